@@ -1,0 +1,79 @@
+"""The exceptions of `separable`.
+
+Every message says what was expected, what was got and what to do about it::
+
+    SeparableError
+    ├── PatternError      (ValueError)                a pattern that cannot be read or does not fit
+    ├── KernelError       (ValueError)                a kernel that is empty, not finite, too large
+    ├── RankError         (ValueError)                a rank that no such factorisation has
+    ├── ArgumentError     (ValueError)                another value out of its range: tol, sigma ...
+    ├── ArgumentTypeError (TypeError)                 an argument of the wrong type
+    ├── ModeError         (ValueError, RuntimeError)  an unknown border mode
+    ├── OutputError       (ValueError, RuntimeError)  an output of the wrong shape or type
+    ├── DTypeError        (TypeError, RuntimeError)   a type of data that no filter takes
+    ├── MachineError      (ValueError)                a machine profile that cannot be read
+    └── FileError         (OSError)                   a file that cannot be read or written
+
+Value problems are `ValueError`, type problems `TypeError`. Where SciPy raises `RuntimeError` for
+the same mistake ours is that too, so that a program written for `scipy.ndimage` catches it.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ArgumentError",
+    "ArgumentTypeError",
+    "DTypeError",
+    "FileError",
+    "KernelError",
+    "MachineError",
+    "ModeError",
+    "OutputError",
+    "PatternError",
+    "RankError",
+    "SeparableError",
+]
+
+
+class SeparableError(Exception):
+    """Any error that `separable` raises on purpose."""
+
+
+class PatternError(SeparableError, ValueError):
+    """A pattern cannot be read, or does not fit the kernel it is used with."""
+
+
+class KernelError(SeparableError, ValueError):
+    """A kernel cannot be used: it is empty, not finite, or has more axes than the image."""
+
+
+class RankError(SeparableError, ValueError):
+    """A rank was asked for that no factorisation of this kernel has."""
+
+
+class ArgumentError(SeparableError, ValueError):
+    """An argument is out of its range."""
+
+
+class ArgumentTypeError(SeparableError, TypeError):
+    """An argument has the wrong type."""
+
+
+class ModeError(SeparableError, ValueError, RuntimeError):
+    """A border mode is unknown."""
+
+
+class OutputError(SeparableError, ValueError, RuntimeError):
+    """An output array has the wrong shape or type, or cannot be written."""
+
+
+class DTypeError(SeparableError, TypeError, RuntimeError):
+    """Data has a type that no filter takes."""
+
+
+class MachineError(SeparableError, ValueError):
+    """A machine profile cannot be read."""
+
+
+class FileError(SeparableError, OSError):
+    """A file cannot be read or written."""

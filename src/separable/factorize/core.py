@@ -1,0 +1,534 @@
+"""factorize and spectrum: dense kernel -> Factors.
+
+* Two factors: one singular value decomposition for each batch value, the best possible in the
+  Frobenius norm (Eckart and Young, 1936, doi:10.1007/BF02288367).
+* Three or more factors on one bond: nested decompositions. They always exist, their terms are
+  orthogonal to each other and never cancel, and terms share first factors, hence passes. The
+  canonical polyadic decomposition (`polyadic.py`) is tried where an error is allowed.
+* Bonds that form a tree (Tucker, tensor train): one truncated decomposition a bond, leaves first
+  (Vannieuwenhoven et al., 2012, doi:10.1137/110836067; Oseledets, 2011, doi:10.1137/090752286).
+
+All of it is done in float64 (or complex128): kernels are small.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from separable.errors import ArgumentError, ArgumentTypeError, DTypeError, KernelError, RankError
+from separable.factorize import nested, polyadic, trees
+from separable.factorize.integers import integer_factors
+from separable.factors import Factors, kernel_errors
+from separable.pattern import Pattern, parse
+
+__all__ = ["Spectrum", "factorize", "spectrum"]
+
+Array = NDArray[Any]
+
+
+def factorize(
+    kernel: ArrayLike,
+    pattern: str | Pattern,
+    *,
+    rank: int | Mapping[str, int] | None = None,
+    tol: float | None = None,
+    sizes: Mapping[str, int] | None = None,
+) -> Factors:
+    """Write a kernel as a product of factors, or as a sum of such products.
+
+    Parameters
+    ----------
+    kernel : array_like
+        Any number of axes; integers, float or complex. Not empty and finite.
+    pattern : str or Pattern
+        What to factor it into, for instance ``"yx -> y,x"`` or ``"ocyx -> oc,cyx"``.
+    rank : int or mapping of bond to int, optional
+        The size of the bond: the number of terms (the depth multiplier of a depthwise separable
+        layer). With several bonds an int is an upper limit for each of them.
+    tol : float, optional
+        Use the fewest terms for which ``|K - F| <= tol * |K|`` in the Frobenius norm; batch values
+        get the ranks they need.
+    sizes : mapping of letter to int, optional
+        Sizes of the letters of groups, for instance ``{"y": 3, "x": 3}`` for
+        ``"(Yy)(Xx) -> YX,yx"``.
+
+    Returns
+    -------
+    Factors
+        With ``error`` and ``bound`` as reached. With neither `rank` nor `tol` the factors are
+        exact to the rounding of the kernel's own type. Kernels of whole numbers and rank 1 have
+        factors of whole numbers. Elsewhere each factor of a term carries an equal share of its
+        scale. A kernel of zeros has rank 0.
+
+    Raises
+    ------
+    PatternError
+        If the pattern cannot be read or does not fit the kernel's shape.
+    KernelError
+        If the kernel is empty or not finite.
+    RankError
+        If no factorisation of this kernel has the rank asked for.
+    ArgumentError
+        If `tol` is negative, or both `rank` and `tol` are given.
+
+    Examples
+    --------
+    >>> factorize([[3, 6, 9], [4, 8, 12], [5, 10, 15]], "yx -> y,x")
+    Factors 'yx -> y,x' of a kernel 3x3: rank 1, exact
+      y  3 4 5
+      x  1 2 3
+
+    A layer of 8 filters over 4 channels, depthwise separable with depth multiplier 2:
+
+    >>> weights = np.random.default_rng(0).normal(size=(8, 4, 3, 3))
+    >>> f = factorize(weights, "ocyx -> oc,cyx", rank=2)
+    >>> [a.shape for a in f.arrays], round(f.error, 2)
+    ([(2, 8, 4), (2, 4, 3, 3)], 0.61)
+    """
+    # Step 1: check and normalise what was given.
+    array = as_kernel(kernel)
+    pattern = _parse_for(pattern, array)
+    tol = _check_tolerance(rank, tol)
+    shape = pattern.sizes(array.shape, sizes)
+    request = _Request(array, pattern, shape, rank, tol)
+
+    # Step 2: whole numbers of rank 1 keep whole numbers.
+    if not pattern.batch and pattern.has_one_bond and rank in (None, 1):
+        whole = integer_factors(request.tensor, pattern)
+        if whole is not None:
+            return _finish(request, *_stack_terms(request, [(1.0, whole)]))
+
+    # Step 3: decompose.
+    if not pattern.has_one_bond:
+        return _finish(request, *_factor_tree(request))
+    if len(pattern.factors) == 2:
+        return _finish(request, *_factor_pair(request))
+    return _factor_many(request)
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """How far a kernel is from separable.
+
+    Attributes
+    ----------
+    pattern : Pattern
+        The separation asked about.
+    values : ndarray, shape (batch..., k)
+        The singular values in descending order; for three and more factors the coefficients of
+        the nested terms, whose squares also add up to ``|K|**2``.
+    rank : int
+        The number of terms (for the batch value that needs most) that give the kernel exactly.
+    errors : ndarray, shape (k + 1,)
+        The relative Frobenius error ``|K - F| / |K|`` of the best factors of rank 0, 1, .. k.
+
+    Examples
+    --------
+    >>> s = spectrum(np.eye(3), "yx -> y,x")
+    >>> s.rank, s.errors.round(3).tolist()
+    (3, [1.0, 0.816, 0.577, 0.0])
+    """
+
+    pattern: Pattern
+    values: NDArray[np.float64]
+    rank: int
+    errors: NDArray[np.float64]
+
+    @property
+    def separable(self) -> bool:
+        """Whether one term is the kernel."""
+        return self.rank <= 1
+
+    def rank_for(self, tol: float) -> int:
+        """Return the smallest rank whose relative Frobenius error is at most `tol`."""
+        _check_tolerance(None, tol)
+        return min(int(np.argmax(self.errors <= tol)) if tol > 0 else self.rank, self.rank)
+
+    def __str__(self) -> str:
+        verdict = "separable" if self.separable else "not separable"
+        if self.values.ndim > 1:
+            verdict += f", {math.prod(self.values.shape[:-1])} batch values"
+        lines = [f"'{self.pattern}': rank {self.rank}, {verdict}", "  rank   largest value   error"]
+        largest = self.values.reshape(-1, self.values.shape[-1]).max(axis=0, initial=0.0)
+        shown = min(self.rank + 1, 12, largest.size)
+        values = [
+            v if r < self.rank else 0.0 for r, v in enumerate(largest)
+        ]  # the rest is rounding
+        lines += [
+            f"  {r:>4}   {values[r - 1]:<13.6g}   {self.errors[r]:.3g}" for r in range(1, shown + 1)
+        ]
+        if shown < largest.size:
+            lines.append(f"  ... {largest.size} values")
+        return "\n".join(lines)
+
+
+def spectrum(
+    kernel: ArrayLike,
+    pattern: str | Pattern,
+    *,
+    bond: str | None = None,
+    sizes: Mapping[str, int] | None = None,
+) -> Spectrum:
+    """Return the singular values of a kernel under a pattern, its rank, and the error of each rank.
+
+    Parameters
+    ----------
+    kernel : array_like
+        As for `factorize`.
+    pattern : str or Pattern
+        As for `factorize`.
+    bond : str, optional
+        Which bond to cut, for patterns with several of them; the others stay uncut.
+    sizes : mapping of letter to int, optional
+        Sizes of the letters of groups.
+
+    Returns
+    -------
+    Spectrum
+
+    Raises
+    ------
+    PatternError, KernelError
+        As for `factorize`.
+    ArgumentError
+        If the pattern has several bonds and `bond` names none of them.
+
+    Examples
+    --------
+    >>> print(spectrum([[1, 2, 1], [2, 4, 2], [1, 2, 1]], "yx -> y,x"))
+    'yx -> y,x': rank 1, separable
+      rank   largest value   error
+         1   6               0
+         2   0               0
+      ... 3 values
+    """
+    array = as_kernel(kernel)
+    pattern = _parse_for(pattern, array)
+    request = _Request(array, pattern, pattern.sizes(array.shape, sizes), None, None)
+    if pattern.has_one_bond and len(pattern.factors) > 2:
+        values = request.per_batch(lambda t: nested.coefficients(t, 0.0))
+    elif pattern.has_one_bond:
+        values = np.linalg.svd(request.matrices(), compute_uv=False)
+    else:
+        if bond is None or bond not in pattern.bonds:
+            raise ArgumentError(
+                f"`{pattern}` has several bonds: `bond` must be one of {', '.join(pattern.bonds)}; "
+                f"got {bond!r}"
+            )
+        cut = trees.matricise(request.tensor, pattern, bond, request.sizes)
+        values = np.linalg.svd(cut, compute_uv=False)
+    if not array.any():
+        values = np.zeros_like(values)
+    return _spectrum_of(request, values)
+
+
+def as_kernel(kernel: ArrayLike) -> Array:
+    """Return the kernel as an array of numbers, or say why it is none.
+
+    Raises
+    ------
+    DTypeError
+        If its elements are no numbers.
+    KernelError
+        If it is empty, has no axes or is not finite.
+    """
+    array = np.asarray(kernel)
+    if array.dtype.kind not in "biufc":
+        raise DTypeError(
+            f"`kernel` must hold numbers; got dtype {array.dtype}, shape {array.shape}"
+        )
+    if array.ndim == 0 or array.size == 0:
+        raise KernelError(
+            f"`kernel` must have at least one element on one axis; got shape {array.shape}"
+        )
+    if array.dtype.kind in "fc" and not np.isfinite(array).all():
+        bad = int(np.sum(~np.isfinite(array)))
+        raise KernelError(
+            f"`kernel` must be finite; got {bad} NaN or infinite of {array.size} elements, "
+            f"shape {array.shape}. Replace them, for instance with numpy.nan_to_num"
+        )
+    return array
+
+
+# The pieces of factorize.
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What was asked for, checked."""
+
+    kernel: Array
+    pattern: Pattern
+    sizes: dict[str, int]
+    rank: int | Mapping[str, int] | None
+    tol: float | None
+
+    @property
+    def eps(self) -> float:
+        """The rounding unit of the kernel's own type: what "exact" means for it."""
+        if self.kernel.dtype.kind in "fc":
+            own = float(np.finfo(self.kernel.dtype).eps)
+            return max(own, float(np.finfo(np.float64).eps))
+        return float(np.finfo(np.float64).eps)
+
+    @property
+    def tensor(self) -> Array:
+        """The kernel in float64 or complex128 with one axis a letter, batch letters in front."""
+        kind = np.complex128 if self.kernel.dtype.kind == "c" else np.float64
+        letters = self.pattern.letters
+        split = self.kernel.astype(kind).reshape([self.sizes[a] for a in letters])
+        order = self.pattern.batch + "".join(self.pattern.own(k) for k in range(self.factor_count))
+        return np.transpose(split, [letters.index(a) for a in order])
+
+    @property
+    def factor_count(self) -> int:
+        return len(self.pattern.factors)
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        return tuple(self.sizes[a] for a in self.pattern.batch)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """How many elements each factor has for one term and batch value."""
+        return tuple(
+            math.prod(self.sizes[a] for a in self.pattern.own(k)) for k in range(self.factor_count)
+        )
+
+    def matrices(self) -> Array:
+        """The kernel as one matrix for each batch value: (batch..., first factor, second)."""
+        return self.tensor.reshape(*self.batch_shape, *self.lengths)
+
+    def per_batch(self, function: Any) -> Array:
+        """Stack the results of a function of one batch value's tensor, filled up with zeros."""
+        flat = self.tensor.reshape(-1, *self.lengths)
+        rows = [function(t) for t in flat]
+        width = max(len(r) for r in rows)
+        stacked = np.stack([np.pad(r, (0, width - len(r))) for r in rows])
+        return stacked.reshape(*self.batch_shape, width)
+
+    def noise(self, largest: Any) -> Array:
+        """The size below which a singular value is the rounding of the kernel's elements."""
+        longest = max(*self.lengths, 8) if self.pattern.has_one_bond else max(self.kernel.shape)
+        return np.asarray(longest * self.eps * largest)
+
+
+def _parse_for(pattern: str | Pattern, array: Array) -> Pattern:
+    return pattern if isinstance(pattern, Pattern) else parse(pattern, array.shape)
+
+
+def _check_tolerance(rank: object, tol: float | None) -> float | None:
+    if tol is None:
+        return None
+    if rank is not None:
+        raise ArgumentError(f"give `rank` or `tol`, not both; got rank={rank!r}, tol={tol!r}")
+    if not isinstance(tol, (int, float, np.number)) or isinstance(tol, bool):
+        raise ArgumentTypeError(f"`tol` must be a number; got {tol!r}")
+    if not (math.isfinite(tol) and tol >= 0):
+        raise ArgumentError(f"`tol` must be finite and >= 0; got {tol!r}")
+    return float(tol)
+
+
+def _check_rank(rank: object, largest: int, pattern: Pattern) -> int:
+    if isinstance(rank, Mapping):
+        if set(rank) != {pattern.bonds}:
+            raise RankError(f"`rank` must name the bond {pattern.bonds!r}; got {dict(rank)}")
+        rank = rank[pattern.bonds]
+    if isinstance(rank, bool) or not isinstance(rank, (int, np.integer)):
+        raise ArgumentTypeError(f"`rank` must be an integer; got {rank!r}")
+    if not 1 <= rank <= largest:
+        raise RankError(
+            f"`rank` must be 1 .. {largest} for `{pattern}` and this kernel; got {rank}"
+        )
+    return int(rank)
+
+
+def _finish(request: _Request, arrays: list[Array], ranks: dict[str, Any]) -> Factors:
+    """Make the Factors, with the errors they really have."""
+    counts = {bond: np.asarray(r, dtype=np.intp) for bond, r in ranks.items()}
+    draft = Factors(request.pattern, tuple(arrays), 0.0, 0.0, counts, request.sizes)
+    error, bound = kernel_errors(request.kernel, draft.dense())
+    return Factors(request.pattern, draft.arrays, error, bound, counts, request.sizes)
+
+
+def _factor_pair(request: _Request) -> tuple[list[Array], dict[str, Any]]:
+    """Two factors: a batched singular value decomposition, terms kept by rank or tolerance."""
+    matrices = request.matrices()  # (batch..., m, n)
+    scale = _scale(matrices)
+    u, s, vt = np.linalg.svd(matrices / scale, full_matrices=False)
+    ranks = _choose_ranks(request, s)
+    width = int(ranks.max(initial=0))
+    kept = np.arange(s.shape[-1]) < ranks[..., None]  # (batch..., k)
+    share = np.sqrt(np.where(kept, s * scale, 0.0))[..., :width]
+    first = u[..., :width] * share[..., None, :]  # (batch..., m, R)
+    second = np.swapaxes(vt[..., :width, :], -1, -2) * share[..., None, :]  # (batch..., n, R)
+    if not np.iscomplexobj(matrices):
+        sign = _orientation(first)
+        first, second = first * sign, second * sign
+    return _to_operands(request, [first, second]), {request.pattern.bonds: ranks}
+
+
+def _scale(array: Array) -> float:
+    """The largest magnitude, to divide by, so that no square under- or overflows."""
+    largest = float(np.max(np.abs(array), initial=0.0))
+    return largest if largest > 0 else 1.0
+
+
+def _orientation(vectors: Array) -> Array:
+    """The signs that make each column's sum positive, or its last element if the sum is nil."""
+    total = vectors.sum(axis=-2, keepdims=True)
+    weight = np.abs(vectors).sum(axis=-2, keepdims=True)
+    last = vectors[..., -1:, :]
+    decisive = np.where(np.abs(total) > 1e-9 * weight, total, last)
+    return np.where(decisive < 0, -1.0, 1.0)
+
+
+def _choose_ranks(request: _Request, s: Array) -> NDArray[np.intp]:
+    """The rank of each batch value, from its singular values (batch..., k)."""
+    if request.rank is not None:
+        rank = _check_rank(request.rank, s.shape[-1], request.pattern)
+        return np.full(s.shape[:-1], rank, dtype=np.intp)
+    exact = np.sum(s > request.noise(s[..., :1]), axis=-1)
+    if not request.tol:
+        return np.asarray(exact, dtype=np.intp)
+    # Over all batch values together: drop the smallest values while their squares fit the budget.
+    squares = np.sort((s**2).ravel())
+    dropped = int(np.searchsorted(np.cumsum(squares), request.tol**2 * squares.sum(), side="right"))
+    if dropped == 0:
+        return np.asarray(exact, dtype=np.intp)
+    enough = np.sum(s**2 > squares[dropped - 1], axis=-1)
+    return np.asarray(np.minimum(enough, exact), dtype=np.intp)
+
+
+def _to_operands(request: _Request, columns: list[Array]) -> list[Array]:
+    """Shape (batch..., own flattened, bond) -> the axes of each operand."""
+    pattern, arrays = request.pattern, []
+    for k, operand in enumerate(pattern.operands):
+        letters = pattern.batch + pattern.own(k) + pattern.bonds
+        bond_size = int(columns[k].shape[-1])
+        shape = [request.sizes.get(a, bond_size) for a in letters]
+        arrays.append(
+            np.ascontiguousarray(
+                np.transpose(columns[k].reshape(shape), [letters.index(a) for a in operand])
+            )
+        )
+    return arrays
+
+
+def _stack_terms(
+    request: _Request, terms: list[tuple[float, tuple[Array, ...]]]
+) -> tuple[list[Array], dict[str, Any]]:
+    """Terms of a kernel without batch letters -> operands; coefficients are shared out equally."""
+    columns = []
+    for k, length in enumerate(request.lengths):
+        rows = [v[k] if c == 1.0 else v[k] * abs(c) ** (1 / len(v)) for c, v in terms]
+        columns.append(np.stack(rows, axis=-1) if rows else np.zeros((length, 0)))
+    return _to_operands(request, columns), {request.pattern.bonds: len(terms)}
+
+
+def _factor_many(request: _Request) -> Factors:
+    """Three or more factors on one bond: nested decompositions, or fewer polyadic terms."""
+    flat = request.tensor.reshape(-1, *request.lengths)
+    total = float(np.linalg.norm(flat / _scale(flat))) * _scale(flat)
+    all_terms = []
+    for tensor in flat:
+        cut = request.noise(np.linalg.norm(tensor / _scale(tensor)) * _scale(tensor))
+        all_terms.append(nested.decompose(tensor, float(cut)))
+    kept = _choose_terms(request, all_terms, total)
+    plain = _finish(request, *_pad_batches(request, kept))
+    if request.pattern.batch or (request.rank is None and not request.tol):
+        return plain
+    other = polyadic.improve(flat[0], plain, request.rank is not None, request.tol, request.eps)
+    if other is None:
+        return plain
+    return _finish(request, *_stack_terms(request, other))
+
+
+def _choose_terms(
+    request: _Request, all_terms: list[list[nested.Term]], total: float
+) -> list[list[nested.Term]]:
+    """Keep the largest terms of each batch value: the terms are orthogonal, so this is best."""
+    if request.rank is not None:
+        largest = math.prod(request.lengths) // max(request.lengths)
+        rank = _check_rank(request.rank, largest, request.pattern)
+        return [nested.largest(terms, rank) for terms in all_terms]
+    if not request.tol:
+        return all_terms
+    squares = np.sort([abs(t.coefficient) ** 2 for terms in all_terms for t in terms])
+    dropped = int(np.searchsorted(np.cumsum(squares), (request.tol * total) ** 2, side="right"))
+    limit = squares[dropped - 1] if dropped else -1.0
+    return [[t for t in terms if abs(t.coefficient) ** 2 > limit] for terms in all_terms]
+
+
+def _pad_batches(
+    request: _Request, batches: list[list[nested.Term]]
+) -> tuple[list[Array], dict[str, Any]]:
+    """Terms of every batch value -> operands, filled up with zeros to the largest rank."""
+    width = max((len(terms) for terms in batches), default=0)
+    count = request.factor_count
+    kind = request.tensor.dtype
+    columns = [np.zeros((len(batches), n, width), dtype=kind) for n in request.lengths]
+    for b, terms in enumerate(batches):
+        for r, term in enumerate(terms):
+            share = abs(term.coefficient) ** (1 / count)
+            for k in range(count):
+                columns[k][b, :, r] = term.vectors[k] * share
+    shaped = [c.reshape(*request.batch_shape, *c.shape[1:]) for c in columns]
+    ranks = np.array([len(terms) for terms in batches]).reshape(request.batch_shape)
+    return _to_operands(request, shaped), {request.pattern.bonds: ranks}
+
+
+def _factor_tree(request: _Request) -> tuple[list[Array], dict[str, Any]]:
+    """Bonds that form a tree: Tucker, tensor train, each batch value on its own."""
+    if isinstance(request.rank, Mapping):
+        unknown = sorted(set(request.rank) - set(request.pattern.bonds))
+        if unknown:
+            raise RankError(
+                f"`rank` names {unknown}; the bonds of `{request.pattern}` are "
+                f"{', '.join(request.pattern.bonds)}"
+            )
+    batches = math.prod(request.batch_shape)
+    own_shape = request.tensor.shape[len(request.batch_shape) :]
+    flat = request.tensor.reshape(batches, *own_shape)
+    results = [
+        trees.decompose(t, request.pattern, request.sizes, request.rank, request.tol, request.noise)
+        for t in flat
+    ]
+    ranks = {
+        bond: np.array([r.ranks[bond] for r in results]).reshape(request.batch_shape)
+        for bond in request.pattern.bonds
+    }
+    widths = {bond: int(np.max(r, initial=0)) for bond, r in ranks.items()}
+    arrays = []
+    for k, operand in enumerate(request.pattern.operands):
+        inner = "".join(a for a in operand if a not in request.pattern.batch)
+        shape = [request.sizes.get(a, widths.get(a, 0)) for a in inner]
+        block = np.zeros((batches, *shape), dtype=flat.dtype)
+        for b, result in enumerate(results):
+            part = result.arrays[k]
+            corner: tuple[Any, ...] = (b, *(slice(n) for n in part.shape))
+            block[corner] = part
+        block = block.reshape(*request.batch_shape, *shape)
+        letters = request.pattern.batch + inner
+        arrays.append(
+            np.ascontiguousarray(np.transpose(block, [letters.index(a) for a in operand]))
+        )
+    return arrays, ranks
+
+
+def _spectrum_of(request: _Request, values: Array) -> Spectrum:
+    """Errors of every rank, from the squares of what is left out."""
+    scale = _scale(values)
+    squares = (values.reshape(-1, values.shape[-1]) / scale) ** 2
+    tails = np.concatenate([np.cumsum(squares.sum(axis=0)[::-1])[::-1], [0.0]])
+    total = tails[0] if tails[0] > 0 else 1.0
+    rank = int(np.max(np.sum(values > request.noise(values[..., :1]), axis=-1), initial=0))
+    errors = np.sqrt(tails / total)
+    errors[rank:] = 0.0  # below the rounding of the kernel
+    return Spectrum(request.pattern, values, rank, errors)

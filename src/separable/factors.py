@@ -1,0 +1,237 @@
+"""Factors: what a factorisation of a kernel is, however it was found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from separable.errors import ArgumentError, PatternError
+from separable.pattern import Pattern, parse
+
+__all__ = ["Factors", "kernel_errors"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Factors:
+    """A kernel written as a product of factors, or as a sum of such products.
+
+    Attributes
+    ----------
+    pattern : Pattern
+        Which axes each factor has.
+    arrays : tuple of ndarray
+        One array a factor, its axes as in ``pattern.operands``: the letters as written, and where
+        no bond is written, the bond (of size ``rank``) in front. Where batch values have
+        different ranks the arrays are filled up with zeros.
+    error : float
+        The relative Frobenius error reached, ``|K - F| / |K|``.
+    bound : float
+        The relative 1-norm error reached, ``sum|K - F| / sum|K|``. A filter run with these factors
+        differs from the exact one by at most ``bound * sum|K| * max|input|``.
+    ranks : mapping of str to ndarray of int
+        For every bond, the rank of each batch value (an array of no axes without batch letters).
+    sizes : mapping of str to int
+        The size of every kernel letter.
+
+    Examples
+    --------
+    >>> import separable as sep
+    >>> sep.factorize([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], "yx -> y,x")
+    Factors 'yx -> y,x' of a kernel 3x3: rank 1, exact
+      y  1 2 1
+      x  -1 0 1
+    """
+
+    pattern: Pattern
+    arrays: tuple[Array, ...]
+    error: float
+    bound: float
+    ranks: Mapping[str, NDArray[np.intp]]
+    sizes: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        for array in self.arrays:
+            array.flags.writeable = False
+
+    @classmethod
+    def from_terms(cls, pattern: str | Pattern, terms: Sequence[Sequence[ArrayLike]]) -> Factors:
+        """Build the factors of a kernel that is born separated, exactly.
+
+        Parameters
+        ----------
+        pattern : str or Pattern
+            With one bond and no batch letters.
+        terms : sequence of sequences of array_like
+            For each term one array a factor, all terms of the same shapes.
+
+        Raises
+        ------
+        PatternError
+            If the pattern has batch letters or several bonds, or the arrays do not fit it.
+
+        Examples
+        --------
+        >>> Factors.from_terms("yx -> y,x", [([1, 2, 1], [-1, 0, 1])]).dense()
+        array([[-1,  0,  1],
+               [-2,  0,  2],
+               [-1,  0,  1]])
+        """
+        pattern = parse(pattern) if isinstance(pattern, str) else pattern
+        if pattern.batch or not pattern.has_one_bond:
+            raise PatternError(
+                f"terms need a pattern of one bond and no batch letter; got `{pattern}`"
+            )
+        stacks = [np.stack([np.asarray(t[k]) for t in terms]) for k in range(len(pattern.factors))]
+        sizes: dict[str, int] = {}
+        arrays = []
+        for k, stack in enumerate(stacks):
+            own = pattern.own(k)
+            if stack.ndim != len(own) + 1:
+                raise PatternError(
+                    f"factor `{own}` of `{pattern}` wants arrays of {len(own)} axes; "
+                    f"got shape {stack.shape[1:]}"
+                )
+            sizes.update(zip(own, stack.shape[1:], strict=True))
+            arrays.append(_place_bond(stack, pattern.bonds, own, pattern.operands[k]))
+        ranks = {pattern.bonds: np.array(len(terms))}
+        return cls(pattern, tuple(arrays), 0.0, 0.0, ranks, sizes)
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """The kernel's shape."""
+        return tuple(math.prod(self.sizes[a] for a in axis) for axis in self.pattern.axes)
+
+    @property
+    def rank(self) -> int:
+        """The number of terms: the size of the bond, of the largest one where there are several."""
+        return max(int(np.max(r, initial=0)) for r in self.ranks.values())
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the numbers in all the factors together."""
+        return np.result_type(*self.arrays)
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the factors hold, zeros that fill up ragged ranks not counted."""
+        total = 0
+        for operand in self.pattern.operands:
+            own = math.prod(
+                self.sizes[a] for a in operand if a in self.sizes and a not in self.pattern.batch
+            )
+            per_batch = np.ones((), dtype=np.int64)
+            for bond in self.pattern.bonds:
+                if bond in operand:
+                    per_batch = per_batch * self.ranks[bond]
+            total += own * int(np.sum(per_batch))
+        return total
+
+    @property
+    def terms(self) -> tuple[tuple[Array, ...], ...]:
+        """The products whose sum is the kernel, one tuple of arrays each.
+
+        Raises
+        ------
+        PatternError
+            If the pattern has batch letters or several bonds: then there is no such list.
+        """
+        if self.pattern.batch or not self.pattern.has_one_bond:
+            raise PatternError(f"`{self.pattern}` is no plain sum of terms: use `arrays`")
+        bond = self.pattern.bonds
+        stacks = [
+            np.moveaxis(a, operand.index(bond), 0)
+            for a, operand in zip(self.arrays, self.pattern.operands, strict=True)
+        ]
+        return tuple(tuple(s[r] for s in stacks) for r in range(self.rank))
+
+    def dense(self) -> Array:
+        """Multiply the factors out: the kernel they stand for, in its own shape (read-only)."""
+        return self._product
+
+    @cached_property
+    def _product(self) -> Array:
+        product: Array = np.einsum(self.pattern.einsum, *self.arrays, optimize=len(self.arrays) > 2)
+        dense: Array = product.reshape(self.shape)
+        dense.flags.writeable = False
+        return dense
+
+    def flipped(self) -> Factors:
+        """Return the factors of the kernel reversed along all its axes."""
+        if any(len(axis) > 1 for axis in self.pattern.axes):
+            raise PatternError(f"`{self.pattern}` has groups: it describes no filter to flip")
+        arrays = tuple(
+            np.flip(a, tuple(i for i, letter in enumerate(operand) if letter in self.sizes))
+            for a, operand in zip(self.arrays, self.pattern.operands, strict=True)
+        )
+        return Factors(self.pattern, arrays, self.error, self.bound, self.ranks, self.sizes)
+
+    def truncated(self, rank: int, error: float, bound: float) -> Factors:
+        """Keep the first `rank` terms; the caller knows the error this makes."""
+        if not 0 <= rank <= self.rank:
+            raise ArgumentError(f"`rank` must be 0 .. {self.rank}; got {rank}")
+        bond = self.pattern.bonds
+        arrays = tuple(
+            np.take(a, range(rank), axis=operand.index(bond))
+            for a, operand in zip(self.arrays, self.pattern.operands, strict=True)
+        )
+        return Factors(self.pattern, arrays, error, bound, {bond: np.array(rank)}, self.sizes)
+
+    def __repr__(self) -> str:
+        size = "x".join(map(str, self.shape))
+        exact = self.error <= 16 * np.finfo(np.float64).eps
+        error = "exact" if exact else f"error {self.error:.2g}, bound {self.bound:.2g}"
+        if len(self.pattern.bonds) == 1:
+            rank = f"rank {_span(self.ranks[self.pattern.bonds])}"
+        else:
+            rank = "ranks " + ", ".join(f"{b}={_span(r)}" for b, r in self.ranks.items())
+        lines = [f"Factors '{self.pattern}' of a kernel {size}: {rank}, {error}"]
+        for operand, array in zip(self.pattern.factors, self.arrays, strict=True):
+            lines.append(f"  {operand}  {_abridge(array)}")
+        return "\n".join(lines)
+
+
+def kernel_errors(kernel: Array, approximation: Array) -> tuple[float, float]:
+    """Return the relative Frobenius and 1-norm errors of an approximation of a kernel.
+
+    A kernel of zeros has error 0 if the approximation is zero too, and infinity otherwise.
+    The kernel is scaled by its largest element first, so that no square underflows.
+    """
+    scale = float(np.max(np.abs(kernel), initial=0.0))
+    if scale == 0.0:
+        worst = float(np.max(np.abs(approximation), initial=0.0))
+        return (0.0, 0.0) if worst == 0.0 else (math.inf, math.inf)
+    reference = kernel / scale
+    residual = reference - approximation / scale
+    frobenius = float(np.linalg.norm(residual.ravel()) / np.linalg.norm(reference.ravel()))
+    return frobenius, float(np.sum(np.abs(residual)) / np.sum(np.abs(reference)))
+
+
+def _place_bond(stack: Array, bond: str, own: str, operand: str) -> Array:
+    """Reorder a stack of terms, shape (bond, *own), to the letters of the operand."""
+    letters = bond + own
+    return np.transpose(stack, [letters.index(a) for a in operand])
+
+
+def _span(ranks: NDArray[np.intp]) -> str:
+    low, high = int(np.min(ranks, initial=np.max(ranks, initial=0))), int(np.max(ranks, initial=0))
+    return str(high) if low == high else f"{low}..{high}"
+
+
+def _abridge(array: Array) -> str:
+    """Show a short vector whole, anything else by its shape."""
+    flat = array.ravel()
+    if flat.size > 12 or flat.size < max(array.shape, default=1):
+        return f"shape {array.shape}"
+    if array.ndim > 2 or (array.ndim == 2 and array.shape[0] > 1):
+        return f"shape {array.shape}"
+    if np.issubdtype(array.dtype, np.integer):
+        return " ".join(str(int(v)) for v in flat)
+    return " ".join(f"{v:.4g}" for v in flat)

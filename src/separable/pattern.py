@@ -1,0 +1,384 @@
+"""The grammar of separations: text -> Pattern. No arrays here.
+
+A pattern is written like an einsum: the kernel's axes in memory order, an arrow, the factors::
+
+    yx -> y,x                spatial, 2-D
+    zyx -> z,y,x             spatial, 3-D
+    lyx -> l,yx              spatial-spectral
+    ocyx -> oc,cyx           depthwise separable (c is a batch letter)
+    ocyx -> oR,RyxS,Sc       Tucker-2 (R and S are bonds)
+    (Yy)(Xx) -> YX,yx        Kronecker product (groups: one kernel axis seen as two)
+
+* A letter in one factor is that factor's axis.
+* A letter of the kernel in every factor is a *batch* letter: one independent factorisation for
+  each of its values.
+* A capital that stands only on the right is a *bond*, summed over. Where none is written, one bond
+  joins all factors; its size is the rank.
+* A group ``(Yy)`` is one kernel axis seen as two; the outer letter is the slow one.
+* The short form ``y,x`` stands for ``yx -> y,x``: the kernel's axes in order of first appearance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from separable.errors import ArgumentTypeError, PatternError
+
+__all__ = ["Pattern", "parse"]
+
+ARROW = "->"
+SPARE_BONDS = "RSTUVWABDEFGHIJKLMNOPQXYZ"  # names for the bond that was not written
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """One separation of a kernel: which axes it has and how they are shared among the factors.
+
+    Attributes
+    ----------
+    axes : tuple of str
+        The kernel's axes in memory order, one string each; a group has several letters, the slow
+        one first.
+    factors : tuple of str
+        The letters of each factor as written (no bond where the pattern has none written).
+
+    Examples
+    --------
+    >>> p = parse("ocyx -> oc,cyx")
+    >>> p.batch, p.bonds, p.operands
+    ('c', 'R', ('Roc', 'Rcyx'))
+    >>> parse("(Yy)(Xx)->YX,yx").axes
+    ('Yy', 'Xx')
+    """
+
+    axes: tuple[str, ...]
+    factors: tuple[str, ...]
+
+    def __str__(self) -> str:
+        left = "".join(axis if len(axis) == 1 else f"({axis})" for axis in self.axes)
+        return f"{left} {ARROW} {','.join(self.factors)}"
+
+    @property
+    def letters(self) -> str:
+        """All letters of the kernel, in memory order."""
+        return "".join(self.axes)
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes a kernel must have."""
+        return len(self.axes)
+
+    @cached_property
+    def batch(self) -> str:
+        """The kernel's letters that stand in every factor, in memory order."""
+        return "".join(a for a in self.letters if all(a in f for f in self.factors))
+
+    @cached_property
+    def written_bonds(self) -> str:
+        """The letters that stand only on the right, in order of appearance."""
+        right = dict.fromkeys("".join(self.factors))
+        return "".join(a for a in right if a not in self.letters)
+
+    @cached_property
+    def bonds(self) -> str:
+        """The letters summed over: those written, or the one that joins all factors."""
+        if self.written_bonds:
+            return self.written_bonds
+        return next(a for a in SPARE_BONDS if a not in self.letters)
+
+    @cached_property
+    def operands(self) -> tuple[str, ...]:
+        """The letters of each factor's array: as written, or with the unwritten bond in front."""
+        if self.written_bonds:
+            return self.factors
+        return tuple(self.bonds + f for f in self.factors)
+
+    @property
+    def has_one_bond(self) -> bool:
+        """Whether a single bond joins all factors, so that the kernel is a sum of terms."""
+        return len(self.bonds) == 1 and all(self.bonds in f for f in self.operands)
+
+    @property
+    def einsum(self) -> str:
+        """The subscripts with which `numpy.einsum` multiplies the factors out."""
+        return f"{','.join(self.operands)}{ARROW}{self.letters}"
+
+    def own(self, factor: int) -> str:
+        """Return the letters that belong to one factor alone: neither batch letters nor bonds."""
+        return "".join(a for a in self.factors[factor] if a not in self.batch and a in self.letters)
+
+    def sizes(
+        self, shape: tuple[int, ...], given: Mapping[str, int] | None = None
+    ) -> dict[str, int]:
+        """Return the size of every kernel letter for a kernel of this shape.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            The kernel's shape.
+        given : mapping of letter to int, optional
+            Sizes of group letters; one letter of each group may be left out.
+
+        Raises
+        ------
+        PatternError
+            If the number of axes differs, a group's sizes are missing or do not divide its axis.
+
+        Examples
+        --------
+        >>> parse("(Yy)(Xx) -> YX,yx").sizes((6, 6), {"y": 3, "X": 3})
+        {'Y': 2, 'y': 3, 'X': 3, 'x': 2}
+        """
+        given = dict(given or {})
+        if len(shape) != self.ndim:
+            raise PatternError(
+                f"pattern `{self}` wants a kernel of {self.ndim} axes; "
+                f"got kernel shape {shape}, {len(shape)} axes"
+            )
+        unknown = sorted(set(given) - set(self.letters))
+        if unknown:
+            raise PatternError(f"`sizes` names {unknown}, which stand in no axis of `{self}`")
+        found: dict[str, int] = {}
+        for axis, n in zip(self.axes, shape, strict=True):
+            found.update(_split(axis, n, given, self, shape))
+        return found
+
+
+def _split(
+    axis: str, n: int, given: Mapping[str, int], pattern: Pattern, shape: tuple[int, ...]
+) -> dict[str, int]:
+    """Split the size `n` of one kernel axis among the letters of its group."""
+    known = {a: int(given[a]) for a in axis if a in given}
+    missing = [a for a in axis if a not in given]
+    product = 1
+    for size in known.values():
+        product *= size
+    if len(axis) == 1 and not known:
+        return {axis: n}
+    if len(missing) > 1:
+        raise PatternError(
+            f"group `({axis})` of `{pattern}` has an axis of {n} to share among its letters; "
+            f"give all but one of their sizes, for instance sizes={{{missing[-1]!r}: {n}}}"
+        )
+    if product <= 0 or (missing and n % product) or (not missing and n != product):
+        raise PatternError(
+            f"group `({axis})` of `{pattern}`: the sizes {known} do not divide its axis of {n}; "
+            f"kernel shape {shape}"
+        )
+    if missing:
+        known[missing[0]] = n // product
+    return {a: known[a] for a in axis}
+
+
+# Step 1: read the text; Step 2: check what each letter does; Step 3: check that the bonds join up.
+
+
+def parse(text: str, shape: tuple[int, ...] | None = None) -> Pattern:
+    """Read a pattern.
+
+    Parameters
+    ----------
+    text : str
+        For instance ``"ocyx -> oc,cyx"``, or the short form ``"y,x"``. Spaces do not count.
+    shape : tuple of int, optional
+        The kernel's shape, only to be shown in messages.
+
+    Returns
+    -------
+    Pattern
+
+    Raises
+    ------
+    PatternError
+        With the pattern, a caret under the letter at fault, and where there is one, the pattern
+        that was probably meant.
+
+    Examples
+    --------
+    >>> str(parse("y,x"))
+    'yx -> y,x'
+    >>> parse("ocyx -> ox,cky")
+    Traceback (most recent call last):
+        ...
+    separable.errors.PatternError: axis `k` stands in no kernel axis and in only one factor
+      ocyx -> ox,cky
+                  ^
+    Did you mean "ocyx -> ox,cy"?
+    """
+    if not isinstance(text, str):
+        raise ArgumentTypeError(f"`pattern` must be a string such as 'yx -> y,x'; got {text!r}")
+    source = _Source(text, shape)
+    if ARROW in text:
+        left, _, right = text.partition(ARROW)
+        if ARROW in right:
+            raise source.error("a pattern has one arrow", text.rindex(ARROW))
+        axes = _read_axes(source, left)
+        factors = _read_factors(source, right, len(left) + len(ARROW))
+    else:
+        factors = _read_factors(source, text, 0)
+        axes = _axes_of_short_form(source, factors)
+    pattern = Pattern(axes, factors)
+    _check_letters(source, pattern)
+    _check_bonds(source, pattern)
+    return pattern
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The text being read, for messages that point at a place in it."""
+
+    text: str
+    shape: tuple[int, ...] | None
+
+    def error(self, message: str, at: int, meant: str | None = None) -> PatternError:
+        lines = [message, f"  {self.text}", f"  {' ' * at}^"]
+        last = []
+        if self.shape is not None:
+            last.append(f"kernel shape {self.shape}.")
+        if meant:
+            last.append(f'Did you mean "{meant}"?')
+        return PatternError("\n".join([*lines, " ".join(last)] if last else lines))
+
+    def right(self, letter: str) -> int:
+        """Where `letter` last stands to the right of the arrow."""
+        return self.text.rindex(letter)
+
+
+def _read_axes(source: _Source, left: str) -> tuple[str, ...]:
+    axes: list[str] = []
+    group: str | None = None
+    opened = 0
+    seen: set[str] = set()
+    for at, char in enumerate(left):
+        if char.isspace():
+            continue
+        if char == "(" and group is None:
+            group, opened = "", at
+        elif char == ")" and group:
+            axes.append(group)
+            group = None
+        elif not (char.isalpha() and char.isascii()):
+            raise source.error(f"`{char}` cannot stand here: expected a letter or a group", at)
+        elif char in seen:
+            raise source.error(f"axis `{char}` stands twice in the kernel", at)
+        else:
+            seen.add(char)
+            if group is None:
+                axes.append(char)
+            else:
+                group += char
+    if group is not None:
+        raise source.error("this group is not closed", opened)
+    if not axes:
+        raise source.error("the kernel has no axes", 0, "yx -> y,x")
+    return tuple(axes)
+
+
+def _read_factors(source: _Source, right: str, start: int) -> tuple[str, ...]:
+    factors = [""]
+    for at, char in enumerate(right, start):
+        if char.isspace():
+            continue
+        if char == ",":
+            if not factors[-1]:
+                raise source.error("a factor is empty", at)
+            factors.append("")
+        elif not (char.isalpha() and char.isascii()):
+            raise source.error(f"`{char}` cannot stand here: expected a letter or a comma", at)
+        elif char in factors[-1]:
+            raise source.error(f"axis `{char}` stands twice in one factor", at)
+        else:
+            factors[-1] += char
+    if not factors[-1]:
+        raise source.error("a factor is empty", max(0, len(source.text) - 1))
+    if len(factors) == 1:
+        raise source.error("one factor separates nothing: write two or more, with commas", start)
+    return tuple(factors)
+
+
+def _axes_of_short_form(source: _Source, factors: tuple[str, ...]) -> tuple[str, ...]:
+    letters = "".join(factors)
+    for letter in letters:
+        if letters.count(letter) > 1:
+            full = f"{''.join(dict.fromkeys(letters))} {ARROW} {','.join(factors)}"
+            raise source.error(
+                f"axis `{letter}` repeats: the short form cannot tell the kernel's axes",
+                source.right(letter),
+                full,
+            )
+    return tuple(letters)
+
+
+def _check_letters(source: _Source, pattern: Pattern) -> None:
+    """Check that every letter has a role: an axis of one factor, a batch letter or a bond."""
+    for letter in pattern.letters:
+        count = sum(letter in f for f in pattern.factors)
+        if count == 0:
+            at = source.text.index(letter)
+            raise source.error(f"axis `{letter}` of the kernel stands in no factor", at)
+        if 1 < count < len(pattern.factors):
+            raise source.error(
+                f"axis `{letter}` stands in {count} of {len(pattern.factors)} factors: "
+                "a batch letter stands in all of them, an axis in one",
+                source.right(letter),
+            )
+    for letter in pattern.written_bonds:
+        if sum(letter in f for f in pattern.factors) == 1:
+            raise source.error(
+                f"axis `{letter}` stands in no kernel axis and in only one factor",
+                source.right(letter),
+                _without(pattern, letter),
+            )
+        if letter.islower():
+            raise source.error(
+                f"`{letter}` stands in no kernel axis: a bond is written as a capital",
+                source.right(letter),
+            )
+
+
+def _without(pattern: Pattern, letter: str) -> str | None:
+    """Return the pattern without this letter, if that is one."""
+    factors = tuple(f.replace(letter, "") for f in pattern.factors)
+    candidate = str(Pattern(pattern.axes, factors))
+    try:
+        parse(candidate)
+    except PatternError:
+        return None
+    return candidate
+
+
+def _check_bonds(source: _Source, pattern: Pattern) -> None:
+    """Check that the written bonds are one bond for all factors, or make a tree of them.
+
+    A tree is what successive singular value decompositions can cut; a ring of bonds has no best
+    approximation in general (de Silva and Lim, 2008, doi:10.1137/06066518X).
+    """
+    for k, factor in enumerate(pattern.factors):
+        if not pattern.written_bonds and not pattern.own(k):
+            raise source.error(
+                f"factor `{factor}` has no axis of its own", source.right(factor[-1])
+            )
+    if not pattern.written_bonds or pattern.has_one_bond:
+        return
+    joined = list(range(len(pattern.factors)))
+    for bond in pattern.written_bonds:
+        ends = [k for k, f in enumerate(pattern.factors) if bond in f]
+        if len(ends) != 2:
+            raise source.error(
+                f"bond `{bond}` joins {len(ends)} factors: expected two, or one bond for all",
+                source.right(bond),
+            )
+        first, second = joined[ends[0]], joined[ends[1]]
+        if first == second:
+            raise source.error(
+                f"bond `{bond}` closes a ring: the bonds must form a tree", source.right(bond)
+            )
+        joined = [first if j == second else j for j in joined]
+    if len(set(joined)) > 1:
+        loose = next(k for k in range(len(joined)) if joined[k] != joined[0])
+        raise source.error(
+            f"factor `{pattern.factors[loose]}` shares no bond with the first one",
+            source.right(pattern.factors[loose][-1]),
+        )
