@@ -1,14 +1,46 @@
 """separable: separable convolution for images, volumes and networks.
 
 >>> import numpy as np, separable as sep
->>> image = np.zeros((5, 5)); image[2, 2] = 1
 >>> sep.factorize([[1, 2, 1], [2, 4, 2], [1, 2, 1]], "yx -> y,x")
 Factors 'yx -> y,x' of a kernel 3x3: rank 1, exact
   y  1 2 1
   x  1 2 1
+
+`ndimage` and `files` are imported when they are first asked for.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from separable import cost, errors, kernels
 from separable.factorize import Spectrum, factorize, spectrum
 from separable.factors import Factors
+from separable.filtering import convolve, correlate
+from separable.machine import Machine
+from separable.plan import Plan, plan
 
-__all__ = ["Factors", "Spectrum", "factorize", "spectrum"]
+__all__ = [
+    "Factors",
+    "Machine",
+    "Plan",
+    "Spectrum",
+    "convolve",
+    "correlate",
+    "cost",
+    "errors",
+    "factorize",
+    "kernels",
+    "ndimage",
+    "plan",
+    "spectrum",
+]
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ndimage":
+        return importlib.import_module("separable.ndimage")
+    raise AttributeError(f"module 'separable' has no attribute {name!r}")

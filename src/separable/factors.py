@@ -89,7 +89,7 @@ class Factors:
             raise PatternError(
                 f"terms need a pattern of one bond and no batch letter; got `{pattern}`"
             )
-        stacks = [np.stack([np.asarray(t[k]) for t in terms]) for k in range(len(pattern.factors))]
+        stacks = [_stack(pattern, terms, k) for k in range(len(pattern.factors))]
         sizes: dict[str, int] = {}
         arrays = []
         for k, stack in enumerate(stacks):
@@ -174,7 +174,19 @@ class Factors:
         return Factors(self.pattern, arrays, self.error, self.bound, self.ranks, self.sizes)
 
     def truncated(self, rank: int, error: float, bound: float) -> Factors:
-        """Keep the first `rank` terms; the caller knows the error this makes."""
+        """Keep the first `rank` terms; the caller knows the error this makes.
+
+        Raises
+        ------
+        PatternError
+            If the pattern has several bonds.
+        ArgumentError
+            If there are not so many terms.
+        """
+        if not self.pattern.has_one_bond:
+            raise PatternError(
+                f"`{self.pattern}` has several bonds: it has no list of terms to cut"
+            )
         if not 0 <= rank <= self.rank:
             raise ArgumentError(f"`rank` must be 0 .. {self.rank}; got {rank}")
         bond = self.pattern.bonds
@@ -182,7 +194,8 @@ class Factors:
             np.take(a, range(rank), axis=operand.index(bond))
             for a, operand in zip(self.arrays, self.pattern.operands, strict=True)
         )
-        return Factors(self.pattern, arrays, error, bound, {bond: np.array(rank)}, self.sizes)
+        ranks = {bond: np.minimum(self.ranks[bond], rank)}
+        return Factors(self.pattern, arrays, error, bound, ranks, self.sizes)
 
     def __repr__(self) -> str:
         size = "x".join(map(str, self.shape))
@@ -202,8 +215,10 @@ def kernel_errors(kernel: Array, approximation: Array) -> tuple[float, float]:
     """Return the relative Frobenius and 1-norm errors of an approximation of a kernel.
 
     A kernel of zeros has error 0 if the approximation is zero too, and infinity otherwise.
-    The kernel is scaled by its largest element first, so that no square underflows.
+    The kernel is taken to double precision, for small types overflow (and have no -(-128)), and
+    scaled by its largest element first, so that no square underflows.
     """
+    kernel = kernel.astype(np.complex128 if kernel.dtype.kind == "c" else np.float64)
     scale = float(np.max(np.abs(kernel), initial=0.0))
     if scale == 0.0:
         worst = float(np.max(np.abs(approximation), initial=0.0))
@@ -212,6 +227,24 @@ def kernel_errors(kernel: Array, approximation: Array) -> tuple[float, float]:
     residual = reference - approximation / scale
     frobenius = float(np.linalg.norm(residual.ravel()) / np.linalg.norm(reference.ravel()))
     return frobenius, float(np.sum(np.abs(residual)) / np.sum(np.abs(reference)))
+
+
+def _stack(pattern: Pattern, terms: Sequence[Sequence[ArrayLike]], factor: int) -> Array:
+    """Stack one factor of all terms, shape (bond, own...)."""
+    counts = {len(t) for t in terms}
+    if counts != {len(pattern.factors)}:
+        raise PatternError(
+            f"`{pattern}` wants one term or more of {len(pattern.factors)} arrays each; "
+            f"got {len(terms)} terms of {sorted(counts)} arrays"
+        )
+    arrays = [np.asarray(t[factor]) for t in terms]
+    shapes = list(dict.fromkeys(a.shape for a in arrays))
+    if len(shapes) > 1:
+        raise PatternError(
+            f"factor `{pattern.factors[factor]}` of `{pattern}` must have one shape in all terms; "
+            f"got shapes {', '.join(map(str, shapes))}"
+        )
+    return np.stack(arrays)
 
 
 def _place_bond(stack: Array, bond: str, own: str, operand: str) -> Array:

@@ -212,7 +212,7 @@ def spectrum(
     pattern = _parse_for(pattern, array)
     request = _Request(array, pattern, pattern.sizes(array.shape, sizes), None, None)
     if pattern.has_one_bond and len(pattern.factors) > 2:
-        values = request.per_batch(lambda t: nested.coefficients(t, 0.0))
+        values = request.per_batch(lambda t: nested.coefficients(t, request.rounding(t)))
     elif pattern.has_one_bond:
         values = np.linalg.svd(request.matrices(), compute_uv=False)
     else:
@@ -318,6 +318,11 @@ class _Request:
         longest = max(*self.lengths, 8) if self.pattern.has_one_bond else max(self.kernel.shape)
         return np.asarray(longest * self.eps * largest)
 
+    def rounding(self, tensor: Array) -> float:
+        """The size below which a coefficient of one batch value's nested terms is rounding."""
+        scale = _scale(tensor)
+        return float(self.noise(np.linalg.norm(tensor / scale) * scale))
+
 
 def _parse_for(pattern: str | Pattern, array: Array) -> Pattern:
     return pattern if isinstance(pattern, Pattern) else parse(pattern, array.shape)
@@ -398,12 +403,18 @@ def _choose_ranks(request: _Request, s: Array) -> NDArray[np.intp]:
     if not request.tol:
         return np.asarray(exact, dtype=np.intp)
     # Over all batch values together: drop the smallest values while their squares fit the budget.
-    squares = np.sort((s**2).ravel())
-    dropped = int(np.searchsorted(np.cumsum(squares), request.tol**2 * squares.sum(), side="right"))
-    if dropped == 0:
-        return np.asarray(exact, dtype=np.intp)
-    enough = np.sum(s**2 > squares[dropped - 1], axis=-1)
-    return np.asarray(np.minimum(enough, exact), dtype=np.intp)
+    squares = (s**2).ravel()
+    kept = _needed(squares, request.tol**2 * squares.sum()).reshape(s.shape)
+    return np.asarray(np.minimum(np.sum(kept, axis=-1), exact), dtype=np.intp)
+
+
+def _needed(squares: Array, budget: float) -> NDArray[np.bool_]:
+    """Which squares to keep when the smallest are dropped while their sum is within the budget."""
+    order = np.argsort(squares, kind="stable")
+    dropped = int(np.searchsorted(np.cumsum(squares[order]), budget, side="right"))
+    kept = np.ones(squares.shape, dtype=np.bool_)
+    kept[order[:dropped]] = False  # by index: equal values need not go together
+    return kept
 
 
 def _to_operands(request: _Request, columns: list[Array]) -> list[Array]:
@@ -435,12 +446,8 @@ def _stack_terms(
 def _factor_many(request: _Request) -> Factors:
     """Three or more factors on one bond: nested decompositions, or fewer polyadic terms."""
     flat = request.tensor.reshape(-1, *request.lengths)
-    total = float(np.linalg.norm(flat / _scale(flat))) * _scale(flat)
-    all_terms = []
-    for tensor in flat:
-        cut = request.noise(np.linalg.norm(tensor / _scale(tensor)) * _scale(tensor))
-        all_terms.append(nested.decompose(tensor, float(cut)))
-    kept = _choose_terms(request, all_terms, total)
+    all_terms = [nested.decompose(t, request.rounding(t)) for t in flat]
+    kept = _choose_terms(request, all_terms, _scale(flat))
     plain = _finish(request, *_pad_batches(request, kept))
     if request.pattern.batch or (request.rank is None and not request.tol):
         return plain
@@ -451,7 +458,7 @@ def _factor_many(request: _Request) -> Factors:
 
 
 def _choose_terms(
-    request: _Request, all_terms: list[list[nested.Term]], total: float
+    request: _Request, all_terms: list[list[nested.Term]], scale: float
 ) -> list[list[nested.Term]]:
     """Keep the largest terms of each batch value: the terms are orthogonal, so this is best."""
     if request.rank is not None:
@@ -460,10 +467,9 @@ def _choose_terms(
         return [nested.largest(terms, rank) for terms in all_terms]
     if not request.tol:
         return all_terms
-    squares = np.sort([abs(t.coefficient) ** 2 for terms in all_terms for t in terms])
-    dropped = int(np.searchsorted(np.cumsum(squares), (request.tol * total) ** 2, side="right"))
-    limit = squares[dropped - 1] if dropped else -1.0
-    return [[t for t in terms if abs(t.coefficient) ** 2 > limit] for terms in all_terms]
+    squares = np.array([(t.coefficient / scale) ** 2 for terms in all_terms for t in terms])
+    kept = iter(_needed(squares, request.tol**2 * squares.sum()))
+    return [[t for t in terms if next(kept)] for terms in all_terms]
 
 
 def _pad_batches(
@@ -476,8 +482,7 @@ def _pad_batches(
     columns = [np.zeros((len(batches), n, width), dtype=kind) for n in request.lengths]
     for b, terms in enumerate(batches):
         for r, term in enumerate(terms):
-            share = abs(term.coefficient) ** (1 / count)
-            for k in range(count):
+            for k, share in enumerate(trees.equal_shares(term.coefficient, count)):
                 columns[k][b, :, r] = term.vectors[k] * share
     shaped = [c.reshape(*request.batch_shape, *c.shape[1:]) for c in columns]
     ranks = np.array([len(terms) for terms in batches]).reshape(request.batch_shape)

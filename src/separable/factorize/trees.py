@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from separable.errors import ArgumentTypeError, RankError
 from separable.pattern import Pattern
 
-__all__ = ["TreeFactors", "decompose", "matricise"]
+__all__ = ["TreeFactors", "decompose", "equal_shares", "matricise"]
 
 Array = NDArray[Any]
 
@@ -56,8 +56,11 @@ def decompose(
     """
     inner = [_without(operand, pattern.batch) for operand in pattern.operands]
     core_letters = "".join(pattern.own(k) for k in range(len(inner)))
-    core, norm = tensor, float(np.linalg.norm(tensor))
-    budget = (tol * norm) ** 2 if tol else 0.0
+    scale = float(np.max(np.abs(tensor)))
+    if scale == 0.0 and rank is None:
+        return _nothing(inner, pattern, sizes)
+    core = tensor / (scale or 1.0)  # so that no square under- or overflows
+    budget = (tol * float(np.linalg.norm(core))) ** 2 if tol else 0.0
     open_bonds = {k: [a for a in operand if a in pattern.bonds] for k, operand in enumerate(inner)}
     arrays: dict[int, Array] = {}
     ranks: dict[str, int] = {}
@@ -82,7 +85,21 @@ def decompose(
                 bonds.remove(bond)
     root = next(iter(open_bonds))
     arrays[root] = np.transpose(core, [core_letters.index(a) for a in inner[root]])
-    return TreeFactors(_balanced([arrays[k] for k in range(len(inner))]), ranks)
+    balanced = _balanced([arrays[k] for k in range(len(inner))])
+    shares = equal_shares(scale or 1.0, len(inner))
+    return TreeFactors(tuple(a * s for a, s in zip(balanced, shares, strict=True)), ranks)
+
+
+def equal_shares(size: float, count: int) -> tuple[float, ...]:
+    """Split a size > 0 into equal factors; the last one is exact, roots of 1e-300 are not."""
+    share = size ** (1 / count)
+    return (*[share] * (count - 1), size / share ** (count - 1))
+
+
+def _nothing(inner: list[str], pattern: Pattern, sizes: Mapping[str, int]) -> TreeFactors:
+    """The factors of zeros: bonds of size 0."""
+    arrays = tuple(np.zeros([sizes.get(a, 0) for a in operand]) for operand in inner)
+    return TreeFactors(arrays, dict.fromkeys(pattern.bonds, 0))
 
 
 def matricise(tensor: Array, pattern: Pattern, bond: str, sizes: Mapping[str, int]) -> Array:

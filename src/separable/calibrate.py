@@ -1,0 +1,191 @@
+"""Measure this computer: run every method on a few problems and fit the seconds of each operation.
+
+The counts that a method reports (`Work.counts`) times the unknown seconds of each kind should give
+the measured times: a least-squares fit with non-negative unknowns (Lawson and Hanson, 1974, by
+scipy.optimize.nnls), every row divided by its time, so that small problems count as much as large.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from separable.engine import METHODS, Form, Problem
+from separable.engine.threads import default_threads
+from separable.machine import Machine
+from separable.plan import Candidate, plan
+from separable.plan.candidates import STORE
+from separable.run import run
+
+__all__ = ["Case", "cases", "measure"]
+
+Array = NDArray[Any]
+
+DTYPES = ("float32", "float64", "uint8", "uint16")
+REPEATS = 5
+PATIENCE = 0.12  # seconds for the repeats of one case, after the first
+QUICK = Machine("none", 1, {})  # predicts nothing: the methods are named one by one
+
+
+@dataclass(frozen=True)
+class Case:
+    """A method to time on a problem."""
+
+    method: str
+    dtype: str
+    shape: tuple[int, ...]
+    kernel: tuple[Any, ...]  # (kind, size of each axis...)
+    axes: tuple[int, ...]
+
+
+def cases() -> Iterator[Case]:
+    """Yield what is measured: small and large images, few and many taps, each axis, each type."""
+    for dtype in DTYPES:
+        for shape in ((96, 96), (700, 1000), (1500, 2000)):
+            yield Case("passes", dtype, shape, ("even", 9, 9), (0, 1))
+        for taps in (3, 31, 101):
+            yield Case("passes", dtype, (1000, 1000), ("even", taps), (0,))
+            yield Case("passes", dtype, (1000, 1000), ("even", taps), (1,))
+            yield Case("passes", dtype, (1000, 1000), ("general", taps), (1,))
+        yield Case("passes", dtype, (64, 128, 128), ("general", 7, 7, 7), (0, 1, 2))
+        yield Case("passes", dtype, (1200, 1200), ("rank2", 9, 9), (0, 1))
+        yield Case("passes", dtype, (500, 500), ("rank2", 9, 9), (0, 1))
+        yield Case("passes", dtype, (40, 60, 60), ("partial", 5, 5, 5), (0, 1, 2))
+        for size in (3, 5, 9, 15):
+            yield Case("direct", dtype, (400, 500), ("general", size, size), (0, 1))
+        yield Case("direct", dtype, (64, 64), ("general", 5, 5), (0, 1))
+        yield Case("direct", dtype, (40, 60, 60), ("general", 3, 3, 3), (0, 1, 2))
+        for method in ("fft", "overlap"):
+            for shape, size in (
+                ((64, 64), 9),
+                ((500, 600), 9),
+                ((1000, 1000), 33),
+                ((1500, 1500), 65),
+            ):
+                yield Case(method, dtype, shape, ("general", size, size), (0, 1))
+            yield Case(method, dtype, (64, 100, 100), ("general", 9, 9, 9), (0, 1, 2))
+
+
+def measure(progress: Callable[[float], None] | None = None) -> Machine:
+    """Measure this computer, in under 20 seconds.
+
+    Parameters
+    ----------
+    progress : callable, optional
+        Called with the fraction of the work just done.
+
+    Returns
+    -------
+    Machine
+    """
+    listed = list(cases())
+    threads = default_threads()
+    rows: dict[tuple[str, str], list[tuple[dict[str, float], float]]] = {}
+    for case in listed:
+        counts, seconds = _time_case(case)
+        rows.setdefault((case.method, case.dtype), []).append((counts, seconds))
+        if progress:
+            progress(0.97 / len(listed))
+    rates: dict[str, dict[str, dict[str, float]]] = {}
+    for (method, dtype), measured in rows.items():
+        rates.setdefault(method, {})[dtype] = _fit(measured)
+    rates[STORE] = {dtype: _time_store(dtype) for dtype in DTYPES}
+    if progress:
+        progress(0.03)
+    name = f"{_processor()}, {threads} threads, {time.strftime('%Y-%m-%d')}"
+    return Machine(name, threads, rates)
+
+
+def _time_case(case: Case) -> tuple[dict[str, float], float]:
+    """The counts of a case and its time: the best of a few runs."""
+    problem, form, image = _prepare(case)
+    method = METHODS[case.method]
+    out = np.empty(problem.shape, problem.out)
+    best, spent = np.inf, 0.0
+    for turn in range(REPEATS + 1):
+        start = time.perf_counter()
+        run(problem, method, form, image, out)
+        took = time.perf_counter() - start
+        if turn:
+            best, spent = min(best, took), spent + took
+            if spent > PATIENCE:
+                break
+    return method.work(problem, form).counts, best
+
+
+def _prepare(case: Case) -> tuple[Problem, Form, Array]:
+    """A problem whose result needs no conversion, the kernel's form and an image."""
+    rng = np.random.default_rng(0)
+    image = (rng.random(case.shape) * 100).astype(case.dtype)
+    chosen = _candidate(case, _kernel(case.kernel, rng))
+    made, candidate = chosen
+    assert candidate.form is not None
+    return replace(made, out=made.work), candidate.form, image
+
+
+def _candidate(case: Case, kernel: Array) -> tuple[Problem, Candidate]:
+    name = "partial" if case.kernel[0] == "partial" else case.method
+    made = plan(kernel, case.shape, case.dtype, axes=case.axes, method=name, machine=QUICK)
+    return made.problem, made.chosen
+
+
+def _kernel(kind: tuple[Any, ...], rng: np.random.Generator) -> Array:
+    """A kernel with a sum of magnitudes of 1: symmetric or not, of rank 1 or 2."""
+    name, *sizes = kind
+    if name == "partial":
+        return np.multiply.outer(rng.random(sizes[0]), rng.random(sizes[1:]))
+    kernel: Any = np.ones(())
+    for n in sizes:
+        taps = rng.random(n) + 0.1
+        kernel = np.multiply.outer(kernel, taps + taps[::-1] if name == "even" else taps)
+    if name == "rank2":
+        kernel = kernel + np.multiply.outer(rng.random(sizes[0]), rng.random(sizes[1]))
+    return np.asarray(kernel / np.sum(np.abs(kernel)))
+
+
+def _fit(measured: list[tuple[dict[str, float], float]]) -> dict[str, float]:
+    """Non-negative seconds for each kind of operation, by relative least squares."""
+    from scipy.optimize import nnls
+
+    kinds = sorted({k for counts, _ in measured for k, v in counts.items() if v})
+    matrix = np.array([[counts.get(k, 0.0) for k in kinds] for counts, _ in measured])
+    times = np.array([seconds for _, seconds in measured])
+    matrix /= times[:, None]
+    scale = matrix.max(axis=0)
+    solution, _ = nnls(matrix / scale, np.ones(len(times)))
+    return {k: float(f"{s:.4g}") for k, s in zip(kinds, solution / scale, strict=True)}
+
+
+def _time_store(dtype: str) -> dict[str, float]:
+    """Seconds to round and convert one output."""
+    from separable.run import store
+
+    kind = np.dtype(dtype)
+    values = np.random.default_rng(0).random((1000, 2000)).astype(np.float32) * 300
+    if kind.kind == "f":
+        values = values.astype(np.float64 if kind.itemsize == 4 else np.float32)
+    out = np.empty(values.shape, kind)
+    best = np.inf
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        store(values, out, default_threads())
+        best = min(best, time.perf_counter() - start)
+    return {"element": float(f"{best / out.size:.4g}")}
+
+
+def _processor() -> str:
+    """The processor's name, as the system tells it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine() or "unknown processor"

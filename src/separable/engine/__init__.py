@@ -1,0 +1,20 @@
+"""How one filter runs on NumPy arrays: methods behind one registry.
+
+A reader of the callers needs three names: `Problem` (what is asked, without data), `Form` (the
+kernel as a method wants it) and `METHODS` (each: what it can do, what it costs, how it runs).
+"""
+
+from separable.engine.problem import Form, Pass, Problem, Work, dense_form, pass_form, work_dtype
+from separable.engine.registry import METHODS, Method
+
+__all__ = [
+    "METHODS",
+    "Form",
+    "Method",
+    "Pass",
+    "Problem",
+    "Work",
+    "dense_form",
+    "pass_form",
+    "work_dtype",
+]

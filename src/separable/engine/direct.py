@@ -1,0 +1,110 @@
+"""The dense kernel, sample by sample, by SciPy's ``correlate``.
+
+What is computed: the sum over all non-zero weights. How: slabs of an image whose border is written
+out, so that the threads need not agree on anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from separable.borders import extend
+from separable.engine.problem import Form, Problem, Work
+from separable.engine.threads import in_parallel, slabs
+
+__all__ = ["correlate", "refuse", "run", "work"]
+
+Array = NDArray[Any]
+
+SLABS = 8  # for each thread
+
+
+def refuse(problem: Problem, form: Form) -> str:
+    """Say why the dense kernel cannot be run; it always can."""
+    return ""
+
+
+def work(problem: Problem, form: Form) -> Work:
+    """Count what the dense kernel does."""
+    n = problem.size
+    counts = {"call": 1.0, "element": float(n), "dense tap": float(n * form.multiplications)}
+    moved = n * (problem.dtype.itemsize + problem.work.itemsize)
+    eps = float(np.finfo(problem.work).eps)
+    return Work(1, form.multiplications, float(moved), counts, eps)
+
+
+def run(
+    problem: Problem, form: Form, image: Array, target: Array, tick: Callable[[float], None]
+) -> None:
+    """Run the dense kernel."""
+    correlate(
+        problem, image, form.kernel, problem.axes, problem.lefts, problem.modes, problem.cval,
+        target, tick,
+    )  # fmt: skip
+
+
+def correlate(
+    problem: Problem,
+    image: Array,
+    kernel: Array,
+    axes: Sequence[int],
+    lefts: Sequence[int],
+    modes: Sequence[str],
+    cval: complex,
+    out: Array,
+    tick: Callable[[float], None] = lambda _: None,
+) -> None:
+    """Correlate an image with a dense kernel over some of its axes."""
+    widths = [(left, n - 1 - left) for left, n in zip(lefts, kernel.shape, strict=True)]
+    kind = (
+        np.result_type(image.dtype, problem.work) if _outside(modes, cval, image) else image.dtype
+    )
+    extended = extend(image, axes, widths, modes, cval, np.dtype(kind))
+    weights, scale = _rescaled(kernel)
+    full_shape = [1] * image.ndim
+    for axis, n in zip(axes, kernel.shape, strict=True):
+        full_shape[axis] = n
+    weights = np.transpose(weights, np.argsort(axes)).reshape(full_shape)
+    if not weights.any():
+        out[...] = 0
+        return
+    parts = slabs(image.shape[0], SLABS * problem.threads)
+
+    def job(part: slice) -> None:
+        _slab(extended, weights, scale, part, out)
+        tick(1.0 / len(parts))
+
+    in_parallel(job, parts, problem.threads)
+
+
+def _outside(modes: Sequence[str], cval: complex, image: Array) -> bool:
+    """Whether the constant outside might not fit the image's type."""
+    return "constant" in modes and image.dtype.kind in "biuf" and cval != 0
+
+
+def _slab(extended: Array, weights: Array, scale: float, part: slice, out: Array) -> None:
+    """The rows `part` of the output, from an image with its border written out."""
+    from scipy import ndimage  # imported when first used: half of the package's import time
+
+    rows = extended[part.start : part.stop + weights.shape[0] - 1]
+    room = np.empty(rows.shape, out.dtype)
+    ndimage.correlate(rows, weights, room, mode="constant")
+    inner = tuple(
+        slice(n // 2, n // 2 + size - n + 1)
+        for n, size in zip(weights.shape, rows.shape, strict=True)
+    )
+    out[part] = room[inner] if scale == 1.0 else room[inner] * out.dtype.type(scale)
+
+
+def _rescaled(kernel: Array) -> tuple[Array, float]:
+    """Guard small weights against SciPy, which drops those below 1 eps, by a power of two."""
+    size = np.abs(kernel)
+    small = size[(size > 0) & (size <= 4 * np.finfo(np.float64).eps)]
+    if not small.size:
+        return kernel, 1.0
+    _, exponent = np.frexp(float(size.max()))
+    return np.ldexp(kernel, 60 - exponent), float(np.ldexp(1.0, exponent - 60))

@@ -1,0 +1,195 @@
+"""Passes along one axis, by SciPy's ``correlate1d`` on slabs of the image.
+
+What is computed: the tree of passes of the form; every leaf is added to the result.
+How it is scheduled: each pass runs over the whole image, in place where its input is not needed
+again, cut into slabs across the pass for the threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from separable.borders import carried
+from separable.engine.problem import Form, Pass, Problem, Work
+from separable.engine.threads import in_parallel, slabs
+
+__all__ = ["refuse", "run", "work"]
+
+Array = NDArray[Any]
+
+SMALL = 1 << 16  # fewer outputs than this stay on one thread: a launch costs as much
+SLABS = 8  # for each thread, so that progress is seen
+
+
+def refuse(problem: Problem, form: Form) -> str:
+    """Say why the passes cannot be run; they always can."""
+    return ""
+
+
+def work(problem: Problem, form: Form) -> Work:
+    """Count what the passes do."""
+    n = problem.size
+    counts = {"call": float(len(form.passes)), "element": 0.0, "strided element": 0.0}
+    counts |= {"tap": 0.0, "folded tap": 0.0, "dense tap": 0.0, "added element": 0.0}
+    leaves = sum(not p.then for p in form.passes)
+    counts["added element"] = float(n * max(0, leaves - 1))
+    for p in form.passes:
+        if len(p.axes) > 1:
+            counts["dense tap"] += n * int(np.count_nonzero(p.taps))
+            continue
+        last = problem.axes[p.axes[0]] == len(problem.shape) - 1
+        counts["element" if last else "strided element"] += n
+        counts["folded tap" if _folds(p.taps) else "tap"] += n * p.taps.size
+    size = problem.work.itemsize
+    first = len(form.roots) * problem.dtype.itemsize
+    moved = first + (2 * len(form.passes) - len(form.roots) + 3 * max(0, leaves - 1)) * size
+    eps = float(np.finfo(problem.work).eps)
+    deepest = len(problem.axes) + max(0, leaves - 1)
+    if n < SMALL:
+        counts = {name: c * problem.threads for name, c in counts.items()}
+    rounding = form.weight * deepest * eps
+    return Work(len(form.passes), form.multiplications, float(moved * n), counts, rounding)
+
+
+def run(
+    problem: Problem, form: Form, image: Array, target: Array, tick: Callable[[float], None]
+) -> None:
+    """Run the passes."""
+    if not form.roots:
+        target[...] = 0
+        tick(1.0)
+        return
+    runner = _Runner(problem, target, tick, 1.0 / len(form.passes))
+    runner.walk(form.roots, image, problem.cval, None)
+    runner.finish()
+
+
+class _Runner:
+    """The buffers of one run."""
+
+    def __init__(
+        self, problem: Problem, target: Array, tick: Callable[[float], None], share: float
+    ) -> None:
+        self.problem, self.target, self.tick, self.share = problem, target, tick, share
+        self.spare: list[Array] = [target]
+        self.total: Array | None = None
+
+    def walk(self, passes: Sequence[Pass], source: Array, cval: complex, own: Array | None) -> None:
+        """Run passes over one source; `own` is its buffer if the last of them may overwrite it."""
+        for k, p in enumerate(passes):
+            in_place = own is not None and k == len(passes) - 1 and len(p.axes) == 1
+            buffer = own if in_place and own is not None else self.take()
+            self.correlate(p, source, cval, buffer)
+            if p.then:
+                self.walk(p.then, buffer, carried(cval, p.taps), buffer)
+            else:
+                self.add(buffer)
+            if own is not None and k == len(passes) - 1 and not in_place:
+                self.spare.append(own)
+
+    def take(self) -> Array:
+        """A buffer nobody uses; the first one is the target itself."""
+        if self.spare:
+            return self.spare.pop()
+        return np.empty(self.problem.shape, self.problem.work)
+
+    def add(self, buffer: Array) -> None:
+        """Add a finished term to the result; the first one becomes the result."""
+        if self.total is None:
+            self.total = buffer
+            return
+        total = self.total
+
+        def job(part: tuple[Any, ...]) -> None:
+            np.add(total[part], buffer[part], out=total[part])
+
+        parts = _cut(self.problem, None)
+        in_parallel(job, parts, self.problem.threads)
+        self.spare.append(buffer)
+
+    def finish(self) -> None:
+        if self.total is not self.target:
+            self.target[...] = self.total
+
+    def correlate(self, p: Pass, source: Array, cval: complex, out: Array) -> None:
+        """One pass over all slabs."""
+        axis = self.problem.axes[p.axes[0]]
+        parts = _cut(self.problem, axis if len(p.axes) == 1 else -1)
+        share = self.share / len(parts)
+
+        def job(part: tuple[Any, ...]) -> None:
+            if len(p.axes) == 1:
+                _correlate1d(self.problem, p, source[part], cval, out[part])
+            else:
+                _correlate(self.problem, p, source, cval, out)
+            self.tick(share)
+
+        in_parallel(job, parts, self.problem.threads)
+
+
+def _cut(problem: Problem, along: int | None) -> list[tuple[Any, ...]]:
+    """Slabs of the image that a pass along this axis does not cross (-1: it crosses all)."""
+    whole: tuple[Any, ...] = (slice(None),) * len(problem.shape)
+    across = [a for a in range(len(problem.shape)) if a != along]
+    if along == -1 or not across or problem.size < SMALL:
+        return [whole]
+    axis = max(across, key=lambda a: (problem.shape[a], -a))
+    parts = SLABS * problem.threads
+    return [(*whole[:axis], s, *whole[axis + 1 :]) for s in slabs(problem.shape[axis], parts)]
+
+
+def _correlate1d(problem: Problem, p: Pass, source: Array, cval: complex, out: Array) -> None:
+    from scipy import ndimage  # imported when first used: half of the package's import time
+
+    if p.taps.size == 1:
+        np.multiply(source, p.taps[0], out=out, casting="unsafe", dtype=problem.work)
+        return
+    taps, scale = _rescaled(p.taps)
+    origin = p.lefts[0] - len(taps) // 2
+    mode = problem.modes[p.axes[0]]
+    axis = problem.axes[p.axes[0]]
+    ndimage.correlate1d(source, taps, axis, out, mode, _fit(cval, source), origin)
+    if scale != 1.0:
+        np.multiply(out, scale, out=out)
+
+
+def _correlate(problem: Problem, p: Pass, source: Array, cval: complex, out: Array) -> None:
+    """A dense pass over several axes."""
+    from separable.engine import direct
+
+    axes = tuple(problem.axes[a] for a in p.axes)
+    modes = tuple(problem.modes[a] for a in p.axes)
+    direct.correlate(problem, source, p.taps, axes, p.lefts, modes, cval, out)
+
+
+def _fit(cval: complex, source: Array) -> Any:
+    """SciPy wants a real number for real data."""
+    return cval if np.iscomplexobj(source) else float(np.real(cval))
+
+
+def _folds(taps: Array) -> bool:
+    """Whether SciPy halves the multiplications: odd length, symmetric or antisymmetric."""
+    if len(taps) % 2 == 0 or np.iscomplexobj(taps):
+        return False
+    return bool(np.array_equal(taps, taps[::-1]) or np.array_equal(taps, -taps[::-1]))
+
+
+def _rescaled(taps: Array) -> tuple[Array, float]:
+    """Guard taps against SciPy's test for symmetry, which is absolute (1 eps), by a power of two.
+
+    Returns the taps to use and the number to multiply the output by.
+    """
+    if _folds(taps) or len(taps) % 2 == 0:
+        return taps, 1.0
+    flipped = taps[::-1]
+    eps = np.finfo(np.float64).eps
+    looks_even = float(np.max(np.abs(taps - flipped))) <= eps
+    looks_odd = float(np.max(np.abs(taps + flipped))) <= eps
+    if not (looks_even or looks_odd):
+        return taps, 1.0
+    _, exponent = np.frexp(float(np.max(np.abs(taps))))
+    return np.ldexp(taps, 20 - exponent), float(np.ldexp(1.0, exponent - 20))

@@ -1,0 +1,316 @@
+"""What a method is given: the problem (no data) and the kernel in the form that it runs.
+
+Canonical form of every filter, whoever asks for it: a correlation
+
+    out[i] = sum_j taps[j] * x[i + j - left],    0 <= left < len(taps)
+
+along each filtered axis, x extended by its border mode. Convolution is this with the taps flipped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Form", "Pass", "Problem", "Work", "dense_form", "pass_form", "work_dtype"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One filtering, without its data.
+
+    Attributes
+    ----------
+    shape, dtype : the image's.
+    out, work : dtype
+        Of the result, and of everything between (`work_dtype`).
+    axes : tuple of int
+        The image axis of each kernel axis, >= 0.
+    kernel_shape, lefts : tuple of int
+        For each kernel axis its length, and how many samples lie left of the output's.
+    modes : tuple of str
+        A canonical border mode for each kernel axis.
+    cval : number
+        What lies outside where the mode is constant.
+    threads : int
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    out: np.dtype[Any]
+    work: np.dtype[Any]
+    axes: tuple[int, ...]
+    kernel_shape: tuple[int, ...]
+    lefts: tuple[int, ...]
+    modes: tuple[str, ...]
+    cval: complex
+    threads: int
+
+    @property
+    def size(self) -> int:
+        """The number of outputs."""
+        return math.prod(self.shape)
+
+    @property
+    def widths(self) -> tuple[tuple[int, int], ...]:
+        """How far the kernel reaches before and after, for each of its axes."""
+        return tuple(
+            (left, n - 1 - left) for left, n in zip(self.lefts, self.kernel_shape, strict=True)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """A correlation along one kernel axis, or dense over several, and what runs on its output.
+
+    Attributes
+    ----------
+    axes : tuple of int
+        Positions among the kernel's axes.
+    taps : ndarray
+        One axis for each of them, trimmed of zeros.
+    lefts : tuple of int
+    then : tuple of Pass
+        What runs on the output; where nothing does, it is added to the result.
+    """
+
+    axes: tuple[int, ...]
+    taps: Array
+    lefts: tuple[int, ...]
+    then: tuple[Pass, ...] = ()
+
+    def walk(self) -> Iterator[Pass]:
+        """Yield this pass and all that follow it."""
+        yield self
+        for child in self.then:
+            yield from child.walk()
+
+
+@dataclass(frozen=True, eq=False)
+class Form:
+    """The kernel as a method wants it: dense, or as passes (taps for correlation, in float64).
+
+    Attributes
+    ----------
+    kernel : ndarray
+        The dense kernel.
+    roots : tuple of Pass
+        The passes that run on the image; empty for a dense form and for a kernel of zeros.
+    terms : tuple of tuple of ndarray
+        The terms the passes came from, one array for each factor.
+    bound : float
+        The 1-norm error relative to the kernel's 1-norm.
+    weight : float
+        The sum of the terms' 1-norms relative to the kernel's: how much rounding is amplified.
+    """
+
+    kernel: Array
+    roots: tuple[Pass, ...] = ()
+    terms: tuple[tuple[Array, ...], ...] = ()
+    bound: float = 0.0
+    weight: float = 1.0
+    separated: bool = False
+
+    @cached_property
+    def passes(self) -> tuple[Pass, ...]:
+        """All passes, in the order they run."""
+        return tuple(p for root in self.roots for p in root.walk())
+
+    @property
+    def shares(self) -> bool:
+        """Whether some pass serves several terms."""
+        return any(len(p.then) > 1 for p in self.passes)
+
+    @property
+    def multiplications(self) -> int:
+        """Multiplications for each output."""
+        if not self.separated:
+            return int(np.count_nonzero(self.kernel))
+        return sum(int(p.taps.size) for p in self.passes)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a method does for a problem: counts to show, and counts to predict its time from.
+
+    Attributes
+    ----------
+    passes : int
+        Sweeps over the image.
+    multiplications : float
+        For each output.
+    bytes : float
+        Read and written in all.
+    counts : dict of str to float
+        Of the operations that take the time; a machine profile holds the seconds of each.
+    rounding : float
+        The part of the error bound that comes from rounding.
+    """
+
+    passes: int
+    multiplications: float
+    bytes: float
+    counts: dict[str, float] = field(default_factory=dict)
+    rounding: float = 0.0
+
+
+def work_dtype(image: Any, out: Any, kernel: Array) -> np.dtype[Any]:
+    """Return the type of the intermediates.
+
+    float32 for float16, float32 and 8- and 16-bit images, float64 otherwise, and complex where
+    anything is. Results with more than 16 bits of their own need float64; so do whole numbers
+    where float32 could round a sum by more than 1/16 of a grey level.
+
+    Examples
+    --------
+    >>> work_dtype("uint8", "uint8", np.ones((3, 3)) / 9), work_dtype("uint8", "int32", np.ones(3))
+    (dtype('float32'), dtype('float64'))
+    """
+    image, out = np.dtype(image), np.dtype(out)
+    small = {"f": 4, "c": 8}
+    narrow = all(t.itemsize <= small.get(t.kind, 2) for t in (image, out))
+    if narrow and image.kind in "biu":
+        largest = 2.0 ** (8 * image.itemsize)
+        narrow = float(np.sum(np.abs(kernel))) * largest <= 2.0**20
+    if any(t.kind == "c" for t in (image, out, kernel.dtype)):
+        return np.dtype(np.complex64 if narrow else np.complex128)
+    return np.dtype(np.float32 if narrow else np.float64)
+
+
+def dense_form(kernel: Array) -> Form:
+    """Return a correlation kernel as it is."""
+    return Form(_to_float(kernel))
+
+
+def pass_form(
+    terms: Sequence[tuple[Array, ...]],
+    groups: tuple[tuple[int, ...], ...],
+    kernel: Array,
+    lefts: tuple[int, ...],
+    bound: float = 0.0,
+) -> Form:
+    """Return a factored correlation kernel as passes; equal first passes run once.
+
+    Parameters
+    ----------
+    terms : sequence of tuple of ndarray
+        Whose products add up to the kernel; for each term one array a factor.
+    groups : tuple of tuple of int
+        The kernel axes of each factor.
+    kernel : ndarray
+        The dense kernel.
+    lefts : tuple of int
+        For each kernel axis.
+    bound : float
+        The 1-norm error of the terms relative to the kernel's 1-norm.
+    """
+    terms = [tuple(_to_float(v) for v in term) for term in terms]
+    terms = [t for t in terms if all(np.any(v) for v in t)]
+    roots = _share(terms, groups, lefts)[0] if terms else ()
+    total = float(np.sum(np.abs(kernel)))
+    weight = sum(math.prod(float(np.sum(np.abs(v))) for v in t) for t in terms)
+    return Form(
+        _to_float(kernel),
+        roots,
+        tuple(terms),
+        bound,
+        weight / total if total else 1.0,
+        separated=True,
+    )
+
+
+def _to_float(array: Array) -> Array:
+    return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
+
+
+def _share(
+    terms: Sequence[tuple[Array, ...]],
+    groups: Sequence[tuple[int, ...]],
+    lefts: tuple[int, ...],
+    left_over: tuple[int, ...] | None = None,
+) -> tuple[tuple[Pass, ...], int]:
+    """Arrange terms as a tree of passes with the fewest taps; return it and its taps.
+
+    The order of the factors is free, because passes along different axes commute. Each factor is
+    tried as the first; terms whose first taps are proportional share that pass.
+    """
+    if left_over is None:
+        left_over = tuple(range(len(groups)))
+    best: tuple[tuple[Pass, ...], int] | None = None
+    leads = left_over if len(terms) > 1 else left_over[-1:]
+    for lead in reversed(leads):
+        rest = tuple(k for k in left_over if k != lead)
+        passes: list[Pass] = []
+        count = 0
+        for taps, members in _alike(terms, lead, scaled=bool(rest)):
+            then, below = _share(members, groups, lefts, rest) if rest else ((), 0)
+            trimmed, own_lefts = _trim(taps, tuple(lefts[a] for a in groups[lead]))
+            if rest and _is_identity(trimmed, own_lefts):
+                passes.extend(_times(p, trimmed.ravel()[0]) for p in then)
+                count += below
+            else:
+                passes.append(Pass(groups[lead], trimmed, own_lefts, then))
+                count += below + trimmed.size
+        if best is None or count < best[1]:
+            best = (tuple(passes), count)
+    assert best is not None
+    return best
+
+
+def _alike(
+    terms: Sequence[tuple[Array, ...]], lead: int, scaled: bool
+) -> list[tuple[Array, list[tuple[Array, ...]]]]:
+    """Group terms whose `lead` taps are proportional; the ratio goes to another factor."""
+    groups: list[tuple[Array, list[tuple[Array, ...]]]] = []
+    for term in terms:
+        taps = term[lead]
+        for first, members in groups:
+            ratio = _ratio(taps, first) if scaled else None
+            if ratio is not None:
+                other = 0 if lead else 1
+                moved = list(term)
+                moved[other] = moved[other] * ratio
+                members.append(tuple(moved))
+                break
+        else:
+            groups.append((taps, [term]))
+    return groups
+
+
+def _ratio(taps: Array, first: Array) -> Any:
+    """The number c for which taps = c * first to rounding, or None."""
+    at = np.unravel_index(int(np.argmax(np.abs(first))), first.shape)
+    ratio = taps[at] / first[at]
+    limit = 8 * np.finfo(np.float64).eps * float(np.max(np.abs(taps)))
+    return ratio if float(np.max(np.abs(taps - ratio * first))) <= limit and ratio != 0 else None
+
+
+def _trim(taps: Array, lefts: tuple[int, ...]) -> tuple[Array, tuple[int, ...]]:
+    """Cut off zeros at the ends, but never the sample under the output."""
+    starts = []
+    for axis, left in enumerate(lefts):
+        other = tuple(a for a in range(taps.ndim) if a != axis)
+        used = np.flatnonzero(np.any(taps != 0, axis=other))
+        start, stop = min(int(used[0]), left), max(int(used[-1]), left) + 1
+        taps = np.take(taps, range(start, stop), axis=axis)
+        starts.append(start)
+    return np.ascontiguousarray(taps), tuple(
+        left - start for left, start in zip(lefts, starts, strict=True)
+    )
+
+
+def _is_identity(taps: Array, lefts: tuple[int, ...]) -> bool:
+    """Whether the pass only multiplies by a number."""
+    return taps.size == 1 and not any(lefts)
+
+
+def _times(p: Pass, factor: Any) -> Pass:
+    return p if factor == 1 else Pass(p.axes, p.taps * factor, p.lefts, p.then)

@@ -1,0 +1,167 @@
+"""convolve and correlate: plan and run in one call; the last plans are remembered."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from separable.errors import OutputError
+from separable.factors import Factors
+from separable.machine import current
+from separable.plan import Plan, plan
+
+__all__ = ["convolve", "correlate", "filter_with"]
+
+Array = NDArray[Any]
+
+KEPT = 64  # plans; with their kernels they are small
+LARGEST_KERNEL = 1 << 16  # bytes; larger kernels are not compared, they take long to run anyway
+
+
+def convolve(
+    image: ArrayLike,
+    kernel: ArrayLike | Factors,
+    *,
+    axes: int | Sequence[int] | None = None,
+    mode: str | Sequence[str] = "reflect",
+    cval: complex = 0.0,
+    origin: int | Sequence[int] = 0,
+    output: DTypeLike | Array | None = None,
+    tol: float | None = None,
+    method: str = "auto",
+    threads: int | None = None,
+) -> Array:
+    """Convolve an image or volume with a kernel by the cheapest method.
+
+    Parameters
+    ----------
+    image : array_like
+        Any number of axes; bool, integers, float16 .. float64 or complex.
+    kernel : array_like or Factors
+        Dense or factored; one axis for each filtered axis.
+    output : dtype or ndarray, optional
+        The type of the result, or where to put it (which may be the image itself).
+    axes, mode, cval, origin, tol, method, threads
+        As for `plan`.
+
+    Returns
+    -------
+    ndarray
+        Of the image's shape and, unless `output` says otherwise, type. Without `tol` it is exact
+        to rounding; whole numbers are rounded half to even and saturated, once.
+
+    Raises
+    ------
+    SeparableError
+        Its subclasses, as for `plan`.
+
+    Examples
+    --------
+    >>> convolve([[0, 0, 0], [0, 4, 0], [0, 0, 0]], [[1, 2, 1], [2, 4, 2], [1, 2, 1]])
+    array([[ 4,  8,  4],
+           [ 8, 16,  8],
+           [ 4,  8,  4]])
+
+    Blur a colour image along its first two axes, with a known error:
+
+    >>> photo = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    >>> disk = np.hypot(*np.mgrid[-7:8, -7:8]) <= 7
+    >>> convolve(photo, disk / disk.sum(), axes=(0, 1), tol=0.01).dtype
+    dtype('uint8')
+    """
+    return filter_with(
+        np.asarray(image), kernel, output, operation="convolve", axes=axes, mode=mode, cval=cval,
+        origin=origin, tol=tol, method=method, threads=threads,
+    )  # fmt: skip
+
+
+def correlate(
+    image: ArrayLike,
+    kernel: ArrayLike | Factors,
+    *,
+    axes: int | Sequence[int] | None = None,
+    mode: str | Sequence[str] = "reflect",
+    cval: complex = 0.0,
+    origin: int | Sequence[int] = 0,
+    output: DTypeLike | Array | None = None,
+    tol: float | None = None,
+    method: str = "auto",
+    threads: int | None = None,
+) -> Array:
+    """Correlate an image or volume with a kernel: `convolve` without flipping the kernel.
+
+    Parameters, results and errors are those of `convolve`.
+
+    Examples
+    --------
+    >>> correlate([0, 0, 1, 1], [-1, 0, 1])
+    array([0, 1, 1, 0])
+    """
+    return filter_with(
+        np.asarray(image), kernel, output, operation="correlate", axes=axes, mode=mode, cval=cval,
+        origin=origin, tol=tol, method=method, threads=threads,
+    )  # fmt: skip
+
+
+def filter_with(
+    image: Array,
+    kernel: ArrayLike | Factors,
+    output: DTypeLike | Array | None,
+    *,
+    progress: Callable[[float], None] | None = None,
+    **options: Any,
+) -> Array:
+    """Plan (or remember the plan) and run; `options` are those of `plan`."""
+    out = output if isinstance(output, np.ndarray) else None
+    if out is not None and out.shape != image.shape:
+        raise OutputError(
+            f"output shape not correct: `output` must have shape {image.shape}; got {out.shape}"
+        )
+    kind = out.dtype if out is not None else output
+    return _remembered(image, kernel, kind, options)(image, out, progress=progress)
+
+
+_lock = threading.Lock()
+_plans: OrderedDict[Any, Plan] = OrderedDict()
+
+
+def _remembered(image: Array, kernel: Any, kind: Any, options: dict[str, Any]) -> Plan:
+    """The plan for this call: the same objects or values as before give the same plan."""
+    key = _key(image, kernel, kind, options)
+    if key is not None:
+        with _lock:
+            found = _plans.get(key)
+            if found is not None:
+                _plans.move_to_end(key)
+                return found
+    made = plan(kernel, image.shape, image.dtype, output=kind, **options)
+    if key is not None:
+        with _lock:
+            _plans[key] = made
+            while len(_plans) > KEPT:
+                _plans.popitem(last=False)
+    return made
+
+
+def _key(image: Array, kernel: Any, kind: Any, options: dict[str, Any]) -> Any:
+    """Everything that the plan depends on, or None where that is too much to compare."""
+    if isinstance(kernel, Factors):
+        parts = tuple(a.tobytes() for a in kernel.arrays)
+        what: Any = (str(kernel.pattern), kernel.dtype.str, parts, kernel.shape)
+    else:
+        array = np.asarray(kernel)
+        if array.dtype.kind not in "biufc" or array.nbytes > LARGEST_KERNEL:
+            return None
+        what = (array.tobytes(), array.dtype.str, array.shape)
+    settings = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in options.items())
+    key = (what, image.shape, image.dtype.str, str(kind), settings, id(current()))
+    try:
+        hash(key)
+    except TypeError:
+        return None
+    return key

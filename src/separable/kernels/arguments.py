@@ -1,0 +1,171 @@
+"""What the kernels of the catalogue share: checks of arguments, and terms -> Factors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from separable.errors import ArgumentError, ArgumentTypeError
+from separable.factors import Factors
+
+__all__ = [
+    "Array",
+    "Kernel",
+    "PerAxis",
+    "WholePerAxis",
+    "born",
+    "check_axis",
+    "check_extent",
+    "check_ndim",
+    "count_axes",
+    "per_axis",
+    "positive",
+    "real",
+    "real_per_axis",
+    "shown",
+    "whole",
+    "whole_from",
+    "whole_per_axis",
+]
+
+Array: TypeAlias = NDArray[Any]
+Kernel: TypeAlias = Factors | Array
+PerAxis: TypeAlias = float | Sequence[float]
+WholePerAxis: TypeAlias = int | Sequence[int]
+
+LETTERS = "tzyx"
+LARGEST = 2**26  # elements; no filter has ever wanted more, and more does not fit small memories
+
+
+def born(terms: Sequence[Sequence[Array]]) -> Factors:
+    """Make the factors of a kernel from its terms, each one vector an axis."""
+    letters = LETTERS[-len(terms[0]) :]
+    return Factors.from_terms(f"{letters} -> {','.join(letters)}", terms)
+
+
+def check_ndim(ndim: object, name: str = "ndim") -> int:
+    """Return the number of axes of a kernel made of factors."""
+    count = whole(name, ndim)
+    if not 2 <= count <= len(LETTERS):
+        raise ArgumentError(
+            f"`{name}` must be 2, 3 or 4; got {count}. One-dimensional kernels are arrays: "
+            "gaussian1d, box1d, binomial1d"
+        )
+    return count
+
+
+def check_axis(axis: object, ndim: int) -> int:
+    """Return the axis counted from the front."""
+    index = whole("axis", axis)
+    if not -ndim <= index < ndim:
+        raise ArgumentError(f"`axis` must be {-ndim} .. {ndim - 1} for ndim={ndim}; got {index}")
+    return index % ndim
+
+
+def check_extent(name: str, value: object, *lengths: float) -> None:
+    """Refuse a kernel too large to hold."""
+    if math.prod(lengths) > LARGEST:
+        size = "x".join(f"{n:.4g}" for n in lengths)
+        raise ArgumentError(
+            f"`{name}` makes a kernel of {size}, more than {LARGEST} elements; got {shown(value)}"
+        )
+
+
+def count_axes(ndim: int | None, **values: object) -> int:
+    """Return the number of axes: `ndim`, or what the sequences among the values have, or 2."""
+    found: tuple[str, int] | None = None if ndim is None else ("ndim", check_ndim(ndim))
+    for name, value in values.items():
+        if not _is_sequence(value):
+            continue
+        length = len(value)  # type: ignore[arg-type]
+        if found is None:
+            found = name, check_ndim(length, f"len({name})")
+        elif length != found[1]:
+            raise ArgumentError(
+                f"`{name}` must be one value, or one for each of {found[1]} axes "
+                f"(from `{found[0]}`); got {shown(value)}"
+            )
+    return 2 if found is None else found[1]
+
+
+def per_axis(value: object, ndim: int) -> tuple[Any, ...]:
+    """Repeat a single value for every axis."""
+    return tuple(value) if _is_sequence(value) else (value,) * ndim  # type: ignore[arg-type]
+
+
+def real_per_axis(name: str, value: object, ndim: int) -> tuple[float, ...]:
+    """Return numbers > 0, one an axis."""
+    numbers = tuple(real(name, v, value) for v in per_axis(value, ndim))
+    if not all(v > 0 for v in numbers):
+        raise ArgumentError(f"`{name}` must be > 0 for every axis; got {shown(value)}")
+    return numbers
+
+
+def whole_per_axis(
+    name: str, value: object, ndim: int, low: int, high: int | None = None
+) -> tuple[int, ...]:
+    """Return whole numbers in a range, one an axis."""
+    numbers = tuple(whole(name, v, value) for v in per_axis(value, ndim))
+    if not all(low <= v and (high is None or v <= high) for v in numbers):
+        allowed = f">= {low}" if high is None else f"{low} .. {high}"
+        raise ArgumentError(f"`{name}` must be {allowed} for every axis; got {shown(value)}")
+    return numbers
+
+
+def real(name: str, value: object, given: object = None) -> float:
+    """Return a finite number."""
+    given = value if given is None else given
+    if isinstance(value, (bool, np.bool_)) or not isinstance(
+        value, (int, float, np.integer, np.floating)
+    ):
+        raise ArgumentTypeError(f"`{name}` must be a number; got {shown(given)}")
+    try:
+        number = float(value)
+    except OverflowError:  # an int of more than 308 digits
+        number = math.inf
+    if not math.isfinite(number):
+        raise ArgumentError(f"`{name}` must be finite; got {shown(given)}")
+    return number
+
+
+def positive(name: str, value: object) -> float:
+    """Return a finite number > 0."""
+    number = real(name, value)
+    if number <= 0:
+        raise ArgumentError(f"`{name}` must be > 0; got {shown(value)}")
+    return number
+
+
+def whole_from(name: str, value: object, low: int, high: int | None = None) -> int:
+    """Return one whole number in a range."""
+    number = whole(name, value)
+    if number < low or (high is not None and number > high):
+        allowed = f">= {low}" if high is None else f"{low} .. {high}"
+        raise ArgumentError(f"`{name}` must be {allowed}; got {shown(value)}")
+    return number
+
+
+def whole(name: str, value: object, given: object = None) -> int:
+    """Return a whole number; 3.0 is one, 3.5 and True are not."""
+    number = real(name, value, given)
+    if number != int(number):
+        raise ArgumentError(
+            f"`{name}` must be a whole number; got {shown(value if given is None else given)}"
+        )
+    return int(number)
+
+
+def shown(value: object) -> str:
+    """Show a value as given, sequences as tuples and numbers without their NumPy type."""
+    if _is_sequence(value):
+        inner = [shown(v) for v in value]  # type: ignore[attr-defined]
+        return f"({', '.join(inner)}{',' if len(inner) == 1 else ''})"
+    return repr(value.item()) if isinstance(value, np.generic) else repr(value)
+
+
+def _is_sequence(value: object) -> bool:
+    return isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim == 1)

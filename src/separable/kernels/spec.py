@@ -1,0 +1,248 @@
+"""Kernels from text, for the command line: ``gaussian:2``, ``sobel:axis=0``, ``box:5``."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from separable.errors import ArgumentError, ArgumentTypeError
+from separable.kernels import bands, derivatives, shapes, smoothing
+from separable.kernels.arguments import Kernel
+
+__all__ = ["catalogue", "parse_spec"]
+
+Reader = Callable[[str], Any]
+
+
+def _number(text: str) -> float:
+    return float(text)
+
+
+def _integer(text: str) -> int:
+    return int(text)
+
+
+def _angle(text: str) -> float:
+    degrees = text.removesuffix("deg")
+    return float(text) if degrees == text else math.radians(float(degrees))
+
+
+def _numbers(text: str) -> float | tuple[float, ...]:
+    return tuple(map(float, text.split("x"))) if "x" in text else float(text)
+
+
+def _integers(text: str) -> int | tuple[int, ...]:
+    return tuple(map(int, text.split("x"))) if "x" in text else int(text)
+
+
+WANTED: dict[Reader, str] = {
+    _number: "a number",
+    _integer: "a whole number",
+    _angle: "an angle in radians, or in degrees as 45deg",
+    _numbers: "a number, or one an axis as 2x1x1",
+    _integers: "a whole number, or one an axis as 5x3x3",
+}
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One kernel: its function, how to read its parameters in their order, its axes."""
+
+    make: Callable[..., Kernel]
+    parameters: dict[str, Reader] = field(default_factory=dict)
+    ndim: int | None = None  # None: any, given by the keyword `ndim`
+    one_axis: Callable[..., Kernel] | None = None
+
+    @property
+    def required(self) -> list[str]:
+        signature = inspect.signature(self.make).parameters
+        empty = inspect.Parameter.empty
+        return [p for p in self.parameters if signature[p].default is empty]
+
+
+_GAUSSIAN: dict[str, Reader] = {"truncate": _number, "radius": _integers}
+_AXIS: dict[str, Reader] = {"axis": _integer}
+
+_ENTRIES: dict[str, _Entry] = {
+    "ball": _Entry(shapes.ball, {"radius": _number}, ndim=3),
+    "binomial": _Entry(smoothing.binomial, {"size": _integers}, one_axis=smoothing.binomial1d),
+    "box": _Entry(smoothing.box, {"size": _integers}, one_axis=smoothing.box1d),
+    "difference_of_gaussians": _Entry(
+        bands.difference_of_gaussians,
+        {"sigma_low": _numbers, "sigma_high": _numbers, "truncate": _number},
+    ),
+    "disk": _Entry(shapes.disk, {"radius": _number}, ndim=2),
+    "gabor": _Entry(
+        bands.gabor,
+        {
+            "wavelength": _number,
+            "theta": _angle,
+            "sigma": _number,
+            "gamma": _number,
+            "phase": _angle,
+            "truncate": _number,
+            "radius": _integer,
+        },
+        ndim=2,
+    ),
+    "gaussian": _Entry(
+        smoothing.gaussian,
+        {"sigma": _numbers, "order": _integers, **_GAUSSIAN},
+        one_axis=smoothing.gaussian1d,
+    ),
+    "laplace": _Entry(derivatives.laplace),
+    "laplacian_of_gaussian": _Entry(
+        derivatives.laplacian_of_gaussian, {"sigma": _numbers, **_GAUSSIAN}
+    ),
+    "motion": _Entry(shapes.motion, {"length": _number, "angle": _angle}, ndim=2),
+    "pillbox": _Entry(shapes.pillbox, {"radius": _number}, ndim=2),
+    "prewitt": _Entry(derivatives.prewitt, _AXIS),
+    "scharr": _Entry(derivatives.scharr, _AXIS),
+    "sharpen": _Entry(bands.sharpen, {"sigma": _numbers, "amount": _number, **_GAUSSIAN}),
+    "sobel": _Entry(derivatives.sobel, _AXIS),
+}
+
+_SHORT = {"dog": "difference_of_gaussians", "log": "laplacian_of_gaussian"}
+
+
+def catalogue() -> dict[str, str]:
+    """Return the names that `parse_spec` knows, each with one line that says what it is.
+
+    Examples
+    --------
+    >>> sorted(catalogue())[:5]
+    ['ball', 'binomial', 'box', 'difference_of_gaussians', 'disk']
+    >>> catalogue()["box"]
+    'the mean over a box, of rank 1 in any dimension'
+    """
+    return {name: _summary(entry.make) for name, entry in _ENTRIES.items()}
+
+
+def _summary(function: Callable[..., Kernel]) -> str:
+    first = (inspect.getdoc(function) or "").partition("\n")[0]
+    return first.removeprefix("Return ").removesuffix(".")
+
+
+# Step 1: name and values; Step 2: read each value; Step 3: call the function of that name.
+
+
+def parse_spec(text: str, ndim: int | None = None) -> Kernel:
+    """Make the kernel that a text names.
+
+    The text is a name, and after a colon its parameters: by position in the order of the
+    function's signature, or as ``key=value``. Values for each axis are joined by ``x``; angles may
+    be given in degrees, as ``45deg``. ``log`` and ``dog`` stand for `laplacian_of_gaussian` and
+    `difference_of_gaussians`.
+
+    Parameters
+    ----------
+    text : str
+        For instance ``"gaussian:2,order=1"``.
+    ndim : int, optional
+        The number of axes wanted, 1 .. 4; default: as many as the values name, else 2 (3 for a
+        ball).
+
+    Returns
+    -------
+    Factors or ndarray
+        As the function of that name returns it.
+
+    Raises
+    ------
+    ArgumentError
+        If the name or a parameter is unknown, a value cannot be read or is out of its range, or
+        the kernel has no version of `ndim` axes.
+
+    Examples
+    --------
+    >>> parse_spec("sobel:axis=0")
+    Factors 'yx -> y,x' of a kernel 3x3: rank 1, exact
+      y  -1 0 1
+      x  1 2 1
+    >>> parse_spec("gausian:2")
+    Traceback (most recent call last):
+        ...
+    separable.errors.ArgumentError: unknown kernel `gausian`. Did you mean `gaussian`?
+    >>> parse_spec("gaussian:2", ndim=1).shape
+    (17,)
+    """
+    if not isinstance(text, str):
+        raise ArgumentTypeError(f"`text` must be a string such as 'gaussian:2'; got {text!r}")
+    name, _, values = text.strip().partition(":")
+    name = _SHORT.get(name, name)
+    if name not in _ENTRIES:
+        raise ArgumentError(_unknown("kernel", name, [*_ENTRIES, *_SHORT]))
+    entry = _ENTRIES[name]
+    arguments = _arguments(name, entry, values)
+    missing = [p for p in entry.required if p not in arguments]
+    if missing:
+        raise ArgumentError(
+            f"kernel `{name}` needs `{missing[0]}`; got {text!r}. "
+            f"Write it as {name}:{missing[0].upper()}; it takes {_accepted(entry)}"
+        )
+    return _call(name, entry, arguments, ndim)
+
+
+def _arguments(name: str, entry: _Entry, values: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    order = list(entry.parameters)
+    for position, item in enumerate(values.split(",") if values.strip() else []):
+        key, equals, value = (part.strip() for part in item.partition("="))
+        if not equals:
+            if position >= len(order):
+                raise ArgumentError(
+                    f"kernel `{name}` takes {_accepted(entry)}; got one value more, {item!r}"
+                )
+            key, value = order[position], key
+        if key not in entry.parameters:
+            raise ArgumentError(
+                f"{_unknown('parameter', key, order)} Kernel `{name}` takes {_accepted(entry)}"
+            )
+        if key in found:
+            raise ArgumentError(f"kernel `{name}` got `{key}` twice; the second is {value!r}")
+        reader = entry.parameters[key]
+        try:
+            found[key] = reader(value)
+        except ValueError:
+            raise ArgumentError(
+                f"`{key}` of kernel `{name}` must be {WANTED[reader]}; got {value!r}"
+            ) from None
+    return found
+
+
+def _call(name: str, entry: _Entry, arguments: dict[str, Any], ndim: int | None) -> Kernel:
+    if ndim == 1 and entry.ndim is None:
+        if entry.one_axis is None:
+            raise ArgumentError(
+                f"kernel `{name}` has 2 axes or more; got ndim=1. On one axis there are "
+                f"{', '.join(n for n, e in _ENTRIES.items() if e.one_axis)}; for a derivative "
+                "write gaussian:SIGMA,order=1"
+            )
+        return entry.one_axis(**arguments)
+    if entry.ndim is None:
+        given = {} if ndim is None else {"ndim": ndim}
+        return entry.make(**arguments, **given)
+    if ndim not in (None, entry.ndim):
+        other = {"disk": ". The one of 3 axes is `ball`", "ball": ". The one of 2 axes is `disk`"}
+        raise ArgumentError(
+            f"kernel `{name}` has {entry.ndim} axes; got ndim={ndim}{other.get(name, '')}"
+        )
+    return entry.make(**arguments)
+
+
+def _accepted(entry: _Entry) -> str:
+    names = [f"`{p}`" for p in entry.parameters]
+    return ", ".join(names) if names else "no parameters"
+
+
+def _unknown(kind: str, name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"unknown {kind} `{name}`. Did you mean `{close[0]}`?"
+    if kind == "parameter":
+        return f"unknown {kind} `{name}`."
+    return f"unknown {kind} `{name}`: there are {', '.join(sorted(known))}"

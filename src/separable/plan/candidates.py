@@ -1,0 +1,277 @@
+"""All the ways to run a filter, with what each costs and why it may not be taken."""
+
+from __future__ import annotations
+
+import math
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from separable.engine import METHODS, Form, dense_form, pass_form
+from separable.factorize import factorize
+from separable.factors import Factors, kernel_errors
+from separable.machine import Machine
+from separable.plan.request import Request
+
+__all__ = ["Candidate", "candidates"]
+
+Array = NDArray[Any]
+
+STORE = "store"  # in a machine profile: rounding and converting the result
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to run a filter.
+
+    Attributes
+    ----------
+    name : str
+        "direct", "separable", "low-rank", "nested", "truncated", "partial", "fft" or "overlap".
+    method : str
+        The engine's method that runs it.
+    rank : int
+        The number of separable terms; 0 for those that take the dense kernel.
+    passes : int
+        Sweeps over the image.
+    multiplications : float
+        For each output.
+    bytes : float
+        Read and written in all.
+    seconds : float
+        Predicted; NaN where the candidate cannot run.
+    bound : float
+        ``max|out - exact| / (sum|kernel| * max|input|)`` is at most this, to first order.
+    refused : str
+        Why it cannot be taken; empty if it can.
+    form : Form or None
+        The kernel as the method wants it.
+    """
+
+    name: str
+    method: str
+    rank: int
+    passes: int
+    multiplications: float
+    bytes: float
+    seconds: float
+    bound: float
+    refused: str = ""
+    form: Form | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def title(self) -> str:
+        """The name for people."""
+        if self.name in METHODS:
+            return METHODS[self.name].title
+        return f"{self.name} {self.rank}" if self.rank > 1 else self.name
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """Terms that stand for the kernel within `bound` (1-norm, relative)."""
+
+    terms: tuple[tuple[Array, ...], ...]
+    groups: tuple[tuple[int, ...], ...]
+    bound: float
+
+
+def candidates(request: Request, machine: Machine) -> tuple[Candidate, ...]:
+    """List the candidates: the dense ones, the exact factored ones, and those a tolerance allows."""
+    taps = request.taps
+    dense = dense_form(taps)
+    found = [_estimate(request, machine, "direct", "direct", dense)]
+    found += _factored(request, machine, taps)
+    found += [_estimate(request, machine, name, name, dense) for name in ("fft", "overlap")]
+    reference = _estimate(request, machine, "reference", "reference", dense)
+    return (*found, reference) if request.method == "reference" else tuple(found)
+
+
+def _factored(request: Request, machine: Machine, taps: Array) -> list[Candidate]:
+    """The candidates that run passes."""
+    limit = float(np.finfo(request.problem.work).eps) / 2  # no more than one rounding
+    every = _all_terms(request, taps)
+    exact = _fewest(every, taps, limit)
+    found = []
+    if len(exact.terms) <= 1:
+        found.append(_passes(request, machine, "separable", exact, taps))
+    else:
+        flat = _flat_form(exact, taps, request)
+        form = _form(exact, taps, request)
+        single = _truncate(every, taps, 1)
+        found.append(
+            _hopeless(request, "separable", 1, single.bound, _not_one(request, exact, single))
+        )
+        found.append(_estimate(request, machine, "low-rank", "passes", flat, len(exact.terms)))
+        if form.shares:
+            found.append(_estimate(request, machine, "nested", "passes", form, len(exact.terms)))
+        found.append(_truncated(request, machine, every, exact, taps))
+    found += _partial(request, machine, taps, len(exact.terms))
+    return found
+
+
+def _all_terms(request: Request, taps: Array) -> _Terms:
+    """The kernel's terms, largest first; a kernel of one axis is one term."""
+    if taps.ndim == 1:
+        return _Terms(((taps,),) if taps.any() else (), ((0,),), 0.0)
+    factors = request.tap_factors
+    if factors is None:
+        return _sorted(factorize(taps, filter_pattern(taps.ndim)))
+    if factors.rank > min(taps.shape):
+        again = factorize(taps, filter_pattern(taps.ndim))
+        if again.rank < factors.rank:
+            return _sorted(again)
+    return _sorted(factors)
+
+
+def filter_pattern(ndim: int) -> str:
+    """Return the pattern that separates all axes of a filter kernel.
+
+    Examples
+    --------
+    >>> filter_pattern(3)
+    'zyx -> z,y,x'
+    """
+    letters = "tzyx"[-ndim:] if ndim <= 4 else string.ascii_lowercase[:ndim]
+    return f"{letters} -> {','.join(letters)}"
+
+
+def _sorted(factors: Factors) -> _Terms:
+    letters = factors.pattern.letters
+    groups = tuple(
+        tuple(letters.index(a) for a in factors.pattern.own(k))
+        for k in range(len(factors.pattern.factors))
+    )
+    sizes = [math.prod(float(np.linalg.norm(v)) for v in t) for t in factors.terms]
+    order = sorted(range(len(sizes)), key=lambda r: -sizes[r])
+    return _Terms(tuple(factors.terms[r] for r in order), groups, factors.bound)
+
+
+def _dense(terms: Sequence[tuple[Array, ...]], groups: Sequence[tuple[int, ...]]) -> Any:
+    """The kernel that terms stand for; 0 for none."""
+    total: Any = 0
+    order = np.argsort([a for g in groups for a in g])
+    for term in terms:
+        product = term[0]
+        for vector in term[1:]:
+            product = np.multiply.outer(product, vector)
+        total = total + np.transpose(product, order)
+    return total
+
+
+def _truncate(every: _Terms, taps: Array, rank: int) -> _Terms:
+    """The first `rank` terms, with the bound they reach."""
+    if rank >= len(every.terms):
+        return every
+    kept = every.terms[:rank]
+    approximation = np.broadcast_to(_dense(kept, every.groups), taps.shape)
+    return _Terms(kept, every.groups, kernel_errors(taps, approximation)[1])
+
+
+def _fewest(every: _Terms, taps: Array, limit: float) -> _Terms:
+    """The fewest terms whose bound is within `limit` (halving the interval), else all."""
+    low, high, best = 0, len(every.terms), every
+    while low < high:
+        middle = (low + high) // 2
+        some = _truncate(every, taps, middle)
+        if some.bound <= limit:
+            high, best = middle, some
+        else:
+            low = middle + 1
+    return best
+
+
+def _truncated(
+    request: Request, machine: Machine, every: _Terms, exact: _Terms, taps: Array
+) -> Candidate:
+    """The fewest terms within the tolerance; without one, what a tolerance would bring."""
+    if not request.tol:
+        some = _fewest(every, taps, 0.01)
+        hint = f"no tolerance given; tol=0.01 would save {len(exact.terms) - len(some.terms)} terms"
+        return _hopeless(request, "truncated", len(some.terms), some.bound, hint)
+    some = _fewest(every, taps, request.tol)
+    if taps.ndim > 2 and request.factors is None:
+        fewer = factorize(taps, filter_pattern(taps.ndim), tol=request.tol)
+        if fewer.bound <= request.tol and fewer.rank < len(some.terms):
+            some = _sorted(fewer)
+    if len(some.terms) >= len(exact.terms):
+        reason = f"the tolerance needs all {len(exact.terms)} terms"
+        return _hopeless(request, "truncated", len(some.terms), some.bound, reason)
+    return _passes(request, machine, "truncated", some, taps)
+
+
+def _not_one(request: Request, exact: _Terms, single: _Terms) -> str:
+    if request.tol and single.bound <= request.tol:
+        return "see truncated: one term is within the tolerance"
+    return f"rank {len(exact.terms)}: one term is off by up to {single.bound:.2g}"
+
+
+def _partial(request: Request, machine: Machine, taps: Array, rank: int) -> list[Candidate]:
+    """For three axes and more: one axis apart, the others dense, where that is exact."""
+    if taps.ndim < 3 or rank <= 1 or request.factors is not None:
+        return []
+    letters = filter_pattern(taps.ndim).split(" ")[0]
+    for lead, letter in enumerate(letters):
+        matrix = np.moveaxis(taps, lead, 0).reshape(taps.shape[lead], -1)
+        values = np.linalg.svd(matrix.astype(np.result_type(matrix, np.float64)), compute_uv=False)
+        if np.sum(values > max(matrix.shape) * np.finfo(np.float64).eps * values[0]) != 1:
+            continue
+        rest = letters.replace(letter, "")
+        factors = factorize(taps, f"{letters} -> {letter},{rest}", rank=1)
+        return [_passes(request, machine, "partial", _sorted(factors), taps)]
+    return []
+
+
+def _passes(request: Request, machine: Machine, name: str, terms: _Terms, taps: Array) -> Candidate:
+    form = _form(terms, taps, request)
+    return _estimate(request, machine, name, "passes", form, len(terms.terms))
+
+
+def _form(terms: _Terms, taps: Array, request: Request) -> Form:
+    return pass_form(terms.terms, terms.groups, taps, request.problem.lefts, terms.bound)
+
+
+def _flat_form(terms: _Terms, taps: Array, request: Request) -> Form:
+    """All terms one after the other, nothing shared."""
+    lefts = request.problem.lefts
+    single = [pass_form([t], terms.groups, taps, lefts, terms.bound) for t in terms.terms]
+    roots = tuple(r for f in single for r in f.roots)
+    weight = sum(f.weight for f in single)
+    return Form(single[0].kernel, roots, terms.terms, terms.bound, weight, separated=True)
+
+
+def _estimate(
+    request: Request, machine: Machine, name: str, method: str, form: Form, rank: int = 0
+) -> Candidate:
+    """Ask the method for its work and the machine for the time that takes."""
+    problem, entry = request.problem, METHODS[method]
+    work = entry.work(problem, form)
+    seconds = machine.predict(method, problem.dtype, work.counts, problem.threads)
+    if problem.out != problem.work:
+        stored = {"element": float(problem.size)}
+        seconds += machine.predict(STORE, problem.out, stored, problem.threads)
+    return Candidate(
+        name=name,
+        method=method,
+        rank=rank,
+        passes=work.passes,
+        multiplications=work.multiplications,
+        bytes=work.bytes,
+        seconds=seconds,
+        bound=form.bound + work.rounding,
+        refused=entry.refuse(problem, form),
+        form=form,
+    )
+
+
+def _hopeless(request: Request, name: str, rank: int, bound: float, reason: str) -> Candidate:
+    """A candidate that is listed only to say why it is not taken."""
+    count = len(request.problem.kernel_shape)
+    multiplications = float(rank * sum(request.problem.kernel_shape))
+    return Candidate(
+        name, "passes", rank, rank * count, multiplications, math.nan, math.nan, bound, reason
+    )

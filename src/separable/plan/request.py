@@ -1,0 +1,222 @@
+"""What is asked of a plan, checked and brought to the canonical form: a correlation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from separable.borders import canonical_modes
+from separable.engine import Problem, work_dtype
+from separable.engine.threads import default_threads
+from separable.errors import ArgumentError, ArgumentTypeError, KernelError
+from separable.factorize import as_kernel
+from separable.factors import Factors
+from separable.run import check_dtype
+
+__all__ = ["OPERATIONS", "Request", "axes_of", "request"]
+
+Array = NDArray[Any]
+
+OPERATIONS = ("convolve", "correlate")
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """A filter as it was asked for, checked.
+
+    Attributes
+    ----------
+    kernel : ndarray
+        Dense, as given.
+    factors : Factors or None
+        Where the kernel was given as such.
+    operation : str
+        "convolve" or "correlate".
+    origins : tuple of int
+        SciPy's, for each kernel axis.
+    tol : float or None
+    method : str
+        "auto", or the name of a candidate or a method.
+    problem : Problem
+        The correlation that this is.
+    """
+
+    kernel: Array
+    factors: Factors | None
+    operation: str
+    origins: tuple[int, ...]
+    tol: float | None
+    method: str
+    problem: Problem
+
+    @property
+    def taps(self) -> Array:
+        """The dense kernel to correlate with."""
+        return np.flip(self.kernel) if self.operation == "convolve" else self.kernel
+
+    @property
+    def tap_factors(self) -> Factors | None:
+        """The factors of the kernel to correlate with."""
+        if self.factors is None or self.operation == "correlate":
+            return self.factors
+        return self.factors.flipped()
+
+
+def request(
+    kernel: ArrayLike | Factors,
+    shape: Sequence[int],
+    dtype: DTypeLike = np.float64,
+    *,
+    axes: int | Sequence[int] | None = None,
+    mode: str | Sequence[str] = "reflect",
+    cval: complex = 0.0,
+    origin: int | Sequence[int] = 0,
+    output: DTypeLike | None = None,
+    tol: float | None = None,
+    method: str = "auto",
+    operation: str = "convolve",
+    threads: int | None = None,
+) -> Request:
+    """Check the arguments of `plan` and bring them to the canonical form."""
+    factors = kernel if isinstance(kernel, Factors) else None
+    dense = as_kernel(factors.dense() if factors is not None else kernel)  # type: ignore[arg-type]
+    if factors is not None:
+        _check_factors(factors)
+    shape = tuple(int(n) for n in shape)
+    image_type = check_dtype(dtype, "dtype")
+    if output is None:
+        out_type = image_type
+        if dense.dtype.kind == "c" or isinstance(cval, complex):
+            out_type = np.promote_types(image_type, np.complex64)
+    else:
+        out_type = check_dtype(output, "output")
+    filtered = axes_of(axes, len(shape), dense.ndim)
+    if operation not in OPERATIONS:
+        raise ArgumentError(
+            f"`operation` must be one of {', '.join(OPERATIONS)}; got {operation!r}"
+        )
+    origins = _per_axis("origin", origin, dense.ndim)
+    problem = Problem(
+        shape=shape,
+        dtype=image_type,
+        out=out_type,
+        work=work_dtype(image_type, out_type, dense),
+        axes=filtered,
+        kernel_shape=dense.shape,
+        lefts=_lefts(dense.shape, origins, operation),
+        modes=canonical_modes(mode, dense.ndim),
+        cval=_check_cval(cval),
+        threads=_check_threads(threads),
+    )
+    return Request(dense, factors, operation, origins, _check_tol(tol), method, problem)
+
+
+def axes_of(axes: int | Sequence[int] | None, ndim: int, kernel_ndim: int) -> tuple[int, ...]:
+    """Return the image axis, >= 0, of each kernel axis.
+
+    Raises
+    ------
+    KernelError
+        If the kernel has more axes than the image, or fewer and `axes` does not say which.
+    ArgumentError
+        If `axes` are out of range, repeat, or are not as many as the kernel's.
+    """
+    if axes is None:
+        if kernel_ndim == ndim:
+            return tuple(range(ndim))
+        if kernel_ndim > ndim:
+            raise KernelError(
+                f"the kernel has more axes than the image: {kernel_ndim}, the image {ndim}"
+            )
+        raise KernelError(
+            f"the kernel has {kernel_ndim} axes, the image {ndim}: say which ones to filter, for "
+            f"instance axes={tuple(range(kernel_ndim))}"
+        )
+    given = (axes,) if isinstance(axes, (int, np.integer)) else tuple(axes)
+    for axis in given:
+        if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)):
+            raise ArgumentTypeError(f"`axes` must be integers; got {axes!r}")
+        if not -ndim <= axis < ndim:
+            raise ArgumentError(
+                f"`axes` must be {-ndim} .. {ndim - 1} for this image; got {axes!r}"
+            )
+    positive = tuple(int(a) % ndim for a in given)
+    if len(set(positive)) != len(positive):
+        raise ArgumentError(f"`axes` must be different from each other; got {axes!r}")
+    if len(positive) != kernel_ndim:
+        raise KernelError(
+            f"`axes` must name one axis for each of the kernel's {kernel_ndim}; got {axes!r}"
+        )
+    return positive
+
+
+def _check_factors(factors: Factors) -> None:
+    pattern = factors.pattern
+    if pattern.batch or not pattern.has_one_bond or any(len(a) > 1 for a in pattern.axes):
+        raise KernelError(
+            f"factors of `{pattern}` describe no filter: expected one bond, no batch letters and "
+            "no groups. Give their dense() kernel"
+        )
+
+
+def _per_axis(name: str, value: Any, ndim: int) -> tuple[int, ...]:
+    values = (value,) * ndim if isinstance(value, (int, np.integer)) else value
+    try:
+        found = tuple(values)
+    except TypeError:
+        raise ArgumentTypeError(
+            f"`{name}` must be an integer or a sequence; got {value!r}"
+        ) from None
+    if any(isinstance(v, bool) or not isinstance(v, (int, np.integer)) for v in found):
+        raise ArgumentTypeError(f"`{name}` must hold integers; got {value!r}")
+    if len(found) != ndim:
+        raise ArgumentError(f"`{name}` must be one integer, or one an axis ({ndim}); got {value!r}")
+    return tuple(int(v) for v in found)
+
+
+def _lefts(shape: tuple[int, ...], origins: tuple[int, ...], operation: str) -> tuple[int, ...]:
+    lefts = []
+    for n, origin in zip(shape, origins, strict=True):
+        left = n // 2 + origin if operation == "correlate" else (n - 1) // 2 - origin
+        if not 0 <= left < n:
+            raise ArgumentError(
+                f"invalid `origin`: it must keep the output within the kernel's {n} samples; "
+                f"got {origin}"
+            )
+        lefts.append(left)
+    return tuple(lefts)
+
+
+def _check_cval(cval: Any) -> Any:
+    if isinstance(cval, (bool, int, float, np.number)) and not isinstance(cval, np.complexfloating):
+        return float(cval)
+    if isinstance(cval, (complex, np.complexfloating)):
+        return complex(cval)
+    if isinstance(cval, np.ndarray) and cval.ndim == 0:
+        return _check_cval(cval[()])
+    raise ArgumentTypeError(f"`cval` must be a number; got {cval!r}")
+
+
+def _check_threads(threads: Any) -> int:
+    if threads is None:
+        return default_threads()
+    if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)):
+        raise ArgumentTypeError(f"`threads` must be an integer; got {threads!r}")
+    if threads < 1:
+        raise ArgumentError(f"`threads` must be >= 1; got {threads}")
+    return int(threads)
+
+
+def _check_tol(tol: Any) -> float | None:
+    if tol is None:
+        return None
+    if isinstance(tol, bool) or not isinstance(tol, (int, float, np.number)):
+        raise ArgumentTypeError(f"`tol` must be a number; got {tol!r}")
+    if not (math.isfinite(tol) and tol >= 0):
+        raise ArgumentError(f"`tol` must be finite and >= 0; got {tol!r}")
+    return float(tol)

@@ -1,0 +1,162 @@
+"""Run one method on an array: checks, buffers, and the one rounding at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from separable.engine import Form, Method, Problem
+from separable.engine.threads import in_parallel, slabs
+from separable.errors import ArgumentError, DTypeError, OutputError
+
+__all__ = ["all_finite", "check_dtype", "run", "store"]
+
+Array = NDArray[Any]
+
+CHUNK = 1 << 18  # outputs rounded at a time: they stay in the cache
+
+
+def run(
+    problem: Problem,
+    method: Method,
+    form: Form,
+    image: Array,
+    out: Array | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Array:
+    """Filter an image.
+
+    Parameters
+    ----------
+    problem : Problem
+    method : Method
+    form : Form
+    image : ndarray
+        Of the problem's shape and type; any strides, may be read-only.
+    out : ndarray, optional
+        Of the problem's shape; may be the image itself or overlap it. Its own type counts.
+    progress : callable, optional
+        Called, from any thread, with the fraction of the work just done.
+
+    Returns
+    -------
+    ndarray
+        `out`, or a new array.
+
+    Raises
+    ------
+    ArgumentError
+        If the image does not have the problem's shape and type.
+    OutputError
+        If `out` has another shape or type, or is read-only.
+    """
+    # Step 1: check the image and the output.
+    if image.shape != problem.shape or image.dtype != problem.dtype:
+        raise ArgumentError(
+            f"this plan is for shape {problem.shape}, {problem.dtype}; "
+            f"got shape {image.shape}, {image.dtype}. Make a plan for this image"
+        )
+    if out is None:
+        out = np.empty(problem.shape, problem.out)
+    _check_output(problem, out)
+    if problem.size == 0:
+        return out
+
+    # Step 2: the methods take native numbers of the usual types.
+    source = _readable(image, problem)
+
+    # Step 3: filter into the output itself where that is safe, else into an array of our own.
+    direct = out.dtype == problem.work and not np.may_share_memory(image, out)
+    target = out if direct else np.empty(problem.shape, problem.work)
+    with np.errstate(over="ignore", invalid="ignore"):
+        method.run(problem, form, source, target, progress or (lambda _: None))
+
+    # Step 4: round, saturate and store, once.
+    if not direct:
+        store(target, out, problem.threads)
+    return out
+
+
+def check_dtype(dtype: Any, name: str) -> np.dtype[Any]:
+    """Return a dtype that the filters take.
+
+    Raises
+    ------
+    DTypeError
+    """
+    try:
+        found: np.dtype[Any] = np.dtype(dtype)
+    except TypeError:
+        raise DTypeError(f"`{name}` must name a type of numbers; got {dtype!r}") from None
+    if found.kind not in "biufc" or found.itemsize > (16 if found.kind == "c" else 8):
+        raise DTypeError(
+            f"`{name}` must be bool, an integer, float16 .. float64 or complex; got {found}. "
+            "Convert it, for instance with image.astype('float64')"
+        )
+    return found
+
+
+def all_finite(image: Array) -> bool:
+    """Return whether an array has neither NaN nor infinity."""
+    if image.dtype.kind in "biu" or image.size == 0:
+        return True
+    axis = int(np.argmax(image.shape))
+    step = max(1, CHUNK * image.shape[axis] // image.size)
+    flat = np.moveaxis(image, axis, 0)
+    return all(np.isfinite(flat[i : i + step]).all() for i in range(0, len(flat), step))
+
+
+def _check_output(problem: Problem, out: Array) -> None:
+    if out.shape != problem.shape:
+        raise OutputError(
+            f"output shape not correct: `out` must have shape {problem.shape}; got {out.shape}"
+        )
+    if out.dtype != problem.out:
+        raise OutputError(f"`out` must have dtype {problem.out}, as planned; got {out.dtype}")
+    if not out.flags.writeable:
+        raise OutputError("`out` is read-only; give a writeable array, for instance out.copy()")
+
+
+def _readable(image: Array, problem: Problem) -> Array:
+    if image.dtype.kind == "b":
+        return image.view(np.uint8)
+    if image.dtype == np.float16:
+        return image.astype(np.float32)
+    if not image.dtype.isnative:
+        return image.astype(image.dtype.newbyteorder("="))
+    return image
+
+
+def store(values: Array, out: Array, threads: int) -> None:
+    """Convert to the output's type; whole numbers are rounded half to even and saturated."""
+    axis = int(np.argmax(out.shape))
+    rows, target = np.moveaxis(values, axis, 0), np.moveaxis(out, axis, 0)
+    parts = max(1, values.size // CHUNK)
+
+    def job(part: slice) -> None:
+        with np.errstate(over="ignore", invalid="ignore"):
+            target[part] = _converted(rows[part], out.dtype)
+
+    in_parallel(job, slabs(len(rows), parts), threads)
+
+
+def _converted(values: Array, dtype: np.dtype[Any]) -> Array:
+    if values.dtype.kind == "c" and dtype.kind != "c":
+        values = values.real
+    if dtype.kind not in "biu":
+        return values.astype(dtype)
+    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    rounded = np.rint(values)
+    if dtype.itemsize < 8:
+        np.clip(rounded, low, high, out=rounded)
+        return np.nan_to_num(rounded, copy=False, nan=0.0).astype(dtype)
+    # The largest 64-bit numbers are no float64: saturate where the float reaches past them.
+    whole = np.nan_to_num(rounded, nan=0.0)
+    inside = (whole >= float(low)) & (whole < float(high))
+    result = np.where(inside, whole, 0.0).astype(dtype)
+    result[whole >= float(high)] = high
+    result[whole < float(low)] = low
+    return result
