@@ -14,9 +14,15 @@ from separable.factors import kernel_errors
 from separable.pattern import parse
 
 RNG = np.random.default_rng(1)
+START = RNG.bit_generator.state
 SOBEL = Factors.from_terms("yx -> y,x", [([1, 2, 1], [-1, 0, 1])])
 LAPLACE = Factors.from_terms("y,x", [([1, -2, 1], [0, 1, 0]), ([0, 1, 0], [1, -2, 1])])
 WEIGHTS = RNG.normal(size=(6, 5, 3, 3))
+
+
+@pytest.fixture(autouse=True)
+def same_numbers_in_any_order():
+    RNG.bit_generator.state = START
 
 
 def test_from_terms_multiplies_out_to_the_sum_of_products():
@@ -115,7 +121,9 @@ def test_from_terms_leaves_the_arrays_given_alone():
     assert row.flags.writeable
 
 
-@pytest.mark.parametrize("pattern", ["zyx -> z,y,x", "zyx -> zB,By,xB", "zyx -> y,zx", "zyx->zR,RyS,Sx"])
+@pytest.mark.parametrize(
+    "pattern", ["zyx -> z,y,x", "zyx -> zB,By,xB", "zyx -> y,zx", "zyx->zR,RyS,Sx"]
+)
 def test_flipped_reverses_every_axis_of_the_kernel(pattern):
     kernel = RNG.normal(size=(3, 4, 5))
     factors = factorize(kernel, pattern)
@@ -187,7 +195,7 @@ REPRS = [
     ),
     (
         factorize(np.outer([1, 0.5], [0.25, 4]), "y,x"),
-        "Factors 'yx -> y,x' of a kernel 2x2: rank 1, exact\n  y  1.894 0.947\n  x  0.132 2.112",
+        "Factors 'yx -> y,x' of a kernel 2x2: rank 1, exact\n  y  1.893 0.9467\n  x  0.132 2.113",
     ),
     (
         factorize(np.eye(4), "y,x", rank=3),
@@ -195,9 +203,9 @@ REPRS = [
         "  y  shape (3, 4)\n  x  shape (3, 4)",
     ),
     (
-        factorize(np.ones((2, 3, 4)), "zyx -> zR,RyS,Sx"),
-        "Factors 'zyx -> zR,RyS,Sx' of a kernel 2x3x4: ranks R=1, S=1, exact\n"
-        "  zR  shape (2, 1)\n  RyS  shape (1, 3, 1)\n  Sx  1.699 1.699 1.699 1.699",
+        factorize(np.ones((2, 3, 13)), "zyx -> zR,RyS,Sx"),
+        "Factors 'zyx -> zR,RyS,Sx' of a kernel 2x3x13: ranks R=1, S=1, exact\n"
+        "  zR  shape (2, 1)\n  RyS  shape (1, 3, 1)\n  Sx  shape (1, 13)",
     ),
     (
         factorize(np.stack([np.ones((2, 3)), np.eye(2, 3)], axis=1), "ocx -> oc,cx"),

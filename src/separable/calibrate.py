@@ -140,14 +140,15 @@ def _kernel(kind: tuple[Any, ...], rng: np.random.Generator) -> Array:
     """A kernel with a sum of magnitudes of 1: symmetric or not, of rank 1 or 2."""
     name, *sizes = kind
     if name == "partial":
-        return np.multiply.outer(rng.random(sizes[0]), rng.random(sizes[1:]))
+        return np.asarray(np.multiply.outer(rng.random(sizes[0]), rng.random(sizes[1:])))
     kernel: Any = np.ones(())
     for n in sizes:
         taps = rng.random(n) + 0.1
         kernel = np.multiply.outer(kernel, taps + taps[::-1] if name == "even" else taps)
     if name == "rank2":
         kernel = kernel + np.multiply.outer(rng.random(sizes[0]), rng.random(sizes[1]))
-    return np.asarray(kernel / np.sum(np.abs(kernel)))
+    normalised: Array = np.asarray(kernel / np.sum(np.abs(kernel)))
+    return normalised
 
 
 def _fit(measured: list[tuple[dict[str, float], float]]) -> dict[str, float]:

@@ -18,6 +18,8 @@ __all__ = ["Factors", "kernel_errors"]
 
 Array = NDArray[Any]
 
+TOGETHER = 1 << 22  # elements of all factors but the first, multiplied out at a time
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Factors:
@@ -134,7 +136,7 @@ class Factors:
             total += own * int(np.sum(per_batch))
         return total
 
-    @property
+    @cached_property
     def terms(self) -> tuple[tuple[Array, ...], ...]:
         """The products whose sum is the kernel, one tuple of arrays each.
 
@@ -158,10 +160,33 @@ class Factors:
 
     @cached_property
     def _product(self) -> Array:
-        product: Array = np.einsum(self.pattern.einsum, *self.arrays, optimize=len(self.arrays) > 2)
+        if self.pattern.has_one_bond and not self.pattern.batch and len(self.arrays) > 2:
+            product = self._summed_terms()
+        else:
+            product = np.einsum(self.pattern.einsum, *self.arrays, optimize=len(self.arrays) > 2)
         dense: Array = product.reshape(self.shape)
         dense.flags.writeable = False
         return dense
+
+    def _summed_terms(self) -> Array:
+        """Multiply out many terms of many axes, a few at a time: an einsum would hold them all."""
+        bond = self.pattern.bonds
+        stacks = [
+            np.moveaxis(a, operand.index(bond), 0)
+            for a, operand in zip(self.arrays, self.pattern.operands, strict=True)
+        ]
+        rest = math.prod(math.prod(s.shape[1:]) for s in stacks[1:])
+        step = max(1, TOGETHER // max(1, rest))
+        total: Array = np.zeros((math.prod(stacks[0].shape[1:]), rest), self.dtype)
+        for start in range(0, self.rank, step):
+            first, *others = (s[start : start + step].reshape(-1, s[0].size) for s in stacks)
+            product = others[0]
+            for other in others[1:]:
+                product = (product[:, :, None] * other[:, None, :]).reshape(len(product), -1)
+            total += first.T @ product
+        letters = [a for k in range(len(stacks)) for a in self.pattern.own(k)]
+        split = total.reshape([self.sizes[a] for a in letters])
+        return np.transpose(split, [letters.index(a) for a in self.pattern.letters])
 
     def flipped(self) -> Factors:
         """Return the factors of the kernel reversed along all its axes."""

@@ -22,11 +22,15 @@ __all__ = ["refuse", "run", "work"]
 Array = NDArray[Any]
 
 SMALL = 1 << 16  # fewer outputs than this stay on one thread: a launch costs as much
+MOST_ROUNDING = 100  # in units of eps: more is not "exact to rounding"
 SLABS = 8  # for each thread, so that progress is seen
 
 
 def refuse(problem: Problem, form: Form) -> str:
-    """Say why the passes cannot be run; they always can."""
+    """Say why the passes should not be run: so many terms that their rounding adds up."""
+    rounding = _rounding(problem, form)
+    if rounding > MOST_ROUNDING * float(np.finfo(problem.work).eps):
+        return f"rounding in {len(form.terms)} terms could add up to {rounding:.0e}"
     return ""
 
 
@@ -47,12 +51,17 @@ def work(problem: Problem, form: Form) -> Work:
     size = problem.work.itemsize
     first = len(form.roots) * problem.dtype.itemsize
     moved = first + (2 * len(form.passes) - len(form.roots) + 3 * max(0, leaves - 1)) * size
-    eps = float(np.finfo(problem.work).eps)
-    deepest = len(problem.axes) + max(0, leaves - 1)
     if n < SMALL:
         counts = {name: c * problem.threads for name, c in counts.items()}
-    rounding = form.weight * deepest * eps
+    rounding = _rounding(problem, form)
     return Work(len(form.passes), form.multiplications, float(moved * n), counts, rounding)
+
+
+def _rounding(problem: Problem, form: Form) -> float:
+    """Each pass rounds once, and so does each addition of a term."""
+    leaves = sum(not p.then for p in form.passes)
+    roundings = len(problem.axes) + max(0, leaves - 1)
+    return form.weight * roundings * float(np.finfo(problem.work).eps) / 2
 
 
 def run(

@@ -196,8 +196,10 @@ def pass_form(
     kernel: Array,
     lefts: tuple[int, ...],
     bound: float = 0.0,
+    *,
+    shared: bool = True,
 ) -> Form:
-    """Return a factored correlation kernel as passes; equal first passes run once.
+    """Return a factored correlation kernel as passes.
 
     Parameters
     ----------
@@ -211,10 +213,13 @@ def pass_form(
         For each kernel axis.
     bound : float
         The 1-norm error of the terms relative to the kernel's 1-norm.
+    shared : bool
+        Whether passes that several terms begin with are run once for all of them.
     """
     terms = [tuple(_to_float(v) for v in term) for term in terms]
     terms = [t for t in terms if all(np.any(v) for v in t)]
-    roots = _share(terms, groups, lefts)[0] if terms else ()
+    bundles = [terms] if shared and terms else [[t] for t in terms]
+    roots = tuple(r for bundle in bundles for r in _share(bundle, groups, lefts)[0])
     total = float(np.sum(np.abs(kernel)))
     weight = sum(math.prod(float(np.sum(np.abs(v))) for v in t) for t in terms)
     return Form(
@@ -269,20 +274,31 @@ def _alike(
     terms: Sequence[tuple[Array, ...]], lead: int, scaled: bool
 ) -> list[tuple[Array, list[tuple[Array, ...]]]]:
     """Group terms whose `lead` taps are proportional; the ratio goes to another factor."""
-    groups: list[tuple[Array, list[tuple[Array, ...]]]] = []
-    for term in terms:
+    groups: dict[Any, tuple[Array, list[tuple[Array, ...]]]] = {}
+    for number, term in enumerate(terms):
         taps = term[lead]
-        for first, members in groups:
-            ratio = _ratio(taps, first) if scaled else None
-            if ratio is not None:
-                other = 0 if lead else 1
-                moved = list(term)
-                moved[other] = moved[other] * ratio
-                members.append(tuple(moved))
-                break
-        else:
-            groups.append((taps, [term]))
-    return groups
+        key = _direction(taps) if scaled else number
+        if key not in groups:
+            groups[key] = (taps, [term])
+            continue
+        first, members = groups[key]
+        ratio = _ratio(taps, first)
+        if ratio is None:
+            groups[number] = (taps, [term])
+            continue
+        other = 0 if lead else 1
+        moved = list(term)
+        moved[other] = moved[other] * ratio
+        members.append(tuple(moved))
+    return list(groups.values())
+
+
+def _direction(taps: Array) -> bytes:
+    """A key that proportional taps have in common (nearly always: a miss only costs a pass)."""
+    flat = taps.ravel()
+    size = np.abs(flat)
+    pivot = flat[int(np.argmax(size > 0.377 * size.max()))]
+    return bytes((flat / pivot).round(10) + 0.0)
 
 
 def _ratio(taps: Array, first: Array) -> Any:

@@ -46,7 +46,7 @@ def improve(
     list of (1.0, vectors) or None
         None where the nested terms are as good.
     """
-    if np.iscomplexobj(tensor) or plain.rank == 0 or plain.error <= 64 * eps:
+    if np.iscomplexobj(tensor) or plain.rank == 0 or (fixed_rank and plain.error <= 64 * eps):
         return None
     scale = float(np.max(np.abs(tensor)))
     if fixed_rank:

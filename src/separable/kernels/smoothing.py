@@ -137,7 +137,6 @@ def gaussians(
     orders = whole_per_axis("order", order, count, 0, HIGHEST_ORDER)
     radii = per_axis(None, count) if radius is None else whole_per_axis("radius", radius, count, 0)
     halves = [_half_length(s, truncate, r) for s, r in zip(widths, radii, strict=True)]
-    check_extent("sigma", sigma, *(2 * h + 1 for h in halves))
     return [_sample(s, d, h) for s, d, h in zip(widths, orders, halves, strict=True)]
 
 
@@ -310,6 +309,4 @@ def _length(size: object) -> int:
 
 
 def _lengths(size: WholePerAxis, ndim: int | None) -> tuple[int, ...]:
-    lengths = whole_per_axis("size", size, count_axes(ndim, size=size), 1)
-    check_extent("size", size, *lengths)
-    return lengths
+    return whole_per_axis("size", size, count_axes(ndim, size=size), 1)

@@ -24,6 +24,9 @@ Array = NDArray[Any]
 STORE = "store"  # in a machine profile: rounding and converting the result
 
 
+MANY = 256  # terms: beyond, what a tolerance would save is not worked out unless one is given
+
+
 @dataclass(frozen=True)
 class Candidate:
     """One way to run a filter.
@@ -100,9 +103,9 @@ def _factored(request: Request, machine: Machine, taps: Array) -> list[Candidate
     if len(exact.terms) <= 1:
         found.append(_passes(request, machine, "separable", exact, taps))
     else:
-        flat = _flat_form(exact, taps, request)
+        flat = _form(exact, taps, request, shared=False)
         form = _form(exact, taps, request)
-        single = _truncate(every, taps, 1)
+        single = _first_alone(every, taps)
         found.append(
             _hopeless(request, "separable", 1, single.bound, _not_one(request, exact, single))
         )
@@ -151,38 +154,32 @@ def _sorted(factors: Factors) -> _Terms:
     return _Terms(tuple(factors.terms[r] for r in order), groups, factors.bound)
 
 
-def _dense(terms: Sequence[tuple[Array, ...]], groups: Sequence[tuple[int, ...]]) -> Any:
-    """The kernel that terms stand for; 0 for none."""
-    total: Any = 0
-    order = np.argsort([a for g in groups for a in g])
-    for term in terms:
-        product = term[0]
-        for vector in term[1:]:
-            product = np.multiply.outer(product, vector)
-        total = total + np.transpose(product, order)
-    return total
+def _product(term: tuple[Array, ...], groups: Sequence[tuple[int, ...]]) -> Array:
+    """The kernel that one term stands for."""
+    product = term[0]
+    for vector in term[1:]:
+        product = np.multiply.outer(product, vector)
+    return np.transpose(product, np.argsort([a for g in groups for a in g]))
 
 
-def _truncate(every: _Terms, taps: Array, rank: int) -> _Terms:
-    """The first `rank` terms, with the bound they reach."""
-    if rank >= len(every.terms):
-        return every
-    kept = every.terms[:rank]
-    approximation = np.broadcast_to(_dense(kept, every.groups), taps.shape)
-    return _Terms(kept, every.groups, kernel_errors(taps, approximation)[1])
+def _first_alone(every: _Terms, taps: Array) -> _Terms:
+    """The largest term alone, with the bound it reaches."""
+    one = _product(every.terms[0], every.groups)
+    return _Terms(every.terms[:1], every.groups, kernel_errors(taps, one)[1])
 
 
 def _fewest(every: _Terms, taps: Array, limit: float) -> _Terms:
-    """The fewest terms whose bound is within `limit` (halving the interval), else all."""
-    low, high, best = 0, len(every.terms), every
-    while low < high:
-        middle = (low + high) // 2
-        some = _truncate(every, taps, middle)
-        if some.bound <= limit:
-            high, best = middle, some
-        else:
-            low = middle + 1
-    return best
+    """Leave out the smallest terms while the 1-norm of what is left out stays within `limit`."""
+    total = float(np.sum(np.abs(taps)))
+    kept, bound = len(every.terms), every.bound
+    left_out: Any = 0.0
+    while kept > 0:
+        left_out = left_out + _product(every.terms[kept - 1], every.groups)
+        error = float(np.sum(np.abs(left_out))) / total + every.bound
+        if error > limit:
+            break
+        kept, bound = kept - 1, error
+    return _Terms(every.terms[:kept], every.groups, bound)
 
 
 def _truncated(
@@ -190,7 +187,7 @@ def _truncated(
 ) -> Candidate:
     """The fewest terms within the tolerance; without one, what a tolerance would bring."""
     if not request.tol:
-        some = _fewest(every, taps, 0.01)
+        some = _fewest(every, taps, 0.01) if len(every.terms) <= MANY else every
         hint = f"no tolerance given; tol=0.01 would save {len(exact.terms) - len(some.terms)} terms"
         return _hopeless(request, "truncated", len(some.terms), some.bound, hint)
     some = _fewest(every, taps, request.tol)
@@ -231,17 +228,9 @@ def _passes(request: Request, machine: Machine, name: str, terms: _Terms, taps: 
     return _estimate(request, machine, name, "passes", form, len(terms.terms))
 
 
-def _form(terms: _Terms, taps: Array, request: Request) -> Form:
-    return pass_form(terms.terms, terms.groups, taps, request.problem.lefts, terms.bound)
-
-
-def _flat_form(terms: _Terms, taps: Array, request: Request) -> Form:
-    """All terms one after the other, nothing shared."""
+def _form(terms: _Terms, taps: Array, request: Request, *, shared: bool = True) -> Form:
     lefts = request.problem.lefts
-    single = [pass_form([t], terms.groups, taps, lefts, terms.bound) for t in terms.terms]
-    roots = tuple(r for f in single for r in f.roots)
-    weight = sum(f.weight for f in single)
-    return Form(single[0].kernel, roots, terms.terms, terms.bound, weight, separated=True)
+    return pass_form(terms.terms, terms.groups, taps, lefts, terms.bound, shared=shared)
 
 
 def _estimate(

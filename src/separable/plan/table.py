@@ -10,7 +10,16 @@ if TYPE_CHECKING:
     from separable.plan.candidates import Candidate
     from separable.plan.core import Measurement, Plan
 
-__all__ = ["amount", "duration", "measurement_text", "plan_text"]
+__all__ = [
+    "amount",
+    "duration",
+    "headline",
+    "measurement_text",
+    "multiplications",
+    "plan_text",
+    "remark",
+    "verdict",
+]
 
 WIDTH = 110
 UNITS = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6))
@@ -23,16 +32,16 @@ def plan_text(plan: Plan) -> str:
             "*" if c is plan.chosen else "",
             c.title,
             str(c.passes),
-            _multiplications(c.multiplications),
+            multiplications(c.multiplications),
             amount(c.bytes),
             duration(c.seconds),
             f"{c.bound:.1e}",
-            _remark(c, plan.chosen),
+            remark(c, plan.chosen),
         )
         for c in plan.candidates
     ]
     columns = ("", "candidate", "passes", "mult/output", "moved", "predicted", "error bound", "")
-    return "\n".join([_headline(plan), _render(columns, rows), _verdict(plan)])
+    return "\n".join([headline(plan), _render(columns, rows), verdict(plan)])
 
 
 def measurement_text(measured: Measurement) -> str:
@@ -52,7 +61,7 @@ def measurement_text(measured: Measurement) -> str:
     ]
     columns = ("", "candidate", "predicted", "measured", "ratio", "difference")
     last = f"The choice took {measured.regret:.2f} times as long as the fastest candidate."
-    return "\n".join([_headline(measured.plan), _render(columns, rows), last])
+    return "\n".join([headline(measured.plan), _render(columns, rows), last])
 
 
 def duration(seconds: float) -> str:
@@ -87,7 +96,8 @@ def amount(count: float) -> str:
     raise AssertionError
 
 
-def _headline(plan: Plan) -> str:
+def headline(plan: Plan) -> str:
+    """Return in one line what is planned."""
     p, r = plan.problem, plan.request
     modes = p.modes[0] if len(set(p.modes)) == 1 else "/".join(p.modes)
     if "constant" in p.modes:
@@ -101,7 +111,8 @@ def _headline(plan: Plan) -> str:
     return f"{r.operation} {kernel} on {image} {types}{axes}, {modes}, {error}, {threads}"
 
 
-def _verdict(plan: Plan) -> str:
+def verdict(plan: Plan) -> str:
+    """Return what was chosen and why, and on a second line whose rates the times come from."""
     c = plan.chosen
     if plan.request.method != "auto":
         why = "as asked for"
@@ -117,13 +128,14 @@ def _verdict(plan: Plan) -> str:
                 else "by a hair"
             )
     size = math.prod(plan.problem.kernel_shape)
-    count = f"{_multiplications(c.multiplications)} multiplications an output"
+    count = f"{multiplications(c.multiplications)} multiplications an output"
     if c.multiplications < size:
         count += f" instead of {size}"
     return f"Chosen: {c.title}, {why}; {count}.\nRates: {plan.machine}."
 
 
-def _remark(c: Candidate, chosen: Candidate) -> str:
+def remark(c: Candidate, chosen: Candidate) -> str:
+    """Return in a few words how a candidate stands to the chosen one."""
     if c is chosen:
         return "chosen"
     if c.refused:
@@ -133,7 +145,8 @@ def _remark(c: Candidate, chosen: Candidate) -> str:
     return ""
 
 
-def _multiplications(count: float) -> str:
+def multiplications(count: float) -> str:
+    """Return a number of multiplications, with a digit more where it is not whole."""
     return f"{count:.0f}" if count == int(count) else f"{count:.1f}"
 
 

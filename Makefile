@@ -1,0 +1,53 @@
+# `make demo` and `make test` are all a fresh machine with Python needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test test-long lint bench clean
+
+help:
+	@echo "make demo       create .venv, install, run the demonstration (under a minute)"
+	@echo "make test       run the tests (under 10 minutes on two cores)"
+	@echo "make test-long  run many more random configurations (about an hour)"
+	@echo "make lint       format, lint, types, order of imports"
+	@echo "make bench      speed against the peers, and the planner's regret"
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[demo]"
+	@touch $@
+
+$(VENV)/.test-ready: $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group test
+	@touch $@
+
+$(VENV)/.lint-ready: $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group lint
+	@touch $@
+
+$(VENV)/.bench-ready: $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group bench
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/separable demo --output demo-output
+
+test: $(VENV)/.test-ready
+	$(BIN)/python -m pytest -q -m "not long"
+
+test-long: $(VENV)/.test-ready
+	$(BIN)/python -m pytest -q -m long --timeout 3600 --hypothesis-profile long
+
+lint: $(VENV)/.lint-ready
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.bench-ready
+	$(BIN)/python benchmarks/filters.py
+
+clean:
+	rm -rf $(VENV) demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis

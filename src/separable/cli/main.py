@@ -1,0 +1,124 @@
+"""The commands, and what becomes of their errors."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+import typer
+
+from separable.cli.console import error
+from separable.cli.demo import demo_command
+from separable.cli.filter import filter_command
+from separable.cli.kernel import kernel_command
+from separable.cli.machine import machine_command
+from separable.cli.plan import plan_command
+from separable.errors import SeparableError
+
+__all__ = ["app", "run"]
+
+MISTAKE = 2
+INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
+
+# Typer carries Click under its own name or imports it, by its version.
+UsageError = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "UsageError")
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
+)
+app.command("kernel")(kernel_command)
+app.command("plan")(plan_command)
+app.command("filter")(filter_command)
+app.command("machine")(machine_command)
+app.command("demo")(demo_command)
+
+
+@app.callback(invoke_without_command=True)
+def _separable(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Separable convolution: is a kernel separable, what is the cheapest way to run it, run it."""
+    if version:
+        from separable import __version__
+
+        print(f"separable {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        Without the program's name.
+
+    Returns
+    -------
+    int
+        The exit status: 0, 2 for a user's mistake (told on stderr), 130 when interrupted.
+    """
+    command = typer.main.get_command(app)
+    _tolerate_any_encoding()
+    try:
+        with _terminable():
+            code = command.main(list(arguments), prog_name="separable", standalone_mode=False)
+            sys.stdout.flush()
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except SeparableError as mistake:
+        return error(str(mistake), MISTAKE)
+    except UsageError as mistake:
+        return error(_usage(mistake), MISTAKE)
+    except MemoryError:
+        return error("not enough memory for this image. Cut it into parts", MISTAKE)
+    if code == INTERRUPTED:
+        return error("interrupted; nothing was written", INTERRUPTED)
+    return code if isinstance(code, int) else 0
+
+
+def _usage(mistake: Exception) -> str:
+    """Say what is wrong with the arguments and where they are explained."""
+    text = mistake.format_message().rstrip(".")  # type: ignore[attr-defined]
+    context = getattr(mistake, "ctx", None)
+    path = context.command_path if context is not None else "separable"
+    return f"{text[:1].lower()}{text[1:]}. See `{path} --help`"
+
+
+def _tolerate_any_encoding() -> None:
+    """Print a question mark for what the terminal cannot show."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Let a request to end unwind, so that temporary files are removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,56 @@
+"""Write a file whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from separable.errors import FileError
+
+__all__ = ["whole_or_nothing"]
+
+
+@contextlib.contextmanager
+def whole_or_nothing(target: Path, overwrite: bool) -> Iterator[BinaryIO]:
+    """Open a temporary file beside the target that becomes the target if all goes well."""
+    handle, name = tempfile.mkstemp(prefix=".separable-", suffix=".part", dir=target.parent)
+    draft = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(draft, _permissions(target))
+        _rename(draft, target, overwrite)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def _permissions(target: Path) -> int:
+    """Those of the file that is replaced, else what any new file gets."""
+    if target.exists():
+        return target.stat().st_mode & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+def _rename(draft: Path, target: Path, overwrite: bool) -> None:
+    """Give the draft its name; a file that came to be meanwhile is kept unless told."""
+    if not overwrite:
+        try:
+            os.link(draft, target)
+        except FileExistsError:
+            raise FileError(f"{target} came to exist meanwhile. Choose another name") from None
+        except OSError:  # a file system without links
+            if target.exists():
+                raise FileError(f"{target} came to exist meanwhile. Choose another name") from None
+        else:
+            draft.unlink()
+            return
+    os.replace(draft, target)

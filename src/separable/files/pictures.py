@@ -1,0 +1,124 @@
+"""Pictures: PNG, JPEG and BMP, by imageio and Pillow."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from separable.errors import FileError
+from separable.files.formats import Array, Format, ImageInfo, check_memory
+
+__all__ = ["BMP", "JPEG", "PNG"]
+
+JPEG_QUALITY = 95
+
+
+def _read_picture(path: Path) -> tuple[Array, ImageInfo]:
+    import imageio.v3 as iio
+
+    _refuse_deep_colour(path)
+    file: Any  # of imageio's plugin for Pillow, which has options of its own
+    with _no_pixel_limit(), iio.imopen(path, "r", plugin="pillow") as file:
+        properties = file.properties(index=0)
+        check_memory(path, properties.shape, properties.dtype)
+        meta = file.metadata(index=0)
+        inks = meta.get("mode") == "CMYK"
+        options: dict[str, Any] = {"mode": "RGB"} if inks else {}
+        array = np.asarray(file.read(index=0, rotate=True, **options))
+    kept = {k: meta[k] for k in ("dpi", "icc_profile") if meta.get(k)}
+    if inks:
+        kept.pop("icc_profile", None)  # it was made for the inks
+    return array, ImageInfo("YXS"[: array.ndim], kept)
+
+
+def _refuse_deep_colour(path: Path) -> None:
+    """Pillow would cut 16-bit colours to 8 bits without a word."""
+    with path.open("rb") as file:
+        head = file.read(26)
+    if head.startswith(b"\x89PNG") and len(head) == 26 and head[24] == 16 and head[25] != 0:
+        raise FileError(
+            f"cannot read {path}: a PNG with 16-bit colours would lose half of them here. "
+            "Convert it to TIFF"
+        )
+
+
+@contextlib.contextmanager
+def _no_pixel_limit() -> Iterator[None]:
+    """Lift Pillow's limit on pixels, below that of large photographs: memory is our limit."""
+    from PIL import Image
+
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def _writer(
+    suffix: str, quality: int | None = None
+) -> Callable[[BinaryIO, Array, ImageInfo], None]:
+    def write(file: BinaryIO, array: Array, info: ImageInfo) -> None:
+        import imageio.v3 as iio
+
+        native = array.astype(array.dtype.newbyteorder("="), copy=False)
+        options = {k: v for k, v in info.options.items() if k in ("dpi", "icc_profile")}
+        if quality is not None:
+            options["quality"] = quality
+        iio.imwrite(file, native, plugin="pillow", extension=suffix, **options)
+
+    return write
+
+
+def _refuser(
+    name: str, grey: tuple[str, ...], samples: tuple[int, ...]
+) -> Callable[[tuple[int, ...], np.dtype[Any]], str]:
+    def refuse(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
+        if 0 in shape:
+            return f"an empty image of shape {shape} is no {name} picture. Write .npy"
+        if not (len(shape) == 2 or (len(shape) == 3 and shape[2] in samples)):
+            last = " or ".join(map(str, samples))
+            return (
+                f"a {name} picture has shape (y, x) or (y, x, {last}); got {shape}. "
+                "Write .tif or .npy"
+            )
+        held = grey if len(shape) == 2 else ("uint8",)
+        if dtype.newbyteorder("=").name not in held:
+            colour = "" if len(shape) == 2 else " in colour"
+            return (
+                f"{name} holds {' or '.join(held)}{colour}; got {dtype.name}. "
+                "Write .tif or .npy, or choose --dtype uint8"
+            )
+        return ""
+
+    return refuse
+
+
+PNG = Format(
+    "PNG",
+    (".png",),
+    (b"\x89PNG",),
+    _read_picture,
+    _writer(".png"),
+    _refuser("PNG", ("uint8", "uint16", "bool"), (2, 3, 4)),
+)
+JPEG = Format(
+    "JPEG",
+    (".jpg", ".jpeg"),
+    (b"\xff\xd8\xff",),
+    _read_picture,
+    _writer(".jpg", quality=JPEG_QUALITY),
+    _refuser("JPEG", ("uint8",), (3,)),
+)
+BMP = Format(
+    "BMP",
+    (".bmp",),
+    (b"BM",),
+    _read_picture,
+    _writer(".bmp"),
+    _refuser("BMP", ("uint8", "bool"), (3,)),
+)

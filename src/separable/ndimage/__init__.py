@@ -1,0 +1,57 @@
+"""The linear filters of `scipy.ndimage`, with the same names, parameters and defaults.
+
+A program changes one import line::
+
+    from separable import ndimage        # was: from scipy import ndimage
+
+Every function goes the same way: arguments -> one kernel, as a product or a sum of products of
+vectors -> a plan, which is remembered -> one run. So there is one rounding, at the end, and the
+choice of method changes the time, not the result. Where this differs from SciPy on purpose is
+listed, line by line, in ``docs/compatibility.md``.
+
+Examples
+--------
+>>> from separable import ndimage
+>>> ndimage.correlate1d([2, 8, 0, 4, 1, 9, 9, 0], weights=[1, 3])
+array([ 8, 26,  8, 12,  7, 28, 36,  9])
+>>> photo = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+>>> ndimage.gaussian_filter(photo, sigma=2, axes=(0, 1)).dtype
+dtype('uint8')
+"""
+
+import numpy as np
+
+from separable.ndimage.correlation import convolve, convolve1d, correlate, correlate1d
+from separable.ndimage.derivatives import (
+    gaussian_gradient_magnitude,
+    gaussian_laplace,
+    generic_gradient_magnitude,
+    generic_laplace,
+    laplace,
+    prewitt,
+    sobel,
+)
+from separable.ndimage.smoothing import (
+    gaussian_filter,
+    gaussian_filter1d,
+    uniform_filter,
+    uniform_filter1d,
+)
+
+__all__ = [
+    "convolve",
+    "convolve1d",
+    "correlate",
+    "correlate1d",
+    "gaussian_filter",
+    "gaussian_filter1d",
+    "gaussian_gradient_magnitude",
+    "gaussian_laplace",
+    "generic_gradient_magnitude",
+    "generic_laplace",
+    "laplace",
+    "prewitt",
+    "sobel",
+    "uniform_filter",
+    "uniform_filter1d",
+]

@@ -1,0 +1,199 @@
+"""SciPy's arguments, checked and brought to one form: a tuple with one value a filtered axis."""
+
+from __future__ import annotations
+
+import operator
+import warnings
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from separable.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    KernelError,
+    OutputError,
+)
+from separable.run import check_dtype
+
+__all__ = [
+    "Array",
+    "AxisError",
+    "Output",
+    "SequenceError",
+    "SizeError",
+    "Target",
+    "WeightsError",
+    "check_axes",
+    "check_axis",
+    "check_cval",
+    "image_of",
+    "index",
+    "number",
+    "per_axis",
+    "target_of",
+]
+
+Array: TypeAlias = NDArray[Any]
+Output: TypeAlias = "DTypeLike | Array | None"
+Target: TypeAlias = "np.dtype[Any] | Array"  # what `output` asks for: a new array of a type, or one
+
+
+class AxisError(ArgumentError, IndexError):
+    """An axis lies outside the image (SciPy: a `ValueError` that is an `IndexError` too)."""
+
+
+class SequenceError(ArgumentError, RuntimeError):
+    """A sequence has not one value for each filtered axis (SciPy: `RuntimeError`)."""
+
+
+class SizeError(ArgumentError, RuntimeError):
+    """A filter's size is below 1 (SciPy: `RuntimeError`)."""
+
+
+class WeightsError(KernelError, RuntimeError):
+    """The weights are empty, or have not one axis for each filtered one (SciPy: `RuntimeError`)."""
+
+
+def image_of(image: ArrayLike) -> Array:
+    """Return the image as an array of numbers; DTypeError if it is none."""
+    array = np.asarray(image)
+    check_dtype(array.dtype, "input")
+    return array
+
+
+def target_of(output: Output, image: Array, *, is_complex: bool = False) -> Target:
+    """Return the array to write into, or the type of the array to make.
+
+    Parameters
+    ----------
+    output : dtype, ndarray or None
+        As in SciPy; None is the image's type, complex where the filter is.
+    image : ndarray
+    is_complex : bool
+        Whether the result is complex.
+
+    Raises
+    ------
+    OutputError
+        If an array has another shape than the image or is read-only, or if a complex result would
+        go into real numbers. A real type, as opposed to its name or an array of it, is promoted
+        with a warning, as in SciPy.
+    DTypeError
+        If the type is none that the filters take.
+    """
+    if output is None:
+        native = image.dtype.newbyteorder("=")
+        return np.promote_types(native, np.complex64) if is_complex else native
+    if isinstance(output, (type, np.dtype, str)):
+        dtype = check_dtype(output, "output")
+        if is_complex and dtype.kind != "c":
+            if isinstance(output, str):
+                raise OutputError(_not_complex(dtype))
+            warnings.warn("promoting specified output dtype to complex", stacklevel=4)
+            dtype = np.promote_types(dtype, np.complex64)
+        return dtype
+    array = np.asarray(output)
+    check_dtype(array.dtype, "output")
+    if array.shape != image.shape:
+        raise OutputError(
+            f"output shape not correct: `output` must have shape {image.shape}; got {array.shape}"
+        )
+    if is_complex and array.dtype.kind != "c":
+        raise OutputError(_not_complex(array.dtype))
+    if not array.flags.writeable:
+        raise OutputError("`output` is read-only; give a writeable array, for instance a copy")
+    return array
+
+
+def _not_complex(dtype: np.dtype[Any]) -> str:
+    return (
+        f"output must have complex dtype: the result is complex; got {dtype}. "
+        "Take .real or np.abs of a complex result"
+    )
+
+
+def check_axis(axis: Any, ndim: int) -> int:
+    """Return one axis, >= 0."""
+    number = index("axis", axis)
+    if not -ndim <= number < ndim:
+        allowed = f"{-ndim} .. {ndim - 1} for this image" if ndim else "absent: the image has none"
+        raise AxisError(f"`axis` must be {allowed}; got {number}")
+    return number % ndim
+
+
+def check_axes(axes: Any, ndim: int) -> tuple[int, ...]:
+    """Return the filtered axes, >= 0; all of them for None.
+
+    Raises
+    ------
+    AxisError
+        If one lies outside the image.
+    ArgumentError
+        If two are the same, or this is neither an integer nor a sequence.
+    ArgumentTypeError
+        If one is no integer.
+
+    Examples
+    --------
+    >>> check_axes((-1, 0), 3)
+    (2, 0)
+    """
+    if axes is None:
+        return tuple(range(ndim))
+    if not np.isscalar(axes) and not isinstance(axes, Iterable):
+        raise ArgumentError(f"`axes` must be an integer or a sequence of integers; got {axes!r}")
+    given = (axes,) if np.isscalar(axes) else tuple(axes)
+    found = tuple(index("axes", a) for a in given)
+    if not all(-ndim <= a < ndim for a in found):
+        raise AxisError(f"`axes` must be {-ndim} .. {ndim - 1} for this image; got {axes!r}")
+    positive = tuple(a % ndim for a in found)
+    if len(set(positive)) != len(positive):
+        raise ArgumentError(f"axes must be unique: `axes` names one twice; got {axes!r}")
+    return positive
+
+
+def per_axis(name: str, value: Any, count: int) -> tuple[Any, ...]:
+    """Return one value for each filtered axis.
+
+    Examples
+    --------
+    >>> per_axis("mode", "wrap", 2), per_axis("sigma", [1, 2], 2)
+    (('wrap', 'wrap'), (1, 2))
+    """
+    if isinstance(value, str) or not np.iterable(value):
+        return (value,) * count
+    values = tuple(value)
+    if len(values) != count:
+        raise SequenceError(
+            f"`{name}` must be one value, or one for each of the {count} filtered axes; "
+            f"got {len(values)}: {values!r}"
+        )
+    return values
+
+
+def index(name: str, value: Any) -> int:
+    """Return an integer, as `operator.index` takes it."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ArgumentTypeError(f"`{name}` must be an integer; got {value!r}") from None
+
+
+def number(name: str, value: Any) -> float:
+    """Return a real number."""
+    try:
+        if not isinstance(value, str):
+            return float(value)
+    except (TypeError, ValueError):
+        pass
+    raise ArgumentTypeError(f"`{name}` must be a number; got {value!r}")
+
+
+def check_cval(cval: Any, image: Array) -> Any:
+    """Return the constant outside; SciPy takes a complex one for complex images only."""
+    if image.dtype.kind != "c" and np.iscomplexobj(cval):
+        raise ArgumentError(f"`cval` must be real, as the image is; got {cval!r}")
+    return cval

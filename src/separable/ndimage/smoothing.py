@@ -1,0 +1,343 @@
+"""Gaussian and uniform filters."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from separable.errors import ArgumentError
+from separable.kernels import box1d, gaussian1d
+from separable.ndimage.apply import Border, Kernel, copied, correlated, kernel_of
+from separable.ndimage.arguments import (
+    Array,
+    Output,
+    SizeError,
+    check_axes,
+    check_axis,
+    check_cval,
+    image_of,
+    index,
+    number,
+    per_axis,
+    target_of,
+)
+
+__all__ = [
+    "gaussian_filter",
+    "gaussian_filter1d",
+    "gaussian_taps",
+    "uniform_filter",
+    "uniform_filter1d",
+]
+
+NO_WIDTH = 1e-15  # SciPy's: an axis with a sigma up to this is left alone
+CATALOGUED = 4  # the highest derivative in the catalogue of kernels
+
+PerAxis = float | Sequence[float]
+WholePerAxis = int | Sequence[int]
+
+
+def gaussian_filter(
+    input: ArrayLike,
+    sigma: PerAxis,
+    order: WholePerAxis = 0,
+    output: Output = None,
+    mode: str | Sequence[str] = "reflect",
+    cval: complex = 0.0,
+    truncate: float = 4.0,
+    *,
+    radius: WholePerAxis | None = None,
+    axes: int | Sequence[int] | None = None,
+) -> Array:
+    """Smooth an image with a Gaussian, or take a derivative of the smoothed image.
+
+    Parameters
+    ----------
+    input : array_like
+        Bool, integers, float16 .. float64 or complex.
+    sigma : float or sequence of float
+        Standard deviation in pixels, for all filtered axes or for each; an axis with 0 is left
+        alone.
+    order : int or sequence of int
+        The derivative along each axis: 0 smooths, 1 is the first derivative, and so on.
+    output : dtype or ndarray, optional
+        The type of the result, or the array to put it into, which may be the image itself.
+    mode : str or sequence of str
+        What lies outside: reflect, mirror, nearest, wrap, constant (or their grid- names).
+    cval : number
+        What lies outside where the mode is constant.
+    truncate : float
+        Cut the kernel off at this many standard deviations.
+    radius : int or sequence of int, optional
+        Half the kernel's length without the centre, instead of `truncate`.
+    axes : int or sequence of int, optional
+        The axes to filter; all of them if not given.
+
+    Returns
+    -------
+    ndarray
+        Of the image's shape. Whole numbers are rounded once, half to even: a constant image keeps
+        its grey level. ``2 * radius + 1`` multiplications an axis.
+
+    Raises
+    ------
+    ArgumentError
+        If a sigma or an order is negative, a radius no integer >= 0, or a sequence has another
+        length than there are filtered axes (then it is a RuntimeError too).
+    ArgumentTypeError, ModeError, OutputError, DTypeError
+        If another argument is wrong.
+
+    Examples
+    --------
+    >>> gaussian_filter(np.full((2, 3), 7, np.uint8), sigma=1)
+    array([[7, 7, 7],
+           [7, 7, 7]], dtype=uint8)
+
+    A stack of pictures, smoothed one by one, and the slope of its rows:
+
+    >>> stack = np.arange(24.0).reshape(2, 3, 4)
+    >>> gaussian_filter(stack, sigma=1, axes=(1, 2)).shape
+    (2, 3, 4)
+    >>> gaussian_filter(stack, 1, order=(0, 1), axes=(1, 2), mode="nearest")[0, 1].round(2)
+    array([0.65, 0.94, 0.94, 0.65])
+    """
+    image = image_of(input)
+    target = target_of(output, image, is_complex=image.dtype.kind == "c")
+    filtered = check_axes(axes, image.ndim)
+    count = len(filtered)
+    modes = per_axis("mode", mode, count)
+    sigmas = per_axis("sigma", sigma, count)
+    radii = half_lengths(sigmas, truncate, per_axis("radius", radius, count))
+    orders = tuple(_order(n) for n in per_axis("order", order, count))
+    used = [k for k in range(count) if radii[k] >= 0]
+    if not used:
+        return copied(image, target)
+    kernel = _gaussian_kernel(tuple((float(sigmas[k]), orders[k], radii[k]) for k in used))
+    border = Border.of(
+        [filtered[k] for k in used], [modes[k] for k in used], check_cval(cval, image)
+    )
+    return correlated(image, kernel, border, target)
+
+
+def gaussian_filter1d(
+    input: ArrayLike,
+    sigma: float,
+    axis: int = -1,
+    order: int = 0,
+    output: Output = None,
+    mode: str = "reflect",
+    cval: complex = 0.0,
+    truncate: float = 4.0,
+    *,
+    radius: int | None = None,
+) -> Array:
+    """Smooth an image with a Gaussian along one axis, or take a derivative along it.
+
+    Parameters
+    ----------
+    input, order, output, mode, cval, truncate, radius
+        As for `gaussian_filter`.
+    sigma : float
+        Standard deviation in pixels; > 0.
+    axis : int
+        The axis to filter; the last one if not given.
+
+    Returns
+    -------
+    ndarray
+
+    Raises
+    ------
+    SeparableError
+        Its subclasses, as for `gaussian_filter`; also for a sigma of 0.
+
+    Examples
+    --------
+    >>> gaussian_filter1d([0.0, 0.0, 1.0, 0.0, 0.0], 1, radius=1).round(4)
+    array([0.    , 0.2741, 0.4519, 0.2741, 0.    ])
+    >>> gaussian_filter1d([0.0, 1.0, 2.0, 3.0, 4.0], 1, order=1, radius=1).round(4)[1:-1]
+    array([0.5481, 0.5481, 0.5481])
+    """
+    image = image_of(input)
+    target = target_of(output, image, is_complex=image.dtype.kind == "c")
+    along = check_axis(axis, image.ndim)
+    (half,) = half_lengths((sigma,), truncate, (radius,))
+    width = float(sigma)
+    if width == 0:
+        raise ArgumentError(f"`sigma` must be > 0; got {sigma!r}")
+    kernel = _gaussian_kernel(((width, _order(order), max(half, 0)),))
+    return correlated(image, kernel, Border.of((along,), (mode,), check_cval(cval, image)), target)
+
+
+def uniform_filter(
+    input: ArrayLike,
+    size: WholePerAxis = 3,
+    output: Output = None,
+    mode: str | Sequence[str] = "reflect",
+    cval: complex = 0.0,
+    origin: int | Sequence[int] = 0,
+    *,
+    axes: int | Sequence[int] | None = None,
+) -> Array:
+    """Take the mean over a box around every pixel.
+
+    Parameters
+    ----------
+    input, output, mode, cval, axes
+        As for `gaussian_filter`.
+    size : int or sequence of int
+        The box's length, for all filtered axes or for each; an axis with 1 or less is left alone.
+    origin : int or sequence of int
+        Shifts the box, for each of `axes`.
+
+    Returns
+    -------
+    ndarray
+
+    Raises
+    ------
+    ArgumentError
+        If an origin lies outside its box, or a sequence has another length than there are filtered
+        axes (then it is a RuntimeError too).
+    ArgumentTypeError, ModeError, OutputError, DTypeError
+        If another argument is wrong.
+
+    Examples
+    --------
+    >>> uniform_filter([[0, 0, 0], [0, 9, 0], [0, 0, 0]])
+    array([[1, 1, 1],
+           [1, 1, 1],
+           [1, 1, 1]])
+    >>> uniform_filter(np.arange(12.0).reshape(3, 4), size=(1, 3))[0].round(2)
+    array([0.33, 1.  , 2.  , 2.67])
+    """
+    image = image_of(input)
+    target = target_of(output, image, is_complex=image.dtype.kind == "c")
+    filtered = check_axes(axes, image.ndim)
+    count = len(filtered)
+    sizes = tuple(int(number("size", n)) for n in per_axis("size", size, count))
+    modes, origins = per_axis("mode", mode, count), per_axis("origin", origin, count)
+    used = [k for k in range(count) if sizes[k] > 1]
+    if not used:
+        return copied(image, target)
+    border = Border.of(
+        [filtered[k] for k in used],
+        [modes[k] for k in used],
+        check_cval(cval, image),
+        [index("origin", origins[k]) for k in used],
+    )
+    return correlated(image, _box_kernel(tuple(sizes[k] for k in used)), border, target)
+
+
+def uniform_filter1d(
+    input: ArrayLike,
+    size: int,
+    axis: int = -1,
+    output: Output = None,
+    mode: str = "reflect",
+    cval: complex = 0.0,
+    origin: int = 0,
+) -> Array:
+    """Take the mean of `size` pixels along one axis.
+
+    Parameters
+    ----------
+    input, output, mode, cval, origin
+        As for `uniform_filter`.
+    size : int
+        How many pixels; >= 1.
+    axis : int
+        The axis to filter; the last one if not given.
+
+    Returns
+    -------
+    ndarray
+
+    Raises
+    ------
+    SizeError
+        (ArgumentError, RuntimeError) If `size` is below 1.
+    SeparableError
+        Its other subclasses, as for `uniform_filter`.
+
+    Examples
+    --------
+    >>> uniform_filter1d([2, 8, 0, 4, 1, 9, 9, 0], size=3)
+    array([4, 3, 4, 2, 5, 6, 6, 3])
+    """
+    image = image_of(input)
+    along = check_axis(axis, image.ndim)
+    length = index("size", size)
+    if length < 1:
+        raise SizeError(f"incorrect filter size: `size` must be >= 1; got {size!r}")
+    target = target_of(output, image, is_complex=image.dtype.kind == "c")
+    border = Border.of((along,), (mode,), check_cval(cval, image), (index("origin", origin),))
+    return correlated(image, _box_kernel((length,)), border, target)
+
+
+def half_lengths(
+    sigmas: Sequence[Any], truncate: Any, radii: Sequence[int | None]
+) -> tuple[int, ...]:
+    """Return how far each Gaussian reaches, or -1 for an axis that is left alone.
+
+    Examples
+    --------
+    >>> half_lengths((2.0, 0, 1.0), 4.0, (None, None, 7))
+    (8, -1, 7)
+    """
+    widths = [number("sigma", s) for s in sigmas]
+    if not all(0 <= s < math.inf for s in widths):
+        raise ArgumentError(f"`sigma` must be finite and >= 0 for every axis; got {_shown(sigmas)}")
+    cut = number("truncate", truncate)
+    found = []
+    for width, radius in zip(widths, radii, strict=True):
+        half: Any = int(cut * width + 0.5) if radius is None else radius
+        if not isinstance(half, numbers.Integral) or half < 0:
+            name = "truncate" if radius is None else "radius"
+            value = truncate if radius is None else radius
+            raise ArgumentError(f"`{name}` must make a nonnegative whole radius; got {value!r}")
+        found.append(int(half) if width > NO_WIDTH else -1)
+    return tuple(found)
+
+
+@lru_cache(maxsize=256)
+def gaussian_taps(sigma: float, order: int, radius: int) -> Array:
+    """Return a sampled Gaussian or its derivative, written for correlation.
+
+    Derivatives beyond the catalogue's are the Gaussian times a Hermite polynomial.
+    """
+    if order <= CATALOGUED:
+        return gaussian1d(sigma, order=order, radius=radius)
+    from numpy.polynomial.hermite_e import hermeval
+
+    x = np.arange(-radius, radius + 1) / sigma
+    polynomial = hermeval(x, np.eye(order + 1)[order]) / sigma**order
+    return np.asarray(polynomial * gaussian1d(sigma, radius=radius))
+
+
+@lru_cache(maxsize=64)
+def _gaussian_kernel(axes: tuple[tuple[float, int, int], ...]) -> Kernel:
+    """The kernel of (sigma, order, radius) for each filtered axis."""
+    return kernel_of((tuple(gaussian_taps(*axis) for axis in axes),))
+
+
+@lru_cache(maxsize=64)
+def _box_kernel(sizes: tuple[int, ...]) -> Kernel:
+    return kernel_of((tuple(box1d(n) for n in sizes),))
+
+
+def _order(order: Any) -> int:
+    value = index("order", order)
+    if value < 0:
+        raise ArgumentError(f"`order` must be non-negative; got {order!r}")
+    return value
+
+
+def _shown(values: Sequence[Any]) -> str:
+    return repr(values[0] if len(set(values)) == 1 else tuple(values))
