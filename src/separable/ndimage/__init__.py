@@ -11,6 +11,7 @@ listed, line by line, in ``docs/compatibility.md``.
 
 Examples
 --------
+>>> import numpy as np
 >>> from separable import ndimage
 >>> ndimage.correlate1d([2, 8, 0, 4, 1, 9, 9, 0], weights=[1, 3])
 array([ 8, 26,  8, 12,  7, 28, 36,  9])
@@ -19,18 +20,14 @@ array([ 8, 26,  8, 12,  7, 28, 36,  9])
 dtype('uint8')
 """
 
-import numpy as np
-
 from separable.ndimage.correlation import convolve, convolve1d, correlate, correlate1d
 from separable.ndimage.derivatives import (
     gaussian_gradient_magnitude,
     gaussian_laplace,
-    generic_gradient_magnitude,
-    generic_laplace,
     laplace,
-    prewitt,
-    sobel,
 )
+from separable.ndimage.generic import generic_gradient_magnitude, generic_laplace
+from separable.ndimage.masks import prewitt, sobel
 from separable.ndimage.smoothing import (
     gaussian_filter,
     gaussian_filter1d,

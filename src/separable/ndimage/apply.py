@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -55,11 +54,11 @@ Kernel = Array | Factors | Terms
 def kernel_of(terms: Terms) -> Kernel:
     """Return the kernel that terms stand for, in the form that is fastest to plan.
 
-    One axis: its vector (which is added up). More: `Factors`, or the terms themselves where the
-    dense kernel would be too large.
+    One axis: its vector. More: `Factors`, or the terms themselves where the dense kernel would be
+    too large to hold.
     """
     if len(terms[0]) == 1:
-        return np.sum([t[0] for t in terms], axis=0) if len(terms) > 1 else terms[0][0]
+        return terms[0][0]
     if math.prod(len(v) for v in terms[0]) > LARGEST:
         return terms
     return Factors.from_terms(filter_pattern(len(terms[0])), terms)
@@ -119,8 +118,9 @@ def copied(image: Array, target: Target) -> Array:
 
 
 class SumOfSquares:
-    """The sum of the squares of several arrays, in double precision: it neither wraps nor overflows
-    where the arrays are narrower.
+    """The sum of the squares of several arrays.
+
+    In double precision: it neither wraps nor overflows where the arrays are narrower.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -155,18 +155,3 @@ class SumOfSquares:
         elif self.total.size:
             parts = slabs(self.total.shape[0], self.total.size // CHUNK)
             in_parallel(job, parts, default_threads())
-
-
-@lru_cache(maxsize=256)
-def delta(length: int) -> Array:
-    """Return the vector that leaves an axis as it is.
-
-    Examples
-    --------
-    >>> delta(3)
-    array([0., 1., 0.])
-    """
-    taps = np.zeros(length)
-    taps[length // 2] = 1.0
-    taps.flags.writeable = False
-    return taps

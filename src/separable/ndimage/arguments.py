@@ -33,6 +33,7 @@ __all__ = [
     "index",
     "number",
     "per_axis",
+    "target_dtype",
     "target_of",
 ]
 
@@ -108,6 +109,11 @@ def target_of(output: Output, image: Array, *, is_complex: bool = False) -> Targ
     return array
 
 
+def target_dtype(target: Target) -> np.dtype[Any]:
+    """Return the type of the result."""
+    return target.dtype if isinstance(target, np.ndarray) else target
+
+
 def _not_complex(dtype: np.dtype[Any]) -> str:
     return (
         f"output must have complex dtype: the result is complex; got {dtype}. "
@@ -143,9 +149,10 @@ def check_axes(axes: Any, ndim: int) -> tuple[int, ...]:
     """
     if axes is None:
         return tuple(range(ndim))
-    if not np.isscalar(axes) and not isinstance(axes, Iterable):
+    scalar = np.isscalar(axes)
+    if not scalar and not isinstance(axes, Iterable):
         raise ArgumentError(f"`axes` must be an integer or a sequence of integers; got {axes!r}")
-    given = (axes,) if np.isscalar(axes) else tuple(axes)
+    given: tuple[Any, ...] = (axes,) if scalar else tuple(axes)
     found = tuple(index("axes", a) for a in given)
     if not all(-ndim <= a < ndim for a in found):
         raise AxisError(f"`axes` must be {-ndim} .. {ndim - 1} for this image; got {axes!r}")

@@ -105,7 +105,7 @@ def gaussian_filter(
     >>> gaussian_filter(stack, sigma=1, axes=(1, 2)).shape
     (2, 3, 4)
     >>> gaussian_filter(stack, 1, order=(0, 1), axes=(1, 2), mode="nearest")[0, 1].round(2)
-    array([0.65, 0.94, 0.94, 0.65])
+    array([0.5 , 0.85, 0.85, 0.5 ])
     """
     image = image_of(input)
     target = target_of(output, image, is_complex=image.dtype.kind == "c")

@@ -1,0 +1,117 @@
+"""The masks that differentiate: Sobel and Prewitt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from separable.ndimage.apply import Border, Kernel, correlated, kernel_of
+from separable.ndimage.arguments import (
+    Array,
+    Output,
+    check_axis,
+    check_cval,
+    image_of,
+    per_axis,
+    target_of,
+)
+
+__all__ = ["prewitt", "sobel"]
+
+CENTRAL = np.array([-1, 0, 1])
+
+
+def sobel(
+    input: ArrayLike,
+    axis: int = -1,
+    output: Output = None,
+    mode: str | Sequence[str] = "reflect",
+    cval: complex = 0.0,
+) -> Array:
+    """Filter with Sobel's mask: ``[-1, 0, 1]`` along `axis`, ``[1, 2, 1]`` along all others.
+
+    Parameters
+    ----------
+    input : array_like
+        Bool, integers, float16 .. float64 or complex.
+    axis : int
+        The axis differentiated; the last one if not given.
+    output : dtype or ndarray, optional
+        The type of the result, or the array to put it into, which may be the image itself.
+    mode : str or sequence of str
+        What lies outside, for all axes of the image or for each.
+    cval : number
+        What lies outside where the mode is constant.
+
+    Returns
+    -------
+    ndarray
+        Of the image's shape and type, hence negative slopes of an unsigned image are 0: give
+        ``output=float`` to see them.
+
+    Raises
+    ------
+    AxisError
+        (ValueError, IndexError) If `axis` lies outside the image.
+    SeparableError
+        Its other subclasses, for the other arguments.
+
+    Examples
+    --------
+    >>> sobel([0, 0, 5, 5])
+    array([0, 5, 5, 0])
+    >>> step = np.array([[0, 0, 9], [0, 0, 9], [0, 0, 9]], np.uint8)
+    >>> sobel(step, output=np.int16)
+    array([[ 0, 36, 36],
+           [ 0, 36, 36],
+           [ 0, 36, 36]], dtype=int16)
+    """
+    return _mask(input, axis, output, mode, cval, (1, 2, 1))
+
+
+def prewitt(
+    input: ArrayLike,
+    axis: int = -1,
+    output: Output = None,
+    mode: str | Sequence[str] = "reflect",
+    cval: complex = 0.0,
+) -> Array:
+    """Filter with Prewitt's mask: ``[-1, 0, 1]`` along `axis`, ``[1, 1, 1]`` along all others.
+
+    Parameters, results and errors are those of `sobel`.
+
+    Examples
+    --------
+    >>> prewitt([[0, 0, 9], [0, 0, 9], [0, 0, 9]])
+    array([[ 0, 27, 27],
+           [ 0, 27, 27],
+           [ 0, 27, 27]])
+    >>> prewitt([[0, 0, 9], [0, 0, 9], [0, 0, 9]], axis=0).any()
+    np.False_
+    """
+    return _mask(input, axis, output, mode, cval, (1, 1, 1))
+
+
+def _mask(
+    input: ArrayLike,
+    axis: int,
+    output: Output,
+    mode: str | Sequence[str],
+    cval: complex,
+    smoothing: tuple[int, int, int],
+) -> Array:
+    image = image_of(input)
+    along = check_axis(axis, image.ndim)
+    target = target_of(output, image, is_complex=image.dtype.kind == "c")
+    modes = per_axis("mode", mode, image.ndim)
+    border = Border.of(range(image.ndim), modes, check_cval(cval, image))
+    return correlated(image, _mask_kernel(smoothing, along, image.ndim), border, target)
+
+
+@lru_cache(maxsize=64)
+def _mask_kernel(smoothing: tuple[int, int, int], along: int, ndim: int) -> Kernel:
+    smooth = np.array(smoothing)
+    return kernel_of((tuple(CENTRAL if k == along else smooth for k in range(ndim)),))
