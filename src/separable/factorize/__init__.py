@@ -1,5 +1,7 @@
 """Dense kernel -> Factors: `factorize`, `spectrum`, and the decompositions behind them."""
 
-from separable.factorize.core import Spectrum, as_kernel, factorize, spectrum
+from separable.factorize.core import factorize
+from separable.factorize.request import as_kernel, check_tolerance
+from separable.factorize.spectrum import Spectrum, spectrum
 
-__all__ = ["Spectrum", "as_kernel", "factorize", "spectrum"]
+__all__ = ["Spectrum", "as_kernel", "check_tolerance", "factorize", "spectrum"]

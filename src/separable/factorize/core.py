@@ -1,4 +1,4 @@
-"""factorize and spectrum: dense kernel -> Factors.
+"""factorize: dense kernel -> Factors.
 
 * Two factors: one singular value decomposition for each batch value, the best possible in the
   Frobenius norm (Eckart and Young, 1936, doi:10.1007/BF02288367).
@@ -15,19 +15,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from separable.errors import ArgumentError, ArgumentTypeError, DTypeError, KernelError, RankError
+from separable.errors import ArgumentError, RankError
 from separable.factorize import nested, polyadic, trees
 from separable.factorize.integers import integer_factors
+from separable.factorize.request import (
+    Request,
+    as_kernel,
+    check_rank,
+    check_tolerance,
+    magnitude,
+    parse_for,
+)
 from separable.factors import Factors, kernel_errors
-from separable.pattern import Pattern, parse
+from separable.pattern import Pattern
 
-__all__ = ["Spectrum", "factorize", "spectrum"]
+__all__ = ["factorize"]
 
 Array = NDArray[Any]
 
@@ -93,10 +100,12 @@ def factorize(
     """
     # Step 1: check and normalise what was given.
     array = as_kernel(kernel)
-    pattern = _parse_for(pattern, array)
-    tol = _check_tolerance(rank, tol)
+    pattern = parse_for(pattern, array)
+    tol = check_tolerance(tol)
+    if rank is not None and tol is not None:
+        raise ArgumentError(f"give `rank` or `tol`, not both; got rank={rank!r}, tol={tol!r}")
     shape = pattern.sizes(array.shape, sizes)
-    request = _Request(array, pattern, shape, rank, tol)
+    request = Request(array, pattern, shape, rank, tol)
 
     # Step 2: whole numbers of rank 1 keep whole numbers.
     if not pattern.batch and pattern.has_one_bond and rank in (None, 1):
@@ -112,249 +121,7 @@ def factorize(
     return _factor_many(request)
 
 
-@dataclass(frozen=True)
-class Spectrum:
-    """How far a kernel is from separable.
-
-    Attributes
-    ----------
-    pattern : Pattern
-        The separation asked about.
-    values : ndarray, shape (batch..., k)
-        The singular values in descending order; for three and more factors the coefficients of
-        the nested terms, whose squares also add up to ``|K|**2``.
-    rank : int
-        The number of terms (for the batch value that needs most) that give the kernel exactly.
-    errors : ndarray, shape (k + 1,)
-        The relative Frobenius error ``|K - F| / |K|`` of the best factors of rank 0, 1, .. k.
-
-    Examples
-    --------
-    >>> s = spectrum(np.eye(3), "yx -> y,x")
-    >>> s.rank, s.errors.round(3).tolist()
-    (3, [1.0, 0.816, 0.577, 0.0])
-    """
-
-    pattern: Pattern
-    values: NDArray[np.float64]
-    rank: int
-    errors: NDArray[np.float64]
-
-    @property
-    def separable(self) -> bool:
-        """Whether one term is the kernel."""
-        return self.rank <= 1
-
-    def rank_for(self, tol: float) -> int:
-        """Return the smallest rank whose relative Frobenius error is at most `tol`."""
-        _check_tolerance(None, tol)
-        return min(int(np.argmax(self.errors <= tol)) if tol > 0 else self.rank, self.rank)
-
-    def __str__(self) -> str:
-        verdict = "separable" if self.separable else "not separable"
-        if self.values.ndim > 1:
-            verdict += f", {math.prod(self.values.shape[:-1])} batch values"
-        lines = [f"'{self.pattern}': rank {self.rank}, {verdict}", "  rank   largest value   error"]
-        largest = self.values.reshape(-1, self.values.shape[-1]).max(axis=0, initial=0.0)
-        shown = min(self.rank + 1, 12, largest.size)
-        values = [
-            v if r < self.rank else 0.0 for r, v in enumerate(largest)
-        ]  # the rest is rounding
-        lines += [
-            f"  {r:>4}   {values[r - 1]:<13.6g}   {self.errors[r]:.3g}" for r in range(1, shown + 1)
-        ]
-        if shown < largest.size:
-            lines.append(f"  ... {largest.size} values")
-        return "\n".join(lines)
-
-
-def spectrum(
-    kernel: ArrayLike,
-    pattern: str | Pattern,
-    *,
-    bond: str | None = None,
-    sizes: Mapping[str, int] | None = None,
-) -> Spectrum:
-    """Return the singular values of a kernel under a pattern, its rank, and the error of each rank.
-
-    Parameters
-    ----------
-    kernel : array_like
-        As for `factorize`.
-    pattern : str or Pattern
-        As for `factorize`.
-    bond : str, optional
-        Which bond to cut, for patterns with several of them; the others stay uncut.
-    sizes : mapping of letter to int, optional
-        Sizes of the letters of groups.
-
-    Returns
-    -------
-    Spectrum
-
-    Raises
-    ------
-    PatternError, KernelError
-        As for `factorize`.
-    ArgumentError
-        If the pattern has several bonds and `bond` names none of them.
-
-    Examples
-    --------
-    >>> print(spectrum([[1, 2, 1], [2, 4, 2], [1, 2, 1]], "yx -> y,x"))
-    'yx -> y,x': rank 1, separable
-      rank   largest value   error
-         1   6               0
-         2   0               0
-      ... 3 values
-    """
-    array = as_kernel(kernel)
-    pattern = _parse_for(pattern, array)
-    request = _Request(array, pattern, pattern.sizes(array.shape, sizes), None, None)
-    if pattern.has_one_bond and len(pattern.factors) > 2:
-        values = request.per_batch(lambda t: nested.coefficients(t, request.rounding(t)))
-    elif pattern.has_one_bond:
-        values = np.linalg.svd(request.matrices(), compute_uv=False)
-    else:
-        if bond is None or bond not in pattern.bonds:
-            raise ArgumentError(
-                f"`{pattern}` has several bonds: `bond` must be one of {', '.join(pattern.bonds)}; "
-                f"got {bond!r}"
-            )
-        cut = trees.matricise(request.tensor, pattern, bond, request.sizes)
-        values = np.linalg.svd(cut, compute_uv=False)
-    if not array.any():
-        values = np.zeros_like(values)
-    return _spectrum_of(request, values)
-
-
-def as_kernel(kernel: ArrayLike) -> Array:
-    """Return the kernel as an array of numbers, or say why it is none.
-
-    Raises
-    ------
-    DTypeError
-        If its elements are no numbers.
-    KernelError
-        If it is empty, has no axes or is not finite.
-    """
-    array = np.asarray(kernel)
-    if array.dtype.kind not in "biufc":
-        raise DTypeError(
-            f"`kernel` must hold numbers; got dtype {array.dtype}, shape {array.shape}"
-        )
-    if array.ndim == 0 or array.size == 0:
-        raise KernelError(
-            f"`kernel` must have at least one element on one axis; got shape {array.shape}"
-        )
-    if array.dtype.kind in "fc" and not np.isfinite(array).all():
-        bad = int(np.sum(~np.isfinite(array)))
-        raise KernelError(
-            f"`kernel` must be finite; got {bad} NaN or infinite of {array.size} elements, "
-            f"shape {array.shape}. Replace them, for instance with numpy.nan_to_num"
-        )
-    return array
-
-
-# The pieces of factorize.
-
-
-@dataclass(frozen=True)
-class _Request:
-    """What was asked for, checked."""
-
-    kernel: Array
-    pattern: Pattern
-    sizes: dict[str, int]
-    rank: int | Mapping[str, int] | None
-    tol: float | None
-
-    @property
-    def eps(self) -> float:
-        """The rounding unit of the kernel's own type: what "exact" means for it."""
-        if self.kernel.dtype.kind in "fc":
-            own = float(np.finfo(self.kernel.dtype).eps)
-            return max(own, float(np.finfo(np.float64).eps))
-        return float(np.finfo(np.float64).eps)
-
-    @property
-    def tensor(self) -> Array:
-        """The kernel in float64 or complex128 with one axis a letter, batch letters in front."""
-        kind = np.complex128 if self.kernel.dtype.kind == "c" else np.float64
-        letters = self.pattern.letters
-        split = self.kernel.astype(kind).reshape([self.sizes[a] for a in letters])
-        order = self.pattern.batch + "".join(self.pattern.own(k) for k in range(self.factor_count))
-        return np.transpose(split, [letters.index(a) for a in order])
-
-    @property
-    def factor_count(self) -> int:
-        return len(self.pattern.factors)
-
-    @property
-    def batch_shape(self) -> tuple[int, ...]:
-        return tuple(self.sizes[a] for a in self.pattern.batch)
-
-    @property
-    def lengths(self) -> tuple[int, ...]:
-        """How many elements each factor has for one term and batch value."""
-        return tuple(
-            math.prod(self.sizes[a] for a in self.pattern.own(k)) for k in range(self.factor_count)
-        )
-
-    def matrices(self) -> Array:
-        """The kernel as one matrix for each batch value: (batch..., first factor, second)."""
-        return self.tensor.reshape(*self.batch_shape, *self.lengths)
-
-    def per_batch(self, function: Any) -> Array:
-        """Stack the results of a function of one batch value's tensor, filled up with zeros."""
-        flat = self.tensor.reshape(-1, *self.lengths)
-        rows = [function(t) for t in flat]
-        width = max(len(r) for r in rows)
-        stacked = np.stack([np.pad(r, (0, width - len(r))) for r in rows])
-        return stacked.reshape(*self.batch_shape, width)
-
-    def noise(self, largest: Any) -> Array:
-        """The size below which a singular value is the rounding of the kernel's elements."""
-        longest = max(*self.lengths, 8) if self.pattern.has_one_bond else max(self.kernel.shape)
-        return np.asarray(longest * self.eps * largest)
-
-    def rounding(self, tensor: Array) -> float:
-        """The size below which a coefficient of one batch value's nested terms is rounding."""
-        scale = _scale(tensor)
-        return float(self.noise(np.linalg.norm(tensor / scale) * scale))
-
-
-def _parse_for(pattern: str | Pattern, array: Array) -> Pattern:
-    return pattern if isinstance(pattern, Pattern) else parse(pattern, array.shape)
-
-
-def _check_tolerance(rank: object, tol: float | None) -> float | None:
-    if tol is None:
-        return None
-    if rank is not None:
-        raise ArgumentError(f"give `rank` or `tol`, not both; got rank={rank!r}, tol={tol!r}")
-    if not isinstance(tol, (int, float, np.number)) or isinstance(tol, bool):
-        raise ArgumentTypeError(f"`tol` must be a number; got {tol!r}")
-    if not (math.isfinite(tol) and tol >= 0):
-        raise ArgumentError(f"`tol` must be finite and >= 0; got {tol!r}")
-    return float(tol)
-
-
-def _check_rank(rank: object, largest: int, pattern: Pattern) -> int:
-    if isinstance(rank, Mapping):
-        if set(rank) != {pattern.bonds}:
-            raise RankError(f"`rank` must name the bond {pattern.bonds!r}; got {dict(rank)}")
-        rank = rank[pattern.bonds]
-    if isinstance(rank, bool) or not isinstance(rank, (int, np.integer)):
-        raise ArgumentTypeError(f"`rank` must be an integer; got {rank!r}")
-    if not 1 <= rank <= largest:
-        raise RankError(
-            f"`rank` must be 1 .. {largest} for `{pattern}` and this kernel; got {rank}"
-        )
-    return int(rank)
-
-
-def _finish(request: _Request, arrays: list[Array], ranks: dict[str, Any]) -> Factors:
+def _finish(request: Request, arrays: list[Array], ranks: dict[str, Any]) -> Factors:
     """Make the Factors, with the errors they really have."""
     counts = {bond: np.asarray(r, dtype=np.intp) for bond, r in ranks.items()}
     draft = Factors(request.pattern, tuple(arrays), 0.0, 0.0, counts, request.sizes)
@@ -362,10 +129,10 @@ def _finish(request: _Request, arrays: list[Array], ranks: dict[str, Any]) -> Fa
     return Factors(request.pattern, draft.arrays, error, bound, counts, request.sizes)
 
 
-def _factor_pair(request: _Request) -> tuple[list[Array], dict[str, Any]]:
+def _factor_pair(request: Request) -> tuple[list[Array], dict[str, Any]]:
     """Two factors: a batched singular value decomposition, terms kept by rank or tolerance."""
     matrices = request.matrices()  # (batch..., m, n)
-    scale = _scale(matrices)
+    scale = magnitude(matrices)
     u, s, vt = np.linalg.svd(matrices / scale, full_matrices=False)
     ranks = _choose_ranks(request, s)
     width = int(ranks.max(initial=0))
@@ -379,12 +146,6 @@ def _factor_pair(request: _Request) -> tuple[list[Array], dict[str, Any]]:
     return _to_operands(request, [first, second]), {request.pattern.bonds: ranks}
 
 
-def _scale(array: Array) -> float:
-    """The largest magnitude, to divide by, so that no square under- or overflows."""
-    largest = float(np.max(np.abs(array), initial=0.0))
-    return largest if largest > 0 else 1.0
-
-
 def _orientation(vectors: Array) -> Array:
     """The signs that make each column's sum positive, or its last element if the sum is nil."""
     total = vectors.sum(axis=-2, keepdims=True)
@@ -394,10 +155,10 @@ def _orientation(vectors: Array) -> Array:
     return np.where(decisive < 0, -1.0, 1.0)
 
 
-def _choose_ranks(request: _Request, s: Array) -> NDArray[np.intp]:
+def _choose_ranks(request: Request, s: Array) -> NDArray[np.intp]:
     """The rank of each batch value, from its singular values (batch..., k)."""
     if request.rank is not None:
-        rank = _check_rank(request.rank, s.shape[-1], request.pattern)
+        rank = check_rank(request.rank, s.shape[-1], request.pattern)
         return np.full(s.shape[:-1], rank, dtype=np.intp)
     exact = np.sum(s > request.noise(s[..., :1]), axis=-1)
     if not request.tol:
@@ -417,7 +178,7 @@ def _needed(squares: Array, budget: float) -> NDArray[np.bool_]:
     return kept
 
 
-def _to_operands(request: _Request, columns: list[Array]) -> list[Array]:
+def _to_operands(request: Request, columns: list[Array]) -> list[Array]:
     """Shape (batch..., own flattened, bond) -> the axes of each operand."""
     pattern, arrays = request.pattern, []
     for k, operand in enumerate(pattern.operands):
@@ -433,7 +194,7 @@ def _to_operands(request: _Request, columns: list[Array]) -> list[Array]:
 
 
 def _stack_terms(
-    request: _Request, terms: list[tuple[float, tuple[Array, ...]]]
+    request: Request, terms: list[tuple[float, tuple[Array, ...]]]
 ) -> tuple[list[Array], dict[str, Any]]:
     """Terms of a kernel without batch letters -> operands; coefficients are shared out equally."""
     columns = []
@@ -443,11 +204,11 @@ def _stack_terms(
     return _to_operands(request, columns), {request.pattern.bonds: len(terms)}
 
 
-def _factor_many(request: _Request) -> Factors:
+def _factor_many(request: Request) -> Factors:
     """Three or more factors on one bond: nested decompositions, or fewer polyadic terms."""
     flat = request.tensor.reshape(-1, *request.lengths)
     all_terms = [nested.decompose(t, request.rounding(t)) for t in flat]
-    kept = _choose_terms(request, all_terms, _scale(flat))
+    kept = _choose_terms(request, all_terms, magnitude(flat))
     plain = _finish(request, *_pad_batches(request, kept))
     if request.pattern.batch or (request.rank is None and not request.tol):
         return plain
@@ -458,12 +219,12 @@ def _factor_many(request: _Request) -> Factors:
 
 
 def _choose_terms(
-    request: _Request, all_terms: list[list[nested.Term]], scale: float
+    request: Request, all_terms: list[list[nested.Term]], scale: float
 ) -> list[list[nested.Term]]:
     """Keep the largest terms of each batch value: the terms are orthogonal, so this is best."""
     if request.rank is not None:
         largest = math.prod(request.lengths) // max(request.lengths)
-        rank = _check_rank(request.rank, largest, request.pattern)
+        rank = check_rank(request.rank, largest, request.pattern)
         return [nested.largest(terms, rank) for terms in all_terms]
     if not request.tol:
         return all_terms
@@ -473,7 +234,7 @@ def _choose_terms(
 
 
 def _pad_batches(
-    request: _Request, batches: list[list[nested.Term]]
+    request: Request, batches: list[list[nested.Term]]
 ) -> tuple[list[Array], dict[str, Any]]:
     """Terms of every batch value -> operands, filled up with zeros to the largest rank."""
     width = max((len(terms) for terms in batches), default=0)
@@ -489,7 +250,7 @@ def _pad_batches(
     return _to_operands(request, shaped), {request.pattern.bonds: ranks}
 
 
-def _factor_tree(request: _Request) -> tuple[list[Array], dict[str, Any]]:
+def _factor_tree(request: Request) -> tuple[list[Array], dict[str, Any]]:
     """Bonds that form a tree: Tucker, tensor train, each batch value on its own."""
     if isinstance(request.rank, Mapping):
         unknown = sorted(set(request.rank) - set(request.pattern.bonds))
@@ -525,15 +286,3 @@ def _factor_tree(request: _Request) -> tuple[list[Array], dict[str, Any]]:
             np.ascontiguousarray(np.transpose(block, [letters.index(a) for a in operand]))
         )
     return arrays, ranks
-
-
-def _spectrum_of(request: _Request, values: Array) -> Spectrum:
-    """Errors of every rank, from the squares of what is left out."""
-    scale = _scale(values)
-    squares = (values.reshape(-1, values.shape[-1]) / scale) ** 2
-    tails = np.concatenate([np.cumsum(squares.sum(axis=0)[::-1])[::-1], [0.0]])
-    total = tails[0] if tails[0] > 0 else 1.0
-    rank = int(np.max(np.sum(values > request.noise(values[..., :1]), axis=-1), initial=0))
-    errors = np.sqrt(tails / total)
-    errors[rank:] = 0.0  # below the rounding of the kernel
-    return Spectrum(request.pattern, values, rank, errors)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from separable.borders import canonical_modes
 from separable.engine import Problem, work_dtype
 from separable.engine.threads import default_threads
 from separable.errors import ArgumentError, ArgumentTypeError, KernelError
-from separable.factorize import as_kernel
+from separable.factorize import as_kernel, check_tolerance
 from separable.factors import Factors
 from separable.run import check_dtype
 
@@ -113,7 +112,7 @@ def request(
         cval=_check_cval(cval),
         threads=_check_threads(threads),
     )
-    return Request(dense, factors, operation, origins, _check_tol(tol), method, problem)
+    return Request(dense, factors, operation, origins, check_tolerance(tol), method, problem)
 
 
 def axes_of(axes: int | Sequence[int] | None, ndim: int, kernel_ndim: int) -> tuple[int, ...]:
@@ -210,13 +209,3 @@ def _check_threads(threads: Any) -> int:
     if threads < 1:
         raise ArgumentError(f"`threads` must be >= 1; got {threads}")
     return int(threads)
-
-
-def _check_tol(tol: Any) -> float | None:
-    if tol is None:
-        return None
-    if isinstance(tol, bool) or not isinstance(tol, (int, float, np.number)):
-        raise ArgumentTypeError(f"`tol` must be a number; got {tol!r}")
-    if not (math.isfinite(tol) and tol >= 0):
-        raise ArgumentError(f"`tol` must be finite and >= 0; got {tol!r}")
-    return float(tol)

@@ -1,0 +1,162 @@
+"""What is asked of a factorisation, checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from separable.errors import ArgumentError, ArgumentTypeError, DTypeError, KernelError, RankError
+from separable.pattern import Pattern, parse
+
+__all__ = ["Request", "as_kernel", "check_rank", "check_tolerance", "magnitude", "parse_for"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for, checked."""
+
+    kernel: Array
+    pattern: Pattern
+    sizes: dict[str, int]
+    rank: int | Mapping[str, int] | None
+    tol: float | None
+
+    @property
+    def eps(self) -> float:
+        """The rounding unit of the kernel's own type: what "exact" means for it."""
+        if self.kernel.dtype.kind in "fc":
+            own = float(np.finfo(self.kernel.dtype).eps)
+            return max(own, float(np.finfo(np.float64).eps))
+        return float(np.finfo(np.float64).eps)
+
+    @property
+    def tensor(self) -> Array:
+        """The kernel in float64 or complex128 with one axis a letter, batch letters in front."""
+        kind = np.complex128 if self.kernel.dtype.kind == "c" else np.float64
+        letters = self.pattern.letters
+        split = self.kernel.astype(kind).reshape([self.sizes[a] for a in letters])
+        order = self.pattern.batch + "".join(self.pattern.own(k) for k in range(self.factor_count))
+        return np.transpose(split, [letters.index(a) for a in order])
+
+    @property
+    def factor_count(self) -> int:
+        """The number of factors."""
+        return len(self.pattern.factors)
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """The sizes of the batch letters."""
+        return tuple(self.sizes[a] for a in self.pattern.batch)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """How many elements each factor has for one term and batch value."""
+        return tuple(
+            math.prod(self.sizes[a] for a in self.pattern.own(k)) for k in range(self.factor_count)
+        )
+
+    def matrices(self) -> Array:
+        """The kernel as one matrix for each batch value: (batch..., first factor, second)."""
+        return self.tensor.reshape(*self.batch_shape, *self.lengths)
+
+    def per_batch(self, function: Any) -> Array:
+        """Stack the results of a function of one batch value's tensor, filled up with zeros."""
+        flat = self.tensor.reshape(-1, *self.lengths)
+        rows = [function(t) for t in flat]
+        width = max(len(r) for r in rows)
+        stacked = np.stack([np.pad(r, (0, width - len(r))) for r in rows])
+        return stacked.reshape(*self.batch_shape, width)
+
+    def noise(self, largest: Any) -> Array:
+        """The size below which a singular value is the rounding of the kernel's elements."""
+        longest = max(*self.lengths, 8) if self.pattern.has_one_bond else max(self.kernel.shape)
+        return np.asarray(longest * self.eps * largest)
+
+    def rounding(self, tensor: Array) -> float:
+        """The size below which a coefficient of one batch value's nested terms is rounding."""
+        scale = magnitude(tensor)
+        return float(self.noise(np.linalg.norm(tensor / scale) * scale))
+
+
+def as_kernel(kernel: ArrayLike) -> Array:
+    """Return the kernel as an array of numbers, or say why it is none.
+
+    Raises
+    ------
+    DTypeError
+        If its elements are no numbers.
+    KernelError
+        If it is empty, has no axes or is not finite.
+    """
+    array = np.asarray(kernel)
+    if array.dtype.kind not in "biufc":
+        raise DTypeError(
+            f"`kernel` must hold numbers; got dtype {array.dtype}, shape {array.shape}"
+        )
+    if array.ndim == 0 or array.size == 0:
+        raise KernelError(
+            f"`kernel` must have at least one element on one axis; got shape {array.shape}"
+        )
+    if array.dtype.kind in "fc" and not np.isfinite(array).all():
+        bad = int(np.sum(~np.isfinite(array)))
+        raise KernelError(
+            f"`kernel` must be finite; got {bad} NaN or infinite of {array.size} elements, "
+            f"shape {array.shape}. Replace them, for instance with numpy.nan_to_num"
+        )
+    return array
+
+
+def parse_for(pattern: str | Pattern, array: Array) -> Pattern:
+    """Return the pattern; messages about it show the kernel's shape."""
+    return pattern if isinstance(pattern, Pattern) else parse(pattern, array.shape)
+
+
+def check_tolerance(tol: object) -> float | None:
+    """Return a tolerance as a float, or None for none.
+
+    Raises
+    ------
+    ArgumentTypeError, ArgumentError
+        If it is no number, negative or not finite.
+    """
+    if tol is None:
+        return None
+    if not isinstance(tol, (int, float, np.number)) or isinstance(tol, bool):
+        raise ArgumentTypeError(f"`tol` must be a number; got {tol!r}")
+    if not (math.isfinite(tol) and tol >= 0):
+        raise ArgumentError(f"`tol` must be finite and >= 0; got {tol!r}")
+    return float(tol)
+
+
+def check_rank(rank: object, largest: int, pattern: Pattern) -> int:
+    """Return the rank asked for of the only bond.
+
+    Raises
+    ------
+    ArgumentTypeError, RankError
+        If it is no integer, or not in ``1 .. largest``.
+    """
+    if isinstance(rank, Mapping):
+        if set(rank) != {pattern.bonds}:
+            raise RankError(f"`rank` must name the bond {pattern.bonds!r}; got {dict(rank)}")
+        rank = rank[pattern.bonds]
+    if isinstance(rank, bool) or not isinstance(rank, (int, np.integer)):
+        raise ArgumentTypeError(f"`rank` must be an integer; got {rank!r}")
+    if not 1 <= rank <= largest:
+        raise RankError(
+            f"`rank` must be 1 .. {largest} for `{pattern}` and this kernel; got {rank}"
+        )
+    return int(rank)
+
+
+def magnitude(array: Array) -> float:
+    """The largest magnitude, to divide by, so that no square under- or overflows."""
+    largest = float(np.max(np.abs(array), initial=0.0))
+    return largest if largest > 0 else 1.0

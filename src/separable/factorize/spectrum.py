@@ -1,0 +1,148 @@
+"""spectrum: how far a kernel is from separable."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from separable.errors import ArgumentError
+from separable.factorize import nested, trees
+from separable.factorize.request import Request, as_kernel, check_tolerance, magnitude, parse_for
+from separable.pattern import Pattern
+
+__all__ = ["Spectrum", "spectrum"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """How far a kernel is from separable.
+
+    Attributes
+    ----------
+    pattern : Pattern
+        The separation asked about.
+    values : ndarray, shape (batch..., k)
+        The singular values in descending order; for three and more factors the coefficients of
+        the nested terms, whose squares also add up to ``|K|**2``.
+    rank : int
+        The number of terms (for the batch value that needs most) that give the kernel exactly.
+    errors : ndarray, shape (k + 1,)
+        The relative Frobenius error ``|K - F| / |K|`` of the best factors of rank 0, 1, .. k.
+
+    Examples
+    --------
+    >>> s = spectrum(np.eye(3), "yx -> y,x")
+    >>> s.rank, s.errors.round(3).tolist()
+    (3, [1.0, 0.816, 0.577, 0.0])
+    """
+
+    pattern: Pattern
+    values: NDArray[np.float64]
+    rank: int
+    errors: NDArray[np.float64]
+
+    @property
+    def separable(self) -> bool:
+        """Whether one term is the kernel."""
+        return self.rank <= 1
+
+    def rank_for(self, tol: float) -> int:
+        """Return the smallest rank whose relative Frobenius error is at most `tol`."""
+        check_tolerance(tol)
+        return min(int(np.argmax(self.errors <= tol)) if tol > 0 else self.rank, self.rank)
+
+    def __str__(self) -> str:
+        verdict = "separable" if self.separable else "not separable"
+        if self.values.ndim > 1:
+            verdict += f", {math.prod(self.values.shape[:-1])} batch values"
+        lines = [f"'{self.pattern}': rank {self.rank}, {verdict}", "  rank   largest value   error"]
+        largest = self.values.reshape(-1, self.values.shape[-1]).max(axis=0, initial=0.0)
+        shown = min(self.rank + 1, 12, largest.size)
+        values = [
+            v if r < self.rank else 0.0 for r, v in enumerate(largest)
+        ]  # the rest is rounding
+        lines += [
+            f"  {r:>4}   {values[r - 1]:<13.6g}   {self.errors[r]:.3g}" for r in range(1, shown + 1)
+        ]
+        if shown < largest.size:
+            lines.append(f"  ... {largest.size} values")
+        return "\n".join(lines)
+
+
+def spectrum(
+    kernel: ArrayLike,
+    pattern: str | Pattern,
+    *,
+    bond: str | None = None,
+    sizes: Mapping[str, int] | None = None,
+) -> Spectrum:
+    """Return the singular values of a kernel under a pattern, its rank, and the error of each rank.
+
+    Parameters
+    ----------
+    kernel : array_like
+        As for `factorize`.
+    pattern : str or Pattern
+        As for `factorize`.
+    bond : str, optional
+        Which bond to cut, for patterns with several of them; the others stay uncut.
+    sizes : mapping of letter to int, optional
+        Sizes of the letters of groups.
+
+    Returns
+    -------
+    Spectrum
+
+    Raises
+    ------
+    PatternError, KernelError
+        As for `factorize`.
+    ArgumentError
+        If the pattern has several bonds and `bond` names none of them.
+
+    Examples
+    --------
+    >>> print(spectrum([[1, 2, 1], [2, 4, 2], [1, 2, 1]], "yx -> y,x"))
+    'yx -> y,x': rank 1, separable
+      rank   largest value   error
+         1   6               0
+         2   0               0
+      ... 3 values
+    """
+    array = as_kernel(kernel)
+    pattern = parse_for(pattern, array)
+    request = Request(array, pattern, pattern.sizes(array.shape, sizes), None, None)
+    if pattern.has_one_bond and len(pattern.factors) > 2:
+        values = request.per_batch(lambda t: nested.coefficients(t, request.rounding(t)))
+    elif pattern.has_one_bond:
+        values = np.linalg.svd(request.matrices(), compute_uv=False)
+    else:
+        if bond is None or bond not in pattern.bonds:
+            raise ArgumentError(
+                f"`{pattern}` has several bonds: `bond` must be one of {', '.join(pattern.bonds)}; "
+                f"got {bond!r}"
+            )
+        cut = trees.matricise(request.tensor, pattern, bond, request.sizes)
+        values = np.linalg.svd(cut, compute_uv=False)
+    if not array.any():
+        values = np.zeros_like(values)
+    return _spectrum_of(request, values)
+
+
+def _spectrum_of(request: Request, values: Array) -> Spectrum:
+    """Errors of every rank, from the squares of what is left out."""
+    scale = magnitude(values)
+    squares = (values.reshape(-1, values.shape[-1]) / scale) ** 2
+    tails = np.concatenate([np.cumsum(squares.sum(axis=0)[::-1])[::-1], [0.0]])
+    total = tails[0] if tails[0] > 0 else 1.0
+    rank = int(np.max(np.sum(values > request.noise(values[..., :1]), axis=-1), initial=0))
+    errors = np.sqrt(tails / total)
+    errors[rank:] = 0.0  # below the rounding of the kernel
+    return Spectrum(request.pattern, values, rank, errors)
