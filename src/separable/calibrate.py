@@ -24,7 +24,7 @@ from separable.plan import Candidate, plan
 from separable.plan.candidates import STORE
 from separable.run import run
 
-__all__ = ["Case", "cases", "measure"]
+__all__ = ["Case", "cases", "measure", "processor"]
 
 Array = NDArray[Any]
 
@@ -99,7 +99,7 @@ def measure(progress: Callable[[float], None] | None = None) -> Machine:
     rates[STORE] = {dtype: _time_store(dtype) for dtype in DTYPES}
     if progress:
         progress(0.03)
-    name = f"{_processor()}, {threads} threads, {time.strftime('%Y-%m-%d')}"
+    name = f"{processor()}, {threads} threads, {time.strftime('%Y-%m-%d')}"
     return Machine(name, threads, rates)
 
 
@@ -181,7 +181,7 @@ def _time_store(dtype: str) -> dict[str, float]:
     return {"element": float(f"{best / out.size:.4g}")}
 
 
-def _processor() -> str:
+def processor() -> str:
     """The processor's name, as the system tells it."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():

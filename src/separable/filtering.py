@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -128,6 +129,17 @@ def filter_with(
 
 _lock = threading.Lock()
 _plans: OrderedDict[Any, Plan] = OrderedDict()
+
+
+def _forget() -> None:
+    """In a forked child: another thread may have held the lock when the parent forked."""
+    global _lock
+    _lock = threading.Lock()
+    _plans.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 def _remembered(image: Array, kernel: Any, kind: Any, options: dict[str, Any]) -> Plan:

@@ -6,9 +6,9 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 
-__all__ = ["WIDEST", "error", "output", "progress"]
+__all__ = ["WIDEST", "error", "output", "progress", "put"]
 
 WIDEST = 100  # columns; longer lines are hard to read
 
@@ -18,6 +18,14 @@ def output() -> Console:
     console = Console(highlight=False, markup=False, emoji=False)
     console.width = min(console.width, WIDEST)
     return console
+
+
+def put(console: Console, what: RenderableType, indent: int = 0) -> None:
+    """Print a table or drawing without the spaces that Rich leaves at the ends of lines."""
+    with console.capture() as captured:
+        console.print(what, width=console.width - indent)
+    for line in captured.get().splitlines():
+        console.file.write((" " * indent + line).rstrip() + "\n")
 
 
 def error(message: str, code: int) -> int:

@@ -27,7 +27,9 @@ INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 
 # Typer carries Click under its own name or imports it, by its version.
-UsageError = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "UsageError")
+UsageError: type[Exception] = next(
+    c for c in typer.BadParameter.__mro__ if c.__name__ == "UsageError"
+)
 
 app = typer.Typer(
     add_completion=False,
@@ -35,11 +37,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
 )
-app.command("kernel")(kernel_command)
-app.command("plan")(plan_command)
-app.command("filter")(filter_command)
-app.command("machine")(machine_command)
-app.command("demo")(demo_command)
+app.command("kernel", short_help="Show what a kernel is made of.")(kernel_command)
+app.command("plan", short_help="List the ways to run a filter and their times.")(plan_command)
+app.command("filter", short_help="Filter an image or volume.")(filter_command)
+app.command("machine", short_help="Measure this computer.")(machine_command)
+app.command("demo", short_help="See it work on real images.")(demo_command)
 
 
 @app.callback(invoke_without_command=True)

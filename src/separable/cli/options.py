@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
-import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from separable.errors import ArgumentError, FileError
+from separable.errors import ArgumentError
 from separable.factors import Factors
 from separable.files import is_image_path, read_image
 from separable.kernels import parse_spec
@@ -30,6 +29,14 @@ __all__ = [
     "named_kernel",
     "read_kernel",
 ]
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"expected a number; got {text!r}") from None
+
 
 KernelText = Annotated[
     str,
@@ -52,12 +59,19 @@ Mode = Annotated[
         "for each axis, as wrap,reflect."
     ),
 ]
-Cval = Annotated[float, typer.Option(help="What lies outside where the mode is constant.")]
+Cval = Annotated[
+    float,
+    typer.Option(
+        help="What lies outside where the mode is constant.", parser=_number, metavar="NUMBER"
+    ),
+]
 Tol = Annotated[
     float | None,
     typer.Option(
         help="The error allowed, relative to max|image| * sum|kernel|. Exact if not given.",
         show_default=False,
+        parser=_number,
+        metavar="NUMBER",
     ),
 ]
 Method = Annotated[
@@ -123,8 +137,14 @@ def named_kernel(text: str, ndim: int, operation: str | None = None) -> Kernel:
     try:
         values = parse_spec(text, ndim)
     except ArgumentError:
-        own = parse_spec(text)  # raises again unless only the number of axes was wrong
-        raise ArgumentError(_other_axes(text, own.ndim_or_shape, ndim)) from None
+        own = len(parse_spec(text).shape)  # raises again unless only the number of axes was wrong
+        if own >= ndim:
+            raise
+        last = ",".join(map(str, range(ndim - own, ndim)))
+        raise ArgumentError(
+            f"kernel `{text}` has {own} axes; got {ndim} to filter. "
+            f"Name {own} of them, for instance --axes {last}"
+        ) from None
     return Kernel(text, values, operation or "correlate")
 
 

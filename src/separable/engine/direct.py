@@ -16,7 +16,7 @@ from separable.borders import extend
 from separable.engine.problem import Form, Problem, Work
 from separable.engine.threads import in_parallel, slabs
 
-__all__ = ["correlate", "refuse", "run", "work"]
+__all__ = ["correlate", "ldexp", "refuse", "run", "work"]
 
 Array = NDArray[Any]
 
@@ -91,20 +91,31 @@ def _slab(extended: Array, weights: Array, scale: float, part: slice, out: Array
     from scipy import ndimage  # imported when first used: half of the package's import time
 
     rows = extended[part.start : part.stop + weights.shape[0] - 1]
-    room = np.empty(rows.shape, out.dtype)
-    ndimage.correlate(rows, weights, room, mode="constant")
+    # Scaled up, weights might overflow single precision.
+    room = np.empty(rows.shape, out.dtype if scale == 1.0 else np.result_type(out, np.float64))
+    if room.dtype.kind == "c" and not (np.iscomplexobj(rows) or np.iscomplexobj(weights)):
+        rows = rows.astype(room.dtype)  # SciPy writes complex results only for complex arguments
+    # SciPy conjugates complex weights when it correlates: undo that.
+    ndimage.correlate(rows, np.conj(weights), room, mode="constant")
     inner = tuple(
         slice(n // 2, n // 2 + size - n + 1)
         for n, size in zip(weights.shape, rows.shape, strict=True)
     )
-    out[part] = room[inner] if scale == 1.0 else room[inner] * out.dtype.type(scale)
+    out[part] = room[inner] if scale == 1.0 else room[inner] * scale
 
 
 def _rescaled(kernel: Array) -> tuple[Array, float]:
     """Guard small weights against SciPy, which drops those below 1 eps, by a power of two."""
-    size = np.abs(kernel)
+    size = np.abs(kernel if kernel.dtype.kind != "c" else np.stack([kernel.real, kernel.imag]))
     small = size[(size > 0) & (size <= 4 * np.finfo(np.float64).eps)]
     if not small.size:
         return kernel, 1.0
     _, exponent = np.frexp(float(size.max()))
-    return np.ldexp(kernel, 60 - exponent), float(np.ldexp(1.0, exponent - 60))
+    return ldexp(kernel, 60 - exponent), float(np.ldexp(1.0, exponent - 60))
+
+
+def ldexp(taps: Array, exponent: int) -> Array:
+    """Multiply real or complex taps by a power of two, exactly."""
+    if taps.dtype.kind != "c":
+        return np.asarray(np.ldexp(taps, exponent))
+    return np.asarray(np.ldexp(taps.real, exponent) + 1j * np.ldexp(taps.imag, exponent))

@@ -97,16 +97,16 @@ def spectrum_of(kernel: Array, lengths: tuple[int, ...], problem: Problem, ndim:
     return result
 
 
-def fast_length(n: int, problem: Problem) -> int:
+def fast_length(n: int, is_complex: bool) -> int:
     """Return the next length from `n` that transforms fast."""
     import scipy.fft
 
-    return int(scipy.fft.next_fast_len(n, real=problem.work.kind != "c"))
+    return int(scipy.fft.next_fast_len(n, real=not is_complex))
 
 
 def _lengths(problem: Problem) -> tuple[int, ...]:
     return tuple(
-        fast_length(problem.shape[axis] + n - 1, problem)
+        fast_length(problem.shape[axis] + n - 1, problem.work.kind == "c")
         for axis, n in zip(problem.axes, problem.kernel_shape, strict=True)
     )
 

@@ -94,17 +94,17 @@ def run(
 def _tile(problem: Problem) -> tuple[int, ...]:
     """The tile that costs least for each useful output, among those that fit the cache."""
     sizes = tuple(problem.shape[a] for a in problem.axes)
-    return _best_tile(sizes, problem.kernel_shape, problem.work.kind == "c", problem)
+    return _best_tile(sizes, problem.kernel_shape, problem.work.kind == "c")
 
 
 @lru_cache(maxsize=256)
 def _best_tile(
-    sizes: tuple[int, ...], kernel: tuple[int, ...], is_complex: bool, problem: Problem
+    sizes: tuple[int, ...], kernel: tuple[int, ...], is_complex: bool
 ) -> tuple[int, ...]:
     choices = []
     for size, n in zip(sizes, kernel, strict=True):
-        whole = fast_length(size + n - 1, problem)
-        some = {fast_length(math.ceil(m * (n + 15)), problem) for m in MULTIPLES}
+        whole = fast_length(size + n - 1, is_complex)
+        some = {fast_length(math.ceil(m * (n + 15)), is_complex) for m in MULTIPLES}
         choices.append(sorted({c for c in some if n <= c < whole} | {whole}))
     best, least = tuple(c[-1] for c in choices), math.inf
     for lengths in itertools.product(*choices):
@@ -112,7 +112,7 @@ def _best_tile(
         if points > max(TILE_POINTS, 4 * math.prod(kernel)):
             continue
         useful = math.prod(
-            min(length - n + 1, size)
+            max(1, min(length - n + 1, size))
             for length, n, size in zip(lengths, kernel, sizes, strict=True)
         )
         cost = (points * math.log2(max(2, points)) + TILE_COST) / useful
@@ -124,7 +124,7 @@ def _best_tile(
 def _useful(problem: Problem, lengths: tuple[int, ...]) -> dict[int, int]:
     """How many outputs one tile gives along each filtered axis."""
     return {
-        axis: length - n + 1
+        axis: max(1, length - n + 1)
         for axis, n, length in zip(problem.axes, problem.kernel_shape, lengths, strict=True)
     }
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.borders import carried
+from separable.engine.direct import ldexp
 from separable.engine.problem import Form, Pass, Problem, Work
 from separable.engine.threads import in_parallel, slabs
 
@@ -161,6 +162,14 @@ def _correlate1d(problem: Problem, p: Pass, source: Array, cval: complex, out: A
     origin = p.lefts[0] - len(taps) // 2
     mode = problem.modes[p.axes[0]]
     axis = problem.axes[p.axes[0]]
+    if taps.dtype.kind == "c":
+        taps = taps.conj()  # SciPy conjugates complex weights when it correlates: undo that
+        if np.may_share_memory(source, out):
+            source = source.copy()  # and it reads the real part again after writing it
+    if out.dtype.kind == "c" and source.dtype.kind != "c":
+        # SciPy writes complex results only for complex weights or a complex image.
+        if taps.dtype.kind != "c" or isinstance(cval, complex):
+            source = source.astype(out.dtype)
     ndimage.correlate1d(source, taps, axis, out, mode, _fit(cval, source), origin)
     if scale != 1.0:
         np.multiply(out, scale, out=out)
@@ -192,13 +201,21 @@ def _rescaled(taps: Array) -> tuple[Array, float]:
 
     Returns the taps to use and the number to multiply the output by.
     """
-    if _folds(taps) or len(taps) % 2 == 0:
+    if len(taps) % 2 == 0:
         return taps, 1.0
-    flipped = taps[::-1]
-    eps = np.finfo(np.float64).eps
-    looks_even = float(np.max(np.abs(taps - flipped))) <= eps
-    looks_odd = float(np.max(np.abs(taps + flipped))) <= eps
-    if not (looks_even or looks_odd):
+    parts = (taps.real, taps.imag) if np.iscomplexobj(taps) else (taps,)
+    if not any(_misread(p) for p in parts):
         return taps, 1.0
     _, exponent = np.frexp(float(np.max(np.abs(taps))))
-    return np.ldexp(taps, 20 - exponent), float(np.ldexp(1.0, exponent - 20))
+    return ldexp(taps, 20 - exponent), float(np.ldexp(1.0, exponent - 20))
+
+
+def _misread(taps: Array) -> bool:
+    """Whether SciPy takes taps for even, or else for odd, that are not."""
+    middle = len(taps) // 2
+    left, right = taps[:middle][::-1], taps[middle + 1 :]
+    for difference in (right - left, right + left):
+        worst = float(np.max(np.abs(difference), initial=0.0))
+        if worst <= np.finfo(np.float64).eps:
+            return worst != 0
+    return False

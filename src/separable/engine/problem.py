@@ -256,9 +256,13 @@ def _share(
         passes: list[Pass] = []
         count = 0
         for taps, members in _alike(terms, lead, scaled=bool(rest)):
-            then, below = _share(members, groups, lefts, rest) if rest else ((), 0)
+            needed, factor = rest, 1.0
+            if len(members) == 1:
+                needed, factor = _without_identities(members[0], groups, lefts, rest)
+                taps = taps * factor
+            then, below = _share(members, groups, lefts, needed) if needed else ((), 0)
             trimmed, own_lefts = _trim(taps, tuple(lefts[a] for a in groups[lead]))
-            if rest and _is_identity(trimmed, own_lefts):
+            if then and _is_identity(trimmed, own_lefts):
                 passes.extend(_times(p, trimmed.ravel()[0]) for p in then)
                 count += below
             else:
@@ -268,6 +272,23 @@ def _share(
             best = (tuple(passes), count)
     assert best is not None
     return best
+
+
+def _without_identities(
+    term: tuple[Array, ...],
+    groups: Sequence[tuple[int, ...]],
+    lefts: tuple[int, ...],
+    rest: tuple[int, ...],
+) -> tuple[tuple[int, ...], Any]:
+    """Leave out the factors of a term that only multiply; return the others and the product."""
+    needed, product = [], 1.0
+    for k in rest:
+        taps, own_lefts = _trim(term[k], tuple(lefts[a] for a in groups[k]))
+        if _is_identity(taps, own_lefts):
+            product = product * taps.ravel()[0]
+        else:
+            needed.append(k)
+    return tuple(needed), product
 
 
 def _alike(

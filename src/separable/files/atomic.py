@@ -18,9 +18,10 @@ __all__ = ["whole_or_nothing"]
 def whole_or_nothing(target: Path, overwrite: bool) -> Iterator[BinaryIO]:
     """Open a temporary file beside the target that becomes the target if all goes well."""
     handle, name = tempfile.mkstemp(prefix=".separable-", suffix=".part", dir=target.parent)
+    os.close(handle)
     draft = Path(name)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with draft.open("wb") as file:  # by its name, which tifffile asks for
             yield file
             file.flush()
             os.fsync(file.fileno())

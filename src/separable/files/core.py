@@ -145,7 +145,9 @@ def check_target(
         if path.exists() and not path.is_file():
             raise FileError(f"cannot write {path}: it is a device, not a file")
         if path.exists() and not overwrite:
-            raise FileError(f"{path} exists. Choose another name, or allow overwriting (--force)")
+            raise FileError(
+                f"{path} exists. Choose another name, or overwrite it (overwrite=True, --force)"
+            )
         if not folder.is_dir():
             raise FileError(f"cannot write {path}: there is no folder {folder}. Create it first")
         if not os.access(folder, os.W_OK | os.X_OK):
@@ -172,7 +174,8 @@ def _check_source(path: Path) -> None:
     if path.is_dir():
         raise FileError(f"cannot read {path}: it is a folder. Name a file in it")
     if not path.exists():
-        names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        folder = path.parent.iterdir() if path.parent.is_dir() else ()
+        names = [p.name for p in folder if is_image_path(p.name)]
         close = difflib.get_close_matches(path.name, names, n=1)
         hint = f". Did you mean {path.parent / close[0]}?" if close else ""
         raise FileError(f"cannot read {path}: there is no such file{hint}")

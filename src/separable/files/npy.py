@@ -7,13 +7,21 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from separable.errors import FileError
 from separable.files.formats import Array, Format, ImageInfo, check_memory
 
 __all__ = ["NPY"]
 
 
 def _read_npy(path: Path) -> tuple[Array, ImageInfo]:
-    mapped = np.load(path, mmap_mode="r", allow_pickle=False)  # compares the sizes before it reads
+    try:
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)  # compares sizes before reading
+    except ValueError as error:
+        if "object" not in str(error).lower():
+            raise
+        raise FileError(
+            f"cannot read {path}: it holds Python objects; expected numbers. Save a plain array"
+        ) from None
     check_memory(path, mapped.shape, mapped.dtype)
     return np.array(mapped), ImageInfo()
 

@@ -91,7 +91,7 @@ def _refuser(
             colour = "" if len(shape) == 2 else " in colour"
             return (
                 f"{name} holds {' or '.join(held)}{colour}; got {dtype.name}. "
-                "Write .tif or .npy, or choose --dtype uint8"
+                "Write .tif or .npy, or make it uint8 (--dtype uint8)"
             )
         return ""
 

@@ -78,9 +78,11 @@ def generic_laplace(
         image, derivative2, "derivative2", mode, cval, extra_arguments, extra_keywords, axes
     )
     for part in parts:
-        total = (
-            np.asarray(part, np.result_type(part, np.float64)) if total is None else total + part
-        )
+        if total is None:
+            total = part.astype(np.result_type(part, np.float64))
+        else:
+            with np.errstate(over="ignore", invalid="ignore"):
+                total = total + part
     return copied(image, target) if total is None else _finished(total, target)
 
 

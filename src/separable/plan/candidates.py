@@ -112,7 +112,7 @@ def _factored(request: Request, machine: Machine, taps: Array) -> list[Candidate
         found.append(_estimate(request, machine, "low-rank", "passes", flat, len(exact.terms)))
         if form.shares:
             found.append(_estimate(request, machine, "nested", "passes", form, len(exact.terms)))
-        found.append(_truncated(request, machine, every, exact, taps))
+        found += _truncated(request, machine, every, exact, taps)
     found += _partial(request, machine, taps, len(exact.terms))
     return found
 
@@ -171,6 +171,8 @@ def _first_alone(every: _Terms, taps: Array) -> _Terms:
 def _fewest(every: _Terms, taps: Array, limit: float) -> _Terms:
     """Leave out the smallest terms while the 1-norm of what is left out stays within `limit`."""
     total = float(np.sum(np.abs(taps)))
+    if total == 0:  # a kernel of zeros, whatever its factors are
+        return _Terms((), every.groups, 0.0)
     kept, bound = len(every.terms), every.bound
     left_out: Any = 0.0
     while kept > 0:
@@ -184,12 +186,15 @@ def _fewest(every: _Terms, taps: Array, limit: float) -> _Terms:
 
 def _truncated(
     request: Request, machine: Machine, every: _Terms, exact: _Terms, taps: Array
-) -> Candidate:
-    """The fewest terms within the tolerance; without one, what a tolerance would bring."""
+) -> list[Candidate]:
+    """The fewest terms within the tolerance; without one, what a tolerance would bring, if any."""
     if not request.tol:
         some = _fewest(every, taps, 0.01) if len(every.terms) <= MANY else every
-        hint = f"no tolerance given; tol=0.01 would save {len(exact.terms) - len(some.terms)} terms"
-        return _hopeless(request, "truncated", len(some.terms), some.bound, hint)
+        saved = len(exact.terms) - len(some.terms)
+        if saved <= 0:
+            return []
+        hint = f"no tolerance given; tol=0.01 would save {saved} of {len(exact.terms)} terms"
+        return [_hopeless(request, "truncated", len(some.terms), some.bound, hint)]
     some = _fewest(every, taps, request.tol)
     if taps.ndim > 2 and request.factors is None:
         fewer = factorize(taps, filter_pattern(taps.ndim), tol=request.tol)
@@ -197,8 +202,8 @@ def _truncated(
             some = _sorted(fewer)
     if len(some.terms) >= len(exact.terms):
         reason = f"the tolerance needs all {len(exact.terms)} terms"
-        return _hopeless(request, "truncated", len(some.terms), some.bound, reason)
-    return _passes(request, machine, "truncated", some, taps)
+        return [_hopeless(request, "truncated", len(some.terms), some.bound, reason)]
+    return [_passes(request, machine, "truncated", some, taps)]
 
 
 def _not_one(request: Request, exact: _Terms, single: _Terms) -> str:

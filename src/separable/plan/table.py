@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,38 +11,31 @@ if TYPE_CHECKING:
     from separable.plan.candidates import Candidate
     from separable.plan.core import Measurement, Plan
 
-__all__ = [
-    "amount",
-    "duration",
-    "headline",
-    "measurement_text",
-    "multiplications",
-    "plan_text",
-    "remark",
-    "verdict",
-]
+__all__ = ["amount", "duration", "measurement_text", "plan_text"]
 
-WIDTH = 110
+WIDTH = 80
 UNITS = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6))
 
 
 def plan_text(plan: Plan) -> str:
-    """Return the plan as a table: every candidate, and why this one."""
+    """Return the plan in 80 columns: a table of what may be taken, and why the rest may not."""
     rows = [
         (
             "*" if c is plan.chosen else "",
             c.title,
             str(c.passes),
-            multiplications(c.multiplications),
+            _multiplications(c.multiplications),
             amount(c.bytes),
             duration(c.seconds),
-            f"{c.bound:.1e}",
-            remark(c, plan.chosen),
+            f"{c.bound:.0e}",
+            _remark(c, plan.chosen),
         )
         for c in plan.candidates
+        if not c.refused
     ]
-    columns = ("", "candidate", "passes", "mult/output", "moved", "predicted", "error bound", "")
-    return "\n".join([headline(plan), _render(columns, rows), verdict(plan)])
+    columns = ("", "candidate", "passes", "mult/out", "moved", "predicted", "error", "")
+    refused = [_wrap(f"Not taken: {c.title} ({c.refused}).") for c in plan.candidates if c.refused]
+    return "\n".join([_headline(plan), _render(columns, rows), *refused, _verdict(plan)])
 
 
 def measurement_text(measured: Measurement) -> str:
@@ -61,7 +55,7 @@ def measurement_text(measured: Measurement) -> str:
     ]
     columns = ("", "candidate", "predicted", "measured", "ratio", "difference")
     last = f"The choice took {measured.regret:.2f} times as long as the fastest candidate."
-    return "\n".join([headline(measured.plan), _render(columns, rows), last])
+    return "\n".join([_headline(measured.plan), _render(columns, rows), last])
 
 
 def duration(seconds: float) -> str:
@@ -96,8 +90,7 @@ def amount(count: float) -> str:
     raise AssertionError
 
 
-def headline(plan: Plan) -> str:
-    """Return in one line what is planned."""
+def _headline(plan: Plan) -> str:
     p, r = plan.problem, plan.request
     modes = p.modes[0] if len(set(p.modes)) == 1 else "/".join(p.modes)
     if "constant" in p.modes:
@@ -108,11 +101,10 @@ def headline(plan: Plan) -> str:
     kernel = "x".join(map(str, p.kernel_shape))
     image = "x".join(map(str, p.shape))
     threads = f"{p.threads} thread{'s' if p.threads > 1 else ''}"
-    return f"{r.operation} {kernel} on {image} {types}{axes}, {modes}, {error}, {threads}"
+    return _wrap(f"{r.operation} {kernel} on {image} {types}{axes}, {modes}, {error}, {threads}")
 
 
-def verdict(plan: Plan) -> str:
-    """Return what was chosen and why, and on a second line whose rates the times come from."""
+def _verdict(plan: Plan) -> str:
     c = plan.chosen
     if plan.request.method != "auto":
         why = "as asked for"
@@ -128,26 +120,27 @@ def verdict(plan: Plan) -> str:
                 else "by a hair"
             )
     size = math.prod(plan.problem.kernel_shape)
-    count = f"{multiplications(c.multiplications)} multiplications an output"
+    count = f"{_multiplications(c.multiplications)} multiplications an output"
     if c.multiplications < size:
         count += f" instead of {size}"
-    return f"Chosen: {c.title}, {why}; {count}.\nRates: {plan.machine}."
+    return f"{_wrap(f'Chosen: {c.title}, {why}; {count}.')}\n{_wrap(f'Rates: {plan.machine}.')}"
 
 
-def remark(c: Candidate, chosen: Candidate) -> str:
-    """Return in a few words how a candidate stands to the chosen one."""
+def _remark(c: Candidate, chosen: Candidate) -> str:
     if c is chosen:
         return "chosen"
-    if c.refused:
-        return c.refused
     if chosen.seconds > 0 and c.seconds >= chosen.seconds:
-        return f"{c.seconds / chosen.seconds:.1f} times slower"
+        ratio = c.seconds / chosen.seconds
+        return f"{ratio:.1f}x slower" if ratio < 100 else f"{ratio:.0f}x slower"
     return ""
 
 
-def multiplications(count: float) -> str:
-    """Return a number of multiplications, with a digit more where it is not whole."""
+def _multiplications(count: float) -> str:
     return f"{count:.0f}" if count == int(count) else f"{count:.1f}"
+
+
+def _wrap(text: str) -> str:
+    return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _render(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
@@ -159,7 +152,7 @@ def _render(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     for name in columns:
         numeric = name not in ("", "candidate")
         options: dict[str, Any] = {"justify": "right", "no_wrap": True} if numeric else {}

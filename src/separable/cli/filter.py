@@ -1,0 +1,192 @@
+"""`separable filter`: read an image, filter it by the cheapest method, write it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+
+from separable.cli.console import output, progress
+from separable.cli.options import (
+    Axes,
+    Cval,
+    Kernel,
+    KernelText,
+    Method,
+    Mode,
+    Operation,
+    Tol,
+    integers,
+    is_kernel_file,
+    modes,
+    named_kernel,
+    read_kernel,
+)
+from separable.cli.plan import show_plan
+from separable.errors import KernelError
+from separable.files import ImageInfo, check_target, read_image, write_image
+from separable.plan import Plan, plan
+from separable.plan.request import axes_of
+from separable.plan.table import duration
+from separable.run import check_dtype
+
+__all__ = ["filter_command"]
+
+Array = NDArray[Any]
+
+LONG = 0.5  # seconds predicted from which a progress bar is shown
+
+
+@dataclass(frozen=True)
+class _Target:
+    """What is filtered along which axes, and with what."""
+
+    kernel: Kernel
+    axes: tuple[int, ...]
+    why: str
+
+
+def filter_command(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="PNG, JPEG, BMP, TIFF or NPY.")],
+    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Its suffix says the format.")],
+    kernel: KernelText,
+    axes: Axes = None,
+    mode: Mode = "reflect",
+    cval: Cval = 0.0,
+    tol: Tol = None,
+    method: Method = "auto",
+    operation: Operation = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="The output's type; the input's if not given.", show_default=False),
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print the plan and the time it took.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing output.")] = False,
+) -> None:
+    """Filter an image or volume by the cheapest method and write the result."""
+    console = output()
+    # Step 1: read, and find out before the work whether the result can be written.
+    image, info = read_image(source)
+    kind = image.dtype if dtype is None else check_dtype(dtype, "--dtype")
+    check_target(target, image.shape, kind, overwrite=force)
+
+    # Step 2: settle the axes and the kernel, and plan.
+    chosen = _settle(kernel, axes, operation, image, info)
+    made = plan(
+        chosen.kernel.values, image.shape, image.dtype, axes=chosen.axes, mode=modes(mode),
+        cval=cval, output=kind, tol=tol, method=method, operation=chosen.kernel.operation,
+    )  # fmt: skip
+
+    # Step 3: run and write.
+    result, seconds = _run(made, image)
+    write_image(target, result, info, overwrite=force)
+
+    # Step 4: say what was done.
+    for note in info.notes:
+        console.print(f"Note: {note}.")
+    if explain:
+        show_plan(made, console)
+        console.print()
+    _report(console, made, chosen, seconds)
+    console.print(f"Wrote {target}: {_described(result)}.", soft_wrap=True)
+
+
+def _settle(
+    text: str, axes: str | None, operation: str | None, image: Array, info: ImageInfo
+) -> _Target:
+    """Choose the axes and make the kernel for them."""
+    given = None if axes is None else integers("--axes", axes, ",")
+    space = info.space(image.ndim)
+    if is_kernel_file(text):
+        kernel = read_kernel(text, operation)
+        return _Target(kernel, *_axes_for(kernel, given, space, image))
+    if given is not None:
+        kernel = named_kernel(text, len(given), operation)
+        return _Target(kernel, axes_of(given, image.ndim, len(kernel.shape)), "")
+    kernel = named_kernel(text, len(space), operation)
+    return _Target(kernel, space, _reason(space, image, info))
+
+
+def _axes_for(
+    kernel: Kernel, given: tuple[int, ...] | None, space: tuple[int, ...], image: Array
+) -> tuple[tuple[int, ...], str]:
+    """The axes for a kernel that has as many as it has."""
+    count = len(kernel.shape)
+    if given is not None:
+        return axes_of(given, image.ndim, count), "as asked for"
+    if count == len(space):
+        return space, ""
+    if count < image.ndim:
+        last = ",".join(map(str, range(image.ndim - count, image.ndim)))
+        raise KernelError(
+            f"{kernel.name} has {count} axes, the image {image.ndim}: say which ones to filter, "
+            f"for instance --axes {last}"
+        )
+    return axes_of(None, image.ndim, count), ""
+
+
+def _run(made: Plan, image: Array) -> tuple[Array, float]:
+    with progress("Filtering", shown=made.chosen.seconds > LONG) as step:
+        start = time.perf_counter()
+        result = made(image, progress=step)
+        return result, time.perf_counter() - start
+
+
+def _reason(space: tuple[int, ...], image: Array, info: ImageInfo) -> str:
+    """Why these axes, where that is not plain."""
+    if len(space) == image.ndim:
+        return f"a volume, so the kernel has {image.ndim} axes" if image.ndim > 2 else ""
+    names = {"S": "colours", "C": "channels", "T": "time"}
+    others = [i for i in range(image.ndim) if i not in space]
+    told = [f"axis {i} holds {names.get(info.axes[i], info.axes[i])}" for i in others]
+    return ", ".join(told)
+
+
+def _report(console: Console, made: Plan, chosen: _Target, seconds: float) -> None:
+    """Say in a sentence what was done, and warn where signs were lost."""
+    kernel, problem = chosen.kernel, made.problem
+    console.print(
+        f"{_done(kernel)} along {_along(chosen)}, borders {'/'.join(dict.fromkeys(problem.modes))}."
+    )
+    console.print(
+        f"Method: {made.chosen.title}; {duration(seconds)} with start-up, "
+        f"{duration(made.chosen.seconds)} predicted."
+    )
+    if problem.out.kind in "bu" and _is_derivative(kernel.dense):
+        console.print(
+            f"Note: {problem.out} holds no negative numbers; they became 0. To keep them write "
+            ".tif or .npy with --dtype float32."
+        )
+
+
+def _done(kernel: Kernel) -> str:
+    """What was done with the kernel, and why that."""
+    size = "x".join(map(str, kernel.shape)) if len(kernel.shape) > 1 else f"{kernel.shape[0]} taps"
+    usual, those = "correlate", "kernels of the catalogue"
+    if is_kernel_file(kernel.name):
+        usual, those = "convolve", "kernels from files"
+    why = f"as {those} are" if kernel.operation == usual else "as asked for"
+    return f"{kernel.operation.capitalize()}d with {kernel.name} ({size}), {why},"
+
+
+def _along(chosen: _Target) -> str:
+    *first, last = map(str, chosen.axes)
+    which = f"axes {', '.join(first)} and {last}" if first else f"axis {last}"
+    return f"{which} ({chosen.why})" if chosen.why else which
+
+
+def _is_derivative(dense: Array) -> bool:
+    """Whether about half of the results are negative: the elements cancel."""
+    return bool(abs(dense.sum()) < 0.1 * np.abs(dense).sum())
+
+
+def _described(array: Array) -> str:
+    return f"{'x'.join(map(str, array.shape))} {array.dtype}"

@@ -1,0 +1,169 @@
+"""`separable kernel`: what a kernel is made of."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from separable.cli.console import output, put
+from separable.cli.drawing import draw, number
+from separable.cli.options import Kernel, is_kernel_file, read_kernel
+from separable.errors import ArgumentError, KernelError
+from separable.factorize import Spectrum, factorize, spectrum
+from separable.factors import Factors
+from separable.kernels import catalogue, parse_spec
+from separable.plan.candidates import filter_pattern
+
+__all__ = ["kernel_command"]
+
+TERMS = 2  # shown of a kernel that has more
+VALUES, FEW = 33, 11  # a longer vector is cut: of a kernel of rank 1, and of the terms of others
+ENDS = 3  # values shown at either end then
+ROWS = 10  # shown of a longer spectrum
+BAR = 30  # columns of the longest bar
+
+
+def kernel_command(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="As sobel or gaussian:2,order=1; without it they are listed."),
+    ] = None,
+    file: Annotated[
+        str | None,
+        typer.Option("--file", "-f", help="A dense kernel, as psf.npy.", show_default=False),
+    ] = None,
+    ndim: Annotated[
+        int | None, typer.Option(help="How many axes, 1 to 4.", show_default=False)
+    ] = None,
+) -> None:
+    """Show a kernel's factors, its spectrum and a drawing; without a name list them all."""
+    console = output()
+    if name is not None and file is not None:
+        raise ArgumentError(f"give a name or `--file`, not both; got {name!r} and {file!r}")
+    if name is None and file is None:
+        _list(console)
+        return
+    _show(_kernel(name, file, ndim), console)
+
+
+def _kernel(name: str | None, file: str | None, ndim: int | None) -> Kernel:
+    source = file or name or ""
+    if file is None and not is_kernel_file(source):
+        return Kernel(source, parse_spec(source, ndim), "correlate")
+    kernel = read_kernel(source)
+    if ndim is not None and ndim != len(kernel.shape):
+        raise ArgumentError(f"{source} has {len(kernel.shape)} axes; got --ndim {ndim}")
+    if kernel.dense.ndim == 0 or kernel.dense.size == 0:
+        raise KernelError(f"{source} holds no kernel: expected elements; got shape {kernel.shape}")
+    return kernel
+
+
+def _list(console: Console) -> None:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True, style="bold")
+    grid.add_column()
+    for name, summary in sorted(catalogue().items()):
+        grid.add_row(name, summary.replace("``", ""))
+    console.print("Kernels:")
+    put(console, grid, indent=2)
+    console.print(
+        "\nParameters follow a colon: gaussian:2  gaussian:2,order=1  gaussian:3x1x1\n"
+        "sobel:axis=0  motion:15,angle=45deg  disk:7. `log` and `dog` are short names.\n"
+        "`separable kernel NAME` shows one of them."
+    )
+
+
+def _show(kernel: Kernel, console: Console) -> None:
+    """Print the drawing, then the factors, then the spectrum."""
+    dense = kernel.dense
+    size = "x".join(map(str, dense.shape))
+    console.print(f"{kernel.name}: {size}, sum {number(_sum(dense))}", style="bold")
+    console.print()
+    put(console, draw(dense, console), indent=2)
+    console.print()
+    if dense.ndim == 1:
+        put(console, _vector(dense, VALUES), indent=2)
+        console.print("\nOne axis: a single pass, nothing to separate.")
+        return
+    pattern = filter_pattern(dense.ndim)
+    values = spectrum(dense, pattern)
+    factors = kernel.values
+    if not isinstance(factors, Factors) or factors.rank > values.rank:
+        factors = factorize(dense, pattern)
+    _show_factors(factors, values, console)
+    _show_spectrum(values, console)
+    _show_cost(dense, factors, console)
+
+
+def _sum(dense: NDArray[Any]) -> Any:
+    total = dense.sum()
+    return 0.0 if abs(total) <= 1e-12 * np.abs(dense).sum() else total
+
+
+def _show_factors(factors: Factors, values: Spectrum, console: Console) -> None:
+    rank = factors.rank
+    if rank <= 1:
+        console.print("Separable: it is the product of one vector an axis.")
+    else:
+        console.print(f"Not separable: it is the sum of {rank} separable terms (rank {rank}).")
+    console.print()
+    letters = factors.pattern.factors
+    for index, term in enumerate(factors.terms[:TERMS]):
+        if rank > 1:
+            console.print(f"  term {index + 1}")
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(style="bold cyan", no_wrap=True)
+        grid.add_column()
+        for letter, vector in zip(letters, term, strict=True):
+            grid.add_row(letter, _vector(vector, VALUES if rank <= 1 else FEW))
+        put(console, grid, indent=2 if rank <= 1 else 4)
+    if rank > TERMS:
+        console.print(f"  ... {rank - TERMS} more")
+    console.print()
+
+
+def _vector(values: NDArray[Any], most: int) -> str:
+    flat = values.ravel()
+    if flat.size <= most:
+        return "  ".join(number(v) for v in flat)
+    return "  ".join([*map(number, flat[:ENDS]), "...", *map(number, flat[-ENDS:])])
+
+
+def _show_spectrum(values: Spectrum, console: Console) -> None:
+    """Print the largest values with bars, and the error that so many terms leave."""
+    total = values.values.size
+    count = min(values.rank + 1, ROWS, total)
+    largest = float(values.values.max(initial=0.0)) or 1.0
+    grid = Table.grid(padding=(0, 3, 0, 0))
+    grid.add_column(justify="right", no_wrap=True)
+    for style in ("", "", "cyan"):
+        grid.add_column(no_wrap=True, style=style)
+    grid.add_row("terms", "value", "error left", "")
+    block = "#" if console.options.ascii_only else "█"
+    for r in range(1, count + 1):
+        value = float(values.values[r - 1]) if r <= values.rank else 0.0
+        error = float(values.errors[r])
+        exact = r >= values.rank
+        bar = block * max(round(BAR * value / largest), int(value > 0))
+        grid.add_row(str(r), f"{value:.4g}", "0" if exact else f"{error:.2g}", bar)
+    console.print("Spectrum")
+    put(console, grid, indent=2)
+    if values.rank > count:
+        console.print(f"  ... exact with {values.rank}")
+    console.print()
+
+
+def _show_cost(dense: NDArray[Any], factors: Factors, console: Console) -> None:
+    separate = factors.rank * sum(dense.shape)
+    ratio = math.prod(dense.shape) / separate if separate else math.inf
+    passes = f"{factors.rank * dense.ndim} passes"
+    verdict = f"{ratio:.1f} times fewer" if ratio >= 1.05 else "no fewer"
+    console.print(
+        f"Multiplications an output: {dense.size} dense, {separate} in {passes}: {verdict}."
+    )

@@ -1,0 +1,70 @@
+"""`separable plan`: every way to run a filter, with its predicted time, from shapes alone."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from separable.cli.console import output
+from separable.cli.options import (
+    Axes,
+    Cval,
+    KernelText,
+    Method,
+    Mode,
+    Operation,
+    Tol,
+    integers,
+    is_kernel_file,
+    modes,
+    named_kernel,
+    read_kernel,
+)
+from separable.errors import ArgumentError
+from separable.plan import Plan, plan
+
+__all__ = ["plan_command", "show_plan"]
+
+
+def plan_command(
+    kernel: KernelText,
+    shape: Annotated[str, typer.Option("--shape", "-s", help="The image's shape, as 4096x4096.")],
+    dtype: Annotated[str, typer.Option(help="The image's type.")] = "float64",
+    axes: Axes = None,
+    mode: Mode = "reflect",
+    cval: Cval = 0.0,
+    tol: Tol = None,
+    method: Method = "auto",
+    operation: Operation = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+) -> None:
+    """List every way to run a filter with its predicted time, and say which one is taken.
+
+    No image is needed: only its shape.
+    """
+    sizes = integers("--shape", shape, "x")
+    if min(sizes) < 1:
+        raise ArgumentError(f"`--shape` must be >= 1 along every axis; got {shape!r}")
+    along = None if axes is None else integers("--axes", axes, ",")
+    if is_kernel_file(kernel):
+        chosen = read_kernel(kernel, operation)
+    else:
+        chosen = named_kernel(kernel, len(along or sizes), operation)
+    made = plan(
+        chosen.values, sizes, dtype, axes=along, mode=modes(mode), cval=cval, tol=tol,
+        method=method, operation=chosen.operation,
+    )  # fmt: skip
+    if as_json:
+        print(json.dumps(made.to_dict()))
+    else:
+        show_plan(made, output())
+
+
+def show_plan(made: Plan, console: Console) -> None:
+    """Print a plan; on a terminal the choice stands out and what is not taken steps back."""
+    for number, line in enumerate(str(made).splitlines()):
+        style = {"*": "bold green", "N": "dim"}.get(line[:1], "") if number else "bold"
+        console.print(line, style=style, soft_wrap=True)

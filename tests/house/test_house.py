@@ -1,0 +1,113 @@
+"""The house itself: exports, what an import brings, docs that run."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import separable as sep
+from separable import errors
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ["torch", "dask", "matplotlib", "scipy", "numba", "tensorly", "rich", "typer", "imageio"]
+
+
+def test_exports_are_sorted_and_there() -> None:
+    assert sep.__all__ == sorted(sep.__all__)
+    assert len(sep.__all__) <= 14
+    for name in sep.__all__:
+        assert getattr(sep, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        sep.nonsense  # noqa: B018
+
+
+def test_an_import_brings_only_numpy() -> None:
+    code = (
+        "import sys, json, separable; "
+        f"print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []
+
+
+def modules() -> list[str]:
+    found = pkgutil.walk_packages(sep.__path__, "separable.")
+    return ["separable", *(m.name for m in found if not m.name.endswith("__main__"))]
+
+
+@pytest.mark.parametrize("name", modules())
+def test_every_module_says_what_it_is_and_exports(name: str) -> None:
+    module = importlib.import_module(name)
+    assert module.__doc__, name
+    exported = getattr(module, "__all__", [])
+    assert exported, name
+    assert all(hasattr(module, n) for n in exported)
+
+
+PUBLIC = ["separable", "separable.cost", "separable.kernels", "separable.ndimage"]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_function_has_an_example_and_types(name: str) -> None:
+    module = importlib.import_module(name)
+    for public in module.__all__:
+        value = getattr(module, public)
+        if not (inspect.isfunction(value) or inspect.isclass(value)):
+            continue
+        documented = inspect.getdoc(value) or ""
+        if value is not sep.Machine:
+            assert ">>>" in documented, f"{name}.{public} has no example"
+        if inspect.isfunction(value):
+            signature = inspect.signature(value)
+            assert signature.return_annotation is not inspect.Signature.empty
+            for parameter in signature.parameters.values():
+                assert parameter.annotation is not inspect.Parameter.empty, (public, parameter)
+
+
+def test_the_tree_of_errors_is_the_one_drawn() -> None:
+    drawn = re.findall(r"[├└]── (\w+) +\(([\w, ]+)\)", errors.__doc__ or "")
+    assert {name for name, _ in drawn} | {"SeparableError"} == set(errors.__all__)
+    for name, bases in drawn:
+        kind = getattr(errors, name)
+        assert issubclass(kind, errors.SeparableError)
+        assert {b.strip() for b in bases.split(",")} == {
+            b.__name__ for b in kind.__bases__ if b is not errors.SeparableError
+        }
+
+
+def test_the_readme_is_true() -> None:
+    """Run the README's block of code and compare what it prints with what the README shows."""
+    text = (ROOT / "README.md").read_text()
+    code = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+    shown = re.search(r"```text\n(.*?)```", text, re.DOTALL)
+    assert code
+    assert shown
+    done = subprocess.run(
+        [sys.executable, "-c", code.group(1)], capture_output=True, text=True, check=True
+    )
+    assert _without_times(done.stdout) == _without_times(shown.group(1))
+
+
+def _without_times(text: str) -> list[list[str]]:
+    """Times depend on the machine; words and counts do not."""
+    text = re.sub(r"\d[\d.]* (s|ms|us)\b", "TIME", text)
+    text = re.sub(r"[\d.]+ times (slower|faster)", r"N times \1", text)
+    text = re.sub(r"Rates: .*", "Rates", text)
+    return [line.split() for line in text.strip().splitlines()]
+
+
+def test_files_and_functions_stay_small() -> None:
+    long_files = {
+        str(p.relative_to(ROOT)): n
+        for p in (ROOT / "src").rglob("*.py")
+        if (n := len(p.read_text().splitlines())) > 450
+    }
+    assert not long_files

@@ -1,0 +1,86 @@
+"""The machine profile: reading, writing, predicting, measuring."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import separable as sep
+from separable import calibrate, errors, machine
+from separable.engine import METHODS
+from separable.machine import Machine
+
+RATES = {"passes": {"float32": {"tap": 2.0, "call": 1.0}, "float64": {"tap": 4.0}}}
+
+
+def test_prediction_is_the_sum_of_counts_times_rates() -> None:
+    m = Machine("m", 2, RATES)
+    assert m.predict("passes", np.dtype("float32"), {"tap": 3.0, "call": 1.0}, 2) == 7.0
+    assert m.predict("passes", np.dtype("float32"), {"tap": 3.0, "call": 1.0}, 1) == 14.0
+    assert m.predict("passes", np.dtype("int64"), {"tap": 1.0}, 2) == 4.0
+    assert m.predict("passes", np.dtype("complex64"), {"tap": 1.0}, 2) == 4.0
+    assert math.isnan(m.predict("unheard of", np.dtype("float32"), {}, 2))
+
+
+def test_save_and_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "deep" / "machine.json"
+    monkeypatch.setattr(machine, "cache_path", lambda: path)
+    machine.current.cache_clear()
+    assert machine.current().source == "shipped"
+    Machine("mine", 3, RATES).save(path)
+    try:
+        assert machine.current().to_dict() == Machine("mine", 3, RATES).to_dict()
+        path.write_text("{ broken")
+        machine.current.cache_clear()
+        assert machine.current().source == "shipped"
+    finally:
+        machine.current.cache_clear()
+    assert [p.name for p in path.parent.iterdir()] == ["machine.json"]
+
+
+@pytest.mark.parametrize("values", [3, {}, {"format": 99}, {"format": 1, "rates": 3}])
+def test_what_is_no_profile(values: object) -> None:
+    with pytest.raises(errors.MachineError, match="Run `separable machine`"):
+        Machine.from_dict(values)
+
+
+def test_the_shipped_profile_knows_every_planned_method() -> None:
+    rates = machine.current().rates
+    for method in METHODS.values():
+        if method.planned:
+            assert set(rates[method.name]) == set(calibrate.DTYPES), method.name
+    assert set(rates["store"]) == set(calibrate.DTYPES)
+    p = sep.plan(np.ones((3, 3)), (64, 64))
+    assert all(c.seconds > 0 for c in p.candidates if not c.refused)
+
+
+def test_measuring_fits_what_it_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On two small cases of each method; the whole measurement is for `separable machine`."""
+    every = list(calibrate.cases())
+    some = [
+        c for c in every if c.dtype == "float32" and np.prod(c.shape) <= 400 * 500
+    ]  # fmt: skip
+    assert {c.method for c in some} == {m.name for m in METHODS.values() if m.planned}
+    monkeypatch.setattr(calibrate, "cases", lambda: iter(some))
+    done: list[float] = []
+    measured = calibrate.measure(done.append)
+    assert math.isclose(sum(done), 1.0)
+    assert set(measured.rates) == {c.method for c in some} | {"store"}
+    assert all(v >= 0 for t in measured.rates.values() for r in t.values() for v in r.values())
+    assert Machine.from_dict(json.loads(json.dumps(measured.to_dict()))).rates == measured.rates
+
+
+def test_every_count_is_calibrated() -> None:
+    """A count without a rate would be taken for free."""
+    rates = machine.current().rates
+    counted: dict[str, set[str]] = {}
+    for case in calibrate.cases():
+        problem, form, _ = calibrate._prepare(case)
+        work = METHODS[case.method].work(problem, form)
+        counted.setdefault(case.method, set()).update(k for k, v in work.counts.items() if v)
+    for method, kinds in counted.items():
+        assert kinds <= set(rates[method]["float32"]), method
