@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -129,6 +130,16 @@ def filter_with(
 
 _lock = threading.Lock()
 _plans: OrderedDict[Any, Plan] = OrderedDict()
+
+
+def _after_fork() -> None:
+    """Another thread may have held the lock when this process was forked off."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _forget() -> None:

@@ -99,7 +99,8 @@ def test_the_readme_is_true() -> None:
 def _without_times(text: str) -> list[list[str]]:
     """Times depend on the machine; words and counts do not."""
     text = re.sub(r"\d[\d.]* (s|ms|us)\b", "TIME", text)
-    text = re.sub(r"[\d.]+ times (slower|faster)", r"N times \1", text)
+    text = re.sub(r"[\d.]+( times|x) (slower|faster)", r"N\1 \2", text)
+    text = re.sub(r"\d+ threads?", "N threads", text)
     text = re.sub(r"Rates: .*", "Rates", text)
     return [line.split() for line in text.strip().splitlines()]
 

@@ -139,7 +139,9 @@ def test_axes_without_width_are_left_alone(sigma):
     image = image_of("float64", (8, 9))
     for name in ("gaussian_filter", "gaussian_laplace", "gaussian_gradient_magnitude"):
         ours = getattr(ndimage, name)(image, sigma)
-        assert_close(ours, getattr(scipy.ndimage, name)(image, sigma), 4 * np.abs(image).max(), name)
+        assert_close(
+            ours, getattr(scipy.ndimage, name)(image, sigma), 4 * np.abs(image).max(), name
+        )
 
 
 @pytest.mark.parametrize("size", [1, 0, -2, 2.7, (1, 3), (4, 1), [2, 3]], ids=str)

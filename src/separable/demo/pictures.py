@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -17,112 +18,140 @@ __all__ = ["draw_photo", "draw_volume"]
 
 Array: TypeAlias = NDArray[Any]
 
-DPI = 100
+DPI, WIDTH = 100, 1600  # so many pixels across
+MARGIN, HEAD, CAPTION = 24, 68, 56  # pixels: around, for the headline, above each image
 PAPER, INK, QUIET = "#fbfaf8", "#1c1c22", "#6a6a72"
+SLICE = 1.1  # the volume's slices are so many times thicker than its pixels are wide
 SIGNED = "RdBu_r"
+ARROW, TIMES = "\N{RIGHTWARDS ARROW}", "\N{MULTIPLICATION SIGN}"
+
+
+@dataclass(frozen=True)
+class _Page:
+    """A figure whose parts are placed by pixels from the upper left corner."""
+
+    figure: Any
+    height: int
+
+    @classmethod
+    def new(cls, height: int) -> _Page:
+        """Make an empty page."""
+        from matplotlib.figure import Figure
+
+        size = (WIDTH / DPI, height / DPI)
+        return cls(Figure(figsize=size, dpi=DPI, facecolor=PAPER), height)
+
+    def axes(self, x: float, y: float, width: float, height: float) -> Any:
+        """Make room for an image."""
+        below = self.height - y - height
+        sides = (x / WIDTH, below / self.height, width / WIDTH, height / self.height)
+        axes = self.figure.add_axes(sides)
+        axes.set_axis_off()
+        return axes
+
+    def text(self, x: float, y: float, text: str, **style: Any) -> None:
+        """Write a line."""
+        self.figure.text(x / WIDTH, 1 - y / self.height, text, va="center", **style)
+
+    def headline(self, text: str, results: Sequence[Result]) -> None:
+        """Write what the page shows, and the times of all the filters together."""
+        dense, planned = (sum(r.dense_seconds for r in results), sum(r.seconds for r in results))
+        self.text(MARGIN, HEAD * 0.55, text, color=INK, size=20, weight="bold")
+        story = f"SciPy, dense {ARROW} planned:  {duration(dense)} {ARROW} {duration(planned)}"
+        self.text(WIDTH - MARGIN, HEAD * 0.55, story, color=QUIET, size=14, ha="right")
+
+    def caption(self, x: float, y: float, title: str, below: str) -> None:
+        """Write above an image what it is, and how long it took."""
+        self.text(x, y - 37, title, color=INK, size=12.5, weight="bold")
+        self.text(x, y - 14, below, color=QUIET, size=12)
+
+    def pixels(self) -> Array:
+        """Return the page as an image."""
+        from matplotlib.backends import backend_agg
+
+        canvas: Any = backend_agg.FigureCanvasAgg(self.figure)
+        canvas.draw()
+        drawn: Array = np.asarray(canvas.buffer_rgba())[..., :3].copy()
+        return drawn
 
 
 def draw_photo(photo: Array, results: Sequence[Result]) -> Array:
     """Return a picture of the photograph and what each kernel makes of it, shape (y, x, 3)."""
-    figure = _figure(16, 8.75)
-    grid = figure.add_gridspec(
-        2, 4, left=0.012, right=0.988, top=0.855, bottom=0.02, wspace=0.05, hspace=0.27
-    )
-    _headline(figure, "The same result, by the cheapest way", results)
-    large = figure.add_subplot(grid[:, :2])
-    _image(large, photo, results[1].output)
-    _caption(large, "Photograph", f"{photo.shape[0]} x {photo.shape[1]} x {photo.shape[2]}")
+    large = (WIDTH - 4 * MARGIN + CAPTION + MARGIN) // 2
+    small = (large - CAPTION - MARGIN) // 2
+    top = HEAD + CAPTION
+    page = _Page.new(top + large + MARGIN)
+    page.headline("The same results, the cheapest way", results)
+    page.caption(MARGIN, top, "Photograph", _size(photo.shape))
+    _show(page.axes(MARGIN, top, large, large), photo, photo)
     for index, result in enumerate(results):
-        axes = figure.add_subplot(grid[index // 2, 2 + index % 2])
-        _image(axes, result.output, photo)
-        _caption(axes, f"{result.title} {result.size}", _times(result))
-        _inset(axes, result.kernel)
-    return _pixels(figure)
+        x = 2 * MARGIN + large + (index % 2) * (small + MARGIN)
+        y = top + (index // 2) * (small + CAPTION + MARGIN)
+        page.caption(x, y, f"{result.title} {_size(result.kernel.shape)}", _times(result))
+        axes = page.axes(x, y, small, small)
+        _show(axes, result.output, photo)
+        _inset(axes, result.kernel, 0.22, 0.22)
+    return page.pixels()
 
 
 def draw_volume(volume: Array, results: Sequence[Result]) -> Array:
     """Return a picture of slices of the volume before and after, shape (y, x, 3)."""
-    panels = len(results) + 1
-    figure = _figure(16, 7.2)
     depth, height, width = volume.shape
-    grid = figure.add_gridspec(
-        2, panels, left=0.012, right=0.988, top=0.80, bottom=0.02, wspace=0.04, hspace=0.04,
-        height_ratios=(height, depth),
-    )  # fmt: skip
-    _headline(figure, "The same in three dimensions", results)
-    shown = [(volume, "Volume", f"{width} x {height} x {depth}")]
-    shown += [(r.output, f"{r.title} {r.size}", _times(r)) for r in results]
+    across = (WIDTH - MARGIN * (len(results) + 2)) / (len(results) + 1)
+    tall, thin = across * height / width, across * depth * SLICE / width
+    top = HEAD + CAPTION
+    page = _Page.new(round(top + tall + MARGIN / 2 + thin + MARGIN))
+    page.headline("The same in three dimensions", results)
+    shown = [(volume, "Volume", _size(volume.shape))]
+    shown += [(r.output, f"{r.title} {_size(r.kernel.shape)}", _times(r)) for r in results]
     for column, (values, title, below) in enumerate(shown):
-        upper = figure.add_subplot(grid[0, column])
-        _image(upper, values[depth // 2, ::-1], volume, whole=values)
-        _caption(upper, title, below)
-        lower = figure.add_subplot(grid[1, column])
-        _image(lower, values[::-1, height // 2], volume, whole=values)
-    return _pixels(figure)
+        x = MARGIN + column * (across + MARGIN)
+        page.caption(x, top, title, below)
+        upper = page.axes(x, top, across, tall)
+        _show(upper, values[depth // 2, ::-1], volume, whole=values)
+        lower = page.axes(x, top + tall + MARGIN / 2, across, thin)
+        _show(lower, values[::-1, height // 2], volume, whole=values)
+        if column:
+            kernel = results[column - 1].kernel
+            _inset(upper, kernel[len(kernel) // 2], 0.2, 0.2 * across / tall)
+    return page.pixels()
 
 
-def _figure(width: float, height: float) -> Any:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=DPI, facecolor=PAPER)
-
-
-def _headline(figure: Any, text: str, results: Sequence[Result]) -> None:
-    total, planned = (sum(r.dense_seconds for r in results), sum(r.seconds for r in results))
-    top = 1 - 0.42 / figure.get_figheight()
-    figure.text(0.012, top, text, color=INK, size=21, weight="bold", va="center")
-    story = f"dense {duration(total)} in all, planned {duration(planned)}"
-    figure.text(0.988, top, story, color=QUIET, size=15, va="center", ha="right")
+def _size(shape: Sequence[int]) -> str:
+    return TIMES.join(map(str, shape))
 
 
 def _times(result: Result) -> str:
     before, after = duration(result.dense_seconds), duration(result.seconds)
-    return f"{before} \N{RIGHTWARDS ARROW} {after}   {result.speedup:.0f}\N{MULTIPLICATION SIGN}"
+    faster = f",  {result.speedup:.0f}{TIMES} faster" if result.speedup >= 1.5 else ""
+    return f"{before} {ARROW} {after}{faster}"
 
 
-def _image(axes: Any, values: Array, source: Array, whole: Array | None = None) -> None:
+def _show(axes: Any, values: Array, source: Array, whole: Array | None = None) -> None:
     """Show a picture: in the source's own scale, or in red and blue where it has both signs."""
     whole = values if whole is None else whole
     if whole.min() < -0.05 * whole.max():
         plane = values.mean(axis=2) if values.ndim == 3 else values
         reach = float(np.percentile(np.abs(whole), 99.5)) or 1.0
-        axes.imshow(plane, cmap=SIGNED, vmin=-reach, vmax=reach, interpolation="antialiased")
+        axes.imshow(
+            plane, cmap=SIGNED, vmin=-reach, vmax=reach, interpolation="antialiased", aspect="auto"
+        )
     elif values.ndim == 3:
-        axes.imshow(np.clip(values / 255, 0, 1), interpolation="antialiased")
+        axes.imshow(np.clip(values / 255, 0, 1), interpolation="antialiased", aspect="auto")
     else:
         high = float(np.percentile(source, 99.8)) or 1.0
-        axes.imshow(values, cmap="gray", vmin=0, vmax=high, interpolation="antialiased")
-    axes.set_axis_off()
+        axes.imshow(
+            values, cmap="gray", vmin=0, vmax=high, interpolation="antialiased", aspect="auto"
+        )
 
 
-def _caption(axes: Any, title: str, below: str) -> None:
-    """A title in two lines: what, and how long it took."""
-    axes.annotate(
-        title, (0, 1), (0, 24), xycoords="axes fraction", textcoords="offset points",
-        color=INK, size=13.5, weight="bold", va="bottom",
-    )  # fmt: skip
-    axes.annotate(
-        below, (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points",
-        color=QUIET, size=13, va="bottom",
-    )  # fmt: skip
-
-
-def _inset(axes: Any, kernel: Array) -> None:
+def _inset(axes: Any, kernel: Array, width: float, height: float) -> None:
     """The kernel itself, small, in a corner."""
-    corner = axes.inset_axes((0.03, 0.03, 0.24, 0.24))
+    corner = axes.inset_axes((0.03, 0.03 * height / width, width, height))
     reach = float(np.max(np.abs(kernel)))
     signed = kernel.min() < 0
     low, colours = (-reach, SIGNED) if signed else (0.0, "gray")
     corner.imshow(kernel, cmap=colours, vmin=low, vmax=reach, interpolation="nearest")
     corner.set(xticks=[], yticks=[])
     for side in corner.spines.values():
-        side.set(color=PAPER, linewidth=2)
-
-
-def _pixels(figure: Any) -> Array:
-    from matplotlib.backends import backend_agg
-
-    canvas: Any = backend_agg.FigureCanvasAgg(figure)
-    canvas.draw()
-    pixels: Array = np.asarray(canvas.buffer_rgba())[..., :3].copy()
-    return pixels
+        side.set(color="#8a8a92", linewidth=1.5)

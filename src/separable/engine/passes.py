@@ -166,10 +166,9 @@ def _correlate1d(problem: Problem, p: Pass, source: Array, cval: complex, out: A
         taps = taps.conj()  # SciPy conjugates complex weights when it correlates: undo that
         if np.may_share_memory(source, out):
             source = source.copy()  # and it reads the real part again after writing it
-    if out.dtype.kind == "c" and source.dtype.kind != "c":
-        # SciPy writes complex results only for complex weights or a complex image.
-        if taps.dtype.kind != "c" or isinstance(cval, complex):
-            source = source.astype(out.dtype)
+    mixes = taps.dtype.kind == "c" and not isinstance(cval, complex)
+    if out.dtype.kind == "c" and source.dtype.kind != "c" and not mixes:
+        source = source.astype(out.dtype)  # SciPy makes complex of real with complex taps only
     ndimage.correlate1d(source, taps, axis, out, mode, _fit(cval, source), origin)
     if scale != 1.0:
         np.multiply(out, scale, out=out)
