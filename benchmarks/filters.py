@@ -215,14 +215,16 @@ def regret_table(listed: list[Work], rounds: int) -> None:
     print(f"regret at most 1.3 in {good} of {len(regrets)} cases (the aim: 9 of 10)")
 
 
+def _version(name: str) -> str:
+    try:
+        return f"{name} {importlib.metadata.version(name)}"
+    except importlib.metadata.PackageNotFoundError:
+        return f"{name} not installed"
+
+
 def header() -> None:
     names = ["numpy", "scipy", "opencv-python-headless", "diplib", "scikit-image", "torch"]
-    versions = []
-    for name in names:
-        try:
-            versions.append(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            versions.append(f"{name} not installed")
+    versions = [_version(name) for name in names]
     print(f"separable {sep.__version__} on {processor()}, {default_threads()} threads")
     print(", ".join(versions))
     start = time.perf_counter()

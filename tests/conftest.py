@@ -29,5 +29,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--rewrite-snapshots", action="store_true", help="write the printed texts anew; read the diff"
+        "--rewrite-snapshots",
+        action="store_true",
+        help="write the printed texts anew; read the diff",
     )

@@ -84,7 +84,7 @@ ERRORS = [
     ("correlate1d", ([],), {}, RuntimeError, WeightsError, "no filter weights"),
     ("convolve1d", ([[1, 2]],), {}, RuntimeError, WeightsError, "got shape (1, 2)"),
     ("convolve1d", (5,), {}, Anything, WeightsError, "got shape ()"),
-    ("correlate1d", (["a"],), {}, ValueError, errors.DTypeError, "must hold numbers"),
+    ("correlate1d", (["a"],), {}, Anything, errors.DTypeError, "must hold numbers"),
     ("correlate1d", ([1, 2], 3), {}, IndexError, AxisError, "`axis` must be -2 .. 1"),
     ("sobel", (-3,), {}, ValueError, AxisError, "got -3"),
     ("uniform_filter1d", (3, 0.5), {}, TypeError, errors.ArgumentTypeError, "`axis` .* 0.5"),
@@ -111,7 +111,7 @@ ERRORS = [
     ("gaussian_filter", (1,), {"order": 1.5}, TypeError, errors.ArgumentTypeError, "`order`"),
     ("gaussian_filter", (1,), {"radius": 2.0}, ValueError, errors.ArgumentError, "`radius`"),
     ("gaussian_filter", (1,), {"radius": -1}, ValueError, errors.ArgumentError, "`radius`"),
-    ("gaussian_filter", (1,), {"truncate": -1}, ValueError, errors.ArgumentError, "`truncate`"),
+    ("gaussian_filter", (1,), {"truncate": -2}, ValueError, errors.ArgumentError, "`truncate`"),
     ("gaussian_filter", (1,), {"truncate": "x"}, TypeError, errors.ArgumentTypeError, "`trunc"),
     ("gaussian_filter", ("x",), {}, TypeError, errors.ArgumentTypeError, "`sigma` .* 'x'"),
     ("gaussian_filter", ((2, -1),), {}, Anything, errors.ArgumentError, "`sigma` .* (2, -1)"),
@@ -146,8 +146,7 @@ def test_errors_have_scipys_class_and_say_what_would_do(
         return
     with pytest.raises(theirs):
         call(scipy.ndimage, name, IMAGE, *arguments, **options)
-    if theirs is not ValueError or ours is not errors.DTypeError:
-        assert isinstance(caught.value, theirs)
+    assert isinstance(caught.value, theirs)
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -161,10 +160,9 @@ def test_images_of_no_numbers_are_refused(name):
 @pytest.mark.parametrize("name", CALLS)
 def test_a_wrong_argument_leaves_the_output_as_it_was(name):
     out = np.full((3, 4), 7.0)
+    arguments = (ndimage.sobel,) if "generic" in name else ()
     with pytest.raises(errors.ModeError):
-        call(ndimage, name, mode="no such mode", output=out) if "generic" not in name else call(
-            ndimage, name, IMAGE, ndimage.sobel, mode="no such mode", output=out
-        )
+        call(ndimage, name, IMAGE, *arguments, mode="no such mode", output=out)
     assert (out == 7).all()
 
 

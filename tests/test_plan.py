@@ -35,7 +35,9 @@ def rates(**methods: float) -> Machine:
 def test_every_candidate_is_listed() -> None:
     p = sep.plan(laplacian_of_gaussian(2).dense(), (100, 100))
     assert list(by_name(p)) == ["direct", "separable", "low-rank", "fft", "overlap"]
-    turned = np.exp(-((np.mgrid[-9:10, -9:10] / 3).sum(axis=0) ** 2)) * gaussian(3, radius=9).dense()
+    turned = (
+        np.exp(-((np.mgrid[-9:10, -9:10] / 3).sum(axis=0) ** 2)) * gaussian(3, radius=9).dense()
+    )
     assert "truncated" in by_name(sep.plan(turned, (100, 100)))
     volume = sep.plan(laplacian_of_gaussian(1.0, ndim=3).dense(), (30, 30, 30))
     assert "nested" in by_name(volume)
@@ -220,6 +222,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"cval": "x"}, errors.ArgumentTypeError, "`cval` must be a number; got 'x'"),
     ({"dtype": "U3"}, errors.DTypeError, "`dtype` must be bool, an integer"),
     ({"output": "longdouble"}, errors.DTypeError, "`output` must be bool, an integer"),
+    ({"shape": (-4, 4)}, errors.ArgumentError, "`shape` must be sizes >= 0; got (-4, 4)"),
     ({"shape": (9,)}, errors.KernelError, "the kernel has more axes than the image: 2, the image 1"),
     ({"shape": (9, 9, 9)}, errors.KernelError, "say which ones to filter, for instance axes=(0, 1)"),
     ({"kernel": np.zeros((0, 3))}, errors.KernelError, "`kernel` must have at least one element"),

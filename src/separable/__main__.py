@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 __all__ = ["main"]
+
+ENDED_BY_SIGNAL, INTERRUPTED = 128, 130
 
 
 def main() -> None:
@@ -14,9 +17,16 @@ def main() -> None:
 
         print(f"separable {__version__}")
         return
-    from separable.cli import run
+    try:
+        from separable.cli import run
 
-    sys.exit(run(sys.argv[1:]))
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # before there was anything to interrupt
+        code = INTERRUPTED
+    if code > ENDED_BY_SIGNAL:  # threads may still be at work on what nobody wants any more
+        sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

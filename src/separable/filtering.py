@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -142,17 +141,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def _forget() -> None:
-    """In a forked child: another thread may have held the lock when the parent forked."""
-    global _lock
-    _lock = threading.Lock()
-    _plans.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
-
-
 def _remembered(image: Array, kernel: Any, kind: Any, options: dict[str, Any]) -> Plan:
     """The plan for this call: the same objects or values as before give the same plan."""
     key = _key(image, kernel, kind, options)
@@ -182,7 +170,8 @@ def _key(image: Array, kernel: Any, kind: Any, options: dict[str, Any]) -> Any:
             return None
         what = (array.tobytes(), array.dtype.str, array.shape)
     settings = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in options.items())
-    key = (what, image.shape, image.dtype.str, str(kind), settings, id(current()))
+    asked = kind.str if isinstance(kind, np.dtype) else str(kind)  # a dtype's name takes long
+    key = (what, image.shape, image.dtype.str, asked, settings, id(current()))
     try:
         hash(key)
     except TypeError:

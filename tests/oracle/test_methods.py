@@ -80,3 +80,22 @@ def _outer(first, *others):
     for other in others:
         product = np.multiply.outer(product, other)
     return product
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 2), (2, 3, 2, 3), (3, 3, 3, 4), (2, 2, 2, 2, 2)])
+def test_kernels_of_full_rank_over_many_axes(shape):
+    """Terms that share a first pass hand their ratio to a factor that is still to come."""
+    rng = np.random.default_rng(sum(shape))
+    kernel, image = rng.normal(size=shape), rng.normal(size=(5, 4, 3, 4, 3)[: len(shape)])
+    terms = [[rng.integers(-2, 3, n) for n in shape] for _ in range(4)]
+    terms += [[terms[0][0] * 3, terms[1][1] * 2, *t[2:]] for t in terms]
+    letters = "tzyx"[-len(shape) :] if len(shape) < 5 else "abcde"
+    factored = sep.Factors.from_terms(f"{letters} -> {','.join(letters)}", terms)
+    for weights in (kernel, factored.dense(), factored):
+        options = {"mode": "mirror"}
+        exact = sep.correlate(image, weights, method="reference", **options)
+        norm = float(np.abs(getattr(weights, "dense", lambda w=weights: w)()).sum())
+        for candidate in sep.plan(weights, image.shape).candidates:
+            if not candidate.refused:
+                result = sep.correlate(image, weights, method=candidate.name, **options)
+                assert_close(result, exact, 30 * norm * np.abs(image).max(), candidate.name)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import separable as sep
 from separable.borders import MODES
 from separable.engine import METHODS
+from separable.testing import kernels
 
 METHOD_NAMES = sorted(m for m in METHODS if m != "reference")
 
@@ -22,16 +23,9 @@ def filters(draw: st.DrawFn) -> dict[str, Any]:
     ndim = draw(st.integers(1, 3))
     shape = tuple(draw(st.lists(st.integers(1, 12), min_size=ndim, max_size=ndim)))
     axes = draw(st.permutations(range(ndim)))[: draw(st.integers(1, ndim))]
-    sizes = tuple(draw(st.lists(st.integers(1, 7), min_size=len(axes), max_size=len(axes))))
+    kernel = draw(kernels(ndim=len(axes)))
+    sizes = kernel.shape
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    rank = draw(st.integers(1, 3))
-    kernel: Any = 0.0
-    for _ in range(rank):
-        term: Any = np.ones(())
-        for n in sizes:
-            term = np.multiply.outer(term, rng.normal(size=n))
-        kernel = kernel + term
-    kernel = np.asarray(kernel) * 10.0 ** draw(st.integers(-12, 12))
     return {
         "image": rng.normal(size=shape),
         "kernel": kernel,

@@ -12,7 +12,7 @@ __all__ = ["demo_command"]
 
 def demo_command(
     folder: Annotated[
-        Path, typer.Option("--output", "-o", help="Where the pictures are written.")
+        Path, typer.Option("--output", "-o", readable=False, help="Where the pictures are written.")
     ] = Path("demo-output"),
 ) -> None:
     """Factor and run dense kernels on a photograph and an MRI volume, and compare the times."""

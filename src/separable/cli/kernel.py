@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from rich.table import Table
 from separable.cli.console import output, put
 from separable.cli.drawing import draw, number
 from separable.cli.options import Kernel, is_kernel_file, read_kernel
-from separable.errors import ArgumentError, KernelError
+from separable.errors import ArgumentError
 from separable.factorize import Spectrum, factorize, spectrum
 from separable.factors import Factors
 from separable.kernels import catalogue, parse_spec
@@ -59,8 +58,6 @@ def _kernel(name: str | None, file: str | None, ndim: int | None) -> Kernel:
     kernel = read_kernel(source)
     if ndim is not None and ndim != len(kernel.shape):
         raise ArgumentError(f"{source} has {len(kernel.shape)} axes; got --ndim {ndim}")
-    if kernel.dense.ndim == 0 or kernel.dense.size == 0:
-        raise KernelError(f"{source} holds no kernel: expected elements; got shape {kernel.shape}")
     return kernel
 
 
@@ -97,8 +94,9 @@ def _show(kernel: Kernel, console: Console) -> None:
     if not isinstance(factors, Factors) or factors.rank > values.rank:
         factors = factorize(dense, pattern)
     _show_factors(factors, values, console)
-    _show_spectrum(values, console)
-    _show_cost(dense, factors, console)
+    if factors.rank:
+        _show_spectrum(values, console)
+        _show_cost(dense, factors, console)
 
 
 def _sum(dense: NDArray[Any]) -> Any:
@@ -108,7 +106,10 @@ def _sum(dense: NDArray[Any]) -> Any:
 
 def _show_factors(factors: Factors, values: Spectrum, console: Console) -> None:
     rank = factors.rank
-    if rank <= 1:
+    if rank == 0:
+        console.print("It is zero everywhere.")
+        return
+    if rank == 1:
         console.print("Separable: it is the product of one vector an axis.")
     else:
         console.print(f"Not separable: it is the sum of {rank} separable terms (rank {rank}).")
@@ -161,7 +162,7 @@ def _show_spectrum(values: Spectrum, console: Console) -> None:
 
 def _show_cost(dense: NDArray[Any], factors: Factors, console: Console) -> None:
     separate = factors.rank * sum(dense.shape)
-    ratio = math.prod(dense.shape) / separate if separate else math.inf
+    ratio = dense.size / separate
     passes = f"{factors.rank * dense.ndim} passes"
     verdict = f"{ratio:.1f} times fewer" if ratio >= 1.05 else "no fewer"
     console.print(

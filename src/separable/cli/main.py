@@ -31,6 +31,11 @@ UsageError: type[Exception] = next(
     c for c in typer.BadParameter.__mro__ if c.__name__ == "UsageError"
 )
 
+
+class _TerminatedError(BaseException):
+    """The process was asked to end."""
+
+
 app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
@@ -70,7 +75,7 @@ def run(arguments: Sequence[str]) -> int:
     Returns
     -------
     int
-        The exit status: 0, 2 for a user's mistake (told on stderr), 130 when interrupted.
+        The exit status: 0, 2 for a user's mistake (told on stderr), 130 when interrupted, 143 when terminated.
     """
     command = typer.main.get_command(app)
     _tolerate_any_encoding()
@@ -80,6 +85,8 @@ def run(arguments: Sequence[str]) -> int:
             sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
+    except _TerminatedError:
+        return TERMINATED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -117,7 +124,7 @@ def _terminable() -> Iterator[None]:
         return
 
     def end(number: int, frame: object) -> None:
-        raise SystemExit(TERMINATED)
+        raise _TerminatedError
 
     before = signal.signal(signal.SIGTERM, end)
     try:

@@ -10,6 +10,7 @@ import typer
 from numpy.typing import NDArray
 
 from separable.errors import ArgumentError
+from separable.factorize import as_kernel
 from separable.factors import Factors
 from separable.files import is_image_path, read_image
 from separable.kernels import parse_spec
@@ -121,9 +122,15 @@ def is_kernel_file(text: str) -> bool:
 
 
 def read_kernel(text: str, operation: str | None = None) -> Kernel:
-    """Read a dense kernel from a file; unless told otherwise it is convolved with."""
+    """Read a dense kernel from a file; unless told otherwise it is convolved with.
+
+    Raises
+    ------
+    FileError, KernelError
+        If it cannot be read; if it is empty or not finite.
+    """
     values, _ = read_image(text)
-    return Kernel(text, values, operation or "convolve")
+    return Kernel(text, as_kernel(values), operation or "convolve")
 
 
 def named_kernel(text: str, ndim: int, operation: str | None = None) -> Kernel:

@@ -8,6 +8,7 @@ again, cut into slabs across the pass for the threads.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -158,7 +159,7 @@ def _correlate1d(problem: Problem, p: Pass, source: Array, cval: complex, out: A
     if p.taps.size == 1:
         np.multiply(source, p.taps[0], out=out, casting="unsafe", dtype=problem.work)
         return
-    taps, scale = _rescaled(p.taps)
+    taps, scale = _rescaled(p)
     origin = p.lefts[0] - len(taps) // 2
     mode = problem.modes[p.axes[0]]
     axis = problem.axes[p.axes[0]]
@@ -195,15 +196,15 @@ def _folds(taps: Array) -> bool:
     return bool(np.array_equal(taps, taps[::-1]) or np.array_equal(taps, -taps[::-1]))
 
 
-def _rescaled(taps: Array) -> tuple[Array, float]:
+@lru_cache(maxsize=512)
+def _rescaled(p: Pass) -> tuple[Array, float]:
     """Guard taps against SciPy's test for symmetry, which is absolute (1 eps), by a power of two.
 
     Returns the taps to use and the number to multiply the output by.
     """
-    if len(taps) % 2 == 0:
-        return taps, 1.0
+    taps = p.taps
     parts = (taps.real, taps.imag) if np.iscomplexobj(taps) else (taps,)
-    if not any(_misread(p) for p in parts):
+    if len(taps) % 2 == 0 or not any(_misread(part) for part in parts):
         return taps, 1.0
     _, exponent = np.frexp(float(np.max(np.abs(taps))))
     return ldexp(taps, 20 - exponent), float(np.ldexp(1.0, exponent - 20))

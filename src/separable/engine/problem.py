@@ -255,7 +255,7 @@ def _share(
         rest = tuple(k for k in left_over if k != lead)
         passes: list[Pass] = []
         count = 0
-        for taps, members in _alike(terms, lead, scaled=bool(rest)):
+        for taps, members in _alike(terms, lead, rest):
             needed, factor = rest, 1.0
             if len(members) == 1:
                 needed, factor = _without_identities(members[0], groups, lefts, rest)
@@ -292,13 +292,13 @@ def _without_identities(
 
 
 def _alike(
-    terms: Sequence[tuple[Array, ...]], lead: int, scaled: bool
+    terms: Sequence[tuple[Array, ...]], lead: int, rest: tuple[int, ...]
 ) -> list[tuple[Array, list[tuple[Array, ...]]]]:
-    """Group terms whose `lead` taps are proportional; the ratio goes to another factor."""
+    """Group terms whose `lead` taps are proportional; the ratio goes to a factor still to come."""
     groups: dict[Any, tuple[Array, list[tuple[Array, ...]]]] = {}
     for number, term in enumerate(terms):
         taps = term[lead]
-        key = _direction(taps) if scaled else number
+        key = _direction(taps) if rest else number
         if key not in groups:
             groups[key] = (taps, [term])
             continue
@@ -307,9 +307,8 @@ def _alike(
         if ratio is None:
             groups[number] = (taps, [term])
             continue
-        other = 0 if lead else 1
         moved = list(term)
-        moved[other] = moved[other] * ratio
+        moved[rest[0]] = moved[rest[0]] * ratio
         members.append(tuple(moved))
     return list(groups.values())
 

@@ -53,7 +53,12 @@ def in_parallel(job: Callable[[T], object], parts: Iterable[T], threads: int) ->
         if pool is None:
             pool = _pools[threads] = ThreadPoolExecutor(threads, "separable")
     futures = [pool.submit(job, part) for part in parts]
-    errors = [f.exception() for f in futures]
+    try:
+        errors = [f.exception() for f in futures]
+    except BaseException:  # interrupted: what has not begun need not
+        for future in futures:
+            future.cancel()
+        raise
     for error in errors:
         if error is not None:
             raise error

@@ -176,7 +176,7 @@ def _check_source(path: Path) -> None:
     if not path.exists():
         folder = path.parent.iterdir() if path.parent.is_dir() else ()
         names = [p.name for p in folder if is_image_path(p.name)]
-        close = difflib.get_close_matches(path.name, names, n=1)
+        close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.75)
         hint = f". Did you mean {path.parent / close[0]}?" if close else ""
         raise FileError(f"cannot read {path}: there is no such file{hint}")
     if not path.is_file():

@@ -87,6 +87,8 @@ def request(
     if factors is not None:
         _check_factors(factors)
     shape = tuple(int(n) for n in shape)
+    if any(n < 0 for n in shape):
+        raise ArgumentError(f"`shape` must be sizes >= 0; got {shape}")
     image_type = check_dtype(dtype, "dtype")
     if output is None:
         out_type = image_type

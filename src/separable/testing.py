@@ -1,0 +1,99 @@
+"""Oracles and Hypothesis strategies: the definition of a filter, for our tests and for yours.
+
+Hypothesis is imported only when a strategy is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from separable.filtering import correlate
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+__all__ = ["assert_same_filter", "kernels", "reference"]
+
+
+def reference(
+    image: ArrayLike,
+    kernel: ArrayLike,
+    *,
+    axes: int | Sequence[int] | None = None,
+    mode: str | Sequence[str] = "reflect",
+    cval: complex = 0.0,
+    origin: int | Sequence[int] = 0,
+) -> NDArray[Any]:
+    """Correlate by the definition, one weight at a time, in double precision.
+
+    Parameters are those of `separable.correlate`. Slow: ``kernel.size`` sweeps over the image.
+
+    Examples
+    --------
+    >>> reference([0.0, 0, 1, 1], [-1, 0, 1])
+    array([0., 1., 1., 0.])
+    """
+    array = np.asarray(image)
+    wide = np.complex128 if array.dtype.kind == "c" else np.float64
+    return correlate(
+        array.astype(wide), kernel, axes=axes, mode=mode, cval=cval, origin=origin,
+        method="reference",
+    )  # fmt: skip
+
+
+def assert_same_filter(
+    got: ArrayLike, exact: ArrayLike, image: ArrayLike, kernel: ArrayLike, rtol: float = 1e-13
+) -> None:
+    """Assert that two results differ by at most ``rtol * max|image| * sum|kernel|``.
+
+    Raises
+    ------
+    AssertionError
+        With the largest difference and the limit.
+
+    Examples
+    --------
+    >>> assert_same_filter([1.0], [1.0 + 1e-15], [1.0], [1.0])
+    """
+    limit = rtol * float(np.max(np.abs(image), initial=0)) * float(np.sum(np.abs(kernel)))
+    difference = float(np.max(np.abs(np.asarray(got) - np.asarray(exact)), initial=0.0))
+    assert difference <= limit, f"largest difference {difference:.3g}, allowed {limit:.3g}"
+
+
+def kernels(
+    ndim: int = 2, max_size: int = 7, max_rank: int = 3
+) -> SearchStrategy[NDArray[np.float64]]:
+    """Return a Hypothesis strategy for kernels of known rank and any scale.
+
+    Parameters
+    ----------
+    ndim : int
+    max_size : int
+        Of each axis.
+    max_rank : int
+        A kernel is a sum of at most so many products.
+
+    Examples
+    --------
+    >>> kernels(ndim=3)  # doctest: +SKIP
+    """
+    from hypothesis import strategies as st
+
+    sizes = st.lists(st.integers(1, max_size), min_size=ndim, max_size=ndim)
+    numbers = (sizes, st.integers(1, max_rank), st.integers(0, 2**32), st.integers(-12, 12))
+    return st.tuples(*numbers).map(lambda drawn: _kernel(*drawn))
+
+
+def _kernel(sizes: list[int], rank: int, seed: int, exponent: int) -> NDArray[np.float64]:
+    rng = np.random.default_rng(seed)
+    total: Any = 0.0
+    for _ in range(rank):
+        term: Any = np.ones(())
+        for n in sizes:
+            term = np.multiply.outer(term, rng.normal(size=n))
+        total = total + term
+    return np.asarray(total * 10.0**exponent)

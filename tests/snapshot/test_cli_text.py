@@ -1,0 +1,56 @@
+"""What the commands print, to the letter, on a machine of made-up rates."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from separable.cli import run
+from separable.machine import Machine
+
+HERE = Path(__file__).parent
+
+ROUND = Machine(
+    "a machine of round numbers",
+    2,
+    {
+        "direct": {"float64": {"dense tap": 1e-9, "element": 2e-9, "call": 0.0}},
+        "passes": {"float64": {"element": 1e-9, "strided element": 2e-9, "tap": 2.5e-10}},
+        "fft": {"float64": {"element log": 4e-10, "call": 1e-4}},
+        "overlap": {"float64": {"element log": 3e-10, "tile": 5e-5}},
+    },
+)
+
+COMMANDS = {
+    "kernels": ["kernel"],
+    "kernel_sobel": ["kernel", "sobel"],
+    "kernel_log": ["kernel", "log:2"],
+    "kernel_gaussian_3d": ["kernel", "gaussian:1", "--ndim", "3"],
+    "kernel_gaussian_1d": ["kernel", "gaussian:1", "--ndim", "1"],
+    "plan_gaussian": ["plan", "--kernel", "gaussian:2", "--shape", "4096x4096"],
+    "plan_disk": ["plan", "-k", "disk:10", "-s", "512x512x3", "--axes", "0,1", "--tol", "0.2"],
+    "machine": ["machine", "--show"],
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_printed_text(
+    name: str,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys.modules["separable.plan.core"], "current", lambda: ROUND)
+    monkeypatch.setattr(sys.modules["separable.cli.machine"], "current", lambda: ROUND)
+    monkeypatch.setattr(sys.modules["separable.plan.request"], "default_threads", lambda: 2)
+    assert run(COMMANDS[name]) == 0
+    text = capsys.readouterr().out
+    kept = HERE / f"cli_{name}.txt"
+    if request.config.getoption("--rewrite-snapshots"):
+        kept.write_text(text, encoding="utf-8")
+    assert text == kept.read_text(encoding="utf-8")
+    assert max(map(len, text.splitlines())) <= 80
+    assert all(line == line.rstrip() for line in text.splitlines())
