@@ -1,0 +1,64 @@
+"""Dense correlation with small kernels that do not separate.
+
+A kernel is a sum of columns: a block of ``OUTPUTS`` rows adds the correlation down each column of the
+kernel, of the image shifted by it.  Vectors lie along rows, so that shifted loads are not aligned.
+"""
+
+# Kernels are typed by Numba, for each dtype anew.
+# mypy: disallow-untyped-defs=False, disallow-untyped-calls=False
+
+from __future__ import annotations
+
+from .blocks import OUTPUTS, correlate_any, zeros
+from .kernel import stage
+from .plan import plan_at
+from .simd import ahead, at
+from .squares import store_block
+from .stages import _ask, _put_part, _put_whole, item_of, lanes_of
+
+
+@stage
+def filter_direct(
+    plan_address,
+    source,
+    temp,
+    target,
+    rows,
+    row,
+    step,
+    first,
+    columns,
+    dense,
+    table,
+    asked,
+    ahead_by,
+):
+    """Filter ``columns`` flat columns from ``first`` on of ``rows`` rows and store them.
+
+    ``row`` is the address of flat column 0 of the first row, ``step`` the bytes between rows; ``dense`` is
+    0 for samples that are not neighbours, 2 to bypass the cache.  Meanwhile rows are prefetched.
+    """
+    plan = plan_at(plan_address)
+    size = lanes_of(temp)
+    stride, taps, channels = plan.load_row, plan.y_taps, plan.channels
+    weights = at(temp, plan.x_weights)
+    line = size * plan.source_item
+    share = (asked * OUTPUTS + rows - 1) // rows
+    for g in range((columns + size - 1) // size):
+        begun = 0 if (g * line) % 64 == 0 else asked
+        left, wide = first + g * size, min(columns - g * size, size)
+        for r in range(0, rows, OUTPUTS):
+            until = min(begun + share, asked)
+            _ask(table, begun, until, ahead_by + g * line)
+            begun = until
+            here = ahead(source, r * stride + g * size + plan.x_phase)
+            block = zeros(temp)
+            for i in range(plan.x_taps):
+                x = ahead(here, i * channels)
+                block = correlate_any(block, x, stride, ahead(weights, i * taps), taps)
+            inside, top = min(rows - r, OUTPUTS), row + r * step
+            if dense and inside == OUTPUTS and wide == size:
+                _put_whole(target, top + left * item_of(target), step, block, dense)
+            else:
+                store_block(temp, size, block)
+                _put_part(plan_address, target, top, step, left, dense, inside, wide, temp)

@@ -1,0 +1,379 @@
+"""The arithmetic of a sweep: four stages, each specialised by the dtypes that it touches.
+
+======================== =====================================================================
+``load_tile``            rows of the image, converted, into strips one vector wide
+``filter_columns``       the y pass down each strip, then transposed: vectors now run along y
+``filter_rows``          the x pass, transposed back, rounded and stored
+``finish_columns``       a pass down strips or planes, rounded and stored: y alone, or z
+======================== =====================================================================
+
+Strips are ``strip[g][row][lane]``; the transposed buffer is ``across[term][group of rows][column][lane]``.
+A border is nothing but a table of where rows and columns lie (0 or ``OUTSIDE``: the constant value).
+"""
+
+# Kernels are typed by Numba, for each dtype anew.
+# mypy: disallow-untyped-defs=False, disallow-untyped-calls=False
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+
+from .blocks import OUTPUTS, correlate, correlate_square, zeros
+from .convert import emit_narrow as _emit_narrow
+from .convert import load_as, peek_as, poke_as
+from .kernel import inline, intrinsic, literal_intrinsic, part, stage
+from .plan import OUTSIDE, plan_at, word
+from .simd import (
+    address_of,
+    ahead,
+    at,
+    emit_store,
+    mark_stream,
+    native,
+    peek,
+    poke,
+    prefetch,
+    splat,
+    store,
+)
+from .squares import load_block, store_block, store_squares, transpose
+
+_OUTSIDE = int(OUTSIDE)
+
+
+@intrinsic
+def lanes_of(_typing: Any, like: Any) -> Any:
+    """Return how many elements of the type of the pointer ``like`` a vector holds."""
+    count = native(like.dtype).lanes
+
+    def emit(_context: Any, _builder: Any, _signature: Any, _arguments: Any) -> Any:
+        return ir.IntType(64)(count)
+
+    return types.int64(like), emit
+
+
+@intrinsic
+def item_of(_typing: Any, like: Any) -> Any:
+    """Return the size in bytes of an element of the pointer ``like``."""
+    size = getattr(like.dtype, "bitwidth", 16) // 8
+
+    def emit(_context: Any, _builder: Any, _signature: Any, _arguments: Any) -> Any:
+        return ir.IntType(64)(size)
+
+    return types.int64(like), emit
+
+
+@literal_intrinsic
+def store_rows(_typing: Any, like: Any, address: Any, step: Any, rows: Any, stream: Any) -> Any:
+    """Convert a tuple of vectors and store them ``step`` bytes apart as elements of ``like``."""
+    vector, past_cache = rows.dtype, bool(stream.literal_value)
+    item = getattr(like.dtype, "bitwidth", 16) // 8
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = context.get_value_type(signature.args[0])
+        place = arguments[1]
+        for value in cgutils.unpack_tuple(builder, arguments[3], len(rows)):
+            narrow = _emit_narrow(builder, value, vector, like.dtype)
+            align = vector.lanes * item if past_cache else 1
+            instruction = emit_store(builder, narrow, builder.inttoptr(place, kind), align)
+            if past_cache:
+                mark_stream(builder, instruction)
+            place = builder.add(place, arguments[2])
+        return context.get_dummy_value()
+
+    return types.none(like, types.int64, types.int64, rows, stream), emit
+
+
+# --- load -----------------------------------------------------------------------------------------
+
+
+@inline
+def _gather(plan, source, row, column, strip):
+    """Fill one vector with the samples of flat columns from ``column`` on, border included."""
+    outside = peek(at(strip, plan.outside))
+    for lane in range(lanes_of(strip)):
+        flat = column + lane
+        if flat < 0:
+            offset = word(plan.left_table, flat + plan.x_reach)
+        elif flat >= plan.x_flat:
+            offset = word(plan.right_table, flat - plan.x_flat)
+        else:
+            position = flat // plan.channels
+            offset = position * plan.x_source + (flat - position * plan.channels) * plan.c_source
+        value = outside
+        if offset != _OUTSIDE:
+            value = peek_as(at(source, row + offset), strip)
+        poke(ahead(strip, lane), value)
+
+
+@stage
+def load_tile(plan_address, source, strips, table, rows, first, count):
+    """Load ``count`` strips of ``rows`` rows, the flat column ``first`` at lane 0 of strip 0."""
+    plan = plan_at(plan_address)
+    size = lanes_of(strips)
+    step = plan.load_strip
+    outside = splat(strips, peek(at(strips, plan.outside)))
+    # Strips that lie wholly inside the image, where its samples are neighbours in memory.
+    start, stop = 0, 0
+    if plan.source_dense:
+        start = min(max(0, (size - 1 - first) // size), count)
+        stop = max(start, min(count, (plan.x_flat - first) // size))
+    for r in range(rows):
+        row = word(table, r)
+        here = ahead(strips, r * plan.load_row)
+        if row == 0:
+            for g in range(count):
+                store(ahead(here, g * step), outside)
+            continue
+        samples = at(source, row + first * item_of(source))
+        for g in range(start, stop):
+            store(ahead(here, g * step), load_as(ahead(samples, g * size), strips))
+        for g in range(start):
+            _gather(plan, source, row, first + g * size, ahead(here, g * step))
+        for g in range(stop, count):
+            _gather(plan, source, row, first + g * size, ahead(here, g * step))
+
+
+# --- y, then turned --------------------------------------------------------------------------------
+
+
+@inline
+def _ask(table, start, stop, offset):
+    """Prefetch one line of each of some rows."""
+    for r in range(start, stop):
+        row = word(table, r)
+        if row != 0:
+            prefetch(row + offset)
+
+
+@part
+def _turn_down(strip, across, step, groups, weights, count, kind, table, asked, offset):
+    """Filter one strip down its rows, transposed, and ask for the rows of a later one."""
+    size = lanes_of(strip)
+    height = max(size, OUTPUTS)
+    share = (asked * height + groups * size - 1) // (groups * size)
+    begun = 0
+    for r in range(0, groups * size, height):
+        _ask(table, begun, min(begun + share, asked), offset)
+        begun += share
+        block = correlate_square(ahead(strip, r * size), size, weights, count, kind)
+        store_squares(ahead(across, r // size * step), step, transpose(block))
+
+
+@stage
+def filter_columns(plan_address, strips, across, rows, position, count, table, asked, ahead_by):
+    """Filter ``count`` strips along y and write them, transposed, from column ``position`` on.
+
+    Meanwhile the rows of ``table``, ``asked`` of them, are prefetched ``ahead_by`` bytes further on.
+    """
+    plan = plan_at(plan_address)
+    size = lanes_of(strips)
+    groups = (rows + size - 1) // size
+    line = size * plan.source_item
+    step = plan.across_width * size
+    taps = plan.y_taps
+    for g in range(count):
+        wanted = asked if (g * line) % 64 == 0 else 0
+        offset = ahead_by + g * line
+        strip = ahead(strips, g * plan.load_strip)
+        here = ahead(across, (position + g * size) * size)
+        if taps == 0:
+            _ask(table, 0, wanted, offset)
+            for group in range(groups):
+                block = transpose(load_block(ahead(strip, group * size * size), size))
+                store_block(ahead(here, group * step), size, block)
+            continue
+        for t in range(plan.terms):
+            weights = ahead(at(strips, plan.y_weights), t * taps)
+            kind = word(plan.y_kinds, t)
+            place = ahead(here, t * plan.groups * step)
+            asked_now = wanted if t == 0 else 0
+            _turn_down(strip, place, step, groups, weights, taps, kind, table, asked_now, offset)
+
+
+# --- x --------------------------------------------------------------------------------------------
+
+
+@inline
+def _scatter(plan, target, row, column, count, values):
+    """Store ``count`` samples one by one, wherever the flat columns from ``column`` on lie."""
+    for lane in range(count):
+        flat = column + lane
+        position = flat // plan.channels
+        offset = position * plan.x_target + (flat - position * plan.channels) * plan.c_target
+        poke_as(at(target, row + offset), peek(ahead(values, lane)))
+
+
+@part
+def _along_one(across, line, columns, channels, weights, taps, kind):
+    """Filter ``columns`` vectors along x into ``line``, with a single term."""
+    size = lanes_of(line)
+    stride = channels * size
+    for f in range(0, columns, OUTPUTS * channels):
+        for c in range(channels):
+            place = (f + c) * size
+            block = correlate(zeros(line), ahead(across, place), stride, weights, taps, kind)
+            store_block(ahead(line, place), stride, block)
+
+
+@part
+def _along_many(plan_address, across, line, columns, first_term, last_term):
+    """Filter ``columns`` vectors along x into ``line``, summing over terms."""
+    plan = plan_at(plan_address)
+    size = lanes_of(line)
+    stride, term_step = plan.channels * size, plan.groups * plan.across_width * size
+    for f in range(0, columns, OUTPUTS * plan.channels):
+        for c in range(plan.channels):
+            block = zeros(line)
+            for t in range(first_term, last_term):
+                weights = ahead(at(line, plan.x_weights), t * plan.x_taps)
+                kind = word(plan.x_kinds, t)
+                x = ahead(across, t * term_step + (f + c) * size)
+                block = correlate(block, x, stride, weights, plan.x_taps, kind)
+            store_block(ahead(line, (f + c) * size), stride, block)
+
+
+@inline
+def _along(plan_address, across, line, group, column, count, first_term, last_term):
+    """Filter ``count`` vectors of one group of rows from ``column`` on along x into ``line``."""
+    plan = plan_at(plan_address)
+    size = lanes_of(line)
+    here = ahead(across, (group * plan.across_width + plan.x_phase + column) * size)
+    if last_term == first_term + 1:
+        taps = plan.x_taps
+        weights = ahead(at(line, plan.x_weights), first_term * taps)
+        x = ahead(here, first_term * plan.groups * plan.across_width * size)
+        kind = word(plan.x_kinds, first_term)
+        _along_one(x, line, count, plan.channels, weights, taps, kind)
+    else:
+        _along_many(plan_address, here, line, count, first_term, last_term)
+
+
+@part
+def _put_part(plan_address, target, row, step, first, dense, rows, columns, values):
+    """Store the upper left part of a block of vectors sample by sample."""
+    plan = plan_at(plan_address)
+    size = lanes_of(values)
+    for r in range(rows):
+        place = at(target, row + r * step + first * item_of(target))
+        here = ahead(values, r * size)
+        if dense:
+            for lane in range(columns):
+                poke_as(ahead(place, lane), peek(ahead(here, lane)))
+        else:
+            _scatter(plan, target, row + r * step, first, columns, here)
+
+
+@inline
+def _put_whole(target, place, step, block, dense):
+    """Store a block of vectors, past the cache if ``dense`` is 2."""
+    if dense == 2:
+        store_rows(target, place, step, block, True)
+    else:
+        store_rows(target, place, step, block, False)
+
+
+@part
+def _row_of_squares(x, columns, weights, taps, kind, target, place, step, dense):
+    """Filter whole square blocks along x, a single term and channel, and store them."""
+    size = lanes_of(x)
+    for f in range(0, columns, size):
+        block = correlate_square(ahead(x, f * size), size, weights, taps, kind)
+        _put_whole(target, place + f * item_of(target), step, transpose(block), dense)
+
+
+@stage
+def filter_rows(
+    plan_address, across, line, temp, target, row, step, first, columns, rows, dense, terms
+):
+    """Filter ``columns`` flat columns from ``first`` on along x and store them.
+
+    ``row`` is the address of flat column 0 of the first row, ``step`` the bytes between rows; ``dense`` is 0
+    for samples that are not neighbours, 2 to bypass the cache; ``terms`` is ``first * 65536 + last``.
+    """
+    plan = plan_at(plan_address)
+    size = lanes_of(line)
+    run = plan.run
+    single = (terms >> 16) + 1 == terms & 65535
+    group = 0
+    while group * size < rows:
+        inside = min(size, rows - group * size)
+        top = row + group * size * step
+        whole = 0
+        if dense and inside == size and size >= OUTPUTS and plan.channels == 1 and single:
+            whole = columns // size * size
+            weights = ahead(at(line, plan.x_weights), (terms >> 16) * plan.x_taps)
+            column = (terms >> 16) * plan.groups + group
+            x = ahead(across, (column * plan.across_width + plan.x_phase) * size)
+            kind = word(plan.x_kinds, terms >> 16)
+            place = top + first * item_of(target)
+            _row_of_squares(x, whole, weights, plan.x_taps, kind, target, place, step, dense)
+        for start in range(whole, columns, run):
+            count = min(run, columns - start)
+            _along(plan_address, across, line, group, start, count, terms >> 16, terms & 65535)
+            for f in range(start, min(start + run, columns), size):
+                turned = ahead(line, (f - start) * size)
+                wide = min(size, columns - f)
+                block = transpose(load_block(turned, size))
+                if dense and inside == size and wide == size:
+                    _put_whole(target, top + (first + f) * item_of(target), step, block, dense)
+                else:
+                    store_block(temp, size, block)
+                    _put_part(plan_address, target, top, step, first + f, dense, inside, wide, temp)
+        group += 1
+
+
+# --- y alone, or z ---------------------------------------------------------------------------------
+
+
+@stage
+def finish_columns(
+    plan_address, source, temp, target, stride, strip_step, count, weights, kinds, taps, terms, term_step,
+    row, step, first, columns, dense, table, asked, ahead_by,
+):  # fmt: skip
+    """Filter ``columns`` flat columns down ``count`` outputs and store them.
+
+    ``source`` holds vectors ``stride`` elements apart down the filtered axis, ``strip_step`` elements
+    from one strip to the next and ``term_step`` from one term to the next; ``terms`` is
+    ``first * 65536 + last``.  While one strip is filtered the next is prefetched: ``asked`` rows of the
+    image, of ``table``, or slots of the ring if that is 0.
+    """
+    plan = plan_at(plan_address)
+    size = lanes_of(temp)
+    line = size * plan.source_item
+    share = (asked * OUTPUTS + count - 1) // count
+    for g in range((columns + size - 1) // size):
+        strip = ahead(source, g * strip_step)
+        following = address_of(ahead(strip, strip_step))
+        begun = 0 if table == 0 or (g * line) % 64 == 0 else asked
+        for r in range(0, count, OUTPUTS):
+            until = min(begun + share, asked)
+            if table == 0:
+                for k in range(begun, until):
+                    prefetch(following + k * plan.ring_slot)
+            else:
+                _ask(table, begun, until, ahead_by + g * line)
+            begun = until
+            block = zeros(temp)
+            for t in range(terms >> 16, terms & 65535):
+                x = ahead(strip, r * stride + t * term_step)
+                taken = ahead(at(temp, weights), t * taps)
+                block = correlate(block, x, stride, taken, taps, word(kinds, t))
+            inside, wide = min(count - r, OUTPUTS), min(columns - g * size, size)
+            top, left = row + r * step, first + g * size
+            if dense and inside == OUTPUTS and wide == size:
+                _put_whole(target, top + left * item_of(target), step, block, dense)
+            else:
+                store_block(temp, size, block)
+                _put_part(plan_address, target, top, step, left, dense, inside, wide, temp)
+
+
+@stage
+def fill(target, value_address, count):
+    """Set ``count`` elements, a whole number of aligned vectors, to one value."""
+    value = splat(target, peek(at(target, value_address)))
+    for i in range(0, count, lanes_of(target)):
+        store(ahead(target, i), value)

@@ -1,0 +1,360 @@
+"""The schedule of a sweep: which tile is loaded, filtered and stored when, and by which thread.
+
+Nothing here touches a sample; the stages do, called by address.  An item of work is a band of rows in a
+chunk of columns of one batch element; threads claim items from a shared counter.  Within an item:
+
+- two axes: tiles go along the row.  The transposed buffer slides: its last ``halo`` columns, already
+  filtered along y, are kept for the next tile, so that nothing is computed twice.
+- three axes: planes are filtered along y and x into a ring, and the z pass runs down the ring.
+"""
+
+# Kernels are typed by Numba, for each dtype anew.
+# mypy: disallow-untyped-defs=False, disallow-untyped-calls=False
+
+from __future__ import annotations
+
+import numpy as np
+
+from .kernel import inline, part, stage
+from .plan import claim, invoke, move, plan_at, set_word, word
+from .simd import fence
+
+
+@part
+def _find_rows(plan, table, base, start, count):
+    """Write the addresses of the rows that a band needs; 0 where a row lies outside the image."""
+    for r in range(count):
+        index = start + r
+        if plan.y_taps > 0:
+            index = word(plan.y_map, index)
+        set_word(table, r, base + index * plan.y_source if index >= 0 else 0)
+
+
+@part
+def _load(plan_address, scratch, first, columns, rows):
+    plan = plan_at(plan_address)
+    strips = scratch + plan.at_strips
+    count = (columns + plan.lanes - 1) // plan.lanes
+    table = scratch + plan.at_rows
+    invoke(plan.load, (plan_address, 0, strips, table, rows, first, count))
+
+
+@inline
+def _wish(plan, scratch, at_column, limit, rows, coming):
+    """Say what to prefetch: a table of rows, how many of them, and the flat column.
+
+    ``foresight`` columns further along these rows, or the beginning of the next band, ``coming`` rows.
+    """
+    following = at_column + plan.foresight
+    if plan.source_dense == 0:
+        return scratch, 0, 0
+    if following < limit:
+        return scratch + plan.at_rows, rows, following
+    return scratch + plan.at_next, coming, following - limit
+
+
+@part
+def _turn(plan_address, scratch, rows, position, columns, table, asked, following):
+    """Filter the loaded strips along y and transpose them into the sliding buffer."""
+    plan = plan_at(plan_address)
+    strips, across = scratch + plan.at_strips, scratch + plan.at_across
+    count = (columns + plan.lanes - 1) // plan.lanes
+    ahead_by = following * plan.source_item
+    invoke(
+        plan.columns,
+        (plan_address, strips, across, rows, position, count, table, asked, ahead_by),
+    )
+
+
+@part
+def _slide(plan, scratch, rows, position):
+    """Move the ``halo`` columns from ``position`` on to the start of the transposed buffer."""
+    column = plan.lanes * plan.work_item
+    groups = (rows + plan.lanes - 1) // plan.lanes
+    for t in range(plan.terms):
+        for group in range(groups):
+            row = (t * plan.groups + group) * plan.across_width * column
+            start = scratch + plan.at_across + row
+            move(start, start + position * column, plan.halo * column)
+
+
+@part
+def _store(plan_address, scratch, position, row, step, first, columns, rows, dense, ring):
+    """Filter along x: all terms summed into the image, or each into its own ring."""
+    plan = plan_at(plan_address)
+    across = scratch + plan.at_across + position * plan.lanes * plan.work_item
+    line, temp = scratch + plan.at_line, scratch + plan.at_temp
+    if ring:
+        for t in range(plan.terms):
+            place = row + t * plan.ring_term
+            term = (t << 16) | (t + 1)
+            invoke(
+                plan.rows,
+                (plan_address, across, line, temp, 0, place, step, first, columns, rows, 1, term),
+            )
+        return
+    invoke(
+        plan.rows,
+        (plan_address, across, line, temp, 0, row, step, first, columns, rows, dense, plan.terms),
+    )
+
+
+@inline
+def _width(plan, done):
+    """Return the width of a tile; the first one may be cut so that all others are aligned."""
+    return plan.lead if done == 0 and plan.lead > 0 else plan.tile
+
+
+@part
+def _band_of_two(plan_address, scratch, rows, coming, start, columns, row, step, dense, ring):
+    """Filter a band along y and x."""
+    plan = plan_at(plan_address)
+    rows_in = rows + max(plan.y_taps, 1) - 1
+    first = start - plan.x_reach
+    limit = min(first + plan.halo + columns, plan.x_flat)
+    ready = 0
+    while ready < plan.halo:
+        wide = min(plan.tile, plan.halo - ready)
+        _load(plan_address, scratch, first + ready, wide, rows_in)
+        _turn(plan_address, scratch, rows, ready, wide, 0, 0, 0)
+        ready += wide
+    done, position = 0, 0
+    while done < columns:
+        wide = min(_width(plan, done), columns - done)
+        if position + wide > plan.stretch:
+            _slide(plan, scratch, rows, position)
+            position = 0
+        at_column = first + plan.halo + done
+        _load(plan_address, scratch, at_column, wide, rows_in)
+        table, asked, following = _wish(plan, scratch, at_column, limit, rows_in, coming)
+        _turn(plan_address, scratch, rows, position + plan.halo, wide, table, asked, following)
+        _store(plan_address, scratch, position, row, step, start + done, wide, rows, dense, ring)
+        done += wide
+        position += wide
+
+
+@part
+def _band_of_one(plan_address, scratch, rows, coming, start, columns, row, step, dense, ring):
+    """Filter a band along y only."""
+    plan = plan_at(plan_address)
+    strips, temp = scratch + plan.at_strips, scratch + plan.at_temp
+    rows_in = rows + plan.y_taps - 1
+    strip_step, size = plan.load_strip, plan.lanes
+    limit = start + columns
+    done = 0
+    while done < columns:
+        wide = min(_width(plan, done), columns - done)
+        at_column = start + done
+        _load(plan_address, scratch, at_column, wide, rows_in)
+        table, asked, following = _wish(plan, scratch, at_column, limit, rows_in, coming)
+        for t in range(plan.terms if ring else 1):
+            terms = (t << 16) | (t + 1) if ring else plan.terms
+            place = row + t * plan.ring_term if ring else row
+            invoke(
+                plan.finish,
+                (
+                    plan_address, strips, temp, 0, size, strip_step, rows,
+                    plan.y_weights, plan.y_kinds, plan.y_taps, terms, 0,
+                    place, step, at_column, wide, 1 if ring else dense,
+                    table, asked if t == 0 else 0, following * plan.source_item,
+                ),
+            )  # fmt: skip
+        done += wide
+
+
+@part
+def _band_direct(plan_address, scratch, rows, coming, start, columns, row, step, dense):
+    """Filter a band with a dense kernel: whole rows of a tile, each with its own halo."""
+    plan = plan_at(plan_address)
+    source, temp = scratch + plan.at_strips, scratch + plan.at_temp
+    rows_in = rows + plan.y_taps - 1
+    first = start - plan.x_reach
+    limit = min(first + plan.halo + columns, plan.x_flat)
+    done = 0
+    while done < columns:
+        wide = min(_width(plan, done), columns - done)
+        at_column = first + done
+        _load(plan_address, scratch, at_column, wide + plan.halo, rows_in)
+        table, asked, following = _wish(plan, scratch, at_column, limit, rows_in, coming)
+        ahead_by = following * plan.source_item
+        invoke(
+            plan.direct,
+            (
+                plan_address, source, temp, 0, rows, row, step, start + done, wide, dense,
+                table, asked, ahead_by,
+            ),
+        )  # fmt: skip
+        done += wide
+
+
+@part
+def _band(
+    plan_address, scratch, base, top, rows, start, columns, row, step, ring, next_base, next_top
+):
+    """Filter a band of one plane along y and x, whichever are filtered.
+
+    The band at row ``next_top`` of the plane at ``next_base`` (0: none) will follow, and is prefetched.
+    """
+    plan = plan_at(plan_address)
+    reach = max(plan.y_taps, 1) - 1
+    _find_rows(plan, scratch + plan.at_rows, base, top, rows + reach)
+    coming = 0
+    if next_base != 0:
+        coming = min(plan.y_band, plan.y_size - next_top) + reach
+        _find_rows(plan, scratch + plan.at_next, next_base, next_top, coming)
+    dense = plan.target_dense + plan.stream
+    if plan.direct != 0:
+        _band_direct(plan_address, scratch, rows, coming, start, columns, row, step, dense)
+    elif plan.x_taps > 0:
+        _band_of_two(plan_address, scratch, rows, coming, start, columns, row, step, dense, ring)
+    else:
+        _band_of_one(plan_address, scratch, rows, coming, start, columns, row, step, dense, ring)
+
+
+@part
+def _fill_slot(plan_address, scratch, source, slot, sample, low, high, top, rows, start, columns):
+    """Put the filtered plane ``sample`` (-1: outside the image) into a slot of the ring.
+
+    It is copied if one of the slots ``low`` to ``high`` holds it already.
+    """
+    plan = plan_at(plan_address)
+    ring, slots = scratch + plan.at_ring, scratch + plan.at_slots
+    place = ring + slot * plan.ring_slot
+    set_word(slots, slot, sample)
+    if sample < 0:
+        for t in range(plan.terms):
+            value = plan.z_outside + t * plan.work_item
+            size = plan.ring_slot // plan.work_item
+            invoke(plan.fill, (place + t * plan.ring_term, value, size))
+        return
+    for other in range(low, high):
+        if other != slot and word(slots, other) == sample:
+            for t in range(plan.terms):
+                old = ring + other * plan.ring_slot + t * plan.ring_term
+                move(place + t * plan.ring_term, old, plan.ring_slot)
+            return
+    base = source + sample * plan.z_source
+    row = place - start * plan.work_item
+    following = base + plan.z_source if sample + 1 < plan.z_size else 0
+    _band(
+        plan_address,
+        scratch,
+        base,
+        top,
+        rows,
+        start,
+        columns,
+        row,
+        plan.ring_row,
+        1,
+        following,
+        top,
+    )
+
+
+@part
+def _fill_ring(plan_address, scratch, source, z, first, have, need, top, rows, start, columns):
+    """Fill the slots ``have`` to ``need`` after ``first``: planes of the volume, then the border's."""
+    plan = plan_at(plan_address)
+    slots = scratch + plan.at_slots
+    for k in range(have, need):
+        set_word(slots, first + k, -2)
+    for border in range(2):
+        for k in range(have, need):
+            sample = word(plan.z_map, z + k)
+            inside = sample == z + k - plan.z_left
+            if inside == (border == 0):
+                high = first + need if border else first
+                _fill_slot(
+                    plan_address, scratch, source, first + k, sample, first, high,
+                    top, rows, start, columns,
+                )  # fmt: skip
+
+
+@part
+def _rewind(plan, scratch, first):
+    """Move the planes that the next slab needs again from slot ``first`` on to the start."""
+    ring, slots = scratch + plan.at_ring, scratch + plan.at_slots
+    for slot in range(plan.z_taps - 1):
+        set_word(slots, slot, word(slots, first + slot))
+        for t in range(plan.terms):
+            place = ring + t * plan.ring_term + slot * plan.ring_slot
+            move(place, place + first * plan.ring_slot, plan.ring_slot)
+
+
+@part
+def _stream(plan_address, scratch, source, target, top, rows, start, columns):
+    """Filter a band of all planes along y and x into the ring, and along z out of it."""
+    plan = plan_at(plan_address)
+    ring, temp = scratch + plan.at_ring, scratch + plan.at_temp
+    reach = plan.z_taps - 1
+    # The ring's vectors lie as the target's only where the target's first row is aligned.
+    dense = plan.target_dense + (1 if plan.stream and plan.lead == 0 else 0)
+    stride, term_step = plan.ring_slot // plan.work_item, plan.ring_term // plan.work_item
+    have, z, first = 0, 0, 0
+    while z < plan.z_size:
+        count = min(plan.z_slab, plan.z_size - z)
+        if first + plan.z_slab + reach > plan.z_slots:
+            _rewind(plan, scratch, first)
+            first = 0
+        _fill_ring(
+            plan_address, scratch, source, z, first, have, count + reach, top, rows, start, columns
+        )
+        for r in range(rows):
+            row = target + z * plan.z_target + (top + r) * plan.y_target
+            planes = ring + first * plan.ring_slot + r * plan.ring_row
+            invoke(
+                plan.z_finish,
+                (
+                    plan_address, planes, temp, 0, stride, plan.lanes, count,
+                    plan.z_weights, plan.z_kinds, plan.z_taps, plan.terms, term_step,
+                    row, plan.z_target, start, columns, dense, 0, count + reach, 0,
+                ),
+            )  # fmt: skip
+        have = reach
+        first += count
+        z += count
+
+
+@inline
+def _place(plan, item):
+    """Return where an item lies: addresses of its batch element, its first row and flat column."""
+    chunk = item % plan.x_chunks
+    item //= plan.x_chunks
+    band = item % plan.y_bands
+    batch = item // plan.y_bands
+    source, target = plan.source, plan.target
+    for d in range(plan.batch_dims - 1, -1, -1):
+        size = word(plan.batch_table, d)
+        index = batch % size
+        batch //= size
+        source += index * word(plan.batch_table, plan.batch_dims + d)
+        target += index * word(plan.batch_table, 2 * plan.batch_dims + d)
+    return source, target, band * plan.y_band, chunk * plan.x_chunk
+
+
+@stage
+def sweep(plan_address, counter, worker):
+    """Claim and filter items until none is left; each is claimed one ahead, to be prefetched."""
+    plan = plan_at(plan_address)
+    scratch = plan.scratch + worker * plan.scratch_size
+    item = claim(counter)
+    while item < plan.items:
+        following = claim(counter)
+        source, target, top, start = _place(plan, item)
+        rows = min(plan.y_band, plan.y_size - top)
+        columns = min(plan.x_chunk, plan.x_flat - start)
+        if plan.z_taps > 0:
+            _stream(plan_address, scratch, source, target, top, rows, start, columns)
+        else:
+            next_base, next_top = np.int64(0), np.int64(0)
+            if following < plan.items and plan.x_chunks == 1:
+                next_base, _, next_top, _ = _place(plan, following)
+            row, step = target + top * plan.y_target, plan.y_target
+            _band(
+                plan_address, scratch, source, top, rows, start, columns, row, step, 0,
+                next_base, next_top,
+            )  # fmt: skip
+        item = following
+    if plan.stream:
+        fence()

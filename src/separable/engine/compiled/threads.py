@@ -1,0 +1,270 @@
+"""A pool of threads of the engine's own.
+
+Workers wait in compiled code that has released the interpreter: they watch a mailbox for a short while and
+then sleep.  A job is posted as a number of free seats; whoever takes a seat runs the job's function, which
+claims items until none is left, so that a worker that wakes late is never waited for.  One job runs in the pool at
+a time; a Python thread that finds it busy runs its own job alone.
+"""
+
+# Kernels are typed by Numba, for each dtype anew.
+# mypy: disallow-untyped-defs=False, disallow-untyped-calls=False
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numpy.typing import NDArray
+
+from .kernel import intrinsic, kernel
+from .plan import invoke, set_word, word
+from .simd import IS_X86, emit_call
+
+# Words of the mailbox, each on a cache line of its own where threads write it.
+SEATS, DONE, STOP, FUNCTION, PLAN_ADDRESS, COUNTER, MAILBOX_WORDS = 0, 16, 32, 48, 49, 50, 64
+SPINS = 4000
+"""How often a worker looks at the mailbox before it sleeps: some 0.1 ms."""
+
+_WORD = ir.IntType(64)
+
+
+def _cell(builder: Any, arguments: Any) -> Any:
+    base = builder.inttoptr(arguments[0], _WORD.as_pointer())
+    return builder.gep(base, [arguments[1]])
+
+
+@intrinsic
+def atomic_load(_typing: Any, address: Any, index: Any) -> Any:
+    """Return a word that other threads write; later reads are not done before it."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.load_atomic(_cell(builder, arguments), "seq_cst", 8)
+
+    return types.int64(types.int64, types.int64), emit
+
+
+@intrinsic
+def atomic_add(_typing: Any, address: Any, index: Any, value: Any) -> Any:
+    """Add to a word; return its former value."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.atomic_rmw("add", _cell(builder, arguments), arguments[2], "seq_cst")
+
+    return types.int64(types.int64, types.int64, types.int64), emit
+
+
+@intrinsic
+def atomic_swap(_typing: Any, address: Any, index: Any, value: Any) -> Any:
+    """Set a word; return its former value."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.atomic_rmw("xchg", _cell(builder, arguments), arguments[2], "seq_cst")
+
+    return types.int64(types.int64, types.int64, types.int64), emit
+
+
+@intrinsic
+def pause(_typing: Any) -> Any:
+    """Tell the CPU that this is a waiting loop."""
+
+    def emit(context: Any, builder: Any, _signature: Any, _arguments: Any) -> Any:
+        if IS_X86:
+            emit_call(builder, "llvm.x86.sse2.pause", ir.VoidType(), [])
+        return context.get_dummy_value()
+
+    return types.none(), emit
+
+
+@intrinsic
+def give_way(_typing: Any) -> Any:
+    """Let another thread run on this core, where the system has a call for it."""
+
+    def emit(context: Any, builder: Any, _signature: Any, _arguments: Any) -> Any:
+        if hasattr(os, "sched_yield"):
+            emit_call(builder, "sched_yield", ir.IntType(32), [])
+        return context.get_dummy_value()
+
+    return types.none(), emit
+
+
+@kernel
+def run_alone(function, plan_address, counter):
+    """Run a job on the calling thread."""
+    invoke(function, (plan_address, counter, 0))
+
+
+@kernel
+def run_shared(function, plan_address, counter, mailbox, seats):
+    """Offer seats of a job, run it, and wait for those who took one."""
+    set_word(mailbox, FUNCTION, function)
+    set_word(mailbox, PLAN_ADDRESS, plan_address)
+    set_word(mailbox, COUNTER, counter)
+    atomic_swap(mailbox, DONE, 0)
+    atomic_swap(mailbox, SEATS, seats)
+    invoke(function, (plan_address, counter, 0))
+    left = max(atomic_swap(mailbox, SEATS, 0), 0)
+    looks = 0
+    while atomic_load(mailbox, DONE) < seats - left:
+        pause()
+        looks += 1
+        if looks > SPINS:
+            give_way()
+
+
+@kernel
+def watch(mailbox, spins):
+    """Take seats as they are offered, until nothing was offered for a while."""
+    looks = 0
+    while looks < spins and atomic_load(mailbox, STOP) == 0:
+        if atomic_load(mailbox, SEATS) > 0:
+            seat = atomic_add(mailbox, SEATS, -1)
+            if seat > 0:
+                function, plan_address = word(mailbox, FUNCTION), word(mailbox, PLAN_ADDRESS)
+                invoke(function, (plan_address, word(mailbox, COUNTER), seat))
+                atomic_add(mailbox, DONE, 1)
+                looks = 0
+        pause()
+        looks += 1
+
+
+class _Pool:
+    """Threads that share one mailbox."""
+
+    def __init__(self) -> None:
+        self.busy = threading.Lock()
+        self._wake = threading.Condition()
+        self._sleeping = 0
+        self._threads: list[threading.Thread] = []
+        self._mailbox = np.zeros(MAILBOX_WORDS + 16, np.int64)
+        self.address = (self._mailbox.ctypes.data + 127) & ~127
+        self._words = self._mailbox[(self.address - self._mailbox.ctypes.data) // 8 :]
+
+    def ready(self, seats: int) -> None:
+        """See to it that ``seats`` workers exist and are awake; called by the holder of ``busy``."""
+        while len(self._threads) < seats:
+            name = f"separable-{len(self._threads) + 1}"
+            thread = threading.Thread(target=self._work, name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        if self._sleeping:
+            with self._wake:
+                self._wake.notify(seats)
+
+    def _work(self) -> None:
+        while not self._words[STOP]:
+            watch(self.address, SPINS)
+            with self._wake:
+                self._sleeping += 1
+                if self._words[SEATS] <= 0 and not self._words[STOP]:
+                    self._wake.wait()
+                self._sleeping -= 1
+
+    def stop(self) -> None:
+        """End all workers."""
+        self._words[STOP] = 1
+        with self._wake:
+            self._wake.notify_all()
+        for thread in self._threads:
+            thread.join(timeout=1.0)
+
+
+class Scratch:
+    """Memory for one running job: a copy of its plan, its counter, and the workers' buffers."""
+
+    HEAD = 4096
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._memory: NDArray[np.uint8] = np.empty(size + self.HEAD + 64, np.uint8)
+        skip = -self._memory.ctypes.data % 64
+        self.address = self._memory.ctypes.data + skip
+        self.words = self._memory[skip : skip + self.HEAD].view(np.int64)
+        self.body = self._memory[skip + self.HEAD :]
+
+
+KEPT_BYTES = 48 << 20
+_free: list[Scratch] = []
+_pool = _Pool()
+_threads: int | None = None
+poison = False
+"""Fill scratch memory with NaN before each job (for tests)."""
+
+
+def _take(size: int) -> Scratch:
+    """Return scratch memory of at least ``size`` bytes that no other job uses."""
+    try:
+        held = _free.pop()
+    except IndexError:
+        return Scratch(size)
+    return held if held.size >= size else Scratch(size)
+
+
+def _give(scratch: Scratch) -> None:
+    """Keep scratch memory for the next job, unless enough is kept."""
+    if sum(s.size for s in tuple(_free)) + scratch.size <= KEPT_BYTES:
+        _free.append(scratch)
+
+
+def run(schedule: Any, source: int, target: int, threads: int) -> None:
+    """Run a prepared sweep on the arrays at two addresses, on up to ``threads`` threads."""
+    threads = min(threads, schedule.threads)
+    shared = threads > 1 and _pool.busy.acquire(blocking=False)
+    try:
+        seats = threads - 1 if shared else 0
+        scratch = _take(schedule.scratch_size * (seats + 1))
+        if poison:
+            scratch.body[:] = 0xFF
+        words = scratch.words
+        schedule.fill(words, source, target, scratch.address + Scratch.HEAD)
+        counter = scratch.address + Scratch.HEAD - 64
+        words[Scratch.HEAD // 8 - 8] = 0
+        if shared:
+            _pool.ready(seats)
+            run_shared(schedule.function, scratch.address, counter, _pool.address, seats)
+        else:
+            run_alone(schedule.function, scratch.address, counter)
+    finally:
+        if shared:
+            _pool.busy.release()
+    _give(scratch)
+
+
+def get_num_threads() -> int:
+    """Return how many threads a filter uses unless told otherwise.
+
+    It is what :func:`set_num_threads` set, or ``SEPARABLE_NUM_THREADS``, or the cores of this process.
+    """
+    global _threads
+    if _threads is None:
+        asked = os.environ.get("SEPARABLE_NUM_THREADS", "")
+        if asked.isdigit() and int(asked) > 0:
+            _threads = int(asked)
+        elif hasattr(os, "sched_getaffinity"):
+            _threads = len(os.sched_getaffinity(0))
+        else:
+            _threads = os.cpu_count() or 1
+    return _threads
+
+
+def set_num_threads(count: int | None) -> None:
+    """Set how many threads a filter uses; None returns to the default."""
+    global _threads
+    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+        raise ValueError(f"`count` must be an integer >= 1 or None; got {count!r}")
+    _threads = count
+
+
+def _after_fork() -> None:
+    """Give the child a pool of its own: threads and locks do not survive a fork."""
+    global _pool, _free
+    _pool, _free = _Pool(), []
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+atexit.register(lambda: _pool.stop())

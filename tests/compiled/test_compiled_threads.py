@@ -1,0 +1,98 @@
+"""The pool: shared by Python threads, alive after fork, asleep and awake."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from compiled_oracle import border
+
+from separable.engine.compiled import threads as pool
+from separable.engine.compiled.fused import Correlation
+
+
+def make(n=300):
+    w = np.hanning(11)
+    c = Correlation(
+        [[w, w]], (0, 1), (5, 5), [border(n, 11, 5, "reflect")] * 2, 0, "float32", (n, n)
+    )
+    image = np.random.default_rng(0).normal(size=(n, n)).astype(np.float32)
+    return c, image, c(image, np.zeros_like(image), 1)
+
+
+def test_many_python_threads_at_once():
+    c, image, expected = make()
+    wrong = []
+
+    def work():
+        out = np.zeros_like(image)
+        for _ in range(100):
+            out[:] = np.nan
+            c(image, out, 3)
+            if not np.array_equal(out, expected):
+                wrong.append(1)
+
+    workers = [threading.Thread(target=work) for _ in range(6)]
+    for w in workers:
+        w.start()
+    for w in workers:
+        w.join()
+    assert not wrong
+
+
+def test_workers_sleep_and_wake():
+    c, image, expected = make()
+    for pause in (0, 0, 0.001, 0.05, 0, 0.2):
+        time.sleep(pause)
+        assert np.array_equal(c(image, np.zeros_like(image), 2), expected)
+    time.sleep(0.1)
+    before = time.process_time()
+    time.sleep(0.2)
+    assert time.process_time() - before < 0.05
+
+
+def _child(queue):
+    c, image, expected = make()
+    queue.put(all(np.array_equal(c(image, np.zeros_like(image), 2), expected) for _ in range(20)))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork")
+def test_fork():
+    c, image, expected = make()
+    c(image, np.zeros_like(image), 2)
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    process = context.Process(target=_child, args=(queue,))
+    process.start()
+    assert queue.get(timeout=60)
+    process.join(timeout=10)
+    assert process.exitcode == 0
+    assert np.array_equal(c(image, np.zeros_like(image), 2), expected)
+
+
+def test_number_of_threads(monkeypatch):
+    monkeypatch.setattr(pool, "_threads", None)
+    monkeypatch.setenv("SEPARABLE_NUM_THREADS", "5")
+    assert pool.get_num_threads() == 5
+    pool.set_num_threads(3)
+    assert pool.get_num_threads() == 3
+    for bad in (0, -1, 1.5, True, "2"):
+        with pytest.raises(ValueError, match="count"):
+            pool.set_num_threads(bad)
+    pool.set_num_threads(None)
+    assert pool.get_num_threads() == 5
+
+
+def test_exit_is_clean_and_quick():
+    code = "import sys; sys.path[:0] = sys.argv[1:]; import test_compiled_threads as t; c, i, e = t.make(); c(i, e, 2)"
+    here = os.path.dirname(__file__)
+    done = subprocess.run(
+        [sys.executable, "-c", code, here, os.path.dirname(here)], capture_output=True, timeout=100
+    )
+    assert done.returncode == 0
+    assert not done.stderr
