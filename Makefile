@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 help:
 	@echo "make demo       create .venv, install, run the demonstration (under a minute)"
 	@echo "make test       run the tests (under 10 minutes on two cores)"
-	@echo "make test-long  run many more random configurations (about an hour)"
+	@echo "make test-long  run many more random configurations (10,000 configurations)"
 	@echo "make lint       format, lint, types, order of imports"
 	@echo "make bench      speed against the peers, and the planner's regret"
 

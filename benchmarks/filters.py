@@ -23,9 +23,8 @@ from typing import Any
 import numpy as np
 
 import separable as sep
-from separable import calibrate, kernels, machine, ndimage
+from separable import calibrate, get_num_threads, kernels, machine, ndimage
 from separable.calibrate import processor
-from separable.engine.threads import default_threads
 from separable.plan.table import duration
 
 RNG = np.random.default_rng(0)
@@ -225,7 +224,7 @@ def _version(name: str) -> str:
 def header() -> None:
     names = ["numpy", "scipy", "opencv-python-headless", "diplib", "scikit-image", "torch"]
     versions = [_version(name) for name in names]
-    print(f"separable {sep.__version__} on {processor()}, {default_threads()} threads")
+    print(f"separable {sep.__version__} on {processor()}, {get_num_threads()} threads")
     print(", ".join(versions))
     start = time.perf_counter()
     subprocess.run([sys.executable, "-c", "import separable"], check=True)

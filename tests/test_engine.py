@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 import separable as sep
+from separable import errors
 from separable.engine import METHODS, Form, pass_form, work_dtype
 from separable.engine.threads import in_parallel, slabs
-from separable.kernels import disk, gaussian, laplace, laplacian_of_gaussian
+from separable.kernels import box, disk, gaussian, laplace, laplacian_of_gaussian
+from separable.testing import with_each_method
 
 RNG = np.random.default_rng(7)
 
@@ -116,7 +118,7 @@ def test_intermediates(image: str, out: str, kernel: np.ndarray, expected: str) 
     assert work_dtype(image, out, kernel) == np.dtype(expected)
 
 
-METHOD_NAMES = sorted(METHODS)
+METHOD_NAMES = sorted(set(METHODS) - {"nested", "box", "recursive"})  # which want kernels of a kind
 KERNELS = {
     "even sizes": RNG.random((4, 2)) - 0.3,
     "rank 1": np.outer(RNG.random(5), RNG.random(3)),
@@ -137,12 +139,19 @@ def test_the_method_changes_the_time_not_the_result(kernel: str, mode: str) -> N
     image = RNG.random((17, 23))
     scale = np.sum(np.abs(taps)) or 1.0
     exact = sep.convolve(image, taps, mode=mode, cval=3.0, method="reference")
-    for method in METHOD_NAMES:
-        got = sep.convolve(image, taps, mode=mode, cval=3.0, method=method)
+    ran = []
+
+    def run(method: str) -> np.ndarray:
+        return sep.convolve(image, taps, mode=mode, cval=3.0, method=method)
+
+    for method, got in with_each_method(run):
+        ran.append(method)
         assert got.dtype == exact.dtype
         assert np.max(np.abs(got - exact)) <= 3e-14 * scale * 3, method
         small = sep.convolve(image.astype("f4"), taps, mode=mode, cval=3.0, method=method)
         assert np.max(np.abs(small - exact)) <= 1e-6 * scale * 3, method
+    assert {"passes", "correlate", "fft", "overlap"} <= set(ran)
+    assert ("fused" in ran) == (taps.dtype.kind != "c")
 
 
 @pytest.mark.parametrize("method", METHOD_NAMES)
@@ -227,3 +236,87 @@ def test_tiny_and_huge_kernels() -> None:
             for method in METHOD_NAMES:
                 got = sep.convolve(image, taps * scale, method=method)
                 assert np.allclose(got / scale, exact, rtol=0, atol=1e-13), (method, scale)
+
+
+def test_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = gaussian(1)
+    monkeypatch.setenv("SEPARABLE_NUM_THREADS", "5")
+    assert sep.get_num_threads() == 5
+    assert sep.plan(kernel, (9, 9)).problem.threads == 5
+    sep.set_num_threads(3)
+    try:
+        assert sep.get_num_threads() == 3
+        assert sep.plan(kernel, (9, 9), threads=2).problem.threads == 2
+        image = RNG.random((300, 300))
+        assert np.array_equal(sep.convolve(image, kernel), sep.convolve(image, kernel, threads=1))
+        for bad in (0, -1):
+            with pytest.raises(errors.ArgumentError, match="`threads` must be >= 1; got"):
+                sep.set_num_threads(bad)
+        for bad in (1.5, "2", True):
+            with pytest.raises(errors.ArgumentTypeError, match="`threads` must be an integer"):
+                sep.set_num_threads(bad)  # type: ignore[arg-type]
+    finally:
+        sep.set_num_threads(None)
+    assert sep.get_num_threads() == 5
+    monkeypatch.setenv("SEPARABLE_NUM_THREADS", "many")
+    assert sep.get_num_threads() >= 1
+
+
+@pytest.mark.parametrize("mode", ["reflect", "mirror", "nearest", "wrap", "constant"])
+@pytest.mark.parametrize("shape", [(40, 50), (3, 4), (1, 1)])
+def test_running_sums(mode: str, shape: tuple[int, int]) -> None:
+    image = RNG.random(shape)
+    for kernel in (box((9, 4)), box((9, 4)).dense(), np.ones((5, 31)) * 0.1):
+        exact = sep.convolve(image, kernel, mode=mode, cval=3.0, method="reference")
+        got = sep.convolve(image, kernel, mode=mode, cval=3.0, method="box")
+        assert np.max(np.abs(got - exact)) <= 1e-13 * 3 * 16
+    whole = (image * 255).astype(np.uint8)
+    got = sep.convolve(whole, box(5), mode=mode, method="box")
+    exact = sep.convolve(whole.astype(float), box(5), mode=mode, method="reference")
+    assert np.max(np.abs(got - exact)) <= 0.5 + 1e-4
+
+
+def test_running_sums_do_not_drift() -> None:
+    image = RNG.random((4, 5000)).astype("f4")
+    image[:, 100] = 1e7
+    exact = sep.convolve(image.astype(float), box((1, 11)).dense(), method="reference")
+    got = sep.convolve(image, box((1, 11)).dense(), method="box")
+    assert np.max(np.abs(got - exact)[:, 120:]) < 1e-6
+
+
+def test_box_and_recursion_are_for_kernels_of_their_kind() -> None:
+    for method, kernel, tol in (("box", gaussian(3), None), ("recursive", box(31), 0.01)):
+        with pytest.raises(errors.ArgumentError, match="`method` must be one of"):
+            sep.plan(kernel, (50, 50), method=method, tol=tol)
+    with pytest.raises(errors.ArgumentError, match="`method` must be one of"):
+        sep.plan(gaussian(9), (50, 50), method="recursive")  # exact was asked for
+
+
+@pytest.mark.parametrize("mode", ["reflect", "mirror", "nearest", "wrap", "constant"])
+@pytest.mark.parametrize("tol", [1e-2, 1e-3])
+@pytest.mark.parametrize("order", [0, 1])
+def test_recursion_keeps_its_tolerance(mode: str, tol: float, order: int) -> None:
+    image = RNG.random((90, 70)) - 0.3
+    kernel = gaussian((7.0, 5.0), order=(0, order)).dense()
+    exact = sep.correlate(image, kernel, mode=mode, cval=2.0, method="reference")
+    p = sep.plan(kernel, image.shape, mode=mode, cval=2.0, operation="correlate", tol=tol)
+    listed = {c.name: c for c in p.candidates}
+    if order == 0 or tol == 1e-2:
+        assert listed["recursive"].bound <= tol
+        got = sep.correlate(image, kernel, mode=mode, cval=2.0, tol=tol, method="recursive")
+        limit = listed["recursive"].bound * np.sum(np.abs(kernel)) * 2.0
+        assert np.max(np.abs(got - exact)) <= limit
+
+
+def test_a_recursion_steps_aside_for_a_nan() -> None:
+    image = RNG.random((200, 200))
+    image[100, 100] = np.nan
+    kernel = gaussian(4)
+    got = sep.convolve(image, kernel, tol=0.01, method="recursive")
+    assert np.isnan(got).sum() == kernel.shape[0] * kernel.shape[1]
+
+
+def test_box_from_a_plan_in_json() -> None:
+    p = sep.plan(gaussian(9), (80, 80), tol=0.01, method="recursive")
+    image = RNG.random((80, 80))
+    assert np.array_equal(sep.Plan.from_dict(p.to_dict())(image), p(image))

@@ -27,7 +27,7 @@ def by_name(p: Plan) -> dict[str, Any]:
 def rates(**methods: float) -> Machine:
     """A machine on which each call of a method takes so long, whatever the work."""
     listed = {
-        m: {"float64": {"call": methods.get(m, 1.0)}} for m in ("direct", "passes", "fft", "overlap")
+        m: {"float64": {"call": methods.get(m, 1.0)}} for m in ("dense", "fused", "fft", "overlap")
     }  # fmt: skip
     return Machine("made up", 1, listed)
 
@@ -45,7 +45,7 @@ def test_every_candidate_is_listed() -> None:
     assert "partial" in by_name(sep.plan(cylinder, (30, 30, 30)))
 
 
-@pytest.mark.parametrize("fast", ["direct", "passes", "fft", "overlap"])
+@pytest.mark.parametrize("fast", ["dense", "fused", "fft", "overlap"])
 def test_the_choice_follows_the_machine(fast: str) -> None:
     p = sep.plan(RNG.random((5, 5)), (50, 50), machine=rates(**{fast: 1e-6}), threads=1)
     assert p.chosen.method == fast

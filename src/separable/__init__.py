@@ -15,6 +15,7 @@ import importlib
 from typing import Any
 
 from separable import cost, errors, kernels
+from separable.engine import get_num_threads, set_num_threads
 from separable.factorize import Spectrum, factorize, spectrum
 from separable.factors import Factors
 from separable.filtering import convolve, correlate
@@ -31,9 +32,11 @@ __all__ = [
     "cost",
     "errors",
     "factorize",
+    "get_num_threads",
     "kernels",
     "ndimage",
     "plan",
+    "set_num_threads",
     "spectrum",
 ]
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from separable.engine import get_num_threads
 from separable.errors import OutputError
 from separable.factors import Factors
 from separable.machine import current
@@ -171,7 +172,7 @@ def _key(image: Array, kernel: Any, kind: Any, options: dict[str, Any]) -> Any:
         what = (array.tobytes(), array.dtype.str, array.shape)
     settings = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in options.items())
     asked = kind.str if isinstance(kind, np.dtype) else str(kind)  # a dtype's name takes long
-    key = (what, image.shape, image.dtype.str, asked, settings, id(current()))
+    key = (what, image.shape, image.dtype.str, get_num_threads(), asked, settings, id(current()))
     try:
         hash(key)
     except TypeError:

@@ -69,7 +69,8 @@ def run(
     source = _readable(image, problem)
 
     # Step 3: filter into the output itself where that is safe, else into an array of our own.
-    direct = out.dtype == problem.work and not np.may_share_memory(image, out)
+    direct = out.dtype == problem.work or method.stores(out.dtype)
+    direct = direct and not np.may_share_memory(image, out)
     target = out if direct else np.empty(problem.shape, problem.work)
     with np.errstate(over="ignore", invalid="ignore"):
         method.run(problem, form, source, target, progress or (lambda _: None))

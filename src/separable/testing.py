@@ -5,18 +5,20 @@ Hypothesis is imported only when a strategy is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from separable.engine import METHODS
+from separable.errors import ArgumentError
 from separable.filtering import correlate
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-__all__ = ["assert_same_filter", "kernels", "reference"]
+__all__ = ["assert_same_filter", "kernels", "reference", "with_each_method"]
 
 
 def reference(
@@ -62,6 +64,35 @@ def assert_same_filter(
     limit = rtol * float(np.max(np.abs(image), initial=0)) * float(np.sum(np.abs(kernel)))
     difference = float(np.max(np.abs(np.asarray(got) - np.asarray(exact)), initial=0.0))
     assert difference <= limit, f"largest difference {difference:.3g}, allowed {limit:.3g}"
+
+
+def with_each_method(run: Callable[[str], NDArray[Any]]) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Yield the result of each planned method that can run a filter.
+
+    Parameters
+    ----------
+    run : callable
+        (method) -> the result; called with the name of each method of the engine in turn.
+
+    Yields
+    ------
+    (str, ndarray)
+
+    Examples
+    --------
+    >>> [m for m, _ in with_each_method(lambda m: correlate([0.0, 1.0], [1j, 2], method=m))]
+    ['passes', 'correlate', 'fft', 'overlap']
+    """
+    for name, method in METHODS.items():
+        if not method.planned:
+            continue
+        try:
+            result = run(name)
+        except ArgumentError as error:
+            if "cannot run this filter" not in str(error) and "must be one of" not in str(error):
+                raise
+            continue
+        yield name, result
 
 
 def kernels(

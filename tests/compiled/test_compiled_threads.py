@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from compiled_oracle import border
 
-from separable.engine.compiled import threads as pool
 from separable.engine.compiled.fused import Correlation
 
 
@@ -73,19 +72,6 @@ def test_fork():
     process.join(timeout=10)
     assert process.exitcode == 0
     assert np.array_equal(c(image, np.zeros_like(image), 2), expected)
-
-
-def test_number_of_threads(monkeypatch):
-    monkeypatch.setattr(pool, "_threads", None)
-    monkeypatch.setenv("SEPARABLE_NUM_THREADS", "5")
-    assert pool.get_num_threads() == 5
-    pool.set_num_threads(3)
-    assert pool.get_num_threads() == 3
-    for bad in (0, -1, 1.5, True, "2"):
-        with pytest.raises(ValueError, match="count"):
-            pool.set_num_threads(bad)
-    pool.set_num_threads(None)
-    assert pool.get_num_threads() == 5
 
 
 def test_exit_is_clean_and_quick():

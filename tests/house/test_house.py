@@ -22,7 +22,7 @@ HEAVY = ["torch", "dask", "matplotlib", "scipy", "numba", "tensorly", "rich", "t
 
 def test_exports_are_sorted_and_there() -> None:
     assert sep.__all__ == sorted(sep.__all__)
-    assert len(sep.__all__) <= 14
+    assert len(sep.__all__) <= 16
     for name in sep.__all__:
         assert getattr(sep, name) is not None
     with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
@@ -48,7 +48,7 @@ def test_every_module_says_what_it_is_and_exports(name: str) -> None:
     module = importlib.import_module(name)
     assert module.__doc__, name
     exported = getattr(module, "__all__", [])
-    assert exported, name
+    assert exported or ".compiled" in name  # its modules are for the engine alone
     assert all(hasattr(module, n) for n in exported)
 
 

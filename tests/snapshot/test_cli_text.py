@@ -16,8 +16,8 @@ ROUND = Machine(
     "a machine of round numbers",
     2,
     {
-        "direct": {"float64": {"dense tap": 1e-9, "element": 2e-9, "call": 0.0}},
-        "passes": {"float64": {"element": 1e-9, "strided element": 2e-9, "tap": 2.5e-10}},
+        "dense": {"float64": {"dense tap": 5e-11, "element": 6e-10, "call": 0.0}},
+        "fused": {"float64": {"element": 6e-10, "axis element": 2e-10, "folded tap": 2e-11}},
         "fft": {"float64": {"element log": 4e-10, "call": 1e-4}},
         "overlap": {"float64": {"element log": 3e-10, "tile": 5e-5}},
     },
@@ -45,7 +45,7 @@ def test_printed_text(
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(sys.modules["separable.plan.core"], "current", lambda: ROUND)
     monkeypatch.setattr(sys.modules["separable.cli.machine"], "current", lambda: ROUND)
-    monkeypatch.setattr(sys.modules["separable.plan.request"], "default_threads", lambda: 2)
+    monkeypatch.setattr(sys.modules["separable.plan.request"], "get_num_threads", lambda: 2)
     assert run(COMMANDS[name]) == 0
     text = capsys.readouterr().out
     kept = HERE / f"cli_{name}.txt"

@@ -18,13 +18,13 @@ ROUND = Machine(
     "a machine of round numbers",
     2,
     {
-        "direct": {"float32": {"dense tap": 1e-9, "element": 2e-9}},
-        "passes": {
-            "float32": {
-                "element": 1e-9, "strided element": 2e-9, "tap": 2.5e-10, "folded tap": 1e-10,
-                "added element": 1e-9, "dense tap": 1e-9,
-            }
+        "dense": {"float32": {"dense tap": 2e-11, "element": 3e-10}},
+        "correlate": {"float32": {"dense tap": 1e-9, "element": 2e-9}},
+        "fused": {
+            "float32": {"element": 3e-10, "axis element": 1e-10, "tap": 2e-11, "folded tap": 1e-11}
         },
+        "box": {"float32": {"element": 3e-10, "line element": 2e-10}},
+        "nested": {"float32": {"element": 6e-10, "tap": 5e-11, "folded tap": 2e-11}},
         "fft": {"float32": {"element log": 4e-10, "call": 1e-4}},
         "overlap": {"float32": {"element log": 3e-10, "tile": 5e-5}},
         "store": {"uint8": {"element": 1e-9}},

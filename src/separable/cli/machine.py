@@ -32,7 +32,11 @@ def machine_command(
         show_machine(current(), console)
         return
     from separable.calibrate import measure
+    from separable.engine.warmup import is_compiled, warmup
 
+    if not is_compiled():
+        with progress("Compiling, once", shown=True) as step:
+            warmup(step)
     with progress("Measuring this computer", shown=True) as step:
         measured = measure(step)
     try:

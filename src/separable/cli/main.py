@@ -18,6 +18,7 @@ from separable.cli.filter import filter_command
 from separable.cli.kernel import kernel_command
 from separable.cli.machine import machine_command
 from separable.cli.plan import plan_command
+from separable.cli.warmup import warmup_command
 from separable.errors import SeparableError
 
 __all__ = ["app", "run"]
@@ -46,6 +47,7 @@ app.command("kernel", short_help="Show what a kernel is made of.")(kernel_comman
 app.command("plan", short_help="List the ways to run a filter and their times.")(plan_command)
 app.command("filter", short_help="Filter an image or volume.")(filter_command)
 app.command("machine", short_help="Measure this computer.")(machine_command)
+app.command("warmup", short_help="Compile ahead, once.")(warmup_command)
 app.command("demo", short_help="See it work on real images.")(demo_command)
 
 

@@ -4,8 +4,10 @@ A reader of the callers needs three names: `Problem` (what is asked, without dat
 kernel as a method wants it) and `METHODS` (each: what it can do, what it costs, how it runs).
 """
 
+from separable.engine.lines import recursive_form
 from separable.engine.problem import Form, Pass, Problem, Work, dense_form, pass_form, work_dtype
 from separable.engine.registry import METHODS, Method
+from separable.engine.threads import get_num_threads, set_num_threads
 
 __all__ = [
     "METHODS",
@@ -15,6 +17,9 @@ __all__ = [
     "Problem",
     "Work",
     "dense_form",
+    "get_num_threads",
     "pass_form",
+    "recursive_form",
+    "set_num_threads",
     "work_dtype",
 ]

@@ -20,11 +20,14 @@ __all__ = ["correlate", "ldexp", "refuse", "run", "work"]
 
 Array = NDArray[Any]
 
+MOST_WEIGHTS = 1 << 14
 SLABS = 8  # for each thread
 
 
 def refuse(problem: Problem, form: Form) -> str:
-    """Say why the dense kernel cannot be run; it always can."""
+    """Say why the dense kernel should not be run, or nothing."""
+    if form.kernel.size > MOST_WEIGHTS:
+        return f"{form.kernel.size} weights: SciPy's tables of them would fill the memory"
     return ""
 
 

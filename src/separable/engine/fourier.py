@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -97,16 +98,32 @@ def spectrum_of(kernel: Array, lengths: tuple[int, ...], problem: Problem, ndim:
     return result
 
 
-def fast_length(n: int, is_complex: bool) -> int:
-    """Return the next length from `n` that transforms fast."""
-    import scipy.fft
+@lru_cache(maxsize=4096)
+def fast_length(n: int) -> int:
+    """Return the next length from `n` that transforms fast: without prime factors above 5.
 
-    return int(scipy.fft.next_fast_len(n, real=not is_complex))
+    scipy.fft has a function for this; planning needs no more of it, and its import takes long.
+
+    Examples
+    --------
+    >>> [fast_length(n) for n in (1, 7, 11, 4112)]
+    [1, 8, 12, 4320]
+    """
+    best = 1 << max(0, n - 1).bit_length()
+    fives = 1
+    while fives < best:
+        threes = fives
+        while threes < best:
+            twos = 1 << max(0, -(-n // threes) - 1).bit_length()
+            best = min(best, threes * twos)
+            threes *= 3
+        fives *= 5
+    return best
 
 
 def _lengths(problem: Problem) -> tuple[int, ...]:
     return tuple(
-        fast_length(problem.shape[axis] + n - 1, problem.work.kind == "c")
+        fast_length(problem.shape[axis] + n - 1)
         for axis, n in zip(problem.axes, problem.kernel_shape, strict=True)
     )
 

@@ -94,17 +94,15 @@ def run(
 def _tile(problem: Problem) -> tuple[int, ...]:
     """The tile that costs least for each useful output, among those that fit the cache."""
     sizes = tuple(problem.shape[a] for a in problem.axes)
-    return _best_tile(sizes, problem.kernel_shape, problem.work.kind == "c")
+    return _best_tile(sizes, problem.kernel_shape)
 
 
 @lru_cache(maxsize=256)
-def _best_tile(
-    sizes: tuple[int, ...], kernel: tuple[int, ...], is_complex: bool
-) -> tuple[int, ...]:
+def _best_tile(sizes: tuple[int, ...], kernel: tuple[int, ...]) -> tuple[int, ...]:
     choices = []
     for size, n in zip(sizes, kernel, strict=True):
-        whole = fast_length(size + n - 1, is_complex)
-        some = {fast_length(math.ceil(m * (n + 15)), is_complex) for m in MULTIPLES}
+        whole = fast_length(size + n - 1)
+        some = {fast_length(math.ceil(m * (n + 15))) for m in MULTIPLES}
         choices.append(sorted({c for c in some if n <= c < whole} | {whole}))
     best, least = tuple(c[-1] for c in choices), math.inf
     for lengths in itertools.product(*choices):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from separable.borders import carried
 from separable.engine.direct import ldexp
-from separable.engine.problem import Form, Pass, Problem, Work
+from separable.engine.problem import Form, Pass, Problem, Work, is_folding, rounding_of, too_inexact
 from separable.engine.threads import in_parallel, slabs
 
 __all__ = ["refuse", "run", "work"]
@@ -24,16 +24,12 @@ __all__ = ["refuse", "run", "work"]
 Array = NDArray[Any]
 
 SMALL = 1 << 16  # fewer outputs than this stay on one thread: a launch costs as much
-MOST_ROUNDING = 100  # in units of eps: more is not "exact to rounding"
 SLABS = 8  # for each thread, so that progress is seen
 
 
 def refuse(problem: Problem, form: Form) -> str:
-    """Say why the passes should not be run: so many terms that their rounding adds up."""
-    rounding = _rounding(problem, form)
-    if rounding > MOST_ROUNDING * float(np.finfo(problem.work).eps):
-        return f"rounding in {len(form.terms)} terms could add up to {rounding:.0e}"
-    return ""
+    """Say why the passes should not be run, or nothing."""
+    return too_inexact(problem, form)
 
 
 def work(problem: Problem, form: Form) -> Work:
@@ -49,21 +45,14 @@ def work(problem: Problem, form: Form) -> Work:
             continue
         last = problem.axes[p.axes[0]] == len(problem.shape) - 1
         counts["element" if last else "strided element"] += n
-        counts["folded tap" if _folds(p.taps) else "tap"] += n * p.taps.size
+        counts["folded tap" if is_folding(p.taps) else "tap"] += n * p.taps.size
     size = problem.work.itemsize
     first = len(form.roots) * problem.dtype.itemsize
     moved = first + (2 * len(form.passes) - len(form.roots) + 3 * max(0, leaves - 1)) * size
     if n < SMALL:
         counts = {name: c * problem.threads for name, c in counts.items()}
-    rounding = _rounding(problem, form)
+    rounding = rounding_of(problem, form)
     return Work(len(form.passes), form.multiplications, float(moved * n), counts, rounding)
-
-
-def _rounding(problem: Problem, form: Form) -> float:
-    """Each pass rounds once, and so does each addition of a term."""
-    leaves = sum(not p.then for p in form.passes)
-    roundings = len(problem.axes) + max(0, leaves - 1)
-    return form.weight * roundings * float(np.finfo(problem.work).eps) / 2
 
 
 def run(
@@ -187,13 +176,6 @@ def _correlate(problem: Problem, p: Pass, source: Array, cval: complex, out: Arr
 def _fit(cval: complex, source: Array) -> Any:
     """SciPy wants a real number for real data."""
     return cval if np.iscomplexobj(source) else float(np.real(cval))
-
-
-def _folds(taps: Array) -> bool:
-    """Whether SciPy halves the multiplications: odd length, symmetric or antisymmetric."""
-    if len(taps) % 2 == 0 or np.iscomplexobj(taps):
-        return False
-    return bool(np.array_equal(taps, taps[::-1]) or np.array_equal(taps, -taps[::-1]))
 
 
 @lru_cache(maxsize=512)

@@ -18,7 +18,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Form", "Pass", "Problem", "Work", "dense_form", "pass_form", "work_dtype"]
+__all__ = [
+    "Form",
+    "Pass",
+    "Problem",
+    "Work",
+    "dense_form",
+    "is_folding",
+    "pass_form",
+    "rounding_of",
+    "too_inexact",
+    "work_dtype",
+]
 
 Array = NDArray[Any]
 
@@ -110,6 +121,12 @@ class Form:
         The 1-norm error relative to the kernel's 1-norm.
     weight : float
         The sum of the terms' 1-norms relative to the kernel's: how much rounding is amplified.
+    separated : bool
+        Whether it is passes.
+    groups : tuple of tuple of int
+        The kernel axes of each factor of the terms.
+    held : dict
+        What methods have prepared for this form and its problem, to be used again.
     """
 
     kernel: Array
@@ -118,6 +135,8 @@ class Form:
     bound: float = 0.0
     weight: float = 1.0
     separated: bool = False
+    groups: tuple[tuple[int, ...], ...] = ()
+    held: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @cached_property
     def passes(self) -> tuple[Pass, ...]:
@@ -160,6 +179,34 @@ class Work:
     bytes: float
     counts: dict[str, float] = field(default_factory=dict)
     rounding: float = 0.0
+
+
+MOST_ROUNDING = 100  # in units of eps: more is not "exact to rounding"
+
+
+def rounding_of(problem: Problem, form: Form) -> float:
+    """Return the part of the error bound that comes from rounding.
+
+    Each pass rounds once, and so does each addition of a term.
+    """
+    leaves = sum(not p.then for p in form.passes)
+    roundings = len(problem.axes) + max(0, leaves - 1)
+    return form.weight * roundings * float(np.finfo(problem.work).eps) / 2
+
+
+def too_inexact(problem: Problem, form: Form) -> str:
+    """Say why so many terms should not be run: their rounding could add up; or nothing."""
+    rounding = rounding_of(problem, form)
+    if rounding > MOST_ROUNDING * float(np.finfo(problem.work).eps):
+        return f"rounding in {len(form.terms)} terms could add up to {rounding:.0e}"
+    return ""
+
+
+def is_folding(taps: Array) -> bool:
+    """Return whether mirrored taps can share a multiplication: odd length, even or odd symmetry."""
+    if len(taps) % 2 == 0 or np.iscomplexobj(taps):
+        return False
+    return bool(np.array_equal(taps, taps[::-1]) or np.array_equal(taps, -taps[::-1]))
 
 
 def work_dtype(image: Any, out: Any, kernel: Array) -> np.dtype[Any]:
@@ -229,6 +276,7 @@ def pass_form(
         bound,
         weight / total if total else 1.0,
         separated=True,
+        groups=groups,
     )
 
 

@@ -6,15 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from separable.engine import direct, fourier, overlap, passes, reference
+from separable.engine import dense, direct, fourier, fused, lines, overlap, passes, reference
 from separable.engine.problem import Form, Problem, Work
 
 __all__ = ["METHODS", "Method"]
 
 Array = NDArray[Any]
 Tick = Callable[[float], None]
+
+
+def _only_the_work_type(_: np.dtype[Any]) -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -25,49 +30,46 @@ class Method:
     ----------
     name, title : str
         For programs and for people.
-    separated : bool
-        Whether it runs passes (else the dense kernel).
-    finite_only : bool
-        Whether one NaN in the image would spread beyond the kernel's support.
     refuse : callable
         (problem, form) -> why it cannot run this, or "".
     work : callable
         (problem, form) -> Work.
     run : callable
-        (problem, form, image, target, tick): fill `target` (of the work type, not overlapping the
-        image); call `tick` with the fraction of the work just done.
+        (problem, form, image, target, tick): fill `target` (of the work type or one that it
+        stores, not overlapping the image); call `tick` with the fraction of the work just done.
+    separated : bool
+        Whether it runs passes (else the dense kernel).
+    finite_only : bool
+        Whether one NaN in the image would spread beyond the kernel's support.
     planned : bool
         Whether the planner may choose it.
+    stores : callable
+        (dtype) -> whether it rounds and stores this type of output itself.
     """
 
     name: str
     title: str
-    separated: bool
-    finite_only: bool
     refuse: Callable[[Problem, Form], str]
     work: Callable[[Problem, Form], Work]
     run: Callable[[Problem, Form, Array, Array, Tick], None]
+    separated: bool = False
+    finite_only: bool = False
     planned: bool = True
+    stores: Callable[[np.dtype[Any]], bool] = _only_the_work_type
 
 
 METHODS = {
     m.name: m
     for m in (
-        Method("direct", "direct", False, False, direct.refuse, direct.work, direct.run),
-        Method("passes", "passes", True, False, passes.refuse, passes.work, passes.run),
-        Method("fft", "FFT", False, True, fourier.refuse, fourier.work, fourier.run),
-        Method(
-            "overlap", "FFT, overlap-add", False, True, overlap.refuse, overlap.work, overlap.run
-        ),
-        Method(
-            "reference",
-            "reference",
-            False,
-            False,
-            reference.refuse,
-            reference.work,
-            reference.run,
-            planned=False,
-        ),
+        Method("fused", "compiled", fused.refuse, fused.work, fused.run, True, stores=fused.supports),
+        Method("nested", "compiled, nested", fused.refuse_nested, fused.work_nested, fused.run_nested, True),
+        Method("dense", "compiled, dense", dense.refuse, dense.work, dense.run, stores=fused.supports),
+        Method("box", "running sums", lines.refuse_box, lines.work_box, lines.run_box, True, stores=fused.supports),
+        Method("recursive", "recursion", lines.refuse_recursive, lines.work_recursive, lines.run_recursive, True, finite_only=True, stores=fused.supports),
+        Method("passes", "SciPy's passes", passes.refuse, passes.work, passes.run, True),
+        Method("correlate", "SciPy's dense filter", direct.refuse, direct.work, direct.run),
+        Method("fft", "FFT", fourier.refuse, fourier.work, fourier.run, finite_only=True),
+        Method("overlap", "FFT, overlap-add", overlap.refuse, overlap.work, overlap.run, finite_only=True),
+        Method("reference", "reference", reference.refuse, reference.work, reference.run, planned=False),
     )
-}
+}  # fmt: skip

@@ -13,11 +13,16 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-__all__ = ["default_threads", "in_parallel", "slabs"]
+import numpy as np
+
+from separable.errors import ArgumentError, ArgumentTypeError
+
+__all__ = ["check_threads", "get_num_threads", "in_parallel", "set_num_threads", "slabs"]
 
 T = TypeVar("T")
 
 _lock = threading.Lock()
+_chosen: int | None = None
 _pools: dict[int, ThreadPoolExecutor] = {}
 
 
@@ -31,11 +36,55 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-def default_threads() -> int:
-    """Return how many processors this process may use."""
+def get_num_threads() -> int:
+    """Return how many threads a filter uses unless told otherwise.
+
+    What `set_num_threads` set, or ``SEPARABLE_NUM_THREADS`` in the environment, or the number of
+    processors this process may use.
+
+    Examples
+    --------
+    >>> get_num_threads() >= 1
+    True
+    """
+    if _chosen is not None:
+        return _chosen
+    asked = os.environ.get("SEPARABLE_NUM_THREADS", "")
+    if asked.isdigit() and int(asked) > 0:
+        return int(asked)
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0)) or 1
     return os.cpu_count() or 1
+
+
+def set_num_threads(count: int | None) -> None:
+    """Set how many threads a filter uses unless told otherwise; None goes back to the default.
+
+    Plans made before keep their number.
+
+    Raises
+    ------
+    ArgumentTypeError, ArgumentError
+        If it is no integer, or below 1.
+
+    Examples
+    --------
+    >>> set_num_threads(1)
+    >>> get_num_threads()
+    1
+    >>> set_num_threads(None)
+    """
+    global _chosen
+    _chosen = None if count is None else check_threads(count)
+
+
+def check_threads(threads: object) -> int:
+    """Return a number of threads, or say what is wrong with it."""
+    if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)):
+        raise ArgumentTypeError(f"`threads` must be an integer; got {threads!r}")
+    if threads < 1:
+        raise ArgumentError(f"`threads` must be >= 1; got {threads}")
+    return int(threads)
 
 
 def in_parallel(job: Callable[[T], object], parts: Iterable[T], threads: int) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from separable.borders import canonical, carried
 from separable.engine import work_dtype
-from separable.engine.threads import default_threads, in_parallel, slabs
+from separable.engine.threads import get_num_threads, in_parallel, slabs
 from separable.factors import Factors
 from separable.filtering import filter_with
 from separable.ndimage.arguments import Array, Target
@@ -99,7 +99,7 @@ def finished(values: Array, target: Target) -> Array:
         if values.dtype == target:
             return values
         target = np.empty(values.shape, target)
-    store(np.atleast_1d(values), np.atleast_1d(target), default_threads())
+    store(np.atleast_1d(values), np.atleast_1d(target), get_num_threads())
     return target
 
 
@@ -113,7 +113,7 @@ def copied(image: Array, target: Target) -> Array:
         here, there = np.iinfo(image.dtype), np.iinfo(out.dtype)
         out[...] = np.clip(image, max(here.min, there.min), min(here.max, there.max))
     elif image.size:
-        store(np.atleast_1d(image), np.atleast_1d(out), default_threads())
+        store(np.atleast_1d(image), np.atleast_1d(out), get_num_threads())
     return out
 
 
@@ -154,4 +154,4 @@ class SumOfSquares:
             job(())
         elif self.total.size:
             parts = slabs(self.total.shape[0], self.total.size // CHUNK)
-            in_parallel(job, parts, default_threads())
+            in_parallel(job, parts, get_num_threads())

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from separable.engine import METHODS, Form, dense_form, pass_form
+from separable.engine import METHODS, Form, dense_form, pass_form, recursive_form
 from separable.factorize import factorize
 from separable.factors import Factors, kernel_errors
 from separable.machine import Machine
@@ -24,6 +24,9 @@ Array = NDArray[Any]
 STORE = "store"  # in a machine profile: rounding and converting the result
 
 
+DENSE = ("dense", "correlate")  # engines, the faster one first
+SWEEPS = ("fused", "nested", "passes")
+TREES = ("nested", "passes")
 MANY = 256  # terms: beyond, what a tolerance would save is not worked out unless one is given
 
 
@@ -34,7 +37,8 @@ class Candidate:
     Attributes
     ----------
     name : str
-        "direct", "separable", "low-rank", "nested", "truncated", "partial", "fft" or "overlap".
+        "direct", "separable", "box", "recursive", "low-rank", "nested", "truncated", "partial",
+        "fft" or "overlap".
     method : str
         The engine's method that runs it.
     rank : int
@@ -69,7 +73,7 @@ class Candidate:
     @property
     def title(self) -> str:
         """The name for people."""
-        if self.name in METHODS:
+        if self.name in ("fft", "overlap", "reference", "box", "recursive"):
             return METHODS[self.name].title
         return f"{self.name} {self.rank}" if self.rank > 1 else self.name
 
@@ -87,7 +91,7 @@ def candidates(request: Request, machine: Machine) -> tuple[Candidate, ...]:
     """List the candidates: the dense ones, the exact factored ones, and those a tolerance allows."""
     taps = request.taps
     dense = dense_form(taps)
-    found = [_estimate(request, machine, "direct", "direct", dense)]
+    found = [_estimate(request, machine, "direct", _engine(request, dense, DENSE), dense)]
     found += _factored(request, machine, taps)
     found += [_estimate(request, machine, name, name, dense) for name in ("fft", "overlap")]
     reference = _estimate(request, machine, "reference", "reference", dense)
@@ -102,6 +106,7 @@ def _factored(request: Request, machine: Machine, taps: Array) -> list[Candidate
     found = []
     if len(exact.terms) <= 1:
         found.append(_passes(request, machine, "separable", exact, taps))
+        found += _any_length(request, machine, exact, taps)
     else:
         flat = _form(exact, taps, request, shared=False)
         form = _form(exact, taps, request)
@@ -109,11 +114,25 @@ def _factored(request: Request, machine: Machine, taps: Array) -> list[Candidate
         found.append(
             _hopeless(request, "separable", 1, single.bound, _not_one(request, exact, single))
         )
-        found.append(_estimate(request, machine, "low-rank", "passes", flat, len(exact.terms)))
+        engine = _engine(request, flat, SWEEPS)
+        found.append(_estimate(request, machine, "low-rank", engine, flat, len(exact.terms)))
         if form.shares:
-            found.append(_estimate(request, machine, "nested", "passes", form, len(exact.terms)))
+            engine = _engine(request, form, TREES)
+            found.append(_estimate(request, machine, "nested", engine, form, len(exact.terms)))
         found += _truncated(request, machine, every, exact, taps)
     found += _partial(request, machine, taps, len(exact.terms))
+    return found
+
+
+def _any_length(request: Request, machine: Machine, terms: _Terms, taps: Array) -> list[Candidate]:
+    """For one term: running sums for equal taps, recursions for Gaussian ones within a tolerance."""
+    form, found = _form(terms, taps, request, shared=False), []
+    if form.terms and not METHODS["box"].refuse(request.problem, form):
+        found.append(_estimate(request, machine, "box", "box", form, 1))
+    if request.tol and form.terms:
+        fitted = recursive_form(request.problem, form, request.tol)
+        if fitted is not None:
+            found.append(_estimate(request, machine, "recursive", "recursive", fitted, 1))
     return found
 
 
@@ -229,8 +248,17 @@ def _partial(request: Request, machine: Machine, taps: Array, rank: int) -> list
 
 
 def _passes(request: Request, machine: Machine, name: str, terms: _Terms, taps: Array) -> Candidate:
-    form = _form(terms, taps, request)
-    return _estimate(request, machine, name, "passes", form, len(terms.terms))
+    form = _form(terms, taps, request, shared=False)
+    engine = _engine(request, form, SWEEPS)
+    return _estimate(request, machine, name, engine, form, len(terms.terms))
+
+
+def _engine(request: Request, form: Form, engines: tuple[str, ...]) -> str:
+    """The first engine that can run this form, or the one that was asked for."""
+    if request.method in engines:
+        return request.method
+    runnable = (e for e in engines if not METHODS[e].refuse(request.problem, form))
+    return next(runnable, engines[-1])
 
 
 def _form(terms: _Terms, taps: Array, request: Request, *, shared: bool = True) -> Form:
@@ -245,7 +273,7 @@ def _estimate(
     problem, entry = request.problem, METHODS[method]
     work = entry.work(problem, form)
     seconds = machine.predict(method, problem.dtype, work.counts, problem.threads)
-    if problem.out != problem.work:
+    if problem.out != problem.work and not entry.stores(problem.out):
         stored = {"element": float(problem.size)}
         seconds += machine.predict(STORE, problem.out, stored, problem.threads)
     return Candidate(

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from separable.borders import canonical_modes
 from separable.engine import Problem, work_dtype
-from separable.engine.threads import default_threads
+from separable.engine.threads import check_threads, get_num_threads
 from separable.errors import ArgumentError, ArgumentTypeError, KernelError
 from separable.factorize import as_kernel, check_tolerance
 from separable.factors import Factors
@@ -112,7 +112,7 @@ def request(
         lefts=_lefts(dense.shape, origins, operation),
         modes=canonical_modes(mode, dense.ndim),
         cval=_check_cval(cval),
-        threads=_check_threads(threads),
+        threads=get_num_threads() if threads is None else check_threads(threads),
     )
     return Request(dense, factors, operation, origins, check_tolerance(tol), method, problem)
 
@@ -201,13 +201,3 @@ def _check_cval(cval: Any) -> Any:
     if isinstance(cval, np.ndarray) and cval.ndim == 0:
         return _check_cval(cval[()])
     raise ArgumentTypeError(f"`cval` must be a number; got {cval!r}")
-
-
-def _check_threads(threads: Any) -> int:
-    if threads is None:
-        return default_threads()
-    if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)):
-        raise ArgumentTypeError(f"`threads` must be an integer; got {threads!r}")
-    if threads < 1:
-        raise ArgumentError(f"`threads` must be >= 1; got {threads}")
-    return int(threads)

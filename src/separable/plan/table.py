@@ -120,7 +120,8 @@ def _verdict(plan: Plan) -> str:
                 else "by a hair"
             )
     size = math.prod(plan.problem.kernel_shape)
-    count = f"{_multiplications(c.multiplications)} multiplications an output"
+    word = "multiplication" if c.multiplications == 1 else "multiplications"
+    count = f"{_multiplications(c.multiplications)} {word} an output"
     if c.multiplications < size:
         count += f" instead of {size}"
     return f"{_wrap(f'Chosen: {c.title}, {why}; {count}.')}\n{_wrap(f'Rates: {plan.machine}.')}"

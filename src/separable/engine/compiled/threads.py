@@ -190,7 +190,6 @@ class Scratch:
 KEPT_BYTES = 48 << 20
 _free: list[Scratch] = []
 _pool = _Pool()
-_threads: int | None = None
 poison = False
 """Fill scratch memory with NaN before each job (for tests)."""
 
@@ -232,31 +231,6 @@ def run(schedule: Any, source: int, target: int, threads: int) -> None:
         if shared:
             _pool.busy.release()
     _give(scratch)
-
-
-def get_num_threads() -> int:
-    """Return how many threads a filter uses unless told otherwise.
-
-    It is what :func:`set_num_threads` set, or ``SEPARABLE_NUM_THREADS``, or the cores of this process.
-    """
-    global _threads
-    if _threads is None:
-        asked = os.environ.get("SEPARABLE_NUM_THREADS", "")
-        if asked.isdigit() and int(asked) > 0:
-            _threads = int(asked)
-        elif hasattr(os, "sched_getaffinity"):
-            _threads = len(os.sched_getaffinity(0))
-        else:
-            _threads = os.cpu_count() or 1
-    return _threads
-
-
-def set_num_threads(count: int | None) -> None:
-    """Set how many threads a filter uses; None returns to the default."""
-    global _threads
-    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
-        raise ValueError(f"`count` must be an integer >= 1 or None; got {count!r}")
-    _threads = count
 
 
 def _after_fork() -> None:

@@ -1,0 +1,33 @@
+"""`separable warmup`: compile ahead, so that no first call waits."""
+
+from __future__ import annotations
+
+import time
+
+from separable.cli.console import output, progress
+from separable.errors import FileError
+
+__all__ = ["warmup_command"]
+
+
+def warmup_command() -> None:
+    """Compile what filters of the common types need, and keep it in the user's cache folder.
+
+    Takes under a minute, and nothing where it was done before.
+    """
+    from separable.engine.compiled.kernel import cache_folder
+    from separable.engine.warmup import warmup
+
+    folder = cache_folder()
+    if folder is None:
+        raise FileError(
+            "cannot keep compiled code: the user's cache folder cannot be written. "
+            "Choose another, for instance with SEPARABLE_CACHE_DIR"
+        )
+    start = time.perf_counter()
+    with progress("Compiling", shown=True) as step:
+        count = warmup(step)
+    took = time.perf_counter() - start
+    output().print(
+        f"Ready: {count} combinations of types in {took:.1f} s.\nKept in {folder}.", soft_wrap=True
+    )

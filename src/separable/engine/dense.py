@@ -1,0 +1,57 @@
+"""Small dense kernels over two axes, by the compiled engine: nothing separates, vectors all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from separable.engine.fused import SMALL, dense_correlation, held, one_axis, unlike
+from separable.engine.problem import Form, Problem, Work
+
+__all__ = ["refuse", "run", "work"]
+
+Array = NDArray[Any]
+
+LARGEST = 1 << 12  # weights; beyond, other methods are always faster
+
+
+def refuse(problem: Problem, form: Form) -> str:
+    """Say why the dense kernel cannot be run compiled, or nothing."""
+    if form.kernel.ndim > 2:
+        return "the compiled dense filter takes kernels of one or two axes"
+    if form.kernel.size > LARGEST:
+        return f"the compiled dense filter takes at most {LARGEST} weights"
+    return unlike(problem)
+
+
+def work(problem: Problem, form: Form) -> Work:
+    """Count what the dense kernel does, zeros included."""
+    n = float(problem.size)
+    counts = {"call": 1.0, "element": n, "column": n * form.kernel.shape[-1]}
+    counts["dense tap"] = n * form.kernel.size
+    if problem.size < SMALL:
+        counts = {kind: count * problem.threads for kind, count in counts.items()}
+    moved = n * (problem.dtype.itemsize + problem.out.itemsize)
+    # A sum of N products in the working type: the roundings of the partial sums.
+    eps = float(np.finfo(problem.work).eps)
+    return Work(1, form.multiplications, moved, counts, eps / 2 * max(2.0, form.kernel.size**0.5))
+
+
+def run(
+    problem: Problem, form: Form, image: Array, target: Array, tick: Callable[[float], None]
+) -> None:
+    """Run the dense kernel."""
+    if not form.kernel.any():
+        target[...] = 0
+    else:
+        held(form, "dense", lambda: _dense(problem, form))(image, target, problem.threads)
+    tick(1.0)
+
+
+def _dense(problem: Problem, form: Form) -> Any:
+    if form.kernel.ndim == 1:
+        return one_axis(problem, form.kernel, problem.cval)
+    return dense_correlation(problem, form.kernel, (0, 1), problem.lefts)
