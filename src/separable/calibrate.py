@@ -29,8 +29,8 @@ __all__ = ["Case", "cases", "measure", "processor"]
 Array = NDArray[Any]
 
 DTYPES = ("float32", "float64", "uint8", "uint16")
-REPEATS = 5
-PATIENCE = 0.03  # seconds for the repeats of one case, after the first
+REPEATS = 7
+PATIENCE = 0.08  # seconds for the repeats of one case, after the first
 QUICK = Machine("none", 1, {})  # predicts nothing: the methods are named one by one
 
 
@@ -98,6 +98,8 @@ def _fused_cases(dtype: str) -> Iterator[Case]:
         yield Case("fused", dtype, (1500, 1500), ("general", 5), (axis,))
     yield Case("fused", dtype, (1200, 1200), ("rank2", 21, 21), (0, 1))
     yield Case("fused", dtype, (300, 300), ("rank2", 9, 9), (0, 1))
+    yield Case("fused", dtype, (300, 300), ("full", 10, 31), (0, 1))
+    yield Case("fused", dtype, (1000, 1000), ("full", 10, 31), (0, 1))
     for volume in ((40, 60, 60), (100, 160, 160)):
         yield Case("fused", dtype, volume, ("even", 17, 17, 17), (0, 1, 2))
         yield Case("fused", dtype, volume, ("general", 5, 5, 5), (0, 1, 2))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.engine import Form, Method, Problem
+from separable.engine.memory import empty
 from separable.engine.threads import in_parallel, slabs
 from separable.errors import ArgumentError, DTypeError, OutputError
 
@@ -60,7 +61,7 @@ def run(
             f"got shape {image.shape}, {image.dtype}. Make a plan for this image"
         )
     if out is None:
-        out = np.empty(problem.shape, problem.out)
+        out = empty(problem.shape, problem.out)
     _check_output(problem, out)
     if problem.size == 0:
         return out
@@ -71,7 +72,7 @@ def run(
     # Step 3: filter into the output itself where that is safe, else into an array of our own.
     direct = out.dtype == problem.work or method.stores(out.dtype)
     direct = direct and not np.may_share_memory(image, out)
-    target = out if direct else np.empty(problem.shape, problem.work)
+    target = out if direct else empty(problem.shape, problem.work)
     with np.errstate(over="ignore", invalid="ignore"):
         method.run(problem, form, source, target, progress or (lambda _: None))
 

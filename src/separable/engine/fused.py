@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.borders import carried, extension
+from separable.engine.memory import empty
 from separable.engine.problem import (
     Form,
     Pass,
@@ -152,9 +153,9 @@ def run_nested(
         target[...] = 0
         tick(1.0)
         return
-    total = np.empty(problem.shape, problem.work) if target.dtype != problem.work else target
-    shared = np.empty(problem.shape, problem.work)
-    rest = np.empty(problem.shape, problem.work)
+    total = empty(problem.shape, problem.work) if target.dtype != problem.work else target
+    shared = empty(problem.shape, problem.work)
+    rest = empty(problem.shape, problem.work)
     for k, root in enumerate(form.roots):
         out = rest if k else total
         if root.then:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from separable.borders import carried
 from separable.engine.direct import ldexp
+from separable.engine.memory import empty
 from separable.engine.problem import Form, Pass, Problem, Work, is_folding, rounding_of, too_inexact
 from separable.engine.threads import in_parallel, slabs
 
@@ -95,7 +96,7 @@ class _Runner:
         """A buffer nobody uses; the first one is the target itself."""
         if self.spare:
             return self.spare.pop()
-        return np.empty(self.problem.shape, self.problem.work)
+        return empty(self.problem.shape, self.problem.work)
 
     def add(self, buffer: Array) -> None:
         """Add a finished term to the result; the first one becomes the result."""
