@@ -93,6 +93,9 @@ def _fused_cases(dtype: str) -> Iterator[Case]:
         for kind, taps in (("even", 3), ("even", 17), ("general", 31), ("even", 101)):
             if shape[0] < 2500 or taps < 30:
                 yield Case("fused", dtype, shape, (kind, taps, taps), (0, 1))
+    for taps in (51, 241):
+        yield Case("fused", dtype, (600, 600), ("even", taps, taps), (0, 1))
+        yield Case("fused", dtype, (1500, 1500), ("even", taps, taps), (0, 1))
     for axis in (0, 1):
         yield Case("fused", dtype, (1500, 1500), ("even", 17), (axis,))
         yield Case("fused", dtype, (1500, 1500), ("general", 5), (axis,))
