@@ -23,10 +23,10 @@ from separable.engine.problem import (
     Pass,
     Problem,
     Work,
-    is_folding,
     rounding_of,
     too_inexact,
 )
+from separable.engine.symmetry import is_folding
 
 __all__ = [
     "TYPES",
@@ -196,6 +196,11 @@ def stacks_of(problem: Problem, form: Form) -> list[tuple[int, Array, int]]:
     for k, (axis,) in enumerate(form.groups):
         taps = np.stack([term[k] for term in form.terms]) if form.terms else np.zeros((0, 1))
         left = problem.lefts[axis]
+        if problem.shape[problem.axes[axis]] == 1 and not problem.cval:
+            # All samples along this axis are the same one, or nothing.
+            constant = problem.modes[axis] == "constant"
+            taps = taps[:, left : left + 1] if constant else taps.sum(axis=1, keepdims=True)
+            left = 0
         used = np.flatnonzero(np.any(taps != 0, axis=0))
         if used.size:
             start, stop = min(int(used[0]), left), max(int(used[-1]), left) + 1
@@ -225,6 +230,7 @@ def _correlation(
     problem: Problem, terms: Any, kernel_axes: Sequence[int], lefts: Sequence[int], cval: complex
 ) -> Any:
     from separable.engine.compiled.fused import Correlation
+    from separable.engine.compiled.segments import SegmentedCorrelation, pays
     from separable.engine.warmup import say_once
 
     say_once()
@@ -234,7 +240,9 @@ def _correlation(
         for a, axis, left, taps in zip(kernel_axes, axes, lefts, terms[0], strict=True)
     ]
     outside = float(np.real(cval))
-    return Correlation(terms, axes, lefts, borders, outside, problem.work, problem.shape)
+    long = len(axes) == 1 and pays(problem.shape, axes[0], len(terms[0][0]))
+    kind = SegmentedCorrelation if long else Correlation
+    return kind(terms, axes, lefts, borders, outside, problem.work, problem.shape)
 
 
 def _one_pass(problem: Problem, p: Pass, cval: complex) -> Any:

@@ -33,6 +33,7 @@ Array = NDArray[Any]
 
 FITTED = "coefficients"  # in Form.held: one recursion for each filtered axis
 UNEQUAL = 16 * np.finfo(np.float64).eps  # taps of a factored box differ by rounding
+VECTOR_BYTES = 64
 SHORT = 15  # taps: shorter passes are faster as they are
 
 
@@ -133,12 +134,22 @@ def _work(
     stacks = stacks_of(problem, form) if not _why_no_line(problem, form) else []
     n = float(problem.size)
     counts = {"call": 1.0, "element": n, **{k: n * v for k, v in count(stacks).items()}}
-    if problem.size < SMALL:
-        counts = {kind: c * problem.threads for kind, c in counts.items()}
+    counts = {kind: c * _idle(problem, stacks) for kind, c in counts.items()}
     sweeps = max(1, math.ceil(len(stacks) / 2))
     moved = n * (problem.dtype.itemsize + problem.out.itemsize) * sweeps
     rounding = (len(stacks) + 1) * float(np.finfo(problem.work).eps)
     return Work(len(stacks), multiplications, moved, counts, rounding)
+
+
+def _idle(problem: Problem, stacks: list[tuple[int, Array, int]]) -> float:
+    """How much longer the work takes where threads or lanes of the vectors have no line to run."""
+    if problem.size < SMALL:
+        return float(problem.threads)
+    lanes = VECTOR_BYTES // problem.work.itemsize
+    lines = min(
+        (problem.size // problem.shape[problem.axes[a]] for a, _, _ in stacks), default=lanes
+    )
+    return problem.threads * lanes / lines if lines < lanes else 1.0
 
 
 def _lines(problem: Problem, form: Form) -> tuple[list[int], list[int], list[Any], list[Array]]:

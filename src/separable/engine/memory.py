@@ -60,6 +60,11 @@ def empty(shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
     dtype : dtype
         Of numbers.
 
+    Raises
+    ------
+    MemoryError
+        If the system does not give that much.
+
     Examples
     --------
     >>> empty((3, 4), "float32").shape
@@ -69,7 +74,13 @@ def empty(shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
     size = math.prod(shape) * kind.itemsize
     if size < LARGE or not _PRIVATE or _limit() == 0:
         return np.empty(shape, kind)
-    lease = _Lease(_take(-(-size // HUGE_PAGE) * HUGE_PAGE), size)
+    try:
+        block = _take(-(-size // HUGE_PAGE) * HUGE_PAGE)
+    except (OSError, OverflowError):
+        raise MemoryError(
+            f"there are no {size / 2**30:.0f} GiB for a result of shape {tuple(shape)}, {kind}"
+        ) from None
+    lease = _Lease(block, size)
     weakref.finalize(lease, _give, lease._block).atexit = False
     return np.asarray(lease).view(kind).reshape(shape)
 

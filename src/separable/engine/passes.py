@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from separable.borders import carried
 from separable.engine.direct import ldexp
 from separable.engine.memory import empty
-from separable.engine.problem import Form, Pass, Problem, Work, is_folding, rounding_of, too_inexact
+from separable.engine.problem import Form, Pass, Problem, Work, rounding_of, too_inexact
+from separable.engine.symmetry import is_folding
 from separable.engine.threads import in_parallel, slabs
 
 __all__ = ["refuse", "run", "work"]

@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from separable.engine.symmetry import mirrored
+
 __all__ = [
     "Form",
     "Pass",
     "Problem",
     "Work",
     "dense_form",
-    "is_folding",
     "pass_form",
     "rounding_of",
     "too_inexact",
@@ -202,13 +203,6 @@ def too_inexact(problem: Problem, form: Form) -> str:
     return ""
 
 
-def is_folding(taps: Array) -> bool:
-    """Return whether mirrored taps can share a multiplication: odd length, even or odd symmetry."""
-    if len(taps) % 2 == 0 or np.iscomplexobj(taps):
-        return False
-    return bool(np.array_equal(taps, taps[::-1]) or np.array_equal(taps, -taps[::-1]))
-
-
 def work_dtype(image: Any, out: Any, kernel: Array) -> np.dtype[Any]:
     """Return the type of the intermediates.
 
@@ -265,15 +259,16 @@ def pass_form(
     """
     terms = [tuple(_to_float(v) for v in term) for term in terms]
     terms = [t for t in terms if all(np.any(v) for v in t)]
+    total = float(np.sum(np.abs(kernel)))
+    terms, change = mirrored(terms, total)
     bundles = [terms] if shared and terms else [[t] for t in terms]
     roots = tuple(r for bundle in bundles for r in _share(bundle, groups, lefts)[0])
-    total = float(np.sum(np.abs(kernel)))
     weight = sum(math.prod(float(np.sum(np.abs(v))) for v in t) for t in terms)
     return Form(
         _to_float(kernel),
         roots,
         tuple(terms),
-        bound,
+        bound + change,
         weight / total if total else 1.0,
         separated=True,
         groups=groups,
