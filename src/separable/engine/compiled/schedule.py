@@ -36,8 +36,6 @@ TILE_COLUMNS = 128
 STRETCH_COLUMNS = 512
 RUN_COLUMNS = 64
 """Columns loaded at a time, before the transposed buffer slides, and filtered along x at a time."""
-FORESIGHT_COLUMNS = 256
-"""How far ahead of the tile in work its rows are prefetched."""
 SLAB_PLANES = 8
 RING_PLANES = 32
 """Planes that the z pass completes at a time, and before the ring of planes is rewound."""
@@ -188,14 +186,14 @@ class Schedule:
         reach = up(left, size)
         halo = up(reach - left + max(x_taps - 1, 0) * channels, size)
         flat = int(r["x_flat"])
-        tile = up(min(TILE_COLUMNS, flat), size)
+        tiles = max(1, round((halo + flat) / TILE_COLUMNS))  # of equal width
+        tile = up(-(-(halo + flat) // tiles), size)
         while tile > size and tile * self.work.itemsize * (band + self._taps("y")) > CACHE_BYTES:
             tile = up(tile // 2, size)
         self._set(x_reach=reach, x_phase=reach - left, halo=halo, tile=tile)
         # Rows a multiple of a page apart compete for the same lines of the cache: ask for them later.
         crowded = self.layout.y.source % 4096 == 0 and self.dense is None
-        foresight = max(tile, FORESIGHT_COLUMNS // 2 if crowded else FORESIGHT_COLUMNS)
-        self._set(y_band=band, x_chunk=flat, foresight=foresight)
+        self._set(y_band=band, x_chunk=flat, foresight=tile if crowded else 2 * tile)
         if "z" in self.passes:
             self._ring(threads, band, step)
         else:
@@ -321,7 +319,7 @@ class Schedule:
         if self.dense is not None:
             self._set(direct=address(filter_direct, (_I64, work, work, last, *words[:9])))
         elif self._turns():
-            self._set(columns=address(filter_columns, (_I64, work, work, *words[:6])))
+            self._set(columns=address(filter_columns, (_I64, work, work, *words[:7])))
             self._set(rows=address(filter_rows, (_I64, work, work, work, last, *words[:7])))
         else:
             self._set(finish=address(finish_columns, (_I64, work, work, last, *words)))

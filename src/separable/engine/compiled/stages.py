@@ -149,39 +149,56 @@ def _ask(table, start, stop, offset):
             prefetch(row + offset)
 
 
+@inline
+def _ask_lines(table, lines, start, stop, offset):
+    """Prefetch some of the lines of a tile that has ``lines`` of them in each row, row by row."""
+    r = start // lines
+    k = start - r * lines
+    for _ in range(start, stop):
+        row = word(table, r)
+        if row != 0:
+            prefetch(row + offset + k * 64)
+        k += 1
+        if k == lines:
+            k = 0
+            r += 1
+
+
 @part
-def _turn_down(strip, across, step, groups, weights, count, kind, table, asked, offset):
-    """Filter one strip down its rows, transposed, and ask for the rows of a later one."""
+def _turn_down(strip, across, step, groups, weights, count, kind, table, lines, begun, end, offset):
+    """Filter one strip down its rows, transposed, and ask for lines of a later tile."""
     size = lanes_of(strip)
     height = max(size, OUTPUTS)
-    share = (asked * height + groups * size - 1) // (groups * size)
-    begun = 0
+    share = ((end - begun) * height + groups * size - 1) // (groups * size)
     for r in range(0, groups * size, height):
-        _ask(table, begun, min(begun + share, asked), offset)
-        begun += share
+        until = min(begun + share, end)
+        _ask_lines(table, lines, begun, until, offset)
+        begun = until
         block = correlate_square(ahead(strip, r * size), size, weights, count, kind)
         store_squares(ahead(across, r // size * step), step, transpose(block))
 
 
 @stage
-def filter_columns(plan_address, strips, across, rows, position, count, table, asked, ahead_by):
+def filter_columns(
+    plan_address, strips, across, rows, position, count, table, asked, ahead_by, lines
+):
     """Filter ``count`` strips along y and write them, transposed, from column ``position`` on.
 
-    Meanwhile the rows of ``table``, ``asked`` of them, are prefetched ``ahead_by`` bytes further on.
+    Meanwhile ``lines`` cache lines of each of the ``asked`` rows of ``table`` are prefetched, ``ahead_by``
+    bytes further on.
     """
     plan = plan_at(plan_address)
     size = lanes_of(strips)
     groups = (rows + size - 1) // size
-    line = size * plan.source_item
+    total = asked * lines
     step = plan.across_width * size
     taps = plan.y_taps
     for g in range(count):
-        wanted = asked if (g * line) % 64 == 0 else 0
-        offset = ahead_by + g * line
+        begun, end = total * g // count, total * (g + 1) // count
         strip = ahead(strips, g * plan.load_strip)
         here = ahead(across, (position + g * size) * size)
         if taps == 0:
-            _ask(table, 0, wanted, offset)
+            _ask_lines(table, lines, begun, end, ahead_by)
             for group in range(groups):
                 block = transpose(load_block(ahead(strip, group * size * size), size))
                 store_block(ahead(here, group * step), size, block)
@@ -190,8 +207,10 @@ def filter_columns(plan_address, strips, across, rows, position, count, table, a
             weights = ahead(at(strips, plan.y_weights), t * taps)
             kind = word(plan.y_kinds, t)
             place = ahead(here, t * plan.groups * step)
-            asked_now = wanted if t == 0 else 0
-            _turn_down(strip, place, step, groups, weights, taps, kind, table, asked_now, offset)
+            last = end if t == 0 else begun
+            _turn_down(
+                strip, place, step, groups, weights, taps, kind, table, lines, begun, last, ahead_by
+            )
 
 
 # --- x --------------------------------------------------------------------------------------------

@@ -54,15 +54,14 @@ def _wish(plan, scratch, at_column, limit, rows, coming):
 
 
 @part
-def _turn(plan_address, scratch, rows, position, columns, table, asked, following):
+def _turn(plan_address, scratch, rows, position, columns, table, asked, ahead_by, lines):
     """Filter the loaded strips along y and transpose them into the sliding buffer."""
     plan = plan_at(plan_address)
     strips, across = scratch + plan.at_strips, scratch + plan.at_across
     count = (columns + plan.lanes - 1) // plan.lanes
-    ahead_by = following * plan.source_item
     invoke(
         plan.columns,
-        (plan_address, strips, across, rows, position, count, table, asked, ahead_by),
+        (plan_address, strips, across, rows, position, count, table, asked, ahead_by, lines),
     )
 
 
@@ -107,30 +106,45 @@ def _width(plan, done):
 
 @part
 def _band_of_two(plan_address, scratch, rows, coming, start, columns, row, step, dense, ring):
-    """Filter a band along y and x."""
+    """Filter a band along y and x.
+
+    Tiles begin with the halo, so that rows are read from their first sample on; the tile two ahead, of
+    this band or the next, is prefetched meanwhile.
+    """
     plan = plan_at(plan_address)
     rows_in = rows + max(plan.y_taps, 1) - 1
-    first = start - plan.x_reach
-    limit = min(first + plan.halo + columns, plan.x_flat)
-    ready = 0
-    while ready < plan.halo:
-        wide = min(plan.tile, plan.halo - ready)
-        _load(plan_address, scratch, first + ready, wide, rows_in)
-        _turn(plan_address, scratch, rows, ready, wide, 0, 0, 0)
-        ready += wide
-    done, position = 0, 0
+    first, total = start - plan.x_reach, plan.halo + columns
+    tiles = (total + plan.tile - 1) // plan.tile
+    foresight = min(plan.foresight, tiles * plan.tile)
+    wide = plan.tile - (plan.lanes - plan.lead if plan.lead > 0 else 0)
+    loaded, filled, done, position = 0, 0, 0, 0
     while done < columns:
-        wide = min(_width(plan, done), columns - done)
-        if position + wide > plan.stretch:
+        wide = min(wide, total - loaded)
+        if filled + wide > plan.halo + plan.stretch:
             _slide(plan, scratch, rows, position)
-            position = 0
-        at_column = first + plan.halo + done
-        _load(plan_address, scratch, at_column, wide, rows_in)
-        table, asked, following = _wish(plan, scratch, at_column, limit, rows_in, coming)
-        _turn(plan_address, scratch, rows, position + plan.halo, wide, table, asked, following)
-        _store(plan_address, scratch, position, row, step, start + done, wide, rows, dense, ring)
-        done += wide
-        position += wide
+            filled, position = plan.halo, 0
+        _load(plan_address, scratch, first + loaded, wide, rows_in)
+        table, asked, following = scratch + plan.at_rows, rows_in, loaded + foresight
+        if following >= total:
+            table, asked, following = (
+                scratch + plan.at_next, coming, following - tiles * plan.tile
+            )  # fmt: skip
+        following = max(following, 0)
+        lines = (min(plan.tile, total - following) * plan.source_item + 63) // 64
+        ahead_by = (first + following) * plan.source_item
+        asked *= plan.source_dense
+        _turn(plan_address, scratch, rows, filled, wide, table, asked, ahead_by, lines)
+        loaded += wide
+        filled += wide
+        while done < loaded - plan.halo:
+            ready = loaded - plan.halo - done
+            if done == 0 and plan.lead > 0:  # from here on stores are aligned
+                ready = min(ready, plan.lead)
+            at_column = start + done
+            _store(plan_address, scratch, position, row, step, at_column, ready, rows, dense, ring)
+            done += ready
+            position += ready
+        wide = plan.tile
 
 
 @part
