@@ -189,6 +189,8 @@ def test_threads_and_tiles_give_the_same_bits(shape, work, monkeypatch):
             monkeypatch.setattr(schedule, "BAND_ROWS", band)
             monkeypatch.setattr(schedule, "PLANE_ROWS", band)
             monkeypatch.setattr(schedule, "TILE_COLUMNS", tile)
+            monkeypatch.setattr(schedule, "PLANE_COLUMNS", tile)
+            monkeypatch.setattr(schedule, "SLAB_PLANES", 8 * threads)
             monkeypatch.setattr(schedule, "STRETCH_COLUMNS", 2 * tile)
             monkeypatch.setattr(schedule, "RING_BYTES", ring)
             monkeypatch.setattr(schedule, "STREAM_BYTES", 1 if threads == 2 else 1 << 40)

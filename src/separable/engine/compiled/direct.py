@@ -14,7 +14,7 @@ from .kernel import stage
 from .plan import plan_at
 from .simd import ahead, at
 from .squares import store_block
-from .stages import _ask, _put_part, _put_whole, item_of, lanes_of
+from .stages import _ask, item_of, lanes_of, put_part, put_whole
 
 
 @stage
@@ -58,7 +58,7 @@ def filter_direct(
                 block = correlate_any(block, x, stride, ahead(weights, i * taps), taps)
             inside, top = min(rows - r, OUTPUTS), row + r * step
             if dense and inside == OUTPUTS and wide == size:
-                _put_whole(target, top + left * item_of(target), step, block, dense)
+                put_whole(target, top + left * item_of(target), step, block, dense)
             else:
                 store_block(temp, size, block)
-                _put_part(plan_address, target, top, step, left, dense, inside, wide, temp)
+                put_part(plan_address, target, top, step, left, dense, inside, wide, temp)

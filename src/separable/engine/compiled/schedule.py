@@ -17,8 +17,9 @@ from .direct import filter_direct
 from .kernel import address
 from .layout import Layout
 from .plan import OUTSIDE, PLAN
+from .planes import copy_slot, fill_slot, finish_planes
 from .simd import VECTOR_BYTES, lanes, pointer
-from .stages import fill, filter_columns, filter_rows, finish_columns, load_tile
+from .stages import filter_columns, filter_rows, finish_columns, load_tile
 from .sweep import sweep
 
 CACHE_BYTES = 1 << 19
@@ -29,18 +30,15 @@ STREAM_BYTES = 8 << 20
 """Outputs from this size on are stored past the caches."""
 THREAD_NANOSECONDS = 15_000
 """Work that justifies one more thread."""
-BAND_ROWS = 128
-PLANE_ROWS = 64
+BAND_ROWS, PLANE_ROWS = 128, 64
 """Rows of a band in two dimensions, and in each plane of three."""
-TILE_COLUMNS = 128
+TILE_COLUMNS, PLANE_COLUMNS = 128, 544
+"""Columns loaded at a time: in three dimensions whole rows, so that memory is read on and on."""
 STRETCH_COLUMNS = 512
 RUN_COLUMNS = 64
-"""Columns loaded at a time, before the transposed buffer slides, and filtered along x at a time."""
-FORESIGHT_COLUMNS = 256
-"""How far ahead of the tile in work its rows are prefetched."""
+"""Columns before the transposed buffer slides, and filtered along x at a time."""
 SLAB_PLANES = 8
-RING_PLANES = 32
-"""Planes that the z pass completes at a time, and before the ring of planes is rewound."""
+"""Planes that the z pass completes at a time."""
 
 
 _I64 = types.int64
@@ -178,24 +176,26 @@ class Schedule:
     def _tiles(self, threads: int) -> None:
         r, size = self.record, lanes(self.work)
         step = max(size, OUTPUTS)
-        rows = PLANE_ROWS if "z" in self.passes else BAND_ROWS
+        rows, columns, shares = BAND_ROWS, TILE_COLUMNS, 3
+        if "z" in self.passes:
+            rows, columns, shares = PLANE_ROWS, PLANE_COLUMNS, 2
         band = min(up(rows, step), up(self.layout.y.size, step))
         batch = self._batch()
-        while band > step and batch * -(-self.layout.y.size // band) < 3 * threads > 3:
+        while band > step and batch * -(-self.layout.y.size // band) < shares * threads > shares:
             band = up(band // 2, step)
         x_taps, channels = self._taps("x"), int(r["channels"])
         left = self.passes["x"].left * channels if x_taps else 0
         reach = up(left, size)
         halo = up(reach - left + max(x_taps - 1, 0) * channels, size)
         flat = int(r["x_flat"])
-        tile = up(min(TILE_COLUMNS, flat), size)
+        tiles = max(1, round((halo + flat) / columns))  # of equal width
+        tile = up(-(-(halo + flat) // tiles), size)
         while tile > size and tile * self.work.itemsize * (band + self._taps("y")) > CACHE_BYTES:
             tile = up(tile // 2, size)
         self._set(x_reach=reach, x_phase=reach - left, halo=halo, tile=tile)
         # Rows a multiple of a page apart compete for the same lines of the cache: ask for them later.
         crowded = self.layout.y.source % 4096 == 0 and self.dense is None
-        foresight = max(tile, FORESIGHT_COLUMNS // 2 if crowded else FORESIGHT_COLUMNS)
-        self._set(y_band=band, x_chunk=flat, foresight=foresight)
+        self._set(y_band=band, x_chunk=flat, foresight=tile if crowded else 2 * tile)
         if "z" in self.passes:
             self._ring(threads, band, step)
         else:
@@ -226,28 +226,28 @@ class Schedule:
     def _ring(self, threads: int, band: int, step: int) -> None:
         """Size the ring of filtered planes so that all threads' rings stay within the bound."""
         r, item, size = self.record, self.work.itemsize, lanes(self.work)
-        taps, flat = self._taps("z"), int(r["x_flat"])
-        planes = up(int(r["z_size"]), OUTPUTS)
-        slab = min(up(SLAB_PLANES, OUTPUTS), planes)
-        span = min(max(up(RING_PLANES, OUTPUTS), slab), planes)
+        reach, flat = self._taps("z") - 1, int(r["x_flat"])
+        slab = min(up(SLAB_PLANES, OUTPUTS), up(int(r["z_size"]), OUTPUTS))
         chunk = up(flat, size)
-        while (span + taps - 1) * band * chunk * item * int(r["terms"]) * threads > RING_BYTES:
-            if span > slab:
-                span = up(max(span // 2, slab), OUTPUTS)
+        while (slab + reach) * band * chunk * item * int(r["terms"]) * threads > RING_BYTES:
+            if slab > max(OUTPUTS, reach // 4):
+                slab = up(slab // 2, OUTPUTS)
             elif band > step:
                 band = up(band // 2, step)
             elif slab > OUTPUTS:
-                span = slab = up(slab // 2, OUTPUTS)
+                slab = up(slab // 2, OUTPUTS)
             elif chunk > size:
                 chunk = up(chunk // 2, size)
             else:
                 break
-        row = chunk * item
-        slot = band * row + VECTOR_BYTES * (1 + (band * row // VECTOR_BYTES) % 2)
-        slots = span + taps - 1
+        slots = (
+            slab + reach | 1
+        )  # an odd number of lines apart, columns do not compete for the cache
+        strip = slots * VECTOR_BYTES
+        row = chunk // size * strip
         self._set(
-            y_band=band, z_slab=slab, z_slots=slots, x_chunk=chunk,
-            ring_row=row, ring_slot=slot, ring_term=slot * slots,
+            y_band=band, z_slab=slab, x_chunk=chunk,
+            ring_pitch=slots * item, ring_strip=strip, ring_row=row, ring_term=row * band,
         )  # fmt: skip
 
     def _borders(self) -> None:
@@ -295,7 +295,7 @@ class Schedule:
             row = ((tile + int(r["halo"])) // size + 1 | 1) * size
             self._set(load_row=row, load_strip=size)
             strips = row * (rows + OUTPUTS)
-        slots = int(r["z_slots"])
+        slots = int(r["z_slab"]) + self._taps("z")
         turned = int(r["terms"]) * groups * (width | 1) * size if self._turns() else 0
         sizes = {
             "at_rows": 8 * (rows + 1),
@@ -321,13 +321,14 @@ class Schedule:
         if self.dense is not None:
             self._set(direct=address(filter_direct, (_I64, work, work, last, *words[:9])))
         elif self._turns():
-            self._set(columns=address(filter_columns, (_I64, work, work, *words[:6])))
-            self._set(rows=address(filter_rows, (_I64, work, work, work, last, *words[:7])))
+            self._set(columns=address(filter_columns, (_I64, work, work, *words[:7])))
+            self._set(rows=address(filter_rows, (_I64, work, work, work, last, *words[:8])))
         else:
-            self._set(finish=address(finish_columns, (_I64, work, work, last, *words)))
+            self._set(finish=address(finish_columns, (_I64, work, work, last, *words[:11])))
         if "z" in self.passes:
-            self._set(fill=address(fill, (work, _I64, _I64)))
-            self._set(z_finish=address(finish_columns, (_I64, work, work, target, *words)))
+            self._set(fill_slot=address(fill_slot, (work, *words[:3])))
+            self._set(copy_slot=address(copy_slot, (work, work, *words[:2])))
+            self._set(z_finish=address(finish_planes, (_I64, work, work, target, *words[:7])))
 
     def fill(self, words: NDArray[np.int64], source: int, target: int, scratch: int) -> None:
         """Write the plan of one run, on the arrays at two addresses."""

@@ -4,8 +4,10 @@
 ``load_tile``            rows of the image, converted, into strips one vector wide
 ``filter_columns``       the y pass down each strip, then transposed: vectors now run along y
 ``filter_rows``          the x pass, transposed back, rounded and stored
-``finish_columns``       a pass down strips or planes, rounded and stored: y alone, or z
+``finish_columns``       the y pass alone, rounded and stored
 ======================== =====================================================================
+
+The z pass is in :mod:`.planes`.
 
 Strips are ``strip[g][row][lane]``; the transposed buffer is ``across[term][group of rows][column][lane]``.
 A border is nothing but a table of where rows and columns lie (0 or ``OUTSIDE``: the constant value).
@@ -27,7 +29,6 @@ from .convert import load_as, peek_as, poke_as
 from .kernel import inline, intrinsic, literal_intrinsic, part, stage
 from .plan import OUTSIDE, plan_at, word
 from .simd import (
-    address_of,
     ahead,
     at,
     emit_store,
@@ -149,39 +150,56 @@ def _ask(table, start, stop, offset):
             prefetch(row + offset)
 
 
+@inline
+def _ask_lines(table, lines, start, stop, offset):
+    """Prefetch some of the lines of a tile that has ``lines`` of them in each row, row by row."""
+    r = start // lines
+    k = start - r * lines
+    for _ in range(start, stop):
+        row = word(table, r)
+        if row != 0:
+            prefetch(row + offset + k * 64)
+        k += 1
+        if k == lines:
+            k = 0
+            r += 1
+
+
 @part
-def _turn_down(strip, across, step, groups, weights, count, kind, table, asked, offset):
-    """Filter one strip down its rows, transposed, and ask for the rows of a later one."""
+def _turn_down(strip, across, step, groups, weights, count, kind, table, lines, begun, end, offset):
+    """Filter one strip down its rows, transposed, and ask for lines of a later tile."""
     size = lanes_of(strip)
     height = max(size, OUTPUTS)
-    share = (asked * height + groups * size - 1) // (groups * size)
-    begun = 0
+    share = ((end - begun) * height + groups * size - 1) // (groups * size)
     for r in range(0, groups * size, height):
-        _ask(table, begun, min(begun + share, asked), offset)
-        begun += share
+        until = min(begun + share, end)
+        _ask_lines(table, lines, begun, until, offset)
+        begun = until
         block = correlate_square(ahead(strip, r * size), size, weights, count, kind)
         store_squares(ahead(across, r // size * step), step, transpose(block))
 
 
 @stage
-def filter_columns(plan_address, strips, across, rows, position, count, table, asked, ahead_by):
+def filter_columns(
+    plan_address, strips, across, rows, position, count, table, asked, ahead_by, lines
+):
     """Filter ``count`` strips along y and write them, transposed, from column ``position`` on.
 
-    Meanwhile the rows of ``table``, ``asked`` of them, are prefetched ``ahead_by`` bytes further on.
+    Meanwhile ``lines`` cache lines of each of the ``asked`` rows of ``table`` are prefetched, ``ahead_by``
+    bytes further on.
     """
     plan = plan_at(plan_address)
     size = lanes_of(strips)
     groups = (rows + size - 1) // size
-    line = size * plan.source_item
+    total = asked * lines
     step = plan.across_width * size
     taps = plan.y_taps
     for g in range(count):
-        wanted = asked if (g * line) % 64 == 0 else 0
-        offset = ahead_by + g * line
+        begun, end = total * g // count, total * (g + 1) // count
         strip = ahead(strips, g * plan.load_strip)
         here = ahead(across, (position + g * size) * size)
         if taps == 0:
-            _ask(table, 0, wanted, offset)
+            _ask_lines(table, lines, begun, end, ahead_by)
             for group in range(groups):
                 block = transpose(load_block(ahead(strip, group * size * size), size))
                 store_block(ahead(here, group * step), size, block)
@@ -190,8 +208,10 @@ def filter_columns(plan_address, strips, across, rows, position, count, table, a
             weights = ahead(at(strips, plan.y_weights), t * taps)
             kind = word(plan.y_kinds, t)
             place = ahead(here, t * plan.groups * step)
-            asked_now = wanted if t == 0 else 0
-            _turn_down(strip, place, step, groups, weights, taps, kind, table, asked_now, offset)
+            last = end if t == 0 else begun
+            _turn_down(
+                strip, place, step, groups, weights, taps, kind, table, lines, begun, last, ahead_by
+            )
 
 
 # --- x --------------------------------------------------------------------------------------------
@@ -253,7 +273,7 @@ def _along(plan_address, across, line, group, column, count, first_term, last_te
 
 
 @part
-def _put_part(plan_address, target, row, step, first, dense, rows, columns, values):
+def put_part(plan_address, target, row, step, first, dense, rows, columns, values):
     """Store the upper left part of a block of vectors sample by sample."""
     plan = plan_at(plan_address)
     size = lanes_of(values)
@@ -268,7 +288,7 @@ def _put_part(plan_address, target, row, step, first, dense, rows, columns, valu
 
 
 @inline
-def _put_whole(target, place, step, block, dense):
+def put_whole(target, place, step, block, dense):
     """Store a block of vectors, past the cache if ``dense`` is 2."""
     if dense == 2:
         store_rows(target, place, step, block, True)
@@ -277,22 +297,23 @@ def _put_whole(target, place, step, block, dense):
 
 
 @part
-def _row_of_squares(x, columns, weights, taps, kind, target, place, step, dense):
+def _row_of_squares(x, columns, weights, taps, kind, target, place, step, pitch, dense):
     """Filter whole square blocks along x, a single term and channel, and store them."""
     size = lanes_of(x)
     for f in range(0, columns, size):
         block = correlate_square(ahead(x, f * size), size, weights, taps, kind)
-        _put_whole(target, place + f * item_of(target), step, transpose(block), dense)
+        put_whole(target, place + f * pitch, step, transpose(block), dense)
 
 
 @stage
 def filter_rows(
-    plan_address, across, line, temp, target, row, step, first, columns, rows, dense, terms
+    plan_address, across, line, temp, target, row, step, pitch, first, columns, rows, dense, terms
 ):
     """Filter ``columns`` flat columns from ``first`` on along x and store them.
 
-    ``row`` is the address of flat column 0 of the first row, ``step`` the bytes between rows; ``dense`` is 0
-    for samples that are not neighbours, 2 to bypass the cache; ``terms`` is ``first * 65536 + last``.
+    ``row`` is the address of flat column 0 of the first row, ``step`` the bytes between rows and ``pitch``
+    those from a vector to the next over its lanes; ``dense`` is 0 for samples that are not neighbours, 2
+    to bypass the cache; ``terms`` is ``first * 65536 + last``.
     """
     plan = plan_at(plan_address)
     size = lanes_of(line)
@@ -309,8 +330,8 @@ def filter_rows(
             column = (terms >> 16) * plan.groups + group
             x = ahead(across, (column * plan.across_width + plan.x_phase) * size)
             kind = word(plan.x_kinds, terms >> 16)
-            place = top + first * item_of(target)
-            _row_of_squares(x, whole, weights, plan.x_taps, kind, target, place, step, dense)
+            place = top + first * pitch
+            _row_of_squares(x, whole, weights, plan.x_taps, kind, target, place, step, pitch, dense)
         for start in range(whole, columns, run):
             count = min(run, columns - start)
             _along(plan_address, across, line, group, start, count, terms >> 16, terms & 65535)
@@ -319,61 +340,46 @@ def filter_rows(
                 wide = min(size, columns - f)
                 block = transpose(load_block(turned, size))
                 if dense and inside == size and wide == size:
-                    _put_whole(target, top + (first + f) * item_of(target), step, block, dense)
+                    put_whole(target, top + (first + f) * pitch, step, block, dense)
                 else:
                     store_block(temp, size, block)
-                    _put_part(plan_address, target, top, step, first + f, dense, inside, wide, temp)
+                    put_part(plan_address, target, top, step, first + f, dense, inside, wide, temp)
         group += 1
 
 
-# --- y alone, or z ---------------------------------------------------------------------------------
+# --- y alone ---------------------------------------------------------------------------------------
 
 
 @stage
 def finish_columns(
-    plan_address, source, temp, target, stride, strip_step, count, weights, kinds, taps, terms, term_step,
-    row, step, first, columns, dense, table, asked, ahead_by,
+    plan_address, strips, temp, target, row, step, pitch, first, columns, rows, dense, terms,
+    table, asked, ahead_by,
 ):  # fmt: skip
-    """Filter ``columns`` flat columns down ``count`` outputs and store them.
+    """Filter the strips along y and store them as :func:`filter_rows` does.
 
-    ``source`` holds vectors ``stride`` elements apart down the filtered axis, ``strip_step`` elements
-    from one strip to the next and ``term_step`` from one term to the next; ``terms`` is
-    ``first * 65536 + last``.  While one strip is filtered the next is prefetched: ``asked`` rows of the
-    image, of ``table``, or slots of the ring if that is 0.
+    Meanwhile the rows of ``table``, ``asked`` of them, are prefetched ``ahead_by`` bytes further on.
     """
     plan = plan_at(plan_address)
     size = lanes_of(temp)
     line = size * plan.source_item
-    share = (asked * OUTPUTS + count - 1) // count
+    share = (asked * OUTPUTS + rows - 1) // rows
+    taps = plan.y_taps
     for g in range((columns + size - 1) // size):
-        strip = ahead(source, g * strip_step)
-        following = address_of(ahead(strip, strip_step))
-        begun = 0 if table == 0 or (g * line) % 64 == 0 else asked
-        for r in range(0, count, OUTPUTS):
+        strip = ahead(strips, g * plan.load_strip)
+        begun = 0 if (g * line) % 64 == 0 else asked
+        for r in range(0, rows, OUTPUTS):
             until = min(begun + share, asked)
-            if table == 0:
-                for k in range(begun, until):
-                    prefetch(following + k * plan.ring_slot)
-            else:
-                _ask(table, begun, until, ahead_by + g * line)
+            _ask(table, begun, until, ahead_by + g * line)
             begun = until
             block = zeros(temp)
             for t in range(terms >> 16, terms & 65535):
-                x = ahead(strip, r * stride + t * term_step)
-                taken = ahead(at(temp, weights), t * taps)
-                block = correlate(block, x, stride, taken, taps, word(kinds, t))
-            inside, wide = min(count - r, OUTPUTS), min(columns - g * size, size)
+                weights = ahead(at(temp, plan.y_weights), t * taps)
+                kind = word(plan.y_kinds, t)
+                block = correlate(block, ahead(strip, r * size), size, weights, taps, kind)
+            inside, wide = min(rows - r, OUTPUTS), min(columns - g * size, size)
             top, left = row + r * step, first + g * size
             if dense and inside == OUTPUTS and wide == size:
-                _put_whole(target, top + left * item_of(target), step, block, dense)
+                put_whole(target, top + left * pitch, step, block, dense)
             else:
                 store_block(temp, size, block)
-                _put_part(plan_address, target, top, step, left, dense, inside, wide, temp)
-
-
-@stage
-def fill(target, value_address, count):
-    """Set ``count`` elements, a whole number of aligned vectors, to one value."""
-    value = splat(target, peek(at(target, value_address)))
-    for i in range(0, count, lanes_of(target)):
-        store(ahead(target, i), value)
+                put_part(plan_address, target, top, step, left, dense, inside, wide, temp)

@@ -15,9 +15,16 @@ from __future__ import annotations
 
 import numpy as np
 
+from .blocks import OUTPUTS
 from .kernel import inline, part, stage
 from .plan import claim, invoke, move, plan_at, set_word, word
 from .simd import fence
+
+
+@inline
+def _up(number, step):
+    """Return the least multiple of ``step`` that is not below ``number``."""
+    return (number + step - 1) // step * step
 
 
 @part
@@ -54,15 +61,14 @@ def _wish(plan, scratch, at_column, limit, rows, coming):
 
 
 @part
-def _turn(plan_address, scratch, rows, position, columns, table, asked, following):
+def _turn(plan_address, scratch, rows, position, columns, table, asked, ahead_by, lines):
     """Filter the loaded strips along y and transpose them into the sliding buffer."""
     plan = plan_at(plan_address)
     strips, across = scratch + plan.at_strips, scratch + plan.at_across
     count = (columns + plan.lanes - 1) // plan.lanes
-    ahead_by = following * plan.source_item
     invoke(
         plan.columns,
-        (plan_address, strips, across, rows, position, count, table, asked, ahead_by),
+        (plan_address, strips, across, rows, position, count, table, asked, ahead_by, lines),
     )
 
 
@@ -80,57 +86,89 @@ def _slide(plan, scratch, rows, position):
 
 @part
 def _store(plan_address, scratch, position, row, step, first, columns, rows, dense, ring):
-    """Filter along x: all terms summed into the image, or each into its own ring."""
+    """Filter along x: all terms summed into the image, or each into its own ring, whole vectors."""
     plan = plan_at(plan_address)
     across = scratch + plan.at_across + position * plan.lanes * plan.work_item
     line, temp = scratch + plan.at_line, scratch + plan.at_temp
     if ring:
+        wide, high, pitch = _up(columns, plan.lanes), _up(rows, plan.lanes), plan.ring_pitch
         for t in range(plan.terms):
             place = row + t * plan.ring_term
             term = (t << 16) | (t + 1)
             invoke(
                 plan.rows,
-                (plan_address, across, line, temp, 0, place, step, first, columns, rows, 1, term),
+                (
+                    plan_address,
+                    across,
+                    line,
+                    temp,
+                    0,
+                    place,
+                    step,
+                    pitch,
+                    first,
+                    wide,
+                    high,
+                    1,
+                    term,
+                ),
             )
         return
+    item, terms = plan.target_item, plan.terms
     invoke(
         plan.rows,
-        (plan_address, across, line, temp, 0, row, step, first, columns, rows, dense, plan.terms),
+        (plan_address, across, line, temp, 0, row, step, item, first, columns, rows, dense, terms),
     )
 
 
 @inline
-def _width(plan, done):
+def _width(plan, done, lead):
     """Return the width of a tile; the first one may be cut so that all others are aligned."""
-    return plan.lead if done == 0 and plan.lead > 0 else plan.tile
+    return lead if done == 0 and lead > 0 else plan.tile
 
 
 @part
 def _band_of_two(plan_address, scratch, rows, coming, start, columns, row, step, dense, ring):
-    """Filter a band along y and x."""
+    """Filter a band along y and x.
+
+    Tiles begin with the halo, so that rows are read from their first sample on; the tile two ahead, of
+    this band or the next, is prefetched meanwhile.
+    """
     plan = plan_at(plan_address)
     rows_in = rows + max(plan.y_taps, 1) - 1
-    first = start - plan.x_reach
-    limit = min(first + plan.halo + columns, plan.x_flat)
-    ready = 0
-    while ready < plan.halo:
-        wide = min(plan.tile, plan.halo - ready)
-        _load(plan_address, scratch, first + ready, wide, rows_in)
-        _turn(plan_address, scratch, rows, ready, wide, 0, 0, 0)
-        ready += wide
-    done, position = 0, 0
+    first, total = start - plan.x_reach, plan.halo + columns
+    tiles = (total + plan.tile - 1) // plan.tile
+    foresight = min(plan.foresight, tiles * plan.tile)
+    lead = 0 if ring else plan.lead
+    wide = plan.tile - (plan.lanes - lead if lead > 0 else 0)
+    loaded, filled, done, position = 0, 0, 0, 0
     while done < columns:
-        wide = min(_width(plan, done), columns - done)
-        if position + wide > plan.stretch:
+        wide = min(wide, total - loaded)
+        if filled + wide > plan.halo + plan.stretch:
             _slide(plan, scratch, rows, position)
-            position = 0
-        at_column = first + plan.halo + done
-        _load(plan_address, scratch, at_column, wide, rows_in)
-        table, asked, following = _wish(plan, scratch, at_column, limit, rows_in, coming)
-        _turn(plan_address, scratch, rows, position + plan.halo, wide, table, asked, following)
-        _store(plan_address, scratch, position, row, step, start + done, wide, rows, dense, ring)
-        done += wide
-        position += wide
+            filled, position = plan.halo, 0
+        _load(plan_address, scratch, first + loaded, wide, rows_in)
+        table, asked, following = scratch + plan.at_rows, rows_in, loaded + foresight
+        if following >= total:
+            table, asked, following = (
+                scratch + plan.at_next, coming, following - tiles * plan.tile
+            )  # fmt: skip
+        following = max(following, 0)
+        lines = (min(plan.tile, total - following) * plan.source_item + 63) // 64
+        ahead_by = (first + following) * plan.source_item
+        asked *= plan.source_dense
+        _turn(plan_address, scratch, rows, filled, wide, table, asked, ahead_by, lines)
+        loaded += wide
+        filled += wide
+        while done < loaded - plan.halo:
+            ready = loaded - plan.halo - done
+            if done == 0 and lead > 0:  # from here on stores are aligned
+                ready = min(ready, lead)
+            at_column = start + done
+            _store(plan_address, scratch, position, row, step, at_column, ready, rows, dense, ring)
+            done += ready
+            position += ready
+        wide = plan.tile
 
 
 @part
@@ -139,23 +177,23 @@ def _band_of_one(plan_address, scratch, rows, coming, start, columns, row, step,
     plan = plan_at(plan_address)
     strips, temp = scratch + plan.at_strips, scratch + plan.at_temp
     rows_in = rows + plan.y_taps - 1
-    strip_step, size = plan.load_strip, plan.lanes
     limit = start + columns
+    lead, pitch = (0, plan.ring_pitch) if ring else (plan.lead, plan.target_item)
     done = 0
     while done < columns:
-        wide = min(_width(plan, done), columns - done)
+        wide = min(_width(plan, done, lead), columns - done)
         at_column = start + done
         _load(plan_address, scratch, at_column, wide, rows_in)
         table, asked, following = _wish(plan, scratch, at_column, limit, rows_in, coming)
+        high, across = (_up(rows, OUTPUTS), _up(wide, plan.lanes)) if ring else (rows, wide)
         for t in range(plan.terms if ring else 1):
             terms = (t << 16) | (t + 1) if ring else plan.terms
             place = row + t * plan.ring_term if ring else row
             invoke(
                 plan.finish,
                 (
-                    plan_address, strips, temp, 0, size, strip_step, rows,
-                    plan.y_weights, plan.y_kinds, plan.y_taps, terms, 0,
-                    place, step, at_column, wide, 1 if ring else dense,
+                    plan_address, strips, temp, 0, place, step, pitch, at_column, across, high,
+                    1 if ring else dense, terms,
                     table, asked if t == 0 else 0, following * plan.source_item,
                 ),
             )  # fmt: skip
@@ -172,7 +210,7 @@ def _band_direct(plan_address, scratch, rows, coming, start, columns, row, step,
     limit = min(first + plan.halo + columns, plan.x_flat)
     done = 0
     while done < columns:
-        wide = min(_width(plan, done), columns - done)
+        wide = min(_width(plan, done, plan.lead), columns - done)
         at_column = first + done
         _load(plan_address, scratch, at_column, wide + plan.halo, rows_in)
         table, asked, following = _wish(plan, scratch, at_column, limit, rows_in, coming)
@@ -219,100 +257,70 @@ def _fill_slot(plan_address, scratch, source, slot, sample, low, high, top, rows
     """
     plan = plan_at(plan_address)
     ring, slots = scratch + plan.at_ring, scratch + plan.at_slots
-    place = ring + slot * plan.ring_slot
+    vector = plan.lanes * plan.work_item
+    place = ring + slot * vector
+    count, step = plan.ring_term // plan.ring_strip, plan.ring_strip // plan.work_item
     set_word(slots, slot, sample)
     if sample < 0:
         for t in range(plan.terms):
             value = plan.z_outside + t * plan.work_item
-            size = plan.ring_slot // plan.work_item
-            invoke(plan.fill, (place + t * plan.ring_term, value, size))
+            invoke(plan.fill_slot, (place + t * plan.ring_term, value, count, step))
         return
-    for other in range(low, high):
-        if other != slot and word(slots, other) == sample:
+    for k in range(low, high):
+        if k != slot and word(slots, k) == sample:
             for t in range(plan.terms):
-                old = ring + other * plan.ring_slot + t * plan.ring_term
-                move(place + t * plan.ring_term, old, plan.ring_slot)
+                other = ring + k * vector + t * plan.ring_term
+                invoke(plan.copy_slot, (place + t * plan.ring_term, other, count, step))
             return
     base = source + sample * plan.z_source
-    row = place - start * plan.work_item
+    row = place - start * plan.ring_pitch
     following = base + plan.z_source if sample + 1 < plan.z_size else 0
     _band(
-        plan_address,
-        scratch,
-        base,
-        top,
-        rows,
-        start,
-        columns,
-        row,
-        plan.ring_row,
-        1,
-        following,
-        top,
-    )
+        plan_address, scratch, base, top, rows, start, columns, row, plan.ring_row, 1, following, top
+    )  # fmt: skip
 
 
 @part
-def _fill_ring(plan_address, scratch, source, z, first, have, need, top, rows, start, columns):
-    """Fill the slots ``have`` to ``need`` after ``first``: planes of the volume, then the border's."""
+def _fill_ring(plan_address, scratch, source, z, have, need, top, rows, start, columns):
+    """Fill the slots ``have`` to ``need``: planes of the volume first, then the border's."""
     plan = plan_at(plan_address)
     slots = scratch + plan.at_slots
-    for k in range(have, need):
-        set_word(slots, first + k, -2)
+    for slot in range(have, need):
+        set_word(slots, slot, -2)
     for border in range(2):
-        for k in range(have, need):
-            sample = word(plan.z_map, z + k)
-            inside = sample == z + k - plan.z_left
+        for slot in range(have, need):
+            sample = word(plan.z_map, z + slot)
+            inside = sample == z + slot - plan.z_left
             if inside == (border == 0):
-                high = first + need if border else first
+                high = need if border else 0
                 _fill_slot(
-                    plan_address, scratch, source, first + k, sample, first, high,
-                    top, rows, start, columns,
-                )  # fmt: skip
-
-
-@part
-def _rewind(plan, scratch, first):
-    """Move the planes that the next slab needs again from slot ``first`` on to the start."""
-    ring, slots = scratch + plan.at_ring, scratch + plan.at_slots
-    for slot in range(plan.z_taps - 1):
-        set_word(slots, slot, word(slots, first + slot))
-        for t in range(plan.terms):
-            place = ring + t * plan.ring_term + slot * plan.ring_slot
-            move(place, place + first * plan.ring_slot, plan.ring_slot)
+                    plan_address, scratch, source, slot, sample, 0, high, top, rows, start, columns
+                )
 
 
 @part
 def _stream(plan_address, scratch, source, target, top, rows, start, columns):
     """Filter a band of all planes along y and x into the ring, and along z out of it."""
     plan = plan_at(plan_address)
-    ring, temp = scratch + plan.at_ring, scratch + plan.at_temp
+    ring, temp, slots = (
+        scratch + plan.at_ring, scratch + plan.at_temp, scratch + plan.at_slots
+    )  # fmt: skip
     reach = plan.z_taps - 1
     # The ring's vectors lie as the target's only where the target's first row is aligned.
     dense = plan.target_dense + (1 if plan.stream and plan.lead == 0 else 0)
-    stride, term_step = plan.ring_slot // plan.work_item, plan.ring_term // plan.work_item
-    have, z, first = 0, 0, 0
+    have, z = 0, 0
     while z < plan.z_size:
         count = min(plan.z_slab, plan.z_size - z)
-        if first + plan.z_slab + reach > plan.z_slots:
-            _rewind(plan, scratch, first)
-            first = 0
-        _fill_ring(
-            plan_address, scratch, source, z, first, have, count + reach, top, rows, start, columns
+        _fill_ring(plan_address, scratch, source, z, have, count + reach, top, rows, start, columns)
+        place = target + z * plan.z_target + top * plan.y_target
+        kept = reach if z + count < plan.z_size else 0
+        invoke(
+            plan.z_finish,
+            (plan_address, ring, temp, 0, place, start, columns, rows, count, dense, kept),
         )
-        for r in range(rows):
-            row = target + z * plan.z_target + (top + r) * plan.y_target
-            planes = ring + first * plan.ring_slot + r * plan.ring_row
-            invoke(
-                plan.z_finish,
-                (
-                    plan_address, planes, temp, 0, stride, plan.lanes, count,
-                    plan.z_weights, plan.z_kinds, plan.z_taps, plan.terms, term_step,
-                    row, plan.z_target, start, columns, dense, 0, count + reach, 0,
-                ),
-            )  # fmt: skip
+        for slot in range(kept):
+            set_word(slots, slot, word(slots, slot + count))
         have = reach
-        first += count
         z += count
 
 
