@@ -97,6 +97,7 @@ _INTEGERS = [
     "at_next",
     "at_slots",
     "at_strips",
+    "at_spare",
     "at_temp",
     "at_across",
     "at_line",

@@ -302,6 +302,7 @@ class Schedule:
             "at_next": 8 * (rows + 1),
             "at_slots": 8 * slots,
             "at_strips": strips * item,
+            "at_spare": strips * item if self._turns() else 0,
             "at_temp": max(band, size, OUTPUTS) * size * item,
             "at_across": turned * item,
             "at_line": run * size * item,
@@ -321,7 +322,7 @@ class Schedule:
         if self.dense is not None:
             self._set(direct=address(filter_direct, (_I64, work, work, last, *words[:9])))
         elif self._turns():
-            self._set(columns=address(filter_columns, (_I64, work, work, *words[:6])))
+            self._set(columns=address(filter_columns, (_I64, work, work, *words[:11])))
             self._set(rows=address(filter_rows, (_I64, work, work, work, last, *words[:7])))
         else:
             self._set(finish=address(finish_columns, (_I64, work, work, last, *words)))

@@ -25,7 +25,7 @@ from .blocks import OUTPUTS, correlate, correlate_square, zeros
 from .convert import emit_narrow as _emit_narrow
 from .convert import load_as, peek_as, poke_as
 from .kernel import inline, intrinsic, literal_intrinsic, part, stage
-from .plan import OUTSIDE, plan_at, word
+from .plan import OUTSIDE, invoke, plan_at, word
 from .simd import (
     address_of,
     ahead,
@@ -149,49 +149,70 @@ def _ask(table, start, stop, offset):
             prefetch(row + offset)
 
 
+@inline
+def _fetch(plan_address, spare, rows, begun, until, first, count, table, asked, ahead_by):
+    """Load the rows ``begun`` to ``until`` of the next tile, and ask for those of the one after it."""
+    plan = plan_at(plan_address)
+    if until > begun:
+        strips = spare + begun * plan.load_row * plan.work_item
+        invoke(plan.load, (plan_address, 0, strips, rows + 8 * begun, until - begun, first, count))
+        span = plan.tile * plan.source_item
+        for r in range(min(begun, asked), min(until, asked)):
+            row = word(table, r)
+            if row != 0:
+                for k in range(0, span, 64):
+                    prefetch(row + ahead_by + k)
+
+
 @part
-def _turn_down(strip, across, step, groups, weights, count, kind, table, asked, offset):
-    """Filter one strip down its rows, transposed, and ask for the rows of a later one."""
+def _turn_down(strip, across, step, groups, weights, count, kind):
+    """Filter one strip down its rows, transposed."""
     size = lanes_of(strip)
     height = max(size, OUTPUTS)
-    share = (asked * height + groups * size - 1) // (groups * size)
-    begun = 0
     for r in range(0, groups * size, height):
-        _ask(table, begun, min(begun + share, asked), offset)
-        begun += share
         block = correlate_square(ahead(strip, r * size), size, weights, count, kind)
         store_squares(ahead(across, r // size * step), step, transpose(block))
 
 
 @stage
-def filter_columns(plan_address, strips, across, rows, position, count, table, asked, ahead_by):
+def filter_columns(
+    plan_address, strips, across, rows, position, count,
+    spare, sources, wanted, later, coming, table, asked, ahead_by,
+):  # fmt: skip
     """Filter ``count`` strips along y and write them, transposed, from column ``position`` on.
 
-    Meanwhile the rows of ``table``, ``asked`` of them, are prefetched ``ahead_by`` bytes further on.
+    Meanwhile ``coming`` strips are loaded from the flat column ``later`` on of ``wanted`` rows, those of
+    ``sources``, and ``asked`` rows, those of ``table``, are prefetched ``ahead_by`` bytes further on.
     """
     plan = plan_at(plan_address)
     size = lanes_of(strips)
+    height = max(size, OUTPUTS)
     groups = (rows + size - 1) // size
-    line = size * plan.source_item
     step = plan.across_width * size
     taps = plan.y_taps
+    blocks = (groups * size + height - 1) // height
+    steps, at_step, begun = count * blocks, 0, 0
     for g in range(count):
-        wanted = asked if (g * line) % 64 == 0 else 0
-        offset = ahead_by + g * line
         strip = ahead(strips, g * plan.load_strip)
         here = ahead(across, (position + g * size) * size)
-        if taps == 0:
-            _ask(table, 0, wanted, offset)
-            for group in range(groups):
-                block = transpose(load_block(ahead(strip, group * size * size), size))
-                store_block(ahead(here, group * step), size, block)
-            continue
-        for t in range(plan.terms):
+        for r in range(0, groups * size, height):
+            at_step += 1
+            until = at_step * wanted // steps
+            _fetch(plan_address, spare, sources, begun, until, later, coming, table, asked, ahead_by)
+            begun = until
+            place = ahead(here, r // size * step)
+            if taps == 0:
+                for k in range(0, height, size):
+                    block = transpose(load_block(ahead(strip, (r + k) * size), size))
+                    store_block(ahead(place, k // size * step), size, block)
+            else:
+                weights, kind = at(strips, plan.y_weights), word(plan.y_kinds, 0)
+                block = correlate_square(ahead(strip, r * size), size, weights, taps, kind)
+                store_squares(place, step, transpose(block))
+        for t in range(1, plan.terms if taps > 0 else 1):
             weights = ahead(at(strips, plan.y_weights), t * taps)
-            kind = word(plan.y_kinds, t)
             place = ahead(here, t * plan.groups * step)
-            asked_now = wanted if t == 0 else 0
-            _turn_down(strip, place, step, groups, weights, taps, kind, table, asked_now, offset)
+            _turn_down(strip, place, step, groups, weights, taps, word(plan.y_kinds, t))
 
 
 # --- x --------------------------------------------------------------------------------------------

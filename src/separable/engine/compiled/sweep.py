@@ -31,11 +31,9 @@ def _find_rows(plan, table, base, start, count):
 
 
 @part
-def _load(plan_address, scratch, first, columns, rows):
+def _load(plan_address, strips, table, first, columns, rows):
     plan = plan_at(plan_address)
-    strips = scratch + plan.at_strips
     count = (columns + plan.lanes - 1) // plan.lanes
-    table = scratch + plan.at_rows
     invoke(plan.load, (plan_address, 0, strips, table, rows, first, count))
 
 
@@ -54,16 +52,25 @@ def _wish(plan, scratch, at_column, limit, rows, coming):
 
 
 @part
-def _turn(plan_address, scratch, rows, position, columns, table, asked, following):
-    """Filter the loaded strips along y and transpose them into the sliding buffer."""
+def _turn(
+    plan_address, scratch, strips, spare, rows, position, columns, later, more, table, asked, following
+):  # fmt: skip
+    """Filter the loaded strips along y and transpose them into the sliding buffer.
+
+    Meanwhile ``more`` flat columns from ``later`` on are loaded into the ``spare`` strips.
+    """
     plan = plan_at(plan_address)
-    strips, across = scratch + plan.at_strips, scratch + plan.at_across
+    across = scratch + plan.at_across
     count = (columns + plan.lanes - 1) // plan.lanes
-    ahead_by = following * plan.source_item
+    coming = (more + plan.lanes - 1) // plan.lanes
+    rows_in = rows + max(plan.y_taps, 1) - 1 if more > 0 else 0
     invoke(
         plan.columns,
-        (plan_address, strips, across, rows, position, count, table, asked, ahead_by),
-    )
+        (
+            plan_address, strips, across, rows, position, count, spare, scratch + plan.at_rows, rows_in,
+            later, coming, table, asked, following * plan.source_item,
+        ),
+    )  # fmt: skip
 
 
 @part
@@ -100,9 +107,15 @@ def _store(plan_address, scratch, position, row, step, first, columns, rows, den
 
 
 @inline
-def _width(plan, done):
-    """Return the width of a tile; the first one may be cut so that all others are aligned."""
-    return plan.lead if done == 0 and plan.lead > 0 else plan.tile
+def _width(plan, ready, total):
+    """Return the width of the tile after ``ready`` of ``total`` columns: first those of the halo.
+
+    The first tile after them may be cut so that all others are aligned in the result.
+    """
+    if ready < plan.halo:
+        return min(plan.tile, plan.halo - ready)
+    wide = plan.lead if ready == plan.halo and plan.lead > 0 else plan.tile
+    return min(wide, total - ready)
 
 
 @part
@@ -111,26 +124,30 @@ def _band_of_two(plan_address, scratch, rows, coming, start, columns, row, step,
     plan = plan_at(plan_address)
     rows_in = rows + max(plan.y_taps, 1) - 1
     first = start - plan.x_reach
-    limit = min(first + plan.halo + columns, plan.x_flat)
-    ready = 0
-    while ready < plan.halo:
-        wide = min(plan.tile, plan.halo - ready)
-        _load(plan_address, scratch, first + ready, wide, rows_in)
-        _turn(plan_address, scratch, rows, ready, wide, 0, 0, 0)
-        ready += wide
-    done, position = 0, 0
-    while done < columns:
-        wide = min(_width(plan, done), columns - done)
+    total = plan.halo + columns
+    limit = min(first + total, plan.x_flat)
+    table = scratch + plan.at_rows
+    strips, spare = scratch + plan.at_strips, scratch + plan.at_spare
+    wide = _width(plan, 0, total)
+    _load(plan_address, strips, table, first, wide, rows_in)
+    ready, position = 0, -plan.halo
+    while ready < total:
+        done, later = ready - plan.halo, ready + wide
         if position + wide > plan.stretch:
             _slide(plan, scratch, rows, position)
             position = 0
-        at_column = first + plan.halo + done
-        _load(plan_address, scratch, at_column, wide, rows_in)
-        table, asked, following = _wish(plan, scratch, at_column, limit, rows_in, coming)
-        _turn(plan_address, scratch, rows, position + plan.halo, wide, table, asked, following)
-        _store(plan_address, scratch, position, row, step, start + done, wide, rows, dense, ring)
-        done += wide
+        more = _width(plan, later, total)
+        asking, asked, following = _wish(plan, scratch, first + later, limit, rows_in, coming)
+        _turn(
+            plan_address, scratch, strips, spare, rows, position + plan.halo, wide,
+            first + later, more, asking, asked, following,
+        )  # fmt: skip
+        if done >= 0:
+            _store(plan_address, scratch, position, row, step, start + done, wide, rows, dense, ring)
+        ready += wide
         position += wide
+        wide = more
+        strips, spare = spare, strips
 
 
 @part
@@ -143,9 +160,9 @@ def _band_of_one(plan_address, scratch, rows, coming, start, columns, row, step,
     limit = start + columns
     done = 0
     while done < columns:
-        wide = min(_width(plan, done), columns - done)
+        wide = _width(plan, plan.halo + done, plan.halo + columns)
         at_column = start + done
-        _load(plan_address, scratch, at_column, wide, rows_in)
+        _load(plan_address, strips, scratch + plan.at_rows, at_column, wide, rows_in)
         table, asked, following = _wish(plan, scratch, at_column, limit, rows_in, coming)
         for t in range(plan.terms if ring else 1):
             terms = (t << 16) | (t + 1) if ring else plan.terms
@@ -172,9 +189,9 @@ def _band_direct(plan_address, scratch, rows, coming, start, columns, row, step,
     limit = min(first + plan.halo + columns, plan.x_flat)
     done = 0
     while done < columns:
-        wide = min(_width(plan, done), columns - done)
+        wide = _width(plan, plan.halo + done, plan.halo + columns)
         at_column = first + done
-        _load(plan_address, scratch, at_column, wide + plan.halo, rows_in)
+        _load(plan_address, source, scratch + plan.at_rows, at_column, wide + plan.halo, rows_in)
         table, asked, following = _wish(plan, scratch, at_column, limit, rows_in, coming)
         ahead_by = following * plan.source_item
         invoke(
