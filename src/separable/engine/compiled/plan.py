@@ -75,6 +75,7 @@ _INTEGERS = [
     "tile",
     "stretch",
     "foresight",
+    "overlap",
     "halo",
     "load_row",
     "load_strip",

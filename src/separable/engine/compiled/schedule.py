@@ -38,6 +38,9 @@ RUN_COLUMNS = 64
 """Columns loaded at a time, before the transposed buffer slides, and filtered along x at a time."""
 FORESIGHT_COLUMNS = 256
 """How far ahead of the tile in work its rows are prefetched."""
+OVERLAP_BYTES = 2 << 20
+OVERLAP_TILES = 4
+"""Sources and rows from this size on may be loaded a tile ahead of the work."""
 SLAB_PLANES = 8
 RING_PLANES = 32
 """Planes that the z pass completes at a time, and before the ring of planes is rewound."""
@@ -193,7 +196,7 @@ class Schedule:
             tile = up(tile // 2, size)
         self._set(x_reach=reach, x_phase=reach - left, halo=halo, tile=tile)
         # Rows a multiple of a page apart compete for the same lines of the cache: ask for them later.
-        crowded = self.layout.y.source % 4096 == 0 and self.dense is None
+        crowded = self._is_crowded() and self.dense is None
         foresight = max(tile, FORESIGHT_COLUMNS // 2 if crowded else FORESIGHT_COLUMNS)
         self._set(y_band=band, x_chunk=flat, foresight=foresight)
         if "z" in self.passes:
@@ -280,6 +283,21 @@ class Schedule:
         """Tell whether rows are transposed to be filtered along x."""
         return "x" in self.passes and self.dense is None
 
+    def _is_crowded(self) -> bool:
+        """Tell whether rows lie a multiple of a page apart, so that few sets of the cache hold them all."""
+        return self.layout.y.source % 4096 == 0
+
+    def _overlaps(self) -> bool:
+        """Tell whether a tile is loaded while the one before it is filtered.
+
+        That pays where prefetched rows do not stay in the cache, or where there is little to filter.
+        """
+        r = self.record
+        size = self._samples() * self.source.itemsize
+        hidden = self._is_crowded() or not self._taps("y")
+        long = int(r["x_chunk"]) >= OVERLAP_TILES * int(r["tile"])
+        return self._turns() and hidden and long and size >= OVERLAP_BYTES
+
     def _scratch(self) -> None:
         r, size, item = self.record, lanes(self.work), self.work.itemsize
         band, tile = int(r["y_band"]), int(r["tile"])
@@ -296,13 +314,14 @@ class Schedule:
             self._set(load_row=row, load_strip=size)
             strips = row * (rows + OUTPUTS)
         slots = int(r["z_slots"])
+        overlap = self._overlaps()
         turned = int(r["terms"]) * groups * (width | 1) * size if self._turns() else 0
         sizes = {
             "at_rows": 8 * (rows + 1),
             "at_next": 8 * (rows + 1),
             "at_slots": 8 * slots,
             "at_strips": strips * item,
-            "at_spare": strips * item if self._turns() else 0,
+            "at_spare": strips * item if overlap else 0,
             "at_temp": max(band, size, OUTPUTS) * size * item,
             "at_across": turned * item,
             "at_line": run * size * item,
@@ -312,6 +331,9 @@ class Schedule:
         for name, wanted in sizes.items():
             self._set(**{name: position})
             position = up(position + wanted, 64)
+        self._set(overlap=overlap)
+        if not overlap:
+            self._set(at_spare=int(r["at_strips"]))
         self._set(scratch_size=up(position, 4096) + 64)
 
     def _stages(self) -> None:
@@ -322,7 +344,7 @@ class Schedule:
         if self.dense is not None:
             self._set(direct=address(filter_direct, (_I64, work, work, last, *words[:9])))
         elif self._turns():
-            self._set(columns=address(filter_columns, (_I64, work, work, *words[:11])))
+            self._set(columns=address(filter_columns, (_I64, work, work, *words[:12])))
             self._set(rows=address(filter_rows, (_I64, work, work, work, last, *words[:7])))
         else:
             self._set(finish=address(finish_columns, (_I64, work, work, last, *words)))
@@ -346,9 +368,12 @@ class Schedule:
         taps = sum(p.taps for p in self.passes.values()) * int(r["terms"])
         if self.dense is not None:
             taps = self.dense.size * 2
-        samples = self._batch() * int(r["y_size"]) * int(r["x_flat"]) * max(int(r["z_size"]), 1)
-        nanoseconds = samples / lanes(self.work) * (6 + taps / 6)
+        nanoseconds = self._samples() / lanes(self.work) * (6 + taps / 6)
         return int(min(threads, int(r["items"]), max(1, nanoseconds // THREAD_NANOSECONDS)))
+
+    def _samples(self) -> int:
+        r = self.record
+        return self._batch() * int(r["y_size"]) * int(r["x_flat"]) * max(int(r["z_size"]), 1)
 
     def _aligned(self) -> bool:
         """Tell whether stores may bypass the caches: a large output of whole, aligned vectors."""

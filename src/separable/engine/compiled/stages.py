@@ -42,6 +42,8 @@ from .simd import (
 from .squares import load_block, store_block, store_squares, transpose
 
 _OUTSIDE = int(OUTSIDE)
+_ROWS_AT_ONCE = 4
+"""Rows of the next tile loaded at a time: fewer are many calls, more are not hidden by arithmetic."""
 
 
 @intrinsic
@@ -150,18 +152,22 @@ def _ask(table, start, stop, offset):
 
 
 @inline
-def _fetch(plan_address, spare, rows, begun, until, first, count, table, asked, ahead_by):
-    """Load the rows ``begun`` to ``until`` of the next tile, and ask for those of the one after it."""
+def _fetch(plan_address, spare, table, start, stop, first, count):
+    """Load some rows of the next tile."""
     plan = plan_at(plan_address)
-    if until > begun:
-        strips = spare + begun * plan.load_row * plan.work_item
-        invoke(plan.load, (plan_address, 0, strips, rows + 8 * begun, until - begun, first, count))
-        span = plan.tile * plan.source_item
-        for r in range(min(begun, asked), min(until, asked)):
-            row = word(table, r)
-            if row != 0:
-                for k in range(0, span, 64):
-                    prefetch(row + ahead_by + k)
+    if stop > start and count > 0:
+        strips = spare + start * plan.load_row * plan.work_item
+        invoke(plan.load, (plan_address, 0, strips, table + 8 * start, stop - start, first, count))
+
+
+@inline
+def _ask_all(table, start, stop, offset, span):
+    """Prefetch ``span`` bytes of each of some rows."""
+    for r in range(start, stop):
+        row = word(table, r)
+        if row != 0:
+            for line in range((row + offset) & -64, row + offset + span, 64):
+                prefetch(line)
 
 
 @part
@@ -177,12 +183,12 @@ def _turn_down(strip, across, step, groups, weights, count, kind):
 @stage
 def filter_columns(
     plan_address, strips, across, rows, position, count,
-    spare, sources, wanted, later, coming, table, asked, ahead_by,
+    spare, sources, wanted, later, coming, table, asked, ahead_by, span,
 ):  # fmt: skip
     """Filter ``count`` strips along y and write them, transposed, from column ``position`` on.
 
     Meanwhile ``coming`` strips are loaded from the flat column ``later`` on of ``wanted`` rows, those of
-    ``sources``, and ``asked`` rows, those of ``table``, are prefetched ``ahead_by`` bytes further on.
+    ``sources``, and ``asked`` rows, those of ``table``, are prefetched: ``span`` bytes, ``ahead_by`` their start.
     """
     plan = plan_at(plan_address)
     size = lanes_of(strips)
@@ -191,15 +197,20 @@ def filter_columns(
     step = plan.across_width * size
     taps = plan.y_taps
     blocks = (groups * size + height - 1) // height
-    steps, at_step, begun = count * blocks, 0, 0
+    steps, at_step, loaded, prefetched = count * blocks, 0, 0, 0
+    work = max(wanted, asked)
     for g in range(count):
         strip = ahead(strips, g * plan.load_strip)
         here = ahead(across, (position + g * size) * size)
         for r in range(0, groups * size, height):
             at_step += 1
-            until = at_step * wanted // steps
-            _fetch(plan_address, spare, sources, begun, until, later, coming, table, asked, ahead_by)
-            begun = until
+            until = at_step * work // steps
+            _ask_all(table, min(prefetched, asked), min(until, asked), ahead_by, span)
+            prefetched = until
+            if until >= loaded + _ROWS_AT_ONCE or at_step == steps:
+                start, stop = min(loaded, wanted), min(until, wanted)
+                _fetch(plan_address, spare, sources, start, stop, later, coming)
+                loaded = until
             place = ahead(here, r // size * step)
             if taps == 0:
                 for k in range(0, height, size):

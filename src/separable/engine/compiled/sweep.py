@@ -53,22 +53,45 @@ def _wish(plan, scratch, at_column, limit, rows, coming):
 
 @part
 def _turn(
-    plan_address, scratch, strips, spare, rows, position, columns, later, more, table, asked, following
-):  # fmt: skip
+    plan_address,
+    scratch,
+    strips,
+    spare,
+    rows,
+    position,
+    columns,
+    first,
+    later,
+    more,
+    total,
+    next_rows,
+):
     """Filter the loaded strips along y and transpose them into the sliding buffer.
 
-    Meanwhile ``more`` flat columns from ``later`` on are loaded into the ``spare`` strips.
+    Meanwhile the next tile, ``more`` columns after ``later``, is loaded into the ``spare`` strips if loads
+    are to overlap, and the one after it is prefetched: in this band of ``total`` columns from ``first`` on,
+    or in the next band.
     """
     plan = plan_at(plan_address)
     across = scratch + plan.at_across
     count = (columns + plan.lanes - 1) // plan.lanes
     coming = (more + plan.lanes - 1) // plan.lanes
-    rows_in = rows + max(plan.y_taps, 1) - 1 if more > 0 else 0
+    reach = max(plan.y_taps, 1) - 1
+    table, asked, following = scratch + plan.at_rows, rows + reach, later + more
+    if more == 0:
+        following += plan.halo
+    if following >= total:
+        table, asked, following = scratch + plan.at_next, next_rows, following - total
+    start = max(first + following, 0)
+    stop = min(first + following + plan.tile, plan.x_flat)
+    if plan.source_dense == 0 or stop <= start:
+        asked = 0
     invoke(
         plan.columns,
         (
-            plan_address, strips, across, rows, position, count, spare, scratch + plan.at_rows, rows_in,
-            later, coming, table, asked, following * plan.source_item,
+            plan_address, strips, across, rows, position, count,
+            spare, scratch + plan.at_rows, (rows + reach) * plan.overlap, first + later, coming,
+            table, asked, start * plan.source_item, (stop - start) * plan.source_item,
         ),
     )  # fmt: skip
 
@@ -125,7 +148,6 @@ def _band_of_two(plan_address, scratch, rows, coming, start, columns, row, step,
     rows_in = rows + max(plan.y_taps, 1) - 1
     first = start - plan.x_reach
     total = plan.halo + columns
-    limit = min(first + total, plan.x_flat)
     table = scratch + plan.at_rows
     strips, spare = scratch + plan.at_strips, scratch + plan.at_spare
     wide = _width(plan, 0, total)
@@ -137,13 +159,16 @@ def _band_of_two(plan_address, scratch, rows, coming, start, columns, row, step,
             _slide(plan, scratch, rows, position)
             position = 0
         more = _width(plan, later, total)
-        asking, asked, following = _wish(plan, scratch, first + later, limit, rows_in, coming)
         _turn(
             plan_address, scratch, strips, spare, rows, position + plan.halo, wide,
-            first + later, more, asking, asked, following,
+            first, later, more, total, coming,
         )  # fmt: skip
+        if plan.overlap == 0:
+            _load(plan_address, spare, table, first + later, more, rows_in)
         if done >= 0:
-            _store(plan_address, scratch, position, row, step, start + done, wide, rows, dense, ring)
+            _store(
+                plan_address, scratch, position, row, step, start + done, wide, rows, dense, ring
+            )
         ready += wide
         position += wide
         wide = more
