@@ -37,6 +37,9 @@ TILE_COLUMNS, PLANE_COLUMNS = 128, 544
 STRETCH_COLUMNS = 512
 RUN_COLUMNS = 64
 """Columns before the transposed buffer slides, and filtered along x at a time."""
+OVERLAP_BYTES = 2 << 20
+OVERLAP_TILES = 4
+"""Sources and rows from this size on may be loaded a tile ahead of the work."""
 SLAB_PLANES = 8
 """Planes that the z pass completes at a time."""
 
@@ -188,14 +191,17 @@ class Schedule:
         reach = up(left, size)
         halo = up(reach - left + max(x_taps - 1, 0) * channels, size)
         flat = int(r["x_flat"])
-        tiles = max(1, round((halo + flat) / columns))  # of equal width
-        tile = up(-(-(halo + flat) // tiles), size)
+        tiles = max(1, round((halo + flat) / columns))
+        if "z" in self.passes or tiles < OVERLAP_TILES:  # of equal width
+            columns = -(-(halo + flat) // tiles)
+        tile = up(columns, size)
         while tile > size and tile * self.work.itemsize * (band + self._taps("y")) > CACHE_BYTES:
             tile = up(tile // 2, size)
         self._set(x_reach=reach, x_phase=reach - left, halo=halo, tile=tile)
+        self._set(y_band=band, x_chunk=flat)
         # Rows a multiple of a page apart compete for the same lines of the cache: ask for them later.
-        crowded = self.layout.y.source % 4096 == 0 and self.dense is None
-        self._set(y_band=band, x_chunk=flat, foresight=tile if crowded else 2 * tile)
+        late = self._is_crowded() and self.dense is None and not self._overlaps()
+        self._set(foresight=tile if late else 2 * tile)
         if "z" in self.passes:
             self._ring(threads, band, step)
         else:
@@ -280,6 +286,21 @@ class Schedule:
         """Tell whether rows are transposed to be filtered along x."""
         return "x" in self.passes and self.dense is None
 
+    def _is_crowded(self) -> bool:
+        """Tell whether rows lie a multiple of a page apart, so that few sets of the cache hold them all."""
+        return self.layout.y.source % 4096 == 0
+
+    def _overlaps(self) -> bool:
+        """Tell whether a tile is loaded while the one before it is filtered.
+
+        That pays where prefetched rows do not stay in the cache, or where there is little to filter.
+        """
+        r = self.record
+        size = self._samples() * self.source.itemsize
+        hidden = self._is_crowded() or not self._taps("y")
+        long = int(r["x_chunk"]) >= OVERLAP_TILES * int(r["tile"])
+        return self._turns() and hidden and long and size >= OVERLAP_BYTES
+
     def _scratch(self) -> None:
         r, size, item = self.record, lanes(self.work), self.work.itemsize
         band, tile = int(r["y_band"]), int(r["tile"])
@@ -296,12 +317,14 @@ class Schedule:
             self._set(load_row=row, load_strip=size)
             strips = row * (rows + OUTPUTS)
         slots = int(r["z_slab"]) + self._taps("z")
+        overlap = self._overlaps()
         turned = int(r["terms"]) * groups * (width | 1) * size if self._turns() else 0
         sizes = {
             "at_rows": 8 * (rows + 1),
             "at_next": 8 * (rows + 1),
             "at_slots": 8 * slots,
             "at_strips": strips * item,
+            "at_spare": strips * item if overlap else 0,
             "at_temp": max(band, size, OUTPUTS) * size * item,
             "at_across": turned * item,
             "at_line": run * size * item,
@@ -311,6 +334,9 @@ class Schedule:
         for name, wanted in sizes.items():
             self._set(**{name: position})
             position = up(position + wanted, 64)
+        self._set(overlap=overlap)
+        if not overlap:
+            self._set(at_spare=int(r["at_strips"]))
         self._set(scratch_size=up(position, 4096) + 64)
 
     def _stages(self) -> None:
@@ -321,7 +347,7 @@ class Schedule:
         if self.dense is not None:
             self._set(direct=address(filter_direct, (_I64, work, work, last, *words[:9])))
         elif self._turns():
-            self._set(columns=address(filter_columns, (_I64, work, work, *words[:7])))
+            self._set(columns=address(filter_columns, (_I64, work, work, *words[:12])))
             self._set(rows=address(filter_rows, (_I64, work, work, work, last, *words[:8])))
         else:
             self._set(finish=address(finish_columns, (_I64, work, work, last, *words[:11])))
@@ -346,9 +372,12 @@ class Schedule:
         taps = sum(p.taps for p in self.passes.values()) * int(r["terms"])
         if self.dense is not None:
             taps = self.dense.size * 2
-        samples = self._batch() * int(r["y_size"]) * int(r["x_flat"]) * max(int(r["z_size"]), 1)
-        nanoseconds = samples / lanes(self.work) * (6 + taps / 6)
+        nanoseconds = self._samples() / lanes(self.work) * (6 + taps / 6)
         return int(min(threads, int(r["items"]), max(1, nanoseconds // THREAD_NANOSECONDS)))
+
+    def _samples(self) -> int:
+        r = self.record
+        return self._batch() * int(r["y_size"]) * int(r["x_flat"]) * max(int(r["z_size"]), 1)
 
     def _aligned(self) -> bool:
         """Tell whether stores may bypass the caches: a large output of whole, aligned vectors."""

@@ -27,7 +27,7 @@ from .blocks import OUTPUTS, correlate, correlate_square, zeros
 from .convert import emit_narrow as _emit_narrow
 from .convert import load_as, peek_as, poke_as
 from .kernel import inline, intrinsic, literal_intrinsic, part, stage
-from .plan import OUTSIDE, plan_at, word
+from .plan import OUTSIDE, invoke, plan_at, word
 from .simd import (
     ahead,
     at,
@@ -43,6 +43,8 @@ from .simd import (
 from .squares import load_block, store_block, store_squares, transpose
 
 _OUTSIDE = int(OUTSIDE)
+_ROWS_AT_ONCE = 4
+"""Rows of the next tile loaded at a time: fewer are many calls, more are not hidden by arithmetic."""
 
 
 @intrinsic
@@ -151,67 +153,78 @@ def _ask(table, start, stop, offset):
 
 
 @inline
-def _ask_lines(table, lines, start, stop, offset):
-    """Prefetch some of the lines of a tile that has ``lines`` of them in each row, row by row."""
-    r = start // lines
-    k = start - r * lines
-    for _ in range(start, stop):
+def _fetch(plan_address, spare, table, start, stop, first, count):
+    """Load some rows of the next tile."""
+    plan = plan_at(plan_address)
+    if stop > start and count > 0:
+        strips = spare + start * plan.load_row * plan.work_item
+        invoke(plan.load, (plan_address, 0, strips, table + 8 * start, stop - start, first, count))
+
+
+@inline
+def _ask_all(table, start, stop, offset, span):
+    """Prefetch ``span`` bytes of each of some rows."""
+    for r in range(start, stop):
         row = word(table, r)
         if row != 0:
-            prefetch(row + offset + k * 64)
-        k += 1
-        if k == lines:
-            k = 0
-            r += 1
+            for line in range((row + offset) & -64, row + offset + span, 64):
+                prefetch(line)
 
 
 @part
-def _turn_down(strip, across, step, groups, weights, count, kind, table, lines, begun, end, offset):
-    """Filter one strip down its rows, transposed, and ask for lines of a later tile."""
+def _turn_down(strip, across, step, groups, weights, count, kind):
+    """Filter one strip down its rows, transposed."""
     size = lanes_of(strip)
     height = max(size, OUTPUTS)
-    share = ((end - begun) * height + groups * size - 1) // (groups * size)
     for r in range(0, groups * size, height):
-        until = min(begun + share, end)
-        _ask_lines(table, lines, begun, until, offset)
-        begun = until
         block = correlate_square(ahead(strip, r * size), size, weights, count, kind)
         store_squares(ahead(across, r // size * step), step, transpose(block))
 
 
 @stage
 def filter_columns(
-    plan_address, strips, across, rows, position, count, table, asked, ahead_by, lines
-):
+    plan_address, strips, across, rows, position, count,
+    spare, sources, wanted, later, coming, table, asked, ahead_by, span,
+):  # fmt: skip
     """Filter ``count`` strips along y and write them, transposed, from column ``position`` on.
 
-    Meanwhile ``lines`` cache lines of each of the ``asked`` rows of ``table`` are prefetched, ``ahead_by``
-    bytes further on.
+    Meanwhile ``coming`` strips are loaded from the flat column ``later`` on of ``wanted`` rows, those of
+    ``sources``, and ``asked`` rows, those of ``table``, are prefetched: ``span`` bytes, ``ahead_by`` their start.
     """
     plan = plan_at(plan_address)
     size = lanes_of(strips)
+    height = max(size, OUTPUTS)
     groups = (rows + size - 1) // size
-    total = asked * lines
     step = plan.across_width * size
     taps = plan.y_taps
+    blocks = (groups * size + height - 1) // height
+    steps, at_step, loaded, prefetched = count * blocks, 0, 0, 0
+    work = max(wanted, asked)
     for g in range(count):
-        begun, end = total * g // count, total * (g + 1) // count
         strip = ahead(strips, g * plan.load_strip)
         here = ahead(across, (position + g * size) * size)
-        if taps == 0:
-            _ask_lines(table, lines, begun, end, ahead_by)
-            for group in range(groups):
-                block = transpose(load_block(ahead(strip, group * size * size), size))
-                store_block(ahead(here, group * step), size, block)
-            continue
-        for t in range(plan.terms):
+        for r in range(0, groups * size, height):
+            at_step += 1
+            until = at_step * work // steps
+            _ask_all(table, min(prefetched, asked), min(until, asked), ahead_by, span)
+            prefetched = until
+            if until >= loaded + _ROWS_AT_ONCE or at_step == steps:
+                start, stop = min(loaded, wanted), min(until, wanted)
+                _fetch(plan_address, spare, sources, start, stop, later, coming)
+                loaded = until
+            place = ahead(here, r // size * step)
+            if taps == 0:
+                for k in range(0, height, size):
+                    block = transpose(load_block(ahead(strip, (r + k) * size), size))
+                    store_block(ahead(place, k // size * step), size, block)
+            else:
+                weights, kind = at(strips, plan.y_weights), word(plan.y_kinds, 0)
+                block = correlate_square(ahead(strip, r * size), size, weights, taps, kind)
+                store_squares(place, step, transpose(block))
+        for t in range(1, plan.terms if taps > 0 else 1):
             weights = ahead(at(strips, plan.y_weights), t * taps)
-            kind = word(plan.y_kinds, t)
             place = ahead(here, t * plan.groups * step)
-            last = end if t == 0 else begun
-            _turn_down(
-                strip, place, step, groups, weights, taps, kind, table, lines, begun, last, ahead_by
-            )
+            _turn_down(strip, place, step, groups, weights, taps, word(plan.y_kinds, t))
 
 
 # --- x --------------------------------------------------------------------------------------------

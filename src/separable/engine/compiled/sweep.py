@@ -38,11 +38,9 @@ def _find_rows(plan, table, base, start, count):
 
 
 @part
-def _load(plan_address, scratch, first, columns, rows):
+def _load(plan_address, strips, table, first, columns, rows):
     plan = plan_at(plan_address)
-    strips = scratch + plan.at_strips
     count = (columns + plan.lanes - 1) // plan.lanes
-    table = scratch + plan.at_rows
     invoke(plan.load, (plan_address, 0, strips, table, rows, first, count))
 
 
@@ -61,15 +59,34 @@ def _wish(plan, scratch, at_column, limit, rows, coming):
 
 
 @part
-def _turn(plan_address, scratch, rows, position, columns, table, asked, ahead_by, lines):
-    """Filter the loaded strips along y and transpose them into the sliding buffer."""
+def _turn(
+    plan_address, scratch, strips, spare, rows, position, columns, first, later, more, following, coming
+):  # fmt: skip
+    """Filter the loaded strips along y and transpose them into the sliding buffer.
+
+    Meanwhile the next tile, ``more`` columns after ``later``, is loaded into the ``spare`` strips if loads
+    are to overlap, and the one at ``following`` is prefetched, in the ``coming`` rows of the next band if
+    there are any.
+    """
     plan = plan_at(plan_address)
-    strips, across = scratch + plan.at_strips, scratch + plan.at_across
+    across = scratch + plan.at_across
     count = (columns + plan.lanes - 1) // plan.lanes
+    reach = max(plan.y_taps, 1) - 1
+    table, asked = scratch + plan.at_rows, rows + reach
+    if coming >= 0:
+        table, asked = scratch + plan.at_next, coming
+    start = max(first + following, 0)
+    stop = min(first + following + plan.tile, plan.x_flat)
+    if plan.source_dense == 0 or stop <= start:
+        asked = 0
     invoke(
         plan.columns,
-        (plan_address, strips, across, rows, position, count, table, asked, ahead_by, lines),
-    )
+        (
+            plan_address, strips, across, rows, position, count, spare, scratch + plan.at_rows,
+            (rows + reach) * plan.overlap, first + later, (more + plan.lanes - 1) // plan.lanes,
+            table, asked, start * plan.source_item, (stop - start) * plan.source_item,
+        ),
+    )  # fmt: skip
 
 
 @part
@@ -139,26 +156,27 @@ def _band_of_two(plan_address, scratch, rows, coming, start, columns, row, step,
     first, total = start - plan.x_reach, plan.halo + columns
     tiles = (total + plan.tile - 1) // plan.tile
     foresight = min(plan.foresight, tiles * plan.tile)
+    table = scratch + plan.at_rows
+    strips, spare = scratch + plan.at_strips, scratch + plan.at_spare
     lead = 0 if ring else plan.lead
-    wide = plan.tile - (plan.lanes - lead if lead > 0 else 0)
+    wide = min(plan.tile - (plan.lanes - lead if lead > 0 else 0), total)
+    _load(plan_address, strips, table, first, wide, rows_in)
     loaded, filled, done, position = 0, 0, 0, 0
     while done < columns:
-        wide = min(wide, total - loaded)
         if filled + wide > plan.halo + plan.stretch:
             _slide(plan, scratch, rows, position)
             filled, position = plan.halo, 0
-        _load(plan_address, scratch, first + loaded, wide, rows_in)
-        table, asked, following = scratch + plan.at_rows, rows_in, loaded + foresight
+        later, following, next_rows = loaded + wide, loaded + foresight, -1
+        more = min(plan.tile, total - later)
         if following >= total:
-            table, asked, following = (
-                scratch + plan.at_next, coming, following - tiles * plan.tile
-            )  # fmt: skip
-        following = max(following, 0)
-        lines = (min(plan.tile, total - following) * plan.source_item + 63) // 64
-        ahead_by = (first + following) * plan.source_item
-        asked *= plan.source_dense
-        _turn(plan_address, scratch, rows, filled, wide, table, asked, ahead_by, lines)
-        loaded += wide
+            following, next_rows = max(following - tiles * plan.tile, 0), coming
+        _turn(
+            plan_address, scratch, strips, spare, rows, filled, wide,
+            first, later, more, following, next_rows,
+        )  # fmt: skip
+        if plan.overlap == 0 and more > 0:
+            _load(plan_address, spare, table, first + later, more, rows_in)
+        loaded = later
         filled += wide
         while done < loaded - plan.halo:
             ready = loaded - plan.halo - done
@@ -168,7 +186,8 @@ def _band_of_two(plan_address, scratch, rows, coming, start, columns, row, step,
             _store(plan_address, scratch, position, row, step, at_column, ready, rows, dense, ring)
             done += ready
             position += ready
-        wide = plan.tile
+        wide = more
+        strips, spare = spare, strips
 
 
 @part
@@ -183,7 +202,7 @@ def _band_of_one(plan_address, scratch, rows, coming, start, columns, row, step,
     while done < columns:
         wide = min(_width(plan, done, lead), columns - done)
         at_column = start + done
-        _load(plan_address, scratch, at_column, wide, rows_in)
+        _load(plan_address, strips, scratch + plan.at_rows, at_column, wide, rows_in)
         table, asked, following = _wish(plan, scratch, at_column, limit, rows_in, coming)
         high, across = (_up(rows, OUTPUTS), _up(wide, plan.lanes)) if ring else (rows, wide)
         for t in range(plan.terms if ring else 1):
@@ -212,7 +231,7 @@ def _band_direct(plan_address, scratch, rows, coming, start, columns, row, step,
     while done < columns:
         wide = min(_width(plan, done, plan.lead), columns - done)
         at_column = first + done
-        _load(plan_address, scratch, at_column, wide + plan.halo, rows_in)
+        _load(plan_address, source, scratch + plan.at_rows, at_column, wide + plan.halo, rows_in)
         table, asked, following = _wish(plan, scratch, at_column, limit, rows_in, coming)
         ahead_by = following * plan.source_item
         invoke(
