@@ -38,3 +38,26 @@ def test_same_as_ordinary_stores(shape, skip, work, monkeypatch):
             assert np.isnan(raw[skip + size :]).all()
             results.append(out)
         assert np.array_equal(*results)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8", "float64"])
+@pytest.mark.parametrize("shape", [(70, 700), (40, 513), (33, 150, 3), (5, 40, 600), (300, 40)])
+@pytest.mark.parametrize("axes", [(0, 1), (1,), (0,)])
+def test_same_as_loads_in_their_turn(shape, axes, dtype, monkeypatch):
+    """Tiles loaded while the one before is filtered; only large images would do so."""
+    rng = np.random.default_rng(0)
+    image = (rng.random(shape) * 255).astype(dtype)
+    work = "float64" if dtype == "float64" else "float32"
+    terms = [[rng.random(9) / 5 for _ in axes] for _ in range(2)]
+    for mode, threads in [("reflect", 1), ("constant", 2)]:
+        borders = [border(shape[a], 9, 4, mode) for a in axes]
+        results = []
+        for limit, tiles in ((1 << 60, 4), (0, 0)):
+            monkeypatch.setattr(schedule, "OVERLAP_BYTES", limit)
+            monkeypatch.setattr(schedule, "OVERLAP_TILES", tiles)
+            monkeypatch.setattr(schedule.Schedule, "_is_crowded", lambda _, limit=limit: not limit)
+            out = np.zeros(shape, dtype)
+            correlate_terms(image, out, terms, axes, [4] * len(axes), borders, 2.5, work, threads)
+            results.append(out)
+        assert results[0].any()
+        np.testing.assert_array_equal(*results)

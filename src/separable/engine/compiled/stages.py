@@ -162,13 +162,18 @@ def _fetch(plan_address, spare, table, start, stop, first, count):
 
 
 @inline
-def _ask_all(table, start, stop, offset, span):
-    """Prefetch ``span`` bytes of each of some rows."""
-    for r in range(start, stop):
+def _ask_lines(table, lines, start, stop, offset):
+    """Prefetch some of the cache lines of a tile that has ``lines`` of them in each row, row by row."""
+    r = start // lines
+    k = start - r * lines
+    for _ in range(start, stop):
         row = word(table, r)
         if row != 0:
-            for line in range((row + offset) & -64, row + offset + span, 64):
-                prefetch(line)
+            prefetch(row + offset + k * 64)
+        k += 1
+        if k == lines:
+            k = 0
+            r += 1
 
 
 @part
@@ -184,12 +189,13 @@ def _turn_down(strip, across, step, groups, weights, count, kind):
 @stage
 def filter_columns(
     plan_address, strips, across, rows, position, count,
-    spare, sources, wanted, later, coming, table, asked, ahead_by, span,
+    spare, sources, wanted, later, coming, table, asked, ahead_by, lines,
 ):  # fmt: skip
     """Filter ``count`` strips along y and write them, transposed, from column ``position`` on.
 
     Meanwhile ``coming`` strips are loaded from the flat column ``later`` on of ``wanted`` rows, those of
-    ``sources``, and ``asked`` rows, those of ``table``, are prefetched: ``span`` bytes, ``ahead_by`` their start.
+    ``sources``, and ``lines`` cache lines are prefetched, ``ahead_by`` bytes further on, of each of the
+    ``asked`` rows of ``table``.
     """
     plan = plan_at(plan_address)
     size = lanes_of(strips)
@@ -198,19 +204,21 @@ def filter_columns(
     step = plan.across_width * size
     taps = plan.y_taps
     blocks = (groups * size + height - 1) // height
-    steps, at_step, loaded, prefetched = count * blocks, 0, 0, 0
-    work = max(wanted, asked)
+    steps, at_step, loaded, prefetched, total = count * blocks, 0, 0, 0, asked * lines
+    weights = at(strips, plan.y_weights)
+    kind = word(plan.y_kinds, 0) if taps > 0 else 0
     for g in range(count):
         strip = ahead(strips, g * plan.load_strip)
         here = ahead(across, (position + g * size) * size)
         for r in range(0, groups * size, height):
             at_step += 1
-            until = at_step * work // steps
-            _ask_all(table, min(prefetched, asked), min(until, asked), ahead_by, span)
-            prefetched = until
+            until = at_step * total // steps
+            if until > prefetched:
+                _ask_lines(table, lines, prefetched, until, ahead_by)
+                prefetched = until
+            until = at_step * wanted // steps
             if until >= loaded + _ROWS_AT_ONCE or at_step == steps:
-                start, stop = min(loaded, wanted), min(until, wanted)
-                _fetch(plan_address, spare, sources, start, stop, later, coming)
+                _fetch(plan_address, spare, sources, loaded, until, later, coming)
                 loaded = until
             place = ahead(here, r // size * step)
             if taps == 0:
@@ -218,13 +226,11 @@ def filter_columns(
                     block = transpose(load_block(ahead(strip, (r + k) * size), size))
                     store_block(ahead(place, k // size * step), size, block)
             else:
-                weights, kind = at(strips, plan.y_weights), word(plan.y_kinds, 0)
                 block = correlate_square(ahead(strip, r * size), size, weights, taps, kind)
                 store_squares(place, step, transpose(block))
         for t in range(1, plan.terms if taps > 0 else 1):
-            weights = ahead(at(strips, plan.y_weights), t * taps)
-            place = ahead(here, t * plan.groups * step)
-            _turn_down(strip, place, step, groups, weights, taps, word(plan.y_kinds, t))
+            place, taken = ahead(here, t * plan.groups * step), ahead(weights, t * taps)
+            _turn_down(strip, place, step, groups, taken, taps, word(plan.y_kinds, t))
 
 
 # --- x --------------------------------------------------------------------------------------------

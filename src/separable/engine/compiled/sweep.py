@@ -58,15 +58,44 @@ def _wish(plan, scratch, at_column, limit, rows, coming):
     return scratch + plan.at_next, coming, following - limit
 
 
+@inline
+def _width(plan, ready, total, ring):
+    """Return the width of the tile after ``ready`` of ``total`` columns.
+
+    First comes the halo, then what is needed for the others to be aligned in the result, so that no
+    tile ends within a cache line of it.  In a ring all tiles are alike.
+    """
+    if ring:
+        return min(plan.tile, total - ready)
+    if ready < plan.halo:
+        return min(plan.tile, plan.halo - ready)
+    wide = plan.lead if ready == plan.halo and plan.lead > 0 else plan.tile
+    return min(wide, total - ready)
+
+
+@inline
+def _following(plan, loaded, later, more, total, ring):
+    """Return what to prefetch: the column of a tile, and whether it is in the next band.
+
+    That is the tile after the next one, or the next one if that is as far as a whole band.
+    """
+    if ring:
+        whole = (total + plan.tile - 1) // plan.tile * plan.tile
+        following = loaded + min(plan.foresight, whole)
+        return (following, 0) if following < total else (max(following - whole, 0), 1)
+    following = later + more + (_width(plan, 0, total, 0) if more == 0 else 0)
+    return (following, 0) if following < total else (following - total, 1)
+
+
 @part
 def _turn(
-    plan_address, scratch, strips, spare, rows, position, columns, first, later, more, following, coming
+    plan_address, scratch, strips, spare, rows, position, columns, first, later, more, start, stop, coming
 ):  # fmt: skip
     """Filter the loaded strips along y and transpose them into the sliding buffer.
 
     Meanwhile the next tile, ``more`` columns after ``later``, is loaded into the ``spare`` strips if loads
-    are to overlap, and the one at ``following`` is prefetched, in the ``coming`` rows of the next band if
-    there are any.
+    are to overlap, and the columns ``start`` to ``stop`` are prefetched, in the ``coming`` rows of the next
+    band unless that is negative.
     """
     plan = plan_at(plan_address)
     across = scratch + plan.at_across
@@ -75,16 +104,15 @@ def _turn(
     table, asked = scratch + plan.at_rows, rows + reach
     if coming >= 0:
         table, asked = scratch + plan.at_next, coming
-    start = max(first + following, 0)
-    stop = min(first + following + plan.tile, plan.x_flat)
-    if plan.source_dense == 0 or stop <= start:
+    begin, end = max(first + start, 0), min(first + stop, plan.x_flat)
+    if plan.source_dense == 0 or end <= begin:
         asked = 0
     invoke(
         plan.columns,
         (
             plan_address, strips, across, rows, position, count, spare, scratch + plan.at_rows,
             (rows + reach) * plan.overlap, first + later, (more + plan.lanes - 1) // plan.lanes,
-            table, asked, start * plan.source_item, (stop - start) * plan.source_item,
+            table, asked, begin * plan.source_item, ((end - begin) * plan.source_item + 63) // 64,
         ),
     )  # fmt: skip
 
@@ -138,50 +166,35 @@ def _store(plan_address, scratch, position, row, step, first, columns, rows, den
     )
 
 
-@inline
-def _width(plan, done, lead):
-    """Return the width of a tile; the first one may be cut so that all others are aligned."""
-    return lead if done == 0 and lead > 0 else plan.tile
-
-
 @part
 def _band_of_two(plan_address, scratch, rows, coming, start, columns, row, step, dense, ring):
-    """Filter a band along y and x.
-
-    Tiles begin with the halo, so that rows are read from their first sample on; the tile two ahead, of
-    this band or the next, is prefetched meanwhile.
-    """
+    """Filter a band along y and x."""
     plan = plan_at(plan_address)
     rows_in = rows + max(plan.y_taps, 1) - 1
     first, total = start - plan.x_reach, plan.halo + columns
-    tiles = (total + plan.tile - 1) // plan.tile
-    foresight = min(plan.foresight, tiles * plan.tile)
     table = scratch + plan.at_rows
     strips, spare = scratch + plan.at_strips, scratch + plan.at_spare
-    lead = 0 if ring else plan.lead
-    wide = min(plan.tile - (plan.lanes - lead if lead > 0 else 0), total)
+    wide = _width(plan, 0, total, ring)
     _load(plan_address, strips, table, first, wide, rows_in)
     loaded, filled, done, position = 0, 0, 0, 0
     while done < columns:
         if filled + wide > plan.halo + plan.stretch:
             _slide(plan, scratch, rows, position)
             filled, position = plan.halo, 0
-        later, following, next_rows = loaded + wide, loaded + foresight, -1
-        more = min(plan.tile, total - later)
-        if following >= total:
-            following, next_rows = max(following - tiles * plan.tile, 0), coming
+        later = loaded + wide
+        more = _width(plan, later, total, ring)
+        following, beyond = _following(plan, loaded, later, more, total, ring)
+        stop = following + _width(plan, following, total, ring)
         _turn(
             plan_address, scratch, strips, spare, rows, filled, wide,
-            first, later, more, following, next_rows,
+            first, later, more, following, stop, coming if beyond else -1,
         )  # fmt: skip
         if plan.overlap == 0 and more > 0:
             _load(plan_address, spare, table, first + later, more, rows_in)
         loaded = later
         filled += wide
-        while done < loaded - plan.halo:
-            ready = loaded - plan.halo - done
-            if done == 0 and lead > 0:  # from here on stores are aligned
-                ready = min(ready, lead)
+        ready = loaded - plan.halo - done
+        if ready > 0:
             at_column = start + done
             _store(plan_address, scratch, position, row, step, at_column, ready, rows, dense, ring)
             done += ready
@@ -200,7 +213,7 @@ def _band_of_one(plan_address, scratch, rows, coming, start, columns, row, step,
     lead, pitch = (0, plan.ring_pitch) if ring else (plan.lead, plan.target_item)
     done = 0
     while done < columns:
-        wide = min(_width(plan, done, lead), columns - done)
+        wide = min(lead if done == 0 and lead > 0 else plan.tile, columns - done)
         at_column = start + done
         _load(plan_address, strips, scratch + plan.at_rows, at_column, wide, rows_in)
         table, asked, following = _wish(plan, scratch, at_column, limit, rows_in, coming)
@@ -229,7 +242,7 @@ def _band_direct(plan_address, scratch, rows, coming, start, columns, row, step,
     limit = min(first + plan.halo + columns, plan.x_flat)
     done = 0
     while done < columns:
-        wide = min(_width(plan, done, plan.lead), columns - done)
+        wide = _width(plan, plan.halo + done, plan.halo + columns, 0)
         at_column = first + done
         _load(plan_address, source, scratch + plan.at_rows, at_column, wide + plan.halo, rows_in)
         table, asked, following = _wish(plan, scratch, at_column, limit, rows_in, coming)
