@@ -96,7 +96,8 @@ class Plan:
         """
         array = np.asarray(image)
         candidate = self.chosen
-        if METHODS[candidate.method].finite_only and not all_finite(array):
+        threads = self.problem.threads
+        if METHODS[candidate.method].finite_only and not all_finite(array, threads):
             candidate = self._best(lambda c: not METHODS[c.method].finite_only)
         return self._run(candidate, array, out, progress)
 
