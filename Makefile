@@ -48,6 +48,7 @@ lint: $(VENV)/.lint-ready
 
 bench: $(VENV)/.bench-ready
 	$(BIN)/python benchmarks/filters.py
+	$(BIN)/python benchmarks/layers.py
 
 clean:
 	rm -rf $(VENV) demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis

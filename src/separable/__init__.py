@@ -6,7 +6,7 @@ Factors 'yx -> y,x' of a kernel 3x3: rank 1, exact
   y  1 2 1
   x  1 2 1
 
-`ndimage` and `files` are imported when they are first asked for.
+`ndimage` and `nn` (which needs PyTorch) are imported when they are first asked for.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ __all__ = [
     "get_num_threads",
     "kernels",
     "ndimage",
+    "nn",
     "plan",
     "set_num_threads",
     "spectrum",
@@ -44,6 +45,6 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    if name == "ndimage":
-        return importlib.import_module("separable.ndimage")
+    if name in ("ndimage", "nn"):
+        return importlib.import_module(f"separable.{name}")
     raise AttributeError(f"module 'separable' has no attribute {name!r}")

@@ -52,7 +52,14 @@ def test_every_module_says_what_it_is_and_exports(name: str) -> None:
     assert all(hasattr(module, n) for n in exported)
 
 
-PUBLIC = ["separable", "separable.cost", "separable.kernels", "separable.ndimage"]
+PUBLIC = [
+    "separable",
+    "separable.cost",
+    "separable.kernels",
+    "separable.ndimage",
+    "separable.nn",
+    "separable.nn.models",
+]
 
 
 @pytest.mark.parametrize("name", PUBLIC)

@@ -1,0 +1,63 @@
+"""Checkpoints that are whole or not there: written beside the old one, then put in its place."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from separable.errors import FileError
+
+__all__ = ["load", "save"]
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Put a checkpoint in the place of an older one: whoever reads sees the old or the new.
+
+    The bytes are flushed to the disk before the move, and the folder after it, so that this holds
+    for a failure of power too.
+    """
+    beside = path.with_suffix(".new")
+    with beside.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+    with contextlib.suppress(OSError):  # not every system opens a folder
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def load(path: Path, run: str) -> dict[str, Any] | None:
+    """Return the checkpoint of a run, or None where there is none yet.
+
+    Only tensors, numbers, texts, lists and dicts are read (``weights_only``): a checkpoint from a
+    stranger runs no code.
+
+    Raises
+    ------
+    FileError
+        The file is damaged, or belongs to a run with other options.
+    """
+    if not path.exists():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+        found = state["run"]
+    except Exception as problem:  # torch raises a dozen types here
+        raise FileError(
+            f"the checkpoint {path} cannot be read ({type(problem).__name__}); "
+            "delete it to begin this run anew"
+        ) from problem
+    if found != run:
+        raise FileError(
+            f'the checkpoint {path} is of "{found}", not of "{run}"; '
+            "give the same options, or another folder to `--checkpoint`"
+        )
+    return state

@@ -1,0 +1,91 @@
+"""Cost: counts that add up."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+__all__ = ["Cost", "mac_cost"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Counts of one computation; they add up.
+
+    Attributes
+    ----------
+    multiplications : int
+        Of two numbers; a division is one too.
+    macs : int
+        Those multiplications whose product is added to a running sum: convolutions, linear
+        layers, products of matrices. The literature's "multiply-adds".
+    flops : int
+        ``multiplications + macs``: every multiplication, and the addition of every MAC.
+    parameters : int
+    activation_bytes, weight_bytes : int
+        Moved: every operation reads its operands once and writes its result once.
+    additions : int
+        Those outside MACs, counted apart: biases, residual sums, means.
+    others : int
+        What is neither: comparisons (ReLU, maximum), exponentials, roots; one for each element.
+
+    Examples
+    --------
+    >>> from separable.cost import dense_filter
+    >>> dense_filter((7, 7)) + dense_filter((7, 7)) == dense_filter((7, 7), outputs=2)
+    False
+    >>> (dense_filter((7, 7)) + dense_filter((7, 7))).multiplications
+    98
+    """
+
+    multiplications: int = 0
+    macs: int = 0
+    flops: int = 0
+    parameters: int = 0
+    activation_bytes: int = 0
+    weight_bytes: int = 0
+    additions: int = 0
+    others: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        if not isinstance(other, Cost):
+            return NotImplemented
+        return Cost(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Cost)))
+
+    def __sub__(self, other: Cost) -> Cost:
+        if not isinstance(other, Cost):
+            return NotImplemented
+        return Cost(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(Cost)))
+
+    @property
+    def bytes(self) -> int:
+        """All bytes moved: activations and weights."""
+        return self.activation_bytes + self.weight_bytes
+
+    @property
+    def multiplications_per_byte(self) -> float:
+        """The arithmetic intensity, in multiplications a byte moved; nan where none is moved."""
+        return self.multiplications / self.bytes if self.bytes else math.nan
+
+    def to_dict(self) -> dict[str, int]:
+        """Return the counts by name.
+
+        Examples
+        --------
+        >>> Cost(multiplications=6, macs=6, flops=12).to_dict()["flops"]
+        12
+        """
+        return {f.name: getattr(self, f.name) for f in fields(Cost)}
+
+
+def mac_cost(macs: int, parameters: int, moved: int, itemsize: int, *, additions: int = 0) -> Cost:
+    """Return the cost of weights that are only multiplied and summed, `moved` numbers beside."""
+    return Cost(
+        multiplications=macs,
+        macs=macs,
+        flops=2 * macs,
+        parameters=parameters,
+        activation_bytes=moved * itemsize,
+        weight_bytes=parameters * itemsize,
+        additions=additions,
+    )

@@ -1,0 +1,55 @@
+"""Separable layers for PyTorch.
+
+>>> import torch
+>>> from separable import nn
+>>> layer = nn.SeparableConv2d(64, 128, 3)
+>>> layer(torch.zeros(1, 64, 32, 32)).shape
+torch.Size([1, 128, 32, 32])
+"""
+
+from __future__ import annotations
+
+try:
+    import torch  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "`separable.nn` needs PyTorch, which is not installed: pip install 'separable[torch]'",
+        name="torch",
+    ) from error
+
+from separable.nn import models
+from separable.nn.depthwise import (
+    DepthwiseConv1d,
+    DepthwiseConv2d,
+    DepthwiseConv3d,
+    PointwiseConv,
+)
+from separable.nn.depthwise_separable import SeparableConv1d, SeparableConv2d, SeparableConv3d
+from separable.nn.initialise import initialise
+from separable.nn.layers import FactoredConv
+from separable.nn.ledger import Ledger, ledger
+from separable.nn.spatial import (
+    SpatiallySeparableConv2d,
+    SpatiallySeparableConv3d,
+    SpatialSpectralConv3d,
+)
+from separable.nn.step import Step
+
+__all__ = [
+    "DepthwiseConv1d",
+    "DepthwiseConv2d",
+    "DepthwiseConv3d",
+    "FactoredConv",
+    "Ledger",
+    "PointwiseConv",
+    "SeparableConv1d",
+    "SeparableConv2d",
+    "SeparableConv3d",
+    "SpatialSpectralConv3d",
+    "SpatiallySeparableConv2d",
+    "SpatiallySeparableConv3d",
+    "Step",
+    "initialise",
+    "ledger",
+    "models",
+]

@@ -1,0 +1,127 @@
+"""The base class of all networks: its options, its usual input, its dense twin, its summary."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from separable.errors import ArgumentError, ArgumentTypeError
+
+__all__ = ["Network"]
+
+
+class Network(nn.Module):
+    """A network that knows its options, its usual input and its dense twin.
+
+    Parameters
+    ----------
+    sample_shape : tuple of int
+        One usual input without its batch: ``(channels, y, x)``.
+    noun : str
+        What the input is, for messages: "images", "series".
+    options : Any
+        The arguments of the constructor of the subclass; `repr` shows them, `twin` repeats them.
+
+    Examples
+    --------
+    >>> from separable.nn.models import SeriesClassifier
+    >>> SeriesClassifier(6, depth=2)
+    SeriesClassifier(in_channels=6, classes=2, width=64, depth=2, kernel_size=5,
+        per='series', dropout=0.1, norm='group', dense=False)
+      20,482 parameters, input 6x128
+      stem    Conv1d, GroupNorm, ReLU   2,048
+      blocks  2 Block                  18,176
+      head    Linear                      258
+    """
+
+    def __init__(self, sample_shape: tuple[int, ...], noun: str, **options: Any) -> None:
+        super().__init__()
+        self.sample_shape = sample_shape
+        self.options: Mapping[str, Any] = options
+        self._noun = noun
+
+    @property
+    def dense(self) -> bool:
+        """Whether dense convolutions stand where the separable ones would."""
+        return bool(self.options["dense"])
+
+    def twin(self) -> Network:
+        """Return the same network with dense for separable or the reverse, newly initialised.
+
+        It is where this one is: on the same device, of the same type.
+        """
+        like = next(self.parameters())
+        with like.device:
+            twin = type(self)(**{**self.options, "dense": not self.dense})
+        return twin.to(like.dtype)
+
+    def example(self, batch: int = 1) -> tuple[Tensor, ...]:
+        """Return the arguments of one usual call: zeros, on the device of the parameters."""
+        like = next(self.parameters())
+        return (torch.zeros(batch, *self.sample_shape, dtype=like.dtype, device=like.device),)
+
+    def parameter_count(self) -> int:
+        """Return how many numbers are trained; running statistics are not among them."""
+        return sum(p.numel() for p in self.parameters())
+
+    def check(self, x: Tensor, channels: str = "in_channels", least: int = 1) -> None:
+        """Refuse an input of another shape or of whole numbers, in words.
+
+        Raises
+        ------
+        ArgumentError
+            If the number of axes or of channels is another, or the input smaller than `least`.
+        ArgumentTypeError
+            If the input holds whole numbers.
+        """
+        want, axes = self.sample_shape[0], "LZYX"[5 - len(self.sample_shape) :]
+        axes = "T" if axes == "X" else axes
+        form = f"(N, {want}, {', '.join(axes)})"
+        got = tuple(x.shape)
+        name = type(self).__name__
+        if len(got) != len(self.sample_shape) + 1:
+            raise ArgumentError(f"`{name}` expects {self._noun} {form}; got shape {got}")
+        if got[1] != want:
+            raise ArgumentError(
+                f"`{name}` expects {self._noun} {form}; got shape {got}. "
+                f"Build it with `{channels}={got[1]}`, or put the channels first"
+            )
+        if min(got[2:]) < least:
+            raise ArgumentError(
+                f"`{name}` expects {self._noun} of at least {least} along each axis; got shape {got}"
+            )
+        if not x.is_floating_point():
+            raise ArgumentTypeError(
+                f"`{name}` expects floating point {self._noun}; got {x.dtype}. "
+                "Scale them first: `x.float() / 255`"
+            )
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{k}={v!r}" for k, v in self.options.items())
+        rows = [(n, _describe(m), _parameters(m)) for n, m in self.named_children()]
+        wide = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
+        lines = [f"  {n:<{wide[0]}}  {d:<{wide[1]}}  {p:>{wide[2]}}".rstrip() for n, d, p in rows]
+        shape = "x".join(map(str, self.sample_shape))
+        head = textwrap.wrap(f"{type(self).__name__}({shown})", 88, subsequent_indent="    ")
+        return "\n".join([*head, f"  {self.parameter_count():,} parameters, input {shape}", *lines])
+
+
+def _describe(module: nn.Module) -> str:
+    if isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict):
+        kinds = Counter(_kind(child) for child in module.children())
+        return ", ".join(f"{n} {kind}" if n > 1 else kind for kind, n in kinds.items())
+    return _kind(module)
+
+
+def _kind(module: nn.Module) -> str:
+    return type(module).__name__.removeprefix("_")
+
+
+def _parameters(module: nn.Module) -> str:
+    count = sum(p.numel() for p in module.parameters())
+    return f"{count:,}" if count else ""

@@ -1,0 +1,171 @@
+"""Networks by name, ours and those of timm."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import functools
+import importlib
+import inspect
+import itertools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from separable.errors import ArgumentError, ArgumentTypeError
+from separable.nn.models.efficientnet import SCALINGS, EfficientNet
+from separable.nn.models.mobilenet import MobileNetV1
+from separable.nn.models.multimodal import MultiModalNet
+from separable.nn.models.series import SeriesClassifier
+from separable.nn.models.spectral import SpatialSpectralNet
+from separable.nn.models.unet import UNet
+from separable.nn.models.xception import Xception
+
+__all__ = ["create", "names", "sample_shape"]
+
+_TIMM = "timm:"
+_BUILDERS: dict[str, Callable[..., nn.Module]] = {
+    "mobilenet_v1": MobileNetV1,
+    "xception": Xception,
+    **{f"efficientnet_{b}": functools.partial(EfficientNet, b) for b in SCALINGS},
+    "unet": UNet,
+    "unet_3d": functools.partial(UNet, 3),
+    "spatial_spectral": SpatialSpectralNet,
+    "series": SeriesClassifier,
+    "multimodal": MultiModalNet,
+}
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of the networks that `create` knows besides those of timm.
+
+    Examples
+    --------
+    >>> names()[:3]
+    ('mobilenet_v1', 'xception', 'efficientnet_b0')
+    """
+    return tuple(_BUILDERS)
+
+
+def create(
+    name: str,
+    *,
+    seed: int | None = None,
+    device: torch.device | str | None = None,
+    **options: Any,
+) -> nn.Module:
+    """Build a network by its name.
+
+    Parameters
+    ----------
+    name : str
+        One of `names`, or ``timm:NAME`` for a network of timm, if that is installed.
+    seed : int, optional
+        The same seed gives the same initial weights on every device, and leaves PyTorch's random
+        state as it was. Without it they are drawn from that state.
+    device : torch.device or str, optional
+        Where the parameters live; "meta" for counting without memory for weights.
+    **options
+        For the constructor of the network, or for `timm.create_model` (``pretrained=True`` loads
+        timm's weights).
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such network, or timm is not installed.
+    ArgumentTypeError
+        If the network has no such option.
+
+    Examples
+    --------
+    >>> create("mobilenet_v1", width=0.5, device="meta").parameter_count()
+    1331592
+    >>> create("mobilenet_v2")
+    Traceback (most recent call last):
+    separable.errors.ArgumentError: no network `mobilenet_v2`. Did you mean `mobilenet_v1`?
+    """
+    build = _timm(name[len(_TIMM) :]) if name.startswith(_TIMM) else _ours(name)
+    _check_options(name, build, options)
+    if seed is None:
+        with torch.device(device) if device is not None else contextlib.nullcontext():
+            return build(**options)
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(seed)
+        model = build(**options)
+    return model.to(device if device is not None else torch.get_default_device())
+
+
+def sample_shape(model: nn.Module) -> tuple[int, ...]:
+    """Return one usual input of a network, without its batch: ours or one of timm.
+
+    Raises
+    ------
+    ArgumentError
+        If the network does not say.
+
+    Examples
+    --------
+    >>> sample_shape(create("xception", device="meta"))
+    (3, 299, 299)
+    """
+    shape = getattr(model, "sample_shape", None)
+    if shape is None:
+        settings = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None)
+        shape = (settings or {}).get("input_size")
+    if shape is None:
+        raise ArgumentError(
+            f"`{type(model).__name__}` does not say what its input is: give the shape yourself, "
+            "for instance (3, 224, 224)"
+        )
+    return tuple(shape)
+
+
+def _ours(name: str) -> Callable[..., nn.Module]:
+    key = name.lower().replace("-", "_")
+    if key not in _BUILDERS:
+        raise ArgumentError(f"no network `{name}`{_nearest(key, names())}")
+    return _BUILDERS[key]
+
+
+def _timm(name: str) -> Callable[..., nn.Module]:
+    try:
+        timm = importlib.import_module("timm")
+    except ImportError as missing:
+        raise ArgumentError(
+            f"`{_TIMM}{name}` needs timm, which cannot be imported ({missing}). "
+            "Install it: pip install timm"
+        ) from missing
+    # A colon stands in places that only timm knows: hf-hub:, local-dir:.
+    if ":" not in name and not timm.is_model(name):
+        raise ArgumentError(f"timm has no network `{name}`{_nearest(name, timm.list_models())}")
+    return functools.partial(timm.create_model, name)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """Say which of the known is meant, underscores aside, or else all of them."""
+    plain = {each.replace("_", ""): each for each in known}
+    wanted = name.lower().replace("_", "")
+    near = difflib.get_close_matches(wanted, plain, n=10)
+    if near:  # among those about as near, the one that begins the same
+        best = max(near, key=lambda each: _shared_start(each, wanted))
+        return f". Did you mean `{plain[best]}`?"
+    return f": there are {', '.join(plain.values())}" if len(plain) < 30 else ""
+
+
+def _shared_start(a: str, b: str) -> int:
+    return sum(
+        1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False))
+    )
+
+
+def _check_options(name: str, build: Callable[..., nn.Module], options: dict[str, Any]) -> None:
+    parameters = inspect.signature(build).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    for option in options:
+        if option not in parameters:
+            raise ArgumentTypeError(
+                f"`{name}` has no option `{option}`{_nearest(option, parameters)}"
+            )

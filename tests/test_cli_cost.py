@@ -1,0 +1,308 @@
+"""`separable cost`: the figures people know, the networks of the literature, and its mistakes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from separable.cli import run
+
+Caller = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Caller:
+    """Run `separable cost` in this process: its status, stdout and stderr."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def called(*arguments: object) -> tuple[int, str, str]:
+        code = run(["cost", *map(str, arguments)])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return called
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+def counts(text: str) -> dict[str, str]:
+    """The first column of numbers of a printed table."""
+    rows = (line.split() for line in text.splitlines()[3:])
+    return {row[0]: row[1] for row in rows if len(row) > 1}
+
+
+# Layers
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernel", "filters", "dense", "separable", "ratio", "result"),
+    [
+        ("12x12x3", "5x5", 256, "1,228,800", "53,952", "22.8", "8x8x256"),
+        ("15x15x3", "3x3", 10, "45,630", "9,633", "4.74", "13x13x10"),
+        ("3x3x64", "3x3", 128, "73,728", "8,768", "8.41", "1x1x128"),
+    ],
+)
+def test_the_layers_people_know(
+    call: Caller, shape: str, kernel: str, filters: int, dense: str, separable: str, ratio: str,
+    result: str,
+) -> None:  # fmt: skip
+    options = ("--in", shape, "--kernel", kernel, "--filters", filters)
+    for command in ("conv", "separable"):
+        code, out, err = call(command, *options)
+        assert (code, err) == (0, "")
+        rows = counts(out)
+        assert (rows["dense"], rows["separable"]) == (dense, separable)
+        assert f"{shape} to {result}, kernel {kernel}" in out
+        assert f"Separable: {ratio} times fewer multiplications than dense" in flat(out)
+
+
+def test_factors_one_by_one(call: Caller) -> None:
+    out = call("separable", "--in", "12x12x3", "-k", "5x5", "--filters", 256)[1]
+    rows = counts(out)
+    assert (rows["depthwise"], rows["pointwise"]) == ("4,800", "49,152")
+    assert "Cout K^2 / (M (K^2 + Cout)) = 256 x 25 / (1 x (25 + 256))" in flat(out)
+    out = call(
+        "separable", "--in", "15x15x1", "-k", "3x3", "--filters", 1, "--pattern",
+        "ocyx -> ocy,ocx",
+    )[1]  # fmt: skip
+    rows = counts(out)
+    assert (rows["ocy"], rows["ocx"], rows["separable"]) == ("585", "507", "1,092")
+    assert "1.39 times fewer" in out
+    assert "Cout K^2" not in out
+
+
+def test_more_multipliers_cost_more(call: Caller) -> None:
+    layer = ("--in", "3x3x1", "-k", "3x3", "--filters", 256)
+    assert "2.17 times fewer" in call("separable", *layer, "--multiplier", 4)[1]
+    assert "1.04 times more" in flat(call("separable", *layer, "--multiplier", 9)[1])
+
+
+def test_padding_strides_and_axes(call: Caller) -> None:
+    code, out, _ = call(
+        "conv", "--in", "9x8x7x4", "-k", "3x3x3", "--filters", 8, "--padding", "same",
+        "--stride", "2x1x2",
+    )  # fmt: skip
+    assert code == 0
+    assert "9x8x7x4 to 5x8x4x8" in out
+    assert f"{5 * 8 * 4 * 8 * 27 * 4:,}" in out
+    out = call("conv", "--in", "64x4", "-k", "3", "--filters", 8, "--padding", 1)[1]
+    assert "64x4 to 64x8" in out
+    found = json.loads(
+        call("conv", "--in", "8x8x4", "-k", "3x3", "--filters", 6, "--transposed", "--json")[1]
+    )
+    assert found["transposed"]["macs"] == 64 * 9 * 24
+    assert "separable" not in found
+    depthwise = call(
+        "conv", "--in", "8x8x4", "-k", "3x3", "--filters", 4, "--groups", 4, "--padding", "same"
+    )[1]
+    assert f"depthwise {64 * 9 * 4:,}" in flat(depthwise)
+    assert "dense" not in depthwise
+
+
+def test_json_holds_the_unrounded_counts(call: Caller) -> None:
+    layer = ("--in", "12x12x3", "-k", "5x5", "--filters", 256)
+    found = json.loads(call("conv", *layer, "--json")[1])
+    assert found["output"] == [8, 8, 256]
+    assert found["dense"]["multiplications"] == 1_228_800
+    assert found["separable"]["parameters"] == 843
+    assert json.loads(call("separable", *layer, "--json")[1])["depthwise"]["macs"] == 4_800
+    beside = json.loads(call("attention", "--in", "7x7x8", "-k", "7x7", "--json")[1])
+    assert beside["attention, alike"]["macs"] == beside["separable 7x7"]["macs"]
+
+
+def test_attention_and_where_it_crosses(call: Caller) -> None:
+    out = call("attention", "--in", "14x14x64", "--kernel", "7x7", "--heads", 4)[1]
+    assert f"attention, alike {196**2 * 64 + 196 * 64**2:,}" in flat(out)
+    assert f"separable 7x7 {196 * 64 * 49 + 196 * 64**2:,}" in flat(out)
+    assert "they cross where N = k^2, here 49." in flat(out)
+    assert "1.00 times as many" in flat(call("attention", "--in", "3x3x64")[1])
+
+
+# Networks
+
+PUBLISHED = [
+    ("mobilenet_v1", 4.2, 569),
+    ("mobilenet_v1 --dense", 29.3, 4866),
+    ("mobilenet_v1 --width 0.75", 2.6, 325),
+    ("mobilenet_v1 --width 0.5", 1.3, 149),
+    ("mobilenet_v1 --width 0.25", 0.5, 41),
+    ("mobilenet_v1 --resolution 192", 4.2, 418),
+    ("mobilenet_v1 --resolution 160", 4.2, 290),
+    ("mobilenet_v1 --resolution 128", 4.2, 186),
+    ("xception", 22.9, 8400),
+    ("efficientnet_b0", 5.3, 390),
+    ("efficientnet_b1", 7.8, 700),
+    ("efficientnet_b7", 66, 37000),
+]
+
+
+@pytest.mark.parametrize(("command", "millions", "multiply_adds"), PUBLISHED)
+def test_published_networks(
+    call: Caller, command: str, millions: float, multiply_adds: float
+) -> None:
+    """Within the digits printed there, or 2 % where a paper rounds to whole ones or two digits."""
+    pytest.importorskip("torch")
+    code, out, err = call(*command.split(), "--json")
+    assert (code, err) == (0, "")
+    total = json.loads(out)["total"]
+    digit = 1 if millions > 30 else 0.1
+    assert abs(total["parameters"] / 1e6 - millions) <= 0.6 * digit
+    assert total["macs"] / 1e6 == pytest.approx(multiply_adds, rel=0.021)
+    if command.startswith("mobilenet"):
+        assert total["macs"] / 1e6 == pytest.approx(multiply_adds, rel=0.01)
+    assert json.loads(out)["uncounted"] == []
+
+
+def test_a_network_beside_its_twin(call: Caller) -> None:
+    pytest.importorskip("torch")
+    code, out, _ = call("mobilenet_v1")
+    assert code == 0
+    assert "mobilenet_v1: 1x3x224x224 float32, in evaluation" in out
+    assert "multiply-adds 569 M 4.87 G 8.56" in flat(out)
+    assert "parameters 4.23 M 29.3 M 6.92" in flat(out)
+    assert max(map(len, out.splitlines())) <= 80
+    out = call("mobilenet_v1", "--dense", "--width", 0.25, "--batch", 2)[1]
+    assert "mobilenet_v1: 2x3x224x224" in out
+    assert flat(out).index("dense") < flat(out).index("separable")
+
+
+def test_every_layer_and_exports(call: Caller) -> None:
+    pytest.importorskip("torch")
+    small = ("mobilenet_v1", "--width", 0.25, "--resolution", 64)
+    out = call(*small, "--layers", "--training")[1]
+    assert "MobileNetV1 on 1x3x64x64 float32, in training mode" in out
+    assert "stages.12.0" in out
+    rows = list(csv.DictReader(io.StringIO(call(*small, "--csv")[1])))
+    assert rows[-1]["layer"] == "total"
+    assert sum(int(r["macs"]) for r in rows[:-1]) == int(rows[-1]["macs"])
+    assert call(*small, "--markdown")[1].startswith("| layer |")
+
+
+@pytest.mark.parametrize("name", ["unet", "unet_3d", "spatial_spectral", "series", "multimodal"])
+def test_the_other_networks_count_without_gaps(call: Caller, name: str) -> None:
+    pytest.importorskip("torch")
+    code, out, err = call(name)
+    assert (code, err) == (0, "")
+    assert "Not counted" not in out
+
+
+def test_networks_of_timm(call: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+
+    def create(name: str, **options: Any) -> Any:
+        model = torch.nn.Sequential(torch.nn.Conv2d(3, 64, 3), torch.nn.Conv2d(64, 128, 3))
+        model.pretrained_cfg = {"input_size": (3, 7, 7)}
+        return model
+
+    fake = types.SimpleNamespace(
+        is_model=lambda name: name == "toy", list_models=lambda: ["toy"], create_model=create
+    )
+    monkeypatch.setitem(sys.modules, "timm", fake)  # type: ignore[arg-type]
+    code, out, _ = call("timm:toy")
+    assert code == 0
+    assert "as it is separated ratio" in flat(out)
+    dense = 25 * 3 * 64 * 9 + 9 * 64 * 128 * 9
+    apart = 25 * 3 * (64 + 9) + 9 * 64 * (128 + 9)
+    found = json.loads(call("timm:toy", "--json")[1])
+    assert found["total"]["macs"] == dense
+    assert f"multiply-adds 707 k 84.4 k {dense / apart:.2f}" in flat(out)
+    assert call("timm:toi")[2].startswith("Error: timm has no network `toi`. Did you mean `toy`?")
+    monkeypatch.setitem(sys.modules, "timm", None)  # type: ignore[arg-type]
+    code, _, err = call("timm:toy")
+    assert code == 2
+    assert "`timm:toy` needs timm" in err
+
+
+# Mistakes
+
+LAYER = ("--in", "12x12x3", "--kernel", "5x5", "--filters", 256)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("conv", "--in", "12x12", *LAYER[2:]), "`--in` must be one size for each kernel axis and the channels; got (12, 12) for a kernel (5, 5)"),
+        (("conv", "--in", "12xa", *LAYER[2:]), "`--in` must be whole numbers such as 512x512; got '12xa'"),
+        (("conv", "--in", "4x4x3", *LAYER[2:]), "`--kernel` (5, 5) must fit into the input (4, 4). Pad it, for instance padding='same'"),
+        (("conv", *LAYER, "--padding", "full"), "`--padding` must be 'same', 'valid' or whole numbers such as 1 or 2x1; got 'full'"),
+        (("conv", *LAYER, "--stride", "0"), "`--stride` must be whole numbers >= 1 for each of 2 axes; got 0"),
+        (("conv", *LAYER, "--stride", "1.5"), "`--stride` must be whole numbers such as 1 or 2x1; got '1.5'"),
+        (("conv", *LAYER, "--groups", "2"), "`--groups` must divide the channels and the `--filters`; got groups=2, 3 channels, filters=256"),
+        (("separable", *LAYER, "--multiplier", "0"), "`--multiplier` must be a whole number >= 1; got 0"),
+        (("attention", "--in", "4x4x6", "--heads", "4"), "`--heads` must divide `channels`; got 4 and 6"),
+    ],
+)  # fmt: skip
+def test_mistakes(call: Caller, arguments: tuple[object, ...], message: str) -> None:
+    code, out, err = call(*arguments)
+    assert (code, out) == (2, "")
+    assert flat(err) == f"Error: {message}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("separable", *LAYER, "--pattern", "ocyx -> oc,cya"),
+            "axis `x` of the kernel stands in no factor",
+        ),
+        (
+            ("separable", *LAYER, "--pattern", "yx -> y,x"),
+            "pattern `yx -> y,x` is of a kernel of 2",
+        ),
+        (("conv", "--in", "12x12x3"), "missing option '--kernel'"),
+        (("conv", *LAYER, "--nonsense"), "no such option: --nonsense"),
+        (("convv", *LAYER), "no layer or network 'convv'; there are conv, separable, attention"),
+        (("mobilenet_v1", "--kernel", "3x3"), "no such option: --kernel"),
+        (("xception", "--width", "0.5"), "`xception` has no option `width`"),
+        (("mobilenet_v1", "--width", "0"), "`width` must be > 0"),
+        (("mobilenet_v1", "--resolution", "0"), "invalid value for '--resolution'"),
+    ],
+)
+def test_mistakes_of_other_rooms(call: Caller, arguments: tuple[object, ...], message: str) -> None:
+    pytest.importorskip("torch")
+    code, out, err = call(*arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_without_pytorch_layers_count_and_networks_say_what_is_missing() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None; from separable.cli import run; "
+        "assert run('cost conv --in 12x12x3 -k 5x5 --filters 256'.split()) == 0; "
+        "sys.exit(run(['cost', 'mobilenet_v1']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "1,228,800" in done.stdout
+    assert flat(done.stderr) == (
+        "Error: `cost mobilenet_v1` needs PyTorch, which is not installed: "
+        "pip install 'separable[torch]'"
+    )
+
+
+def test_layers_need_no_pytorch_import() -> None:
+    code = (
+        "import sys; from separable.cli import run; "
+        "run('cost conv --in 12x12x3 -k 5x5 --filters 256'.split()); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_help_lists_what_there_is(call: Caller) -> None:
+    code, out, _ = call("--help")
+    assert code == 0
+    for word in ("conv", "separable", "attention", "NETWORK", "timm:NAME", "efficientnet_b7"):
+        assert word in out
+    assert call("mobilenet_v1", "--help")[0] == 0
