@@ -35,7 +35,7 @@ demo: $(READY)
 	$(BIN)/separable demo --output demo-output
 
 test: $(VENV)/.test-ready
-	$(BIN)/python -m pytest -q -m "not long"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not long"
 
 test-long: $(VENV)/.test-ready
 	$(BIN)/python -m pytest -q -m long --timeout 3600 --hypothesis-profile long
