@@ -18,6 +18,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from separable.nn import models
+from separable.nn.convert import Report, blueprint, convert, merge, rebuild
 from separable.nn.depthwise import (
     DepthwiseConv1d,
     DepthwiseConv2d,
@@ -42,6 +43,7 @@ __all__ = [
     "FactoredConv",
     "Ledger",
     "PointwiseConv",
+    "Report",
     "SeparableConv1d",
     "SeparableConv2d",
     "SeparableConv3d",
@@ -49,7 +51,11 @@ __all__ = [
     "SpatiallySeparableConv2d",
     "SpatiallySeparableConv3d",
     "Step",
+    "blueprint",
+    "convert",
     "initialise",
     "ledger",
+    "merge",
     "models",
+    "rebuild",
 ]

@@ -1,0 +1,13 @@
+"""Trained networks made separable: `convert`, its `Report`, and ways to keep the result.
+
+Patterns and sites say what can be done with which layer, `curves` and `choose` how far to go,
+`moments` and `fitting` what the factors are to be, `report` what came of it.
+"""
+
+from __future__ import annotations
+
+from separable.nn.convert.core import convert
+from separable.nn.convert.report import ConvertedLayer, Report
+from separable.nn.convert.saving import blueprint, merge, rebuild
+
+__all__ = ["ConvertedLayer", "Report", "blueprint", "convert", "merge", "rebuild"]

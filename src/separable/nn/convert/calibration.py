@@ -1,0 +1,203 @@
+"""Calibration: the batches of data, checked, and runs of a network up to a layer."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from separable.errors import ArgumentError, ArgumentTypeError
+
+__all__ = ["Batch", "Calibration", "outputs_of", "run_until", "watched_run"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a model is called with once."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    at: int = 0
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All tensors in it."""
+        return outputs_of([list(self.args), dict(self.kwargs)])
+
+    def describe(self) -> str:
+        """Say its shapes."""
+        return ", ".join("x".join(map(str, t.shape)) for t in self.tensors) or "no tensor"
+
+
+class Calibration:
+    """Batches that can be gone through again and again.
+
+    Parameters
+    ----------
+    data : iterable
+        Of tensors, of tuples of them (what the model takes one after the other) or of mappings
+        (what it takes by name). One that can be gone through once only is kept.
+    device : torch.device
+        Where the model is.
+
+    Raises
+    ------
+    ArgumentTypeError, ArgumentError
+        If it is no iterable of such batches, or there is none.
+    """
+
+    def __init__(self, data: object, device: torch.device) -> None:
+        if isinstance(data, Tensor):
+            raise ArgumentTypeError(
+                f"`data` must be an iterable of batches; got one tensor of shape "
+                f"{tuple(data.shape)}. Give [tensor], or tensor.split(16)"
+            )
+        if isinstance(data, (str, bytes, Mapping)) or not isinstance(data, Iterable):
+            raise ArgumentTypeError(
+                f"`data` must be an iterable of batches; got {type(data).__name__}"
+            )
+        self._data: Iterable[Any] = list(data) if iter(data) is iter(data) else data
+        self._device = device
+        self.first = next(iter(self), None)
+        if self.first is None:
+            raise ArgumentError("`data` is empty: give at least one batch, or no `data`")
+        self.count = 0
+        for at, batch in enumerate(self):
+            self._check(at, batch)
+            self.count += 1
+
+    def __iter__(self) -> Iterator[Batch]:
+        for at, item in enumerate(self._data):
+            yield self._batch(at, item)
+
+    def _batch(self, at: int, item: object) -> Batch:
+        if isinstance(item, Tensor):
+            return Batch((item.to(self._device),), {}, at)
+        if isinstance(item, Mapping):
+            return Batch((), {k: self._moved(v) for k, v in item.items()}, at)
+        if isinstance(item, (tuple, list)) and item:
+            return Batch(tuple(self._moved(v) for v in item), {}, at)
+        raise ArgumentTypeError(
+            f"`data` must give tensors, tuples of tensors or mappings; batch {at} is "
+            f"{type(item).__name__}"
+        )
+
+    def _moved(self, value: Any) -> Any:
+        return value.to(self._device) if isinstance(value, Tensor) else value
+
+    def _check(self, at: int, batch: Batch) -> None:
+        for tensor in batch.tensors:
+            if tensor.numel() == 0:
+                raise ArgumentError(f"`data`: batch {at} is empty, shape {tuple(tensor.shape)}")
+            if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+                bad = int((~tensor.isfinite()).sum())
+                raise ArgumentError(
+                    f"`data`: batch {at}, shape {tuple(tensor.shape)}, has {bad} values that are "
+                    "NaN or infinite"
+                )
+
+
+class _StopError(Exception):
+    """Raised in a hook to leave a forward pass whose rest is not needed."""
+
+
+@contextlib.contextmanager
+def _hooked(handles: Sequence[Any]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def run_until(
+    model: nn.Module,
+    batch: Batch,
+    layer: nn.Module,
+    calls: int,
+    seen: Callable[[Tensor, Tensor | None], None],
+    *,
+    inputs_only: bool = False,
+) -> None:
+    """Run a model and show what goes in and out of one layer, until its last call.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    batch : Batch
+    layer : torch.nn.Module
+    calls : int
+        How often the layer runs in a pass.
+    seen : function
+        Of its input and output; of its input and None, before it runs, if `inputs_only`.
+    """
+    count = 0
+
+    def note(tensor: Tensor, output: Tensor | None) -> None:
+        nonlocal count
+        count += 1
+        seen(tensor, output)
+        if count == calls:
+            raise _StopError
+
+    def before(module: nn.Module, args: Any, kwargs: Any) -> None:
+        note(args[0] if args else kwargs["input"], None)
+
+    def after(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        note(args[0] if args else kwargs["input"], output)
+
+    if inputs_only:
+        handle = layer.register_forward_pre_hook(before, with_kwargs=True)
+    else:
+        handle = layer.register_forward_hook(after, with_kwargs=True)
+    with _hooked([handle]), contextlib.suppress(_StopError):
+        _forward(model, batch)
+
+
+@torch.no_grad()
+def watched_run(
+    model: nn.Module,
+    batch: Batch,
+    layers: Mapping[str, nn.Module],
+    seen: Callable[[str, Tensor, Tensor], None],
+) -> list[Tensor]:
+    """Run a model, show what goes in and out of some layers, and return its outputs."""
+    handles = []
+    for name, layer in layers.items():
+
+        def note(module: nn.Module, args: Any, kwargs: Any, out: Any, name: str = name) -> None:
+            seen(name, args[0] if args else kwargs["input"], out)
+
+        handles.append(layer.register_forward_hook(note, with_kwargs=True))
+    with _hooked(handles):
+        return outputs_of(_forward(model, batch))
+
+
+def _forward(model: nn.Module, batch: Batch) -> Any:
+    """Call the model; its own errors name the batch."""
+    try:
+        return model(*batch.args, **batch.kwargs)
+    except _StopError:
+        raise
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as problem:
+        raise ArgumentError(
+            f"`data`: batch {batch.at}, {batch.describe()}, does not go through the model: "
+            f"{str(problem).strip() or type(problem).__name__}\nA batch is what the model takes: "
+            "a tensor, a tuple of its arguments, or a mapping of them; no labels"
+        ) from problem
+
+
+def outputs_of(value: Any) -> list[Tensor]:
+    """Return the tensors in what a model gives or takes, however they are packed."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, (tuple, list)):
+        return [t for v in value for t in outputs_of(v)]
+    return []

@@ -1,0 +1,143 @@
+"""choose: ranks over all layers together, by the error that a multiplication saves.
+
+Each layer has points (multiplications, error): those of its curves, and the dense layer with no
+error. Only the points on the lower convex hull are worth having: between two of them an exchange
+rate holds, error saved per multiplication, that falls from one to the next. Taking the exchanges
+of all layers in the order of their rates is optimal for every budget that is reached exactly
+(Shoham and Gersho, 1988, doi:10.1109/29.90373).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from separable.nn.convert.curves import Curve
+
+__all__ = ["DENSE", "Allocation", "Point", "allocate", "hull", "points_of"]
+
+DENSE = -1
+
+
+@dataclass(frozen=True)
+class Point:
+    """One way to have a layer.
+
+    Attributes
+    ----------
+    cost : float
+        Multiplications.
+    error : float
+        Square of the relative error.
+    curve : int
+        Which of its curves; `DENSE` for the layer as it is.
+    at : int
+        The point of that curve.
+    """
+
+    cost: float
+    error: float
+    curve: int = DENSE
+    at: int = 0
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """What was chosen, and the way there.
+
+    Attributes
+    ----------
+    chosen : mapping of str to Point
+    path : tuple of (float, float)
+        Multiplications and the sum of the layers' errors, from the cheapest network to the dense
+        one, also beyond the budget.
+    """
+
+    chosen: Mapping[str, Point]
+    path: tuple[tuple[float, float], ...]
+
+
+def points_of(curves: Sequence[Curve], dense: float, min_saving: float) -> list[Point]:
+    """Return the points of a layer that save enough, and the dense one."""
+    limit = dense / min_saving if min_saving > 0 else np.inf
+    found = [Point(dense, 0.0)]
+    for k, curve in enumerate(curves):
+        count = int(np.searchsorted(curve.costs, limit, side="right"))
+        found += [Point(float(curve.costs[i]), float(curve.errors[i]), k, i) for i in range(count)]
+    return found
+
+
+def hull(points: Sequence[Point]) -> list[Point]:
+    """Return the points of the lower convex hull, from the cheapest to the one without error.
+
+    Examples
+    --------
+    >>> [p.cost for p in hull([Point(9, 0), Point(1, 1), Point(3, 0.2), Point(2, 0.9)])]
+    [1, 3, 9]
+    """
+    kept: list[Point] = []
+    for p in sorted(points, key=lambda p: (p.cost, p.error)):
+        if kept and p.error >= kept[-1].error:
+            continue
+        while len(kept) > 1 and _rate(kept[-2], kept[-1]) <= _rate(kept[-1], p):
+            kept.pop()
+        if len(kept) == 1 and p.cost == kept[0].cost:
+            kept.pop()
+        kept.append(p)
+    return kept
+
+
+def _rate(first: Point, second: Point) -> float:
+    """The error saved per multiplication on the way from one point to a dearer one."""
+    step = second.cost - first.cost
+    return (first.error - second.error) / step if step > 0 else np.inf
+
+
+def allocate(layers: Mapping[str, Sequence[Point]], budget: float) -> Allocation:
+    """Choose a point for each layer so that all together cost no more than the budget.
+
+    Parameters
+    ----------
+    layers : mapping of str to sequence of Point
+    budget : float
+        Multiplications for these layers; no less than that of the cheapest points.
+
+    Returns
+    -------
+    Allocation
+
+    Examples
+    --------
+    >>> layers = {"a": [Point(1, 0.5), Point(4, 0)], "b": [Point(1, 0.1), Point(4, 0)]}
+    >>> [p.cost for p in allocate(layers, 6).chosen.values()]
+    [4, 1]
+    """
+    hulls = {name: hull(points) for name, points in layers.items()}
+    at = dict.fromkeys(hulls, 0)
+    cost = sum(h[0].cost for h in hulls.values())
+    error = sum(h[0].error for h in hulls.values())
+    chosen = {name: h[0] for name, h in hulls.items()}
+    path = [(cost, error)]
+    spent = cost
+    stuck: set[str] = set()
+    queue = [(-_rate(h[0], h[1]), name) for name, h in hulls.items() if len(h) > 1]
+    heapq.heapify(queue)
+    while queue:
+        _, name = heapq.heappop(queue)
+        points, i = hulls[name], at[name] + 1
+        before, after = points[i - 1], points[i]
+        at[name] = i
+        cost += after.cost - before.cost
+        error -= before.error - after.error
+        path.append((cost, max(error, 0.0)))
+        if name not in stuck and spent + after.cost - before.cost <= budget:
+            spent += after.cost - before.cost
+            chosen[name] = after
+        else:
+            stuck.add(name)
+        if i + 1 < len(points):
+            heapq.heappush(queue, (-_rate(after, points[i + 1]), name))
+    return Allocation(chosen, tuple(path))

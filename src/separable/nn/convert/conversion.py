@@ -1,0 +1,375 @@
+"""Conversion: the state of one call of `convert`, step by step."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from separable.errors import ArgumentError, ArgumentTypeError
+from separable.nn.convert.calibration import Calibration, run_until, watched_run
+from separable.nn.convert.choose import Allocation, Point, allocate, points_of
+from separable.nn.convert.curves import Curve, curve
+from separable.nn.convert.fitting import Aim, aim_at, fit, matrices, metric_of
+from separable.nn.convert.layers import built, fitted, plain, weights_of_conv
+from separable.nn.convert.letters import Letters
+from separable.nn.convert.moments import Collector, Moments
+from separable.nn.convert.request import Request
+from separable.nn.convert.sites import Site, put
+from separable.nn.convert.trace import (
+    Trace,
+    dense_multiplications,
+    steps_multiplications,
+    trace_model,
+)
+from separable.nn.dense import as_array
+from separable.nn.layers import FactoredConv
+from separable.nn.lower import lower
+from separable.nn.scheme import Scheme
+from separable.nn.spec import CONVS
+
+__all__ = ["Conversion", "Progress"]
+
+Array = NDArray[Any]
+Progress = Callable[[str, int, int], None]
+
+TOGETHER = 2**29  # bytes of moments that are collected in one pass
+LARGEST = 2**29  # bytes of moments of one layer: beyond, only its last step is fitted
+PROBES = 5  # points of a curve whose error is measured on the data
+
+
+@dataclass(eq=False)
+class Conversion:
+    """What is known so far about a network that is being converted.
+
+    Attributes
+    ----------
+    request : Request
+    reference : torch.nn.Module
+        The network as it was, for evaluation.
+    sites : list of Site
+    schemes : dict of str to tuple of Scheme
+        What each layer may be written in.
+    calibration : Calibration or None
+    trace : Trace or None
+    curves : dict of str to list of Curve
+    """
+
+    request: Request
+    reference: nn.Module
+    sites: list[Site]
+    schemes: dict[str, tuple[Scheme, ...]]
+    calibration: Calibration | None
+    trace: Trace | None
+    progress: Progress | None
+    curves: dict[str, list[Curve]] = field(default_factory=dict)
+
+    def open(self) -> Iterator[Site]:
+        """The sites that are not left alone, in the order in which they run."""
+        sites = [s for s in self.sites if not s.reason]
+        if self.trace is None:
+            return iter(sites)
+        order = {name: at for at, name in enumerate(self.trace.shapes)}
+        return iter(sorted(sites, key=lambda s: order[s.name]))
+
+    def shapes(self, site: Site) -> Sequence[tuple[int, ...]] | None:
+        """The shapes of a layer's inputs in each call, if they are known."""
+        return None if self.trace is None else self.trace.shapes.get(site.name, ())
+
+    def dense(self, site: Site) -> int:
+        """The multiplications of a layer as it was."""
+        return dense_multiplications(site.spec, self.shapes(site))
+
+    def cost(self, site: Site, scheme: Scheme) -> int:
+        """The multiplications of a layer written as factors."""
+        return steps_multiplications(site.spec, lower(scheme)[1], self.shapes(site))
+
+    def leave(self, name: str, reason: str) -> None:
+        """Leave a layer alone."""
+        self.sites = [s.left(reason) if s.name == name else s for s in self.sites]
+
+    def tell(self, what: str, done: int, count: int) -> None:
+        """Say how far the work is."""
+        if self.progress is not None:
+            self.progress(what, done, count)
+
+    # Curves: what each layer would cost, and how wrong it would be.
+
+    def draw_curves(self) -> None:
+        """Make the curves of all layers; with the data if ranks are chosen by them."""
+        sites = list(self.open())
+        uses_data = self.request.budget is not None or self.request.tol is not None
+        if self.calibration is None or not uses_data:
+            for site in sites:
+                self._draw(site, None)
+            return
+        small = [s for s in sites if Collector.size(s.conv) <= LARGEST]
+        for site in sites:
+            if site not in small:
+                self._draw(site, None)
+        for group in _batches(small):
+            for name, moments in self._moments(group).items():
+                self._draw(next(s for s in group if s.name == name), moments)
+
+    def _draw(self, site: Site, moments: Moments | None) -> None:
+        self.tell(f"spectrum of {site.title}", len(self.curves), len(self.schemes))
+        self.curves[site.name] = [
+            self._curve(site, scheme, moments) for scheme in self.schemes[site.name]
+        ]
+
+    def _moments(self, group: Sequence[Site]) -> dict[str, Moments]:
+        """The moments of some layers in the network as it was, in one pass."""
+        assert self.calibration is not None
+        layers = {s.name: self.reference.get_submodule(s.name) for s in group}
+        collectors = {name: Collector(layer) for name, layer in layers.items()}
+        for batch in self.calibration:
+            watched_run(self.reference, batch, layers, lambda n, x, y: collectors[n].add(x, y))
+        return {name: collectors.pop(name).moments() for name in list(collectors)}
+
+    def _curve(self, site: Site, scheme: Scheme, moments: Moments | None) -> Curve:
+        weights = weights_of_conv(site.conv)
+        kernel = scheme.kernel_of(weights)
+        limit = self.dense(site)
+
+        def cost(found: Scheme) -> float:
+            return self.cost(site, found)
+
+        if moments is None:
+            return curve(scheme, kernel, cost, None)
+        letters = Letters(scheme)
+        aim = aim_at(letters.matrix(weights), moments, self.request.ridge)
+        made = curve(scheme, kernel, cost, metric_of(letters, aim))
+        return _measured(made.limited(limit), scheme, aim, moments)
+
+    # Choices.
+
+    def allocation(self, allowance: float) -> Allocation:
+        """Choose a point for each layer within an allowance."""
+        points = {
+            s.name: points_of(self.curves[s.name], self.dense(s), self.request.min_saving)
+            for s in self.open()
+        }
+        return allocate(points, allowance)
+
+    def path(self) -> tuple[tuple[float, float], ...]:
+        """Multiplications and summed errors of all layers with a curve, for every budget."""
+        layers = {
+            s.name: points_of(self.curves[s.name], self.dense(s), 1.0)
+            for s in self.sites
+            if s.name in self.curves
+        }
+        return allocate(layers, math.inf).path
+
+    def scheme_at(self, name: str, point: Point) -> Scheme:
+        """The scheme of a point, its ranks raised where they have to be."""
+        chosen = self.curves[name][point.curve]
+        return lower(chosen.scheme.with_ranks(chosen.ranks(point.at)))[0]
+
+    # The work.
+
+    def convert_plain(self, chosen: dict[str, Scheme], result: nn.Module) -> nn.Module:
+        """Factorise the weights of each layer for itself."""
+        new = {}
+        for at, (name, scheme) in enumerate(chosen.items()):
+            self.tell(f"factors of {name or '(model)'}", at, len(chosen))
+            conv = result.get_submodule(name)
+            new[id(conv)] = built(*plain(scheme, conv), conv)
+        return put(result, new)
+
+    def convert_with_data(self, chosen: dict[str, Scheme], result: nn.Module) -> nn.Module:
+        """Layer after layer: inputs from what is converted already, targets from the original."""
+        modes = {m: m.training for m in result.modules()}
+        made: dict[FactoredConv, bool] = {}
+        result.eval()
+        for at, (name, scheme) in enumerate(chosen.items()):
+            self.tell(f"fit of {name or '(model)'}", at, len(chosen))
+            conv = result.get_submodule(name)
+            layer = self._fitted(name, scheme, conv, result)
+            made[layer] = modes[conv]
+            result = put(result, {id(conv): layer})
+            if Collector.size(conv) > LARGEST:
+                self._fit_last_step(name, layer, result)
+        for module, mode in modes.items():
+            module.training = mode
+        for layer, mode in made.items():
+            layer.train(mode)
+        return result
+
+    def _fitted(
+        self, name: str, scheme: Scheme, conv: nn.Module, result: nn.Module
+    ) -> FactoredConv:
+        """Fit a layer to its moments; factorise its weights if those would not fit into memory."""
+        own: Any = conv
+        if Collector.size(conv) > LARGEST:
+            bias = np.zeros(own.out_channels) if own.bias is None else as_array(own.bias)
+            return built(*plain(scheme, conv), conv, bias)
+        moments = self._moments_between(name, conv, result)
+        weights = Letters(scheme).matrix(weights_of_conv(conv))
+        aim = aim_at(weights, moments, self.request.ridge)
+        found, arrays, bias = fitted(scheme, conv, moments, aim, self.request.sweeps)
+        return built(found, arrays, conv, bias)
+
+    def _fit_last_step(self, name: str, layer: FactoredConv, result: nn.Module) -> None:
+        """Fit the last step, which takes in far less than the whole layer, to what comes to it."""
+        last: Any = layer._convolutions()[-1]
+        if type(last) not in CONVS.values() or Collector.size(last) > LARGEST:
+            return
+        moments = self._moments_between(name, last, result)
+        before = weights_of_conv(last).reshape(moments.cross.shape)
+        after = aim_at(before, moments, self.request.ridge).target
+        best = after if moments.error(after) < moments.error(before) else before
+        with torch.no_grad():
+            last.weight.copy_(torch.from_numpy(best.reshape(last.weight.shape)))
+            last.bias.copy_(torch.from_numpy(moments.bias(best)))
+
+    def _moments_between(self, name: str, conv: nn.Module, result: nn.Module) -> Moments:
+        """Moments of what a layer gets in the converted network and gave in the original."""
+        assert self.calibration is not None
+        assert self.trace is not None
+        calls = len(self.trace.shapes[name])
+        collector = Collector(conv)
+        for batch in self.calibration:
+            wanted: list[torch.Tensor] = []
+            run_until(
+                self.reference, batch, self.reference.get_submodule(name), calls,
+                lambda _, y: wanted.append(y),  # type: ignore[arg-type]  # noqa: B023
+            )  # fmt: skip
+            run_until(
+                result, batch, conv, calls,
+                lambda x, _: collector.add(x, wanted.pop(0)),  # noqa: B023
+                inputs_only=True,
+            )  # fmt: skip
+        return collector.moments()
+
+    # What it is worth.
+
+    @torch.no_grad()
+    def output_errors(
+        self, result: nn.Module, names: Sequence[str]
+    ) -> tuple[dict[str, float], float]:
+        """Measure the error of layers and of the whole network on the data.
+
+        Returns
+        -------
+        layers : dict of str to float
+        network : float
+        """
+        assert self.calibration is not None
+        tallies = {name: _Tally() for name in [*names, None]}
+        mode = {m: m.training for m in result.modules()}
+        result.eval()
+        for batch in self.calibration:
+            kept: dict[str, list[torch.Tensor]] = {name: [] for name in names}
+            wanted = watched_run(
+                self.reference, batch, {n: self.reference.get_submodule(n) for n in names},
+                lambda n, _, y: kept[n].append(y),  # noqa: B023
+            )  # fmt: skip
+            got = watched_run(
+                result, batch, {n: result.get_submodule(n) for n in names},
+                lambda n, _, y: tallies[n].add(kept[n].pop(0), y),  # noqa: B023
+            )  # fmt: skip
+            for first, second in zip(wanted, got, strict=True):
+                tallies[None].add(first, second)
+        for module, training in mode.items():
+            module.training = training
+        return {n: tallies[n].error for n in names}, tallies[None].error
+
+
+class _Tally:
+    """Adds up how far outputs are from those wanted, and how far those vary."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.wrong = self.squares = 0.0
+        self.sum: Any = None
+
+    def add(self, wanted: torch.Tensor, got: torch.Tensor) -> None:
+        if not wanted.is_floating_point() or wanted.numel() == 0:
+            return
+        wanted, got = wanted.double(), got.double()
+        axes = [i for i in range(wanted.dim()) if i != 1]
+        total = wanted.sum(dim=axes) if wanted.dim() > 1 else wanted.sum()
+        self.sum = total if self.sum is None or self.sum.shape != total.shape else self.sum + total
+        self.count += wanted.numel() // max(1, total.numel())
+        self.squares += float((wanted**2).sum())
+        self.wrong += float(((wanted - got) ** 2).sum())
+
+    @property
+    def error(self) -> float:
+        """Root of the squared error over the squared deviation from each channel's mean."""
+        if self.sum is None:
+            return math.nan
+        spread = self.squares - float((self.sum**2).sum()) / max(self.count, 1)
+        if spread <= 1e-12 * self.squares:  # one value again and again: relative to itself
+            spread = self.squares
+        return math.sqrt(self.wrong / spread) if spread else float(self.wrong > 0)
+
+
+def _batches(sites: Sequence[Site]) -> Iterator[list[Site]]:
+    """Layers whose moments fit into memory together."""
+    group: list[Site] = []
+    size = 0
+    for site in sites:
+        own = Collector.size(site.conv)
+        if group and size + own > TOGETHER:
+            yield group
+            group, size = [], 0
+        group.append(site)
+        size += own
+    if group:
+        yield group
+
+
+def _measured(made: Curve, scheme: Scheme, aim: Aim, moments: Moments) -> Curve:
+    """Correct a curve by what a fit at a few of its points really leaves."""
+    count = len(made.costs)
+    probes = np.unique(np.geomspace(1, count, min(PROBES, count)).round().astype(int)) - 1
+    ratios = []
+    for at in probes:
+        found = fit(scheme.with_ranks(made.ranks(int(at))), aim, 0)
+        real = moments.error(matrices(*found)) ** 2
+        ratios.append(real / made.errors[at] if made.errors[at] > 1e-12 else 1.0)
+    between = np.interp(np.arange(count), probes, ratios)
+    errors = np.minimum.accumulate(made.errors * between)
+    return Curve(made.scheme, made.costs, errors, made.ranks, made.spectrum)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """The device of a model's first parameter."""
+    found = next(model.parameters(), None)
+    return torch.device("cpu") if found is None else found.device
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """Copy a model, or say why that cannot be done."""
+    try:
+        return copy.deepcopy(model)
+    except Exception as problem:
+        raise ArgumentTypeError(
+            f"`model` {type(model).__name__} cannot be copied, which converting needs: {problem}. "
+            "Take out of it what `copy.deepcopy` cannot copy"
+        ) from problem
+
+
+def traced(
+    model: nn.Module, sites: Sequence[Site], calibration: Calibration | None, input_shape: Any
+) -> Trace | None:
+    """Run the model on the shapes given, without memory."""
+    watched = {s.name: s.conv for s in sites if not s.reason}
+    if calibration is None:
+        return None if input_shape is None else trace_model(model, input_shape, watched)
+    first = calibration.first
+    assert first is not None
+    try:
+        return trace_model(model, list(first.args), watched, first.kwargs)
+    except ArgumentError as problem:
+        raise ArgumentError(
+            f"`data`: batch 0, {first.describe()}, does not go through the model: {problem}"
+        ) from problem

@@ -1,0 +1,250 @@
+"""Curve: for one layer and pattern, the error that each number of multiplications leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from separable.factorize import factorize, spectrum
+from separable.factorize.trees import matricise
+from separable.nn.convert.decompose import chain_of
+from separable.nn.convert.metric import Metric
+from separable.nn.scheme import Rank, Scheme
+
+__all__ = ["Curve", "curve"]
+
+Array = NDArray[Any]
+Costs = Callable[[Scheme], float]
+
+LEVELS = 24  # points of a curve whose bonds are chosen together
+ROUNDING = 1e-12  # of a squared error: what the weights' own rounding leaves
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """What a layer written in one pattern costs and how wrong it is, from few terms to many.
+
+    Attributes
+    ----------
+    scheme : Scheme
+        Its ranks are 1.
+    costs : ndarray, shape (points,)
+        Multiplications, ascending.
+    errors : ndarray, shape (points,)
+        Squares of the relative error, descending.
+    ranks : function
+        Of a point, giving the ranks for `Scheme.with_ranks`.
+    spectrum : ndarray
+        The squares of the singular values relative to their sum, descending, of each bond if there
+        are several, whichever batch value they belong to.
+    """
+
+    scheme: Scheme
+    costs: Array
+    errors: Array
+    ranks: Callable[[int], Rank]
+    spectrum: Mapping[str, Array]
+
+    def first_within(self, error: float) -> int | None:
+        """Return the cheapest point whose relative error is no larger than that."""
+        found = np.flatnonzero(self.errors <= error**2 * (1 + 1e-9))
+        return int(found[0]) if len(found) else None
+
+    def limited(self, cost: float) -> Curve:
+        """Return the part that costs no more than that; at least one point."""
+        kept = max(1, int(np.searchsorted(self.costs, cost, side="right")))
+        return replace(self, costs=self.costs[:kept], errors=self.errors[:kept])
+
+
+def curve(scheme: Scheme, kernel: Array, cost: Costs, metric: Metric | None) -> Curve:
+    """Make the curve of a layer.
+
+    Parameters
+    ----------
+    scheme : Scheme
+    kernel : ndarray
+        The weights, in the shape that the pattern has them.
+    cost : function
+        Multiplications of a lowered scheme.
+    metric : Metric, optional
+        What errors of the weights matter; all alike if not given.
+    """
+    pattern = scheme.pattern
+    array = kernel.astype(np.float64).reshape([scheme.size(a) for a in pattern.letters])
+    if metric is not None:
+        array = metric.weighted(array)
+    flat = array.reshape(scheme.kernel_shape)
+    if pattern.has_one_bond and len(pattern.factors) == 2:
+        return _of_pair(scheme, flat, cost)
+    if pattern.has_one_bond:
+        return _of_terms(scheme, flat, cost)
+    chain = chain_of(scheme)
+    if chain is not None:
+        return _of_core(scheme, flat, cost, chain)
+    return _of_tree(scheme, flat, cost)
+
+
+def _of_pair(scheme: Scheme, kernel: Array, cost: Costs) -> Curve:
+    """Two factors: the largest singular values of all batch values, as many in each group."""
+    pattern, bond = scheme.pattern, scheme.bonds
+    batch = tuple(scheme.size(a) for a in pattern.batch)
+    squares = _squares(scheme, kernel).reshape(*batch, -1)
+    groups = scheme.size("g") if "g" in pattern.batch else 1
+    rows = squares.reshape(groups, -1)  # (groups, batch values * terms)
+    order = np.argsort(-rows, axis=1, kind="stable")
+    ranked = np.take_along_axis(rows, order, axis=1)
+    total = max(float(rows.sum()), np.finfo(float).tiny)
+    errors = np.cumsum(ranked.sum(axis=0)[::-1])[::-1] / total
+    errors = np.append(errors[1:], 0.0)
+    errors[errors < ROUNDING] = 0.0
+    values = rows.shape[1] // squares.shape[-1]
+    unit = cost(scheme.with_ranks(1)) / values
+    counts = np.arange(1, rows.shape[1] + 1)
+
+    def ranks(point: int) -> Rank:
+        kept = order[:, : point + 1] // squares.shape[-1]
+        found = np.stack([np.bincount(row, minlength=values) for row in kept])
+        return {bond: found.reshape(batch) if batch else int(found.sum())}
+
+    flat = np.sort(rows.ravel())[::-1] / total
+    return Curve(scheme, counts * unit, errors, ranks, {bond: flat})
+
+
+def _squares(scheme: Scheme, kernel: Array) -> Array:
+    """Squares of the singular values, (batch..., k), descending."""
+    pattern = scheme.pattern
+    first, second = pattern.own(0), pattern.own(1)
+    split = kernel.reshape([scheme.size(a) for a in pattern.letters])
+    order = [pattern.letters.index(a) for a in pattern.batch + first + second]
+    batch = [scheme.size(a) for a in pattern.batch]
+    rows = int(np.prod([scheme.size(a) for a in first]))
+    matrix = np.transpose(split, order).reshape(*batch, rows, -1)
+    return _gram_values(matrix)
+
+
+def _gram_values(matrix: Array) -> Array:
+    """Squares of singular values through the smaller of the two products with the transpose."""
+    turned = np.swapaxes(matrix, -1, -2)
+    gram = matrix @ turned if matrix.shape[-2] <= matrix.shape[-1] else turned @ matrix
+    found: Array = np.maximum(np.linalg.eigvalsh(gram)[..., ::-1], 0.0)
+    return found
+
+
+def _of_terms(scheme: Scheme, kernel: Array, cost: Costs) -> Curve:
+    """Three or more factors on one bond: the same rank for all batch values."""
+    bond = scheme.bonds
+    known = spectrum(kernel, scheme.pattern, sizes=scheme.sizes)
+    counts = np.arange(1, known.values.shape[-1] + 1)
+    unit = cost(scheme.with_ranks(1))
+    flat = np.sort((known.values**2).ravel())[::-1]
+    flat = flat / max(float(flat.sum()), np.finfo(float).tiny)
+    return Curve(
+        scheme, counts * unit, known.errors[1:] ** 2, lambda p: {bond: p + 1}, {bond: flat}
+    )
+
+
+def _of_core(scheme: Scheme, kernel: Array, cost: Costs, chain: tuple[int, int, int]) -> Curve:
+    """A core between two leaves (Tucker-2): the error of every pair of ranks at once.
+
+    In the bases of the leaves' singular vectors the core of ranks R and S is the first R x S of
+    the whole core, and what is left out is the error (De Lathauwer et al., 2000,
+    doi:10.1137/S0895479896305696).
+    """
+    pattern = scheme.pattern
+    first, middle, last = chain
+    leaves = (first, last)
+    bonds = [next(b for b in scheme.operands[k] if b in scheme.bonds) for k in leaves]
+    split = kernel.reshape([scheme.size(a) for a in pattern.letters])
+    batch = pattern.batch
+    order = batch + pattern.own(leaves[0]) + pattern.own(middle) + pattern.own(leaves[1])
+    sizes = [int(np.prod([scheme.size(a) for a in pattern.own(k)])) for k in (leaves[0], middle)]
+    moved = np.transpose(split, [pattern.letters.index(a) for a in order])
+    cube = moved.reshape(
+        -1, sizes[0], sizes[1], int(moved.size // _size(scheme, batch)) // (sizes[0] * sizes[1])
+    )
+    energy = np.sum([_rotated_energy(c) for c in cube], axis=0)
+    total = max(float(energy.sum()), np.finfo(float).tiny)
+    left = np.maximum(1 - np.cumsum(np.cumsum(energy, axis=0), axis=1) / total, 0.0)
+    limits = (min(sizes[0], sizes[1] * cube.shape[3]), min(cube.shape[3], sizes[1] * sizes[0]))
+    points = _path(left[: limits[0], : limits[1]], _pair_costs(scheme, bonds, cost))
+    values = {
+        bonds[0]: energy.sum(axis=1) / total,
+        bonds[1]: energy.sum(axis=0) / total,
+    }
+    return Curve(
+        scheme,
+        np.array([p[2] for p in points]),
+        np.array([p[3] for p in points]),
+        lambda i: {bonds[0]: points[i][0], bonds[1]: points[i][1]},
+        values,
+    )
+
+
+def _size(scheme: Scheme, letters: str) -> int:
+    return int(np.prod([scheme.size(a) for a in letters], initial=1))
+
+
+def _rotated_energy(cube: Array) -> Array:
+    """Squares of a core (first, middle, last) in the bases of its leaves, summed over the middle."""
+    m, t, n = cube.shape
+    first, last = cube.reshape(m, t * n), cube.reshape(m * t, n)
+    u = np.linalg.eigh(first @ first.T)[1][:, ::-1]
+    v = np.linalg.eigh(last.T @ last)[1][:, ::-1]
+    turned = (u.T @ first).reshape(m * t, n) @ v
+    found: Array = (turned.reshape(m, t, n) ** 2).sum(axis=1)
+    return found
+
+
+def _pair_costs(scheme: Scheme, bonds: list[str], cost: Costs) -> Callable[[int, int], float]:
+    """The cost of each pair of ranks: ``a R + b S + c R S``, from three pairs."""
+
+    def at(r: int, s: int) -> float:
+        return cost(scheme.with_ranks({bonds[0]: r, bonds[1]: s}))
+
+    one, two, other = at(1, 1), at(2, 1), at(1, 2)
+    both = at(2, 2)
+    c = both - two - other + one
+    a, b = two - one - c, other - one - c
+    return lambda r, s: a * r + b * s + c * r * s + (one - a - b - c)
+
+
+def _path(left: Array, cost: Callable[[int, int], float]) -> list[tuple[int, int, float, float]]:
+    """Raise one rank or the other, whichever saves more error for a multiplication."""
+    m, n = left.shape
+    steps = (max(1, m // LEVELS), max(1, n // LEVELS))
+    r = s = 1
+    points = [(1, 1, cost(1, 1), float(left[0, 0]))]
+    while (r, s) != (m, n):
+        now, price = float(left[r - 1, s - 1]), cost(r, s)
+        tries = {(min(m, r + steps[0]), s), (r, min(n, s + steps[1]))} - {(r, s)}
+        tries.add((min(m, r + steps[0]), min(n, s + steps[1])))
+        r, s = max(
+            sorted(tries), key=lambda t: (now - left[t[0] - 1, t[1] - 1]) / (cost(*t) - price)
+        )
+        points.append((r, s, cost(r, s), float(left[r - 1, s - 1])))
+    return points
+
+
+def _of_tree(scheme: Scheme, kernel: Array, cost: Costs) -> Curve:
+    """Any other tree of bonds: one limit for the ranks of all."""
+    pattern, sizes = scheme.pattern, scheme.sizes
+    letters = pattern.batch + "".join(pattern.own(k) for k in range(len(pattern.factors)))
+    split = kernel.reshape([scheme.size(a) for a in pattern.letters])
+    turned = np.transpose(split, [pattern.letters.index(a) for a in letters])
+    values = {b: _gram_values(matricise(turned, pattern, b, sizes)) for b in scheme.bonds}
+    largest = max(v.shape[-1] for v in values.values())
+    points = []
+    for limit in np.unique(np.ceil(largest * np.arange(1, LEVELS + 1) / LEVELS).astype(int)):
+        factors = factorize(kernel, pattern, rank=int(limit), sizes=sizes)
+        ranks = {b: max(1, int(r.max())) for b, r in factors.ranks.items()}
+        points.append((ranks, cost(scheme.with_ranks(ranks)), factors.error**2))
+    spectra = {}
+    for bond, found in values.items():
+        flat = np.sort(found.ravel())[::-1]
+        spectra[bond] = flat / max(float(flat.sum()), np.finfo(float).tiny)
+    errors = np.minimum.accumulate(np.array([p[2] for p in points]))
+    return Curve(scheme, np.array([p[1] for p in points]), errors, lambda i: points[i][0], spectra)

@@ -1,0 +1,157 @@
+"""Moments: the second moments of a layer's input patches, and with the outputs wanted.
+
+Only sums are kept. A patch is what one filter sees at one position, in the order of its weights.
+At most `SAMPLES` positions of a call are looked at, drawn with a fixed seed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["Collector", "Moments"]
+
+Array = NDArray[Any]
+
+SAMPLES = 8192  # positions of one call: many more than the inputs of a filter of most layers
+CHUNK = 1024  # positions multiplied at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Centred moments of patches p and of the outputs y wanted for them.
+
+    Attributes
+    ----------
+    count : int
+        Positions.
+    patches : ndarray, shape (groups, inputs, inputs)
+        ``mean(p p^T)`` of the centred patches.
+    cross : ndarray, shape (groups, outputs, inputs)
+        ``mean(y p^T)``, centred.
+    energy : float
+        ``mean(|y|^2)``, centred: what an error is relative to.
+    patch_mean, output_mean : ndarray, shapes (groups, inputs), (groups, outputs)
+    """
+
+    count: int
+    patches: Array
+    cross: Array
+    energy: float
+    patch_mean: Array
+    output_mean: Array
+
+    def error(self, weights: Array) -> float:
+        """Return the relative error of a layer with these weights and the best bias for them.
+
+        Parameters
+        ----------
+        weights : ndarray, shape (groups, outputs, inputs)
+        """
+        product = weights @ self.patches
+        inner = float(np.sum(product * weights) - 2 * np.sum(weights * self.cross))
+        return math.sqrt(max(self.energy + inner, 0.0) / max(self.energy, np.finfo(float).tiny))
+
+    def bias(self, weights: Array) -> Array:
+        """Return the bias that gives the outputs wanted their mean, shape (groups * outputs,)."""
+        found = self.output_mean - np.einsum("gon,gn->go", weights, self.patch_mean)
+        return np.asarray(found.ravel())
+
+
+class Collector:
+    """Adds up the moments of one convolution.
+
+    Parameters
+    ----------
+    conv : torch.nn.Conv1d, Conv2d or Conv3d
+    """
+
+    def __init__(self, conv: Any) -> None:
+        self.conv = conv
+        self.ndim = len(conv.kernel_size)
+        groups = conv.groups
+        n = conv.weight[0].numel()
+        outputs = conv.out_channels // groups
+        self.device = (
+            torch.device("cpu") if conv.weight.device.type == "mps" else conv.weight.device
+        )
+        options: dict[str, Any] = {"dtype": torch.float64, "device": self.device}
+        self.count = 0
+        self.patches = torch.zeros(groups, n, n, **options)
+        self.cross = torch.zeros(groups, outputs, n, **options)
+        self.energy = torch.zeros((), **options)
+        self.patch_sum = torch.zeros(groups, n, **options)
+        self.output_sum = torch.zeros(groups, outputs, **options)
+        self.generator = torch.Generator().manual_seed(0)
+
+    @torch.no_grad()
+    def add(self, inputs: Tensor, outputs: Tensor) -> None:
+        """Add what went in, and what should have come out, in one call."""
+        if inputs.dim() == self.ndim + 1:
+            inputs, outputs = inputs[None], outputs[None]
+        windows = self._windows(inputs)  # (n, *positions, c, *kernel)
+        places = outputs.movedim(1, -1)  # (n, *positions, o)
+        shape = places.shape[:-1]
+        chosen = self._draw(math.prod(shape))
+        for part in torch.split(chosen, CHUNK):
+            index = tuple(i.to(inputs.device) for i in torch.unravel_index(part, shape))
+            self._add(windows[index], places[index])
+
+    def _add(self, windows: Tensor, outputs: Tensor) -> None:
+        groups = self.conv.groups
+        many = len(windows)
+        p = windows.reshape(many, groups, -1).to(self.device, torch.float64).movedim(1, 0)
+        y = outputs.reshape(many, groups, -1).to(self.device, torch.float64).movedim(1, 0)
+        self.count += many
+        self.patches.baddbmm_(p.mT, p)
+        self.cross.baddbmm_(y.mT, p)
+        self.energy += (y**2).sum()
+        self.patch_sum += p.sum(dim=1)
+        self.output_sum += y.sum(dim=1)
+
+    def _draw(self, total: int) -> Tensor:
+        if total <= SAMPLES:
+            return torch.arange(total)
+        return torch.randint(total, (SAMPLES,), generator=self.generator).sort().values
+
+    def _windows(self, inputs: Tensor) -> Tensor:
+        """View the padded input as the patch of each position."""
+        conv = self.conv
+        mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
+        amounts = conv._reversed_padding_repeated_twice
+        padded = functional.pad(inputs, amounts, mode=mode) if any(amounts) else inputs
+        n, c, *space = padded.shape
+        sn, sc, *strides = padded.stride()
+        axes = list(zip(space, conv.kernel_size, conv.stride, conv.dilation, strict=True))
+        positions = [(size - d * (k - 1) - 1) // s + 1 for size, k, s, d in axes]
+        steps = [s * a for (_, _, s, _), a in zip(axes, strides, strict=True)]
+        taps = [d * a for (_, _, _, d), a in zip(axes, strides, strict=True)]
+        return padded.as_strided(
+            (n, *positions, c, *conv.kernel_size), (sn, *steps, sc, *taps),
+            padded.storage_offset(),
+        )  # fmt: skip
+
+    def moments(self) -> Moments:
+        """Return the moments of all that was added."""
+        n = max(self.count, 1)
+        patch_mean, output_mean = self.patch_sum / n, self.output_sum / n
+        patches = self.patches / n - patch_mean[:, :, None] * patch_mean[:, None, :]
+        cross = self.cross / n - output_mean[:, :, None] * patch_mean[:, None, :]
+        energy = float(self.energy / n - (output_mean**2).sum())
+        return Moments(
+            self.count, patches.cpu().numpy(), cross.cpu().numpy(), max(energy, 0.0),
+            patch_mean.cpu().numpy(), output_mean.cpu().numpy(),
+        )  # fmt: skip
+
+    @staticmethod
+    def size(conv: Any) -> int:
+        """Return the bytes that the sums of a convolution take."""
+        n = conv.weight[0].numel()
+        return int(8 * (conv.groups * n * n + conv.weight.numel()))

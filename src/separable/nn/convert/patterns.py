@@ -1,0 +1,84 @@
+"""Which patterns a layer may be written in, and how one written for images fits other layers."""
+
+from __future__ import annotations
+
+from separable.errors import PatternError
+from separable.nn.scheme import Scheme
+from separable.nn.spec import ConvSpec
+from separable.pattern import Pattern, parse
+
+__all__ = ["AUTO", "adapted", "candidates", "scheme_of"]
+
+AUTO = "auto"
+SPACE = "zyx"
+
+_SPATIAL = {2: "ocyx -> ox,cy", 3: "oczyx -> oxS,SyR,Rcz"}
+
+
+def adapted(pattern: str | Pattern, ndim: int) -> Pattern:
+    """Return a pattern for weights with so many axes of space.
+
+    A pattern that keeps the axes of space together (``ocyx -> oc,cyx``) says the same for one, two
+    or three of them. One that separates them (``ocyx -> ox,cy``) does not.
+
+    Raises
+    ------
+    PatternError
+        If the pattern has other axes of space and separates them.
+
+    Examples
+    --------
+    >>> str(adapted("ocyx -> oc,cyx", 3)), str(adapted("ocyx -> oR,RyxS,Sc", 1))
+    ('oczyx -> oc,czyx', 'ocx -> oR,RxS,Sc')
+    """
+    parsed = parse(pattern) if isinstance(pattern, str) else pattern
+    spatial = [axis for axis in parsed.axes if "o" not in axis and "c" not in axis]
+    if len(spatial) == ndim:
+        return parsed
+    block = "".join(spatial)
+    together = all(block in f or not set(block) & set(f) for f in parsed.factors)
+    channels = parsed.axes[: parsed.ndim - len(spatial)]
+    if not together or not block or any(len(axis) > 1 for axis in spatial):
+        axes = "one axis" if ndim == 1 else f"{ndim} axes"
+        raise PatternError(f"`{parsed}` separates {len(spatial)} axes of space; this has {axes}")
+    space = SPACE[-ndim:]
+    factors = tuple(f.replace(block, space) for f in parsed.factors)
+    return Pattern((*channels, *space), factors)
+
+
+def candidates(spec: ConvSpec) -> tuple[Pattern, ...]:
+    """Return what "auto" tries: depthwise first, pointwise first, spatial, Tucker-2.
+
+    A kernel of one tap has only channels to separate: two pointwise steps with fewer between.
+
+    Examples
+    --------
+    >>> spec = ConvSpec.make("layer", 2, in_channels=4, out_channels=8, kernel_size=3)
+    >>> [str(p) for p in candidates(spec)]
+    ['ocyx -> oc,cyx', 'ocyx -> oc,oyx', 'ocyx -> ox,cy', 'ocyx -> oR,RyxS,Sc']
+    """
+    space = SPACE[-spec.ndim :]
+    if max(spec.kernel_size) == 1:
+        return (parse(f"oc{space} -> o{space},c"),)
+    found = [f"oc{space} -> oc,c{space}", f"oc{space} -> oc,o{space}"]
+    if spec.ndim in _SPATIAL and sum(k > 1 for k in spec.kernel_size) == spec.ndim:
+        found.append(_SPATIAL[spec.ndim])
+    return tuple(parse(p) for p in [*found, f"oc{space} -> oR,R{space}S,Sc"])
+
+
+def scheme_of(pattern: Pattern, spec: ConvSpec) -> Scheme:
+    """Fit a pattern to a layer, at rank 1.
+
+    Raises
+    ------
+    PatternError
+        If it does not fit, or leaves one factor all there is.
+    """
+    scheme = Scheme.make("FactoredConv", pattern, spec, rank=1)
+    busy = sum(
+        any(scheme.size(a) > 1 for a in scheme.pattern.own(k))
+        for k in range(len(scheme.pattern.factors))
+    )
+    if busy < 2:
+        raise PatternError("nothing to separate")
+    return scheme

@@ -1,0 +1,192 @@
+"""Converted networks written down and made again, and multiplied out to dense ones."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from separable.errors import ArgumentError, ArgumentTypeError
+from separable.nn.convert.sites import Site, find_sites, nearest, put
+from separable.nn.layers import FactoredConv
+from separable.nn.spec import ConvSpec
+
+__all__ = ["blueprint", "merge", "rebuild"]
+
+FORMAT = "separable blueprint"
+VERSION = 1
+
+
+def blueprint(model: nn.Module) -> str:
+    """Write down the patterns and ranks of a network's separable layers, as JSON.
+
+    With the `state_dict` it is all that is needed to have a converted network again: see `rebuild`.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        For instance from `convert`.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ArgumentError
+        If a separable layer has a module between its steps, which no JSON can hold.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from separable import nn
+    >>> net = torch.nn.Sequential(torch.nn.Conv2d(8, 16, 3))
+    >>> converted, _ = nn.convert(net, rank=2, repeats=0)
+    >>> json.loads(nn.blueprint(converted))["layers"]["0"]["ranks"]
+    {'R': 2}
+    """
+    layers = {}
+    for site in find_sites(model):
+        if isinstance(site.conv, FactoredConv):
+            layers[site.name] = _entry(site, site.conv)
+    return json.dumps({"format": FORMAT, "version": VERSION, "layers": layers}, indent=1)
+
+
+def _entry(site: Site, layer: FactoredConv) -> dict[str, Any]:
+    if getattr(layer, "intermediate", None) is not None:
+        raise ArgumentError(
+            f"layer `{site.title}` has a module between its steps: build it in the model's own class"
+        )
+    letters = set("".join(a for axis in layer.pattern.axes if len(axis) > 1 for a in axis))
+    return {
+        "pattern": str(layer.pattern),
+        "ranks": layer.ranks,
+        "sizes": {a: int(layer.scheme.sizes[a]) for a in sorted(letters)},
+        "weight_shape": list(layer.spec.weight_shape),
+        "bias": layer.spec.bias,
+    }
+
+
+def rebuild(model: nn.Module, plan: str | Mapping[str, Any]) -> nn.Module:
+    """Put separable layers where a blueprint has them, with random weights.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The network as it was before it was converted, with any weights; also on "meta". It is
+        left as it is.
+    plan : str or mapping
+        What `blueprint` gives.
+
+    Returns
+    -------
+    torch.nn.Module
+        For ``load_state_dict``.
+
+    Raises
+    ------
+    ArgumentError
+        If the text is no blueprint, or not of such a network.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from separable import nn
+    >>> net = torch.nn.Sequential(torch.nn.Conv2d(8, 16, 3))
+    >>> converted, _ = nn.convert(net, rank=2, repeats=0)
+    >>> plan, weights = nn.blueprint(converted), converted.state_dict()
+    >>> again = nn.rebuild(torch.nn.Sequential(torch.nn.Conv2d(8, 16, 3)), plan)
+    >>> again.load_state_dict(weights)
+    <All keys matched successfully>
+    """
+    if not isinstance(model, nn.Module):
+        raise ArgumentTypeError(f"`model` must be a torch.nn.Module; got {type(model).__name__}")
+    layers = _read(plan)
+    result = copy.deepcopy(model)
+    sites = {name: site for site in find_sites(result) for name in site.names}
+    new = {}
+    for name, entry in layers.items():
+        if name not in sites:
+            raise ArgumentError(
+                f"`plan` has a layer {name!r}, which is no convolution of {type(model).__name__}. "
+                f"{nearest(name, list(sites.values()))}"
+            )
+        new[id(sites[name].conv)] = _layer(sites[name], entry)
+    return put(result, new)
+
+
+def _read(plan: str | Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        found = json.loads(plan) if isinstance(plan, str) else dict(plan)
+        layers = dict(found["layers"])
+        known = found["format"] == FORMAT and found["version"] == VERSION
+    except (ValueError, TypeError, KeyError) as problem:
+        raise ArgumentError(f"`plan` must be what `blueprint` gives: {problem!r}") from problem
+    if not known:
+        raise ArgumentError(
+            f"`plan` must be a {FORMAT!r} of version {VERSION}; got {found['format']!r} of version "
+            f"{found['version']!r}"
+        )
+    return layers
+
+
+def _layer(site: Site, entry: Mapping[str, Any]) -> nn.Module:
+    conv: Any = site.conv
+    spec: ConvSpec = conv.spec if isinstance(conv, FactoredConv) else site.spec
+    try:
+        shape, pattern = tuple(entry["weight_shape"]), entry["pattern"]
+        ranks, sizes, bias = dict(entry["ranks"]), dict(entry["sizes"]), bool(entry["bias"])
+    except (KeyError, TypeError) as problem:
+        raise ArgumentError(f"`plan`: layer {site.title!r} lacks {problem}") from problem
+    if shape != spec.weight_shape:
+        raise ArgumentError(
+            f"`plan`: layer {site.title!r} has weights {shape}; the model's are {spec.weight_shape}"
+        )
+    like = next(conv.parameters())
+    return FactoredConv(
+        pattern, spec.in_channels, spec.out_channels, spec.kernel_size, spec.stride, spec.padding,
+        spec.dilation, spec.groups, bias, spec.padding_mode, rank=ranks or 1, sizes=sizes or None,
+        device=like.device, dtype=like.dtype,
+    ).train(conv.training)  # fmt: skip
+
+
+def merge(model: nn.Module) -> nn.Module:
+    """Multiply the factors of all separable layers out: the dense network that does the same.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        It is left as it is.
+
+    Returns
+    -------
+    torch.nn.Module
+        With a `torch.nn` convolution in place of each separable layer. A layer that no convolution
+        equals, for there is a module between its steps or its padding depends on the input's size,
+        is kept.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from separable import nn
+    >>> net = torch.nn.Sequential(torch.nn.Conv2d(8, 16, 3))
+    >>> converted, _ = nn.convert(net, rank=2, repeats=0)
+    >>> nn.merge(converted)
+    Sequential(
+      (0): Conv2d(8, 16, kernel_size=(3, 3), stride=(1, 1))
+    )
+    """
+    if not isinstance(model, nn.Module):
+        raise ArgumentTypeError(f"`model` must be a torch.nn.Module; got {type(model).__name__}")
+    result = copy.deepcopy(model)
+    new = {}
+    for site in find_sites(result):
+        if isinstance(site.conv, FactoredConv):
+            try:
+                new[id(site.conv)] = site.conv.to_dense()
+            except ArgumentError:
+                continue
+    return put(result, new)

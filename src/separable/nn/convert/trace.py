@@ -1,0 +1,133 @@
+"""Trace: in which order the convolutions of a network run, on what shapes, and what they cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from separable.nn.ledger import ledger
+from separable.nn.ledger.copying import fake_copy, fake_inputs, fake_keywords
+from separable.nn.spec import ConvSpec
+from separable.nn.step import Same, Step
+
+__all__ = ["Trace", "dense_multiplications", "steps_multiplications", "trace_model"]
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What happened in one run of a network.
+
+    Attributes
+    ----------
+    inputs : tuple of str
+        What went in.
+    shapes : mapping of str to list of tuple of int
+        For each convolution the shape of its input in each call, in the order of first calls.
+    layers : mapping of str to int
+        The multiplications of each module by itself, by the ledger.
+    """
+
+    inputs: tuple[str, ...]
+    shapes: Mapping[str, Sequence[Shape]]
+    layers: Mapping[str, int]
+
+    @property
+    def total(self) -> int:
+        """The multiplications of the whole network."""
+        return sum(self.layers.values())
+
+    def within(self, name: str) -> int:
+        """The multiplications of a module and all in it."""
+        return sum(n for key, n in self.layers.items() if key == name or key.startswith(f"{name}."))
+
+
+def trace_model(
+    model: nn.Module,
+    inputs: Any,
+    watched: Mapping[str, nn.Module],
+    kwargs: Mapping[str, Any] | None = None,
+) -> Trace:
+    """Run a model on tensors without memory.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    inputs : tuple of int, or list of shapes or tensors
+    watched : mapping of str to module
+        The convolutions, by a path in the model.
+    kwargs : mapping, optional
+        Inputs by name.
+
+    Raises
+    ------
+    ArgumentError
+        If such an input does not go through.
+    """
+    book = ledger(model, inputs, kwargs=kwargs, backward=False)
+    layers = {layer.name: layer.cost.multiplications for layer in book.layers}
+    shapes: dict[str, list[Shape]] = {}
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        arguments = fake_inputs(model, inputs, None)
+        keywords = fake_keywords(model, kwargs)
+        copied = fake_copy(model)
+        for name in watched:
+
+            def note(module: nn.Module, args: Any, kwargs: Any, name: str = name) -> None:
+                tensor = args[0] if args else kwargs["input"]
+                shapes.setdefault(name, []).append(tuple(tensor.shape))
+
+            copied.get_submodule(name).register_forward_pre_hook(note, with_kwargs=True)
+        copied(*arguments, **keywords)
+    return Trace(book.inputs, shapes, layers)
+
+
+def dense_multiplications(spec: ConvSpec, shapes: Sequence[Shape] | None) -> int:
+    """Multiplications of a convolution in all calls; without shapes, for one position."""
+    if shapes is None:
+        return spec.multiplications
+    return sum(_images(spec, s) * spec.multiplications * _positions(spec, s) for s in shapes)
+
+
+def steps_multiplications(
+    spec: ConvSpec, steps: Sequence[Step], shapes: Sequence[Shape] | None
+) -> int:
+    """Multiplications of the steps that stand for it in all calls; else for one position."""
+    if shapes is None:
+        return sum(step.multiplications for step in steps)
+    total = 0
+    for shape in shapes:
+        space = shape[-spec.ndim :]
+        for step in steps:
+            space = tuple(_out(step, j, n) for j, n in enumerate(space))
+            weights = math.prod(step.weight_shape) * step.shared
+            total += _images(spec, shape) * weights * math.prod(space)
+    return total
+
+
+def _images(spec: ConvSpec, shape: Shape) -> int:
+    return math.prod(shape[: -spec.ndim - 1])
+
+
+def _positions(spec: ConvSpec, shape: Shape) -> int:
+    found = 1
+    for j, n in enumerate(shape[-spec.ndim :]):
+        if isinstance(spec.padding, str):
+            found *= -(-n // spec.stride[j])
+        else:
+            found *= (n + 2 * spec.padding[j] - spec.reach[j] - 1) // spec.stride[j] + 1
+    return found
+
+
+def _out(step: Step, j: int, size: int) -> int:
+    pad = step.padding[j]
+    amounts = pad.amounts(size) if isinstance(pad, Same) else pad
+    reach = step.dilation[j] * (step.kernel_size[j] - 1)
+    return (size + sum(amounts) - reach - 1) // step.stride[j] + 1
