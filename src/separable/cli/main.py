@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from separable.cli.console import error
+from separable.cli.convert import convert_command
 from separable.cli.cost import cost_app
 from separable.cli.demo import demo_command
 from separable.cli.filter import filter_command
@@ -48,6 +49,7 @@ app.command("kernel", short_help="Show what a kernel is made of.")(kernel_comman
 app.command("plan", short_help="List the ways to run a filter and their times.")(plan_command)
 app.command("filter", short_help="Filter an image or volume.")(filter_command)
 app.add_typer(cost_app, name="cost", short_help="Count what layers and networks cost.")
+app.command("convert", short_help="Make a trained network separable.")(convert_command)
 app.command("machine", short_help="Measure this computer.")(machine_command)
 app.command("warmup", short_help="Compile ahead, once.")(warmup_command)
 app.command("demo", short_help="See it work on real images.")(demo_command)

@@ -1,0 +1,170 @@
+"""A folder of images or arrays -> the unlabelled batches that a network is called with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from separable.errors import ArgumentError, FileError
+from separable.files import is_image_path, read_image
+
+__all__ = ["Folder", "Normalisation"]
+
+Array = NDArray[Any]
+Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
+AT_ONCE = 16  # images a batch
+
+
+class Folder:
+    """The batches in a folder, read again each time they are gone through.
+
+    Pictures of the size that the network takes are scaled to 0..1, normalised, and put together in
+    batches of 16. An NPY file is a batch, or one sample; an NPZ file one batch with an array for
+    each input, in its order.
+
+    Parameters
+    ----------
+    path : Path
+    shapes : list of tuple of int, optional
+        Of the network's inputs, with their batch.
+    normalisation : (mean, std), optional
+        For each channel of a picture.
+
+    Raises
+    ------
+    FileError
+        If there is no such folder, or nothing in it that can be used.
+    ArgumentError
+        If a file has another shape than the network takes, or holds NaN.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        shapes: Sequence[tuple[int, ...]] | None,
+        normalisation: Normalisation | None = None,
+    ) -> None:
+        if not path.is_dir():
+            raise FileError(
+                f"`--data` must be a folder of pictures, .npy or .npz files; got {path}"
+                + (", which does not exist" if not path.exists() else "")
+            )
+        found = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+        self.arrays = [p for p in found if p.suffix.lower() in (".npy", ".npz")]
+        self.pictures = [p for p in found if p not in self.arrays and is_image_path(str(p))]
+        if not self.arrays and not self.pictures:
+            raise FileError(
+                f"`--data` {path} holds no picture, .npy or .npz file that could be used"
+                + (f"; there is {found[0].name}" if found else "; it is empty")
+            )
+        self._shapes = shapes
+        self._normalisation = normalisation
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        import torch
+
+        for batch in self._batches():
+            yield tuple(torch.from_numpy(np.ascontiguousarray(a)) for a in batch)
+
+    def _batches(self) -> Iterator[list[Array]]:
+        for path in self.arrays:
+            arrays = _stored(path)
+            self._check(path, arrays)
+            yield [self._with_batch(at, a) for at, a in enumerate(arrays)]
+        waiting: list[Array] = []
+        for path in self.pictures:
+            image = self._picture(path)
+            if len(waiting) == AT_ONCE or (waiting and waiting[0].shape != image.shape):
+                yield [np.stack(waiting)]
+                waiting = []
+            waiting.append(image)
+        if waiting:
+            yield [np.stack(waiting)]
+
+    def _check(self, path: Path, arrays: list[Array]) -> None:
+        for at, array in enumerate(arrays):
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                bad = int((~np.isfinite(array)).sum())
+                raise ArgumentError(
+                    f"`--data` {path} has {bad} values that are NaN or infinite. Leave it out"
+                )
+            if array.size == 0:
+                raise ArgumentError(f"`--data` {path} is empty, shape {array.shape}. Leave it out")
+            shape = self._shape(at)
+            if shape is not None and array.shape not in (shape[1:], (len(array), *shape[1:])):
+                raise ArgumentError(
+                    f"`--data` {path} has shape {array.shape}; the network takes "
+                    f"(n, {', '.join(map(str, shape[1:]))}). Nothing is resized here"
+                )
+        if self._shapes is not None and len(arrays) != len(self._shapes):
+            raise ArgumentError(
+                f"`--data` {path} has {len(arrays)} arrays; the network takes "
+                f"{len(self._shapes)} inputs. Store a batch as .npz with one array each"
+            )
+
+    def _shape(self, at: int) -> tuple[int, ...] | None:
+        return None if self._shapes is None or at >= len(self._shapes) else self._shapes[at]
+
+    def _with_batch(self, at: int, array: Array) -> Array:
+        """Turn one sample to a batch of one; halves and doubles to what networks take."""
+        shape = self._shape(at)
+        found = array[None] if shape is not None and array.ndim == len(shape) - 1 else array
+        return found.astype(np.float32) if found.dtype.kind == "f" else found
+
+    def _picture(self, path: Path) -> Array:
+        """Read a picture: channels first, 0..1, normalised."""
+        values, info = read_image(path)
+        wanted = self._shape(0)
+        colours = "C" in info.axes or "S" in info.axes
+        found = np.moveaxis(values, -1, 0) if colours else values[None]
+        if wanted is not None and found.shape[0] == 4 and wanted[1] == 3:
+            found = found[:3]  # without opacity
+        if wanted is not None and found.shape[0] == 1 and wanted[1] == 3:
+            found = np.repeat(found, 3, axis=0)
+        if wanted is not None and found.shape != wanted[1:]:
+            raise ArgumentError(
+                f"`--data` {path} is a picture of shape {_sizes(found.shape)}; the network takes "
+                f"{_sizes(wanted[1:])}. Nothing is resized here: resize it, or say --input-shape "
+                f"{_sizes((1, *found.shape))} if the network takes that too"
+            )
+        whole = np.iinfo(found.dtype).max if found.dtype.kind in "iu" else 1.0
+        scaled = found.astype(np.float32) / np.float32(whole)
+        if not np.isfinite(scaled).all():
+            raise ArgumentError(f"`--data` {path} has values that are NaN or infinite")
+        return self._normalised(scaled)
+
+    def _normalised(self, image: Array) -> Array:
+        if self._normalisation is None:
+            return image
+        mean, std = (np.asarray(v, np.float32) for v in self._normalisation)
+        if any(len(v) not in (1, len(image)) for v in (mean, std)):
+            raise ArgumentError(
+                f"`--mean` and `--std` must have one number, or one for each of {len(image)} "
+                f"channels; got {len(mean)} and {len(std)}"
+            )
+        return np.asarray((image - mean[:, None, None]) / std[:, None, None])
+
+
+def _stored(path: Path) -> list[Array]:
+    """Read the arrays of a file; never a pickle."""
+    try:
+        found = np.load(path, allow_pickle=False)
+        arrays = [found] if isinstance(found, np.ndarray) else [found[k] for k in found.files]
+    except (OSError, ValueError, EOFError, KeyError) as problem:
+        raise FileError(
+            f"cannot read {path}: it is damaged or holds objects ({problem}). Save plain arrays"
+        ) from None
+    except Exception as problem:  # zipfile and zlib have exceptions of their own
+        raise FileError(f"cannot read {path}: it is damaged ({problem}). Save it again") from None
+    for array in arrays:
+        if array.dtype.kind not in "biuf":
+            raise ArgumentError(f"`--data` {path} has type {array.dtype}; expected numbers")
+    return arrays
+
+
+def _sizes(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))

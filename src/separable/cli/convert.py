@@ -1,0 +1,293 @@
+"""`separable convert`: make the convolutions of a trained network separable, from file to file."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from separable.cli.batches import Folder, Normalisation
+from separable.cli.console import output
+from separable.cli.options import integers
+from separable.errors import ArgumentError, FileError
+from separable.files.atomic import whole_or_nothing
+
+if TYPE_CHECKING:
+    from separable.nn.convert import Report
+    from separable.nn.formats import Source
+
+__all__ = ["convert_command"]
+
+Progress = Callable[[str, int, int], None]
+REPORTS = {"md": "to_markdown", "html": "to_html"}
+DEFAULT_PATTERN = "ocyx -> oc,cyx"
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """The files that are written: all or none."""
+
+    network: Path
+    blueprint: Path
+    report: Path
+
+    @classmethod
+    def beside(cls, output: Path, suffix: str, report: str) -> _Outputs:
+        """Name them by the output; its suffix, if it has one, is to be the network's."""
+        known = (".onnx", ".pt2", ".safetensors", ".pt", ".pth", ".json", ".md", ".html")
+        if output.suffix.lower() in known:
+            if output.suffix.lower() != suffix:
+                raise ArgumentError(
+                    f"`--output` {output}: this network is written as {suffix}. Give the name "
+                    f"{output.with_suffix(suffix)}, or one without a suffix"
+                )
+            output = output.with_suffix("")
+        names = [output.with_name(output.name + end) for end in (suffix, ".json", f".{report}")]
+        return cls(*names)
+
+    def check(self, force: bool) -> None:
+        """Refuse, before any work, what cannot be written."""
+        for path in (self.network, self.blueprint, self.report):
+            if not path.parent.is_dir():
+                raise FileError(f"cannot write {path}: there is no folder {path.parent}. Create it")
+            if path.is_dir() or (path.exists() and not force):
+                raise FileError(
+                    f"{path} exists already. Choose another `--output`, or overwrite with --force"
+                )
+
+    def write(self, network: bytes, blueprint: str, report: str, force: bool) -> None:
+        """Write all under other names first; then each takes its own."""
+        contents = (network, blueprint.encode(), report.encode())
+        with contextlib.ExitStack() as files:
+            try:
+                for path, content in zip(
+                    (self.network, self.blueprint, self.report), contents, strict=True
+                ):
+                    files.enter_context(whole_or_nothing(path, force)).write(content)
+            except PermissionError:
+                raise FileError(
+                    f"cannot write to {self.network.parent}: permission denied. Choose another "
+                    "`--output`"
+                ) from None
+
+
+def convert_command(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="NETWORK",
+            help="A file: .onnx, .pt2 (torch.export), .safetensors; or timm:NAME, mobilenet_v1 ...",
+        ),
+    ],
+    target: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="Where to: the network, .json and a report.", readable=False
+        ),
+    ],
+    factory: Annotated[
+        str | None,
+        typer.Option(
+            help="What builds the network of weights: package.module:function, timm:NAME or a name.",
+            show_default=False,
+        ),
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(help="The share of the multiplications to keep, as 0.3.", show_default=False),
+    ] = None,
+    pattern: Annotated[
+        str | None,
+        typer.Option(
+            help=f"auto, or as '{DEFAULT_PATTERN}'; auto if there is a budget or a tolerance.",
+            show_default=False,
+        ),
+    ] = None,
+    rank: Annotated[
+        int | None, typer.Option(help="The same for every layer.", show_default=False)
+    ] = None,
+    tol: Annotated[
+        float | None, typer.Option(help="The error of each layer allowed.", show_default=False)
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder of pictures, .npy or .npz batches to fit to.",
+            show_default=False,
+            readable=False,
+        ),
+    ] = None,
+    input_shape: Annotated[
+        str | None,
+        typer.Option(
+            help="With its batch, as 1x3x224x224; several: 1x3x8,1x5.", show_default=False
+        ),
+    ] = None,
+    include: Annotated[
+        list[str] | None, typer.Option(help="A layer to convert; again for more.")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="A layer to leave alone; again for more.")
+    ] = None,
+    mean: Annotated[
+        str | None, typer.Option(help="Of the pictures' channels, 0..1.", show_default=False)
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option(help="Of the pictures' channels.", show_default=False)
+    ] = None,
+    repeats: Annotated[
+        int, typer.Option(help="Runs of each layer for its time; 0 measures none.")
+    ] = 5,
+    report: Annotated[str, typer.Option(help="The report's format: md or html.")] = "md",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing outputs.")] = False,
+) -> None:
+    """Make the convolutions of a trained network separable, and say what it costs.
+
+    Written are the network in the format it came in (weights as .safetensors), a .json with the
+    pattern and ranks of each layer, and the report.
+    """
+    # Step 1: what is asked for can be done and written.
+    if report not in REPORTS:
+        raise ArgumentError(f"`--report` must be md or html; got {report!r}")
+    shapes = None if input_shape is None else _shapes(input_shape)
+    normalisation = _normalisation(mean, std)
+    _need_torch()
+    with _quiet():
+        network = _open(source, factory)
+        outputs = _Outputs.beside(target, network.suffix, report)
+        outputs.check(force)
+        options = {
+            "pattern": pattern or ("auto" if budget or tol else DEFAULT_PATTERN),
+            "rank": rank, "tol": tol, "budget": budget, "repeats": repeats,
+            "include": include or None, "exclude": exclude or (),
+        }  # fmt: skip
+        folder = _folder(data, network, shapes, normalisation)
+
+        # Step 2: convert; write all or nothing.
+        converted, found = _convert(network, shapes, folder, options)
+        from separable.nn import blueprint
+
+        text = getattr(found, REPORTS[report])()
+        outputs.write(network.serialised(converted), blueprint(converted), text, force)
+
+    # Step 3: say what was done.
+    _say(found, outputs)
+
+
+def _need_torch() -> None:
+    try:
+        import separable.nn  # noqa: F401
+    except ModuleNotFoundError as missing:
+        raise ArgumentError(
+            "`convert` needs PyTorch, which is not installed: pip install 'separable[convert]'"
+        ) from missing
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep PyTorch's notes on its own future from the terminal."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
+def _open(source: str, factory: str | None) -> Source:
+    from separable.nn.formats import open_network
+
+    return open_network(source, factory)
+
+
+def _folder(
+    data: Path | None,
+    network: Source,
+    shapes: list[tuple[int, ...]] | None,
+    normalisation: Normalisation | None,
+) -> Folder | None:
+    if data is None:
+        return None
+    known = network.input_shapes() if shapes is None else shapes
+    return Folder(data, known, normalisation or network.normalisation)
+
+
+def _convert(
+    network: Source,
+    shapes: list[tuple[int, ...]] | None,
+    folder: Folder | None,
+    options: dict[str, Any],
+) -> tuple[Any, Report]:
+    from separable.nn import convert
+
+    counted = network.shapes_to_count(shapes)
+    if options["budget"] is not None and counted is None and folder is None:
+        raise ArgumentError(
+            f"`--budget` is a share of the multiplications of {network.title}, which depend on its "
+            "input: say --input-shape, for instance 1x3x224x224, or give --data"
+        )
+    calibration = None if folder is None else network.calibration(folder)
+    with _bar() as progress:
+        converted, report = convert(
+            network.module, data=calibration, input_shape=counted, progress=progress, **options
+        )
+    return converted, network.completed(report, converted, folder)
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator[Progress | None]:
+    """Show what is being done, layer by layer, on stderr where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("Reading", total=None)
+
+        def tell(what: str, done: int, count: int) -> None:
+            bar.update(task, description=what.capitalize(), completed=done, total=count)
+
+        yield tell
+
+
+def _say(report: Report, outputs: _Outputs) -> None:
+    console = output()
+    console.print(report.table(width=console.width), soft_wrap=True)
+    sizes = outputs.network.stat().st_size
+    console.print(
+        f"Wrote {outputs.network} ({sizes:,} bytes), {outputs.blueprint.name} and "
+        f"{outputs.report.name}.",
+        soft_wrap=True,
+    )
+
+
+def _shapes(text: str) -> list[tuple[int, ...]]:
+    found = [integers("--input-shape", part, "x") for part in text.split(",")]
+    if any(n < 1 for shape in found for n in shape):
+        raise ArgumentError(f"`--input-shape` must be sizes >= 1; got {text!r}")
+    return found
+
+
+def _normalisation(mean: str | None, std: str | None) -> Normalisation | None:
+    if mean is None and std is None:
+        return None
+    found = _numbers("--mean", mean or "0"), _numbers("--std", std or "1")
+    if any(v <= 0 for v in found[1]):
+        raise ArgumentError(f"`--std` must be > 0; got {std!r}")
+    return found
+
+
+def _numbers(name: str, text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ArgumentError(
+            f"`{name}` must be numbers such as 0.485,0.456,0.406; got {text!r}"
+        ) from None

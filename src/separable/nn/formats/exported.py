@@ -1,0 +1,233 @@
+"""Programs of `torch.export`: their convolutions become modules, and the whole a program again."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from separable.errors import ArgumentError, FileError
+from separable.nn.formats.source import Source
+from separable.nn.spec import CONVS
+
+__all__ = ["ExportedSource", "read_exported", "with_modules"]
+
+_CONVOLUTIONS: dict[Any, int] = {
+    overload: ndim
+    for ndim, name in ((1, "conv1d"), (2, "conv2d"), (3, "conv3d"))
+    for overload in (
+        getattr(torch.ops.aten, name).default,
+        getattr(torch.ops.aten, name).padding,
+    )
+}
+_GENERAL = torch.ops.aten.convolution.default
+_NAMES = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_GENERAL_NAMES = (*_NAMES[:6], "transposed", "output_padding", "groups")
+
+
+class ExportedSource(Source):
+    """A program of `torch.export`; its convolutions are found under the names of their weights."""
+
+    suffix = ".pt2"
+
+    def __init__(self, title: str, program: torch.export.ExportedProgram) -> None:
+        self.title = title
+        self.program = program
+        self.module = with_modules(program)
+        self._args, self._kwargs = _example(program)
+
+    def input_shapes(self) -> list[tuple[int, ...]] | None:
+        """Return those of the example that the program was made with."""
+        leaves = pytree.tree_leaves(self._args)
+        if self._kwargs or not all(isinstance(v, torch.Tensor) for v in leaves):
+            return None
+        return [tuple(v.shape) for v in leaves]
+
+    def shapes_to_count(self, given: list[tuple[int, ...]] | None) -> Any:
+        """Return tensors of those shapes, and of the types that the program takes."""
+        if given is None:
+            return list(self._args) if self.input_shapes() is not None else None
+        leaves = [v for v in pytree.tree_leaves(self._args) if isinstance(v, torch.Tensor)]
+        if len(leaves) != len(given):
+            return given
+        return [torch.zeros(s, dtype=v.dtype) for s, v in zip(given, leaves, strict=True)]
+
+    def serialised(self, converted: nn.Module) -> bytes:
+        """Export again, with what was dynamic dynamic again."""
+        # Without gradients, as for inference: the program keeps no record of them.
+        with torch.no_grad():
+            program = torch.export.export(
+                converted, self._args, self._kwargs, dynamic_shapes=self._dynamic_shapes()
+            )
+        file = io.BytesIO()
+        torch.export.save(program, file)
+        return file.getvalue()
+
+    def _dynamic_shapes(self) -> Any:
+        """Which axes of which inputs were symbols, and within what limits."""
+        values = iter(_input_values(self.program))
+
+        def axes(leaf: Any) -> Any:
+            value = next(values, None)
+            if not isinstance(leaf, torch.Tensor) or not isinstance(value, torch.Tensor):
+                return None
+            return {
+                axis: _limits(self.program, size)
+                for axis, size in enumerate(cast("tuple[Any, ...]", value.shape))
+                if isinstance(size, torch.SymInt)
+            }
+
+        found = pytree.tree_map(axes, (self._args, self._kwargs))
+        return (*found[0], *found[1].values())
+
+
+def read_exported(path: Path) -> Source:
+    """Read what `torch.export.save` wrote.
+
+    Raises
+    ------
+    FileError
+        If the file is damaged or of another kind.
+    """
+    try:
+        program = torch.export.load(path)
+        return ExportedSource(path.name, program)
+    except Exception as problem:  # zipfile, json and PyTorch raise whatever they meet
+        reason = (str(problem).strip() or type(problem).__name__).splitlines()[0].rstrip(".")
+        raise FileError(
+            f"cannot read {path}: no program of torch.export, or a damaged one ({reason}). "
+            "Write it again with torch.export.save"
+        ) from None
+
+
+def with_modules(program: torch.export.ExportedProgram) -> fx.GraphModule:
+    """Return the program as a module, with a `torch.nn` convolution for each of its convolutions.
+
+    Parameters
+    ----------
+    program : torch.export.ExportedProgram
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU())
+    >>> with_modules(torch.export.export(net, (torch.zeros(1, 3, 8, 8),))).get_submodule("0")
+    Conv2d(3, 8, kernel_size=(3, 3), stride=(2, 2))
+    """
+    module: Any = program.module()
+    graph = module.graph
+    made: dict[Any, str] = {}
+    for node in list(graph.nodes):
+        if node.op == "call_module" and node.target == "_guards_fn":
+            graph.erase_node(node)
+        elif node.op == "call_function" and (
+            node.target in _CONVOLUTIONS or node.target is _GENERAL
+        ):
+            _replace(module, node, made)
+    graph.eliminate_dead_code()
+    # A new module: what `export` gives refuses `eval()`, which changes nothing in its graph.
+    found = fx.GraphModule(module, graph, class_name="GraphModule")
+    return found.eval()
+
+
+def _replace(module: nn.Module, node: Any, made: dict[Any, str]) -> None:
+    """Call a module in place of a convolution whose weights are parameters."""
+    names = _GENERAL_NAMES if node.target is _GENERAL else _NAMES
+    given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+    weight, bias = given["weight"], given.get("bias")
+    if weight.op != "get_attr" or (bias is not None and bias.op != "get_attr"):
+        return  # computed from others
+    if given.get("transposed", False):
+        return
+    key = repr((weight.target, None if bias is None else bias.target, *list(given.items())[3:]))
+    if key not in made:
+        conv = _conv(module, given)
+        made[key] = _place(module, node, weight.target, set(made.values()))
+        owner, _, last = made[key].rpartition(".")
+        setattr(module.get_submodule(owner), last, conv)
+    with node.graph.inserting_before(node):
+        new = node.graph.call_module(made[key], (given["input"],))
+    new.meta = dict(node.meta)
+    node.replace_all_uses_with(new)
+    node.graph.erase_node(node)
+
+
+def _conv(module: nn.Module, given: dict[str, Any]) -> nn.Module:
+    """Make the module of a convolution, on the parameters themselves."""
+    weight = _attribute(module, given["weight"].target)
+    bias = given.get("bias")
+    ndim = weight.dim() - 2
+    groups = given.get("groups", 1)
+    conv: Any = CONVS[ndim](
+        weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:]),
+        _each(given.get("stride", 1), ndim), _each(given.get("padding", 0), ndim),
+        _each(given.get("dilation", 1), ndim), groups, bias is not None, device="meta",
+    )  # fmt: skip
+    conv.weight = _parameter(weight)
+    if bias is not None:
+        conv.bias = _parameter(_attribute(module, bias.target))
+    return conv.eval()  # type: ignore[no-any-return]
+
+
+def _place(module: nn.Module, node: Any, weight: str, taken: set[str]) -> str:
+    """Where the module goes: where its weights are, unless others are there too."""
+    owner = weight.rpartition(".")[0]
+    if owner and owner not in taken:
+        old = module.get_submodule(owner)
+        others = [n for n, _ in (*old.named_parameters(), *old.named_buffers())]
+        if not set(others) - {"weight", "bias"}:
+            return owner
+    return str(node.name)
+
+
+def _attribute(module: nn.Module, path: str) -> torch.Tensor:
+    owner, _, last = path.rpartition(".")
+    return getattr(module.get_submodule(owner), last)  # type: ignore[no-any-return]
+
+
+def _parameter(tensor: torch.Tensor) -> nn.Parameter:
+    if isinstance(tensor, nn.Parameter):
+        return tensor
+    return nn.Parameter(tensor, requires_grad=False)
+
+
+def _each(value: Any, ndim: int) -> Any:
+    """One number for each axis, where the program has one for all."""
+    if isinstance(value, (str, int)):
+        return value if isinstance(value, str) else (value,) * ndim
+    return tuple(value) * ndim if len(value) == 1 else tuple(value)
+
+
+def _input_values(program: torch.export.ExportedProgram) -> Sequence[Any]:
+    """What the program knows of its inputs, in the order of its flattened arguments."""
+    by_name = {n.name: n.meta.get("val") for n in program.graph.nodes if n.op == "placeholder"}
+    return [by_name.get(n) for n in program.graph_signature.user_inputs]
+
+
+def _limits(program: torch.export.ExportedProgram, size: Any) -> Any:
+    """An axis that may change, within what the program allows."""
+    found = program.range_constraints.get(size.node.expr)
+    upper = None if found is None or not math.isfinite(float(found.upper)) else int(found.upper)
+    if upper is not None and upper > 2**31:
+        upper = None
+    lower = None if found is None else int(found.lower)
+    return torch.export.Dim.AUTO(min=lower, max=upper)
+
+
+def _example(program: torch.export.ExportedProgram) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return inputs that the program takes.
+
+    Raises
+    ------
+    ArgumentError
+        If the file has none.
+    """
+    if program.example_inputs is None:
+        raise ArgumentError("it has no example inputs, which exporting it again needs")
+    args, kwargs = program.example_inputs
+    return tuple(args), dict(kwargs)

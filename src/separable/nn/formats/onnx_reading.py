@@ -1,0 +1,163 @@
+"""ONNX files: read with care, their shapes inferred, their weights looked up."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from separable.errors import ArgumentError, FileError
+
+__all__ = ["constants", "graph_inputs", "inferred_shapes", "load"]
+
+Shape = tuple[int, ...]
+OLDEST = 11  # the first opset whose Pad takes its amounts as an input
+
+
+def load(path: Path) -> Any:
+    """Read and check a model, with its external data if that lies in the model's folder.
+
+    Raises
+    ------
+    FileError
+        If the file is damaged or refers to files outside its folder.
+    ArgumentError
+        If onnx is missing or the model is of an old opset.
+    """
+    try:
+        import onnx
+    except ModuleNotFoundError as missing:
+        raise ArgumentError(
+            f"{path.name} needs onnx, which is not installed: pip install 'separable[convert]'"
+        ) from missing
+    folder = path.resolve().parent
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+        tensors = list(_tensors(model.graph))
+    except Exception as problem:  # protobuf raises an exception of its own for each version
+        raise _damaged(path, problem) from None
+    for tensor in tensors:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            _check_location(path, folder, tensor)
+    try:
+        onnx.load_external_data_for_model(model, str(folder))
+        onnx.checker.check_model(model)
+    except Exception as problem:
+        raise _damaged(path, problem) from None
+    version = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
+    if version < OLDEST:
+        raise ArgumentError(
+            f"{path.name} is of opset {version}; expected {OLDEST} or later. Convert it with "
+            "onnx.version_converter.convert_version"
+        )
+    return model
+
+
+def _damaged(path: Path, problem: Exception) -> FileError:
+    reason = (str(problem).strip() or type(problem).__name__).splitlines()[0].rstrip(".")
+    return FileError(
+        f"cannot read {path}: no ONNX model, or a damaged one ({reason}). Fetch or export it again"
+    )
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    """Every tensor stored in a graph, also in attributes and in graphs within it."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            if attribute.HasField("g"):
+                yield from _tensors(attribute.g)
+            for inner in attribute.graphs:
+                yield from _tensors(inner)
+
+
+def _check_location(path: Path, folder: Path, tensor: Any) -> None:
+    """Refuse external data anywhere but in the model's folder, links followed."""
+    location = next((e.value for e in tensor.external_data if e.key == "location"), "")
+    target = Path(os.path.realpath(folder / location))
+    if not location or os.path.isabs(location) or not target.is_relative_to(folder):
+        raise FileError(
+            f"{path}: the data of `{tensor.name}` is in {location!r}, outside the model's folder "
+            f"{folder}. Put the file there, under a name without folders"
+        )
+    if not target.is_file():
+        raise FileError(
+            f"{path}: the data of `{tensor.name}` is in {location!r}, which is not there. Put it "
+            "beside the model"
+        )
+
+
+def graph_inputs(graph: Any) -> list[tuple[str, list[int | None]]]:
+    """Return the inputs that are not weights, each with its sizes; None where one may change."""
+    stored = {t.name for t in graph.initializer}
+    return [
+        (value.name, [_size(d) for d in value.type.tensor_type.shape.dim])
+        for value in graph.input
+        if value.name not in stored
+    ]
+
+
+def _size(dim: Any) -> int | None:
+    return int(dim.dim_value) if dim.HasField("dim_value") and dim.dim_value > 0 else None
+
+
+def inferred_shapes(model: Any, shapes: Sequence[Shape]) -> dict[str, Shape]:
+    """Return the shape of each value of the graph for inputs of these shapes.
+
+    Raises
+    ------
+    ArgumentError
+        If they are not what the graph takes.
+    """
+    import onnx
+
+    known = graph_inputs(model.graph)
+    fits = len(known) == len(shapes) and all(
+        len(own) == len(given)
+        and all(
+            a is None or a == b or not at for at, (a, b) in enumerate(zip(own, given, strict=True))
+        )
+        for (_, own), given in zip(known, shapes, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join("x".join(str(n or "?") for n in own) for _, own in known)
+        got = ", ".join("x".join(map(str, s)) for s in shapes)
+        raise ArgumentError(f"`--input-shape` must be {wanted}; got {got}")
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    by_name = dict(zip((name for name, _ in known), shapes, strict=True))
+    for value in fixed.graph.input:
+        if value.name in by_name:
+            for dim, n in zip(value.type.tensor_type.shape.dim, by_name[value.name], strict=True):
+                dim.dim_value = n
+    del fixed.graph.value_info[:]  # what was inferred for other sizes
+    for value in fixed.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    graph = onnx.shape_inference.infer_shapes(fixed, data_prop=True).graph
+    found = {t.name: tuple(t.dims) for t in graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        if value.type.tensor_type.HasField("shape"):
+            sizes = [_size(d) for d in value.type.tensor_type.shape.dim]
+            if None not in sizes:
+                found[value.name] = tuple(sizes)
+    return found
+
+
+def constants(graph: Any) -> dict[str, NDArray[Any]]:
+    """Return what the graph stores by name: initialisers, and the values of Constant nodes."""
+    from onnx import numpy_helper
+
+    found = {t.name: t for t in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
+            found[node.output[0]] = node.attribute[0].t
+    return {name: np.asarray(numpy_helper.to_array(t)) for name, t in found.items()}
