@@ -11,7 +11,7 @@ from training import Data
 __all__ = ["PICTURES", "SIDE", "digits", "patches", "tiles"]
 
 SIDE = 16  # pixels of an image
-TILE = 32  # pixels of a region that is wholly for training or wholly for the test
+TILE = 64  # pixels of a region that is wholly for training or wholly for the test
 PICTURES = (
     "astronaut", "brick", "camera", "cat", "coffee", "coins", "grass", "gravel", "moon", "rocket",
 )  # fmt: skip
@@ -37,7 +37,7 @@ def patches(seed: int, *, few: bool = False) -> Data:
     test. A patch lies within one tile, so no pixel of the test is ever seen in training.
     """
     rng = np.random.default_rng(seed)
-    count = 16 if few else 240
+    count = 16 if few else 960
     train, test = [], []
     for label, name in enumerate(PICTURES):
         regions = rng.permutation(tiles(_grey(name)))
@@ -69,11 +69,12 @@ def _grey(name: str) -> np.ndarray:
 
 
 def _cut(regions: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Return patches ``(count, y, x)`` from anywhere in the regions."""
-    at = rng.integers(0, regions.shape[1] - SIDE + 1, (count, 2))
+    """Return patches ``(count, y, x)`` from anywhere in the regions, at half their resolution."""
+    wide = 2 * SIDE
+    at = rng.integers(0, regions.shape[1] - wide + 1, (count, 2))
     chosen = regions[rng.integers(0, len(regions), count)]
-    cut = [r[y : y + SIDE, x : x + SIDE] for r, (y, x) in zip(chosen, at, strict=True)]
-    return np.stack(cut)
+    cut = [r[y : y + wide, x : x + wide] for r, (y, x) in zip(chosen, at, strict=True)]
+    return np.stack(cut).reshape(count, SIDE, 2, SIDE, 2).mean((2, 4))
 
 
 def _joined(parts: list[tuple[np.ndarray, int]]) -> tuple[Tensor, Tensor]:

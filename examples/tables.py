@@ -1,0 +1,142 @@
+"""The tables of `conversion.py`: quality against multiplications, printed and in Markdown."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from report import spread
+from rich import box
+from rich.table import Table
+
+from separable.errors import FileError
+
+__all__ = [
+    "BEGIN",
+    "END",
+    "METHODS",
+    "Row",
+    "markdown",
+    "printed",
+    "read_json",
+    "write_json",
+    "write_markdown",
+]
+
+METHODS = ("plain SVD", "data-aware", "fine-tuned", "from scratch")
+HEAD = ("multiplications", "÷", "parameters", *METHODS)
+BEGIN, END = "<!-- measured -->", "<!-- end of measured -->"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network: what it costs, how good it is, how long it took to make."""
+
+    case: str
+    seed: int
+    method: str
+    budget: float
+    multiplications: int
+    parameters: int
+    quality: float
+    seconds: float
+
+
+def cells(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
+    """Yield the lines of one case, one of each budget.
+
+    Costs are means over the seeds of the data-aware network.  The one from scratch has costs of its
+    own, so how many times fewer multiplications it takes stands beside its quality.
+    """
+    before = next(r.multiplications for r in rows if r.method == "dense")
+    for budget in dict.fromkeys(r.budget for r in rows if r.method != "dense"):
+        at = {m: [r for r in rows if (r.method, r.budget) == (m, budget)] for m in METHODS}
+        cost = statistics.fmean(r.multiplications for r in at["data-aware"])
+        size = statistics.fmean(r.parameters for r in at["data-aware"])
+        found = [spread([r.quality for r in at[m]]) if at[m] else "" for m in METHODS]
+        if scratch := at["from scratch"]:
+            found[-1] += f" (÷ {before / scratch[0].multiplications:.2f})"
+        yield (f"{cost:,.0f}", f"{before / cost:.2f}", f"{size:,.0f}", *found)
+
+
+def headline(rows: Sequence[Row]) -> str:
+    """Say what the dense network costs, and how good it is."""
+    dense = [r for r in rows if r.method == "dense"]
+    costs = f"{dense[0].multiplications:,} multiplications, {dense[0].parameters:,} parameters"
+    seeds = f"{len(dense)} seed{'s' * (len(dense) > 1)}"
+    return f"dense: {spread([r.quality for r in dense])} ({seeds}) with {costs}"
+
+
+def _of(rows: Sequence[Row], case: str) -> list[Row]:
+    return [r for r in rows if r.case == case]
+
+
+def printed(rows: Sequence[Row], titles: Mapping[str, str]) -> Iterator[Table]:
+    """Yield the table of each case; it fits 80 columns."""
+    for case, title in titles.items():
+        kept = _of(rows, case)
+        table = Table(
+            title=f"{title}\n{headline(kept)}", title_justify="left", title_style="",
+            box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0),
+        )  # fmt: skip
+        for name in ("mult.", "÷", *METHODS):
+            table.add_column(name.replace(" ", "\n"), justify="right", vertical="bottom")
+        for count, times, _, *qualities in cells(kept):
+            table.add_row(count, times, *(q.replace(" (", "\n(") for q in qualities))
+        yield table
+
+
+def markdown(rows: Sequence[Row], titles: Mapping[str, str]) -> str:
+    """Return the tables in Markdown."""
+    parts = []
+    for case, title in titles.items():
+        kept = _of(rows, case)
+        lines = ["| " + " | ".join(HEAD) + " |", "| " + " | ".join(["---:"] * len(HEAD)) + " |"]
+        lines += ["| " + " | ".join(line) + " |" for line in cells(kept)]
+        parts.append("\n".join([f"### {title}", "", f"{headline(kept)}.".capitalize(), "", *lines]))
+    return "\n\n".join(parts)
+
+
+def write_markdown(path: Path, rows: Sequence[Row], titles: Mapping[str, str]) -> None:
+    """Put the tables between the marks of a page, or into a new one.
+
+    Raises
+    ------
+    FileError
+        If the page has no such marks.
+    """
+    page = path.read_text(encoding="utf-8") if path.exists() else f"{BEGIN}\n{END}\n"
+    if not 0 <= page.find(BEGIN) < page.find(END):
+        raise FileError(
+            f"{path} has no lines `{BEGIN}` and `{END}` for the tables to stand between"
+        )
+    before, rest = page.split(BEGIN, 1)
+    after = rest.split(END, 1)[1]
+    made = f"{before}{BEGIN}\n\n{markdown(rows, titles)}\n\n{END}{after}"
+    path.write_text(made, encoding="utf-8")
+
+
+def write_json(path: Path, rows: Sequence[Row], options: Mapping[str, Any]) -> None:
+    """Write every number."""
+    told = {"options": options, "torch": torch.__version__, "results": [asdict(r) for r in rows]}
+    path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> list[Row]:
+    """Return the rows that were written.
+
+    Raises
+    ------
+    FileError
+        If they are not in the file.
+    """
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return [Row(**row) for row in told["results"]]
+    except (ValueError, KeyError, TypeError) as problem:
+        raise FileError(f"{path} holds no results of `conversion.py`; delete it") from problem
