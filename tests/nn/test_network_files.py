@@ -95,3 +95,39 @@ def test_damaged(tmp_path: Path, suffix: str) -> None:
     path.write_bytes(b"\xff\x00nothing of the kind")
     with pytest.raises(FileError, match="damaged"):
         open_network(str(path))
+
+
+def model_along(ndim: int) -> Any:
+    """One convolution over 1 to 3 axes, whose channels have weights of different ranks."""
+    generator = np.random.default_rng(ndim)
+    weights = generator.normal(size=(8, 5, *[3] * ndim))
+    for channel, rank in enumerate((0, 1, 2, 3, 8)):
+        u, s, vt = np.linalg.svd(weights[:, channel].reshape(8, -1), full_matrices=False)
+        s[rank:] *= 0.01
+        weights[:, channel] = ((u * s) @ vt).reshape(8, *[3] * ndim)
+    stored = [numpy_helper.from_array(weights.astype("f"), "w")]
+    node = helper.make_node("Conv", ["x", "w"], ["y"], name="c", pads=[1] * (2 * ndim))
+    value = helper.make_tensor_value_info
+    sizes = [9, 10, 11][:ndim]
+    graph = helper.make_graph(
+        [node], "g", [value("x", TensorProto.FLOAT, [2, 5, *sizes])],
+        [value("y", TensorProto.FLOAT, [2, 8, *sizes])], stored,
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+@pytest.mark.parametrize("pattern", ["ocyx -> oc,cyx", "ocyx -> oc,oyx", "ocyx -> oR,RyxS,Sc"])
+def test_onnx_runs_what_the_converted_layer_runs(tmp_path: Path, ndim: int, pattern: str) -> None:
+    """Ranks that differ from channel to channel gather and add channels in the graph too."""
+    onnx.save(model_along(ndim), tmp_path / "m.onnx")
+    source = open_network(str(tmp_path / "m.onnx"))
+    converted, _ = nn.convert(source.module, pattern, tol=0.1, min_saving=0, repeats=0)
+    (layer,) = (m for m in converted.modules() if isinstance(m, nn.FactoredConv))
+    if pattern == "ocyx -> oc,cyx" and ndim > 1:
+        assert len(set(layer.ranks["R"])) > 1
+    x = np.random.default_rng(9).normal(size=(2, 5, *[9, 10, 11][:ndim])).astype("f")
+    with torch.no_grad():
+        wanted = layer(torch.from_numpy(x)).numpy()
+    found = outputs(source.serialised(converted), x)
+    np.testing.assert_allclose(found, wanted, atol=2e-5 * np.abs(wanted).max())
