@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 from collections import OrderedDict
@@ -22,6 +23,11 @@ __all__ = ["convolve", "correlate", "filter_with"]
 Array = NDArray[Any]
 
 KEPT = 64  # plans; with their kernels they are small
+# Arrays of other libraries, by the package of their type, and the room that filters them: its
+# `filter_with` has the parameters of ours. Rooms above this one are reached by name only.
+ROOMS = {"torch": "separable.tensors", "dask": "separable.volumes", "xarray": "separable.accessor"}
+PATHS = "separable.volumes"  # files named by a str or a path
+
 LARGEST_KERNEL = 1 << 16  # bytes; larger kernels are not compared, they take long to run anyway
 
 
@@ -77,7 +83,7 @@ def convolve(
     dtype('uint8')
     """
     return filter_with(
-        np.asarray(image), kernel, output, operation="convolve", axes=axes, mode=mode, cval=cval,
+        image, kernel, output, operation="convolve", axes=axes, mode=mode, cval=cval,
         origin=origin, tol=tol, method=method, threads=threads,
     )  # fmt: skip
 
@@ -105,13 +111,13 @@ def correlate(
     array([0, 1, 1, 0])
     """
     return filter_with(
-        np.asarray(image), kernel, output, operation="correlate", axes=axes, mode=mode, cval=cval,
+        image, kernel, output, operation="correlate", axes=axes, mode=mode, cval=cval,
         origin=origin, tol=tol, method=method, threads=threads,
     )  # fmt: skip
 
 
 def filter_with(
-    image: Array,
+    image: Any,
     kernel: ArrayLike | Factors,
     output: DTypeLike | Array | None,
     *,
@@ -119,6 +125,11 @@ def filter_with(
     **options: Any,
 ) -> Array:
     """Plan (or remember the plan) and run; `options` are those of `plan`."""
+    elsewhere = _elsewhere(image)
+    if elsewhere is not None:
+        filtered: Array = elsewhere(image, kernel, output, progress=progress, **options)
+        return filtered
+    image = np.asarray(image)
     out = output if isinstance(output, np.ndarray) else None
     if out is not None and out.shape != image.shape:
         raise OutputError(
@@ -126,6 +137,20 @@ def filter_with(
         )
     kind = out.dtype if out is not None else output
     return _remembered(image, kernel, kind, options)(image, out, progress=progress)
+
+
+def _elsewhere(image: Any) -> Callable[..., Any] | None:
+    """The function that filters what is no array of NumPy, or None."""
+    if isinstance(image, np.ndarray):
+        return None
+    if isinstance(image, (str, os.PathLike)):
+        room = PATHS
+    else:
+        room = ROOMS.get(type(image).__module__.partition(".")[0], "")
+    if not room:
+        return None
+    found: Callable[..., Any] = importlib.import_module(room).filter_with
+    return found
 
 
 _lock = threading.Lock()
