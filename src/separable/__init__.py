@@ -37,6 +37,7 @@ __all__ = [
     "ndimage",
     "nn",
     "plan",
+    "plot",
     "set_num_threads",
     "spectrum",
 ]
@@ -45,6 +46,6 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("ndimage", "nn"):
+    if name in ("ndimage", "nn", "plot"):
         return importlib.import_module(f"separable.{name}")
     raise AttributeError(f"module 'separable' has no attribute {name!r}")

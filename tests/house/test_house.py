@@ -59,6 +59,7 @@ PUBLIC = [
     "separable.ndimage",
     "separable.nn",
     "separable.nn.models",
+    "separable.plot",
 ]
 
 
