@@ -4,13 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-long lint bench clean
+.PHONY: help demo test test-long lint bench docs docs-short clean
 
 help:
 	@echo "make demo       create .venv, install, run the demonstration (under a minute)"
 	@echo "make test       run the tests (under 10 minutes on two cores)"
 	@echo "make test-long  run many more random configurations (10,000 configurations)"
 	@echo "make lint       format, lint, types, order of imports"
+	@echo "make docs       build the documentation, running the lessons in full (docs/_build/html)"
+	@echo "make docs-short the same with the lessons' short form (a minute or two)"
 	@echo "make bench      speed against the peers, and the planner's regret"
 
 $(READY): pyproject.toml constraints.txt
@@ -29,6 +31,10 @@ $(VENV)/.lint-ready: $(READY)
 
 $(VENV)/.bench-ready: $(READY)
 	$(BIN)/python -m pip install --quiet -c constraints.txt --group bench
+	@touch $@
+
+$(VENV)/.docs-ready: $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group docs
 	@touch $@
 
 demo: $(READY)
@@ -50,5 +56,11 @@ bench: $(VENV)/.bench-ready
 	$(BIN)/python benchmarks/filters.py
 	$(BIN)/python benchmarks/layers.py
 
+docs: $(VENV)/.docs-ready
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+docs-short: $(VENV)/.docs-ready
+	LESSONS=short $(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
 clean:
-	rm -rf $(VENV) demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf docs/_build docs/api docs/lessons_built $(VENV) demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,15 +17,24 @@ torch = pytest.importorskip("torch")
 SOBEL = [[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]
 
 
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """Pictures are closed after each test."""
+    import matplotlib as mpl
+    from matplotlib import pyplot
+
+    mpl.use("agg")
+    yield
+    pyplot.close("all")
+
+
 def texts(ax: Any) -> list[str]:
     return [t.get_text() for t in ax.texts]
 
 
 def drawn(ax: Any) -> None:
     """Every picture can be drawn to the end."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    FigureCanvasAgg(ax.figure).draw()
+    ax.figure.canvas.draw()
 
 
 def test_a_small_kernel_shows_its_numbers() -> None:

@@ -147,11 +147,11 @@ class FactoredConv(WeightExchange):
 
         Parameters
         ----------
-        input : Tensor, shape (n, in_channels, *space) or (in_channels, *space)
+        input : Tensor, shape ``(n, in_channels, *space)`` or ``(in_channels, *space)``
 
         Returns
         -------
-        Tensor, shape (n, out_channels, *space) or (out_channels, *space)
+        Tensor, shape ``(n, out_channels, *space)`` or ``(out_channels, *space)``
 
         Raises
         ------

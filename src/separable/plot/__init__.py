@@ -1,7 +1,8 @@
 """Pictures of kernels, factors, plans and networks, each a function that returns Matplotlib's Axes.
 
 Matplotlib is imported when something is drawn. Each function takes the Axes to draw on; without
-one it makes a figure of its own, which ``ax.figure.savefig("name.png")`` writes.
+one it makes a figure of its own with Pyplot, so that notebooks and ``pyplot.show()`` show it and
+``ax.figure.savefig("name.png")`` writes it.
 """
 
 from separable.plot.kernels import factors, kernel, spectrum

@@ -19,7 +19,7 @@ SIGNED, POSITIVE = "RdBu_r", "Blues"
 
 
 def axes_of(ax: Any, width: float = 6.4, height: float = 4.4) -> Any:
-    """Return the Axes to draw on: those given, or of a new figure (inches).
+    """Return the Axes to draw on: those given, or of a new figure of Pyplot (inches).
 
     Raises
     ------
@@ -27,9 +27,9 @@ def axes_of(ax: Any, width: float = 6.4, height: float = 4.4) -> Any:
         If `ax` is something else.
     """
     if ax is None:
-        from matplotlib.figure import Figure
+        from matplotlib import pyplot
 
-        return Figure(figsize=(width, height), layout="constrained").subplots()
+        return pyplot.subplots(figsize=(width, height), layout="constrained")[1]
     if not hasattr(ax, "add_patch"):
         raise ArgumentTypeError(f"`ax` must be Matplotlib Axes; got {type(ax).__name__}")
     return ax

@@ -1,0 +1,92 @@
+"""
+1. A kernel comes apart
+=======================
+
+A filter slides a small array of weights, the *kernel*, over an image, and takes at each place the
+sum of the products. Some kernels are the product of a column and a row. Then the same result can be
+had by sliding the column first and the row after: fewer multiplications, the same numbers.
+"""
+
+# %%
+# The textbook kernel
+# -------------------
+# Nine weights, or a column of three and a row of three?
+import numpy as np
+
+import separable as sep
+
+kernel = np.array([[3, 6, 9], [4, 8, 12], [5, 10, 15]])
+factors = sep.factorize(kernel, "yx -> y,x")
+print(factors)
+
+# %%
+# The pattern ``yx -> y,x`` reads: an array with axes y and x becomes one factor with axis y and one
+# with axis x. The factors are whole numbers, because the kernel is. Multiplied out they give it back:
+column, row = factors.terms[0]
+print(column[:, None] * row[None, :])
+assert np.array_equal(factors.dense(), kernel)
+
+# %%
+# As strips, and what they multiply out to:
+sep.plot.factors(factors)
+
+# %%
+# Sobel's kernel
+# --------------
+# The kernel that finds vertical edges smooths along y and differentiates along x. Its factors say so.
+sobel = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])
+print(sep.factorize(sobel, "yx -> y,x"))
+
+# %%
+# One pass after the other gives what the nine weights give, on a real photograph, bit for bit:
+from scipy import ndimage
+from skimage import data
+
+photo = data.camera().astype(np.int32)
+dense = ndimage.correlate(photo, sobel)
+smoothed = ndimage.correlate1d(photo, [1, 2, 1], axis=0)
+passes = ndimage.correlate1d(smoothed, [-1, 0, 1], axis=1)
+print("largest difference:", np.abs(dense - passes).max())
+
+# %%
+import matplotlib.pyplot as plt
+
+figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.4), layout="constrained")
+pictures = (photo, smoothed, passes)
+titles = ("photograph", "after the column [1 2 1]", "after the row [-1 0 1]")
+for ax, picture, title in zip(axes, pictures, titles, strict=True):
+    signed = picture.min() < 0
+    limit = np.percentile(np.abs(picture), 99)
+    ax.imshow(
+        picture, cmap="RdBu_r" if signed else "gray", vmin=-limit if signed else 0, vmax=limit
+    )
+    ax.set_title(title, size=10)
+    ax.set_axis_off()
+
+# %%
+# Multiplications
+# ---------------
+# K by K weights cost K² multiplications for each pixel, a column and a row 2 K: a ratio of K / 2.
+for size in (3, 7, 31):
+    k = sep.kernels.gaussian(size / 6, radius=size // 2, ndim=2)
+    dense_count, separable_count = k.dense().size, k.parameters
+    print(
+        f"{size:2} x {size:<2}  {dense_count:4} -> {separable_count:3}   {dense_count / separable_count:.1f} times fewer"
+    )
+
+# %%
+# A Gaussian comes apart in any number of dimensions: it is the only round kernel that does.
+print(sep.kernels.gaussian(1, radius=3, ndim=3))
+
+# %%
+# One that does not come apart
+# ----------------------------
+# Most kernels are no product. The Laplacian is not: it takes two terms.
+laplacian = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]])
+print(sep.spectrum(laplacian, "yx -> y,x"))
+
+# %%
+# Two terms are a column times a row plus a column times a row, 12 multiplications for 5 weights that
+# are not zero: here coming apart is possible, exact, and not worth it. :func:`separable.plan` says
+# so before anything is run.
+print(sep.plan(laplacian, shape=photo.shape, dtype="float32"))

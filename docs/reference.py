@@ -1,0 +1,68 @@
+"""The reference's pages, from what each public module exports: nothing can be forgotten."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+
+__all__ = ["MODULES", "write_reference"]
+
+MODULES = {
+    "separable": "Factorise, plan, filter",
+    "separable.kernels": "Kernels",
+    "separable.ndimage": "Filters as SciPy has them",
+    "separable.cost": "Counts",
+    "separable.plot": "Pictures",
+    "separable.files": "Files",
+    "separable.volumes": "Volumes larger than memory",
+    "separable.nn": "Layers, counts and conversion for PyTorch",
+    "separable.nn.models": "Networks",
+    "separable.testing": "Oracles for tests",
+}
+
+
+def write_reference(folder: Path) -> None:
+    """Write one page for each module and one that lists them."""
+    folder.mkdir(exist_ok=True)
+    names = []
+    for module, title in MODULES.items():
+        try:
+            found = importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name == module:
+                continue
+            raise
+        names.append(module)
+        _write(folder / f"{module}.rst", _page(module, title, found))
+    listing = "\n".join(f"   {name}" for name in names)
+    head = "Reference\n=========\n\nEvery example is run by the tests.\n"
+    _write(folder / "index.rst", f"{head}\n.. toctree::\n   :maxdepth: 1\n\n{listing}\n")
+
+
+def _page(module: str, title: str, found: object) -> str:
+    exported = [n for n in getattr(found, "__all__", []) if not inspect.ismodule(_get(found, n))]
+    groups = {
+        "Classes": [n for n in exported if inspect.isclass(_get(found, n))],
+        "Functions": [n for n in exported if inspect.isroutine(_get(found, n))],
+    }
+    known = {n for names in groups.values() for n in names}
+    groups["Values"] = [n for n in exported if n not in known]
+    heading = f"{title}: ``{module}``"
+    lines = [heading, "=" * len(heading), "", f".. automodule:: {module}", "   :no-members:", ""]
+    lines += [f".. currentmodule:: {module}", ""]
+    for name, members in groups.items():
+        if members:
+            lines += [name, "-" * len(name), "", ".. autosummary::", "   :toctree: generated", ""]
+            lines += [f"   {m}" for m in members] + [""]
+    return "\n".join(lines)
+
+
+def _get(module: object, name: str) -> object:
+    return getattr(module, name)
+
+
+def _write(path: Path, text: str) -> None:
+    """Keep the file's time if nothing changed, so that a second build is quick."""
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
