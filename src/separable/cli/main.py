@@ -16,6 +16,7 @@ from separable.cli.console import error
 from separable.cli.convert import convert_command
 from separable.cli.cost import cost_app
 from separable.cli.demo import demo_command
+from separable.cli.explore import explore_command
 from separable.cli.filter import filter_command
 from separable.cli.kernel import kernel_command
 from separable.cli.machine import machine_command
@@ -52,6 +53,9 @@ app.add_typer(cost_app, name="cost", short_help="Count what layers and networks 
 app.command("convert", short_help="Make a trained network separable.")(convert_command)
 app.command("machine", short_help="Measure this computer.")(machine_command)
 app.command("warmup", short_help="Compile ahead, once.")(warmup_command)
+app.command("explore", short_help="Look at kernels, layers and conversions in a browser.")(
+    explore_command
+)
 app.command("demo", short_help="See it work on real images.")(demo_command)
 
 

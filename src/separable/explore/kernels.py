@@ -1,0 +1,138 @@
+"""A kernel as the page shows it: its numbers, its spectrum, its terms, its verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from separable.explore.limits import InputError
+from separable.explore.uploads import Store, check_kernel
+from separable.factorize import factorize, spectrum
+from separable.factors import Factors, kernel_errors
+from separable.kernels import parse_spec
+from separable.plan.candidates import filter_pattern
+
+__all__ = ["Chosen", "choose", "describe"]
+
+Array = NDArray[Any]
+
+SHOWN_TERMS = 32
+SHOWN_VALUES = 64
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A kernel, its name, and what is done with it.
+
+    Attributes
+    ----------
+    name : str
+    values : ndarray
+    operation : str
+        "correlate" for kernels of the catalogue and drawn ones, "convolve" for files.
+    """
+
+    name: str
+    values: Array
+    operation: str
+
+
+def choose(asked: Any, store: Store) -> Chosen:
+    """Return the kernel that a request names, lists, or has uploaded."""
+    if not isinstance(asked, dict):
+        raise InputError("`kernel` must say spec, values or upload")
+    if "spec" in asked:
+        text = str(asked["spec"])[:200]
+        made = parse_spec(text, asked.get("ndim"))
+        dense = made.dense() if isinstance(made, Factors) else np.asarray(made)
+        return Chosen(text, check_kernel(dense), "correlate")
+    if "values" in asked:
+        try:
+            values = np.array(asked["values"])
+        except ValueError:
+            raise InputError("every row of the kernel must have the same length") from None
+        return Chosen("drawn kernel", check_kernel(_whole(values)), "correlate")
+    if "upload" in asked:
+        return Chosen(
+            str(asked.get("name", "uploaded kernel"))[:80],
+            store.get(str(asked["upload"])),
+            "convolve",
+        )
+    raise InputError("`kernel` must say spec, values or upload")
+
+
+def _whole(values: Array) -> Array:
+    """Whole numbers give factors of whole numbers."""
+    if (
+        values.dtype.kind == "f"
+        and np.all(np.abs(values) < 2**31)
+        and np.all(values == values // 1)
+    ):
+        return values.astype(np.int64)
+    return values
+
+
+def describe(chosen: Chosen) -> dict[str, Any]:
+    """Return everything that the page shows of a kernel, as plain numbers."""
+    values = chosen.values
+    found: dict[str, Any] = {
+        "name": chosen.name,
+        "operation": chosen.operation,
+        "shape": list(values.shape),
+        "values": values.tolist(),
+        "sum": float(values.sum()),
+    }
+    if values.ndim == 1:
+        verdict = "One axis: a single pass, nothing to separate."
+        return {**found, "pattern": "", "rank": 1, "verdict": verdict, "terms": [], "spectrum": [],
+                "errors": [], "bounds": [], "multiplications": {"dense": values.size, "passes": []}}  # fmt: skip
+    pattern = filter_pattern(values.ndim)
+    spectral = spectrum(values, pattern)
+    factors = factorize(values, pattern)
+    terms = factors.terms[:SHOWN_TERMS]
+    letters = list(factors.pattern.factors)
+    rank = spectral.rank
+    sums = [sum(len(v) for v in t) for t in terms]
+    return {
+        **found,
+        "pattern": str(factors.pattern),
+        "rank": rank,
+        "verdict": _verdict(values, rank, spectral.errors),
+        "letters": letters,
+        "terms": [[v.astype(float).tolist() for v in t] for t in terms],
+        "spectrum": spectral.values[: min(SHOWN_VALUES, rank)].tolist(),
+        "errors": spectral.errors[: min(SHOWN_VALUES, rank) + 1].tolist(),
+        "bounds": _bounds(values, terms),
+        "multiplications": {
+            "dense": int(np.count_nonzero(values)),
+            "passes": np.cumsum(sums).astype(int).tolist(),
+        },
+    }
+
+
+def _bounds(values: Array, terms: tuple[tuple[Array, ...], ...]) -> list[float]:
+    """The relative 1-norm error of the sum of the first 0, 1, 2 ... terms."""
+    total: Array = np.zeros(values.shape)
+    bounds = [kernel_errors(values, total)[1]]
+    for term in terms:
+        product = term[0]
+        for v in term[1:]:
+            product = np.multiply.outer(product, v)
+        total = total + product
+        bounds.append(kernel_errors(values, total)[1])
+    return [b if np.isfinite(b) else 0.0 for b in bounds]
+
+
+def _verdict(values: Array, rank: int, errors: Array) -> str:
+    letters = "column and a row" if values.ndim == 2 else f"vector along each of {values.ndim} axes"
+    if rank == 0:
+        return "It is zero everywhere."
+    if rank == 1:
+        return f"It comes apart exactly: a {letters}."
+    return (
+        f"It does not come apart into one {letters}: it is the sum of {rank} such products. "
+        f"The best single one misses {errors[1]:.1%} of it (Frobenius norm)."
+    )

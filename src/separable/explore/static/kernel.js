@@ -1,0 +1,251 @@
+// The first view: a kernel, its terms, a picture, the plan.
+import { barsAndLine, bytes, map, percent, quantity, rows, seconds, table } from "./charts.js";
+import { Board } from "./board.js";
+import { ask, attempt, options, upload } from "./talk.js";
+
+const $ = (id) => document.getElementById(id);
+const state = { question: null, found: null, image: "camera" };
+
+export function start(offered) {
+  options($("example"), Object.entries(offered.examples));
+  options($("picture"), Object.entries(offered.pictures));
+  const board = new Board($("board"), $("brush"));
+  board.resize(7);
+  for (const [y, row] of [[0, 0, 1, 1, 1, 0, 0], [0, 1, 1, 1, 1, 1, 0], [1, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1, 0], [0, 0, 1, 1, 1, 0, 0]].entries()) board.values[y] = [...row];
+  board.show();
+
+  const source = () => document.querySelector('[name="source"]:checked').value;
+  const show = () => document.querySelectorAll("[data-source]").forEach((part) => (part.hidden = part.dataset.source !== source()));
+  document.querySelectorAll('[name="source"]').forEach((radio) => radio.addEventListener("change", show));
+  show();
+
+  $("example").addEventListener("change", () => {
+    $("spec").value = $("example").value;
+    take({ spec: $("spec").value });
+  });
+  $("draw-size").addEventListener("change", () => {
+    const size = Number($("draw-size").value);
+    if (Number.isInteger(size) && size >= 2 && size <= 15) board.resize(size);
+  });
+  $("board-clear").addEventListener("click", () => board.clear());
+  $("kernel-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (source() === "named") take({ spec: $("spec").value });
+    if (source() === "draw") take({ values: board.values });
+    if (source() === "paste") takeText($("paste").value);
+  });
+  $("kernel-file").addEventListener("change", async () => {
+    const [file] = $("kernel-file").files;
+    if (file) takeFile(file);
+  });
+  $("rank").addEventListener("input", () => showTerms(false));
+  $("rank").addEventListener("change", filter);
+  $("mode").addEventListener("change", () => { filter(); plan(false); });
+  $("picture").addEventListener("change", () => { state.image = $("picture").value; filter(); });
+  $("image-file").addEventListener("change", async () => {
+    const [file] = $("image-file").files;
+    if (!file) return;
+    const found = await attempt("picture-problem", () => upload("image", file));
+    if (found) {
+      state.image = { upload: found.upload };
+      state.note = found.note;
+      filter();
+    }
+  });
+  $("plan-form").addEventListener("submit", (event) => { event.preventDefault(); plan(false); });
+  $("measure").addEventListener("click", () => plan(true));
+  $("spec").value = "disk:7";
+  $("example").value = "disk:7";
+  take({ spec: "disk:7" });
+}
+
+async function takeText(text) {
+  const rows = text.trim().split(/\n+/).map((line) => line.trim().split(/[\s,;]+/).map(Number));
+  if (rows.flat().some((v) => !Number.isFinite(v))) {
+    const file = new Blob([text], { type: "text/plain" });
+    takeFile(file, "pasted kernel"); // the program says what is wrong with it
+  } else {
+    take({ values: rows });
+  }
+}
+
+async function takeFile(file, name = file.name) {
+  const isPicture = /^image\//.test(file.type);
+  const found = await attempt("kernel-problem", () => (isPicture ? pictureKernel(file) : upload("kernel", file).then((x) => ({ ...x, name }))));
+  if (found) take(found);
+}
+
+// A small picture as a kernel: its grey levels, summing to 1.
+async function pictureKernel(file) {
+  const bitmap = await createImageBitmap(file).catch(() => { throw new Error("expected a picture; this file cannot be read as one"); });
+  if (Math.max(bitmap.width, bitmap.height) > 255) throw new Error(`a picture taken as a kernel has at most 255 pixels on a side; this one has ${bitmap.width} x ${bitmap.height}`);
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [bitmap.width, bitmap.height];
+  const context = canvas.getContext("2d");
+  context.drawImage(bitmap, 0, 0);
+  const { data } = context.getImageData(0, 0, bitmap.width, bitmap.height);
+  const grey = Array.from({ length: bitmap.height }, (_, y) => Array.from({ length: bitmap.width }, (_, x) => {
+    const i = 4 * (y * bitmap.width + x);
+    return 0.299 * data[i] + 0.587 * data[i + 1] + 0.114 * data[i + 2];
+  }));
+  const total = grey.flat().reduce((a, b) => a + b, 0) || 1;
+  return { values: grey.map((row) => row.map((v) => v / total)) };
+}
+
+async function take(question) {
+  const found = await attempt("kernel-problem", () => ask("kernel", question), "view-kernel");
+  if (!found) return;
+  state.question = question;
+  state.found = found;
+  $("verdict").textContent = `${found.name}, ${found.shape.join(" x ")}. ${found.verdict}`;
+  const terms = found.terms.length;
+  $("rank").max = Math.max(1, terms);
+  $("rank").value = 1;
+  $("rank").disabled = terms < 2;
+  showTerms(true);
+  showSpectrum();
+  showCounts();
+  if (found.shape.length === 2) filter();
+  else {
+    for (const id of ["exact", "approximate", "difference"]) $(id).hidden = true;
+    $("picture-text").textContent = "Pictures are filtered with kernels of two axes.";
+  }
+  const shape = $("shape").value.trim().split(/[\s,x]+/);
+  if (shape.length !== found.shape.length) $("shape").value = { 1: "1000000", 2: "1024 1024", 3: "128 256 256" }[found.shape.length];
+  plan(false);
+}
+
+// Planes of a volume side by side.
+function sheet(values) {
+  if (typeof values[0] === "number") return [values];
+  if (typeof values[0][0] === "number") return values;
+  const across = Math.ceil(Math.sqrt(values.length));
+  const [height, width] = [values[0].length, values[0][0].length];
+  const down = Math.ceil(values.length / across);
+  const out = Array.from({ length: down * height }, () => new Array(across * width).fill(0));
+  values.forEach((plane, i) => plane.forEach((row, y) => row.forEach((v, x) => {
+    out[Math.floor(i / across) * height + y][(i % across) * width + x] = v;
+  })));
+  return out;
+}
+
+function product(term) {
+  const [first, ...rest] = term;
+  if (!rest.length) return first;
+  const inner = product(rest);
+  const times = (v, t) => (typeof t === "number" ? v * t : t.map((u) => times(v, u)));
+  return first.map((v) => times(v, inner));
+}
+
+const combine = (a, b, f) => (typeof a === "number" ? f(a, b) : a.map((v, i) => combine(v, b[i], f)));
+
+function showTerms(fresh) {
+  const { found } = state;
+  const kernel = sheet(found.values);
+  const reach = Math.max(...kernel.flat().map(Math.abs));
+  const signed = kernel.flat().some((v) => v < 0);
+  map($("whole"), kernel, { label: `kernel of ${found.shape.join(" by ")}`, reach, signed });
+  $("whole-caption").textContent = `kernel ${found.shape.join(" x ")}`;
+  const rank = Number($("rank").value);
+  const parts = ["term", "sum", "rest"].map((name) => document.querySelector(`.${name}`));
+  for (const part of parts) part.hidden = !found.terms.length;
+  $("rank-out").textContent = found.terms.length ? `${rank} of ${found.rank}` : "";
+  if (!found.terms.length) {
+    $("rank-text").textContent = "";
+    return;
+  }
+  const frame = $("frame");
+  frame.replaceChildren();
+  frame.classList.toggle("stack", found.shape.length !== 2);
+  const strips = found.terms[rank - 1].map((strip, k) => {
+    const canvas = document.createElement("canvas");
+    canvas.setAttribute("role", "img");
+    const upright = found.shape.length === 2 && k === 0;
+    map(canvas, upright ? strip.map((v) => [v]) : [strip], { label: `factor ${found.letters[k]} of term ${rank}: ${strip.map((v) => +v.toPrecision(3)).slice(0, 15).join(", ")}` });
+    if (!upright) canvas.style.height = "1.4rem";
+    return canvas;
+  });
+  if (found.shape.length === 2) {
+    const corner = document.createElement("span");
+    corner.className = "corner";
+    const whole = document.createElement("canvas");
+    whole.setAttribute("role", "img");
+    map(whole, product(found.terms[rank - 1]), { label: `term ${rank}: the column times the row`, reach });
+    frame.append(corner, strips[1], strips[0], whole);
+    strips[0].className = "column";
+    strips[1].style.height = "1.1rem";
+  } else {
+    frame.append(...strips);
+  }
+  const sum = found.terms.slice(0, rank).map(product).reduce((a, b) => combine(a, b, (u, v) => u + v));
+  map($("sum"), sheet(sum), { label: `sum of the first ${rank} terms`, reach });
+  const rest = combine(found.values, sum, (u, v) => u - v);
+  const flat = sheet(rest);
+  map($("rest"), flat, { label: "what is missing", reach, signed: true });
+  $("term-caption").textContent = `term ${rank}: ${found.letters.join(" \u00d7 ")}`;
+  $("sum-caption").textContent = rank === 1 ? "the first term" : `the first ${rank} terms`;
+  const error = found.errors[Math.min(rank, found.errors.length - 1)];
+  const bound = found.bounds[rank];
+  const count = found.multiplications.passes[rank - 1];
+  $("rank-text").textContent = rank >= found.rank
+    ? `Exact with ${rank} term${rank > 1 ? "s" : ""}: ${count} multiplications for each output instead of ${found.multiplications.dense}.`
+    : `With ${rank} term${rank > 1 ? "s" : ""} ${percent(error)} of the kernel is missing; no output is off by more than ${percent(bound)} of (sum of |weights|) x (largest input). ${count} multiplications for each output instead of ${found.multiplications.dense}.`;
+  if (fresh) {
+    const strips = $("strips");
+    strips.classList.remove("come");
+    void strips.offsetWidth;
+    strips.classList.add("come");
+  }
+}
+
+function showSpectrum() {
+  const { found } = state;
+  const largest = found.spectrum[0] || 1;
+  if (!found.spectrum.length) {
+    $("spectrum").textContent = "One axis has no spectrum.";
+    return;
+  }
+  barsAndLine($("spectrum"), found.spectrum.map((v) => v / largest), found.errors, { label: `Spectrum: rank ${found.rank}; error with 1, 2, ... terms: ${found.errors.slice(1, 8).map(percent).join(", ")}`, name: "term" });
+}
+
+function showCounts() {
+  const { found } = state;
+  const { dense, passes } = found.multiplications;
+  const shown = passes.map((v, i) => ({ name: `${i + 1} term${i ? "s" : ""}`, value: v })).slice(0, 10);
+  const exact = found.rank <= passes.length ? found.rank : -1;
+  rows($("counts"), [{ name: "dense", value: dense, pale: true }, ...shown], { label: `Multiplications: dense ${dense}; ${shown.map((s) => `${s.name} ${s.value}`).join("; ")}`, marked: exact });
+}
+
+async function filter() {
+  if (!state.found || state.found.shape.length !== 2) return;
+  const question = { kernel: state.question, image: state.image, rank: Number($("rank").value), mode: $("mode").value };
+  const found = await attempt("picture-problem", () => ask("filter", question), "picture-text");
+  if (!found) return;
+  const name = state.found.name;
+  for (const [id, text] of [["exact", `the picture filtered with ${name}`], ["approximate", `the same with ${found.rank} terms`], ["difference", "what differs: red above, blue below"]]) {
+    $(id).src = found[id];
+    $(id).alt = text;
+    $(id).hidden = false;
+  }
+  $("exact-caption").textContent = `exact, ${seconds(found.seconds)}`;
+  $("approximate-caption").textContent = `${found.rank} term${found.rank === 1 ? "" : "s"}`;
+  $("difference-caption").textContent = "difference, magnified";
+  const digits = (v) => (v === 0 ? "0" : v.toPrecision(3));
+  $("picture-text").textContent = (state.note ? `Your picture was ${state.note}. ` : "") +
+    `Largest error ${digits(found.worst)}, root mean square ${digits(found.rms)}, bound ${digits(found.bound)}; the exact result reaches ${digits(found.scale)}.`;
+}
+
+async function plan(measure) {
+  if (!state.found) return;
+  const shape = $("shape").value.trim().split(/[\s,x]+/).map(Number);
+  const question = { kernel: state.question, shape, dtype: $("dtype").value, mode: $("mode").value, tol: $("tol").value.trim() || null, measure };
+  const found = await attempt("plan-problem", () => ask("plan", question), "plan");
+  if (!found) return;
+  const measured = found.measured || {};
+  const head = ["~way", "passes", "mult/output", "moved", "predicted", "measured", "error", "~"];
+  table($("plan"), head, found.rows.map((r) => ({
+    kind: r.chosen ? "chosen" : r.refused ? "refused" : "",
+    cells: [r.title, r.refused ? "" : String(r.passes), r.refused ? "" : quantity(r.multiplications), r.refused ? "" : bytes(r.bytes), r.refused ? "" : seconds(r.seconds), measured[r.name] ? seconds(measured[r.name]) : "", r.bound === null || r.refused ? "" : r.bound.toExponential(0), r.chosen ? "chosen" : r.refused],
+  })));
+  $("plan-text").textContent = `${found.note || ""} Predicted with the rates of ${found.machine}; ${found.threads} thread${found.threads > 1 ? "s" : ""}.`.trim();
+}

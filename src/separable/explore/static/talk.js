@@ -1,0 +1,56 @@
+// Questions to the server, and what is said when they fail.
+
+export async function ask(name, question) {
+  const options = question === undefined ? {} : { method: "POST", body: JSON.stringify(question), headers: { "content-type": "application/json" } };
+  return answered(fetch(`api/${name}`, options));
+}
+
+export async function upload(kind, file, most = 32 * 2 ** 20) {
+  if (file.size > most) throw new Error(`too large: at most ${most >> 20} MiB are taken; this file has ${(file.size / 2 ** 20).toFixed(0)} MiB`);
+  return answered(fetch(`api/upload/${kind}`, { method: "POST", body: file }));
+}
+
+async function answered(request) {
+  let response;
+  try {
+    response = await request;
+  } catch {
+    throw new Error("the program does not answer. Is separable explore still running?");
+  }
+  let found = {};
+  try {
+    found = await response.json();
+  } catch { /* said below */ }
+  if (!response.ok) throw new Error(found.error || `the program answered ${response.status}`);
+  return found;
+}
+
+export function say(id, text) {
+  const holder = document.getElementById(id);
+  holder.textContent = text || "";
+  holder.hidden = !text;
+}
+
+// Do something that may fail; the last one started wins.
+const turns = new Map();
+export async function attempt(problem, work, busy) {
+  const turn = (turns.get(problem) || 0) + 1;
+  turns.set(problem, turn);
+  const holder = busy ? document.getElementById(busy) : null;
+  holder?.classList.add("busy");
+  try {
+    const found = await work();
+    if (turns.get(problem) !== turn) return null;
+    say(problem, "");
+    return found;
+  } catch (error) {
+    if (turns.get(problem) === turn) say(problem, error.message);
+    return null;
+  } finally {
+    if (turns.get(problem) === turn) holder?.classList.remove("busy");
+  }
+}
+
+export function options(select, entries) {
+  select.replaceChildren(...entries.map(([value, text]) => new Option(text, value)));
+}

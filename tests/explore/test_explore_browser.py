@@ -1,0 +1,223 @@
+"""The page in a real browser: what a reader sees, with a mouse, a keyboard and a screen reader."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+playwright = pytest.importorskip("playwright.sync_api")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "separable", "explore", "--no-browser", "--port", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    said = server.stdout.readline()
+    assert said.strip() == f"Open http://127.0.0.1:{port}/"
+    for _ in range(100):
+        with socket.socket() as trial:
+            if trial.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.1)
+    yield said.split()[1]
+    server.terminate()
+    server.communicate(timeout=20)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as running:
+        opened = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Any, address: str) -> Iterator[Any]:
+    """The page with a kernel on it; nothing may have gone wrong on the way."""
+    found = browser.new_page(viewport={"width": 1280, "height": 900})
+    problems: list[str] = []
+    found.on("pageerror", lambda error: problems.append(str(error)))
+    found.on("requestfailed", lambda request: problems.append(request.url))
+    elsewhere: list[str] = []
+    found.on("request", lambda r: elsewhere.append(r.url) if not _ours(r.url, address) else None)
+    found.goto(address)
+    found.wait_for_selector("#plan tr.chosen", timeout=60_000)
+    yield found
+    assert problems == []
+    assert elsewhere == []
+    found.close()
+
+
+def _ours(url: str, address: str) -> bool:
+    return url.startswith((address, "data:", "blob:"))
+
+
+def verdict(page: Any, text: str) -> None:
+    page.wait_for_selector(f"#verdict:has-text('{text}')", timeout=30_000)
+
+
+def shade(page: Any, selector: str) -> np.ndarray:
+    """The pixels of a canvas, without the CSS around."""
+    rgba = page.eval_on_selector(
+        selector,
+        "c => [c.height, c.width, ...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]",
+    )
+    return np.array(rgba[2:]).reshape(rgba[0], rgba[1], 4)
+
+
+def test_a_kernel_of_the_catalogue_comes_apart(page: Any) -> None:
+    verdict(page, "sum of 6 such products")
+    assert shade(page, "#whole").shape[:2] == (15, 15)
+    page.fill("#spec", "sobel")
+    page.click("#kernel-form button.main:visible")
+    verdict(page, "It comes apart exactly")
+    kernel = shade(page, "#whole")
+    assert kernel[1, 0, 2] > kernel[1, 0, 0]  # negative is blue
+    assert kernel[1, 2, 0] > kernel[1, 2, 2]  # positive is red
+    assert page.is_disabled("#rank")
+    assert "6 multiplications" in page.inner_text("#rank-text")
+
+
+def test_the_slider_adds_terms_and_the_error_shrinks(page: Any) -> None:
+    first = page.inner_text("#rank-text")
+    assert first.startswith("With 1 term 32 %")
+    page.focus("#rank")
+    missing = []
+    for _ in range(5):
+        missing.append(np.abs(shade(page, "#rest")[..., :3].astype(int) - 250).sum())
+        page.keyboard.press("ArrowRight")
+    assert page.inner_text("#rank-out") == "6 of 6"
+    assert page.inner_text("#rank-text").startswith("Exact with 6 terms")
+    assert missing[0] > missing[4] > np.abs(shade(page, "#rest")[..., :3].astype(int) - 250).sum()
+    page.wait_for_selector("#picture-text:has-text('Largest error 0,')", timeout=30_000)
+
+
+def test_a_kernel_is_drawn_with_the_keyboard_and_with_the_pointer(page: Any) -> None:
+    page.check("[name=source][value=draw]")
+    page.fill("#draw-size", "3")
+    page.dispatch_event("#draw-size", "change")
+    page.click("#board-clear")
+    page.focus("#board [data-at='0 0']")
+    for key in ("1", "ArrowRight", "2", "ArrowRight", "1"):
+        page.keyboard.press(key)
+    page.fill("#brush", "4")
+    page.click("#board [data-at='1 1']")
+    page.click("[data-source=draw] button.main")
+    verdict(page, "drawn kernel, 3 x 3. It does not come apart")
+    page.focus("#board [data-at='1 1']")
+    page.keyboard.press("Backspace")
+    page.click("[data-source=draw] button.main")
+    verdict(page, "It comes apart exactly")
+
+
+def test_numbers_are_pasted_and_mistakes_are_told(page: Any) -> None:
+    page.check("[name=source][value=paste]")
+    page.click("[data-source=paste] button.main")
+    verdict(page, "drawn kernel, 3 x 3. It comes apart exactly")
+    page.fill("#paste", "1 2\n3 x")
+    page.click("[data-source=paste] button.main")
+    page.wait_for_selector("#kernel-problem:has-text('numbers in lines')")
+    page.fill("#paste", "1 2\n2 4")
+    page.click("[data-source=paste] button.main")
+    verdict(page, "2 x 2. It comes apart exactly")
+    assert page.is_hidden("#kernel-problem")
+
+
+def test_files_are_taken_and_bad_ones_refused(page: Any, tmp_path: Path) -> None:
+    good, bad = tmp_path / "kernel.npy", tmp_path / "bad.npy"
+    np.save(good, np.outer([1.0, 2], [3, 4, 5]))
+    bad.write_bytes(b"\x93NUMPY nonsense")
+    page.check("[name=source][value=file]")
+    page.set_input_files("#kernel-file", good)
+    verdict(page, "kernel.npy, 2 x 3. It comes apart exactly")
+    page.set_input_files("#kernel-file", bad)
+    page.wait_for_selector("#kernel-problem:has-text('damaged')")
+    page.set_input_files("#image-file", bad)
+    page.wait_for_selector("#picture-problem:has-text('damaged')")
+    np.save(good, np.random.default_rng(0).random((90, 60)))
+    page.set_input_files("#image-file", good)
+    page.wait_for_function("() => document.getElementById('exact').naturalWidth === 60")
+
+
+def test_the_plan_is_measured(page: Any) -> None:
+    page.fill("#shape", "200 200")
+    page.click("#measure")
+    page.wait_for_selector("#plan tr.chosen td:nth-child(6):not(:empty)", timeout=60_000)
+    page.fill("#shape", "200")
+    page.click("#plan-form button[type=submit]")
+    page.wait_for_selector("#plan-problem:has-text('2 sizes')")
+
+
+def test_layers_are_counted_and_networks_too(page: Any) -> None:
+    pytest.importorskip("torch")
+    page.click("#tab-layers")
+    page.wait_for_selector("#layer-verdict:has-text('53,952 separable: 22.8 times fewer')")
+    page.fill("#layer-multiplier", "25")
+    page.dispatch_event("#layer-form", "change")
+    page.wait_for_selector("#layer-verdict:has-text('times more')")
+    page.wait_for_selector("#ledger-text:has-text('569 M multiply-adds')", timeout=60_000)
+    assert page.locator("#curve-kernel svg circle").count() > 10
+
+
+def test_tabs_follow_the_keyboard(page: Any) -> None:
+    page.focus("#tab-kernel")
+    page.keyboard.press("ArrowRight")
+    assert page.get_attribute("#tab-layers", "aria-selected") == "true"
+    assert page.evaluate("() => document.activeElement.id") == "tab-layers"
+    page.keyboard.press("End")
+    assert page.is_visible("#view-networks")
+    assert page.is_hidden("#view-layers")
+    page.keyboard.press("ArrowRight")
+    assert page.is_visible("#view-kernel")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_narrow_screen_shows_everything_in_both_schemes(
+    browser: Any, address: str, scheme: str
+) -> None:
+    found = browser.new_page(viewport={"width": 400, "height": 800}, color_scheme=scheme)
+    found.goto(address)
+    found.wait_for_selector("#plan tr.chosen", timeout=60_000)
+    for tab in ("#tab-kernel", "#tab-layers", "#tab-networks"):
+        found.click(tab)
+        assert found.evaluate("() => document.documentElement.scrollWidth") <= 400
+    background = found.evaluate("() => getComputedStyle(document.body).backgroundColor")
+    levels = [int(v) for v in background[4:-1].split(",")]
+    assert (max(levels) < 60) == (scheme == "dark")
+    found.click("#theme")
+    after = found.evaluate("() => getComputedStyle(document.body).backgroundColor")
+    assert after != background
+    found.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(browser: Any, address: str, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    context = browser.new_context(bypass_csp=True, color_scheme=scheme)  # axe is put into the page
+    found = context.new_page()
+    found.goto(address)
+    found.wait_for_selector("#plan tr.chosen", timeout=60_000)
+    for tab in ("#tab-kernel", "#tab-layers", "#tab-networks"):
+        found.click(tab)
+        found.wait_for_timeout(600)
+        violations = axe.run(found).response["violations"]
+        serious = [v for v in violations if v["impact"] in ("serious", "critical")]
+        told = [(v["id"], [n["html"][:120] for n in v["nodes"]]) for v in serious]
+        assert told == []
+    context.close()
