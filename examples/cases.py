@@ -43,6 +43,8 @@ class Case:
         Unlabelled samples that the conversion is given.
     tuning : int
         Steps of fine-tuning, of as many samples as those of the training.
+    grain : int
+        What the widths of the separable network are multiples of.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Case:
     budgets: tuple[float, ...] = (0.5, 0.25, 0.1)
     calibration: int = 256
     tuning: int = 100
+    grain: int = 1
 
     def training(self, widths: dict[str, int]) -> Example:
         """Return the training of the dense network, and of separable ones of these widths."""
@@ -73,19 +76,26 @@ class Case:
         )  # fmt: skip
 
     def widest(self, shape: tuple[int, ...], limit: float) -> int:
-        """Return the width of the widest separable network with so many multiplications.
+        """Return the width of the widest separable network with so many multiplications."""
 
-        They are counted in training mode, with the sums of batch normalisation.
-        """
-        width = 2
-        while multiplications(self.network(width + 2, False), shape) <= limit:
-            width += 2
-        return width
+        def fits(width: int) -> bool:
+            return multiplications(self.network(width * self.grain, False), shape) <= limit
+
+        low, high = 1, 2
+        while fits(high):
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if fits(middle) else (low, middle)
+        return low * self.grain
 
 
 def multiplications(model: nn.Module, shape: tuple[int, ...]) -> int:
-    """Return those of a network for one sample of a shape, in the mode that the network is in."""
-    return ledger(model, (1, *shape)).total.multiplications
+    """Return those of a network for one sample of a shape, as it runs after training.
+
+    The network is left in evaluation mode: in training the sums of norms would count too.
+    """
+    return ledger(model.eval(), (1, *shape)).total.multiplications
 
 
 def _classifier(name: str, what: str, kind: type[VGG | ResNet], data: object) -> Case:
@@ -133,6 +143,7 @@ CASES = {
             budgets=(1 / 6, 1 / 8),
             calibration=8,
             tuning=50,
+            grain=2,
         ),
     )
 }

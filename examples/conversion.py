@@ -2,7 +2,7 @@
 
     python examples/conversion.py                               # all cases, three seeds
     python examples/conversion.py --case vgg-digits --seeds 1
-    python examples/conversion.py --markdown docs/conversion.md # write the tables there
+    python examples/conversion.py --first-seed 3 --markdown docs/conversion.md  # this page's tables
     python examples/conversion.py --timm resnet18 --images FOLDER --budget 0.5 --budget 0.25
 
 Each dense network is trained and then converted, for each budget, without data (plain SVD), with
@@ -148,6 +148,9 @@ def _options() -> argparse.ArgumentParser:
     number = training.positive
     read.add_argument("--case", action="append", choices=list(CASES), help="only this one (all)")
     read.add_argument("--seeds", type=number, default=3, metavar="N", help="runs a case (3)")
+    read.add_argument(
+        "--first-seed", type=whole, default=0, metavar="N", help="the first of them (0)"
+    )
     read.add_argument("--processes", type=number, default=2, metavar="N", help="at a time (2)")
     read.add_argument("--quick", action="store_true", help="few data and steps: does it run?")
     read.add_argument("--checkpoint", type=Path, metavar="FOLDER", help="keep trainings here")
@@ -160,6 +163,19 @@ def _options() -> argparse.ArgumentParser:
     read.add_argument("--budget", type=float, action="append", metavar="B", help="for --timm (0.5)")
     read.add_argument("--count", type=number, default=512, metavar="N", help="images read (512)")
     return read
+
+
+def whole(text: str) -> int:
+    """Return a whole number.
+
+    Examples
+    --------
+    >>> whole("0")
+    0
+    """
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number; got {text!r}")
+    return int(text)
 
 
 def _check(asked: argparse.Namespace) -> None:
@@ -179,9 +195,8 @@ def _check(asked: argparse.Namespace) -> None:
 def _of_cases(asked: argparse.Namespace) -> tuple[list[Row], dict[str, str]]:
     """Run every case with every seed, each in a process of its own where there are several."""
     names = asked.case or list(CASES)
-    jobs = [
-        (name, seed, asked.quick, asked.checkpoint) for seed in range(asked.seeds) for name in names
-    ]
+    seeds = range(asked.first_seed, asked.first_seed + asked.seeds)
+    jobs = [(name, seed, asked.quick, asked.checkpoint) for seed in seeds for name in names]
     rows: list[Row] = []
     with progress(f"{len(jobs)} trainings and conversions", shown=True) as advance:
         for done in _each(jobs, asked.processes):
@@ -212,7 +227,7 @@ def _of_timm(asked: argparse.Namespace) -> tuple[list[Row], dict[str, str]]:
 
     model = separable_nn.models.create(f"timm:{asked.timm}", pretrained=True).eval()
     rows: list[Row] = []
-    for seed in range(asked.seeds):
+    for seed in range(asked.first_seed, asked.first_seed + asked.seeds):
         data, quality = classified(model, asked.images, asked.count, seed)
         case = replace(
             CASES["vgg-digits"], name=asked.timm, title=asked.timm, quality=quality, batch=16,

@@ -23,7 +23,7 @@ from tables import Row
 from torch import nn
 
 from separable.errors import FileError
-from separable.nn import convert
+from separable.nn import convert, ledger
 
 PAGE = Path(__file__).parents[2] / "docs" / "conversion.md"
 
@@ -67,6 +67,8 @@ def test_what_was_kept_is_not_made_again(
     monkeypatch.setattr(conversion.training, "train", None)
     assert conversion.main([*asked, "--processes", "2"]) == 0
     assert capsys.readouterr().out == printed
+    with pytest.raises(TypeError, match="not callable"):  # another seed has to be trained
+        conversion.main([*asked, "--first-seed", "1"])
     (kept,) = tmp_path.glob("*-quick.json")
     kept.write_text("{}")
     assert conversion.main(asked) == 2
@@ -155,7 +157,15 @@ def test_the_widest_separable_network_of_a_budget(name: str) -> None:
     limit = case.budgets[0] * cases.multiplications(case.network(case.width, True), shape)
     width = case.widest(shape, limit)
     assert cases.multiplications(case.network(width, False), shape) <= limit
-    assert cases.multiplications(case.network(width + 2, False), shape) > limit
+    assert cases.multiplications(case.network(width + case.grain, False), shape) > limit
+
+
+def test_multiplications_are_those_of_the_trained_network() -> None:
+    """Norms in training take more, for their sums; a network in either mode counts the same."""
+    model = cases.CASES["vgg-digits"].network(4, True)
+    found = cases.multiplications(model.train(), (1, 16, 16))
+    assert found == ledger(model.eval(), (1, 1, 16, 16)).total.multiplications
+    assert found < ledger(model.train(), (1, 1, 16, 16)).total.multiplications
 
 
 def test_separable_networks_have_only_separable_layers() -> None:
@@ -270,14 +280,25 @@ def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 # ---------------------------------------------------------------- the page
 
 
+def test_the_page_says_how_it_is_made(capsys: pytest.CaptureFixture[str]) -> None:
+    """The command on the page is one that the script takes; its seeds are those that are told."""
+    page = PAGE.read_text(encoding="utf-8")
+    line = next(x for x in page.splitlines() if "conversion.py --first-seed" in x)
+    asked = conversion._options().parse_args(line.split("conversion.py ")[1].split())
+    assert asked.markdown == Path("docs/conversion.md")
+    assert f"seeds {asked.first_seed}, {asked.first_seed + 1} and {asked.first_seed + 2}" in page
+    with pytest.raises(SystemExit):
+        conversion._options().parse_args(["--first-seed", "-1"])
+    assert "expected a whole number; got '-1'" in capsys.readouterr().err
+
+
 def test_the_costs_on_the_page() -> None:
     """What the measured page says of dense networks and of budgets is still so."""
     text = PAGE.read_text(encoding="utf-8").split(tables.BEGIN, 1)[1].split(tables.END, 1)[0]
     for name, case in cases.CASES.items():
         shape = (1, 24, 24, 24) if name == "unet-volumes" else (1, 16, 16)
         model = case.network(case.width, True)
-        training = cases.multiplications(model, shape)
-        dense = cases.multiplications(model.eval(), shape)
+        dense = cases.multiplications(model, shape)
         part = text.split(f"### {case.title} ({case.quality})", 1)[1].split("###", 1)[0]
         size = sum(p.numel() for p in model.parameters())
         assert f"with {dense:,} multiplications, {size:,} parameters" in part
@@ -287,5 +308,5 @@ def test_the_costs_on_the_page() -> None:
             cost = int(line[0].replace(",", ""))
             assert 0.95 * budget * dense < cost <= 1.002 * budget * dense
             assert float(line[1]) == pytest.approx(dense / cost, abs=0.006)
-            widest = case.network(case.widest(shape, budget * training), False).eval()
+            widest = case.network(case.widest(shape, budget * dense), False)
             assert f"(÷ {dense / cases.multiplications(widest, shape):.2f})" in line[-1]

@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 
 import crossing
+import cubes
 import fraud
 import numpy as np
 import pytest
-import spectral
 import torch
 import training
 import tumours
@@ -29,7 +29,7 @@ SCRIPTS = {
     "digits": [],
     "tumours": [],
     "tumours in 3-D": ["--volumes"],
-    "spectral": [],
+    "cubes": [],
     "fraud": [],
     "crossing": [],
     "crossing of one": ["--detectors", "1"],
@@ -164,7 +164,7 @@ def test_ctrl_c_says_what_was_kept(
     [
         lambda seed: tumours.data(seed, (32, 32), 3, 2),
         lambda seed: tumours.data(seed, (16, 16, 16), 3, 2),
-        lambda seed: spectral.data(seed, 3, 2),
+        lambda seed: cubes.data(seed, 3, 2),
         lambda seed: fraud.data(seed, 200),
         lambda seed: crossing.data(seed, 3, 2, 2),
     ],
@@ -189,10 +189,10 @@ def test_one_card_in_a_hundred_is_stolen() -> None:
 
 
 def test_known_end_members_explain_the_cube(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spectral, "NOISE", 0.0)
-    seen, shares = spectral.cube(np.random.default_rng(0))
+    monkeypatch.setattr(cubes, "NOISE", 0.0)
+    seen, shares = cubes.cube(np.random.default_rng(0))
     for y, x in ((0, 0), (3, 11), (15, 15)):
-        found, left = nnls(spectral.end_members().T, seen[:, y, x])
+        found, left = nnls(cubes.end_members().T, seen[:, y, x])
         assert left < 1e-10
         np.testing.assert_allclose(found / found.sum(), shares[:, y, x], atol=1e-8)
 

@@ -226,7 +226,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
 
 # ---------------------------------------------------------------- shares of a batch
 
-SCRIPTS = ("digits", "tumours", "spectral", "fraud", "crossing")
+SCRIPTS = ("digits", "tumours", "cubes", "fraud", "crossing")
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

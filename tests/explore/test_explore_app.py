@@ -61,7 +61,7 @@ def test_the_page_and_its_parts_come_from_the_package(page: TestClient) -> None:
     assert "Does it come apart?" in text
     assert "http://" not in text
     assert "https://" not in text
-    for name in ("app.js", "app.css", "charts.js", "icon.svg"):
+    for name in ("app.js", "page.css", "charts.js", "icon.svg"):
         part = page.get(f"/static/{name}")
         assert part.status_code == 200
         assert "https://" not in part.text

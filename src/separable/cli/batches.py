@@ -1,4 +1,4 @@
-"""A folder of images or arrays -> the unlabelled batches that a network is called with."""
+"""Images or arrays, in a folder or a file -> the unlabelled batches that a network is called with."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ AT_ONCE = 16  # images a batch
 
 
 class Folder:
-    """The batches in a folder, read again each time they are gone through.
+    """The batches in a folder, or of one file, read again each time they are gone through.
 
     Pictures of the size that the network takes are scaled to 0..1, normalised, and put together in
     batches of 16. An NPY file is a batch, or one sample; an NPZ file one batch with an array for
-    each input, in its order.
+    each input, in its order. More than 16 samples in a file are gone through 16 at a time.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class Folder:
     Raises
     ------
     FileError
-        If there is no such folder, or nothing in it that can be used.
+        If there is no such folder or file, or nothing in it that can be used.
     ArgumentError
         If a file has another shape than the network takes, or holds NaN.
     """
@@ -48,15 +48,20 @@ class Folder:
         shapes: Sequence[tuple[int, ...]] | None,
         normalisation: Normalisation | None = None,
     ) -> None:
-        if not path.is_dir():
+        if not path.exists():
             raise FileError(
-                f"`--data` must be a folder of pictures, .npy or .npz files; got {path}"
-                + (", which does not exist" if not path.exists() else "")
+                "`--data` must be a folder of pictures, .npy or .npz files, or one such file; got "
+                f"{path}, which does not exist"
             )
-        found = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+        inside = path.iterdir() if path.is_dir() else [path]
+        found = sorted(p for p in inside if p.is_file() and not p.name.startswith("."))
         self.arrays = [p for p in found if p.suffix.lower() in (".npy", ".npz")]
         self.pictures = [p for p in found if p not in self.arrays and is_image_path(str(p))]
         if not self.arrays and not self.pictures:
+            if not path.is_dir():
+                raise FileError(
+                    f"`--data` {path} is no picture, .npy or .npz file; give one, or a folder of them"
+                )
             raise FileError(
                 f"`--data` {path} holds no picture, .npy or .npz file that could be used"
                 + (f"; there is {found[0].name}" if found else "; it is empty")
@@ -74,7 +79,8 @@ class Folder:
         for path in self.arrays:
             arrays = _stored(path)
             self._check(path, arrays)
-            yield [self._with_batch(at, a) for at, a in enumerate(arrays)]
+            whole = [self._with_batch(at, a) for at, a in enumerate(arrays)]
+            yield from [whole] if self._fits(whole) else _parts(whole)
         waiting: list[Array] = []
         for path in self.pictures:
             image = self._picture(path)
@@ -108,6 +114,10 @@ class Folder:
 
     def _shape(self, at: int) -> tuple[int, ...] | None:
         return None if self._shapes is None or at >= len(self._shapes) else self._shapes[at]
+
+    def _fits(self, arrays: list[Array]) -> bool:
+        """Whether they have the very shapes that the network says, or it says none."""
+        return self._shapes is None or [a.shape for a in arrays] == [tuple(s) for s in self._shapes]
 
     def _with_batch(self, at: int, array: Array) -> Array:
         """Turn one sample to a batch of one; halves and doubles to what networks take."""
@@ -147,6 +157,16 @@ class Folder:
                 f"channels; got {len(mean)} and {len(std)}"
             )
         return np.asarray((image - mean[:, None, None]) / std[:, None, None])
+
+
+def _parts(arrays: list[Array]) -> Iterator[list[Array]]:
+    """Cut a batch into smaller ones, if all its arrays have as many samples."""
+    count = len(arrays[0]) if arrays[0].ndim else 0
+    if count <= AT_ONCE or any(not a.ndim or len(a) != count for a in arrays):
+        yield arrays
+        return
+    for at in range(0, count, AT_ONCE):
+        yield [a[at : at + AT_ONCE] for a in arrays]
 
 
 def _stored(path: Path) -> list[Array]:

@@ -16,8 +16,8 @@ from rich.console import Console
 from separable.cli.batches import Folder, Normalisation
 from separable.cli.console import output
 from separable.cli.options import integers
+from separable.cli.outputs import write_together
 from separable.errors import ArgumentError, FileError
-from separable.files.atomic import whole_or_nothing
 
 if TYPE_CHECKING:
     from separable.nn.convert import Report
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["convert_command"]
 
 Progress = Callable[[str, int, int], None]
-REPORTS = {"md": "to_markdown", "html": "to_html"}
+REPORTS = {"md": "to_markdown", "html": "to_html", "json": "to_json"}
 DEFAULT_PATTERN = "ocyx -> oc,cyx"
 
 
@@ -49,7 +49,8 @@ class _Outputs:
                     f"{output.with_suffix(suffix)}, or one without a suffix"
                 )
             output = output.with_suffix("")
-        names = [output.with_name(output.name + end) for end in (suffix, ".json", f".{report}")]
+        end = ".report.json" if report == "json" else f".{report}"  # .json holds the patterns
+        names = [output.with_name(output.name + e) for e in (suffix, ".json", end)]
         return cls(*names)
 
     def check(self, force: bool) -> None:
@@ -63,19 +64,24 @@ class _Outputs:
                 )
 
     def write(self, network: bytes, blueprint: str, report: str, force: bool) -> None:
-        """Write all under other names first; then each takes its own."""
-        contents = (network, blueprint.encode(), report.encode())
-        with contextlib.ExitStack() as files:
-            try:
-                for path, content in zip(
-                    (self.network, self.blueprint, self.report), contents, strict=True
-                ):
-                    files.enter_context(whole_or_nothing(path, force)).write(content)
-            except PermissionError:
-                raise FileError(
-                    f"cannot write to {self.network.parent}: permission denied. Choose another "
-                    "`--output`"
-                ) from None
+        """Write all or none: the report and the patterns take their names before the network."""
+        contents = (
+            (self.report, report.encode()),
+            (self.blueprint, blueprint.encode()),
+            (self.network, network),
+        )
+        try:
+            write_together(contents, force)
+        except PermissionError:
+            raise FileError(
+                f"cannot write to {self.network.parent}: permission denied. Choose another "
+                "`--output`"
+            ) from None
+        except OSError as problem:
+            raise FileError(
+                f"cannot write to {self.network.parent}: {problem.strerror or problem}. What was "
+                "there is there as before"
+            ) from None
 
 
 def convert_command(
@@ -119,7 +125,7 @@ def convert_command(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="A folder of pictures, .npy or .npz batches to fit to.",
+            help="Pictures, .npy or .npz batches to fit to: a folder, or one file.",
             show_default=False,
             readable=False,
         ),
@@ -145,17 +151,22 @@ def convert_command(
     repeats: Annotated[
         int, typer.Option(help="Runs of each layer for its time; 0 measures none.")
     ] = 5,
-    report: Annotated[str, typer.Option(help="The report's format: md or html.")] = "md",
+    report: Annotated[
+        str,
+        typer.Option(
+            help="The report's format: md, html, or json, which the page of `separable explore` shows."
+        ),
+    ] = "md",
     force: Annotated[bool, typer.Option("--force", help="Overwrite existing outputs.")] = False,
 ) -> None:
     """Make the convolutions of a trained network separable, and say what it costs.
 
     Written are the network in the format it came in (weights as .safetensors), a .json with the
-    pattern and ranks of each layer, and the report.
+    pattern and ranks of each layer, and the report: all three or none.
     """
     # Step 1: what is asked for can be done and written.
     if report not in REPORTS:
-        raise ArgumentError(f"`--report` must be md or html; got {report!r}")
+        raise ArgumentError(f"`--report` must be md, html or json; got {report!r}")
     shapes = None if input_shape is None else _shapes(input_shape)
     normalisation = _normalisation(mean, std)
     _need_torch()
@@ -178,7 +189,7 @@ def convert_command(
         outputs.write(network.serialised(converted), blueprint(converted), text, force)
 
     # Step 3: say what was done.
-    _say(found, outputs)
+    _say(found, outputs, network.note)
 
 
 def _need_torch() -> None:
@@ -236,7 +247,7 @@ def _convert(
         converted, report = convert(
             network.module, data=calibration, input_shape=counted, progress=progress, **options
         )
-    return converted, network.completed(report, converted, folder)
+    return converted, network.completed(report, converted)
 
 
 @contextlib.contextmanager
@@ -252,12 +263,14 @@ def _bar() -> Iterator[Progress | None]:
         task = bar.add_task("Reading", total=None)
 
         def tell(what: str, done: int, count: int) -> None:
-            bar.update(task, description=what.capitalize(), completed=done, total=count)
+            bar.update(
+                task, description=what.capitalize(), completed=done, total=count, refresh=done == 0
+            )
 
         yield tell
 
 
-def _say(report: Report, outputs: _Outputs) -> None:
+def _say(report: Report, outputs: _Outputs, note: str) -> None:
     console = output()
     console.print(report.table(width=console.width), soft_wrap=True)
     sizes = outputs.network.stat().st_size
@@ -266,6 +279,8 @@ def _say(report: Report, outputs: _Outputs) -> None:
         f"{outputs.report.name}.",
         soft_wrap=True,
     )
+    if note:
+        console.print(f"Note: {note}.", soft_wrap=True)
 
 
 def _shapes(text: str) -> list[tuple[int, ...]]:

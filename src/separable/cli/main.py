@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from separable.cli.console import error
+from separable.cli.console import StoppedError, error
 from separable.cli.convert import convert_command
 from separable.cli.cost import cost_app
 from separable.cli.demo import demo_command
@@ -21,6 +21,7 @@ from separable.cli.filter import filter_command
 from separable.cli.kernel import kernel_command
 from separable.cli.machine import machine_command
 from separable.cli.plan import plan_command
+from separable.cli.report import report_command
 from separable.cli.warmup import warmup_command
 from separable.errors import SeparableError
 
@@ -53,6 +54,7 @@ app.add_typer(cost_app, name="cost", short_help="Count what layers and networks 
 app.command("convert", short_help="Make a trained network separable.")(convert_command)
 app.command("machine", short_help="Measure this computer.")(machine_command)
 app.command("warmup", short_help="Compile ahead, once.")(warmup_command)
+app.command("report", short_help="Write all about a kernel into one page.")(report_command)
 app.command("explore", short_help="Look at kernels, layers and conversions in a browser.")(
     explore_command
 )
@@ -95,6 +97,8 @@ def run(arguments: Sequence[str]) -> int:
             sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
+    except StoppedError as stopped:
+        return error(str(stopped), INTERRUPTED)
     except _TerminatedError:
         return TERMINATED
     except BrokenPipeError:

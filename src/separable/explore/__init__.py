@@ -5,6 +5,7 @@ uploaded is executed or kept beyond the memory of the process.
 """
 
 from separable.explore.app import create_app
+from separable.explore.report import kernel_report
 from separable.explore.server import serve
 
-__all__ = ["create_app", "serve"]
+__all__ = ["create_app", "kernel_report", "serve"]

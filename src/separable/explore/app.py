@@ -7,6 +7,7 @@ import hmac
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
@@ -217,7 +218,7 @@ async def _body(request: Request, most: int) -> bytes:
 
 def _static(name: str) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        content = files("separable.explore").joinpath("static", name).read_bytes()
+        content = _parts()[name].read_bytes()
         return Response(content, media_type=TYPES[name.rpartition(".")[2]])
 
     return endpoint
@@ -225,11 +226,17 @@ def _static(name: str) -> Callable[[Request], Awaitable[Response]]:
 
 async def _file(request: Request) -> Response:
     name = request.path_params["name"]
-    folder = files("separable.explore").joinpath("static")
-    known = {f.name for f in folder.iterdir() if f.is_file()}
-    if name not in known or name.rpartition(".")[2] not in TYPES:
+    if name not in _parts():
         return _mistake("there is no such page", 404)
     return await _static(name)(request)
+
+
+@lru_cache(maxsize=1)
+def _parts() -> dict[str, Any]:
+    """The page's own files, and those that it shares with reports."""
+    folders = [files(room).joinpath("static") for room in ("separable.pages", "separable.explore")]
+    found = (f for folder in folders for f in folder.iterdir() if f.is_file())
+    return {f.name: f for f in found if f.name.rpartition(".")[2] in TYPES}
 
 
 def _mistake(text: str, status: int = 400) -> Response:

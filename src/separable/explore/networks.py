@@ -15,7 +15,9 @@ __all__ = ["TRADEOFFS", "layer", "ledger_rows", "network_names", "report_of", "t
 LARGEST = 1 << 14  # of any size of a layer
 KERNELS = (1, 2, 3, 4, 5, 7, 9, 11, 16, 32, 64, 128, 256, 512, 1024)
 FILTERS = (1, 2, 3, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-TRADEOFFS: dict[str, dict[str, Any]] = {  # the dense twins of networks of the catalogue, small enough to convert at once
+TRADEOFFS: dict[
+    str, dict[str, Any]
+] = {  # the dense twins of networks of the catalogue, small enough to convert at once
     "mobilenet_v1": {"width": 0.5, "resolution": 128},
     "unet": {"widths": (16, 32, 64, 128)},
     "unet_3d": {"widths": (8, 16, 32)},
@@ -136,7 +138,8 @@ def report_of(content: bytes) -> dict[str, Any]:
         return {**_report_rows(found), "note": ""}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise InputError(
-            "expected the report of a conversion as JSON (Report.to_dict); got something else"
+            "expected the report of a conversion as JSON (`separable convert --report json`); got "
+            "something else"
         ) from None
 
 

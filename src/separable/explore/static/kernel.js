@@ -1,5 +1,6 @@
 // The first view: a kernel, its terms, a picture, the plan.
-import { barsAndLine, bytes, map, percent, quantity, rows, seconds, table } from "./charts.js";
+import { bytes, quantity, seconds, table } from "./charts.js";
+import { apart, showTerms } from "./terms.js";
 import { Board } from "./board.js";
 import { ask, attempt, options, upload } from "./talk.js";
 
@@ -38,7 +39,7 @@ export function start(offered) {
     const [file] = $("kernel-file").files;
     if (file) takeFile(file);
   });
-  $("rank").addEventListener("input", () => showTerms(false));
+  $("rank").addEventListener("input", () => showTerms(state.found, false));
   $("rank").addEventListener("change", filter);
   $("mode").addEventListener("change", () => { filter(); plan(false); });
   $("picture").addEventListener("change", () => { state.image = $("picture").value; filter(); });
@@ -98,13 +99,7 @@ async function take(question) {
   state.question = question;
   state.found = found;
   $("verdict").textContent = `${found.name}, ${found.shape.join(" x ")}. ${found.verdict}`;
-  const terms = found.terms.length;
-  $("rank").max = Math.max(1, terms);
-  $("rank").value = 1;
-  $("rank").disabled = terms < 2;
-  showTerms(true);
-  showSpectrum();
-  showCounts();
+  apart(found);
   if (found.shape.length === 2) filter();
   else {
     for (const id of ["exact", "approximate", "difference"]) $(id).hidden = true;
@@ -113,107 +108,6 @@ async function take(question) {
   const shape = $("shape").value.trim().split(/[\s,x]+/);
   if (shape.length !== found.shape.length) $("shape").value = { 1: "1000000", 2: "1024 1024", 3: "128 256 256" }[found.shape.length];
   plan(false);
-}
-
-// Planes of a volume side by side.
-function sheet(values) {
-  if (typeof values[0] === "number") return [values];
-  if (typeof values[0][0] === "number") return values;
-  const across = Math.ceil(Math.sqrt(values.length));
-  const [height, width] = [values[0].length, values[0][0].length];
-  const down = Math.ceil(values.length / across);
-  const out = Array.from({ length: down * height }, () => new Array(across * width).fill(0));
-  values.forEach((plane, i) => plane.forEach((row, y) => row.forEach((v, x) => {
-    out[Math.floor(i / across) * height + y][(i % across) * width + x] = v;
-  })));
-  return out;
-}
-
-function product(term) {
-  const [first, ...rest] = term;
-  if (!rest.length) return first;
-  const inner = product(rest);
-  const times = (v, t) => (typeof t === "number" ? v * t : t.map((u) => times(v, u)));
-  return first.map((v) => times(v, inner));
-}
-
-const combine = (a, b, f) => (typeof a === "number" ? f(a, b) : a.map((v, i) => combine(v, b[i], f)));
-
-function showTerms(fresh) {
-  const { found } = state;
-  const kernel = sheet(found.values);
-  const reach = Math.max(...kernel.flat().map(Math.abs));
-  const signed = kernel.flat().some((v) => v < 0);
-  map($("whole"), kernel, { label: `kernel of ${found.shape.join(" by ")}`, reach, signed });
-  $("whole-caption").textContent = `kernel ${found.shape.join(" x ")}`;
-  const rank = Number($("rank").value);
-  const parts = ["term", "sum", "rest"].map((name) => document.querySelector(`.${name}`));
-  for (const part of parts) part.hidden = !found.terms.length;
-  $("rank-out").textContent = found.terms.length ? `${rank} of ${found.rank}` : "";
-  if (!found.terms.length) {
-    $("rank-text").textContent = "";
-    return;
-  }
-  const frame = $("frame");
-  frame.replaceChildren();
-  frame.classList.toggle("stack", found.shape.length !== 2);
-  const strips = found.terms[rank - 1].map((strip, k) => {
-    const canvas = document.createElement("canvas");
-    canvas.setAttribute("role", "img");
-    const upright = found.shape.length === 2 && k === 0;
-    map(canvas, upright ? strip.map((v) => [v]) : [strip], { label: `factor ${found.letters[k]} of term ${rank}: ${strip.map((v) => +v.toPrecision(3)).slice(0, 15).join(", ")}` });
-    if (!upright) canvas.style.height = "1.4rem";
-    return canvas;
-  });
-  if (found.shape.length === 2) {
-    const corner = document.createElement("span");
-    corner.className = "corner";
-    const whole = document.createElement("canvas");
-    whole.setAttribute("role", "img");
-    map(whole, product(found.terms[rank - 1]), { label: `term ${rank}: the column times the row`, reach });
-    frame.append(corner, strips[1], strips[0], whole);
-    strips[0].className = "column";
-    strips[1].style.height = "1.1rem";
-  } else {
-    frame.append(...strips);
-  }
-  const sum = found.terms.slice(0, rank).map(product).reduce((a, b) => combine(a, b, (u, v) => u + v));
-  map($("sum"), sheet(sum), { label: `sum of the first ${rank} terms`, reach });
-  const rest = combine(found.values, sum, (u, v) => u - v);
-  const flat = sheet(rest);
-  map($("rest"), flat, { label: "what is missing", reach, signed: true });
-  $("term-caption").textContent = `term ${rank}: ${found.letters.join(" \u00d7 ")}`;
-  $("sum-caption").textContent = rank === 1 ? "the first term" : `the first ${rank} terms`;
-  const error = found.errors[Math.min(rank, found.errors.length - 1)];
-  const bound = found.bounds[rank];
-  const count = found.multiplications.passes[rank - 1];
-  $("rank-text").textContent = rank >= found.rank
-    ? `Exact with ${rank} term${rank > 1 ? "s" : ""}: ${count} multiplications for each output instead of ${found.multiplications.dense}.`
-    : `With ${rank} term${rank > 1 ? "s" : ""} ${percent(error)} of the kernel is missing; no output is off by more than ${percent(bound)} of (sum of |weights|) x (largest input). ${count} multiplications for each output instead of ${found.multiplications.dense}.`;
-  if (fresh) {
-    const strips = $("strips");
-    strips.classList.remove("come");
-    void strips.offsetWidth;
-    strips.classList.add("come");
-  }
-}
-
-function showSpectrum() {
-  const { found } = state;
-  const largest = found.spectrum[0] || 1;
-  if (!found.spectrum.length) {
-    $("spectrum").textContent = "One axis has no spectrum.";
-    return;
-  }
-  barsAndLine($("spectrum"), found.spectrum.map((v) => v / largest), found.errors, { label: `Spectrum: rank ${found.rank}; error with 1, 2, ... terms: ${found.errors.slice(1, 8).map(percent).join(", ")}`, name: "term" });
-}
-
-function showCounts() {
-  const { found } = state;
-  const { dense, passes } = found.multiplications;
-  const shown = passes.map((v, i) => ({ name: `${i + 1} term${i ? "s" : ""}`, value: v })).slice(0, 10);
-  const exact = found.rank <= passes.length ? found.rank : -1;
-  rows($("counts"), [{ name: "dense", value: dense, pale: true }, ...shown], { label: `Multiplications: dense ${dense}; ${shown.map((s) => `${s.name} ${s.value}`).join("; ")}`, marked: exact });
 }
 
 async function filter() {

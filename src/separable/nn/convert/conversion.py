@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from separable.errors import ArgumentError, ArgumentTypeError
+from separable.errors import ArgumentTypeError
 from separable.nn.convert.calibration import Calibration, run_until, watched_run
 from separable.nn.convert.choose import Allocation, Point, allocate, points_of
 from separable.nn.convert.curves import Curve, curve
@@ -23,12 +23,7 @@ from separable.nn.convert.letters import Letters
 from separable.nn.convert.moments import Collector, Moments
 from separable.nn.convert.request import Request
 from separable.nn.convert.sites import Site, put
-from separable.nn.convert.trace import (
-    Trace,
-    dense_multiplications,
-    steps_multiplications,
-    trace_model,
-)
+from separable.nn.convert.trace import Trace, dense_multiplications, steps_multiplications
 from separable.nn.dense import as_array
 from separable.nn.layers import FactoredConv
 from separable.nn.lower import lower
@@ -59,6 +54,8 @@ class Conversion:
         What each layer may be written in.
     calibration : Calibration or None
     trace : Trace or None
+    single : Trace or None
+        The same for one sample of the data, where that is another run.
     curves : dict of str to list of Curve
     """
 
@@ -69,6 +66,7 @@ class Conversion:
     calibration: Calibration | None
     trace: Trace | None
     progress: Progress | None
+    single: Trace | None = None
     curves: dict[str, list[Curve]] = field(default_factory=dict)
 
     def open(self) -> Iterator[Site]:
@@ -355,21 +353,4 @@ def copied(model: nn.Module) -> nn.Module:
         raise ArgumentTypeError(
             f"`model` {type(model).__name__} cannot be copied, which converting needs: {problem}. "
             "Take out of it what `copy.deepcopy` cannot copy"
-        ) from problem
-
-
-def traced(
-    model: nn.Module, sites: Sequence[Site], calibration: Calibration | None, input_shape: Any
-) -> Trace | None:
-    """Run the model on the shapes given, without memory."""
-    watched = {s.name: s.conv for s in sites if not s.reason}
-    if calibration is None:
-        return None if input_shape is None else trace_model(model, input_shape, watched)
-    first = calibration.first
-    assert first is not None
-    try:
-        return trace_model(model, list(first.args), watched, first.kwargs)
-    except ArgumentError as problem:
-        raise ArgumentError(
-            f"`data`: batch 0, {first.describe()}, does not go through the model: {problem}"
         ) from problem

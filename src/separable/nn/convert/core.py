@@ -9,12 +9,13 @@ from torch import nn
 
 from separable.errors import ArgumentError, ArgumentTypeError
 from separable.nn.convert.calibration import Calibration
-from separable.nn.convert.conversion import Conversion, Progress, copied, device_of, traced
+from separable.nn.convert.conversion import Conversion, Progress, copied, device_of
 from separable.nn.convert.decide import decide
 from separable.nn.convert.report import Report
 from separable.nn.convert.request import Patterns, Request, schemes_for
 from separable.nn.convert.sites import find_sites, selected
 from separable.nn.convert.summary import summed_up
+from separable.nn.convert.trace import traced, traced_singly
 
 __all__ = ["convert"]
 
@@ -55,9 +56,10 @@ def convert(
         For each layer the fewest multiplications with a relative error no larger: of its weights,
         or with data of its output.
     budget : float, optional
-        The share of the network's multiplications that may stay, as `ledger` counts them. Ranks
-        are chosen over all layers together, and for each channel, in the order of the error that a
-        multiplication saves. Needs `data` or `input_shape`.
+        The share of the network's multiplications that may stay, as `ledger` counts them; with
+        batches of data it holds for one sample too, where what a norm does once a call weighs
+        more. Ranks are chosen over all layers together, and for each channel, in the order of the
+        error that a multiplication saves. Needs `data` or `input_shape`.
     data : iterable of batches, optional
         What the network is called with: tensors, tuples or mappings, without labels. Some tens of
         images do. The factors are then fitted to what the layers really get and should give, layer
@@ -174,5 +176,9 @@ def _prepared(
     trace = traced(model, sites, calibration, input_shape)
     if trace is not None:
         sites = [s if s.name in trace.shapes else s.left("does not run") for s in sites]
+    single = None
+    if request.budget is not None and calibration is not None:
+        single = traced_singly(model, sites, calibration)
     reference = copied(model).eval()
-    return result, Conversion(request, reference, sites, schemes, calibration, trace, progress)
+    work = Conversion(request, reference, sites, schemes, calibration, trace, progress, single)
+    return result, work

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,16 @@ from separable.factorize.trees import matricise
 from separable.nn.convert.choose import DENSE, hull, points_of
 from separable.nn.convert.conversion import Conversion
 from separable.nn.convert.layers import weights_of_conv
-from separable.nn.convert.sites import Site
+from separable.nn.convert.patterns import AUTO
+from separable.nn.convert.sites import Site, refusal
+from separable.nn.convert.trace import dense_multiplications
 from separable.nn.dense import factor_weights
 from separable.nn.scheme import Scheme
 
 __all__ = ["decide"]
 
 TRIES = 20
+SHOWN = 3  # reasons in a message
 
 
 def decide(work: Conversion) -> dict[str, Scheme]:
@@ -95,12 +99,9 @@ def _largest(scheme: Scheme) -> dict[str, int]:
 
 def _within_budget(work: Conversion, budget: float) -> dict[str, Scheme]:
     """Ranks over all layers together."""
-    assert work.trace is not None
-    total = work.trace.total
     sites = list(work.open())
-    rest = total - sum(work.dense(s) for s in sites)
-    allowed = int(budget * total) - rest
-    _check_reachable(work, budget, rest)
+    allowed = _allowed(work, budget)
+    _check_reachable(work, budget, allowed)
     limit = float(allowed)
     for _ in range(TRIES):
         chosen = {
@@ -115,33 +116,97 @@ def _within_budget(work: Conversion, budget: float) -> dict[str, Scheme]:
             break
         limit -= spent - allowed  # ranks were raised, for groups are to be even
     else:
-        raise _unreachable(budget, spent + rest, total)
+        raise _unreachable(work, budget, spent)
     for site in sites:
         if site.name not in chosen:
             work.leave(site.name, "dense: the error saved is worth its multiplications")
     return chosen
 
 
-def _check_reachable(work: Conversion, budget: float, rest: int) -> None:
-    """Refuse a budget below the cheapest network."""
+def _counts(work: Conversion) -> Iterator[tuple[float, float, float]]:
+    """What the network takes and what of it is not for these layers, on all inputs known.
+
+    Yields
+    ------
+    total, rest : float
+        Multiplications.
+    share : float
+        What these layers take there of what they take on the inputs that are counted.
+    """
     assert work.trace is not None
-    least = float(rest)
+    sites = list(work.open())
+    here = sum(work.dense(s) for s in sites)
+    yield work.trace.total, work.trace.total - here, 1.0
+    if work.single is not None:
+        one = sum(dense_multiplications(s.spec, work.single.shapes.get(s.name, ())) for s in sites)
+        yield work.single.total, work.single.total - one, one / max(here, 1)
+
+
+def _allowed(work: Conversion, budget: float) -> float:
+    """The multiplications that these layers may take: what keeps the budget on all inputs."""
+    return min(
+        (int(budget * total) - rest) / share if share else math.inf
+        for total, rest, share in _counts(work)
+    )
+
+
+def _check_reachable(work: Conversion, budget: float, allowed: float) -> None:
+    """Refuse a budget below the cheapest network."""
+    least = 0.0
     for site in work.open():
         points = points_of(work.curves[site.name], work.dense(site), work.request.min_saving)
         least += hull(points)[0].cost
-    if least > int(budget * work.trace.total):
-        raise _unreachable(budget, least, work.trace.total, rest)
+    if least > allowed:
+        raise _unreachable(work, budget, least)
 
 
-def _unreachable(budget: float, least: float, total: int, rest: int | None = None) -> ArgumentError:
-    share = np.ceil(least / total * 1e4) / 1e4
+def _unreachable(work: Conversion, budget: float, least: float) -> ArgumentError:
+    """Say how far the network can go if these layers take no less than that."""
+    total, rest, needed = max(
+        ((total, rest, least * share + rest) for total, rest, share in _counts(work)),
+        key=lambda found: found[2] / found[0],
+    )
     message = (
-        f"`budget` {budget:g} cannot be met: the smallest that can is {share:g}, "
-        f"{least:.4g} of {total:.4g} multiplications"
+        f"`budget` {budget:g} cannot be met: the smallest that can is "
+        f"{np.ceil(needed / total * 1e4) / 1e4:g}, {needed:.4g} of {total:.4g} multiplications"
     )
     if rest:
-        message += (
-            f", of which {rest:.4g} are in layers that are left alone. Another `pattern` "
-            '("auto" separates layers of kernel size 1 too) may reach further'
-        )
-    return ArgumentError(message)
+        message += f", of which {rest:.4g} are left alone: {_what_is_left(work)}"
+    return ArgumentError(f"{message}. {_remedy(work)}")
+
+
+def _what_is_left(work: Conversion) -> str:
+    """Say which multiplications no layer can save, the most first."""
+    assert work.trace is not None
+    counts: dict[str, int] = {}
+    for site in work.sites:
+        if site.reason:
+            many = work.trace.within(site.name)
+            counts[site.reason] = counts.get(site.reason, 0) + many
+    rest = work.trace.total - sum(work.dense(s) for s in work.open())
+    counts["outside convolutions"] = rest - sum(counts.values())
+    most = sorted(((n, why) for why, n in counts.items() if n > 0), reverse=True)[:SHOWN]
+    return "; ".join(f"{n / work.trace.total:.1%} of the network ({why})" for n, why in most)
+
+
+def _remedy(work: Conversion) -> str:
+    """Say what may reach further, or that nothing does."""
+    request = work.request
+    asked = request.pattern
+    patterns = asked.values() if isinstance(asked, Mapping) else [asked]
+    free = [s for s in work.sites if not refusal(s.conv) and s.reason != "does not run"]
+    if not free:
+        return "There is no convolution that could be converted: begin with a smaller network"
+    if any(pattern != AUTO for pattern in patterns):
+        return 'Another `pattern` may reach further: "auto" separates layers of kernel size 1 too'
+    if any("`exclude`" in s.reason or "`include`" in s.reason for s in free):
+        return "`include` and `exclude` leave layers out that could be converted"
+    if request.min_saving > 1 and any(_is_dense(work, s) for s in work.open()):
+        return f"A `min_saving` below {request.min_saving:g} may reach further"
+    return "No pattern reaches further: give that budget, or begin with a smaller network"
+
+
+def _is_dense(work: Conversion, site: Site) -> bool:
+    """Whether no point of a layer saves as much as `min_saving` asks."""
+    points = points_of(work.curves[site.name], work.dense(site), work.request.min_saving)
+    return hull(points)[0].curve == DENSE

@@ -32,6 +32,9 @@ __all__ = ["Aim", "aim_at", "fit", "matrices", "metric_of"]
 
 Array = NDArray[Any]
 
+ROUNDING = (
+    1e-12  # of the squares of inputs: what is left of the variance of inputs that are constant
+)
 SCARCE = 4.0  # where fits to 4 .. 64 small images gave the best networks
 
 
@@ -65,7 +68,9 @@ def aim_at(weights: Array, moments: Moments, ridge: float) -> Aim:
     n = weights.shape[-1]
     ridge *= 1 + SCARCE * (n / max(moments.count, 1)) ** 2
     mean = np.trace(moments.patches, axis1=1, axis2=2)[:, None, None] / n
-    r = np.maximum(ridge * mean, np.finfo(float).tiny)
+    whole = mean + np.mean(moments.patch_mean**2, axis=1)[:, None, None]
+    r = np.maximum(ridge * mean, ROUNDING * whole)
+    r = np.where(r > 0, r, 1.0)  # nothing came in: the trained weights it is
     weight = moments.patches + r * np.eye(n)
     right = moments.cross + r * weights
     target = np.stack([_solved(s, c.T).T for s, c in zip(weight, right, strict=True)])

@@ -9,8 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from separable.cost.text import quantity, ratio, table
 from separable.nn.convert.report import ConvertedLayer, Report
+from separable.pages import stand_alone
 
 __all__ = ["report_html", "report_markdown", "report_text"]
 
@@ -73,35 +76,62 @@ def report_markdown(report: Report) -> str:
 
 
 def report_html(report: Report) -> str:
-    """Return a page with the table, without anything to load."""
+    """Return a page with the table and the curve of the trade-off, without anything to load."""
     columns = (*_columns(report), REASON)
 
-    def row(cells: Sequence[str], tag: str) -> str:
-        kinds = ["w" if c in (*WORDS, REASON) else "n" for c in columns]
-        made = (
-            f'<{tag} class="{k}">{html.escape(v)}</{tag}>'
-            for k, v in zip(kinds, cells, strict=True)
-        )
-        return f"<tr>{''.join(made)}</tr>"
+    def row(cells: Sequence[str], tag: str, kind: str = "") -> str:
+        kinds = [' class="words"' if c in (*WORDS, REASON) else "" for c in columns]
+        made = (f"<{tag}{k}>{html.escape(v)}</{tag}>" for k, v in zip(kinds, cells, strict=True))
+        return f"<tr{kind}>{''.join(made)}</tr>"
 
-    body = [row([c.cell(x) for c in columns], "td") for x in report.layers]
-    foot = row([c.cell(_total(report)) for c in columns], "th")
-    notes = "".join(f"<p>{html.escape(n)}</p>" for n in _verdict(report))
-    title = html.escape(_headline(report))
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{STYLE}</style></head>\n<body><h1>{title}</h1>\n<table><thead>"
-        f"{row([c.name for c in columns], 'th')}</thead>\n<tbody>\n" + "\n".join(body)
-        + f"\n</tbody>\n<tfoot>{foot}</tfoot></table>\n{notes}</body></html>\n"
+    left = ' class="refused"'
+    body = PAGE.format(
+        title=html.escape(_headline(report)),
+        notes="".join(f"<p>{html.escape(n)}</p>" for n in _verdict(report)),
+        head=row([c.name for c in columns], "th"),
+        rows="\n".join(
+            row([c.cell(x) for c in columns], "td", "" if x.converted else left)
+            for x in report.layers
+        ),
+        foot=row([c.cell(_total(report)) for c in columns], "th"),
+    )
+    return stand_alone(_headline(report), body, _drawn(report), ("conversion_report.js",))
+
+
+def _drawn(report: Report) -> dict[str, Any]:
+    """What the page's charts show; a long curve is thinned out."""
+    curve = report.tradeoff
+    dense = float(curve[:, 0].max()) if len(curve) else 1.0
+    thin = curve[:: max(1, len(curve) // POINTS)]
+    share = None if report.multiplications is None or not len(curve) else (
+        report.multiplications / dense
     )  # fmt: skip
+    stands = 0
+    if share is not None:
+        stands = int(np.argmin(np.abs(thin[:, 0] / dense - share)))
+    layers = [
+        {"name": x.name or report.model, "pattern": x.pattern,
+         "before": x.multiplications_before, "after": x.multiplications}
+        for x in report.layers
+    ]  # fmt: skip
+    points = [[float(x) / dense, float(y)] for x, y in thin]
+    return {"curve": points, "share": share, "stands": stands, "layers": layers}
 
 
-STYLE = (
-    "body{font:15px/1.4 system-ui,sans-serif;margin:2em;color:#111;background:#fff}"
-    "h1{font-size:1.2em}table{border-collapse:collapse}"
-    "th,td{padding:.2em .7em;border-bottom:1px solid #ccc;text-align:left;vertical-align:top}"
-    ".n{text-align:right;font-variant-numeric:tabular-nums}"
-)
+POINTS = 200  # of the curve on a page
+PAGE = """<h1>{title}</h1>
+{notes}
+<section class="card" id="tradeoff-card"><h2>What fewer multiplications give up</h2>
+<div id="tradeoff" class="chart"></div>
+<label class="slider">Budget <input id="share" type="range" min="0" max="0" value="0"><output id="share-out" for="share"></output></label>
+<p id="share-text" aria-live="polite"></p></section>
+<section class="card"><h2>Multiplications before and after</h2><div id="layers" class="chart"></div></section>
+<section class="card"><h2>Every convolution</h2><div class="scroll" tabindex="0" role="region" aria-label="Convolutions">
+<table><thead>{head}</thead>
+<tbody>
+{rows}
+</tbody>
+<tfoot>{foot}</tfoot></table></div></section>"""
 REASON = _Column("left alone because", lambda x: x.reason)
 
 
@@ -191,10 +221,10 @@ def _verdict(report: Report) -> list[str]:
             f"{quantity(report.parameters_before)} parameters."
         )
     if not math.isnan(report.output_error):
-        notes.append(
-            f"Error of the network's output on the data: {_error(report.output_error)}; converted "
-            f"without the data it would be {_error(report.plain_output_error)}."
-        )
+        note = f"Error of the network's output on the data: {_error(report.output_error)}"
+        if not math.isnan(report.plain_output_error):
+            note += f"; converted without the data it would be {_error(report.plain_output_error)}"
+        notes.append(f"{note}.")
     return notes
 
 

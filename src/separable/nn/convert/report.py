@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -170,6 +171,10 @@ class Report:
         found["layers"] = [x.to_dict() for x in self.layers]
         found["tradeoff"] = self.tradeoff.tolist()
         return found
+
+    def to_json(self) -> str:
+        """Return what `to_dict` does as text, which the page of `separable explore` shows."""
+        return json.dumps(self.to_dict(), indent=1)
 
     def to_markdown(self) -> str:
         """Return the table in Markdown, all columns."""

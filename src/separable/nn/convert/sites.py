@@ -15,7 +15,7 @@ from separable.errors import ArgumentError, ArgumentTypeError
 from separable.nn.layers import FactoredConv
 from separable.nn.spec import CONVS, ConvSpec
 
-__all__ = ["Site", "find_sites", "matching", "nearest", "put", "selected"]
+__all__ = ["Site", "find_sites", "matching", "nearest", "put", "refusal", "selected"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def find_sites(model: nn.Module) -> list[Site]:
     modules: dict[int, nn.Module] = {}
     _walk(model, "", found, modules)
     return [
-        Site(names[0], tuple(names[1:]), modules[key], _refusal(modules[key]))
+        Site(names[0], tuple(names[1:]), modules[key], refusal(modules[key]))
         for key, names in found.items()
     ]
 
@@ -81,7 +81,7 @@ def _walk(
             _walk(child, f"{name}.{key}" if name else key, found, modules)
 
 
-def _refusal(module: nn.Module) -> str:
+def refusal(module: nn.Module) -> str:
     """Why no layer can stand in for this one; empty if one can."""
     if isinstance(module, FactoredConv):
         return "separable already"

@@ -11,12 +11,22 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from separable.errors import ArgumentError
+from separable.nn.convert.calibration import Calibration
+from separable.nn.convert.sites import Site
 from separable.nn.ledger import ledger
 from separable.nn.ledger.copying import fake_copy, fake_inputs, fake_keywords
 from separable.nn.spec import ConvSpec
 from separable.nn.step import Same, Step
 
-__all__ = ["Trace", "dense_multiplications", "steps_multiplications", "trace_model"]
+__all__ = [
+    "Trace",
+    "dense_multiplications",
+    "steps_multiplications",
+    "trace_model",
+    "traced",
+    "traced_singly",
+]
 
 Shape = tuple[int, ...]
 
@@ -87,6 +97,47 @@ def trace_model(
             copied.get_submodule(name).register_forward_pre_hook(note, with_kwargs=True)
         copied(*arguments, **keywords)
     return Trace(book.inputs, shapes, layers)
+
+
+def traced(
+    model: nn.Module, sites: Sequence[Site], calibration: Calibration | None, input_shape: Any
+) -> Trace | None:
+    """Run the model on the shapes given, without memory."""
+    watched = {s.name: s.conv for s in sites if not s.reason}
+    if calibration is None:
+        return None if input_shape is None else trace_model(model, input_shape, watched)
+    first = calibration.first
+    assert first is not None
+    try:
+        return trace_model(model, list(first.args), watched, first.kwargs)
+    except ArgumentError as problem:
+        raise ArgumentError(
+            f"`data`: batch 0, {first.describe()}, does not go through the model: {problem}"
+        ) from problem
+
+
+def traced_singly(
+    model: nn.Module, sites: Sequence[Site], calibration: Calibration
+) -> Trace | None:
+    """Run the model on one sample of the first batch; None where batches are no more than that.
+
+    A model that does not take its inputs cut to one along their first axis is not run either.
+    """
+    first = calibration.first
+    assert first is not None
+    sizes = {t.shape[0] if t.dim() else 0 for t in first.tensors}
+    if len(sizes) != 1 or max(sizes) < 2:
+        return None
+
+    def cut(value: Any) -> Any:
+        return value[:1] if isinstance(value, torch.Tensor) else value
+
+    watched = {s.name: s.conv for s in sites if not s.reason}
+    kwargs = {name: cut(value) for name, value in first.kwargs.items()}
+    try:
+        return trace_model(model, [cut(value) for value in first.args], watched, kwargs)
+    except ArgumentError:
+        return None
 
 
 def dense_multiplications(spec: ConvSpec, shapes: Sequence[Shape] | None) -> int:

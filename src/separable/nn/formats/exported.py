@@ -40,7 +40,14 @@ class ExportedSource(Source):
         self.title = title
         self.program = program
         self.module = with_modules(program)
-        self._args, self._kwargs = _example(program)
+        self._args, self._kwargs = _example(title, program)
+        sizes = [v.shape[:1] for v in _input_values(program) if isinstance(v, torch.Tensor)]
+        if (
+            sizes
+            and all(s == sizes[0] for s in sizes)
+            and isinstance(next(iter(sizes[0]), None), int)
+        ):
+            self.batch = int(sizes[0][0])
 
     def input_shapes(self) -> list[tuple[int, ...]] | None:
         """Return those of the example that the program was made with."""
@@ -94,16 +101,18 @@ def read_exported(path: Path) -> Source:
     ------
     FileError
         If the file is damaged or of another kind.
+    ArgumentError
+        If it has no example inputs, and none can be made up.
     """
     try:
         program = torch.export.load(path)
-        return ExportedSource(path.name, program)
     except Exception as problem:  # zipfile, json and PyTorch raise whatever they meet
         reason = (str(problem).strip() or type(problem).__name__).splitlines()[0].rstrip(".")
         raise FileError(
             f"cannot read {path}: no program of torch.export, or a damaged one ({reason}). "
             "Write it again with torch.export.save"
         ) from None
+    return ExportedSource(path.name, program)
 
 
 def with_modules(program: torch.export.ExportedProgram) -> fx.GraphModule:
@@ -219,15 +228,33 @@ def _limits(program: torch.export.ExportedProgram, size: Any) -> Any:
     return torch.export.Dim.AUTO(min=lower, max=upper)
 
 
-def _example(program: torch.export.ExportedProgram) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return inputs that the program takes.
+def _example(
+    title: str, program: torch.export.ExportedProgram
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return inputs that the program takes: those in the file, else zeros.
 
     Raises
     ------
     ArgumentError
-        If the file has none.
+        If the file has none, and what the program takes is more than tensors.
     """
-    if program.example_inputs is None:
-        raise ArgumentError("it has no example inputs, which exporting it again needs")
-    args, kwargs = program.example_inputs
-    return tuple(args), dict(kwargs)
+    if program.example_inputs is not None:
+        args, kwargs = program.example_inputs
+        return tuple(args), dict(kwargs)
+    values = _input_values(program)
+    others = [at for at, v in enumerate(values) if not isinstance(v, torch.Tensor)]
+    if others:
+        raise ArgumentError(
+            f"{title} has no example inputs, which exporting it again needs, and input {others[0]} "
+            "is no tensor that zeros could stand for. Write it again: torch.export.save keeps the "
+            "inputs that torch.export.export(model, inputs) was called with"
+        )
+    zeros = [torch.zeros([_size(n) for n in v.shape], dtype=v.dtype) for v in values]
+    made = pytree.tree_unflatten(zeros, program.call_spec.in_spec)
+    return tuple(made[0]), dict(made[1])
+
+
+def _size(size: Any) -> int:
+    """A size that a changing axis may have: 2 unless the program was made with another."""
+    hint = size if isinstance(size, int) else size.node.hint
+    return 2 if hint is None else int(hint)

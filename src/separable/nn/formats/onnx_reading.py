@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from separable.errors import ArgumentError, FileError
 
-__all__ = ["constants", "graph_inputs", "inferred_shapes", "load"]
+__all__ = ["constants", "graph_inputs", "inferred_shapes", "load", "parameters_of", "used_names"]
 
 Shape = tuple[int, ...]
 OLDEST = 11  # the first opset whose Pad takes its amounts as an input
@@ -110,7 +111,9 @@ def _size(dim: Any) -> int | None:
     return int(dim.dim_value) if dim.HasField("dim_value") and dim.dim_value > 0 else None
 
 
-def inferred_shapes(model: Any, shapes: Sequence[Shape]) -> dict[str, Shape]:
+def inferred_shapes(
+    model: Any, shapes: Sequence[Shape], title: str = "the model"
+) -> dict[str, Shape]:
     """Return the shape of each value of the graph for inputs of these shapes.
 
     Raises
@@ -131,7 +134,7 @@ def inferred_shapes(model: Any, shapes: Sequence[Shape]) -> dict[str, Shape]:
     if not fits:
         wanted = ", ".join("x".join(str(n or "?") for n in own) for _, own in known)
         got = ", ".join("x".join(map(str, s)) for s in shapes)
-        raise ArgumentError(f"`--input-shape` must be {wanted}; got {got}")
+        raise ArgumentError(f"the inputs of {title} are {wanted}; got {got}")
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
     by_name = dict(zip((name for name, _ in known), shapes, strict=True))
@@ -161,3 +164,33 @@ def constants(graph: Any) -> dict[str, NDArray[Any]]:
         if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
             found[node.output[0]] = node.attribute[0].t
     return {name: np.asarray(numpy_helper.to_array(t)) for name, t in found.items()}
+
+
+def parameters_of(graph: Any) -> int:
+    """Count the trained numbers that a graph stores: its tensors of real or of 8-bit numbers.
+
+    Indices, amounts of padding, shapes and single numbers are none.
+    """
+    import onnx
+
+    kinds = onnx.TensorProto
+    trained = {
+        kinds.FLOAT, kinds.FLOAT16, kinds.BFLOAT16, kinds.DOUBLE, kinds.INT8, kinds.UINT8,
+    }  # fmt: skip
+    return sum(math.prod(t.dims) for t in _tensors(graph) if t.dims and t.data_type in trained)
+
+
+def used_names(nodes: Iterable[Any]) -> set[str]:
+    """Return the values that nodes take, graphs within them too."""
+    found: set[str] = set()
+    for node in nodes:
+        found.update(name for name in node.input if name)
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                made = {v for n in inner.node for v in n.output} | {
+                    t.name for t in inner.initializer
+                }
+                made |= {v.name for v in inner.input}
+                ends = {v.name for v in inner.output}
+                found |= (used_names(inner.node) | ends) - made
+    return found

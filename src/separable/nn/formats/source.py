@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from separable.errors import ArgumentError
 from separable.nn.convert import Report
 
 __all__ = ["Batch", "Source"]
@@ -28,12 +30,18 @@ class Source(abc.ABC):
         What is converted.
     normalisation : tuple of (mean, std) or None
         What its pictures are to be normalised by, if the network says.
+    batch : int or None
+        How many samples a call must have, if it was exported for so many.
+    note : str
+        What to know about it that does not keep it from being converted; empty if nothing.
     """
 
     suffix: str
     title: str
     module: nn.Module
     normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    batch: int | None = None
+    note: str = ""
 
     @abc.abstractmethod
     def input_shapes(self) -> list[tuple[int, ...]] | None:
@@ -49,11 +57,52 @@ class Source(abc.ABC):
         return shapes or None
 
     def calibration(self, batches: Iterable[Batch]) -> Iterable[Any]:
-        """Return the batches as `convert` takes them."""
-        return batches
+        """Return the batches as the network takes them."""
+        return batches if self.batch is None else _Cut(batches, self.batch, self.title)
 
-    def completed(
-        self, report: Report, converted: nn.Module, data: Iterable[Batch] | None
-    ) -> Report:
+    def completed(self, report: Report, converted: nn.Module) -> Report:
         """Return the report with what only the file knows."""
         return report
+
+
+class _Cut:
+    """Samples put together as a network was exported for them; a rest is left out.
+
+    Raises
+    ------
+    ArgumentError
+        If there are fewer samples than one call takes.
+    """
+
+    def __init__(self, batches: Iterable[Batch], size: int, title: str) -> None:
+        self.batches = batches
+        self.size = size
+        self.title = title
+
+    def __iter__(self) -> Iterator[Batch]:
+        waiting: Batch = ()
+        calls = 0
+        for batch in self.batches:
+            if len({tensor.shape[:1] for tensor in batch}) != 1 or not batch[0].dim():
+                raise ArgumentError(
+                    f"`--data`: {self.title} was exported for {_samples(self.size)} a call, and "
+                    f"a batch of {', '.join('x'.join(map(str, t.shape)) for t in batch)} cannot be "
+                    "cut. Export it for a batch of any size"
+                )
+            fits = [old.shape[1:] for old in waiting] == [new.shape[1:] for new in batch]
+            if fits:
+                batch = tuple(torch.cat(pair) for pair in zip(waiting, batch, strict=True))
+            whole = len(batch[0]) // self.size * self.size
+            for at in range(0, whole, self.size):
+                calls += 1
+                yield tuple(tensor[at : at + self.size] for tensor in batch)
+            waiting = tuple(tensor[whole:] for tensor in batch)
+        if not calls:
+            raise ArgumentError(
+                f"`--data` has fewer samples than {self.title} takes in one call: it was exported "
+                f"for {_samples(self.size)}. Give more, or export it for a batch of any size"
+            )
+
+
+def _samples(count: int) -> str:
+    return "1 sample" if count == 1 else f"{count} samples"

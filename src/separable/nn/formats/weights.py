@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,12 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from separable.errors import ArgumentError, FileError
+from separable.nn.convert import Report
 from separable.nn.formats.source import Source
 from separable.nn.models import create, sample_shape
 
 __all__ = ["WeightsSource", "build", "read_named", "read_weights"]
 
 SHOWN = 4  # names in a message
+UNTRAINED = "random weights"
 
 
 class WeightsSource(Source):
@@ -26,8 +29,9 @@ class WeightsSource(Source):
 
     suffix = ".safetensors"
 
-    def __init__(self, title: str, module: nn.Module) -> None:
+    def __init__(self, title: str, module: nn.Module, note: str = "") -> None:
         self.title = title
+        self.note = note
         self.module = module.eval()
         settings = getattr(module, "pretrained_cfg", None) or {}
         if "mean" in settings and "std" in settings:
@@ -51,6 +55,10 @@ class WeightsSource(Source):
         tensors = {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
         return bytes(save(tensors))
 
+    def completed(self, report: Report, converted: nn.Module) -> Report:
+        """Say in the headline if nothing was trained."""
+        return replace(report, model=f"{report.model} ({UNTRAINED})") if self.note else report
+
 
 def read_named(name: str) -> Source:
     """Build a network by its name: ours, or timm's with its trained weights.
@@ -60,9 +68,11 @@ def read_named(name: str) -> Source:
     ArgumentError
         If there is none, or its weights cannot be had.
     """
-    options = {"pretrained": True} if name.startswith("timm:") else {"seed": 0}
+    is_trained = name.startswith("timm:")
+    options: dict[str, Any] = {"pretrained": True} if is_trained else {"seed": 0}
+    note = "" if is_trained else _untrained(name)
     try:
-        return WeightsSource(name, create(name, **options))
+        return WeightsSource(name, create(name, **options), note)
     except ArgumentError:
         raise
     except (OSError, RuntimeError, ValueError) as problem:
@@ -70,6 +80,13 @@ def read_named(name: str) -> Source:
             f"the weights of `{name}` cannot be had: {_line(problem)}. Save its state_dict as "
             f"safetensors where they can, and give that file with --factory {name}"
         ) from problem
+
+
+def _untrained(name: str) -> str:
+    return (
+        f"{name} was built with {UNTRAINED}, so what was converted has learned nothing. For trained "
+        f"ones give their file: separable convert FILE.safetensors --factory {name}"
+    )
 
 
 def read_weights(path: Path, factory: str | None) -> Source:

@@ -284,6 +284,20 @@ class Ledger:
 
         return ledger_markdown(self)
 
+    def to_html(self) -> str:
+        """Return a page that stands by itself: every layer, and the largest ones drawn.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from separable.nn.ledger import ledger
+        >>> "https://" in ledger(torch.nn.Linear(8, 4), (1, 8)).to_html()
+        False
+        """
+        from separable.nn.ledger.page import ledger_html
+
+        return ledger_html(self)
+
     def table(self, *, width: int = 80, depth: int | None = None) -> str:
         """Return the printed table.
 

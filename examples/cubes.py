@@ -1,7 +1,7 @@
 """Name the material of every pixel of a synthetic hyperspectral cube with known end-members.
 
-    python examples/spectral.py
-    torchrun --nproc-per-node 2 examples/spectral.py
+    python examples/cubes.py
+    torchrun --nproc-per-node 2 examples/cubes.py
 
 Every pixel is a mixture of five materials, whose spectra (the end-members) are the same in every
 cube; how much there is of each changes smoothly over the ground.  Sun and shade scale whole spectra
@@ -121,7 +121,7 @@ def example(asked: argparse.Namespace) -> Example:
     """Return the training that is asked for."""
     train, test = (16, 4) if asked.quick else (400, 100)
     return Example(
-        name="spectral",
+        name="cubes",
         title=f"Materials in cubes of {BANDS} bands, {train} cubes {SIDE}x{SIDE} to train with",
         quality="accuracy",
         networks={"dense": lambda: network(dense=True), "separable": lambda: network(dense=False)},

@@ -1,0 +1,10 @@
+"""What pages are made of: the house's style and charts, and pages that stand by themselves.
+
+Both the server of `separable explore` and the reports that are single files take them from here.
+Nothing is loaded from elsewhere: a report can be opened without a network.
+"""
+
+from separable.pages.alone import stand_alone
+from separable.pages.parts import part
+
+__all__ = ["part", "stand_alone"]
