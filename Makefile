@@ -54,6 +54,7 @@ lint: $(VENV)/.lint-ready
 
 bench: $(VENV)/.bench-ready
 	$(BIN)/python benchmarks/filters.py
+	$(BIN)/python benchmarks/bank.py
 	$(BIN)/python benchmarks/layers.py
 
 docs: $(VENV)/.docs-ready

@@ -20,6 +20,10 @@ from separable.files import ImageInfo, check_target, is_image_path, read_image, 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (12, 17), dtype=np.uint8)
 COLOUR = RNG.integers(0, 256, (12, 17, 3), dtype=np.uint8)
+SUFFIXES = (
+    ".png .jpg .jpeg .bmp .tif .tiff .npy .zarr .nii .nii.gz .h5 .hdf5 .he5 .hdf .ims "
+    ".hdr .bsq .bil .bip"
+)
 
 
 def png_bytes(width: int, height: int, depth: int = 8, colour: int = 0) -> bytes:
@@ -70,7 +74,7 @@ def test_what_is_written_comes_back(
     write_image(tmp_path / name, array, ImageInfo(axes))
     again, info = read_image(tmp_path / name)
     np.testing.assert_array_equal(again, array)
-    assert again.dtype == array.dtype
+    assert again.dtype == array.dtype.newbyteorder("=")
     assert info.axes == axes
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
@@ -178,14 +182,12 @@ def test_truncated_files(tmp_path: Path, name: str) -> None:
         (
             "a.webp",
             b"RIFF",
-            "cannot read {}: its suffix must be one of .png .jpg .jpeg .bmp .tif .tiff .npy; "
-            "got '.webp'",
+            "cannot read {}: its suffix must be one of {}; got '.webp'",
         ),
         (
             "image",
             b"x",
-            "cannot read {}: its suffix must be one of .png .jpg .jpeg .bmp .tif .tiff .npy; "
-            "got a name without one",
+            "cannot read {}: its suffix must be one of {}; got a name without one",
         ),
         (
             "a.png",
@@ -200,7 +202,7 @@ def test_files_of_another_kind(tmp_path: Path, name: str, content: bytes, messag
     path.write_bytes(content)
     with pytest.raises(FileError) as caught:
         read_image(path)
-    assert str(caught.value) == message.format(path)
+    assert str(caught.value) == message.format(path, SUFFIXES)
 
 
 def test_missing_folder_and_device(tmp_path: Path) -> None:
@@ -312,8 +314,7 @@ def test_a_codec_that_is_missing_is_named(tmp_path: Path) -> None:
         (
             "a.gif",
             np.zeros((4, 4)),
-            "cannot write {}: its suffix must be one of .png .jpg .jpeg .bmp .tif .tiff .npy; "
-            "got '.gif'",
+            "cannot write {}: its suffix must be one of {}; got '.gif'",
         ),
     ],
 )
@@ -322,7 +323,7 @@ def test_what_a_format_cannot_hold(
 ) -> None:
     with pytest.raises(FileError) as caught:
         write_image(tmp_path / name, array)
-    assert str(caught.value) == message.format(tmp_path / name)
+    assert str(caught.value) == message.format(tmp_path / name, SUFFIXES)
     assert list(tmp_path.iterdir()) == []
 
 

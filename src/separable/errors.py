@@ -12,7 +12,8 @@ Every message says what was expected, what was got and what to do about it::
     ├── OutputError       (ValueError, RuntimeError)  an output of the wrong shape or type
     ├── DTypeError        (TypeError, RuntimeError)   a type of data that no filter takes
     ├── MachineError      (ValueError)                a machine profile that cannot be read
-    └── FileError         (OSError)                   a file that cannot be read or written
+    ├── FileError         (OSError)                   a file that cannot be read or written
+    └── ClusterError      (OSError)                   a cluster that cannot be reached, or fails
 
 Value problems are `ValueError`, type problems `TypeError`. Where SciPy raises `RuntimeError` for
 the same mistake ours is that too, so that a program written for `scipy.ndimage` catches it.
@@ -23,6 +24,7 @@ from __future__ import annotations
 __all__ = [
     "ArgumentError",
     "ArgumentTypeError",
+    "ClusterError",
     "DTypeError",
     "FileError",
     "KernelError",
@@ -77,3 +79,7 @@ class MachineError(SeparableError, ValueError):
 
 class FileError(SeparableError, OSError):
     """A file cannot be read or written."""
+
+
+class ClusterError(SeparableError, OSError):
+    """A cluster cannot be reached, has no workers, or its workers fail."""

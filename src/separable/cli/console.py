@@ -8,9 +8,13 @@ from collections.abc import Callable, Iterator
 
 from rich.console import Console, RenderableType
 
-__all__ = ["WIDEST", "error", "output", "progress", "put"]
+__all__ = ["WIDEST", "StoppedError", "error", "output", "progress", "put"]
 
 WIDEST = 100  # columns; longer lines are hard to read
+
+
+class StoppedError(BaseException):
+    """The user interrupted what cannot be undone; the message says what is left."""
 
 
 def output() -> Console:

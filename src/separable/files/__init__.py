@@ -1,20 +1,27 @@
-"""Read and write images and volumes: PNG, JPEG, BMP, TIFF and NPY.
+"""Read and write images and volumes, whole or by parts.
 
-A file is written under another name and takes its own at the end, whole or not at all. Every
-failure is a `FileError` that says what was expected, what was got and what to do.
+PNG, JPEG, BMP, TIFF, OME-TIFF, NPY, NIfTI, Zarr, OME-Zarr, HDF5 and ENVI. A file is written
+under another name and takes its own at the end, whole or not at all. Every failure is a
+`FileError` that says what was expected, what was got and what to do.
 
 A further format is one more `Format` in `FORMATS`.
 """
 
 from separable.files.core import FORMATS, check_target, is_image_path, read_image, write_image
 from separable.files.formats import Format, ImageInfo
+from separable.files.parts import Source, Target
+from separable.files.stores import create_target, open_source
 
 __all__ = [
     "FORMATS",
     "Format",
     "ImageInfo",
+    "Source",
+    "Target",
     "check_target",
+    "create_target",
     "is_image_path",
+    "open_source",
     "read_image",
     "write_image",
 ]

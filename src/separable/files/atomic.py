@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import BinaryIO
 
 from separable.errors import FileError
 
-__all__ = ["whole_or_nothing"]
+__all__ = ["take_name", "whole_or_nothing"]
 
 
 @contextlib.contextmanager
@@ -25,11 +26,19 @@ def whole_or_nothing(target: Path, overwrite: bool) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(draft, _permissions(target))
-        _rename(draft, target, overwrite)
+        take_name(draft, target, overwrite)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+
+
+def take_name(draft: Path, target: Path, overwrite: bool) -> None:
+    """Give a draft, a file or a folder, its name; what stood there is replaced if that is told."""
+    if draft.is_dir():
+        _rename_folder(draft, target, overwrite)
+        return
+    os.chmod(draft, _permissions(target))
+    _rename(draft, target, overwrite)
 
 
 def _permissions(target: Path) -> int:
@@ -55,3 +64,22 @@ def _rename(draft: Path, target: Path, overwrite: bool) -> None:
             draft.unlink()
             return
     os.replace(draft, target)
+
+
+def _rename_folder(draft: Path, target: Path, overwrite: bool) -> None:
+    """As `_rename`; a folder that is replaced goes aside first, for want of a way to swap them."""
+    old = None
+    if target.exists():
+        if not overwrite:
+            raise FileError(f"{target} came to exist meanwhile. Choose another name")
+        old = Path(tempfile.mkdtemp(prefix=".separable-", suffix=".old", dir=target.parent))
+        os.rename(target, old / target.name)
+    try:
+        os.rename(draft, target)
+    except BaseException:
+        if old is not None:
+            os.rename(old / target.name, target)
+            old.rmdir()
+        raise
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)

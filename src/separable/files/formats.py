@@ -7,14 +7,17 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from separable.errors import FileError
 
-__all__ = ["Array", "Format", "ImageInfo", "check_memory"]
+if TYPE_CHECKING:
+    from separable.files.parts import Source, Target, Wanted
+
+__all__ = ["Array", "Format", "ImageInfo", "affine_of", "check_memory", "keeping", "memory_bytes"]
 
 Array: TypeAlias = NDArray[Any]
 
@@ -29,19 +32,32 @@ class ImageInfo:
     ----------
     axes : str
         One letter an axis, as TIFF has them: Z Y X space, S colour samples, C channels, T time,
-        Q and I unknown. Empty where the file does not say.
+        L spectrum, Q and I unknown. Empty where the file does not say.
     options : dict
         What the format of that name needs to write the same again, such as the resolution.
     format : str
         The name of the format it was read from.
     notes : tuple of str
         What a reader should know, for instance that the file holds more than this image.
+    spacing : tuple of float or None
+        From one sample to the next, one an axis, in `unit`; None for an axis that is not space
+        or of which the file does not say it. None where it says nothing at all.
+    unit : str
+        Of `spacing`: mm, um, m ...; empty where the file does not say.
+    affine : ndarray, optional
+        From indices to places, ``(4, 4)``, in `unit`, as NIfTI has it.
+    names : tuple of str
+        Of the axes, where the file has longer ones than letters.
     """
 
     axes: str = ""
     options: dict[str, Any] = field(default_factory=dict)
     format: str = ""
     notes: tuple[str, ...] = ()
+    spacing: tuple[float | None, ...] | None = None
+    unit: str = ""
+    affine: NDArray[np.float64] | None = field(default=None, compare=False)
+    names: tuple[str, ...] = ()
 
     def space(self, ndim: int) -> tuple[int, ...]:
         """Return the axes that are space: neither colour nor channels nor time.
@@ -56,9 +72,29 @@ class ImageInfo:
         return tuple(i for i, letter in enumerate(self.axes) if letter in SPACE)
 
 
+def affine_of(found: Any) -> NDArray[np.float64] | None:
+    """Return what an attribute of that name holds, if it is one."""
+    try:
+        made = np.array(found, np.float64)
+    except (TypeError, ValueError):
+        return None
+    return made if made.shape == (4, 4) else None
+
+
+def keeping(*what: str) -> Callable[..., frozenset[str]]:
+    """Return what says for any image that this is kept."""
+    return lambda *image: frozenset(what)
+
+
+keeps_nothing = keeping()
+
+
 @dataclass(frozen=True)
 class Format:
     """A type of files.
+
+    A format says how it reads and writes files whole, by parts, or both ways; what it can do by
+    parts it does whole as well.
 
     Attributes
     ----------
@@ -66,31 +102,60 @@ class Format:
     suffixes : tuple of str
         Of its files; the first is the usual one.
     signatures : tuple of bytes
-        How its files begin.
-    read : callable
+        How its files begin; empty where that says nothing.
+    read : callable, optional
         (path) -> (array, info); may raise anything.
-    write : callable
-        (file, array, info): writes to an open file; may raise anything.
+    write : callable, optional
+        (file, array, info, path): writes to an open file, of another name; may raise anything.
     refuse : callable
         (shape, dtype) -> why it cannot hold such an array, with the remedy; empty if it can.
+    open : callable, optional
+        (path, inside) -> Source, to read by parts.
+    create : callable, optional
+        (wanted) -> Target, to write by parts.
+    folder : bool
+        Whether its files are folders.
+    contents : tuple of str
+        Of which such a folder has at least one, whatever its own name.
+    inner : bool
+        Whether its files hold several arrays, named by what follows the path.
+    package : str
+        Which package it needs beyond those that are always there.
+    keeps : callable
+        (info, shape, dtype, path) -> what it keeps of an `ImageInfo`: axes, spacing, affine, and
+        names of options.
     """
 
     name: str
     suffixes: tuple[str, ...]
     signatures: tuple[bytes, ...]
-    read: Callable[[Path], tuple[Array, ImageInfo]]
-    write: Callable[[BinaryIO, Array, ImageInfo], None]
+    read: Callable[[Path], tuple[Array, ImageInfo]] | None
+    write: Callable[[BinaryIO, Array, ImageInfo, Path], None] | None
     refuse: Callable[[tuple[int, ...], np.dtype[Any]], str]
+    open: Callable[[Path, str], Source] | None = None
+    create: Callable[[Wanted], Target] | None = None
+    folder: bool = False
+    contents: tuple[str, ...] = ()
+    inner: bool = False
+    package: str = ""
+    keeps: Callable[[ImageInfo, tuple[int, ...], np.dtype[Any], Path], frozenset[str]] = (
+        keeps_nothing
+    )
+
+
+def memory_bytes() -> int:
+    """Return the memory of this computer; 0 where it does not say."""
+    names = getattr(os, "sysconf_names", {})
+    if "SC_PHYS_PAGES" not in names or "SC_PAGE_SIZE" not in names:
+        return 0
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def check_memory(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     """Refuse what the header of a file claims if no result of that size would fit."""
     needed = math.prod(map(int, shape)) * dtype.itemsize
-    names = getattr(os, "sysconf_names", {})
-    if "SC_PHYS_PAGES" not in names or "SC_PAGE_SIZE" not in names:
-        return
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > memory // 2:
+    memory = memory_bytes()
+    if memory and needed > memory // 2:
         size = "x".join(map(str, shape))
         raise FileError(
             f"cannot read {path}: its header says {size} {dtype}, {needed / 2**30:.1f} GiB, and "

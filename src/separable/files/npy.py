@@ -3,35 +3,66 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from separable.errors import FileError
-from separable.files.formats import Array, Format, ImageInfo, check_memory
+from separable.files.formats import Format, ImageInfo
+from separable.files.parts import Source, Target, Wanted
+from separable.files.raw import Raw, raw_source, raw_target
 
 __all__ = ["NPY"]
 
 
-def _read_npy(path: Path) -> tuple[Array, ImageInfo]:
-    try:
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)  # compares sizes before reading
-    except ValueError as error:
-        if "object" not in str(error).lower():
-            raise
+def _open_npy(path: Path, inside: str = "") -> Source:
+    shape, fortran, dtype, offset = _header(path)
+    if dtype.hasobject:
         raise FileError(
             f"cannot read {path}: it holds Python objects; expected numbers. Save a plain array"
-        ) from None
-    check_memory(path, mapped.shape, mapped.dtype)
-    return np.array(mapped), ImageInfo()
+        )
+    order = tuple(range(len(shape)))
+    raw = Raw.open(path, dtype, shape, offset, order[::-1] if fortran else order)
+    return raw_source(path, "", raw, ImageInfo())
 
 
-def _write_npy(file: BinaryIO, array: Array, info: ImageInfo) -> None:
-    np.save(file, array, allow_pickle=False)
+def _header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    with path.open("rb") as file:
+        version = np.lib.format.read_magic(file)
+        if version == (1, 0):
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        elif version == (2, 0):
+            shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
+        else:
+            raise FileError(
+                f"cannot read {path}: expected version 1 or 2 of NPY, those of plain numbers; "
+                f"got {version[0]}.{version[1]}. Save a plain array"
+            )
+        return tuple(shape), bool(fortran), dtype, file.tell()
+
+
+def _create_npy(wanted: Wanted) -> Target:
+    if not wanted.resume:
+        descr = np.lib.format.dtype_to_descr(wanted.dtype)
+        header = {"descr": descr, "fortran_order": False, "shape": wanted.shape}
+        with wanted.draft.open("wb") as file:
+            np.lib.format.write_array_header_2_0(file, header)
+    shape, _, dtype, offset = _header(wanted.draft)
+    wanted.check_draft(shape, dtype)
+    return raw_target(wanted, Raw.open(wanted.draft, dtype, shape, offset, write=True))
 
 
 def _refuse_npy(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
     return ""
 
 
-NPY = Format("NPY", (".npy",), (b"\x93NUMPY",), _read_npy, _write_npy, _refuse_npy)
+NPY = Format(
+    "NPY",
+    (".npy",),
+    (b"\x93NUMPY",),
+    None,
+    None,
+    _refuse_npy,
+    open=_open_npy,
+    create=_create_npy,
+)

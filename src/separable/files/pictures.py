@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from separable.errors import FileError
-from separable.files.formats import Array, Format, ImageInfo, check_memory
+from separable.files.formats import Array, Format, ImageInfo, check_memory, keeping
 
 __all__ = ["BMP", "JPEG", "PNG"]
 
@@ -61,8 +61,8 @@ def _no_pixel_limit() -> Iterator[None]:
 
 def _writer(
     suffix: str, quality: int | None = None
-) -> Callable[[BinaryIO, Array, ImageInfo], None]:
-    def write(file: BinaryIO, array: Array, info: ImageInfo) -> None:
+) -> Callable[[BinaryIO, Array, ImageInfo, Path], None]:
+    def write(file: BinaryIO, array: Array, info: ImageInfo, path: Path) -> None:
         import imageio.v3 as iio
 
         native = array.astype(array.dtype.newbyteorder("="), copy=False)
@@ -105,6 +105,7 @@ PNG = Format(
     _read_picture,
     _writer(".png"),
     _refuser("PNG", ("uint8", "uint16", "bool"), (2, 3, 4)),
+    keeps=keeping("axes"),
 )
 JPEG = Format(
     "JPEG",
@@ -113,6 +114,7 @@ JPEG = Format(
     _read_picture,
     _writer(".jpg", quality=JPEG_QUALITY),
     _refuser("JPEG", ("uint8",), (3,)),
+    keeps=keeping("axes"),
 )
 BMP = Format(
     "BMP",
@@ -121,4 +123,5 @@ BMP = Format(
     _read_picture,
     _writer(".bmp"),
     _refuser("BMP", ("uint8", "bool"), (3,)),
+    keeps=keeping("axes"),
 )

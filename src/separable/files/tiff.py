@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,8 +14,16 @@ import numpy as np
 
 from separable.errors import FileError
 from separable.files.formats import Array, Format, ImageInfo, check_memory
+from separable.files.ome_tiff import imagej_settings, ome_settings, plain_resolution, tiff_info
+from separable.files.packages import need
+from separable.files.parts import Region, Source, Target, Wanted, blame
+from separable.files.raw import Raw, raw_source, raw_target
 
 __all__ = ["TIFF"]
+
+CLASSIC_BYTES = (1 << 32) - (1 << 25)  # TIFF has 32-bit places, BigTIFF has 64-bit ones
+OME_TYPES = frozenset(("uint8", "int8", "uint16", "int16", "uint32", "int32",
+                       "float32", "float64", "complex64", "complex128", "bool"))  # fmt: skip
 
 
 def _read_tiff(path: Path) -> tuple[Array, ImageInfo]:
@@ -22,20 +32,86 @@ def _read_tiff(path: Path) -> tuple[Array, ImageInfo]:
     with _damage_raises(), tifffile.TiffFile(path) as file:
         series = file.series[0]
         check_memory(path, series.shape, series.dtype)
-        try:
+        with _codec_named(path):
             array = np.asarray(series.asarray())
-        except ValueError as error:
-            if "imagecodecs" in str(error):
-                codec = str(error).partition(":")[0].rpartition(".")[2]
-                raise FileError(
-                    f"cannot read {path}: its compression {codec} needs another package. "
-                    "Install it: pip install imagecodecs"
-                ) from None
+        return array, _info(path, file)
+
+
+def _info(path: Path, file: Any) -> ImageInfo:
+    info = tiff_info(file, str(file.series[0].axes))
+    count = len(file.series)
+    return replace(info, notes=(f"took the first of {count} images in {path.name}",) * (count > 1))
+
+
+@contextlib.contextmanager
+def _codec_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        if "imagecodecs" not in str(error):
             raise
-        options = _tiff_options(file)
-        count = len(file.series)
-    notes = (f"took the first of {count} images in {path.name}",) if count > 1 else ()
-    return array, ImageInfo(str(series.axes), options, notes=notes)
+        codec = str(error).partition(":")[0].rpartition(".")[2]
+        raise FileError(
+            f"cannot read {path}: its compression {codec} needs another package. "
+            "Install it: pip install imagecodecs"
+        ) from None
+
+
+def _open_tiff(path: Path, inside: str = "") -> Source:
+    """Numbers that lie one after the other are read by their place, others page by page."""
+    import tifffile
+
+    with contextlib.ExitStack() as open_files:
+        with _damage_raises():
+            file = open_files.enter_context(tifffile.TiffFile(path))
+            series = file.series[0]
+            info, shape = _info(path, file), tuple(int(n) for n in series.shape)
+            if series.dtype.kind not in "biufc":
+                raise FileError(f"cannot read {path}: expected numbers; got {series.dtype}")
+            place, dtype = series.dataoffset, np.dtype(file.byteorder + series.dtype.char)
+            plain = place is not None and series.dtype.kind != "b"
+            if not plain:
+                _check_pages(path, file, series)
+        if plain:
+            return raw_source(path, "", Raw.open(path, dtype, shape, int(place or 0)), info)
+        source = _paged(path, file, series, info)
+        open_files.pop_all()
+        return source
+
+
+def _paged(path: Path, file: Any, series: Any, info: ImageInfo) -> Source:
+    zarr = need("zarr", path)
+    file.filehandle.set_lock(True)
+    node = zarr.open(series.aszarr(level=0), mode="r")
+
+    def fetch(region: Region) -> Array:
+        try:
+            with _codec_named(path):
+                found = np.asarray(node[region])
+        except FileError:
+            raise
+        except Exception as error:
+            raise blame(
+                path, node.shape, node.chunks, region, error, node.__getitem__, str
+            ) from None
+        return found.astype(found.dtype.newbyteorder("="), copy=False)
+
+    chunks, dtype = tuple(node.chunks), node.dtype.newbyteorder("=")
+    return Source(path, tuple(node.shape), dtype, chunks, info, fetch, file.close)
+
+
+def _check_pages(path: Path, file: Any, series: Any) -> None:
+    """Refuse a file cut short, whose last pages would come back as zeros."""
+    size = file.filehandle.size
+    for page in series.pages:
+        if page is None:
+            continue
+        ends = (o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=False))
+        if max(ends, default=0) > size:
+            raise FileError(
+                f"cannot read {path}: it is truncated; a page ends beyond its {size} bytes. "
+                "Fetch or export it again"
+            )
 
 
 @contextlib.contextmanager
@@ -60,35 +136,98 @@ def _damage_raises() -> Iterator[None]:
         raise ValueError(found[0].rpartition("> ")[2])
 
 
-def _tiff_options(file: Any) -> dict[str, Any]:
-    """The resolution, and what ImageJ says of the third axis."""
-    page = file.pages[0]
-    options: dict[str, Any] = {}
-    if "XResolution" in page.tags and "YResolution" in page.tags:
-        options["resolution"] = tuple(page.tags[f"{a}Resolution"].value for a in "XY")
-        options["resolutionunit"] = int(getattr(page, "resolutionunit", 1))
-    if file.is_imagej and file.imagej_metadata:
-        kept = {k: v for k, v in file.imagej_metadata.items() if k in ("spacing", "unit")}
-        options["imagej"] = kept
-    return options
+def _turned(info: ImageInfo, ndim: int) -> tuple[int, ...]:
+    """Return the axes in an order that TIFF has: pages of rows, T Z C before them."""
+    axes = info.axes
+    usual = axes.endswith(("YX", "YXS")) or len(axes) != ndim
+    if usual or not {"Y", "X"} <= set(axes) or len(set(axes)) != ndim:
+        return tuple(range(ndim))
+    rank = {letter: i for i, letter in enumerate("TZCLYXS")}
+    return tuple(sorted(range(ndim), key=lambda i: rank.get(axes[i], -1)))
 
 
-def _write_tiff(file: BinaryIO, array: Array, info: ImageInfo) -> None:
+def _in_order(info: ImageInfo, order: tuple[int, ...]) -> ImageInfo:
+    if len(info.axes) != len(order):
+        return info
+    spacing = info.spacing if len(info.spacing or ()) == len(order) else None
+    return replace(
+        info,
+        axes="".join(info.axes[i] for i in order),
+        spacing=tuple(spacing[i] for i in order) if spacing is not None else None,
+    )
+
+
+def _settings(
+    info: ImageInfo, shape: tuple[int, ...], dtype: np.dtype[Any], path: Path
+) -> dict[str, Any]:
+    """What tifffile is told: OME-TIFF by name or origin, for ImageJ, for a spacing; else plain."""
+    name = dtype.newbyteorder("=").name
+    colour = (
+        len(info.axes) == len(shape)
+        and info.axes[-1:] == "S"
+        and shape[-1] in (3, 4)
+        and dtype.kind == "u"
+    )
+    named = path.name.lower().endswith((".ome.tif", ".ome.tiff"))
+    settings: dict[str, Any] = {"photometric": "rgb" if colour else "minisblack"}
+    if not colour and "S" in info.axes:  # elsewhere than last, or more of them than colours
+        info = replace(info, axes=info.axes.replace("S", "Q" if "C" in info.axes else "C"))
+    settings["bigtiff"] = math.prod(shape) * dtype.itemsize > CLASSIC_BYTES
+    ome = {**settings, "ome": True, "metadata": ome_settings(info, len(shape))}
+    held = name in OME_TYPES and (len(info.axes) != len(shape) or set(info.axes) <= set("TZCLYXSQ"))
+    if (named or info.options.get("ome") is not None) and held:
+        return ome
+    imagej = imagej_settings(info, shape, name)
+    if imagej is not None:
+        return imagej
+    steps = len(info.spacing or ()) == len(shape) == len(info.axes)
+    if steps and info.unit and held and "resolution" not in info.options:
+        return ome
+    axes = info.axes if len(info.axes) == len(shape) else ""
+    return {**settings, "metadata": {"axes": axes} if axes else {}, **plain_resolution(info)}
+
+
+def _keeps(
+    info: ImageInfo, shape: tuple[int, ...], dtype: np.dtype[Any], path: Path
+) -> frozenset[str]:
+    order = _turned(info, len(shape))
+    turned = _in_order(info, order)
+    settings = _settings(turned, tuple(shape[i] for i in order), dtype, path)
+    if settings.get("ome"):
+        return frozenset(("axes", "spacing", "ome"))
+    if settings.get("imagej"):
+        return frozenset(("axes", "spacing", "imagej"))
+    return frozenset(("axes", "spacing" if "resolution" in settings else "axes"))
+
+
+def _write_tiff(file: BinaryIO, array: Array, info: ImageInfo, path: Path) -> None:
     import tifffile
 
-    known = len(info.axes) == array.ndim
-    axes = info.axes if known else ""
-    options = {k: v for k, v in info.options.items() if k in ("resolution", "resolutionunit")}
-    imagej = info.options.get("imagej")
-    if imagej is not None and array.dtype.name in ("uint8", "uint16", "float32") and known:
-        metadata = {**imagej, "axes": axes}
-        tifffile.imwrite(file, array, imagej=True, metadata=metadata, **options)
-        return
-    colour = axes[-1:] == "S" and array.shape[-1] in (3, 4) and array.dtype.kind == "u"
-    options["photometric"] = "rgb" if colour else "minisblack"
-    if "S" in axes and not colour:  # samples elsewhere than last, or more of them than colours
-        axes = axes.replace("S", "C")
-    tifffile.imwrite(file, array, metadata={"axes": axes} if axes else {}, **options)
+    order = _turned(info, array.ndim)
+    array, info = array.transpose(order), _in_order(info, order)
+    settings = _settings(info, array.shape, array.dtype, path)
+    if not settings.get("imagej") and info.options.get("compression"):
+        settings["compression"] = info.options["compression"]
+    tifffile.imwrite(file, array, **settings)
+
+
+def _create_tiff(wanted: Wanted) -> Target:
+    import tifffile
+
+    order = _turned(wanted.info, len(wanted.shape))
+    shape = tuple(wanted.shape[i] for i in order)
+    if not wanted.resume:
+        info = _in_order(wanted.info, order)
+        settings = _settings(info, shape, wanted.dtype, wanted.path)
+        tifffile.memmap(wanted.draft, shape=shape, dtype=wanted.dtype, **settings)
+    with tifffile.TiffFile(wanted.draft) as made:
+        series = made.series[0]
+        found = tuple(int(n) for n in series.shape)
+        same = [n for n in found if n > 1] == [n for n in shape if n > 1]
+        wanted.check_draft(wanted.shape if same else found, series.dtype)
+        dtype, place = np.dtype(made.byteorder + series.dtype.char), int(series.dataoffset or 0)
+    raw = Raw.open(wanted.draft, dtype, wanted.shape, place, order, write=True)
+    return raw_target(wanted, raw)
 
 
 def _refuse_tiff(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
@@ -104,4 +243,7 @@ TIFF = Format(
     _read_tiff,
     _write_tiff,
     _refuse_tiff,
+    open=_open_tiff,
+    create=_create_tiff,
+    keeps=_keeps,
 )

@@ -1,0 +1,219 @@
+"""ENVI: a header in words beside a file of numbers; headers by Spectral Python."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from separable.errors import FileError
+from separable.files.axes import short_unit
+from separable.files.formats import Format, ImageInfo, keeping
+from separable.files.packages import need
+from separable.files.parts import Source, Target, Wanted, draft_of
+from separable.files.raw import Raw, raw_source, raw_target
+
+__all__ = ["ENVI"]
+
+ORDERS = {"bsq": (2, 0, 1), "bil": (0, 2, 1), "bip": (0, 1, 2)}  # of rows, columns, bands
+DATA = (".img", ".dat", ".raw", ".bin", ".bsq", ".bil", ".bip", "")
+SIZES = ("samples", "lines", "bands", "header offset", "data type", "interleave", "byte order")
+METRES = {"m": 1.0, "km": 1e3, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "nm": 1e-9}
+CODES = {
+    "uint8": 1, "int16": 2, "int32": 3, "float32": 4, "float64": 5, "complex64": 6,
+    "complex128": 9, "uint16": 12, "uint32": 13, "int64": 14, "uint64": 15,
+}  # fmt: skip
+
+
+def _open_envi(path: Path, inside: str = "") -> Source:
+    header_path, data = _pair(path)
+    header = _header(path, header_path)
+    if header.get("file compression", "0").strip() not in ("", "0"):
+        raise FileError(f"cannot read {path}: its numbers are compressed. Unpack them: gunzip")
+    sides = tuple(int(header[k]) for k in ("lines", "samples", "bands"))
+    if min(sides) < 1:
+        raise ValueError(f"its header says {sides} lines, samples and bands")
+    code = int(header["data type"])
+    name = next((n for n, c in CODES.items() if c == code), None)
+    if name is None:
+        raise ValueError(f"its header says data type {code}")
+    interleave = str(header.get("interleave", "bsq")).lower()
+    if interleave not in ORDERS:
+        raise ValueError(f"its header says interleave {interleave}")
+    dtype = np.dtype(name).newbyteorder(">" if int(header.get("byte order", 0)) else "<")
+    order: tuple[int, ...] = ORDERS[interleave]
+    shape: tuple[int, ...] = sides
+    if sides[2] == 1:  # a picture
+        order, shape = (0, 1), sides[:2]
+    raw = Raw.open(data, dtype, shape, int(header.get("header offset", 0)), order)
+    return raw_source(path, "", raw, _info(header, interleave, len(shape)))
+
+
+def _pair(path: Path) -> tuple[Path, Path]:
+    """The header and the file of numbers, of which either was named."""
+    if path.suffix.lower() == ".hdr":
+        stem = path.with_suffix("")
+        found = [stem.with_name(stem.name + s) for d in DATA for s in (d, d.upper())]
+        data = next((p for p in found if p.is_file()), None)
+        if data is None:
+            raise FileError(
+                f"cannot read {path}: the file of its numbers is not there; expected "
+                f"{stem.name} with one of {' '.join(DATA[:-1])}, or without. Put it beside it"
+            )
+        return path, data
+    for header in (path.with_suffix(".hdr"), path.with_name(path.name + ".hdr")):
+        if header.is_file():
+            return header, path
+    raise FileError(
+        f"cannot read {path}: there is no header {path.with_suffix('.hdr').name}. Put it beside it"
+    )
+
+
+def _header(path: Path, header: Path) -> dict[str, Any]:
+    if header.read_bytes()[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c"):
+        raise FileError(
+            f"cannot read {path}: expected ENVI; got one half of a NIfTI or Analyze pair. "
+            "Convert it to .nii"
+        )
+    envi = _envi(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # names in capitals, which we keep as small letters
+        found: dict[str, Any] = envi.read_envi_header(str(header))
+    missing = [k for k in ("samples", "lines", "bands", "data type") if k not in found]
+    if missing:
+        raise FileError(
+            f"cannot read {path}: its header does not say: {', '.join(missing)}. Export it again"
+        )
+    return found
+
+
+def _envi(path: Path) -> Any:
+    need("spectral", path)
+    import spectral.io.envi
+
+    return spectral.io.envi
+
+
+def _info(header: dict[str, Any], interleave: str, ndim: int) -> ImageInfo:
+    kept = {k: v for k, v in header.items() if k not in SIZES}
+    kept["interleave"] = interleave
+    spacing, unit = _spacing(header)
+    return ImageInfo("YXL"[:ndim], {"envi": kept}, spacing=spacing and spacing[:ndim], unit=unit)
+
+
+def _spacing(header: dict[str, Any]) -> tuple[tuple[float | None, ...] | None, str]:
+    """From `map info`, whose sixth and seventh values are the sides of a pixel, x first."""
+    fields = header.get("map info")
+    try:
+        x, y = abs(float(fields[5])), abs(float(fields[6]))  # type: ignore[index]
+    except (TypeError, ValueError, IndexError):
+        return None, ""
+    if not (0 < x < math.inf and 0 < y < math.inf):
+        return None, ""
+    named = [str(f).partition("=") for f in fields or ()]
+    units = next((v.strip().lower() for k, _, v in named if k.strip().lower() == "units"), "")
+    return (y, x, None), short_unit(units) or "m"
+
+
+# Writing
+
+
+def _create_envi(wanted: Wanted) -> Target:
+    kept = dict(wanted.info.options.get("envi", {}))
+    suffix = wanted.path.suffix.lower()
+    interleave = suffix[1:] if suffix[1:] in ORDERS else str(kept.get("interleave", "bsq"))
+    header_path = wanted.path.with_suffix(".hdr")
+    data = _data_of(wanted) if suffix == ".hdr" else wanted.path
+    if data.exists() and not wanted.overwrite:
+        raise FileError(
+            f"{data} exists. Choose another name, or overwrite it (overwrite=True, --force)"
+        )
+    order = _order(wanted.info.axes, len(wanted.shape), interleave)
+    rows, columns, bands = _axes(wanted.info.axes, len(wanted.shape))
+    header = {
+        **kept,
+        "lines": wanted.shape[rows],
+        "samples": wanted.shape[columns],
+        "bands": 1 if bands is None else wanted.shape[bands],
+        "header offset": 0,
+        "data type": CODES[wanted.dtype.name],
+        "interleave": interleave,
+        "byte order": 0,
+    }
+    for name in ("wavelength", "fwhm", "bbl", "band names"):
+        if len(header.get(name, ())) != header["bands"]:
+            header.pop(name, None)
+    metres = METRES.get(wanted.info.unit)
+    if "map info" not in header and metres and len(wanted.info.spacing or ()) == len(wanted.shape):
+        y, x = ((wanted.info.spacing or ())[axis] for axis in (rows, columns))
+        if x and y:
+            sides = [1, 1, 0, 0, x * metres, y * metres]
+            header["map info"] = ["Arbitrary", *sides, 0, "units=Meters"]
+    numbers = draft_of(data)
+    if not wanted.resume:
+        numbers.write_bytes(b"")
+    envi = _envi(wanted.path)
+    draft = draft_of(header_path)
+    text = draft.with_name(draft.name + ".text")
+    envi.write_envi_header(str(text), header)
+    if draft.exists() and wanted.resume and draft.read_bytes() != text.read_bytes():
+        text.unlink()
+        raise FileError(
+            f"cannot resume {wanted.path}: {draft.name} says otherwise. Delete it, or start "
+            "without resuming"
+        )
+    text.replace(draft)
+    dtype = wanted.dtype.newbyteorder("<")
+    raw = Raw.open(numbers, dtype, wanted.shape, 0, order, write=True)
+    return raw_target(wanted, raw, parts=((numbers, data), (draft, header_path)))
+
+
+def _data_of(wanted: Wanted) -> Path:
+    """The numbers that belong to a header: those that it has if it is replaced."""
+    if wanted.path.exists() and wanted.overwrite:
+        try:
+            return _pair(wanted.path)[1]
+        except FileError:  # it has none
+            pass
+    return wanted.path.with_suffix(".img")
+
+
+def _axes(axes: str, ndim: int) -> tuple[int, int, int | None]:
+    """Where rows, columns and bands are: by their letters, else in this order."""
+    if len(axes) == ndim and axes.count("Y") == axes.count("X") == 1:
+        rows, columns = axes.index("Y"), axes.index("X")
+        return rows, columns, (3 - rows - columns if ndim == 3 else None)
+    return 0, 1, (2 if ndim == 3 else None)
+
+
+def _order(axes: str, ndim: int, interleave: str) -> tuple[int, ...]:
+    places = _axes(axes, ndim)
+    found = (places[i] for i in ORDERS[interleave])
+    return tuple(p for p in found if p is not None)
+
+
+def _refuse_envi(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
+    if len(shape) not in (2, 3) or 0 in shape:
+        return f"an ENVI cube has rows, columns and bands; got shape {shape}. Write .zarr or .npy"
+    name = dtype.newbyteorder("=").name
+    if name not in CODES:
+        other = "uint8" if dtype.kind == "b" else "int16" if name == "int8" else "float32"
+        return f"ENVI does not hold {name}. Make it {other} (--dtype {other})"
+    return ""
+
+
+ENVI = Format(
+    "ENVI",
+    (".hdr", ".bsq", ".bil", ".bip"),
+    (),
+    None,
+    None,
+    _refuse_envi,
+    open=_open_envi,
+    create=_create_envi,
+    package="spectral",
+    keeps=keeping("axes", "spacing"),
+)

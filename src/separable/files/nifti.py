@@ -1,0 +1,308 @@
+"""NIfTI-1 and NIfTI-2, by nibabel: axes x, y, z, time in memory order, as nibabel gives them."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import logging
+import math
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from separable.errors import FileError
+from separable.files.axes import short_unit
+from separable.files.formats import Array, Format, ImageInfo, check_memory, keeping
+from separable.files.packages import need
+from separable.files.parts import Region, Source, Target, Wanted
+from separable.files.raw import Raw, raw_source, raw_target
+
+__all__ = ["NIFTI", "NIFTI_GZ"]
+
+DEFLATE_RATIO = 1032  # no deflated file becomes larger by more
+HELD = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
+        "float32", "float64", "complex64", "complex128")  # fmt: skip
+KEEPS = keeping("axes", "spacing", "affine", "nifti")
+PLACES = "XYZT"  # of the first four axes; what follows has no meaning of its own
+
+
+def _load(path: Path) -> Any:
+    """The image of a file, its numbers still on disk."""
+    nib = need("nibabel", path)
+    with _quiet():
+        image = nib.load(path)
+    if not isinstance(image, nib.Nifti1Image):
+        raise FileError(
+            f"cannot read {path}: expected NIfTI; got {type(image).__name__}. Convert it"
+        )
+    if min(image.shape, default=0) < 1:
+        raise ValueError(f"its header says the shape {image.shape}")
+    if image.dataobj.dtype.kind not in "biufc":
+        raise FileError(
+            f"cannot read {path}: expected numbers; got colours, {image.dataobj.dtype}. "
+            "Save each colour as a volume"
+        )
+    return image
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep nibabel from logging what it mends in a header."""
+    log = logging.getLogger("nibabel.global")
+    before = log.disabled
+    log.disabled = True
+    try:
+        yield
+    finally:
+        log.disabled = before
+
+
+def _open_nifti(path: Path, inside: str = "") -> Source:
+    image = _load(path)
+    found = image.dataobj
+    shape = tuple(int(n) for n in found.shape)
+    raw = Raw.open(path, found.dtype, shape, int(found.offset), tuple(range(len(shape)))[::-1])
+    source = raw_source(path, "", raw, _info(image))
+    return _scaled(source, found)
+
+
+def _open_packed(path: Path, inside: str = "") -> Source:
+    """Parts are read in the order of the file, or the file is unpacked anew up to each."""
+    from nibabel.fileslice import fileslice
+
+    image = _load(path)
+    found = image.dataobj
+    _check_packed(path, found)
+    shape, dtype = tuple(int(n) for n in found.shape), found.dtype.newbyteorder("=")
+    file = gzip.GzipFile(path)
+    lock, offset = threading.Lock(), int(found.offset)
+
+    def fetch(region: Region) -> Array:
+        part: Any = fileslice(  # type: ignore[no-untyped-call]
+            file, region, shape, found.dtype, offset, order="F", lock=lock
+        )
+        return np.asarray(part).astype(dtype, copy=False)
+
+    return _scaled(Source(path, shape, dtype, None, _info(image), fetch, file.close), found)
+
+
+def _check_packed(path: Path, found: Any) -> None:
+    needed = int(found.offset) + math.prod(int(n) for n in found.shape) * found.dtype.itemsize
+    size = path.stat().st_size
+    if needed > DEFLATE_RATIO * size + 64:
+        raise FileError(
+            f"cannot read {path}: it is truncated; its header says {needed} bytes and its {size} "
+            "cannot hold them. Fetch or export it again"
+        )
+
+
+def _read_packed(path: Path) -> tuple[Array, ImageInfo]:
+    """Read no more than the header says, and to the end, where the sum is checked."""
+    image = _load(path)
+    found = image.dataobj
+    _check_packed(path, found)
+    shape = tuple(int(n) for n in found.shape)
+    check_memory(path, shape, found.dtype)
+    out = np.empty(shape, found.dtype, order="F")
+    view = out.reshape(-1, order="F").view(np.uint8).data
+    with gzip.open(path) as file:
+        file.seek(int(found.offset))
+        while view:
+            count = file.readinto(view[: 16 << 20])
+            if not count:
+                raise EOFError("the file ends before its numbers do")
+            view = view[count:]
+        more = file.read(1)
+    if not found.dtype.isnative:
+        out = out.byteswap(inplace=True).view(found.dtype.newbyteorder("="))
+    info = _info(image)
+    if more:
+        said = f"{path.name} goes on after its numbers; that was not read"
+        info = ImageInfo(**{**vars(info), "notes": (*info.notes, said)})
+    scale = _scale(found)
+    return (out if scale is None else scale(out)), info
+
+
+def _scaled(source: Source, found: Any) -> Source:
+    scale = _scale(found)
+    if scale is None:
+        return source
+    fetch = source.fetch
+    source.dtype = scale(np.zeros(1, source.dtype)).dtype
+    source.fetch = lambda region: scale(fetch(region))
+    return source
+
+
+def _scale(found: Any) -> Any:
+    """What turns the numbers of the file into those that are meant, if anything does."""
+    slope, inter = float(found.slope), float(found.inter)
+    if (slope, inter) == (1.0, 0.0):
+        return None
+    small = found.dtype.itemsize <= 2 or found.dtype == np.float32
+    dtype = np.result_type(
+        np.float32 if small else np.float64, *([np.complex64] if found.dtype.kind == "c" else [])
+    )
+
+    def scale(values: Array) -> Array:
+        return np.asarray(np.multiply(values, dtype.type(slope), dtype=dtype) + dtype.type(inter))
+
+    return scale
+
+
+def _info(image: Any) -> ImageInfo:
+    header = image.header
+    ndim = len(image.shape)
+    letters = (PLACES + "QQQ")[:ndim]
+    if ndim >= 5:
+        letters = "XYZTC" + "Q" * (ndim - 5)
+    space, _ = header.get_xyzt_units()
+    unit = short_unit({"unknown": "mm", "meter": "m", "micron": "um"}.get(space, space))
+    zooms = [abs(float(z)) for z in header.get_zooms()]
+    spacing = tuple(
+        z if letter in "XYZ" and 0 < z < math.inf else None
+        for z, letter in zip(zooms, letters, strict=True)
+    )
+    return ImageInfo(
+        letters,
+        {"nifti": header.copy()},
+        spacing=spacing if any(spacing) else None,
+        unit=unit,
+        affine=np.array(image.affine, float),
+    )
+
+
+# Writing
+
+
+def _order(axes: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return (array axes in the order of NIfTI, shape there with the axes between that it needs).
+
+    An array whose axes are not known is taken as it is.
+    """
+    ndim = len(shape)
+    rank = {**{letter: i for i, letter in enumerate("XYZT")}, "C": 4, "S": 4, "L": 4}
+    places = [rank.get(letter, -1) for letter in axes]
+    if len(axes) != ndim or -1 in places or len(set(places)) != ndim:
+        return tuple(range(ndim)), shape
+    order = tuple(int(i) for i in np.argsort(places))
+    full = [1] * (max(places) + 1)
+    for axis, place in enumerate(places):
+        full[place] = shape[axis]
+    return order, tuple(full)
+
+
+def _header(info: ImageInfo, shape: tuple[int, ...], dtype: np.dtype[Any], path: Path) -> Any:
+    """The header that came with the image, else one of its spacing and affine."""
+    nib = need("nibabel", path)
+    order, full = _order(info.axes, shape)
+    kept = info.options.get("nifti")
+    kind = nib.Nifti2Header if max(full) > 32767 else nib.Nifti1Header
+    if kept is not None:
+        wide = isinstance(kept, nib.Nifti2Header) or kind is nib.Nifti2Header
+        header = (nib.Nifti2Header if wide else nib.Nifti1Header).from_header(kept, check=False)
+        header.extensions[:] = kept.extensions[:]
+    else:
+        header = kind()
+    header.set_data_shape(full)
+    header.set_data_dtype(dtype)
+    header.set_slope_inter(1, 0)
+    header["cal_max"] = header["cal_min"] = 0  # how bright to show the numbers that were
+    header["magic"] = header.single_magic
+    header.set_data_offset(0)  # write_to finds it
+    if kept is None:
+        _place(header, info, order, full)
+    return header
+
+
+def _place(header: Any, info: ImageInfo, order: tuple[int, ...], full: tuple[int, ...]) -> None:
+    spacing = info.spacing if len(info.spacing or ()) == len(order) else None
+    steps = {}
+    if spacing is not None:
+        letters = info.axes if len(info.axes) == len(order) else "XYZTCQQ"[: len(order)]
+        steps = {n: s for n, s in zip(letters, spacing, strict=True) if s}
+    zooms = [float(steps.get(letter, 1.0)) for letter in "XYZ"]
+    known = {"mm": "mm", "m": "meter", "um": "micron", "nm": "micron", "cm": "mm"}
+    factor = {"nm": 1e-3, "cm": 10.0}.get(info.unit, 1.0)
+    zooms = [z * factor for z in zooms]
+    header.set_zooms([*zooms, 1.0, 1.0, 1.0, 1.0][: len(full)])
+    header.set_xyzt_units(known.get(info.unit, "unknown"))
+    if info.affine is not None:
+        header.set_sform(info.affine, code="aligned")
+    elif steps:
+        header.set_sform(np.diag([*zooms, 1.0]), code="aligned")
+
+
+def _create_nifti(wanted: Wanted) -> Target:
+    order, full = _order(wanted.info.axes, wanted.shape)
+    if wanted.resume:
+        header = _draft_header(wanted)
+        found = tuple(int(n) for n in header.get_data_shape())
+        wanted.check_draft(wanted.shape if found == full else found, header.get_data_dtype())
+        offset = int(header.get_data_offset())
+    else:
+        header = _header(wanted.info, wanted.shape, wanted.dtype, wanted.path)
+        with wanted.draft.open("wb") as file:
+            header.write_to(file)
+        offset = int(header["vox_offset"])
+    dtype = wanted.dtype.newbyteorder(header.endianness)
+    raw = Raw.open(wanted.draft, dtype, wanted.shape, offset, order[::-1], write=True)
+    return raw_target(wanted, raw)
+
+
+def _draft_header(wanted: Wanted) -> Any:
+    nib = need("nibabel", wanted.path)
+    with wanted.draft.open("rb") as file:
+        size = int.from_bytes(file.read(4), "little")
+        file.seek(0)
+        wide = size in (540, 0x1C020000)  # in either byte order
+        return (nib.Nifti2Header if wide else nib.Nifti1Header).from_fileobj(file)
+
+
+def _write_packed(file: Any, array: Array, info: ImageInfo, path: Path) -> None:
+    order, _ = _order(info.axes, array.shape)
+    header = _header(info, array.shape, array.dtype, path)
+    with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=6, mtime=0, filename="") as packed:
+        header.write_to(packed)
+        packed.write(bytes(int(header["vox_offset"]) - packed.tell()))
+        ordered = array.transpose(order[::-1])  # the slowest axis of the file first
+        for part in ordered if ordered.ndim > 1 else [ordered]:
+            packed.write(
+                np.ascontiguousarray(part, array.dtype.newbyteorder(header.endianness)).data
+            )
+
+
+def _refuse_nifti(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
+    if not 1 <= len(shape) <= 7 or 0 in shape:
+        return f"a NIfTI image has one to seven axes and is not empty; got shape {shape}"
+    if dtype.newbyteorder("=").name not in HELD:
+        other = "uint8" if dtype.kind == "b" else "float32"
+        return f"NIfTI does not hold {dtype.name}. Make it {other} (--dtype {other})"
+    return ""
+
+
+NIFTI = Format(
+    "NIfTI",
+    (".nii",),
+    (b"\x5c\x01\0\0", b"\0\0\x01\x5c", b"\x1c\x02\0\0", b"\0\0\x02\x1c"),
+    None,
+    None,
+    _refuse_nifti,
+    open=_open_nifti,
+    create=_create_nifti,
+    package="nibabel",
+    keeps=KEEPS,
+)
+NIFTI_GZ = Format(
+    "NIfTI (gzip)",
+    (".nii.gz",),
+    (b"\x1f\x8b",),
+    _read_packed,
+    _write_packed,
+    _refuse_nifti,
+    open=_open_packed,
+    package="nibabel",
+    keeps=KEEPS,
+)

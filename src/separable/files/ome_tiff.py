@@ -1,0 +1,162 @@
+"""What TIFF files say about their axes: OME's XML, ImageJ's words, and plain resolutions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+from xml.etree import ElementTree
+
+from separable.files.axes import short_unit
+from separable.files.formats import SPACE, ImageInfo
+
+__all__ = ["imagej_settings", "ome_settings", "plain_resolution", "tiff_info"]
+
+IMAGEJ = ("uint8", "uint16", "float32")  # the types that it knows
+IMAGEJ_BYTES = (1 << 32) - (1 << 25)  # its files have 32-bit places
+
+
+def tiff_info(file: Any, axes: str) -> ImageInfo:
+    """Return the axes, spacing and what else is needed to write the same again."""
+    options = _options(file)
+    steps: dict[str, float] = {}
+    unit = ""
+    if file.is_ome and file.ome_metadata:
+        ome = _read_ome(file.ome_metadata)
+        options["ome"] = ome
+        unit = short_unit(ome.get("PhysicalSizeXUnit", "um"))
+        for letter in "ZYX":
+            size = _positive(ome.get(f"PhysicalSize{letter}"))
+            own = short_unit(ome.get(f"PhysicalSize{letter}Unit", "um"))
+            if size and own == unit:
+                steps[letter] = size
+    elif "imagej" in options:
+        kept = options["imagej"]
+        unit = short_unit(str(kept.get("unit", "")))
+        steps = _per_pixel(options, 1.0)
+        depth = _positive(kept.get("spacing"))
+        if depth:
+            steps["Z"] = depth
+        if not unit and steps.get("X") == steps.get("Y") == 1.0:  # nobody said it
+            steps = {k: v for k, v in steps.items() if k == "Z"}
+    elif options.get("resolutionunit") == 3:  # per centimetre; per inch is for printers
+        unit, steps = "um", _per_pixel(options, 1e4)
+    if not set(steps) & set(axes):
+        return ImageInfo(axes, options)
+    return ImageInfo(axes, options, spacing=tuple(steps.get(a) for a in axes), unit=unit)
+
+
+def _options(file: Any) -> dict[str, Any]:
+    """The resolution, the compression, and what ImageJ says of the third axis."""
+    page = file.pages[0]
+    options: dict[str, Any] = {}
+    if "XResolution" in page.tags and "YResolution" in page.tags:
+        options["resolution"] = tuple(page.tags[f"{a}Resolution"].value for a in "XY")
+        options["resolutionunit"] = int(getattr(page, "resolutionunit", 1))
+    if int(page.compression) in (8, 32946):  # deflate, the one that needs no other package
+        options["compression"] = "zlib"
+    if file.is_imagej and file.imagej_metadata:
+        kept = {k: v for k, v in file.imagej_metadata.items() if k in ("spacing", "unit")}
+        options["imagej"] = kept
+    return options
+
+
+def _per_pixel(options: dict[str, Any], factor: float) -> dict[str, float]:
+    found = {}
+    for letter, (top, bottom) in zip("XY", options.get("resolution", ()), strict=False):
+        if top > 0 and bottom > 0:
+            found[letter] = factor * bottom / top
+    return found
+
+
+def _positive(text: Any) -> float | None:
+    try:
+        value = float(text)
+    except (TypeError, ValueError):
+        return None
+    return value if 0 < value < math.inf else None
+
+
+def _read_ome(text: str) -> dict[str, Any]:
+    """The first image, in the words in which tifffile takes it back."""
+    root = ElementTree.fromstring(text)
+    image = next((e for e in root.iter() if _tag(e) == "Image"), None)
+    pixels = next((e for e in root.iter() if _tag(e) == "Pixels"), None)
+    if image is None or pixels is None:
+        return {}
+    kept: dict[str, Any] = {}
+    if image.get("Name"):
+        kept["Name"] = image.get("Name")
+    described = next((e.text for e in image if _tag(e) == "Description"), None)
+    if described:
+        kept["Description"] = described
+    for name in ("PhysicalSizeX", "PhysicalSizeY", "PhysicalSizeZ", "TimeIncrement"):
+        size = _positive(pixels.get(name))
+        if size:
+            kept[name] = size
+            if pixels.get(f"{name}Unit"):
+                kept[f"{name}Unit"] = pixels.get(f"{name}Unit")
+    channels = [e for e in pixels if _tag(e) == "Channel"]
+    for name in ("Name", "Color", "EmissionWavelength", "ExcitationWavelength", "Fluor"):
+        values = [c.get(name) for c in channels]
+        if channels and all(values):
+            kept.setdefault("Channel", {})[name] = values
+    return kept
+
+
+def _tag(element: ElementTree.Element) -> str:
+    return element.tag.rpartition("}")[2]
+
+
+# Writing
+
+
+def ome_settings(info: ImageInfo, ndim: int) -> dict[str, Any]:
+    """Return what tifffile is told to write OME-TIFF."""
+    axes = info.axes if len(info.axes) == ndim else "TCZYX"[-ndim:] if ndim <= 5 else ""
+    metadata: dict[str, Any] = {**info.options.get("ome", {})}
+    if axes:
+        metadata["axes"] = axes.replace("L", "C") if "C" not in axes else axes
+    spacing = info.spacing if len(info.spacing or ()) == len(axes) else None
+    for letter, step in zip(axes, spacing or (), strict=False):
+        if step and letter in "ZYX":
+            metadata[f"PhysicalSize{letter}"] = step
+            metadata[f"PhysicalSize{letter}Unit"] = {"um": "\u00b5m", "A": "\u00c5"}.get(
+                info.unit, info.unit or "pixel"
+            )
+    return metadata
+
+
+def imagej_settings(info: ImageInfo, shape: tuple[int, ...], dtype: str) -> dict[str, Any] | None:
+    """Return what tifffile is told to write for ImageJ; None where ImageJ cannot have it.
+
+    A file is written for ImageJ if it came from there, or has a spacing, which plain TIFF has not.
+    """
+    axes = info.axes if len(info.axes) == len(shape) else ""
+    kept = info.options.get("imagej")
+    spacing = info.spacing if axes and len(info.spacing or ()) == len(axes) else None
+    if kept is None and (spacing is None or not info.unit):
+        return None
+    ordered = axes and list(axes) == sorted(axes, key="TZCYXS".find) and set(axes) <= set("TZCYXS")
+    small = math.prod(shape) * (1 if dtype == "uint8" else 4) < IMAGEJ_BYTES
+    if not (ordered and small and dtype in IMAGEJ and "YX" in axes):
+        return None
+    if "S" in axes and not (axes.endswith("S") and shape[-1] in (3, 4) and dtype == "uint8"):
+        return None
+    steps = {a: s for a, s in zip(axes, spacing or (), strict=False) if s and a in SPACE}
+    metadata: dict[str, Any] = {**(kept or {}), "axes": axes}
+    if "Z" in steps:
+        metadata["spacing"] = steps["Z"]
+    if info.unit:
+        metadata["unit"] = info.unit
+    settings: dict[str, Any] = {"imagej": True, "metadata": metadata}
+    settings.update(plain_resolution(info))
+    if "X" in steps and "Y" in steps:
+        if _per_pixel(settings, 1.0) != {"X": steps["X"], "Y": steps["Y"]}:
+            settings["resolution"] = (1.0 / steps["X"], 1.0 / steps["Y"])
+        settings["resolutionunit"] = 1
+    return settings
+
+
+def plain_resolution(info: ImageInfo) -> dict[str, Any]:
+    """Return the resolution that the file had."""
+    return {k: v for k, v in info.options.items() if k in ("resolution", "resolutionunit")}

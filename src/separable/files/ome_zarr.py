@@ -1,0 +1,168 @@
+"""What Zarr stores say about their axes: OME-Zarr 0.4 and 0.5, and attributes of plain arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from separable.files.axes import letters_of, long_unit, names_of, short_unit
+from separable.files.formats import SPACE, ImageInfo, affine_of
+
+__all__ = ["ome_of", "ome_to_info", "own_to_info", "to_attributes", "to_ome"]
+
+VERSION = {2: "0.4", 3: "0.5"}  # of OME-Zarr, by that of Zarr
+OWN = ("spacing", "unit", "affine", "_ARRAY_DIMENSIONS")
+
+
+def ome_of(attributes: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the first multiscale image of a group's attributes, if it has one."""
+    found = attributes.get("ome", attributes)
+    scales = found.get("multiscales") if isinstance(found, dict) else None
+    if not (isinstance(scales, list) and scales and isinstance(scales[0], dict)):
+        return None
+    image = scales[0]
+    if not (isinstance(image.get("datasets"), list) and image["datasets"]):
+        return None
+    rest = {k: v for k, v in found.items() if k not in ("multiscales", "version")}
+    return {**image, "rest": rest}
+
+
+def ome_to_info(image: dict[str, Any], level: str, ndim: int, zarr_format: int) -> ImageInfo:
+    """Return the axes, spacing and place of one level of a multiscale image."""
+    axes = [a if isinstance(a, dict) else {"name": a} for a in image.get("axes") or ()]
+    if len(axes) != ndim:
+        axes = [{"name": n} for n in ("tczyx"[-ndim:] if ndim <= 5 else ())]
+    names = [str(a.get("name", "")) for a in axes]
+    letters = letters_of(names)
+    dataset = next(d for d in image["datasets"] if str(d["path"]) == level)
+    steps = [*(dataset.get("coordinateTransformations") or ())]
+    steps += image.get("coordinateTransformations") or ()
+    scale, shift = np.ones(ndim), np.zeros(ndim)
+    for step in steps:
+        if step.get("type") == "scale" and len(step.get("scale", ())) == ndim:
+            scale, shift = scale * step["scale"], shift * step["scale"]
+        elif step.get("type") == "translation" and len(step.get("translation", ())) == ndim:
+            shift = shift + step["translation"]
+    options: dict[str, Any] = {
+        "zarr_format": zarr_format,
+        "ome_zarr": {
+            "axes": axes,
+            "scale": [float(v) for v in scale],
+            "translation": [float(v) for v in shift],
+            "name": image.get("name", ""),
+            "rest": image["rest"],
+        },
+    }
+    units = {short_unit(a.get("unit")) for a, n in zip(axes, letters, strict=True) if n in SPACE}
+    unit = units.pop() if len(units) == 1 else ""
+    spacing = tuple(float(v) if n in SPACE else None for v, n in zip(scale, letters, strict=False))
+    levels = len(image["datasets"])
+    notes = (f"took {level}, one of {levels} levels of resolution",) if levels > 1 else ()
+    if not any(s.get("type") == "scale" for s in steps):
+        return ImageInfo(letters, options, notes=notes)
+    return ImageInfo(letters, options, notes=notes, spacing=spacing or None, unit=unit)
+
+
+def to_ome(info: ImageInfo, path: Path, ndim: int, zarr_format: int) -> dict[str, Any]:
+    """Return the attributes of a group with one level, the array ``0``."""
+    kept = info.options.get("ome_zarr", {})
+    axes = kept.get("axes") or []
+    if len(axes) != ndim or letters_of([a["name"] for a in axes]) != info.axes:
+        axes = _axes(info, ndim)
+    axes = [_with_unit(a, n, info.unit) for a, n in zip(axes, _letters(info, ndim), strict=True)]
+    before = kept.get("scale") if len(kept.get("scale", ())) == ndim else [1.0] * ndim
+    spacing = info.spacing if len(info.spacing or ()) == ndim else (None,) * ndim
+    scale = [float(b if s is None else s) for s, b in zip(spacing or (), before, strict=True)]
+    steps: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
+    shift = kept.get("translation") or []
+    if len(shift) == ndim and any(shift):
+        steps.append({"type": "translation", "translation": shift})
+    image: dict[str, Any] = {
+        "name": kept.get("name") or path.name.partition(".")[0],
+        "axes": axes,
+        "datasets": [{"path": "0", "coordinateTransformations": steps}],
+    }
+    rest = dict(kept.get("rest", {}))
+    rest.pop("ome", None)
+    if zarr_format == 3:
+        return {"ome": {**rest, "version": VERSION[3], "multiscales": [image]}}
+    return {**rest, "multiscales": [{"version": VERSION[2], **image}]}
+
+
+def _letters(info: ImageInfo, ndim: int) -> str:
+    if len(info.axes) == ndim:
+        return info.axes
+    return "TCZYX"[-ndim:] if ndim <= 5 else "Q" * ndim
+
+
+def _axes(info: ImageInfo, ndim: int) -> list[dict[str, str]]:
+    letters = _letters(info, ndim)
+    kinds = {"T": "time", "C": "channel", "S": "channel", "L": "channel"}
+    return [
+        {"name": n, "type": kinds.get(letter, "space")}
+        for n, letter in zip(names_of(letters), letters, strict=True)
+    ]
+
+
+def _with_unit(axis: dict[str, Any], letter: str, unit: str) -> dict[str, Any]:
+    return {**axis, "unit": long_unit(unit)} if unit and letter in SPACE else axis
+
+
+# Plain arrays
+
+
+def _json(value: Any) -> Any:
+    """What JSON has for a value, which HDF5 may have had as an array."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if isinstance(value, dict):
+        return {str(k): _json(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json(v) for v in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def own_to_info(
+    attributes: dict[str, Any], names: Sequence[str | None] | None, ndim: int
+) -> ImageInfo:
+    """Return what a plain array says: names of its dimensions, and what `to_attributes` wrote."""
+    names = names or attributes.get("_ARRAY_DIMENSIONS") or ()
+    letters = letters_of(names) if len(names) == ndim else ""
+    known = tuple(str(n) for n in names) if letters and all(names) else ()
+    if all(n.startswith("dim") for n in known):
+        letters, known = "", ()
+    spacing, affine = attributes.get("spacing"), attributes.get("affine")
+    rest = {k: v for k, v in attributes.items() if k not in OWN}
+    return ImageInfo(
+        letters,
+        {"attributes": rest} if rest else {},
+        spacing=_spacing(spacing, ndim),
+        unit=short_unit(str(attributes.get("unit", ""))),
+        affine=affine_of(affine),
+        names=known if any(len(n) > 1 for n in known) else (),
+    )
+
+
+def _spacing(found: Any, ndim: int) -> tuple[float | None, ...] | None:
+    if not (isinstance(found, list) and len(found) == ndim):
+        return None
+    return tuple(float(v) if isinstance(v, int | float) else None for v in found)
+
+
+def to_attributes(info: ImageInfo, ndim: int, zarr_format: int) -> dict[str, Any]:
+    """Return the attributes of a plain array: spacing, unit, affine, and all that it had before."""
+    made = {k: _json(v) for k, v in info.options.get("attributes", {}).items()}
+    if info.spacing is not None and len(info.spacing) == ndim:
+        made["spacing"] = list(info.spacing)
+    if info.unit:
+        made["unit"] = info.unit
+    if info.affine is not None:
+        made["affine"] = info.affine.tolist()
+    if zarr_format == 2:
+        made["_ARRAY_DIMENSIONS"] = list(names_of(info.axes, info.names, ndim))
+    return made

@@ -1,0 +1,335 @@
+"""Zarr 2 and 3, plain and OME-Zarr 0.4 and 0.5, by zarr-python 3."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from separable.errors import FileError
+from separable.files.formats import Array, Format, ImageInfo, keeping
+from separable.files.ome_zarr import ome_of, ome_to_info, own_to_info, to_attributes, to_ome
+from separable.files.packages import need
+from separable.files.parts import Region, Source, Target, Wanted, blame
+
+__all__ = ["ZARR"]
+
+CHUNK_BYTES = 4 << 20
+NEW = "zarr 3: "  # before the names of codecs of Zarr 3, which are not those of Zarr 2
+METADATA = ("zarr.json", ".zarray", ".zgroup")
+
+
+def _open_zarr(path: Path, inside: str = "") -> Source:
+    zarr = need("zarr", path)
+    where = path / inside if inside else path
+    if not any((path / name).is_file() for name in METADATA):
+        raise FileError(
+            f"cannot read {path}: it is a folder without {', '.join(METADATA)}, so no Zarr store. "
+            "Name the store itself"
+        )
+    _check_codecs(where)
+    try:
+        node = zarr.open(str(path), mode="r", path=inside or None)
+    except (FileNotFoundError, KeyError):
+        raise _nothing_there(zarr, path, inside) from None
+    name = inside
+    if not hasattr(node, "shape"):
+        name = _array_in(where, node, inside)
+        _check_codecs(path / name)
+        node = zarr.open(str(path), mode="r", path=name)
+    if node.dtype.kind not in "biufc":
+        raise FileError(
+            f"cannot read {where}: expected numbers; got {node.dtype}. Save a plain array"
+        )
+    return _source(where, node, _info(zarr, path, name, node))
+
+
+def _source(where: Path, node: Any, info: ImageInfo) -> Source:
+    def fetch(region: Region) -> Array:
+        try:
+            found = np.asarray(node[region])
+        except Exception as error:
+            chunks, name = tuple(node.shards or node.chunks), node.metadata.encode_chunk_key
+            raise blame(where, node.shape, chunks, region, error, node.__getitem__, name) from None
+        return found.astype(found.dtype.newbyteorder("="), copy=False)
+
+    layout = {
+        "zarr_format": int(node.metadata.zarr_format),
+        "chunks": tuple(node.chunks),
+        "shards": node.shards,
+        "compressors": node.compressors,
+        "filters": node.filters,
+        "order": node.order,
+        "dtype": node.dtype,
+    }
+    return Source(
+        path=where,
+        shape=tuple(node.shape),
+        dtype=node.dtype.newbyteorder("="),
+        chunks=tuple(node.shards or node.chunks),
+        info=info,
+        fetch=fetch,
+        layout=layout,
+    )
+
+
+def _array_in(where: Path, group: Any, inside: str) -> str:
+    """The array that is meant where a group is named: OME's finest level, or the only one."""
+    ome = ome_of(dict(group.attrs))
+    if ome is not None:
+        return "/".join(filter(None, (inside, str(ome["datasets"][0]["path"]))))
+    found = sorted(
+        name for name, member in group.members(max_depth=None) if hasattr(member, "shape")
+    )
+    if len(found) == 1:
+        return "/".join(filter(None, (inside, found[0])))
+    if not found:
+        raise FileError(f"cannot read {where}: it is a Zarr group without arrays")
+    shown = " ".join(found[:12]) + (" ..." if len(found) > 12 else "")
+    raise FileError(
+        f"cannot read {where}: it is a Zarr group of {len(found)} arrays: {shown}. "
+        f"Name one, as {where}/{found[0]}"
+    )
+
+
+def _nothing_there(zarr: Any, path: Path, inside: str) -> FileError:
+    group = zarr.open(str(path), mode="r")
+    names = [n for n, _ in group.members(max_depth=None)] if hasattr(group, "members") else []
+    close = difflib.get_close_matches(inside, names, n=1, cutoff=0.5)
+    hint = f"Did you mean {path}/{close[0]}?" if close else f"It holds: {' '.join(names[:12])}"
+    return FileError(f"cannot read {path}/{inside}: the store has no {inside}. {hint}")
+
+
+def _info(zarr: Any, path: Path, name: str, node: Any) -> ImageInfo:
+    """From OME's metadata of the group above, else from the array's own attributes."""
+    attributes = dict(node.attrs)
+    above, _, last = name.rpartition("/")
+    ome = None
+    if name:
+        parent = zarr.open(str(path), mode="r", path=above or None)
+        ome = ome_of(dict(parent.attrs))
+    if ome is not None and any(str(d["path"]) == last for d in ome["datasets"]):
+        return ome_to_info(ome, last, node.ndim, int(node.metadata.zarr_format))
+    names = getattr(node.metadata, "dimension_names", None)
+    return own_to_info(attributes, names, node.ndim)
+
+
+# Unreadable parts
+
+
+def _check_codecs(where: Path) -> None:
+    """Name a codec that is not installed, which zarr meets only at the first chunk, or not so."""
+    for codec in _codecs(where):
+        if not _known(codec):
+            codec = codec.removeprefix(NEW)
+            package = next((p for start, p in PACKAGES if codec.startswith(start)), None)
+            remedy = (
+                f"Install it: pip install {package}"
+                if package
+                else ("Install the package that brings it, or store the array with another codec")
+            )
+            raise FileError(f"cannot read {where}: its codec {codec} is not installed. {remedy}")
+
+
+PACKAGES = (
+    ("imagecodecs", "imagecodecs"),
+    ("blosc2", "blosc2"),
+    ("zfpy", '"numcodecs[zfpy]"'),
+    ("pcodec", '"numcodecs[pcodec]"'),
+    ("crc32c", '"numcodecs[crc32c]"'),
+    ("msgpack2", '"numcodecs[msgpack]"'),
+    ("numcodecs.", '"zarr[numcodecs]"'),
+    ("bitshuffle", "bitshuffle"),
+    ("wavpack", "wavpack-numcodecs"),
+    ("flac", "flac-numcodecs"),
+)
+
+
+def _codecs(where: Path) -> Iterator[str]:
+    old, new = where / ".zarray", where / "zarr.json"
+    if old.is_file():
+        meta = json.loads(old.read_bytes())
+        for codec in (meta.get("compressor"), *(meta.get("filters") or ())):
+            if codec:
+                yield str(codec["id"])
+    elif new.is_file():
+        yield from _codecs_3(json.loads(new.read_bytes()).get("codecs") or ())
+
+
+def _codecs_3(codecs: Any) -> Iterator[str]:
+    for codec in codecs:
+        name = codec if isinstance(codec, str) else str(codec["name"])
+        yield NEW + name
+        if name == "sharding_indexed":
+            yield from _codecs_3(codec["configuration"]["codecs"])
+
+
+def _known(codec: str) -> bool:
+    if not codec.startswith(NEW):
+        from numcodecs.registry import get_codec
+
+        try:
+            get_codec({"id": codec})
+        except ValueError:
+            return False
+        except TypeError:  # it is there, and wants its options
+            return True
+        return True
+    from zarr.registry import get_codec_class
+
+    try:
+        get_codec_class(codec.removeprefix(NEW))
+    except Exception:
+        return False
+    return True
+
+
+# Writing
+
+
+def _create_zarr(wanted: Wanted) -> Target:
+    zarr = need("zarr", wanted.path)
+    ome = wanted.path.name.endswith(".ome.zarr") or "ome_zarr" in wanted.info.options
+    if wanted.resume:
+        _sweep(wanted.draft)
+        with _open_zarr(wanted.draft) as found:
+            wanted.check_draft(found.shape, found.dtype)
+        node = zarr.open(str(wanted.draft), mode="r+")
+        node = node if hasattr(node, "shape") else node["0"]
+    else:
+        settings = _settings(wanted)
+        version = settings.pop("zarr_format")
+        if ome:
+            top = zarr.create_group(str(wanted.draft), zarr_format=version)
+            top.attrs.update(to_ome(wanted.info, wanted.path, len(wanted.shape), version))
+            node = top.create_array("0", **settings)
+        else:
+            attributes = to_attributes(wanted.info, len(wanted.shape), version)
+            node = zarr.create_array(
+                str(wanted.draft), zarr_format=version, attributes=attributes, **settings
+            )
+
+    def store(region: Region, array: Array) -> None:
+        node[region] = array
+
+    return Target(
+        path=wanted.path,
+        draft=wanted.draft,
+        shape=wanted.shape,
+        dtype=wanted.dtype,
+        chunks=tuple(node.shards or node.chunks),
+        store=store,
+        info=wanted.info,
+        resumed=wanted.resume,
+    )
+
+
+def _settings(wanted: Wanted) -> dict[str, Any]:
+    """Chunks and codecs: those asked for, else those of the pattern, else ours."""
+    like = wanted.like_layout("Zarr")
+    version = int(like.get("zarr_format") or wanted.info.options.get("zarr_format") or 3)
+    if len(like.get("chunks", ())) != len(wanted.shape):
+        like = {k: v for k, v in like.items() if k not in ("chunks", "shards")}
+    chunks = wanted.chunks or like.get("chunks") or cubes(wanted.shape, wanted.dtype.itemsize)
+    chunks = tuple(max(1, min(c, n)) for c, n in zip(chunks, wanted.shape, strict=True))
+    settings: dict[str, Any] = {
+        "shape": wanted.shape,
+        "dtype": wanted.dtype,
+        "chunks": chunks,
+        "zarr_format": version,
+        "fill_value": wanted.dtype.type(0),
+    }
+    settings.update(_shards(like, wanted.chunks, wanted.shape))
+    if "compressors" in like:
+        same = like["dtype"] == wanted.dtype
+        settings["compressors"] = like["compressors"] if same else _resized(like["compressors"])
+        if same:
+            settings["filters"] = like["filters"] or None
+    if version == 2:
+        settings["chunk_key_encoding"] = {"name": "v2", "separator": "/"}
+    else:
+        from separable.files.axes import names_of
+
+        settings["dimension_names"] = names_of(
+            wanted.info.axes, wanted.info.names, len(wanted.shape)
+        )
+    return settings
+
+
+def _shards(
+    like: dict[str, Any], chunks: tuple[int, ...] | None, shape: tuple[int, ...]
+) -> dict[str, Any]:
+    """Chunks that were asked for are the shards, where those of the pattern fill them."""
+    if not like.get("shards"):
+        return {}
+    shards, inner = chunks or like["shards"], like["chunks"]
+    inner = tuple(min(i, s) for i, s in zip(inner, shards, strict=True))
+    if any(s % i for s, i in zip(shards, inner, strict=True)):
+        return {}
+    return {"shards": shards, "chunks": inner}
+
+
+def _resized(codecs: Any) -> Any:
+    """Compressors without the size of the numbers that they were made for."""
+    return [
+        type(c).from_dict({"name": "blosc", "configuration": _without_size(c)})
+        if hasattr(c, "typesize")
+        else c
+        for c in codecs
+    ] or None
+
+
+def _without_size(codec: Any) -> dict[str, Any]:
+    made: dict[str, Any] = dict(codec.to_dict()["configuration"])
+    return {k: v for k, v in made.items() if k != "typesize"}
+
+
+def cubes(shape: tuple[int, ...], itemsize: int, most: int = CHUNK_BYTES) -> tuple[int, ...]:
+    """Return chunks of about equal sides, of at most so many bytes.
+
+    Examples
+    --------
+    >>> cubes((512, 512, 512), 4), cubes((3, 5000, 5000), 1)
+    ((64, 128, 128), (3, 1024, 1024))
+    """
+    sides = [max(1, n) for n in shape]
+    while math.prod(sides) * itemsize > most:
+        axis = int(np.argmax(sides))
+        half = 1 << max(0, math.ceil(math.log2(sides[axis])) - 1)
+        sides[axis] = half
+    return tuple(sides)
+
+
+def _sweep(draft: Path) -> None:
+    """Delete the chunks that were being written when a run was cut off."""
+    for found in draft.rglob("*.partial"):
+        if found.is_file():
+            found.unlink()
+
+
+def _refuse_zarr(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
+    if not shape or 0 in shape:
+        return f"a Zarr array has axes and is not empty; got shape {shape}. Write .npy"
+    return ""
+
+
+ZARR = Format(
+    "Zarr",
+    (".zarr",),
+    (),
+    None,
+    None,
+    _refuse_zarr,
+    open=_open_zarr,
+    create=_create_zarr,
+    folder=True,
+    contents=METADATA,
+    inner=True,
+    package="zarr",
+    keeps=keeping("axes", "names", "spacing", "affine", "attributes", "ome_zarr"),
+)
