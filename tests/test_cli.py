@@ -148,7 +148,7 @@ def test_filter_in_place_with_force(call: Caller, photo: Path) -> None:
 
 # Mistakes
 
-CATALOGUE = "ball, binomial, box, difference_of_gaussians, disk"
+CATALOGUE = "ball, binomial, box, central_difference, difference_of_gaussians, disk"
 PLAN = ("plan", "--shape", "64x64", "--kernel")
 FILTER = ("filter", "{photo}", "{tmp}/out.png", "--kernel")
 MISTAKES = [

@@ -51,7 +51,10 @@ def test_01_names_and_signatures():
     assert sorted(named) == sorted(NAMES)
     for name in NAMES:
         mine, its = (inspect.signature(getattr(m, name)).parameters for m in (ours, theirs))
-        assert [(p.name, p.kind, p.default) for p in mine.values()] == [
+        more = [n for n in mine if n not in its]
+        assert set(more) <= {"spacing", "mask", "nan", "fill"}
+        assert all(mine[n].kind is inspect.Parameter.KEYWORD_ONLY for n in more)
+        assert [(p.name, p.kind, p.default) for n, p in mine.items() if n not in more] == [
             (p.name, p.kind, p.default) for p in its.values()
         ]
 
@@ -440,5 +443,63 @@ def test_34_other_arrays():
     result = ours.gaussian_filter(Foreign(), 1)
     assert type(result) is np.ndarray
     np.testing.assert_array_equal(result, ours.gaussian_filter(IMAGE, 1))
-    masked = np.ma.masked_array(IMAGE, IMAGE > 0)
-    assert type(ours.laplace(masked)) is np.ndarray
+
+
+# Missing samples
+
+VALID = RNG.random(IMAGE.shape) > 0.3
+
+
+def test_35_masks_by_keyword():
+    spoilt = np.where(VALID, IMAGE, np.nan)
+    for name in NAMES:
+        parameters = inspect.signature(getattr(ours, name)).parameters
+        assert parameters["mask"].kind is inspect.Parameter.KEYWORD_ONLY
+    a = ours.gaussian_filter(IMAGE, 1, mask=VALID)
+    np.testing.assert_array_equal(ours.gaussian_filter(spoilt, 1, mask=VALID), a)
+    np.testing.assert_array_equal(ours.gaussian_filter(spoilt, 1, nan="ignore"), a)
+
+
+def test_36_the_definition():
+    zeroed = np.where(VALID, IMAGE, 0)
+    weight = theirs.gaussian_filter(VALID.astype(float), 1)
+    smooth = ours.gaussian_filter(IMAGE, 1, mask=VALID)
+    close(smooth, theirs.gaussian_filter(zeroed, 1) / weight, 10)
+    slope = np.array([1, 0, -2])
+    known = theirs.correlate1d(VALID.astype(float), abs(slope))
+    mean = theirs.correlate1d(zeroed, abs(slope)) / np.where(known, known, np.nan)
+    expected = theirs.correlate1d(zeroed, slope) + mean * theirs.correlate1d(1.0 - VALID, slope)
+    given = ours.correlate1d(IMAGE, slope, mask=VALID)
+    assert not np.isnan(given).all()
+    np.testing.assert_allclose(given, expected, atol=1e-12)
+    moved = ours.correlate1d(3 * IMAGE + 2, slope, mask=VALID)
+    np.testing.assert_allclose(moved, 3 * given - 2, atol=1e-12)
+
+
+def test_37_nothing_valid():
+    none = np.zeros(GREY.shape)
+    assert np.isnan(ours.sobel(GREY, output=float, mask=none)).all()
+    assert (ours.sobel(GREY, mask=none, fill=7) == 7).all()
+    with pytest.raises(ArgumentError, match=r"`fill` must be a whole number 0 \.\. 255"):
+        ours.sobel(GREY, mask=none)
+
+
+def test_38_sums_over_the_axes():
+    each = [ours.correlate1d(IMAGE, [1, -2, 1], axis, mask=VALID) for axis in (0, 1)]
+    np.testing.assert_allclose(ours.laplace(IMAGE, mask=VALID), sum(each), atol=1e-12)
+    both = [ours.sobel(IMAGE, axis, mask=VALID) for axis in (0, 1)]
+    length = ours.generic_gradient_magnitude(IMAGE, ours.sobel, mask=VALID)
+    np.testing.assert_allclose(length, np.hypot(*both), atol=1e-12)
+    with pytest.raises(SeparableError, match="`derivative` must take the keywords mask, nan"):
+        ours.generic_gradient_magnitude(IMAGE, theirs.sobel, mask=VALID)
+
+
+def test_39_outside():
+    ones = np.array([1.0, 1.0, np.nan])
+    options = {"mode": "constant", "nan": "ignore"}
+    assert ours.correlate1d(ones, [1, 1, 1], cval=4, **options).tolist() == [6, 3, 7.5]
+    assert ours.correlate1d(ones, [1, 1, 1], cval=np.nan, **options).tolist() == [3, 3, 3]
+    masked = np.ma.masked_array(IMAGE, ~VALID)
+    result = ours.gaussian_filter(masked, 1)
+    assert type(result) is np.ndarray
+    np.testing.assert_array_equal(result, ours.gaussian_filter(IMAGE, 1, mask=VALID))

@@ -15,6 +15,7 @@ import importlib
 from typing import Any
 
 from separable import cost, errors, kernels
+from separable.bank import bank
 from separable.engine import get_num_threads, set_num_threads
 from separable.factorize import Spectrum, factorize, spectrum
 from separable.factors import Factors
@@ -27,6 +28,7 @@ __all__ = [
     "Machine",
     "Plan",
     "Spectrum",
+    "bank",
     "convolve",
     "correlate",
     "cost",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import threading
 from collections import OrderedDict
@@ -18,7 +19,7 @@ from separable.factors import Factors
 from separable.machine import current
 from separable.plan import Plan, plan
 
-__all__ = ["convolve", "correlate", "filter_with"]
+__all__ = ["checked_output", "convolve", "correlate", "filter_with", "given", "remembered"]
 
 Array = NDArray[Any]
 
@@ -27,6 +28,7 @@ KEPT = 64  # plans; with their kernels they are small
 # `filter_with` has the parameters of ours. Rooms above this one are reached by name only.
 ROOMS = {"torch": "separable.tensors", "dask": "separable.volumes", "xarray": "separable.accessor"}
 PATHS = "separable.volumes"  # files named by a str or a path
+MISSING = "separable.normalised"  # images with missing samples
 
 LARGEST_KERNEL = 1 << 16  # bytes; larger kernels are not compared, they take long to run anyway
 
@@ -43,6 +45,9 @@ def convolve(
     tol: float | None = None,
     method: str = "auto",
     threads: int | None = None,
+    mask: ArrayLike | None = None,
+    nan: str = "propagate",
+    fill: complex = math.nan,
 ) -> Array:
     """Convolve an image or volume with a kernel by the cheapest method.
 
@@ -56,6 +61,16 @@ def convolve(
         The type of the result, or where to put it (which may be the image itself).
     axes, mode, cval, origin, tol, method, threads
         As for `plan`.
+    mask : array_like, optional
+        **Nonzero where the image is valid**, 0 where it is missing: the opposite of `numpy.ma`.
+        Of the image's shape, or of the shape of the filtered axes (one mask for all channels).
+        What stands where it is 0 has no influence. The own mask of a `numpy.ma.MaskedArray` given
+        as the image counts too, as NumPy means it: True is missing.
+    nan : str
+        "propagate" spreads NaN as far as the kernel reaches; "ignore" takes NaN for missing.
+    fill : number
+        The result where no valid sample lies below the kernel. Whole numbers cannot be NaN: with
+        a mask they want a `fill` of their own.
 
     Returns
     -------
@@ -81,10 +96,16 @@ def convolve(
     >>> disk = np.hypot(*np.mgrid[-7:8, -7:8]) <= 7
     >>> convolve(photo, disk / disk.sum(), axes=(0, 1), tol=0.01).dtype
     dtype('uint8')
+
+    Samples that are missing do not count; the others count for them (`separable.normalised` has
+    the definition):
+
+    >>> convolve([1.0, 2.0, np.nan, 4.0, 5.0], np.ones(3) / 3, nan="ignore")
+    array([1.33333333, 1.5       , 3.        , 4.5       , 4.66666667])
     """
     return filter_with(
         image, kernel, output, operation="convolve", axes=axes, mode=mode, cval=cval,
-        origin=origin, tol=tol, method=method, threads=threads,
+        origin=origin, tol=tol, method=method, threads=threads, mask=mask, nan=nan, fill=fill,
     )  # fmt: skip
 
 
@@ -100,6 +121,9 @@ def correlate(
     tol: float | None = None,
     method: str = "auto",
     threads: int | None = None,
+    mask: ArrayLike | None = None,
+    nan: str = "propagate",
+    fill: complex = math.nan,
 ) -> Array:
     """Correlate an image or volume with a kernel: `convolve` without flipping the kernel.
 
@@ -112,7 +136,7 @@ def correlate(
     """
     return filter_with(
         image, kernel, output, operation="correlate", axes=axes, mode=mode, cval=cval,
-        origin=origin, tol=tol, method=method, threads=threads,
+        origin=origin, tol=tol, method=method, threads=threads, mask=mask, nan=nan, fill=fill,
     )  # fmt: skip
 
 
@@ -121,22 +145,52 @@ def filter_with(
     kernel: ArrayLike | Factors,
     output: DTypeLike | Array | None,
     *,
+    mask: ArrayLike | None = None,
+    nan: str = "propagate",
+    fill: Any = math.nan,
     progress: Callable[[float], None] | None = None,
     **options: Any,
 ) -> Array:
     """Plan (or remember the plan) and run; `options` are those of `plan`."""
+    missing = given(mask, nan, fill)
     elsewhere = _elsewhere(image)
+    if elsewhere is None and (missing.keys() - {"fill"} or isinstance(image, np.ma.MaskedArray)):
+        elsewhere = importlib.import_module(MISSING).filter_missing
     if elsewhere is not None:
-        filtered: Array = elsewhere(image, kernel, output, progress=progress, **options)
+        filtered: Array = elsewhere(image, kernel, output, progress=progress, **missing, **options)
         return filtered
     image = np.asarray(image)
-    out = output if isinstance(output, np.ndarray) else None
-    if out is not None and out.shape != image.shape:
+    out, kind = checked_output(image, output)
+    return remembered(image, kernel, kind, options)(image, out, progress=progress)
+
+
+def given(mask: Any, nan: Any, fill: Any) -> dict[str, Any]:
+    """Return what was said about missing samples, without what was not.
+
+    Examples
+    --------
+    >>> given(None, "ignore", math.nan)
+    {'nan': 'ignore'}
+    """
+    said: dict[str, Any] = {} if mask is None else {"mask": mask}
+    if not isinstance(nan, str) or nan != "propagate":
+        said["nan"] = nan
+    if not (isinstance(fill, float) and math.isnan(fill)):
+        said["fill"] = fill
+    return said
+
+
+def checked_output(
+    image: Array, output: DTypeLike | Array | None
+) -> tuple[Array | None, DTypeLike | None]:
+    """Return the array to fill, if any, and the type of the result as it was asked for."""
+    if not isinstance(output, np.ndarray):
+        return None, output
+    if output.shape != image.shape:
         raise OutputError(
-            f"output shape not correct: `output` must have shape {image.shape}; got {out.shape}"
+            f"output shape not correct: `output` must have shape {image.shape}; got {output.shape}"
         )
-    kind = out.dtype if out is not None else output
-    return _remembered(image, kernel, kind, options)(image, out, progress=progress)
+    return output, output.dtype
 
 
 def _elsewhere(image: Any) -> Callable[..., Any] | None:
@@ -167,8 +221,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def _remembered(image: Array, kernel: Any, kind: Any, options: dict[str, Any]) -> Plan:
-    """The plan for this call: the same objects or values as before give the same plan."""
+def remembered(image: Array, kernel: Any, kind: Any, options: dict[str, Any]) -> Plan:
+    """Return the plan for this call: the same values as before give the same plan."""
     key = _key(image, kernel, kind, options)
     if key is not None:
         with _lock:

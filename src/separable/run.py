@@ -13,7 +13,7 @@ from separable.engine.memory import empty
 from separable.engine.threads import in_parallel, slabs
 from separable.errors import ArgumentError, DTypeError, OutputError
 
-__all__ = ["all_finite", "check_dtype", "run", "store"]
+__all__ = ["all_finite", "check_dtype", "readable", "run", "store"]
 
 Array = NDArray[Any]
 
@@ -68,7 +68,7 @@ def run(
         return out
 
     # Step 2: the methods take native numbers of the usual types.
-    source = _readable(image, problem)
+    source = readable(image, problem)
 
     # Step 3: filter into the output itself where that is safe, else into an array of our own.
     direct = out.dtype == problem.work or method.stores(out.dtype)
@@ -133,7 +133,8 @@ def _check_output(problem: Problem, out: Array) -> None:
         raise OutputError("`out` is read-only; give a writeable array, for instance out.copy()")
 
 
-def _readable(image: Array, problem: Problem) -> Array:
+def readable(image: Array, problem: Problem) -> Array:
+    """Return an image in a type that the methods read: native numbers of the usual sizes."""
     if image.dtype.kind == "b":
         return image.view(np.uint8)
     if image.dtype == np.float16:

@@ -5,12 +5,14 @@ Hypothesis is imported only when a strategy is asked for.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from separable.borders import canonical_modes, extend
 from separable.engine import METHODS
 from separable.errors import ArgumentError
 from separable.filtering import correlate
@@ -18,7 +20,13 @@ from separable.filtering import correlate
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-__all__ = ["assert_same_filter", "kernels", "reference", "with_each_method"]
+__all__ = [
+    "assert_same_filter",
+    "kernels",
+    "reference",
+    "reference_valid",
+    "with_each_method",
+]
 
 
 def reference(
@@ -45,6 +53,52 @@ def reference(
         array.astype(wide), kernel, axes=axes, mode=mode, cval=cval, origin=origin,
         method="reference",
     )  # fmt: skip
+
+
+def reference_valid(
+    image: ArrayLike,
+    kernel: ArrayLike,
+    mask: ArrayLike,
+    *,
+    axes: Sequence[int] | None = None,
+    mode: str | Sequence[str] = "reflect",
+    cval: complex = 0.0,
+    origin: int | Sequence[int] = 0,
+    fill: complex = math.nan,
+    outside: bool = True,
+) -> NDArray[Any]:
+    """Correlate an image with missing samples by the definition, one output at a time.
+
+    Parameters are those of `separable.correlate`; `mask` has the image's shape, and `outside` says
+    whether what lies outside is valid where the mode is constant. Very slow.
+
+    Examples
+    --------
+    >>> reference_valid([1.0, 2.0, np.nan, 4.0], [1, 1, 1], [1, 1, 0, 1])
+    array([ 4. ,  4.5,  9. , 12. ])
+    """
+    array, weights = np.asarray(image), np.asarray(kernel)
+    along = tuple(range(array.ndim)) if axes is None else tuple(a % array.ndim for a in axes)
+    sizes, modes = weights.shape, canonical_modes(mode, weights.ndim)
+    origins = (origin,) * weights.ndim if isinstance(origin, int) else tuple(origin)
+    widths = [(n // 2 + o, n - 1 - n // 2 - o) for n, o in zip(sizes, origins, strict=True)]
+    wide = np.dtype(np.complex128 if "c" in (array.dtype.kind + weights.dtype.kind) else np.float64)
+    valid = np.asarray(mask) != 0
+    samples = extend(np.where(valid, array, 0), along, widths, modes, cval, wide)
+    counted = extend(valid, along, widths, modes, outside, np.dtype(bool))
+    out = np.full(array.shape, fill, wide)
+    for at in np.ndindex(array.shape):
+        window = [slice(i, i + 1) for i in at]
+        for axis, n in zip(along, sizes, strict=True):
+            window[axis] = slice(at[axis], at[axis] + n)
+        order = [*along, *(a for a in range(array.ndim) if a not in along)]
+        here = np.transpose(samples[tuple(window)], order).reshape(sizes)
+        known = np.transpose(counted[tuple(window)], order).reshape(sizes)
+        share = np.abs(weights) * known
+        if share.any():
+            mean = np.sum(share * here) / np.sum(share)
+            out[at] = np.sum(weights * np.where(known, here, mean))
+    return out
 
 
 def assert_same_filter(

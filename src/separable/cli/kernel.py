@@ -12,14 +12,20 @@ from rich.table import Table
 
 from separable.cli.console import output, put
 from separable.cli.drawing import draw, number
-from separable.cli.options import Kernel, is_kernel_file, read_kernel
+from separable.cli.options import (
+    Kernel,
+    SpacingText,
+    is_kernel_file,
+    read_kernel,
+    read_spacing,
+)
 from separable.errors import ArgumentError
 from separable.factorize import Spectrum, factorize, spectrum
 from separable.factors import Factors
 from separable.kernels import catalogue, parse_spec
 from separable.plan.candidates import filter_pattern
 
-__all__ = ["kernel_command"]
+__all__ = ["kernel_command", "kernel_of"]
 
 TERMS = 2  # shown of a kernel that has more
 VALUES, FEW = 33, 11  # a longer vector is cut: of a kernel of rank 1, and of the terms of others
@@ -40,6 +46,7 @@ def kernel_command(
     ndim: Annotated[
         int | None, typer.Option(help="How many axes, 1 to 4.", show_default=False)
     ] = None,
+    spacing: SpacingText = None,
 ) -> None:
     """Show a kernel's factors, its spectrum and a drawing; without a name list them all."""
     console = output()
@@ -48,17 +55,27 @@ def kernel_command(
     if name is None and file is None:
         _list(console)
         return
-    _show(_kernel(name, file, ndim), console)
+    _show(kernel_of(name, file, ndim, spacing), console)
 
 
-def _kernel(name: str | None, file: str | None, ndim: int | None) -> Kernel:
+def kernel_of(name: str | None, file: str | None, ndim: int | None, spacing: str | None) -> Kernel:
+    """Return the kernel that a name or a file gives."""
     source = file or name or ""
     if file is None and not is_kernel_file(source):
-        return Kernel(source, parse_spec(source, ndim), "correlate")
-    kernel = read_kernel(source)
+        return Kernel(source, _named(source, ndim, spacing), "correlate")
+    kernel = read_kernel(source, None, spacing)
     if ndim is not None and ndim != len(kernel.shape):
         raise ArgumentError(f"{source} has {len(kernel.shape)} axes; got --ndim {ndim}")
     return kernel
+
+
+def _named(text: str, ndim: int | None, spacing: str | None) -> Factors | NDArray[Any]:
+    used = read_spacing(spacing)
+    if used is None:
+        return parse_spec(text, ndim)
+    count = ndim or len(used.steps)
+    steps = used.along(range(count), count) if count > 1 else used.along([0], 1)[0]
+    return parse_spec(text, ndim, spacing=steps, unit=used.unit)
 
 
 def _list(console: Console) -> None:
@@ -72,6 +89,7 @@ def _list(console: Console) -> None:
     console.print(
         "\nParameters follow a colon: gaussian:2  gaussian:2,order=1  gaussian:3x1x1\n"
         "sobel:axis=0  motion:15,angle=45deg  disk:7. `log` and `dog` are short names.\n"
+        "Lengths may have units, as gaussian:2mm, where the image's spacing is known.\n"
         "`separable kernel NAME` shows one of them."
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -12,8 +13,10 @@ from numpy.typing import NDArray
 from separable.errors import ArgumentError
 from separable.factorize import as_kernel
 from separable.factors import Factors
-from separable.files import is_image_path, read_image
+from separable.files import ImageInfo, is_image_path, read_image
 from separable.kernels import parse_spec
+from separable.kernels.arguments import spacings
+from separable.kernels.lengths import has_units, read_lengths, unit_of
 
 __all__ = [
     "Axes",
@@ -23,12 +26,16 @@ __all__ = [
     "Method",
     "Mode",
     "Operation",
+    "Spacing",
+    "SpacingText",
     "Tol",
+    "file_spacing",
     "integers",
     "is_kernel_file",
     "modes",
     "named_kernel",
     "read_kernel",
+    "read_spacing",
 ]
 
 
@@ -44,8 +51,8 @@ KernelText = Annotated[
     typer.Option(
         "--kernel",
         "-k",
-        help="A name with its parameters, as gaussian:2 or sobel:axis=0 (`separable kernel` lists "
-        "them), or a file with a dense kernel, as psf.npy.",
+        help="A name with its parameters, as gaussian:2, gaussian:2mm or sobel:axis=0 (`separable "
+        "kernel` lists them), or a file with a dense kernel, as psf.npy.",
         show_default=False,
     ),
 ]
@@ -88,6 +95,94 @@ Operation = Annotated[
 ]
 
 
+SpacingText = Annotated[
+    str | None,
+    typer.Option(
+        "--spacing",
+        help="How far apart samples are, as 3x1x1mm: then the kernel's lengths are in these units, "
+        "or in those it names, and derivatives per unit.",
+        show_default=False,
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Spacing:
+    """How far apart an image's samples are.
+
+    Attributes
+    ----------
+    steps : tuple of float or None
+        One for each filtered axis or for each of the image's, or one for all; None where an axis
+        has none.
+    unit : str
+        Empty where it has none.
+    source : str
+        Where it comes from, in words.
+    """
+
+    steps: tuple[float | None, ...]
+    unit: str
+    source: str
+
+    def along(self, axes: Sequence[int], ndim: int) -> tuple[float, ...]:
+        """Return the spacing of the filtered axes of an image of `ndim` axes.
+
+        Raises
+        ------
+        ArgumentError
+            If there is not one for each, or one of them has none.
+        """
+        steps = self.steps * len(axes) if len(self.steps) == 1 else self.steps
+        if len(steps) != len(axes) and len(steps) == ndim:
+            steps = tuple(steps[a] for a in axes)
+        if len(steps) != len(axes):
+            raise ArgumentError(
+                f"`--spacing` must have one number, or one for each of the {len(axes)} filtered "
+                f"axes; got {self}"
+            )
+        known = tuple(s for s in steps if s is not None)
+        if len(known) < len(steps):
+            without = ", ".join(str(a) for a, s in zip(axes, steps, strict=True) if s is None)
+            raise ArgumentError(
+                f"the spacing {self.source} says nothing of axis {without}. Give --spacing, or "
+                "filter other axes with --axes"
+            )
+        return known
+
+    def __str__(self) -> str:
+        return "x".join("?" if s is None else f"{s:.6g}" for s in self.steps) + self.unit
+
+
+def read_spacing(text: str | None) -> Spacing | None:
+    """Read ``--spacing``: ``3x1x1mm``, ``0.5``, ``3mmx500umx500um``.
+
+    Raises
+    ------
+    ArgumentError
+        If it cannot be read, or is in samples.
+    """
+    if text is None:
+        return None
+    try:
+        found = read_lengths(text.strip())
+        unit = found.units[-1]
+        within = found.within(unit)
+    except ValueError:
+        unit, within = "px", 0.0
+    if unit == "px":
+        raise ArgumentError(f"`--spacing` must be lengths such as 3x1x1mm; got {text!r}")
+    steps = within if isinstance(within, tuple) else (within,)
+    return Spacing(steps, unit, "of --spacing")
+
+
+def file_spacing(info: ImageInfo, path: object) -> Spacing | None:
+    """Return the spacing that a file's metadata give."""
+    if not info.spacing or not any(info.spacing):
+        return None
+    return Spacing(info.spacing, unit_of(info.unit), f"of {path}")
+
+
 @dataclass(frozen=True)
 class Kernel:
     """A kernel and what is done with it.
@@ -99,11 +194,14 @@ class Kernel:
     values : Factors or ndarray
     operation : str
         "correlate" or "convolve".
+    spacing : str
+        What its lengths were measured with, in words.
     """
 
     name: str
     values: Factors | NDArray[Any]
     operation: str
+    spacing: str = ""
 
     @property
     def dense(self) -> NDArray[Any]:
@@ -121,38 +219,83 @@ def is_kernel_file(text: str) -> bool:
     return is_image_path(text) or os.path.basename(text) != text
 
 
-def read_kernel(text: str, operation: str | None = None) -> Kernel:
+def read_kernel(text: str, operation: str | None = None, spacing: str | None = None) -> Kernel:
     """Read a dense kernel from a file; unless told otherwise it is convolved with.
 
     Raises
     ------
     FileError, KernelError
         If it cannot be read; if it is empty or not finite.
+    ArgumentError
+        If `spacing` is given: such a kernel is in samples.
     """
+    if spacing is not None:
+        raise ArgumentError(
+            f"`--spacing` is for kernels of the catalogue; got the file {text}, which is in "
+            "samples. Leave it out"
+        )
     values, _ = read_image(text)
     return Kernel(text, as_kernel(values), operation or "convolve")
 
 
-def named_kernel(text: str, ndim: int, operation: str | None = None) -> Kernel:
+def named_kernel(
+    text: str,
+    axes: Sequence[int],
+    ndim: int,
+    operation: str | None = None,
+    given: Spacing | None = None,
+    known: Spacing | None = None,
+) -> Kernel:
     """Make a kernel of the catalogue with as many axes as are filtered.
+
+    Parameters
+    ----------
+    text : str
+    axes : sequence of int
+        The image's axes to filter, >= 0.
+    ndim : int
+        The number of axes of the image.
+    operation : str, optional
+    given : Spacing, optional
+        Asked for, hence all lengths are measured with it.
+    known : Spacing, optional
+        Of the file, which is used only where the kernel's text has units.
 
     Raises
     ------
     ArgumentError
         If there is none of that name, or it has fewer axes: then the message says what to do.
     """
+    used = given or (known if has_units(text) else None)
+    steps = None if used is None else used.along(axes, ndim)
+    unit = "" if used is None else used.unit
+    spacings(steps, len(axes))  # refuses what is not > 0
     try:
-        values = parse_spec(text, ndim)
-    except ArgumentError:
-        own = len(parse_spec(text).shape)  # raises again unless only the number of axes was wrong
-        if own >= ndim:
-            raise
-        last = ",".join(map(str, range(ndim - own, ndim)))
+        values = parse_spec(text, len(axes), spacing=steps, unit=unit)
+    except ArgumentError as mistake:
+        own = _axes_of(text, steps, unit)
+        if own is None or own >= len(axes):
+            raise mistake from None
+        last = ",".join(map(str, range(len(axes) - own, len(axes))))
         raise ArgumentError(
-            f"kernel `{text}` has {own} axes; got {ndim} to filter. "
+            f"kernel `{text}` has {own} axes; got {len(axes)} to filter. "
             f"Name {own} of them, for instance --axes {last}"
         ) from None
-    return Kernel(text, values, operation or "correlate")
+    told = "" if used is None or steps is None or "px" in text else _told(steps, used)
+    return Kernel(text, values, operation or "correlate", told)
+
+
+def _axes_of(text: str, steps: tuple[float, ...] | None, unit: str) -> int | None:
+    """The number of axes that a kernel has by itself, or None where its text is wrong."""
+    try:
+        return len(parse_spec(text, spacing=None if steps is None else max(steps), unit=unit).shape)
+    except ArgumentError:
+        return None
+
+
+def _told(steps: tuple[float, ...], used: Spacing) -> str:
+    size = "x".join(f"{s:.6g}" for s in steps)
+    return f"{size} {used.unit} ({used.source})" if used.unit else f"{size} ({used.source})"
 
 
 def integers(name: str, text: str, separator: str) -> tuple[int, ...]:

@@ -16,12 +16,14 @@ from separable.cli.options import (
     Method,
     Mode,
     Operation,
+    SpacingText,
     Tol,
     integers,
     is_kernel_file,
     modes,
     named_kernel,
     read_kernel,
+    read_spacing,
 )
 from separable.errors import ArgumentError
 from separable.plan import Plan, plan
@@ -39,6 +41,7 @@ def plan_command(
     tol: Tol = None,
     method: Method = "auto",
     operation: Operation = None,
+    spacing: SpacingText = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
     """List every way to run a filter with its predicted time, and say which one is taken.
@@ -50,9 +53,10 @@ def plan_command(
         raise ArgumentError(f"`--shape` must be >= 1 along every axis; got {shape!r}")
     along = None if axes is None else integers("--axes", axes, ",")
     if is_kernel_file(kernel):
-        chosen = read_kernel(kernel, operation)
+        chosen = read_kernel(kernel, operation, spacing)
     else:
-        chosen = named_kernel(kernel, len(along or sizes), operation)
+        filtered = along or tuple(range(len(sizes)))
+        chosen = named_kernel(kernel, filtered, len(sizes), operation, read_spacing(spacing))
     made = plan(
         chosen.values, sizes, dtype, axes=along, mode=modes(mode), cval=cval, tol=tol,
         method=method, operation=chosen.operation,

@@ -17,7 +17,9 @@ Conventions
 * Axes are in memory order, their letters the last ones of ``tzyx``: ``yx`` in two dimensions,
   ``zyx`` in three. Two to four axes; one-dimensional kernels are arrays and have their own
   functions (`gaussian1d`, `box1d`, `binomial1d`), for a single vector is no product.
-* Lengths are in pixels (voxels), measured between the centres of neighbours. Angles are in
+* Lengths are in pixels (voxels), measured between the centres of neighbours; with ``spacing=``,
+  the distance between those centres along each axis, they are in its units, and derivatives are
+  per unit of it, as ITK has them. Angles are in
   radians, from the positive x axis towards the positive y axis, which on a screen, where y points
   down, is clockwise.
 * A scale that belongs to a whole term stands in its first factor, so that the numbers of the
@@ -36,14 +38,25 @@ array([[0, 1, 0],
        [0, 1, 0]])
 >>> kernels.parse_spec("gaussian:2x1x1").shape
 (17, 9, 9)
+>>> kernels.parse_spec("gaussian:2mm", spacing=(3, 1, 1), unit="mm").shape
+(7, 17, 17)
 """
 
 from separable.kernels.arguments import Kernel
 from separable.kernels.bands import difference_of_gaussians, gabor, sharpen
-from separable.kernels.derivatives import laplace, laplacian_of_gaussian, prewitt, scharr, sobel
+from separable.kernels.derivatives import (
+    central_difference,
+    laplace,
+    laplacian_of_gaussian,
+    prewitt,
+    scharr,
+    sobel,
+)
 from separable.kernels.shapes import ball, disk, motion, pillbox
 from separable.kernels.smoothing import binomial, binomial1d, box, box1d, gaussian, gaussian1d
 from separable.kernels.spec import catalogue, parse_spec
+from separable.kernels.textures import laws, laws_bands
+from separable.kernels.wavelets import wavelet, wavelet1d, wavelet_bands
 
 __all__ = [
     "Kernel",
@@ -53,6 +66,7 @@ __all__ = [
     "box",
     "box1d",
     "catalogue",
+    "central_difference",
     "difference_of_gaussians",
     "disk",
     "gabor",
@@ -60,6 +74,8 @@ __all__ = [
     "gaussian1d",
     "laplace",
     "laplacian_of_gaussian",
+    "laws",
+    "laws_bands",
     "motion",
     "parse_spec",
     "pillbox",
@@ -67,4 +83,7 @@ __all__ = [
     "scharr",
     "sharpen",
     "sobel",
+    "wavelet",
+    "wavelet1d",
+    "wavelet_bands",
 ]

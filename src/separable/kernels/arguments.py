@@ -22,14 +22,19 @@ __all__ = [
     "check_extent",
     "check_ndim",
     "count_axes",
+    "in_samples",
+    "mirrored",
     "per_axis",
     "positive",
     "real",
     "real_per_axis",
     "shown",
+    "spacing_of",
+    "spacings",
     "whole",
     "whole_from",
     "whole_per_axis",
+    "whole_samples",
 ]
 
 Array: TypeAlias = NDArray[Any]
@@ -38,6 +43,7 @@ PerAxis: TypeAlias = float | Sequence[float]
 WholePerAxis: TypeAlias = int | Sequence[int]
 
 LETTERS = "tzyx"
+WHOLE = 1e-6  # relative: a length so close to whole samples is that many
 LARGEST = 2**26  # elements; no filter has ever wanted more, and more does not fit small memories
 
 
@@ -114,6 +120,57 @@ def whole_per_axis(
         allowed = f">= {low}" if high is None else f"{low} .. {high}"
         raise ArgumentError(f"`{name}` must be {allowed} for every axis; got {shown(value)}")
     return numbers
+
+
+def spacings(spacing: object, ndim: int) -> tuple[float, ...]:
+    """Return the distance between the centres of neighbours along each axis; 1 for None."""
+    if spacing is None:
+        return (1.0,) * ndim
+    if _is_sequence(spacing) and len(spacing) != ndim:  # type: ignore[arg-type]
+        raise ArgumentError(
+            f"`spacing` must be one number, or one for each of {ndim} axes; got {shown(spacing)}"
+        )
+    found = tuple(real("spacing", v, spacing) for v in per_axis(spacing, ndim))
+    if not all(v > 0 for v in found):
+        raise ArgumentError(
+            "`spacing` must be > 0 for every axis, the distance between the centres of neighbours; "
+            f"got {shown(spacing)}. Leave it out to measure in samples"
+        )
+    return found
+
+
+def spacing_of(spacing: object) -> float:
+    """Return the spacing of a kernel of one axis."""
+    return spacings(spacing, 1)[0]
+
+
+def in_samples(lengths: Sequence[float], steps: Sequence[float]) -> tuple[float, ...]:
+    """Divide lengths by the spacing, axis by axis."""
+    return tuple(length / step for length, step in zip(lengths, steps, strict=True))
+
+
+def whole_samples(name: str, length: object, step: float) -> int:
+    """Return how many samples a length is; it must be a whole number of them."""
+    given = real(name, length)
+    ratio = given / step
+    count = round(ratio) if abs(ratio) < LARGEST else 0
+    if count < 1 or abs(ratio - count) > WHOLE * count:
+        low = max(1, math.floor(min(max(ratio, 0.0), LARGEST)))
+        raise ArgumentError(
+            f"`{name}` must be a whole number of samples, at least 1; got {shown(length)}, which "
+            f"is {ratio:.6g} of {step:.6g}. Take {low * step:.6g} or {(low + 1) * step:.6g}"
+        )
+    return count
+
+
+def mirrored(kernel: Kernel, axes: Sequence[int]) -> Kernel:
+    """Flip a kernel of the catalogue along some of its axes, counted from the front."""
+    if not isinstance(kernel, Factors):
+        return np.flip(kernel, tuple(axes))
+    arrays = [
+        np.flip(a, -1) if k in axes else a for k, a in enumerate(kernel.arrays)
+    ]  # one axis a factor, (R, axis)
+    return Factors.from_terms(kernel.pattern, [[a[r] for a in arrays] for r in range(kernel.rank)])
 
 
 def real(name: str, value: object, given: object = None) -> float:

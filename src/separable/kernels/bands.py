@@ -16,10 +16,12 @@ from separable.kernels.arguments import (
     born,
     check_extent,
     count_axes,
+    in_samples,
     positive,
     real,
     real_per_axis,
     shown,
+    spacings,
     whole_from,
 )
 from separable.kernels.smoothing import gaussian1d, gaussians
@@ -36,13 +38,15 @@ def difference_of_gaussians(
     *,
     ndim: int | None = None,
     truncate: float = 4.0,
+    spacing: PerAxis | None = None,
 ) -> Factors:
     """Return a narrow Gaussian minus a wide one: a band-pass that finds edges and blobs.
 
     Parameters
     ----------
     sigma_low : float or sequence of float
-        Standard deviation of the narrow one in pixels, for all axes or for each; > 0.
+        Standard deviation of the narrow one, for all axes or for each; > 0: in pixels, or in the
+        units of `spacing`.
     sigma_high : float or sequence of float, optional
         That of the wide one, larger than `sigma_low` on every axis; default ``1.6 * sigma_low``,
         with which the kernel comes closest to a Laplacian of Gaussian (times -1).
@@ -50,6 +54,8 @@ def difference_of_gaussians(
         2, 3 or 4 axes; default: as many as a sequence has, else 2.
     truncate : float, default 4.0
         Cut off each Gaussian at this many of its own standard deviations.
+    spacing : float or sequence of float, optional
+        The distance between the centres of neighbours, for all axes or for each; > 0.
 
     Returns
     -------
@@ -72,7 +78,7 @@ def difference_of_gaussians(
     >>> bool(abs(difference_of_gaussians(1, ndim=3).dense().sum()) < 1e-15)
     True
     """
-    count = count_axes(ndim, sigma_low=sigma_low, sigma_high=sigma_high)
+    count = count_axes(ndim, sigma_low=sigma_low, sigma_high=sigma_high, spacing=spacing)
     low = real_per_axis("sigma_low", sigma_low, count)
     if sigma_high is None:
         high = tuple(CLOSEST_TO_LOG * s for s in low)
@@ -83,8 +89,8 @@ def difference_of_gaussians(
             f"`sigma_high` must be > `sigma_low` for every axis; "
             f"got {shown(sigma_high)} and {shown(sigma_low)}"
         )
-    wide = gaussians(high, 0, count, truncate, None)
-    narrow = gaussians(low, 0, count, truncate, None)
+    wide = gaussians(high, 0, count, truncate, None, spacing)
+    narrow = gaussians(low, 0, count, truncate, None, spacing)
     padded = [np.pad(n, (len(w) - len(n)) // 2) for n, w in zip(narrow, wide, strict=True)]
     return born([padded, [-wide[0], *wide[1:]]])
 
@@ -96,6 +102,7 @@ def sharpen(
     ndim: int | None = None,
     truncate: float = 4.0,
     radius: WholePerAxis | None = None,
+    spacing: PerAxis | None = None,
 ) -> Factors:
     """Return an unsharp mask: ``(1 + amount) * unit - amount * gaussian``.
 
@@ -104,10 +111,11 @@ def sharpen(
     Parameters
     ----------
     sigma : float or sequence of float, default 1.0
-        Standard deviation in pixels of the Gaussian: the scale of the detail made stronger.
+        Standard deviation of the Gaussian, in pixels or in the units of `spacing`: the scale of the
+        detail made stronger.
     amount : float, default 1.0
         How much of the detail is added; > 0. The default doubles it.
-    ndim, truncate, radius
+    ndim, truncate, radius, spacing
         As for `gaussian`.
 
     Returns
@@ -130,7 +138,7 @@ def sharpen(
     2
     """
     strength = positive("amount", amount)
-    smooth = gaussians(sigma, 0, ndim, truncate, radius)
+    smooth = gaussians(sigma, 0, ndim, truncate, radius, spacing)
     units = [np.eye(1, len(g), len(g) // 2)[0] for g in smooth]
     return born(
         [
@@ -149,6 +157,7 @@ def gabor(
     phase: float = 0.0,
     truncate: float = 4.0,
     radius: int | None = None,
+    spacing: PerAxis | None = None,
 ) -> Kernel:
     """Return a real Gabor kernel: a plane wave under a Gaussian.
 
@@ -164,12 +173,13 @@ def gabor(
     Parameters
     ----------
     wavelength : float
-        Pixels per period, > 0: the inverse of the frequency.
+        Length of a period, > 0, in pixels or in the units of `spacing`: the inverse of the
+        frequency.
     theta : float, default 0.0
         Direction in which the wave runs, in radians, from the x axis towards the y axis. The
         default responds to vertical lines.
     sigma : float, optional
-        Standard deviation of the Gaussian along the wave, in pixels. The default, ``0.56 *
+        Standard deviation of the Gaussian along the wave, in the same units. The default, ``0.56 *
         wavelength``, gives a bandwidth of one octave.
     gamma : float, default 1.0
         Aspect: the Gaussian is ``sigma / gamma`` wide along the crests; > 0. The default is round.
@@ -178,7 +188,11 @@ def gabor(
     truncate : float, default 4.0
         Cut off at this many standard deviations.
     radius : int, optional
-        Half the length of both axes without the centre, in pixels; instead of `truncate`.
+        Half the length of both axes without the centre, in pixels whatever the spacing; instead of
+        `truncate`.
+    spacing : float or sequence of 2 floats, optional
+        The distance between the centres of neighbours, ``(y, x)`` or both; > 0. Angles are those
+        in the plane, not those of the pixels.
 
     Returns
     -------
@@ -208,20 +222,24 @@ def gabor(
     along = ONE_OCTAVE * period if sigma is None else positive("sigma", sigma)
     across = along / positive("gamma", gamma)
     shift = real("phase", phase)
+    dy, dx = spacings(spacing, 2)
     ky, kx = 2 * math.pi / period * math.sin(angle), 2 * math.pi / period * math.cos(angle)
-    ry, rx = _gabor_radii(angle, along, across, truncate, radius)
-    y, x = np.arange(-ry, ry + 1.0), np.arange(-rx, rx + 1.0)
+    ry, rx = _gabor_radii(angle, along, across, truncate, radius, (dy, dx))
+    y, x = dy * np.arange(-ry, ry + 1.0), dx * np.arange(-rx, rx + 1.0)
     if abs(math.sin(angle)) < 1e-12:
-        return born([[gaussian1d(across, radius=ry), _wave(kx * x + shift, along, rx)]])
+        bell_y = gaussian1d(across, radius=ry, spacing=dy)
+        return born([[bell_y, _wave(kx * x + shift, along, rx, dx)]])
     if abs(math.cos(angle)) < 1e-12:
-        return born([[_wave(ky * y + shift, along, ry), gaussian1d(across, radius=rx)]])
+        bell_x = gaussian1d(across, radius=rx, spacing=dx)
+        return born([[_wave(ky * y + shift, along, ry, dy), bell_x]])
     if along == across:
+        quarter = math.pi / 2
         return born(
             [
-                [_wave(ky * y + shift, along, ry), _wave(kx * x, along, rx)],
+                [_wave(ky * y + shift, along, ry, dy), _wave(kx * x, along, rx, dx)],
                 [
-                    _wave(ky * y + shift + math.pi / 2, along, ry),
-                    _wave(kx * x - math.pi / 2, along, rx),
+                    _wave(ky * y + shift + quarter, along, ry, dy),
+                    _wave(kx * x - quarter, along, rx, dx),
                 ],
             ]
         )
@@ -232,13 +250,20 @@ def gabor(
     return dense
 
 
-def _wave(angles: NDArray[np.float64], sigma: float, radius: int) -> NDArray[np.float64]:
+def _wave(
+    angles: NDArray[np.float64], sigma: float, radius: int, step: float
+) -> NDArray[np.float64]:
     """A cosine under a Gaussian that sums to 1; ``cos(a + pi/2) = -sin(a)`` makes the sines."""
-    return gaussian1d(sigma, radius=radius) * np.cos(angles)
+    return gaussian1d(sigma, radius=radius, spacing=step) * np.cos(angles)
 
 
 def _gabor_radii(
-    theta: float, along: float, across: float, truncate: object, radius: object
+    theta: float,
+    along: float,
+    across: float,
+    truncate: object,
+    radius: object,
+    steps: tuple[float, float],
 ) -> tuple[int, int]:
     """Half lengths (y, x) of the box around the ellipse of `truncate` standard deviations."""
     if radius is not None:
@@ -248,5 +273,6 @@ def _gabor_radii(
     reach = positive("truncate", truncate)
     y = reach * math.hypot(along * math.sin(theta), across * math.cos(theta))
     x = reach * math.hypot(along * math.cos(theta), across * math.sin(theta))
+    y, x = in_samples((y, x), steps)
     check_extent("sigma", along, 2 * y + 1, 2 * x + 1)
     return int(y + 0.5), int(x + 0.5)

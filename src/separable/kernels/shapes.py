@@ -8,14 +8,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.errors import ArgumentError
-from separable.kernels.arguments import check_extent, positive, real, shown
+from separable.kernels.arguments import (
+    PerAxis,
+    check_extent,
+    in_samples,
+    positive,
+    real,
+    shown,
+    spacings,
+)
 
 __all__ = ["ball", "disk", "motion", "pillbox"]
 
+NEAR = 1e-12  # relative: what rounding may make of a length divided by a spacing
 Point = tuple[float, float]  # (y, x)
 
 
-def disk(radius: float) -> NDArray[np.int64]:
+def disk(radius: float, *, spacing: PerAxis | None = None) -> NDArray[np.int64]:
     """Return a disk of ones: 1 where ``y**2 + x**2 <= radius**2``, else 0.
 
     It does not separate: radius 5, 10, 20, 40 has rank 4, 7, 13, 25, and an error of 1 % already
@@ -24,17 +33,20 @@ def disk(radius: float) -> NDArray[np.int64]:
     Parameters
     ----------
     radius : float
-        In pixels, >= 0.
+        In pixels, or in the units of `spacing`; >= 0.
+    spacing : float or sequence of 2 floats, optional
+        The distance between the centres of neighbours, ``(y, x)`` or both; > 0. The disk is an
+        ellipse of pixels then: 1 where ``(y dy)**2 + (x dx)**2 <= radius**2``.
 
     Returns
     -------
-    ndarray of int64, shape (2 * floor(radius) + 1, same)
+    ndarray of int64, shape (2 * floor(radius / dy) + 1, 2 * floor(radius / dx) + 1)
         Its sum is the number of pixels: divide by it for a mean, or take `pillbox`.
 
     Raises
     ------
     ArgumentError, ArgumentTypeError
-        If `radius` is negative, not finite or no number.
+        If `radius` is negative, not finite or no number, or `spacing` is not > 0.
 
     Examples
     --------
@@ -47,49 +59,57 @@ def disk(radius: float) -> NDArray[np.int64]:
     >>> int(disk(15).sum())
     709
     """
-    return _round(radius, 2)
+    return _round(radius, 2, spacing)
 
 
-def ball(radius: float) -> NDArray[np.int64]:
+def ball(radius: float, *, spacing: PerAxis | None = None) -> NDArray[np.int64]:
     """Return a ball of ones: 1 where ``z**2 + y**2 + x**2 <= radius**2``, else 0.
 
     Parameters
     ----------
     radius : float
-        In voxels, >= 0.
+        In voxels, or in the units of `spacing`; >= 0.
+    spacing : float or sequence of 3 floats, optional
+        The distance between the centres of neighbours, ``(z, y, x)`` or all; > 0. The ball is an
+        ellipsoid of voxels then.
 
     Returns
     -------
-    ndarray of int64, shape (2 * floor(radius) + 1, same, same)
+    ndarray of int64, shape (2 * floor(radius / dz) + 1, ... dy, ... dx)
         Its sum is the number of voxels: divide by it for a mean.
 
     Raises
     ------
     ArgumentError, ArgumentTypeError
-        If `radius` is negative, not finite or no number.
+        If `radius` is negative, not finite or no number, or `spacing` is not > 0.
 
     Examples
     --------
     >>> ball(1).sum(), ball(1)[0].tolist()
     (np.int64(7), [[0, 0, 0], [0, 1, 0], [0, 0, 0]])
+    >>> ball(6, spacing=(3, 1, 1)).shape
+    (5, 13, 13)
     """
-    return _round(radius, 3)
+    return _round(radius, 3, spacing)
 
 
-def _round(radius: object, ndim: int) -> NDArray[np.int64]:
+def _round(radius: object, ndim: int, spacing: object) -> NDArray[np.int64]:
     reach = real("radius", radius)
     if reach < 0:
         raise ArgumentError(f"`radius` must be >= 0; got {shown(radius)}")
-    check_extent("radius", radius, *([2 * reach + 1] * ndim))
-    half = math.floor(reach)
-    squares = np.arange(-half, half + 1) ** 2
-    total = squares
-    for _ in range(ndim - 1):
-        total = np.add.outer(total, squares)
-    return (total <= reach * reach).astype(np.int64)
+    steps = spacings(spacing, ndim)
+    reaches = in_samples((reach,) * ndim, steps)
+    check_extent("radius", radius, *(2 * r + 1 for r in reaches))
+    # A radius of 0.3 reaches three pixels of 0.1, whatever their quotient rounds to.
+    limit = reach * reach if spacing is None else (reach * (1 + NEAR)) ** 2
+    total: NDArray[np.float64] = np.zeros(())
+    for r, step in zip(reaches, steps, strict=True):
+        half = math.floor(r if spacing is None else r * (1 + NEAR))
+        total = np.add.outer(total, (step * np.arange(-half, half + 1.0)) ** 2)
+    return (total <= limit).astype(np.int64)
 
 
-def pillbox(radius: float) -> NDArray[np.float64]:
+def pillbox(radius: float, *, spacing: PerAxis | None = None) -> NDArray[np.float64]:
     """Return the kernel of a lens out of focus: a disk with a smooth edge.
 
     Each weight is the exact area of the pixel inside the circle, over the area of the circle.
@@ -97,17 +117,19 @@ def pillbox(radius: float) -> NDArray[np.float64]:
     Parameters
     ----------
     radius : float
-        Of the circle of confusion, in pixels, > 0.
+        Of the circle of confusion, in pixels or in the units of `spacing`; > 0.
+    spacing : float or sequence of 2 floats, optional
+        The distance between the centres of neighbours, ``(y, x)`` or both; > 0.
 
     Returns
     -------
-    ndarray of float64, shape (2 * ceil(radius - 0.5) + 1, same)
+    ndarray of float64, shape (2 * ceil(radius / dy - 0.5) + 1, ... dx)
         It sums to 1.
 
     Raises
     ------
     ArgumentError, ArgumentTypeError
-        If `radius` is not > 0, not finite or no number.
+        If `radius` or `spacing` is not > 0, not finite or no number.
 
     References
     ----------
@@ -123,28 +145,36 @@ def pillbox(radius: float) -> NDArray[np.float64]:
     (15, 15)
     """
     r = positive("radius", radius)
-    check_extent("radius", radius, 2 * r + 1, 2 * r + 1)
-    half = max(0, math.ceil(r - 0.5))
+    steps = spacings(spacing, 2)
+    reaches = in_samples((r, r), steps)
+    check_extent("radius", radius, *(2 * reach + 1 for reach in reaches))
+    halves = [max(0, math.ceil(reach - 0.5)) for reach in reaches]
     # One quadrant, from the centre: its first row and column are half pixels.
-    edges = np.concatenate([[0.0], np.arange(half + 1) + 0.5])
-    quadrant = _area_in_circle(edges, r)
-    quadrant = (quadrant + quadrant.T) / 2
+    ys, xs = (
+        step * np.concatenate([[0.0], np.arange(half + 1) + 0.5])
+        for half, step in zip(halves, steps, strict=True)
+    )
+    quadrant = _area_in_circle(ys, xs, r)
+    if steps[0] == steps[1]:
+        quadrant = (quadrant + quadrant.T) / 2
     quadrant[0] *= 2
     quadrant[:, 0] *= 2
-    offset = np.abs(np.arange(-half, half + 1))
-    weights: NDArray[np.float64] = quadrant[offset[:, None], offset]
+    y, x = (np.abs(np.arange(-half, half + 1)) for half in halves)
+    weights: NDArray[np.float64] = quadrant[y[:, None], x]
     weights /= weights.sum()
     return weights
 
 
-def _area_in_circle(edges: NDArray[np.float64], r: float) -> NDArray[np.float64]:
+def _area_in_circle(
+    ys: NDArray[np.float64], xs: NDArray[np.float64], r: float
+) -> NDArray[np.float64]:
     """Areas of the cells of a grid inside a circle about the origin, all edges >= 0.
 
     Along x the circle's height falls: at first it is above the cell, which is covered, then the
     arc runs through the cell, then it is below. The arc's integral has a closed form.
     """
-    y0, y1 = edges[:-1, None], edges[1:, None]
-    x0, x1 = np.minimum(edges[:-1], r), np.minimum(edges[1:], r)
+    y0, y1 = ys[:-1, None], ys[1:, None]
+    x0, x1 = np.minimum(xs[:-1], r), np.minimum(xs[1:], r)
     covered = np.clip(np.sqrt(np.maximum(r * r - y1 * y1, 0)), x0, x1)
     reached = np.clip(np.sqrt(np.maximum(r * r - y0 * y0, 0)), x0, x1)
     arc = _arc_integral(reached, r) - _arc_integral(covered, r)
@@ -159,7 +189,9 @@ def _arc_integral(x: NDArray[np.float64], r: float) -> NDArray[np.float64]:
     return integral
 
 
-def motion(length: float, angle: float = 0.0) -> NDArray[np.float64]:
+def motion(
+    length: float, angle: float = 0.0, *, spacing: PerAxis | None = None
+) -> NDArray[np.float64]:
     """Return the kernel of a camera that moved straight during the exposure.
 
     Each weight is the exact area of the pixel inside a line of this length and a width of one
@@ -168,9 +200,12 @@ def motion(length: float, angle: float = 0.0) -> NDArray[np.float64]:
     Parameters
     ----------
     length : float
-        Of the path, in pixels, > 0.
+        Of the path, in pixels or in the units of `spacing`; > 0.
     angle : float, default 0.0
         Of the path, in radians, from the x axis towards the y axis (down).
+    spacing : float or sequence of 2 floats, optional
+        The distance between the centres of neighbours, ``(y, x)`` or both; > 0. The angle is that
+        in the plane; the line stays one pixel wide.
 
     Returns
     -------
@@ -180,7 +215,7 @@ def motion(length: float, angle: float = 0.0) -> NDArray[np.float64]:
     Raises
     ------
     ArgumentError, ArgumentTypeError
-        If `length` is not > 0, or a value is not finite or no number.
+        If `length` or `spacing` is not > 0, or a value is not finite or no number.
 
     References
     ----------
@@ -197,6 +232,10 @@ def motion(length: float, angle: float = 0.0) -> NDArray[np.float64]:
     """
     reach = positive("length", length)
     turn = real("angle", angle)
+    if spacing is not None:
+        dy, dx = spacings(spacing, 2)
+        path_y, path_x = in_samples((reach * math.sin(turn), reach * math.cos(turn)), (dy, dx))
+        reach, turn = math.hypot(path_y, path_x), math.atan2(path_y, path_x)
     # Snap to the axes, so that a quarter turn has no rounding to smear it over a third row.
     along = np.round([math.sin(turn), math.cos(turn)], 15)  # (y, x)
     far = reach / 2 * np.abs(along) + np.abs(along[::-1]) / 2

@@ -13,12 +13,16 @@ from separable.kernels.arguments import (
     born,
     check_extent,
     count_axes,
+    in_samples,
     per_axis,
     positive,
     real_per_axis,
     shown,
+    spacing_of,
+    spacings,
     whole_from,
     whole_per_axis,
+    whole_samples,
 )
 
 __all__ = ["binomial", "binomial1d", "box", "box1d", "gaussian", "gaussian1d", "gaussians"]
@@ -33,6 +37,7 @@ def gaussian(
     ndim: int | None = None,
     truncate: float = 4.0,
     radius: WholePerAxis | None = None,
+    spacing: PerAxis | None = None,
 ) -> Factors:
     """Return a sampled Gaussian, or a derivative of it, of rank 1 in any dimension.
 
@@ -42,7 +47,7 @@ def gaussian(
     Parameters
     ----------
     sigma : float or sequence of float
-        Standard deviation in pixels, for all axes or for each; > 0.
+        Standard deviation, for all axes or for each; > 0: in pixels, or in the units of `spacing`.
     order : int or sequence of int, default 0
         The derivative, for all axes or for each: 0 smooths, 1 .. 4 differentiate.
     ndim : int, optional
@@ -51,7 +56,10 @@ def gaussian(
         Cut off at this many standard deviations: SciPy's default, which leaves out 6e-5 of the
         weight.
     radius : int or sequence of int, optional
-        Half the length without the centre, in pixels; instead of `truncate`.
+        Half the length without the centre, in pixels whatever the spacing; instead of `truncate`.
+    spacing : float or sequence of float, optional
+        The distance between the centres of neighbours, for all axes or for each; > 0. Derivatives
+        are per unit of it: order n is divided by ``spacing ** n``.
 
     Returns
     -------
@@ -81,16 +89,21 @@ def gaussian(
       y  0.2741 0.4519 0.2741
       x  0.2741 0.4519 0.2741
 
-    Smooth a volume with slices three times as far apart as their pixels:
+    Smooth a volume by 3 mm, its slices 3 mm apart and its pixels 1 mm:
 
-    >>> gaussian((1, 3, 3)).shape
+    >>> gaussian(3, spacing=(3, 1, 1)).shape
     (9, 25, 25)
     """
-    return born([gaussians(sigma, order, ndim, truncate, radius)])
+    return born([gaussians(sigma, order, ndim, truncate, radius, spacing)])
 
 
 def gaussian1d(
-    sigma: float, *, order: int = 0, truncate: float = 4.0, radius: int | None = None
+    sigma: float,
+    *,
+    order: int = 0,
+    truncate: float = 4.0,
+    radius: int | None = None,
+    spacing: float | None = None,
 ) -> NDArray[np.float64]:
     """Return a sampled Gaussian, or a derivative of it, on one axis.
 
@@ -99,7 +112,7 @@ def gaussian1d(
 
     Parameters
     ----------
-    sigma, order, truncate, radius
+    sigma, order, truncate, radius, spacing
         As for `gaussian`, one value each.
 
     Returns
@@ -118,10 +131,11 @@ def gaussian1d(
     >>> gaussian1d(1, order=1, radius=1).round(4)
     array([-0.2741,  0.    ,  0.2741])
     """
-    width = positive("sigma", sigma)
+    step = spacing_of(spacing)
+    width = positive("sigma", sigma) / step
     derivative = whole_from("order", order, 0, HIGHEST_ORDER)
     half = None if radius is None else whole_from("radius", radius, 0)
-    return _sample(width, derivative, _half_length(width, truncate, half))
+    return _sample(width, derivative, _half_length(width, truncate, half), step)
 
 
 def gaussians(
@@ -130,14 +144,16 @@ def gaussians(
     ndim: int | None,
     truncate: float,
     radius: WholePerAxis | None,
+    spacing: PerAxis | None = None,
 ) -> list[NDArray[np.float64]]:
     """Return one sampled Gaussian an axis, the arguments being those of `gaussian`."""
-    count = count_axes(ndim, sigma=sigma, order=order, radius=radius)
-    widths = real_per_axis("sigma", sigma, count)
+    count = count_axes(ndim, sigma=sigma, order=order, radius=radius, spacing=spacing)
+    steps = spacings(spacing, count)
+    widths = in_samples(real_per_axis("sigma", sigma, count), steps)
     orders = whole_per_axis("order", order, count, 0, HIGHEST_ORDER)
     radii = per_axis(None, count) if radius is None else whole_per_axis("radius", radius, count, 0)
     halves = [_half_length(s, truncate, r) for s, r in zip(widths, radii, strict=True)]
-    return [_sample(s, d, h) for s, d, h in zip(widths, orders, halves, strict=True)]
+    return [_sample(*axis) for axis in zip(widths, orders, halves, steps, strict=True)]
 
 
 def _half_length(sigma: float, truncate: object, radius: int | None) -> int:
@@ -150,8 +166,8 @@ def _half_length(sigma: float, truncate: object, radius: int | None) -> int:
     return int(reach + 0.5)
 
 
-def _sample(sigma: float, order: int, radius: int) -> NDArray[np.float64]:
-    """Sample the derivative: a polynomial times the Gaussian that sums to 1.
+def _sample(sigma: float, order: int, radius: int, step: float) -> NDArray[np.float64]:
+    """Sample the derivative per unit of length: a polynomial times the Gaussian that sums to 1.
 
     The polynomial of order n + 1 is ``q' - q x / sigma**2``; as a matrix on its coefficients that
     is the operation SciPy does, step by step, so that the values agree to the last bit or two.
@@ -167,22 +183,27 @@ def _sample(sigma: float, order: int, radius: int) -> NDArray[np.float64]:
         for _ in range(order):
             q = (differentiate + times_slope).dot(q)
         values = (x[:, None] ** np.arange(order + 1)).dot(q) * bell if order else bell
+        values /= np.float64(step) ** order
     if not np.isfinite(values).all():
         raise ArgumentError(
             f"`sigma` is too small for float64 at order {order}; got {shown(sigma)}"
+            + (" samples" if step != 1 else "")
         )
     return np.asarray(values[::-1])
 
 
-def box(size: WholePerAxis, *, ndim: int | None = None) -> Factors:
+def box(size: PerAxis, *, ndim: int | None = None, spacing: PerAxis | None = None) -> Factors:
     """Return the mean over a box, of rank 1 in any dimension.
 
     Parameters
     ----------
     size : int or sequence of int
-        Taps, for all axes or for each; >= 1.
+        Taps, for all axes or for each; >= 1. With `spacing` a length in its units, which must be
+        a whole number of samples: a box is not rounded silently.
     ndim : int, optional
-        2, 3 or 4 axes; default: as many as `size` has, else 2.
+        2, 3 or 4 axes; default: as many as a sequence has, else 2.
+    spacing : float or sequence of float, optional
+        The distance between the centres of neighbours, for all axes or for each; > 0.
 
     Returns
     -------
@@ -202,17 +223,25 @@ def box(size: WholePerAxis, *, ndim: int | None = None) -> Factors:
       x  0.25 0.25 0.25 0.25
     >>> box((1, 5, 5)).dense().sum().round(12)
     np.float64(1.0)
+    >>> box(9, spacing=(3, 1, 1)).shape
+    (3, 9, 9)
     """
-    return born([[box1d(n) for n in _lengths(size, ndim)]])
+    if spacing is None:
+        return born([[box1d(n) for n in _lengths(size, ndim)]])  # type: ignore[arg-type]
+    count = count_axes(ndim, size=size, spacing=spacing)
+    pairs = zip(per_axis(size, count), spacings(spacing, count), strict=True)
+    return born([[box1d(length, spacing=step) for length, step in pairs]])
 
 
-def box1d(size: int) -> NDArray[np.float64]:
+def box1d(size: float, *, spacing: float | None = None) -> NDArray[np.float64]:
     """Return the mean over `size` taps on one axis.
 
     Parameters
     ----------
     size : int
-        >= 1.
+        >= 1. With `spacing` a length in its units, as for `box`.
+    spacing : float, optional
+        The distance between the centres of neighbours; > 0.
 
     Returns
     -------
@@ -228,7 +257,7 @@ def box1d(size: int) -> NDArray[np.float64]:
     >>> box1d(4)
     array([0.25, 0.25, 0.25, 0.25])
     """
-    length = _length(size)
+    length = _length(size if spacing is None else whole_samples("size", size, spacing_of(spacing)))
     return np.full(length, 1.0 / length)
 
 
@@ -236,7 +265,8 @@ def binomial(size: WholePerAxis, *, ndim: int | None = None) -> Factors:
     """Return a binomial kernel, the whole-number cousin of the Gaussian, of rank 1.
 
     Its taps are a row of Pascal's triangle over its sum: ``[1, 2, 1] / 4``. Its variance is
-    ``(size - 1) / 4`` pixels squared on each axis.
+    ``(size - 1) / 4`` pixels squared on each axis. It counts samples and has no physical size: for
+    a width in physical units take `gaussian`.
 
     Parameters
     ----------

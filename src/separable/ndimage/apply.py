@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,14 @@ from separable.engine import work_dtype
 from separable.engine.threads import get_num_threads, in_parallel, slabs
 from separable.factors import Factors
 from separable.filtering import filter_with
-from separable.ndimage.arguments import Array, Target
+from separable.ndimage.arguments import Array, Target, is_lazy, target_dtype
+from separable.ndimage.lazy import LazySquares, by_chunks
+from separable.ndimage.missing import filtered_valid
+from separable.normalised import Missing
 from separable.plan.candidates import filter_pattern
 from separable.run import store
 
-__all__ = ["Border", "SumOfSquares", "copied", "correlated", "finished", "kernel_of"]
+__all__ = ["Border", "SumOfSquares", "copied", "correlated", "finished", "kernel_of", "squares_of"]
 
 LARGEST = 1 << 20  # elements of a dense kernel that a plan is made of
 CHUNK = 1 << 16  # outputs added at a time: they stay in the cache
@@ -64,8 +67,17 @@ def kernel_of(terms: Terms) -> Kernel:
     return Factors.from_terms(filter_pattern(len(terms[0])), terms)
 
 
-def correlated(image: Array, kernel: Kernel, border: Border, target: Target) -> Array:
-    """Correlate an image with a kernel."""
+def correlated(
+    image: Array,
+    kernel: Kernel,
+    border: Border,
+    target: Target,
+    missing: Missing | None = None,
+    void: Array | None = None,
+) -> Array:
+    """Correlate an image with a kernel; `void` is set where nothing valid lies below it."""
+    if missing is not None:
+        return _valid(image, kernel, border, target, missing, void)
     if isinstance(kernel, tuple):
         return _axis_by_axis(image, kernel, border, target)
     return filter_with(
@@ -74,11 +86,44 @@ def correlated(image: Array, kernel: Kernel, border: Border, target: Target) -> 
     )  # fmt: skip
 
 
+def _valid(
+    image: Array,
+    kernel: Kernel,
+    border: Border,
+    target: Target,
+    missing: Missing,
+    void: Array | None,
+) -> Array:
+    """Correlate what is valid. A sum of terms is that of filters, each with its own weights."""
+    terms = () if isinstance(kernel, np.ndarray) else _terms(kernel)
+    if len(terms) <= 1:
+        return filtered_valid(image, kernel, border, target, missing, "correlate", void)
+    out = target if isinstance(target, np.ndarray) else np.empty(image.shape, target)
+    nothing = np.zeros(image.shape, bool) if void is None else void
+    part = np.empty(image.shape, work_dtype(image.dtype, out.dtype, np.array([_norm(terms)])))
+    total = np.zeros_like(part)
+    for term in terms:
+        filtered_valid(
+            image, kernel_of((term,)), border, part, replace(missing, fill=0), void=nothing
+        )
+        with np.errstate(over="ignore", invalid="ignore"):
+            total += part
+    finished(total, out)
+    np.copyto(out, missing.fill, where=nothing, casting="unsafe")
+    return out
+
+
+def _terms(kernel: Factors | Terms) -> Terms:
+    return kernel.terms if isinstance(kernel, Factors) else kernel
+
+
+def _norm(terms: Terms) -> float:
+    return sum(math.prod(float(np.sum(np.abs(v))) for v in t) for t in terms)
+
+
 def _axis_by_axis(image: Array, terms: Terms, border: Border, target: Target) -> Array:
     """Run every term as one plan an axis; between them nothing is rounded to whole numbers."""
-    out = target if isinstance(target, np.ndarray) else np.empty(image.shape, target)
-    norm = sum(math.prod(float(np.sum(np.abs(v))) for v in t) for t in terms)
-    work = work_dtype(image.dtype, out.dtype, np.array([norm]))
+    work = work_dtype(image.dtype, target_dtype(target), np.array([_norm(terms)]))
     total: Array | None = None
     for term in terms:
         part, outside = image, border.cval
@@ -86,11 +131,15 @@ def _axis_by_axis(image: Array, terms: Terms, border: Border, target: Target) ->
             term, border.axes, border.modes, border.origins, strict=True
         ):
             single = Border((axis,), (mode,), outside, (origin,))
-            part = correlated(part, taps, single, work if part is image else part)
+            fresh = part is image or is_lazy(part)
+            part = correlated(part, taps, single, work if fresh else part)
             outside = carried(outside, taps)
-        total = part if total is None else np.add(total, part, out=total)
+        if total is None or is_lazy(part):
+            total = part if total is None else total + part
+        else:
+            np.add(total, part, out=total)
     assert total is not None
-    return finished(total, out)
+    return finished(total, target)
 
 
 def finished(values: Array, target: Target) -> Array:
@@ -98,6 +147,8 @@ def finished(values: Array, target: Target) -> Array:
     if not isinstance(target, np.ndarray):
         if values.dtype == target:
             return values
+        if is_lazy(values):
+            return by_chunks(finished, values, target)  # type: ignore[no-any-return]
         target = np.empty(values.shape, target)
     store(np.atleast_1d(values), np.atleast_1d(target), get_num_threads())
     return target
@@ -105,6 +156,8 @@ def finished(values: Array, target: Target) -> Array:
 
 def copied(image: Array, target: Target) -> Array:
     """Return the image itself as a new array: what a filter along no axis gives."""
+    if is_lazy(image):
+        return by_chunks(copied, image, target_dtype(target))  # type: ignore[no-any-return]
     out = target if isinstance(target, np.ndarray) else np.empty(image.shape, target)
     kinds = image.dtype.kind + out.dtype.kind
     if np.can_cast(image.dtype, out.dtype, "safe"):
@@ -115,6 +168,11 @@ def copied(image: Array, target: Target) -> Array:
     elif image.size:
         store(np.atleast_1d(image), np.atleast_1d(out), get_num_threads())
     return out
+
+
+def squares_of(image: Array) -> SumOfSquares | LazySquares:
+    """Return what adds up the squares of arrays like this one."""
+    return LazySquares() if is_lazy(image) else SumOfSquares(image.shape)
 
 
 class SumOfSquares:

@@ -16,6 +16,7 @@ from separable.errors import (
     KernelError,
     OutputError,
 )
+from separable.kernels.arguments import spacings
 from separable.run import check_dtype
 
 __all__ = [
@@ -31,8 +32,10 @@ __all__ = [
     "check_cval",
     "image_of",
     "index",
+    "is_lazy",
     "number",
     "per_axis",
+    "steps_of",
     "target_dtype",
     "target_of",
 ]
@@ -60,9 +63,14 @@ class WeightsError(KernelError, RuntimeError):
 
 def image_of(image: ArrayLike) -> Array:
     """Return the image as an array of numbers; DTypeError if it is none."""
-    array = np.asarray(image)
+    array: Any = image if is_lazy(image) else np.asarray(image)
     check_dtype(array.dtype, "input")
-    return array
+    return array  # type: ignore[no-any-return]
+
+
+def is_lazy(image: Any) -> bool:
+    """Whether an image is a Dask array: it is filtered when it is computed, chunk by chunk."""
+    return type(image).__module__.partition(".")[0] == "dask"
 
 
 def target_of(output: Output, image: Array, *, is_complex: bool = False) -> Target:
@@ -96,6 +104,11 @@ def target_of(output: Output, image: Array, *, is_complex: bool = False) -> Targ
             warnings.warn("promoting specified output dtype to complex", stacklevel=3)
             dtype = np.promote_types(dtype, np.complex64)
         return dtype
+    if is_lazy(image) or is_lazy(output):
+        raise OutputError(
+            "`output` must name a type for a Dask array, which is filtered when it is computed, and "
+            "cannot be one. To put the result somewhere call .store(...) or .to_zarr(...) on it"
+        )
     array = np.asarray(output)
     check_dtype(array.dtype, "output")
     if array.shape != image.shape:
@@ -179,6 +192,20 @@ def per_axis(name: str, value: Any, count: int) -> tuple[Any, ...]:
             f"got {len(values)}: {values!r}"
         )
     return values
+
+
+def steps_of(spacing: Any, count: int) -> tuple[float, ...]:
+    """Return the distance between neighbours along each filtered axis; 1 for None.
+
+    Examples
+    --------
+    >>> steps_of((3, 1), 2), steps_of(0.5, 2), steps_of(None, 2)
+    ((3.0, 1.0), (0.5, 0.5), (1.0, 1.0))
+    """
+    values = per_axis("spacing", spacing, count)
+    return spacings(
+        values if np.iterable(spacing) and not isinstance(spacing, str) else spacing, count
+    )
 
 
 def index(name: str, value: Any) -> int:

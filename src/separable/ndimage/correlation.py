@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from separable.factorize import as_kernel
 from separable.filtering import filter_with
 from separable.ndimage.apply import Border
 from separable.ndimage.arguments import (
@@ -21,8 +24,12 @@ from separable.ndimage.arguments import (
     per_axis,
     target_of,
 )
+from separable.ndimage.missing import filtered_valid, missing_in
+from separable.normalised import Missing, blank
 
 __all__ = ["convolve", "convolve1d", "correlate", "correlate1d"]
+
+Missings: TypeAlias = "tuple[ArrayLike | None, str, complex]"  # mask, nan, fill
 
 
 def correlate(
@@ -34,6 +41,9 @@ def correlate(
     origin: int | Sequence[int] = 0,
     *,
     axes: int | Sequence[int] | None = None,
+    mask: ArrayLike | None = None,
+    nan: str = "propagate",
+    fill: complex = math.nan,
 ) -> Array:
     """Correlate an image with a kernel; it runs as passes where the kernel separates.
 
@@ -55,6 +65,9 @@ def correlate(
         Shifts the kernel; one for each of `axes`, in their order.
     axes : int or sequence of int, optional
         The axes to filter; all of them if not given.
+    mask, nan, fill
+        Which samples are missing, as for `separable.convolve`: `mask` is **nonzero where the image
+        is valid**. SciPy has no such keywords.
 
     Returns
     -------
@@ -86,7 +99,7 @@ def correlate(
     >>> correlate(np.eye(5, dtype=np.float32), smooth, mode="wrap").dtype
     dtype('float32')
     """
-    return _dense(input, weights, output, mode, cval, origin, axes, "correlate")
+    return _dense(input, weights, output, mode, cval, origin, axes, "correlate", (mask, nan, fill))
 
 
 def convolve(
@@ -98,6 +111,9 @@ def convolve(
     origin: int | Sequence[int] = 0,
     *,
     axes: int | Sequence[int] | None = None,
+    mask: ArrayLike | None = None,
+    nan: str = "propagate",
+    fill: complex = math.nan,
 ) -> Array:
     """Convolve an image with a kernel; it runs as passes where the kernel separates.
 
@@ -120,7 +136,7 @@ def convolve(
            [2, 4, 2],
            [1, 2, 1]])
     """
-    return _dense(input, weights, output, mode, cval, origin, axes, "convolve")
+    return _dense(input, weights, output, mode, cval, origin, axes, "convolve", (mask, nan, fill))
 
 
 def correlate1d(
@@ -131,12 +147,16 @@ def correlate1d(
     mode: str = "reflect",
     cval: complex = 0.0,
     origin: int = 0,
+    *,
+    mask: ArrayLike | None = None,
+    nan: str = "propagate",
+    fill: complex = math.nan,
 ) -> Array:
     """Correlate an image with a vector along one axis.
 
     Parameters
     ----------
-    input, output, mode, cval, origin
+    input, output, mode, cval, origin, mask, nan, fill
         As for `correlate`.
     weights : array_like
         One axis. Complex weights are conjugated, as in SciPy.
@@ -162,7 +182,7 @@ def correlate1d(
     >>> correlate1d([[0.0, 5.0], [1.0, 5.0], [2.0, 5.0]], [-0.5, 0, 0.5], axis=0)[1]
     array([1., 0.])
     """
-    return _line(input, weights, axis, output, mode, cval, origin, "correlate")
+    return _line(input, weights, axis, output, mode, cval, origin, "correlate", (mask, nan, fill))
 
 
 def convolve1d(
@@ -173,6 +193,10 @@ def convolve1d(
     mode: str = "reflect",
     cval: complex = 0.0,
     origin: int = 0,
+    *,
+    mask: ArrayLike | None = None,
+    nan: str = "propagate",
+    fill: complex = math.nan,
 ) -> Array:
     """Convolve an image with a vector along one axis.
 
@@ -186,7 +210,7 @@ def convolve1d(
     >>> convolve1d([0, 0, 1, 0, 0], [1, 2, 3], mode="constant")
     array([0, 1, 2, 3, 0])
     """
-    return _line(input, weights, axis, output, mode, cval, origin, "convolve")
+    return _line(input, weights, axis, output, mode, cval, origin, "convolve", (mask, nan, fill))
 
 
 def _dense(
@@ -198,6 +222,7 @@ def _dense(
     origin: int | Sequence[int],
     axes: int | Sequence[int] | None,
     operation: str,
+    missing: Missings,
 ) -> Array:
     image, kernel = image_of(input), np.asarray(weights)
     given = check_axes(axes, image.ndim)
@@ -209,6 +234,7 @@ def _dense(
             f"filtered ones; got shape {kernel.shape}"
         )
     target = target_of(output, image, is_complex=_is_complex(image, kernel))
+    found = missing_in(input, image, given, target, *missing, cval)
     order = np.argsort(given)  # the weights have the image's order of axes
     border = Border.of(
         [given[k] for k in order],
@@ -216,7 +242,7 @@ def _dense(
         check_cval(cval, image),
         [origins[k] for k in order],
     )
-    return _filtered(image, kernel, border, target, operation)
+    return _filtered(image, kernel, border, target, operation, found)
 
 
 def _line(
@@ -228,6 +254,7 @@ def _line(
     cval: complex,
     origin: int,
     operation: str,
+    missing: Missings,
 ) -> Array:
     image, kernel = image_of(input), np.asarray(weights)
     if kernel.ndim != 1 or kernel.size == 0:
@@ -237,19 +264,29 @@ def _line(
         )
     along = check_axis(axis, image.ndim)
     target = target_of(output, image, is_complex=_is_complex(image, kernel))
+    found = missing_in(input, image, (along,), target, *missing, cval)
     border = Border.of((along,), (mode,), check_cval(cval, image), (origin,))
-    return _filtered(image, kernel, border, target, operation)
+    return _filtered(image, kernel, border, target, operation, found)
 
 
 def _is_complex(image: Array, kernel: Array) -> bool:
     return image.dtype.kind == "c" or kernel.dtype.kind == "c"
 
 
-def _filtered(image: Array, kernel: Array, border: Border, target: Target, operation: str) -> Array:
+def _filtered(
+    image: Array,
+    kernel: Array,
+    border: Border,
+    target: Target,
+    operation: str,
+    missing: Missing | None,
+) -> Array:
     if kernel.dtype.kind == "c" and operation == "correlate":
         kernel = kernel.conj()
     if not border.axes:
-        return _times(image, kernel, target)
+        return blank(_times(image, kernel, target), missing)
+    if missing is not None:
+        return filtered_valid(image, as_kernel(kernel), border, target, missing, operation)
     return filter_with(
         image, kernel, target, operation=operation, axes=border.axes, mode=border.modes,
         cval=border.cval, origin=border.origins,

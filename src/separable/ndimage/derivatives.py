@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -14,11 +16,11 @@ from separable.errors import ArgumentTypeError
 from separable.ndimage.apply import (
     Border,
     Kernel,
-    SumOfSquares,
     copied,
     correlated,
     finished,
     kernel_of,
+    squares_of,
 )
 from separable.ndimage.arguments import (
     Array,
@@ -27,10 +29,13 @@ from separable.ndimage.arguments import (
     check_cval,
     image_of,
     per_axis,
+    steps_of,
     target_dtype,
     target_of,
 )
+from separable.ndimage.missing import missing_in
 from separable.ndimage.smoothing import gaussian_taps, half_lengths
+from separable.normalised import blank
 
 __all__ = ["gaussian_gradient_magnitude", "gaussian_laplace", "laplace"]
 
@@ -44,6 +49,10 @@ def laplace(
     cval: complex = 0.0,
     *,
     axes: int | Sequence[int] | None = None,
+    spacing: float | Sequence[float] | None = None,
+    mask: ArrayLike | None = None,
+    nan: str = "propagate",
+    fill: complex = math.nan,
 ) -> Array:
     """Add up the second differences ``[1, -2, 1]`` along the axes: one pass an axis.
 
@@ -55,6 +64,13 @@ def laplace(
         What lies outside, for all filtered axes or for each.
     axes : int or sequence of int, optional
         The axes to filter; all of them if not given.
+    spacing : float or sequence of float, optional
+        The distance between the centres of neighbours, for all filtered axes or for each; > 0.
+        Each second difference is divided by the square of its own. SciPy has no such keyword.
+    mask, nan, fill
+        Which samples are missing, as for `gaussian_filter`. The derivative along each axis is a
+        filter of its own, in which the local mean stands for what is missing; where one of them has
+        nothing valid below it the result is `fill`.
 
     Returns
     -------
@@ -74,14 +90,18 @@ def laplace(
            [ 0,  1,  0]])
     >>> laplace(np.arange(5.0) ** 2)[1:-1]
     array([2., 2., 2.])
+    >>> laplace(np.arange(0, 1, 0.25) ** 2, spacing=0.25)[1:-1]
+    array([2., 2.])
     """
     image = image_of(input)
     target = target_of(output, image, is_complex=image.dtype.kind == "c")
     filtered = check_axes(axes, image.ndim)
+    missing = missing_in(input, image, filtered, target, mask, nan, fill, cval)
     if not filtered:
-        return copied(image, target)
+        return blank(copied(image, target), missing)
     border = Border.of(filtered, per_axis("mode", mode, len(filtered)), check_cval(cval, image))
-    return correlated(image, _laplace_kernel(len(filtered)), border, target)
+    steps = None if spacing is None else steps_of(spacing, len(filtered))
+    return correlated(image, _laplace_kernel(len(filtered), steps), border, target, missing)
 
 
 def gaussian_laplace(
@@ -92,16 +112,24 @@ def gaussian_laplace(
     cval: complex = 0.0,
     *,
     axes: int | Sequence[int] | None = None,
+    spacing: float | Sequence[float] | None = None,
+    mask: ArrayLike | None = None,
+    nan: str = "propagate",
+    fill: complex = math.nan,
     **kwargs: Any,
 ) -> Array:
     """Add up the second derivatives of a Gaussian along the axes (Laplacian of Gaussian).
 
     Parameters
     ----------
-    input, output, mode, cval, axes
+    input, output, mode, cval, axes, mask, nan, fill
         As for `laplace`.
     sigma : float or sequence of float
-        Standard deviation in pixels, for all filtered axes or for each.
+        Standard deviation, for all filtered axes or for each, in pixels or in the units of
+        `spacing`.
+    spacing : float or sequence of float, optional
+        The distance between the centres of neighbours, for all filtered axes or for each; > 0.
+        Derivatives are per unit of it, as in ITK. SciPy has no such keyword.
     **kwargs
         `truncate` and `radius`, as for `gaussian_filter`.
 
@@ -131,11 +159,13 @@ def gaussian_laplace(
     image = image_of(input)
     target = target_of(output, image, is_complex=image.dtype.kind == "c")
     filtered = check_axes(axes, image.ndim)
+    missing = missing_in(input, image, filtered, target, mask, nan, fill, cval)
     if not filtered:
-        return copied(image, target)
-    shapes = _gaussian_shapes(sigma, filtered, image.ndim, **kwargs)
+        return blank(copied(image, target), missing)
+    steps = steps_of(spacing, len(filtered))
+    shapes = _gaussian_shapes(sigma, filtered, image.ndim, steps, **kwargs)
     border = Border.of(filtered, per_axis("mode", mode, len(filtered)), check_cval(cval, image))
-    return correlated(image, _derivatives_kernel(shapes, 2), border, target)
+    return correlated(image, _derivatives_kernel(shapes, 2, None, steps), border, target, missing)
 
 
 def gaussian_gradient_magnitude(
@@ -146,16 +176,24 @@ def gaussian_gradient_magnitude(
     cval: complex = 0.0,
     *,
     axes: int | Sequence[int] | None = None,
+    spacing: float | Sequence[float] | None = None,
+    mask: ArrayLike | None = None,
+    nan: str = "propagate",
+    fill: complex = math.nan,
     **kwargs: Any,
 ) -> Array:
     """Take the length of the gradient of an image smoothed with a Gaussian.
 
     Parameters
     ----------
-    input, output, mode, cval, axes
+    input, output, mode, cval, axes, mask, nan, fill
         As for `laplace`.
     sigma : float or sequence of float
-        Standard deviation in pixels, for all filtered axes or for each.
+        Standard deviation, for all filtered axes or for each, in pixels or in the units of
+        `spacing`.
+    spacing : float or sequence of float, optional
+        The distance between the centres of neighbours, for all filtered axes or for each; > 0.
+        Derivatives are per unit of it, as in ITK. SciPy has no such keyword.
     **kwargs
         `truncate` and `radius`, as for `gaussian_filter`.
 
@@ -181,38 +219,52 @@ def gaussian_gradient_magnitude(
     image = image_of(input)
     target = target_of(output, image, is_complex=image.dtype.kind == "c")
     filtered = check_axes(axes, image.ndim)
+    missing = missing_in(input, image, filtered, target, mask, nan, fill, cval)
     if not filtered:
-        return copied(image, target)
-    shapes = _gaussian_shapes(sigma, filtered, image.ndim, **kwargs)
+        return blank(copied(image, target), missing)
+    steps = steps_of(spacing, len(filtered))
+    shapes = _gaussian_shapes(sigma, filtered, image.ndim, steps, **kwargs)
     border = Border.of(filtered, per_axis("mode", mode, len(filtered)), check_cval(cval, image))
     work = work_dtype(image.dtype, target_dtype(target), np.ones(1))
-    squares = SumOfSquares(image.shape)
+    squares = squares_of(image)
+    nothing = None if missing is None else np.zeros(image.shape, bool)
+    silent = None if missing is None else replace(missing, fill=0)
     for along in range(len(filtered)):
-        squares.add(correlated(image, _derivatives_kernel(shapes, 1, along), border, work))
-    return finished(squares.root(), target)
+        kernel = _derivatives_kernel(shapes, 1, along, steps)
+        squares.add(correlated(image, kernel, border, work, silent, nothing))
+    result = finished(squares.root(), target)
+    if missing is not None and nothing is not None:
+        np.copyto(result, missing.fill, where=nothing, casting="unsafe")
+    return result
 
 
 @lru_cache(maxsize=16)
-def _laplace_kernel(ndim: int) -> Kernel:
+def _laplace_kernel(ndim: int, steps: tuple[float, ...] | None = None) -> Kernel:
     unit = np.array([0, 1, 0])
+    second = [SECOND] * ndim if steps is None else [SECOND / np.float64(h) ** 2 for h in steps]
     return kernel_of(
-        tuple(tuple(SECOND if k == along else unit for k in range(ndim)) for along in range(ndim))
+        tuple(
+            tuple(second[k] if k == along else unit for k in range(ndim)) for along in range(ndim)
+        )
     )
 
 
 @lru_cache(maxsize=64)
 def _derivatives_kernel(
-    shapes: tuple[tuple[float, int], ...], order: int, only: int | None = None
+    shapes: tuple[tuple[float, int], ...],
+    order: int,
+    only: int | None = None,
+    steps: tuple[float, ...] | None = None,
 ) -> Kernel:
     """The sum over all axes (or `only` one) of the Gaussian's derivative along it.
 
-    `shapes` holds (sigma, radius) for each axis. An axis of no width stays as it is, whatever its
+    `shapes` holds (sigma, radius) for each axis, in samples; `steps` the spacing. An axis of no width stays as it is, whatever its
     order, as in SciPy.
     """
-    one = np.ones(1)
+    one, steps = np.ones(1), steps or (1.0,) * len(shapes)
     terms = tuple(
         tuple(
-            one if radius < 0 else gaussian_taps(sigma, order * (k == along), radius)
+            one if radius < 0 else gaussian_taps(sigma, order * (k == along), radius, steps[k])
             for k, (sigma, radius) in enumerate(shapes)
         )
         for along in (range(len(shapes)) if only is None else (only,))
@@ -221,9 +273,9 @@ def _derivatives_kernel(
 
 
 def _gaussian_shapes(
-    sigma: Any, axes: tuple[int, ...], ndim: int, **kwargs: Any
+    sigma: Any, axes: tuple[int, ...], ndim: int, steps: tuple[float, ...], **kwargs: Any
 ) -> tuple[tuple[float, int], ...]:
-    """(sigma, radius) for each filtered axis."""
+    """(sigma, radius) in samples for each filtered axis."""
     unknown = sorted(set(kwargs) - {"truncate", "radius"})
     if unknown:
         raise ArgumentTypeError(
@@ -234,5 +286,6 @@ def _gaussian_shapes(
     if isinstance(radius, (Sequence, np.ndarray)) and len(radius) == ndim != len(axes):
         radius = [radius[a] for a in axes]  # SciPy's gaussian_laplace wants one for every axis
     sigmas = per_axis("sigma", sigma, len(axes))
-    radii = half_lengths(sigmas, kwargs.get("truncate", 4.0), per_axis("radius", radius, len(axes)))
-    return tuple((float(s), r) for s, r in zip(sigmas, radii, strict=True))
+    given = per_axis("radius", radius, len(axes))
+    radii = half_lengths(sigmas, kwargs.get("truncate", 4.0), given, steps)
+    return tuple((float(s) / h, r) for s, r, h in zip(sigmas, radii, steps, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,10 +17,13 @@ from separable.ndimage.arguments import (
     Target,
     check_axes,
     image_of,
+    is_lazy,
     per_axis,
     target_dtype,
     target_of,
 )
+from separable.ndimage.missing import keywords_for, missing_in
+from separable.normalised import Missing, blank
 
 __all__ = ["generic_gradient_magnitude", "generic_laplace"]
 
@@ -36,6 +40,9 @@ def generic_laplace(
     extra_keywords: Mapping[str, Any] | None = None,
     *,
     axes: int | Sequence[int] | None = None,
+    mask: ArrayLike | None = None,
+    nan: str = "propagate",
+    fill: complex = math.nan,
 ) -> Array:
     """Add up second derivatives that a function computes.
 
@@ -49,6 +56,10 @@ def generic_laplace(
         counts, or this array if it returns None.
     extra_arguments : sequence
     extra_keywords : dict
+    mask, nan, fill
+        Which samples are missing, as for `gaussian_filter`. Where some are the function is called
+        with these keywords too, `mask` of the image's shape and ``fill=nan``; where what it gives
+        is NaN the result is `fill`.
 
     Returns
     -------
@@ -71,19 +82,23 @@ def generic_laplace(
     >>> generic_laplace(np.arange(8.0) ** 2, second)[2:-2]
     array([8., 8., 8., 8.])
     """
-    image = image_of(input)
+    image = _in_memory(image_of(input), "generic_laplace", "laplace or gaussian_laplace")
     target = target_of(output, image)
+    filtered = check_axes(axes, image.ndim)
+    missing = missing_in(input, image, filtered, target, mask, nan, fill, cval)
     total: Array | None = None
-    parts = _user_parts(
-        image, derivative2, "derivative2", mode, cval, extra_arguments, extra_keywords, axes
-    )
+    told = keywords_for(derivative2, "derivative2", missing, nan, image.shape)
+    keywords = {**told, **(extra_keywords or {})}
+    parts = _user_parts(image, derivative2, mode, cval, extra_arguments, keywords, filtered)
     for part in parts:
         if total is None:
             total = part.astype(np.result_type(part, np.float64))
         else:
             with np.errstate(over="ignore", invalid="ignore"):
                 total = total + part
-    return copied(image, target) if total is None else _finished(total, target)
+    if total is None:
+        return blank(copied(image, target), missing)
+    return _finished(total, target, missing)
 
 
 def generic_gradient_magnitude(
@@ -96,6 +111,9 @@ def generic_gradient_magnitude(
     extra_keywords: Mapping[str, Any] | None = None,
     *,
     axes: int | Sequence[int] | None = None,
+    mask: ArrayLike | None = None,
+    nan: str = "propagate",
+    fill: complex = math.nan,
 ) -> Array:
     """Take the length of the gradient whose components a function computes.
 
@@ -108,6 +126,10 @@ def generic_gradient_magnitude(
         `generic_laplace`.
     extra_arguments : sequence
     extra_keywords : dict
+    mask, nan, fill
+        Which samples are missing, as for `gaussian_filter`. Where some are the function is called
+        with these keywords too, `mask` of the image's shape and ``fill=nan``; where what it gives
+        is NaN the result is `fill`.
 
     Returns
     -------
@@ -128,42 +150,57 @@ def generic_gradient_magnitude(
     >>> generic_gradient_magnitude(ramp, sobel)[2, 2]
     np.int64(40)
     """
-    image = image_of(input)
+    others = "gaussian_gradient_magnitude"
+    image = _in_memory(image_of(input), "generic_gradient_magnitude", others)
     target = target_of(output, image)
+    filtered = check_axes(axes, image.ndim)
+    missing = missing_in(input, image, filtered, target, mask, nan, fill, cval)
     squares: SumOfSquares | None = None
-    parts = _user_parts(
-        image, derivative, "derivative", mode, cval, extra_arguments, extra_keywords, axes
-    )
+    told = keywords_for(derivative, "derivative", missing, nan, image.shape)
+    keywords = {**told, **(extra_keywords or {})}
+    parts = _user_parts(image, derivative, mode, cval, extra_arguments, keywords, filtered)
     for part in parts:
         squares = squares or SumOfSquares(image.shape)
         squares.add(part)
-    return copied(image, target) if squares is None else _finished(squares.root(), target)
+    if squares is None:
+        return blank(copied(image, target), missing)
+    return _finished(squares.root(), target, missing)
+
+
+def _in_memory(image: Array, name: str, others: str) -> Array:
+    """Refuse a Dask array: a user's function is given whole arrays to read and to write."""
+    if is_lazy(image):
+        raise ArgumentTypeError(
+            f"`{name}` takes no Dask array, for how far the function reaches is not known. Take "
+            f"{others}, or dask.array.map_overlap with the depth that it needs"
+        )
+    return image
 
 
 def _user_parts(
     image: Array,
     function: Derivative,
-    name: str,
     mode: Any,
     cval: Any,
     arguments: Sequence[Any],
-    keywords: Mapping[str, Any] | None,
-    axes: Any,
+    keywords: Mapping[str, Any],
+    axes: tuple[int, ...],
 ) -> Iterator[Array]:
     """Yield what the user's function returns for each axis."""
-    if not callable(function):
-        raise ArgumentTypeError(f"`{name}` must be a function; got {function!r}")
-    filtered = check_axes(axes, image.ndim)
     kind = np.complex128 if image.dtype.kind == "c" else np.float64
-    for axis, own in zip(filtered, per_axis("mode", mode, len(filtered)), strict=True):
+    for axis, own in zip(axes, per_axis("mode", mode, len(axes)), strict=True):
         buffer = np.zeros(image.shape, kind)
-        result = function(image, axis, buffer, own, cval, *arguments, **(keywords or {}))
+        result = function(image, axis, buffer, own, cval, *arguments, **keywords)
         yield buffer if result is None else np.asarray(result)
 
 
-def _finished(values: Array, target: Target) -> Array:
+def _finished(values: Array, target: Target, missing: Missing | None) -> Array:
     if values.dtype.kind == "c" and target_dtype(target).kind != "c":
         raise OutputError(
             f"output must have complex dtype: the result is complex; got {target_dtype(target)}"
         )
-    return finished(values, target)
+    nothing = None if missing is None else np.isnan(values)
+    result = finished(values, target)
+    if missing is not None and nothing is not None:
+        np.copyto(result, missing.fill, where=nothing, casting="unsafe")
+    return result

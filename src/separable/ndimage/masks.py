@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -16,8 +17,10 @@ from separable.ndimage.arguments import (
     check_cval,
     image_of,
     per_axis,
+    steps_of,
     target_of,
 )
+from separable.ndimage.missing import missing_in
 
 __all__ = ["prewitt", "sobel"]
 
@@ -30,6 +33,11 @@ def sobel(
     output: Output = None,
     mode: str | Sequence[str] = "reflect",
     cval: complex = 0.0,
+    *,
+    spacing: float | Sequence[float] | None = None,
+    mask: ArrayLike | None = None,
+    nan: str = "propagate",
+    fill: complex = math.nan,
 ) -> Array:
     """Filter with Sobel's mask: ``[-1, 0, 1]`` along `axis`, ``[1, 2, 1]`` along all others.
 
@@ -45,6 +53,12 @@ def sobel(
         What lies outside, for all axes of the image or for each.
     cval : number
         What lies outside where the mode is constant.
+    spacing : float or sequence of float, optional
+        The distance between the centres of neighbours, for all axes of the image or for each. The
+        result is divided by that of `axis`: a slope per unit of length. SciPy has no such keyword.
+    mask, nan, fill
+        Which samples are missing, as for `gaussian_filter`. The local mean of the valid ones stands
+        for them, so that a constant image with holes has no slope.
 
     Returns
     -------
@@ -68,8 +82,10 @@ def sobel(
     array([[ 0, 36, 36],
            [ 0, 36, 36],
            [ 0, 36, 36]], dtype=int16)
+    >>> sobel(step, output=float, spacing=(1, 0.5))[0]
+    array([ 0., 72., 72.])
     """
-    return _mask(input, axis, output, mode, cval, (1, 2, 1))
+    return _mask(input, axis, output, mode, cval, (1, 2, 1), spacing, (mask, nan, fill))
 
 
 def prewitt(
@@ -78,6 +94,11 @@ def prewitt(
     output: Output = None,
     mode: str | Sequence[str] = "reflect",
     cval: complex = 0.0,
+    *,
+    spacing: float | Sequence[float] | None = None,
+    mask: ArrayLike | None = None,
+    nan: str = "propagate",
+    fill: complex = math.nan,
 ) -> Array:
     """Filter with Prewitt's mask: ``[-1, 0, 1]`` along `axis`, ``[1, 1, 1]`` along all others.
 
@@ -92,7 +113,7 @@ def prewitt(
     >>> prewitt([[0, 0, 9], [0, 0, 9], [0, 0, 9]], axis=0).any()
     np.False_
     """
-    return _mask(input, axis, output, mode, cval, (1, 1, 1))
+    return _mask(input, axis, output, mode, cval, (1, 1, 1), spacing, (mask, nan, fill))
 
 
 def _mask(
@@ -102,16 +123,23 @@ def _mask(
     mode: str | Sequence[str],
     cval: complex,
     smoothing: tuple[int, int, int],
+    spacing: float | Sequence[float] | None,
+    missing: tuple[ArrayLike | None, str, complex],
 ) -> Array:
     image = image_of(input)
     along = check_axis(axis, image.ndim)
     target = target_of(output, image, is_complex=image.dtype.kind == "c")
     modes = per_axis("mode", mode, image.ndim)
     border = Border.of(range(image.ndim), modes, check_cval(cval, image))
-    return correlated(image, _mask_kernel(smoothing, along, image.ndim), border, target)
+    step = 1.0 if spacing is None else steps_of(spacing, image.ndim)[along]
+    found = missing_in(input, image, border.axes, target, *missing, cval)
+    kernel = _mask_kernel(smoothing, along, image.ndim, step)
+    return correlated(image, kernel, border, target, found)
 
 
 @lru_cache(maxsize=64)
-def _mask_kernel(smoothing: tuple[int, int, int], along: int, ndim: int) -> Kernel:
-    smooth = np.array(smoothing)
-    return kernel_of((tuple(CENTRAL if k == along else smooth for k in range(ndim)),))
+def _mask_kernel(
+    smoothing: tuple[int, int, int], along: int, ndim: int, step: float = 1.0
+) -> Kernel:
+    smooth, slope = np.array(smoothing), CENTRAL if step == 1 else CENTRAL / step
+    return kernel_of((tuple(slope if k == along else smooth for k in range(ndim)),))

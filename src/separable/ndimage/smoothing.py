@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from separable.errors import ArgumentError
 from separable.kernels import box1d, gaussian1d
+from separable.kernels.arguments import whole_samples
 from separable.ndimage.apply import Border, Kernel, copied, correlated, kernel_of
 from separable.ndimage.arguments import (
     Array,
@@ -25,8 +26,11 @@ from separable.ndimage.arguments import (
     index,
     number,
     per_axis,
+    steps_of,
     target_of,
 )
+from separable.ndimage.missing import missing_in
+from separable.normalised import blank
 
 __all__ = [
     "gaussian_filter",
@@ -54,6 +58,10 @@ def gaussian_filter(
     *,
     radius: WholePerAxis | None = None,
     axes: int | Sequence[int] | None = None,
+    spacing: PerAxis | None = None,
+    mask: ArrayLike | None = None,
+    nan: str = "propagate",
+    fill: complex = math.nan,
 ) -> Array:
     """Smooth an image with a Gaussian, or take a derivative of the smoothed image.
 
@@ -62,8 +70,8 @@ def gaussian_filter(
     input : array_like
         Bool, integers, float16 .. float64 or complex.
     sigma : float or sequence of float
-        Standard deviation in pixels, for all filtered axes or for each; an axis with 0 is left
-        alone.
+        Standard deviation, for all filtered axes or for each, in pixels or in the units of
+        `spacing`; an axis with 0 is left alone.
     order : int or sequence of int
         The derivative along each axis: 0 smooths, 1 is the first derivative, and so on.
     output : dtype or ndarray, optional
@@ -78,6 +86,13 @@ def gaussian_filter(
         Half the kernel's length without the centre, instead of `truncate`.
     axes : int or sequence of int, optional
         The axes to filter; all of them if not given.
+    spacing : float or sequence of float, optional
+        The distance between the centres of neighbours, for all filtered axes or for each; > 0.
+        Derivatives are per unit of it. SciPy has no such keyword.
+    mask, nan, fill
+        Which samples are missing, as for `separable.convolve`: `mask` is **nonzero where the image
+        is valid**, ``nan="ignore"`` takes NaN for missing, and `fill` stands where nothing valid
+        lies below the kernel. SciPy has no such keywords.
 
     Returns
     -------
@@ -88,8 +103,8 @@ def gaussian_filter(
     Raises
     ------
     ArgumentError
-        If a sigma or an order is negative, a radius no integer >= 0, or a sequence has another
-        length than there are filtered axes (then it is a RuntimeError too).
+        If a sigma or an order is negative, a spacing not > 0, a radius no integer >= 0, or a
+        sequence has another length than there are filtered axes (then it is a RuntimeError too).
     ArgumentTypeError, ModeError, OutputError, DTypeError
         If another argument is wrong.
 
@@ -106,23 +121,37 @@ def gaussian_filter(
     (2, 3, 4)
     >>> gaussian_filter(stack, 1, order=(0, 1), axes=(1, 2), mode="nearest")[0, 1].round(2)
     array([0.5 , 0.85, 0.85, 0.5 ])
+
+    A volume with slices 3 mm apart and pixels of 1 mm, smoothed by 2 mm:
+
+    >>> gaussian_filter(np.zeros((9, 32, 32), np.float32), 2, spacing=(3, 1, 1)).shape
+    (9, 32, 32)
+
+    A hole is not smeared over its neighbours:
+
+    >>> gaussian_filter([5.0, 5.0, np.nan, 5.0], 1, nan="ignore")
+    array([5., 5., 5., 5.])
     """
     image = image_of(input)
     target = target_of(output, image, is_complex=image.dtype.kind == "c")
     filtered = check_axes(axes, image.ndim)
+    missing = missing_in(input, image, filtered, target, mask, nan, fill, cval)
     count = len(filtered)
     modes = per_axis("mode", mode, count)
     sigmas = per_axis("sigma", sigma, count)
-    radii = half_lengths(sigmas, truncate, per_axis("radius", radius, count))
+    steps = steps_of(spacing, count)
+    radii = half_lengths(sigmas, truncate, per_axis("radius", radius, count), steps)
     orders = tuple(_order(n) for n in per_axis("order", order, count))
     used = [k for k in range(count) if radii[k] >= 0]
     if not used:
-        return copied(image, target)
-    kernel = _gaussian_kernel(tuple((float(sigmas[k]), orders[k], radii[k]) for k in used))
+        return blank(copied(image, target), missing)
+    kernel = _gaussian_kernel(
+        tuple((float(sigmas[k]) / steps[k], orders[k], radii[k], steps[k]) for k in used)
+    )
     border = Border.of(
         [filtered[k] for k in used], [modes[k] for k in used], check_cval(cval, image)
     )
-    return correlated(image, kernel, border, target)
+    return correlated(image, kernel, border, target, missing)
 
 
 def gaussian_filter1d(
@@ -136,15 +165,19 @@ def gaussian_filter1d(
     truncate: float = 4.0,
     *,
     radius: int | None = None,
+    spacing: float | None = None,
+    mask: ArrayLike | None = None,
+    nan: str = "propagate",
+    fill: complex = math.nan,
 ) -> Array:
     """Smooth an image with a Gaussian along one axis, or take a derivative along it.
 
     Parameters
     ----------
-    input, order, output, mode, cval, truncate, radius
+    input, order, output, mode, cval, truncate, radius, spacing, mask, nan, fill
         As for `gaussian_filter`.
     sigma : float
-        Standard deviation in pixels; > 0.
+        Standard deviation, in pixels or in the units of `spacing`; > 0.
     axis : int
         The axis to filter; the last one if not given.
 
@@ -167,34 +200,44 @@ def gaussian_filter1d(
     image = image_of(input)
     target = target_of(output, image, is_complex=image.dtype.kind == "c")
     along = check_axis(axis, image.ndim)
-    (half,) = half_lengths((sigma,), truncate, (radius,))
-    width = float(sigma)
+    (step,) = steps_of(spacing, 1)
+    (half,) = half_lengths((sigma,), truncate, (radius,), (step,))
+    width = float(sigma) / step
     if width == 0:
         raise ArgumentError(f"`sigma` must be > 0; got {sigma!r}")
-    kernel = _gaussian_kernel(((width, _order(order), max(half, 0)),))
-    return correlated(image, kernel, Border.of((along,), (mode,), check_cval(cval, image)), target)
+    kernel = _gaussian_kernel(((width, _order(order), max(half, 0), step),))
+    missing = missing_in(input, image, (along,), target, mask, nan, fill, cval)
+    border = Border.of((along,), (mode,), check_cval(cval, image))
+    return correlated(image, kernel, border, target, missing)
 
 
 def uniform_filter(
     input: ArrayLike,
-    size: WholePerAxis = 3,
+    size: PerAxis = 3,
     output: Output = None,
     mode: str | Sequence[str] = "reflect",
     cval: complex = 0.0,
     origin: int | Sequence[int] = 0,
     *,
     axes: int | Sequence[int] | None = None,
+    spacing: PerAxis | None = None,
+    mask: ArrayLike | None = None,
+    nan: str = "propagate",
+    fill: complex = math.nan,
 ) -> Array:
     """Take the mean over a box around every pixel.
 
     Parameters
     ----------
-    input, output, mode, cval, axes
+    input, output, mode, cval, axes, mask, nan, fill
         As for `gaussian_filter`.
     size : int or sequence of int
         The box's length, for all filtered axes or for each; an axis with 1 or less is left alone.
+        With `spacing` a length in its units, which must be a whole number of pixels.
     origin : int or sequence of int
         Shifts the box, for each of `axes`.
+    spacing : float or sequence of float, optional
+        The distance between the centres of neighbours, for all filtered axes or for each; > 0.
 
     Returns
     -------
@@ -220,38 +263,45 @@ def uniform_filter(
     image = image_of(input)
     target = target_of(output, image, is_complex=image.dtype.kind == "c")
     filtered = check_axes(axes, image.ndim)
+    missing = missing_in(input, image, filtered, target, mask, nan, fill, cval)
     count = len(filtered)
-    sizes = tuple(int(number("size", n)) for n in per_axis("size", size, count))
+    sizes = _sizes(per_axis("size", size, count), spacing)
     modes, origins = per_axis("mode", mode, count), per_axis("origin", origin, count)
     used = [k for k in range(count) if sizes[k] > 1]
     if not used:
-        return copied(image, target)
+        return blank(copied(image, target), missing)
     border = Border.of(
         [filtered[k] for k in used],
         [modes[k] for k in used],
         check_cval(cval, image),
         [index("origin", origins[k]) for k in used],
     )
-    return correlated(image, _box_kernel(tuple(sizes[k] for k in used)), border, target)
+    kernel = _box_kernel(tuple(sizes[k] for k in used))
+    return correlated(image, kernel, border, target, missing)
 
 
 def uniform_filter1d(
     input: ArrayLike,
-    size: int,
+    size: float,
     axis: int = -1,
     output: Output = None,
     mode: str = "reflect",
     cval: complex = 0.0,
     origin: int = 0,
+    *,
+    spacing: float | None = None,
+    mask: ArrayLike | None = None,
+    nan: str = "propagate",
+    fill: complex = math.nan,
 ) -> Array:
     """Take the mean of `size` pixels along one axis.
 
     Parameters
     ----------
-    input, output, mode, cval, origin
+    input, output, mode, cval, origin, spacing, mask, nan, fill
         As for `uniform_filter`.
     size : int
-        How many pixels; >= 1.
+        How many pixels; >= 1. With `spacing` a length in its units.
     axis : int
         The axis to filter; the last one if not given.
 
@@ -273,16 +323,20 @@ def uniform_filter1d(
     """
     image = image_of(input)
     along = check_axis(axis, image.ndim)
-    length = index("size", size)
+    length = index("size", size) if spacing is None else _sizes((size,), spacing)[0]
     if length < 1:
         raise SizeError(f"incorrect filter size: `size` must be >= 1; got {size!r}")
     target = target_of(output, image, is_complex=image.dtype.kind == "c")
     border = Border.of((along,), (mode,), check_cval(cval, image), (index("origin", origin),))
-    return correlated(image, _box_kernel((length,)), border, target)
+    missing = missing_in(input, image, (along,), target, mask, nan, fill, cval)
+    return correlated(image, _box_kernel((length,)), border, target, missing)
 
 
 def half_lengths(
-    sigmas: Sequence[Any], truncate: Any, radii: Sequence[int | None]
+    sigmas: Sequence[Any],
+    truncate: Any,
+    radii: Sequence[int | None],
+    steps: Sequence[float] | None = None,
 ) -> tuple[int, ...]:
     """Return how far each Gaussian reaches, or -1 for an axis that is left alone.
 
@@ -294,6 +348,8 @@ def half_lengths(
     widths = [number("sigma", s) for s in sigmas]
     if not all(0 <= s < math.inf for s in widths):
         raise ArgumentError(f"`sigma` must be finite and >= 0 for every axis; got {_shown(sigmas)}")
+    if steps is not None:
+        widths = [s / step for s, step in zip(widths, steps, strict=True)]
     cut = number("truncate", truncate)
     found = []
     for width, radius in zip(widths, radii, strict=True):
@@ -307,29 +363,37 @@ def half_lengths(
 
 
 @lru_cache(maxsize=256)
-def gaussian_taps(sigma: float, order: int, radius: int) -> Array:
-    """Return a sampled Gaussian or its derivative, written for correlation.
+def gaussian_taps(sigma: float, order: int, radius: int, step: float = 1.0) -> Array:
+    """Return a sampled Gaussian or its derivative per unit of length, written for correlation.
 
-    Derivatives beyond the catalogue's are the Gaussian times a Hermite polynomial.
+    `sigma` is in samples. Derivatives beyond the catalogue's are the Gaussian times a Hermite
+    polynomial.
     """
     if order <= CATALOGUED:
-        return gaussian1d(sigma, order=order, radius=radius)
+        return gaussian1d(sigma, order=order, radius=radius) / np.float64(step) ** order
     from numpy.polynomial.hermite_e import hermeval
 
     x = np.arange(-radius, radius + 1) / sigma
-    polynomial = hermeval(x, np.eye(order + 1)[order]) / sigma**order
+    polynomial = hermeval(x, np.eye(order + 1)[order]) / (sigma * step) ** order
     return np.asarray(polynomial * gaussian1d(sigma, radius=radius))
 
 
 @lru_cache(maxsize=64)
-def _gaussian_kernel(axes: tuple[tuple[float, int, int], ...]) -> Kernel:
-    """The kernel of (sigma, order, radius) for each filtered axis."""
+def _gaussian_kernel(axes: tuple[Any, ...]) -> Kernel:
+    """The kernel of (sigma, order, radius) or (sigma, order, radius, step) for each axis."""
     return kernel_of((tuple(gaussian_taps(*axis) for axis in axes),))
 
 
 @lru_cache(maxsize=64)
 def _box_kernel(sizes: tuple[int, ...]) -> Kernel:
     return kernel_of((tuple(box1d(n) for n in sizes),))
+
+
+def _sizes(sizes: tuple[Any, ...], spacing: Any) -> tuple[int, ...]:
+    if spacing is None:
+        return tuple(int(number("size", n)) for n in sizes)
+    steps = steps_of(spacing, len(sizes))
+    return tuple(whole_samples("size", n, step) for n, step in zip(sizes, steps, strict=True))
 
 
 def _order(order: Any) -> int:

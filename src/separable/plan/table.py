@@ -11,7 +11,16 @@ if TYPE_CHECKING:
     from separable.plan.candidates import Candidate
     from separable.plan.core import Measurement, Plan
 
-__all__ = ["amount", "duration", "measurement_text", "plan_text"]
+__all__ = [
+    "amount",
+    "count_text",
+    "duration",
+    "headline",
+    "measurement_text",
+    "plan_text",
+    "render",
+    "wrapped",
+]
 
 WIDTH = 80
 UNITS = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6))
@@ -24,7 +33,7 @@ def plan_text(plan: Plan) -> str:
             "*" if c is plan.chosen else "",
             c.title,
             str(c.passes),
-            _multiplications(c.multiplications),
+            count_text(c.multiplications),
             amount(c.bytes),
             duration(c.seconds),
             f"{c.bound:.0e}",
@@ -34,8 +43,10 @@ def plan_text(plan: Plan) -> str:
         if not c.refused
     ]
     columns = ("", "candidate", "passes", "mult/out", "moved", "predicted", "error", "")
-    refused = [_wrap(f"Not taken: {c.title} ({c.refused}).") for c in plan.candidates if c.refused]
-    return "\n".join([_headline(plan), _render(columns, rows), *refused, _verdict(plan)])
+    refused = [
+        wrapped(f"Not taken: {c.title} ({c.refused}).") for c in plan.candidates if c.refused
+    ]
+    return "\n".join([headline(plan), render(columns, rows), *refused, _verdict(plan)])
 
 
 def measurement_text(measured: Measurement) -> str:
@@ -55,7 +66,7 @@ def measurement_text(measured: Measurement) -> str:
     ]
     columns = ("", "candidate", "predicted", "measured", "ratio", "difference")
     last = f"The choice took {measured.regret:.2f} times as long as the fastest candidate."
-    return "\n".join([_headline(measured.plan), _render(columns, rows), last])
+    return "\n".join([headline(measured.plan), render(columns, rows), last])
 
 
 def duration(seconds: float) -> str:
@@ -90,7 +101,8 @@ def amount(count: float) -> str:
     raise AssertionError
 
 
-def _headline(plan: Plan) -> str:
+def headline(plan: Plan, what: str = "") -> str:
+    """Return what is filtered and how; `what` instead of the operation and the kernel."""
     p, r = plan.problem, plan.request
     modes = p.modes[0] if len(set(p.modes)) == 1 else "/".join(p.modes)
     if "constant" in p.modes:
@@ -101,7 +113,8 @@ def _headline(plan: Plan) -> str:
     kernel = "x".join(map(str, p.kernel_shape))
     image = "x".join(map(str, p.shape))
     threads = f"{p.threads} thread{'s' if p.threads > 1 else ''}"
-    return _wrap(f"{r.operation} {kernel} on {image} {types}{axes}, {modes}, {error}, {threads}")
+    what = what or f"{r.operation} {kernel}"
+    return wrapped(f"{what} on {image} {types}{axes}, {modes}, {error}, {threads}")
 
 
 def _verdict(plan: Plan) -> str:
@@ -121,10 +134,10 @@ def _verdict(plan: Plan) -> str:
             )
     size = math.prod(plan.problem.kernel_shape)
     word = "multiplication" if c.multiplications == 1 else "multiplications"
-    count = f"{_multiplications(c.multiplications)} {word} an output"
+    count = f"{count_text(c.multiplications)} {word} an output"
     if c.multiplications < size:
         count += f" instead of {size}"
-    return f"{_wrap(f'Chosen: {c.title}, {why}; {count}.')}\n{_wrap(f'Rates: {plan.machine}.')}"
+    return f"{wrapped(f'Chosen: {c.title}, {why}; {count}.')}\n{wrapped(f'Rates: {plan.machine}.')}"
 
 
 def _remark(c: Candidate, chosen: Candidate) -> str:
@@ -136,15 +149,17 @@ def _remark(c: Candidate, chosen: Candidate) -> str:
     return ""
 
 
-def _multiplications(count: float) -> str:
+def count_text(count: float) -> str:
+    """Return a number of multiplications, without a fraction where it is whole."""
     return f"{count:.0f}" if count == int(count) else f"{count:.1f}"
 
 
-def _wrap(text: str) -> str:
+def wrapped(text: str) -> str:
+    """Return a text in lines of 80 columns."""
     return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
-def _render(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+def render(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """Lay a table out with Rich, as plain text."""
     import io
 
@@ -155,7 +170,7 @@ def _render(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     for name in columns:
-        numeric = name not in ("", "candidate")
+        numeric = name not in ("", "candidate", "band", "kernel", "runs in")
         options: dict[str, Any] = {"justify": "right", "no_wrap": True} if numeric else {}
         grid.add_column(name, overflow="fold", **options)
     for row in rows:

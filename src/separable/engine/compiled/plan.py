@@ -6,6 +6,10 @@ Sizes count elements, strides count bytes and addresses are integers.  The axes 
 - ``y``: the axis between rows (``y_taps`` 0: not filtered),
 - ``x``: the axis along rows (``x_taps`` 0: not filtered), each column holding ``channels`` samples;
   ``flat`` columns are columns times channels.
+
+A sweep filters rows into ``y_terms`` images, those along x into ``rings``, and these along z into ``outputs``,
+which lie ``out_at`` bytes from the target.  ``ring_terms`` and ``out_terms`` say which terms each of them sums, as
+``first * 65536 + last``; ``x_from`` and ``z_from`` what each term reads: the y term, or the ring.
 """
 
 # mypy: disallow-untyped-calls=False
@@ -63,7 +67,14 @@ _INTEGERS = [
     "left_table",
     "right_table",
     "outside",
-    "terms",
+    "y_terms",
+    "x_from",
+    "rings",
+    "ring_terms",
+    "z_from",
+    "outputs",
+    "out_terms",
+    "out_at",
     "y_weights",
     "y_kinds",
     "x_weights",

@@ -27,12 +27,12 @@ def _forget(column, count, kept):
 
 @stage
 def finish_planes(
-    plan_address, ring, temp, target, place, first, columns, rows, count, dense, kept
-):
-    """Filter ``count`` planes along z, store them, and drop as many from the ring.
+    plan_address, ring, temp, target, place, first, columns, rows, count, dense, terms, kept, dropped
+):  # fmt: skip
+    """Filter ``count`` planes along z, store them, and drop as many from the first ``dropped`` rings.
 
     ``place`` is the address of flat column 0 of the first row in the first plane; the slots after these,
-    ``kept`` of them, are needed again.
+    ``kept`` of them, are needed again; ``terms`` is ``first * 65536 + last``.
     """
     plan = plan_at(plan_address)
     size = lanes_of(temp)
@@ -45,9 +45,9 @@ def finish_planes(
             wide = min(columns - f, size)
             for z in range(0, count, OUTPUTS):
                 block = zeros(temp)
-                for t in range(plan.terms):
+                for t in range(terms >> 16, terms & 65535):
                     weights = ahead(at(temp, plan.z_weights), t * taps)
-                    x = ahead(column, t * term_step + z * size)
+                    x = ahead(column, word(plan.z_from, t) * term_step + z * size)
                     block = correlate(block, x, size, weights, taps, word(plan.z_kinds, t))
                 inside, top = min(count - z, OUTPUTS), row + z * plan.z_target
                 left = first + f
@@ -58,7 +58,7 @@ def finish_planes(
                     put_part(
                         plan_address, target, top, plan.z_target, left, dense, inside, wide, temp
                     )
-            for t in range(plan.terms):
+            for t in range(dropped):
                 _forget(ahead(column, t * term_step), count, kept)
 
 

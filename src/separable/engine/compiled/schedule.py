@@ -64,6 +64,28 @@ class Pass:
         return int(self.weights.shape[1])
 
 
+@dataclass(frozen=True)
+class Network:
+    """What the terms of each axis read, and which of them are summed, as ``(first, last)``.
+
+    The y terms read the image, the x terms a y term each; rings sum x terms (y terms where x is not
+    filtered), z terms read a ring each, and the outputs, ``at`` bytes from the first array, sum the terms of the last axis.
+    """
+
+    x_from: tuple[int, ...] = ()
+    rings: tuple[tuple[int, int], ...] = ()
+    z_from: tuple[int, ...] = ()
+    outputs: tuple[tuple[int, int], ...] = ((0, 1),)
+    at: tuple[int, ...] = (0,)
+
+    @classmethod
+    def of_terms(cls, terms: int, axes: set[str]) -> Network:
+        """Return that of a sum of terms, each with passes of its own."""
+        each = tuple(range(terms))
+        rings = tuple((t, t + 1) for t in each) if "z" in axes else ()
+        return cls(each if "y" in axes else (0,) * terms, rings, each, ((0, terms),))
+
+
 def up(number: int, step: int) -> int:
     """Return the least multiple of ``step`` that is not below ``number``."""
     return -(-number // step) * step
@@ -91,6 +113,7 @@ class Schedule:
         dtypes: tuple[np.dtype[Any], np.dtype[Any], np.dtype[Any]],
         threads: int,
         dense: NDArray[np.float64] | None = None,
+        network: Network | None = None,
     ) -> None:
         self.dense = dense
         self.source, self.target, self.work = dtypes
@@ -103,6 +126,8 @@ class Schedule:
             for name, axis in roles.items()
             if axis is not None and axis.filtered >= 0
         }
+        terms = len(passes[0].weights)
+        self.network = network or Network.of_terms(terms, set(self.passes))
         self._strides()
         self._weights(cval)
         self._tiles(threads)
@@ -155,18 +180,21 @@ class Schedule:
             order = [self.layout.x.filtered, self.layout.y.filtered]
             table = self.dense.transpose(order).astype(self.work)
             self._set(x_weights=self._keep(table), y_taps=table.shape[1], x_taps=table.shape[0])
-            self._set(terms=1, outside=self._keep(np.full(1, cval).astype(self.work)))
+            self._set(y_terms=1, outside=self._keep(np.full(1, cval).astype(self.work)))
             return
-        terms = 1
+        network = self.network
         beyond = np.full(1, cval)
         for name in ("y", "x", "z"):
             if name not in self.passes:
                 continue
             weights = self.passes[name].weights
-            terms = len(weights)
-            if name == "z":
-                self._set(z_outside=self._keep(beyond.astype(self.work)))
             with np.errstate(invalid="ignore", over="ignore"):
+                if name == "x":
+                    beyond = beyond[list(network.x_from)]
+                if name == "z":
+                    beyond = np.array([beyond[first:last].sum() for first, last in network.rings])
+                    self._set(z_outside=self._keep(beyond.astype(self.work)))
+                    beyond = beyond[list(network.z_from)]
                 beyond = beyond * weights.sum(axis=1)
                 held = weights.astype(self.work)
             self._set(**{
@@ -174,7 +202,18 @@ class Schedule:
                 f"{name}_weights": self._keep(held),
                 f"{name}_kinds": self._keep(kinds(held)),
             })  # fmt: skip
-        self._set(terms=terms, outside=self._keep(np.full(1, cval).astype(self.work)))
+        self._set(
+            outside=self._keep(np.full(1, cval).astype(self.work)),
+            y_terms=len(self.passes["y"].weights) if "y" in self.passes else 1,
+            x_from=self._keep(np.array(network.x_from, np.int64)),
+            rings=len(network.rings), ring_terms=self._ranges(network.rings),
+            z_from=self._keep(np.array(network.z_from, np.int64)),
+            outputs=len(network.outputs), out_terms=self._ranges(network.outputs),
+            out_at=self._keep(np.array(network.at, np.int64)),
+        )  # fmt: skip
+
+    def _ranges(self, ranges: tuple[tuple[int, int], ...]) -> int:
+        return self._keep(np.array([(first << 16) | last for first, last in ranges], np.int64))
 
     def _tiles(self, threads: int) -> None:
         r, size = self.record, lanes(self.work)
@@ -209,7 +248,7 @@ class Schedule:
         band = int(r["y_band"])
         stretch = up(min(STRETCH_COLUMNS, flat), size)
         while (
-            stretch > tile and stretch * band * self.work.itemsize * int(r["terms"]) > CACHE_BYTES
+            stretch > tile and stretch * band * self.work.itemsize * int(r["y_terms"]) > CACHE_BYTES
         ):
             stretch = up(stretch // 2, size)
         bands, chunks = -(-int(r["y_size"]) // band), -(-flat // int(r["x_chunk"]))
@@ -235,7 +274,7 @@ class Schedule:
         reach, flat = self._taps("z") - 1, int(r["x_flat"])
         slab = min(up(SLAB_PLANES, OUTPUTS), up(int(r["z_size"]), OUTPUTS))
         chunk = up(flat, size)
-        while (slab + reach) * band * chunk * item * int(r["terms"]) * threads > RING_BYTES:
+        while (slab + reach) * band * chunk * item * int(r["rings"]) * threads > RING_BYTES:
             if slab > max(OUTPUTS, reach // 4):
                 slab = up(slab // 2, OUTPUTS)
             elif band > step:
@@ -318,7 +357,7 @@ class Schedule:
             strips = row * (rows + OUTPUTS)
         slots = int(r["z_slab"]) + self._taps("z")
         overlap = self._overlaps()
-        turned = int(r["terms"]) * groups * (width | 1) * size if self._turns() else 0
+        turned = int(r["y_terms"]) * groups * (width | 1) * size if self._turns() else 0
         sizes = {
             "at_rows": 8 * (rows + 1),
             "at_next": 8 * (rows + 1),
@@ -328,7 +367,7 @@ class Schedule:
             "at_temp": max(band, size, OUTPUTS) * size * item,
             "at_across": turned * item,
             "at_line": run * size * item,
-            "at_ring": int(r["terms"]) * int(r["ring_term"]),
+            "at_ring": int(r["rings"]) * int(r["ring_term"]),
         }
         position = 0
         for name, wanted in sizes.items():
@@ -354,7 +393,7 @@ class Schedule:
         if "z" in self.passes:
             self._set(fill_slot=address(fill_slot, (work, *words[:3])))
             self._set(copy_slot=address(copy_slot, (work, work, *words[:2])))
-            self._set(z_finish=address(finish_planes, (_I64, work, work, target, *words[:7])))
+            self._set(z_finish=address(finish_planes, (_I64, work, work, target, *words[:9])))
 
     def fill(self, words: NDArray[np.int64], source: int, target: int, scratch: int) -> None:
         """Write the plan of one run, on the arrays at two addresses."""
@@ -369,7 +408,7 @@ class Schedule:
     def _useful_threads(self, threads: int) -> int:
         """Return how many threads have work worth waking them for."""
         r = self.record
-        taps = sum(p.taps for p in self.passes.values()) * int(r["terms"])
+        taps = sum(p.weights.size for p in self.passes.values())
         if self.dense is not None:
             taps = self.dense.size * 2
         nanoseconds = self._samples() / lanes(self.work) * (6 + taps / 6)
@@ -387,5 +426,6 @@ class Schedule:
             bool(r["target_dense"])
             and lanes(self.work) * item == VECTOR_BYTES
             and int(r["items"]) * int(r["y_band"]) * int(r["x_chunk"]) * item >= STREAM_BYTES
+            and all(place % VECTOR_BYTES == 0 for place in self.network.at)
             and all(a.target % VECTOR_BYTES == 0 or a.size == 1 for a in outer)
         )

@@ -228,7 +228,7 @@ def filter_columns(
             else:
                 block = correlate_square(ahead(strip, r * size), size, weights, taps, kind)
                 store_squares(place, step, transpose(block))
-        for t in range(1, plan.terms if taps > 0 else 1):
+        for t in range(1, plan.y_terms if taps > 0 else 1):
             place, taken = ahead(here, t * plan.groups * step), ahead(weights, t * taps)
             _turn_down(strip, place, step, groups, taken, taps, word(plan.y_kinds, t))
 
@@ -270,7 +270,7 @@ def _along_many(plan_address, across, line, columns, first_term, last_term):
             for t in range(first_term, last_term):
                 weights = ahead(at(line, plan.x_weights), t * plan.x_taps)
                 kind = word(plan.x_kinds, t)
-                x = ahead(across, t * term_step + (f + c) * size)
+                x = ahead(across, word(plan.x_from, t) * term_step + (f + c) * size)
                 block = correlate(block, x, stride, weights, plan.x_taps, kind)
             store_block(ahead(line, (f + c) * size), stride, block)
 
@@ -284,7 +284,8 @@ def _along(plan_address, across, line, group, column, count, first_term, last_te
     if last_term == first_term + 1:
         taps = plan.x_taps
         weights = ahead(at(line, plan.x_weights), first_term * taps)
-        x = ahead(here, first_term * plan.groups * plan.across_width * size)
+        taken = word(plan.x_from, first_term)
+        x = ahead(here, taken * plan.groups * plan.across_width * size)
         kind = word(plan.x_kinds, first_term)
         _along_one(x, line, count, plan.channels, weights, taps, kind)
     else:
@@ -346,7 +347,7 @@ def filter_rows(
         if dense and inside == size and size >= OUTPUTS and plan.channels == 1 and single:
             whole = columns // size * size
             weights = ahead(at(line, plan.x_weights), (terms >> 16) * plan.x_taps)
-            column = (terms >> 16) * plan.groups + group
+            column = word(plan.x_from, terms >> 16) * plan.groups + group
             x = ahead(across, (column * plan.across_width + plan.x_phase) * size)
             kind = word(plan.x_kinds, terms >> 16)
             place = top + first * pitch

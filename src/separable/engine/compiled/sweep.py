@@ -122,7 +122,7 @@ def _slide(plan, scratch, rows, position):
     """Move the ``halo`` columns from ``position`` on to the start of the transposed buffer."""
     column = plan.lanes * plan.work_item
     groups = (rows + plan.lanes - 1) // plan.lanes
-    for t in range(plan.terms):
+    for t in range(plan.y_terms):
         for group in range(groups):
             row = (t * plan.groups + group) * plan.across_width * column
             start = scratch + plan.at_across + row
@@ -137,9 +137,9 @@ def _store(plan_address, scratch, position, row, step, first, columns, rows, den
     line, temp = scratch + plan.at_line, scratch + plan.at_temp
     if ring:
         wide, high, pitch = _up(columns, plan.lanes), _up(rows, plan.lanes), plan.ring_pitch
-        for t in range(plan.terms):
+        for t in range(plan.rings):
             place = row + t * plan.ring_term
-            term = (t << 16) | (t + 1)
+            terms = word(plan.ring_terms, t)
             invoke(
                 plan.rows,
                 (
@@ -155,15 +155,20 @@ def _store(plan_address, scratch, position, row, step, first, columns, rows, den
                     wide,
                     high,
                     1,
-                    term,
+                    terms,
                 ),
             )
         return
-    item, terms = plan.target_item, plan.terms
-    invoke(
-        plan.rows,
-        (plan_address, across, line, temp, 0, row, step, item, first, columns, rows, dense, terms),
-    )
+    item = plan.target_item
+    for k in range(plan.outputs):
+        place, terms = row + word(plan.out_at, k), word(plan.out_terms, k)
+        invoke(
+            plan.rows,
+            (
+                plan_address, across, line, temp, 0, place, step, item, first, columns, rows,
+                dense, terms,
+            ),
+        )  # fmt: skip
 
 
 @part
@@ -218,9 +223,9 @@ def _band_of_one(plan_address, scratch, rows, coming, start, columns, row, step,
         _load(plan_address, strips, scratch + plan.at_rows, at_column, wide, rows_in)
         table, asked, following = _wish(plan, scratch, at_column, limit, rows_in, coming)
         high, across = (_up(rows, OUTPUTS), _up(wide, plan.lanes)) if ring else (rows, wide)
-        for t in range(plan.terms if ring else 1):
-            terms = (t << 16) | (t + 1) if ring else plan.terms
-            place = row + t * plan.ring_term if ring else row
+        for t in range(plan.rings if ring else plan.outputs):
+            terms = word(plan.ring_terms if ring else plan.out_terms, t)
+            place = row + (t * plan.ring_term if ring else word(plan.out_at, t))
             invoke(
                 plan.finish,
                 (
@@ -294,13 +299,13 @@ def _fill_slot(plan_address, scratch, source, slot, sample, low, high, top, rows
     count, step = plan.ring_term // plan.ring_strip, plan.ring_strip // plan.work_item
     set_word(slots, slot, sample)
     if sample < 0:
-        for t in range(plan.terms):
+        for t in range(plan.rings):
             value = plan.z_outside + t * plan.work_item
             invoke(plan.fill_slot, (place + t * plan.ring_term, value, count, step))
         return
     for k in range(low, high):
         if k != slot and word(slots, k) == sample:
-            for t in range(plan.terms):
+            for t in range(plan.rings):
                 other = ring + k * vector + t * plan.ring_term
                 invoke(plan.copy_slot, (place + t * plan.ring_term, other, count, step))
             return
@@ -346,10 +351,16 @@ def _stream(plan_address, scratch, source, target, top, rows, start, columns):
         _fill_ring(plan_address, scratch, source, z, have, count + reach, top, rows, start, columns)
         place = target + z * plan.z_target + top * plan.y_target
         kept = reach if z + count < plan.z_size else 0
-        invoke(
-            plan.z_finish,
-            (plan_address, ring, temp, 0, place, start, columns, rows, count, dense, kept),
-        )
+        for k in range(plan.outputs):
+            terms = word(plan.out_terms, k)
+            dropped = plan.rings if k == plan.outputs - 1 else 0
+            invoke(
+                plan.z_finish,
+                (
+                    plan_address, ring, temp, 0, place + word(plan.out_at, k), start, columns, rows,
+                    count, dense, terms, kept, dropped,
+                ),
+            )  # fmt: skip
         for slot in range(kept):
             set_word(slots, slot, word(slots, slot + count))
         have = reach

@@ -1,0 +1,90 @@
+"""What `separable.convolve` and `separable.correlate` do with a `DataArray`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike
+
+from separable import filtering
+from separable.errors import ArgumentError, OutputError
+from separable.factors import Factors
+
+__all__ = ["filter_with", "like"]
+
+
+def filter_with(
+    image: xr.DataArray,
+    kernel: ArrayLike | Factors,
+    output: Any = None,
+    *,
+    axes: Any = None,
+    mask: Any = None,
+    **options: Any,
+) -> xr.DataArray:
+    """Filter what `convolve` and `correlate` hand over: a `DataArray`.
+
+    The parameters are those of `separable.filtering.filter_with`; `axes` may be names of dims, and
+    `mask` a `DataArray`.
+
+    Examples
+    --------
+    >>> import separable as sep
+    >>> image = xr.DataArray(np.ones((3, 4)), dims=("y", "x"), name="depth")
+    >>> sep.convolve(image, [0.25, 0.5, 0.25], axes="x").name
+    'depth'
+    """
+    where = None if axes is None else _positions(image, axes)
+    target, given = output, {} if mask is None else {"mask": _aligned(mask, image, where)}
+    if isinstance(output, xr.DataArray):
+        if output.dims != image.dims:
+            raise OutputError(f"`output` must have the dims {image.dims}; got {output.dims}")
+        target = output.data
+    data = filtering.filter_with(image.data, kernel, target, axes=where, **given, **options)
+    return output if isinstance(output, xr.DataArray) else like(image, data)
+
+
+def _positions(image: xr.DataArray, axes: Any) -> tuple[int, ...]:
+    """Axes by number or by the name of a dim."""
+    several = isinstance(axes, (list, tuple, np.ndarray))
+    given = tuple(axes) if several else (axes,)
+    found = []
+    for axis in given:
+        if axis in image.dims:
+            found.append(image.dims.index(axis))
+        elif isinstance(axis, (int, np.integer)):
+            found.append(int(axis))
+        else:
+            raise ArgumentError(
+                f"`axes` must be numbers, or dims of {', '.join(map(str, image.dims))}; "
+                f"got {axis!r}"
+            )
+    return tuple(found)
+
+
+def _aligned(mask: Any, image: xr.DataArray, axes: tuple[int, ...] | None) -> Any:
+    """The data of a mask in the image's order of dims; other masks as they are."""
+    if not isinstance(mask, xr.DataArray):
+        return mask
+    try:
+        xr.align(image, mask, join="exact")
+    except ValueError as error:
+        first = str(error).partition("\n")[0]
+        raise ArgumentError(
+            f"`mask` must have the coordinates of the image: {first}. Interpolate or select it, or "
+            "give its values"
+        ) from None
+    strange = [d for d in mask.dims if d not in image.dims]
+    if strange:
+        raise ArgumentError(f"`mask` must have dims of {image.dims}; got {mask.dims}")
+    if axes is not None and set(mask.dims) == {image.dims[a] for a in axes}:
+        return mask.transpose(*(image.dims[a] for a in axes)).data
+    return mask.broadcast_like(image).transpose(*image.dims).data
+
+
+def like(image: xr.DataArray, data: Any) -> xr.DataArray:
+    """Return the same coordinates, attributes and name with other data; how to store it is forgotten."""
+    found: xr.DataArray = image.copy(deep=False, data=data).drop_encoding()
+    return found

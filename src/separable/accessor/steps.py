@@ -1,0 +1,186 @@
+"""The coordinates of a `DataArray`: how far apart its samples are, and lengths beside them."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from separable.errors import ArgumentError, ArgumentTypeError
+
+__all__ = ["Step", "dims_of", "lengths_along", "step_of"]
+
+UNEVEN = 1e-6  # relative: steps that differ by more are not even
+DURATIONS = (str, np.timedelta64, datetime.timedelta)
+
+
+@dataclass(frozen=True)
+class Step:
+    """From one sample of a dim to the next.
+
+    Attributes
+    ----------
+    dim : hashable
+    size : float
+        > 0, in the units of the coordinate; seconds for times; 1 where samples count.
+    falls : bool
+        Whether the coordinate descends.
+    is_time : bool
+        Whether lengths along it are durations.
+    """
+
+    dim: Hashable
+    size: float = 1.0
+    falls: bool = False
+    is_time: bool = False
+
+
+def step_of(array: xr.DataArray, dim: Hashable) -> Step:
+    """Return the step of a dim's coordinate, of one sample where it has none.
+
+    Raises
+    ------
+    ArgumentError
+        If the coordinate is not evenly spaced, does not change, or holds no numbers or times.
+    """
+    if dim not in array.coords:
+        return Step(dim)
+    values = np.asarray(array.coords[dim].values)
+    is_time = values.dtype.kind in "mM"
+    if values.dtype.kind not in "iufmM":
+        raise ArgumentError(
+            f"the coordinate of `{dim}` must hold numbers or times to measure lengths with; got "
+            f'{values.dtype}. Count samples with units="samples", or leave `{dim}` out of dims'
+        )
+    if len(values) < 2:
+        raise ArgumentError(
+            f"the coordinate of `{dim}` must have two values or more to tell its step; got "
+            f'{len(values)}. Count samples with units="samples", or leave `{dim}` out of dims'
+        )
+    if is_time:
+        seconds = (values - values[0]) / np.timedelta64(1, "s")
+        steps, rounding = np.diff(seconds), 0.0
+    else:
+        wide = values.astype(np.float64)
+        steps = np.diff(wide)
+        own = np.finfo(values.dtype if values.dtype.kind == "f" else np.float64).eps
+        rounding = 2.0 * float(own * np.abs(wide).max())
+    return _even(dim, steps, rounding, is_time)
+
+
+def _even(dim: Hashable, steps: Any, rounding: float, is_time: bool) -> Step:
+    """One step for all, where they differ by no more than rounding."""
+    mean = float(steps.mean())
+    worst = float(np.abs(steps - mean).max())
+    unit = " s" if is_time else ""
+    if not np.isfinite(mean) or mean == 0 or worst > max(UNEVEN * abs(mean), rounding):
+        where = int(np.argmax(np.abs(steps - mean))) if np.isfinite(mean) else 0
+        share = f", {worst / abs(mean):.2g} of it" if mean else ""
+        raise ArgumentError(
+            f"the coordinate of `{dim}` must be evenly spaced; its mean step is {mean:.6g}{unit}, "
+            f"and the one after index {where} is {float(steps[where]):.6g}{unit}: off by "
+            f"{worst:.3g}{unit}{share}. Interpolate to even steps (DataArray.interp), or count "
+            'samples with units="samples"'
+        )
+    return Step(dim, abs(mean), mean < 0, is_time)
+
+
+def dims_of(array: xr.DataArray, dims: Any, values: Sequence[Any]) -> tuple[Hashable, ...]:
+    """Return the dims to filter: those asked for, or those that a dict names, or all.
+
+    Raises
+    ------
+    ArgumentError
+        If the array has no such dim, or one is named twice.
+    """
+    if dims is None:
+        named = [set(v) for v in values if isinstance(v, Mapping)]
+        chosen = set().union(*named) if named else set(array.dims)
+        unknown = [d for d in chosen if d not in array.dims]
+        found = (*(d for d in array.dims if d in chosen), *unknown)
+    elif isinstance(dims, str) or not isinstance(dims, Sequence):
+        found = (dims,)
+    else:
+        found = tuple(dims)
+    for dim in found:
+        if dim not in array.dims:
+            raise ArgumentError(
+                f"`dims` must be some of {', '.join(map(str, array.dims))}; got {dim!r}"
+            )
+    if len(set(found)) != len(found):
+        raise ArgumentError(f"`dims` must be different from each other; got {dims!r}")
+    return found
+
+
+def lengths_along(name: str, value: Any, steps: Sequence[Step], *, per_axis: bool) -> Any:
+    """Return lengths as a kernel's function takes them: numbers, durations in seconds.
+
+    Parameters
+    ----------
+    name : str
+    value : float, duration, or mapping of dims to those
+    steps : sequence of Step
+        Of the filtered dims.
+    per_axis : bool
+        Whether the function takes one for each axis.
+
+    Raises
+    ------
+    ArgumentError, ArgumentTypeError
+        If a dict has not one for each dim, or a dim of times has no duration.
+    """
+    if not per_axis:
+        if isinstance(value, (Mapping, list, tuple)):
+            raise ArgumentTypeError(f"`{name}` must be one length for all dims; got {value!r}")
+        found = [_length(name, value, step) for step in steps]
+        return found[0]
+    values = spread(name, value, [step.dim for step in steps])
+    found = [_length(name, v, step) for v, step in zip(values, steps, strict=True)]
+    return found[0] if len(found) == 1 else tuple(found)
+
+
+def spread(name: str, value: Any, dims: Sequence[Hashable], default: Any = None) -> tuple[Any, ...]:
+    """Return one value for each dim."""
+    if isinstance(value, Mapping):
+        unknown = [d for d in value if d not in dims]
+        missing = [d for d in dims if d not in value and default is None]
+        if unknown or missing:
+            wrong = f"nothing for {missing[0]!r}" if missing else f"{unknown[0]!r} too"
+            raise ArgumentError(
+                f"`{name}` must have a value for each of {', '.join(map(str, dims))}; got {wrong}"
+            )
+        return tuple(value.get(d, default) for d in dims)
+    if isinstance(value, (list, tuple, np.ndarray)):
+        if len(value) != len(dims):
+            raise ArgumentError(
+                f"`{name}` must be one value, or one for each of the dims "
+                f"{', '.join(map(str, dims))}; got {value!r}"
+            )
+        return tuple(value)
+    return (value,) * len(dims)
+
+
+def _length(name: str, value: Any, step: Step) -> Any:
+    if step.is_time:
+        if not isinstance(value, DURATIONS):
+            raise ArgumentTypeError(
+                f'`{name}` along `{step.dim}`, which holds times, must be a duration such as "3h" '
+                f"or numpy.timedelta64(3, 'h'); got {value!r}. Give a dict with one length a dim, "
+                'or count samples with units="samples"'
+            )
+        try:
+            return pd.Timedelta(value).total_seconds()
+        except ValueError:
+            raise ArgumentError(
+                f'`{name}` along `{step.dim}` must be a duration such as "3h"; got {value!r}'
+            ) from None
+    if isinstance(value, DURATIONS):
+        raise ArgumentTypeError(
+            f"`{name}` along `{step.dim}`, which holds no times, must be a number; got {value!r}"
+        )
+    return value

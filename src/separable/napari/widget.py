@@ -1,0 +1,92 @@
+"""The widget: a form by magicgui over `separable.napari.core`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from separable.errors import SeparableError
+from separable.kernels import catalogue
+from separable.napari.core import AXES, KEPT, MODES, Settings, explained, filtered
+
+if TYPE_CHECKING:
+    import napari.layers
+    import napari.types
+
+__all__ = ["make_widget"]
+
+HELP = "A name, or with parameters: gabor:8,theta=45deg, gaussian:2um, gaussian:3px. There are: "
+
+
+def make_widget() -> Any:
+    """Make the widget, which napari puts into its dock.
+
+    Returns
+    -------
+    magicgui.widgets.FunctionGui
+        Its call gives a `LayerDataTuple`, which napari adds to the viewer.
+
+    Raises
+    ------
+    ImportError
+        If magicgui is not installed, which comes with napari.
+    """
+    from magicgui import magic_factory
+
+    factory = magic_factory(
+        _run,
+        call_button="Apply",
+        widget_init=_connect,
+        kernel={"tooltip": HELP + ", ".join(sorted(catalogue()))},
+        sigma={"min": 0.01, "max": 1e6, "step": 0.5, "tooltip": "In the units of the scale."},
+        mode={"choices": MODES},
+        axes={"choices": tuple(AXES)},
+        plan={"widget_type": "TextEdit", "value": "", "enabled": True},
+    )
+    return factory()
+
+
+def _run(
+    image: napari.layers.Image,
+    kernel: str = "gaussian",
+    sigma: float = 1.0,
+    mode: str = "reflect",
+    axes: str = "all axes",
+    plan: str = "",
+) -> napari.types.LayerDataTuple:
+    """Filter the layer chosen; the text of the plan is shown and not used."""
+    if image is None:
+        return None
+    try:
+        return filtered(image.data, Settings(kernel, sigma, mode, axes), attributes_of(image))
+    except SeparableError as mistake:
+        from napari.utils.notifications import show_error
+
+        show_error(str(mistake))
+        return None
+
+
+def attributes_of(layer: Any) -> dict[str, Any]:
+    """Return what of a layer's attributes the new one takes over."""
+    found = {name: getattr(layer, name, None) for name in KEPT}
+    return {**found, "name": layer.name}
+
+
+def _connect(form: Any) -> None:
+    """Show the plan anew whenever a setting changes."""
+    form.plan.read_only = True
+    text = form.plan.native  # a table: no line may be wrapped
+    text.setMinimumHeight(220)
+    text.setLineWrapMode(text.LineWrapMode.NoWrap)
+    text.setStyleSheet("font-family: monospace; font-size: 10px")
+
+    def explain() -> None:
+        if form.image.value is None:
+            form.plan.value = "Open an image first."
+            return
+        layer = form.image.value
+        settings = Settings(form.kernel.value, form.sigma.value, form.mode.value, form.axes.value)
+        form.plan.value = explained(layer.data, settings, attributes_of(layer))
+
+    for field in (form.image, form.kernel, form.sigma, form.mode, form.axes):
+        field.changed.connect(explain)
+    explain()
