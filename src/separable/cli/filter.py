@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from separable.cli.console import output, progress
+from separable.cli.missing import Fill, MaskFile, Nan, filter_valid, read_missing, said_missing
 from separable.cli.options import (
     Axes,
     Cval,
@@ -21,16 +22,22 @@ from separable.cli.options import (
     Method,
     Mode,
     Operation,
+    SpacingText,
     Tol,
+    file_spacing,
     integers,
     is_kernel_file,
     modes,
     named_kernel,
     read_kernel,
+    read_spacing,
 )
 from separable.cli.plan import show_plan
+from separable.cli.volumes import Chunks, Memory, Scheduler, filter_parts, is_for_parts
 from separable.errors import KernelError
 from separable.files import ImageInfo, check_target, read_image, write_image
+from separable.files.parts import Source
+from separable.files.stores import open_source
 from separable.plan import Plan, plan
 from separable.plan.request import axes_of
 from separable.plan.table import duration
@@ -54,7 +61,12 @@ class _Target:
 
 def filter_command(
     source: Annotated[
-        Path, typer.Argument(metavar="INPUT", readable=False, help="PNG, JPEG, BMP, TIFF or NPY.")
+        Path,
+        typer.Argument(
+            metavar="INPUT",
+            readable=False,
+            help="Its suffix says the format: pictures, TIFF, NPY, NIfTI, Zarr, HDF5, ENVI.",
+        ),
     ],
     target: Annotated[
         Path, typer.Argument(metavar="OUTPUT", readable=False, help="Its suffix says the format.")
@@ -66,6 +78,10 @@ def filter_command(
     tol: Tol = None,
     method: Method = "auto",
     operation: Operation = None,
+    spacing: SpacingText = None,
+    mask: MaskFile = None,
+    nan: Nan = "propagate",
+    fill: Fill = None,
     dtype: Annotated[
         str | None,
         typer.Option(help="The output's type; the input's if not given.", show_default=False),
@@ -73,18 +89,36 @@ def filter_command(
     explain: Annotated[
         bool, typer.Option("--explain", help="Print the plan and the time it took.")
     ] = False,
+    memory: Memory = None,
+    chunks: Chunks = None,
+    scheduler: Scheduler = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing output.")] = False,
 ) -> None:
     """Filter an image or volume by the cheapest method and write the result."""
     console = output()
+    kind = None if dtype is None else check_dtype(dtype, "--dtype")
+    said = said_missing(mask, nan, fill)
+    if is_for_parts(source, target, memory, chunks, scheduler):
+        with open_source(source) as found:
+            chosen = _settle(kernel, axes, operation, found, found.info, (spacing, source))
+        filter_parts(
+            console, source, target, chosen.kernel.values, memory=memory, chunks=chunks,
+            scheduler=scheduler, force=force, explain=explain,
+            report=lambda made: _report(console, made, chosen),
+            options={
+                "axes": chosen.axes, "mode": modes(mode), "cval": cval, "output": kind, "tol": tol,
+                "method": method, "operation": chosen.kernel.operation, **said,
+            },
+        )  # fmt: skip
+        return
     # Step 1: read.
+    missing = read_missing(said)
     image, info = read_image(source)
     if image.ndim == 0:
         raise KernelError(f"{source} holds a single number: expected an image")
-    kind = None if dtype is None else check_dtype(dtype, "--dtype")
 
     # Step 2: settle the axes and the kernel, plan, and see whether the result can be written.
-    chosen = _settle(kernel, axes, operation, image, info)
+    chosen = _settle(kernel, axes, operation, image, info, (spacing, source))
     made = plan(
         chosen.kernel.values, image.shape, image.dtype, axes=chosen.axes, mode=modes(mode),
         cval=cval, output=kind, tol=tol, method=method, operation=chosen.kernel.operation,
@@ -92,14 +126,15 @@ def filter_command(
     check_target(target, image.shape, made.problem.out, overwrite=force)
 
     # Step 3: run and write.
-    result, seconds = _run(made, image)
+    result, seconds = _run(made, image, chosen.kernel, missing)
     if explain and seconds < LONG:
-        _, seconds = _run(made, image)  # without what is loaded or compiled once
-    write_image(target, result, info, overwrite=force)
+        # Once more, without what is loaded or compiled once.
+        _, seconds = _run(made, image, chosen.kernel, missing)
+    lost = write_image(target, result, info, overwrite=force)
 
     # Step 4: say what was done.
-    for note in info.notes:
-        console.print(f"Note: {note}.")
+    for note in (*info.notes, *lost):
+        console.print(f"Note: {note}.", soft_wrap=True)
     if explain:
         show_plan(made, console)
         console.print()
@@ -110,23 +145,27 @@ def filter_command(
 
 
 def _settle(
-    text: str, axes: str | None, operation: str | None, image: Array, info: ImageInfo
+    text: str,
+    axes: str | None,
+    operation: str | None,
+    image: Array | Source,
+    info: ImageInfo,
+    spacing: tuple[str | None, Path],
 ) -> _Target:
-    """Choose the axes and make the kernel for them."""
+    """Choose the axes and make the kernel for them; `spacing` is as asked for, and the file."""
     given = None if axes is None else integers("--axes", axes, ",")
     space = info.space(image.ndim)
     if is_kernel_file(text):
-        kernel = read_kernel(text, operation)
+        kernel = read_kernel(text, operation, spacing[0])
         return _Target(kernel, *_axes_for(kernel, given, space, image))
-    if given is not None:
-        kernel = named_kernel(text, len(given), operation)
-        return _Target(kernel, axes_of(given, image.ndim, len(kernel.shape)), "")
-    kernel = named_kernel(text, len(space), operation)
-    return _Target(kernel, space, _reason(space, image, info))
+    filtered = space if given is None else axes_of(given, image.ndim, len(given))
+    asked, known = read_spacing(spacing[0]), file_spacing(info, spacing[1])
+    kernel = named_kernel(text, filtered, image.ndim, operation, asked, known)
+    return _Target(kernel, filtered, _reason(space, image, info) if given is None else "")
 
 
 def _axes_for(
-    kernel: Kernel, given: tuple[int, ...] | None, space: tuple[int, ...], image: Array
+    kernel: Kernel, given: tuple[int, ...] | None, space: tuple[int, ...], image: Array | Source
 ) -> tuple[tuple[int, ...], str]:
     """The axes for a kernel that has as many as it has."""
     count = len(kernel.shape)
@@ -143,14 +182,17 @@ def _axes_for(
     return axes_of(None, image.ndim, count), ""
 
 
-def _run(made: Plan, image: Array) -> tuple[Array, float]:
+def _run(made: Plan, image: Array, kernel: Kernel, missing: dict[str, Any]) -> tuple[Array, float]:
     with progress("Filtering", shown=made.chosen.seconds > LONG) as step:
         start = time.perf_counter()
-        result = made(image, progress=step)
+        if missing:
+            result = filter_valid(made, kernel, image, missing, step)
+        else:
+            result = made(image, progress=step)
         return result, time.perf_counter() - start
 
 
-def _reason(space: tuple[int, ...], image: Array, info: ImageInfo) -> str:
+def _reason(space: tuple[int, ...], image: Array | Source, info: ImageInfo) -> str:
     """Why these axes, where that is not plain."""
     if len(space) == image.ndim:
         return f"a volume, so the kernel has {image.ndim} axes" if image.ndim > 2 else ""
@@ -166,6 +208,8 @@ def _report(console: Console, made: Plan, chosen: _Target) -> None:
     console.print(
         f"{_done(kernel)} along {_along(chosen)}, borders {'/'.join(dict.fromkeys(problem.modes))}."
     )
+    if kernel.spacing:
+        console.print(f"Spacing: {kernel.spacing}.", soft_wrap=True)
     if problem.out.kind in "bu" and _is_derivative(kernel.dense):
         console.print(
             f"Note: {problem.out} holds no negative numbers; they became 0. To keep them write "

@@ -1,0 +1,59 @@
+"""Volumes larger than memory: files and Dask arrays, filtered block by block.
+
+The result has the bits of the array filtered in memory, whatever the blocks and the border mode: the
+plan is made for the whole volume (`chunkwise` takes from its candidates one whose results do not
+depend on how a volume is cut), `needs` says which samples a region of the result depends on, and
+`filter_block` computes the region from them. `filter` takes files, and a limit of memory.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from separable.errors import ArgumentError, ArgumentTypeError
+from separable.volumes.blocks import BlockFilter, chunkwise, filter_block, needs
+from separable.volumes.core import Run, filter
+from separable.volumes.schedule import Schedule
+
+__all__ = [
+    "BlockFilter",
+    "Run",
+    "Schedule",
+    "chunkwise",
+    "filter",
+    "filter_block",
+    "filter_with",
+    "needs",
+]
+
+
+def filter_with(
+    image: Any, kernel: Any, output: Any = None, *, progress: Any = None, **options: Any
+) -> Any:
+    """Filter what `convolve` and `correlate` hand over: a Dask array, lazily, or a file.
+
+    The parameters are those of `separable.filtering.filter_with`; for a file `output` names the
+    file to write, which is returned, and the options are those of `separable.volumes.filter`, too.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> filter_with(da.ones((4, 6), chunks=2), [[1, 1, 1]]).sum().compute()
+    np.float64(72.0)
+    """
+    if type(image).__module__.partition(".")[0] == "dask":
+        from separable.volumes.dask_arrays import filter_dask
+
+        return filter_dask(image, kernel, output, progress=progress, **options)
+    if not isinstance(image, (str, os.PathLike)):
+        raise ArgumentTypeError(
+            f"`image` must be a Dask array or the path of a file; got {type(image).__name__}"
+        )
+    if not isinstance(output, (str, os.PathLike)):
+        raise ArgumentError(
+            f"`output` must name the file to write where the image is one ({image}); got {output!r}. "
+            "To filter it in memory read it first: separable.files.read_image"
+        )
+    filter(image, output, kernel, progress=progress, **options)
+    return output

@@ -1,0 +1,389 @@
+"""A stage on many machines: slabs are the tasks of a Dask cluster, which schedules them.
+
+The workers open the files by their names, so these must lie where all machines see them. A slab is
+recorded in the journal when its task has ended, which is when it has reached the disk; so a run on a
+cluster goes on where one on a single machine was cut off, and the other way round. A worker that dies
+takes nothing with it: its slabs are given to others, and what it had written is written again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import math
+import platform
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from separable.engine.memory import empty
+from separable.errors import ArgumentError, ArgumentTypeError, ClusterError, FileError
+from separable.files.parts import Source, Target, describe
+from separable.files.stores import open_source
+from separable.volumes.blocks import Block, BlockFilter
+from separable.volumes.drafts import Journal, bring_to_disk, now
+from separable.volumes.missing import masked
+from separable.volumes.schedule import SCRATCH, Schedule, amount
+from separable.volumes.streams import Sides, Stage, around
+
+__all__ = ["check_client", "connected", "run_stage_on", "schedule_for"]
+
+Array = NDArray[Any]
+Region = tuple[slice, ...]
+
+AHEAD = 2  # slabs in flight for each thread of the cluster: one to run, one to follow
+SHARES = 4  # slabs for each thread at least, so that no worker waits for long at the end
+CODED, TASK = 0.6e9, 5e-3  # only to compare: bytes decoded a second, seconds to hand out a slab
+LOOK = 5.0  # seconds between looks at whether any worker is left
+PATIENCE = 60.0  # seconds without workers, after which the run gives up
+
+
+@contextlib.contextmanager
+def connected(address: str, timeout: float = 5.0) -> Iterator[Any]:
+    """Connect to a Dask scheduler, and disconnect in the end.
+
+    Parameters
+    ----------
+    address : str
+        As ``tcp://host:8786``.
+    timeout : float
+        Seconds to wait for an answer.
+
+    Yields
+    ------
+    distributed.Client
+
+    Raises
+    ------
+    ClusterError
+        If the package is missing, nobody answers, or there are no workers.
+    """
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ClusterError(
+            f"{address} is a Dask scheduler, and the package distributed is not installed. "
+            'Install it: pip install "separable[volumes]"'
+        ) from None
+    make: Any = Client
+    try:
+        client = make(address, timeout=timeout, set_as_default=False)
+    except (OSError, ValueError) as error:  # TimeoutError is an OSError
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ClusterError(
+            f"cannot reach a Dask scheduler at {address} within {timeout:g} s: {reason}. "
+            "Start one with `dask scheduler` and name the address that it prints"
+        ) from None
+    try:
+        _await_workers(client, timeout)
+        yield client
+    finally:
+        client.close()
+
+
+def check_client(client: Any) -> None:
+    """Refuse what is no client of a cluster with workers.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If it is no `distributed.Client`, or an asynchronous one.
+    ClusterError
+        If the cluster has no workers.
+    """
+    if not all(hasattr(client, name) for name in ("submit", "scheduler_info", "nthreads")):
+        raise ArgumentTypeError(
+            f"`client` must be a distributed.Client; got {type(client).__name__}. "
+            'Make one, for instance distributed.Client("tcp://host:8786")'
+        )
+    if client.asynchronous:
+        raise ArgumentTypeError("`client` must not be asynchronous: leave out asynchronous=True")
+    _await_workers(client, 5.0)
+
+
+def _threads_of(client: Any) -> dict[str, int]:
+    """How many threads each worker has."""
+    try:
+        return dict(client.nthreads())
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ClusterError(f"the cluster does not answer any more: {_one_line(error)}") from None
+
+
+def _await_workers(client: Any, timeout: float) -> None:
+    end = time.monotonic() + timeout
+    while not _threads_of(client):
+        if time.monotonic() > end:
+            address = client.scheduler.address
+            raise ClusterError(
+                f"the Dask scheduler at {address} has no workers. Start some with "
+                f"`dask worker {address}`"
+            )
+        time.sleep(0.1)
+
+
+def schedule_for(
+    client: Any, whole: BlockFilter, source: Source, target: Target, limit: int, base: int
+) -> Schedule:
+    """Return how a volume is cut for a cluster: slabs of whole chunks, each a task.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    whole : BlockFilter
+    source, target
+        As for `run_stage_on`.
+    limit : int
+        Bytes that each worker may take; its threads share them.
+    base : int
+        Bytes that a process takes already.
+
+    Raises
+    ------
+    FileError
+        If the target is no Zarr store: in other files two machines would write into one page.
+    ArgumentError
+        If a chunk with its halo does not fit.
+    """
+    if target.chunks is None or not target.draft.is_dir():
+        raise FileError(
+            f"cannot write {target.path} from several machines: only Zarr stores its chunks each "
+            "for itself. Write .zarr"
+        )
+    threads = _threads_of(client).values()
+    room = (limit - base - SCRATCH) // max(threads)
+    best, least = None, math.inf
+    for sides in _sides(whole, target.chunks):
+        stage = Stage(whole, 0, sides, source.chunks, target.chunks)
+        seconds, count = _seconds(stage, source), _count(stage)
+        if best is not None and (count < SHARES * sum(threads) or stage.memory > room):
+            break
+        if seconds < least:
+            best, least = stage, seconds
+    assert best is not None
+    if best.memory > room:
+        wanted = base + SCRATCH + best.memory * max(threads)
+        raise ArgumentError(
+            f"`memory` must be at least {-(-wanted // (1 << 20))} MiB for each worker: "
+            f"{amount(base + SCRATCH)} are taken anyhow, and a chunk with its halo has to fit for "
+            f"each of {max(threads)} threads; got {amount(limit)}"
+        )
+    return Schedule((best,), limit, base)
+
+
+def _sides(whole: BlockFilter, chunks: Sides) -> Iterator[Sides]:
+    """Ever larger slabs: twice as many chunks along the axis that is shortest for the kernel."""
+    shape = whole.problem.shape
+    reach = dict(zip(whole.problem.axes, whole.problem.kernel_shape, strict=True))
+    sides = [min(c, n) for c, n in zip(chunks, shape, strict=True)]
+    while True:
+        yield tuple(sides)
+        shorter = [a for a, n in enumerate(shape) if sides[a] < n]
+        if not shorter:
+            return
+        axis = min(shorter, key=lambda a: sides[a] / reach.get(a, 1))
+        sides[axis] *= 2
+        if sides[axis] >= shape[axis]:
+            sides[axis] = shape[axis]
+
+
+def _count(stage: Stage) -> int:
+    return math.prod(-(-n // s) for n, s in zip(stage.shape, stage.sides, strict=True))
+
+
+def _seconds(stage: Stage, source: Source) -> float:
+    """What reading the slabs takes, whose halos are read and decoded again."""
+    problem = stage.filter.problem
+    reach = dict(zip(problem.axes, problem.kernel_shape, strict=True))
+    read = 1.0
+    for axis, (n, side) in enumerate(zip(stage.shape, stage.sides, strict=True)):
+        chunk = source.chunks[axis] if source.chunks else 1
+        wide = side + (reach.get(axis, 1) - 1 if side < n else 0)
+        read *= -(-n // side) * min(n, -(-wide // chunk) * chunk + (chunk if wide > side else 0))
+    return read * problem.dtype.itemsize / CODED + _count(stage) * TASK
+
+
+def run_stage_on(
+    client: Any,
+    stage: Stage,
+    number: int,
+    source: Source,
+    target: Target,
+    journal: Journal,
+    progress: Callable[[float], None],
+) -> None:
+    """Filter on a cluster what is not yet on the disk.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Checked by `check_client`.
+    stage, number, source, target, journal, progress
+        As for `running.run_stage`.
+
+    Raises
+    ------
+    FileError
+        If a worker cannot read or write a part; what was written stays.
+    ClusterError
+        If workers keep dying, or the cluster is gone.
+    """
+    steps = list(enumerate(stage.steps))
+    left = [(i, step.region, step.block) for i, step in steps if (number, i) not in journal.done]
+    done = math.prod(stage.shape) - sum(_samples(region) for _, region, _ in left)
+    if done:
+        progress(done / math.prod(stage.shape))
+    if left:
+        run = _Run(client, stage, source, target)
+        for index, region in run.results(left):
+            journal.record(number, index)
+            progress(_samples(region) / math.prod(stage.shape))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What the tasks of a stage have in common, opened once in each worker."""
+
+    filter: BlockFilter
+    source: Source
+    target: Target
+
+
+class _Run:
+    """The futures of one stage: a bounded number at a time."""
+
+    def __init__(self, client: Any, stage: Stage, source: Source, target: Target) -> None:
+        self.client, self.shape = client, stage.shape
+        self.name = f"separable-{uuid.uuid4().hex}"
+        # A task of its own: the kernel travels once to each worker, and if the one that holds it
+        # dies it is made again.
+        alone = stage.filter.with_threads(1)
+        path, reopen = Path(source.path).absolute(), target.__reduce__()
+        _, (_, *beside) = source.__reduce__()
+        self.job = client.submit(_opened, alone, path, reopen, *beside, key=f"{self.name}-files")
+        self.flying: dict[Any, tuple[int, Region]] = {}
+
+    def results(self, left: list[tuple[int, Region, Block]]) -> Iterator[tuple[int, Region]]:
+        """Run all slabs; yield each when it is on the disk."""
+        from distributed import wait
+
+        wait_for: Any = wait
+        coming = iter(left)
+        try:
+            while True:
+                room = AHEAD * max(1, sum(_threads_of(self.client).values())) - len(self.flying)
+                for index, region, block in itertools.islice(coming, max(0, room)):
+                    future = self.client.submit(
+                        _filter_slab, self.job, region, block, key=f"{self.name}-{index}"
+                    )
+                    self.flying[future] = (index, region)
+                if not self.flying:
+                    return
+                self._await_one(wait_for)
+                for future in [f for f in self.flying if f.done()]:
+                    index, region = self.flying.pop(future)
+                    self._check(future, region)
+                    future.release()
+                    yield index, region
+        finally:
+            with contextlib.suppress(Exception):  # where the cluster is gone there is nothing to do
+                self.client.cancel([*self.flying, self.job], force=True)
+
+    def _await_one(self, wait_for: Any) -> None:
+        """Wait until a slab has ended, for long only while there are workers."""
+        alone = 0.0
+        while True:
+            try:
+                with self.client.as_current():
+                    wait_for(list(self.flying), timeout=LOOK, return_when="FIRST_COMPLETED")
+                return
+            except asyncio.TimeoutError:  # TimeoutError, but for Python 3.10
+                alone = 0.0 if _threads_of(self.client) else alone + LOOK
+            if alone >= PATIENCE:
+                raise ClusterError(
+                    f"the cluster has had no workers for {PATIENCE:g} s. Start some and run again: "
+                    "what is on the disk is kept"
+                )
+
+    def _check(self, future: Any, region: Region) -> None:
+        """Raise what went wrong with a slab."""
+        if future.status == "finished":
+            return
+        where = describe(region, self.shape)
+        if future.status != "error":
+            raise ClusterError(
+                f"the cluster gave up the part {where}: it was {future.status}. Run again: what is "
+                "on the disk is kept"
+            )
+        error = future.exception()
+        if isinstance(error, FileError):
+            raise error
+        if type(error).__name__ == "KilledWorker":
+            raise ClusterError(
+                f"workers died on the part {where}, one after the other, perhaps for lack of "
+                "memory. Give them more, or allow the slabs less with `memory`, and run again: "
+                "what is on the disk is kept"
+            ) from None
+        if isinstance(error, ImportError):
+            raise ClusterError(
+                f"the workers cannot import what they need: {_one_line(error)}. Install there "
+                "what is installed here, separable[volumes] included"
+            ) from None
+        raise ClusterError(
+            f"a worker failed on the part {where}: {_one_line(error)}. What is on the disk is kept"
+        ) from error
+
+
+def _one_line(error: Any) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _samples(region: Region) -> int:
+    return math.prod(s.stop - s.start for s in region)
+
+
+# What the workers run
+
+
+def _opened(whole: BlockFilter, path: Path, reopen: tuple[Any, ...], *beside: Any) -> _Job:
+    """Open the files on a worker; what lies beside the source is a mask and its axes."""
+    make, arguments = reopen
+    try:
+        source = open_source(path)
+        return _Job(whole, masked(source, *beside) if beside else source, make(*arguments))
+    except FileError as error:
+        raise FileError(
+            f"{error} (on the worker {platform.node()}: all machines must see the files under the "
+            "same names)"
+        ) from None
+
+
+def _filter_slab(job: _Job, region: Region, block: Block) -> None:
+    """Read what a slab is computed from, filter, write, and bring it to the disk."""
+    samples = _read(job.source, block)
+    since = now()
+    job.target.write(region, job.filter.run(samples, block))
+    bring_to_disk(job.target, since)
+
+
+def _read(source: Source, block: Block) -> Array:
+    """The samples of a block, those of the other side where an axis goes round."""
+    samples = empty(block.shape, source.dtype)
+    runs = [
+        list(around(a, b, n))
+        for a, b, n in zip(block.starts, block.stops, source.shape, strict=True)
+    ]
+    places = [np.cumsum([0, *(b - a for a, b in run)]).tolist() for run in runs]
+    for index in np.ndindex(*(len(run) for run in runs)):
+        inner, outer = [], []
+        for k, run, ends in zip(index, runs, places, strict=True):
+            inner.append(slice(ends[k], ends[k + 1]))
+            outer.append(slice(*run[k]))
+        samples[tuple(inner)] = source.read(tuple(outer))
+    return samples
