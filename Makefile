@@ -13,7 +13,7 @@ help:
 	@echo "make lint       format, lint, types, order of imports"
 	@echo "make docs       build the documentation, running the lessons in full (docs/_build/html)"
 	@echo "make docs-short the same with the lessons' short form (a minute or two)"
-	@echo "make bench      speed against the peers, and the planner's regret"
+	@echo "make bench      speed against the peers, the planner's regret (writes docs/benchmarks.md)"
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -53,15 +53,15 @@ lint: $(VENV)/.lint-ready
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.bench-ready
-	$(BIN)/python benchmarks/filters.py
-	$(BIN)/python benchmarks/bank.py
-	$(BIN)/python benchmarks/layers.py
+	$(BIN)/python benchmarks/page.py
 
 docs: $(VENV)/.docs-ready
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	$(BIN)/python docs/check_links.py docs/_build/html
 
 docs-short: $(VENV)/.docs-ready
 	LESSONS=short $(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	$(BIN)/python docs/check_links.py docs/_build/html
 
 clean:
 	rm -rf docs/_build docs/api docs/lessons_built $(VENV) demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis

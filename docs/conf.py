@@ -91,5 +91,6 @@ sphinx_gallery_conf = {
     "image_scrapers": ("matplotlib",),
     "matplotlib_animations": False,
     "notebook_images": False,
+    "write_computation_times": False,  # that page loads its table's script from elsewhere
     "capture_repr": (),  # what a lesson shows it prints
 }

@@ -14,6 +14,8 @@ MODULES = {
     "separable.ndimage": "Filters as SciPy has them",
     "separable.cost": "Counts",
     "separable.plot": "Pictures",
+    "separable.bank": "Several kernels at once",
+    "separable.accessor": "Arrays of xarray",
     "separable.files": "Files",
     "separable.volumes": "Volumes larger than memory",
     "separable.nn": "Layers, counts and conversion for PyTorch",

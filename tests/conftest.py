@@ -8,6 +8,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+# Workers beside each other with as many threads each as there are processors wait for each other
+# most of the time (60 times longer was seen): one thread for what reads this when it is imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Compilers and file systems make first examples slow: no deadline on one example.
 settings.register_profile(
     "quick", deadline=None, max_examples=40, derandomize=True,

@@ -54,7 +54,10 @@ def test_every_module_says_what_it_is_and_exports(name: str) -> None:
 
 PUBLIC = [
     "separable",
+    "separable.accessor",
+    "separable.bank",
     "separable.cost",
+    "separable.files",
     "separable.kernels",
     "separable.ndimage",
     "separable.nn",
@@ -120,3 +123,34 @@ def test_files_and_functions_stay_small() -> None:
         if (n := len(p.read_text().splitlines())) > 450
     }
     assert not long_files
+
+
+@pytest.mark.parametrize(
+    "page",
+    [p for name in ("*.md", "docs/*.md", "examples/*.md") for p in sorted(ROOT.glob(name))],
+    ids=str,
+)
+def test_links_of_our_pages_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not link.startswith(("http", "#", "mailto:")):
+            assert (page.parent / link.split("#")[0]).exists(), f"{page}: there is no {link}"
+
+
+def test_the_built_pages_are_checked(tmp_path: Path) -> None:
+    def checked() -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, ROOT / "docs" / "check_links.py", tmp_path]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    (tmp_path / "a.html").write_text('<a href="b.html#x">b</a><a href="https://x.org">out</a>')
+    (tmp_path / "b.html").write_text('<p id="x">here</p>')
+    assert checked().returncode == 0
+    for bad, said in (
+        ('<a href="c.html">', "a.html: there is no c.html"),
+        ('<a href="b.html#y">', "a.html: there is no place b.html#y"),
+        ('<script src="https://x.org/a.js">', "a.html: loads https://x.org/a.js"),
+    ):
+        (tmp_path / "a.html").write_text(bad)
+        found = checked()
+        assert found.returncode == 1
+        assert said in found.stdout

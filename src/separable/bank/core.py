@@ -44,6 +44,12 @@ class Group:
         The passes they share in one sweep; None for a band that runs by its own plan.
     seconds : float
         Predicted.
+
+    Examples
+    --------
+    >>> import separable as sep
+    >>> [g.members for g in sep.bank(["gaussian:1", "log:1"], (64, 64), "float32").groups]
+    [(0, 1)]
     """
 
     members: tuple[int, ...]

@@ -166,6 +166,13 @@ def write_image(
     FileError
         If the type of file is unknown or cannot hold the array, the file exists, or the disk or
         the permissions do not allow it. Nothing is left behind then.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_image(f"{folder}/out.png", np.zeros((2, 2), "uint8"), ImageInfo(spacing=(2.0, 1.0)))
+    ('PNG does not keep: the spacing (2.0, 1.0)',)
     """
     path = Path(path)
     array = np.asarray(array)
@@ -227,6 +234,15 @@ def check_target(
     ------
     FileError
         As `write_image`.
+
+    Examples
+    --------
+    >>> check_target("picture.png", (64, 64), "uint8").name
+    'PNG'
+    >>> check_target("picture.png", (64, 64), "float64")
+    Traceback (most recent call last):
+        ...
+    separable.errors.FileError: cannot write picture.png: PNG holds uint8 or uint16 or bool; got float64. Write .tif or .npy, or make it uint8 (--dtype uint8)
     """
     path, inside, chosen = locate(path, "write")
     if inside and chosen.folder:

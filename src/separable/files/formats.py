@@ -48,6 +48,11 @@ class ImageInfo:
         From indices to places, ``(4, 4)``, in `unit`, as NIfTI has it.
     names : tuple of str
         Of the axes, where the file has longer ones than letters.
+
+    Examples
+    --------
+    >>> ImageInfo("ZYX", spacing=(3.0, 1.0, 1.0), unit="mm").spacing
+    (3.0, 1.0, 1.0)
     """
 
     axes: str = ""
@@ -124,6 +129,12 @@ class Format:
     keeps : callable
         (info, shape, dtype, path) -> what it keeps of an `ImageInfo`: axes, spacing, affine, and
         names of options.
+
+    Examples
+    --------
+    >>> from separable.files import FORMATS
+    >>> [f.suffixes for f in FORMATS if f.name == "NIfTI"]
+    [('.nii',)]
     """
 
     name: str

@@ -121,6 +121,16 @@ class Source:
         How the format stores it, for a target like it.
     slow : int
         The axis along which neighbours lie farthest apart in the file: its slabs are read fastest.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from separable import files
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(f"{folder}/volume.npy", np.arange(24).reshape(2, 3, 4))
+    ...     with files.open_source(f"{folder}/volume.npy") as source:
+    ...         print(source.shape, source.read((slice(1, 2), slice(0, 1), slice(None))))
+    (2, 3, 4) [[[12 13 14 15]]]
     """
 
     path: Path
@@ -252,6 +262,18 @@ class Target:
         Whether a failure leaves the draft behind, and says so.
     slow : int
         As of a source.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from separable import files
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     target = files.create_target(f"{folder}/out.npy", (2, 3), np.int64)
+    ...     for at in (0, 1):
+    ...         target.write((slice(at, at + 1), slice(None)), np.full((1, 3), at))
+    ...     target.finish()
+    ...     print(np.load(f"{folder}/out.npy").tolist())
+    [[0, 0, 0], [1, 1, 1]]
     """
 
     path: Path
