@@ -1,0 +1,196 @@
+"""
+6. Depthwise and pointwise
+==========================
+
+A layer of a network looks at a neighbourhood in all channels at once. Its weights have two axes of
+channels beside those of space, and here too a product can stand for them: first each channel is
+filtered by itself, *depthwise*, then the channels are mixed at each pixel by itself, *pointwise*.
+This lesson counts the example that most introductions use, and runs it.
+"""
+
+# %%
+# The layer that everybody counts
+# -------------------------------
+# An image of 12 x 12 pixels and 3 channels, 256 filters of 5 x 5, no padding. Each filter stands in
+# 8 x 8 places.
+import torch
+
+import separable as sep
+
+dense = sep.cost.conv((12, 12, 3), (5, 5), 256)
+parts = sep.cost.factor_costs((12, 12, 3), (5, 5), 256, "ocyx -> oc,cyx")
+depthwise, pointwise = (cost.multiplications for cost in parts.values())
+print(f"dense      {dense.multiplications:9,}")
+print(f"depthwise  {depthwise:9,}")
+print(f"pointwise  {pointwise:9,}")
+print(f"together   {depthwise + pointwise:9,}")
+print(f"ratio      {dense.multiplications / (depthwise + pointwise):9.1f}")
+
+# %%
+# The pattern ``ocyx -> oc,cyx`` says it: weights with output channels, input channels and two axes of
+# space are the product of a mixing matrix ``oc`` and one small filter for each input channel, ``cyx``.
+#
+# We can also count while the layers run. This little program computes one place after the other and
+# counts what it multiplies:
+import numpy as np
+
+
+def run(image, weights):
+    """Convolve ``(c, y, x)`` with ``(o, c, y, x)``; return the result and the multiplications."""
+    outputs, _, *size = weights.shape
+    high, wide = (n - k + 1 for n, k in zip(image.shape[1:], size, strict=True))
+    result, count = np.zeros((outputs, high, wide)), 0
+    for y, x in np.ndindex(high, wide):
+        products = weights * image[:, y : y + size[0], x : x + size[1]]
+        result[:, y, x] = products.sum(axis=(1, 2, 3))
+        count += products.size
+    return result, count
+
+
+rng = np.random.default_rng(0)
+image = rng.standard_normal((3, 12, 12))
+filters = rng.standard_normal((3, 5, 5))  # one for each channel
+mixing = rng.standard_normal((256, 3))
+
+channels, counts = zip(
+    *(run(image[c : c + 1], filters[None, c : c + 1]) for c in range(3)), strict=True
+)
+middle = np.concatenate(channels)
+separated, count = run(middle, mixing[:, :, None, None])
+print("image", image.shape, "-> depthwise", middle.shape, "-> pointwise", separated.shape)
+print(f"multiplied {sum(counts):,} + {count:,} = {sum(counts) + count:,} times")
+
+whole, count = run(image, mixing[:, :, None, None] * filters)
+print(f"with the product of the two as one dense layer {count:,} times")
+print(f"largest difference: {np.abs(whole - separated).max():.1e}")
+
+# %%
+# Slips to know
+# -------------
+# If you have met this example elsewhere, you may have met other figures too; it has been copied
+# from page to page, slips included. Here is each one beside what it should be.
+same = sep.cost.separable((12, 12, 3), (5, 5), 256, padding="same").multiplications
+print(f"the sum is {depthwise + pointwise:,}, where 52,952 is printed")
+print(f"the output is {separated.shape[1]} x {separated.shape[2]} x 256, not 12 x 12 x 256:")
+print(f"   with padding it would be that, and then cost {same:,} multiplications")
+
+# %%
+# Another example filters 15 x 15 pixels with 3 x 3: in ten filters over three channels, and, for one
+# channel, as 3 x 1 and then 1 x 3. It leaves 13 x 13 places, and the second strip only runs on what
+# the first has left, which is 13 rows of 15 and then 13 of 13.
+ten = sep.cost.conv((15, 15, 3), (3, 3), 10).multiplications
+ten_parts = sep.cost.factor_costs((15, 15, 3), (3, 3), 10, "ocyx -> oc,cyx").values()
+one, two = (cost.multiplications for cost in ten_parts)
+print(f"ten filters: {ten:,} dense; {one:,} + {two:,} = {one + two:,}, ", end="")
+print(f"{ten / (one + two):.2f} times fewer")
+
+single = sep.cost.conv((15, 15, 1), (3, 3), 1).multiplications
+strips = sep.cost.factor_costs((15, 15, 1), (3, 3), 1, "ocyx -> ocy,ocx").values()
+first, second = (cost.multiplications for cost in strips)
+print(f"two strips:  {single:,} dense; {first} + {second} = {first + second:,}, ", end="")
+print(f"{single / (first + second):.2f} times fewer")
+print(f"   {2 * first:,} counts the second strip as if its input were still 15 wide")
+print(f"   13 x 13 is {13 * 13}; {15 * 15} are the pixels of the input")
+
+# %%
+# And the ratio. For one output pixel, N input channels, M filters and kernels of K x K, the dense
+# layer multiplies N M K² times, the separable one N (K² + M) times. The quotient is
+# M K² / (K² + M). In one derivation a line between two correct ones has K² M / (K² + N). Let us put
+# numbers in:
+n, m, k = 3, 256, 5
+print(f"counted          {dense.multiplications / (depthwise + pointwise):.2f}")
+print(f"M K² / (K² + M)  {m * k**2 / (k**2 + m):.2f}")
+print(f"K² M / (K² + N)  {k**2 * m / (k**2 + n):.2f}")
+
+# %%
+# One more slip is not a number: that both give "the same result". They give a result of the same
+# *shape*. A dense layer with weights of its own computes something else:
+torch.manual_seed(0)
+seen = torch.randn(1, 3, 12, 12)
+conv = torch.nn.Conv2d(3, 256, 5)
+layer = sep.nn.SeparableConv2d(3, 256, 5, padding="valid")
+with torch.no_grad():
+    print("shapes:", tuple(conv(seen).shape), tuple(layer(seen).shape))
+    print(f"largest difference: {(conv(seen) - layer(seen)).abs().max():.2f}")
+
+# %%
+# Only where the weights *are* such a product are the values equal, as in the little program above.
+# The separable layer is a smaller family of functions, and a network that has it must learn with what
+# is there.
+#
+# More filters for each channel
+# -----------------------------
+# The *depth multiplier* gives each input channel several filters. With two, the depthwise result
+# has six channels:
+twice = sep.nn.SeparableConv2d(3, 256, 5, padding="valid", depth_multiplier=2)
+with torch.no_grad():
+    print("depthwise output:", tuple(twice.depthwise(seen).shape))
+print("multiplier   multiplications   ratio to dense   weights   closest to the dense layer")
+for multiplier in (1, 2, 4, 8, 16, 25):
+    cost = sep.cost.separable((12, 12, 3), (5, 5), 256, depth_multiplier=multiplier)
+    near = sep.factorize(conv.weight.detach().numpy(), "ocyx -> oc,cyx", rank=multiplier)
+    ratio = dense.multiplications / cost.multiplications
+    error = f"{near.error:.1%} off" if near.error > 1e-6 else "exact"
+    print(
+        f"{multiplier:10}{cost.multiplications:18,}{ratio:17.2f}{cost.parameters:10,}   {error:>12}"
+    )
+
+# %%
+# With enough filters for each channel the layer can be any dense layer: for a kernel of 5 x 5 that is
+# 25 at most. Weights drawn at random need nearly all of them for a small error; those of a trained
+# network often need fewer. :ref:`Lesson 8 <sphx_glr_lessons_built_lesson_08_what_is_lost.py>` says
+# exactly when how many are needed.
+import matplotlib.pyplot as plt
+from separable.plot.style import ACCENT, MAIN
+
+multipliers = range(1, 26)
+weights = conv.weight.detach().numpy()
+errors = sep.spectrum(weights, "ocyx -> oc,cyx").errors[1:26]
+costs = [
+    sep.cost.separable((12, 12, 3), (5, 5), 256, depth_multiplier=m).multiplications
+    for m in multipliers
+]
+figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.4), layout="constrained")
+axes[0].plot(multipliers, np.array(costs) / 1e6, "o-", color=MAIN, ms=4)
+axes[0].axhline(dense.multiplications / 1e6, color=ACCENT, ls="--")
+axes[0].text(1, dense.multiplications / 1e6, "dense", color=ACCENT, va="bottom")
+axes[0].set(xlabel="depth multiplier", ylabel="multiplications (millions)", ylim=(0, None))
+axes[1].plot(multipliers, errors, "o-", color=MAIN, ms=4)
+axes[1].set(xlabel="depth multiplier", ylabel="error of the weights", ylim=(0, None))
+for ax in axes:
+    ax.spines[["top", "right"]].set_visible(False)
+
+# %%
+# Kernels of 1 x 1
+# ----------------
+# The pointwise part is a convolution with kernels of 1 x 1: a matrix, applied at each pixel. Two of
+# them in a row are no more than one, for the product of two matrices is a matrix:
+one = torch.nn.Conv2d(3, 16, 1, bias=False)
+two = torch.nn.Conv2d(16, 8, 1, bias=False)
+product = torch.nn.Conv2d(3, 8, 1, bias=False)
+with torch.no_grad():
+    product.weight[:] = (two.weight[..., 0, 0] @ one.weight[..., 0, 0])[..., None, None]
+    difference = (two(one(seen)) - product(seen)).abs().max()
+print(f"two 1 x 1 layers against one: largest difference {difference:.1e}")
+
+# %%
+# With a *nonlinearity* between them this ends. One test tells: a linear layer answers to a sum of two
+# images with the sum of its answers. With a ReLU between, it does not, and no single matrix can do
+# the same. This is what a 1 x 1 layer is good for in a network: a small program for each pixel.
+other = torch.randn_like(seen)
+with_relu = torch.nn.Sequential(one, torch.nn.ReLU(), two)
+with torch.no_grad():
+    for name, net in (("without", torch.nn.Sequential(one, two)), ("with a ReLU", with_relu)):
+        gap = (net(seen + other) - net(seen) - net(other)).abs().max()
+        print(f"{name:12} f(a + b) differs from f(a) + f(b) by {gap:.1e}")
+
+# %%
+# The same holds between depthwise and pointwise. MobileNet has a ReLU there, Xception has none. With
+# it the layer is no longer a dense layer taken apart, so that asking for the dense one is refused:
+import textwrap
+
+between = sep.nn.SeparableConv2d(3, 8, 5, intermediate=torch.nn.ReLU())
+try:
+    between.to_dense()
+except sep.errors.SeparableError as error:
+    print(textwrap.fill(str(error), 80))

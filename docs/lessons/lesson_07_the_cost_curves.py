@@ -1,0 +1,222 @@
+"""
+7. The cost curves
+==================
+
+How much a depthwise separable layer saves can be read off a short formula. How much *time* it saves
+can not: a processor also has to fetch the numbers that it multiplies. This lesson draws both, the
+curves of the counts and the *roofline* of the machine it runs on.
+"""
+
+# %%
+# One over N plus one over K squared
+# ----------------------------------
+# For N output channels and kernels of K x K, the separable layer costs so much of the dense one:
+#
+# .. math:: \frac{1}{N} + \frac{1}{K^2}
+#
+# A curve that is often shown has N = 3 and K from 32 to 1024. We do not trust the formula but count
+# both layers, at one place of the output:
+import sys
+
+import numpy as np
+
+import separable as sep
+
+short = "--short" in sys.argv  # the short form measures fewer and smaller layers
+
+
+def ratio(outputs, size, inputs=64):
+    """Separable over dense, counted; the number of input channels cancels."""
+    shape, kernel = (size, size, inputs), (size, size)
+    separable = sep.cost.separable(shape, kernel, outputs).multiplications
+    return separable / sep.cost.conv(shape, kernel, outputs).multiplications
+
+
+sizes = [2**n for n in range(5, 11)]
+large = [ratio(3, k) for k in sizes]
+for k, r in zip(sizes, large, strict=True):
+    assert abs(r - (1 / 3 + 1 / k**2)) < 1e-12
+    print(f"K = {k:5}: {r:.7f} of the dense layer, {1 / r:.3f} times fewer")
+print(f"1 / N = {1 / 3:.7f}")
+
+# %%
+# The curve falls towards one third and never below it: the pointwise part stays, and with three
+# filters it is a third of everything. **With few output channels a larger kernel does not help.**
+# Layers of real networks stand at the other end: small kernels and many filters.
+filters = [64, 128, 256, 512, 1024]
+usual = {k: [1 / ratio(n, k) for n in filters] for k in (3, 5, 7)}
+print("filters" + "".join(f"{k} x {k}".rjust(9) for k in usual) + "   (times fewer)")
+for at, n in enumerate(filters):
+    print(f"{n:7}" + "".join(f"{usual[k][at]:9.2f}" for k in usual))
+
+# %%
+# In the column of 3 x 3 are the "8 to 9 times" that everybody quotes. The limit for many filters is K²,
+# nine, and is never quite reached.
+import matplotlib.pyplot as plt
+from separable.plot.style import ACCENT, INK, MAIN, MUTED
+
+figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.8), layout="constrained")
+axes[0].plot(sizes, large, "o-", color=MAIN)
+axes[0].axhline(1 / 3, color=MUTED, ls="--")
+axes[0].text(sizes[0], 1 / 3, "1 / N", color=MUTED, va="top")
+axes[0].set_xscale("log", base=2)
+axes[0].set(
+    xlabel="size of the kernel, K", ylabel="separable over dense", title="three filters",
+    xticks=sizes, xticklabels=sizes, ylim=(0.3328, 0.3345),
+)  # fmt: skip
+axes[0].ticklabel_format(axis="y", useOffset=False)
+for (k, values), colour, dashes in zip(
+    usual.items(), (MAIN, ACCENT, INK), ("-", "--", ":"), strict=True
+):
+    axes[1].plot(filters, values, "o", ls=dashes, color=colour, label=f"{k} x {k}")
+    axes[1].axhline(k**2, color=colour, lw=0.6, alpha=0.5)
+axes[1].set_xscale("log", base=2)
+axes[1].set(
+    xlabel="filters", ylabel="dense over separable", title="small kernels", xticks=filters,
+    xticklabels=filters, ylim=(0, 58),
+)  # fmt: skip
+axes[1].legend(frameon=False, ncols=3, loc="upper left")
+for ax in axes:
+    ax.minorticks_off()
+    ax.spines[["top", "right"]].set_visible(False)
+
+# %%
+# Bytes
+# -----
+# Each layer reads its input and its weights and writes its output. Take a typical one, 3 x 3 on 56 x 56
+# pixels with 128 channels in and out. How often does it multiply for each byte that it moves? This
+# is the *arithmetic intensity*.
+shape, channels = (56, 56), 128
+layers = {
+    "dense 3 x 3": sep.cost.conv((*shape, channels), (3, 3), channels, padding="same"),
+    "depthwise 3 x 3": sep.cost.conv(
+        (*shape, channels), (3, 3), channels, padding="same", groups=channels
+    ),
+    "pointwise": sep.cost.conv((*shape, channels), (1, 1), channels),
+}
+print(f"{'':17}{'multiplications':>16}{'bytes':>12}{'for each byte':>16}")
+for name, cost in layers.items():
+    each = cost.multiplications_per_byte
+    print(f"{name:17}{cost.multiplications:16,}{cost.bytes:12,}{each:16.2f}")
+whole, deep, point = layers.values()
+print(f"dense over separable: {whole.multiplications / (deep + point).multiplications:.1f} times")
+print(f"the multiplications, {whole.bytes / (deep + point).bytes:.1f} times the bytes")
+
+# %%
+# The depthwise layer does 128 times fewer multiplications than the dense one and moves nearly as many
+# bytes; together with the pointwise layer it even moves more. So the saving in arithmetic is bought
+# with traffic.
+print(
+    f"dense over depthwise: {whole.multiplications / deep.multiplications:.0f} times the", end=" "
+)
+print(f"multiplications, {whole.bytes / deep.bytes:.1f} times the bytes")
+
+# %%
+# The roof
+# --------
+# A processor can multiply and add so many times a second, and fetch so many bytes a second. Both are
+# quickly measured, here on one core. Arithmetic: by the product of two large matrices or by a dense
+# convolution, whichever PyTorch does faster. Memory: by a sum over an array much larger than the
+# processor's cache.
+import time
+
+import torch
+
+torch.set_num_threads(1)  # the roof of one core: the others would share the same memory
+
+
+def seconds(job, least=3, patience=0.05 if short else 0.3):
+    """The best of a few times."""
+    took = []
+    while len(took) < least or sum(took) < patience:
+        start = time.perf_counter()
+        job()
+        took.append(time.perf_counter() - start)
+    return min(took)
+
+
+size = 512 if short else 1024
+a, b = torch.randn(size, size), torch.randn(size, size)
+conv, pixels = torch.nn.Conv2d(256, 256, 3, padding=1, bias=False), torch.randn(1, 256, 28, 28)
+with torch.inference_mode():
+    peak = size**3 / seconds(lambda: a @ b)
+    peak = max(peak, pixels.numel() * 256 * 9 / seconds(lambda: conv(pixels)))
+
+count = 2**22 if short else 2**25
+x, out = torch.ones(count), torch.empty(count)
+bandwidth = 2 * x.nbytes / seconds(lambda: torch.add(x, 1, out=out))  # one read, one written
+ridge = peak / bandwidth
+print(f"multiply-adds       {peak / 1e9:9.1f} thousand million a second")
+print(f"memory              {bandwidth / 1e9:9.1f} thousand million bytes a second")
+print(f"the two meet at     {ridge:9.1f} multiplications for each byte")
+
+# %%
+# No layer can be faster than both allow: at low intensity the memory is the limit, a sloping roof, at
+# high intensity the arithmetic, a flat one. Where they meet, a layer uses the machine fully. Now
+# some layers, run by PyTorch, one image at a time:
+cases = [(56, 128), (14, 512)] if short else [(112, 64), (56, 128), (28, 256), (14, 512)]
+kinds = {
+    "dense 3 x 3": (lambda c: torch.nn.Conv2d(c, c, 3, padding=1, bias=False), MAIN, "o"),
+    "depthwise 3 x 3": (
+        lambda c: torch.nn.Conv2d(c, c, 3, padding=1, groups=c, bias=False), ACCENT, "D",
+    ),
+    "pointwise": (lambda c: torch.nn.Conv2d(c, c, 1, bias=False), INK, "s"),
+}  # fmt: skip
+points = {}
+print(f"{'':17}{'size':>12}{'a byte':>9}{'time':>11}{'of the roof':>13}")
+for name, (make, _, _) in kinds.items():
+    for side, width in cases:
+        layer = make(width).eval()
+        image = torch.randn(1, width, side, side)
+        cost = sep.nn.ledger(layer, image.shape).total
+        with torch.inference_mode():
+            layer(image)
+            took = seconds(lambda: layer(image))  # noqa: B023
+        intensity = cost.multiplications / cost.bytes
+        rate = cost.multiplications / took
+        roof = min(peak, bandwidth * intensity)
+        points.setdefault(name, []).append((intensity, rate))
+        where = f"{side}x{side}x{width}"
+        print(f"{name:17}{where:>12}{intensity:9.2f}{1e3 * took:8.2f} ms{rate / roof:13.0%}")
+
+# %%
+figure, ax = plt.subplots(figsize=(7.2, 4.6), layout="constrained")
+along = np.geomspace(0.3, 300, 200)
+ax.plot(along, np.minimum(peak, bandwidth * along) / 1e9, color=MUTED, lw=2)
+ax.axvline(ridge, color=MUTED, lw=0.8, ls=":")
+for name, (_, colour, mark) in kinds.items():
+    where, rates = np.array(points[name]).T
+    ax.plot(where, rates / 1e9, mark, color=colour, label=name)
+ax.set(
+    xscale="log", yscale="log", xlabel="multiplications for each byte",
+    ylabel="thousand million multiplications a second", title="the roofline of one core of this machine",
+)  # fmt: skip
+ticks = [n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500) if n < 1.5e-9 * peak]
+ax.set_yticks(ticks, ticks)
+ax.minorticks_off()
+ax.legend(frameon=False, loc="lower right")
+ax.spines[["top", "right"]].set_visible(False)
+
+# %%
+# The depthwise layers lie far to the left, under the sloping part: for them, fetching is the work. Layers
+# small enough to stay in the processor's cache may even lie above the slope, for the roof was
+# measured with arrays that do not fit. A layer above the flat part only says that the machine had
+# something else to do while the roof was measured: it is the best that was seen, no law.
+#
+# What this means for a network
+# -----------------------------
+# The ledger of a network shows both counts, layer by layer. Here they are for MobileNet, summed over
+# the kinds of layers. What the depthwise ones do is small in multiplications and much larger in
+# bytes; and the rest, mostly norms and ReLUs, hardly multiplies, but reads and writes everything once
+# more. This is why good programs run them together with the convolution before them.
+net = sep.nn.models.create("mobilenet_v1", width=0.25 if short else 1.0)
+ledger = sep.nn.ledger(net.eval(), (1, 3, 224, 224))
+sums = {"depthwise": [0, 0], "pointwise": [0, 0], "all the rest": [0, 0]}
+for layer in ledger.layers:
+    name = next((kind for kind in sums if kind in layer.name), "all the rest")
+    sums[name][0] += layer.cost.multiplications
+    sums[name][1] += layer.cost.bytes
+total = np.sum(list(sums.values()), axis=0)
+print(f"{'':14}{'multiplications':>16}{'bytes':>8}")
+for name, (multiplied, moved) in sums.items():
+    print(f"{name:14}{multiplied / total[0]:16.1%}{moved / total[1]:8.1%}")

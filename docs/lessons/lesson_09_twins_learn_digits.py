@@ -1,0 +1,187 @@
+"""
+9. Twins learn to read digits
+=============================
+
+A separable layer computes something other than the dense layer in whose place it stands, so it is
+not enough to count: one has to train both and look. Here two networks that differ in nothing but
+their convolutions learn to read 1797 handwritten digits.
+"""
+
+# %%
+# The digits
+# ----------
+# They come with scikit-learn: 8 by 8 pixels, values 0 to 16. A third is kept for the test.
+import sys
+import time
+
+import numpy as np
+import torch
+from matplotlib import pyplot as plt
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from torch import nn
+
+import separable as sep
+
+short = "--short" in sys.argv  # the form that takes seconds: less training, worse networks
+torch.set_num_threads(1)  # networks this small gain nothing from a second one
+
+pixels, labels = load_digits(return_X_y=True)
+pixels = torch.tensor(pixels / 16, dtype=torch.float32).reshape(-1, 1, 8, 8)
+labels = torch.tensor(labels)
+rows = np.arange(len(labels))
+train, test = train_test_split(rows, test_size=1 / 3, stratify=labels, random_state=0)
+print(f"{len(train)} digits to train with, {len(test)} for the test")
+
+# %%
+# The twins
+# ---------
+# One function builds both. The first layer is dense in both: it sees a single channel, and there is
+# nothing to separate one channel from.
+
+
+def network(layer):
+    """Three 3x3 layers; the second and third are made by `layer`."""
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding="same"), nn.GroupNorm(4, 16), nn.ReLU(),
+        layer(16, 32, 3, padding="same"), nn.GroupNorm(8, 32), nn.ReLU(),
+        nn.MaxPool2d(2),
+        layer(32, 64, 3, padding="same"), nn.GroupNorm(8, 64), nn.ReLU(),
+        nn.AdaptiveMaxPool2d(1), nn.Flatten(),
+        nn.Linear(64, 10),
+    )  # fmt: skip
+
+
+twins = {"dense": nn.Conv2d, "separable": sep.nn.SeparableConv2d}
+
+# %%
+# Counted before they are trained, by :func:`separable.nn.ledger`, which runs nothing:
+counts = {}
+for name, layer in twins.items():
+    counts[name] = sep.nn.ledger(network(layer), (1, 1, 8, 8), backward=False)
+    total = counts[name].total
+    print(f"{name:10} {total.multiplications:9,} multiplications  {total.parameters:7,} parameters")
+ratio = counts["dense"].total.multiplications / counts["separable"].total.multiplications
+print(f"{ratio:.1f} times fewer")
+
+# %%
+sep.plot.ledger(counts["dense"].what_if("ocyx -> oc,cyx"))
+
+# %%
+# Training
+# --------
+# Plain PyTorch, nothing special for separable layers. The same seed gives both twins the same digits
+# in the same order. One run says little about two networks, so each is trained from several seeds.
+STEPS, SEEDS = (20, 2) if short else (600, 3)
+
+
+def trained(layer, seed):
+    """Train one network; return it, its losses and the seconds of each step."""
+    torch.manual_seed(seed)
+    net = network(layer)
+    optimizer = torch.optim.Adam(net.parameters(), lr=5e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
+    chance = torch.Generator().manual_seed(seed)
+    losses, seconds = [], []
+    for _ in range(STEPS):
+        batch = train[torch.randint(len(train), (64,), generator=chance)]
+        begin = time.perf_counter()
+        loss = nn.functional.cross_entropy(net(pixels[batch]), labels[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        seconds.append(time.perf_counter() - begin)
+        losses.append(loss.item())
+    return net.eval(), losses, seconds
+
+
+runs = {name: [trained(layer, seed) for seed in range(SEEDS)] for name, layer in twins.items()}
+
+# %%
+fig, ax = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
+for (name, found), colour in zip(runs.items(), ("#1f5fa8", "#c2501b"), strict=True):
+    for number, (_, losses, _) in enumerate(found):
+        smooth = np.convolve(losses, np.ones(10) / 10, mode="valid")
+        ax.plot(smooth, color=colour, alpha=0.8, label=None if number else name)
+ax.set(xlabel="step", ylabel="loss, mean of 10 steps", yscale="log", title="Both learn")
+ax.legend(frameon=False)
+
+# %%
+# On digits that no step has seen
+# -------------------------------
+# A separable layer has fewer numbers to learn with. Whether they are enough is for the test to say.
+
+
+def read(net):
+    """Return what the network takes each test digit for."""
+    with torch.no_grad():
+        return net(pixels[test]).argmax(1)
+
+
+right = {
+    name: np.array([(read(net) == labels[test]).float().mean().item() for net, *_ in found])
+    for name, found in runs.items()
+}
+for name, share in right.items():
+    each = ", ".join(f"{100 * s:.2f}" for s in share)
+    print(f"{name:10} {100 * share.mean():.2f} % right (seed by seed: {each})")
+between = 100 * (right["separable"].mean() - right["dense"].mean())
+within = 100 * max(share.max() - share.min() for share in right.values())
+print(f"separable minus dense: {between:+.2f} points; one network from seed to seed: {within:.2f}")
+
+# %%
+# A difference between the twins counts for something only where it is larger than that from seed to
+# seed. One digit of the test is worth this many points:
+print(f"{100 / len(test):.2f}")
+
+# %%
+# What each got wrong
+# -------------------
+# The digits that one of the first two networks takes for another: those of the dense one, and then
+# those of the separable one. What stands above is what it is, and what it was taken for.
+fig, axes = plt.subplots(2, 8, figsize=(8.6, 3.2), layout="constrained")
+for row, (name, found) in zip(axes, runs.items(), strict=True):
+    taken = read(found[0][0])
+    wrong = torch.nonzero(taken != labels[test]).flatten()
+    for ax in row:
+        ax.set_axis_off()
+    for ax, at in zip(row, wrong, strict=False):
+        ax.imshow(pixels[test[at], 0].numpy(), cmap="gray_r")
+        ax.set_title(f"{labels[test[at]]}, not {taken[at]}", size=9)
+    print(f"{name:10} {len(wrong)} wrong")
+
+# %%
+# Fewer multiplications, and the time
+# -----------------------------------
+# A step of training is forward and backward. Networks this small spend much of it on starting each
+# operation, and a separable layer is two operations in place of one, so the time does not shrink as
+# the multiplications do (lesson 7 says when it does):
+median = {
+    name: np.median(np.concatenate([seconds for _, _, seconds in found]))
+    for name, found in runs.items()
+}
+for name, seconds in median.items():
+    print(f"{name:10} {1000 * seconds:.2f} ms a step")
+speed = median["dense"] / median["separable"]
+print(f"{ratio:.1f} times fewer multiplications, {speed:.1f} times the speed")
+
+# %%
+# Is the dense twin separable by now?
+# -----------------------------------
+# Its layers never had to be. For each input channel the weights are a matrix, filters by places, and
+# a layer of depth multiplier M keeps M of that matrix's singular values. The share of the squared
+# weights that one term would keep, before and after training:
+torch.manual_seed(0)
+fresh, learned = network(nn.Conv2d), runs["dense"][0][0]
+for at in (3, 7):
+    for when, net in (("fresh", fresh), ("trained", learned)):
+        matrices = net[at].weight.detach().permute(1, 0, 2, 3).flatten(2)  # (c, o, yx)
+        squares = torch.linalg.svdvals(matrices) ** 2
+        kept = (squares[:, 0].sum() / squares.sum()).item()
+        print(f"layer {at}, {when:8} {100 * kept:3.0f} % in one term of {squares.shape[1]}")
+
+# %%
+# So cutting a trained dense layer to one term is not the same as training a separable one from the
+# start, even where both end up reading digits alike. What can be done with a network that is already
+# trained is the next lesson.

@@ -1,0 +1,191 @@
+"""
+10. Converting a trained network
+================================
+
+A network that is already trained need not be trained again to become separable. Its layers are
+approximated by separable ones, as kernels are in lesson 2, but there is a choice to make: which
+layers keep how many of their multiplications?
+"""
+
+# %%
+# A dense network
+# ---------------
+# Four 3x3 convolutions that read handwritten digits, enlarged to 16 by 16 pixels: two early ones on
+# the whole picture, two late ones after pooling, with more channels on fewer places.
+import sys
+
+import numpy as np
+import torch
+from matplotlib import pyplot as plt
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from torch import nn
+
+import separable as sep
+
+short = "--short" in sys.argv  # the form that takes seconds: less training, worse networks
+torch.set_num_threads(1)  # networks this small gain nothing from a second one
+torch.manual_seed(0)
+
+images, labels = load_digits(return_X_y=True)
+images = torch.tensor(images / 16, dtype=torch.float32).reshape(-1, 1, 8, 8)
+images = nn.functional.interpolate(images, size=(16, 16), mode="bilinear")
+labels = torch.tensor(labels)
+train, test = train_test_split(
+    np.arange(len(labels)), test_size=1 / 3, stratify=labels, random_state=0
+)
+
+
+def convolution(before, after):
+    """A dense 3x3 convolution with its norm and ReLU."""
+    conv = nn.Conv2d(before, after, 3, padding=1, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(after), nn.ReLU())
+
+
+width = 8 if short else 16
+net = nn.Sequential()
+net.early1, net.early2 = convolution(1, width), convolution(width, 2 * width)
+net.pool1 = nn.MaxPool2d(2)
+net.late1 = convolution(2 * width, 4 * width)
+net.pool2 = nn.MaxPool2d(2)
+net.late2 = convolution(4 * width, 4 * width)
+net.head = nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(4 * width, 10))
+
+STEPS = 20 if short else 400
+optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
+schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
+for _ in range(STEPS):
+    batch = train[torch.randint(len(train), (64,))]
+    loss = nn.functional.cross_entropy(net(images[batch]), labels[batch])
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    schedule.step()
+net.eval()
+
+
+def accuracy(model):
+    """Return the share of the test digits that are read rightly, in percent."""
+    with torch.no_grad():
+        return 100 * (model(images[test]).argmax(1) == labels[test]).float().mean().item()
+
+
+before = sep.nn.ledger(net, (1, 1, 16, 16), backward=False)
+print(f"{accuracy(net):.2f} % of {len(test)} digits right")
+print(f"{before.total.multiplications:,} multiplications for one digit")
+
+# %%
+# Converted to a third
+# --------------------
+# ``budget`` is the share of the multiplications that may stay, ``data`` some unlabelled images: the
+# separable layers are fitted to what the layers really get, and no training takes place.
+count = 64 if short else 256
+calibration = [images[batch] for batch in train[:count].reshape(-1, 64)]
+how = {"repeats": 0, "sweeps": 1 if short else 2}  # no times measured
+small, report = sep.nn.convert(net, budget=1 / 3, data=calibration, **how)
+print(report)
+
+# %%
+# The counts are for a batch of 64. Each input channel has a rank of its own, from the smallest to
+# the largest in the column *rank*. That the *weights* are far from the trained ones is no fault: they
+# were fitted to give the same *output*, and whatever the inputs never show is free.
+print(f"{accuracy(net):.2f} % right before, {accuracy(small):.2f} % after")
+
+# %%
+# Every budget at once
+# --------------------
+# Before anything is chosen, the conversion knows the error of each layer at each rank. Together they
+# are a curve of the whole network, drawn here with the place of the budget:
+sep.plot.tradeoff(report)
+
+# %%
+# That error is of the layers. What a user wants to know is how many digits are read rightly, with
+# data and without:
+SHARES = (0.4,) if short else (0.7, 0.5, 0.35, 0.25, 0.18, 0.12)
+shape = (1, 1, 16, 16)
+rows = []
+for share in SHARES:
+    plain, _ = sep.nn.convert(net, budget=share, input_shape=shape, **how)
+    fitted, found = sep.nn.convert(net, budget=share, data=calibration, **how)
+    rows.append((accuracy(plain), accuracy(fitted)))
+    fewer = found.multiplications_before / found.multiplications
+    print(
+        f"{fewer:4.1f} times fewer: {rows[-1][0]:6.2f} % right without data,"
+        f" {rows[-1][1]:6.2f} % with {count} unlabelled images"
+    )
+
+# %%
+fig, ax = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
+for column, name, colour in ((0, "without data", "#c2501b"), (1, "with data", "#1f5fa8")):
+    ax.plot(SHARES, [r[column] for r in rows], "o-", color=colour, label=name)
+ax.axhline(accuracy(net), color="#6a6a72", linestyle="--", label="dense")
+ax.set(xlabel="share of the multiplications that stay", ylabel="digits right (%)")
+ax.set(title="What data is good for")
+ax.legend(frameon=False)
+
+# %%
+# Who keeps its multiplications
+# -----------------------------
+# The budget is spent where it does most good, not by the same share everywhere:
+kept = {}
+for layer in report.layers:
+    kept[layer.name] = layer.multiplications / layer.multiplications_before
+    share = layer.multiplications_before / report.multiplications_before
+    why = f"left alone: {layer.reason}" if layer.reason else f"keeps {100 * kept[layer.name]:.0f} %"
+    print(f"{layer.name:9} {100 * share:4.1f} % of the network, {why}")
+
+# %%
+# Two things decide. One is arithmetic. A term of a layer with C output channels costs 9 + C
+# multiplications for each input channel and place, the dense layer 9 C. Up to 9 C / (9 + C) terms
+# are cheaper than it, so a layer with few output channels, which is an early one, soon gains nothing:
+for channels in (16, 32, 64, 256):
+    dense, term = 9 * channels, 9 + channels
+    print(f"{channels:3} output channels: {dense / term:.1f} terms cost what the dense layer costs")
+
+# %%
+# The other is how much the weights need. The singular values of each input channel's filters (lesson
+# 8) say how much of a layer is left with so many terms, if its weights alone count:
+fig, ax = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
+colours = ("#56a0d3", "#1f5fa8", "#e39b72", "#c2501b")
+for name, colour in zip(("early1", "early2", "late1", "late2"), colours, strict=True):
+    matrices = net.get_submodule(name)[0].weight.detach().permute(1, 0, 2, 3).flatten(2)
+    squares = (torch.linalg.svdvals(matrices) ** 2).sum(0)  # over the input channels
+    left = 1 - torch.cumsum(squares, 0) / squares.sum()
+    error = left.clamp(min=0).sqrt()
+    terms = np.arange(1, len(error) + 1)
+    ax.plot(terms, error.numpy(), "o-", color=colour, label=name)
+    print(f"{name}: relative error {error[0]:.2f} with one term, {error[3]:.2f} with four")
+ax.set(xlabel="terms for each input channel", ylabel="relative error of the weights")
+ax.set(title="How much of a layer a few terms keep")
+ax.legend(frameon=False)
+
+# %%
+# One layer alone
+# ---------------
+# A tenth of the multiplications, taken from a single layer each time: the same saving, at the
+# beginning or at the end. (The first layer has no tenth to give.) Where the error is smallest, there
+# was most to spare.
+alone = {}
+for name in ("early2", "late2") if short else ("early2", "late1", "late2"):
+    model, found = sep.nn.convert(net, budget=0.9, include=[name], data=calibration, **how)
+    alone[name] = found.output_error
+    print(
+        f"only {name}: {found.multiplications / found.multiplications_before:.3f} of the "
+        f"multiplications stay, error of the output {found.output_error:.4f}, "
+        f"{accuracy(model):.2f} % right"
+    )
+print("most to spare:", min(alone, key=alone.get))
+
+# %%
+# The same saving, taken from all layers as the conversion sees fit:
+model, found = sep.nn.convert(net, budget=0.9, data=calibration, **how)
+print(
+    f"all layers: {found.multiplications / found.multiplications_before:.3f} of the "
+    f"multiplications stay, error of the output {found.output_error:.4f}, "
+    f"{accuracy(model):.2f} % right"
+)
+
+# %%
+# Early or late is not the question, then: how many output channels, how many of the multiplications,
+# how fast the singular values fall, and what errs at the beginning goes through all that follows. The
+# conversion weighs all of it for the network at hand.

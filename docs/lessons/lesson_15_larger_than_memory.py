@@ -1,0 +1,257 @@
+"""
+15. Volumes larger than memory
+==============================
+
+A microscope or a scanner writes more than a computer can hold. A filter does not need it all at
+once: what comes out at a place depends on what lies near it. So a volume is read in slabs, filtered
+and written, and nobody need know. This lesson cuts one by hand, finds what goes wrong at the cuts, and
+then filters a file within a limit of memory that the file alone is larger than.
+"""
+
+# %%
+# A foam
+# ------
+# Made here, slab by slab, so that the whole never is in memory: a surface that winds through space
+# (Schoen's gyroid), with noise, as 16-bit numbers.
+import subprocess
+import sys
+import tempfile
+import textwrap
+from pathlib import Path
+
+import numpy as np
+from matplotlib import pyplot as plt
+
+import separable as sep
+from separable import volumes
+from separable.plot.style import ACCENT, MAIN
+
+short = "--short" in sys.argv  # the short form takes a small volume
+shape = (512, 128, 128) if short else (1024, 512, 512)
+folder = tempfile.TemporaryDirectory()
+source, target = (Path(folder.name, name) for name in ("foam.npy", "smooth.npy"))
+
+
+def foam(z, shape):
+    """Some planes of a foam, 16-bit numbers (z, y, x)."""
+    rng = np.random.default_rng(int(z[0]))
+    turns = (np.asarray(n, np.float32) * 2 * np.pi / 60 for n in (z, *map(np.arange, shape[1:])))
+    z, y, x = np.meshgrid(*turns, indexing="ij", sparse=True)
+    surface = np.sin(z) * np.cos(y) + np.sin(y) * np.cos(x) + np.sin(x) * np.cos(z)
+    noise = rng.standard_normal(surface.shape, dtype=np.float32)
+    return (20000 + 8000 * np.tanh(2 * surface) + 8000 * noise).clip(0, 65535).astype(np.uint16)
+
+
+file = np.lib.format.open_memmap(source, "w+", np.uint16, shape)
+for start in range(0, shape[0], 32):
+    file[start : start + 32] = foam(np.arange(start, start + 32), shape)
+del file  # which writes what is not yet on the disk
+print(f"{source.name}: {' x '.join(map(str, shape))}, {source.stat().st_size / 2**20:.0f} MiB")
+
+# %%
+# The filter is a Gaussian. It comes apart, and each of its three passes reaches eight voxels to both
+# sides.
+kernel = sep.kernels.gaussian(2, ndim=3)
+print("strips of", [len(strip) for strip in kernel.terms[0]], "weights")
+radius = len(kernel.terms[0][0]) // 2
+
+# %%
+# Cutting by hand
+# ---------------
+# First a part of it in memory, filtered whole and then in slabs of 16 planes, each for itself.
+part = np.load(source, mmap_mode="r")[:64, :64, :96].astype(np.float32)
+whole = sep.convolve(part, kernel)
+slabs = range(0, len(part), 16)
+alone = np.concatenate([sep.convolve(part[z : z + 16], kernel) for z in slabs])
+print(f"largest difference: {np.abs(alone - whole).max():.0f} of {whole.max():.0f}")
+
+# %%
+# At the borders of an image something has to be assumed about what lies outside; here that is a
+# reflection. But the border of a slab is none: behind it the volume goes on. So each slab must be
+# *read* with as many planes more as the kernel reaches, a **halo**, and be *written* without them.
+
+
+def slab(z):
+    first, last = max(0, z - radius), min(len(part), z + 16 + radius)
+    filtered = sep.convolve(part[first:last], kernel)
+    return filtered[z - first : z - first + 16]
+
+
+joined = np.concatenate([slab(z) for z in slabs])
+print("the same to the last bit:", np.array_equal(joined, whole))
+
+# %%
+figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.0), layout="constrained")
+middle = part.shape[1] // 2
+limit = np.abs(alone - whole)[:, middle].max()
+for ax, values, title, style in (
+    (axes[0], part, "a cut across the slabs", {"cmap": "gray"}),
+    (axes[1], alone - whole, "wrong without a halo", {"cmap": "RdBu_r"}),
+    (axes[2], joined - whole, "wrong with a halo", {"cmap": "RdBu_r"}),
+):
+    if values is not part:
+        style |= {"vmin": -limit, "vmax": limit}
+    ax.imshow(values[:, middle], **style)
+    ax.set_title(title, size=10)
+    ax.set(xticks=[], yticks=[], xlabel="x")
+axes[0].set(yticks=list(slabs), ylabel="z")
+
+# %%
+# What halos cost
+# ---------------
+# What lies in a halo is read more than once. How much depends on the cut, and on what has to be in
+# memory together. In a volume of 512 x 512 x 512, cut into cubes, which have halos on all sides, or
+# into slabs, which have two:
+plane = 512 * 512
+print("in memory       read, as cubes   as slabs")
+for planes in (20, 32, 64, 128):
+    side = (planes * plane) ** (1 / 3)
+    cubes = side**3 / (side - 2 * radius) ** 3
+    slabs_alone = planes / (planes - 2 * radius)
+    amount = f"{planes * plane / 1e6:.0f} M voxels"
+    print(f"{amount:14}{cubes:14.2f} x{slabs_alone:9.2f} x")
+
+# %%
+# In a small memory slabs are mostly halo. But whoever goes through a volume slab after slab has most
+# of the next halo already, and only has to *keep* it: then nothing is read twice, and slabs are best
+# for any memory that holds a few more planes than the kernel is long. If even that is too much, a
+# kernel that comes apart has another way. Its passes look along one axis each, so that, pass by
+# pass, there is a halo along that axis only. :func:`separable.volumes.needs` says which samples a
+# region of the result depends on:
+region = (slice(128, 192),) * 3
+for name, weights, axes in (
+    ("the whole kernel", kernel, None),
+    ("the pass along z", kernel.terms[0][0], 0),
+    ("the pass along y", kernel.terms[0][1], 1),
+):
+    p = sep.plan(weights, shape=(512,) * 3, dtype="uint16", axes=axes, method="separable")
+    needed = [s.stop - s.start for s in volumes.needs(p, region)]
+    print(f"{name}: for 64 x 64 x 64 it needs {' x '.join(map(str, needed))}")
+
+# %%
+# A limit
+# -------
+# The library weighs all that. How it cuts follows from how much memory it may have. Interpreter and
+# libraries count too, so we ask in a process of its own, which imports nothing else:
+ASK = """
+import sys
+import separable as sep
+from separable import volumes
+
+source, target, *limits = sys.argv[1:]
+for limit in limits:
+    try:
+        with volumes.Run(source, target, sep.kernels.gaussian(2, ndim=3), memory=limit) as run:
+            print(f"{limit}: {run.schedule}", end="\\n\\n")
+    except sep.errors.ArgumentError as error:
+        print(f"{limit}: {error}", end="\\n\\n")
+"""
+
+
+def python(program, *arguments):
+    """Run a program in a process of its own; return what it prints, and how it ended."""
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        stdout=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    return done.stdout, done.returncode
+
+
+said, _ = python(ASK, source, target, "64MiB", "350MiB", "400MiB")
+print("\n".join(textwrap.fill(line, 78) for line in said.splitlines()))
+
+# %%
+# Too little is refused before anything is read, and the message says how much it takes.
+#
+# Killed half-way
+# ---------------
+# Large volumes take long, and computers are switched off. So now the same, in earnest, with the largest
+# of these limits. The first process kills itself as soon as half of the work is done, without a
+# chance to tidy up. The second is asked for the same again.
+FILTER = """
+import os, signal, sys, time
+import separable as sep
+from separable import volumes
+
+source, target, limit, most = sys.argv[1:]
+done = 0.0
+
+def told(part):
+    global done
+    done += part
+    if done >= float(most):
+        print(f"killed with {done:.0%} done", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+with volumes.Run(source, target, sep.kernels.gaussian(2, ndim=3), memory=limit) as run:
+    if run.resumed:
+        print(f"{run.resumed} of {run.schedule.slabs} slabs are there already")
+    begin = time.perf_counter()
+    run(told)
+    print(f"finished in {time.perf_counter() - begin:.1f} s")
+    print(f"allowed {run.schedule.limit / 2**20:.0f} MiB, predicted {run.schedule.memory / 2**20:.0f}")
+try:
+    lines = open("/proc/self/status").read().splitlines()
+    most = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    print(f"taken at most {most / 1024:.0f} MiB, all in all")
+except OSError:
+    print("how much was taken is only known on Linux")
+"""
+for stop in (0.5, 2):
+    said, status = python(FILTER, source, target, "400MiB", stop)
+    names = sorted(path.name for path in Path(folder.name).iterdir())
+    print(said + f"ended with {status}; in the folder:\n  {', '.join(names)}\n")
+
+# %%
+# As long as a result is not complete its name says so, and a file with the name that was asked for is
+# always whole.
+size = 2 * source.stat().st_size  # of input and output
+print(f"input and output have {size / 2**20:.0f} MiB together")
+
+# %%
+# Is it right?
+# ------------
+# Some planes in the middle, filtered in memory with a halo, beside those on the disk:
+before, after = (np.load(path, mmap_mode="r") for path in (source, target))
+z = shape[0] // 2
+near = sep.convolve(np.array(before[z - radius : z + radius + 1]), kernel)
+same = np.array_equal(near[radius], after[z])
+assert same
+print("the same to the last bit:", same)
+
+# %%
+figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.5), layout="constrained")
+window = (slice(0, 192), slice(0, 192))
+for ax, values, title in (
+    (axes[0], before[z][window], "as recorded"),
+    (axes[1], after[z][window], "filtered"),
+):
+    ax.imshow(values, cmap="gray", vmin=5000, vmax=35000)
+    ax.set_title(title, size=10)
+    ax.set_axis_off()
+for values, colour, label in ((before, ACCENT, "as recorded"), (after, MAIN, "filtered")):
+    axes[2].hist(
+        values[z].ravel(), bins=np.linspace(0, 50000, 80), color=colour, alpha=0.6, label=label
+    )
+axes[2].set(yticks=[], xticks=[0, 20000, 40000], xlabel="value of a voxel")
+axes[2].spines[["top", "right", "left"]].set_visible(False)
+axes[2].legend(frameon=False, loc="upper right", bbox_to_anchor=(1, 1.18))
+
+# %%
+# What was one hill of noise is two: inside of the foam and outside.
+#
+# In one line
+# -----------
+# Most of the time no process has to be killed, and it is one line: :func:`separable.convolve` takes names
+# of files (NPY, Zarr, HDF5, NIfTI, TIFF ...) and Dask arrays, too. Here from file to file:
+again = Path(folder.name, "again.npy")
+if not short:  # a smaller file will do
+    source = Path(folder.name, "part.npy")
+    np.save(source, before[:128])
+sep.convolve(source, kernel, output=again)
+print(again.name, np.load(again, mmap_mode="r").shape)
+
+# %%
+# and on the command line: ``separable filter foam.npy smooth.npy --kernel gaussian:2 --memory 400MiB``.
+del before, after
+folder.cleanup()
