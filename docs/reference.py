@@ -51,7 +51,8 @@ def _page(module: str, title: str, found: object) -> str:
     known = {n for names in groups.values() for n in names}
     groups["Values"] = [n for n in exported if n not in known]
     heading = f"{title}: ``{module}``"
-    lines = [heading, "=" * len(heading), "", f".. automodule:: {module}", "   :no-members:", ""]
+    lines = [heading, "=" * len(heading), "", f".. automodule:: {module}", "   :no-members:"]
+    lines += ["   :no-index:", ""]  # a function may have the name of a module: `sep.bank`
     lines += [f".. currentmodule:: {module}", ""]
     for name, members in groups.items():
         if members:

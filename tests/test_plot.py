@@ -109,6 +109,7 @@ def test_a_plan_has_a_bar_for_each_candidate_and_measured_times_beside() -> None
     ax = sep.plot.plan(measured)
     times = sorted(ax.lines[-1].get_xdata())
     np.testing.assert_allclose(times, sorted(s * 1e3 for s in measured.seconds))
+    assert ax.get_xlabel() == "time (ms): bars predicted, diamonds measured"
     drawn(ax)
 
 

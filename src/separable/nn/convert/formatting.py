@@ -243,7 +243,9 @@ def _error(value: float) -> str:
         return "-"
     if value < 5e-5:
         return f"{value:.0e}" if value else "0"
-    return f"{value:.2g}" if value >= 10 else f"{100 * value:.2g} %"
+    if value >= 10:
+        return f"{value:.2g}"
+    return f"{100 * value:.0f} %" if value >= 0.995 else f"{100 * value:.2g} %"
 
 
 def _duration(seconds: float) -> str:
