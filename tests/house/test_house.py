@@ -63,6 +63,8 @@ PUBLIC = [
     "separable.nn",
     "separable.nn.models",
     "separable.plot",
+    "separable.tensors",
+    "separable.volumes",
 ]
 
 

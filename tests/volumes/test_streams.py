@@ -121,10 +121,10 @@ def test_columns_are_said_to_read_halos_again() -> None:
 
 def test_passes_follow_each_other_where_no_halo_fits() -> None:
     whole = _filter(12, (256, 256, 256))
-    made = make_schedule(whole, None, None, 280 << 20, 170 << 20)
+    made = make_schedule(whole, None, None, 360 << 20, 170 << 20)
     assert len(made.stages) > 1
     assert "Stage 1 of " in str(made)
-    again = restored(whole, None, None, made.to_list(), 280 << 20, 170 << 20)
+    again = restored(whole, None, None, made.to_list(), 360 << 20, 170 << 20)
     assert again.to_list() == made.to_list()
     with pytest.raises(ArgumentError, match="the draft was cut for a larger memory"):
         restored(whole, None, None, made.to_list(), 230 << 20, 170 << 20)

@@ -44,8 +44,8 @@ def missing_in(
     if is_lazy(image):
         if asked:
             raise ArgumentError(
-                "a Dask array takes neither `mask` nor `nan` here; compute it first, or filter its "
-                "chunks with dask.array.map_overlap(function, image, mask, depth=...)"
+                "a Dask array takes neither `mask` nor `nan` here; call separable.correlate with a "
+                "kernel of separable.kernels, which takes both, or compute the array first"
             )
         return None
     if not asked and not isinstance(given, np.ma.MaskedArray):

@@ -39,6 +39,7 @@ def filter_with(
     method: str = "auto",
     operation: str = "convolve",
     threads: int | None = None,
+    **missing: Any,
 ) -> torch.Tensor:
     """Filter a tensor on its own device; what `sep.convolve` and `sep.correlate` do with one.
 
@@ -61,6 +62,8 @@ def filter_with(
         As for `plan`.
     progress : callable, optional
         Called with the fraction of the work just done.
+    **missing
+        `mask` and `nan` are refused; a `fill` alone has nothing to fill.
 
     Returns
     -------
@@ -84,6 +87,7 @@ def filter_with(
     """
     # Step 1: which axes, which type, where to.
     _check_image(image)
+    _check_missing(missing)
     weights = kernel if isinstance(kernel, torch.Tensor) and kernel.requires_grad else None
     held = _as_numpy(kernel)
     filtered = _axes(
@@ -223,6 +227,16 @@ def _check_image(image: torch.Tensor) -> None:
             f"{image.layout}. Convert it, for instance with image.to_dense()"
         )
     _numpy_dtype(image.dtype)
+
+
+def _check_missing(missing: dict[str, Any]) -> None:
+    for name in ("mask", "nan"):
+        if name in missing:
+            raise ArgumentError(
+                f"a tensor takes no `{name}`. For a kernel without negative weights divide two "
+                "filters, convolve(image.where(valid, 0), kernel) / convolve(valid.float(), kernel) "
+                "* sum(kernel), or filter the array: image.numpy(force=True)"
+            )
 
 
 def _numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:

@@ -122,6 +122,14 @@ class BlockFilter:
     method : str
         One of `INVARIANT`.
     form : Form
+
+    Examples
+    --------
+    >>> import numpy as np, separable as sep
+    >>> own = block_filter(sep.plan([1, 2, 1], (100,)))
+    >>> block = own.block((slice(10, 13),))
+    >>> own.run(np.arange(100.0)[block.starts[0] : block.stops[0]], block)
+    array([40., 44., 48.])
     """
 
     def __init__(self, problem: Problem, method: str, form: Form) -> None:

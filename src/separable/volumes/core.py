@@ -137,6 +137,18 @@ class Run:
     schedule : Schedule
     resumed : int
         How many slabs an earlier run has left.
+
+    Examples
+    --------
+    See how it would be done, then do it:
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(f"{folder}/in.npy", np.ones((30, 40, 50), "float32"))
+    ...     with Run(f"{folder}/in.npy", f"{folder}/out.npy", np.ones((3, 3, 3)) / 27) as run:
+    ...         print(run.plan.chosen.name, run.schedule.slabs, run.resumed)
+    ...         run()
+    separable 1 0
     """
 
     def __init__(
@@ -281,7 +293,8 @@ class Run:
                 )
             return found
         if self.client is None:
-            made = make_schedule(whole, *ends, limit, base)
+            plain = next((f for f in (self.source, self.target) if f.chunks is None), None)
+            made = make_schedule(whole, *ends, limit, base, plain.slow if plain else None)
         else:
             made = schedule_for(self.client, whole, self.source, self.target, limit, base)
         self.journal.write(schedule=made.to_list())

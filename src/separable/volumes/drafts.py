@@ -196,9 +196,9 @@ def _difference(events: list[dict[str, Any]], request: dict[str, str]) -> str:
         return "it has no journal of this version"
     left = events[0].get("request", {})
     return ", ".join(
-        f"{name} was {left.get(name)}, is {value}"
-        for name, value in request.items()
-        if left.get(name) != value
+        f"{name} was {left.get(name)}, is {request.get(name)}"
+        for name in request | left
+        if left.get(name) != request.get(name)
     )
 
 

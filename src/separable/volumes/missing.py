@@ -354,5 +354,6 @@ def masked(source: Source, mask: Any, axes: Sequence[int]) -> Source:
 
     return _Pairs(
         source.path, source.shape, pair_dtype(source.dtype), source.chunks, source.info, fetch,
-        release, source.layout, Path(mask).absolute() if is_file else beside, tuple(axes),
+        release, source.layout, source.slow, mask=Path(mask).absolute() if is_file else beside,
+        axes=tuple(axes),
     )  # fmt: skip

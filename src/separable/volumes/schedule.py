@@ -31,6 +31,15 @@ class Schedule:
         Bytes that the process may take.
     base : int
         Bytes that it takes before it begins.
+
+    Examples
+    --------
+    >>> import separable as sep
+    >>> from separable.volumes.blocks import block_filter
+    >>> p = sep.plan(sep.kernels.gaussian(2, ndim=3), (512, 512, 512), "float32")
+    >>> print(make_schedule(block_filter(p), (64, 64, 64), (64, 64, 64), 2 << 30, 180 << 20))
+    8 slabs of 64x512x512 along axis 0, halo 8 + 8 kept in memory; everything is read once.
+    Memory: ... MiB predicted, 2 GiB allowed.
     """
 
     stages: tuple[Stage, ...]
@@ -67,7 +76,12 @@ class Schedule:
 
 
 def make_schedule(
-    whole: BlockFilter, source: Sides | None, target: Sides | None, limit: int, base: int
+    whole: BlockFilter,
+    source: Sides | None,
+    target: Sides | None,
+    limit: int,
+    base: int,
+    slow: int | None = None,
 ) -> Schedule:
     """Return the fastest schedule within a limit of memory.
 
@@ -80,17 +94,20 @@ def make_schedule(
         Bytes that the process may take.
     base : int
         Bytes that it takes already.
+    slow : int, optional
+        The axis whose slabs lie together in a plain file.
 
     Raises
     ------
     ArgumentError
         If there is none; the message says what the least limit is.
     """
+    room = limit - limit // RESERVE - base - SCRATCH
     best, least = None, float("inf")
     for filters in groupings(whole):
         stages = []
         for number, (reads, writes) in enumerate(_files(len(filters), source, target)):
-            stage = best_stage(filters[number], reads, writes, limit - limit // RESERVE - base - SCRATCH)
+            stage = best_stage(filters[number], reads, writes, room, slow)
             if stage is None:
                 break
             stages.append(stage)
@@ -99,7 +116,7 @@ def make_schedule(
             if seconds < least:
                 best, least = Schedule(tuple(stages), limit, base), seconds
     if best is None:
-        wanted = base + SCRATCH + _smallest(whole, source, target)
+        wanted = base + SCRATCH + _smallest(whole, source, target, slow)
         mebibytes = -(-wanted * 27 // 25 // (1 << 20))  # with some room: the base differs
         raise ArgumentError(
             f"`memory` must be at least {mebibytes} MiB for this volume and kernel: "
@@ -152,10 +169,12 @@ def _files(
     return [(ends[i], ends[i + 1]) for i in range(count)]
 
 
-def _smallest(whole: BlockFilter, source: Sides | None, target: Sides | None) -> int:
+def _smallest(
+    whole: BlockFilter, source: Sides | None, target: Sides | None, slow: int | None
+) -> int:
     return min(
         max(
-            smallest(f, reads, writes)
+            smallest(f, reads, writes, slow)
             for f, (reads, writes) in zip(
                 filters, _files(len(filters), source, target), strict=True
             )

@@ -288,12 +288,19 @@ def _passing(chunks: Sides | None, dtype: np.dtype[np.generic], columns: int) ->
 
 
 def best_stage(
-    whole: BlockFilter, source: Sides | None, target: Sides | None, limit: int
+    whole: BlockFilter,
+    source: Sides | None,
+    target: Sides | None,
+    limit: int,
+    slow: int | None = None,
 ) -> Stage | None:
-    """Return the stage that takes the least time within a limit of memory, if any does."""
+    """Return the stage that takes the least time within a limit of memory, if any does.
+
+    `slow` is the axis whose slabs lie together in a plain file.
+    """
     best, least = None, math.inf
     for parts in (PARTS, FINE):
-        for across in _cuts_across(whole, source, target, parts):
+        for across in _cuts_across(whole, source, target, parts, slow):
             thick = _thickest(across, limit)
             for stage in (
                 _with_thickness(across, thick >> k) for k in range(THINNER) if thick >> k
@@ -306,18 +313,24 @@ def best_stage(
     return best
 
 
-def smallest(whole: BlockFilter, source: Sides | None, target: Sides | None) -> int:
+def smallest(
+    whole: BlockFilter, source: Sides | None, target: Sides | None, slow: int | None = None
+) -> int:
     """Return the least memory that a stage takes."""
-    finest = _cuts_across(whole, source, target, FINE[-1:])
+    finest = _cuts_across(whole, source, target, FINE[-1:], slow)
     return min(_with_thickness(s, 1).memory for s in finest)
 
 
 def _cuts_across(
-    whole: BlockFilter, source: Sides | None, target: Sides | None, parts: Sequence[int]
+    whole: BlockFilter,
+    source: Sides | None,
+    target: Sides | None,
+    parts: Sequence[int],
+    slow: int | None,
 ) -> Iterator[Stage]:
     """Yield stages whose slabs are cut across in all ways that are worth a look."""
     shape = whole.problem.shape
-    along = _slab_axis(shape, source)
+    along = _slab_axis(shape, source, slow)
     units = target or (1,) * len(shape)
     choices = []
     for axis, (n, unit) in enumerate(zip(shape, units, strict=True)):
@@ -331,11 +344,17 @@ def _cuts_across(
         yield Stage(whole, along, sides, source, target)
 
 
-def _slab_axis(shape: Sides, chunks: Sides | None) -> int:
-    """The first axis that has several chunks; the first one of more than a sample where it is raw."""
+def _slab_axis(shape: Sides, chunks: Sides | None, slow: int | None) -> int:
+    """The slow axis of a plain file, else the first one that has several chunks.
+
+    Examples
+    --------
+    >>> _slab_axis((1, 8, 9), None, 0), _slab_axis((7, 8, 9), None, 2)
+    (1, 2)
+    """
     sides = chunks or (1,) * len(shape)
-    several = (a for a, (n, c) in enumerate(zip(shape, sides, strict=True)) if n > c)
-    return next(several, 0)
+    several = [a for a, (n, c) in enumerate(zip(shape, sides, strict=True)) if n > c]
+    return slow if slow in several else next(iter(several), 0)
 
 
 def _unit(stage: Stage) -> int:
