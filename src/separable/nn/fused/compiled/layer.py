@@ -249,6 +249,13 @@ def _walk(plan, counter, seat, like):
 
 
 @inline
+def _column(plan, block):
+    """Return the first depthwise output of a block of channels."""
+    channels, blocks = word(plan, CHANNELS), word(plan, SOURCE_BLOCKS)
+    return block // blocks * channels + block % blocks * LANES
+
+
+@inline
 def _walk_depthwise(plan, counter, seat, like):
     """Take items of a layer that is only depthwise until none is left."""
     table = word(plan, SCRATCH) + seat * word(plan, SCRATCH_SIZE)
@@ -272,8 +279,8 @@ def _walk_depthwise(plan, counter, seat, like):
             _depthwise(plan, like, table, rows, first, at(like, place), step, wide, low, high)
             if act >= SILU and high > low:
                 bytes_each = step // outputs
-                column = min(low * LANES, outputs)
-                count = min(high * LANES, outputs) - column
+                column = _column(plan, low)
+                count = _column(plan, high) - column
                 _activate(at(like, place + column * bytes_each), wide, outputs, count, act)
         item = claim(counter)
 

@@ -1,0 +1,183 @@
+"""A layer with its weights packed, ready to run on inputs of any shape."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from separable.nn.fused.packing import pack_between, pack_bias, pack_depthwise, pack_pointwise
+from separable.nn.fused.plan import Geometry, LayerPlan, Sizes, layer_plan
+
+__all__ = ["Prepared", "Settings", "is_served", "prepared"]
+
+Settings = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int, int]
+"""Stride, padding (before and behind each axis), dilation, activation between and after."""
+
+SHAPES_KEPT = 64
+
+
+def is_served(x: Tensor, *others: Tensor | None) -> bool:
+    """Return whether the kernels take these tensors: on the CPU, float32 or bfloat16."""
+    dtype = x.dtype
+    if not x.is_cpu or (dtype is not torch.float32 and dtype is not torch.bfloat16):
+        return False
+    return all(t is None or (t.is_cpu and t.dtype is dtype) for t in others)
+
+
+def _three(values: Sequence[int], fill: int) -> Sizes:
+    z, y, x = (fill,) * (3 - len(values)) + tuple(values)
+    return z, y, x
+
+
+class _ForShape:
+    """What one shape of input needs: a plan and where the output goes."""
+
+    def __init__(self, plan: LayerPlan, shape: Sequence[int], dtype: torch.dtype) -> None:
+        from separable.engine.compiled.threads import run
+
+        self.run = run
+        self.plan = plan
+        ndim = len(shape) - 2
+        g = plan.geometry
+        self.strides = _last(shape)
+        self.out_shape = (shape[0], g.outputs or g.depth, *g.out_size[3 - ndim :])
+        self.out_strides = _last(self.out_shape)
+        self.is_empty = 0 in self.out_shape
+        self.dtype = dtype
+
+
+def _last(shape: Sequence[int]) -> tuple[int, ...]:
+    """The strides of a dense tensor whose channels are last in memory."""
+    strides, step = [0] * len(shape), 1
+    for axis in (1, *range(len(shape) - 1, 1, -1), 0):
+        strides[axis] = step
+        step *= max(shape[axis], 1)
+    return tuple(strides)
+
+
+def channels_are_last(x: Tensor) -> bool:
+    """Return whether a result computed from `x` has its channels last in memory."""
+    return x.stride(1) == 1 and not x.is_contiguous() and x.stride() == _last(x.shape)
+
+
+class Prepared:
+    """A depthwise step, and a pointwise one if there is one, with weights packed.
+
+    Parameters
+    ----------
+    depthwise : Tensor, shape (channels * multiplier, 1, *kernel)
+    between_bias : Tensor or None
+    pointwise : Tensor, shape (outputs, channels * multiplier, ...), or None
+    bias : Tensor or None
+    channels : int
+    settings : Settings
+    """
+
+    def __init__(
+        self,
+        depthwise: Tensor,
+        between_bias: Tensor | None,
+        pointwise: Tensor | None,
+        bias: Tensor | None,
+        channels: int,
+        settings: Settings,
+    ) -> None:
+        from separable.nn.fused.compiled.blocks import VECTORS
+        from separable.nn.fused.compiled.words import LANES
+
+        panel = VECTORS * LANES
+        self.channels, self.settings = channels, settings
+        self.kernel = _three(depthwise.shape[2:], 1)
+        self.inner = depthwise.shape[0]
+        self.outputs = 0 if pointwise is None else pointwise.shape[0]
+        self._held = [
+            pack_depthwise(depthwise, channels, LANES),
+            pack_between(between_bias, channels, self.inner, LANES),
+        ]
+        if pointwise is not None:
+            self._held += [
+                pack_pointwise(pointwise, channels, panel, LANES),
+                pack_bias(bias, self.outputs, panel),
+            ]
+        addresses = tuple(t.data_ptr() for t in self._held)
+        self._addresses = addresses if pointwise is not None else (*addresses, 0, 0)
+        self._shapes: dict[Any, _ForShape] = {}
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Run the layer on a batch; the output has its channels where the input has them."""
+        threads = torch.get_num_threads()
+        key = (x.shape, threads, x.dtype)
+        found = self._shapes.get(key)
+        if found is None:
+            found = self._for_shape(x, threads)
+            self._shapes[key] = found
+        last = x.stride() == found.strides
+        if not last:
+            given, x = x, _moved(x)
+        out = torch.empty_strided(found.out_shape, found.out_strides, dtype=found.dtype)
+        if not found.is_empty:
+            found.run(found.plan, (x.data_ptr(), *self._addresses), out.data_ptr(), threads)
+        if self.inner != self.channels and not self.outputs:
+            out = self._woven(out)
+        if last or channels_are_last(given):
+            return out
+        return out.contiguous()
+
+    def _woven(self, out: Tensor) -> Tensor:
+        """Order channels by input channel and then multiplier, where the kernel had them reversed."""
+        lines = out.movedim(1, -1)
+        lines = lines.unflatten(-1, (-1, self.channels)).transpose(-1, -2).flatten(-2)
+        return lines.contiguous().movedim(-1, 1)
+
+    def _for_shape(self, x: Tensor, threads: int) -> _ForShape:
+        stride, padding, dilation, between, act = self.settings
+        geometry = Geometry(
+            x.shape[0], self.channels, _three(x.shape[2:], 1), self.kernel, _three(stride, 1),
+            _three(dilation, 1), _three(padding[0::2], 0), _three(padding[1::2], 0),
+            self.inner // self.channels, self.outputs, between, act, x.element_size(),
+        )  # fmt: skip
+        if len(self._shapes) >= SHAPES_KEPT:
+            self._shapes.clear()
+        return _ForShape(layer_plan(geometry, threads), x.shape, x.dtype)
+
+
+def _moved(x: Tensor) -> Tensor:
+    """Return the tensor with its channels last in memory."""
+    return x.movedim(1, -1).contiguous().movedim(-1, 1)
+
+
+_prepared: dict[Any, tuple[tuple[Any, ...], tuple[int, ...], Prepared]] = {}
+
+
+def prepared(
+    tensors: tuple[Tensor, Tensor | None, Tensor | None, Tensor | None],
+    channels: int,
+    settings: Settings,
+) -> Prepared:
+    """Return the layer with these weights, packed anew only if one of them has changed.
+
+    A change is seen by the tensor's version, as autograd does it: what is written through ``.data``
+    is seen if it moves the memory.
+    """
+    if any(t is not None and t.is_inference() for t in tensors):
+        return Prepared(*tensors, channels, settings)
+    key = (*map(id, tensors), channels, settings)
+    state = tuple(0 if t is None else t._version for t in tensors)
+    state += tuple(0 if t is None else t.data_ptr() for t in tensors)
+    found = _prepared.get(key)
+    if found is not None:
+        same = all(r is None or r() is t for r, t in zip(found[0], tensors, strict=True))
+        if same and found[1] == state:
+            return found[2]
+    made = Prepared(*tensors, channels, settings)
+    references = tuple(
+        None if t is None else weakref.ref(t, lambda _: _prepared.pop(key, None)) for t in tensors
+    )
+    _prepared[key] = (references, state, made)
+    return made
+
+
