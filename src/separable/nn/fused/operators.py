@@ -17,7 +17,7 @@ from separable.errors import ArgumentError
 from separable.nn.fused.plan import ACTIVATIONS
 from separable.nn.fused.prepared import Settings, channels_are_last, is_served, prepared
 
-__all__ = ["activate", "depthwise_by_torch", "out_sizes"]
+__all__ = ["activate", "by_torch", "depthwise_by_torch", "library", "out_sizes", "settings_of"]
 
 _CONVS: dict[int, Any] = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 _ACTIVATIONS: dict[str, Any] = {
@@ -140,7 +140,27 @@ def depthwise_by_torch(
     return made
 
 
-def _settings(
+def by_torch(
+    x: Tensor,
+    depthwise: Tensor,
+    between_bias: Tensor | None,
+    pointwise: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    between: str,
+    activation: str,
+) -> Tensor:
+    """Return the whole layer by PyTorch's own operators."""
+    held = activate(
+        depthwise_by_torch(x, depthwise, between_bias, stride, padding, dilation), between
+    )
+    weights = pointwise.reshape(*pointwise.shape[:2], *(1,) * len(stride))
+    return activate(_CONVS[len(stride)](held, weights, bias), activation)
+
+
+def settings_of(
     stride: Sequence[int],
     padding: Sequence[int],
     dilation: Sequence[int],
@@ -163,7 +183,7 @@ def _depthwise(
         return _like_input(
             activate(depthwise_by_torch(x, weight, bias, stride, padding, dilation), activation), x
         )
-    settings = _settings(stride, padding, dilation, activation, "none")
+    settings = settings_of(stride, padding, dilation, activation, "none")
     return prepared((weight, bias, None, None), x.shape[1], settings)(x)
 
 
@@ -178,11 +198,8 @@ def _depthwise_separable(
     check_bias("depthwise_separable", bias, pointwise)
     tensors = (depthwise, between_bias, pointwise, bias)
     if not is_served(x, *tensors):
-        held = depthwise_by_torch(x, depthwise, between_bias, stride, padding, dilation)
-        weights = pointwise.reshape(*pointwise.shape[:2], *(1,) * len(stride))
-        made = activate(_CONVS[len(stride)](activate(held, between), weights, bias), activation)
-        return _like_input(made, x)
-    settings = _settings(stride, padding, dilation, between, activation)
+        return _like_input(by_torch(x, *tensors, stride, padding, dilation, between, activation), x)
+    settings = settings_of(stride, padding, dilation, between, activation)
     return prepared(tensors, x.shape[1], settings)(x)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ACTIVATIONS", "Geometry", "LayerPlan", "layer_plan"]
+__all__ = ["ACTIVATIONS", "Geometry", "LayerPlan", "layer_plan", "up"]
 
 ACTIVATIONS = ("none", "relu", "relu6", "silu", "hardswish")
 HELD_BYTES = 192 << 10
@@ -43,6 +43,9 @@ class Geometry:
         Activations after the depthwise and after the pointwise step, by their place in `ACTIVATIONS`.
     itemsize : int
         4 for float32, 2 for bfloat16.
+    spread : tuple of three int
+        The input is seen with so many steps between neighbours, zeros between them: gradients of
+        layers with strides.
     """
 
     images: int
@@ -58,15 +61,16 @@ class Geometry:
     between: int
     act: int
     itemsize: int = 4
+    spread: Sizes = (1, 1, 1)
 
     @property
     def out_size(self) -> Sizes:
         """The sizes of the output."""
         z, y, x = (
-            (n + a + b - d * (k - 1) - 1) // s + 1
-            for n, a, b, d, k, s in zip(
+            ((n - 1) * w + a + b - d * (k - 1)) // s + 1
+            for n, a, b, d, k, s, w in zip(
                 self.size, self.before, self.behind, self.dilation, self.kernel, self.stride,
-                strict=True,
+                self.spread, strict=True,
             )
         )  # fmt: skip
         return z, y, x
@@ -87,15 +91,14 @@ class LayerPlan:
     """A layer for one shape of input, ready to run on addresses again and again."""
 
     def __init__(self, geometry: Geometry, threads: int) -> None:
-        from separable.engine.compiled.kernel import address
-        from separable.nn.fused.compiled import blocks, layer, words, words_of_plan
-        from numba.core import types
+        from separable.nn.fused.compiled import blocks, words, words_of_plan
 
         self.geometry = g = geometry
         self._place = words_of_plan.PLACE
         self._words = np.zeros(words_of_plan.COUNT, np.int64)
         self._kept: list[NDArray[Any]] = []
-        self._lanes, self._pixels = words.LANES, blocks.PIXELS
+        self._lanes: int = words.LANES
+        self._pixels: int = blocks.PIXELS
         self._panel = blocks.VECTORS * words.LANES
         out = g.out_size
         per_row = -(-out[2] // self._pixels)
@@ -111,25 +114,37 @@ class LayerPlan:
             source_blocks=blocks_of_source, multiplier=g.multiplier, depth=g.depth,
             image_step=math.prod(g.size) * g.channels * g.itemsize, held_step=held_step,
             outputs=outputs, target_step=outputs * g.itemsize, panels=panels,
-            panel_step=g.depth * self._panel * 4, between_act=g.between, act=g.act,
+            between_act=g.between, act=g.act,
             block_step=math.prod(g.kernel) * self._lanes,
-            last_vectors=-(-(g.outputs - (panels - 1) * self._panel) // self._lanes),
-            zeros=self._keep(np.zeros(g.channels * g.itemsize + 128, np.uint8)),
+            zeros=self._keep(np.zeros(g.depth * 4 + 128, np.uint8)),
         )  # fmt: skip
-        limits = np.array([*_limits(g.between), *_limits(g.act)], np.float32)
-        self._set(limits=self._keep(limits))
+        limits = [*_limits(g.between), *_limits(g.act), -math.inf, math.inf]
+        self._set(limits=self._keep(np.array(limits, np.float32)))
         rows = self._rows()
         window = self._columns(per_row)
         self._share(threads, per_row, held_step)
-        table = -(-rows * window * 8 // 64) * 64
+        table = up(rows * window * 8, 64)
         held = (self._group * self._pixels + self._pixels) * held_step if g.outputs else 0
         self._set(at_held=table, at_spill=table + held)
-        self.scratch_size = -(-(table + held + 8 * self._panel * 4) // 64) * 64
+        self.scratch_size = up(table + held + 8 * self._panel * 4, 64)
+        self._finish()
+
+    def _finish(self) -> None:
+        """Fix what runs and with how much scratch memory."""
+        from numba.core import types
+
+        from separable.engine.compiled.kernel import address
+        from separable.nn.fused.compiled import layer
+
+        step = "layer" if self.geometry.outputs else "depthwise"
+        dtype = "float32" if self.geometry.itemsize == 4 else "bfloat16"
         self._set(scratch_size=self.scratch_size)
-        name = ("layer_" if g.outputs else "depthwise_") + (
-            "float32" if g.itemsize == 4 else "bfloat16"
-        )
-        self.function = address(getattr(layer, name), (types.int64,) * 3)
+        self.function = address(getattr(layer, f"{step}_{dtype}"), (types.int64,) * 3)
+
+    @property
+    def lanes(self) -> int:
+        """The lanes of a vector of float32."""
+        return self._lanes
 
     def fill(
         self, words: NDArray[np.int64], source: tuple[int, ...], target: int, scratch: int
@@ -156,7 +171,9 @@ class LayerPlan:
             first = np.arange(out[axis])[:, None] * g.stride[axis] - g.before[axis]
             inputs.append(first + np.arange(g.kernel[axis]) * g.dilation[axis])
         z, y = inputs[0][:, None, :, None], inputs[1][None, :, None, :]  # (oz, oy, kz, ky)
-        inside = (z >= 0) & (z < g.size[0]) & (y >= 0) & (y < g.size[1])
+        inside = (z % g.spread[0] == 0) & (y % g.spread[1] == 0)
+        z, y = z // g.spread[0], y // g.spread[1]
+        inside = inside & (z >= 0) & (z < g.size[0]) & (y >= 0) & (y < g.size[1])
         offsets = (z * g.size[1] + y) * g.size[2] * g.channels * g.itemsize
         taps = np.arange(g.kernel[0] * g.kernel[1]).reshape(g.kernel[:2])
         weights = np.broadcast_to(taps * g.kernel[2] * self._lanes, inside.shape)
@@ -175,7 +192,10 @@ class LayerPlan:
         window = (self._pixels - 1) * stride + (taps - 1) * dilation + 1
         first = np.arange(per_row)[:, None] * self._pixels * stride - g.before[2]
         columns = first + np.arange(window)
-        inside = (columns >= 0) & (columns < g.size[2])
+        used = np.minimum(g.out_size[2] - np.arange(per_row) * self._pixels, self._pixels)
+        inside = (columns % g.spread[2] == 0) & (np.arange(window) <= window - 1 - (self._pixels - used[:, None]) * stride)
+        columns = columns // g.spread[2]
+        inside &= (columns >= 0) & (columns < g.size[2])
         offsets = np.where(inside, columns * g.channels * g.itemsize, -1)
         kind = 3
         if dilation == 1 and stride <= 2:
@@ -212,6 +232,11 @@ class LayerPlan:
         items = -(-self.tiles // self._group) * parts
         self._set(group_tiles=self._group, parts=parts, items=items)
         self.threads = min(self.threads, max(1, items))
+
+
+def up(number: int, step: int) -> int:
+    """Return the least multiple of ``step`` that is not below ``number``."""
+    return -(-number // step) * step
 
 
 def _candidates(tiles: int, most: int) -> list[int]:

@@ -75,6 +75,8 @@ class Prepared:
     bias : Tensor or None
     channels : int
     settings : Settings
+    spread : tuple of three int
+        See `Geometry`.
     """
 
     def __init__(
@@ -85,12 +87,13 @@ class Prepared:
         bias: Tensor | None,
         channels: int,
         settings: Settings,
+        spread: Sizes = (1, 1, 1),
     ) -> None:
         from separable.nn.fused.compiled.blocks import VECTORS
         from separable.nn.fused.compiled.words import LANES
 
         panel = VECTORS * LANES
-        self.channels, self.settings = channels, settings
+        self.channels, self.settings, self._spread = channels, settings, spread
         self.kernel = _three(depthwise.shape[2:], 1)
         self.inner = depthwise.shape[0]
         self.outputs = 0 if pointwise is None else pointwise.shape[0]
@@ -104,7 +107,7 @@ class Prepared:
                 pack_bias(bias, self.outputs, panel),
             ]
         addresses = tuple(t.data_ptr() for t in self._held)
-        self._addresses = addresses if pointwise is not None else (*addresses, 0, 0)
+        self.addresses = addresses if pointwise is not None else (*addresses, 0, 0)
         self._shapes: dict[Any, _ForShape] = {}
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -120,7 +123,7 @@ class Prepared:
             given, x = x, _moved(x)
         out = torch.empty_strided(found.out_shape, found.out_strides, dtype=found.dtype)
         if not found.is_empty:
-            found.run(found.plan, (x.data_ptr(), *self._addresses), out.data_ptr(), threads)
+            found.run(found.plan, (x.data_ptr(), *self.addresses), out.data_ptr(), threads)
         if self.inner != self.channels and not self.outputs:
             out = self._woven(out)
         if last or channels_are_last(given):
@@ -133,16 +136,19 @@ class Prepared:
         lines = lines.unflatten(-1, (-1, self.channels)).transpose(-1, -2).flatten(-2)
         return lines.contiguous().movedim(-1, 1)
 
-    def _for_shape(self, x: Tensor, threads: int) -> _ForShape:
+    def geometry(self, x: Tensor) -> Geometry:
+        """Return the layer with the shape of an input."""
         stride, padding, dilation, between, act = self.settings
-        geometry = Geometry(
+        return Geometry(
             x.shape[0], self.channels, _three(x.shape[2:], 1), self.kernel, _three(stride, 1),
             _three(dilation, 1), _three(padding[0::2], 0), _three(padding[1::2], 0),
-            self.inner // self.channels, self.outputs, between, act, x.element_size(),
+            self.inner // self.channels, self.outputs, between, act, x.element_size(), self._spread,
         )  # fmt: skip
+
+    def _for_shape(self, x: Tensor, threads: int) -> _ForShape:
         if len(self._shapes) >= SHAPES_KEPT:
             self._shapes.clear()
-        return _ForShape(layer_plan(geometry, threads), x.shape, x.dtype)
+        return _ForShape(layer_plan(self.geometry(x), threads), x.shape, x.dtype)
 
 
 def _moved(x: Tensor) -> Tensor:

@@ -136,62 +136,114 @@ def finish(
 
 @literal_intrinsic
 def multiply(
-    _typing: Any, a: Any, row: Any, weights: Any, count: Any, bias: Any,
-    out: Any, step: Any, least: Any, most: Any, rows: Any, vectors: Any,
+    _typing: Any, a: Any, row: Any, weights: Any, line: Any, count: Any, start: Any,
+    out: Any, step: Any, least: Any, most: Any, rows: Any, vectors: Any, turned: Any,
 ) -> Any:  # fmt: skip
-    """Store the product of ``rows`` rows of ``a`` with a panel of weights, bias added and clamped.
+    """Store the product of ``rows`` rows with a panel of ``count`` rows of ``vectors`` vectors, clamped.
 
-    Rows of ``a`` are ``row`` bytes apart, of ``out`` ``step`` bytes; the panel has ``count`` rows of
-    ``vectors`` vectors.
+    Rows of ``a`` are ``row`` bytes apart, of the panel ``line`` bytes, of ``out`` ``step`` bytes; the sums
+    begin with the vectors at ``start``. If `turned`, ``a`` is read down its columns (``row`` bytes lie
+    between two values of one column), and the product is added to what is in ``out``.
     """
-    tall, wide = rows.literal_value, vectors.literal_value
+    tall, wide, down = rows.literal_value, vectors.literal_value, turned.literal_value
 
     def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        left, pitch, panel, depth, start, target, far, least_, most_ = arguments[:9]
-        lines = [_shifted(builder, left, builder.mul(pitch, _I64(m))) for m in range(tall)]
-        first = [
-            emit_read(builder, FLOATS, builder.gep(start, [_I64(v * LANES)])) for v in range(wide)
-        ]
+        left, pitch, panel, across, depth, begun, target, far, least_, most_ = arguments[:10]
+
+        def vectors_at(place: Any) -> list[Any]:
+            places = [builder.gep(place, [_I64(v * LANES)]) for v in range(wide)]
+            return [emit_read(builder, FLOATS, p) for p in places]
+
+        def line_of(place: Any, step_: Any, m: int) -> Any:
+            return _shifted(builder, place, builder.mul(step_, _I64(m)))
+
+        if down:
+            first = [vectors_at(line_of(target, far, m)) for m in range(tall)]
+        else:
+            first = [vectors_at(begun)] * tall
+            lines = [line_of(left, pitch, m) for m in range(tall)]
         before = builder.block
         body = builder.append_basic_block("products")
         after = builder.append_basic_block("products.done")
-        some = builder.icmp_signed(">", depth, _I64(0))
-        builder.cbranch(some, body, after)
+        builder.cbranch(builder.icmp_signed(">", depth, _I64(0)), body, after)
         builder.position_at_end(body)
         k = builder.phi(_I64)
         held = [[builder.phi(vector_type()) for _ in range(wide)] for _ in range(tall)]
-        base = builder.gep(panel, [builder.mul(k, _I64(wide * LANES))])
-        taken = [
-            emit_read(builder, FLOATS, builder.gep(base, [_I64(v * LANES)])) for v in range(wide)
-        ]
+        taken = vectors_at(_shifted(builder, panel, builder.mul(k, across)))
+        column = _shifted(builder, left, builder.mul(k, pitch)) if down else None
         sums = []
         for m in range(tall):
-            value = emit_splat(builder, builder.load(builder.gep(lines[m], [k]), align=4), LANES)
+            place = builder.gep(column, [_I64(m)]) if down else builder.gep(lines[m], [k])
+            value = emit_splat(builder, builder.load(place, align=4), LANES)
             sums.append(
                 [emit_fma(builder, SINGLE, value, taken[v], held[m][v]) for v in range(wide)]
             )
         following = builder.add(k, _I64(1))
         k.add_incoming(_I64(0), before)
         k.add_incoming(following, body)
-        for m in range(tall):
-            for v in range(wide):
-                held[m][v].add_incoming(first[v], before)
-                held[m][v].add_incoming(sums[m][v], body)
+        every = [(m, v) for m in range(tall) for v in range(wide)]
+        for m, v in every:
+            held[m][v].add_incoming(first[m][v], before)
+            held[m][v].add_incoming(sums[m][v], body)
         builder.cbranch(builder.icmp_signed("<", following, depth), body, after)
         builder.position_at_end(after)
-        for m in range(tall):
-            for v in range(wide):
-                value = builder.phi(vector_type())
-                value.add_incoming(first[v], before)
-                value.add_incoming(sums[m][v], body)
-                sums[m][v] = value
+        for m, v in every:
+            value = builder.phi(vector_type())
+            value.add_incoming(first[m][v], before)
+            value.add_incoming(sums[m][v], body)
+            sums[m][v] = value
         bounds = [emit_splat(builder, b, LANES) for b in (least_, most_)]
-        for m in range(tall):
-            line = _shifted(builder, target, builder.mul(far, _I64(m)))
-            for v in range(wide):
-                value = emit_between(builder, sums[m][v], *bounds)
-                emit_write(builder, out, value, builder.gep(line, [_I64(v * LANES)]))
+        for m, v in every:
+            value = sums[m][v] if down else emit_between(builder, sums[m][v], *bounds)
+            place = builder.gep(line_of(target, far, m), [_I64(v * LANES)])
+            emit_write(builder, out, value, place)
         return context.get_dummy_value()
 
     i64, f32 = types.int64, types.float32
-    return types.none(a, i64, weights, i64, bias, out, i64, f32, f32, rows, vectors), emit
+    given = (a, i64, weights, i64, i64, start, out, i64, f32, f32, rows, vectors, turned)
+    return types.none(*given), emit
+
+
+@literal_intrinsic
+def correlate(
+    _typing: Any, sums: Any, like: Any, table: Any, shift: Any, stride: Any, other: Any,
+    far: Any, taps: Any, step: Any, inside: Any, part: Any,
+) -> Any:  # fmt: skip
+    """Add to ``taps`` vectors in memory the products of inputs and gradients of ``PIXELS`` outputs.
+
+    ``table`` and ``step`` are as for :func:`gather`; ``other`` is the table of the gradients' addresses,
+    ``far`` the bytes from there to their vector of channels; gradients are float32.
+    """
+    count, fixed, masked = taps.literal_value, step.literal_value, part.literal_value
+
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        place = builder.inttoptr(arguments[2], _I64.as_pointer())
+        across = builder.inttoptr(arguments[5], _I64.as_pointer())
+        mask = emit_mask(builder, arguments[9]) if masked else None
+        held: dict[int, Any] = {}
+
+        def vector(kind: Any, place_: Any, index: Any, offset: Any) -> Any:
+            address = builder.add(builder.load(builder.gep(place_, [index])), offset)
+            where = builder.inttoptr(address, context.get_value_type(kind))
+            return emit_read(builder, kind, where, mask)
+
+        def sample(p: int, k: int) -> Any:
+            key = p * fixed + k if fixed else p
+            if key not in held:
+                index = _I64(key) if fixed else builder.mul(arguments[4], _I64(p))
+                held[key] = vector(like, place, index, arguments[3])
+            return held[key]
+
+        places = [builder.gep(arguments[0], [_I64(k * LANES)]) for k in range(count)]
+        totals = [emit_read(builder, FLOATS, p) for p in places]
+        for p in range(PIXELS):
+            gradient = vector(FLOATS, across, _I64(p), arguments[6])
+            for k in range(count):
+                totals[k] = emit_fma(builder, SINGLE, sample(p, k), gradient, totals[k])
+        for where, total in zip(places, totals, strict=True):
+            emit_write(builder, FLOATS, total, where)
+        return context.get_dummy_value()
+
+    i64 = types.int64
+    given = (sums, like, i64, i64, i64, i64, i64, taps, step, i64, part)
+    return types.none(*given), emit

@@ -25,7 +25,7 @@ from .words_of_plan import (
     ACT, AT_HELD, AT_SPILL, BETWEEN_ACT, BETWEEN_BIAS, BIAS, BLOCK_STEP, CHANNELS, COLUMNS,
     DEPTH, DEPTHWISE, DILATION, GROUP_TILES, HARDSWISH, HELD_STEP, IMAGE_STEP,
     ITEMS, KIND,
-    LAST_VECTORS, LIMITS, MULTIPLIER, NEIGHBOURS, OUT_ROWS, OUTPUTS, PANEL_STEP, PANELS, PARTS,
+    LIMITS, MULTIPLIER, NEIGHBOURS, OUT_ROWS, OUTPUTS, PANELS, PARTS,
     POINTWISE, ROW_OFFSETS, ROW_SIZE, ROW_STARTS, ROW_WEIGHTS, SCRATCH, SCRATCH_SIZE, SILU, SOURCE,
     SOURCE_BLOCKS, STEP_ENTRIES, STRIDED_THREES, TAP_STEP, TAPS_OF_ROW, TARGET, TARGET_STEP, THREES,
     TILES, TILES_OF_IMAGE, TILES_OF_ROW, WINDOW, ZEROS,
@@ -33,7 +33,7 @@ from .words_of_plan import (
 
 
 @inline
-def _prepare(plan, image, row, tile, table):
+def prepare(plan, image, row, tile, table):
     """Write the addresses of all inputs of a tile; return how many rows of taps are inside."""
     starts, offsets = word(plan, ROW_STARTS), word(plan, ROW_OFFSETS)
     columns, window = word(plan, COLUMNS), word(plan, WINDOW)
@@ -98,7 +98,7 @@ def _channels(plan, like, table, rows, first, weights, bias, shift, out, step, p
 
 
 @part
-def _depthwise(plan, like, table, rows, first, out, step, pixels, begun, ended):
+def depthwise_of(plan, like, table, rows, first, out, step, pixels, begun, ended):
     """Compute the depthwise result of a tile for vectors of channels from ``begun`` to ``ended``."""
     channels, blocks = word(plan, CHANNELS), word(plan, SOURCE_BLOCKS)
     size = word(plan, BLOCK_STEP)
@@ -137,33 +137,33 @@ def _activate(p, rows, step, count, act):
 
 
 @inline
-def _narrow_panel(a, row, panel, depth, bias, out, step, least, most, rows, vectors):
-    """Multiply with the last panel, of fewer vectors, row by row of blocks of its own width."""
+def _of_width(a, row, panel, line, depth, start, out, step, least, most, rows, vectors, turned):
+    """Multiply ``rows`` rows with a panel of a literal number of vectors."""
     if rows == 6:
-        multiply(a, row, panel, depth, bias, out, step, least, most, 6, vectors)
+        multiply(a, row, panel, line, depth, start, out, step, least, most, 6, vectors, turned)
     elif rows == 5:
-        multiply(a, row, panel, depth, bias, out, step, least, most, 5, vectors)
+        multiply(a, row, panel, line, depth, start, out, step, least, most, 5, vectors, turned)
     elif rows == 4:
-        multiply(a, row, panel, depth, bias, out, step, least, most, 4, vectors)
+        multiply(a, row, panel, line, depth, start, out, step, least, most, 4, vectors, turned)
     elif rows == 3:
-        multiply(a, row, panel, depth, bias, out, step, least, most, 3, vectors)
+        multiply(a, row, panel, line, depth, start, out, step, least, most, 3, vectors, turned)
     elif rows == 2:
-        multiply(a, row, panel, depth, bias, out, step, least, most, 2, vectors)
+        multiply(a, row, panel, line, depth, start, out, step, least, most, 2, vectors, turned)
     else:
-        multiply(a, row, panel, depth, bias, out, step, least, most, 1, vectors)
+        multiply(a, row, panel, line, depth, start, out, step, least, most, 1, vectors, turned)
 
 
 @part
-def product(a, row, panel, depth, bias, out, step, least, most, rows, vectors):
+def product(a, row, panel, line, depth, bias, out, step, least, most, rows, vectors):
     """Store the product of up to ``ROWS`` rows with a panel of up to ``VECTORS`` vectors."""
     if vectors == 1:
-        _narrow_panel(a, row, panel, depth, bias, out, step, least, most, rows, 1)
+        _of_width(a, row, panel, line, depth, bias, out, step, least, most, rows, 1, 0)
     elif vectors == 2:
-        _narrow_panel(a, row, panel, depth, bias, out, step, least, most, rows, 2)
+        _of_width(a, row, panel, line, depth, bias, out, step, least, most, rows, 2, 0)
     elif vectors == 3 and VECTORS == 4:
-        _narrow_panel(a, row, panel, depth, bias, out, step, least, most, rows, 3)
+        _of_width(a, row, panel, line, depth, bias, out, step, least, most, rows, 3, 0)
     elif VECTORS == 4:
-        _narrow_panel(a, row, panel, depth, bias, out, step, least, most, rows, 4)
+        _of_width(a, row, panel, line, depth, bias, out, step, least, most, rows, 4, 0)
 
 
 @part
@@ -174,40 +174,38 @@ def _spilled(spill, out, step, rows, count, item):
         move(out + r * step, spill + r * size, count * item)
 
 
-@inline
-def _pointwise(plan, like, held, target, pixels, begun, ended, spill):
-    """Multiply the depthwise result of a group with panels of weights from ``begun`` to ``ended``."""
+@part
+def panels_of(
+    like, held, pitch, depth, packed, bias, target, step, outputs, pixels, begun, ended, limits,
+    act, spill,
+):  # fmt: skip
+    """Multiply rows of values with panels of weights from ``begun`` to ``ended``."""
     item = address_of(ahead(like, 1)) - address_of(like)
-    depth, pitch, step = word(plan, DEPTH), word(plan, HELD_STEP), word(plan, TARGET_STEP)
-    outputs, panels, act = word(plan, OUTPUTS), word(plan, PANELS), word(plan, ACT)
-    limits = floats(word(plan, LIMITS))
-    least, most = peek(ahead(limits, 2)), peek(ahead(limits, 3))
+    least, most = peek(limits), peek(ahead(limits, 1))
     tiles = (pixels + ROWS - 1) // ROWS
+    size = VECTORS * LANES
     for n in range(begun, ended):
-        vectors = VECTORS if n < panels - 1 else word(plan, LAST_VECTORS)
-        panel = floats(word(plan, POINTWISE) + n * word(plan, PANEL_STEP))
-        bias = floats(word(plan, BIAS) + n * VECTORS * LANES * 4)
-        column = n * VECTORS * LANES
-        width = min(outputs - column, vectors * LANES)
+        vectors = min(VECTORS, (outputs - n * size + LANES - 1) // LANES)
+        panel, start = floats(packed + n * depth * size * 4), floats(bias + n * size * 4)
+        width = min(outputs - n * size, vectors * LANES)
         for t in range(tiles):
             p = t * pixels // tiles
             rows = (t + 1) * pixels // tiles - p
-            place = target + p * step + column * item
-            a = floats(held + p * pitch)
+            place = target + p * step + n * size * item
+            a, line = floats(held + p * pitch), vectors * LANES * 4
             if width == vectors * LANES:
                 out = at(like, place)
-                product(a, pitch, panel, depth, bias, out, step, least, most, rows, vectors)
+                product(a, pitch, panel, line, depth, start, out, step, least, most, rows, vectors)
             else:
-                size = VECTORS * LANES * item
-                out = at(like, spill)
-                product(a, pitch, panel, depth, bias, out, size, least, most, rows, vectors)
+                out, far = at(like, spill), size * item
+                product(a, pitch, panel, line, depth, start, out, far, least, most, rows, vectors)
                 _spilled(spill, place, step, rows, width, item)
             if act >= SILU:
                 _activate(at(like, place), rows, step // item, width, act)
 
 
 @inline
-def _group(plan, like, held, table, begun, ended):
+def group_of(plan, like, held, table, begun, ended):
     """Compute the depthwise result of tiles; return where their outputs begin and how many there are."""
     per_row, per_image = word(plan, TILES_OF_ROW), word(plan, TILES_OF_IMAGE)
     size, pitch = word(plan, ROW_SIZE), word(plan, HELD_STEP)
@@ -220,10 +218,10 @@ def _group(plan, like, held, table, begun, ended):
         image, row, tile = t // per_image, t // per_row % out_rows, t % per_row
         source = word(plan, SOURCE) + image * word(plan, IMAGE_STEP)
         first = word(word(plan, ROW_STARTS), row)
-        rows = _prepare(plan, source, row, tile, table)
+        rows = prepare(plan, source, row, tile, table)
         wide = min(PIXELS, size - tile * PIXELS)
         out = floats(held + pixels * pitch)
-        _depthwise(plan, like, table, rows, first, out, pitch, wide, 0, blocks)
+        depthwise_of(plan, like, table, rows, first, out, pitch, wide, 0, blocks)
         if act >= SILU:
             _activate(out, wide, pitch // 4, depth, act)
         pixels += wide
@@ -241,10 +239,14 @@ def _walk(plan, counter, seat, like):
         group, share = item // parts, item % parts
         begun = group * word(plan, GROUP_TILES)
         ended = min(begun + word(plan, GROUP_TILES), word(plan, TILES))
-        start, pixels = _group(plan, like, held, scratch, begun, ended)
+        start, pixels = group_of(plan, like, held, scratch, begun, ended)
         target = word(plan, TARGET) + start * word(plan, TARGET_STEP)
         low, high = share * panels // parts, (share + 1) * panels // parts
-        _pointwise(plan, like, held, target, pixels, low, high, spill)
+        panels_of(
+            like, held, word(plan, HELD_STEP), word(plan, DEPTH), word(plan, POINTWISE),
+            word(plan, BIAS), target, word(plan, TARGET_STEP), word(plan, OUTPUTS), pixels,
+            low, high, ahead(floats(word(plan, LIMITS)), 2), word(plan, ACT), spill,
+        )  # fmt: skip
         item = claim(counter)
 
 
@@ -272,11 +274,11 @@ def _walk_depthwise(plan, counter, seat, like):
         for t in range(begun, min(begun + word(plan, GROUP_TILES), word(plan, TILES))):
             image, row, tile = t // per_image, t // per_row % out_rows, t % per_row
             source = word(plan, SOURCE) + image * word(plan, IMAGE_STEP)
-            rows = _prepare(plan, source, row, tile, table)
+            rows = prepare(plan, source, row, tile, table)
             wide = min(PIXELS, size - tile * PIXELS)
             place = word(plan, TARGET) + ((t // per_row) * size + tile * PIXELS) * step
             first = word(word(plan, ROW_STARTS), row)
-            _depthwise(plan, like, table, rows, first, at(like, place), step, wide, low, high)
+            depthwise_of(plan, like, table, rows, first, at(like, place), step, wide, low, high)
             if act >= SILU and high > low:
                 bytes_each = step // outputs
                 column = _column(plan, low)

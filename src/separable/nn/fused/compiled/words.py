@@ -212,3 +212,20 @@ def between(_typing: Any, value: Any, least: Any, most: Any) -> Any:
     return value(value, types.float32, types.float32), emit
 
 
+@intrinsic
+def zero(_typing: Any) -> Any:
+    """Return a vector of zeros."""
+    return SINGLE(), lambda _context, _builder, _signature, _a: constant(0.0)
+
+
+@intrinsic
+def kept(_typing: Any, gradient: Any, result: Any, least: Any, most: Any) -> Any:
+    """Return the gradient where the result lies strictly between two bounds, 0 elsewhere."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, a: Any) -> Any:
+        low, high = (emit_splat(builder, b, LANES) for b in a[2:])
+        above = builder.fcmp_ordered("<=", a[1], low)
+        below = builder.fcmp_ordered(">=", a[1], high)
+        return builder.select(builder.or_(above, below), constant(0.0), a[0])
+
+    return gradient(gradient, result, types.float32, types.float32), emit

@@ -13,8 +13,9 @@ images image_step tiles tiles_of_row tiles_of_image group_tiles row_size out_row
 row_starts row_offsets row_weights columns window column_step
 kind taps_of_row tap_step dilation step_entries block_step
 channels source_blocks multiplier depth
-zeros held_step panels panel_step last_vectors outputs target_step
+zeros held_step panels outputs target_step
 between_act act limits at_held at_spill
+gradient result held_gradient sums slabs slab_step gradient_step at_gradient
 """.split()
 
 PLACE = {name: index for index, name in enumerate(_NAMES)}
@@ -27,8 +28,9 @@ COUNT = len(_NAMES)
     ROW_STARTS, ROW_OFFSETS, ROW_WEIGHTS, COLUMNS, WINDOW, COLUMN_STEP,
     KIND, TAPS_OF_ROW, TAP_STEP, DILATION, STEP_ENTRIES, BLOCK_STEP,
     CHANNELS, SOURCE_BLOCKS, MULTIPLIER, DEPTH,
-    ZEROS, HELD_STEP, PANELS, PANEL_STEP, LAST_VECTORS, OUTPUTS, TARGET_STEP,
+    ZEROS, HELD_STEP, PANELS, OUTPUTS, TARGET_STEP,
     BETWEEN_ACT, ACT, LIMITS, AT_HELD, AT_SPILL,
+    GRADIENT, RESULT, HELD_GRADIENT, SUMS, SLABS, SLAB_STEP, GRADIENT_STEP, AT_GRADIENT,
 ) = range(COUNT)  # fmt: skip
 
 IDENTITY, RELU, RELU6, SILU, HARDSWISH = range(5)
