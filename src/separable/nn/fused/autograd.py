@@ -15,6 +15,7 @@ from torch import Tensor
 from separable.nn.fused.gradients import backward_depthwise, backward_pointwise
 from separable.nn.fused.operators import activate, by_torch, depthwise_by_torch, library, settings_of
 from separable.nn.fused.prepared import Prepared, channels_are_last, is_served
+from separable.nn.fused.turning import to_first, to_last
 
 __all__: list[str] = []
 
@@ -35,7 +36,7 @@ library.define(
 
 def _lines(x: Tensor) -> Tensor:
     """Return float32 ``(n, *space, channels)``, dense."""
-    return x.movedim(1, -1).to(torch.float32).contiguous()
+    return to_last(x.to(torch.float32)).movedim(1, -1).contiguous()
 
 
 def _differentiated(
@@ -58,7 +59,7 @@ def _placed(found: Tensor | None, x: Tensor) -> Tensor:
     if found is None:
         return x.new_empty(0)
     made = found.reshape(x.shape).to(x.dtype)
-    return made.movedim(1, -1).contiguous().movedim(-1, 1) if channels_are_last(x) else made.contiguous()
+    return to_last(made) if channels_are_last(x) else to_first(made)
 
 
 def _bias(found: Tensor, bias: Tensor | None) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from separable.nn.fused.packing import pack_between, pack_bias, pack_depthwise, pack_pointwise
 from separable.nn.fused.plan import Geometry, LayerPlan, Sizes, layer_plan
+from separable.nn.fused.turning import to_first, to_last
 
 __all__ = ["Prepared", "Settings", "is_served", "prepared"]
 
@@ -120,15 +121,13 @@ class Prepared:
             self._shapes[key] = found
         last = x.stride() == found.strides
         if not last:
-            given, x = x, _moved(x)
+            given, x = x, to_last(x)
         out = torch.empty_strided(found.out_shape, found.out_strides, dtype=found.dtype)
         if not found.is_empty:
             found.run(found.plan, (x.data_ptr(), *self.addresses), out.data_ptr(), threads)
         if self.inner != self.channels and not self.outputs:
             out = self._woven(out)
-        if last or channels_are_last(given):
-            return out
-        return out.contiguous()
+        return out if last or channels_are_last(given) else to_first(out)
 
     def _woven(self, out: Tensor) -> Tensor:
         """Order channels by input channel and then multiplier, where the kernel had them reversed."""
@@ -149,11 +148,6 @@ class Prepared:
         if len(self._shapes) >= SHAPES_KEPT:
             self._shapes.clear()
         return _ForShape(layer_plan(self.geometry(x), threads), x.shape, x.dtype)
-
-
-def _moved(x: Tensor) -> Tensor:
-    """Return the tensor with its channels last in memory."""
-    return x.movedim(1, -1).contiguous().movedim(-1, 1)
 
 
 _prepared: dict[Any, tuple[tuple[Any, ...], tuple[int, ...], Prepared]] = {}
