@@ -17,7 +17,7 @@ from separable.errors import ArgumentError
 from separable.nn.fused.plan import ACTIVATIONS
 from separable.nn.fused.prepared import Settings, channels_are_last, is_served, prepared
 
-__all__ = ["activate", "by_torch", "depthwise_by_torch", "library", "out_sizes", "settings_of"]
+__all__ = ["activate", "by_torch", "convolve", "depthwise_by_torch", "library", "out_sizes", "settings_of"]
 
 _CONVS: dict[int, Any] = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 _ACTIVATIONS: dict[str, Any] = {
@@ -137,6 +137,12 @@ def depthwise_by_torch(
     made: Tensor = _CONVS[len(stride)](
         x, weight, bias, list(stride), list(padding[0::2]) if even else 0, list(dilation), x.shape[1]
     )
+    return made
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return the plain convolution by PyTorch."""
+    made: Tensor = _CONVS[weight.dim() - 2](x, weight, bias)
     return made
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ACTIVATIONS", "Geometry", "LayerPlan", "layer_plan", "up"]
+__all__ = ["ACTIVATIONS", "Geometry", "LayerPlan", "layer_plan", "pointwise_plan", "up"]
 
 ACTIVATIONS = ("none", "relu", "relu6", "silu", "hardswish")
 HELD_BYTES = 192 << 10
@@ -85,6 +85,12 @@ class Geometry:
 def layer_plan(geometry: Geometry, threads: int) -> LayerPlan:
     """Return the plan of a layer, made once."""
     return LayerPlan(geometry, threads)
+
+
+@lru_cache(maxsize=PLANS_KEPT)
+def pointwise_plan(geometry: Geometry, threads: int) -> PointwisePlan:
+    """Return the plan of a pointwise layer, made once."""
+    return PointwisePlan(geometry, threads)
 
 
 class LayerPlan:
@@ -232,6 +238,19 @@ class LayerPlan:
         items = -(-self.tiles // self._group) * parts
         self._set(group_tiles=self._group, parts=parts, items=items)
         self.threads = min(self.threads, max(1, items))
+
+
+class PointwisePlan(LayerPlan):
+    """A layer that only mixes channels: all positions are one row of a depthwise step that does nothing."""
+
+    def _finish(self) -> None:
+        from numba.core import types
+
+        from separable.engine.compiled.kernel import address
+        from separable.nn.fused.compiled import layer
+
+        self._set(scratch_size=self.scratch_size)
+        self.function = address(layer.pointwise_float32, (types.int64,) * 3)
 
 
 def up(number: int, step: int) -> int:

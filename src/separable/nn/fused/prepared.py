@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from separable.nn.fused.packing import pack_between, pack_bias, pack_depthwise, pack_pointwise
-from separable.nn.fused.plan import Geometry, LayerPlan, Sizes, layer_plan
+from separable.nn.fused.plan import Geometry, LayerPlan, Sizes, layer_plan, pointwise_plan
 from separable.nn.fused.turning import to_first, to_last
 
-__all__ = ["Prepared", "Settings", "is_served", "prepared"]
+__all__ = ["Prepared", "PreparedPointwise", "Settings", "is_served", "prepared"]
 
 Settings = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int, int]
 """Stride, padding (before and behind each axis), dilation, activation between and after."""
@@ -148,6 +148,50 @@ class Prepared:
         if len(self._shapes) >= SHAPES_KEPT:
             self._shapes.clear()
         return _ForShape(layer_plan(self.geometry(x), threads), x.shape, x.dtype)
+
+
+class PreparedPointwise:
+    """A convolution of kernel size 1 with its weights packed, for float32.
+
+    Parameters
+    ----------
+    weight : Tensor, shape (outputs, channels, ...)
+    bias : Tensor or None
+    act : int
+        The activation after it, by its place in `ACTIVATIONS`.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, act: int) -> None:
+        from separable.nn.fused.compiled.blocks import VECTORS
+        from separable.nn.fused.compiled.words import LANES
+
+        self.outputs, self.channels = weight.shape[:2]
+        self._act = act
+        panel = VECTORS * LANES
+        self._held = [
+            pack_pointwise(weight, self.channels, panel, LANES),
+            pack_bias(bias, self.outputs, panel),
+        ]
+        self._addresses = (0, 0, *(t.data_ptr() for t in self._held))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Run the layer on a batch; the output has its channels where the input has them."""
+        from separable.engine.compiled.threads import run
+
+        last = x.stride() == _last(x.shape)
+        given, x = x, x if last else to_last(x)
+        shape = (x.shape[0], self.outputs, *x.shape[2:])
+        out = torch.empty_strided(shape, _last(shape))
+        if out.numel():
+            positions = out.numel() // self.outputs
+            geometry = Geometry(
+                1, self.channels, (1, 1, positions), (1, 1, 1), (1, 1, 1), (1, 1, 1), (0, 0, 0),
+                (0, 0, 0), 1, self.outputs, 0, self._act,
+            )  # fmt: skip
+            threads = torch.get_num_threads()
+            plan = pointwise_plan(geometry, threads)
+            run(plan, (x.data_ptr(), *self._addresses), out.data_ptr(), threads)
+        return out if last or channels_are_last(given) else to_first(out)
 
 
 _prepared: dict[Any, tuple[tuple[Any, ...], tuple[int, ...], Prepared]] = {}

@@ -309,3 +309,23 @@ def layer_float32(plan, counter, seat):
 def layer_bfloat16(plan, counter, seat):
     """Run a layer of bfloat16."""
     _walk(plan, counter, seat, brains(word(plan, SOURCE)))
+
+
+@stage
+def pointwise_float32(plan, counter, seat):
+    """Run a layer that only mixes the channels of each position: its input is what is multiplied."""
+    spill = word(plan, SCRATCH) + seat * word(plan, SCRATCH_SIZE) + word(plan, AT_SPILL)
+    items, parts, panels = word(plan, ITEMS), word(plan, PARTS), word(plan, PANELS)
+    pitch, step, size = word(plan, DEPTH) * 4, word(plan, TARGET_STEP), word(plan, GROUP_TILES) * PIXELS
+    item = claim(counter)
+    while item < items:
+        start, share = item // parts * size, item % parts
+        low, high = share * panels // parts, (share + 1) * panels // parts
+        panels_of(
+            floats(word(plan, SOURCE)), word(plan, SOURCE) + start * pitch, pitch,
+            word(plan, DEPTH), word(plan, POINTWISE), word(plan, BIAS),
+            word(plan, TARGET) + start * step, step, word(plan, OUTPUTS),
+            min(size, word(plan, ROW_SIZE) - start), low, high,
+            ahead(floats(word(plan, LIMITS)), 2), word(plan, ACT), spill,
+        )  # fmt: skip
+        item = claim(counter)
