@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -116,8 +115,7 @@ class _DepthwiseConv(FactoredConv):
         step = self.steps[0]
         return run_depthwise(step, self._modules["depthwise"], input) if self._serves else None
 
-    @cached_property
-    def _serves(self) -> bool:
+    def _is_served(self) -> bool:
         return is_depthwise(self.steps[0])
 
     @property

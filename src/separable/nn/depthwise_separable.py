@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
@@ -150,8 +149,7 @@ class _SeparableConv(FactoredConv):
         first, second = self.steps
         return run_separable((first, second), (modules["depthwise"], modules["pointwise"]), input)
 
-    @cached_property
-    def _serves(self) -> bool:
+    def _is_served(self) -> bool:
         steps = self.steps
         return len(steps) == 2 and is_depthwise(steps[0]) and is_pointwise(steps[1])
 

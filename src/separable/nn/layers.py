@@ -136,6 +136,7 @@ class FactoredConv(WeightExchange):
         self._channels = spec.in_channels
         least = spec.smallest_input
         self._least = tuple((j - spec.ndim, n) for j, n in enumerate(least) if n > 1)
+        self._serves = self._is_served()
 
     @classmethod
     def _name(cls, scheme: Scheme, step: Step) -> str:
@@ -168,6 +169,10 @@ class FactoredConv(WeightExchange):
             if module is not None:
                 input = module(input)
         return input
+
+    def _is_served(self) -> bool:
+        """Return whether the operators do steps as this layer has them."""
+        return False
 
     def _fused(self, input: Tensor) -> Tensor | None:
         """Return the layer's result by one of the operators, where there is one for it."""

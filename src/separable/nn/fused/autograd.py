@@ -95,7 +95,7 @@ def _depthwise_backward(
         geometry, lines, held, weight.float(), to_input=to_input, to_weight=True
     )
     assert weights is not None and biases is not None
-    return _placed(to, x), weights.to(weight.dtype), _bias(biases, bias)
+    return _placed(to, x), weights.to(weight.dtype).contiguous(), _bias(biases, bias)
 
 
 def _separable_backward(
@@ -125,8 +125,9 @@ def _separable_backward(
     )
     assert depth_weights is not None and depth_biases is not None
     return (
-        _placed(to, x), depth_weights.to(depthwise.dtype), _bias(depth_biases, between_bias),
-        weights.to(pointwise.dtype), _bias(biases.contiguous(), bias),
+        _placed(to, x), depth_weights.to(depthwise.dtype).contiguous(),
+        _bias(depth_biases, between_bias), weights.to(pointwise.dtype).contiguous(),
+        _bias(biases.contiguous(), bias),
     )  # fmt: skip
 
 

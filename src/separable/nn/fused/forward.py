@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from separable.nn.fused import autograd as _registered  # noqa: F401
+from separable.nn.fused import autograd as _autograd  # noqa: F401
+from separable.nn.fused import flops as _flops  # noqa: F401
 from separable.nn.fused.operators import settings_of
 from separable.nn.fused.prepared import channels_are_last, is_served, prepared
 from separable.nn.step import Same, Step
@@ -18,14 +19,14 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 
 
 def is_plain(x: Tensor) -> bool:
-    """Return whether nobody looks on: a plain tensor, and nothing that records or changes operators."""
+    """Return whether nobody looks on: a plain tensor on the CPU, and nothing that records or changes operators."""
     return (
         type(x) is Tensor
         and torch._C._len_torch_dispatch_stack() == 0
         and not torch._C._is_torch_function_mode_enabled()
         and torch._C._functorch.peek_interpreter_stack() is None
         and not torch._C._is_tracing()
-        and not torch.is_autocast_enabled(x.device.type)
+        and not torch.is_autocast_enabled("cpu")
     )
 
 
@@ -66,7 +67,7 @@ def run_depthwise(step: Step, module: nn.Module | None, x: Tensor) -> Tensor | N
         return None
     weight: Any = module._parameters["weight"]
     bias: Any = module._parameters["bias"]
-    if torch.compiler.is_compiling() or not _serves(x, weight, bias):
+    if not _serves(x, weight, bias):
         return None
     settings = (step.stride, padding_of(step, x), step.dilation)
     if _records(x, weight, bias):
@@ -90,7 +91,7 @@ def run_separable(
     between: Any = first._parameters["bias"]
     pointwise: Any = second._parameters["weight"]
     bias: Any = second._parameters["bias"]
-    if torch.compiler.is_compiling() or not _serves(x, weight, between, pointwise, bias):
+    if not _serves(x, weight, between, pointwise, bias):
         return None
     step = steps[0]
     settings = (step.stride, padding_of(step, x), step.dilation)
@@ -105,9 +106,13 @@ def run_separable(
 
 
 def _serves(x: Tensor, *weights: Tensor | None) -> bool:
-    return is_plain(x) and is_served(x, *weights)
+    if torch.compiler.is_compiling():
+        return not torch.compiler.is_exporting() and channels_are_last(x) and is_served(x, *weights)
+    return is_served(x, *weights) and is_plain(x)
 
 
 def _records(*tensors: Tensor | None) -> bool:
-    """Return whether autograd wants to know of the call."""
+    """Return whether the call goes through the operator: for autograd, and for the compiler."""
+    if torch.compiler.is_compiling():
+        return True
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)

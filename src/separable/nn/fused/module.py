@@ -44,8 +44,8 @@ class _Fused(nn.Module):
         return (
             not torch.compiler.is_compiling()
             and not (torch.is_grad_enabled() and x.requires_grad)
-            and is_plain(x)
             and is_served(x, *tensors)
+            and is_plain(x)
         )
 
 
