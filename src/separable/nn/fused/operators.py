@@ -85,7 +85,7 @@ def check(
         raise ArgumentError(
             f"{owner}: an activation is one of {', '.join(ACTIVATIONS)}; got {unknown[0]!r}"
         )
-    if any(n < 0 for n in out_sizes(x.shape[2:], weight.shape[2:], stride, padding, dilation)):
+    if any(n < 1 for n in out_sizes(x.shape[2:], weight.shape[2:], stride, padding, dilation)):
         raise ArgumentError(f"{owner}: the kernel is larger than the padded input; {shapes}")
 
 
