@@ -23,6 +23,7 @@ from .words import (
     FLOATS,
     LANES,
     SINGLE,
+    emit_ahead,
     emit_between,
     emit_mask,
     emit_read,
@@ -162,6 +163,10 @@ def multiply(
         else:
             first = [vectors_at(begun)] * tall
             lines = [line_of(left, pitch, m) for m in range(tall)]
+            for m in range(tall):
+                place = line_of(target, far, m)
+                for v in range(wide):
+                    emit_ahead(builder, builder.gep(place, [_I64(v * LANES)]))
         before = builder.block
         body = builder.append_basic_block("products")
         after = builder.append_basic_block("products.done")

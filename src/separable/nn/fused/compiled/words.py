@@ -79,6 +79,12 @@ def emit_write(builder: Any, like: Any, value: Any, place: Any, mask: Any = None
         emit_call(builder, f"llvm.masked.store.{name}.p0", ir.VoidType(), arguments)
 
 
+def emit_ahead(builder: Any, place: Any) -> None:
+    """Emit a request for a cache line that will be written: it comes while sums are made."""
+    byte = builder.bitcast(place, ir.IntType(8).as_pointer())
+    emit_call(builder, "llvm.prefetch.p0", ir.VoidType(), [byte, _I32(1), _I32(3), _I32(1)])
+
+
 def emit_widened(builder: Any, value: Any) -> Any:
     """Emit bfloat16 to float32: the same bits, followed by zeros."""
     wide = builder.zext(value, vector_type(_I32))
