@@ -16,7 +16,9 @@ from separable.errors import ArgumentError
 from separable.nn.fused.fold import Folded, as_step, folded, name_of_activation
 from separable.nn.fused.forward import is_depthwise, is_pointwise
 from separable.nn.fused.module import FusedConv, FusedDepthwise, FusedPointwise, FusedSeparable
+from separable.nn.fused.pair import LEAST_COLUMNS, FusedPair, splits
 from separable.nn.fused.record import Call, chains, record
+from separable.nn.step import Step
 
 __all__ = ["FusionReport", "fuse"]
 
@@ -111,11 +113,13 @@ def fuse(model: nn.Module, *inputs: Any) -> tuple[nn.Module, FusionReport]:
     left: list[tuple[str, str]] = []
     for chain in chains(calls):
         _fuse_chain(network, chain, fused, left)
-    for module in network.modules():
-        for name, parameter in module._parameters.items():
-            if parameter is not None and parameter.dim() in (4, 5):
-                module._parameters[name] = nn.Parameter(_last(parameter.data), requires_grad=False)
-    network.register_forward_pre_hook(_ToLast())
+    if _wants_last(network):
+        for module in network.modules():
+            for name, parameter in module._parameters.items():
+                if parameter is not None and parameter.dim() in (4, 5):
+                    made = nn.Parameter(_last(parameter.data), requires_grad=False)
+                    module._parameters[name] = made
+        network.register_forward_pre_hook(_ToLast())
     with torch.no_grad():
         after = network(*inputs)
     difference = _difference(before, after)
@@ -125,6 +129,14 @@ def fuse(model: nn.Module, *inputs: Any) -> tuple[nn.Module, FusionReport]:
             "a module must do something else in its second call than in its first"
         )
     return network, FusionReport(tuple(fused), tuple(left), difference)
+
+
+def _wants_last(network: nn.Module) -> bool:
+    """Return whether the channels had better lie last: not where pairs are most of what was fused."""
+    modules = list(network.modules())
+    pairs = sum(isinstance(m, FusedPair) for m in modules)
+    others = sum(isinstance(m, FusedSeparable | FusedDepthwise | FusedPointwise) for m in modules)
+    return pairs <= others
 
 
 def _difference(before: Any, after: Any) -> float:
@@ -159,9 +171,9 @@ def _fuse_chain(
             at += 1
             continue
         first = folded(chain, at)
-        made, what, until = _module_of(call.module, chain, first)
+        made, what, until = _pair_of(chain, at, first) or _module_of(call.module, chain, first)
         if isinstance(made, FusedConv) and until == at + 1:
-            left.append((call.name, "nothing to fold, and neither depthwise nor pointwise"))
+            left.append((call.name, _why_not(chain, at)))
         else:
             network.set_submodule(call.name, made)
             for other in chain[at + 1 : until]:
@@ -170,14 +182,48 @@ def _fuse_chain(
         at = until
 
 
+def _following(chain: Sequence[Call], at: int) -> Step | None:
+    """Return the convolution at a place of a chain as a step, if it is one."""
+    behind = chain[at].module if at < len(chain) else None
+    return as_step(behind) if isinstance(behind, _ConvNd) else None
+
+
+def _pair_of(
+    chain: Sequence[Call], at: int, first: Folded
+) -> tuple[nn.Module, str, int] | None:
+    """Return the module for two convolutions that split the axes of space, or None."""
+    step, then = as_step(chain[at].module), _following(chain, first.until)
+    if step is None or then is None or splits(step, then) is not None:
+        return None
+    if chain[at].shape[-1] < LEAST_COLUMNS:
+        return None
+    second = folded(chain, first.until)
+    tensors = (first.weight, first.bias, second.weight, second.bias)
+    kernels = ["x".join(map(str, s.kernel_size)) for s in (step, then)]
+    what = f"{kernels[0]}, {first.what}{kernels[1]}, {second.what}".rstrip(", ")
+    return FusedPair((step, then), tensors, (first.act, second.act)), what, second.until
+
+
+def _why_not(chain: Sequence[Call], at: int) -> str:
+    """Say why a convolution is left to PyTorch."""
+    step, then = as_step(chain[at].module), _following(chain, at + 1)
+    plain = "nothing to fold, and neither depthwise nor pointwise"
+    if step is None:
+        return f"{plain}: {type(chain[at].module).__name__} is no plain convolution"
+    if then is None or any(all(k == 1 for k in s.kernel_size) for s in (step, then)):
+        return plain
+    reason = splits(step, then)
+    if reason is None:
+        width = chain[at].shape[-1]
+        reason = f"rows of {width} are short of the {LEAST_COLUMNS} from which on it pays"
+    return f"{plain}; no pair with {chain[at + 1].name}: {reason}"
+
+
 def _module_of(conv: nn.Module, chain: Sequence[Call], first: Folded) -> tuple[nn.Module, str, int]:
     """Return the module for what begins with a convolution, what it is made of, and where it ends."""
     step = as_step(conv)
-    behind = chain[first.until].module if first.until < len(chain) else None
-    if step is not None and is_depthwise(step) and step.in_channels > 1 or (
-        step is not None and is_depthwise(step) and step.out_channels > 1
-    ):
-        then = None if behind is None or not isinstance(behind, _ConvNd) else as_step(behind)
+    then = _following(chain, first.until)
+    if step is not None and is_depthwise(step) and step.out_channels > 1:
         if then is not None and is_pointwise(then):
             second = folded(chain, first.until)
             tensors = (first.weight, first.bias, second.weight, second.bias)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from separable.nn.fused.memory import empty
 from separable.nn.fused.packing import pack_pointwise
 from separable.nn.fused.plan import Geometry, LayerPlan, up
 from separable.nn.fused.prepared import Prepared
@@ -94,7 +95,7 @@ def backward_pointwise(
     # (depth with the multiplier outside, outputs)
     across = pointwise.detach().reshape(g.outputs, g.channels, g.multiplier).permute(2, 1, 0)
     turned = pack_pointwise(across.reshape(g.depth, g.outputs), g.outputs, VECTORS * LANES, LANES)
-    held = torch.empty(g.images, *g.out_size, g.depth)
+    held = empty((g.images, *g.out_size, g.depth))
     sums = torch.empty(plan.slabs, plan.slab)
     addresses = packed.addresses
     source = (

@@ -15,10 +15,10 @@ from separable.nn.fused.plan import ACTIVATIONS
 from separable.nn.fused.prepared import Prepared, PreparedPointwise, is_served
 from separable.nn.step import Step
 
-__all__ = ["FusedConv", "FusedDepthwise", "FusedPointwise", "FusedSeparable"]
+__all__ = ["Fused", "FusedConv", "FusedDepthwise", "FusedPointwise", "FusedSeparable"]
 
 
-class _Fused(nn.Module):
+class Fused(nn.Module):
     """What fused modules have in common: weights that are constants, packed when first needed."""
 
     def __init__(self, **tensors: Tensor | None) -> None:
@@ -49,7 +49,7 @@ class _Fused(nn.Module):
         )
 
 
-class FusedDepthwise(_Fused):
+class FusedDepthwise(Fused):
     """A depthwise convolution with what follows it: a norm folded in, an activation."""
 
     def __init__(self, step: Step, weight: Tensor, bias: Tensor | None, act: str) -> None:
@@ -78,7 +78,7 @@ class FusedDepthwise(_Fused):
         return f"{self.step.in_channels}, kernel {kernel}, stride {self.step.stride}, {self.act}"
 
 
-class FusedSeparable(_Fused):
+class FusedSeparable(Fused):
     """A depthwise and a pointwise convolution in one walk, norms folded in, with activations."""
 
     def __init__(
@@ -116,7 +116,7 @@ class FusedSeparable(_Fused):
         )
 
 
-class FusedPointwise(_Fused):
+class FusedPointwise(Fused):
     """A convolution of kernel size 1 with a norm folded in and an activation."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, act: str) -> None:

@@ -128,15 +128,17 @@ def depthwise_by_torch(
     stride: Sequence[int],
     padding: Sequence[int],
     dilation: Sequence[int],
+    groups: int = 0,
 ) -> Tensor:
-    """Return the depthwise convolution by PyTorch's own operators."""
+    """Return a convolution, depthwise if `groups` is 0, by PyTorch's own operators."""
     even = all(a == b for a, b in zip(padding[0::2], padding[1::2], strict=True))
     if not even:
         ends = [n for i in range(len(stride) - 1, -1, -1) for n in padding[2 * i : 2 * i + 2]]
         x = functional.pad(x, ends)
     made: Tensor = _CONVS[len(stride)](
-        x, weight, bias, list(stride), list(padding[0::2]) if even else 0, list(dilation), x.shape[1]
-    )
+        x, weight, bias, list(stride), list(padding[0::2]) if even else 0, list(dilation),
+        groups or x.shape[-len(stride) - 1],
+    )  # fmt: skip
     return made
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from separable.nn.fused.memory import empty
 from separable.nn.fused.plan import ACTIVATIONS, Sizes, up
 
-__all__ = ["Convolution", "Planes", "fits"]
+__all__ = ["Convolution", "Planes"]
 
 BOX_BYTES = 512 << 10
 """Bound on the boxes of one thread: about half of a second-level cache."""
@@ -258,45 +258,38 @@ def _cycles(step: Convolution, lines: int, width: int, parts: int, lanes: int) -
     return lines * (up(width, lanes) / lanes * (step.count * slow + 2) + ROW_CYCLES / tall)
 
 
-def fits(steps: tuple[Convolution, ...], images: int, size: Sizes) -> bool:
-    """Return whether two convolutions can run in one walk over an input."""
-    return _plan(steps, images, size, torch.get_num_threads()) is not None
-
-
 class Planes:
-    """One convolution or two with their weights, for float32 with the channels first in memory.
+    """The weights of one convolution or two, for float32 with the channels first in memory.
 
     Parameters
     ----------
-    steps : tuple of Convolution
     tensors : sequence of Tensor or None
         Weights and biases of each.
     """
 
-    def __init__(self, steps: tuple[Convolution, ...], tensors: Sequence[Tensor | None]) -> None:
-        self.steps = steps
+    def __init__(self, tensors: Sequence[Tensor | None]) -> None:
         self._held: list[Tensor] = []
-        for step, weight, bias in zip(steps, tensors[0::2], tensors[1::2], strict=True):
+        for weight, bias in zip(tensors[0::2], tensors[1::2], strict=True):
             assert weight is not None
-            self._held.append(weight.detach().float().reshape(step.outputs, -1).contiguous().clone())
-            none = torch.zeros(step.outputs)
-            self._held.append(none if bias is None else bias.detach().float().contiguous().clone())
+            self._held.append(weight.detach().reshape(weight.shape[0], -1).clone())
+            none = torch.zeros(weight.shape[0])
+            self._held.append(none if bias is None else bias.detach().contiguous().clone())
         addresses = [t.data_ptr() for t in self._held]
-        self._addresses = (*addresses[-2:], *addresses[-2:]) if len(steps) == 1 else tuple(addresses)
+        self._addresses = (*addresses[-2:], *addresses[-2:])  # one stands for both
+        if len(addresses) == 4:
+            self._addresses = tuple(addresses)
 
-    def __call__(self, x: Tensor) -> Tensor | None:
-        """Run on a contiguous batch; None where the boxes would be too large."""
+    def __call__(self, x: Tensor, steps: tuple[Convolution, ...]) -> Tensor | None:
+        """Run on a contiguous batch; None where no box is small enough."""
         from separable.engine.compiled.threads import run
 
-        space = x.shape[2:]
-        fill = 3 - len(space)
+        fill = 5 - x.dim()
         threads = torch.get_num_threads()
-        size: Any = (1,) * fill + tuple(space)
-        plan = _plan(self.steps, x.shape[0], size, threads)
+        size: Any = (1,) * fill + tuple(x.shape[2:])
+        plan = _plan(steps, x.shape[0], size, threads)
         if plan is None:
             return None
-        shape = (x.shape[0], self.steps[-1].outputs, *plan.out_size[fill:])
-        out = empty(shape)
+        out = empty((x.shape[0], steps[-1].outputs, *plan.out_size[fill:]))
         if out.numel():
             run(plan, (x.data_ptr(), *self._addresses), out.data_ptr(), threads)
         return out

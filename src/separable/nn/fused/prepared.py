@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from separable.nn.fused.memory import empty_strided
 from separable.nn.fused.packing import pack_between, pack_bias, pack_depthwise, pack_pointwise
+from separable.nn.fused.planes import Convolution, Planes
 from separable.nn.fused.plan import Geometry, LayerPlan, Sizes, layer_plan, pointwise_plan
 from separable.nn.fused.turning import to_first, to_last
 
@@ -19,6 +21,8 @@ Settings = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int, int]
 """Stride, padding (before and behind each axis), dilation, activation between and after."""
 
 SHAPES_KEPT = 64
+LEAST_COLUMNS = 48
+"""A layer over one axis of at least this length takes its input as it lies, channels first."""
 
 
 def is_served(x: Tensor, *others: Tensor | None) -> bool:
@@ -110,9 +114,30 @@ class Prepared:
         addresses = tuple(t.data_ptr() for t in self._held)
         self.addresses = addresses if pointwise is not None else (*addresses, 0, 0)
         self._shapes: dict[Any, _ForShape] = {}
+        self._planes: Planes | None = None
+        if depthwise.dim() == 3 and settings[0] == (1,) and depthwise.dtype is torch.float32:
+            tensors = (depthwise, between_bias, pointwise, bias)
+            self._planes = Planes(tensors if self.outputs else tensors[:2])
+            self._steps = self._one_axis()
+
+    def _one_axis(self) -> tuple[Convolution, ...]:
+        """Return the steps of a layer over one axis, for an input with its channels first."""
+        stride, padding, dilation, between, act = self.settings
+        one, none = (1, 1, 1), (0, 0, 0)
+        steps = [Convolution(
+            self.channels, self.inner, self.channels, self.kernel, one, _three(dilation, 1),
+            _three(padding[0::2], 0), _three(padding[1::2], 0), between,
+        )]  # fmt: skip
+        if self.outputs:
+            steps.append(Convolution(self.inner, self.outputs, 1, one, one, one, none, none, act))
+        return tuple(steps)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Run the layer on a batch; the output has its channels where the input has them."""
+        if self._planes is not None and x.shape[-1] >= LEAST_COLUMNS and x.is_contiguous():
+            made = self._planes(x, self._steps) if x.dtype is torch.float32 else None
+            if made is not None:
+                return made
         threads = torch.get_num_threads()
         key = (x.shape, threads, x.dtype)
         found = self._shapes.get(key)
@@ -122,7 +147,7 @@ class Prepared:
         last = x.stride() == found.strides
         if not last:
             given, x = x, to_last(x)
-        out = torch.empty_strided(found.out_shape, found.out_strides, dtype=found.dtype)
+        out = empty_strided(found.out_shape, found.out_strides, found.dtype)
         if not found.is_empty:
             found.run(found.plan, (x.data_ptr(), *self.addresses), out.data_ptr(), threads)
         if self.inner != self.channels and not self.outputs:
@@ -181,7 +206,7 @@ class PreparedPointwise:
         last = x.stride() == _last(x.shape)
         given, x = x, x if last else to_last(x)
         shape = (x.shape[0], self.outputs, *x.shape[2:])
-        out = torch.empty_strided(shape, _last(shape))
+        out = empty_strided(shape, _last(shape), torch.float32)
         if out.numel():
             positions = out.numel() // self.outputs
             geometry = Geometry(

@@ -26,6 +26,8 @@ class Call:
         The memory of its input and of its output, by number.
     readers : set of int
         The calls that read its output, -1 for operators outside of leaves.
+    shape : tuple of int
+        Of its input.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Call:
     taken: int
     made: int = -1
     readers: set[int] = field(default_factory=set)
+    shape: tuple[int, ...] = ()
 
 
 class _Watch(TorchDispatchMode):
@@ -69,7 +72,7 @@ class _Watch(TorchDispatchMode):
     def enter(self, name: str, module: nn.Module, x: Tensor) -> None:
         """Note that a leaf begins."""
         self.inside.append(len(self.calls))
-        self.calls.append(Call(name, module, self.number(x)))
+        self.calls.append(Call(name, module, self.number(x), shape=tuple(x.shape)))
 
     def leave(self, out: Any) -> None:
         """Note what the leaf made; from now on it wrote that memory."""

@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from separable.nn.fused.memory import empty
+
 __all__ = ["to_first", "to_last"]
 
 STRIP_VALUES = 1 << 13
@@ -61,7 +63,7 @@ def to_last(x: Tensor) -> Tensor:
     """Return ``(n, channels, *space)`` with the channels last in memory."""
     if x.dtype is not torch.float32 or not x.is_contiguous() or x.numel() == 0:
         return x.movedim(1, -1).contiguous().movedim(-1, 1)
-    out = torch.empty((x.shape[0], *x.shape[2:], x.shape[1]))
+    out = empty((x.shape[0], *x.shape[2:], x.shape[1]))
     _turned(x, out, x.shape[0], x.shape[1], math.prod(x.shape[2:]))
     return out.movedim(-1, 1)
 
@@ -71,6 +73,6 @@ def to_first(x: Tensor) -> Tensor:
     lines = x.movedim(1, -1)
     if x.dtype is not torch.float32 or not lines.is_contiguous() or x.numel() == 0:
         return x.contiguous()
-    out = torch.empty(x.shape)
+    out = empty(x.shape)
     _turned(lines, out, x.shape[0], math.prod(x.shape[2:]), x.shape[1])
     return out
