@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import os
 import platform
 import statistics
@@ -103,10 +104,9 @@ def measured(work: Work, rounds: int, clock: Callable[[], float]) -> Line:
 def versions() -> Iterator[str]:
     """Yield what is compared."""
     for name in ("torch", "onnxruntime", "openvino", "ai_edge_litert", "keras"):
-        try:
-            yield f"{name} {importlib.import_module(name).__version__.split('-')[0]}"
-        except (ImportError, AttributeError):
-            yield name if name in sys.modules else f"no {name}"
+        found = importlib.util.find_spec(name)
+        known = importlib.import_module(name) if found else None
+        yield f"{name} {getattr(known, '__version__', '?').split('-')[0]}" if found else f"no {name}"
 
 
 def main() -> None:

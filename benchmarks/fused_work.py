@@ -68,7 +68,14 @@ class Pair:
         """Return the steps as one writes them in PyTorch."""
         conv = _CONVS[len(self.size)]
         made: list[tnn.Module] = [
-            conv(self.channels, self.channels, self.kernel, self.stride, self.padding, groups=self.channels)
+            conv(
+                self.channels,
+                self.channels,
+                self.kernel,
+                self.stride,
+                self.padding,
+                groups=self.channels,
+            )
         ]
         made += [tnn.ReLU6()] if self.clamp else []
         if self.outputs:
@@ -158,7 +165,14 @@ def of_pair(name: str, pair: Pair, peers: Peers) -> Work:
     x = torch.randn(pair.batch, pair.channels, *pair.size)
     first = len(pair.size) == 1
     return chain(
-        name, pair.modules(), x, pair.aim, peers, dense=pair.dense(), saving=pair.saving, first=first
+        name,
+        pair.modules(),
+        x,
+        pair.aim,
+        peers,
+        dense=pair.dense(),
+        saving=pair.saving,
+        first=first,
     )
 
 
@@ -298,7 +312,9 @@ def _keras(norm: bool, given: Tensor, step: Any) -> Contestant:
     x = given.movedim(1, -1).contiguous()
     with torch.no_grad():
         net(x)
-    made: Contestant = step(lambda x: net(x, training=True), x, [v.value for v in net.trainable_variables])
+    made: Contestant = step(
+        lambda x: net(x, training=True), x, [v.value for v in net.trainable_variables]
+    )
     return made
 
 
@@ -323,7 +339,17 @@ def all_works() -> list[tuple[str, Maker]]:
     pair("Xception middle 19^2 728", 728, 728, 3, (19, 19), "1.3 torch", clamp=False)
     pair("depthwise 7x7 96 56^2", 96, 0, 7, (56, 56), "1.4 best", padding=3, clamp=False)
     pair("depthwise 31x31 128 32^2", 128, 0, 31, (32, 32), "1.4 best", padding=15, clamp=False)
-    pair("1-D k=9 64->64 512 batch 32", 64, 64, 9, (512,), "best peer, 2 torch", padding=4, batch=32, clamp=False)
+    pair(
+        "1-D k=9 64->64 512 batch 32",
+        64,
+        64,
+        9,
+        (512,),
+        "best peer, 2 torch",
+        padding=4,
+        batch=32,
+        clamp=False,
+    )
     pair("3-D 3^3 32->64 32^3", 32, 64, 3, (32,) * 3, "1.6 best, r/t 0.85", clamp=False)
     add("hyperspectral 1->1, 1->16", lambda n, p: hyperspectral(n, False, "1.5 best", p))
     add("hyperspectral 1->16, depthwise", lambda n, p: hyperspectral(n, True, "3 best", p))

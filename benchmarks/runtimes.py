@@ -205,7 +205,9 @@ class _Writer:
         out = self.tensor(shape)
         options = self.schema.ReshapeOptionsT()
         options.newShape = np.array(shape, np.int32)
-        self.operator("RESHAPE", [at, self.tensor([len(shape)], np.array(shape, np.int32))], out, options)
+        self.operator(
+            "RESHAPE", [at, self.tensor([len(shape)], np.array(shape, np.int32))], out, options
+        )
         return out
 
     def convolution(self, at: int, layer: Conv, batch: tuple[int, ...], axes: slice) -> int:

@@ -75,7 +75,7 @@ def near(found, exact, tolerance):
         assert (found.double() - exact).abs().max() <= tolerance * scale
 
 
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
 def test_values(dtype, tolerance, monkeypatch):
     monkeypatch.setattr(pool, "poison", True)
 
@@ -154,7 +154,7 @@ def guarded(shape, at_end):
 
 
 @pytest.mark.parametrize("at_end", [False, True])
-@pytest.mark.parametrize("channels, outputs, stride", [(3, 5, 1), (17, 33, 2), (16, 64, 1)])
+@pytest.mark.parametrize(("channels", "outputs", "stride"), [(3, 5, 1), (17, 33, 2), (16, 64, 1)])
 def test_guard_pages(channels, outputs, stride, at_end, monkeypatch):
     from separable.engine.compiled.threads import run
 
@@ -181,9 +181,7 @@ def test_several_python_threads_and_no_growth():
 
     def work(i):
         with torch.no_grad():
-            for _ in range(200):
-                if not torch.equal(layer(inputs[i]), exact[i]):
-                    wrong.append(i)
+            wrong.extend(i for _ in range(200) if not torch.equal(layer(inputs[i]), exact[i]))
 
     crew = [threading.Thread(target=work, args=(i,)) for i in range(4)]
     for thread in crew:
@@ -268,13 +266,13 @@ def test_nan_stays_where_it_belongs_and_empty_batches():
 
 
 @pytest.mark.parametrize(
-    "change, message",
+    ("change", "message"),
     [
-        (dict(weight=(5, 1, 3, 3)), r"depthwise: expected weights .* shape \(1, 4, 6, 6\) and weights of shape \(5, 1, 3, 3\)"),
-        (dict(weight=(4, 1, 9, 9)), "the kernel is larger than the padded input"),
-        (dict(bias=(3,)), r"expected a bias of shape \(4,\)"),
-        (dict(stride=[0, 1]), "stride and dilation must be >= 1"),
-        (dict(act="gelu"), "an activation is one of none, relu, relu6, silu, hardswish; got 'gelu'"),
+        ({"weight": (5, 1, 3, 3)}, r"depthwise: expected weights .* shape \(1, 4, 6, 6\) and weights of shape \(5, 1, 3, 3\)"),
+        ({"weight": (4, 1, 9, 9)}, "the kernel is larger than the padded input"),
+        ({"bias": (3,)}, r"expected a bias of shape \(4,\)"),
+        ({"stride": [0, 1]}, "stride and dilation must be >= 1"),
+        ({"act": "gelu"}, "an activation is one of none, relu, relu6, silu, hardswish; got 'gelu'"),
     ],
 )  # fmt: skip
 def test_bad_input(change, message):

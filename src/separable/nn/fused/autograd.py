@@ -13,12 +13,19 @@ import torch
 from torch import Tensor
 
 from separable.nn.fused.gradients import backward_depthwise, backward_pointwise
-from separable.nn.fused.operators import activate, by_torch, depthwise_by_torch, library, settings_of
+from separable.nn.fused.operators import (
+    activate,
+    by_torch,
+    depthwise_by_torch,
+    library,
+    settings_of,
+)
 from separable.nn.fused.prepared import Prepared, channels_are_last, is_served
 from separable.nn.fused.turning import to_first, to_last
 
 __all__: list[str] = []
 
+_library: Any = torch.library
 CLAMPS = ("none", "relu", "relu6")
 
 library.define(
@@ -72,6 +79,7 @@ def _depthwise_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     served = is_served(x, weight, bias, gradient) and activation in CLAMPS and gradient.numel() > 0
     if not served:
+
         def function(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
             return activate(depthwise_by_torch(x, w, b, stride, padding, dilation), activation)
 
@@ -85,7 +93,7 @@ def _depthwise_backward(
         held = torch.ops.aten.hardtanh_backward(held, seen, 0.0, most)
     multiplier = weight.shape[0] // channels
     if multiplier > 1:
-        held = held.unflatten(-1, (channels, multiplier)).transpose(-1, -2).contiguous()
+        held = held.reshape(*held.shape[:-1], channels, multiplier).transpose(-1, -2).contiguous()
     settings = settings_of(stride, padding, dilation, "none", "none")
     layer = Prepared(weight, None, None, None, channels, settings)
     lines = _lines(x)
@@ -94,7 +102,8 @@ def _depthwise_backward(
     to, weights, biases = backward_depthwise(
         geometry, lines, held, weight.float(), to_input=to_input, to_weight=True
     )
-    assert weights is not None and biases is not None
+    assert weights is not None
+    assert biases is not None
     return _placed(to, x), weights.to(weight.dtype).contiguous(), _bias(biases, bias)
 
 
@@ -106,8 +115,10 @@ def _separable_backward(
     tensors = [x, depthwise, between_bias, pointwise, bias]
     clamps = between in CLAMPS and activation in CLAMPS
     if not (is_served(x, gradient, *tensors[1:]) and clamps and gradient.numel() > 0):
+
         def function(*given: Any) -> Tensor:
-            return by_torch(*given, stride, padding, dilation, between, activation)
+            a, b, c, d, e = given
+            return by_torch(a, b, c, d, e, stride, padding, dilation, between, activation)
 
         found = _differentiated(function, gradient, tensors, to_input)
         a, b, c, d, e = found
@@ -123,7 +134,8 @@ def _separable_backward(
     to, depth_weights, depth_biases = backward_depthwise(
         geometry, lines, held, depthwise.float(), to_input=to_input, to_weight=True
     )
-    assert depth_weights is not None and depth_biases is not None
+    assert depth_weights is not None
+    assert depth_biases is not None
     return (
         _placed(to, x), depth_weights.to(depthwise.dtype).contiguous(),
         _bias(depth_biases, between_bias), weights.to(pointwise.dtype).contiguous(),
@@ -148,22 +160,26 @@ def _fake(t: Tensor | None, x: Tensor) -> Tensor:
     return x.new_empty(0) if t is None else t.new_empty(t.shape)
 
 
-@torch.library.register_fake("separable::depthwise_backward")
-def _(
+def _fake_depthwise_backward(
     gradient: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, result: Tensor,
     stride: list[int], padding: list[int], dilation: list[int], activation: str, to_input: bool,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     return _fake_input(x, to_input), _fake(weight, x), _fake(bias, x)
 
 
-@torch.library.register_fake("separable::depthwise_separable_backward")
-def _(
+def _fake_separable_backward(
     gradient: Tensor, x: Tensor, depthwise: Tensor, between_bias: Tensor | None, pointwise: Tensor,
     bias: Tensor | None, result: Tensor, stride: list[int], padding: list[int],
     dilation: list[int], between: str, activation: str, to_input: bool,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     others = (depthwise, between_bias, pointwise, bias)
     return (_fake_input(x, to_input), *(_fake(t, x) for t in others))
+
+
+_library.register_fake("separable::depthwise_backward", _fake_depthwise_backward, lib=library)
+_library.register_fake(
+    "separable::depthwise_separable_backward", _fake_separable_backward, lib=library
+)
 
 
 def _keep(count: int) -> Any:

@@ -46,7 +46,7 @@ def name_of_activation(module: nn.Module) -> str | None:
     if type(module) is nn.Hardtanh:
         return "relu6" if (module.min_val, module.max_val) == (0.0, 6.0) else None
     names = {nn.ReLU: "relu", nn.ReLU6: "relu6", nn.SiLU: "silu", nn.Hardswish: "hardswish"}
-    return names.get(type(module))  # type: ignore[call-overload, no-any-return]
+    return names.get(type(module))
 
 
 def folded(chain: Sequence[Call], at: int) -> Folded:
@@ -126,5 +126,3 @@ def as_step(conv: nn.Module) -> Step | None:
         tuple(conv.stride), tuple(conv.dilation), pads, conv.padding_mode, conv.bias is not None,
         1, None, None, conv.out_channels, (np.zeros(0, np.intp),),
     )  # fmt: skip
-
-

@@ -13,7 +13,14 @@ from separable.nn.fused.operators import settings_of
 from separable.nn.fused.prepared import channels_are_last, is_served, prepared
 from separable.nn.step import Same, Step
 
-__all__ = ["is_depthwise", "is_plain", "is_pointwise", "padding_of", "run_depthwise", "run_separable"]
+__all__ = [
+    "is_depthwise",
+    "is_plain",
+    "is_pointwise",
+    "padding_of",
+    "run_depthwise",
+    "run_separable",
+]
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
@@ -75,7 +82,9 @@ def run_depthwise(step: Step, module: nn.Module | None, x: Tensor) -> Tensor | N
             return None
         found: Tensor = torch.ops.separable.depthwise(x, weight, bias, *settings, "none")
         return found
-    return prepared((weight, bias, None, None), x.shape[1], settings_of(*settings, "none", "none"))(x)
+    return prepared((weight, bias, None, None), x.shape[1], settings_of(*settings, "none", "none"))(
+        x
+    )
 
 
 def run_separable(

@@ -106,7 +106,7 @@ def fuse(model: nn.Module, *inputs: Any) -> tuple[nn.Module, FusionReport]:
         if not hasattr(model, "example"):
             raise ArgumentError("fuse: expected the inputs of one call of the model, for instance "
                                 "fuse(model, torch.zeros(1, 3, 224, 224)); got none")  # fmt: skip
-        inputs = cast(Any, model).example()
+        inputs = tuple(_drawn(x) for x in cast(Any, model).example())
     network = copy.deepcopy(model).requires_grad_(False)
     calls, before = record(network, inputs, _is_leaf)
     fused: list[tuple[str, str]] = []
@@ -129,6 +129,13 @@ def fuse(model: nn.Module, *inputs: Any) -> tuple[nn.Module, FusionReport]:
             "a module must do something else in its second call than in its first"
         )
     return network, FusionReport(tuple(fused), tuple(left), difference)
+
+
+def _drawn(x: Any) -> Any:
+    """Return random numbers in place of an example's: of zeros, all networks make the same."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        return x
+    return torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
 
 
 def _wants_last(network: nn.Module) -> bool:
@@ -157,7 +164,10 @@ def _is_leaf(module: nn.Module) -> bool:
 
 
 def _fuse_chain(
-    network: nn.Module, chain: Sequence[Call], fused: list[tuple[str, str]], left: list[tuple[str, str]]
+    network: nn.Module,
+    chain: Sequence[Call],
+    fused: list[tuple[str, str]],
+    left: list[tuple[str, str]],
 ) -> None:
     """Replace what a chain of calls begins with, and go on behind it."""
     at = 0
@@ -166,7 +176,10 @@ def _fuse_chain(
         if not isinstance(call.module, _ConvNd):
             at += 1
             continue
-        if isinstance(call.module, _ConvTransposeNd) or sum(c.module is call.module for c in chain) > 1:
+        if (
+            isinstance(call.module, _ConvTransposeNd)
+            or sum(c.module is call.module for c in chain) > 1
+        ):
             left.append((call.name, "a transposed convolution, or called more than once"))
             at += 1
             continue
@@ -188,9 +201,7 @@ def _following(chain: Sequence[Call], at: int) -> Step | None:
     return as_step(behind) if isinstance(behind, _ConvNd) else None
 
 
-def _pair_of(
-    chain: Sequence[Call], at: int, first: Folded
-) -> tuple[nn.Module, str, int] | None:
+def _pair_of(chain: Sequence[Call], at: int, first: Folded) -> tuple[nn.Module, str, int] | None:
     """Return the module for two convolutions that split the axes of space, or None."""
     step, then = as_step(chain[at].module), _following(chain, first.until)
     if step is None or then is None or splits(step, then) is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,7 +78,12 @@ def _plan(geometry: Geometry, threads: int, pointwise: bool) -> _Backward:
 
 
 def backward_pointwise(
-    packed: Prepared, geometry: Geometry, x: Tensor, gradient: Tensor, result: Tensor, pointwise: Tensor
+    packed: Prepared,
+    geometry: Geometry,
+    x: Tensor,
+    gradient: Tensor,
+    result: Tensor,
+    pointwise: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of the depthwise result ``(n, *space, depth)``, the weights and the biases.
 
@@ -98,7 +104,7 @@ def backward_pointwise(
     held = empty((g.images, *g.out_size, g.depth))
     sums = torch.empty(plan.slabs, plan.slab)
     addresses = packed.addresses
-    source = (
+    source: Any = (
         x.data_ptr(), addresses[0], addresses[1], turned.data_ptr(), gradient.data_ptr(),
         result.data_ptr(), held.data_ptr(), sums.data_ptr(),
     )  # fmt: skip
@@ -123,7 +129,7 @@ def backward_depthwise(
     if to_weight:
         plan = _plan(replace(g, outputs=0), threads, False)
         sums = torch.empty(plan.slabs, plan.slab)
-        source = (x.data_ptr(), 0, 0, 0, 0, 0, held.data_ptr(), sums.data_ptr())
+        source: Any = (x.data_ptr(), 0, 0, 0, 0, 0, held.data_ptr(), sums.data_ptr())
         run(plan, source, 0, threads)
         total = sums.sum(0).view(g.multiplier, -1, int(np.prod(g.kernel)) + 1, plan.lanes)
         table = total.permute(0, 1, 3, 2).reshape(g.multiplier, -1, total.shape[2])
@@ -141,15 +147,11 @@ def _to_input(g: Geometry, held: Tensor, weight: Tensor) -> Tensor:
     reach = [d * (k - 1) for d, k in zip(g.dilation, g.kernel, strict=True)]
     before = [r - b for r, b in zip(reach, g.before, strict=True)]
     seen = [(n - 1) * s + 1 for n, s in zip(g.out_size, g.stride, strict=True)]
-    behind = [
-        n - e - b + r for n, e, b, r in zip(g.size, seen, before, reach, strict=True)
-    ]
+    behind = [n - e - b + r for n, e, b, r in zip(g.size, seen, before, reach, strict=True)]
     settings = ((1, 1, 1), tuple(n for pair in zip(before, behind, strict=True) for n in pair),
                 g.dilation, 0, 0)  # fmt: skip
     layer = Prepared(flipped, None, None, None, g.depth, settings, spread=g.stride)
     found = layer(held.movedim(-1, 1))
     if g.multiplier > 1:
-        found = found.unflatten(1, (g.multiplier, g.channels)).sum(1)
+        found = found.reshape(found.shape[0], g.multiplier, g.channels, *found.shape[2:]).sum(1)
     return found
-
-

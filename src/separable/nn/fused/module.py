@@ -10,7 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from separable.nn.fused.forward import is_plain, padding_of
-from separable.nn.fused.operators import activate, by_torch, convolve, depthwise_by_torch, settings_of
+from separable.nn.fused.operators import (
+    activate,
+    by_torch,
+    convolve,
+    depthwise_by_torch,
+    settings_of,
+)
 from separable.nn.fused.plan import ACTIVATIONS
 from separable.nn.fused.prepared import Prepared, PreparedPointwise, is_served
 from separable.nn.step import Step
@@ -29,7 +35,7 @@ class Fused(nn.Module):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Any:
         self._packed = None
-        return super()._apply(fn, recurse)
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self._packed = None
@@ -91,17 +97,23 @@ class FusedSeparable(Fused):
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the layer."""
-        step, tensors = self.step, tuple(self._buffers.values())
+        step = self.step
+        tensors: Any = tuple(self._buffers.values())
         settings = (step.stride, padding_of(step, x), step.dilation)
         if x.dim() == len(step.kernel_size) + 2 and self._runs(x):
             if self._packed is None or self._packed.settings[1] != settings[1]:
                 held = settings_of(*settings, self.between, self.act)
-                self._packed = Prepared(*tensors, step.in_channels, held)  # type: ignore[arg-type]
+                depthwise, between, pointwise, bias = tensors
+                self._packed = Prepared(
+                    depthwise, between, pointwise, bias, step.in_channels, held
+                )
             made: Tensor = self._packed(x)
             return made
         names = (self.between, self.act)
         if x.dim() != len(step.kernel_size) + 2 or not x.is_cpu:
-            return by_torch(x, *tensors, *settings, *names)  # type: ignore[arg-type]
+            run: Any = by_torch
+            elsewhere: Tensor = run(x, *tensors, *settings, *names)
+            return elsewhere
         found: Tensor = torch.ops.separable.depthwise_separable(x, *tensors, *settings, *names)
         return found
 

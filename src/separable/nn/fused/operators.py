@@ -17,7 +17,15 @@ from separable.errors import ArgumentError
 from separable.nn.fused.plan import ACTIVATIONS
 from separable.nn.fused.prepared import Settings, channels_are_last, is_served, prepared
 
-__all__ = ["activate", "by_torch", "convolve", "depthwise_by_torch", "library", "out_sizes", "settings_of"]
+__all__ = [
+    "activate",
+    "by_torch",
+    "convolve",
+    "depthwise_by_torch",
+    "library",
+    "out_sizes",
+    "settings_of",
+]
 
 _CONVS: dict[int, Any] = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 _ACTIVATIONS: dict[str, Any] = {
@@ -28,7 +36,8 @@ _ACTIVATIONS: dict[str, Any] = {
     "hardswish": functional.hardswish,
 }
 
-library = torch.library.Library("separable", "FRAGMENT")
+_library: Any = torch.library
+library = _library.Library("separable", "FRAGMENT")
 library.define(
     "depthwise(Tensor input, Tensor weight, Tensor? bias, int[] stride, int[] padding, "
     "int[] dilation, str activation) -> Tensor"
@@ -116,7 +125,8 @@ def out_sizes(
 ) -> list[int]:
     """Return the sizes of the axes of space of the output."""
     return [
-        (n + padding[2 * i] + padding[2 * i + 1] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1
+        (n + padding[2 * i] + padding[2 * i + 1] - dilation[i] * (kernel[i] - 1) - 1) // stride[i]
+        + 1
         for i, n in enumerate(size)
     ]
 
@@ -175,6 +185,7 @@ def settings_of(
     between: str,
     act: str,
 ) -> Settings:
+    """Return what a layer is besides its tensors, fit for a key."""
     return (
         tuple(stride), tuple(padding), tuple(dilation),
         ACTIVATIONS.index(between), ACTIVATIONS.index(act),
@@ -226,8 +237,7 @@ def _empty(x: Tensor, outputs: int, sizes: Sequence[int]) -> Tensor:
     return x.new_empty(shape)
 
 
-@torch.library.register_fake("separable::depthwise")
-def _(
+def _fake_depthwise(
     x: Tensor, weight: Tensor, bias: Tensor | None,
     stride: list[int], padding: list[int], dilation: list[int], activation: str,
 ) -> Tensor:  # fmt: skip
@@ -237,8 +247,7 @@ def _(
     return _empty(x, weight.shape[0], sizes)
 
 
-@torch.library.register_fake("separable::depthwise_separable")
-def _(
+def _fake_separable(
     x: Tensor, depthwise: Tensor, between_bias: Tensor | None, pointwise: Tensor,
     bias: Tensor | None, stride: list[int], padding: list[int], dilation: list[int],
     between: str, activation: str,
@@ -252,4 +261,6 @@ def _(
 
 
 library.impl("depthwise", _depthwise, "CompositeExplicitAutograd")
+_library.register_fake("separable::depthwise", _fake_depthwise, lib=library)
+_library.register_fake("separable::depthwise_separable", _fake_separable, lib=library)
 library.impl("depthwise_separable", _depthwise_separable, "CompositeExplicitAutograd")

@@ -51,6 +51,14 @@ def _amounts(step: Step, size: Sequence[int]) -> list[tuple[int, int]]:
     ]
 
 
+def _convolution(step: Step, values: Any, act: int) -> Convolution:
+    kernel, stride, dilation, before, behind = values
+    return Convolution(
+        step.in_channels, step.out_channels, step.groups, kernel, stride, dilation, before, behind,
+        act,
+    )  # fmt: skip
+
+
 class FusedPair(Fused):
     """Two convolutions that split the axes of space, norms folded in, with activations."""
 
@@ -64,18 +72,20 @@ class FusedPair(Fused):
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the pair."""
-        if x.dim() == len(self.steps[0].kernel_size) + 2 and self._runs(x):
-            if x.dtype is torch.float32 and x.shape[-1] >= LEAST_COLUMNS:
-                if self._packed is None:
-                    self._packed = Planes(tuple(self._buffers.values()))
-                made: Tensor | None = self._packed(to_first(x), self._of_size(x.shape[2:]))
-                if made is not None:
-                    return made
+        whole = x.dim() == len(self.steps[0].kernel_size) + 2 and x.shape[-1] >= LEAST_COLUMNS
+        if whole and x.dtype is torch.float32 and self._runs(x):
+            if self._packed is None:
+                self._packed = Planes(tuple(self._buffers.values()))
+            made: Tensor | None = self._packed(to_first(x), self._of_size(x.shape[2:]))
+            if made is not None:
+                return made
         for step, act, at in zip(self.steps, self.acts, ("first", "second"), strict=True):
             weight, bias = self._buffers[at], self._buffers[f"{at}_bias"]
             assert weight is not None
             padding = [n for ends in _amounts(step, x.shape[-len(step.padding) :]) for n in ends]
-            x = depthwise_by_torch(x, weight, bias, step.stride, padding, step.dilation, step.groups)
+            x = depthwise_by_torch(
+                x, weight, bias, step.stride, padding, step.dilation, step.groups
+            )
             x = activate(x, act)
         return x
 
@@ -91,10 +101,9 @@ class FusedPair(Fused):
                 kernel, stride, dilation = (
                     (1,) * fill + tuple(v) for v in (step.kernel_size, step.stride, step.dilation)
                 )
-                values: Any = (kernel, stride, dilation, *zip(*ends, strict=True))
-                made.append(Convolution(
-                    step.in_channels, step.out_channels, step.groups, *values, ACTIVATIONS.index(act)
-                ))  # fmt: skip
+                before, behind = zip(*ends, strict=True)
+                values: Any = (kernel, stride, dilation, before, behind)
+                made.append(_convolution(step, values, ACTIVATIONS.index(act)))
                 size = made[-1].sizes((1,) * fill + tuple(size))[fill:]  # type: ignore[arg-type]
             self._convolutions[key] = tuple(made)
         return self._convolutions[key]

@@ -199,7 +199,9 @@ class LayerPlan:
         first = np.arange(per_row)[:, None] * self._pixels * stride - g.before[2]
         columns = first + np.arange(window)
         used = np.minimum(g.out_size[2] - np.arange(per_row) * self._pixels, self._pixels)
-        inside = (columns % g.spread[2] == 0) & (np.arange(window) <= window - 1 - (self._pixels - used[:, None]) * stride)
+        inside = (columns % g.spread[2] == 0) & (
+            np.arange(window) <= window - 1 - (self._pixels - used[:, None]) * stride
+        )
         columns = columns // g.spread[2]
         inside &= (columns >= 0) & (columns < g.size[2])
         offsets = np.where(inside, columns * g.channels * g.itemsize, -1)
@@ -260,7 +262,7 @@ def up(number: int, step: int) -> int:
 
 def _candidates(tiles: int, most: int) -> list[int]:
     """Sizes of groups worth a look."""
-    return sorted({n for n in range(1, min(most, 48) + 1)} | {min(most, tiles)} - {0}) or [1]
+    return sorted(set(range(1, min(most, 48) + 1)) | {min(most, tiles)} - {0}) or [1]
 
 
 def _limits(act: int) -> tuple[float, float]:

@@ -122,7 +122,9 @@ class PlanesPlan:
             b = a
         items = images * math.prod(chosen.blocks)
         at_b = up(first.inputs * a[0], 64) + 256
-        self.scratch_size = up(at_b + (second.inputs // chosen.parts * b[0] + 256) * (len(steps) - 1), 64)
+        self.scratch_size = up(
+            at_b + (second.inputs // chosen.parts * b[0] + 256) * (len(steps) - 1), 64
+        )
         self._set(
             scratch_size=self.scratch_size, items=items, parts=chosen.parts, steps=len(steps), channels=first.inputs,
             act_one=first.act, act_two=second.act, at_b=at_b, flat=flat,
@@ -131,7 +133,9 @@ class PlanesPlan:
         )  # fmt: skip
         long = chosen.block[2] * (chosen.block[1] if flat else 1) >= STREAM_COLUMNS
         large = images * second.outputs * math.prod(sizes[-1]) * 4 > STREAM_BYTES
-        self._set(stream=int(long and large and ACTIVATIONS[second.act] in ("none", "relu", "relu6")))
+        self._set(
+            stream=int(long and large and ACTIVATIONS[second.act] in ("none", "relu", "relu6"))
+        )
         self._convolution("one", first, a)
         self._convolution("two", second, b)
         self._axes("size", size)
@@ -185,12 +189,14 @@ class PlanesPlan:
 def _plan(
     steps: tuple[Convolution, ...], images: int, size: Sizes, threads: int
 ) -> PlanesPlan | None:
-    """Return the plan, or None where no box is small enough."""
+    """Return the plan, or None where no box is small enough or a kernel is larger than its input."""
     from separable.nn.fused.compiled import words
 
     out = size
     for step in steps:
         out = step.sizes(out)
+        if min(out) < 1:
+            return None
     if not any(True for _ in _boxes(steps, images, out, threads, words.LANES)):
         return None
     return PlanesPlan(steps, images, size, threads)
@@ -291,5 +297,6 @@ class Planes:
             return None
         out = empty((x.shape[0], steps[-1].outputs, *plan.out_size[fill:]))
         if out.numel():
-            run(plan, (x.data_ptr(), *self._addresses), out.data_ptr(), threads)
+            source: Any = (x.data_ptr(), *self._addresses)
+            run(plan, source, out.data_ptr(), threads)
         return out

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from separable.nn.fused.memory import empty_strided
 from separable.nn.fused.packing import pack_between, pack_bias, pack_depthwise, pack_pointwise
-from separable.nn.fused.planes import Convolution, Planes
 from separable.nn.fused.plan import Geometry, LayerPlan, Sizes, layer_plan, pointwise_plan
+from separable.nn.fused.planes import Convolution, Planes
 from separable.nn.fused.turning import to_first, to_last
 
 __all__ = ["Prepared", "PreparedPointwise", "Settings", "is_served", "prepared"]
@@ -122,7 +122,7 @@ class Prepared:
 
     def _one_axis(self) -> tuple[Convolution, ...]:
         """Return the steps of a layer over one axis, for an input with its channels first."""
-        stride, padding, dilation, between, act = self.settings
+        _, padding, dilation, between, act = self.settings
         one, none = (1, 1, 1), (0, 0, 0)
         steps = [Convolution(
             self.channels, self.inner, self.channels, self.kernel, one, _three(dilation, 1),
@@ -149,7 +149,8 @@ class Prepared:
             given, x = x, to_last(x)
         out = empty_strided(found.out_shape, found.out_strides, found.dtype)
         if not found.is_empty:
-            found.run(found.plan, (x.data_ptr(), *self.addresses), out.data_ptr(), threads)
+            source: Any = (x.data_ptr(), *self.addresses)
+            found.run(found.plan, source, out.data_ptr(), threads)
         if self.inner != self.channels and not self.outputs:
             out = self._woven(out)
         return out if last or channels_are_last(given) else to_first(out)
@@ -157,7 +158,7 @@ class Prepared:
     def _woven(self, out: Tensor) -> Tensor:
         """Order channels by input channel and then multiplier, where the kernel had them reversed."""
         lines = out.movedim(1, -1)
-        lines = lines.unflatten(-1, (-1, self.channels)).transpose(-1, -2).flatten(-2)
+        lines = lines.reshape(*lines.shape[:-1], -1, self.channels).transpose(-1, -2).flatten(-2)
         return lines.contiguous().movedim(-1, 1)
 
     def geometry(self, x: Tensor) -> Geometry:
@@ -215,7 +216,8 @@ class PreparedPointwise:
             )  # fmt: skip
             threads = torch.get_num_threads()
             plan = pointwise_plan(geometry, threads)
-            run(plan, (x.data_ptr(), *self._addresses), out.data_ptr(), threads)
+            source: Any = (x.data_ptr(), *self._addresses)
+            run(plan, source, out.data_ptr(), threads)
         return out if last or channels_are_last(given) else to_first(out)
 
 
@@ -248,5 +250,3 @@ def prepared(
     )
     _prepared[key] = (references, state, made)
     return made
-
-

@@ -38,11 +38,11 @@ class Call:
     shape: tuple[int, ...] = ()
 
 
-class _Watch(TorchDispatchMode):
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes for each operator who reads whose memory."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[Call] = []
         self.inside: list[int] = []
         self._writers: dict[int, int] = {}
@@ -54,9 +54,7 @@ class _Watch(TorchDispatchMode):
         self._alive.append(storage)
         return int(storage._cdata)
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         at = self.inside[-1] if self.inside else -1
         for x in tree_leaves((args, kwargs)):
             if isinstance(x, Tensor):

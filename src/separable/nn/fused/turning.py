@@ -42,9 +42,7 @@ class _Turn:
         self.threads = max(1, min(values["items"], matrices * rows * columns >> 14))
         self.function = address(turning.turn, (types.int64,) * 3)
 
-    def fill(
-        self, words: NDArray[np.int64], source: int, target: int, scratch: int
-    ) -> None:
+    def fill(self, words: NDArray[np.int64], source: int, target: int, scratch: int) -> None:
         """Write the plan of one run."""
         words[: self._words.size] = self._words
         words[:2] = source, target

@@ -21,12 +21,52 @@ from .blocks import PIXELS, ROWS, VECTORS, correlate
 from .layer import _of_width, group_of, panels_of, prepare
 from .words import LANES, floats, kept, read, read_part, write, write_part, zero
 from .words_of_plan import (
-    ACT, AT_GRADIENT, AT_HELD, AT_SPILL, BETWEEN_ACT, BIAS, CHANNELS, DEPTH, GRADIENT,
-    GRADIENT_STEP, GROUP_TILES, HELD_GRADIENT, HELD_STEP, IDENTITY, IMAGE_STEP, ITEMS, KIND,
-    LIMITS, MULTIPLIER, NEIGHBOURS, OUT_ROWS, OUTPUTS, PARTS, POINTWISE, RESULT, ROW_OFFSETS,
-    ROW_SIZE, ROW_STARTS, ROW_WEIGHTS, SCRATCH, SCRATCH_SIZE, SLAB_STEP, SLABS, SOURCE,
-    SOURCE_BLOCKS, STEP_ENTRIES, DILATION, STRIDED_THREES, SUMS, TAPS_OF_ROW, THREES, TILES,
-    BLOCK_STEP, TILES_OF_IMAGE, TILES_OF_ROW, WINDOW, ZEROS,
+    ACT,
+    AT_GRADIENT,
+    AT_HELD,
+    AT_SPILL,
+    BETWEEN_ACT,
+    BIAS,
+    BLOCK_STEP,
+    CHANNELS,
+    DEPTH,
+    DILATION,
+    GRADIENT,
+    GRADIENT_STEP,
+    GROUP_TILES,
+    HELD_GRADIENT,
+    HELD_STEP,
+    IDENTITY,
+    IMAGE_STEP,
+    ITEMS,
+    KIND,
+    LIMITS,
+    MULTIPLIER,
+    NEIGHBOURS,
+    OUT_ROWS,
+    OUTPUTS,
+    PARTS,
+    POINTWISE,
+    RESULT,
+    ROW_SIZE,
+    ROW_STARTS,
+    ROW_WEIGHTS,
+    SCRATCH,
+    SCRATCH_SIZE,
+    SLAB_STEP,
+    SLABS,
+    SOURCE,
+    SOURCE_BLOCKS,
+    STEP_ENTRIES,
+    STRIDED_THREES,
+    SUMS,
+    TAPS_OF_ROW,
+    THREES,
+    TILES,
+    TILES_OF_IMAGE,
+    TILES_OF_ROW,
+    WINDOW,
+    ZEROS,
 )  # fmt: skip
 
 
@@ -71,7 +111,9 @@ def _between(gradient, held, pitch, depth, limits, pixels):
             if inside == LANES:
                 write(place, kept(read(place), read(ahead(seen, c)), least, most))
             else:
-                value = kept(read_part(place, inside), read_part(ahead(seen, c), inside), least, most)
+                value = kept(
+                    read_part(place, inside), read_part(ahead(seen, c), inside), least, most
+                )
                 write_part(place, value, inside)
 
 
@@ -205,7 +247,9 @@ def backward_depthwise(plan, counter, seat):
         clear(ahead(sums, low * step), (high - low) * step)
         for t in range(slab * tiles // slabs, (slab + 1) * tiles // slabs):
             image, row, tile = t // per_image, t // per_row % out_rows, t % per_row
-            rows = prepare(plan, word(plan, SOURCE) + image * word(plan, IMAGE_STEP), row, tile, table)
+            rows = prepare(
+                plan, word(plan, SOURCE) + image * word(plan, IMAGE_STEP), row, tile, table
+            )
             wide = min(PIXELS, size - tile * PIXELS)
             start = word(plan, HELD_GRADIENT) + ((t // per_row) * size + tile * PIXELS) * depth * 4
             for p in range(PIXELS):

@@ -20,15 +20,63 @@ from separable.engine.compiled.plan import claim, move, set_word, word
 from separable.engine.compiled.simd import address_of, ahead, at, peek
 
 from .blocks import PIXELS, ROWS, VECTORS, begin, finish, gather, multiply
-from .words import LANES, between, brains, floats, hardswish, read, read_part, silu, write, write_part
+from .words import (
+    LANES,
+    brains,
+    floats,
+    hardswish,
+    read,
+    read_part,
+    silu,
+    write,
+    write_part,
+)
 from .words_of_plan import (
-    ACT, AT_HELD, AT_SPILL, BETWEEN_ACT, BETWEEN_BIAS, BIAS, BLOCK_STEP, CHANNELS, COLUMNS,
-    DEPTH, DEPTHWISE, DILATION, GROUP_TILES, HARDSWISH, HELD_STEP, IMAGE_STEP,
-    ITEMS, KIND,
-    LIMITS, MULTIPLIER, NEIGHBOURS, OUT_ROWS, OUTPUTS, PANELS, PARTS,
-    POINTWISE, ROW_OFFSETS, ROW_SIZE, ROW_STARTS, ROW_WEIGHTS, SCRATCH, SCRATCH_SIZE, SILU, SOURCE,
-    SOURCE_BLOCKS, STEP_ENTRIES, STRIDED_THREES, TAP_STEP, TAPS_OF_ROW, TARGET, TARGET_STEP, THREES,
-    TILES, TILES_OF_IMAGE, TILES_OF_ROW, WINDOW, ZEROS,
+    ACT,
+    AT_HELD,
+    AT_SPILL,
+    BETWEEN_ACT,
+    BETWEEN_BIAS,
+    BIAS,
+    BLOCK_STEP,
+    CHANNELS,
+    COLUMNS,
+    DEPTH,
+    DEPTHWISE,
+    DILATION,
+    GROUP_TILES,
+    HELD_STEP,
+    IMAGE_STEP,
+    ITEMS,
+    KIND,
+    LIMITS,
+    MULTIPLIER,
+    NEIGHBOURS,
+    OUT_ROWS,
+    OUTPUTS,
+    PANELS,
+    PARTS,
+    POINTWISE,
+    ROW_OFFSETS,
+    ROW_SIZE,
+    ROW_STARTS,
+    ROW_WEIGHTS,
+    SCRATCH,
+    SCRATCH_SIZE,
+    SILU,
+    SOURCE,
+    SOURCE_BLOCKS,
+    STEP_ENTRIES,
+    STRIDED_THREES,
+    TAPS_OF_ROW,
+    TARGET,
+    TARGET_STEP,
+    THREES,
+    TILES,
+    TILES_OF_IMAGE,
+    TILES_OF_ROW,
+    WINDOW,
+    ZEROS,
 )  # fmt: skip
 
 
@@ -74,7 +122,9 @@ def _row_of_taps(plan, block, like, table, shift, weights, inside, kind, tail):
 
 
 @inline
-def _channels(plan, like, table, rows, first, weights, bias, shift, out, step, pixels, inside, tail):
+def _channels(
+    plan, like, table, rows, first, weights, bias, shift, out, step, pixels, inside, tail
+):
     """Compute the depthwise result of one vector of channels of a tile."""
     table_step = word(plan, WINDOW) * 8
     offsets = word(plan, ROW_WEIGHTS) + first * 8
@@ -316,7 +366,11 @@ def pointwise_float32(plan, counter, seat):
     """Run a layer that only mixes the channels of each position: its input is what is multiplied."""
     spill = word(plan, SCRATCH) + seat * word(plan, SCRATCH_SIZE) + word(plan, AT_SPILL)
     items, parts, panels = word(plan, ITEMS), word(plan, PARTS), word(plan, PANELS)
-    pitch, step, size = word(plan, DEPTH) * 4, word(plan, TARGET_STEP), word(plan, GROUP_TILES) * PIXELS
+    pitch, step, size = (
+        word(plan, DEPTH) * 4,
+        word(plan, TARGET_STEP),
+        word(plan, GROUP_TILES) * PIXELS,
+    )
     item = claim(counter)
     while item < items:
         start, share = item // parts * size, item % parts

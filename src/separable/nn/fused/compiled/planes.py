@@ -21,20 +21,79 @@ from numba.core import types
 
 from separable.engine.compiled.kernel import inline, literal_intrinsic, part, stage
 from separable.engine.compiled.plan import claim, move, word
-from separable.engine.compiled.simd import ahead, emit_fma, emit_splat, fence, mark_stream, peek, poke
+from separable.engine.compiled.simd import (
+    ahead,
+    emit_fma,
+    emit_splat,
+    fence,
+    mark_stream,
+    peek,
+    poke,
+)
 
 from .blocks import ROWS, VECTORS
 from .layer import _activate
 from .words import (
-    FLOATS, LANES, SINGLE, emit_ahead, emit_between, emit_mask, emit_read, emit_write, floats, vector_type, write, zero,
+    FLOATS,
+    LANES,
+    SINGLE,
+    emit_ahead,
+    emit_between,
+    emit_mask,
+    emit_read,
+    emit_write,
+    floats,
+    vector_type,
+    write,
+    zero,
 )  # fmt: skip
 from .words_of_plan import SILU
 from .words_of_planes import (
-    A_PLANE, A_ROW, A_SLICE, ACT_ONE, ACT_TWO, AT_B, B_PLANE, B_ROW, B_SLICE, BEFORE_ONE, BEFORE_TWO,
-    BIAS_ONE, BIAS_TWO, BLOCK, BLOCKS, CHANNELS, COUNT_ONE, COUNT_TWO, FLAT, GROUP_STEP_ONE,
-    GROUP_STEP_TWO, GROUPS_ONE, GROUPS_TWO, ITEMS, LIMITS, MIDDLE, OFFSETS_ONE, OFFSETS_TWO, OUT, PARTS,
-    REACH_ONE, REACH_TWO, ROWS_ONE, ROWS_TWO, SCRATCH, SCRATCH_SIZE, SIZE, SOURCE, STEPS, STREAM,
-    STRIDE_ONE, STRIDE_TWO, TARGET, WEIGHTS_ONE, WEIGHTS_TWO,
+    A_PLANE,
+    A_ROW,
+    A_SLICE,
+    ACT_ONE,
+    ACT_TWO,
+    AT_B,
+    B_PLANE,
+    B_ROW,
+    B_SLICE,
+    BEFORE_ONE,
+    BEFORE_TWO,
+    BIAS_ONE,
+    BIAS_TWO,
+    BLOCK,
+    BLOCKS,
+    CHANNELS,
+    COUNT_ONE,
+    COUNT_TWO,
+    FLAT,
+    GROUP_STEP_ONE,
+    GROUP_STEP_TWO,
+    GROUPS_ONE,
+    GROUPS_TWO,
+    ITEMS,
+    LIMITS,
+    MIDDLE,
+    OFFSETS_ONE,
+    OFFSETS_TWO,
+    OUT,
+    PARTS,
+    REACH_ONE,
+    REACH_TWO,
+    ROWS_ONE,
+    ROWS_TWO,
+    SCRATCH,
+    SCRATCH_SIZE,
+    SIZE,
+    SOURCE,
+    STEPS,
+    STREAM,
+    STRIDE_ONE,
+    STRIDE_TWO,
+    TARGET,
+    WEIGHTS_ONE,
+    WEIGHTS_TWO,
 )  # fmt: skip
 
 WIDE = 2 * VECTORS
@@ -86,7 +145,9 @@ def combine(
         for m in range(tall):
             value = builder.load(builder.gep(lines[m], [k]), align=4)
             splat = emit_splat(builder, value, LANES)
-            sums.append([emit_fma(builder, SINGLE, splat, taken[v], held[m][v]) for v in range(wide)])
+            sums.append(
+                [emit_fma(builder, SINGLE, splat, taken[v], held[m][v]) for v in range(wide)]
+            )
         following = builder.add(k, _I64(1))
         k.add_incoming(_I64(0), before)
         k.add_incoming(following, body)
@@ -226,9 +287,11 @@ def _fill(plan, image, box, at_z, at_y, at_x, tall, deep, wide):
         source = image + c * high * rows * columns * 4
         for z in range(tall):
             for y in range(deep):
-                place = box + c * word(plan, A_PLANE) + z * word(plan, A_SLICE) + y * word(plan, A_ROW)
+                place = (
+                    box + c * word(plan, A_PLANE) + z * word(plan, A_SLICE) + y * word(plan, A_ROW)
+                )
                 iz, iy = at_z + z, at_y + y
-                inside = 0 <= iz and iz < high and 0 <= iy and iy < rows and low < top
+                inside = iz >= 0 and iz < high and iy >= 0 and iy < rows and low < top
                 if not inside or low > 0 or top < wide:
                     _zeros(place, wide)
                 if inside:
@@ -253,7 +316,7 @@ def _first(plan, share, box_a, box_b, at_z, at_y, at_x, tall, deep, wide):
             for y in range(deep):
                 place = box_b + g * outputs * step + z * word(plan, B_SLICE) + y * word(plan, B_ROW)
                 mz, my = at_z + z, at_y + y
-                inside = 0 <= mz and mz < high and 0 <= my and my < rows and low < top
+                inside = mz >= 0 and mz < high and my >= 0 and my < rows and low < top
                 if inside:
                     base = source + z * word(plan, STRIDE_ONE) * word(plan, A_SLICE)
                     base += y * word(plan, STRIDE_ONE + 1) * word(plan, A_ROW) + low * 4

@@ -15,7 +15,16 @@ from separable.engine.compiled.simd import ahead
 from separable.engine.compiled.squares import transpose
 
 from .words import LANES, SINGLE, emit_mask, emit_read, emit_write, floats
-from .words_of_plan import CHANNELS, GROUP_TILES, ITEMS, ROW_SIZE, SOURCE, TARGET, TILES, TILES_OF_IMAGE
+from .words_of_plan import (
+    CHANNELS,
+    GROUP_TILES,
+    ITEMS,
+    ROW_SIZE,
+    SOURCE,
+    TARGET,
+    TILES,
+    TILES_OF_IMAGE,
+)
 
 _BLOCK = types.UniTuple(SINGLE, LANES)
 
@@ -46,9 +55,7 @@ def take(_typing: Any, p: Any, step: Any, rows: Any, columns: Any, whole: Any) -
 
 
 @literal_intrinsic
-def put(
-    _typing: Any, p: Any, step: Any, block: Any, rows: Any, columns: Any, whole: Any
-) -> Any:
+def put(_typing: Any, p: Any, step: Any, block: Any, rows: Any, columns: Any, whole: Any) -> Any:
     """Store a square block at any address; if not ``whole`` only its first rows and columns."""
     full = whole.literal_value
 

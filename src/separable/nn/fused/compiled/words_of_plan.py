@@ -6,17 +6,60 @@ Sizes count elements and steps count bytes, unless said otherwise. All layers ha
 
 from __future__ import annotations
 
-_NAMES = """
-source target depthwise between_bias pointwise bias scratch
-scratch_size items parts
-images image_step tiles tiles_of_row tiles_of_image group_tiles row_size out_rows
-row_starts row_offsets row_weights columns window column_step
-kind taps_of_row tap_step dilation step_entries block_step
-channels source_blocks multiplier depth
-zeros held_step panels outputs target_step
-between_act act limits at_held at_spill
-gradient result held_gradient sums slabs slab_step gradient_step at_gradient
-""".split()
+_NAMES = [
+    "source",
+    "target",
+    "depthwise",
+    "between_bias",
+    "pointwise",
+    "bias",
+    "scratch",
+    "scratch_size",
+    "items",
+    "parts",
+    "images",
+    "image_step",
+    "tiles",
+    "tiles_of_row",
+    "tiles_of_image",
+    "group_tiles",
+    "row_size",
+    "out_rows",
+    "row_starts",
+    "row_offsets",
+    "row_weights",
+    "columns",
+    "window",
+    "column_step",
+    "kind",
+    "taps_of_row",
+    "tap_step",
+    "dilation",
+    "step_entries",
+    "block_step",
+    "channels",
+    "source_blocks",
+    "multiplier",
+    "depth",
+    "zeros",
+    "held_step",
+    "panels",
+    "outputs",
+    "target_step",
+    "between_act",
+    "act",
+    "limits",
+    "at_held",
+    "at_spill",
+    "gradient",
+    "result",
+    "held_gradient",
+    "sums",
+    "slabs",
+    "slab_step",
+    "gradient_step",
+    "at_gradient",
+]
 
 PLACE = {name: index for index, name in enumerate(_NAMES)}
 COUNT = len(_NAMES)
