@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from separable.engine.compiled.kernel import inline, part, stage
 from separable.engine.compiled.plan import claim, move, set_word, word
-from separable.engine.compiled.simd import address_of, ahead, at, peek
+from separable.engine.compiled.simd import address_of, ahead, at, peek, prefetch
 
 from .blocks import PIXELS, ROWS, VECTORS, begin, finish, gather, multiply
 from .words import (
@@ -98,6 +98,19 @@ def prepare(plan, image, row, tile, table):
 
 
 @inline
+def foresee(plan, table, rows, item_bytes):
+    """Ask for what the next tile of the row reads first: its part of the lowest rows under the kernel."""
+    window, stride, channels = word(plan, WINDOW), word(plan, STEP_ENTRIES), word(plan, CHANNELS)
+    count = min(window, PIXELS * stride)
+    away = PIXELS * stride * channels * item_bytes
+    for i in range(max(0, rows - stride), rows):
+        for j in range(window - count, window):
+            place = word(table, i * window + j) + away
+            for line in range(0, channels * item_bytes, 64):
+                prefetch(place + line)
+
+
+@inline
 def _row_of_taps(plan, block, like, table, shift, weights, inside, kind, tail):
     """Add one row of taps to a block."""
     if kind == THREES:
@@ -106,18 +119,32 @@ def _row_of_taps(plan, block, like, table, shift, weights, inside, kind, tail):
         return gather(block, like, table, shift, 2, weights, 3, 2, inside, tail)
     taps, k = word(plan, TAPS_OF_ROW), 0
     if kind == NEIGHBOURS:
-        while k + 4 <= taps:
+        while k + 7 <= taps:
             block = gather(
-                block, like, table + k * 8, shift, 1, ahead(weights, k * LANES), 4, 1, inside, tail
+                block, like, table + k * 8, shift, 1, ahead(weights, k * LANES), 7, 1, inside, tail
             )
-            k += 4
-    step, dilation = word(plan, STEP_ENTRIES), word(plan, DILATION)
-    while k < taps:
-        here = table + k * dilation * 8
-        block = gather(
-            block, like, here, shift, step, ahead(weights, k * LANES), 1, 0, inside, tail
-        )
-        k += 1
+            k += 7
+        place, factors, left = table + k * 8, ahead(weights, k * LANES), taps - k
+        if left == 6:
+            block = gather(block, like, place, shift, 1, factors, 6, 1, inside, tail)
+        elif left == 5:
+            block = gather(block, like, place, shift, 1, factors, 5, 1, inside, tail)
+        elif left == 4:
+            block = gather(block, like, place, shift, 1, factors, 4, 1, inside, tail)
+        elif left == 3:
+            block = gather(block, like, place, shift, 1, factors, 3, 1, inside, tail)
+        elif left == 2:
+            block = gather(block, like, place, shift, 1, factors, 2, 1, inside, tail)
+        elif left == 1:
+            block = gather(block, like, place, shift, 1, factors, 1, 1, inside, tail)
+    else:
+        step, dilation = word(plan, STEP_ENTRIES), word(plan, DILATION)
+        while k < taps:
+            here = table + k * dilation * 8
+            block = gather(
+                block, like, here, shift, step, ahead(weights, k * LANES), 1, 0, inside, tail
+            )
+            k += 1
     return block
 
 
@@ -262,6 +289,7 @@ def group_of(plan, like, held, table, begun, ended):
     blocks = word(plan, SOURCE_BLOCKS) * word(plan, MULTIPLIER)
     act, depth = word(plan, BETWEEN_ACT), word(plan, DEPTH)
     out_rows = word(plan, OUT_ROWS)
+    item_bytes = address_of(ahead(like, 1)) - address_of(like)
     start = (begun // per_row) * size + (begun % per_row) * PIXELS
     pixels = 0
     for t in range(begun, ended):
@@ -269,6 +297,7 @@ def group_of(plan, like, held, table, begun, ended):
         source = word(plan, SOURCE) + image * word(plan, IMAGE_STEP)
         first = word(word(plan, ROW_STARTS), row)
         rows = prepare(plan, source, row, tile, table)
+        foresee(plan, table, rows, item_bytes)
         wide = min(PIXELS, size - tile * PIXELS)
         out = floats(held + pixels * pitch)
         depthwise_of(plan, like, table, rows, first, out, pitch, wide, 0, blocks)
@@ -316,6 +345,7 @@ def _walk_depthwise(plan, counter, seat, like):
     size, step, out_rows = word(plan, ROW_SIZE), word(plan, TARGET_STEP), word(plan, OUT_ROWS)
     blocks = word(plan, SOURCE_BLOCKS) * word(plan, MULTIPLIER)
     act, outputs = word(plan, BETWEEN_ACT), word(plan, OUTPUTS)
+    item_bytes = address_of(ahead(like, 1)) - address_of(like)
     item = claim(counter)
     while item < items:
         group, share = item // parts, item % parts
@@ -325,6 +355,8 @@ def _walk_depthwise(plan, counter, seat, like):
             image, row, tile = t // per_image, t // per_row % out_rows, t % per_row
             source = word(plan, SOURCE) + image * word(plan, IMAGE_STEP)
             rows = prepare(plan, source, row, tile, table)
+            if share == 0:
+                foresee(plan, table, rows, item_bytes)
             wide = min(PIXELS, size - tile * PIXELS)
             place = word(plan, TARGET) + ((t // per_row) * size + tile * PIXELS) * step
             first = word(word(plan, ROW_STARTS), row)
