@@ -104,9 +104,7 @@ class FusedSeparable(Fused):
             if self._packed is None or self._packed.settings[1] != settings[1]:
                 held = settings_of(*settings, self.between, self.act)
                 depthwise, between, pointwise, bias = tensors
-                self._packed = Prepared(
-                    depthwise, between, pointwise, bias, step.in_channels, held
-                )
+                self._packed = Prepared(depthwise, between, pointwise, bias, step.in_channels, held)
             made: Tensor = self._packed(x)
             return made
         names = (self.between, self.act)

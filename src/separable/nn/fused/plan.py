@@ -208,8 +208,16 @@ class LayerPlan:
         kind = 3
         if dilation == 1 and stride <= 2:
             kind = stride - 1 if taps == 3 else 2 if stride == 1 else 3
+        low, high = (
+            np.maximum(-(first[:, 0] + used - 1), 0),
+            np.minimum(g.size[2] - first[:, 0], taps),
+        )
+        if g.spread[2] > 1:
+            low, high = np.zeros_like(low), np.full_like(high, taps)
+        ranges = np.stack([low, np.maximum(high, low)], axis=1)  # of taps with an input under them
         self._set(
             columns=self._keep(offsets.astype(np.int64)), window=window, kind=kind,
+            tap_range=self._keep(ranges.astype(np.int64)),
             taps_of_row=taps, dilation=dilation, step_entries=stride,
         )  # fmt: skip
         return window

@@ -68,6 +68,7 @@ from .words_of_plan import (
     SOURCE_BLOCKS,
     STEP_ENTRIES,
     STRIDED_THREES,
+    TAP_RANGE,
     TAPS_OF_ROW,
     TARGET,
     TARGET_STEP,
@@ -111,7 +112,7 @@ def foresee(plan, table, rows, item_bytes):
 
 
 @inline
-def _row_of_taps(plan, block, like, table, shift, weights, inside, kind, tail):
+def _row_of_taps(plan, block, like, table, shift, weights, tile, inside, kind, tail):
     """Add one row of taps to a block."""
     if kind == THREES:
         return gather(block, like, table, shift, 1, weights, 3, 1, inside, tail)
@@ -119,6 +120,7 @@ def _row_of_taps(plan, block, like, table, shift, weights, inside, kind, tail):
         return gather(block, like, table, shift, 2, weights, 3, 2, inside, tail)
     taps, k = word(plan, TAPS_OF_ROW), 0
     if kind == NEIGHBOURS:
+        k, taps = word(word(plan, TAP_RANGE), 2 * tile), word(word(plan, TAP_RANGE), 2 * tile + 1)
         while k + 7 <= taps:
             block = gather(
                 block, like, table + k * 8, shift, 1, ahead(weights, k * LANES), 7, 1, inside, tail
@@ -150,7 +152,7 @@ def _row_of_taps(plan, block, like, table, shift, weights, inside, kind, tail):
 
 @inline
 def _channels(
-    plan, like, table, rows, first, weights, bias, shift, out, step, pixels, inside, tail
+    plan, like, table, rows, first, tile, weights, bias, shift, out, step, pixels, inside, tail
 ):
     """Compute the depthwise result of one vector of channels of a tile."""
     table_step = word(plan, WINDOW) * 8
@@ -170,12 +172,12 @@ def _channels(
         for i in range(rows):
             here = ahead(weights, word(offsets, i))
             place = table + i * table_step
-            block = _row_of_taps(plan, block, like, place, shift, here, inside, kind, tail)
+            block = _row_of_taps(plan, block, like, place, shift, here, tile, inside, kind, tail)
     finish(block, out, step, pixels, peek(limits), peek(ahead(limits, 1)), inside, tail)
 
 
 @part
-def depthwise_of(plan, like, table, rows, first, out, step, pixels, begun, ended):
+def depthwise_of(plan, like, table, rows, first, tile, out, step, pixels, begun, ended):
     """Compute the depthwise result of a tile for vectors of channels from ``begun`` to ``ended``."""
     channels, blocks = word(plan, CHANNELS), word(plan, SOURCE_BLOCKS)
     size = word(plan, BLOCK_STEP)
@@ -188,12 +190,12 @@ def depthwise_of(plan, like, table, rows, first, out, step, pixels, begun, ended
         inside = channels - b * LANES
         if inside >= LANES:
             _channels(
-                plan, like, table, rows, first, taps, bias, b * LANES * item,
+                plan, like, table, rows, first, tile, taps, bias, b * LANES * item,
                 place, step, pixels, LANES, 0,
             )  # fmt: skip
         else:
             _channels(
-                plan, like, table, rows, first, taps, bias, b * LANES * item,
+                plan, like, table, rows, first, tile, taps, bias, b * LANES * item,
                 place, step, pixels, inside, 1,
             )  # fmt: skip
 
@@ -300,7 +302,7 @@ def group_of(plan, like, held, table, begun, ended):
         foresee(plan, table, rows, item_bytes)
         wide = min(PIXELS, size - tile * PIXELS)
         out = floats(held + pixels * pitch)
-        depthwise_of(plan, like, table, rows, first, out, pitch, wide, 0, blocks)
+        depthwise_of(plan, like, table, rows, first, tile, out, pitch, wide, 0, blocks)
         if act >= SILU:
             _activate(out, wide, pitch // 4, depth, act)
         pixels += wide
@@ -360,7 +362,9 @@ def _walk_depthwise(plan, counter, seat, like):
             wide = min(PIXELS, size - tile * PIXELS)
             place = word(plan, TARGET) + ((t // per_row) * size + tile * PIXELS) * step
             first = word(word(plan, ROW_STARTS), row)
-            depthwise_of(plan, like, table, rows, first, at(like, place), step, wide, low, high)
+            depthwise_of(
+                plan, like, table, rows, first, tile, at(like, place), step, wide, low, high
+            )  # fmt: skip
             if act >= SILU and high > low:
                 bytes_each = step // outputs
                 column = _column(plan, low)
