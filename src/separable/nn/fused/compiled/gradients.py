@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from separable.engine.compiled.kernel import inline, part, stage
 from separable.engine.compiled.plan import claim, set_word, word
-from separable.engine.compiled.simd import add, ahead, peek
+from separable.engine.compiled.simd import add, ahead, peek, prefetch
 
 from .blocks import PIXELS, ROWS, VECTORS, correlate
-from .layer import _of_width, group_of, panels_of, prepare
+from .layer import _of_width, foresee, group_of, panels_of, prepare
 from .words import LANES, floats, kept, read, read_part, write, write_part, zero
 from .words_of_plan import (
     ACT,
@@ -250,8 +250,11 @@ def backward_depthwise(plan, counter, seat):
             rows = prepare(
                 plan, word(plan, SOURCE) + image * word(plan, IMAGE_STEP), row, tile, table
             )
+            foresee(plan, table, rows, 4)
             wide = min(PIXELS, size - tile * PIXELS)
             start = word(plan, HELD_GRADIENT) + ((t // per_row) * size + tile * PIXELS) * depth * 4
+            for line in range(PIXELS * depth * 4, 2 * PIXELS * depth * 4, 64):
+                prefetch(start + line)  # the next tile's
             for p in range(PIXELS):
                 set_word(gradients, p, start + p * depth * 4 if p < wide else word(plan, ZEROS))
             first = word(word(plan, ROW_STARTS), row)
