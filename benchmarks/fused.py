@@ -16,6 +16,7 @@ import importlib
 import importlib.util
 import os
 import platform
+import random
 import statistics
 import subprocess
 import sys
@@ -28,6 +29,7 @@ import fused_work
 import torch
 from fused_work import Work
 
+OURS = ("separable", "fused", "dense")
 KEPT = {"MALLOC_TOP_PAD_": "1073741824", "MALLOC_MMAP_THRESHOLD_": "4294967296"}
 """What keeps freed memory in the process, for every framework: no page is faulted in twice."""
 
@@ -41,26 +43,48 @@ class Line:
     errors: dict[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        mine = self.seconds["separable"]
-        others = {n: s for n, s in self.seconds.items() if n not in ("separable", "dense")}
+        mine, others = self.seconds["separable"], self.peers()
         best = min(others, key=lambda name: others[name])
-        ours = [s for n, s in others.items() if n in fused_work.EAGER]
         words = [f"{self.work.name:<32}{mine * 1e6:>9.0f} us"]
         words.append(f"best {others[best] / mine:5.2f} ({best})")
-        words.append(f"torch {min(ours) / mine:5.2f}" if ours else "")
-        dense = self.seconds.get("dense", 0.0)
-        if dense and self.work.saving:
-            words.append(f"r/t {dense / mine / self.work.saving:4.2f}")
-        elif dense:
-            words.append(f"dense {dense / mine:4.2f}")
-        if self.errors:
+        words += [f"torch {s / mine:5.2f}" for s in self.torch()]
+        words += [f"{what} {ratio:4.2f}" for what, ratio in self.realised()]
+        if "separable" in self.errors:
             words.append(f"error {self.errors['separable']:.0e}")
         words.append(f"aim: {self.work.aim}")
         rest = ", ".join(
             f"{n} {s / mine:.2f}" + (f" ({self.errors[n]:.0e})" if n in self.errors else "")
-            for n, s in others.items()
+            for n, s in self.seconds.items()
+            if n != "separable"
         )
-        return "; ".join(w for w in words if w) + f"\n      {rest}"
+        return "; ".join(words) + f"\n      {rest}"
+
+    def markdown(self) -> str:
+        """Return the line of a table."""
+        mine, others = self.seconds["separable"], self.peers()
+        best = min(others, key=lambda name: others[name])
+        eager = "".join(f"{s / mine:.2f}" for s in self.torch())
+        ratio = "".join(f"{r:.2f}" for what, r in self.realised() if what == "r/t")
+        error = f"{self.errors['separable']:.0e}" if "separable" in self.errors else ""
+        cells = (self.work.name, f"{mine * 1e6:,.0f}", f"{others[best] / mine:.2f} ({best})", eager,
+                 ratio, error, self.work.aim)  # fmt: skip
+        return f"| {' | '.join(cells)} |"
+
+    def peers(self) -> dict[str, float]:
+        """Return the seconds of those who are not ours and do the same."""
+        return {n: s for n, s in self.seconds.items() if not n.startswith(OURS)}
+
+    def torch(self) -> list[float]:
+        """Return the seconds of PyTorch in its better layout."""
+        return [min(s for n, s in self.seconds.items() if n in fused_work.EAGER)]
+
+    def realised(self) -> list[tuple[str, float]]:
+        """Return how many times faster than the dense layer, or what part of the theory that is."""
+        dense = [s for n, s in self.seconds.items() if n.startswith("dense")]
+        if not dense:
+            return []
+        faster = min(dense) / self.seconds["separable"]
+        return [("r/t", faster / self.work.saving)] if self.work.saving else [("dense", faster)]
 
 
 def medians(
@@ -77,8 +101,10 @@ def medians(
             spent.append(time.perf_counter() - begun)
         calls[name] = max(1, min(100, int(0.01 / min(spent))))
     seconds: dict[str, list[float]] = {name: [] for name in runs}
+    order = list(runs.items())
     for _ in range(rounds):
-        for name, run in runs.items():
+        random.shuffle(order)
+        for name, run in order:
             run()  # what the one before left in the caches is not this one's to pay
             begun = clock()
             for _ in range(calls[name]):
@@ -106,7 +132,9 @@ def versions() -> Iterator[str]:
     for name in ("torch", "onnxruntime", "openvino", "ai_edge_litert", "keras"):
         found = importlib.util.find_spec(name)
         known = importlib.import_module(name) if found else None
-        yield f"{name} {getattr(known, '__version__', '?').split('-')[0]}" if found else f"no {name}"
+        yield (
+            f"{name} {getattr(known, '__version__', '?').split('-')[0]}" if found else f"no {name}"
+        )
 
 
 def main() -> None:
@@ -116,6 +144,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", default="", help="part of the names of the work to do")
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
+    parser.add_argument("--markdown", action="store_true", help="print the table of docs/fused.md")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--one", action="store_true", help="only the memory setting as it is")
     chosen = parser.parse_args()
@@ -133,7 +162,8 @@ def main() -> None:
             continue
         torch.manual_seed(0)
         work = make(fused_work.Peers(chosen.threads, compiled=not chosen.quick))
-        print(measured(work, rounds, clock), flush=True)
+        line = measured(work, rounds, clock)
+        print(line.markdown() if chosen.markdown else line, flush=True)
     if not (chosen.quick or chosen.one or "MALLOC_TOP_PAD_" in os.environ):
         print(flush=True)
         subprocess.run([sys.executable, *sys.argv], env={**os.environ, **KEPT}, check=True)

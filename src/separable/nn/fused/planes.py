@@ -27,6 +27,7 @@ BOX_BYTES = 512 << 10
 STREAM_BYTES = 24 << 20
 """Results that the last-level cache would not hold for who reads them next bypass it."""
 STREAM_COLUMNS = 256
+SHAPES_KEPT = 64
 ITEM_CYCLES = 600
 ROW_CYCLES = 30
 RUN_CYCLES = 100
@@ -275,6 +276,7 @@ class Planes:
 
     def __init__(self, tensors: Sequence[Tensor | None]) -> None:
         self._held: list[Tensor] = []
+        self._plans: dict[Any, PlanesPlan | None] = {}
         for weight, bias in zip(tensors[0::2], tensors[1::2], strict=True):
             assert weight is not None
             self._held.append(weight.detach().reshape(weight.shape[0], -1).clone())
@@ -286,13 +288,21 @@ class Planes:
             self._addresses = tuple(addresses)
 
     def __call__(self, x: Tensor, steps: tuple[Convolution, ...]) -> Tensor | None:
-        """Run on a contiguous batch; None where no box is small enough."""
+        """Run on a contiguous batch; None where no box is small enough.
+
+        The same steps belong to the same shape in all calls.
+        """
         from separable.engine.compiled.threads import run
 
         fill = 5 - x.dim()
         threads = torch.get_num_threads()
-        size: Any = (1,) * fill + tuple(x.shape[2:])
-        plan = _plan(steps, x.shape[0], size, threads)
+        key = (x.shape, threads)
+        if key not in self._plans:
+            if len(self._plans) >= SHAPES_KEPT:
+                self._plans.clear()
+            size: Any = (1,) * fill + tuple(x.shape[2:])
+            self._plans[key] = _plan(steps, x.shape[0], size, threads)
+        plan = self._plans[key]
         if plan is None:
             return None
         out = empty((x.shape[0], steps[-1].outputs, *plan.out_size[fill:]))

@@ -22,7 +22,8 @@ Settings = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int, int]
 
 SHAPES_KEPT = 64
 LEAST_COLUMNS = 48
-"""A layer over one axis of at least this length takes its input as it lies, channels first."""
+FEW_CHANNELS = 16
+"""Layers over one axis of at least this length, and those of few channels, take their input as it lies."""
 
 
 def is_served(x: Tensor, *others: Tensor | None) -> bool:
@@ -115,17 +116,19 @@ class Prepared:
         self.addresses = addresses if pointwise is not None else (*addresses, 0, 0)
         self._shapes: dict[Any, _ForShape] = {}
         self._planes: Planes | None = None
-        if depthwise.dim() == 3 and settings[0] == (1,) and depthwise.dtype is torch.float32:
+        self._least = LEAST_COLUMNS if self.inner > FEW_CHANNELS else 1
+        one_axis, single = depthwise.dim() == 3, depthwise.dtype is torch.float32
+        if (one_axis or self.inner <= FEW_CHANNELS) and settings[0][-1] == 1 and single:
             tensors = (depthwise, between_bias, pointwise, bias)
             self._planes = Planes(tensors if self.outputs else tensors[:2])
-            self._steps = self._one_axis()
+            self._steps = self._on_planes()
 
-    def _one_axis(self) -> tuple[Convolution, ...]:
-        """Return the steps of a layer over one axis, for an input with its channels first."""
-        _, padding, dilation, between, act = self.settings
+    def _on_planes(self) -> tuple[Convolution, ...]:
+        """Return the steps for an input with its channels first."""
+        stride, padding, dilation, between, act = self.settings
         one, none = (1, 1, 1), (0, 0, 0)
         steps = [Convolution(
-            self.channels, self.inner, self.channels, self.kernel, one, _three(dilation, 1),
+            self.channels, self.inner, self.channels, self.kernel, _three(stride, 1), _three(dilation, 1),
             _three(padding[0::2], 0), _three(padding[1::2], 0), between,
         )]  # fmt: skip
         if self.outputs:
@@ -134,7 +137,7 @@ class Prepared:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Run the layer on a batch; the output has its channels where the input has them."""
-        if self._planes is not None and x.shape[-1] >= LEAST_COLUMNS and x.is_contiguous():
+        if self._planes is not None and x.shape[-1] >= self._least and x.is_contiguous():
             made = self._planes(x, self._steps) if x.dtype is torch.float32 else None
             if made is not None:
                 return made
