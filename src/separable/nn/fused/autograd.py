@@ -23,10 +23,11 @@ from separable.nn.fused.operators import (
 from separable.nn.fused.prepared import Prepared, channels_are_last, is_served
 from separable.nn.fused.turning import to_first, to_last
 
-__all__: list[str] = []
+__all__ = ["CLAMPS"]
 
 _library: Any = torch.library
 CLAMPS = ("none", "relu", "relu6")
+"""Activations whose gradient the compiled kernels know: it is seen in the result."""
 
 library.define(
     "depthwise_backward(Tensor gradient, Tensor input, Tensor weight, Tensor? bias, Tensor result, "

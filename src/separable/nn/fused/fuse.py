@@ -38,6 +38,13 @@ class FusionReport:
         Convolutions left to PyTorch, and why.
     difference : float
         Of the outputs for the example, relative to the largest.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv2d(4, 8, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3))
+    >>> fused, report = fuse(net.eval(), torch.randn(1, 4, 9, 9))
+    >>> report.fused, report.left
+    ((('0', 'pointwise, norm, relu'),), (('3', 'nothing to fold, and neither depthwise nor pointwise'),))
     """
 
     fused: tuple[tuple[str, str], ...]
