@@ -21,9 +21,9 @@ Settings = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int, int]
 """Stride, padding (before and behind each axis), dilation, activation between and after."""
 
 SHAPES_KEPT = 64
-LEAST_COLUMNS = 48
-FEW_CHANNELS = 16
-"""Layers over one axis of at least this length, and those of few channels, take their input as it lies."""
+PLANES_FROM = {1: ((16, 1), (1 << 30, 48)), 2: ((16, 1), (32, 64)), 3: ((8, 1),)}
+"""By axes of space: layers of up to so many channels take their input as it lies, channels first, from
+so many columns on (measured)."""
 
 
 def is_served(x: Tensor, *others: Tensor | None) -> bool:
@@ -32,6 +32,11 @@ def is_served(x: Tensor, *others: Tensor | None) -> bool:
     if not x.is_cpu or (dtype is not torch.float32 and dtype is not torch.bfloat16):
         return False
     return all(t is None or (t.is_cpu and t.dtype is dtype) for t in others)
+
+
+def _least_columns(ndim: int, channels: int) -> int:
+    """Return from how many columns on a layer takes its input with the channels first, 0 for never."""
+    return next((least for most, least in PLANES_FROM[ndim] if channels <= most), 0)
 
 
 def _three(values: Sequence[int], fill: int) -> Sizes:
@@ -116,9 +121,8 @@ class Prepared:
         self.addresses = addresses if pointwise is not None else (*addresses, 0, 0)
         self._shapes: dict[Any, _ForShape] = {}
         self._planes: Planes | None = None
-        self._least = LEAST_COLUMNS if self.inner > FEW_CHANNELS else 1
-        one_axis, single = depthwise.dim() == 3, depthwise.dtype is torch.float32
-        if (one_axis or self.inner <= FEW_CHANNELS) and settings[0][-1] == 1 and single:
+        self._least = _least_columns(depthwise.dim() - 2, self.inner)
+        if self._least and settings[0][-1] == 1 and depthwise.dtype is torch.float32:
             tensors = (depthwise, between_bias, pointwise, bias)
             self._planes = Planes(tensors if self.outputs else tensors[:2])
             self._steps = self._on_planes()
