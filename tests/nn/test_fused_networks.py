@@ -439,6 +439,30 @@ def test_fused_networks_are_saved_copied_and_run_in_other_types():
         assert fused.to("meta")(x.to("meta")).shape == exact.shape
 
 
+@pytest.mark.parametrize(
+    ("layers", "owner"),
+    [
+        ([tnn.Conv2d(8, 8, 3, groups=8), tnn.Conv2d(8, 4, 1)], "depthwise"),
+        ([tnn.Conv2d(8, 8, 3, groups=8), tnn.ReLU()], "depthwise"),
+        ([tnn.Conv2d(8, 4, 1), tnn.ReLU()], "pointwise"),
+        ([tnn.Conv2d(8, 4, (3, 1)), tnn.Conv2d(4, 4, (1, 3))], "pair"),
+    ],
+)
+def test_fused_networks_refuse_what_does_not_fit(layers, owner):
+    fused, report = nn.fuse(tnn.Sequential(*layers).eval(), torch.randn(1, 8, 40, 40))
+    assert len(report.fused) == 1
+    for channels in (7, 9):
+        with pytest.raises(
+            ArgumentError, match=rf"{owner}: expected an input of 8 .*\(1, {channels}, 40, 40\)"
+        ):
+            fused(torch.randn(1, channels, 40, 40))
+    if owner == "depthwise":
+        with pytest.raises(
+            ArgumentError, match=r"larger than the padded input.*\(1, 8, 2, 40\).*\(8, 1, 3, 3\)"
+        ):
+            fused(torch.randn(1, 8, 2, 40))
+
+
 @pytest.mark.parametrize("shape", [(0, 4, 8, 8), (2, 4, 0, 8)])
 def test_empty_inputs_are_as_in_pytorch(shape):
     weight, rest = torch.randn(4, 1, 3, 1), ([1, 1], [1, 1, 0, 0], [1, 1], "relu")

@@ -12,6 +12,7 @@ from separable.nn.fused.module import Fused
 from separable.nn.fused.operators import activate, depthwise_by_torch
 from separable.nn.fused.plan import ACTIVATIONS
 from separable.nn.fused.planes import Convolution, Planes
+from separable.nn.fused.prepared import check_input
 from separable.nn.fused.turning import to_first
 from separable.nn.step import Same, Step
 
@@ -74,6 +75,9 @@ class FusedPair(Fused):
         """Run the pair."""
         whole = x.dim() == len(self.steps[0].kernel_size) + 2 and x.shape[-1] >= LEAST_COLUMNS
         if whole and x.dtype is torch.float32 and self._runs(x):
+            first = self._buffers["first"]
+            assert first is not None
+            check_input("pair", x, first.shape, self.steps[0].in_channels)
             if self._packed is None:
                 self._packed = Planes(tuple(self._buffers.values()))
             made: Tensor | None = self._packed(to_first(x), self._of_size(x.shape[2:]))

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from separable.errors import ArgumentError
 from separable.nn.fused.memory import empty_strided
 from separable.nn.fused.packing import pack_between, pack_bias, pack_depthwise, pack_pointwise
 from separable.nn.fused.plan import Geometry, LayerPlan, Sizes, layer_plan, pointwise_plan
 from separable.nn.fused.planes import Convolution, Planes
 from separable.nn.fused.turning import to_first, to_last
 
-__all__ = ["Prepared", "PreparedPointwise", "Settings", "is_served", "prepared"]
+__all__ = ["Prepared", "PreparedPointwise", "Settings", "check_input", "is_served", "prepared"]
 
 Settings = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int, int]
 """Stride, padding (before and behind each axis), dilation, activation between and after."""
@@ -32,6 +33,15 @@ def is_served(x: Tensor, *others: Tensor | None) -> bool:
     if not x.is_cpu or (dtype is not torch.float32 and dtype is not torch.bfloat16):
         return False
     return all(t is None or (t.is_cpu and t.dtype is dtype) for t in others)
+
+
+def check_input(owner: str, x: Tensor, weight: Sequence[int], channels: int) -> None:
+    """Refuse an input with other channels than the weights have: compiled code checks no bounds."""
+    if x.shape[1] != channels:
+        raise ArgumentError(
+            f"{owner}: expected an input of {channels} channels (n, channels, *space); got an input of "
+            f"shape {tuple(x.shape)} and weights of shape {tuple(weight)}"
+        )
 
 
 def _least_columns(ndim: int, channels: int) -> int:
@@ -107,6 +117,7 @@ class Prepared:
         self.channels, self.settings, self._spread = channels, settings, spread
         self.kernel = _three(depthwise.shape[2:], 1)
         self.inner = depthwise.shape[0]
+        self._weight = tuple(depthwise.shape)
         self.outputs = 0 if pointwise is None else pointwise.shape[0]
         self._held = [
             pack_depthwise(depthwise, channels, LANES),
@@ -142,7 +153,8 @@ class Prepared:
     def __call__(self, x: Tensor) -> Tensor:
         """Run the layer on a batch; the output has its channels where the input has them."""
         if self._planes is not None and x.shape[-1] >= self._least and x.is_contiguous():
-            made = self._planes(x, self._steps) if x.dtype is torch.float32 else None
+            whole = x.dtype is torch.float32 and x.shape[1] == self.channels
+            made = self._planes(x, self._steps) if whole else None
             if made is not None:
                 return made
         threads = torch.get_num_threads()
@@ -180,6 +192,12 @@ class Prepared:
     def _for_shape(self, x: Tensor, threads: int) -> _ForShape:
         if len(self._shapes) >= SHAPES_KEPT:
             self._shapes.clear()
+        check_input("depthwise", x, self._weight, self.channels)
+        if min(self.geometry(x).out_size) < 1:
+            raise ArgumentError(
+                f"depthwise: the kernel is larger than the padded input; got an input of shape "
+                f"{tuple(x.shape)} and weights of shape {self._weight}"
+            )
         return _ForShape(layer_plan(self.geometry(x), threads), x.shape, x.dtype)
 
 
@@ -211,6 +229,8 @@ class PreparedPointwise:
         """Run the layer on a batch; the output has its channels where the input has them."""
         from separable.engine.compiled.threads import run
 
+        if x.shape[1] != self.channels:
+            check_input("pointwise", x, (self.outputs, self.channels), self.channels)
         last = x.stride() == _last(x.shape)
         given, x = x, x if last else to_last(x)
         shape = (x.shape[0], self.outputs, *x.shape[2:])
