@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-long lint bench docs docs-short clean
+.PHONY: help demo test test-long lint bench bench-layers docs docs-short clean
 
 help:
 	@echo "make demo       create .venv, install, run the demonstration (under a minute)"
@@ -14,6 +14,7 @@ help:
 	@echo "make docs       build the documentation, running the lessons in full (docs/_build/html)"
 	@echo "make docs-short the same with the lessons' short form (a minute or two)"
 	@echo "make bench      speed against the peers, the planner's regret (writes docs/benchmarks.md)"
+	@echo "make bench-layers  fused layers against PyTorch, ONNX Runtime, OpenVINO, LiteRT and Keras"
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -62,6 +63,9 @@ docs: $(VENV)/.docs-ready
 docs-short: $(VENV)/.docs-ready
 	LESSONS=short $(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	$(BIN)/python docs/check_links.py docs/_build/html
+
+bench-layers: $(VENV)/.bench-ready
+	$(BIN)/python benchmarks/fused.py
 
 clean:
 	rm -rf docs/_build docs/api docs/lessons_built $(VENV) demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -182,7 +182,9 @@ def test_dtypes_and_parametrised_weights() -> None:
 def test_vmap_and_functional_call() -> None:
     layer = trained("plain")
     state = {name: p.detach() for name, p in layer.named_parameters()}
-    assert torch.equal(torch.func.functional_call(layer, state, (image(),)), layer(image()))
+    # Without gradients the compiled kernels run: the same sums in another order.
+    found = torch.func.functional_call(layer, state, (image(),))
+    assert torch.allclose(found, layer(image()), atol=1e-6)
     mapped = torch.func.vmap(layer)(image(3, 2, 4, 9, 10))
     assert torch.allclose(mapped[1], layer(image(3, 2, 4, 9, 10)[1]), atol=1e-6)
 

@@ -26,6 +26,7 @@ from separable.nn.depthwise import (
     PointwiseConv,
 )
 from separable.nn.depthwise_separable import SeparableConv1d, SeparableConv2d, SeparableConv3d
+from separable.nn.fused import FusionReport, fuse
 from separable.nn.initialise import initialise
 from separable.nn.layers import FactoredConv
 from separable.nn.ledger import Ledger, ledger
@@ -41,6 +42,7 @@ __all__ = [
     "DepthwiseConv2d",
     "DepthwiseConv3d",
     "FactoredConv",
+    "FusionReport",
     "Ledger",
     "PointwiseConv",
     "Report",
@@ -53,6 +55,7 @@ __all__ = [
     "Step",
     "blueprint",
     "convert",
+    "fuse",
     "initialise",
     "ledger",
     "merge",

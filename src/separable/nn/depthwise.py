@@ -7,8 +7,10 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from separable.errors import ArgumentError
+from separable.nn.fused.forward import is_depthwise, run_depthwise
 from separable.nn.keras import read_depthwise, write_depthwise
 from separable.nn.layers import FactoredConv, Sizes
 from separable.nn.scheme import Scheme, space_letters
@@ -108,6 +110,13 @@ class _DepthwiseConv(FactoredConv):
         """
         shape = (self.spec.in_channels, self.depth_multiplier, *self.spec.kernel_size)
         return write_depthwise(self._arrays(double=False)[0].reshape(shape), self._bias())
+
+    def _fused(self, input: Tensor) -> Tensor | None:
+        step = self.steps[0]
+        return run_depthwise(step, self._modules["depthwise"], input) if self._serves else None
+
+    def _is_served(self) -> bool:
+        return is_depthwise(self.steps[0])
 
     @property
     def depth_multiplier(self) -> int:

@@ -8,9 +8,10 @@ from typing import Any, ClassVar, Literal, TypeVar
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from separable.errors import ArgumentError
+from separable.nn.fused.forward import is_depthwise, is_pointwise, run_separable
 from separable.nn.keras import read_separable, write_separable
 from separable.nn.layers import FactoredConv, Sizes
 from separable.nn.scheme import Scheme, space_letters
@@ -140,6 +141,17 @@ class _SeparableConv(FactoredConv):
             )
         pointwise, depthwise = self._arrays(double=False)
         return write_separable(pointwise, depthwise, self._bias())
+
+    def _fused(self, input: Tensor) -> Tensor | None:
+        modules = self._modules
+        if not self._serves or modules.get("intermediate") is not None:
+            return None
+        first, second = self.steps
+        return run_separable((first, second), (modules["depthwise"], modules["pointwise"]), input)
+
+    def _is_served(self) -> bool:
+        steps = self.steps
+        return len(steps) == 2 and is_depthwise(steps[0]) and is_pointwise(steps[1])
 
     @property
     def depth_multiplier(self) -> int | list[int]:

@@ -136,6 +136,7 @@ class FactoredConv(WeightExchange):
         self._channels = spec.in_channels
         least = spec.smallest_input
         self._least = tuple((j - spec.ndim, n) for j, n in enumerate(least) if n > 1)
+        self._serves = self._is_served()
 
     @classmethod
     def _name(cls, scheme: Scheme, step: Step) -> str:
@@ -161,10 +162,21 @@ class FactoredConv(WeightExchange):
             If it is of another type than the weights, and no autocast is on.
         """
         self._check(input)
+        found = self._fused(input)
+        if found is not None:
+            return found
         for module in self._modules.values():
             if module is not None:
                 input = module(input)
         return input
+
+    def _is_served(self) -> bool:
+        """Return whether the operators do steps as this layer has them."""
+        return False
+
+    def _fused(self, input: Tensor) -> Tensor | None:
+        """Return the layer's result by one of the operators, where there is one for it."""
+        return None
 
     def _check(self, input: Tensor) -> None:
         """Refuse what the convolutions would refuse, in words that name the layer."""

@@ -74,24 +74,30 @@ def _cache_root() -> Path:
     return Path(user_cache_path("separable"))
 
 
-@lru_cache(maxsize=1)
-def source_stamp() -> str:
-    """Return a hash of all sources of the engine and of the vector width."""
+_HERE = Path(__file__).parent
+
+
+@lru_cache(maxsize=4)
+def source_stamp(folder: Path = _HERE) -> str:
+    """Return a hash of all sources of the engine, of those beside a kernel, and of the vector width."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.name.encode())
-        digest.update(path.read_bytes())
+    for home in sorted({_HERE, folder}):
+        for path in sorted(home.glob("*.py")):
+            digest.update(path.name.encode())
+            digest.update(path.read_bytes())
     digest.update(f"{numba.__version__} {vector_bits()}".encode())
     return digest.hexdigest()[:16]
 
 
-@lru_cache(maxsize=1)
-def cache_folder() -> str | None:
-    """Return the folder of this version's compiled code, or None where none can be written.
+@lru_cache(maxsize=4)
+def cache_folder(home: Path = _HERE) -> str | None:
+    """Return the folder of the compiled code of this version, or None where none can be written.
+
+    `home` holds the sources: the engine's own, or another room's kernels that use its vectors.
 
     There is no other place to fall back to: compiled code is read only from the user's own folder.
     """
-    folder = _cache_root() / f"engine-{source_stamp()}"
+    folder = _cache_root() / f"{home.parent.name}-{source_stamp(home)}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -105,13 +111,14 @@ class _Locator(caching._CacheLocator):  # type: ignore[misc]
 
     def __init__(self, py_func: Callable[..., Any], py_file: str) -> None:
         self._py_file = py_file
+        self._home = Path(py_file).parent
         self._line = py_func.__code__.co_firstlineno
 
     def get_cache_path(self) -> str:
-        return str(cache_folder())
+        return str(cache_folder(self._home))
 
     def get_source_stamp(self) -> str:
-        return source_stamp()
+        return source_stamp(self._home)
 
     def get_disambiguator(self) -> str:
         return str(self._line)

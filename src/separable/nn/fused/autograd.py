@@ -1,0 +1,223 @@
+"""Autograd of the operators: their gradients are operators too.
+
+Compiled kernels run them for layers without activation or with ReLU and ReLU6, in float32 and bfloat16 on the
+CPU; otherwise PyTorch computes the layer again and differentiates it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from separable.nn.fused.gradients import backward_depthwise, backward_pointwise
+from separable.nn.fused.operators import (
+    activate,
+    by_torch,
+    depthwise_by_torch,
+    library,
+    settings_of,
+)
+from separable.nn.fused.prepared import Prepared, channels_are_last, is_served
+from separable.nn.fused.turning import to_first, to_last
+
+__all__ = ["CLAMPS"]
+
+_library: Any = torch.library
+CLAMPS = ("none", "relu", "relu6")
+"""Activations whose gradient the compiled kernels know: it is seen in the result."""
+
+library.define(
+    "depthwise_backward(Tensor gradient, Tensor input, Tensor weight, Tensor? bias, Tensor result, "
+    "int[] stride, int[] padding, int[] dilation, str activation, bool to_input) "
+    "-> (Tensor, Tensor, Tensor)"
+)
+library.define(
+    "depthwise_separable_backward(Tensor gradient, Tensor input, Tensor depthwise, "
+    "Tensor? between_bias, Tensor pointwise, Tensor? bias, Tensor result, int[] stride, "
+    "int[] padding, int[] dilation, str between, str activation, bool to_input) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+)
+
+
+def _lines(x: Tensor) -> Tensor:
+    """Return float32 ``(n, *space, channels)``, dense."""
+    return to_last(x.to(torch.float32)).movedim(1, -1).contiguous()
+
+
+def _differentiated(
+    function: Any, gradient: Tensor, tensors: list[Tensor | None], to_input: bool
+) -> list[Tensor]:
+    """Compute a layer again and differentiate it; where nothing is asked for, an empty tensor."""
+    with torch.enable_grad():
+        leaves = [None if t is None else t.detach().requires_grad_() for t in tensors]
+        asked = [t for t in leaves[0 if to_input else 1 :] if t is not None]
+        found = iter(torch.autograd.grad(function(*leaves), asked, gradient))
+    made = [gradient.new_empty(0) if t is None else t for t in leaves]
+    for i, t in enumerate(leaves):
+        if t is not None:
+            made[i] = gradient.new_empty(0) if i == 0 and not to_input else next(found)
+    return [m.contiguous() if i else m for i, m in enumerate(made)]
+
+
+def _placed(found: Tensor | None, x: Tensor) -> Tensor:
+    """Return the gradient of the input as the fake result has it, or an empty tensor."""
+    if found is None:
+        return x.new_empty(0)
+    made = found.reshape(x.shape).to(x.dtype)
+    return to_last(made) if channels_are_last(x) else to_first(made)
+
+
+def _bias(found: Tensor, bias: Tensor | None) -> Tensor:
+    return found.new_empty(0) if bias is None else found.to(bias.dtype)
+
+
+def _depthwise_backward(
+    gradient: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, result: Tensor,
+    stride: list[int], padding: list[int], dilation: list[int], activation: str, to_input: bool,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    served = is_served(x, weight, bias, gradient) and activation in CLAMPS and gradient.numel() > 0
+    if not served:
+
+        def function(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+            return activate(depthwise_by_torch(x, w, b, stride, padding, dilation), activation)
+
+        a, b, c = _differentiated(function, gradient, [x, weight, bias], to_input)
+        return (_placed(a, x) if to_input else a), b, c
+    channels = x.shape[1]
+    held = _lines(gradient)
+    if activation != "none":
+        seen = _lines(result)
+        most = 6.0 if activation == "relu6" else float("inf")
+        held = torch.ops.aten.hardtanh_backward(held, seen, 0.0, most)
+    multiplier = weight.shape[0] // channels
+    if multiplier > 1:
+        held = held.reshape(*held.shape[:-1], channels, multiplier).transpose(-1, -2).contiguous()
+    settings = settings_of(stride, padding, dilation, "none", "none")
+    layer = Prepared(weight, None, None, None, channels, settings)
+    lines = _lines(x)
+    geometry = replace(layer.geometry(x), itemsize=4)
+    held = held.reshape(geometry.images, *geometry.out_size, geometry.depth)
+    to, weights, biases = backward_depthwise(
+        geometry, lines, held, weight.float(), to_input=to_input, to_weight=True
+    )
+    assert weights is not None
+    assert biases is not None
+    return _placed(to, x), weights.to(weight.dtype).contiguous(), _bias(biases, bias)
+
+
+def _separable_backward(
+    gradient: Tensor, x: Tensor, depthwise: Tensor, between_bias: Tensor | None, pointwise: Tensor,
+    bias: Tensor | None, result: Tensor, stride: list[int], padding: list[int],
+    dilation: list[int], between: str, activation: str, to_input: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    tensors = [x, depthwise, between_bias, pointwise, bias]
+    clamps = between in CLAMPS and activation in CLAMPS
+    if not (is_served(x, gradient, *tensors[1:]) and clamps and gradient.numel() > 0):
+
+        def function(*given: Any) -> Tensor:
+            a, b, c, d, e = given
+            return by_torch(a, b, c, d, e, stride, padding, dilation, between, activation)
+
+        found = _differentiated(function, gradient, tensors, to_input)
+        a, b, c, d, e = found
+        return (_placed(a, x) if to_input else a), b, c, d, e
+    settings = settings_of(stride, padding, dilation, between, activation)
+    layer = Prepared(depthwise, between_bias, pointwise, bias, x.shape[1], settings)
+    geometry = replace(layer.geometry(x), itemsize=4)
+    lines = _lines(x)
+    outward = _lines(result) if activation != "none" else lines
+    held, weights, biases = backward_pointwise(
+        layer, geometry, lines, _lines(gradient), outward, pointwise.float()
+    )
+    to, depth_weights, depth_biases = backward_depthwise(
+        geometry, lines, held, depthwise.float(), to_input=to_input, to_weight=True
+    )
+    assert depth_weights is not None
+    assert depth_biases is not None
+    return (
+        _placed(to, x), depth_weights.to(depthwise.dtype).contiguous(),
+        _bias(depth_biases, between_bias), weights.to(pointwise.dtype).contiguous(),
+        _bias(biases.contiguous(), bias),
+    )  # fmt: skip
+
+
+library.impl("depthwise_backward", _depthwise_backward, "CompositeExplicitAutograd")
+library.impl("depthwise_separable_backward", _separable_backward, "CompositeExplicitAutograd")
+
+
+def _fake_input(x: Tensor, to_input: bool) -> Tensor:
+    if not to_input:
+        return x.new_empty(0)
+    if channels_are_last(x):
+        order = (0, *range(2, x.dim()), 1)
+        return torch.empty_permuted(x.shape, order, dtype=x.dtype, device=x.device)
+    return x.new_empty(x.shape)
+
+
+def _fake(t: Tensor | None, x: Tensor) -> Tensor:
+    return x.new_empty(0) if t is None else t.new_empty(t.shape)
+
+
+def _fake_depthwise_backward(
+    gradient: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, result: Tensor,
+    stride: list[int], padding: list[int], dilation: list[int], activation: str, to_input: bool,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    return _fake_input(x, to_input), _fake(weight, x), _fake(bias, x)
+
+
+def _fake_separable_backward(
+    gradient: Tensor, x: Tensor, depthwise: Tensor, between_bias: Tensor | None, pointwise: Tensor,
+    bias: Tensor | None, result: Tensor, stride: list[int], padding: list[int],
+    dilation: list[int], between: str, activation: str, to_input: bool,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    others = (depthwise, between_bias, pointwise, bias)
+    return (_fake_input(x, to_input), *(_fake(t, x) for t in others))
+
+
+_library.register_fake("separable::depthwise_backward", _fake_depthwise_backward, lib=library)
+_library.register_fake(
+    "separable::depthwise_separable_backward", _fake_separable_backward, lib=library
+)
+
+
+def _keep(count: int) -> Any:
+    """Return what keeps the first ``count`` inputs, tensors, and the result, for the way back."""
+
+    def keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        tensors, rest = inputs[:count], inputs[count:]
+        acts = [n for n in rest if isinstance(n, str)]
+        ctx.rest, ctx.has = rest, [t is not None for t in tensors]
+        kept = [t for t in tensors if t is not None]
+        # The result tells where ReLU clamped; without an activation nobody needs it.
+        ctx.save_for_backward(*kept, *([output] if acts[-1] != "none" else []))
+
+    return keep
+
+
+def _back(name: str) -> Any:
+    """Return what calls the operator of a gradient."""
+
+    def backward(context: Any, gradient: Tensor) -> tuple[Any, ...]:
+        saved = iter(context.saved_tensors)
+        tensors = [next(saved) if has else None for has in context.has]
+        result = next(saved, gradient)
+        operator = getattr(torch.ops.separable, name)
+        found = operator(gradient, *tensors, result, *context.rest, context.needs_input_grad[0])
+        made = [f if t is not None else None for f, t in zip(found, tensors, strict=True)]
+        if not context.needs_input_grad[0]:
+            made[0] = None
+        return (*made, *(None for _ in context.rest))
+
+    return backward
+
+
+torch.library.register_autograd(
+    "separable::depthwise", _back("depthwise_backward"), setup_context=_keep(3), lib=library
+)
+torch.library.register_autograd(
+    "separable::depthwise_separable", _back("depthwise_separable_backward"),
+    setup_context=_keep(5), lib=library,
+)  # fmt: skip

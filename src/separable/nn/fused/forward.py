@@ -1,0 +1,127 @@
+"""Where layers and modules decide between the compiled kernels and PyTorch's convolutions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from separable.nn.fused import autograd as _autograd  # noqa: F401
+from separable.nn.fused import flops as _flops  # noqa: F401
+from separable.nn.fused.operators import settings_of
+from separable.nn.fused.prepared import channels_are_last, is_served, prepared
+from separable.nn.step import Same, Step
+
+__all__ = [
+    "is_depthwise",
+    "is_plain",
+    "is_pointwise",
+    "padding_of",
+    "run_depthwise",
+    "run_separable",
+]
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def is_plain(x: Tensor) -> bool:
+    """Return whether nobody looks on: a plain tensor on the CPU, and nothing that records or changes operators."""
+    return (
+        type(x) is Tensor
+        and torch._C._len_torch_dispatch_stack() == 0
+        and not torch._C._is_torch_function_mode_enabled()
+        and torch._C._functorch.peek_interpreter_stack() is None
+        and not torch._C._is_tracing()
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def padding_of(step: Step, x: Tensor) -> tuple[int, ...]:
+    """Return the padding before and behind each axis of space for an input."""
+    sizes = x.shape[-len(step.padding) :]
+    found: list[int] = []
+    for pad, size in zip(step.padding, sizes, strict=True):
+        found += pad.amounts(size) if isinstance(pad, Same) else pad
+    return tuple(found)
+
+
+def is_depthwise(step: Step) -> bool:
+    """Return whether the operators do this step: each channel by itself, zeros outside."""
+    whole = step.gather is None and step.scatter is None and step.shared == 1
+    zeros = step.padding_mode == "zeros" or all(p == (0, 0) for p in step.padding)
+    return whole and zeros and step.groups == step.in_channels
+
+
+def is_pointwise(step: Step) -> bool:
+    """Return whether a step only mixes the channels of each position."""
+    ones = all(k == 1 for k in step.kernel_size) and all(s == 1 for s in step.stride)
+    return step.plain and ones and step.groups == 1 and all(p == (0, 0) for p in step.padding)
+
+
+def _untouched(module: nn.Module) -> bool:
+    """Return whether a module is the convolution it was made as, without hooks."""
+    return (
+        isinstance(module, nn.modules.conv._ConvNd)
+        and "weight" in module._parameters
+        and not any(getattr(module, name) for name in _HOOKS)
+    )
+
+
+def run_depthwise(step: Step, module: nn.Module | None, x: Tensor) -> Tensor | None:
+    """Run a depthwise layer by the operator, or return None where PyTorch is to do it."""
+    if x.dim() != len(step.kernel_size) + 2 or module is None or not _untouched(module):
+        return None
+    weight: Any = module._parameters["weight"]
+    bias: Any = module._parameters["bias"]
+    if not _serves(x, weight, bias):
+        return None
+    settings = (step.stride, padding_of(step, x), step.dilation)
+    if _records(x, weight, bias):
+        if not channels_are_last(x):
+            return None
+        found: Tensor = torch.ops.separable.depthwise(x, weight, bias, *settings, "none")
+        return found
+    return prepared((weight, bias, None, None), x.shape[1], settings_of(*settings, "none", "none"))(
+        x
+    )
+
+
+def run_separable(
+    steps: tuple[Step, Step], modules: tuple[nn.Module | None, nn.Module | None], x: Tensor
+) -> Tensor | None:
+    """Run a depthwise and a pointwise step by one operator, or return None."""
+    first, second = modules
+    if x.dim() != len(steps[0].kernel_size) + 2 or first is None or second is None:
+        return None
+    if not (_untouched(first) and _untouched(second)):
+        return None
+    weight: Any = first._parameters["weight"]
+    between: Any = first._parameters["bias"]
+    pointwise: Any = second._parameters["weight"]
+    bias: Any = second._parameters["bias"]
+    if not _serves(x, weight, between, pointwise, bias):
+        return None
+    step = steps[0]
+    settings = (step.stride, padding_of(step, x), step.dilation)
+    if _records(x, weight, between, pointwise, bias):
+        if not channels_are_last(x):
+            return None
+        operator = torch.ops.separable.depthwise_separable
+        found: Tensor = operator(x, weight, between, pointwise, bias, *settings, "none", "none")
+        return found
+    packed = settings_of(*settings, "none", "none")
+    return prepared((weight, between, pointwise, bias), x.shape[1], packed)(x)
+
+
+def _serves(x: Tensor, *weights: Tensor | None) -> bool:
+    if torch.compiler.is_compiling():
+        return not torch.compiler.is_exporting() and channels_are_last(x) and is_served(x, *weights)
+    return is_served(x, *weights) and is_plain(x)
+
+
+def _records(*tensors: Tensor | None) -> bool:
+    """Return whether the call goes through the operator: for autograd, and for the compiler."""
+    if torch.compiler.is_compiling():
+        return True
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)

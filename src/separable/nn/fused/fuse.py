@@ -1,0 +1,259 @@
+"""fuse: a trained network with its separable layers fused, for inference."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from separable.errors import ArgumentError
+from separable.nn.fused.fold import Folded, as_step, folded, name_of_activation
+from separable.nn.fused.forward import is_depthwise, is_pointwise
+from separable.nn.fused.module import FusedConv, FusedDepthwise, FusedPointwise, FusedSeparable
+from separable.nn.fused.pair import LEAST_COLUMNS, FusedPair, splits
+from separable.nn.fused.record import Call, chains, record
+from separable.nn.step import Step
+
+__all__ = ["FusionReport", "fuse"]
+
+TOLERANCE = 1e-4
+"""Largest difference of outputs, relative to the largest output, that `fuse` lets pass."""
+
+
+@dataclass(frozen=True)
+class FusionReport:
+    """What `fuse` did.
+
+    Attributes
+    ----------
+    fused : tuple of (str, str)
+        What now runs as one, and what it is made of.
+    left : tuple of (str, str)
+        Convolutions left to PyTorch, and why.
+    difference : float
+        Of the outputs for the example, relative to the largest.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv2d(4, 8, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3))
+    >>> fused, report = fuse(net.eval(), torch.randn(1, 4, 9, 9))
+    >>> report.fused, report.left
+    ((('0', 'pointwise, norm, relu'),), (('3', 'nothing to fold, and neither depthwise nor pointwise'),))
+    """
+
+    fused: tuple[tuple[str, str], ...]
+    left: tuple[tuple[str, str], ...]
+    difference: float
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.fused)} chains fused, outputs differ by {self.difference:.1e}"]
+        lines += [f"  {name}: {what}" for name, what in self.fused]
+        if self.left:
+            lines.append(f"{len(self.left)} convolutions left to PyTorch")
+            lines += [f"  {name}: {why}" for name, why in self.left]
+        return "\n".join(lines)
+
+
+class _ToLast:
+    """Lays the channels of a network's inputs last in memory, once."""
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(_last(a) if isinstance(a, Tensor) else a for a in args)
+
+
+def _last(x: Tensor) -> Tensor:
+    if x.dim() == 4:
+        return x.contiguous(memory_format=torch.channels_last)
+    return x.contiguous(memory_format=torch.channels_last_3d) if x.dim() == 5 else x
+
+
+def fuse(model: nn.Module, *inputs: Any) -> tuple[nn.Module, FusionReport]:
+    """Return a copy of a network with its separable layers fused, and a report.
+
+    Batch norms are folded into the convolutions before them; depthwise -> [norm] -> [activation] ->
+    pointwise -> [norm] -> [activation] becomes one module that keeps the middle in the cache, and
+    what is only depthwise or only pointwise takes up the norm and the activation that follow. Layers
+    are found by what feeds what in one run, not by their names.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        In `eval` mode; it is not changed.
+    *inputs
+        The arguments of one usual call. Networks of `separable.nn.models` know theirs.
+
+    Returns
+    -------
+    network : torch.nn.Module
+        For inference: its weights are constants. Channels lie last in memory from the first layer on.
+    report : FusionReport
+
+    Raises
+    ------
+    ArgumentError
+        If the model is in training mode, there is no input, or outputs differ.
+
+    Examples
+    --------
+    >>> from separable import nn as layers
+    >>> net = layers.models.MobileNetV1(width=0.25, classes=10).eval()
+    >>> fused, report = fuse(net, torch.zeros(1, 3, 64, 64))
+    >>> len(report.fused), report.difference < 1e-5
+    (14, True)
+    """
+    if any(m.training for m in model.modules()):
+        raise ArgumentError("fuse: the model is in training mode; call model.eval() first")
+    if not inputs:
+        if not hasattr(model, "example"):
+            raise ArgumentError("fuse: expected the inputs of one call of the model, for instance "
+                                "fuse(model, torch.zeros(1, 3, 224, 224)); got none")  # fmt: skip
+        inputs = tuple(_drawn(x) for x in cast(Any, model).example())
+    network = copy.deepcopy(model).requires_grad_(False)
+    calls, before = record(network, inputs, _is_leaf)
+    fused: list[tuple[str, str]] = []
+    left: list[tuple[str, str]] = []
+    for chain in chains(calls):
+        _fuse_chain(network, chain, fused, left)
+    if _wants_last(network):
+        for module in network.modules():
+            for name, parameter in module._parameters.items():
+                if parameter is not None and parameter.dim() in (4, 5):
+                    made = nn.Parameter(_last(parameter.data), requires_grad=False)
+                    module._parameters[name] = made
+        network.register_forward_pre_hook(_ToLast())
+    with torch.no_grad():
+        after = network(*inputs)
+    difference = _difference(before, after)
+    if not difference <= TOLERANCE:
+        raise ArgumentError(
+            f"fuse: the outputs of the fused network differ by {difference:.1e} of the largest one; "
+            "a module must do something else in its second call than in its first"
+        )
+    return network, FusionReport(tuple(fused), tuple(left), difference)
+
+
+def _drawn(x: Any) -> Any:
+    """Return random numbers in place of an example's: of zeros, all networks make the same."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        return x
+    return torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
+
+
+def _wants_last(network: nn.Module) -> bool:
+    """Return whether the channels had better lie last: not where pairs are most of what was fused."""
+    modules = list(network.modules())
+    pairs = sum(isinstance(m, FusedPair) for m in modules)
+    others = sum(isinstance(m, FusedSeparable | FusedDepthwise | FusedPointwise) for m in modules)
+    return pairs <= others
+
+
+def _difference(before: Any, after: Any) -> float:
+    from torch.utils._pytree import tree_leaves
+
+    worst = 0.0
+    for a, b in zip(tree_leaves(before), tree_leaves(after), strict=True):
+        if isinstance(a, Tensor) and a.is_floating_point() and a.numel():
+            scale = max(float(a.abs().max()), 1e-30)
+            worst = max(worst, float((a - b).abs().max()) / scale)
+    return worst
+
+
+def _is_leaf(module: nn.Module) -> bool:
+    if isinstance(module, _ConvNd | _BatchNorm | nn.Identity | nn.Dropout):
+        return True
+    return name_of_activation(module) is not None
+
+
+def _fuse_chain(
+    network: nn.Module,
+    chain: Sequence[Call],
+    fused: list[tuple[str, str]],
+    left: list[tuple[str, str]],
+) -> None:
+    """Replace what a chain of calls begins with, and go on behind it."""
+    at = 0
+    while at < len(chain):
+        call = chain[at]
+        if not isinstance(call.module, _ConvNd):
+            at += 1
+            continue
+        if (
+            isinstance(call.module, _ConvTransposeNd)
+            or sum(c.module is call.module for c in chain) > 1
+        ):
+            left.append((call.name, "a transposed convolution, or called more than once"))
+            at += 1
+            continue
+        first = folded(chain, at)
+        made, what, until = _pair_of(chain, at, first) or _module_of(call.module, chain, first)
+        if isinstance(made, FusedConv) and until == at + 1:
+            left.append((call.name, _why_not(chain, at)))
+        else:
+            network.set_submodule(call.name, made)
+            for other in chain[at + 1 : until]:
+                network.set_submodule(other.name, nn.Identity())
+            fused.append((call.name, what))
+        at = until
+
+
+def _following(chain: Sequence[Call], at: int) -> Step | None:
+    """Return the convolution at a place of a chain as a step, if it is one."""
+    behind = chain[at].module if at < len(chain) else None
+    return as_step(behind) if isinstance(behind, _ConvNd) else None
+
+
+def _pair_of(chain: Sequence[Call], at: int, first: Folded) -> tuple[nn.Module, str, int] | None:
+    """Return the module for two convolutions that split the axes of space, or None."""
+    step, then = as_step(chain[at].module), _following(chain, first.until)
+    if step is None or then is None or splits(step, then) is not None:
+        return None
+    if chain[at].shape[-1] < LEAST_COLUMNS:
+        return None
+    second = folded(chain, first.until)
+    tensors = (first.weight, first.bias, second.weight, second.bias)
+    kernels = ["x".join(map(str, s.kernel_size)) for s in (step, then)]
+    what = f"{kernels[0]}, {first.what}{kernels[1]}, {second.what}".rstrip(", ")
+    return FusedPair((step, then), tensors, (first.act, second.act)), what, second.until
+
+
+def _why_not(chain: Sequence[Call], at: int) -> str:
+    """Say why a convolution is left to PyTorch."""
+    step, then = as_step(chain[at].module), _following(chain, at + 1)
+    plain = "nothing to fold, and neither depthwise nor pointwise"
+    if step is None:
+        return f"{plain}: {type(chain[at].module).__name__} is no plain convolution"
+    if then is None or any(all(k == 1 for k in s.kernel_size) for s in (step, then)):
+        return plain
+    reason = splits(step, then)
+    if reason is None:
+        width = chain[at].shape[-1]
+        reason = f"rows of {width} are short of the {LEAST_COLUMNS} from which on it pays"
+    return f"{plain}; no pair with {chain[at + 1].name}: {reason}"
+
+
+def _module_of(conv: nn.Module, chain: Sequence[Call], first: Folded) -> tuple[nn.Module, str, int]:
+    """Return the module for what begins with a convolution, what it is made of, and where it ends."""
+    step = as_step(conv)
+    then = _following(chain, first.until)
+    if step is not None and is_depthwise(step) and step.out_channels > 1:
+        if then is not None and is_pointwise(then):
+            second = folded(chain, first.until)
+            tensors = (first.weight, first.bias, second.weight, second.bias)
+            what = f"depthwise, {first.what}pointwise, {second.what}".rstrip(", ")
+            return FusedSeparable(step, tensors, first.act, second.act), what, second.until
+        what = f"depthwise, {first.what}".rstrip(", ")
+        return FusedDepthwise(step, first.weight, first.bias, first.act), what, first.until
+    if step is not None and is_pointwise(step):
+        what = f"pointwise, {first.what}".rstrip(", ")
+        return FusedPointwise(first.weight, first.bias, first.act), what, first.until
+    plain = copy.deepcopy(conv)
+    plain._parameters["weight"] = nn.Parameter(first.weight, requires_grad=False)
+    if first.bias is not None:
+        plain._parameters["bias"] = nn.Parameter(first.bias, requires_grad=False)
+    return FusedConv(plain, first.act), f"convolution, {first.what}".rstrip(", "), first.until

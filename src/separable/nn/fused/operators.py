@@ -1,0 +1,266 @@
+"""`separable::depthwise` and `separable::depthwise_separable`: operators of PyTorch.
+
+On the CPU, in float32 and bfloat16, compiled kernels run them; everywhere else PyTorch's own
+convolutions do, with equal results. Importing this module registers them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from separable.errors import ArgumentError
+from separable.nn.fused.plan import ACTIVATIONS
+from separable.nn.fused.prepared import Settings, channels_are_last, is_served, prepared
+
+__all__ = [
+    "activate",
+    "by_torch",
+    "convolve",
+    "depthwise_by_torch",
+    "library",
+    "out_sizes",
+    "settings_of",
+]
+
+_CONVS: dict[int, Any] = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
+_ACTIVATIONS: dict[str, Any] = {
+    "none": lambda x: x,
+    "relu": functional.relu,
+    "relu6": functional.relu6,
+    "silu": functional.silu,
+    "hardswish": functional.hardswish,
+}
+
+_library: Any = torch.library
+library = _library.Library("separable", "FRAGMENT")
+library.define(
+    "depthwise(Tensor input, Tensor weight, Tensor? bias, int[] stride, int[] padding, "
+    "int[] dilation, str activation) -> Tensor"
+)
+library.define(
+    "depthwise_separable(Tensor input, Tensor depthwise, Tensor? between_bias, Tensor pointwise, "
+    "Tensor? bias, int[] stride, int[] padding, int[] dilation, str between, str activation) "
+    "-> Tensor"
+)
+
+
+def activate(x: Tensor, name: str) -> Tensor:
+    """Apply an activation by name."""
+    made: Tensor = _ACTIVATIONS[name](x)
+    return made
+
+
+def check(
+    owner: str,
+    x: Tensor,
+    weight: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    names: Sequence[str],
+) -> None:
+    """Refuse what does not fit together, with the operator's name and both shapes."""
+    ndim = weight.dim() - 2
+    shapes = f"got an input of shape {tuple(x.shape)} and weights of shape {tuple(weight.shape)}"
+    if ndim not in _CONVS or x.dim() != ndim + 2:
+        raise ArgumentError(
+            f"{owner}: expected an input (n, channels, *space) and weights (channels * multiplier, "
+            f"1, *kernel) over 1 to 3 axes; {shapes}"
+        )
+    channels = x.shape[1]
+    if weight.shape[1] != 1 or channels < 1 or weight.shape[0] < 1 or weight.shape[0] % channels:
+        raise ArgumentError(
+            f"{owner}: expected weights (channels * multiplier, 1, *kernel) for the input's "
+            f"channels; {shapes}"
+        )
+    if len(stride) != ndim or len(dilation) != ndim or len(padding) != 2 * ndim:
+        raise ArgumentError(
+            f"{owner}: expected a stride and a dilation for each of {ndim} axes and padding before "
+            f"and behind each; got stride {tuple(stride)}, dilation {tuple(dilation)}, padding "
+            f"{tuple(padding)}"
+        )
+    if min(*stride, *dilation) < 1 or min(padding) < 0:
+        raise ArgumentError(
+            f"{owner}: stride and dilation must be >= 1 and padding >= 0; got stride "
+            f"{tuple(stride)}, dilation {tuple(dilation)}, padding {tuple(padding)}"
+        )
+    unknown = [name for name in names if name not in ACTIVATIONS]
+    if unknown:
+        raise ArgumentError(
+            f"{owner}: an activation is one of {', '.join(ACTIVATIONS)}; got {unknown[0]!r}"
+        )
+    if any(n < 1 for n in out_sizes(x.shape[2:], weight.shape[2:], stride, padding, dilation)):
+        raise ArgumentError(f"{owner}: the kernel is larger than the padded input; {shapes}")
+
+
+def check_pointwise(weight: Tensor, pointwise: Tensor) -> None:
+    """Refuse pointwise weights that do not fit the depthwise ones."""
+    if pointwise.shape[1:2] != weight.shape[:1] or any(n != 1 for n in pointwise.shape[2:]):
+        raise ArgumentError(
+            "depthwise_separable: expected pointwise weights (outputs, channels * multiplier, 1...)"
+            f" for depthwise weights of shape {tuple(weight.shape)}; got {tuple(pointwise.shape)}"
+        )
+
+
+def check_bias(owner: str, bias: Tensor | None, weight: Tensor) -> None:
+    """Refuse a bias that has not one number for each output."""
+    if bias is not None and tuple(bias.shape) != (weight.shape[0],):
+        raise ArgumentError(
+            f"{owner}: expected a bias of shape ({weight.shape[0]},) for weights of shape "
+            f"{tuple(weight.shape)}; got {tuple(bias.shape)}"
+        )
+
+
+def out_sizes(
+    size: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> list[int]:
+    """Return the sizes of the axes of space of the output."""
+    return [
+        (n + padding[2 * i] + padding[2 * i + 1] - dilation[i] * (kernel[i] - 1) - 1) // stride[i]
+        + 1
+        for i, n in enumerate(size)
+    ]
+
+
+def depthwise_by_torch(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int = 0,
+) -> Tensor:
+    """Return a convolution, depthwise if `groups` is 0, by PyTorch's own operators."""
+    even = all(a == b for a, b in zip(padding[0::2], padding[1::2], strict=True))
+    if not even:
+        ends = [n for i in range(len(stride) - 1, -1, -1) for n in padding[2 * i : 2 * i + 2]]
+        x = functional.pad(x, ends)
+    made: Tensor = _CONVS[len(stride)](
+        x, weight, bias, list(stride), list(padding[0::2]) if even else 0, list(dilation),
+        groups or x.shape[-len(stride) - 1],
+    )  # fmt: skip
+    return made
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return the plain convolution by PyTorch."""
+    made: Tensor = _CONVS[weight.dim() - 2](x, weight, bias)
+    return made
+
+
+def by_torch(
+    x: Tensor,
+    depthwise: Tensor,
+    between_bias: Tensor | None,
+    pointwise: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    between: str,
+    activation: str,
+) -> Tensor:
+    """Return the whole layer by PyTorch's own operators."""
+    held = activate(
+        depthwise_by_torch(x, depthwise, between_bias, stride, padding, dilation), between
+    )
+    weights = pointwise.reshape(*pointwise.shape[:2], *(1,) * len(stride))
+    return activate(_CONVS[len(stride)](held, weights, bias), activation)
+
+
+def settings_of(
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    between: str,
+    act: str,
+) -> Settings:
+    """Return what a layer is besides its tensors, fit for a key."""
+    return (
+        tuple(stride), tuple(padding), tuple(dilation),
+        ACTIVATIONS.index(between), ACTIVATIONS.index(act),
+    )  # fmt: skip
+
+
+def _depthwise(
+    x: Tensor, weight: Tensor, bias: Tensor | None,
+    stride: list[int], padding: list[int], dilation: list[int], activation: str,
+) -> Tensor:  # fmt: skip
+    check("depthwise", x, weight, stride, padding, dilation, (activation,))
+    check_bias("depthwise", bias, weight)
+    if not is_served(x, weight, bias):
+        return _like_input(
+            activate(depthwise_by_torch(x, weight, bias, stride, padding, dilation), activation), x
+        )
+    settings = settings_of(stride, padding, dilation, activation, "none")
+    return prepared((weight, bias, None, None), x.shape[1], settings)(x)
+
+
+def _depthwise_separable(
+    x: Tensor, depthwise: Tensor, between_bias: Tensor | None, pointwise: Tensor,
+    bias: Tensor | None, stride: list[int], padding: list[int], dilation: list[int],
+    between: str, activation: str,
+) -> Tensor:  # fmt: skip
+    check("depthwise_separable", x, depthwise, stride, padding, dilation, (between, activation))
+    check_pointwise(depthwise, pointwise)
+    check_bias("depthwise_separable", between_bias, depthwise)
+    check_bias("depthwise_separable", bias, pointwise)
+    tensors = (depthwise, between_bias, pointwise, bias)
+    if not is_served(x, *tensors):
+        return _like_input(by_torch(x, *tensors, stride, padding, dilation, between, activation), x)
+    settings = settings_of(stride, padding, dilation, between, activation)
+    return prepared(tensors, x.shape[1], settings)(x)
+
+
+def _like_input(out: Tensor, x: Tensor) -> Tensor:
+    """Return a result with its channels where the input has them."""
+    if channels_are_last(x):
+        return out.movedim(1, -1).contiguous().movedim(-1, 1)
+    return out.contiguous()
+
+
+def _empty(x: Tensor, outputs: int, sizes: Sequence[int]) -> Tensor:
+    shape = (x.shape[0], outputs, *sizes)
+    if channels_are_last(x):
+        order = (0, *range(2, len(shape)), 1)
+        return torch.empty_permuted(shape, order, dtype=x.dtype, device=x.device)
+    return x.new_empty(shape)
+
+
+def _fake_depthwise(
+    x: Tensor, weight: Tensor, bias: Tensor | None,
+    stride: list[int], padding: list[int], dilation: list[int], activation: str,
+) -> Tensor:  # fmt: skip
+    check("depthwise", x, weight, stride, padding, dilation, (activation,))
+    check_bias("depthwise", bias, weight)
+    sizes = out_sizes(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    return _empty(x, weight.shape[0], sizes)
+
+
+def _fake_separable(
+    x: Tensor, depthwise: Tensor, between_bias: Tensor | None, pointwise: Tensor,
+    bias: Tensor | None, stride: list[int], padding: list[int], dilation: list[int],
+    between: str, activation: str,
+) -> Tensor:  # fmt: skip
+    check("depthwise_separable", x, depthwise, stride, padding, dilation, (between, activation))
+    check_pointwise(depthwise, pointwise)
+    check_bias("depthwise_separable", between_bias, depthwise)
+    check_bias("depthwise_separable", bias, pointwise)
+    sizes = out_sizes(x.shape[2:], depthwise.shape[2:], stride, padding, dilation)
+    return _empty(x, pointwise.shape[0], sizes)
+
+
+library.impl("depthwise", _depthwise, "CompositeExplicitAutograd")
+_library.register_fake("separable::depthwise", _fake_depthwise, lib=library)
+_library.register_fake("separable::depthwise_separable", _fake_separable, lib=library)
+library.impl("depthwise_separable", _depthwise_separable, "CompositeExplicitAutograd")
