@@ -67,9 +67,7 @@ def wavelets(shape: tuple[int, ...], name: str) -> Any:
 def opened(path: str | None) -> Any:
     """Open a NIfTI volume, or the one that nibabel ships."""
     if path is None:
-        from nibabel.testing import data_path
-
-        path = os.path.join(data_path, SHIPPED)
+        path = os.path.join(os.path.dirname(nibabel.__file__), "tests", "data", SHIPPED)
     image = nibabel.load(path)
     if image.ndim != 3:
         raise ValueError(f"{path} must be one volume of three axes; got shape {image.shape}")

@@ -12,20 +12,16 @@ grows so fast that filters which nobody would wait for become filters which nobo
 # A small volume of magnetic resonance that comes with NiBabel. Its voxels are a little thicker
 # than wide, as in most scans. We put the slices first: the axes are z, y, x.
 import sys
-import warnings
+from pathlib import Path
 
 import nibabel
 import numpy as np
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    from nibabel.testing import data_path
 
 import separable as sep
 
 short = "--short" in sys.argv  # the short form takes every other voxel of a slice
 
-scan = nibabel.load(data_path / "example4d.nii.gz")
+scan = nibabel.load(Path(nibabel.__file__).parent / "tests" / "data" / "example4d.nii.gz")
 volume = np.ascontiguousarray(scan.get_fdata(dtype="float32")[..., 0].T)
 spacing = scan.header.get_zooms()[2::-1]
 print("voxels (z, y, x):", volume.shape, " size in mm:", [f"{s:.1f}" for s in spacing])
