@@ -3,10 +3,11 @@
     python benchmarks/volumes.py                    # 256 MiB, a minute
     python benchmarks/volumes.py --shape 1024x1024x1024 --memory 2GiB
 
-Each line runs in a process of its own, in turn, round after round; medians count. "copied" reads and
+Each runs in a process of its own, in turn, round after round; the engine beside the call in memory and
+Dask arrays beside dask-image's share one and take turns in it. Medians count. "copied" reads and
 writes every chunk once, by the same stores, with nothing between, and waits for the disk as the
 filter does: with the time in memory it is what the filter from file to file is held against.
-"Dask array" and "dask-image" are arrays of the same chunks, in memory before and after.
+"Dask array" and "dask-image" are arrays of the same chunks, in memory and in chunks before and after.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def make_volume(path: Path, shape: tuple[int, ...], chunk: int, dtype: str) -> N
         array[top : top + depth] = np.rint(field + noise).astype(dtype)
 
 
-def copied(source: str, target: str, memory: str) -> float:
+def copied(source: str, target: str, memory: str) -> dict[str, float]:
     """Every chunk read and written once."""
     with open_source(source) as found:
         start = time.perf_counter()
@@ -63,7 +64,7 @@ def copied(source: str, target: str, memory: str) -> float:
             made.write(region, found.read(region))
             bring_to_disk(made, since)
         made.finish()
-        return time.perf_counter() - start
+        return {"copied": time.perf_counter() - start}
 
 
 def read_whole(source: str) -> np.ndarray:
@@ -71,33 +72,31 @@ def read_whole(source: str) -> np.ndarray:
         return np.asarray(found.read((slice(None),) * found.ndim))
 
 
-def repeated(run: Callable[[], Any], times: int = 3) -> float:
-    """The median, after one run to load and compile."""
-    run()
-    taken = []
-    for _ in range(times):
-        start = time.perf_counter()
+def medians(runs: dict[str, Callable[[], Any]], times: int) -> dict[str, float]:
+    """The median of each, in turn, after a run to load and compile."""
+    taken: dict[str, list[float]] = {name: [] for name in runs}
+    for run in runs.values():
         run()
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
+    for _ in range(times):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            taken[name].append(time.perf_counter() - start)
+    return {name: statistics.median(own) for name, own in taken.items()}
 
 
-def by_the_engine(source: str, target: str, memory: str) -> float:
-    """The array engine alone, in memory."""
-    image = read_whole(source)
-    plan = chunkwise(sep.plan(kernels.gaussian(SIGMA, ndim=3), image.shape, image.dtype))
-    return repeated(lambda: plan(image))
-
-
-def in_memory(source: str, target: str, memory: str) -> float:
-    """What users call, in memory."""
+def in_memory(source: str, target: str, memory: str) -> dict[str, float]:
+    """The array engine alone, and what users call."""
     image, kernel = read_whole(source), kernels.gaussian(SIGMA, ndim=3)
-    return repeated(lambda: sep.convolve(image, kernel))
+    plan = chunkwise(sep.plan(kernel, image.shape, image.dtype))
+    runs = {"array engine": lambda: plan(image), "in memory": lambda: sep.convolve(image, kernel)}
+    return medians(runs, 15)
 
 
-def dask_array(source: str, target: str, memory: str) -> float:
-    """The same call with a Dask array."""
+def on_dask_arrays(source: str, target: str, memory: str) -> dict[str, float]:
+    """The same call with a Dask array, and the peer's; the results stay in chunks."""
     import dask.array as da
+    from dask_image import ndfilters
 
     with open_source(source) as found:
         chunks = found.chunks
@@ -105,33 +104,25 @@ def dask_array(source: str, target: str, memory: str) -> float:
         da.from_array(read_whole(source), chunks=chunks),
         kernels.gaussian(SIGMA, ndim=3),
     )
-    return repeated(lambda: sep.convolve(image, kernel).compute(), 1)
+    image = image.persist()
+    runs = {
+        "Dask array": lambda: sep.convolve(image, kernel).persist(),
+        "dask-image": lambda: ndfilters.gaussian_filter(image, SIGMA).persist(),
+    }
+    return medians(runs, 3)
 
 
-def dask_image_array(source: str, target: str, memory: str) -> float:
-    """The peer on the same Dask array."""
-    import dask.array as da
-    from dask_image import ndfilters
-
-    with open_source(source) as found:
-        chunks = found.chunks
-    image = da.from_array(read_whole(source), chunks=chunks)
-    start = time.perf_counter()
-    ndfilters.gaussian_filter(image, SIGMA).compute()
-    return time.perf_counter() - start
-
-
-def from_file_to_file(source: str, target: str, memory: str) -> float:
+def from_file_to_file(source: str, target: str, memory: str) -> dict[str, float]:
     """Filtered within the limit of memory; the time without loading and compiling."""
     kernel = kernels.gaussian(SIGMA, ndim=3)
     with volumes.Run(source, target, kernel, memory=memory, overwrite=True) as run:
         print(run.schedule, file=sys.stderr)
         start = time.perf_counter()
         run()
-        return time.perf_counter() - start
+        return {"file to file": time.perf_counter() - start}
 
 
-def dask_image_files(source: str, target: str, memory: str) -> float:
+def dask_image_files(source: str, target: str, memory: str) -> dict[str, float]:
     """The peer from file to file, with Dask's threads."""
     import dask.array as da
     from dask_image import ndfilters
@@ -140,14 +131,12 @@ def dask_image_files(source: str, target: str, memory: str) -> float:
     image = da.from_zarr(source)
     start = time.perf_counter()
     ndfilters.gaussian_filter(image, SIGMA).to_zarr(target)
-    return time.perf_counter() - start
+    return {"dask-image, files": time.perf_counter() - start}
 
 
-CONTESTANTS = {
-    "array engine": by_the_engine,
+CONTESTANTS: dict[str, Callable[[str, str, str], dict[str, float]]] = {
     "in memory": in_memory,
-    "Dask array": dask_array,
-    "dask-image": dask_image_array,
+    "Dask array": on_dask_arrays,
     "copied": copied,
     "file to file": from_file_to_file,
     "dask-image, files": dask_image_files,
@@ -178,7 +167,7 @@ def main() -> None:
     if options.only:
         name, source, target = options.only
         seconds = CONTESTANTS[name](source, target, options.memory)
-        print(json.dumps({"seconds": seconds, "peak": peak()}))
+        print(json.dumps({"seconds": seconds, "peak": peak() if len(seconds) == 1 else None}))
         return
     shape = tuple(int(n) for n in options.shape.split("x"))
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
@@ -189,7 +178,8 @@ def compare(folder: Path, shape: tuple[int, ...], options: argparse.Namespace) -
     """Run all contestants in turn and print the table."""
     source = folder / "in.zarr"
     make_volume(source, shape, options.chunk, options.dtype)
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in CONTESTANTS}
+    found: dict[str, list[float]] = {}
+    peaks: dict[str, float] = {}
     for turn in range(options.rounds):
         for name in CONTESTANTS:
             if name == "dask-image, files" and turn:  # slow, and slow enough to be sure of
@@ -199,7 +189,11 @@ def compare(folder: Path, shape: tuple[int, ...], options: argparse.Namespace) -
             told = subprocess.run(
                 [sys.executable, __file__, *arguments], stdout=subprocess.PIPE, check=True
             )
-            found[name].append(json.loads(told.stdout))
+            result = json.loads(told.stdout)
+            for one, seconds in result["seconds"].items():
+                found.setdefault(one, []).append(seconds)
+                if result["peak"] is not None:
+                    peaks[one] = max(result["peak"], peaks.get(one, 0.0))
     size = np.prod(shape) * np.dtype(options.dtype).itemsize
     stored = sum(p.stat().st_size for p in source.rglob("*") if p.is_file())
     versions = ", ".join(f"{p} {importlib.metadata.version(p)}" for p in ("zarr", "dask-image"))
@@ -210,18 +204,18 @@ def compare(folder: Path, shape: tuple[int, ...], options: argparse.Namespace) -
         f"gaussian sigma {SIGMA:g} on {options.shape} {options.dtype}, {size / 2**20:.0f} MiB "
         f"({stored / 2**20:.0f} MiB stored), chunks {options.chunk}^3, memory {options.memory}\n"
     )
-    medians = {n: statistics.median(r["seconds"] for r in runs) for n, runs in found.items()}
-    floor = max(medians["copied"], medians["in memory"])
+    typical = {name: statistics.median(seconds) for name, seconds in found.items()}
+    floor = max(typical["copied"], typical["in memory"])
     print(f"{'':<18}{'seconds':>9}{'MiB/s':>9}{'peak MiB':>10}")
-    for name, seconds in medians.items():
-        most = max(r["peak"] for r in found[name])
-        print(f"{name:<18}{seconds:>9.2f}{size / seconds / 2**20:>9.0f}{most:>10.0f}")
+    for name, seconds in typical.items():
+        most = f"{peaks[name]:.0f}" if name in peaks else "-"
+        print(f"{name:<18}{seconds:>9.3f}{size / seconds / 2**20:>9.0f}{most:>10}")
     print()
     for text, one, other in (
-        ("file to file over the longer of copied and in memory", medians["file to file"], floor),
-        ("in memory over the array engine", medians["in memory"], medians["array engine"]),
-        ("dask-image over our Dask array", medians["dask-image"], medians["Dask array"]),
-        ("dask-image over ours, files", medians["dask-image, files"], medians["file to file"]),
+        ("file to file over the longer of copied and in memory", typical["file to file"], floor),
+        ("in memory over the array engine", typical["in memory"], typical["array engine"]),
+        ("dask-image over our Dask array", typical["dask-image"], typical["Dask array"]),
+        ("dask-image over ours, files", typical["dask-image, files"], typical["file to file"]),
     ):
         print(f"{text:<54}{one / other:>6.2f}")
 

@@ -91,9 +91,9 @@ for name, kernel in kernels.items():
 # In an image
 # -----------
 # An error of the kernel becomes an error of the filtered image, and the library promises how large
-# it can be at most. For a kernel that differs from the wanted one by :math:`D`,
+# it can be at most. For a kernel that differs from the wanted one by ``D``::
 #
-# .. math:: |\text{error at any pixel}| \le \sum |D| \cdot \max |\text{image}| ,
+#     |error at any pixel|  ≤  Σ |D| · max |image|
 #
 # because each pixel is at worst multiplied by the largest value with the worst sign.
 # :attr:`separable.Factors.bound` is that sum, relative to the sum of the kernel.

@@ -10,9 +10,9 @@ curves of the counts and the *roofline* of the machine it runs on.
 # %%
 # One over N plus one over K squared
 # ----------------------------------
-# For N output channels and kernels of K x K, the separable layer costs so much of the dense one:
+# For N output channels and kernels of K x K, the separable layer costs so much of the dense one::
 #
-# .. math:: \frac{1}{N} + \frac{1}{K^2}
+#     1 / N  +  1 / K²
 #
 # A curve that is often shown has N = 3 and K from 32 to 1024. We do not trust the formula but count
 # both layers, at one place of the output:

@@ -103,9 +103,9 @@ for name, found in {"B0": base, **{f"2 x {n}": f for n, f in doubled.items()}}.i
 # The compound rule
 # -----------------
 # Tan and Le (2019) searched, with a small network, how to spend *twice* the multiplications, and found
-# depth times 1.2, width times 1.1, resolution times 1.15. Twice again is the same step again:
+# depth times 1.2, width times 1.1, resolution times 1.15. Twice again is the same step again::
 #
-# .. math:: d = 1.2^\varphi, \quad w = 1.1^\varphi, \quad r = 1.15^\varphi .
+#     depth 1.2 ^ φ     width 1.1 ^ φ     resolution 1.15 ^ φ
 #
 # How near to two is a step, by the rule and by the ledger?
 step = 1.2 * 1.1**2 * 1.15**2
