@@ -55,6 +55,7 @@ html_css_files = ["separable.css"]
 html_title = "separable"
 html_copy_source = False
 html_show_sourcelink = False
+html_sidebars = {page.stem: [] for page in HERE.glob("*.md")}  # they have no pages below them
 html_theme_options = {
     "logo": {"text": "separable"},
     "navbar_align": "left",
