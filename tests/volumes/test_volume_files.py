@@ -392,7 +392,7 @@ with open("/proc/self/status") as status:
 @pytest.mark.parametrize(
     ("shape", "chunks", "limit"),
     [
-        ((160, 384, 384), (32, 64, 64), 352),
+        ((160, 384, 384), (32, 64, 64), 400),
         pytest.param((1024, 1024, 1024), (64, 128, 128), 512, marks=pytest.mark.long),
     ],
 )

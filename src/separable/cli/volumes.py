@@ -20,16 +20,16 @@ from separable.files.stores import open_source
 from separable.plan.table import duration
 from separable.volumes import Run
 from separable.volumes.cluster import connected
-from separable.volumes.schedule import amount, read_amount
+from separable.volumes.schedule import amount
 
 __all__ = ["Chunks", "Memory", "Scheduler", "filter_parts", "is_for_parts"]
 
-USUAL = "2GiB"
+LARGE = 2 << 30  # bytes of a file that is not filtered whole unasked
 
 Memory = Annotated[
     str | None,
     typer.Option(
-        help=f"What the process may take, as {USUAL}. Files that are larger, Zarr and HDF5 are filtered "
+        help="What the process may take, as 2GiB. Files that are larger, Zarr and HDF5 are filtered "
         "by parts within it, and a run that was cut off goes on where it was.",
         show_default=False,
         metavar="BYTES",
@@ -71,7 +71,7 @@ def is_for_parts(
         if any(f.inner for f in formats):
             return True
         with open_source(source) as found:
-            return found.nbytes > read_amount("--memory", USUAL)
+            return found.nbytes > LARGE
     except FileError:  # said in full by what reads and writes it whole
         return False
 
@@ -103,7 +103,7 @@ def filter_parts(
     with (
         cluster as client,
         Run(
-            source, target, kernel, memory=memory or USUAL, chunks=chunks or "auto",
+            source, target, kernel, memory=memory, chunks=chunks or "auto",
             overwrite=force, client=client, **options,
         ) as run,
     ):  # fmt: skip

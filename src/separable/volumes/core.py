@@ -35,6 +35,7 @@ from separable.volumes.schedule import Schedule, make_schedule, read_amount, res
 __all__ = ["Run", "filter"]
 
 PathLike: TypeAlias = str | os.PathLike[str]
+USUAL = 2 << 30  # bytes beyond what the process takes, where no limit is given
 
 
 def filter(
@@ -42,7 +43,7 @@ def filter(
     target: PathLike,
     kernel: ArrayLike | Factors | Plan,
     *,
-    memory: int | str = "2GiB",
+    memory: int | str | None = None,
     chunks: str | Sequence[int] = "auto",
     resume: bool = True,
     overwrite: bool = False,
@@ -67,8 +68,9 @@ def filter(
         Its suffix says the format. It must not be the source.
     kernel : array_like, Factors or Plan
         One axis for each filtered axis. A plan says all the other options, too.
-    memory : int or str
-        What the process may take, the interpreter and the libraries included, as "2GiB".
+    memory : int or str, optional
+        What the process may take, the interpreter and all that it holds included, as "2GiB". Left
+        out, it is 2 GiB beyond what the process takes already.
     chunks : "auto" or sequence of int
         Of the target; those of the source if it has any.
     resume : bool
@@ -157,7 +159,7 @@ class Run:
         target: PathLike,
         kernel: ArrayLike | Factors | Plan,
         *,
-        memory: int | str = "2GiB",
+        memory: int | str | None = None,
         chunks: str | Sequence[int] = "auto",
         resume: bool = True,
         overwrite: bool = False,
@@ -170,7 +172,7 @@ class Run:
         self.client = client
         if client is not None:
             check_client(client)
-        limit = read_amount("memory", memory)
+        limit = None if memory is None else read_amount("memory", memory)
         wanted = _chunks(chunks)
         # Step 1: see what there is, and plan for the whole.
         self.source: Source = open_source(source)
@@ -277,12 +279,13 @@ class Run:
             middle.abandon()
             raise
 
-    def _schedule(self, whole: BlockFilter, limit: int) -> Schedule:
+    def _schedule(self, whole: BlockFilter, limit: int | None) -> Schedule:
         if not self.target.resumed:
             self.journal.done.clear()
-        release()
-        _warm_up(whole)
-        base = resident()
+        base = _ready(whole)
+        if self.client is not None:
+            base = max(self.client.run(_ready, whole).values(), default=base)
+        limit = base + USUAL if limit is None else limit
         ends = (self.source.chunks, self.target.chunks)
         if self.journal.schedule is not None and self.target.resumed:
             found = restored(whole, *ends, self.journal.schedule, limit, base)
@@ -313,6 +316,13 @@ class Run:
             else:
                 self.journal.remove()
             raise
+
+
+def _ready(whole: BlockFilter) -> int:
+    """Compile, let go what is not needed, and return what the process takes then."""
+    release()
+    _warm_up(whole)
+    return resident()
 
 
 def resident() -> int:
