@@ -32,6 +32,8 @@ from fused_work import Work
 OURS = ("separable", "fused", "dense")
 KEPT = {"MALLOC_TOP_PAD_": "1073741824", "MALLOC_MMAP_THRESHOLD_": "4294967296"}
 """What keeps freed memory in the process, for every framework: no page is faulted in twice."""
+QUIET = 0.05
+"""Seconds before a turn: threads of the one before look for work that long, on the cores of the next."""
 
 
 @dataclass
@@ -105,6 +107,7 @@ def medians(
     for _ in range(rounds):
         random.shuffle(order)
         for name, run in order:
+            time.sleep(QUIET)
             run()  # what the one before left in the caches is not this one's to pay
             begun = clock()
             for _ in range(calls[name]):

@@ -4,6 +4,10 @@ Workers wait in compiled code that has released the interpreter: they watch a ma
 then sleep.  A job is posted as a number of free seats; whoever takes a seat runs the job's function, which
 claims items until none is left, so that a worker that wakes late is never waited for.  One job runs in the pool at
 a time; a Python thread that finds it busy runs its own job alone.
+
+Beside another library's threads a pool of one's own loses: OpenMP's workers keep looking for work for
+milliseconds after theirs is done, on the cores that the job needs. Who runs between calls of such
+a library gives its function that starts a team, and the job runs on that library's threads.
 """
 
 # Kernels are typed by Numba, for each dtype anew.
@@ -21,7 +25,7 @@ from llvmlite import ir
 from numba.core import types
 from numpy.typing import NDArray
 
-from .kernel import intrinsic, kernel
+from .kernel import address, intrinsic, kernel, stage
 from .plan import invoke, set_word, word
 from .simd import IS_X86, emit_call
 
@@ -116,6 +120,24 @@ def run_shared(function, plan_address, counter, mailbox, seats):
             give_way()
 
 
+# Words of a team's job.
+TEAM_FUNCTION, TEAM_PLAN, TEAM_COUNTER, TEAM_SEATS, TEAM_TAKEN, TEAM_WORDS = 0, 1, 2, 3, 8, 16
+
+
+@stage
+def take_part(team):
+    """Run a job as one thread of a team: who comes first sits first, who finds no seat is not needed."""
+    seat = atomic_add(team, TEAM_TAKEN, 1)
+    if seat < word(team, TEAM_SEATS):
+        invoke(word(team, TEAM_FUNCTION), (word(team, TEAM_PLAN), word(team, TEAM_COUNTER), seat))
+
+
+@kernel
+def run_in_team(start, part, team, threads):
+    """Have a team do a job by a function like ``GOMP_parallel(function, data, threads, flags)``."""
+    invoke(start, (part, team, threads, 0))
+
+
 @kernel
 def watch(mailbox, spins):
     """Take seats as they are offered, until nothing was offered for a while."""
@@ -180,11 +202,15 @@ class Scratch:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._memory: NDArray[np.uint8] = np.empty(size + self.HEAD + 64, np.uint8)
+        tail = 8 * TEAM_WORDS
+        self._memory: NDArray[np.uint8] = np.empty(size + self.HEAD + tail + 128, np.uint8)
         skip = -self._memory.ctypes.data % 64
         self.address = self._memory.ctypes.data + skip
         self.words = self._memory[skip : skip + self.HEAD].view(np.int64)
-        self.body = self._memory[skip + self.HEAD :]
+        self.body = self._memory[skip + self.HEAD : skip + self.HEAD + size]
+        behind = skip + self.HEAD + (size + 63 & ~63)
+        self.team_address = self._memory.ctypes.data + behind
+        self.team = self._memory[behind : behind + tail].view(np.int64)
 
 
 KEPT_BYTES = 48 << 20
@@ -209,12 +235,17 @@ def _give(scratch: Scratch) -> None:
         _free.append(scratch)
 
 
-def run(schedule: Any, source: int, target: int, threads: int) -> None:
-    """Run a prepared sweep on the arrays at two addresses, on up to ``threads`` threads."""
-    threads = min(threads, schedule.threads)
-    shared = threads > 1 and _pool.busy.acquire(blocking=False)
+def run(schedule: Any, source: int, target: int, threads: int, start: int = 0) -> None:
+    """Run a prepared sweep on the arrays at two addresses, on up to ``threads`` threads.
+
+    ``start`` is the address of a function like OpenMP's ``GOMP_parallel``, whose ``threads`` threads then
+    run it; 0 for the engine's own.
+    """
+    team, threads = threads, min(threads, schedule.threads)
+    lent = threads > 1 and start != 0
+    shared = threads > 1 and not lent and _pool.busy.acquire(blocking=False)
     try:
-        seats = threads - 1 if shared else 0
+        seats = threads - 1 if shared or lent else 0
         scratch = _take(schedule.scratch_size * (seats + 1))
         if poison:
             scratch.body[:] = 0xFF
@@ -225,6 +256,10 @@ def run(schedule: Any, source: int, target: int, threads: int) -> None:
         if shared:
             _pool.ready(seats)
             run_shared(schedule.function, scratch.address, counter, _pool.address, seats)
+        elif lent:  # the whole team: one of another size would be started anew each time
+            scratch.team[:5] = schedule.function, scratch.address, counter, threads, 0
+            scratch.team[TEAM_TAKEN] = 0
+            run_in_team(start, address(take_part, (types.int64,)), scratch.team_address, team)
         else:
             run_alone(schedule.function, scratch.address, counter)
     finally:

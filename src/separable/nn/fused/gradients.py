@@ -90,7 +90,7 @@ def backward_pointwise(
     `x`, `gradient` and `result` are float32 with their channels last in memory. The depthwise result has
     its channels with the multiplier outside.
     """
-    from separable.engine.compiled.threads import run
+    from separable.nn.fused.team import run
 
     threads = torch.get_num_threads()
     plan = _plan(geometry, threads, True)
@@ -122,7 +122,7 @@ def backward_depthwise(
 
     `held` is the gradient of the depthwise result ``(n, *space, depth)``, the multiplier outside.
     """
-    from separable.engine.compiled.threads import run
+    from separable.nn.fused.team import run
 
     g, threads = geometry, torch.get_num_threads()
     weights = biases = None

@@ -292,7 +292,7 @@ class Planes:
 
         The same steps belong to the same shape in all calls.
         """
-        from separable.engine.compiled.threads import run
+        from separable.nn.fused.team import run
 
         fill = 5 - x.dim()
         threads = torch.get_num_threads()

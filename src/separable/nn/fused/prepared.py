@@ -58,7 +58,7 @@ class _ForShape:
     """What one shape of input needs: a plan and where the output goes."""
 
     def __init__(self, plan: LayerPlan, shape: Sequence[int], dtype: torch.dtype) -> None:
-        from separable.engine.compiled.threads import run
+        from separable.nn.fused.team import run
 
         self.run = run
         self.plan = plan
@@ -227,7 +227,7 @@ class PreparedPointwise:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Run the layer on a batch; the output has its channels where the input has them."""
-        from separable.engine.compiled.threads import run
+        from separable.nn.fused.team import run
 
         if x.shape[1] != self.channels:
             check_input("pointwise", x, (self.outputs, self.channels), self.channels)

@@ -52,7 +52,7 @@ _turn = lru_cache(maxsize=512)(_Turn)
 
 
 def _turned(x: Tensor, out: Tensor, matrices: int, rows: int, columns: int) -> None:
-    from separable.engine.compiled.threads import run
+    from separable.nn.fused.team import run
 
     run(_turn(matrices, rows, columns), x.data_ptr(), out.data_ptr(), torch.get_num_threads())
 
