@@ -92,6 +92,7 @@ sphinx_gallery_conf = {
     "image_scrapers": ("matplotlib",),
     "matplotlib_animations": False,
     "notebook_images": False,
+    "run_stale_examples": True,  # or pages of the short form would stay in a full build
     "write_computation_times": False,  # that page loads its table's script from elsewhere
     "capture_repr": (),  # what a lesson shows it prints
 }
