@@ -91,7 +91,9 @@ for name, kernel in kernels.items():
 # In an image
 # -----------
 # An error of the kernel becomes an error of the filtered image, and the library promises how large
-# it can be at most. For a kernel that differs from the wanted one by ``D``::
+# it can be at most. For a kernel that differs from the wanted one by ``D``:
+#
+# .. code-block:: none
 #
 #     |error at any pixel|  ≤  Σ |D| · max |image|
 #

@@ -10,7 +10,9 @@ curves of the counts and the *roofline* of the machine it runs on.
 # %%
 # One over N plus one over K squared
 # ----------------------------------
-# For N output channels and kernels of K x K, the separable layer costs so much of the dense one::
+# For N output channels and kernels of K x K, the separable layer costs so much of the dense one:
+#
+# .. code-block:: none
 #
 #     1 / N  +  1 / K²
 #

@@ -103,7 +103,9 @@ for name, found in {"B0": base, **{f"2 x {n}": f for n, f in doubled.items()}}.i
 # The compound rule
 # -----------------
 # Tan and Le (2019) searched, with a small network, how to spend *twice* the multiplications, and found
-# depth times 1.2, width times 1.1, resolution times 1.15. Twice again is the same step again::
+# depth times 1.2, width times 1.1, resolution times 1.15. Twice again is the same step again:
+#
+# .. code-block:: none
 #
 #     depth 1.2 ^ φ     width 1.1 ^ φ     resolution 1.15 ^ φ
 #
