@@ -12,7 +12,6 @@ them; medians count. Errors are the largest differences from a float64 reference
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import os
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import peers
+from page import version
 
 import separable as sep
 from separable import calibrate, get_num_threads, kernels, machine
@@ -107,13 +107,6 @@ def regret_table(listed: list[Work], rounds: int) -> None:
     print(f"regret at most 1.3 in {good} of {len(regrets)} cases (the aim: 9 of 10)")
 
 
-def _version(name: str) -> str:
-    try:
-        return f"{name} {importlib.metadata.version(name)}"
-    except importlib.metadata.PackageNotFoundError:
-        return f"{name} not installed"
-
-
 def header() -> None:
     names = [
         "numpy",
@@ -125,7 +118,7 @@ def header() -> None:
         "torch",
         "numba",
     ]
-    versions = [_version(name) for name in names]
+    versions = [version(name) for name in names]
     print(f"separable {sep.__version__} on {processor()}, {get_num_threads()} threads")
     print(", ".join(versions))
     start = time.perf_counter()

@@ -123,8 +123,8 @@ def section_text(name: str, section: Section) -> str:
 
 def where(packages: tuple[str, ...]) -> str:
     """Say when, on what machine and with which versions."""
-    versions = [f"separable {sep.__version__}", f"Python {platform.python_version()}"]
-    versions += [_version(package) for package in packages]
+    versions = [f"separable {sep.__version__}", f"Python {platform.pythonversion()}"]
+    versions += [version(package) for package in packages]
     today = datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat()
     load = os.getloadavg()[0]
     return (
@@ -133,7 +133,8 @@ def where(packages: tuple[str, ...]) -> str:
     )
 
 
-def _version(package: str) -> str:
+def version(package: str) -> str:
+    """Return a package's name and version, or that it is not installed."""
     try:
         return f"{package} {importlib.metadata.version(package)}"
     except importlib.metadata.PackageNotFoundError:

@@ -15,6 +15,7 @@ from separable.nn.fused.memory import empty
 from separable.nn.fused.packing import pack_pointwise
 from separable.nn.fused.plan import Geometry, LayerPlan, up
 from separable.nn.fused.prepared import Prepared
+from separable.nn.fused.team import run
 
 __all__ = ["backward_depthwise", "backward_pointwise"]
 
@@ -90,8 +91,6 @@ def backward_pointwise(
     `x`, `gradient` and `result` are float32 with their channels last in memory. The depthwise result has
     its channels with the multiplier outside.
     """
-    from separable.nn.fused.team import run
-
     threads = torch.get_num_threads()
     plan = _plan(geometry, threads, True)
     g = geometry
@@ -122,8 +121,6 @@ def backward_depthwise(
 
     `held` is the gradient of the depthwise result ``(n, *space, depth)``, the multiplier outside.
     """
-    from separable.nn.fused.team import run
-
     g, threads = geometry, torch.get_num_threads()
     weights = biases = None
     if to_weight:

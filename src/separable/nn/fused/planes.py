@@ -19,6 +19,7 @@ from torch import Tensor
 
 from separable.nn.fused.memory import empty
 from separable.nn.fused.plan import ACTIVATIONS, Sizes, up
+from separable.nn.fused.team import run
 
 __all__ = ["Convolution", "Planes"]
 
@@ -292,8 +293,6 @@ class Planes:
 
         The same steps belong to the same shape in all calls.
         """
-        from separable.nn.fused.team import run
-
         fill = 5 - x.dim()
         threads = torch.get_num_threads()
         key = (x.shape, threads)

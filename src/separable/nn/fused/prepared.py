@@ -14,6 +14,7 @@ from separable.nn.fused.memory import empty_strided
 from separable.nn.fused.packing import pack_between, pack_bias, pack_depthwise, pack_pointwise
 from separable.nn.fused.plan import Geometry, LayerPlan, Sizes, layer_plan, pointwise_plan
 from separable.nn.fused.planes import Convolution, Planes
+from separable.nn.fused.team import run
 from separable.nn.fused.turning import to_first, to_last
 
 __all__ = ["Prepared", "PreparedPointwise", "Settings", "check_input", "is_served", "prepared"]
@@ -58,9 +59,6 @@ class _ForShape:
     """What one shape of input needs: a plan and where the output goes."""
 
     def __init__(self, plan: LayerPlan, shape: Sequence[int], dtype: torch.dtype) -> None:
-        from separable.nn.fused.team import run
-
-        self.run = run
         self.plan = plan
         ndim = len(shape) - 2
         g = plan.geometry
@@ -169,7 +167,7 @@ class Prepared:
         out = empty_strided(found.out_shape, found.out_strides, found.dtype)
         if not found.is_empty:
             source: Any = (x.data_ptr(), *self.addresses)
-            found.run(found.plan, source, out.data_ptr(), threads)
+            run(found.plan, source, out.data_ptr(), threads)
         if self.inner != self.channels and not self.outputs:
             out = self._woven(out)
         return out if last or channels_are_last(given) else to_first(out)
@@ -227,8 +225,6 @@ class PreparedPointwise:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Run the layer on a batch; the output has its channels where the input has them."""
-        from separable.nn.fused.team import run
-
         if x.shape[1] != self.channels:
             check_input("pointwise", x, (self.outputs, self.channels), self.channels)
         last = x.stride() == _last(x.shape)

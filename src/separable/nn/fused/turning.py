@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from separable.nn.fused.memory import empty
+from separable.nn.fused.team import run
 
 __all__ = ["to_first", "to_last"]
 
@@ -52,8 +53,6 @@ _turn = lru_cache(maxsize=512)(_Turn)
 
 
 def _turned(x: Tensor, out: Tensor, matrices: int, rows: int, columns: int) -> None:
-    from separable.nn.fused.team import run
-
     run(_turn(matrices, rows, columns), x.data_ptr(), out.data_ptr(), torch.get_num_threads())
 
 
