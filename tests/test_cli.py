@@ -351,7 +351,7 @@ def test_ended_while_it_runs(
     time.sleep(0.3)
     assert process.poll() is None
     process.send_signal(number)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=600)
     assert (process.returncode, out, err) == (code, "", message)
     assert [p.name for p in tmp_path.iterdir()] == ["in.npy"]
 
@@ -374,7 +374,7 @@ def test_ended_while_it_writes(photo: Path, tmp_path: Path, number: signal.Signa
     target.parent.mkdir()
     process = started(WRITES_FOR_EVER, "filter", photo, target, "-k", "box:3")
     process.send_signal(number)
-    process.communicate(timeout=30)
+    process.communicate(timeout=600)
     left = [p.name for p in target.parent.iterdir()]
     if number == signal.SIGKILL:  # nobody can clean up then, but the target is not there
         assert all(name.startswith(".separable-") for name in left)
@@ -390,7 +390,7 @@ def test_a_broken_pipe_is_quiet() -> None:
     process.stdout.close()
     assert process.stderr is not None
     assert process.stderr.read() == ""
-    assert process.wait(timeout=30) in (0, 1)
+    assert process.wait(timeout=600) in (0, 1)
     process.stderr.close()
 
 
@@ -423,7 +423,7 @@ def in_a_terminal(*arguments: str) -> str:
             break
         printed += part
     os.close(ours)
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=600) == 0
     return printed.decode()
 
 

@@ -68,8 +68,8 @@ def test_fork():
     queue = context.Queue()
     process = context.Process(target=_child, args=(queue,))
     process.start()
-    assert queue.get(timeout=60)
-    process.join(timeout=10)
+    assert queue.get(timeout=600)
+    process.join(timeout=100)
     assert process.exitcode == 0
     assert np.array_equal(c(image, np.zeros_like(image), 2), expected)
 
@@ -78,7 +78,7 @@ def test_exit_is_clean_and_quick():
     code = "import sys; sys.path[:0] = sys.argv[1:]; import test_compiled_threads as t; c, i, e = t.make(); c(i, e, 2)"
     here = os.path.dirname(__file__)
     done = subprocess.run(
-        [sys.executable, "-c", code, here, os.path.dirname(here)], capture_output=True, timeout=100
+        [sys.executable, "-c", code, here, os.path.dirname(here)], capture_output=True, timeout=600
     )
     assert done.returncode == 0
     assert not done.stderr

@@ -258,7 +258,7 @@ def test_a_cluster_that_cannot_be_reached():
         cluster.connected(address, timeout=1.0),
     ):
         pass
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 100
 
 
 def test_an_address_that_is_none():
