@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import json
 import os
 import sys
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from separable.distribution import VERSION
 from separable.errors import FileError
 from separable.files.parts import Source, Target, draft_of, reason_of, remove
 from separable.plan import Plan
@@ -236,7 +236,7 @@ def request_of(
         "origin": str(problem.lefts),
         "type": f"{out} by {problem.work}",
         "chunks": str(chunks or "auto"),
-        "version": importlib.metadata.version("separable"),
+        "version": VERSION,
     }
     found |= {name: str(value) for name, value in missing.items() if name != "mask"}
     if "mask" in missing:
