@@ -20,24 +20,31 @@ import scipy
 
 PAGE = (Path(__file__).parents[2] / "docs" / "compatibility.md").read_text()
 SECTION = PAGE.partition("\n## SciPy's own tests\n")[2].partition("\n## ")[0]
-ROW = re.compile(r"^\| `(test_\S+)` \| (\d+) \| (\d+) \|", re.MULTILINE)
+ROW = re.compile(r"^\| `(test_\S+)` \| (\d+|older) \| (\d+) \|", re.MULTILINE)
 COUNTS = re.compile(
-    r"SciPy (\d+\.\d+) holds ([\d,]+) tests.\s+([\d,]+) of them call.\s+([\d,]+)\s+pass\s+"
-    r"\((\d+\.\d)\s+%\)"
+    r"In SciPy (\d+\.\d+) the file holds ([\d,]+) tests. ([\d,]+) of them call at least one of the "
+    r"fifteen; ([\d,]+) pass \((\d+\.\d) %\)".replace(" ", r"\s+")
 )
 LEAST = 0.98  # of the tests that call a function of ours, with the version that the page counts
 INI = """[pytest]
 filterwarnings =
     error::RuntimeWarning
     error::UserWarning
+    default::pytest.PytestWarning
 """
 # Looked up before the session's fixtures move the cache: compiled code is taken from where it is.
 COMPILED = os.environ.get("SEPARABLE_CACHE_DIR") or platformdirs.user_cache_dir("separable")
 
 
-def table() -> dict[str, tuple[int, int]]:
-    """The tests that fail, as patterns, with how many there are and the line that explains them."""
-    return {name: (int(count), int(line)) for name, count, line in ROW.findall(SECTION)}
+def table() -> dict[str, tuple[int | None, int]]:
+    """The tests that fail, as patterns, with how many there are and the line that explains them.
+
+    No number: a test that fails with versions of SciPy before the one that the page counts.
+    """
+    return {
+        name: (None if count == "older" else int(count), int(line))
+        for name, count, line in ROW.findall(SECTION)
+    }
 
 
 def matching(names: list[str], pattern: str) -> set[str]:
@@ -48,10 +55,10 @@ def matching(names: list[str], pattern: str) -> set[str]:
 def plain(name: str) -> str:
     """A name of a test without SciPy's parameter for the library of arrays.
 
-    >>> plain("test_a[numpy-uint8]"), plain("test_b[numpy]"), plain("test_c[uint8]")
-    ('test_a[uint8]', 'test_b', 'test_c[uint8]')
+    >>> [plain(f"test{end}") for end in ("[numpy-uint8]", "[uint8-numpy]", "[uint8]", "[numpy]")]
+    ['test[uint8]', 'test[uint8]', 'test[uint8]', 'test']
     """
-    return name.replace("[numpy-", "[").replace("[numpy]", "")
+    return re.sub(r"\[numpy\]$", "", re.sub(r"(?<=\[)numpy-|-numpy(?=\]$)", "", name))
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +102,8 @@ def is_counted() -> bool:
 
 def test_every_failure_is_a_row_of_the_table(outcomes: dict[str, dict[str, Any]]) -> None:
     failed = failures(outcomes)
-    explained = set().union(*(matching(list(failed), pattern) for pattern in table()))
+    rows = [p for p, (count, _) in table().items() if count is not None or not is_counted()]
+    explained = set().union(*(matching(list(failed), pattern) for pattern in rows))
     assert {n: m for n, m in failed.items() if n not in explained} == {}
 
 
@@ -103,6 +111,8 @@ def test_every_row_of_the_table_fails(outcomes: dict[str, dict[str, Any]]) -> No
     """A test that passes by now leaves the table."""
     failed, names = failures(outcomes), list(outcomes)
     for pattern, (count, _) in table().items():
+        if count is None:
+            continue
         found = matching(names, pattern)
         assert {n for n in found if n not in failed} == set(), f"{pattern} passes"
         if is_counted():
@@ -129,15 +139,10 @@ def test_the_counts_of_the_page(outcomes: dict[str, dict[str, Any]]) -> None:
     ]  # fmt: skip
     assert float(numbers[5]) == pytest.approx(100 * passed / len(own), abs=0.05)
     assert passed >= LEAST * len(own)
-    assert len(own) - passed == sum(count for count, _ in table().values())
+    assert len(own) - passed == sum(count or 0 for count, _ in table().values())
 
 
-def test_ours_are_called_and_the_others_are_not_touched(
-    outcomes: dict[str, dict[str, Any]],
-) -> None:
-    """Without the stand-in nothing would fail; without SciPy's functions much would."""
+def test_ours_are_called_and_no_others_are_replaced(outcomes: dict[str, dict[str, Any]]) -> None:
     assert outcomes["test_gaussian_truncate"]["ours"]
-    assert not outcomes[
-        "test_minimum_filter01" if "test_minimum_filter01" in outcomes else "test_rank06"
-    ]["ours"]
+    assert not outcomes["test_rank06"]["ours"]
     assert all(o["ours"] for o in outcomes.values() if o["outcome"] == "failed")
