@@ -7,6 +7,7 @@ inside a container that hides it, and what cannot be converted raises an error t
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,14 @@ from numpy.typing import NDArray
 
 from separable.errors import ArgumentError, ArgumentTypeError, DTypeError
 
-__all__ = ["MASKED_REMEDY", "array_of", "complete_array_of", "package_of"]
+__all__ = [
+    "MASKED_REMEDY",
+    "array_of",
+    "complete_array_of",
+    "dask_array_of",
+    "is_dask_array",
+    "package_of",
+]
 
 Array = NDArray[Any]
 
@@ -83,6 +91,16 @@ def array_of(value: Any, name: str = "image") -> Array:
     return array
 
 
+def dask_array_of(value: Any, name: str = "image") -> Any:
+    """Return a Dask array; ArgumentTypeError for other values of Dask that are computed later."""
+    if is_dask_array(value):
+        return value
+    raise ArgumentTypeError(
+        f"`{name}` must be a Dask array; got {type(value).__name__}. Make one, for instance with "
+        "dask.array.from_delayed or .to_dask_array(lengths=True)"
+    )
+
+
 def complete_array_of(value: Any, name: str = "image", remedy: str = "") -> Array:
     """Return the array that a value is or holds, as a plain one without masked samples.
 
@@ -112,15 +130,15 @@ def complete_array_of(value: Any, name: str = "image", remedy: str = "") -> Arra
     return np.asarray(array)
 
 
+def is_dask_array(value: Any) -> bool:
+    """Return whether this is a Dask array, and no other value of Dask that is computed later."""
+    return package_of(value) == "dask" and isinstance(getattr(value, "chunks", None), tuple)
+
+
 def _held_by(value: Any, package: str, name: str) -> Any:
     """The array inside a container of xarray or Dask."""
     if package == "dask":
-        if hasattr(value, "chunks"):
-            return value.compute()
-        raise ArgumentTypeError(
-            f"`{name}` must be a Dask array; got {type(value).__name__}. Make one, for instance with "
-            "dask.array.from_delayed or .to_dask_array(lengths=True)"
-        )
+        return dask_array_of(value, name).compute()
     if hasattr(value, "data_vars") or not hasattr(value, "dims") or not hasattr(value, "data"):
         names = ", ".join(repr(n) for n in getattr(value, "data_vars", ())) or "none"
         raise ArgumentTypeError(
@@ -135,7 +153,10 @@ def _converted(value: Any, name: str, package: str) -> Array:
     """What `numpy.asarray` makes of a value."""
     try:
         if isinstance(value, (list, tuple)) and any(_is_hidden(v) for v in value):
-            return np.ma.array([array_of(v, name) for v in value])
+            rows = [array_of(v, name) if _is_hidden(v) else v for v in value]
+            with warnings.catch_warnings():  # numpy.ma.masked among numbers is NaN under the mask
+                warnings.simplefilter("ignore", UserWarning)
+                return np.ma.array(rows)
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
             return np.from_dlpack(value)
         return np.asarray(value)

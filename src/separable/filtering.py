@@ -19,6 +19,7 @@ from separable.errors import OutputError
 from separable.factors import Factors
 from separable.machine import current
 from separable.plan import Plan, plan
+from separable.run import check_dtype
 
 __all__ = ["checked_output", "convolve", "correlate", "filter_with", "given", "remembered"]
 
@@ -157,6 +158,7 @@ def filter_with(
     elsewhere = _elsewhere(image)
     if elsewhere is None:
         image = array_of(image)
+        check_dtype(image.dtype, "image")
         kernel = kernel if isinstance(kernel, Factors) else complete_array_of(kernel, "kernel")
         if missing.keys() - {"fill"} or isinstance(image, np.ma.MaskedArray):
             elsewhere = importlib.import_module(MISSING).filter_missing

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from separable.arrays import array_of, complete_array_of, package_of
+from separable.arrays import array_of, complete_array_of, is_dask_array
 from separable.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -118,7 +118,7 @@ def weights_of(weights: ArrayLike) -> Array:
 
 def is_lazy(image: Any) -> bool:
     """Whether an image is a Dask array: it is filtered when it is computed, chunk by chunk."""
-    return package_of(image) == "dask" and hasattr(image, "chunks")
+    return is_dask_array(image)
 
 
 def target_of(output: Output, image: Array, *, is_complex: bool = False) -> Target:
