@@ -69,7 +69,7 @@ def array_of(value: Any, name: str = "image") -> Array:
     Examples
     --------
     >>> array_of([1, 2]), array_of(memoryview(b"ab"))
-    (array([1, 2]), array([ 97,  98], dtype=uint8))
+    (array([1, 2]), array([97, 98], dtype=uint8))
     >>> array_of(np.ma.masked_equal([1, 2], 2)).mask
     array([False,  True])
     """

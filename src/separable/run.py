@@ -92,7 +92,7 @@ def check_dtype(dtype: Any, name: str) -> np.dtype[Any]:
     DTypeError
     """
     try:
-        found: np.dtype[Any] = np.dtype(dtype)
+        found: np.dtype[Any] = dtype if isinstance(dtype, np.dtype) else np.dtype(dtype)
     except TypeError:
         raise DTypeError(f"`{name}` must name a type of numbers; got {dtype!r}") from None
     if found.kind not in "biufc" or found.itemsize > (16 if found.kind == "c" else 8):
