@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -25,6 +26,7 @@ COUNTS = re.compile(
     r"In SciPy (\d+\.\d+) the file holds ([\d,]+) tests. ([\d,]+) of them call at least one of the "
     r"fifteen; ([\d,]+) pass \((\d+\.\d) %\)".replace(" ", r"\s+")
 )
+ROUNDING = (2, 3)  # lines of the page: the last bits, which another processor may have alike
 LEAST = 0.98  # of the tests that call a function of ours, with the version that the page counts
 INI = """[pytest]
 filterwarnings =
@@ -97,7 +99,10 @@ def counted_version() -> str:
 
 
 def is_counted() -> bool:
-    return scipy.__version__.startswith(counted_version() + ".")
+    """Whether the page counts what runs here: this SciPy, our compiled engine, x86-64."""
+    engine = importlib.util.find_spec("numba") is not None
+    usual = platform.machine().lower() in ("x86_64", "amd64")
+    return engine and usual and scipy.__version__.startswith(counted_version() + ".")
 
 
 def test_every_failure_is_a_row_of_the_table(outcomes: dict[str, dict[str, Any]]) -> None:
@@ -110,8 +115,8 @@ def test_every_failure_is_a_row_of_the_table(outcomes: dict[str, dict[str, Any]]
 def test_every_row_of_the_table_fails(outcomes: dict[str, dict[str, Any]]) -> None:
     """A test that passes by now leaves the table."""
     failed, names = failures(outcomes), list(outcomes)
-    for pattern, (count, _) in table().items():
-        if count is None:
+    for pattern, (count, line) in table().items():
+        if count is None or (line in ROUNDING and not is_counted()):
             continue
         found = matching(names, pattern)
         assert {n for n in found if n not in failed} == set(), f"{pattern} passes"
@@ -129,7 +134,7 @@ def test_every_row_names_a_numbered_line_of_the_page() -> None:
 
 def test_the_counts_of_the_page(outcomes: dict[str, dict[str, Any]]) -> None:
     if not is_counted():
-        pytest.skip(f"the page counts the tests of SciPy {counted_version()}")
+        pytest.skip(f"the page counts SciPy {counted_version()} with Numba on x86-64")
     numbers = COUNTS.search(SECTION)
     assert numbers is not None
     own = [o for o in outcomes.values() if o["ours"]]
