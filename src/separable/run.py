@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from separable.engine import Form, Method, Problem
 from separable.engine.memory import empty
 from separable.engine.threads import in_parallel, slabs
-from separable.errors import ArgumentError, DTypeError, OutputError
+from separable.errors import ArgumentError, ArgumentTypeError, DTypeError, OutputError
 
 __all__ = ["all_finite", "check_dtype", "readable", "run", "store"]
 
@@ -64,6 +64,7 @@ def run(
     if out is None:
         out = empty(problem.shape, problem.out)
     _check_output(problem, out)
+    out = np.asarray(out)
     if problem.size == 0:
         return out
 
@@ -91,15 +92,29 @@ def check_dtype(dtype: Any, name: str) -> np.dtype[Any]:
     DTypeError
     """
     try:
-        found: np.dtype[Any] = np.dtype(dtype)
+        found: np.dtype[Any] = dtype if isinstance(dtype, np.dtype) else np.dtype(dtype)
     except TypeError:
         raise DTypeError(f"`{name}` must name a type of numbers; got {dtype!r}") from None
     if found.kind not in "biufc" or found.itemsize > (16 if found.kind == "c" else 8):
         raise DTypeError(
             f"`{name}` must be bool, an integer, float16 .. float64 or complex; got {found}. "
-            "Convert it, for instance with image.astype('float64')"
+            f"{_remedy_for(found)}"
         )
     return found
+
+
+def _remedy_for(dtype: np.dtype[Any]) -> str:
+    """What to do with an image of a type that no filter takes."""
+    if dtype.names:
+        return f"Choose one field, for instance image[{dtype.names[0]!r}]"
+    if dtype.kind in "mM":
+        return "Convert it to whole numbers with image.astype('int64')"
+    if dtype.kind == "O":
+        return (
+            "Convert it, if all its elements are numbers, with image.astype('float64'); a data "
+            "frame with .to_numpy('float64', na_value=numpy.nan)"
+        )
+    return "Convert it, for instance with image.astype('float64')"
 
 
 def all_finite(image: Array, threads: int = 1) -> bool:
@@ -123,6 +138,8 @@ def all_finite(image: Array, threads: int = 1) -> bool:
 
 
 def _check_output(problem: Problem, out: Array) -> None:
+    if not isinstance(out, np.ndarray):
+        raise ArgumentTypeError(f"`out` must be an ndarray; got {type(out).__name__}")
     if out.shape != problem.shape:
         raise OutputError(
             f"output shape not correct: `out` must have shape {problem.shape}; got {out.shape}"

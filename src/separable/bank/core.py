@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from separable.arrays import MASKED_REMEDY, complete_array_of
 from separable.bank import table
 from separable.bank.graph import Graph, families, graph_of
 from separable.bank.sweeps import MOST_AXES, Sweep, order_of, work_of
@@ -147,12 +148,14 @@ class Bank:
         Raises
         ------
         ArgumentError
-            If the image is not of the planned shape and type.
+            If the image is not of the planned shape and type, or has masked samples.
+        ArgumentTypeError
+            If the image or `out` is no array.
         OutputError
             If `out` has another shape or type, or is read-only.
         """
         # Step 1: check the image and the output.
-        p, array = self.problem, np.asarray(image)
+        p, array = self.problem, complete_array_of(image, remedy=MASKED_REMEDY)
         if array.shape != p.shape or array.dtype != p.dtype:
             raise ArgumentError(
                 f"this bank is for shape {p.shape}, {p.dtype}; got shape {array.shape}, "
@@ -161,6 +164,7 @@ class Bank:
         if out is None:
             out = empty(self.shape, p.out)
         self._check_output(out)
+        out = np.asarray(out)
         if p.size == 0:
             return out
         if np.may_share_memory(array, out):

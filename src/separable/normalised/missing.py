@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from separable.arrays import array_of
 from separable.engine.memory import empty
 from separable.engine.threads import get_num_threads, in_parallel, slabs
 from separable.errors import ArgumentError, ArgumentTypeError
@@ -22,6 +23,8 @@ __all__ = [
     "check_nan",
     "chunks",
     "flat",
+    "is_default",
+    "mask_of",
     "missing_of",
     "rows_of",
     "without",
@@ -103,12 +106,22 @@ def missing_of(
         parts.append(_not_nan(image))
     if not parts:
         return None
-    filling = check_fill(fill, out)
     valid = parts[0]
     for part in parts[1:]:
         valid = valid & part
     outside = not (ignoring and bool(np.isnan(cval)))
-    return None if outside and valid.all() else Missing(valid, filling, outside)
+    complete = outside and bool(valid.all())
+    # Whole numbers have no fill of their own. A masked array with nothing masked needs none, for
+    # nobody has asked for a mask; with `mask` a program does not depend on what is in it.
+    if complete and mask is None and is_default(fill):
+        return None
+    filling = check_fill(fill, out)
+    return None if complete else Missing(valid, filling, outside)
+
+
+def is_default(fill: Any) -> bool:
+    """Whether a fill is the one that counts if none is given: NaN."""
+    return isinstance(fill, float) and math.isnan(fill)
 
 
 def check_nan(nan: Any) -> str:
@@ -206,18 +219,30 @@ def flat(array: Array, shape: tuple[int, ...] | None = None) -> Array:
     return np.ascontiguousarray(whole).reshape(-1)
 
 
-def _fitted(mask: ArrayLike, image: Array, axes: Sequence[int]) -> Array:
-    """The mask as bool, with as many axes as the image."""
-    values = np.asarray(mask)
+def mask_of(mask: Any) -> Array:
+    """Return a mask as a plain array of numbers.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If it is a masked array, or holds no numbers.
+    """
+    values = array_of(mask, "mask")
     if values.dtype.kind not in "biuf":
         raise ArgumentTypeError(
             f"`mask` must hold numbers or bool, nonzero where the image is valid; got {values.dtype}"
         )
-    if isinstance(mask, np.ma.MaskedArray):
+    if isinstance(values, np.ma.MaskedArray):
         raise ArgumentTypeError(
             "`mask` must be a plain array; got a masked array. Give the masked array as the image, "
             "or mask.filled(0)"
         )
+    return values
+
+
+def _fitted(mask: ArrayLike, image: Array, axes: Sequence[int]) -> Array:
+    """The mask as bool, with as many axes as the image."""
+    values = mask_of(mask)
     along = sorted(axes)
     small = tuple(n if a in along else 1 for a, n in enumerate(image.shape))
     squeezed = tuple(image.shape[a] for a in along)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from separable.arrays import MASKED_REMEDY, complete_array_of
 from separable.engine import METHODS, Problem
 from separable.errors import ArgumentError
 from separable.factors import Factors
@@ -90,11 +91,13 @@ class Plan:
         Raises
         ------
         ArgumentError
-            If the image is not of the planned shape and type.
+            If the image is not of the planned shape and type, or has masked samples.
+        ArgumentTypeError
+            If the image or `out` is no array.
         OutputError
             If `out` has another shape or type, or is read-only.
         """
-        array = np.asarray(image)
+        array = complete_array_of(image, remedy=MASKED_REMEDY)
         candidate = self.chosen
         threads = self.problem.threads
         if METHODS[candidate.method].finite_only and not all_finite(array, threads):
@@ -116,7 +119,7 @@ class Plan:
         -------
         Measurement
         """
-        array = np.asarray(image)
+        array = complete_array_of(image, remedy=MASKED_REMEDY)
         runnable = [c for c in self.candidates if not c.refused and c.form is not None]
         times: list[list[float]] = [[] for _ in runnable]
         results: dict[str, Array] = {}
