@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import math
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from separable.errors import ArgumentError, FileError
+from separable.nn.formats.archives import ArchiveError
+from separable.nn.formats.program_archive import load_program
 from separable.nn.formats.source import Source
 from separable.nn.spec import CONVS
 
@@ -95,17 +98,21 @@ class ExportedSource(Source):
 
 
 def read_exported(path: Path) -> Source:
-    """Read what `torch.export.save` wrote.
+    """Read what `torch.export.save` wrote; nothing in the file is run.
 
     Raises
     ------
     FileError
-        If the file is damaged or of another kind.
+        If the file is damaged or of another kind, or holds anything that would run code.
     ArgumentError
         If it has no example inputs, and none can be made up.
     """
     try:
-        program = torch.export.load(path)
+        program = load_program(path)
+    except ArgumentError:
+        raise
+    except ArchiveError as problem:
+        raise FileError(f"cannot read {path}: {problem}") from None
     except Exception as problem:  # zipfile, json and PyTorch raise whatever they meet
         reason = (str(problem).strip() or type(problem).__name__).splitlines()[0].rstrip(".")
         raise FileError(
@@ -128,7 +135,7 @@ def with_modules(program: torch.export.ExportedProgram) -> fx.GraphModule:
     >>> with_modules(torch.export.export(net, (torch.zeros(1, 3, 8, 8),))).get_submodule("0")
     Conv2d(3, 8, kernel_size=(3, 3), stride=(2, 2))
     """
-    module: Any = program.module()
+    module: Any = _module(program)
     graph = module.graph
     made: dict[Any, str] = {}
     for node in list(graph.nodes):
@@ -142,6 +149,13 @@ def with_modules(program: torch.export.ExportedProgram) -> fx.GraphModule:
     # A new module: what `export` gives refuses `eval()`, which changes nothing in its graph.
     found = fx.GraphModule(module, graph, class_name="GraphModule")
     return found.eval()
+
+
+def _module(program: torch.export.ExportedProgram) -> nn.Module:
+    """Return the program as a module, without guards, whose source text would be run."""
+    if "check_guards" in inspect.signature(program.module).parameters:  # from PyTorch 2.9 on
+        return program.module(check_guards=False)
+    return program.module()
 
 
 def _replace(module: nn.Module, node: Any, made: dict[Any, str]) -> None:
