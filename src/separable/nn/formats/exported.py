@@ -29,6 +29,7 @@ _CONVOLUTIONS: dict[Any, int] = {
         getattr(torch.ops.aten, name).padding,
     )
 }
+MOST_ZEROS = 1 << 31  # numbers of inputs that are made up
 _GENERAL = torch.ops.aten.convolution.default
 _NAMES = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _GENERAL_NAMES = (*_NAMES[:6], "transposed", "output_padding", "groups")
@@ -263,7 +264,13 @@ def _example(
             "is no tensor that zeros could stand for. Write it again: torch.export.save keeps the "
             "inputs that torch.export.export(model, inputs) was called with"
         )
-    zeros = [torch.zeros([_size(n) for n in v.shape], dtype=v.dtype) for v in values]
+    sizes = [[_size(n) for n in v.shape] for v in values]
+    if sum(map(math.prod, sizes)) > MOST_ZEROS:
+        raise ArgumentError(
+            f"{title} has no example inputs, and takes some of {sizes}: too much to make up. Write "
+            "it again with example inputs"
+        )
+    zeros = [torch.zeros(n, dtype=v.dtype) for n, v in zip(sizes, values, strict=True)]
     made = pytree.tree_unflatten(zeros, program.call_spec.in_spec)
     return tuple(made[0]), dict(made[1])
 
