@@ -102,7 +102,8 @@ def convert_command(
     factory: Annotated[
         str | None,
         typer.Option(
-            help="What builds the network of weights: package.module:function, timm:NAME or a name.",
+            help="Builds the network that the weights belong to: package.module:function, which "
+            "imports that module and runs its code; timm:NAME; or a name such as mobilenet_v1.",
             show_default=False,
         ),
     ] = None,

@@ -3,16 +3,58 @@
 from __future__ import annotations
 
 import math
+import os
+import re
+import sys
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from separable.errors import FileError
 from separable.files.axes import short_unit
 from separable.files.formats import SPACE, ImageInfo
 
-__all__ = ["imagej_settings", "ome_settings", "plain_resolution", "tiff_info"]
+__all__ = ["check_files", "imagej_settings", "ome_settings", "plain_resolution", "tiff_info"]
 
 IMAGEJ = ("uint8", "uint16", "float32")  # the types that it knows
 IMAGEJ_BYTES = (1 << 32) - (1 << 25)  # its files have 32-bit places
+
+
+def check_files(path: Path, file: Any) -> None:
+    """Refuse descriptions that name files elsewhere, or that grow when they are read.
+
+    Parameters
+    ----------
+    path : Path
+    file : tifffile.TiffFile
+        Its series not yet read: tifffile opens the files that OME's XML and Micro-Manager's index
+        name.
+
+    Raises
+    ------
+    FileError
+    """
+    text = str(file.pages[0].description or "")
+    if re.search(r"<!\s*(DOCTYPE|ENTITY)", text, re.IGNORECASE):
+        raise FileError(
+            f"cannot read {path}: its description declares entities, which OME's never does. "
+            "Export it again"
+        )
+    names: list[str] = []
+    if file.is_ome:
+        elements = ElementTree.fromstring(text).iter()
+        names = [e.get(key) or "" for e in elements for key in ("FileName", "MetadataFile")]
+    read_index = getattr(sys.modules.get("tifffile"), "read_ndtiff_index", None)
+    if read_index is not None and getattr(file, "is_ndtiff", False):
+        names += [str(entry[1]) for entry in read_index(str(path.parent / "NDTiff.index"))]
+    folder = path.resolve().parent
+    for name in filter(None, names):
+        target = Path(os.path.realpath(path.parent / name))
+        if "\\" in name or Path(name).name != name or target.parent != folder:
+            raise FileError(
+                f"cannot read {path}: parts of the image are in {name!r}, outside its folder. "
+                "Put them beside it, under names without folders"
+            )
 
 
 def tiff_info(file: Any, axes: str) -> ImageInfo:

@@ -14,7 +14,13 @@ import numpy as np
 
 from separable.errors import FileError
 from separable.files.formats import Array, Format, ImageInfo, check_memory
-from separable.files.ome_tiff import imagej_settings, ome_settings, plain_resolution, tiff_info
+from separable.files.ome_tiff import (
+    check_files,
+    imagej_settings,
+    ome_settings,
+    plain_resolution,
+    tiff_info,
+)
 from separable.files.packages import need
 from separable.files.parts import Region, Source, Target, Wanted, blame
 from separable.files.raw import Raw, raw_source, raw_target
@@ -30,6 +36,7 @@ def _read_tiff(path: Path) -> tuple[Array, ImageInfo]:
     import tifffile
 
     with _damage_raises(), tifffile.TiffFile(path) as file:
+        check_files(path, file)
         series = file.series[0]
         check_memory(path, series.shape, series.dtype)
         with _codec_named(path):
@@ -64,6 +71,7 @@ def _open_tiff(path: Path, inside: str = "") -> Source:
     with contextlib.ExitStack() as open_files:
         with _damage_raises():
             file = open_files.enter_context(tifffile.TiffFile(path))
+            check_files(path, file)
             series = file.series[0]
             info, shape = _info(path, file), tuple(int(n) for n in series.shape)
             if series.dtype.kind not in "biufc":

@@ -42,6 +42,7 @@ def _open_zarr(path: Path, inside: str = "") -> Source:
         name = _array_in(where, node, inside)
         _check_codecs(path / name)
         node = zarr.open(str(path), mode="r", path=name)
+    _check_opened(where, node)
     if node.dtype.kind not in "biufc":
         raise FileError(
             f"cannot read {where}: expected numbers; got {node.dtype}. Save a plain array"
@@ -122,9 +123,39 @@ def _info(zarr: Any, path: Path, name: str, node: Any) -> ImageInfo:
 # Unreadable parts
 
 
+def _check_opened(where: Path, node: Any) -> None:
+    """Look at the codecs that zarr will use, whichever of its files it took them from."""
+    for codec in (*node.filters, *node.compressors, *_inner_codecs(node)):
+        made = codec.get_config() if hasattr(codec, "get_config") else codec.to_dict()
+        _check_trusted(where, str(made.get("id") or made.get("name")))
+
+
+def _inner_codecs(node: Any) -> tuple[Any, ...]:
+    """Those of Zarr 3, with the codecs of chunks within shards."""
+    found = list(getattr(node.metadata, "codecs", ()))
+    for codec in found:
+        found += [*getattr(codec, "codecs", ()), *getattr(codec, "index_codecs", ())]
+    return tuple(found)
+
+
+def _check_trusted(where: Path, codec: str) -> None:
+    """Refuse what decodes to more than numbers: such a codec may run what it decodes."""
+    name = codec.removeprefix(NEW)
+    if name.removeprefix("numcodecs.") in NUMBERS or (
+        name not in OBJECTS and any(name.startswith(start) for start, _ in PACKAGES)
+    ):
+        return
+    raise FileError(
+        f"cannot read {where}: its codec {name} is not one that decodes numbers alone. Store the "
+        "array with another codec, such as blosc or zstd"
+    )
+
+
 def _check_codecs(where: Path) -> None:
     """Name a codec that is not installed, which zarr meets only at the first chunk, or not so."""
     for codec in _codecs(where):
+        if codec.removeprefix(NEW) in OBJECTS:  # before it is asked for
+            _check_trusted(where, codec)
         if not _known(codec):
             codec = codec.removeprefix(NEW)
             package = next((p for start, p in PACKAGES if codec.startswith(start)), None)
@@ -134,7 +165,21 @@ def _check_codecs(where: Path) -> None:
                 else ("Install the package that brings it, or store the array with another codec")
             )
             raise FileError(f"cannot read {where}: its codec {codec} is not installed. {remedy}")
+        _check_trusted(where, codec)
 
+
+# Codecs of numcodecs and of zarr that turn bytes to bytes or numbers to numbers, and those that
+# make Python objects: `pickle` runs what the file says.
+NUMBERS = frozenset((
+    "adler32", "astype", "base64", "bitround", "blosc", "bz2", "crc32", "crc32c", "delta",
+    "fixedscaleoffset", "fletcher32", "gzip", "jenkins_lookup3", "lz4", "lzma", "packbits",
+    "pcodec", "quantize", "shuffle", "zfpy", "zlib", "zstd",
+    "bytes", "endian", "transpose", "sharding_indexed", "cast_value", "scale_offset",
+))  # fmt: skip
+OBJECTS = frozenset((
+    "pickle", "json2", "msgpack2", "categorize", "vlen-utf8", "vlen-bytes", "vlen-array",
+    "vlen-string",
+))  # fmt: skip
 
 PACKAGES = (
     ("imagecodecs", "imagecodecs"),
@@ -157,7 +202,7 @@ def _codecs(where: Path) -> Iterator[str]:
         for codec in (meta.get("compressor"), *(meta.get("filters") or ())):
             if codec:
                 yield str(codec["id"])
-    elif new.is_file():
+    if new.is_file():
         yield from _codecs_3(json.loads(new.read_bytes()).get("codecs") or ())
 
 
