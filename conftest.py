@@ -7,6 +7,7 @@ package's name. A package that is installed but fails to import is an error ever
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 from collections.abc import Iterator
 from functools import lru_cache
@@ -41,6 +42,20 @@ def _as_skipped(report: Any, path: str, error: BaseException | None) -> None:
     if report.outcome == "failed" and package:
         report.outcome = "skipped"
         report.longrepr = (path, 0, f"Skipped: needs {package}, which is not installed")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip comparisons with what an older SciPy does not have."""
+    installed = importlib.metadata.version("scipy")
+    for item in items:
+        mark = item.get_closest_marker("needs_scipy")
+        if mark is not None and _numbers(installed) < _numbers(mark.args[0]):
+            reason = f"needs SciPy {mark.args[0]} or later; {installed} is installed"
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -180,7 +180,8 @@ def test_errors_have_scipys_class_and_say_what_would_do(
     with pytest.raises(ours, match=pattern) as caught:
         call(ndimage, name, IMAGE, *arguments, **options)
     assert isinstance(caught.value, errors.SeparableError)
-    if theirs is Anything:
+    older = not set(options) <= set(inspect.signature(getattr(scipy.ndimage, name)).parameters)
+    if theirs is Anything or older:  # an older SciPy refuses the argument itself
         return
     with pytest.raises(theirs) as known:
         call(scipy.ndimage, name, IMAGE, *arguments, **options)

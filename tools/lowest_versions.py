@@ -18,6 +18,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+# Packages that these versions bring along and that warn in newer versions about what the old ones call.
+CONTEMPORARIES = ("pyparsing<3.3",)  # of Matplotlib
+
 PROJECT = Path(__file__).parents[1] / "pyproject.toml"
 
 
@@ -50,6 +53,7 @@ def main(extras: list[str]) -> int:
         requirements += optional[extra]
     for name, version in sorted(lowest(requirements).items()):
         print(f"{name}=={version}")
+    print("\n".join(CONTEMPORARIES))
     return 0
 
 
