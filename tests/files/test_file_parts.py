@@ -122,6 +122,7 @@ def test_sources_and_targets_travel_to_other_processes(tmp_path: Path, name: str
     for count, region in enumerate(boxes(VOLUME.shape, (4, 5, 6))):
         (there if count % 2 else target).write(region, VOLUME[region])
     there.flush()
+    there.abandon()  # which only closes it: whoever created it finishes it
     target.finish()
     with open_source(tmp_path / name) as source:
         again = pickle.loads(pickle.dumps(source))

@@ -8,6 +8,7 @@ this package is imported, so that tests can take a name away.
 from separable.system.descriptors import exchange, flush_path, rename_new
 from separable.system.handles import Handle
 from separable.system.memory import (
+    HAS_PRIVATE_MAPPINGS,
     peak_memory,
     physical_memory,
     private_mapping,
@@ -25,6 +26,7 @@ from separable.system.processors import (
 )
 
 __all__ = [
+    "HAS_PRIVATE_MAPPINGS",
     "Handle",
     "after_fork",
     "available_processors",

@@ -199,7 +199,12 @@ class Handle:
             os.close(number)
 
     def remove(self) -> None:
-        """Delete the file and close it, so that nobody can open and lock it in between."""
+        """Delete the file and close it, so that nobody can open and lock it in between.
+
+        A file that has been closed may be somebody else's by now: it stays.
+        """
+        if self._ended:
+            return
         if is_windows():  # which deletes no open file
             self.close()
             with contextlib.suppress(PermissionError):  # somebody else has opened it: it is theirs

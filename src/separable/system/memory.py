@@ -15,12 +15,15 @@ from pathlib import Path
 from separable.system.asking import is_windows, lines_of, sysctl, windows_library
 
 __all__ = [
+    "HAS_PRIVATE_MAPPINGS",
     "peak_memory",
     "physical_memory",
     "private_mapping",
     "resident_memory",
     "return_free_memory",
 ]
+
+HAS_PRIVATE_MAPPINGS = hasattr(mmap, "MAP_PRIVATE") and hasattr(mmap, "MAP_ANONYMOUS")
 
 
 def physical_memory() -> int:
@@ -61,18 +64,17 @@ def peak_memory() -> int:
     return most if platform.system() == "Darwin" else most * 1024
 
 
-def private_mapping(size: int) -> mmap.mmap | None:
-    """Return memory of this process alone, in huge pages if there are any; None if it cannot be had.
+def private_mapping(size: int) -> mmap.mmap:
+    """Return memory of this process alone, in huge pages if there are any.
+
+    Only where `HAS_PRIVATE_MAPPINGS` is true; elsewhere it would be shared with forked processes.
 
     Raises
     ------
     OSError, OverflowError
         If there is not so much.
     """
-    flags = getattr(mmap, "MAP_PRIVATE", 0) | getattr(mmap, "MAP_ANONYMOUS", 0)
-    if not flags:
-        return None
-    found = mmap.mmap(-1, size, flags=flags)
+    found = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel that was built without them
             found.madvise(mmap.MADV_HUGEPAGE)
