@@ -287,7 +287,7 @@ def test_without_pytorch_layers_count_and_networks_say_what_is_missing() -> None
     assert "1,228,800" in done.stdout
     assert flat(done.stderr) == (
         "Error: `cost mobilenet_v1` needs PyTorch, which is not installed: "
-        "pip install 'separable[torch]'"
+        'pip install "separable-convolution[torch]"'
     )
 
 

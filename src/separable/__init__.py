@@ -16,6 +16,7 @@ from typing import Any
 
 from separable import cost, errors, kernels
 from separable.bank import bank
+from separable.distribution import VERSION
 from separable.engine import get_num_threads, set_num_threads
 from separable.factorize import Spectrum, factorize, spectrum
 from separable.factors import Factors
@@ -44,7 +45,7 @@ __all__ = [
     "spectrum",
 ]
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 
 def __getattr__(name: str) -> Any:

@@ -17,6 +17,7 @@ from separable.cli.batches import Folder, Normalisation
 from separable.cli.console import output
 from separable.cli.options import integers
 from separable.cli.outputs import write_together
+from separable.distribution import install_command
 from separable.errors import ArgumentError, FileError
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ def _need_torch() -> None:
         import separable.nn  # noqa: F401
     except ModuleNotFoundError as missing:
         raise ArgumentError(
-            "`convert` needs PyTorch, which is not installed: pip install 'separable[convert]'"
+            f"`convert` needs PyTorch, which is not installed: {install_command('convert')}"
         ) from missing
 
 

@@ -9,6 +9,7 @@ import typer
 
 from separable.cli.console import output, put
 from separable.cost.text import quantity, ratio, size_text, table
+from separable.distribution import install_command
 from separable.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _create(name: str, options: dict[str, Any]) -> Any:
         from separable.nn.models import create
     except ModuleNotFoundError as missing:
         raise ArgumentError(
-            f"`cost {name}` needs PyTorch, which is not installed: pip install 'separable[torch]'"
+            f"`cost {name}` needs PyTorch, which is not installed: {install_command('torch')}"
         ) from missing
     return create(name, device="meta", **options)
 

@@ -11,6 +11,7 @@ import typer
 from separable.cli.console import output
 from separable.cli.kernel import kernel_of
 from separable.cli.options import SpacingText, integers, is_kernel_file
+from separable.distribution import install_command
 from separable.errors import ArgumentError, FileError
 from separable.files.atomic import whole_or_nothing
 
@@ -37,7 +38,7 @@ def report_command(
 ) -> None:
     """Write all about a kernel into one page that needs no network."""
     if importlib.util.find_spec("starlette") is None:
-        raise ArgumentError('reports need starlette. Install: pip install "separable[explore]"')
+        raise ArgumentError(f"reports need starlette. Install: {install_command('explore')}")
     from separable.explore import kernel_report
 
     _check(target, force)

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from separable.distribution import NAME, install_command
 from separable.engine.memory import empty
 from separable.errors import ArgumentError, ArgumentTypeError, ClusterError, FileError
 from separable.files.parts import Source, Target, describe
@@ -70,7 +71,7 @@ def connected(address: str, timeout: float = 5.0) -> Iterator[Any]:
     except ImportError:
         raise ClusterError(
             f"{address} is a Dask scheduler, and the package distributed is not installed. "
-            'Install it: pip install "separable[volumes]"'
+            f"Install it: {install_command('volumes')}"
         ) from None
     make: Any = Client
     try:
@@ -338,7 +339,7 @@ class _Run:
         if isinstance(error, ImportError):
             raise ClusterError(
                 f"the workers cannot import what they need: {_one_line(error)}. Install there "
-                "what is installed here, separable[volumes] included"
+                f"what is installed here, {NAME}[volumes] included"
             ) from None
         raise ClusterError(
             f"a worker failed on the part {where}: {_one_line(error)}. What is on the disk is kept"

@@ -8,7 +8,6 @@ is recorded when it has reached the disk.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import time
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from separable.distribution import VERSION
 from separable.errors import FileError
 from separable.files.core import outer_file
 from separable.files.parts import Source, Target, draft_of, reason_of, remove
@@ -218,7 +218,7 @@ def request_of(
         "origin": str(problem.lefts),
         "type": f"{out} by {problem.work}",
         "chunks": str(chunks or "auto"),
-        "version": importlib.metadata.version("separable"),
+        "version": VERSION,
     }
     found |= {name: str(value) for name, value in missing.items() if name != "mask"}
     if "mask" in missing:

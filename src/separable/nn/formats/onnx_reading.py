@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from separable.distribution import install_command
 from separable.errors import ArgumentError, FileError
 
 __all__ = ["constants", "graph_inputs", "inferred_shapes", "load", "parameters_of", "used_names"]
@@ -33,7 +34,7 @@ def load(path: Path) -> Any:
         import onnx
     except ModuleNotFoundError as missing:
         raise ArgumentError(
-            f"{path.name} needs onnx, which is not installed: pip install 'separable[convert]'"
+            f"{path.name} needs onnx, which is not installed: {install_command('convert')}"
         ) from missing
     folder = path.resolve().parent
     try:

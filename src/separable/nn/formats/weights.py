@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from separable.distribution import install_command
 from separable.errors import ArgumentError, FileError
 from separable.nn.convert import Report
 from separable.nn.formats.source import Source
@@ -122,8 +123,7 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
         from safetensors.torch import load_file
     except ModuleNotFoundError as missing:
         raise ArgumentError(
-            f"{path.name} needs safetensors, which is not installed: pip install "
-            "'separable[convert]'"
+            f"{path.name} needs safetensors, which is not installed: {install_command('convert')}"
         ) from missing
     try:
         return dict(load_file(path))
