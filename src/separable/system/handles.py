@@ -44,7 +44,7 @@ class Handle:
     create : bool
         Whether it is created if it is not there.
     new : bool
-        Whether it must not be there.
+        Whether it is created and must not be there; it is open for writing.
     append : bool
         Whether what is written goes to the end (`append`).
 
@@ -78,7 +78,7 @@ class Handle:
         self.path = path
         self._lock, self._place = Lock(), Lock()  # of what is below, and of the file's position
         self._users, self._ended, self._number = 0, False, -1
-        flags = os.O_RDWR if write or append else os.O_RDONLY
+        flags = os.O_RDWR if write or new or append else os.O_RDONLY
         flags |= os.O_CREAT if create or new else 0
         flags |= (os.O_EXCL if new else 0) | (os.O_APPEND if append else 0)
         self._number = open_descriptor(path, flags)
