@@ -7,11 +7,9 @@ scipy.optimize.nnls), every row divided by its time, so that small problems coun
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,8 +21,9 @@ from separable.machine import Machine
 from separable.plan import Candidate, plan
 from separable.plan.candidates import STORE
 from separable.run import run
+from separable.system import processor_name
 
-__all__ = ["Case", "cases", "measure", "processor"]
+__all__ = ["Case", "cases", "measure"]
 
 Array = NDArray[Any]
 
@@ -149,7 +148,7 @@ def measure(progress: Callable[[float], None] | None = None) -> Machine:
     rates[STORE] = {dtype: _time_store(dtype) for dtype in DTYPES}
     if progress:
         progress(0.03)
-    name = f"{processor()}, {threads} threads, {time.strftime('%Y-%m-%d')}"
+    name = f"{processor_name()}, {threads} threads, {time.strftime('%Y-%m-%d')}"
     return Machine(name, threads, rates)
 
 
@@ -244,14 +243,3 @@ def _time_store(dtype: str) -> dict[str, float]:
         store(values, out, get_num_threads())
         best = min(best, time.perf_counter() - start)
     return {"element": float(f"{best / out.size:.4g}")}
-
-
-def processor() -> str:
-    """The processor's name, as the system tells it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine() or "unknown processor"

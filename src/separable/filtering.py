@@ -20,6 +20,7 @@ from separable.factors import Factors
 from separable.machine import current
 from separable.plan import Plan, plan
 from separable.run import check_dtype
+from separable.system import after_fork
 
 __all__ = ["checked_output", "convolve", "correlate", "filter_with", "given", "remembered"]
 
@@ -225,8 +226,7 @@ def _after_fork() -> None:
     _lock = threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+after_fork(_after_fork)
 
 
 def remembered(image: Array, kernel: Any, kind: Any, options: dict[str, Any]) -> Plan:

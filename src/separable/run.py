@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,8 @@ __all__ = ["all_finite", "check_dtype", "readable", "run", "store"]
 Array = NDArray[Any]
 
 CHUNK = 1 << 18  # outputs rounded at a time: they stay in the cache
+SLABBED = 64 << 20  # bytes in foreign byte order from which on they are not converted at once
+SLABS = "separable.volumes.slabs"  # which is loaded when it is needed: it stands above this module
 LOOKED_AT = 1 << 20  # samples looked at together: threads need not wait for each other
 
 
@@ -69,18 +72,25 @@ def run(
         return out
 
     # Step 2: the methods take native numbers of the usual types.
+    apart = not np.may_share_memory(image, out)
+    if not image.dtype.isnative and image.nbytes >= SLABBED and apart:
+        by_slabs = importlib.import_module(SLABS).filter_by_slabs
+        if by_slabs(problem, method.name, form, image, out, progress):
+            return out
     source = readable(image, problem)
 
     # Step 3: filter into the output itself where that is safe, else into an array of our own.
-    direct = out.dtype == problem.work or method.stores(out.dtype)
-    direct = direct and not np.may_share_memory(image, out)
-    target = out if direct else empty(problem.shape, problem.work)
+    native = out.view(out.dtype.newbyteorder("="))
+    direct = apart and (native.dtype == problem.work or method.stores(native.dtype))
+    target = native if direct else empty(problem.shape, problem.work)
     with np.errstate(over="ignore", invalid="ignore"):
         method.run(problem, form, source, target, progress or (lambda _: None))
 
     # Step 4: round, saturate and store, once.
     if not direct:
         store(target, out, problem.threads)
+    elif not out.dtype.isnative:
+        native.byteswap(inplace=True)
     return out
 
 

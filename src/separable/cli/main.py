@@ -102,7 +102,8 @@ def run(arguments: Sequence[str]) -> int:
     except _TerminatedError:
         return TERMINATED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with open(os.devnull, "wb") as nowhere:  # so that the end of the process flushes nothing
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
         return 1
     except SeparableError as mistake:
         return error(str(mistake), MISTAKE)

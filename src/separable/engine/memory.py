@@ -9,7 +9,6 @@ block comes back when the last array that looks at it is gone. At most `KEPT_BYT
 from __future__ import annotations
 
 import math
-import mmap
 import os
 import weakref
 from collections.abc import Sequence
@@ -18,12 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from separable.system import HAS_PRIVATE_MAPPINGS, private_mapping
+
 __all__ = ["empty", "kept_bytes", "release"]
 
 LARGE = 1 << 21  # bytes; smaller arrays are NumPy's own business
 HUGE_PAGE = 1 << 21
 KEPT_BYTES = 1 << 28  # one 256 MiB volume, or four pictures of 64 MiB
-_PRIVATE = getattr(mmap, "MAP_PRIVATE", 0) | getattr(mmap, "MAP_ANONYMOUS", 0)
 
 
 class _Block:
@@ -31,9 +31,7 @@ class _Block:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.mapping = mmap.mmap(-1, size + HUGE_PAGE, flags=_PRIVATE)
-        if hasattr(mmap, "MADV_HUGEPAGE"):
-            self.mapping.madvise(mmap.MADV_HUGEPAGE)
+        self.mapping = private_mapping(size + HUGE_PAGE)
         start = np.frombuffer(self.mapping, np.uint8).__array_interface__["data"][0]
         self.address = -(-start // HUGE_PAGE) * HUGE_PAGE
 
@@ -72,7 +70,7 @@ def empty(shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
     """
     kind = np.dtype(dtype)
     size = math.prod(shape) * kind.itemsize
-    if size < LARGE or not _PRIVATE or _limit() == 0:
+    if size < LARGE or not HAS_PRIVATE_MAPPINGS or _limit() == 0:
         return np.empty(shape, kind)
     try:
         block = _take(-(-size // HUGE_PAGE) * HUGE_PAGE)

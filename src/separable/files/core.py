@@ -31,6 +31,7 @@ __all__ = [
     "is_image_path",
     "locate",
     "opened",
+    "outer_file",
     "read_image",
     "what_is_lost",
     "write_image",
@@ -111,6 +112,21 @@ def locate(path: PathLike, verb: str) -> tuple[Path, str, Format]:
             if before.lower().endswith(format.suffixes):
                 return Path(before), after, format
     return path, "", _format_of(path, verb)
+
+
+def outer_file(path: PathLike) -> Path:
+    """Return a path without what it names inside a file; a folder within a store is one itself.
+
+    Examples
+    --------
+    >>> str(outer_file("scan.h5:/raw/volume")), str(outer_file("scan.npy"))
+    ('scan.h5', 'scan.npy')
+    """
+    try:
+        file, _, format = locate(path, "read")
+    except FileError:
+        return Path(path)
+    return Path(path) if format.folder else file
 
 
 T = TypeVar("T")

@@ -48,8 +48,9 @@ def _open_envi(path: Path, inside: str = "") -> Source:
     shape: tuple[int, ...] = sides
     if sides[2] == 1:  # a picture
         order, shape = (0, 1), sides[:2]
+    info = _info(header, interleave, len(shape))
     raw = Raw.open(data, dtype, shape, int(header.get("header offset", 0)), order)
-    return raw_source(path, "", raw, _info(header, interleave, len(shape)))
+    return raw_source(path, "", raw, info)
 
 
 def _pair(path: Path) -> tuple[Path, Path]:

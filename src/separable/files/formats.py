@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.errors import FileError
+from separable.system import physical_memory
 
 if TYPE_CHECKING:
     from separable.files.parts import Source, Target, Wanted
@@ -156,10 +156,7 @@ class Format:
 
 def memory_bytes() -> int:
     """Return the memory of this computer; 0 where it does not say."""
-    names = getattr(os, "sysconf_names", {})
-    if "SC_PHYS_PAGES" not in names or "SC_PAGE_SIZE" not in names:
-        return 0
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return physical_memory()
 
 
 def check_memory(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

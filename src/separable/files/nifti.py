@@ -64,9 +64,9 @@ def _open_nifti(path: Path, inside: str = "") -> Source:
     image = _load(path)
     found = image.dataobj
     shape = tuple(int(n) for n in found.shape)
-    raw = Raw.open(path, found.dtype, shape, int(found.offset), tuple(range(len(shape)))[::-1])
-    source = raw_source(path, "", raw, _info(image))
-    return _scaled(source, found)
+    info, order = _info(image), tuple(range(len(shape)))[::-1]
+    raw = Raw.open(path, found.dtype, shape, int(found.offset), order)
+    return _scaled(raw_source(path, "", raw, info), found)
 
 
 def _open_packed(path: Path, inside: str = "") -> Source:
@@ -77,8 +77,8 @@ def _open_packed(path: Path, inside: str = "") -> Source:
     found = image.dataobj
     _check_packed(path, found)
     shape, dtype = tuple(int(n) for n in found.shape), found.dtype.newbyteorder("=")
+    info, lock, offset = _info(image), threading.Lock(), int(found.offset)
     file = gzip.GzipFile(path)
-    lock, offset = threading.Lock(), int(found.offset)
 
     def fetch(region: Region) -> Array:
         part: Any = fileslice(  # type: ignore[no-untyped-call]
@@ -86,7 +86,7 @@ def _open_packed(path: Path, inside: str = "") -> Source:
         )
         return np.asarray(part).astype(dtype, copy=False)
 
-    return _scaled(Source(path, shape, dtype, None, _info(image), fetch, file.close), found)
+    return _scaled(Source(path, shape, dtype, None, info, fetch, file.close), found)
 
 
 def _check_packed(path: Path, found: Any) -> None:

@@ -11,7 +11,6 @@ import contextlib
 import errno
 import itertools
 import math
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -35,7 +34,6 @@ __all__ = [
     "boxes",
     "describe",
     "draft_of",
-    "fsync_of",
     "read_whole",
     "reason_of",
     "write_whole",
@@ -321,19 +319,26 @@ class Target:
             If a file of that name came to exist and may not be replaced, or the disk is full.
         """
         with self._kept():
-            self.complete()
             self.flush()
             self.release()
+            self.complete()
             for draft, path in self.parts or ((self.draft, self.path),):
                 take_name(draft, path, self.overwrite)
 
     def abandon(self, keep: bool = True) -> None:
-        """Close the draft, and keep it to resume or delete it."""
-        with contextlib.suppress(Exception):
+        """Close the draft, and keep it to resume or delete it; nothing happens once it is finished.
+
+        Raises
+        ------
+        OSError
+            If the system says that it cannot be closed, or that what was written is lost.
+        """
+        try:
             self.release()
-        if not keep:
-            for draft, _ in self.parts or ((self.draft, self.path),):
-                remove(draft)
+        finally:
+            if not keep:
+                for draft, _ in self.parts or ((self.draft, self.path),):
+                    remove(draft)
 
     @contextlib.contextmanager
     def _kept(self) -> Iterator[None]:
@@ -420,12 +425,3 @@ def write_whole(target: Target, array: Array) -> None:
     except BaseException:
         target.abandon(keep=False)
         raise
-
-
-def fsync_of(path: Path) -> None:
-    """Bring a file to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -255,6 +255,11 @@ class _Job:
     source: Source
     target: Target
 
+    def __del__(self) -> None:
+        """Close the files when the worker lets go of the job, which it does not say otherwise."""
+        self.source.close()
+        self.target.abandon()
+
 
 class _Run:
     """The futures of one stage: a bounded number at a time."""
@@ -356,8 +361,13 @@ def _opened(whole: BlockFilter, path: Path, reopen: tuple[Any, ...], *beside: An
     """Open the files on a worker; what lies beside the source is a mask and its axes."""
     make, arguments = reopen
     try:
-        source = open_source(path)
-        return _Job(whole, masked(source, *beside) if beside else source, make(*arguments))
+        with contextlib.ExitStack() as files:
+            source = files.enter_context(open_source(path))
+            if beside:
+                source = files.enter_context(masked(source, *beside))
+            job = _Job(whole, source, make(*arguments))
+            files.pop_all()
+            return job
     except FileError as error:
         raise FileError(
             f"{error} (on the worker {platform.node()}: all machines must see the files under the "

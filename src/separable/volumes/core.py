@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +18,13 @@ from separable.engine import METHODS
 from separable.engine.memory import release
 from separable.errors import ArgumentError, FileError, KernelError
 from separable.factors import Factors
-from separable.files.core import check_target
+from separable.files.core import check_target, outer_file
 from separable.files.parts import Source, Target, remove
 from separable.files.stores import create_target, open_source
 from separable.filtering import given
 from separable.plan import Plan, plan
 from separable.run import run as run_method
+from separable.system import resident_memory
 from separable.volumes.blocks import BlockFilter, block_filter, chunkwise
 from separable.volumes.cluster import check_client, run_stage_on, schedule_for
 from separable.volumes.drafts import Journal, between, open_journal, request_of
@@ -196,8 +196,7 @@ class Run:
                     target, problem.shape, problem.out, chunks=wanted, like=self.source,
                     overwrite=overwrite, resume=True,
                 )  # fmt: skip
-                with self._undone():
-                    self.schedule = self._schedule(whole, limit)
+                self.schedule = self._schedule(whole, limit)
         except BaseException:
             self.source.close()
             raise
@@ -222,23 +221,26 @@ class Run:
                 progress(part / len(stages))
 
         source = self.source
-        for number, stage in enumerate(stages):
-            if self.client is not None:
-                run_stage_on(self.client, stage, number, source, self.target, self.journal, told)
-                break
-            if number == len(stages) - 1:
-                run_stage(stage, number, source, self.target, self.journal, told)
-                break
-            file = between(self.name, number)
-            if file.exists():
-                told(1.0)
-            else:
-                self._between(number, source, told)
-            if number:
-                source.close()
-                remove(between(self.name, number - 1))
-            source = open_source(file)
-        if source is not self.source:
+        try:
+            for number, stage in enumerate(stages):
+                if self.client is not None:
+                    run_stage_on(
+                        self.client, stage, number, source, self.target, self.journal, told
+                    )
+                    break
+                if number == len(stages) - 1:
+                    run_stage(stage, number, source, self.target, self.journal, told)
+                    break
+                file = between(self.name, number)
+                if file.exists():
+                    told(1.0)
+                else:
+                    self._between(number, source, told)
+                if number:
+                    source.close()
+                    remove(between(self.name, number - 1))
+                source = open_source(file)
+        finally:
             source.close()
         self.target.finish()
         for number in range(len(stages)):
@@ -247,9 +249,10 @@ class Run:
 
     def close(self) -> None:
         """Close the files. A draft that is not complete stays."""
-        self.source.close()
-        self.target.abandon()
-        self.journal.close()
+        with contextlib.ExitStack() as files:  # each is closed, whatever happens to the others
+            files.callback(self.journal.close)
+            files.callback(self.target.abandon)
+            files.callback(self.source.close)
 
     def __enter__(self) -> Run:
         return self
@@ -309,12 +312,10 @@ class Run:
         try:
             yield
         except BaseException:
-            if hasattr(self, "target"):
-                self.target.abandon(keep=bool(self.journal.done))
-            if self.journal.done:
-                self.journal.close()
-            else:
-                self.journal.remove()
+            with contextlib.ExitStack() as files:  # the journal last: it is the lock of the draft
+                files.callback(self.journal.close if self.journal.done else self.journal.remove)
+                if hasattr(self, "target"):
+                    self.target.abandon(keep=bool(self.journal.done))
             raise
 
 
@@ -322,19 +323,7 @@ def _ready(whole: BlockFilter) -> int:
     """Compile, let go what is not needed, and return what the process takes then."""
     release()
     _warm_up(whole)
-    return resident()
-
-
-def resident() -> int:
-    """Return the bytes of memory that this process takes."""
-    try:
-        with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, AttributeError):  # no Linux: the most it took so far
-        import resource
-
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return most if platform.system() == "Darwin" else most * 1024
+    return resident_memory()
 
 
 def _planned(
@@ -402,7 +391,7 @@ def _refuse_same(source: Any, target: PathLike) -> None:
     """Refuse to write where a source lies."""
     if not isinstance(source, (str, os.PathLike)):
         return
-    one, other = (os.path.realpath(str(p).partition(":/")[0]) for p in (source, target))
+    one, other = (os.path.realpath(outer_file(p)) for p in (source, target))
     if one == other or one.startswith(other + os.sep) or other.startswith(one + os.sep):
         raise FileError(
             f"cannot write {target}: it is the input, or lies in it. Choose another name"

@@ -16,7 +16,6 @@ a library gives its function that starts a team, and the job runs on that librar
 from __future__ import annotations
 
 import atexit
-import os
 import threading
 from typing import Any
 
@@ -24,6 +23,8 @@ import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numpy.typing import NDArray
+
+from separable.system import after_fork, yield_function
 
 from .kernel import address, intrinsic, kernel, stage
 from .plan import invoke, set_word, word
@@ -89,8 +90,8 @@ def give_way(_typing: Any) -> Any:
     """Let another thread run on this core, where the system has a call for it."""
 
     def emit(context: Any, builder: Any, _signature: Any, _arguments: Any) -> Any:
-        if hasattr(os, "sched_yield"):
-            emit_call(builder, "sched_yield", ir.IntType(32), [])
+        if yield_function():
+            emit_call(builder, yield_function(), ir.IntType(32), [])
         return context.get_dummy_value()
 
     return types.none(), emit
@@ -274,6 +275,5 @@ def _after_fork() -> None:
     _pool, _free = _Pool(), []
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+after_fork(_after_fork)
 atexit.register(lambda: _pool.stop())
