@@ -21,12 +21,14 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from separable.engine import memory
 
-__all__ = ["empty", "empty_strided", "kept_bytes", "like_dense", "owned", "release"]
+__all__ = ["array_of", "empty", "empty_strided", "kept_bytes", "like_dense", "owned", "release"]
 
 
 class _Remembered(NamedTuple):
@@ -110,6 +112,36 @@ def owned(x: Tensor) -> Tensor:
     return fresh.set_(x.untyped_storage(), x.storage_offset(), x.shape, x.stride())
 
 
+class _Memory:
+    """The memory of a tensor in the words of NumPy's array interface."""
+
+    def __init__(self, x: Tensor, dtype: np.dtype[Any]) -> None:
+        self._x = x  # stays alive with the array
+        self.__array_interface__ = {
+            "version": 3, "shape": tuple(x.shape), "typestr": dtype.str,
+            "data": (x.data_ptr(), False),
+            "strides": tuple(n * dtype.itemsize for n in x.stride()),
+        }  # fmt: skip
+
+
+def array_of(x: Tensor) -> NDArray[Any]:
+    """Return a tensor of the CPU as an array on the same memory.
+
+    `Tensor.numpy` does so too, but marks the storage as one that cannot be resized any more.
+
+    Examples
+    --------
+    >>> x = torch.zeros(2)
+    >>> array_of(x)[0] = 1
+    >>> x.resize_(3)[0]
+    tensor(1.)
+    """
+    dtype = np.dtype(str(x.dtype).removeprefix("torch."))
+    if not x.numel():
+        return np.empty(tuple(x.shape), dtype)
+    return np.asarray(_Memory(x.detach(), dtype))
+
+
 def kept_bytes() -> int:
     """Return how many bytes wait to be used again."""
     with _lock:
@@ -146,9 +178,10 @@ def _remember(made: _Remembered, limit: int) -> None:
 
 
 def _is_intact(found: _Remembered) -> bool:
-    """Return whether a storage still is what it was: not resized, not moved to shared memory."""
+    """Return whether a storage still is what it was: not resized, not moved, not lent to NumPy for good."""
     storage = found.storage
-    return bool(storage.nbytes() == found.size and storage.data_ptr() == found.address)
+    same = storage.nbytes() == found.size and storage.data_ptr() == found.address
+    return bool(same and storage.resizable())
 
 
 def _is_free(found: _Remembered) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from separable.borders import extension
-from separable.engine.tensor_memory import empty
+from separable.engine.tensor_memory import array_of, empty
 from separable.factors import Factors
 from separable.plan.request import own_output
 from separable.tensors.ops import own, torch_dtype
@@ -58,7 +58,7 @@ class Filter:
             kind = own_output(array.dtype, self.kernel.dtype, self.options["cval"])
         made = empty(array.shape, torch_dtype(kind))
         filter_with(
-            array, self.kernel, made.numpy(), progress=self.progress,
+            array, self.kernel, array_of(made), progress=self.progress,
             axes=tuple(a + array.ndim for a in self.axes), mode=self.modes, **self.options,
         )  # fmt: skip
         return made.to(image.dtype) if output is None and not made.is_complex() else made
@@ -148,7 +148,7 @@ def _array(tensor: torch.Tensor) -> Any:
     plain = tensor.detach().resolve_conj().resolve_neg()
     if plain.dtype == torch.bfloat16:
         plain = plain.float()
-    return plain.numpy()
+    return array_of(plain)
 
 
 def _conjugate(kernel: Any) -> Any:
