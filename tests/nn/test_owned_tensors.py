@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -38,7 +39,9 @@ def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
 
 
-def picture(channels: int = 32, size: int = memory.LARGE, layout: str = "last", **kind: Any) -> Tensor:
+def picture(
+    channels: int = 32, size: int = memory.LARGE, layout: str = "last", **kind: Any
+) -> Tensor:
     """Return a batch of about so many bytes, and at least as many as float32."""
     side = math.isqrt(math.ceil(size / 4 / channels) - 1) + 1
     made = torch.randn(1, channels, side, side, **kind)
@@ -78,8 +81,11 @@ def assert_owns(made: Tensor) -> None:
     assert not made._is_view()
     plain = made.detach()
     assert plain.storage_offset() == 0
-    assert plain.untyped_storage().nbytes() == plain.numel() * plain.element_size()
-    assert plain.untyped_storage().resizable()
+    storage = plain.untyped_storage()
+    size, is_resizable = storage.nbytes(), storage.resizable()
+    del storage  # which a failure would print, number by number
+    assert size == plain.numel() * plain.element_size()
+    assert is_resizable
     assert plain.data_ptr() % 16 == 0
 
 
@@ -109,25 +115,23 @@ def operator_results(
             return [made]
         gradient = torch.randn_like(made)
         return list(
-            ops.depthwise_separable_backward(
-                gradient, *tensors, made, *settings, "none", act, True
-            )
+            ops.depthwise_separable_backward(gradient, *tensors, made, *settings, "none", act, True)
         )
     made = ops.depthwise(x, w["depthwise"], between, *settings, act)
     if name == "depthwise":
         return [made]
     gradient = torch.randn_like(made)
     return list(
-        ops.depthwise_backward(
-            gradient, x, w["depthwise"], between, made, *settings, act, True
-        )
+        ops.depthwise_backward(gradient, x, w["depthwise"], between, made, *settings, act, True)
     )
 
 
 def names_of_operators() -> list[str]:
     """Return the operators that the library has registered with PyTorch."""
     schemas = torch._C._jit_get_all_schemas()
-    found = {s.name.removeprefix("separable::") for s in schemas if s.name.startswith("separable::")}
+    found = {
+        s.name.removeprefix("separable::") for s in schemas if s.name.startswith("separable::")
+    }
     return sorted(found)
 
 
@@ -422,17 +426,13 @@ def test_nothing_is_remembered_where_that_is_turned_off(monkeypatch: pytest.Monk
 
 
 def test_results_of_many_threads_keep_apart() -> None:
-    import threading
-
     layer = layers.DepthwiseConv2d(32, 3).requires_grad_(False)
     inputs = [picture() * n for n in range(4)]
     expected = [layer(x).clone() for x in inputs]
     wrong: list[int] = []
 
     def work(n: int) -> None:
-        for _ in range(15):
-            if not torch.equal(layer(inputs[n]), expected[n]):
-                wrong.append(n)
+        wrong.extend(n for _ in range(15) if not torch.equal(layer(inputs[n]), expected[n]))
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
     for t in threads:

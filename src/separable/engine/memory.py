@@ -15,6 +15,7 @@ loaded, and where NumPy does not take the handler, arrays are NumPy's own.
 from __future__ import annotations
 
 import ctypes
+import importlib
 import math
 import mmap
 import os
@@ -82,7 +83,7 @@ class _Blocks:
             ctypes.addressof(handler), ctypes.addressof(name), None
         )
         unmap = ctypes.CFUNCTYPE(None, ctypes.c_int64)(address(native.unmap_all, (word,)))
-        self.release = lambda: unmap(table)
+        self.release: Callable[[], None] = lambda: unmap(table)
         self._set = _set_handler()
 
     def empty(self, shape: Sequence[int], dtype: np.dtype[Any], limit: int) -> NDArray[Any]:
@@ -96,7 +97,8 @@ class _Blocks:
 
     def kept_bytes(self) -> int:
         """Return how many bytes wait."""
-        return sum(waiting % HUGE_PAGE for waiting in self._table[self._first :]) * HUGE_PAGE
+        total: int = sum(waiting % HUGE_PAGE for waiting in self._table[self._first :]) * HUGE_PAGE
+        return total
 
 
 def empty(shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
@@ -180,11 +182,7 @@ def _blocks() -> _Blocks | None:
 def _working_blocks() -> _Blocks | None:
     """Return blocks if NumPy is seen to use them."""
     try:
-        from numpy._core.multiarray import get_handler_name
-    except ImportError:  # NumPy 1
-        from numpy.core.multiarray import get_handler_name  # type: ignore[no-redef,unused-ignore]
-
-    try:
+        get_handler_name: Any = _interface_of_numpy().get_handler_name
         blocks = _Blocks()
         tried = blocks.empty((HUGE_PAGE,), np.dtype(np.uint8), KEPT_BYTES)
         works = get_handler_name(tried) == "separable" and tried.ctypes.data % HUGE_PAGE == 0
@@ -196,16 +194,20 @@ def _working_blocks() -> _Blocks | None:
     return blocks if works else None
 
 
+def _interface_of_numpy() -> Any:
+    """Return the module that has NumPy's C interface."""
+    try:
+        return importlib.import_module("numpy._core._multiarray_umath")
+    except ImportError:  # NumPy 1
+        return importlib.import_module("numpy.core._multiarray_umath")
+
+
 def _set_handler() -> Any:
     """Return NumPy's function that installs a handler and returns the one before."""
-    try:
-        from numpy._core import _multiarray_umath as umath
-    except ImportError:  # NumPy 1
-        from numpy.core import _multiarray_umath as umath  # type: ignore[no-redef,unused-ignore]
-
     pointer = _python("PyCapsule_GetPointer", ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
-    interface = ctypes.cast(pointer(umath._ARRAY_API, None), ctypes.POINTER(ctypes.c_void_p))
-    return ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(interface[SET_HANDLER])
+    place = pointer(_interface_of_numpy()._ARRAY_API, None)
+    functions = ctypes.cast(place, ctypes.POINTER(ctypes.c_void_p))
+    return ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(functions[SET_HANDLER])
 
 
 def _python(name: str, returns: Any, *arguments: Any) -> Any:
@@ -215,7 +217,8 @@ def _python(name: str, returns: Any, *arguments: Any) -> Any:
 
 def _immortal(value: Any) -> Any:
     """Return a value that is never freed."""
-    _python("Py_IncRef", None, ctypes.py_object)(value)
+    increase: Any = _python("Py_IncRef", None, ctypes.py_object)
+    increase(value)
     return value
 
 

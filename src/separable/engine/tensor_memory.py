@@ -84,7 +84,8 @@ def empty_strided(shape: Sequence[int], strides: Sequence[int], dtype: torch.dty
 
 def like_dense(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Return a tensor of arbitrary contents with the shape of another, and its order of axes in memory."""
-    order = sorted(range(x.dim()), key=lambda axis: (-x.stride(axis), axis))
+    steps = x.stride()
+    order = sorted(range(x.dim()), key=lambda axis: (-steps[axis], axis))
     strides, step = [0] * x.dim(), 1
     for axis in reversed(order):
         strides[axis] = step

@@ -155,7 +155,9 @@ def _allocate(table, size):
     start = map_pages(length)
     if start == -1:
         return 0
-    data = (start + _PAGE + HUGE_PAGE - 1) & -HUGE_PAGE  # at least a page behind the start: the header's
+    data = (
+        start + _PAGE + HUGE_PAGE - 1
+    ) & -HUGE_PAGE  # at least a page behind the start: the header's
     ask_huge_pages(data, capacity)
     header = _header(data)
     set_word(header, START, start)

@@ -13,6 +13,7 @@ import numpy as np
 
 from separable.cost.text import quantity, ratio, table
 from separable.nn.convert.report import ConvertedLayer, Report
+from separable.nn.ties import ties_text
 from separable.pages import stand_alone
 
 __all__ = ["report_html", "report_markdown", "report_text"]
@@ -225,7 +226,7 @@ def _verdict(report: Report) -> list[str]:
         if not math.isnan(report.plain_output_error):
             note += f"; converted without the data it would be {_error(report.plain_output_error)}"
         notes.append(f"{note}.")
-    return notes
+    return notes + ties_text(report.untied)
 
 
 def _left(report: Report) -> list[str]:
