@@ -223,6 +223,11 @@ class Report:
 
         return plot_spectrum(self, layer, ax)
 
+    def _repr_html_(self) -> str:
+        from separable.nn.convert.formatting import report_fragment
+
+        return report_fragment(self)
+
     def __str__(self) -> str:
         import shutil
 
