@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from separable.errors import ArgumentError, PatternError
+from separable.pages import table_fragment
 from separable.pattern import Pattern, parse
 
 __all__ = ["Factors", "kernel_errors"]
@@ -221,6 +222,14 @@ class Factors:
         )
         ranks = {bond: np.minimum(self.ranks[bond], rank)}
         return Factors(self.pattern, arrays, error, bound, ranks, self.sizes)
+
+    def _repr_html_(self) -> str:
+        head, *_ = repr(self).splitlines()
+        rows = [
+            (operand, "x".join(map(str, array.shape)), f"{array.size:,}", str(array.dtype))
+            for operand, array in zip(self.pattern.factors, self.arrays, strict=True)
+        ]
+        return table_fragment(head, ("factor", "shape", "numbers", "type"), rows)
 
     def __repr__(self) -> str:
         size = "x".join(map(str, self.shape))

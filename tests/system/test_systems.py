@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import errno
-import mmap
 import os
 import re
 import shutil
@@ -518,15 +517,6 @@ def test_what_is_called_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
     assert called == [test_processes]
     monkeypatch.delattr(os, "register_at_fork")
     system.after_fork(test_processes)  # nothing is forked there
-
-
-@pytest.mark.skipif(not system.HAS_PRIVATE_MAPPINGS, reason="the system has none")
-def test_private_mappings(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = system.private_mapping(1 << 16)
-    assert len(found) == 1 << 16
-    found.close()
-    monkeypatch.delattr(mmap, "MADV_HUGEPAGE", raising=False)
-    system.private_mapping(1 << 16).close()
 
 
 def test_small_files_of_the_system(tmp_path: Path) -> None:

@@ -188,6 +188,9 @@ class Bank:
     def __str__(self) -> str:
         return table.bank_text(self)
 
+    def _repr_html_(self) -> str:
+        return table.bank_html(self)
+
     def __repr__(self) -> str:
         p = self.problem
         return (

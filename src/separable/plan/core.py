@@ -195,6 +195,9 @@ class Plan:
     def __str__(self) -> str:
         return table.plan_text(self)
 
+    def _repr_html_(self) -> str:
+        return table.plan_html(self)
+
     def __repr__(self) -> str:
         size = "x".join(map(str, self.problem.kernel_shape))
         return (

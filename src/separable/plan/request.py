@@ -17,7 +17,7 @@ from separable.factorize import as_kernel, check_tolerance
 from separable.factors import Factors
 from separable.run import check_dtype
 
-__all__ = ["OPERATIONS", "Request", "axes_of", "request"]
+__all__ = ["OPERATIONS", "Request", "axes_of", "own_output", "request"]
 
 Array = NDArray[Any]
 
@@ -91,9 +91,7 @@ def request(
         raise ArgumentError(f"`shape` must be sizes >= 0; got {shape}")
     image_type = check_dtype(dtype, "dtype")
     if output is None:
-        out_type = image_type
-        if dense.dtype.kind == "c" or isinstance(cval, complex):
-            out_type = np.promote_types(image_type, np.complex64)
+        out_type = own_output(image_type, dense.dtype, cval)
     else:
         out_type = check_dtype(output, "output")
     filtered = axes_of(axes, len(shape), dense.ndim)
@@ -115,6 +113,13 @@ def request(
         threads=get_num_threads() if threads is None else check_threads(threads),
     )
     return Request(dense, factors, operation, origins, check_tolerance(tol), method, problem)
+
+
+def own_output(image: np.dtype[Any], kernel: np.dtype[Any], cval: Any) -> np.dtype[Any]:
+    """Return the type of a result where none is asked for: the image's, complex if something is."""
+    if kernel.kind == "c" or isinstance(cval, complex):
+        return np.promote_types(image, np.complex64)
+    return image
 
 
 def axes_of(axes: int | Sequence[int] | None, ndim: int, kernel_ndim: int) -> tuple[int, ...]:

@@ -11,7 +11,6 @@ from separable.system.memory import (
     HAS_PRIVATE_MAPPINGS,
     peak_memory,
     physical_memory,
-    private_mapping,
     resident_memory,
     return_free_memory,
 )
@@ -35,7 +34,6 @@ __all__ = [
     "loaded_libraries",
     "peak_memory",
     "physical_memory",
-    "private_mapping",
     "process_exists",
     "processor_limit",
     "processor_name",

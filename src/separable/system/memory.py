@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import mmap
 import os
@@ -18,7 +17,6 @@ __all__ = [
     "HAS_PRIVATE_MAPPINGS",
     "peak_memory",
     "physical_memory",
-    "private_mapping",
     "resident_memory",
     "return_free_memory",
 ]
@@ -62,23 +60,6 @@ def peak_memory() -> int:
         return 0
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if platform.system() == "Darwin" else most * 1024
-
-
-def private_mapping(size: int) -> mmap.mmap:
-    """Return memory of this process alone, in huge pages if there are any.
-
-    Only where `HAS_PRIVATE_MAPPINGS` is true; elsewhere it would be shared with forked processes.
-
-    Raises
-    ------
-    OSError, OverflowError
-        If there is not so much.
-    """
-    found = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):  # a kernel that was built without them
-            found.madvise(mmap.MADV_HUGEPAGE)
-    return found
 
 
 def return_free_memory() -> None:

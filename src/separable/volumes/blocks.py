@@ -201,7 +201,7 @@ class BlockFilter:
         Returns
         -------
         ndarray
-            The region's part of `room`, or of a new array.
+            The region's part of `room` or of a new array, or all of that array.
         """
         wide = self._padded(block.shape)
         fits = room is not None and wide == block.shape
@@ -215,6 +215,8 @@ class BlockFilter:
         if room is not None and inner is not room:
             room[block.crop] = inner[block.crop]
             inner = room
+        if all(part == slice(0, n) for part, n in zip(block.crop, inner.shape, strict=True)):
+            return inner  # which owns its memory, as a part of it would not
         return inner[block.crop]
 
     def _form(self, local: Problem) -> Form:

@@ -188,15 +188,17 @@ def overload(function: Callable[..., Any]) -> Callable[[Callable[..., Any]], Cal
     return made
 
 
-_addresses: dict[tuple[Any, tuple[types.Type, ...]], int] = {}
+_addresses: dict[tuple[Any, ...], int] = {}
 
 
-def address(function: Any, signature: tuple[types.Type, ...]) -> int:
+def address(
+    function: Any, signature: tuple[types.Type, ...], returns: types.Type = types.void
+) -> int:
     """Return the C address of a stage for one tuple of argument types; compile it if need be."""
-    key = (function, signature)
+    key = (function, signature, returns)
     found = _addresses.get(key)
     if found is None:
-        result = function.get_compile_result(types.void(*signature))
+        result = function.get_compile_result(returns(*signature))
         found = result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name)
         _addresses[key] = found
     return found

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from separable.engine.tensor_memory import owned
 from separable.nn.fused.gradients import backward_depthwise, backward_pointwise
 from separable.nn.fused.operators import (
     activate,
@@ -59,7 +60,7 @@ def _differentiated(
     for i, t in enumerate(leaves):
         if t is not None:
             made[i] = gradient.new_empty(0) if i == 0 and not to_input else next(found)
-    return [m.contiguous() if i else m for i, m in enumerate(made)]
+    return [owned(m.contiguous() if i else m) for i, m in enumerate(made)]
 
 
 def _placed(found: Tensor | None, x: Tensor) -> Tensor:
@@ -67,11 +68,16 @@ def _placed(found: Tensor | None, x: Tensor) -> Tensor:
     if found is None:
         return x.new_empty(0)
     made = found.reshape(x.shape).to(x.dtype)
-    return to_last(made) if channels_are_last(x) else to_first(made)
+    return owned(to_last(made) if channels_are_last(x) else to_first(made))
+
+
+def _weights(found: Tensor, weight: Tensor) -> Tensor:
+    """Return the gradient of weights or biases as the fake result has it."""
+    return owned(found.to(weight.dtype).contiguous())
 
 
 def _bias(found: Tensor, bias: Tensor | None) -> Tensor:
-    return found.new_empty(0) if bias is None else found.to(bias.dtype)
+    return found.new_empty(0) if bias is None else _weights(found, bias)
 
 
 def _depthwise_backward(
@@ -105,7 +111,7 @@ def _depthwise_backward(
     )
     assert weights is not None
     assert biases is not None
-    return _placed(to, x), weights.to(weight.dtype).contiguous(), _bias(biases, bias)
+    return _placed(to, x), _weights(weights, weight), _bias(biases, bias)
 
 
 def _separable_backward(
@@ -138,9 +144,8 @@ def _separable_backward(
     assert depth_weights is not None
     assert depth_biases is not None
     return (
-        _placed(to, x), depth_weights.to(depthwise.dtype).contiguous(),
-        _bias(depth_biases, between_bias), weights.to(pointwise.dtype).contiguous(),
-        _bias(biases.contiguous(), bias),
+        _placed(to, x), _weights(depth_weights, depthwise), _bias(depth_biases, between_bias),
+        _weights(weights, pointwise), _bias(biases, bias),
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from separable.errors import ArgumentError
 from separable.nn.fused.forward import is_plain, padding_of
 from separable.nn.fused.operators import (
     activate,
@@ -21,7 +22,14 @@ from separable.nn.fused.plan import ACTIVATIONS
 from separable.nn.fused.prepared import Prepared, PreparedPointwise, is_served
 from separable.nn.step import Step
 
-__all__ = ["Fused", "FusedConv", "FusedDepthwise", "FusedPointwise", "FusedSeparable"]
+__all__ = [
+    "Fused",
+    "FusedConv",
+    "FusedDepthwise",
+    "FusedPointwise",
+    "FusedSeparable",
+    "refuse_training",
+]
 
 
 class Fused(nn.Module):
@@ -44,6 +52,11 @@ class Fused(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_packed": None}
 
+    def train(self, mode: bool = True) -> Any:
+        """Refuse training mode: the weights are constants, norms are folded in."""
+        _check_mode(mode)
+        return super().train(mode)
+
     def _runs(self, x: Tensor) -> bool:
         """Return whether the packed weights serve this call."""
         tensors = self._buffers.values()
@@ -52,6 +65,32 @@ class Fused(nn.Module):
             and not (torch.is_grad_enabled() and x.requires_grad)
             and is_served(x, *tensors)
             and is_plain(x)
+        )
+
+
+class _Evaluation:
+    """The method `train` of a fused network: it refuses before any module has changed its mode."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self._network = network
+
+    def __call__(self, mode: bool = True) -> nn.Module:
+        """Set evaluation mode, or refuse."""
+        _check_mode(mode)
+        return type(self._network).train(self._network, mode)
+
+
+def refuse_training(network: nn.Module) -> None:
+    """Have a network refuse training mode, whose modules are fused."""
+    if any(isinstance(m, (Fused, FusedConv)) for m in network.modules()):
+        network.train = _Evaluation(network)  # type: ignore[method-assign]
+
+
+def _check_mode(mode: bool) -> None:
+    if mode:
+        raise ArgumentError(
+            "train: a fused network is for inference: its weights are constants, and norms are folded "
+            "into them. Train the network it was made of, then fuse it again"
         )
 
 
@@ -157,6 +196,11 @@ class FusedConv(nn.Module):
     def __init__(self, conv: nn.Module, act: str) -> None:
         super().__init__()
         self.conv, self.act = conv, act
+
+    def train(self, mode: bool = True) -> Any:
+        """Refuse training mode: a norm is folded in."""
+        _check_mode(mode)
+        return super().train(mode)
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the layer."""

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from separable.engine.tensor_memory import owned
 from separable.errors import ArgumentError
 from separable.nn.fused.plan import ACTIVATIONS
 from separable.nn.fused.prepared import Settings, channels_are_last, is_served, prepared
+from separable.nn.fused.turning import to_first, to_last
 
 __all__ = [
     "activate",
@@ -224,9 +226,7 @@ def _depthwise_separable(
 
 def _like_input(out: Tensor, x: Tensor) -> Tensor:
     """Return a result with its channels where the input has them."""
-    if channels_are_last(x):
-        return out.movedim(1, -1).contiguous().movedim(-1, 1)
-    return out.contiguous()
+    return owned(to_last(out) if channels_are_last(x) else to_first(out))
 
 
 def _empty(x: Tensor, outputs: int, sizes: Sequence[int]) -> Tensor:

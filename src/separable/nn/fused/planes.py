@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from separable.nn.fused.memory import empty
+from separable.engine.tensor_memory import empty
 from separable.nn.fused.plan import ACTIVATIONS, Sizes, up
 from separable.nn.fused.team import run
 
@@ -281,7 +281,7 @@ class Planes:
         for weight, bias in zip(tensors[0::2], tensors[1::2], strict=True):
             assert weight is not None
             self._held.append(weight.detach().reshape(weight.shape[0], -1).clone())
-            none = torch.zeros(weight.shape[0])
+            none = torch.zeros(weight.shape[0], dtype=torch.float32)
             self._held.append(none if bias is None else bias.detach().contiguous().clone())
         addresses = [t.data_ptr() for t in self._held]
         self._addresses = (*addresses[-2:], *addresses[-2:])  # one stands for both

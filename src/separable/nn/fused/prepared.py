@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from separable.engine.tensor_memory import empty_strided
 from separable.errors import ArgumentError
-from separable.nn.fused.memory import empty_strided
 from separable.nn.fused.packing import pack_between, pack_bias, pack_depthwise, pack_pointwise
 from separable.nn.fused.plan import Geometry, LayerPlan, Sizes, layer_plan, pointwise_plan
 from separable.nn.fused.planes import Convolution, Planes
 from separable.nn.fused.team import run
-from separable.nn.fused.turning import to_first, to_last
+from separable.nn.fused.turning import last_strides, to_first, to_last
 
 __all__ = ["Prepared", "PreparedPointwise", "Settings", "check_input", "is_served", "prepared"]
 
@@ -62,25 +62,16 @@ class _ForShape:
         self.plan = plan
         ndim = len(shape) - 2
         g = plan.geometry
-        self.strides = _last(shape)
+        self.strides = last_strides(shape)
         self.out_shape = (shape[0], g.outputs or g.depth, *g.out_size[3 - ndim :])
-        self.out_strides = _last(self.out_shape)
+        self.out_strides = last_strides(self.out_shape)
         self.is_empty = 0 in self.out_shape
         self.dtype = dtype
 
 
-def _last(shape: Sequence[int]) -> tuple[int, ...]:
-    """The strides of a dense tensor whose channels are last in memory."""
-    strides, step = [0] * len(shape), 1
-    for axis in (1, *range(len(shape) - 1, 1, -1), 0):
-        strides[axis] = step
-        step *= max(shape[axis], 1)
-    return tuple(strides)
-
-
 def channels_are_last(x: Tensor) -> bool:
     """Return whether a result computed from `x` has its channels last in memory."""
-    return x.stride(1) == 1 and not x.is_contiguous() and x.stride() == _last(x.shape)
+    return x.stride(1) == 1 and not x.is_contiguous() and x.stride() == last_strides(x.shape)
 
 
 class Prepared:
@@ -175,8 +166,10 @@ class Prepared:
     def _woven(self, out: Tensor) -> Tensor:
         """Order channels by input channel and then multiplier, where the kernel had them reversed."""
         lines = out.movedim(1, -1)
-        lines = lines.reshape(*lines.shape[:-1], -1, self.channels).transpose(-1, -2).flatten(-2)
-        return lines.contiguous().movedim(-1, 1)
+        made = empty_strided(out.shape, last_strides(out.shape), out.dtype)
+        woven = lines.reshape(*lines.shape[:-1], -1, self.channels).transpose(-1, -2)
+        made.movedim(1, -1).view(woven.shape).copy_(woven)
+        return made
 
     def geometry(self, x: Tensor) -> Geometry:
         """Return the layer with the shape of an input."""
@@ -227,10 +220,10 @@ class PreparedPointwise:
         """Run the layer on a batch; the output has its channels where the input has them."""
         if x.shape[1] != self.channels:
             check_input("pointwise", x, (self.outputs, self.channels), self.channels)
-        last = x.stride() == _last(x.shape)
+        last = x.stride() == last_strides(x.shape)
         given, x = x, x if last else to_last(x)
         shape = (x.shape[0], self.outputs, *x.shape[2:])
-        out = empty_strided(shape, _last(shape), torch.float32)
+        out = empty_strided(shape, last_strides(shape), torch.float32)
         if out.numel():
             positions = out.numel() // self.outputs
             geometry = Geometry(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -10,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from separable.nn.fused.memory import empty
+from separable.engine.tensor_memory import empty, empty_strided
 from separable.nn.fused.team import run
 
-__all__ = ["to_first", "to_last"]
+__all__ = ["last_strides", "to_first", "to_last"]
 
 STRIP_VALUES = 1 << 13
 """Values that an item of work moves, at least."""
@@ -57,19 +58,32 @@ def _turned(x: Tensor, out: Tensor, matrices: int, rows: int, columns: int) -> N
 
 
 def to_last(x: Tensor) -> Tensor:
-    """Return ``(n, channels, *space)`` with the channels last in memory."""
+    """Return ``(n, channels, *space)`` with the channels last in memory: `x` itself if it has them so."""
+    if x.movedim(1, -1).is_contiguous():
+        return x
+    out = empty_strided(x.shape, last_strides(x.shape), x.dtype)
     if x.dtype is not torch.float32 or not x.is_contiguous() or x.numel() == 0:
-        return x.movedim(1, -1).contiguous().movedim(-1, 1)
-    out = empty((x.shape[0], *x.shape[2:], x.shape[1]))
+        return out.copy_(x)
     _turned(x, out, x.shape[0], x.shape[1], math.prod(x.shape[2:]))
-    return out.movedim(-1, 1)
+    return out
+
+
+def last_strides(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the strides of a dense tensor ``(n, channels, *space)`` with the channels last in memory."""
+    strides, step = [0] * len(shape), 1
+    for axis in (1, *range(len(shape) - 1, 1, -1), 0):
+        strides[axis] = step
+        step *= max(shape[axis], 1)
+    return tuple(strides)
 
 
 def to_first(x: Tensor) -> Tensor:
-    """Return ``(n, channels, *space)``, channels last in memory, as PyTorch's default has it."""
+    """Return ``(n, channels, *space)`` as PyTorch's default has it in memory: `x` itself if it is so."""
+    if x.is_contiguous():
+        return x
     lines = x.movedim(1, -1)
+    out = empty(x.shape, x.dtype)
     if x.dtype is not torch.float32 or not lines.is_contiguous() or x.numel() == 0:
-        return x.contiguous()
-    out = empty(x.shape)
+        return out.copy_(x)
     _turned(lines, out, x.shape[0], math.prod(x.shape[2:]), x.shape[1])
     return out
