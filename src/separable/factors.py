@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from separable.errors import ArgumentError, PatternError
 from separable.pattern import Pattern, parse
+from separable.value import Value
 
 __all__ = ["Factors", "kernel_errors"]
 
@@ -22,7 +23,7 @@ TOGETHER = 1 << 22  # elements of all factors but the first, multiplied out at a
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Factors:
+class Factors(Value):
     """A kernel written as a product of factors, or as a sum of such products.
 
     Attributes
@@ -58,10 +59,6 @@ class Factors:
     bound: float
     ranks: Mapping[str, NDArray[np.intp]]
     sizes: Mapping[str, int]
-
-    def __post_init__(self) -> None:
-        for array in self.arrays:
-            array.flags.writeable = False
 
     @classmethod
     def from_terms(cls, pattern: str | Pattern, terms: Sequence[Sequence[ArrayLike]]) -> Factors:

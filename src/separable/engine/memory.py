@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from separable.process_cache import ProcessBound
+
 __all__ = ["empty", "kept_bytes", "release"]
 
 LARGE = 1 << 21  # bytes; smaller arrays are NumPy's own business
@@ -26,7 +28,7 @@ KEPT_BYTES = 1 << 28  # one 256 MiB volume, or four pictures of 64 MiB
 _PRIVATE = getattr(mmap, "MAP_PRIVATE", 0) | getattr(mmap, "MAP_ANONYMOUS", 0)
 
 
-class _Block:
+class _Block(ProcessBound):
     """A private mapping, and where its first huge page begins."""
 
     def __init__(self, size: int) -> None:
@@ -38,7 +40,7 @@ class _Block:
         self.address = -(-start // HUGE_PAGE) * HUGE_PAGE
 
 
-class _Lease:
+class _Lease(ProcessBound):
     """What an array's memory belongs to while the array, or a view of it, lives."""
 
     def __init__(self, block: _Block, count: int) -> None:

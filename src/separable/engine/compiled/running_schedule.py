@@ -14,6 +14,8 @@ import numpy as np
 from numba.core import types
 from numpy.typing import NDArray
 
+from separable.process_cache import ProcessBound
+
 from .kernel import address
 from .layout import Layout
 from .plan import OUTSIDE
@@ -88,7 +90,7 @@ def up(number: int, step: int) -> int:
     return -(-number // step) * step
 
 
-class LineSchedule:
+class LineSchedule(ProcessBound):
     """A plan with the tables it points to, for one shape, strides and dtypes.
 
     Parameters

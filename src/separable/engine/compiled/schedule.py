@@ -12,6 +12,8 @@ import numpy as np
 from numba.core import types
 from numpy.typing import NDArray
 
+from separable.process_cache import ProcessBound
+
 from .blocks import EVEN, GENERAL, ODD, OUTPUTS
 from .direct import filter_direct
 from .kernel import address
@@ -102,7 +104,7 @@ def kinds(weights: NDArray[Any]) -> NDArray[np.int64]:
     return result
 
 
-class Schedule:
+class Schedule(ProcessBound):
     """A plan with the tables it points to, for one shape, strides and dtypes."""
 
     def __init__(

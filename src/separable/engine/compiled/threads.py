@@ -25,6 +25,8 @@ from llvmlite import ir
 from numba.core import types
 from numpy.typing import NDArray
 
+from separable.process_cache import ProcessBound
+
 from .kernel import address, intrinsic, kernel, stage
 from .plan import invoke, set_word, word
 from .simd import IS_X86, emit_call
@@ -154,7 +156,7 @@ def watch(mailbox, spins):
         looks += 1
 
 
-class _Pool:
+class _Pool(ProcessBound):
     """Threads that share one mailbox."""
 
     def __init__(self) -> None:
@@ -195,7 +197,7 @@ class _Pool:
             thread.join(timeout=1.0)
 
 
-class Scratch:
+class Scratch(ProcessBound):
     """Memory for one running job: a copy of its plan, its counter, and the workers' buffers."""
 
     HEAD = 4096

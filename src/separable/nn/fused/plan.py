@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from separable.process_cache import ProcessBound
+
 __all__ = ["ACTIVATIONS", "Geometry", "LayerPlan", "layer_plan", "pointwise_plan", "up"]
 
 ACTIVATIONS = ("none", "relu", "relu6", "silu", "hardswish")
@@ -93,7 +95,7 @@ def pointwise_plan(geometry: Geometry, threads: int) -> PointwisePlan:
     return PointwisePlan(geometry, threads)
 
 
-class LayerPlan:
+class LayerPlan(ProcessBound):
     """A layer for one shape of input, ready to run on addresses again and again."""
 
     def __init__(self, geometry: Geometry, threads: int) -> None:

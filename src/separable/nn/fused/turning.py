@@ -12,6 +12,7 @@ from torch import Tensor
 
 from separable.nn.fused.memory import empty
 from separable.nn.fused.team import run
+from separable.process_cache import ProcessBound
 
 __all__ = ["to_first", "to_last"]
 
@@ -19,7 +20,7 @@ STRIP_VALUES = 1 << 13
 """Values that an item of work moves, at least."""
 
 
-class _Turn:
+class _Turn(ProcessBound):
     """The transposes of ``matrices`` matrices of one shape."""
 
     scratch_size = 64
