@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba.core import types
 from numpy.typing import NDArray
 
 from separable.process_cache import ProcessBound
 
-from .kernel import address
+from .kernel import address, types
 from .layout import Layout
 from .plan import OUTSIDE
 from .running_plan import LINES

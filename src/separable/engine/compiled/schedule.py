@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba.core import types
 from numpy.typing import NDArray
 
 from separable.process_cache import ProcessBound
 
 from .blocks import EVEN, GENERAL, ODD, OUTPUTS
 from .direct import filter_direct
-from .kernel import address
+from .kernel import address, types
 from .layout import Layout
 from .plan import OUTSIDE, PLAN
 from .planes import copy_slot, fill_slot, finish_planes

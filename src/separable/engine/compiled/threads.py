@@ -22,12 +22,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import types
 from numpy.typing import NDArray
 
 from separable.process_cache import ProcessBound
 
-from .kernel import address, intrinsic, kernel, stage
+from .kernel import address, intrinsic, kernel, stage, types
 from .plan import invoke, set_word, word
 from .simd import IS_X86, emit_call
 
