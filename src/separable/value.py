@@ -18,7 +18,7 @@ KEY = "_value_key"  # in the `__dict__` of a value: what it is compared by
 class Value:
     """Base of frozen dataclasses (``eq=False``) that are equal where all their compared fields are.
 
-    Arrays are equal if their types, shapes and bytes are; numbers likewise, so that NaN equals NaN
+    Arrays are equal if their types, shapes and bits are; numbers likewise, so that NaN equals NaN
     and 0.0 differs from -0.0. A value of another class is never equal. What all fields
     come to is worked out once per object, large arrays included, and is not pickled, nor is any
     other property that is computed from the fields (`functools.cached_property`).
@@ -97,11 +97,13 @@ def key_of(value: Any) -> Any:
     (True, True)
     """
     if isinstance(value, np.ndarray):
+        # The byte order does not count: NumPy's own pickles do not keep it.
+        native = np.ascontiguousarray(value, value.dtype.newbyteorder("="))
         # A digest takes the place of the content: a key is small however large the array is.
-        digest = blake2b(np.ascontiguousarray(value).data, digest_size=32).digest()
-        return value.dtype.str, value.shape, digest
+        digest = blake2b(native.data, digest_size=32).digest()
+        return native.dtype.str, value.shape, digest
     if isinstance(value, np.generic):
-        return value.dtype.str, value.tobytes()
+        return key_of(np.asarray(value))
     if isinstance(value, float):
         return _key_of_float(value)
     if isinstance(value, complex):

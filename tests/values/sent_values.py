@@ -14,7 +14,7 @@ from separable.plan import Plan
 from separable.volumes.blocks import BlockFilter, block_filter, chunkwise
 from separable.volumes.missing import valid_filter
 
-TYPES = ("float32", "float64", "uint8", "int16", "complex64", "float16", "bool")
+TYPES = ("float32", "float64", "uint8", "complex64")
 AXES = (1, 2, 3)
 SHAPES = {1: (90,), 2: (37, 44), 3: (14, 19, 23)}
 
