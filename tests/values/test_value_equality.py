@@ -70,7 +70,7 @@ def arguments(draw: st.DrawFn) -> dict[str, Any]:
 def check_equal(one: Any, other: Any) -> None:
     assert one is not other
     assert one == other
-    assert not one != other
+    assert (one != other) is False
     assert hash(one) == hash(other)
     assert {one: "found"}[other] == "found"
     assert len({one, other}) == 1
@@ -153,7 +153,9 @@ def test_factors_are_equal_by_content(factors: sep.Factors) -> None:
     check_round_trips(factors)
     assert pickle.dumps(factors) == before
     arrays = tuple(a.copy() for a in factors.arrays)
-    check_equal(factors, replace(factors, arrays=arrays, sizes=dict(reversed(factors.sizes.items()))))
+    check_equal(
+        factors, replace(factors, arrays=arrays, sizes=dict(reversed(factors.sizes.items())))
+    )
     for field in fields(factors):
         value = getattr(factors, field.name)
         if field.name == "arrays":
@@ -262,7 +264,7 @@ def test_content_is_hashed_once() -> None:
     start = time.process_time()
     for _ in range(1000):
         hash(factors)
-        assert factors == factors  # noqa: PLR0124
+        assert factors == factors
     assert time.process_time() - start < 0.5  # 5 ms each if it were not kept
 
 
