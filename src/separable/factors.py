@@ -53,6 +53,8 @@ class Factors(Value):
       x  -1 0 1
     """
 
+    ARRAYS = ("arrays", "ranks")
+
     pattern: Pattern
     arrays: tuple[Array, ...]
     error: float

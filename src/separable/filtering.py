@@ -250,7 +250,7 @@ def _key(image: Array, kernel: Any, kind: Any, options: dict[str, Any]) -> Any:
         what = (array.tobytes(), array.dtype.str, array.shape)
     settings = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in options.items())
     asked = kind.str if isinstance(kind, np.dtype) else str(kind)  # a dtype's name takes long
-    key = (what, image.shape, image.dtype.str, get_num_threads(), asked, settings, current())
+    key = (what, image.shape, image.dtype.str, get_num_threads(), asked, settings, hash(current()))
     try:
         hash(key)
     except TypeError:

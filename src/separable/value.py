@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import fields
 from hashlib import blake2b
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -28,6 +28,7 @@ class Value:
     >>> from dataclasses import dataclass
     >>> @dataclass(frozen=True, eq=False)
     ... class Taps(Value):
+    ...     ARRAYS = ("weights",)
     ...     left: int
     ...     weights: np.ndarray
     >>> Taps(1, np.ones(3)) == Taps(1, np.ones(3)), Taps(1, np.ones(3)) == Taps(1, np.ones(4))
@@ -36,13 +37,12 @@ class Value:
     1
     """
 
-    def __post_init__(self) -> None:
-        self._freeze()
+    ARRAYS: ClassVar[tuple[str, ...]] = ()
+    """The fields that are arrays, or hold some: they are made read-only."""
 
-    def _freeze(self) -> None:
-        """Make all arrays read-only, for the key of a value is worked out only once."""
-        for value in vars(self).values():
-            _freeze(value)
+    def __post_init__(self) -> None:
+        for name in self.ARRAYS:
+            _freeze(getattr(self, name))
 
     def _key(self) -> Any:
         found = self.__dict__.get(KEY)
@@ -61,8 +61,9 @@ class Value:
         return bool(own[1] == theirs[1] and own[0] == theirs[0])
 
     def __hash__(self) -> int:
-        found: int = self._key()[1]
-        return found
+        found = self.__dict__.get(KEY)
+        own: int = (self._key() if found is None else found)[1]
+        return own
 
     def __getstate__(self) -> dict[str, Any]:
         own = vars(self)
@@ -70,14 +71,15 @@ class Value:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._freeze()
+        self.__post_init__()
 
 
 def _freeze(value: Any) -> None:
+    """Make arrays read-only: what a value is compared by is worked out only once."""
     if isinstance(value, np.ndarray):
         value.flags.writeable = False
-    elif type(value) is tuple or type(value) is dict:
-        for part in value.values() if type(value) is dict else value:
+    else:
+        for part in value.values() if isinstance(value, Mapping) else value:
             _freeze(part)
 
 

@@ -8,6 +8,7 @@ import math
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import Any
 
@@ -253,6 +254,25 @@ def test_values_cannot_change_under_their_hash() -> None:
     for array in (*factors.arrays, *pickle.loads(pickle.dumps(factors)).arrays):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 1
+
+
+def arrays_in(value: Any) -> Iterator[Any]:
+    """Yield all arrays in the fields of a value, and of the values among them."""
+    if isinstance(value, np.ndarray):
+        yield value
+    elif isinstance(value, Value):
+        for field in fields(value):
+            yield from arrays_in(getattr(value, field.name))
+    elif isinstance(value, (tuple, list, dict)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from arrays_in(part)
+
+
+def test_all_arrays_of_values_are_read_only() -> None:
+    for value in values():
+        for one in (value, copy.deepcopy(value), pickle.loads(pickle.dumps(value))):
+            assert not any(array.flags.writeable for array in arrays_in(one)), type(one)
+    assert len(list(arrays_in(values()[0]))) > 5
 
 
 def test_content_is_hashed_once() -> None:

@@ -46,6 +46,8 @@ class Layer(Value):
         The first term of each sum, and the one after its last.
     """
 
+    ARRAYS = ("taps",)
+
     axis: int
     taps: Array
     left: int

@@ -96,6 +96,8 @@ class Pass(Value):
         What runs on the output; where nothing does, it is added to the result.
     """
 
+    ARRAYS = ("taps",)
+
     axes: tuple[int, ...]
     taps: Array
     lefts: tuple[int, ...]
@@ -134,6 +136,8 @@ class Form(Value):
         Records that methods have built for this form and its problem in this process.
     """
 
+    ARRAYS = ("kernel", "terms")
+
     kernel: Array
     roots: tuple[Pass, ...] = ()
     terms: tuple[tuple[Array, ...], ...] = ()
@@ -164,8 +168,8 @@ class Form(Value):
         return sum(int(p.taps.size) for p in self.passes)
 
 
-@dataclass(frozen=True, eq=False)
-class Work(Value):
+@dataclass(frozen=True)
+class Work:
     """What a method does for a problem: counts to show, and counts to predict its time from.
 
     Attributes

@@ -44,6 +44,8 @@ class Spectrum(Value):
     (3, [1.0, 0.816, 0.577, 0.0])
     """
 
+    ARRAYS = ("values", "errors")
+
     pattern: Pattern
     values: NDArray[np.float64]
     rank: int

@@ -46,6 +46,8 @@ class Request(Value):
         The correlation that this is.
     """
 
+    ARRAYS = ("kernel",)
+
     kernel: Array
     factors: Factors | None
     operation: str

@@ -61,6 +61,8 @@ class Coefficients(Value):
         The sum of the taps.
     """
 
+    ARRAYS = ("poles", "factors")
+
     poles: NDArray[np.complex128]
     factors: NDArray[np.complex128]
     delta: float
