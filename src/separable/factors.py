@@ -44,6 +44,11 @@ class Factors(Value):
     sizes : mapping of str to int
         The size of every kernel letter.
 
+    Notes
+    -----
+    Factors are equal, and hash alike, where all of these are, the arrays bit for bit; the arrays are
+    read-only.
+
     Examples
     --------
     >>> import separable as sep

@@ -79,6 +79,10 @@ class Bank(Value):
     machine : str
         Whose rates the predictions come from.
 
+    Notes
+    -----
+    Banks are compared, hashed, copied and pickled as plans are.
+
     Examples
     --------
     >>> import separable as sep

@@ -41,6 +41,12 @@ class Plan(Value):
     machine : str
         Whose rates the predictions come from.
 
+    Notes
+    -----
+    Plans are equal, and hash alike, where the same filter was asked for and the same candidates were
+    listed and chosen. A plan may be copied, pickled and sent to other processes at any time, also
+    after it has run: compiled records stay behind and are built anew at the first call.
+
     Examples
     --------
     >>> import numpy as np, separable as sep
