@@ -96,6 +96,10 @@ class ProcessCache(dict[Hashable, Any]):
     def __reduce__(self) -> tuple[Any, ...]:
         return ProcessCache, (self.limit,)
 
+    def __dask_tokenize__(self) -> Any:
+        """Return what Dask names tasks by: not by what was built here."""
+        return "ProcessCache"
+
 
 class ProcessBound:
     """Base of objects that hold addresses of this process: they refuse to be copied and pickled.

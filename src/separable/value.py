@@ -65,6 +65,10 @@ class Value:
         own: int = (self._key() if found is None else found)[1]
         return own
 
+    def __dask_tokenize__(self) -> Any:
+        """Return what Dask names tasks by: equal values have equal names in every process."""
+        return type(self).__qualname__, self._key()[0]
+
     def __getstate__(self) -> dict[str, Any]:
         own = vars(self)
         return {f.name: own[f.name] for f in fields(self)}  # type: ignore[arg-type]
@@ -111,10 +115,14 @@ def key_of(value: Any) -> Any:
     if isinstance(value, complex):
         return "complex", _key_of_float(value.real), _key_of_float(value.imag)
     if isinstance(value, Mapping):
-        return frozenset((key_of(k), key_of(v)) for k, v in value.items())
+        return tuple(sorted(((key_of(k), key_of(v)) for k, v in value.items()), key=_by_name))
     if isinstance(value, (tuple, list)):
         return tuple(map(key_of, value))
     return value
+
+
+def _by_name(item: tuple[Any, Any]) -> str:
+    return repr(item[0])
 
 
 def _key_of_float(value: float) -> Any:

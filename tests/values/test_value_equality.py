@@ -303,3 +303,32 @@ def test_keys_are_equal_for_copies(value: Any) -> None:
 def test_errors_of_plans_name_what_is_wrong_still() -> None:
     with pytest.raises(SeparableError):
         sep.plan(np.ones((3, 3)), (9,))
+
+
+TOKENS = """
+import numpy as np, separable as sep
+from dask.base import tokenize
+from separable.volumes.blocks import block_filter
+values = [
+    sep.plan(np.ones((5, 5)), (20, 20), method="direct", threads=1),
+    sep.bank(["gaussian:1", "log:1"], (20, 20), threads=1), sep.kernels.gaussian(1.5),
+]
+values.append(block_filter(values[0]))
+"""
+
+
+def test_dask_knows_equal_values_again() -> None:
+    """By names of tasks that depend neither on the process nor on what has run."""
+    pytest.importorskip("dask")
+    code = TOKENS + "print([tokenize(v) for v in values])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    names: dict[str, Any] = {}
+    exec(TOKENS, names)
+    tokenize, listed = names["tokenize"], names["values"]
+    for value in listed[:2]:
+        value(np.ones((20, 20)))
+        hash(value)
+    assert str([tokenize(v) for v in listed]) == done.stdout.strip()
+    assert [tokenize(copy.deepcopy(v)) for v in listed] == [tokenize(v) for v in listed]
+    assert len({tokenize(v) for v in listed}) == len(listed)
+    assert tokenize(sep.plan(np.ones((5, 5)), (20, 21))) != tokenize(listed[0])

@@ -152,6 +152,10 @@ class BlockFilter:
         """What tells this filter from others."""
         return self.problem, self.method, self.form.kernel, self.form.terms
 
+    def __dask_tokenize__(self) -> Any:
+        """Return what Dask names tasks by."""
+        return type(self).__qualname__, *self.token
+
     def with_threads(self, threads: int) -> BlockFilter:
         """Return the same filter with so many threads."""
         return BlockFilter(replace(self.problem, threads=threads), self.method, self.form)
