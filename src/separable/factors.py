@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from separable.errors import ArgumentError, PatternError
 from separable.pages import table_fragment
 from separable.pattern import Pattern, parse
+from separable.value import Value
 
 __all__ = ["Factors", "kernel_errors"]
 
@@ -23,7 +24,7 @@ TOGETHER = 1 << 22  # elements of all factors but the first, multiplied out at a
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Factors:
+class Factors(Value):
     """A kernel written as a product of factors, or as a sum of such products.
 
     Attributes
@@ -44,6 +45,11 @@ class Factors:
     sizes : mapping of str to int
         The size of every kernel letter.
 
+    Notes
+    -----
+    Factors are equal, and hash alike, where all of these are, the arrays bit for bit; the arrays are
+    read-only.
+
     Examples
     --------
     >>> import separable as sep
@@ -53,16 +59,14 @@ class Factors:
       x  -1 0 1
     """
 
+    ARRAYS = ("arrays", "ranks")
+
     pattern: Pattern
     arrays: tuple[Array, ...]
     error: float
     bound: float
     ranks: Mapping[str, NDArray[np.intp]]
     sizes: Mapping[str, int]
-
-    def __post_init__(self) -> None:
-        for array in self.arrays:
-            array.flags.writeable = False
 
     @classmethod
     def from_terms(cls, pattern: str | Pattern, terms: Sequence[Sequence[ArrayLike]]) -> Factors:

@@ -250,8 +250,7 @@ def remembered(image: Array, kernel: Any, kind: Any, options: dict[str, Any]) ->
 def _key(image: Array, kernel: Any, kind: Any, options: dict[str, Any]) -> Any:
     """Everything that the plan depends on, or None where that is too much to compare."""
     if isinstance(kernel, Factors):
-        parts = tuple(a.tobytes() for a in kernel.arrays)
-        what: Any = (str(kernel.pattern), kernel.dtype.str, parts, kernel.shape)
+        what: Any = kernel
     else:
         array = np.asarray(kernel)
         if array.dtype.kind not in "biufc" or array.nbytes > LARGEST_KERNEL:
@@ -259,7 +258,7 @@ def _key(image: Array, kernel: Any, kind: Any, options: dict[str, Any]) -> Any:
         what = (array.tobytes(), array.dtype.str, array.shape)
     settings = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in options.items())
     asked = kind.str if isinstance(kind, np.dtype) else str(kind)  # a dtype's name takes long
-    key = (what, image.shape, image.dtype.str, get_num_threads(), asked, settings, id(current()))
+    key = (what, image.shape, image.dtype.str, get_num_threads(), asked, settings, hash(current()))
     try:
         hash(key)
     except TypeError:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from separable.errors import MachineError
+from separable.value import Value
 
 __all__ = ["Machine", "cache_path", "current"]
 
@@ -28,8 +29,8 @@ FORMAT = 1
 Rates = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 
-@dataclass(frozen=True)
-class Machine:
+@dataclass(frozen=True, eq=False)
+class Machine(Value):
     """Measured rates of one computer.
 
     Attributes

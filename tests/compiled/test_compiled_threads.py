@@ -2,15 +2,18 @@
 
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from compiled_oracle import border
 
+import separable
 from separable.engine.compiled.fused import Correlation
 
 
@@ -82,3 +85,58 @@ def test_exit_is_clean_and_quick():
     )
     assert done.returncode == 0
     assert not done.stderr
+
+
+IMPORTED = """
+import importlib.abc, sys, threading, time
+import separable
+
+started, errors, count = threading.Event(), [], 0
+
+class Slow(importlib.abc.MetaPathFinder):
+    "Takes its time for each module of Numba, so that a second thread comes in between."
+
+    def find_spec(self, name, path, target=None):
+        global count
+        if name.startswith("numba"):
+            count += 1
+            if count > int(sys.argv[1]):
+                started.set()
+            time.sleep(0.005)
+
+def whole():
+    import numba
+
+def engine():
+    started.wait()
+    try:
+        from separable.engine.compiled.fused import Correlation
+    except Exception as error:
+        errors.append(error)
+
+sys.meta_path.insert(0, Slow())
+threads = [threading.Thread(target=whole), threading.Thread(target=engine)]
+for t in threads: t.start()
+for t in threads: t.join()
+print(errors)
+"""
+
+
+def test_threads_may_import_the_engine_and_numba_together():
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED, "3"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_parts_of_numba_are_imported_in_one_module():
+    """In it the whole of Numba is imported first: a part of half a package is half a module."""
+    home = Path(separable.__file__).parent
+    found = {
+        str(path.relative_to(home))
+        for path in home.rglob("*.py")
+        if re.search(r"^\s*(from|import) numba\.", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert found == {"engine/compiled/kernel.py"}
+    text = (home / "engine/compiled/kernel.py").read_text(encoding="utf-8")
+    assert text.index("import numba as") < text.index("from numba.")

@@ -105,7 +105,7 @@ def _check_regions(drawn: Any, data: Any) -> None:
                 plan.problem, candidate.form
             ):
                 continue
-            form = replace(candidate.form, held={})
+            form = replace(candidate.form)
             own = replace(plan, chosen=replace(candidate, method=name, form=form))
             whole = own(image)
             for _ in range(2):
@@ -165,7 +165,7 @@ def test_a_filter_travels_without_what_was_prepared_here() -> None:
     filter_block(own, image[needs(own, region)], region)
     other = pickle.loads(pickle.dumps(own))
     assert isinstance(other, BlockFilter)
-    assert not other.form.held
+    assert not other.form.cached
     assert (
         filter_block(other, image[needs(other, region)], region).tobytes()
         == whole[region].tobytes()

@@ -22,7 +22,9 @@ from separable.factors import Factors
 from separable.kernels import parse_spec
 from separable.machine import Machine, current
 from separable.plan import Plan, plan
+from separable.process_cache import ProcessCache
 from separable.run import readable, store
+from separable.value import Value
 
 __all__ = ["Bank", "Group", "bank"]
 
@@ -34,7 +36,7 @@ MOST_RINGS = 10  # sums between two layers: more do not stay in the cache
 
 
 @dataclass(frozen=True, eq=False)
-class Group:
+class Group(Value):
     """Bands that run together.
 
     Attributes
@@ -45,6 +47,8 @@ class Group:
         The passes they share in one sweep; None for a band that runs by its own plan.
     seconds : float
         Predicted.
+    cached : ProcessCache
+        The compiled sweep, built in this process.
 
     Examples
     --------
@@ -56,11 +60,13 @@ class Group:
     members: tuple[int, ...]
     graph: Graph | None = field(repr=False)
     seconds: float
-    held: dict[str, Any] = field(default_factory=dict, repr=False)
+    cached: ProcessCache = field(
+        default_factory=ProcessCache, init=False, repr=False, compare=False
+    )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Bank:
+class Bank(Value):
     """Several filters of one image, and how they are run together.
 
     Attributes
@@ -73,6 +79,10 @@ class Bank:
         What runs together.
     machine : str
         Whose rates the predictions come from.
+
+    Notes
+    -----
+    Banks are compared, hashed, copied and pickled as plans are.
 
     Examples
     --------
@@ -206,7 +216,8 @@ class Bank:
     def _sweep(self, group: Group, source: Array, out: Array) -> None:
         assert group.graph is not None
         problem = _widest([self.plans[band].problem for band in group.members])
-        sweep = group.held.setdefault("sweep", Sweep(problem, group.graph))
+        graph = group.graph
+        sweep = group.cached.get_or_build("sweep", lambda: Sweep(problem, graph))
         bands = [out[band] for band in group.members]
         if supports(problem.out) and bands[0].flags.c_contiguous:
             sweep(source, bands)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.borders import extension
-from separable.engine.fused import SMALL, held, stacks_of, unlike
+from separable.engine.fused import SMALL, stacks_of, unlike
 from separable.engine.problem import Form, Problem, Work
 
 __all__ = [
@@ -31,7 +31,6 @@ __all__ = [
 
 Array = NDArray[Any]
 
-FITTED = "coefficients"  # in Form.held: one recursion for each filtered axis
 UNEQUAL = 16 * np.finfo(np.float64).eps  # taps of a factored box differ by rounding
 VECTOR_BYTES = 64
 SHORT = 15  # taps: shorter passes are faster as they are
@@ -56,7 +55,8 @@ def run_box(
     problem: Problem, form: Form, image: Array, target: Array, tick: Callable[[float], None]
 ) -> None:
     """Run the running sums."""
-    held(form, "box", lambda: _box(problem, form))(image, target, problem.threads)
+    box = form.cached.get_or_build("box", lambda: _box(problem, form))
+    box(image, target, problem.threads)
     tick(1.0)
 
 
@@ -64,7 +64,7 @@ def refuse_recursive(problem: Problem, form: Form) -> str:
     """Say why a recursion cannot be used, or nothing."""
     if _why_no_line(problem, form):
         return _why_no_line(problem, form)
-    if FITTED not in form.held:
+    if not form.recursions:
         return "the taps are no Gaussian's, or the tolerance is too small"
     if not np.isfinite(problem.cval):
         return "cval is not finite"
@@ -73,8 +73,7 @@ def refuse_recursive(problem: Problem, form: Form) -> str:
 
 def work_recursive(problem: Problem, form: Form) -> Work:
     """Count what the recursions do: a few multiplications for each state, both ways."""
-    fitted = form.held.get(FITTED, ())
-    steps = float(sum(c.operations for c in fitted))
+    steps = float(sum(c.operations for c in form.recursions))
 
     def counts(stacks: list[tuple[int, Array, int]]) -> dict[str, float]:
         return {"line element": float(len(stacks)), "state": steps}
@@ -86,7 +85,8 @@ def run_recursive(
     problem: Problem, form: Form, image: Array, target: Array, tick: Callable[[float], None]
 ) -> None:
     """Run the recursions."""
-    held(form, "recursive", lambda: _recursive(problem, form))(image, target, problem.threads)
+    lines = form.cached.get_or_build("recursive", lambda: _recursive(problem, form))
+    lines(image, target, problem.threads)
     tick(1.0)
 
 
@@ -116,7 +116,7 @@ def recursive_form(problem: Problem, form: Form, tol: float) -> Form | None:
         fitted.append(found[0])
         growth *= 1.0 + found[1]
     bound = form.bound + growth - 1.0
-    return replace(form, bound=bound, held={FITTED: tuple(fitted)}) if bound <= tol else None
+    return replace(form, bound=bound, recursions=tuple(fitted)) if bound <= tol else None
 
 
 def _why_no_line(problem: Problem, form: Form) -> str:
@@ -183,5 +183,5 @@ def _recursive(problem: Problem, form: Form) -> Any:
     axes, lefts, borders, _ = _lines(problem, form)
     outside = float(np.real(problem.cval))
     return recursive_lines(
-        problem.shape, axes, form.held[FITTED], lefts, borders, outside, problem.work
+        problem.shape, axes, form.recursions, lefts, borders, outside, problem.work
     )

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from separable.process_cache import ProcessBound
 from separable.system import HAS_PRIVATE_MAPPINGS, after_fork
 
 __all__ = ["empty", "keep_limit", "kept_bytes", "release"]
@@ -52,7 +53,7 @@ class _Handler(ctypes.Structure):
     _fields_ = (("name", ctypes.c_char * 127), ("version", ctypes.c_uint8), ("with_", _Functions))
 
 
-class _Blocks:
+class _Blocks(ProcessBound):
     """The handler, and the table of the blocks that wait.
 
     An array holds the handler for as long as it lives, and may outlive this module: nothing that the

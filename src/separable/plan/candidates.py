@@ -16,6 +16,7 @@ from separable.factorize import factorize
 from separable.factors import Factors, kernel_errors
 from separable.machine import Machine
 from separable.plan.request import Request
+from separable.value import Value
 
 __all__ = ["Candidate", "candidates"]
 
@@ -30,8 +31,8 @@ TREES = ("nested", "passes")
 MANY = 256  # terms: beyond, what a tolerance would save is not worked out unless one is given
 
 
-@dataclass(frozen=True)
-class Candidate:
+@dataclass(frozen=True, eq=False)
+class Candidate(Value):
     """One way to run a filter.
 
     Attributes

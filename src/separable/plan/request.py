@@ -16,6 +16,7 @@ from separable.errors import ArgumentError, ArgumentTypeError, KernelError
 from separable.factorize import as_kernel, check_tolerance
 from separable.factors import Factors
 from separable.run import check_dtype
+from separable.value import Value
 
 __all__ = ["OPERATIONS", "Request", "axes_of", "own_output", "request"]
 
@@ -25,7 +26,7 @@ OPERATIONS = ("convolve", "correlate")
 
 
 @dataclass(frozen=True, eq=False)
-class Request:
+class Request(Value):
     """A filter as it was asked for, checked.
 
     Attributes
@@ -44,6 +45,8 @@ class Request:
     problem : Problem
         The correlation that this is.
     """
+
+    ARRAYS = ("kernel",)
 
     kernel: Array
     factors: Factors | None
@@ -83,9 +86,11 @@ def request(
 ) -> Request:
     """Check the arguments of `plan` and bring them to the canonical form."""
     factors = kernel if isinstance(kernel, Factors) else None
-    dense = as_kernel(factors.dense() if factors is not None else kernel)  # type: ignore[arg-type]
     if factors is not None:
+        dense = as_kernel(factors.dense())
         _check_factors(factors)
+    else:  # a copy: the caller may change their array, a plan never changes
+        dense = np.array(as_kernel(kernel))  # type: ignore[arg-type]
     shape = tuple(int(n) for n in shape)
     if any(n < 0 for n in shape):
         raise ArgumentError(f"`shape` must be sizes >= 0; got {shape}")

@@ -34,7 +34,7 @@ def torch_dtype(dtype: Any) -> torch.dtype:
 def correlated(image: torch.Tensor, problem: Problem, form: Form) -> torch.Tensor:
     """Run the passes of a form, or its dense kernel, on a tensor of the work type."""
     if not form.separated:
-        kernel = torch.as_tensor(form.kernel).to(image.device, image.dtype)
+        kernel = torch.tensor(form.kernel).to(image.device, image.dtype)
         return dense(image, kernel, problem)
     if not form.roots:
         return torch.zeros_like(image)
@@ -42,7 +42,7 @@ def correlated(image: torch.Tensor, problem: Problem, form: Form) -> torch.Tenso
     def walk(passes: Sequence[Pass], source: torch.Tensor, cval: complex) -> torch.Tensor:
         done = []
         for p in passes:
-            taps = torch.as_tensor(p.taps).to(source.device, source.dtype)
+            taps = torch.tensor(p.taps).to(source.device, source.dtype)
             out = _along(source, taps, p.axes, p.lefts, problem, cval)
             done.append(walk(p.then, out, carried(cval, p.taps)) if p.then else out)
         total = done[0]

@@ -369,7 +369,7 @@ def _warm_up(whole: BlockFilter) -> None:
     for one in whole.filters:
         problem = one.problem
         small = replace(problem, shape=tuple(min(n, 4) for n in problem.shape), threads=1)
-        form = replace(one.form, held={})
+        form = replace(one.form)
         run_method(small, METHODS[one.method], form, np.zeros(small.shape, small.dtype))
 
 

@@ -76,11 +76,6 @@ class ValidFilter(BlockFilter):
         self._parts, self.weights, self.fill, self.ignoring = parts, weights, fill, ignoring
         self._turning = tuple(sorted({axis for part in parts for axis in part._turning}))
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Without what was prepared for this process."""
-        given = (self._parts, self.problem.dtype, self.problem.out)
-        return ValidFilter, (*given, self.weights, self.fill, self.ignoring)
-
     @property
     def filters(self) -> tuple[BlockFilter, ...]:
         """What runs on a block."""

@@ -10,9 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
 
-from .kernel import intrinsic
+from .kernel import intrinsic, types
 from .simd import (
     VECTOR_BYTES,
     Vec,

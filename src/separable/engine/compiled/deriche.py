@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from separable.value import Value
+
 from .deriche_stages import recur_4, recur_5, recur_6
 from .running import Lines, check_line
 from .running_schedule import LineFilter
@@ -42,7 +44,7 @@ PIECE = 1 << 14
 
 
 @dataclass(frozen=True, eq=False)
-class Coefficients:
+class Coefficients(Value):
     """What a recursion needs to know.
 
     Attributes
@@ -58,6 +60,8 @@ class Coefficients:
     gain : float
         The sum of the taps.
     """
+
+    ARRAYS = ("poles", "factors")
 
     poles: NDArray[np.complex128]
     factors: NDArray[np.complex128]
@@ -300,7 +304,7 @@ def recursive_lines(
     cval: float = 0.0,
     work: Any = np.float32,
 ) -> Lines:
-    """Return the filter of :func:`recursive` for one shape, to be held and run again and again."""
+    """Return the filter of :func:`recursive` for one shape, to be run again and again."""
     if not len(axes) == len(coefficients) == len(lefts) == len(borders):
         raise ValueError(f"`coefficients`, `lefts` and `borders` must describe {len(axes)} axes")
     filters = []

@@ -15,9 +15,8 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
 
-from .kernel import inline, intrinsic, literal_intrinsic, stage
+from .kernel import cgutils, inline, intrinsic, literal_intrinsic, stage, types
 from .running_stages import lanes_of
 from .simd import (
     IS_X86,

@@ -4,6 +4,9 @@ A kernel is a module-level function decorated with :func:`kernel`.  It is specia
 its arguments and reached from other compiled code through its address, so that each stage of a
 filter is compiled once per dtype and not once per combination of dtypes.
 
+All that the engine takes from Numba it takes from here, where the whole package is imported first. Who
+imports a part of it while another thread imports the package finds half of a module.
+
 Compiled code is kept on disk in a folder named by a hash of the engine's own sources and of the vector
 width, so that an edited helper never leaves a stale kernel behind.
 """
@@ -20,8 +23,12 @@ from typing import Any, ClassVar
 
 import numba as _numba
 from numba.core import caching as _caching
+from numba.core import cgutils as cgutils
 from numba.core import extending as _extending
-from numba.core import types
+from numba.core import types as types
+from numba.core.compiler_lock import global_compiler_lock as _compiler_lock
+from numba.core.datamodel import models as models
+from numba.core.datamodel.registry import register_default as register_default
 from numba.core.registry import cpu_target
 
 # Used where Numba's annotations do not know what Numba can do.
@@ -202,3 +209,13 @@ def address(
         found = result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name)
         _addresses[key] = found
     return found
+
+
+# A process is not forked while one of its threads compiles: the child would find the compiler's lock
+# taken for ever by a thread that it does not have, and the compiler's data half changed.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_compiler_lock.acquire,
+        after_in_parent=_compiler_lock.release,
+        after_in_child=_compiler_lock.release,
+    )

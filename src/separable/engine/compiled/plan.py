@@ -21,9 +21,8 @@ from typing import Any
 import numba
 import numpy as np
 from llvmlite import ir
-from numba.core import types
 
-from .kernel import intrinsic
+from .kernel import intrinsic, types
 
 _INTEGERS = [
     "source",

@@ -14,9 +14,8 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba.core import types
 
-from .kernel import intrinsic
+from .kernel import intrinsic, types
 
 _INTEGERS = [
     "source",

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba.core import types
 from numpy.typing import NDArray
 
-from .kernel import address
+from separable.process_cache import ProcessBound
+
+from .kernel import address, types
 from .layout import Layout
 from .plan import OUTSIDE
 from .running_plan import LINES
@@ -88,7 +89,7 @@ def up(number: int, step: int) -> int:
     return -(-number // step) * step
 
 
-class LineSchedule:
+class LineSchedule(ProcessBound):
     """A plan with the tables it points to, for one shape, strides and dtypes.
 
     Parameters

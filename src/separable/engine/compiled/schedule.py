@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba.core import types
 from numpy.typing import NDArray
+
+from separable.process_cache import ProcessBound
 
 from .blocks import EVEN, GENERAL, ODD, OUTPUTS
 from .direct import filter_direct
-from .kernel import address
+from .kernel import address, types
 from .layout import Layout
 from .plan import OUTSIDE, PLAN
 from .planes import copy_slot, fill_slot, finish_planes
@@ -102,7 +103,7 @@ def kinds(weights: NDArray[Any]) -> NDArray[np.int64]:
     return result
 
 
-class Schedule:
+class Schedule(ProcessBound):
     """A plan with the tables it points to, for one shape, strides and dtypes."""
 
     def __init__(

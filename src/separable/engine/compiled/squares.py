@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba.core import cgutils, types
-
-from .kernel import intrinsic
+from .kernel import cgutils, intrinsic, types
 from .simd import VECTOR_BYTES, emit_load, emit_shuffle, emit_store, native
 
 

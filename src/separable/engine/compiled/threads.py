@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import types
 from numpy.typing import NDArray
 
+from separable.process_cache import ProcessBound
 from separable.system import after_fork, yield_function
 
-from .kernel import address, intrinsic, kernel, stage
+from .kernel import address, intrinsic, kernel, stage, types
 from .plan import invoke, set_word, word
 from .simd import IS_X86, emit_call
 
@@ -155,7 +155,7 @@ def watch(mailbox, spins):
         looks += 1
 
 
-class _Pool:
+class _Pool(ProcessBound):
     """Threads that share one mailbox."""
 
     def __init__(self) -> None:
@@ -196,7 +196,7 @@ class _Pool:
             thread.join(timeout=1.0)
 
 
-class Scratch:
+class Scratch(ProcessBound):
     """Memory for one running job: a copy of its plan, its counter, and the workers' buffers."""
 
     HEAD = 4096

@@ -21,6 +21,7 @@ from separable.nn.fused.operators import (
 from separable.nn.fused.plan import ACTIVATIONS
 from separable.nn.fused.prepared import Prepared, PreparedPointwise, is_served
 from separable.nn.step import Step
+from separable.process_cache import ProcessCache
 
 __all__ = [
     "Fused",
@@ -39,18 +40,20 @@ class Fused(nn.Module):
         super().__init__()
         for name, tensor in tensors.items():
             self.register_buffer(name, tensor)
-        self._packed: Any = None
+        self._cached = ProcessCache(1)  # the packed weights
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Any:
-        self._packed = None
+        self._cached = ProcessCache(1)
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._packed = None
+        self._cached = ProcessCache(1)
         super()._load_from_state_dict(*args, **kwargs)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_packed": None}
+    def _packed(self, key: Any, build: Callable[[], Any]) -> Any:
+        """Return the packed weights; build them where there are none, or those of another key."""
+        found = self._cached.get(key)
+        return self._cached.get_or_build(key, build) if found is None else found
 
     def train(self, mode: bool = True) -> Any:
         """Refuse training mode: the weights are constants, norms are folded in."""
@@ -107,10 +110,12 @@ class FusedDepthwise(Fused):
         assert weight is not None
         settings = (step.stride, padding_of(step, x), step.dilation)
         if x.dim() == weight.dim() and self._runs(x):
-            if self._packed is None or self._packed.settings[1] != settings[1]:
-                held = settings_of(*settings, self.act, "none")
-                self._packed = Prepared(weight, bias, None, None, step.in_channels, held)
-            made: Tensor = self._packed(x)
+
+            def build() -> Prepared:
+                own = settings_of(*settings, self.act, "none")
+                return Prepared(weight, bias, None, None, step.in_channels, own)
+
+            made: Tensor = self._packed(settings[1], build)(x)
             return made
         if x.dim() != weight.dim() or not x.is_cpu:
             return activate(depthwise_by_torch(x, weight, bias, *settings), self.act)
@@ -140,11 +145,13 @@ class FusedSeparable(Fused):
         tensors: Any = tuple(self._buffers.values())
         settings = (step.stride, padding_of(step, x), step.dilation)
         if x.dim() == len(step.kernel_size) + 2 and self._runs(x):
-            if self._packed is None or self._packed.settings[1] != settings[1]:
-                held = settings_of(*settings, self.between, self.act)
+
+            def build() -> Prepared:
+                own = settings_of(*settings, self.between, self.act)
                 depthwise, between, pointwise, bias = tensors
-                self._packed = Prepared(depthwise, between, pointwise, bias, step.in_channels, held)
-            made: Tensor = self._packed(x)
+                return Prepared(depthwise, between, pointwise, bias, step.in_channels, own)
+
+            made: Tensor = self._packed(settings[1], build)(x)
             return made
         names = (self.between, self.act)
         if x.dim() != len(step.kernel_size) + 2 or not x.is_cpu:
@@ -177,9 +184,11 @@ class FusedPointwise(Fused):
         weight, bias = self._buffers["weight"], self._buffers["bias"]
         assert weight is not None
         if x.dtype is torch.float32 and x.dim() == weight.dim() and self._runs(x):
-            if self._packed is None:
-                self._packed = PreparedPointwise(weight, bias, ACTIVATIONS.index(self.act))
-            made: Tensor = self._packed(x)
+
+            def build() -> PreparedPointwise:
+                return PreparedPointwise(weight, bias, ACTIVATIONS.index(self.act))
+
+            made: Tensor = self._packed("pointwise", build)(x)
             return made
         return activate(convolve(x, weight, bias), self.act)
 

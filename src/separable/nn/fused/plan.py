@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from separable.process_cache import ProcessBound
+
 __all__ = ["ACTIVATIONS", "Geometry", "LayerPlan", "layer_plan", "pointwise_plan", "up"]
 
 ACTIVATIONS = ("none", "relu", "relu6", "silu", "hardswish")
@@ -93,7 +95,7 @@ def pointwise_plan(geometry: Geometry, threads: int) -> PointwisePlan:
     return PointwisePlan(geometry, threads)
 
 
-class LayerPlan:
+class LayerPlan(ProcessBound):
     """A layer for one shape of input, ready to run on addresses again and again."""
 
     def __init__(self, geometry: Geometry, threads: int) -> None:
@@ -137,9 +139,7 @@ class LayerPlan:
 
     def _finish(self) -> None:
         """Fix what runs and with how much scratch memory."""
-        from numba.core import types
-
-        from separable.engine.compiled.kernel import address
+        from separable.engine.compiled.kernel import address, types
         from separable.nn.fused.compiled import layer
 
         step = "layer" if self.geometry.outputs else "depthwise"
@@ -254,9 +254,7 @@ class PointwisePlan(LayerPlan):
     """A layer that only mixes channels: all positions are one row of a depthwise step that does nothing."""
 
     def _finish(self) -> None:
-        from numba.core import types
-
-        from separable.engine.compiled.kernel import address
+        from separable.engine.compiled.kernel import address, types
         from separable.nn.fused.compiled import layer
 
         self._set(scratch_size=self.scratch_size)

@@ -16,6 +16,7 @@ from separable.nn.fused.plan import Geometry, LayerPlan, Sizes, layer_plan, poin
 from separable.nn.fused.planes import Convolution, Planes
 from separable.nn.fused.team import run
 from separable.nn.fused.turning import last_strides, to_first, to_last
+from separable.process_cache import ProcessBound, ProcessCache
 
 __all__ = ["Prepared", "PreparedPointwise", "Settings", "check_input", "is_served", "prepared"]
 
@@ -55,7 +56,7 @@ def _three(values: Sequence[int], fill: int) -> Sizes:
     return z, y, x
 
 
-class _ForShape:
+class _ForShape(ProcessBound):
     """What one shape of input needs: a plan and where the output goes."""
 
     def __init__(self, plan: LayerPlan, shape: Sequence[int], dtype: torch.dtype) -> None:
@@ -74,7 +75,7 @@ def channels_are_last(x: Tensor) -> bool:
     return x.stride(1) == 1 and not x.is_contiguous() and x.stride() == last_strides(x.shape)
 
 
-class Prepared:
+class Prepared(ProcessBound):
     """A depthwise step, and a pointwise one if there is one, with weights packed.
 
     Parameters
@@ -119,7 +120,7 @@ class Prepared:
             ]
         addresses = tuple(t.data_ptr() for t in self._held)
         self.addresses = addresses if pointwise is not None else (*addresses, 0, 0)
-        self._shapes: dict[Any, _ForShape] = {}
+        self._shapes = ProcessCache(SHAPES_KEPT)
         self._planes: Planes | None = None
         self._least = _least_columns(depthwise.dim() - 2, self.inner)
         if self._least and settings[0][-1] == 1 and depthwise.dtype is torch.float32:
@@ -150,8 +151,7 @@ class Prepared:
         key = (x.shape, threads, x.dtype)
         found = self._shapes.get(key)
         if found is None:
-            found = self._for_shape(x, threads)
-            self._shapes[key] = found
+            found = self._shapes.get_or_build(key, lambda: self._for_shape(x, threads))
         last = x.stride() == found.strides
         if not last:
             given, x = x, to_last(x)
@@ -181,8 +181,6 @@ class Prepared:
         )  # fmt: skip
 
     def _for_shape(self, x: Tensor, threads: int) -> _ForShape:
-        if len(self._shapes) >= SHAPES_KEPT:
-            self._shapes.clear()
         check_input("depthwise", x, self._weight, self.channels)
         if min(self.geometry(x).out_size) < 1:
             raise ArgumentError(
@@ -192,7 +190,7 @@ class Prepared:
         return _ForShape(layer_plan(self.geometry(x), threads), x.shape, x.dtype)
 
 
-class PreparedPointwise:
+class PreparedPointwise(ProcessBound):
     """A convolution of kernel size 1 with its weights packed, for float32.
 
     Parameters

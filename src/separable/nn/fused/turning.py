@@ -13,6 +13,7 @@ from torch import Tensor
 
 from separable.engine.tensor_memory import empty, empty_strided
 from separable.nn.fused.team import run
+from separable.process_cache import ProcessBound
 
 __all__ = ["last_strides", "to_first", "to_last"]
 
@@ -20,15 +21,13 @@ STRIP_VALUES = 1 << 13
 """Values that an item of work moves, at least."""
 
 
-class _Turn:
+class _Turn(ProcessBound):
     """The transposes of ``matrices`` matrices of one shape."""
 
     scratch_size = 64
 
     def __init__(self, matrices: int, rows: int, columns: int) -> None:
-        from numba.core import types
-
-        from separable.engine.compiled.kernel import address
+        from separable.engine.compiled.kernel import address, types
         from separable.nn.fused.compiled import turning, words, words_of_plan
 
         strips = -(-rows // words.LANES)
