@@ -26,8 +26,8 @@ SLABS = 8  # for each thread
 
 def refuse(problem: Problem, form: Form) -> str:
     """Say why the dense kernel should not be run, or nothing."""
-    if form.kernel.size > MOST_WEIGHTS:
-        return f"{form.kernel.size} weights: SciPy's tables of them would fill the memory"
+    if form.weights.size > MOST_WEIGHTS:
+        return f"{form.weights.size} weights: SciPy's tables of them would fill the memory"
     return ""
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from separable.engine.lazy_kernel import Kernel, to_float
 from separable.engine.symmetry import mirrored
 
 __all__ = [
@@ -53,6 +54,9 @@ class Problem:
     cval : number
         What lies outside where the mode is constant.
     threads : int
+    exponent : int
+        The results of the methods are those of the filter divided by 2**exponent: kernels of
+        extraordinary scale are normalised, see `Kernel.normalised`.
     """
 
     shape: tuple[int, ...]
@@ -65,6 +69,7 @@ class Problem:
     modes: tuple[str, ...]
     cval: complex
     threads: int
+    exponent: int = 0
 
     @property
     def size(self) -> int:
@@ -112,8 +117,8 @@ class Form:
 
     Attributes
     ----------
-    kernel : ndarray
-        The dense kernel.
+    weights : Kernel
+        The kernel itself.
     roots : tuple of Pass
         The passes that run on the image; empty for a dense form and for a kernel of zeros.
     terms : tuple of tuple of ndarray
@@ -130,7 +135,7 @@ class Form:
         What methods have prepared for this form and its problem, to be used again.
     """
 
-    kernel: Array
+    weights: Kernel
     roots: tuple[Pass, ...] = ()
     terms: tuple[tuple[Array, ...], ...] = ()
     bound: float = 0.0
@@ -138,6 +143,11 @@ class Form:
     separated: bool = False
     groups: tuple[tuple[int, ...], ...] = ()
     held: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def kernel(self) -> Array:
+        """The dense kernel in float64 or complex128, multiplied out when it is first asked for."""
+        return self.weights.dense
 
     @cached_property
     def passes(self) -> tuple[Pass, ...]:
@@ -153,7 +163,7 @@ class Form:
     def multiplications(self) -> int:
         """Multiplications for each output."""
         if not self.separated:
-            return int(np.count_nonzero(self.kernel))
+            return self.weights.nonzeros
         return sum(int(p.taps.size) for p in self.passes)
 
 
@@ -203,7 +213,7 @@ def too_inexact(problem: Problem, form: Form) -> str:
     return ""
 
 
-def work_dtype(image: Any, out: Any, kernel: Array) -> np.dtype[Any]:
+def work_dtype(image: Any, out: Any, kernel: Array | Kernel) -> np.dtype[Any]:
     """Return the type of the intermediates.
 
     float32 for float16, float32 and 8- and 16-bit images, float64 otherwise, and complex where
@@ -220,21 +230,22 @@ def work_dtype(image: Any, out: Any, kernel: Array) -> np.dtype[Any]:
     narrow = all(t.itemsize <= small.get(t.kind, 2) for t in (image, out))
     if narrow and image.kind in "biu":
         largest = 2.0 ** (8 * image.itemsize)
-        narrow = float(np.sum(np.abs(kernel))) * largest <= 2.0**20
+        norm = kernel.norm if isinstance(kernel, Kernel) else float(np.sum(np.abs(kernel)))
+        narrow = norm * largest <= 2.0**20
     if any(t.kind == "c" for t in (image, out, kernel.dtype)):
         return np.dtype(np.complex64 if narrow else np.complex128)
     return np.dtype(np.float32 if narrow else np.float64)
 
 
-def dense_form(kernel: Array) -> Form:
+def dense_form(kernel: Array | Kernel) -> Form:
     """Return a correlation kernel as it is."""
-    return Form(_to_float(kernel))
+    return Form(kernel if isinstance(kernel, Kernel) else Kernel(kernel))
 
 
 def pass_form(
     terms: Sequence[tuple[Array, ...]],
     groups: tuple[tuple[int, ...], ...],
-    kernel: Array,
+    kernel: Array | Kernel,
     lefts: tuple[int, ...],
     bound: float = 0.0,
     *,
@@ -248,8 +259,7 @@ def pass_form(
         Whose products add up to the kernel; for each term one array a factor.
     groups : tuple of tuple of int
         The kernel axes of each factor.
-    kernel : ndarray
-        The dense kernel.
+    kernel : ndarray or Kernel
     lefts : tuple of int
         For each kernel axis.
     bound : float
@@ -257,15 +267,16 @@ def pass_form(
     shared : bool
         Whether passes that several terms begin with are run once for all of them.
     """
-    terms = [tuple(_to_float(v) for v in term) for term in terms]
+    weights = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
+    terms = [tuple(to_float(v) for v in term) for term in terms]
     terms = [t for t in terms if all(np.any(v) for v in t)]
-    total = float(np.sum(np.abs(kernel)))
+    total = weights.norm
     terms, change = mirrored(terms, total)
     bundles = [terms] if shared and terms else [[t] for t in terms]
     roots = tuple(r for bundle in bundles for r in _share(bundle, groups, lefts)[0])
     weight = sum(math.prod(float(np.sum(np.abs(v))) for v in t) for t in terms)
     return Form(
-        _to_float(kernel),
+        weights,
         roots,
         tuple(terms),
         bound + change,
@@ -273,10 +284,6 @@ def pass_form(
         separated=True,
         groups=groups,
     )
-
-
-def _to_float(array: Array) -> Array:
-    return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
 
 
 def _share(
