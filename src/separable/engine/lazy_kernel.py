@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 
 from separable.factors import Factors
 
-__all__ = ["Kernel", "ldexp", "to_float"]
+__all__ = ["Kernel", "ldexp", "to_float", "within_range"]
 
 Array = NDArray[Any]
 
 SMALL = 1 << 16  # elements: factors of kernels up to this size are multiplied out at once
 PART = 1 << 18  # elements of a larger one that are multiplied out at a time
+FAR = 700  # binary orders of magnitude: samples up to 2**700 may be summed in double precision
 ORDINARY = 40  # binary orders of magnitude: sums of weights within 2**-40 .. 2**40 stay as they are
 
 
@@ -230,3 +231,29 @@ def ldexp(taps: Array, exponent: Any) -> Array:
         made = np.empty(np.broadcast_shapes(taps.shape, np.shape(exponent)), taps.dtype)
         made.real, made.imag = np.ldexp(taps.real, exponent), np.ldexp(taps.imag, exponent)
         return made
+
+
+def within_range(samples: Array) -> tuple[Array, int]:
+    """Return samples divided by a power of two, so that sums of many do not overflow.
+
+    Only double precision has samples that large or, as sums of which nothing would be left, that
+    small; all others are returned as they are, with an exponent of 0.
+
+    Examples
+    --------
+    >>> samples, exponent = within_range(np.array([1.5e300, 1.0]))
+    >>> samples[0] * 2.0**exponent, exponent
+    (1.5e+300, 998)
+    """
+    if samples.dtype.itemsize // (2 if samples.dtype.kind == "c" else 1) < 8 or not samples.size:
+        return samples, 0
+    if samples.dtype.kind not in "fc":
+        return samples, 0
+    parts = (samples.real, samples.imag) if samples.dtype.kind == "c" else (samples,)
+    largest = max(max(float(np.max(p)), -float(np.min(p))) for p in parts)
+    if not np.isfinite(largest) or largest == 0.0:
+        return samples, 0
+    exponent = math.frexp(largest)[1]
+    if abs(exponent) <= FAR:
+        return samples, 0
+    return ldexp(samples, -exponent), exponent

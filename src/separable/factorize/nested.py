@@ -10,6 +10,7 @@ tensor of rank 1 is found by the same code: one term at every level.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 __all__ = ["Term", "TooManyTermsError", "coefficients", "decompose", "largest", "pass_count"]
 
 Array = NDArray[Any]
+
+LARGE = 1 << 18  # elements: of larger tensors only the shortest axis is tried as the first
 
 
 class TooManyTermsError(Exception):
@@ -52,7 +55,9 @@ def decompose(tensor: Array, cut: float, most: int | None = None) -> list[Term]:
     if tensor.ndim == 1:
         size = float(np.linalg.norm(tensor))
         return [Term(size, (tensor / size,))] if size > cut else []
-    leads = range(tensor.ndim) if tensor.ndim > 2 else (0,)
+    leads: Sequence[int] = range(tensor.ndim) if tensor.ndim > 2 else (0,)
+    if tensor.ndim > 2 and tensor.size > LARGE:
+        leads = (int(np.argmin(tensor.shape)),)
     candidates = []
     for lead in leads:
         try:

@@ -33,7 +33,7 @@ NEARLY = 1e-6  # of the largest weight: what rounding may leave of a kernel of r
 
 # Kernels that take seconds to decompose are looked at for a few terms only: with more of them a
 # transform is faster.
-LARGE = 1 << 16  # weights on three axes and more
+LARGE = 1 << 15  # weights on three axes and more
 LARGE_PRODUCT = 1 << 28  # weights times the shorter side, on two
 MOST_LEADING = 64  # terms on two axes
 

@@ -163,7 +163,7 @@ def _by_torch(
     with exactly(image.device):
         values = image.to(work)
         if weights is None:
-            result = correlated(values, p, _cheapest(planned))
+            result = scaled_back(correlated(values, p, _cheapest(planned)), p.exponent)
         else:
             flip = planned.request.operation == "convolve"
             taps = weights.flip(tuple(range(weights.ndim))) if flip else weights
