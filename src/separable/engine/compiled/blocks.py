@@ -3,6 +3,10 @@
 A block computes ``OUTPUTS`` neighbouring output vectors at once, ``acc[i] += taps[j] * x[i + j]``, so that
 each vector loaded serves several outputs.  All vectors are aligned and ``stride`` elements apart.
 Each output is summed in the same order wherever it stands: results do not depend on the tiling.
+
+Long sums are sums of short ones: ``STEPS`` products at a time are added up on their own, a few of
+these sums likewise, and theirs are added with what each addition rounds off (W. Kahan, 1965,
+doi:10.1145/363707.363723).  So the rounding of a sum does not grow with the number of taps.
 """
 
 # Kernels are typed by Numba, for each dtype anew.
@@ -15,7 +19,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from .kernel import inline, intrinsic, literal_intrinsic, overload
+from .kernel import inline, intrinsic, literal_intrinsic, overload, part
 from .simd import (
     HAS_32_REGISTERS,
     VECTOR_BYTES,
@@ -30,6 +34,10 @@ from .simd import (
 # 8 where there are 32 registers: 8 sums, two windows of 8 and some taps.
 OUTPUTS = 8 if HAS_32_REGISTERS else 4
 GENERAL, EVEN, ODD = 0, 1, 2
+STEPS = 16
+"""Multiply-adds of an output that are summed on their own,"""
+SHORT_SUMS = 4
+"""and how many such sums again."""
 
 
 @intrinsic
@@ -43,6 +51,30 @@ def zeros(_typing: Any, like: Any) -> Any:
         return context.make_tuple(builder, block, [zero] * OUTPUTS)
 
     return block(like), emit
+
+
+@intrinsic
+def plus(_typing: Any, a: Any, _b: Any) -> Any:
+    """Add two blocks."""
+
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        left, right = (cgutils.unpack_tuple(builder, v, len(a)) for v in arguments)
+        sums = [builder.fadd(x, y) for x, y in zip(left, right, strict=True)]
+        return context.make_tuple(builder, a, sums)
+
+    return a(a, a), emit
+
+
+@intrinsic
+def minus(_typing: Any, a: Any, _b: Any) -> Any:
+    """Subtract two blocks."""
+
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        left, right = (cgutils.unpack_tuple(builder, v, len(a)) for v in arguments)
+        parts = [builder.fsub(x, y) for x, y in zip(left, right, strict=True)]
+        return context.make_tuple(builder, a, parts)
+
+    return a(a, a), emit
 
 
 class _Window:
@@ -173,8 +205,58 @@ def correlate_odd(acc, x, stride, taps, count):
 
 
 @inline
+def _some_steps(x, last, stride, taps, start, stop, kind):
+    """Return the sum of the products ``start`` to ``stop`` of a correlation, of pairs where it is folded."""
+    block = zeros(taps)
+    j = start
+    while j < stop:
+        near, far, taken = ahead(x, j * stride), ahead(last, -j * stride), ahead(taps, j)
+        if j + 4 <= stop:
+            if kind == EVEN:
+                block = accumulate_pairs(block, near, far, stride, taken, 4, EVEN)
+            elif kind == ODD:
+                block = accumulate_pairs(block, near, far, stride, taken, 4, ODD)
+            else:
+                block = accumulate(block, near, stride, taken, 4)
+            j += 4
+        else:
+            if kind == EVEN:
+                block = accumulate_pairs(block, near, far, stride, taken, 1, EVEN)
+            elif kind == ODD:
+                block = accumulate_pairs(block, near, far, stride, taken, 1, ODD)
+            else:
+                block = accumulate(block, near, stride, taken, 1)
+            j += 1
+    return block
+
+
+@part
+def correlate_long(acc, x, stride, taps, count, kind):
+    """Do as :func:`correlate` for many taps, in sums of short sums."""
+    last = ahead(x, (count - 1) * stride)
+    steps = count if kind == GENERAL else count // 2
+    if kind == EVEN and count & 1:
+        acc = accumulate(acc, ahead(x, steps * stride), stride, ahead(taps, steps), 1)
+    lost = zeros(taps)
+    for start in range(0, steps, STEPS * SHORT_SUMS):
+        stop = min(start + STEPS * SHORT_SUMS, steps)
+        some = zeros(taps)
+        for first in range(start, stop, STEPS):
+            short = _some_steps(x, last, stride, taps, first, min(first + STEPS, stop), kind)
+            some = plus(some, short)
+        # acc + some, and what that rounds off is taken from the next sum
+        right = minus(some, lost)
+        total = plus(acc, right)
+        lost = minus(minus(total, acc), right)
+        acc = total
+    return acc
+
+
+@inline
 def correlate(acc, x, stride, taps, count, kind):
     """Add the correlation of ``x`` with ``count`` taps of one kind to a block of outputs."""
+    if count > (STEPS if kind == GENERAL else 2 * STEPS + 1):
+        return correlate_long(acc, x, stride, taps, count, kind)
     if kind == EVEN:
         return correlate_even(acc, x, stride, taps, count)
     if kind == ODD:

@@ -9,7 +9,7 @@ outputs lies together, and it reads the ring from one end to the other.
 
 from __future__ import annotations
 
-from .blocks import OUTPUTS, correlate, zeros
+from .blocks import OUTPUTS, STEPS, correlate, plus, zeros
 from .kernel import inline, stage
 from .plan import plan_at, word
 from .simd import ahead, at, load, peek, splat, store
@@ -45,10 +45,15 @@ def finish_planes(
             wide = min(columns - f, size)
             for z in range(0, count, OUTPUTS):
                 block = zeros(temp)
+                total, steps = block, 0
                 for t in range(terms >> 16, terms & 65535):
+                    if steps > 0 and steps + taps > STEPS:
+                        total, block, steps = plus(total, block), zeros(temp), 0
                     weights = ahead(at(temp, plan.z_weights), t * taps)
                     x = ahead(column, word(plan.z_from, t) * term_step + z * size)
                     block = correlate(block, x, size, weights, taps, word(plan.z_kinds, t))
+                    steps += taps
+                block = plus(total, block)
                 inside, top = min(count - z, OUTPUTS), row + z * plan.z_target
                 left = first + f
                 if dense and inside == OUTPUTS and wide == size:
