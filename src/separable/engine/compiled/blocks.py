@@ -20,9 +20,11 @@ from llvmlite import ir
 from numba.core import cgutils, types
 
 from .kernel import inline, intrinsic, literal_intrinsic, overload, part
+from .plan import word
 from .simd import (
     HAS_32_REGISTERS,
     VECTOR_BYTES,
+    LongSums,
     ahead,
     emit_fma,
     emit_load,
@@ -34,10 +36,12 @@ from .simd import (
 # 8 where there are 32 registers: 8 sums, two windows of 8 and some taps.
 OUTPUTS = 8 if HAS_32_REGISTERS else 4
 GENERAL, EVEN, ODD = 0, 1, 2
-STEPS = 16
-"""Multiply-adds of an output that are summed on their own,"""
+STEPS, MOST_STEPS = 16, 24
+"""Multiply-adds of an output that are summed on their own; up to the second number are not cut."""
 SHORT_SUMS = 4
-"""and how many such sums again."""
+"""How many such sums are added up on their own again."""
+MOST_PRODUCTS = 64
+"""Products of an output in all terms together that are summed as if they were one term's."""
 
 
 @intrinsic
@@ -169,10 +173,8 @@ def correlate_general(acc, x, stride, taps, count):
 
 
 @inline
-def correlate_even(acc, x, stride, taps, count):
-    """Add the correlation with taps equal to their mirror image, folded."""
-    last = ahead(x, (count - 1) * stride)
-    pairs = count // 2
+def correlate_even(acc, x, last, stride, taps, pairs):
+    """Add ``pairs`` taps times the sums of the vectors from ``x`` on and from ``last`` back."""
     j = 0
     while j + 4 <= pairs:
         near, far = ahead(x, j * stride), ahead(last, -j * stride)
@@ -182,16 +184,12 @@ def correlate_even(acc, x, stride, taps, count):
         near, far = ahead(x, j * stride), ahead(last, -j * stride)
         acc = accumulate_pairs(acc, near, far, stride, ahead(taps, j), 1, EVEN)
         j += 1
-    if count & 1:
-        acc = accumulate(acc, ahead(x, pairs * stride), stride, ahead(taps, pairs), 1)
     return acc
 
 
 @inline
-def correlate_odd(acc, x, stride, taps, count):
-    """Add the correlation with taps equal to minus their mirror image, folded."""
-    last = ahead(x, (count - 1) * stride)
-    pairs = count // 2
+def correlate_odd(acc, x, last, stride, taps, pairs):
+    """Add ``pairs`` taps times the differences of the vectors from ``x`` on and from ``last`` back."""
     j = 0
     while j + 4 <= pairs:
         near, far = ahead(x, j * stride), ahead(last, -j * stride)
@@ -204,48 +202,31 @@ def correlate_odd(acc, x, stride, taps, count):
     return acc
 
 
-@inline
-def _some_steps(x, last, stride, taps, start, stop, kind):
-    """Return the sum of the products ``start`` to ``stop`` of a correlation, of pairs where it is folded."""
-    block = zeros(taps)
-    j = start
-    while j < stop:
-        near, far, taken = ahead(x, j * stride), ahead(last, -j * stride), ahead(taps, j)
-        if j + 4 <= stop:
-            if kind == EVEN:
-                block = accumulate_pairs(block, near, far, stride, taken, 4, EVEN)
-            elif kind == ODD:
-                block = accumulate_pairs(block, near, far, stride, taken, 4, ODD)
-            else:
-                block = accumulate(block, near, stride, taken, 4)
-            j += 4
+@part
+def _short_sums(acc, near, far, stride, taps, steps, kind):
+    """Add a correlation of some ``steps`` to a block, ``STEPS`` of them at a time."""
+    for j in range(0, steps, STEPS):
+        more = min(STEPS, steps - j)
+        x, y, taken = ahead(near, j * stride), ahead(far, -j * stride), ahead(taps, j)
+        short = zeros(taps)
+        if kind == EVEN:
+            short = correlate_even(short, x, y, stride, taken, more)
+        elif kind == ODD:
+            short = correlate_odd(short, x, y, stride, taken, more)
         else:
-            if kind == EVEN:
-                block = accumulate_pairs(block, near, far, stride, taken, 1, EVEN)
-            elif kind == ODD:
-                block = accumulate_pairs(block, near, far, stride, taken, 1, ODD)
-            else:
-                block = accumulate(block, near, stride, taken, 1)
-            j += 1
-    return block
+            short = correlate_general(short, x, stride, taken, more)
+        acc = plus(acc, short)
+    return acc
 
 
 @part
-def correlate_long(acc, x, stride, taps, count, kind):
-    """Do as :func:`correlate` for many taps, in sums of short sums."""
-    last = ahead(x, (count - 1) * stride)
-    steps = count if kind == GENERAL else count // 2
-    if kind == EVEN and count & 1:
-        acc = accumulate(acc, ahead(x, steps * stride), stride, ahead(taps, steps), 1)
+def _long_sum(acc, near, far, stride, taps, steps, kind):
+    """Add a correlation of many ``steps`` to a block, with what each addition rounds off."""
     lost = zeros(taps)
-    for start in range(0, steps, STEPS * SHORT_SUMS):
-        stop = min(start + STEPS * SHORT_SUMS, steps)
-        some = zeros(taps)
-        for first in range(start, stop, STEPS):
-            short = _some_steps(x, last, stride, taps, first, min(first + STEPS, stop), kind)
-            some = plus(some, short)
-        # acc + some, and what that rounds off is taken from the next sum
-        right = minus(some, lost)
+    for j in range(0, steps, STEPS * SHORT_SUMS):
+        more = min(STEPS * SHORT_SUMS, steps - j)
+        x, y, taken = ahead(near, j * stride), ahead(far, -j * stride), ahead(taps, j)
+        right = minus(_short_sums(zeros(taps), x, y, stride, taken, more, kind), lost)
         total = plus(acc, right)
         lost = minus(minus(total, acc), right)
         acc = total
@@ -253,15 +234,90 @@ def correlate_long(acc, x, stride, taps, count, kind):
 
 
 @inline
+def correlate_long(acc, x, stride, taps, count, kind):
+    """Do as :func:`correlate` for many taps, in sums of short sums."""
+    last = ahead(x, (count - 1) * stride)
+    steps = count if kind == GENERAL else count // 2
+    if kind == EVEN and count & 1:
+        acc = accumulate(acc, ahead(x, steps * stride), stride, ahead(taps, steps), 1)
+    if steps <= STEPS * SHORT_SUMS:
+        return _short_sums(acc, x, last, stride, taps, steps, kind)
+    return _long_sum(acc, x, last, stride, taps, steps, kind)
+
+
+@inline
+def correlate_short(acc, x, stride, taps, count, kind):
+    """Do as :func:`correlate` for few taps."""
+    if kind == GENERAL:
+        return correlate_general(acc, x, stride, taps, count)
+    last, pairs = ahead(x, (count - 1) * stride), count // 2
+    if kind == ODD:
+        return correlate_odd(acc, x, last, stride, taps, pairs)
+    acc = correlate_even(acc, x, last, stride, taps, pairs)
+    if count & 1:
+        acc = accumulate(acc, ahead(x, pairs * stride), stride, ahead(taps, pairs), 1)
+    return acc
+
+
+def is_long(count: int, kind: int) -> bool:
+    """Return whether the products of so many taps of one kind are not all summed together."""
+    return count > (MOST_STEPS if kind == GENERAL else 2 * STEPS + 1)
+
+
 def correlate(acc, x, stride, taps, count, kind):
     """Add the correlation of ``x`` with ``count`` taps of one kind to a block of outputs."""
-    if count > (STEPS if kind == GENERAL else 2 * STEPS + 1):
-        return correlate_long(acc, x, stride, taps, count, kind)
-    if kind == EVEN:
-        return correlate_even(acc, x, stride, taps, count)
-    if kind == ODD:
-        return correlate_odd(acc, x, stride, taps, count)
-    return correlate_general(acc, x, stride, taps, count)
+    raise NotImplementedError("for compiled code only")
+
+
+@overload(correlate)
+def _correlate(acc, x, stride, taps, count, kind):
+    if not isinstance(taps, LongSums):  # nothing else may slow the few taps of most filters
+
+        def short(acc, x, stride, taps, count, kind):
+            return correlate_short(acc, x, stride, taps, count, kind)
+
+        return short
+
+    def either(acc, x, stride, taps, count, kind):
+        if count > (MOST_STEPS if kind == GENERAL else 2 * STEPS + 1):
+            return correlate_long(acc, x, stride, taps, count, kind)
+        return correlate_short(acc, x, stride, taps, count, kind)
+
+    return either
+
+
+def correlate_terms(x, sources, step, stride, taps, count, kinds, first, last):
+    """Return the sum of the terms ``first`` to ``last``, each with ``count`` of the ``taps``.
+
+    Term ``t`` reads the buffer number ``sources[t]`` of those that lie ``step`` elements apart.
+    """
+    raise NotImplementedError("for compiled code only")
+
+
+@overload(correlate_terms)
+def _correlate_terms(x, sources, step, stride, taps, count, kinds, first, last):
+    if not isinstance(taps, LongSums):
+
+        def together(x, sources, step, stride, taps, count, kinds, first, last):
+            block = zeros(taps)
+            for t in range(first, last):
+                here, taken = ahead(x, word(sources, t) * step), ahead(taps, t * count)
+                block = correlate_short(block, here, stride, taken, count, word(kinds, t))
+            return block
+
+        return together
+
+    def apart(x, sources, step, stride, taps, count, kinds, first, last):
+        total, few = zeros(taps), max(1, 2 * STEPS // count)
+        for begin in range(first, last, few):
+            block = zeros(taps)
+            for t in range(begin, min(begin + few, last)):
+                here, taken = ahead(x, word(sources, t) * step), ahead(taps, t * count)
+                block = correlate(block, here, stride, taken, count, word(kinds, t))
+            total = plus(total, block)
+        return total
+
+    return apart
 
 
 def correlate_square(x, stride, taps, count, kind):

@@ -10,7 +10,7 @@ As in :mod:`.blocks` long sums are sums of short ones, here of whole columns whe
 
 from __future__ import annotations
 
-from .blocks import OUTPUTS, STEPS, correlate_any, plus, zeros
+from .blocks import MOST_STEPS, OUTPUTS, STEPS, correlate_any, plus, zeros
 from .kernel import stage
 from .plan import plan_at
 from .simd import ahead, at
@@ -18,10 +18,8 @@ from .squares import store_block
 from .stages import _ask, item_of, lanes_of, put_part, put_whole
 
 
-MOST_STEPS = 24
-"""Products of an output that are summed on their own: columns up to this length are not cut,"""
 SHORT_SUMS = 16
-"""and how many such sums again."""
+"""How many short sums are added up on their own again."""
 
 
 @stage
@@ -52,6 +50,7 @@ def filter_direct(
     line = size * plan.source_item
     share = (asked * OUTPUTS + rows - 1) // rows
     most = taps if taps <= MOST_STEPS else STEPS
+    together = max(1, MOST_STEPS // taps)
     for g in range((columns + size - 1) // size):
         begun = 0 if (g * line) % 64 == 0 else asked
         left, wide = first + g * size, min(columns - g * size, size)
@@ -61,21 +60,26 @@ def filter_direct(
             begun = until
             here = ahead(source, r * stride + g * size + plan.x_phase)
             block = zeros(temp)
-            some, total, steps, sums = block, block, 0, 0
-            for i in range(plan.x_taps):
-                column, taken = ahead(here, i * channels), ahead(weights, i * taps)
-                for j in range(0, taps, most):
+            some, total, sums, i, j = block, block, 0, 0, 0
+            while i < plan.x_taps:
+                block = zeros(temp)
+                for _ in range(together):
+                    column, taken = ahead(here, i * channels), ahead(weights, i * taps)
                     count = min(most, taps - j)
-                    if steps + count > MOST_STEPS:
-                        if sums % SHORT_SUMS == 0:
-                            total, some = plus(total, some), zeros(temp)
-                        some, block, steps = plus(some, block), zeros(temp), 0
-                        sums += 1
                     x = ahead(column, j * stride)
                     block = correlate_any(block, x, stride, ahead(taken, j), count)
-                    steps += count
+                    j += count
+                    if j == taps:
+                        i, j = i + 1, 0
+                        if i == plan.x_taps:
+                            break
+                if sums > 0 or i < plan.x_taps:
+                    some = plus(some, block)
+                    sums += 1
+                    if sums % SHORT_SUMS == 0:
+                        total, some = plus(total, some), zeros(temp)
             if sums > 0:
-                block = plus(plus(total, some), block)
+                block = plus(total, some)
             inside, top = min(rows - r, OUTPUTS), row + r * step
             if dense and inside == OUTPUTS and wide == size:
                 put_whole(target, top + left * item_of(target), step, block, dense)
