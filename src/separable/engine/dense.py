@@ -15,6 +15,7 @@ __all__ = ["refuse", "run", "work"]
 
 Array = NDArray[Any]
 
+MOST_ROUNDING = 8.0  # halves of eps: sums of short sums, however many weights there are
 LARGEST = 1 << 12  # weights; beyond, other methods are always faster
 
 
@@ -37,7 +38,8 @@ def work(problem: Problem, form: Form) -> Work:
     moved = n * (problem.dtype.itemsize + problem.out.itemsize)
     # A sum of N products in the working type: the roundings of the partial sums.
     eps = float(np.finfo(problem.work).eps)
-    return Work(1, form.multiplications, moved, counts, eps / 2 * max(2.0, form.weights.size**0.5))
+    rounding = eps / 2 * min(max(2.0, form.weights.size**0.5), MOST_ROUNDING)
+    return Work(1, form.multiplications, moved, counts, rounding)
 
 
 def run(

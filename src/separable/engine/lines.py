@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from separable.borders import extension
 from separable.engine.fused import SMALL, held, stacks_of, unlike
-from separable.engine.problem import Form, Problem, Work
+from separable.engine.problem import Form, Problem, Work, sum_rounding
 
 __all__ = [
     "recursive_form",
@@ -137,7 +137,9 @@ def _work(
     counts = {kind: c * _idle(problem, stacks) for kind, c in counts.items()}
     sweeps = max(1, math.ceil(len(stacks) / 2))
     moved = n * (problem.dtype.itemsize + problem.out.itemsize) * sweeps
-    rounding = (len(stacks) + 1) * float(np.finfo(problem.work).eps)
+    # A running sum rounds as often as a sum of its few samples and of their groups.
+    sums = [2.0 + sum_rounding(taps.shape[1]) for _, taps, _ in stacks]
+    rounding = math.hypot(1.0, *sums) * float(np.finfo(problem.work).eps) / 2
     return Work(len(stacks), multiplications, moved, counts, rounding)
 
 

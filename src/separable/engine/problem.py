@@ -29,6 +29,7 @@ __all__ = [
     "dense_form",
     "pass_form",
     "rounding_of",
+    "sum_rounding",
     "too_inexact",
     "work_dtype",
 ]
@@ -195,14 +196,38 @@ class Work:
 MOST_ROUNDING = 100  # in units of eps: more is not "exact to rounding"
 
 
-def rounding_of(problem: Problem, form: Form) -> float:
+# Rounding of a sum of products, in halves of eps relative to the sum of their sizes. The compiled
+# engine adds up 16 to 33 products at a time and these sums with little loss: of more products the
+# error is no larger. Measured, on images and taps of the worst kind, are at most 5.6.
+MOST_OF_A_SUM = 6.0
+
+
+def sum_rounding(count: int) -> float:
+    """Return the rounding of a sum of so many products by the compiled engine, in halves of eps.
+
+    Examples
+    --------
+    >>> sum_rounding(1), sum_rounding(5), sum_rounding(1000)
+    (1.0, 2.125, 6.0)
+    """
+    return min(1.5 + count / 8, MOST_OF_A_SUM) if count > 1 else 1.0
+
+
+def rounding_of(problem: Problem, form: Form, *, compiled: bool = False) -> float:
     """Return the part of the error bound that comes from rounding.
 
-    Each pass rounds once, and so does each addition of a term.
+    SciPy's passes sum in double precision and round once. Those of the compiled engine round as
+    `sum_rounding` says, and passes along several axes independently of each other. Each addition
+    of a term rounds once.
     """
     leaves = sum(not p.then for p in form.passes)
-    roundings = len(problem.axes) + max(0, leaves - 1)
-    return form.weight * roundings * float(np.finfo(problem.work).eps) / 2
+    roundings = float(len(problem.axes))
+    if compiled:
+        longest: dict[tuple[int, ...], int] = {}
+        for p in form.passes:
+            longest[p.axes] = max(longest.get(p.axes, 1), p.taps.size)
+        roundings = max(roundings, math.hypot(*map(sum_rounding, longest.values())))
+    return form.weight * (roundings + max(0, leaves - 1)) * float(np.finfo(problem.work).eps) / 2
 
 
 def too_inexact(problem: Problem, form: Form) -> str:
