@@ -152,6 +152,7 @@ def fit(taps: ArrayLike, order: int = 4) -> tuple[Coefficients, float] | None:
     half = values[len(values) // 2 :]
     poles = np.exp([-(damping - 1j * turn) / sigma for damping, turn in _POLES[order]])
     poles = np.where(poles.imag < 0, poles.conj(), poles)  # small sigmas turn by more than pi
+    poles = _representable(poles)
     coefficients = _solve(half, poles, odd)
     error = _measure(coefficients, half)
     return (coefficients, error) if error <= MOST_ERROR else None
@@ -229,6 +230,18 @@ def _solve(half: NDArray[np.float64], poles: NDArray[np.complex128], odd: bool) 
     if not odd:
         delta = gain - 2 * float(np.sum(np.real(factors / (1 - poles))))
     return Coefficients(poles, factors, delta, odd, reach, gain)
+
+
+def _representable(poles: NDArray[np.complex128]) -> NDArray[np.complex128]:
+    """Return poles whose numbers in the recursion are the same in single and double precision.
+
+    A pole is near 1 where sigma is large, and then rounding it changes how it dies away.
+    """
+    real = poles.real.astype(np.float32).astype(np.float64)
+    turn = np.sqrt((poles.imag**2).astype(np.float32).astype(np.float64))
+    found = real + 1j * turn
+    far = 1 - np.abs(found) > 1e-2 * (1 - np.abs(poles))
+    return np.asarray(np.where(far, found, poles), np.complex128)
 
 
 def _condensed(
