@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.engine import Form, Method, Problem
+from separable.engine.lazy_kernel import ldexp
 from separable.engine.memory import empty
 from separable.engine.threads import in_parallel, slabs
 from separable.errors import ArgumentError, ArgumentTypeError, DTypeError, OutputError
@@ -81,14 +82,15 @@ def run(
 
     # Step 3: filter into the output itself where that is safe, else into an array of our own.
     native = out.view(out.dtype.newbyteorder("="))
-    direct = apart and (native.dtype == problem.work or method.stores(native.dtype))
+    direct = apart and not problem.exponent
+    direct = direct and (native.dtype == problem.work or method.stores(native.dtype))
     target = native if direct else empty(problem.shape, problem.work)
     with np.errstate(over="ignore", invalid="ignore"):
         method.run(problem, form, source, target, progress or (lambda _: None))
 
-    # Step 4: round, saturate and store, once.
+    # Step 4: scale back, round, saturate and store, once.
     if not direct:
-        store(target, out, problem.threads)
+        store(target, out, problem.threads, problem.exponent)
     elif not out.dtype.isnative:
         native.byteswap(inplace=True)
     return out
@@ -171,15 +173,16 @@ def readable(image: Array, problem: Problem) -> Array:
     return image
 
 
-def store(values: Array, out: Array, threads: int) -> None:
-    """Convert to the output's type; whole numbers are rounded half to even and saturated."""
+def store(values: Array, out: Array, threads: int, exponent: int = 0) -> None:
+    """Convert values times 2**exponent; whole numbers are rounded half to even and saturated."""
     axis = int(np.argmax(out.shape))
     rows, target = np.moveaxis(values, axis, 0), np.moveaxis(out, axis, 0)
     parts = max(1, values.size // CHUNK)
 
     def job(part: slice) -> None:
         with np.errstate(over="ignore", invalid="ignore"):
-            target[part] = _converted(rows[part], out.dtype)
+            scaled = ldexp(rows[part], exponent) if exponent else rows[part]
+            target[part] = _converted(scaled, out.dtype)
 
     in_parallel(job, slabs(len(rows), parts), threads)
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-__all__ = ["Value", "key_of"]
+__all__ = ["Value", "freeze", "key_of"]
 
 KEY = "_value_key"  # in the `__dict__` of a value: what it is compared by
 
@@ -42,7 +42,7 @@ class Value:
 
     def __post_init__(self) -> None:
         for name in self.ARRAYS:
-            _freeze(getattr(self, name))
+            freeze(getattr(self, name))
 
     def _key(self) -> Any:
         found = self.__dict__.get(KEY)
@@ -78,13 +78,13 @@ class Value:
         self.__post_init__()
 
 
-def _freeze(value: Any) -> None:
+def freeze(value: Any) -> None:
     """Make arrays read-only: what a value is compared by is worked out only once."""
     if isinstance(value, np.ndarray):
         value.flags.writeable = False
     else:
         for part in value.values() if isinstance(value, Mapping) else value:
-            _freeze(part)
+            freeze(part)
 
 
 def key_of(value: Any) -> Any:

@@ -15,14 +15,15 @@ __all__ = ["refuse", "run", "work"]
 
 Array = NDArray[Any]
 
+MOST_ROUNDING = 8.0  # halves of eps: sums of short sums, however many weights there are
 LARGEST = 1 << 12  # weights; beyond, other methods are always faster
 
 
 def refuse(problem: Problem, form: Form) -> str:
     """Say why the dense kernel cannot be run compiled, or nothing."""
-    if form.kernel.ndim > 2:
+    if form.weights.ndim > 2:
         return "the compiled dense filter takes kernels of one or two axes"
-    if form.kernel.size > LARGEST:
+    if form.weights.size > LARGEST:
         return f"the compiled dense filter takes at most {LARGEST} weights"
     return unlike(problem)
 
@@ -30,14 +31,15 @@ def refuse(problem: Problem, form: Form) -> str:
 def work(problem: Problem, form: Form) -> Work:
     """Count what the dense kernel does, zeros included."""
     n = float(problem.size)
-    counts = {"call": 1.0, "element": n, "column": n * form.kernel.shape[-1]}
-    counts["dense tap"] = n * form.kernel.size
+    counts = {"call": 1.0, "element": n, "column": n * form.weights.shape[-1]}
+    counts["dense tap"] = n * form.weights.size
     if problem.size < SMALL:
         counts = {kind: count * problem.threads for kind, count in counts.items()}
     moved = n * (problem.dtype.itemsize + problem.out.itemsize)
     # A sum of N products in the working type: the roundings of the partial sums.
     eps = float(np.finfo(problem.work).eps)
-    return Work(1, form.multiplications, moved, counts, eps / 2 * max(2.0, form.kernel.size**0.5))
+    rounding = eps / 2 * min(max(2.0, form.weights.size**0.5), MOST_ROUNDING)
+    return Work(1, form.multiplications, moved, counts, rounding)
 
 
 def run(

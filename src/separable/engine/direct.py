@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.borders import extend
+from separable.engine.lazy_kernel import ldexp, within_range
 from separable.engine.problem import Form, Problem, Work
 from separable.engine.threads import in_parallel, slabs
 
-__all__ = ["correlate", "ldexp", "refuse", "run", "work"]
+__all__ = ["correlate", "refuse", "run", "work"]
 
 Array = NDArray[Any]
 
@@ -26,8 +27,8 @@ SLABS = 8  # for each thread
 
 def refuse(problem: Problem, form: Form) -> str:
     """Say why the dense kernel should not be run, or nothing."""
-    if form.kernel.size > MOST_WEIGHTS:
-        return f"{form.kernel.size} weights: SciPy's tables of them would fill the memory"
+    if form.weights.size > MOST_WEIGHTS:
+        return f"{form.weights.size} weights: SciPy's tables of them would fill the memory"
     return ""
 
 
@@ -98,13 +99,16 @@ def _slab(extended: Array, weights: Array, scale: float, part: slice, out: Array
     room = np.empty(rows.shape, out.dtype if scale == 1.0 else np.result_type(out, np.float64))
     if room.dtype.kind == "c" and not (np.iscomplexobj(rows) or np.iscomplexobj(weights)):
         rows = rows.astype(room.dtype)  # SciPy writes complex results only for complex arguments
+    exponent = 0
+    if scale != 1.0:  # and large samples might overflow even double precision
+        rows, exponent = within_range(rows)
     # SciPy conjugates complex weights when it correlates: undo that.
     ndimage.correlate(rows, np.conj(weights), room, mode="constant")
     inner = tuple(
         slice(n // 2, n // 2 + size - n + 1)
         for n, size in zip(weights.shape, rows.shape, strict=True)
     )
-    out[part] = room[inner] if scale == 1.0 else room[inner] * scale
+    out[part] = room[inner] if scale == 1.0 else ldexp(room[inner] * scale, exponent)
 
 
 def _rescaled(kernel: Array) -> tuple[Array, float]:
@@ -115,10 +119,3 @@ def _rescaled(kernel: Array) -> tuple[Array, float]:
         return kernel, 1.0
     _, exponent = np.frexp(float(size.max()))
     return ldexp(kernel, 60 - exponent), float(np.ldexp(1.0, exponent - 60))
-
-
-def ldexp(taps: Array, exponent: int) -> Array:
-    """Multiply real or complex taps by a power of two, exactly."""
-    if taps.dtype.kind != "c":
-        return np.asarray(np.ldexp(taps, exponent))
-    return np.asarray(np.ldexp(taps.real, exponent) + 1j * np.ldexp(taps.imag, exponent))

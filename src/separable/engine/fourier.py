@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.borders import extend
+from separable.engine.lazy_kernel import ldexp, within_range
 from separable.engine.problem import Form, Problem, Work
 
 __all__ = ["fast_length", "refuse", "run", "transform_dtype", "work"]
@@ -53,6 +54,7 @@ def run(
 
     dtype = transform_dtype(problem)
     extended = extend(image, problem.axes, problem.widths, problem.modes, problem.cval, dtype)
+    extended, exponent = within_range(extended)
     lengths = _lengths(problem)
     kernel = spectrum_of(form.kernel, lengths, problem, image.ndim)
     forward, backward = transforms(problem)
@@ -64,7 +66,8 @@ def run(
     index: list[Any] = [slice(None)] * image.ndim
     for axis, n in zip(problem.axes, problem.kernel_shape, strict=True):
         index[axis] = slice(n - 1, n - 1 + problem.shape[axis])
-    target[...] = full[tuple(index)]
+    result = full[tuple(index)]
+    target[...] = ldexp(result, exponent) if exponent else result
     tick(0.5)
 
 

@@ -80,7 +80,11 @@ def work(problem: Problem, form: Form) -> Work:
     n = float(problem.size)
     if any(len(group) > 1 for group in form.groups):  # refused: nothing to predict
         return Work(
-            len(form.passes), form.multiplications, math.nan, {}, rounding_of(problem, form)
+            len(form.passes),
+            form.multiplications,
+            math.nan,
+            {},
+            rounding_of(problem, form, compiled=True),
         )
     stacks = stacks_of(problem, form)
     terms = max(1, len(form.terms))
@@ -95,7 +99,7 @@ def work(problem: Problem, form: Form) -> Work:
     moved = n * (problem.dtype.itemsize + problem.out.itemsize) * sweeps
     return Work(
         len(form.passes), form.multiplications, moved, _shared_out(counts, problem),
-        rounding_of(problem, form),
+        rounding_of(problem, form, compiled=True),
     )  # fmt: skip
 
 
@@ -138,7 +142,7 @@ def work_nested(problem: Problem, form: Form) -> Work:
     moved = n * problem.work.itemsize * 7 * len(form.roots)
     return Work(
         len(form.passes), form.multiplications, moved, _shared_out(counts, problem),
-        rounding_of(problem, form),
+        rounding_of(problem, form, compiled=True),
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from separable.borders import extension
 from separable.engine.fused import SMALL, stacks_of, unlike
-from separable.engine.problem import Form, Problem, Work
+from separable.engine.problem import Form, Problem, Work, sum_rounding
 
 __all__ = [
     "recursive_form",
@@ -33,6 +33,7 @@ Array = NDArray[Any]
 
 UNEQUAL = 16 * np.finfo(np.float64).eps  # taps of a factored box differ by rounding
 VECTOR_BYTES = 64
+RECURSION_ROUNDING = 16.0  # halves of eps, measured with sigma up to 2000
 SHORT = 15  # taps: shorter passes are faster as they are
 
 
@@ -48,7 +49,12 @@ def refuse_box(problem: Problem, form: Form) -> str:
 
 def work_box(problem: Problem, form: Form) -> Work:
     """Count what running sums do: three additions an output and axis, whatever the width."""
-    return _work(problem, form, lambda stacks: {"line element": float(len(stacks))}, 1.0)
+
+    def counts(stacks: list[tuple[int, Array, int]]) -> dict[str, float]:
+        return {"line element": float(len(stacks))}
+
+    # A running sum rounds as often as a sum of its few samples and of their groups.
+    return _work(problem, form, counts, 1.0, lambda taps: 2.0 + sum_rounding(taps))
 
 
 def run_box(
@@ -78,7 +84,7 @@ def work_recursive(problem: Problem, form: Form) -> Work:
     def counts(stacks: list[tuple[int, Array, int]]) -> dict[str, float]:
         return {"line element": float(len(stacks)), "state": steps}
 
-    return _work(problem, form, counts, steps)
+    return _work(problem, form, counts, steps, lambda _: RECURSION_ROUNDING)
 
 
 def run_recursive(
@@ -130,6 +136,7 @@ def _work(
     form: Form,
     count: Callable[[list[tuple[int, Array, int]]], dict[str, float]],
     multiplications: float,
+    rounding_of_axis: Callable[[int], float],
 ) -> Work:
     stacks = stacks_of(problem, form) if not _why_no_line(problem, form) else []
     n = float(problem.size)
@@ -137,7 +144,8 @@ def _work(
     counts = {kind: c * _idle(problem, stacks) for kind, c in counts.items()}
     sweeps = max(1, math.ceil(len(stacks) / 2))
     moved = n * (problem.dtype.itemsize + problem.out.itemsize) * sweeps
-    rounding = (len(stacks) + 1) * float(np.finfo(problem.work).eps)
+    axes = [rounding_of_axis(taps.shape[1]) for _, taps, _ in stacks]
+    rounding = math.hypot(1.0, *axes) * float(np.finfo(problem.work).eps) / 2
     return Work(len(stacks), multiplications, moved, counts, rounding)
 
 

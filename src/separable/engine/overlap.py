@@ -24,6 +24,7 @@ from separable.engine.fourier import (
     transform_dtype,
     transforms,
 )
+from separable.engine.lazy_kernel import ldexp, within_range
 from separable.engine.problem import Form, Problem, Work
 from separable.engine.threads import in_parallel
 
@@ -67,6 +68,7 @@ def run(
     extended = extend(
         image, problem.axes, problem.widths, problem.modes, problem.cval, np.dtype(kind)
     )
+    extended, exponent = within_range(extended)
     lengths = _tile(problem)
     kernel = spectrum_of(form.kernel, lengths, problem, image.ndim)
     forward, backward = transforms(problem)
@@ -85,7 +87,8 @@ def run(
         full = backward(
             forward(tile, lengths, axes=problem.axes) * kernel, lengths, axes=problem.axes
         )
-        target[tuple(write)] = full[tuple(crop)]
+        result = full[tuple(crop)]
+        target[tuple(write)] = ldexp(result, exponent) if exponent else result
         tick(1.0 / len(starts))
 
     in_parallel(job, starts, problem.threads)

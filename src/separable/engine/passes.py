@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.borders import carried
-from separable.engine.direct import ldexp
+from separable.engine.lazy_kernel import ldexp, within_range
 from separable.engine.memory import empty
 from separable.engine.problem import Form, Pass, Problem, Work, rounding_of, too_inexact
 from separable.engine.symmetry import is_folding
@@ -161,9 +161,16 @@ def _correlate1d(problem: Problem, p: Pass, source: Array, cval: complex, out: A
     mixes = taps.dtype.kind == "c" and not isinstance(cval, complex)
     if out.dtype.kind == "c" and source.dtype.kind != "c" and not mixes:
         source = source.astype(out.dtype)  # SciPy makes complex of real with complex taps only
-    ndimage.correlate1d(source, taps, axis, out, mode, _fit(cval, source), origin)
-    if scale != 1.0:
-        np.multiply(out, scale, out=out)
+    if scale == 1.0:
+        ndimage.correlate1d(source, taps, axis, out, mode, _fit(cval, source), origin)
+        return
+    # Scaled up, results might overflow single precision, and large samples double precision.
+    wide = np.result_type(out, np.float64)
+    source, exponent = within_range(source.astype(wide))
+    result = np.empty(out.shape, wide)
+    outside = complex(cval) * 2.0**-exponent if cval else 0.0
+    ndimage.correlate1d(source, taps, axis, result, mode, _fit(outside, source), origin)
+    out[...] = ldexp(result * scale, exponent)
 
 
 def _correlate(problem: Problem, p: Pass, source: Array, cval: complex, out: Array) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from separable.engine.lazy_kernel import Kernel, to_float
 from separable.engine.symmetry import mirrored
 from separable.process_cache import ProcessCache
 from separable.value import Value
@@ -30,6 +31,7 @@ __all__ = [
     "dense_form",
     "pass_form",
     "rounding_of",
+    "sum_rounding",
     "too_inexact",
     "work_dtype",
 ]
@@ -55,6 +57,9 @@ class Problem(Value):
     cval : number
         What lies outside where the mode is constant.
     threads : int
+    exponent : int
+        The results of the methods are those of the filter divided by 2**exponent: kernels of
+        extraordinary scale are normalised, see `Kernel.normalised`.
     """
 
     shape: tuple[int, ...]
@@ -67,6 +72,7 @@ class Problem(Value):
     modes: tuple[str, ...]
     cval: complex
     threads: int
+    exponent: int = 0
 
     @property
     def size(self) -> int:
@@ -116,8 +122,8 @@ class Form(Value):
 
     Attributes
     ----------
-    kernel : ndarray
-        The dense kernel.
+    weights : Kernel
+        The kernel itself.
     roots : tuple of Pass
         The passes that run on the image; empty for a dense form and for a kernel of zeros.
     terms : tuple of tuple of ndarray
@@ -136,9 +142,9 @@ class Form(Value):
         Records that methods have built for this form and its problem in this process.
     """
 
-    ARRAYS = ("kernel", "terms")
+    ARRAYS = ("terms",)
 
-    kernel: Array
+    weights: Kernel
     roots: tuple[Pass, ...] = ()
     terms: tuple[tuple[Array, ...], ...] = ()
     bound: float = 0.0
@@ -149,6 +155,11 @@ class Form(Value):
     cached: ProcessCache = field(
         default_factory=ProcessCache, init=False, repr=False, compare=False
     )
+
+    @property
+    def kernel(self) -> Array:
+        """The dense kernel in float64 or complex128, multiplied out when it is first asked for."""
+        return self.weights.dense
 
     @cached_property
     def passes(self) -> tuple[Pass, ...]:
@@ -164,7 +175,7 @@ class Form(Value):
     def multiplications(self) -> int:
         """Multiplications for each output."""
         if not self.separated:
-            return int(np.count_nonzero(self.kernel))
+            return self.weights.nonzeros
         return sum(int(p.taps.size) for p in self.passes)
 
 
@@ -196,14 +207,38 @@ class Work:
 MOST_ROUNDING = 100  # in units of eps: more is not "exact to rounding"
 
 
-def rounding_of(problem: Problem, form: Form) -> float:
+# Rounding of a sum of products, in halves of eps relative to the sum of their sizes. The compiled
+# engine adds up 16 to 33 products at a time and these sums with little loss: of more products the
+# error is no larger. Measured, on images and taps of the worst kind, are at most 5.6.
+MOST_OF_A_SUM = 6.0
+
+
+def sum_rounding(count: int) -> float:
+    """Return the rounding of a sum of so many products by the compiled engine, in halves of eps.
+
+    Examples
+    --------
+    >>> sum_rounding(1), sum_rounding(5), sum_rounding(1000)
+    (1.0, 2.125, 6.0)
+    """
+    return min(1.5 + count / 8, MOST_OF_A_SUM) if count > 1 else 1.0
+
+
+def rounding_of(problem: Problem, form: Form, *, compiled: bool = False) -> float:
     """Return the part of the error bound that comes from rounding.
 
-    Each pass rounds once, and so does each addition of a term.
+    SciPy's passes sum in double precision and round once. Those of the compiled engine round as
+    `sum_rounding` says, and passes along several axes independently of each other. Each addition
+    of a term rounds once.
     """
     leaves = sum(not p.then for p in form.passes)
-    roundings = len(problem.axes) + max(0, leaves - 1)
-    return form.weight * roundings * float(np.finfo(problem.work).eps) / 2
+    roundings = float(len(problem.axes))
+    if compiled:
+        longest: dict[tuple[int, ...], int] = {}
+        for p in form.passes:
+            longest[p.axes] = max(longest.get(p.axes, 1), p.taps.size)
+        roundings = max(roundings, math.hypot(*map(sum_rounding, longest.values())))
+    return form.weight * (roundings + max(0, leaves - 1)) * float(np.finfo(problem.work).eps) / 2
 
 
 def too_inexact(problem: Problem, form: Form) -> str:
@@ -214,7 +249,7 @@ def too_inexact(problem: Problem, form: Form) -> str:
     return ""
 
 
-def work_dtype(image: Any, out: Any, kernel: Array) -> np.dtype[Any]:
+def work_dtype(image: Any, out: Any, kernel: Array | Kernel) -> np.dtype[Any]:
     """Return the type of the intermediates.
 
     float32 for float16, float32 and 8- and 16-bit images, float64 otherwise, and complex where
@@ -231,21 +266,22 @@ def work_dtype(image: Any, out: Any, kernel: Array) -> np.dtype[Any]:
     narrow = all(t.itemsize <= small.get(t.kind, 2) for t in (image, out))
     if narrow and image.kind in "biu":
         largest = 2.0 ** (8 * image.itemsize)
-        narrow = float(np.sum(np.abs(kernel))) * largest <= 2.0**20
+        norm = kernel.norm if isinstance(kernel, Kernel) else float(np.sum(np.abs(kernel)))
+        narrow = norm * largest <= 2.0**20
     if any(t.kind == "c" for t in (image, out, kernel.dtype)):
         return np.dtype(np.complex64 if narrow else np.complex128)
     return np.dtype(np.float32 if narrow else np.float64)
 
 
-def dense_form(kernel: Array) -> Form:
+def dense_form(kernel: Array | Kernel) -> Form:
     """Return a correlation kernel as it is."""
-    return Form(_to_float(kernel))
+    return Form(kernel if isinstance(kernel, Kernel) else Kernel(kernel))
 
 
 def pass_form(
     terms: Sequence[tuple[Array, ...]],
     groups: tuple[tuple[int, ...], ...],
-    kernel: Array,
+    kernel: Array | Kernel,
     lefts: tuple[int, ...],
     bound: float = 0.0,
     *,
@@ -259,8 +295,7 @@ def pass_form(
         Whose products add up to the kernel; for each term one array a factor.
     groups : tuple of tuple of int
         The kernel axes of each factor.
-    kernel : ndarray
-        The dense kernel.
+    kernel : ndarray or Kernel
     lefts : tuple of int
         For each kernel axis.
     bound : float
@@ -268,15 +303,16 @@ def pass_form(
     shared : bool
         Whether passes that several terms begin with are run once for all of them.
     """
-    terms = [tuple(_to_float(v) for v in term) for term in terms]
+    weights = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
+    terms = [tuple(to_float(v) for v in term) for term in terms]
     terms = [t for t in terms if all(np.any(v) for v in t)]
-    total = float(np.sum(np.abs(kernel)))
+    total = weights.norm
     terms, change = mirrored(terms, total)
     bundles = [terms] if shared and terms else [[t] for t in terms]
     roots = tuple(r for bundle in bundles for r in _share(bundle, groups, lefts)[0])
     weight = sum(math.prod(float(np.sum(np.abs(v))) for v in t) for t in terms)
     return Form(
-        _to_float(kernel),
+        weights,
         roots,
         tuple(terms),
         bound + change,
@@ -284,10 +320,6 @@ def pass_form(
         separated=True,
         groups=groups,
     )
-
-
-def _to_float(array: Array) -> Array:
-    return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
 
 
 def _share(

@@ -1,7 +1,15 @@
 """Dense kernel -> Factors: `factorize`, `spectrum`, and the decompositions behind them."""
 
 from separable.factorize.core import factorize
+from separable.factorize.leading import factorize_few
 from separable.factorize.request import as_kernel, check_tolerance
 from separable.factorize.spectrum import Spectrum, spectrum
 
-__all__ = ["Spectrum", "as_kernel", "check_tolerance", "factorize", "spectrum"]
+__all__ = [
+    "Spectrum",
+    "as_kernel",
+    "check_tolerance",
+    "factorize",
+    "factorize_few",
+    "spectrum",
+]

@@ -34,7 +34,7 @@ from separable.factorize.request import (
 from separable.factors import Factors, kernel_errors
 from separable.pattern import Pattern
 
-__all__ = ["factorize"]
+__all__ = ["factorize", "finish", "oriented", "pad_batches", "stack_terms", "to_operands"]
 
 Array = NDArray[Any]
 
@@ -111,17 +111,17 @@ def factorize(
     if not pattern.batch and pattern.has_one_bond and rank in (None, 1):
         whole = integer_factors(request.tensor, pattern)
         if whole is not None:
-            return _finish(request, *_stack_terms(request, [(1.0, whole)]))
+            return finish(request, *stack_terms(request, [(1.0, whole)]))
 
     # Step 3: decompose.
     if not pattern.has_one_bond:
-        return _finish(request, *_factor_tree(request))
+        return finish(request, *_factor_tree(request))
     if len(pattern.factors) == 2:
-        return _finish(request, *_factor_pair(request))
+        return finish(request, *_factor_pair(request))
     return _factor_many(request)
 
 
-def _finish(request: Request, arrays: list[Array], ranks: dict[str, Any]) -> Factors:
+def finish(request: Request, arrays: list[Array], ranks: dict[str, Any]) -> Factors:
     """Make the Factors, with the errors they really have."""
     counts = {bond: np.asarray(r, dtype=np.intp) for bond, r in ranks.items()}
     draft = Factors(request.pattern, tuple(arrays), 0.0, 0.0, counts, request.sizes)
@@ -141,12 +141,12 @@ def _factor_pair(request: Request) -> tuple[list[Array], dict[str, Any]]:
     first = u[..., :width] * share[..., None, :]  # (batch..., m, R)
     second = np.swapaxes(vt[..., :width, :], -1, -2) * share[..., None, :]  # (batch..., n, R)
     if not np.iscomplexobj(matrices):
-        sign = _orientation(first)
+        sign = oriented(first)
         first, second = first * sign, second * sign
-    return _to_operands(request, [first, second]), {request.pattern.bonds: ranks}
+    return to_operands(request, [first, second]), {request.pattern.bonds: ranks}
 
 
-def _orientation(vectors: Array) -> Array:
+def oriented(vectors: Array) -> Array:
     """The signs that make each column's sum positive, or its last element if the sum is nil."""
     total = vectors.sum(axis=-2, keepdims=True)
     weight = np.abs(vectors).sum(axis=-2, keepdims=True)
@@ -178,7 +178,7 @@ def _needed(squares: Array, budget: float) -> NDArray[np.bool_]:
     return kept
 
 
-def _to_operands(request: Request, columns: list[Array]) -> list[Array]:
+def to_operands(request: Request, columns: list[Array]) -> list[Array]:
     """Shape (batch..., own flattened, bond) -> the axes of each operand."""
     pattern, arrays = request.pattern, []
     for k, operand in enumerate(pattern.operands):
@@ -193,7 +193,7 @@ def _to_operands(request: Request, columns: list[Array]) -> list[Array]:
     return arrays
 
 
-def _stack_terms(
+def stack_terms(
     request: Request, terms: list[tuple[float, tuple[Array, ...]]]
 ) -> tuple[list[Array], dict[str, Any]]:
     """Terms of a kernel without batch letters -> operands; coefficients are shared out equally."""
@@ -201,7 +201,7 @@ def _stack_terms(
     for k, length in enumerate(request.lengths):
         rows = [v[k] if c == 1.0 else v[k] * abs(c) ** (1 / len(v)) for c, v in terms]
         columns.append(np.stack(rows, axis=-1) if rows else np.zeros((length, 0)))
-    return _to_operands(request, columns), {request.pattern.bonds: len(terms)}
+    return to_operands(request, columns), {request.pattern.bonds: len(terms)}
 
 
 def _factor_many(request: Request) -> Factors:
@@ -209,13 +209,13 @@ def _factor_many(request: Request) -> Factors:
     flat = request.tensor.reshape(-1, *request.lengths)
     all_terms = [nested.decompose(t, request.rounding(t)) for t in flat]
     kept = _choose_terms(request, all_terms, magnitude(flat))
-    plain = _finish(request, *_pad_batches(request, kept))
+    plain = finish(request, *pad_batches(request, kept))
     if request.pattern.batch or (request.rank is None and not request.tol):
         return plain
     other = polyadic.improve(flat[0], plain, request.rank is not None, request.tol, request.eps)
     if other is None:
         return plain
-    return _finish(request, *_stack_terms(request, other))
+    return finish(request, *stack_terms(request, other))
 
 
 def _choose_terms(
@@ -233,7 +233,7 @@ def _choose_terms(
     return [[t for t in terms if next(kept)] for terms in all_terms]
 
 
-def _pad_batches(
+def pad_batches(
     request: Request, batches: list[list[nested.Term]]
 ) -> tuple[list[Array], dict[str, Any]]:
     """Terms of every batch value -> operands, filled up with zeros to the largest rank."""
@@ -247,7 +247,7 @@ def _pad_batches(
                 columns[k][b, :, r] = term.vectors[k] * share
     shaped = [c.reshape(*request.batch_shape, *c.shape[1:]) for c in columns]
     ranks = np.array([len(terms) for terms in batches]).reshape(request.batch_shape)
-    return _to_operands(request, shaped), {request.pattern.bonds: ranks}
+    return to_operands(request, shaped), {request.pattern.bonds: ranks}
 
 
 def _factor_tree(request: Request) -> tuple[list[Array], dict[str, Any]]:

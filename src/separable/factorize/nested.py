@@ -10,15 +10,23 @@ tensor of rank 1 is found by the same code: one term at every level.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Term", "coefficients", "decompose", "largest", "pass_count"]
+__all__ = ["Term", "TooManyTermsError", "coefficients", "decompose", "largest", "pass_count"]
 
 Array = NDArray[Any]
+
+LARGE = 1 << 18  # elements: of larger tensors only the shortest axis is tried as the first
+
+
+class TooManyTermsError(Exception):
+    """A tensor needs more terms than were allowed."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,7 @@ class Term:
     vectors: tuple[Array, ...]
 
 
-def decompose(tensor: Array, cut: float) -> list[Term]:
+def decompose(tensor: Array, cut: float, most: int | None = None) -> list[Term]:
     """Return the terms with coefficients above `cut`, from the axis order with fewest passes.
 
     Parameters
@@ -37,16 +45,30 @@ def decompose(tensor: Array, cut: float) -> list[Term]:
     tensor : ndarray of float64 or complex128, at least one axis
     cut : float
         The absolute size below which a coefficient is rounding.
+    most : int, optional
+        The number of terms allowed.
+
+    Raises
+    ------
+    TooManyTermsError
+        If it takes more terms than `most`, whichever axis is separated first.
     """
     if tensor.ndim == 1:
         size = float(np.linalg.norm(tensor))
         return [Term(size, (tensor / size,))] if size > cut else []
-    leads = range(tensor.ndim) if tensor.ndim > 2 else (0,)
-    candidates = [_along(tensor, lead, cut) for lead in leads]
+    leads: Sequence[int] = range(tensor.ndim) if tensor.ndim > 2 else (0,)
+    if tensor.ndim > 2 and tensor.size > LARGE:
+        leads = (int(np.argmin(tensor.shape)),)
+    candidates = []
+    for lead in leads:
+        with contextlib.suppress(TooManyTermsError):
+            candidates.append(_along(tensor, lead, cut, most))
+    if not candidates:
+        raise TooManyTermsError
     return min(candidates, key=pass_count)
 
 
-def _along(tensor: Array, lead: int, cut: float) -> list[Term]:
+def _along(tensor: Array, lead: int, cut: float, most: int | None) -> list[Term]:
     """Separate one axis from the rest, then the rest."""
     front = np.moveaxis(tensor, lead, 0)
     scale = float(np.max(np.abs(front), initial=0.0))
@@ -54,13 +76,16 @@ def _along(tensor: Array, lead: int, cut: float) -> list[Term]:
         return []
     matrix = front.reshape(front.shape[0], -1) / scale
     u, s, vt = np.linalg.svd(matrix, full_matrices=False)
-    terms = []
+    if most is not None and int(np.sum(s * scale > cut)) > most:
+        raise TooManyTermsError
+    terms: list[Term] = []
     for r in range(len(s)):
         size = float(s[r]) * scale
         if size <= cut:
             break
         rest = vt[r].reshape(front.shape[1:])
-        for inner in decompose(rest, cut / size):
+        left = None if most is None else most - len(terms)
+        for inner in decompose(rest, cut / size, left):
             vectors = [*inner.vectors]
             vectors.insert(lead, u[:, r])
             terms.append(_oriented(Term(size * inner.coefficient, tuple(vectors))))

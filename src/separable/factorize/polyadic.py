@@ -22,6 +22,8 @@ Array = NDArray[Any]
 
 MOST_TERMS = 8  # more terms than this have never paid for the minutes that fitting them takes
 SWEEPS = 300
+LARGE = 1 << 15  # elements: larger tensors get fewer sweeps, in proportion,
+LARGEST = 1 << 20  # and none beyond this
 
 
 def improve(
@@ -46,6 +48,8 @@ def improve(
     list of (1.0, vectors) or None
         None where the nested terms are as good.
     """
+    if tensor.size > LARGEST:
+        return None
     if np.iscomplexobj(tensor) or plain.rank == 0 or (fixed_rank and plain.error <= 64 * eps):
         return None
     scale = float(np.max(np.abs(tensor)))
@@ -67,11 +71,12 @@ def _fit(tensor: Array, rank: int) -> tuple[list[tuple[Array, ...]], float]:
     """Alternating least squares from the singular vectors; the relative Frobenius error reached."""
     from tensorly.decomposition import parafac  # its import costs more than most fits
 
+    sweeps = min(SWEEPS, max(1, SWEEPS * LARGE // tensor.size))
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:
             weights, factors = parafac(
-                tensor, rank, n_iter_max=SWEEPS, init="svd", tol=1e-9, random_state=0
+                tensor, rank, n_iter_max=sweeps, init="svd", tol=1e-9, random_state=0
             )
         except np.linalg.LinAlgError:
             return [], float("inf")

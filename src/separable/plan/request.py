@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from separable.borders import canonical_modes
-from separable.engine import Problem, work_dtype
+from separable.engine import Kernel, Problem, work_dtype
 from separable.engine.threads import check_threads, get_num_threads
 from separable.errors import ArgumentError, ArgumentTypeError, KernelError
 from separable.factorize import as_kernel, check_tolerance
@@ -31,10 +32,11 @@ class Request(Value):
 
     Attributes
     ----------
-    kernel : ndarray
-        Dense, as given.
-    factors : Factors or None
-        Where the kernel was given as such.
+    given : ndarray or Factors
+        The kernel.
+    weights : Kernel
+        The weights to correlate with: those of the kernel, in the direction of the operation and
+        of ordinary scale.
     operation : str
         "convolve" or "correlate".
     origins : tuple of int
@@ -46,10 +48,8 @@ class Request(Value):
         The correlation that this is.
     """
 
-    ARRAYS = ("kernel",)
-
-    kernel: Array
-    factors: Factors | None
+    given: Array | Factors
+    weights: Kernel = field(compare=False)  # follows from the others
     operation: str
     origins: tuple[int, ...]
     tol: float | None
@@ -57,16 +57,22 @@ class Request(Value):
     problem: Problem
 
     @property
-    def taps(self) -> Array:
-        """The dense kernel to correlate with."""
-        return np.flip(self.kernel) if self.operation == "convolve" else self.kernel
+    def kernel(self) -> Array:
+        """The dense kernel as it was given."""
+        return self.given.dense() if isinstance(self.given, Factors) else self.given
 
     @property
+    def factors(self) -> Factors | None:
+        """The kernel where it was given as factors."""
+        return self.given if isinstance(self.given, Factors) else None
+
+    @cached_property
     def tap_factors(self) -> Factors | None:
         """The factors of the kernel to correlate with."""
-        if self.factors is None or self.operation == "correlate":
-            return self.factors
-        return self.factors.flipped()
+        factors = self.weights.given
+        if not isinstance(factors, Factors):
+            return None
+        return factors.flipped() if self.weights.flip else factors
 
 
 def request(
@@ -85,39 +91,40 @@ def request(
     threads: int | None = None,
 ) -> Request:
     """Check the arguments of `plan` and bring them to the canonical form."""
-    factors = kernel if isinstance(kernel, Factors) else None
-    if factors is not None:
-        dense = as_kernel(factors.dense())
-        _check_factors(factors)
+    if isinstance(kernel, Factors):
+        given: Array | Factors = _checked_factors(kernel)
     else:  # a copy: the caller may change their array, a plan never changes
-        dense = np.array(as_kernel(kernel))  # type: ignore[arg-type]
+        given = np.array(as_kernel(kernel))
+    plain = Kernel(given, flip=operation == "convolve")
     shape = tuple(int(n) for n in shape)
     if any(n < 0 for n in shape):
         raise ArgumentError(f"`shape` must be sizes >= 0; got {shape}")
     image_type = check_dtype(dtype, "dtype")
     if output is None:
-        out_type = own_output(image_type, dense.dtype, cval)
+        out_type = own_output(image_type, plain.dtype, cval)
     else:
         out_type = check_dtype(output, "output")
-    filtered = axes_of(axes, len(shape), dense.ndim)
+    filtered = axes_of(axes, len(shape), plain.ndim)
     if operation not in OPERATIONS:
         raise ArgumentError(
             f"`operation` must be one of {', '.join(OPERATIONS)}; got {operation!r}"
         )
-    origins = _per_axis("origin", origin, dense.ndim)
+    weights, exponent = plain.normalised()
+    origins = _per_axis("origin", origin, plain.ndim)
     problem = Problem(
         shape=shape,
         dtype=image_type,
         out=out_type,
-        work=work_dtype(image_type, out_type, dense),
+        work=work_dtype(image_type, out_type, plain),
         axes=filtered,
-        kernel_shape=dense.shape,
-        lefts=_lefts(dense.shape, origins, operation),
-        modes=canonical_modes(mode, dense.ndim),
+        kernel_shape=plain.shape,
+        lefts=_lefts(plain.shape, origins, operation),
+        modes=canonical_modes(mode, plain.ndim),
         cval=_check_cval(cval),
         threads=get_num_threads() if threads is None else check_threads(threads),
+        exponent=exponent,
     )
-    return Request(dense, factors, operation, origins, check_tolerance(tol), method, problem)
+    return Request(given, weights, operation, origins, check_tolerance(tol), method, problem)
 
 
 def own_output(image: np.dtype[Any], kernel: np.dtype[Any], cval: Any) -> np.dtype[Any]:
@@ -166,13 +173,17 @@ def axes_of(axes: int | Sequence[int] | None, ndim: int, kernel_ndim: int) -> tu
     return positive
 
 
-def _check_factors(factors: Factors) -> None:
+def _checked_factors(factors: Factors) -> Factors:
     pattern = factors.pattern
     if pattern.batch or not pattern.has_one_bond or any(len(a) > 1 for a in pattern.axes):
         raise KernelError(
             f"factors of `{pattern}` describe no filter: expected one bond, no batch letters and "
             "no groups. Give their dense() kernel"
         )
+    for array in factors.arrays:
+        if array.size:
+            as_kernel(array)
+    return factors
 
 
 def _per_axis(name: str, value: Any, ndim: int) -> tuple[int, ...]:

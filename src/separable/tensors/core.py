@@ -15,7 +15,15 @@ from separable.factors import Factors
 from separable.plan import Plan, plan
 from separable.plan.request import axes_of, request
 from separable.tensors.engine import Filter, Linear
-from separable.tensors.ops import correlated, dense, exactly, own, stored, torch_dtype
+from separable.tensors.ops import (
+    correlated,
+    dense,
+    exactly,
+    own,
+    scaled_back,
+    stored,
+    torch_dtype,
+)
 
 __all__ = ["filter_with"]
 
@@ -163,7 +171,7 @@ def _by_torch(
     with exactly(image.device):
         values = image.to(work)
         if weights is None:
-            result = correlated(values, p, _cheapest(planned))
+            result = scaled_back(correlated(values, p, _cheapest(planned)), p.exponent)
         else:
             flip = planned.request.operation == "convolve"
             taps = weights.flip(tuple(range(weights.ndim))) if flip else weights

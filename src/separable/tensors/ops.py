@@ -20,9 +20,10 @@ from separable.engine import Form, Problem
 from separable.engine.problem import Pass
 from separable.errors import ArgumentError
 
-__all__ = ["correlated", "dense", "exactly", "own", "stored", "torch_dtype"]
+__all__ = ["correlated", "dense", "exactly", "own", "scaled_back", "stored", "torch_dtype"]
 
 MOST_AXES = 3  # of one convolution
+MOST_DOUBLINGS = 100  # a power of two that every type of intermediates has
 
 
 def torch_dtype(dtype: Any) -> torch.dtype:
@@ -118,6 +119,15 @@ def _extended(
     places = extension(image.shape[axis], *widths, mode)
     assert OUTSIDE not in places
     return image.index_select(axis, torch.as_tensor(places, device=image.device))
+
+
+def scaled_back(values: torch.Tensor, exponent: int) -> torch.Tensor:
+    """Multiply by a power of two, in steps that are each within the range of the type."""
+    while exponent:
+        step = max(-MOST_DOUBLINGS, min(exponent, MOST_DOUBLINGS))
+        values = values * 2.0**step
+        exponent -= step
+    return values
 
 
 def stored(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -81,7 +81,7 @@ def chunkwise(plan: Plan) -> Plan:
     if not admitted:
         raise ArgumentError(
             "no method filters this volume block by block: the kernel has "
-            f"{plan.request.kernel.size} weights and does not separate. Give a tolerance (`tol`)"
+            f"{plan.request.weights.size} weights and does not separate. Give a tolerance (`tol`)"
         )
     return replace(plan, chosen=fastest(admitted))
 
@@ -150,7 +150,8 @@ class BlockFilter:
     @property
     def token(self) -> tuple[Any, ...]:
         """What tells this filter from others."""
-        return self.problem, self.method, self.form.kernel, self.form.terms
+        dense = None if self.form.separated else self.form.kernel
+        return self.problem, self.method, dense, self.form.terms
 
     def __dask_tokenize__(self) -> Any:
         """Return what Dask names tasks by."""

@@ -103,7 +103,7 @@ def _cost(filters: Sequence[BlockFilter], grid: Grid, chunks: Chunks) -> float:
         samples, edges, largest = _extent(f.problem, grid.chunks, before)
         taps = sum(f.problem.kernel_shape) * max(1, len(f.form.terms))
         if f.method not in ("fused", "passes", "nested"):
-            taps = f.form.kernel.size
+            taps = f.form.weights.size
         total += samples * (GATHER + SWEEP + taps * TAP) + grid.count * TASK + edges * EDGE
         if largest * f.problem.work.itemsize > MOST:
             total += samples * GATHER * largest * f.problem.work.itemsize / MOST

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from separable.distribution import VERSION
+from separable.engine import Form
 from separable.errors import FileError
 from separable.files.core import outer_file
 from separable.files.parts import Source, Target, draft_of, reason_of, remove
@@ -210,7 +211,7 @@ def request_of(
     found = {
         "source": str(Path(source.path).resolve()),
         "its state": _state(source.path, (source.shape, source.dtype.str, source.chunks)),
-        "kernel": _digest(form.kernel, *(v for term in form.terms for v in term)),
+        "kernel": _digest(*_arrays(form), np.int64(problem.exponent)),
         "method": f"{made.chosen.name} ({made.chosen.method})",
         "axes": str(problem.axes),
         "mode": ",".join(problem.modes),
@@ -227,6 +228,14 @@ def request_of(
         found["mask"] = str(Path(mask).resolve()) if is_file else _digest(np.asarray(mask))
         found["its mask's state"] = _state(mask) if is_file else ""
     return found
+
+
+def _arrays(form: Form) -> Iterator[Any]:
+    """The numbers that a form runs: those of its terms, or of a dense kernel."""
+    if not form.separated:
+        yield form.kernel
+    for term in form.terms:
+        yield from term
 
 
 def _digest(*arrays: Any) -> str:

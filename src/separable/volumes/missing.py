@@ -220,7 +220,7 @@ def _steady(made: Plan) -> Plan:
     if not admitted:
         raise ArgumentError(
             "no method filters this volume with missing samples block by block: the kernel has "
-            f"{made.request.kernel.size} weights and is no sum of a few products of one sign. "
+            f"{made.request.weights.size} weights and is no sum of a few products of one sign. "
             "Take a smaller kernel, or one that separates"
         )
     return replace(made, chosen=fastest(admitted))

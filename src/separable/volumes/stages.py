@@ -11,14 +11,15 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import reduce
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from separable.engine import METHODS, Form, Problem
+from separable.engine import METHODS, Form, Kernel, Problem
 from separable.engine.fused import SWEEP_AXES, stacks_of
+from separable.factors import Factors
+from separable.plan.candidates import filter_pattern
 from separable.run import run
 from separable.volumes.blocks import BlockFilter
 
@@ -128,11 +129,12 @@ def _stages(
             lefts=tuple(stacks[k][2] for k in ascending),
             modes=tuple(problem.modes[a] for a in axes),
             cval=outside[group[0]],
+            exponent=problem.exponent if number == len(groups) - 1 else 0,
         )
-        dense = reduce(np.multiply.outer, taps)
+        given = Factors.from_terms(filter_pattern(len(taps)), [taps]) if taps[1:] else taps[0]
         factors = tuple((k,) for k in range(len(taps)))
         yield BlockFilter(
-            part, "fused", Form(dense, terms=(tuple(taps),), separated=True, groups=factors)
+            part, "fused", Form(Kernel(given), terms=(tuple(taps),), separated=True, groups=factors)
         )
 
 
@@ -157,9 +159,10 @@ def _carried(problem: Problem, stacks: Sequence[Stack]) -> dict[int, complex]:
 def _filtered(problem: Problem, stack: Stack, value: Array) -> Array:
     """What the engine makes of samples that all have this value."""
     _, taps, left = stack
-    form = Form(taps, terms=((taps,),), separated=True, groups=((0,),))
+    form = Form(Kernel(taps), terms=((taps,),), separated=True, groups=((0,),))
     line = replace(
         problem, shape=(2,), dtype=problem.work, out=problem.work, axes=(0,),
         kernel_shape=taps.shape, lefts=(left,), modes=("nearest",), cval=0.0, threads=1,
+        exponent=0,
     )  # fmt: skip
     return run(line, METHODS["fused"], form, np.repeat(value, 2))[:1]

@@ -3,6 +3,10 @@
 A block computes ``OUTPUTS`` neighbouring output vectors at once, ``acc[i] += taps[j] * x[i + j]``, so that
 each vector loaded serves several outputs.  All vectors are aligned and ``stride`` elements apart.
 Each output is summed in the same order wherever it stands: results do not depend on the tiling.
+
+Long sums are sums of short ones: ``STEPS`` products at a time are added up on their own, a few of
+these sums likewise, and theirs are added with what each addition rounds off (W. Kahan, 1965,
+doi:10.1145/363707.363723).  So the rounding of a sum does not grow with the number of taps.
 """
 
 # Kernels are typed by Numba, for each dtype anew.
@@ -14,10 +18,12 @@ from typing import Any
 
 from llvmlite import ir
 
-from .kernel import cgutils, inline, intrinsic, literal_intrinsic, overload, types
+from .kernel import cgutils, inline, intrinsic, literal_intrinsic, overload, part, types
+from .plan import word
 from .simd import (
     HAS_32_REGISTERS,
     VECTOR_BYTES,
+    LongSums,
     ahead,
     emit_fma,
     emit_load,
@@ -29,6 +35,12 @@ from .simd import (
 # 8 where there are 32 registers: 8 sums, two windows of 8 and some taps.
 OUTPUTS = 8 if HAS_32_REGISTERS else 4
 GENERAL, EVEN, ODD = 0, 1, 2
+STEPS, MOST_STEPS = 16, 24
+"""Multiply-adds of an output that are summed on their own; up to the second number are not cut."""
+SHORT_SUMS = 4
+"""How many such sums are added up on their own again."""
+MOST_PRODUCTS = 64
+"""Products of an output in all terms together that are summed as if they were one term's."""
 
 
 @intrinsic
@@ -42,6 +54,30 @@ def zeros(_typing: Any, like: Any) -> Any:
         return context.make_tuple(builder, block, [zero] * OUTPUTS)
 
     return block(like), emit
+
+
+@intrinsic
+def plus(_typing: Any, a: Any, _b: Any) -> Any:
+    """Add two blocks."""
+
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        left, right = (cgutils.unpack_tuple(builder, v, len(a)) for v in arguments)
+        sums = [builder.fadd(x, y) for x, y in zip(left, right, strict=True)]
+        return context.make_tuple(builder, a, sums)
+
+    return a(a, a), emit
+
+
+@intrinsic
+def minus(_typing: Any, a: Any, _b: Any) -> Any:
+    """Subtract two blocks."""
+
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        left, right = (cgutils.unpack_tuple(builder, v, len(a)) for v in arguments)
+        parts = [builder.fsub(x, y) for x, y in zip(left, right, strict=True)]
+        return context.make_tuple(builder, a, parts)
+
+    return a(a, a), emit
 
 
 class _Window:
@@ -136,10 +172,8 @@ def correlate_general(acc, x, stride, taps, count):
 
 
 @inline
-def correlate_even(acc, x, stride, taps, count):
-    """Add the correlation with taps equal to their mirror image, folded."""
-    last = ahead(x, (count - 1) * stride)
-    pairs = count // 2
+def correlate_even(acc, x, last, stride, taps, pairs):
+    """Add ``pairs`` taps times the sums of the vectors from ``x`` on and from ``last`` back."""
     j = 0
     while j + 4 <= pairs:
         near, far = ahead(x, j * stride), ahead(last, -j * stride)
@@ -149,16 +183,12 @@ def correlate_even(acc, x, stride, taps, count):
         near, far = ahead(x, j * stride), ahead(last, -j * stride)
         acc = accumulate_pairs(acc, near, far, stride, ahead(taps, j), 1, EVEN)
         j += 1
-    if count & 1:
-        acc = accumulate(acc, ahead(x, pairs * stride), stride, ahead(taps, pairs), 1)
     return acc
 
 
 @inline
-def correlate_odd(acc, x, stride, taps, count):
-    """Add the correlation with taps equal to minus their mirror image, folded."""
-    last = ahead(x, (count - 1) * stride)
-    pairs = count // 2
+def correlate_odd(acc, x, last, stride, taps, pairs):
+    """Add ``pairs`` taps times the differences of the vectors from ``x`` on and from ``last`` back."""
     j = 0
     while j + 4 <= pairs:
         near, far = ahead(x, j * stride), ahead(last, -j * stride)
@@ -171,14 +201,122 @@ def correlate_odd(acc, x, stride, taps, count):
     return acc
 
 
+@part
+def _short_sums(acc, near, far, stride, taps, steps, kind):
+    """Add a correlation of some ``steps`` to a block, ``STEPS`` of them at a time."""
+    for j in range(0, steps, STEPS):
+        more = min(STEPS, steps - j)
+        x, y, taken = ahead(near, j * stride), ahead(far, -j * stride), ahead(taps, j)
+        short = zeros(taps)
+        if kind == EVEN:
+            short = correlate_even(short, x, y, stride, taken, more)
+        elif kind == ODD:
+            short = correlate_odd(short, x, y, stride, taken, more)
+        else:
+            short = correlate_general(short, x, stride, taken, more)
+        acc = plus(acc, short)
+    return acc
+
+
+@part
+def _long_sum(acc, near, far, stride, taps, steps, kind):
+    """Add a correlation of many ``steps`` to a block, with what each addition rounds off."""
+    lost = zeros(taps)
+    for j in range(0, steps, STEPS * SHORT_SUMS):
+        more = min(STEPS * SHORT_SUMS, steps - j)
+        x, y, taken = ahead(near, j * stride), ahead(far, -j * stride), ahead(taps, j)
+        right = minus(_short_sums(zeros(taps), x, y, stride, taken, more, kind), lost)
+        total = plus(acc, right)
+        lost = minus(minus(total, acc), right)
+        acc = total
+    return acc
+
+
 @inline
+def correlate_long(acc, x, stride, taps, count, kind):
+    """Do as :func:`correlate` for many taps, in sums of short sums."""
+    last = ahead(x, (count - 1) * stride)
+    steps = count if kind == GENERAL else count // 2
+    if kind == EVEN and count & 1:
+        acc = accumulate(acc, ahead(x, steps * stride), stride, ahead(taps, steps), 1)
+    if steps <= STEPS * SHORT_SUMS:
+        return _short_sums(acc, x, last, stride, taps, steps, kind)
+    return _long_sum(acc, x, last, stride, taps, steps, kind)
+
+
+@inline
+def correlate_short(acc, x, stride, taps, count, kind):
+    """Do as :func:`correlate` for few taps."""
+    if kind == GENERAL:
+        return correlate_general(acc, x, stride, taps, count)
+    last, pairs = ahead(x, (count - 1) * stride), count // 2
+    if kind == ODD:
+        return correlate_odd(acc, x, last, stride, taps, pairs)
+    acc = correlate_even(acc, x, last, stride, taps, pairs)
+    if count & 1:
+        acc = accumulate(acc, ahead(x, pairs * stride), stride, ahead(taps, pairs), 1)
+    return acc
+
+
+def is_long(count: int, kind: int) -> bool:
+    """Return whether the products of so many taps of one kind are not all summed together."""
+    return count > (MOST_STEPS if kind == GENERAL else 2 * STEPS + 1)
+
+
 def correlate(acc, x, stride, taps, count, kind):
     """Add the correlation of ``x`` with ``count`` taps of one kind to a block of outputs."""
-    if kind == EVEN:
-        return correlate_even(acc, x, stride, taps, count)
-    if kind == ODD:
-        return correlate_odd(acc, x, stride, taps, count)
-    return correlate_general(acc, x, stride, taps, count)
+    raise NotImplementedError("for compiled code only")
+
+
+@overload(correlate)
+def _correlate(acc, x, stride, taps, count, kind):
+    if not isinstance(taps, LongSums):  # nothing else may slow the few taps of most filters
+
+        def short(acc, x, stride, taps, count, kind):
+            return correlate_short(acc, x, stride, taps, count, kind)
+
+        return short
+
+    def either(acc, x, stride, taps, count, kind):
+        if count > (MOST_STEPS if kind == GENERAL else 2 * STEPS + 1):
+            return correlate_long(acc, x, stride, taps, count, kind)
+        return correlate_short(acc, x, stride, taps, count, kind)
+
+    return either
+
+
+def correlate_terms(x, sources, step, stride, taps, count, kinds, first, last):
+    """Return the sum of the terms ``first`` to ``last``, each with ``count`` of the ``taps``.
+
+    Term ``t`` reads the buffer number ``sources[t]`` of those that lie ``step`` elements apart.
+    """
+    raise NotImplementedError("for compiled code only")
+
+
+@overload(correlate_terms)
+def _correlate_terms(x, sources, step, stride, taps, count, kinds, first, last):
+    if not isinstance(taps, LongSums):
+
+        def together(x, sources, step, stride, taps, count, kinds, first, last):
+            block = zeros(taps)
+            for t in range(first, last):
+                here, taken = ahead(x, word(sources, t) * step), ahead(taps, t * count)
+                block = correlate_short(block, here, stride, taken, count, word(kinds, t))
+            return block
+
+        return together
+
+    def apart(x, sources, step, stride, taps, count, kinds, first, last):
+        total, few = zeros(taps), max(1, 2 * STEPS // count)
+        for begin in range(first, last, few):
+            block = zeros(taps)
+            for t in range(begin, min(begin + few, last)):
+                here, taken = ahead(x, word(sources, t) * step), ahead(taps, t * count)
+                block = correlate(block, here, stride, taken, count, word(kinds, t))
+            total = plus(total, block)
+        return total
+
+    return apart
 
 
 def correlate_square(x, stride, taps, count, kind):

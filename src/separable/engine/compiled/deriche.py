@@ -39,6 +39,8 @@ MOST_ERROR = 0.05
 """Taps that are approximated worse than this do not look like a Gaussian."""
 DIED_AWAY = 1e-18
 """An oscillation is followed until its envelope is this part of what it began with."""
+TOGETHER = 1 << 16
+"""Samples of an impulse response that are looked at together: more need no more memory."""
 PIECE = 1 << 14
 """Longer lines along the innermost axis are filtered in pieces, to bound the memory."""
 
@@ -85,11 +87,12 @@ class Coefficients(Value):
         """How many samples away the response is below 1e-9 of where it began."""
         return math.ceil(math.log(1e-9) / math.log(float(np.max(np.abs(self.poles)))))
 
-    def response(self, count: int) -> NDArray[np.float64]:
-        """Return the impulse response for 0 .. count - 1; the other half mirrors it."""
-        powers = self.poles[:, None] ** np.arange(count)
+    def response(self, count: int, start: int = 0) -> NDArray[np.float64]:
+        """Return the impulse response for start .. count - 1; the other half mirrors it."""
+        powers = self.poles[:, None] ** np.arange(start, count)
         half = np.real(self.factors @ powers)
-        half[0] = 0.0 if self.odd else 2 * half[0] + self.delta
+        if start == 0:
+            half[0] = 0.0 if self.odd else 2 * half[0] + self.delta
         return np.asarray(half, np.float64)
 
     def numbers(self) -> NDArray[np.float64]:
@@ -153,6 +156,7 @@ def fit(taps: ArrayLike, order: int = 4) -> tuple[Coefficients, float] | None:
     half = values[len(values) // 2 :]
     poles = np.exp([-(damping - 1j * turn) / sigma for damping, turn in _POLES[order]])
     poles = np.where(poles.imag < 0, poles.conj(), poles)  # small sigmas turn by more than pi
+    poles = _representable(poles)
     coefficients = _solve(half, poles, odd)
     error = _measure(coefficients, half)
     return (coefficients, error) if error <= MOST_ERROR else None
@@ -194,7 +198,9 @@ def _recognise(taps: NDArray[np.float64]) -> tuple[float, bool] | None:
     slope = -float(np.sum(weight * x * np.log(ratio[known])) / max(np.sum(weight * x * x), 1e-300))
     if not slope > 0:
         return None
-    return math.sqrt(0.5 / slope), odd
+    # Taps that hardly fall off over their length are no Gaussian's: what falls may be rounding.
+    sigma = math.sqrt(0.5 / slope)
+    return (sigma, odd) if sigma <= len(half) - 1 else None
 
 
 def _solve(half: NDArray[np.float64], poles: NDArray[np.complex128], odd: bool) -> Coefficients:
@@ -202,19 +208,24 @@ def _solve(half: NDArray[np.float64], poles: NDArray[np.complex128], odd: bool) 
     reach = len(half) - 1
     slowest = float(np.max(np.abs(poles)))
     count = max(reach, math.ceil(math.log(1e-12) / math.log(slowest))) + 1
-    k = np.arange(1, count)
     is_pair = poles.imag > 0
-    powers = poles[:, None] ** k
     still = poles / (1 - poles) ** 2 if odd else poles / (1 - poles)
     # The sum of the taps, or their first moment for odd ones, as one heavy equation.
     moment = float(half @ np.arange(reach + 1)) if odd else float(np.sum(half[1:]))
-    columns = np.vstack([powers.real, -powers.imag[is_pair]])
     totals = np.concatenate([still.real, -still.imag[is_pair]])
     heavy = 1e4 / float(np.linalg.norm(totals)) * math.sqrt(count)
-    wanted = np.zeros(count)
-    wanted[:reach] = half[1:]
-    wanted[-1] = heavy * moment
-    matrix = np.vstack([columns.T, heavy * totals])
+    matrix, wanted = np.empty((0, len(totals))), np.empty(0)
+    for start in range(1, count, TOGETHER):
+        k = np.arange(start, min(start + TOGETHER, count))
+        powers = poles[:, None] ** k
+        columns = np.vstack([powers.real, -powers.imag[is_pair]])
+        taps = half[start : start + len(k)]
+        matrix = np.vstack([matrix, columns.T])
+        wanted = np.concatenate([wanted, taps, np.zeros(len(k) - len(taps))])
+        if len(k) < count - 1:  # the same least squares problem, in a few rows
+            matrix, wanted = _condensed(matrix, wanted)
+    matrix = np.vstack([matrix, heavy * totals])
+    wanted = np.append(wanted, heavy * moment)
     solution = np.linalg.lstsq(matrix, wanted, rcond=1e-15)[0]
     factors = solution[: len(poles)].astype(np.complex128)
     factors[is_pair] += 1j * solution[len(poles) :]
@@ -225,14 +236,40 @@ def _solve(half: NDArray[np.float64], poles: NDArray[np.complex128], odd: bool) 
     return Coefficients(poles, factors, delta, odd, reach, gain)
 
 
+def _representable(poles: NDArray[np.complex128]) -> NDArray[np.complex128]:
+    """Return poles whose numbers in the recursion are the same in single and double precision.
+
+    A pole is near 1 where sigma is large, and then rounding it changes how it dies away.
+    """
+    real = poles.real.astype(np.float32).astype(np.float64)
+    turn = np.sqrt((poles.imag**2).astype(np.float32).astype(np.float64))
+    found = real + 1j * turn
+    far = 1 - np.abs(found) > 1e-2 * (1 - np.abs(poles))
+    return np.asarray(np.where(far, found, poles), np.complex128)
+
+
+def _condensed(
+    matrix: NDArray[np.float64], wanted: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return a least squares problem of the same solution with as many rows as columns."""
+    triangle = np.asarray(np.linalg.qr(np.column_stack([matrix, wanted]), mode="r"))
+    return triangle[:, :-1], triangle[:, -1]
+
+
 def _measure(coefficients: Coefficients, half: NDArray[np.float64]) -> float:
     """Return the 1-norm of the error relative to that of the taps."""
     slowest = float(np.max(np.abs(coefficients.poles)))
     count = max(len(half), math.ceil(math.log(DIED_AWAY) / math.log(slowest)) + 1)
-    response = coefficients.response(count)
-    response[: len(half)] -= half
+    error, middle = 0.0, 0.0
+    for start in range(0, count, TOGETHER):
+        response = coefficients.response(min(start + TOGETHER, count), start)
+        taps = half[start : start + len(response)]
+        response[: len(taps)] -= taps
+        if start == 0:
+            middle, response = abs(float(response[0])), response[1:]
+        error += float(np.sum(np.abs(response)))
     size = abs(float(half[0])) + 2 * float(np.sum(np.abs(half[1:])))
-    return (abs(float(response[0])) + 2 * float(np.sum(np.abs(response[1:])))) / size
+    return (middle + 2 * error) / size
 
 
 def recursive(

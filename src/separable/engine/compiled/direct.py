@@ -2,6 +2,7 @@
 
 A kernel is a sum of columns: a block of ``OUTPUTS`` rows adds the correlation down each column of the
 kernel, of the image shifted by it.  Vectors lie along rows, so that shifted loads are not aligned.
+As in :mod:`.blocks` long sums are sums of short ones, here of whole columns where these are short.
 """
 
 # Kernels are typed by Numba, for each dtype anew.
@@ -9,12 +10,15 @@ kernel, of the image shifted by it.  Vectors lie along rows, so that shifted loa
 
 from __future__ import annotations
 
-from .blocks import OUTPUTS, correlate_any, zeros
+from .blocks import MOST_STEPS, OUTPUTS, STEPS, correlate_any, plus, zeros
 from .kernel import stage
 from .plan import plan_at
 from .simd import ahead, at
 from .squares import store_block
 from .stages import _ask, item_of, lanes_of, put_part, put_whole
+
+SHORT_SUMS = 16
+"""How many short sums are added up on their own again."""
 
 
 @stage
@@ -44,6 +48,8 @@ def filter_direct(
     weights = at(temp, plan.x_weights)
     line = size * plan.source_item
     share = (asked * OUTPUTS + rows - 1) // rows
+    most = taps if taps <= MOST_STEPS else STEPS
+    together = max(1, MOST_STEPS // taps)
     for g in range((columns + size - 1) // size):
         begun = 0 if (g * line) % 64 == 0 else asked
         left, wide = first + g * size, min(columns - g * size, size)
@@ -53,9 +59,26 @@ def filter_direct(
             begun = until
             here = ahead(source, r * stride + g * size + plan.x_phase)
             block = zeros(temp)
-            for i in range(plan.x_taps):
-                x = ahead(here, i * channels)
-                block = correlate_any(block, x, stride, ahead(weights, i * taps), taps)
+            some, total, sums, i, j = block, block, 0, 0, 0
+            while i < plan.x_taps:
+                block = zeros(temp)
+                for _ in range(together):
+                    column, taken = ahead(here, i * channels), ahead(weights, i * taps)
+                    count = min(most, taps - j)
+                    x = ahead(column, j * stride)
+                    block = correlate_any(block, x, stride, ahead(taken, j), count)
+                    j += count
+                    if j == taps:
+                        i, j = i + 1, 0
+                        if i == plan.x_taps:
+                            break
+                if sums > 0 or i < plan.x_taps:
+                    some = plus(some, block)
+                    sums += 1
+                    if sums % SHORT_SUMS == 0:
+                        total, some = plus(total, some), zeros(temp)
+            if sums > 0:
+                block = plus(total, some)
             inside, top = min(rows - r, OUTPUTS), row + r * step
             if dense and inside == OUTPUTS and wide == size:
                 put_whole(target, top + left * item_of(target), step, block, dense)

@@ -9,9 +9,9 @@ outputs lies together, and it reads the ring from one end to the other.
 
 from __future__ import annotations
 
-from .blocks import OUTPUTS, correlate, zeros
+from .blocks import OUTPUTS, correlate_terms
 from .kernel import inline, stage
-from .plan import plan_at, word
+from .plan import plan_at
 from .simd import ahead, at, load, peek, splat, store
 from .squares import store_block
 from .stages import item_of, lanes_of, put_part, put_whole
@@ -44,11 +44,11 @@ def finish_planes(
             column = ahead(ring, r * row_step + f // size * column_step)
             wide = min(columns - f, size)
             for z in range(0, count, OUTPUTS):
-                block = zeros(temp)
-                for t in range(terms >> 16, terms & 65535):
-                    weights = ahead(at(temp, plan.z_weights), t * taps)
-                    x = ahead(column, word(plan.z_from, t) * term_step + z * size)
-                    block = correlate(block, x, size, weights, taps, word(plan.z_kinds, t))
+                x, weights = ahead(column, z * size), at(temp, plan.z_weights)
+                block = correlate_terms(
+                    x, plan.z_from, term_step, size, weights, taps, plan.z_kinds,
+                    terms >> 16, terms & 65535,
+                )  # fmt: skip
                 inside, top = min(count - z, OUTPUTS), row + z * plan.z_target
                 left = first + f
                 if dense and inside == OUTPUTS and wide == size:

@@ -5,6 +5,8 @@ cut into blocks of the window's length.  Every window is the end of one block an
 next, so that two running sums that start anew in every block give all windows (van Herk, 1992,
 doi:10.1016/0167-8655(92)90069-C): three additions for each output.  Nothing is ever subtracted: floats are as
 accurate as by summing each window, sums of integers are exact, and a sample far from a window cannot spoil it.
+A running sum is that of the last few samples plus that of all groups of a few before them, which is kept
+with what rounds off (W. Kahan, 1965, doi:10.1145/363707.363723): the error does not grow with the window.
 """
 
 # Kernels are typed by Numba, for each dtype anew.
@@ -25,10 +27,12 @@ from .fused import SCHEDULES_KEPT
 from .kernel import inline, stage
 from .layout import arrange
 from .running_schedule import LineFilter, LineSchedule
-from .running_stages import fetch, keep, nought, plus
+from .running_stages import fetch, keep, minus, nought, plus
 from .simd import ELEMENTS, HAS_HALF, ahead
 from .threads import run
 
+GROUP = 16
+"""Samples that are summed on their own."""
 MOST_FUSED_TAPS = 384
 """Wider windows along the outer of two axes get a sweep of their own."""
 
@@ -40,19 +44,32 @@ def _sum_windows(line, far, step, n, taps, count):
     while begin < n:
         block = ahead(line, begin * step)
         inside = min(taps, n - begin)
-        total = nought(line, count)
-        for m in range(taps - 1, inside - 1, -1):
-            total = plus(total, fetch(ahead(block, m * step), far, count))
-        for m in range(inside - 1, -1, -1):
-            here = ahead(block, m * step)
-            total = plus(total, fetch(here, far, count))
-            keep(here, far, total)
-        total = nought(line, count)
+        # Backwards through the block: the sums from each position to its end.
+        before, lost = nought(line, count), nought(line, count)
+        for stop in range(taps, 0, -GROUP):
+            total = nought(line, count)
+            for m in range(stop - 1, max(stop - GROUP, 0) - 1, -1):
+                here = ahead(block, m * step)
+                total = plus(total, fetch(here, far, count))
+                if m < inside:
+                    keep(here, far, plus(before, total))
+            right = minus(total, lost)
+            more = plus(before, right)
+            lost = minus(minus(more, before), right)
+            before = more
+        # Forwards through the next one: the sums from its beginning.
+        before, lost = nought(line, count), nought(line, count)
         following = ahead(block, taps * step)
-        for m in range(1, inside):
-            here = ahead(block, m * step)
-            total = plus(total, fetch(ahead(following, (m - 1) * step), far, count))
-            keep(here, far, plus(fetch(here, far, count), total))
+        for start in range(1, inside, GROUP):
+            total = nought(line, count)
+            for m in range(start, min(start + GROUP, inside)):
+                here = ahead(block, m * step)
+                total = plus(total, fetch(ahead(following, (m - 1) * step), far, count))
+                keep(here, far, plus(fetch(here, far, count), plus(before, total)))
+            right = minus(total, lost)
+            more = plus(before, right)
+            lost = minus(minus(more, before), right)
+            before = more
         begin += taps
 
 

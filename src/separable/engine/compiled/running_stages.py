@@ -114,6 +114,18 @@ def plus(_typing: Any, a: Any, _b: Any) -> Any:
     return a(a, a), emit
 
 
+@intrinsic
+def minus(_typing: Any, a: Any, _b: Any) -> Any:
+    """Subtract two tuples of vectors."""
+
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        left, right = (cgutils.unpack_tuple(builder, v, len(a)) for v in arguments)
+        parts = [builder.fsub(x, y) for x, y in zip(left, right, strict=True)]
+        return context.make_tuple(builder, a, parts)
+
+    return a(a, a), emit
+
+
 @literal_intrinsic
 def put_block(
     _typing: Any, like: Any, address: Any, step: Any, rows: Any, scale: Any, stream: Any

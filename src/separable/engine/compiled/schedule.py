@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from separable.process_cache import ProcessBound
 
-from .blocks import EVEN, GENERAL, ODD, OUTPUTS
+from .blocks import EVEN, GENERAL, MOST_PRODUCTS, ODD, OUTPUTS, is_long
 from .direct import filter_direct
 from .kernel import address, types
 from .layout import Layout
 from .plan import OUTSIDE, PLAN
 from .planes import copy_slot, fill_slot, finish_planes
-from .simd import VECTOR_BYTES, lanes, pointer
+from .simd import ELEMENTS, VECTOR_BYTES, LongSums, lanes, pointer
 from .stages import filter_columns, filter_rows, finish_columns, load_tile
 from .sweep import sweep
 
@@ -383,18 +383,28 @@ class Schedule(ProcessBound):
         source, target, work = (pointer(d.name) for d in (self.source, self.target, self.work))
         last = work if "z" in self.passes else target
         words = (_I64,) * 16
+        y, x, z = (self._summing(name) for name in "yxz")
         self._set(load=address(load_tile, (_I64, source, work, *words[:4])))
         if self.dense is not None:
             self._set(direct=address(filter_direct, (_I64, work, work, last, *words[:9])))
         elif self._turns():
-            self._set(columns=address(filter_columns, (_I64, work, work, *words[:12])))
-            self._set(rows=address(filter_rows, (_I64, work, work, work, last, *words[:8])))
+            self._set(columns=address(filter_columns, (_I64, y, work, *words[:12])))
+            self._set(rows=address(filter_rows, (_I64, work, x, work, last, *words[:8])))
         else:
-            self._set(finish=address(finish_columns, (_I64, work, work, last, *words[:11])))
+            self._set(finish=address(finish_columns, (_I64, work, y, last, *words[:11])))
         if "z" in self.passes:
             self._set(fill_slot=address(fill_slot, (work, *words[:3])))
             self._set(copy_slot=address(copy_slot, (work, work, *words[:2])))
-            self._set(z_finish=address(finish_planes, (_I64, work, work, target, *words[:9])))
+            self._set(z_finish=address(finish_planes, (_I64, work, z, target, *words[:9])))
+
+    def _summing(self, name: str) -> Any:
+        """Return the type of pointer of the stage that sums along an axis."""
+        if name not in self.passes:
+            return pointer(self.work.name)
+        weights = self.passes[name].weights
+        long = weights.size > max(MOST_PRODUCTS, weights.shape[1])
+        long |= any(is_long(weights.shape[1], kind) for kind in kinds(weights.astype(self.work)))
+        return LongSums(ELEMENTS[self.work.name]) if long else pointer(self.work.name)
 
     def fill(self, words: NDArray[np.int64], source: int, target: int, scratch: int) -> None:
         """Write the plan of one run, on the arrays at two addresses."""

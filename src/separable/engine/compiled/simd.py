@@ -88,6 +88,22 @@ class _VecModel(models.PrimitiveModel):
         super().__init__(dmm, fe_type, ir.VectorType(element, fe_type.lanes))
 
 
+class LongSums(types.CPointer):
+    """A pointer of a stage that sums up many products: its code is compiled apart, see :mod:`.blocks`."""
+
+    def __init__(self, dtype: types.Type) -> None:
+        super().__init__(dtype)
+        self.name = f"long sums of {dtype}*"
+
+    @property
+    def key(self) -> Any:
+        """What tells the type from others."""
+        return self.dtype, "long sums"
+
+
+register_default(LongSums)(models.PointerModel)
+
+
 def pointer(name: str) -> types.CPointer:
     """Return the pointer type for elements of the NumPy dtype called ``name``."""
     return types.CPointer(ELEMENTS[name])

@@ -22,7 +22,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from .blocks import OUTPUTS, correlate, correlate_square, zeros
+from .blocks import OUTPUTS, correlate, correlate_square, correlate_terms, zeros
 from .convert import emit_narrow as _emit_narrow
 from .convert import load_as, peek_as, poke_as
 from .kernel import cgutils, inline, intrinsic, literal_intrinsic, part, stage, types
@@ -265,12 +265,11 @@ def _along_many(plan_address, across, line, columns, first_term, last_term):
     stride, term_step = plan.channels * size, plan.groups * plan.across_width * size
     for f in range(0, columns, OUTPUTS * plan.channels):
         for c in range(plan.channels):
-            block = zeros(line)
-            for t in range(first_term, last_term):
-                weights = ahead(at(line, plan.x_weights), t * plan.x_taps)
-                kind = word(plan.x_kinds, t)
-                x = ahead(across, word(plan.x_from, t) * term_step + (f + c) * size)
-                block = correlate(block, x, stride, weights, plan.x_taps, kind)
+            x, weights = ahead(across, (f + c) * size), at(line, plan.x_weights)
+            block = correlate_terms(
+                x, plan.x_from, term_step, stride, weights, plan.x_taps, plan.x_kinds,
+                first_term, last_term,
+            )  # fmt: skip
             store_block(ahead(line, (f + c) * size), stride, block)
 
 
@@ -390,11 +389,10 @@ def finish_columns(
             until = min(begun + share, asked)
             _ask(table, begun, until, ahead_by + g * line)
             begun = until
-            block = zeros(temp)
-            for t in range(terms >> 16, terms & 65535):
-                weights = ahead(at(temp, plan.y_weights), t * taps)
-                kind = word(plan.y_kinds, t)
-                block = correlate(block, ahead(strip, r * size), size, weights, taps, kind)
+            x, weights = ahead(strip, r * size), at(temp, plan.y_weights)
+            block = correlate_terms(
+                x, plan.y_kinds, 0, size, weights, taps, plan.y_kinds, terms >> 16, terms & 65535
+            )
             inside, wide = min(rows - r, OUTPUTS), min(columns - g * size, size)
             top, left = row + r * step, first + g * size
             if dense and inside == OUTPUTS and wide == size:

@@ -1,0 +1,258 @@
+"""Kernel: the weights of a filter, dense or as factors that are multiplied out only when needed.
+
+Planning asks for sizes, norms and counts. A kernel that was given as `Factors` answers these from
+its factors, so that planning a Gaussian of 241x241x241 samples needs its three vectors only.
+
+Kernels of extraordinary scale are multiplied by a power of two first (`normalised`), which is exact:
+then no product of a sample and a weight over- or underflows, and the result is scaled back once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from separable.factors import Factors
+from separable.value import Value, freeze
+
+__all__ = ["Kernel", "ldexp", "to_float", "within_range"]
+
+Array = NDArray[Any]
+
+SMALL = 1 << 16  # elements: factors of kernels up to this size are multiplied out at once
+PART = 1 << 18  # elements of a larger one that are multiplied out at a time
+FAR = 700  # binary orders of magnitude: samples up to 2**700 may be summed in double precision
+ORDINARY = 40  # binary orders of magnitude: sums of weights within 2**-40 .. 2**40 stay as they are
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel(Value):
+    """The weights of a filter.
+
+    Attributes
+    ----------
+    given : ndarray or Factors
+    flip : bool
+        Whether the weights are those of `given` reversed along all axes.
+
+    Examples
+    --------
+    >>> import separable as sep
+    >>> kernel = Kernel(sep.kernels.gaussian(30, ndim=3))
+    >>> kernel.shape, kernel.nonzeros, round(kernel.norm, 6)
+    ((241, 241, 241), 13997521, 1.0)
+    """
+
+    given: Array | Factors
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.given, np.ndarray):
+            freeze(self.given)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The number of weights along each axis."""
+        return self.given.shape
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of weights."""
+        return math.prod(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the weights as they were given."""
+        return self.given.dtype
+
+    @property
+    def is_product(self) -> bool:
+        """Whether the dense weights are too many to be multiplied out for planning."""
+        return isinstance(self.given, Factors) and self.size > SMALL
+
+    @property
+    def array(self) -> Array:
+        """The dense weights in the type they were given in."""
+        array = self.given.dense() if isinstance(self.given, Factors) else self.given
+        return np.flip(array) if self.flip else array
+
+    @cached_property
+    def dense(self) -> Array:
+        """The dense weights in float64 or complex128."""
+        return to_float(self.array)
+
+    @cached_property
+    def norm(self) -> float:
+        """The sum of the sizes of the weights; infinite where that is too large for a float64."""
+        with np.errstate(over="ignore"):
+            if not self.is_product:
+                return float(np.sum(np.abs(self.dense)))
+            if self._is_single:
+                return math.prod(float(np.sum(np.abs(v))) for v in self._term)
+            return sum(float(np.sum(np.abs(part))) for part in self._parts())
+
+    @cached_property
+    def nonzeros(self) -> int:
+        """The number of weights that are not zero."""
+        if not self.is_product:
+            return int(np.count_nonzero(self.dense))
+        if self._is_single:
+            return math.prod(int(np.count_nonzero(v)) for v in self._term)
+        return sum(int(np.count_nonzero(part)) for part in self._parts())
+
+    def rows(self) -> Iterator[slice]:
+        """Yield parts of the first axis whose weights can be multiplied out together."""
+        step = max(1, PART * self.shape[0] // self.size)
+        for start in range(0, self.shape[0], step):
+            yield slice(start, min(start + step, self.shape[0]))
+
+    def _parts(self) -> Iterator[Array]:
+        """Yield the weights of factors, some rows at a time."""
+        assert isinstance(self.given, Factors)
+        for rows in self.rows():
+            yield _rows(self.given, rows).dense()
+
+    def normalised(self) -> tuple[Kernel, int]:
+        """Return the kernel times a power of two, and the exponent to scale the result back by.
+
+        The sum of the weights' sizes becomes 0.5 .. 1 where it was extraordinary, and so does that
+        of each vector of a product. Kernels of ordinary scale are returned as they are.
+
+        Examples
+        --------
+        >>> kernel, exponent = Kernel(np.array([2.0, 3.0]) * 2.0**500).normalised()
+        >>> kernel.dense.tolist(), exponent
+        ([0.25, 0.375], 503)
+        """
+        if isinstance(self.given, Factors):
+            return self._balanced(self.given)
+        if self.given.dtype.kind in "biu" or not np.any(self.given):
+            return self, 0  # whole numbers of 64 bits are far from the ends of any range
+        exponent = int(_exponents(to_float(self.given).reshape(1, -1))[0])
+        if abs(exponent) <= ORDINARY:
+            return self, 0
+        return replace(self, given=ldexp(self.given, -exponent)), exponent
+
+    def _balanced(self, factors: Factors) -> tuple[Kernel, int]:
+        """As `normalised`, for factors: each vector on its own."""
+        bond = factors.pattern.bonds
+        stacks = [
+            np.moveaxis(a, operand.index(bond), 0).reshape(factors.rank, -1)
+            for a, operand in zip(factors.arrays, factors.pattern.operands, strict=True)
+        ]
+        if any(not s.size for s in stacks):
+            return self, 0
+        # exponents[factor, term] of the vectors' 1-norms; zeros have none
+        found = np.array([_exponents(to_float(stack)) for stack in stacks])
+        used = np.all(found > _NOTHING, axis=0)
+        if not used.any():
+            return self, 0
+        terms = found[:, used].sum(axis=0)
+        exponent = int(terms.max())
+        if max(int(np.max(np.abs(found[:, used]))), abs(exponent)) <= ORDINARY:
+            return self, 0
+        kept = 0 if abs(exponent) <= ORDINARY else exponent
+        shifts = np.where(used, -found, 0)
+        shifts[0, used] += terms - kept  # the first vector carries the size of its term
+        arrays = []
+        for a, operand, shift in zip(factors.arrays, factors.pattern.operands, shifts, strict=True):
+            at = [1] * a.ndim
+            at[operand.index(bond)] = -1
+            arrays.append(ldexp(to_float(a), shift.reshape(at)))
+        balanced = Factors(
+            factors.pattern, tuple(arrays), factors.error, factors.bound, factors.ranks,
+            factors.sizes,
+        )  # fmt: skip
+        return replace(self, given=balanced), kept
+
+    @property
+    def _is_single(self) -> bool:
+        return isinstance(self.given, Factors) and self.given.rank == 1
+
+    @property
+    def _term(self) -> Sequence[Array]:
+        assert isinstance(self.given, Factors)
+        return [to_float(v) for v in self.given.terms[0]]
+
+
+_NOTHING = -(1 << 20)  # the exponent of a vector of zeros
+
+
+def _exponents(rows: Array) -> NDArray[np.int64]:
+    """Return for each row the e for which its 1-norm is 2**e times 0.5 .. 1."""
+    parts = [rows.real, rows.imag] if rows.dtype.kind == "c" else [rows]
+    largest = np.max([np.max(np.abs(p), axis=1) for p in parts], axis=0)
+    first = np.frexp(largest)[1]
+    norms = np.sum(np.abs(ldexp(rows, -first[:, None])), axis=1)
+    found = first.astype(np.int64) + np.frexp(norms)[1]
+    return np.where(largest > 0, found, _NOTHING)
+
+
+def _rows(factors: Factors, rows: slice) -> Factors:
+    """Return the factors of a part of a kernel along its first axis."""
+    letter = factors.pattern.letters[0]
+    arrays = tuple(
+        a[tuple(rows if x == letter else slice(None) for x in operand)].copy()
+        for a, operand in zip(factors.arrays, factors.pattern.operands, strict=True)
+    )
+    sizes = {**factors.sizes, letter: rows.stop - rows.start}
+    return Factors(factors.pattern, arrays, factors.error, factors.bound, factors.ranks, sizes)
+
+
+def to_float(array: Array) -> Array:
+    """Return an array in float64 or complex128; itself if it is that already."""
+    kind = np.complex128 if array.dtype.kind == "c" else np.float64
+    return array.astype(kind, copy=False)
+
+
+def ldexp(taps: Array, exponent: Any) -> Array:
+    """Multiply real or complex numbers by a power of two, exactly.
+
+    Examples
+    --------
+    >>> ldexp(np.array([1.0, 3.0]), 2).tolist(), ldexp(np.array([1.0 + 2.0j]), -1).tolist()
+    ([4.0, 12.0], [(0.5+1j)])
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        if taps.dtype.kind != "c":
+            return np.asarray(np.ldexp(taps, exponent))
+        made = np.empty(np.broadcast_shapes(taps.shape, np.shape(exponent)), taps.dtype)
+        made.real, made.imag = np.ldexp(taps.real, exponent), np.ldexp(taps.imag, exponent)
+        return made
+
+
+def within_range(samples: Array) -> tuple[Array, int]:
+    """Return samples divided by a power of two, so that sums of many do not overflow.
+
+    Only double precision has samples that large or, as sums of which nothing would be left, that
+    small; all others are returned as they are, with an exponent of 0.
+
+    Examples
+    --------
+    >>> samples, exponent = within_range(np.array([1.5e300, 1.0]))
+    >>> samples[0] * 2.0**exponent, exponent
+    (1.5e+300, 998)
+    """
+    if samples.dtype.itemsize // (2 if samples.dtype.kind == "c" else 1) < 8 or not samples.size:
+        return samples, 0
+    if samples.dtype.kind not in "fc":
+        return samples, 0
+    parts = (samples.real, samples.imag) if samples.dtype.kind == "c" else (samples,)
+    largest = max(max(float(np.max(p)), -float(np.min(p))) for p in parts)
+    if not np.isfinite(largest) or largest == 0.0:
+        return samples, 0
+    exponent = math.frexp(largest)[1]
+    if abs(exponent) <= FAR:
+        return samples, 0
+    return ldexp(samples, -exponent), exponent
