@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import threading
 from collections.abc import Callable
@@ -135,8 +136,9 @@ def names_of_operators() -> list[str]:
     return sorted(found)
 
 
-@pytest.mark.parametrize("act", ["none", "relu", "silu"])
-@pytest.mark.parametrize("multiplier", [1, 3])
+@pytest.mark.parametrize(
+    ("multiplier", "act"), [(1, "none"), (1, "relu"), (3, "relu"), (1, "silu")]
+)
 @pytest.mark.parametrize("layout", FORMATS)
 @pytest.mark.parametrize("name", names_of_operators())
 def test_every_operator_returns_ordinary_tensors(
@@ -159,12 +161,15 @@ def test_every_operator_returns_ordinary_tensors(
         assert_ordinary(lambda at=at: result(at))  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize(
+    ("dtype", "size"),
+    [
+        *((torch.float32, size) for size in SIZES), *((torch.bfloat16, size) for size in SIZES),
+        (torch.float64, "the first remembered"),  # by PyTorch
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("name", names_of_operators())
 def test_operators_at_every_threshold(name: str, dtype: torch.dtype, size: str) -> None:
-    if dtype is torch.float64 and size != "the first remembered":
-        pytest.skip("by PyTorch: the size decides nothing")
     x = picture(size=SIZES[size] * 4 // dtype.itemsize).to(dtype)
     for bias in (True, False):
         for made in operator_results(name, x, bias=bias):
@@ -323,10 +328,17 @@ AFTER: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@pytest.mark.parametrize("way", ["eager", "checkpoint", "autocast"])
-@pytest.mark.parametrize("after", AFTER)
-@pytest.mark.parametrize("layout", FORMATS)
-@pytest.mark.parametrize("name", ["SeparableConv2d", "DepthwiseConv2d", "SpatiallySeparableConv2d"])
+TRAINED = [
+    *itertools.product(["SeparableConv2d"], ["last"], AFTER, ["eager", "checkpoint", "autocast"]),
+    *itertools.product(["DepthwiseConv2d"], ["last"], AFTER, ["eager"]),
+    *itertools.product(
+        ["SeparableConv2d", "DepthwiseConv2d"], ["first"], ["relu"], ["eager", "autocast"]
+    ),
+    *itertools.product(["SpatiallySeparableConv2d"], FORMATS, ["relu"], ["eager"]),
+]
+
+
+@pytest.mark.parametrize(("name", "layout", "after", "way"), TRAINED)
 def test_training_in_place_has_the_gradients_of_plain_convolutions(
     name: str, layout: str, after: str, way: str
 ) -> None:
