@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from separable.engine import Form, Method, Problem
+from separable.engine import METHODS, Form, Method, Problem
+from separable.engine.availability import EngineError
 from separable.engine.memory import empty
 from separable.engine.threads import in_parallel, slabs
 from separable.errors import ArgumentError, DTypeError, OutputError
@@ -70,17 +71,36 @@ def run(
     # Step 2: the methods take native numbers of the usual types.
     source = readable(image, problem)
 
-    # Step 3: filter into the output itself where that is safe, else into an array of our own.
-    direct = out.dtype == problem.work or method.stores(out.dtype)
-    direct = direct and not np.may_share_memory(image, out)
-    target = out if direct else empty(problem.shape, problem.work)
-    with np.errstate(over="ignore", invalid="ignore"):
-        method.run(problem, form, source, target, progress or (lambda _: None))
+    # Step 3: filter into the output itself where that is safe, else into an array of our own. Only
+    # a first run finds that the compiled engine fails, before anything is written.
+    apart = np.may_share_memory(image, out)
+    tick = progress or (lambda _: None)
+    try:
+        target = _filtered(problem, method, form, source, out, apart, tick)
+    except EngineError:
+        target = _filtered(problem, METHODS[method.plain], form, source, out, apart, tick)
 
     # Step 4: round, saturate and store, once.
-    if not direct:
+    if target is not out:
         store(target, out, problem.threads)
     return out
+
+
+def _filtered(
+    problem: Problem,
+    method: Method,
+    form: Form,
+    source: Array,
+    out: Array,
+    apart: bool,
+    tick: Callable[[float], None],
+) -> Array:
+    """Run a method into `out` if it stores that type and may write there, else into a new array."""
+    direct = not apart and (out.dtype == problem.work or method.stores(out.dtype))
+    target = out if direct else empty(problem.shape, problem.work)
+    with np.errstate(over="ignore", invalid="ignore"):
+        method.run(problem, form, source, target, tick)
+    return target
 
 
 def check_dtype(dtype: Any, name: str) -> np.dtype[Any]:

@@ -4,10 +4,10 @@ import ctypes
 
 import numpy as np
 import pytest
-from numba.core import types
 
 from separable.engine.compiled import convert, simd, squares
 from separable.engine.compiled.kernel import address, stage
+from separable.engine.compiled.numba_api import types
 
 WORK = ["float32", "float64"]
 STORED = list(simd.ELEMENTS)

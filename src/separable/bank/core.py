@@ -14,6 +14,7 @@ from separable.bank import table
 from separable.bank.graph import Graph, families, graph_of
 from separable.bank.sweeps import MOST_AXES, Sweep, order_of, work_of
 from separable.engine import Form, Problem
+from separable.engine.availability import EngineError
 from separable.engine.fused import supports, unlike
 from separable.engine.memory import empty
 from separable.errors import ArgumentError, ArgumentTypeError, KernelError, OutputError
@@ -176,7 +177,7 @@ class Bank:
             else:
                 if source is None:
                     source = np.ascontiguousarray(readable(array, p))
-                self._sweep(group, source, out)
+                self._sweep(group, array, source, out)
             if progress is not None:
                 progress(group.seconds / total if total > 0 else 1 / len(self.groups))
         return out
@@ -196,16 +197,21 @@ class Bank:
             return self.plans[group.members[0]].chosen.multiplications
         return float(group.graph.multiplications)
 
-    def _sweep(self, group: Group, source: Array, out: Array) -> None:
+    def _sweep(self, group: Group, image: Array, source: Array, out: Array) -> None:
         assert group.graph is not None
         problem = _widest([self.plans[band].problem for band in group.members])
         sweep = group.held.setdefault("sweep", Sweep(problem, group.graph))
         bands = [out[band] for band in group.members]
-        if supports(problem.out) and bands[0].flags.c_contiguous:
-            sweep(source, bands)
+        direct = supports(problem.out) and bands[0].flags.c_contiguous
+        made = bands if direct else list(empty((len(bands), *problem.shape), problem.work))
+        try:
+            sweep(source, made)
+        except EngineError:  # it is found only now that nothing can be compiled
+            for band in group.members:
+                self.plans[band](image, out[band])
             return
-        made = empty((len(bands), *problem.shape), problem.work)
-        sweep(source, list(made))
+        if direct:
+            return
         for band, values in zip(bands, made, strict=True):
             store(values, band, problem.threads)
 

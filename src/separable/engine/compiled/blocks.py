@@ -13,9 +13,9 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
 
 from .kernel import inline, intrinsic, literal_intrinsic, overload
+from .numba_api import cgutils, types
 from .simd import (
     HAS_32_REGISTERS,
     VECTOR_BYTES,

@@ -18,12 +18,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
-from numba.core import types
 
 from .kernel import intrinsic
+from .numba_api import numba, types
 
 _INTEGERS = [
     "source",

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba.core import types
 from numpy.typing import NDArray
 
 from .kernel import address
 from .layout import Layout
+from .numba_api import types
 from .plan import OUTSIDE
 from .running_plan import LINES
 from .running_stages import load_strips, put_rows, put_strips, turn

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba.core import types
 from numpy.typing import NDArray
 
 from .blocks import EVEN, GENERAL, ODD, OUTPUTS
 from .direct import filter_direct
 from .kernel import address
 from .layout import Layout
+from .numba_api import types
 from .plan import OUTSIDE, PLAN
 from .planes import copy_slot, fill_slot, finish_planes
 from .simd import VECTOR_BYTES, lanes, pointer

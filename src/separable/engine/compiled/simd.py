@@ -28,11 +28,9 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types
-from numba.core.datamodel import models
-from numba.core.datamodel.registry import register_default
 
 from .kernel import host, intrinsic, vector_bits
+from .numba_api import cgutils, models, register_default, types
 
 VECTOR_BYTES = vector_bits() // 8
 _FEATURES = host()[2]

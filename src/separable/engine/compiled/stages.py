@@ -21,12 +21,12 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
 
 from .blocks import OUTPUTS, correlate, correlate_square, zeros
 from .convert import emit_narrow as _emit_narrow
 from .convert import load_as, peek_as, poke_as
 from .kernel import inline, intrinsic, literal_intrinsic, part, stage
+from .numba_api import cgutils, types
 from .plan import OUTSIDE, invoke, plan_at, word
 from .simd import (
     ahead,

@@ -22,10 +22,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import types
 from numpy.typing import NDArray
 
+from separable.engine.availability import EngineError, compiling
+
 from .kernel import address, intrinsic, kernel, stage
+from .numba_api import types
 from .plan import invoke, set_word, word
 from .simd import IS_X86, emit_call
 
@@ -179,7 +181,11 @@ class _Pool:
 
     def _work(self) -> None:
         while not self._words[STOP]:
-            watch(self.address, SPINS)
+            try:
+                with compiling:
+                    watch(self.address, SPINS)
+            except EngineError:  # the seat stays free, and who offered it does the work
+                return
             with self._wake:
                 self._sleeping += 1
                 if self._words[SEATS] <= 0 and not self._words[STOP]:
@@ -253,15 +259,16 @@ def run(schedule: Any, source: int, target: int, threads: int, start: int = 0) -
         schedule.fill(words, source, target, scratch.address + Scratch.HEAD)
         counter = scratch.address + Scratch.HEAD - 64
         words[Scratch.HEAD // 8 - 8] = 0
-        if shared:
-            _pool.ready(seats)
-            run_shared(schedule.function, scratch.address, counter, _pool.address, seats)
-        elif lent:  # the whole team: one of another size would be started anew each time
-            scratch.team[:5] = schedule.function, scratch.address, counter, threads, 0
-            scratch.team[TEAM_TAKEN] = 0
-            run_in_team(start, address(take_part, (types.int64,)), scratch.team_address, team)
-        else:
-            run_alone(schedule.function, scratch.address, counter)
+        with compiling:
+            if shared:
+                _pool.ready(seats)
+                run_shared(schedule.function, scratch.address, counter, _pool.address, seats)
+            elif lent:  # the whole team: one of another size would be started anew each time
+                scratch.team[:5] = schedule.function, scratch.address, counter, threads, 0
+                scratch.team[TEAM_TAKEN] = 0
+                run_in_team(start, address(take_part, (types.int64,)), scratch.team_address, team)
+            else:
+                run_alone(schedule.function, scratch.address, counter)
     finally:
         if shared:
             _pool.busy.release()

@@ -33,9 +33,8 @@ class _Backward(LayerPlan):
         super().__init__(geometry, threads)
 
     def _finish(self) -> None:
-        from numba.core import types
-
         from separable.engine.compiled.kernel import address
+        from separable.engine.compiled.numba_api import types
         from separable.nn.fused.compiled import gradients
 
         g = self.geometry

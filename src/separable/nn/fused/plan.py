@@ -137,9 +137,8 @@ class LayerPlan:
 
     def _finish(self) -> None:
         """Fix what runs and with how much scratch memory."""
-        from numba.core import types
-
         from separable.engine.compiled.kernel import address
+        from separable.engine.compiled.numba_api import types
         from separable.nn.fused.compiled import layer
 
         step = "layer" if self.geometry.outputs else "depthwise"
@@ -254,9 +253,8 @@ class PointwisePlan(LayerPlan):
     """A layer that only mixes channels: all positions are one row of a depthwise step that does nothing."""
 
     def _finish(self) -> None:
-        from numba.core import types
-
         from separable.engine.compiled.kernel import address
+        from separable.engine.compiled.numba_api import types
         from separable.nn.fused.compiled import layer
 
         self._set(scratch_size=self.scratch_size)

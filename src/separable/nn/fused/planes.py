@@ -104,9 +104,8 @@ class PlanesPlan:
     def __init__(
         self, steps: tuple[Convolution, ...], images: int, size: Sizes, threads: int
     ) -> None:
-        from numba.core import types
-
         from separable.engine.compiled.kernel import address
+        from separable.engine.compiled.numba_api import types
         from separable.nn.fused.compiled import planes, words, words_of_planes
 
         self._place = words_of_planes.PLACE

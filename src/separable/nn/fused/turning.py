@@ -25,9 +25,8 @@ class _Turn:
     scratch_size = 64
 
     def __init__(self, matrices: int, rows: int, columns: int) -> None:
-        from numba.core import types
-
         from separable.engine.compiled.kernel import address
+        from separable.engine.compiled.numba_api import types
         from separable.nn.fused.compiled import turning, words, words_of_plan
 
         strips = -(-rows // words.LANES)
