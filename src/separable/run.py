@@ -71,36 +71,20 @@ def run(
     # Step 2: the methods take native numbers of the usual types.
     source = readable(image, problem)
 
-    # Step 3: filter into the output itself where that is safe, else into an array of our own. Only
-    # a first run finds that the compiled engine fails, before anything is written.
-    apart = np.may_share_memory(image, out)
-    tick = progress or (lambda _: None)
+    # Step 3: filter into the output itself where that is safe, else into an array of our own.
+    direct = out.dtype == problem.work or method.stores(out.dtype)
+    direct = direct and not np.may_share_memory(image, out)
+    target = out if direct else empty(problem.shape, problem.work)
     try:
-        target = _filtered(problem, method, form, source, out, apart, tick)
-    except EngineError:
-        target = _filtered(problem, METHODS[method.plain], form, source, out, apart, tick)
+        with np.errstate(over="ignore", invalid="ignore"):
+            method.run(problem, form, source, target, progress or (lambda _: None))
+    except EngineError:  # found at a first run, with nothing lost: the image is as it was
+        return run(problem, METHODS[method.plain], form, image, out, progress)
 
     # Step 4: round, saturate and store, once.
-    if target is not out:
+    if not direct:
         store(target, out, problem.threads)
     return out
-
-
-def _filtered(
-    problem: Problem,
-    method: Method,
-    form: Form,
-    source: Array,
-    out: Array,
-    apart: bool,
-    tick: Callable[[float], None],
-) -> Array:
-    """Run a method into `out` if it stores that type and may write there, else into a new array."""
-    direct = not apart and (out.dtype == problem.work or method.stores(out.dtype))
-    target = out if direct else empty(problem.shape, problem.work)
-    with np.errstate(over="ignore", invalid="ignore"):
-        method.run(problem, form, source, target, tick)
-    return target
 
 
 def check_dtype(dtype: Any, name: str) -> np.dtype[Any]:

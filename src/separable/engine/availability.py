@@ -18,7 +18,16 @@ from types import TracebackType
 
 from separable.errors import ArgumentError
 
-__all__ = ["MINIMUM", "VARIABLE", "EngineError", "available", "compiling", "why_not"]
+__all__ = [
+    "MINIMUM",
+    "VARIABLE",
+    "EngineError",
+    "available",
+    "compiling",
+    "failed",
+    "is_failure",
+    "why_not",
+]
 
 MINIMUM = (0, 62)
 """The oldest Numba whose compiler accepts the engine."""
@@ -144,12 +153,21 @@ class _Compiling:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not isinstance(error, Exception) or isinstance(error, EngineError | MemoryError):
-            return
-        said = next(iter(str(error).strip().splitlines()), "")
-        reason = f"Numba fails ({type(error).__name__}{': ' + said if said else ''})"
-        _refuse(reason, "Repair it with `pip install --force-reinstall numba`")
-        raise EngineError(reason) from error
+        if error is not None and is_failure(error):
+            raise failed(error) from error
+
+
+def is_failure(error: BaseException) -> bool:
+    """Return whether an error of code that imports, compiles or calls the engine is the engine's."""
+    return isinstance(error, Exception) and not isinstance(error, EngineError | MemoryError)
+
+
+def failed(error: BaseException) -> EngineError:
+    """Remember that the engine fails, and return the error to raise instead."""
+    said = next(iter(str(error).strip().splitlines()), "")
+    reason = f"Numba fails ({type(error).__name__}{': ' + said if said else ''})"
+    _refuse(reason, "Repair it with `pip install --force-reinstall numba`")
+    return EngineError(reason)
 
 
 compiling = _Compiling()

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.engine import METHODS, Form, dense_form, pass_form, recursive_form
+from separable.engine.availability import why_not
 from separable.factorize import factorize
 from separable.factors import Factors, kernel_errors
 from separable.machine import Machine
@@ -127,6 +128,10 @@ def _factored(request: Request, machine: Machine, taps: Array) -> list[Candidate
 def _any_length(request: Request, machine: Machine, terms: _Terms, taps: Array) -> list[Candidate]:
     """For one term: running sums for equal taps, recursions for Gaussian ones within a tolerance."""
     form, found = _form(terms, taps, request, shared=False), []
+    missing = why_not()
+    if missing:  # both are compiled only; who asks for one of them is told why there is none
+        asked = [name for name in ("box", "recursive") if name == request.method]
+        return [_hopeless(request, name, 1, terms.bound, missing) for name in asked]
     if form.terms and not METHODS["box"].refuse(request.problem, form):
         found.append(_estimate(request, machine, "box", "box", form, 1))
     if request.tol and form.terms:

@@ -14,7 +14,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from .kernel import inline, intrinsic, literal_intrinsic, overload
+from .kernel import inline, inline_coded, intrinsic, literal_intrinsic, overload
 from .numba_api import cgutils, types
 from .simd import (
     HAS_32_REGISTERS,
@@ -29,7 +29,8 @@ from .simd import (
 
 # 8 where there are 32 registers: 8 sums, two windows of 8 and some taps.
 OUTPUTS = 8 if HAS_32_REGISTERS else 4
-GENERAL, EVEN, ODD = 0, 1, 2
+GENERAL, EVEN, ODD, MIXED = 0, 1, 2, 3
+"""Kinds of taps; mixed: some terms have another kind than others."""
 
 
 @intrinsic
@@ -172,14 +173,33 @@ def correlate_odd(acc, x, stride, taps, count):
     return acc
 
 
-@inline
 def correlate(acc, x, stride, taps, count, kind):
-    """Add the correlation of ``x`` with ``count`` taps of one kind to a block of outputs."""
-    if kind == EVEN:
+    """Add the correlation of ``x`` with ``count`` taps of one kind to a block of outputs.
+
+    ``kind`` counts where the type of the pointer ``taps`` says that they are mixed.
+    """
+    raise NotImplementedError("for compiled code only")
+
+
+@overload(correlate)
+def _correlate(acc, x, stride, taps, count, kind):
+    def general(acc, x, stride, taps, count, kind):
+        return correlate_general(acc, x, stride, taps, count)
+
+    def even(acc, x, stride, taps, count, kind):
         return correlate_even(acc, x, stride, taps, count)
-    if kind == ODD:
+
+    def odd(acc, x, stride, taps, count, kind):
         return correlate_odd(acc, x, stride, taps, count)
-    return correlate_general(acc, x, stride, taps, count)
+
+    def mixed(acc, x, stride, taps, count, kind):
+        if kind == EVEN:
+            return correlate_even(acc, x, stride, taps, count)
+        if kind == ODD:
+            return correlate_odd(acc, x, stride, taps, count)
+        return correlate_general(acc, x, stride, taps, count)
+
+    return (general, even, odd, mixed)[taps.kind]
 
 
 def correlate_square(x, stride, taps, count, kind):
@@ -204,7 +224,7 @@ def _correlate_square(x, stride, taps, count, kind):
     return once
 
 
-@inline
+@inline_coded
 def correlate_any(acc, x, stride, taps, count):
     """Add the correlation with ``count`` taps of vectors at any address to a block."""
     j = 0

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from .blocks import OUTPUTS, correlate_any, zeros
 from .kernel import stage
-from .plan import plan_at
+from .plan import least, plan_at
 from .simd import ahead, at
 from .squares import store_block
 from .stages import _ask, item_of, lanes_of, put_part, put_whole
@@ -46,9 +46,9 @@ def filter_direct(
     share = (asked * OUTPUTS + rows - 1) // rows
     for g in range((columns + size - 1) // size):
         begun = 0 if (g * line) % 64 == 0 else asked
-        left, wide = first + g * size, min(columns - g * size, size)
+        left, wide = first + g * size, least(columns - g * size, size)
         for r in range(0, rows, OUTPUTS):
-            until = min(begun + share, asked)
+            until = least(begun + share, asked)
             _ask(table, begun, until, ahead_by + g * line)
             begun = until
             here = ahead(source, r * stride + g * size + plan.x_phase)
@@ -56,7 +56,7 @@ def filter_direct(
             for i in range(plan.x_taps):
                 x = ahead(here, i * channels)
                 block = correlate_any(block, x, stride, ahead(weights, i * taps), taps)
-            inside, top = min(rows - r, OUTPUTS), row + r * step
+            inside, top = least(rows - r, OUTPUTS), row + r * step
             if dense and inside == OUTPUTS and wide == size:
                 put_whole(target, top + left * item_of(target), step, block, dense)
             else:

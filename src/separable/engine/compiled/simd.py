@@ -94,6 +94,31 @@ def pointer(name: str) -> types.CPointer:
     return types.CPointer(ELEMENTS[name])
 
 
+class Taps(types.CPointer):
+    """A pointer to taps that are all of one kind: what reads them is compiled for that kind alone.
+
+    Code for every kind is three times as long, and takes three times as long to compile.
+    """
+
+    def __init__(self, kind: int, dtype: Any) -> None:
+        super().__init__(dtype)
+        self.kind = kind
+        self.name = f"Taps({kind}, {dtype})"
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What tells pointers of one kind from those of another."""
+        return (*super().key, self.kind)
+
+
+register_default(Taps)(models.PointerModel)
+
+
+def taps_pointer(kind: int, name: str) -> Taps:
+    """Return the pointer type for taps of one kind, of the NumPy dtype called ``name``."""
+    return Taps(kind, ELEMENTS[name])
+
+
 def lanes(dtype: np.dtype[Any] | str) -> int:
     """Return how many elements of ``dtype`` (a working dtype) one vector holds."""
     return VECTOR_BYTES // np.dtype(dtype).itemsize

@@ -24,11 +24,11 @@ import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
-from separable.engine.availability import EngineError, compiling
+from separable.engine.availability import EngineError, compiling, failed, is_failure
 
 from .kernel import address, intrinsic, kernel, stage
 from .numba_api import types
-from .plan import invoke, set_word, word
+from .plan import invoke, most, set_word, word
 from .simd import IS_X86, emit_call
 
 # Words of the mailbox, each on a cache line of its own where threads write it.
@@ -113,7 +113,7 @@ def run_shared(function, plan_address, counter, mailbox, seats):
     atomic_swap(mailbox, DONE, 0)
     atomic_swap(mailbox, SEATS, seats)
     invoke(function, (plan_address, counter, 0))
-    left = max(atomic_swap(mailbox, SEATS, 0), 0)
+    left = most(atomic_swap(mailbox, SEATS, 0), 0)
     looks = 0
     while atomic_load(mailbox, DONE) < seats - left:
         pause()
@@ -259,16 +259,19 @@ def run(schedule: Any, source: int, target: int, threads: int, start: int = 0) -
         schedule.fill(words, source, target, scratch.address + Scratch.HEAD)
         counter = scratch.address + Scratch.HEAD - 64
         words[Scratch.HEAD // 8 - 8] = 0
-        with compiling:
-            if shared:
-                _pool.ready(seats)
-                run_shared(schedule.function, scratch.address, counter, _pool.address, seats)
-            elif lent:  # the whole team: one of another size would be started anew each time
-                scratch.team[:5] = schedule.function, scratch.address, counter, threads, 0
-                scratch.team[TEAM_TAKEN] = 0
-                run_in_team(start, address(take_part, (types.int64,)), scratch.team_address, team)
-            else:
-                run_alone(schedule.function, scratch.address, counter)
+        if shared:
+            _pool.ready(seats)
+            run_shared(schedule.function, scratch.address, counter, _pool.address, seats)
+        elif lent:  # the whole team: one of another size would be started anew each time
+            scratch.team[:5] = schedule.function, scratch.address, counter, threads, 0
+            scratch.team[TEAM_TAKEN] = 0
+            run_in_team(start, address(take_part, (types.int64,)), scratch.team_address, team)
+        else:
+            run_alone(schedule.function, scratch.address, counter)
+    except Exception as error:  # the first call of each kind compiles
+        if is_failure(error):
+            raise failed(error) from error
+        raise
     finally:
         if shared:
             _pool.busy.release()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from separable.engine.availability import EngineError
 from separable.nn.fused.forward import is_plain, padding_of
 from separable.nn.fused.operators import (
     activate,
@@ -68,11 +70,12 @@ class FusedDepthwise(Fused):
         assert weight is not None
         settings = (step.stride, padding_of(step, x), step.dilation)
         if x.dim() == weight.dim() and self._runs(x):
-            if self._packed is None or self._packed.settings[1] != settings[1]:
-                held = settings_of(*settings, self.act, "none")
-                self._packed = Prepared(weight, bias, None, None, step.in_channels, held)
-            made: Tensor = self._packed(x)
-            return made
+            with suppress(EngineError):
+                if self._packed is None or self._packed.settings[1] != settings[1]:
+                    held = settings_of(*settings, self.act, "none")
+                    self._packed = Prepared(weight, bias, None, None, step.in_channels, held)
+                made: Tensor = self._packed(x)
+                return made
         if x.dim() != weight.dim() or not x.is_cpu:
             return activate(depthwise_by_torch(x, weight, bias, *settings), self.act)
         found: Tensor = torch.ops.separable.depthwise(x, weight, bias, *settings, self.act)
@@ -101,12 +104,15 @@ class FusedSeparable(Fused):
         tensors: Any = tuple(self._buffers.values())
         settings = (step.stride, padding_of(step, x), step.dilation)
         if x.dim() == len(step.kernel_size) + 2 and self._runs(x):
-            if self._packed is None or self._packed.settings[1] != settings[1]:
-                held = settings_of(*settings, self.between, self.act)
-                depthwise, between, pointwise, bias = tensors
-                self._packed = Prepared(depthwise, between, pointwise, bias, step.in_channels, held)
-            made: Tensor = self._packed(x)
-            return made
+            with suppress(EngineError):
+                if self._packed is None or self._packed.settings[1] != settings[1]:
+                    held = settings_of(*settings, self.between, self.act)
+                    depthwise, between, pointwise, bias = tensors
+                    self._packed = Prepared(
+                        depthwise, between, pointwise, bias, step.in_channels, held
+                    )
+                made: Tensor = self._packed(x)
+                return made
         names = (self.between, self.act)
         if x.dim() != len(step.kernel_size) + 2 or not x.is_cpu:
             run: Any = by_torch
@@ -138,10 +144,11 @@ class FusedPointwise(Fused):
         weight, bias = self._buffers["weight"], self._buffers["bias"]
         assert weight is not None
         if x.dtype is torch.float32 and x.dim() == weight.dim() and self._runs(x):
-            if self._packed is None:
-                self._packed = PreparedPointwise(weight, bias, ACTIVATIONS.index(self.act))
-            made: Tensor = self._packed(x)
-            return made
+            with suppress(EngineError):
+                if self._packed is None:
+                    self._packed = PreparedPointwise(weight, bias, ACTIVATIONS.index(self.act))
+                made: Tensor = self._packed(x)
+                return made
         return activate(convolve(x, weight, bias), self.act)
 
     def extra_repr(self) -> str:

@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from separable.engine.availability import compiling
+
 __all__ = ["run", "starter"]
 
 
@@ -52,7 +54,8 @@ def run(schedule: Any, source: int, target: int, threads: int) -> None:
 
     In a process that was forked the engine's own serve: OpenMP's threads did not come along.
     """
-    from separable.engine.compiled.threads import run
+    with compiling:
+        from separable.engine.compiled.threads import run
 
     run(schedule, source, target, threads, 0 if _forked else starter())
 

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from separable.engine.availability import available, compiling
 from separable.nn.fused.memory import empty
 from separable.nn.fused.team import run
 
@@ -25,9 +26,10 @@ class _Turn:
     scratch_size = 64
 
     def __init__(self, matrices: int, rows: int, columns: int) -> None:
-        from separable.engine.compiled.kernel import address
-        from separable.engine.compiled.numba_api import types
-        from separable.nn.fused.compiled import turning, words, words_of_plan
+        with compiling:
+            from separable.engine.compiled.kernel import address
+            from separable.engine.compiled.numba_api import types
+            from separable.nn.fused.compiled import turning, words, words_of_plan
 
         strips = -(-rows // words.LANES)
         each = max(1, STRIP_VALUES // (words.LANES * columns))
@@ -57,7 +59,8 @@ def _turned(x: Tensor, out: Tensor, matrices: int, rows: int, columns: int) -> N
 
 def to_last(x: Tensor) -> Tensor:
     """Return ``(n, channels, *space)`` with the channels last in memory."""
-    if x.dtype is not torch.float32 or not x.is_contiguous() or x.numel() == 0:
+    plain = x.dtype is not torch.float32 or not x.is_contiguous() or x.numel() == 0
+    if plain or not available():
         return x.movedim(1, -1).contiguous().movedim(-1, 1)
     out = empty((x.shape[0], *x.shape[2:], x.shape[1]))
     _turned(x, out, x.shape[0], x.shape[1], math.prod(x.shape[2:]))
@@ -67,7 +70,8 @@ def to_last(x: Tensor) -> Tensor:
 def to_first(x: Tensor) -> Tensor:
     """Return ``(n, channels, *space)``, channels last in memory, as PyTorch's default has it."""
     lines = x.movedim(1, -1)
-    if x.dtype is not torch.float32 or not lines.is_contiguous() or x.numel() == 0:
+    plain = x.dtype is not torch.float32 or not lines.is_contiguous() or x.numel() == 0
+    if plain or not available():
         return x.contiguous()
     out = empty(x.shape)
     _turned(lines, out, x.shape[0], math.prod(x.shape[2:]), x.shape[1])
