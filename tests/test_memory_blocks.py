@@ -19,7 +19,6 @@ SHAPE = (1024, 1024)
 @pytest.fixture(autouse=True)
 def nothing_kept() -> None:
     """Load the engine, for blocks are used from then on."""
-    pytest.importorskip("numba")
     import separable.engine.compiled.kernel  # noqa: F401
 
     gc.collect()

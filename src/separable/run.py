@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from separable.engine import Form, Method, Problem
+from separable.engine import METHODS, Form, Method, Problem
+from separable.engine.availability import EngineError
 from separable.engine.lazy_kernel import ldexp
 from separable.engine.memory import empty
 from separable.engine.threads import in_parallel, slabs
@@ -85,8 +86,11 @@ def run(
     direct = apart and not problem.exponent
     direct = direct and (native.dtype == problem.work or method.stores(native.dtype))
     target = native if direct else empty(problem.shape, problem.work)
-    with np.errstate(over="ignore", invalid="ignore"):
-        method.run(problem, form, source, target, progress or (lambda _: None))
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            method.run(problem, form, source, target, progress or (lambda _: None))
+    except EngineError:  # found at a first run, with nothing lost: the image is as it was
+        return run(problem, METHODS[method.plain], form, image, out, progress)
 
     # Step 4: scale back, round, saturate and store, once.
     if not direct:

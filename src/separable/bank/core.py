@@ -14,6 +14,7 @@ from separable.bank import table
 from separable.bank.groups import Group, groups_of, seconds_alone, widest
 from separable.bank.sweeps import Sweep
 from separable.engine import Problem
+from separable.engine.availability import EngineError
 from separable.engine.fused import supports
 from separable.engine.memory import empty
 from separable.errors import ArgumentError, ArgumentTypeError, KernelError, OutputError
@@ -155,7 +156,7 @@ class Bank(Value):
             else:
                 if source is None:
                     source = np.ascontiguousarray(readable(array, p))
-                self._sweep(group, source, out)
+                self._sweep(group, array, source, out)
             if progress is not None:
                 progress(group.seconds / total if total > 0 else 1 / len(self.groups))
         return out
@@ -178,17 +179,22 @@ class Bank(Value):
             return self.plans[group.members[0]].chosen.multiplications
         return float(group.graph.multiplications)
 
-    def _sweep(self, group: Group, source: Array, out: Array) -> None:
+    def _sweep(self, group: Group, image: Array, source: Array, out: Array) -> None:
         assert group.graph is not None
         problem = widest([self.plans[band].problem for band in group.members])
         graph = group.graph
         sweep = group.cached.get_or_build("sweep", lambda: Sweep(problem, graph))
         bands = [out[band] for band in group.members]
-        if supports(problem.out) and bands[0].flags.c_contiguous:
-            sweep(source, bands)
+        direct = supports(problem.out) and bands[0].flags.c_contiguous
+        made = bands if direct else list(empty((len(bands), *problem.shape), problem.work))
+        try:
+            sweep(source, made)
+        except EngineError:  # it is found only now that nothing can be compiled
+            for band in group.members:
+                self.plans[band](image, out[band])
             return
-        made = empty((len(bands), *problem.shape), problem.work)
-        sweep(source, list(made))
+        if direct:
+            return
         for band, values in zip(bands, made, strict=True):
             store(values, band, problem.threads)
 

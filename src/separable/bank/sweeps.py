@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from separable.bank.graph import Graph
 from separable.borders import extension
 from separable.engine import Problem, Work
+from separable.engine.availability import compiling
 from separable.engine.symmetry import is_folding
 from separable.process_cache import ProcessCache
 
@@ -76,11 +77,9 @@ class Sweep:
         correlation.into(image, outputs, self.problem.threads)
 
     def _correlation(self) -> Any:
-        from separable.engine.compiled.banks import BankCorrelation
-        from separable.engine.compiled.schedule import Network, Pass
-        from separable.engine.warmup import say_once
-
-        say_once()
+        with compiling:
+            from separable.engine.compiled.banks import BankCorrelation
+            from separable.engine.compiled.schedule import Network, Pass
         p, layers = self.problem, self.graph.layers
         passes = {}
         for layer in layers:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.borders import carried, extension
+from separable.engine.availability import compiling, why_not
 from separable.engine.memory import empty
 from separable.engine.problem import (
     Form,
@@ -59,6 +60,8 @@ def supports(dtype: np.dtype[Any]) -> bool:
 
 def unlike(problem: Problem) -> str:
     """Say why the compiled engine cannot take this problem, or nothing."""
+    if why_not():
+        return why_not()
     if problem.work.kind == "c":
         return "the compiled engine takes no complex numbers"
     if problem.dtype.kind in "iu" and problem.dtype.itemsize > 4:
@@ -220,11 +223,9 @@ def _sweep(problem: Problem, form: Form) -> Any:
 def _correlation(
     problem: Problem, terms: Any, kernel_axes: Sequence[int], lefts: Sequence[int], cval: complex
 ) -> Any:
-    from separable.engine.compiled.fused import Correlation
-    from separable.engine.compiled.segments import SegmentedCorrelation, pays
-    from separable.engine.warmup import say_once
-
-    say_once()
+    with compiling:
+        from separable.engine.compiled.fused import Correlation
+        from separable.engine.compiled.segments import SegmentedCorrelation, pays
     axes = [problem.axes[a] for a in kernel_axes]
     borders = [
         extension(problem.shape[axis], left, len(taps) - 1 - left, problem.modes[a])
@@ -246,10 +247,8 @@ def dense_correlation(
     problem: Problem, taps: Array, kernel_axes: Sequence[int], lefts: Sequence[int]
 ) -> Any:
     """Return the compiled dense filter over two axes of the problem's image."""
-    from separable.engine.compiled.fused import DenseCorrelation
-    from separable.engine.warmup import say_once
-
-    say_once()
+    with compiling:
+        from separable.engine.compiled.fused import DenseCorrelation
     order = sorted(range(2), key=lambda k: problem.axes[kernel_axes[k]])
     axes = [problem.axes[kernel_axes[k]] for k in order]
     own = [lefts[k] for k in order]

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.borders import extension
+from separable.engine.availability import EngineError, compiling
 from separable.engine.fused import SMALL, stacks_of, unlike
 from separable.engine.problem import Form, Problem, Work, sum_rounding
 
@@ -109,8 +110,11 @@ def recursive_form(problem: Problem, form: Form, tol: float) -> Form | None:
     stacks = stacks_of(problem, form)
     if max(taps.shape[1] for _, taps, _ in stacks) < SHORT:
         return None
-    from separable.engine.compiled.deriche import fit_within
-
+    try:
+        with compiling:
+            from separable.engine.compiled.deriche import fit_within
+    except EngineError:
+        return None
     limit = (1.0 + tol) ** (1.0 / len(stacks)) - 1.0
     fitted, growth = [], 1.0
     for _, taps, left in stacks:
@@ -173,10 +177,8 @@ def _lines(problem: Problem, form: Form) -> tuple[list[int], list[int], list[Any
 
 
 def _box(problem: Problem, form: Form) -> Any:
-    from separable.engine.compiled.running import box_lines
-    from separable.engine.warmup import say_once
-
-    say_once()
+    with compiling:
+        from separable.engine.compiled.running import box_lines
     axes, lefts, borders, taps = _lines(problem, form)
     widths, scales = [len(t) for t in taps], [float(np.mean(t)) for t in taps]
     outside = float(np.real(problem.cval))
@@ -184,10 +186,8 @@ def _box(problem: Problem, form: Form) -> Any:
 
 
 def _recursive(problem: Problem, form: Form) -> Any:
-    from separable.engine.compiled.deriche import recursive_lines
-    from separable.engine.warmup import say_once
-
-    say_once()
+    with compiling:
+        from separable.engine.compiled.deriche import recursive_lines
     axes, lefts, borders, _ = _lines(problem, form)
     outside = float(np.real(problem.cval))
     return recursive_lines(

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from separable.engine.availability import EngineError, available, compiling
 from separable.process_cache import ProcessBound
 from separable.system import HAS_PRIVATE_MAPPINGS, after_fork
 
@@ -63,10 +64,10 @@ class _Blocks(ProcessBound):
     NAME = b"mem_handler"  # which NumPy asks for
 
     def __init__(self) -> None:
-        from numba.core import types
-
-        from separable.engine.compiled import blocks_of_memory as native
-        from separable.engine.compiled.kernel import address
+        with compiling:
+            from separable.engine.compiled import blocks_of_memory as native
+            from separable.engine.compiled.kernel import address
+            from separable.engine.compiled.numba_api import types
 
         word = types.int64
         self._first, self._limit = native.FIRST, native.LIMIT
@@ -170,6 +171,8 @@ def _blocks() -> _Blocks | None:
         return _made[0]
     if not HAS_PRIVATE_MAPPINGS or "separable.engine.compiled.kernel" not in sys.modules:
         return None
+    if not available():  # asked only now: nobody is told here that the engine is missing
+        return None
     if not _making.acquire(blocking=False):  # another thread makes them
         return None
     try:
@@ -178,6 +181,11 @@ def _blocks() -> _Blocks | None:
     finally:
         _making.release()
     return _made[0]
+
+
+_UNSUITABLE = (
+    ImportError, AttributeError, OSError, RuntimeError, TypeError, ValueError, IndexError,
+)  # fmt: skip
 
 
 def _working_blocks() -> _Blocks | None:
@@ -190,7 +198,7 @@ def _working_blocks() -> _Blocks | None:
         works = works and get_handler_name(np.empty(1)) != "separable"
         del tried
         blocks.release()
-    except (ImportError, AttributeError, OSError, RuntimeError, TypeError, ValueError, IndexError):
+    except (EngineError, *_UNSUITABLE):
         return None
     return blocks if works else None
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from separable.arrays import array_of
+from separable.engine.availability import EngineError, compiling
 from separable.engine.memory import empty
 from separable.engine.threads import get_num_threads, in_parallel, slabs
 from separable.errors import ArgumentError, ArgumentTypeError
@@ -162,8 +163,6 @@ def check_fill(fill: Any, out: np.dtype[Any]) -> Any:
 
 def without(image: Array, valid: Array, threads: int) -> Array:
     """Return a copy of an image with 0 for what is missing."""
-    from separable.engine.compiled.valid import keep
-
     copy = empty(image.shape, image.dtype.newbyteorder("="))
     bits = np.dtype(f"u{copy.itemsize}") if copy.itemsize <= 8 else None
     if not image.dtype.isnative:
@@ -172,14 +171,24 @@ def without(image: Array, valid: Array, threads: int) -> Array:
     def job(rows: Rows) -> None:
         source, target = image[rows], copy[rows]
         own = flat(rows_of(valid, rows), source.shape)
-        if bits is None:
+        if bits is None or not _kept(flat(source).view(bits), own, target.reshape(-1).view(bits)):
             np.multiply(source.ravel(), own, out=target.reshape(-1), where=own)
             np.copyto(target.reshape(-1), 0, where=~own)
-        else:
-            keep(flat(source).view(bits), own, target.reshape(-1).view(bits))
 
     in_parallel(job, chunks(image.shape), threads)
     return copy
+
+
+def _kept(bits: Array, valid: Array, target: Array) -> bool:
+    """Copy what is valid by the compiled engine, if it can be used."""
+    try:
+        with compiling:
+            from separable.engine.compiled.valid import keep
+
+            keep(bits, valid, target)
+    except EngineError:
+        return False
+    return True
 
 
 def blank(out: Array, missing: Missing | None) -> Array:

@@ -22,9 +22,9 @@ import mmap
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
 
 from .kernel import intrinsic, part, stage
+from .numba_api import types
 from .plan import set_word, word
 from .simd import emit_call
 from .threads import atomic_add, atomic_load, atomic_swap

@@ -11,7 +11,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from .kernel import intrinsic, types
+from .kernel import intrinsic
+from .numba_api import types
 from .simd import (
     VECTOR_BYTES,
     Vec,

@@ -16,7 +16,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from .kernel import cgutils, inline, intrinsic, literal_intrinsic, stage, types
+from .kernel import inline, intrinsic, literal_intrinsic, stage
+from .numba_api import cgutils, types
 from .running_stages import lanes_of
 from .simd import (
     IS_X86,

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
-from .kernel import intrinsic, types
+from .kernel import intrinsic
+from .numba_api import numba, types
 
 _INTEGERS = [
     "source",

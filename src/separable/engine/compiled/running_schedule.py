@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from separable.process_cache import ProcessBound
 
-from .kernel import address, types
+from .kernel import address
 from .layout import Layout
+from .numba_api import types
 from .plan import OUTSIDE
 from .running_plan import LINES
 from .running_stages import load_strips, put_rows, put_strips, turn

@@ -20,7 +20,8 @@ from typing import Any
 from llvmlite import ir
 
 from .convert import emit_narrow, load_as, peek_as, poke_as
-from .kernel import cgutils, inline, intrinsic, literal_intrinsic, part, stage, types
+from .kernel import inline, intrinsic, literal_intrinsic, part, stage
+from .numba_api import cgutils, types
 from .plan import OUTSIDE, word
 from .running_plan import lines_at
 from .simd import (

@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 
 from separable.process_cache import ProcessBound
 
-from .blocks import EVEN, GENERAL, MOST_PRODUCTS, ODD, OUTPUTS, is_long
+from .blocks import EVEN, GENERAL, MIXED, MOST_PRODUCTS, ODD, OUTPUTS, is_long
 from .direct import filter_direct
-from .kernel import address, types
+from .kernel import address
 from .layout import Layout
+from .numba_api import types
 from .plan import OUTSIDE, PLAN
 from .planes import copy_slot, fill_slot, finish_planes
-from .simd import ELEMENTS, VECTOR_BYTES, LongSums, lanes, pointer
+from .simd import VECTOR_BYTES, lanes, pointer, taps_pointer
 from .stages import filter_columns, filter_rows, finish_columns, load_tile
-from .sweep import sweep
+from .sweep import band_direct, band_of_one, band_of_two, sweep, sweep_planes
 
 CACHE_BYTES = 1 << 19
 """Scratch memory of one thread that stays in its second-level cache."""
@@ -136,7 +137,7 @@ class Schedule(ProcessBound):
         self._scratch()
         self._stages()
         self.may_stream = self._aligned()
-        self.function = address(sweep, (_I64, _I64, _I64))
+        self.function = address(sweep_planes if "z" in self.passes else sweep, (_I64,) * 3)
         self.scratch_size = int(self.record["scratch_size"])
         self.threads = self._useful_threads(threads)
         self._words = self.record.reshape(1).view(np.int64)
@@ -383,28 +384,37 @@ class Schedule(ProcessBound):
         source, target, work = (pointer(d.name) for d in (self.source, self.target, self.work))
         last = work if "z" in self.passes else target
         words = (_I64,) * 16
-        y, x, z = (self._summing(name) for name in "yxz")
+        if self.dense is not None:
+            band = band_direct
+        else:
+            band = band_of_two if self._turns() else band_of_one
+        self._set(band=address(band, words[:12]))
         self._set(load=address(load_tile, (_I64, source, work, *words[:4])))
         if self.dense is not None:
             self._set(direct=address(filter_direct, (_I64, work, work, last, *words[:9])))
         elif self._turns():
-            self._set(columns=address(filter_columns, (_I64, y, work, *words[:12])))
-            self._set(rows=address(filter_rows, (_I64, work, x, work, last, *words[:8])))
+            y, x = self._taps_type("y"), self._taps_type("x")
+            self._set(columns=address(filter_columns, (_I64, work, work, y, *words[:12])))
+            self._set(rows=address(filter_rows, (_I64, work, work, work, last, x, *words[:8])))
         else:
-            self._set(finish=address(finish_columns, (_I64, work, y, last, *words[:11])))
+            y = self._taps_type("y")
+            self._set(finish=address(finish_columns, (_I64, work, work, last, y, *words[:11])))
         if "z" in self.passes:
             self._set(fill_slot=address(fill_slot, (work, *words[:3])))
             self._set(copy_slot=address(copy_slot, (work, work, *words[:2])))
-            self._set(z_finish=address(finish_planes, (_I64, work, z, target, *words[:9])))
+            z = self._taps_type("z")
+            self._set(z_finish=address(finish_planes, (_I64, work, work, target, z, *words[:9])))
 
-    def _summing(self, name: str) -> Any:
-        """Return the type of pointer of the stage that sums along an axis."""
+    def _taps_type(self, name: str) -> Any:
+        """Return the type of a pointer to the taps of one axis: their kind, and whether sums are long."""
         if name not in self.passes:
-            return pointer(self.work.name)
+            return taps_pointer(GENERAL, self.work.name)
         weights = self.passes[name].weights
-        long = weights.size > max(MOST_PRODUCTS, weights.shape[1])
-        long |= any(is_long(weights.shape[1], kind) for kind in kinds(weights.astype(self.work)))
-        return LongSums(ELEMENTS[self.work.name]) if long else pointer(self.work.name)
+        found = set(kinds(weights.astype(self.work)).tolist())
+        taps = weights.shape[1]
+        long = weights.size > max(MOST_PRODUCTS, taps) or any(is_long(taps, k) for k in found)
+        kind = found.pop() if len(found) == 1 else MIXED
+        return taps_pointer(kind, self.work.name, long)
 
     def fill(self, words: NDArray[np.int64], source: int, target: int, scratch: int) -> None:
         """Write the plan of one run, on the arrays at two addresses."""

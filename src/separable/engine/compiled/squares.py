@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .kernel import cgutils, intrinsic, types
+from .kernel import intrinsic
+from .numba_api import cgutils, types
 from .simd import VECTOR_BYTES, emit_load, emit_shuffle, emit_store, native
 
 

@@ -23,11 +23,13 @@ import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
+from separable.engine.availability import EngineError, compiling, failed, is_failure
 from separable.process_cache import ProcessBound
 from separable.system import after_fork, yield_function
 
-from .kernel import address, intrinsic, kernel, stage, types
-from .plan import invoke, set_word, word
+from .kernel import address, intrinsic, kernel, stage
+from .numba_api import types
+from .plan import invoke, most, set_word, word
 from .simd import IS_X86, emit_call
 
 # Words of the mailbox, each on a cache line of its own where threads write it.
@@ -112,7 +114,7 @@ def run_shared(function, plan_address, counter, mailbox, seats):
     atomic_swap(mailbox, DONE, 0)
     atomic_swap(mailbox, SEATS, seats)
     invoke(function, (plan_address, counter, 0))
-    left = max(atomic_swap(mailbox, SEATS, 0), 0)
+    left = most(atomic_swap(mailbox, SEATS, 0), 0)
     looks = 0
     while atomic_load(mailbox, DONE) < seats - left:
         pause()
@@ -180,7 +182,11 @@ class _Pool(ProcessBound):
 
     def _work(self) -> None:
         while not self._words[STOP]:
-            watch(self.address, SPINS)
+            try:
+                with compiling:
+                    watch(self.address, SPINS)
+            except EngineError:  # the seat stays free, and who offered it does the work
+                return
             with self._wake:
                 self._sleeping += 1
                 if self._words[SEATS] <= 0 and not self._words[STOP]:
@@ -263,6 +269,10 @@ def run(schedule: Any, source: int, target: int, threads: int, start: int = 0) -
             run_in_team(start, address(take_part, (types.int64,)), scratch.team_address, team)
         else:
             run_alone(schedule.function, scratch.address, counter)
+    except Exception as error:  # the first call of each kind compiles
+        if is_failure(error):
+            raise failed(error) from error
+        raise
     finally:
         if shared:
             _pool.busy.release()

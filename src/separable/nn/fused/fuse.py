@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from separable.engine.availability import why_not
 from separable.errors import ArgumentError
 from separable.nn.fused.fold import Folded, as_step, folded, name_of_activation
 from separable.nn.fused.forward import is_depthwise, is_pointwise
@@ -65,6 +66,8 @@ class FusionReport:
 
     def __str__(self) -> str:
         lines = [f"{len(self.fused)} chains fused, outputs differ by {self.difference:.1e}"]
+        if why_not():
+            lines[0] += f"; PyTorch runs them, without the compiled engine: {why_not()}"
         lines += [f"  {name}: {what}" for name, what in self.fused]
         if self.left:
             lines.append(f"{len(self.left)} convolutions left to PyTorch")

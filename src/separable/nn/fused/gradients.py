@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from separable.engine.availability import compiling
 from separable.engine.tensor_memory import empty
 from separable.nn.fused.packing import pack_pointwise
 from separable.nn.fused.plan import Geometry, LayerPlan, up
@@ -33,8 +34,10 @@ class _Backward(LayerPlan):
         super().__init__(geometry, threads)
 
     def _finish(self) -> None:
-        from separable.engine.compiled.kernel import address, types
-        from separable.nn.fused.compiled import gradients
+        with compiling:
+            from separable.engine.compiled.kernel import address
+            from separable.engine.compiled.numba_api import types
+            from separable.nn.fused.compiled import gradients
 
         g = self.geometry
         self.line = up(g.depth, self._lanes)
@@ -92,8 +95,9 @@ def backward_pointwise(
     threads = torch.get_num_threads()
     plan = _plan(geometry, threads, True)
     g = geometry
-    from separable.nn.fused.compiled.blocks import VECTORS
-    from separable.nn.fused.compiled.words import LANES
+    with compiling:
+        from separable.nn.fused.compiled.blocks import VECTORS
+        from separable.nn.fused.compiled.words import LANES
 
     # (depth with the multiplier outside, outputs)
     across = pointwise.detach().reshape(g.outputs, g.channels, g.multiplier).permute(2, 1, 0)

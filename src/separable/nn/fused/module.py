@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from separable.engine.availability import EngineError
 from separable.errors import ArgumentError
 from separable.nn.fused.forward import is_plain, padding_of
 from separable.nn.fused.operators import (
@@ -115,8 +117,9 @@ class FusedDepthwise(Fused):
                 own = settings_of(*settings, self.act, "none")
                 return Prepared(weight, bias, None, None, step.in_channels, own)
 
-            made: Tensor = self._packed(settings[1], build)(x)
-            return made
+            with suppress(EngineError):
+                made: Tensor = self._packed(settings[1], build)(x)
+                return made
         if x.dim() != weight.dim() or not x.is_cpu:
             return activate(depthwise_by_torch(x, weight, bias, *settings), self.act)
         found: Tensor = torch.ops.separable.depthwise(x, weight, bias, *settings, self.act)
@@ -151,8 +154,9 @@ class FusedSeparable(Fused):
                 depthwise, between, pointwise, bias = tensors
                 return Prepared(depthwise, between, pointwise, bias, step.in_channels, own)
 
-            made: Tensor = self._packed(settings[1], build)(x)
-            return made
+            with suppress(EngineError):
+                made: Tensor = self._packed(settings[1], build)(x)
+                return made
         names = (self.between, self.act)
         if x.dim() != len(step.kernel_size) + 2 or not x.is_cpu:
             run: Any = by_torch
@@ -188,8 +192,9 @@ class FusedPointwise(Fused):
             def build() -> PreparedPointwise:
                 return PreparedPointwise(weight, bias, ACTIVATIONS.index(self.act))
 
-            made: Tensor = self._packed("pointwise", build)(x)
-            return made
+            with suppress(EngineError):
+                made: Tensor = self._packed("pointwise", build)(x)
+                return made
         return activate(convolve(x, weight, bias), self.act)
 
     def extra_repr(self) -> str:

@@ -7,12 +7,14 @@ convolutions do, with equal results. Importing this module registers them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from separable.engine.availability import EngineError
 from separable.engine.tensor_memory import owned
 from separable.errors import ArgumentError
 from separable.nn.fused.plan import ACTIVATIONS
@@ -200,12 +202,13 @@ def _depthwise(
 ) -> Tensor:  # fmt: skip
     check("depthwise", x, weight, stride, padding, dilation, (activation,))
     check_bias("depthwise", bias, weight)
-    if not is_served(x, weight, bias):
-        return _like_input(
-            activate(depthwise_by_torch(x, weight, bias, stride, padding, dilation), activation), x
-        )
-    settings = settings_of(stride, padding, dilation, activation, "none")
-    return prepared((weight, bias, None, None), x.shape[1], settings)(x)
+    if is_served(x, weight, bias):
+        settings = settings_of(stride, padding, dilation, activation, "none")
+        with suppress(EngineError):
+            return prepared((weight, bias, None, None), x.shape[1], settings)(x)
+    return _like_input(
+        activate(depthwise_by_torch(x, weight, bias, stride, padding, dilation), activation), x
+    )
 
 
 def _depthwise_separable(
@@ -218,10 +221,11 @@ def _depthwise_separable(
     check_bias("depthwise_separable", between_bias, depthwise)
     check_bias("depthwise_separable", bias, pointwise)
     tensors = (depthwise, between_bias, pointwise, bias)
-    if not is_served(x, *tensors):
-        return _like_input(by_torch(x, *tensors, stride, padding, dilation, between, activation), x)
-    settings = settings_of(stride, padding, dilation, between, activation)
-    return prepared(tensors, x.shape[1], settings)(x)
+    if is_served(x, *tensors):
+        settings = settings_of(stride, padding, dilation, between, activation)
+        with suppress(EngineError):
+            return prepared(tensors, x.shape[1], settings)(x)
+    return _like_input(by_torch(x, *tensors, stride, padding, dilation, between, activation), x)
 
 
 def _like_input(out: Tensor, x: Tensor) -> Tensor:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from separable.engine.availability import EngineError
 from separable.nn.fused.module import Fused
 from separable.nn.fused.operators import activate, depthwise_by_torch
 from separable.nn.fused.plan import ACTIVATIONS
@@ -79,8 +81,10 @@ class FusedPair(Fused):
             first = self._buffers["first"]
             assert first is not None
             check_input("pair", x, first.shape, self.steps[0].in_channels)
-            planes = self._packed("planes", lambda: Planes(tuple(self._buffers.values())))
-            made: Tensor | None = planes(to_first(x), self._of_size(tuple(x.shape[2:])))
+            made: Tensor | None = None
+            with suppress(EngineError):
+                planes = self._packed("planes", lambda: Planes(tuple(self._buffers.values())))
+                made = planes(to_first(x), self._of_size(tuple(x.shape[2:])))
             if made is not None:
                 return made
         for step, act, at in zip(self.steps, self.acts, ("first", "second"), strict=True):

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from separable.engine.availability import compiling
 from separable.engine.tensor_memory import empty
 from separable.nn.fused.plan import ACTIVATIONS, Sizes, up
 from separable.nn.fused.team import run
@@ -105,8 +106,10 @@ class PlanesPlan(ProcessBound):
     def __init__(
         self, steps: tuple[Convolution, ...], images: int, size: Sizes, threads: int
     ) -> None:
-        from separable.engine.compiled.kernel import address, types
-        from separable.nn.fused.compiled import planes, words, words_of_planes
+        with compiling:
+            from separable.engine.compiled.kernel import address
+            from separable.engine.compiled.numba_api import types
+            from separable.nn.fused.compiled import planes, words, words_of_planes
 
         self._place = words_of_planes.PLACE
         self._words = np.zeros(words_of_planes.COUNT, np.int64)
@@ -191,7 +194,8 @@ def _plan(
     steps: tuple[Convolution, ...], images: int, size: Sizes, threads: int
 ) -> PlanesPlan | None:
     """Return the plan, or None where no box is small enough or a kernel is larger than its input."""
-    from separable.nn.fused.compiled import words
+    with compiling:
+        from separable.nn.fused.compiled import words
 
     out = size
     for step in steps:

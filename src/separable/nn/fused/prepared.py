@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from separable.engine.availability import available, compiling
 from separable.engine.tensor_memory import empty_strided
 from separable.errors import ArgumentError
 from separable.nn.fused.packing import pack_between, pack_bias, pack_depthwise, pack_pointwise
@@ -29,8 +30,16 @@ PLANES_FROM = {1: ((16, 1), (1 << 30, 48)), 2: ((16, 1), (32, 64)), 3: ((8, 1),)
 so many columns on (measured)."""
 
 
+available()  # looked for now: torch.compile, which traces the next function, then finds a constant
+
+
 def is_served(x: Tensor, *others: Tensor | None) -> bool:
-    """Return whether the kernels take these tensors: on the CPU, float32 or bfloat16."""
+    """Return whether the kernels take these tensors: on the CPU, float32 or bfloat16.
+
+    They take none where the compiled engine cannot be used.
+    """
+    if not available():
+        return False
     dtype = x.dtype
     if not x.is_cpu or (dtype is not torch.float32 and dtype is not torch.bfloat16):
         return False
@@ -100,8 +109,9 @@ class Prepared(ProcessBound):
         settings: Settings,
         spread: Sizes = (1, 1, 1),
     ) -> None:
-        from separable.nn.fused.compiled.blocks import VECTORS
-        from separable.nn.fused.compiled.words import LANES
+        with compiling:
+            from separable.nn.fused.compiled.blocks import VECTORS
+            from separable.nn.fused.compiled.words import LANES
 
         panel = VECTORS * LANES
         self.channels, self.settings, self._spread = channels, settings, spread
@@ -202,8 +212,9 @@ class PreparedPointwise(ProcessBound):
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, act: int) -> None:
-        from separable.nn.fused.compiled.blocks import VECTORS
-        from separable.nn.fused.compiled.words import LANES
+        with compiling:
+            from separable.nn.fused.compiled.blocks import VECTORS
+            from separable.nn.fused.compiled.words import LANES
 
         self.outputs, self.channels = weight.shape[:2]
         self._act = act

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from separable.engine.availability import compiling
 from separable.system import after_fork, loaded_libraries
 
 __all__ = ["run", "starter"]
@@ -46,7 +47,8 @@ def run(schedule: Any, source: int, target: int, threads: int) -> None:
 
     In a process that was forked the engine's own serve: OpenMP's threads did not come along.
     """
-    from separable.engine.compiled.threads import run
+    with compiling:
+        from separable.engine.compiled.threads import run
 
     run(schedule, source, target, threads, 0 if _forked else starter())
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from separable.engine.availability import available, compiling
 from separable.engine.tensor_memory import empty, empty_strided
 from separable.nn.fused.team import run
 from separable.process_cache import ProcessBound
@@ -27,8 +28,10 @@ class _Turn(ProcessBound):
     scratch_size = 64
 
     def __init__(self, matrices: int, rows: int, columns: int) -> None:
-        from separable.engine.compiled.kernel import address, types
-        from separable.nn.fused.compiled import turning, words, words_of_plan
+        with compiling:
+            from separable.engine.compiled.kernel import address
+            from separable.engine.compiled.numba_api import types
+            from separable.nn.fused.compiled import turning, words, words_of_plan
 
         strips = -(-rows // words.LANES)
         each = max(1, STRIP_VALUES // (words.LANES * columns))
@@ -56,12 +59,17 @@ def _turned(x: Tensor, out: Tensor, matrices: int, rows: int, columns: int) -> N
     run(_turn(matrices, rows, columns), x.data_ptr(), out.data_ptr(), torch.get_num_threads())
 
 
+def _is_turned(x: Tensor, rows: Tensor) -> bool:
+    """Return whether the kernels turn a tensor whose matrices lie in rows."""
+    return x.dtype is torch.float32 and rows.is_contiguous() and x.numel() > 0 and available()
+
+
 def to_last(x: Tensor) -> Tensor:
     """Return ``(n, channels, *space)`` with the channels last in memory: `x` itself if it has them so."""
     if x.movedim(1, -1).is_contiguous():
         return x
     out = empty_strided(x.shape, last_strides(x.shape), x.dtype)
-    if x.dtype is not torch.float32 or not x.is_contiguous() or x.numel() == 0:
+    if not _is_turned(x, x):
         return out.copy_(x)
     _turned(x, out, x.shape[0], x.shape[1], math.prod(x.shape[2:]))
     return out
@@ -82,7 +90,7 @@ def to_first(x: Tensor) -> Tensor:
         return x
     lines = x.movedim(1, -1)
     out = empty(x.shape, x.dtype)
-    if x.dtype is not torch.float32 or not lines.is_contiguous() or x.numel() == 0:
+    if not _is_turned(x, lines):
         return out.copy_(x)
     _turned(lines, out, x.shape[0], math.prod(x.shape[2:]), x.shape[1])
     return out

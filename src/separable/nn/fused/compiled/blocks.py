@@ -15,7 +15,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from separable.engine.compiled.kernel import cgutils, intrinsic, literal_intrinsic, types
+from separable.engine.compiled.kernel import intrinsic, literal_intrinsic
+from separable.engine.compiled.numba_api import cgutils, types
 from separable.engine.compiled.simd import HAS_32_REGISTERS, emit_fma, emit_splat
 
 from .words import (

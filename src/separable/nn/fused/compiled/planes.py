@@ -18,7 +18,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from separable.engine.compiled.kernel import inline, literal_intrinsic, part, stage, types
+from separable.engine.compiled.kernel import inline, literal_intrinsic, part, stage
+from separable.engine.compiled.numba_api import types
 from separable.engine.compiled.plan import claim, move, word
 from separable.engine.compiled.simd import (
     ahead,

@@ -12,7 +12,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from separable.engine.compiled.kernel import intrinsic, types
+from separable.engine.compiled.kernel import intrinsic
+from separable.engine.compiled.numba_api import types
 from separable.engine.compiled.simd import emit_call, emit_fma, emit_splat, native
 
 SINGLE = native(types.float32)
