@@ -31,6 +31,8 @@ from numba.core.datamodel import models as models
 from numba.core.datamodel.registry import register_default as register_default
 from numba.core.registry import cpu_target
 
+from separable.system import hold_while_forking
+
 # Used where Numba's annotations do not know what Numba can do.
 numba: Any = _numba
 caching: Any = _caching
@@ -213,9 +215,4 @@ def address(
 
 # A process is not forked while one of its threads compiles: the child would find the compiler's lock
 # taken for ever by a thread that it does not have, and the compiler's data half changed.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_compiler_lock.acquire,
-        after_in_parent=_compiler_lock.release,
-        after_in_child=_compiler_lock.release,
-    )
+hold_while_forking(_compiler_lock.acquire, _compiler_lock.release)
