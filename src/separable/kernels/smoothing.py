@@ -27,6 +27,7 @@ from separable.kernels.arguments import (
 
 __all__ = ["binomial", "binomial1d", "box", "box1d", "gaussian", "gaussian1d", "gaussians"]
 
+MOST_BINOMIAL = 1 << 16  # whole numbers of as many bits: more take minutes
 HIGHEST_ORDER = 4  # beyond it the truncation at 4 sigma, not the derivative, is what one sees
 
 
@@ -324,6 +325,7 @@ def binomial1d(size: int) -> NDArray[np.float64]:
     array([1., 4., 6., 4., 1.])
     """
     n = _length(size) - 1
+    check_extent("size", size, n + 1, most=MOST_BINOMIAL)
     # Recurrence from the centre tap would be faster, but rounds; whole numbers divide exactly.
     row, value = [], 1
     for k in range(n + 1):
