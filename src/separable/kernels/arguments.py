@@ -21,6 +21,7 @@ __all__ = [
     "check_axis",
     "check_extent",
     "check_ndim",
+    "check_reach",
     "count_axes",
     "in_samples",
     "mirrored",
@@ -75,17 +76,23 @@ def check_axis(axis: object, ndim: int) -> int:
 
 def check_extent(name: str, value: object, *lengths: float, most: int = LARGEST) -> None:
     """Refuse a kernel too large to hold, or too long along one axis to be made."""
+    if math.prod(lengths) > most:
+        size = "x".join(f"{n:.4g}" for n in lengths)
+        raise ArgumentError(
+            f"`{name}` makes a kernel of {size}, more than {most} elements; got {shown(value)}"
+        )
     longest = max(lengths)
     if longest > MOST_TAPS:
         raise ArgumentError(
             f"`{name}` makes a kernel of {longest:.4g} samples along one axis, more than "
             f"{MOST_TAPS}; got {shown(value)}"
         )
-    if math.prod(lengths) > most:
-        size = "x".join(f"{n:.4g}" for n in lengths)
-        raise ArgumentError(
-            f"`{name}` makes a kernel of {size}, more than {most} elements; got {shown(value)}"
-        )
+
+
+def check_reach(sigma: float, truncate: object, *lengths: float) -> None:
+    """Refuse a Gaussian too large to hold; blame `truncate` where it was given."""
+    name, value = ("sigma", sigma) if truncate == 4.0 else ("truncate", truncate)
+    check_extent(name, value, *lengths)
 
 
 def count_axes(ndim: int | None, **values: object) -> int:

@@ -12,6 +12,7 @@ from separable.kernels.arguments import (
     WholePerAxis,
     born,
     check_extent,
+    check_reach,
     count_axes,
     in_samples,
     per_axis,
@@ -163,7 +164,7 @@ def _half_length(sigma: float, truncate: object, radius: int | None) -> int:
         check_extent("radius", radius, 2 * radius + 1)
         return radius
     reach = positive("truncate", truncate) * sigma
-    check_extent("sigma", sigma, 2 * reach + 1)
+    check_reach(sigma, truncate, 2 * reach + 1)
     return int(reach + 0.5)
 
 
