@@ -379,7 +379,12 @@ def _alone(p: Plan) -> float:
 
 def _exact(p: Plan) -> Form | None:
     """The terms of a kernel that a sweep can run, or None."""
-    if p.problem.exponent or p.problem.size == 0 or len(p.problem.axes) > MOST_AXES or unlike(p.problem):
+    if (
+        p.problem.exponent
+        or p.problem.size == 0
+        or len(p.problem.axes) > MOST_AXES
+        or unlike(p.problem)
+    ):
         return None
     for candidate in p.candidates:
         form = candidate.form

@@ -84,7 +84,11 @@ def work(problem: Problem, form: Form) -> Work:
     n = float(problem.size)
     if any(len(group) > 1 for group in form.groups):  # refused: nothing to predict
         return Work(
-            len(form.passes), form.multiplications, math.nan, {}, rounding_of(problem, form, compiled=True)
+            len(form.passes),
+            form.multiplications,
+            math.nan,
+            {},
+            rounding_of(problem, form, compiled=True),
         )
     stacks = stacks_of(problem, form)
     terms = max(1, len(form.terms))

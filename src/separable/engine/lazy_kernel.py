@@ -165,9 +165,7 @@ class Kernel:
         shifts = np.where(used, -found, 0)
         shifts[0, used] += terms - kept  # the first vector carries the size of its term
         arrays = []
-        for a, operand, shift in zip(
-            factors.arrays, factors.pattern.operands, shifts, strict=True
-        ):
+        for a, operand, shift in zip(factors.arrays, factors.pattern.operands, shifts, strict=True):
             at = [1] * a.ndim
             at[operand.index(bond)] = -1
             arrays.append(ldexp(to_float(a), shift.reshape(at)))

@@ -15,7 +15,7 @@ from separable.factors import Factors
 from separable.plan import Plan, plan
 from separable.plan.request import axes_of, request
 from separable.tensors.engine import Filter, Linear
-from separable.tensors.ops import correlated, dense, exactly, stored, torch_dtype
+from separable.tensors.ops import correlated, dense, exactly, scaled_back, stored, torch_dtype
 
 __all__ = ["filter_with"]
 

@@ -17,7 +17,6 @@ from .simd import ahead, at
 from .squares import store_block
 from .stages import _ask, item_of, lanes_of, put_part, put_whole
 
-
 SHORT_SUMS = 16
 """How many short sums are added up on their own again."""
 

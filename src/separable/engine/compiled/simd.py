@@ -91,7 +91,7 @@ class _VecModel(models.PrimitiveModel):
         super().__init__(dmm, fe_type, ir.VectorType(element, fe_type.lanes))
 
 
-class LongSums(types.CPointer):  # type: ignore[misc]
+class LongSums(types.CPointer):
     """A pointer of a stage that sums up many products: its code is compiled apart, see :mod:`.blocks`."""
 
     def __init__(self, dtype: types.Type) -> None:
