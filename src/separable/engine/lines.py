@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from separable.borders import extension
 from separable.engine.fused import SMALL, stacks_of, unlike
+from separable.engine.gaussian_fit import fit_within
 from separable.engine.problem import Form, Problem, Work, sum_rounding
 
 __all__ = [
@@ -109,8 +110,6 @@ def recursive_form(problem: Problem, form: Form, tol: float) -> Form | None:
     stacks = stacks_of(problem, form)
     if max(taps.shape[1] for _, taps, _ in stacks) < SHORT:
         return None
-    from separable.engine.compiled.deriche import fit_within
-
     limit = (1.0 + tol) ** (1.0 / len(stacks)) - 1.0
     fitted, growth = [], 1.0
     for _, taps, left in stacks:
