@@ -171,9 +171,9 @@ class Limited:
 )
 def plans_stay_small(made, dtype, tol, method, mode, size) -> None:
     _, kernel = made
-    with Limited(kernel):
-        with contextlib.suppress(SeparableError):  # not every method runs every kernel
-            sep.plan(kernel, (size,) * len(kernel.shape), dtype, tol=tol, method=method, mode=mode)
+    # Not every method runs every kernel.
+    with Limited(kernel), contextlib.suppress(SeparableError):
+        sep.plan(kernel, (size,) * len(kernel.shape), dtype, tol=tol, method=method, mode=mode)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
