@@ -528,3 +528,18 @@ def test_numbers_are_short() -> None:
     assert [number(v) for v in (1, np.int64(-2), True, 0.5, 1 / 3, -1e-9)] == [
         "1", "-2", "1", "0.5", "0.3333", "-1e-09",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [("separable ke", "kernel"), ("separable filter --ker", "--kernel")],
+)
+def test_shells_complete_commands_and_options(words: str, completed: str) -> None:
+    environment = {
+        **os.environ, "_SEPARABLE_COMPLETE": "complete_bash",
+        "COMP_WORDS": words, "COMP_CWORD": str(words.count(" ")),
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "separable"], env=environment, capture_output=True, text=True, check=True
+    )  # fmt: skip
+    assert done.stdout.split() == [completed]

@@ -8,10 +8,11 @@ that was copied or sent builds its records anew when it first needs them.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Hashable
 from typing import Any, NoReturn
+
+from separable.system import after_fork
 
 __all__ = ["ProcessBound", "ProcessCache"]
 
@@ -26,8 +27,7 @@ def _after_fork() -> None:
     _guard, _forks = threading.Lock(), _forks + 1
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+after_fork(_after_fork)
 
 
 class ProcessCache(dict[Hashable, Any]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import errno
+import mmap
 import os
 import re
 import shutil
@@ -60,7 +61,9 @@ NAMES = (
 UNIX = frozenset(NAMES.split())
 MODULES = "fcntl resource termios pwd grp pty syslog posix msvcrt winreg _winapi nt"
 OF_ONE_SYSTEM = frozenset(MODULES.split())
-COMMON = frozenset(("wait", "sync", "link", "symlink", "alarm", "nice", "uname"))  # of others, too
+COMMON = frozenset(
+    ("wait", "sync", "link", "symlink", "alarm", "nice", "uname", "madvise")
+)  # of others, too
 
 
 def uses(tree: ast.AST) -> set[str]:
@@ -505,6 +508,13 @@ def test_processes() -> None:
     system.return_free_memory()
 
 
+def test_a_process_in_a_group_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert system.group_of_its_own() == {"start_new_session": True}
+    monkeypatch.setattr(processors, "is_windows", lambda: True)
+    monkeypatch.setattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 512, raising=False)
+    assert system.group_of_its_own() == {"creationflags": 512}
+
+
 def test_what_is_called_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[Callable[[], None]] = []
     monkeypatch.setattr(
@@ -517,6 +527,14 @@ def test_what_is_called_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
     assert called == [test_processes]
     monkeypatch.delattr(os, "register_at_fork")
     system.after_fork(test_processes)  # nothing is forked there
+    system.hold_while_forking(test_processes, test_processes)
+
+
+def test_huge_pages_are_asked_for() -> None:
+    with mmap.mmap(-1, 1 << 22) as found:
+        place = np.frombuffer(found, np.uint8).__array_interface__["data"][0]
+        system.ask_huge_pages(place // mmap.PAGESIZE * mmap.PAGESIZE, 1 << 21)
+        system.ask_huge_pages(0, 0)  # of nothing
 
 
 def test_small_files_of_the_system(tmp_path: Path) -> None:

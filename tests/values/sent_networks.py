@@ -66,7 +66,7 @@ def main(start: str) -> None:
         values[method] = (plan, image, torch.as_tensor(plan(image)))  # type: ignore[assignment]
     data = Applied([(value, x) for value, x, _ in values.values()])
     loader = torch.utils.data.DataLoader(
-        data, batch_size=None, num_workers=2, multiprocessing_context=start
+        data, batch_size=None, num_workers=1, multiprocessing_context=start
     )
     pairs = zip(values.items(), loader, strict=True)
     print(

@@ -146,6 +146,8 @@ class Kernel(Value):
 
     def _balanced(self, factors: Factors) -> tuple[Kernel, int]:
         """As `normalised`, for factors: each vector on its own."""
+        if factors.rank == 0:  # a kernel of zeros
+            return self, 0
         bond = factors.pattern.bonds
         stacks = [
             np.moveaxis(a, operand.index(bond), 0).reshape(factors.rank, -1)

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.borders import extension
-from separable.engine.availability import EngineError, compiling
+from separable.engine.availability import compiling
 from separable.engine.fused import SMALL, stacks_of, unlike
+from separable.engine.gaussian_fit import fit_within
 from separable.engine.problem import Form, Problem, Work, sum_rounding
 
 __all__ = [
@@ -109,11 +110,6 @@ def recursive_form(problem: Problem, form: Form, tol: float) -> Form | None:
         return None
     stacks = stacks_of(problem, form)
     if max(taps.shape[1] for _, taps, _ in stacks) < SHORT:
-        return None
-    try:
-        with compiling:
-            from separable.engine.compiled.deriche import fit_within
-    except EngineError:
         return None
     limit = (1.0 + tol) ** (1.0 / len(stacks)) - 1.0
     fitted, growth = [], 1.0

@@ -13,12 +13,9 @@ wait. This module is imported only where PyTorch is.
 
 from __future__ import annotations
 
-import ctypes
-import mmap
 import sys
 import threading
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from separable.engine import memory
-from separable.system import after_fork
+from separable.system import after_fork, ask_huge_pages
 
 __all__ = ["array_of", "empty", "empty_strided", "kept_bytes", "like_dense", "owned", "release"]
 
@@ -230,26 +227,11 @@ except (RuntimeError, TypeError, AttributeError):
     _FREE = None  # nothing is used again, then
 
 
-@lru_cache(maxsize=1)
-def _madvise() -> Any:
-    """Return the system's function, or None."""
-    if not hasattr(mmap, "MADV_HUGEPAGE"):
-        return None
-    try:
-        function = ctypes.CDLL(None).madvise
-    except (OSError, AttributeError, TypeError):
-        return None
-    function.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    return function
-
-
 def _ask_huge_pages(address: int, size: int) -> None:
     """Ask for pages of 2 MiB where some memory is touched for the first time, as NumPy does for its arrays."""
     start = -(-address // memory.HUGE_PAGE) * memory.HUGE_PAGE
     length = (address + size) // memory.HUGE_PAGE * memory.HUGE_PAGE - start
-    function = _madvise()
-    if function is not None and length > 0:
-        function(start, length, mmap.MADV_HUGEPAGE)
+    ask_huge_pages(start, length)
 
 
 def _after_fork() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from typing import Any
 
 import separable
 from separable.errors import SeparableError
+from separable.system import group_of_its_own
 
 __all__ = ["EndedError", "FailedError", "Job", "Workers"]
 
@@ -144,14 +144,11 @@ class Workers:
 def _started() -> subprocess.Popen[bytes]:
     here = str(Path(separable.__file__).resolve().parent.parent)
     path = [here, *(p for p in sys.path if p)]
-    options: dict[str, Any] = {"start_new_session": True}  # Ctrl-C is for the server alone
-    if os.name == "nt":
-        options = {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
     return subprocess.Popen(
         [sys.executable, "-c", COMMAND.format(path=path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        **options,
+        **group_of_its_own(),  # Ctrl-C is for the server alone
     )
 
 

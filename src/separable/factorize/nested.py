@@ -10,7 +10,6 @@ tensor of rank 1 is found by the same code: one term at every level.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -59,13 +58,19 @@ def decompose(tensor: Array, cut: float, most: int | None = None) -> list[Term]:
     leads: Sequence[int] = range(tensor.ndim) if tensor.ndim > 2 else (0,)
     if tensor.ndim > 2 and tensor.size > LARGE:
         leads = (int(np.argmin(tensor.shape)),)
-    candidates = []
-    for lead in leads:
-        with contextlib.suppress(TooManyTermsError):
-            candidates.append(_along(tensor, lead, cut, most))
+    found = [_few_along(tensor, lead, cut, most) for lead in leads]
+    candidates = [terms for terms in found if terms is not None]
     if not candidates:
         raise TooManyTermsError
     return min(candidates, key=pass_count)
+
+
+def _few_along(tensor: Array, lead: int, cut: float, most: int | None) -> list[Term] | None:
+    """As `_along`, or None where there are too many terms."""
+    try:
+        return _along(tensor, lead, cut, most)
+    except TooManyTermsError:
+        return None
 
 
 def _along(tensor: Array, lead: int, cut: float, most: int | None) -> list[Term]:

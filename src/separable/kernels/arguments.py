@@ -21,6 +21,7 @@ __all__ = [
     "check_axis",
     "check_extent",
     "check_ndim",
+    "check_reach",
     "count_axes",
     "in_samples",
     "mirrored",
@@ -44,6 +45,7 @@ WholePerAxis: TypeAlias = int | Sequence[int]
 
 LETTERS = "tzyx"
 WHOLE = 1e-6  # relative: a length so close to whole samples is that many
+MOST_TAPS = 1 << 22  # along one axis; a plan of more takes longer than anybody waits
 LARGEST = 2**26  # elements; no filter has ever wanted more, and more does not fit small memories
 
 
@@ -72,13 +74,25 @@ def check_axis(axis: object, ndim: int) -> int:
     return index % ndim
 
 
-def check_extent(name: str, value: object, *lengths: float) -> None:
-    """Refuse a kernel too large to hold."""
-    if math.prod(lengths) > LARGEST:
+def check_extent(name: str, value: object, *lengths: float, most: int = LARGEST) -> None:
+    """Refuse a kernel too large to hold, or too long along one axis to be made."""
+    if math.prod(lengths) > most:
         size = "x".join(f"{n:.4g}" for n in lengths)
         raise ArgumentError(
-            f"`{name}` makes a kernel of {size}, more than {LARGEST} elements; got {shown(value)}"
+            f"`{name}` makes a kernel of {size}, more than {most} elements; got {shown(value)}"
         )
+    longest = max(lengths)
+    if longest > MOST_TAPS:
+        raise ArgumentError(
+            f"`{name}` makes a kernel of {longest:.4g} samples along one axis, more than "
+            f"{MOST_TAPS}; got {shown(value)}"
+        )
+
+
+def check_reach(sigma: float, truncate: object, *lengths: float) -> None:
+    """Refuse a Gaussian too large to hold; blame `truncate` where it was given."""
+    name, value = ("sigma", sigma) if truncate == 4.0 else ("truncate", truncate)
+    check_extent(name, value, *lengths)
 
 
 def count_axes(ndim: int | None, **values: object) -> int:
@@ -221,7 +235,10 @@ def shown(value: object) -> str:
     if _is_sequence(value):
         inner = [shown(v) for v in value]  # type: ignore[attr-defined]
         return f"({', '.join(inner)}{',' if len(inner) == 1 else ''})"
-    return repr(value.item()) if isinstance(value, np.generic) else repr(value)
+    try:
+        return repr(value.item()) if isinstance(value, np.generic) else repr(value)
+    except ValueError:  # Python writes no integer of more than 4300 digits
+        return f"an integer of {int(value).bit_length()} bits"  # type: ignore[call-overload]
 
 
 def _is_sequence(value: object) -> bool:

@@ -15,6 +15,7 @@ from separable.kernels.arguments import (
     WholePerAxis,
     born,
     check_extent,
+    check_reach,
     count_axes,
     in_samples,
     positive,
@@ -274,5 +275,5 @@ def _gabor_radii(
     y = reach * math.hypot(along * math.sin(theta), across * math.cos(theta))
     x = reach * math.hypot(along * math.cos(theta), across * math.sin(theta))
     y, x = in_samples((y, x), steps)
-    check_extent("sigma", along, 2 * y + 1, 2 * x + 1)
+    check_reach(along, truncate, 2 * y + 1, 2 * x + 1)
     return int(y + 0.5), int(x + 0.5)

@@ -12,6 +12,7 @@ from separable.kernels.arguments import (
     WholePerAxis,
     born,
     check_extent,
+    check_reach,
     count_axes,
     in_samples,
     per_axis,
@@ -27,6 +28,7 @@ from separable.kernels.arguments import (
 
 __all__ = ["binomial", "binomial1d", "box", "box1d", "gaussian", "gaussian1d", "gaussians"]
 
+MOST_BINOMIAL = 1 << 16  # whole numbers of as many bits: more take minutes
 HIGHEST_ORDER = 4  # beyond it the truncation at 4 sigma, not the derivative, is what one sees
 
 
@@ -162,7 +164,7 @@ def _half_length(sigma: float, truncate: object, radius: int | None) -> int:
         check_extent("radius", radius, 2 * radius + 1)
         return radius
     reach = positive("truncate", truncate) * sigma
-    check_extent("sigma", sigma, 2 * reach + 1)
+    check_reach(sigma, truncate, 2 * reach + 1)
     return int(reach + 0.5)
 
 
@@ -324,6 +326,7 @@ def binomial1d(size: int) -> NDArray[np.float64]:
     array([1., 4., 6., 4., 1.])
     """
     n = _length(size) - 1
+    check_extent("size", size, n + 1, most=MOST_BINOMIAL)
     # Recurrence from the centre tap would be faster, but rounds; whole numbers divide exactly.
     row, value = [], 1
     for k in range(n + 1):

@@ -6,6 +6,7 @@ them; what follows says what was expected and what was got.
 
 from __future__ import annotations
 
+import math
 import operator
 import warnings
 from collections.abc import Iterable, Sequence
@@ -22,7 +23,7 @@ from separable.errors import (
     KernelError,
     OutputError,
 )
-from separable.kernels.arguments import spacings
+from separable.kernels.arguments import MOST_TAPS, shown, spacings
 from separable.run import check_dtype
 
 __all__ = [
@@ -39,6 +40,8 @@ __all__ = [
     "check_axis",
     "check_cval",
     "check_origins",
+    "check_taps",
+    "finite",
     "image_of",
     "index",
     "is_lazy",
@@ -323,9 +326,51 @@ def number(name: str, value: Any) -> float:
     try:
         if not isinstance(value, str):
             return float(value)
+    except OverflowError:  # an integer of more than 308 digits
+        return math.inf if value > 0 else -math.inf
     except (TypeError, ValueError):
         pass
     raise ArgumentTypeError(f"`{name}` must be a number; got {value!r}")
+
+
+def finite(name: str, value: Any) -> float:
+    """Return a finite real number.
+
+    Examples
+    --------
+    >>> finite("truncate", 4)
+    4.0
+    """
+    found = number(name, value)
+    if not math.isfinite(found):
+        raise ArgumentError(f"`{name}` must be finite; got {shown(value)}")
+    return found
+
+
+def check_taps(what: str, count: float) -> None:
+    """Refuse a kernel of absurdly many taps, before any memory is taken for it.
+
+    Parameters
+    ----------
+    what : str
+        The arguments that make it so long, with their values.
+    count : float
+        The number of taps along one axis.
+
+    Examples
+    --------
+    >>> check_taps("`sigma` 10000000.0", 8e7)
+    Traceback (most recent call last):
+        ...
+    separable.errors.ArgumentError: the kernel must have at most 4194304 taps along each axis; got 80000000 from `sigma` 10000000.0
+    """
+    if count > MOST_TAPS:
+        size = float(min(count, 1e300))
+        shown_count = f"{size:.0f}" if size < 1e15 else f"{size:.3g}"
+        raise ArgumentError(
+            f"the kernel must have at most {MOST_TAPS} taps along each axis; got {shown_count} "
+            f"from {what}"
+        )
 
 
 def check_cval(cval: Any, image: Array) -> Any:

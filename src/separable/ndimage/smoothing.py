@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from separable.errors import ArgumentError
 from separable.kernels import box1d, gaussian1d
-from separable.kernels.arguments import whole_samples
+from separable.kernels.arguments import shown, whole_samples
 from separable.ndimage.apply import Border, Kernel, copied, correlated, kernel_of
 from separable.ndimage.arguments import (
     Array,
@@ -23,6 +23,8 @@ from separable.ndimage.arguments import (
     check_axis,
     check_cval,
     check_origins,
+    check_taps,
+    finite,
     image_of,
     index,
     number,
@@ -43,6 +45,8 @@ __all__ = [
 
 NO_WIDTH = 1e-15  # SciPy's: an axis with a sigma up to this is left alone
 BOX_ORIGIN = "invalid origin"  # SciPy's words
+DEFAULT_TRUNCATE = 4.0
+MOST_ORDER = 1000  # Hermite polynomials beyond overflow
 CATALOGUED = 4  # the highest derivative in the catalogue of kernels
 
 PerAxis = float | Sequence[float]
@@ -326,6 +330,7 @@ def uniform_filter1d(
     image, given = image_of(input)
     along = check_axis(axis, image.ndim)
     length = index("size", size) if spacing is None else _sizes((size,), spacing)[0]
+    check_taps(f"`size` {shown(size)}", length)
     if length < 1:
         raise SizeError(f"incorrect filter size: `size` must be >= 1; got {size!r}")
     target = target_of(output, image, is_complex=image.dtype.kind == "c")
@@ -353,9 +358,11 @@ def half_lengths(
         raise ArgumentError(f"`sigma` must be finite and >= 0 for every axis; got {_shown(sigmas)}")
     if steps is not None:
         widths = [s / step for s, step in zip(widths, steps, strict=True)]
-    cut = number("truncate", truncate)
+    cut = finite("truncate", truncate)
     found = []
-    for width, radius in zip(widths, radii, strict=True):
+    for width, sigma, radius in zip(widths, sigmas, radii, strict=True):
+        if radius is None:
+            _check_reach(sigma, truncate, cut, width)
         half: Any = int(cut * width + 0.5) if radius is None else radius
         if not isinstance(half, numbers.Integral) or half < 0:
             name = "truncate" if radius is None else "radius"
@@ -364,8 +371,17 @@ def half_lengths(
                 "Radius must be a nonnegative integer: "
                 f"`{name}` must make a nonnegative whole radius; got {value!r}"
             )
+        check_taps(f"`radius` {shown(radius)}", 2 * int(half) + 1)
         found.append(int(half) if width > NO_WIDTH else -1)
     return tuple(found)
+
+
+def _check_reach(sigma: Any, truncate: Any, cut: float, width: float) -> None:
+    """Refuse a Gaussian of absurdly many taps; name the arguments that were given."""
+    given = f"`sigma` {shown(sigma)}"
+    if cut != DEFAULT_TRUNCATE:
+        given += f" and `truncate` {shown(truncate)}"
+    check_taps(f"{given}, {width:.4g} samples. Give a smaller one, or `radius`", 2 * cut * width)
 
 
 @lru_cache(maxsize=256)
@@ -380,7 +396,7 @@ def gaussian_taps(sigma: float, order: int, radius: int, step: float = 1.0) -> A
     from numpy.polynomial.hermite_e import hermeval
 
     x = np.arange(-radius, radius + 1) / sigma
-    polynomial = hermeval(x, np.eye(order + 1)[order]) / (sigma * step) ** order
+    polynomial = hermeval(x, np.append(np.zeros(order), 1.0)) / (sigma * step) ** order
     return np.asarray(polynomial * gaussian1d(sigma, radius=radius))
 
 
@@ -397,7 +413,10 @@ def _box_kernel(sizes: tuple[int, ...]) -> Kernel:
 
 def _sizes(sizes: tuple[Any, ...], spacing: Any) -> tuple[int, ...]:
     if spacing is None:
-        return tuple(int(number("size", n)) for n in sizes)
+        lengths = tuple(int(finite("size", n)) for n in sizes)
+        for size, length in zip(sizes, lengths, strict=True):
+            check_taps(f"`size` {shown(size)}", length)
+        return lengths
     steps = steps_of(spacing, len(sizes))
     return tuple(whole_samples("size", n, step) for n, step in zip(sizes, steps, strict=True))
 
@@ -408,6 +427,8 @@ def _order(order: Any) -> int:
         raise ArgumentError(
             f"order must be non-negative: `order` must be an integer >= 0; got {order!r}"
         )
+    if value > MOST_ORDER:
+        raise ArgumentError(f"`order` must be at most {MOST_ORDER}; got {shown(order)}")
     return value
 
 

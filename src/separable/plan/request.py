@@ -216,7 +216,13 @@ def _lefts(shape: tuple[int, ...], origins: tuple[int, ...], operation: str) -> 
 
 def _check_cval(cval: Any) -> Any:
     if isinstance(cval, (bool, int, float, np.number)) and not isinstance(cval, np.complexfloating):
-        return float(cval)
+        try:
+            return float(cval)
+        except OverflowError:  # an integer of more than 308 digits
+            raise ArgumentError(
+                "`cval` must be within the range of a float64; got an integer of "
+                f"{int(cval).bit_length()} bits"
+            ) from None
     if isinstance(cval, (complex, np.complexfloating)):
         return complex(cval)
     if isinstance(cval, np.ndarray) and cval.ndim == 0:

@@ -9,6 +9,10 @@ from separable.system.descriptors import exchange, flush_path, rename_new
 from separable.system.handles import Handle
 from separable.system.memory import (
     HAS_PRIVATE_MAPPINGS,
+    HUGE_PAGES_ADVICE,
+    MAPPING_FLAGS,
+    MAPPING_PROTECTION,
+    ask_huge_pages,
     peak_memory,
     physical_memory,
     resident_memory,
@@ -17,6 +21,8 @@ from separable.system.memory import (
 from separable.system.processors import (
     after_fork,
     available_processors,
+    group_of_its_own,
+    hold_while_forking,
     loaded_libraries,
     process_exists,
     processor_limit,
@@ -26,11 +32,17 @@ from separable.system.processors import (
 
 __all__ = [
     "HAS_PRIVATE_MAPPINGS",
+    "HUGE_PAGES_ADVICE",
+    "MAPPING_FLAGS",
+    "MAPPING_PROTECTION",
     "Handle",
     "after_fork",
+    "ask_huge_pages",
     "available_processors",
     "exchange",
     "flush_path",
+    "group_of_its_own",
+    "hold_while_forking",
     "loaded_libraries",
     "peak_memory",
     "physical_memory",

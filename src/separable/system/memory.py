@@ -10,18 +10,27 @@ import sys
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from separable.system.asking import is_windows, lines_of, sysctl, windows_library
 
 __all__ = [
     "HAS_PRIVATE_MAPPINGS",
+    "HUGE_PAGES_ADVICE",
+    "MAPPING_FLAGS",
+    "MAPPING_PROTECTION",
+    "ask_huge_pages",
     "peak_memory",
     "physical_memory",
     "resident_memory",
     "return_free_memory",
 ]
 
-HAS_PRIVATE_MAPPINGS = hasattr(mmap, "MAP_PRIVATE") and hasattr(mmap, "MAP_ANONYMOUS")
+# What native code gives `mmap` and `madvise` for memory of this process alone; 0 where there is none.
+MAPPING_PROTECTION = getattr(mmap, "PROT_READ", 0) | getattr(mmap, "PROT_WRITE", 0)
+MAPPING_FLAGS = getattr(mmap, "MAP_PRIVATE", 0) | getattr(mmap, "MAP_ANONYMOUS", 0)
+HUGE_PAGES_ADVICE = getattr(mmap, "MADV_HUGEPAGE", 0)
+HAS_PRIVATE_MAPPINGS = MAPPING_FLAGS != 0
 
 
 def physical_memory() -> int:
@@ -60,6 +69,32 @@ def peak_memory() -> int:
         return 0
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if platform.system() == "Darwin" else most * 1024
+
+
+def ask_huge_pages(address: int, size: int) -> None:
+    """Ask for huge pages where some memory is touched for the first time, if the system has them.
+
+    Parameters
+    ----------
+    address, size : int
+        Of whole pages.
+    """
+    function = _madvise()
+    if function is not None and size > 0:
+        function(address, size, HUGE_PAGES_ADVICE)
+
+
+@lru_cache(maxsize=1)
+def _madvise() -> Any:
+    """The function of the C library for that, or None."""
+    if not HUGE_PAGES_ADVICE:
+        return None
+    try:
+        found = ctypes.CDLL(None).madvise
+    except (AttributeError, OSError, TypeError):
+        return None
+    found.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    return found
 
 
 def return_free_memory() -> None:

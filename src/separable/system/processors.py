@@ -8,12 +8,15 @@ import platform
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from separable.system.asking import is_windows, lines_of, sysctl, windows_library
 
 __all__ = [
     "after_fork",
     "available_processors",
+    "group_of_its_own",
+    "hold_while_forking",
     "loaded_libraries",
     "process_exists",
     "processor_limit",
@@ -123,6 +126,21 @@ def after_fork(function: Callable[[], None]) -> None:
     """Have a function called in every process that is forked off this one, where that is done."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=function)
+
+
+def hold_while_forking(take: Callable[[], object], give_back: Callable[[], object]) -> None:
+    """Have a lock taken before every fork, and given back after it in both processes."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=take, after_in_parent=give_back, after_in_child=give_back)
+
+
+def group_of_its_own() -> dict[str, Any]:
+    """Return the options of `subprocess.Popen` for a process that Ctrl-C does not reach."""
+    if is_windows():
+        import subprocess
+
+        return {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
+    return {"start_new_session": True}
 
 
 def loaded_libraries() -> tuple[Path, ...]:

@@ -23,6 +23,8 @@ from typing import Any
 
 from llvmlite import ir
 
+from separable.system import HUGE_PAGES_ADVICE, MAPPING_FLAGS, MAPPING_PROTECTION
+
 from .kernel import intrinsic, part, stage
 from .numba_api import types
 from .plan import set_word, word
@@ -37,9 +39,6 @@ LARGEST = 1 << 40
 """Blocks of more bytes are not made: their number of huge pages would not fit below an address."""
 START, LENGTH, CAPACITY, HEADER_WORDS = 0, 1, 2, 8
 _PAGE = mmap.PAGESIZE
-_PROTECTION = getattr(mmap, "PROT_READ", 0) | getattr(mmap, "PROT_WRITE", 0)
-_PRIVATE = getattr(mmap, "MAP_PRIVATE", 0) | getattr(mmap, "MAP_ANONYMOUS", 0)
-_ADVICE = getattr(mmap, "MADV_HUGEPAGE", 0)
 _WORD, _INT = ir.IntType(64), ir.IntType(32)
 _BYTES = ir.IntType(8).as_pointer()
 
@@ -49,7 +48,8 @@ def map_pages(_typing: Any, size: Any) -> Any:
     """Return the address of fresh zeroed pages, or -1."""
 
     def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        given = [_BYTES(None), arguments[0], _INT(_PROTECTION), _INT(_PRIVATE), _INT(-1), _WORD(0)]
+        how = [_INT(MAPPING_PROTECTION), _INT(MAPPING_FLAGS)]
+        given = [_BYTES(None), arguments[0], *how, _INT(-1), _WORD(0)]
         return builder.ptrtoint(emit_call(builder, "mmap", _BYTES, given), _WORD)
 
     return types.int64(types.int64), emit
@@ -72,9 +72,9 @@ def ask_huge_pages(_typing: Any, address: Any, size: Any) -> Any:
     """Ask for pages of 2 MiB, where the system has them."""
 
     def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        if _ADVICE:
+        if HUGE_PAGES_ADVICE:
             place = builder.inttoptr(arguments[0], _BYTES)
-            emit_call(builder, "madvise", _INT, [place, arguments[1], _INT(_ADVICE)])
+            emit_call(builder, "madvise", _INT, [place, arguments[1], _INT(HUGE_PAGES_ADVICE)])
         return context.get_dummy_value()
 
     return types.none(types.int64, types.int64), emit

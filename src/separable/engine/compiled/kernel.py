@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from separable.engine.availability import compiling
+from separable.system import hold_while_forking
 
 from .cache import Cache, mark_used, root
 from .numba_api import (
@@ -180,9 +181,4 @@ def address(
 
 # A process is not forked while one of its threads compiles: the child would find the compiler's lock
 # taken for ever by a thread that it does not have, and the compiler's data half changed.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=compiler_lock.acquire,
-        after_in_parent=compiler_lock.release,
-        after_in_child=compiler_lock.release,
-    )
+hold_while_forking(compiler_lock.acquire, compiler_lock.release)

@@ -149,9 +149,9 @@ def fuse(model: nn.Module, *inputs: Any) -> tuple[nn.Module, FusionReport]:
     difference = _difference(before, after)
     if not difference <= TOLERANCE:
         raise ArgumentError(
-            f"fuse: the outputs of the fused network differ by {difference:.1e} of the largest one: a "
-            "module does something else in its second call than in its first, or the model itself "
-            "turns on autocast, or computes in a type of few digits"
+            f"fuse: the outputs of the fused network differ by {difference:.1e} of the largest one; "
+            "a module must do something else in its second call than in its first, or the model "
+            "itself turns on autocast or computes in a type of few digits"
         )
     refuse_training(network.eval())
     return network, FusionReport(tuple(fused), tuple(left), difference, untied(ties, network))
