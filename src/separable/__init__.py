@@ -16,6 +16,7 @@ from typing import Any
 
 from separable import cost, errors, kernels
 from separable.bank import bank
+from separable.configuration import show_config
 from separable.distribution import VERSION
 from separable.engine import get_num_threads, set_num_threads
 from separable.factorize import Spectrum, factorize, spectrum
@@ -42,6 +43,7 @@ __all__ = [
     "plan",
     "plot",
     "set_num_threads",
+    "show_config",
     "spectrum",
 ]
 

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import re
 import subprocess
 import sys
 import threading
@@ -129,14 +128,8 @@ def test_threads_may_import_the_engine_and_numba_together():
     assert done.stdout.strip() == "[]"
 
 
-def test_numba_is_imported_in_one_module():
-    """In it the whole of Numba is imported first: a part of half a package is half a module."""
+def test_the_whole_of_numba_is_imported_first():
+    """A part of half a package is half a module."""
     home = Path(separable.__file__).parent
-    found = {
-        str(path.relative_to(home))
-        for path in home.rglob("*.py")
-        if re.search(r"^\s*(from|import) numba\b", path.read_text(encoding="utf-8"), re.MULTILINE)
-    }
-    assert found == {"engine/compiled/numba_api.py"}
     text = (home / "engine/compiled/numba_api.py").read_text(encoding="utf-8")
     assert text.index("import numba as") < text.index("from numba.")

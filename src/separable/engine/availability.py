@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 import warnings
 from importlib import metadata
 from types import TracebackType
@@ -82,7 +83,8 @@ def _look() -> None:
         _refuse(f"{what} cannot be found", "Install it with `pip install numba`")
         return
     found = _version("numba")
-    if found and _numbers(found) < MINIMUM:
+    numbers = _numbers(found)
+    if numbers and numbers < MINIMUM:
         wanted = ".".join(map(str, MINIMUM))
         _refuse(
             f"Numba {found} is too old",
@@ -131,8 +133,16 @@ def _refuse(reason: str, remedy: str) -> None:
         f"are the same, the time is several times as long. {remedy}, or set {VARIABLE}=scipy to "
         "silence this warning",
         RuntimeWarning,
-        stacklevel=3,
+        stacklevel=_level_of_caller(),
     )
+
+
+def _level_of_caller() -> int:
+    """Return the stack level, seen from who calls this, of the first frame outside the package."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("separable"):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 class _Compiling:

@@ -384,25 +384,22 @@ class Schedule(ProcessBound):
         source, target, work = (pointer(d.name) for d in (self.source, self.target, self.work))
         last = work if "z" in self.passes else target
         words = (_I64,) * 16
-        if self.dense is not None:
-            band = band_direct
-        else:
-            band = band_of_two if self._turns() else band_of_one
-        self._set(band=address(band, words[:12]))
+        y, x, z = (self._taps_type(name) for name in "yxz")
         self._set(load=address(load_tile, (_I64, source, work, *words[:4])))
         if self.dense is not None:
+            band = band_direct
             self._set(direct=address(filter_direct, (_I64, work, work, last, *words[:9])))
         elif self._turns():
-            y, x = self._taps_type("y"), self._taps_type("x")
+            band = band_of_two
             self._set(columns=address(filter_columns, (_I64, work, work, y, *words[:12])))
             self._set(rows=address(filter_rows, (_I64, work, work, work, last, x, *words[:8])))
         else:
-            y = self._taps_type("y")
+            band = band_of_one
             self._set(finish=address(finish_columns, (_I64, work, work, last, y, *words[:11])))
+        self._set(band=address(band, words[:12]))
         if "z" in self.passes:
             self._set(fill_slot=address(fill_slot, (work, *words[:3])))
             self._set(copy_slot=address(copy_slot, (work, work, *words[:2])))
-            z = self._taps_type("z")
             self._set(z_finish=address(finish_planes, (_I64, work, work, target, z, *words[:9])))
 
     def _taps_type(self, name: str) -> Any:

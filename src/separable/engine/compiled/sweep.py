@@ -153,22 +153,10 @@ def _store(plan_address, scratch, position, row, step, first, columns, rows, den
             invoke(
                 plan.rows,
                 (
-                    plan_address,
-                    across,
-                    line,
-                    temp,
-                    0,
-                    0,
-                    place,
-                    step,
-                    pitch,
-                    first,
-                    wide,
-                    high,
-                    1,
+                    plan_address, across, line, temp, 0, 0, place, step, pitch, first, wide, high, 1,
                     terms,
                 ),
-            )
+            )  # fmt: skip
         return
     item = plan.target_item
     for k in range(plan.outputs):
