@@ -23,13 +23,25 @@ def whole_or_nothing(target: Path, overwrite: bool) -> Iterator[BinaryIO]:
     draft = Path(name)
     try:
         with draft.open("wb") as file:  # by its name, which tifffile asks for
-            yield file
+            try:
+                yield file
+            except OSError as error:
+                _reason_why(file, error)
+                raise
             file.flush()
             os.fsync(file.fileno())
         take_name(draft, target, overwrite)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+
+
+def _reason_why(file: BinaryIO, error: OSError) -> None:
+    """Raise what the system says where NumPy only says how many bytes it could not write."""
+    if error.errno is None and "requested and" in str(error):
+        file.seek(0, os.SEEK_END)
+        file.write(bytes(1 << 20))
+        file.flush()
 
 
 def take_name(draft: Path, target: Path, overwrite: bool) -> None:

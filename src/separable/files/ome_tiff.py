@@ -12,6 +12,7 @@ from separable.files.formats import SPACE, ImageInfo
 __all__ = ["imagej_settings", "ome_settings", "plain_resolution", "tiff_info"]
 
 IMAGEJ = ("uint8", "uint16", "float32")  # the types that it knows
+LARGEST = 1 << 32  # no number of a TIFF resolution is as large
 IMAGEJ_BYTES = (1 << 32) - (1 << 25)  # its files have 32-bit places
 
 
@@ -50,8 +51,10 @@ def _options(file: Any) -> dict[str, Any]:
     page = file.pages[0]
     options: dict[str, Any] = {}
     if "XResolution" in page.tags and "YResolution" in page.tags:
-        options["resolution"] = tuple(page.tags[f"{a}Resolution"].value for a in "XY")
-        options["resolutionunit"] = int(getattr(page, "resolutionunit", 1))
+        found = tuple(page.tags[f"{a}Resolution"].value for a in "XY")
+        if all(top > 0 and bottom > 0 for top, bottom in found):  # else it says nothing
+            options["resolution"] = found
+            options["resolutionunit"] = int(getattr(page, "resolutionunit", 1))
     if int(page.compression) in (8, 32946):  # deflate, the one that needs no other package
         options["compression"] = "zlib"
     if file.is_imagej and file.imagej_metadata:
@@ -151,6 +154,8 @@ def imagej_settings(info: ImageInfo, shape: tuple[int, ...], dtype: str) -> dict
     settings: dict[str, Any] = {"imagej": True, "metadata": metadata}
     settings.update(plain_resolution(info))
     if "X" in steps and "Y" in steps:
+        if not all(1 / LARGEST < steps[a] < LARGEST for a in "XY"):
+            return None
         if _per_pixel(settings, 1.0) != {"X": steps["X"], "Y": steps["Y"]}:
             settings["resolution"] = (1.0 / steps["X"], 1.0 / steps["Y"])
         settings["resolutionunit"] = 1

@@ -82,8 +82,8 @@ class Raw:
         """Close the file."""
         os.close(self.handle)
 
-    def flush(self) -> None:
-        """Bring what was written to the disk."""
+    def flush(self, since: int = 0) -> None:
+        """Bring all that was written to the disk."""
         os.fsync(self.handle)
 
     def read(self, region: Region) -> Array:

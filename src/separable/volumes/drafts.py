@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import json
 import os
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from separable import __version__
 from separable.errors import FileError
+from separable.files.locks import try_lock
 from separable.files.parts import Source, Target, draft_of, reason_of, remove
 from separable.plan import Plan
 
@@ -145,33 +144,33 @@ def _escaped(name: str) -> str:
 
 
 def _locked(path: Path, target: Path) -> int:
+    while True:
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as error:
+            raise FileError(
+                f"cannot write {target}: {reason_of(error)}. Name a folder that can be written to"
+            ) from None
+        locked = try_lock(handle)
+        if not locked:
+            os.close(handle)
+            why = (
+                "the file system has no locks, so two runs could write the same file. Write elsewhere"
+                if locked is None
+                else "another process is writing it. Wait for that, or choose another name"
+            )
+            raise FileError(f"cannot write {target}: {why}")
+        if _is_file(path, handle):
+            return handle
+        os.close(handle)  # another run finished and deleted it before it was locked here
+
+
+def _is_file(path: Path, handle: int) -> bool:
+    """Whether an open file still has its name."""
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-    except OSError as error:
-        raise FileError(
-            f"cannot write {target}: {reason_of(error)}. Name a folder that can be written to"
-        ) from None
-    try:
-        _lock(handle)
-    except OSError:
-        os.close(handle)
-        raise FileError(
-            f"cannot write {target}: another process is writing it. Wait for that, or choose "
-            "another name"
-        ) from None
-    return handle
-
-
-def _lock(handle: int) -> None:
-    """Lock a file as long as this process has it open; a killed process lets go of it."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(path.stat(), os.fstat(handle))
+    except FileNotFoundError:
+        return False
 
 
 def _events(handle: int) -> tuple[list[dict[str, Any]], int]:
@@ -236,7 +235,7 @@ def request_of(
         "origin": str(problem.lefts),
         "type": f"{out} by {problem.work}",
         "chunks": str(chunks or "auto"),
-        "version": importlib.metadata.version("separable"),
+        "version": __version__,
     }
     found |= {name: str(value) for name, value in missing.items() if name != "mask"}
     if "mask" in missing:
@@ -269,16 +268,9 @@ def _state(path: Any, known: Any = ()) -> str:
 
 
 def bring_to_disk(target: Target, since: int) -> None:
-    """Flush what was written to a target since a time, in nanoseconds."""
+    """Flush what this process wrote to a target since a time, as `now` gives it."""
     try:
-        target.flush()
-        if target.draft.is_dir():
-            for path in _written(target.draft, since):
-                handle = os.open(path, os.O_RDONLY)
-                try:
-                    os.fsync(handle)
-                finally:
-                    os.close(handle)
+        target.flush(since)
     except OSError as error:
         raise FileError(
             f"cannot write {target.path}: {reason_of(error)}. What was written is kept as "
@@ -286,16 +278,6 @@ def bring_to_disk(target: Target, since: int) -> None:
         ) from None
 
 
-def _written(folder: Path, since: int) -> Iterator[str]:
-    """The files below a folder that were written since then; folders change with their entries."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _written(Path(entry.path), since)
-            elif entry.stat(follow_symlinks=False).st_mtime_ns >= since:
-                yield entry.path
-
-
 def now() -> int:
-    """The time, in nanoseconds, a little early: file systems count in ticks."""
-    return time.time_ns() - 100_000_000
+    """The time that tells what was written after it, in nanoseconds."""
+    return time.monotonic_ns()
