@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 
 from separable import volumes
 from separable.cli import main, run
@@ -167,6 +168,16 @@ def test_a_file_that_is_too_large_for_a_kernel(call: Caller, command: tuple[str,
     code, said = call(*command, "psf.zarr")
     assert code == 2
     assert said.startswith("psf.zarr cannot be used as a kernel: its header says 8192x4096")
+
+
+@pytest.mark.parametrize(("tag", "value"), [(282, (0, 0)), (283, (1, 0)), (296, 65280)])
+def test_a_resolution_that_makes_no_sense_is_none(call: Caller, tag: int, value: Any) -> None:
+    with tifffile.TiffWriter("in.tif") as file:
+        file.write(VOLUME, resolution=(2, 2), resolutionunit=3)
+    with tifffile.TiffFile("in.tif", mode="r+") as file:
+        file.pages.first.tags[tag].overwrite(value)
+    assert filtered(call, "in.tif", "out.tif") == (0, "")
+    np.testing.assert_array_equal(tifffile.imread("out.tif").shape, VOLUME.shape)
 
 
 # Real processes

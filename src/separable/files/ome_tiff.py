@@ -12,6 +12,7 @@ from separable.files.formats import SPACE, ImageInfo
 __all__ = ["imagej_settings", "ome_settings", "plain_resolution", "tiff_info"]
 
 IMAGEJ = ("uint8", "uint16", "float32")  # the types that it knows
+UNITS = range(1, 6)  # of a resolution: none, inch, centimetre, and two that tifffile adds
 LARGEST = 1 << 32  # no number of a TIFF resolution is as large
 IMAGEJ_BYTES = (1 << 32) - (1 << 25)  # its files have 32-bit places
 
@@ -52,9 +53,9 @@ def _options(file: Any) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if "XResolution" in page.tags and "YResolution" in page.tags:
         found = tuple(page.tags[f"{a}Resolution"].value for a in "XY")
-        if all(top > 0 and bottom > 0 for top, bottom in found):  # else it says nothing
-            options["resolution"] = found
-            options["resolutionunit"] = int(getattr(page, "resolutionunit", 1))
+        unit = int(getattr(page, "resolutionunit", 1))
+        if unit in UNITS and all(top > 0 and bottom > 0 for top, bottom in found):
+            options["resolution"], options["resolutionunit"] = found, unit
     if int(page.compression) in (8, 32946):  # deflate, the one that needs no other package
         options["compression"] = "zlib"
     if file.is_imagej and file.imagej_metadata:
