@@ -294,7 +294,7 @@ def test_a_flush_brings_names_and_chunks_to_the_disk(
     zarr.create_array(str(like), shape=SHAPE, dtype="float32", **layout)
     flushed: list[str] = []
     monkeypatch.setattr(
-        "separable.files.zarr_drafts.fsync_of", lambda path: flushed.append(str(path))
+        "separable.files.zarr_drafts.flush_path", lambda path: flushed.append(str(path))
     )
     with open_source(like) as pattern:
         target = create_target(tmp_path / name, SHAPE, "float32", like=pattern)
@@ -336,7 +336,7 @@ def test_another_thread_waits_until_the_flush_is_done(
     def fails(path: Path) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("separable.files.zarr_drafts.fsync_of", fails)
+    monkeypatch.setattr("separable.files.zarr_drafts.flush_path", fails)
     for _ in range(2):  # what failed is not forgotten
         with pytest.raises(FileError, match="input/output error"):
             bring_to_disk(target, since)
