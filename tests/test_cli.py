@@ -304,7 +304,11 @@ def test_too_little_memory(
 
     monkeypatch.setattr(sys.modules["separable.plan.core"], "run", refuse)
     code, _, err = call("filter", photo, tmp_path / "out.png", "-k", "sobel")
-    assert (code, err) == (2, "Error: not enough memory for this image. Cut it into parts\n")
+    assert (code, err) == (
+        2,
+        f"Error: cannot filter {photo}: not enough memory. Filter it by parts, for instance with "
+        "--memory 2GiB, or cut it into parts\n",
+    )
 
 
 # Ends of processes

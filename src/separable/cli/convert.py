@@ -57,9 +57,13 @@ class _Outputs:
     def check(self, force: bool) -> None:
         """Refuse, before any work, what cannot be written."""
         for path in (self.network, self.blueprint, self.report):
-            if not path.parent.is_dir():
+            try:
+                missing, taken = not path.parent.is_dir(), path.is_dir() or path.exists()
+            except OSError as problem:  # a name that is too long
+                raise FileError(f"cannot write {path}: {problem.strerror or problem}") from None
+            if missing:
                 raise FileError(f"cannot write {path}: there is no folder {path.parent}. Create it")
-            if path.is_dir() or (path.exists() and not force):
+            if taken and (path.is_dir() or not force):
                 raise FileError(
                     f"{path} exists already. Choose another `--output`, or overwrite with --force"
                 )

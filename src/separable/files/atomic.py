@@ -23,7 +23,11 @@ def whole_or_nothing(target: Path, overwrite: bool) -> Iterator[BinaryIO]:
     draft = new_beside(target, ".part")
     try:
         with draft.open("wb") as file:  # by its name, which tifffile asks for
-            yield file
+            try:
+                yield file
+            except OSError as error:
+                _reason_why(file, error)
+                raise
             file.flush()
             os.fsync(file.fileno())
         take_name(draft, target, overwrite)
@@ -47,6 +51,14 @@ def new_beside(path: Path, suffix: str) -> Path:
         if path.exists():  # nobody else reads a copy either
             os.chmod(found, path.stat().st_mode & 0o777 | 0o600)
         return found
+
+
+def _reason_why(file: BinaryIO, error: OSError) -> None:
+    """Raise what the system says where NumPy only says how many bytes it could not write."""
+    if error.errno is None and "requested and" in str(error):
+        file.seek(0, os.SEEK_END)
+        file.write(bytes(1 << 20))
+        file.flush()
 
 
 def take_name(draft: Path, target: Path, overwrite: bool) -> None:

@@ -15,14 +15,13 @@ import numpy as np
 
 from separable.errors import FileError
 from separable.files.axes import short_unit
-from separable.files.formats import Array, Format, ImageInfo, check_memory, keeping
+from separable.files.formats import Array, Format, ImageInfo, check_memory, check_packed, keeping
 from separable.files.packages import need
 from separable.files.parts import Region, Source, Target, Wanted
 from separable.files.raw import Raw, raw_source, raw_target
 
 __all__ = ["NIFTI", "NIFTI_GZ"]
 
-DEFLATE_RATIO = 1032  # no deflated file becomes larger by more
 HELD = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
         "float32", "float64", "complex64", "complex128")  # fmt: skip
 KEEPS = keeping("axes", "spacing", "affine", "nifti")
@@ -91,12 +90,7 @@ def _open_packed(path: Path, inside: str = "") -> Source:
 
 def _check_packed(path: Path, found: Any) -> None:
     needed = int(found.offset) + math.prod(int(n) for n in found.shape) * found.dtype.itemsize
-    size = path.stat().st_size
-    if needed > DEFLATE_RATIO * size + 64:
-        raise FileError(
-            f"cannot read {path}: it is truncated; its header says {needed} bytes and its {size} "
-            "cannot hold them. Fetch or export it again"
-        )
+    check_packed(path, needed)
 
 
 def _read_packed(path: Path) -> tuple[Array, ImageInfo]:

@@ -17,6 +17,8 @@ from separable.files.formats import SPACE, ImageInfo
 __all__ = ["check_files", "imagej_settings", "ome_settings", "plain_resolution", "tiff_info"]
 
 IMAGEJ = ("uint8", "uint16", "float32")  # the types that it knows
+UNITS = range(1, 6)  # of a resolution: none, inch, centimetre, and two that tifffile adds
+LARGEST = 1 << 32  # no number of a TIFF resolution is as large
 IMAGEJ_BYTES = (1 << 32) - (1 << 25)  # its files have 32-bit places
 
 
@@ -92,8 +94,10 @@ def _options(file: Any) -> dict[str, Any]:
     page = file.pages[0]
     options: dict[str, Any] = {}
     if "XResolution" in page.tags and "YResolution" in page.tags:
-        options["resolution"] = tuple(page.tags[f"{a}Resolution"].value for a in "XY")
-        options["resolutionunit"] = int(getattr(page, "resolutionunit", 1))
+        found = tuple(page.tags[f"{a}Resolution"].value for a in "XY")
+        unit = int(getattr(page, "resolutionunit", 1))
+        if unit in UNITS and all(top > 0 and bottom > 0 for top, bottom in found):
+            options["resolution"], options["resolutionunit"] = found, unit
     if int(page.compression) in (8, 32946):  # deflate, the one that needs no other package
         options["compression"] = "zlib"
     if file.is_imagej and file.imagej_metadata:
@@ -193,6 +197,8 @@ def imagej_settings(info: ImageInfo, shape: tuple[int, ...], dtype: str) -> dict
     settings: dict[str, Any] = {"imagej": True, "metadata": metadata}
     settings.update(plain_resolution(info))
     if "X" in steps and "Y" in steps:
+        if not all(1 / LARGEST < steps[a] < LARGEST for a in "XY"):
+            return None
         if _per_pixel(settings, 1.0) != {"X": steps["X"], "Y": steps["Y"]}:
             settings["resolution"] = (1.0 / steps["X"], 1.0 / steps["Y"])
         settings["resolutionunit"] = 1

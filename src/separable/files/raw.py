@@ -81,8 +81,8 @@ class Raw:
         """Close the file."""
         self.file.close()
 
-    def flush(self) -> None:
-        """Bring what was written to the disk."""
+    def flush(self, since: int = 0) -> None:
+        """Bring all that was written to the disk."""
         self.file.flush()
 
     def read(self, region: Region) -> Array:

@@ -5,7 +5,7 @@ reads the sources for them. Which branch is taken is decided when a function is 
 this package is imported, so that tests can take a name away.
 """
 
-from separable.system.descriptors import exchange, flush_path, rename_new
+from separable.system.descriptors import NO_SUCH_LOCK, exchange, flush_path, rename_new
 from separable.system.handles import Handle
 from separable.system.memory import (
     HAS_PRIVATE_MAPPINGS,
@@ -35,6 +35,7 @@ __all__ = [
     "HUGE_PAGES_ADVICE",
     "MAPPING_FLAGS",
     "MAPPING_PROTECTION",
+    "NO_SUCH_LOCK",
     "Handle",
     "after_fork",
     "ask_huge_pages",

@@ -14,6 +14,7 @@ from typing import Any
 from separable.system.asking import is_windows
 
 __all__ = [
+    "NO_SUCH_LOCK",
     "allocate",
     "exchange",
     "flush_path",
@@ -27,6 +28,7 @@ __all__ = [
 ONE_READ = 16 << 20  # bytes read at a time where they have to be copied
 LOCK_PLACE = 1 << 30  # the byte that is locked on Windows: far beyond what anyone reads
 NO_SUCH_CALL = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
+NO_SUCH_LOCK = (*NO_SUCH_CALL, errno.ENOLCK)
 AT_FDCWD = -100  # `renameat2`: paths are relative to the current folder
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2  # of Linux
 RENAME_SWAP, RENAME_EXCL = 2, 4  # of macOS
@@ -120,14 +122,17 @@ def flush_path(path: str | os.PathLike[str]) -> None:
 def lock_exclusively(number: int) -> bool:
     """Lock a file for as long as its descriptor is open, and return whether nobody else has it.
 
-    A process that is killed lets go of its locks. Where the system or the file system has no
-    locks, everybody gets one.
+    A process that is killed lets go of its locks. Where the system has no locks, everybody gets
+    one.
+
+    Raises
+    ------
+    OSError
+        With an `errno` of `NO_SUCH_LOCK` if the file system has no locks.
     """
     try:
         _lock(number)
     except OSError as error:
-        if error.errno in (*NO_SUCH_CALL, errno.ENOLCK):
-            return True
         if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
             return False
         raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,11 +31,13 @@ from separable.volumes.cluster import check_client, run_stage_on, schedule_for
 from separable.volumes.drafts import Journal, between, open_journal, request_of
 from separable.volumes.missing import is_missing, masked, valid_filter
 from separable.volumes.running import run_stage
-from separable.volumes.schedule import Schedule, make_schedule, read_amount, restored
+from separable.volumes.schedule import Schedule, amount, make_schedule, read_amount, restored
 
 __all__ = ["Run", "filter"]
 
 PathLike: TypeAlias = str | os.PathLike[str]
+MOST_CHUNKS = 1 << 20  # along an axis; all of them are gone through to cut the work
+SPARSE = 1000  # by how much a store may be smaller than its numbers
 USUAL = 2 << 30  # bytes beyond what the process takes, where no limit is given
 
 
@@ -192,6 +195,7 @@ class Run:
             self.name = name
             with self._undone():
                 # Step 3: the draft, and how to cut the work.
+                _check_claims(self.source, name, problem.shape, problem.out)
                 self.target: Target = create_target(
                     target, problem.shape, problem.out, chunks=wanted, like=self.source,
                     overwrite=overwrite, resume=True,
@@ -317,6 +321,26 @@ class Run:
                 if hasattr(self, "target"):
                     self.target.abandon(keep=bool(self.journal.done))
             raise
+
+
+def _check_claims(source: Source, target: Path, shape: tuple[int, ...], out: np.dtype[Any]) -> None:
+    """Refuse a header that claims what can neither be cut into slabs nor written."""
+    grid = [-(-n // c) for n, c in zip(source.shape, source.chunks or source.shape, strict=True)]
+    if max(grid) > MOST_CHUNKS:
+        axis = grid.index(max(grid))
+        raise FileError(
+            f"cannot filter {source.path}: its header says {grid[axis]} chunks along axis {axis}; "
+            f"expected at most {MOST_CHUNKS}. Store it in larger chunks, or fetch it again if that "
+            "is wrong"
+        )
+    needed = math.prod(shape) * out.itemsize
+    space = shutil.disk_usage(target.parent).free
+    if needed > SPARSE * space:
+        raise FileError(
+            f"cannot filter {source.path}: its header says {'x'.join(map(str, source.shape))}, so "
+            f"the result takes {amount(needed)}, and the disk of {target} has {amount(space)} left. "
+            "Write elsewhere, or fetch it again if that is wrong"
+        )
 
 
 def _ready(whole: BlockFilter) -> int:

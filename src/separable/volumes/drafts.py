@@ -23,7 +23,7 @@ from separable.errors import FileError
 from separable.files.core import outer_file
 from separable.files.parts import Source, Target, draft_of, reason_of, remove
 from separable.plan import Plan
-from separable.system import Handle, flush_path
+from separable.system import NO_SUCH_LOCK, Handle
 
 __all__ = ["Journal", "bring_to_disk", "open_journal", "request_of"]
 
@@ -143,18 +143,19 @@ def _escaped(name: str) -> str:
     return glob.escape(name)
 
 
+NO_LOCKS = "the file system has no locks, so two runs could write the same file. Write elsewhere"
+
+
 def _locked(path: Path, target: Path) -> Handle:
     try:
         return Handle.locked(path)
     except BlockingIOError:
-        raise FileError(
-            f"cannot write {target}: another process is writing it. Wait for that, or choose "
-            "another name"
-        ) from None
+        why = "another process is writing it. Wait for that, or choose another name"
     except OSError as error:
-        raise FileError(
-            f"cannot write {target}: {reason_of(error)}. Name a folder that can be written to"
-        ) from None
+        why = f"{reason_of(error)}. Name a folder that can be written to"
+        if error.errno in NO_SUCH_LOCK:
+            why = NO_LOCKS
+    raise FileError(f"cannot write {target}: {why}")
 
 
 def _events(file: Handle) -> tuple[list[dict[str, Any]], int]:
@@ -260,12 +261,9 @@ def _state(path: Any, known: Any = ()) -> str:
 
 
 def bring_to_disk(target: Target, since: int) -> None:
-    """Flush what was written to a target since a time, in nanoseconds."""
+    """Flush what this process wrote to a target since a time, as `now` gives it."""
     try:
-        target.flush()
-        if target.draft.is_dir():
-            for path in _written(target.draft, since):
-                flush_path(path)
+        target.flush(since)
     except OSError as error:
         raise FileError(
             f"cannot write {target.path}: {reason_of(error)}. What was written is kept as "
@@ -273,16 +271,6 @@ def bring_to_disk(target: Target, since: int) -> None:
         ) from None
 
 
-def _written(folder: Path, since: int) -> Iterator[str]:
-    """The files below a folder that were written since then; folders change with their entries."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _written(Path(entry.path), since)
-            elif entry.stat(follow_symlinks=False).st_mtime_ns >= since:
-                yield entry.path
-
-
 def now() -> int:
-    """The time, in nanoseconds, a little early: file systems count in ticks."""
-    return time.time_ns() - 100_000_000
+    """The time that tells what was written after it, in nanoseconds."""
+    return time.monotonic_ns()
