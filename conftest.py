@@ -102,6 +102,17 @@ def needs_engine(path: Path) -> bool:
     return any(".compiled" in line.group() for line in MARKED.finditer(text))
 
 
+EXAMPLES = {
+    "separable.bank.core.Bank",
+    "separable.bank.core.Group",
+    "separable.volumes.blocks.chunkwise",
+    "separable.volumes.dask_schedule.schedule",
+    "separable.volumes.schedule.Schedule",
+    "separable.volumes.stages.groupings",
+}
+"""Examples that print what is planned with the compiled methods."""
+
+
 class Skipped(pytest.Module):
     """A file that needs the compiled engine, which is not there."""
 
@@ -122,7 +133,7 @@ def pytest_collect_file(file_path: Path, parent: Any) -> Any:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what is marked."""
-    if REASON and item.get_closest_marker("compiled"):
+    if REASON and (item.get_closest_marker("compiled") or item.name in EXAMPLES):
         pytest.skip(f"needs the compiled engine: {REASON}")
 
 

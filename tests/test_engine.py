@@ -285,6 +285,7 @@ def test_running_sums_do_not_drift() -> None:
     assert np.max(np.abs(got - exact)[:, 120:]) < 1e-6
 
 
+@pytest.mark.compiled
 def test_box_and_recursion_are_for_kernels_of_their_kind() -> None:
     for method, kernel, tol in (("box", gaussian(3), None), ("recursive", box(31), 0.01)):
         with pytest.raises(errors.ArgumentError, match="`method` must be one of"):

@@ -144,6 +144,7 @@ def test_wrap_takes_the_whole_axis_once_where_the_halo_is_longer() -> None:
     assert needs(plan, (slice(1, 2),)) == (slice(0, 4),)
 
 
+@pytest.mark.compiled
 def test_methods_that_depend_on_the_cut_are_not_taken() -> None:
     plan = sep.plan(np.ones((101, 101)), (4096, 4096), "float32")
     assert plan.chosen.method == "box"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import separable as sep
 from separable import ndimage
 from separable.borders import MODES
+from separable.engine.availability import available
 from separable.errors import ArgumentError, ArgumentTypeError, KernelError, OutputError
 from separable.volumes import chunkwise, dask_arrays
 from separable.volumes.blocks import block_filter
@@ -122,7 +123,7 @@ def test_each_way_to_cut_the_work_gives_the_same_bits(mode, method, monkeypatch)
     whole = block_filter(sep.plan(kernel, image.shape, image.dtype, **options))
     grids = [Grid(lazy.chunks), Grid(((14, 10), (17,), (26, 14)))]
     ways = list(groupings(whole))
-    assert len(ways) >= (3 if method == "separable" else 1)
+    assert len(ways) >= (3 if method == "separable" and available() else 1)
     for stages in ways:
         for grid in grids:
             layers = tuple(Layer(stage, grid) for stage in stages)
@@ -197,6 +198,7 @@ def test_small_chunks_are_joined():
     assert result.chunks[0] == (1,) * 64
 
 
+@pytest.mark.compiled
 def test_a_large_halo_makes_a_layer_for_each_axis():
     chunks = ((128,) * 4,) * 3
 
