@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import pickle
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import separable as sep
 from separable import ndimage
 from separable.bank import wavelet_step
 from separable.engine import METHODS, memory
+from separable.engine.availability import available
 from separable.kernels import gaussian
 
 Array = np.ndarray[Any, Any]
@@ -36,9 +38,9 @@ SIZES = {
 
 @pytest.fixture(autouse=True)
 def blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Load the engine, for blocks are used from then on, and let few bytes wait."""
-    pytest.importorskip("numba")
-    import separable.engine.compiled.kernel  # noqa: F401
+    """Load the engine if there is one, for blocks are used from then on, and let few bytes wait."""
+    if available():
+        import separable.engine.compiled.kernel  # noqa: F401
 
     memory.release()
     monkeypatch.setenv("SEPARABLE_KEEP_BYTES", str(LIMIT))
@@ -196,6 +198,7 @@ def test_every_function_of_ndimage_is_among_them() -> None:
     assert {f"ndimage.{name}" for name in ndimage.__all__} <= set(OPERATORS)
 
 
+@pytest.mark.compiled
 def test_a_result_takes_its_memory_with_it_and_brings_it_back() -> None:
     image = image_of(memory.LARGE)
     result = sep.convolve(image, gaussian(1, ndim=2))
@@ -224,6 +227,7 @@ def test_resized_results_keep_apart() -> None:
         assert (array[kept:] == 0).all()
 
 
+@pytest.mark.compiled
 def test_zeros_of_the_handler_are_zeros() -> None:
     memory.empty((memory.LARGE,), "uint8")[...] = 7
     blocks = memory._blocks()
@@ -238,6 +242,7 @@ def test_zeros_of_the_handler_are_zeros() -> None:
     assert not small.any()
 
 
+@pytest.mark.compiled
 def test_other_arrays_are_numpys_own() -> None:
     get_handler_name = pytest.importorskip("numpy._core.multiarray").get_handler_name
     sep.convolve(image_of(memory.LARGE), LINE, axes=1)
@@ -245,6 +250,50 @@ def test_other_arrays_are_numpys_own() -> None:
         memory.empty((1 << 36, 3), "float64")
     assert get_handler_name(np.empty(memory.LARGE)) == "default_allocator"
     assert get_handler_name(memory.empty((memory.LARGE,), "uint8")) == "separable"
+
+
+WITHOUT = """
+import sys
+import numpy as np
+import separable as sep
+from separable.engine import availability, memory
+
+if sys.argv[1] == "loaded":
+    import separable.engine.compiled.kernel
+elif sys.argv[1] == "failing":
+    import separable.engine.compiled.kernel as kernel
+    def address(*arguments):
+        with availability.compiling:
+            raise RuntimeError("no code is made")
+    kernel.address = address
+made = [memory.empty((memory.LARGE,), "uint8") for _ in range(2)]
+result = sep.convolve(np.ones((1024, 1024), "float32"), np.ones(3) / 3, axes=0)
+assert all(a.flags.owndata for a in (*made, result)) and abs(result - 1).max() < 1e-6
+del made, result
+print(memory._blocks(), memory.kept_bytes(), availability.available())
+"""
+
+
+@pytest.mark.parametrize("state", ["loaded", "not loaded"])
+def test_without_the_engine_arrays_are_numpys_own(state: str) -> None:
+    environment = {**os.environ, "SEPARABLE_ENGINE": "scipy"}
+    if state == "loaded":
+        pytest.importorskip("numba")
+    assert _printed(state, environment) == "None 0 False"
+
+
+@pytest.mark.compiled
+def test_an_engine_that_compiles_nothing_leaves_arrays_to_numpy() -> None:
+    assert _printed("failing", dict(os.environ), "-Wignore") == "None 0 False"
+
+
+def _printed(state: str, environment: dict[str, str], *options: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *options, "-c", WITHOUT, state],
+        capture_output=True, text=True, timeout=300, check=False, env=environment,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.strip()
 
 
 AFTERWARDS = """

@@ -213,11 +213,13 @@ def test_a_child_forked_while_a_record_is_built() -> None:
 
 
 @forks
+@pytest.mark.compiled
 def test_a_child_forked_while_a_thread_compiles() -> None:
     assert printed(COMPILING) == "0"
 
 
 @forks
+@pytest.mark.compiled
 def test_children_forked_while_threads_filter() -> None:
     assert printed(FILTERING) == " ".join(["0"] * 12)
 
@@ -254,6 +256,7 @@ def test_values_that_ran_keep_nothing_of_this_process_but_in_caches() -> None:
             assert not type(found).__module__.startswith(("ctypes", "numba", "llvmlite")), name
 
 
+@pytest.mark.compiled
 def test_running_leaves_records_in_caches() -> None:
     """Else the test above finds nothing for want of anything to find."""
     (case,) = [c for c in sent_values.some() if c.name.startswith("fused ")]

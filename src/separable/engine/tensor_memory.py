@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from separable.engine import memory
+from separable.process_cache import ProcessBound
 from separable.system import after_fork, ask_huge_pages
 
 __all__ = ["array_of", "empty", "empty_strided", "kept_bytes", "like_dense", "owned", "release"]
@@ -111,7 +112,7 @@ def owned(x: Tensor) -> Tensor:
     return fresh.set_(x.untyped_storage(), x.storage_offset(), x.shape, x.stride())
 
 
-class _Memory:
+class _Memory(ProcessBound):
     """The memory of a tensor in the words of NumPy's array interface."""
 
     def __init__(self, x: Tensor, dtype: np.dtype[Any]) -> None:
