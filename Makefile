@@ -88,4 +88,4 @@ bench-layers: $(VENV)/.bench-ready
 	$(BIN)/python benchmarks/fused.py
 
 clean:
-	rm -rf docs/_build docs/api docs/lessons_built $(VENV) $(OLD) demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf docs/_build docs/api docs/lessons_built $(VENV) $(OLD) demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .test-cache

@@ -109,7 +109,12 @@ def flush_path(path: str | os.PathLike[str]) -> None:
     if folder and is_windows():
         return  # which cannot open a folder, and writes its entries by itself
     # Windows flushes only what is open for writing; elsewhere reading is enough, and more often allowed.
-    number = open_descriptor(path, os.O_RDWR if is_windows() else os.O_RDONLY)
+    try:
+        number = open_descriptor(path, os.O_RDWR if is_windows() else os.O_RDONLY)
+    except PermissionError:
+        if folder:  # it may be written to, but not opened
+            return
+        raise
     try:
         os.fsync(number)
     except OSError as error:
