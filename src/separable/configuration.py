@@ -19,6 +19,7 @@ PACKAGES = ("numpy", "scipy", "numba", "llvmlite", "torch")
 MODES = ("stdout", "dicts")
 VARIABLES = (
     "SEPARABLE_CACHE_DIR",
+    "SEPARABLE_DEBUG",
     "SEPARABLE_ENGINE",
     "SEPARABLE_KEEP_BYTES",
     "SEPARABLE_NUM_THREADS",

@@ -82,7 +82,7 @@ def freeze(value: Any) -> None:
     """Make arrays read-only: what a value is compared by is worked out only once."""
     if isinstance(value, np.ndarray):
         value.flags.writeable = False
-    else:
+    elif isinstance(value, (Mapping, tuple, list)):
         for part in value.values() if isinstance(value, Mapping) else value:
             freeze(part)
 

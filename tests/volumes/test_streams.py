@@ -40,7 +40,7 @@ class Memory:
         self.count[region] += 1
         self.array[region] = part
 
-    def flush(self) -> None:
+    def flush(self, since: int = 0) -> None:
         pass
 
 

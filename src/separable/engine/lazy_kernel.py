@@ -243,7 +243,7 @@ def within_range(samples: Array) -> tuple[Array, int]:
     Examples
     --------
     >>> samples, exponent = within_range(np.array([1.5e300, 1.0]))
-    >>> samples[0] * 2.0**exponent, exponent
+    >>> float(samples[0]) * 2.0**exponent, exponent
     (1.5e+300, 998)
     """
     if samples.dtype.itemsize // (2 if samples.dtype.kind == "c" else 1) < 8 or not samples.size:

@@ -35,7 +35,7 @@ def torch_dtype(dtype: Any) -> torch.dtype:
 def correlated(image: torch.Tensor, problem: Problem, form: Form) -> torch.Tensor:
     """Run the passes of a form, or its dense kernel, on a tensor of the work type."""
     if not form.separated:
-        kernel = torch.tensor(form.kernel).to(image.device, image.dtype)
+        kernel = torch.tensor(np.ascontiguousarray(form.kernel)).to(image.device, image.dtype)
         return dense(image, kernel, problem)
     if not form.roots:
         return torch.zeros_like(image)
