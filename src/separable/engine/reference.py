@@ -26,7 +26,7 @@ def work(problem: Problem, form: Form) -> Work:
     """Count what the definition does."""
     taps = form.weights.size
     moved = float(3 * 8 * taps * problem.size)
-    return Work(1, taps, moved, {"call": 1.0}, float(np.finfo(np.float64).eps))
+    return Work(1, taps, moved, {"call": 1.0}, float(np.finfo(problem.work).eps))
 
 
 def run(
