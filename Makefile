@@ -4,12 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-long lint bench bench-layers docs docs-short clean
+.PHONY: help demo test test-long test-random test-oldest lint bench bench-layers docs docs-short clean
 
 help:
 	@echo "make demo       create .venv, install, run the demonstration (under a minute)"
 	@echo "make test       run the tests (under 10 minutes on two cores)"
-	@echo "make test-long  run many more random configurations (10,000 configurations)"
+	@echo "make test-long  run 10,000 random configurations"
+	@echo "make test-random  run the tests in a random order"
+	@echo "make test-oldest  run the tests without PyTorch on the oldest Python and lowest versions"
 	@echo "make lint       format, lint, types, order of imports"
 	@echo "make docs       build the documentation, running the lessons in full (docs/_build/html)"
 	@echo "make docs-short the same with the lessons' short form (a minute or two)"
@@ -42,7 +44,25 @@ demo: $(READY)
 	$(BIN)/separable demo --output demo-output
 
 test: $(VENV)/.test-ready
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not long"
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal --durations 10 -m "not long"
+
+test-random: $(VENV)/.test-ready
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal --durations 10 -m "not long" --random-order
+
+# The oldest Python that is here, in an environment of its own with the lowest versions of all dependencies.
+OLDEST ?= $(shell for p in python3.10 $(HOME)/.pyenv/versions/3.10.*/bin/python; do command -v $$p && break; done)
+OLD := .venv-oldest
+
+$(OLD)/.ready: pyproject.toml tools/lowest_versions.py
+	@test -n "$(OLDEST)" || { echo "no Python 3.10 was found; name one: make test-oldest OLDEST=/path/to/python3.10" >&2; exit 2; }
+	$(OLDEST) -m venv $(OLD)
+	$(OLD)/bin/python -m pip install --quiet --upgrade "pip>=25.1" packaging tomli
+	$(OLD)/bin/python tools/lowest_versions.py volumes wavelets demo > $(OLD)/lowest.txt
+	$(OLD)/bin/python -m pip install --quiet --prefer-binary -c $(OLD)/lowest.txt -e ".[volumes,wavelets,demo]" --group test-arrays
+	@touch $@
+
+test-oldest: $(OLD)/.ready
+	$(OLD)/bin/python -m pytest -q -n 2 --dist worksteal --durations 10 -m "not long"
 
 test-long: $(VENV)/.test-ready
 	$(BIN)/python -m pytest -q -m long --timeout 3600 --hypothesis-profile long
@@ -68,4 +88,4 @@ bench-layers: $(VENV)/.bench-ready
 	$(BIN)/python benchmarks/fused.py
 
 clean:
-	rm -rf docs/_build docs/api docs/lessons_built $(VENV) demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf docs/_build docs/api docs/lessons_built $(VENV) $(OLD) demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .test-cache

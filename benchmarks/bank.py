@@ -21,7 +21,7 @@ import scipy.ndimage
 
 import separable as sep
 from separable import get_num_threads, kernels
-from separable.calibrate import processor
+from separable.system import processor_name
 
 SIGMAS = (1, 2, 3, 4, 5)
 ORDERS = [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 0, 2), (0, 2, 0), (2, 0, 0)]
@@ -75,7 +75,7 @@ def main() -> None:
     shape = (asked.side // 2, asked.side, asked.side)
     volume = np.random.default_rng(0).random(shape, dtype=np.float32)
     print(
-        f"{processor()}, {get_num_threads()} threads; SciPy {scipy.__version__}, PyWavelets "
+        f"{processor_name()}, {get_num_threads()} threads; SciPy {scipy.__version__}, PyWavelets "
         f"{pywt.__version__}; {'x'.join(map(str, shape))} float32"
     )
     print(

@@ -26,9 +26,9 @@ from page import version
 
 import separable as sep
 from separable import calibrate, get_num_threads, kernels, machine
-from separable.calibrate import processor
 from separable.engine.warmup import warmup
 from separable.plan.table import duration
+from separable.system import processor_name
 
 RNG = np.random.default_rng(0)
 
@@ -119,7 +119,7 @@ def header() -> None:
         "numba",
     ]
     versions = [version(name) for name in names]
-    print(f"separable {sep.__version__} on {processor()}, {get_num_threads()} threads")
+    print(f"separable {sep.__version__} on {processor_name()}, {get_num_threads()} threads")
     print(", ".join(versions))
     start = time.perf_counter()
     subprocess.run([sys.executable, "-c", "import separable"], check=True)

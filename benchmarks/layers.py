@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from separable import nn as snn
-from separable.calibrate import processor
+from separable.system import processor_name
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def main() -> None:
     torch.manual_seed(0)
     random.seed(0)
     what = "forward and backward" if options.backward else "forward"
-    print(f"{processor()}, {options.threads} threads, torch {torch.__version__}, {what}")
+    print(f"{processor_name()}, {options.threads} threads, torch {torch.__version__}, {what}")
     print(f"{'layer':80} {'plain us':>9} {'layer/plain':>11} {'dense/layer':>11} {'mult.':>6}")
     make = training if options.backward else forward
     for contest in contests():

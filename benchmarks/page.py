@@ -22,7 +22,7 @@ from pathlib import Path
 
 import separable as sep
 from separable import get_num_threads
-from separable.calibrate import processor
+from separable.system import processor_name
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
@@ -128,7 +128,7 @@ def where(packages: tuple[str, ...]) -> str:
     today = datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat()
     load = os.getloadavg()[0]
     return (
-        f"*{today}, {processor()}, {os.cpu_count()} processors, {get_num_threads()} threads, load "
+        f"*{today}, {processor_name()}, {os.cpu_count()} processors, {get_num_threads()} threads, load "
         f"{load:.1f} before it began. {', '.join(versions)}.*"
     )
 

@@ -30,9 +30,9 @@ import numpy as np
 
 import separable as sep
 from separable import kernels, volumes
-from separable.calibrate import processor
 from separable.files.parts import boxes
 from separable.files.stores import create_target, open_source
+from separable.system import processor_name
 from separable.volumes.blocks import chunkwise
 from separable.volumes.drafts import bring_to_disk
 
@@ -198,7 +198,7 @@ def compare(folder: Path, shape: tuple[int, ...], options: argparse.Namespace) -
     stored = sum(p.stat().st_size for p in source.rglob("*") if p.is_file())
     versions = ", ".join(f"{p} {importlib.metadata.version(p)}" for p in ("zarr", "dask-image"))
     print(
-        f"\n{processor()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}; {versions}"
+        f"\n{processor_name()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}; {versions}"
     )
     print(
         f"gaussian sigma {SIGMA:g} on {options.shape} {options.dtype}, {size / 2**20:.0f} MiB "

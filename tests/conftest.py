@@ -13,6 +13,9 @@ from hypothesis import HealthCheck, settings
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Compiled code is kept from one run to the next, and shared by the workers: its folder is named by the sources.
+os.environ.setdefault("SEPARABLE_CACHE_DIR", str(Path(__file__).parents[1] / ".test-cache"))
+
 # Compilers and file systems make first examples slow: no deadline on one example.
 settings.register_profile(
     "quick", deadline=None, max_examples=40, derandomize=True,

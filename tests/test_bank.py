@@ -107,6 +107,7 @@ def test_a_bank_of_laplacians_against_scipy(mode: str) -> None:
         np.testing.assert_allclose(band, wanted, rtol=0, atol=1e-14)
 
 
+@pytest.mark.compiled
 def test_what_is_shared_is_counted() -> None:
     shape = (64, 64, 64)
     log = sep.bank(["log:1"], shape, "float32")
@@ -165,6 +166,7 @@ def test_dense_kernels_and_kernels_of_zeros_stand_beside_the_others() -> None:
         np.testing.assert_allclose(bands[name], sep.convolve(image, kernel), atol=2e-6)
 
 
+@pytest.mark.compiled
 def test_a_nan_stays_within_each_kernel() -> None:
     image = np.zeros((20, 20, 40))
     image[10, 10, 20] = np.nan
@@ -250,6 +252,7 @@ Sweep 1: 4 bands, passes along y 2, x 4; 12 multiplications instead of 16.
 In all 12 multiplications a sample instead of 16; predicted"""
 
 
+@pytest.mark.compiled
 def test_the_table() -> None:
     bands = kernels.wavelet_bands("haar", ndim=2)
     bank = sep.bank(bands, (64, 512, 512), "float32", axes=(1, 2), threads=2)

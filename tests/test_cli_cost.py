@@ -196,6 +196,18 @@ def test_the_other_networks_count_without_gaps(call: Caller, name: str) -> None:
     assert "Not counted" not in out
 
 
+@pytest.mark.parametrize("name", ["unet", "series", "multimodal"])
+def test_a_resolution_drops_no_input(call: Caller, name: str) -> None:
+    pytest.importorskip("torch")
+    usual = call(name)[1].partition("\n")[0].split(", ")
+    code, out, err = call(name, "--resolution", 64)
+    assert (code, err) == (0, "")
+    given = out.partition("\n")[0].split(", ")
+    assert len(given) == len(usual)
+    assert given[1:] == usual[1:]
+    assert "64" in given[0]
+
+
 def test_networks_of_timm(call: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
 
@@ -287,7 +299,7 @@ def test_without_pytorch_layers_count_and_networks_say_what_is_missing() -> None
     assert "1,228,800" in done.stdout
     assert flat(done.stderr) == (
         "Error: `cost mobilenet_v1` needs PyTorch, which is not installed: "
-        "pip install 'separable[torch]'"
+        'pip install "separable-convolution[torch]"'
     )
 
 

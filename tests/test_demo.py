@@ -59,7 +59,7 @@ def test_a_missing_package_is_named(
     assert capsys.readouterr() == (
         "",
         "Error: the demonstration needs scikit-image and matplotlib. "
-        "Install the extra: pip install 'separable[demo]'\n",
+        'Install the extra: pip install "separable-convolution[demo]"\n',
     )
     assert not (tmp_path / "new").exists()
 

@@ -79,7 +79,7 @@ def ran(group: tuple[int, ...], folder: Path) -> dict[int, dict]:
     try:
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", RUNNER, str(answer), *paths],
-            cwd=work, env=environment, capture_output=True, text=True, timeout=280, check=False,
+            cwd=work, env=environment, capture_output=True, text=True, timeout=1000, check=False,
         )  # fmt: skip
         error = done.stderr or f"ended with {done.returncode}"
     except subprocess.TimeoutExpired as late:

@@ -45,6 +45,7 @@ def test_every_candidate_is_listed() -> None:
     assert "partial" in by_name(sep.plan(cylinder, (30, 30, 30)))
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("fast", ["dense", "fused", "fft", "overlap"])
 def test_the_choice_follows_the_machine(fast: str) -> None:
     p = sep.plan(RNG.random((5, 5)), (50, 50), machine=rates(**{fast: 1e-6}), threads=1)

@@ -166,7 +166,7 @@ def test_what_run_refuses() -> None:
 
 @pytest.mark.parametrize("dtype", ["U3", "object", "datetime64[s]", "longdouble"])
 def test_types_that_no_filter_takes(dtype: str) -> None:
-    with pytest.raises(errors.DTypeError, match="`dtype` must be bool, an integer"):
+    with pytest.raises(errors.DTypeError, match="`image` must be bool, an integer"):
         sep.convolve(np.zeros((3, 3), dtype), KERNEL)
     with pytest.raises(errors.DTypeError, match="`output` must"):
         sep.convolve(np.zeros((3, 3)), KERNEL, output=dtype)

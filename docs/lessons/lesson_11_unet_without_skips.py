@@ -25,6 +25,7 @@ from separable.nn.models import UNet
 short = "--short" in sys.argv  # the form that takes seconds: less training, worse networks
 torch.set_num_threads(1)  # networks this small gain nothing from a second one
 SIZE, TRAIN, TEST, STEPS = (32, 32, 8, 12) if short else (64, 192, 32, 300)
+SEEDS = (0, 1) if short else (0, 1, 2)
 
 
 def scene(rng):
@@ -53,11 +54,13 @@ print(f"{100 * masks.mean():.0f} % of the pixels are in cells")
 # Both are separable, with the same levels. Without skips, all that is known of a place has to go
 # through the coarsest grid:
 WIDTHS = (8, 16, 32, 64)
-nets = {}
-for name, skips in (("with skips", True), ("without", False)):
-    torch.manual_seed(0)
-    nets[name] = net = UNet(2, widths=WIDTHS, classes=1, norm="group", skips=skips)
-    total = sep.nn.ledger(net, (1, 1, SIZE, SIZE), backward=False).total
+nets = {"with skips": [], "without": []}
+for name, trained in nets.items():
+    for seed in SEEDS:
+        torch.manual_seed(seed)
+        skips = name == "with skips"
+        trained.append(UNet(2, widths=WIDTHS, classes=1, norm="group", skips=skips))
+    total = sep.nn.ledger(trained[0], (1, 1, SIZE, SIZE), backward=False).total
     print(f"{name:10} {total.multiplications:10,} multiplications {total.parameters:7,} parameters")
 coarse = SIZE // 2 ** (len(WIDTHS) - 1)
 print(f"the coarsest grid has {coarse} x {coarse} places for {SIZE} x {SIZE} pixels")
@@ -65,23 +68,25 @@ print(f"the coarsest grid has {coarse} x {coarse} places for {SIZE} x {SIZE} pix
 # %%
 # The skips themselves multiply nothing. The layers where they arrive have more channels to read,
 # which is the difference above. A dense twin with skips, for comparison:
-dense = sep.nn.ledger(nets["with skips"].twin(), (1, 1, SIZE, SIZE), backward=False).total
+skipping = nets["with skips"][0]
+dense = sep.nn.ledger(skipping.twin(), (1, 1, SIZE, SIZE), backward=False).total
 fewer = (
     dense.multiplications
-    / sep.nn.ledger(nets["with skips"], (1, 1, SIZE, SIZE), backward=False).total.multiplications
+    / sep.nn.ledger(skipping, (1, 1, SIZE, SIZE), backward=False).total.multiplications
 )
 print(f"dense      {dense.multiplications:10,} multiplications, {fewer:.1f} times as many")
+
 
 # %%
 # Training
 # --------
-# The same images in the same order for both.
-losses = {}
-for name, net in nets.items():
+# The same images in the same order for both, from several seeds: one training says little about a network.
+def learn(net, seed):
+    """Train a network; return its losses."""
     optimizer = torch.optim.Adam(net.parameters(), lr=4e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
-    chance = torch.Generator().manual_seed(0)
-    losses[name] = []
+    chance = torch.Generator().manual_seed(seed)
+    losses = []
     for _ in range(STEPS):
         batch = torch.randint(TRAIN, (8,), generator=chance)
         loss = nn.functional.binary_cross_entropy_with_logits(net(images[batch]), masks[batch])
@@ -89,27 +94,34 @@ for name, net in nets.items():
         loss.backward()
         optimizer.step()
         schedule.step()
-        losses[name].append(loss.item())
+        losses.append(loss.item())
     net.eval()
-    print(
-        f"{name:10} loss {losses[name][0]:.3f} at first, {np.mean(losses[name][-10:]):.3f} at last"
-    )
+    return losses
+
+
+for name, trained in nets.items():
+    losses = np.mean([learn(net, seed) for net, seed in zip(trained, SEEDS, strict=True)], axis=0)
+    print(f"{name:10} loss {losses[0]:.3f} at first, {np.mean(losses[-10:]):.3f} at last")
 
 # %%
 # Where it goes wrong
 # -------------------
 # The Dice coefficient, twice the overlap over the sum of both areas, is 1 for a perfect mask:
 truth = masks[TRAIN:, 0].numpy() > 0.5
-found = {}
-for name, net in nets.items():
-    with torch.no_grad():
-        found[name] = net(images[TRAIN:])[:, 0].numpy() > 0
-    both = (found[name] & truth).sum()
-    print(f"{name:10} Dice {2 * both / (found[name].sum() + truth.sum()):.3f}")
+found = {}  # of the first seed
+for name, trained in nets.items():
+    dice = []
+    for net in trained:
+        with torch.no_grad():
+            mask = net(images[TRAIN:])[:, 0].numpy() > 0
+        found.setdefault(name, mask)
+        dice.append(2 * (mask & truth).sum() / (mask.sum() + truth.sum()))
+    spread = f"{np.mean(dice):.3f} ± {np.std(dice, ddof=1):.3f}"
+    print(f"{name:10} Dice {spread} ({len(SEEDS)} seeds)")
 
 # %%
 # One number hides the place. So measure how far each pixel is from the rim of a cell, and ask how
-# many are wrong at each distance:
+# many are wrong at each distance, here and below for the networks of the first seed:
 inside, outside = (
     np.stack([ndimage.distance_transform_edt(m) for m in part]) for part in (truth, ~truth)
 )

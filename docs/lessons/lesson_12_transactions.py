@@ -30,6 +30,7 @@ torch.set_num_threads(1)  # networks this small gain nothing from a second one
 CHANNELS = ("amount", "pause", "online")
 LENGTH = 32
 CARDS, STEPS = (500, 15) if short else (8000, 500)
+SEEDS = (0, 1) if short else (0, 1, 2)
 HONEST = ("errands", "dear", "dear, then cheap")
 
 
@@ -99,12 +100,14 @@ def network(dense):
     )
 
 
-torch.manual_seed(0)
-nets = {"dense": network(True), "separable": network(False)}
-for name, net in nets.items():
-    total = sep.nn.ledger(net, (1, len(CHANNELS), LENGTH), backward=False).total
+nets = {"dense": [], "separable": []}
+for name, found in nets.items():
+    for seed in SEEDS:
+        torch.manual_seed(seed)
+        found.append(network(name == "dense"))
+    total = sep.nn.ledger(found[0], (1, len(CHANNELS), LENGTH), backward=False).total
     print(f"{name:10} {total.multiplications:8,} multiplications {total.parameters:7,} parameters")
-print("one feature depends on", nets["separable"].receptive_field, "steps")
+print("one feature depends on", nets["separable"][0].receptive_field, "steps")
 
 # %%
 # In one dimension a kernel has few places, so there is less to save than in images: with K taps and C
@@ -115,13 +118,18 @@ print(f"{32 * 5 / (5 + 32):.2f} times, and in a volume with as many taps an axis
 # %%
 # Training
 # --------
-# With so few thefts a network that never finds one is nearly always right. So a theft counts more:
+# With so few thefts a network that never finds one is nearly always right. So a theft counts more. Where a
+# training ends depends on its first weights and on the order of the cards, so each network is trained from
+# several seeds:
 series, wanted = torch.from_numpy(train), torch.from_numpy(train_stolen.astype("float32"))
 weight = torch.tensor(10.0)
-for name, net in nets.items():
+
+
+def learn(net, seed):
+    """Train a network; return its losses."""
     optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
-    chance = torch.Generator().manual_seed(0)
+    chance = torch.Generator().manual_seed(seed)
     losses = []
     for _ in range(STEPS):
         batch = torch.randint(CARDS, (128,), generator=chance)
@@ -134,6 +142,11 @@ for name, net in nets.items():
         schedule.step()
         losses.append(loss.item())
     net.eval()
+    return losses
+
+
+for name, found in nets.items():
+    losses = np.mean([learn(net, seed) for net, seed in zip(found, SEEDS, strict=True)], axis=0)
     print(
         f"{name:10} loss {np.mean(losses[:10]):.3f} at first, {np.mean(losses[-10:]):.3f} at last"
     )
@@ -152,14 +165,24 @@ def suspicion(net, series):
         return net(torch.from_numpy(series))[:, 0].numpy()
 
 
-scores = {name: suspicion(net, test) for name, net in nets.items()}
+def average_precision(found, series):
+    """Return the average precision of the networks of all seeds, as mean ± standard deviation."""
+    each = [average_precision_score(test_stolen, suspicion(net, series)) for net in found]
+    return f"{np.mean(each):.3f} ± {np.std(each, ddof=1):.3f}"
+
+
 linear = LogisticRegression(max_iter=500).fit(train.reshape(CARDS, -1), train_stolen)
-scores["linear"] = linear.decision_function(test.reshape(CARDS, -1))
-for name, score in scores.items():
-    print(f"{name:10} average precision {average_precision_score(test_stolen, score):.3f}")
+linear_score = linear.decision_function(test.reshape(CARDS, -1))
+for name, found in nets.items():
+    print(f"{name:10} average precision {average_precision(found, test)} ({len(SEEDS)} seeds)")
+print(f"linear     average precision {average_precision_score(test_stolen, linear_score):.3f}")
 print(f"guessing   average precision {test_stolen.mean():.3f}")
 
 # %%
+# The curves of the first seed:
+scores = {name: suspicion(found[0], test) for name, found in nets.items()} | {
+    "linear": linear_score
+}
 fig, ax = plt.subplots(figsize=(6.4, 4), layout="constrained")
 colours = ("#1f5fa8", "#c2501b", "#6a6a72")
 for (name, score), colour in zip(scores.items(), colours, strict=True):
@@ -174,11 +197,10 @@ ax.legend(frameon=False)
 # To see what a network goes by, take it away. The same test cards, each with its transactions shuffled:
 # every amount and every pause is still there, in another order. Then each reversed in time.
 shuffled = np.stack([card[:, rng.permutation(LENGTH)] for card in test])
-for name, net in nets.items():
+for name, found in nets.items():
     print(f"{name:10}", end="")
     for how, changed in (("shuffled", shuffled), ("reversed", test[:, :, ::-1].copy())):
-        left = average_precision_score(test_stolen, suspicion(net, changed))
-        print(f"  {how} {left:.3f}", end="")
+        print(f"  {how} {average_precision(found, changed)}", end="")
     print()
 
 # %%
@@ -187,7 +209,7 @@ for name, net in nets.items():
 # The gradient of the output with respect to the input tells which numbers of a card it hangs on. Its
 # size, averaged over the stolen cards, with the theft always moved to the same place:
 moved = torch.from_numpy(test[test_stolen]).requires_grad_()
-nets["separable"](moved).sum().backward()
+nets["separable"][0](moved).sum().backward()
 size = moved.grad.abs().sum(1).numpy()
 around = np.arange(-8, 14)
 profile = [

@@ -16,6 +16,8 @@ from typing import Any
 
 from separable import cost, errors, kernels
 from separable.bank import bank
+from separable.configuration import show_config
+from separable.distribution import VERSION
 from separable.engine import get_num_threads, set_num_threads
 from separable.factorize import Spectrum, factorize, spectrum
 from separable.factors import Factors
@@ -41,10 +43,11 @@ __all__ = [
     "plan",
     "plot",
     "set_num_threads",
+    "show_config",
     "spectrum",
 ]
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 
 def __getattr__(name: str) -> Any:

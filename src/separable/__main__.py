@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 
 __all__ = ["main"]
 
@@ -17,6 +18,7 @@ def main() -> None:
 
         print(f"separable {__version__}")
         return
+    warnings.showwarning = _show_warning
     try:
         from separable.cli import run
 
@@ -27,6 +29,11 @@ def main() -> None:
         sys.stdout.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _show_warning(message: Warning | str, *_: object) -> None:
+    """Print a warning as one line: a user of the command line wants no place in the sources."""
+    print(f"Warning: {message}", file=sys.stderr)
 
 
 if __name__ == "__main__":

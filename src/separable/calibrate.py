@@ -7,24 +7,24 @@ scipy.optimize.nnls), every row divided by its time, so that small problems coun
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from separable.engine import METHODS, Form, Problem
+from separable.engine.availability import available
 from separable.engine.threads import get_num_threads
-from separable.machine import Machine
+from separable.machine import Machine, shipped
 from separable.plan import Candidate, plan
 from separable.plan.candidates import STORE
 from separable.run import run
+from separable.system import processor_name
 
-__all__ = ["Case", "cases", "measure", "processor"]
+__all__ = ["Case", "cases", "measure"]
 
 Array = NDArray[Any]
 
@@ -126,6 +126,9 @@ def _line_cases(dtype: str) -> Iterator[Case]:
 def measure(progress: Callable[[float], None] | None = None) -> Machine:
     """Measure this computer, in under 20 seconds.
 
+    Where the compiled engine is missing its methods keep the rates that ship, so that a profile made
+    then does not keep them from being chosen once it is there.
+
     Parameters
     ----------
     progress : callable, optional
@@ -135,7 +138,7 @@ def measure(progress: Callable[[float], None] | None = None) -> Machine:
     -------
     Machine
     """
-    listed = list(cases())
+    listed = [case for case in cases() if available() or not METHODS[case.method].plain]
     threads = get_num_threads()
     rows: dict[tuple[str, str], list[tuple[dict[str, float], float]]] = {}
     for case in listed:
@@ -144,12 +147,15 @@ def measure(progress: Callable[[float], None] | None = None) -> Machine:
         if progress:
             progress(0.97 / len(listed))
     rates: dict[str, dict[str, dict[str, float]]] = {}
+    if not available():
+        known = shipped().to_dict()["rates"]
+        rates = {name: known[name] for name, m in METHODS.items() if m.plain and name in known}
     for (method, dtype), measured in rows.items():
         rates.setdefault(method, {})[dtype] = _fit(measured)
     rates[STORE] = {dtype: _time_store(dtype) for dtype in DTYPES}
     if progress:
         progress(0.03)
-    name = f"{processor()}, {threads} threads, {time.strftime('%Y-%m-%d')}"
+    name = f"{processor_name()}, {threads} threads, {time.strftime('%Y-%m-%d')}"
     return Machine(name, threads, rates)
 
 
@@ -244,14 +250,3 @@ def _time_store(dtype: str) -> dict[str, float]:
         store(values, out, get_num_threads())
         best = min(best, time.perf_counter() - start)
     return {"element": float(f"{best / out.size:.4g}")}
-
-
-def processor() -> str:
-    """The processor's name, as the system tells it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine() or "unknown processor"

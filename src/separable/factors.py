@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from separable.errors import ArgumentError, PatternError
+from separable.pages import table_fragment
 from separable.pattern import Pattern, parse
+from separable.value import Value
 
 __all__ = ["Factors", "kernel_errors"]
 
@@ -22,7 +24,7 @@ TOGETHER = 1 << 22  # elements of all factors but the first, multiplied out at a
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Factors:
+class Factors(Value):
     """A kernel written as a product of factors, or as a sum of such products.
 
     Attributes
@@ -43,6 +45,11 @@ class Factors:
     sizes : mapping of str to int
         The size of every kernel letter.
 
+    Notes
+    -----
+    Factors are equal, and hash alike, where all of these are, the arrays bit for bit; the arrays are
+    read-only.
+
     Examples
     --------
     >>> import separable as sep
@@ -52,16 +59,14 @@ class Factors:
       x  -1 0 1
     """
 
+    ARRAYS = ("arrays", "ranks")
+
     pattern: Pattern
     arrays: tuple[Array, ...]
     error: float
     bound: float
     ranks: Mapping[str, NDArray[np.intp]]
     sizes: Mapping[str, int]
-
-    def __post_init__(self) -> None:
-        for array in self.arrays:
-            array.flags.writeable = False
 
     @classmethod
     def from_terms(cls, pattern: str | Pattern, terms: Sequence[Sequence[ArrayLike]]) -> Factors:
@@ -221,6 +226,14 @@ class Factors:
         )
         ranks = {bond: np.minimum(self.ranks[bond], rank)}
         return Factors(self.pattern, arrays, error, bound, ranks, self.sizes)
+
+    def _repr_html_(self) -> str:
+        head, *_ = repr(self).splitlines()
+        rows = [
+            (operand, "x".join(map(str, array.shape)), f"{array.size:,}", str(array.dtype))
+            for operand, array in zip(self.pattern.factors, self.arrays, strict=True)
+        ]
+        return table_fragment(head, ("factor", "shape", "numbers", "type"), rows)
 
     def __repr__(self) -> str:
         size = "x".join(map(str, self.shape))

@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from separable.arrays import array_of, complete_array_of, package_of
 from separable.engine import get_num_threads
 from separable.errors import OutputError
 from separable.factors import Factors
 from separable.machine import current
 from separable.plan import Plan, plan
+from separable.run import check_dtype
+from separable.system import after_fork
 
 __all__ = ["checked_output", "convolve", "correlate", "filter_with", "given", "remembered"]
 
@@ -154,12 +157,15 @@ def filter_with(
     """Plan (or remember the plan) and run; `options` are those of `plan`."""
     missing = given(mask, nan, fill)
     elsewhere = _elsewhere(image)
-    if elsewhere is None and (missing.keys() - {"fill"} or isinstance(image, np.ma.MaskedArray)):
-        elsewhere = importlib.import_module(MISSING).filter_missing
+    if elsewhere is None:
+        image = array_of(image)
+        check_dtype(image.dtype, "image")
+        kernel = kernel if isinstance(kernel, Factors) else complete_array_of(kernel, "kernel")
+        if missing.keys() - {"fill"} or isinstance(image, np.ma.MaskedArray):
+            elsewhere = importlib.import_module(MISSING).filter_missing
     if elsewhere is not None:
         filtered: Array = elsewhere(image, kernel, output, progress=progress, **missing, **options)
         return filtered
-    image = np.asarray(image)
     out, kind = checked_output(image, output)
     return remembered(image, kernel, kind, options)(image, out, progress=progress)
 
@@ -185,22 +191,25 @@ def checked_output(
 ) -> tuple[Array | None, DTypeLike | None]:
     """Return the array to fill, if any, and the type of the result as it was asked for."""
     if not isinstance(output, np.ndarray):
+        if hasattr(output, "shape") and not isinstance(output, (type, np.dtype)):
+            raise OutputError(
+                f"`output` must be a type or a NumPy array; got {type(output).__name__}. Give the "
+                "array inside, or copy the result into it"
+            )
         return None, output
     if output.shape != image.shape:
         raise OutputError(
             f"output shape not correct: `output` must have shape {image.shape}; got {output.shape}"
         )
-    return output, output.dtype
+    return np.asarray(output), output.dtype
 
 
 def _elsewhere(image: Any) -> Callable[..., Any] | None:
     """The function that filters what is no array of NumPy, or None."""
     if isinstance(image, np.ndarray):
         return None
-    if isinstance(image, (str, os.PathLike)):
-        room = PATHS
-    else:
-        room = ROOMS.get(type(image).__module__.partition(".")[0], "")
+    is_path = isinstance(image, (str, os.PathLike))
+    room = PATHS if is_path else ROOMS.get(package_of(image), "")
     if not room:
         return None
     found: Callable[..., Any] = importlib.import_module(room).filter_with
@@ -217,8 +226,7 @@ def _after_fork() -> None:
     _lock = threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+after_fork(_after_fork)
 
 
 def remembered(image: Array, kernel: Any, kind: Any, options: dict[str, Any]) -> Plan:
@@ -242,8 +250,7 @@ def remembered(image: Array, kernel: Any, kind: Any, options: dict[str, Any]) ->
 def _key(image: Array, kernel: Any, kind: Any, options: dict[str, Any]) -> Any:
     """Everything that the plan depends on, or None where that is too much to compare."""
     if isinstance(kernel, Factors):
-        parts = tuple(a.tobytes() for a in kernel.arrays)
-        what: Any = (str(kernel.pattern), kernel.dtype.str, parts, kernel.shape)
+        what: Any = kernel
     else:
         array = np.asarray(kernel)
         if array.dtype.kind not in "biufc" or array.nbytes > LARGEST_KERNEL:
@@ -251,7 +258,7 @@ def _key(image: Array, kernel: Any, kind: Any, options: dict[str, Any]) -> Any:
         what = (array.tobytes(), array.dtype.str, array.shape)
     settings = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in options.items())
     asked = kind.str if isinstance(kind, np.dtype) else str(kind)  # a dtype's name takes long
-    key = (what, image.shape, image.dtype.str, get_num_threads(), asked, settings, id(current()))
+    key = (what, image.shape, image.dtype.str, get_num_threads(), asked, settings, hash(current()))
     try:
         hash(key)
     except TypeError:

@@ -21,15 +21,16 @@ from typing import Any
 import numpy as np
 
 from separable.errors import MachineError
+from separable.value import Value
 
-__all__ = ["Machine", "cache_path", "current"]
+__all__ = ["Machine", "cache_path", "current", "shipped"]
 
 FORMAT = 1
 Rates = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 
-@dataclass(frozen=True)
-class Machine:
+@dataclass(frozen=True, eq=False)
+class Machine(Value):
     """Measured rates of one computer.
 
     Attributes
@@ -144,5 +145,10 @@ def current() -> Machine:
     try:
         return Machine.from_dict(json.loads(cache_path().read_text()))
     except (OSError, ValueError):
-        text = resources.files("separable").joinpath("data/machine.json").read_text()
-        return Machine.from_dict(json.loads(text), "shipped")
+        return shipped()
+
+
+def shipped() -> Machine:
+    """Return the profile that ships with the package."""
+    text = resources.files("separable").joinpath("data/machine.json").read_text()
+    return Machine.from_dict(json.loads(text), "shipped")

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from separable.errors import ArgumentTypeError, PatternError
+from separable.value import Value
 
 __all__ = ["Pattern", "parse"]
 
@@ -32,8 +33,8 @@ ARROW = "->"
 SPARE_BONDS = "RSTUVWABDEFGHIJKLMNOPQXYZ"  # names for the bond that was not written
 
 
-@dataclass(frozen=True)
-class Pattern:
+@dataclass(frozen=True, eq=False)
+class Pattern(Value):
     """One separation of a kernel: which axes it has and how they are shared among the factors.
 
     Attributes

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from separable.engine import Form, Method, Problem
+from separable.engine import METHODS, Form, Method, Problem
+from separable.engine.availability import EngineError
 from separable.engine.lazy_kernel import ldexp
 from separable.engine.memory import empty
 from separable.engine.threads import in_parallel, slabs
-from separable.errors import ArgumentError, DTypeError, OutputError
+from separable.errors import ArgumentError, ArgumentTypeError, DTypeError, OutputError
 
 __all__ = ["all_finite", "check_dtype", "readable", "run", "store"]
 
 Array = NDArray[Any]
 
 CHUNK = 1 << 18  # outputs rounded at a time: they stay in the cache
+SLABBED = 64 << 20  # bytes in foreign byte order from which on they are not converted at once
+SLABS = "separable.volumes.slabs"  # which is loaded when it is needed: it stands above this module
 LOOKED_AT = 1 << 20  # samples looked at together: threads need not wait for each other
 
 
@@ -65,22 +69,34 @@ def run(
     if out is None:
         out = empty(problem.shape, problem.out)
     _check_output(problem, out)
+    out = np.asarray(out)
     if problem.size == 0:
         return out
 
     # Step 2: the methods take native numbers of the usual types.
+    apart = not np.may_share_memory(image, out)
+    if not image.dtype.isnative and image.nbytes >= SLABBED and apart:
+        by_slabs = importlib.import_module(SLABS).filter_by_slabs
+        if by_slabs(problem, method.name, form, image, out, progress):
+            return out
     source = readable(image, problem)
 
     # Step 3: filter into the output itself where that is safe, else into an array of our own.
-    direct = out.dtype == problem.work or method.stores(out.dtype)
-    direct = direct and not problem.exponent and not np.may_share_memory(image, out)
-    target = out if direct else empty(problem.shape, problem.work)
-    with np.errstate(over="ignore", invalid="ignore"):
-        method.run(problem, form, source, target, progress or (lambda _: None))
+    native = out.view(out.dtype.newbyteorder("="))
+    direct = apart and not problem.exponent
+    direct = direct and (native.dtype == problem.work or method.stores(native.dtype))
+    target = native if direct else empty(problem.shape, problem.work)
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            method.run(problem, form, source, target, progress or (lambda _: None))
+    except EngineError:  # found at a first run, with nothing lost: the image is as it was
+        return run(problem, METHODS[method.plain], form, image, out, progress)
 
     # Step 4: scale back, round, saturate and store, once.
     if not direct:
         store(target, out, problem.threads, problem.exponent)
+    elif not out.dtype.isnative:
+        native.byteswap(inplace=True)
     return out
 
 
@@ -92,15 +108,29 @@ def check_dtype(dtype: Any, name: str) -> np.dtype[Any]:
     DTypeError
     """
     try:
-        found: np.dtype[Any] = np.dtype(dtype)
+        found: np.dtype[Any] = dtype if isinstance(dtype, np.dtype) else np.dtype(dtype)
     except TypeError:
         raise DTypeError(f"`{name}` must name a type of numbers; got {dtype!r}") from None
     if found.kind not in "biufc" or found.itemsize > (16 if found.kind == "c" else 8):
         raise DTypeError(
             f"`{name}` must be bool, an integer, float16 .. float64 or complex; got {found}. "
-            "Convert it, for instance with image.astype('float64')"
+            f"{_remedy_for(found)}"
         )
     return found
+
+
+def _remedy_for(dtype: np.dtype[Any]) -> str:
+    """What to do with an image of a type that no filter takes."""
+    if dtype.names:
+        return f"Choose one field, for instance image[{dtype.names[0]!r}]"
+    if dtype.kind in "mM":
+        return "Convert it to whole numbers with image.astype('int64')"
+    if dtype.kind == "O":
+        return (
+            "Convert it, if all its elements are numbers, with image.astype('float64'); a data "
+            "frame with .to_numpy('float64', na_value=numpy.nan)"
+        )
+    return "Convert it, for instance with image.astype('float64')"
 
 
 def all_finite(image: Array, threads: int = 1) -> bool:
@@ -124,6 +154,8 @@ def all_finite(image: Array, threads: int = 1) -> bool:
 
 
 def _check_output(problem: Problem, out: Array) -> None:
+    if not isinstance(out, np.ndarray):
+        raise ArgumentTypeError(f"`out` must be an ndarray; got {type(out).__name__}")
     if out.shape != problem.shape:
         raise OutputError(
             f"output shape not correct: `out` must have shape {problem.shape}; got {out.shape}"

@@ -4,10 +4,10 @@ import ctypes
 
 import numpy as np
 import pytest
-from numba.core import types
 
 from separable.engine.compiled import convert, simd, squares
 from separable.engine.compiled.kernel import address, stage
+from separable.engine.compiled.numba_api import types
 
 WORK = ["float32", "float64"]
 STORED = list(simd.ELEMENTS)
@@ -139,3 +139,10 @@ def test_narrow(stored, work):
             expected = np.clip(rounded, info.min, info.max).astype(np.int64).astype(dtype)
         np.testing.assert_array_equal(out, expected)
         np.testing.assert_array_equal(scalars, expected)
+
+
+def test_taps_of_different_kinds_are_different_types() -> None:
+    kinds = [simd.taps_pointer(kind, name) for kind in range(4) for name in ("float32", "float64")]
+    assert len(set(kinds)) == 8
+    assert simd.taps_pointer(1, "float32") == simd.taps_pointer(1, "float32")
+    assert simd.taps_pointer(1, "float32") != simd.pointer("float32")

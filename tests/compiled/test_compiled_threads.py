@@ -6,11 +6,13 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from compiled_oracle import border
 
+import separable
 from separable.engine.compiled.fused import Correlation
 
 
@@ -68,8 +70,8 @@ def test_fork():
     queue = context.Queue()
     process = context.Process(target=_child, args=(queue,))
     process.start()
-    assert queue.get(timeout=60)
-    process.join(timeout=10)
+    assert queue.get(timeout=600)
+    process.join(timeout=100)
     assert process.exitcode == 0
     assert np.array_equal(c(image, np.zeros_like(image), 2), expected)
 
@@ -78,7 +80,56 @@ def test_exit_is_clean_and_quick():
     code = "import sys; sys.path[:0] = sys.argv[1:]; import test_compiled_threads as t; c, i, e = t.make(); c(i, e, 2)"
     here = os.path.dirname(__file__)
     done = subprocess.run(
-        [sys.executable, "-c", code, here, os.path.dirname(here)], capture_output=True, timeout=100
+        [sys.executable, "-c", code, here, os.path.dirname(here)], capture_output=True, timeout=600
     )
     assert done.returncode == 0
     assert not done.stderr
+
+
+IMPORTED = """
+import importlib.abc, sys, threading, time
+import separable
+
+started, errors, count = threading.Event(), [], 0
+
+class Slow(importlib.abc.MetaPathFinder):
+    "Takes its time for each module of Numba, so that a second thread comes in between."
+
+    def find_spec(self, name, path, target=None):
+        global count
+        if name.startswith("numba"):
+            count += 1
+            if count > int(sys.argv[1]):
+                started.set()
+            time.sleep(0.005)
+
+def whole():
+    import numba
+
+def engine():
+    started.wait()
+    try:
+        from separable.engine.compiled.fused import Correlation
+    except Exception as error:
+        errors.append(error)
+
+sys.meta_path.insert(0, Slow())
+threads = [threading.Thread(target=whole), threading.Thread(target=engine)]
+for t in threads: t.start()
+for t in threads: t.join()
+print(errors)
+"""
+
+
+def test_threads_may_import_the_engine_and_numba_together():
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED, "3"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_whole_of_numba_is_imported_first():
+    """A part of half a package is half a module."""
+    home = Path(separable.__file__).parent
+    text = (home / "engine/compiled/numba_api.py").read_text(encoding="utf-8")
+    assert text.index("import numba as") < text.index("from numba.")

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,22 @@ from separable.explore.uploads import Store
 
 
 @pytest.fixture(scope="module")
-def page() -> TestClient:
-    return TestClient(create_app())
+def page() -> Iterator[TestClient]:
+    with client(create_app()) as found:
+        yield found
+
+
+JSON = {"content-type": "application/json"}
+
+
+def client(app: Any) -> TestClient:
+    """A browser that has the page open."""
+    return TestClient(app, headers={"origin": "http://testserver"})
+
+
+def send(page: TestClient, kind: str, content: bytes) -> Any:
+    """Upload a file as the page does."""
+    return page.post(f"/api/upload/{kind}", files={"file": ("file", content)})
 
 
 def ask(page: TestClient, name: str, question: dict[str, Any], status: int = 200) -> dict[str, Any]:
@@ -93,7 +108,7 @@ def test_a_kernel_is_described_by_what_the_library_finds(page: TestClient) -> No
 def test_a_picture_is_filtered_exactly_and_with_a_bound_on_the_error(page: TestClient) -> None:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (40, 50), dtype=np.uint8)
-    upload = page.post("/api/upload/image", content=png(image)).json()
+    upload = send(page, "image", png(image)).json()
     np.testing.assert_array_equal(pixels(upload["preview"]), image)
     disk = sep.kernels.disk(3) / sep.kernels.disk(3).sum()
     question = {"kernel": {"values": disk.tolist()}, "image": {"upload": upload["upload"]}}
@@ -143,7 +158,7 @@ def test_networks_are_counted_and_reports_read(page: TestClient) -> None:
 
     net = torch.nn.Sequential(torch.nn.Conv2d(8, 16, 3), torch.nn.Conv2d(16, 16, 3))
     _, report = sep.nn.convert(net, budget=0.5, input_shape=(1, 8, 16, 16))
-    sent = page.post("/api/upload/report", content=json.dumps(report.to_dict())).json()
+    sent = send(page, "report", json.dumps(report.to_dict())).json()
     assert sent["multiplications"] == report.multiplications
     assert [r["pattern"] for r in sent["rows"]] == [x.pattern for x in report.layers]
     assert sent["curve"][-1][1] == pytest.approx(report.tradeoff[-1, 1])
@@ -203,7 +218,7 @@ BAD_IMAGES = {
 @pytest.mark.parametrize("name", BAD_KERNELS)
 def test_a_bad_kernel_is_refused_with_its_reason(page: TestClient, name: str) -> None:
     content, message = BAD_KERNELS[name]
-    answer = page.post("/api/upload/kernel", content=content)
+    answer = send(page, "kernel", content)
     assert answer.status_code == 400
     import re
 
@@ -213,7 +228,7 @@ def test_a_bad_kernel_is_refused_with_its_reason(page: TestClient, name: str) ->
 @pytest.mark.parametrize("name", BAD_IMAGES)
 def test_a_bad_picture_is_refused_with_its_reason(page: TestClient, name: str) -> None:
     content, message = BAD_IMAGES[name]
-    answer = page.post("/api/upload/image", content=content)
+    answer = send(page, "image", content)
     assert answer.status_code == 400
     import re
 
@@ -221,7 +236,7 @@ def test_a_bad_picture_is_refused_with_its_reason(page: TestClient, name: str) -
 
 
 def test_too_large_uploads_are_not_read(page: TestClient) -> None:
-    answer = page.post("/api/upload/image", content=b"x" * (UPLOAD_BYTES + 1))
+    answer = send(page, "image", b"x" * (UPLOAD_BYTES + 1))
     assert answer.status_code == 413
     assert "at most 32 MiB" in answer.json()["error"]
 
@@ -229,7 +244,9 @@ def test_too_large_uploads_are_not_read(page: TestClient) -> None:
         for _ in range(40):
             yield b"x" * (1 << 20)
 
-    assert page.post("/api/upload/image", content=parts()).status_code == 413
+    kind = {"content-type": "multipart/form-data; boundary=b"}
+    answer = page.post("/api/upload/image", content=parts(), headers=kind)
+    assert answer.status_code == 413
 
 
 @pytest.mark.parametrize(
@@ -261,7 +278,7 @@ def test_questions_that_cannot_be_answered(
 
 def test_what_is_no_question_is_refused(page: TestClient) -> None:
     for content in (b"", b"[1]", b"{", b"[" * 100_000, b"\xff\xfe"):
-        answer = page.post("/api/kernel", content=content)
+        answer = page.post("/api/kernel", content=content, headers=JSON)
         assert answer.status_code == 400, content[:10]
         assert "error" in answer.json()
 
@@ -271,7 +288,7 @@ def test_another_site_cannot_call_it_by_a_name_of_its_own(page: TestClient) -> N
 
 
 def test_a_token_guards_every_address() -> None:
-    guarded = TestClient(create_app(token="s3cret", hosts=["*"]))
+    guarded = client(create_app(token="s3cret", hosts=["*"]))
     for path in ("/", "/static/app.js", "/api/start"):
         assert guarded.get(path).status_code == 403
         assert guarded.get(path, params={"token": "wrong"}).status_code == 403
@@ -292,7 +309,7 @@ def test_uploads_are_kept_in_bounded_memory() -> None:
 
 def test_large_pictures_are_made_smaller(page: TestClient) -> None:
     large = np.tile(np.arange(256, dtype=np.uint8), (1500, 10))
-    found = page.post("/api/upload/image", content=png(large)).json()
+    found = send(page, "image", png(large)).json()
     assert max(found["shape"][:2]) <= IMAGE_SIDE
     assert "3 times smaller" in found["note"]
 
@@ -302,20 +319,20 @@ def test_fifty_bad_uploads_leave_the_server_alive_and_small(tmp_path: Path) -> N
     code = f"""
 import resource, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-from test_explore_app import BAD_IMAGES, BAD_KERNELS, KERNEL_ELEMENTS, npy, png
+from test_explore_app import BAD_IMAGES, BAD_KERNELS, client, npy, png, send
 import numpy as np
 from starlette.testclient import TestClient
 from separable.explore import create_app
-page = TestClient(create_app())
+page = client(create_app())
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-page.post("/api/upload/kernel", content=npy(np.ones((3, 3))))
-page.post("/api/upload/image", content=png(np.zeros((64, 64), np.uint8)))
+send(page, "kernel", npy(np.ones((3, 3))))
+send(page, "image", png(np.zeros((64, 64), np.uint8)))
 before = peak()
 bad = [("kernel", c) for c, _ in BAD_KERNELS.values()] + [("image", c) for c, _ in BAD_IMAGES.values()]
 bad += [("image", b"x" * (33 << 20))]
 for turn in range(50):
     kind, content = bad[turn % len(bad)]
-    assert page.post(f"/api/upload/{{kind}}", content=content).status_code in (400, 413)
+    assert send(page, kind, content).status_code in (400, 413)
 assert page.post("/api/kernel", json={{"spec": "sobel"}}).status_code == 200
 print((peak() - before) / 1024)
 """

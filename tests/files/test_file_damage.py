@@ -422,7 +422,7 @@ def test_a_package_that_is_missing_is_named(
 ) -> None:
     write_image(tmp_path / name, VOLUME)
     monkeypatch.setitem(sys.modules, package, None)
-    expected = rf"needs the package {package}\. Install it: pip install \"separable\[volumes\]\""
+    expected = rf"needs the package {package}\. Install it: pip install \"separable-convolution\[volumes\]\""
     for attempt in (
         lambda: read_image(tmp_path / name),
         lambda: open_source(tmp_path / name),

@@ -122,6 +122,7 @@ def test_sources_and_targets_travel_to_other_processes(tmp_path: Path, name: str
     for count, region in enumerate(boxes(VOLUME.shape, (4, 5, 6))):
         (there if count % 2 else target).write(region, VOLUME[region])
     there.flush()
+    there.abandon()  # which only closes it: whoever created it finishes it
     target.finish()
     with open_source(tmp_path / name) as source:
         again = pickle.loads(pickle.dumps(source))
@@ -190,6 +191,7 @@ def test_a_full_disk_leaves_the_draft(
         f"cannot write {tmp_path / name}: no space left on device. Free some space and resume. "
         f"What was written is kept as {target.draft.name}"
     )
+    target.abandon()
     assert target.draft.exists()
     assert not (tmp_path / name).exists()
 
@@ -225,6 +227,7 @@ def test_parts_of_another_shape_are_refused(tmp_path: Path) -> None:
         target.write((slice(0, 2),), np.zeros((2, 4)))
     with pytest.raises(ValueError, match="slices with step 1"):
         target.write((slice(0, 4, 2),), np.zeros((2, 5)))
+    target.abandon()
 
 
 # Numbers in a file

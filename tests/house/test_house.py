@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import json
@@ -15,6 +16,7 @@ import pytest
 
 import separable as sep
 from separable import errors
+from separable.engine import availability
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ["torch", "dask", "matplotlib", "scipy", "numba", "tensorly", "rich", "typer", "imageio"]
@@ -85,6 +87,26 @@ def test_every_public_function_has_an_example_and_types(name: str) -> None:
                 assert parameter.annotation is not inspect.Parameter.empty, (public, parameter)
 
 
+def test_numba_is_imported_in_one_module() -> None:
+    """Numba may change what is private; what we take of it is in one place, with a guard."""
+    found = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += (
+                [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            )
+            if any(name.split(".")[0] == "numba" for name in names):
+                found.add(path.relative_to(ROOT).as_posix())
+    assert found == {"src/separable/engine/compiled/numba_api.py"}
+
+
+def test_the_oldest_numba_is_the_one_that_is_required() -> None:
+    required = re.search(r'"numba>=([\d.]+)"', (ROOT / "pyproject.toml").read_text())
+    assert required
+    assert required.group(1) == ".".join(map(str, availability.MINIMUM))
+
+
 def test_the_tree_of_errors_is_the_one_drawn() -> None:
     drawn = re.findall(r"[├└]── (\w+) +\(([\w, ]+)\)", errors.__doc__ or "")
     assert {name for name, _ in drawn} | {"SeparableError"} == set(errors.__all__)
@@ -96,6 +118,7 @@ def test_the_tree_of_errors_is_the_one_drawn() -> None:
         }
 
 
+@pytest.mark.compiled  # it shows a plan with the compiled methods
 def test_the_readme_is_true() -> None:
     """Run the README's block of code and compare what it prints with what the README shows."""
     text = (ROOT / "README.md").read_text()

@@ -426,6 +426,40 @@ def test_nothing_of_pytorch_is_left_uncounted(module: nn.Module, training: bool)
     assert found.total.macs == 2 * 16 * 64
 
 
+LAYOUTS = (torch.contiguous_format, torch.channels_last, torch.channels_last_3d)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("pool", ["Max", "Avg", "AdaptiveAvg", "AdaptiveMax", "LP"])
+@pytest.mark.parametrize("training", [True, False])
+def test_pooling_is_counted_alike_with_the_channels_anywhere(
+    pool: str, layout: torch.memory_format, training: bool
+) -> None:
+    ndim = 3 if layout is torch.channels_last_3d else 2
+    pooling: Any = getattr(nn, f"{pool}Pool{ndim}d")
+    plain = nn.Sequential(
+        nn.Conv2d(4, 4, 3) if ndim == 2 else nn.Conv3d(4, 4, 3),
+        pooling(1) if "Adaptive" in pool else pooling(2, 2),
+    ).train(training)
+    shape = (2, 4, *(8,) * ndim)
+    expected = ledger(plain, shape)
+    found = ledger(plain.to(memory_format=layout), shape)
+    assert not found.uncounted
+    assert found.total.multiplications == expected.total.multiplications
+    assert found.total.additions == expected.total.additions
+
+
+def test_what_only_gives_memory_another_shape_in_place_is_free() -> None:
+    def run(x: torch.Tensor) -> torch.Tensor:
+        y = x * 2
+        y.transpose_(2, 3).unsqueeze_(0).squeeze_(0)
+        return y.as_strided_((2, 4, 4), (16, 4, 1))
+
+    found = of(run, (1, 2, 4, 4))
+    assert not found.uncounted
+    assert found.total.multiplications == 64  # `of` scales by a parameter
+
+
 def test_what_has_no_formula_is_listed() -> None:
     found = of(lambda x: torch.fft.fft2(x.sort(1).values).abs(), (1, 2, 4, 4))
     listed = {(u.operation, u.reason) for u in found.uncounted}

@@ -248,5 +248,6 @@ except ModuleNotFoundError as error:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == (
-        "`separable.nn` needs PyTorch, which is not installed: pip install 'separable[torch]'\n"
+        "`separable.nn` needs PyTorch, which is not installed: "
+        'pip install "separable-convolution[torch]"\n'
     )

@@ -35,7 +35,22 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+# What show_config says of a made-up computer.
+FOUND = {
+    "separable": "1.2.3", "python": "3.12.0", "platform": "Linux x86_64",
+    "packages": {"numpy": "2.0.0", "scipy": "1.14.0", "numba": "0.62.0", "torch": None},
+    "engine": {"name": "compiled", "reason": "", "vector_bits": 256, "cpu": "haswell"},
+    "threads": {"count": 2, "source": "SEPARABLE_NUM_THREADS"},
+    "cache": {"folder": "/cache/engine-0", "state": "read-only", "bytes": 3 << 20},
+    "machine": {"name": "a machine of round numbers", "source": "measured", "path": "x"},
+    "environment": {"SEPARABLE_NUM_THREADS": "2"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.compiled if n.startswith("plan") else ()) for n in COMMANDS],
+)
 def test_printed_text(
     name: str,
     request: pytest.FixtureRequest,
@@ -45,6 +60,7 @@ def test_printed_text(
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(sys.modules["separable.plan.core"], "current", lambda: ROUND)
     monkeypatch.setattr(sys.modules["separable.cli.machine"], "current", lambda: ROUND)
+    monkeypatch.setattr(sys.modules["separable.cli.machine"], "configuration", lambda: FOUND)
     monkeypatch.setattr(sys.modules["separable.plan.request"], "get_num_threads", lambda: 2)
     assert run(COMMANDS[name]) == 0
     text = capsys.readouterr().out

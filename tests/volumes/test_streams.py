@@ -101,6 +101,7 @@ def _filter(sigma: float, shape: tuple[int, ...], dtype: str = "float32", **opti
     return block_filter(sep.plan(kernel, shape, dtype, method="separable", threads=1, **options))
 
 
+@pytest.mark.compiled
 def test_everything_is_read_once_where_planes_fit() -> None:
     made = make_schedule(_filter(2, (256, 512, 512)), (64,) * 3, (64,) * 3, 2 << 30, 170 << 20)
     assert str(made).endswith(
@@ -119,6 +120,7 @@ def test_columns_are_said_to_read_halos_again() -> None:
     assert made.memory <= 400 << 20
 
 
+@pytest.mark.compiled
 def test_passes_follow_each_other_where_no_halo_fits() -> None:
     whole = _filter(12, (256, 256, 256))
     made = make_schedule(whole, None, None, 360 << 20, 170 << 20)

@@ -172,7 +172,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_bytes(
         child.stdout.readline()
         journal = drafts.journal_of(target)
         lines = len(left[-1:] and left[-1])
-        end = time.monotonic() + 60
+        end = time.monotonic() + 600
         while child.poll() is None and time.monotonic() < end:
             if journal.exists() and len(journal.read_bytes().splitlines()) > max(lines, 2):
                 break
@@ -186,7 +186,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_bytes(
         left.append(journal.read_bytes().splitlines())
     assert all(len(a) < len(b) for a, b in itertools.pairwise(left))  # each went on
     child = _child(source, target, stages, 0.0)
-    assert child.communicate(timeout=120)[0] == b"ready\n"
+    assert child.communicate(timeout=600)[0] == b"ready\n"
     assert child.returncode == 0
     result, _ = read_image(target)
     assert result.tobytes() == expected(image, mode="wrap").tobytes()

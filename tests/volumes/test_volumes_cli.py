@@ -255,7 +255,7 @@ def test_interrupted_it_says_what_is_kept_and_goes_on(call: Caller, tmp_path: Pa
         if written == 5:
             break
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=600)
     assert process.returncode == 130
     assert " ".join(err.split()) == (
         "Error: interrupted; what was written is kept as out.npy.partial, and the same command "
@@ -281,7 +281,7 @@ def test_a_terminal_shows_bytes_and_the_time_left(tmp_path: Path) -> None:
     )  # fmt: skip
     os.close(theirs)
     shown = b""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 600
     while time.monotonic() < end:
         try:
             part = os.read(mine, 4096)
@@ -291,7 +291,7 @@ def test_a_terminal_shows_bytes_and_the_time_left(tmp_path: Path) -> None:
             break
         shown += part
     os.close(mine)
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=600) == 0
     text = shown.decode(errors="replace")
     assert "Filtering" in text
     assert "/112.5 KiB" in text or "/115.2 kB" in text  # bytes done of all

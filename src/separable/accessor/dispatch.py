@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from separable import filtering
+from separable.arrays import array_of
 from separable.errors import ArgumentError, OutputError
 from separable.factors import Factors
 
@@ -16,18 +17,25 @@ __all__ = ["filter_with", "like"]
 
 
 def filter_with(
-    image: xr.DataArray,
+    image: Any,
     kernel: ArrayLike | Factors,
     output: Any = None,
     *,
     axes: Any = None,
     mask: Any = None,
     **options: Any,
-) -> xr.DataArray:
+) -> Any:
     """Filter what `convolve` and `correlate` hand over: a `DataArray`.
 
     The parameters are those of `separable.filtering.filter_with`; `axes` may be names of dims, and
-    `mask` a `DataArray`.
+    `mask` a `DataArray`. A `Variable` is filtered as the array that it holds.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If the image is a `Dataset`, which holds several arrays.
+    SeparableError
+        Its other subclasses, as for `separable.convolve`.
 
     Examples
     --------
@@ -36,6 +44,9 @@ def filter_with(
     >>> sep.convolve(image, [0.25, 0.5, 0.25], axes="x").name
     'depth'
     """
+    if not isinstance(image, xr.DataArray):
+        array = array_of(image)
+        return filtering.filter_with(array, kernel, output, axes=axes, mask=mask, **options)
     where = None if axes is None else _positions(image, axes)
     target, given = output, {} if mask is None else {"mask": _aligned(mask, image, where)}
     if isinstance(output, xr.DataArray):

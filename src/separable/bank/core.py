@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from separable.arrays import MASKED_REMEDY, complete_array_of
 from separable.bank import table
-from separable.bank.graph import Graph, families, graph_of
-from separable.bank.sweeps import MOST_AXES, Sweep, order_of, work_of
-from separable.engine import Form, Problem
-from separable.engine.fused import supports, unlike
+from separable.bank.groups import Group, groups_of, seconds_alone, widest
+from separable.bank.sweeps import Sweep
+from separable.engine import Problem
+from separable.engine.availability import EngineError
+from separable.engine.fused import supports
 from separable.engine.memory import empty
 from separable.errors import ArgumentError, ArgumentTypeError, KernelError, OutputError
 from separable.factors import Factors
@@ -22,44 +23,16 @@ from separable.kernels import parse_spec
 from separable.machine import Machine, current
 from separable.plan import Plan, plan
 from separable.run import readable, store
+from separable.value import Value
 
 __all__ = ["Bank", "Group", "bank"]
 
 Array = NDArray[Any]
 KernelLike: TypeAlias = ArrayLike | Factors | str
 
-EXACT = ("separable", "low-rank")  # the candidates whose terms are the whole kernel
-MOST_RINGS = 10  # sums between two layers: more do not stay in the cache
-
-
-@dataclass(frozen=True, eq=False)
-class Group:
-    """Bands that run together.
-
-    Attributes
-    ----------
-    members : tuple of int
-        The bands' numbers.
-    graph : Graph or None
-        The passes they share in one sweep; None for a band that runs by its own plan.
-    seconds : float
-        Predicted.
-
-    Examples
-    --------
-    >>> import separable as sep
-    >>> [g.members for g in sep.bank(["gaussian:1", "log:1"], (64, 64), "float32").groups]
-    [(0, 1)]
-    """
-
-    members: tuple[int, ...]
-    graph: Graph | None = field(repr=False)
-    seconds: float
-    held: dict[str, Any] = field(default_factory=dict, repr=False)
-
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Bank:
+class Bank(Value):
     """Several filters of one image, and how they are run together.
 
     Attributes
@@ -72,6 +45,10 @@ class Bank:
         What runs together.
     machine : str
         Whose rates the predictions come from.
+
+    Notes
+    -----
+    Banks are compared, hashed, copied and pickled as plans are.
 
     Examples
     --------
@@ -114,7 +91,7 @@ class Bank:
     @property
     def seconds_alone(self) -> float:
         """Predicted for the kernels one by one."""
-        return sum(_alone(p) for p in self.plans)
+        return sum(seconds_alone(p) for p in self.plans)
 
     @property
     def bound(self) -> float:
@@ -147,12 +124,14 @@ class Bank:
         Raises
         ------
         ArgumentError
-            If the image is not of the planned shape and type.
+            If the image is not of the planned shape and type, or has masked samples.
+        ArgumentTypeError
+            If the image or `out` is no array.
         OutputError
             If `out` has another shape or type, or is read-only.
         """
         # Step 1: check the image and the output.
-        p, array = self.problem, np.asarray(image)
+        p, array = self.problem, complete_array_of(image, remedy=MASKED_REMEDY)
         if array.shape != p.shape or array.dtype != p.dtype:
             raise ArgumentError(
                 f"this bank is for shape {p.shape}, {p.dtype}; got shape {array.shape}, "
@@ -161,6 +140,7 @@ class Bank:
         if out is None:
             out = empty(self.shape, p.out)
         self._check_output(out)
+        out = np.asarray(out)
         if p.size == 0:
             return out
         if np.may_share_memory(array, out):
@@ -176,13 +156,16 @@ class Bank:
             else:
                 if source is None:
                     source = np.ascontiguousarray(readable(array, p))
-                self._sweep(group, source, out)
+                self._sweep(group, array, source, out)
             if progress is not None:
                 progress(group.seconds / total if total > 0 else 1 / len(self.groups))
         return out
 
     def __str__(self) -> str:
         return table.bank_text(self)
+
+    def _repr_html_(self) -> str:
+        return table.bank_html(self)
 
     def __repr__(self) -> str:
         p = self.problem
@@ -196,16 +179,22 @@ class Bank:
             return self.plans[group.members[0]].chosen.multiplications
         return float(group.graph.multiplications)
 
-    def _sweep(self, group: Group, source: Array, out: Array) -> None:
+    def _sweep(self, group: Group, image: Array, source: Array, out: Array) -> None:
         assert group.graph is not None
-        problem = _widest([self.plans[band].problem for band in group.members])
-        sweep = group.held.setdefault("sweep", Sweep(problem, group.graph))
+        problem = widest([self.plans[band].problem for band in group.members])
+        graph = group.graph
+        sweep = group.cached.get_or_build("sweep", lambda: Sweep(problem, graph))
         bands = [out[band] for band in group.members]
-        if supports(problem.out) and bands[0].flags.c_contiguous:
-            sweep(source, bands)
+        direct = supports(problem.out) and bands[0].flags.c_contiguous
+        made = bands if direct else list(empty((len(bands), *problem.shape), problem.work))
+        try:
+            sweep(source, made)
+        except EngineError:  # it is found only now that nothing can be compiled
+            for band in group.members:
+                self.plans[band](image, out[band])
             return
-        made = empty((len(bands), *problem.shape), problem.work)
-        sweep(source, list(made))
+        if direct:
+            return
         for band, values in zip(bands, made, strict=True):
             store(values, band, problem.threads)
 
@@ -297,7 +286,7 @@ def bank(
         common = np.result_type(*kinds)
         plans = [_planned(n, k, shape, dtype, common, options) for n, k in read.items()]
     profile = machine if machine is not None else current()
-    groups = _groups(plans, profile)
+    groups = groups_of(plans, profile)
     return Bank(tuple(named), tuple(plans), groups, f"{profile.name} ({profile.source})")
 
 
@@ -338,101 +327,3 @@ def _planned(name: str, kernel: Any, shape: Any, dtype: Any, output: Any, option
         return plan(kernel, shape, dtype, output=output, **options)
     except KernelError as error:
         raise KernelError(f"kernel {name!r} of the bank: {error}") from None
-
-
-def _groups(plans: Sequence[Plan], machine: Machine) -> tuple[Group, ...]:
-    """Who runs together: those that share passes, where that is predicted to be faster."""
-    forms = {band: form for band, p in enumerate(plans) if (form := _exact(p)) is not None}
-    alone = [Group((band,), None, _alone(p)) for band, p in enumerate(plans)]
-    found = {band: group for band, group in enumerate(alone) if band not in forms}
-    bands = list(forms)
-    if bands:
-        problem = plans[bands[0]].problem
-        order = order_of(problem.shape, problem.axes)
-        terms = [forms[band].terms for band in bands]
-        lefts = [plans[band].problem.lefts for band in bands]
-        for family in families(terms, lefts, order):
-            for members in _small(family, terms, lefts, order):
-                graph = graph_of([terms[k] for k in members], [lefts[k] for k in members], order)
-                numbers = tuple(bands[k] for k in members)
-                seconds = _predicted([plans[band].problem for band in numbers], graph, machine)
-                if seconds < sum(alone[band].seconds for band in numbers):
-                    found[numbers[0]] = Group(numbers, graph, seconds)
-                else:
-                    found.update({band: alone[band] for band in numbers})
-    return tuple(found[band] for band in sorted(found))
-
-
-def _alone(p: Plan) -> float:
-    """Predicted for one kernel; for nested passes what the same terms take in one sweep.
-
-    The two are measured apart, and a difference of their rates should not decide here, where the
-    choice is between sweeps.
-    """
-    if p.chosen.method == "nested" and p.request.method == "auto":
-        return next(
-            (c.seconds for c in p.candidates if c.method == "fused" and c.name == "low-rank"),
-            p.chosen.seconds,
-        )
-    return p.chosen.seconds
-
-
-def _exact(p: Plan) -> Form | None:
-    """The terms of a kernel that a sweep can run, or None."""
-    if (
-        p.problem.exponent
-        or p.problem.size == 0
-        or len(p.problem.axes) > MOST_AXES
-        or unlike(p.problem)
-    ):
-        return None
-    for candidate in p.candidates:
-        form = candidate.form
-        if candidate.name in EXACT and not candidate.refused and form is not None and form.terms:
-            return form if all(len(group) == 1 for group in form.groups) else None
-    return None
-
-
-def _small(family: list[int], terms: Any, lefts: Any, order: Any) -> list[list[int]]:
-    """Cut a family where its sums between the layers are more than the cache holds."""
-    if len(order) < MOST_AXES:
-        return [family]
-
-    def sums(members: list[int]) -> Graph:
-        return graph_of([terms[k] for k in members], [lefts[k] for k in members], order)
-
-    whole = sums(family)
-    if len(whole.layers[-2].sums) <= MOST_RINGS:
-        return [family]
-    # Kernels that read the same sums stand together.
-    last, middle = whole.layers[-1], whole.layers[-2]
-
-    def place(number: int) -> Any:
-        start, stop = last.sums[number]
-        rings = last.sources[start:stop]
-        return sorted((middle.sources[middle.sums[ring][0]], ring) for ring in rings)
-
-    ordered = sorted(range(len(family)), key=place)
-    parts: list[list[int]] = [[]]
-    for number in ordered:
-        more = sorted([*parts[-1], family[number]])
-        if parts[-1] and len(sums(more).layers[-2].sums) > MOST_RINGS:
-            parts.append([family[number]])
-        else:
-            parts[-1] = more
-    return parts
-
-
-def _predicted(problems: Sequence[Problem], graph: Graph, machine: Machine) -> float:
-    problem = _widest(problems)
-    counts = work_of(problem, graph).counts
-    seconds = machine.predict("fused", problem.dtype, counts, problem.threads)
-    if not supports(problem.out):
-        elements = {"element": float(problem.size * len(problems))}
-        seconds += machine.predict("store", problem.out, elements, problem.threads)
-    return math.inf if math.isnan(seconds) else seconds
-
-
-def _widest(problems: Sequence[Problem]) -> Problem:
-    """The problem whose intermediates are the most precise."""
-    return max(problems, key=lambda p: p.work.itemsize)

@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from separable.value import Value
+
 __all__ = ["Graph", "Layer", "Terms", "families", "graph_of"]
 
 Array = NDArray[Any]
@@ -29,7 +31,7 @@ ROUNDING = 8 * np.finfo(np.float64).eps  # taps that differ by no more are the s
 
 
 @dataclass(frozen=True, eq=False)
-class Layer:
+class Layer(Value):
     """The correlations along one kernel axis.
 
     Attributes
@@ -44,6 +46,8 @@ class Layer:
         The first term of each sum, and the one after its last.
     """
 
+    ARRAYS = ("taps",)
+
     axis: int
     taps: Array
     left: int
@@ -52,7 +56,7 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False)
-class Graph:
+class Graph(Value):
     """All passes of some kernels; the last layer's sums are their results, in order."""
 
     layers: tuple[Layer, ...]

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from separable.bank.graph import Graph
 from separable.borders import extension
 from separable.engine import Problem, Work
+from separable.engine.availability import compiling
 from separable.engine.symmetry import is_folding
+from separable.process_cache import ProcessCache
 
 __all__ = ["MOST_AXES", "Sweep", "order_of", "work_of"]
 
@@ -55,7 +57,7 @@ def work_of(problem: Problem, graph: Graph) -> Work:
 
 
 class Sweep:
-    """A graph for one problem, held to be run again and again.
+    """A graph for one problem, to be run again and again.
 
     Parameters
     ----------
@@ -67,20 +69,17 @@ class Sweep:
 
     def __init__(self, problem: Problem, graph: Graph) -> None:
         self.problem, self.graph = problem, graph
-        self._held: Any = None
+        self._cached = ProcessCache()
 
     def __call__(self, image: Array, outputs: Sequence[Array]) -> None:
         """Filter a contiguous image into one contiguous array a kernel, of a type the engine has."""
-        if self._held is None:
-            self._held = self._correlation()
-        self._held.into(image, outputs, self.problem.threads)
+        correlation = self._cached.get_or_build("correlation", self._correlation)
+        correlation.into(image, outputs, self.problem.threads)
 
     def _correlation(self) -> Any:
-        from separable.engine.compiled.banks import BankCorrelation
-        from separable.engine.compiled.schedule import Network, Pass
-        from separable.engine.warmup import say_once
-
-        say_once()
+        with compiling:
+            from separable.engine.compiled.banks import BankCorrelation
+            from separable.engine.compiled.schedule import Network, Pass
         p, layers = self.problem, self.graph.layers
         passes = {}
         for layer in layers:

@@ -5,20 +5,42 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from separable.pages import table_fragment
 from separable.plan.table import count_text, duration, headline, render, wrapped
 
 if TYPE_CHECKING:
     from separable.bank.core import Bank, Group
 
-__all__ = ["bank_text", "duration"]
+__all__ = ["bank_html", "bank_text", "duration"]
 
+COLUMNS = ("band", "kernel", "mult/out alone", "own passes", "shared", "runs in")
 MOST_ROWS = 20
 LONGEST = 28  # characters of a name
 
 
 def bank_text(bank: Bank) -> str:
     """Return a bank in 80 columns: a line a band, what is shared, and what that saves."""
-    rows = []
+    rows = _rows(bank)
+    more = [f"... and {len(rows) - MOST_ROWS} more bands"] if len(rows) > MOST_ROWS else []
+    notes = [*more, *_sweeps(bank), *_verdict(bank)]
+    return "\n".join([_head(bank), render(COLUMNS, rows[:MOST_ROWS]), *notes])
+
+
+def bank_html(bank: Bank) -> str:
+    """Return the same for notebooks."""
+    rows = _rows(bank)
+    more = [f"... and {len(rows) - MOST_ROWS} more bands"] if len(rows) > MOST_ROWS else []
+    notes = [*more, *_sweeps(bank), *_verdict(bank)]
+    return table_fragment(_head(bank), COLUMNS, rows[:MOST_ROWS], notes, words=(0, 1, 5))
+
+
+def _head(bank: Bank) -> str:
+    return headline(bank.plans[0], f"bank of {len(bank.names)} kernels")
+
+
+def _rows(bank: Bank) -> list[tuple[str, ...]]:
+    """Return a line for each band, in their order."""
+    rows: list[tuple[int, tuple[str, ...]]] = []
     for group in bank.groups:
         own, shared = _counted(group)
         for k, band in enumerate(group.members):
@@ -27,12 +49,7 @@ def bank_text(bank: Bank) -> str:
             size = "x".join(map(str, p.problem.kernel_shape))
             count = count_text(p.chosen.multiplications)
             rows.append((band, (_short(bank.names[band]), size, count, own[k], shared[k], title)))
-    rows.sort()
-    columns = ("band", "kernel", "mult/out alone", "own passes", "shared", "runs in")
-    shown = [row for _, row in rows[:MOST_ROWS]]
-    more = [f"... and {len(rows) - MOST_ROWS} more bands"] if len(rows) > MOST_ROWS else []
-    first = headline(bank.plans[0], f"bank of {len(rows)} kernels")
-    return "\n".join([first, render(columns, shown), *more, *_sweeps(bank), *_verdict(bank)])
+    return [row for _, row in sorted(rows)]
 
 
 def _counted(group: Group) -> tuple[list[str], list[str]]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from separable.arrays import complete_array_of
 from separable.bank.core import bank
 from separable.borders import canonical_modes, extend
 from separable.errors import DTypeError
@@ -65,7 +66,7 @@ def wavelet_step(
     >>> list(wavelet_step(np.zeros((8, 9)), "db2"))
     ['LL', 'LH', 'HL', 'HH']
     """
-    array = np.asarray(image)
+    array = complete_array_of(image)
     if array.dtype.kind not in "biufc":
         raise DTypeError(f"`image` must hold numbers; got {array.dtype}")
     if array.dtype.kind in "biu":

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console, RenderableType
 
-__all__ = ["WIDEST", "StoppedError", "error", "output", "progress", "put"]
+from separable.errors import FileError
 
+__all__ = [
+    "WIDEST",
+    "StoppedError",
+    "error",
+    "output",
+    "own_warnings",
+    "printable",
+    "progress",
+    "put",
+]
+
+OWN = "separable"
 WIDEST = 100  # columns; longer lines are hard to read
 
 
@@ -36,8 +51,55 @@ def error(message: str, code: int) -> int:
     """Print one message on stderr and return the exit status."""
     console = Console(stderr=True, highlight=False, markup=False, emoji=False)
     console.print("Error:", style="bold red", end=" ")
-    console.print(message, soft_wrap=True)
+    console.print(printable(message), soft_wrap=True)
     return code
+
+
+def printable(message: str) -> str:
+    r"""Return a message in one line; characters that cannot be shown are escaped.
+
+    Examples
+    --------
+    >>> print(printable("no file caf\udce9.npy.\nName another"))
+    no file caf\udce9.npy. Name another
+    """
+    line = " ".join(message.splitlines())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
+@contextlib.contextmanager
+def enough_memory(source: Path) -> Iterator[None]:
+    """Name the file for whose filter the memory did not suffice.
+
+    Raises
+    ------
+    FileError
+    """
+    try:
+        yield
+    except MemoryError:
+        raise FileError(
+            f"cannot filter {source}: not enough memory. Filter it by parts, for instance with "
+            "--memory 2GiB, or cut it into parts"
+        ) from None
+
+
+@contextlib.contextmanager
+def own_warnings() -> Iterator[None]:
+    """Print warnings of this package as one line on stderr, and none of other packages."""
+
+    def show(message: Any, category: type[Warning], filename: str, *_: Any, **__: Any) -> None:
+        own = OWN in Path(filename).parts or category.__module__.partition(".")[0] == OWN
+        if own and " encountered in " not in str(message):  # numbers that overflow are results
+            console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+            console.print(f"Warning: {' '.join(str(message).split())}", soft_wrap=True)
+
+    before = warnings.showwarning
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
 
 
 @contextlib.contextmanager

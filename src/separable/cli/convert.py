@@ -17,6 +17,7 @@ from separable.cli.batches import Folder, Normalisation
 from separable.cli.console import output
 from separable.cli.options import integers
 from separable.cli.outputs import write_together
+from separable.distribution import install_command
 from separable.errors import ArgumentError, FileError
 
 if TYPE_CHECKING:
@@ -56,9 +57,13 @@ class _Outputs:
     def check(self, force: bool) -> None:
         """Refuse, before any work, what cannot be written."""
         for path in (self.network, self.blueprint, self.report):
-            if not path.parent.is_dir():
+            try:
+                missing, taken = not path.parent.is_dir(), path.is_dir() or path.exists()
+            except OSError as problem:  # a name that is too long
+                raise FileError(f"cannot write {path}: {problem.strerror or problem}") from None
+            if missing:
                 raise FileError(f"cannot write {path}: there is no folder {path.parent}. Create it")
-            if path.is_dir() or (path.exists() and not force):
+            if taken and (path.is_dir() or not force):
                 raise FileError(
                     f"{path} exists already. Choose another `--output`, or overwrite with --force"
                 )
@@ -101,7 +106,8 @@ def convert_command(
     factory: Annotated[
         str | None,
         typer.Option(
-            help="What builds the network of weights: package.module:function, timm:NAME or a name.",
+            help="Builds the network that the weights belong to: package.module:function, which "
+            "imports that module and runs its code; timm:NAME; or a name such as mobilenet_v1.",
             show_default=False,
         ),
     ] = None,
@@ -197,7 +203,7 @@ def _need_torch() -> None:
         import separable.nn  # noqa: F401
     except ModuleNotFoundError as missing:
         raise ArgumentError(
-            "`convert` needs PyTorch, which is not installed: pip install 'separable[convert]'"
+            f"`convert` needs PyTorch, which is not installed: {install_command('convert')}"
         ) from missing
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from separable.cli.console import output
+from separable.distribution import install_command
 from separable.errors import ArgumentError
 
 __all__ = ["explore_command"]
@@ -28,7 +29,7 @@ def explore_command(
     missing = [p for p in ("starlette", "uvicorn", "PIL") if importlib.util.find_spec(p) is None]
     if missing:
         raise ArgumentError(
-            f'the page needs {", ".join(missing)}. Install: pip install "separable[explore]"'
+            f"the page needs {', '.join(missing)}. Install: {install_command('explore')}"
         )
     from separable.explore import serve
 

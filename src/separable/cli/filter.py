@@ -12,7 +12,7 @@ import typer
 from numpy.typing import NDArray
 from rich.console import Console
 
-from separable.cli.console import output, progress
+from separable.cli.console import enough_memory, output, progress
 from separable.cli.missing import Fill, MaskFile, Nan, filter_valid, read_missing, said_missing
 from separable.cli.options import (
     Axes,
@@ -117,20 +117,21 @@ def filter_command(
     if image.ndim == 0:
         raise KernelError(f"{source} holds a single number: expected an image")
 
-    # Step 2: settle the axes and the kernel, plan, and see whether the result can be written.
-    chosen = _settle(kernel, axes, operation, image, info, (spacing, source))
-    made = plan(
-        chosen.kernel.values, image.shape, image.dtype, axes=chosen.axes, mode=modes(mode),
-        cval=cval, output=kind, tol=tol, method=method, operation=chosen.kernel.operation,
-    )  # fmt: skip
-    check_target(target, image.shape, made.problem.out, overwrite=force)
+    with enough_memory(source):
+        # Step 2: settle the axes and the kernel, plan, and see whether the result can be written.
+        chosen = _settle(kernel, axes, operation, image, info, (spacing, source))
+        made = plan(
+            chosen.kernel.values, image.shape, image.dtype, axes=chosen.axes, mode=modes(mode),
+            cval=cval, output=kind, tol=tol, method=method, operation=chosen.kernel.operation,
+        )  # fmt: skip
+        check_target(target, image.shape, made.problem.out, overwrite=force)
 
-    # Step 3: run and write.
-    result, seconds = _run(made, image, chosen.kernel, missing)
-    if explain and seconds < LONG:
-        # Once more, without what is loaded or compiled once.
-        _, seconds = _run(made, image, chosen.kernel, missing)
-    lost = write_image(target, result, info, overwrite=force)
+        # Step 3: run and write.
+        result, seconds = _run(made, image, chosen.kernel, missing)
+        if explain and seconds < LONG:
+            # Once more, without what is loaded or compiled once.
+            _, seconds = _run(made, image, chosen.kernel, missing)
+        lost = write_image(target, result, info, overwrite=force)
 
     # Step 4: say what was done.
     for note in (*info.notes, *lost):

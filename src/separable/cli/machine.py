@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from separable.cli.console import output, progress, put
+from separable.configuration import configuration, configuration_text
+from separable.engine.availability import available
 from separable.errors import FileError
 from separable.machine import Machine, cache_path, current
 
@@ -23,18 +25,19 @@ def machine_command(
         bool, typer.Option("--show", help="Print the rates in use and measure nothing.")
     ] = False,
 ) -> None:
-    """Measure how fast this computer runs each method, in under 20 seconds.
+    """Measure how fast this computer runs each method, in under 20 seconds; say what runs here.
 
     The rates are kept in the user's cache folder and used for every plan from then on.
     """
     console = output()
     if show:
         show_machine(current(), console)
+        _show_configuration(console)
         return
     from separable.calibrate import measure
     from separable.engine.warmup import is_compiled, warmup
 
-    if not is_compiled():
+    if available() and not is_compiled():
         with progress("Compiling, once", shown=True) as step:
             warmup(step)
     with progress("Measuring this computer", shown=True) as step:
@@ -47,6 +50,7 @@ def machine_command(
             "Choose another cache folder, for instance with XDG_CACHE_HOME"
         ) from None
     show_machine(measured, console)
+    _show_configuration(console)
     console.print(f"Kept in {cache_path()}; every plan uses it from now on.", soft_wrap=True)
 
 
@@ -65,6 +69,13 @@ def show_machine(machine: Machine, console: Console) -> None:
             cells = (_rate(tables.get(d, {}).get(kind, 0.0)) for d in types)
             grid.add_row("" if row else method, kind, *cells)
     put(console, grid)
+
+
+def _show_configuration(console: Console) -> None:
+    """Print what runs here: versions, engine, threads and cache."""
+    console.print(
+        f"\n{configuration_text(configuration())}", soft_wrap=True, markup=False, highlight=False
+    )
 
 
 def _rate(seconds: float) -> str:

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from separable.cli.console import StoppedError, error
+from separable.cli.console import StoppedError, error, own_warnings
 from separable.cli.convert import convert_command
 from separable.cli.cost import cost_app
 from separable.cli.demo import demo_command
@@ -28,6 +28,7 @@ from separable.errors import SeparableError
 __all__ = ["app", "run"]
 
 MISTAKE = 2
+DEBUG = "SEPARABLE_DEBUG"  # in the environment: errors that nobody expected show where they arose
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 
@@ -42,7 +43,6 @@ class _TerminatedError(BaseException):
 
 
 app = typer.Typer(
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
@@ -92,7 +92,7 @@ def run(arguments: Sequence[str]) -> int:
     command = typer.main.get_command(app)
     _tolerate_any_encoding()
     try:
-        with _terminable():
+        with _terminable(), own_warnings():
             code = command.main(list(arguments), prog_name="separable", standalone_mode=False)
             sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
@@ -102,7 +102,8 @@ def run(arguments: Sequence[str]) -> int:
     except _TerminatedError:
         return TERMINATED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with open(os.devnull, "wb") as nowhere:  # so that the end of the process flushes nothing
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
         return 1
     except SeparableError as mistake:
         return error(str(mistake), MISTAKE)
@@ -110,9 +111,22 @@ def run(arguments: Sequence[str]) -> int:
         return error(_usage(mistake), MISTAKE)
     except MemoryError:
         return error("not enough memory for this image. Cut it into parts", MISTAKE)
+    except Exception as unexpected:
+        if os.environ.get(DEBUG):
+            raise
+        return error(_unexpected(unexpected), MISTAKE)
     if code == INTERRUPTED:
         return error("interrupted; nothing was written", INTERRUPTED)
     return code if isinstance(code, int) else 0
+
+
+def _unexpected(problem: Exception) -> str:
+    """Say that this is a mistake of this program, and how to see more of it."""
+    reason = " ".join(f"{type(problem).__name__}: {problem}".split())
+    return (
+        f"unexpected {reason[:300]}. This is a mistake in separable: please report it, with what "
+        f"{DEBUG}=1 prints before the same command"
+    )
 
 
 def _usage(mistake: Exception) -> str:

@@ -9,6 +9,7 @@ import typer
 
 from separable.cli.console import output, put
 from separable.cost.text import quantity, ratio, size_text, table
+from separable.distribution import install_command
 from separable.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -28,7 +29,10 @@ def network_command(
     resolution: Annotated[
         int | None,
         typer.Option(
-            min=1, help="The image's sizes; the usual ones if not given.", show_default=False
+            min=1,
+            help="The sizes of the image, or of what the network takes first; the usual ones if not "
+            "given.",
+            show_default=False,
         ),
     ] = None,
     dense: Annotated[
@@ -89,7 +93,7 @@ def _create(name: str, options: dict[str, Any]) -> Any:
         from separable.nn.models import create
     except ModuleNotFoundError as missing:
         raise ArgumentError(
-            f"`cost {name}` needs PyTorch, which is not installed: pip install 'separable[torch]'"
+            f"`cost {name}` needs PyTorch, which is not installed: {install_command('torch')}"
         ) from missing
     return create(name, device="meta", **options)
 
@@ -99,8 +103,8 @@ def _count(model: Any, resolution: int | None, batch: int, training: bool) -> Le
     from separable.nn.models import sample_shape
 
     model.train(training)
-    if resolution is None and hasattr(model, "example"):
-        return ledger(model, list(model.example(batch)))
+    if hasattr(model, "example"):
+        return ledger(model, list(model.example(batch, resolution)))
     channels, *space = sample_shape(model)
     sizes = space if resolution is None else [resolution] * len(space)
     return ledger(model, (batch, channels, *sizes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,10 +11,12 @@ from typing import Annotated, Any
 import typer
 from numpy.typing import NDArray
 
-from separable.errors import ArgumentError
+from separable.errors import ArgumentError, KernelError, SeparableError
 from separable.factorize import as_kernel
 from separable.factors import Factors
 from separable.files import ImageInfo, is_image_path, read_image
+from separable.files.core import locate
+from separable.files.stores import open_source
 from separable.kernels import parse_spec
 from separable.kernels.arguments import spacings
 from separable.kernels.lengths import has_units, read_lengths, unit_of
@@ -37,6 +40,9 @@ __all__ = [
     "read_kernel",
     "read_spacing",
 ]
+
+
+LARGEST = 1 << 24  # elements of a kernel from a file, 256 along each of three axes
 
 
 def _number(text: str) -> float:
@@ -234,8 +240,26 @@ def read_kernel(text: str, operation: str | None = None, spacing: str | None = N
             f"`--spacing` is for kernels of the catalogue; got the file {text}, which is in "
             "samples. Leave it out"
         )
+    _check_size(text)
     values, _ = read_image(text)
-    return Kernel(text, as_kernel(values), operation or "convolve")
+    try:
+        return Kernel(text, as_kernel(values), operation or "convolve")
+    except SeparableError as mistake:
+        raise KernelError(f"{str(mistake).rstrip('.')}. It was read from {text}") from None
+
+
+def _check_size(text: str) -> None:
+    """Refuse a file that claims to hold more than any kernel has, before it is read."""
+    if locate(text, "read")[2].open is None:
+        return
+    with open_source(text) as source:
+        count = math.prod(source.shape)
+    if count > LARGEST:
+        sides = "x".join(map(str, source.shape))
+        raise KernelError(
+            f"{text} cannot be used as a kernel: its header says {sides}, {count} elements; "
+            f"expected at most {LARGEST}. Cut out the part that matters"
+        )
 
 
 def named_kernel(

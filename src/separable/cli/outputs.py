@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from separable.files.atomic import take_name
+from separable.files.atomic import new_beside, take_name
 
 __all__ = ["write_together"]
 
@@ -39,14 +38,14 @@ def write_together(contents: Sequence[tuple[Path, bytes]], overwrite: bool) -> N
     taken: list[Path] = []
     try:
         for path, content in contents:
-            drafts.append(_draft(path, ".part"))
+            drafts.append(new_beside(path, ".part"))
             with drafts[-1].open("wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
         for path, _ in contents:
             if overwrite and path.exists():
-                kept[path] = _draft(path, ".old")
+                kept[path] = new_beside(path, ".old")
                 shutil.copy2(path, kept[path])
         for (path, _), draft in zip(contents, drafts, strict=True):
             take_name(draft, path, overwrite)
@@ -61,10 +60,3 @@ def write_together(contents: Sequence[tuple[Path, bytes]], overwrite: bool) -> N
     finally:
         for left in (*drafts, *kept.values()):
             left.unlink(missing_ok=True)
-
-
-def _draft(path: Path, suffix: str) -> Path:
-    """Make an empty file beside another."""
-    handle, name = tempfile.mkstemp(prefix=".separable-", suffix=suffix, dir=path.parent)
-    os.close(handle)
-    return Path(name)

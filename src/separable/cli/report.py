@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -11,8 +13,10 @@ import typer
 from separable.cli.console import output
 from separable.cli.kernel import kernel_of
 from separable.cli.options import SpacingText, integers, is_kernel_file
+from separable.distribution import install_command
 from separable.errors import ArgumentError, FileError
 from separable.files.atomic import whole_or_nothing
+from separable.files.parts import reason_of, remedy_of
 
 __all__ = ["report_command"]
 
@@ -37,10 +41,11 @@ def report_command(
 ) -> None:
     """Write all about a kernel into one page that needs no network."""
     if importlib.util.find_spec("starlette") is None:
-        raise ArgumentError('reports need starlette. Install: pip install "separable[explore]"')
+        raise ArgumentError(f"reports need starlette. Install: {install_command('explore')}")
     from separable.explore import kernel_report
 
-    _check(target, force)
+    with _writing(target):
+        _check(target, force)
     chosen = kernel_of(kernel, None, ndim, spacing)
     sizes = None if shape is None else integers("--shape", shape, "x")
     page = kernel_report(
@@ -50,11 +55,22 @@ def report_command(
         shape=sizes,
         dtype=dtype,
     )
-    with whole_or_nothing(target.resolve(), force) as file:
+    with _writing(target), whole_or_nothing(target.resolve(), force) as file:
         file.write(page.encode())
     output().print(
         f"Wrote {target}: {len(page) / 1024:.0f} KiB, opens without a network.", soft_wrap=True
     )
+
+
+@contextlib.contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    """Say clearly why a page cannot be written."""
+    try:
+        yield
+    except FileError:
+        raise
+    except (OSError, RuntimeError) as error:  # before Python 3.13 a loop of links is the latter
+        raise FileError(f"cannot write {target}: {reason_of(error)}{remedy_of(error)}") from None
 
 
 def _check(target: Path, force: bool) -> None:

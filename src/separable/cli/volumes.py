@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from separable.cli.console import StoppedError
+from separable.cli.console import StoppedError, enough_memory
 from separable.cli.plan import show_plan
 from separable.errors import FileError
 from separable.files.core import locate
@@ -101,6 +101,7 @@ def filter_parts(
     """
     cluster = contextlib.nullcontext() if scheduler is None else connected(scheduler)
     with (
+        enough_memory(source),
         cluster as client,
         Run(
             source, target, kernel, memory=memory, chunks=chunks or "auto",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 from separable.cli.console import output, progress
-from separable.errors import FileError
+from separable.engine.availability import why_not
+from separable.errors import ArgumentError, FileError
 
 __all__ = ["warmup_command"]
 
@@ -15,14 +16,19 @@ def warmup_command() -> None:
 
     Takes under a minute, and nothing where it was done before.
     """
+    reason = why_not()
+    if reason:
+        raise ArgumentError(f"nothing to compile: the compiled engine is not available: {reason}")
+    from separable.engine.compiled.cache import state
     from separable.engine.compiled.kernel import cache_folder
     from separable.engine.warmup import warmup
 
     folder = cache_folder()
-    if folder is None:
+    if state(folder) != "writable":
+        where = "there is no cache folder" if folder is None else f"{folder} cannot be written"
         raise FileError(
-            "cannot keep compiled code: the user's cache folder cannot be written. "
-            "Choose another, for instance with SEPARABLE_CACHE_DIR"
+            f"cannot keep compiled code: {where}. "
+            "Choose another folder, for instance with SEPARABLE_CACHE_DIR"
         )
     start = time.perf_counter()
     with progress("Compiling", shown=True) as step:

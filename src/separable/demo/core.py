@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from separable import kernels
+from separable.distribution import install_command
 from separable.errors import FileError, SeparableError
 from separable.factorize import factorize
 from separable.factors import Factors
@@ -123,7 +124,7 @@ def _check_packages() -> None:
     if missing:
         raise SeparableError(
             f"the demonstration needs {' and '.join(missing)}. "
-            "Install the extra: pip install 'separable[demo]'"
+            f"Install the extra: {install_command('demo')}"
         )
 
 

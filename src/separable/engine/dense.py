@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from separable.engine.fused import SMALL, dense_correlation, held, one_axis, unlike
+from separable.engine.fused import SMALL, dense_correlation, one_axis, unlike
 from separable.engine.problem import Form, Problem, Work
 
 __all__ = ["refuse", "run", "work"]
@@ -49,7 +49,8 @@ def run(
     if not form.kernel.any():
         target[...] = 0
     else:
-        held(form, "dense", lambda: _dense(problem, form))(image, target, problem.threads)
+        dense = form.cached.get_or_build("dense", lambda: _dense(problem, form))
+        dense(image, target, problem.threads)
     tick(1.0)
 
 

@@ -8,7 +8,6 @@ Numba takes a third of a second.
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.borders import carried, extension
+from separable.engine.availability import compiling, why_not
 from separable.engine.memory import empty
 from separable.engine.problem import (
     Form,
@@ -31,7 +31,6 @@ from separable.engine.symmetry import is_folding
 __all__ = [
     "TYPES",
     "dense_correlation",
-    "held",
     "one_axis",
     "refuse",
     "refuse_nested",
@@ -53,8 +52,6 @@ MOST_TERMS = 1 << 12
 SMALL = 1 << 15  # fewer outputs stay on one thread
 SWEEP_AXES = 3  # what one sweep filters along at most
 
-_building = threading.Lock()
-
 
 def supports(dtype: np.dtype[Any]) -> bool:
     """Whether the compiled engine writes this type itself."""
@@ -63,6 +60,8 @@ def supports(dtype: np.dtype[Any]) -> bool:
 
 def unlike(problem: Problem) -> str:
     """Say why the compiled engine cannot take this problem, or nothing."""
+    if why_not():
+        return why_not()
     if problem.work.kind == "c":
         return "the compiled engine takes no complex numbers"
     if problem.dtype.kind in "iu" and problem.dtype.itemsize > 4:
@@ -114,7 +113,8 @@ def run(
     if not form.terms:
         target[...] = 0
     else:
-        held(form, "sweep", lambda: _sweep(problem, form))(image, target, problem.threads)
+        sweep = form.cached.get_or_build("sweep", lambda: _sweep(problem, form))
+        sweep(image, target, problem.threads)
     tick(1.0)
 
 
@@ -160,30 +160,20 @@ def run_nested(
     total = empty(problem.shape, problem.work) if target.dtype != problem.work else target
     shared = empty(problem.shape, problem.work)
     rest = empty(problem.shape, problem.work)
+    cached = form.cached.get_or_build
     for k, root in enumerate(form.roots):
         out = rest if k else total
         if root.then:
-            first = held(form, f"root {k}", partial(_one_pass, problem, root, problem.cval))
-            follow = held(form, f"rest {k}", partial(_followers, problem, root))
+            first = cached(f"root {k}", partial(_one_pass, problem, root, problem.cval))
+            follow = cached(f"rest {k}", partial(_followers, problem, root))
             first(image, shared, problem.threads)
             follow(shared, out, problem.threads)
         else:
-            first = held(form, f"root {k}", partial(_one_pass, problem, root, problem.cval))
+            first = cached(f"root {k}", partial(_one_pass, problem, root, problem.cval))
             first(image, out, problem.threads)
         if k:
             np.add(total, rest, out=total)
         tick(1.0 / len(form.roots))
-
-
-def held(form: Form, name: str, build: Callable[[], Any]) -> Any:
-    """Return what was prepared for this form before, or prepare it now."""
-    found = form.held.get(name)
-    if found is None:
-        with _building:
-            found = form.held.get(name)
-            if found is None:
-                found = form.held[name] = build()
-    return found
 
 
 def _shared_out(counts: dict[str, float], problem: Problem) -> dict[str, float]:
@@ -222,7 +212,7 @@ def stacks_of(problem: Problem, form: Form) -> list[tuple[int, Array, int]]:
 
 
 def _sweep(problem: Problem, form: Form) -> Any:
-    """The held sweep of all terms."""
+    """Return the compiled sweep of all terms."""
     stacks = stacks_of(problem, form)
     terms = [[taps[t] for _, taps, _ in stacks] for t in range(len(form.terms))]
     return _correlation(
@@ -233,11 +223,9 @@ def _sweep(problem: Problem, form: Form) -> Any:
 def _correlation(
     problem: Problem, terms: Any, kernel_axes: Sequence[int], lefts: Sequence[int], cval: complex
 ) -> Any:
-    from separable.engine.compiled.fused import Correlation
-    from separable.engine.compiled.segments import SegmentedCorrelation, pays
-    from separable.engine.warmup import say_once
-
-    say_once()
+    with compiling:
+        from separable.engine.compiled.fused import Correlation
+        from separable.engine.compiled.segments import SegmentedCorrelation, pays
     axes = [problem.axes[a] for a in kernel_axes]
     borders = [
         extension(problem.shape[axis], left, len(taps) - 1 - left, problem.modes[a])
@@ -258,11 +246,9 @@ def _one_pass(problem: Problem, p: Pass, cval: complex) -> Any:
 def dense_correlation(
     problem: Problem, taps: Array, kernel_axes: Sequence[int], lefts: Sequence[int]
 ) -> Any:
-    """Return the held dense filter over two axes of the problem's image."""
-    from separable.engine.compiled.fused import DenseCorrelation
-    from separable.engine.warmup import say_once
-
-    say_once()
+    """Return the compiled dense filter over two axes of the problem's image."""
+    with compiling:
+        from separable.engine.compiled.fused import DenseCorrelation
     order = sorted(range(2), key=lambda k: problem.axes[kernel_axes[k]])
     axes = [problem.axes[kernel_axes[k]] for k in order]
     own = [lefts[k] for k in order]
@@ -276,7 +262,7 @@ def dense_correlation(
 
 
 def one_axis(problem: Problem, taps: Array, cval: complex) -> Any:
-    """Return the held pass for a kernel of one axis."""
+    """Return the compiled pass for a kernel of one axis."""
     return _correlation(problem, [[taps]], (0,), problem.lefts, cval)
 
 

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from separable.value import Value
+
 __all__ = ["ORDERS", "Coefficients", "fit", "fit_within"]
 
 # Damping and frequency, in units of 1 / sigma.
@@ -37,7 +39,7 @@ TOGETHER = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
-class Coefficients:
+class Coefficients(Value):
     """What a recursion needs to know.
 
     Attributes
@@ -53,6 +55,8 @@ class Coefficients:
     gain : float
         The sum of the taps.
     """
+
+    ARRAYS = ("poles", "factors")
 
     poles: NDArray[np.complex128]
     factors: NDArray[np.complex128]
@@ -242,7 +246,7 @@ def _condensed(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return a least squares problem of the same solution with as many rows as columns."""
     triangle: NDArray[np.float64] = np.asarray(
-        np.linalg.qr(np.column_stack([matrix, wanted]), mode="r")
+        np.asarray(np.linalg.qr(np.column_stack([matrix, wanted]), mode="r"))
     )
     return triangle[:, :-1], triangle[:, -1]
 

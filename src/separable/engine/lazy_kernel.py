@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.factors import Factors
+from separable.value import Value, freeze
 
 __all__ = ["Kernel", "ldexp", "to_float", "within_range"]
 
@@ -31,7 +32,7 @@ ORDINARY = 40  # binary orders of magnitude: sums of weights within 2**-40 .. 2*
 
 
 @dataclass(frozen=True, eq=False)
-class Kernel:
+class Kernel(Value):
     """The weights of a filter.
 
     Attributes
@@ -51,9 +52,9 @@ class Kernel:
     given: Array | Factors
     flip: bool = False
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle what was given, not what was made of it."""
-        return Kernel, (self.given, self.flip)
+    def __post_init__(self) -> None:
+        if isinstance(self.given, np.ndarray):
+            freeze(self.given)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -145,6 +146,8 @@ class Kernel:
 
     def _balanced(self, factors: Factors) -> tuple[Kernel, int]:
         """As `normalised`, for factors: each vector on its own."""
+        if factors.rank == 0:  # a kernel of zeros
+            return self, 0
         bond = factors.pattern.bonds
         stacks = [
             np.moveaxis(a, operand.index(bond), 0).reshape(factors.rank, -1)

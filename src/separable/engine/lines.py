@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.borders import extension
-from separable.engine.fused import SMALL, held, stacks_of, unlike
+from separable.engine.availability import compiling
+from separable.engine.fused import SMALL, stacks_of, unlike
 from separable.engine.gaussian_fit import fit_within
 from separable.engine.problem import Form, Problem, Work, sum_rounding
 
@@ -32,7 +33,6 @@ __all__ = [
 
 Array = NDArray[Any]
 
-FITTED = "coefficients"  # in Form.held: one recursion for each filtered axis
 UNEQUAL = 16 * np.finfo(np.float64).eps  # taps of a factored box differ by rounding
 VECTOR_BYTES = 64
 SHORT = 15  # taps: shorter passes are faster as they are
@@ -62,7 +62,8 @@ def run_box(
     problem: Problem, form: Form, image: Array, target: Array, tick: Callable[[float], None]
 ) -> None:
     """Run the running sums."""
-    held(form, "box", lambda: _box(problem, form))(image, target, problem.threads)
+    box = form.cached.get_or_build("box", lambda: _box(problem, form))
+    box(image, target, problem.threads)
     tick(1.0)
 
 
@@ -70,7 +71,7 @@ def refuse_recursive(problem: Problem, form: Form) -> str:
     """Say why a recursion cannot be used, or nothing."""
     if _why_no_line(problem, form):
         return _why_no_line(problem, form)
-    if FITTED not in form.held:
+    if not form.recursions:
         return "the taps are no Gaussian's, or the tolerance is too small"
     if not np.isfinite(problem.cval):
         return "cval is not finite"
@@ -79,8 +80,7 @@ def refuse_recursive(problem: Problem, form: Form) -> str:
 
 def work_recursive(problem: Problem, form: Form) -> Work:
     """Count what the recursions do: a few multiplications for each state, both ways."""
-    fitted = form.held.get(FITTED, ())
-    steps = float(sum(c.operations for c in fitted))
+    steps = float(sum(c.operations for c in form.recursions))
 
     def counts(stacks: list[tuple[int, Array, int]]) -> dict[str, float]:
         return {"line element": float(len(stacks)), "state": steps}
@@ -93,7 +93,8 @@ def run_recursive(
     problem: Problem, form: Form, image: Array, target: Array, tick: Callable[[float], None]
 ) -> None:
     """Run the recursions."""
-    held(form, "recursive", lambda: _recursive(problem, form))(image, target, problem.threads)
+    lines = form.cached.get_or_build("recursive", lambda: _recursive(problem, form))
+    lines(image, target, problem.threads)
     tick(1.0)
 
 
@@ -121,7 +122,7 @@ def recursive_form(problem: Problem, form: Form, tol: float) -> Form | None:
         fitted.append(found[0])
         growth *= 1.0 + found[1]
     bound = form.bound + growth - 1.0
-    return replace(form, bound=bound, held={FITTED: tuple(fitted)}) if bound <= tol else None
+    return replace(form, bound=bound, recursions=tuple(fitted)) if bound <= tol else None
 
 
 def _why_no_line(problem: Problem, form: Form) -> str:
@@ -172,10 +173,8 @@ def _lines(problem: Problem, form: Form) -> tuple[list[int], list[int], list[Any
 
 
 def _box(problem: Problem, form: Form) -> Any:
-    from separable.engine.compiled.running import box_lines
-    from separable.engine.warmup import say_once
-
-    say_once()
+    with compiling:
+        from separable.engine.compiled.running import box_lines
     axes, lefts, borders, taps = _lines(problem, form)
     widths, scales = [len(t) for t in taps], [float(np.mean(t)) for t in taps]
     outside = float(np.real(problem.cval))
@@ -183,12 +182,10 @@ def _box(problem: Problem, form: Form) -> Any:
 
 
 def _recursive(problem: Problem, form: Form) -> Any:
-    from separable.engine.compiled.deriche import recursive_lines
-    from separable.engine.warmup import say_once
-
-    say_once()
+    with compiling:
+        from separable.engine.compiled.deriche import recursive_lines
     axes, lefts, borders, _ = _lines(problem, form)
     outside = float(np.real(problem.cval))
     return recursive_lines(
-        problem.shape, axes, form.held[FITTED], lefts, borders, outside, problem.work
+        problem.shape, axes, form.recursions, lefts, borders, outside, problem.work
     )

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from separable.engine.lazy_kernel import Kernel, to_float
 from separable.engine.symmetry import mirrored
+from separable.process_cache import ProcessCache
+from separable.value import Value
 
 __all__ = [
     "Form",
@@ -37,8 +39,8 @@ __all__ = [
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True)
-class Problem:
+@dataclass(frozen=True, eq=False)
+class Problem(Value):
     """One filtering, without its data.
 
     Attributes
@@ -86,7 +88,7 @@ class Problem:
 
 
 @dataclass(frozen=True, eq=False)
-class Pass:
+class Pass(Value):
     """A correlation along one kernel axis, or dense over several, and what runs on its output.
 
     Attributes
@@ -99,6 +101,8 @@ class Pass:
     then : tuple of Pass
         What runs on the output; where nothing does, it is added to the result.
     """
+
+    ARRAYS = ("taps",)
 
     axes: tuple[int, ...]
     taps: Array
@@ -113,7 +117,7 @@ class Pass:
 
 
 @dataclass(frozen=True, eq=False)
-class Form:
+class Form(Value):
     """The kernel as a method wants it: dense, or as passes (taps for correlation, in float64).
 
     Attributes
@@ -132,9 +136,13 @@ class Form:
         Whether it is passes.
     groups : tuple of tuple of int
         The kernel axes of each factor of the terms.
-    held : dict
-        What methods have prepared for this form and its problem, to be used again.
+    recursions : tuple of Coefficients
+        The fitted recursion of each filtered axis; empty where none was fitted.
+    cached : ProcessCache
+        Records that methods have built for this form and its problem in this process.
     """
+
+    ARRAYS = ("terms",)
 
     weights: Kernel
     roots: tuple[Pass, ...] = ()
@@ -143,7 +151,10 @@ class Form:
     weight: float = 1.0
     separated: bool = False
     groups: tuple[tuple[int, ...], ...] = ()
-    held: dict[str, Any] = field(default_factory=dict, repr=False)
+    recursions: tuple[Any, ...] = ()
+    cached: ProcessCache = field(
+        default_factory=ProcessCache, init=False, repr=False, compare=False
+    )
 
     @property
     def kernel(self) -> Array:

@@ -45,6 +45,8 @@ class Method:
         Whether the planner may choose it.
     stores : callable
         (dtype) -> whether it rounds and stores this type of output itself.
+    plain : str
+        For a method of the compiled engine: the method that runs the same form without it.
     """
 
     name: str
@@ -56,16 +58,17 @@ class Method:
     finite_only: bool = False
     planned: bool = True
     stores: Callable[[np.dtype[Any]], bool] = _only_the_work_type
+    plain: str = ""
 
 
 METHODS = {
     m.name: m
     for m in (
-        Method("fused", "compiled", fused.refuse, fused.work, fused.run, True, stores=fused.supports),
-        Method("nested", "compiled, nested", fused.refuse_nested, fused.work_nested, fused.run_nested, True),
-        Method("dense", "compiled, dense", dense.refuse, dense.work, dense.run, stores=fused.supports),
-        Method("box", "running sums", lines.refuse_box, lines.work_box, lines.run_box, True, stores=fused.supports),
-        Method("recursive", "recursion", lines.refuse_recursive, lines.work_recursive, lines.run_recursive, True, finite_only=True, stores=fused.supports),
+        Method("fused", "compiled", fused.refuse, fused.work, fused.run, True, stores=fused.supports, plain="passes"),
+        Method("nested", "compiled, nested", fused.refuse_nested, fused.work_nested, fused.run_nested, True, plain="passes"),
+        Method("dense", "compiled, dense", dense.refuse, dense.work, dense.run, stores=fused.supports, plain="correlate"),
+        Method("box", "running sums", lines.refuse_box, lines.work_box, lines.run_box, True, stores=fused.supports, plain="passes"),
+        Method("recursive", "recursion", lines.refuse_recursive, lines.work_recursive, lines.run_recursive, True, finite_only=True, stores=fused.supports, plain="passes"),
         Method("passes", "SciPy's passes", passes.refuse, passes.work, passes.run, True),
         Method("correlate", "SciPy's dense filter", direct.refuse, direct.work, direct.run),
         Method("fft", "FFT", fourier.refuse, fourier.work, fourier.run, finite_only=True),

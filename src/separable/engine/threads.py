@@ -16,6 +16,7 @@ from typing import TypeVar
 import numpy as np
 
 from separable.errors import ArgumentError, ArgumentTypeError
+from separable.system import after_fork, available_processors
 
 __all__ = ["check_threads", "get_num_threads", "in_parallel", "set_num_threads", "slabs"]
 
@@ -32,15 +33,15 @@ def _forget() -> None:
     _pools.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+after_fork(_forget)
 
 
 def get_num_threads() -> int:
     """Return how many threads a filter uses unless told otherwise.
 
     What `set_num_threads` set, or ``SEPARABLE_NUM_THREADS`` in the environment, or the number of
-    processors this process may use.
+    processors this process may use: those it is bound to, and no more than the limit of the
+    container it runs in, rounded up.
 
     Examples
     --------
@@ -52,9 +53,7 @@ def get_num_threads() -> int:
     asked = os.environ.get("SEPARABLE_NUM_THREADS", "")
     if asked.isdigit() and int(asked) > 0:
         return int(asked)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0)) or 1
-    return os.cpu_count() or 1
+    return available_processors()
 
 
 def set_num_threads(count: int | None) -> None:

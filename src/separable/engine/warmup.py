@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from separable.engine.availability import compiling
 
 __all__ = ["is_compiled", "say_once", "warmup"]
 
@@ -20,16 +21,18 @@ _said = False
 
 def is_compiled() -> bool:
     """Return whether this version has compiled anything for this computer before."""
-    from separable.engine.compiled.kernel import cache_folder
+    with compiling:
+        from separable.engine.compiled.cache import has_entries
+        from separable.engine.compiled.kernel import cache_folder
 
-    folder = cache_folder()
-    return folder is not None and any(Path(folder).glob("*.nbi"))
+    return has_entries(cache_folder())
 
 
 def _lines(image: NDArray[Any], out: NDArray[Any], work: np.dtype[Any]) -> None:
     """Compile running sums and recursions."""
-    from separable.engine.compiled.deriche import ORDERS, fit, recursive
-    from separable.engine.compiled.running import box
+    with compiling:
+        from separable.engine.compiled.deriche import ORDERS, fit, recursive
+        from separable.engine.compiled.running import box
 
     taps = np.exp(-0.5 * (np.arange(-8, 9) / 2) ** 2)
     border = np.clip(np.arange(-8, 48), 0, 39)
@@ -41,14 +44,14 @@ def _lines(image: NDArray[Any], out: NDArray[Any], work: np.dtype[Any]) -> None:
 
 
 def say_once() -> None:
-    """Say on a terminal that the first call compiles: it takes seconds, and only once."""
+    """Say on a terminal that something is compiled now: it takes seconds, and only once."""
     global _said
     if _said:
         return
     _said = True
-    if sys.stderr is not None and sys.stderr.isatty() and not is_compiled():
+    if sys.stderr is not None and sys.stderr.isatty():
         print(
-            "separable: compiling for this computer, once (about 10 s). "
+            "separable: compiling for this computer, once (some seconds). "
             "`separable warmup` compiles everything ahead.",
             file=sys.stderr,
         )
@@ -66,8 +69,16 @@ def warmup(progress: Callable[[float], None] | None = None) -> int:
     -------
     int
         How many combinations of types were tried out.
+
+    Raises
+    ------
+    EngineError
+        If the compiled engine cannot be used.
     """
-    from separable.engine.compiled.fused import correlate_dense, correlate_terms
+    global _said
+    _said = True  # who calls this knows
+    with compiling:
+        from separable.engine.compiled.fused import correlate_dense, correlate_terms
 
     pairs = [(a, a) for a in TYPES]
     pairs += [(a, "float32") for a in ("uint8", "uint16")]

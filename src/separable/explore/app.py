@@ -1,12 +1,12 @@
-"""The routes of the page, and what guards them."""
+"""The routes of the page: questions and uploads, computed in workers, few at once."""
 
 from __future__ import annotations
 
 import asyncio
-import hmac
+import contextlib
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
@@ -15,50 +15,34 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Receive
 
 from separable.errors import SeparableError
-from separable.explore import kernels, networks, pictures, plans
-from separable.explore.limits import UPLOAD_BYTES, BusyError, InputError
-from separable.explore.uploads import Store, decode_image, decode_kernel
-from separable.kernels import catalogue
+from separable.explore import limits
+from separable.explore.bodies import Bodies, RefusedError, uploaded
+from separable.explore.guards import Origins, SecurityHeaders, Token, Trusted, mistake
+from separable.explore.limits import UPLOAD_BYTES, InputError
+from separable.explore.questions import LASTING, QUESTIONS, UPLOADS, names_of_uploads
+from separable.explore.uploads import Store
+from separable.explore.workers import EndedError, FailedError, Job, Workers
 
 __all__ = ["create_app"]
 
 log = logging.getLogger(__name__)
 
 AT_ONCE, WAITING = 2, 32  # computations
-JSON_BYTES = 4 << 20
-LOCAL = ["127.0.0.1", "localhost", "[::1]", "testserver"]
+JSON_BYTES = 2 << 20  # of a question; a kernel of 255 x 255 numbers takes 1.5 MB
+FRAMING = 64 << 10  # bytes around the file in the body of an upload
 TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-HEADERS = {
-    b"content-security-policy": POLICY.encode(),
-    b"x-content-type-options": b"nosniff",
-    b"referrer-policy": b"no-referrer",
-    b"cache-control": b"no-store",
-}
-EXAMPLES = {
-    "gaussian:2": "Gaussian, sigma 2",
-    "sobel": "Sobel",
-    "box:5": "Box, 5 x 5",
-    "laplacian_of_gaussian:2": "Laplacian of Gaussian",
-    "disk:7": "Disk of radius 7",
-    "gabor:8,theta=45deg": "Gabor at 45 degrees",
-    "motion:15,angle=30deg": "Motion blur at 30 degrees",
-    "difference_of_gaussians:1,2": "Difference of Gaussians",
-    "ball:3": "Ball of radius 3, three axes",
-}
+GONE = 499  # nobody reads it
 
 
-def create_app(*, token: str | None = None, hosts: list[str] | None = None) -> Starlette:
+def create_app(
+    *, token: str | None = None, hosts: list[str] | None = None, numbers: bool = False
+) -> Starlette:
     """Make the web application.
 
     Parameters
@@ -68,152 +52,157 @@ def create_app(*, token: str | None = None, hosts: list[str] | None = None) -> S
     hosts : list of str, optional
         Names by which the page may be called; those of this computer if not given, so that no
         other site can reach it under a name of its own.
+    numbers : bool
+        Whether it may also be called by any address in numbers.
 
     Examples
     --------
     >>> create_app(token="secret").routes[0].path
     '/'
     """
-    guards = [Middleware(_Headers), Middleware(TrustedHostMiddleware, allowed_hosts=hosts or LOCAL)]
+    guards = [Middleware(SecurityHeaders), Middleware(Trusted, names=hosts, numbers=numbers)]
     if token is not None:
-        guards.append(Middleware(_Token, token=token))
+        guards.append(Middleware(Token, token=token))
+    guards.append(Middleware(Origins))
     page = _Page()
     routes = [
         Route("/", _static("index.html")),
         Route("/static/{name}", _file),
         Route("/api/start", page.start),
         *(
-            Route(f"/api/{name}", page.answering(answer), methods=["POST"])
-            for name, answer in page.answers().items()
+            Route(f"/api/{name}", page.answering(name), methods=["POST"])
+            for name in QUESTIONS
+            if name != "start"
         ),
         Route("/api/upload/{kind}", page.upload, methods=["POST"]),
     ]
-    handlers: Any = {HTTPException: _refused, Exception: _failed}
-    return Starlette(routes=routes, middleware=guards, exception_handlers=handlers)
+
+    @contextlib.asynccontextmanager
+    async def running(app: Starlette) -> AsyncIterator[None]:
+        yield
+        page.workers.close()
+
+    handlers: Any = {HTTPException: _refused, ClientDisconnect: _gone, Exception: _failed}
+    app = Starlette(routes=routes, middleware=guards, exception_handlers=handlers, lifespan=running)
+    app.state.page = page
+    return app
 
 
 class _Page:
-    """What the page remembers: uploads, and how much is being computed."""
+    """What the page remembers: uploads, lasting answers, and how much is being computed."""
 
     def __init__(self) -> None:
         self.store = Store()
+        self.bodies = Bodies()
+        self.workers = Workers()
         self._turn = asyncio.Semaphore(AT_ONCE)
         self._waiting = 0
-
-    def answers(self) -> dict[str, Callable[[dict[str, Any]], dict[str, Any]]]:
-        """The questions by their names."""
-        return {
-            "kernel": self._kernel,
-            "filter": self._filter,
-            "plan": self._plan,
-            "layer": networks.layer,
-            "ledger": lambda asked: networks.ledger_rows(str(asked.get("network"))),
-            "tradeoff": lambda asked: networks.tradeoff(str(asked.get("network"))),
-        }
+        self._lasting: dict[str, Any] = {}
 
     async def start(self, request: Request) -> Response:
         """What the page offers."""
-        return JSONResponse(
-            {
-                "kernels": catalogue(),
-                "examples": EXAMPLES,
-                "pictures": pictures.SAMPLES,
-                "networks": await run_in_threadpool(networks.network_names),
-                "tradeoffs": list(networks.TRADEOFFS),
-            }
-        )
+        return await self._computed(request, Job("start", b"{}", key="start"))
 
-    def answering(
-        self, answer: Callable[[dict[str, Any]], dict[str, Any]]
-    ) -> Callable[[Request], Awaitable[Response]]:
-        """Make a route of a function: JSON in, JSON out, mistakes as text."""
+    def answering(self, name: str) -> Callable[[Request], Awaitable[Response]]:
+        """Make a route of a question: JSON in, JSON out, mistakes as text."""
 
         async def endpoint(request: Request) -> Response:
             try:
-                asked = json.loads(await _body(request, JSON_BYTES))
-                if not isinstance(asked, dict):
-                    raise InputError("expected a JSON object")
-            except (ValueError, RecursionError) as error:
-                said = str(error) if isinstance(error, InputError) else "expected JSON"
-                return _mistake(said)
-            return await self._computed(lambda: answer(asked))
+                async with self.bodies.of(request, JSON_BYTES, upload=False) as content:
+                    job = self._job(name, content)
+                    return await self._computed(request, job)
+            except RefusedError as error:
+                return mistake(str(error), error.status)
+            except InputError as error:
+                return mistake(str(error))
 
         return endpoint
+
+    def _job(self, name: str, content: bytearray) -> Job:
+        """Return the job of a question, with the uploads that it names."""
+        try:
+            asked = json.loads(content)
+        except (ValueError, RecursionError):
+            raise InputError("expected JSON") from None
+        if not isinstance(asked, dict):
+            raise InputError("expected a JSON object")
+        arrays = {n: self.store.get(n) for n in names_of_uploads(asked)}
+        key = f"{name} {str(asked.get('network'))[:60]}" if name in LASTING else ""
+        # As text, which takes less memory while it waits, and is read again in the worker.
+        return Job(name, bytes(content), arrays, key)
 
     async def upload(self, request: Request) -> Response:
         """Take a kernel, a picture or a report."""
         kind = request.path_params["kind"]
+        name = f"upload {kind}"
+        if name not in UPLOADS:
+            return mistake(f"no upload of the kind {kind[:60]!r}", 404)
         try:
-            content = await _body(request, UPLOAD_BYTES)
+            async with self.bodies.of(request, UPLOAD_BYTES + FRAMING, upload=True) as content:
+                file = uploaded(request.headers.get("content-type", ""), content)
+                if len(file) > UPLOAD_BYTES:
+                    raise RefusedError(
+                        f"too large: at most {UPLOAD_BYTES >> 20} MiB are taken", 413
+                    )
+                return await self._computed(request, Job(name, file))
+        except RefusedError as error:
+            return mistake(str(error), error.status)
         except InputError as error:
-            return _mistake(str(error), 413)
-        readers = {
-            "kernel": self._take_kernel,
-            "image": self._take_image,
-            "report": networks.report_of,
-        }
-        if kind not in readers:
-            return _mistake(f"no upload of the kind {kind!r}", 404)
-        return await self._computed(lambda: readers[kind](content))
+            return mistake(str(error))
 
-    async def _computed(self, work: Callable[[], dict[str, Any]]) -> Response:
-        """Run a computation in a thread, few at once."""
-        if self._waiting >= WAITING:
-            return _mistake("this computer is busy with other requests. Try again", 503)
+    async def _computed(self, request: Request, job: Job) -> Response:
+        """Answer a question in a worker, few at once, for as long as the client waits."""
+        if self._waiting >= WAITING + AT_ONCE:
+            return mistake("this computer is busy with other requests. Try again", 503)
         self._waiting += 1
+        work = asyncio.ensure_future(self._in_turn(job))
+        gone = asyncio.ensure_future(_until_gone(request.receive))
         try:
-            async with self._turn:
-                return JSONResponse(await run_in_threadpool(work))
-        except (SeparableError, BusyError) as error:
-            return _mistake(str(error))
-        except MemoryError:
-            return _mistake("not enough memory for that. Take something smaller")
+            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                job.end()
+                work.cancel()
+            return await _answered(work, request)
         finally:
             self._waiting -= 1
+            job.end()
+            gone.cancel()
 
-    def _kernel(self, asked: dict[str, Any]) -> dict[str, Any]:
-        return kernels.describe(kernels.choose(asked, self.store))
-
-    def _filter(self, asked: dict[str, Any]) -> dict[str, Any]:
-        chosen = kernels.choose(asked.get("kernel"), self.store)
-        name = asked.get("image")
-        image = (
-            self.store.get(name["upload"]) if isinstance(name, dict) else pictures.sample(str(name))
-        )
-        rank = asked.get("rank", 1)
-        if not isinstance(rank, int):
-            raise InputError(f"`rank` must be a whole number; got {rank!r}")
-        return pictures.compare(chosen, image, rank, str(asked.get("mode", "reflect")))
-
-    def _plan(self, asked: dict[str, Any]) -> dict[str, Any]:
-        chosen = kernels.choose(asked.get("kernel"), self.store)
-        return plans.plan_rows(
-            chosen, asked.get("shape", ()), asked.get("dtype"), asked.get("mode", "reflect"),
-            asked.get("tol"), measure=bool(asked.get("measure")),
-        )  # fmt: skip
-
-    def _take_kernel(self, content: bytes) -> dict[str, Any]:
-        return {"upload": self.store.put(decode_kernel(content))}
-
-    def _take_image(self, content: bytes) -> dict[str, Any]:
-        image, note = decode_image(content)
-        return {"upload": self.store.put(image), "shape": list(image.shape), "note": note,
-                "preview": pictures.preview(image)}  # fmt: skip
+    async def _in_turn(self, job: Job) -> Any:
+        if job.key in self._lasting:
+            return self._lasting[job.key]
+        async with self._turn:
+            alarm = asyncio.get_running_loop().call_later(limits.WORK_SECONDS, job.end)
+            try:
+                found = await run_in_threadpool(self.workers.run, job)
+            finally:
+                alarm.cancel()
+        if "array" in found:
+            found = {"upload": self.store.put(found.pop("array")), **found}
+        if job.key:
+            self._lasting[job.key] = found
+        return found
 
 
-async def _body(request: Request, most: int) -> bytes:
-    """Read a request's body, and stop when it gets too long."""
-    said = request.headers.get("content-length", "0")
-    too_large = f"too large: at most {most >> 20} MiB are taken"
-    if not said.isdigit() or int(said) > most:
-        raise InputError(too_large)
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > most:
-            raise InputError(too_large)
-        parts.append(part)
-    return b"".join(parts)
+async def _answered(work: asyncio.Future[Any], request: Request) -> Response:
+    """Return the answer of a computation, or say why there is none."""
+    try:
+        return JSONResponse(await work)
+    except SeparableError as error:
+        return mistake(str(error))
+    except asyncio.CancelledError:
+        return Response(status_code=GONE)
+    except EndedError:
+        return mistake("that took too long here. Take something smaller", 503)
+    except FailedError as error:
+        log.error("request %s failed in a worker:\n%s", request.url.path, error)
+        return _ours()
+
+
+async def _until_gone(receive: Receive) -> None:
+    """Return when the client has closed its connection."""
+    while (await receive())["type"] != "http.disconnect":
+        continue
 
 
 def _static(name: str) -> Callable[[Request], Awaitable[Response]]:
@@ -227,7 +216,7 @@ def _static(name: str) -> Callable[[Request], Awaitable[Response]]:
 async def _file(request: Request) -> Response:
     name = request.path_params["name"]
     if name not in _parts():
-        return _mistake("there is no such page", 404)
+        return mistake("there is no such page", 404)
     return await _static(name)(request)
 
 
@@ -239,59 +228,18 @@ def _parts() -> dict[str, Any]:
     return {f.name: f for f in found if f.name.rpartition(".")[2] in TYPES}
 
 
-def _mistake(text: str, status: int = 400) -> Response:
-    return JSONResponse({"error": text}, status_code=status)
-
-
 async def _refused(request: Request, error: HTTPException) -> Response:
-    return _mistake(error.detail, error.status_code)
+    return mistake(error.detail, error.status_code)
+
+
+async def _gone(request: Request, error: ClientDisconnect) -> Response:
+    return Response(status_code=GONE)
 
 
 async def _failed(request: Request, error: Exception) -> Response:
     log.error("request %s failed", request.url.path, exc_info=error)
-    return _mistake(
-        "this failed here, by a mistake of the program's. See where it was started", 500
-    )
+    return _ours()
 
 
-class _Headers:
-    """Nothing from elsewhere, nothing framed, nothing kept."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def sending(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", []), *HEADERS.items()]
-            await send(message)
-
-        await self.app(scope, receive, sending)
-
-
-class _Token:
-    """Let nobody in without the token, which a cookie then remembers."""
-
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        self.app = app
-        self.token = token
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        request = Request(scope)
-        asked = request.query_params.get("token", "")
-        given = asked or request.cookies.get("separable", "")
-        if not hmac.compare_digest(given.encode(), self.token.encode()):
-            refused = _mistake("open the address that was printed: it carries a token", 403)
-            await refused(scope, receive, send)
-            return
-
-        async def sending(message: Message) -> None:
-            if message["type"] == "http.response.start" and asked:
-                cookie = f"separable={self.token}; HttpOnly; SameSite=Strict; Path=/"
-                message["headers"] = [*message["headers"], (b"set-cookie", cookie.encode())]
-            await send(message)
-
-        await self.app(scope, receive, sending)
+def _ours() -> Response:
+    return mistake("this failed here, by a mistake of the program's. See where it was started", 500)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from separable.explore.limits import InputError
-from separable.explore.uploads import Store, check_kernel
+from separable.explore.uploads import check_kernel
 from separable.factorize import factorize, spectrum
 from separable.factors import Factors, kernel_errors
 from separable.kernels import parse_spec
@@ -40,7 +40,14 @@ class Chosen:
     operation: str
 
 
-def choose(asked: Any, store: Store) -> Chosen:
+class SupportsGet(Protocol):
+    """What has uploaded arrays by their names."""
+
+    def get(self, name: str) -> Array:
+        """Return one."""
+
+
+def choose(asked: Any, store: SupportsGet) -> Chosen:
     """Return the kernel that a request names, lists, or has uploaded."""
     if not isinstance(asked, dict):
         raise InputError("`kernel` must say spec, values or upload")

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from separable import cost
+from separable.distribution import install_command
 from separable.explore.limits import InputError
 
 __all__ = ["TRADEOFFS", "layer", "ledger_rows", "network_names", "report_of", "tradeoff"]
@@ -171,7 +172,7 @@ def _report_rows(found: dict[str, Any]) -> dict[str, Any]:
 def _no_network(name: str) -> str:
     known = network_names()
     if not known:
-        return 'networks need PyTorch: pip install "separable[torch]"'
+        return f"networks need PyTorch: {install_command('torch')}"
     return f"no network `{name[:60]}` here; there are {', '.join(known)}"
 
 

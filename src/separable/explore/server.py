@@ -11,10 +11,12 @@ from collections.abc import Callable
 
 from separable.errors import ArgumentError
 from separable.explore.app import create_app
+from separable.explore.guards import names_of_this_computer
 
 __all__ = ["serve"]
 
 HIGHEST_PORT = 65535
+CONNECTIONS = 64  # at once; a browser opens six
 
 
 def serve(
@@ -51,9 +53,7 @@ def serve(
     number = listening.getsockname()[1]
     local = _is_local(host)
     token = None if local else secrets.token_urlsafe(16)
-    hosts = (
-        None if local else ["*"]
-    )  # the token guards it; the names of this computer are not known
+    hosts = None if local else names_of_this_computer(host)
     shown = f"[{host}]" if ":" in host else host
     if host in ("0.0.0.0", "::"):
         shown = socket.gethostname()
@@ -63,7 +63,8 @@ def serve(
     if browser:
         threading.Timer(0.7, webbrowser.open, (address,)).start()
     settings = uvicorn.Config(
-        create_app(token=token, hosts=hosts),
+        create_app(token=token, hosts=hosts, numbers=not local),
+        limit_concurrency=CONNECTIONS,
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=2,
@@ -77,6 +78,7 @@ def _listen(host: str, port: int) -> socket.socket:
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((host, port))
+        found.listen(CONNECTIONS)  # from now on: the address is said before the server runs
     except OSError as error:
         found.close()
         raise ArgumentError(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from separable.arrays import complete_array_of
 from separable.errors import ArgumentError, ArgumentTypeError, DTypeError, KernelError, RankError
 from separable.pattern import Pattern, parse
 
@@ -95,7 +96,7 @@ def as_kernel(kernel: ArrayLike) -> Array:
     KernelError
         If it is empty, has no axes or is not finite.
     """
-    array = np.asarray(kernel)
+    array = complete_array_of(kernel, "kernel")
     if array.dtype.kind not in "biufc":
         raise DTypeError(
             f"`kernel` must hold numbers; got dtype {array.dtype}, shape {array.shape}"

@@ -14,14 +14,15 @@ from separable.errors import ArgumentError
 from separable.factorize import nested, trees
 from separable.factorize.request import Request, as_kernel, check_tolerance, magnitude, parse_for
 from separable.pattern import Pattern
+from separable.value import Value
 
 __all__ = ["Spectrum", "spectrum"]
 
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True)
-class Spectrum:
+@dataclass(frozen=True, eq=False)
+class Spectrum(Value):
     """How far a kernel is from separable.
 
     Attributes
@@ -42,6 +43,8 @@ class Spectrum:
     >>> s.rank, s.errors.round(3).tolist()
     (3, [1.0, 0.816, 0.577, 0.0])
     """
+
+    ARRAYS = ("values", "errors")
 
     pattern: Pattern
     values: NDArray[np.float64]

@@ -1,9 +1,10 @@
-"""Write a file whole or not at all."""
+"""Files that are written whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,19 +12,22 @@ from pathlib import Path
 from typing import BinaryIO
 
 from separable.errors import FileError
+from separable.system import Handle, exchange, rename_new
 
-__all__ = ["take_name", "whole_or_nothing"]
+__all__ = ["new_beside", "take_name", "whole_or_nothing"]
 
 
 @contextlib.contextmanager
 def whole_or_nothing(target: Path, overwrite: bool) -> Iterator[BinaryIO]:
     """Open a temporary file beside the target that becomes the target if all goes well."""
-    handle, name = tempfile.mkstemp(prefix=".separable-", suffix=".part", dir=target.parent)
-    os.close(handle)
-    draft = Path(name)
+    draft = new_beside(target, ".part")
     try:
         with draft.open("wb") as file:  # by its name, which tifffile asks for
-            yield file
+            try:
+                yield file
+            except OSError as error:
+                _reason_why(file, error)
+                raise
             file.flush()
             os.fsync(file.fileno())
         take_name(draft, target, overwrite)
@@ -32,54 +36,75 @@ def whole_or_nothing(target: Path, overwrite: bool) -> Iterator[BinaryIO]:
         raise
 
 
+def new_beside(path: Path, suffix: str) -> Path:
+    """Create an empty file of another name beside a file, with its permissions or the usual ones.
+
+    The usual ones are what the system gives a new file; to look them up (`os.umask`) would change
+    them for other threads.
+    """
+    while True:
+        found = path.with_name(f".separable-{secrets.token_hex(4)}{suffix}")
+        try:
+            Handle(found, new=True).close()
+        except FileExistsError:
+            continue
+        if path.exists():  # nobody else reads a copy either
+            os.chmod(found, path.stat().st_mode & 0o777 | 0o600)
+        return found
+
+
+def _reason_why(file: BinaryIO, error: OSError) -> None:
+    """Raise what the system says where NumPy only says how many bytes it could not write."""
+    if error.errno is None and "requested and" in str(error):
+        file.seek(0, os.SEEK_END)
+        file.write(bytes(1 << 20))
+        file.flush()
+
+
 def take_name(draft: Path, target: Path, overwrite: bool) -> None:
     """Give a draft, a file or a folder, its name; what stood there is replaced if that is told."""
     if draft.is_dir():
         _rename_folder(draft, target, overwrite)
         return
-    os.chmod(draft, _permissions(target))
-    _rename(draft, target, overwrite)
+    os.chmod(draft, (target if target.exists() else draft).stat().st_mode & 0o777)
+    if overwrite:
+        os.replace(draft, target)
+        return
+    try:
+        rename_new(draft, target)
+    except FileExistsError:
+        raise _came_meanwhile(target) from None
 
 
-def _permissions(target: Path) -> int:
-    """Those of the file that is replaced, else what any new file gets."""
-    if target.exists():
-        return target.stat().st_mode & 0o777
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask
-
-
-def _rename(draft: Path, target: Path, overwrite: bool) -> None:
-    """Give the draft its name; a file that came to be meanwhile is kept unless told."""
-    if not overwrite:
-        try:
-            os.link(draft, target)
-        except FileExistsError:
-            raise FileError(f"{target} came to exist meanwhile. Choose another name") from None
-        except OSError:  # a file system without links
-            if target.exists():
-                raise FileError(f"{target} came to exist meanwhile. Choose another name") from None
-        else:
-            draft.unlink()
-            return
-    os.replace(draft, target)
+def _came_meanwhile(target: Path) -> FileError:
+    return FileError(f"{target} came to exist meanwhile. Choose another name")
 
 
 def _rename_folder(draft: Path, target: Path, overwrite: bool) -> None:
-    """As `_rename`; a folder that is replaced goes aside first, for want of a way to swap them."""
-    old = None
-    if target.exists():
-        if not overwrite:
-            raise FileError(f"{target} came to exist meanwhile. Choose another name")
-        old = Path(tempfile.mkdtemp(prefix=".separable-", suffix=".old", dir=target.parent))
-        os.rename(target, old / target.name)
-    try:
+    """Give a folder its name; one that is replaced changes places with it, where the system can.
+
+    That is done from a folder of another name: were the run killed just then, the old contents
+    would else be taken for a draft.
+    """
+    if not target.exists():
         os.rename(draft, target)
+        return
+    if not overwrite:
+        raise _came_meanwhile(target)
+    mine = draft.stat()
+    side = Path(tempfile.mkdtemp(prefix=".separable-", suffix=".old", dir=target.parent))
+    ready, old = side / draft.name, side / "old"
+    try:
+        os.rename(draft, ready)
+        if not exchange(ready, target):
+            os.rename(target, old)
+            os.rename(ready, target)
     except BaseException:
-        if old is not None:
-            os.rename(old / target.name, target)
-            old.rmdir()
+        if old.exists():
+            os.rename(old, target)
+        if ready.exists() and os.path.samestat(ready.stat(), mine):
+            os.rename(ready, draft)
+        with contextlib.suppress(OSError):  # what could not go back is kept
+            side.rmdir()
         raise
-    if old is not None:
-        shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(side, ignore_errors=True)

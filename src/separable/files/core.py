@@ -19,7 +19,7 @@ from separable.files.formats import Array, Format, ImageInfo
 from separable.files.hdf5 import HDF5
 from separable.files.nifti import NIFTI, NIFTI_GZ
 from separable.files.npy import NPY
-from separable.files.parts import read_whole, reason_of, write_whole
+from separable.files.parts import read_whole, reason_of, remedy_of, write_whole
 from separable.files.pictures import BMP, JPEG, PNG
 from separable.files.tiff import TIFF
 from separable.files.zarr import ZARR
@@ -31,6 +31,7 @@ __all__ = [
     "is_image_path",
     "locate",
     "opened",
+    "outer_file",
     "read_image",
     "what_is_lost",
     "write_image",
@@ -102,8 +103,9 @@ def locate(path: PathLike, verb: str) -> tuple[Path, str, Format]:
             continue
         if format.folder:
             for above in path.parents:
-                if above.name.lower().endswith(format.suffixes):
-                    return above, path.relative_to(above).as_posix(), format
+                inside = path.relative_to(above)
+                if above.name.lower().endswith(format.suffixes) and ".." not in inside.parts:
+                    return above, inside.as_posix(), format
             if any(os.path.isfile(path / name) for name in format.contents):
                 return path, "", format
         elif ":" in path.as_posix():
@@ -111,6 +113,21 @@ def locate(path: PathLike, verb: str) -> tuple[Path, str, Format]:
             if before.lower().endswith(format.suffixes):
                 return Path(before), after, format
     return path, "", _format_of(path, verb)
+
+
+def outer_file(path: PathLike) -> Path:
+    """Return a path without what it names inside a file; a folder within a store is one itself.
+
+    Examples
+    --------
+    >>> str(outer_file("scan.h5:/raw/volume")), str(outer_file("scan.npy"))
+    ('scan.h5', 'scan.npy')
+    """
+    try:
+        file, _, format = locate(path, "read")
+    except FileError:
+        return Path(path)
+    return Path(path) if format.folder else file
 
 
 T = TypeVar("T")
@@ -190,7 +207,7 @@ def write_image(
     except FileError:
         raise
     except Exception as error:
-        raise FileError(f"cannot write {path}: {reason_of(error)}") from None
+        raise FileError(f"cannot write {path}: {reason_of(error)}{remedy_of(error)}") from None
     return what_is_lost(info or ImageInfo(), chosen, array.shape, array.dtype, path)
 
 
@@ -289,6 +306,10 @@ def is_image_path(text: str) -> bool:
 
 
 def _check_source(path: Path, chosen: Format) -> None:
+    if os.path.islink(path) and not path.exists():
+        raise FileError(
+            f"cannot read {path}: it is a link to {os.readlink(path)}, where there is no file"
+        )
     if not path.exists():
         folder = path.parent.iterdir() if path.parent.is_dir() else ()
         names = [p.name for p in folder if is_image_path(p.name)]

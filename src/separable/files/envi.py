@@ -48,8 +48,9 @@ def _open_envi(path: Path, inside: str = "") -> Source:
     shape: tuple[int, ...] = sides
     if sides[2] == 1:  # a picture
         order, shape = (0, 1), sides[:2]
+    info = _info(header, interleave, len(shape))
     raw = Raw.open(data, dtype, shape, int(header.get("header offset", 0)), order)
-    return raw_source(path, "", raw, _info(header, interleave, len(shape)))
+    return raw_source(path, "", raw, info)
 
 
 def _pair(path: Path) -> tuple[Path, Path]:
@@ -152,11 +153,24 @@ def _create_envi(wanted: Wanted) -> Target:
         if x and y:
             sides = [1, 1, 0, 0, x * metres, y * metres]
             header["map info"] = ["Arbitrary", *sides, 0, "units=Meters"]
-    numbers = draft_of(data)
+    numbers, draft = draft_of(data), draft_of(header_path)
     if not wanted.resume:
         numbers.write_bytes(b"")
+    if not wanted.joins:
+        _write_header(wanted, draft, header)
+    dtype = wanted.dtype.newbyteorder("<")
+    try:
+        raw = Raw.open(numbers, dtype, wanted.shape, 0, order, write=True)
+    except BaseException:
+        for made in () if wanted.resume else (numbers, draft):
+            made.unlink(missing_ok=True)
+        raise
+    return raw_target(wanted, raw, parts=((numbers, data), (draft, header_path)))
+
+
+def _write_header(wanted: Wanted, draft: Path, header: dict[str, Any]) -> None:
+    """Write the header of a draft; one that is there must say the same."""
     envi = _envi(wanted.path)
-    draft = draft_of(header_path)
     text = draft.with_name(draft.name + ".text")
     envi.write_envi_header(str(text), header)
     if draft.exists() and wanted.resume and draft.read_bytes() != text.read_bytes():
@@ -166,9 +180,6 @@ def _create_envi(wanted: Wanted) -> Target:
             "without resuming"
         )
     text.replace(draft)
-    dtype = wanted.dtype.newbyteorder("<")
-    raw = Raw.open(numbers, dtype, wanted.shape, 0, order, write=True)
-    return raw_target(wanted, raw, parts=((numbers, data), (draft, header_path)))
 
 
 def _data_of(wanted: Wanted) -> Path:

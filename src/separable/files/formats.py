@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,14 +12,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.errors import FileError
+from separable.system import physical_memory
 
 if TYPE_CHECKING:
     from separable.files.parts import Source, Target, Wanted
 
-__all__ = ["Array", "Format", "ImageInfo", "affine_of", "check_memory", "keeping", "memory_bytes"]
+__all__ = [
+    "Array",
+    "Format",
+    "ImageInfo",
+    "affine_of",
+    "check_claims",
+    "check_memory",
+    "check_packed",
+    "keeping",
+    "memory_bytes",
+]
 
 Array: TypeAlias = NDArray[Any]
 
+DEFLATE_RATIO = 1032  # no deflated file becomes larger by more; JPEG and BMP stay below that
+MOST_AXES = 32  # of NumPy 1
 SPACE = frozenset("ZYXQI")  # the letters of TIFF axes that a filter runs along; Q and I: unknown
 
 
@@ -156,10 +168,68 @@ class Format:
 
 def memory_bytes() -> int:
     """Return the memory of this computer; 0 where it does not say."""
-    names = getattr(os, "sysconf_names", {})
-    if "SC_PHYS_PAGES" not in names or "SC_PAGE_SIZE" not in names:
-        return 0
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return physical_memory()
+
+
+def check_claims(
+    path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], chunks: tuple[int, ...] | None
+) -> None:
+    """Refuse a header whose claims nothing can fulfil, whatever the format.
+
+    Raises
+    ------
+    FileError
+        If a size is negative, a chunk has a side of 0 or does not fit into memory, or the array is
+        larger than any disk.
+    """
+    wrong = f"cannot read {path}: it is damaged or not for this computer: its header says"
+    if len(shape) > MOST_AXES or any(n < 0 for n in shape):
+        raise FileError(f"{wrong} the shape {_sizes(shape)}")
+    if math.prod(shape) * dtype.itemsize >= 1 << 63:
+        raise FileError(
+            f"{wrong} the shape {_sizes(shape)} of {dtype}, which is more than any disk holds"
+        )
+    if chunks is None:
+        return
+    if len(chunks) != len(shape) or any(n < 1 for n in chunks):
+        raise FileError(
+            f"{wrong} the chunks {_sizes(chunks)} for an array of shape {_sizes(shape)}; expected "
+            "sizes >= 1"
+        )
+    needed = math.prod(chunks) * dtype.itemsize
+    if 0 < memory_bytes() < needed:
+        raise FileError(
+            f"{wrong} the chunks {_sizes(chunks)} of {dtype}, {needed / 2**30:.4g} GiB each, and a "
+            "chunk is read whole"
+        )
+
+
+def _sizes(sizes: tuple[int, ...]) -> str:
+    text = "x".join(map(str, sizes)) or "()"
+    return text if len(text) < 80 else text[:76] + " ..."
+
+
+def check_packed(
+    path: Path, needed: int, stored: int | None = None, ratio: int = DEFLATE_RATIO
+) -> None:
+    """Refuse a header that claims more bytes than a compressed file can hold.
+
+    Parameters
+    ----------
+    path : Path
+    needed : int
+        Bytes that the header claims.
+    stored : int, optional
+        Bytes that are stored; default: the size of the file.
+    ratio : int
+        By how much at most a codec makes data smaller.
+    """
+    size = path.stat().st_size if stored is None else stored
+    if needed > ratio * size + 64:
+        raise FileError(
+            f"cannot read {path}: it is truncated; its header says {needed} bytes and its {size} "
+            "cannot hold them. Fetch or export it again"
+        )
 
 
 def check_memory(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

@@ -14,8 +14,9 @@ from separable.errors import FileError
 from separable.files.axes import letters_of, names_of, short_unit
 from separable.files.formats import Array, Format, ImageInfo, affine_of, keeping
 from separable.files.packages import need
-from separable.files.parts import Region, Source, Target, Wanted, blame, boxes, fsync_of
+from separable.files.parts import Region, Source, Target, Wanted, blame, boxes
 from separable.files.raw import Raw, raw_source, raw_target
+from separable.system import flush_path
 
 __all__ = ["HDF5"]
 
@@ -239,7 +240,6 @@ def _create_hdf5(wanted: Wanted) -> Target:
 
     def pack() -> None:
         if layout.get("chunks"):
-            raw.flush()
             _pack(h5py, wanted.draft, name, layout)
 
     return raw_target(wanted, raw, complete=pack)
@@ -279,7 +279,7 @@ def _pack(h5py: Any, draft: Path, name: str, layout: dict[str, Any]) -> None:
             new.attrs[key] = old.attrs[key]
         for region in boxes(old.shape, new.chunks):
             new[region] = old[region]
-    fsync_of(packed)
+    flush_path(packed)
     os.replace(packed, draft)
 
 

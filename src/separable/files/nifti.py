@@ -15,14 +15,13 @@ import numpy as np
 
 from separable.errors import FileError
 from separable.files.axes import short_unit
-from separable.files.formats import Array, Format, ImageInfo, check_memory, keeping
+from separable.files.formats import Array, Format, ImageInfo, check_memory, check_packed, keeping
 from separable.files.packages import need
 from separable.files.parts import Region, Source, Target, Wanted
 from separable.files.raw import Raw, raw_source, raw_target
 
 __all__ = ["NIFTI", "NIFTI_GZ"]
 
-DEFLATE_RATIO = 1032  # no deflated file becomes larger by more
 HELD = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
         "float32", "float64", "complex64", "complex128")  # fmt: skip
 KEEPS = keeping("axes", "spacing", "affine", "nifti")
@@ -64,9 +63,9 @@ def _open_nifti(path: Path, inside: str = "") -> Source:
     image = _load(path)
     found = image.dataobj
     shape = tuple(int(n) for n in found.shape)
-    raw = Raw.open(path, found.dtype, shape, int(found.offset), tuple(range(len(shape)))[::-1])
-    source = raw_source(path, "", raw, _info(image))
-    return _scaled(source, found)
+    info, order = _info(image), tuple(range(len(shape)))[::-1]
+    raw = Raw.open(path, found.dtype, shape, int(found.offset), order)
+    return _scaled(raw_source(path, "", raw, info), found)
 
 
 def _open_packed(path: Path, inside: str = "") -> Source:
@@ -77,8 +76,8 @@ def _open_packed(path: Path, inside: str = "") -> Source:
     found = image.dataobj
     _check_packed(path, found)
     shape, dtype = tuple(int(n) for n in found.shape), found.dtype.newbyteorder("=")
+    info, lock, offset = _info(image), threading.Lock(), int(found.offset)
     file = gzip.GzipFile(path)
-    lock, offset = threading.Lock(), int(found.offset)
 
     def fetch(region: Region) -> Array:
         part: Any = fileslice(  # type: ignore[no-untyped-call]
@@ -86,17 +85,12 @@ def _open_packed(path: Path, inside: str = "") -> Source:
         )
         return np.asarray(part).astype(dtype, copy=False)
 
-    return _scaled(Source(path, shape, dtype, None, _info(image), fetch, file.close), found)
+    return _scaled(Source(path, shape, dtype, None, info, fetch, file.close), found)
 
 
 def _check_packed(path: Path, found: Any) -> None:
     needed = int(found.offset) + math.prod(int(n) for n in found.shape) * found.dtype.itemsize
-    size = path.stat().st_size
-    if needed > DEFLATE_RATIO * size + 64:
-        raise FileError(
-            f"cannot read {path}: it is truncated; its header says {needed} bytes and its {size} "
-            "cannot hold them. Fetch or export it again"
-        )
+    check_packed(path, needed)
 
 
 def _read_packed(path: Path) -> tuple[Array, ImageInfo]:

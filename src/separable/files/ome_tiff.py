@@ -3,16 +3,60 @@
 from __future__ import annotations
 
 import math
+import os
+import re
+import sys
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from separable.errors import FileError
 from separable.files.axes import short_unit
 from separable.files.formats import SPACE, ImageInfo
 
-__all__ = ["imagej_settings", "ome_settings", "plain_resolution", "tiff_info"]
+__all__ = ["check_files", "imagej_settings", "ome_settings", "plain_resolution", "tiff_info"]
 
 IMAGEJ = ("uint8", "uint16", "float32")  # the types that it knows
+UNITS = range(1, 6)  # of a resolution: none, inch, centimetre, and two that tifffile adds
+LARGEST = 1 << 32  # no number of a TIFF resolution is as large
 IMAGEJ_BYTES = (1 << 32) - (1 << 25)  # its files have 32-bit places
+
+
+def check_files(path: Path, file: Any) -> None:
+    """Refuse descriptions that name files elsewhere, or that grow when they are read.
+
+    Parameters
+    ----------
+    path : Path
+    file : tifffile.TiffFile
+        Its series not yet read: tifffile opens the files that OME's XML and Micro-Manager's index
+        name.
+
+    Raises
+    ------
+    FileError
+    """
+    text = str(file.pages[0].description or "")
+    if re.search(r"<!\s*(DOCTYPE|ENTITY)", text, re.IGNORECASE):
+        raise FileError(
+            f"cannot read {path}: its description declares entities, which OME's never does. "
+            "Export it again"
+        )
+    names: list[str] = []
+    if file.is_ome:
+        elements = ElementTree.fromstring(text).iter()
+        names = [e.get(key) or "" for e in elements for key in ("FileName", "MetadataFile")]
+    read_index = getattr(sys.modules.get("tifffile"), "read_ndtiff_index", None)
+    if read_index is not None and getattr(file, "is_ndtiff", False):
+        names += [str(entry[1]) for entry in read_index(str(path.parent / "NDTiff.index"))]
+    folder = path.resolve().parent
+    for name in filter(None, names):
+        target = Path(os.path.realpath(path.parent / name))
+        if "\\" in name or Path(name).name != name or target.parent != folder:
+            raise FileError(
+                f"cannot read {path}: parts of the image are in {name!r}, outside its folder. "
+                "Put them beside it, under names without folders"
+            )
 
 
 def tiff_info(file: Any, axes: str) -> ImageInfo:
@@ -50,8 +94,10 @@ def _options(file: Any) -> dict[str, Any]:
     page = file.pages[0]
     options: dict[str, Any] = {}
     if "XResolution" in page.tags and "YResolution" in page.tags:
-        options["resolution"] = tuple(page.tags[f"{a}Resolution"].value for a in "XY")
-        options["resolutionunit"] = int(getattr(page, "resolutionunit", 1))
+        found = tuple(page.tags[f"{a}Resolution"].value for a in "XY")
+        unit = int(getattr(page, "resolutionunit", 1))
+        if unit in UNITS and all(top > 0 and bottom > 0 for top, bottom in found):
+            options["resolution"], options["resolutionunit"] = found, unit
     if int(page.compression) in (8, 32946):  # deflate, the one that needs no other package
         options["compression"] = "zlib"
     if file.is_imagej and file.imagej_metadata:
@@ -151,6 +197,8 @@ def imagej_settings(info: ImageInfo, shape: tuple[int, ...], dtype: str) -> dict
     settings: dict[str, Any] = {"imagej": True, "metadata": metadata}
     settings.update(plain_resolution(info))
     if "X" in steps and "Y" in steps:
+        if not all(1 / LARGEST < steps[a] < LARGEST for a in "XY"):
+            return None
         if _per_pixel(settings, 1.0) != {"X": steps["X"], "Y": steps["Y"]}:
             settings["resolution"] = (1.0 / steps["X"], 1.0 / steps["Y"])
         settings["resolutionunit"] = 1

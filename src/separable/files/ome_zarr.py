@@ -33,6 +33,7 @@ def ome_of(attributes: dict[str, Any]) -> dict[str, Any] | None:
 def ome_to_info(image: dict[str, Any], level: str, ndim: int, zarr_format: int) -> ImageInfo:
     """Return the axes, spacing and place of one level of a multiscale image."""
     axes = [a if isinstance(a, dict) else {"name": a} for a in image.get("axes") or ()]
+    axes = [{**a, "name": str(a.get("name", ""))} for a in axes]
     if len(axes) != ndim:
         axes = [{"name": n} for n in ("tczyx"[-ndim:] if ndim <= 5 else ())]
     names = [str(a.get("name", "")) for a in axes]

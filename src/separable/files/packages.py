@@ -6,6 +6,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+from separable.distribution import install_command
 from separable.errors import FileError
 
 __all__ = ["need"]
@@ -18,7 +19,7 @@ def need(name: str, path: Path) -> Any:
     except ImportError:
         raise FileError(
             f"cannot open {path}: it needs the package {name}. Install it: "
-            'pip install "separable[volumes]"'
+            f"{install_command('volumes')}"
         ) from None
     if name == "zarr" and int(module.__version__.partition(".")[0]) < 3:
         raise FileError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import itertools
 import math
 import os
@@ -23,7 +24,8 @@ import numpy as np
 
 from separable.errors import FileError
 from separable.files.atomic import take_name
-from separable.files.formats import Array, ImageInfo, check_memory, memory_bytes
+from separable.files.formats import Array, ImageInfo, check_claims, check_memory, memory_bytes
+from separable.files.reasons import reason_of, remedy_of
 
 __all__ = [
     "Region",
@@ -35,15 +37,16 @@ __all__ = [
     "boxes",
     "describe",
     "draft_of",
-    "fsync_of",
     "read_whole",
     "reason_of",
+    "remedy_of",
     "write_whole",
 ]
 
 Region: TypeAlias = tuple[slice, ...]
 Bounds: TypeAlias = tuple[tuple[int, int], ...]
 PART_BYTES = 64 << 20  # what a whole file is copied in
+NAME_BYTES = 215  # file systems allow 255, and names of drafts have endings of their own
 
 
 def as_bounds(region: Region, shape: tuple[int, ...]) -> Bounds:
@@ -88,18 +91,19 @@ def boxes(shape: tuple[int, ...], sides: tuple[int, ...]) -> Iterator[Region]:
 
 
 def draft_of(path: Path) -> Path:
-    """The name of a file while it is being written."""
+    """The name of a file while it is being written.
+
+    Examples
+    --------
+    >>> draft_of(Path("out.zarr")).name, len(draft_of(Path(250 * "a" + ".npy")).name)
+    ('out.zarr.partial', 223)
+    """
+    name = os.fsencode(path.name)
+    if len(name) > NAME_BYTES:  # what is added to it must fit, too
+        digest = hashlib.sha256(name).hexdigest()[:16]
+        kept = name[: NAME_BYTES - len(digest) - 1].decode(errors="ignore")
+        return path.with_name(f"{kept}-{digest}.partial")
     return path.with_name(path.name + ".partial")
-
-
-def reason_of(error: BaseException) -> str:
-    """The innermost cause, in one line."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    text = " ".join(str(error).split())
-    return text or type(error).__name__
 
 
 @dataclass
@@ -142,6 +146,10 @@ class Source:
     release: Callable[[], None] = field(repr=False, default=lambda: None)
     layout: dict[str, Any] = field(repr=False, default_factory=dict)
     slow: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a header whose claims nothing can fulfil, whatever the format."""
+        check_claims(self.path, self.shape, self.dtype, self.chunks)
 
     @property
     def ndim(self) -> int:
@@ -213,6 +221,9 @@ class Wanted:
         The name until then; `resume` says whether the format finds its draft there.
     inside : str
         Of an array in the file.
+    joins : bool
+        Whether another process created the draft and others may be writing it: then nothing in it
+        is deleted or written again.
     """
 
     path: Path
@@ -225,6 +236,7 @@ class Wanted:
     resume: bool
     inside: str = ""
     overwrite: bool = False
+    joins: bool = False
 
     def like_layout(self, name: str) -> dict[str, Any]:
         """How the pattern is stored, if it is a file of this format."""
@@ -254,6 +266,8 @@ class Target:
         The name in the end, and the name until then.
     chunks : tuple of int or None
         The parts that the file stores each for itself; None where any part can be written alone.
+    flush : callable
+        (since=0): brings to the disk at least what this process wrote since a time.
     resumed : bool
         Whether the draft of an earlier run was opened again.
     notes : tuple of str
@@ -282,7 +296,7 @@ class Target:
     dtype: np.dtype[Any]
     chunks: tuple[int, ...] | None
     store: Callable[[Region, Array], None] = field(repr=False)
-    flush: Callable[[], None] = field(repr=False, default=lambda: None)
+    flush: Callable[..., None] = field(repr=False, default=lambda since=0: None)
     release: Callable[[], None] = field(repr=False, default=lambda: None)
     complete: Callable[[], None] = field(repr=False, default=lambda: None)
     parts: tuple[tuple[Path, Path], ...] = field(repr=False, default=())
@@ -321,19 +335,26 @@ class Target:
             If a file of that name came to exist and may not be replaced, or the disk is full.
         """
         with self._kept():
-            self.complete()
             self.flush()
             self.release()
+            self.complete()
             for draft, path in self.parts or ((self.draft, self.path),):
                 take_name(draft, path, self.overwrite)
 
     def abandon(self, keep: bool = True) -> None:
-        """Close the draft, and keep it to resume or delete it."""
-        with contextlib.suppress(Exception):
+        """Close the draft, and keep it to resume or delete it; nothing happens once it is finished.
+
+        Raises
+        ------
+        OSError
+            If the system says that it cannot be closed, or that what was written is lost.
+        """
+        try:
             self.release()
-        if not keep:
-            for draft, _ in self.parts or ((self.draft, self.path),):
-                remove(draft)
+        finally:
+            if not keep:
+                for draft, _ in self.parts or ((self.draft, self.path),):
+                    remove(draft)
 
     @contextlib.contextmanager
     def _kept(self) -> Iterator[None]:
@@ -420,12 +441,3 @@ def write_whole(target: Target, array: Array) -> None:
     except BaseException:
         target.abandon(keep=False)
         raise
-
-
-def fsync_of(path: Path) -> None:
-    """Bring a file to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,7 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from separable.errors import FileError
-from separable.files.formats import Array, Format, ImageInfo, check_memory, keeping
+from separable.files.formats import Array, Format, ImageInfo, check_memory, check_packed, keeping
 
 __all__ = ["BMP", "JPEG", "PNG"]
 
@@ -25,6 +26,7 @@ def _read_picture(path: Path) -> tuple[Array, ImageInfo]:
     with _no_pixel_limit(), iio.imopen(path, "r", plugin="pillow") as file:
         properties = file.properties(index=0)
         check_memory(path, properties.shape, properties.dtype)
+        check_packed(path, math.prod(properties.shape) * properties.dtype.itemsize)
         meta = file.metadata(index=0)
         inks = meta.get("mode") == "CMYK"
         options: dict[str, Any] = {"mode": "RGB"} if inks else {}

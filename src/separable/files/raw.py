@@ -7,10 +7,8 @@ it is closed, and a part that is thin along the fastest axis touches pages of th
 
 from __future__ import annotations
 
-import errno
 import math
 import mmap
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ import numpy as np
 from separable.errors import FileError
 from separable.files.formats import Array, ImageInfo
 from separable.files.parts import Bounds, Region, Source, Target, Wanted, as_bounds
+from separable.system import Handle
 
 __all__ = ["Raw", "raw_source", "raw_target"]
 
@@ -34,8 +33,8 @@ class Raw:
 
     Attributes
     ----------
-    handle : int
-        Of the open file.
+    file : Handle
+        The open file.
     dtype : dtype
         As the file has it, with its byte order.
     shape : tuple of int
@@ -45,7 +44,7 @@ class Raw:
         The axes from the slowest to the fastest: ``(0, 1, 2)`` in C, ``(2, 1, 0)`` in Fortran.
     """
 
-    handle: int
+    file: Handle
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     offset: int
@@ -63,28 +62,28 @@ class Raw:
     ) -> Raw:
         """Open a file; one that is shorter than its array is refused, or made longer to write."""
         needed = offset + math.prod(shape) * dtype.itemsize
-        handle = os.open(path, os.O_RDWR if write else os.O_RDONLY)
+        file = Handle(path, write=write)
         try:
-            found = os.fstat(handle).st_size
+            found = file.size
             if not write and found < needed:
                 raise FileError(
                     f"cannot read {path}: it is truncated; its header says {needed} bytes and "
                     f"it has {found}. Fetch or export it again"
                 )
             if write:
-                _allocate(handle, needed)
+                file.allocate(needed)
         except BaseException:
-            os.close(handle)
+            file.close()
             raise
-        return cls(handle, dtype, shape, offset, order or tuple(range(len(shape))))
+        return cls(file, dtype, shape, offset, order or tuple(range(len(shape))))
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self.handle)
+        self.file.close()
 
-    def flush(self) -> None:
-        """Bring what was written to the disk."""
-        os.fsync(self.handle)
+    def flush(self, since: int = 0) -> None:
+        """Bring all that was written to the disk."""
+        self.file.flush()
 
     def read(self, region: Region) -> Array:
         """Return a part as an array of its own in native byte order."""
@@ -92,7 +91,7 @@ class Raw:
         out = np.empty(tuple(b - a for a, b in bounds), self.dtype)  # slowest axis first
         if out.size:
             for at, part in self._runs(bounds, out):
-                _read_at(self.handle, self.offset + at, part)
+                self.file.read(_bytes(part), self.offset + at)
             for box, part in self._windows(bounds, out):
                 with _Window(self, box, write=False) as window:
                     part[...] = window
@@ -107,7 +106,8 @@ class Raw:
         if not values.size:
             return
         for at, part in self._runs(bounds, values):
-            _write_at(self.handle, self.offset + at, np.ascontiguousarray(part, self.dtype))
+            packed = np.ascontiguousarray(part, self.dtype)
+            self.file.write(_bytes(packed), self.offset + at)
         for box, part in self._windows(bounds, values):
             with _Window(self, box, write=True) as window:
                 window[...] = part
@@ -182,8 +182,7 @@ class _Window:
         first = raw.offset + sum(a * s for (a, _), s in zip(box, raw._strides, strict=True))
         base = first - first % mmap.ALLOCATIONGRANULARITY
         length = first - base + raw._extent(box)
-        access = mmap.ACCESS_WRITE if write else mmap.ACCESS_READ
-        self.map = mmap.mmap(raw.handle, length, access=access, offset=base)
+        self.map = raw.file.map(base, length, write)
         shape = tuple(b - a for a, b in box)
         self.view: Array | None = np.ndarray(
             shape, raw.dtype, buffer=self.map, offset=first - base, strides=raw._strides
@@ -201,32 +200,9 @@ class _Window:
             return
 
 
-def _allocate(handle: int, size: int) -> None:
-    """Take the disk space now: a window into a file that has no space ends the process."""
-    try:
-        os.posix_fallocate(handle, 0, size)
-    except AttributeError:  # a system without it
-        os.ftruncate(handle, size)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
-            raise
-        os.ftruncate(handle, size)
-
-
-def _read_at(handle: int, place: int, out: Array) -> None:
-    view = out.reshape(-1).view(np.uint8).data  # of a run, so no copy
-    while view:
-        count = os.preadv(handle, [view], place)
-        if count == 0:
-            raise EOFError("the file ends before its numbers do")
-        view, place = view[count:], place + count
-
-
-def _write_at(handle: int, place: int, values: Array) -> None:
-    view = values.reshape(-1).view(np.uint8).data
-    while view:
-        count = os.pwrite(handle, view, place)
-        view, place = view[count:], place + count
+def _bytes(run: Array) -> memoryview:
+    """The memory of a run, which has no gaps."""
+    return run.reshape(-1).view(np.uint8).data
 
 
 def raw_source(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +13,8 @@ from numpy.typing import DTypeLike
 from separable.errors import FileError
 from separable.files.core import PathLike, check_target, locate, opened, what_is_lost
 from separable.files.formats import ImageInfo
-from separable.files.parts import Source, Target, Wanted, draft_of, reason_of, remove
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from separable.files.parts import Source, Target, Wanted, draft_of, remove
+from separable.files.reasons import errno_of, reason_of, remedy_of
 
 __all__ = ["create_target", "open_source", "reopen_target"]
 
@@ -116,6 +114,24 @@ def create_target(
     ['a.npy.partial']
     ['a.npy']
     """
+    return _target(
+        path, shape, dtype, chunks=chunks, info=info, like=like, overwrite=overwrite, resume=resume
+    )
+
+
+def _target(
+    path: PathLike,
+    shape: tuple[int, ...],
+    dtype: DTypeLike,
+    *,
+    chunks: tuple[int, ...] | None = None,
+    info: ImageInfo | None = None,
+    like: Source | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    joins: bool = False,
+) -> Target:
+    """As `create_target`; who joins a draft that another process created deletes nothing."""
     shape, dtype = tuple(int(n) for n in shape), np.dtype(dtype).newbyteorder("=")
     chosen = check_target(path, shape, dtype, overwrite=overwrite)
     create = chosen.create
@@ -127,8 +143,8 @@ def create_target(
     file = file.resolve()
     draft = draft_of(file)
     known = info or (like.info if like is not None else ImageInfo())
-    wanted = Wanted(file, draft, shape, dtype, chunks, known, like, True, inside, overwrite)
-    resume = resume and draft.exists()
+    wanted = Wanted(file, draft, shape, dtype, chunks, known, like, True, inside, overwrite, joins)
+    resume = joins or (resume and draft.exists())
     fresh = draft.with_name(draft.name + ".new")
     try:
         if not resume:
@@ -141,12 +157,16 @@ def create_target(
     except Exception as error:
         if not resume:
             remove(draft)
-        remove(fresh)
+        if not joins:
+            remove(fresh)
         if isinstance(error, FileError):
             raise
-        full = isinstance(error, OSError) and error.errno in FULL
-        remedy = ". Free some space, or write elsewhere" if full else ""
-        raise FileError(f"cannot write {path}: {reason_of(error)}{remedy}") from None
+        if like is not None and errno_of(error) is None:
+            raise FileError(
+                f"cannot write {path}: what {like.path} says besides its numbers cannot be kept "
+                f"({reason_of(error)}). Write .npy, or mend that file"
+            ) from None
+        raise FileError(f"cannot write {path}: {reason_of(error)}{remedy_of(error)}") from None
     lost = what_is_lost(known, chosen, shape, dtype, file)
     return replace(target, overwrite=overwrite, resumed=resume, notes=lost)
 
@@ -155,4 +175,4 @@ def reopen_target(path: Path, shape: Any, dtype: Any, info: ImageInfo, overwrite
     """Open the draft of a target that another process created."""
     if not draft_of(path).exists():
         raise FileError(f"cannot write {path}: its draft is gone; it was finished or abandoned")
-    return create_target(path, shape, dtype, info=info, overwrite=overwrite, resume=True)
+    return _target(path, shape, dtype, info=info, overwrite=overwrite, joins=True)

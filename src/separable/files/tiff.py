@@ -13,8 +13,21 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from separable.errors import FileError
-from separable.files.formats import Array, Format, ImageInfo, check_memory
-from separable.files.ome_tiff import imagej_settings, ome_settings, plain_resolution, tiff_info
+from separable.files.formats import (
+    DEFLATE_RATIO,
+    Array,
+    Format,
+    ImageInfo,
+    check_memory,
+    check_packed,
+)
+from separable.files.ome_tiff import (
+    check_files,
+    imagej_settings,
+    ome_settings,
+    plain_resolution,
+    tiff_info,
+)
 from separable.files.packages import need
 from separable.files.parts import Region, Source, Target, Wanted, blame
 from separable.files.raw import Raw, raw_source, raw_target
@@ -22,6 +35,9 @@ from separable.files.raw import Raw, raw_source, raw_target
 __all__ = ["TIFF"]
 
 CLASSIC_BYTES = (1 << 32) - (1 << 25)  # TIFF has 32-bit places, BigTIFF has 64-bit ones
+# By how much the codecs that need no other package make data smaller at most: none, LZW, deflate
+# (two numbers) and PackBits.
+RATIOS = {1: 1, 5: 4096, 8: DEFLATE_RATIO, 32946: DEFLATE_RATIO, 32773: 128}
 OME_TYPES = frozenset(("uint8", "int8", "uint16", "int16", "uint32", "int32",
                        "float32", "float64", "complex64", "complex128", "bool"))  # fmt: skip
 
@@ -30,8 +46,10 @@ def _read_tiff(path: Path) -> tuple[Array, ImageInfo]:
     import tifffile
 
     with _damage_raises(), tifffile.TiffFile(path) as file:
+        check_files(path, file)
         series = file.series[0]
         check_memory(path, series.shape, series.dtype)
+        _check_pages(path, file, series)
         with _codec_named(path):
             array = np.asarray(series.asarray())
         return array, _info(path, file)
@@ -64,6 +82,7 @@ def _open_tiff(path: Path, inside: str = "") -> Source:
     with contextlib.ExitStack() as open_files:
         with _damage_raises():
             file = open_files.enter_context(tifffile.TiffFile(path))
+            check_files(path, file)
             series = file.series[0]
             info, shape = _info(path, file), tuple(int(n) for n in series.shape)
             if series.dtype.kind not in "biufc":
@@ -102,16 +121,23 @@ def _paged(path: Path, file: Any, series: Any, info: ImageInfo) -> Source:
 
 def _check_pages(path: Path, file: Any, series: Any) -> None:
     """Refuse a file cut short, whose last pages would come back as zeros."""
-    size = file.filehandle.size
+    size, stored, sparse = file.filehandle.size, 0, False
     for page in series.pages:
         if page is None:
+            sparse = True
             continue
+        stored += sum(page.databytecounts)
+        sparse = sparse or 0 in page.databytecounts  # tiles that were never written are zeros
         ends = (o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=False))
         if max(ends, default=0) > size:
             raise FileError(
                 f"cannot read {path}: it is truncated; a page ends beyond its {size} bytes. "
                 "Fetch or export it again"
             )
+    ratio = RATIOS.get(int(series.keyframe.compression))
+    if ratio is not None and not sparse:
+        bits = math.prod(series.shape) * int(series.keyframe.bitspersample)
+        check_packed(path, bits // 8, stored, ratio)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,9 @@ from separable.errors import FileError
 from separable.files.formats import Array, Format, ImageInfo, keeping
 from separable.files.ome_zarr import ome_of, ome_to_info, own_to_info, to_attributes, to_ome
 from separable.files.packages import need
-from separable.files.parts import Region, Source, Target, Wanted, blame
+from separable.files.parts import Region, Source, Target, Wanted, blame, reason_of
+from separable.files.zarr_drafts import ChunkWriter, draft_store, read_store
+from separable.system import flush_path
 
 __all__ = ["ZARR"]
 
@@ -34,14 +36,15 @@ def _open_zarr(path: Path, inside: str = "") -> Source:
         )
     _check_codecs(where)
     try:
-        node = zarr.open(str(path), mode="r", path=inside or None)
+        node = zarr.open(read_store(path), mode="r", path=inside or None)
     except (FileNotFoundError, KeyError):
         raise _nothing_there(zarr, path, inside) from None
     name = inside
     if not hasattr(node, "shape"):
         name = _array_in(where, node, inside)
         _check_codecs(path / name)
-        node = zarr.open(str(path), mode="r", path=name)
+        node = zarr.open(read_store(path), mode="r", path=name)
+    _check_opened(where, node)
     if node.dtype.kind not in "biufc":
         raise FileError(
             f"cannot read {where}: expected numbers; got {node.dtype}. Save a plain array"
@@ -98,8 +101,13 @@ def _array_in(where: Path, group: Any, inside: str) -> str:
 
 
 def _nothing_there(zarr: Any, path: Path, inside: str) -> FileError:
-    group = zarr.open(str(path), mode="r")
-    names = [n for n, _ in group.members(max_depth=None)] if hasattr(group, "members") else []
+    group = zarr.open(read_store(path), mode="r")
+    if not hasattr(group, "members"):
+        return FileError(
+            f"cannot read {path}/{inside}: the store is one array and has no {inside}. Name the "
+            "store itself"
+        )
+    names = [n for n, _ in group.members(max_depth=None)]
     close = difflib.get_close_matches(inside, names, n=1, cutoff=0.5)
     hint = f"Did you mean {path}/{close[0]}?" if close else f"It holds: {' '.join(names[:12])}"
     return FileError(f"cannot read {path}/{inside}: the store has no {inside}. {hint}")
@@ -111,7 +119,7 @@ def _info(zarr: Any, path: Path, name: str, node: Any) -> ImageInfo:
     above, _, last = name.rpartition("/")
     ome = None
     if name:
-        parent = zarr.open(str(path), mode="r", path=above or None)
+        parent = zarr.open(read_store(path), mode="r", path=above or None)
         ome = ome_of(dict(parent.attrs))
     if ome is not None and any(str(d["path"]) == last for d in ome["datasets"]):
         return ome_to_info(ome, last, node.ndim, int(node.metadata.zarr_format))
@@ -122,9 +130,39 @@ def _info(zarr: Any, path: Path, name: str, node: Any) -> ImageInfo:
 # Unreadable parts
 
 
+def _check_opened(where: Path, node: Any) -> None:
+    """Look at the codecs that zarr will use, whichever of its files it took them from."""
+    for codec in (*node.filters, *node.compressors, *_inner_codecs(node)):
+        made = codec.get_config() if hasattr(codec, "get_config") else codec.to_dict()
+        _check_trusted(where, str(made.get("id") or made.get("name")))
+
+
+def _inner_codecs(node: Any) -> tuple[Any, ...]:
+    """Those of Zarr 3, with the codecs of chunks within shards."""
+    found = list(getattr(node.metadata, "codecs", ()))
+    for codec in found:
+        found += [*getattr(codec, "codecs", ()), *getattr(codec, "index_codecs", ())]
+    return tuple(found)
+
+
+def _check_trusted(where: Path, codec: str) -> None:
+    """Refuse what decodes to more than numbers: such a codec may run what it decodes."""
+    name = codec.removeprefix(NEW)
+    if name.removeprefix("numcodecs.") in NUMBERS or (
+        name not in OBJECTS and any(name.startswith(start) for start, _ in PACKAGES)
+    ):
+        return
+    raise FileError(
+        f"cannot read {where}: its codec {name} is not one that decodes numbers alone. Store the "
+        "array with another codec, such as blosc or zstd"
+    )
+
+
 def _check_codecs(where: Path) -> None:
     """Name a codec that is not installed, which zarr meets only at the first chunk, or not so."""
     for codec in _codecs(where):
+        if codec.removeprefix(NEW) in OBJECTS:  # before it is asked for
+            _check_trusted(where, codec)
         if not _known(codec):
             codec = codec.removeprefix(NEW)
             package = next((p for start, p in PACKAGES if codec.startswith(start)), None)
@@ -134,7 +172,21 @@ def _check_codecs(where: Path) -> None:
                 else ("Install the package that brings it, or store the array with another codec")
             )
             raise FileError(f"cannot read {where}: its codec {codec} is not installed. {remedy}")
+        _check_trusted(where, codec)
 
+
+# Codecs of numcodecs and of zarr that turn bytes to bytes or numbers to numbers, and those that
+# make Python objects: `pickle` runs what the file says.
+NUMBERS = frozenset((
+    "adler32", "astype", "base64", "bitround", "blosc", "bz2", "crc32", "crc32c", "delta",
+    "fixedscaleoffset", "fletcher32", "gzip", "jenkins_lookup3", "lz4", "lzma", "packbits",
+    "pcodec", "quantize", "shuffle", "zfpy", "zlib", "zstd",
+    "bytes", "endian", "transpose", "sharding_indexed", "cast_value", "scale_offset",
+))  # fmt: skip
+OBJECTS = frozenset((
+    "pickle", "json2", "msgpack2", "categorize", "vlen-utf8", "vlen-bytes", "vlen-array",
+    "vlen-string",
+))  # fmt: skip
 
 PACKAGES = (
     ("imagecodecs", "imagecodecs"),
@@ -157,7 +209,7 @@ def _codecs(where: Path) -> Iterator[str]:
         for codec in (meta.get("compressor"), *(meta.get("filters") or ())):
             if codec:
                 yield str(codec["id"])
-    elif new.is_file():
+    if new.is_file():
         yield from _codecs_3(json.loads(new.read_bytes()).get("codecs") or ())
 
 
@@ -194,25 +246,13 @@ def _known(codec: str) -> bool:
 
 def _create_zarr(wanted: Wanted) -> Target:
     zarr = need("zarr", wanted.path)
-    ome = wanted.path.name.endswith(".ome.zarr") or "ome_zarr" in wanted.info.options
-    if wanted.resume:
-        _sweep(wanted.draft)
-        with _open_zarr(wanted.draft) as found:
-            wanted.check_draft(found.shape, found.dtype)
-        node = zarr.open(str(wanted.draft), mode="r+")
-        node = node if hasattr(node, "shape") else node["0"]
-    else:
-        settings = _settings(wanted)
-        version = settings.pop("zarr_format")
-        if ome:
-            top = zarr.create_group(str(wanted.draft), zarr_format=version)
-            top.attrs.update(to_ome(wanted.info, wanted.path, len(wanted.shape), version))
-            node = top.create_array("0", **settings)
-        else:
-            attributes = to_attributes(wanted.info, len(wanted.shape), version)
-            node = zarr.create_array(
-                str(wanted.draft), zarr_format=version, attributes=attributes, **settings
-            )
+    if not wanted.resume:
+        _create_store(zarr, wanted)
+    writer = ChunkWriter(wanted.draft, first=not wanted.joins)
+    with _open_zarr(wanted.draft) as found:
+        wanted.check_draft(found.shape, found.dtype)
+    node = zarr.open(draft_store(writer), mode="r+")
+    node = node if hasattr(node, "shape") else node["0"]
 
     def store(region: Region, array: Array) -> None:
         node[region] = array
@@ -224,9 +264,29 @@ def _create_zarr(wanted: Wanted) -> Target:
         dtype=wanted.dtype,
         chunks=tuple(node.shards or node.chunks),
         store=store,
+        flush=writer.flush,
+        release=writer.close,
+        complete=writer.finish,
         info=wanted.info,
         resumed=wanted.resume,
     )
+
+
+def _create_store(zarr: Any, wanted: Wanted) -> None:
+    """Make a store without chunks, and bring it to the disk."""
+    ome = wanted.path.name.endswith(".ome.zarr") or "ome_zarr" in wanted.info.options
+    settings = _settings(wanted)
+    version = settings.pop("zarr_format")
+    if ome:
+        top = zarr.create_group(str(wanted.draft), zarr_format=version)
+        top.attrs.update(to_ome(wanted.info, wanted.path, len(wanted.shape), version))
+        top.create_array("0", **settings)
+    else:
+        attributes = to_attributes(wanted.info, len(wanted.shape), version)
+        zarr.create_array(str(wanted.draft), zarr_format=version, attributes=attributes, **settings)
+    for path in wanted.draft.rglob("*"):
+        if path.is_file():
+            flush_path(path)
 
 
 def _settings(wanted: Wanted) -> dict[str, Any]:
@@ -246,6 +306,7 @@ def _settings(wanted: Wanted) -> dict[str, Any]:
     }
     settings.update(_shards(like, wanted.chunks, wanted.shape))
     if "compressors" in like:
+        _check_encoders(wanted, like)
         same = like["dtype"] == wanted.dtype
         settings["compressors"] = like["compressors"] if same else _resized(like["compressors"])
         if same:
@@ -259,6 +320,24 @@ def _settings(wanted: Wanted) -> dict[str, Any]:
             wanted.info.axes, wanted.info.names, len(wanted.shape)
         )
     return settings
+
+
+def _check_encoders(wanted: Wanted, like: dict[str, Any]) -> None:
+    """Refuse codecs of the pattern that can decode and not encode, before the work begins."""
+    import zarr
+
+    sample = np.ones((4,) * len(wanted.shape), like["dtype"])
+    try:
+        zarr.create_array(
+            {}, data=sample, chunks=sample.shape, zarr_format=like["zarr_format"],
+            compressors=like["compressors"], filters=like["filters"] or None,
+        )  # fmt: skip
+    except Exception as error:
+        assert wanted.like is not None
+        raise FileError(
+            f"cannot write {wanted.path}: the codecs of {wanted.like.path} cannot encode "
+            f"({reason_of(error)}). Store that array with other codecs, or write .npy"
+        ) from None
 
 
 def _shards(
@@ -303,13 +382,6 @@ def cubes(shape: tuple[int, ...], itemsize: int, most: int = CHUNK_BYTES) -> tup
         half = 1 << max(0, math.ceil(math.log2(sides[axis])) - 1)
         sides[axis] = half
     return tuple(sides)
-
-
-def _sweep(draft: Path) -> None:
-    """Delete the chunks that were being written when a run was cut off."""
-    for found in draft.rglob("*.partial"):
-        if found.is_file():
-            found.unlink()
 
 
 def _refuse_zarr(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:

@@ -9,6 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from separable.distribution import install_command
 from separable.errors import ArgumentError, ArgumentTypeError
 from separable.factors import Factors
 from separable.kernels.arguments import born, check_ndim
@@ -136,7 +137,7 @@ def _taps(name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     except ImportError:
         raise ArgumentError(
             f"`name` must be haar, db1 or db2 unless PyWavelets is installed; got {name!r}. "
-            "Install it with pip install 'separable[volumes]'"
+            f"Install it: {install_command('wavelets')}"
         ) from None
     if name not in pywt.wavelist(kind="discrete"):
         raise ArgumentError(

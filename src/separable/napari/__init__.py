@@ -1,6 +1,6 @@
 """A plugin of napari: one widget that filters an image layer.
 
-``pip install separable[napari]``, then Plugins > Separable filters. The layer's scale gives the
+``pip install "separable-convolution[napari]"``, then Plugins > Separable filters. The layer's scale gives the
 spacing, so that sigma is in the units that the viewer shows, and the new layer lies where the old one
 does. `filtered` and `explained` do the work without a viewer.
 

@@ -17,6 +17,7 @@ import numpy as np
 from separable.borders import canonical, carried
 from separable.engine import work_dtype
 from separable.engine.threads import get_num_threads, in_parallel, slabs
+from separable.errors import ModeError
 from separable.factors import Factors
 from separable.filtering import filter_with
 from separable.ndimage.arguments import Array, Target, is_lazy, target_dtype
@@ -46,7 +47,10 @@ class Border:
         cls, axes: Sequence[int], modes: Sequence[str], cval: Any, origins: Sequence[int] = ()
     ) -> Border:
         """Check the modes; no origins are zeros."""
-        names = tuple(canonical(m) for m in modes)
+        try:
+            names = tuple(canonical(m) for m in modes)
+        except ModeError as error:  # with SciPy's words
+            raise ModeError(f"boundary mode not supported: {error}") from None
         return cls(tuple(axes), names, cval, tuple(origins) or (0,) * len(names))
 
 

@@ -1,19 +1,25 @@
-"""SciPy's arguments, checked and brought to one form: a tuple with one value a filtered axis."""
+"""SciPy's arguments, checked and brought to one form: a tuple with one value a filtered axis.
+
+A message begins with SciPy's words for the same mistake, so that programs that look for them find
+them; what follows says what was expected and what was got.
+"""
 
 from __future__ import annotations
 
 import math
 import operator
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from separable.arrays import array_of, complete_array_of, is_dask_array
 from separable.errors import (
     ArgumentError,
     ArgumentTypeError,
+    DTypeError,
     KernelError,
     OutputError,
 )
@@ -23,6 +29,8 @@ from separable.run import check_dtype
 __all__ = [
     "Array",
     "AxisError",
+    "CvalError",
+    "OriginError",
     "Output",
     "SequenceError",
     "SizeError",
@@ -31,6 +39,7 @@ __all__ = [
     "check_axes",
     "check_axis",
     "check_cval",
+    "check_origins",
     "check_taps",
     "finite",
     "image_of",
@@ -41,6 +50,7 @@ __all__ = [
     "steps_of",
     "target_dtype",
     "target_of",
+    "weights_of",
 ]
 
 Array: TypeAlias = NDArray[Any]
@@ -48,8 +58,16 @@ Output: TypeAlias = "DTypeLike | Array | None"
 Target: TypeAlias = "np.dtype[Any] | Array"  # what `output` asks for: a new array of a type, or one
 
 
-class AxisError(ArgumentError, IndexError):
-    """An axis lies outside the image (SciPy: a `ValueError` that is an `IndexError` too)."""
+class AxisError(ArgumentError, np.exceptions.AxisError):
+    """An axis lies outside the image (SciPy: NumPy's error, a `ValueError` and an `IndexError`)."""
+
+
+class CvalError(ArgumentError, TypeError):
+    """A complex constant lies outside a real image (SciPy: `ValueError`, at times `TypeError`)."""
+
+
+class OriginError(ArgumentTypeError, ValueError):
+    """An origin is no integer (SciPy: `ValueError`, at times `TypeError`)."""
 
 
 class SequenceError(ArgumentError, RuntimeError):
@@ -64,16 +82,50 @@ class WeightsError(KernelError, RuntimeError):
     """The weights are empty, or have not one axis for each filtered one (SciPy: `RuntimeError`)."""
 
 
-def image_of(image: ArrayLike) -> Array:
-    """Return the image as an array of numbers; DTypeError if it is none."""
-    array: Any = image if is_lazy(image) else np.asarray(image)
-    check_dtype(array.dtype, "input")
-    return array  # type: ignore[no-any-return]
+def image_of(image: ArrayLike) -> tuple[Array, Any]:
+    """Return the image as an array of numbers, and as it was given, with its own mask if it has one.
+
+    Raises
+    ------
+    DTypeError, ArgumentTypeError, ArgumentError
+        If it is no array of numbers.
+    """
+    if is_lazy(image):
+        lazily: Any = image
+        check_dtype(lazily.dtype, "input")
+        return lazily, lazily
+    given = array_of(image, "input")
+    check_dtype(given.dtype, "input")
+    return np.asarray(given), given
+
+
+def weights_of(weights: ArrayLike) -> Array:
+    """Return the weights of a kernel as an array of numbers.
+
+    As in SciPy the numbers may be in an array of objects.
+
+    Raises
+    ------
+    DTypeError, ArgumentTypeError, ArgumentError
+        If they are no array of numbers, or some are masked.
+    """
+    found = complete_array_of(weights, "weights")
+    if found.dtype.kind in "biufc":
+        return found
+    if found.dtype.kind != "O":
+        raise DTypeError(f"`weights` must hold numbers; got dtype {found.dtype}")
+    try:
+        numbers = found.astype(np.complex128)
+    except (TypeError, ValueError) as error:
+        raise DTypeError(
+            f"`weights` must hold numbers; got objects that are none: {error}"
+        ) from None
+    return numbers if numbers.imag.any() else numbers.real.copy()
 
 
 def is_lazy(image: Any) -> bool:
     """Whether an image is a Dask array: it is filtered when it is computed, chunk by chunk."""
-    return type(image).__module__.partition(".")[0] == "dask"
+    return not isinstance(image, np.ndarray) and is_dask_array(image)
 
 
 def target_of(output: Output, image: Array, *, is_complex: bool = False) -> Target:
@@ -100,7 +152,7 @@ def target_of(output: Output, image: Array, *, is_complex: bool = False) -> Targ
         native = image.dtype.newbyteorder("=")
         return np.promote_types(native, np.complex64) if is_complex else native
     if isinstance(output, (type, np.dtype, str)):
-        dtype = check_dtype(output, "output")
+        dtype = _type_of(output)
         if is_complex and dtype.kind != "c":
             if isinstance(output, str):
                 raise OutputError(_not_complex(dtype))
@@ -112,7 +164,7 @@ def target_of(output: Output, image: Array, *, is_complex: bool = False) -> Targ
             "`output` must name a type for a Dask array, which is filtered when it is computed, and "
             "cannot be one. To put the result somewhere call .store(...) or .to_zarr(...) on it"
         )
-    array = np.asarray(output)
+    array = np.asarray(array_of(output, "output"))
     check_dtype(array.dtype, "output")
     if array.shape != image.shape:
         raise OutputError(
@@ -123,6 +175,13 @@ def target_of(output: Output, image: Array, *, is_complex: bool = False) -> Targ
     if not array.flags.writeable:
         raise OutputError("`output` is read-only; give a writeable array, for instance a copy")
     return array
+
+
+def _type_of(output: Any) -> np.dtype[Any]:
+    try:
+        return check_dtype(output, "output")
+    except DTypeError as error:
+        raise DTypeError(f"output must have numeric dtype: {error}") from None
 
 
 def target_dtype(target: Target) -> np.dtype[Any]:
@@ -142,7 +201,7 @@ def check_axis(axis: Any, ndim: int) -> int:
     number = index("axis", axis)
     if not -ndim <= number < ndim:
         allowed = f"{-ndim} .. {ndim - 1} for this image" if ndim else "absent: the image has none"
-        raise AxisError(f"`axis` must be {allowed}; got {number}")
+        raise AxisError(f"{_out_of_bounds(number, ndim)}: `axis` must be {allowed}; got {number}")
     return number % ndim
 
 
@@ -167,15 +226,28 @@ def check_axes(axes: Any, ndim: int) -> tuple[int, ...]:
         return tuple(range(ndim))
     scalar = np.isscalar(axes)
     if not scalar and not isinstance(axes, Iterable):
-        raise ArgumentError(f"`axes` must be an integer or a sequence of integers; got {axes!r}")
+        raise ArgumentError(
+            f"axes must be an integer, iterable of integers, or None; got `axes`={axes!r}"
+        )
     given: tuple[Any, ...] = (axes,) if scalar else tuple(axes)
     found = tuple(index("axes", a) for a in given)
-    if not all(-ndim <= a < ndim for a in found):
-        raise AxisError(f"`axes` must be {-ndim} .. {ndim - 1} for this image; got {axes!r}")
+    wrong = next((a for a in found if not -ndim <= a < ndim), None)
+    if wrong is not None:
+        words = (
+            _out_of_bounds(wrong, ndim) if scalar else f"specified axis: {wrong} is out of range"
+        )
+        allowed = (
+            f"{-ndim} .. {ndim - 1} for this image" if ndim else "empty: the image has no axes"
+        )
+        raise AxisError(f"{words}: `axes` must be {allowed}; got {axes!r}")
     positive = tuple(a % ndim for a in found)
     if len(set(positive)) != len(positive):
         raise ArgumentError(f"axes must be unique: `axes` names one twice; got {axes!r}")
     return positive
+
+
+def _out_of_bounds(axis: int, ndim: int) -> str:
+    return f"axis {axis} is out of bounds for array of dimension {ndim}"
 
 
 def per_axis(name: str, value: Any, count: int) -> tuple[Any, ...]:
@@ -191,6 +263,7 @@ def per_axis(name: str, value: Any, count: int) -> tuple[Any, ...]:
     values = tuple(value)
     if len(values) != count:
         raise SequenceError(
+            "sequence argument must have length equal to input rank: "
             f"`{name}` must be one value, or one for each of the {count} filtered axes; "
             f"got {len(values)}: {values!r}"
         )
@@ -215,8 +288,37 @@ def index(name: str, value: Any) -> int:
     """Return an integer, as `operator.index` takes it."""
     try:
         return operator.index(value)
-    except TypeError:
-        raise ArgumentTypeError(f"`{name}` must be an integer; got {value!r}") from None
+    except TypeError as error:
+        raise ArgumentTypeError(f"{error}: `{name}` must be an integer; got {value!r}") from None
+
+
+def check_origins(origins: Sequence[Any], sizes: Sequence[int], rule: str) -> tuple[int, ...]:
+    """Return the origins of a kernel of these sizes.
+
+    `rule` is how SciPy says what an origin must be: its functions differ.
+
+    Raises
+    ------
+    OriginError
+        If one is no integer.
+    ArgumentError
+        If one moves the output beyond the kernel.
+    """
+    found = []
+    for origin, size in zip(origins, sizes, strict=True):
+        try:
+            value = operator.index(origin)
+        except TypeError as error:
+            raise OriginError(
+                f"{rule}, and {error}: `origin` must be an integer; got {origin!r}"
+            ) from None
+        if not -(size // 2) <= value <= (size - 1) // 2:
+            raise ArgumentError(
+                f"{rule}: `origin` must be {-(size // 2)} .. {(size - 1) // 2}, so that the output "
+                f"lies below one of the kernel's {size} samples; got {value}"
+            )
+        found.append(value)
+    return tuple(found)
 
 
 def number(name: str, value: Any) -> float:
@@ -273,6 +375,11 @@ def check_taps(what: str, count: float) -> None:
 
 def check_cval(cval: Any, image: Array) -> Any:
     """Return the constant outside; SciPy takes a complex one for complex images only."""
+    if isinstance(cval, (int, float)):  # nearly always; the next line takes 3 microseconds
+        return cval
     if image.dtype.kind != "c" and np.iscomplexobj(cval):
-        raise ArgumentError(f"`cval` must be real, as the image is; got {cval!r}")
+        raise CvalError(
+            "Cannot provide a complex-valued cval when the input is real: `cval` must be real, as "
+            f"the image is; got {cval!r}. Give a complex image to have it outside"
+        )
     return cval

@@ -20,14 +20,25 @@ from separable.ndimage.arguments import (
     check_axes,
     check_axis,
     check_cval,
+    check_origins,
     image_of,
     per_axis,
     target_of,
+    weights_of,
 )
 from separable.ndimage.missing import filtered_valid, missing_in
 from separable.normalised import Missing, blank
 
 __all__ = ["convolve", "convolve1d", "correlate", "correlate1d"]
+
+# How SciPy says what an origin must be.
+DENSE_ORIGIN = (
+    "Invalid origin; origin must satisfy -(weights.shape[k] // 2) <= origin[k] <= "
+    "(weights.shape[k]-1) // 2"
+)
+LINE_ORIGIN = (
+    "Invalid origin; origin must satisfy -(len(weights) // 2) <= origin <= (len(weights)-1) // 2"
+)
 
 Missings: TypeAlias = "tuple[ArrayLike | None, str, complex]"  # mask, nan, fill
 
@@ -224,23 +235,23 @@ def _dense(
     operation: str,
     missing: Missings,
 ) -> Array:
-    image, kernel = image_of(input), np.asarray(weights)
-    given = check_axes(axes, image.ndim)
-    origins = per_axis("origin", origin, len(given))
-    modes = per_axis("mode", mode, len(given))
-    if kernel.ndim != len(given) or kernel.size == 0:
+    (image, given), kernel = image_of(input), weights_of(weights)
+    filtered = check_axes(axes, image.ndim)
+    origins = per_axis("origin", origin, len(filtered))
+    modes = per_axis("mode", mode, len(filtered))
+    if kernel.ndim != len(filtered) or kernel.size == 0:
         raise WeightsError(
-            f"`weights` must have at least one element and one axis for each of the {len(given)} "
-            f"filtered ones; got shape {kernel.shape}"
+            f"{_wrong_shape(kernel, len(filtered))}: `weights` must have at least one element and "
+            f"one axis for each of the {len(filtered)} filtered ones; got shape {kernel.shape}"
         )
     target = target_of(output, image, is_complex=_is_complex(image, kernel))
-    found = missing_in(input, image, given, target, *missing, cval)
-    order = np.argsort(given)  # the weights have the image's order of axes
+    found = missing_in(given, image, filtered, target, *missing, cval)
+    order = np.argsort(filtered)  # the weights have the image's order of axes
     border = Border.of(
-        [given[k] for k in order],
+        [filtered[k] for k in order],
         [modes[k] for k in order],
         check_cval(cval, image),
-        [origins[k] for k in order],
+        check_origins([origins[k] for k in order], kernel.shape, DENSE_ORIGIN),
     )
     return _filtered(image, kernel, border, target, operation, found)
 
@@ -256,7 +267,7 @@ def _line(
     operation: str,
     missing: Missings,
 ) -> Array:
-    image, kernel = image_of(input), np.asarray(weights)
+    (image, given), kernel = image_of(input), weights_of(weights)
     if kernel.ndim != 1 or kernel.size == 0:
         raise WeightsError(
             "no filter weights given: `weights` must have one axis and at least one element; "
@@ -264,9 +275,20 @@ def _line(
         )
     along = check_axis(axis, image.ndim)
     target = target_of(output, image, is_complex=_is_complex(image, kernel))
-    found = missing_in(input, image, (along,), target, *missing, cval)
-    border = Border.of((along,), (mode,), check_cval(cval, image), (origin,))
+    found = missing_in(given, image, (along,), target, *missing, cval)
+    origins = check_origins((origin,), kernel.shape, LINE_ORIGIN)
+    border = Border.of((along,), (mode,), check_cval(cval, image), origins)
     return _filtered(image, kernel, border, target, operation, found)
+
+
+def _wrong_shape(kernel: Array, count: int) -> str:
+    """What SciPy says, up to 1.14 and since, or of an empty kernel."""
+    if kernel.size == 0 and kernel.ndim == count:
+        return "filter weights array has incorrect shape"
+    return (
+        "filter weights array has incorrect shape, "
+        f"weights.ndim ({kernel.ndim}) must match len(axes) ({count})"
+    )
 
 
 def _is_complex(image: Array, kernel: Array) -> bool:

@@ -93,10 +93,10 @@ def laplace(
     >>> laplace(np.arange(0, 1, 0.25) ** 2, spacing=0.25)[1:-1]
     array([2., 2.])
     """
-    image = image_of(input)
+    image, given = image_of(input)
     target = target_of(output, image, is_complex=image.dtype.kind == "c")
     filtered = check_axes(axes, image.ndim)
-    missing = missing_in(input, image, filtered, target, mask, nan, fill, cval)
+    missing = missing_in(given, image, filtered, target, mask, nan, fill, cval)
     if not filtered:
         return blank(copied(image, target), missing)
     border = Border.of(filtered, per_axis("mode", mode, len(filtered)), check_cval(cval, image))
@@ -156,10 +156,10 @@ def gaussian_laplace(
     >>> [round(float(s**2 * gaussian_laplace(blob, s, float)[20, 20]), 2) for s in (2, 4 / 2**0.5, 4)]
     [-0.56, -0.73, -0.6]
     """
-    image = image_of(input)
+    image, given = image_of(input)
     target = target_of(output, image, is_complex=image.dtype.kind == "c")
     filtered = check_axes(axes, image.ndim)
-    missing = missing_in(input, image, filtered, target, mask, nan, fill, cval)
+    missing = missing_in(given, image, filtered, target, mask, nan, fill, cval)
     if not filtered:
         return blank(copied(image, target), missing)
     steps = steps_of(spacing, len(filtered))
@@ -216,10 +216,10 @@ def gaussian_gradient_magnitude(
     >>> gaussian_gradient_magnitude(ramp.astype(np.uint8), sigma=1)[10, 10]
     np.uint8(3)
     """
-    image = image_of(input)
+    image, given = image_of(input)
     target = target_of(output, image, is_complex=image.dtype.kind == "c")
     filtered = check_axes(axes, image.ndim)
-    missing = missing_in(input, image, filtered, target, mask, nan, fill, cval)
+    missing = missing_in(given, image, filtered, target, mask, nan, fill, cval)
     if not filtered:
         return blank(copied(image, target), missing)
     steps = steps_of(spacing, len(filtered))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from separable.errors import ArgumentTypeError, OutputError
+from separable.arrays import array_of
+from separable.errors import ArgumentError, ArgumentTypeError, OutputError
 from separable.ndimage.apply import SumOfSquares, copied, finished
 from separable.ndimage.arguments import (
     Array,
@@ -24,6 +25,7 @@ from separable.ndimage.arguments import (
 )
 from separable.ndimage.missing import keywords_for, missing_in
 from separable.normalised import Missing, blank
+from separable.run import check_dtype
 
 __all__ = ["generic_gradient_magnitude", "generic_laplace"]
 
@@ -82,12 +84,14 @@ def generic_laplace(
     >>> generic_laplace(np.arange(8.0) ** 2, second)[2:-2]
     array([8., 8., 8., 8.])
     """
-    image = _in_memory(image_of(input), "generic_laplace", "laplace or gaussian_laplace")
+    image, given = image_of(input)
+    _check_in_memory(image, "generic_laplace", "laplace or gaussian_laplace")
     target = target_of(output, image)
     filtered = check_axes(axes, image.ndim)
-    missing = missing_in(input, image, filtered, target, mask, nan, fill, cval)
+    missing = missing_in(given, image, filtered, target, mask, nan, fill, cval)
     total: Array | None = None
     told = keywords_for(derivative2, "derivative2", missing, nan, image.shape)
+    _check_extra(extra_arguments, extra_keywords)
     keywords = {**told, **(extra_keywords or {})}
     parts = _user_parts(image, derivative2, mode, cval, extra_arguments, keywords, filtered)
     for part in parts:
@@ -150,13 +154,14 @@ def generic_gradient_magnitude(
     >>> generic_gradient_magnitude(ramp, sobel)[2, 2]
     np.int64(40)
     """
-    others = "gaussian_gradient_magnitude"
-    image = _in_memory(image_of(input), "generic_gradient_magnitude", others)
+    image, given = image_of(input)
+    _check_in_memory(image, "generic_gradient_magnitude", "gaussian_gradient_magnitude")
     target = target_of(output, image)
     filtered = check_axes(axes, image.ndim)
-    missing = missing_in(input, image, filtered, target, mask, nan, fill, cval)
+    missing = missing_in(given, image, filtered, target, mask, nan, fill, cval)
     squares: SumOfSquares | None = None
     told = keywords_for(derivative, "derivative", missing, nan, image.shape)
+    _check_extra(extra_arguments, extra_keywords)
     keywords = {**told, **(extra_keywords or {})}
     parts = _user_parts(image, derivative, mode, cval, extra_arguments, keywords, filtered)
     for part in parts:
@@ -167,14 +172,13 @@ def generic_gradient_magnitude(
     return _finished(squares.root(), target, missing)
 
 
-def _in_memory(image: Array, name: str, others: str) -> Array:
+def _check_in_memory(image: Array, name: str, others: str) -> None:
     """Refuse a Dask array: a user's function is given whole arrays to read and to write."""
     if is_lazy(image):
         raise ArgumentTypeError(
             f"`{name}` takes no Dask array, for how far the function reaches is not known. Take "
             f"{others}, or dask.array.map_overlap with the depth that it needs"
         )
-    return image
 
 
 def _user_parts(
@@ -191,7 +195,33 @@ def _user_parts(
     for axis, own in zip(axes, per_axis("mode", mode, len(axes)), strict=True):
         buffer = np.zeros(image.shape, kind)
         result = function(image, axis, buffer, own, cval, *arguments, **keywords)
-        yield buffer if result is None else np.asarray(result)
+        yield buffer if result is None else _part(result, image.shape)
+
+
+def _part(result: Any, shape: tuple[int, ...]) -> Array:
+    """What the function returned, as an array of the image's shape."""
+    part = np.asarray(array_of(result, "result"))
+    check_dtype(part.dtype, "result")
+    try:
+        return np.broadcast_to(part, shape)
+    except ValueError:
+        raise ArgumentError(
+            "operands could not be broadcast together: the function must return an array of the "
+            f"image's shape {shape}, or None after it has written to `output`; got shape "
+            f"{part.shape}"
+        ) from None
+
+
+def _check_extra(arguments: Any, keywords: Any) -> None:
+    """Refuse what a function cannot be called with."""
+    if not isinstance(arguments, Iterable):
+        raise ArgumentTypeError(
+            f"`extra_arguments` must be a sequence of arguments; got {arguments!r}"
+        )
+    if keywords is not None and not isinstance(keywords, Mapping):
+        raise ArgumentTypeError(
+            f"`extra_keywords` must be a dict of arguments by name; got {keywords!r}"
+        )
 
 
 def _finished(values: Array, target: Target, missing: Missing | None) -> Array:

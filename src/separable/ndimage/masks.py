@@ -126,13 +126,13 @@ def _mask(
     spacing: float | Sequence[float] | None,
     missing: tuple[ArrayLike | None, str, complex],
 ) -> Array:
-    image = image_of(input)
+    image, given = image_of(input)
     along = check_axis(axis, image.ndim)
     target = target_of(output, image, is_complex=image.dtype.kind == "c")
     modes = per_axis("mode", mode, image.ndim)
     border = Border.of(range(image.ndim), modes, check_cval(cval, image))
     step = 1.0 if spacing is None else steps_of(spacing, image.ndim)[along]
-    found = missing_in(input, image, border.axes, target, *missing, cval)
+    found = missing_in(given, image, border.axes, target, *missing, cval)
     kernel = _mask_kernel(smoothing, along, image.ndim, step)
     return correlated(image, kernel, border, target, found)
 

@@ -42,10 +42,12 @@ def missing_in(
     """Return what is missing of an image, given as the user has it and as an array; or None."""
     asked = mask is not None or not isinstance(nan, str) or nan != "propagate"
     if is_lazy(image):
-        if asked:
+        lazily: Any = image
+        if asked or isinstance(lazily._meta, np.ma.MaskedArray):
             raise ArgumentError(
-                "a Dask array takes neither `mask` nor `nan` here; call separable.correlate with a "
-                "kernel of separable.kernels, which takes both, or compute the array first"
+                "a Dask array takes neither `mask` nor `nan` here, nor masked chunks; call "
+                "separable.correlate with a kernel of separable.kernels, which takes all of them, or "
+                "compute the array first"
             )
         return None
     if not asked and not isinstance(given, np.ma.MaskedArray):

@@ -22,6 +22,7 @@ from separable.ndimage.arguments import (
     check_axes,
     check_axis,
     check_cval,
+    check_origins,
     check_taps,
     finite,
     image_of,
@@ -43,6 +44,7 @@ __all__ = [
 ]
 
 NO_WIDTH = 1e-15  # SciPy's: an axis with a sigma up to this is left alone
+BOX_ORIGIN = "invalid origin"  # SciPy's words
 DEFAULT_TRUNCATE = 4.0
 MOST_ORDER = 1000  # Hermite polynomials beyond overflow
 CATALOGUED = 4  # the highest derivative in the catalogue of kernels
@@ -136,10 +138,10 @@ def gaussian_filter(
     >>> gaussian_filter([5.0, 5.0, np.nan, 5.0], 1, nan="ignore")
     array([5., 5., 5., 5.])
     """
-    image = image_of(input)
+    image, given = image_of(input)
     target = target_of(output, image, is_complex=image.dtype.kind == "c")
     filtered = check_axes(axes, image.ndim)
-    missing = missing_in(input, image, filtered, target, mask, nan, fill, cval)
+    missing = missing_in(given, image, filtered, target, mask, nan, fill, cval)
     count = len(filtered)
     modes = per_axis("mode", mode, count)
     sigmas = per_axis("sigma", sigma, count)
@@ -201,7 +203,7 @@ def gaussian_filter1d(
     >>> gaussian_filter1d([0.0, 1.0, 2.0, 3.0, 4.0], 1, order=1, radius=1).round(4)[1:-1]
     array([0.5481, 0.5481, 0.5481])
     """
-    image = image_of(input)
+    image, given = image_of(input)
     target = target_of(output, image, is_complex=image.dtype.kind == "c")
     along = check_axis(axis, image.ndim)
     (step,) = steps_of(spacing, 1)
@@ -210,7 +212,7 @@ def gaussian_filter1d(
     if width == 0:
         raise ArgumentError(f"`sigma` must be > 0; got {sigma!r}")
     kernel = _gaussian_kernel(((width, _order(order), max(half, 0), step),))
-    missing = missing_in(input, image, (along,), target, mask, nan, fill, cval)
+    missing = missing_in(given, image, (along,), target, mask, nan, fill, cval)
     border = Border.of((along,), (mode,), check_cval(cval, image))
     return correlated(image, kernel, border, target, missing)
 
@@ -264,10 +266,10 @@ def uniform_filter(
     >>> uniform_filter(np.arange(12.0).reshape(3, 4), size=(1, 3))[0].round(2)
     array([0.33, 1.  , 2.  , 2.67])
     """
-    image = image_of(input)
+    image, given = image_of(input)
     target = target_of(output, image, is_complex=image.dtype.kind == "c")
     filtered = check_axes(axes, image.ndim)
-    missing = missing_in(input, image, filtered, target, mask, nan, fill, cval)
+    missing = missing_in(given, image, filtered, target, mask, nan, fill, cval)
     count = len(filtered)
     sizes = _sizes(per_axis("size", size, count), spacing)
     modes, origins = per_axis("mode", mode, count), per_axis("origin", origin, count)
@@ -278,7 +280,7 @@ def uniform_filter(
         [filtered[k] for k in used],
         [modes[k] for k in used],
         check_cval(cval, image),
-        [index("origin", origins[k]) for k in used],
+        check_origins([origins[k] for k in used], [sizes[k] for k in used], BOX_ORIGIN),
     )
     kernel = _box_kernel(tuple(sizes[k] for k in used))
     return correlated(image, kernel, border, target, missing)
@@ -325,15 +327,16 @@ def uniform_filter1d(
     >>> uniform_filter1d([2, 8, 0, 4, 1, 9, 9, 0], size=3)
     array([4, 3, 4, 2, 5, 6, 6, 3])
     """
-    image = image_of(input)
+    image, given = image_of(input)
     along = check_axis(axis, image.ndim)
     length = index("size", size) if spacing is None else _sizes((size,), spacing)[0]
     check_taps(f"`size` {shown(size)}", length)
     if length < 1:
         raise SizeError(f"incorrect filter size: `size` must be >= 1; got {size!r}")
     target = target_of(output, image, is_complex=image.dtype.kind == "c")
-    border = Border.of((along,), (mode,), check_cval(cval, image), (index("origin", origin),))
-    missing = missing_in(input, image, (along,), target, mask, nan, fill, cval)
+    origins = check_origins((origin,), (length,), BOX_ORIGIN)
+    border = Border.of((along,), (mode,), check_cval(cval, image), origins)
+    missing = missing_in(given, image, (along,), target, mask, nan, fill, cval)
     return correlated(image, _box_kernel((length,)), border, target, missing)
 
 
@@ -364,7 +367,10 @@ def half_lengths(
         if not isinstance(half, numbers.Integral) or half < 0:
             name = "truncate" if radius is None else "radius"
             value = truncate if radius is None else radius
-            raise ArgumentError(f"`{name}` must make a nonnegative whole radius; got {value!r}")
+            raise ArgumentError(
+                "Radius must be a nonnegative integer: "
+                f"`{name}` must make a nonnegative whole radius; got {value!r}"
+            )
         check_taps(f"`radius` {shown(radius)}", 2 * int(half) + 1)
         found.append(int(half) if width > NO_WIDTH else -1)
     return tuple(found)
@@ -418,7 +424,9 @@ def _sizes(sizes: tuple[Any, ...], spacing: Any) -> tuple[int, ...]:
 def _order(order: Any) -> int:
     value = index("order", order)
     if value < 0:
-        raise ArgumentError(f"`order` must be non-negative; got {order!r}")
+        raise ArgumentError(
+            f"order must be non-negative: `order` must be an integer >= 0; got {order!r}"
+        )
     if value > MOST_ORDER:
         raise ArgumentError(f"`order` must be at most {MOST_ORDER}; got {shown(order)}")
     return value

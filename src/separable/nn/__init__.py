@@ -9,11 +9,13 @@ torch.Size([1, 128, 32, 32])
 
 from __future__ import annotations
 
+from separable.distribution import install_command
+
 try:
     import torch  # noqa: F401
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        "`separable.nn` needs PyTorch, which is not installed: pip install 'separable[torch]'",
+        f"`separable.nn` needs PyTorch, which is not installed: {install_command('torch')}",
         name="torch",
     ) from error
 

@@ -65,7 +65,9 @@ class WeightExchange(nn.Module):
         """Write a trained convolution as this layer.
 
         Stride, padding, dilation, groups, padding mode, bias, device, type and `requires_grad`
-        are carried over; the convolution is left as it is.
+        are carried over; the convolution is left as it is. The layer has parameters of its own: a weight
+        that the convolution shares with another module (is tied to it) is not shared by the layer.
+        `convert` ties layers again.
 
         Parameters
         ----------

@@ -58,6 +58,14 @@ class FactoredConv(WeightExchange):
     device, dtype
         As for `torch.nn.Conv2d`.
 
+    Attributes
+    ----------
+    in_channels, out_channels, kernel_size, stride, padding, dilation, groups, padding_mode
+        Those of the convolution that the layer stands for, as `torch.nn.Conv2d` has them; 'valid'
+        padding is zeros.
+    bias : Parameter or None
+        That of the last step.
+
     Raises
     ------
     PatternError, RankError, ArgumentError, ArgumentTypeError
@@ -221,6 +229,55 @@ class FactoredConv(WeightExchange):
     def spec(self) -> ConvSpec:
         """The arguments of the convolution that the layer stands for."""
         return self.scheme.spec
+
+    # The same under the names that `torch.nn.Conv2d` has for them, for programs that read layers.
+
+    @property
+    def in_channels(self) -> int:
+        """The number of input channels."""
+        return self.spec.in_channels
+
+    @property
+    def out_channels(self) -> int:
+        """The number of output channels."""
+        return self.spec.out_channels
+
+    @property
+    def kernel_size(self) -> tuple[int, ...]:
+        """The size of the kernel along each axis of space."""
+        return self.spec.kernel_size
+
+    @property
+    def stride(self) -> tuple[int, ...]:
+        """The stride along each axis of space."""
+        return self.spec.stride
+
+    @property
+    def padding(self) -> str | tuple[int, ...]:
+        """The padding on both sides of each axis of space, or 'same'."""
+        return self.spec.padding
+
+    @property
+    def dilation(self) -> tuple[int, ...]:
+        """The dilation along each axis of space."""
+        return self.spec.dilation
+
+    @property
+    def groups(self) -> int:
+        """The number of groups of channels."""
+        return self.spec.groups
+
+    @property
+    def padding_mode(self) -> str:
+        """The contents of the padding: 'zeros', 'reflect', 'replicate' or 'circular'."""
+        return self.spec.padding_mode
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The bias of the last step, or None."""
+        last: Any = self._modules[self.step_names[-1]]
+        found: Tensor | None = last.bias
+        return found
 
     @property
     def pattern(self) -> Pattern:

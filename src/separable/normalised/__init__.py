@@ -20,7 +20,7 @@ Where no sample below a weight other than 0 is valid the result is `fill`.
 """
 
 from separable.normalised.core import Passes, Planned, Run, filter_missing, normalise
-from separable.normalised.missing import Missing, blank, check_fill, check_nan, missing_of
+from separable.normalised.missing import Missing, blank, check_fill, check_nan, mask_of, missing_of
 from separable.normalised.weights import Weights
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "check_fill",
     "check_nan",
     "filter_missing",
+    "mask_of",
     "missing_of",
     "normalise",
 ]

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from separable.arrays import array_of
 from separable.borders import carried
 from separable.engine import work_dtype
 from separable.engine.memory import empty
@@ -63,7 +64,7 @@ def filter_missing(
     **options: Any,
 ) -> Array:
     """Filter an image with missing samples; parameters are those of `separable.convolve`."""
-    array = np.asarray(image)
+    array = np.asarray(array_of(image))
     out, kind = checked_output(array, output)
     made = remembered(array, kernel, kind, options)
     problem = made.problem

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from separable.engine.availability import EngineError, available, compiling
 from separable.engine.memory import empty
 from separable.engine.threads import in_parallel
 from separable.normalised.missing import Rows, chunks, flat, rows_of
@@ -51,11 +52,17 @@ class Parts:
             out = target
         else:
             out = values if target == values.dtype else empty(values.shape, target)
-        together = self._compiled if values.dtype.kind == "f" else self._by_numpy
+        compiled = values.dtype.kind == "f" and available()
 
         def job(rows: Rows) -> None:
             part, place = values[rows], out[rows]
-            void_here = together(rows, fill if out is values else 0)
+            filling = fill if out is values else 0
+            try:
+                void_here = self._compiled(rows, filling) if compiled else None
+            except EngineError:
+                void_here = None
+            if void_here is None:
+                void_here = self._by_numpy(rows, filling)
             if out is not values:
                 _settled(part, place)
             if void_here and (out is not values or void is not None):
@@ -69,7 +76,8 @@ class Parts:
 
     def _compiled(self, rows: Rows, fill: Any) -> int:
         """Put the parts together in place; return how many have nothing below them."""
-        from separable.engine.compiled.valid import divide, mend
+        with compiling:
+            from separable.engine.compiled.valid import divide, mend
 
         values = self.filtered[rows]
         shape, dtype, whole = values.shape, values.dtype, self.weights.total
@@ -78,13 +86,15 @@ class Parts:
         numbers = np.array([whole, full, self.weights.half, self.weights.unit], dtype)
         filling = dtype.type(fill)
         if self.mean is None or self.share is None:
-            return int(divide(values.reshape(-1), weight, numbers, filling))
+            with compiling:
+                return int(divide(values.reshape(-1), weight, numbers, filling))
         mean = self.mean[rows].reshape(-1)
         share = flat(rows_of(self.share, rows), shape).astype(dtype, copy=False)
-        return int(mend(values.reshape(-1), mean, share, weight, numbers, filling))
+        with compiling:
+            return int(mend(values.reshape(-1), mean, share, weight, numbers, filling))
 
     def _by_numpy(self, rows: Rows, fill: Any) -> int:
-        """The same for complex numbers."""
+        """The same for complex numbers, and without the compiled engine."""
         values = self.filtered[rows]
         weight, whole = self._weight(rows, values.shape), self.weights.total
         nothing = weight < self.weights.half
@@ -107,26 +117,35 @@ def _settled(values: Array, place: Array) -> None:
     """Round and store: compiled for the whole numbers that pictures have."""
     kind = place.dtype
     small = kind.kind in "iu" and kind.itemsize <= 2 and kind.isnative
-    if not small or values.dtype.kind != "f" or not place.flags.c_contiguous:
+    if not small or values.dtype.kind != "f" or not place.flags.c_contiguous or not available():
         store(values, place, 1)
         return
-    from separable.engine.compiled.valid import settle
-
     limits = np.iinfo(kind)
     low, high = values.dtype.type(limits.min), values.dtype.type(limits.max)
-    settle(values.reshape(-1), place.reshape(-1), low, high)
+    try:
+        with compiling:
+            from separable.engine.compiled.valid import settle
+
+            settle(values.reshape(-1), place.reshape(-1), low, high)
+    except EngineError:
+        store(values, place, 1)
 
 
 def least_of(weight: Array, weights: Weights, threads: int) -> float:
     """Return the smallest valid weight that is not 0, relative to all weights."""
-    from separable.engine.compiled.valid import least
-
     bits = np.dtype(f"u{weight.itemsize}")
     limits = np.array([weights.half, weights.total], weight.dtype).view(bits)
     found: list[int] = []
 
     def job(rows: Rows) -> None:
-        found.append(least(flat(weight[rows]).view(bits), *limits))
+        part = flat(weight[rows]).view(bits)
+        try:
+            with compiling:
+                from separable.engine.compiled.valid import least
+
+                found.append(least(part, *limits))
+        except EngineError:
+            found.append(np.min(part, where=part >= limits[0], initial=limits[1]))
 
     in_parallel(job, chunks(weight.shape), threads)
     smallest = np.array([min(found)], bits).view(weight.dtype)[0]

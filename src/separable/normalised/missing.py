@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from separable.arrays import array_of
+from separable.engine.availability import EngineError, compiling
 from separable.engine.memory import empty
 from separable.engine.threads import get_num_threads, in_parallel, slabs
 from separable.errors import ArgumentError, ArgumentTypeError
@@ -22,6 +24,8 @@ __all__ = [
     "check_nan",
     "chunks",
     "flat",
+    "is_default",
+    "mask_of",
     "missing_of",
     "rows_of",
     "without",
@@ -103,12 +107,22 @@ def missing_of(
         parts.append(_not_nan(image))
     if not parts:
         return None
-    filling = check_fill(fill, out)
     valid = parts[0]
     for part in parts[1:]:
         valid = valid & part
     outside = not (ignoring and bool(np.isnan(cval)))
-    return None if outside and valid.all() else Missing(valid, filling, outside)
+    complete = outside and bool(valid.all())
+    # Whole numbers have no fill of their own. A masked array with nothing masked needs none, for
+    # nobody has asked for a mask; with `mask` a program does not depend on what is in it.
+    if complete and mask is None and is_default(fill):
+        return None
+    filling = check_fill(fill, out)
+    return None if complete else Missing(valid, filling, outside)
+
+
+def is_default(fill: Any) -> bool:
+    """Whether a fill is the one that counts if none is given: NaN."""
+    return isinstance(fill, float) and math.isnan(fill)
 
 
 def check_nan(nan: Any) -> str:
@@ -149,8 +163,6 @@ def check_fill(fill: Any, out: np.dtype[Any]) -> Any:
 
 def without(image: Array, valid: Array, threads: int) -> Array:
     """Return a copy of an image with 0 for what is missing."""
-    from separable.engine.compiled.valid import keep
-
     copy = empty(image.shape, image.dtype.newbyteorder("="))
     bits = np.dtype(f"u{copy.itemsize}") if copy.itemsize <= 8 else None
     if not image.dtype.isnative:
@@ -159,14 +171,24 @@ def without(image: Array, valid: Array, threads: int) -> Array:
     def job(rows: Rows) -> None:
         source, target = image[rows], copy[rows]
         own = flat(rows_of(valid, rows), source.shape)
-        if bits is None:
+        if bits is None or not _kept(flat(source).view(bits), own, target.reshape(-1).view(bits)):
             np.multiply(source.ravel(), own, out=target.reshape(-1), where=own)
             np.copyto(target.reshape(-1), 0, where=~own)
-        else:
-            keep(flat(source).view(bits), own, target.reshape(-1).view(bits))
 
     in_parallel(job, chunks(image.shape), threads)
     return copy
+
+
+def _kept(bits: Array, valid: Array, target: Array) -> bool:
+    """Copy what is valid by the compiled engine, if it can be used."""
+    try:
+        with compiling:
+            from separable.engine.compiled.valid import keep
+
+            keep(bits, valid, target)
+    except EngineError:
+        return False
+    return True
 
 
 def blank(out: Array, missing: Missing | None) -> Array:
@@ -206,18 +228,30 @@ def flat(array: Array, shape: tuple[int, ...] | None = None) -> Array:
     return np.ascontiguousarray(whole).reshape(-1)
 
 
-def _fitted(mask: ArrayLike, image: Array, axes: Sequence[int]) -> Array:
-    """The mask as bool, with as many axes as the image."""
-    values = np.asarray(mask)
+def mask_of(mask: Any) -> Array:
+    """Return a mask as a plain array of numbers.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If it is a masked array, or holds no numbers.
+    """
+    values = array_of(mask, "mask")
     if values.dtype.kind not in "biuf":
         raise ArgumentTypeError(
             f"`mask` must hold numbers or bool, nonzero where the image is valid; got {values.dtype}"
         )
-    if isinstance(mask, np.ma.MaskedArray):
+    if isinstance(values, np.ma.MaskedArray):
         raise ArgumentTypeError(
             "`mask` must be a plain array; got a masked array. Give the masked array as the image, "
             "or mask.filled(0)"
         )
+    return values
+
+
+def _fitted(mask: ArrayLike, image: Array, axes: Sequence[int]) -> Array:
+    """The mask as bool, with as many axes as the image."""
+    values = mask_of(mask)
     along = sorted(axes)
     small = tuple(n if a in along else 1 for a, n in enumerate(image.shape))
     squeezed = tuple(image.shape[a] for a in along)

@@ -5,6 +5,7 @@ Nothing is loaded from elsewhere: a report can be opened without a network.
 """
 
 from separable.pages.alone import stand_alone
+from separable.pages.fragment import table_fragment
 from separable.pages.parts import part
 
-__all__ = ["part", "stand_alone"]
+__all__ = ["part", "stand_alone", "table_fragment"]

@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.engine import METHODS, Form, Kernel, dense_form, pass_form, recursive_form
+from separable.engine.availability import why_not
 from separable.factorize import factorize, factorize_few
 from separable.factors import Factors, kernel_errors
 from separable.machine import Machine
 from separable.plan.request import Request
+from separable.value import Value
 
 __all__ = ["Candidate", "candidates"]
 
@@ -38,8 +40,8 @@ LARGE_PRODUCT = 1 << 28  # weights times the shorter side, on two
 MOST_LEADING = 64  # terms on two axes
 
 
-@dataclass(frozen=True)
-class Candidate:
+@dataclass(frozen=True, eq=False)
+class Candidate(Value):
     """One way to run a filter.
 
     Attributes
@@ -151,6 +153,10 @@ def _any_length(
 ) -> list[Candidate]:
     """For one term: running sums for equal taps, recursions for Gaussian ones within a tolerance."""
     form, found = _form(terms, weights, request, shared=False), []
+    missing = why_not()
+    if missing:  # both are compiled only; who asks for one of them is told why there is none
+        asked = [name for name in ("box", "recursive") if name == request.method]
+        return [_hopeless(request, name, 1, terms.bound, missing) for name in asked]
     if form.terms and not METHODS["box"].refuse(request.problem, form):
         found.append(_estimate(request, machine, "box", "box", form, 1))
     if request.tol and form.terms:

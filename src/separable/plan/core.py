@@ -11,14 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from separable.arrays import MASKED_REMEDY, complete_array_of
 from separable.engine import METHODS, Problem
 from separable.errors import ArgumentError
 from separable.factors import Factors
 from separable.machine import Machine, current
+from separable.pattern import parse
 from separable.plan import table
 from separable.plan.candidates import Candidate, candidates
 from separable.plan.request import Request, request
 from separable.run import all_finite, run
+from separable.value import Value
 
 __all__ = ["Measurement", "Plan", "plan"]
 
@@ -26,7 +29,7 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Plan:
+class Plan(Value):
     """The ways to run one filter on images of one shape and type, and the one taken.
 
     Attributes
@@ -38,6 +41,12 @@ class Plan:
         The one with the smallest predicted time of those that may be taken.
     machine : str
         Whose rates the predictions come from.
+
+    Notes
+    -----
+    Plans are equal, and hash alike, where the same filter was asked for and the same candidates were
+    listed and chosen. A plan may be copied, pickled and sent to other processes at any time, also
+    after it has run: compiled records stay behind and are built anew at the first call.
 
     Examples
     --------
@@ -90,11 +99,13 @@ class Plan:
         Raises
         ------
         ArgumentError
-            If the image is not of the planned shape and type.
+            If the image is not of the planned shape and type, or has masked samples.
+        ArgumentTypeError
+            If the image or `out` is no array.
         OutputError
             If `out` has another shape or type, or is read-only.
         """
-        array = np.asarray(image)
+        array = complete_array_of(image, remedy=MASKED_REMEDY)
         candidate = self.chosen
         threads = self.problem.threads
         if METHODS[candidate.method].finite_only and not all_finite(array, threads):
@@ -116,7 +127,7 @@ class Plan:
         -------
         Measurement
         """
-        array = np.asarray(image)
+        array = complete_array_of(image, remedy=MASKED_REMEDY)
         runnable = [c for c in self.candidates if not c.refused and c.form is not None]
         times: list[list[float]] = [[] for _ in runnable]
         results: dict[str, Array] = {}
@@ -192,6 +203,9 @@ class Plan:
     def __str__(self) -> str:
         return table.plan_text(self)
 
+    def _repr_html_(self) -> str:
+        return table.plan_html(self)
+
     def __repr__(self) -> str:
         size = "x".join(map(str, self.problem.kernel_shape))
         return (
@@ -214,8 +228,8 @@ class Plan:
         return run(self.problem, method, candidate.form, image, out, progress)
 
 
-@dataclass(frozen=True)
-class Measurement:
+@dataclass(frozen=True, eq=False)
+class Measurement(Value):
     """Predicted beside measured times, candidate by candidate.
 
     Attributes
@@ -386,15 +400,32 @@ def _to_list(array: Array) -> Any:
 def _from_list(values: Any, dtype: str) -> Array:
     kind = np.dtype(dtype)
     if kind.kind == "c":
-        return (np.array(values[0]) + 1j * np.array(values[1])).astype(kind)
+        array = np.empty(np.shape(values[0]), kind)
+        array.real, array.imag = values  # a sum would turn -0.0 into 0.0
+        return array
     return np.array(values, dtype=kind)
 
 
 def _factors_to_dict(factors: Factors) -> dict[str, Any]:
-    terms = [[_to_list(v) for v in term] for term in factors.terms]
-    return {"pattern": str(factors.pattern), "terms": terms, "dtype": str(factors.dtype)}
+    return {
+        "pattern": str(factors.pattern),
+        "arrays": [_to_list(a) for a in factors.arrays],
+        "shapes": [list(a.shape) for a in factors.arrays],
+        "dtypes": [str(a.dtype) for a in factors.arrays],
+        "error": _number(factors.error),
+        "bound": _number(factors.bound),
+        "ranks": {bond: _to_list(r) for bond, r in factors.ranks.items()},
+        "sizes": dict(factors.sizes),
+    }
 
 
 def _factors_from_dict(values: dict[str, Any]) -> Factors:
-    terms = [[_from_list(v, values["dtype"]) for v in term] for term in values["terms"]]
-    return Factors.from_terms(values["pattern"], terms)
+    described = zip(values["arrays"], values["dtypes"], values["shapes"], strict=True)
+    return Factors(
+        parse(values["pattern"]),
+        tuple(_from_list(a, dtype).reshape(shape) for a, dtype, shape in described),
+        _from_number(values["error"]),
+        _from_number(values["bound"]),
+        {bond: np.array(r) for bond, r in values["ranks"].items()},
+        values["sizes"],
+    )

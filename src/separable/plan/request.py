@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -17,8 +17,9 @@ from separable.errors import ArgumentError, ArgumentTypeError, KernelError
 from separable.factorize import as_kernel, check_tolerance
 from separable.factors import Factors
 from separable.run import check_dtype
+from separable.value import Value
 
-__all__ = ["OPERATIONS", "Request", "axes_of", "request"]
+__all__ = ["OPERATIONS", "Request", "axes_of", "own_output", "request"]
 
 Array = NDArray[Any]
 
@@ -26,7 +27,7 @@ OPERATIONS = ("convolve", "correlate")
 
 
 @dataclass(frozen=True, eq=False)
-class Request:
+class Request(Value):
     """A filter as it was asked for, checked.
 
     Attributes
@@ -48,7 +49,7 @@ class Request:
     """
 
     given: Array | Factors
-    weights: Kernel
+    weights: Kernel = field(compare=False)  # follows from the others
     operation: str
     origins: tuple[int, ...]
     tol: float | None
@@ -90,16 +91,17 @@ def request(
     threads: int | None = None,
 ) -> Request:
     """Check the arguments of `plan` and bring them to the canonical form."""
-    given = _checked_factors(kernel) if isinstance(kernel, Factors) else as_kernel(kernel)
+    if isinstance(kernel, Factors):
+        given: Array | Factors = _checked_factors(kernel)
+    else:  # a copy: the caller may change their array, a plan never changes
+        given = np.array(as_kernel(kernel))
     plain = Kernel(given, flip=operation == "convolve")
     shape = tuple(int(n) for n in shape)
     if any(n < 0 for n in shape):
         raise ArgumentError(f"`shape` must be sizes >= 0; got {shape}")
     image_type = check_dtype(dtype, "dtype")
     if output is None:
-        out_type = image_type
-        if plain.dtype.kind == "c" or isinstance(cval, complex):
-            out_type = np.promote_types(image_type, np.complex64)
+        out_type = own_output(image_type, plain.dtype, cval)
     else:
         out_type = check_dtype(output, "output")
     filtered = axes_of(axes, len(shape), plain.ndim)
@@ -123,6 +125,13 @@ def request(
         exponent=exponent,
     )
     return Request(given, weights, operation, origins, check_tolerance(tol), method, problem)
+
+
+def own_output(image: np.dtype[Any], kernel: np.dtype[Any], cval: Any) -> np.dtype[Any]:
+    """Return the type of a result where none is asked for: the image's, complex if something is."""
+    if kernel.kind == "c" or isinstance(cval, complex):
+        return np.promote_types(image, np.complex64)
+    return image
 
 
 def axes_of(axes: int | Sequence[int] | None, ndim: int, kernel_ndim: int) -> tuple[int, ...]:

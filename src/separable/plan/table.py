@@ -7,6 +7,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from separable.pages import table_fragment
+
 if TYPE_CHECKING:
     from separable.plan.candidates import Candidate
     from separable.plan.core import Measurement, Plan
@@ -17,18 +19,30 @@ __all__ = [
     "duration",
     "headline",
     "measurement_text",
+    "plan_html",
     "plan_text",
     "render",
     "wrapped",
 ]
 
 WIDTH = 80
+COLUMNS = ("", "candidate", "passes", "mult/out", "moved", "predicted", "error", "")
 UNITS = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6))
 
 
 def plan_text(plan: Plan) -> str:
     """Return the plan in 80 columns: a table of what may be taken, and why the rest may not."""
-    rows = [
+    return "\n".join([headline(plan), render(COLUMNS, _rows(plan)), *_notes(plan)])
+
+
+def plan_html(plan: Plan) -> str:
+    """Return the same for notebooks; the last column says which one is chosen."""
+    columns, rows = (*COLUMNS[1:-1], "remark"), [row[1:] for row in _rows(plan)]
+    return table_fragment(headline(plan), columns, rows, _notes(plan), words=(0, 6))
+
+
+def _rows(plan: Plan) -> list[tuple[str, ...]]:
+    return [
         (
             "*" if c is plan.chosen else "",
             c.title,
@@ -42,11 +56,13 @@ def plan_text(plan: Plan) -> str:
         for c in plan.candidates
         if not c.refused
     ]
-    columns = ("", "candidate", "passes", "mult/out", "moved", "predicted", "error", "")
+
+
+def _notes(plan: Plan) -> list[str]:
     refused = [
         wrapped(f"Not taken: {c.title} ({c.refused}).") for c in plan.candidates if c.refused
     ]
-    return "\n".join([headline(plan), render(columns, rows), *refused, _verdict(plan)])
+    return [*refused, *_verdict(plan)]
 
 
 def measurement_text(measured: Measurement) -> str:
@@ -117,7 +133,7 @@ def headline(plan: Plan, what: str = "") -> str:
     return wrapped(f"{what} on {image} {types}{axes}, {modes}, {error}, {threads}")
 
 
-def _verdict(plan: Plan) -> str:
+def _verdict(plan: Plan) -> list[str]:
     c = plan.chosen
     if plan.request.method != "auto":
         why = "as asked for"
@@ -137,7 +153,7 @@ def _verdict(plan: Plan) -> str:
     count = f"{count_text(c.multiplications)} {word} an output"
     if c.multiplications < size:
         count += f" instead of {size}"
-    return f"{wrapped(f'Chosen: {c.title}, {why}; {count}.')}\n{wrapped(f'Rates: {plan.machine}.')}"
+    return [wrapped(f"Chosen: {c.title}, {why}; {count}."), wrapped(f"Rates: {plan.machine}.")]
 
 
 def _remark(c: Candidate, chosen: Candidate) -> str:

@@ -15,7 +15,15 @@ from separable.factors import Factors
 from separable.plan import Plan, plan
 from separable.plan.request import axes_of, request
 from separable.tensors.engine import Filter, Linear
-from separable.tensors.ops import correlated, dense, exactly, scaled_back, stored, torch_dtype
+from separable.tensors.ops import (
+    correlated,
+    dense,
+    exactly,
+    own,
+    scaled_back,
+    stored,
+    torch_dtype,
+)
 
 __all__ = ["filter_with"]
 
@@ -141,7 +149,7 @@ def _by_engine(
         wide = torch.promote_types(image.dtype, dtype)
         image = image.to(wide) if not wide.is_complex or image.is_complex() else image
     result: torch.Tensor = Linear.apply(image, held, False, False)  # type: ignore[no-untyped-call]
-    return result if dtype is None else stored(result, dtype)
+    return result if dtype is None else own(stored(result, dtype))
 
 
 def _by_torch(
@@ -168,7 +176,7 @@ def _by_torch(
             flip = planned.request.operation == "convolve"
             taps = weights.flip(tuple(range(weights.ndim))) if flip else weights
             result = dense(values, taps.to(image.device, work), p)
-        return stored(result, dtype)
+        return own(stored(result, dtype))
 
 
 def _cheapest(planned: Plan) -> Form:

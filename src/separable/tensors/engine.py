@@ -15,7 +15,10 @@ import numpy as np
 import torch
 
 from separable.borders import extension
+from separable.engine.tensor_memory import array_of, empty
 from separable.factors import Factors
+from separable.plan.request import own_output
+from separable.tensors.ops import own, torch_dtype
 
 __all__ = ["Filter", "Linear"]
 
@@ -50,11 +53,14 @@ class Filter:
         """Filter a tensor's memory; no gradient is followed."""
         array = _array(image)
         filter_with = importlib.import_module("separable.filtering").filter_with
-        result = filter_with(
-            array, self.kernel, output, progress=self.progress,
+        kind = output
+        if kind is None:
+            kind = own_output(array.dtype, self.kernel.dtype, self.options["cval"])
+        made = empty(array.shape, torch_dtype(kind))
+        filter_with(
+            array, self.kernel, array_of(made), progress=self.progress,
             axes=tuple(a + array.ndim for a in self.axes), mode=self.modes, **self.options,
         )  # fmt: skip
-        made = torch.from_numpy(result)
         return made.to(image.dtype) if output is None and not made.is_complex() else made
 
     def run_adjoint(self, gradient: torch.Tensor, real: bool) -> torch.Tensor:
@@ -87,7 +93,8 @@ class Filter:
             folded = _folded(folded, axis, widths, mode)
         if real and folded.is_complex():
             folded = folded.real
-        return folded if gradient.is_complex() else folded.to(gradient.dtype)
+        kind = folded.dtype if gradient.is_complex() else gradient.dtype
+        return empty(folded.shape, kind).copy_(folded)  # the border left out, in memory of its own
 
     def linear(self) -> Filter:
         """Return the part of the filter that is linear: without the constant outside."""
@@ -116,7 +123,7 @@ class Linear(torch.autograd.Function):
         (gradient,) = gradients
         back = _apply(gradient, ctx.filter.linear(), not ctx.adjoint, ctx.real_input)
         if ctx.real_input and back.is_complex():
-            back = back.real
+            back = own(back.real)
         return back, None, None, None
 
     @staticmethod
@@ -141,7 +148,7 @@ def _array(tensor: torch.Tensor) -> Any:
     plain = tensor.detach().resolve_conj().resolve_neg()
     if plain.dtype == torch.bfloat16:
         plain = plain.float()
-    return plain.numpy()
+    return array_of(plain)
 
 
 def _conjugate(kernel: Any) -> Any:

@@ -20,7 +20,7 @@ from separable.engine import Form, Problem
 from separable.engine.problem import Pass
 from separable.errors import ArgumentError
 
-__all__ = ["correlated", "dense", "exactly", "scaled_back", "stored", "torch_dtype"]
+__all__ = ["correlated", "dense", "exactly", "own", "scaled_back", "stored", "torch_dtype"]
 
 MOST_AXES = 3  # of one convolution
 MOST_DOUBLINGS = 100  # a power of two that every type of intermediates has
@@ -35,7 +35,7 @@ def torch_dtype(dtype: Any) -> torch.dtype:
 def correlated(image: torch.Tensor, problem: Problem, form: Form) -> torch.Tensor:
     """Run the passes of a form, or its dense kernel, on a tensor of the work type."""
     if not form.separated:
-        kernel = torch.as_tensor(form.kernel).to(image.device, image.dtype)
+        kernel = torch.tensor(form.kernel).to(image.device, image.dtype)
         return dense(image, kernel, problem)
     if not form.roots:
         return torch.zeros_like(image)
@@ -43,7 +43,7 @@ def correlated(image: torch.Tensor, problem: Problem, form: Form) -> torch.Tenso
     def walk(passes: Sequence[Pass], source: torch.Tensor, cval: complex) -> torch.Tensor:
         done = []
         for p in passes:
-            taps = torch.as_tensor(p.taps).to(source.device, source.dtype)
+            taps = torch.tensor(p.taps).to(source.device, source.dtype)
             out = _along(source, taps, p.axes, p.lefts, problem, cval)
             done.append(walk(p.then, out, carried(cval, p.taps)) if p.then else out)
         total = done[0]
@@ -146,6 +146,22 @@ def stored(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     above, below = rounded >= float(high), rounded < float(low)
     whole = torch.where(above | below, 0.0, rounded).to(dtype)
     return whole.masked_fill(above, high).masked_fill(below, low)
+
+
+def own(values: torch.Tensor) -> torch.Tensor:
+    """Return a result that nobody else refers to as a tensor that owns its memory; gradients are followed.
+
+    A view of all of its memory is not copied: autograd knows an operator that gives it a name of its own.
+    """
+    if type(values) is not torch.Tensor or torch._C._functorch.peek_interpreter_stack() is not None:
+        return values  # of a transform, which makes the tensor of the result itself
+    whole = values.untyped_storage().nbytes() == values.numel() * values.element_size()
+    if not whole:
+        return values.clone(memory_format=torch.contiguous_format)
+    made: torch.Tensor = values.contiguous()
+    if made._is_view():
+        made = torch.ops.aten._unsafe_view(made, made.shape)
+    return made
 
 
 @contextlib.contextmanager

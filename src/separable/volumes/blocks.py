@@ -14,8 +14,6 @@ size: `chunkwise` takes from a plan's candidates the fastest that does not depen
 from __future__ import annotations
 
 import math
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,6 +27,7 @@ from separable.engine.memory import empty
 from separable.errors import ArgumentError
 from separable.plan import Plan
 from separable.plan.core import fastest
+from separable.process_cache import ProcessCache
 from separable.run import run
 
 __all__ = [
@@ -48,7 +47,7 @@ Index = slice | NDArray[np.intp]
 INVARIANT = frozenset(("fused", "nested", "dense", "passes", "correlate", "reference"))
 """The methods whose every output is summed in one order, wherever it stands."""
 INNER_RUN = 32  # `engine.compiled.layout`: from so many inner samples on, two axes change turns
-KEPT = 32  # shapes of blocks whose tables are remembered
+FORMS_KEPT = 32  # shapes of blocks whose tables are kept
 
 
 def chunkwise(plan: Plan) -> Plan:
@@ -134,14 +133,9 @@ class BlockFilter:
 
     def __init__(self, problem: Problem, method: str, form: Form) -> None:
         self.problem, self.method = problem, method
-        self.form = replace(form, held={})
+        self.form = replace(form)  # with a cache of its own
         self._turning = _turning(problem, method, form)
-        self._forms: OrderedDict[Any, Form] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Without what was prepared for this process."""
-        return BlockFilter, (self.problem, self.method, replace(self.form, held={}))
+        self._forms = ProcessCache(FORMS_KEPT)
 
     @property
     def filters(self) -> tuple[BlockFilter, ...]:
@@ -158,6 +152,10 @@ class BlockFilter:
         """What tells this filter from others."""
         dense = None if self.form.separated else self.form.kernel
         return self.problem, self.method, dense, self.form.terms
+
+    def __dask_tokenize__(self) -> Any:
+        """Return what Dask names tasks by."""
+        return type(self).__qualname__, *self.token
 
     def with_threads(self, threads: int) -> BlockFilter:
         """Return the same filter with so many threads."""
@@ -202,7 +200,7 @@ class BlockFilter:
         Returns
         -------
         ndarray
-            The region's part of `room`, or of a new array.
+            The region's part of `room` or of a new array, or all of that array.
         """
         wide = self._padded(block.shape)
         fits = room is not None and wide == block.shape
@@ -216,19 +214,15 @@ class BlockFilter:
         if room is not None and inner is not room:
             room[block.crop] = inner[block.crop]
             inner = room
+        if all(part == slice(0, n) for part, n in zip(block.crop, inner.shape, strict=True)):
+            return inner  # which owns its memory, as a part of it would not
         return inner[block.crop]
 
     def _form(self, local: Problem) -> Form:
         """The form for blocks of this shape and these borders, with what is prepared for them."""
         key = (local.shape, local.modes)
-        with self._lock:
-            found = self._forms.get(key)
-            if found is None:
-                found = self._forms[key] = replace(self.form, held={})
-                while len(self._forms) > KEPT:
-                    self._forms.popitem(last=False)
-            self._forms.move_to_end(key)
-            return found
+        found: Form = self._forms.get_or_build(key, lambda: replace(self.form))
+        return found
 
     # Of two axes the engine filters the inner one first where many samples lie inside of it, and it
     # leaves out passes along axes of one sample: a block must not be another case than the whole.
@@ -281,11 +275,11 @@ def block_filter(plan: Plan | BlockFilter) -> BlockFilter:
         raise ArgumentError(
             f"{chosen.title} gives results that depend on how a volume is cut; take chunkwise(plan)"
         )
-    assert chosen.form is not None
-    held = chosen.form.held
-    if "blocks" not in held:
-        held["blocks"] = BlockFilter(plan.problem, chosen.method, chosen.form)
-    found: BlockFilter = held["blocks"]
+    form = chosen.form
+    assert form is not None
+    found: BlockFilter = form.cached.get_or_build(
+        "blocks", lambda: BlockFilter(plan.problem, chosen.method, form)
+    )
     return found
 
 

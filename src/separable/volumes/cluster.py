@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from separable.distribution import NAME, install_command
 from separable.engine.memory import empty
 from separable.errors import ArgumentError, ArgumentTypeError, ClusterError, FileError
 from separable.files.parts import Source, Target, describe
@@ -70,7 +71,7 @@ def connected(address: str, timeout: float = 5.0) -> Iterator[Any]:
     except ImportError:
         raise ClusterError(
             f"{address} is a Dask scheduler, and the package distributed is not installed. "
-            'Install it: pip install "separable[volumes]"'
+            f"Install it: {install_command('volumes')}"
         ) from None
     make: Any = Client
     try:
@@ -254,6 +255,11 @@ class _Job:
     source: Source
     target: Target
 
+    def __del__(self) -> None:
+        """Close the files when the worker lets go of the job, which it does not say otherwise."""
+        self.source.close()
+        self.target.abandon()
+
 
 class _Run:
     """The futures of one stage: a bounded number at a time."""
@@ -333,7 +339,7 @@ class _Run:
         if isinstance(error, ImportError):
             raise ClusterError(
                 f"the workers cannot import what they need: {_one_line(error)}. Install there "
-                "what is installed here, separable[volumes] included"
+                f"what is installed here, {NAME}[volumes] included"
             ) from None
         raise ClusterError(
             f"a worker failed on the part {where}: {_one_line(error)}. What is on the disk is kept"
@@ -355,8 +361,13 @@ def _opened(whole: BlockFilter, path: Path, reopen: tuple[Any, ...], *beside: An
     """Open the files on a worker; what lies beside the source is a mask and its axes."""
     make, arguments = reopen
     try:
-        source = open_source(path)
-        return _Job(whole, masked(source, *beside) if beside else source, make(*arguments))
+        with contextlib.ExitStack() as files:
+            source = files.enter_context(open_source(path))
+            if beside:
+                source = files.enter_context(masked(source, *beside))
+            job = _Job(whole, source, make(*arguments))
+            files.pop_all()
+            return job
     except FileError as error:
         raise FileError(
             f"{error} (on the worker {platform.node()}: all machines must see the files under the "

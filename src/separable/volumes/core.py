@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import platform
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,22 +19,25 @@ from separable.engine import METHODS
 from separable.engine.memory import release
 from separable.errors import ArgumentError, FileError, KernelError
 from separable.factors import Factors
-from separable.files.core import check_target
+from separable.files.core import check_target, outer_file
 from separable.files.parts import Source, Target, remove
 from separable.files.stores import create_target, open_source
 from separable.filtering import given
 from separable.plan import Plan, plan
 from separable.run import run as run_method
+from separable.system import resident_memory
 from separable.volumes.blocks import BlockFilter, block_filter, chunkwise
 from separable.volumes.cluster import check_client, run_stage_on, schedule_for
 from separable.volumes.drafts import Journal, between, open_journal, request_of
 from separable.volumes.missing import is_missing, masked, valid_filter
 from separable.volumes.running import run_stage
-from separable.volumes.schedule import Schedule, make_schedule, read_amount, restored
+from separable.volumes.schedule import Schedule, amount, make_schedule, read_amount, restored
 
 __all__ = ["Run", "filter"]
 
 PathLike: TypeAlias = str | os.PathLike[str]
+MOST_CHUNKS = 1 << 20  # along an axis; all of them are gone through to cut the work
+SPARSE = 1000  # by how much a store may be smaller than its numbers
 USUAL = 2 << 30  # bytes beyond what the process takes, where no limit is given
 
 
@@ -192,12 +195,12 @@ class Run:
             self.name = name
             with self._undone():
                 # Step 3: the draft, and how to cut the work.
+                _check_claims(self.source, name, problem.shape, problem.out)
                 self.target: Target = create_target(
                     target, problem.shape, problem.out, chunks=wanted, like=self.source,
                     overwrite=overwrite, resume=True,
                 )  # fmt: skip
-                with self._undone():
-                    self.schedule = self._schedule(whole, limit)
+                self.schedule = self._schedule(whole, limit)
         except BaseException:
             self.source.close()
             raise
@@ -222,23 +225,26 @@ class Run:
                 progress(part / len(stages))
 
         source = self.source
-        for number, stage in enumerate(stages):
-            if self.client is not None:
-                run_stage_on(self.client, stage, number, source, self.target, self.journal, told)
-                break
-            if number == len(stages) - 1:
-                run_stage(stage, number, source, self.target, self.journal, told)
-                break
-            file = between(self.name, number)
-            if file.exists():
-                told(1.0)
-            else:
-                self._between(number, source, told)
-            if number:
-                source.close()
-                remove(between(self.name, number - 1))
-            source = open_source(file)
-        if source is not self.source:
+        try:
+            for number, stage in enumerate(stages):
+                if self.client is not None:
+                    run_stage_on(
+                        self.client, stage, number, source, self.target, self.journal, told
+                    )
+                    break
+                if number == len(stages) - 1:
+                    run_stage(stage, number, source, self.target, self.journal, told)
+                    break
+                file = between(self.name, number)
+                if file.exists():
+                    told(1.0)
+                else:
+                    self._between(number, source, told)
+                if number:
+                    source.close()
+                    remove(between(self.name, number - 1))
+                source = open_source(file)
+        finally:
             source.close()
         self.target.finish()
         for number in range(len(stages)):
@@ -247,9 +253,10 @@ class Run:
 
     def close(self) -> None:
         """Close the files. A draft that is not complete stays."""
-        self.source.close()
-        self.target.abandon()
-        self.journal.close()
+        with contextlib.ExitStack() as files:  # each is closed, whatever happens to the others
+            files.callback(self.journal.close)
+            files.callback(self.target.abandon)
+            files.callback(self.source.close)
 
     def __enter__(self) -> Run:
         return self
@@ -309,32 +316,38 @@ class Run:
         try:
             yield
         except BaseException:
-            if hasattr(self, "target"):
-                self.target.abandon(keep=bool(self.journal.done))
-            if self.journal.done:
-                self.journal.close()
-            else:
-                self.journal.remove()
+            with contextlib.ExitStack() as files:  # the journal last: it is the lock of the draft
+                files.callback(self.journal.close if self.journal.done else self.journal.remove)
+                if hasattr(self, "target"):
+                    self.target.abandon(keep=bool(self.journal.done))
             raise
+
+
+def _check_claims(source: Source, target: Path, shape: tuple[int, ...], out: np.dtype[Any]) -> None:
+    """Refuse a header that claims what can neither be cut into slabs nor written."""
+    grid = [-(-n // c) for n, c in zip(source.shape, source.chunks or source.shape, strict=True)]
+    if max(grid) > MOST_CHUNKS:
+        axis = grid.index(max(grid))
+        raise FileError(
+            f"cannot filter {source.path}: its header says {grid[axis]} chunks along axis {axis}; "
+            f"expected at most {MOST_CHUNKS}. Store it in larger chunks, or fetch it again if that "
+            "is wrong"
+        )
+    needed = math.prod(shape) * out.itemsize
+    space = shutil.disk_usage(target.parent).free
+    if needed > SPARSE * space:
+        raise FileError(
+            f"cannot filter {source.path}: its header says {'x'.join(map(str, source.shape))}, so "
+            f"the result takes {amount(needed)}, and the disk of {target} has {amount(space)} left. "
+            "Write elsewhere, or fetch it again if that is wrong"
+        )
 
 
 def _ready(whole: BlockFilter) -> int:
     """Compile, let go what is not needed, and return what the process takes then."""
     release()
     _warm_up(whole)
-    return resident()
-
-
-def resident() -> int:
-    """Return the bytes of memory that this process takes."""
-    try:
-        with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, AttributeError):  # no Linux: the most it took so far
-        import resource
-
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return most if platform.system() == "Darwin" else most * 1024
+    return resident_memory()
 
 
 def _planned(
@@ -380,7 +393,7 @@ def _warm_up(whole: BlockFilter) -> None:
     for one in whole.filters:
         problem = one.problem
         small = replace(problem, shape=tuple(min(n, 4) for n in problem.shape), threads=1)
-        form = replace(one.form, held={})
+        form = replace(one.form)
         run_method(small, METHODS[one.method], form, np.zeros(small.shape, small.dtype))
 
 
@@ -402,7 +415,7 @@ def _refuse_same(source: Any, target: PathLike) -> None:
     """Refuse to write where a source lies."""
     if not isinstance(source, (str, os.PathLike)):
         return
-    one, other = (os.path.realpath(str(p).partition(":/")[0]) for p in (source, target))
+    one, other = (os.path.realpath(outer_file(p)) for p in (source, target))
     if one == other or one.startswith(other + os.sep) or other.startswith(one + os.sep):
         raise FileError(
             f"cannot write {target}: it is the input, or lies in it. Choose another name"

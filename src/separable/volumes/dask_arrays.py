@@ -16,15 +16,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from separable.arrays import dask_array_of
 from separable.engine import get_num_threads
 from separable.engine.memory import empty
 from separable.errors import ArgumentError, ArgumentTypeError, OutputError
 from separable.filtering import given
+from separable.normalised import mask_of
 from separable.plan import plan
 from separable.run import check_dtype
 from separable.volumes.blocks import BlockFilter, block_filter, chunkwise
 from separable.volumes.dask_schedule import Layer, schedule
-from separable.volumes.missing import is_missing, mask_place, pair_dtype, paired, valid_filter
+from separable.volumes.missing import (
+    is_missing,
+    mask_place,
+    pair_dtype,
+    paired,
+    pairs_of_masked,
+    valid_filter,
+)
 
 __all__ = ["filter_dask"]
 
@@ -41,7 +50,8 @@ def filter_dask(
     Parameters
     ----------
     image : dask.array.Array
-        Of NumPy arrays, in any chunks.
+        Of NumPy arrays, plain or masked, in any chunks. What is masked is missing, as for
+        `convolve`.
     kernel, output
         As for `convolve`; `output` names a type, for there is no array to write into yet.
     progress : callable, optional
@@ -60,7 +70,7 @@ def filter_dask(
     ArgumentError
         If the sizes of the chunks are not known, or the mask does not fit.
     ArgumentTypeError
-        If this is no Dask array of NumPy arrays.
+        If this is no Dask array of NumPy arrays, or the mask holds no numbers.
     OutputError
         If `output` is an array.
     SeparableError
@@ -80,11 +90,13 @@ def filter_dask(
     if _is_dask(kernel):
         kernel = kernel.compute()  # small, and no plan can be made without it
     made = plan(kernel, image.shape, image.dtype, output=output, threads=threads, **options)
+    masked = _is_masked(image)
     if made.problem.size == 0:
-        return image.astype(made.problem.out)
+        return _empty(image, made.problem.out)
     result = image
-    if is_missing(missing, image.dtype):
-        whole: BlockFilter = valid_filter(made, kernel, missing)[1]
+    if masked or is_missing(missing, image.dtype):
+        beside = {"mask": None} if masked else {}  # the chunks bring a mask, whatever is in it
+        whole: BlockFilter = valid_filter(made, kernel, {**beside, **missing})[1]
         result = _beside(image, missing.get("mask"), made.problem.axes)
     else:
         whole = block_filter(chunkwise(made))
@@ -100,33 +112,47 @@ def _is_dask(value: Any) -> bool:
 
 def _beside(image: Any, mask: Any, axes: tuple[int, ...]) -> Any:
     """The samples and a mask as pairs, lazily; the image itself without a mask."""
-    if mask is None:
+    masked = _is_masked(image)
+    if mask is None and not masked:
         return image
     import dask.array
 
     array: Any = dask.array
-    mask = mask if _is_dask(mask) else array.from_array(np.asarray(mask), chunks=-1)
+    dtype = pair_dtype(image.dtype.newbyteorder("="))
+    meta = np.empty((0,) * image.ndim, dtype)
+    pairs = pairs_of_masked if masked else paired
+    if mask is None:
+        return array.map_blocks(pairs, image, dtype=dtype, meta=meta)
+    if _is_dask(mask) and _is_masked(mask):
+        mask_of(mask._meta)  # says that a mask must be a plain array
+    mask = mask if _is_dask(mask) else array.from_array(mask_of(mask), chunks=-1)
     _check_chunks(mask, "mask")
     place = mask_place(mask, image.shape, axes)
     wide = array.broadcast_to(mask.reshape(place), image.shape).rechunk(image.chunks)
-    dtype = pair_dtype(image.dtype.newbyteorder("="))
-    meta = np.empty((0,) * image.ndim, dtype)
-    return array.map_blocks(paired, image, wide, dtype=dtype, meta=meta)
+    return array.map_blocks(pairs, image, wide, dtype=dtype, meta=meta)
+
+
+def _is_masked(image: Any) -> bool:
+    return isinstance(image._meta, np.ma.MaskedArray)
+
+
+def _empty(image: Any, dtype: np.dtype[Any]) -> Any:
+    """The result for an image without samples."""
+    import dask.array
+
+    array: Any = dask.array
+    return array.zeros(image.shape, dtype=dtype, chunks=image.chunks)
 
 
 def _check(image: Any, output: Any) -> None:
-    if not hasattr(image, "chunks"):
-        raise ArgumentTypeError(
-            f"`image` must be a Dask array; got {type(image).__name__}. Make one, for instance with "
-            "dask.array.from_delayed or .to_dask_array(lengths=True)"
-        )
+    meta = dask_array_of(image)._meta
     _check_chunks(image, "image")
-    meta = image._meta
-    if type(meta) is not np.ndarray:
+    if not isinstance(meta, np.ndarray):
         raise ArgumentTypeError(
             "`image` must be made of NumPy arrays; its chunks are "
             f"{type(meta).__module__}.{type(meta).__qualname__}. "
-            "Convert them, for instance with image.map_blocks(numpy.asarray)"
+            "Convert them with image.map_blocks of a function that makes NumPy arrays of them, for "
+            "instance lambda chunk: chunk.todense() or chunk.get()"
         )
     check_dtype(image.dtype, "image")
     if isinstance(output, np.ndarray) or _is_dask(output):
@@ -250,9 +276,21 @@ def _cuts(start: int, stop: int, edges: Sequence[int]) -> list[tuple[int, Cut]]:
 # What the tasks run
 
 
+def _plain(chunk: Any) -> Array:
+    """A chunk as the plain array that the Dask array says it is."""
+    if np.ma.is_masked(chunk):
+        raise ArgumentError(
+            "a chunk of this Dask array has masked samples, but the array says that its chunks are "
+            "plain (its `_meta`). Say what they are: image.map_blocks(numpy.ma.asarray, "
+            "meta=numpy.ma.empty((0,) * image.ndim, image.dtype)) filters what is valid"
+        )
+    plain: Array = np.asarray(chunk)
+    return plain
+
+
 def _strip(chunk: Any, axis: int, start: int, count: int) -> Array:
     """A copy, so that the chunk is not kept for the sake of it."""
-    return np.take(np.asarray(chunk), np.arange(start, start + count), axis)
+    return np.take(_plain(chunk), np.arange(start, start + count), axis)
 
 
 def _filter_region(
@@ -274,10 +312,11 @@ def _gathered(
     places: tuple[tuple[Cut, ...], ...],
     parts: Sequence[Any],
 ) -> Array:
-    if len(parts) == 1 and parts[0].shape == shape:
-        return np.asarray(parts[0])
+    chunks = [_plain(part) for part in parts]
+    if len(chunks) == 1 and chunks[0].shape == shape:
+        return chunks[0]
     samples = empty(shape, dtype)
-    for cut, part in zip(itertools.product(*places), parts, strict=True):
+    for cut, part in zip(itertools.product(*places), chunks, strict=True):
         target, source = [], []
         for (at, count, start), size in zip(cut, part.shape, strict=True):
             begin = 0 if size == count else start  # a strip, or all of a chunk

@@ -7,12 +7,9 @@ is recorded when it has reached the disk.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import importlib.metadata
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,10 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from separable.distribution import VERSION
 from separable.engine import Form
 from separable.errors import FileError
+from separable.files.core import outer_file
 from separable.files.parts import Source, Target, draft_of, reason_of, remove
 from separable.plan import Plan
+from separable.system import NO_SUCH_LOCK, Handle
 
 __all__ = ["Journal", "bring_to_disk", "open_journal", "request_of"]
 
@@ -42,8 +42,8 @@ class Journal:
         The stages and slabs that are on the disk.
     """
 
-    def __init__(self, path: Path, handle: int, events: list[dict[str, Any]]) -> None:
-        self.path, self._handle = path, handle
+    def __init__(self, file: Handle, events: list[dict[str, Any]]) -> None:
+        self.path, self._file = file.path, file
         found = [e["schedule"] for e in events if "schedule" in e]
         self.schedule: Any = found[-1] if found else None
         self.done = {(int(e["done"][0]), int(e["done"][1])) for e in events if "done" in e}
@@ -52,8 +52,8 @@ class Journal:
         """Record an event, for good."""
         line = json.dumps(event, separators=(",", ":")) + "\n"
         try:
-            os.write(self._handle, line.encode())
-            os.fsync(self._handle)
+            self._file.append(line.encode())
+            self._file.flush()
         except OSError as error:
             raise FileError(
                 f"cannot write {self.path}: {reason_of(error)}. Free some space and resume"
@@ -66,13 +66,11 @@ class Journal:
 
     def close(self) -> None:
         """Let others have the draft."""
-        with contextlib.suppress(OSError):
-            os.close(self._handle)
+        self._file.close()
 
     def remove(self) -> None:
         """Delete it: nothing is left to do."""
-        self.path.unlink(missing_ok=True)
-        self.close()
+        self._file.remove()
 
 
 def open_journal(target: Path, request: dict[str, str], *, resume: bool, force: bool) -> Journal:
@@ -95,9 +93,9 @@ def open_journal(target: Path, request: dict[str, str], *, resume: bool, force: 
         If another process is writing the target, or a draft was left by another request.
     """
     path, draft = journal_of(target), draft_of(target)
-    handle = _locked(path, target)
+    file = _locked(path, target)
     try:
-        events, end = _events(handle)
+        events, end = _events(file)
         differs = _difference(events, request) if draft.exists() else ""
         if differs and resume and not force:
             raise FileError(
@@ -106,15 +104,15 @@ def open_journal(target: Path, request: dict[str, str], *, resume: bool, force: 
             )
         if not resume or differs or not draft.exists():
             _clear(target)
-            os.ftruncate(handle, 0)
-            journal = Journal(path, handle, [])
+            file.truncate(0)
+            journal = Journal(file, [])
             journal.write(separable=FORMAT, request=request)
             return journal
-        os.ftruncate(handle, end)
-        return Journal(path, handle, events)
-    except OSError as error:
-        os.close(handle)
-        if isinstance(error, FileError):
+        file.truncate(end)
+        return Journal(file, events)
+    except BaseException as error:
+        file.close()
+        if isinstance(error, FileError) or not isinstance(error, OSError):
             raise
         raise FileError(f"cannot write {path}: {reason_of(error)}") from None
 
@@ -145,40 +143,25 @@ def _escaped(name: str) -> str:
     return glob.escape(name)
 
 
-def _locked(path: Path, target: Path) -> int:
+NO_LOCKS = "the file system has no locks, so two runs could write the same file. Write elsewhere"
+
+
+def _locked(path: Path, target: Path) -> Handle:
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        return Handle.locked(path)
+    except BlockingIOError:
+        why = "another process is writing it. Wait for that, or choose another name"
     except OSError as error:
-        raise FileError(
-            f"cannot write {target}: {reason_of(error)}. Name a folder that can be written to"
-        ) from None
-    try:
-        _lock(handle)
-    except OSError:
-        os.close(handle)
-        raise FileError(
-            f"cannot write {target}: another process is writing it. Wait for that, or choose "
-            "another name"
-        ) from None
-    return handle
+        why = f"{reason_of(error)}. Name a folder that can be written to"
+        if error.errno in NO_SUCH_LOCK:
+            why = NO_LOCKS
+    raise FileError(f"cannot write {target}: {why}")
 
 
-def _lock(handle: int) -> None:
-    """Lock a file as long as this process has it open; a killed process lets go of it."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _events(handle: int) -> tuple[list[dict[str, Any]], int]:
+def _events(file: Handle) -> tuple[list[dict[str, Any]], int]:
     """The whole lines of a journal, and where they end."""
-    size = os.fstat(handle).st_size
-    text = os.pread(handle, size, 0) if size else b""
+    text = bytearray(file.size)
+    file.read(text, 0)
     events, end = [], 0
     for line in text.splitlines(keepends=True):
         if not line.endswith(b"\n"):
@@ -237,7 +220,7 @@ def request_of(
         "origin": str(problem.lefts),
         "type": f"{out} by {problem.work}",
         "chunks": str(chunks or "auto"),
-        "version": importlib.metadata.version("separable"),
+        "version": VERSION,
     }
     found |= {name: str(value) for name, value in missing.items() if name != "mask"}
     if "mask" in missing:
@@ -266,7 +249,7 @@ def _digest(*arrays: Any) -> str:
 def _state(path: Any, known: Any = ()) -> str:
     """What tells that a file has changed: its size and time, the metadata of a store."""
     digest = hashlib.sha256(repr(known).encode())
-    place = Path(str(path).partition(":/")[0])
+    place = outer_file(path)
     if place.is_file():
         found = place.stat()
         digest.update(repr((found.st_size, found.st_mtime_ns)).encode())
@@ -278,16 +261,9 @@ def _state(path: Any, known: Any = ()) -> str:
 
 
 def bring_to_disk(target: Target, since: int) -> None:
-    """Flush what was written to a target since a time, in nanoseconds."""
+    """Flush what this process wrote to a target since a time, as `now` gives it."""
     try:
-        target.flush()
-        if target.draft.is_dir():
-            for path in _written(target.draft, since):
-                handle = os.open(path, os.O_RDONLY)
-                try:
-                    os.fsync(handle)
-                finally:
-                    os.close(handle)
+        target.flush(since)
     except OSError as error:
         raise FileError(
             f"cannot write {target.path}: {reason_of(error)}. What was written is kept as "
@@ -295,16 +271,6 @@ def bring_to_disk(target: Target, since: int) -> None:
         ) from None
 
 
-def _written(folder: Path, since: int) -> Iterator[str]:
-    """The files below a folder that were written since then; folders change with their entries."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _written(Path(entry.path), since)
-            elif entry.stat(follow_symlinks=False).st_mtime_ns >= since:
-                yield entry.path
-
-
 def now() -> int:
-    """The time, in nanoseconds, a little early: file systems count in ticks."""
-    return time.time_ns() - 100_000_000
+    """The time that tells what was written after it, in nanoseconds."""
+    return time.monotonic_ns()

@@ -21,7 +21,7 @@ from separable.engine import work_dtype
 from separable.errors import ArgumentError, ArgumentTypeError
 from separable.files.parts import Region, Source
 from separable.files.stores import open_source
-from separable.normalised import Weights, check_fill, check_nan
+from separable.normalised import Weights, check_fill, check_nan, mask_of
 from separable.normalised.core import WIDE
 from separable.normalised.finish import Parts
 from separable.normalised.weights import is_steady
@@ -38,6 +38,7 @@ __all__ = [
     "masked",
     "pair_dtype",
     "paired",
+    "pairs_of_masked",
     "valid_filter",
 ]
 
@@ -74,11 +75,6 @@ class ValidFilter(BlockFilter):
         super().__init__(replace(first.problem, dtype=dtype, out=out), first.method, first.form)
         self._parts, self.weights, self.fill, self.ignoring = parts, weights, fill, ignoring
         self._turning = tuple(sorted({axis for part in parts for axis in part._turning}))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Without what was prepared for this process."""
-        given = (self._parts, self.problem.dtype, self.problem.out)
-        return ValidFilter, (*given, self.weights, self.fill, self.ignoring)
 
     @property
     def filters(self) -> tuple[BlockFilter, ...]:
@@ -238,6 +234,18 @@ def pair_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype([("value", dtype), ("valid", "u1")])
 
 
+def pairs_of_masked(values: Array, mask: Array | None = None) -> Array:
+    """Return samples that may be masked as pairs: valid where they are not, and where a mask says so.
+
+    Examples
+    --------
+    >>> pairs_of_masked(np.ma.masked_equal([1, 2], 2))["valid"]
+    array([1, 0], dtype=uint8)
+    """
+    valid = ~np.ma.getmaskarray(values)
+    return paired(np.ma.getdata(values), valid if mask is None else valid & as_valid(mask))
+
+
 def paired(values: Array, mask: Array) -> Array:
     """Return samples and a mask, which may have length 1 along some axes, as pairs.
 
@@ -331,7 +339,7 @@ def masked(source: Source, mask: Any, axes: Sequence[int]) -> Source:
         If it does not fit.
     """
     is_file = isinstance(mask, (str, os.PathLike))
-    beside: Any = open_source(mask) if is_file else np.asarray(mask)
+    beside: Any = open_source(mask) if is_file else mask_of(mask)
     try:
         place = mask_place(beside, source.shape, axes)
     except BaseException:

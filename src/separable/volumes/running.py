@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from separable.engine.memory import empty, kept_bytes, release
 from separable.files.parts import Source, Target
+from separable.system import return_free_memory
 from separable.volumes.blocks import BlockFilter
 from separable.volumes.drafts import Journal, bring_to_disk, now
 from separable.volumes.streams import PIECE, Sides, Stage, Step, around, working_bytes
@@ -185,7 +185,7 @@ class _Pipeline:
             self.target.write(part, result[inner])
         bring_to_disk(self.target, since)
         self.journal.record(self.number, index)
-        _trim()
+        return_free_memory()  # what the codecs freed
 
     def _held_shape(self, step: Step) -> tuple[int, ...]:
         shape = list(step.block.shape)
@@ -215,23 +215,6 @@ class _Pipeline:
                     for p, (first, _, at) in zip(part, box, strict=True)
                 )
                 out[inner] = self.source.read(part)
-
-
-@cache
-def _trimming() -> Callable[[int], int]:
-    """The C library's function that gives back what was freed, or one that does nothing."""
-    import ctypes
-
-    try:
-        found: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError, TypeError):  # not glibc
-        return lambda _: 0
-    return found
-
-
-def _trim() -> None:
-    """Give back what the codecs freed: glibc keeps it, for each of their threads."""
-    _trimming()(0)
 
 
 def _samples(region: Region) -> int:

@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .fused import Correlation
+from separable.process_cache import ProcessCache
+
+from .fused import SCHEDULES_KEPT, Correlation
 from .layout import arrange
 from .schedule import Network, Pass, Schedule
 from .threads import run
 
-KEPT = 64  # schedules: one for each arrangement of outputs
-
 
 class BankCorrelation(Correlation):
-    """Sums of separable correlations for one shape, held to be run again and again.
+    """Sums of separable correlations for one shape, to be run again and again.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class BankCorrelation(Correlation):
         self.shape, self.axes = tuple(shape), tuple(axes)
         self.work, self.cval = np.dtype(work), float(cval)
         self.passes, self.network = list(passes), network
-        self._schedules: dict[Any, Schedule] = {}
+        self._schedules = ProcessCache(SCHEDULES_KEPT)
 
     def into(
         self, image: NDArray[Any], outputs: Sequence[NDArray[Any]], threads: int = 1
@@ -65,15 +65,14 @@ class BankCorrelation(Correlation):
         places = [o.__array_interface__["data"][0] for o in outputs]
         at = tuple(place - places[0] for place in places)
         key = (at, image.dtype, outputs[0].dtype, threads)
-        schedule = self._schedules.get(key)
-        if schedule is None:
+
+        def build() -> Schedule:
             layout = arrange(self.shape, image.strides, outputs[0].strides, self.axes)
             dtypes = (image.dtype, outputs[0].dtype, self.work)
             network = replace(self.network, at=at)
-            schedule = Schedule(layout, self.passes, self.cval, dtypes, threads, None, network)
-            if len(self._schedules) >= KEPT:
-                self._schedules.clear()
-            self._schedules[key] = schedule
+            return Schedule(layout, self.passes, self.cval, dtypes, threads, None, network)
+
+        schedule = self._schedules.get_or_build(key, build)
         if image.size:
             run(schedule, image.__array_interface__["data"][0], places[0], threads)
         return outputs

@@ -17,14 +17,13 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
 
-from .kernel import inline, intrinsic, literal_intrinsic, overload, part
-from .plan import word
+from .kernel import inline, inline_coded, intrinsic, literal_intrinsic, overload, part
+from .numba_api import cgutils, types, without_literals
+from .plan import least, most, word
 from .simd import (
     HAS_32_REGISTERS,
     VECTOR_BYTES,
-    LongSums,
     ahead,
     emit_fma,
     emit_load,
@@ -35,7 +34,8 @@ from .simd import (
 
 # 8 where there are 32 registers: 8 sums, two windows of 8 and some taps.
 OUTPUTS = 8 if HAS_32_REGISTERS else 4
-GENERAL, EVEN, ODD = 0, 1, 2
+GENERAL, EVEN, ODD, MIXED = 0, 1, 2, 3
+"""Kinds of taps; mixed: some terms have another kind than others."""
 STEPS, MOST_STEPS = 16, 24
 """Multiply-adds of an output that are summed on their own; up to the second number are not cut."""
 SHORT_SUMS = 4
@@ -202,29 +202,90 @@ def correlate_odd(acc, x, last, stride, taps, pairs):
     return acc
 
 
+def _short(kind):
+    """Return the implementation of :func:`correlate` for few taps of one kind."""
+
+    def general(acc, x, stride, taps, count, kind):
+        return correlate_general(acc, x, stride, taps, count)
+
+    def even(acc, x, stride, taps, count, kind):
+        last, pairs = ahead(x, (count - 1) * stride), count // 2
+        acc = correlate_even(acc, x, last, stride, taps, pairs)
+        if count & 1:
+            acc = accumulate(acc, ahead(x, pairs * stride), stride, ahead(taps, pairs), 1)
+        return acc
+
+    def odd(acc, x, stride, taps, count, kind):
+        return correlate_odd(acc, x, ahead(x, (count - 1) * stride), stride, taps, count // 2)
+
+    def mixed(acc, x, stride, taps, count, kind):
+        if kind == GENERAL:
+            return correlate_general(acc, x, stride, taps, count)
+        last, pairs = ahead(x, (count - 1) * stride), count // 2
+        if kind == ODD:
+            return correlate_odd(acc, x, last, stride, taps, pairs)
+        acc = correlate_even(acc, x, last, stride, taps, pairs)
+        if count & 1:
+            acc = accumulate(acc, ahead(x, pairs * stride), stride, ahead(taps, pairs), 1)
+        return acc
+
+    return (general, even, odd, mixed)[kind]
+
+
+def correlate_short(acc, x, stride, taps, count, kind):
+    """Do as :func:`correlate` for few taps."""
+    raise NotImplementedError("for compiled code only")
+
+
+@overload(correlate_short)
+def _correlate_short(acc, x, stride, taps, count, kind):
+    return _short(taps.kind)
+
+
+def correlate_steps(acc, near, far, stride, taps, steps, kind):
+    """Add ``steps`` taps times the vectors from ``near`` on, folded with those from ``far`` back."""
+    raise NotImplementedError("for compiled code only")
+
+
+@overload(correlate_steps)
+def _correlate_steps(acc, near, far, stride, taps, steps, kind):
+    def general(acc, near, far, stride, taps, steps, kind):
+        return correlate_general(acc, near, stride, taps, steps)
+
+    def even(acc, near, far, stride, taps, steps, kind):
+        return correlate_even(acc, near, far, stride, taps, steps)
+
+    def odd(acc, near, far, stride, taps, steps, kind):
+        return correlate_odd(acc, near, far, stride, taps, steps)
+
+    def mixed(acc, near, far, stride, taps, steps, kind):
+        if kind == EVEN:
+            return correlate_even(acc, near, far, stride, taps, steps)
+        if kind == ODD:
+            return correlate_odd(acc, near, far, stride, taps, steps)
+        return correlate_general(acc, near, stride, taps, steps)
+
+    return (general, even, odd, mixed)[taps.kind]
+
+
+@without_literals
 @part
 def _short_sums(acc, near, far, stride, taps, steps, kind):
     """Add a correlation of some ``steps`` to a block, ``STEPS`` of them at a time."""
     for j in range(0, steps, STEPS):
-        more = min(STEPS, steps - j)
+        more = least(STEPS, steps - j)
         x, y, taken = ahead(near, j * stride), ahead(far, -j * stride), ahead(taps, j)
-        short = zeros(taps)
-        if kind == EVEN:
-            short = correlate_even(short, x, y, stride, taken, more)
-        elif kind == ODD:
-            short = correlate_odd(short, x, y, stride, taken, more)
-        else:
-            short = correlate_general(short, x, stride, taken, more)
-        acc = plus(acc, short)
+        acc = plus(acc, correlate_steps(zeros(taps), x, y, stride, taken, more, kind))
     return acc
 
 
+@without_literals
 @part
 def _long_sum(acc, near, far, stride, taps, steps, kind):
     """Add a correlation of many ``steps`` to a block, with what each addition rounds off."""
     lost = zeros(taps)
     for j in range(0, steps, STEPS * SHORT_SUMS):
-        more = min(STEPS * SHORT_SUMS, steps - j)
+        more = least(STEPS * SHORT_SUMS, steps - j)
         x, y, taken = ahead(near, j * stride), ahead(far, -j * stride), ahead(taps, j)
         right = minus(_short_sums(zeros(taps), x, y, stride, taken, more, kind), lost)
         total = plus(acc, right)
@@ -233,6 +294,7 @@ def _long_sum(acc, near, far, stride, taps, steps, kind):
     return acc
 
 
+@without_literals
 @inline
 def correlate_long(acc, x, stride, taps, count, kind):
     """Do as :func:`correlate` for many taps, in sums of short sums."""
@@ -245,38 +307,24 @@ def correlate_long(acc, x, stride, taps, count, kind):
     return _long_sum(acc, x, last, stride, taps, steps, kind)
 
 
-@inline
-def correlate_short(acc, x, stride, taps, count, kind):
-    """Do as :func:`correlate` for few taps."""
-    if kind == GENERAL:
-        return correlate_general(acc, x, stride, taps, count)
-    last, pairs = ahead(x, (count - 1) * stride), count // 2
-    if kind == ODD:
-        return correlate_odd(acc, x, last, stride, taps, pairs)
-    acc = correlate_even(acc, x, last, stride, taps, pairs)
-    if count & 1:
-        acc = accumulate(acc, ahead(x, pairs * stride), stride, ahead(taps, pairs), 1)
-    return acc
-
-
 def is_long(count: int, kind: int) -> bool:
     """Return whether the products of so many taps of one kind are not all summed together."""
     return count > (MOST_STEPS if kind == GENERAL else 2 * STEPS + 1)
 
 
 def correlate(acc, x, stride, taps, count, kind):
-    """Add the correlation of ``x`` with ``count`` taps of one kind to a block of outputs."""
+    """Add the correlation of ``x`` with ``count`` taps of one kind to a block of outputs.
+
+    The type of the pointer ``taps`` says which kind that is, or that kinds are mixed, and whether
+    sums may be long: nothing else may slow the few taps of most filters.
+    """
     raise NotImplementedError("for compiled code only")
 
 
 @overload(correlate)
 def _correlate(acc, x, stride, taps, count, kind):
-    if not isinstance(taps, LongSums):  # nothing else may slow the few taps of most filters
-
-        def short(acc, x, stride, taps, count, kind):
-            return correlate_short(acc, x, stride, taps, count, kind)
-
-        return short
+    if not taps.long:
+        return _short(taps.kind)
 
     def either(acc, x, stride, taps, count, kind):
         if count > (MOST_STEPS if kind == GENERAL else 2 * STEPS + 1):
@@ -296,28 +344,24 @@ def correlate_terms(x, sources, step, stride, taps, count, kinds, first, last):
 
 @overload(correlate_terms)
 def _correlate_terms(x, sources, step, stride, taps, count, kinds, first, last):
-    if not isinstance(taps, LongSums):
-
-        def together(x, sources, step, stride, taps, count, kinds, first, last):
-            block = zeros(taps)
-            for t in range(first, last):
-                here, taken = ahead(x, word(sources, t) * step), ahead(taps, t * count)
-                block = correlate_short(block, here, stride, taken, count, word(kinds, t))
-            return block
-
-        return together
+    def together(x, sources, step, stride, taps, count, kinds, first, last):
+        block = zeros(taps)
+        for t in range(first, last):
+            here, taken = ahead(x, word(sources, t) * step), ahead(taps, t * count)
+            block = correlate(block, here, stride, taken, count, word(kinds, t))
+        return block
 
     def apart(x, sources, step, stride, taps, count, kinds, first, last):
-        total, few = zeros(taps), max(1, 2 * STEPS // count)
+        total, few = zeros(taps), most(1, 2 * STEPS // count)
         for begin in range(first, last, few):
             block = zeros(taps)
-            for t in range(begin, min(begin + few, last)):
+            for t in range(begin, least(begin + few, last)):
                 here, taken = ahead(x, word(sources, t) * step), ahead(taps, t * count)
                 block = correlate(block, here, stride, taken, count, word(kinds, t))
             total = plus(total, block)
         return total
 
-    return apart
+    return apart if taps.long else together
 
 
 def correlate_square(x, stride, taps, count, kind):
@@ -342,7 +386,7 @@ def _correlate_square(x, stride, taps, count, kind):
     return once
 
 
-@inline
+@inline_coded
 def correlate_any(acc, x, stride, taps, count):
     """Add the correlation with ``count`` taps of vectors at any address to a block."""
     j = 0

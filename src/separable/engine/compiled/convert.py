@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
 
 from .kernel import intrinsic
+from .numba_api import types
 from .simd import (
     VECTOR_BYTES,
     Vec,

@@ -93,7 +93,7 @@ def recursive_lines(
     cval: float = 0.0,
     work: Any = np.float32,
 ) -> Lines:
-    """Return the filter of :func:`recursive` for one shape, to be held and run again and again."""
+    """Return the filter of :func:`recursive` for one shape, to be run again and again."""
     if not len(axes) == len(coefficients) == len(lefts) == len(borders):
         raise ValueError(f"`coefficients`, `lefts` and `borders` must describe {len(axes)} axes")
     filters = []

@@ -15,9 +15,9 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
 
 from .kernel import inline, intrinsic, literal_intrinsic, stage
+from .numba_api import cgutils, types
 from .running_stages import lanes_of
 from .simd import (
     IS_X86,

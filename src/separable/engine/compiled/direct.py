@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from .blocks import MOST_STEPS, OUTPUTS, STEPS, correlate_any, plus, zeros
 from .kernel import stage
-from .plan import plan_at
+from .plan import least, most, plan_at
 from .simd import ahead, at
 from .squares import store_block
 from .stages import _ask, item_of, lanes_of, put_part, put_whole
@@ -48,13 +48,13 @@ def filter_direct(
     weights = at(temp, plan.x_weights)
     line = size * plan.source_item
     share = (asked * OUTPUTS + rows - 1) // rows
-    most = taps if taps <= MOST_STEPS else STEPS
-    together = max(1, MOST_STEPS // taps)
+    longest = taps if taps <= MOST_STEPS else STEPS
+    together = most(1, MOST_STEPS // taps)
     for g in range((columns + size - 1) // size):
         begun = 0 if (g * line) % 64 == 0 else asked
-        left, wide = first + g * size, min(columns - g * size, size)
+        left, wide = first + g * size, least(columns - g * size, size)
         for r in range(0, rows, OUTPUTS):
-            until = min(begun + share, asked)
+            until = least(begun + share, asked)
             _ask(table, begun, until, ahead_by + g * line)
             begun = until
             here = ahead(source, r * stride + g * size + plan.x_phase)
@@ -64,7 +64,7 @@ def filter_direct(
                 block = zeros(temp)
                 for _ in range(together):
                     column, taken = ahead(here, i * channels), ahead(weights, i * taps)
-                    count = min(most, taps - j)
+                    count = least(longest, taps - j)
                     x = ahead(column, j * stride)
                     block = correlate_any(block, x, stride, ahead(taken, j), count)
                     j += count
@@ -79,7 +79,7 @@ def filter_direct(
                         total, some = plus(total, some), zeros(temp)
             if sums > 0:
                 block = plus(total, some)
-            inside, top = min(rows - r, OUTPUTS), row + r * step
+            inside, top = least(rows - r, OUTPUTS), row + r * step
             if dense and inside == OUTPUTS and wide == size:
                 put_whole(target, top + left * item_of(target), step, block, dense)
             else:

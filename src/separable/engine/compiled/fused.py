@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from separable.process_cache import ProcessCache
+
 from .layout import arrange
 from .schedule import Pass, Schedule
 from .simd import ELEMENTS, HAS_HALF
@@ -22,6 +24,7 @@ from .threads import run
 
 Taps = Sequence[Sequence[ArrayLike]]
 MOST_AXES = 3
+SCHEDULES_KEPT = 64  # by one correlation: for as many layouts, dtypes and numbers of threads
 """A sweep filters along one to three axes; more are filtered in several sweeps."""
 
 
@@ -116,7 +119,7 @@ def correlate_dense(
 
 
 class Correlation:
-    """A sum of separable correlations for one shape, held to be run again and again.
+    """A sum of separable correlations for one shape, to be run again and again.
 
     The arguments are those of :func:`correlate_terms`.  What depends on strides and dtypes is prepared
     at the first call and kept.  One object may be called from several threads at once.
@@ -141,7 +144,7 @@ class Correlation:
         if list(self.axes) != sorted(set(self.axes) & set(range(len(shape)))) or not self.axes:
             raise ValueError(f"`axes` must ascend within the {len(shape)} axes; got {self.axes}")
         self.passes = _passes(self.shape, self.axes, terms, lefts, borders)
-        self._schedules: dict[Any, Schedule] = {}
+        self._schedules = ProcessCache(SCHEDULES_KEPT)
 
     def __call__(self, image: NDArray[Any], out: NDArray[Any], threads: int = 1) -> NDArray[Any]:
         """Run on ``image`` into ``out``, which must not overlap it."""
@@ -151,7 +154,7 @@ class Correlation:
             self._check(image, out)
             if len(self.axes) > MOST_AXES:
                 return self._compose(image, out, threads)
-            schedule = self._schedules[key] = self._prepare(image, out, threads)
+            schedule = self._schedules.get_or_build(key, lambda: self._prepare(image, out, threads))
         if image.size:
             source = image.__array_interface__["data"][0]
             run(schedule, source, out.__array_interface__["data"][0], threads)
@@ -191,7 +194,7 @@ class Correlation:
 
 
 class DenseCorrelation(Correlation):
-    """A direct correlation with a small kernel over two axes, held to be run again and again."""
+    """A direct correlation with a small kernel over two axes, to be run again and again."""
 
     def __init__(
         self,

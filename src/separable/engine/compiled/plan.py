@@ -18,12 +18,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
-from numba.core import types
 
 from .kernel import intrinsic
+from .numba_api import numba, types
 
 _INTEGERS = [
     "source",
@@ -101,6 +100,7 @@ _INTEGERS = [
     "rows",
     "finish",
     "direct",
+    "band",
     "z_finish",
     "fill_slot",
     "copy_slot",
@@ -154,6 +154,29 @@ def set_word(_typing: Any, address: Any, index: Any, value: Any) -> Any:
         return context.get_dummy_value()
 
     return types.none(types.int64, types.int64, types.int64), emit
+
+
+def _choice(a: Any, b: Any, comparison: str) -> Any:
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        x, y = (
+            context.cast(builder, value, given, types.int64)
+            for value, given in zip(arguments, signature.args, strict=True)
+        )
+        return builder.select(builder.icmp_signed(comparison, x, y), x, y)
+
+    return types.int64(a, b), emit
+
+
+@intrinsic
+def least(_typing: Any, a: Any, b: Any) -> Any:
+    """Return the smaller of two integers; Numba's own ``min`` is one more function to compile."""
+    return _choice(a, b, "<")
+
+
+@intrinsic
+def most(_typing: Any, a: Any, b: Any) -> Any:
+    """Return the larger of two integers."""
+    return _choice(a, b, ">")
 
 
 @intrinsic

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from .blocks import OUTPUTS, correlate_terms
 from .kernel import inline, stage
-from .plan import plan_at
+from .numba_api import without_literals
+from .plan import least, plan_at
 from .simd import ahead, at, load, peek, splat, store
 from .squares import store_block
 from .stages import item_of, lanes_of, put_part, put_whole
 
 
+@without_literals
 @inline
 def _forget(column, count, kept):
     """Drop the first ``count`` vectors of a column; the ``kept`` ones behind them move up."""
@@ -27,11 +29,11 @@ def _forget(column, count, kept):
 
 @stage
 def finish_planes(
-    plan_address, ring, temp, target, place, first, columns, rows, count, dense, terms, kept, dropped
+    plan_address, ring, temp, target, like, place, first, columns, rows, count, dense, terms, kept, dropped
 ):  # fmt: skip
     """Filter ``count`` planes along z, store them, and drop as many from the first ``dropped`` rings.
 
-    ``place`` is the address of flat column 0 of the first row in the first plane; the slots after these,
+    The type of the pointer ``like`` says of which kind the taps are; ``place`` is the address of flat column 0 of the first row in the first plane; the slots after these,
     ``kept`` of them, are needed again; ``terms`` is ``first * 65536 + last``.
     """
     plan = plan_at(plan_address)
@@ -42,14 +44,14 @@ def finish_planes(
         row = place + r * plan.y_target
         for f in range(0, columns, size):
             column = ahead(ring, r * row_step + f // size * column_step)
-            wide = min(columns - f, size)
+            wide = least(columns - f, size)
             for z in range(0, count, OUTPUTS):
-                x, weights = ahead(column, z * size), at(temp, plan.z_weights)
+                x, weights = ahead(column, z * size), at(like, plan.z_weights)
                 block = correlate_terms(
                     x, plan.z_from, term_step, size, weights, taps, plan.z_kinds,
                     terms >> 16, terms & 65535,
                 )  # fmt: skip
-                inside, top = min(count - z, OUTPUTS), row + z * plan.z_target
+                inside, top = least(count - z, OUTPUTS), row + z * plan.z_target
                 left = first + f
                 if dense and inside == OUTPUTS and wide == size:
                     put_whole(target, top + left * item_of(target), plan.z_target, block, dense)

@@ -21,6 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from separable.process_cache import ProcessCache
+
+from .fused import SCHEDULES_KEPT
 from .kernel import inline, stage
 from .layout import arrange
 from .running_schedule import LineFilter, LineSchedule
@@ -159,7 +162,7 @@ def box_lines(
     scales: Sequence[float] | None = None,
     work: Any = np.float32,
 ) -> Lines:
-    """Return the filter of :func:`box` for one shape, to be held and run again and again."""
+    """Return the filter of :func:`box` for one shape, to be run again and again."""
     scales = [1.0] * len(axes) if scales is None else scales
     if not len(axes) == len(widths) == len(lefts) == len(borders) == len(scales):
         raise ValueError(
@@ -212,7 +215,7 @@ def _address(array: NDArray[Any]) -> int:
 
 
 class Lines:
-    """Line filters along some axes of one shape, held to be run again and again.
+    """Line filters along some axes of one shape, to be run again and again.
 
     What depends on strides and dtypes is prepared at the first call and kept.  One object may be called from
     several threads at once.
@@ -247,18 +250,18 @@ class Lines:
             raise ValueError(
                 f"`axes` must be different, at least one; got {[f[0] for f in filters]}"
             )
-        self._held: dict[Any, tuple[bool, list[LineSchedule]]] = {}
+        self._schedules = ProcessCache(SCHEDULES_KEPT)
 
     def __call__(self, image: NDArray[Any], out: NDArray[Any], threads: int = 1) -> NDArray[Any]:
         """Run on ``image`` into ``out``, which must not overlap it."""
         key = (image.shape, image.strides, image.dtype, out.shape, out.strides, out.dtype, threads)
-        held = self._held.get(key)
-        if held is None:
+        found = self._schedules.get(key)
+        if found is None:
             self._check(image, out)
             if image.size == 0:
                 return out
-            held = self._held[key] = self._prepare(image, out, threads)
-        apart, schedules = held
+            found = self._schedules.get_or_build(key, lambda: self._prepare(image, out, threads))
+        apart, schedules = found
         between = self._between(image) if apart else out
         source = image
         for schedule in schedules:

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
-from numba.core import types
 
 from .kernel import intrinsic
+from .numba_api import numba, types
 
 _INTEGERS = [
     "source",

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba.core import types
 from numpy.typing import NDArray
+
+from separable.process_cache import ProcessBound
 
 from .kernel import address
 from .layout import Layout
+from .numba_api import types
 from .plan import OUTSIDE
 from .running_plan import LINES
 from .running_stages import load_strips, put_rows, put_strips, turn
@@ -88,7 +90,7 @@ def up(number: int, step: int) -> int:
     return -(-number // step) * step
 
 
-class LineSchedule:
+class LineSchedule(ProcessBound):
     """A plan with the tables it points to, for one shape, strides and dtypes.
 
     Parameters

@@ -18,10 +18,10 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
 
 from .convert import emit_narrow, load_as, peek_as, poke_as
 from .kernel import inline, intrinsic, literal_intrinsic, part, stage
+from .numba_api import cgutils, types
 from .plan import OUTSIDE, word
 from .running_plan import lines_at
 from .simd import (

@@ -11,11 +11,13 @@ transposed buffer slides, so that the columns which the next tile needs too are 
 from __future__ import annotations
 
 from .kernel import part, stage
+from .numba_api import without_literals
 from .plan import claim, invoke, move, set_word, word
 from .running_plan import lines_at
 from .simd import fence
 
 
+@without_literals
 @part
 def _find_rows(plan, table, base, start, count):
     """Write the addresses of the rows that a band needs; 0 where a row lies outside the image."""
@@ -26,6 +28,7 @@ def _find_rows(plan, table, base, start, count):
         set_word(table, r, base + index * plan.y_source if index >= 0 else 0)
 
 
+@without_literals
 @part
 def _load(plan_address, scratch, first, columns, rows):
     """Load a few strips and filter them along y; ``rows`` are those of the output."""
@@ -40,6 +43,7 @@ def _load(plan_address, scratch, first, columns, rows):
         invoke(plan.y_filter, (strips, extra, step, plan.lanes, count, 1, rows, plan.y_taps, data))
 
 
+@without_literals
 @part
 def _prepare(plan_address, scratch, first, position, columns, rows):
     """Fill columns of the transposed buffer from ``position`` on."""
@@ -54,6 +58,7 @@ def _prepare(plan_address, scratch, first, position, columns, rows):
         invoke(plan.turn, (plan_address, strips, scratch + plan.at_across + place, groups, count))
 
 
+@without_literals
 @part
 def _slide(plan, scratch, rows, position, columns):
     """Move ``columns`` columns from ``position`` on to the start of the transposed buffer."""
@@ -63,6 +68,7 @@ def _slide(plan, scratch, rows, position, columns):
         move(start, start + position * column, columns * column)
 
 
+@without_literals
 @part
 def _filter_rows(plan_address, scratch, position, columns, rows):
     """Filter along x in place, from column ``position`` of the transposed buffer on."""
@@ -80,6 +86,7 @@ def _filter_rows(plan_address, scratch, position, columns, rows):
     )  # fmt: skip
 
 
+@without_literals
 @part
 def _band_along(plan_address, scratch, rows, start, columns, row):
     """Filter a band along x, and before that along y if that axis is filtered."""
@@ -121,6 +128,7 @@ def _band_along(plan_address, scratch, rows, start, columns, row):
         position += wide
 
 
+@without_literals
 @part
 def _band_down(plan_address, scratch, rows, start, columns, row):
     """Filter a band along y only."""

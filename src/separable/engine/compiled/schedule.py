@@ -9,18 +9,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba.core import types
 from numpy.typing import NDArray
 
-from .blocks import EVEN, GENERAL, MOST_PRODUCTS, ODD, OUTPUTS, is_long
+from separable.process_cache import ProcessBound
+
+from .blocks import EVEN, GENERAL, MIXED, MOST_PRODUCTS, ODD, OUTPUTS, is_long
 from .direct import filter_direct
 from .kernel import address
 from .layout import Layout
+from .numba_api import types
 from .plan import OUTSIDE, PLAN
 from .planes import copy_slot, fill_slot, finish_planes
-from .simd import ELEMENTS, VECTOR_BYTES, LongSums, lanes, pointer
+from .simd import VECTOR_BYTES, lanes, pointer, taps_pointer
 from .stages import filter_columns, filter_rows, finish_columns, load_tile
-from .sweep import sweep
+from .sweep import band_direct, band_of_one, band_of_two, sweep, sweep_planes
 
 CACHE_BYTES = 1 << 19
 """Scratch memory of one thread that stays in its second-level cache."""
@@ -102,7 +104,7 @@ def kinds(weights: NDArray[Any]) -> NDArray[np.int64]:
     return result
 
 
-class Schedule:
+class Schedule(ProcessBound):
     """A plan with the tables it points to, for one shape, strides and dtypes."""
 
     def __init__(
@@ -135,7 +137,7 @@ class Schedule:
         self._scratch()
         self._stages()
         self.may_stream = self._aligned()
-        self.function = address(sweep, (_I64, _I64, _I64))
+        self.function = address(sweep_planes if "z" in self.passes else sweep, (_I64,) * 3)
         self.scratch_size = int(self.record["scratch_size"])
         self.threads = self._useful_threads(threads)
         self._words = self.record.reshape(1).view(np.int64)
@@ -382,28 +384,34 @@ class Schedule:
         source, target, work = (pointer(d.name) for d in (self.source, self.target, self.work))
         last = work if "z" in self.passes else target
         words = (_I64,) * 16
-        y, x, z = (self._summing(name) for name in "yxz")
+        y, x, z = (self._taps_type(name) for name in "yxz")
         self._set(load=address(load_tile, (_I64, source, work, *words[:4])))
         if self.dense is not None:
+            band = band_direct
             self._set(direct=address(filter_direct, (_I64, work, work, last, *words[:9])))
         elif self._turns():
-            self._set(columns=address(filter_columns, (_I64, y, work, *words[:12])))
-            self._set(rows=address(filter_rows, (_I64, work, x, work, last, *words[:8])))
+            band = band_of_two
+            self._set(columns=address(filter_columns, (_I64, work, work, y, *words[:12])))
+            self._set(rows=address(filter_rows, (_I64, work, work, work, last, x, *words[:8])))
         else:
-            self._set(finish=address(finish_columns, (_I64, work, y, last, *words[:11])))
+            band = band_of_one
+            self._set(finish=address(finish_columns, (_I64, work, work, last, y, *words[:11])))
+        self._set(band=address(band, words[:12]))
         if "z" in self.passes:
             self._set(fill_slot=address(fill_slot, (work, *words[:3])))
             self._set(copy_slot=address(copy_slot, (work, work, *words[:2])))
-            self._set(z_finish=address(finish_planes, (_I64, work, z, target, *words[:9])))
+            self._set(z_finish=address(finish_planes, (_I64, work, work, target, z, *words[:9])))
 
-    def _summing(self, name: str) -> Any:
-        """Return the type of pointer of the stage that sums along an axis."""
+    def _taps_type(self, name: str) -> Any:
+        """Return the type of a pointer to the taps of one axis: their kind, and whether sums are long."""
         if name not in self.passes:
-            return pointer(self.work.name)
+            return taps_pointer(GENERAL, self.work.name)
         weights = self.passes[name].weights
-        long = weights.size > max(MOST_PRODUCTS, weights.shape[1])
-        long |= any(is_long(weights.shape[1], kind) for kind in kinds(weights.astype(self.work)))
-        return LongSums(ELEMENTS[self.work.name]) if long else pointer(self.work.name)
+        found = set(kinds(weights.astype(self.work)).tolist())
+        taps = weights.shape[1]
+        long = weights.size > max(MOST_PRODUCTS, taps) or any(is_long(taps, k) for k in found)
+        kind = found.pop() if len(found) == 1 else MIXED
+        return taps_pointer(kind, self.work.name, long)
 
     def fill(self, words: NDArray[np.int64], source: int, target: int, scratch: int) -> None:
         """Write the plan of one run, on the arrays at two addresses."""

@@ -34,7 +34,7 @@ def pays(shape: Sequence[int], axis: int, taps: int) -> bool:
 
 
 class SegmentedCorrelation:
-    """A correlation along one axis of few long lines, held to be run again and again.
+    """A correlation along one axis of few long lines, to be run again and again.
 
     The arguments are those of :func:`.fused.correlate_terms`.
 

@@ -28,11 +28,9 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types
-from numba.core.datamodel import models
-from numba.core.datamodel.registry import register_default
 
 from .kernel import host, intrinsic, vector_bits
+from .numba_api import cgutils, models, register_default, types
 
 VECTOR_BYTES = vector_bits() // 8
 _FEATURES = host()[2]
@@ -91,25 +89,35 @@ class _VecModel(models.PrimitiveModel):
         super().__init__(dmm, fe_type, ir.VectorType(element, fe_type.lanes))
 
 
-class LongSums(types.CPointer):
-    """A pointer of a stage that sums up many products: its code is compiled apart, see :mod:`.blocks`."""
-
-    def __init__(self, dtype: types.Type) -> None:
-        super().__init__(dtype)
-        self.name = f"long sums of {dtype}*"
-
-    @property
-    def key(self) -> Any:
-        """What tells the type from others."""
-        return self.dtype, "long sums"
-
-
-register_default(LongSums)(models.PointerModel)
-
-
 def pointer(name: str) -> types.CPointer:
     """Return the pointer type for elements of the NumPy dtype called ``name``."""
     return types.CPointer(ELEMENTS[name])
+
+
+class Taps(types.CPointer):
+    """A pointer to taps, whose type says what the code that reads them is compiled for.
+
+    Code for taps of one kind is a third as long as for every kind, and takes a third of the time to compile.
+    Code for long sums is compiled apart, see :mod:`.blocks`.
+    """
+
+    def __init__(self, kind: int, long: bool, dtype: Any) -> None:
+        super().__init__(dtype)
+        self.kind, self.long = kind, long
+        self.name = f"Taps({kind}, {'long' if long else 'short'}, {dtype})"
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What tells pointers to some taps from those to others."""
+        return (*super().key, self.kind, self.long)
+
+
+register_default(Taps)(models.PointerModel)
+
+
+def taps_pointer(kind: int, name: str, long: bool = False) -> Taps:
+    """Return the pointer type for taps of one kind, of the NumPy dtype called ``name``."""
+    return Taps(kind, long, ELEMENTS[name])
 
 
 def lanes(dtype: np.dtype[Any] | str) -> int:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba.core import cgutils, types
-
 from .kernel import intrinsic
+from .numba_api import cgutils, types
 from .simd import VECTOR_BYTES, emit_load, emit_shuffle, emit_store, native
 
 

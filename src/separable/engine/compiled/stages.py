@@ -21,13 +21,13 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
 
 from .blocks import OUTPUTS, correlate, correlate_square, correlate_terms, zeros
 from .convert import emit_narrow as _emit_narrow
 from .convert import load_as, peek_as, poke_as
 from .kernel import inline, intrinsic, literal_intrinsic, part, stage
-from .plan import OUTSIDE, invoke, plan_at, word
+from .numba_api import cgutils, types, without_literals
+from .plan import OUTSIDE, invoke, least, most, plan_at, word
 from .simd import (
     ahead,
     at,
@@ -93,6 +93,7 @@ def store_rows(_typing: Any, like: Any, address: Any, step: Any, rows: Any, stre
 # --- load -----------------------------------------------------------------------------------------
 
 
+@without_literals
 @inline
 def _gather(plan, source, row, column, strip):
     """Fill one vector with the samples of flat columns from ``column`` on, border included."""
@@ -122,8 +123,8 @@ def load_tile(plan_address, source, strips, table, rows, first, count):
     # Strips that lie wholly inside the image, where its samples are neighbours in memory.
     start, stop = 0, 0
     if plan.source_dense:
-        start = min(max(0, (size - 1 - first) // size), count)
-        stop = max(start, min(count, (plan.x_flat - first) // size))
+        start = least(most(0, (size - 1 - first) // size), count)
+        stop = most(start, least(count, (plan.x_flat - first) // size))
     for r in range(rows):
         row = word(table, r)
         here = ahead(strips, r * plan.load_row)
@@ -143,6 +144,7 @@ def load_tile(plan_address, source, strips, table, rows, first, count):
 # --- y, then turned --------------------------------------------------------------------------------
 
 
+@without_literals
 @inline
 def _ask(table, start, stop, offset):
     """Prefetch one line of each of some rows."""
@@ -152,6 +154,7 @@ def _ask(table, start, stop, offset):
             prefetch(row + offset)
 
 
+@without_literals
 @inline
 def _fetch(plan_address, spare, table, start, stop, first, count):
     """Load some rows of the next tile."""
@@ -161,6 +164,7 @@ def _fetch(plan_address, spare, table, start, stop, first, count):
         invoke(plan.load, (plan_address, 0, strips, table + 8 * start, stop - start, first, count))
 
 
+@without_literals
 @inline
 def _ask_lines(table, lines, start, stop, offset):
     """Prefetch some of the cache lines of a tile that has ``lines`` of them in each row, row by row."""
@@ -176,22 +180,14 @@ def _ask_lines(table, lines, start, stop, offset):
             r += 1
 
 
-@part
-def _turn_down(strip, across, step, groups, weights, count, kind):
-    """Filter one strip down its rows, transposed."""
-    size = lanes_of(strip)
-    height = max(size, OUTPUTS)
-    for r in range(0, groups * size, height):
-        block = correlate_square(ahead(strip, r * size), size, weights, count, kind)
-        store_squares(ahead(across, r // size * step), step, transpose(block))
-
-
 @stage
 def filter_columns(
-    plan_address, strips, across, rows, position, count,
+    plan_address, strips, across, like, rows, position, count,
     spare, sources, wanted, later, coming, table, asked, ahead_by, lines,
 ):  # fmt: skip
     """Filter ``count`` strips along y and write them, transposed, from column ``position`` on.
+
+    The type of the pointer ``like`` says of which kind the taps are.
 
     Meanwhile ``coming`` strips are loaded from the flat column ``later`` on of ``wanted`` rows, those of
     ``sources``, and ``lines`` cache lines are prefetched, ``ahead_by`` bytes further on, of each of the
@@ -199,43 +195,45 @@ def filter_columns(
     """
     plan = plan_at(plan_address)
     size = lanes_of(strips)
-    height = max(size, OUTPUTS)
+    height = most(size, OUTPUTS)
     groups = (rows + size - 1) // size
     step = plan.across_width * size
     taps = plan.y_taps
     blocks = (groups * size + height - 1) // height
     steps, at_step, loaded, prefetched, total = count * blocks, 0, 0, 0, asked * lines
-    weights = at(strips, plan.y_weights)
-    kind = word(plan.y_kinds, 0) if taps > 0 else 0
+    weights = at(like, plan.y_weights)
+    terms = plan.y_terms if taps > 0 else 1
     for g in range(count):
         strip = ahead(strips, g * plan.load_strip)
         here = ahead(across, (position + g * size) * size)
-        for r in range(0, groups * size, height):
-            at_step += 1
-            until = at_step * total // steps
-            if until > prefetched:
-                _ask_lines(table, lines, prefetched, until, ahead_by)
-                prefetched = until
-            until = at_step * wanted // steps
-            if until >= loaded + _ROWS_AT_ONCE or at_step == steps:
-                _fetch(plan_address, spare, sources, loaded, until, later, coming)
-                loaded = until
-            place = ahead(here, r // size * step)
-            if taps == 0:
-                for k in range(0, height, size):
-                    block = transpose(load_block(ahead(strip, (r + k) * size), size))
-                    store_block(ahead(place, k // size * step), size, block)
-            else:
-                block = correlate_square(ahead(strip, r * size), size, weights, taps, kind)
-                store_squares(place, step, transpose(block))
-        for t in range(1, plan.y_terms if taps > 0 else 1):
-            place, taken = ahead(here, t * plan.groups * step), ahead(weights, t * taps)
-            _turn_down(strip, place, step, groups, taken, taps, word(plan.y_kinds, t))
+        for t in range(terms):
+            place = ahead(here, t * plan.groups * step)
+            taken, kind = ahead(weights, t * taps), word(plan.y_kinds, t) if taps > 0 else 0
+            for r in range(0, groups * size, height):
+                if t == 0:
+                    at_step += 1
+                    until = at_step * total // steps
+                    if until > prefetched:
+                        _ask_lines(table, lines, prefetched, until, ahead_by)
+                        prefetched = until
+                    until = at_step * wanted // steps
+                    if until >= loaded + _ROWS_AT_ONCE or at_step == steps:
+                        _fetch(plan_address, spare, sources, loaded, until, later, coming)
+                        loaded = until
+                square = ahead(place, r // size * step)
+                if taps == 0:
+                    for k in range(0, height, size):
+                        block = transpose(load_block(ahead(strip, (r + k) * size), size))
+                        store_block(ahead(square, k // size * step), size, block)
+                else:
+                    block = correlate_square(ahead(strip, r * size), size, taken, taps, kind)
+                    store_squares(square, step, transpose(block))
 
 
 # --- x --------------------------------------------------------------------------------------------
 
 
+@without_literals
 @inline
 def _scatter(plan, target, row, column, count, values):
     """Store ``count`` samples one by one, wherever the flat columns from ``column`` on lie."""
@@ -246,6 +244,7 @@ def _scatter(plan, target, row, column, count, values):
         poke_as(at(target, row + offset), peek(ahead(values, lane)))
 
 
+@without_literals
 @part
 def _along_one(across, line, columns, channels, weights, taps, kind):
     """Filter ``columns`` vectors along x into ``line``, with a single term."""
@@ -258,15 +257,16 @@ def _along_one(across, line, columns, channels, weights, taps, kind):
             store_block(ahead(line, place), stride, block)
 
 
+@without_literals
 @part
-def _along_many(plan_address, across, line, columns, first_term, last_term):
+def _along_many(plan_address, across, line, like, columns, first_term, last_term):
     """Filter ``columns`` vectors along x into ``line``, summing over terms."""
     plan = plan_at(plan_address)
     size = lanes_of(line)
     stride, term_step = plan.channels * size, plan.groups * plan.across_width * size
     for f in range(0, columns, OUTPUTS * plan.channels):
         for c in range(plan.channels):
-            x, weights = ahead(across, (f + c) * size), at(line, plan.x_weights)
+            x, weights = ahead(across, (f + c) * size), at(like, plan.x_weights)
             block = correlate_terms(
                 x, plan.x_from, term_step, stride, weights, plan.x_taps, plan.x_kinds,
                 first_term, last_term,
@@ -274,23 +274,25 @@ def _along_many(plan_address, across, line, columns, first_term, last_term):
             store_block(ahead(line, (f + c) * size), stride, block)
 
 
+@without_literals
 @inline
-def _along(plan_address, across, line, group, column, count, first_term, last_term):
+def _along(plan_address, across, line, like, group, column, count, first_term, last_term):
     """Filter ``count`` vectors of one group of rows from ``column`` on along x into ``line``."""
     plan = plan_at(plan_address)
     size = lanes_of(line)
     here = ahead(across, (group * plan.across_width + plan.x_phase + column) * size)
     if last_term == first_term + 1:
         taps = plan.x_taps
-        weights = ahead(at(line, plan.x_weights), first_term * taps)
+        weights = ahead(at(like, plan.x_weights), first_term * taps)
         taken = word(plan.x_from, first_term)
         x = ahead(here, taken * plan.groups * plan.across_width * size)
         kind = word(plan.x_kinds, first_term)
         _along_one(x, line, count, plan.channels, weights, taps, kind)
     else:
-        _along_many(plan_address, here, line, count, first_term, last_term)
+        _along_many(plan_address, here, line, like, count, first_term, last_term)
 
 
+@without_literals
 @part
 def put_part(plan_address, target, row, step, first, dense, rows, columns, values):
     """Store the upper left part of a block of vectors sample by sample."""
@@ -306,6 +308,7 @@ def put_part(plan_address, target, row, step, first, dense, rows, columns, value
             _scatter(plan, target, row + r * step, first, columns, here)
 
 
+@without_literals
 @inline
 def put_whole(target, place, step, block, dense):
     """Store a block of vectors, past the cache if ``dense`` is 2."""
@@ -315,6 +318,7 @@ def put_whole(target, place, step, block, dense):
         store_rows(target, place, step, block, False)
 
 
+@without_literals
 @part
 def _row_of_squares(x, columns, weights, taps, kind, target, place, step, pitch, dense):
     """Filter whole square blocks along x, a single term and channel, and store them."""
@@ -326,11 +330,24 @@ def _row_of_squares(x, columns, weights, taps, kind, target, place, step, pitch,
 
 @stage
 def filter_rows(
-    plan_address, across, line, temp, target, row, step, pitch, first, columns, rows, dense, terms
+    plan_address,
+    across,
+    line,
+    temp,
+    target,
+    like,
+    row,
+    step,
+    pitch,
+    first,
+    columns,
+    rows,
+    dense,
+    terms,
 ):
     """Filter ``columns`` flat columns from ``first`` on along x and store them.
 
-    ``row`` is the address of flat column 0 of the first row, ``step`` the bytes between rows and ``pitch``
+    The type of the pointer ``like`` says of which kind the taps are; ``row`` is the address of flat column 0 of the first row, ``step`` the bytes between rows and ``pitch``
     those from a vector to the next over its lanes; ``dense`` is 0 for samples that are not neighbours, 2
     to bypass the cache; ``terms`` is ``first * 65536 + last``.
     """
@@ -340,23 +357,25 @@ def filter_rows(
     single = (terms >> 16) + 1 == terms & 65535
     group = 0
     while group * size < rows:
-        inside = min(size, rows - group * size)
+        inside = least(size, rows - group * size)
         top = row + group * size * step
         whole = 0
         if dense and inside == size and size >= OUTPUTS and plan.channels == 1 and single:
             whole = columns // size * size
-            weights = ahead(at(line, plan.x_weights), (terms >> 16) * plan.x_taps)
+            weights = ahead(at(like, plan.x_weights), (terms >> 16) * plan.x_taps)
             column = word(plan.x_from, terms >> 16) * plan.groups + group
             x = ahead(across, (column * plan.across_width + plan.x_phase) * size)
             kind = word(plan.x_kinds, terms >> 16)
             place = top + first * pitch
             _row_of_squares(x, whole, weights, plan.x_taps, kind, target, place, step, pitch, dense)
         for start in range(whole, columns, run):
-            count = min(run, columns - start)
-            _along(plan_address, across, line, group, start, count, terms >> 16, terms & 65535)
-            for f in range(start, min(start + run, columns), size):
+            count = least(run, columns - start)
+            _along(
+                plan_address, across, line, like, group, start, count, terms >> 16, terms & 65535
+            )
+            for f in range(start, least(start + run, columns), size):
                 turned = ahead(line, (f - start) * size)
-                wide = min(size, columns - f)
+                wide = least(size, columns - f)
                 block = transpose(load_block(turned, size))
                 if dense and inside == size and wide == size:
                     put_whole(target, top + (first + f) * pitch, step, block, dense)
@@ -371,7 +390,7 @@ def filter_rows(
 
 @stage
 def finish_columns(
-    plan_address, strips, temp, target, row, step, pitch, first, columns, rows, dense, terms,
+    plan_address, strips, temp, target, like, row, step, pitch, first, columns, rows, dense, terms,
     table, asked, ahead_by,
 ):  # fmt: skip
     """Filter the strips along y and store them as :func:`filter_rows` does.
@@ -387,14 +406,14 @@ def finish_columns(
         strip = ahead(strips, g * plan.load_strip)
         begun = 0 if (g * line) % 64 == 0 else asked
         for r in range(0, rows, OUTPUTS):
-            until = min(begun + share, asked)
+            until = least(begun + share, asked)
             _ask(table, begun, until, ahead_by + g * line)
             begun = until
-            x, weights = ahead(strip, r * size), at(temp, plan.y_weights)
+            x, weights = ahead(strip, r * size), at(like, plan.y_weights)
             block = correlate_terms(
                 x, plan.y_kinds, 0, size, weights, taps, plan.y_kinds, terms >> 16, terms & 65535
             )
-            inside, wide = min(rows - r, OUTPUTS), min(columns - g * size, size)
+            inside, wide = least(rows - r, OUTPUTS), least(columns - g * size, size)
             top, left = row + r * step, first + g * size
             if dense and inside == OUTPUTS and wide == size:
                 put_whole(target, top + left * pitch, step, block, dense)

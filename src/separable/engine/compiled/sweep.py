@@ -17,16 +17,19 @@ import numpy as np
 
 from .blocks import OUTPUTS
 from .kernel import inline, part, stage
-from .plan import claim, invoke, move, plan_at, set_word, word
+from .numba_api import without_literals
+from .plan import claim, invoke, least, most, move, plan_at, set_word, word
 from .simd import fence
 
 
+@without_literals
 @inline
 def _up(number, step):
     """Return the least multiple of ``step`` that is not below ``number``."""
     return (number + step - 1) // step * step
 
 
+@without_literals
 @part
 def _find_rows(plan, table, base, start, count):
     """Write the addresses of the rows that a band needs; 0 where a row lies outside the image."""
@@ -37,6 +40,7 @@ def _find_rows(plan, table, base, start, count):
         set_word(table, r, base + index * plan.y_source if index >= 0 else 0)
 
 
+@without_literals
 @part
 def _load(plan_address, strips, table, first, columns, rows):
     plan = plan_at(plan_address)
@@ -44,6 +48,7 @@ def _load(plan_address, strips, table, first, columns, rows):
     invoke(plan.load, (plan_address, 0, strips, table, rows, first, count))
 
 
+@without_literals
 @inline
 def _wish(plan, scratch, at_column, limit, rows, coming):
     """Say what to prefetch: a table of rows, how many of them, and the flat column.
@@ -58,6 +63,7 @@ def _wish(plan, scratch, at_column, limit, rows, coming):
     return scratch + plan.at_next, coming, following - limit
 
 
+@without_literals
 @inline
 def _width(plan, ready, total, ring):
     """Return the width of the tile after ``ready`` of ``total`` columns.
@@ -66,13 +72,14 @@ def _width(plan, ready, total, ring):
     tile ends within a cache line of it.  In a ring all tiles are alike.
     """
     if ring:
-        return min(plan.tile, total - ready)
+        return least(plan.tile, total - ready)
     if ready < plan.halo:
-        return min(plan.tile, plan.halo - ready)
+        return least(plan.tile, plan.halo - ready)
     wide = plan.lead if ready == plan.halo and plan.lead > 0 else plan.tile
-    return min(wide, total - ready)
+    return least(wide, total - ready)
 
 
+@without_literals
 @inline
 def _following(plan, loaded, later, more, total, ring):
     """Return what to prefetch: the column of a tile, and whether it is in the next band.
@@ -81,12 +88,13 @@ def _following(plan, loaded, later, more, total, ring):
     """
     if ring:
         whole = (total + plan.tile - 1) // plan.tile * plan.tile
-        following = loaded + min(plan.foresight, whole)
-        return (following, 0) if following < total else (max(following - whole, 0), 1)
+        following = loaded + least(plan.foresight, whole)
+        return (following, 0) if following < total else (most(following - whole, 0), 1)
     following = later + more + (_width(plan, 0, total, 0) if more == 0 else 0)
     return (following, 0) if following < total else (following - total, 1)
 
 
+@without_literals
 @part
 def _turn(
     plan_address, scratch, strips, spare, rows, position, columns, first, later, more, start, stop, coming
@@ -100,23 +108,24 @@ def _turn(
     plan = plan_at(plan_address)
     across = scratch + plan.at_across
     count = (columns + plan.lanes - 1) // plan.lanes
-    reach = max(plan.y_taps, 1) - 1
+    reach = most(plan.y_taps, 1) - 1
     table, asked = scratch + plan.at_rows, rows + reach
     if coming >= 0:
         table, asked = scratch + plan.at_next, coming
-    begin, end = max(first + start, 0), min(first + stop, plan.x_flat)
+    begin, end = most(first + start, 0), least(first + stop, plan.x_flat)
     if plan.source_dense == 0 or end <= begin:
         asked = 0
     invoke(
         plan.columns,
         (
-            plan_address, strips, across, rows, position, count, spare, scratch + plan.at_rows,
+            plan_address, strips, across, 0, rows, position, count, spare, scratch + plan.at_rows,
             (rows + reach) * plan.overlap, first + later, (more + plan.lanes - 1) // plan.lanes,
             table, asked, begin * plan.source_item, ((end - begin) * plan.source_item + 63) // 64,
         ),
     )  # fmt: skip
 
 
+@without_literals
 @part
 def _slide(plan, scratch, rows, position):
     """Move the ``halo`` columns from ``position`` on to the start of the transposed buffer."""
@@ -129,6 +138,7 @@ def _slide(plan, scratch, rows, position):
             move(start, start + position * column, plan.halo * column)
 
 
+@without_literals
 @part
 def _store(plan_address, scratch, position, row, step, first, columns, rows, dense, ring):
     """Filter along x: all terms summed into the image, or each into its own ring, whole vectors."""
@@ -143,21 +153,10 @@ def _store(plan_address, scratch, position, row, step, first, columns, rows, den
             invoke(
                 plan.rows,
                 (
-                    plan_address,
-                    across,
-                    line,
-                    temp,
-                    0,
-                    place,
-                    step,
-                    pitch,
-                    first,
-                    wide,
-                    high,
-                    1,
+                    plan_address, across, line, temp, 0, 0, place, step, pitch, first, wide, high, 1,
                     terms,
                 ),
-            )
+            )  # fmt: skip
         return
     item = plan.target_item
     for k in range(plan.outputs):
@@ -165,17 +164,41 @@ def _store(plan_address, scratch, position, row, step, first, columns, rows, den
         invoke(
             plan.rows,
             (
-                plan_address, across, line, temp, 0, place, step, item, first, columns, rows,
+                plan_address, across, line, temp, 0, 0, place, step, item, first, columns, rows,
                 dense, terms,
             ),
         )  # fmt: skip
 
 
+# --- bands: one stage for each kind, of which a filter needs one -----------------------------------
+
+
+@without_literals
 @part
-def _band_of_two(plan_address, scratch, rows, coming, start, columns, row, step, dense, ring):
-    """Filter a band along y and x."""
+def _find(plan_address, scratch, base, top, rows, next_base, next_top):
+    """Find the rows of a band, and those of the next one, to be prefetched; return their number.
+
+    The band at row ``next_top`` of the plane at ``next_base`` (0: none) will follow.
+    """
     plan = plan_at(plan_address)
-    rows_in = rows + max(plan.y_taps, 1) - 1
+    reach = most(plan.y_taps, 1) - 1
+    _find_rows(plan, scratch + plan.at_rows, base, top, rows + reach)
+    coming = 0
+    if next_base != 0:
+        coming = least(plan.y_band, plan.y_size - next_top) + reach
+        _find_rows(plan, scratch + plan.at_next, next_base, next_top, coming)
+    return coming
+
+
+@stage
+def band_of_two(
+    plan_address, scratch, base, top, rows, start, columns, row, step, ring, next_base, next_top
+):
+    """Filter a band of one plane along y, if at all, and x."""
+    plan = plan_at(plan_address)
+    coming = _find(plan_address, scratch, base, top, rows, next_base, next_top)
+    dense = plan.target_dense + plan.stream
+    rows_in = rows + most(plan.y_taps, 1) - 1
     first, total = start - plan.x_reach, plan.halo + columns
     table = scratch + plan.at_rows
     strips, spare = scratch + plan.at_strips, scratch + plan.at_spare
@@ -208,17 +231,21 @@ def _band_of_two(plan_address, scratch, rows, coming, start, columns, row, step,
         strips, spare = spare, strips
 
 
-@part
-def _band_of_one(plan_address, scratch, rows, coming, start, columns, row, step, dense, ring):
-    """Filter a band along y only."""
+@stage
+def band_of_one(
+    plan_address, scratch, base, top, rows, start, columns, row, step, ring, next_base, next_top
+):
+    """Filter a band of one plane along y only."""
     plan = plan_at(plan_address)
+    coming = _find(plan_address, scratch, base, top, rows, next_base, next_top)
+    dense = plan.target_dense + plan.stream
     strips, temp = scratch + plan.at_strips, scratch + plan.at_temp
     rows_in = rows + plan.y_taps - 1
     limit = start + columns
     lead, pitch = (0, plan.ring_pitch) if ring else (plan.lead, plan.target_item)
     done = 0
     while done < columns:
-        wide = min(lead if done == 0 and lead > 0 else plan.tile, columns - done)
+        wide = least(lead if done == 0 and lead > 0 else plan.tile, columns - done)
         at_column = start + done
         _load(plan_address, strips, scratch + plan.at_rows, at_column, wide, rows_in)
         table, asked, following = _wish(plan, scratch, at_column, limit, rows_in, coming)
@@ -229,7 +256,7 @@ def _band_of_one(plan_address, scratch, rows, coming, start, columns, row, step,
             invoke(
                 plan.finish,
                 (
-                    plan_address, strips, temp, 0, place, step, pitch, at_column, across, high,
+                    plan_address, strips, temp, 0, 0, place, step, pitch, at_column, across, high,
                     1 if ring else dense, terms,
                     table, asked if t == 0 else 0, following * plan.source_item,
                 ),
@@ -237,14 +264,18 @@ def _band_of_one(plan_address, scratch, rows, coming, start, columns, row, step,
         done += wide
 
 
-@part
-def _band_direct(plan_address, scratch, rows, coming, start, columns, row, step, dense):
-    """Filter a band with a dense kernel: whole rows of a tile, each with its own halo."""
+@stage
+def band_direct(
+    plan_address, scratch, base, top, rows, start, columns, row, step, ring, next_base, next_top
+):
+    """Filter a band of one plane with a dense kernel: whole rows of a tile, each with its own halo."""
     plan = plan_at(plan_address)
+    coming = _find(plan_address, scratch, base, top, rows, next_base, next_top)
+    dense = plan.target_dense + plan.stream
     source, temp = scratch + plan.at_strips, scratch + plan.at_temp
     rows_in = rows + plan.y_taps - 1
     first = start - plan.x_reach
-    limit = min(first + plan.halo + columns, plan.x_flat)
+    limit = least(first + plan.halo + columns, plan.x_flat)
     done = 0
     while done < columns:
         wide = _width(plan, plan.halo + done, plan.halo + columns, 0)
@@ -262,30 +293,10 @@ def _band_direct(plan_address, scratch, rows, coming, start, columns, row, step,
         done += wide
 
 
-@part
-def _band(
-    plan_address, scratch, base, top, rows, start, columns, row, step, ring, next_base, next_top
-):
-    """Filter a band of one plane along y and x, whichever are filtered.
-
-    The band at row ``next_top`` of the plane at ``next_base`` (0: none) will follow, and is prefetched.
-    """
-    plan = plan_at(plan_address)
-    reach = max(plan.y_taps, 1) - 1
-    _find_rows(plan, scratch + plan.at_rows, base, top, rows + reach)
-    coming = 0
-    if next_base != 0:
-        coming = min(plan.y_band, plan.y_size - next_top) + reach
-        _find_rows(plan, scratch + plan.at_next, next_base, next_top, coming)
-    dense = plan.target_dense + plan.stream
-    if plan.direct != 0:
-        _band_direct(plan_address, scratch, rows, coming, start, columns, row, step, dense)
-    elif plan.x_taps > 0:
-        _band_of_two(plan_address, scratch, rows, coming, start, columns, row, step, dense, ring)
-    else:
-        _band_of_one(plan_address, scratch, rows, coming, start, columns, row, step, dense, ring)
+# --- planes ------------------------------------------------------------------------------------------
 
 
+@without_literals
 @part
 def _fill_slot(plan_address, scratch, source, slot, sample, low, high, top, rows, start, columns):
     """Put the filtered plane ``sample`` (-1: outside the image) into a slot of the ring.
@@ -312,11 +323,16 @@ def _fill_slot(plan_address, scratch, source, slot, sample, low, high, top, rows
     base = source + sample * plan.z_source
     row = place - start * plan.ring_pitch
     following = base + plan.z_source if sample + 1 < plan.z_size else 0
-    _band(
-        plan_address, scratch, base, top, rows, start, columns, row, plan.ring_row, 1, following, top
+    invoke(
+        plan.band,
+        (
+            plan_address, scratch, base, top, rows, start, columns, row, plan.ring_row, 1,
+            following, top,
+        ),
     )  # fmt: skip
 
 
+@without_literals
 @part
 def _fill_ring(plan_address, scratch, source, z, have, need, top, rows, start, columns):
     """Fill the slots ``have`` to ``need``: planes of the volume first, then the border's."""
@@ -335,6 +351,7 @@ def _fill_ring(plan_address, scratch, source, z, have, need, top, rows, start, c
                 )
 
 
+@without_literals
 @part
 def _stream(plan_address, scratch, source, target, top, rows, start, columns):
     """Filter a band of all planes along y and x into the ring, and along z out of it."""
@@ -347,7 +364,7 @@ def _stream(plan_address, scratch, source, target, top, rows, start, columns):
     dense = plan.target_dense + (1 if plan.stream and plan.lead == 0 else 0)
     have, z = 0, 0
     while z < plan.z_size:
-        count = min(plan.z_slab, plan.z_size - z)
+        count = least(plan.z_slab, plan.z_size - z)
         _fill_ring(plan_address, scratch, source, z, have, count + reach, top, rows, start, columns)
         place = target + z * plan.z_target + top * plan.y_target
         kept = reach if z + count < plan.z_size else 0
@@ -357,7 +374,7 @@ def _stream(plan_address, scratch, source, target, top, rows, start, columns):
             invoke(
                 plan.z_finish,
                 (
-                    plan_address, ring, temp, 0, place + word(plan.out_at, k), start, columns, rows,
+                    plan_address, ring, temp, 0, 0, place + word(plan.out_at, k), start, columns, rows,
                     count, dense, terms, kept, dropped,
                 ),
             )  # fmt: skip
@@ -367,6 +384,7 @@ def _stream(plan_address, scratch, source, target, top, rows, start, columns):
         z += count
 
 
+@without_literals
 @inline
 def _place(plan, item):
     """Return where an item lies: addresses of its batch element, its first row and flat column."""
@@ -386,26 +404,42 @@ def _place(plan, item):
 
 @stage
 def sweep(plan_address, counter, worker):
-    """Claim and filter items until none is left; each is claimed one ahead, to be prefetched."""
+    """Claim and filter bands until none is left; each is claimed one ahead, to be prefetched."""
     plan = plan_at(plan_address)
     scratch = plan.scratch + worker * plan.scratch_size
     item = claim(counter)
     while item < plan.items:
         following = claim(counter)
         source, target, top, start = _place(plan, item)
-        rows = min(plan.y_band, plan.y_size - top)
-        columns = min(plan.x_chunk, plan.x_flat - start)
-        if plan.z_taps > 0:
-            _stream(plan_address, scratch, source, target, top, rows, start, columns)
-        else:
-            next_base, next_top = np.int64(0), np.int64(0)
-            if following < plan.items and plan.x_chunks == 1:
-                next_base, _, next_top, _ = _place(plan, following)
-            row, step = target + top * plan.y_target, plan.y_target
-            _band(
+        rows = least(plan.y_band, plan.y_size - top)
+        columns = least(plan.x_chunk, plan.x_flat - start)
+        next_base, next_top = np.int64(0), np.int64(0)
+        if following < plan.items and plan.x_chunks == 1:
+            next_base, _, next_top, _ = _place(plan, following)
+        row, step = target + top * plan.y_target, plan.y_target
+        invoke(
+            plan.band,
+            (
                 plan_address, scratch, source, top, rows, start, columns, row, step, 0,
                 next_base, next_top,
-            )  # fmt: skip
+            ),
+        )  # fmt: skip
         item = following
+    if plan.stream:
+        fence()
+
+
+@stage
+def sweep_planes(plan_address, counter, worker):
+    """Claim and filter bands of all planes until none is left."""
+    plan = plan_at(plan_address)
+    scratch = plan.scratch + worker * plan.scratch_size
+    item = claim(counter)
+    while item < plan.items:
+        source, target, top, start = _place(plan, item)
+        rows = least(plan.y_band, plan.y_size - top)
+        columns = least(plan.x_chunk, plan.x_flat - start)
+        _stream(plan_address, scratch, source, target, top, rows, start, columns)
+        item = claim(counter)
     if plan.stream:
         fence()

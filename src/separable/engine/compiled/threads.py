@@ -16,17 +16,20 @@ a library gives its function that starts a team, and the job runs on that librar
 from __future__ import annotations
 
 import atexit
-import os
 import threading
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import types
 from numpy.typing import NDArray
 
+from separable.engine.availability import EngineError, compiling, failed, is_failure
+from separable.process_cache import ProcessBound
+from separable.system import after_fork, yield_function
+
 from .kernel import address, intrinsic, kernel, stage
-from .plan import invoke, set_word, word
+from .numba_api import types
+from .plan import invoke, most, set_word, word
 from .simd import IS_X86, emit_call
 
 # Words of the mailbox, each on a cache line of its own where threads write it.
@@ -89,8 +92,8 @@ def give_way(_typing: Any) -> Any:
     """Let another thread run on this core, where the system has a call for it."""
 
     def emit(context: Any, builder: Any, _signature: Any, _arguments: Any) -> Any:
-        if hasattr(os, "sched_yield"):
-            emit_call(builder, "sched_yield", ir.IntType(32), [])
+        if yield_function():
+            emit_call(builder, yield_function(), ir.IntType(32), [])
         return context.get_dummy_value()
 
     return types.none(), emit
@@ -111,7 +114,7 @@ def run_shared(function, plan_address, counter, mailbox, seats):
     atomic_swap(mailbox, DONE, 0)
     atomic_swap(mailbox, SEATS, seats)
     invoke(function, (plan_address, counter, 0))
-    left = max(atomic_swap(mailbox, SEATS, 0), 0)
+    left = most(atomic_swap(mailbox, SEATS, 0), 0)
     looks = 0
     while atomic_load(mailbox, DONE) < seats - left:
         pause()
@@ -154,7 +157,7 @@ def watch(mailbox, spins):
         looks += 1
 
 
-class _Pool:
+class _Pool(ProcessBound):
     """Threads that share one mailbox."""
 
     def __init__(self) -> None:
@@ -179,7 +182,11 @@ class _Pool:
 
     def _work(self) -> None:
         while not self._words[STOP]:
-            watch(self.address, SPINS)
+            try:
+                with compiling:
+                    watch(self.address, SPINS)
+            except EngineError:  # the seat stays free, and who offered it does the work
+                return
             with self._wake:
                 self._sleeping += 1
                 if self._words[SEATS] <= 0 and not self._words[STOP]:
@@ -195,7 +202,7 @@ class _Pool:
             thread.join(timeout=1.0)
 
 
-class Scratch:
+class Scratch(ProcessBound):
     """Memory for one running job: a copy of its plan, its counter, and the workers' buffers."""
 
     HEAD = 4096
@@ -262,6 +269,10 @@ def run(schedule: Any, source: int, target: int, threads: int, start: int = 0) -
             run_in_team(start, address(take_part, (types.int64,)), scratch.team_address, team)
         else:
             run_alone(schedule.function, scratch.address, counter)
+    except Exception as error:  # the first call of each kind compiles
+        if is_failure(error):
+            raise failed(error) from error
+        raise
     finally:
         if shared:
             _pool.busy.release()
@@ -274,6 +285,5 @@ def _after_fork() -> None:
     _pool, _free = _Pool(), []
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+after_fork(_after_fork)
 atexit.register(lambda: _pool.stop())

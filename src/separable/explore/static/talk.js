@@ -7,7 +7,9 @@ export async function ask(name, question) {
 
 export async function upload(kind, file, most = 32 * 2 ** 20) {
   if (file.size > most) throw new Error(`too large: at most ${most >> 20} MiB are taken; this file has ${(file.size / 2 ** 20).toFixed(0)} MiB`);
-  return answered(fetch(`api/upload/${kind}`, { method: "POST", body: file }));
+  const body = new FormData();
+  body.append("file", file);
+  return answered(fetch(`api/upload/${kind}`, { method: "POST", body }));
 }
 
 async function answered(request) {

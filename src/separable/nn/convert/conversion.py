@@ -29,6 +29,7 @@ from separable.nn.layers import FactoredConv
 from separable.nn.lower import lower
 from separable.nn.scheme import Scheme
 from separable.nn.spec import CONVS
+from separable.nn.ties import share
 
 __all__ = ["Conversion", "Progress"]
 
@@ -174,11 +175,19 @@ class Conversion:
 
     def convert_plain(self, chosen: dict[str, Scheme], result: nn.Module) -> nn.Module:
         """Factorise the weights of each layer for itself."""
-        new = {}
+        new: dict[int, nn.Module] = {}
+        weights: list[tuple[nn.Module, Any]] = []
+        biases: list[tuple[nn.Module, Any]] = []
         for at, (name, scheme) in enumerate(chosen.items()):
             self.tell(f"factors of {name or '(model)'}", at, len(chosen))
-            conv = result.get_submodule(name)
-            new[id(conv)] = built(*plain(scheme, conv), conv)
+            conv: Any = result.get_submodule(name)
+            layer = built(*plain(scheme, conv), conv)
+            new[id(conv)] = layer
+            form = (str(layer.pattern), str(layer.ranks), layer.spec.weight_shape)
+            weights.append((layer, (id(conv.weight), *form)))
+            biases.append((layer, None if conv.bias is None else id(conv.bias)))
+        share(weights)  # what was one parameter, written in one way, is one again
+        share(biases, "bias")
         return put(result, new)
 
     def convert_with_data(self, chosen: dict[str, Scheme], result: nn.Module) -> nn.Module:

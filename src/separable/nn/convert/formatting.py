@@ -13,9 +13,10 @@ import numpy as np
 
 from separable.cost.text import quantity, ratio, table
 from separable.nn.convert.report import ConvertedLayer, Report
-from separable.pages import stand_alone
+from separable.nn.ties import ties_text
+from separable.pages import stand_alone, table_fragment
 
-__all__ = ["report_html", "report_markdown", "report_text"]
+__all__ = ["report_fragment", "report_html", "report_markdown", "report_text"]
 
 GAP = 2
 NARROWEST = 18
@@ -73,6 +74,16 @@ def report_markdown(report: Report) -> str:
     lines = [[c.name for c in columns], rule, *rows]
     body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return body + "\n\n" + "\n\n".join([_headline(report), *_verdict(report)]) + "\n"
+
+
+def report_fragment(report: Report) -> str:
+    """Return the table for notebooks: all columns and all layers, with the reasons."""
+    columns = (*_columns(report), REASON)
+    rows = [[c.cell(x) for c in columns] for x in (*report.layers, _total(report))]
+    return table_fragment(
+        _headline(report), [c.name for c in columns], rows, _verdict(report),
+        words=[at for at, c in enumerate(columns) if c in (*WORDS, REASON)], has_total=True,
+    )  # fmt: skip
 
 
 def report_html(report: Report) -> str:
@@ -225,7 +236,7 @@ def _verdict(report: Report) -> list[str]:
         if not math.isnan(report.plain_output_error):
             note += f"; converted without the data it would be {_error(report.plain_output_error)}"
         notes.append(f"{note}.")
-    return notes
+    return notes + ties_text(report.untied)
 
 
 def _left(report: Report) -> list[str]:

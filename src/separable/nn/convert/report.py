@@ -112,6 +112,9 @@ class Report:
         For the whole network (for its convolutions where no input's shape is known) multiplications
         and the root mean square of the layers' relative errors, from the fewest multiplications to
         the dense network; before any fit to data.
+    untied : tuple of tuple of str
+        Parameters of the network as it was that were one and are not any more, group by group: layers
+        that are fitted to data, or get other ranks, have factors of their own.
 
     Examples
     --------
@@ -134,6 +137,7 @@ class Report:
     output_error: float = math.nan
     plain_output_error: float = math.nan
     tradeoff: Array = field(default_factory=lambda: np.zeros((0, 2)))
+    untied: tuple[tuple[str, ...], ...] = ()
 
     @property
     def converted(self) -> tuple[ConvertedLayer, ...]:
@@ -170,6 +174,7 @@ class Report:
         found["inputs"] = list(self.inputs)
         found["layers"] = [x.to_dict() for x in self.layers]
         found["tradeoff"] = self.tradeoff.tolist()
+        found["untied"] = [list(names) for names in self.untied]
         return found
 
     def to_json(self) -> str:
@@ -217,6 +222,11 @@ class Report:
         from separable.nn.convert.plots import plot_spectrum
 
         return plot_spectrum(self, layer, ax)
+
+    def _repr_html_(self) -> str:
+        from separable.nn.convert.formatting import report_fragment
+
+        return report_fragment(self)
 
     def __str__(self) -> str:
         import shutil

@@ -13,6 +13,7 @@ from separable.errors import ArgumentError, ArgumentTypeError
 from separable.nn.convert.sites import Site, find_sites, nearest, put
 from separable.nn.layers import FactoredConv
 from separable.nn.spec import ConvSpec
+from separable.nn.ties import Ties, share, tie, ties_of
 
 __all__ = ["blueprint", "merge", "rebuild"]
 
@@ -53,7 +54,12 @@ def blueprint(model: nn.Module) -> str:
         layer = site.conv
         if isinstance(layer, FactoredConv) and getattr(layer, "intermediate", None) is None:
             layers[site.name] = _entry(layer)
-    return json.dumps({"format": FORMAT, "version": VERSION, "layers": layers}, indent=1)
+    found: dict[str, Any] = {"format": FORMAT, "version": VERSION, "layers": layers}
+    inside = tuple(f"{name}." if name else "" for name in layers)
+    ties = [list(n) for n in ties_of(model) if all(name.startswith(inside) for name in n)]
+    if ties:
+        found["ties"] = ties
+    return json.dumps(found, indent=1)
 
 
 def _entry(layer: FactoredConv) -> dict[str, Any]:
@@ -101,7 +107,7 @@ def rebuild(model: nn.Module, plan: str | Mapping[str, Any]) -> nn.Module:
     """
     if not isinstance(model, nn.Module):
         raise ArgumentTypeError(f"`model` must be a torch.nn.Module; got {type(model).__name__}")
-    layers = _read(plan)
+    layers, ties = _read(plan)
     result = copy.deepcopy(model)
     sites = {name: site for site in find_sites(result) for name in site.names}
     new = {}
@@ -112,13 +118,19 @@ def rebuild(model: nn.Module, plan: str | Mapping[str, Any]) -> nn.Module:
                 f"{nearest(name, list(sites.values()))}"
             )
         new[id(sites[name].conv)] = _layer(sites[name], entry)
-    return put(result, new)
+    result = put(result, new)
+    try:
+        tie(result, ties)
+    except (AttributeError, TypeError, ValueError) as problem:
+        raise ArgumentError(f"`plan`: its ties are not of such a network: {problem}") from problem
+    return result
 
 
-def _read(plan: str | Mapping[str, Any]) -> dict[str, Any]:
+def _read(plan: str | Mapping[str, Any]) -> tuple[dict[str, Any], Ties]:
     try:
         found = json.loads(plan) if isinstance(plan, str) else dict(plan)
         layers = dict(found["layers"])
+        ties = tuple(tuple(names) for names in found.get("ties", ()))
         known = found["format"] == FORMAT and found["version"] == VERSION
     except (ValueError, TypeError, KeyError) as problem:
         raise ArgumentError(f"`plan` must be what `blueprint` gives: {problem!r}") from problem
@@ -127,7 +139,7 @@ def _read(plan: str | Mapping[str, Any]) -> dict[str, Any]:
             f"`plan` must be a {FORMAT!r} of version {VERSION}; got {found['format']!r} of version "
             f"{found['version']!r}"
         )
-    return layers
+    return layers, ties
 
 
 def _layer(site: Site, entry: Mapping[str, Any]) -> nn.Module:
@@ -179,11 +191,19 @@ def merge(model: nn.Module) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise ArgumentTypeError(f"`model` must be a torch.nn.Module; got {type(model).__name__}")
     result = copy.deepcopy(model)
-    new = {}
+    new: dict[int, nn.Module] = {}
+    weights: list[tuple[nn.Module, Any]] = []
+    biases: list[tuple[nn.Module, Any]] = []
     for site in find_sites(result):
         if isinstance(site.conv, FactoredConv):
             try:
-                new[id(site.conv)] = site.conv.to_dense()
+                dense = site.conv.to_dense()
             except ArgumentError:
                 continue
+            new[id(site.conv)] = dense
+            steps = site.conv._convolutions()
+            weights.append((dense, tuple(id(s.weight) for s in steps)))
+            biases.append((dense, None if dense.bias is None else id(steps[-1].bias)))
+    share(weights)  # layers that share all their factors
+    share(biases, "bias")
     return put(result, new)

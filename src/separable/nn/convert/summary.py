@@ -18,6 +18,7 @@ from separable.nn.convert.sites import Site
 from separable.nn.layers import FactoredConv
 from separable.nn.scheme import Scheme
 from separable.nn.spec import CONVS
+from separable.nn.ties import ties_of, untied
 
 __all__ = ["summed_up"]
 
@@ -71,6 +72,7 @@ def summed_up(
         output_error=error,
         plain_output_error=plain_error,
         tradeoff=_tradeoff(work),
+        untied=untied(ties_of(model), result),
     )
 
 

@@ -1,7 +1,7 @@
 """Trained networks in files: read, converted as modules, written again in the same format.
 
 A `Source` is a network that was read: a module for `separable.nn.convert`, and the way back to a
-file. Nothing is ever unpickled.
+file. Reading one never runs code that it brings: see `docs/files.md`.
 """
 
 from __future__ import annotations

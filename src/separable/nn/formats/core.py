@@ -49,7 +49,8 @@ def open_network(text: str, factory: str | None = None) -> Source:
         A file: ``.onnx``, ``.pt2`` (`torch.export`), ``.safetensors``, or ``.pt`` and ``.pth`` that
         hold tensors only; or a name: ``timm:NAME``, or one of `separable.nn.models`.
     factory : str, optional
-        What builds the network of weights: ``package.module:function`` or a name.
+        What builds the network of weights: ``package.module:function``, whose module is imported
+        and run, or a name. Only this argument runs code, never the file.
 
     Raises
     ------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import math
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from separable.errors import ArgumentError, FileError
+from separable.nn.formats.archives import ArchiveError
+from separable.nn.formats.program_archive import load_program
 from separable.nn.formats.source import Source
 from separable.nn.spec import CONVS
 
@@ -26,6 +29,7 @@ _CONVOLUTIONS: dict[Any, int] = {
         getattr(torch.ops.aten, name).padding,
     )
 }
+MOST_ZEROS = 1 << 31  # numbers of inputs that are made up
 _GENERAL = torch.ops.aten.convolution.default
 _NAMES = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _GENERAL_NAMES = (*_NAMES[:6], "transposed", "output_padding", "groups")
@@ -95,17 +99,21 @@ class ExportedSource(Source):
 
 
 def read_exported(path: Path) -> Source:
-    """Read what `torch.export.save` wrote.
+    """Read what `torch.export.save` wrote; nothing in the file is run.
 
     Raises
     ------
     FileError
-        If the file is damaged or of another kind.
+        If the file is damaged or of another kind, or holds anything that would run code.
     ArgumentError
         If it has no example inputs, and none can be made up.
     """
     try:
-        program = torch.export.load(path)
+        program = load_program(path)
+    except ArgumentError:
+        raise
+    except ArchiveError as problem:
+        raise FileError(f"cannot read {path}: {problem}") from None
     except Exception as problem:  # zipfile, json and PyTorch raise whatever they meet
         reason = (str(problem).strip() or type(problem).__name__).splitlines()[0].rstrip(".")
         raise FileError(
@@ -128,7 +136,7 @@ def with_modules(program: torch.export.ExportedProgram) -> fx.GraphModule:
     >>> with_modules(torch.export.export(net, (torch.zeros(1, 3, 8, 8),))).get_submodule("0")
     Conv2d(3, 8, kernel_size=(3, 3), stride=(2, 2))
     """
-    module: Any = program.module()
+    module: Any = _module(program)
     graph = module.graph
     made: dict[Any, str] = {}
     for node in list(graph.nodes):
@@ -142,6 +150,13 @@ def with_modules(program: torch.export.ExportedProgram) -> fx.GraphModule:
     # A new module: what `export` gives refuses `eval()`, which changes nothing in its graph.
     found = fx.GraphModule(module, graph, class_name="GraphModule")
     return found.eval()
+
+
+def _module(program: torch.export.ExportedProgram) -> nn.Module:
+    """Return the program as a module, without guards, whose source text would be run."""
+    if "check_guards" in inspect.signature(program.module).parameters:  # from PyTorch 2.9 on
+        return program.module(check_guards=False)
+    return program.module()
 
 
 def _replace(module: nn.Module, node: Any, made: dict[Any, str]) -> None:
@@ -249,7 +264,13 @@ def _example(
             "is no tensor that zeros could stand for. Write it again: torch.export.save keeps the "
             "inputs that torch.export.export(model, inputs) was called with"
         )
-    zeros = [torch.zeros([_size(n) for n in v.shape], dtype=v.dtype) for v in values]
+    sizes = [[_size(n) for n in v.shape] for v in values]
+    if sum(map(math.prod, sizes)) > MOST_ZEROS:
+        raise ArgumentError(
+            f"{title} has no example inputs, and takes some of {sizes}: too much to make up. Write "
+            "it again with example inputs"
+        )
+    zeros = [torch.zeros(n, dtype=v.dtype) for n, v in zip(sizes, values, strict=True)]
     made = pytree.tree_unflatten(zeros, program.call_spec.in_spec)
     return tuple(made[0]), dict(made[1])
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional
 
+from separable.distribution import install_command
 from separable.errors import ArgumentError
 from separable.nn.formats.onnx_reading import graph_inputs, inferred_shapes, used_names
 
@@ -284,8 +285,8 @@ def _session(model: Any) -> Any:
         import onnxruntime  # type: ignore[import-untyped]
     except ModuleNotFoundError as missing:
         raise ArgumentError(
-            "`--data` with an ONNX model needs onnxruntime, which is not installed: pip install "
-            "'separable[convert]'"
+            "`--data` with an ONNX model needs onnxruntime, which is not installed: "
+            f"{install_command('convert')}"
         ) from missing
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3

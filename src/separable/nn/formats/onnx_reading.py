@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from separable.distribution import install_command
 from separable.errors import ArgumentError, FileError
 
 __all__ = ["constants", "graph_inputs", "inferred_shapes", "load", "parameters_of", "used_names"]
 
 Shape = tuple[int, ...]
+EXTERNAL = frozenset(("location", "offset", "length", "checksum"))  # what says where data is
+COMPILED = frozenset(("EPContext", "PyOp"))  # nodes of onnxruntime that are no arithmetic
 OLDEST = 11  # the first opset whose Pad takes its amounts as an input
 
 
@@ -33,22 +36,35 @@ def load(path: Path) -> Any:
         import onnx
     except ModuleNotFoundError as missing:
         raise ArgumentError(
-            f"{path.name} needs onnx, which is not installed: pip install 'separable[convert]'"
+            f"{path.name} needs onnx, which is not installed: {install_command('convert')}"
         ) from missing
     folder = path.resolve().parent
     try:
         model = onnx.load(str(path), load_external_data=False)
-        tensors = list(_tensors(model.graph))
+        parts = list(_parts(model))
     except Exception as problem:  # protobuf raises an exception of its own for each version
         raise _damaged(path, problem) from None
+    tensors = [p for p in parts if isinstance(p, onnx.TensorProto)]
     for tensor in tensors:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             _check_location(path, folder, tensor)
+    for node in parts:
+        if isinstance(node, onnx.NodeProto) and node.op_type in COMPILED:
+            raise FileError(
+                f"cannot read {path}: its node `{node.name}` ({node.op_type}) holds compiled code "
+                "or names a file of it. Export the model without"
+            )
     try:
         onnx.load_external_data_for_model(model, str(folder))
         onnx.checker.check_model(model)
     except Exception as problem:
         raise _damaged(path, problem) from None
+    left = next((t for t in tensors if t.data_location == onnx.TensorProto.EXTERNAL), None)
+    if left is not None:  # onnxruntime would look for it in the current folder
+        raise FileError(
+            f"cannot read {path}: the data of `{left.name}` is in another file, which is read for "
+            "the graph's own tensors alone. Save the model with all data in it"
+        )
     version = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
     if version < OLDEST:
         raise ArgumentError(
@@ -81,8 +97,25 @@ def _tensors(graph: Any) -> Iterator[Any]:
                 yield from _tensors(inner)
 
 
+def _parts(message: Any) -> Iterator[Any]:
+    """Every message in a message: nodes and tensors, also of functions and of training."""
+    waiting = [message]
+    while waiting:
+        found = waiting.pop()
+        yield found
+        for field, value in found.ListFields():
+            if field.type == field.TYPE_MESSAGE:
+                waiting.extend([value] if hasattr(value, "ListFields") else value)
+
+
 def _check_location(path: Path, folder: Path, tensor: Any) -> None:
     """Refuse external data anywhere but in the model's folder, links followed."""
+    keys = [e.key for e in tensor.external_data]
+    if len(set(keys)) != len(keys) or not set(keys) <= EXTERNAL:
+        raise FileError(
+            f"cannot read {path}: where the data of `{tensor.name}` is, is said by {keys}; "
+            f"expected each of {', '.join(sorted(EXTERNAL))} once at most. Export it again"
+        )
     location = next((e.value for e in tensor.external_data if e.key == "location"), "")
     target = Path(os.path.realpath(folder / location))
     if not location or os.path.isabs(location) or not target.is_relative_to(folder):

@@ -10,12 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
+from separable.distribution import install_command
 from separable.errors import ArgumentError, FileError
 from separable.nn.convert import Report
+from separable.nn.formats.archives import ArchiveError
 from separable.nn.formats.source import Source
+from separable.nn.formats.tensors_only import load_tensors
 from separable.nn.models import create, sample_shape
 
 __all__ = ["WeightsSource", "build", "read_named", "read_weights"]
@@ -122,8 +124,7 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
         from safetensors.torch import load_file
     except ModuleNotFoundError as missing:
         raise ArgumentError(
-            f"{path.name} needs safetensors, which is not installed: pip install "
-            "'separable[convert]'"
+            f"{path.name} needs safetensors, which is not installed: {install_command('convert')}"
         ) from missing
     try:
         return dict(load_file(path))
@@ -137,7 +138,11 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 def _tensors(path: Path) -> dict[str, Tensor]:
     """Read a file of `torch.save`; its pickle may make tensors and nothing else."""
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        found = load_tensors(path, path.name)
+    except ArgumentError:
+        raise
+    except ArchiveError as problem:
+        raise FileError(f"cannot read {path}: {problem}. Save its state_dict()") from None
     except Exception as problem:  # pickle raises what it meets in a damaged file
         raise FileError(
             f"cannot read {path}: it is damaged or holds more than tensors, which would run code "

@@ -6,12 +6,15 @@ CPU; otherwise PyTorch computes the layer again and differentiates it.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from separable.engine.availability import EngineError
+from separable.engine.tensor_memory import owned
 from separable.nn.fused.gradients import backward_depthwise, backward_pointwise
 from separable.nn.fused.operators import (
     activate,
@@ -20,7 +23,7 @@ from separable.nn.fused.operators import (
     library,
     settings_of,
 )
-from separable.nn.fused.prepared import Prepared, channels_are_last, is_served
+from separable.nn.fused.prepared import Prepared, Settings, channels_are_last, is_served
 from separable.nn.fused.turning import to_first, to_last
 
 __all__ = ["CLAMPS"]
@@ -59,7 +62,7 @@ def _differentiated(
     for i, t in enumerate(leaves):
         if t is not None:
             made[i] = gradient.new_empty(0) if i == 0 and not to_input else next(found)
-    return [m.contiguous() if i else m for i, m in enumerate(made)]
+    return [owned(m.contiguous() if i else m) for i, m in enumerate(made)]
 
 
 def _placed(found: Tensor | None, x: Tensor) -> Tensor:
@@ -67,25 +70,41 @@ def _placed(found: Tensor | None, x: Tensor) -> Tensor:
     if found is None:
         return x.new_empty(0)
     made = found.reshape(x.shape).to(x.dtype)
-    return to_last(made) if channels_are_last(x) else to_first(made)
+    return owned(to_last(made) if channels_are_last(x) else to_first(made))
+
+
+def _weights(found: Tensor, weight: Tensor) -> Tensor:
+    """Return the gradient of weights or biases as the fake result has it."""
+    return owned(found.to(weight.dtype).contiguous())
 
 
 def _bias(found: Tensor, bias: Tensor | None) -> Tensor:
-    return found.new_empty(0) if bias is None else found.to(bias.dtype)
+    return found.new_empty(0) if bias is None else _weights(found, bias)
 
 
 def _depthwise_backward(
     gradient: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, result: Tensor,
     stride: list[int], padding: list[int], dilation: list[int], activation: str, to_input: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    served = is_served(x, weight, bias, gradient) and activation in CLAMPS and gradient.numel() > 0
-    if not served:
+    if is_served(x, weight, bias, gradient) and activation in CLAMPS and gradient.numel() > 0:
+        with suppress(EngineError):
+            settings = settings_of(stride, padding, dilation, "none", "none")
+            return _depthwise_compiled(
+                gradient, x, weight, bias, result, settings, activation, to_input
+            )
 
-        def function(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
-            return activate(depthwise_by_torch(x, w, b, stride, padding, dilation), activation)
+    def function(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+        return activate(depthwise_by_torch(x, w, b, stride, padding, dilation), activation)
 
-        a, b, c = _differentiated(function, gradient, [x, weight, bias], to_input)
-        return (_placed(a, x) if to_input else a), b, c
+    a, b, c = _differentiated(function, gradient, [x, weight, bias], to_input)
+    return (_placed(a, x) if to_input else a), b, c
+
+
+def _depthwise_compiled(
+    gradient: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, result: Tensor,
+    settings: Settings, activation: str, to_input: bool,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return the gradients of a depthwise layer by the compiled kernels."""
     channels = x.shape[1]
     held = _lines(gradient)
     if activation != "none":
@@ -95,7 +114,6 @@ def _depthwise_backward(
     multiplier = weight.shape[0] // channels
     if multiplier > 1:
         held = held.reshape(*held.shape[:-1], channels, multiplier).transpose(-1, -2).contiguous()
-    settings = settings_of(stride, padding, dilation, "none", "none")
     layer = Prepared(weight, None, None, None, channels, settings)
     lines = _lines(x)
     geometry = replace(layer.geometry(x), itemsize=4)
@@ -105,7 +123,7 @@ def _depthwise_backward(
     )
     assert weights is not None
     assert biases is not None
-    return _placed(to, x), weights.to(weight.dtype).contiguous(), _bias(biases, bias)
+    return _placed(to, x), _weights(weights, weight), _bias(biases, bias)
 
 
 def _separable_backward(
@@ -115,16 +133,27 @@ def _separable_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     tensors = [x, depthwise, between_bias, pointwise, bias]
     clamps = between in CLAMPS and activation in CLAMPS
-    if not (is_served(x, gradient, *tensors[1:]) and clamps and gradient.numel() > 0):
+    if is_served(x, gradient, *tensors[1:]) and clamps and gradient.numel() > 0:
+        with suppress(EngineError):
+            settings = settings_of(stride, padding, dilation, between, activation)
+            return _separable_compiled(
+                gradient, x, depthwise, between_bias, pointwise, bias, result, settings, activation,
+                to_input,
+            )  # fmt: skip
 
-        def function(*given: Any) -> Tensor:
-            a, b, c, d, e = given
-            return by_torch(a, b, c, d, e, stride, padding, dilation, between, activation)
+    def function(*given: Any) -> Tensor:
+        a, b, c, d, e = given
+        return by_torch(a, b, c, d, e, stride, padding, dilation, between, activation)
 
-        found = _differentiated(function, gradient, tensors, to_input)
-        a, b, c, d, e = found
-        return (_placed(a, x) if to_input else a), b, c, d, e
-    settings = settings_of(stride, padding, dilation, between, activation)
+    a, b, c, d, e = _differentiated(function, gradient, tensors, to_input)
+    return (_placed(a, x) if to_input else a), b, c, d, e
+
+
+def _separable_compiled(
+    gradient: Tensor, x: Tensor, depthwise: Tensor, between_bias: Tensor | None, pointwise: Tensor,
+    bias: Tensor | None, result: Tensor, settings: Settings, activation: str, to_input: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return the gradients of a depthwise separable layer by the compiled kernels."""
     layer = Prepared(depthwise, between_bias, pointwise, bias, x.shape[1], settings)
     geometry = replace(layer.geometry(x), itemsize=4)
     lines = _lines(x)
@@ -138,9 +167,8 @@ def _separable_backward(
     assert depth_weights is not None
     assert depth_biases is not None
     return (
-        _placed(to, x), depth_weights.to(depthwise.dtype).contiguous(),
-        _bias(depth_biases, between_bias), weights.to(pointwise.dtype).contiguous(),
-        _bias(biases.contiguous(), bias),
+        _placed(to, x), _weights(depth_weights, depthwise), _bias(depth_biases, between_bias),
+        _weights(weights, pointwise), _bias(biases, bias),
     )  # fmt: skip
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from separable.engine.availability import EngineError
 from separable.nn.fused import autograd as _autograd  # noqa: F401
 from separable.nn.fused import flops as _flops  # noqa: F401
 from separable.nn.fused.operators import settings_of
@@ -82,9 +84,10 @@ def run_depthwise(step: Step, module: nn.Module | None, x: Tensor) -> Tensor | N
             return None
         found: Tensor = torch.ops.separable.depthwise(x, weight, bias, *settings, "none")
         return found
-    return prepared((weight, bias, None, None), x.shape[1], settings_of(*settings, "none", "none"))(
-        x
-    )
+    packed = settings_of(*settings, "none", "none")
+    with suppress(EngineError):
+        return prepared((weight, bias, None, None), x.shape[1], packed)(x)
+    return None
 
 
 def run_separable(
@@ -111,7 +114,9 @@ def run_separable(
         found: Tensor = operator(x, weight, between, pointwise, bias, *settings, "none", "none")
         return found
     packed = settings_of(*settings, "none", "none")
-    return prepared((weight, between, pointwise, bias), x.shape[1], packed)(x)
+    with suppress(EngineError):
+        return prepared((weight, between, pointwise, bias), x.shape[1], packed)(x)
+    return None
 
 
 def _serves(x: Tensor, *weights: Tensor | None) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -12,13 +14,21 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from separable.engine.availability import why_not
 from separable.errors import ArgumentError
 from separable.nn.fused.fold import Folded, as_step, folded, name_of_activation
 from separable.nn.fused.forward import is_depthwise, is_pointwise
-from separable.nn.fused.module import FusedConv, FusedDepthwise, FusedPointwise, FusedSeparable
+from separable.nn.fused.module import (
+    FusedConv,
+    FusedDepthwise,
+    FusedPointwise,
+    FusedSeparable,
+    refuse_training,
+)
 from separable.nn.fused.pair import LEAST_COLUMNS, FusedPair, splits
 from separable.nn.fused.record import Call, chains, record
 from separable.nn.step import Step
+from separable.nn.ties import Ties, ties_of, ties_text, untied
 
 __all__ = ["FusionReport", "fuse"]
 
@@ -38,6 +48,8 @@ class FusionReport:
         Convolutions left to PyTorch, and why.
     difference : float
         Of the outputs for the example, relative to the largest.
+    untied : tuple of tuple of str
+        Parameters of the model that were one (tied) and are separate constants in the fused network.
 
     Examples
     --------
@@ -50,13 +62,17 @@ class FusionReport:
     fused: tuple[tuple[str, str], ...]
     left: tuple[tuple[str, str], ...]
     difference: float
+    untied: Ties = ()
 
     def __str__(self) -> str:
         lines = [f"{len(self.fused)} chains fused, outputs differ by {self.difference:.1e}"]
+        if why_not():
+            lines[0] += f"; PyTorch runs them, without the compiled engine: {why_not()}"
         lines += [f"  {name}: {what}" for name, what in self.fused]
         if self.left:
             lines.append(f"{len(self.left)} convolutions left to PyTorch")
             lines += [f"  {name}: {why}" for name, why in self.left]
+        lines += ties_text(self.untied)
         return "\n".join(lines)
 
 
@@ -91,7 +107,8 @@ def fuse(model: nn.Module, *inputs: Any) -> tuple[nn.Module, FusionReport]:
     Returns
     -------
     network : torch.nn.Module
-        For inference: its weights are constants. Channels lie last in memory from the first layer on.
+        For inference: its weights are constants, and ``train()`` is refused. Channels lie last in
+        memory from the first layer on.
     report : FusionReport
 
     Raises
@@ -115,27 +132,60 @@ def fuse(model: nn.Module, *inputs: Any) -> tuple[nn.Module, FusionReport]:
                                 "fuse(model, torch.zeros(1, 3, 224, 224)); got none")  # fmt: skip
         inputs = tuple(_drawn(x) for x in cast(Any, model).example())
     network = copy.deepcopy(model).requires_grad_(False)
-    calls, before = record(network, inputs, _is_leaf)
-    fused: list[tuple[str, str]] = []
-    left: list[tuple[str, str]] = []
-    for chain in chains(calls):
-        _fuse_chain(network, chain, fused, left)
-    if _wants_last(network):
-        for module in network.modules():
-            for name, parameter in module._parameters.items():
-                if parameter is not None and parameter.dim() in (4, 5):
-                    made = nn.Parameter(_last(parameter.data), requires_grad=False)
-                    module._parameters[name] = made
-        network.register_forward_pre_hook(_ToLast())
-    with torch.no_grad():
-        after = network(*inputs)
+    ties = ties_of(network)
+    with _without_autocast(network) as is_cast:
+        if is_cast is not None:
+            inputs = tuple(_cast(x, is_cast) for x in inputs)
+        calls, before = record(network, inputs, _is_leaf)
+        fused: list[tuple[str, str]] = []
+        left: list[tuple[str, str]] = []
+        for chain in chains(calls):
+            _fuse_chain(network, chain, fused, left)
+        if _wants_last(network):
+            _lay_last(network)
+            network.register_forward_pre_hook(_ToLast())
+        with torch.no_grad():
+            after = network(*inputs)
     difference = _difference(before, after)
     if not difference <= TOLERANCE:
         raise ArgumentError(
             f"fuse: the outputs of the fused network differ by {difference:.1e} of the largest one; "
-            "a module must do something else in its second call than in its first"
+            "a module must do something else in its second call than in its first, or the model "
+            "itself turns on autocast or computes in a type of few digits"
         )
-    return network, FusionReport(tuple(fused), tuple(left), difference)
+    refuse_training(network.eval())
+    return network, FusionReport(tuple(fused), tuple(left), difference, untied(ties, network))
+
+
+@contextlib.contextmanager
+def _without_autocast(network: nn.Module) -> Iterator[torch.dtype | None]:
+    """Compute in the type of the weights; yield it where autocast was on, so that inputs are of it."""
+    held = itertools.chain(network.parameters(), network.buffers())
+    like = next((t for t in held if t.is_floating_point()), None)
+    kinds = {"cpu"} if like is None else {"cpu", like.device.type}
+    kinds = {k for k in kinds if torch.amp.is_autocast_available(k)}
+    is_on = any(torch.is_autocast_enabled(k) for k in kinds)
+    with contextlib.ExitStack() as stack:
+        for kind in kinds:
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        yield like.dtype if is_on and like is not None else None
+
+
+def _cast(x: Any, dtype: torch.dtype) -> Any:
+    """Return an input in the type of the weights, as autocast would have made it."""
+    return x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
+
+
+def _lay_last(network: nn.Module) -> None:
+    """Lay the channels of all weights last in memory; what is one parameter stays one."""
+    made: dict[int, nn.Parameter] = {}
+    for module in network.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None and parameter.dim() in (4, 5):
+                if id(parameter) not in made:
+                    fresh = nn.Parameter(_last(parameter.data), requires_grad=False)
+                    made[id(parameter)] = made[id(fresh)] = fresh
+                module._parameters[name] = made[id(parameter)]
 
 
 def _drawn(x: Any) -> Any:

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from separable.nn.fused.memory import empty
+from separable.engine.availability import compiling
+from separable.engine.tensor_memory import empty
 from separable.nn.fused.packing import pack_pointwise
 from separable.nn.fused.plan import Geometry, LayerPlan, up
 from separable.nn.fused.prepared import Prepared
@@ -33,10 +34,10 @@ class _Backward(LayerPlan):
         super().__init__(geometry, threads)
 
     def _finish(self) -> None:
-        from numba.core import types
-
-        from separable.engine.compiled.kernel import address
-        from separable.nn.fused.compiled import gradients
+        with compiling:
+            from separable.engine.compiled.kernel import address
+            from separable.engine.compiled.numba_api import types
+            from separable.nn.fused.compiled import gradients
 
         g = self.geometry
         self.line = up(g.depth, self._lanes)
@@ -94,14 +95,15 @@ def backward_pointwise(
     threads = torch.get_num_threads()
     plan = _plan(geometry, threads, True)
     g = geometry
-    from separable.nn.fused.compiled.blocks import VECTORS
-    from separable.nn.fused.compiled.words import LANES
+    with compiling:
+        from separable.nn.fused.compiled.blocks import VECTORS
+        from separable.nn.fused.compiled.words import LANES
 
     # (depth with the multiplier outside, outputs)
     across = pointwise.detach().reshape(g.outputs, g.channels, g.multiplier).permute(2, 1, 0)
     turned = pack_pointwise(across.reshape(g.depth, g.outputs), g.outputs, VECTORS * LANES, LANES)
     held = empty((g.images, *g.out_size, g.depth))
-    sums = torch.empty(plan.slabs, plan.slab)
+    sums = torch.empty(plan.slabs, plan.slab, dtype=torch.float32, device="cpu")
     addresses = packed.addresses
     source: Any = (
         x.data_ptr(), addresses[0], addresses[1], turned.data_ptr(), gradient.data_ptr(),
@@ -125,7 +127,7 @@ def backward_depthwise(
     weights = biases = None
     if to_weight:
         plan = _plan(replace(g, outputs=0), threads, False)
-        sums = torch.empty(plan.slabs, plan.slab)
+        sums = torch.empty(plan.slabs, plan.slab, dtype=torch.float32, device="cpu")
         source: Any = (x.data_ptr(), 0, 0, 0, 0, 0, held.data_ptr(), sums.data_ptr())
         run(plan, source, 0, threads)
         total = sums.sum(0).view(g.multiplier, -1, int(np.prod(g.kernel)) + 1, plan.lanes)

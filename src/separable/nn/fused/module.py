@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from separable.engine.availability import EngineError
+from separable.errors import ArgumentError
 from separable.nn.fused.forward import is_plain, padding_of
 from separable.nn.fused.operators import (
     activate,
@@ -20,8 +23,16 @@ from separable.nn.fused.operators import (
 from separable.nn.fused.plan import ACTIVATIONS
 from separable.nn.fused.prepared import Prepared, PreparedPointwise, is_served
 from separable.nn.step import Step
+from separable.process_cache import ProcessCache
 
-__all__ = ["Fused", "FusedConv", "FusedDepthwise", "FusedPointwise", "FusedSeparable"]
+__all__ = [
+    "Fused",
+    "FusedConv",
+    "FusedDepthwise",
+    "FusedPointwise",
+    "FusedSeparable",
+    "refuse_training",
+]
 
 
 class Fused(nn.Module):
@@ -31,18 +42,25 @@ class Fused(nn.Module):
         super().__init__()
         for name, tensor in tensors.items():
             self.register_buffer(name, tensor)
-        self._packed: Any = None
+        self._cached = ProcessCache(1)  # the packed weights
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Any:
-        self._packed = None
+        self._cached = ProcessCache(1)
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._packed = None
+        self._cached = ProcessCache(1)
         super()._load_from_state_dict(*args, **kwargs)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_packed": None}
+    def _packed(self, key: Any, build: Callable[[], Any]) -> Any:
+        """Return the packed weights; build them where there are none, or those of another key."""
+        found = self._cached.get(key)
+        return self._cached.get_or_build(key, build) if found is None else found
+
+    def train(self, mode: bool = True) -> Any:
+        """Refuse training mode: the weights are constants, norms are folded in."""
+        _check_mode(mode)
+        return super().train(mode)
 
     def _runs(self, x: Tensor) -> bool:
         """Return whether the packed weights serve this call."""
@@ -52,6 +70,32 @@ class Fused(nn.Module):
             and not (torch.is_grad_enabled() and x.requires_grad)
             and is_served(x, *tensors)
             and is_plain(x)
+        )
+
+
+class _Evaluation:
+    """The method `train` of a fused network: it refuses before any module has changed its mode."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self._network = network
+
+    def __call__(self, mode: bool = True) -> nn.Module:
+        """Set evaluation mode, or refuse."""
+        _check_mode(mode)
+        return type(self._network).train(self._network, mode)
+
+
+def refuse_training(network: nn.Module) -> None:
+    """Have a network refuse training mode, whose modules are fused."""
+    if any(isinstance(m, (Fused, FusedConv)) for m in network.modules()):
+        network.train = _Evaluation(network)  # type: ignore[method-assign]
+
+
+def _check_mode(mode: bool) -> None:
+    if mode:
+        raise ArgumentError(
+            "train: a fused network is for inference: its weights are constants, and norms are folded "
+            "into them. Train the network it was made of, then fuse it again"
         )
 
 
@@ -68,11 +112,14 @@ class FusedDepthwise(Fused):
         assert weight is not None
         settings = (step.stride, padding_of(step, x), step.dilation)
         if x.dim() == weight.dim() and self._runs(x):
-            if self._packed is None or self._packed.settings[1] != settings[1]:
-                held = settings_of(*settings, self.act, "none")
-                self._packed = Prepared(weight, bias, None, None, step.in_channels, held)
-            made: Tensor = self._packed(x)
-            return made
+
+            def build() -> Prepared:
+                own = settings_of(*settings, self.act, "none")
+                return Prepared(weight, bias, None, None, step.in_channels, own)
+
+            with suppress(EngineError):
+                made: Tensor = self._packed(settings[1], build)(x)
+                return made
         if x.dim() != weight.dim() or not x.is_cpu:
             return activate(depthwise_by_torch(x, weight, bias, *settings), self.act)
         found: Tensor = torch.ops.separable.depthwise(x, weight, bias, *settings, self.act)
@@ -101,12 +148,15 @@ class FusedSeparable(Fused):
         tensors: Any = tuple(self._buffers.values())
         settings = (step.stride, padding_of(step, x), step.dilation)
         if x.dim() == len(step.kernel_size) + 2 and self._runs(x):
-            if self._packed is None or self._packed.settings[1] != settings[1]:
-                held = settings_of(*settings, self.between, self.act)
+
+            def build() -> Prepared:
+                own = settings_of(*settings, self.between, self.act)
                 depthwise, between, pointwise, bias = tensors
-                self._packed = Prepared(depthwise, between, pointwise, bias, step.in_channels, held)
-            made: Tensor = self._packed(x)
-            return made
+                return Prepared(depthwise, between, pointwise, bias, step.in_channels, own)
+
+            with suppress(EngineError):
+                made: Tensor = self._packed(settings[1], build)(x)
+                return made
         names = (self.between, self.act)
         if x.dim() != len(step.kernel_size) + 2 or not x.is_cpu:
             run: Any = by_torch
@@ -138,10 +188,13 @@ class FusedPointwise(Fused):
         weight, bias = self._buffers["weight"], self._buffers["bias"]
         assert weight is not None
         if x.dtype is torch.float32 and x.dim() == weight.dim() and self._runs(x):
-            if self._packed is None:
-                self._packed = PreparedPointwise(weight, bias, ACTIVATIONS.index(self.act))
-            made: Tensor = self._packed(x)
-            return made
+
+            def build() -> PreparedPointwise:
+                return PreparedPointwise(weight, bias, ACTIVATIONS.index(self.act))
+
+            with suppress(EngineError):
+                made: Tensor = self._packed("pointwise", build)(x)
+                return made
         return activate(convolve(x, weight, bias), self.act)
 
     def extra_repr(self) -> str:
@@ -157,6 +210,11 @@ class FusedConv(nn.Module):
     def __init__(self, conv: nn.Module, act: str) -> None:
         super().__init__()
         self.conv, self.act = conv, act
+
+    def train(self, mode: bool = True) -> Any:
+        """Refuse training mode: a norm is folded in."""
+        _check_mode(mode)
+        return super().train(mode)
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the layer."""

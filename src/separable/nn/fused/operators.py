@@ -7,15 +7,19 @@ convolutions do, with equal results. Importing this module registers them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from separable.engine.availability import EngineError
+from separable.engine.tensor_memory import owned
 from separable.errors import ArgumentError
 from separable.nn.fused.plan import ACTIVATIONS
 from separable.nn.fused.prepared import Settings, channels_are_last, is_served, prepared
+from separable.nn.fused.turning import to_first, to_last
 
 __all__ = [
     "activate",
@@ -198,12 +202,13 @@ def _depthwise(
 ) -> Tensor:  # fmt: skip
     check("depthwise", x, weight, stride, padding, dilation, (activation,))
     check_bias("depthwise", bias, weight)
-    if not is_served(x, weight, bias):
-        return _like_input(
-            activate(depthwise_by_torch(x, weight, bias, stride, padding, dilation), activation), x
-        )
-    settings = settings_of(stride, padding, dilation, activation, "none")
-    return prepared((weight, bias, None, None), x.shape[1], settings)(x)
+    if is_served(x, weight, bias):
+        settings = settings_of(stride, padding, dilation, activation, "none")
+        with suppress(EngineError):
+            return prepared((weight, bias, None, None), x.shape[1], settings)(x)
+    return _like_input(
+        activate(depthwise_by_torch(x, weight, bias, stride, padding, dilation), activation), x
+    )
 
 
 def _depthwise_separable(
@@ -216,17 +221,16 @@ def _depthwise_separable(
     check_bias("depthwise_separable", between_bias, depthwise)
     check_bias("depthwise_separable", bias, pointwise)
     tensors = (depthwise, between_bias, pointwise, bias)
-    if not is_served(x, *tensors):
-        return _like_input(by_torch(x, *tensors, stride, padding, dilation, between, activation), x)
-    settings = settings_of(stride, padding, dilation, between, activation)
-    return prepared(tensors, x.shape[1], settings)(x)
+    if is_served(x, *tensors):
+        settings = settings_of(stride, padding, dilation, between, activation)
+        with suppress(EngineError):
+            return prepared(tensors, x.shape[1], settings)(x)
+    return _like_input(by_torch(x, *tensors, stride, padding, dilation, between, activation), x)
 
 
 def _like_input(out: Tensor, x: Tensor) -> Tensor:
     """Return a result with its channels where the input has them."""
-    if channels_are_last(x):
-        return out.movedim(1, -1).contiguous().movedim(-1, 1)
-    return out.contiguous()
+    return owned(to_last(out) if channels_are_last(x) else to_first(out))
 
 
 def _empty(x: Tensor, outputs: int, sizes: Sequence[int]) -> Tensor:

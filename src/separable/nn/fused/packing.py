@@ -22,7 +22,7 @@ def pack_between(bias: Tensor | None, channels: int, outputs: int, lanes: int) -
     """Return ``(multiplier, blocks * lanes)`` of the biases of the depthwise step, or zeros."""
     multiplier = outputs // channels
     if bias is None:
-        return torch.zeros(multiplier, -(-channels // lanes) * lanes)
+        return torch.zeros(multiplier, -(-channels // lanes) * lanes, dtype=torch.float32)
     flat = bias.detach().float().reshape(channels, multiplier).T
     return functional.pad(flat, (0, -channels % lanes)).contiguous()
 
@@ -47,5 +47,5 @@ def pack_pointwise(weight: Tensor, channels: int, panel: int, lanes: int) -> Ten
 def pack_bias(bias: Tensor | None, outputs: int, panel: int) -> Tensor:
     """Return the biases of the pointwise step, whole panels of them, or zeros."""
     if bias is None:
-        return torch.zeros(-(-outputs // panel) * panel)
+        return torch.zeros(-(-outputs // panel) * panel, dtype=torch.float32)
     return functional.pad(bias.detach().float(), (0, -outputs % panel)).contiguous()

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from separable.engine.availability import EngineError
 from separable.nn.fused.module import Fused
 from separable.nn.fused.operators import activate, depthwise_by_torch
 from separable.nn.fused.plan import ACTIVATIONS
 from separable.nn.fused.planes import Convolution, Planes
-from separable.nn.fused.prepared import check_input
+from separable.nn.fused.prepared import SHAPES_KEPT, check_input
 from separable.nn.fused.turning import to_first
 from separable.nn.step import Same, Step
+from separable.process_cache import ProcessCache
 
 __all__ = ["FusedPair", "splits"]
 
@@ -69,7 +72,7 @@ class FusedPair(Fused):
         names = ("first", "first_bias", "second", "second_bias")
         super().__init__(**dict(zip(names, tensors, strict=True)))
         self.steps, self.acts = steps, acts
-        self._convolutions: dict[tuple[int, ...], tuple[Convolution, ...]] = {}
+        self._convolutions = ProcessCache(SHAPES_KEPT)
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the pair."""
@@ -78,9 +81,10 @@ class FusedPair(Fused):
             first = self._buffers["first"]
             assert first is not None
             check_input("pair", x, first.shape, self.steps[0].in_channels)
-            if self._packed is None:
-                self._packed = Planes(tuple(self._buffers.values()))
-            made: Tensor | None = self._packed(to_first(x), self._of_size(x.shape[2:]))
+            made: Tensor | None = None
+            with suppress(EngineError):
+                planes = self._packed("planes", lambda: Planes(tuple(self._buffers.values())))
+                made = planes(to_first(x), self._of_size(tuple(x.shape[2:])))
             if made is not None:
                 return made
         for step, act, at in zip(self.steps, self.acts, ("first", "second"), strict=True):
@@ -93,24 +97,25 @@ class FusedPair(Fused):
             x = activate(x, act)
         return x
 
-    def _of_size(self, size: Sequence[int]) -> tuple[Convolution, ...]:
+    def _of_size(self, size: tuple[int, ...]) -> tuple[Convolution, ...]:
         """Return the convolutions for one size of input: padding may depend on it."""
-        key = tuple(size)
-        if key not in self._convolutions:
-            if len(self._convolutions) > 64:
-                self._convolutions.clear()
-            made, fill = [], 3 - len(key)
-            for step, act in zip(self.steps, self.acts, strict=True):
-                ends = [(0, 0)] * fill + _amounts(step, size)
-                kernel, stride, dilation = (
-                    (1,) * fill + tuple(v) for v in (step.kernel_size, step.stride, step.dilation)
-                )
-                before, behind = zip(*ends, strict=True)
-                values: Any = (kernel, stride, dilation, before, behind)
-                made.append(_convolution(step, values, ACTIVATIONS.index(act)))
-                size = made[-1].sizes((1,) * fill + tuple(size))[fill:]  # type: ignore[arg-type]
-            self._convolutions[key] = tuple(made)
-        return self._convolutions[key]
+        found: tuple[Convolution, ...] | None = self._convolutions.get(size)
+        if found is None:
+            found = self._convolutions.get_or_build(size, lambda: self._for_size(size))
+        return found
+
+    def _for_size(self, size: Sequence[int]) -> tuple[Convolution, ...]:
+        made, fill = [], 3 - len(size)
+        for step, act in zip(self.steps, self.acts, strict=True):
+            ends = [(0, 0)] * fill + _amounts(step, size)
+            kernel, stride, dilation = (
+                (1,) * fill + tuple(v) for v in (step.kernel_size, step.stride, step.dilation)
+            )
+            before, behind = zip(*ends, strict=True)
+            values: Any = (kernel, stride, dilation, before, behind)
+            made.append(_convolution(step, values, ACTIVATIONS.index(act)))
+            size = made[-1].sizes((1,) * fill + tuple(size))[fill:]  # type: ignore[arg-type]
+        return tuple(made)
 
     def extra_repr(self) -> str:
         """Say the sizes."""

@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from separable.engine.availability import compiling
+from separable.process_cache import ProcessBound
+
 __all__ = ["ACTIVATIONS", "Geometry", "LayerPlan", "layer_plan", "pointwise_plan", "up"]
 
 ACTIVATIONS = ("none", "relu", "relu6", "silu", "hardswish")
@@ -93,11 +96,12 @@ def pointwise_plan(geometry: Geometry, threads: int) -> PointwisePlan:
     return PointwisePlan(geometry, threads)
 
 
-class LayerPlan:
+class LayerPlan(ProcessBound):
     """A layer for one shape of input, ready to run on addresses again and again."""
 
     def __init__(self, geometry: Geometry, threads: int) -> None:
-        from separable.nn.fused.compiled import blocks, words, words_of_plan
+        with compiling:
+            from separable.nn.fused.compiled import blocks, words, words_of_plan
 
         self.geometry = g = geometry
         self._place = words_of_plan.PLACE
@@ -137,10 +141,10 @@ class LayerPlan:
 
     def _finish(self) -> None:
         """Fix what runs and with how much scratch memory."""
-        from numba.core import types
-
-        from separable.engine.compiled.kernel import address
-        from separable.nn.fused.compiled import layer
+        with compiling:
+            from separable.engine.compiled.kernel import address
+            from separable.engine.compiled.numba_api import types
+            from separable.nn.fused.compiled import layer
 
         step = "layer" if self.geometry.outputs else "depthwise"
         dtype = "float32" if self.geometry.itemsize == 4 else "bfloat16"
@@ -254,10 +258,10 @@ class PointwisePlan(LayerPlan):
     """A layer that only mixes channels: all positions are one row of a depthwise step that does nothing."""
 
     def _finish(self) -> None:
-        from numba.core import types
-
-        from separable.engine.compiled.kernel import address
-        from separable.nn.fused.compiled import layer
+        with compiling:
+            from separable.engine.compiled.kernel import address
+            from separable.engine.compiled.numba_api import types
+            from separable.nn.fused.compiled import layer
 
         self._set(scratch_size=self.scratch_size)
         self.function = address(layer.pointwise_float32, (types.int64,) * 3)

@@ -17,9 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from separable.nn.fused.memory import empty
+from separable.engine.availability import compiling
+from separable.engine.tensor_memory import empty
 from separable.nn.fused.plan import ACTIVATIONS, Sizes, up
 from separable.nn.fused.team import run
+from separable.process_cache import ProcessBound, ProcessCache
 
 __all__ = ["Convolution", "Planes"]
 
@@ -98,16 +100,16 @@ class _Boxes:
     time: float
 
 
-class PlanesPlan:
+class PlanesPlan(ProcessBound):
     """One convolution or two for one shape of input."""
 
     def __init__(
         self, steps: tuple[Convolution, ...], images: int, size: Sizes, threads: int
     ) -> None:
-        from numba.core import types
-
-        from separable.engine.compiled.kernel import address
-        from separable.nn.fused.compiled import planes, words, words_of_planes
+        with compiling:
+            from separable.engine.compiled.kernel import address
+            from separable.engine.compiled.numba_api import types
+            from separable.nn.fused.compiled import planes, words, words_of_planes
 
         self._place = words_of_planes.PLACE
         self._words = np.zeros(words_of_planes.COUNT, np.int64)
@@ -192,7 +194,8 @@ def _plan(
     steps: tuple[Convolution, ...], images: int, size: Sizes, threads: int
 ) -> PlanesPlan | None:
     """Return the plan, or None where no box is small enough or a kernel is larger than its input."""
-    from separable.nn.fused.compiled import words
+    with compiling:
+        from separable.nn.fused.compiled import words
 
     out = size
     for step in steps:
@@ -266,7 +269,7 @@ def _cycles(step: Convolution, lines: int, width: int, parts: int, lanes: int) -
     return lines * (up(width, lanes) / lanes * (step.count * slow + 2) + ROW_CYCLES / tall)
 
 
-class Planes:
+class Planes(ProcessBound):
     """The weights of one convolution or two, for float32 with the channels first in memory.
 
     Parameters
@@ -277,11 +280,11 @@ class Planes:
 
     def __init__(self, tensors: Sequence[Tensor | None]) -> None:
         self._held: list[Tensor] = []
-        self._plans: dict[Any, PlanesPlan | None] = {}
+        self._plans = ProcessCache(SHAPES_KEPT)
         for weight, bias in zip(tensors[0::2], tensors[1::2], strict=True):
             assert weight is not None
             self._held.append(weight.detach().reshape(weight.shape[0], -1).clone())
-            none = torch.zeros(weight.shape[0])
+            none = torch.zeros(weight.shape[0], dtype=torch.float32)
             self._held.append(none if bias is None else bias.detach().contiguous().clone())
         addresses = [t.data_ptr() for t in self._held]
         self._addresses = (*addresses[-2:], *addresses[-2:])  # one stands for both
@@ -296,12 +299,10 @@ class Planes:
         fill = 5 - x.dim()
         threads = torch.get_num_threads()
         key = (x.shape, threads)
-        if key not in self._plans:
-            if len(self._plans) >= SHAPES_KEPT:
-                self._plans.clear()
+        plan: PlanesPlan | None = self._plans.get(key)
+        if plan is None:
             size: Any = (1,) * fill + tuple(x.shape[2:])
-            self._plans[key] = _plan(steps, x.shape[0], size, threads)
-        plan = self._plans[key]
+            plan = self._plans.get_or_build(key, lambda: _plan(steps, x.shape[0], size, threads))
         if plan is None:
             return None
         out = empty((x.shape[0], steps[-1].outputs, *plan.out_size[fill:]))

@@ -9,13 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from separable.engine.availability import available, compiling
+from separable.engine.tensor_memory import empty_strided
 from separable.errors import ArgumentError
-from separable.nn.fused.memory import empty_strided
 from separable.nn.fused.packing import pack_between, pack_bias, pack_depthwise, pack_pointwise
 from separable.nn.fused.plan import Geometry, LayerPlan, Sizes, layer_plan, pointwise_plan
 from separable.nn.fused.planes import Convolution, Planes
 from separable.nn.fused.team import run
-from separable.nn.fused.turning import to_first, to_last
+from separable.nn.fused.turning import last_strides, to_first, to_last
+from separable.process_cache import ProcessBound, ProcessCache
 
 __all__ = ["Prepared", "PreparedPointwise", "Settings", "check_input", "is_served", "prepared"]
 
@@ -28,8 +30,16 @@ PLANES_FROM = {1: ((16, 1), (1 << 30, 48)), 2: ((16, 1), (32, 64)), 3: ((8, 1),)
 so many columns on (measured)."""
 
 
+available()  # looked for now: torch.compile, which traces the next function, then finds a constant
+
+
 def is_served(x: Tensor, *others: Tensor | None) -> bool:
-    """Return whether the kernels take these tensors: on the CPU, float32 or bfloat16."""
+    """Return whether the kernels take these tensors: on the CPU, float32 or bfloat16.
+
+    They take none where the compiled engine cannot be used.
+    """
+    if not available():
+        return False
     dtype = x.dtype
     if not x.is_cpu or (dtype is not torch.float32 and dtype is not torch.bfloat16):
         return False
@@ -55,35 +65,26 @@ def _three(values: Sequence[int], fill: int) -> Sizes:
     return z, y, x
 
 
-class _ForShape:
+class _ForShape(ProcessBound):
     """What one shape of input needs: a plan and where the output goes."""
 
     def __init__(self, plan: LayerPlan, shape: Sequence[int], dtype: torch.dtype) -> None:
         self.plan = plan
         ndim = len(shape) - 2
         g = plan.geometry
-        self.strides = _last(shape)
+        self.strides = last_strides(shape)
         self.out_shape = (shape[0], g.outputs or g.depth, *g.out_size[3 - ndim :])
-        self.out_strides = _last(self.out_shape)
+        self.out_strides = last_strides(self.out_shape)
         self.is_empty = 0 in self.out_shape
         self.dtype = dtype
 
 
-def _last(shape: Sequence[int]) -> tuple[int, ...]:
-    """The strides of a dense tensor whose channels are last in memory."""
-    strides, step = [0] * len(shape), 1
-    for axis in (1, *range(len(shape) - 1, 1, -1), 0):
-        strides[axis] = step
-        step *= max(shape[axis], 1)
-    return tuple(strides)
-
-
 def channels_are_last(x: Tensor) -> bool:
     """Return whether a result computed from `x` has its channels last in memory."""
-    return x.stride(1) == 1 and not x.is_contiguous() and x.stride() == _last(x.shape)
+    return x.stride(1) == 1 and not x.is_contiguous() and x.stride() == last_strides(x.shape)
 
 
-class Prepared:
+class Prepared(ProcessBound):
     """A depthwise step, and a pointwise one if there is one, with weights packed.
 
     Parameters
@@ -108,8 +109,9 @@ class Prepared:
         settings: Settings,
         spread: Sizes = (1, 1, 1),
     ) -> None:
-        from separable.nn.fused.compiled.blocks import VECTORS
-        from separable.nn.fused.compiled.words import LANES
+        with compiling:
+            from separable.nn.fused.compiled.blocks import VECTORS
+            from separable.nn.fused.compiled.words import LANES
 
         panel = VECTORS * LANES
         self.channels, self.settings, self._spread = channels, settings, spread
@@ -128,7 +130,7 @@ class Prepared:
             ]
         addresses = tuple(t.data_ptr() for t in self._held)
         self.addresses = addresses if pointwise is not None else (*addresses, 0, 0)
-        self._shapes: dict[Any, _ForShape] = {}
+        self._shapes = ProcessCache(SHAPES_KEPT)
         self._planes: Planes | None = None
         self._least = _least_columns(depthwise.dim() - 2, self.inner)
         if self._least and settings[0][-1] == 1 and depthwise.dtype is torch.float32:
@@ -159,8 +161,7 @@ class Prepared:
         key = (x.shape, threads, x.dtype)
         found = self._shapes.get(key)
         if found is None:
-            found = self._for_shape(x, threads)
-            self._shapes[key] = found
+            found = self._shapes.get_or_build(key, lambda: self._for_shape(x, threads))
         last = x.stride() == found.strides
         if not last:
             given, x = x, to_last(x)
@@ -175,8 +176,10 @@ class Prepared:
     def _woven(self, out: Tensor) -> Tensor:
         """Order channels by input channel and then multiplier, where the kernel had them reversed."""
         lines = out.movedim(1, -1)
-        lines = lines.reshape(*lines.shape[:-1], -1, self.channels).transpose(-1, -2).flatten(-2)
-        return lines.contiguous().movedim(-1, 1)
+        made = empty_strided(out.shape, last_strides(out.shape), out.dtype)
+        woven = lines.reshape(*lines.shape[:-1], -1, self.channels).transpose(-1, -2)
+        made.movedim(1, -1).view(woven.shape).copy_(woven)
+        return made
 
     def geometry(self, x: Tensor) -> Geometry:
         """Return the layer with the shape of an input."""
@@ -188,8 +191,6 @@ class Prepared:
         )  # fmt: skip
 
     def _for_shape(self, x: Tensor, threads: int) -> _ForShape:
-        if len(self._shapes) >= SHAPES_KEPT:
-            self._shapes.clear()
         check_input("depthwise", x, self._weight, self.channels)
         if min(self.geometry(x).out_size) < 1:
             raise ArgumentError(
@@ -199,7 +200,7 @@ class Prepared:
         return _ForShape(layer_plan(self.geometry(x), threads), x.shape, x.dtype)
 
 
-class PreparedPointwise:
+class PreparedPointwise(ProcessBound):
     """A convolution of kernel size 1 with its weights packed, for float32.
 
     Parameters
@@ -211,8 +212,9 @@ class PreparedPointwise:
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, act: int) -> None:
-        from separable.nn.fused.compiled.blocks import VECTORS
-        from separable.nn.fused.compiled.words import LANES
+        with compiling:
+            from separable.nn.fused.compiled.blocks import VECTORS
+            from separable.nn.fused.compiled.words import LANES
 
         self.outputs, self.channels = weight.shape[:2]
         self._act = act
@@ -227,10 +229,10 @@ class PreparedPointwise:
         """Run the layer on a batch; the output has its channels where the input has them."""
         if x.shape[1] != self.channels:
             check_input("pointwise", x, (self.outputs, self.channels), self.channels)
-        last = x.stride() == _last(x.shape)
+        last = x.stride() == last_strides(x.shape)
         given, x = x, x if last else to_last(x)
         shape = (x.shape[0], self.outputs, *x.shape[2:])
-        out = empty_strided(shape, _last(shape), torch.float32)
+        out = empty_strided(shape, last_strides(shape), torch.float32)
         if out.numel():
             positions = out.numel() // self.outputs
             geometry = Geometry(

@@ -8,12 +8,14 @@ on threads of its own was seen to take as long as on one.
 from __future__ import annotations
 
 import ctypes
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from separable.engine.availability import compiling
+from separable.system import after_fork, loaded_libraries
 
 __all__ = ["run", "starter"]
 
@@ -27,14 +29,7 @@ def starter() -> int:
     """
     if "ATen parallel backend: OpenMP" not in torch.__config__.parallel_info():
         return 0
-    try:
-        lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return 0
-    names = {line.split(maxsplit=5)[-1] for line in lines if "/" in line}
-    found = [
-        Path(n) for n in sorted(names) if Path(n).name.startswith(("libgomp", "libomp", "libiomp"))
-    ]
+    found = [p for p in loaded_libraries() if p.name.startswith(("libgomp", "libomp", "libiomp"))]
     home = Path(torch.__file__).resolve().parent
     own = [p for p in found if home in p.parents or home.with_name("torch.libs") in p.parents]
     chosen = own or found
@@ -52,7 +47,8 @@ def run(schedule: Any, source: int, target: int, threads: int) -> None:
 
     In a process that was forked the engine's own serve: OpenMP's threads did not come along.
     """
-    from separable.engine.compiled.threads import run
+    with compiling:
+        from separable.engine.compiled.threads import run
 
     run(schedule, source, target, threads, 0 if _forked else starter())
 
@@ -65,5 +61,4 @@ def _after_fork() -> None:
     _forked = True
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+after_fork(_after_fork)

@@ -321,6 +321,11 @@ class Ledger:
 
         return ledger_text(self, width, depth)
 
+    def _repr_html_(self) -> str:
+        from separable.nn.ledger.formatting import ledger_fragment
+
+        return ledger_fragment(self)
+
     def __str__(self) -> str:
         import shutil
 

@@ -12,8 +12,9 @@ from typing import Any
 from separable.cost import Cost
 from separable.cost.text import quantity, ratio, size_text, table
 from separable.nn.ledger.data import Layer, Ledger
+from separable.pages import table_fragment
 
-__all__ = ["ledger_csv", "ledger_dict", "ledger_markdown", "ledger_text"]
+__all__ = ["ledger_csv", "ledger_dict", "ledger_fragment", "ledger_markdown", "ledger_text"]
 
 ROWS = 60  # a longer table is merged into the modules that hold the layers
 NARROWEST = 16  # columns of the layers' names, which are folded
@@ -89,6 +90,19 @@ def ledger_text(ledger: Ledger, width: int, depth: int | None) -> str:
         )
     notes = [textwrap.fill(n, width, break_on_hyphens=False) for n in notes]
     return "\n".join([notes[0], lines, *notes[1:]])
+
+
+def ledger_fragment(ledger: Ledger) -> str:
+    """Return the table for notebooks, all columns, to the depth of `ledger_text`."""
+    deepest = max((x.name.count(".") + 1 for x in ledger.layers), default=1)
+    depth = _depth(ledger, deepest)
+    shown = ledger.merged(depth) if depth < deepest else ledger
+    columns = (*WORDS, *(NUMBERS if ledger.pattern is None else SEPARATED))
+    rows = [[c.cell(x) for c in columns] for x in (*shown.layers, _total(ledger))]
+    return table_fragment(
+        _headline(ledger), [c.name for c in columns], rows, _verdict(ledger),
+        words=range(len(WORDS)), has_total=True,
+    )  # fmt: skip
 
 
 def ledger_csv(ledger: Ledger) -> str:

@@ -45,6 +45,12 @@ def count(op: Operation) -> Count | str:
     return found(op) if found is not None else Count(others=op.size)
 
 
+def _relabels(op: Operation) -> bool:
+    """Return whether an operation only gives memory another shape, in place or not."""
+    in_place = torch.Tag.inplace_view in op.function.tags and op.name not in FORMULAS
+    return op.name in RELABELLED or in_place
+
+
 @dataclass
 class _Page:
     """One module's counts."""
@@ -125,7 +131,7 @@ class Book:
 
     def write(self, layer: str, op: Operation) -> None:
         """Count an operation for a module."""
-        if op.name in RELABELLED or op.name in EMPTY:
+        if _relabels(op) or op.name in EMPTY:
             return
         page, side = self.pages[layer], int(self.is_backward)
         page.operations += 1

@@ -60,10 +60,19 @@ class Network(nn.Module):
             twin = type(self)(**{**self.options, "dense": not self.dense})
         return twin.to(like.dtype)
 
-    def example(self, batch: int = 1) -> tuple[Tensor, ...]:
-        """Return the arguments of one usual call: zeros, on the device of the parameters."""
+    def example(self, batch: int = 1, resolution: int | None = None) -> tuple[Tensor, ...]:
+        """Return the arguments of one usual call: zeros, on the device of the parameters.
+
+        Parameters
+        ----------
+        batch : int
+        resolution : int, optional
+            The size of each axis of space of the first input, in place of the usual ones.
+        """
         like = next(self.parameters())
-        return (torch.zeros(batch, *self.sample_shape, dtype=like.dtype, device=like.device),)
+        channels, *space = self.sample_shape
+        sizes = space if resolution is None else [resolution] * len(space)
+        return (torch.zeros(batch, channels, *sizes, dtype=like.dtype, device=like.device),)
 
     def parameter_count(self) -> int:
         """Return how many numbers are trained; running statistics are not among them."""

@@ -134,9 +134,9 @@ class MultiModalNet(Network):
         mean = x.sum(2) / mask.sum(2).clamp(min=1)
         return {name: head(mean) for name, head in self.heads.items()}
 
-    def example(self, batch: int = 1) -> tuple[Tensor, ...]:
+    def example(self, batch: int = 1, resolution: int | None = None) -> tuple[Tensor, ...]:
         """Return one image, one spectrogram of a second and one text of 32 tokens, as `batch`."""
-        (image,) = super().example(batch)
+        (image,) = super().example(batch, resolution)
         tokens = torch.ones(batch, 32, dtype=torch.long, device=image.device)
         return image, image.new_zeros(batch, 1, 64, 100), tokens
 

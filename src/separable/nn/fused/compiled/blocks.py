@@ -14,9 +14,9 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
 
 from separable.engine.compiled.kernel import intrinsic, literal_intrinsic
+from separable.engine.compiled.numba_api import cgutils, types
 from separable.engine.compiled.simd import HAS_32_REGISTERS, emit_fma, emit_splat
 
 from .words import (

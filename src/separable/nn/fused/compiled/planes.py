@@ -17,9 +17,9 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
 
 from separable.engine.compiled.kernel import inline, literal_intrinsic, part, stage
+from separable.engine.compiled.numba_api import types
 from separable.engine.compiled.plan import claim, move, word
 from separable.engine.compiled.simd import (
     ahead,

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba.core import cgutils, types
-
 from separable.engine.compiled.kernel import inline, literal_intrinsic, stage
+from separable.engine.compiled.numba_api import cgutils, types
 from separable.engine.compiled.plan import claim, word
 from separable.engine.compiled.simd import ahead
 from separable.engine.compiled.squares import transpose

@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
 
 from separable.engine.compiled.kernel import intrinsic
+from separable.engine.compiled.numba_api import types
 from separable.engine.compiled.simd import emit_call, emit_fma, emit_splat, native
 
 SINGLE = native(types.float32)

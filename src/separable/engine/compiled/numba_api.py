@@ -1,0 +1,161 @@
+"""Everything that the engine takes from Numba, public and private, in one place.
+
+No other module imports ``numba``; a test checks that. Here the whole package is imported before any part of
+it: who imports a part while another thread imports the package finds half of a module.
+
+Numba does not promise to keep what stands under
+``numba.core``: what is used of it is looked for when this module is imported, so that a release without
+it is found before anything is compiled, and filters run on SciPy instead.
+"""
+
+# mypy: disallow-untyped-calls=False
+
+from __future__ import annotations
+
+from typing import Any
+
+import llvmlite
+import numba as _numba
+from numba.core import cgutils as cgutils
+from numba.core import codegen as _codegen
+from numba.core import compiler as _compiler
+from numba.core import extending as _extending
+from numba.core import types as types
+from numba.core.compiler_lock import global_compiler_lock as _compiler_lock
+from numba.core.datamodel import models as models
+from numba.core.datamodel.registry import register_default as register_default
+from numba.core.registry import cpu_target as cpu_target
+from numba.core.serialize import dumps as _dumps
+
+# Used where Numba's annotations do not know what Numba can do.
+numba: Any = _numba
+extending: Any = _extending
+CompileResult: Any = _compiler.CompileResult
+dumps: Any = _dumps
+compiler_lock: Any = _compiler_lock
+
+VERSIONS = f"numba {_numba.__version__} llvmlite {llvmlite.__version__}"
+
+
+class _NoEnvironment:
+    """A code generator as the library of a helper shows it: there is no code yet to set globals in."""
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def set_env(self, name: str, environment: Any) -> None:
+        """Do nothing: kernels raise no exceptions, which is what the environment would be for."""
+
+
+class _HelperLibrary(_codegen.JITCodeLibrary):
+    """The code of a helper as it was lowered, for its callers.
+
+    Numba turns each function into machine code by itself, and does so again in each caller that takes
+    it in. For helpers within helpers that is much of the time of compilation. They are still optimised
+    first: what is optimised twice runs up to a tenth faster.
+    """
+
+    @property
+    def codegen(self) -> Any:
+        return _NoEnvironment(self._codegen)
+
+    def finalize(self) -> None:
+        """Take in what this calls and optimise; make no machine code."""
+        self._raise_if_finalized()
+        for library in dict.fromkeys(self._linking_libraries):
+            if hasattr(library, "_reload_init"):  # from Numba 0.63 on
+                self._reload_init.update(library._reload_init)
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        self._optimize_final_module()
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+    def get_pointer_to_function(self, name: str) -> int:
+        """Return 0: there is no machine code."""
+        return 0
+
+
+_NEEDLESS = frozenset(
+    (
+        "WithLifting", "InlineClosureLikes", "RewriteSemanticConstants", "DeadBranchPrune",
+        "RewriteDynamicRaises", "MakeFunctionToJitFunction", "InlineInlinables", "FindLiterallyCalls",
+        "LiteralUnroll", "LiteralPropagationSubPipelinePass", "InlineOverloads", "NopythonRewrites",
+        "DumpParforDiagnostics",
+    )
+)  # fmt: skip
+"""Passes for what no kernel has: closures, exceptions, array expressions, heterogeneous tuples."""
+
+
+class StageCompiler(_compiler.Compiler):
+    """Compile by Numba's own passes without those that have nothing to do here."""
+
+    def define_pipelines(self) -> Any:
+        """Return the passes."""
+        pipelines: Any = super().define_pipelines()
+        for pipeline in pipelines:
+            pipeline.passes[:] = [p for p in pipeline.passes if p[0].__name__ not in _NEEDLESS]
+        return pipelines
+
+
+class HelperCompiler(StageCompiler):
+    """Compile a helper that only other compiled functions call."""
+
+    def define_pipelines(self) -> Any:
+        """Return the passes, with another library to put the code into."""
+        state = self.state
+        state.library = _HelperLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library.enable_object_caching()
+        return super().define_pipelines()
+
+
+def without_literals(dispatcher: Any) -> Any:
+    """Have a helper compiled once for all integers, and not once more for each place with a constant."""
+    general = dispatcher.get_call_template
+
+    def get_call_template(args: Any, kws: Any) -> Any:
+        return general(
+            tuple(types.unliteral(a) for a in args),
+            {name: types.unliteral(a) for name, a in dict(kws).items()},
+        )
+
+    dispatcher.get_call_template = get_call_template
+    return dispatcher
+
+
+def _check() -> None:
+    """Raise ImportError if Numba lacks something that the engine uses."""
+    context = cpu_target.target_context
+    wanted = [
+        (CompileResult, ("_reduce", "_rebuild")),
+        (context, ("codegen", "call_conv", "get_value_type", "make_tuple")),
+        (context.codegen(), ("magic_tuple", "unserialize_library")),
+        (
+            _HelperLibrary,
+            (
+                "_get_module_for_linking",
+                "_finalize_dynamic_globals",
+                "_optimize_final_module",
+                "_raise_if_finalized",
+            ),
+        ),
+        (numba.njit(_check), ("get_call_template", "get_compile_result", "_cache", "stats")),
+        (
+            types,
+            ("unliteral", "CPointer", "UniTuple", "Type", "void", "int64", "float32", "float64"),
+        ),
+        (extending, ("intrinsic", "overload")),
+        (cgutils, ("unpack_tuple", "get_or_insert_function")),
+        (models, ("PrimitiveModel", "PointerModel")),
+        (compiler_lock, ("acquire", "release")),
+        (numba, ("njit", "from_dtype")),
+    ]
+    for owner, names in wanted:
+        for name in names:
+            if not hasattr(owner, name):
+                raise ImportError(f"Numba {_numba.__version__} has no {name!r} in {owner!r}")
+
+
+_check()

@@ -1,0 +1,151 @@
+"""What the page can be asked, by name; answered in a worker process."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from numpy.typing import NDArray
+
+from separable.explore import kernels, networks, pictures, plans
+from separable.explore.limits import InputError
+from separable.explore.uploads import decode_image, decode_kernel
+from separable.kernels import catalogue
+
+__all__ = ["LASTING", "QUESTIONS", "UPLOADS", "Uploads", "answer", "names_of_uploads"]
+
+Array = NDArray[Any]
+Answer = dict[str, Any]
+
+EXAMPLES = {
+    "gaussian:2": "Gaussian, sigma 2",
+    "sobel": "Sobel",
+    "box:5": "Box, 5 x 5",
+    "laplacian_of_gaussian:2": "Laplacian of Gaussian",
+    "disk:7": "Disk of radius 7",
+    "gabor:8,theta=45deg": "Gabor at 45 degrees",
+    "motion:15,angle=30deg": "Motion blur at 30 degrees",
+    "difference_of_gaussians:1,2": "Difference of Gaussians",
+    "ball:3": "Ball of radius 3, three axes",
+}
+LASTING = frozenset(("start", "ledger", "tradeoff"))  # whose answers never change
+
+
+@dataclasses.dataclass(frozen=True)
+class Uploads:
+    """The uploaded arrays that one question names."""
+
+    arrays: Mapping[str, Array]
+
+    def get(self, name: str) -> Array:
+        """Return an array.
+
+        Raises
+        ------
+        InputError
+            If it is not kept any more.
+        """
+        if name not in self.arrays:
+            raise InputError("that upload is no longer kept here. Upload it again")
+        return self.arrays[name]
+
+
+def names_of_uploads(asked: Mapping[str, Any]) -> list[str]:
+    """Return the uploads that a question names."""
+    parts = (asked, asked.get("kernel"), asked.get("image"))
+    return [str(p["upload"]) for p in parts if isinstance(p, dict) and "upload" in p]
+
+
+def answer(name: str, asked: bytes, arrays: Mapping[str, Array]) -> Answer:
+    """Answer a question, or decode an upload.
+
+    Parameters
+    ----------
+    name : str
+        Of `QUESTIONS` or `UPLOADS`.
+    asked : bytes
+        A JSON object, or a file.
+    arrays : mapping
+        The uploads that the question names.
+
+    Raises
+    ------
+    SeparableError
+        What is wrong with the question; the message is shown on the page.
+    """
+    if name in UPLOADS:
+        return UPLOADS[name](asked)
+    return QUESTIONS[name](json.loads(asked), Uploads(arrays))
+
+
+def _start(asked: Answer, uploads: Uploads) -> Answer:
+    return {
+        "kernels": catalogue(),
+        "examples": EXAMPLES,
+        "pictures": pictures.SAMPLES,
+        "networks": networks.network_names(),
+        "tradeoffs": list(networks.TRADEOFFS),
+    }
+
+
+def _kernel(asked: Answer, uploads: Uploads) -> Answer:
+    return kernels.describe(kernels.choose(asked, uploads))
+
+
+def _filter(asked: Answer, uploads: Uploads) -> Answer:
+    chosen = kernels.choose(asked.get("kernel"), uploads)
+    name = asked.get("image")
+    image = (
+        uploads.get(str(name.get("upload")))
+        if isinstance(name, dict)
+        else pictures.sample(str(name))
+    )
+    rank = asked.get("rank", 1)
+    if not isinstance(rank, int):
+        raise InputError(f"`rank` must be a whole number; got {rank!r}")
+    return pictures.compare(chosen, image, rank, str(asked.get("mode", "reflect")))
+
+
+def _plan(asked: Answer, uploads: Uploads) -> Answer:
+    chosen = kernels.choose(asked.get("kernel"), uploads)
+    return plans.plan_rows(
+        chosen, asked.get("shape", ()), asked.get("dtype"), asked.get("mode", "reflect"),
+        asked.get("tol"), measure=bool(asked.get("measure")),
+    )  # fmt: skip
+
+
+def _without_uploads(work: Callable[[Answer], Answer], asked: Answer, uploads: Uploads) -> Answer:
+    return work(asked)
+
+
+def _take_kernel(content: bytes) -> Answer:
+    return {"array": decode_kernel(content)}
+
+
+def _take_image(content: bytes) -> Answer:
+    image, note = decode_image(content)
+    return {"array": image, "shape": list(image.shape), "note": note,
+            "preview": pictures.preview(image)}  # fmt: skip
+
+
+def _network(work: Callable[[str], Answer]) -> Callable[[Answer], Answer]:
+    return lambda asked: work(str(asked.get("network")))
+
+
+QUESTIONS: dict[str, Callable[[Answer, Uploads], Answer]] = {
+    "start": _start,
+    "kernel": _kernel,
+    "filter": _filter,
+    "plan": _plan,
+    "layer": partial(_without_uploads, networks.layer),
+    "ledger": partial(_without_uploads, _network(networks.ledger_rows)),
+    "tradeoff": partial(_without_uploads, _network(networks.tradeoff)),
+}
+UPLOADS: dict[str, Callable[[bytes], Answer]] = {
+    "upload kernel": _take_kernel,
+    "upload image": _take_image,
+    "upload report": networks.report_of,
+}

@@ -1,0 +1,183 @@
+"""The worker processes of the page: started when they are needed, ended with their client."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+import threading
+import weakref
+from pathlib import Path
+from typing import Any
+
+import separable
+from separable.errors import SeparableError
+from separable.system import group_of_its_own
+
+__all__ = ["EndedError", "FailedError", "Job", "Workers"]
+
+# Modules come from where they come from here, but never from the current folder.
+COMMAND = "import sys; sys.path[:] = {path!r}; from separable.explore.worker import main; main()"
+
+
+class EndedError(Exception):
+    """A computation was ended because nobody waits for it any more."""
+
+
+class FailedError(Exception):
+    """A worker met a mistake of the program; the text is its traceback."""
+
+
+class MistakeError(SeparableError):
+    """What was asked cannot be answered; the message is shown on the page."""
+
+
+class Job:
+    """One question to a worker.
+
+    Parameters
+    ----------
+    name : str
+    asked : bytes
+        A question as JSON, or an uploaded file.
+    arrays : dict of str to ndarray, optional
+        The uploads that it names.
+    key : str
+        Under which its answer may be kept, if it never changes; else empty.
+    """
+
+    def __init__(
+        self, name: str, asked: bytes, arrays: dict[str, Any] | None = None, key: str = ""
+    ) -> None:
+        self.key = key
+        self.question = (name, asked, arrays or {})
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.ended = False
+
+    def begin(self, process: subprocess.Popen[bytes]) -> None:
+        """Note where it runs.
+
+        Raises
+        ------
+        EndedError
+            If it was ended before.
+        """
+        with self._lock:
+            if self.ended:
+                raise EndedError
+            self._process = process
+
+    def finish(self) -> None:
+        """Note that it has run: the process is another job's from now on."""
+        with self._lock:
+            self._process = None
+
+    def end(self) -> None:
+        """End it, also in the middle of a computation."""
+        with self._lock:
+            self.ended = True
+            if self._process is not None:
+                self._process.kill()
+
+
+class Workers:
+    """Processes that wait for questions, and those that work on one."""
+
+    def __init__(self) -> None:
+        self._idle: list[subprocess.Popen[bytes]] = []
+        self._all: set[subprocess.Popen[bytes]] = set()
+        self._lock = threading.Lock()
+        self._closing = weakref.finalize(self, _close, self._all)
+
+    def run(self, job: Job) -> Any:
+        """Run a job; blocks until it is done or ended.
+
+        Raises
+        ------
+        MistakeError
+            If what was asked cannot be answered.
+        EndedError
+            If `Job.end` was called.
+        FailedError
+            If the worker met a mistake of the program, or died.
+        """
+        process = self._take()
+        try:
+            job.begin(process)
+            kind, found = _exchange(process, job)
+            job.finish()
+        except BaseException:
+            self._drop(process)
+            if not self._closing.alive:
+                raise EndedError from None
+            raise
+        with self._lock:
+            self._idle.append(process)
+        if kind == "mistake":
+            raise MistakeError(found)
+        if kind == "failed":
+            raise FailedError(found)
+        return found
+
+    def close(self) -> None:
+        """End all processes."""
+        self._closing()
+
+    def _take(self) -> subprocess.Popen[bytes]:
+        with self._lock:
+            while self._idle:
+                process = self._idle.pop()
+                if process.poll() is None:
+                    return process
+                self._all.discard(process)
+            process = _started()
+            self._all.add(process)
+            return process
+
+    def _drop(self, process: subprocess.Popen[bytes]) -> None:
+        with self._lock:
+            self._all.discard(process)
+        _end(process)
+
+
+def _started() -> subprocess.Popen[bytes]:
+    here = str(Path(separable.__file__).resolve().parent.parent)
+    path = [here, *(p for p in sys.path if p)]
+    return subprocess.Popen(
+        [sys.executable, "-c", COMMAND.format(path=path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        **group_of_its_own(),  # Ctrl-C is for the server alone
+    )
+
+
+def _exchange(process: subprocess.Popen[bytes], job: Job) -> tuple[str, Any]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        pickle.dump(job.question, process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
+        process.stdin.flush()
+        kind, found = pickle.load(process.stdout)
+    except (OSError, EOFError, pickle.UnpicklingError) as problem:
+        if job.ended:
+            raise EndedError from None
+        raise FailedError(f"a worker died: exit status {process.poll()}") from problem
+    return kind, found
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            try:
+                pipe.close()
+            except OSError:  # a question that was not sent to its end
+                continue
+    process.wait()
+
+
+def _close(processes: set[subprocess.Popen[bytes]]) -> None:
+    for process in list(processes):
+        _end(process)
+    processes.clear()

@@ -1,0 +1,40 @@
+"""How a system is asked: small files of Linux, functions of Windows and macOS."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+__all__ = ["is_windows", "lines_of", "sysctl", "windows_library"]
+
+
+def lines_of(path: Path) -> list[str]:
+    """The lines of a small file; none if it is not there."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def is_windows() -> bool:
+    """Return whether this is Windows."""
+    return os.name == "nt"
+
+
+def windows_library(name: str) -> Any:
+    """Return a library of Windows, whose functions nobody else sets up."""
+    return getattr(ctypes, "WinDLL")(name)  # noqa: B009 - known on Windows only
+
+
+def sysctl(name: str) -> bytes:
+    """A value of macOS, as its bytes; none on other systems."""
+    if platform.system() != "Darwin":
+        return b""
+    library, size = ctypes.CDLL(None), ctypes.c_size_t(256)
+    value = ctypes.create_string_buffer(size.value)
+    if library.sysctlbyname(name.encode(), value, ctypes.byref(size), None, ctypes.c_size_t(0)):
+        return b""
+    return value.raw[: size.value]

@@ -1,0 +1,95 @@
+"""Fused networks that have run are saved, copied and given to workers: packed weights stay behind."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import io
+import multiprocessing
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+sent_networks = pytest.importorskip("sent_networks")
+
+from separable.nn.fused import module, pair  # noqa: E402
+from separable.process_cache import ProcessCache  # noqa: E402
+
+PROGRAM = Path(__file__).with_name("sent_networks.py")
+
+
+def saved(net: Any) -> Any:
+    held = io.BytesIO()
+    torch.save(net, held)
+    held.seek(0)
+    return torch.load(held, weights_only=False)
+
+
+def pickled(net: Any) -> Any:
+    return pickle.loads(pickle.dumps(net))
+
+
+def test_every_fused_module_is_sent() -> None:
+    found = {type(m) for net, _ in sent_networks.networks().values() for m in net.modules()}
+    public = (getattr(module, name) for name in module.__all__)
+    kinds = [value for value in public if isinstance(value, type)] + [pair.FusedPair]
+    assert {kind for kind in kinds if kind is not module.Fused} <= found
+
+
+@pytest.mark.parametrize("again", [saved, pickled, copy.deepcopy, copy.copy])
+def test_a_copy_outlives_the_network(again: Any) -> None:
+    values = sent_networks.ran()
+    for name in list(values):
+        net, x, expected = values.pop(name)
+        other = again(net)
+        assert packed(net) or name in ("layer", "other")
+        if again is not copy.copy:  # a shallow copy has the very submodules of the original
+            assert not packed(other)
+        del net
+        gc.collect()
+        with torch.no_grad():
+            assert torch.equal(other(x), expected), name
+
+
+def packed(net: Any) -> list[Any]:
+    """All that is kept for this process anywhere in a network."""
+    kept = [v for m in net.modules() for v in vars(m).values() if isinstance(v, ProcessCache)]
+    return [record for cache in kept for record in cache.values()]
+
+
+def test_saved_networks_do_not_grow_by_running() -> None:
+    for name, (net, x) in sent_networks.networks().items():
+        before = pickle.dumps(net)
+        with torch.no_grad():
+            net(x[..., :-4])  # a size that fusing has not seen
+        assert pickle.dumps(net) == before, name
+
+
+def test_a_fresh_interpreter_gives_the_same_bits(tmp_path: Path) -> None:
+    values = sent_networks.ran()
+    torch.save(values, tmp_path / "networks.pt")
+    code = (
+        "import sys, torch; values = torch.load(sys.argv[1], weights_only=False); "
+        "torch.set_num_threads(int(sys.argv[2])); torch.set_grad_enabled(False); "
+        "print([n for n, (net, x, y) in values.items() if not torch.equal(net(x), y)])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "networks.pt", str(torch.get_num_threads())],
+        capture_output=True, text=True, timeout=250,
+    )  # fmt: skip
+    assert done.stdout.strip() == "[]", done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_workers_of_a_loader_give_the_same_bits(start: str) -> None:
+    if start not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"this system cannot start processes by {start}")
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), start], capture_output=True, text=True, timeout=280
+    )
+    assert done.stdout.strip() == "the same", done.stderr[-2000:]
