@@ -89,8 +89,10 @@ class Kernel(Value):
 
     @cached_property
     def dense(self) -> Array:
-        """The dense weights in float64 or complex128."""
-        return to_float(self.array)
+        """The dense weights in float64 or complex128, contiguous."""
+        array = to_float(self.array)
+        # PyTorch takes no negative strides, not even along axes of one sample.
+        return array.copy() if any(s < 0 for s in array.strides) else np.ascontiguousarray(array)
 
     @cached_property
     def norm(self) -> float:
@@ -243,7 +245,7 @@ def within_range(samples: Array) -> tuple[Array, int]:
     Examples
     --------
     >>> samples, exponent = within_range(np.array([1.5e300, 1.0]))
-    >>> samples[0] * 2.0**exponent, exponent
+    >>> float(samples[0]) * 2.0**exponent, exponent
     (1.5e+300, 998)
     """
     if samples.dtype.itemsize // (2 if samples.dtype.kind == "c" else 1) < 8 or not samples.size:
