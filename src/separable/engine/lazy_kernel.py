@@ -89,8 +89,10 @@ class Kernel(Value):
 
     @cached_property
     def dense(self) -> Array:
-        """The dense weights in float64 or complex128."""
-        return to_float(self.array)
+        """The dense weights in float64 or complex128, contiguous."""
+        array = to_float(self.array)
+        # PyTorch takes no negative strides, not even along axes of one sample.
+        return array.copy() if any(s < 0 for s in array.strides) else np.ascontiguousarray(array)
 
     @cached_property
     def norm(self) -> float:

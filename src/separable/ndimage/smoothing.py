@@ -433,4 +433,4 @@ def _order(order: Any) -> int:
 
 
 def _shown(values: Sequence[Any]) -> str:
-    return repr(values[0] if len(set(values)) == 1 else tuple(values))
+    return shown(values[0] if len(set(values)) == 1 else tuple(values))

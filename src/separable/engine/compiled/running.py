@@ -38,6 +38,29 @@ MOST_FUSED_TAPS = 384
 
 
 @inline
+def _sum_short_windows(line, far, step, n, taps, count):
+    """Do as :func:`_sum_windows`, in the same order, for windows of at most one group."""
+    begin = 0
+    while begin < n:
+        block = ahead(line, begin * step)
+        inside = min(taps, n - begin)
+        total = nought(line, count)
+        for m in range(taps - 1, inside - 1, -1):
+            total = plus(total, fetch(ahead(block, m * step), far, count))
+        for m in range(inside - 1, -1, -1):
+            here = ahead(block, m * step)
+            total = plus(total, fetch(here, far, count))
+            keep(here, far, total)
+        total = nought(line, count)
+        following = ahead(block, taps * step)
+        for m in range(1, inside):
+            here = ahead(block, m * step)
+            total = plus(total, fetch(ahead(following, (m - 1) * step), far, count))
+            keep(here, far, plus(fetch(here, far, count), total))
+        begin += taps
+
+
+@inline
 def _sum_windows(line, far, step, n, taps, count):
     """Replace the first ``n`` positions of ``count`` lines by the sums of the windows they begin."""
     begin = 0
@@ -81,7 +104,9 @@ def sum_lines(lines, extra, far, step, count, channels, n, taps, data):
         together = 4 if done + 4 <= count else 1
         for c in range(channels):
             line = ahead(lines, done * far + c * step)
-            if together == 4:
+            if taps <= GROUP and together == 4:  # the same sums, sooner
+                _sum_short_windows(line, far, channels * step, n, taps, 4)
+            elif together == 4:
                 _sum_windows(line, far, channels * step, n, taps, 4)
             else:
                 _sum_windows(line, far, channels * step, n, taps, 1)
