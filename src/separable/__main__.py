@@ -18,7 +18,7 @@ def main() -> None:
 
         print(f"separable {__version__}")
         return
-    warnings.showwarning = _show_warning
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
         from separable.cli import run
 
