@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from separable.engine.availability import why_not
+from separable.engine.availability import VARIABLE, why_not
 from separable.errors import ArgumentError
 
 OPTIONAL = frozenset({
@@ -89,6 +90,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Iterator[None]:
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     REASON = why_not()
+if REASON:  # what tests start as processes of their own says nothing
+    os.environ[VARIABLE] = "scipy"
 
 HERE = Path(__file__).parent
 MARKED = re.compile(r"^(pytestmark|from separable\.(engine|nn\.fused)\.compiled)\b.*", re.MULTILINE)

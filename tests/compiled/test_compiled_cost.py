@@ -58,14 +58,8 @@ def test_the_first_filter_compiles_little(tmp_path: Path) -> None:
     assert len(second) <= 22, sorted(second)
     # The schedule does not depend on the type of the image.
     assert not {"sweep", "band_of_two", "run_alone"} & set(second)
-    # A helper is turned into machine code with its callers only.
-    assert set(coded) <= {
-        "nrt",
-        "load_tile",
-        "filter_columns",
-        "filter_rows",
-        "band_of_two",
-        "sweep",
-        "run_alone",
-    }
-    assert set(coded_second) <= {"load_tile", "filter_columns", "filter_rows"}
+    # A helper is turned into machine code with its callers only, but for a few that are faster so.
+    stages = {"load_tile", "filter_columns", "filter_rows"}
+    tuned = {"_gather", "_scatter", "_ask_lines", "_fetch"}
+    assert set(coded) <= stages | tuned | {"nrt", "band_of_two", "sweep", "run_alone"}
+    assert set(coded_second) <= stages | tuned

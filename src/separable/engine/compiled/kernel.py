@@ -132,7 +132,8 @@ def inline(function: Callable[..., Any]) -> Any:
 def inline_coded(function: Callable[..., Any]) -> Any:
     """Compile a helper into each of its callers, after it was turned into machine code by itself.
 
-    That prepares its loops in a way that callers profit from: 2 % of the time of a dense filter.
+    That prepares its loops in a way that callers profit from: 2 % of the time of a dense filter, 9 %
+    of that of a small volume, whose borders are gathered sample by sample.
     """
     options = {**_INTERNAL, "pipeline_class": StageCompiler}
     return numba.njit(forceinline=True, **options)(function)

@@ -53,9 +53,10 @@ class _NoEnvironment:
 class _HelperLibrary(_codegen.JITCodeLibrary):
     """The code of a helper as it was lowered, for its callers.
 
-    Numba turns each function into machine code by itself, and does so again in each caller that takes
-    it in. For helpers within helpers that is much of the time of compilation. They are still optimised
-    first: what is optimised twice runs up to a tenth faster.
+    Numba optimises each function and turns it into machine code by itself, and does it all again in
+    each caller that takes it in. For helpers within helpers that is most of the time of compilation.
+    Here only the innermost ones are optimised by themselves, because loops that are optimised twice run
+    faster.
     """
 
     @property
@@ -63,13 +64,14 @@ class _HelperLibrary(_codegen.JITCodeLibrary):
         return _NoEnvironment(self._codegen)
 
     def finalize(self) -> None:
-        """Take in what this calls and optimise; make no machine code."""
+        """Take in what this calls; make no machine code."""
         self._raise_if_finalized()
         for library in dict.fromkeys(self._linking_libraries):
             if hasattr(library, "_reload_init"):  # from Numba 0.63 on
                 self._reload_init.update(library._reload_init)
             self._final_module.link_in(library._get_module_for_linking(), preserve=True)
-        self._optimize_final_module()
+        if not self._linking_libraries:
+            self._optimize_final_module()
         self._finalize_dynamic_globals()
         self._finalized = True
 

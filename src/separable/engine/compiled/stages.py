@@ -25,7 +25,7 @@ from llvmlite import ir
 from .blocks import OUTPUTS, correlate, correlate_square, correlate_terms, zeros
 from .convert import emit_narrow as _emit_narrow
 from .convert import load_as, peek_as, poke_as
-from .kernel import inline, intrinsic, literal_intrinsic, part, stage
+from .kernel import inline, inline_coded, intrinsic, literal_intrinsic, part, stage
 from .numba_api import cgutils, types, without_literals
 from .plan import OUTSIDE, invoke, least, most, plan_at, word
 from .simd import (
@@ -94,7 +94,7 @@ def store_rows(_typing: Any, like: Any, address: Any, step: Any, rows: Any, stre
 
 
 @without_literals
-@inline
+@inline_coded
 def _gather(plan, source, row, column, strip):
     """Fill one vector with the samples of flat columns from ``column`` on, border included."""
     outside = peek(at(strip, plan.outside))
@@ -145,7 +145,7 @@ def load_tile(plan_address, source, strips, table, rows, first, count):
 
 
 @without_literals
-@inline
+@inline_coded
 def _ask(table, start, stop, offset):
     """Prefetch one line of each of some rows."""
     for r in range(start, stop):
@@ -155,7 +155,7 @@ def _ask(table, start, stop, offset):
 
 
 @without_literals
-@inline
+@inline_coded
 def _fetch(plan_address, spare, table, start, stop, first, count):
     """Load some rows of the next tile."""
     plan = plan_at(plan_address)
@@ -165,7 +165,7 @@ def _fetch(plan_address, spare, table, start, stop, first, count):
 
 
 @without_literals
-@inline
+@inline_coded
 def _ask_lines(table, lines, start, stop, offset):
     """Prefetch some of the cache lines of a tile that has ``lines`` of them in each row, row by row."""
     r = start // lines
@@ -234,7 +234,7 @@ def filter_columns(
 
 
 @without_literals
-@inline
+@inline_coded
 def _scatter(plan, target, row, column, count, values):
     """Store ``count`` samples one by one, wherever the flat columns from ``column`` on lie."""
     for lane in range(count):
