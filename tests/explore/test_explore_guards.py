@@ -287,13 +287,13 @@ def test_forty_slow_uploads_take_bounded_memory(server: Server) -> None:
 
 @needs_proc
 def test_work_ends_when_its_client_is_gone(server: Server) -> None:
-    """Plans that take some 12 s of computing together, most of them waiting for their turn."""
+    """Plans that take several seconds of computing together, most of them waiting for their turn."""
     values = np.random.default_rng(0).integers(0, 9, (40, 40, 40)).tolist()
     question = {"kernel": {"values": values}, "shape": [128] * 3, "dtype": "float32", "tol": 0.3}
     connections = [server.ask("/api/plan", question) for _ in range(30)]
     begun = server.seconds()
     for _ in range(600):
-        if server.seconds() > begun + 3:
+        if server.seconds() > begun + 0.6:
             break
         time.sleep(0.1)
     else:
