@@ -80,9 +80,7 @@ def _open_packed(path: Path, inside: str = "") -> Source:
     file = gzip.GzipFile(path)
 
     def fetch(region: Region) -> Array:
-        part: Any = fileslice(  # type: ignore[no-untyped-call]
-            file, region, shape, found.dtype, offset, order="F", lock=lock
-        )
+        part: Any = fileslice(file, region, shape, found.dtype, offset, order="F", lock=lock)
         return np.asarray(part).astype(dtype, copy=False)
 
     return _scaled(Source(path, shape, dtype, None, info, fetch, file.close), found)

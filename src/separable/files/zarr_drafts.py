@@ -203,7 +203,7 @@ def _store_classes() -> tuple[Any, Any]:
     """Local stores of zarr: one that is read, and one whose chunks a `ChunkWriter` writes."""
     from zarr.storage import LocalStore
 
-    class FileStore(LocalStore):
+    class FileStore(LocalStore):  # type: ignore[misc]  # of a package that is installed on wish
         """Refuses pipes and devices, which nobody may ever write to, in the place of files."""
 
         async def get(self, key: str, *arguments: Any, **options: Any) -> Any:
