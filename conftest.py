@@ -106,12 +106,12 @@ def needs_engine(path: Path) -> bool:
 
 
 EXAMPLES = {
-    "separable.bank.core.Bank",
-    "separable.bank.core.Group",
-    "separable.volumes.blocks.chunkwise",
+    "separable.filter_bank.planned_bank.Bank",
+    "separable.filter_bank.planned_bank.Group",
+    "separable.volumes.halo.chunkwise",
     "separable.volumes.dask_schedule.schedule",
-    "separable.volumes.schedule.Schedule",
-    "separable.volumes.stages.groupings",
+    "separable.volumes.slab_schedule.Schedule",
+    "separable.volumes.filter_stages.groupings",
 }
 """Examples that print what is planned with the compiled methods."""
 

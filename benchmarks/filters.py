@@ -26,8 +26,8 @@ from page import version
 
 import separable as sep
 from separable import calibrate, get_num_threads, kernels, machine
-from separable.engine.warmup import warmup
-from separable.plan.table import duration
+from separable.engine.compile_ahead import warmup
+from separable.plan.plan_text import duration
 from separable.system import processor_name
 
 RNG = np.random.default_rng(0)

@@ -24,7 +24,7 @@ from scipy import signal
 
 import separable as sep
 from separable import kernels, ndimage
-from separable.plan.table import duration
+from separable.plan.plan_text import duration
 
 RNG = np.random.default_rng(1)
 BRIEF = 0.3  # seconds

@@ -30,11 +30,11 @@ import numpy as np
 
 import separable as sep
 from separable import kernels, volumes
-from separable.files.parts import boxes
-from separable.files.stores import create_target, open_source
+from separable.files.chunked_io import boxes
+from separable.files.opening import create_target, open_source
 from separable.system import processor_name
-from separable.volumes.blocks import chunkwise
-from separable.volumes.drafts import bring_to_disk
+from separable.volumes.checkpoint import bring_to_disk
+from separable.volumes.halo import chunkwise
 
 SIGMA = 2.0
 

@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 from torch import Tensor
 
-from separable.plan.table import duration
+from separable.plan.plan_text import duration
 
 __all__ = ["Result", "accuracy", "average_precision", "spread", "summary"]
 

@@ -15,7 +15,7 @@ from separable import kernels, ndimage
 from separable.errors import ArgumentError, ArgumentTypeError, OutputError
 
 xr = pytest.importorskip("xarray")
-import separable.accessor  # noqa: E402
+import separable.xarray_accessor  # noqa: E402
 
 RNG = np.random.default_rng(5)
 DATA = RNG.normal(size=(9, 12, 14))
@@ -123,7 +123,7 @@ def test_even_coordinates_of_any_type_are_taken(count, step, start, single):
     if single and np.unique(x).size < count:
         return
     array = xr.DataArray(np.zeros(count), {"x": x}, "x")
-    from separable.accessor.steps import step_of
+    from separable.xarray_accessor.spacing import step_of
 
     rounding = 2 * float(np.finfo(x.dtype).eps * np.abs(x).max())
     assert step_of(array, "x").size == pytest.approx(step, rel=1e-6, abs=rounding)
@@ -275,5 +275,5 @@ def test_importing_it_registers_once_and_quietly():
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        importlib.import_module("separable.accessor")
-    assert isinstance(xr.DataArray([1.0]).separable, separable.accessor.SeparableAccessor)
+        importlib.import_module("separable.xarray_accessor")
+    assert isinstance(xr.DataArray([1.0]).separable, separable.xarray_accessor.SeparableAccessor)

@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 
 import separable as sep
 from separable import kernels
-from separable.bank import Bank, wavelet_step
-from separable.bank.graph import families, graph_of
 from separable.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -21,6 +19,8 @@ from separable.errors import (
     KernelError,
     OutputError,
 )
+from separable.filter_bank import Bank, wavelet_step
+from separable.filter_bank.pass_graph import families, graph_of
 
 pywt = pytest.importorskip("pywt")
 
@@ -221,9 +221,9 @@ def test_complex_kernels_make_all_bands_complex() -> None:
 
 
 def test_no_memory_is_read_before_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    from separable.engine.compiled import threads
+    from separable.engine.compiled import thread_pool
 
-    monkeypatch.setattr(threads, "poison", True)  # scratch memory full of NaN
+    monkeypatch.setattr(thread_pool, "poison", True)  # scratch memory full of NaN
     image = noise((23, 37, 45), "float32")
     for kernels_given in (kernels.laws_bands(), {"log": "log:1"}, kernels.wavelet_bands("db2")):
         bank = sep.bank(kernels_given, image.shape, "float32")

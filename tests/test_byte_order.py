@@ -13,7 +13,7 @@ import separable as sep
 from separable import run
 from separable.borders import MODES
 from separable.engine import METHODS
-from separable.volumes import slabs
+from separable.volumes import foreign_byte_order
 
 FOREIGN = ">" if sys.byteorder == "little" else "<"
 RNG = np.random.default_rng(5)
@@ -33,16 +33,16 @@ KERNELS = (  # among them one that each method takes
 def small_slabs(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Cut small images, too; the list says for each run whether it was cut."""
     monkeypatch.setattr(run, "SLABBED", 0)
-    monkeypatch.setattr(slabs, "SLAB_BYTES", 16 << 10)
-    monkeypatch.setattr(slabs, "RUN_BYTES", 64)
+    monkeypatch.setattr(foreign_byte_order, "SLAB_BYTES", 16 << 10)
+    monkeypatch.setattr(foreign_byte_order, "RUN_BYTES", 64)
     done: list[bool] = []
-    before = slabs.filter_by_slabs
+    before = foreign_byte_order.filter_by_slabs
 
     def watched(*arguments: object) -> bool:
         done.append(before(*arguments))  # type: ignore[arg-type]
         return done[-1]
 
-    monkeypatch.setattr(slabs, "filter_by_slabs", watched)
+    monkeypatch.setattr(foreign_byte_order, "filter_by_slabs", watched)
     return done
 
 
@@ -68,7 +68,7 @@ def test_every_method_gives_the_bits_of_native_numbers(
     found = run.run(theirs, METHODS[method], runs[0], foreign)
     assert found.dtype == foreign.dtype
     np.testing.assert_array_equal(found, expected)
-    assert small_slabs == [method in slabs.INVARIANT]
+    assert small_slabs == [method in foreign_byte_order.INVARIANT]
 
 
 @pytest.mark.parametrize("mode", sorted(set(MODES.values())))

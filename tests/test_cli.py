@@ -302,7 +302,7 @@ def test_too_little_memory(
     def refuse(*args: object, **kwargs: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(sys.modules["separable.plan.core"], "run", refuse)
+    monkeypatch.setattr(sys.modules["separable.plan.planned_filter"], "run", refuse)
     code, _, err = call("filter", photo, tmp_path / "out.png", "-k", "sobel")
     assert (code, err) == (
         2,
@@ -362,7 +362,7 @@ def test_ended_while_it_runs(
 
 WRITES_FOR_EVER = """
 import time
-import separable.files.atomic as atomic
+import separable.files.atomic_write as atomic
 def wait(handle):
     print("writing", flush=True)
     time.sleep(60)
@@ -507,7 +507,7 @@ def test_errors_of_the_library_are_messages(call: Caller, monkeypatch: pytest.Mo
     def refuse() -> None:
         raise MachineError("no rates")
 
-    monkeypatch.setattr("separable.cli.machine.current", refuse)
+    monkeypatch.setattr("separable.cli.machine_command.current", refuse)
     assert call("machine", "--show") == (2, "", "Error: no rates\n")
 
 

@@ -72,7 +72,7 @@ def test_a_report_for_the_page(folder: Path, capsys: pytest.CaptureFixture[str])
     assert "layers" in json.loads((folder / "out.json").read_text())  # the patterns, as ever
     found = json.loads((folder / "out.report.json").read_text())
     assert found["multiplications"] <= 0.4 * found["multiplications_before"]
-    page = pytest.importorskip("separable.explore.networks")
+    page = pytest.importorskip("separable.explore.network_answers")
     shown = page.report_of((folder / "out.report.json").read_bytes())
     assert len(shown["curve"]) == len(found["tradeoff"])
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from separable import cost, errors
-from separable.cost import text
+from separable.cost import cost_text
 
 
 @pytest.mark.parametrize(
@@ -330,20 +330,20 @@ def test_a_bias_belongs_to_the_last_factor() -> None:
 @given(st.integers(0, 10**18))
 def test_quantities_are_right_within_half_a_digit(count: int) -> None:
     units = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
-    number, _, unit = text.quantity(count).partition(" ")
+    number, _, unit = cost_text.quantity(count).partition(" ")
     assert math.isclose(float(number) * units[unit], count, rel_tol=0.006, abs_tol=1e-9)
     assert len(number) <= 4 or count >= 10**18 - 10**15
     sizes = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "PiB": 2**50}
-    number, _, unit = text.size_text(count).partition(" ")
+    number, _, unit = cost_text.size_text(count).partition(" ")
     assert math.isclose(float(number) * sizes[unit], count, rel_tol=0.006, abs_tol=1e-9)
 
 
 def test_tables_fold_words_and_never_numbers() -> None:
-    printed = text.table(("name", "n"), [("a" * 100, "1,000"), (), ("b", "2")], width=30)
+    printed = cost_text.table(("name", "n"), [("a" * 100, "1,000"), (), ("b", "2")], width=30)
     assert max(map(len, printed.splitlines())) <= 30
     assert "1,000" in printed
     assert printed.count("a") == 101  # and that of the heading
-    assert text.quantity(math.nan) == "-"
+    assert cost_text.quantity(math.nan) == "-"
 
 
 def test_costs_add_up() -> None:
@@ -405,7 +405,7 @@ def test_messages_of_patterns(pattern: str, options: dict[str, object], message:
 
 
 def test_messages_of_others() -> None:
-    from separable.cost.factors import separate
+    from separable.cost.factored_layers_cost import separate
     from separable.pattern import parse
 
     grouped = cost.Convolution((9, 9), 4, 8, (3, 3), groups=2)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from separable.cli import run
-from separable.demo import core, run_demo
+from separable.demo import demonstration, run_demo
 from separable.errors import FileError
 from separable.files import read_image
 
@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_demonstration(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(core, "PATIENCE", 0.0)
+    monkeypatch.setattr(demonstration, "PATIENCE", 0.0)
     results = run_demo(folder, step=8)
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 80
@@ -54,7 +54,9 @@ def test_the_demonstration(
 def test_a_missing_package_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(core, "find_spec", lambda name: None if name != "nibabel" else object())
+    monkeypatch.setattr(
+        demonstration, "find_spec", lambda name: None if name != "nibabel" else object()
+    )
     assert run(["demo", "--output", str(tmp_path / "new")]) == 2
     assert capsys.readouterr() == (
         "",

@@ -14,7 +14,7 @@ import separable as sep
 from separable import errors
 from separable.engine import METHODS, Form, pass_form, work_dtype
 from separable.engine.availability import available
-from separable.engine.threads import in_parallel, slabs
+from separable.engine.thread_count import in_parallel, slabs
 from separable.kernels import box, disk, gaussian, laplace, laplacian_of_gaussian
 from separable.testing import with_each_method
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import separable as sep
-from separable.engine import memory
+from separable.engine import result_memory
 from separable.engine.availability import available
 from separable.kernels import gaussian
 
@@ -21,10 +21,10 @@ SHAPE = (1024, 1024)
 def nothing_kept() -> None:
     """Load the engine if there is one, for blocks are used from then on."""
     if available():
-        import separable.engine.compiled.kernel  # noqa: F401
+        import separable.engine.compiled.jit  # noqa: F401
 
     gc.collect()
-    memory.release()
+    result_memory.release()
 
 
 def address(array: np.ndarray) -> int:
@@ -33,21 +33,21 @@ def address(array: np.ndarray) -> int:
 
 @pytest.mark.compiled
 def test_memory_is_used_again_only_when_no_view_is_left() -> None:
-    first = memory.empty(SHAPE, "float32")
+    first = result_memory.empty(SHAPE, "float32")
     view, where = first[3:].T, address(first)
-    assert where % memory.HUGE_PAGE == 0
+    assert where % result_memory.HUGE_PAGE == 0
     view[...] = 7
     del first
     gc.collect()
-    assert memory.kept_bytes() == 0
-    second = memory.empty(SHAPE, "float32")
+    assert result_memory.kept_bytes() == 0
+    second = result_memory.empty(SHAPE, "float32")
     assert address(second) != where
     second[...] = 1
     assert (view == 7).all()
     del view
     gc.collect()
-    assert memory.kept_bytes() == 4 << 20
-    assert address(memory.empty(SHAPE, "float32")) == where
+    assert result_memory.kept_bytes() == 4 << 20
+    assert address(result_memory.empty(SHAPE, "float32")) == where
 
 
 def test_results_do_not_share_memory() -> None:
@@ -62,33 +62,33 @@ def test_results_do_not_share_memory() -> None:
 @pytest.mark.compiled
 def test_no_more_is_kept_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEPARABLE_KEEP_BYTES", str(9 << 20))
-    arrays = [memory.empty(SHAPE, "float32") for _ in range(5)]
+    arrays = [result_memory.empty(SHAPE, "float32") for _ in range(5)]
     del arrays
     gc.collect()
-    assert memory.kept_bytes() == 8 << 20
+    assert result_memory.kept_bytes() == 8 << 20
     monkeypatch.setenv("SEPARABLE_KEEP_BYTES", "0")
-    memory.empty(SHAPE, "float32")
-    assert memory.kept_bytes() == 8 << 20
+    result_memory.empty(SHAPE, "float32")
+    assert result_memory.kept_bytes() == 8 << 20
 
 
 def test_small_arrays_are_numpys() -> None:
-    assert memory.empty((10, 10), "float64").flags.owndata
-    assert memory.empty((0, 10), "float64").shape == (0, 10)
+    assert result_memory.empty((10, 10), "float64").flags.owndata
+    assert result_memory.empty((0, 10), "float64").shape == (0, 10)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_has_its_own_copy() -> None:
-    kept = memory.empty(SHAPE, "float32")
+    kept = result_memory.empty(SHAPE, "float32")
     kept[...] = 5
     del kept
     gc.collect()
-    held = memory.empty(SHAPE, "float32")
+    held = result_memory.empty(SHAPE, "float32")
     held[...] = 6
     child = os.fork()
     if child == 0:
         held[...] = 0
-        memory.empty(SHAPE, "float32")[...] = 1
+        result_memory.empty(SHAPE, "float32")[...] = 1
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
     assert (held == 6).all()
@@ -99,7 +99,7 @@ def test_many_threads_never_get_the_same_memory() -> None:
 
     def work(n: int) -> None:
         for _ in range(40):
-            mine = memory.empty(SHAPE, "float32")
+            mine = result_memory.empty(SHAPE, "float32")
             mine[...] = n
             if not (mine == n).all():
                 wrong.append(n)

@@ -12,7 +12,7 @@ import pytest
 from separable import kernels, ndimage
 from separable.errors import ArgumentError
 from separable.napari import Settings, explained, filtered
-from separable.napari.core import AXES
+from separable.napari.filter_layer import AXES
 
 DATA = np.random.default_rng(2).normal(size=(7, 20, 24))
 LAYER = {"scale": (3, 1, 0.5), "translate": (1, 2, 3), "name": "stack", "units": ("um",) * 3}

@@ -12,8 +12,8 @@ import scipy.ndimage
 
 import separable as sep
 from separable import errors, filtering, ndimage
-from separable.ndimage import apply, derivatives, masks, smoothing
-from separable.ndimage.arguments import (
+from separable.ndimage import apply, derivative_filters, masks, smoothing_filters
+from separable.ndimage.scipy_arguments import (
     AxisError,
     CvalError,
     OriginError,
@@ -264,14 +264,14 @@ def test_functions_of_the_user_may_fill_the_output_or_return_an_array():
 
 @pytest.mark.parametrize("ndim", [2, 3, 4])
 def test_a_laplacian_is_one_pass_an_axis(ndim):
-    kernel = derivatives._laplace_kernel(ndim)
+    kernel = derivative_filters._laplace_kernel(ndim)
     plan = sep.plan(kernel, (20,) * ndim, operation="correlate")
     flat = next(c for c in plan.candidates if c.name == "low-rank")
     assert (flat.passes, flat.multiplications) == (ndim, 3 * ndim)
 
 
 def test_a_laplacian_of_gaussian_is_one_plan():
-    kernel = derivatives._derivatives_kernel(((2.0, 8), (2.0, 8)), 2)
+    kernel = derivative_filters._derivatives_kernel(((2.0, 8), (2.0, 8)), 2)
     plan = sep.plan(kernel, (512, 512), "uint8", operation="correlate")
     flat = next(c for c in plan.candidates if c.name == "low-rank")
     assert (flat.rank, flat.passes, flat.multiplications) == (2, 4, 4 * 17)
@@ -299,7 +299,9 @@ def test_kernels_and_plans_are_remembered(monkeypatch):
         for _ in range(3):
             call(ndimage, name, image)
         assert len(made) == count, name
-    assert smoothing._gaussian_kernel(((1.0, 0, 4),)) is smoothing._gaussian_kernel(((1.0, 0, 4),))
+    assert smoothing_filters._gaussian_kernel(((1.0, 0, 4),)) is smoothing_filters._gaussian_kernel(
+        ((1.0, 0, 4),)
+    )
 
 
 def test_a_kernel_too_large_to_hold_stays_in_terms():

@@ -17,21 +17,21 @@ import pytest
 
 import separable as sep
 from separable import ndimage
-from separable.bank import wavelet_step
-from separable.engine import METHODS, memory
+from separable.engine import METHODS, result_memory
 from separable.engine.availability import available
+from separable.filter_bank import wavelet_step
 from separable.kernels import gaussian
 
 Array = np.ndarray[Any, Any]
 Make = Callable[[Array], Array]
 
 LINE = np.ones(9) / 9
-LIMIT = 3 * memory.LARGE
+LIMIT = 3 * result_memory.LARGE
 SIZES = {
-    "below the blocks": memory.LARGE - 4,
-    "the first block": memory.LARGE,
-    "a block and a bit": memory.LARGE + 4096,
-    "more than may wait": LIMIT + memory.HUGE_PAGE,
+    "below the blocks": result_memory.LARGE - 4,
+    "the first block": result_memory.LARGE,
+    "a block and a bit": result_memory.LARGE + 4096,
+    "more than may wait": LIMIT + result_memory.HUGE_PAGE,
 }
 """Bytes of a result, from the constants of the module: a changed threshold is tested still."""
 
@@ -40,9 +40,9 @@ SIZES = {
 def blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Load the engine if there is one, for blocks are used from then on, and let few bytes wait."""
     if available():
-        import separable.engine.compiled.kernel  # noqa: F401
+        import separable.engine.compiled.jit  # noqa: F401
 
-    memory.release()
+    result_memory.release()
     monkeypatch.setenv("SEPARABLE_KEEP_BYTES", str(LIMIT))
 
 
@@ -89,7 +89,7 @@ def dask_blocks(image: Array) -> Array:
 
 def data_array(image: Array) -> Array:
     xr = pytest.importorskip("xarray")
-    import separable.accessor  # noqa: F401
+    import separable.xarray_accessor  # noqa: F401
 
     found: Array = xr.DataArray(image, dims=("y", "x")).separable.gaussian(1.0).data
     return found
@@ -183,7 +183,7 @@ def assert_ordinary(make: Callable[[], Array]) -> None:
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_every_operator_returns_an_ordinary_array(name: str) -> None:
-    image = image_of(memory.LARGE)
+    image = image_of(result_memory.LARGE)
     assert_ordinary(lambda: OPERATORS[name](image))
 
 
@@ -200,7 +200,7 @@ def test_every_function_of_ndimage_is_among_them() -> None:
 
 @pytest.mark.compiled
 def test_a_result_takes_its_memory_with_it_and_brings_it_back() -> None:
-    image = image_of(memory.LARGE)
+    image = image_of(result_memory.LARGE)
     result = sep.convolve(image, gaussian(1, ndim=2))
     expected, where = result.copy(), result.ctypes.data
     part = result[5:, 7:]
@@ -214,27 +214,27 @@ def test_a_result_takes_its_memory_with_it_and_brings_it_back() -> None:
 
 
 def test_resized_results_keep_apart() -> None:
-    arrays = [memory.empty((memory.LARGE // 4,), "float32") for _ in range(6)]
+    arrays = [result_memory.empty((result_memory.LARGE // 4,), "float32") for _ in range(6)]
     for n in range(6):
         arrays[n][...] = n
-        arrays[n].resize((n + 1) * memory.LARGE // 8)
-    fresh = [memory.empty((memory.LARGE // 4,), "float32") for _ in range(6)]
+        arrays[n].resize((n + 1) * result_memory.LARGE // 8)
+    fresh = [result_memory.empty((result_memory.LARGE // 4,), "float32") for _ in range(6)]
     for array in fresh:
         array[...] = -1
     for n, array in enumerate(arrays):
-        kept = min(memory.LARGE // 4, array.size)
+        kept = min(result_memory.LARGE // 4, array.size)
         assert (array[:kept] == n).all()
         assert (array[kept:] == 0).all()
 
 
 @pytest.mark.compiled
 def test_zeros_of_the_handler_are_zeros() -> None:
-    memory.empty((memory.LARGE,), "uint8")[...] = 7
-    blocks = memory._blocks()
+    result_memory.empty((result_memory.LARGE,), "uint8")[...] = 7
+    blocks = result_memory._blocks()
     assert blocks is not None
     others = blocks._set(blocks._capsule)
     try:
-        made = np.zeros(memory.LARGE, np.uint8)
+        made = np.zeros(result_memory.LARGE, np.uint8)
         small = np.zeros(3)
     finally:
         blocks._set(others)
@@ -245,11 +245,11 @@ def test_zeros_of_the_handler_are_zeros() -> None:
 @pytest.mark.compiled
 def test_other_arrays_are_numpys_own() -> None:
     get_handler_name = pytest.importorskip("numpy._core.multiarray").get_handler_name
-    sep.convolve(image_of(memory.LARGE), LINE, axes=1)
+    sep.convolve(image_of(result_memory.LARGE), LINE, axes=1)
     with pytest.raises(MemoryError, match="GiB for a result"):
-        memory.empty((1 << 36, 3), "float64")
-    assert get_handler_name(np.empty(memory.LARGE)) == "default_allocator"
-    assert get_handler_name(memory.empty((memory.LARGE,), "uint8")) == "separable"
+        result_memory.empty((1 << 36, 3), "float64")
+    assert get_handler_name(np.empty(result_memory.LARGE)) == "default_allocator"
+    assert get_handler_name(result_memory.empty((result_memory.LARGE,), "uint8")) == "separable"
 
 
 WITHOUT = """
@@ -259,9 +259,9 @@ import separable as sep
 from separable.engine import availability, memory
 
 if sys.argv[1] == "loaded":
-    import separable.engine.compiled.kernel
+    import separable.engine.compiled.jit
 elif sys.argv[1] == "failing":
-    import separable.engine.compiled.kernel as kernel
+    import separable.engine.compiled.jit as kernel
     def address(*arguments):
         with availability.compiling:
             raise RuntimeError("no code is made")
@@ -327,7 +327,7 @@ def test_results_outlive_the_library_and_the_interpreter() -> None:
 
 def test_an_exception_survives_the_death_of_a_result() -> None:
     def fails() -> None:
-        held = memory.empty((memory.LARGE,), "uint8")
+        held = result_memory.empty((result_memory.LARGE,), "uint8")
         held[0] = 1
         raise KeyError("as raised")
 

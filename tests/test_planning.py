@@ -15,7 +15,7 @@ from separable.engine.lazy_kernel import SMALL, Kernel
 from separable.errors import ArgumentError, SeparableError
 from separable.factorize import factorize, factorize_few
 from separable.factorize.nested import TooManyTermsError, decompose
-from separable.kernels.arguments import MOST_TAPS
+from separable.kernels.kernel_arguments import MOST_TAPS
 from separable.plan.candidates import filter_pattern
 
 RNG = np.random.default_rng(5)

@@ -13,8 +13,8 @@ from scipy import ndimage as scipy_ndimage
 import separable as sep
 from separable import kernels, ndimage
 from separable.errors import ArgumentError, ArgumentTypeError
-from separable.kernels.lengths import read_lengths, unit_of
-from separable.kernels.spec import parse_spec
+from separable.kernels.parse import parse_spec
+from separable.kernels.units import read_lengths, unit_of
 
 RNG = np.random.default_rng(11)
 VOLUME = RNG.normal(size=(11, 14, 15))
@@ -387,7 +387,7 @@ def test_filter_takes_the_spacing_of_the_command_line(tmp_path, capsys):
 def test_filter_takes_a_files_spacing_only_for_texts_with_units(tmp_path, capsys, monkeypatch):
     import dataclasses
 
-    import separable.cli.filter as room
+    import separable.cli.filter_command as room
 
     def read(path, *rest, **options):
         array, info = real(path, *rest, **options)

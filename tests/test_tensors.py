@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import separable as sep
 from separable import kernels
 from separable.errors import ArgumentError, DTypeError, KernelError, OutputError
-from separable.tensors.core import _by_torch
+from separable.tensors.tensor_filter import _by_torch
 
 torch = pytest.importorskip("torch")
 

@@ -15,12 +15,12 @@ import importlib
 from typing import Any
 
 from separable import cost, errors, kernels
-from separable.bank import bank
 from separable.configuration import show_config
 from separable.distribution import VERSION
 from separable.engine import get_num_threads, set_num_threads
 from separable.factorize import Spectrum, factorize, spectrum
 from separable.factors import Factors
+from separable.filter_bank import bank
 from separable.filtering import convolve, correlate
 from separable.machine import Machine
 from separable.plan import Plan, plan

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from separable.engine import METHODS, Form, Problem
 from separable.engine.availability import available
-from separable.engine.threads import get_num_threads
+from separable.engine.thread_count import get_num_threads
 from separable.machine import Machine, shipped
 from separable.plan import Candidate, plan
 from separable.plan.candidates import STORE

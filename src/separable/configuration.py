@@ -9,7 +9,7 @@ from importlib import metadata
 from typing import Any
 
 from separable.engine.availability import EngineError, compiling, why_not
-from separable.engine.threads import get_num_threads
+from separable.engine.thread_count import get_num_threads
 from separable.errors import ArgumentError
 from separable.machine import cache_path, current
 
@@ -97,12 +97,12 @@ def configuration_text(found: dict[str, Any]) -> str:
 
 def _engine_lines(found: dict[str, Any]) -> list[str]:
     """Return the lines on engine, threads and cache."""
-    engine, threads, cache = found["engine"], found["threads"], found["cache"]
+    engine, thread_count, cache = found["engine"], found["threads"], found["cache"]
     if engine["name"] == "compiled":
         what = f"compiled, vectors of {engine['vector_bits']} bits for {engine['cpu']}"
     else:
         what = f"SciPy: {engine['reason']}"
-    lines = [f"engine     {what}", f"threads    {threads['count']} ({threads['source']})"]
+    lines = [f"engine     {what}", f"threads    {thread_count['count']} ({thread_count['source']})"]
     if cache["state"] == "none":
         lines.append("cache      none: each process compiles what it needs")
     else:
@@ -116,8 +116,8 @@ def _engine() -> dict[str, Any]:
     cache: dict[str, Any] = {"folder": None, "state": "none", "bytes": 0}
     try:
         with compiling:
-            from separable.engine.compiled.cache import size, state
-            from separable.engine.compiled.kernel import cache_folder, host, vector_bits
+            from separable.engine.compiled.code_cache import size, state
+            from separable.engine.compiled.jit import cache_folder, host, vector_bits
 
             engine = {
                 "name": "compiled", "reason": "", "vector_bits": vector_bits(), "cpu": host()[1],
@@ -133,10 +133,10 @@ def _engine() -> dict[str, Any]:
 
 def _threads() -> dict[str, Any]:
     """Return the number of threads and where it comes from."""
-    from separable.engine import threads
+    from separable.engine import thread_count
 
     asked = os.environ.get("SEPARABLE_NUM_THREADS", "")
-    if getattr(threads, "_chosen", None) is not None:
+    if getattr(thread_count, "_chosen", None) is not None:
         source = "set_num_threads"
     elif asked.isdigit() and int(asked) > 0:
         source = "SEPARABLE_NUM_THREADS"

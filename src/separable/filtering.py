@@ -29,9 +29,13 @@ Array = NDArray[Any]
 KEPT = 64  # plans; with their kernels they are small
 # Arrays of other libraries, by the package of their type, and the room that filters them: its
 # `filter_with` has the parameters of ours. Rooms above this one are reached by name only.
-ROOMS = {"torch": "separable.tensors", "dask": "separable.volumes", "xarray": "separable.accessor"}
+ROOMS = {
+    "torch": "separable.tensors",
+    "dask": "separable.volumes",
+    "xarray": "separable.xarray_accessor",
+}
 PATHS = "separable.volumes"  # files named by a str or a path
-MISSING = "separable.normalised"  # images with missing samples
+MISSING = "separable.masked"  # images with missing samples
 
 LARGEST_KERNEL = 1 << 16  # bytes; larger kernels are not compared, they take long to run anyway
 
@@ -100,7 +104,7 @@ def convolve(
     >>> convolve(photo, disk / disk.sum(), axes=(0, 1), tol=0.01).dtype
     dtype('uint8')
 
-    Samples that are missing do not count; the others count for them (`separable.normalised` has
+    Samples that are missing do not count; the others count for them (`separable.masked` has
     the definition):
 
     >>> convolve([1.0, 2.0, np.nan, 4.0, 5.0], np.ones(3) / 3, nan="ignore")

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from separable.engine import METHODS, Form, Method, Problem
 from separable.engine.availability import EngineError
 from separable.engine.lazy_kernel import ldexp
-from separable.engine.memory import empty
-from separable.engine.threads import in_parallel, slabs
+from separable.engine.result_memory import empty
+from separable.engine.thread_count import in_parallel, slabs
 from separable.errors import ArgumentError, ArgumentTypeError, DTypeError, OutputError
 
 __all__ = ["all_finite", "check_dtype", "readable", "run", "store"]
@@ -22,7 +22,7 @@ Array = NDArray[Any]
 
 CHUNK = 1 << 18  # outputs rounded at a time: they stay in the cache
 SLABBED = 64 << 20  # bytes in foreign byte order from which on they are not converted at once
-SLABS = "separable.volumes.slabs"  # which is loaded when it is needed: it stands above this module
+SLABS = "separable.volumes.foreign_byte_order"  # which is loaded when it is needed: it stands above this module
 LOOKED_AT = 1 << 20  # samples looked at together: threads need not wait for each other
 
 

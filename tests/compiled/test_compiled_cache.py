@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from separable.engine.compiled import cache
-from separable.engine.compiled.cache import Cache
+from separable.engine.compiled import code_cache
+from separable.engine.compiled.code_cache import Cache
 from separable.engine.compiled.numba_api import numba
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +47,7 @@ class Made:
 
 @pytest.fixture(autouse=True)
 def told_nothing_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "_told", False)
+    monkeypatch.setattr(code_cache, "_told", False)
 
 
 def entries(folder: Path) -> list[Path]:
@@ -112,7 +112,7 @@ def test_a_pickle_that_cannot_be_rebuilt_is_compiled_anew(
         def _rebuild(*_: Any) -> None:
             raise AttributeError("of another release")
 
-    monkeypatch.setattr(cache, "CompileResult", Broken)
+    monkeypatch.setattr(code_cache, "CompileResult", Broken)
     made = Made(tmp_path)
     assert made(2.0) == 6.0
     assert made.misses == 1
@@ -135,7 +135,7 @@ def test_no_error_of_the_system_stops_a_filter(
         import builtins
 
         real = builtins.open
-        monkeypatch.setattr(cache, "open", fail, raising=False)
+        monkeypatch.setattr(code_cache, "open", fail, raising=False)
         folder.mkdir()
     else:
         monkeypatch.setattr(os, name, fail)
@@ -162,7 +162,7 @@ def test_a_folder_that_vanishes_is_made_again(tmp_path: Path) -> None:
 
 def test_where_there_is_no_folder_nothing_is_kept() -> None:
     assert Made(None)(2.0) == 6.0
-    assert cache.state(None) == "none"
+    assert code_cache.state(None) == "none"
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_processes_that_compile_at_once(tmp_path: Path) -> None:
 
 
 def test_old_versions_are_removed_but_none_that_may_be_in_use(tmp_path: Path) -> None:
-    old = time.time() - 2 * cache.UNUSED_SECONDS
+    old = time.time() - 2 * code_cache.UNUSED_SECONDS
     for number in range(9):
         folder = tmp_path / f"engine-{number:016x}"
         folder.mkdir()
@@ -233,15 +233,17 @@ def test_old_versions_are_removed_but_none_that_may_be_in_use(tmp_path: Path) ->
     left = {p.name for p in tmp_path.iterdir()}
     assert {p.name for p in foreign} <= left
     assert kept_file.read_text() == "somebody's"
-    numbers = {int(n[7:], 16) for n in left if cache.VERSION_FOLDER.fullmatch(n) and n[0] == "e"}
+    numbers = {
+        int(n[7:], 16) for n in left if code_cache.VERSION_FOLDER.fullmatch(n) and n[0] == "e"
+    }
     # The new one, the one used a moment ago, two more of the newest, and the one with a foreign file.
     assert numbers == {0xAA, 0xFF, 8, 7, 1}
 
 
 def test_a_used_version_is_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "_used", set())
+    monkeypatch.setattr(code_cache, "_used", set())
     os.utime(tmp_path, (1, 1))
-    cache.mark_used(tmp_path)
+    code_cache.mark_used(tmp_path)
     assert time.time() - tmp_path.stat().st_mtime < 60
 
 
@@ -252,8 +254,8 @@ SCRIPT = """
     import numpy as np
     {before}
     warnings.simplefilter("error")
-    from separable.engine.compiled.valid import divide
-    from separable.engine.compiled.kernel import cache_folder
+    from separable.engine.compiled.masked_kernels import divide
+    from separable.engine.compiled.jit import cache_folder
     from separable.engine.compiled import cache
     values = np.array([1.0, 2.0])
     divide(values, np.array([1.0, 0.5]), np.array([1.0, 1.0, 0.25, 0.0]), 0.0)
@@ -328,10 +330,10 @@ def test_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pwd, "getpwuid", unknown)
     for name in ("HOME", "XDG_CACHE_HOME", "SEPARABLE_CACHE_DIR", "NUMBA_CACHE_DIR"):
         monkeypatch.delenv(name, raising=False)
-    assert cache.root() is None
+    assert code_cache.root() is None
 
 
 def test_the_folder_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SEPARABLE_CACHE_DIR", "here")
-    assert cache.root() == tmp_path / "here"
+    assert code_cache.root() == tmp_path / "here"

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from separable.engine.compiled import deriche
-from separable.engine.compiled import threads as pool
-from separable.engine.compiled.deriche import ORDERS, fit, fit_within, recursive
+from separable.engine.compiled import recursive_filter
+from separable.engine.compiled import thread_pool as pool
+from separable.engine.compiled.recursive_filter import ORDERS, fit, fit_within, recursive
 
 SIGMAS = (0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0)
 
@@ -113,7 +113,7 @@ def test_the_fit_follows_scale_and_sign():
 )
 def test_what_is_no_gaussian(taps):
     found = fit(taps)
-    assert found is None or found[1] <= deriche.MOST_ERROR
+    assert found is None or found[1] <= recursive_filter.MOST_ERROR
 
 
 def test_the_cheapest_that_does():
@@ -202,7 +202,7 @@ def test_long_lines_in_pieces(mode, monkeypatch):
     image = np.random.default_rng(6).uniform(-1, 1, 100_003)
     pieces, wanted, bound, _ = filtered(image, gaussian(60), (0,), mode, 0.5)
     assert np.max(np.abs(pieces - wanted)) <= bound + 1e-9
-    monkeypatch.setattr(deriche, "PIECE", 1 << 30)
+    monkeypatch.setattr(recursive_filter, "PIECE", 1 << 30)
     whole, *_ = filtered(image, gaussian(60), (0,), mode, 0.5)
     assert np.max(np.abs(pieces - whole)) <= 1e-8
 

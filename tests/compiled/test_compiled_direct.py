@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from compiled_oracle import MODES, awkward, border, samples
 
-from separable.engine.compiled import schedule
-from separable.engine.compiled.fused import correlate_dense
+from separable.engine.compiled import tiling
+from separable.engine.compiled.term_sums import correlate_dense
 
 HOW = ["plain", "offset", "fortran", "reversed", "strided", "padded"]
 
@@ -74,8 +74,8 @@ def test_dtypes_and_bits(monkeypatch):
             image, kernel, (0, 1), (2, 2), "reflect", 0, "float32", 1, np.zeros_like(image)
         )
         for threads, band, tile in ((2, 16, 32), (3, 64, 256)):
-            monkeypatch.setattr(schedule, "BAND_ROWS", band)
-            monkeypatch.setattr(schedule, "TILE_COLUMNS", tile)
+            monkeypatch.setattr(tiling, "BAND_ROWS", band)
+            monkeypatch.setattr(tiling, "TILE_COLUMNS", tile)
             again = check(
                 image,
                 kernel,

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from separable.engine.compiled import schedule
-from separable.engine.compiled.fused import correlate_terms
+from separable.engine.compiled import tiling
 from separable.engine.compiled.simd import ELEMENTS
+from separable.engine.compiled.term_sums import correlate_terms
 
 TOLERANCE = {"float32": 1e-6, "float64": 1e-13}
 
@@ -186,14 +186,14 @@ def test_threads_and_tiles_give_the_same_bits(shape, work, monkeypatch):
     first = check(image, terms, axes, (4, 3, 2)[: len(axes)], modes, 0, work)
     for threads in (1, 2, 3, 8):
         for band, tile, ring in ((16, 32, 1 << 16), (32, 64, 1 << 18), (128, 1024, 1 << 26)):
-            monkeypatch.setattr(schedule, "BAND_ROWS", band)
-            monkeypatch.setattr(schedule, "PLANE_ROWS", band)
-            monkeypatch.setattr(schedule, "TILE_COLUMNS", tile)
-            monkeypatch.setattr(schedule, "PLANE_COLUMNS", tile)
-            monkeypatch.setattr(schedule, "SLAB_PLANES", 8 * threads)
-            monkeypatch.setattr(schedule, "STRETCH_COLUMNS", 2 * tile)
-            monkeypatch.setattr(schedule, "RING_BYTES", ring)
-            monkeypatch.setattr(schedule, "STREAM_BYTES", 1 if threads == 2 else 1 << 40)
+            monkeypatch.setattr(tiling, "BAND_ROWS", band)
+            monkeypatch.setattr(tiling, "PLANE_ROWS", band)
+            monkeypatch.setattr(tiling, "TILE_COLUMNS", tile)
+            monkeypatch.setattr(tiling, "PLANE_COLUMNS", tile)
+            monkeypatch.setattr(tiling, "SLAB_PLANES", 8 * threads)
+            monkeypatch.setattr(tiling, "STRETCH_COLUMNS", 2 * tile)
+            monkeypatch.setattr(tiling, "RING_BYTES", ring)
+            monkeypatch.setattr(tiling, "STREAM_BYTES", 1 if threads == 2 else 1 << 40)
             again = check(
                 image, terms, axes, (4, 3, 2)[: len(axes)], modes, 0, work, threads=threads
             )

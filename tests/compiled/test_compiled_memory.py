@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from compiled_oracle import MODES, border, samples
 
-from separable.engine.compiled import threads as pool
-from separable.engine.compiled.fused import correlate_dense, correlate_terms
+from separable.engine.compiled import thread_pool as pool
+from separable.engine.compiled.term_sums import correlate_dense, correlate_terms
 
 PAGE = mmap.PAGESIZE
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from test_compiled_memory import Guarded
 
-from separable.engine.compiled import threads as pool
-from separable.engine.compiled.deriche import fit, recursive
-from separable.engine.compiled.running import box
+from separable.engine.compiled import thread_pool as pool
+from separable.engine.compiled.box_filter import box
+from separable.engine.compiled.recursive_filter import fit, recursive
 
 DTYPES = ("float16", "float32", "float64", "uint8", "int8", "uint16", "int16", "uint32", "int32")
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from scipy import ndimage as peer
 
 import separable as sep
-from separable.engine.compiled import segments
-from separable.engine.compiled.fused import Correlation
+from separable.engine.compiled import long_signals
+from separable.engine.compiled.term_sums import Correlation
 
 SHAPES = {0: [(32_768,), (33_001,), (40_000, 1), (33_001, 3)], 1: [(1, 32_999), (3, 33_333, 2)]}
 CASES = [(axis, shape) for axis, shapes in SHAPES.items() for shape in shapes]
@@ -19,7 +19,7 @@ def both(image, dtype, taps, axis, left, mode, cval=0.0, work="float32", threads
     """The line in one piece, and in segments, each into an array full of rubbish."""
     places = border(image.shape[axis], len(taps), left, mode)
     results = []
-    for kind in (Correlation, segments.SegmentedCorrelation):
+    for kind in (Correlation, long_signals.SegmentedCorrelation):
         out = np.empty(image.shape, dtype)
         out.view(np.uint8)[...] = 0xFF
         held = kind([[taps]], (axis,), (left,), [places], cval, work, image.shape)
@@ -31,7 +31,7 @@ def both(image, dtype, taps, axis, left, mode, cval=0.0, work="float32", threads
 @pytest.mark.parametrize(("axis", "shape"), CASES)
 def test_segments_are_invisible(axis, shape, mode):
     rng = np.random.default_rng(0)
-    assert segments.pays(shape, axis, 17)
+    assert long_signals.pays(shape, axis, 17)
     image = samples(rng, shape, "float32")
     for taps, left in [(17, 8), (2, 0), (2, 1), (20, 3), (31, 30)]:
         whole, cut = both(image, "float32", rng.normal(size=taps), axis, left, mode, 0.7)
@@ -66,10 +66,10 @@ def test_nan_stays_within_the_support(place, value):
 
 
 def test_short_or_many_lines_stay_whole():
-    assert not segments.pays((32_767,), 0, 17)
-    assert not segments.pays((32_768,), 0, 1)
-    assert not segments.pays((32_768, 9), 0, 17)
-    assert not segments.pays((32_768,), 0, 65)
+    assert not long_signals.pays((32_767,), 0, 17)
+    assert not long_signals.pays((32_768,), 0, 1)
+    assert not long_signals.pays((32_768, 9), 0, 17)
+    assert not long_signals.pays((32_768,), 0, 65)
 
 
 @pytest.mark.parametrize("mode", ["reflect", "mirror", "nearest", "wrap", "constant"])

@@ -5,8 +5,8 @@ import ctypes
 import numpy as np
 import pytest
 
-from separable.engine.compiled import convert, simd, squares
-from separable.engine.compiled.kernel import address, stage
+from separable.engine.compiled import dtype_conversion, simd, transpose
+from separable.engine.compiled.jit import address, stage
 from separable.engine.compiled.numba_api import types
 
 WORK = ["float32", "float64"]
@@ -71,7 +71,7 @@ def test_arithmetic(work):
 
 @stage
 def _transpose(a, out, n):
-    squares.store_block(out, n, squares.transpose(squares.load_block(a, n)))
+    transpose.store_block(out, n, transpose.transpose(transpose.load_block(a, n)))
 
 
 @pytest.mark.parametrize("work", WORK)
@@ -85,7 +85,7 @@ def test_transpose(work):
 
 @stage
 def _widen(a, out):
-    simd.store(out, convert.load_as(a, out))
+    simd.store(out, dtype_conversion.load_as(a, out))
 
 
 @pytest.mark.parametrize("work", WORK)
@@ -107,9 +107,11 @@ def test_widen(stored, work):
 
 @stage
 def _narrow(a, out, scalars, n):
-    convert.store_as(out, simd.load(a))
+    dtype_conversion.store_as(out, simd.load(a))
     for i in range(n):
-        convert.poke_as(simd.ahead(scalars, i), convert.peek_as(simd.ahead(a, i), a))
+        dtype_conversion.poke_as(
+            simd.ahead(scalars, i), dtype_conversion.peek_as(simd.ahead(a, i), a)
+        )
 
 
 SPECIAL = [0.5, 1.5, 2.5, -0.5, -1.5, 254.5, 255.5, 300, -129, 1e10, -1e10, np.inf, -np.inf, np.nan]

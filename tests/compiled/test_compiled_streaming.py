@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from compiled_oracle import border
 
-from separable.engine.compiled import schedule
-from separable.engine.compiled.fused import correlate_terms
+from separable.engine.compiled import tiling
+from separable.engine.compiled.term_sums import correlate_terms
 
 SHAPES = [
     (64, 128),
@@ -30,7 +30,7 @@ def test_same_as_ordinary_stores(shape, skip, work, monkeypatch):
         borders = [border(shape[a], 3, 1, "reflect") for a in axes]
         results = []
         for limit in (1 << 60, 1):
-            monkeypatch.setattr(schedule, "STREAM_BYTES", limit)
+            monkeypatch.setattr(tiling, "STREAM_BYTES", limit)
             raw = np.full(size + 64 + skip, np.nan, work)
             out = raw[skip : skip + size].reshape(shape)
             correlate_terms(image, out, terms, axes, [1] * len(axes), borders, 0, work, 2)
@@ -53,9 +53,9 @@ def test_same_as_loads_in_their_turn(shape, axes, dtype, monkeypatch):
         borders = [border(shape[a], 9, 4, mode) for a in axes]
         results = []
         for limit, tiles in ((1 << 60, 4), (0, 0)):
-            monkeypatch.setattr(schedule, "OVERLAP_BYTES", limit)
-            monkeypatch.setattr(schedule, "OVERLAP_TILES", tiles)
-            monkeypatch.setattr(schedule.Schedule, "_is_crowded", lambda _, limit=limit: not limit)
+            monkeypatch.setattr(tiling, "OVERLAP_BYTES", limit)
+            monkeypatch.setattr(tiling, "OVERLAP_TILES", tiles)
+            monkeypatch.setattr(tiling.Schedule, "_is_crowded", lambda _, limit=limit: not limit)
             out = np.zeros(shape, dtype)
             correlate_terms(image, out, terms, axes, [4] * len(axes), borders, 2.5, work, threads)
             results.append(out)

@@ -13,7 +13,7 @@ import pytest
 from compiled_oracle import border
 
 import separable
-from separable.engine.compiled.fused import Correlation
+from separable.engine.compiled.term_sums import Correlation
 
 
 def make(n=300):
@@ -109,7 +109,7 @@ def whole():
 def engine():
     started.wait()
     try:
-        from separable.engine.compiled.fused import Correlation
+        from separable.engine.compiled.term_sums import Correlation
     except Exception as error:
         errors.append(error)
 

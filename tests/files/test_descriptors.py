@@ -24,8 +24,8 @@ import pytest
 from separable import files, system, volumes
 from separable.cli.outputs import write_together
 from separable.errors import FileError
-from separable.files import FORMATS, Format, parts
-from separable.files.atomic import new_beside
+from separable.files import FORMATS, Format, chunked_io
+from separable.files.atomic_write import new_beside
 from separable.system import descriptors
 
 KERNEL = np.ones((3, 3, 3)) / 27
@@ -152,8 +152,8 @@ def test_whole_files_that_fail(
         if place == "fsync":
             patched.setattr(os, "fsync", fail(error))
         else:
-            patched.setattr("separable.files.atomic.take_name", fail(error))
-            patched.setattr(parts, "take_name", fail(error))
+            patched.setattr("separable.files.atomic_write.take_name", fail(error))
+            patched.setattr(chunked_io, "take_name", fail(error))
         kind = FileError if isinstance(error, Exception) else type(error)
         with pytest.raises(kind):
             files.write_image(tmp_path / f"a{format.suffixes[0]}", array_for(format))
@@ -213,17 +213,17 @@ def test_filters_that_fail_and_go_on(
     progress = None
     with monkeypatch.context() as patched:
         if place == "reading":
-            patched.setattr(parts.Source, "read", fail(error))
+            patched.setattr(chunked_io.Source, "read", fail(error))
         elif place == "writing":
-            patched.setattr(parts.Target, "write", fail(error))
+            patched.setattr(chunked_io.Target, "write", fail(error))
         elif place == "flushing":
-            patched.setattr("separable.volumes.running.bring_to_disk", fail(error))
+            patched.setattr("separable.volumes.slab_pipeline.bring_to_disk", fail(error))
         elif place == "progress":
             progress = fail(error)
         elif place == "finishing":
-            patched.setattr(parts, "take_name", fail(error))
+            patched.setattr(chunked_io, "take_name", fail(error))
         elif place == "creating":
-            patched.setattr("separable.volumes.core.create_target", fail(error))
+            patched.setattr("separable.volumes.filter_file.create_target", fail(error))
         with pytest.raises((OSError, type(error))):
             volumes.filter(source, target, KERNEL, progress=progress)
     assert not target.exists()
@@ -235,10 +235,10 @@ def test_filters_that_fail_and_go_on(
 
 def test_several_stages(source: Path, tmp_path: Path, watched: list[str]) -> None:
     """A run whose halo does not fit has files between its stages."""
-    from separable.volumes import core
+    from separable.volumes import filter_file
 
-    with core.Run(source, tmp_path / "out.npy", KERNEL) as run:
-        middle = core.between(run.name, 0)
+    with filter_file.Run(source, tmp_path / "out.npy", KERNEL) as run:
+        middle = filter_file.between(run.name, 0)
         stage = run.schedule.stages[0]
         two = copy.copy(run.schedule)
         object.__setattr__(two, "stages", (stage, stage))

@@ -16,7 +16,7 @@ from nibabel.testing import data_path
 
 from separable.errors import FileError
 from separable.files import ImageInfo, open_source, read_image, write_image
-from separable.files.axes import SHORT_UNITS, long_unit, short_unit
+from separable.files.axis_names import SHORT_UNITS, long_unit, short_unit
 
 zarr = pytest.importorskip("zarr", reason="zarr 3 needs Python 3.11")
 

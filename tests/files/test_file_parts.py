@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from separable.errors import FileError
 from separable.files import ImageInfo, create_target, open_source, read_image, write_image
-from separable.files.parts import boxes
-from separable.files.raw import Raw
+from separable.files.chunked_io import boxes
+from separable.files.flat_binary import Raw
 
 zarr = pytest.importorskip("zarr", reason="zarr 3 needs Python 3.11")
 
@@ -253,8 +253,8 @@ def test_any_region_in_any_order(tmp_path_factory, case, dtype: str, run: int) -
     path.write_bytes(b"head!")
     array = (np.arange(np.prod(shape)).reshape(shape) % 97).astype(dtype)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("separable.files.raw.RUN_BYTES", run)
-        patch.setattr("separable.files.raw.WINDOW_BYTES", 64)
+        patch.setattr("separable.files.flat_binary.RUN_BYTES", run)
+        patch.setattr("separable.files.flat_binary.WINDOW_BYTES", 64)
         raw = Raw.open(path, np.dtype(dtype), shape, 5, order, write=True)
         expected = np.zeros(shape, dtype)
         for region in regions:

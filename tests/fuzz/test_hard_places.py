@@ -28,7 +28,7 @@ from separable.cli import main, run
 from separable.cli.main import DEBUG
 from separable.errors import FileError
 from separable.files import FORMATS, open_source, read_image, write_image
-from separable.files.parts import draft_of
+from separable.files.chunked_io import draft_of
 
 zarr = pytest.importorskip("zarr", reason="zarr 3 needs Python 3.11")
 
@@ -470,7 +470,7 @@ def test_errors_that_nobody_expected(
     def fails(*_: object, **__: object) -> None:
         raise ZeroDivisionError("integer division or\nmodulo by zero")
 
-    monkeypatch.setattr(sys.modules["separable.cli.kernel"], "_show", fails)
+    monkeypatch.setattr(sys.modules["separable.cli.kernel_command"], "_show", fails)
     monkeypatch.delenv(DEBUG, raising=False)
     assert run(["kernel", "sobel"]) == 2
     said = capsys.readouterr().err
@@ -486,7 +486,7 @@ def test_errors_that_nobody_expected(
 
 def test_warnings_of_other_packages_are_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
     code = (
-        "import warnings, sys, separable.cli.kernel as k\n"
+        "import warnings, sys, separable.cli.kernel_command as k\n"
         "from separable.cli import run\n"
         "def show(*_):\n"
         "    warnings.warn_explicit('theirs', UserWarning, '/x/nibabel/a.py', 1)\n"

@@ -10,6 +10,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -56,8 +57,8 @@ def test_every_module_says_what_it_is_and_exports(name: str) -> None:
 
 PUBLIC = [
     "separable",
-    "separable.accessor",
-    "separable.bank",
+    "separable.xarray_accessor",
+    "separable.filter_bank",
     "separable.cost",
     "separable.files",
     "separable.kernels",
@@ -179,3 +180,11 @@ def test_the_built_pages_are_checked(tmp_path: Path) -> None:
         found = checked()
         assert found.returncode == 1
         assert said in found.stdout
+
+
+def test_no_two_modules_have_the_same_name() -> None:
+    package = ROOT / "src" / "separable"
+    names = [p.stem for p in package.rglob("*.py") if not p.stem.startswith("__")]
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    assert repeated == []
+    assert "core" not in names

@@ -10,7 +10,7 @@ from torch import nn
 
 from separable.errors import ArgumentError
 from separable.nn import SeparableConv2d
-from separable.nn.convert import convert, core
+from separable.nn.convert import convert, convert_network
 from separable.nn.ledger import ledger
 
 
@@ -40,7 +40,7 @@ def test_a_budget_is_kept_for_one_sample_and_for_a_batch(
     assert share(small, net, 32) > 0.8 * budget
     assert report.inputs == ("32x4x5x5 float32",)
     if budget == 0.15:  # counted for the batch alone it would be more
-        monkeypatch.setattr(core, "traced_singly", lambda *_: None)
+        monkeypatch.setattr(convert_network, "traced_singly", lambda *_: None)
         over, _ = convert(net, "auto", budget=budget, data=data, repeats=0)
         assert share(over, net, 32) <= budget < share(over, net, 1)
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from torch import nn as tnn
 
 from separable import nn
-from separable.engine.compiled import threads as pool
+from separable.engine.compiled import thread_pool as pool
 from separable.errors import ArgumentError
 from separable.nn.fused.operators import by_torch
-from separable.nn.fused.prepared import Prepared
+from separable.nn.fused.packed_layer import Prepared
 
 OPS = torch.ops.separable
 ACTS = ("none", "relu", "relu6", "silu", "hardswish")
@@ -156,7 +156,7 @@ def guarded(shape, at_end):
 @pytest.mark.parametrize("at_end", [False, True])
 @pytest.mark.parametrize(("channels", "outputs", "stride"), [(3, 5, 1), (17, 33, 2), (16, 64, 1)])
 def test_guard_pages(channels, outputs, stride, at_end, monkeypatch):
-    from separable.engine.compiled.threads import run
+    from separable.engine.compiled.thread_pool import run
 
     x = guarded((2, 9, 8, channels), at_end).normal_().movedim(-1, 1)
     weight, point = torch.randn(channels, 1, 3, 3), torch.randn(outputs, channels, 1, 1)

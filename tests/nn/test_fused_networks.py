@@ -14,11 +14,11 @@ from torch import nn as tnn
 from torch.nn import functional
 
 from separable import nn
-from separable.engine.compiled import threads as pool
+from separable.engine.compiled import thread_pool as pool
 from separable.errors import ArgumentError
-from separable.nn.fused import planes
-from separable.nn.fused.pair import FusedPair
-from separable.nn.fused.planes import Convolution, Planes
+from separable.nn.fused import direct_nchw
+from separable.nn.fused.direct_nchw import Convolution, Planes
+from separable.nn.fused.spatial_pair import FusedPair
 
 ACTS = (lambda x: x, functional.relu, functional.relu6, functional.silu, functional.hardswish)
 
@@ -265,9 +265,9 @@ def by_definition(x, tensors, steps):
 def test_planes(streams, monkeypatch):
     monkeypatch.setattr(pool, "poison", True)
     if streams:
-        monkeypatch.setattr(planes, "STREAM_BYTES", -1)
-        monkeypatch.setattr(planes, "STREAM_COLUMNS", 1)
-    planes._plan.cache_clear()
+        monkeypatch.setattr(direct_nchw, "STREAM_BYTES", -1)
+        monkeypatch.setattr(direct_nchw, "STREAM_COLUMNS", 1)
+    direct_nchw._plan.cache_clear()
 
     @settings(max_examples=25)
     @given(pairs())
@@ -284,14 +284,14 @@ def test_planes(streams, monkeypatch):
             assert (found[0] - exact).abs().max() <= 1e-5 * (1 + exact.abs().max())
 
     check()
-    planes._plan.cache_clear()
+    direct_nchw._plan.cache_clear()
 
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def test_planes_touch_nothing_beside_their_arrays():
-    from separable.engine.compiled.threads import run
+    from separable.engine.compiled.thread_pool import run
 
     areas = []
 
@@ -317,7 +317,7 @@ def test_planes_touch_nothing_beside_their_arrays():
     layer = Planes([torch.randn(5, 3, 1, 3, 3), None, torch.randn(7, 5, 3, 1, 1), torch.randn(7)])
     exact = layer(x, steps)
     out = guarded(*exact.shape).fill_(float("nan"))
-    plan = planes._plan(steps, 1, (4, 9, 37), 2)
+    plan = direct_nchw._plan(steps, 1, (4, 9, 37), 2)
     run(plan, (x.data_ptr(), *layer._addresses), out.data_ptr(), 2)
     assert torch.equal(out, exact)
 

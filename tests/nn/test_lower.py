@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from separable.errors import ArgumentError, ArgumentTypeError, PatternError, RankError
+from separable.nn.conv_spec import ConvSpec
 from separable.nn.lower import Same, Step, lower, read_weights, weights_of
 from separable.nn.scheme import Scheme
-from separable.nn.spec import ConvSpec
 from separable.pattern import parse
 
 

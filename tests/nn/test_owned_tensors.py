@@ -17,18 +17,18 @@ from torch.utils.checkpoint import checkpoint
 
 import separable as sep
 from separable import nn as layers
-from separable.engine import memory, tensor_memory
+from separable.engine import result_memory, tensor_memory
 from separable.kernels import gaussian
 
 pytest.importorskip("numba")
 
 Make = Callable[[], Tensor]
-LIMIT = memory.LARGE * 3 // 2
+LIMIT = result_memory.LARGE * 3 // 2
 FORMATS = {"first": torch.contiguous_format, "last": torch.channels_last}
 SIZES = {
-    "below": memory.LARGE - 4096,
-    "the first remembered": memory.LARGE,
-    "more than may wait": LIMIT + memory.LARGE,
+    "below": result_memory.LARGE - 4096,
+    "the first remembered": result_memory.LARGE,
+    "more than may wait": LIMIT + result_memory.LARGE,
 }
 GAUSSIAN = gaussian(1, ndim=2)
 
@@ -41,7 +41,7 @@ def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def picture(
-    channels: int = 32, size: int = memory.LARGE, layout: str = "last", **kind: Any
+    channels: int = 32, size: int = result_memory.LARGE, layout: str = "last", **kind: Any
 ) -> Tensor:
     """Return a batch of about so many bytes, and at least as many as float32."""
     side = math.isqrt(math.ceil(size / 4 / channels) - 1) + 1
@@ -380,12 +380,12 @@ def test_compiled_training_in_place() -> None:
 def test_memory_is_used_again_only_when_nothing_refers_to_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("SEPARABLE_KEEP_BYTES", str(8 * memory.LARGE))
+    monkeypatch.setenv("SEPARABLE_KEEP_BYTES", str(8 * result_memory.LARGE))
 
     def fresh() -> Tensor:
-        return tensor_memory.empty((memory.LARGE // 4,))
+        return tensor_memory.empty((result_memory.LARGE // 4,))
 
-    size = memory.LARGE
+    size = result_memory.LARGE
     holders: dict[str, Callable[[Tensor], Any]] = {
         "a view": lambda t: t[5:],
         "an array": lambda t: t.numpy(),
@@ -421,7 +421,7 @@ def test_memory_is_used_again_only_when_nothing_refers_to_it(
 
 
 def test_no_more_is_remembered_than_allowed() -> None:
-    held = [tensor_memory.empty((memory.LARGE // 4,)) for _ in range(8)]
+    held = [tensor_memory.empty((result_memory.LARGE // 4,)) for _ in range(8)]
     del held
     assert tensor_memory.kept_bytes() <= LIMIT
     big = tensor_memory.empty((LIMIT // 4 + 1,))
@@ -432,8 +432,8 @@ def test_no_more_is_remembered_than_allowed() -> None:
 
 def test_nothing_is_remembered_where_that_is_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEPARABLE_KEEP_BYTES", "0")
-    made = tensor_memory.empty((memory.LARGE // 4,))
-    assert made.shape == (memory.LARGE // 4,)
+    made = tensor_memory.empty((result_memory.LARGE // 4,))
+    assert made.shape == (result_memory.LARGE // 4,)
     assert tensor_memory._remembered == []
 
 

@@ -19,7 +19,7 @@ from separable import ndimage
 from separable.engine import METHODS
 from separable.engine.lazy_kernel import Kernel, ldexp
 from separable.volumes import chunkwise
-from separable.volumes.blocks import block_filter
+from separable.volumes.halo import block_filter
 
 RNG = np.random.default_rng(7)
 PROMISE = 1e-6

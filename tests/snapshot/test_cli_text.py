@@ -58,10 +58,12 @@ def test_printed_text(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr(sys.modules["separable.plan.core"], "current", lambda: ROUND)
-    monkeypatch.setattr(sys.modules["separable.cli.machine"], "current", lambda: ROUND)
-    monkeypatch.setattr(sys.modules["separable.cli.machine"], "configuration", lambda: FOUND)
-    monkeypatch.setattr(sys.modules["separable.plan.request"], "get_num_threads", lambda: 2)
+    monkeypatch.setattr(sys.modules["separable.plan.planned_filter"], "current", lambda: ROUND)
+    monkeypatch.setattr(sys.modules["separable.cli.machine_command"], "current", lambda: ROUND)
+    monkeypatch.setattr(
+        sys.modules["separable.cli.machine_command"], "configuration", lambda: FOUND
+    )
+    monkeypatch.setattr(sys.modules["separable.plan.plan_request"], "get_num_threads", lambda: 2)
     assert run(COMMANDS[name]) == 0
     text = capsys.readouterr().out
     kept = HERE / f"cli_{name}.txt"

@@ -20,8 +20,8 @@ import pytest
 
 from separable import files, system, volumes
 from separable.errors import FileError
-from separable.files import atomic
-from separable.files.core import outer_file
+from separable.files import atomic_write
+from separable.files.images import outer_file
 from separable.system import descriptors, handles, memory, processors
 
 SOURCES = Path(system.__file__).parents[1]
@@ -348,14 +348,14 @@ def test_a_new_name(
 @pytest.mark.parametrize("can", [True, False])
 def test_a_folder_is_replaced(can: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not can:
-        monkeypatch.setattr(atomic, "exchange", lambda one, other: False)
+        monkeypatch.setattr(atomic_write, "exchange", lambda one, other: False)
     new, old = tmp_path / "a.zarr.partial", tmp_path / "a.zarr"
     for folder, text in ((new, "new"), (old, "old")):
         folder.mkdir()
         (folder / "x").write_text(text)
     with pytest.raises(FileError, match="came to exist meanwhile"):
-        atomic.take_name(new, old, overwrite=False)
-    atomic.take_name(new, old, overwrite=True)
+        atomic_write.take_name(new, old, overwrite=False)
+    atomic_write.take_name(new, old, overwrite=True)
     assert (old / "x").read_text() == "new"
     assert os.listdir(tmp_path) == ["a.zarr"]
 
@@ -365,7 +365,7 @@ def test_a_folder_is_replaced(can: bool, tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_folder_that_cannot_be_replaced_stays(
     error: BaseException, call: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(atomic, "exchange", lambda one, other: False)
+    monkeypatch.setattr(atomic_write, "exchange", lambda one, other: False)
     new, old = tmp_path / "a.zarr.partial", tmp_path / "a.zarr"
     for folder, text in ((new, "new"), (old, "old")):
         folder.mkdir()
@@ -380,7 +380,7 @@ def test_a_folder_that_cannot_be_replaced_stays(
 
     monkeypatch.setattr(os, "rename", failing)
     with pytest.raises(type(error)):
-        atomic.take_name(new, old, overwrite=True)
+        atomic_write.take_name(new, old, overwrite=True)
     assert (old / "x").read_text() == "old"
     assert (new / "x").read_text() == "new"
     assert sorted(os.listdir(tmp_path)) == ["a.zarr", "a.zarr.partial"]
@@ -410,7 +410,7 @@ def test_names_on_the_way_are_ones_that_windows_takes(suffix: str, tmp_path: Pat
         tmp_path / "in.npy", tmp_path / f"out{suffix}", KERNEL, chunks=(3, 7, 8), progress=look
     )
     assert any(name.endswith(".partial.journal") for name in seen)
-    seen.add(atomic.new_beside(tmp_path / "a", ".part").name)
+    seen.add(atomic_write.new_beside(tmp_path / "a", ".part").name)
     for name in seen:
         for part in Path(name).parts:
             assert not re.search(r'[<>:"\\|?*\x00-\x1f]|[. ]$', part), name

@@ -128,7 +128,7 @@ def main() -> None:
 
     import separable as sep
     from separable import files, system
-    from separable.engine.memory import empty
+    from separable.engine.result_memory import empty
 
     assert sep.get_num_threads() >= 1
     assert system.physical_memory() == system.resident_memory() == 0  # nobody says

@@ -11,8 +11,8 @@ import numpy as np
 import separable as sep
 from separable.engine import METHODS
 from separable.plan import Plan
-from separable.volumes.blocks import BlockFilter, block_filter, chunkwise
-from separable.volumes.missing import valid_filter
+from separable.volumes.halo import BlockFilter, block_filter, chunkwise
+from separable.volumes.missing_samples import valid_filter
 
 TYPES = ("float32", "float64", "uint8", "complex64")
 AXES = (1, 2, 3)

@@ -17,7 +17,7 @@ import torch
 
 sent_networks = pytest.importorskip("sent_networks")
 
-from separable.nn.fused import module, pair  # noqa: E402
+from separable.nn.fused import fused_modules, spatial_pair  # noqa: E402
 from separable.process_cache import ProcessCache  # noqa: E402
 
 PROGRAM = Path(__file__).with_name("sent_networks.py")
@@ -36,9 +36,9 @@ def pickled(net: Any) -> Any:
 
 def test_every_fused_module_is_sent() -> None:
     found = {type(m) for net, _ in sent_networks.networks().values() for m in net.modules()}
-    public = (getattr(module, name) for name in module.__all__)
-    kinds = [value for value in public if isinstance(value, type)] + [pair.FusedPair]
-    assert {kind for kind in kinds if kind is not module.Fused} <= found
+    public = (getattr(fused_modules, name) for name in fused_modules.__all__)
+    kinds = [value for value in public if isinstance(value, type)] + [spatial_pair.FusedPair]
+    assert {kind for kind in kinds if kind is not fused_modules.Fused} <= found
 
 
 @pytest.mark.parametrize("again", [saved, pickled, copy.deepcopy, copy.copy])

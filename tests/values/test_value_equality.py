@@ -308,7 +308,7 @@ def test_errors_of_plans_name_what_is_wrong_still() -> None:
 TOKENS = """
 import numpy as np, separable as sep
 from dask.base import tokenize
-from separable.volumes.blocks import block_filter
+from separable.volumes.halo import block_filter
 values = [
     sep.plan(np.ones((5, 5)), (20, 20), method="direct", threads=1),
     sep.bank(["gaussian:1", "log:1"], (20, 20), threads=1), sep.kernels.gaussian(1.5),

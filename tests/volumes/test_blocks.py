@@ -15,8 +15,8 @@ import separable as sep
 from separable.engine import METHODS
 from separable.errors import ArgumentError, SeparableError
 from separable.volumes import chunkwise, filter_block, needs
-from separable.volumes.blocks import INVARIANT, BlockFilter, block_filter
-from separable.volumes.stages import groupings
+from separable.volumes.filter_stages import groupings
+from separable.volumes.halo import INVARIANT, BlockFilter, block_filter
 
 MODES = ("reflect", "mirror", "nearest", "wrap", "constant")
 SIZES = (1, 2, 3, 5, 8, 17, 33, 40)

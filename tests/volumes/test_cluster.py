@@ -15,7 +15,7 @@ from separable import volumes
 from separable.errors import ArgumentError, ArgumentTypeError, ClusterError, FileError
 from separable.system import resident_memory
 from separable.volumes import cluster, dask_schedule
-from separable.volumes.core import Run
+from separable.volumes.filter_file import Run
 
 distributed = pytest.importorskip("distributed")
 zarr = pytest.importorskip("zarr")

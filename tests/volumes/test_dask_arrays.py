@@ -15,9 +15,9 @@ from separable.borders import MODES
 from separable.engine.availability import available
 from separable.errors import ArgumentError, ArgumentTypeError, KernelError, OutputError
 from separable.volumes import chunkwise, dask_arrays
-from separable.volumes.blocks import block_filter
 from separable.volumes.dask_schedule import Grid, Layer, schedule
-from separable.volumes.stages import groupings
+from separable.volumes.filter_stages import groupings
+from separable.volumes.halo import block_filter
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")

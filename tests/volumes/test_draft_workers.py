@@ -23,13 +23,13 @@ import pytest
 import separable as sep
 from separable.errors import FileError
 from separable.files import create_target, open_source, read_image
-from separable.files.parts import draft_of
+from separable.files.chunked_io import draft_of
 from separable.files.zarr_drafts import WRITING
 from separable.system import handles
 from separable.volumes import cluster
-from separable.volumes.core import Run
-from separable.volumes.drafts import bring_to_disk, now, open_journal
-from separable.volumes.streams import Stage
+from separable.volumes.checkpoint import bring_to_disk, now, open_journal
+from separable.volumes.filter_file import Run
+from separable.volumes.slab_planner import Stage
 
 zarr = pytest.importorskip("zarr")
 

@@ -92,11 +92,11 @@ def read(path: Path) -> Any:
 def test_files_give_the_bits_of_dask_arrays(
     tmp_path: Path, mode: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from separable.volumes import schedule
-    from separable.volumes.streams import Stage
+    from separable.volumes import slab_schedule
+    from separable.volumes.slab_planner import Stage
 
     monkeypatch.setattr(
-        schedule, "best_stage", lambda whole, a, b, *_: Stage(whole, 0, (6, 8, 34), a, b)
+        slab_schedule, "best_stage", lambda whole, a, b, *_: Stage(whole, 0, (6, 8, 34), a, b)
     )
     source = saved(tmp_path, "in.zarr", IMAGE, (6, 8, 10))
     mask = saved(tmp_path, "mask.zarr", MASK, (9, 7, 34))

@@ -13,11 +13,11 @@ from test_blocks import problems
 
 import separable as sep
 from separable.errors import ArgumentError, SeparableError
-from separable.volumes import chunkwise, running
-from separable.volumes.blocks import block_filter
-from separable.volumes.running import run_stage
-from separable.volumes.schedule import amount, make_schedule, read_amount, restored
-from separable.volumes.streams import Stage
+from separable.volumes import chunkwise, slab_pipeline
+from separable.volumes.halo import block_filter
+from separable.volumes.slab_pipeline import run_stage
+from separable.volumes.slab_planner import Stage
+from separable.volumes.slab_schedule import amount, make_schedule, read_amount, restored
 
 
 class Memory:
@@ -82,12 +82,15 @@ def test_slabs_of_any_sides_give_the_whole(drawn: Any, data: Any) -> None:
         region = stage.steps[index].region
         target.write(region, whole[region])
     told: list[float] = []
-    before, running.PIECE = running.PIECE, data.draw(st.sampled_from((64, 4096, 1 << 20)))
+    before, slab_pipeline.PIECE = (
+        slab_pipeline.PIECE,
+        data.draw(st.sampled_from((64, 4096, 1 << 20))),
+    )
     try:
         journal = Journal((0, i) for i in done)
         run_stage(stage, 0, source, target, journal, told.append)  # type: ignore[arg-type]
     finally:
-        running.PIECE = before
+        slab_pipeline.PIECE = before
     assert target.array.tobytes() == whole.tobytes()
     assert (target.count == 1).all()
     assert sum(told) == pytest.approx(1.0)

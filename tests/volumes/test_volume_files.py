@@ -22,9 +22,9 @@ import separable as sep
 from separable import volumes
 from separable.errors import ArgumentError, FileError, SeparableError
 from separable.files import read_image
-from separable.files.parts import Target
-from separable.volumes import drafts
-from separable.volumes.blocks import chunkwise
+from separable.files.chunked_io import Target
+from separable.volumes import checkpoint
+from separable.volumes.halo import chunkwise
 
 zarr = pytest.importorskip("zarr")
 
@@ -51,17 +51,17 @@ def expected(image: np.ndarray, kernel: Any = KERNEL, **options: Any) -> np.ndar
 
 def slabs(monkeypatch: pytest.MonkeyPatch, sides: tuple[int, ...], stages: int = 1) -> None:
     """Cut as if the memory were small; into as many stages as there can be where there are several."""
-    from separable.volumes import schedule
-    from separable.volumes.streams import Stage
+    from separable.volumes import slab_schedule
+    from separable.volumes.slab_planner import Stage
 
     monkeypatch.setattr(
-        schedule,
+        slab_schedule,
         "best_stage",
         lambda whole, source, target, *_: Stage(whole, 0, sides, source, target),
     )
     if stages > 1:
-        every = schedule.groupings
-        monkeypatch.setattr(schedule, "groupings", lambda whole: list(every(whole))[-1:])
+        every = slab_schedule.groupings
+        monkeypatch.setattr(slab_schedule, "groupings", lambda whole: list(every(whole))[-1:])
 
 
 @pytest.mark.parametrize("name", ["out.zarr", "out.npy", "out.ome.zarr"])
@@ -104,10 +104,10 @@ def test_convolve_takes_paths(tmp_path: Path, image: np.ndarray) -> None:
 def test_stages_through_files_between(
     tmp_path: Path, image: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from separable.volumes import schedule
+    from separable.volumes import slab_schedule
 
-    every = schedule.groupings
-    monkeypatch.setattr(schedule, "groupings", lambda whole: list(every(whole))[-1:])
+    every = slab_schedule.groupings
+    monkeypatch.setattr(slab_schedule, "groupings", lambda whole: list(every(whole))[-1:])
     source = store(tmp_path / "in.zarr", image)
     done = volumes.filter(source, tmp_path / "out.npy", KERNEL, mode="constant", cval=0.7)
     assert [s.filter.problem.axes for s in done.stages] == [(1,), (2,), (0,)]
@@ -123,8 +123,8 @@ import sys, time
 import separable as sep
 from separable import volumes
 from separable.volumes import schedule
-from separable.volumes.streams import Stage
-from separable.files.parts import Target
+from separable.volumes.slab_planner import Stage
+from separable.files.chunked_io import Target
 source, target, stages, slow = sys.argv[1:]
 schedule.best_stage = lambda whole, a, b, *_: Stage(whole, 0, (8, 16, 56), a, b)
 if int(stages) > 1:
@@ -170,7 +170,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_bytes(
         child = _child(source, target, stages, 0.02 if kills < 3 else 0.1)
         assert child.stdout is not None
         child.stdout.readline()
-        journal = drafts.journal_of(target)
+        journal = checkpoint.journal_of(target)
         lines = len(left[-1:] and left[-1])
         end = time.monotonic() + 600
         while child.poll() is None and time.monotonic() < end:
@@ -182,7 +182,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_bytes(
         child.wait()
         child.stdout.close()
         assert not target.exists()
-        assert drafts.draft_of(target).exists() or stages > 1
+        assert checkpoint.draft_of(target).exists() or stages > 1
         left.append(journal.read_bytes().splitlines())
     assert all(len(a) < len(b) for a, b in itertools.pairwise(left))  # each went on
     child = _child(source, target, stages, 0.0)
@@ -234,7 +234,7 @@ def _fail_after(monkeypatch: pytest.MonkeyPatch, count: int, error: BaseExceptio
                 raise error
         WRITE(self, region, part)
 
-    monkeypatch.setattr("separable.volumes.running.PIECE", 1 << 12)
+    monkeypatch.setattr("separable.volumes.slab_pipeline.PIECE", 1 << 12)
     monkeypatch.setattr(Target, "write", write)
 
 

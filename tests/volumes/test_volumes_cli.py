@@ -19,7 +19,7 @@ import pytest
 import separable as sep
 from separable.cli import run
 from separable.files import ImageInfo, read_image, write_image
-from separable.volumes.blocks import chunkwise
+from separable.volumes.halo import chunkwise
 
 zarr = pytest.importorskip("zarr")
 
@@ -225,10 +225,10 @@ def test_on_a_cluster(call: Caller, source: Path, tmp_path: Path) -> None:
 
 SLOWLY = """
 import sys, time
-import separable.volumes.schedule as schedule
+import separable.volumes.slab_schedule as schedule
 from separable.cli import run
-from separable.files.parts import Target
-from separable.volumes.streams import Stage
+from separable.files.chunked_io import Target
+from separable.volumes.slab_planner import Stage
 schedule.best_stage = lambda whole, a, b, *_: Stage(whole, 0, (1, 30, 40), a, b)
 write = Target.write
 def slowly(self, region, part):

@@ -13,16 +13,16 @@ from typing import Annotated
 import typer
 
 from separable.cli.console import StoppedError, error, own_warnings
-from separable.cli.convert import convert_command
-from separable.cli.cost import cost_app
-from separable.cli.demo import demo_command
-from separable.cli.explore import explore_command
-from separable.cli.filter import filter_command
-from separable.cli.kernel import kernel_command
-from separable.cli.machine import machine_command
-from separable.cli.plan import plan_command
-from separable.cli.report import report_command
-from separable.cli.warmup import warmup_command
+from separable.cli.convert_command import convert_command
+from separable.cli.cost_command import cost_app
+from separable.cli.demo_command import demo_command
+from separable.cli.explore_command import explore_command
+from separable.cli.filter_command import filter_command
+from separable.cli.kernel_command import kernel_command
+from separable.cli.machine_command import machine_command
+from separable.cli.plan_command import plan_command
+from separable.cli.report_command import report_command
+from separable.cli.warmup_command import warmup_command
 from separable.errors import SeparableError
 
 __all__ = ["app", "run"]

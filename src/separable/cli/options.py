@@ -15,11 +15,11 @@ from separable.errors import ArgumentError, KernelError, SeparableError
 from separable.factorize import as_kernel
 from separable.factors import Factors
 from separable.files import ImageInfo, is_image_path, read_image
-from separable.files.core import locate
-from separable.files.stores import open_source
+from separable.files.images import locate
+from separable.files.opening import open_source
 from separable.kernels import parse_spec
-from separable.kernels.arguments import spacings
-from separable.kernels.lengths import has_units, read_lengths, unit_of
+from separable.kernels.kernel_arguments import spacings
+from separable.kernels.units import has_units, read_lengths, unit_of
 
 __all__ = [
     "Axes",

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from separable.files.atomic import new_beside, take_name
+from separable.files.atomic_write import new_beside, take_name
 
 __all__ = ["write_together"]
 

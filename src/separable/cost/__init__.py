@@ -16,11 +16,11 @@ the shape of the result, not its values.
 from __future__ import annotations
 
 from separable.cost.attention import attention
-from separable.cost.core import Cost
-from separable.cost.factors import factor_costs, factored
-from separable.cost.filters import dense_filter, separable_filter
+from separable.cost.count import Cost
+from separable.cost.factored_layers_cost import factor_costs, factored
+from separable.cost.filter_costs import dense_filter, separable_filter
 from separable.cost.geometry import Convolution
-from separable.cost.layers import conv, separable
+from separable.cost.layer_costs import conv, separable
 
 __all__ = [
     "Convolution",

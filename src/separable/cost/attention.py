@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from separable.cost.core import Cost
+from separable.cost.count import Cost
 from separable.errors import ArgumentError
 
 __all__ = ["attention"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
 
-from separable.cost.core import Cost, mac_cost
+from separable.cost.count import Cost, mac_cost
 from separable.errors import ArgumentError, ArgumentTypeError
 
 __all__ = ["Convolution", "Padding", "check_sizes", "describe", "outputs_along"]

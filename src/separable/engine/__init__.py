@@ -4,11 +4,11 @@ A reader of the callers needs three names: `Problem` (what is asked, without dat
 kernel as a method wants it) and `METHODS` (each: what it can do, what it costs, how it runs).
 """
 
+from separable.engine.base import Form, Pass, Problem, Work, dense_form, pass_form, work_dtype
 from separable.engine.lazy_kernel import Kernel
 from separable.engine.lines import recursive_form
-from separable.engine.problem import Form, Pass, Problem, Work, dense_form, pass_form, work_dtype
 from separable.engine.registry import METHODS, Method
-from separable.engine.threads import get_num_threads, set_num_threads
+from separable.engine.thread_count import get_num_threads, set_num_threads
 
 __all__ = [
     "METHODS",

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from separable.engine.base import Form, Problem, Work
 from separable.engine.fused import SMALL, dense_correlation, one_axis, unlike
-from separable.engine.problem import Form, Problem, Work
 
 __all__ = ["refuse", "run", "work"]
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.borders import extend
+from separable.engine.base import Form, Problem, Work
 from separable.engine.lazy_kernel import ldexp, within_range
-from separable.engine.problem import Form, Problem, Work
-from separable.engine.threads import in_parallel, slabs
+from separable.engine.thread_count import in_parallel, slabs
 
 __all__ = ["correlate", "refuse", "run", "work"]
 

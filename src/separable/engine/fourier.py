@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.borders import extend
+from separable.engine.base import Form, Problem, Work
 from separable.engine.lazy_kernel import ldexp, within_range
-from separable.engine.problem import Form, Problem, Work
 
 __all__ = ["fast_length", "refuse", "run", "transform_dtype", "work"]
 

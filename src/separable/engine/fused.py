@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from separable.borders import carried, extension
 from separable.engine.availability import compiling, why_not
-from separable.engine.memory import empty
-from separable.engine.problem import (
+from separable.engine.base import (
     Form,
     Pass,
     Problem,
@@ -26,6 +25,7 @@ from separable.engine.problem import (
     rounding_of,
     too_inexact,
 )
+from separable.engine.result_memory import empty
 from separable.engine.symmetry import is_folding
 
 __all__ = [
@@ -224,8 +224,8 @@ def _correlation(
     problem: Problem, terms: Any, kernel_axes: Sequence[int], lefts: Sequence[int], cval: complex
 ) -> Any:
     with compiling:
-        from separable.engine.compiled.fused import Correlation
-        from separable.engine.compiled.segments import SegmentedCorrelation, pays
+        from separable.engine.compiled.long_signals import SegmentedCorrelation, pays
+        from separable.engine.compiled.term_sums import Correlation
     axes = [problem.axes[a] for a in kernel_axes]
     borders = [
         extension(problem.shape[axis], left, len(taps) - 1 - left, problem.modes[a])
@@ -248,7 +248,7 @@ def dense_correlation(
 ) -> Any:
     """Return the compiled dense filter over two axes of the problem's image."""
     with compiling:
-        from separable.engine.compiled.fused import DenseCorrelation
+        from separable.engine.compiled.term_sums import DenseCorrelation
     order = sorted(range(2), key=lambda k: problem.axes[kernel_axes[k]])
     axes = [problem.axes[kernel_axes[k]] for k in order]
     own = [lefts[k] for k in order]

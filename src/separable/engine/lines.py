@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from separable.borders import extension
 from separable.engine.availability import compiling
+from separable.engine.base import Form, Problem, Work, sum_rounding
 from separable.engine.fused import SMALL, stacks_of, unlike
 from separable.engine.gaussian_fit import fit_within
-from separable.engine.problem import Form, Problem, Work, sum_rounding
 
 __all__ = [
     "recursive_form",
@@ -174,7 +174,7 @@ def _lines(problem: Problem, form: Form) -> tuple[list[int], list[int], list[Any
 
 def _box(problem: Problem, form: Form) -> Any:
     with compiling:
-        from separable.engine.compiled.running import box_lines
+        from separable.engine.compiled.box_filter import box_lines
     axes, lefts, borders, taps = _lines(problem, form)
     widths, scales = [len(t) for t in taps], [float(np.mean(t)) for t in taps]
     outside = float(np.real(problem.cval))
@@ -183,7 +183,7 @@ def _box(problem: Problem, form: Form) -> Any:
 
 def _recursive(problem: Problem, form: Form) -> Any:
     with compiling:
-        from separable.engine.compiled.deriche import recursive_lines
+        from separable.engine.compiled.recursive_filter import recursive_lines
     axes, lefts, borders, _ = _lines(problem, form)
     outside = float(np.real(problem.cval))
     return recursive_lines(

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.borders import extend
+from separable.engine.base import Form, Problem, Work
 from separable.engine.fourier import (
     fast_length,
     refuse,
@@ -25,8 +26,7 @@ from separable.engine.fourier import (
     transforms,
 )
 from separable.engine.lazy_kernel import ldexp, within_range
-from separable.engine.problem import Form, Problem, Work
-from separable.engine.threads import in_parallel
+from separable.engine.thread_count import in_parallel
 
 __all__ = ["refuse", "run", "work"]
 

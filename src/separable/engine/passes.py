@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.borders import carried
+from separable.engine.base import Form, Pass, Problem, Work, rounding_of, too_inexact
 from separable.engine.lazy_kernel import ldexp, within_range
-from separable.engine.memory import empty
-from separable.engine.problem import Form, Pass, Problem, Work, rounding_of, too_inexact
+from separable.engine.result_memory import empty
 from separable.engine.symmetry import is_folding
-from separable.engine.threads import in_parallel, slabs
+from separable.engine.thread_count import in_parallel, slabs
 
 __all__ = ["refuse", "run", "work"]
 

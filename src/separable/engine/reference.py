@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.borders import extend
-from separable.engine.problem import Form, Problem, Work
+from separable.engine.base import Form, Problem, Work
 
 __all__ = ["refuse", "run", "work"]
 

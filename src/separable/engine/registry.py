@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.engine import dense, direct, fourier, fused, lines, overlap, passes, reference
-from separable.engine.problem import Form, Problem, Work
+from separable.engine.base import Form, Problem, Work
 
 __all__ = ["METHODS", "Method"]
 

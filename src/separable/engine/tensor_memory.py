@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from separable.engine import memory
+from separable.engine import result_memory
 from separable.process_cache import ProcessBound
 from separable.system import after_fork, ask_huge_pages
 
@@ -68,7 +68,7 @@ def empty_strided(shape: Sequence[int], strides: Sequence[int], dtype: torch.dty
     size = dtype.itemsize
     for n in shape:
         size *= n
-    limit = memory.keep_limit() if size >= memory.LARGE else 0
+    limit = result_memory.keep_limit() if size >= result_memory.LARGE else 0
     if not limit:
         return torch.empty_strided(shape, strides, dtype=dtype, device="cpu")
     storage = _take(size)
@@ -230,8 +230,8 @@ except (RuntimeError, TypeError, AttributeError):
 
 def _ask_huge_pages(address: int, size: int) -> None:
     """Ask for pages of 2 MiB where some memory is touched for the first time, as NumPy does for its arrays."""
-    start = -(-address // memory.HUGE_PAGE) * memory.HUGE_PAGE
-    length = (address + size) // memory.HUGE_PAGE * memory.HUGE_PAGE - start
+    start = -(-address // result_memory.HUGE_PAGE) * result_memory.HUGE_PAGE
+    length = (address + size) // result_memory.HUGE_PAGE * result_memory.HUGE_PAGE - start
     ask_huge_pages(start, length)
 
 

@@ -6,7 +6,7 @@ limits, is in `docs/files.md`.
 """
 
 from separable.explore.app import create_app
-from separable.explore.report import kernel_report
+from separable.explore.report_page import kernel_report
 from separable.explore.server import serve
 
 __all__ = ["create_app", "kernel_report", "serve"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from separable.explore import kernels, networks, pictures, plans
+from separable.explore import kernel_answers, network_answers, picture_answers, plan_answers
 from separable.explore.limits import InputError
 from separable.explore.uploads import decode_image, decode_kernel
 from separable.kernels import catalogue
@@ -85,33 +85,33 @@ def _start(asked: Answer, uploads: Uploads) -> Answer:
     return {
         "kernels": catalogue(),
         "examples": EXAMPLES,
-        "pictures": pictures.SAMPLES,
-        "networks": networks.network_names(),
-        "tradeoffs": list(networks.TRADEOFFS),
+        "pictures": picture_answers.SAMPLES,
+        "networks": network_answers.network_names(),
+        "tradeoffs": list(network_answers.TRADEOFFS),
     }
 
 
 def _kernel(asked: Answer, uploads: Uploads) -> Answer:
-    return kernels.describe(kernels.choose(asked, uploads))
+    return kernel_answers.describe(kernel_answers.choose(asked, uploads))
 
 
 def _filter(asked: Answer, uploads: Uploads) -> Answer:
-    chosen = kernels.choose(asked.get("kernel"), uploads)
+    chosen = kernel_answers.choose(asked.get("kernel"), uploads)
     name = asked.get("image")
     image = (
         uploads.get(str(name.get("upload")))
         if isinstance(name, dict)
-        else pictures.sample(str(name))
+        else picture_answers.sample(str(name))
     )
     rank = asked.get("rank", 1)
     if not isinstance(rank, int):
         raise InputError(f"`rank` must be a whole number; got {rank!r}")
-    return pictures.compare(chosen, image, rank, str(asked.get("mode", "reflect")))
+    return picture_answers.compare(chosen, image, rank, str(asked.get("mode", "reflect")))
 
 
 def _plan(asked: Answer, uploads: Uploads) -> Answer:
-    chosen = kernels.choose(asked.get("kernel"), uploads)
-    return plans.plan_rows(
+    chosen = kernel_answers.choose(asked.get("kernel"), uploads)
+    return plan_answers.plan_rows(
         chosen, asked.get("shape", ()), asked.get("dtype"), asked.get("mode", "reflect"),
         asked.get("tol"), measure=bool(asked.get("measure")),
     )  # fmt: skip
@@ -128,7 +128,7 @@ def _take_kernel(content: bytes) -> Answer:
 def _take_image(content: bytes) -> Answer:
     image, note = decode_image(content)
     return {"array": image, "shape": list(image.shape), "note": note,
-            "preview": pictures.preview(image)}  # fmt: skip
+            "preview": picture_answers.preview(image)}  # fmt: skip
 
 
 def _network(work: Callable[[str], Answer]) -> Callable[[Answer], Answer]:
@@ -140,12 +140,12 @@ QUESTIONS: dict[str, Callable[[Answer, Uploads], Answer]] = {
     "kernel": _kernel,
     "filter": _filter,
     "plan": _plan,
-    "layer": partial(_without_uploads, networks.layer),
-    "ledger": partial(_without_uploads, _network(networks.ledger_rows)),
-    "tradeoff": partial(_without_uploads, _network(networks.tradeoff)),
+    "layer": partial(_without_uploads, network_answers.layer),
+    "ledger": partial(_without_uploads, _network(network_answers.ledger_rows)),
+    "tradeoff": partial(_without_uploads, _network(network_answers.tradeoff)),
 }
 UPLOADS: dict[str, Callable[[bytes], Answer]] = {
     "upload kernel": _take_kernel,
     "upload image": _take_image,
-    "upload report": networks.report_of,
+    "upload report": network_answers.report_of,
 }

@@ -1,8 +1,8 @@
 """Dense kernel -> Factors: `factorize`, `spectrum`, and the decompositions behind them."""
 
-from separable.factorize.core import factorize
+from separable.factorize.factorization import factorize
+from separable.factorize.factorize_request import as_kernel, check_tolerance
 from separable.factorize.leading import factorize_few
-from separable.factorize.request import as_kernel, check_tolerance
 from separable.factorize.spectrum import Spectrum, spectrum
 
 __all__ = [

@@ -15,9 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.factorize import nested
-from separable.factorize.core import finish, oriented, pad_batches, stack_terms, to_operands
+from separable.factorize.factorization import (
+    finish,
+    oriented,
+    pad_batches,
+    stack_terms,
+    to_operands,
+)
+from separable.factorize.factorize_request import Request, as_kernel, magnitude, parse_for
 from separable.factorize.integers import integer_factors
-from separable.factorize.request import Request, as_kernel, magnitude, parse_for
 from separable.factors import Factors
 
 __all__ = ["factorize_few"]

@@ -12,7 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from separable.errors import ArgumentError
 from separable.factorize import nested, trees
-from separable.factorize.request import Request, as_kernel, check_tolerance, magnitude, parse_for
+from separable.factorize.factorize_request import (
+    Request,
+    as_kernel,
+    check_tolerance,
+    magnitude,
+    parse_for,
+)
 from separable.pattern import Pattern
 from separable.value import Value
 

@@ -7,10 +7,10 @@ under another name and takes its own at the end, whole or not at all. Every fail
 A further format is one more `Format` in `FORMATS`.
 """
 
-from separable.files.core import FORMATS, check_target, is_image_path, read_image, write_image
-from separable.files.formats import Format, ImageInfo
-from separable.files.parts import Source, Target
-from separable.files.stores import create_target, open_source
+from separable.files.chunked_io import Source, Target
+from separable.files.file_format import Format, ImageInfo
+from separable.files.images import FORMATS, check_target, is_image_path, read_image, write_image
+from separable.files.opening import create_target, open_source
 
 __all__ = [
     "FORMATS",

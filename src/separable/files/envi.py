@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from separable.errors import FileError
-from separable.files.axes import short_unit
-from separable.files.formats import Format, ImageInfo, keeping
-from separable.files.packages import need
-from separable.files.parts import Source, Target, Wanted, draft_of
-from separable.files.raw import Raw, raw_source, raw_target
+from separable.files.axis_names import short_unit
+from separable.files.chunked_io import Source, Target, Wanted, draft_of
+from separable.files.file_format import Format, ImageInfo, keeping
+from separable.files.flat_binary import Raw, raw_source, raw_target
+from separable.files.optional_packages import need
 
 __all__ = ["ENVI"]
 

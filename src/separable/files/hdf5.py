@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from separable.errors import FileError
-from separable.files.axes import letters_of, names_of, short_unit
-from separable.files.formats import Array, Format, ImageInfo, affine_of, keeping
-from separable.files.packages import need
-from separable.files.parts import Region, Source, Target, Wanted, blame, boxes
-from separable.files.raw import Raw, raw_source, raw_target
+from separable.files.axis_names import letters_of, names_of, short_unit
+from separable.files.chunked_io import Region, Source, Target, Wanted, blame, boxes
+from separable.files.file_format import Array, Format, ImageInfo, affine_of, keeping
+from separable.files.flat_binary import Raw, raw_source, raw_target
+from separable.files.optional_packages import need
 from separable.system import flush_path
 
 __all__ = ["HDF5"]

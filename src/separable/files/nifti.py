@@ -14,11 +14,18 @@ from typing import Any
 import numpy as np
 
 from separable.errors import FileError
-from separable.files.axes import short_unit
-from separable.files.formats import Array, Format, ImageInfo, check_memory, check_packed, keeping
-from separable.files.packages import need
-from separable.files.parts import Region, Source, Target, Wanted
-from separable.files.raw import Raw, raw_source, raw_target
+from separable.files.axis_names import short_unit
+from separable.files.chunked_io import Region, Source, Target, Wanted
+from separable.files.file_format import (
+    Array,
+    Format,
+    ImageInfo,
+    check_memory,
+    check_packed,
+    keeping,
+)
+from separable.files.flat_binary import Raw, raw_source, raw_target
+from separable.files.optional_packages import need
 
 __all__ = ["NIFTI", "NIFTI_GZ"]
 

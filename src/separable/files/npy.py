@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from separable.errors import FileError
-from separable.files.formats import Format, ImageInfo
-from separable.files.parts import Source, Target, Wanted
-from separable.files.raw import Raw, raw_source, raw_target
+from separable.files.chunked_io import Source, Target, Wanted
+from separable.files.file_format import Format, ImageInfo
+from separable.files.flat_binary import Raw, raw_source, raw_target
 
 __all__ = ["NPY"]
 

@@ -11,8 +11,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 from separable.errors import FileError
-from separable.files.axes import short_unit
-from separable.files.formats import SPACE, ImageInfo
+from separable.files.axis_names import short_unit
+from separable.files.file_format import SPACE, ImageInfo
 
 __all__ = ["check_files", "imagej_settings", "ome_settings", "plain_resolution", "tiff_info"]
 

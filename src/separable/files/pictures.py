@@ -11,7 +11,14 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from separable.errors import FileError
-from separable.files.formats import Array, Format, ImageInfo, check_memory, check_packed, keeping
+from separable.files.file_format import (
+    Array,
+    Format,
+    ImageInfo,
+    check_memory,
+    check_packed,
+    keeping,
+)
 
 __all__ = ["BMP", "JPEG", "PNG"]
 

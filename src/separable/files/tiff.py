@@ -13,7 +13,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from separable.errors import FileError
-from separable.files.formats import (
+from separable.files.chunked_io import Region, Source, Target, Wanted, blame
+from separable.files.file_format import (
     DEFLATE_RATIO,
     Array,
     Format,
@@ -21,6 +22,7 @@ from separable.files.formats import (
     check_memory,
     check_packed,
 )
+from separable.files.flat_binary import Raw, raw_source, raw_target
 from separable.files.ome_tiff import (
     check_files,
     imagej_settings,
@@ -28,9 +30,7 @@ from separable.files.ome_tiff import (
     plain_resolution,
     tiff_info,
 )
-from separable.files.packages import need
-from separable.files.parts import Region, Source, Target, Wanted, blame
-from separable.files.raw import Raw, raw_source, raw_target
+from separable.files.optional_packages import need
 
 __all__ = ["TIFF"]
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from separable.errors import FileError
-from separable.files.formats import Array, Format, ImageInfo, keeping
+from separable.files.chunked_io import Region, Source, Target, Wanted, blame, reason_of
+from separable.files.file_format import Array, Format, ImageInfo, keeping
 from separable.files.ome_zarr import ome_of, ome_to_info, own_to_info, to_attributes, to_ome
-from separable.files.packages import need
-from separable.files.parts import Region, Source, Target, Wanted, blame, reason_of
+from separable.files.optional_packages import need
 from separable.files.zarr_drafts import ChunkWriter, draft_store, read_store
 from separable.system import flush_path
 
@@ -314,7 +314,7 @@ def _settings(wanted: Wanted) -> dict[str, Any]:
     if version == 2:
         settings["chunk_key_encoding"] = {"name": "v2", "separator": "/"}
     else:
-        from separable.files.axes import names_of
+        from separable.files.axis_names import names_of
 
         settings["dimension_names"] = names_of(
             wanted.info.axes, wanted.info.names, len(wanted.shape)

@@ -42,9 +42,8 @@ array([[0, 1, 0],
 (7, 17, 17)
 """
 
-from separable.kernels.arguments import Kernel
-from separable.kernels.bands import difference_of_gaussians, gabor, sharpen
-from separable.kernels.derivatives import (
+from separable.kernels.bandpass import difference_of_gaussians, gabor, sharpen
+from separable.kernels.derivative_kernels import (
     central_difference,
     laplace,
     laplacian_of_gaussian,
@@ -52,11 +51,19 @@ from separable.kernels.derivatives import (
     scharr,
     sobel,
 )
+from separable.kernels.kernel_arguments import Kernel
+from separable.kernels.parse import catalogue, parse_spec
 from separable.kernels.shapes import ball, disk, motion, pillbox
-from separable.kernels.smoothing import binomial, binomial1d, box, box1d, gaussian, gaussian1d
-from separable.kernels.spec import catalogue, parse_spec
+from separable.kernels.smoothing_kernels import (
+    binomial,
+    binomial1d,
+    box,
+    box1d,
+    gaussian,
+    gaussian1d,
+)
 from separable.kernels.textures import laws, laws_bands
-from separable.kernels.wavelets import wavelet, wavelet1d, wavelet_bands
+from separable.kernels.wavelet_kernels import wavelet, wavelet1d, wavelet_bands
 
 __all__ = [
     "Kernel",

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.errors import ArgumentError
-from separable.kernels.arguments import (
+from separable.kernels.kernel_arguments import (
     PerAxis,
     check_extent,
     in_samples,

@@ -9,7 +9,7 @@ import numpy as np
 
 from separable.errors import ArgumentError, ArgumentTypeError
 from separable.factors import Factors
-from separable.kernels.arguments import born, check_ndim
+from separable.kernels.kernel_arguments import born, check_ndim
 
 __all__ = ["laws", "laws_bands"]
 

@@ -13,6 +13,6 @@ Examples
 ((6, 20, 20), 'gaussian:3', 'image')
 """
 
-from separable.napari.core import LayerData, Settings, explained, filtered
+from separable.napari.filter_layer import LayerData, Settings, explained, filtered
 
 __all__ = ["LayerData", "Settings", "explained", "filtered"]

@@ -1,4 +1,4 @@
-"""The widget: a form by magicgui over `separable.napari.core`."""
+"""The widget: a form by magicgui over `separable.napari.filter_layer`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from separable.errors import SeparableError
 from separable.kernels import catalogue
-from separable.napari.core import AXES, KEPT, MODES, Settings, explained, filtered
+from separable.napari.filter_layer import AXES, KEPT, MODES, Settings, explained, filtered
 
 if TYPE_CHECKING:
     import napari.layers

@@ -20,15 +20,15 @@ array([ 8, 26,  8, 12,  7, 28, 36,  9])
 dtype('uint8')
 """
 
-from separable.ndimage.correlation import convolve, convolve1d, correlate, correlate1d
-from separable.ndimage.derivatives import (
+from separable.ndimage.correlation_filters import convolve, convolve1d, correlate, correlate1d
+from separable.ndimage.derivative_filters import (
     gaussian_gradient_magnitude,
     gaussian_laplace,
     laplace,
 )
-from separable.ndimage.generic import generic_gradient_magnitude, generic_laplace
+from separable.ndimage.generic_filters import generic_gradient_magnitude, generic_laplace
 from separable.ndimage.masks import prewitt, sobel
-from separable.ndimage.smoothing import (
+from separable.ndimage.smoothing_filters import (
     gaussian_filter,
     gaussian_filter1d,
     uniform_filter,

@@ -16,14 +16,14 @@ import numpy as np
 
 from separable.borders import canonical, carried
 from separable.engine import work_dtype
-from separable.engine.threads import get_num_threads, in_parallel, slabs
+from separable.engine.thread_count import get_num_threads, in_parallel, slabs
 from separable.errors import ModeError
 from separable.factors import Factors
 from separable.filtering import filter_with
-from separable.ndimage.arguments import Array, Target, is_lazy, target_dtype
+from separable.masked import Missing
 from separable.ndimage.lazy import LazySquares, by_chunks
-from separable.ndimage.missing import filtered_valid
-from separable.normalised import Missing
+from separable.ndimage.missing_input import filtered_valid
+from separable.ndimage.scipy_arguments import Array, Target, is_lazy, target_dtype
 from separable.plan.candidates import filter_pattern
 from separable.run import store
 

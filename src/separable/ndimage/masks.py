@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from separable.ndimage.apply import Border, Kernel, correlated, kernel_of
-from separable.ndimage.arguments import (
+from separable.ndimage.missing_input import missing_in
+from separable.ndimage.scipy_arguments import (
     Array,
     Output,
     check_axis,
@@ -20,7 +21,6 @@ from separable.ndimage.arguments import (
     steps_of,
     target_of,
 )
-from separable.ndimage.missing import missing_in
 
 __all__ = ["prewitt", "sobel"]
 

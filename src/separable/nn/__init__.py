@@ -28,9 +28,9 @@ from separable.nn.depthwise import (
     PointwiseConv,
 )
 from separable.nn.depthwise_separable import SeparableConv1d, SeparableConv2d, SeparableConv3d
+from separable.nn.factored_conv import FactoredConv
 from separable.nn.fused import FusionReport, fuse
 from separable.nn.initialise import initialise
-from separable.nn.layers import FactoredConv
 from separable.nn.ledger import Ledger, ledger
 from separable.nn.spatial import (
     SpatiallySeparableConv2d,

@@ -10,11 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from separable.errors import ArgumentError
+from separable.nn.conv_spec import CONVS, count
+from separable.nn.factored_conv import FactoredConv, Sizes
 from separable.nn.fused.forward import is_depthwise, run_depthwise
 from separable.nn.keras import read_depthwise, write_depthwise
-from separable.nn.layers import FactoredConv, Sizes
 from separable.nn.scheme import Scheme, space_letters
-from separable.nn.spec import CONVS, count
 from separable.nn.step import Step
 from separable.pattern import Pattern
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from separable.errors import ArgumentError, PatternError
 from separable.factors import Factors
-from separable.nn.dense import (
+from separable.nn.dense_weights import (
     as_array,
     as_factors,
     factor_weights,

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from separable.errors import ArgumentError, ArgumentTypeError
-from separable.nn.layers import FactoredConv
+from separable.nn.factored_conv import FactoredConv
 from separable.nn.step import Step
 
 __all__ = ["initialise"]

@@ -92,7 +92,7 @@ def lower(scheme: Scheme) -> tuple[Scheme, tuple[Step, ...]]:
 
     Examples
     --------
-    >>> from separable.nn.spec import ConvSpec
+    >>> from separable.nn.conv_spec import ConvSpec
     >>> spec = ConvSpec.make("layer", 2, in_channels=4, out_channels=8, kernel_size=3, stride=2)
     >>> _, steps = lower(Scheme.make("layer", "ocyx -> oc,cyx", spec, rank=2))
     >>> [(s.in_channels, s.out_channels, s.groups, s.kernel_size, s.stride) for s in steps]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.errors import ArgumentTypeError, PatternError, RankError
-from separable.nn.spec import ConvSpec
+from separable.nn.conv_spec import ConvSpec
 from separable.pattern import Pattern, parse
 
 __all__ = ["GROUP", "Rank", "Scheme", "space_letters"]

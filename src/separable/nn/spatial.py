@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from separable.errors import ArgumentError
-from separable.nn.layers import FactoredConv, Sizes
+from separable.nn.conv_spec import count
+from separable.nn.factored_conv import FactoredConv, Sizes
 from separable.nn.scheme import Rank, Scheme
-from separable.nn.spec import count
 from separable.nn.step import Step
 
 __all__ = ["SpatialSpectralConv3d", "SpatiallySeparableConv2d", "SpatiallySeparableConv3d"]

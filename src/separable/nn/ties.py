@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from separable.nn.layers import FactoredConv
+from separable.nn.factored_conv import FactoredConv
 
 __all__ = ["Ties", "share", "tie", "ties_of", "ties_text", "untied"]
 

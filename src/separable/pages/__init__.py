@@ -4,8 +4,8 @@ Both the server of `separable explore` and the reports that are single files tak
 Nothing is loaded from elsewhere: a report can be opened without a network.
 """
 
-from separable.pages.alone import stand_alone
-from separable.pages.fragment import table_fragment
-from separable.pages.parts import part
+from separable.pages.assets import part
+from separable.pages.html_tables import table_fragment
+from separable.pages.standalone_html import stand_alone
 
 __all__ = ["part", "stand_alone", "table_fragment"]

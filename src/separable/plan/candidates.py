@@ -16,7 +16,7 @@ from separable.engine.availability import why_not
 from separable.factorize import factorize, factorize_few
 from separable.factors import Factors, kernel_errors
 from separable.machine import Machine
-from separable.plan.request import Request
+from separable.plan.plan_request import Request
 from separable.value import Value
 
 __all__ = ["Candidate", "candidates"]

@@ -5,8 +5,8 @@ one it makes a figure of its own with Pyplot, so that notebooks and ``pyplot.sho
 ``ax.figure.savefig("name.png")`` writes it.
 """
 
-from separable.plot.kernels import factors, kernel, spectrum
-from separable.plot.networks import ledger, tradeoff
-from separable.plot.plans import plan
+from separable.plot.kernel_plots import factors, kernel, spectrum
+from separable.plot.network_plots import ledger, tradeoff
+from separable.plot.plan_plots import plan
 
 __all__ = ["factors", "kernel", "ledger", "plan", "spectrum", "tradeoff"]

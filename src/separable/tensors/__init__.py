@@ -1,5 +1,5 @@
 """Tensors of PyTorch: filtered on their own device, with gradients."""
 
-from separable.tensors.core import filter_with
+from separable.tensors.tensor_filter import filter_with
 
 __all__ = ["filter_with"]

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from separable.borders import OUTSIDE, carried, extension
 from separable.engine import Form, Problem
-from separable.engine.problem import Pass
+from separable.engine.base import Pass
 from separable.errors import ArgumentError
 
 __all__ = ["correlated", "dense", "exactly", "own", "scaled_back", "stored", "torch_dtype"]

@@ -12,9 +12,9 @@ import os
 from typing import Any
 
 from separable.errors import ArgumentError, ArgumentTypeError
-from separable.volumes.blocks import BlockFilter, chunkwise, filter_block, needs
-from separable.volumes.core import Run, filter
-from separable.volumes.schedule import Schedule
+from separable.volumes.filter_file import Run, filter
+from separable.volumes.halo import BlockFilter, chunkwise, filter_block, needs
+from separable.volumes.slab_schedule import Schedule
 
 __all__ = [
     "BlockFilter",

@@ -24,15 +24,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.distribution import NAME, install_command
-from separable.engine.memory import empty
+from separable.engine.result_memory import empty
 from separable.errors import ArgumentError, ArgumentTypeError, ClusterError, FileError
-from separable.files.parts import Source, Target, describe
-from separable.files.stores import open_source
-from separable.volumes.blocks import Block, BlockFilter
-from separable.volumes.drafts import Journal, bring_to_disk, now
-from separable.volumes.missing import masked
-from separable.volumes.schedule import SCRATCH, Schedule, amount
-from separable.volumes.streams import Sides, Stage, around
+from separable.files.chunked_io import Source, Target, describe
+from separable.files.opening import open_source
+from separable.volumes.checkpoint import Journal, bring_to_disk, now
+from separable.volumes.halo import Block, BlockFilter
+from separable.volumes.missing_samples import masked
+from separable.volumes.slab_planner import Sides, Stage, around
+from separable.volumes.slab_schedule import SCRATCH, Schedule, amount
 
 __all__ = ["check_client", "connected", "run_stage_on", "schedule_for"]
 

@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 
 from separable.arrays import dask_array_of
 from separable.engine import get_num_threads
-from separable.engine.memory import empty
+from separable.engine.result_memory import empty
 from separable.errors import ArgumentError, ArgumentTypeError, OutputError
 from separable.filtering import given
-from separable.normalised import mask_of
+from separable.masked import mask_of
 from separable.plan import plan
 from separable.run import check_dtype
-from separable.volumes.blocks import BlockFilter, block_filter, chunkwise
 from separable.volumes.dask_schedule import Layer, schedule
-from separable.volumes.missing import (
+from separable.volumes.halo import BlockFilter, block_filter, chunkwise
+from separable.volumes.missing_samples import (
     is_missing,
     mask_place,
     pair_dtype,

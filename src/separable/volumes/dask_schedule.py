@@ -19,9 +19,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from separable.engine.problem import Problem
-from separable.volumes.blocks import BlockFilter
-from separable.volumes.stages import groupings
+from separable.engine.base import Problem
+from separable.volumes.filter_stages import groupings
+from separable.volumes.halo import BlockFilter
 
 __all__ = ["Grid", "Layer", "schedule"]
 
@@ -76,7 +76,7 @@ def schedule(whole: BlockFilter, chunks: Chunks) -> tuple[Layer, ...]:
     Examples
     --------
     >>> import separable as sep
-    >>> from separable.volumes.blocks import block_filter
+    >>> from separable.volumes.halo import block_filter
     >>> def axes_of_layers(sigma, side):
     ...     p = sep.plan(sep.kernels.gaussian(sigma, ndim=3), (512, 512, 512), "float32")
     ...     layers = schedule(block_filter(p), ((side,) * (512 // side),) * 3)

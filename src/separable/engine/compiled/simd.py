@@ -16,8 +16,8 @@ integers (``int64``) until :func:`at` gives them a type.
 ``prefetch(address)``      ask for a cache line
 ========================= ==============================================================
 
-Conversions between element types live in :mod:`.convert`, transposes in :mod:`.squares`, blocks of
-multiply-adds in :mod:`.blocks`.
+Conversions between element types live in :mod:`.dtype_conversion`, transposes in :mod:`.transpose`, blocks of
+multiply-adds in :mod:`.fma_blocks`.
 """
 
 # mypy: disallow-untyped-calls=False
@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from .kernel import host, intrinsic, vector_bits
+from .jit import host, intrinsic, vector_bits
 from .numba_api import cgutils, models, register_default, types
 
 VECTOR_BYTES = vector_bits() // 8
@@ -98,7 +98,7 @@ class Taps(types.CPointer):
     """A pointer to taps, whose type says what the code that reads them is compiled for.
 
     Code for taps of one kind is a third as long as for every kind, and takes a third of the time to compile.
-    Code for long sums is compiled apart, see :mod:`.blocks`.
+    Code for long sums is compiled apart, see :mod:`.fma_blocks`.
     """
 
     def __init__(self, kind: int, long: bool, dtype: Any) -> None:

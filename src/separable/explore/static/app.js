@@ -2,7 +2,7 @@
 import { start as startKernel } from "./kernel.js";
 import { start as startLayers } from "./layers.js";
 import { start as startConversion } from "./conversion.js";
-import { ask, say } from "./talk.js";
+import { ask, say } from "./api.js";
 
 const tabs = [...document.querySelectorAll('[role="tab"]')];
 const started = new Set();

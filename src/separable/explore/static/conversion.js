@@ -1,6 +1,6 @@
 // The third view: what a conversion gives up for fewer multiplications.
 import { curve, percent, quantity, table } from "./charts.js";
-import { ask, attempt, options, upload } from "./talk.js";
+import { ask, attempt, options, upload } from "./api.js";
 
 const $ = (id) => document.getElementById(id);
 

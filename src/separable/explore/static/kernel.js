@@ -1,8 +1,8 @@
 // The first view: a kernel, its terms, a picture, the plan.
 import { bytes, quantity, seconds, table } from "./charts.js";
-import { apart, showTerms } from "./terms.js";
-import { Board } from "./board.js";
-import { ask, attempt, options, upload } from "./talk.js";
+import { apart, showTerms } from "./term_view.js";
+import { Board } from "./kernel_editor.js";
+import { ask, attempt, options, upload } from "./api.js";
 
 const $ = (id) => document.getElementById(id);
 const state = { question: null, found: null, image: "camera" };

@@ -1,6 +1,6 @@
 // The second view: the costs of a layer and of a network.
 import { bytes, curve, quantity, rows, table } from "./charts.js";
-import { ask, attempt, options } from "./talk.js";
+import { ask, attempt, options } from "./api.js";
 
 const $ = (id) => document.getElementById(id);
 

@@ -6,8 +6,8 @@ Patterns and sites say what can be done with which layer, `curves` and `choose` 
 
 from __future__ import annotations
 
-from separable.nn.convert.core import convert
-from separable.nn.convert.report import ConvertedLayer, Report
+from separable.nn.convert.conversion_report import ConvertedLayer, Report
+from separable.nn.convert.convert_network import convert
 from separable.nn.convert.saving import blueprint, merge, rebuild
 
 __all__ = ["ConvertedLayer", "Report", "blueprint", "convert", "merge", "rebuild"]

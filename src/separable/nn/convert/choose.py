@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from separable.nn.convert.curves import Curve
+from separable.nn.convert.error_curves import Curve
 
 __all__ = ["DENSE", "Allocation", "Point", "allocate", "hull", "points_of"]
 

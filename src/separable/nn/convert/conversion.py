@@ -14,21 +14,21 @@ from numpy.typing import NDArray
 from torch import nn
 
 from separable.errors import ArgumentTypeError
+from separable.nn.conv_spec import CONVS
+from separable.nn.convert.axis_roles import Letters
 from separable.nn.convert.calibration import Calibration, run_until, watched_run
 from separable.nn.convert.choose import Allocation, Point, allocate, points_of
-from separable.nn.convert.curves import Curve, curve
-from separable.nn.convert.fitting import Aim, aim_at, fit, matrices, metric_of
-from separable.nn.convert.layers import built, fitted, plain, weights_of_conv
-from separable.nn.convert.letters import Letters
-from separable.nn.convert.moments import Collector, Moments
-from separable.nn.convert.request import Request
-from separable.nn.convert.sites import Site, put
+from separable.nn.convert.convert_request import Request
+from separable.nn.convert.covariances import Collector, Moments
+from separable.nn.convert.error_curves import Curve, curve
+from separable.nn.convert.factored_layers import built, fitted, plain, weights_of_conv
+from separable.nn.convert.layer_refs import Site, put
+from separable.nn.convert.least_squares import Aim, aim_at, fit, matrices, metric_of
 from separable.nn.convert.trace import Trace, dense_multiplications, steps_multiplications
-from separable.nn.dense import as_array
-from separable.nn.layers import FactoredConv
+from separable.nn.dense_weights import as_array
+from separable.nn.factored_conv import FactoredConv
 from separable.nn.lower import lower
 from separable.nn.scheme import Scheme
-from separable.nn.spec import CONVS
 from separable.nn.ties import share
 
 __all__ = ["Conversion", "Progress"]

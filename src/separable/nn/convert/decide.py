@@ -12,11 +12,11 @@ from separable.errors import ArgumentError, RankError
 from separable.factorize.trees import matricise
 from separable.nn.convert.choose import DENSE, hull, points_of
 from separable.nn.convert.conversion import Conversion
-from separable.nn.convert.layers import weights_of_conv
+from separable.nn.convert.factored_layers import weights_of_conv
+from separable.nn.convert.layer_refs import Site, refusal
 from separable.nn.convert.patterns import AUTO
-from separable.nn.convert.sites import Site, refusal
 from separable.nn.convert.trace import dense_multiplications
-from separable.nn.dense import factor_weights
+from separable.nn.dense_weights import factor_weights
 from separable.nn.scheme import Scheme
 
 __all__ = ["decide"]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from separable.nn.convert.letters import Letters
+from separable.nn.convert.axis_roles import Letters
 
 __all__ = ["Metric"]
 

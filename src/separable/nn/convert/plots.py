@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from separable.errors import ArgumentError
-from separable.nn.convert.report import Report
+from separable.nn.convert.conversion_report import Report
 
 __all__ = ["plot_spectrum", "plot_tradeoff"]
 

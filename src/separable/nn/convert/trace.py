@@ -12,11 +12,11 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from separable.errors import ArgumentError
+from separable.nn.conv_spec import ConvSpec
 from separable.nn.convert.calibration import Calibration
-from separable.nn.convert.sites import Site
+from separable.nn.convert.layer_refs import Site
 from separable.nn.ledger import ledger
-from separable.nn.ledger.copying import fake_copy, fake_inputs, fake_keywords
-from separable.nn.spec import ConvSpec
+from separable.nn.ledger.fake_model import fake_copy, fake_inputs, fake_keywords
 from separable.nn.step import Same, Step
 
 __all__ = [

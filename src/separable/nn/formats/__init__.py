@@ -6,7 +6,7 @@ file. Reading one never runs code that it brings: see `docs/files.md`.
 
 from __future__ import annotations
 
-from separable.nn.formats.core import SUFFIXES, open_network
-from separable.nn.formats.source import Source
+from separable.nn.formats.network_files import SUFFIXES, open_network
+from separable.nn.formats.network_source import Source
 
 __all__ = ["SUFFIXES", "Source", "open_network"]

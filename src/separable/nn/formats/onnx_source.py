@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from separable.errors import FileError
+from separable.nn.conv_spec import CONVS
 from separable.nn.convert import ConvertedLayer, Report
+from separable.nn.factored_conv import FactoredConv
+from separable.nn.formats.network_source import Source
 from separable.nn.formats.onnx_graph import Call, OnnxGraph
 from separable.nn.formats.onnx_nodes import Writer
 from separable.nn.formats.onnx_reading import (
@@ -22,9 +25,6 @@ from separable.nn.formats.onnx_reading import (
     parameters_of,
     used_names,
 )
-from separable.nn.formats.source import Source
-from separable.nn.layers import FactoredConv
-from separable.nn.spec import CONVS
 
 __all__ = ["OnnxSource", "read_onnx"]
 

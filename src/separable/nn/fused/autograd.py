@@ -15,7 +15,8 @@ from torch import Tensor
 
 from separable.engine.availability import EngineError
 from separable.engine.tensor_memory import owned
-from separable.nn.fused.gradients import backward_depthwise, backward_pointwise
+from separable.nn.fused.layer_gradients import backward_depthwise, backward_pointwise
+from separable.nn.fused.layout_transpose import to_first, to_last
 from separable.nn.fused.operators import (
     activate,
     by_torch,
@@ -23,8 +24,7 @@ from separable.nn.fused.operators import (
     library,
     settings_of,
 )
-from separable.nn.fused.prepared import Prepared, Settings, channels_are_last, is_served
-from separable.nn.fused.turning import to_first, to_last
+from separable.nn.fused.packed_layer import Prepared, Settings, channels_are_last, is_served
 
 __all__ = ["CLAMPS"]
 

@@ -12,7 +12,7 @@ from separable.engine.availability import EngineError
 from separable.nn.fused import autograd as _autograd  # noqa: F401
 from separable.nn.fused import flops as _flops  # noqa: F401
 from separable.nn.fused.operators import settings_of
-from separable.nn.fused.prepared import channels_are_last, is_served, prepared
+from separable.nn.fused.packed_layer import channels_are_last, is_served, prepared
 from separable.nn.step import Same, Step
 
 __all__ = [

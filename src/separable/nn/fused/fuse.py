@@ -16,17 +16,17 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from separable.engine.availability import why_not
 from separable.errors import ArgumentError
-from separable.nn.fused.fold import Folded, as_step, folded, name_of_activation
+from separable.nn.fused.batchnorm_folding import Folded, as_step, folded, name_of_activation
 from separable.nn.fused.forward import is_depthwise, is_pointwise
-from separable.nn.fused.module import (
+from separable.nn.fused.fused_modules import (
     FusedConv,
     FusedDepthwise,
     FusedPointwise,
     FusedSeparable,
     refuse_training,
 )
-from separable.nn.fused.pair import LEAST_COLUMNS, FusedPair, splits
-from separable.nn.fused.record import Call, chains, record
+from separable.nn.fused.spatial_pair import LEAST_COLUMNS, FusedPair, splits
+from separable.nn.fused.tracing import Call, chains, record
 from separable.nn.step import Step
 from separable.nn.ties import Ties, ties_of, ties_text, untied
 

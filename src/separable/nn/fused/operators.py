@@ -17,9 +17,9 @@ from torch.nn import functional
 from separable.engine.availability import EngineError
 from separable.engine.tensor_memory import owned
 from separable.errors import ArgumentError
-from separable.nn.fused.plan import ACTIVATIONS
-from separable.nn.fused.prepared import Settings, channels_are_last, is_served, prepared
-from separable.nn.fused.turning import to_first, to_last
+from separable.nn.fused.layer_tiling import ACTIVATIONS
+from separable.nn.fused.layout_transpose import to_first, to_last
+from separable.nn.fused.packed_layer import Settings, channels_are_last, is_served, prepared
 
 __all__ = [
     "activate",

@@ -28,6 +28,6 @@ Conventions
 from __future__ import annotations
 
 from separable.nn.ledger.counting import ledger
-from separable.nn.ledger.data import Layer, Ledger, Uncounted
+from separable.nn.ledger.ledger_data import Layer, Ledger, Uncounted
 
 __all__ = ["Layer", "Ledger", "Uncounted", "ledger"]

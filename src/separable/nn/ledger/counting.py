@@ -19,10 +19,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from separable.errors import ArgumentError, ArgumentTypeError
-from separable.nn.ledger.copying import DEVICE, Shapes, fake_copy, fake_inputs, fake_keywords
-from separable.nn.ledger.data import Ledger
+from separable.nn.ledger.counter import Book
+from separable.nn.ledger.fake_model import DEVICE, Shapes, fake_copy, fake_inputs, fake_keywords
 from separable.nn.ledger.formulas import Operation, tensors
-from separable.nn.ledger.tally import Book
+from separable.nn.ledger.ledger_data import Ledger
 
 __all__ = ["ledger"]
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 from separable.nn.models._network import Network
 from separable.nn.models.efficientnet import SCALINGS, EfficientNet, Scaling, compound_scaling
 from separable.nn.models.mobilenet import MobileNetV1
+from separable.nn.models.model_registry import create, names, sample_shape
 from separable.nn.models.multimodal import MultiModalNet
-from separable.nn.models.registry import create, names, sample_shape
 from separable.nn.models.series import SeriesClassifier
 from separable.nn.models.spectral import SpatialSpectralNet
 from separable.nn.models.unet import UNet

@@ -1,6 +1,6 @@
 // The report of one kernel.
 import { bytes, quantity, seconds, table } from "./charts.js";
-import { apart, showTerms } from "./terms.js";
+import { apart, showTerms } from "./term_view.js";
 
 apart(DATA.kernel);
 document.getElementById("rank").addEventListener("input", () => showTerms(DATA.kernel, false));

@@ -1,0 +1,272 @@
+"""`separable cost`: what layers and networks cost, dense beside separable."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from separable import cost
+from separable.cli.console import output, put
+from separable.cli.networks_command import network_command, network_names
+from separable.cli.options import integers
+from separable.cost import Convolution, Cost
+from separable.cost.cost_text import ratio, size_text, table
+from separable.cost.factored_layers_cost import separate
+from separable.cost.geometry import describe
+from separable.errors import ArgumentError
+from separable.pattern import parse
+
+__all__ = ["cost_app"]
+
+NETWORK = "NETWORK"
+OPTIONS = {
+    "input_shape": "--in",
+    "kernel_shape": "--kernel",
+    "filters": "--filters",
+    "stride": "--stride",
+    "padding": "--padding",
+    "dilation": "--dilation",
+    "groups": "--groups",
+    "heads": "--heads",
+    "rank": "--multiplier",
+}
+
+
+class _Costs(TyperGroup):
+    """Takes the name of any network as a command."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        found = super().get_command(ctx, cmd_name)
+        if found is not None:
+            return found
+        known = network_names()
+        if known is not None and cmd_name not in known and not cmd_name.startswith("timm:"):
+            layers = [name for name in self.list_commands(ctx) if name != NETWORK]
+            raise ArgumentError(
+                f"no layer or network {cmd_name!r}; there are {', '.join([*layers, *known])}, "
+                "and timm:NAME where timm is installed"
+            )
+        return super().get_command(ctx, NETWORK)
+
+
+cost_app = typer.Typer(
+    cls=_Costs,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+    help="Count what a layer or a network costs, dense beside separable.\n\n"
+    "NETWORK is mobilenet_v1, xception, efficientnet_b0 to efficientnet_b7, unet and others, or "
+    "timm:NAME. Multiplications of one forward pass; biases are counted apart.",
+)
+
+Input = Annotated[
+    str, typer.Option("--in", help="Space, then channels, as 12x12x3.", show_default=False)
+]
+KernelSize = Annotated[str, typer.Option("--kernel", "-k", help="As 5x5.", show_default=False)]
+Filters = Annotated[int, typer.Option(help="Output channels.", show_default=False)]
+Stride = Annotated[str, typer.Option(help="One number, or one for each axis, as 2x1.")]
+Padding = Annotated[str, typer.Option(help="valid (none), same, or whole numbers, as 1 or 1x0.")]
+Dilation = Annotated[str, typer.Option(help="One number, or one for each axis.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")]
+
+
+@cost_app.command("conv", short_help="A convolution layer, beside the separable one.")
+def conv_command(
+    input_shape: Input,
+    kernel: KernelSize,
+    filters: Filters,
+    stride: Stride = "1",
+    padding: Padding = "valid",
+    dilation: Dilation = "1",
+    groups: Annotated[int, typer.Option(help="Of channels that do not mix.")] = 1,
+    transposed: Annotated[bool, typer.Option("--transposed", help="Count its transpose.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Count a convolution layer; where it is dense, beside the depthwise separable one."""
+    with _options_named():
+        layer = _layer(
+            input_shape, kernel, filters, stride, padding, dilation, groups=groups,
+            transposed=transposed,
+        )  # fmt: skip
+        rows = {_kind(layer): layer.cost}
+        if layer.groups == 1 and not layer.transposed:
+            rows["separable"] = sum(separate(layer, parse(_pattern(layer, None))).values(), Cost())
+    _show(layer, rows, as_json)
+    if not as_json and len(rows) == 2:
+        _show_ratio(rows, layer, 1)
+
+
+@cost_app.command("separable", short_help="A separable layer, factor by factor.")
+def separable_command(
+    input_shape: Input,
+    kernel: KernelSize,
+    filters: Filters,
+    multiplier: Annotated[
+        int, typer.Option(help="Depthwise outputs a channel; the rank of other patterns.")
+    ] = 1,
+    pattern: Annotated[
+        str | None,
+        typer.Option(
+            help='As "ocyx -> oc,oyx"; depthwise separable if not given.', show_default=False
+        ),
+    ] = None,
+    stride: Stride = "1",
+    padding: Padding = "valid",
+    dilation: Dilation = "1",
+    as_json: Json = False,
+) -> None:
+    """Count a separable layer factor by factor, beside the dense one."""
+    with _options_named():
+        layer = _layer(input_shape, kernel, filters, stride, padding, dilation)
+        parsed = parse(_pattern(layer, pattern))
+        parts = separate(layer, parsed, multiplier)
+    words = dict(zip(parts, ("depthwise", "pointwise"), strict=False)) if pattern is None else {}
+    rows = {words.get(name, name): part for name, part in parts.items()}
+    rows |= {"separable": sum(parts.values(), Cost()), "dense": layer.cost}
+    _show(layer, rows, as_json, None if pattern is None else str(parsed))
+    if not as_json:
+        _show_ratio(rows, layer, multiplier if pattern is None else None)
+
+
+@cost_app.command("attention", short_help="Self-attention, beside a separable layer.")
+def attention_command(
+    input_shape: Input,
+    kernel: Annotated[
+        str | None,
+        typer.Option("--kernel", "-k", help="Of the layer beside it; 3 if not given."),
+    ] = None,
+    heads: Annotated[int, typer.Option(help="Of the attention.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Count self-attention over all positions, beside a separable layer of as many channels.
+
+    "alike" is N^2 C + N C^2 for N positions and C channels: one product and one projection, as
+    the separable layer has one pointwise part, N C k^2 + N C^2. "exact" counts both products, all
+    four projections and the softmax.
+    """
+    with _options_named():
+        *space, channels = sizes = integers("--in", input_shape, "x")
+        taps = (3,) * len(space) if kernel is None else integers("--kernel", kernel, "x")
+        layer = Convolution.of(sizes, taps, channels, padding="same")
+        positions, window = math.prod(space), math.prod(taps)
+        rows = {
+            "attention, exact": cost.attention(positions, channels, heads),
+            "attention, alike": cost.attention(positions, channels, heads, counted="alike"),
+            f"separable {describe(taps)}": cost.separable(sizes, taps, channels, padding="same"),
+        }
+    _show(layer, rows, as_json)
+    if as_json:
+        return
+    _, alike, beside = rows.values()
+    word = f"{ratio(alike.multiplications, beside.multiplications)} times as many"
+    put(
+        output(),
+        f"Counted alike, attention over N = {positions} positions makes {word} multiplications; "
+        f"they cross where N = k^2, here {window}.",
+    )
+
+
+cost_app.command(
+    NETWORK, short_help="A network, beside its dense twin; timm:NAME for those of timm."
+)(network_command)
+
+
+def _layer(
+    input_shape: str,
+    kernel: str,
+    filters: int,
+    stride: str,
+    padding: str,
+    dilation: str,
+    **others: Any,
+) -> Convolution:
+    numbers = {"--stride": stride, "--dilation": dilation}
+    stride_of, dilation_of = (_one_or_each(name, text) for name, text in numbers.items())
+    pads = padding if padding in ("same", "valid") else _one_or_each("--padding", padding)
+    return Convolution.of(
+        integers("--in", input_shape, "x"), integers("--kernel", kernel, "x"), filters,
+        stride=stride_of, padding=pads, dilation=dilation_of, **others,
+    )  # fmt: skip
+
+
+def _one_or_each(name: str, text: str) -> int | tuple[int, ...]:
+    try:
+        numbers = integers(name, text, "x")
+    except ArgumentError:
+        words = "'same', 'valid' or whole" if name == "--padding" else "whole"
+        raise ArgumentError(
+            f"`{name}` must be {words} numbers such as 1 or 2x1; got {text!r}"
+        ) from None
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _pattern(layer: Convolution, text: str | None) -> str:
+    """The pattern asked for, or that of a depthwise separable layer."""
+    space = "tzyx"[-layer.ndim :]
+    return text or f"oc{space} -> oc,c{space}"
+
+
+def _kind(layer: Convolution) -> str:
+    if layer.transposed:
+        return "transposed"
+    if layer.groups == 1:
+        return "dense"
+    return "depthwise" if layer.groups == layer.channels else f"{layer.groups} groups"
+
+
+@contextlib.contextmanager
+def _options_named() -> Iterator[None]:
+    """Speak of the options as they are typed."""
+    try:
+        yield
+    except ArgumentError as mistake:
+        text = str(mistake)
+        for name, option in OPTIONS.items():
+            text = text.replace(f"`{name}`", f"`{option}`")
+        raise type(mistake)(text) from None
+
+
+def _show(
+    layer: Convolution, rows: Mapping[str, Cost], as_json: bool, pattern: str | None = None
+) -> None:
+    result = (*layer.outputs, layer.filters)
+    if as_json:
+        print(json.dumps({"output": result, **{k: v.to_dict() for k, v in rows.items()}}))
+        return
+    console = output()
+    sizes = f"{describe((*layer.space, layer.channels))} to {describe(result)}"
+    what = f", {pattern}" if pattern else ""
+    console.print(f"{sizes}, kernel {describe(layer.kernel)}{what}", style="bold")
+    lines = [
+        (
+            name,
+            f"{found.multiplications:,}",
+            f"{found.parameters:,}",
+            size_text(found.bytes),
+            f"{found.multiplications_per_byte:.2f}",
+        )
+        for name, found in rows.items()
+    ]
+    columns = ("", "multiplications", "parameters", "moved", "mult/byte")
+    console.print(table(columns, lines), soft_wrap=True)
+
+
+def _show_ratio(rows: Mapping[str, Cost], layer: Convolution, multiplier: int | None) -> None:
+    """Say how many times fewer multiplications there are, and where that comes from."""
+    dense, apart = rows["dense"].multiplications, rows["separable"].multiplications
+    times, taps, filters = dense / apart, math.prod(layer.kernel), layer.filters
+    word = (
+        f"{ratio(dense, apart)} times fewer" if times >= 1 else f"{ratio(apart, dense)} times more"
+    )
+    said = f"Separable: {word} multiplications than dense"
+    law = f"{filters} x {taps} / ({multiplier} x ({taps} + {filters}))"
+    expected = filters * taps / ((multiplier or 1) * (taps + filters))
+    if multiplier is not None and math.isclose(expected, times, rel_tol=1e-12):
+        said += f", Cout K^{layer.ndim} / (M (K^{layer.ndim} + Cout)) = {law}"
+    put(output(), said + ".")

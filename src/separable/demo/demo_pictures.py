@@ -1,0 +1,157 @@
+"""The two pictures of the demonstration, drawn with Matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from separable.plan.plan_text import duration
+
+if TYPE_CHECKING:
+    from separable.demo.demonstration import Result
+
+__all__ = ["draw_photo", "draw_volume"]
+
+Array: TypeAlias = NDArray[Any]
+
+DPI, WIDTH = 100, 1600  # so many pixels across
+MARGIN, HEAD, CAPTION = 24, 68, 56  # pixels: around, for the headline, above each image
+PAPER, INK, QUIET = "#fbfaf8", "#1c1c22", "#6a6a72"
+SLICE = 1.1  # the volume's slices are so many times thicker than its pixels are wide
+SIGNED = "RdBu_r"
+ARROW, TIMES = "\N{RIGHTWARDS ARROW}", "\N{MULTIPLICATION SIGN}"
+
+
+@dataclass(frozen=True)
+class _Page:
+    """A figure whose parts are placed by pixels from the upper left corner."""
+
+    figure: Any
+    height: int
+
+    @classmethod
+    def new(cls, height: int) -> _Page:
+        """Make an empty page."""
+        from matplotlib.figure import Figure
+
+        size = (WIDTH / DPI, height / DPI)
+        return cls(Figure(figsize=size, dpi=DPI, facecolor=PAPER), height)
+
+    def axes(self, x: float, y: float, width: float, height: float) -> Any:
+        """Make room for an image."""
+        below = self.height - y - height
+        sides = (x / WIDTH, below / self.height, width / WIDTH, height / self.height)
+        axes = self.figure.add_axes(sides)
+        axes.set_axis_off()
+        return axes
+
+    def text(self, x: float, y: float, text: str, **style: Any) -> None:
+        """Write a line."""
+        self.figure.text(x / WIDTH, 1 - y / self.height, text, va="center", **style)
+
+    def headline(self, text: str, results: Sequence[Result]) -> None:
+        """Write what the page shows, and the times of all the filters together."""
+        dense, planned = (sum(r.dense_seconds for r in results), sum(r.seconds for r in results))
+        self.text(MARGIN, HEAD * 0.55, text, color=INK, size=20, weight="bold")
+        story = f"SciPy, dense {ARROW} planned:  {duration(dense)} {ARROW} {duration(planned)}"
+        self.text(WIDTH - MARGIN, HEAD * 0.55, story, color=QUIET, size=14, ha="right")
+
+    def caption(self, x: float, y: float, title: str, below: str) -> None:
+        """Write above an image what it is, and how long it took."""
+        self.text(x, y - 37, title, color=INK, size=12.5, weight="bold")
+        self.text(x, y - 14, below, color=QUIET, size=12)
+
+    def pixels(self) -> Array:
+        """Return the page as an image."""
+        from matplotlib.backends import backend_agg
+
+        canvas: Any = backend_agg.FigureCanvasAgg(self.figure)
+        canvas.draw()
+        drawn: Array = np.asarray(canvas.buffer_rgba())[..., :3].copy()
+        return drawn
+
+
+def draw_photo(photo: Array, results: Sequence[Result]) -> Array:
+    """Return a picture of the photograph and what each kernel makes of it, shape (y, x, 3)."""
+    large = (WIDTH - 4 * MARGIN + CAPTION + MARGIN) // 2
+    small = (large - CAPTION - MARGIN) // 2
+    top = HEAD + CAPTION
+    page = _Page.new(top + large + MARGIN)
+    page.headline("The same results, the cheapest way", results)
+    page.caption(MARGIN, top, "Photograph", _size(photo.shape))
+    _show(page.axes(MARGIN, top, large, large), photo, photo)
+    for index, result in enumerate(results):
+        x = 2 * MARGIN + large + (index % 2) * (small + MARGIN)
+        y = top + (index // 2) * (small + CAPTION + MARGIN)
+        page.caption(x, y, f"{result.title} {_size(result.kernel.shape)}", _times(result))
+        axes = page.axes(x, y, small, small)
+        _show(axes, result.output, photo)
+        _inset(axes, result.kernel, 0.22, 0.22)
+    return page.pixels()
+
+
+def draw_volume(volume: Array, results: Sequence[Result]) -> Array:
+    """Return a picture of slices of the volume before and after, shape (y, x, 3)."""
+    depth, height, width = volume.shape
+    across = (WIDTH - MARGIN * (len(results) + 2)) / (len(results) + 1)
+    tall, thin = across * height / width, across * depth * SLICE / width
+    top = HEAD + CAPTION
+    page = _Page.new(round(top + tall + MARGIN / 2 + thin + MARGIN))
+    page.headline("The same in three dimensions", results)
+    shown = [(volume, "Volume", _size(volume.shape))]
+    shown += [(r.output, f"{r.title} {_size(r.kernel.shape)}", _times(r)) for r in results]
+    for column, (values, title, below) in enumerate(shown):
+        x = MARGIN + column * (across + MARGIN)
+        page.caption(x, top, title, below)
+        upper = page.axes(x, top, across, tall)
+        _show(upper, values[depth // 2, ::-1], volume, whole=values)
+        lower = page.axes(x, top + tall + MARGIN / 2, across, thin)
+        _show(lower, values[::-1, height // 2], volume, whole=values)
+        if column:
+            kernel = results[column - 1].kernel
+            _inset(upper, kernel[len(kernel) // 2], 0.2, 0.2 * across / tall)
+    return page.pixels()
+
+
+def _size(shape: Sequence[int]) -> str:
+    return TIMES.join(map(str, shape))
+
+
+def _times(result: Result) -> str:
+    before, after = duration(result.dense_seconds), duration(result.seconds)
+    faster = f",  {result.speedup:.0f}{TIMES} faster" if result.speedup >= 1.5 else ""
+    return f"{before} {ARROW} {after}{faster}"
+
+
+def _show(axes: Any, values: Array, source: Array, whole: Array | None = None) -> None:
+    """Show a picture: in the source's own scale, or in red and blue where it has both signs."""
+    whole = values if whole is None else whole
+    if whole.min() < -0.05 * whole.max():
+        plane = values.mean(axis=2) if values.ndim == 3 else values
+        reach = float(np.percentile(np.abs(whole), 99.5)) or 1.0
+        axes.imshow(
+            plane, cmap=SIGNED, vmin=-reach, vmax=reach, interpolation="antialiased", aspect="auto"
+        )
+    elif values.ndim == 3:
+        axes.imshow(np.clip(values / 255, 0, 1), interpolation="antialiased", aspect="auto")
+    else:
+        high = float(np.percentile(source, 99.8)) or 1.0
+        axes.imshow(
+            values, cmap="gray", vmin=0, vmax=high, interpolation="antialiased", aspect="auto"
+        )
+
+
+def _inset(axes: Any, kernel: Array, width: float, height: float) -> None:
+    """The kernel itself, small, in a corner."""
+    corner = axes.inset_axes((0.03, 0.03 * height / width, width, height))
+    reach = float(np.max(np.abs(kernel)))
+    signed = kernel.min() < 0
+    low, colours = (-reach, SIGNED) if signed else (0.0, "gray")
+    corner.imshow(kernel, cmap=colours, vmin=low, vmax=reach, interpolation="nearest")
+    corner.set(xticks=[], yticks=[])
+    for side in corner.spines.values():
+        side.set(color="#8a8a92", linewidth=1.5)

@@ -1,0 +1,235 @@
+"""Large blocks of memory that are kept for the next array when their array is gone.
+
+These functions are NumPy's memory handler for results (`separable.engine.result_memory` installs them), so that
+a result owns its memory like any other array. NumPy calls them from wherever an array dies: they are native code
+that touches no Python object.
+
+A block is a private mapping. Its data begins at a multiple of a huge page, and a header stands before it::
+
+    start ... | start, length, capacity | data: capacity bytes, a multiple of a huge page | ...
+
+A table of words says what waits. Each place holds 0 or one waiting block: its address, which is a
+multiple of a huge page, plus its capacity in huge pages. A place is taken and filled by one atomic
+exchange, so that two threads never get the same block, with or without the interpreter's lock.
+"""
+
+# Kernels are typed by Numba.
+# mypy: disallow-untyped-defs=False, disallow-untyped-calls=False
+
+from __future__ import annotations
+
+import mmap
+from typing import Any
+
+from llvmlite import ir
+
+from separable.system import HUGE_PAGES_ADVICE, MAPPING_FLAGS, MAPPING_PROTECTION
+
+from .jit import intrinsic, part, stage
+from .numba_api import types
+from .simd import emit_call
+from .sweep_params import set_word, word
+from .thread_pool import atomic_add, atomic_load, atomic_swap
+
+HUGE_PAGE = 1 << 21
+LIMIT, TURN, FIRST, PLACES = 0, 8, 16, 64
+"""Words of the table: the most bytes that may wait, whose turn it is, the first of so many places."""
+TABLE_WORDS = FIRST + PLACES
+LARGEST = 1 << 40
+"""Blocks of more bytes are not made: their number of huge pages would not fit below an address."""
+START, LENGTH, CAPACITY, HEADER_WORDS = 0, 1, 2, 8
+_PAGE = mmap.PAGESIZE
+_WORD, _INT = ir.IntType(64), ir.IntType(32)
+_BYTES = ir.IntType(8).as_pointer()
+
+
+@intrinsic
+def map_pages(_typing: Any, size: Any) -> Any:
+    """Return the address of fresh zeroed pages, or -1."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        how = [_INT(MAPPING_PROTECTION), _INT(MAPPING_FLAGS)]
+        given = [_BYTES(None), arguments[0], *how, _INT(-1), _WORD(0)]
+        return builder.ptrtoint(emit_call(builder, "mmap", _BYTES, given), _WORD)
+
+    return types.int64(types.int64), emit
+
+
+@intrinsic
+def unmap_pages(_typing: Any, address: Any, size: Any) -> Any:
+    """Give pages back to the system."""
+
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        place = builder.inttoptr(arguments[0], _BYTES)
+        emit_call(builder, "munmap", _INT, [place, arguments[1]])
+        return context.get_dummy_value()
+
+    return types.none(types.int64, types.int64), emit
+
+
+@intrinsic
+def ask_huge_pages(_typing: Any, address: Any, size: Any) -> Any:
+    """Ask for pages of 2 MiB, where the system has them."""
+
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        if HUGE_PAGES_ADVICE:
+            place = builder.inttoptr(arguments[0], _BYTES)
+            emit_call(builder, "madvise", _INT, [place, arguments[1], _INT(HUGE_PAGES_ADVICE)])
+        return context.get_dummy_value()
+
+    return types.none(types.int64, types.int64), emit
+
+
+@intrinsic
+def copy_bytes(_typing: Any, target: Any, source: Any, size: Any) -> Any:
+    """Copy memory."""
+
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        places = [builder.inttoptr(a, _BYTES) for a in arguments[:2]]
+        emit_call(builder, "memcpy", _BYTES, [*places, arguments[2]])
+        return context.get_dummy_value()
+
+    return types.none(types.int64, types.int64, types.int64), emit
+
+
+@intrinsic
+def clear_bytes(_typing: Any, target: Any, size: Any) -> Any:
+    """Set memory to 0."""
+
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        place = builder.inttoptr(arguments[0], _BYTES)
+        emit_call(builder, "memset", _BYTES, [place, _INT(0), arguments[1]])
+        return context.get_dummy_value()
+
+    return types.none(types.int64, types.int64), emit
+
+
+@part
+def _header(data):
+    return data - 8 * HEADER_WORDS
+
+
+@part
+def _unmap(waiting):
+    """Give a waiting block back to the system."""
+    header = _header(waiting & -HUGE_PAGE)
+    unmap_pages(word(header, START), word(header, LENGTH))
+
+
+@part
+def _waiting(table):
+    """Return how many bytes wait."""
+    total = 0
+    for place in range(FIRST, FIRST + PLACES):
+        total += (atomic_load(table, place) & (HUGE_PAGE - 1)) * HUGE_PAGE
+    return total
+
+
+@part
+def _take(table, capacity):
+    """Return the address of a waiting block of this capacity, or up to a quarter more; or 0."""
+    for place in range(FIRST, FIRST + PLACES):
+        seen = atomic_load(table, place)
+        held = (seen & (HUGE_PAGE - 1)) * HUGE_PAGE
+        if seen == 0 or held < capacity or held > capacity + capacity // 4:
+            continue
+        taken = atomic_swap(table, place, 0)
+        held = (taken & (HUGE_PAGE - 1)) * HUGE_PAGE
+        if taken != 0 and capacity <= held <= capacity + capacity // 4:
+            return taken & -HUGE_PAGE
+        if taken != 0:  # another thread was faster, and left another block here
+            _unmap(taken)
+    return 0
+
+
+@part
+def _allocate(table, size):
+    """Return the address of `size` bytes, 0 where the system does not give them."""
+    if size < 0 or size > LARGEST:
+        return 0
+    capacity = max((size + HUGE_PAGE - 1) & -HUGE_PAGE, HUGE_PAGE)
+    data = _take(table, capacity)
+    if data != 0:
+        return data
+    length = capacity + HUGE_PAGE
+    start = map_pages(length)
+    if start == -1:
+        return 0
+    data = (
+        start + _PAGE + HUGE_PAGE - 1
+    ) & -HUGE_PAGE  # at least a page behind the start: the header's
+    ask_huge_pages(data, capacity)
+    header = _header(data)
+    set_word(header, START, start)
+    set_word(header, LENGTH, length)
+    set_word(header, CAPACITY, capacity)
+    return data
+
+
+@part
+def _give(table, data):
+    """Keep a block for the next array; the oldest goes where too much waits."""
+    capacity = word(_header(data), CAPACITY)
+    block = data | capacity // HUGE_PAGE
+    limit = atomic_load(table, LIMIT)
+    if capacity > limit:
+        _unmap(block)
+        return
+    turn = atomic_add(table, TURN, 1)
+    oldest = atomic_swap(table, FIRST + turn % PLACES, block)
+    if oldest != 0:
+        _unmap(oldest)
+    for later in range(1, PLACES):
+        if _waiting(table) <= limit:
+            return
+        oldest = atomic_swap(table, FIRST + (turn + later) % PLACES, 0)
+        if oldest != 0:
+            _unmap(oldest)
+
+
+@stage
+def allocate(table, size):
+    """Return memory for an array, as ``malloc`` does."""
+    return _allocate(table, size)
+
+
+@stage
+def allocate_zeros(table, count, size):
+    """Return memory of zeros, as ``calloc`` does."""
+    if size > 0 and count > LARGEST // size:
+        return 0
+    data = _allocate(table, count * size)
+    if data != 0:
+        clear_bytes(data, count * size)
+    return data
+
+
+@stage
+def allocate_again(table, data, size):
+    """Return memory of another size with the same contents, as ``realloc`` does."""
+    if data == 0:
+        return _allocate(table, size)
+    capacity = word(_header(data), CAPACITY)
+    if size <= capacity <= max(2 * size, HUGE_PAGE):
+        return data
+    made = _allocate(table, size)
+    if made != 0:
+        copy_bytes(made, data, min(size, capacity))
+        _give(table, data)
+    return made
+
+
+@stage
+def give_back(table, data, _size):
+    """Take back the memory of an array, as ``free`` does."""
+    if data != 0:
+        _give(table, data)
+
+
+@stage
+def unmap_all(table):
+    """Give all that waits back to the system."""
+    for place in range(FIRST, FIRST + PLACES):
+        waiting = atomic_swap(table, place, 0)
+        if waiting != 0:
+            _unmap(waiting)

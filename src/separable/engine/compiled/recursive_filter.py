@@ -1,0 +1,119 @@
+"""Recursive Gaussians: their cost does not depend on sigma, their error is small and measured.
+
+What is computed: see :mod:`separable.engine.gaussian_fit`, which finds the numbers of a recursion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from separable.engine.gaussian_fit import ORDERS, Coefficients, fit, fit_within
+
+from .box_filter import Lines, check_line
+from .line_tiling import LineFilter
+from .recursive_microkernels import recur_4, recur_5, recur_6
+
+__all__ = ["ORDERS", "Coefficients", "fit", "fit_within", "recursive", "recursive_lines"]
+
+_STAGES = {4: recur_4, 5: recur_5, 6: recur_6}
+PIECE = 1 << 14
+"""Longer lines along the innermost axis are filtered in pieces, to bound the memory."""
+
+
+def recursive(
+    image: NDArray[Any],
+    out: NDArray[Any],
+    axes: Sequence[int],
+    coefficients: Sequence[Coefficients],
+    lefts: Sequence[int],
+    borders: Sequence[ArrayLike],
+    cval: float = 0.0,
+    work: Any = np.float32,
+    threads: int = 1,
+) -> NDArray[Any]:
+    """Filter along some axes by recursions that :func:`fit` gave.
+
+    Parameters
+    ----------
+    image : ndarray
+        Finite samples, of any strides; float16, float32, float64 or integers of 8 to 32 bits.
+    out : ndarray
+        Where the result goes: of the same shape and any of those dtypes; must not overlap `image`.
+        Integers are rounded half to even and saturated, once.
+    axes : sequence of int
+        The filtered axes, all different, >= 0.
+    coefficients : sequence of Coefficients
+        For each of them.
+    lefts : sequence of int
+        How many taps lie left of the output: ``reach`` unless the filter is shifted.
+    borders : sequence of array_like of int
+        For each axis of size ``n`` the sample at each of the ``n + 2 * reach`` extended positions,
+        the first being ``-left``; -1 is the constant value.
+    cval : float
+        The value of the image outside its edges, where a border map says -1.
+    work : dtype
+        float32 or float64, of all arithmetic.
+    threads : int
+        How many threads share the work.  The result does not depend on it.
+
+    Returns
+    -------
+    ndarray
+        The array `out`.
+
+    Raises
+    ------
+    ValueError
+        A shape or a border map does not fit.
+    TypeError
+        A dtype is not supported.
+
+    Notes
+    -----
+    Both runs begin ``reach`` samples outside, on the extended line, as if the first sample they meet had
+    stood there for ever.  That is long enough for any border: the difference from the taps is a sum of
+    ``(response - taps) * sample`` over samples that all occur in the image (or `cval`), so the measured
+    error times the largest of them bounds it everywhere, and a flat image stays flat.  A sample that is not
+    finite spoils all of its line.
+    """
+    made = recursive_lines(image.shape, axes, coefficients, lefts, borders, cval, work)
+    return made(image, out, threads)
+
+
+def recursive_lines(
+    shape: tuple[int, ...],
+    axes: Sequence[int],
+    coefficients: Sequence[Coefficients],
+    lefts: Sequence[int],
+    borders: Sequence[ArrayLike],
+    cval: float = 0.0,
+    work: Any = np.float32,
+) -> Lines:
+    """Return the filter of :func:`recursive` for one shape, to be run again and again."""
+    if not len(axes) == len(coefficients) == len(lefts) == len(borders):
+        raise ValueError(f"`coefficients`, `lefts` and `borders` must describe {len(axes)} axes")
+    filters = []
+    for axis, one, left, border in zip(axes, coefficients, lefts, borders, strict=True):
+        places = check_line(shape, axis, 2 * one.reach + 1, left, border)
+        filters.append((axis, _line(one, left, places, shape[axis], work), one.gain))
+    return Lines(shape, filters, cval, 1.0, work)
+
+
+def _line(
+    one: Coefficients, left: int, places: NDArray[np.int64], size: int, work: Any
+) -> LineFilter:
+    """Describe the filter of one axis; pieces of a long line overlap by the filter's memory."""
+    reach, piece = one.reach, 0
+    if size > 2 * PIECE:
+        more = max(0, one.memory - reach)
+        places = np.pad(places, more, mode="edge")
+        reach, left = reach + more, left + more
+        piece = max(PIECE, 4 * reach)
+    return LineFilter(
+        _STAGES[one.order], 2 * reach + 1, left, places, one.numbers().astype(work),
+        shift=reach, whole=True, piece=piece, operations=one.operations,
+    )  # fmt: skip

@@ -1,0 +1,127 @@
+"""Square blocks of vectors, as many as each has lanes: loaded, transposed and stored.
+
+A block is a tuple of vectors, held in registers.
+"""
+
+# mypy: disallow-untyped-calls=False
+
+from __future__ import annotations
+
+from typing import Any
+
+from .jit import intrinsic
+from .numba_api import cgutils, types
+from .simd import VECTOR_BYTES, emit_load, emit_shuffle, emit_store, native
+
+
+def emit_transpose(builder: Any, rows: list[Any], group: int) -> list[Any]:
+    """Emit the transpose of a square block; ``group`` lanes make 128 bits.
+
+    First within 128-bit groups by interleaving, then of whole groups by separating even and odd ones:
+    both are single cheap shuffles on every target.
+    """
+    size = len(rows)
+    blocks = [_interleave(builder, rows[i : i + group], group) for i in range(0, size, group)]
+    columns: list[Any] = [None] * size
+    for c in range(group):
+        for q, value in enumerate(_separate(builder, [block[c] for block in blocks], group)):
+            columns[q * group + c] = value
+    return columns
+
+
+def _interleave(builder: Any, rows: list[Any], group: int) -> list[Any]:
+    """Transpose ``len(rows)`` lanes inside every 128-bit group."""
+    if len(rows) == 1:
+        return rows
+    evens = _interleave(builder, rows[0::2], group)
+    odds = _interleave(builder, rows[1::2], group)
+    result = []
+    for a, b in zip(evens, odds, strict=True):
+        size = a.type.count
+        for part in (0, group // 2):
+            taken = []
+            for start in range(0, size, group):
+                for k in range(group // 2):
+                    taken += [start + part + k, size + start + part + k]
+            result.append(emit_shuffle(builder, a, b, taken))
+    return result
+
+
+def _separate(builder: Any, values: list[Any], group: int) -> list[Any]:
+    """Transpose the 128-bit groups of ``len(values)`` vectors."""
+    if len(values) == 1:
+        return values
+    size = values[0].type.count
+    halves = []
+    for parity in (0, 1):
+        taken = [
+            start + k for start in range(parity * group, 2 * size, 2 * group) for k in range(group)
+        ]
+        pairs = zip(values[0::2], values[1::2], strict=True)
+        halves.append([emit_shuffle(builder, a, b, taken) for a, b in pairs])
+    even, odd = (_separate(builder, half_values, group) for half_values in halves)
+    return [value for pair in zip(even, odd, strict=True) for value in pair]
+
+
+@intrinsic
+def transpose(_typing: Any, rows: Any) -> Any:
+    """Transpose each square block of a tuple of vectors: as many rows as a vector has lanes."""
+    vector = rows.dtype
+    group, size = max(1, 128 // vector.dtype.bitwidth), vector.lanes
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        values = cgutils.unpack_tuple(builder, arguments[0], len(rows))
+        columns = []
+        for start in range(0, len(rows), size):
+            columns += emit_transpose(builder, values[start : start + size], group)
+        return context.make_tuple(builder, signature.return_type, columns)
+
+    return rows(rows), emit
+
+
+@intrinsic
+def load_block(_typing: Any, p: Any, stride: Any) -> Any:
+    """Load a square block: as many aligned vectors as each has lanes, ``stride`` elements apart."""
+    vector = native(p.dtype)
+    block = types.UniTuple(vector, vector.lanes)
+
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        base, step = arguments
+        values = []
+        for i in range(vector.lanes):
+            place = builder.gep(base, [builder.mul(step, step.type(i))])
+            values.append(emit_load(context, builder, vector, place, VECTOR_BYTES))
+        return context.make_tuple(builder, block, values)
+
+    return block(p, types.int64), emit
+
+
+@intrinsic
+def store_block(_typing: Any, p: Any, stride: Any, rows: Any) -> Any:
+    """Store a tuple of vectors at aligned places ``stride`` elements apart."""
+
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        base, step, block = arguments
+        for i, value in enumerate(cgutils.unpack_tuple(builder, block, len(rows))):
+            place = builder.gep(base, [builder.mul(step, step.type(i))])
+            emit_store(builder, value, place, VECTOR_BYTES)
+        return context.get_dummy_value()
+
+    return types.none(p, types.int64, rows), emit
+
+
+@intrinsic
+def store_squares(_typing: Any, p: Any, step: Any, rows: Any) -> Any:
+    """Store square blocks of vectors ``step`` elements apart, each contiguous and aligned."""
+    vector = rows.dtype
+
+    def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        base, far, block = arguments
+        for i, value in enumerate(cgutils.unpack_tuple(builder, block, len(rows))):
+            square, row = divmod(i, vector.lanes)
+            place = builder.gep(base, [builder.mul(far, far.type(square))])
+            place = builder.gep(place, [far.type(row * vector.lanes)])
+            emit_store(builder, value, place, VECTOR_BYTES)
+        return _context.get_dummy_value()
+
+    return types.none(p, types.int64, rows), emit

@@ -1,0 +1,110 @@
+"""The report of a kernel as one file: what `separable explore` shows of it, for the archive."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+from numpy.typing import NDArray
+
+from separable.explore.kernel_answers import Chosen, describe
+from separable.explore.plan_answers import plan_rows
+from separable.explore.uploads import check_kernel
+from separable.pages import stand_alone
+
+__all__ = ["kernel_report"]
+
+USUAL = {1: (1_000_000,), 2: (1024, 1024), 3: (128, 256, 256)}
+
+BODY = """<h1>{name}</h1>
+<p class="lead">{size}. {verdict}</p>
+<section class="card"><h2>Apart</h2>
+<div class="strips" id="strips">
+<figure class="whole"><canvas id="whole" role="img"></canvas><figcaption id="whole-caption">kernel</figcaption></figure>
+<figure class="term"><div class="frame" id="frame"></div><figcaption id="term-caption">term</figcaption></figure>
+<figure class="sum"><canvas id="sum" role="img"></canvas><figcaption id="sum-caption">sum</figcaption></figure>
+<figure class="rest"><canvas id="rest" role="img"></canvas><figcaption>what is missing</figcaption></figure>
+</div>
+<label class="slider">Terms <input id="rank" type="range" min="1" max="1" value="1"><output id="rank-out" for="rank">1</output></label>
+<p id="rank-text" aria-live="polite"></p></section>
+<div class="columns even">
+<section class="card"><h2>Spectrum</h2><div id="spectrum" class="chart"></div>
+<p class="help">Bars: the weight of each term, relative to the first. Line: the error left (Frobenius norm, relative).</p></section>
+<section class="card"><h2>Multiplications for each output</h2><div id="counts" class="chart"></div></section>
+</div>
+<section class="card"><h2>The plan for {image}</h2>
+<div class="scroll" tabindex="0" role="region" aria-label="Plan"><table id="plan"></table></div>
+<p class="help">Predicted with the rates of {machine}; {threads} threads. Error: a bound, relative to (sum of |weights|) x (largest input).</p></section>
+<section class="card"><h2>Numbers</h2><pre class="scroll" tabindex="0">{numbers}</pre></section>"""
+
+
+def kernel_report(
+    name: str,
+    kernel: NDArray[Any],
+    *,
+    operation: str = "correlate",
+    shape: tuple[int, ...] | None = None,
+    dtype: str = "float32",
+) -> str:
+    """Return a page about a kernel that stands by itself.
+
+    Parameters
+    ----------
+    name : str
+        What it is called.
+    kernel : ndarray
+        Real, of one to three axes.
+    operation : str
+        "correlate" or "convolve".
+    shape, dtype
+        Of the images it is planned for; of a usual one if not given.
+
+    Raises
+    ------
+    InputError, SeparableError
+        If the kernel is too large for a page or not finite, or the plan cannot be made.
+
+    Examples
+    --------
+    >>> import separable as sep
+    >>> page = kernel_report("disk", sep.kernels.disk(3))
+    >>> page.startswith("<!doctype html>"), "https://" in page
+    (True, False)
+    """
+    values = check_kernel(kernel)
+    found = describe(Chosen(name, values, operation))
+    sizes = shape or USUAL[values.ndim]
+    planned = plan_rows(
+        Chosen(name, values, operation), sizes, dtype, "reflect", None, measure=False
+    )
+    body = BODY.format(
+        name=html.escape(name),
+        size=" x ".join(map(str, values.shape)),
+        verdict=html.escape(found["verdict"]),
+        image=f"{' x '.join(map(str, sizes))} {dtype}",
+        machine=html.escape(planned["machine"]),
+        threads=planned["threads"],
+        numbers=html.escape(_numbers(found)),
+    )
+    data = {"kernel": found, "plan": planned}
+    return stand_alone(
+        f"{name}: where it comes apart", body, data, ("term_view.js", "kernel_report.js")
+    )
+
+
+def _numbers(found: dict[str, Any]) -> str:
+    """The factors to six digits, for those who want to type them in."""
+    if not found["terms"]:
+        return "  ".join(f"{v:.6g}" for v in _flat(found["values"]))
+    lines = []
+    for number, term in enumerate(found["terms"], 1):
+        lines.append(f"term {number}")
+        for letter, strip in zip(found["letters"], term, strict=True):
+            lines.append(f"  {letter}  " + "  ".join(f"{v:.6g}" for v in strip))
+    if found["rank"] > len(found["terms"]):
+        lines.append(f"... {found['rank'] - len(found['terms'])} more terms")
+    return "\n".join(lines)
+
+
+def _flat(values: Any) -> list[float]:
+    return [values] if isinstance(values, (int, float)) else [w for v in values for w in _flat(v)]

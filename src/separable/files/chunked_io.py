@@ -1,0 +1,443 @@
+"""Files read and written by parts: `Source`, `Target` and the whole of a file through them.
+
+A target is written under the name of its draft, ``NAME.partial``, and takes its own name at the
+end. A run that is cut off leaves the draft behind, which `create_target(..., resume=True)` opens
+again; nothing else ever bears the name that was asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import itertools
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn, TypeAlias
+
+import numpy as np
+
+from separable.errors import FileError
+from separable.files.atomic_write import take_name
+from separable.files.error_reasons import reason_of, remedy_of
+from separable.files.file_format import Array, ImageInfo, check_claims, check_memory, memory_bytes
+
+__all__ = [
+    "Region",
+    "Source",
+    "Target",
+    "Wanted",
+    "as_bounds",
+    "blame",
+    "boxes",
+    "describe",
+    "draft_of",
+    "read_whole",
+    "reason_of",
+    "remedy_of",
+    "write_whole",
+]
+
+Region: TypeAlias = tuple[slice, ...]
+Bounds: TypeAlias = tuple[tuple[int, int], ...]
+PART_BYTES = 64 << 20  # what a whole file is copied in
+NAME_BYTES = 215  # file systems allow 255, and names of drafts have endings of their own
+
+
+def as_bounds(region: Region, shape: tuple[int, ...]) -> Bounds:
+    """Return first and last + 1 for every axis; a region may name fewer axes than there are.
+
+    Examples
+    --------
+    >>> as_bounds((slice(2, 99), slice(None)), (5, 6, 7))
+    ((2, 5), (0, 6), (0, 7))
+    """
+    full = tuple(region) + (slice(None),) * (len(shape) - len(region))
+    found = [s.indices(n) for s, n in zip(full, shape, strict=True)]
+    if any(step != 1 for _, _, step in found):
+        raise ValueError(f"a region is made of slices with step 1; got {region}")
+    return tuple((start, max(start, stop)) for start, stop, _ in found)
+
+
+def describe(region: Region, shape: tuple[int, ...]) -> str:
+    """Return a region as one would write it.
+
+    Examples
+    --------
+    >>> describe((slice(0, 2), slice(None)), (5, 6))
+    '[0:2, 0:6]'
+    """
+    return "[" + ", ".join(f"{a}:{b}" for a, b in as_bounds(region, shape)) + "]"
+
+
+def boxes(shape: tuple[int, ...], sides: tuple[int, ...]) -> Iterator[Region]:
+    """Cut an array into regions of these sides; the last ones are smaller.
+
+    Examples
+    --------
+    >>> [tuple((s.start, s.stop) for s in r) for r in boxes((3, 2), (2, 2))]
+    [((0, 2), (0, 2)), ((2, 3), (0, 2))]
+    """
+    cuts = (range(0, n, max(1, s)) for n, s in zip(shape, sides, strict=True))
+    for corner in itertools.product(*cuts):
+        yield tuple(
+            slice(c, min(c + max(1, s), n)) for c, s, n in zip(corner, sides, shape, strict=True)
+        )
+
+
+def draft_of(path: Path) -> Path:
+    """The name of a file while it is being written.
+
+    Examples
+    --------
+    >>> draft_of(Path("out.zarr")).name, len(draft_of(Path(250 * "a" + ".npy")).name)
+    ('out.zarr.partial', 223)
+    """
+    name = os.fsencode(path.name)
+    if len(name) > NAME_BYTES:  # what is added to it must fit, too
+        digest = hashlib.sha256(name).hexdigest()[:16]
+        kept = name[: NAME_BYTES - len(digest) - 1].decode(errors="ignore")
+        return path.with_name(f"{kept}-{digest}.partial")
+    return path.with_name(path.name + ".partial")
+
+
+@dataclass
+class Source:
+    """A file that is read by parts, by several threads at once.
+
+    It is a context manager, and travels to another process by its path.
+
+    Attributes
+    ----------
+    path : Path
+        As it was given, with what it names inside the file.
+    shape, dtype
+        Of the array as `read` gives it.
+    chunks : tuple of int or None
+        The parts that the file stores each for itself; None where any part can be read alone.
+    info : ImageInfo
+    layout : dict
+        How the format stores it, for a target like it.
+    slow : int
+        The axis along which neighbours lie farthest apart in the file: its slabs are read fastest.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from separable import files
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(f"{folder}/volume.npy", np.arange(24).reshape(2, 3, 4))
+    ...     with files.open_source(f"{folder}/volume.npy") as source:
+    ...         print(source.shape, source.read((slice(1, 2), slice(0, 1), slice(None))))
+    (2, 3, 4) [[[12 13 14 15]]]
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunks: tuple[int, ...] | None
+    info: ImageInfo
+    fetch: Callable[[Region], Array] = field(repr=False)
+    release: Callable[[], None] = field(repr=False, default=lambda: None)
+    layout: dict[str, Any] = field(repr=False, default_factory=dict)
+    slow: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a header whose claims nothing can fulfil, whatever the format."""
+        check_claims(self.path, self.shape, self.dtype, self.chunks)
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Of the whole array in memory."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def read(self, region: Region) -> Array:
+        """Return a part of the array, in the byte order of this computer.
+
+        Raises
+        ------
+        FileError
+            If that part is unreadable.
+        """
+        bounds = as_bounds(region, self.shape)
+        try:
+            needed = math.prod(b - a for a, b in bounds) * self.dtype.itemsize
+            if 0 < memory_bytes() < needed:  # which the system may promise all the same
+                raise MemoryError
+            return self.fetch(tuple(slice(a, b) for a, b in bounds))
+        except FileError:
+            raise
+        except MemoryError:
+            raise FileError(
+                f"cannot read {self.path}: its part {describe(region, self.shape)} does not fit "
+                "into memory. Read smaller parts"
+            ) from None
+        except Exception as error:
+            raise FileError(
+                f"cannot read {self.path}: its part {describe(region, self.shape)} is damaged "
+                f"({reason_of(error)}). Fetch or export it again"
+            ) from None
+
+    def close(self) -> None:
+        """Close the file."""
+        self.release()
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from separable.files.opening import open_source
+
+        return open_source, (self.path,)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a format is asked to create.
+
+    Attributes
+    ----------
+    path : Path
+        The name in the end.
+    draft : Path
+        The name until then; `resume` says whether the format finds its draft there.
+    inside : str
+        Of an array in the file.
+    joins : bool
+        Whether another process created the draft and others may be writing it: then nothing in it
+        is deleted or written again.
+    """
+
+    path: Path
+    draft: Path
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunks: tuple[int, ...] | None
+    info: ImageInfo
+    like: Source | None
+    resume: bool
+    inside: str = ""
+    overwrite: bool = False
+    joins: bool = False
+
+    def like_layout(self, name: str) -> dict[str, Any]:
+        """How the pattern is stored, if it is a file of this format."""
+        return self.like.layout if self.like is not None and self.like.info.format == name else {}
+
+    def check_draft(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        """Refuse to go on with a draft of something else."""
+        if tuple(shape) != self.shape or dtype.newbyteorder("=") != self.dtype:
+            raise FileError(
+                f"cannot resume {self.path}: {self.draft.name} holds {dtype.name} of shape "
+                f"{tuple(shape)}; expected {self.dtype.name} of shape {self.shape}. "
+                "Delete it, or start without resuming"
+            )
+
+
+@dataclass
+class Target:
+    """A file that is written by parts, by several threads at once.
+
+    Parts that lie in one chunk of `chunks` must be written together: two writers that share a
+    chunk lose each other's numbers. Another process that unpickles a target writes into the same
+    draft; the process that created it finishes it.
+
+    Attributes
+    ----------
+    path, draft : Path
+        The name in the end, and the name until then.
+    chunks : tuple of int or None
+        The parts that the file stores each for itself; None where any part can be written alone.
+    flush : callable
+        (since=0): brings to the disk at least what this process wrote since a time.
+    resumed : bool
+        Whether the draft of an earlier run was opened again.
+    notes : tuple of str
+        What the file cannot keep of what is known of the image.
+    keep : bool
+        Whether a failure leaves the draft behind, and says so.
+    slow : int
+        As of a source.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from separable import files
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     target = files.create_target(f"{folder}/out.npy", (2, 3), np.int64)
+    ...     for at in (0, 1):
+    ...         target.write((slice(at, at + 1), slice(None)), np.full((1, 3), at))
+    ...     target.finish()
+    ...     print(np.load(f"{folder}/out.npy").tolist())
+    [[0, 0, 0], [1, 1, 1]]
+    """
+
+    path: Path
+    draft: Path
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunks: tuple[int, ...] | None
+    store: Callable[[Region, Array], None] = field(repr=False)
+    flush: Callable[..., None] = field(repr=False, default=lambda since=0: None)
+    release: Callable[[], None] = field(repr=False, default=lambda: None)
+    complete: Callable[[], None] = field(repr=False, default=lambda: None)
+    parts: tuple[tuple[Path, Path], ...] = field(repr=False, default=())
+    info: ImageInfo = field(repr=False, default_factory=ImageInfo)
+    overwrite: bool = False
+    resumed: bool = False
+    notes: tuple[str, ...] = ()
+    keep: bool = field(repr=False, default=True)
+    slow: int = 0
+
+    def write(self, region: Region, array: Array) -> None:
+        """Write a part.
+
+        Raises
+        ------
+        FileError
+            If the disk is full or fails. The draft is kept, marked by its name.
+        """
+        bounds = as_bounds(region, self.shape)
+        expected = tuple(b - a for a, b in bounds)
+        if array.shape != expected:
+            raise ValueError(
+                f"the part {describe(region, self.shape)} has shape {expected}; got {array.shape}"
+            )
+        if not array.size:
+            return
+        with self._kept():
+            self.store(tuple(slice(a, b) for a, b in bounds), array.astype(self.dtype, copy=False))
+
+    def finish(self) -> None:
+        """Give the file its name. Nobody sees it under that name before.
+
+        Raises
+        ------
+        FileError
+            If a file of that name came to exist and may not be replaced, or the disk is full.
+        """
+        with self._kept():
+            self.flush()
+            self.release()
+            self.complete()
+            for draft, path in self.parts or ((self.draft, self.path),):
+                take_name(draft, path, self.overwrite)
+
+    def abandon(self, keep: bool = True) -> None:
+        """Close the draft, and keep it to resume or delete it; nothing happens once it is finished.
+
+        Raises
+        ------
+        OSError
+            If the system says that it cannot be closed, or that what was written is lost.
+        """
+        try:
+            self.release()
+        finally:
+            if not keep:
+                for draft, _ in self.parts or ((self.draft, self.path),):
+                    remove(draft)
+
+    @contextlib.contextmanager
+    def _kept(self) -> Iterator[None]:
+        try:
+            yield
+        except FileError:
+            raise
+        except Exception as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> NoReturn:
+        said = f"cannot write {self.path}: {reason_of(error)}"
+        if self.keep:
+            full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+            remedy = "Free some space and resume. " if full else ""
+            said += f". {remedy}What was written is kept as {self.draft.name}"
+        raise FileError(said) from None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from separable.files.opening import reopen_target
+
+        told = replace(self.info, notes=())
+        return reopen_target, (self.path, self.shape, self.dtype, told, self.overwrite)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def blame(
+    path: Path,
+    shape: tuple[int, ...],
+    chunks: tuple[int, ...],
+    region: Region,
+    error: Exception,
+    read: Callable[[Region], Any],
+    name: Callable[[tuple[int, ...]], str],
+) -> FileError:
+    """Say which chunk of a part cannot be read, by reading them one by one."""
+    bounds = as_bounds(region, shape)
+    grid = [range(a // s, -(-b // s)) for (a, b), s in zip(bounds, chunks, strict=True)]
+    for place in itertools.product(*grid):
+        ends = ((p * s, min((p + 1) * s, n)) for p, s, n in zip(place, chunks, shape, strict=True))
+        box = tuple(slice(a, b) for a, b in ends)
+        try:
+            read(box)
+        except Exception as found:
+            return FileError(
+                f"cannot read {path}: its chunk {name(place)}, {describe(box, shape)}, is "
+                f"truncated or damaged ({reason_of(found)}). Fetch or export it again"
+            )
+    return FileError(
+        f"cannot read {path}: its part {describe(region, shape)} could not be read "
+        f"({reason_of(error)}). Try again"
+    )
+
+
+def read_whole(open_one: Callable[[Path, str], Source]) -> Callable[[Path, str], Any]:
+    """Make of what opens a source by parts what reads it whole."""
+
+    def read(path: Path, inside: str = "") -> tuple[Array, ImageInfo]:
+        with open_one(path, inside) as source:
+            check_memory(path, source.shape, source.dtype)
+            return np.asarray(source.read((slice(None),) * source.ndim)), source.info
+
+    return read
+
+
+def write_whole(target: Target, array: Array) -> None:
+    """Write a whole array into a target, and finish it; whole or not at all."""
+    target.keep = False
+    try:
+        sides = target.chunks or target.shape
+        if target.chunks is None and array.nbytes > PART_BYTES:
+            rows = max(1, PART_BYTES * target.shape[0] // array.nbytes)
+            sides = (rows, *target.shape[1:])
+        for region in boxes(target.shape, sides):
+            target.write(region, array[region])
+        target.finish()
+    except BaseException:
+        target.abandon(keep=False)
+        raise

@@ -1,0 +1,150 @@
+"""Which kernels of a bank run in one sweep."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from separable.engine import Form, Problem
+from separable.engine.fused import supports, unlike
+from separable.filter_bank.bank_sweep import MOST_AXES, order_of, work_of
+from separable.filter_bank.pass_graph import Graph, families, graph_of
+from separable.machine import Machine
+from separable.plan import Plan
+from separable.process_cache import ProcessCache
+from separable.value import Value
+
+__all__ = ["Group", "groups_of", "seconds_alone", "widest"]
+
+EXACT = ("separable", "low-rank")  # the candidates whose terms are the whole kernel
+MOST_RINGS = 10  # sums between two layers: more do not stay in the cache
+
+
+@dataclass(frozen=True, eq=False)
+class Group(Value):
+    """Bands that run together.
+
+    Attributes
+    ----------
+    members : tuple of int
+        The bands' numbers.
+    graph : Graph or None
+        The passes they share in one sweep; None for a band that runs by its own plan.
+    seconds : float
+        Predicted.
+    cached : ProcessCache
+        The compiled sweep, built in this process.
+
+    Examples
+    --------
+    >>> import separable as sep
+    >>> [g.members for g in sep.bank(["gaussian:1", "log:1"], (64, 64), "float32").groups]
+    [(0, 1)]
+    """
+
+    members: tuple[int, ...]
+    graph: Graph | None = field(repr=False)
+    seconds: float
+    cached: ProcessCache = field(
+        default_factory=ProcessCache, init=False, repr=False, compare=False
+    )
+
+
+def groups_of(plans: Sequence[Plan], machine: Machine) -> tuple[Group, ...]:
+    """Group kernels that share passes, where one sweep is predicted to be faster than one per kernel."""
+    forms = {band: form for band, p in enumerate(plans) if (form := _exact(p)) is not None}
+    alone = [Group((band,), None, seconds_alone(p)) for band, p in enumerate(plans)]
+    found = {band: group for band, group in enumerate(alone) if band not in forms}
+    bands = list(forms)
+    if bands:
+        problem = plans[bands[0]].problem
+        order = order_of(problem.shape, problem.axes)
+        terms = [forms[band].terms for band in bands]
+        lefts = [plans[band].problem.lefts for band in bands]
+        for family in families(terms, lefts, order):
+            for members in _small(family, terms, lefts, order):
+                graph = graph_of([terms[k] for k in members], [lefts[k] for k in members], order)
+                numbers = tuple(bands[k] for k in members)
+                seconds = _predicted([plans[band].problem for band in numbers], graph, machine)
+                if seconds < sum(alone[band].seconds for band in numbers):
+                    found[numbers[0]] = Group(numbers, graph, seconds)
+                else:
+                    found.update({band: alone[band] for band in numbers})
+    return tuple(found[band] for band in sorted(found))
+
+
+def seconds_alone(p: Plan) -> float:
+    """Return the predicted seconds of one kernel; for nested passes those of its terms in one sweep.
+
+    The two are measured apart, and a difference of their rates should not decide here, where the
+    choice is between sweeps.
+    """
+    if p.chosen.method == "nested" and p.request.method == "auto":
+        return next(
+            (c.seconds for c in p.candidates if c.method == "fused" and c.name == "low-rank"),
+            p.chosen.seconds,
+        )
+    return p.chosen.seconds
+
+
+def _exact(p: Plan) -> Form | None:
+    """Return the terms of a kernel that a sweep can run, or None."""
+    if (
+        p.problem.exponent
+        or p.problem.size == 0
+        or len(p.problem.axes) > MOST_AXES
+        or unlike(p.problem)
+    ):
+        return None
+    for candidate in p.candidates:
+        form = candidate.form
+        if candidate.name in EXACT and not candidate.refused and form is not None and form.terms:
+            return form if all(len(group) == 1 for group in form.groups) else None
+    return None
+
+
+def _small(family: list[int], terms: Any, lefts: Any, order: Any) -> list[list[int]]:
+    """Cut a family where its sums between the layers are more than the cache holds."""
+    if len(order) < MOST_AXES:
+        return [family]
+
+    def sums(members: list[int]) -> Graph:
+        return graph_of([terms[k] for k in members], [lefts[k] for k in members], order)
+
+    whole = sums(family)
+    if len(whole.layers[-2].sums) <= MOST_RINGS:
+        return [family]
+    # Kernels that read the same sums stand together.
+    last, middle = whole.layers[-1], whole.layers[-2]
+
+    def place(number: int) -> Any:
+        start, stop = last.sums[number]
+        rings = last.sources[start:stop]
+        return sorted((middle.sources[middle.sums[ring][0]], ring) for ring in rings)
+
+    ordered = sorted(range(len(family)), key=place)
+    parts: list[list[int]] = [[]]
+    for number in ordered:
+        more = sorted([*parts[-1], family[number]])
+        if parts[-1] and len(sums(more).layers[-2].sums) > MOST_RINGS:
+            parts.append([family[number]])
+        else:
+            parts[-1] = more
+    return parts
+
+
+def _predicted(problems: Sequence[Problem], graph: Graph, machine: Machine) -> float:
+    problem = widest(problems)
+    counts = work_of(problem, graph).counts
+    seconds = machine.predict("fused", problem.dtype, counts, problem.threads)
+    if not supports(problem.out):
+        elements = {"element": float(problem.size * len(problems))}
+        seconds += machine.predict("store", problem.out, elements, problem.threads)
+    return math.inf if math.isnan(seconds) else seconds
+
+
+def widest(problems: Sequence[Problem]) -> Problem:
+    """Return the problem whose intermediates are the most precise."""
+    return max(problems, key=lambda p: p.work.itemsize)

@@ -1,0 +1,308 @@
+"""Kernels that differentiate: differences, Sobel, Prewitt, Scharr, Laplace, LoG."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from separable.factors import Factors
+from separable.kernels.kernel_arguments import (
+    Array,
+    PerAxis,
+    WholePerAxis,
+    born,
+    check_axis,
+    count_axes,
+    spacings,
+)
+from separable.kernels.smoothing_kernels import gaussians
+
+__all__ = [
+    "central_difference",
+    "laplace",
+    "laplacian_of_gaussian",
+    "prewitt",
+    "scharr",
+    "sobel",
+]
+
+CENTRAL = (-1, 0, 1)  # rises to the right: for correlation
+SECOND = (1, -2, 1)
+
+
+def sobel(axis: int = -1, *, ndim: int | None = None, spacing: PerAxis | None = None) -> Factors:
+    """Return the Sobel mask: ``[-1, 0, 1]`` along an axis, ``[1, 2, 1]`` along all others.
+
+    Written for correlation: positive to the right (down, for ``axis=0``), so that correlating with
+    it equals ``scipy.ndimage.sobel``.
+
+    Parameters
+    ----------
+    axis : int, default -1
+        The axis differentiated; the default gives the horizontal derivative.
+    ndim : int, optional
+        2, 3 or 4 axes; default: as many as `spacing` has, else 2.
+    spacing : float or sequence of float, optional
+        The distance between the centres of neighbours, for all axes or for each; > 0. The mask is
+        divided by that of `axis`: slopes are per unit of length.
+
+    Returns
+    -------
+    Factors
+        Whole numbers without `spacing`, 3 taps an axis, rank 1. The response to a slope of 1 per pixel is 8 in two
+        dimensions, ``2 * 4 ** (ndim - 1)`` in general.
+
+    Raises
+    ------
+    ArgumentError, ArgumentTypeError
+        If `axis`, `ndim` or `spacing` is out of its range or no number.
+
+    References
+    ----------
+    Sobel and Feldman, 1968, a talk at the Stanford Artificial Intelligence Project; the masks of
+    all dimensions as in `scipy.ndimage`.
+
+    Examples
+    --------
+    >>> sobel().dense()
+    array([[-1,  0,  1],
+           [-2,  0,  2],
+           [-1,  0,  1]])
+    >>> sobel(axis=0, ndim=3)
+    Factors 'zyx -> z,y,x' of a kernel 3x3x3: rank 1, exact
+      z  -1 0 1
+      y  1 2 1
+      x  1 2 1
+    """
+    return _gradient(CENTRAL, (1, 2, 1), axis, ndim, spacing)
+
+
+def prewitt(axis: int = -1, *, ndim: int | None = None, spacing: PerAxis | None = None) -> Factors:
+    """Return the Prewitt mask: ``[-1, 0, 1]`` along an axis, ``[1, 1, 1]`` along all others.
+
+    Written for correlation: positive to the right (down, for ``axis=0``), so that correlating with
+    it equals ``scipy.ndimage.prewitt``.
+
+    Parameters
+    ----------
+    axis : int, default -1
+        The axis differentiated; the default gives the horizontal derivative.
+    ndim : int, optional
+        2, 3 or 4 axes; default: as many as `spacing` has, else 2.
+    spacing : float or sequence of float, optional
+        The distance between the centres of neighbours, for all axes or for each; > 0. The mask is
+        divided by that of `axis`: slopes are per unit of length.
+
+    Returns
+    -------
+    Factors
+        Whole numbers without `spacing`, 3 taps an axis, rank 1.
+
+    Raises
+    ------
+    ArgumentError, ArgumentTypeError
+        If `axis`, `ndim` or `spacing` is out of its range or no number.
+
+    References
+    ----------
+    Prewitt, 1970, Object enhancement and extraction.
+
+    Examples
+    --------
+    >>> prewitt(axis=0).dense()
+    array([[-1, -1, -1],
+           [ 0,  0,  0],
+           [ 1,  1,  1]])
+    """
+    return _gradient(CENTRAL, (1, 1, 1), axis, ndim, spacing)
+
+
+def scharr(axis: int = -1, *, ndim: int | None = None, spacing: PerAxis | None = None) -> Factors:
+    """Return the Scharr mask: ``[-1, 0, 1]`` along an axis, ``[3, 10, 3]`` along all others.
+
+    Its directions are the truest of all 3x3 masks. Written for correlation: positive to the right
+    (down, for ``axis=0``).
+
+    Parameters
+    ----------
+    axis : int, default -1
+        The axis differentiated; the default gives the horizontal derivative.
+    ndim : int, optional
+        2, 3 or 4 axes; default: as many as `spacing` has, else 2.
+    spacing : float or sequence of float, optional
+        The distance between the centres of neighbours, for all axes or for each; > 0. The mask is
+        divided by that of `axis`: slopes are per unit of length.
+
+    Returns
+    -------
+    Factors
+        Whole numbers without `spacing`, 3 taps an axis, rank 1. The response to a slope of 1 per pixel is 32 in two
+        dimensions.
+
+    Raises
+    ------
+    ArgumentError, ArgumentTypeError
+        If `axis`, `ndim` or `spacing` is out of its range or no number.
+
+    References
+    ----------
+    Scharr, 2000, doi:10.11588/heidok.00000962.
+
+    Examples
+    --------
+    >>> scharr()
+    Factors 'yx -> y,x' of a kernel 3x3: rank 1, exact
+      y  3 10 3
+      x  -1 0 1
+    """
+    return _gradient(CENTRAL, (3, 10, 3), axis, ndim, spacing)
+
+
+def central_difference(
+    axis: int = -1, *, ndim: int | None = None, spacing: PerAxis | None = None
+) -> Factors:
+    """Return half the difference of the two neighbours along an axis: the plainest derivative.
+
+    Written for correlation: positive to the right (down, for ``axis=0``), so that correlating with
+    it equals `numpy.gradient` away from the borders.
+
+    Parameters
+    ----------
+    axis : int, default -1
+        The axis differentiated; the default gives the horizontal derivative.
+    ndim : int, optional
+        2, 3 or 4 axes; default: as many as `spacing` has, else 2.
+    spacing : float or sequence of float, optional
+        The distance between the centres of neighbours, for all axes or for each; > 0.
+
+    Returns
+    -------
+    Factors
+        3 taps along `axis`, 1 along all others. The response to a slope of 1 is 1.
+
+    Raises
+    ------
+    ArgumentError, ArgumentTypeError
+        If `axis`, `ndim` or `spacing` is out of its range or no number.
+
+    Examples
+    --------
+    >>> central_difference().dense()
+    array([[-0.5,  0. ,  0.5]])
+    >>> central_difference(0, spacing=(3, 1, 1)).dense().ravel().round(3)
+    array([-0.167,  0.   ,  0.167])
+    """
+    return _gradient(tuple(v / 2 for v in CENTRAL), (1,), axis, ndim, spacing)
+
+
+def _gradient(
+    slope: tuple[float, ...],
+    smoothing: tuple[int, ...],
+    axis: int,
+    ndim: int | None,
+    spacing: PerAxis | None,
+) -> Factors:
+    count = count_axes(ndim, spacing=spacing)
+    along = check_axis(axis, count)
+    taps = _per_length(np.array(slope), spacing, count, along, 1)
+    return born([[taps if k == along else np.array(smoothing) for k in range(count)]])
+
+
+def _per_length(taps: Array, spacing: object, ndim: int, axis: int, order: int) -> Array:
+    """Divide by the power of the spacing; whole numbers stay whole where there is none."""
+    steps = spacings(spacing, ndim)
+    return taps if spacing is None else taps / np.float64(steps[axis]) ** order
+
+
+def laplace(*, ndim: int | None = None, spacing: PerAxis | None = None) -> Factors:
+    """Return the sum of second differences ``[1, -2, 1]`` along every axis.
+
+    Correlating with it equals ``scipy.ndimage.laplace``; it is even, so convolving does too.
+
+    Parameters
+    ----------
+    ndim : int, optional
+        2, 3 or 4 axes; default: as many as `spacing` has, else 2.
+    spacing : float or sequence of float, optional
+        The distance between the centres of neighbours, for all axes or for each; > 0. Each second
+        difference is divided by the square of its own.
+
+    Returns
+    -------
+    Factors
+        Whole numbers without `spacing`, 3 taps an axis, one term an axis: rank 2 in two dimensions.
+
+    Raises
+    ------
+    ArgumentError, ArgumentTypeError
+        If `ndim` or `spacing` is out of its range or no number.
+
+    Examples
+    --------
+    >>> laplace().dense()
+    array([[ 0,  1,  0],
+           [ 1, -4,  1],
+           [ 0,  1,  0]])
+    >>> laplace(ndim=3).rank
+    3
+    """
+    count = count_axes(ndim, spacing=spacing)
+    unit = np.array((0, 1, 0))
+    second = [_per_length(np.array(SECOND), spacing, count, k, 2) for k in range(count)]
+    return born(
+        [[second[k] if k == along else unit for k in range(count)] for along in range(count)]
+    )
+
+
+def laplacian_of_gaussian(
+    sigma: PerAxis,
+    *,
+    ndim: int | None = None,
+    truncate: float = 4.0,
+    radius: WholePerAxis | None = None,
+    spacing: PerAxis | None = None,
+) -> Factors:
+    """Return the Laplacian of a Gaussian: the sum of its second derivatives.
+
+    Correlating with it equals ``scipy.ndimage.gaussian_laplace``; it is even, so convolving does
+    too. Like there it sums to nearly, not exactly, zero.
+
+    Parameters
+    ----------
+    sigma : float or sequence of float
+        Standard deviation, for all axes or for each; > 0: in pixels, or in the units of `spacing`.
+        Blobs of radius ``sigma * sqrt(ndim)`` give the strongest response.
+    ndim, truncate, radius, spacing
+        As for `gaussian`: each second derivative is divided by the square of its own spacing.
+
+    Returns
+    -------
+    Factors
+        One term an axis: rank 2 in two dimensions. ``2 * K * ndim`` multiplications per output
+        when passes are shared, instead of ``K ** ndim``.
+
+    Raises
+    ------
+    ArgumentError, ArgumentTypeError
+        As for `gaussian`.
+
+    References
+    ----------
+    Marr and Hildreth, 1980, doi:10.1098/rspb.1980.0020.
+
+    Examples
+    --------
+    >>> laplacian_of_gaussian(1, radius=1).dense().round(2)
+    array([[ 0.  , -0.12,  0.  ],
+           [-0.12, -0.41, -0.12],
+           [ 0.  , -0.12,  0.  ]])
+    >>> laplacian_of_gaussian(3)
+    Factors 'yx -> y,x' of a kernel 25x25: rank 2, exact
+      y  shape (2, 25)
+      x  shape (2, 25)
+    """
+    smooth = gaussians(sigma, 0, ndim, truncate, radius, spacing)
+    count = len(smooth)
+    second = gaussians(sigma, 2, count, truncate, radius, spacing)
+    return born(
+        [[second[k] if k == along else smooth[k] for k in range(count)] for along in range(count)]
+    )

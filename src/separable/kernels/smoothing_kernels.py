@@ -1,0 +1,345 @@
+"""Kernels that smooth: Gaussian (and its derivatives), box, binomial."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from separable.errors import ArgumentError
+from separable.factors import Factors
+from separable.kernels.kernel_arguments import (
+    PerAxis,
+    WholePerAxis,
+    born,
+    check_extent,
+    check_reach,
+    count_axes,
+    in_samples,
+    per_axis,
+    positive,
+    real_per_axis,
+    shown,
+    spacing_of,
+    spacings,
+    whole_from,
+    whole_per_axis,
+    whole_samples,
+)
+
+__all__ = ["binomial", "binomial1d", "box", "box1d", "gaussian", "gaussian1d", "gaussians"]
+
+MOST_BINOMIAL = 1 << 16  # whole numbers of as many bits: more take minutes
+HIGHEST_ORDER = 4  # beyond it the truncation at 4 sigma, not the derivative, is what one sees
+
+
+def gaussian(
+    sigma: PerAxis,
+    *,
+    order: WholePerAxis = 0,
+    ndim: int | None = None,
+    truncate: float = 4.0,
+    radius: WholePerAxis | None = None,
+    spacing: PerAxis | None = None,
+) -> Factors:
+    """Return a sampled Gaussian, or a derivative of it, of rank 1 in any dimension.
+
+    A derivative is written for correlation: order 1 is negative on the left, positive on the right,
+    and correlating with it equals ``scipy.ndimage.gaussian_filter(order=1)``.
+
+    Parameters
+    ----------
+    sigma : float or sequence of float
+        Standard deviation, for all axes or for each; > 0: in pixels, or in the units of `spacing`.
+    order : int or sequence of int, default 0
+        The derivative, for all axes or for each: 0 smooths, 1 .. 4 differentiate.
+    ndim : int, optional
+        2, 3 or 4 axes; default: as many as a sequence has, else 2.
+    truncate : float, default 4.0
+        Cut off at this many standard deviations: SciPy's default, which leaves out 6e-5 of the
+        weight.
+    radius : int or sequence of int, optional
+        Half the length without the centre, in pixels whatever the spacing; instead of `truncate`.
+    spacing : float or sequence of float, optional
+        The distance between the centres of neighbours, for all axes or for each; > 0. Derivatives
+        are per unit of it: order n is divided by ``spacing ** n``.
+
+    Returns
+    -------
+    Factors
+        ``2 * radius + 1`` taps an axis, ``yx -> y,x`` for two axes; for order 0 each sums to 1.
+        ``K * ndim`` multiplications per output instead of ``K ** ndim``.
+
+    Raises
+    ------
+    ArgumentError
+        If a value is out of its range, or sequences differ in length.
+    ArgumentTypeError
+        If a value is no number.
+
+    See Also
+    --------
+    gaussian1d : one axis alone.
+
+    References
+    ----------
+    Koenderink and van Doorn, 1987, doi:10.1007/BF00318371 (derivatives of Gaussians as filters).
+
+    Examples
+    --------
+    >>> gaussian(1, radius=1)
+    Factors 'yx -> y,x' of a kernel 3x3: rank 1, exact
+      y  0.2741 0.4519 0.2741
+      x  0.2741 0.4519 0.2741
+
+    Smooth a volume by 3 mm, its slices 3 mm apart and its pixels 1 mm:
+
+    >>> gaussian(3, spacing=(3, 1, 1)).shape
+    (9, 25, 25)
+    """
+    return born([gaussians(sigma, order, ndim, truncate, radius, spacing)])
+
+
+def gaussian1d(
+    sigma: float,
+    *,
+    order: int = 0,
+    truncate: float = 4.0,
+    radius: int | None = None,
+    spacing: float | None = None,
+) -> NDArray[np.float64]:
+    """Return a sampled Gaussian, or a derivative of it, on one axis.
+
+    A derivative is written for correlation: order 1 is negative on the left, positive on the right,
+    and correlating with it equals ``scipy.ndimage.gaussian_filter1d(order=1)``.
+
+    Parameters
+    ----------
+    sigma, order, truncate, radius, spacing
+        As for `gaussian`, one value each.
+
+    Returns
+    -------
+    ndarray of float64, shape (2 * radius + 1,)
+
+    Raises
+    ------
+    ArgumentError, ArgumentTypeError
+        As for `gaussian`.
+
+    Examples
+    --------
+    >>> gaussian1d(1, radius=1).round(4)
+    array([0.2741, 0.4519, 0.2741])
+    >>> gaussian1d(1, order=1, radius=1).round(4)
+    array([-0.2741,  0.    ,  0.2741])
+    """
+    step = spacing_of(spacing)
+    width = positive("sigma", sigma) / step
+    derivative = whole_from("order", order, 0, HIGHEST_ORDER)
+    half = None if radius is None else whole_from("radius", radius, 0)
+    return _sample(width, derivative, _half_length(width, truncate, half), step)
+
+
+def gaussians(
+    sigma: PerAxis,
+    order: WholePerAxis,
+    ndim: int | None,
+    truncate: float,
+    radius: WholePerAxis | None,
+    spacing: PerAxis | None = None,
+) -> list[NDArray[np.float64]]:
+    """Return one sampled Gaussian an axis, the arguments being those of `gaussian`."""
+    count = count_axes(ndim, sigma=sigma, order=order, radius=radius, spacing=spacing)
+    steps = spacings(spacing, count)
+    widths = in_samples(real_per_axis("sigma", sigma, count), steps)
+    orders = whole_per_axis("order", order, count, 0, HIGHEST_ORDER)
+    radii = per_axis(None, count) if radius is None else whole_per_axis("radius", radius, count, 0)
+    halves = [_half_length(s, truncate, r) for s, r in zip(widths, radii, strict=True)]
+    return [_sample(*axis) for axis in zip(widths, orders, halves, steps, strict=True)]
+
+
+def _half_length(sigma: float, truncate: object, radius: int | None) -> int:
+    """Taps on one side of the centre: SciPy's rounding of ``truncate * sigma``."""
+    if radius is not None:
+        check_extent("radius", radius, 2 * radius + 1)
+        return radius
+    reach = positive("truncate", truncate) * sigma
+    check_reach(sigma, truncate, 2 * reach + 1)
+    return int(reach + 0.5)
+
+
+def _sample(sigma: float, order: int, radius: int, step: float) -> NDArray[np.float64]:
+    """Sample the derivative per unit of length: a polynomial times the Gaussian that sums to 1.
+
+    The polynomial of order n + 1 is ``q' - q x / sigma**2``; as a matrix on its coefficients that
+    is the operation SciPy does, step by step, so that the values agree to the last bit or two.
+    """
+    x = np.arange(-radius, radius + 1, dtype=np.float64)
+    variance = np.float64(sigma * sigma)
+    with np.errstate(all="ignore"):
+        bell = np.exp(-0.5 / variance * x**2)
+        bell /= bell.sum()
+        differentiate = np.diag(np.arange(1.0, order + 1), 1)
+        times_slope = np.diag(np.ones(order) / -variance, -1)
+        q = np.eye(order + 1)[0]
+        for _ in range(order):
+            q = (differentiate + times_slope).dot(q)
+        values = (x[:, None] ** np.arange(order + 1)).dot(q) * bell if order else bell
+        values /= np.float64(step) ** order
+    if not np.isfinite(values).all():
+        raise ArgumentError(
+            f"`sigma` is too small for float64 at order {order}; got {shown(sigma)}"
+            + (" samples" if step != 1 else "")
+        )
+    return np.asarray(values[::-1])
+
+
+def box(size: PerAxis, *, ndim: int | None = None, spacing: PerAxis | None = None) -> Factors:
+    """Return the mean over a box, of rank 1 in any dimension.
+
+    Parameters
+    ----------
+    size : int or sequence of int
+        Taps, for all axes or for each; >= 1. With `spacing` a length in its units, which must be
+        a whole number of samples: a box is not rounded silently.
+    ndim : int, optional
+        2, 3 or 4 axes; default: as many as a sequence has, else 2.
+    spacing : float or sequence of float, optional
+        The distance between the centres of neighbours, for all axes or for each; > 0.
+
+    Returns
+    -------
+    Factors
+        ``size`` taps an axis, each ``1 / size``: the kernel sums to 1.
+
+    Raises
+    ------
+    ArgumentError, ArgumentTypeError
+        If a size is no whole number >= 1, or `ndim` is out of its range.
+
+    Examples
+    --------
+    >>> box(4)
+    Factors 'yx -> y,x' of a kernel 4x4: rank 1, exact
+      y  0.25 0.25 0.25 0.25
+      x  0.25 0.25 0.25 0.25
+    >>> box((1, 5, 5)).dense().sum().round(12)
+    np.float64(1.0)
+    >>> box(9, spacing=(3, 1, 1)).shape
+    (3, 9, 9)
+    """
+    if spacing is None:
+        return born([[box1d(n) for n in _lengths(size, ndim)]])  # type: ignore[arg-type]
+    count = count_axes(ndim, size=size, spacing=spacing)
+    pairs = zip(per_axis(size, count), spacings(spacing, count), strict=True)
+    return born([[box1d(length, spacing=step) for length, step in pairs]])
+
+
+def box1d(size: float, *, spacing: float | None = None) -> NDArray[np.float64]:
+    """Return the mean over `size` taps on one axis.
+
+    Parameters
+    ----------
+    size : int
+        >= 1. With `spacing` a length in its units, as for `box`.
+    spacing : float, optional
+        The distance between the centres of neighbours; > 0.
+
+    Returns
+    -------
+    ndarray of float64, shape (size,)
+
+    Raises
+    ------
+    ArgumentError, ArgumentTypeError
+        If `size` is no whole number >= 1.
+
+    Examples
+    --------
+    >>> box1d(4)
+    array([0.25, 0.25, 0.25, 0.25])
+    """
+    length = _length(size if spacing is None else whole_samples("size", size, spacing_of(spacing)))
+    return np.full(length, 1.0 / length)
+
+
+def binomial(size: WholePerAxis, *, ndim: int | None = None) -> Factors:
+    """Return a binomial kernel, the whole-number cousin of the Gaussian, of rank 1.
+
+    Its taps are a row of Pascal's triangle over its sum: ``[1, 2, 1] / 4``. Its variance is
+    ``(size - 1) / 4`` pixels squared on each axis. It counts samples and has no physical size: for
+    a width in physical units take `gaussian`.
+
+    Parameters
+    ----------
+    size : int or sequence of int
+        Taps, for all axes or for each; >= 1, odd or even.
+    ndim : int, optional
+        2, 3 or 4 axes; default: as many as `size` has, else 2.
+
+    Returns
+    -------
+    Factors
+        ``size`` taps an axis; the kernel sums to 1.
+
+    Raises
+    ------
+    ArgumentError, ArgumentTypeError
+        If a size is no whole number >= 1, or `ndim` is out of its range.
+
+    References
+    ----------
+    Burt and Adelson, 1983, doi:10.1109/TCOM.1983.1095851.
+
+    Examples
+    --------
+    >>> binomial(3)
+    Factors 'yx -> y,x' of a kernel 3x3: rank 1, exact
+      y  0.25 0.5 0.25
+      x  0.25 0.5 0.25
+    >>> (256 * binomial(5).dense()).astype(int)[2]
+    array([ 6, 24, 36, 24,  6])
+    """
+    return born([[binomial1d(n) for n in _lengths(size, ndim)]])
+
+
+def binomial1d(size: int) -> NDArray[np.float64]:
+    """Return a row of Pascal's triangle over its sum.
+
+    Parameters
+    ----------
+    size : int
+        >= 1.
+
+    Returns
+    -------
+    ndarray of float64, shape (size,)
+
+    Raises
+    ------
+    ArgumentError, ArgumentTypeError
+        If `size` is no whole number >= 1.
+
+    Examples
+    --------
+    >>> binomial1d(5) * 16
+    array([1., 4., 6., 4., 1.])
+    """
+    n = _length(size) - 1
+    check_extent("size", size, n + 1, most=MOST_BINOMIAL)
+    # Recurrence from the centre tap would be faster, but rounds; whole numbers divide exactly.
+    row, value = [], 1
+    for k in range(n + 1):
+        row.append(value / 2**n)
+        value = value * (n - k) // (k + 1)
+    return np.array(row)
+
+
+def _length(size: object) -> int:
+    length = whole_from("size", size, 1)
+    check_extent("size", size, length)
+    return length
+
+
+def _lengths(size: WholePerAxis, ndim: int | None) -> tuple[int, ...]:
+    return whole_per_axis("size", size, count_axes(ndim, size=size), 1)

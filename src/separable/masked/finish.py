@@ -1,0 +1,152 @@
+"""From the runs to the result: one division, or one correction, and one rounding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from separable.engine.availability import EngineError, available, compiling
+from separable.engine.result_memory import empty
+from separable.engine.thread_count import in_parallel
+from separable.masked.samples import Rows, chunks, flat, rows_of
+from separable.masked.valid_weights import Weights
+from separable.run import store
+
+__all__ = ["Parts", "least_of"]
+
+Array = NDArray[Any]
+
+FULL = 8  # units of rounding by which the valid weight may be off where all of it is valid
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What the runs gave, each used up by `finish`.
+
+    Attributes
+    ----------
+    filtered : ndarray
+        The kernel on the valid samples, of the image's shape.
+    weight : ndarray
+        The sizes of the weights on the mask; of length 1 along axes where the mask is.
+    mean, share : ndarray or None
+        For a kernel of several signs: the sizes on the valid samples; the kernel on what is missing.
+    weights : Weights
+    """
+
+    filtered: Array
+    weight: Array
+    mean: Array | None
+    share: Array | None
+    weights: Weights
+
+    def finish(
+        self, target: Array | np.dtype[Any], fill: Any, void: Array | None, threads: int
+    ) -> Array:
+        """Put the parts together, in the array or type asked for; `void` is set at `fill`."""
+        values = self.filtered
+        if isinstance(target, np.ndarray):
+            out = target
+        else:
+            out = values if target == values.dtype else empty(values.shape, target)
+        compiled = values.dtype.kind == "f" and available()
+
+        def job(rows: Rows) -> None:
+            part, place = values[rows], out[rows]
+            filling = fill if out is values else 0
+            try:
+                void_here = self._compiled(rows, filling) if compiled else None
+            except EngineError:
+                void_here = None
+            if void_here is None:
+                void_here = self._by_numpy(rows, filling)
+            if out is not values:
+                _settled(part, place)
+            if void_here and (out is not values or void is not None):
+                nothing = self._weight(rows, part.shape) < self.weights.half
+                np.copyto(place, fill, where=nothing, casting="unsafe")
+                if void is not None:
+                    void[rows] |= nothing
+
+        in_parallel(job, chunks(values.shape), threads)
+        return out
+
+    def _compiled(self, rows: Rows, fill: Any) -> int:
+        """Put the parts together in place; return how many have nothing below them."""
+        with compiling:
+            from separable.engine.compiled.masked_kernels import divide, mend
+
+        values = self.filtered[rows]
+        shape, dtype, whole = values.shape, values.dtype, self.weights.total
+        weight = flat(rows_of(self.weight, rows), shape).astype(dtype, copy=False)
+        full = whole * (1 - FULL * float(np.finfo(dtype).eps))
+        numbers = np.array([whole, full, self.weights.half, self.weights.unit], dtype)
+        filling = dtype.type(fill)
+        if self.mean is None or self.share is None:
+            with compiling:
+                return int(divide(values.reshape(-1), weight, numbers, filling))
+        mean = self.mean[rows].reshape(-1)
+        share = flat(rows_of(self.share, rows), shape).astype(dtype, copy=False)
+        with compiling:
+            return int(mend(values.reshape(-1), mean, share, weight, numbers, filling))
+
+    def _by_numpy(self, rows: Rows, fill: Any) -> int:
+        """The same for complex numbers, and without the compiled engine."""
+        values = self.filtered[rows]
+        weight, whole = self._weight(rows, values.shape), self.weights.total
+        nothing = weight < self.weights.half
+        with np.errstate(all="ignore"):
+            if self.mean is None or self.share is None:
+                result = values * (whole / weight)
+            else:
+                share = np.broadcast_to(rows_of(self.share, rows), values.shape)
+                result = np.where(share == 0, values, values + self.mean[rows] / weight * share)
+        values[...] = np.where(nothing, fill, result)
+        return int(np.count_nonzero(nothing))
+
+    def _weight(self, rows: Rows, shape: tuple[int, ...]) -> Array:
+        weight = np.broadcast_to(rows_of(self.weight, rows), shape)
+        unit = self.weights.unit
+        return np.rint(weight / unit) * unit if unit else weight
+
+
+def _settled(values: Array, place: Array) -> None:
+    """Round and store: compiled for the whole numbers that pictures have."""
+    kind = place.dtype
+    small = kind.kind in "iu" and kind.itemsize <= 2 and kind.isnative
+    if not small or values.dtype.kind != "f" or not place.flags.c_contiguous or not available():
+        store(values, place, 1)
+        return
+    limits = np.iinfo(kind)
+    low, high = values.dtype.type(limits.min), values.dtype.type(limits.max)
+    try:
+        with compiling:
+            from separable.engine.compiled.masked_kernels import settle
+
+            settle(values.reshape(-1), place.reshape(-1), low, high)
+    except EngineError:
+        store(values, place, 1)
+
+
+def least_of(weight: Array, weights: Weights, threads: int) -> float:
+    """Return the smallest valid weight that is not 0, relative to all weights."""
+    bits = np.dtype(f"u{weight.itemsize}")
+    limits = np.array([weights.half, weights.total], weight.dtype).view(bits)
+    found: list[int] = []
+
+    def job(rows: Rows) -> None:
+        part = flat(weight[rows]).view(bits)
+        try:
+            with compiling:
+                from separable.engine.compiled.masked_kernels import least
+
+                found.append(least(part, *limits))
+        except EngineError:
+            found.append(np.min(part, where=part >= limits[0], initial=limits[1]))
+
+    in_parallel(job, chunks(weight.shape), threads)
+    smallest = np.array([min(found)], bits).view(weight.dtype)[0]
+    return max(float(smallest) / weights.total, weights.smallest)

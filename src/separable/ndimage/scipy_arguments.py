@@ -1,0 +1,385 @@
+"""SciPy's arguments, checked and brought to one form: a tuple with one value a filtered axis.
+
+A message begins with SciPy's words for the same mistake, so that programs that look for them find
+them; what follows says what was expected and what was got.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from separable.arrays import array_of, complete_array_of, is_dask_array
+from separable.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    DTypeError,
+    KernelError,
+    OutputError,
+)
+from separable.kernels.kernel_arguments import MOST_TAPS, shown, spacings
+from separable.run import check_dtype
+
+__all__ = [
+    "Array",
+    "AxisError",
+    "CvalError",
+    "OriginError",
+    "Output",
+    "SequenceError",
+    "SizeError",
+    "Target",
+    "WeightsError",
+    "check_axes",
+    "check_axis",
+    "check_cval",
+    "check_origins",
+    "check_taps",
+    "finite",
+    "image_of",
+    "index",
+    "is_lazy",
+    "number",
+    "per_axis",
+    "steps_of",
+    "target_dtype",
+    "target_of",
+    "weights_of",
+]
+
+Array: TypeAlias = NDArray[Any]
+Output: TypeAlias = "DTypeLike | Array | None"
+Target: TypeAlias = "np.dtype[Any] | Array"  # what `output` asks for: a new array of a type, or one
+
+
+class AxisError(ArgumentError, np.exceptions.AxisError):
+    """An axis lies outside the image (SciPy: NumPy's error, a `ValueError` and an `IndexError`)."""
+
+
+class CvalError(ArgumentError, TypeError):
+    """A complex constant lies outside a real image (SciPy: `ValueError`, at times `TypeError`)."""
+
+
+class OriginError(ArgumentTypeError, ValueError):
+    """An origin is no integer (SciPy: `ValueError`, at times `TypeError`)."""
+
+
+class SequenceError(ArgumentError, RuntimeError):
+    """A sequence has not one value for each filtered axis (SciPy: `RuntimeError`)."""
+
+
+class SizeError(ArgumentError, RuntimeError):
+    """A filter's size is below 1 (SciPy: `RuntimeError`)."""
+
+
+class WeightsError(KernelError, RuntimeError):
+    """The weights are empty, or have not one axis for each filtered one (SciPy: `RuntimeError`)."""
+
+
+def image_of(image: ArrayLike) -> tuple[Array, Any]:
+    """Return the image as an array of numbers, and as it was given, with its own mask if it has one.
+
+    Raises
+    ------
+    DTypeError, ArgumentTypeError, ArgumentError
+        If it is no array of numbers.
+    """
+    if is_lazy(image):
+        lazily: Any = image
+        check_dtype(lazily.dtype, "input")
+        return lazily, lazily
+    given = array_of(image, "input")
+    check_dtype(given.dtype, "input")
+    return np.asarray(given), given
+
+
+def weights_of(weights: ArrayLike) -> Array:
+    """Return the weights of a kernel as an array of numbers.
+
+    As in SciPy the numbers may be in an array of objects.
+
+    Raises
+    ------
+    DTypeError, ArgumentTypeError, ArgumentError
+        If they are no array of numbers, or some are masked.
+    """
+    found = complete_array_of(weights, "weights")
+    if found.dtype.kind in "biufc":
+        return found
+    if found.dtype.kind != "O":
+        raise DTypeError(f"`weights` must hold numbers; got dtype {found.dtype}")
+    try:
+        numbers = found.astype(np.complex128)
+    except (TypeError, ValueError) as error:
+        raise DTypeError(
+            f"`weights` must hold numbers; got objects that are none: {error}"
+        ) from None
+    return numbers if numbers.imag.any() else numbers.real.copy()
+
+
+def is_lazy(image: Any) -> bool:
+    """Whether an image is a Dask array: it is filtered when it is computed, chunk by chunk."""
+    return not isinstance(image, np.ndarray) and is_dask_array(image)
+
+
+def target_of(output: Output, image: Array, *, is_complex: bool = False) -> Target:
+    """Return the array to write into, or the type of the array to make.
+
+    Parameters
+    ----------
+    output : dtype, ndarray or None
+        As in SciPy; None is the image's type, complex where the filter is.
+    image : ndarray
+    is_complex : bool
+        Whether the result is complex.
+
+    Raises
+    ------
+    OutputError
+        If an array has another shape than the image or is read-only, or if a complex result would
+        go into real numbers. A real type, as opposed to its name or an array of it, is promoted
+        with a warning, as in SciPy.
+    DTypeError
+        If the type is none that the filters take.
+    """
+    if output is None:
+        native = image.dtype.newbyteorder("=")
+        return np.promote_types(native, np.complex64) if is_complex else native
+    if isinstance(output, (type, np.dtype, str)):
+        dtype = _type_of(output)
+        if is_complex and dtype.kind != "c":
+            if isinstance(output, str):
+                raise OutputError(_not_complex(dtype))
+            warnings.warn("promoting specified output dtype to complex", stacklevel=3)
+            dtype = np.promote_types(dtype, np.complex64)
+        return dtype
+    if is_lazy(image) or is_lazy(output):
+        raise OutputError(
+            "`output` must name a type for a Dask array, which is filtered when it is computed, and "
+            "cannot be one. To put the result somewhere call .store(...) or .to_zarr(...) on it"
+        )
+    array = np.asarray(array_of(output, "output"))
+    check_dtype(array.dtype, "output")
+    if array.shape != image.shape:
+        raise OutputError(
+            f"output shape not correct: `output` must have shape {image.shape}; got {array.shape}"
+        )
+    if is_complex and array.dtype.kind != "c":
+        raise OutputError(_not_complex(array.dtype))
+    if not array.flags.writeable:
+        raise OutputError("`output` is read-only; give a writeable array, for instance a copy")
+    return array
+
+
+def _type_of(output: Any) -> np.dtype[Any]:
+    try:
+        return check_dtype(output, "output")
+    except DTypeError as error:
+        raise DTypeError(f"output must have numeric dtype: {error}") from None
+
+
+def target_dtype(target: Target) -> np.dtype[Any]:
+    """Return the type of the result."""
+    return target.dtype if isinstance(target, np.ndarray) else target
+
+
+def _not_complex(dtype: np.dtype[Any]) -> str:
+    return (
+        f"output must have complex dtype: the result is complex; got {dtype}. "
+        "Take .real or np.abs of a complex result"
+    )
+
+
+def check_axis(axis: Any, ndim: int) -> int:
+    """Return one axis, >= 0."""
+    number = index("axis", axis)
+    if not -ndim <= number < ndim:
+        allowed = f"{-ndim} .. {ndim - 1} for this image" if ndim else "absent: the image has none"
+        raise AxisError(f"{_out_of_bounds(number, ndim)}: `axis` must be {allowed}; got {number}")
+    return number % ndim
+
+
+def check_axes(axes: Any, ndim: int) -> tuple[int, ...]:
+    """Return the filtered axes, >= 0; all of them for None.
+
+    Raises
+    ------
+    AxisError
+        If one lies outside the image.
+    ArgumentError
+        If two are the same, or this is neither an integer nor a sequence.
+    ArgumentTypeError
+        If one is no integer.
+
+    Examples
+    --------
+    >>> check_axes((-1, 0), 3)
+    (2, 0)
+    """
+    if axes is None:
+        return tuple(range(ndim))
+    scalar = np.isscalar(axes)
+    if not scalar and not isinstance(axes, Iterable):
+        raise ArgumentError(
+            f"axes must be an integer, iterable of integers, or None; got `axes`={axes!r}"
+        )
+    given: tuple[Any, ...] = (axes,) if scalar else tuple(axes)
+    found = tuple(index("axes", a) for a in given)
+    wrong = next((a for a in found if not -ndim <= a < ndim), None)
+    if wrong is not None:
+        words = (
+            _out_of_bounds(wrong, ndim) if scalar else f"specified axis: {wrong} is out of range"
+        )
+        allowed = (
+            f"{-ndim} .. {ndim - 1} for this image" if ndim else "empty: the image has no axes"
+        )
+        raise AxisError(f"{words}: `axes` must be {allowed}; got {axes!r}")
+    positive = tuple(a % ndim for a in found)
+    if len(set(positive)) != len(positive):
+        raise ArgumentError(f"axes must be unique: `axes` names one twice; got {axes!r}")
+    return positive
+
+
+def _out_of_bounds(axis: int, ndim: int) -> str:
+    return f"axis {axis} is out of bounds for array of dimension {ndim}"
+
+
+def per_axis(name: str, value: Any, count: int) -> tuple[Any, ...]:
+    """Return one value for each filtered axis.
+
+    Examples
+    --------
+    >>> per_axis("mode", "wrap", 2), per_axis("sigma", [1, 2], 2)
+    (('wrap', 'wrap'), (1, 2))
+    """
+    if isinstance(value, str) or not np.iterable(value):
+        return (value,) * count
+    values = tuple(value)
+    if len(values) != count:
+        raise SequenceError(
+            "sequence argument must have length equal to input rank: "
+            f"`{name}` must be one value, or one for each of the {count} filtered axes; "
+            f"got {len(values)}: {values!r}"
+        )
+    return values
+
+
+def steps_of(spacing: Any, count: int) -> tuple[float, ...]:
+    """Return the distance between neighbours along each filtered axis; 1 for None.
+
+    Examples
+    --------
+    >>> steps_of((3, 1), 2), steps_of(0.5, 2), steps_of(None, 2)
+    ((3.0, 1.0), (0.5, 0.5), (1.0, 1.0))
+    """
+    values = per_axis("spacing", spacing, count)
+    return spacings(
+        values if np.iterable(spacing) and not isinstance(spacing, str) else spacing, count
+    )
+
+
+def index(name: str, value: Any) -> int:
+    """Return an integer, as `operator.index` takes it."""
+    try:
+        return operator.index(value)
+    except TypeError as error:
+        raise ArgumentTypeError(f"{error}: `{name}` must be an integer; got {value!r}") from None
+
+
+def check_origins(origins: Sequence[Any], sizes: Sequence[int], rule: str) -> tuple[int, ...]:
+    """Return the origins of a kernel of these sizes.
+
+    `rule` is how SciPy says what an origin must be: its functions differ.
+
+    Raises
+    ------
+    OriginError
+        If one is no integer.
+    ArgumentError
+        If one moves the output beyond the kernel.
+    """
+    found = []
+    for origin, size in zip(origins, sizes, strict=True):
+        try:
+            value = operator.index(origin)
+        except TypeError as error:
+            raise OriginError(
+                f"{rule}, and {error}: `origin` must be an integer; got {origin!r}"
+            ) from None
+        if not -(size // 2) <= value <= (size - 1) // 2:
+            raise ArgumentError(
+                f"{rule}: `origin` must be {-(size // 2)} .. {(size - 1) // 2}, so that the output "
+                f"lies below one of the kernel's {size} samples; got {value}"
+            )
+        found.append(value)
+    return tuple(found)
+
+
+def number(name: str, value: Any) -> float:
+    """Return a real number."""
+    try:
+        if not isinstance(value, str):
+            return float(value)
+    except OverflowError:  # an integer of more than 308 digits
+        return math.inf if value > 0 else -math.inf
+    except (TypeError, ValueError):
+        pass
+    raise ArgumentTypeError(f"`{name}` must be a number; got {value!r}")
+
+
+def finite(name: str, value: Any) -> float:
+    """Return a finite real number.
+
+    Examples
+    --------
+    >>> finite("truncate", 4)
+    4.0
+    """
+    found = number(name, value)
+    if not math.isfinite(found):
+        raise ArgumentError(f"`{name}` must be finite; got {shown(value)}")
+    return found
+
+
+def check_taps(what: str, count: float) -> None:
+    """Refuse a kernel of absurdly many taps, before any memory is taken for it.
+
+    Parameters
+    ----------
+    what : str
+        The arguments that make it so long, with their values.
+    count : float
+        The number of taps along one axis.
+
+    Examples
+    --------
+    >>> check_taps("`sigma` 10000000.0", 8e7)
+    Traceback (most recent call last):
+        ...
+    separable.errors.ArgumentError: the kernel must have at most 4194304 taps along each axis; got 80000000 from `sigma` 10000000.0
+    """
+    if count > MOST_TAPS:
+        size = float(min(count, 1e300))
+        shown_count = f"{size:.0f}" if size < 1e15 else f"{size:.3g}"
+        raise ArgumentError(
+            f"the kernel must have at most {MOST_TAPS} taps along each axis; got {shown_count} "
+            f"from {what}"
+        )
+
+
+def check_cval(cval: Any, image: Array) -> Any:
+    """Return the constant outside; SciPy takes a complex one for complex images only."""
+    if isinstance(cval, (int, float)):  # nearly always; the next line takes 3 microseconds
+        return cval
+    if image.dtype.kind != "c" and np.iscomplexobj(cval):
+        raise CvalError(
+            "Cannot provide a complex-valued cval when the input is real: `cval` must be real, as "
+            f"the image is; got {cval!r}. Give a complex image to have it outside"
+        )
+    return cval

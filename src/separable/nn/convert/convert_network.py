@@ -1,0 +1,184 @@
+"""convert: a trained network -> the same network with separable convolutions, and a report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import nn
+
+from separable.errors import ArgumentError, ArgumentTypeError
+from separable.nn.convert.calibration import Calibration
+from separable.nn.convert.conversion import Conversion, Progress, copied, device_of
+from separable.nn.convert.conversion_report import Report
+from separable.nn.convert.convert_request import Patterns, Request, schemes_for
+from separable.nn.convert.decide import decide
+from separable.nn.convert.layer_refs import find_sites, selected
+from separable.nn.convert.report_summary import summed_up
+from separable.nn.convert.trace import traced, traced_singly
+
+__all__ = ["convert"]
+
+
+def convert(
+    model: nn.Module,
+    pattern: Patterns = "ocyx -> oc,cyx",
+    *,
+    rank: int | Mapping[str, int] | None = None,
+    tol: float | None = None,
+    budget: float | None = None,
+    data: Iterable[Any] | None = None,
+    input_shape: Any = None,
+    include: Iterable[str] | None = None,
+    exclude: Iterable[str] = (),
+    min_saving: float = 1.0,
+    ridge: float = 1e-3,
+    sweeps: int = 2,
+    repeats: int = 5,
+    progress: Progress | None = None,
+) -> tuple[nn.Module, Report]:
+    """Replace the convolutions of a trained network by separable ones.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Any module; it is left as it is. Convolutions are found among its children, however deep;
+        one that stands in several places is converted once and stands there again.
+    pattern : str, mapping of layer name to str or None, or "auto"
+        What the weights are written as. One for images fits layers over one and three axes too, if
+        it keeps the axes of space together. Names in a mapping are those of layers or of modules
+        that hold them, ``*`` stands for anything; None leaves a layer alone. "auto" chooses among
+        depthwise first, pointwise first, spatial (``ox,cy``), Tucker-2 and leaving it dense; it
+        needs `budget` or `tol`.
+    rank : int or mapping of bond to int, optional
+        The same for every layer, at most what its weights can have.
+    tol : float, optional
+        For each layer the fewest multiplications with a relative error no larger: of its weights,
+        or with data of its output.
+    budget : float, optional
+        The share of the network's multiplications that may stay, as `ledger` counts them; with
+        batches of data it holds for one sample too, where what a norm does once a call weighs
+        more. Ranks are chosen over all layers together, and for each channel, in the order of the
+        error that a multiplication saves. Needs `data` or `input_shape`.
+    data : iterable of batches, optional
+        What the network is called with: tensors, tuples or mappings, without labels. Some tens of
+        images do. The factors are then fitted to what the layers really get and should give, layer
+        after layer, and biases are corrected (added where a layer had none). The sums that this
+        needs are kept, no activations. An iterator is kept as a list.
+    input_shape : tuple of int, or list of such, optional
+        As for `ledger`, to count multiplications where there is no data.
+    include, exclude : iterable of str, optional
+        Layers to convert, or not; names as in a mapping of patterns.
+    min_saving : float
+        Layers that would not take so many times fewer multiplications are left alone. 1, the
+        default: nothing gets dearer. 0 converts whatever it costs.
+    ridge : float
+        How strongly the fit to data holds to the trained weights, relative to the variance of an
+        input. The default of 1e-3 hardly shows with some ten thousand positions and keeps a fit to
+        few from going astray.
+    sweeps : int
+        With data and depthwise separable layers: how often each channel's factors are fitted again
+        given those of all others.
+    repeats : int
+        Runs of each layer for the measured times; 0 measures none.
+    progress : function, optional
+        Called with what is being done, how many layers are done, and how many there are.
+
+    Returns
+    -------
+    model : torch.nn.Module
+        A copy, in the same mode, on the same device.
+    report : Report
+        What became of each convolution; nothing is left out.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no convolution, a name is none of them, a budget cannot be met, or the data is
+        empty, has NaN or does not go through the model.
+    ArgumentTypeError, RankError, PatternError
+        If an argument is of another type, or out of range.
+
+    Notes
+    -----
+    With none of `rank`, `tol` and `budget` the converted network is exact, to rounding. The error
+    of a depthwise separable layer of depth multiplier M is the sum over the input channels of the
+    squares of the singular values beyond M. With data the output's error is never larger than
+    without, on that data: the better network of the two is returned.
+
+    Examples
+    --------
+    >>> import torch
+    >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 32, 3), torch.nn.Conv2d(32, 64, 3))
+    >>> small, report = convert(net, rank=2, input_shape=(1, 3, 16, 16), repeats=0)
+    >>> small[1]
+    FactoredConv(
+      32, 64, kernel_size=(3, 3), padding=(0, 0), 'ocyx -> oc,cyx', R=2; 4,672 multiplications
+      a position, 3.95 times fewer than 18,432 dense
+      (factor_cyx): Conv2d(32, 64, kernel_size=(3, 3), stride=(1, 1), groups=32, bias=False)
+      (factor_oc): Conv2d(64, 64, kernel_size=(1, 1), stride=(1, 1))
+    )
+    >>> report.multiplications, report.multiplications_before
+    (720984, 2823552)
+    """
+    request = Request(pattern, rank, tol, budget, min_saving, ridge, sweeps, repeats)
+    result, work = _prepared(model, request, data, input_shape, include, exclude, progress)
+
+    # Step 3: what each layer would cost, and how wrong it would be; a choice for each.
+    work.draw_curves()
+    chosen = decide(work)
+
+    # Step 4: the layers.
+    without = work.convert_plain(chosen, result if data is None else copied(result))
+    if data is None or not chosen:
+        return without, summed_up(work, model, without, chosen)
+    with_data = work.convert_with_data(chosen, result)
+
+    # Step 5: the better of the two.
+    layers, error = work.output_errors(with_data, list(chosen))
+    plain_layers, plain_error = work.output_errors(without, list(chosen))
+    best = with_data
+    if error > plain_error:
+        best, layers, error = without, plain_layers, plain_error
+    report = summed_up(
+        work, model, best, chosen, output_errors=layers, error=error, plain_error=plain_error
+    )
+    return best, report
+
+
+def _prepared(
+    model: nn.Module,
+    request: Request,
+    data: Iterable[Any] | None,
+    input_shape: Any,
+    include: Iterable[str] | None,
+    exclude: Iterable[str],
+    progress: Progress | None,
+) -> tuple[nn.Module, Conversion]:
+    """Check everything, copy the model, find its layers and how they run."""
+    # Step 1: what was asked for, of which layers.
+    request.check()
+    if not isinstance(model, nn.Module):
+        raise ArgumentTypeError(f"`model` must be a torch.nn.Module; got {type(model).__name__}")
+    if request.budget is not None and data is None and input_shape is None:
+        raise ArgumentError(
+            "`budget` is a share of the network's multiplications: give `data` or `input_shape`, "
+            "for instance input_shape=(1, 3, 224, 224)"
+        )
+    result = copied(model)
+    sites = find_sites(result)
+    if not sites:
+        raise ArgumentError(f"`model` {type(model).__name__} has no convolution to convert")
+    sites, schemes = schemes_for(selected(sites, include, exclude), request.pattern)
+
+    # Step 2: how often the layers run, on what shapes.
+    calibration = None if data is None else Calibration(data, device_of(model))
+    trace = traced(model, sites, calibration, input_shape)
+    if trace is not None:
+        sites = [s if s.name in trace.shapes else s.left("does not run") for s in sites]
+    single = None
+    if request.budget is not None and calibration is not None:
+        single = traced_singly(model, sites, calibration)
+    reference = copied(model).eval()
+    work = Conversion(request, reference, sites, schemes, calibration, trace, progress, single)
+    return result, work

@@ -1,0 +1,159 @@
+"""Request: what was asked of `convert`, checked; and for each layer the schemes it may take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from separable.errors import ArgumentError, ArgumentTypeError, PatternError, RankError
+from separable.nn.conv_spec import ConvSpec
+from separable.nn.convert.layer_refs import Site, check_known, matching
+from separable.nn.convert.patterns import AUTO, adapted, candidates, scheme_of
+from separable.nn.scheme import Scheme
+from separable.pattern import Pattern, parse
+
+__all__ = ["Request", "schemes_for"]
+
+Patterns = str | Pattern | Mapping[str, str | Pattern | None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """The arguments of `convert` that say how far to go.
+
+    Attributes
+    ----------
+    pattern : str, Pattern or mapping of layer name to those or None
+    rank : int or mapping of bond to int, or None
+    tol, budget : float or None
+    min_saving, ridge : float
+    sweeps, repeats : int
+    """
+
+    pattern: Patterns
+    rank: int | Mapping[str, int] | None
+    tol: float | None
+    budget: float | None
+    min_saving: float
+    ridge: float
+    sweeps: int
+    repeats: int
+
+    def check(self) -> None:
+        """Refuse what no conversion can do.
+
+        Raises
+        ------
+        ArgumentError, ArgumentTypeError, RankError, PatternError
+        """
+        given = {n: v for n in ("rank", "tol", "budget") if (v := getattr(self, n)) is not None}
+        if len(given) > 1:
+            said = ", ".join(f"{n}={v!r}" for n, v in given.items())
+            raise ArgumentError(f"give one of `rank`, `tol` and `budget`; got {said}")
+        _number("min_saving", self.min_saving, 0, math.inf)
+        _number("ridge", self.ridge, 0, math.inf)
+        _whole("sweeps", self.sweeps, 0)
+        _whole("repeats", self.repeats, 0)
+        if self.tol is not None:
+            _number("tol", self.tol, 0, math.inf)
+        if self.budget is not None:
+            _number("budget", self.budget, 0, 1)
+            if self.budget == 0:
+                raise ArgumentError(
+                    "`budget` is the share of the multiplications that may stay, > 0; got 0"
+                )
+        if self.rank is not None:
+            ranks = self.rank.values() if isinstance(self.rank, Mapping) else [self.rank]
+            for rank in ranks:
+                _whole("rank", rank, 1)
+        values = self.pattern.values() if isinstance(self.pattern, Mapping) else [self.pattern]
+        for value in values:
+            if value is not None and value != AUTO and not isinstance(value, Pattern):
+                parse(value)
+        if AUTO in values and self.tol is None and self.budget is None:
+            raise ArgumentError(
+                '`pattern="auto"` compares patterns by what they cost: give `budget` (a share of '
+                f"the multiplications) or `tol`; got rank={self.rank!r}"
+            )
+
+
+def _number(name: str, value: object, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+        raise ArgumentTypeError(f"`{name}` must be a number; got {value!r}")
+    if not (low <= float(value) <= high and math.isfinite(float(value))):
+        limits = f"{low:g} .. {high:g}" if math.isfinite(high) else f">= {low:g}"
+        raise ArgumentError(f"`{name}` must be {limits}; got {value!r}")
+
+
+def _whole(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise ArgumentTypeError(f"`{name}` must be an integer; got {value!r}")
+    if value < least:
+        raise (RankError if name == "rank" else ArgumentError)(
+            f"`{name}` must be >= {least}; got {value!r}"
+        )
+
+
+def schemes_for(
+    sites: Sequence[Site], pattern: Patterns
+) -> tuple[list[Site], dict[str, tuple[Scheme, ...]]]:
+    """Return for each layer the schemes it may take, and why the others have none.
+
+    Raises
+    ------
+    ArgumentError
+        If a name in `pattern` stands for no convolution.
+    """
+    if isinstance(pattern, Mapping):
+        check_known("pattern", pattern, sites)
+    found: list[Site] = []
+    schemes: dict[str, tuple[Scheme, ...]] = {}
+    for site in sites:
+        if not site.reason:
+            wanted = _wanted(site, pattern)
+            if wanted is None:
+                site = site.left("no pattern given")
+            else:
+                try:
+                    schemes[site.name] = _fitted(site, wanted)
+                except PatternError as error:
+                    site = site.left(_short(str(error)))
+        found.append(site)
+    return found, schemes
+
+
+def _wanted(site: Site, pattern: Patterns) -> str | Pattern | None:
+    if not isinstance(pattern, Mapping):
+        return pattern
+    for name in site.names:
+        if name in pattern:
+            return pattern[name]
+    return next(
+        (v for k, v in pattern.items() if any(matching(name, k) for name in site.names)), None
+    )
+
+
+def _fitted(site: Site, wanted: str | Pattern) -> tuple[Scheme, ...]:
+    spec = site.spec
+    if wanted != AUTO:
+        return (scheme_of(adapted(wanted, spec.ndim), spec),)
+    found = [scheme for p in candidates(spec) if (scheme := _if_it_fits(p, spec)) is not None]
+    if not found:
+        raise PatternError("nothing to separate")
+    return tuple(found)
+
+
+def _if_it_fits(pattern: Pattern, spec: ConvSpec) -> Scheme | None:
+    try:
+        return scheme_of(pattern, spec)
+    except PatternError:
+        return None
+
+
+def _short(message: str) -> str:
+    """The message in one line, without the name of the class of layer."""
+    first = message.splitlines()[0]
+    return first.removeprefix("FactoredConv: ").rstrip(".")

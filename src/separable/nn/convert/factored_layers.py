@@ -1,0 +1,101 @@
+"""Layers made of factors, and what they are compared by."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from separable.nn.convert.covariances import Moments
+from separable.nn.convert.decompose import decomposed
+from separable.nn.convert.least_squares import Aim, fit, matrices
+from separable.nn.dense_weights import as_array
+from separable.nn.factored_conv import FactoredConv
+from separable.nn.lower import lower
+from separable.nn.scheme import Scheme
+
+__all__ = ["built", "fitted", "measured", "plain", "weight_error", "weights_of_conv"]
+
+Array = NDArray[Any]
+NOISE = 1e-7  # of an error: no reason to take one fit rather than another
+
+
+def weights_of_conv(conv: Any) -> Array:
+    """Return the weights of a convolution in double precision."""
+    return as_array(conv.weight).astype(np.float64)
+
+
+def plain(scheme: Scheme, conv: Any) -> tuple[Scheme, list[Array]]:
+    """Factorise the weights as they are, at the scheme's ranks."""
+    scheme, _ = lower(scheme)
+    return scheme, decomposed(scheme, scheme.kernel_of(weights_of_conv(conv)))
+
+
+def fitted(
+    scheme: Scheme, conv: Any, moments: Moments, aim: Aim, sweeps: int
+) -> tuple[Scheme, list[Array], Array]:
+    """Fit factors to data, or factorise the weights where that comes nearer.
+
+    Returns
+    -------
+    scheme : Scheme
+    arrays : list of ndarray, one a factor
+    bias : ndarray, shape (out_channels,)
+        The best for these factors.
+    """
+    with_data = fit(scheme, aim, sweeps)
+    without = plain(scheme, conv)
+    errors = [moments.error(matrices(*found)) for found in (with_data, without)]
+    better = with_data if errors[0] < errors[1] * (1 - NOISE) else without
+    return (*better, moments.bias(matrices(*better)))
+
+
+def built(
+    scheme: Scheme, arrays: Sequence[Array], conv: nn.Module, bias: Array | None = None
+) -> FactoredConv:
+    """Make the layer, with the geometry, device, type and mode of a convolution."""
+    own = None if bias is None else torch.from_numpy(np.ascontiguousarray(bias))
+    return FactoredConv._with_arrays(scheme, arrays, conv, own)
+
+
+def weight_error(layer: FactoredConv, conv: nn.Module) -> float:
+    """Return the relative Frobenius error of a layer's weights, as they are in its own type."""
+    weights = weights_of_conv(conv)
+    found = matrices(layer.scheme, layer._arrays()) if layer.scheme.bonds else layer._arrays()[0]
+    norm = float(np.linalg.norm(weights))
+    difference = float(np.linalg.norm(weights - found.reshape(weights.shape)))
+    return difference / norm if norm else float(difference > 0)
+
+
+@torch.no_grad()
+def measured(layers: Sequence[nn.Module], shape: Sequence[int], repeats: int) -> list[float]:
+    """Return the median time in seconds that each of some layers takes for an input.
+
+    They run in turns, so that what else the machine does hits all alike.
+    """
+    like = next(layers[0].parameters())
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(tuple(shape), generator=generator)
+    tensor = noise.to(device=like.device, dtype=like.dtype)
+    times: list[list[float]] = [[] for _ in layers]
+    for layer in layers:
+        layer(tensor)
+    for _ in range(repeats):
+        for at, layer in enumerate(layers):
+            _wait(like.device)
+            start = time.perf_counter()
+            layer(tensor)
+            _wait(like.device)
+            times[at].append(time.perf_counter() - start)
+    return [statistics.median(t) for t in times]
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,196 @@
+"""Sites: the convolutions of a network, under which names, and why some are left alone."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.conv import _ConvTransposeNd
+
+from separable.errors import ArgumentError, ArgumentTypeError
+from separable.nn.conv_spec import CONVS, ConvSpec
+from separable.nn.factored_conv import FactoredConv
+
+__all__ = ["Site", "find_sites", "matching", "nearest", "put", "refusal", "selected"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """One convolution of a network.
+
+    Attributes
+    ----------
+    name : str
+        Its first path in the model; the model itself is "".
+    aliases : tuple of str
+        The other paths under which the same module is found.
+    conv : torch.nn.Module
+    reason : str
+        Why it is left alone; empty if it may be converted.
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    conv: nn.Module
+    reason: str = ""
+
+    @property
+    def title(self) -> str:
+        """The name, also of the model itself."""
+        return self.name or "(model)"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All paths."""
+        return (self.name, *self.aliases)
+
+    @property
+    def spec(self) -> ConvSpec:
+        """The arguments of the convolution."""
+        return ConvSpec.of(self.conv)
+
+    def left(self, reason: str) -> Site:
+        """Return the same with a reason to leave it alone; the first one said stands."""
+        return self if self.reason else replace(self, reason=reason)
+
+
+def find_sites(model: nn.Module) -> list[Site]:
+    """Return every convolution, a module that stands in several places once."""
+    found: dict[int, list[str]] = {}
+    modules: dict[int, nn.Module] = {}
+    _walk(model, "", found, modules)
+    return [
+        Site(names[0], tuple(names[1:]), modules[key], refusal(modules[key]))
+        for key, names in found.items()
+    ]
+
+
+def _walk(
+    module: nn.Module, name: str, found: dict[int, list[str]], modules: dict[int, nn.Module]
+) -> None:
+    if isinstance(module, (nn.modules.conv._ConvNd, FactoredConv)):
+        found.setdefault(id(module), []).append(name)
+        modules[id(module)] = module
+        return
+    for key, child in module._modules.items():
+        if child is not None:
+            _walk(child, f"{name}.{key}" if name else key, found, modules)
+
+
+def refusal(module: nn.Module) -> str:
+    """Why no layer can stand in for this one; empty if one can."""
+    if isinstance(module, FactoredConv):
+        return "separable already"
+    if isinstance(module, _ConvTransposeNd):
+        return "transposed: the patterns are of convolutions"
+    if isinstance(module, nn.modules.lazy.LazyModuleMixin):
+        return "no weights yet: run the model once on an input"
+    if nn.utils.parametrize.is_parametrized(module):
+        return "parametrised: torch.nn.utils.parametrize.remove_parametrizations first"
+    standard = CONVS[len(module.kernel_size)]  # type: ignore[arg-type]
+    kind: Any = type(module)
+    if kind.forward is not standard.forward or kind._conv_forward is not standard._conv_forward:
+        return f"{kind.__name__} convolves in a way of its own"
+    if _hooked(module):
+        return "has hooks, which a new layer would not have"
+    conv: Any = module
+    if conv.weight.is_meta:
+        return "weights on the meta device: no numbers to factorise"
+    if not conv.weight.is_floating_point():
+        return f"weights of {conv.weight.dtype}"
+    if not bool(conv.weight.isfinite().all()):
+        return "weights that are not finite"
+    if conv.groups == conv.in_channels > 1 and max(conv.kernel_size) > 1:
+        return "depthwise already"
+    return ""
+
+
+def _hooked(module: nn.Module) -> bool:
+    """Whether somebody watches or changes what goes through, as the old `weight_norm` does."""
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
+        or module._backward_pre_hooks
+    )  # fmt: skip
+
+
+def matching(name: str, wanted: str) -> bool:
+    """Whether a layer is meant by a name: its own, that of a module it is in, or one with `*`."""
+    return name == wanted or name.startswith(f"{wanted}.") or fnmatch.fnmatchcase(name, wanted)
+
+
+def selected(
+    sites: Sequence[Site], include: Iterable[str] | None, exclude: Iterable[str]
+) -> list[Site]:
+    """Give the sites that were not asked for a reason to be left alone.
+
+    Raises
+    ------
+    ArgumentError
+        If a name stands for no convolution; the nearest ones are suggested.
+    """
+    wanted = None if include is None else _names("include", include)
+    unwanted = _names("exclude", exclude)
+    for argument, names in (("include", wanted or []), ("exclude", unwanted)):
+        check_known(argument, names, sites)
+    found = []
+    for site in sites:
+        if wanted is not None and not _any(site, wanted):
+            site = site.left("not in `include`")
+        if _any(site, unwanted):
+            site = site.left("in `exclude`")
+        found.append(site)
+    return found
+
+
+def check_known(argument: str, names: Iterable[str], sites: Sequence[Site]) -> None:
+    """Refuse names that stand for no convolution."""
+    for name in names:
+        if not any(_any(site, [name]) for site in sites):
+            raise ArgumentError(
+                f"`{argument}` names {name!r}, which is no convolution of the model and no module "
+                f"with one. {nearest(name, sites)}"
+            )
+
+
+def nearest(name: str, sites: Sequence[Site]) -> str:
+    """Say which names are like this one, or which there are."""
+    known = [n for site in sites for n in site.names if n]
+    parts = {".".join(n.split(".")[:depth]) for n in known for depth in range(1, n.count(".") + 2)}
+    close = difflib.get_close_matches(name, sorted(parts), n=3, cutoff=0.5)
+    if close:
+        return f"Did you mean {' or '.join(map(repr, close))}?"
+    shown = ", ".join(known[:8]) + (", ..." if len(known) > 8 else "")
+    return f"There are {shown}"
+
+
+def _names(argument: str, names: Iterable[str]) -> list[str]:
+    found = [names] if isinstance(names, str) else list(names)
+    for name in found:
+        if not isinstance(name, str):
+            raise ArgumentTypeError(f"`{argument}` must be names of layers; got {name!r}")
+    return found
+
+
+def _any(site: Site, names: Iterable[str]) -> bool:
+    return any(matching(own, name) for own in site.names for name in names)
+
+
+def put(model: nn.Module, new: Mapping[int, nn.Module]) -> nn.Module:
+    """Put modules in the place of others, told by identity, wherever those stand.
+
+    Returns
+    -------
+    torch.nn.Module
+        The model, or what takes its place.
+    """
+    if id(model) in new:
+        return new[id(model)]
+    for module in list(model.modules()):
+        for key, child in module._modules.items():
+            if child is not None and id(child) in new:
+                module._modules[key] = new[id(child)]
+    return model

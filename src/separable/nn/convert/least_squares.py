@@ -1,0 +1,343 @@
+"""fit: the factors of a layer that give the outputs wanted, in closed form.
+
+With the second moment S of the patches that the layer gets and the cross moment C of the outputs
+wanted with them, the best dense weights are ``T = (C + r W)(S + r)^-1``; the ridge r holds them to
+the trained weights W in directions the data does not show. The error of any other weights F is
+that of T plus ``trace((F - T)(S + r)(F - T)^T)``: so T is factorised, weighted by S + r.
+
+1. A weighted singular value decomposition (`metric`), exact for each channel by itself.
+2. The factor that has the outputs is fitted to all channels together: linear least squares.
+3. Depthwise separable layers: channel by channel the best factors given all other channels, again
+   by a weighted decomposition. Each sweep lowers the error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+
+from separable.nn.convert.axis_roles import Letters
+from separable.nn.convert.covariances import Moments
+from separable.nn.convert.decompose import decomposed, multiplied
+from separable.nn.convert.metric import Metric
+from separable.nn.lower import lower
+from separable.nn.scheme import Scheme
+
+__all__ = ["Aim", "aim_at", "fit", "matrices", "metric_of"]
+
+Array = NDArray[Any]
+
+ROUNDING = (
+    1e-12  # of the squares of inputs: what is left of the variance of inputs that are constant
+)
+SCARCE = 4.0  # where fits to 4 .. 64 small images gave the best networks
+
+
+@dataclass(frozen=True, eq=False)
+class Aim:
+    """What a factorisation is to come near to, and what its errors weigh.
+
+    Attributes
+    ----------
+    target : ndarray, shape (groups, outputs, inputs)
+    weight : ndarray, shape (groups, inputs, inputs)
+        Positive definite.
+    """
+
+    target: Array
+    weight: Array
+
+
+def aim_at(weights: Array, moments: Moments, ridge: float) -> Aim:
+    """Return the best dense weights for the moments, and the metric around them.
+
+    Parameters
+    ----------
+    weights : ndarray, shape (groups, outputs, inputs)
+        The trained ones.
+    moments : Moments
+    ridge : float
+        Relative to the mean variance of an input. With fewer positions than a filter has inputs
+        the moments say little: it grows with the square of inputs over positions.
+    """
+    n = weights.shape[-1]
+    ridge *= 1 + SCARCE * (n / max(moments.count, 1)) ** 2
+    mean = np.trace(moments.patches, axis1=1, axis2=2)[:, None, None] / n
+    whole = mean + np.mean(moments.patch_mean**2, axis=1)[:, None, None]
+    r = np.maximum(ridge * mean, ROUNDING * whole)
+    r = np.where(r > 0, r, 1.0)  # nothing came in: the trained weights it is
+    weight = moments.patches + r * np.eye(n)
+    right = moments.cross + r * weights
+    target = np.stack([_solved(s, c.T).T for s, c in zip(weight, right, strict=True)])
+    return Aim(target, weight)
+
+
+def metric_of(letters: Letters, aim: Aim) -> Metric:
+    """Return the metric with which a factorisation of the aim starts."""
+    return Metric.of(letters, aim.weight)
+
+
+def fit(scheme: Scheme, aim: Aim, sweeps: int) -> tuple[Scheme, list[Array]]:
+    """Find factors near the aim.
+
+    Parameters
+    ----------
+    scheme : Scheme
+        With the ranks wanted.
+    aim : Aim
+    sweeps : int
+        How often step 3 goes through all channels.
+
+    Returns
+    -------
+    scheme : Scheme
+        Its ranks raised where no convolution has groups that uneven.
+    arrays : list of ndarray, one a factor
+    """
+    letters = Letters(scheme)
+    scheme, _ = lower(scheme)
+    # Step 1: a weighted decomposition.
+    metric = metric_of(letters, aim)
+    kernel = metric.weighted(letters.kernel(aim.target)).reshape(scheme.kernel_shape)
+    arrays = metric.unweighted(decomposed(scheme, kernel))
+    # Step 2: the factor with the outputs, all channels together.
+    arrays = _refitted(letters, scheme, arrays, aim)
+    # Step 3: channel by channel.
+    if sweeps and _is_depthwise(letters):
+        arrays = _swept(letters, scheme, arrays, aim, sweeps)
+        arrays = _refitted(letters, scheme, arrays, aim)
+    return scheme, arrays
+
+
+def matrices(scheme: Scheme, arrays: Sequence[Array]) -> Array:
+    """Multiply factors out, to matrices (groups, outputs, inputs)."""
+    return Letters(scheme).matrix(multiplied(scheme, arrays))
+
+
+def _is_depthwise(letters: Letters) -> bool:
+    """Whether each channel has factors of its own, two of them."""
+    pattern = letters.scheme.pattern
+    batch = [a for a in pattern.batch if a != letters.group]
+    return (
+        len(pattern.factors) == 2
+        and pattern.has_one_bond
+        and len(batch) > 0
+        and all(a in letters.inputs for a in batch)
+        and pattern.own(0) == letters.outputs
+    )
+
+
+# Step 2.
+
+
+def _refitted(letters: Letters, scheme: Scheme, arrays: list[Array], aim: Aim) -> list[Array]:
+    """Fit one factor by least squares, the others as they are."""
+    pattern = scheme.pattern
+    owners = [
+        k for k in range(len(arrays)) if letters.outputs and letters.outputs in pattern.own(k)
+    ]
+    if owners:
+        return _output_factor(letters, scheme, arrays, aim, owners[0])
+    batch_of_outputs = letters.outputs and all(a in pattern.batch for a in letters.outputs)
+    if batch_of_outputs and len(arrays) == 2 and not letters.group:
+        return _filter_factor(letters, scheme, arrays, aim)
+    return arrays
+
+
+def _output_factor(
+    letters: Letters, scheme: Scheme, arrays: list[Array], aim: Aim, owner: int
+) -> list[Array]:
+    """The factor of the outputs: they are linear in the features that the others make.
+
+    Features are indexed by the owner's input and batch letters L (which the features share with
+    the inputs, so that what others make is block diagonal in them) and its bonds m.
+    """
+    g, operand = letters.group, scheme.operands[owner]
+    lead = "".join(a for a in letters.inputs if a in operand)  # L
+    rest = "".join(a for a in letters.inputs if a not in operand)  # M
+    bonds = "".join(a for a in operand if a in scheme.bonds)  # m
+    others = [k for k in range(len(arrays)) if k != owner]
+    known = "".join(a for a in lead if any(a in scheme.operands[k] for k in others))
+    result = g + known + bonds + rest
+    subscripts = ",".join(scheme.operands[k] for k in others) + "->" + result
+    made = np.einsum(subscripts, *(arrays[k] for k in others), optimize=len(others) > 2)
+    sizes = (
+        letters.count(g),
+        letters.count(lead),
+        scheme_count(scheme, bonds),
+        letters.count(rest),
+    )
+    shape = [scheme.size(a) if a in known else 1 for a in lead]
+    made = made.reshape(sizes[0], *shape, sizes[2], sizes[3])
+    full = [scheme.size(a) for a in lead]
+    made = np.broadcast_to(made, (sizes[0], *full, *sizes[2:])).reshape(sizes)  # (g, L, m, M)
+
+    moment = letters.permuted(aim.weight, lead)  # (g, L, M, L, M)
+    target = _input_order(letters, aim.target, lead)  # (g, o, L * M)
+    found = []
+    for q, s, t in zip(made, moment, target, strict=True):
+        count, m, tail = q.shape
+        weighted = (q @ s.reshape(count, tail, -1)).reshape(count * m, count, tail)
+        normal = np.matmul(weighted.transpose(1, 0, 2), q.transpose(0, 2, 1))  # (L', Lm, m')
+        normal = normal.transpose(1, 0, 2).reshape(count * m, count * m)
+        right = (weighted.reshape(count * m, -1) @ t.T).T  # (o, L * m)
+        kept = np.flatnonzero(np.abs(q).sum(axis=2).ravel() > 0)
+        solution = np.zeros_like(right)
+        if len(kept):
+            solution[:, kept] = _solved(normal[np.ix_(kept, kept)], right[:, kept].T).T
+        found.append(solution)
+    given = g + letters.outputs + lead + bonds
+    whole = np.stack(found).reshape([scheme.size(a) for a in given])
+    new = list(arrays)
+    new[owner] = np.transpose(whole, [given.index(a) for a in operand])
+    return _balanced(scheme, new)
+
+
+def _filter_factor(letters: Letters, scheme: Scheme, arrays: list[Array], aim: Aim) -> list[Array]:
+    """Each output has factors of its own: the one with fewest numbers is fitted, output by output."""
+    pattern, bond = scheme.pattern, scheme.bonds
+    sizes = [letters.count("".join(a for a in pattern.own(k))) for k in range(2)]
+    fitted = int(np.argmin(sizes))
+    lead = pattern.own(fitted)
+    if not set(lead) <= set(letters.inputs):
+        return arrays
+    rest = pattern.own(1 - fitted)
+    held = np.transpose(
+        arrays[1 - fitted],
+        [scheme.operands[1 - fitted].index(a) for a in letters.outputs + bond + rest],
+    )
+    q = held.reshape(letters.count(letters.outputs), scheme.size(bond), -1)  # (o, m, M)
+    moment = letters.permuted(aim.weight, lead)[0]  # (L, M, L, M)
+    target = _input_order(letters, aim.target, lead)[0]  # (o, L * M)
+    count, tail = moment.shape[:2]
+    product = (target @ moment.reshape(count * tail, -1)).reshape(-1, count, tail)
+    found = np.zeros((len(q), count, q.shape[1]))
+    flat = np.ascontiguousarray(moment.transpose(1, 0, 2, 3)).reshape(tail, -1)
+    for o, (rows, wanted) in enumerate(zip(q, product, strict=True)):
+        kept = np.flatnonzero(np.abs(rows).sum(axis=1) > 0)
+        if not len(kept):
+            continue
+        r = rows[kept]
+        half = (r @ flat).reshape(len(kept), count, count, tail) @ r.T  # (m, L, L', m')
+        normal = half.transpose(1, 0, 2, 3).reshape(count * len(kept), -1)
+        found[o][:, kept] = _solved(normal, (wanted @ r.T).ravel()).reshape(count, -1)
+    given = letters.outputs + lead + bond
+    whole = found.reshape([scheme.size(a) for a in given])
+    new = list(arrays)
+    new[fitted] = np.transpose(whole, [given.index(a) for a in scheme.operands[fitted]])
+    return _balanced(scheme, new)
+
+
+def _input_order(letters: Letters, matrix: Array, lead: str) -> Array:
+    """Matrices (g, o, inputs) with some letters of the inputs in front."""
+    rest = "".join(a for a in letters.inputs if a not in lead)
+    split = matrix.reshape(*matrix.shape[:2], *letters.shape(letters.inputs))
+    order = [2 + letters.inputs.index(a) for a in lead + rest]
+    return np.ascontiguousarray(np.transpose(split, [0, 1, *order])).reshape(matrix.shape)
+
+
+def scheme_count(scheme: Scheme, letters: str) -> int:
+    """How many values letters have together."""
+    return int(np.prod([scheme.size(a) for a in letters], initial=1))
+
+
+# Step 3.
+
+
+def _swept(
+    letters: Letters, scheme: Scheme, arrays: list[Array], aim: Aim, sweeps: int
+) -> list[Array]:
+    """Channel by channel the best factors given all others."""
+    lead = "".join(a for a in scheme.pattern.batch if a != letters.group)
+    g, bond = letters.group, scheme.bonds
+    ranks = scheme.ranks[bond].reshape(letters.count(g), -1)
+    moment = letters.permuted(aim.weight, lead)
+    target = _input_order(letters, aim.target, lead)
+    dense = _input_order(letters, matrices(scheme, arrays), lead)
+    outs, ins = [], []
+    for group, (s, t, f) in enumerate(zip(moment, target, dense, strict=True)):
+        out, into = _sweep_group(s, t, f, ranks[group], scheme.size(bond), sweeps)
+        outs.append(out)
+        ins.append(into)
+    rest = "".join(a for a in letters.inputs if a not in lead)
+    new = []
+    for operand, stack, own in zip(
+        scheme.operands, (np.stack(outs), np.stack(ins)), (letters.outputs, rest), strict=True
+    ):
+        given = g + lead + own + bond
+        whole = stack.reshape([scheme.size(a) for a in given])
+        new.append(np.transpose(whole, [given.index(a) for a in operand]))
+    return _balanced(scheme, new)
+
+
+def _sweep_group(
+    s: Array, target: Array, dense: Array, ranks: Array, width: int, sweeps: int
+) -> tuple[Array, Array]:
+    """One group: factors ``(c, o, R)`` and ``(c, taps, R)``."""
+    count, taps = s.shape[:2]
+    outs = np.zeros((count, len(target), width))
+    ins = np.zeros((count, taps, width))
+    columns = np.ascontiguousarray(s.transpose(2, 0, 1, 3)).reshape(count, -1, taps)
+    # inverses of all small matrices at once: solving with each by itself takes far longer
+    roots = np.linalg.cholesky(np.stack([s[c, :, c] for c in range(count)]))
+    inverses = np.linalg.inv(roots)
+    difference = dense - target
+    for _ in range(sweeps):
+        for c in range(count):
+            block = slice(c * taps, (c + 1) * taps)
+            pull = difference @ columns[c]  # (o, taps)
+            weighted = dense[:, block] @ roots[c] - pull @ inverses[c].T
+            basis = np.linalg.eigh(weighted.T @ weighted)[1][:, ::-1][:, : ranks[c]]
+            outs[c, :, : ranks[c]] = weighted @ basis
+            ins[c, :, : ranks[c]] = inverses[c].T @ basis
+            new = outs[c] @ ins[c].T
+            difference[:, block] += new - dense[:, block]
+            dense[:, block] = new
+    return outs, ins
+
+
+# Solving and scaling.
+
+
+def _solved(matrix: Array, right: Array) -> Array:
+    """Solve a positive definite system; by least squares if it is singular to rounding."""
+    try:
+        factor = scipy.linalg.cho_factor(matrix, lower=True, check_finite=False)
+    except np.linalg.LinAlgError:
+        return np.asarray(scipy.linalg.lstsq(matrix, right, check_finite=False)[0])
+    return np.asarray(scipy.linalg.cho_solve(factor, right, check_finite=False))
+
+
+def _balanced(scheme: Scheme, arrays: list[Array]) -> list[Array]:
+    """Give both factors of each term the same norm; factors of other patterns as wholes."""
+    if len(arrays) == 2 and scheme.pattern.has_one_bond:
+        letters = scheme.pattern.batch + scheme.bonds
+        norms = []
+        for operand, a in zip(scheme.operands, arrays, strict=True):
+            axes = tuple(i for i, letter in enumerate(operand) if letter not in letters)
+            norms.append(np.sqrt(np.sum(a**2, axis=axes, keepdims=True)))
+        known = [a for a in scheme.operands[0] if a in letters]
+        other = [a for a in scheme.operands[1] if a in letters]
+        flat = [
+            np.squeeze(n, tuple(i for i, a in enumerate(o) if a not in letters))
+            for n, o in zip(norms, scheme.operands, strict=True)
+        ]
+        second = np.transpose(flat[1], [other.index(a) for a in known])
+        share = np.sqrt(
+            np.divide(second, flat[0], out=np.ones_like(second), where=(flat[0] > 0) & (second > 0))
+        )
+        back = np.transpose(share, [known.index(a) for a in other])
+        return [
+            arrays[0] * share.reshape(norms[0].shape),
+            arrays[1] / back.reshape(norms[1].shape),
+        ]
+    sizes = [float(np.linalg.norm(a)) for a in arrays]
+    if not all(sizes):
+        return arrays
+    mean = float(np.exp(np.mean(np.log(sizes))))
+    return [a * (mean / n) for a, n in zip(arrays, sizes, strict=True)]

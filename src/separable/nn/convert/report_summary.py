@@ -1,0 +1,160 @@
+"""The report of a conversion, put together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from separable.nn.conv_spec import CONVS
+from separable.nn.convert.conversion import Conversion
+from separable.nn.convert.conversion_report import ConvertedLayer, Report
+from separable.nn.convert.factored_layers import measured, weight_error
+from separable.nn.convert.layer_refs import Site
+from separable.nn.factored_conv import FactoredConv
+from separable.nn.scheme import Scheme
+from separable.nn.ties import ties_of, untied
+
+__all__ = ["summed_up"]
+
+
+def summed_up(
+    work: Conversion,
+    model: nn.Module,
+    result: nn.Module,
+    chosen: Mapping[str, Scheme],
+    *,
+    output_errors: Mapping[str, float] | None = None,
+    error: float = math.nan,
+    plain_error: float = math.nan,
+) -> Report:
+    """Put the report together.
+
+    Parameters
+    ----------
+    work : Conversion
+    model, result : torch.nn.Module
+        Before and after.
+    chosen : mapping of str to Scheme
+    output_errors : mapping of str to float, optional
+        Of the converted layers on the data.
+    error, plain_error : float
+        Of the network's output on the data.
+    """
+    errors = output_errors or {}
+    rows = []
+    for at, site in enumerate(work.sites):
+        work.tell(f"time of {site.title}", at, len(work.sites))
+        if site.name in chosen:
+            layer = result.get_submodule(site.name)
+            assert isinstance(layer, FactoredConv)
+            rows.append(_converted(work, site, layer, errors.get(site.name, math.nan)))
+        else:
+            rows.append(_left(work, site))
+    after = before = None
+    if work.trace is not None:
+        before = work.trace.total
+        after = before + sum(x.multiplications - x.multiplications_before for x in rows)
+    return Report(
+        model=type(model).__name__,
+        request=_said(work),
+        inputs=() if work.trace is None else work.trace.inputs,
+        layers=tuple(rows),
+        multiplications=after,
+        multiplications_before=before,
+        parameters=_parameters(result),
+        parameters_before=_parameters(model),
+        output_error=error,
+        plain_output_error=plain_error,
+        tradeoff=_tradeoff(work),
+        untied=untied(ties_of(model), result),
+    )
+
+
+def _converted(
+    work: Conversion, site: Site, layer: FactoredConv, output_error: float
+) -> ConvertedLayer:
+    scheme = layer.scheme
+    seconds_before, seconds = _times(work, site, layer)
+    return ConvertedLayer(
+        site.name, site.aliases, type(site.conv).__name__, site.spec.weight_shape, str(layer.pattern),
+        layer.ranks, {b: int(r.sum()) for b, r in scheme.ranks.items()},
+        multiplications=work.cost(site, scheme), multiplications_before=work.dense(site),
+        parameters=_parameters(layer), parameters_before=_parameters(site.conv),
+        weight_error=weight_error(layer, site.conv),
+        output_error=output_error, seconds=seconds, seconds_before=seconds_before,
+        spectrum=_spectrum(work, site, str(layer.pattern)),
+    )  # fmt: skip
+
+
+def _left(work: Conversion, site: Site) -> ConvertedLayer:
+    conv: Any = site.conv
+    is_separable = isinstance(conv, FactoredConv)
+    shape = conv.spec.weight_shape if is_separable else _shape(conv.weight)
+    count = 0 if work.trace is None else work.trace.within(site.name)
+    if work.trace is None and type(conv) in CONVS.values():
+        count = site.spec.multiplications
+    return ConvertedLayer(
+        site.name, site.aliases, type(conv).__name__, shape, reason=site.reason,
+        multiplications=count, multiplications_before=count,
+        parameters=_parameters(conv), parameters_before=_parameters(conv),
+        spectrum=_spectrum(work, site, ""),
+    )  # fmt: skip
+
+
+def _shape(weight: Any) -> tuple[int, ...]:
+    """The shape of weights; of a lazy layer, which has none yet, none."""
+    return () if is_lazy(weight) else tuple(weight.shape)
+
+
+def _spectrum(work: Conversion, site: Site, pattern: str) -> Mapping[str, NDArray[Any]]:
+    """The spectrum of the pattern taken; of the first one tried for a layer left dense."""
+    curves = work.curves.get(site.name, [])
+    for made in curves:
+        if str(made.scheme.written) == pattern:
+            return made.spectrum
+    return curves[0].spectrum if curves else {}
+
+
+def _times(work: Conversion, site: Site, layer: FactoredConv) -> tuple[float, float]:
+    shapes = work.shapes(site)
+    if not shapes or not work.request.repeats:
+        return math.nan, math.nan
+    before, after = measured([site.conv, layer], shapes[0], work.request.repeats)
+    return before, after
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters() if not is_lazy(p))
+
+
+def _said(work: Conversion) -> str:
+    """What was asked for, in a few words."""
+    request = work.request
+    pattern = request.pattern
+    words = ["patterns by layer" if isinstance(pattern, Mapping) else f"{pattern}"]
+    for name in ("rank", "tol", "budget"):
+        value = getattr(request, name)
+        if value is not None:
+            words.append(f"{name} {value}")
+    if len(words) == 1:
+        words.append("exact")
+    if work.calibration is not None:
+        count = work.calibration.count
+        words.append(f"fitted to {count} {'batch' if count == 1 else 'batches'} of data")
+    return ", ".join(words)
+
+
+def _tradeoff(work: Conversion) -> NDArray[np.float64]:
+    """Multiplications and mean error of the best networks, from the cheapest to the dense one."""
+    if not work.curves:
+        return np.zeros((0, 2))
+    names = [s for s in work.sites if s.name in work.curves]
+    path = np.array(work.path())
+    rest = 0 if work.trace is None else work.trace.total - sum(work.dense(s) for s in names)
+    return np.stack([path[:, 0] + rest, np.sqrt(path[:, 1] / len(names))], axis=1)

@@ -1,0 +1,272 @@
+"""How a report is printed and exported."""
+
+from __future__ import annotations
+
+import html
+import math
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from separable.cost.cost_text import quantity, ratio, table
+from separable.nn.convert.conversion_report import ConvertedLayer, Report
+from separable.nn.ties import ties_text
+from separable.pages import stand_alone, table_fragment
+
+__all__ = ["report_fragment", "report_html", "report_markdown", "report_text"]
+
+GAP = 2
+NARROWEST = 18
+ARROW = "->"
+UNITS = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6))
+
+
+@dataclass(frozen=True)
+class _Column:
+    """One column: its name, its cell for a layer, and how soon it is left out."""
+
+    name: str
+    cell: Callable[[ConvertedLayer], str]
+    rank: int = 0
+
+
+WORDS = (
+    _Column("layer", lambda x: x.name or "(model)"),
+    _Column("pattern", lambda x: x.pattern.partition(ARROW)[2].strip() or "-"),
+    _Column("rank", lambda x: ranks_text(x.ranks) or "-", 2),
+)
+NUMBERS = (
+    _Column("mult", lambda x: quantity(x.multiplications_before)),
+    _Column("now", lambda x: quantity(x.multiplications)),
+    _Column("saving", lambda x: ratio(x.multiplications_before, x.multiplications)),
+    _Column("params", lambda x: quantity(x.parameters_before), 4),
+    _Column("now", lambda x: quantity(x.parameters), 4),
+    _Column("weights", lambda x: _error(x.weight_error) if x.converted else "-", 1),
+    _Column("output", lambda x: _error(x.output_error), 0),
+    _Column("time", lambda x: _duration(x.seconds_before), 3),
+    _Column("now", lambda x: _duration(x.seconds), 3),
+)
+
+
+def report_text(report: Report, width: int) -> str:
+    """Return the table, with a headline, the total in words and the reasons below it."""
+    rows = [x for x in report.layers if x.converted]
+    parts = [_wrap(_headline(report), width)]
+    if rows:
+        columns = _fitting(_columns(report), [*rows, _total(report)], width)
+        lines = [[c.cell(x) for c in columns] for x in rows]
+        last = [c.cell(_total(report)) for c in columns]
+        text = sum(c in WORDS for c in columns)
+        parts.append(table([c.name for c in columns], [*lines, (), last], text=text, width=width))
+    parts += [_wrap(n, width) for n in [*_verdict(report), *_left(report)]]
+    return "\n".join(parts)
+
+
+def report_markdown(report: Report) -> str:
+    """Return the rows in Markdown, all columns and all layers, with the reasons."""
+    columns = (*_columns(report), REASON)
+    rows = [[c.cell(x) for c in columns] for x in report.layers]
+    rows.append([f"**{c.cell(_total(report))}**" if c is not REASON else "" for c in columns])
+    rule = ["---" if c in (*WORDS, REASON) else "---:" for c in columns]
+    lines = [[c.name for c in columns], rule, *rows]
+    body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return body + "\n\n" + "\n\n".join([_headline(report), *_verdict(report)]) + "\n"
+
+
+def report_fragment(report: Report) -> str:
+    """Return the table for notebooks: all columns and all layers, with the reasons."""
+    columns = (*_columns(report), REASON)
+    rows = [[c.cell(x) for c in columns] for x in (*report.layers, _total(report))]
+    return table_fragment(
+        _headline(report), [c.name for c in columns], rows, _verdict(report),
+        words=[at for at, c in enumerate(columns) if c in (*WORDS, REASON)], has_total=True,
+    )  # fmt: skip
+
+
+def report_html(report: Report) -> str:
+    """Return a page with the table and the curve of the trade-off, without anything to load."""
+    columns = (*_columns(report), REASON)
+
+    def row(cells: Sequence[str], tag: str, kind: str = "") -> str:
+        kinds = [' class="words"' if c in (*WORDS, REASON) else "" for c in columns]
+        made = (f"<{tag}{k}>{html.escape(v)}</{tag}>" for k, v in zip(kinds, cells, strict=True))
+        return f"<tr{kind}>{''.join(made)}</tr>"
+
+    left = ' class="refused"'
+    body = PAGE.format(
+        title=html.escape(_headline(report)),
+        notes="".join(f"<p>{html.escape(n)}</p>" for n in _verdict(report)),
+        head=row([c.name for c in columns], "th"),
+        rows="\n".join(
+            row([c.cell(x) for c in columns], "td", "" if x.converted else left)
+            for x in report.layers
+        ),
+        foot=row([c.cell(_total(report)) for c in columns], "th"),
+    )
+    return stand_alone(_headline(report), body, _drawn(report), ("conversion_report.js",))
+
+
+def _drawn(report: Report) -> dict[str, Any]:
+    """What the page's charts show; a long curve is thinned out."""
+    curve = report.tradeoff
+    dense = float(curve[:, 0].max()) if len(curve) else 1.0
+    thin = curve[:: max(1, len(curve) // POINTS)]
+    share = None if report.multiplications is None or not len(curve) else (
+        report.multiplications / dense
+    )  # fmt: skip
+    stands = 0
+    if share is not None:
+        stands = int(np.argmin(np.abs(thin[:, 0] / dense - share)))
+    layers = [
+        {"name": x.name or report.model, "pattern": x.pattern,
+         "before": x.multiplications_before, "after": x.multiplications}
+        for x in report.layers
+    ]  # fmt: skip
+    points = [[float(x) / dense, float(y)] for x, y in thin]
+    return {"curve": points, "share": share, "stands": stands, "layers": layers}
+
+
+POINTS = 200  # of the curve on a page
+PAGE = """<h1>{title}</h1>
+{notes}
+<section class="card" id="tradeoff-card"><h2>What fewer multiplications give up</h2>
+<div id="tradeoff" class="chart"></div>
+<label class="slider">Budget <input id="share" type="range" min="0" max="0" value="0"><output id="share-out" for="share"></output></label>
+<p id="share-text" aria-live="polite"></p></section>
+<section class="card"><h2>Multiplications before and after</h2><div id="layers" class="chart"></div></section>
+<section class="card"><h2>Every convolution</h2><div class="scroll" tabindex="0" role="region" aria-label="Convolutions">
+<table><thead>{head}</thead>
+<tbody>
+{rows}
+</tbody>
+<tfoot>{foot}</tfoot></table></div></section>"""
+REASON = _Column("left alone because", lambda x: x.reason)
+
+
+def ranks_text(ranks: Any) -> str:
+    """Say the ranks of the bonds in a few characters.
+
+    Examples
+    --------
+    >>> ranks_text({"R": 4}), ranks_text({"R": [1, 3, 2]}), ranks_text({"R": 8, "S": 6})
+    ('4', '1..3', 'R=8 S=6')
+    """
+    said = {}
+    for bond, rank in ranks.items():
+        said[bond] = str(rank) if isinstance(rank, int) else f"{min(rank)}..{max(rank)}"
+    if len(said) == 1:
+        return next(iter(said.values()))
+    return " ".join(f"{bond}={text}" for bond, text in said.items())
+
+
+def _columns(report: Report) -> tuple[_Column, ...]:
+    """Leave out what was not measured."""
+    unknown = set()
+    if all(math.isnan(x.output_error) for x in report.layers):
+        unknown.add(NUMBERS[6])
+    if all(math.isnan(x.seconds) for x in report.layers):
+        unknown |= {NUMBERS[7], NUMBERS[8]}
+    return tuple(c for c in (*WORDS, *NUMBERS) if c not in unknown)
+
+
+def _total(report: Report) -> ConvertedLayer:
+    """The network as one row; its convolutions where the network was not counted."""
+    layers = report.layers
+    now, before = report.multiplications, report.multiplications_before
+    return ConvertedLayer(
+        "total", (), "", (),
+        multiplications=sum(x.multiplications for x in layers) if now is None else now,
+        multiplications_before=sum(x.multiplications_before for x in layers)
+        if before is None else before,
+        parameters=report.parameters,
+        parameters_before=report.parameters_before,
+        weight_error=math.nan,
+        output_error=report.output_error,
+        seconds=_sum([x.seconds for x in layers]),
+        seconds_before=_sum([x.seconds_before for x in layers]),
+    )  # fmt: skip
+
+
+def _sum(values: Sequence[float]) -> float:
+    known = [v for v in values if not math.isnan(v)]
+    return sum(known) if known else math.nan
+
+
+def _fitting(
+    columns: Sequence[_Column], rows: Sequence[ConvertedLayer], width: int
+) -> tuple[_Column, ...]:
+    kept = list(columns)
+    while True:
+        wide = [max(len(c.name), *(len(c.cell(x)) for x in rows)) for c in kept]
+        wide[0] = min(wide[0], NARROWEST)
+        least = max(c.rank for c in kept)
+        if sum(wide) + GAP * (len(kept) - 1) <= width or least == 0:
+            return tuple(kept)
+        kept = [c for c in kept if c.rank < least]
+
+
+def _headline(report: Report) -> str:
+    done = len(report.converted)
+    count = len(report.layers)
+    convolutions = "convolution" if count == 1 else "convolutions"
+    inputs = f" on {', '.join(report.inputs)}" if report.inputs else ""
+    return f"{report.model}{inputs}, {report.request}: {done} of {count} {convolutions} converted"
+
+
+def _verdict(report: Report) -> list[str]:
+    now, before = report.multiplications, report.multiplications_before
+    notes = []
+    if now is not None and before is not None:
+        notes.append(
+            f"The network takes {quantity(now)} of {quantity(before)} multiplications "
+            f"({now / max(before, 1):.1%}, {ratio(before, now)} times fewer) and "
+            f"{quantity(report.parameters)} of {quantity(report.parameters_before)} parameters."
+        )
+    else:
+        notes.append(
+            "Multiplications are those of one position of each layer's output; `input_shape` or "
+            f"`data` would give the network's. {quantity(report.parameters)} of "
+            f"{quantity(report.parameters_before)} parameters."
+        )
+    if not math.isnan(report.output_error):
+        note = f"Error of the network's output on the data: {_error(report.output_error)}"
+        if not math.isnan(report.plain_output_error):
+            note += f"; converted without the data it would be {_error(report.plain_output_error)}"
+        notes.append(f"{note}.")
+    return notes + ties_text(report.untied)
+
+
+def _left(report: Report) -> list[str]:
+    """The layers left alone, those with the same reason together."""
+    reasons: dict[str, list[str]] = {}
+    for x in report.layers:
+        if x.reason:
+            reasons.setdefault(x.reason, []).append(x.name or "(model)")
+    return [f"Left alone: {', '.join(names)} ({reason})." for reason, names in reasons.items()]
+
+
+def _error(value: float) -> str:
+    """A relative error as a percentage with two digits, tiny ones as a power."""
+    if math.isnan(value):
+        return "-"
+    if value < 5e-5:
+        return f"{value:.0e}" if value else "0"
+    if value >= 10:
+        return f"{value:.2g}"
+    return f"{100 * value:.0f} %" if value >= 0.995 else f"{100 * value:.2g} %"
+
+
+def _duration(seconds: float) -> str:
+    """A time with three digits and a unit; a dash for none."""
+    if math.isnan(seconds):
+        return "-"
+    unit, factor = next((u for u in UNITS if seconds >= u[1] * 0.9995), UNITS[-1])
+    value = seconds / factor
+    return f"{value:.0f} {unit}" if value >= 99.95 else f"{value:#.3g} {unit}"
+
+
+def _wrap(text: str, width: int) -> str:
+    return textwrap.fill(text, width, break_on_hyphens=False, break_long_words=False)

@@ -1,0 +1,328 @@
+"""FactoredConv: a convolution whose weights are factors; every other layer here is a case of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from separable.errors import ArgumentError, DTypeError, PatternError
+from separable.nn.conv_spec import CONVS, ConvSpec
+from separable.nn.exchange import WeightExchange
+from separable.nn.lower import lower
+from separable.nn.scheme import Rank, Scheme
+from separable.nn.step import Step
+from separable.nn.step_modules import step_module
+from separable.pattern import Pattern, parse
+
+__all__ = ["FactoredConv"]
+
+Sizes = int | Sequence[int]
+
+
+class FactoredConv(WeightExchange):
+    """A convolution whose weights are the product of the factors that a pattern names.
+
+    The layer runs one convolution for each factor; strides, dilation and padding go to the one
+    that owns the axis, the bias to the last. Its parameters are those of plain `torch.nn`
+    convolutions, one submodule a factor.
+
+    Parameters
+    ----------
+    pattern : str
+        The axes of the weights ``(out, in, *space)`` as `o`, `c` and letters of space, and the
+        factors: ``"ocyx -> oR,RyxS,Sc"``. Without `o` and `c` (``"yx -> y,x"``) it is the pattern
+        of the one filter that each channel has, and wants ``groups=in_channels``.
+    in_channels, out_channels : int
+    kernel_size : int or sequence of int
+        One for each axis of space.
+    stride, dilation : int or sequence of int
+    padding : 'same', 'valid', int or sequence of int
+        'same' (the default: the layer then only changes the number of channels) gives
+        ``ceil(size / stride)`` outputs for any stride, with the odd element of padding behind,
+        as Keras does it.
+    groups : int
+        Groups of channels, each with factors of its own.
+    bias : bool
+    padding_mode : 'zeros', 'reflect', 'replicate' or 'circular'
+    rank : int, sequence of int, or mapping of bond to those
+        The size of each bond; a sequence has one number for each batch value. There is no
+        default: no rank suits all patterns.
+    sizes : mapping of letter to int, optional
+        Sizes of the letters of groups such as `(Yy)`.
+    intermediate : torch.nn.Module, optional
+        A norm, an activation or both, run between the two steps. The layer is no product of
+        factors any more: `to_dense` refuses.
+    device, dtype
+        As for `torch.nn.Conv2d`.
+
+    Attributes
+    ----------
+    in_channels, out_channels, kernel_size, stride, padding, dilation, groups, padding_mode
+        Those of the convolution that the layer stands for, as `torch.nn.Conv2d` has them; 'valid'
+        padding is zeros.
+    bias : Parameter or None
+        That of the last step.
+
+    Raises
+    ------
+    PatternError, RankError, ArgumentError, ArgumentTypeError
+        If an argument does not fit. The message names the layer and the argument.
+
+    Examples
+    --------
+    >>> layer = FactoredConv("ocyx -> oR,RyxS,Sc", 64, 64, 3, rank=16)  # Tucker-2
+    >>> layer(torch.zeros(2, 64, 8, 8)).shape
+    torch.Size([2, 64, 8, 8])
+    >>> layer.multiplications, layer.spec.multiplications
+    (4352, 36864)
+
+    A trained convolution, at the rank that keeps its weights within 10 %:
+
+    >>> conv = nn.Conv2d(8, 16, 3, stride=2, padding=1)
+    >>> layer = FactoredConv.from_dense(conv, "ocyx -> ox,cy", tol=0.1)
+    >>> image = torch.randn(1, 8, 32, 32)
+    >>> (layer(image) - conv(image)).norm() / conv(image).norm() < 0.2
+    tensor(True)
+    """
+
+    def __init__(
+        self,
+        pattern: str | Pattern,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Sizes,
+        stride: Sizes = 1,
+        padding: str | Sizes = "same",
+        dilation: Sizes = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        *,
+        rank: Rank,
+        sizes: Mapping[str, int] | None = None,
+        intermediate: nn.Module | None = None,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        owner = type(self).__name__
+        written = parse(pattern) if isinstance(pattern, str) else pattern
+        spec = ConvSpec.make(
+            owner, _space(owner, written), in_channels=in_channels, out_channels=out_channels,
+            kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation,
+            groups=groups, bias=bias, padding_mode=padding_mode,
+        )  # fmt: skip
+        scheme = Scheme.make(owner, written, spec, rank=rank, sizes=sizes)
+        self._build(scheme, intermediate, device, dtype)
+
+    def _build(
+        self,
+        scheme: Scheme,
+        intermediate: nn.Module | None,
+        device: Any,
+        dtype: Any,
+        *,
+        draw: bool = True,
+    ) -> None:
+        """Make the submodules: the steps in their order, and the place between two of them."""
+        self.scheme, self.steps = lower(scheme)
+        if intermediate is not None and len(self.steps) != 2:
+            raise ArgumentError(
+                f"{scheme.owner}: `intermediate` stands between two steps; `{scheme.written}` has "
+                f"{len(self.steps)}"
+            )
+        self.step_names = tuple(self._name(self.scheme, s) for s in self.steps)
+        for at, (name, step) in enumerate(zip(self.step_names, self.steps, strict=True)):
+            if at == 1 and len(self.steps) == 2:
+                self.register_module("intermediate", intermediate)
+            self.add_module(name, step_module(step, device, dtype, draw=draw))
+        spec = self.scheme.spec
+        self._at = -spec.ndim - 1  # where an input's channels are
+        self._channels = spec.in_channels
+        least = spec.smallest_input
+        self._least = tuple((j - spec.ndim, n) for j, n in enumerate(least) if n > 1)
+        self._serves = self._is_served()
+
+    @classmethod
+    def _name(cls, scheme: Scheme, step: Step) -> str:
+        """Return the attribute under which a step is found."""
+        return f"factor_{scheme.written.factors[step.factor]}"
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Run the steps.
+
+        Parameters
+        ----------
+        input : Tensor, shape ``(n, in_channels, *space)`` or ``(in_channels, *space)``
+
+        Returns
+        -------
+        Tensor, shape ``(n, out_channels, *space)`` or ``(out_channels, *space)``
+
+        Raises
+        ------
+        ArgumentError
+            If the input has other channels or axes, or is too small for the kernel.
+        DTypeError
+            If it is of another type than the weights, and no autocast is on.
+        """
+        self._check(input)
+        found = self._fused(input)
+        if found is not None:
+            return found
+        for module in self._modules.values():
+            if module is not None:
+                input = module(input)
+        return input
+
+    def _is_served(self) -> bool:
+        """Return whether the operators do steps as this layer has them."""
+        return False
+
+    def _fused(self, input: Tensor) -> Tensor | None:
+        """Return the layer's result by one of the operators, where there is one for it."""
+        return None
+
+    def _check(self, input: Tensor) -> None:
+        """Refuse what the convolutions would refuse, in words that name the layer."""
+        shape = input.shape
+        at = self._at
+        if not 0 <= len(shape) + at <= 1 or shape[at] != self._channels:
+            raise ArgumentError(self._wrong_shape(shape, "channels and axes"))
+        for axis, least in self._least:
+            if shape[axis] < least:
+                raise ArgumentError(self._wrong_shape(shape, "sizes"))
+        # Reading attributes of modules takes as long as a small convolution: straight to the dicts.
+        first: Any = self._modules[self.step_names[0]]
+        weight = first._parameters.get("weight")  # None if it is parametrised
+        if weight is None or input.dtype == weight.dtype:
+            return
+        if not torch.is_autocast_enabled(input.device.type):
+            raise DTypeError(
+                f"{self._title()}: expected an input of {weight.dtype}, the type of its weights "
+                f"{tuple(weight.shape)}; got {input.dtype}, shape {tuple(shape)}. Convert one of "
+                f"them, for instance layer.to({input.dtype})"
+            )
+
+    def _wrong_shape(self, shape: Sequence[int], what: str) -> str:
+        letters = "zyx"[-self.spec.ndim :]
+        wanted = f"(n, {self._channels}, {', '.join(letters)}) or without n"
+        if what == "sizes":
+            wanted = f"sizes of at least {self.spec.smallest_input} after the channels"
+        message = f"{self._title()}: expected an input of {wanted}; got {tuple(shape)}"
+        if len(shape) == -self._at + 1 and shape[-1] == self._channels:
+            message += ". The channels seem to be last: input.movedim(-1, 1)"
+        return message
+
+    def _title(self) -> str:
+        return f"{type(self).__name__}({self.spec.describe()})"
+
+    def reset_parameters(self) -> None:
+        """Draw all weights anew, as `torch.nn` does: uniform within ``fan_in ** -0.5``."""
+        for module in self._convolutions():
+            module.reset_parameters()
+
+    @property
+    def spec(self) -> ConvSpec:
+        """The arguments of the convolution that the layer stands for."""
+        return self.scheme.spec
+
+    # The same under the names that `torch.nn.Conv2d` has for them, for programs that read layers.
+
+    @property
+    def in_channels(self) -> int:
+        """The number of input channels."""
+        return self.spec.in_channels
+
+    @property
+    def out_channels(self) -> int:
+        """The number of output channels."""
+        return self.spec.out_channels
+
+    @property
+    def kernel_size(self) -> tuple[int, ...]:
+        """The size of the kernel along each axis of space."""
+        return self.spec.kernel_size
+
+    @property
+    def stride(self) -> tuple[int, ...]:
+        """The stride along each axis of space."""
+        return self.spec.stride
+
+    @property
+    def padding(self) -> str | tuple[int, ...]:
+        """The padding on both sides of each axis of space, or 'same'."""
+        return self.spec.padding
+
+    @property
+    def dilation(self) -> tuple[int, ...]:
+        """The dilation along each axis of space."""
+        return self.spec.dilation
+
+    @property
+    def groups(self) -> int:
+        """The number of groups of channels."""
+        return self.spec.groups
+
+    @property
+    def padding_mode(self) -> str:
+        """The contents of the padding: 'zeros', 'reflect', 'replicate' or 'circular'."""
+        return self.spec.padding_mode
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The bias of the last step, or None."""
+        last: Any = self._modules[self.step_names[-1]]
+        found: Tensor | None = last.bias
+        return found
+
+    @property
+    def pattern(self) -> Pattern:
+        """The pattern as written, for the channels of one group."""
+        return self.scheme.written
+
+    @property
+    def ranks(self) -> dict[str, Any]:
+        """The rank of each bond: an int, or a list with one for each batch value (fit for JSON)."""
+        return {
+            bond: int(r.flat[0]) if r.min() == r.max() else r.ravel().tolist()
+            for bond, r in self.scheme.ranks.items()
+        }
+
+    @property
+    def multiplications(self) -> int:
+        """Multiplications for each position of the output."""
+        return sum(step.multiplications for step in self.steps)
+
+    def __repr__(self) -> str:
+        return str(super().__repr__()).replace("\n  (intermediate): None", "")
+
+    def extra_repr(self) -> str:
+        """Say the arguments, the pattern, and what the layer saves."""
+        words = [self.spec.describe()]
+        if len(self.steps) == 1:
+            return f"{words[0]}; {self.multiplications:,} multiplications a position"
+        words.append(f"'{self.pattern}'")
+        for bond, rank in self.ranks.items():
+            shown = rank if isinstance(rank, int) else f"{min(rank)}..{max(rank)}"
+            words.append(f"{bond}={shown}")
+        dense = self.spec.multiplications
+        ratio = dense / self.multiplications
+        saving = f"{ratio:.3g} times fewer" if ratio >= 1 else f"{1 / ratio:.3g} times more"
+        return (
+            f"{', '.join(words)}; {self.multiplications:,} multiplications a position, "
+            f"{saving} than {dense:,} dense"
+        )
+
+
+def _space(owner: str, pattern: Pattern) -> int:
+    """How many axes of space a pattern has."""
+    ndim = sum("o" not in axis and "c" not in axis for axis in pattern.axes)
+    if ndim not in CONVS:
+        raise PatternError(
+            f"{owner}: PyTorch convolves over 1, 2 or 3 axes of space; `{pattern}` has {ndim}"
+        )
+    return ndim

@@ -1,0 +1,254 @@
+"""The two blocks of a separable layer, held in registers.
+
+Depthwise: ``PIXELS`` neighbouring outputs of one vector of channels.  Where the input lies is told by a
+table of addresses, one for each row and column under the kernel, so that padding is an address of zeros.
+
+Pointwise: ``rows`` outputs by ``vectors`` vectors of output channels, summed over all input channels.
+Each output is summed in the same order wherever it stands: results do not depend on tiles or threads.
+"""
+
+# mypy: disallow-untyped-calls=False
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+
+from separable.engine.compiled.jit import intrinsic, literal_intrinsic
+from separable.engine.compiled.numba_api import cgutils, types
+from separable.engine.compiled.simd import HAS_32_REGISTERS, emit_fma, emit_splat
+
+from .simd_ops import (
+    FLOATS,
+    LANES,
+    SINGLE,
+    emit_ahead,
+    emit_between,
+    emit_mask,
+    emit_read,
+    emit_write,
+    vector_type,
+)
+
+PIXELS = 7
+"""Outputs of a depthwise block."""
+ROWS = 6
+"""Most outputs of a pointwise block."""
+VECTORS = 4 if HAS_32_REGISTERS else 2
+"""Vectors of output channels of a pointwise block."""
+
+_I64 = ir.IntType(64)
+_BYTE = ir.IntType(8).as_pointer()
+_FLOAT = ir.FloatType()
+_BLOCK = types.UniTuple(SINGLE, PIXELS)
+
+
+def _shifted(builder: Any, pointer: Any, offset: Any) -> Any:
+    """Emit a pointer moved by bytes."""
+    moved = builder.gep(builder.bitcast(pointer, _BYTE), [offset])
+    return builder.bitcast(moved, pointer.type)
+
+
+@intrinsic
+def begin(_typing: Any, bias: Any) -> Any:
+    """Return a depthwise block that holds the bias of its channels."""
+
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        first = emit_read(builder, bias, arguments[0])
+        return context.make_tuple(builder, _BLOCK, [first] * PIXELS)
+
+    return _BLOCK(bias), emit
+
+
+@literal_intrinsic
+def gather(
+    _typing: Any, block: Any, like: Any, table: Any, at: Any, stride: Any,
+    weights: Any, taps: Any, step: Any, inside: Any, part: Any,
+) -> Any:  # fmt: skip
+    """Add ``taps`` neighbouring taps of one row to a depthwise block.
+
+    ``table`` is where the addresses begin, ``at`` the bytes from there to the vector of channels, and
+    outputs are ``step`` entries apart: a literal, or 0 for ``stride`` and a single tap. If `part`, only
+    ``inside`` lanes are read.
+    """
+    count, fixed = taps.literal_value, step.literal_value
+    masked = part.literal_value
+
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        sums = cgutils.unpack_tuple(builder, arguments[0], PIXELS)
+        place = builder.inttoptr(arguments[2], _I64.as_pointer())
+        mask = emit_mask(builder, arguments[8]) if masked else None
+        pointer = context.get_value_type(like)
+        held: dict[int, Any] = {}
+
+        def sample(p: int, k: int) -> Any:
+            key = p * fixed + k if fixed else p
+            if key not in held:
+                index = _I64(key) if fixed else builder.mul(arguments[4], _I64(p))
+                address = builder.load(builder.gep(place, [index]))
+                where = builder.inttoptr(builder.add(address, arguments[3]), pointer)
+                held[key] = emit_read(builder, like, where, mask)
+            return held[key]
+
+        for k in range(count):
+            tap = emit_read(builder, FLOATS, builder.gep(arguments[5], [_I64(k * LANES)]))
+            for p in range(PIXELS):
+                sums[p] = emit_fma(builder, SINGLE, sample(p, k), tap, sums[p])
+        return context.make_tuple(builder, _BLOCK, sums)
+
+    i64 = types.int64
+    return _BLOCK(block, like, i64, i64, i64, weights, taps, step, i64, part), emit
+
+
+@literal_intrinsic
+def finish(
+    _typing: Any, block: Any, out: Any, step: Any, pixels: Any,
+    least: Any, most: Any, inside: Any, part: Any,
+) -> Any:  # fmt: skip
+    """Clamp a depthwise block and store its first ``pixels`` outputs, ``step`` bytes apart."""
+    masked = part.literal_value
+
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        sums = cgutils.unpack_tuple(builder, arguments[0], PIXELS)
+        bounds = [emit_splat(builder, b, LANES) for b in arguments[4:6]]
+        mask = emit_mask(builder, arguments[6]) if masked else None
+        place = arguments[1]
+        values = [emit_between(builder, value, *bounds) for value in sums]
+
+        def put(p: int) -> None:
+            where = _shifted(builder, place, builder.mul(arguments[2], _I64(p)))
+            emit_write(builder, out, values[p], where, mask)
+
+        whole = builder.icmp_signed(">=", arguments[3], _I64(PIXELS))
+        with builder.if_else(whole) as (all_of_them, some):
+            with all_of_them:
+                for p in range(PIXELS):
+                    put(p)
+            with some:
+                for p in range(PIXELS - 1):
+                    with builder.if_then(builder.icmp_signed(">", arguments[3], _I64(p))):
+                        put(p)
+        return context.get_dummy_value()
+
+    i64, f32 = types.int64, types.float32
+    return types.none(block, out, i64, i64, f32, f32, i64, part), emit
+
+
+@literal_intrinsic
+def multiply(
+    _typing: Any, a: Any, row: Any, weights: Any, line: Any, count: Any, start: Any,
+    out: Any, step: Any, least: Any, most: Any, rows: Any, vectors: Any, turned: Any,
+) -> Any:  # fmt: skip
+    """Store the product of ``rows`` rows with a panel of ``count`` rows of ``vectors`` vectors, clamped.
+
+    Rows of ``a`` are ``row`` bytes apart, of the panel ``line`` bytes, of ``out`` ``step`` bytes; the sums
+    begin with the vectors at ``start``. If `turned`, ``a`` is read down its columns (``row`` bytes lie
+    between two values of one column), and the product is added to what is in ``out``.
+    """
+    tall, wide, down = rows.literal_value, vectors.literal_value, turned.literal_value
+
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        left, pitch, panel, across, depth, begun, target, far, least_, most_ = arguments[:10]
+
+        def vectors_at(place: Any) -> list[Any]:
+            places = [builder.gep(place, [_I64(v * LANES)]) for v in range(wide)]
+            return [emit_read(builder, FLOATS, p) for p in places]
+
+        def line_of(place: Any, step_: Any, m: int) -> Any:
+            return _shifted(builder, place, builder.mul(step_, _I64(m)))
+
+        if down:
+            first = [vectors_at(line_of(target, far, m)) for m in range(tall)]
+        else:
+            first = [vectors_at(begun)] * tall
+            lines = [line_of(left, pitch, m) for m in range(tall)]
+            for m in range(tall):
+                place = line_of(target, far, m)
+                for v in range(wide):
+                    emit_ahead(builder, builder.gep(place, [_I64(v * LANES)]))
+        before = builder.block
+        body = builder.append_basic_block("products")
+        after = builder.append_basic_block("products.done")
+        builder.cbranch(builder.icmp_signed(">", depth, _I64(0)), body, after)
+        builder.position_at_end(body)
+        k = builder.phi(_I64)
+        held = [[builder.phi(vector_type()) for _ in range(wide)] for _ in range(tall)]
+        taken = vectors_at(_shifted(builder, panel, builder.mul(k, across)))
+        column = _shifted(builder, left, builder.mul(k, pitch)) if down else None
+        sums = []
+        for m in range(tall):
+            place = builder.gep(column, [_I64(m)]) if down else builder.gep(lines[m], [k])
+            value = emit_splat(builder, builder.load(place, align=4), LANES)
+            sums.append(
+                [emit_fma(builder, SINGLE, value, taken[v], held[m][v]) for v in range(wide)]
+            )
+        following = builder.add(k, _I64(1))
+        k.add_incoming(_I64(0), before)
+        k.add_incoming(following, body)
+        every = [(m, v) for m in range(tall) for v in range(wide)]
+        for m, v in every:
+            held[m][v].add_incoming(first[m][v], before)
+            held[m][v].add_incoming(sums[m][v], body)
+        builder.cbranch(builder.icmp_signed("<", following, depth), body, after)
+        builder.position_at_end(after)
+        for m, v in every:
+            value = builder.phi(vector_type())
+            value.add_incoming(first[m][v], before)
+            value.add_incoming(sums[m][v], body)
+            sums[m][v] = value
+        bounds = [emit_splat(builder, b, LANES) for b in (least_, most_)]
+        for m, v in every:
+            value = sums[m][v] if down else emit_between(builder, sums[m][v], *bounds)
+            place = builder.gep(line_of(target, far, m), [_I64(v * LANES)])
+            emit_write(builder, out, value, place)
+        return context.get_dummy_value()
+
+    i64, f32 = types.int64, types.float32
+    given = (a, i64, weights, i64, i64, start, out, i64, f32, f32, rows, vectors, turned)
+    return types.none(*given), emit
+
+
+@literal_intrinsic
+def correlate(
+    _typing: Any, sums: Any, like: Any, table: Any, shift: Any, stride: Any, other: Any,
+    far: Any, taps: Any, step: Any, inside: Any, part: Any,
+) -> Any:  # fmt: skip
+    """Add to ``taps`` vectors in memory the products of inputs and gradients of ``PIXELS`` outputs.
+
+    ``table`` and ``step`` are as for :func:`gather`; ``other`` is the table of the gradients' addresses,
+    ``far`` the bytes from there to their vector of channels; gradients are float32.
+    """
+    count, fixed, masked = taps.literal_value, step.literal_value, part.literal_value
+
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        place = builder.inttoptr(arguments[2], _I64.as_pointer())
+        across = builder.inttoptr(arguments[5], _I64.as_pointer())
+        mask = emit_mask(builder, arguments[9]) if masked else None
+        held: dict[int, Any] = {}
+
+        def vector(kind: Any, place_: Any, index: Any, offset: Any) -> Any:
+            address = builder.add(builder.load(builder.gep(place_, [index])), offset)
+            where = builder.inttoptr(address, context.get_value_type(kind))
+            return emit_read(builder, kind, where, mask)
+
+        def sample(p: int, k: int) -> Any:
+            key = p * fixed + k if fixed else p
+            if key not in held:
+                index = _I64(key) if fixed else builder.mul(arguments[4], _I64(p))
+                held[key] = vector(like, place, index, arguments[3])
+            return held[key]
+
+        places = [builder.gep(arguments[0], [_I64(k * LANES)]) for k in range(count)]
+        totals = [emit_read(builder, FLOATS, p) for p in places]
+        for p in range(PIXELS):
+            gradient = vector(FLOATS, across, _I64(p), arguments[6])
+            for k in range(count):
+                totals[k] = emit_fma(builder, SINGLE, sample(p, k), gradient, totals[k])
+        for where, total in zip(places, totals, strict=True):
+            emit_write(builder, FLOATS, total, where)
+        return context.get_dummy_value()
+
+    i64 = types.int64
+    given = (sums, like, i64, i64, i64, i64, i64, taps, step, i64, part)
+    return types.none(*given), emit

@@ -1,0 +1,237 @@
+"""Words that layers need beside the engine's: parts of vectors, float32 seen as bfloat16, exponentials.
+
+Memory of layers holds float32 or bfloat16, told apart by the type of the pointer (``float32`` or
+``uint16``); vectors in registers are always float32.
+"""
+
+# mypy: disallow-untyped-calls=False
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+
+from separable.engine.compiled.jit import intrinsic
+from separable.engine.compiled.numba_api import types
+from separable.engine.compiled.simd import emit_call, emit_fma, emit_splat, native
+
+SINGLE = native(types.float32)
+LANES = SINGLE.lanes
+FLOATS = types.CPointer(types.float32)
+BRAINS = types.CPointer(types.uint16)
+
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
+_F32 = ir.FloatType()
+
+
+def vector_type(element: Any = _F32) -> Any:
+    """Return the LLVM type of a full vector of an element type."""
+    return ir.VectorType(element, LANES)
+
+
+def constant(value: float) -> Any:
+    """Return a vector constant."""
+    return ir.Constant(vector_type(), [value] * LANES)
+
+
+def integers(value: int) -> Any:
+    """Return a vector constant of 32-bit integers."""
+    return ir.Constant(vector_type(_I32), [value] * LANES)
+
+
+def emit_mask(builder: Any, count: Any) -> Any:
+    """Emit the mask of the first ``count`` lanes."""
+    order = ir.Constant(vector_type(_I32), list(range(LANES)))
+    return builder.icmp_signed("<", order, emit_splat(builder, builder.trunc(count, _I32), LANES))
+
+
+def _masked(builder: Any, element: Any) -> tuple[Any, str]:
+    kind = vector_type(element)
+    return kind, f"v{LANES}{'f32' if element == _F32 else 'i16'}"
+
+
+def emit_read(builder: Any, like: Any, place: Any, mask: Any = None) -> Any:
+    """Emit a load of a float32 vector from any address; lanes out of the mask are 0 and not touched."""
+    element = _F32 if like == FLOATS else ir.IntType(16)
+    kind, name = _masked(builder, element)
+    where = builder.bitcast(place, kind.as_pointer())
+    if mask is None:
+        value = builder.load(where, align=1)
+    else:
+        nothing = ir.Constant(kind, [0] * LANES)
+        arguments = [where, _I32(1), mask, nothing]
+        value = emit_call(builder, f"llvm.masked.load.{name}.p0", kind, arguments)
+    return value if element == _F32 else emit_widened(builder, value)
+
+
+def emit_write(builder: Any, like: Any, value: Any, place: Any, mask: Any = None) -> None:
+    """Emit a store of a float32 vector to any address; lanes out of the mask are not touched."""
+    element = _F32 if like == FLOATS else ir.IntType(16)
+    kind, name = _masked(builder, element)
+    if element != _F32:
+        value = emit_rounded(builder, value)
+    where = builder.bitcast(place, kind.as_pointer())
+    if mask is None:
+        builder.store(value, where, align=1)
+    else:
+        arguments = [value, where, _I32(1), mask]
+        emit_call(builder, f"llvm.masked.store.{name}.p0", ir.VoidType(), arguments)
+
+
+def emit_ahead(builder: Any, place: Any) -> None:
+    """Emit a request for a cache line that will be written: it comes while sums are made."""
+    byte = builder.bitcast(place, ir.IntType(8).as_pointer())
+    emit_call(builder, "llvm.prefetch.p0", ir.VoidType(), [byte, _I32(1), _I32(3), _I32(1)])
+
+
+def emit_widened(builder: Any, value: Any) -> Any:
+    """Emit bfloat16 to float32: the same bits, followed by zeros."""
+    wide = builder.zext(value, vector_type(_I32))
+    return builder.bitcast(builder.shl(wide, integers(16)), vector_type())
+
+
+def emit_rounded(builder: Any, value: Any) -> Any:
+    """Emit float32 to bfloat16, rounded half to even; what is not a number stays none."""
+    bits = builder.bitcast(value, vector_type(_I32))
+    odd = builder.and_(builder.lshr(bits, integers(16)), integers(1))
+    rounded = builder.add(bits, builder.add(odd, integers(0x7FFF)))
+    quiet = builder.or_(bits, integers(0x400000))
+    chosen = builder.select(builder.fcmp_unordered("uno", value, value), quiet, rounded)
+    return builder.trunc(builder.lshr(chosen, integers(16)), vector_type(ir.IntType(16)))
+
+
+def emit_between(builder: Any, value: Any, least: Any, most: Any) -> Any:
+    """Emit the clamp of a vector; what is not a number stays so."""
+    value = builder.select(builder.fcmp_ordered(">", least, value), least, value)
+    return builder.select(builder.fcmp_ordered("<", most, value), most, value)
+
+
+def emit_exp(builder: Any, x: Any) -> Any:
+    """Emit the exponential of a vector: 2 ** n times a polynomial, within 2 units in the last place."""
+    x = emit_between(builder, x, constant(-87.3), constant(88.3))
+    magic = constant(12582912.0)  # 1.5 * 2 ** 23: adding it rounds to integers
+    scaled = builder.fadd(builder.fmul(x, constant(1.4426950408889634)), magic)
+    n = builder.fsub(scaled, magic)
+    r = emit_fma(builder, SINGLE, n, constant(-0.693359375), x)
+    r = emit_fma(builder, SINGLE, n, constant(2.12194440e-4), r)
+    # Minimax polynomial of Cephes (Moshier), exp(r) = 1 + r + r^2 p(r).
+    p = constant(1.9875691500e-4)
+    for c in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
+        p = emit_fma(builder, SINGLE, p, r, constant(c))
+    p = emit_fma(builder, SINGLE, builder.fmul(r, r), p, builder.fadd(r, constant(1.0)))
+    power = builder.shl(builder.bitcast(scaled, vector_type(_I32)), integers(23))
+    bits = builder.add(builder.bitcast(p, vector_type(_I32)), power)
+    return builder.bitcast(bits, vector_type())
+
+
+def emit_silu(builder: Any, x: Any) -> Any:
+    """Emit ``x / (1 + exp(-x))``."""
+    down = emit_exp(builder, builder.fsub(constant(-0.0), x))
+    return builder.fdiv(x, builder.fadd(constant(1.0), down))
+
+
+def emit_hardswish(builder: Any, x: Any) -> Any:
+    """Emit ``x * clamp(x + 3, 0, 6) / 6``."""
+    gate = emit_between(builder, builder.fadd(x, constant(3.0)), constant(0.0), constant(6.0))
+    return builder.fmul(builder.fmul(x, gate), constant(1.0 / 6.0))
+
+
+@intrinsic
+def silu(_typing: Any, x: Any) -> Any:
+    """Return ``x / (1 + exp(-x))``."""
+    return x(x), lambda _context, builder, _signature, a: emit_silu(builder, a[0])
+
+
+@intrinsic
+def hardswish(_typing: Any, x: Any) -> Any:
+    """Return ``x * clamp(x + 3, 0, 6) / 6``."""
+    return x(x), lambda _context, builder, _signature, a: emit_hardswish(builder, a[0])
+
+
+@intrinsic
+def floats(_typing: Any, address: Any) -> Any:
+    """Return the address as one of float32."""
+
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(FLOATS))
+
+    return FLOATS(types.int64), emit
+
+
+@intrinsic
+def brains(_typing: Any, address: Any) -> Any:
+    """Return the address as one of bfloat16."""
+
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(BRAINS))
+
+    return BRAINS(types.int64), emit
+
+
+@intrinsic
+def read(_typing: Any, p: Any) -> Any:
+    """Load a float32 vector from any address."""
+    return SINGLE(p), lambda _context, builder, _signature, a: emit_read(builder, p, a[0])
+
+
+@intrinsic
+def read_part(_typing: Any, p: Any, count: Any) -> Any:
+    """Load the first ``count`` lanes of a vector; the others are 0 and not touched."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, a: Any) -> Any:
+        return emit_read(builder, p, a[0], emit_mask(builder, a[1]))
+
+    return SINGLE(p, types.int64), emit
+
+
+@intrinsic
+def write(_typing: Any, p: Any, value: Any) -> Any:
+    """Store a float32 vector at any address."""
+
+    def emit(context: Any, builder: Any, _signature: Any, a: Any) -> Any:
+        emit_write(builder, p, a[1], a[0])
+        return context.get_dummy_value()
+
+    return types.none(p, value), emit
+
+
+@intrinsic
+def write_part(_typing: Any, p: Any, value: Any, count: Any) -> Any:
+    """Store the first ``count`` lanes of a vector."""
+
+    def emit(context: Any, builder: Any, _signature: Any, a: Any) -> Any:
+        emit_write(builder, p, a[1], a[0], emit_mask(builder, a[2]))
+        return context.get_dummy_value()
+
+    return types.none(p, value, types.int64), emit
+
+
+@intrinsic
+def between(_typing: Any, value: Any, least: Any, most: Any) -> Any:
+    """Return a vector clamped between two scalars; what is not a number stays so."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, a: Any) -> Any:
+        bounds = [emit_splat(builder, b, LANES) for b in a[1:]]
+        return emit_between(builder, a[0], *bounds)
+
+    return value(value, types.float32, types.float32), emit
+
+
+@intrinsic
+def zero(_typing: Any) -> Any:
+    """Return a vector of zeros."""
+    return SINGLE(), lambda _context, _builder, _signature, _a: constant(0.0)
+
+
+@intrinsic
+def kept(_typing: Any, gradient: Any, result: Any, least: Any, most: Any) -> Any:
+    """Return the gradient where the result lies strictly between two bounds, 0 elsewhere."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, a: Any) -> Any:
+        low, high = (emit_splat(builder, b, LANES) for b in a[2:])
+        above = builder.fcmp_ordered("<=", a[1], low)
+        below = builder.fcmp_ordered(">=", a[1], high)
+        return builder.select(builder.or_(above, below), constant(0.0), a[0])
+
+    return gradient(gradient, result, types.float32, types.float32), emit

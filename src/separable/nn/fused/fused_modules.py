@@ -1,0 +1,226 @@
+"""Modules that stand in a fused network: constants folded in, weights packed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from separable.engine.availability import EngineError
+from separable.errors import ArgumentError
+from separable.nn.fused.forward import is_plain, padding_of
+from separable.nn.fused.layer_tiling import ACTIVATIONS
+from separable.nn.fused.operators import (
+    activate,
+    by_torch,
+    convolve,
+    depthwise_by_torch,
+    settings_of,
+)
+from separable.nn.fused.packed_layer import Prepared, PreparedPointwise, is_served
+from separable.nn.step import Step
+from separable.process_cache import ProcessCache
+
+__all__ = [
+    "Fused",
+    "FusedConv",
+    "FusedDepthwise",
+    "FusedPointwise",
+    "FusedSeparable",
+    "refuse_training",
+]
+
+
+class Fused(nn.Module):
+    """What fused modules have in common: weights that are constants, packed when first needed."""
+
+    def __init__(self, **tensors: Tensor | None) -> None:
+        super().__init__()
+        for name, tensor in tensors.items():
+            self.register_buffer(name, tensor)
+        self._cached = ProcessCache(1)  # the packed weights
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Any:
+        self._cached = ProcessCache(1)
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._cached = ProcessCache(1)
+        super()._load_from_state_dict(*args, **kwargs)
+
+    def _packed(self, key: Any, build: Callable[[], Any]) -> Any:
+        """Return the packed weights; build them where there are none, or those of another key."""
+        found = self._cached.get(key)
+        return self._cached.get_or_build(key, build) if found is None else found
+
+    def train(self, mode: bool = True) -> Any:
+        """Refuse training mode: the weights are constants, norms are folded in."""
+        _check_mode(mode)
+        return super().train(mode)
+
+    def _runs(self, x: Tensor) -> bool:
+        """Return whether the packed weights serve this call."""
+        tensors = self._buffers.values()
+        return (
+            not torch.compiler.is_compiling()
+            and not (torch.is_grad_enabled() and x.requires_grad)
+            and is_served(x, *tensors)
+            and is_plain(x)
+        )
+
+
+class _Evaluation:
+    """The method `train` of a fused network: it refuses before any module has changed its mode."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self._network = network
+
+    def __call__(self, mode: bool = True) -> nn.Module:
+        """Set evaluation mode, or refuse."""
+        _check_mode(mode)
+        return type(self._network).train(self._network, mode)
+
+
+def refuse_training(network: nn.Module) -> None:
+    """Have a network refuse training mode, whose modules are fused."""
+    if any(isinstance(m, (Fused, FusedConv)) for m in network.modules()):
+        network.train = _Evaluation(network)  # type: ignore[method-assign]
+
+
+def _check_mode(mode: bool) -> None:
+    if mode:
+        raise ArgumentError(
+            "train: a fused network is for inference: its weights are constants, and norms are folded "
+            "into them. Train the network it was made of, then fuse it again"
+        )
+
+
+class FusedDepthwise(Fused):
+    """A depthwise convolution with what follows it: a norm folded in, an activation."""
+
+    def __init__(self, step: Step, weight: Tensor, bias: Tensor | None, act: str) -> None:
+        super().__init__(weight=weight, bias=bias)
+        self.step, self.act = step, act
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the layer."""
+        step, weight, bias = self.step, self._buffers["weight"], self._buffers["bias"]
+        assert weight is not None
+        settings = (step.stride, padding_of(step, x), step.dilation)
+        if x.dim() == weight.dim() and self._runs(x):
+
+            def build() -> Prepared:
+                own = settings_of(*settings, self.act, "none")
+                return Prepared(weight, bias, None, None, step.in_channels, own)
+
+            with suppress(EngineError):
+                made: Tensor = self._packed(settings[1], build)(x)
+                return made
+        if x.dim() != weight.dim() or not x.is_cpu:
+            return activate(depthwise_by_torch(x, weight, bias, *settings), self.act)
+        found: Tensor = torch.ops.separable.depthwise(x, weight, bias, *settings, self.act)
+        return found
+
+    def extra_repr(self) -> str:
+        """Say the sizes."""
+        kernel = "x".join(map(str, self.step.kernel_size))
+        return f"{self.step.in_channels}, kernel {kernel}, stride {self.step.stride}, {self.act}"
+
+
+class FusedSeparable(Fused):
+    """A depthwise and a pointwise convolution in one walk, norms folded in, with activations."""
+
+    def __init__(
+        self, step: Step, tensors: tuple[Tensor, Tensor | None, Tensor, Tensor | None],
+        between: str, act: str,
+    ) -> None:  # fmt: skip
+        names = ("depthwise", "between_bias", "pointwise", "bias")
+        super().__init__(**dict(zip(names, tensors, strict=True)))
+        self.step, self.between, self.act = step, between, act
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the layer."""
+        step = self.step
+        tensors: Any = tuple(self._buffers.values())
+        settings = (step.stride, padding_of(step, x), step.dilation)
+        if x.dim() == len(step.kernel_size) + 2 and self._runs(x):
+
+            def build() -> Prepared:
+                own = settings_of(*settings, self.between, self.act)
+                depthwise, between, pointwise, bias = tensors
+                return Prepared(depthwise, between, pointwise, bias, step.in_channels, own)
+
+            with suppress(EngineError):
+                made: Tensor = self._packed(settings[1], build)(x)
+                return made
+        names = (self.between, self.act)
+        if x.dim() != len(step.kernel_size) + 2 or not x.is_cpu:
+            run: Any = by_torch
+            elsewhere: Tensor = run(x, *tensors, *settings, *names)
+            return elsewhere
+        found: Tensor = torch.ops.separable.depthwise_separable(x, *tensors, *settings, *names)
+        return found
+
+    def extra_repr(self) -> str:
+        """Say the sizes."""
+        weight = self._buffers["pointwise"]
+        assert weight is not None
+        kernel = "x".join(map(str, self.step.kernel_size))
+        return (
+            f"{self.step.in_channels}, {weight.shape[0]}, kernel {kernel}, stride "
+            f"{self.step.stride}, {self.between}, {self.act}"
+        )
+
+
+class FusedPointwise(Fused):
+    """A convolution of kernel size 1 with a norm folded in and an activation."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, act: str) -> None:
+        super().__init__(weight=weight, bias=bias)
+        self.act = act
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the layer."""
+        weight, bias = self._buffers["weight"], self._buffers["bias"]
+        assert weight is not None
+        if x.dtype is torch.float32 and x.dim() == weight.dim() and self._runs(x):
+
+            def build() -> PreparedPointwise:
+                return PreparedPointwise(weight, bias, ACTIVATIONS.index(self.act))
+
+            with suppress(EngineError):
+                made: Tensor = self._packed("pointwise", build)(x)
+                return made
+        return activate(convolve(x, weight, bias), self.act)
+
+    def extra_repr(self) -> str:
+        """Say the sizes."""
+        weight = self._buffers["weight"]
+        assert weight is not None
+        return f"{weight.shape[1]}, {weight.shape[0]}, {self.act}"
+
+
+class FusedConv(nn.Module):
+    """Any other convolution, with a norm folded in and an activation; PyTorch runs it."""
+
+    def __init__(self, conv: nn.Module, act: str) -> None:
+        super().__init__()
+        self.conv, self.act = conv, act
+
+    def train(self, mode: bool = True) -> Any:
+        """Refuse training mode: a norm is folded in."""
+        _check_mode(mode)
+        return super().train(mode)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the layer."""
+        made: Tensor = self.conv(x)
+        if made.requires_grad:
+            return activate(made, self.act)
+        if self.act == "none":
+            return made
+        return cast(Tensor, getattr(functional, self.act)(made, inplace=True))

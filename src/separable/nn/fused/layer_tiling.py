@@ -1,0 +1,284 @@
+"""From the shapes of a layer to its plan: tables of addresses, groups of tiles, sizes of scratch memory.
+
+Every size of scratch memory is fixed here, in one place, because compiled code checks no bounds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from separable.engine.availability import compiling
+from separable.process_cache import ProcessBound
+
+__all__ = ["ACTIVATIONS", "Geometry", "LayerPlan", "layer_plan", "pointwise_plan", "up"]
+
+ACTIVATIONS = ("none", "relu", "relu6", "silu", "hardswish")
+HELD_BYTES = 192 << 10
+"""Depthwise results of one group: they share the second-level cache with weights and inputs."""
+THREAD_CYCLES = 15_000
+"""Work that justifies one more thread."""
+PLANS_KEPT = 512
+
+Sizes = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A layer and the shape of its input; always three axes of space.
+
+    Attributes
+    ----------
+    images, channels : int
+    size, kernel, stride, dilation : tuple of three int
+    before, behind : tuple of three int
+        Padding at both ends of the axes; never negative.
+    multiplier : int
+        Depthwise outputs for each channel.
+    outputs : int
+        Of the pointwise step; 0 where there is none.
+    between, act : int
+        Activations after the depthwise and after the pointwise step, by their place in `ACTIVATIONS`.
+    itemsize : int
+        4 for float32, 2 for bfloat16.
+    spread : tuple of three int
+        The input is seen with so many steps between neighbours, zeros between them: gradients of
+        layers with strides.
+    """
+
+    images: int
+    channels: int
+    size: Sizes
+    kernel: Sizes
+    stride: Sizes
+    dilation: Sizes
+    before: Sizes
+    behind: Sizes
+    multiplier: int
+    outputs: int
+    between: int
+    act: int
+    itemsize: int = 4
+    spread: Sizes = (1, 1, 1)
+
+    @property
+    def out_size(self) -> Sizes:
+        """The sizes of the output."""
+        z, y, x = (
+            ((n - 1) * w + a + b - d * (k - 1)) // s + 1
+            for n, a, b, d, k, s, w in zip(
+                self.size, self.before, self.behind, self.dilation, self.kernel, self.stride,
+                self.spread, strict=True,
+            )
+        )  # fmt: skip
+        return z, y, x
+
+    @property
+    def depth(self) -> int:
+        """The channels between the two steps."""
+        return self.channels * self.multiplier
+
+
+@lru_cache(maxsize=PLANS_KEPT)
+def layer_plan(geometry: Geometry, threads: int) -> LayerPlan:
+    """Return the plan of a layer, made once."""
+    return LayerPlan(geometry, threads)
+
+
+@lru_cache(maxsize=PLANS_KEPT)
+def pointwise_plan(geometry: Geometry, threads: int) -> PointwisePlan:
+    """Return the plan of a pointwise layer, made once."""
+    return PointwisePlan(geometry, threads)
+
+
+class LayerPlan(ProcessBound):
+    """A layer for one shape of input, ready to run on addresses again and again."""
+
+    def __init__(self, geometry: Geometry, threads: int) -> None:
+        with compiling:
+            from separable.nn.fused.compiled import layer_blocks, layer_params, simd_ops
+
+        self.geometry = g = geometry
+        self._place = layer_params.PLACE
+        self._words = np.zeros(layer_params.COUNT, np.int64)
+        self._kept: list[NDArray[Any]] = []
+        self._lanes: int = simd_ops.LANES
+        self._pixels: int = layer_blocks.PIXELS
+        self._panel = layer_blocks.VECTORS * simd_ops.LANES
+        out = g.out_size
+        per_row = -(-out[2] // self._pixels)
+        self.tiles = g.images * out[0] * out[1] * per_row
+        blocks_of_source = -(-g.channels // self._lanes)
+        outputs = g.outputs or g.depth
+        panels = -(-g.outputs // self._panel)
+        # An odd number of cache lines, so that rows do not meet in the same sets.
+        held_step = ((g.depth + self._lanes - 1) // 16 + 1 | 1) * 64
+        self._set(
+            tiles=self.tiles, tiles_of_row=per_row, tiles_of_image=per_row * out[0] * out[1],
+            row_size=out[2], out_rows=out[0] * out[1], channels=g.channels,
+            source_blocks=blocks_of_source, multiplier=g.multiplier, depth=g.depth,
+            image_step=math.prod(g.size) * g.channels * g.itemsize, held_step=held_step,
+            outputs=outputs, target_step=outputs * g.itemsize, panels=panels,
+            between_act=g.between, act=g.act,
+            block_step=math.prod(g.kernel) * self._lanes,
+            zeros=self._keep(np.zeros(g.depth * 4 + 128, np.uint8)),
+        )  # fmt: skip
+        limits = [*_limits(g.between), *_limits(g.act), -math.inf, math.inf]
+        self._set(limits=self._keep(np.array(limits, np.float32)))
+        rows = self._rows()
+        window = self._columns(per_row)
+        self._share(threads, per_row, held_step)
+        table = up(rows * window * 8, 64)
+        held = (self._group * self._pixels + self._pixels) * held_step if g.outputs else 0
+        self._set(at_held=table, at_spill=table + held)
+        self.scratch_size = up(table + held + 8 * self._panel * 4, 64)
+        self._finish()
+
+    def _finish(self) -> None:
+        """Fix what runs and with how much scratch memory."""
+        with compiling:
+            from separable.engine.compiled.jit import address
+            from separable.engine.compiled.numba_api import types
+            from separable.nn.fused.compiled import layer_kernels
+
+        step = "layer" if self.geometry.outputs else "depthwise"
+        dtype = "float32" if self.geometry.itemsize == 4 else "bfloat16"
+        self._set(scratch_size=self.scratch_size)
+        self.function = address(getattr(layer_kernels, f"{step}_{dtype}"), (types.int64,) * 3)
+
+    @property
+    def lanes(self) -> int:
+        """The lanes of a vector of float32."""
+        return self._lanes
+
+    def fill(
+        self, words: NDArray[np.int64], source: tuple[int, ...], target: int, scratch: int
+    ) -> None:
+        """Write the plan of one run, on an input with weights and biases at some addresses."""
+        words[: self._words.size] = self._words
+        words[:7] = (source[0], target, *source[1:], scratch)
+
+    def _set(self, **values: int) -> None:
+        for name, value in values.items():
+            self._words[self._place[name]] = value
+
+    def _keep(self, table: NDArray[Any]) -> int:
+        """Keep a table alive with the plan; return its address."""
+        held = np.ascontiguousarray(table)
+        self._kept.append(held)
+        return int(held.ctypes.data)
+
+    def _rows(self) -> int:
+        """Write for each row of outputs which rows of taps lie inside; return the most of one."""
+        g, out = self.geometry, self.geometry.out_size
+        inputs = []
+        for axis in (0, 1):
+            first = np.arange(out[axis])[:, None] * g.stride[axis] - g.before[axis]
+            inputs.append(first + np.arange(g.kernel[axis]) * g.dilation[axis])
+        z, y = inputs[0][:, None, :, None], inputs[1][None, :, None, :]  # (oz, oy, kz, ky)
+        inside = (z % g.spread[0] == 0) & (y % g.spread[1] == 0)
+        z, y = z // g.spread[0], y // g.spread[1]
+        inside = inside & (z >= 0) & (z < g.size[0]) & (y >= 0) & (y < g.size[1])
+        offsets = (z * g.size[1] + y) * g.size[2] * g.channels * g.itemsize
+        taps = np.arange(g.kernel[0] * g.kernel[1]).reshape(g.kernel[:2])
+        weights = np.broadcast_to(taps * g.kernel[2] * self._lanes, inside.shape)
+        starts = np.concatenate([[0], np.cumsum(inside.sum(axis=(2, 3)).ravel())])
+        self._set(
+            row_starts=self._keep(starts.astype(np.int64)),
+            row_offsets=self._keep(offsets[inside].astype(np.int64)),
+            row_weights=self._keep(weights[inside].astype(np.int64)),
+        )
+        return int(np.diff(starts).max(initial=0))
+
+    def _columns(self, per_row: int) -> int:
+        """Write for each tile of a row where the columns under its kernel lie; return their number."""
+        g = self.geometry
+        stride, dilation, taps = g.stride[2], g.dilation[2], g.kernel[2]
+        window = (self._pixels - 1) * stride + (taps - 1) * dilation + 1
+        first = np.arange(per_row)[:, None] * self._pixels * stride - g.before[2]
+        columns = first + np.arange(window)
+        used = np.minimum(g.out_size[2] - np.arange(per_row) * self._pixels, self._pixels)
+        inside = (columns % g.spread[2] == 0) & (
+            np.arange(window) <= window - 1 - (self._pixels - used[:, None]) * stride
+        )
+        columns = columns // g.spread[2]
+        inside &= (columns >= 0) & (columns < g.size[2])
+        offsets = np.where(inside, columns * g.channels * g.itemsize, -1)
+        kind = 3
+        if dilation == 1 and stride <= 2:
+            kind = stride - 1 if taps == 3 else 2 if stride == 1 else 3
+        low, high = (
+            np.maximum(-(first[:, 0] + used - 1), 0),
+            np.minimum(g.size[2] - first[:, 0], taps),
+        )
+        if g.spread[2] > 1:
+            low, high = np.zeros_like(low), np.full_like(high, taps)
+        ranges = np.stack([low, np.maximum(high, low)], axis=1)  # of taps with an input under them
+        self._set(
+            columns=self._keep(offsets.astype(np.int64)), window=window, kind=kind,
+            tap_range=self._keep(ranges.astype(np.int64)),
+            taps_of_row=taps, dilation=dilation, step_entries=stride,
+        )  # fmt: skip
+        return window
+
+    def _share(self, threads: int, per_row: int, held_step: int) -> None:
+        """Choose groups of tiles and parts of channels: the shortest time by a simple model."""
+        g = self.geometry
+        vectors = -(-g.depth // self._lanes)
+        depthwise = self._pixels * vectors * (math.prod(g.kernel) * 1.3 + 4) + 60
+        pointwise = self._pixels * g.depth * -(-g.outputs // self._lanes)
+        self.cycles = self.tiles * (depthwise + pointwise)
+        self.threads = max(1, min(threads, round(self.cycles / THREAD_CYCLES)))
+        most = max(1, HELD_BYTES // (self._pixels * held_step)) if g.outputs else 64
+        panels = max(1, -(-g.outputs // self._panel)) if g.outputs else vectors
+        best = math.inf
+        self._group, parts = 1, 1
+        for groups in _candidates(self.tiles, min(most, self.tiles)):
+            for share in {1, self.threads, 2 * self.threads}:
+                if share > panels:
+                    continue
+                items = -(-self.tiles // groups) * share
+                again = 1.0 if g.outputs else 1.0 / share
+                each = groups * (depthwise * again + pointwise / share) + 300
+                each += g.depth * g.outputs * 4 / share / 8
+                time = -(-items // self.threads) * each
+                if time < best:
+                    best, self._group, parts = time, groups, share
+        items = -(-self.tiles // self._group) * parts
+        self._set(group_tiles=self._group, parts=parts, items=items)
+        self.threads = min(self.threads, max(1, items))
+
+
+class PointwisePlan(LayerPlan):
+    """A layer that only mixes channels: all positions are one row of a depthwise step that does nothing."""
+
+    def _finish(self) -> None:
+        with compiling:
+            from separable.engine.compiled.jit import address
+            from separable.engine.compiled.numba_api import types
+            from separable.nn.fused.compiled import layer_kernels
+
+        self._set(scratch_size=self.scratch_size)
+        self.function = address(layer_kernels.pointwise_float32, (types.int64,) * 3)
+
+
+def up(number: int, step: int) -> int:
+    """Return the least multiple of ``step`` that is not below ``number``."""
+    return -(-number // step) * step
+
+
+def _candidates(tiles: int, most: int) -> list[int]:
+    """Sizes of groups worth a look."""
+    return sorted(set(range(1, min(most, 48) + 1)) | {min(most, tiles)} - {0}) or [1]
+
+
+def _limits(act: int) -> tuple[float, float]:
+    """The clamp that an activation is, or that it begins with."""
+    if ACTIVATIONS[act] in ("relu", "relu6"):
+        return 0.0, 6.0 if ACTIVATIONS[act] == "relu6" else math.inf
+    return -math.inf, math.inf

@@ -1,0 +1,277 @@
+"""A layer with its weights packed, ready to run on inputs of any shape."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from separable.engine.availability import available, compiling
+from separable.engine.tensor_memory import empty_strided
+from separable.errors import ArgumentError
+from separable.nn.fused.direct_nchw import Convolution, Planes
+from separable.nn.fused.layer_tiling import Geometry, LayerPlan, Sizes, layer_plan, pointwise_plan
+from separable.nn.fused.layout_transpose import last_strides, to_first, to_last
+from separable.nn.fused.openmp import run
+from separable.nn.fused.packing import pack_between, pack_bias, pack_depthwise, pack_pointwise
+from separable.process_cache import ProcessBound, ProcessCache
+
+__all__ = ["Prepared", "PreparedPointwise", "Settings", "check_input", "is_served", "prepared"]
+
+Settings = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int, int]
+"""Stride, padding (before and behind each axis), dilation, activation between and after."""
+
+SHAPES_KEPT = 64
+PLANES_FROM = {1: ((16, 1), (1 << 30, 48)), 2: ((16, 1), (32, 64)), 3: ((8, 1),)}
+"""By axes of space: layers of up to so many channels take their input as it lies, channels first, from
+so many columns on (measured)."""
+
+
+available()  # looked for now: torch.compile, which traces the next function, then finds a constant
+
+
+def is_served(x: Tensor, *others: Tensor | None) -> bool:
+    """Return whether the kernels take these tensors: on the CPU, float32 or bfloat16.
+
+    They take none where the compiled engine cannot be used.
+    """
+    if not available():
+        return False
+    dtype = x.dtype
+    if not x.is_cpu or (dtype is not torch.float32 and dtype is not torch.bfloat16):
+        return False
+    return all(t is None or (t.is_cpu and t.dtype is dtype) for t in others)
+
+
+def check_input(owner: str, x: Tensor, weight: Sequence[int], channels: int) -> None:
+    """Refuse an input with other channels than the weights have: compiled code checks no bounds."""
+    if x.shape[1] != channels:
+        raise ArgumentError(
+            f"{owner}: expected an input of {channels} channels (n, channels, *space); got an input of "
+            f"shape {tuple(x.shape)} and weights of shape {tuple(weight)}"
+        )
+
+
+def _least_columns(ndim: int, channels: int) -> int:
+    """Return from how many columns on a layer takes its input with the channels first, 0 for never."""
+    return next((least for most, least in PLANES_FROM[ndim] if channels <= most), 0)
+
+
+def _three(values: Sequence[int], fill: int) -> Sizes:
+    z, y, x = (fill,) * (3 - len(values)) + tuple(values)
+    return z, y, x
+
+
+class _ForShape(ProcessBound):
+    """What one shape of input needs: a plan and where the output goes."""
+
+    def __init__(self, plan: LayerPlan, shape: Sequence[int], dtype: torch.dtype) -> None:
+        self.plan = plan
+        ndim = len(shape) - 2
+        g = plan.geometry
+        self.strides = last_strides(shape)
+        self.out_shape = (shape[0], g.outputs or g.depth, *g.out_size[3 - ndim :])
+        self.out_strides = last_strides(self.out_shape)
+        self.is_empty = 0 in self.out_shape
+        self.dtype = dtype
+
+
+def channels_are_last(x: Tensor) -> bool:
+    """Return whether a result computed from `x` has its channels last in memory."""
+    return x.stride(1) == 1 and not x.is_contiguous() and x.stride() == last_strides(x.shape)
+
+
+class Prepared(ProcessBound):
+    """A depthwise step, and a pointwise one if there is one, with weights packed.
+
+    Parameters
+    ----------
+    depthwise : Tensor, shape (channels * multiplier, 1, *kernel)
+    between_bias : Tensor or None
+    pointwise : Tensor, shape (outputs, channels * multiplier, ...), or None
+    bias : Tensor or None
+    channels : int
+    settings : Settings
+    spread : tuple of three int
+        See `Geometry`.
+    """
+
+    def __init__(
+        self,
+        depthwise: Tensor,
+        between_bias: Tensor | None,
+        pointwise: Tensor | None,
+        bias: Tensor | None,
+        channels: int,
+        settings: Settings,
+        spread: Sizes = (1, 1, 1),
+    ) -> None:
+        with compiling:
+            from separable.nn.fused.compiled.layer_blocks import VECTORS
+            from separable.nn.fused.compiled.simd_ops import LANES
+
+        panel = VECTORS * LANES
+        self.channels, self.settings, self._spread = channels, settings, spread
+        self.kernel = _three(depthwise.shape[2:], 1)
+        self.inner = depthwise.shape[0]
+        self._weight = tuple(depthwise.shape)
+        self.outputs = 0 if pointwise is None else pointwise.shape[0]
+        self._held = [
+            pack_depthwise(depthwise, channels, LANES),
+            pack_between(between_bias, channels, self.inner, LANES),
+        ]
+        if pointwise is not None:
+            self._held += [
+                pack_pointwise(pointwise, channels, panel, LANES),
+                pack_bias(bias, self.outputs, panel),
+            ]
+        addresses = tuple(t.data_ptr() for t in self._held)
+        self.addresses = addresses if pointwise is not None else (*addresses, 0, 0)
+        self._shapes = ProcessCache(SHAPES_KEPT)
+        self._planes: Planes | None = None
+        self._least = _least_columns(depthwise.dim() - 2, self.inner)
+        if self._least and settings[0][-1] == 1 and depthwise.dtype is torch.float32:
+            tensors = (depthwise, between_bias, pointwise, bias)
+            self._planes = Planes(tensors if self.outputs else tensors[:2])
+            self._steps = self._on_planes()
+
+    def _on_planes(self) -> tuple[Convolution, ...]:
+        """Return the steps for an input with its channels first."""
+        stride, padding, dilation, between, act = self.settings
+        one, none = (1, 1, 1), (0, 0, 0)
+        steps = [Convolution(
+            self.channels, self.inner, self.channels, self.kernel, _three(stride, 1), _three(dilation, 1),
+            _three(padding[0::2], 0), _three(padding[1::2], 0), between,
+        )]  # fmt: skip
+        if self.outputs:
+            steps.append(Convolution(self.inner, self.outputs, 1, one, one, one, none, none, act))
+        return tuple(steps)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Run the layer on a batch; the output has its channels where the input has them."""
+        if self._planes is not None and x.shape[-1] >= self._least and x.is_contiguous():
+            whole = x.dtype is torch.float32 and x.shape[1] == self.channels
+            made = self._planes(x, self._steps) if whole else None
+            if made is not None:
+                return made
+        threads = torch.get_num_threads()
+        key = (x.shape, threads, x.dtype)
+        found = self._shapes.get(key)
+        if found is None:
+            found = self._shapes.get_or_build(key, lambda: self._for_shape(x, threads))
+        last = x.stride() == found.strides
+        if not last:
+            given, x = x, to_last(x)
+        out = empty_strided(found.out_shape, found.out_strides, found.dtype)
+        if not found.is_empty:
+            source: Any = (x.data_ptr(), *self.addresses)
+            run(found.plan, source, out.data_ptr(), threads)
+        if self.inner != self.channels and not self.outputs:
+            out = self._woven(out)
+        return out if last or channels_are_last(given) else to_first(out)
+
+    def _woven(self, out: Tensor) -> Tensor:
+        """Order channels by input channel and then multiplier, where the kernel had them reversed."""
+        lines = out.movedim(1, -1)
+        made = empty_strided(out.shape, last_strides(out.shape), out.dtype)
+        woven = lines.reshape(*lines.shape[:-1], -1, self.channels).transpose(-1, -2)
+        made.movedim(1, -1).view(woven.shape).copy_(woven)
+        return made
+
+    def geometry(self, x: Tensor) -> Geometry:
+        """Return the layer with the shape of an input."""
+        stride, padding, dilation, between, act = self.settings
+        return Geometry(
+            x.shape[0], self.channels, _three(x.shape[2:], 1), self.kernel, _three(stride, 1),
+            _three(dilation, 1), _three(padding[0::2], 0), _three(padding[1::2], 0),
+            self.inner // self.channels, self.outputs, between, act, x.element_size(), self._spread,
+        )  # fmt: skip
+
+    def _for_shape(self, x: Tensor, threads: int) -> _ForShape:
+        check_input("depthwise", x, self._weight, self.channels)
+        if min(self.geometry(x).out_size) < 1:
+            raise ArgumentError(
+                f"depthwise: the kernel is larger than the padded input; got an input of shape "
+                f"{tuple(x.shape)} and weights of shape {self._weight}"
+            )
+        return _ForShape(layer_plan(self.geometry(x), threads), x.shape, x.dtype)
+
+
+class PreparedPointwise(ProcessBound):
+    """A convolution of kernel size 1 with its weights packed, for float32.
+
+    Parameters
+    ----------
+    weight : Tensor, shape (outputs, channels, ...)
+    bias : Tensor or None
+    act : int
+        The activation after it, by its place in `ACTIVATIONS`.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, act: int) -> None:
+        with compiling:
+            from separable.nn.fused.compiled.layer_blocks import VECTORS
+            from separable.nn.fused.compiled.simd_ops import LANES
+
+        self.outputs, self.channels = weight.shape[:2]
+        self._act = act
+        panel = VECTORS * LANES
+        self._held = [
+            pack_pointwise(weight, self.channels, panel, LANES),
+            pack_bias(bias, self.outputs, panel),
+        ]
+        self._addresses = (0, 0, *(t.data_ptr() for t in self._held))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Run the layer on a batch; the output has its channels where the input has them."""
+        if x.shape[1] != self.channels:
+            check_input("pointwise", x, (self.outputs, self.channels), self.channels)
+        last = x.stride() == last_strides(x.shape)
+        given, x = x, x if last else to_last(x)
+        shape = (x.shape[0], self.outputs, *x.shape[2:])
+        out = empty_strided(shape, last_strides(shape), torch.float32)
+        if out.numel():
+            positions = out.numel() // self.outputs
+            geometry = Geometry(
+                1, self.channels, (1, 1, positions), (1, 1, 1), (1, 1, 1), (1, 1, 1), (0, 0, 0),
+                (0, 0, 0), 1, self.outputs, 0, self._act,
+            )  # fmt: skip
+            threads = torch.get_num_threads()
+            plan = pointwise_plan(geometry, threads)
+            source: Any = (x.data_ptr(), *self._addresses)
+            run(plan, source, out.data_ptr(), threads)
+        return out if last or channels_are_last(given) else to_first(out)
+
+
+_prepared: dict[Any, tuple[tuple[Any, ...], tuple[int, ...], Prepared]] = {}
+
+
+def prepared(
+    tensors: tuple[Tensor, Tensor | None, Tensor | None, Tensor | None],
+    channels: int,
+    settings: Settings,
+) -> Prepared:
+    """Return the layer with these weights, packed anew only if one of them has changed.
+
+    A change is seen by the tensor's version, as autograd does it: what is written through ``.data``
+    is seen if it moves the memory.
+    """
+    if any(t is not None and t.is_inference() for t in tensors):
+        return Prepared(*tensors, channels, settings)
+    key = (*map(id, tensors), channels, settings)
+    state = tuple(0 if t is None else t._version for t in tensors)
+    state += tuple(0 if t is None else t.data_ptr() for t in tensors)
+    found = _prepared.get(key)
+    if found is not None:
+        same = all(r is None or r() is t for r, t in zip(found[0], tensors, strict=True))
+        if same and found[1] == state:
+            return found[2]
+    made = Prepared(*tensors, channels, settings)
+    references = tuple(
+        None if t is None else weakref.ref(t, lambda _: _prepared.pop(key, None)) for t in tensors
+    )
+    _prepared[key] = (references, state, made)
+    return made

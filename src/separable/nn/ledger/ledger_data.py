@@ -1,0 +1,381 @@
+"""Ledger: what each layer of a network costs, and all together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from separable.cost import Convolution, Cost
+from separable.cost.factored_layers_cost import Rank, separate
+from separable.errors import ArgumentError
+from separable.pattern import Pattern, parse
+
+__all__ = ["Call", "Container", "Layer", "Ledger", "Uncounted"]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One convolution that ran in a layer.
+
+    Attributes
+    ----------
+    convolution : Convolution
+    is_first : bool
+        Whether its weights are a parameter that no call before it used.
+    """
+
+    convolution: Convolution
+    is_first: bool
+
+
+@dataclass(frozen=True)
+class Container:
+    """A module as the model has it, also one that only calls others.
+
+    Attributes
+    ----------
+    kind : str
+        Its class.
+    calls : int
+    input_shape, output_shape : tuple of int
+    """
+
+    kind: str
+    calls: int
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One module: what it computes itself, without its children.
+
+    Attributes
+    ----------
+    name : str
+        Its path in the model; the model itself is "".
+    kind : str
+        Its class.
+    calls : int
+        How often it ran; 0 for a module whose parameters nothing used in its own name.
+    input_shape, output_shape : tuple of int
+        Of the first call, with the batch; empty where that is no tensor.
+    cost, backward : Cost
+        Of all calls. The gradients have no parameters of their own.
+    convolutions : tuple of Call
+        The convolutions it ran.
+    separated : Cost or None
+        What `cost` would be with its dense convolutions separated, after `Ledger.what_if`.
+    remark : str
+        Why it was not separated.
+    """
+
+    name: str
+    kind: str
+    calls: int = 0
+    input_shape: tuple[int, ...] = ()
+    output_shape: tuple[int, ...] = ()
+    cost: Cost = field(default_factory=Cost)
+    backward: Cost = field(default_factory=Cost)
+    convolutions: tuple[Call, ...] = field(default=(), repr=False)
+    separated: Cost | None = None
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Uncounted:
+    """An operation without a formula; its bytes are counted, its arithmetic is not.
+
+    Attributes
+    ----------
+    layer : str
+        The module that ran it.
+    operation : str
+        As PyTorch calls it.
+    reason : str
+    calls : int
+    """
+
+    layer: str
+    operation: str
+    reason: str
+    calls: int = 1
+
+    def __str__(self) -> str:
+        times = f" x {self.calls}" if self.calls > 1 else ""
+        return f"{self.operation}{times} in {self.layer or 'the model itself'} ({self.reason})"
+
+
+@dataclass(frozen=True, repr=False)
+class Ledger:
+    """What a network costs: layer by layer and in total; prints as a table.
+
+    Attributes
+    ----------
+    model : str
+        The class of the network.
+    inputs : tuple of str
+        What went in, as ``1x3x224x224 float32``.
+    training : bool
+        The mode the model was in.
+    layers : tuple of Layer
+        In the order of the model's modules.
+    uncounted : tuple of Uncounted
+        What has no formula; empty means that all was counted.
+    pattern : Pattern or None
+        The one given to `what_if`.
+    containers : mapping of str to Container
+        Every module by its name.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from separable.nn.ledger import ledger
+    >>> found = ledger(torch.nn.Conv2d(3, 256, 5), (1, 3, 12, 12))
+    >>> found.total.macs, found.backward.macs, found.total.additions
+    (1228800, 1228800, 16384)
+    >>> found.what_if("ocyx -> oc,cyx").separated.macs
+    53952
+    """
+
+    model: str
+    inputs: tuple[str, ...]
+    training: bool
+    layers: tuple[Layer, ...]
+    uncounted: tuple[Uncounted, ...] = ()
+    pattern: Pattern | None = None
+    containers: Mapping[str, Container] = field(default_factory=dict)
+
+    @property
+    def total(self) -> Cost:
+        """All layers, forward."""
+        return sum((layer.cost for layer in self.layers), Cost())
+
+    @property
+    def backward(self) -> Cost:
+        """All layers, backward."""
+        return sum((layer.backward for layer in self.layers), Cost())
+
+    @property
+    def separated(self) -> Cost | None:
+        """All layers, forward, with the dense convolutions separated; None without `what_if`."""
+        if self.pattern is None:
+            return None
+        return sum((layer.separated or layer.cost for layer in self.layers), Cost())
+
+    def __getitem__(self, name: str) -> Layer:
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise KeyError(f"no layer {name!r}; there are {', '.join(x.name for x in self.layers)}")
+
+    def what_if(
+        self, pattern: str, *, rank: Rank = 1, sizes: Mapping[str, int] | None = None
+    ) -> Ledger:
+        """Add what each dense convolution would cost if it were separated.
+
+        Parameters
+        ----------
+        pattern : str
+            Of the weights, for instance ``"ocyx -> oc,cyx"``: it is applied to the convolutions
+            with as many axes, and the others are left as they are, with a remark.
+        rank : int or mapping of bond to int
+            1 if not given; for depthwise separable layers the depth multiplier.
+        sizes : mapping of letter to int, optional
+            Of the letters of groups ``(Yy)``.
+
+        Returns
+        -------
+        Ledger
+            The same with `Layer.separated` and `Layer.remark`; a dearer layer says so.
+
+        Raises
+        ------
+        PatternError
+            If the pattern cannot be read.
+        ArgumentError
+            If `rank` is not positive, or no convolution has as many axes as the pattern.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from separable.nn.ledger import ledger
+        >>> net = torch.nn.Sequential(torch.nn.Conv2d(64, 128, 3), torch.nn.Conv2d(128, 64, 1))
+        >>> found = ledger(net, (1, 64, 3, 3)).what_if("ocyx -> oc,cyx")
+        >>> [(x.cost.macs, x.separated.macs, x.remark) for x in found.layers]
+        [(73728, 8768, ''), (8192, 8192, 'nothing to separate')]
+        """
+        parsed = parse(pattern)
+        calls = [call for layer in self.layers for call in layer.convolutions]
+        if not any(call.convolution.ndim + 2 == parsed.ndim for call in calls):
+            found = sorted({call.convolution.ndim + 2 for call in calls})
+            raise ArgumentError(
+                f"`pattern` {str(parsed)!r} is of weights with {parsed.ndim} axes; {self.model} "
+                + (f"has convolutions with {found}" if found else "has no convolution")
+            )
+        layers = tuple(_separated(layer, parsed, rank, sizes) for layer in self.layers)
+        return replace(self, layers=layers, pattern=parsed)
+
+    def merged(self, depth: int) -> Ledger:
+        """Return the ledger with the layers deeper than `depth` added to the module they are in.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from separable.nn.ledger import ledger
+        >>> block = torch.nn.Sequential(torch.nn.Conv2d(8, 8, 3), torch.nn.ReLU())
+        >>> [x.name for x in ledger(torch.nn.Sequential(block, block), (1, 8, 9, 9)).layers]
+        ['0.0', '0.1']
+        >>> [x.name for x in ledger(torch.nn.Sequential(block), (1, 8, 9, 9)).merged(1).layers]
+        ['0']
+        """
+        merged: dict[str, Layer] = {}
+        for layer in self.layers:
+            name = ".".join(layer.name.split(".")[:depth])
+            if name not in merged:
+                outer = self.containers[name]
+                merged[name] = Layer(
+                    name, outer.kind, outer.calls, outer.input_shape, outer.output_shape,
+                    separated=None if self.pattern is None else Cost(),
+                )  # fmt: skip
+            merged[name] = _joined(merged[name], layer)
+        return replace(self, layers=tuple(merged.values()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain numbers and texts, fit for JSON.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from separable.nn.ledger import ledger
+        >>> ledger(torch.nn.Linear(8, 4), (1, 8)).to_dict()["total"]["macs"]
+        32
+        """
+        from separable.nn.ledger.ledger_text import ledger_dict
+
+        return ledger_dict(self)
+
+    def to_csv(self) -> str:
+        """Return one line a layer, all counts unrounded; the last line is the total.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from separable.nn.ledger import ledger
+        >>> ledger(torch.nn.Linear(8, 4), (1, 8)).to_csv().splitlines()[0][:34]
+        'layer,kind,calls,input,output,mult'
+        """
+        from separable.nn.ledger.ledger_text import ledger_csv
+
+        return ledger_csv(self)
+
+    def to_markdown(self) -> str:
+        """Return the printed table's rows as a table in Markdown, every layer.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from separable.nn.ledger import ledger
+        >>> print(ledger(torch.nn.Linear(8, 4), (1, 8)).to_markdown()[:16])
+        | layer | kind |
+        """
+        from separable.nn.ledger.ledger_text import ledger_markdown
+
+        return ledger_markdown(self)
+
+    def to_html(self) -> str:
+        """Return a page that stands by itself: every layer, and the largest ones drawn.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from separable.nn.ledger import ledger
+        >>> "https://" in ledger(torch.nn.Linear(8, 4), (1, 8)).to_html()
+        False
+        """
+        from separable.nn.ledger.ledger_html import ledger_html
+
+        return ledger_html(self)
+
+    def table(self, *, width: int = 80, depth: int | None = None) -> str:
+        """Return the printed table.
+
+        Parameters
+        ----------
+        width : int
+            The widest line; 80 as terminals have. Columns that do not fit are left out.
+        depth : int, optional
+            Layers deeper in the model are added to the module they are in. If not given, the
+            greatest depth with no more than 60 rows.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from separable.nn.ledger import ledger
+        >>> print(ledger(torch.nn.Conv2d(3, 256, 5), (1, 3, 12, 12)).table())
+        Conv2d on 1x3x12x12 float32, in training mode
+        ...
+        """
+        from separable.nn.ledger.ledger_text import ledger_text
+
+        return ledger_text(self, width, depth)
+
+    def _repr_html_(self) -> str:
+        from separable.nn.ledger.ledger_text import ledger_fragment
+
+        return ledger_fragment(self)
+
+    def __str__(self) -> str:
+        import shutil
+
+        return self.table(width=max(80, shutil.get_terminal_size((80, 24)).columns))
+
+    __repr__ = __str__
+
+
+def _separated(
+    layer: Layer, pattern: Pattern, rank: Rank, sizes: Mapping[str, int] | None
+) -> Layer:
+    """Return the layer with what it would cost separated, or why it would not be."""
+    remarks, cost = [], layer.cost
+    for call in layer.convolutions:
+        conv = call.convolution
+        remark = _refusal(conv, pattern, sizes)
+        remarks.append(remark)
+        if remark:
+            continue
+        parts = sum(separate(conv, pattern, rank, sizes).values(), Cost())
+        change = parts - conv.cost
+        cost += change if call.is_first else replace(change, parameters=0)
+    separated = sum(not r for r in remarks)
+    remark = next((r for r in remarks if r), "")
+    if separated:
+        remark = "dearer" if cost.multiplications > layer.cost.multiplications else ""
+    return replace(layer, separated=cost if separated else layer.cost, remark=remark)
+
+
+def _refusal(conv: Convolution, pattern: Pattern, sizes: Mapping[str, int] | None) -> str:
+    """Why a convolution is not separated by this pattern; empty if it is."""
+    if conv.transposed:
+        return "transposed"
+    if conv.groups > 1:
+        return "grouped"
+    if conv.ndim + 2 != pattern.ndim:
+        return f"{conv.ndim + 2} axes"
+    known = pattern.sizes((conv.filters, conv.channels, *conv.kernel), sizes)
+    busy = sum(any(known[a] > 1 for a in pattern.own(k)) for k in range(len(pattern.factors)))
+    return "nothing to separate" if busy < 2 else ""
+
+
+def _joined(outer: Layer, inner: Layer) -> Layer:
+    """Add a layer to the row of the module it is in."""
+    separated = None if outer.separated is None else outer.separated + (inner.separated or Cost())
+    return replace(
+        outer,
+        cost=outer.cost + inner.cost,
+        backward=outer.backward + inner.backward,
+        convolutions=outer.convolutions + inner.convolutions,
+        separated=separated,
+        remark=inner.remark if inner.name == outer.name else "",
+    )

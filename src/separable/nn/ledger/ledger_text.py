@@ -1,0 +1,244 @@
+"""How a ledger is printed and exported."""
+
+from __future__ import annotations
+
+import csv
+import io
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from separable.cost import Cost
+from separable.cost.cost_text import quantity, ratio, size_text, table
+from separable.nn.ledger.ledger_data import Layer, Ledger
+from separable.pages import table_fragment
+
+__all__ = ["ledger_csv", "ledger_dict", "ledger_fragment", "ledger_markdown", "ledger_text"]
+
+ROWS = 60  # a longer table is merged into the modules that hold the layers
+NARROWEST = 16  # columns of the layers' names, which are folded
+GAP = 2  # between columns
+
+
+@dataclass(frozen=True)
+class _Column:
+    """One column of the table.
+
+    Attributes
+    ----------
+    name : str
+    cell : callable
+        Of a layer, or of the total.
+    rank : int
+        The columns with the largest go first where the line is too short.
+    """
+
+    name: str
+    cell: Callable[[Layer], str]
+    rank: int = 0
+
+
+WORDS = (
+    _Column("layer", lambda x: x.name or "(model)"),
+    _Column("kind", lambda x: x.kind, 3),
+    _Column("output", lambda x: "x".join(map(str, x.output_shape)), 4),
+)
+NUMBERS = (
+    _Column("mult", lambda x: quantity(x.cost.multiplications)),
+    _Column("MACs", lambda x: quantity(x.cost.macs)),
+    _Column("FLOPs", lambda x: quantity(x.cost.flops), 2),
+    _Column("added", lambda x: quantity(x.cost.additions)),
+    _Column("params", lambda x: quantity(x.cost.parameters)),
+    _Column("activ.", lambda x: size_text(x.cost.activation_bytes)),
+    _Column("weights", lambda x: size_text(x.cost.weight_bytes)),
+    _Column("mult/B", lambda x: _intensity(x.cost)),
+    _Column("back", lambda x: quantity(x.backward.multiplications), 1),
+)
+SEPARATED = (
+    _Column("mult", lambda x: quantity(x.cost.multiplications)),
+    _Column("separated", lambda x: quantity(_other(x).multiplications)),
+    _Column("ratio", lambda x: ratio(x.cost.multiplications, _other(x).multiplications)),
+    _Column("params", lambda x: quantity(x.cost.parameters)),
+    _Column("separated", lambda x: quantity(_other(x).parameters)),
+    _Column("moved", lambda x: size_text(x.cost.bytes), 2),
+    _Column("separated", lambda x: size_text(_other(x).bytes), 2),
+    _Column("", lambda x: x.remark, 1),
+)
+
+
+def ledger_text(ledger: Ledger, width: int, depth: int | None) -> str:
+    """Return the table, with a headline, and below it the total in words and what is uncounted."""
+    deepest = max((x.name.count(".") + 1 for x in ledger.layers), default=1)
+    chosen = depth if depth is not None else _depth(ledger, deepest)
+    shown = ledger.merged(chosen) if chosen < deepest else ledger
+    numbers = NUMBERS if ledger.pattern is None else SEPARATED
+    rows = [*shown.layers, _total(ledger)]
+    columns = _fitting((*WORDS, *numbers), rows, width)
+    cells = [[c.cell(x) for c in columns] for x in rows]
+    lines = table(
+        [c.name for c in columns],
+        [*cells[:-1], (), cells[-1]],
+        text=sum(c in WORDS for c in columns),
+        width=width,
+    )
+    notes = [_headline(ledger), *_verdict(ledger)]
+    if chosen < deepest:
+        notes.append(
+            f"Layers deeper than {chosen} are added to the module they are in; "
+            f"`table(depth={deepest})` shows all {len(ledger.layers)}."
+        )
+    notes = [textwrap.fill(n, width, break_on_hyphens=False) for n in notes]
+    return "\n".join([notes[0], lines, *notes[1:]])
+
+
+def ledger_fragment(ledger: Ledger) -> str:
+    """Return the table for notebooks, all columns, to the depth of `ledger_text`."""
+    deepest = max((x.name.count(".") + 1 for x in ledger.layers), default=1)
+    depth = _depth(ledger, deepest)
+    shown = ledger.merged(depth) if depth < deepest else ledger
+    columns = (*WORDS, *(NUMBERS if ledger.pattern is None else SEPARATED))
+    rows = [[c.cell(x) for c in columns] for x in (*shown.layers, _total(ledger))]
+    return table_fragment(
+        _headline(ledger), [c.name for c in columns], rows, _verdict(ledger),
+        words=range(len(WORDS)), has_total=True,
+    )  # fmt: skip
+
+
+def ledger_csv(ledger: Ledger) -> str:
+    """Return one line a layer and the total, unrounded."""
+    rows = [_flat(x, ledger) for x in (*ledger.layers, _total(ledger))]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[-1]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def ledger_markdown(ledger: Ledger) -> str:
+    """Return the table's rows in Markdown, all columns and all layers."""
+    columns = (*WORDS, *(NUMBERS if ledger.pattern is None else SEPARATED))
+    rows = [[c.cell(x) for c in columns] for x in (*ledger.layers, _total(ledger))]
+    rows[-1] = [f"**{cell}**" if cell else "" for cell in rows[-1]]
+    rule = ["---" if c in WORDS else "---:" for c in columns]
+    lines = [[c.name for c in columns], rule, *rows]
+    notes = [_headline(ledger), *_verdict(ledger)]
+    body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return body + "\n\n" + "\n\n".join(notes) + "\n"
+
+
+def ledger_dict(ledger: Ledger) -> dict[str, Any]:
+    """Return the ledger as plain numbers and texts."""
+    found: dict[str, Any] = {
+        "model": ledger.model,
+        "inputs": list(ledger.inputs),
+        "training": ledger.training,
+        "layers": [_layer_dict(x) for x in ledger.layers],
+        "total": ledger.total.to_dict(),
+        "backward": ledger.backward.to_dict(),
+        "uncounted": [
+            {"layer": u.layer, "operation": u.operation, "reason": u.reason, "calls": u.calls}
+            for u in ledger.uncounted
+        ],
+    }
+    if ledger.separated is not None:
+        found |= {"pattern": str(ledger.pattern), "separated": ledger.separated.to_dict()}
+    return found
+
+
+def _layer_dict(layer: Layer) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "name": layer.name,
+        "kind": layer.kind,
+        "calls": layer.calls,
+        "input_shape": list(layer.input_shape),
+        "output_shape": list(layer.output_shape),
+        "cost": layer.cost.to_dict(),
+        "backward": layer.backward.to_dict(),
+    }
+    if layer.separated is not None:
+        found |= {"separated": layer.separated.to_dict(), "remark": layer.remark}
+    return found
+
+
+def _flat(layer: Layer, ledger: Ledger) -> dict[str, Any]:
+    """One line of the CSV: first the forward counts, then the others with a word in front."""
+    found: dict[str, Any] = {
+        "layer": layer.name,
+        "kind": layer.kind,
+        "calls": layer.calls,
+        "input": "x".join(map(str, layer.input_shape)),
+        "output": "x".join(map(str, layer.output_shape)),
+        **layer.cost.to_dict(),
+        "multiplications_per_byte": layer.cost.multiplications_per_byte,
+    }
+    found |= {f"backward_{name}": n for name, n in layer.backward.to_dict().items()}
+    if ledger.pattern is not None:
+        found |= {f"separated_{name}": n for name, n in _other(layer).to_dict().items()}
+        found["remark"] = layer.remark
+    return found
+
+
+def _total(ledger: Ledger) -> Layer:
+    """All layers as one row."""
+    return Layer(
+        "total", "", 1, cost=ledger.total, backward=ledger.backward, separated=ledger.separated
+    )
+
+
+def _depth(ledger: Ledger, deepest: int) -> int:
+    """Return how deep the table can go without too many rows."""
+    for depth in range(deepest, 1, -1):
+        names = {".".join(x.name.split(".")[:depth]) for x in ledger.layers}
+        if len(names) <= ROWS:
+            return depth
+    return 1
+
+
+def _fitting(columns: Sequence[_Column], rows: Sequence[Layer], width: int) -> tuple[_Column, ...]:
+    """Leave out the least important columns until a line fits."""
+    kept = list(columns)
+    while True:
+        wide = [max(len(c.name), *(len(c.cell(x)) for x in rows)) for c in kept]
+        wide[0] = min(wide[0], NARROWEST)
+        least = max(c.rank for c in kept)
+        if sum(wide) + GAP * (len(kept) - 1) <= width or least == 0:
+            return tuple(kept)
+        kept = [c for c in kept if c.rank < least]
+
+
+def _headline(ledger: Ledger) -> str:
+    mode = "training" if ledger.training else "evaluation"
+    inputs = ", ".join(ledger.inputs) or "no input"
+    return f"{ledger.model} on {inputs}, in {mode} mode"
+
+
+def _verdict(ledger: Ledger) -> list[str]:
+    """Say the total in words, and what is not in it."""
+    total, back = ledger.total, ledger.backward
+    said = f"Forward {quantity(total.macs)} MACs, {quantity(total.parameters)} parameters, "
+    said += f"{size_text(total.bytes)} moved, {_intensity(total)} multiplications a byte"
+    if back != Cost():
+        said += f"; backward {quantity(back.macs)} MACs, {size_text(back.bytes)} moved"
+    notes = [said + "."]
+    if ledger.separated is not None:
+        times = ratio(total.multiplications, ledger.separated.multiplications)
+        notes.append(
+            f"Separated by {ledger.pattern}: {quantity(ledger.separated.macs)} MACs, "
+            f"{quantity(ledger.separated.parameters)} parameters; {times} times fewer "
+            "multiplications."
+        )
+    if ledger.uncounted:
+        notes.append("Not counted: " + "; ".join(map(str, ledger.uncounted)) + ".")
+    return notes
+
+
+def _intensity(cost: Cost) -> str:
+    value = cost.multiplications_per_byte
+    if value != value:
+        return "-"
+    return f"{value:.0f}" if value >= 99.95 else f"{value:.2f}" if value < 10 else f"{value:.1f}"
+
+
+def _other(layer: Layer) -> Cost:
+    return layer.cost if layer.separated is None else layer.separated

@@ -1,0 +1,71 @@
+"""Pictures of a plan: what each way costs, and what it took."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from separable.plan import Measurement, Plan
+from separable.plan.plan_text import duration
+from separable.plot.style import ACCENT, INK, MAIN, MUTED, PALE, axes_of, tidy
+
+__all__ = ["plan"]
+
+
+def plan(plan: Plan | Measurement, ax: Any = None) -> Any:
+    """Draw the predicted time of every candidate, and the measured one beside it.
+
+    Parameters
+    ----------
+    plan : Plan or Measurement
+        What `separable.plan` or `Plan.measure` returned.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        A bar for each candidate that can run, the fastest on top; the chosen one is filled. Those
+        that may not be taken are pale.
+
+    Examples
+    --------
+    >>> import separable as sep
+    >>> p = sep.plan(sep.kernels.disk(5), shape=(512, 512), dtype="float32")
+    >>> sep.plot.plan(p).get_xlabel()
+    'time (ms)'
+    """
+    measured = plan if isinstance(plan, Measurement) else None
+    made = measured.plan if measured is not None else plan
+    assert isinstance(made, Plan)
+    shown = [c for c in made.candidates if c.form is not None and not math.isnan(c.seconds)]
+    shown.sort(key=lambda c: (bool(c.refused), c.seconds))
+    took = {}
+    if measured is not None:
+        took = {c.name: s for c, s in zip(measured.candidates, measured.seconds, strict=True)}
+    ax = axes_of(ax, 6.8, 1.3 + 0.45 * len(shown))
+    for row, c in enumerate(shown):
+        colour = MAIN if c.name == made.chosen.name else PALE
+        ax.barh(row, c.seconds * 1e3, color=colour, height=0.62, alpha=0.45 if c.refused else 1)
+        end, note = c.seconds, duration(c.seconds)
+        if c.name in took:
+            end = max(end, took[c.name])
+            note += f", measured {duration(took[c.name])}"
+        note += ", not taken" if c.refused else ""
+        colour = MUTED if c.refused else INK
+        ax.annotate(
+            note, (end * 1e3, row), (7, 0), textcoords="offset points",
+            va="center", color=colour, size=9,
+        )  # fmt: skip
+    if took:
+        points = [(took[c.name] * 1e3, row) for row, c in enumerate(shown) if c.name in took]
+        ax.plot(*zip(*points, strict=True), "D", color=ACCENT, clip_on=False)
+    ax.set_yticks(range(len(shown)), [c.title for c in shown])
+    ax.invert_yaxis()
+    ax.margins(x=0.4)
+    ax.set_xlim(left=0)
+    size = "x".join(map(str, made.problem.kernel_shape))
+    image = "x".join(map(str, made.problem.shape))
+    unit = "time (ms): bars predicted, diamonds measured" if took else "time (ms)"
+    ax.set(xlabel=unit, title=f"kernel {size} on {image} {made.problem.dtype}")
+    tidy(ax)
+    return ax

@@ -1,0 +1,178 @@
+"""Filters of tensors in the computer's own memory, by the engine of arrays, with gradients.
+
+What is computed: ``y = C E x``, where E writes the border out (a map of samples) and C correlates.
+The gradient is ``E' C' y``: correlate with the mirrored kernel over zeros, then fold the border back,
+adding each of its samples to where it came from. Both are linear, so each is the other's gradient.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from separable.borders import extension
+from separable.engine.tensor_memory import array_of, empty
+from separable.factors import Factors
+from separable.plan.plan_request import own_output
+from separable.tensors.ops import own, torch_dtype
+
+__all__ = ["Filter", "Linear"]
+
+MIRRORED = {"convolve": "correlate", "correlate": "convolve"}
+
+
+@dataclass(frozen=True, eq=False)
+class Filter:
+    """What `filter_with` is given for one tensor.
+
+    Attributes
+    ----------
+    kernel : ndarray or Factors
+    axes : tuple of int
+        Counted from the end, so that they hold whatever stands in front.
+    widths : tuple of (int, int)
+        How far the kernel reaches before and after, along each of them.
+    modes : tuple of str
+    options : dict
+        The others of `filter_with`: operation, origin, cval, tol, method, threads.
+    progress : callable or None
+    """
+
+    kernel: Any
+    axes: tuple[int, ...]
+    widths: tuple[tuple[int, int], ...]
+    modes: tuple[str, ...]
+    options: dict[str, Any]
+    progress: Any = None
+
+    def run(self, image: torch.Tensor, output: Any = None) -> torch.Tensor:
+        """Filter a tensor's memory; no gradient is followed."""
+        array = _array(image)
+        filter_with = importlib.import_module("separable.filtering").filter_with
+        kind = output
+        if kind is None:
+            kind = own_output(array.dtype, self.kernel.dtype, self.options["cval"])
+        made = empty(array.shape, torch_dtype(kind))
+        filter_with(
+            array, self.kernel, array_of(made), progress=self.progress,
+            axes=tuple(a + array.ndim for a in self.axes), mode=self.modes, **self.options,
+        )  # fmt: skip
+        return made.to(image.dtype) if output is None and not made.is_complex() else made
+
+    def run_adjoint(self, gradient: torch.Tensor, real: bool) -> torch.Tensor:
+        """Filter back: from the gradient of the result to that of the image."""
+        ndim = gradient.ndim
+        array = _array(gradient)
+        spread = list(array.shape)
+        inside: list[slice] = [slice(None)] * ndim
+        for axis, (before, after) in zip(self.axes, self.widths, strict=True):
+            spread[axis] += before + after
+            inside[axis] = slice(before, before + array.shape[axis])
+        wide = np.zeros(spread, array.dtype)
+        wide[tuple(inside)] = array
+        filter_with = importlib.import_module("separable.filtering").filter_with
+        options = {
+            **self.options, "operation": MIRRORED[self.options["operation"]], "cval": 0.0,
+            "method": "auto",
+        }  # fmt: skip
+        conjugate = _conjugate(self.kernel)
+        result = filter_with(
+            wide,
+            conjugate,
+            None,
+            axes=tuple(a + ndim for a in self.axes),
+            mode="constant",
+            **options,
+        )
+        folded = torch.from_numpy(result)
+        for axis, widths, mode in zip(self.axes, self.widths, self.modes, strict=True):
+            folded = _folded(folded, axis, widths, mode)
+        if real and folded.is_complex():
+            folded = folded.real
+        kind = folded.dtype if gradient.is_complex() else gradient.dtype
+        return empty(folded.shape, kind).copy_(folded)  # the border left out, in memory of its own
+
+    def linear(self) -> Filter:
+        """Return the part of the filter that is linear: without the constant outside."""
+        return Filter(
+            self.kernel, self.axes, self.widths, self.modes, {**self.options, "cval": 0.0}
+        )
+
+
+class Linear(torch.autograd.Function):
+    """A filter, or its adjoint, as a function that autograd knows the gradient of."""
+
+    @staticmethod
+    def forward(image: torch.Tensor, filter: Filter, adjoint: bool, real: bool) -> torch.Tensor:
+        """Run it."""
+        return filter.run_adjoint(image, real) if adjoint else filter.run(image)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Remember what the gradient needs: no data."""
+        image, ctx.filter, ctx.adjoint, ctx.real = inputs
+        ctx.real_input = not image.is_complex()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        """Return the gradient of the image."""
+        (gradient,) = gradients
+        back = _apply(gradient, ctx.filter.linear(), not ctx.adjoint, ctx.real_input)
+        if ctx.real_input and back.is_complex():
+            back = own(back.real)
+        return back, None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        """Return the change of the result."""
+        return _apply(tangents[0], ctx.filter.linear(), ctx.adjoint, ctx.real)
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: Any, image: torch.Tensor, filter: Filter, adjoint: bool, real: bool
+    ) -> tuple[torch.Tensor, int]:
+        """Run it for a whole batch: one more axis in front."""
+        return _apply(image.movedim(in_dims[0], 0), filter, adjoint, real), 0
+
+
+def _apply(image: torch.Tensor, filter: Filter, adjoint: bool, real: bool) -> Any:
+    return Linear.apply(image, filter, adjoint, real)  # type: ignore[no-untyped-call]
+
+
+def _array(tensor: torch.Tensor) -> Any:
+    """The tensor's own memory as an array; bfloat16, which NumPy has not, as float32."""
+    plain = tensor.detach().resolve_conj().resolve_neg()
+    if plain.dtype == torch.bfloat16:
+        plain = plain.float()
+    return array_of(plain)
+
+
+def _conjugate(kernel: Any) -> Any:
+    if isinstance(kernel, Factors):
+        if kernel.dtype.kind != "c":
+            return kernel
+        terms = [[np.conj(v) for v in term] for term in kernel.terms]
+        return Factors.from_terms(kernel.pattern, terms)
+    return np.conj(kernel)
+
+
+def _folded(wide: torch.Tensor, axis: int, widths: tuple[int, int], mode: str) -> torch.Tensor:
+    """Add the samples of a border to where they came from, and leave it out."""
+    before, after = widths
+    if not before and not after:
+        return wide
+    n = wide.shape[axis] - before - after
+    middle = wide.narrow(axis, before, n)
+    if mode == "constant":
+        return middle
+    middle = middle.clone()
+    places = torch.from_numpy(extension(n, before, after, mode))
+    for start, count in ((0, before), (before + n, after)):
+        if count:
+            part = wide.narrow(axis, start, count)
+            middle.index_add_(axis, places[start : start + count], part)
+    return middle

@@ -1,0 +1,283 @@
+"""`filter_with` for tensors of PyTorch: checks, the last axes, and who runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from separable.engine import Form
+from separable.errors import ArgumentError, ArgumentTypeError, DTypeError, OutputError
+from separable.factorize import as_kernel
+from separable.factors import Factors
+from separable.plan import Plan, plan
+from separable.plan.plan_request import axes_of, request
+from separable.tensors.engine_on_tensors import Filter, Linear
+from separable.tensors.ops import (
+    correlated,
+    dense,
+    exactly,
+    own,
+    scaled_back,
+    stored,
+    torch_dtype,
+)
+
+__all__ = ["filter_with"]
+
+# Candidates whose passes PyTorch can run, and what each is allowed to be: exact, or within `tol`.
+RUNNABLE = ("direct", "separable", "low-rank", "nested", "truncated", "partial")
+MOST_DENSE = 3  # axes
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator,unused-ignore]
+def filter_with(
+    image: torch.Tensor,
+    kernel: Any,
+    output: Any = None,
+    *,
+    progress: Callable[[float], None] | None = None,
+    axes: int | Sequence[int] | None = None,
+    mode: str | Sequence[str] = "reflect",
+    cval: complex = 0.0,
+    origin: int | Sequence[int] = 0,
+    tol: float | None = None,
+    method: str = "auto",
+    operation: str = "convolve",
+    threads: int | None = None,
+    **missing: Any,
+) -> torch.Tensor:
+    """Filter a tensor on its own device; what `sep.convolve` and `sep.correlate` do with one.
+
+    A tensor in the computer's memory is filtered by the engine of arrays, without a copy, and so
+    are its gradients. On any other device the passes are PyTorch's convolutions, in the separated
+    form with the fewest multiplications: counts, for rates are known of this computer only.
+
+    Parameters
+    ----------
+    image : torch.Tensor
+        Any number of axes, bool, integers, floating point or complex.
+    kernel : array_like, Factors or torch.Tensor
+        One axis for each filtered one. A tensor that requires a gradient is run densely, as
+        PyTorch's convolution of at most three axes, and gets one.
+    output : torch.dtype, dtype or torch.Tensor, optional
+        The type of the result, or where to put it.
+    axes : int or sequence of int, optional
+        The axes to filter; the last ones if not given, so that batches may stand in front.
+    mode, cval, origin, tol, method, operation, threads
+        As for `plan`.
+    progress : callable, optional
+        Called with the fraction of the work just done.
+    **missing
+        `mask` and `nan` are refused; a `fill` alone has nothing to fill.
+
+    Returns
+    -------
+    torch.Tensor
+        Of the image's shape, device and, unless `output` says otherwise, type. float16 and bfloat16
+        are summed in float32; whole numbers are rounded half to even and saturated, once, and have
+        no gradient.
+
+    Raises
+    ------
+    SeparableError
+        Its subclasses, as for `plan`.
+
+    Examples
+    --------
+    >>> import torch, separable as sep
+    >>> batch = torch.zeros(2, 3, 8, 8, requires_grad=True)
+    >>> smooth = sep.convolve(batch, sep.kernels.gaussian(1))
+    >>> smooth.shape, smooth.requires_grad
+    (torch.Size([2, 3, 8, 8]), True)
+    """
+    # Step 1: which axes, which type, where to.
+    _check_image(image)
+    _check_missing(missing)
+    weights = kernel if isinstance(kernel, torch.Tensor) and kernel.requires_grad else None
+    held = _as_numpy(kernel)
+    filtered = _axes(
+        axes, image.ndim, held.ndim if isinstance(held, np.ndarray) else len(held.shape)
+    )
+    dtype, into = _output(output, image)
+    options = {
+        "mode": mode, "cval": cval, "origin": origin, "tol": tol, "method": method,
+        "operation": operation, "threads": threads,
+    }  # fmt: skip
+
+    # Step 2: filter where the tensor is.
+    if weights is None and image.device.type == "cpu":
+        result = _by_engine(image, held, filtered, dtype, options, progress)
+    else:
+        result = _by_torch(image, held, weights, filtered, dtype, options)
+        if progress is not None:
+            progress(1.0)
+
+    # Step 3: put it where it was asked for.
+    if into is None:
+        return result
+    if result.requires_grad:
+        raise OutputError("`output` must be a type where a gradient is asked for; got a tensor")
+    return into.copy_(result)
+
+
+def _by_engine(
+    image: torch.Tensor,
+    kernel: Any,
+    axes: tuple[int, ...],
+    dtype: torch.dtype | None,
+    options: dict[str, Any],
+    progress: Any,
+) -> torch.Tensor:
+    """Filter a tensor in the computer's memory."""
+    asked = {k: v for k, v in options.items() if k != "method"}
+    kind = None if dtype is None else _numpy_dtype(dtype)
+    p = request(
+        kernel, image.shape, _numpy_dtype(image.dtype), axes=axes, output=kind, **asked
+    ).problem
+    others = {k: v for k, v in options.items() if k != "mode"}
+    ends = tuple(a - image.ndim for a in p.axes)
+    held = Filter(kernel, ends, p.widths, p.modes, others, progress)
+    differentiable = image.dtype.is_floating_point or image.dtype.is_complex
+    if dtype is not None and not (dtype.is_floating_point or dtype.is_complex):
+        differentiable = False
+    if not differentiable:
+        return held.run(image.detach(), None if dtype is None else p.out)
+    if dtype is not None:
+        wide = torch.promote_types(image.dtype, dtype)
+        image = image.to(wide) if not wide.is_complex or image.is_complex() else image
+    result: torch.Tensor = Linear.apply(image, held, False, False)  # type: ignore[no-untyped-call]
+    return result if dtype is None else own(stored(result, dtype))
+
+
+def _by_torch(
+    image: torch.Tensor,
+    kernel: Any,
+    weights: torch.Tensor | None,
+    axes: tuple[int, ...],
+    dtype: torch.dtype | None,
+    options: dict[str, Any],
+) -> torch.Tensor:
+    """Filter a tensor by operations of PyTorch."""
+    planned = _plan(image, kernel, axes, dtype, options)
+    p = planned.problem
+    if dtype is None:
+        dtype = image.dtype
+        if p.out.kind == "c" and not dtype.is_complex:
+            dtype = torch_dtype(p.out)
+    work = torch_dtype(p.work)
+    with exactly(image.device):
+        values = image.to(work)
+        if weights is None:
+            result = scaled_back(correlated(values, p, _cheapest(planned)), p.exponent)
+        else:
+            flip = planned.request.operation == "convolve"
+            taps = weights.flip(tuple(range(weights.ndim))) if flip else weights
+            result = dense(values, taps.to(image.device, work), p)
+        return own(stored(result, dtype))
+
+
+def _cheapest(planned: Plan) -> Form:
+    """The form with the fewest multiplications that PyTorch can run."""
+    method = planned.request.method
+    listed = [c for c in planned.candidates if c.form is not None and c.name in RUNNABLE]
+    listed = [c for c in listed if c.name != "direct" or len(planned.problem.axes) <= MOST_DENSE]
+    if method != "auto":
+        listed = [c for c in listed if c.name == method]
+    if not listed:
+        raise ArgumentError(
+            f"`method` must be auto or one of {', '.join(RUNNABLE)} that this kernel has, on a "
+            f"tensor of this device; got {method!r}"
+        )
+    forms = [c.form for c in listed if c.form is not None]
+    return min(forms, key=lambda form: form.multiplications)
+
+
+def _plan(
+    image: torch.Tensor,
+    kernel: Any,
+    axes: tuple[int, ...],
+    dtype: torch.dtype | None,
+    options: dict[str, Any],
+) -> Plan:
+    """What is asked for, in the terms of arrays."""
+    method = options["method"]
+    own = {**options, "method": "auto" if method in RUNNABLE else method}
+    return plan(
+        kernel, image.shape, _numpy_dtype(image.dtype), axes=axes,
+        output=None if dtype is None else _numpy_dtype(dtype), **own,
+    )  # fmt: skip
+
+
+def _axes(axes: Any, ndim: int, kernel_ndim: int) -> tuple[int, ...]:
+    """The image axes to filter: the last ones unless it says which."""
+    if axes is None and kernel_ndim <= ndim:
+        return tuple(range(ndim - kernel_ndim, ndim))
+    return axes_of(axes, ndim, kernel_ndim)
+
+
+def _as_numpy(kernel: Any) -> Any:
+    """The kernel as Factors or an array."""
+    if isinstance(kernel, Factors):
+        return kernel
+    if isinstance(kernel, torch.Tensor):
+        kernel = kernel.detach().cpu().resolve_conj().resolve_neg()
+        kernel = (kernel.float() if kernel.dtype == torch.bfloat16 else kernel).numpy()
+    return as_kernel(kernel)
+
+
+def _check_image(image: torch.Tensor) -> None:
+    if image.layout != torch.strided or image.is_quantized or image.is_nested:
+        raise DTypeError(
+            f"a tensor must be dense and unquantized to be filtered; got {image.dtype}, "
+            f"{image.layout}. Convert it, for instance with image.to_dense()"
+        )
+    _numpy_dtype(image.dtype)
+
+
+def _check_missing(missing: dict[str, Any]) -> None:
+    for name in ("mask", "nan"):
+        if name in missing:
+            raise ArgumentError(
+                f"a tensor takes no `{name}`. For a kernel without negative weights divide two "
+                "filters, convolve(image.where(valid, 0), kernel) / convolve(valid.float(), kernel) "
+                "* sum(kernel), or filter the array: image.numpy(force=True)"
+            )
+
+
+def _numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
+    """The NumPy type that stands for a tensor's: float32 for bfloat16."""
+    name = str(dtype).removeprefix("torch.")
+    if name == "bfloat16":
+        return np.dtype(np.float32)
+    try:
+        found = np.dtype(name)
+    except TypeError:
+        found = None
+    if found is None or found.isbuiltin != 1:  # other packages register types of theirs
+        raise DTypeError(
+            f"a tensor must be bool, an integer, float16 .. float64, bfloat16 or complex; got "
+            f"{dtype}. Convert it, for instance with image.float()"
+        )
+    return found
+
+
+def _output(output: Any, image: torch.Tensor) -> tuple[torch.dtype | None, torch.Tensor | None]:
+    """The type asked for, and the tensor to fill."""
+    if output is None or isinstance(output, torch.dtype):
+        return output, None
+    if isinstance(output, torch.Tensor):
+        if output.shape != image.shape or output.device != image.device:
+            raise OutputError(
+                f"`output` must have shape {tuple(image.shape)} on {image.device}; got "
+                f"{tuple(output.shape)} on {output.device}"
+            )
+        return output.dtype, output
+    try:
+        return torch_dtype(output), None
+    except (TypeError, AttributeError):
+        raise ArgumentTypeError(
+            f"`output` must be a torch.dtype or a tensor; got {output!r}"
+        ) from None

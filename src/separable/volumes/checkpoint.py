@@ -1,0 +1,276 @@
+"""The journal of a run: what was asked for, how it is cut, and which slabs are on the disk.
+
+It lies beside the draft as ``NAME.partial.journal``, a line of JSON for each event, and is locked
+while a run writes it. A line that was being written when the run was killed does not count. A slab
+is recorded when it has reached the disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from separable.distribution import VERSION
+from separable.engine import Form
+from separable.errors import FileError
+from separable.files.chunked_io import Source, Target, draft_of, reason_of, remove
+from separable.files.images import outer_file
+from separable.plan import Plan
+from separable.system import NO_SUCH_LOCK, Handle
+
+__all__ = ["Journal", "bring_to_disk", "open_journal", "request_of"]
+
+FORMAT = 1
+
+
+class Journal:
+    """The journal of one run, open and locked.
+
+    Attributes
+    ----------
+    path : Path
+    schedule : list or None
+        As it was recorded.
+    done : set of (int, int)
+        The stages and slabs that are on the disk.
+    """
+
+    def __init__(self, file: Handle, events: list[dict[str, Any]]) -> None:
+        self.path, self._file = file.path, file
+        found = [e["schedule"] for e in events if "schedule" in e]
+        self.schedule: Any = found[-1] if found else None
+        self.done = {(int(e["done"][0]), int(e["done"][1])) for e in events if "done" in e}
+
+    def write(self, **event: Any) -> None:
+        """Record an event, for good."""
+        line = json.dumps(event, separators=(",", ":")) + "\n"
+        try:
+            self._file.append(line.encode())
+            self._file.flush()
+        except OSError as error:
+            raise FileError(
+                f"cannot write {self.path}: {reason_of(error)}. Free some space and resume"
+            ) from None
+
+    def record(self, stage: int, step: int) -> None:
+        """Record that a slab is on the disk."""
+        self.write(done=[stage, step])
+        self.done.add((stage, step))
+
+    def close(self) -> None:
+        """Let others have the draft."""
+        self._file.close()
+
+    def remove(self) -> None:
+        """Delete it: nothing is left to do."""
+        self._file.remove()
+
+
+def open_journal(target: Path, request: dict[str, str], *, resume: bool, force: bool) -> Journal:
+    """Open the journal of a target, or begin one.
+
+    Parameters
+    ----------
+    target : Path
+        The name in the end.
+    request : dict of str
+        Everything that the result depends on, by name.
+    resume : bool
+        Whether to go on with what an earlier run left.
+    force : bool
+        Whether to delete what another request left.
+
+    Raises
+    ------
+    FileError
+        If another process is writing the target, or a draft was left by another request.
+    """
+    path, draft = journal_of(target), draft_of(target)
+    file = _locked(path, target)
+    try:
+        events, end = _events(file)
+        differs = _difference(events, request) if draft.exists() else ""
+        if differs and resume and not force:
+            raise FileError(
+                f"{draft} was left by another request: {differs}. Delete it and {path.name}, or "
+                "overwrite it (overwrite=True, --force)"
+            )
+        if not resume or differs or not draft.exists():
+            _clear(target)
+            file.truncate(0)
+            journal = Journal(file, [])
+            journal.write(separable=FORMAT, request=request)
+            return journal
+        file.truncate(end)
+        return Journal(file, events)
+    except BaseException as error:
+        file.close()
+        if isinstance(error, FileError) or not isinstance(error, OSError):
+            raise
+        raise FileError(f"cannot write {path}: {reason_of(error)}") from None
+
+
+def journal_of(target: Path) -> Path:
+    """The name of the journal of a target."""
+    draft = draft_of(target)
+    return draft.with_name(draft.name + ".journal")
+
+
+def between(target: Path, number: int) -> Path:
+    """The name of the file between two stages."""
+    draft = draft_of(target)
+    return draft.with_name(f"{draft.name}.stage{number}.npy")
+
+
+def _clear(target: Path) -> None:
+    """Delete what an earlier run left, but for the journal."""
+    draft = draft_of(target)
+    remove(draft)
+    for found in draft.parent.glob(f"{_escaped(draft.name)}.stage*.npy*"):
+        remove(found)
+
+
+def _escaped(name: str) -> str:
+    import glob
+
+    return glob.escape(name)
+
+
+NO_LOCKS = "the file system has no locks, so two runs could write the same file. Write elsewhere"
+
+
+def _locked(path: Path, target: Path) -> Handle:
+    try:
+        return Handle.locked(path)
+    except BlockingIOError:
+        why = "another process is writing it. Wait for that, or choose another name"
+    except OSError as error:
+        why = f"{reason_of(error)}. Name a folder that can be written to"
+        if error.errno in NO_SUCH_LOCK:
+            why = NO_LOCKS
+    raise FileError(f"cannot write {target}: {why}")
+
+
+def _events(file: Handle) -> tuple[list[dict[str, Any]], int]:
+    """The whole lines of a journal, and where they end."""
+    text = bytearray(file.size)
+    file.read(text, 0)
+    events, end = [], 0
+    for line in text.splitlines(keepends=True):
+        if not line.endswith(b"\n"):
+            break
+        try:
+            events.append(json.loads(line))
+        except ValueError:
+            break
+        end += len(line)
+    return events, end
+
+
+def _difference(events: list[dict[str, Any]], request: dict[str, str]) -> str:
+    """In what a journal's request is another one, or nothing."""
+    if not events or events[0].get("separable") != FORMAT:
+        return "it has no journal of this version"
+    left = events[0].get("request", {})
+    return ", ".join(
+        f"{name} was {left.get(name)}, is {request.get(name)}"
+        for name in request | left
+        if left.get(name) != request.get(name)
+    )
+
+
+def request_of(
+    source: Source,
+    made: Plan,
+    out: np.dtype[Any],
+    chunks: tuple[int, ...] | None,
+    missing: dict[str, Any],
+) -> dict[str, str]:
+    """Return everything that a result depends on, by name.
+
+    Parameters
+    ----------
+    source : Source
+    made : Plan
+        Of the run on the samples.
+    out : dtype
+        Of the result.
+    chunks : tuple of int, optional
+        As they were asked for.
+    missing : dict
+        What was said about missing samples.
+    """
+    problem, form = made.problem, made.chosen.form
+    assert form is not None
+    found = {
+        "source": str(Path(source.path).resolve()),
+        "its state": _state(source.path, (source.shape, source.dtype.str, source.chunks)),
+        "kernel": _digest(*_arrays(form), np.int64(problem.exponent)),
+        "method": f"{made.chosen.name} ({made.chosen.method})",
+        "axes": str(problem.axes),
+        "mode": ",".join(problem.modes),
+        "cval": str(problem.cval),
+        "origin": str(problem.lefts),
+        "type": f"{out} by {problem.work}",
+        "chunks": str(chunks or "auto"),
+        "version": VERSION,
+    }
+    found |= {name: str(value) for name, value in missing.items() if name != "mask"}
+    if "mask" in missing:
+        mask = missing["mask"]
+        is_file = isinstance(mask, (str, os.PathLike))
+        found["mask"] = str(Path(mask).resolve()) if is_file else _digest(np.asarray(mask))
+        found["its mask's state"] = _state(mask) if is_file else ""
+    return found
+
+
+def _arrays(form: Form) -> Iterator[Any]:
+    """The numbers that a form runs: those of its terms, or of a dense kernel."""
+    if not form.separated:
+        yield form.kernel
+    for term in form.terms:
+        yield from term
+
+
+def _digest(*arrays: Any) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(repr((array.shape, array.dtype.str)).encode() + array.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _state(path: Any, known: Any = ()) -> str:
+    """What tells that a file has changed: its size and time, the metadata of a store."""
+    digest = hashlib.sha256(repr(known).encode())
+    place = outer_file(path)
+    if place.is_file():
+        found = place.stat()
+        digest.update(repr((found.st_size, found.st_mtime_ns)).encode())
+    for name in ("zarr.json", ".zarray", ".zattrs"):
+        file = place / name
+        if file.is_file():
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def bring_to_disk(target: Target, since: int) -> None:
+    """Flush what this process wrote to a target since a time, as `now` gives it."""
+    try:
+        target.flush(since)
+    except OSError as error:
+        raise FileError(
+            f"cannot write {target.path}: {reason_of(error)}. What was written is kept as "
+            f"{target.draft.name}"
+        ) from None
+
+
+def now() -> int:
+    """The time that tells what was written after it, in nanoseconds."""
+    return time.monotonic_ns()

@@ -1,0 +1,422 @@
+"""Filter a volume from file to file, within a limit of memory, and go on where a run was cut off."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from separable.engine import METHODS
+from separable.engine.result_memory import release
+from separable.errors import ArgumentError, FileError, KernelError
+from separable.factors import Factors
+from separable.files.chunked_io import Source, Target, remove
+from separable.files.images import check_target, outer_file
+from separable.files.opening import create_target, open_source
+from separable.filtering import given
+from separable.plan import Plan, plan
+from separable.run import run as run_method
+from separable.system import resident_memory
+from separable.volumes.checkpoint import Journal, between, open_journal, request_of
+from separable.volumes.cluster import check_client, run_stage_on, schedule_for
+from separable.volumes.halo import BlockFilter, block_filter, chunkwise
+from separable.volumes.missing_samples import is_missing, masked, valid_filter
+from separable.volumes.slab_pipeline import run_stage
+from separable.volumes.slab_schedule import Schedule, amount, make_schedule, read_amount, restored
+
+__all__ = ["Run", "filter"]
+
+PathLike: TypeAlias = str | os.PathLike[str]
+MOST_CHUNKS = 1 << 20  # along an axis; all of them are gone through to cut the work
+SPARSE = 1000  # by how much a store may be smaller than its numbers
+USUAL = 2 << 30  # bytes beyond what the process takes, where no limit is given
+
+
+def filter(
+    source: PathLike,
+    target: PathLike,
+    kernel: ArrayLike | Factors | Plan,
+    *,
+    memory: int | str | None = None,
+    chunks: str | Sequence[int] = "auto",
+    resume: bool = True,
+    overwrite: bool = False,
+    progress: Callable[[float], None] | None = None,
+    client: Any = None,
+    mask: PathLike | ArrayLike | None = None,
+    nan: str = "propagate",
+    fill: complex = math.nan,
+    **options: Any,
+) -> Schedule:
+    """Filter a volume from file to file, within a limit of memory.
+
+    The result has the bits of the array filtered in memory by the same method. It is written as
+    ``NAME.partial`` and takes its name when it is complete; a run that was cut off, by whatever,
+    goes on from the last slab that had reached the disk when it is asked for again.
+
+    Parameters
+    ----------
+    source : str or path
+        Zarr, NPY, HDF5, NIfTI, TIFF or ENVI.
+    target : str or path
+        Its suffix says the format. It must not be the source.
+    kernel : array_like, Factors or Plan
+        One axis for each filtered axis. A plan says all the other options, too.
+    memory : int or str, optional
+        What the process may take, the interpreter and all that it holds included, as "2GiB". Left
+        out, it is 2 GiB beyond what the process takes already.
+    chunks : "auto" or sequence of int
+        Of the target; those of the source if it has any.
+    resume : bool
+        Whether to go on with the draft that an earlier run left.
+    overwrite : bool
+        Whether an existing target, or the draft of another request, may be replaced.
+    progress : callable, optional
+        Called with the fraction of the work just done.
+    client : distributed.Client, optional
+        A Dask cluster to run on. Its workers open the files by their names; the target is a Zarr
+        store, and `memory` is what each worker may take.
+    mask : path or array_like, optional
+        A file, or an array, that is nonzero where the volume is valid; of its shape, or of that of
+        the filtered axes. What is missing does not count (`separable.masked`).
+    nan : str
+        "ignore" takes NaN for missing.
+    fill : number
+        The result where nothing valid lies below the kernel.
+    **options
+        Those of `plan`: axes, mode, cval, origin, output (the type of the result), tol, method,
+        operation, threads. Methods whose results depend on how the volume is cut are not taken.
+
+    Returns
+    -------
+    Schedule
+        How it was done.
+
+    Raises
+    ------
+    FileError
+        If a file cannot be read or written. What was written is kept to resume.
+    ArgumentError
+        If `memory` is too little; the message says how much it takes.
+    ClusterError
+        If the cluster has no workers, or they keep dying. What is on the disk is kept.
+    SeparableError
+        Its other subclasses, as for `plan`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(f"{folder}/in.npy", np.ones((30, 40, 50), "float32"))
+    ...     done = filter(f"{folder}/in.npy", f"{folder}/out.npy", np.ones((3, 3, 3)) / 27)
+    ...     print(np.load(f"{folder}/out.npy").mean(), len(done.stages))
+    1.0 1
+    """
+    with Run(
+        source, target, kernel, memory=memory, chunks=chunks, resume=resume, overwrite=overwrite,
+        client=client, mask=mask, nan=nan, fill=fill, **options,
+    ) as run:  # fmt: skip
+        run(progress)
+        return run.schedule
+
+
+class Run:
+    """A filter from file to file that is about to run: its files are open, its schedule is made.
+
+    The parameters are those of `filter`. It is a context manager.
+
+    Attributes
+    ----------
+    source : Source
+    target : Target
+    plan : Plan
+    schedule : Schedule
+    resumed : int
+        How many slabs an earlier run has left.
+
+    Examples
+    --------
+    See how it would be done, then do it:
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(f"{folder}/in.npy", np.ones((30, 40, 50), "float32"))
+    ...     with Run(f"{folder}/in.npy", f"{folder}/out.npy", np.ones((3, 3, 3)) / 27) as run:
+    ...         print(run.plan.chosen.name, run.schedule.slabs, run.resumed)
+    ...         run()
+    separable 1 0
+    """
+
+    def __init__(
+        self,
+        source: PathLike,
+        target: PathLike,
+        kernel: ArrayLike | Factors | Plan,
+        *,
+        memory: int | str | None = None,
+        chunks: str | Sequence[int] = "auto",
+        resume: bool = True,
+        overwrite: bool = False,
+        client: Any = None,
+        mask: PathLike | ArrayLike | None = None,
+        nan: str = "propagate",
+        fill: complex = math.nan,
+        **options: Any,
+    ) -> None:
+        self.client = client
+        if client is not None:
+            check_client(client)
+        limit = None if memory is None else read_amount("memory", memory)
+        wanted = _chunks(chunks)
+        # Step 1: see what there is, and plan for the whole.
+        self.source: Source = open_source(source)
+        try:
+            for read in (source, mask):
+                _refuse_same(read, target)
+            missing = given(mask, nan, fill)
+            self.plan, whole = _planned(kernel, self.source, options, missing)
+            if mask is not None:
+                self.source = masked(self.source, mask, self.plan.problem.axes)
+            problem = whole.problem
+            check_target(target, problem.shape, problem.out, overwrite=overwrite)
+            # Step 2: the journal first, so that no draft is ever without one.
+            name = Path(target).resolve()
+            request = request_of(self.source, self.plan, whole.problem.out, wanted, missing)
+            self.journal: Journal = open_journal(name, request, resume=resume, force=overwrite)
+            self.name = name
+            with self._undone():
+                # Step 3: the draft, and how to cut the work.
+                _check_claims(self.source, name, problem.shape, problem.out)
+                self.target: Target = create_target(
+                    target, problem.shape, problem.out, chunks=wanted, like=self.source,
+                    overwrite=overwrite, resume=True,
+                )  # fmt: skip
+                self.schedule = self._schedule(whole, limit)
+        except BaseException:
+            self.source.close()
+            raise
+
+    @property
+    def resumed(self) -> int:
+        """How many slabs were on the disk already."""
+        return len(self.journal.done)
+
+    def __call__(self, progress: Callable[[float], None] | None = None) -> None:
+        """Filter what is left to do, and give the target its name.
+
+        Raises
+        ------
+        FileError
+            If a part cannot be read or written.
+        """
+        stages = self.schedule.stages
+
+        def told(part: float) -> None:
+            if progress is not None:
+                progress(part / len(stages))
+
+        source = self.source
+        try:
+            for number, stage in enumerate(stages):
+                if self.client is not None:
+                    run_stage_on(
+                        self.client, stage, number, source, self.target, self.journal, told
+                    )
+                    break
+                if number == len(stages) - 1:
+                    run_stage(stage, number, source, self.target, self.journal, told)
+                    break
+                file = between(self.name, number)
+                if file.exists():
+                    told(1.0)
+                else:
+                    self._between(number, source, told)
+                if number:
+                    source.close()
+                    remove(between(self.name, number - 1))
+                source = open_source(file)
+        finally:
+            source.close()
+        self.target.finish()
+        for number in range(len(stages)):
+            remove(between(self.name, number))
+        self.journal.remove()
+
+    def close(self) -> None:
+        """Close the files. A draft that is not complete stays."""
+        with contextlib.ExitStack() as files:  # each is closed, whatever happens to the others
+            files.callback(self.journal.close)
+            files.callback(self.target.abandon)
+            files.callback(self.source.close)
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.close()
+        release()
+
+    def _between(self, number: int, source: Source, told: Callable[[float], None]) -> None:
+        """Run a stage into a file of its own."""
+        stage = self.schedule.stages[number]
+        problem = stage.filter.problem
+        middle = create_target(
+            between(self.name, number), problem.shape, problem.out, overwrite=True, resume=True
+        )
+        if not middle.resumed:
+            self.journal.done -= {(n, step) for n, step in self.journal.done if n == number}
+        try:
+            run_stage(stage, number, source, middle, self.journal, told)
+            middle.finish()
+        except BaseException:
+            middle.abandon()
+            raise
+
+    def _schedule(self, whole: BlockFilter, limit: int | None) -> Schedule:
+        if not self.target.resumed:
+            self.journal.done.clear()
+        base = _ready(whole)
+        if self.client is not None:
+            base = max(self.client.run(_ready, whole).values(), default=base)
+        limit = base + USUAL if limit is None else limit
+        ends = (self.source.chunks, self.target.chunks)
+        if self.journal.schedule is not None and self.target.resumed:
+            found = restored(whole, *ends, self.journal.schedule, limit, base)
+            if self.client is not None and len(found.stages) > 1:
+                raise ArgumentError(
+                    "the draft was begun in several stages, which one machine runs after each "
+                    "other: go on without a cluster, or start without resuming"
+                )
+            return found
+        if self.client is None:
+            plain = next((f for f in (self.source, self.target) if f.chunks is None), None)
+            made = make_schedule(whole, *ends, limit, base, plain.slow if plain else None)
+        else:
+            made = schedule_for(self.client, whole, self.source, self.target, limit, base)
+        self.journal.write(schedule=made.to_list())
+        return made
+
+    @contextlib.contextmanager
+    def _undone(self) -> Iterator[None]:
+        """Leave nothing behind where nothing was done yet."""
+        try:
+            yield
+        except BaseException:
+            with contextlib.ExitStack() as files:  # the journal last: it is the lock of the draft
+                files.callback(self.journal.close if self.journal.done else self.journal.remove)
+                if hasattr(self, "target"):
+                    self.target.abandon(keep=bool(self.journal.done))
+            raise
+
+
+def _check_claims(source: Source, target: Path, shape: tuple[int, ...], out: np.dtype[Any]) -> None:
+    """Refuse a header that claims what can neither be cut into slabs nor written."""
+    grid = [-(-n // c) for n, c in zip(source.shape, source.chunks or source.shape, strict=True)]
+    if max(grid) > MOST_CHUNKS:
+        axis = grid.index(max(grid))
+        raise FileError(
+            f"cannot filter {source.path}: its header says {grid[axis]} chunks along axis {axis}; "
+            f"expected at most {MOST_CHUNKS}. Store it in larger chunks, or fetch it again if that "
+            "is wrong"
+        )
+    needed = math.prod(shape) * out.itemsize
+    space = shutil.disk_usage(target.parent).free
+    if needed > SPARSE * space:
+        raise FileError(
+            f"cannot filter {source.path}: its header says {'x'.join(map(str, source.shape))}, so "
+            f"the result takes {amount(needed)}, and the disk of {target} has {amount(space)} left. "
+            "Write elsewhere, or fetch it again if that is wrong"
+        )
+
+
+def _ready(whole: BlockFilter) -> int:
+    """Compile, let go what is not needed, and return what the process takes then."""
+    release()
+    _warm_up(whole)
+    return resident_memory()
+
+
+def _planned(
+    kernel: Any, source: Source, options: dict[str, Any], missing: dict[str, Any]
+) -> tuple[Plan, BlockFilter]:
+    """The plan for the whole volume, by a method whose results do not depend on the cut."""
+    if isinstance(kernel, Plan) and missing:
+        raise ArgumentError(
+            f"a plan is for samples that are all valid; got {', '.join(missing)}. Give the kernel "
+            "and the options of the plan"
+        )
+    if isinstance(kernel, Plan):
+        if options:
+            raise ArgumentError(f"a plan says all options; got {', '.join(sorted(options))}")
+        problem = kernel.problem
+        if (problem.shape, problem.dtype) != (source.shape, source.dtype):
+            raise ArgumentError(
+                f"this plan is for shape {problem.shape}, {problem.dtype}; {source.path} has shape "
+                f"{source.shape}, {source.dtype}. Make a plan for it"
+            )
+        made = kernel
+    else:
+        if options.get("axes") is None:
+            options = {**options, "axes": _space(kernel, source)}
+        made = plan(kernel, source.shape, source.dtype, **options)
+    if not made.problem.size:
+        raise KernelError(f"{source.path} is empty, shape {source.shape}: there is nothing to do")
+    if is_missing(missing, source.dtype):
+        return valid_filter(made, kernel, missing)
+    made = chunkwise(made)
+    return made, block_filter(made)
+
+
+def _space(kernel: Any, source: Source) -> tuple[int, ...] | None:
+    """The axes of the file that are space, where the kernel has as many axes as these."""
+    space = source.info.space(source.ndim)
+    shape = kernel.shape if isinstance(kernel, Factors) else np.shape(kernel)
+    return space if len(shape) == len(space) else None
+
+
+def _warm_up(whole: BlockFilter) -> None:
+    """Load or compile what the filter runs, so that it counts as taken."""
+    for one in whole.filters:
+        problem = one.problem
+        small = replace(problem, shape=tuple(min(n, 4) for n in problem.shape), threads=1)
+        form = replace(one.form)
+        run_method(small, METHODS[one.method], form, np.zeros(small.shape, small.dtype))
+
+
+def _chunks(chunks: Any) -> tuple[int, ...] | None:
+    if isinstance(chunks, str):
+        if chunks == "auto":
+            return None
+        chunks = chunks.replace("x", ",").split(",")
+    try:
+        found = tuple(int(n) for n in chunks)
+    except (TypeError, ValueError):
+        found = (0,)
+    if any(n < 1 for n in found):
+        raise ArgumentError(f"`chunks` must be auto or sizes such as 64,64,64; got {chunks!r}")
+    return found
+
+
+def _refuse_same(source: Any, target: PathLike) -> None:
+    """Refuse to write where a source lies."""
+    if not isinstance(source, (str, os.PathLike)):
+        return
+    one, other = (os.path.realpath(outer_file(p)) for p in (source, target))
+    if one == other or one.startswith(other + os.sep) or other.startswith(one + os.sep):
+        raise FileError(
+            f"cannot write {target}: it is the input, or lies in it. Choose another name"
+        )

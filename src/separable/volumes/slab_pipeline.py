@@ -1,0 +1,244 @@
+"""Run a stage: while one slab is filtered the next is read and the one before is written.
+
+Two buffers for what is read, two for what is written, used in turn; nothing of their size is
+allocated meanwhile. What two slabs of a stream share is copied from one buffer to the other.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from separable.engine.result_memory import empty, kept_bytes, release
+from separable.files.chunked_io import Source, Target
+from separable.system import return_free_memory
+from separable.volumes.checkpoint import Journal, bring_to_disk, now
+from separable.volumes.halo import BlockFilter
+from separable.volumes.slab_planner import PIECE, Sides, Stage, Step, around, working_bytes
+
+__all__ = ["run_stage"]
+
+Array = NDArray[Any]
+Region = tuple[slice, ...]
+
+
+@dataclass
+class _Buffer:
+    """Memory that arrays of changing shapes begin in."""
+
+    memory: Array
+    step: Step | None = field(default=None)  # what it holds the samples of
+
+    @classmethod
+    def of(cls, size: int) -> _Buffer:
+        return cls(empty((size,), np.uint8))
+
+    def shaped(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+        """An array in C order at the beginning of the memory."""
+        size = math.prod(shape) * dtype.itemsize
+        return self.memory[:size].view(dtype).reshape(shape)
+
+
+def run_stage(
+    stage: Stage,
+    number: int,
+    source: Source,
+    target: Target,
+    journal: Journal,
+    progress: Callable[[float], None],
+) -> None:
+    """Filter what is not yet on the disk.
+
+    Parameters
+    ----------
+    stage : Stage
+    number : int
+        Of the stage, for the journal.
+    source : Source
+    target : Target
+    journal : Journal
+    progress : callable
+        Called with the fraction of the stage just done, what an earlier run did included.
+
+    Raises
+    ------
+    FileError
+        If a part cannot be read or written; what was written stays.
+    """
+    size = math.prod(stage.shape)
+    steps, done = [], 0
+    for index, step in enumerate(stage.steps):
+        if (number, index) in journal.done:
+            done += _samples(step.region)
+        else:
+            steps.append((index, step))
+    if done:
+        progress(done / size)
+    if not steps:
+        return
+    release()  # the buffers of the stage before
+    with ThreadPoolExecutor(1, "read") as reading, ThreadPoolExecutor(1, "write") as writing:
+        pipeline = _Pipeline(stage, number, source, target, journal)
+        try:
+            for fraction in pipeline.run(steps, reading, writing):
+                progress(fraction)
+        except BaseException:
+            pipeline.stopped = True
+            reading.shutdown(wait=True, cancel_futures=True)
+            writing.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+class _Pipeline:
+    """The buffers of a stage and who fills them when."""
+
+    def __init__(
+        self, stage: Stage, number: int, source: Source, target: Target, journal: Journal
+    ) -> None:
+        self.stage, self.number = stage, number
+        self.source, self.target, self.journal = source, target, journal
+        self.buffers = [_Buffer.of(stage.held_bytes) for _ in range(2)]
+        self.rooms = [_Buffer.of(stage.room_bytes) for _ in range(2)]
+        copied = stage.block_samples * stage.filter.problem.dtype.itemsize
+        self.copy = _Buffer.of(copied if stage.gathers else 0)
+        self.stopped = False
+
+    def run(
+        self,
+        steps: list[tuple[int, Step]],
+        reading: ThreadPoolExecutor,
+        writing: ThreadPoolExecutor,
+    ) -> Iterator[float]:
+        """Run the steps, yielding the fraction of the stage that is then on the disk."""
+        size = math.prod(self.stage.shape)
+        written: list[tuple[Future[None], Step]] = []
+        coming = reading.submit(self.read, steps[0][1], self.buffers[0], self.buffers[1])
+        for turn, (index, step) in enumerate(steps):
+            coming.result()
+            here, other = self.buffers[turn % 2], self.buffers[1 - turn % 2]
+            if turn + 1 < len(steps):
+                coming = reading.submit(self.read, steps[turn + 1][1], other, here)
+            if len(written) == 2:  # its room is needed
+                future, before = written.pop(0)
+                future.result()
+                yield _samples(before.region) / size
+            result = self.filter(step, here, self.rooms[turn % 2])
+            written.append((writing.submit(self.write, index, step, result), step))
+        for future, before in written:
+            future.result()
+            yield _samples(before.region) / size
+
+    def read(self, step: Step, into: _Buffer, before: _Buffer) -> None:
+        """Fill a buffer: from the one before what both hold, from the file the rest."""
+        shape = self._held_shape(step)
+        samples = into.shaped(shape, self.stage.filter.problem.dtype)
+        low, high = step.held
+        last = before.step
+        into.step = None
+        if last is not None and last.column == step.column and last.held[0] <= low < last.held[1]:
+            shared = min(last.held[1], high)
+            kept = before.shaped(self._held_shape(last), samples.dtype)
+            start = low - last.held[0]
+            samples[self._along(0, shared - low)] = kept[self._along(start, start + shared - low)]
+            low = shared
+        starts, stops = list(step.block.starts), list(step.block.stops)
+        starts[self.stage.along], stops[self.stage.along] = low, high
+        if low < high:
+            at = samples[self._along(low - step.held[0], high - step.held[0])]
+            self._fetch(starts, stops, at)
+        into.step = step
+
+    def filter(self, step: Step, buffer: _Buffer, room: _Buffer) -> Array:
+        """Filter a block that is in memory; return the region's result."""
+        whole: BlockFilter = self.stage.filter
+        problem = whole.problem
+        samples = buffer.shaped(self._held_shape(step), problem.dtype)
+        start = step.block.starts[self.stage.along] - step.held[0]
+        stop = step.block.stops[self.stage.along] - step.held[0]
+        block = samples[self._along(start, stop)]
+        if not block.flags.c_contiguous:
+            flat = self.copy.shaped(block.shape, problem.dtype)
+            np.copyto(flat, block)
+            block = flat
+        result = whole.run(block, step.block, room.shaped(step.block.shape, problem.out))
+        if kept_bytes() > self.stage.block_samples * working_bytes(whole):
+            release()  # of slabs of other sizes
+        return result
+
+    def write(self, index: int, step: Step, result: Array) -> None:
+        """Write a region, bring it to the disk, record it."""
+        since = now()
+        for part in _pieces(step.region, self.target.chunks, self.target.dtype.itemsize):
+            if self.stopped:
+                return
+            inner = tuple(
+                slice(p.start - r.start, p.stop - r.start)
+                for p, r in zip(part, step.region, strict=True)
+            )
+            self.target.write(part, result[inner])
+        bring_to_disk(self.target, since)
+        self.journal.record(self.number, index)
+        return_free_memory()  # what the codecs freed
+
+    def _held_shape(self, step: Step) -> tuple[int, ...]:
+        shape = list(step.block.shape)
+        shape[self.stage.along] = step.held[1] - step.held[0]
+        return tuple(shape)
+
+    def _along(self, start: int, stop: int) -> tuple[slice, ...]:
+        return (*(slice(None),) * self.stage.along, slice(start, stop))
+
+    def _fetch(self, starts: Sequence[int], stops: Sequence[int], out: Array) -> None:
+        """Read samples, those of the other side where an axis goes round."""
+        runs = []
+        for a, b, n in zip(starts, stops, self.stage.shape, strict=True):
+            place = 0
+            found = []
+            for first, last in around(a, b, n):
+                found.append((first, last, place))
+                place += last - first
+            runs.append(found)
+        for box in itertools.product(*runs):
+            region = tuple(slice(first, last) for first, last, _ in box)
+            for part in _pieces(region, self.source.chunks, self.source.dtype.itemsize):
+                if self.stopped:
+                    return
+                inner = tuple(
+                    slice(p.start - first + at, p.stop - first + at)
+                    for p, (first, _, at) in zip(part, box, strict=True)
+                )
+                out[inner] = self.source.read(part)
+
+
+def _samples(region: Region) -> int:
+    return math.prod(s.stop - s.start for s in region)
+
+
+def _pieces(region: Region, chunks: Sides | None, itemsize: int) -> Iterator[Region]:
+    """Cut a region at the borders of chunks into parts of a few megabytes.
+
+    Examples
+    --------
+    >>> list(_pieces((slice(3, 9),), (4,), PIECE // 4))
+    [(slice(3, 4, None),), (slice(4, 8, None),), (slice(8, 9, None),)]
+    """
+    units = list(chunks or (1,) * len(region))
+    counts = [-(-s.stop // u) - s.start // u for s, u in zip(region, units, strict=True)]
+    budget = max(1, PIECE // (itemsize * math.prod(units)))  # chunks a part
+    sides = [1] * len(units)
+    for axis in reversed(range(len(units))):  # the last axis whole first
+        sides[axis] = max(1, min(counts[axis], budget))
+        budget //= sides[axis]
+    cuts = []
+    for part, unit, side in zip(region, units, sides, strict=True):
+        first, step = part.start // unit * unit, side * unit
+        ends = [part.start, *range(first + step, part.stop, step), part.stop]
+        cuts.append([slice(a, b) for a, b in itertools.pairwise(ends)])
+    yield from itertools.product(*cuts)

@@ -1,0 +1,250 @@
+"""The schedule of a volume on disk: a value that explains itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from separable.errors import ArgumentError
+from separable.volumes.filter_stages import groupings
+from separable.volumes.halo import BlockFilter
+from separable.volumes.slab_planner import Sides, Stage, best_stage, smallest
+
+__all__ = ["Schedule", "amount", "make_schedule", "read_amount", "restored"]
+
+SCRATCH = 64 << 20  # what the engine's threads, the codecs and the interpreter take besides
+RESERVE = 20  # a 20th of what is allowed stays free: predictions are no measurements
+UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+UNITS |= {"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a volume is filtered within a limit of memory; print it.
+
+    Attributes
+    ----------
+    stages : tuple of Stage
+        Readings and writings of the volume, one after the other.
+    limit : int
+        Bytes that the process may take.
+    base : int
+        Bytes that it takes before it begins.
+
+    Examples
+    --------
+    >>> import separable as sep
+    >>> from separable.volumes.halo import block_filter
+    >>> p = sep.plan(sep.kernels.gaussian(2, ndim=3), (512, 512, 512), "float32")
+    >>> print(make_schedule(block_filter(p), (64, 64, 64), (64, 64, 64), 2 << 30, 180 << 20))
+    8 slabs of 64x512x512 along axis 0, halo 8 + 8 kept in memory; everything is read once.
+    Memory: ... MiB predicted, 2 GiB allowed.
+    """
+
+    stages: tuple[Stage, ...]
+    limit: int
+    base: int
+
+    @property
+    def memory(self) -> int:
+        """Bytes that the process takes at most, predicted."""
+        return self.base + SCRATCH + max(s.memory for s in self.stages)
+
+    @property
+    def slabs(self) -> int:
+        """The number of slabs of all stages."""
+        return sum(len(s.steps) for s in self.stages)
+
+    def to_list(self) -> list[dict[str, Any]]:
+        """Return the choices as JSON values; `restored` makes the same schedule of them."""
+        return [
+            {"axes": list(s.filter.problem.axes), "along": s.along, "sides": list(s.sides)}
+            for s in self.stages
+        ]
+
+    def __str__(self) -> str:
+        lines = []
+        for number, stage in enumerate(self.stages, 1):
+            text = _described(stage)
+            if len(self.stages) > 1:
+                along = _listed(stage.filter.problem.axes)
+                text = f"Stage {number} of {len(self.stages)}, along {along}: {text}"
+            lines.append(text)
+        lines.append(f"Memory: {amount(self.memory)} predicted, {amount(self.limit)} allowed")
+        return ".\n".join(lines) + "."
+
+
+def make_schedule(
+    whole: BlockFilter,
+    source: Sides | None,
+    target: Sides | None,
+    limit: int,
+    base: int,
+    slow: int | None = None,
+) -> Schedule:
+    """Return the fastest schedule within a limit of memory.
+
+    Parameters
+    ----------
+    whole : BlockFilter
+    source, target : tuple of int or None
+        The chunks of the files; None where any part can be read or written alone.
+    limit : int
+        Bytes that the process may take.
+    base : int
+        Bytes that it takes already.
+    slow : int, optional
+        The axis whose slabs lie together in a plain file.
+
+    Raises
+    ------
+    ArgumentError
+        If there is none; the message says what the least limit is.
+    """
+    room = limit - limit // RESERVE - base - SCRATCH
+    best, least = None, float("inf")
+    for filters in groupings(whole):
+        stages = []
+        for number, (reads, writes) in enumerate(_files(len(filters), source, target)):
+            stage = best_stage(filters[number], reads, writes, room, slow)
+            if stage is None:
+                break
+            stages.append(stage)
+        else:
+            seconds = sum(s.seconds() for s in stages)
+            if seconds < least:
+                best, least = Schedule(tuple(stages), limit, base), seconds
+    if best is None:
+        wanted = base + SCRATCH + _smallest(whole, source, target, slow)
+        mebibytes = -(-wanted * 27 // 25 // (1 << 20))  # with some room: the base differs
+        raise ArgumentError(
+            f"`memory` must be at least {mebibytes} MiB for this volume and kernel: "
+            f"{amount(base + SCRATCH)} are taken anyhow, and a chunk with its halo has to fit; "
+            f"got {amount(limit)}"
+        )
+    return best
+
+
+def restored(
+    whole: BlockFilter,
+    source: Sides | None,
+    target: Sides | None,
+    stored: Sequence[dict[str, Any]],
+    limit: int,
+    base: int,
+) -> Schedule:
+    """Return the schedule that `Schedule.to_list` described.
+
+    Raises
+    ------
+    ArgumentError
+        If it takes more memory than it may now.
+    """
+    axes = [tuple(s["axes"]) for s in stored]
+    for filters in groupings(whole):
+        if [f.problem.axes for f in filters] == axes:
+            break
+    stages = tuple(
+        Stage(f, int(s["along"]), tuple(s["sides"]), reads, writes)
+        for f, s, (reads, writes) in zip(
+            filters, stored, _files(len(filters), source, target), strict=True
+        )
+    )
+    found = Schedule(stages, limit, base)
+    most = base + SCRATCH + max(s.memory for s in stages)
+    if most * 10 > limit * 11:
+        raise ArgumentError(
+            f"the draft was cut for a larger memory: it takes {amount(most)}; `memory` is "
+            f"{amount(limit)}. Allow that much, or start without resuming"
+        )
+    return found
+
+
+def _files(
+    count: int, source: Sides | None, target: Sides | None
+) -> list[tuple[Sides | None, Sides | None]]:
+    """What each stage reads from and writes to; between them lie plain files."""
+    ends = [source, *(None,) * (count - 1), target]
+    return [(ends[i], ends[i + 1]) for i in range(count)]
+
+
+def _smallest(
+    whole: BlockFilter, source: Sides | None, target: Sides | None, slow: int | None
+) -> int:
+    return min(
+        max(
+            smallest(f, reads, writes, slow)
+            for f, (reads, writes) in zip(
+                filters, _files(len(filters), source, target), strict=True
+            )
+        )
+        for filters in groupings(whole)
+    )
+
+
+def _described(stage: Stage) -> str:
+    problem = stage.filter.problem
+    sides = list(stage.sides)
+    slabs = -(-stage.shape[stage.along] // sides[stage.along])
+    columns = f"{stage.columns} columns of " if stage.columns > 1 else ""
+    size = "x".join(map(str, sides))
+    text = f"{columns}{slabs} slabs of {size} along axis {stage.along}"
+    if slabs == 1:
+        text = f"{columns}one slab of {size}"
+    left, right = dict(zip(problem.axes, problem.widths, strict=True)).get(stage.along, (0, 0))
+    if slabs > 1 and left + right:
+        text += f", halo {left} + {right} kept in memory"
+    if stage.samples_read == problem.size:
+        return f"{text}; everything is read once"
+    cut = [a for a, (n, s) in enumerate(zip(stage.shape, sides, strict=True)) if n > s]
+    along = _listed([a for a in cut if a != stage.along] or [stage.along])
+    return f"{text}; {stage.reread:.2f} times the volume is read, for halos along {along}"
+
+
+def _listed(axes: Sequence[int]) -> str:
+    *first, last = map(str, axes)
+    return f"axes {', '.join(first)} and {last}" if first else f"axis {last}"
+
+
+def amount(size: float) -> str:
+    """Return a number of bytes for people.
+
+    Examples
+    --------
+    >>> amount(512 * 2**20), amount(3 * 2**30)
+    ('512 MiB', '3 GiB')
+    """
+    for unit, step in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size >= step:
+            return (
+                f"{size / step:.3g} {unit}" if size < 1000 * step else f"{size / step:.0f} {unit}"
+            )
+    return f"{size:.0f} bytes"
+
+
+def read_amount(name: str, value: int | str) -> int:
+    """Return a number of bytes.
+
+    Raises
+    ------
+    ArgumentError
+        If it is none.
+
+    Examples
+    --------
+    >>> read_amount("memory", "1.5GiB"), read_amount("memory", 10**9)
+    (1610612736, 1000000000)
+    """
+    text = str(value).strip().upper()
+    number = text.rstrip("KMGTIB ")
+    unit = text[len(number) :].strip() or "B"
+    try:
+        found = int(float(number) * UNITS[unit])
+    except (KeyError, ValueError, OverflowError):
+        found = 0
+    if found <= 0:
+        raise ArgumentError(
+            f"`{name}` must be a number of bytes such as 2GiB or 512MiB; got {value!r}"
+        )
+    return found
