@@ -6,7 +6,7 @@ kernel as a method wants it) and `METHODS` (each: what it can do, what it costs,
 
 from separable.engine.base import Form, Pass, Problem, Work, dense_form, pass_form, work_dtype
 from separable.engine.lazy_kernel import Kernel
-from separable.engine.lines import recursive_form
+from separable.engine.methods.box_and_recursive import recursive_form
 from separable.engine.registry import METHODS, Method
 from separable.engine.thread_count import get_num_threads, set_num_threads
 

@@ -9,8 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from separable.engine import dense, direct, fourier, fused, lines, overlap, passes, reference
 from separable.engine.base import Form, Problem, Work
+from separable.engine.methods import (
+    box_and_recursive,
+    compiled_dense,
+    compiled_separable,
+    fft,
+    fft_overlap,
+    reference,
+    scipy_direct,
+    scipy_separable,
+)
 
 __all__ = ["METHODS", "Method"]
 
@@ -64,15 +73,15 @@ class Method:
 METHODS = {
     m.name: m
     for m in (
-        Method("fused", "compiled", fused.refuse, fused.work, fused.run, True, stores=fused.supports, plain="passes"),
-        Method("nested", "compiled, nested", fused.refuse_nested, fused.work_nested, fused.run_nested, True, plain="passes"),
-        Method("dense", "compiled, dense", dense.refuse, dense.work, dense.run, stores=fused.supports, plain="correlate"),
-        Method("box", "running sums", lines.refuse_box, lines.work_box, lines.run_box, True, stores=fused.supports, plain="passes"),
-        Method("recursive", "recursion", lines.refuse_recursive, lines.work_recursive, lines.run_recursive, True, finite_only=True, stores=fused.supports, plain="passes"),
-        Method("passes", "SciPy's passes", passes.refuse, passes.work, passes.run, True),
-        Method("correlate", "SciPy's dense filter", direct.refuse, direct.work, direct.run),
-        Method("fft", "FFT", fourier.refuse, fourier.work, fourier.run, finite_only=True),
-        Method("overlap", "FFT, overlap-add", overlap.refuse, overlap.work, overlap.run, finite_only=True),
+        Method("fused", "compiled", compiled_separable.refuse, compiled_separable.work, compiled_separable.run, True, stores=compiled_separable.supports, plain="passes"),
+        Method("nested", "compiled, nested", compiled_separable.refuse_nested, compiled_separable.work_nested, compiled_separable.run_nested, True, plain="passes"),
+        Method("dense", "compiled, dense", compiled_dense.refuse, compiled_dense.work, compiled_dense.run, stores=compiled_separable.supports, plain="correlate"),
+        Method("box", "running sums", box_and_recursive.refuse_box, box_and_recursive.work_box, box_and_recursive.run_box, True, stores=compiled_separable.supports, plain="passes"),
+        Method("recursive", "recursion", box_and_recursive.refuse_recursive, box_and_recursive.work_recursive, box_and_recursive.run_recursive, True, finite_only=True, stores=compiled_separable.supports, plain="passes"),
+        Method("passes", "SciPy's passes", scipy_separable.refuse, scipy_separable.work, scipy_separable.run, True),
+        Method("correlate", "SciPy's dense filter", scipy_direct.refuse, scipy_direct.work, scipy_direct.run),
+        Method("fft", "FFT", fft.refuse, fft.work, fft.run, finite_only=True),
+        Method("overlap", "FFT, overlap-add", fft_overlap.refuse, fft_overlap.work, fft_overlap.run, finite_only=True),
         Method("reference", "reference", reference.refuse, reference.work, reference.run, planned=False),
     )
 }  # fmt: skip

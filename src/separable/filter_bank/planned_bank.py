@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from separable.arrays import MASKED_REMEDY, complete_array_of
 from separable.engine import Problem
 from separable.engine.availability import EngineError
-from separable.engine.fused import supports
+from separable.engine.methods.compiled_separable import supports
 from separable.engine.result_memory import empty
 from separable.errors import ArgumentError, ArgumentTypeError, KernelError, OutputError
 from separable.factors import Factors

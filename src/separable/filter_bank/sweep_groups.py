@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from separable.engine import Form, Problem
-from separable.engine.fused import supports, unlike
+from separable.engine.methods.compiled_separable import supports, unlike
 from separable.filter_bank.bank_sweep import MOST_AXES, order_of, work_of
 from separable.filter_bank.pass_graph import Graph, families, graph_of
 from separable.machine import Machine

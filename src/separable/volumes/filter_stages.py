@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.engine import METHODS, Form, Kernel, Problem
-from separable.engine.fused import SWEEP_AXES, stacks_of
+from separable.engine.methods.compiled_separable import SWEEP_AXES, stacks_of
 from separable.factors import Factors
 from separable.plan.candidates import filter_pattern
 from separable.run import run

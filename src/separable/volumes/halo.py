@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.engine import METHODS, Form, Problem
-from separable.engine.fused import SWEEP_AXES, stacks_of
+from separable.engine.methods.compiled_separable import SWEEP_AXES, stacks_of
 from separable.engine.result_memory import empty
 from separable.errors import ArgumentError
 from separable.plan import Plan

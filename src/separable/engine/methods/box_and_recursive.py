@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from separable.borders import extension
 from separable.engine.availability import compiling
 from separable.engine.base import Form, Problem, Work, sum_rounding
-from separable.engine.fused import SMALL, stacks_of, unlike
 from separable.engine.gaussian_fit import fit_within
+from separable.engine.methods.compiled_separable import SMALL, stacks_of, unlike
 
 __all__ = [
     "recursive_form",

@@ -175,11 +175,11 @@ def _correlate1d(problem: Problem, p: Pass, source: Array, cval: complex, out: A
 
 def _correlate(problem: Problem, p: Pass, source: Array, cval: complex, out: Array) -> None:
     """A dense pass over several axes."""
-    from separable.engine import direct
+    from separable.engine.methods import scipy_direct
 
     axes = tuple(problem.axes[a] for a in p.axes)
     modes = tuple(problem.modes[a] for a in p.axes)
-    direct.correlate(problem, source, p.taps, axes, p.lefts, modes, cval, out)
+    scipy_direct.correlate(problem, source, p.taps, axes, p.lefts, modes, cval, out)
 
 
 def _fit(cval: complex, source: Array) -> Any:

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 from separable.borders import extend
 from separable.engine.base import Form, Problem, Work
-from separable.engine.fourier import (
+from separable.engine.lazy_kernel import ldexp, within_range
+from separable.engine.methods.fft import (
     fast_length,
     refuse,
     spectrum_of,
     transform_dtype,
     transforms,
 )
-from separable.engine.lazy_kernel import ldexp, within_range
 from separable.engine.thread_count import in_parallel
 
 __all__ = ["refuse", "run", "work"]

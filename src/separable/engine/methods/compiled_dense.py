@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.engine.base import Form, Problem, Work
-from separable.engine.fused import SMALL, dense_correlation, one_axis, unlike
+from separable.engine.methods.compiled_separable import SMALL, dense_correlation, one_axis, unlike
 
 __all__ = ["refuse", "run", "work"]
 
