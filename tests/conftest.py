@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,10 @@ from hypothesis import HealthCheck, settings
 # most of the time (60 times longer was seen): one thread for what reads this when it is imported.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell ignores SIGINT for what it starts in the background, and children inherit that: tests send it to commands.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Compiled code is kept from one run to the next, and shared by the workers: its folder is named by the sources.
 os.environ.setdefault("SEPARABLE_CACHE_DIR", str(Path(__file__).parents[1] / ".test-cache"))
@@ -33,6 +39,13 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     os.environ["XDG_CACHE_HOME"] = str(folder)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """No test depends on the random numbers that others have drawn before."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -290,8 +290,8 @@ def test_work_ends_when_its_client_is_gone(server: Server) -> None:
     """Plans that take several seconds of computing together, most of them waiting for their turn."""
     values = np.random.default_rng(0).integers(0, 9, (40, 40, 40)).tolist()
     question = {"kernel": {"values": values}, "shape": [128] * 3, "dtype": "float32", "tol": 0.3}
-    connections = [server.ask("/api/plan", question) for _ in range(30)]
     begun = server.seconds()
+    connections = [server.ask("/api/plan", question) for _ in range(30)]
     for _ in range(600):
         if server.seconds() > begun + 0.6:
             break

@@ -452,7 +452,7 @@ def test_every_error_of_the_disk_is_told(
     def fails(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    for module in ("parts", "atomic"):
+    for module in ("chunked_io", "atomic_write"):
         monkeypatch.setattr(f"separable.files.{module}.take_name", fails)
     code, said = filtered(call, source, f"out{format.suffixes[0]}")
     assert code == 2

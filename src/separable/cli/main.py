@@ -28,7 +28,7 @@ from separable.errors import SeparableError
 __all__ = ["app", "run"]
 
 MISTAKE = 2
-VARIABLE = "SEPARABLE_DEBUG"  # in the environment: unexpected errors show where they arose
+DEBUG = "SEPARABLE_DEBUG"  # in the environment: unexpected errors show where they arose
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 
@@ -112,7 +112,7 @@ def run(arguments: Sequence[str]) -> int:
     except MemoryError:
         return error("not enough memory for this image. Cut it into parts", MISTAKE)
     except Exception as unexpected:
-        if os.environ.get(VARIABLE):
+        if os.environ.get(DEBUG):
             raise
         return error(_unexpected(unexpected), MISTAKE)
     if code == INTERRUPTED:
@@ -125,7 +125,7 @@ def _unexpected(problem: Exception) -> str:
     reason = " ".join(f"{type(problem).__name__}: {problem}".split())
     return (
         f"unexpected {reason[:300]}. This is a mistake in separable: please report it, with what "
-        f"{VARIABLE}=1 prints before the same command"
+        f"{DEBUG}=1 prints before the same command"
     )
 
 

@@ -89,10 +89,13 @@ class Kernel(Value):
 
     @cached_property
     def dense(self) -> Array:
-        """The dense weights in float64 or complex128, contiguous."""
+        """The dense weights in float64 or complex128, contiguous and read-only."""
         array = to_float(self.array)
         # PyTorch takes no negative strides, not even along axes of one sample.
-        return array.copy() if any(s < 0 for s in array.strides) else np.ascontiguousarray(array)
+        flipped = any(s < 0 for s in array.strides)
+        weights = array.copy() if flipped else np.ascontiguousarray(array).view()
+        weights.setflags(write=False)
+        return weights
 
     @cached_property
     def norm(self) -> float:
