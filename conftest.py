@@ -10,6 +10,7 @@ skipped with the reason, and all else runs on SciPy's methods. An engine that is
 
 from __future__ import annotations
 
+import doctest
 import importlib.metadata
 import importlib.util
 import os
@@ -39,6 +40,8 @@ def _is_missing(package: str) -> bool:
 
 def _missing_package(error: BaseException | None) -> str:
     """Return the optional package whose absence raised this error, or an empty string."""
+    if isinstance(error, doctest.UnexpectedException):
+        error = error.exc_info[1]
     while error is not None:
         package = (getattr(error, "name", None) or "").partition(".")[0]
         if isinstance(error, ImportError) and _is_missing(package):

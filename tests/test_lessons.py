@@ -62,7 +62,8 @@ def needed(lesson: int) -> tuple[str, ...]:
 
 
 def missing(lesson: int) -> list[str]:
-    return [name for name in needed(lesson) if importlib.util.find_spec(name) is None]
+    layers = ("torch",) if "sep.nn" in LESSONS[lesson].read_text(encoding="utf-8") else ()
+    return [n for n in (*needed(lesson), *layers) if importlib.util.find_spec(n) is None]
 
 
 @functools.cache

@@ -256,12 +256,12 @@ SCRIPT = """
     warnings.simplefilter("error")
     from separable.engine.compiled.masked_kernels import divide
     from separable.engine.compiled.jit import cache_folder
-    from separable.engine.compiled import cache
+    from separable.engine.compiled import code_cache
     values = np.array([1.0, 2.0])
     divide(values, np.array([1.0, 0.5]), np.array([1.0, 1.0, 0.25, 0.0]), 0.0)
     assert values.tolist() == [1.0, 4.0], values
     misses = divide.stats.cache_misses
-    print(cache.state(cache_folder()), sum(misses.values()))
+    print(code_cache.state(cache_folder()), sum(misses.values()))
 """
 
 

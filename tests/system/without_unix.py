@@ -10,6 +10,7 @@ import importlib
 import io
 import mmap
 import os
+import pathlib
 import sys
 from typing import Any
 
@@ -61,6 +62,8 @@ def take_away() -> None:
             del os.statvfs
 
     builtins.open = io.open = open_file
+    if hasattr(pathlib, "_NormalAccessor"):  # Python 3.10 has looked `open` up already
+        pathlib._NormalAccessor.open = staticmethod(open_file)
     os.open = open_number
     shutil.disk_usage = disk_usage
     for name in NAMES:

@@ -85,8 +85,8 @@ def ball(radius: float, *, spacing: PerAxis | None = None) -> NDArray[np.int64]:
 
     Examples
     --------
-    >>> ball(1).sum(), ball(1)[0].tolist()
-    (np.int64(7), [[0, 0, 0], [0, 1, 0], [0, 0, 0]])
+    >>> int(ball(1).sum()), ball(1)[0].tolist()
+    (7, [[0, 0, 0], [0, 1, 0], [0, 0, 0]])
     >>> ball(6, spacing=(3, 1, 1)).shape
     (5, 13, 13)
     """

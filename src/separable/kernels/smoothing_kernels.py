@@ -223,8 +223,8 @@ def box(size: PerAxis, *, ndim: int | None = None, spacing: PerAxis | None = Non
     Factors 'yx -> y,x' of a kernel 4x4: rank 1, exact
       y  0.25 0.25 0.25 0.25
       x  0.25 0.25 0.25 0.25
-    >>> box((1, 5, 5)).dense().sum().round(12)
-    np.float64(1.0)
+    >>> float(box((1, 5, 5)).dense().sum().round(12))
+    1.0
     >>> box(9, spacing=(3, 1, 1)).shape
     (3, 9, 9)
     """

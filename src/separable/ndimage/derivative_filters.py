@@ -211,10 +211,10 @@ def gaussian_gradient_magnitude(
     Examples
     --------
     >>> ramp = np.arange(20.0) * 3 + np.zeros((20, 1))
-    >>> gaussian_gradient_magnitude(ramp, sigma=1)[10, 10].round(2)
-    np.float64(3.0)
-    >>> gaussian_gradient_magnitude(ramp.astype(np.uint8), sigma=1)[10, 10]
-    np.uint8(3)
+    >>> float(gaussian_gradient_magnitude(ramp, sigma=1)[10, 10].round(2))
+    3.0
+    >>> int(gaussian_gradient_magnitude(ramp.astype(np.uint8), sigma=1)[10, 10])
+    3
     """
     image, given = image_of(input)
     target = target_of(output, image, is_complex=image.dtype.kind == "c")

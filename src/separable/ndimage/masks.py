@@ -110,8 +110,8 @@ def prewitt(
     array([[ 0, 27, 27],
            [ 0, 27, 27],
            [ 0, 27, 27]])
-    >>> prewitt([[0, 0, 9], [0, 0, 9], [0, 0, 9]], axis=0).any()
-    np.False_
+    >>> bool(prewitt([[0, 0, 9], [0, 0, 9], [0, 0, 9]], axis=0).any())
+    False
     """
     return _mask(input, axis, output, mode, cval, (1, 1, 1), spacing, (mask, nan, fill))
 

@@ -46,7 +46,9 @@ Index = slice | NDArray[np.intp]
 
 INVARIANT = frozenset(("fused", "nested", "dense", "passes", "correlate", "reference"))
 """The methods whose every output is summed in one order, wherever it stands."""
-INNER_RUN = 32  # `engine.compiled.layout`: from so many inner samples on, two axes change turns
+INNER_RUN = (
+    32  # `engine.compiled.axis_layout`: from so many inner samples on, two axes change turns
+)
 FORMS_KEPT = 32  # shapes of blocks whose tables are kept
 
 
