@@ -5,7 +5,7 @@ is kept in memory. Each entry is a file of its own, written under a temporary na
 that processes which compile at the same time never see each other's halves, and an entry says
 whose it is and carries a checksum: a damaged one is compiled and written anew.
 
-Entries lie in a folder per version of the engine (a hash of its sources, of Numba's version and of
+Entries lie in a folder per version of the engine (a hash of its code, of Numba's version and of
 the vector width). The folders of old versions are removed when a new one is made.
 """
 
@@ -115,7 +115,8 @@ class Cache:
         code = function.__code__
         self._name = f"{Path(code.co_filename).stem}.{function.__qualname__}"
         self._name = re.sub(r"[^\w.]", "", self._name)
-        self._code = f"{code.co_firstlineno} {hashlib.sha256(code.co_code).hexdigest()}"
+        # No line number: an edited comment moves a function but leaves its machine code as it is.
+        self._code = hashlib.sha256(code.co_code).hexdigest()
 
     @property
     def cache_path(self) -> str | None:
