@@ -5,7 +5,7 @@ import ctypes
 import numpy as np
 import pytest
 
-from separable.engine.compiled import dtype_conversion, simd, transpose
+from separable.engine.compiled import dtype_conversion, simd, transpose, vector_blocks
 from separable.engine.compiled.jit import address, stage
 from separable.engine.compiled.numba_api import types
 
@@ -71,7 +71,7 @@ def test_arithmetic(work):
 
 @stage
 def _transpose(a, out, n):
-    transpose.store_block(out, n, transpose.transpose(transpose.load_block(a, n)))
+    vector_blocks.store_block(out, n, transpose.transpose(vector_blocks.load_block(a, n)))
 
 
 @pytest.mark.parametrize("work", WORK)

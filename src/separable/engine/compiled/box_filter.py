@@ -25,11 +25,12 @@ from separable.process_cache import ProcessCache
 
 from .axis_layout import arrange
 from .jit import inline, stage
-from .line_microkernels import fetch, keep, minus, nought, plus
 from .line_tiling import LineFilter, LineSchedule
 from .simd import ELEMENTS, HAS_HALF, ahead
+from .sweep_builder import Dtypes
 from .term_sums import SCHEDULES_KEPT
 from .thread_pool import run
+from .vector_blocks import load_vectors, minus, plus, store_block, zero_vectors
 
 GROUP = 16
 """Samples that are summed on their own."""
@@ -44,19 +45,19 @@ def _sum_short_windows(line, far, step, n, taps, count):
     while begin < n:
         block = ahead(line, begin * step)
         inside = min(taps, n - begin)
-        total = nought(line, count)
+        total = zero_vectors(line, count)
         for m in range(taps - 1, inside - 1, -1):
-            total = plus(total, fetch(ahead(block, m * step), far, count))
+            total = plus(total, load_vectors(ahead(block, m * step), far, count))
         for m in range(inside - 1, -1, -1):
             here = ahead(block, m * step)
-            total = plus(total, fetch(here, far, count))
-            keep(here, far, total)
-        total = nought(line, count)
+            total = plus(total, load_vectors(here, far, count))
+            store_block(here, far, total)
+        total = zero_vectors(line, count)
         following = ahead(block, taps * step)
         for m in range(1, inside):
             here = ahead(block, m * step)
-            total = plus(total, fetch(ahead(following, (m - 1) * step), far, count))
-            keep(here, far, plus(fetch(here, far, count), total))
+            total = plus(total, load_vectors(ahead(following, (m - 1) * step), far, count))
+            store_block(here, far, plus(load_vectors(here, far, count), total))
         begin += taps
 
 
@@ -68,27 +69,27 @@ def _sum_windows(line, far, step, n, taps, count):
         block = ahead(line, begin * step)
         inside = min(taps, n - begin)
         # Backwards through the block: the sums from each position to its end.
-        before, lost = nought(line, count), nought(line, count)
+        before, lost = zero_vectors(line, count), zero_vectors(line, count)
         for stop in range(taps, 0, -GROUP):
-            total = nought(line, count)
+            total = zero_vectors(line, count)
             for m in range(stop - 1, max(stop - GROUP, 0) - 1, -1):
                 here = ahead(block, m * step)
-                total = plus(total, fetch(here, far, count))
+                total = plus(total, load_vectors(here, far, count))
                 if m < inside:
-                    keep(here, far, plus(before, total))
+                    store_block(here, far, plus(before, total))
             right = minus(total, lost)
             more = plus(before, right)
             lost = minus(minus(more, before), right)
             before = more
         # Forwards through the next one: the sums from its beginning.
-        before, lost = nought(line, count), nought(line, count)
+        before, lost = zero_vectors(line, count), zero_vectors(line, count)
         following = ahead(block, taps * step)
         for start in range(1, inside, GROUP):
-            total = nought(line, count)
+            total = zero_vectors(line, count)
             for m in range(start, min(start + GROUP, inside)):
                 here = ahead(block, m * step)
-                total = plus(total, fetch(ahead(following, (m - 1) * step), far, count))
-                keep(here, far, plus(fetch(here, far, count), plus(before, total)))
+                total = plus(total, load_vectors(ahead(following, (m - 1) * step), far, count))
+                store_block(here, far, plus(load_vectors(here, far, count), plus(before, total)))
             right = minus(total, lost)
             more = plus(before, right)
             lost = minus(minus(more, before), right)
@@ -324,15 +325,14 @@ class Lines:
             last = len(schedules) == len(groups) - 1
             target = out if last else between
             layout = arrange(self.shape, source.strides, target.strides, group)
-            y, x = (
-                self.filters[group[axis.filtered]] if axis.filtered >= 0 else None
-                for axis in (layout.y, layout.x)
-            )
-            dtypes = (source.dtype, target.dtype, self.work)
+            filters = {
+                name: self.filters[group[axis.filtered]]
+                for name, axis in (("y", layout.y), ("x", layout.x))
+                if axis.filtered >= 0
+            }
+            dtypes = Dtypes(source.dtype, target.dtype, self.work)
             scale, in_place = self.scale if last else 1.0, source is target
-            schedules.append(
-                LineSchedule(layout, y, x, cval, scale, dtypes, threads, in_place, target.strides)
-            )
+            schedules.append(LineSchedule(layout, filters, cval, scale, dtypes, threads, in_place))
             cval *= math.prod(self.gains[a] for a in group)
             source = target
         return apart, schedules

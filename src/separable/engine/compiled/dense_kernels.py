@@ -10,12 +10,12 @@ As in :mod:`.fma_blocks` long sums are sums of short ones, here of whole columns
 
 from __future__ import annotations
 
-from .fma_blocks import MOST_STEPS, OUTPUTS, STEPS, correlate_any, plus, zeros
+from .fma_blocks import MOST_STEPS, OUTPUTS, STEPS, correlate_any, zeros
 from .jit import stage
-from .microkernels import _ask, item_of, lanes_of, put_part, put_whole
-from .simd import ahead, at
+from .microkernels import _ask, item_of, put_part, put_whole
+from .simd import ahead, at, lanes_of
 from .sweep_params import least, most, plan_at
-from .transpose import store_block
+from .vector_blocks import plus, store_block
 
 SHORT_SUMS = 16
 """How many short sums are added up on their own again."""

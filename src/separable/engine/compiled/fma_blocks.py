@@ -27,10 +27,10 @@ from .simd import (
     emit_fma,
     emit_load,
     emit_splat,
-    llvm_vector,
     native,
 )
 from .sweep_params import least, most, word
+from .vector_blocks import minus, plus, zeros_emitter
 
 # 8 where there are 32 registers: 8 sums, two windows of 8 and some taps.
 OUTPUTS = 8 if HAS_32_REGISTERS else 4
@@ -47,38 +47,8 @@ MOST_PRODUCTS = 64
 @intrinsic
 def zeros(_typing: Any, like: Any) -> Any:
     """Return ``OUTPUTS`` vectors of zeros of the element type of the pointer ``like``."""
-    vector = native(like.dtype)
-    block = types.UniTuple(vector, OUTPUTS)
-
-    def emit(context: Any, builder: Any, _signature: Any, _arguments: Any) -> Any:
-        zero = ir.Constant(llvm_vector(context, vector), [0.0] * vector.lanes)
-        return context.make_tuple(builder, block, [zero] * OUTPUTS)
-
-    return block(like), emit
-
-
-@intrinsic
-def plus(_typing: Any, a: Any, _b: Any) -> Any:
-    """Add two blocks."""
-
-    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        left, right = (cgutils.unpack_tuple(builder, v, len(a)) for v in arguments)
-        sums = [builder.fadd(x, y) for x, y in zip(left, right, strict=True)]
-        return context.make_tuple(builder, a, sums)
-
-    return a(a, a), emit
-
-
-@intrinsic
-def minus(_typing: Any, a: Any, _b: Any) -> Any:
-    """Subtract two blocks."""
-
-    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        left, right = (cgutils.unpack_tuple(builder, v, len(a)) for v in arguments)
-        parts = [builder.fsub(x, y) for x, y in zip(left, right, strict=True)]
-        return context.make_tuple(builder, a, parts)
-
-    return a(a, a), emit
+    block = types.UniTuple(native(like.dtype), OUTPUTS)
+    return block(like), zeros_emitter(block)
 
 
 class _Window:

@@ -22,17 +22,14 @@ from typing import Any
 
 from llvmlite import ir
 
-from .dtype_conversion import emit_narrow as _emit_narrow
 from .dtype_conversion import load_as, peek_as, poke_as
 from .fma_blocks import OUTPUTS, correlate, correlate_square, correlate_terms, zeros
-from .jit import inline, inline_coded, intrinsic, literal_intrinsic, part, stage
-from .numba_api import cgutils, types, without_literals
+from .jit import inline, inline_coded, intrinsic, part, stage
+from .numba_api import types, without_literals
 from .simd import (
     ahead,
     at,
-    emit_store,
-    mark_stream,
-    native,
+    lanes_of,
     peek,
     poke,
     prefetch,
@@ -40,22 +37,12 @@ from .simd import (
     store,
 )
 from .sweep_params import OUTSIDE, invoke, least, most, plan_at, word
-from .transpose import load_block, store_block, store_squares, transpose
+from .transpose import transpose
+from .vector_blocks import load_block, store_block, store_rows, store_squares
 
 _OUTSIDE = int(OUTSIDE)
 _ROWS_AT_ONCE = 4
 """Rows of the next tile loaded at a time: fewer are many calls, more are not hidden by arithmetic."""
-
-
-@intrinsic
-def lanes_of(_typing: Any, like: Any) -> Any:
-    """Return how many elements of the type of the pointer ``like`` a vector holds."""
-    count = native(like.dtype).lanes
-
-    def emit(_context: Any, _builder: Any, _signature: Any, _arguments: Any) -> Any:
-        return ir.IntType(64)(count)
-
-    return types.int64(like), emit
 
 
 @intrinsic
@@ -67,27 +54,6 @@ def item_of(_typing: Any, like: Any) -> Any:
         return ir.IntType(64)(size)
 
     return types.int64(like), emit
-
-
-@literal_intrinsic
-def store_rows(_typing: Any, like: Any, address: Any, step: Any, rows: Any, stream: Any) -> Any:
-    """Convert a tuple of vectors and store them ``step`` bytes apart as elements of ``like``."""
-    vector, past_cache = rows.dtype, bool(stream.literal_value)
-    item = getattr(like.dtype, "bitwidth", 16) // 8
-
-    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = context.get_value_type(signature.args[0])
-        place = arguments[1]
-        for value in cgutils.unpack_tuple(builder, arguments[3], len(rows)):
-            narrow = _emit_narrow(builder, value, vector, like.dtype)
-            align = vector.lanes * item if past_cache else 1
-            instruction = emit_store(builder, narrow, builder.inttoptr(place, kind), align)
-            if past_cache:
-                mark_stream(builder, instruction)
-            place = builder.add(place, arguments[2])
-        return context.get_dummy_value()
-
-    return types.none(like, types.int64, types.int64, rows, stream), emit
 
 
 # --- load -----------------------------------------------------------------------------------------
@@ -115,7 +81,10 @@ def _gather(plan, source, row, column, strip):
 
 @stage
 def load_tile(plan_address, source, strips, table, rows, first, count):
-    """Load ``count`` strips of ``rows`` rows, the flat column ``first`` at lane 0 of strip 0."""
+    """Load ``count`` strips of ``rows`` rows, the flat column ``first`` at lane 0 of strip 0.
+
+    If the record says so, as many columns to the right of them are prefetched.
+    """
     plan = plan_at(plan_address)
     size = lanes_of(strips)
     step = plan.load_strip
@@ -135,6 +104,11 @@ def load_tile(plan_address, source, strips, table, rows, first, count):
         samples = at(source, row + first * item_of(source))
         for g in range(start, stop):
             store(ahead(here, g * step), load_as(ahead(samples, g * size), strips))
+        if plan.prefetch_right and stop == count:
+            width = count * size * plan.source_item
+            right = row + first * plan.source_item + width
+            for offset in range(0, width, 64):
+                prefetch(right + offset)
         for g in range(start):
             _gather(plan, source, row, first + g * size, ahead(here, g * step))
         for g in range(stop, count):

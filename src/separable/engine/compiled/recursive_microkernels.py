@@ -16,49 +16,21 @@ from typing import Any
 
 from llvmlite import ir
 
-from .jit import inline, intrinsic, literal_intrinsic, stage
-from .line_microkernels import lanes_of
+from .jit import inline, intrinsic, stage
 from .numba_api import cgutils, types
 from .simd import (
     IS_X86,
     ahead,
     emit_call,
     emit_fma,
-    emit_splat,
+    lanes_of,
     load,
     mul,
-    native,
     peek,
     splat,
     store,
 )
-
-
-@literal_intrinsic
-def splats(_typing: Any, p: Any, count: Any) -> Any:
-    """Return ``count`` vectors, each of copies of one of the numbers at ``p``."""
-    vector = native(p.dtype)
-    block = types.UniTuple(vector, count.literal_value)
-
-    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        values = []
-        for i in range(block.count):
-            number = builder.load(builder.gep(arguments[0], [ir.IntType(64)(i)]))
-            values.append(emit_splat(builder, number, vector.lanes))
-        return context.make_tuple(builder, block, values)
-
-    return block(p, count), emit
-
-
-@intrinsic
-def times(_typing: Any, block: Any, x: Any) -> Any:
-    """Multiply each vector of a tuple by ``x``."""
-
-    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        values = cgutils.unpack_tuple(builder, arguments[0], len(block))
-        return context.make_tuple(builder, block, [builder.fmul(v, arguments[1]) for v in values])
-
-    return block(block, x), emit
+from .vector_blocks import splat_numbers, times
 
 
 @intrinsic
@@ -150,8 +122,11 @@ def _recur(line, extra, step, n, taps, data, order):
     """
     size, reach = lanes_of(line), taps // 2
     delta = splat(line, peek(data))
-    poles, steady = splats(ahead(data, 1), order), splats(ahead(data, 1 + order), order)
-    weights = splats(ahead(data, 1 + 2 * order), order)
+    poles, steady = (
+        splat_numbers(ahead(data, 1), order),
+        splat_numbers(ahead(data, 1 + order), order),
+    )
+    weights = splat_numbers(ahead(data, 1 + 2 * order), order)
     states = times(steady, load(line))
     for e in range(reach):
         states = advance(states, load(ahead(line, e * step)), poles)
@@ -159,7 +134,7 @@ def _recur(line, extra, step, n, taps, data, order):
         x = load(ahead(line, (i + reach) * step))
         states = advance(states, x, poles)
         store(ahead(extra, i * size), read_out(mul(delta, x), states, weights))
-    weights = splats(ahead(data, 1 + 3 * order), order)
+    weights = splat_numbers(ahead(data, 1 + 3 * order), order)
     last = n + 2 * reach - 1
     states = times(steady, load(ahead(line, last * step)))
     for e in range(last, n + reach - 1, -1):

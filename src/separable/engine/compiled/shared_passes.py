@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from separable.process_cache import ProcessCache
 
 from .axis_layout import arrange
+from .sweep_builder import Dtypes
 from .term_sums import SCHEDULES_KEPT, Correlation
 from .thread_pool import run
-from .tiling import Network, Pass, Schedule
+from .tiling import Network, Pass, TermSchedule
 
 
 class BankCorrelation(Correlation):
@@ -66,11 +67,11 @@ class BankCorrelation(Correlation):
         at = tuple(place - places[0] for place in places)
         key = (at, image.dtype, outputs[0].dtype, threads)
 
-        def build() -> Schedule:
+        def build() -> TermSchedule:
             layout = arrange(self.shape, image.strides, outputs[0].strides, self.axes)
-            dtypes = (image.dtype, outputs[0].dtype, self.work)
+            dtypes = Dtypes(image.dtype, outputs[0].dtype, self.work)
             network = replace(self.network, at=at)
-            return Schedule(layout, self.passes, self.cval, dtypes, threads, None, network)
+            return TermSchedule(layout, self.passes, self.cval, dtypes, threads, None, network)
 
         schedule = self._schedules.get_or_build(key, build)
         if image.size:

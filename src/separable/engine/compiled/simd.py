@@ -245,6 +245,17 @@ def poke(_typing: Any, p: Any, value: Any) -> Any:
     return types.none(p, p.dtype), emit
 
 
+@intrinsic
+def lanes_of(_typing: Any, like: Any) -> Any:
+    """Return how many elements of the type of the pointer ``like`` a vector holds."""
+    count = native(like.dtype).lanes
+
+    def emit(_context: Any, _builder: Any, _signature: Any, _arguments: Any) -> Any:
+        return ir.IntType(64)(count)
+
+    return types.int64(like), emit
+
+
 # --- vectors in memory ----------------------------------------------------------------------------
 
 

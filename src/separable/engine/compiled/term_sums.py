@@ -19,8 +19,9 @@ from separable.process_cache import ProcessCache
 
 from .axis_layout import arrange
 from .simd import ELEMENTS, HAS_HALF
+from .sweep_builder import Dtypes
 from .thread_pool import run
-from .tiling import Pass, Schedule
+from .tiling import Pass, TermSchedule
 
 Taps = Sequence[Sequence[ArrayLike]]
 MOST_AXES = 3
@@ -170,10 +171,10 @@ class Correlation:
         if not out.flags.writeable:
             raise ValueError("`out` is read-only; pass a writable array")
 
-    def _prepare(self, image: NDArray[Any], out: NDArray[Any], threads: int) -> Schedule:
+    def _prepare(self, image: NDArray[Any], out: NDArray[Any], threads: int) -> TermSchedule:
         layout = arrange(self.shape, image.strides, out.strides, self.axes)
-        dtypes = (image.dtype, out.dtype, self.work)
-        return Schedule(layout, self.passes, self.cval, dtypes, threads)
+        dtypes = Dtypes(image.dtype, out.dtype, self.work)
+        return TermSchedule(layout, self.passes, self.cval, dtypes, threads)
 
     def _compose(self, image: NDArray[Any], out: NDArray[Any], threads: int) -> NDArray[Any]:
         """Filter more axes than one sweep can, through whole intermediate arrays."""
@@ -212,11 +213,11 @@ class DenseCorrelation(Correlation):
         ones = [[np.ones(n) for n in self.kernel.shape]]
         super().__init__(ones, axes, lefts, borders, cval, work, shape)
 
-    def _prepare(self, image: NDArray[Any], out: NDArray[Any], threads: int) -> Schedule:
+    def _prepare(self, image: NDArray[Any], out: NDArray[Any], threads: int) -> TermSchedule:
         run_of_none = int(np.prod(self.shape)) + 1
         layout = arrange(self.shape, image.strides, out.strides, self.axes, run_of_none)
-        dtypes = (image.dtype, out.dtype, self.work)
-        return Schedule(layout, self.passes, self.cval, dtypes, threads, self.kernel)
+        dtypes = Dtypes(image.dtype, out.dtype, self.work)
+        return TermSchedule(layout, self.passes, self.cval, dtypes, threads, self.kernel)
 
 
 def _part(

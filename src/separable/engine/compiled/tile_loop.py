@@ -13,39 +13,11 @@ chunk of columns of one batch element; threads claim items from a shared counter
 
 from __future__ import annotations
 
-import numpy as np
-
 from .fma_blocks import OUTPUTS
 from .jit import inline, part, stage
 from .numba_api import without_literals
-from .simd import fence
-from .sweep_params import claim, invoke, least, most, move, plan_at, set_word, word
-
-
-@without_literals
-@inline
-def _up(number, step):
-    """Return the least multiple of ``step`` that is not below ``number``."""
-    return (number + step - 1) // step * step
-
-
-@without_literals
-@part
-def _find_rows(plan, table, base, start, count):
-    """Write the addresses of the rows that a band needs; 0 where a row lies outside the image."""
-    for r in range(count):
-        index = start + r
-        if plan.y_taps > 0:
-            index = word(plan.y_map, index)
-        set_word(table, r, base + index * plan.y_source if index >= 0 else 0)
-
-
-@without_literals
-@part
-def _load(plan_address, strips, table, first, columns, rows):
-    plan = plan_at(plan_address)
-    count = (columns + plan.lanes - 1) // plan.lanes
-    invoke(plan.load, (plan_address, 0, strips, table, rows, first, count))
+from .sweep_loop import find_rows, load_columns, round_up, slide
+from .sweep_params import invoke, least, most, plan_at, set_word, word
 
 
 @without_literals
@@ -55,7 +27,7 @@ def _wish(plan, scratch, at_column, limit, rows, coming):
 
     ``foresight`` columns further along these rows, or the beginning of the next band, ``coming`` rows.
     """
-    following = at_column + plan.foresight
+    following = at_column + plan.prefetch_distance
     if plan.source_dense == 0:
         return scratch, 0, 0
     if following < limit:
@@ -75,7 +47,7 @@ def _width(plan, ready, total, ring):
         return least(plan.tile, total - ready)
     if ready < plan.halo:
         return least(plan.tile, plan.halo - ready)
-    wide = plan.lead if ready == plan.halo and plan.lead > 0 else plan.tile
+    wide = plan.unaligned_prefix if ready == plan.halo and plan.unaligned_prefix > 0 else plan.tile
     return least(wide, total - ready)
 
 
@@ -88,7 +60,7 @@ def _following(plan, loaded, later, more, total, ring):
     """
     if ring:
         whole = (total + plan.tile - 1) // plan.tile * plan.tile
-        following = loaded + least(plan.foresight, whole)
+        following = loaded + least(plan.prefetch_distance, whole)
         return (following, 0) if following < total else (most(following - whole, 0), 1)
     following = later + more + (_width(plan, 0, total, 0) if more == 0 else 0)
     return (following, 0) if following < total else (following - total, 1)
@@ -116,7 +88,7 @@ def _turn(
     if plan.source_dense == 0 or end <= begin:
         asked = 0
     invoke(
-        plan.columns,
+        plan.filter_columns,
         (
             plan_address, strips, across, 0, rows, position, count, spare, scratch + plan.at_rows,
             (rows + reach) * plan.overlap, first + later, (more + plan.lanes - 1) // plan.lanes,
@@ -127,31 +99,22 @@ def _turn(
 
 @without_literals
 @part
-def _slide(plan, scratch, rows, position):
-    """Move the ``halo`` columns from ``position`` on to the start of the transposed buffer."""
-    column = plan.lanes * plan.work_item
-    groups = (rows + plan.lanes - 1) // plan.lanes
-    for t in range(plan.y_terms):
-        for group in range(groups):
-            row = (t * plan.groups + group) * plan.across_width * column
-            start = scratch + plan.at_across + row
-            move(start, start + position * column, plan.halo * column)
-
-
-@without_literals
-@part
 def _store(plan_address, scratch, position, row, step, first, columns, rows, dense, ring):
     """Filter along x: all terms summed into the image, or each into its own ring, whole vectors."""
     plan = plan_at(plan_address)
     across = scratch + plan.at_across + position * plan.lanes * plan.work_item
     line, temp = scratch + plan.at_line, scratch + plan.at_temp
     if ring:
-        wide, high, pitch = _up(columns, plan.lanes), _up(rows, plan.lanes), plan.ring_pitch
+        wide, high, pitch = (
+            round_up(columns, plan.lanes),
+            round_up(rows, plan.lanes),
+            plan.ring_pitch,
+        )
         for t in range(plan.rings):
             place = row + t * plan.ring_term
             terms = word(plan.ring_terms, t)
             invoke(
-                plan.rows,
+                plan.filter_rows,
                 (
                     plan_address, across, line, temp, 0, 0, place, step, pitch, first, wide, high, 1,
                     terms,
@@ -162,7 +125,7 @@ def _store(plan_address, scratch, position, row, step, first, columns, rows, den
     for k in range(plan.outputs):
         place, terms = row + word(plan.out_at, k), word(plan.out_terms, k)
         invoke(
-            plan.rows,
+            plan.filter_rows,
             (
                 plan_address, across, line, temp, 0, 0, place, step, item, first, columns, rows,
                 dense, terms,
@@ -182,11 +145,11 @@ def _find(plan_address, scratch, base, top, rows, next_base, next_top):
     """
     plan = plan_at(plan_address)
     reach = most(plan.y_taps, 1) - 1
-    _find_rows(plan, scratch + plan.at_rows, base, top, rows + reach)
+    find_rows(plan, scratch + plan.at_rows, base, top, rows + reach)
     coming = 0
     if next_base != 0:
         coming = least(plan.y_band, plan.y_size - next_top) + reach
-        _find_rows(plan, scratch + plan.at_next, next_base, next_top, coming)
+        find_rows(plan, scratch + plan.at_next, next_base, next_top, coming)
     return coming
 
 
@@ -203,11 +166,11 @@ def band_of_two(
     table = scratch + plan.at_rows
     strips, spare = scratch + plan.at_strips, scratch + plan.at_spare
     wide = _width(plan, 0, total, ring)
-    _load(plan_address, strips, table, first, wide, rows_in)
+    load_columns(plan_address, strips, table, first, wide, rows_in)
     loaded, filled, done, position = 0, 0, 0, 0
     while done < columns:
-        if filled + wide > plan.halo + plan.stretch:
-            _slide(plan, scratch, rows, position)
+        if filled + wide > plan.halo + plan.slide_after:
+            slide(plan, scratch, rows, position, plan.halo)
             filled, position = plan.halo, 0
         later = loaded + wide
         more = _width(plan, later, total, ring)
@@ -218,7 +181,7 @@ def band_of_two(
             first, later, more, following, stop, coming if beyond else -1,
         )  # fmt: skip
         if plan.overlap == 0 and more > 0:
-            _load(plan_address, spare, table, first + later, more, rows_in)
+            load_columns(plan_address, spare, table, first + later, more, rows_in)
         loaded = later
         filled += wide
         ready = loaded - plan.halo - done
@@ -242,19 +205,21 @@ def band_of_one(
     strips, temp = scratch + plan.at_strips, scratch + plan.at_temp
     rows_in = rows + plan.y_taps - 1
     limit = start + columns
-    lead, pitch = (0, plan.ring_pitch) if ring else (plan.lead, plan.target_item)
+    lead, pitch = (0, plan.ring_pitch) if ring else (plan.unaligned_prefix, plan.target_item)
     done = 0
     while done < columns:
         wide = least(lead if done == 0 and lead > 0 else plan.tile, columns - done)
         at_column = start + done
-        _load(plan_address, strips, scratch + plan.at_rows, at_column, wide, rows_in)
+        load_columns(plan_address, strips, scratch + plan.at_rows, at_column, wide, rows_in)
         table, asked, following = _wish(plan, scratch, at_column, limit, rows_in, coming)
-        high, across = (_up(rows, OUTPUTS), _up(wide, plan.lanes)) if ring else (rows, wide)
+        high, across = (
+            (round_up(rows, OUTPUTS), round_up(wide, plan.lanes)) if ring else (rows, wide)
+        )
         for t in range(plan.rings if ring else plan.outputs):
             terms = word(plan.ring_terms if ring else plan.out_terms, t)
             place = row + (t * plan.ring_term if ring else word(plan.out_at, t))
             invoke(
-                plan.finish,
+                plan.finish_columns,
                 (
                     plan_address, strips, temp, 0, 0, place, step, pitch, at_column, across, high,
                     1 if ring else dense, terms,
@@ -280,11 +245,13 @@ def band_direct(
     while done < columns:
         wide = _width(plan, plan.halo + done, plan.halo + columns, 0)
         at_column = first + done
-        _load(plan_address, source, scratch + plan.at_rows, at_column, wide + plan.halo, rows_in)
+        load_columns(
+            plan_address, source, scratch + plan.at_rows, at_column, wide + plan.halo, rows_in
+        )
         table, asked, following = _wish(plan, scratch, at_column, limit, rows_in, coming)
         ahead_by = following * plan.source_item
         invoke(
-            plan.direct,
+            plan.filter_direct,
             (
                 plan_address, source, temp, 0, rows, row, step, start + done, wide, dense,
                 table, asked, ahead_by,
@@ -351,9 +318,8 @@ def _fill_ring(plan_address, scratch, source, z, have, need, top, rows, start, c
                 )
 
 
-@without_literals
-@part
-def _stream(plan_address, scratch, source, target, top, rows, start, columns):
+@stage
+def stream_planes(plan_address, scratch, source, target, top, rows, start, columns):
     """Filter a band of all planes along y and x into the ring, and along z out of it."""
     plan = plan_at(plan_address)
     ring, temp, slots = (
@@ -361,7 +327,7 @@ def _stream(plan_address, scratch, source, target, top, rows, start, columns):
     )  # fmt: skip
     reach = plan.z_taps - 1
     # The ring's vectors lie as the target's only where the target's first row is aligned.
-    dense = plan.target_dense + (1 if plan.stream and plan.lead == 0 else 0)
+    dense = plan.target_dense + (1 if plan.stream and plan.unaligned_prefix == 0 else 0)
     have, z = 0, 0
     while z < plan.z_size:
         count = least(plan.z_slab, plan.z_size - z)
@@ -372,7 +338,7 @@ def _stream(plan_address, scratch, source, target, top, rows, start, columns):
             terms = word(plan.out_terms, k)
             dropped = plan.rings if k == plan.outputs - 1 else 0
             invoke(
-                plan.z_finish,
+                plan.finish_planes,
                 (
                     plan_address, ring, temp, 0, 0, place + word(plan.out_at, k), start, columns, rows,
                     count, dense, terms, kept, dropped,
@@ -382,64 +348,3 @@ def _stream(plan_address, scratch, source, target, top, rows, start, columns):
             set_word(slots, slot, word(slots, slot + count))
         have = reach
         z += count
-
-
-@without_literals
-@inline
-def _place(plan, item):
-    """Return where an item lies: addresses of its batch element, its first row and flat column."""
-    chunk = item % plan.x_chunks
-    item //= plan.x_chunks
-    band = item % plan.y_bands
-    batch = item // plan.y_bands
-    source, target = plan.source, plan.target
-    for d in range(plan.batch_dims - 1, -1, -1):
-        size = word(plan.batch_table, d)
-        index = batch % size
-        batch //= size
-        source += index * word(plan.batch_table, plan.batch_dims + d)
-        target += index * word(plan.batch_table, 2 * plan.batch_dims + d)
-    return source, target, band * plan.y_band, chunk * plan.x_chunk
-
-
-@stage
-def sweep(plan_address, counter, worker):
-    """Claim and filter bands until none is left; each is claimed one ahead, to be prefetched."""
-    plan = plan_at(plan_address)
-    scratch = plan.scratch + worker * plan.scratch_size
-    item = claim(counter)
-    while item < plan.items:
-        following = claim(counter)
-        source, target, top, start = _place(plan, item)
-        rows = least(plan.y_band, plan.y_size - top)
-        columns = least(plan.x_chunk, plan.x_flat - start)
-        next_base, next_top = np.int64(0), np.int64(0)
-        if following < plan.items and plan.x_chunks == 1:
-            next_base, _, next_top, _ = _place(plan, following)
-        row, step = target + top * plan.y_target, plan.y_target
-        invoke(
-            plan.band,
-            (
-                plan_address, scratch, source, top, rows, start, columns, row, step, 0,
-                next_base, next_top,
-            ),
-        )  # fmt: skip
-        item = following
-    if plan.stream:
-        fence()
-
-
-@stage
-def sweep_planes(plan_address, counter, worker):
-    """Claim and filter bands of all planes until none is left."""
-    plan = plan_at(plan_address)
-    scratch = plan.scratch + worker * plan.scratch_size
-    item = claim(counter)
-    while item < plan.items:
-        source, target, top, start = _place(plan, item)
-        rows = least(plan.y_band, plan.y_size - top)
-        columns = least(plan.x_chunk, plan.x_flat - start)
-        _stream(plan_address, scratch, source, target, top, rows, start, columns)
-        item = claim(counter)
-    if plan.stream:
-        fence()

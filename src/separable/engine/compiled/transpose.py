@@ -1,7 +1,4 @@
-"""Square blocks of vectors, as many as each has lanes: loaded, transposed and stored.
-
-A block is a tuple of vectors, held in registers.
-"""
+"""The transpose of square blocks of vectors: as many vectors as each has lanes, held in registers."""
 
 # mypy: disallow-untyped-calls=False
 
@@ -10,8 +7,8 @@ from __future__ import annotations
 from typing import Any
 
 from .jit import intrinsic
-from .numba_api import cgutils, types
-from .simd import VECTOR_BYTES, emit_load, emit_shuffle, emit_store, native
+from .numba_api import cgutils
+from .simd import emit_shuffle
 
 
 def emit_transpose(builder: Any, rows: list[Any], group: int) -> list[Any]:
@@ -77,51 +74,3 @@ def transpose(_typing: Any, rows: Any) -> Any:
         return context.make_tuple(builder, signature.return_type, columns)
 
     return rows(rows), emit
-
-
-@intrinsic
-def load_block(_typing: Any, p: Any, stride: Any) -> Any:
-    """Load a square block: as many aligned vectors as each has lanes, ``stride`` elements apart."""
-    vector = native(p.dtype)
-    block = types.UniTuple(vector, vector.lanes)
-
-    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        base, step = arguments
-        values = []
-        for i in range(vector.lanes):
-            place = builder.gep(base, [builder.mul(step, step.type(i))])
-            values.append(emit_load(context, builder, vector, place, VECTOR_BYTES))
-        return context.make_tuple(builder, block, values)
-
-    return block(p, types.int64), emit
-
-
-@intrinsic
-def store_block(_typing: Any, p: Any, stride: Any, rows: Any) -> Any:
-    """Store a tuple of vectors at aligned places ``stride`` elements apart."""
-
-    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        base, step, block = arguments
-        for i, value in enumerate(cgutils.unpack_tuple(builder, block, len(rows))):
-            place = builder.gep(base, [builder.mul(step, step.type(i))])
-            emit_store(builder, value, place, VECTOR_BYTES)
-        return context.get_dummy_value()
-
-    return types.none(p, types.int64, rows), emit
-
-
-@intrinsic
-def store_squares(_typing: Any, p: Any, step: Any, rows: Any) -> Any:
-    """Store square blocks of vectors ``step`` elements apart, each contiguous and aligned."""
-    vector = rows.dtype
-
-    def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        base, far, block = arguments
-        for i, value in enumerate(cgutils.unpack_tuple(builder, block, len(rows))):
-            square, row = divmod(i, vector.lanes)
-            place = builder.gep(base, [builder.mul(far, far.type(square))])
-            place = builder.gep(place, [far.type(row * vector.lanes)])
-            emit_store(builder, value, place, VECTOR_BYTES)
-        return _context.get_dummy_value()
-
-    return types.none(p, types.int64, rows), emit

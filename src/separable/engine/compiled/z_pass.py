@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from .fma_blocks import OUTPUTS, correlate_terms
 from .jit import inline, stage
-from .microkernels import item_of, lanes_of, put_part, put_whole
+from .microkernels import item_of, put_part, put_whole
 from .numba_api import without_literals
-from .simd import ahead, at, load, peek, splat, store
+from .simd import ahead, at, lanes_of, load, peek, splat, store
 from .sweep_params import least, plan_at
-from .transpose import store_block
+from .vector_blocks import store_block
 
 
 @without_literals
