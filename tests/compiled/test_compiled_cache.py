@@ -49,7 +49,7 @@ class Made:
 
 @pytest.fixture(autouse=True)
 def told_nothing_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(code_cache, "_told", False)
+    monkeypatch.setattr(code_cache, "_logged", False)
 
 
 def entries(folder: Path) -> list[Path]:
@@ -102,7 +102,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("how", DAMAGE)
-def test_a_damaged_entry_is_compiled_anew(tmp_path: Path, how: str) -> None:
+def test_a_damaged_entry_is_compiled_again(tmp_path: Path, how: str) -> None:
     Made(tmp_path)(2.0)
     (entry,) = entries(tmp_path)
     whole = entry.read_bytes()
@@ -127,7 +127,7 @@ def test_an_entry_of_another_function_is_not_taken(tmp_path: Path) -> None:
         assert type(made(value)) is type(value)
 
 
-def test_a_pickle_that_cannot_be_rebuilt_is_compiled_anew(
+def test_a_pickle_that_cannot_be_rebuilt_is_compiled_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Made(tmp_path)(2.0)
@@ -279,13 +279,13 @@ SCRIPT = """
     import numpy as np
     {before}
     warnings.simplefilter("error")
-    from separable.engine.compiled.masked_kernels import divide
+    from separable.engine.compiled.masked_kernels import normalise
     from separable.engine.compiled.jit import cache_folder
     from separable.engine.compiled import code_cache
     values = np.array([1.0, 2.0])
-    divide(values, np.array([1.0, 0.5]), np.array([1.0, 1.0, 0.25, 0.0]), 0.0)
+    normalise(values, np.array([1.0, 0.5]), np.array([1.0, 1.0, 0.25, 0.0]), 0.0)
     assert values.tolist() == [1.0, 4.0], values
-    misses = divide.stats.cache_misses
+    misses = normalise.stats.cache_misses
     print(code_cache.state(cache_folder()), sum(misses.values()))
 """
 

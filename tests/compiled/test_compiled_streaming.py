@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from compiled_oracle import border
+from compiled_oracle import border, correlate_terms
 
 from separable.engine.compiled import tiling
-from separable.engine.compiled.term_sums import correlate_terms
 
 SHAPES = [
     (64, 128),

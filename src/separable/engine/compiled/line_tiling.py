@@ -19,7 +19,7 @@ from .axis_layout import Layout
 from .jit import address
 from .line_loop import band_along, band_down
 from .line_microkernels import store_across, store_strips, transpose_strips
-from .microkernels import load_tile
+from .load_store import load_tile
 from .simd import lanes, pointer
 from .sweep_builder import WORD, Dtypes, SweepSchedule, round_up
 from .sweep_loop import sweep_items
@@ -44,27 +44,28 @@ STREAM_BYTES = 24 << 20
 
 @dataclass(frozen=True, eq=False)
 class LineFilter:
-    """What runs along the lines of one axis.
+    """A filter along the lines of one axis.
 
     Attributes
     ----------
     stage : compiled function
-        ``(lines, extra, far, step, count, channels, n, taps, data)``: filter ``count`` times
-        ``channels`` lines of ``n`` outputs in place.
+        ``(lines, forward, line_step, step, count, channels, n, taps, data)``: filter ``count`` times ``channels`` lines
+        of ``n`` outputs in place.  Lines lie ``line_step`` elements apart, channels ``step``; ``forward`` is a buffer of
+        ``n`` vectors.
     taps, left : int
-        Its window; the border map has ``n + taps - 1`` entries.
+        Its window, and how many samples of it lie left of the output; the border map has ``n + taps - 1`` entries.
     border : ndarray of int64
         The sample at each extended position, -1 for the constant.
-    shift : int
-        Where in its line, in positions, the filter leaves the first output.
-    whole : bool
-        Whether a line must be filtered in one piece,
-    piece : int
-        unless it has more outputs than this: then in pieces of this many (0: never), along x.
     data : ndarray
         Numbers for the stage, in the working dtype.
+    shift : int
+        Position in its line at which the filter leaves the first output.
+    whole : bool
+        True if a line must be filtered in one piece.
+    piece : int
+        Largest number of outputs of such a piece along x (0: no limit).
     operations : int
-        For each output, to judge how many threads pay.
+        Operations per output, to estimate how many threads pay.
     """
 
     stage: Any

@@ -146,7 +146,7 @@ OUTSIDE = np.iinfo(np.int64).min
 
 
 @intrinsic
-def plan_at(_typing: Any, address: Any) -> Any:
+def params_at(_typing: Any, address: Any) -> Any:
     """Return the record at an address."""
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -190,22 +190,24 @@ def _choice(a: Any, b: Any, comparison: str) -> Any:
 
 
 @intrinsic
-def least(_typing: Any, a: Any, b: Any) -> Any:
-    """Return the smaller of two integers; Numba's own ``min`` is one more function to compile."""
+def smaller(_typing: Any, a: Any, b: Any) -> Any:
+    """Return the smaller of two integers."""
+    # Numba's own `min` is one more function to compile.
     return _choice(a, b, "<")
 
 
 @intrinsic
-def most(_typing: Any, a: Any, b: Any) -> Any:
+def larger(_typing: Any, a: Any, b: Any) -> Any:
     """Return the larger of two integers."""
     return _choice(a, b, ">")
 
 
 @intrinsic
-def claim(_typing: Any, address: Any) -> Any:
+def next_work_item(_typing: Any, address: Any) -> Any:
     """Return the int64 at ``address`` and add 1 to it, atomically."""
 
     def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        # Items are independent, so the order of other reads and writes around this does not matter.
         place = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
         return builder.atomic_rmw("add", place, ir.IntType(64)(1), "monotonic")
 

@@ -15,7 +15,8 @@ from .axis_layout import Layout
 from .dense_kernels import filter_direct
 from .fma_blocks import EVEN, GENERAL, MIXED, MOST_PRODUCTS, ODD, OUTPUTS, is_long
 from .jit import address
-from .microkernels import filter_columns, filter_rows, finish_columns, load_tile
+from .load_store import load_tile
+from .microkernels import filter_columns, filter_rows, finish_columns
 from .simd import VECTOR_BYTES, lanes, pointer, taps_pointer
 from .sweep_builder import WORD, Dtypes, SweepSchedule, round_up
 from .sweep_loop import sweep_ahead, sweep_items
@@ -45,7 +46,7 @@ SLAB_PLANES = 8
 
 @dataclass(frozen=True)
 class Pass:
-    """The correlation along one axis: ``weights[term, tap]``, samples to the left, and the border."""
+    """The correlation along one axis: ``weights[term, tap]``, the number of samples to the left, and the border map."""
 
     weights: NDArray[np.float64]
     left: int
@@ -53,16 +54,29 @@ class Pass:
 
     @property
     def taps(self) -> int:
-        """Return the number of taps."""
+        """Number of taps."""
         return int(self.weights.shape[1])
 
 
 @dataclass(frozen=True)
-class Network:
-    """What the terms of each axis read, and which of them are summed, as ``(first, last)``.
+class TermGraph:
+    """Graph of a sweep: the result that each term reads, and the ranges of terms that are summed.
 
-    The y terms read the image, the x terms a y term each; rings sum x terms (y terms where x is not
-    filtered), z terms read a ring each, and the outputs, ``at`` bytes from the first array, sum the terms of the last axis.
+    The y terms read the image, each x term reads a y term; rings sum x terms (y terms where x is not filtered), each z
+    term reads a ring, and the outputs sum the terms of the last axis.
+
+    Attributes
+    ----------
+    x_from : tuple of int
+        The y term that each x term reads.
+    rings : tuple of (int, int)
+        First and last (exclusive) term that each ring sums.
+    z_from : tuple of int
+        The ring that each z term reads.
+    outputs : tuple of (int, int)
+        First and last (exclusive) term that each output sums.
+    at : tuple of int
+        Bytes from the first output array to each.
     """
 
     x_from: tuple[int, ...] = ()
@@ -72,15 +86,15 @@ class Network:
     at: tuple[int, ...] = (0,)
 
     @classmethod
-    def of_terms(cls, terms: int, axes: set[str]) -> Network:
-        """Return that of a sum of terms, each with passes of its own."""
+    def of_terms(cls, terms: int, axes: set[str]) -> TermGraph:
+        """Return the graph of a sum of terms, each with passes of its own."""
         each = tuple(range(terms))
         rings = tuple((t, t + 1) for t in each) if "z" in axes else ()
         return cls(each if "y" in axes else (0,) * terms, rings, each, ((0, terms),))
 
 
 def kinds(weights: NDArray[Any]) -> NDArray[np.int64]:
-    """Return for each term whether its taps mirror to themselves, to their negative, or neither."""
+    """Return the symmetry of each term's taps: EVEN, ODD or GENERAL."""
     result = np.full(len(weights), GENERAL, np.int64)
     for t, taps in enumerate(weights):
         if taps.size > 1 and np.array_equal(taps, taps[::-1]):
@@ -107,7 +121,7 @@ class TermSchedule(SweepSchedule):
         Largest number of threads.
     dense : ndarray, optional
         A kernel over two axes; the passes then only describe the borders.
-    network : Network, optional
+    network : TermGraph, optional
         What the terms read and which are summed; by default each term has passes of its own.
     """
 
@@ -119,7 +133,7 @@ class TermSchedule(SweepSchedule):
         dtypes: Dtypes,
         threads: int,
         dense: NDArray[np.float64] | None = None,
-        network: Network | None = None,
+        network: TermGraph | None = None,
     ) -> None:
         super().__init__(layout, dtypes)
         self.dense = dense
@@ -130,7 +144,7 @@ class TermSchedule(SweepSchedule):
             if axis is not None and axis.filtered >= 0
         }
         terms = len(passes[0].weights)
-        self.network = network or Network.of_terms(terms, set(self.passes))
+        self.network = network or TermGraph.of_terms(terms, set(self.passes))
         if dense is None:
             self._set_weights(cval)
         else:

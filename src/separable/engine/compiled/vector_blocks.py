@@ -25,7 +25,7 @@ from .simd import (
 
 
 def zeros_emitter(block: Any) -> Any:
-    """Return what emits a tuple of vectors of zeros."""
+    """Return the function that emits a tuple of vectors of zeros."""
     vector = block.dtype
 
     def emit(context: Any, builder: Any, _signature: Any, _arguments: Any) -> Any:
@@ -62,7 +62,7 @@ def splat_numbers(_typing: Any, p: Any, count: Any) -> Any:
 
 
 def _elementwise(a: Any, operation: str) -> Any:
-    """Return the type and what emits an operation on two tuples of vectors."""
+    """Return the type of an operation on two tuples of vectors, and the function that emits it."""
 
     def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         left, right = (cgutils.unpack_tuple(builder, v, len(a)) for v in arguments)
@@ -101,7 +101,7 @@ def times(_typing: Any, block: Any, x: Any) -> Any:
 
 
 def _load_emitter(block: Any) -> Any:
-    """Return what emits the loads of a tuple of aligned vectors, `stride` elements apart."""
+    """Return the function that emits the loads of a tuple of aligned vectors, `stride` elements apart."""
     vector = block.dtype
 
     def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
@@ -152,6 +152,7 @@ def store_squares(_typing: Any, p: Any, step: Any, rows: Any) -> Any:
     def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         base, far, block = arguments
         for i, value in enumerate(cgutils.unpack_tuple(builder, block, len(rows))):
+            # Vector i is row i % lanes of square i // lanes.
             square, row = divmod(i, vector.lanes)
             place = builder.gep(base, [builder.mul(far, far.type(square))])
             place = builder.gep(place, [far.type(row * vector.lanes)])
@@ -171,6 +172,7 @@ def store_rows(_typing: Any, like: Any, address: Any, step: Any, rows: Any, stre
         kind = context.get_value_type(signature.args[0])
         place = arguments[1]
         for value in cgutils.unpack_tuple(builder, arguments[3], len(rows)):
+            # Stores past the caches need whole, aligned vectors; all others may lie anywhere.
             narrow = emit_narrow(builder, value, vector, like.dtype)
             align = vector.lanes * item if past_cache else 1
             instruction = emit_store(builder, narrow, builder.inttoptr(place, kind), align)
