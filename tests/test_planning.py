@@ -10,7 +10,7 @@ import pytest
 
 import separable as sep
 from separable import kernels, ndimage
-from separable.engine.gaussian_fit import TOGETHER, Coefficients, fit, fit_within
+from separable.engine.gaussian_fit import PART, Coefficients, fit, fit_within
 from separable.engine.lazy_kernel import SMALL, Kernel
 from separable.errors import ArgumentError, SeparableError
 from separable.factorize import factorize, factorize_few
@@ -60,12 +60,12 @@ def test_means_over_boxes_plan_at_once(shape, dtype, method):
 def test_long_gaussians_are_fitted_in_parts_to_the_same_numbers(monkeypatch):
     taps = np.exp(-0.5 * (np.arange(-4000, 4001) / 900) ** 2)
     whole, error = fit_within(taps, 1e-2)
-    monkeypatch.setattr("separable.engine.gaussian_fit.TOGETHER", 1 << 8)
+    monkeypatch.setattr("separable.engine.gaussian_fit.PART", 1 << 8)
     parts, again = fit_within(taps, 1e-2)
     assert error == pytest.approx(again, rel=1e-9)
     np.testing.assert_allclose(parts.factors, whole.factors, rtol=1e-7)
     assert isinstance(parts, Coefficients)
-    assert TOGETHER < 1 << 20
+    assert PART < 1 << 20
 
 
 def test_a_long_gaussian_takes_a_few_times_its_taps():

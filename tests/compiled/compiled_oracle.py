@@ -2,6 +2,10 @@
 
 import numpy as np
 
+from separable.engine.compiled.box_filter import box_lines
+from separable.engine.compiled.recursive_filter import recursive_lines
+from separable.engine.compiled.term_sums import Correlation, DenseCorrelation
+
 MODES = ("reflect", "mirror", "nearest", "wrap", "constant")
 _PAD = {"reflect": "symmetric", "mirror": "reflect", "nearest": "edge", "wrap": "wrap"}
 
@@ -91,3 +95,27 @@ def taps(rng, count, kind):
     if kind == "odd":
         return values - values[::-1]
     return values
+
+
+# --- the compiled filters, each as one call --------------------------------------------------------
+
+
+def correlate_terms(image, out, terms, axes, lefts, borders, cval=0.0, work=np.float32, threads=1):
+    return Correlation(terms, axes, lefts, borders, cval, work, image.shape)(image, out, threads)
+
+
+def correlate_dense(image, out, kernel, axes, lefts, borders, cval=0.0, work=np.float32, threads=1):
+    made = DenseCorrelation(kernel, axes, lefts, borders, cval, work, image.shape)
+    return made(image, out, threads)
+
+
+def box(
+    image, out, axes, widths, lefts, borders, cval=0.0, scales=None, work=np.float32, threads=1
+):
+    made = box_lines(image.shape, axes, widths, lefts, borders, cval, scales, work)
+    return made(image, out, threads)
+
+
+def recursive(image, out, axes, coefficients, lefts, borders, cval=0.0, work=np.float32, threads=1):
+    made = recursive_lines(image.shape, axes, coefficients, lefts, borders, cval, work)
+    return made(image, out, threads)

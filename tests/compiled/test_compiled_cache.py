@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import logging
 import multiprocessing
@@ -21,6 +22,7 @@ import pytest
 
 from separable.engine.compiled import code_cache
 from separable.engine.compiled.code_cache import Cache
+from separable.engine.compiled.jit import code_of
 from separable.engine.compiled.numba_api import numba
 
 ROOT = Path(__file__).parents[2]
@@ -47,11 +49,34 @@ class Made:
 
 @pytest.fixture(autouse=True)
 def told_nothing_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(code_cache, "_told", False)
+    monkeypatch.setattr(code_cache, "_logged", False)
 
 
 def entries(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.nbc"))
+
+
+def blanked(source: bytes) -> str:
+    """Return the syntax tree of a source, its docstrings emptied."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            node.value.value = ""
+    return ast.dump(tree)
+
+
+@pytest.mark.parametrize("package", ["engine", "nn/fused"])
+def test_only_comments_and_docstrings_are_left_out_of_the_version(package: str) -> None:
+    for path in (ROOT / "src" / "separable" / package / "compiled").glob("*.py"):
+        source = path.read_bytes()
+        assert blanked(code_of(source)) == blanked(source), path
+
+
+def test_a_comment_does_not_change_the_version_but_code_does() -> None:
+    first = b'def f(x):\n    """Add."""\n    return x + 1\n'
+    noted = b'# Note.\n\ndef f(x):\n    """Add\n\n    "one"."""\n    # Why.\n    return x + 1\n'
+    assert code_of(first) == code_of(noted)
+    assert code_of(first) != code_of(first.replace(b"1", b"2"))
 
 
 def test_an_entry_is_compiled_once(tmp_path: Path) -> None:
@@ -77,7 +102,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("how", DAMAGE)
-def test_a_damaged_entry_is_compiled_anew(tmp_path: Path, how: str) -> None:
+def test_a_damaged_entry_is_compiled_again(tmp_path: Path, how: str) -> None:
     Made(tmp_path)(2.0)
     (entry,) = entries(tmp_path)
     whole = entry.read_bytes()
@@ -102,7 +127,7 @@ def test_an_entry_of_another_function_is_not_taken(tmp_path: Path) -> None:
         assert type(made(value)) is type(value)
 
 
-def test_a_pickle_that_cannot_be_rebuilt_is_compiled_anew(
+def test_a_pickle_that_cannot_be_rebuilt_is_compiled_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Made(tmp_path)(2.0)
@@ -254,13 +279,13 @@ SCRIPT = """
     import numpy as np
     {before}
     warnings.simplefilter("error")
-    from separable.engine.compiled.masked_kernels import divide
+    from separable.engine.compiled.masked_kernels import normalise
     from separable.engine.compiled.jit import cache_folder
     from separable.engine.compiled import code_cache
     values = np.array([1.0, 2.0])
-    divide(values, np.array([1.0, 0.5]), np.array([1.0, 1.0, 0.25, 0.0]), 0.0)
+    normalise(values, np.array([1.0, 0.5]), np.array([1.0, 1.0, 0.25, 0.0]), 0.0)
     assert values.tolist() == [1.0, 4.0], values
-    misses = divide.stats.cache_misses
+    misses = normalise.stats.cache_misses
     print(code_cache.state(cache_folder()), sum(misses.values()))
 """
 

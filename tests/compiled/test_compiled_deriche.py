@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-from compiled_oracle import MODES, awkward, border, reference, samples
+from compiled_oracle import MODES, awkward, border, recursive, reference, samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
 from separable.engine.compiled import recursive_filter
 from separable.engine.compiled import thread_pool as pool
-from separable.engine.compiled.recursive_filter import ORDERS, fit, fit_within, recursive
+from separable.engine.compiled.recursive_filter import ORDERS, fit, fit_within
 
 SIGMAS = (0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0)
 

@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from compiled_oracle import MODES, awkward, border, samples
+from compiled_oracle import MODES, awkward, border, correlate_dense, samples
 
 from separable.engine.compiled import tiling
-from separable.engine.compiled.term_sums import correlate_dense
 
 HOW = ["plain", "offset", "fortran", "reversed", "strided", "padded"]
 

@@ -2,14 +2,23 @@
 
 import numpy as np
 import pytest
-from compiled_oracle import MODES, awkward, border, reference, rounded, samples, scale, taps
+from compiled_oracle import (
+    MODES,
+    awkward,
+    border,
+    correlate_terms,
+    reference,
+    rounded,
+    samples,
+    scale,
+    taps,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
 from separable.engine.compiled import tiling
 from separable.engine.compiled.simd import ELEMENTS
-from separable.engine.compiled.term_sums import correlate_terms
 
 TOLERANCE = {"float32": 1e-6, "float64": 1e-13}
 

@@ -5,10 +5,9 @@ import mmap
 
 import numpy as np
 import pytest
-from compiled_oracle import MODES, border, samples
+from compiled_oracle import MODES, border, correlate_dense, correlate_terms, samples
 
 from separable.engine.compiled import thread_pool as pool
-from separable.engine.compiled.term_sums import correlate_dense, correlate_terms
 
 PAGE = mmap.PAGESIZE
 _libc = ctypes.CDLL(None, use_errno=True)

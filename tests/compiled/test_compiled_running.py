@@ -2,15 +2,14 @@
 
 import numpy as np
 import pytest
-from compiled_oracle import MODES, awkward, border, reference, rounded, samples
+from compiled_oracle import MODES, awkward, border, box, recursive, reference, rounded, samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 from test_compiled_memory import Guarded
 
 from separable.engine.compiled import thread_pool as pool
-from separable.engine.compiled.box_filter import box
-from separable.engine.compiled.recursive_filter import fit, recursive
+from separable.engine.compiled.recursive_filter import fit
 
 DTYPES = ("float16", "float32", "float64", "uint8", "int8", "uint16", "int16", "uint32", "int32")
 

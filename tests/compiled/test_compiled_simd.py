@@ -5,7 +5,7 @@ import ctypes
 import numpy as np
 import pytest
 
-from separable.engine.compiled import dtype_conversion, simd, transpose
+from separable.engine.compiled import dtype_conversion, simd, transpose, vector_blocks
 from separable.engine.compiled.jit import address, stage
 from separable.engine.compiled.numba_api import types
 
@@ -41,12 +41,15 @@ def aligned(values, dtype):
 def _arithmetic(a, b, c, out, n):
     x, y, z = simd.load(a), simd.load_any(b), simd.load(c)
     simd.store(out, simd.add(x, y))
-    simd.store_any(simd.ahead(out, n), simd.sub(x, y))
-    simd.store_stream(simd.ahead(out, 2 * n), simd.mul(x, y))
-    simd.store(simd.ahead(out, 3 * n), simd.low(x, y))
-    simd.store(simd.ahead(out, 4 * n), simd.high(x, y))
-    simd.store(simd.ahead(out, 5 * n), simd.fma(x, y, z))
-    simd.store(simd.ahead(out, 6 * n), simd.splat(out, simd.peek(simd.ahead(a, 1))))
+    simd.store_any(simd.offset_pointer(out, n), simd.sub(x, y))
+    simd.store_stream(simd.offset_pointer(out, 2 * n), simd.mul(x, y))
+    simd.store(simd.offset_pointer(out, 3 * n), simd.low(x, y))
+    simd.store(simd.offset_pointer(out, 4 * n), simd.high(x, y))
+    simd.store(simd.offset_pointer(out, 5 * n), simd.fma(x, y, z))
+    simd.store(
+        simd.offset_pointer(out, 6 * n),
+        simd.splat(out, simd.load_scalar(simd.offset_pointer(a, 1))),
+    )
     simd.fence()
 
 
@@ -71,7 +74,7 @@ def test_arithmetic(work):
 
 @stage
 def _transpose(a, out, n):
-    transpose.store_block(out, n, transpose.transpose(transpose.load_block(a, n)))
+    vector_blocks.store_block(out, n, transpose.transpose(vector_blocks.load_block(a, n)))
 
 
 @pytest.mark.parametrize("work", WORK)
@@ -109,8 +112,9 @@ def test_widen(stored, work):
 def _narrow(a, out, scalars, n):
     dtype_conversion.store_as(out, simd.load(a))
     for i in range(n):
-        dtype_conversion.poke_as(
-            simd.ahead(scalars, i), dtype_conversion.peek_as(simd.ahead(a, i), a)
+        dtype_conversion.store_scalar_as(
+            simd.offset_pointer(scalars, i),
+            dtype_conversion.load_scalar_as(simd.offset_pointer(a, i), a),
         )
 
 

@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from compiled_oracle import border
+from compiled_oracle import border, correlate_terms
 
 from separable.engine.compiled import tiling
-from separable.engine.compiled.term_sums import correlate_terms
 
 SHAPES = [
     (64, 128),
@@ -55,7 +54,9 @@ def test_same_as_loads_in_their_turn(shape, axes, dtype, monkeypatch):
         for limit, tiles in ((1 << 60, 4), (0, 0)):
             monkeypatch.setattr(tiling, "OVERLAP_BYTES", limit)
             monkeypatch.setattr(tiling, "OVERLAP_TILES", tiles)
-            monkeypatch.setattr(tiling.Schedule, "_is_crowded", lambda _, limit=limit: not limit)
+            monkeypatch.setattr(
+                tiling.TermSchedule, "_is_crowded", lambda _, limit=limit: not limit
+            )
             out = np.zeros(shape, dtype)
             correlate_terms(image, out, terms, axes, [4] * len(axes), borders, 2.5, work, threads)
             results.append(out)

@@ -434,7 +434,7 @@ def test_nothing_is_remembered_where_that_is_turned_off(monkeypatch: pytest.Monk
     monkeypatch.setenv("SEPARABLE_KEEP_BYTES", "0")
     made = tensor_memory.empty((result_memory.LARGE // 4,))
     assert made.shape == (result_memory.LARGE // 4,)
-    assert tensor_memory._remembered == []
+    assert tensor_memory._blocks == []
 
 
 def test_results_of_many_threads_keep_apart() -> None:

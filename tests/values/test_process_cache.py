@@ -293,5 +293,5 @@ def test_classes_that_take_addresses_are_bound_to_their_process() -> None:
         return any(isinstance(b, ast.Name) and is_bound(b.id) for b in bases)
 
     found = {name for name, (_, node) in classes.items() if keeps_addresses(node)}
-    assert {"Schedule", "LineSchedule", "Prepared", "PlanesPlan", "Scratch"} <= found
+    assert {"SweepSchedule", "Prepared", "PlanesPlan", "Scratch"} <= found
     assert {name: str(classes[name][0]) for name in found if not is_bound(name)} == {}

@@ -1,7 +1,7 @@
-"""How one filter runs on NumPy arrays: methods behind one registry.
+"""The engine: methods that run one filter on NumPy arrays, behind one registry.
 
-A reader of the callers needs three names: `Problem` (what is asked, without data), `Form` (the
-kernel as a method wants it) and `METHODS` (each: what it can do, what it costs, how it runs).
+Callers need three names: `Problem` (a filter request without data), `Form` (the kernel in the representation that a
+method consumes) and `METHODS` (each method's limits, cost and implementation).
 """
 
 from separable.engine.base import Form, Pass, Problem, Work, dense_form, pass_form, work_dtype

@@ -1,11 +1,11 @@
-"""Tell whether the compiled engine can be used in this process, and why not.
+"""Availability of the compiled engine in this process, and the reason if it cannot be used.
 
-Everything that needs the engine asks here. Without it (Numba is not installed, is too old, cannot be
+All code that needs the engine asks this module. Without the engine (Numba is not installed, is too old, cannot be
 imported or fails to compile) filters run on SciPy's methods, with the same results. One warning per
 process says so.
 
-Nothing here imports Numba: planning a filter only looks whether it is installed. An import or a
-compilation that fails later is recorded by `compiling`, and the caller takes the other way.
+Nothing here imports Numba: planning a filter only checks that it is installed. An import or a
+compilation that fails later is recorded by `compiling`, and the caller falls back to SciPy.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ _reason: str | None = None  # "" if the engine can be used, None before the firs
 
 
 class EngineError(Exception):
-    """The compiled engine cannot be used; callers catch this and take another way."""
+    """The compiled engine cannot be used; callers catch this and fall back to SciPy."""
 
 
 def why_not() -> str:
-    """Return why the compiled engine cannot be used, or an empty string if it can.
+    """Return the reason why the compiled engine cannot be used, or an empty string if it can.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def available() -> bool:
 
 
 def _look() -> None:
-    """Look for Numba without importing it; remember what was found."""
+    """Look for Numba without importing it, and record the result."""
     global _reason
     asked = os.environ.get(VARIABLE, "") or "auto"
     if asked not in CHOICES:
@@ -97,7 +97,7 @@ def _look() -> None:
 def _is_installed(name: str) -> bool:
     try:
         return importlib.util.find_spec(name) is not None
-    except Exception:  # an importer of somebody else's may raise anything
+    except Exception:  # import hooks of other packages may raise anything
         return False
 
 
@@ -123,7 +123,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _refuse(reason: str, remedy: str) -> None:
-    """Remember a reason and warn, once."""
+    """Record a reason and warn, once."""
     global _reason
     if _reason:
         return
@@ -138,7 +138,7 @@ def _refuse(reason: str, remedy: str) -> None:
 
 
 def _level_of_caller() -> int:
-    """Return the stack level, seen from who calls this, of the first frame outside the package."""
+    """Return the stack level, relative to the caller of this function, of the first frame outside the package."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("separable"):
         level, frame = level + 1, frame.f_back
@@ -146,10 +146,10 @@ def _level_of_caller() -> int:
 
 
 class _Compiling:
-    """A block that imports or compiles the engine: whatever fails in it becomes `EngineError`.
+    """Context manager for imports and compilations of the engine: any failure becomes an `EngineError`.
 
-    The first failure is remembered, so that the engine is not tried again in this process. A lack
-    of memory and an interrupt by the user pass unchanged.
+    The first failure is recorded, so that the engine is not tried again in this process. A `MemoryError`
+    and an interrupt by the user pass unchanged.
     """
 
     def __enter__(self) -> None:
@@ -168,14 +168,14 @@ class _Compiling:
 
 
 def is_failure(error: BaseException) -> bool:
-    """Return whether an error of code that imports, compiles or calls the engine is the engine's."""
+    """Return whether an error means that the engine fails, rather than a lack of memory or an interrupt."""
     return isinstance(error, Exception) and not isinstance(error, EngineError | MemoryError)
 
 
 def failed(error: BaseException) -> EngineError:
-    """Remember that the engine fails, and return the error to raise instead."""
-    said = next(iter(str(error).strip().splitlines()), "")
-    reason = f"Numba fails ({type(error).__name__}{': ' + said if said else ''})"
+    """Record that the engine fails, and return the error to raise instead."""
+    first_line = next(iter(str(error).strip().splitlines()), "")
+    reason = f"Numba fails ({type(error).__name__}{': ' + first_line if first_line else ''})"
     _refuse(reason, "Repair it with `pip install --force-reinstall numba`")
     return EngineError(reason)
 

@@ -1,4 +1,4 @@
-"""Compile ahead what common use needs, and say so when it happens by itself."""
+"""Compile common kernels in advance, and announce compilation that happens on its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["is_compiled", "say_once", "warmup"]
 
 TYPES = ("float32", "uint8", "uint16", "float64", "int16", "int32")
 
-_said = False
+_announced = False
 
 
 def is_compiled() -> bool:
@@ -28,27 +28,29 @@ def is_compiled() -> bool:
     return has_entries(cache_folder())
 
 
-def _lines(image: NDArray[Any], out: NDArray[Any], work: np.dtype[Any]) -> None:
-    """Compile running sums and recursions."""
+def _compile_line_filters(image: NDArray[Any], out: NDArray[Any], work: np.dtype[Any]) -> None:
+    """Compile box filters and recursions."""
     with compiling:
-        from separable.engine.compiled.box_filter import box
-        from separable.engine.compiled.recursive_filter import ORDERS, fit, recursive
+        from separable.engine.compiled.box_filter import box_lines
+        from separable.engine.compiled.recursive_filter import ORDERS, fit, recursive_lines
 
     taps = np.exp(-0.5 * (np.arange(-8, 9) / 2) ** 2)
     border = np.clip(np.arange(-8, 48), 0, 39)
-    box(image, out, (1, 2), (17, 17), (8, 8), [border] * 2, work=work)
+    shape, axes, lefts, borders = image.shape, (1, 2), (8, 8), [border] * 2
+    box_lines(shape, axes, (17, 17), lefts, borders, work=work)(image, out)
     for order in ORDERS:
         found = fit(taps, order)
         if found is not None:
-            recursive(image, out, (1, 2), [found[0]] * 2, (8, 8), [border] * 2, work=work)
+            recursion = recursive_lines(shape, axes, [found[0]] * 2, lefts, borders, work=work)
+            recursion(image, out)
 
 
 def say_once() -> None:
-    """Say on a terminal that something is compiled now: it takes seconds, and only once."""
-    global _said
-    if _said:
+    """Print on a terminal, once, that kernels are being compiled: it takes some seconds."""
+    global _announced
+    if _announced:
         return
-    _said = True
+    _announced = True
     if sys.stderr is not None and sys.stderr.isatty():
         print(
             "separable: compiling for this computer, once (some seconds). "
@@ -58,27 +60,27 @@ def say_once() -> None:
 
 
 def warmup(progress: Callable[[float], None] | None = None) -> int:
-    """Compile what filters of the common types need, and keep it on disk.
+    """Compile the kernels of filters of common dtypes, and keep them on disk.
 
     Parameters
     ----------
     progress : callable, optional
-        Called with the fraction of the work just done.
+        Called after each step with the fraction of the work that it did.
 
     Returns
     -------
     int
-        How many combinations of types were tried out.
+        Number of combinations of dtypes that were compiled.
 
     Raises
     ------
     EngineError
         If the compiled engine cannot be used.
     """
-    global _said
-    _said = True  # who calls this knows
+    global _announced
+    _announced = True  # the caller asked for it
     with compiling:
-        from separable.engine.compiled.term_sums import correlate_dense, correlate_terms
+        from separable.engine.compiled.term_sums import Correlation, DenseCorrelation
 
     pairs = [(a, a) for a in TYPES]
     pairs += [(a, "float32") for a in ("uint8", "uint16")]
@@ -94,12 +96,12 @@ def warmup(progress: Callable[[float], None] | None = None) -> int:
                 np.minimum(b, image.shape[a] - 1) for a, b in zip(axes, borders, strict=True)
             ]
             lefts = (1,) * len(axes)
-            correlate_terms(image, out, [row * len(axes)], axes, lefts, borders, 0.0, work, 1)
+            common = (axes, lefts, borders, 0.0, work, image.shape)
+            Correlation([row * len(axes)], *common)(image, out)
             if len(axes) == 2:
-                kernel = np.ones((3, 3)) / 9
-                correlate_dense(image, out, kernel, axes, lefts, borders, 0.0, work, 1)
+                DenseCorrelation(np.ones((3, 3)) / 9, *common)(image, out)
         if source == target and source in ("float32", "float64", "uint8"):
-            _lines(image, out, work)
+            _compile_line_filters(image, out, work)
         if progress:
             progress(1.0 / len(pairs))
     return len(pairs)

@@ -1,14 +1,14 @@
-"""The recursion that is nearest to a Gaussian: what it computes, and how far it is off.
+"""The recursion nearest to a Gaussian, and its error.
 
-What is computed: a sampled Gaussian, or its first derivative, as a sum of a few damped oscillations,
+A sampled Gaussian, or its first derivative, is approximated by a sum of a few damped oscillations,
 
     h[k] = Re sum_p c_p p^|k| + delta [k = 0],    p = exp(-(damping + i frequency) / sigma),
 
-which a recursion applies by a run forth and a run back (R. Deriche, 1993, "Recursively implementing the
+which a recursion applies by a forward and a backward run (R. Deriche, 1993, "Recursively implementing the
 Gaussian and its derivatives", INRIA RR-1893).  The poles of order 4 are Deriche's; those of orders 5 (a real one more)
 and 6 were found the same way, as the minimum of the squared error over the half line.  The factors ``c`` are
-fitted by least squares to the very taps that are to be replaced, with their sum (or, for odd ones, their first
-moment) kept exactly.
+fitted by least squares to the taps that are replaced, and keep their sum (or, for odd ones, their first
+moment) exactly.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ _POLES = {
 ORDERS = tuple(_POLES)
 MOST_ERROR = 0.05
 """Taps that are approximated worse than this do not look like a Gaussian."""
-DIED_AWAY = 1e-18
-"""An oscillation is followed until its envelope is this part of what it began with."""
-TOGETHER = 1 << 16
-"""Samples of an impulse response that are looked at together: more need no more memory."""
+DECAYED = 1e-18
+"""Fraction of its initial envelope at which an oscillation counts as decayed."""
+PART = 1 << 16
+"""Samples of an impulse response that are processed together, which bounds the memory."""
 
 
 @dataclass(frozen=True, eq=False)
 class Coefficients(Value):
-    """What a recursion needs to know.
+    """The coefficients of a recursion.
 
     Attributes
     ----------
     poles, factors : ndarray of complex
-        With non-negative imaginary parts; a real pole, if any, is the last.
+        The ``p`` and ``c`` of the formula, with non-negative imaginary parts of ``p``; a real pole, if any, is the last.
     delta : float
-        What the sample itself is multiplied by, besides.
+        Additional factor of the sample itself.
     odd : bool
-        Whether the response changes sign with the direction.
+        True if the response changes sign with the direction.
     reach : int
-        The half width of the taps.
+        Half width of the taps.
     gain : float
-        The sum of the taps.
+        Sum of the taps.
     """
 
     ARRAYS = ("poles", "factors")
@@ -67,21 +67,21 @@ class Coefficients(Value):
 
     @property
     def order(self) -> int:
-        """The number of real states."""
+        """Number of real states."""
         return int(np.sum(np.where(self.poles.imag > 0, 2, 1)))
 
     @property
     def operations(self) -> int:
-        """Multiply-adds for each output."""
+        """Multiply-adds per output."""
         return 5 * (self.order // 2) * 2 + 4 * (self.order % 2) + 1
 
     @property
     def memory(self) -> int:
-        """How many samples away the response is below 1e-9 of where it began."""
+        """Distance in samples at which the response is below 1e-9 of its initial value."""
         return math.ceil(math.log(1e-9) / math.log(float(np.max(np.abs(self.poles)))))
 
     def response(self, count: int, start: int = 0) -> NDArray[np.float64]:
-        """Return the impulse response for start .. count - 1; the other half mirrors it."""
+        """Return the impulse response for start .. count - 1; the other half is its mirror image."""
         powers = self.poles[:, None] ** np.arange(start, count)
         half = np.real(self.factors @ powers)
         if start == 0:
@@ -90,22 +90,23 @@ class Coefficients(Value):
 
     def numbers(self) -> NDArray[np.float64]:
         """Return the numbers that the compiled code reads, in its order."""
-        poles, steady, forth, back = [], [], [], []
+        # A state is kept as u = Re s and w = Im s / b; `steady` is the state after infinitely many samples of 1.
+        poles, steady, forward, backward = [], [], [], []
         for p, c in zip(self.poles, self.factors, strict=True):
             a, b = p.real, p.imag
-            still = 1 / (1 - p)
+            limit = 1 / (1 - p)
             if b > 0:
                 poles += [a, -b * b]
-                steady += [still.real, still.imag / b]
-                own = [c.real, -c.imag * b]
+                steady += [limit.real, limit.imag / b]
+                weights = [c.real, -c.imag * b]
             else:
-                poles, steady, own = [*poles, a], [*steady, still.real], [c.real]
-            forth += own
-            # The correlation looks ahead with the taps after the middle.
-            back += [-v for v in own] if self.odd else own
+                poles, steady, weights = [*poles, a], [*steady, limit.real], [c.real]
+            forward += weights
+            # A correlation applies the taps right of the middle to later samples.
+            backward += [-v for v in weights] if self.odd else weights
         if self.odd:
-            forth, back = back, forth
-        return np.array([self.delta, *poles, *steady, *forth, *back])
+            forward, backward = backward, forward
+        return np.array([self.delta, *poles, *steady, *forward, *backward])
 
 
 def fit(taps: ArrayLike, order: int = 4) -> tuple[Coefficients, float] | None:
@@ -116,14 +117,14 @@ def fit(taps: ArrayLike, order: int = 4) -> tuple[Coefficients, float] | None:
     taps : array_like, shape (2 * reach + 1,)
         Taps of a correlation, symmetric or antisymmetric about the middle.
     order : {4, 5, 6}
-        How many real states each run has: the more, the better and the slower.
+        Number of real states of each run: more are more accurate and slower.
 
     Returns
     -------
     (Coefficients, float) or None
         The recursion and its error: the 1-norm of its impulse response minus the taps, over the
-        1-norm of the taps, measured out to where the response has died away.  None where the taps
-        do not look like a Gaussian.
+        1-norm of the taps, measured until the response has decayed.  None if the taps do not look like
+        a Gaussian.
 
     Raises
     ------
@@ -147,8 +148,10 @@ def fit(taps: ArrayLike, order: int = 4) -> tuple[Coefficients, float] | None:
         return None
     sigma, odd = found
     half = values[len(values) // 2 :]
-    poles = np.exp([-(damping - 1j * turn) / sigma for damping, turn in _POLES[order]])
-    poles = np.where(poles.imag < 0, poles.conj(), poles)  # small sigmas turn by more than pi
+    poles = np.exp([-(damping - 1j * frequency) / sigma for damping, frequency in _POLES[order]])
+    poles = np.where(
+        poles.imag < 0, poles.conj(), poles
+    )  # with a small sigma a step rotates by more than pi
     poles = _representable(poles)
     coefficients = _solve(half, poles, odd)
     error = _measure(coefficients, half)
@@ -172,12 +175,12 @@ def fit_within(taps: ArrayLike, limit: float) -> tuple[Coefficients, float] | No
 
 
 def _recognise(taps: NDArray[np.float64]) -> tuple[float, bool] | None:
-    """Return the sigma of a sampled Gaussian and whether its derivative is meant, or None."""
+    """Return the sigma of a sampled Gaussian and True if the taps are its derivative; None for other taps."""
     if taps.ndim != 1 or len(taps) < 3 or len(taps) % 2 == 0 or not np.all(np.isfinite(taps)):
         return None
     half = taps[len(taps) // 2 :]
-    slack = 1e-12 * float(np.max(np.abs(taps)))
-    even, odd = (bool(np.all(np.abs(taps - s * taps[::-1]) <= slack)) for s in (1, -1))
+    tolerance = 1e-12 * float(np.max(np.abs(taps)))
+    even, odd = (bool(np.all(np.abs(taps - s * taps[::-1]) <= tolerance)) for s in (1, -1))
     if even == odd:
         return None
     k = np.arange(len(half), dtype=np.float64)
@@ -191,25 +194,25 @@ def _recognise(taps: NDArray[np.float64]) -> tuple[float, bool] | None:
     slope = -float(np.sum(weight * x * np.log(ratio[known])) / max(np.sum(weight * x * x), 1e-300))
     if not slope > 0:
         return None
-    # Taps that hardly fall off over their length are no Gaussian's: what falls may be rounding.
+    # Taps that hardly decay over their length are not a Gaussian: the decay may be rounding.
     sigma = math.sqrt(0.5 / slope)
     return (sigma, odd) if sigma <= len(half) - 1 else None
 
 
 def _solve(half: NDArray[np.float64], poles: NDArray[np.complex128], odd: bool) -> Coefficients:
-    """Fit the factors to the taps right of the middle; the middle one is met exactly."""
+    """Fit the factors to the taps right of the middle; `delta` makes the sum of all taps exact."""
     reach = len(half) - 1
     slowest = float(np.max(np.abs(poles)))
     count = max(reach, math.ceil(math.log(1e-12) / math.log(slowest))) + 1
     is_pair = poles.imag > 0
-    still = poles / (1 - poles) ** 2 if odd else poles / (1 - poles)
+    sums = poles / (1 - poles) ** 2 if odd else poles / (1 - poles)
     # The sum of the taps, or their first moment for odd ones, as one heavy equation.
     moment = float(half @ np.arange(reach + 1)) if odd else float(np.sum(half[1:]))
-    totals = np.concatenate([still.real, -still.imag[is_pair]])
+    totals = np.concatenate([sums.real, -sums.imag[is_pair]])
     heavy = 1e4 / float(np.linalg.norm(totals)) * math.sqrt(count)
     matrix, wanted = np.empty((0, len(totals))), np.empty(0)
-    for start in range(1, count, TOGETHER):
-        k = np.arange(start, min(start + TOGETHER, count))
+    for start in range(1, count, PART):
+        k = np.arange(start, min(start + PART, count))
         powers = poles[:, None] ** k
         columns = np.vstack([powers.real, -powers.imag[is_pair]])
         taps = half[start : start + len(k)]
@@ -230,21 +233,21 @@ def _solve(half: NDArray[np.float64], poles: NDArray[np.complex128], odd: bool) 
 
 
 def _representable(poles: NDArray[np.complex128]) -> NDArray[np.complex128]:
-    """Return poles whose numbers in the recursion are the same in single and double precision.
+    """Return nearby poles whose coefficients are the same in single and double precision.
 
-    A pole is near 1 where sigma is large, and then rounding it changes how it dies away.
+    Poles are near 1 for a large sigma, and then rounding them would change their decay.
     """
     real = poles.real.astype(np.float32).astype(np.float64)
-    turn = np.sqrt((poles.imag**2).astype(np.float32).astype(np.float64))
-    found = real + 1j * turn
-    far = 1 - np.abs(found) > 1e-2 * (1 - np.abs(poles))
-    return np.asarray(np.where(far, found, poles), np.complex128)
+    imaginary = np.sqrt((poles.imag**2).astype(np.float32).astype(np.float64))
+    found = real + 1j * imaginary
+    decays = 1 - np.abs(found) > 1e-2 * (1 - np.abs(poles))
+    return np.asarray(np.where(decays, found, poles), np.complex128)
 
 
 def _condensed(
     matrix: NDArray[np.float64], wanted: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return a least squares problem of the same solution with as many rows as columns."""
+    """Return a least-squares problem with the same solution and as many rows as columns."""
     triangle: NDArray[np.float64] = np.asarray(
         np.asarray(np.linalg.qr(np.column_stack([matrix, wanted]), mode="r"))
     )
@@ -252,12 +255,12 @@ def _condensed(
 
 
 def _measure(coefficients: Coefficients, half: NDArray[np.float64]) -> float:
-    """Return the 1-norm of the error relative to that of the taps."""
+    """Return the 1-norm of the error relative to the 1-norm of the taps."""
     slowest = float(np.max(np.abs(coefficients.poles)))
-    count = max(len(half), math.ceil(math.log(DIED_AWAY) / math.log(slowest)) + 1)
+    count = max(len(half), math.ceil(math.log(DECAYED) / math.log(slowest)) + 1)
     error, middle = 0.0, 0.0
-    for start in range(0, count, TOGETHER):
-        response = coefficients.response(min(start + TOGETHER, count), start)
+    for start in range(0, count, PART):
+        response = coefficients.response(min(start + PART, count), start)
         taps = half[start : start + len(response)]
         response[: len(taps)] -= taps
         if start == 0:

@@ -1,9 +1,9 @@
 """Kernel: the weights of a filter, dense or as factors that are multiplied out only when needed.
 
-Planning asks for sizes, norms and counts. A kernel that was given as `Factors` answers these from
-its factors, so that planning a Gaussian of 241x241x241 samples needs its three vectors only.
+Planning asks for sizes, norms and counts. A kernel given as `Factors` computes these from
+its factors, so that planning a Gaussian of 241x241x241 samples needs only its three vectors.
 
-Kernels of extraordinary scale are multiplied by a power of two first (`normalised`), which is exact:
+Kernels of extreme scale are multiplied by a power of two first (`normalised`), which is exact:
 then no product of a sample and a weight over- or underflows, and the result is scaled back once.
 """
 
@@ -38,8 +38,9 @@ class Kernel(Value):
     Attributes
     ----------
     given : ndarray or Factors
+        The weights as they were given.
     flip : bool
-        Whether the weights are those of `given` reversed along all axes.
+        True if the weights are those of `given` reversed along all axes.
 
     Examples
     --------
@@ -58,40 +59,40 @@ class Kernel(Value):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The number of weights along each axis."""
+        """Number of weights along each axis."""
         return self.given.shape
 
     @property
     def ndim(self) -> int:
-        """The number of axes."""
+        """Number of axes."""
         return len(self.shape)
 
     @property
     def size(self) -> int:
-        """The number of weights."""
+        """Number of weights."""
         return math.prod(self.shape)
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The type of the weights as they were given."""
+        """Dtype of the weights as they were given."""
         return self.given.dtype
 
     @property
     def is_product(self) -> bool:
-        """Whether the dense weights are too many to be multiplied out for planning."""
+        """True for factors with too many dense weights to be multiplied out for planning."""
         return isinstance(self.given, Factors) and self.size > SMALL
 
     @property
     def array(self) -> Array:
-        """The dense weights in the type they were given in."""
+        """Dense weights in the dtype in which they were given."""
         array = self.given.dense() if isinstance(self.given, Factors) else self.given
         return np.flip(array) if self.flip else array
 
     @cached_property
     def dense(self) -> Array:
-        """The dense weights in float64 or complex128, contiguous and read-only."""
+        """Dense weights in float64 or complex128, contiguous and read-only."""
         array = to_float(self.array)
-        # PyTorch takes no negative strides, not even along axes of one sample.
+        # PyTorch accepts no negative strides, not even along axes of one sample.
         flipped = any(s < 0 for s in array.strides)
         weights = array.copy() if flipped else np.ascontiguousarray(array).view()
         weights.setflags(write=False)
@@ -99,7 +100,7 @@ class Kernel(Value):
 
     @cached_property
     def norm(self) -> float:
-        """The sum of the sizes of the weights; infinite where that is too large for a float64."""
+        """Sum of the absolute weights; infinite if it is too large for float64."""
         with np.errstate(over="ignore"):
             if not self.is_product:
                 return float(np.sum(np.abs(self.dense)))
@@ -109,7 +110,7 @@ class Kernel(Value):
 
     @cached_property
     def nonzeros(self) -> int:
-        """The number of weights that are not zero."""
+        """Number of weights that are not zero."""
         if not self.is_product:
             return int(np.count_nonzero(self.dense))
         if self._is_single:
@@ -117,13 +118,13 @@ class Kernel(Value):
         return sum(int(np.count_nonzero(part)) for part in self._parts())
 
     def rows(self) -> Iterator[slice]:
-        """Yield parts of the first axis whose weights can be multiplied out together."""
+        """Yield slices of the first axis, each small enough to be multiplied out."""
         step = max(1, PART * self.shape[0] // self.size)
         for start in range(0, self.shape[0], step):
             yield slice(start, min(start + step, self.shape[0]))
 
     def _parts(self) -> Iterator[Array]:
-        """Yield the weights of factors, some rows at a time."""
+        """Yield the dense weights of factors, some rows at a time."""
         assert isinstance(self.given, Factors)
         for rows in self.rows():
             yield _rows(self.given, rows).dense()
@@ -131,8 +132,8 @@ class Kernel(Value):
     def normalised(self) -> tuple[Kernel, int]:
         """Return the kernel times a power of two, and the exponent to scale the result back by.
 
-        The sum of the weights' sizes becomes 0.5 .. 1 where it was extraordinary, and so does that
-        of each vector of a product. Kernels of ordinary scale are returned as they are.
+        An extreme sum of absolute weights becomes 0.5 .. 1, and so does that of each vector of a product.
+        Kernels of ordinary scale are returned as they are.
 
         Examples
         --------
@@ -143,14 +144,14 @@ class Kernel(Value):
         if isinstance(self.given, Factors):
             return self._balanced(self.given)
         if self.given.dtype.kind in "biu" or not np.any(self.given):
-            return self, 0  # whole numbers of 64 bits are far from the ends of any range
+            return self, 0  # 64-bit integers are far from the limits of float64
         exponent = int(_exponents(to_float(self.given).reshape(1, -1))[0])
         if abs(exponent) <= ORDINARY:
             return self, 0
         return replace(self, given=ldexp(self.given, -exponent)), exponent
 
     def _balanced(self, factors: Factors) -> tuple[Kernel, int]:
-        """As `normalised`, for factors: each vector on its own."""
+        """Return the result of `normalised` for factors, each vector scaled on its own."""
         if factors.rank == 0:  # a kernel of zeros
             return self, 0
         bond = factors.pattern.bonds
@@ -197,7 +198,7 @@ _NOTHING = -(1 << 20)  # the exponent of a vector of zeros
 
 
 def _exponents(rows: Array) -> NDArray[np.int64]:
-    """Return for each row the e for which its 1-norm is 2**e times 0.5 .. 1."""
+    """Return the exponent e of each row: its 1-norm is 2**e times 0.5 .. 1."""
     parts = [rows.real, rows.imag] if rows.dtype.kind == "c" else [rows]
     largest = np.max([np.max(np.abs(p), axis=1) for p in parts], axis=0)
     first = np.frexp(largest)[1]
@@ -207,7 +208,7 @@ def _exponents(rows: Array) -> NDArray[np.int64]:
 
 
 def _rows(factors: Factors, rows: slice) -> Factors:
-    """Return the factors of a part of a kernel along its first axis."""
+    """Return the factors of some rows of a kernel."""
     letter = factors.pattern.letters[0]
     arrays = tuple(
         a[tuple(rows if x == letter else slice(None) for x in operand)].copy()
@@ -218,7 +219,7 @@ def _rows(factors: Factors, rows: slice) -> Factors:
 
 
 def to_float(array: Array) -> Array:
-    """Return an array in float64 or complex128; itself if it is that already."""
+    """Return an array in float64 or complex128, without a copy if it already is."""
     kind = np.complex128 if array.dtype.kind == "c" else np.float64
     return array.astype(kind, copy=False)
 
@@ -240,10 +241,10 @@ def ldexp(taps: Array, exponent: Any) -> Array:
 
 
 def within_range(samples: Array) -> tuple[Array, int]:
-    """Return samples divided by a power of two, so that sums of many do not overflow.
+    """Return samples divided by a power of two, so that sums of many neither over- nor underflow.
 
-    Only double precision has samples that large or, as sums of which nothing would be left, that
-    small; all others are returned as they are, with an exponent of 0.
+    Only double precision has samples that large or that small; all others are returned as they are, with an
+    exponent of 0.
 
     Examples
     --------

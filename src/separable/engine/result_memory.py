@@ -1,15 +1,15 @@
-"""Large results in memory that has been used before.
+"""Reuse of memory for large results.
 
-The system hands out zeroed pages at a page fault each: for a fresh result of 64 MiB that takes as
-long as filtering it. So large arrays are made in blocks of our own, aligned to huge pages, and a
-block waits for the next array when its array is gone. At most `KEPT_BYTES` wait for use;
+The system provides zeroed pages with a page fault each: for a fresh result of 64 MiB that takes as
+long as filtering it. So large arrays are allocated in blocks aligned to huge pages, and a block is kept for the next
+array after its array is freed. At most `KEPT_BYTES` are kept;
 ``SEPARABLE_KEEP_BYTES`` in the environment changes that, 0 turns it off.
 
-An array owns its block, as any array owns its memory: NumPy itself asks for it and gives it back,
+An array owns its block, as any array owns its memory: NumPy itself requests and frees it
 through a memory handler (NEP 49) that is installed for the one call of `numpy.empty`. The handler is
-native code (`separable.engine.compiled.memory_blocks`), for arrays die wherever Python drops the last
-reference, also while an exception is raised or the interpreter ends. Until the compiled engine is
-loaded, and where NumPy does not take the handler, arrays are NumPy's own.
+native code (`separable.engine.compiled.memory_blocks`) because arrays are freed wherever Python drops the last
+reference, also while an exception is raised or the interpreter exits. Until the compiled engine is
+loaded, and if NumPy does not accept the handler, arrays are allocated by NumPy as usual.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from separable.system import HAS_PRIVATE_MAPPINGS, after_fork
 
 __all__ = ["empty", "keep_limit", "kept_bytes", "release"]
 
-LARGE = 1 << 21  # bytes; smaller arrays are NumPy's own business
+LARGE = 1 << 21  # bytes; smaller arrays are allocated by NumPy as usual
 LARGEST = 1 << 40
 HUGE_PAGE = 1 << 21
 KEPT_BYTES = 1 << 28  # one 256 MiB volume, or four pictures of 64 MiB
 SET_HANDLER = 304
-"""The place of ``PyDataMem_SetHandler`` in NumPy's C interface, the same in all versions that have it."""
+"""Index of ``PyDataMem_SetHandler`` in NumPy's C API, the same in all versions that have it."""
 
 
 class _Functions(ctypes.Structure):
-    """``PyDataMemAllocator`` of NumPy's C interface."""
+    """``PyDataMemAllocator`` of NumPy's C API."""
 
     _fields_ = tuple(
         (name, ctypes.c_void_p) for name in ("context", "malloc", "calloc", "realloc", "free")
@@ -55,13 +55,13 @@ class _Handler(ctypes.Structure):
 
 
 class _Blocks(ProcessBound):
-    """The handler, and the table of the blocks that wait.
+    """The memory handler and its table of waiting blocks.
 
-    An array holds the handler for as long as it lives, and may outlive this module: nothing that the
+    An array refers to the handler as long as it exists and may outlive this module: nothing that the
     native code reads is ever freed.
     """
 
-    NAME = b"mem_handler"  # which NumPy asks for
+    NAME = b"mem_handler"  # the name that NumPy requires
 
     def __init__(self) -> None:
         with compiling:
@@ -98,29 +98,30 @@ class _Blocks(ProcessBound):
             self._set(others)
 
     def kept_bytes(self) -> int:
-        """Return how many bytes wait."""
+        """Return the number of waiting bytes."""
         total: int = sum(waiting % HUGE_PAGE for waiting in self._table[self._first :]) * HUGE_PAGE
         return total
 
 
 def empty(shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
-    """Return an array of arbitrary contents, as `numpy.empty` does.
+    """Return an array of arbitrary contents, like `numpy.empty`.
 
     Parameters
     ----------
     shape : sequence of int
+        Shape of the array.
     dtype : dtype
-        Of numbers.
+        A dtype of numbers.
 
     Returns
     -------
     ndarray
-        It owns its memory.
+        An array that owns its memory.
 
     Raises
     ------
     MemoryError
-        If the system does not give that much.
+        If the system does not provide that much memory.
 
     Examples
     --------
@@ -135,52 +136,54 @@ def empty(shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
     blocks = _blocks() if limit and size <= LARGEST else None
     try:
         return np.empty(shape, kind) if blocks is None else blocks.empty(shape, kind, limit)
-    except (MemoryError, ValueError):  # ValueError: more than an address can tell
+    except (MemoryError, ValueError):  # ValueError: more than an address can express
         raise MemoryError(
             f"there are no {size / 2**30:.0f} GiB for a result of shape {tuple(shape)}, {kind}"
         ) from None
 
 
 def kept_bytes() -> int:
-    """Return how many bytes wait to be used again."""
-    return _made[0].kept_bytes() if _made and _made[0] is not None else 0
+    """Return the number of bytes that are kept for reuse."""
+    return _instances[0].kept_bytes() if _instances and _instances[0] is not None else 0
 
 
 def release() -> None:
-    """Give the memory that waits back to the system."""
-    if _made and _made[0] is not None:
-        _made[0].release()
+    """Return all kept memory to the system."""
+    if _instances and _instances[0] is not None:
+        _instances[0].release()
 
 
 def keep_limit() -> int:
-    """Return how many bytes may wait: ``SEPARABLE_KEEP_BYTES``."""
+    """Return the largest number of bytes to keep: ``SEPARABLE_KEEP_BYTES``."""
     asked = os.environ.get("SEPARABLE_KEEP_BYTES", "")
     return int(asked) if asked.isdigit() else KEPT_BYTES
 
 
-_made: list[_Blocks | None] = []
-_making = threading.Lock()
+_instances: list[_Blocks | None] = []
+_lock = threading.Lock()
 
 
 def _blocks() -> _Blocks | None:
-    """Return the blocks, or None where arrays are NumPy's own.
+    """Return the blocks, or None if arrays are allocated by NumPy as usual.
 
     They are made once the compiled engine is loaded: nothing is imported or compiled for them alone.
     """
-    if _made:
-        return _made[0]
+    if _instances:
+        return _instances[0]
     if not HAS_PRIVATE_MAPPINGS or "separable.engine.compiled.jit" not in sys.modules:
         return None
-    if not available():  # asked only now: nobody is told here that the engine is missing
+    if (
+        not available()
+    ):  # asked last, so that this module does not cause the warning that the engine is missing
         return None
-    if not _making.acquire(blocking=False):  # another thread makes them
+    if not _lock.acquire(blocking=False):  # another thread makes them
         return None
     try:
-        if not _made:
-            _made.append(_working_blocks())
+        if not _instances:
+            _instances.append(_working_blocks())
     finally:
-        _making.release()
-    return _made[0]
+        _lock.release()
+    return _instances[0]
 
 
 _UNSUITABLE = (
@@ -189,7 +192,7 @@ _UNSUITABLE = (
 
 
 def _working_blocks() -> _Blocks | None:
-    """Return blocks if NumPy is seen to use them."""
+    """Return blocks if a trial shows that NumPy uses them, else None."""
     try:
         get_handler_name: Any = _interface_of_numpy().get_handler_name
         blocks = _Blocks()
@@ -204,7 +207,7 @@ def _working_blocks() -> _Blocks | None:
 
 
 def _interface_of_numpy() -> Any:
-    """Return the module that has NumPy's C interface."""
+    """Return the module that has NumPy's C API."""
     try:
         return importlib.import_module("numpy._core._multiarray_umath")
     except ImportError:  # NumPy 1
@@ -212,7 +215,7 @@ def _interface_of_numpy() -> Any:
 
 
 def _set_handler() -> Any:
-    """Return NumPy's function that installs a handler and returns the one before."""
+    """Return NumPy's function that installs a handler and returns the previous one."""
     pointer = _python("PyCapsule_GetPointer", ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
     place = pointer(_interface_of_numpy()._ARRAY_API, None)
     functions = ctypes.cast(place, ctypes.POINTER(ctypes.c_void_p))
@@ -220,21 +223,21 @@ def _set_handler() -> Any:
 
 
 def _python(name: str, returns: Any, *arguments: Any) -> Any:
-    """Return a function of Python's C interface, apart from what others have declared of it."""
+    """Return a function of Python's C API, independent of the types that other modules declared for it."""
     return ctypes.PYFUNCTYPE(returns, *arguments)((name, ctypes.pythonapi))
 
 
 def _immortal(value: Any) -> Any:
-    """Return a value that is never freed."""
+    """Return a value after making sure that it is never freed."""
     increase: Any = _python("Py_IncRef", None, ctypes.py_object)
     increase(value)
     return value
 
 
 def _after_fork() -> None:
-    """Another thread may have held the lock when this process was forked off."""
-    global _making
-    _making = threading.Lock()
+    """Replace the lock, which another thread may have held during the fork."""
+    global _lock
+    _lock = threading.Lock()
 
 
 after_fork(_after_fork)

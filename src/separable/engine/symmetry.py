@@ -1,7 +1,7 @@
 """Mirrored taps, which share their multiplications.
 
-A decomposition gives the vectors of a symmetric kernel as symmetric up to rounding, and the rounding
-differs between processors. Taps fold only where they mirror exactly, so here they are made to.
+A decomposition returns the vectors of a symmetric kernel as symmetric up to rounding, and the rounding
+differs between processors. Only taps that mirror exactly share multiplications, so this module makes them exact.
 """
 
 from __future__ import annotations
@@ -36,20 +36,21 @@ def is_folding(taps: Array) -> bool:
 def mirrored(
     terms: Sequence[tuple[Array, ...]], total: float
 ) -> tuple[list[tuple[Array, ...]], float]:
-    """Return terms whose vectors mirror exactly where they did up to rounding.
+    """Return terms in which vectors that mirror up to rounding mirror exactly.
 
     Parameters
     ----------
     terms : sequence of tuple of ndarray
         Vectors and blocks of float64 or complex128.
     total : float
-        The 1-norm of the kernel that the terms add up to.
+        1-norm of the sum of the terms.
 
     Returns
     -------
     list of tuple of ndarray
+        The terms.
     float
-        What that changed at most, in the 1-norm relative to `total`.
+        Bound on the change, in the 1-norm relative to `total`.
 
     Examples
     --------

@@ -1,14 +1,13 @@
-"""Large tensors in memory that has been used before, for everything that returns a tensor of PyTorch.
+"""Reuse of memory for large PyTorch tensors.
 
-PyTorch gives large tensors back to the system and gets them anew, zeroed, with a page fault for every 4 KiB:
-for a result that is written once, that takes as long as computing it. So the memory of the last results is
-remembered here, and is used again once nothing else refers to it.
+PyTorch returns the memory of large tensors to the system and requests it again, zeroed, with a page fault per 4 KiB:
+for a result that is written once, that takes as long as computing it. So this module keeps a reference to the memory
+of the last results and uses it again once nothing else refers to it.
 
-A result is an ordinary tensor all the same: PyTorch's own allocator made its storage, which is as large as
-the tensor and belongs to it. What is remembered is a second reference to that storage. Whether there are others
-is what PyTorch itself counts, in C++ and in Python; a storage that was resized or moved to shared memory
-is forgotten. At most ``SEPARABLE_KEEP_BYTES`` are remembered, whether in use or not, so no more than that can
-wait. This module is imported only where PyTorch is.
+A result is still an ordinary tensor: PyTorch's own allocator made its storage, which is as large as
+the tensor and belongs to it. This module keeps a second reference to that storage. PyTorch itself counts the other
+references, in C++ and in Python; a storage that was resized or moved to shared memory is discarded. At most
+``SEPARABLE_KEEP_BYTES`` are referred to, in use or not. This module is imported only if PyTorch is.
 """
 
 from __future__ import annotations
@@ -30,15 +29,15 @@ from separable.system import after_fork, ask_huge_pages
 __all__ = ["array_of", "empty", "empty_strided", "kept_bytes", "like_dense", "owned", "release"]
 
 
-class _Remembered(NamedTuple):
-    """The memory of a result: a reference to it, and what it was."""
+class _BlockRef(NamedTuple):
+    """A reference to the storage of a result, with its address and size when it was made."""
 
     storage: Any
     address: int
     size: int
 
 
-_remembered: list[_Remembered] = []  # the oldest first
+_blocks: list[_BlockRef] = []  # the oldest first
 _lock = threading.Lock()
 
 
@@ -77,7 +76,7 @@ def empty_strided(shape: Sequence[int], strides: Sequence[int], dtype: torch.dty
     made = torch.empty_strided(shape, strides, dtype=dtype, device="cpu")
     _ask_huge_pages(made.data_ptr(), size)
     if size <= limit and _FREE is not None:
-        _remember(_Remembered(made.untyped_storage(), made.data_ptr(), size), limit)
+        _keep(_BlockRef(made.untyped_storage(), made.data_ptr(), size), limit)
     return made
 
 
@@ -93,9 +92,9 @@ def like_dense(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def owned(x: Tensor) -> Tensor:
-    """Return a tensor that nobody else refers to as one that owns its memory, copied only if need be.
+    """Return a tensor that owns its memory, copied only if necessary; nothing else may refer to `x`.
 
-    It is no view, and its storage holds nothing else. No gradient is followed.
+    The result is not a view, and its storage holds nothing else. It has no gradient.
 
     Examples
     --------
@@ -113,7 +112,7 @@ def owned(x: Tensor) -> Tensor:
 
 
 class _Memory(ProcessBound):
-    """The memory of a tensor in the words of NumPy's array interface."""
+    """The memory of a tensor as NumPy's array interface describes it."""
 
     def __init__(self, x: Tensor, dtype: np.dtype[Any]) -> None:
         self._x = x  # stays alive with the array
@@ -125,9 +124,9 @@ class _Memory(ProcessBound):
 
 
 def array_of(x: Tensor) -> NDArray[Any]:
-    """Return a tensor of the CPU as an array on the same memory.
+    """Return a CPU tensor as an array on the same memory.
 
-    `Tensor.numpy` does so too, but marks the storage as one that cannot be resized any more.
+    `Tensor.numpy` does the same, but then the storage can no longer be resized.
 
     Examples
     --------
@@ -143,68 +142,68 @@ def array_of(x: Tensor) -> NDArray[Any]:
 
 
 def kept_bytes() -> int:
-    """Return how many bytes wait to be used again."""
+    """Return the number of bytes that are kept for reuse."""
     with _lock:
-        return sum(found.size for found in _remembered if _is_free(found))
+        return sum(found.size for found in _blocks if _is_free(found))
 
 
 def release() -> None:
-    """Give the memory that waits back to the system, and forget what is in use."""
+    """Discard all references: memory not in use returns to the system."""
     with _lock:
-        _remembered.clear()
+        _blocks.clear()
 
 
 def _take(size: int) -> Any:
-    """Return a storage of this size that nobody uses, which is not remembered until it is made a result."""
+    """Return an unused storage of this size, or None."""
     with _lock:
-        for at in range(len(_remembered) - 1, -1, -1):
-            found = _remembered[at]
+        for at in range(len(_blocks) - 1, -1, -1):
+            found = _blocks[at]
             if found.size != size or _count(found.storage) != _FREE:
                 continue
-            _remembered.append(_remembered.pop(at))  # the youngest now
+            _blocks.append(_blocks.pop(at))  # the youngest now
             if _is_intact(found):
                 return found.storage
-            del _remembered[-1]
+            del _blocks[-1]
     return None
 
 
-def _remember(made: _Remembered, limit: int) -> None:
-    """Remember a new storage; the oldest are forgotten where there are too many."""
+def _keep(made: _BlockRef, limit: int) -> None:
+    """Keep a reference to a new storage; the oldest ones are discarded if they exceed the limit."""
     with _lock:
-        _remembered.append(made)
-        total = sum(found.size for found in _remembered)
+        _blocks.append(made)
+        total = sum(found.size for found in _blocks)
         while total > limit:
-            total -= _remembered.pop(0).size
+            total -= _blocks.pop(0).size
 
 
-def _is_intact(found: _Remembered) -> bool:
-    """Return whether a storage still is what it was: not resized, not moved, not lent to NumPy for good."""
+def _is_intact(found: _BlockRef) -> bool:
+    """Return whether a storage is unchanged: not resized, not moved, not exported to NumPy for good."""
     storage = found.storage
     same = storage.nbytes() == found.size and storage.data_ptr() == found.address
     return bool(same and storage.resizable())
 
 
-def _is_free(found: _Remembered) -> bool:
-    """Return whether nothing refers to a storage but what is remembered here."""
+def _is_free(found: _BlockRef) -> bool:
+    """Return whether nothing but this module refers to a storage."""
     return _count(found.storage) == _FREE and _is_intact(found)
 
 
 def _count(storage: Any) -> tuple[int, int]:
-    """Return how many refer to a storage in C++, where all of Python is one, and in Python."""
+    """Return the numbers of references to a storage in C++ (all of Python is one) and in Python."""
     count: Any = torch._C._storage_Use_Count  # type: ignore[attr-defined,unused-ignore]
     return int(count(storage._cdata)), sys.getrefcount(storage)
 
 
 def _counts_if_free() -> tuple[int, int] | None:
-    """Return the counts of a storage that is remembered and not used, or None if they tell nothing.
+    """Return the reference counts of an unused storage, or None if they cannot be told from those of a used one.
 
-    They depend on PyTorch's version, so they are looked at: a tensor, a view, and a storage that Python holds
-    must each make a difference.
+    They depend on PyTorch's version, so they are measured: a tensor, a view, and a storage that Python refers to
+    must each change them.
     """
     if not hasattr(torch._C, "_storage_Use_Count"):
         return None
     first = torch.empty(16, dtype=torch.uint8, device="cpu")
-    found = _Remembered(first.untyped_storage(), first.data_ptr(), 16)
+    found = _BlockRef(first.untyped_storage(), first.data_ptr(), 16)
     used = [_count(found.storage)]
     del first
     free = _count(found.storage)
@@ -225,18 +224,18 @@ def _counts_if_free() -> tuple[int, int] | None:
 try:
     _FREE = _counts_if_free()
 except (RuntimeError, TypeError, AttributeError):
-    _FREE = None  # nothing is used again, then
+    _FREE = None  # no memory is reused
 
 
 def _ask_huge_pages(address: int, size: int) -> None:
-    """Ask for pages of 2 MiB where some memory is touched for the first time, as NumPy does for its arrays."""
+    """Ask for pages of 2 MiB before memory is touched for the first time, as NumPy does for its arrays."""
     start = -(-address // result_memory.HUGE_PAGE) * result_memory.HUGE_PAGE
     length = (address + size) // result_memory.HUGE_PAGE * result_memory.HUGE_PAGE - start
     ask_huge_pages(start, length)
 
 
 def _after_fork() -> None:
-    """Another thread may have held the lock when this process was forked off."""
+    """Replace the lock, which another thread may have held during the fork."""
     global _lock
     _lock = threading.Lock()
 

@@ -1,6 +1,6 @@
-"""Work on several threads: jobs that let go of the interpreter's lock.
+"""The number of threads, and a pool for Python jobs that release the interpreter's lock.
 
-The pool is made when it is first needed and forgotten in a forked child, where its threads would
+The pool is made when it is first needed and discarded in a forked child, where its threads do
 not exist.
 """
 
@@ -37,11 +37,11 @@ after_fork(_forget)
 
 
 def get_num_threads() -> int:
-    """Return how many threads a filter uses unless told otherwise.
+    """Return the default number of threads of a filter.
 
-    What `set_num_threads` set, or ``SEPARABLE_NUM_THREADS`` in the environment, or the number of
-    processors this process may use: those it is bound to, and no more than the limit of the
-    container it runs in, rounded up.
+    This is the number set by `set_num_threads`, else ``SEPARABLE_NUM_THREADS`` in the environment, else the number of
+    processors that this process may use: those it is bound to, and no more than the limit of its container, rounded
+    up.
 
     Examples
     --------
@@ -57,14 +57,14 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(count: int | None) -> None:
-    """Set how many threads a filter uses unless told otherwise; None goes back to the default.
+    """Set the default number of threads of a filter; None restores the original default.
 
-    Plans made before keep their number.
+    Existing plans keep their number.
 
     Raises
     ------
     ArgumentTypeError, ArgumentError
-        If it is no integer, or below 1.
+        If `count` is not an integer, or below 1.
 
     Examples
     --------
@@ -78,7 +78,7 @@ def set_num_threads(count: int | None) -> None:
 
 
 def check_threads(threads: object) -> int:
-    """Return a number of threads, or say what is wrong with it."""
+    """Return a valid number of threads; raise an error otherwise."""
     if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)):
         raise ArgumentTypeError(f"`threads` must be an integer; got {threads!r}")
     if threads < 1:
@@ -103,7 +103,7 @@ def in_parallel(job: Callable[[T], object], parts: Iterable[T], threads: int) ->
     futures = [pool.submit(job, part) for part in parts]
     try:
         errors = [f.exception() for f in futures]
-    except BaseException:  # interrupted: what has not begun need not
+    except BaseException:  # interrupted: cancel jobs that have not begun
         for future in futures:
             future.cancel()
         raise

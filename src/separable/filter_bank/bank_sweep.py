@@ -79,7 +79,7 @@ class Sweep:
     def _correlation(self) -> Any:
         with compiling:
             from separable.engine.compiled.shared_passes import BankCorrelation
-            from separable.engine.compiled.tiling import Network, Pass
+            from separable.engine.compiled.tiling import Pass, TermGraph
         p, layers = self.problem, self.graph.layers
         passes = {}
         for layer in layers:
@@ -88,7 +88,7 @@ class Sweep:
             passes[axis] = Pass(layer.taps, layer.left, border.astype(np.int64))
         axes = sorted(passes)
         ring = layers[-2].sums if self._has_rings() else ()
-        network = Network(
+        network = TermGraph(
             x_from=self._x_from(),
             rings=ring,
             z_from=layers[-1].sources if ring else (),

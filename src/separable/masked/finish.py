@@ -77,7 +77,7 @@ class Parts:
     def _compiled(self, rows: Rows, fill: Any) -> int:
         """Put the parts together in place; return how many have nothing below them."""
         with compiling:
-            from separable.engine.compiled.masked_kernels import divide, mend
+            from separable.engine.compiled.masked_kernels import add_masked_mean, normalise
 
         values = self.filtered[rows]
         shape, dtype, whole = values.shape, values.dtype, self.weights.total
@@ -87,11 +87,11 @@ class Parts:
         filling = dtype.type(fill)
         if self.mean is None or self.share is None:
             with compiling:
-                return int(divide(values.reshape(-1), weight, numbers, filling))
+                return int(normalise(values.reshape(-1), weight, numbers, filling))
         mean = self.mean[rows].reshape(-1)
         share = flat(rows_of(self.share, rows), shape).astype(dtype, copy=False)
         with compiling:
-            return int(mend(values.reshape(-1), mean, share, weight, numbers, filling))
+            return int(add_masked_mean(values.reshape(-1), mean, share, weight, numbers, filling))
 
     def _by_numpy(self, rows: Rows, fill: Any) -> int:
         """The same for complex numbers, and without the compiled engine."""
@@ -124,9 +124,9 @@ def _settled(values: Array, place: Array) -> None:
     low, high = values.dtype.type(limits.min), values.dtype.type(limits.max)
     try:
         with compiling:
-            from separable.engine.compiled.masked_kernels import settle
+            from separable.engine.compiled.masked_kernels import round_and_clip
 
-            settle(values.reshape(-1), place.reshape(-1), low, high)
+            round_and_clip(values.reshape(-1), place.reshape(-1), low, high)
     except EngineError:
         store(values, place, 1)
 
@@ -141,9 +141,9 @@ def least_of(weight: Array, weights: Weights, threads: int) -> float:
         part = flat(weight[rows]).view(bits)
         try:
             with compiling:
-                from separable.engine.compiled.masked_kernels import least
+                from separable.engine.compiled.masked_kernels import smallest_weight
 
-                found.append(least(part, *limits))
+                found.append(smallest_weight(part, *limits))
         except EngineError:
             found.append(np.min(part, where=part >= limits[0], initial=limits[1]))
 

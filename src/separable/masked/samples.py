@@ -183,9 +183,9 @@ def _kept(bits: Array, valid: Array, target: Array) -> bool:
     """Copy what is valid by the compiled engine, if it can be used."""
     try:
         with compiling:
-            from separable.engine.compiled.masked_kernels import keep
+            from separable.engine.compiled.masked_kernels import masked_copy
 
-            keep(bits, valid, target)
+            masked_copy(bits, valid, target)
     except EngineError:
         return False
     return True

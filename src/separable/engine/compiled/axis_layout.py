@@ -1,8 +1,8 @@
-"""Which axis of an array plays which part in a sweep.
+"""Choose the role of each axis of an array in a sweep: x, y, z, channels or batch.
 
 The order of the axes in memory decides, not their order in the shape: a Fortran-ordered array is filtered
-as fast as its transpose.  The innermost filtered axis is ``x`` when few samples lie inside each of its
-positions (none, or the channels of a colour image); when many do, it is ``y``, and vectors run along those samples.
+as fast as its transpose.  The innermost filtered axis is ``x`` if each of its positions holds few samples (one, or the
+channels of a colour image).  If it holds many, that axis is ``y``, and vectors run along those samples.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 INNER_RUN = 32
-"""From this many inner samples on, vectors run along them and no transpose is needed."""
+"""Number of inner samples from which vectors run along them, so that no transpose is needed."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis: its size, byte strides in source and target, and its number among the filtered ones."""
+    """One axis: its size, byte strides in source and target, and its number among the filtered ones (-1: none)."""
 
     size: int
     source: int
@@ -25,7 +25,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Layout:
-    """The roles of all axes; a missing one is an axis of size 1."""
+    """The roles of all axes; a role without an axis has one of size 1."""
 
     z: Axis | None
     y: Axis
@@ -38,7 +38,7 @@ _ONE = Axis(1, 0, 0)
 
 
 def _joined(outer: Axis, inner: Axis) -> Axis | None:
-    """Return two neighbouring axes as one, if the strides allow."""
+    """Return two neighbouring axes as one, or None if the strides do not allow it."""
     if outer.size == 1:
         return inner
     if inner.size == 1:
@@ -49,7 +49,7 @@ def _joined(outer: Axis, inner: Axis) -> Axis | None:
 
 
 def join(axes: list[Axis]) -> list[Axis]:
-    """Join neighbouring axes that are not filtered, as far as the strides allow."""
+    """Join neighbouring axes that are not filtered where the strides allow it."""
     result: list[Axis] = []
     for axis in axes:
         both = None
@@ -74,16 +74,19 @@ def arrange(
     >>> arrange((5, 6), (24, 4), (24, 4), (0, 1)).x
     Axis(size=6, source=4, target=4, filtered=1)
     """
+    # Step 1: from the outermost axis in memory to the innermost, without axes of size 1.
     order = sorted(range(len(shape)), key=lambda d: -abs(source[d]) - abs(target[d]))
     rank = {axis: number for number, axis in enumerate(axes)}
     found = [Axis(shape[d], source[d], target[d], rank.get(d, -1)) for d in order]
     ordered = join([a for a in found if a.size != 1 or a.filtered >= 0])
+    # Step 2: what lies inside the innermost filtered axis are its channels; what lies outside is filtered or batch.
     filtered = [i for i, a in enumerate(ordered) if a.filtered >= 0]
     last = filtered[-1]
     inner, rest = ordered[last + 1 :], ordered[:last]
     channels = inner[-1] if inner else _ONE
     batch = [a for a in rest if a.filtered < 0] + inner[:-1]
     outer = [a for a in rest if a.filtered >= 0]
+    # Step 3: with many channels, vectors run along them and the innermost filtered axis is y.
     if channels.size >= inner_run and len(outer) <= 1:
         z = outer[-1] if outer else None
         return Layout(z, ordered[last], channels, _ONE, tuple(batch))

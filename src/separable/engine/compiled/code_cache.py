@@ -1,11 +1,11 @@
 """Keep compiled code on disk, one file per function and types of arguments.
 
-A filter never fails because of this cache: what cannot be read is compiled, what cannot be written
-is kept in memory. Each entry is a file of its own, written under a temporary name and renamed, so
-that processes which compile at the same time never see each other's halves, and an entry says
-whose it is and carries a checksum: a damaged one is compiled and written anew.
+A filter never fails because of this cache: an entry that cannot be read is compiled again, one that cannot be
+written is kept in memory. Each entry is a file of its own, written under a temporary name and renamed, so
+that processes which compile at the same time never see incomplete entries. An entry begins with its key and carries a
+checksum: a damaged one is compiled and written again.
 
-Entries lie in a folder per version of the engine (a hash of its sources, of Numba's version and of
+Entries lie in a folder per version of the engine (a hash of its code, of Numba's version and of
 the vector width). The folders of old versions are removed when a new one is made.
 """
 
@@ -31,9 +31,9 @@ LOG = logging.getLogger("separable")
 MAGIC = b"separable 1\n"
 SUFFIX = ".nbc"
 VERSIONS_KEPT = 4
-"""Folders of this many versions of each kind stay, the ones used last."""
+"""Number of folders of each kind that are kept, the most recently used ones."""
 UNUSED_SECONDS = 7 * 24 * 3600
-"""Folders used within this time stay in any case: another process may run that version."""
+"""Folders used within this time are always kept: another process may run that version."""
 VERSION_FOLDER = re.compile(r"[a-z]+-[0-9a-f]{16}")
 OURS = re.compile(r".*\.(nbc|nbi)(\.tmp.*)?|\.[^.]+\.tmp")
 
@@ -54,7 +54,7 @@ def root() -> Path | None:
 
 
 def state(folder: Path | None) -> str:
-    """Return "writable", "read-only" or "none" for a folder of compiled code.
+    """Return the access to a folder of compiled code: "writable", "read-only" or "none".
 
     A folder that does not exist is writable if it can be made.
     """
@@ -82,7 +82,7 @@ def has_entries(folder: Path | None) -> bool:
 
 
 def size(folder: Path | None) -> int:
-    """Return the bytes of a folder's entries."""
+    """Return the total size of a folder's entries in bytes."""
     total = 0
     if folder is not None:
         with contextlib.suppress(OSError):
@@ -93,7 +93,7 @@ def size(folder: Path | None) -> int:
 
 
 class Cache:
-    """The entries of one function, as a dispatcher of Numba asks for them.
+    """Cache of the compiled versions of one function, with the interface of Numba's own.
 
     Parameters
     ----------
@@ -115,7 +115,8 @@ class Cache:
         code = function.__code__
         self._name = f"{Path(code.co_filename).stem}.{function.__qualname__}"
         self._name = re.sub(r"[^\w.]", "", self._name)
-        self._code = f"{code.co_firstlineno} {hashlib.sha256(code.co_code).hexdigest()}"
+        # No line number: an edited comment moves a function but leaves its machine code as it is.
+        self._code = hashlib.sha256(code.co_code).hexdigest()
 
     @property
     def cache_path(self) -> str | None:
@@ -144,13 +145,13 @@ class Cache:
                     return CompileResult._rebuild(target_context, *pickle.loads(data))
             except MemoryError:
                 raise
-            except Exception as error:  # damaged in a way that the checksum does not see
-                LOG.info("separable: %s cannot be used and is compiled anew: %s", path, error)
+            except Exception as error:  # damaged, but with a valid checksum
+                LOG.info("separable: %s cannot be used and is compiled again: %s", path, error)
         self._on_miss()
         return None
 
     def save_overload(self, signature: Any, result: Any) -> None:
-        """Write a compiled function; where that fails it is merely not kept."""
+        """Write a compiled function; a failure is logged and otherwise ignored."""
         path = self._path(key := self._key(signature, result.library._codegen))
         if path is None or result.lifted or result.library.has_dynamic_globals:
             return
@@ -159,7 +160,7 @@ class Cache:
             _make(path.parent)
             _write(path, key, data)
         except Exception as error:
-            _tell(path.parent, error)
+            _log_failure(path.parent, error)
 
     def _key(self, signature: Any, codegen: Any) -> bytes:
         python = f"{sys.implementation.cache_tag}{getattr(sys, 'abiflags', '')}"
@@ -186,7 +187,7 @@ def _read(path: Path, key: bytes) -> bytes | None:
         and hashlib.sha256(body).digest() == content[head - 32 : head]
     )
     if not whole or not body.startswith(key):
-        LOG.info("separable: %s is damaged and is compiled anew", path)
+        LOG.info("separable: %s is damaged and is compiled again", path)
         return None
     return body[len(key) :]
 
@@ -206,11 +207,11 @@ def _write(path: Path, key: bytes, data: bytes) -> None:
 
 
 _used: set[Path] = set()
-_told = False
+_logged = False
 
 
 def _make(folder: Path) -> None:
-    """See to it that the folder of this version exists; a new one replaces the oldest."""
+    """Make the folder of this version if it does not exist, and remove folders not used for long."""
     if folder.is_dir():
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -218,7 +219,7 @@ def _make(folder: Path) -> None:
 
 
 def mark_used(folder: Path) -> None:
-    """Note on disk, once per process, that this version is in use."""
+    """Record on disk, once per process, that this version is in use."""
     if folder not in _used:
         _used.add(folder)
         with contextlib.suppress(OSError):
@@ -254,17 +255,17 @@ def _remove(folder: Path) -> None:
         folder.rmdir()
 
 
-def _tell(folder: Path, error: Exception) -> None:
+def _log_failure(folder: Path, error: Exception) -> None:
     """Log, once per process, that compiled code is not kept.
 
-    A log message and no warning: results are right, and a program that turns warnings into errors
-    must not stop for a full disk.
+    A log message instead of a warning: results are correct, and a program that turns warnings into errors
+    must not stop because of a full disk.
     """
-    global _told
-    if not _told:
-        _told = True
+    global _logged
+    if not _logged:
+        _logged = True
         LOG.warning(
-            "separable: compiled code cannot be kept in %s (%s); each process compiles it anew, for some "
+            "separable: compiled code cannot be kept in %s (%s); each process compiles it again, for some "
             "seconds. Choose another folder with SEPARABLE_CACHE_DIR",
             folder,
             error,

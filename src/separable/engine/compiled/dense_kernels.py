@@ -5,83 +5,86 @@ kernel, of the image shifted by it.  Vectors lie along rows, so that shifted loa
 As in :mod:`.fma_blocks` long sums are sums of short ones, here of whole columns where these are short.
 """
 
-# Kernels are typed by Numba, for each dtype anew.
+# Kernels are typed by Numba, once for each combination of dtypes.
 # mypy: disallow-untyped-defs=False, disallow-untyped-calls=False
 
 from __future__ import annotations
 
-from .fma_blocks import MOST_STEPS, OUTPUTS, STEPS, correlate_any, plus, zeros
-from .jit import stage
-from .microkernels import _ask, item_of, lanes_of, put_part, put_whole
-from .simd import ahead, at
-from .sweep_params import least, most, plan_at
-from .transpose import store_block
+from .fma_blocks import MOST_STEPS, OUTPUTS, STEPS, correlate_any, zeros
+from .jit import inline, stage
+from .load_store import item_of, prefetch_rows_of, store_part, store_whole
+from .simd import at, lanes_of, offset_pointer
+from .sweep_params import larger, params_at, smaller
+from .vector_blocks import plus, store_block
 
 SHORT_SUMS = 16
-"""How many short sums are added up on their own again."""
+"""Number of short sums that are added up on their own."""
+
+
+@inline
+def _sum_columns(params, here, weights):
+    """Return the correlation with all columns of the kernel, for ``OUTPUTS`` vectors from ``here`` on."""
+    stride, taps = params.load_row, params.y_taps
+    # A short sum is a few whole columns of the kernel, or a part of one that is longer than MOST_STEPS.
+    longest = taps if taps <= MOST_STEPS else STEPS
+    together = larger(1, MOST_STEPS // taps)
+    # `block` is the short sum in work, `some` the sum of up to SHORT_SUMS of them, `total` of all before;
+    # (i, j) is the next tap: column i of the kernel, row j.
+    block = zeros(weights)
+    some, total, sums, i, j = block, block, 0, 0, 0
+    while i < params.x_taps:
+        block = zeros(weights)
+        for _ in range(together):
+            column = offset_pointer(here, i * params.channels + j * stride)
+            count = smaller(longest, taps - j)
+            block = correlate_any(
+                block, column, stride, offset_pointer(weights, i * taps + j), count
+            )
+            j += count
+            if j == taps:
+                i, j = i + 1, 0
+                if i == params.x_taps:
+                    break
+        # A kernel of one short sum needs no further additions.
+        if sums > 0 or i < params.x_taps:
+            some = plus(some, block)
+            sums += 1
+            if sums % SHORT_SUMS == 0:
+                total, some = plus(total, some), zeros(weights)
+    return plus(total, some) if sums > 0 else block
 
 
 @stage
 def filter_direct(
-    plan_address,
-    source,
-    temp,
-    target,
-    rows,
-    row,
-    step,
-    first,
-    columns,
-    dense,
-    table,
-    asked,
-    ahead_by,
-):
+    params_address, source, temp, target, rows, row, step, first, columns, dense,
+    table, prefetch_rows, prefetch_offset,
+):  # fmt: skip
     """Filter ``columns`` flat columns from ``first`` on of ``rows`` rows and store them.
 
     ``row`` is the address of flat column 0 of the first row, ``step`` the bytes between rows; ``dense`` is
-    0 for samples that are not neighbours, 2 to bypass the cache.  Meanwhile rows are prefetched.
+    0 for samples that are not neighbours, 2 to bypass the caches.  Meanwhile the ``prefetch_rows`` rows of ``table``
+    are prefetched at ``prefetch_offset``.
     """
-    plan = plan_at(plan_address)
+    # target[r][first + c] = sum_i sum_j weights[i][j] * source[r + j][c + i * channels + phase],
+    # with source[row][column] and the taps of column i of the kernel in weights[i].
+    params = params_at(params_address)
     size = lanes_of(temp)
-    stride, taps, channels = plan.load_row, plan.y_taps, plan.channels
-    weights = at(temp, plan.x_weights)
-    line = size * plan.source_item
-    share = (asked * OUTPUTS + rows - 1) // rows
-    longest = taps if taps <= MOST_STEPS else STEPS
-    together = most(1, MOST_STEPS // taps)
+    stride = params.load_row
+    weights = at(temp, params.x_weights)
+    line = size * params.source_item
+    share = (prefetch_rows * OUTPUTS + rows - 1) // rows
     for g in range((columns + size - 1) // size):
-        begun = 0 if (g * line) % 64 == 0 else asked
-        left, wide = first + g * size, least(columns - g * size, size)
+        begun = 0 if (g * line) % 64 == 0 else prefetch_rows
+        left, wide = first + g * size, smaller(columns - g * size, size)
         for r in range(0, rows, OUTPUTS):
-            until = least(begun + share, asked)
-            _ask(table, begun, until, ahead_by + g * line)
+            until = smaller(begun + share, prefetch_rows)
+            prefetch_rows_of(table, begun, until, prefetch_offset + g * line)
             begun = until
-            here = ahead(source, r * stride + g * size + plan.x_phase)
-            block = zeros(temp)
-            some, total, sums, i, j = block, block, 0, 0, 0
-            while i < plan.x_taps:
-                block = zeros(temp)
-                for _ in range(together):
-                    column, taken = ahead(here, i * channels), ahead(weights, i * taps)
-                    count = least(longest, taps - j)
-                    x = ahead(column, j * stride)
-                    block = correlate_any(block, x, stride, ahead(taken, j), count)
-                    j += count
-                    if j == taps:
-                        i, j = i + 1, 0
-                        if i == plan.x_taps:
-                            break
-                if sums > 0 or i < plan.x_taps:
-                    some = plus(some, block)
-                    sums += 1
-                    if sums % SHORT_SUMS == 0:
-                        total, some = plus(total, some), zeros(temp)
-            if sums > 0:
-                block = plus(total, some)
-            inside, top = least(rows - r, OUTPUTS), row + r * step
+            here = offset_pointer(source, r * stride + g * size + params.x_phase)
+            block = _sum_columns(params, here, weights)
+            inside, top = smaller(rows - r, OUTPUTS), row + r * step
             if dense and inside == OUTPUTS and wide == size:
-                put_whole(target, top + left * item_of(target), step, block, dense)
+                store_whole(target, top + left * item_of(target), step, block, dense)
             else:
                 store_block(temp, size, block)
-                put_part(plan_address, target, top, step, left, dense, inside, wide, temp)
+                store_part(params_address, target, top, step, left, dense, inside, wide, temp)

@@ -1,6 +1,7 @@
 """Vectors of one element type loaded from and stored to memory of another.
 
-Integers are rounded half to even and saturated; what is not a number becomes 0.  Memory may be unaligned.
+Integers are rounded half to even and saturated; NaN becomes 0.  Memory may be unaligned.  "Working" types are
+float32 and float64, in which all arithmetic is done.
 """
 
 # mypy: disallow-untyped-calls=False
@@ -37,6 +38,7 @@ def emit_widen(context: Any, builder: Any, value: Any, source: Any, target: Any)
     kind = context.get_value_type(target)
     if source == target.dtype:
         return value
+    # float16 -> float32 -> float64: both steps are exact.
     if source == half:
         single = ir.VectorType(ir.FloatType(), target.lanes)
         value = builder.fpext(value, single)
@@ -57,6 +59,7 @@ def emit_narrow(builder: Any, value: Any, source: Vec, target: Any) -> Any:
         kind = ir.VectorType(_float(target.bitwidth), source.lanes)
         wider = target.bitwidth > source.dtype.bitwidth
         return builder.fpext(value, kind) if wider else builder.fptrunc(value, kind)
+    # Integers: round half to even, then saturate.  The order matters for 255.5.
     rounded = emit_call(builder, f"llvm.rint.{suffix(source)}", value.type, [value])
     if target.bitwidth == 32:
         return _emit_saturate(builder, rounded, source, target)
@@ -81,20 +84,23 @@ def _emit_clamp(builder: Any, value: Any, source: Vec, target: Any) -> Any:
     def constant(number: float) -> Any:
         return ir.Constant(value.type, [float(number)] * source.lanes)
 
-    least, most = target.minval, target.maxval
+    lowest, highest = target.minval, target.maxval
+    # In the unsigned case the first comparison already turns NaN into 0, the lowest value.
     if target.signed:
         unordered = builder.fcmp_unordered("uno", value, value)
         value = builder.select(unordered, constant(0.0), value)
-    above = builder.fcmp_ordered(">", value, constant(least))
-    value = builder.select(above, value, constant(least))
-    below = builder.fcmp_ordered("<", value, constant(most))
-    value = builder.select(below, value, constant(most))
+    above = builder.fcmp_ordered(">", value, constant(lowest))
+    value = builder.select(above, value, constant(lowest))
+    below = builder.fcmp_ordered("<", value, constant(highest))
+    value = builder.select(below, value, constant(highest))
     wide = builder.fptosi(value, ir.VectorType(_I32, source.lanes))
     return builder.trunc(wide, ir.VectorType(ir.IntType(target.bitwidth), source.lanes))
 
 
 def _emit_half(builder: Any, value: Any, source: Vec) -> Any:
-    """Round to float16; from float64 by way of float32 rounded to odd, so that it rounds once."""
+    """Round to float16, once."""
+    # From float64 two roundings would differ from one where the first lands on a tie of the second; a first
+    # rounding to odd never does (S. Boldo, G. Melquiond, 2008, doi:10.1109/TC.2007.70819).
     if source.dtype == types.float64:
         value = _emit_round_to_odd(builder, value, source)
     return builder.fptrunc(value, ir.VectorType(ir.HalfType(), source.lanes))
@@ -102,6 +108,7 @@ def _emit_half(builder: Any, value: Any, source: Vec) -> Any:
 
 def _emit_round_to_odd(builder: Any, value: Any, source: Vec) -> Any:
     """Round float64 to float32 towards zero and set the last bit where that was not exact."""
+    # near = float32(value), one unit towards zero if |near| > |value|; last bit = inexact.
     single = ir.VectorType(ir.FloatType(), source.lanes)
     whole = ir.VectorType(_I32, source.lanes)
     near = builder.fptrunc(value, single)
@@ -154,7 +161,7 @@ def stream_as(_typing: Any, p: Any, value: Any) -> Any:
 
 
 @intrinsic
-def peek_as(_typing: Any, p: Any, like: Any) -> Any:
+def load_scalar_as(_typing: Any, p: Any, like: Any) -> Any:
     """Return the scalar at ``p`` converted to the element type of ``like``."""
     target = Vec(like.dtype, 1)
 
@@ -167,7 +174,7 @@ def peek_as(_typing: Any, p: Any, like: Any) -> Any:
 
 
 @intrinsic
-def poke_as(_typing: Any, p: Any, value: Any) -> Any:
+def store_scalar_as(_typing: Any, p: Any, value: Any) -> Any:
     """Store a working scalar at ``p``, rounded and saturated like :func:`store_as`."""
     source = Vec(value, 1)
 

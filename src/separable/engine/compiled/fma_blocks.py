@@ -2,14 +2,25 @@
 
 A block computes ``OUTPUTS`` neighbouring output vectors at once, ``acc[i] += taps[j] * x[i + j]``, so that
 each vector loaded serves several outputs.  All vectors are aligned and ``stride`` elements apart.
-Each output is summed in the same order wherever it stands: results do not depend on the tiling.
+Each output is summed in the same order wherever it lies: results do not depend on the tiles.
 
-Long sums are sums of short ones: ``STEPS`` products at a time are added up on their own, a few of
-these sums likewise, and theirs are added with what each addition rounds off (W. Kahan, 1965,
-doi:10.1145/363707.363723).  So the rounding of a sum does not grow with the number of taps.
+Long sums are sums of short ones: ``STEPS`` products at a time are summed on their own, a few of these sums
+likewise, and theirs are added with a correction by the rounding error of each addition (W. Kahan, 1965,
+doi:10.1145/363707.363723).  So the rounding error of a sum does not grow with the number of taps.
+
+The functions of a block, from the inside out:
+
+======================== =====================================================================
+``accumulate``           1 or 4 taps, unrolled: ``OUTPUTS`` sums, one splat per tap
+``accumulate_pairs``     the same for mirrored taps: one multiplication per pair of samples
+``correlate_general``    a loop over any number of taps; ``_even`` and ``_odd`` over pairs
+``correlate``            chooses by the kind of the taps, and sums long ones in parts
+``correlate_terms``      a sum over terms
+``correlate_square``     as many outputs as a vector has lanes, to be transposed
+======================== =====================================================================
 """
 
-# Kernels are typed by Numba, for each dtype anew.
+# Kernels are typed by Numba, once for each combination of dtypes.
 # mypy: disallow-untyped-defs=False, disallow-untyped-calls=False
 
 from __future__ import annotations
@@ -23,23 +34,23 @@ from .numba_api import cgutils, types, without_literals
 from .simd import (
     HAS_32_REGISTERS,
     VECTOR_BYTES,
-    ahead,
     emit_fma,
     emit_load,
     emit_splat,
-    llvm_vector,
     native,
+    offset_pointer,
 )
-from .sweep_params import least, most, word
+from .sweep_params import larger, smaller, word
+from .vector_blocks import minus, plus, zeros_emitter
 
-# 8 where there are 32 registers: 8 sums, two windows of 8 and some taps.
+# 8 where there are 32 registers: 8 sums, two windows of 8 and some taps.  4 with 16 registers.
 OUTPUTS = 8 if HAS_32_REGISTERS else 4
 GENERAL, EVEN, ODD, MIXED = 0, 1, 2, 3
 """Kinds of taps; mixed: some terms have another kind than others."""
 STEPS, MOST_STEPS = 16, 24
 """Multiply-adds of an output that are summed on their own; up to the second number are not cut."""
 SHORT_SUMS = 4
-"""How many such sums are added up on their own again."""
+"""Number of such sums that are added up on their own."""
 MOST_PRODUCTS = 64
 """Products of an output in all terms together that are summed as if they were one term's."""
 
@@ -47,38 +58,8 @@ MOST_PRODUCTS = 64
 @intrinsic
 def zeros(_typing: Any, like: Any) -> Any:
     """Return ``OUTPUTS`` vectors of zeros of the element type of the pointer ``like``."""
-    vector = native(like.dtype)
-    block = types.UniTuple(vector, OUTPUTS)
-
-    def emit(context: Any, builder: Any, _signature: Any, _arguments: Any) -> Any:
-        zero = ir.Constant(llvm_vector(context, vector), [0.0] * vector.lanes)
-        return context.make_tuple(builder, block, [zero] * OUTPUTS)
-
-    return block(like), emit
-
-
-@intrinsic
-def plus(_typing: Any, a: Any, _b: Any) -> Any:
-    """Add two blocks."""
-
-    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        left, right = (cgutils.unpack_tuple(builder, v, len(a)) for v in arguments)
-        sums = [builder.fadd(x, y) for x, y in zip(left, right, strict=True)]
-        return context.make_tuple(builder, a, sums)
-
-    return a(a, a), emit
-
-
-@intrinsic
-def minus(_typing: Any, a: Any, _b: Any) -> Any:
-    """Subtract two blocks."""
-
-    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        left, right = (cgutils.unpack_tuple(builder, v, len(a)) for v in arguments)
-        parts = [builder.fsub(x, y) for x, y in zip(left, right, strict=True)]
-        return context.make_tuple(builder, a, parts)
-
-    return a(a, a), emit
+    block = types.UniTuple(native(like.dtype), OUTPUTS)
+    return block(like), zeros_emitter(block)
 
 
 class _Window:
@@ -118,6 +99,7 @@ def _accumulator(acc: Any, x: Any, taps: Any, count: Any, align: int) -> Any:
         window = _Window(context, builder, arguments[1], arguments[2], vector, align)
         for j in range(steps):
             tap = _tap(builder, arguments[3], j, vector)
+            # Outputs in the inner loop: OUTPUTS independent chains of multiply-adds hide their latency.
             for i in range(OUTPUTS):
                 sums[i] = emit_fma(builder, vector, tap, window[i + j], sums[i])
         return context.make_tuple(builder, acc, sums)
@@ -148,6 +130,7 @@ def accumulate_pairs(
         sums = cgutils.unpack_tuple(builder, arguments[0], OUTPUTS)
         left = _Window(context, builder, arguments[1], arguments[3], vector)
         right = _Window(context, builder, arguments[2], arguments[3], vector)
+        # x[i + j] and y[i - j] meet the same tap: folding them halves the multiplications.
         join = builder.fsub if odd else builder.fadd
         for j in range(steps):
             tap = _tap(builder, arguments[4], j, vector)
@@ -164,42 +147,36 @@ def correlate_general(acc, x, stride, taps, count):
     """Add the correlation with ``count`` taps to a block."""
     j = 0
     while j + 4 <= count:
-        acc = accumulate(acc, ahead(x, j * stride), stride, ahead(taps, j), 4)
+        acc = accumulate(acc, offset_pointer(x, j * stride), stride, offset_pointer(taps, j), 4)
         j += 4
     while j < count:
-        acc = accumulate(acc, ahead(x, j * stride), stride, ahead(taps, j), 1)
+        acc = accumulate(acc, offset_pointer(x, j * stride), stride, offset_pointer(taps, j), 1)
         j += 1
     return acc
 
 
-@inline
-def correlate_even(acc, x, last, stride, taps, pairs):
-    """Add ``pairs`` taps times the sums of the vectors from ``x`` on and from ``last`` back."""
-    j = 0
-    while j + 4 <= pairs:
-        near, far = ahead(x, j * stride), ahead(last, -j * stride)
-        acc = accumulate_pairs(acc, near, far, stride, ahead(taps, j), 4, EVEN)
-        j += 4
-    while j < pairs:
-        near, far = ahead(x, j * stride), ahead(last, -j * stride)
-        acc = accumulate_pairs(acc, near, far, stride, ahead(taps, j), 1, EVEN)
-        j += 1
-    return acc
+def _folded(kind):
+    """Return the correlation with mirrored taps of one kind, EVEN or ODD."""
+
+    def correlate_pairs(acc, x, last, stride, taps, pairs):
+        # acc[i] += sum_j taps[j] * (x[i + j] + last[i - j]); minus for ODD
+        j = 0
+        while j + 4 <= pairs:
+            left, right = offset_pointer(x, j * stride), offset_pointer(last, -j * stride)
+            acc = accumulate_pairs(acc, left, right, stride, offset_pointer(taps, j), 4, kind)
+            j += 4
+        while j < pairs:
+            left, right = offset_pointer(x, j * stride), offset_pointer(last, -j * stride)
+            acc = accumulate_pairs(acc, left, right, stride, offset_pointer(taps, j), 1, kind)
+            j += 1
+        return acc
+
+    return inline(correlate_pairs)
 
 
-@inline
-def correlate_odd(acc, x, last, stride, taps, pairs):
-    """Add ``pairs`` taps times the differences of the vectors from ``x`` on and from ``last`` back."""
-    j = 0
-    while j + 4 <= pairs:
-        near, far = ahead(x, j * stride), ahead(last, -j * stride)
-        acc = accumulate_pairs(acc, near, far, stride, ahead(taps, j), 4, ODD)
-        j += 4
-    while j < pairs:
-        near, far = ahead(x, j * stride), ahead(last, -j * stride)
-        acc = accumulate_pairs(acc, near, far, stride, ahead(taps, j), 1, ODD)
-        j += 1
-    return acc
+# Each adds `pairs` taps times the sums, or the differences, of the vectors from `x` on and from `last` back.
+correlate_even = _folded(EVEN)
+correlate_odd = _folded(ODD)
 
 
 def _short(kind):
@@ -209,24 +186,32 @@ def _short(kind):
         return correlate_general(acc, x, stride, taps, count)
 
     def even(acc, x, stride, taps, count, kind):
-        last, pairs = ahead(x, (count - 1) * stride), count // 2
+        # An odd number of taps leaves the middle one without a partner.
+        last, pairs = offset_pointer(x, (count - 1) * stride), count // 2
         acc = correlate_even(acc, x, last, stride, taps, pairs)
         if count & 1:
-            acc = accumulate(acc, ahead(x, pairs * stride), stride, ahead(taps, pairs), 1)
+            acc = accumulate(
+                acc, offset_pointer(x, pairs * stride), stride, offset_pointer(taps, pairs), 1
+            )
         return acc
 
     def odd(acc, x, stride, taps, count, kind):
-        return correlate_odd(acc, x, ahead(x, (count - 1) * stride), stride, taps, count // 2)
+        return correlate_odd(
+            acc, x, offset_pointer(x, (count - 1) * stride), stride, taps, count // 2
+        )
 
     def mixed(acc, x, stride, taps, count, kind):
+        # The kind is known at run time only: terms differ.
         if kind == GENERAL:
             return correlate_general(acc, x, stride, taps, count)
-        last, pairs = ahead(x, (count - 1) * stride), count // 2
+        last, pairs = offset_pointer(x, (count - 1) * stride), count // 2
         if kind == ODD:
             return correlate_odd(acc, x, last, stride, taps, pairs)
         acc = correlate_even(acc, x, last, stride, taps, pairs)
         if count & 1:
-            acc = accumulate(acc, ahead(x, pairs * stride), stride, ahead(taps, pairs), 1)
+            acc = accumulate(
+                acc, offset_pointer(x, pairs * stride), stride, offset_pointer(taps, pairs), 1
+            )
         return acc
 
     return (general, even, odd, mixed)[kind]
@@ -242,54 +227,64 @@ def _correlate_short(acc, x, stride, taps, count, kind):
     return _short(taps.kind)
 
 
-def correlate_steps(acc, near, far, stride, taps, steps, kind):
-    """Add ``steps`` taps times the vectors from ``near`` on, folded with those from ``far`` back."""
+def correlate_steps(acc, left, right, stride, taps, steps, kind):
+    """Add ``steps`` taps times the vectors from ``left`` on, folded with those from ``right`` back."""
     raise NotImplementedError("for compiled code only")
 
 
 @overload(correlate_steps)
-def _correlate_steps(acc, near, far, stride, taps, steps, kind):
-    def general(acc, near, far, stride, taps, steps, kind):
-        return correlate_general(acc, near, stride, taps, steps)
+def _correlate_steps(acc, left, right, stride, taps, steps, kind):
+    def general(acc, left, right, stride, taps, steps, kind):
+        return correlate_general(acc, left, stride, taps, steps)
 
-    def even(acc, near, far, stride, taps, steps, kind):
-        return correlate_even(acc, near, far, stride, taps, steps)
+    def even(acc, left, right, stride, taps, steps, kind):
+        return correlate_even(acc, left, right, stride, taps, steps)
 
-    def odd(acc, near, far, stride, taps, steps, kind):
-        return correlate_odd(acc, near, far, stride, taps, steps)
+    def odd(acc, left, right, stride, taps, steps, kind):
+        return correlate_odd(acc, left, right, stride, taps, steps)
 
-    def mixed(acc, near, far, stride, taps, steps, kind):
+    def mixed(acc, left, right, stride, taps, steps, kind):
         if kind == EVEN:
-            return correlate_even(acc, near, far, stride, taps, steps)
+            return correlate_even(acc, left, right, stride, taps, steps)
         if kind == ODD:
-            return correlate_odd(acc, near, far, stride, taps, steps)
-        return correlate_general(acc, near, stride, taps, steps)
+            return correlate_odd(acc, left, right, stride, taps, steps)
+        return correlate_general(acc, left, stride, taps, steps)
 
     return (general, even, odd, mixed)[taps.kind]
 
 
 @without_literals
 @part
-def _short_sums(acc, near, far, stride, taps, steps, kind):
+def _short_sums(acc, left, right, stride, taps, steps, kind):
     """Add a correlation of some ``steps`` to a block, ``STEPS`` of them at a time."""
+    # acc += sum_{j < 16} ... + sum_{16 <= j < 32} ... + ...: a step is a tap, or a pair of mirrored taps
     for j in range(0, steps, STEPS):
-        more = least(STEPS, steps - j)
-        x, y, taken = ahead(near, j * stride), ahead(far, -j * stride), ahead(taps, j)
+        more = smaller(STEPS, steps - j)
+        x, y, taken = (
+            offset_pointer(left, j * stride),
+            offset_pointer(right, -j * stride),
+            offset_pointer(taps, j),
+        )
         acc = plus(acc, correlate_steps(zeros(taps), x, y, stride, taken, more, kind))
     return acc
 
 
 @without_literals
 @part
-def _long_sum(acc, near, far, stride, taps, steps, kind):
-    """Add a correlation of many ``steps`` to a block, with what each addition rounds off."""
-    lost = zeros(taps)
+def _long_sum(acc, left, right, stride, taps, steps, kind):
+    """Add a correlation of many ``steps`` to a block, corrected by the rounding error of each addition."""
+    # Kahan: addend = part - error;  total = acc + addend;  error = (total - acc) - addend
+    error = zeros(taps)
     for j in range(0, steps, STEPS * SHORT_SUMS):
-        more = least(STEPS * SHORT_SUMS, steps - j)
-        x, y, taken = ahead(near, j * stride), ahead(far, -j * stride), ahead(taps, j)
-        right = minus(_short_sums(zeros(taps), x, y, stride, taken, more, kind), lost)
-        total = plus(acc, right)
-        lost = minus(minus(total, acc), right)
+        more = smaller(STEPS * SHORT_SUMS, steps - j)
+        x, y, taken = (
+            offset_pointer(left, j * stride),
+            offset_pointer(right, -j * stride),
+            offset_pointer(taps, j),
+        )
+        addend = minus(_short_sums(zeros(taps), x, y, stride, taken, more, kind), error)
+        total = plus(acc, addend)
+        error = minus(minus(total, acc), addend)
         acc = total
     return acc
 
@@ -298,25 +293,27 @@ def _long_sum(acc, near, far, stride, taps, steps, kind):
 @inline
 def correlate_long(acc, x, stride, taps, count, kind):
     """Do as :func:`correlate` for many taps, in sums of short sums."""
-    last = ahead(x, (count - 1) * stride)
+    last = offset_pointer(x, (count - 1) * stride)
     steps = count if kind == GENERAL else count // 2
     if kind == EVEN and count & 1:
-        acc = accumulate(acc, ahead(x, steps * stride), stride, ahead(taps, steps), 1)
+        acc = accumulate(
+            acc, offset_pointer(x, steps * stride), stride, offset_pointer(taps, steps), 1
+        )
     if steps <= STEPS * SHORT_SUMS:
         return _short_sums(acc, x, last, stride, taps, steps, kind)
     return _long_sum(acc, x, last, stride, taps, steps, kind)
 
 
 def is_long(count: int, kind: int) -> bool:
-    """Return whether the products of so many taps of one kind are not all summed together."""
+    """Return whether the products of ``count`` taps of one kind are summed in parts."""
     return count > (MOST_STEPS if kind == GENERAL else 2 * STEPS + 1)
 
 
 def correlate(acc, x, stride, taps, count, kind):
     """Add the correlation of ``x`` with ``count`` taps of one kind to a block of outputs.
 
-    The type of the pointer ``taps`` says which kind that is, or that kinds are mixed, and whether
-    sums may be long: nothing else may slow the few taps of most filters.
+    The type of the pointer ``taps`` says which kind that is, or that kinds are mixed, and whether sums may be
+    long: most filters have few taps, and tests at run time would slow them.
     """
     raise NotImplementedError("for compiled code only")
 
@@ -344,24 +341,32 @@ def correlate_terms(x, sources, step, stride, taps, count, kinds, first, last):
 
 @overload(correlate_terms)
 def _correlate_terms(x, sources, step, stride, taps, count, kinds, first, last):
+    # sum_t sum_j taps[t][j] * x[sources[t] * step + (i + j) * stride]
     def together(x, sources, step, stride, taps, count, kinds, first, last):
         block = zeros(taps)
         for t in range(first, last):
-            here, taken = ahead(x, word(sources, t) * step), ahead(taps, t * count)
+            here, taken = (
+                offset_pointer(x, word(sources, t) * step),
+                offset_pointer(taps, t * count),
+            )
             block = correlate(block, here, stride, taken, count, word(kinds, t))
         return block
 
-    def apart(x, sources, step, stride, taps, count, kinds, first, last):
-        total, few = zeros(taps), most(1, 2 * STEPS // count)
+    def in_parts(x, sources, step, stride, taps, count, kinds, first, last):
+        # A few terms at a time, so that no sum has more products than a short one.
+        total, few = zeros(taps), larger(1, 2 * STEPS // count)
         for begin in range(first, last, few):
             block = zeros(taps)
-            for t in range(begin, least(begin + few, last)):
-                here, taken = ahead(x, word(sources, t) * step), ahead(taps, t * count)
+            for t in range(begin, smaller(begin + few, last)):
+                here, taken = (
+                    offset_pointer(x, word(sources, t) * step),
+                    offset_pointer(taps, t * count),
+                )
                 block = correlate(block, here, stride, taken, count, word(kinds, t))
             total = plus(total, block)
         return total
 
-    return apart if taps.long else together
+    return in_parts if taps.long else together
 
 
 def correlate_square(x, stride, taps, count, kind):
@@ -371,11 +376,12 @@ def correlate_square(x, stride, taps, count, kind):
 
 @overload(correlate_square)
 def _correlate_square(x, stride, taps, count, kind):
+    # A square of 16 float32 lanes takes two blocks of 8 outputs; the addition joins two tuples.
     if native(x.dtype).lanes == 2 * OUTPUTS:
 
         def twice(x, stride, taps, count, kind):
             first = correlate(zeros(x), x, stride, taps, count, kind)
-            later = ahead(x, OUTPUTS * stride)
+            later = offset_pointer(x, OUTPUTS * stride)
             return first + correlate(zeros(x), later, stride, taps, count, kind)
 
         return twice
@@ -391,9 +397,10 @@ def correlate_any(acc, x, stride, taps, count):
     """Add the correlation with ``count`` taps of vectors at any address to a block."""
     j = 0
     while j + 4 <= count:
-        acc = accumulate_any(acc, ahead(x, j * stride), stride, ahead(taps, j), 4)
+        acc = accumulate_any(acc, offset_pointer(x, j * stride), stride, offset_pointer(taps, j), 4)
         j += 4
-    here, taken = ahead(x, j * stride), ahead(taps, j)
+    # One call for the rest instead of a loop: unaligned windows overlap, each is loaded once per call.
+    here, taken = offset_pointer(x, j * stride), offset_pointer(taps, j)
     if count - j == 3:
         acc = accumulate_any(acc, here, stride, taken, 3)
     elif count - j == 2:

@@ -5,13 +5,15 @@ its arguments and reached from other compiled code through its address, so that 
 filter is compiled once per dtype and not once per combination of dtypes.
 
 Compiled code is kept on disk (see :mod:`.code_cache`) in a folder named by a hash of the engine's own sources
-and of the vector width, so that an edited helper never leaves a stale kernel behind.
+and of the vector width, so that an edited helper never leaves a stale kernel behind.  Comments and docstrings
+are not part of the hash.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
@@ -38,7 +40,7 @@ _OPTIONS: dict[str, Any] = {
     "fastmath": False,
     "pipeline_class": StageCompiler,
 }
-# No way in from Python or C: that is half of the time to compile a small helper.
+# No wrappers for calls from Python or C: they are half of the compile time of a small helper.
 _INTERNAL = {
     **_OPTIONS,
     "no_cpython_wrapper": True,
@@ -75,14 +77,27 @@ def vector_bits() -> int:
 _HERE = Path(__file__).parent
 
 
+# A string in triple quotes that begins a line is a docstring; a test checks that nothing else is removed.
+_DOCSTRING = re.compile(rb'^([ \t]*)"""(?:[^"\\]|\\.|"(?!""))*"""', re.MULTILINE | re.DOTALL)
+_NO_CODE = re.compile(rb"^[ \t]*(?:#.*)?\r?\n", re.MULTILINE)
+
+
+def code_of(source: bytes) -> bytes:
+    """Return Python source without docstrings, lines of comments and blank lines.
+
+    Parsing would do the same, but takes 80 ms in each process instead of 5.
+    """
+    return _NO_CODE.sub(b"", _DOCSTRING.sub(rb'\1""', source))
+
+
 @lru_cache(maxsize=4)
 def source_stamp(folder: Path = _HERE) -> str:
-    """Return a hash of all sources of the engine, of those beside a kernel, and of the vector width."""
+    """Return a hash of the engine's code, of the code beside a kernel, and of the vector width."""
     digest = hashlib.sha256()
     for home in sorted({_HERE, folder}):
         for path in sorted(home.glob("*.py")):
             digest.update(path.name.encode())
-            digest.update(path.read_bytes())
+            digest.update(code_of(path.read_bytes()))
     digest.update(f"{numba.__version__} {vector_bits()}".encode())
     return digest.hexdigest()[:16]
 
@@ -91,8 +106,8 @@ def source_stamp(folder: Path = _HERE) -> str:
 def cache_folder(home: Path = _HERE) -> Path | None:
     """Return the folder of the compiled code of this version, or None where there is no place for it.
 
-    `home` holds the sources: the engine's own, or those of other kernels that use its vectors.  Whether
-    the folder can be written, or exists, is not looked at.
+    `home` holds the sources: the engine's own, or those of other kernels that use its vectors.  The folder need not
+    exist or be writable.
     """
     parent = root()
     if parent is None:
@@ -130,10 +145,10 @@ def inline(function: Callable[..., Any]) -> Any:
 
 
 def inline_coded(function: Callable[..., Any]) -> Any:
-    """Compile a helper into each of its callers, after it was turned into machine code by itself.
+    """Compile a helper into each of its callers after it was optimised on its own.
 
-    That prepares its loops in a way that callers profit from: 2 % of the time of a dense filter, 9 %
-    of that of a small volume, whose borders are gathered sample by sample.
+    Loops that are optimised twice run faster: this saves 2 % of the time of a dense filter and 9 % of that of a
+    small volume, whose borders are gathered sample by sample.
     """
     options = {**_INTERNAL, "pipeline_class": StageCompiler}
     return numba.njit(forceinline=True, **options)(function)
@@ -145,22 +160,22 @@ def part(function: Callable[..., Any]) -> Any:
 
 
 def intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a word of the vocabulary: a function that types its arguments and emits LLVM code."""
-    made: Callable[..., Any] = extending.intrinsic(function)
-    return made
+    """Make an intrinsic: a function that types its arguments and emits LLVM code."""
+    decorated: Callable[..., Any] = extending.intrinsic(function)
+    return decorated
 
 
 def literal_intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Make an intrinsic that sees the values of arguments which are literals."""
-    made: Callable[..., Any] = extending.intrinsic(prefer_literal=True)(function)
-    return made
+    """Make an intrinsic that sees the values of literal arguments."""
+    decorated: Callable[..., Any] = extending.intrinsic(prefer_literal=True)(function)
+    return decorated
 
 
 def overload(function: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Choose the implementation of a function by the types of its arguments."""
     options = {"forceinline": True, **_INTERNAL}
-    made: Callable[..., Any] = extending.overload(function, jit_options=options)
-    return made
+    decorated: Callable[..., Any] = extending.overload(function, jit_options=options)
+    return decorated
 
 
 _addresses: dict[tuple[Any, ...], int] = {}
@@ -169,7 +184,7 @@ _addresses: dict[tuple[Any, ...], int] = {}
 def address(
     function: Any, signature: tuple[types.Type, ...], returns: types.Type = types.void
 ) -> int:
-    """Return the C address of a stage for one tuple of argument types; compile it if need be."""
+    """Return the C address of a stage for one tuple of argument types, compiling it if necessary."""
     key = (function, signature, returns)
     found = _addresses.get(key)
     if found is None:
@@ -180,6 +195,6 @@ def address(
     return found
 
 
-# A process is not forked while one of its threads compiles: the child would find the compiler's lock
-# taken for ever by a thread that it does not have, and the compiler's data half changed.
+# A process is not forked while one of its threads compiles: the child would inherit a lock held for ever by a
+# thread that it does not have, and half-changed data of the compiler.
 hold_while_forking(compiler_lock.acquire, compiler_lock.release)

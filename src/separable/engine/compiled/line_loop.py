@@ -1,126 +1,130 @@
-"""The schedule of whole-line filters: which tile is loaded, filtered and stored when.
+"""The order of tiles in a sweep of whole-line filters: which one is loaded, filtered and stored when.
 
-Nothing here touches a sample.  An item of work is a band of rows in a chunk of columns of one batch
-element.  Along a band tiles go from left to right: each is loaded, filtered down its columns and turned; the
-transposed buffer slides, so that the columns which the next tile needs too are not computed twice.
+Nothing here touches a sample; the stages do, called by their addresses.  Along a band tiles go from left to right:
+each is loaded, filtered along y and transposed; the transposed buffer slides, so that the columns which the next
+run needs too are not computed twice.  Filters run in place: a strip, or a run of the transposed buffer, is input
+first and output afterwards.
 """
 
-# Kernels are typed by Numba, for each dtype anew.
+# Kernels are typed by Numba, once for each combination of dtypes.
 # mypy: disallow-untyped-defs=False, disallow-untyped-calls=False
 
 from __future__ import annotations
 
-from .jit import part, stage
-from .line_params import lines_at
+from .jit import inline, part, stage
 from .numba_api import without_literals
-from .simd import fence
-from .sweep_params import claim, invoke, move, set_word, word
+from .sweep_loop import find_rows, load_columns, slide
+from .sweep_params import invoke, larger, params_at, smaller
 
 
 @without_literals
 @part
-def _find_rows(plan, table, base, start, count):
-    """Write the addresses of the rows that a band needs; 0 where a row lies outside the image."""
-    for r in range(count):
-        index = start + r
-        if plan.y_taps > 0:
-            index = word(plan.y_map, index)
-        set_word(table, r, base + index * plan.y_source if index >= 0 else 0)
+def _load(params_address, scratch, first, columns, rows):
+    """Load a tile and filter its strips along y; ``rows`` counts rows of output."""
+    params = params_at(params_address)
+    strips, forward = scratch + params.at_strips, scratch + params.at_line
+    rows_in = rows + larger(params.y_taps, 1) - 1
+    load_columns(params_address, strips, scratch + params.at_rows, first, columns, rows_in)
+    if params.y_taps > 0:
+        # Lines are the lanes of strip[g][row]: `load_strip` elements apart, a step of `lanes` along each.
+        count, step = (columns + params.lanes - 1) // params.lanes, params.lanes
+        invoke(
+            params.y_filter,
+            (
+                strips, forward, params.load_strip, step, count, 1, rows, params.y_taps,
+                params.y_filter_data,
+            ),
+        )  # fmt: skip
 
 
 @without_literals
 @part
-def _load(plan_address, scratch, first, columns, rows):
-    """Load a few strips and filter them along y; ``rows`` are those of the output."""
-    plan = lines_at(plan_address)
-    strips, extra = scratch + plan.at_strips, scratch + plan.at_extra
-    count = (columns + plan.lanes - 1) // plan.lanes
-    rows_in = rows + max(plan.y_taps, 1) - 1
-    invoke(plan.load, (plan_address, 0, strips, scratch + plan.at_rows, rows_in, first, count))
-    if plan.y_taps > 0:
-        step = plan.strip_rows * plan.lanes
-        data = plan.y_filter_data
-        invoke(plan.y_filter, (strips, extra, step, plan.lanes, count, 1, rows, plan.y_taps, data))
+def _prepare(params_address, scratch, first, position, columns, rows):
+    """Fill ``columns`` columns of the transposed buffer from ``position`` on with flat columns from ``first`` on."""
+    params = params_at(params_address)
+    groups = (rows + params.lanes - 1) // params.lanes
+    strips = scratch + params.at_strips
+    for f in range(0, columns, params.tile):
+        wide = smaller(params.tile, columns - f)
+        _load(params_address, scratch, first + f, wide, rows)
+        place = (position + f) * params.lanes * params.work_item
+        count = (wide + params.lanes - 1) // params.lanes
+        invoke(
+            params.transpose_strips,
+            (params_address, strips, scratch + params.at_across + place, groups, count),
+        )
 
 
 @without_literals
 @part
-def _prepare(plan_address, scratch, first, position, columns, rows):
-    """Fill columns of the transposed buffer from ``position`` on."""
-    plan = lines_at(plan_address)
-    groups = (rows + plan.lanes - 1) // plan.lanes
-    strips = scratch + plan.at_strips
-    for f in range(0, columns, plan.strip_columns):
-        wide = min(plan.strip_columns, columns - f)
-        _load(plan_address, scratch, first + f, wide, rows)
-        place = (position + f) * plan.lanes * plan.work_item
-        count = (wide + plan.lanes - 1) // plan.lanes
-        invoke(plan.turn, (plan_address, strips, scratch + plan.at_across + place, groups, count))
-
-
-@without_literals
-@part
-def _slide(plan, scratch, rows, position, columns):
-    """Move ``columns`` columns from ``position`` on to the start of the transposed buffer."""
-    column = plan.lanes * plan.work_item
-    for group in range((rows + plan.lanes - 1) // plan.lanes):
-        start = scratch + plan.at_across + group * plan.across_width * column
-        move(start, start + position * column, columns * column)
-
-
-@without_literals
-@part
-def _filter_rows(plan_address, scratch, position, columns, rows):
+def _filter_rows(params_address, scratch, position, columns, rows):
     """Filter along x in place, from column ``position`` of the transposed buffer on."""
-    plan = lines_at(plan_address)
-    column = plan.lanes * plan.work_item
-    groups = (rows + plan.lanes - 1) // plan.lanes
-    place = scratch + plan.at_across + position * column
-    extra, far = scratch + plan.at_extra, plan.across_width * plan.lanes
+    params = params_at(params_address)
+    # across[group of rows][column][lane]: each group holds `lanes` rows; channels are lines of their own,
+    # whose positions lie `channels` vectors apart.
+    column = params.lanes * params.work_item
+    groups = (rows + params.lanes - 1) // params.lanes
+    place = scratch + params.at_across + position * column
+    forward, line_step = scratch + params.at_line, params.across_width * params.lanes
     invoke(
-        plan.x_filter,
+        params.x_filter,
         (
-            place, extra, far, plan.lanes, groups, plan.channels,
-            columns // plan.channels, plan.x_taps, plan.x_filter_data,
+            place, forward, line_step, params.lanes, groups, params.channels,
+            columns // params.channels, params.x_taps, params.x_filter_data,
         ),
     )  # fmt: skip
 
 
 @without_literals
-@part
-def _band_along(plan_address, scratch, rows, start, columns, row):
+@inline
+def _store_until(params, start, stored, done, columns):
+    """Return the column up to which ``stored`` to ``done`` can be stored.
+
+    First up to an aligned address, then in whole vectors; the rest waits for its neighbours.
+    """
+    size = params.lanes
+    skew = (start + stored - params.unaligned_prefix) % size
+    if skew > 0:
+        return smaller(done, stored + size - skew)
+    return stored + (done - stored) // size * size if done < columns else done
+
+
+@stage
+def band_along(params_address, scratch, source, target, top, rows, start, columns):
     """Filter a band along x, and before that along y if that axis is filtered."""
-    plan = lines_at(plan_address)
-    column, size = plan.lanes * plan.work_item, plan.lanes
-    first = start - plan.x_reach
+    params = params_at(params_address)
+    row = target + top * params.y_target
+    find_rows(params, scratch + params.at_rows, source, top, rows + larger(params.y_taps, 1) - 1)
+    column, size = params.lanes * params.work_item, params.lanes
+    first = start - params.x_reach
     # The buffer begins with room for `size` columns of output that wait for their neighbours.
-    _prepare(plan_address, scratch, first, size, plan.halo, rows)
+    _prepare(params_address, scratch, first, size, params.halo, rows)
     done, stored, position = 0, 0, size
+    # `done` columns are filtered along x, `stored` of them are in the result; the run in work is at `position`.
     while done < columns:
-        wide = min(plan.x_tile, columns - done)
-        if position + wide > plan.stretch:
-            _slide(plan, scratch, rows, position - size, size + plan.halo)
+        # Step 1: make room, keeping what waits to be stored and the halo.
+        wide = smaller(params.run, columns - done)
+        if position + wide > params.slide_after:
+            slide(params, scratch, rows, position - size, size + params.halo)
             position = size
+        # Step 2: load what the halo does not hold yet, then filter the run along x.
         fresh = (wide + size - 1) // size * size
-        _prepare(plan_address, scratch, first + plan.halo + done, position + plan.halo, fresh, rows)
-        _filter_rows(plan_address, scratch, position + plan.x_phase, wide, rows)
+        _prepare(
+            params_address, scratch, first + params.halo + done, position + params.halo, fresh, rows
+        )
+        _filter_rows(params_address, scratch, position + params.x_phase, wide, rows)
         done += wide
+        # Step 3: store whole vectors.
         while stored < done:
-            # First up to an aligned address, then in whole vectors; what is left over waits.
-            skew = (start + stored - plan.lead) % size
-            stop = done
-            if skew > 0:
-                stop = min(done, stored + size - skew)
-            elif done < columns:
-                stop = stored + (done - stored) // size * size
+            stop = _store_until(params, start, stored, done, columns)
             if stop <= stored:
                 break
-            behind = position + plan.x_phase + plan.x_shift - (done - wide - stored)
-            across = scratch + plan.at_across + behind * column
+            oldest = position + params.x_phase + params.x_shift - (done - wide - stored)
+            across = scratch + params.at_across + oldest * column
             invoke(
-                plan.put,
+                params.store_across,
                 (
-                    plan_address, across, scratch + plan.at_temp, 0, row, plan.y_target,
+                    params_address, across, scratch + params.at_temp, 0, row, params.y_target,
                     start + stored, stop - stored, rows,
                 ),
             )  # fmt: skip
@@ -128,55 +132,23 @@ def _band_along(plan_address, scratch, rows, start, columns, row):
         position += wide
 
 
-@without_literals
-@part
-def _band_down(plan_address, scratch, rows, start, columns, row):
+@stage
+def band_down(params_address, scratch, source, target, top, rows, start, columns):
     """Filter a band along y only."""
-    plan = lines_at(plan_address)
-    strips, temp = scratch + plan.at_strips, scratch + plan.at_temp
+    params = params_at(params_address)
+    row = target + top * params.y_target
+    find_rows(params, scratch + params.at_rows, source, top, rows + larger(params.y_taps, 1) - 1)
+    strips, temp = scratch + params.at_strips, scratch + params.at_temp
+    # Tiles are independent.  The first one ends where the result is aligned.
     done = 0
     while done < columns:
-        wide = min(plan.strip_columns, columns - done)
-        skew = (start + done - plan.lead) % plan.lanes
+        wide = smaller(params.tile, columns - done)
+        skew = (start + done - params.unaligned_prefix) % params.lanes
         if skew > 0:
-            wide = min(wide, plan.lanes - skew)
-        _load(plan_address, scratch, start + done, wide, rows)
+            wide = smaller(wide, params.lanes - skew)
+        _load(params_address, scratch, start + done, wide, rows)
         invoke(
-            plan.put_strips,
-            (plan_address, strips, temp, 0, row, plan.y_target, start + done, wide, rows),
+            params.store_strips,
+            (params_address, strips, temp, 0, row, params.y_target, start + done, wide, rows),
         )
         done += wide
-
-
-@stage
-def sweep_lines(plan_address, counter, worker):
-    """Claim and filter items until none is left."""
-    plan = lines_at(plan_address)
-    scratch = plan.scratch + worker * plan.scratch_size
-    while True:
-        item = claim(counter)
-        if item >= plan.items:
-            break
-        chunk = item % plan.x_chunks
-        item //= plan.x_chunks
-        band = item % plan.y_bands
-        batch = item // plan.y_bands
-        source, target = plan.source, plan.target
-        for d in range(plan.batch_dims - 1, -1, -1):
-            size = word(plan.batch_table, d)
-            index = batch % size
-            batch //= size
-            source += index * word(plan.batch_table, plan.batch_dims + d)
-            target += index * word(plan.batch_table, 2 * plan.batch_dims + d)
-        top, start = band * plan.y_band, chunk * plan.x_chunk
-        rows = min(plan.y_band, plan.y_size - top)
-        columns = min(plan.x_chunk, plan.x_flat - start)
-        rows_in = rows + max(plan.y_taps, 1) - 1
-        _find_rows(plan, scratch + plan.at_rows, source, top, rows_in)
-        row = target + top * plan.y_target
-        if plan.x_taps > 0:
-            _band_along(plan_address, scratch, rows, start, columns, row)
-        else:
-            _band_down(plan_address, scratch, rows, start, columns, row)
-    if plan.stream:
-        fence()

@@ -1,6 +1,8 @@
-"""From the roles of the axes to the plan of a sweep of whole-line filters.
+"""The record of a sweep of whole-line filters: tiles, bands and stages of box filters and recursions.
 
-Every size of scratch memory is fixed here, in one place, because compiled code checks no bounds.
+Such a filter runs down lines of vectors in memory, in place; it may look as far along its line as it likes.  What
+this shares with sums of separable terms is in :mod:`.sweep_builder`.
+
 Sizes of tiles and bands depend on the problem alone, never on the threads: so do the results.
 """
 
@@ -13,65 +15,57 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from separable.process_cache import ProcessBound
-
 from .axis_layout import Layout
 from .jit import address
-from .line_loop import sweep_lines
-from .line_microkernels import load_strips, put_rows, put_strips, turn
-from .line_params import LINES
-from .numba_api import types
-from .simd import VECTOR_BYTES, lanes, pointer
-from .sweep_params import OUTSIDE
+from .line_loop import band_along, band_down
+from .line_microkernels import store_across, store_strips, transpose_strips
+from .load_store import load_tile
+from .simd import lanes, pointer
+from .sweep_builder import WORD, Dtypes, SweepSchedule, round_up
+from .sweep_loop import sweep_items
 
 STRIP_COLUMNS = 256
 """Columns that are loaded and filtered along y together."""
 WHOLE_COLUMNS = 128
-"""The same where whole columns are held,"""
+"""The same where a strip holds whole columns of the image,"""
 WHOLE_BYTES = 8 << 20
 """unless they are longer than this allows."""
-TILE_COLUMNS = 512
+RUN_COLUMNS = 512
 """Columns that are filtered along x together, at least."""
 BAND_ROWS = 64
 """Rows of a band, at least."""
 BAND_WINDOWS = 3
-"""How many windows high a band is, at least: the rows of one more are loaded twice."""
-STRETCH_TILES = 2
-"""How many tiles go into the transposed buffer before it slides."""
+"""Height of a band in windows, at least: the rows of one more window are loaded twice."""
+SLIDE_RUNS = 2
+"""Runs that go into the transposed buffer before it slides."""
 STREAM_BYTES = 24 << 20
 """Outputs from this size on are stored past the caches."""
-THREAD_NANOSECONDS = 15_000
-"""Work that justifies one more thread."""
-
-_I64 = types.int64
-_SOURCE, _TARGET, _SCRATCH, _STREAM, _LEAD = (
-    list(LINES.fields or ()).index(n) for n in ("source", "target", "scratch", "stream", "lead")
-)
 
 
 @dataclass(frozen=True, eq=False)
 class LineFilter:
-    """What runs along the lines of one axis.
+    """A filter along the lines of one axis.
 
     Attributes
     ----------
     stage : compiled function
-        ``(lines, extra, far, step, count, channels, n, taps, data)``: filter ``count`` times
-        ``channels`` lines of ``n`` outputs in place.
+        ``(lines, forward, line_step, step, count, channels, n, taps, data)``: filter ``count`` times ``channels`` lines
+        of ``n`` outputs in place.  Lines lie ``line_step`` elements apart, channels ``step``; ``forward`` is a buffer of
+        ``n`` vectors.
     taps, left : int
-        Its window; the border map has ``n + taps - 1`` entries.
+        Its window, and how many samples of it lie left of the output; the border map has ``n + taps - 1`` entries.
     border : ndarray of int64
         The sample at each extended position, -1 for the constant.
-    shift : int
-        Where in its line, in positions, the filter leaves the first output.
-    whole : bool
-        Whether a line must be filtered in one piece,
-    piece : int
-        unless it has more outputs than this: then in pieces of this many (0: never), along x.
     data : ndarray
         Numbers for the stage, in the working dtype.
+    shift : int
+        Position in its line at which the filter leaves the first output.
+    whole : bool
+        True if a line must be filtered in one piece.
+    piece : int
+        Largest number of outputs of such a piece along x (0: no limit).
     operations : int
-        For each output, to judge how many threads pay.
+        Operations per output, to estimate how many threads pay.
     """
 
     stage: Any
@@ -85,239 +79,149 @@ class LineFilter:
     operations: int = 3
 
 
-def up(number: int, step: int) -> int:
-    """Return the least multiple of ``step`` that is not below ``number``."""
-    return -(-number // step) * step
-
-
-class LineSchedule(ProcessBound):
-    """A plan with the tables it points to, for one shape, strides and dtypes.
+class LineSchedule(SweepSchedule):
+    """The record of a sweep of whole-line filters with its tables.
 
     Parameters
     ----------
     layout : Layout
-        The roles of the axes; its ``z`` must be None.
-    y, x : LineFilter or None
-        What runs along the axes of these roles.
+        Roles of the axes; its ``z`` must be None.
+    filters : dict of LineFilter
+        The filters along ``"y"`` and ``"x"``: one or both.
     cval, scale : float
-        The value outside the image, and what all results are multiplied by.
-    dtypes : tuple of dtype
-        Of source, target and work.
+        The constant value outside the image, and the factor of all results.
+    dtypes : Dtypes
+        Element types of image, result and arithmetic.
     threads : int
+        Largest number of threads.
     in_place : bool
-        Whether the target is the source: then items must hold whole lines.
-    strides : tuple of int
-        Of the target.
+        True if the result overwrites the image: then items hold whole lines.
     """
 
     def __init__(
         self,
         layout: Layout,
-        y: LineFilter | None,
-        x: LineFilter | None,
+        filters: dict[str, LineFilter],
         cval: float,
         scale: float,
-        dtypes: tuple[np.dtype[Any], np.dtype[Any], np.dtype[Any]],
+        dtypes: Dtypes,
         threads: int,
         in_place: bool,
-        strides: tuple[int, ...],
     ) -> None:
-        self.source, self.target, self.work = dtypes
-        self.layout, self.y, self.x = layout, y, x
-        self.record = np.zeros((), LINES)
-        self.kept: list[NDArray[Any]] = []
-        self._axes()
-        self._constants(cval, scale)
-        self._tiles(in_place)
-        self._items(threads)
-        self._borders()
-        self._scratch()
-        self._stages()
-        self.may_stream = not in_place and self._aligned(strides)
-        self.function = address(sweep_lines, (_I64, _I64, _I64))
-        self.scratch_size = int(self.record["scratch_size"])
-        self.threads = self._useful_threads(threads)
-        self._words = self.record.reshape(1).view(np.int64)
-
-    def _set(self, **values: int) -> None:
-        for name, value in values.items():
-            self.record[name] = value
-
-    def _get(self, name: str) -> int:
-        return int(self.record[name])
-
-    def _keep(self, table: NDArray[Any]) -> int:
-        """Keep a table alive with the plan; return its address."""
-        held = np.ascontiguousarray(table)
-        self.kept.append(held)
-        return held.ctypes.data
-
-    def _axes(self) -> None:
-        y, x, c = self.layout.y, self.layout.x, self.layout.channels
-        source, target = self.source.itemsize, self.target.itemsize
-
-        def is_dense(item: int, along: int, inner: int) -> bool:
-            return (c.size == 1 or inner == item) and (x.size == 1 or along == item * c.size)
-
-        self._set(
-            source_item=source, target_item=target, work_item=self.work.itemsize,
-            lanes=lanes(self.work), channels=c.size, x_flat=x.size * c.size,
-            y_size=y.size, y_source=y.source, y_target=y.target,
-            x_source=x.source, x_target=x.target, c_source=c.source, c_target=c.target,
-            source_dense=is_dense(source, x.source, c.source),
-            target_dense=is_dense(target, x.target, c.target),
-        )  # fmt: skip
-        batch = self.layout.batch
-        rows = [[a.size for a in batch], [a.source for a in batch], [a.target for a in batch]]
-        self._set(batch_dims=len(batch), batch_table=self._keep(np.array(rows, np.int64)))
-
-    def _constants(self, cval: float, scale: float) -> None:
-        with np.errstate(over="ignore", invalid="ignore"):
-            for name, value in (("outside", cval), ("scale", scale)):
-                self._set(**{name: self._keep(np.full(1, value).astype(self.work))})
-        for name, line in (("y", self.y), ("x", self.x)):
-            if line is not None:
-                self._set(**{
-                    f"{name}_taps": line.taps,
-                    f"{name}_filter_data": self._keep(line.data),
-                    f"{name}_shift": line.shift,
-                })  # fmt: skip
-
-    def _tiles(self, in_place: bool) -> None:
-        size, flat = lanes(self.work), self._get("x_flat")
-        rows, band, strips = self._get("y_size"), BAND_ROWS, STRIP_COLUMNS
+        super().__init__(layout, dtypes)
+        self.filters, self.y, self.x = filters, filters.get("y"), filters.get("x")
+        self._set(outside=self._add_number(cval), scale=self._add_number(scale), y_terms=1)
+        self._set_filters()
+        self._set_tiles(in_place)
+        self._set_items(threads)
         if self.y is not None:
-            band = max(band, up(BAND_WINDOWS * self.y.taps, size))
+            self._set(y_map=self._add_table(self.y.border))
+        self._set_column_tables(self.x, self._get("halo") + 2 * lanes(dtypes.work))
+        self._set_scratch()
+        self._set_stages()
+        result_bytes = self._samples * dtypes.target.itemsize
+        self.may_stream = not in_place and self._can_stream(result_bytes, STREAM_BYTES)
+        self.function = address(sweep_items, (WORD,) * 3)
+        self._complete(threads, 6 + sum(f.operations for f in filters.values()) / 2)
+
+    def _set_filters(self) -> None:
+        for name, line in self.filters.items():
+            self._set(**{
+                f"{name}_taps": line.taps,
+                f"{name}_filter_data": self._add_table(line.data),
+            })  # fmt: skip
+        if self.y is not None:
+            self._set(y_shift=self.y.shift)
+        if self.x is not None:
+            self._set(x_shift=self.x.shift * self._get("channels"))
+
+    # --- tiles ---------------------------------------------------------------------------------------
+
+    def _set_tiles(self, in_place: bool) -> None:
+        size, rows = lanes(self.dtypes.work), self._get("y_size")
+        band, tile = BAND_ROWS, STRIP_COLUMNS
+        if self.y is not None:
+            band = max(band, round_up(BAND_WINDOWS * self.y.taps, size))
             if in_place or self.y.whole:
-                column = (rows + self.y.taps) * self.work.itemsize
-                band, strips = rows, min(WHOLE_COLUMNS, WHOLE_BYTES // column // size * size)
+                column = (rows + self.y.taps) * self.dtypes.work.itemsize
+                band, tile = rows, min(WHOLE_COLUMNS, WHOLE_BYTES // column // size * size)
         elif self.x is not None and (self.x.whole or in_place):
             band = 2 * size
-        strips = min(up(max(strips, 1), size), up(flat, size))
-        self._set(y_band=min(band, rows), strip_columns=strips)
+        tile = min(round_up(max(tile, 1), size), round_up(self._get("x_flat"), size))
+        self._set(y_band=min(band, rows), tile=tile)
         if self.x is not None:
-            self._tiles_along(self.x, in_place)
+            self._set_runs(self.x, in_place)
 
-    def _tiles_along(self, x: LineFilter, in_place: bool) -> None:
+    def _set_runs(self, x: LineFilter, in_place: bool) -> None:
         """Size the transposed buffer; in place all of a row is read before any is written."""
-        size, channels, flat = lanes(self.work), self._get("channels"), self._get("x_flat")
+        size, channels, flat = lanes(self.dtypes.work), self._get("channels"), self._get("x_flat")
         left, window = x.left * channels, x.taps * channels
         step = math.lcm(size, channels)
-        tile = up(up(TILE_COLUMNS, window), step)
-        if x.whole or in_place or tile > flat:
-            tile = up(flat, step)
+        run = round_up(round_up(RUN_COLUMNS, window), step)
+        if x.whole or in_place or run > flat:
+            run = round_up(flat, step)
         if x.piece and not in_place:
-            tile = min(tile, up(x.piece * channels, step))
-        reach = up(left, size)
-        halo = up(reach - left + window - channels, size)
-        tiles = 1 if x.whole or tile >= flat else STRETCH_TILES
-        stretch = size + tile * tiles
+            run = min(run, round_up(x.piece * channels, step))
+        reach = round_up(left, size)
+        halo = round_up(reach - left + window - channels, size)
+        runs = 1 if x.whole or run >= flat else SLIDE_RUNS
+        slide_after = size + run * runs
         self._set(
-            x_reach=reach, x_phase=reach - left, x_tile=tile, x_shift=x.shift * channels,
-            halo=halo, stretch=stretch, across_width=(stretch + halo + size) | 1,
+            x_reach=reach, x_phase=reach - left, run=run, halo=halo,
+            slide_after=slide_after, across_width=(slide_after + halo + size) | 1,
         )  # fmt: skip
 
-    def _items(self, threads: int) -> None:
+    def _set_items(self, threads: int) -> None:
         """Cut the image into bands, and rows into chunks where bands alone are too few."""
         flat, band = self._get("x_flat"), self._get("y_band")
         bands = -(-self._get("y_size") // max(band, 1))
-        batch = math.prod(a.size for a in self.layout.batch)
-        tile = self._get("x_tile") if self.x is not None else self._get("strip_columns")
-        chunk = up(flat, tile)
-        if threads > 1 and batch * bands < 4 * threads:
-            wanted = -(-4 * threads // max(batch * bands, 1))
-            chunk = max(up(-(-flat // wanted), tile), up(4 * self._get("halo"), tile))
+        step = self._get("run") if self.x is not None else self._get("tile")
+        chunk = round_up(flat, step)
+        if threads > 1 and self._batch * bands < 4 * threads:
+            wanted = -(-4 * threads // max(self._batch * bands, 1))
+            chunk = max(round_up(-(-flat // wanted), step), round_up(4 * self._get("halo"), step))
         if self.x is not None and self.x.whole:
-            chunk = tile
+            chunk = step
         chunks = -(-flat // max(chunk, 1))
-        self._set(y_bands=bands, x_chunk=chunk, x_chunks=chunks, items=bands * chunks * batch)
+        self._set(y_bands=bands, x_chunk=chunk, x_chunks=chunks, items=bands * chunks * self._batch)
 
-    def _borders(self) -> None:
-        if self.y is not None:
-            self._set(y_map=self._keep(self.y.border))
-        margin = self._get("halo") + 2 * lanes(self.work)
-        flat = self._get("x_flat")
-        left = self._offsets(np.arange(-self._get("x_reach"), 0))
-        self._set(left_table=left, right_table=self._offsets(np.arange(flat, flat + margin)))
+    # --- scratch memory and stages -------------------------------------------------------------------
 
-    def _offsets(self, flat: NDArray[np.int64]) -> int:
-        """Keep the byte offsets within a row of flat columns outside the image."""
-        table = np.full(flat.shape, OUTSIDE, np.int64)
-        if self.x is not None:
-            column, channel = np.divmod(flat, self._get("channels"))
-            place = column + self.x.left
-            border = self.x.border
-            known = (place >= 0) & (place < border.size)
-            sample = np.where(known, border[np.clip(place, 0, border.size - 1)], -1)
-            offset = sample * self._get("x_source") + channel * self._get("c_source")
-            table = np.where(sample >= 0, offset, OUTSIDE)
-        return self._keep(table)
-
-    def _scratch(self) -> None:
-        size, item = lanes(self.work), self.work.itemsize
-        band, columns = self._get("y_band"), self._get("strip_columns")
+    def _set_scratch(self) -> None:
+        size, item, band = lanes(self.dtypes.work), self.dtypes.work.itemsize, self._get("y_band")
         groups = -(-band // size)
         taps = self.y.taps if self.y is not None else 1
+        # An odd number of rows: strips do not compete for the same sets of the cache.
         rows = max(band + taps - 1, groups * size + self._get("y_shift")) | 1
-        extra = max(
+        # The forward run of a recursion along each axis.
+        line = max(
             band if self.y is not None and self.y.whole else 0,
-            self._get("x_tile") if self.x is not None and self.x.whole else 0,
+            self._get("run") if self.x is not None and self.x.whole else 0,
         )
-        self._set(strip_rows=rows, groups=groups)
-        sizes = {
+        self._set(load_row=size, load_strip=rows * size, groups=groups, prefetch_right=1)
+        self._place_buffers({
             "at_rows": 8 * (band + taps),
-            "at_strips": columns * rows * item,
+            "at_strips": self._get("tile") * rows * item,
             "at_temp": size * size * item,
-            "at_extra": extra * size * item,
+            "at_line": line * size * item,
             "at_across": groups * self._get("across_width") * size * item,
-        }
-        position = 0
-        for name, wanted in sizes.items():
-            self._set(**{name: position})
-            position = up(position + wanted, 64)
-        self._set(scratch_size=up(position, 4096) + 64)
+        })  # fmt: skip
 
-    def _stages(self) -> None:
-        source, target, work = (pointer(d.name) for d in (self.source, self.target, self.work))
-        line = (work, work, *[_I64] * 6, work)
-        put = (_I64, work, work, target, *[_I64] * 5)
-        self._set(load=address(load_strips, (_I64, source, work, *[_I64] * 4)))
-        if self.y is not None:
-            self._set(y_filter=address(self.y.stage, line))
+    def _set_stages(self) -> None:
+        d = self.dtypes
+        source, target, work = (pointer(t.name) for t in (d.source, d.target, d.work))
+        run = (work, work, *[WORD] * 6, work)
+        store = (WORD, work, work, target, *[WORD] * 5)
+        self._set(load=address(load_tile, (WORD, source, work, *[WORD] * 4)))
+        for name, line in self.filters.items():
+            self._set(**{f"{name}_filter": address(line.stage, run)})
         if self.x is not None:
-            self._set(x_filter=address(self.x.stage, line))
-            self._set(turn=address(turn, (_I64, work, work, _I64, _I64)))
-            self._set(put=address(put_rows, put))
+            self._set(
+                item=address(band_along, (WORD,) * 8),
+                transpose_strips=address(transpose_strips, (WORD, work, work, WORD, WORD)),
+                store_across=address(store_across, store),
+            )
         else:
-            self._set(put_strips=address(put_strips, put))
-
-    def fill(self, words: NDArray[np.int64], source: int, target: int, scratch: int) -> None:
-        """Write the plan of one run, on the arrays at two addresses."""
-        words[: self._words.size] = self._words
-        words[_SOURCE] = source
-        words[_TARGET] = target
-        words[_SCRATCH] = scratch
-        if self.may_stream and target % self.target.itemsize == 0:
-            words[_STREAM] = 1
-            words[_LEAD] = -target % VECTOR_BYTES // self.target.itemsize
-
-    def _useful_threads(self, threads: int) -> int:
-        """Return how many threads have work worth waking them for."""
-        operations = sum(line.operations for line in (self.y, self.x) if line is not None)
-        batch = math.prod(a.size for a in self.layout.batch)
-        samples = batch * self._get("y_size") * self._get("x_flat")
-        nanoseconds = samples / lanes(self.work) * (6 + operations / 2)
-        return int(min(threads, self._get("items"), max(1, nanoseconds // THREAD_NANOSECONDS)))
-
-    def _aligned(self, strides: tuple[int, ...]) -> bool:
-        """Tell whether stores may bypass the caches: a large output of whole, aligned vectors."""
-        item = self.target.itemsize
-        samples = math.prod(a.size for a in self.layout.batch)
-        samples *= self._get("y_size") * self._get("x_flat")
-        inner = (item, self._get("x_target"))
-        return (
-            bool(self._get("target_dense"))
-            and lanes(self.work) * item == VECTOR_BYTES
-            and samples * item >= STREAM_BYTES
-            and all(s % VECTOR_BYTES == 0 or s in inner for s in strides)
-        )
+            self._set(
+                item=address(band_down, (WORD,) * 8), store_strips=address(store_strips, store)
+            )

@@ -1,9 +1,10 @@
-"""Few long lines: each cut into rows, which vectors run across, and the seams between them done again.
+"""Few long lines: each is cut into segments that vectors run across, and the samples near the seams are redone.
 
-What is computed: what :class:`.term_sums.Correlation` does along one axis, where too few lines lie side by
-side to fill a vector: a signal, or the channels of a recording. How: a line is seen as a matrix of `ROWS` segments and filtered along its rows, 16 segments to a vector.
-Near the ends of a segment that is wrong, for its neighbours are no border; there the samples are
-gathered, through the line's own border map, into windows that are the rows of a second, small matrix.
+The result is that of :class:`.term_sums.Correlation` along one axis where too few lines lie side by side to fill a
+vector: a signal, or the channels of a recording.  A line is seen as a matrix of `ROWS` segments and filtered along its
+rows, one vector across as many segments as it has lanes.  Near the ends of a segment that is wrong because the
+samples beyond them belong to its neighbours; there the samples are gathered, through the line's own border map, into
+windows that are the rows of a second, small matrix.
 Each output is computed by the same operations in the same order as without segments.
 """
 
@@ -27,7 +28,7 @@ WINDOWS = 8  # a segment is at least as many windows long
 
 
 def pays(shape: Sequence[int], axis: int, taps: int) -> bool:
-    """Whether the lines are few, and long enough to be cut."""
+    """Return whether the lines are few, and long enough to be cut."""
     size = shape[axis]
     few = math.prod(shape) <= MOST_LINES * size
     return few and taps > 1 and size >= ROWS * max(SHORTEST, WINDOWS * 2 * (taps - 1))
@@ -36,7 +37,7 @@ def pays(shape: Sequence[int], axis: int, taps: int) -> bool:
 class SegmentedCorrelation:
     """A correlation along one axis of few long lines, to be run again and again.
 
-    The arguments are those of :func:`.term_sums.correlate_terms`.
+    The arguments are those of :class:`.term_sums.Correlation`.
 
     Examples
     --------
@@ -64,14 +65,14 @@ class SegmentedCorrelation:
         self._count, self._cut = ROWS * length, (ROWS, length, *trail)
         self._cval, self._work = float(cval), np.dtype(work)
         self._rows = _along_rows(terms, left, work, self._cut)
-        # Step 1: where the outputs stand that a segment cannot know; (window, output)
+        # Step 1: positions of the outputs near seams, whose windows leave their segment; (window, output)
         reach = taps - 1
         ends = np.arange(ROWS * length, shape[axis] + reach, reach)
         starts = np.r_[np.arange(ROWS) * length, ends] - (reach - left)
         places = starts[:, None] + np.arange(reach)
         self._known = (places >= 0) & (places < shape[axis])
         self._places = places[self._known]
-        # Step 2: the samples that they need; (window, sample)
+        # Step 2: positions of the samples that they read; (window, sample)
         samples = starts[:, None] + np.arange(2 * reach)
         self._samples = np.asarray(border, np.int64)[np.clip(samples, 0, shape[axis] + reach - 1)]
         self._middle = slice(left, left + reach)
@@ -94,7 +95,7 @@ class SegmentedCorrelation:
 
 
 def _along_rows(terms: Taps, left: int, work: Any, shape: tuple[int, ...]) -> Correlation:
-    """Return the correlation along axis 1; what lies beyond its ends does not matter."""
+    """Return the correlation along axis 1; samples beyond its ends do not matter."""
     beyond = np.arange(shape[1] + np.size(terms[0][0]) - 1) - left
     inside = np.clip(beyond, 0, shape[1] - 1)
     return Correlation(terms, (1,), (left,), [inside], 0.0, work, shape)

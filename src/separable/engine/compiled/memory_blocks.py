@@ -1,15 +1,15 @@
-"""Large blocks of memory that are kept for the next array when their array is gone.
+"""Large blocks of memory that are kept for the next array after their array is gone.
 
 These functions are NumPy's memory handler for results (`separable.engine.result_memory` installs them), so that
-a result owns its memory like any other array. NumPy calls them from wherever an array dies: they are native code
+a result owns its memory like any other array. NumPy calls them wherever an array is freed: they are native code
 that touches no Python object.
 
-A block is a private mapping. Its data begins at a multiple of a huge page, and a header stands before it::
+A block is a private mapping. Its data begins at a multiple of a huge page, and a header lies before it::
 
     start ... | start, length, capacity | data: capacity bytes, a multiple of a huge page | ...
 
-A table of words says what waits. Each place holds 0 or one waiting block: its address, which is a
-multiple of a huge page, plus its capacity in huge pages. A place is taken and filled by one atomic
+A table of words lists the waiting blocks. Each place holds 0 or one waiting block: its address, which is a
+multiple of a huge page, plus its capacity in huge pages. A block is put into a place and taken from it by one atomic
 exchange, so that two threads never get the same block, with or without the interpreter's lock.
 """
 
@@ -32,11 +32,11 @@ from .sweep_params import set_word, word
 from .thread_pool import atomic_add, atomic_load, atomic_swap
 
 HUGE_PAGE = 1 << 21
-LIMIT, TURN, FIRST, PLACES = 0, 8, 16, 64
-"""Words of the table: the most bytes that may wait, whose turn it is, the first of so many places."""
+LIMIT, NEXT, FIRST, PLACES = 0, 8, 16, 64
+"""Words of the table: most waiting bytes, number of the next place to use, first place; number of places."""
 TABLE_WORDS = FIRST + PLACES
 LARGEST = 1 << 40
-"""Blocks of more bytes are not made: their number of huge pages would not fit below an address."""
+"""Largest block in bytes: the number of huge pages of a larger one would not fit below its address."""
 START, LENGTH, CAPACITY, HEADER_WORDS = 0, 1, 2, 8
 _PAGE = mmap.PAGESIZE
 _WORD, _INT = ir.IntType(64), ir.IntType(32)
@@ -57,7 +57,7 @@ def map_pages(_typing: Any, size: Any) -> Any:
 
 @intrinsic
 def unmap_pages(_typing: Any, address: Any, size: Any) -> Any:
-    """Give pages back to the system."""
+    """Return pages to the system."""
 
     def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         place = builder.inttoptr(arguments[0], _BYTES)
@@ -69,7 +69,7 @@ def unmap_pages(_typing: Any, address: Any, size: Any) -> Any:
 
 @intrinsic
 def ask_huge_pages(_typing: Any, address: Any, size: Any) -> Any:
-    """Ask for pages of 2 MiB, where the system has them."""
+    """Ask for pages of 2 MiB where the system has them."""
 
     def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         if HUGE_PAGES_ADVICE:
@@ -111,14 +111,14 @@ def _header(data):
 
 @part
 def _unmap(waiting):
-    """Give a waiting block back to the system."""
+    """Return a waiting block to the system."""
     header = _header(waiting & -HUGE_PAGE)
     unmap_pages(word(header, START), word(header, LENGTH))
 
 
 @part
 def _waiting(table):
-    """Return how many bytes wait."""
+    """Return the number of waiting bytes."""
     total = 0
     for place in range(FIRST, FIRST + PLACES):
         total += (atomic_load(table, place) & (HUGE_PAGE - 1)) * HUGE_PAGE
@@ -128,16 +128,17 @@ def _waiting(table):
 @part
 def _take(table, capacity):
     """Return the address of a waiting block of this capacity, or up to a quarter more; or 0."""
+    # Look first, exchange then: an exchange writes to a cache line that other threads read.
     for place in range(FIRST, FIRST + PLACES):
         seen = atomic_load(table, place)
-        held = (seen & (HUGE_PAGE - 1)) * HUGE_PAGE
-        if seen == 0 or held < capacity or held > capacity + capacity // 4:
+        size = (seen & (HUGE_PAGE - 1)) * HUGE_PAGE
+        if seen == 0 or size < capacity or size > capacity + capacity // 4:
             continue
         taken = atomic_swap(table, place, 0)
-        held = (taken & (HUGE_PAGE - 1)) * HUGE_PAGE
-        if taken != 0 and capacity <= held <= capacity + capacity // 4:
+        size = (taken & (HUGE_PAGE - 1)) * HUGE_PAGE
+        if taken != 0 and capacity <= size <= capacity + capacity // 4:
             return taken & -HUGE_PAGE
-        if taken != 0:  # another thread was faster, and left another block here
+        if taken != 0:  # another thread was faster and put another block here
             _unmap(taken)
     return 0
 
@@ -155,9 +156,8 @@ def _allocate(table, size):
     start = map_pages(length)
     if start == -1:
         return 0
-    data = (
-        start + _PAGE + HUGE_PAGE - 1
-    ) & -HUGE_PAGE  # at least a page behind the start: the header's
+    # The first multiple of a huge page that leaves a page for the header.
+    data = (start + _PAGE + HUGE_PAGE - 1) & -HUGE_PAGE
     ask_huge_pages(data, capacity)
     header = _header(data)
     set_word(header, START, start)
@@ -168,34 +168,35 @@ def _allocate(table, size):
 
 @part
 def _give(table, data):
-    """Keep a block for the next array; the oldest goes where too much waits."""
+    """Keep a block for the next array; the oldest ones are unmapped if too many bytes wait."""
     capacity = word(_header(data), CAPACITY)
     block = data | capacity // HUGE_PAGE
     limit = atomic_load(table, LIMIT)
     if capacity > limit:
         _unmap(block)
         return
-    turn = atomic_add(table, TURN, 1)
-    oldest = atomic_swap(table, FIRST + turn % PLACES, block)
+    place = atomic_add(table, NEXT, 1)
+    oldest = atomic_swap(table, FIRST + place % PLACES, block)
     if oldest != 0:
         _unmap(oldest)
+    # Places are filled in turn, so the ones after this hold the oldest blocks.
     for later in range(1, PLACES):
         if _waiting(table) <= limit:
             return
-        oldest = atomic_swap(table, FIRST + (turn + later) % PLACES, 0)
+        oldest = atomic_swap(table, FIRST + (place + later) % PLACES, 0)
         if oldest != 0:
             _unmap(oldest)
 
 
 @stage
 def allocate(table, size):
-    """Return memory for an array, as ``malloc`` does."""
+    """Return memory for an array, like ``malloc``."""
     return _allocate(table, size)
 
 
 @stage
 def allocate_zeros(table, count, size):
-    """Return memory of zeros, as ``calloc`` does."""
+    """Return memory of zeros, like ``calloc``."""
     if size > 0 and count > LARGEST // size:
         return 0
     data = _allocate(table, count * size)
@@ -206,29 +207,29 @@ def allocate_zeros(table, count, size):
 
 @stage
 def allocate_again(table, data, size):
-    """Return memory of another size with the same contents, as ``realloc`` does."""
+    """Return memory of another size with the same contents, like ``realloc``."""
     if data == 0:
         return _allocate(table, size)
     capacity = word(_header(data), CAPACITY)
     if size <= capacity <= max(2 * size, HUGE_PAGE):
         return data
-    made = _allocate(table, size)
-    if made != 0:
-        copy_bytes(made, data, min(size, capacity))
+    moved = _allocate(table, size)
+    if moved != 0:
+        copy_bytes(moved, data, min(size, capacity))
         _give(table, data)
-    return made
+    return moved
 
 
 @stage
 def give_back(table, data, _size):
-    """Take back the memory of an array, as ``free`` does."""
+    """Take back the memory of an array, like ``free``."""
     if data != 0:
         _give(table, data)
 
 
 @stage
 def unmap_all(table):
-    """Give all that waits back to the system."""
+    """Return all waiting blocks to the system."""
     for place in range(FIRST, FIRST + PLACES):
         waiting = atomic_swap(table, place, 0)
         if waiting != 0:

@@ -1,173 +1,58 @@
-"""The arithmetic of a sweep: four stages, each specialised by the dtypes that it touches.
+"""The arithmetic of a sweep of separable terms, specialised by the dtypes and the symmetry of the taps.
 
 ======================== =====================================================================
-``load_tile``            rows of the image, converted, into strips one vector wide
 ``filter_columns``       the y pass down each strip, then transposed: vectors now run along y
 ``filter_rows``          the x pass, transposed back, rounded and stored
 ``finish_columns``       the y pass alone, rounded and stored
 ======================== =====================================================================
 
-The z pass is in :mod:`.z_pass`.
+Tiles are loaded by :mod:`.load_store`; the z pass is in :mod:`.z_pass`.
 
 Strips are ``strip[g][row][lane]``; the transposed buffer is ``across[term][group of rows][column][lane]``.
-A border is nothing but a table of where rows and columns lie (0 or ``OUTSIDE``: the constant value).
+
+Stages share some arguments: ``like`` is a null pointer whose type says of which kind the taps are; ``row`` is the
+address of flat column 0 of the first row of the target, ``step`` the bytes between rows and ``pitch`` those between
+flat columns; ``dense`` is 0 for samples that are not neighbours in memory, 2 to bypass the caches; ``terms`` is
+``first * 65536 + last``.
 """
 
-# Kernels are typed by Numba, for each dtype anew.
+# Kernels are typed by Numba, once for each combination of dtypes.
 # mypy: disallow-untyped-defs=False, disallow-untyped-calls=False
 
 from __future__ import annotations
 
-from typing import Any
-
-from llvmlite import ir
-
-from .dtype_conversion import emit_narrow as _emit_narrow
-from .dtype_conversion import load_as, peek_as, poke_as
 from .fma_blocks import OUTPUTS, correlate, correlate_square, correlate_terms, zeros
-from .jit import inline, inline_coded, intrinsic, literal_intrinsic, part, stage
-from .numba_api import cgutils, types, without_literals
-from .simd import (
-    ahead,
-    at,
-    emit_store,
-    mark_stream,
-    native,
-    peek,
-    poke,
-    prefetch,
-    splat,
-    store,
-)
-from .sweep_params import OUTSIDE, invoke, least, most, plan_at, word
-from .transpose import load_block, store_block, store_squares, transpose
+from .jit import inline, inline_coded, part, stage
+from .load_store import prefetch_rows_of, store_part, store_whole
+from .numba_api import without_literals
+from .simd import at, lanes_of, offset_pointer, prefetch
+from .sweep_params import invoke, larger, params_at, smaller, word
+from .transpose import transpose
+from .vector_blocks import load_block, store_block, store_squares
 
-_OUTSIDE = int(OUTSIDE)
 _ROWS_AT_ONCE = 4
 """Rows of the next tile loaded at a time: fewer are many calls, more are not hidden by arithmetic."""
 
 
-@intrinsic
-def lanes_of(_typing: Any, like: Any) -> Any:
-    """Return how many elements of the type of the pointer ``like`` a vector holds."""
-    count = native(like.dtype).lanes
-
-    def emit(_context: Any, _builder: Any, _signature: Any, _arguments: Any) -> Any:
-        return ir.IntType(64)(count)
-
-    return types.int64(like), emit
-
-
-@intrinsic
-def item_of(_typing: Any, like: Any) -> Any:
-    """Return the size in bytes of an element of the pointer ``like``."""
-    size = getattr(like.dtype, "bitwidth", 16) // 8
-
-    def emit(_context: Any, _builder: Any, _signature: Any, _arguments: Any) -> Any:
-        return ir.IntType(64)(size)
-
-    return types.int64(like), emit
-
-
-@literal_intrinsic
-def store_rows(_typing: Any, like: Any, address: Any, step: Any, rows: Any, stream: Any) -> Any:
-    """Convert a tuple of vectors and store them ``step`` bytes apart as elements of ``like``."""
-    vector, past_cache = rows.dtype, bool(stream.literal_value)
-    item = getattr(like.dtype, "bitwidth", 16) // 8
-
-    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = context.get_value_type(signature.args[0])
-        place = arguments[1]
-        for value in cgutils.unpack_tuple(builder, arguments[3], len(rows)):
-            narrow = _emit_narrow(builder, value, vector, like.dtype)
-            align = vector.lanes * item if past_cache else 1
-            instruction = emit_store(builder, narrow, builder.inttoptr(place, kind), align)
-            if past_cache:
-                mark_stream(builder, instruction)
-            place = builder.add(place, arguments[2])
-        return context.get_dummy_value()
-
-    return types.none(like, types.int64, types.int64, rows, stream), emit
-
-
-# --- load -----------------------------------------------------------------------------------------
+# --- y, then transposed ----------------------------------------------------------------------------
 
 
 @without_literals
 @inline_coded
-def _gather(plan, source, row, column, strip):
-    """Fill one vector with the samples of flat columns from ``column`` on, border included."""
-    outside = peek(at(strip, plan.outside))
-    for lane in range(lanes_of(strip)):
-        flat = column + lane
-        if flat < 0:
-            offset = word(plan.left_table, flat + plan.x_reach)
-        elif flat >= plan.x_flat:
-            offset = word(plan.right_table, flat - plan.x_flat)
-        else:
-            position = flat // plan.channels
-            offset = position * plan.x_source + (flat - position * plan.channels) * plan.c_source
-        value = outside
-        if offset != _OUTSIDE:
-            value = peek_as(at(source, row + offset), strip)
-        poke(ahead(strip, lane), value)
-
-
-@stage
-def load_tile(plan_address, source, strips, table, rows, first, count):
-    """Load ``count`` strips of ``rows`` rows, the flat column ``first`` at lane 0 of strip 0."""
-    plan = plan_at(plan_address)
-    size = lanes_of(strips)
-    step = plan.load_strip
-    outside = splat(strips, peek(at(strips, plan.outside)))
-    # Strips that lie wholly inside the image, where its samples are neighbours in memory.
-    start, stop = 0, 0
-    if plan.source_dense:
-        start = least(most(0, (size - 1 - first) // size), count)
-        stop = most(start, least(count, (plan.x_flat - first) // size))
-    for r in range(rows):
-        row = word(table, r)
-        here = ahead(strips, r * plan.load_row)
-        if row == 0:
-            for g in range(count):
-                store(ahead(here, g * step), outside)
-            continue
-        samples = at(source, row + first * item_of(source))
-        for g in range(start, stop):
-            store(ahead(here, g * step), load_as(ahead(samples, g * size), strips))
-        for g in range(start):
-            _gather(plan, source, row, first + g * size, ahead(here, g * step))
-        for g in range(stop, count):
-            _gather(plan, source, row, first + g * size, ahead(here, g * step))
-
-
-# --- y, then turned --------------------------------------------------------------------------------
-
-
-@without_literals
-@inline_coded
-def _ask(table, start, stop, offset):
-    """Prefetch one line of each of some rows."""
-    for r in range(start, stop):
-        row = word(table, r)
-        if row != 0:
-            prefetch(row + offset)
-
-
-@without_literals
-@inline_coded
-def _fetch(plan_address, spare, table, start, stop, first, count):
-    """Load some rows of the next tile."""
-    plan = plan_at(plan_address)
+def _load_rows(params_address, spare, table, start, stop, first, count):
+    """Load the rows ``start`` to ``stop`` of the next tile into the ``spare`` strips."""
+    params = params_at(params_address)
     if stop > start and count > 0:
-        strips = spare + start * plan.load_row * plan.work_item
-        invoke(plan.load, (plan_address, 0, strips, table + 8 * start, stop - start, first, count))
+        strips = spare + start * params.load_row * params.work_item
+        rows = stop - start
+        invoke(params.load, (params_address, 0, strips, table + 8 * start, rows, first, count))
 
 
 @without_literals
 @inline_coded
-def _ask_lines(table, lines, start, stop, offset):
-    """Prefetch some of the cache lines of a tile that has ``lines`` of them in each row, row by row."""
+def _prefetch_lines(table, lines, start, stop, offset):
+    """Prefetch the cache lines ``start`` to ``stop`` of a tile that has ``lines`` of them in each row."""
+    # Line number n is line n % lines of row n // lines.
     r = start // lines
     k = start - r * lines
     for _ in range(start, stop):
@@ -182,51 +67,54 @@ def _ask_lines(table, lines, start, stop, offset):
 
 @stage
 def filter_columns(
-    plan_address, strips, across, like, rows, position, count,
-    spare, sources, wanted, later, coming, table, asked, ahead_by, lines,
+    params_address, strips, across, like, rows, position, count,
+    spare, next_table, next_rows, next_first, next_count, table, prefetch_rows, prefetch_offset, lines,
 ):  # fmt: skip
     """Filter ``count`` strips along y and write them, transposed, from column ``position`` on.
 
-    The type of the pointer ``like`` says of which kind the taps are.
-
-    Meanwhile ``coming`` strips are loaded from the flat column ``later`` on of ``wanted`` rows, those of
-    ``sources``, and ``lines`` cache lines are prefetched, ``ahead_by`` bytes further on, of each of the
-    ``asked`` rows of ``table``.
+    Meanwhile ``next_count`` strips of the next tile are loaded into ``spare``, from the flat column ``next_first`` on of
+    the ``next_rows`` rows of ``next_table``, and ``lines`` cache lines at ``prefetch_offset`` of each of the
+    ``prefetch_rows`` rows of ``table`` are prefetched.
     """
-    plan = plan_at(plan_address)
+    # across[t][q][position + g * size + i][j] = sum_k taps[t][k] * strip[g][q * size + j + k][i]
+    params = params_at(params_address)
     size = lanes_of(strips)
-    height = most(size, OUTPUTS)
-    groups = (rows + size - 1) // size
-    step = plan.across_width * size
-    taps = plan.y_taps
+    height, groups = larger(size, OUTPUTS), (rows + size - 1) // size
+    step, taps = params.across_width * size, params.y_taps
+    # Loads and prefetches are spread evenly over the blocks of all strips, so that arithmetic hides them.
     blocks = (groups * size + height - 1) // height
-    steps, at_step, loaded, prefetched, total = count * blocks, 0, 0, 0, asked * lines
-    weights = at(like, plan.y_weights)
-    terms = plan.y_terms if taps > 0 else 1
+    steps, at_step, loaded, prefetched, total = count * blocks, 0, 0, 0, prefetch_rows * lines
+    weights = at(like, params.y_weights)
+    terms = params.y_terms if taps > 0 else 1
     for g in range(count):
-        strip = ahead(strips, g * plan.load_strip)
-        here = ahead(across, (position + g * size) * size)
+        strip = offset_pointer(strips, g * params.load_strip)
+        here = offset_pointer(across, (position + g * size) * size)
         for t in range(terms):
-            place = ahead(here, t * plan.groups * step)
-            taken, kind = ahead(weights, t * taps), word(plan.y_kinds, t) if taps > 0 else 0
+            place = offset_pointer(here, t * params.groups * step)
+            taken = offset_pointer(weights, t * taps)
+            kind = word(params.y_kinds, t) if taps > 0 else 0
             for r in range(0, groups * size, height):
-                if t == 0:
+                if t == 0:  # once per block, whatever the number of terms
                     at_step += 1
                     until = at_step * total // steps
                     if until > prefetched:
-                        _ask_lines(table, lines, prefetched, until, ahead_by)
+                        _prefetch_lines(table, lines, prefetched, until, prefetch_offset)
                         prefetched = until
-                    until = at_step * wanted // steps
+                    until = at_step * next_rows // steps
                     if until >= loaded + _ROWS_AT_ONCE or at_step == steps:
-                        _fetch(plan_address, spare, sources, loaded, until, later, coming)
+                        _load_rows(
+                            params_address, spare, next_table, loaded, until, next_first, next_count
+                        )
                         loaded = until
-                square = ahead(place, r // size * step)
-                if taps == 0:
+                square = offset_pointer(place, r // size * step)
+                if taps == 0:  # y is not filtered: transposed as it is
                     for k in range(0, height, size):
-                        block = transpose(load_block(ahead(strip, (r + k) * size), size))
-                        store_block(ahead(square, k // size * step), size, block)
+                        block = transpose(load_block(offset_pointer(strip, (r + k) * size), size))
+                        store_block(offset_pointer(square, k // size * step), size, block)
                 else:
-                    block = correlate_square(ahead(strip, r * size), size, taken, taps, kind)
+                    block = correlate_square(
+                        offset_pointer(strip, r * size), size, taken, taps, kind
+                    )
                     store_squares(square, step, transpose(block))
 
 
@@ -234,154 +122,114 @@ def filter_columns(
 
 
 @without_literals
-@inline_coded
-def _scatter(plan, target, row, column, count, values):
-    """Store ``count`` samples one by one, wherever the flat columns from ``column`` on lie."""
-    for lane in range(count):
-        flat = column + lane
-        position = flat // plan.channels
-        offset = position * plan.x_target + (flat - position * plan.channels) * plan.c_target
-        poke_as(at(target, row + offset), peek(ahead(values, lane)))
-
-
-@without_literals
 @part
-def _along_one(across, line, columns, channels, weights, taps, kind):
+def _filter_run_of_one(across, line, columns, channels, weights, taps, kind):
     """Filter ``columns`` vectors along x into ``line``, with a single term."""
+    # line[f][lane] = sum_k taps[k] * across[f + k * channels][lane], OUTPUTS positions of a channel at a time
     size = lanes_of(line)
     stride = channels * size
     for f in range(0, columns, OUTPUTS * channels):
         for c in range(channels):
             place = (f + c) * size
-            block = correlate(zeros(line), ahead(across, place), stride, weights, taps, kind)
-            store_block(ahead(line, place), stride, block)
+            block = correlate(
+                zeros(line), offset_pointer(across, place), stride, weights, taps, kind
+            )
+            store_block(offset_pointer(line, place), stride, block)
 
 
 @without_literals
 @part
-def _along_many(plan_address, across, line, like, columns, first_term, last_term):
+def _filter_run_of_many(params_address, across, line, like, columns, first_term, last_term):
     """Filter ``columns`` vectors along x into ``line``, summing over terms."""
-    plan = plan_at(plan_address)
+    # line[f][lane] = sum_t sum_k taps[t][k] * across[x_from[t]][f + k * channels][lane]
+    params = params_at(params_address)
     size = lanes_of(line)
-    stride, term_step = plan.channels * size, plan.groups * plan.across_width * size
-    for f in range(0, columns, OUTPUTS * plan.channels):
-        for c in range(plan.channels):
-            x, weights = ahead(across, (f + c) * size), at(like, plan.x_weights)
+    stride, term_step = params.channels * size, params.groups * params.across_width * size
+    for f in range(0, columns, OUTPUTS * params.channels):
+        for c in range(params.channels):
+            x, weights = offset_pointer(across, (f + c) * size), at(like, params.x_weights)
             block = correlate_terms(
-                x, plan.x_from, term_step, stride, weights, plan.x_taps, plan.x_kinds,
+                x, params.x_from, term_step, stride, weights, params.x_taps, params.x_kinds,
                 first_term, last_term,
             )  # fmt: skip
-            store_block(ahead(line, (f + c) * size), stride, block)
+            store_block(offset_pointer(line, (f + c) * size), stride, block)
 
 
 @without_literals
 @inline
-def _along(plan_address, across, line, like, group, column, count, first_term, last_term):
+def _filter_run(params_address, across, line, like, group, column, count, first_term, last_term):
     """Filter ``count`` vectors of one group of rows from ``column`` on along x into ``line``."""
-    plan = plan_at(plan_address)
+    params = params_at(params_address)
     size = lanes_of(line)
-    here = ahead(across, (group * plan.across_width + plan.x_phase + column) * size)
+    # Column 0 of the outputs reads from column `x_phase` on: the halo is whole vectors, the window is not.
+    here = offset_pointer(across, (group * params.across_width + params.x_phase + column) * size)
     if last_term == first_term + 1:
-        taps = plan.x_taps
-        weights = ahead(at(like, plan.x_weights), first_term * taps)
-        taken = word(plan.x_from, first_term)
-        x = ahead(here, taken * plan.groups * plan.across_width * size)
-        kind = word(plan.x_kinds, first_term)
-        _along_one(x, line, count, plan.channels, weights, taps, kind)
+        taps = params.x_taps
+        weights = offset_pointer(at(like, params.x_weights), first_term * taps)
+        taken = word(params.x_from, first_term)
+        x = offset_pointer(here, taken * params.groups * params.across_width * size)
+        kind = word(params.x_kinds, first_term)
+        _filter_run_of_one(x, line, count, params.channels, weights, taps, kind)
     else:
-        _along_many(plan_address, here, line, like, count, first_term, last_term)
-
-
-@without_literals
-@part
-def put_part(plan_address, target, row, step, first, dense, rows, columns, values):
-    """Store the upper left part of a block of vectors sample by sample."""
-    plan = plan_at(plan_address)
-    size = lanes_of(values)
-    for r in range(rows):
-        place = at(target, row + r * step + first * item_of(target))
-        here = ahead(values, r * size)
-        if dense:
-            for lane in range(columns):
-                poke_as(ahead(place, lane), peek(ahead(here, lane)))
-        else:
-            _scatter(plan, target, row + r * step, first, columns, here)
-
-
-@without_literals
-@inline
-def put_whole(target, place, step, block, dense):
-    """Store a block of vectors, past the cache if ``dense`` is 2."""
-    if dense == 2:
-        store_rows(target, place, step, block, True)
-    else:
-        store_rows(target, place, step, block, False)
+        _filter_run_of_many(params_address, here, line, like, count, first_term, last_term)
 
 
 @without_literals
 @part
 def _row_of_squares(x, columns, weights, taps, kind, target, place, step, pitch, dense):
-    """Filter whole square blocks along x, a single term and channel, and store them."""
+    """Filter whole square blocks along x, a single term and channel, and store them from registers."""
+    # target[j][f + i] = sum_k taps[k] * x[f + i + k][j] for a square of i and j
     size = lanes_of(x)
     for f in range(0, columns, size):
-        block = correlate_square(ahead(x, f * size), size, weights, taps, kind)
-        put_whole(target, place + f * pitch, step, transpose(block), dense)
+        block = correlate_square(offset_pointer(x, f * size), size, weights, taps, kind)
+        store_whole(target, place + f * pitch, step, transpose(block), dense)
 
 
 @stage
 def filter_rows(
-    plan_address,
-    across,
-    line,
-    temp,
-    target,
-    like,
-    row,
-    step,
-    pitch,
-    first,
-    columns,
-    rows,
-    dense,
-    terms,
-):
-    """Filter ``columns`` flat columns from ``first`` on along x and store them.
+    params_address, across, line, temp, target, like, row, step, pitch, first, columns, rows, dense, terms
+):  # fmt: skip
+    """Filter ``columns`` flat columns from ``first`` on along x and store ``rows`` rows of them.
 
-    The type of the pointer ``like`` says of which kind the taps are; ``row`` is the address of flat column 0 of the first row, ``step`` the bytes between rows and ``pitch``
-    those from a vector to the next over its lanes; ``dense`` is 0 for samples that are not neighbours, 2
-    to bypass the cache; ``terms`` is ``first * 65536 + last``.
+    ``line`` and ``temp`` are buffers for a run and for a block that is stored in part.
     """
-    plan = plan_at(plan_address)
+    params = params_at(params_address)
     size = lanes_of(line)
-    run = plan.run
+    run = params.run
     single = (terms >> 16) + 1 == terms & 65535
     group = 0
     while group * size < rows:
-        inside = least(size, rows - group * size)
+        inside = smaller(size, rows - group * size)
         top = row + group * size * step
+        # Most columns of most images: square blocks go from registers to the target.
         whole = 0
-        if dense and inside == size and size >= OUTPUTS and plan.channels == 1 and single:
+        if dense and inside == size and size >= OUTPUTS and params.channels == 1 and single:
             whole = columns // size * size
-            weights = ahead(at(like, plan.x_weights), (terms >> 16) * plan.x_taps)
-            column = word(plan.x_from, terms >> 16) * plan.groups + group
-            x = ahead(across, (column * plan.across_width + plan.x_phase) * size)
-            kind = word(plan.x_kinds, terms >> 16)
+            weights = offset_pointer(at(like, params.x_weights), (terms >> 16) * params.x_taps)
+            column = word(params.x_from, terms >> 16) * params.groups + group
+            x = offset_pointer(across, (column * params.across_width + params.x_phase) * size)
+            kind = word(params.x_kinds, terms >> 16)
             place = top + first * pitch
-            _row_of_squares(x, whole, weights, plan.x_taps, kind, target, place, step, pitch, dense)
-        for start in range(whole, columns, run):
-            count = least(run, columns - start)
-            _along(
-                plan_address, across, line, like, group, start, count, terms >> 16, terms & 65535
+            _row_of_squares(
+                x, whole, weights, params.x_taps, kind, target, place, step, pitch, dense
             )
-            for f in range(start, least(start + run, columns), size):
-                turned = ahead(line, (f - start) * size)
-                wide = least(size, columns - f)
+        # All others go through `line`, a run at a time.
+        for start in range(whole, columns, run):
+            count = smaller(run, columns - start)
+            _filter_run(
+                params_address, across, line, like, group, start, count, terms >> 16, terms & 65535
+            )
+            for f in range(start, smaller(start + run, columns), size):
+                turned = offset_pointer(line, (f - start) * size)
+                wide = smaller(size, columns - f)
                 block = transpose(load_block(turned, size))
                 if dense and inside == size and wide == size:
-                    put_whole(target, top + (first + f) * pitch, step, block, dense)
+                    store_whole(target, top + (first + f) * pitch, step, block, dense)
                 else:
                     store_block(temp, size, block)
-                    put_part(plan_address, target, top, step, first + f, dense, inside, wide, temp)
+                    store_part(
+                        params_address, target, top, step, first + f, dense, inside, wide, temp
+                    )
         group += 1
 
 
@@ -390,33 +238,37 @@ def filter_rows(
 
 @stage
 def finish_columns(
-    plan_address, strips, temp, target, like, row, step, pitch, first, columns, rows, dense, terms,
-    table, asked, ahead_by,
+    params_address, strips, temp, target, like, row, step, pitch, first, columns, rows, dense, terms,
+    table, prefetch_rows, prefetch_offset,
 ):  # fmt: skip
     """Filter the strips along y and store them as :func:`filter_rows` does.
 
-    Meanwhile the rows of ``table``, ``asked`` of them, are prefetched ``ahead_by`` bytes further on.
+    Meanwhile the ``prefetch_rows`` rows of ``table`` are prefetched at ``prefetch_offset``.
     """
-    plan = plan_at(plan_address)
+    # target[r][first + g * size + lane] = sum_t sum_k taps[t][k] * strip[g][r + k][lane]: vectors run along the
+    # columns, so nothing is transposed.
+    params = params_at(params_address)
     size = lanes_of(temp)
-    line = size * plan.source_item
-    share = (asked * OUTPUTS + rows - 1) // rows
-    taps = plan.y_taps
+    line = size * params.source_item
+    share = (prefetch_rows * OUTPUTS + rows - 1) // rows
+    taps = params.y_taps
     for g in range((columns + size - 1) // size):
-        strip = ahead(strips, g * plan.load_strip)
-        begun = 0 if (g * line) % 64 == 0 else asked
+        strip = offset_pointer(strips, g * params.load_strip)
+        # One prefetch per row and cache line: strips that begin within a line have nothing to ask for.
+        begun = 0 if (g * line) % 64 == 0 else prefetch_rows
         for r in range(0, rows, OUTPUTS):
-            until = least(begun + share, asked)
-            _ask(table, begun, until, ahead_by + g * line)
+            until = smaller(begun + share, prefetch_rows)
+            prefetch_rows_of(table, begun, until, prefetch_offset + g * line)
             begun = until
-            x, weights = ahead(strip, r * size), at(like, plan.y_weights)
+            x, weights = offset_pointer(strip, r * size), at(like, params.y_weights)
+            # All terms read the same strip: the step between their sources is 0.
             block = correlate_terms(
-                x, plan.y_kinds, 0, size, weights, taps, plan.y_kinds, terms >> 16, terms & 65535
-            )
-            inside, wide = least(rows - r, OUTPUTS), least(columns - g * size, size)
+                x, params.y_kinds, 0, size, weights, taps, params.y_kinds, terms >> 16, terms & 65535
+            )  # fmt: skip
+            inside, wide = smaller(rows - r, OUTPUTS), smaller(columns - g * size, size)
             top, left = row + r * step, first + g * size
             if dense and inside == OUTPUTS and wide == size:
-                put_whole(target, top + left * pitch, step, block, dense)
+                store_whole(target, top + left * pitch, step, block, dense)
             else:
                 store_block(temp, size, block)
-                put_part(plan_address, target, top, step, left, dense, inside, wide, temp)
+                store_part(params_address, target, top, step, left, dense, inside, wide, temp)

@@ -1,11 +1,10 @@
 """Everything that the engine takes from Numba, public and private, in one place.
 
 No other module imports ``numba``; a test checks that. Here the whole package is imported before any part of
-it: who imports a part while another thread imports the package finds half of a module.
+it: a thread that imports a part while another thread imports the package finds an incomplete module.
 
-Numba does not promise to keep what stands under
-``numba.core``: what is used of it is looked for when this module is imported, so that a release without
-it is found before anything is compiled, and filters run on SciPy instead.
+Numba does not promise to keep the contents of ``numba.core``. The names used here are looked up when this module is
+imported, so that a release without them is found before anything is compiled, and filters run on SciPy instead.
 """
 
 # mypy: disallow-untyped-calls=False
@@ -38,7 +37,7 @@ VERSIONS = f"numba {_numba.__version__} llvmlite {llvmlite.__version__}"
 
 
 class _NoEnvironment:
-    """A code generator as the library of a helper shows it: there is no code yet to set globals in."""
+    """A code generator without environments, because a helper has no machine code to set globals in."""
 
     def __init__(self, real: Any) -> None:
         self._real = real
@@ -47,16 +46,15 @@ class _NoEnvironment:
         return getattr(self._real, name)
 
     def set_env(self, name: str, environment: Any) -> None:
-        """Do nothing: kernels raise no exceptions, which is what the environment would be for."""
+        """Do nothing: kernels raise no exceptions, the only use of the environment."""
 
 
 class _HelperLibrary(_codegen.JITCodeLibrary):
-    """The code of a helper as it was lowered, for its callers.
+    """The LLVM code of a helper, to be linked into its callers.
 
-    Numba optimises each function and turns it into machine code by itself, and does it all again in
-    each caller that takes it in. For helpers within helpers that is most of the time of compilation.
-    Here only the innermost ones are optimised by themselves, because loops that are optimised twice run
-    faster.
+    Numba optimises each function and compiles it to machine code on its own, and again in each caller that links
+    it. For helpers within helpers that is most of the compile time. Here only the innermost ones are optimised on
+    their own, because loops that are optimised twice run faster.
     """
 
     @property
@@ -64,7 +62,7 @@ class _HelperLibrary(_codegen.JITCodeLibrary):
         return _NoEnvironment(self._codegen)
 
     def finalize(self) -> None:
-        """Take in what this calls; make no machine code."""
+        """Link the functions called here; generate no machine code."""
         self._raise_if_finalized()
         for library in dict.fromkeys(self._linking_libraries):
             if hasattr(library, "_reload_init"):  # from Numba 0.63 on
@@ -88,14 +86,14 @@ _NEEDLESS = frozenset(
         "DumpParforDiagnostics",
     )
 )  # fmt: skip
-"""Passes for what no kernel has: closures, exceptions, array expressions, heterogeneous tuples."""
+"""Compiler passes for features that no kernel uses: closures, exceptions, array expressions, mixed tuples."""
 
 
 class StageCompiler(_compiler.Compiler):
-    """Compile by Numba's own passes without those that have nothing to do here."""
+    """Numba's compiler without the passes that kernels do not need."""
 
     def define_pipelines(self) -> Any:
-        """Return the passes."""
+        """Return the compiler passes."""
         pipelines: Any = super().define_pipelines()
         for pipeline in pipelines:
             pipeline.passes[:] = [p for p in pipeline.passes if p[0].__name__ not in _NEEDLESS]
@@ -103,10 +101,10 @@ class StageCompiler(_compiler.Compiler):
 
 
 class HelperCompiler(StageCompiler):
-    """Compile a helper that only other compiled functions call."""
+    """Compiler of helpers that only other compiled functions call."""
 
     def define_pipelines(self) -> Any:
-        """Return the passes, with another library to put the code into."""
+        """Return the compiler passes, after replacing the library that receives the code."""
         state = self.state
         state.library = _HelperLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
         state.library.enable_object_caching()
@@ -114,7 +112,7 @@ class HelperCompiler(StageCompiler):
 
 
 def without_literals(dispatcher: Any) -> Any:
-    """Have a helper compiled once for all integers, and not once more for each place with a constant."""
+    """Make a helper compile once for all integers instead of once per constant argument."""
     general = dispatcher.get_call_template
 
     def get_call_template(args: Any, kws: Any) -> Any:

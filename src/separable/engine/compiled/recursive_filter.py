@@ -1,6 +1,6 @@
 """Recursive Gaussians: their cost does not depend on sigma, their error is small and measured.
 
-What is computed: see :mod:`separable.engine.gaussian_fit`, which finds the numbers of a recursion.
+:mod:`separable.engine.gaussian_fit` gives the formula and finds the coefficients of a recursion.
 """
 
 from __future__ import annotations
@@ -17,71 +17,11 @@ from .box_filter import Lines, check_line
 from .line_tiling import LineFilter
 from .recursive_microkernels import recur_4, recur_5, recur_6
 
-__all__ = ["ORDERS", "Coefficients", "fit", "fit_within", "recursive", "recursive_lines"]
+__all__ = ["ORDERS", "Coefficients", "fit", "fit_within", "recursive_lines"]
 
 _STAGES = {4: recur_4, 5: recur_5, 6: recur_6}
 PIECE = 1 << 14
-"""Longer lines along the innermost axis are filtered in pieces, to bound the memory."""
-
-
-def recursive(
-    image: NDArray[Any],
-    out: NDArray[Any],
-    axes: Sequence[int],
-    coefficients: Sequence[Coefficients],
-    lefts: Sequence[int],
-    borders: Sequence[ArrayLike],
-    cval: float = 0.0,
-    work: Any = np.float32,
-    threads: int = 1,
-) -> NDArray[Any]:
-    """Filter along some axes by recursions that :func:`fit` gave.
-
-    Parameters
-    ----------
-    image : ndarray
-        Finite samples, of any strides; float16, float32, float64 or integers of 8 to 32 bits.
-    out : ndarray
-        Where the result goes: of the same shape and any of those dtypes; must not overlap `image`.
-        Integers are rounded half to even and saturated, once.
-    axes : sequence of int
-        The filtered axes, all different, >= 0.
-    coefficients : sequence of Coefficients
-        For each of them.
-    lefts : sequence of int
-        How many taps lie left of the output: ``reach`` unless the filter is shifted.
-    borders : sequence of array_like of int
-        For each axis of size ``n`` the sample at each of the ``n + 2 * reach`` extended positions,
-        the first being ``-left``; -1 is the constant value.
-    cval : float
-        The value of the image outside its edges, where a border map says -1.
-    work : dtype
-        float32 or float64, of all arithmetic.
-    threads : int
-        How many threads share the work.  The result does not depend on it.
-
-    Returns
-    -------
-    ndarray
-        The array `out`.
-
-    Raises
-    ------
-    ValueError
-        A shape or a border map does not fit.
-    TypeError
-        A dtype is not supported.
-
-    Notes
-    -----
-    Both runs begin ``reach`` samples outside, on the extended line, as if the first sample they meet had
-    stood there for ever.  That is long enough for any border: the difference from the taps is a sum of
-    ``(response - taps) * sample`` over samples that all occur in the image (or `cval`), so the measured
-    error times the largest of them bounds it everywhere, and a flat image stays flat.  A sample that is not
-    finite spoils all of its line.
-    """
-    made = recursive_lines(image.shape, axes, coefficients, lefts, borders, cval, work)
-    return made(image, out, threads)
+"""Longer lines along the innermost axis are filtered in pieces, which bounds the memory."""
 
 
 def recursive_lines(
@@ -93,7 +33,41 @@ def recursive_lines(
     cval: float = 0.0,
     work: Any = np.float32,
 ) -> Lines:
-    """Return the filter of :func:`recursive` for one shape, to be run again and again."""
+    """Return a filter by the recursions that :func:`fit` found, along some axes of one shape.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of image and result; samples must be finite.
+    axes : sequence of int
+        The filtered axes, all different, >= 0.
+    coefficients : sequence of Coefficients
+        The recursion along each of them.
+    lefts : sequence of int
+        For each of them how many taps lie left of the output: ``reach`` unless the filter is shifted.
+    borders : sequence of array_like of int
+        For each axis of size ``n`` the sample at each of the ``n + 2 * reach`` extended positions,
+        the first being ``-left``; -1 is the constant value.
+    cval : float
+        The constant value outside the image.
+    work : dtype
+        float32 or float64, of all arithmetic.
+
+    Raises
+    ------
+    ValueError
+        If an axis, a border map or a `left` does not fit.
+    TypeError
+        If `work` is not supported.
+
+    Notes
+    -----
+    Both runs begin ``reach`` samples outside, on the extended line, as if the first sample there were repeated
+    for ever.  That is long enough for any border: the difference from the taps is a sum of
+    ``(response - taps) * sample`` over samples that all occur in the image (or `cval`), so the measured
+    error times the largest of them bounds it everywhere, and a flat image stays flat.  A sample that is not
+    finite spoils all of its line.
+    """
     if not len(axes) == len(coefficients) == len(lefts) == len(borders):
         raise ValueError(f"`coefficients`, `lefts` and `borders` must describe {len(axes)} axes")
     filters = []

@@ -1,13 +1,13 @@
-"""Recursive filters along lines: first-order sections with complex poles, run forth and back.
+"""Recursive filters along lines: first-order sections with complex poles, run forwards and backwards.
 
-What is computed: for each pole ``p`` the state ``s[e] = p s[e - 1] + x[e]``, and the output as a weighted sum of
-the states of the run forth, of those of the run back, and of the sample itself.  How: a complex pole
-``a + ib`` is held as ``u = Re s`` and ``w = Im s / b``, so that a step costs three multiply-adds and two more to
-read it out, and the error of rounding stays that of a rotation: it grows with ``1 / (1 - |p|)`` and not, as in the
-direct form, with ``1 / |1 - p|^2``.
+For each pole ``p`` the state is ``s[e] = p s[e - 1] + x[e]``.  The output is a weighted sum of the states of the
+forward run, of those of the backward run, and of the sample itself.  A complex pole ``a + ib`` is kept as
+``u = Re s`` and ``w = Im s / b``, so that a step takes three multiply-adds and its weights two more, and the rounding
+error stays that of a rotation: it grows with ``1 / (1 - |p|)`` and not, as in the direct form, with
+``1 / |1 - p|^2``.
 """
 
-# Kernels are typed by Numba, for each dtype anew.
+# Kernels are typed by Numba, once for each combination of dtypes.
 # mypy: disallow-untyped-defs=False, disallow-untyped-calls=False
 
 from __future__ import annotations
@@ -16,58 +16,31 @@ from typing import Any
 
 from llvmlite import ir
 
-from .jit import inline, intrinsic, literal_intrinsic, stage
-from .line_microkernels import lanes_of
+from .jit import inline, intrinsic, stage
 from .numba_api import cgutils, types
 from .simd import (
     IS_X86,
-    ahead,
     emit_call,
     emit_fma,
-    emit_splat,
+    lanes_of,
     load,
+    load_scalar,
     mul,
-    native,
-    peek,
+    offset_pointer,
     splat,
     store,
 )
-
-
-@literal_intrinsic
-def splats(_typing: Any, p: Any, count: Any) -> Any:
-    """Return ``count`` vectors, each of copies of one of the numbers at ``p``."""
-    vector = native(p.dtype)
-    block = types.UniTuple(vector, count.literal_value)
-
-    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        values = []
-        for i in range(block.count):
-            number = builder.load(builder.gep(arguments[0], [ir.IntType(64)(i)]))
-            values.append(emit_splat(builder, number, vector.lanes))
-        return context.make_tuple(builder, block, values)
-
-    return block(p, count), emit
-
-
-@intrinsic
-def times(_typing: Any, block: Any, x: Any) -> Any:
-    """Multiply each vector of a tuple by ``x``."""
-
-    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        values = cgutils.unpack_tuple(builder, arguments[0], len(block))
-        return context.make_tuple(builder, block, [builder.fmul(v, arguments[1]) for v in values])
-
-    return block(block, x), emit
+from .vector_blocks import splat_numbers, times
 
 
 @intrinsic
 def advance(_typing: Any, states: Any, x: Any, poles: Any) -> Any:
     """Return the states after one more sample.
 
-    ``states`` are ``u, w`` of each complex pole, and then that of a real one if their number is odd; ``poles``
+    ``states`` are ``u, w`` of each complex pole, and the state of a real one if their number is odd; ``poles``
     are ``a, -b^2`` of each, and ``a``.
     """
+    # u' = a u - b^2 w + x;  w' = a w + u;  a real pole: s' = a s + x
     vector = states.dtype
 
     def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
@@ -100,7 +73,7 @@ def read_out(_typing: Any, total: Any, states: Any, weights: Any) -> Any:
 
 
 _FLUSH = 0x8040
-"""Of the x86 control word: denormal operands count as zero, and so do denormal results."""
+"""Bits of the x86 control register MXCSR: denormal operands count as zero, and so do denormal results."""
 
 
 def _control(builder: Any, name: str, place: Any) -> None:
@@ -110,9 +83,9 @@ def _control(builder: Any, name: str, place: Any) -> None:
 
 @intrinsic
 def flush_denormals(_typing: Any) -> Any:
-    """Treat denormal numbers as zeros, and return what :func:`restore_denormals` needs.
+    """Treat denormal numbers as zeros, and return the former setting for :func:`restore_denormals`.
 
-    States that die away over an empty region would else slow down a hundredfold on some CPUs.
+    States decay to denormals over an empty region, which slows some CPUs down a hundredfold.
     """
 
     def emit(_context: Any, builder: Any, _signature: Any, _arguments: Any) -> Any:
@@ -143,60 +116,69 @@ def restore_denormals(_typing: Any, old: Any) -> Any:
 
 
 @inline
-def _recur(line, extra, step, n, taps, data, order):
-    """Filter one line; its outputs are left under the samples they belong to.
+def _recur(line, forward, step, n, taps, data, order):
+    """Filter one line; each output replaces the sample that it belongs to.
 
-    Both runs begin as if the first sample they meet had stood there for ever.
+    Both runs begin as if their first sample had been repeated for ever.
     """
+    # data = delta, poles[order], steady[order], weights forwards[order], weights backwards[order], see
+    # `Coefficients.numbers`.  With h[k] = Re sum_p c_p p^k:
+    #   out[i] = delta x[i] + sum_{k >= 0} h[k] x[i - k] + sum_{k >= 0} h[k] x[i + k]
     size, reach = lanes_of(line), taps // 2
-    delta = splat(line, peek(data))
-    poles, steady = splats(ahead(data, 1), order), splats(ahead(data, 1 + order), order)
-    weights = splats(ahead(data, 1 + 2 * order), order)
+    delta = splat(line, load_scalar(data))
+    poles, steady = (
+        splat_numbers(offset_pointer(data, 1), order),
+        splat_numbers(offset_pointer(data, 1 + order), order),
+    )
+    weights = splat_numbers(offset_pointer(data, 1 + 2 * order), order)
+    # Forward run: `reach` samples to warm up, then one output each, kept in `forward`.
+    # A constant x gives the state x / (1 - p) = x * steady.
     states = times(steady, load(line))
     for e in range(reach):
-        states = advance(states, load(ahead(line, e * step)), poles)
+        states = advance(states, load(offset_pointer(line, e * step)), poles)
     for i in range(n):
-        x = load(ahead(line, (i + reach) * step))
+        x = load(offset_pointer(line, (i + reach) * step))
         states = advance(states, x, poles)
-        store(ahead(extra, i * size), read_out(mul(delta, x), states, weights))
-    weights = splats(ahead(data, 1 + 3 * order), order)
+        store(offset_pointer(forward, i * size), read_out(mul(delta, x), states, weights))
+    # Backward run, added to the outputs of the forward run.
+    weights = splat_numbers(offset_pointer(data, 1 + 3 * order), order)
     last = n + 2 * reach - 1
-    states = times(steady, load(ahead(line, last * step)))
+    states = times(steady, load(offset_pointer(line, last * step)))
     for e in range(last, n + reach - 1, -1):
-        states = advance(states, load(ahead(line, e * step)), poles)
+        states = advance(states, load(offset_pointer(line, e * step)), poles)
     for i in range(n - 1, -1, -1):
-        here = ahead(line, (i + reach) * step)
+        here = offset_pointer(line, (i + reach) * step)
         states = advance(states, load(here), poles)
-        store(here, read_out(load(ahead(extra, i * size)), states, weights))
+        store(here, read_out(load(offset_pointer(forward, i * size)), states, weights))
 
 
 @inline
-def _recur_lines(lines, extra, far, step, count, channels, n, taps, data, order):
+def _recur_lines(lines, forward, line_step, step, count, channels, n, taps, data, order):
     """Filter ``count`` times ``channels`` lines."""
     old = flush_denormals()
     for k in range(count):
         for c in range(channels):
-            line = ahead(lines, k * far + c * step)
-            _recur(line, extra, channels * step, n, taps, data, order)
+            line = offset_pointer(lines, k * line_step + c * step)
+            _recur(line, forward, channels * step, n, taps, data, order)
     restore_denormals(old)
 
 
 @stage
-def recur_4(lines, extra, far, step, count, channels, n, taps, data):
+def recur_4(lines, forward, line_step, step, count, channels, n, taps, data):
     """Filter lines with two pairs of poles."""
-    _recur_lines(lines, extra, far, step, count, channels, n, taps, data, 4)
+    _recur_lines(lines, forward, line_step, step, count, channels, n, taps, data, 4)
 
 
 @stage
-def recur_5(lines, extra, far, step, count, channels, n, taps, data):
+def recur_5(lines, forward, line_step, step, count, channels, n, taps, data):
     """Filter lines with two pairs of poles and a real one."""
-    _recur_lines(lines, extra, far, step, count, channels, n, taps, data, 5)
+    _recur_lines(lines, forward, line_step, step, count, channels, n, taps, data, 5)
 
 
 @stage
-def recur_6(lines, extra, far, step, count, channels, n, taps, data):
+def recur_6(lines, forward, line_step, step, count, channels, n, taps, data):
     """Filter lines with three pairs of poles."""
-    _recur_lines(lines, extra, far, step, count, channels, n, taps, data, 6)
+    _recur_lines(lines, forward, line_step, step, count, channels, n, taps, data, 6)
 
 
 __all__ = ["recur_4", "recur_5", "recur_6"]

@@ -1,7 +1,7 @@
 """Several sums of separable correlations of one array in one sweep, with shared passes run once.
 
-What is computed: see :class:`.tiling.Network`.  How it is tiled: as a single sum is, see :mod:`.tile_loop`; the
-outputs are stored one after the other from the same tile, or the same rings.
+:class:`.tiling.TermGraph` describes which passes feed which sums.  Tiles are those of a single sum, see
+:mod:`.tile_loop`; the outputs are stored one after the other from the same tile, or the same rings.
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from separable.process_cache import ProcessCache
-
 from .axis_layout import arrange
-from .term_sums import SCHEDULES_KEPT, Correlation
+from .prepared_filter import PreparedFilter, array_address
+from .sweep_builder import Dtypes
+from .term_sums import Correlation
 from .thread_pool import run
-from .tiling import Network, Pass, Schedule
+from .tiling import Pass, TermGraph, TermSchedule
 
 
 class BankCorrelation(Correlation):
@@ -33,22 +32,20 @@ class BankCorrelation(Correlation):
     axes
         The filtered axes, ascending: one to three.
     cval, work, shape
-        As for :func:`.term_sums.correlate_terms`.
+        As for :class:`.term_sums.Correlation`.
     """
 
     def __init__(
         self,
         passes: Sequence[Pass],
-        network: Network,
+        network: TermGraph,
         axes: Sequence[int],
         cval: float,
         work: Any,
         shape: tuple[int, ...],
     ) -> None:
-        self.shape, self.axes = tuple(shape), tuple(axes)
-        self.work, self.cval = np.dtype(work), float(cval)
-        self.passes, self.network = list(passes), network
-        self._schedules = ProcessCache(SCHEDULES_KEPT)
+        PreparedFilter.__init__(self, shape, cval, work)  # the passes are complete
+        self.axes, self.passes, self.network = tuple(axes), list(passes), network
 
     def into(
         self, image: NDArray[Any], outputs: Sequence[NDArray[Any]], threads: int = 1
@@ -62,17 +59,17 @@ class BankCorrelation(Correlation):
                 raise ValueError(f"`outputs` must have one dtype; got {array.dtype} as well")
         if not all(array.flags.c_contiguous for array in (image, *outputs)):
             raise ValueError("`image` and `outputs` must be contiguous")
-        places = [o.__array_interface__["data"][0] for o in outputs]
+        places = [array_address(o) for o in outputs]
         at = tuple(place - places[0] for place in places)
         key = (at, image.dtype, outputs[0].dtype, threads)
 
-        def build() -> Schedule:
+        def build() -> TermSchedule:
             layout = arrange(self.shape, image.strides, outputs[0].strides, self.axes)
-            dtypes = (image.dtype, outputs[0].dtype, self.work)
+            dtypes = Dtypes(image.dtype, outputs[0].dtype, self.work)
             network = replace(self.network, at=at)
-            return Schedule(layout, self.passes, self.cval, dtypes, threads, None, network)
+            return TermSchedule(layout, self.passes, self.cval, dtypes, threads, None, network)
 
         schedule = self._schedules.get_or_build(key, build)
         if image.size:
-            run(schedule, image.__array_interface__["data"][0], places[0], threads)
+            run(schedule, array_address(image), places[0], threads)
         return outputs

@@ -1,22 +1,23 @@
-"""A small vocabulary of vectors for Numba kernels.
+"""Vector operations for Numba kernels.
 
-A :class:`Vec` is an LLVM vector; a pointer (``types.CPointer``) names the element type, so that one
-kernel serves every dtype: Numba specialises it by the types of the pointers.  Addresses are plain
-integers (``int64``) until :func:`at` gives them a type.
+A :class:`Vec` is an LLVM vector.  A pointer (``types.CPointer``) names the element type, so that one kernel serves
+every dtype: Numba specialises it by the types of the pointers.  Addresses are plain integers (``int64``) until
+:func:`at` gives them a type.
 
-========================= ==============================================================
-``at(like, address)``      a pointer of the type of ``like``
-``ahead(p, n)``            the pointer ``n`` elements further
-``load(p)``                one aligned vector;  ``load_any(p)`` without alignment
-``store(p, v)``            one aligned vector;  ``store_any``, ``store_stream`` (past the cache)
-``peek(p)``, ``poke(p,x)`` one scalar, of any alignment
-``splat(p, x)``            a vector of copies of ``x``, of the element type of ``p``
-``add sub mul low high``   elementwise; ``low`` and ``high`` are minimum and maximum
-``fma(a, b, c)``           ``a * b + c``, fused where the CPU can
-``prefetch(address)``      ask for a cache line
-========================= ==============================================================
+============================== =========================================================
+``at(like, address)``           a pointer of the type of ``like``
+``offset_pointer(p, n)``        the pointer ``n`` elements after ``p``
+``load(p)``                     one aligned vector;  ``load_any(p)`` without alignment
+``store(p, v)``                 one aligned vector;  ``store_any``, ``store_stream`` (past the caches)
+``load_scalar(p)``              one scalar, of any alignment;  ``store_scalar(p, x)``
+``splat(p, x)``                 a vector of copies of ``x``, of the element type of ``p``
+``add sub mul low high``        elementwise; ``low`` and ``high`` are minimum and maximum
+``fma(a, b, c)``                ``a * b + c``, fused where the CPU can
+``prefetch(address)``           ask for a cache line
+============================== =========================================================
 
-Conversions between element types live in :mod:`.dtype_conversion`, transposes in :mod:`.transpose`, blocks of
+Functions named ``emit_...`` emit LLVM code while a kernel is compiled.  Conversions between element types are in
+:mod:`.dtype_conversion`, transposes in :mod:`.transpose`, tuples of vectors in :mod:`.vector_blocks` and blocks of
 multiply-adds in :mod:`.fma_blocks`.
 """
 
@@ -46,7 +47,7 @@ _I32 = ir.IntType(32)
 
 
 class Half(types.Type):
-    """The storage type of float16, which Numba has not on CPUs: only loaded and stored as vectors."""
+    """The storage type of float16, which Numba lacks on CPUs: only loaded and stored as vectors."""
 
     def __init__(self) -> None:
         super().__init__(name="Half")
@@ -95,10 +96,10 @@ def pointer(name: str) -> types.CPointer:
 
 
 class Taps(types.CPointer):
-    """A pointer to taps, whose type says what the code that reads them is compiled for.
+    """A pointer to taps, whose type selects the code that reads them.
 
     Code for taps of one kind is a third as long as for every kind, and takes a third of the time to compile.
-    Code for long sums is compiled apart, see :mod:`.fma_blocks`.
+    Code for long sums is compiled separately, see :mod:`.fma_blocks`.
     """
 
     def __init__(self, kind: int, long: bool, dtype: Any) -> None:
@@ -108,7 +109,7 @@ class Taps(types.CPointer):
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What tells pointers to some taps from those to others."""
+        """The attributes that distinguish two types of pointers to taps."""
         return (*super().key, self.kind, self.long)
 
 
@@ -137,6 +138,7 @@ def llvm_vector(context: Any, vector: Vec) -> Any:
 
 def emit_load(context: Any, builder: Any, vector: Vec, pointer_value: Any, align: int) -> Any:
     """Emit a load of a whole vector from an element pointer."""
+    # Without an alignment LLVM would assume the natural one, and a vector load from another address traps.
     place = builder.bitcast(pointer_value, llvm_vector(context, vector).as_pointer())
     return builder.load(place, align=align)
 
@@ -159,13 +161,15 @@ def suffix(vector: Vec) -> str:
 
 
 def emit_fma(builder: Any, vector: Vec, a: Any, b: Any, c: Any) -> Any:
-    """Emit ``a * b + c``; without FMA in the CPU `llvm.fma` would be a library call per lane."""
+    """Emit ``a * b + c``."""
+    # Without FMA in the CPU `llvm.fma` would be a library call per lane, 35 times as slow.
     name = "fma" if HAS_FMA else "fmuladd"
     return emit_call(builder, f"llvm.{name}.{suffix(vector)}", a.type, [a, b, c])
 
 
 def emit_splat(builder: Any, scalar: Any, count: int) -> Any:
     """Emit a vector of ``count`` copies of a scalar."""
+    # Lane 0 set, then copied to all: LLVM recognises this pair as one broadcast.
     kind = ir.VectorType(scalar.type, count)
     first = builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, _I32(0))
     mask = ir.Constant(ir.VectorType(_I32, count), [0] * count)
@@ -192,7 +196,7 @@ def at(_typing: Any, like: Any, address: Any) -> Any:
 
 
 @intrinsic
-def ahead(_typing: Any, p: Any, count: Any) -> Any:
+def offset_pointer(_typing: Any, p: Any, count: Any) -> Any:
     """Return the pointer ``count`` elements after ``p``."""
 
     def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
@@ -207,7 +211,7 @@ def prefetch(_typing: Any, address: Any) -> Any:
 
     def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         place = builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
-        flags = [_I32(0), _I32(2), _I32(1)]
+        flags = [_I32(0), _I32(2), _I32(1)]  # read, second-level cache, data
         emit_call(builder, "llvm.prefetch.p0", ir.VoidType(), [place, *flags])
         return context.get_dummy_value()
 
@@ -225,7 +229,7 @@ def address_of(_typing: Any, p: Any) -> Any:
 
 
 @intrinsic
-def peek(_typing: Any, p: Any) -> Any:
+def load_scalar(_typing: Any, p: Any) -> Any:
     """Return the scalar at ``p``, which may be unaligned."""
 
     def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
@@ -235,7 +239,7 @@ def peek(_typing: Any, p: Any) -> Any:
 
 
 @intrinsic
-def poke(_typing: Any, p: Any, value: Any) -> Any:
+def store_scalar(_typing: Any, p: Any, value: Any) -> Any:
     """Store a scalar at ``p``, which may be unaligned."""
 
     def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
@@ -243,6 +247,17 @@ def poke(_typing: Any, p: Any, value: Any) -> Any:
         return context.get_dummy_value()
 
     return types.none(p, p.dtype), emit
+
+
+@intrinsic
+def lanes_of(_typing: Any, like: Any) -> Any:
+    """Return how many elements of the type of the pointer ``like`` a vector holds."""
+    count = native(like.dtype).lanes
+
+    def emit(_context: Any, _builder: Any, _signature: Any, _arguments: Any) -> Any:
+        return ir.IntType(64)(count)
+
+    return types.int64(like), emit
 
 
 # --- vectors in memory ----------------------------------------------------------------------------

@@ -1,15 +1,15 @@
-"""The record that describes one sweep to compiled code.
+"""The record that describes one sweep to compiled code, and the operations on addresses around it.
 
-Sizes count elements, strides count bytes and addresses are integers.  The axes of a sweep are called
+Sizes count elements, strides and offsets count bytes, addresses are integers.  The axes of a sweep are called
 
 - ``z``: the axis streamed plane by plane through a ring of filtered planes (``z_taps`` 0: none),
 - ``y``: the axis between rows (``y_taps`` 0: not filtered),
 - ``x``: the axis along rows (``x_taps`` 0: not filtered), each column holding ``channels`` samples;
   ``flat`` columns are columns times channels.
 
-A sweep filters rows into ``y_terms`` images, those along x into ``rings``, and these along z into ``outputs``,
-which lie ``out_at`` bytes from the target.  ``ring_terms`` and ``out_terms`` say which terms each of them sums, as
-``first * 65536 + last``; ``x_from`` and ``z_from`` what each term reads: the y term, or the ring.
+Sums of separable terms and whole-line filters (box, recursion) use the same record.  A sweep of terms filters rows
+into ``y_terms`` images, those along x into ``rings``, and these along z into ``outputs``.  Words such as tile,
+strip and ring are explained in ``README.md`` beside this file.
 """
 
 # mypy: disallow-untyped-calls=False
@@ -24,108 +24,130 @@ from llvmlite import ir
 from .jit import intrinsic
 from .numba_api import numba, types
 
-_INTEGERS = [
-    "source",
-    "target",
-    "source_item",
-    "target_item",
-    "work_item",
-    "lanes",
-    "items",
-    "batch_dims",
-    "batch_table",
-    "z_size",
-    "z_taps",
-    "z_left",
-    "z_map",
-    "z_source",
-    "z_target",
-    "z_slab",
-    "y_size",
-    "y_taps",
-    "y_map",
-    "y_source",
-    "y_target",
-    "y_band",
-    "y_bands",
-    "x_flat",
-    "channels",
-    "x_taps",
-    "x_reach",
-    "x_phase",
-    "x_source",
-    "x_target",
-    "c_source",
-    "c_target",
-    "x_chunk",
-    "x_chunks",
-    "source_dense",
-    "target_dense",
-    "stream",
-    "lead",
-    "left_table",
-    "right_table",
-    "outside",
-    "y_terms",
-    "x_from",
-    "rings",
-    "ring_terms",
-    "z_from",
-    "outputs",
-    "out_terms",
-    "out_at",
-    "y_weights",
-    "y_kinds",
-    "x_weights",
-    "x_kinds",
-    "z_weights",
-    "z_kinds",
-    "z_outside",
-    "tile",
-    "stretch",
-    "foresight",
-    "overlap",
-    "halo",
-    "load_row",
-    "load_strip",
-    "groups",
-    "across_width",
-    "run",
-    "ring_pitch",
-    "ring_strip",
-    "ring_row",
-    "ring_term",
+FIELDS = (
+    # The arrays of this run, and the element types.
+    "source",  # address of the image
+    "target",  # address of the result
+    "source_item",  # bytes of a sample of the image
+    "target_item",  # bytes of a sample of the result
+    "work_item",  # bytes of a number in the working dtype
+    "lanes",  # numbers in a vector of the working dtype
+    # Work items: bands of rows in chunks of columns of batch elements.
+    "items",  # number of work items
+    "batch_dims",  # number of batch axes
+    "batch_table",  # address of int64[3][batch_dims]: sizes, source strides, target strides
+    # The streamed axis.
+    "z_size",  # planes
+    "z_taps",  # taps; 0 if this axis is not filtered
+    "z_left",  # taps to the left of the output
+    "z_map",  # address of int64[z_size + z_taps - 1]: plane at each extended position, -1 outside
+    "z_source",  # stride
+    "z_target",  # stride
+    "z_slab",  # planes that the z pass completes together
+    # The axis between rows.
+    "y_size",  # rows
+    "y_taps",  # taps, or the window of a line filter; 0 if this axis is not filtered
+    "y_map",  # address of int64[y_size + y_taps - 1]: row at each extended position, -1 outside
+    "y_source",  # stride
+    "y_target",  # stride
+    "y_band",  # rows of a band
+    "y_bands",  # bands of an image
+    "y_shift",  # rows by which a line filter leaves its first output after the first sample
+    # The axis along rows.
+    "x_flat",  # flat columns
+    "channels",  # samples at each position
+    "x_taps",  # taps, or the window of a line filter; 0 if this axis is not filtered
+    "x_reach",  # flat columns loaded to the left of an output, whole vectors
+    "x_phase",  # of these the ones that no tap reads
+    "x_source",  # stride of positions
+    "x_target",  # stride of positions
+    "c_source",  # stride of channels
+    "c_target",  # stride of channels
+    "x_chunk",  # flat columns of a chunk
+    "x_chunks",  # chunks of a row
+    "x_shift",  # flat columns by which a line filter leaves its first output after the first sample
+    "source_dense",  # 1 if flat columns of the image are neighbours in memory
+    "target_dense",  # 1 if flat columns of the result are neighbours in memory
+    "stream",  # 1 if stores bypass the caches
+    "unaligned_prefix",  # elements of the result before the first aligned vector
+    # Borders and constants.
+    "left_table",  # address of int64[x_reach]: offset of each flat column left of the image, or OUTSIDE
+    "right_table",  # the same for flat columns right of the image
+    "outside",  # address of the constant value outside the image
+    "scale",  # address of the factor of all results of a line filter
+    # Sums of terms: ranges are first * 65536 + last.
+    "y_terms",  # terms along y
+    "x_from",  # address of int64[x terms]: the y term that each reads
+    "rings",  # rings of filtered planes
+    "ring_terms",  # address of int64[rings]: the range of terms that each ring sums
+    "z_from",  # address of int64[z terms]: the ring that each reads
+    "outputs",  # results of the sweep
+    "out_terms",  # address of int64[outputs]: the range of terms that each result sums
+    "out_at",  # address of int64[outputs]: bytes from the first result to each
+    "y_weights",  # address of work[y_terms][y_taps]
+    "y_kinds",  # address of int64[y_terms]: GENERAL, EVEN or ODD
+    "x_weights",  # address of work[x terms][x_taps]; of a dense kernel [x_taps][y_taps]
+    "x_kinds",  # address of int64[x terms]
+    "z_weights",  # address of work[z terms][z_taps]
+    "z_kinds",  # address of int64[z terms]
+    "z_outside",  # address of work[rings]: the constant value outside, filtered along y and x
+    # Line filters.
+    "y_filter_data",  # address of the numbers that `y_filter` reads
+    "x_filter_data",  # address of the numbers that `x_filter` reads
+    # Tiles and buffers.
+    "tile",  # flat columns that are loaded and filtered along y together
+    "run",  # flat columns that are filtered along x together
+    "slide_after",  # flat columns of output that the transposed buffer takes before it slides
+    "prefetch_distance",  # flat columns from the tile in work to the one that is prefetched
+    "prefetch_right",  # 1 if loading a tile also prefetches as many columns to the right of it
+    "overlap",  # 1 if a tile is loaded while the one before it is filtered
+    "halo",  # flat columns that neighbouring tiles share because of the taps along x
+    "load_row",  # elements from a row of a strip to the next
+    "load_strip",  # elements from a strip to the next
+    "groups",  # groups of `lanes` rows in a band
+    "across_width",  # columns of the transposed buffer
+    "ring_pitch",  # bytes of a ring per flat column
+    "ring_strip",  # bytes from a vector column of a ring to the next
+    "ring_row",  # bytes from a row of a ring to the next
+    "ring_term",  # bytes from a ring to the next
+    # Addresses of the stages that serve the dtypes and taps of this sweep; 0 where none is needed.
     "load",
-    "columns",
-    "rows",
-    "finish",
-    "direct",
-    "band",
-    "z_finish",
+    "item",  # filters one work item: planes, or a band of a line filter
+    "band",  # filters one band of one plane
+    "filter_columns",
+    "filter_rows",
+    "finish_columns",
+    "filter_direct",
+    "finish_planes",
     "fill_slot",
     "copy_slot",
-    "scratch",
-    "scratch_size",
-    "at_rows",
-    "at_next",
-    "at_slots",
-    "at_strips",
-    "at_spare",
-    "at_temp",
-    "at_across",
-    "at_line",
-    "at_ring",
-]
-
-PLAN = np.dtype([(name, np.int64) for name in _INTEGERS])
-_RECORD = numba.from_dtype(PLAN)
+    "y_filter",  # runs down the strips, in place
+    "x_filter",  # runs along the transposed buffer, in place
+    "transpose_strips",
+    "store_across",
+    "store_strips",
+    # Scratch memory: one piece per thread, with these buffers at these offsets.
+    "scratch",  # address of the first thread's
+    "scratch_size",  # bytes of a thread's
+    "at_rows",  # int64[rows]: addresses of the rows of a band, 0 for the constant value
+    "at_next",  # int64[rows]: addresses of the rows of the next band, to be prefetched
+    "at_slots",  # int64[slots]: the plane in each slot of the ring
+    "at_strips",  # work[strip][row][lane]: the tile in work
+    "at_spare",  # work[strip][row][lane]: the tile that is loaded meanwhile
+    "at_temp",  # work[row][lane]: a block that is stored sample by sample
+    "at_across",  # work[term][group of rows][column][lane]: the transposed buffer
+    "at_line",  # work[column][lane]: a run along x, or the forward run of a recursion
+    "at_ring",  # work[ring][row][vector column][slot][lane]: filtered planes
+)
+SWEEP = np.dtype([(name, np.int64) for name in FIELDS])
+_RECORD = numba.from_dtype(SWEEP)
 OUTSIDE = np.iinfo(np.int64).min
 """The offset of a sample that lies outside the image."""
 
 
 @intrinsic
-def plan_at(_typing: Any, address: Any) -> Any:
-    """Return the plan at an address."""
+def params_at(_typing: Any, address: Any) -> Any:
+    """Return the record at an address."""
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
@@ -168,22 +190,24 @@ def _choice(a: Any, b: Any, comparison: str) -> Any:
 
 
 @intrinsic
-def least(_typing: Any, a: Any, b: Any) -> Any:
-    """Return the smaller of two integers; Numba's own ``min`` is one more function to compile."""
+def smaller(_typing: Any, a: Any, b: Any) -> Any:
+    """Return the smaller of two integers."""
+    # Numba's own `min` is one more function to compile.
     return _choice(a, b, "<")
 
 
 @intrinsic
-def most(_typing: Any, a: Any, b: Any) -> Any:
+def larger(_typing: Any, a: Any, b: Any) -> Any:
     """Return the larger of two integers."""
     return _choice(a, b, ">")
 
 
 @intrinsic
-def claim(_typing: Any, address: Any) -> Any:
+def next_work_item(_typing: Any, address: Any) -> Any:
     """Return the int64 at ``address`` and add 1 to it, atomically."""
 
     def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        # Items are independent, so the order of other reads and writes around this does not matter.
         place = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
         return builder.atomic_rmw("add", place, ir.IntType(64)(1), "monotonic")
 

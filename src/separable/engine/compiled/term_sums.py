@@ -1,10 +1,10 @@
 """Sums of separable correlations of NumPy arrays in fused, threaded sweeps.
 
-What is computed: the sum over terms of the successive correlations along the axes,
+The result is the sum over terms of the successive correlations along the axes,
 
     out[i] = round(sum_t sum_j taps[t][0][j0] * taps[t][1][j1] * ... * x[i + j - left])
 
-where samples beyond the edges come from where the border maps say.  How it is tiled: see :mod:`.tile_loop`.
+where samples outside the image come from the positions in the border maps.  :mod:`.tile_loop` describes the tiles.
 """
 
 from __future__ import annotations
@@ -15,114 +15,55 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from separable.process_cache import ProcessCache
-
 from .axis_layout import arrange
-from .simd import ELEMENTS, HAS_HALF
+from .prepared_filter import PreparedFilter, array_address, check_border
+from .sweep_builder import Dtypes
 from .thread_pool import run
-from .tiling import Pass, Schedule
+from .tiling import Pass, TermSchedule
 
 Taps = Sequence[Sequence[ArrayLike]]
 MOST_AXES = 3
-SCHEDULES_KEPT = 64  # by one correlation: for as many layouts, dtypes and numbers of threads
 """A sweep filters along one to three axes; more are filtered in several sweeps."""
 
 
-def correlate_terms(
-    image: NDArray[Any],
-    out: NDArray[Any],
-    terms: Taps,
-    axes: Sequence[int],
-    lefts: Sequence[int],
-    borders: Sequence[ArrayLike],
-    cval: float = 0.0,
-    work: Any = np.float32,
-    threads: int = 1,
-) -> NDArray[Any]:
-    """Correlate an array with a sum of separable kernels.
+class Correlation(PreparedFilter):
+    """A sum of separable correlations for one shape, to be run again and again.
 
     Parameters
     ----------
-    image
-        The samples, of any strides; float16, float32, float64 or integers of 8 to 32 bits.
-    out
-        Where the result goes: of the same shape and any of those dtypes; must not overlap `image`.
-        Integers are rounded half to even and saturated, once.
-    terms
-        For each term one sequence of correlation taps per filtered axis.  On one axis all terms have
-        equally many taps.
-    axes
+    terms : sequence of sequence of array_like
+        For each term one sequence of correlation taps per filtered axis.  On one axis all terms have equally
+        many taps.
+    axes : sequence of int
         The filtered axes, ascending.
-    lefts
-        For each filtered axis how many samples to the left of the output the first tap stands.
-    borders
-        For each filtered axis of size ``n`` the sample at each of the ``n + taps - 1`` extended positions,
-        the first being ``-left``; -1 is the constant value.
-    cval
-        The value of the image outside its edges, where a border map says -1.
-    work
+    lefts : sequence of int
+        For each filtered axis how many samples to the left of the output the first tap lies.
+    borders : sequence of array_like of int
+        For each filtered axis of size ``n`` the sample at each of the ``n + taps - 1`` extended positions, the
+        first being ``-left``; -1 is the constant value.
+    cval : float
+        The constant value outside the image.
+    work : dtype
         float32 or float64: the dtype of intermediates and sums.
-    threads
-        How many threads share the work.  The result does not depend on it.
-
-    Returns
-    -------
-    The array `out`.
+    shape : tuple of int
+        Shape of image and result.
 
     Raises
     ------
     ValueError
-        A shape, a border map or a `left` does not fit.
+        If an axis, a border map or a `left` does not fit.
     TypeError
-        A dtype is not supported.
+        If `work` is not supported.
 
     Examples
     --------
     >>> image, out = np.eye(3, dtype=np.float32), np.empty((3, 3), np.float32)
-    >>> border = [-1, 0, 1, 2, -1]
-    >>> correlate_terms(image, out, [[[1, 1, 1], [1, 1, 1]]], (0, 1), (1, 1), [border, border])
+    >>> term, border = [[1, 1, 1], [1, 1, 1]], [-1, 0, 1, 2, -1]
+    >>> box = Correlation([term], (0, 1), (1, 1), [border, border], 0.0, "float32", image.shape)
+    >>> box(image, out)
     array([[2., 2., 1.],
            [2., 3., 2.],
            [1., 2., 2.]], dtype=float32)
-    """
-    return Correlation(terms, axes, lefts, borders, cval, work, image.shape)(image, out, threads)
-
-
-def correlate_dense(
-    image: NDArray[Any],
-    out: NDArray[Any],
-    kernel: ArrayLike,
-    axes: Sequence[int],
-    lefts: Sequence[int],
-    borders: Sequence[ArrayLike],
-    cval: float = 0.0,
-    work: Any = np.float32,
-    threads: int = 1,
-) -> NDArray[Any]:
-    """Correlate an array directly with a small kernel over two axes that does not separate.
-
-    The arguments are those of :func:`correlate_terms` but for `kernel`: an array with the filtered axes,
-    in ascending order.  It costs as many multiplications for each sample as the kernel has entries.
-
-    Examples
-    --------
-    >>> image, out = np.eye(3, dtype=np.float32), np.empty((3, 3), np.float32)
-    >>> border = [-1, 0, 1, 2, -1]
-    >>> correlate_dense(image, out, np.ones((3, 3)), (0, 1), (1, 1), [border, border])
-    array([[2., 2., 1.],
-           [2., 3., 2.],
-           [1., 2., 2.]], dtype=float32)
-    """
-    return DenseCorrelation(kernel, axes, lefts, borders, cval, work, image.shape)(
-        image, out, threads
-    )
-
-
-class Correlation:
-    """A sum of separable correlations for one shape, to be run again and again.
-
-    The arguments are those of :func:`correlate_terms`.  What depends on strides and dtypes is prepared
-    at the first call and kept.  One object may be called from several threads at once.
     """
 
     def __init__(
@@ -135,45 +76,28 @@ class Correlation:
         work: Any,
         shape: tuple[int, ...],
     ) -> None:
-        self.shape = tuple(shape)
+        super().__init__(shape, cval, work)
         self.axes = tuple(int(a) for a in axes)
-        self.work = np.dtype(work)
-        self.cval = float(cval)
-        if self.work not in (np.float32, np.float64):
-            raise TypeError(f"`work` must be float32 or float64; got {self.work}")
         if list(self.axes) != sorted(set(self.axes) & set(range(len(shape)))) or not self.axes:
             raise ValueError(f"`axes` must ascend within the {len(shape)} axes; got {self.axes}")
         self.passes = _passes(self.shape, self.axes, terms, lefts, borders)
-        self._schedules = ProcessCache(SCHEDULES_KEPT)
 
     def __call__(self, image: NDArray[Any], out: NDArray[Any], threads: int = 1) -> NDArray[Any]:
-        """Run on ``image`` into ``out``, which must not overlap it."""
-        key = (image.shape, image.strides, image.dtype, out.shape, out.strides, out.dtype, threads)
-        schedule = self._schedules.get(key)
-        if schedule is None:
+        """Filter ``image`` into ``out``; see :class:`.PreparedFilter`."""
+        if len(self.axes) > MOST_AXES:
             self._check(image, out)
-            if len(self.axes) > MOST_AXES:
-                return self._compose(image, out, threads)
-            schedule = self._schedules.get_or_build(key, lambda: self._prepare(image, out, threads))
-        if image.size:
-            source = image.__array_interface__["data"][0]
-            run(schedule, source, out.__array_interface__["data"][0], threads)
-        return out
+            return self._compose(image, out, threads)
+        return super().__call__(image, out, threads)
 
-    def _check(self, image: NDArray[Any], out: NDArray[Any]) -> None:
-        for name, array in (("image", image), ("out", out)):
-            if array.shape != self.shape:
-                raise ValueError(f"`{name}` must have shape {self.shape}; got {array.shape}")
-            known = array.dtype.name in ELEMENTS and (HAS_HALF or array.dtype != np.float16)
-            if not known or not array.dtype.isnative:
-                raise TypeError(f"`{name}` has dtype {array.dtype}; known are {list(ELEMENTS)}")
-        if not out.flags.writeable:
-            raise ValueError("`out` is read-only; pass a writable array")
+    def _run(
+        self, prepared: TermSchedule, image: NDArray[Any], out: NDArray[Any], threads: int
+    ) -> None:
+        run(prepared, array_address(image), array_address(out), threads)
 
-    def _prepare(self, image: NDArray[Any], out: NDArray[Any], threads: int) -> Schedule:
+    def _prepare(self, image: NDArray[Any], out: NDArray[Any], threads: int) -> TermSchedule:
         layout = arrange(self.shape, image.strides, out.strides, self.axes)
-        dtypes = (image.dtype, out.dtype, self.work)
-        return Schedule(layout, self.passes, self.cval, dtypes, threads)
+        dtypes = Dtypes(image.dtype, out.dtype, self.work)
+        return TermSchedule(layout, self.passes, self.cval, dtypes, threads)
 
     def _compose(self, image: NDArray[Any], out: NDArray[Any], threads: int) -> NDArray[Any]:
         """Filter more axes than one sweep can, through whole intermediate arrays."""
@@ -194,7 +118,11 @@ class Correlation:
 
 
 class DenseCorrelation(Correlation):
-    """A direct correlation with a small kernel over two axes, to be run again and again."""
+    """A direct correlation with a small kernel over two axes that does not separate.
+
+    The arguments are those of :class:`Correlation`, but `kernel` is an array with the two filtered axes in
+    ascending order.  One output costs as many multiplications as the kernel has entries.
+    """
 
     def __init__(
         self,
@@ -212,11 +140,11 @@ class DenseCorrelation(Correlation):
         ones = [[np.ones(n) for n in self.kernel.shape]]
         super().__init__(ones, axes, lefts, borders, cval, work, shape)
 
-    def _prepare(self, image: NDArray[Any], out: NDArray[Any], threads: int) -> Schedule:
+    def _prepare(self, image: NDArray[Any], out: NDArray[Any], threads: int) -> TermSchedule:
         run_of_none = int(np.prod(self.shape)) + 1
         layout = arrange(self.shape, image.strides, out.strides, self.axes, run_of_none)
-        dtypes = (image.dtype, out.dtype, self.work)
-        return Schedule(layout, self.passes, self.cval, dtypes, threads, self.kernel)
+        dtypes = Dtypes(image.dtype, out.dtype, self.work)
+        return TermSchedule(layout, self.passes, self.cval, dtypes, threads, self.kernel)
 
 
 def _part(
@@ -246,15 +174,7 @@ def _passes(
         if len(counts) != 1 or counts == {0}:
             raise ValueError(f"`terms` need as many taps each on axis {axis}; got {sorted(counts)}")
         weights = np.array([np.ravel(term[number]) for term in terms], np.float64)
-        places = np.array(border, np.int64)
-        size, taps = shape[axis], weights.shape[1]
-        if places.shape != (size + taps - 1,):
-            wanted = f"`borders` of axis {axis} must have {size + taps - 1} entries"
-            raise ValueError(f"{wanted}; got {places.shape}")
-        if places.size and size and not (places.min() >= -1 and places.max() < size):
-            raise ValueError(f"`borders` of axis {axis} must lie within -1 .. {size - 1}")
-        if not 0 <= left < taps:
-            raise ValueError(f"`lefts` of axis {axis} must be within 0 .. {taps - 1}; got {left}")
+        places = check_border(shape[axis], axis, weights.shape[1], left, border)
         result.append(Pass(weights, int(left), places))
     if len(axes) == 1:
         only = result[0]

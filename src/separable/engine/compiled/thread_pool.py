@@ -1,16 +1,16 @@
-"""A pool of threads of the engine's own.
+"""The engine's own pool of threads.
 
-Workers wait in compiled code that has released the interpreter: they watch a mailbox for a short while and
-then sleep.  A job is posted as a number of free seats; whoever takes a seat runs the job's function, which
-claims items until none is left, so that a worker that wakes late is never waited for.  One job runs in the pool at
-a time; a Python thread that finds it busy runs its own job alone.
+Workers wait in compiled code that has released the interpreter: they watch the job slot, a small piece of shared
+memory, for a short while and then sleep.  A job is offered with a number of open slots.  A worker that takes one runs the
+job's function, which takes work items until none is left; so nobody waits for a worker that wakes late.  One job runs
+in the pool at a time; a Python thread that finds it busy runs its own job alone.
 
-Beside another library's threads a pool of one's own loses: OpenMP's workers keep looking for work for
-milliseconds after theirs is done, on the cores that the job needs. Who runs between calls of such
-a library gives its function that starts a team, and the job runs on that library's threads.
+Beside another library's threads an own pool loses: OpenMP's workers keep looking for work for milliseconds after
+theirs is done, on the cores that the job needs.  A caller between calls of such a library passes the address of its
+function that starts a team of threads, and the job runs on those.
 """
 
-# Kernels are typed by Numba, for each dtype anew.
+# Kernels are typed by Numba, once for each combination of dtypes.
 # mypy: disallow-untyped-defs=False, disallow-untyped-calls=False
 
 from __future__ import annotations
@@ -30,12 +30,16 @@ from separable.system import after_fork, yield_function
 from .jit import address, intrinsic, kernel, stage
 from .numba_api import types
 from .simd import IS_X86, emit_call
-from .sweep_params import invoke, most, set_word, word
+from .sweep_params import invoke, larger, set_word, word
 
-# Words of the mailbox, each on a cache line of its own where threads write it.
-SEATS, DONE, STOP, FUNCTION, PLAN_ADDRESS, COUNTER, MAILBOX_WORDS = 0, 16, 32, 48, 49, 50, 64
+# Words of the job slot, each on a cache line of its own where threads write it.
+OPEN_SLOTS = 0  # workers that the job still wants
+DONE = 16  # workers that have finished it
+STOP = 32  # 1: all workers end
+FUNCTION, PARAMS_ADDRESS, COUNTER = 48, 49, 50  # the job: function(params, counter, worker)
+JOB_SLOT_WORDS = 64
 SPINS = 4000
-"""How often a worker looks at the mailbox before it sleeps: some 0.1 ms."""
+"""Number of looks at the job slot before a worker sleeps: about 0.1 ms."""
 
 _WORD = ir.IntType(64)
 
@@ -47,7 +51,7 @@ def _cell(builder: Any, arguments: Any) -> Any:
 
 @intrinsic
 def atomic_load(_typing: Any, address: Any, index: Any) -> Any:
-    """Return a word that other threads write; later reads are not done before it."""
+    """Return a word that other threads write; later reads are not moved before it."""
 
     def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.load_atomic(_cell(builder, arguments), "seq_cst", 8)
@@ -57,7 +61,7 @@ def atomic_load(_typing: Any, address: Any, index: Any) -> Any:
 
 @intrinsic
 def atomic_add(_typing: Any, address: Any, index: Any, value: Any) -> Any:
-    """Add to a word; return its former value."""
+    """Add to a word and return its former value."""
 
     def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.atomic_rmw("add", _cell(builder, arguments), arguments[2], "seq_cst")
@@ -67,7 +71,7 @@ def atomic_add(_typing: Any, address: Any, index: Any, value: Any) -> Any:
 
 @intrinsic
 def atomic_swap(_typing: Any, address: Any, index: Any, value: Any) -> Any:
-    """Set a word; return its former value."""
+    """Set a word and return its former value."""
 
     def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.atomic_rmw("xchg", _cell(builder, arguments), arguments[2], "seq_cst")
@@ -100,96 +104,101 @@ def give_way(_typing: Any) -> Any:
 
 
 @kernel
-def run_alone(function, plan_address, counter):
+def run_alone(function, params_address, counter):
     """Run a job on the calling thread."""
-    invoke(function, (plan_address, counter, 0))
+    invoke(function, (params_address, counter, 0))
 
 
 @kernel
-def run_shared(function, plan_address, counter, mailbox, seats):
-    """Offer seats of a job, run it, and wait for those who took one."""
-    set_word(mailbox, FUNCTION, function)
-    set_word(mailbox, PLAN_ADDRESS, plan_address)
-    set_word(mailbox, COUNTER, counter)
-    atomic_swap(mailbox, DONE, 0)
-    atomic_swap(mailbox, SEATS, seats)
-    invoke(function, (plan_address, counter, 0))
-    left = most(atomic_swap(mailbox, SEATS, 0), 0)
+def run_shared(function, params_address, counter, job_slot, open_slots):
+    """Offer a job to ``open_slots`` workers, run it, and wait for the workers that took it."""
+    # The job is complete before OPEN_SLOTS is set: workers read it only afterwards.
+    set_word(job_slot, FUNCTION, function)
+    set_word(job_slot, PARAMS_ADDRESS, params_address)
+    set_word(job_slot, COUNTER, counter)
+    atomic_swap(job_slot, DONE, 0)
+    atomic_swap(job_slot, OPEN_SLOTS, open_slots)
+    invoke(function, (params_address, counter, 0))
+    # Close the slots that nobody took; only the others are waited for.
+    left = larger(atomic_swap(job_slot, OPEN_SLOTS, 0), 0)
     looks = 0
-    while atomic_load(mailbox, DONE) < seats - left:
+    while atomic_load(job_slot, DONE) < open_slots - left:
         pause()
         looks += 1
         if looks > SPINS:
             give_way()
 
 
-# Words of a team's job.
-TEAM_FUNCTION, TEAM_PLAN, TEAM_COUNTER, TEAM_SEATS, TEAM_TAKEN, TEAM_WORDS = 0, 1, 2, 3, 8, 16
+# Words of a job for another library's team: the job, the number of workers it wants, and of those that came.
+TEAM_FUNCTION, TEAM_PARAMS, TEAM_COUNTER, TEAM_SLOTS, TEAM_TAKEN, TEAM_WORDS = 0, 1, 2, 3, 8, 16
 
 
 @stage
 def take_part(team):
-    """Run a job as one thread of a team: who comes first sits first, who finds no seat is not needed."""
-    seat = atomic_add(team, TEAM_TAKEN, 1)
-    if seat < word(team, TEAM_SEATS):
-        invoke(word(team, TEAM_FUNCTION), (word(team, TEAM_PLAN), word(team, TEAM_COUNTER), seat))
+    """Run a job as one thread of a team; a thread that comes when all slots are taken is not needed."""
+    worker = atomic_add(team, TEAM_TAKEN, 1)
+    if worker < word(team, TEAM_SLOTS):
+        invoke(
+            word(team, TEAM_FUNCTION), (word(team, TEAM_PARAMS), word(team, TEAM_COUNTER), worker)
+        )
 
 
 @kernel
 def run_in_team(start, part, team, threads):
-    """Have a team do a job by a function like ``GOMP_parallel(function, data, threads, flags)``."""
+    """Run a job on a team of threads started by a function like ``GOMP_parallel(function, data, threads, flags)``."""
     invoke(start, (part, team, threads, 0))
 
 
 @kernel
-def watch(mailbox, spins):
-    """Take seats as they are offered, until nothing was offered for a while."""
+def watch(job_slot, spins):
+    """Run jobs as they are offered, until none was offered for ``spins`` looks."""
     looks = 0
-    while looks < spins and atomic_load(mailbox, STOP) == 0:
-        if atomic_load(mailbox, SEATS) > 0:
-            seat = atomic_add(mailbox, SEATS, -1)
-            if seat > 0:
-                function, plan_address = word(mailbox, FUNCTION), word(mailbox, PLAN_ADDRESS)
-                invoke(function, (plan_address, word(mailbox, COUNTER), seat))
-                atomic_add(mailbox, DONE, 1)
+    while looks < spins and atomic_load(job_slot, STOP) == 0:
+        if atomic_load(job_slot, OPEN_SLOTS) > 0:
+            # Numbers are given from the highest down: the caller is worker 0.  One that finds 0 or less came late.
+            worker = atomic_add(job_slot, OPEN_SLOTS, -1)
+            if worker > 0:
+                function, params_address = word(job_slot, FUNCTION), word(job_slot, PARAMS_ADDRESS)
+                invoke(function, (params_address, word(job_slot, COUNTER), worker))
+                atomic_add(job_slot, DONE, 1)
                 looks = 0
         pause()
         looks += 1
 
 
 class _Pool(ProcessBound):
-    """Threads that share one mailbox."""
+    """Threads that share one job slot."""
 
     def __init__(self) -> None:
         self.busy = threading.Lock()
         self._wake = threading.Condition()
         self._sleeping = 0
         self._threads: list[threading.Thread] = []
-        self._mailbox = np.zeros(MAILBOX_WORDS + 16, np.int64)
-        self.address = (self._mailbox.ctypes.data + 127) & ~127
-        self._words = self._mailbox[(self.address - self._mailbox.ctypes.data) // 8 :]
+        self._job_slot = np.zeros(JOB_SLOT_WORDS + 16, np.int64)
+        self.address = (self._job_slot.ctypes.data + 127) & ~127
+        self._words = self._job_slot[(self.address - self._job_slot.ctypes.data) // 8 :]
 
-    def ready(self, seats: int) -> None:
-        """See to it that ``seats`` workers exist and are awake; called by the holder of ``busy``."""
-        while len(self._threads) < seats:
+    def ready(self, open_slots: int) -> None:
+        """Start missing workers and wake sleeping ones, ``open_slots`` in all; called by the holder of ``busy``."""
+        while len(self._threads) < open_slots:
             name = f"separable-{len(self._threads) + 1}"
             thread = threading.Thread(target=self._work, name=name, daemon=True)
             self._threads.append(thread)
             thread.start()
         if self._sleeping:
             with self._wake:
-                self._wake.notify(seats)
+                self._wake.notify(open_slots)
 
     def _work(self) -> None:
         while not self._words[STOP]:
             try:
                 with compiling:
                     watch(self.address, SPINS)
-            except EngineError:  # the seat stays free, and who offered it does the work
+            except EngineError:  # the slot stays open, and the caller does the work
                 return
             with self._wake:
                 self._sleeping += 1
-                if self._words[SEATS] <= 0 and not self._words[STOP]:
+                if self._words[OPEN_SLOTS] <= 0 and not self._words[STOP]:
                     self._wake.wait()
                 self._sleeping -= 1
 
@@ -203,9 +212,9 @@ class _Pool(ProcessBound):
 
 
 class Scratch(ProcessBound):
-    """Memory for one running job: a copy of its plan, its counter, and the workers' buffers."""
+    """Memory for one running job: a copy of its record, its counter, and the workers' buffers."""
 
-    HEAD = 4096
+    HEAD = 4096  # bytes of the record, with the counter of work items on the last cache line
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -215,12 +224,13 @@ class Scratch(ProcessBound):
         self.address = self._memory.ctypes.data + skip
         self.words = self._memory[skip : skip + self.HEAD].view(np.int64)
         self.body = self._memory[skip + self.HEAD : skip + self.HEAD + size]
-        behind = skip + self.HEAD + (size + 63 & ~63)
-        self.team_address = self._memory.ctypes.data + behind
-        self.team = self._memory[behind : behind + tail].view(np.int64)
+        end = skip + self.HEAD + (size + 63 & ~63)
+        self.team_address = self._memory.ctypes.data + end
+        self.team = self._memory[end : end + tail].view(np.int64)
 
 
 KEPT_BYTES = 48 << 20
+"""Scratch memory that is kept for later jobs."""
 _free: list[Scratch] = []
 _pool = _Pool()
 poison = False
@@ -230,10 +240,10 @@ poison = False
 def _take(size: int) -> Scratch:
     """Return scratch memory of at least ``size`` bytes that no other job uses."""
     try:
-        held = _free.pop()
+        scratch = _free.pop()
     except IndexError:
         return Scratch(size)
-    return held if held.size >= size else Scratch(size)
+    return scratch if scratch.size >= size else Scratch(size)
 
 
 def _give(scratch: Scratch) -> None:
@@ -245,15 +255,24 @@ def _give(scratch: Scratch) -> None:
 def run(schedule: Any, source: int, target: int, threads: int, start: int = 0) -> None:
     """Run a prepared sweep on the arrays at two addresses, on up to ``threads`` threads.
 
-    ``start`` is the address of a function like OpenMP's ``GOMP_parallel``, whose ``threads`` threads then
-    run it; 0 for the engine's own.
+    Parameters
+    ----------
+    schedule : SweepSchedule or alike
+        A prepared sweep.
+    source, target : int
+        Addresses of the first elements of image and result.
+    threads : int
+        Largest number of threads.
+    start : int
+        Address of a function like OpenMP's ``GOMP_parallel``, whose ``threads`` threads run the job; 0 for the
+        engine's own pool.
     """
     team, threads = threads, min(threads, schedule.threads)
     lent = threads > 1 and start != 0
     shared = threads > 1 and not lent and _pool.busy.acquire(blocking=False)
     try:
-        seats = threads - 1 if shared or lent else 0
-        scratch = _take(schedule.scratch_size * (seats + 1))
+        open_slots = threads - 1 if shared or lent else 0
+        scratch = _take(schedule.scratch_size * (open_slots + 1))
         if poison:
             scratch.body[:] = 0xFF
         words = scratch.words
@@ -261,9 +280,9 @@ def run(schedule: Any, source: int, target: int, threads: int, start: int = 0) -
         counter = scratch.address + Scratch.HEAD - 64
         words[Scratch.HEAD // 8 - 8] = 0
         if shared:
-            _pool.ready(seats)
-            run_shared(schedule.function, scratch.address, counter, _pool.address, seats)
-        elif lent:  # the whole team: one of another size would be started anew each time
+            _pool.ready(open_slots)
+            run_shared(schedule.function, scratch.address, counter, _pool.address, open_slots)
+        elif lent:  # the whole team: changing its size would start new threads each time
             scratch.team[:5] = schedule.function, scratch.address, counter, threads, 0
             scratch.team[TEAM_TAKEN] = 0
             run_in_team(start, address(take_part, (types.int64,)), scratch.team_address, team)

@@ -1,170 +1,151 @@
-"""The schedule of a sweep: which tile is loaded, filtered and stored when, and by which thread.
+"""The order of tiles in a sweep of separable terms: which one is loaded, filtered and stored when.
 
-Nothing here touches a sample; the stages do, called by address.  An item of work is a band of rows in a
-chunk of columns of one batch element; threads claim items from a shared counter.  Within an item:
+Nothing here touches a sample; the stages do, called by their addresses.  Within a work item:
 
 - two axes: tiles go along the row.  The transposed buffer slides: its last ``halo`` columns, already
   filtered along y, are kept for the next tile, so that nothing is computed twice.
 - three axes: planes are filtered along y and x into a ring, and the z pass runs down the ring.
+
+All bands have one signature, because the record holds the address of the one that serves::
+
+    band(params, scratch, base, top, rows, start, columns, row, step, ring, next_base, next_top)
+
+``base`` is the address of the source plane; the band has ``rows`` rows from ``top`` on and ``columns`` flat columns
+from ``start`` on.  ``row`` is the address of flat column 0 of its first row in the target, or in the rings if ``ring``
+is 1, and ``step`` the bytes between rows there.  ``next_base`` and ``next_top`` say where the next band begins, which is
+prefetched (0: unknown).  Compiled code takes many scalars because Numba passes them in registers, and an object
+would be a record to load from.
 """
 
-# Kernels are typed by Numba, for each dtype anew.
+# Kernels are typed by Numba, once for each combination of dtypes.
 # mypy: disallow-untyped-defs=False, disallow-untyped-calls=False
 
 from __future__ import annotations
 
-import numpy as np
-
 from .fma_blocks import OUTPUTS
 from .jit import inline, part, stage
 from .numba_api import without_literals
-from .simd import fence
-from .sweep_params import claim, invoke, least, most, move, plan_at, set_word, word
+from .sweep_loop import find_rows, load_columns, round_up, slide
+from .sweep_params import invoke, larger, params_at, set_word, smaller, word
 
 
 @without_literals
 @inline
-def _up(number, step):
-    """Return the least multiple of ``step`` that is not below ``number``."""
-    return (number + step - 1) // step * step
+def _prefetch_target(params, scratch, at_column, limit, rows, next_rows):
+    """Return what to prefetch: a table of rows, how many of them, and the flat column.
 
-
-@without_literals
-@part
-def _find_rows(plan, table, base, start, count):
-    """Write the addresses of the rows that a band needs; 0 where a row lies outside the image."""
-    for r in range(count):
-        index = start + r
-        if plan.y_taps > 0:
-            index = word(plan.y_map, index)
-        set_word(table, r, base + index * plan.y_source if index >= 0 else 0)
-
-
-@without_literals
-@part
-def _load(plan_address, strips, table, first, columns, rows):
-    plan = plan_at(plan_address)
-    count = (columns + plan.lanes - 1) // plan.lanes
-    invoke(plan.load, (plan_address, 0, strips, table, rows, first, count))
-
-
-@without_literals
-@inline
-def _wish(plan, scratch, at_column, limit, rows, coming):
-    """Say what to prefetch: a table of rows, how many of them, and the flat column.
-
-    ``foresight`` columns further along these rows, or the beginning of the next band, ``coming`` rows.
+    That is ``prefetch_distance`` columns further along these rows, or the beginning of the ``next_rows`` rows of the
+    next band.
     """
-    following = at_column + plan.foresight
-    if plan.source_dense == 0:
+    following = at_column + params.prefetch_distance
+    if params.source_dense == 0:
+        # Samples of a row lie on different lines: nothing is prefetched.
         return scratch, 0, 0
     if following < limit:
-        return scratch + plan.at_rows, rows, following
-    return scratch + plan.at_next, coming, following - limit
+        return scratch + params.at_rows, rows, following
+    return scratch + params.at_next, next_rows, following - limit
 
 
 @without_literals
 @inline
-def _width(plan, ready, total, ring):
-    """Return the width of the tile after ``ready`` of ``total`` columns.
+def _width(params, ready, total, ring):
+    """Return the width of the tile after ``ready`` of ``total`` columns, the halo among them.
 
-    First comes the halo, then what is needed for the others to be aligned in the result, so that no
-    tile ends within a cache line of it.  In a ring all tiles are alike.
+    The first tile is the halo, the second one ends where the result is aligned, so that no later tile ends
+    within a cache line of it.  In a ring all tiles have one width.
     """
     if ring:
-        return least(plan.tile, total - ready)
-    if ready < plan.halo:
-        return least(plan.tile, plan.halo - ready)
-    wide = plan.lead if ready == plan.halo and plan.lead > 0 else plan.tile
-    return least(wide, total - ready)
+        return smaller(params.tile, total - ready)
+    if ready < params.halo:
+        return smaller(params.tile, params.halo - ready)
+    wide = params.tile
+    if ready == params.halo and params.unaligned_prefix > 0:
+        wide = params.unaligned_prefix
+    return smaller(wide, total - ready)
 
 
 @without_literals
 @inline
-def _following(plan, loaded, later, more, total, ring):
-    """Return what to prefetch: the column of a tile, and whether it is in the next band.
+def _next_prefetch(params, loaded, next_column, next_wide, total, ring):
+    """Return the column of the tile to prefetch, and 1 if it is in the next band.
 
-    That is the tile after the next one, or the next one if that is as far as a whole band.
+    That is the tile after the next one.
     """
     if ring:
-        whole = (total + plan.tile - 1) // plan.tile * plan.tile
-        following = loaded + least(plan.foresight, whole)
-        return (following, 0) if following < total else (most(following - whole, 0), 1)
-    following = later + more + (_width(plan, 0, total, 0) if more == 0 else 0)
+        # The next plane follows: columns are counted on beyond the end of this one.
+        whole = round_up(total, params.tile)
+        following = loaded + smaller(params.prefetch_distance, whole)
+        return (following, 0) if following < total else (larger(following - whole, 0), 1)
+    following = next_column + next_wide + (_width(params, 0, total, 0) if next_wide == 0 else 0)
     return (following, 0) if following < total else (following - total, 1)
 
 
 @without_literals
 @part
-def _turn(
-    plan_address, scratch, strips, spare, rows, position, columns, first, later, more, start, stop, coming
+def _filter_and_transpose(
+    params_address, scratch, strips, spare, rows, position, columns, first, next_column, next_wide, total, ring, next_rows
 ):  # fmt: skip
-    """Filter the loaded strips along y and transpose them into the sliding buffer.
+    """Filter the loaded strips along y and transpose them into the sliding buffer, from column ``position`` on.
 
-    Meanwhile the next tile, ``more`` columns after ``later``, is loaded into the ``spare`` strips if loads
-    are to overlap, and the columns ``start`` to ``stop`` are prefetched, in the ``coming`` rows of the next
-    band unless that is negative.
+    Meanwhile the next tile, ``next_wide`` columns from ``next_column`` on, is loaded into the ``spare`` strips if
+    ``overlap`` is set, and the tile after that is prefetched: in this band, or in the ``next_rows`` rows of the next one.
     """
-    plan = plan_at(plan_address)
-    across = scratch + plan.at_across
-    count = (columns + plan.lanes - 1) // plan.lanes
-    reach = most(plan.y_taps, 1) - 1
-    table, asked = scratch + plan.at_rows, rows + reach
-    if coming >= 0:
-        table, asked = scratch + plan.at_next, coming
-    begin, end = most(first + start, 0), least(first + stop, plan.x_flat)
-    if plan.source_dense == 0 or end <= begin:
-        asked = 0
+    params = params_at(params_address)
+    across = scratch + params.at_across
+    count = (columns + params.lanes - 1) // params.lanes
+    reach = larger(params.y_taps, 1) - 1
+    start, in_next_band = _next_prefetch(
+        params, next_column - columns, next_column, next_wide, total, ring
+    )
+    stop = start + _width(params, start, total, ring)
+    table, prefetch_rows = scratch + params.at_rows, rows + reach
+    if in_next_band:
+        table, prefetch_rows = scratch + params.at_next, next_rows
+    # Only what lies inside the image has an address.
+    begin, end = larger(first + start, 0), smaller(first + stop, params.x_flat)
+    if params.source_dense == 0 or end <= begin:
+        prefetch_rows = 0
     invoke(
-        plan.columns,
+        params.filter_columns,
         (
-            plan_address, strips, across, 0, rows, position, count, spare, scratch + plan.at_rows,
-            (rows + reach) * plan.overlap, first + later, (more + plan.lanes - 1) // plan.lanes,
-            table, asked, begin * plan.source_item, ((end - begin) * plan.source_item + 63) // 64,
+            params_address, strips, across, 0, rows, position, count, spare, scratch + params.at_rows,
+            (rows + reach) * params.overlap, first + next_column, (next_wide + params.lanes - 1) // params.lanes,
+            table, prefetch_rows, begin * params.source_item, ((end - begin) * params.source_item + 63) // 64,
         ),
     )  # fmt: skip
 
 
 @without_literals
 @part
-def _slide(plan, scratch, rows, position):
-    """Move the ``halo`` columns from ``position`` on to the start of the transposed buffer."""
-    column = plan.lanes * plan.work_item
-    groups = (rows + plan.lanes - 1) // plan.lanes
-    for t in range(plan.y_terms):
-        for group in range(groups):
-            row = (t * plan.groups + group) * plan.across_width * column
-            start = scratch + plan.at_across + row
-            move(start, start + position * column, plan.halo * column)
-
-
-@without_literals
-@part
-def _store(plan_address, scratch, position, row, step, first, columns, rows, dense, ring):
-    """Filter along x: all terms summed into the image, or each into its own ring, whole vectors."""
-    plan = plan_at(plan_address)
-    across = scratch + plan.at_across + position * plan.lanes * plan.work_item
-    line, temp = scratch + plan.at_line, scratch + plan.at_temp
+def _store(params_address, scratch, position, row, step, first, columns, rows, dense, ring):
+    """Filter ``columns`` columns of the transposed buffer along x and store them in the image or the rings."""
+    params = params_at(params_address)
+    # across[term][group of rows][column][lane]: a column is one vector.
+    across = scratch + params.at_across + position * params.lanes * params.work_item
+    line, temp = scratch + params.at_line, scratch + params.at_temp
     if ring:
-        wide, high, pitch = _up(columns, plan.lanes), _up(rows, plan.lanes), plan.ring_pitch
-        for t in range(plan.rings):
-            place = row + t * plan.ring_term
-            terms = word(plan.ring_terms, t)
+        # Rings have room for whole vectors, so that no store is masked: ring[row][vector column][slot][lane].
+        wide, high = round_up(columns, params.lanes), round_up(rows, params.lanes)
+        pitch = params.ring_pitch
+        for t in range(params.rings):
+            place = row + t * params.ring_term
+            terms = word(params.ring_terms, t)
             invoke(
-                plan.rows,
+                params.filter_rows,
                 (
-                    plan_address, across, line, temp, 0, 0, place, step, pitch, first, wide, high, 1,
+                    params_address, across, line, temp, 0, 0, place, step, pitch, first, wide, high, 1,
                     terms,
                 ),
             )  # fmt: skip
         return
-    item = plan.target_item
-    for k in range(plan.outputs):
-        place, terms = row + word(plan.out_at, k), word(plan.out_terms, k)
+    # Each result sums a range of terms: out_k = sum_t x_t * y_from(t).
+    item = params.target_item
+    for k in range(params.outputs):
+        place, terms = row + word(params.out_at, k), word(params.out_terms, k)
         invoke(
-            plan.rows,
+            params.filter_rows,
             (
-                plan_address, across, line, temp, 0, 0, place, step, item, first, columns, rows,
+                params_address, across, line, temp, 0, 0, place, step, item, first, columns, rows,
                 dense, terms,
             ),
         )  # fmt: skip
@@ -175,90 +156,100 @@ def _store(plan_address, scratch, position, row, step, first, columns, rows, den
 
 @without_literals
 @part
-def _find(plan_address, scratch, base, top, rows, next_base, next_top):
-    """Find the rows of a band, and those of the next one, to be prefetched; return their number.
-
-    The band at row ``next_top`` of the plane at ``next_base`` (0: none) will follow.
-    """
-    plan = plan_at(plan_address)
-    reach = most(plan.y_taps, 1) - 1
-    _find_rows(plan, scratch + plan.at_rows, base, top, rows + reach)
-    coming = 0
+def _find_band_rows(params_address, scratch, base, top, rows, next_base, next_top):
+    """Tabulate the rows of a band and those of the next one, to be prefetched; return the number of the latter."""
+    params = params_at(params_address)
+    reach = larger(params.y_taps, 1) - 1
+    find_rows(params, scratch + params.at_rows, base, top, rows + reach)
+    next_rows = 0
     if next_base != 0:
-        coming = least(plan.y_band, plan.y_size - next_top) + reach
-        _find_rows(plan, scratch + plan.at_next, next_base, next_top, coming)
-    return coming
+        next_rows = smaller(params.y_band, params.y_size - next_top) + reach
+        find_rows(params, scratch + params.at_next, next_base, next_top, next_rows)
+    return next_rows
 
 
 @stage
 def band_of_two(
-    plan_address, scratch, base, top, rows, start, columns, row, step, ring, next_base, next_top
+    params_address, scratch, base, top, rows, start, columns, row, step, ring, next_base, next_top
 ):
     """Filter a band of one plane along y, if at all, and x."""
-    plan = plan_at(plan_address)
-    coming = _find(plan_address, scratch, base, top, rows, next_base, next_top)
-    dense = plan.target_dense + plan.stream
-    rows_in = rows + most(plan.y_taps, 1) - 1
-    first, total = start - plan.x_reach, plan.halo + columns
-    table = scratch + plan.at_rows
-    strips, spare = scratch + plan.at_strips, scratch + plan.at_spare
-    wide = _width(plan, 0, total, ring)
-    _load(plan_address, strips, table, first, wide, rows_in)
+    params = params_at(params_address)
+    next_rows = _find_band_rows(params_address, scratch, base, top, rows, next_base, next_top)
+    dense = params.target_dense + params.stream
+    rows_in = rows + larger(params.y_taps, 1) - 1
+    first, total = start - params.x_reach, params.halo + columns
+    table = scratch + params.at_rows
+    strips, spare = scratch + params.at_strips, scratch + params.at_spare
+    wide = _width(params, 0, total, ring)
+    load_columns(params_address, strips, table, first, wide, rows_in)
+    # Columns are counted from the left end of the halo:
+    # - `loaded` have been filtered along y, `done` are stored;
+    # - the transposed buffer holds columns 0 .. `filled`, and the next one to filter along x is at `position`.
     loaded, filled, done, position = 0, 0, 0, 0
     while done < columns:
-        if filled + wide > plan.halo + plan.stretch:
-            _slide(plan, scratch, rows, position)
-            filled, position = plan.halo, 0
-        later = loaded + wide
-        more = _width(plan, later, total, ring)
-        following, beyond = _following(plan, loaded, later, more, total, ring)
-        stop = following + _width(plan, following, total, ring)
-        _turn(
-            plan_address, scratch, strips, spare, rows, filled, wide,
-            first, later, more, following, stop, coming if beyond else -1,
+        # Step 1: make room.  The last `halo` columns are read again by the outputs to their right.
+        if filled + wide > params.halo + params.slide_after:
+            slide(params, scratch, rows, position, params.halo)
+            filled, position = params.halo, 0
+        # Step 2: filter this tile along y, load the next one and prefetch the one after that.
+        next_column = loaded + wide
+        next_wide = _width(params, next_column, total, ring)
+        _filter_and_transpose(
+            params_address, scratch, strips, spare, rows, filled, wide,
+            first, next_column, next_wide, total, ring, next_rows,
         )  # fmt: skip
-        if plan.overlap == 0 and more > 0:
-            _load(plan_address, spare, table, first + later, more, rows_in)
-        loaded = later
+        if params.overlap == 0 and next_wide > 0:
+            load_columns(params_address, spare, table, first + next_column, next_wide, rows_in)
+        loaded = next_column
         filled += wide
-        ready = loaded - plan.halo - done
+        # Step 3: filter along x what has its right neighbours by now.
+        ready = loaded - params.halo - done
         if ready > 0:
             at_column = start + done
-            _store(plan_address, scratch, position, row, step, at_column, ready, rows, dense, ring)
+            _store(
+                params_address, scratch, position, row, step, at_column, ready, rows, dense, ring
+            )
             done += ready
             position += ready
-        wide = more
+        wide = next_wide
         strips, spare = spare, strips
 
 
 @stage
 def band_of_one(
-    plan_address, scratch, base, top, rows, start, columns, row, step, ring, next_base, next_top
+    params_address, scratch, base, top, rows, start, columns, row, step, ring, next_base, next_top
 ):
     """Filter a band of one plane along y only."""
-    plan = plan_at(plan_address)
-    coming = _find(plan_address, scratch, base, top, rows, next_base, next_top)
-    dense = plan.target_dense + plan.stream
-    strips, temp = scratch + plan.at_strips, scratch + plan.at_temp
-    rows_in = rows + plan.y_taps - 1
+    params = params_at(params_address)
+    next_rows = _find_band_rows(params_address, scratch, base, top, rows, next_base, next_top)
+    dense = params.target_dense + params.stream
+    strips, temp = scratch + params.at_strips, scratch + params.at_temp
+    rows_in = rows + params.y_taps - 1
     limit = start + columns
-    lead, pitch = (0, plan.ring_pitch) if ring else (plan.lead, plan.target_item)
+    # No halo along x: tiles are independent.  The first one ends where the result is aligned.
+    prefix, pitch = params.unaligned_prefix, params.target_item
+    if ring:
+        prefix, pitch = 0, params.ring_pitch
     done = 0
     while done < columns:
-        wide = least(lead if done == 0 and lead > 0 else plan.tile, columns - done)
+        wide = smaller(prefix if done == 0 and prefix > 0 else params.tile, columns - done)
         at_column = start + done
-        _load(plan_address, strips, scratch + plan.at_rows, at_column, wide, rows_in)
-        table, asked, following = _wish(plan, scratch, at_column, limit, rows_in, coming)
-        high, across = (_up(rows, OUTPUTS), _up(wide, plan.lanes)) if ring else (rows, wide)
-        for t in range(plan.rings if ring else plan.outputs):
-            terms = word(plan.ring_terms if ring else plan.out_terms, t)
-            place = row + (t * plan.ring_term if ring else word(plan.out_at, t))
+        load_columns(params_address, strips, scratch + params.at_rows, at_column, wide, rows_in)
+        table, prefetch_rows, following = _prefetch_target(
+            params, scratch, at_column, limit, rows_in, next_rows
+        )
+        high, across = rows, wide
+        if ring:  # rings have room for whole vectors
+            high, across = round_up(rows, OUTPUTS), round_up(wide, params.lanes)
+        for t in range(params.rings if ring else params.outputs):
+            terms = word(params.ring_terms if ring else params.out_terms, t)
+            place = row + (t * params.ring_term if ring else word(params.out_at, t))
             invoke(
-                plan.finish,
+                params.finish_columns,
                 (
-                    plan_address, strips, temp, 0, 0, place, step, pitch, at_column, across, high,
+                    params_address, strips, temp, 0, 0, place, step, pitch, at_column, across, high,
                     1 if ring else dense, terms,
-                    table, asked if t == 0 else 0, following * plan.source_item,
+                    table, prefetch_rows if t == 0 else 0, following * params.source_item,
                 ),
             )  # fmt: skip
         done += wide
@@ -266,28 +257,33 @@ def band_of_one(
 
 @stage
 def band_direct(
-    plan_address, scratch, base, top, rows, start, columns, row, step, ring, next_base, next_top
+    params_address, scratch, base, top, rows, start, columns, row, step, ring, next_base, next_top
 ):
     """Filter a band of one plane with a dense kernel: whole rows of a tile, each with its own halo."""
-    plan = plan_at(plan_address)
-    coming = _find(plan_address, scratch, base, top, rows, next_base, next_top)
-    dense = plan.target_dense + plan.stream
-    source, temp = scratch + plan.at_strips, scratch + plan.at_temp
-    rows_in = rows + plan.y_taps - 1
-    first = start - plan.x_reach
-    limit = least(first + plan.halo + columns, plan.x_flat)
+    params = params_at(params_address)
+    # rows[row][column]: the vectors of a row lie one behind the other, so that shifted loads are possible.
+    next_rows = _find_band_rows(params_address, scratch, base, top, rows, next_base, next_top)
+    dense = params.target_dense + params.stream
+    source, temp = scratch + params.at_strips, scratch + params.at_temp
+    rows_in = rows + params.y_taps - 1
+    first = start - params.x_reach
+    limit = smaller(first + params.halo + columns, params.x_flat)
     done = 0
     while done < columns:
-        wide = _width(plan, plan.halo + done, plan.halo + columns, 0)
+        wide = _width(params, params.halo + done, params.halo + columns, 0)
         at_column = first + done
-        _load(plan_address, source, scratch + plan.at_rows, at_column, wide + plan.halo, rows_in)
-        table, asked, following = _wish(plan, scratch, at_column, limit, rows_in, coming)
-        ahead_by = following * plan.source_item
+        load_columns(
+            params_address, source, scratch + params.at_rows, at_column, wide + params.halo, rows_in
+        )
+        table, prefetch_rows, following = _prefetch_target(
+            params, scratch, at_column, limit, rows_in, next_rows
+        )
+        prefetch_offset = following * params.source_item
         invoke(
-            plan.direct,
+            params.filter_direct,
             (
-                plan_address, source, temp, 0, rows, row, step, start + done, wide, dense,
-                table, asked, ahead_by,
+                params_address, source, temp, 0, rows, row, step, start + done, wide, dense,
+                table, prefetch_rows, prefetch_offset,
             ),
         )  # fmt: skip
         done += wide
@@ -298,35 +294,39 @@ def band_direct(
 
 @without_literals
 @part
-def _fill_slot(plan_address, scratch, source, slot, sample, low, high, top, rows, start, columns):
-    """Put the filtered plane ``sample`` (-1: outside the image) into a slot of the ring.
+def _fill_slot(params_address, scratch, source, slot, sample, low, high, top, rows, start, columns):
+    """Put the filtered plane ``sample`` (-1: outside the image) into a slot of the rings.
 
-    It is copied if one of the slots ``low`` to ``high`` holds it already.
+    It is copied if one of the slots ``low`` to ``high`` already holds it.
     """
-    plan = plan_at(plan_address)
-    ring, slots = scratch + plan.at_ring, scratch + plan.at_slots
-    vector = plan.lanes * plan.work_item
+    params = params_at(params_address)
+    ring, slots = scratch + params.at_ring, scratch + params.at_slots
+    # ring[term][row][vector column][slot][lane]: a slot is one vector of each column, `step` elements apart.
+    vector = params.lanes * params.work_item
     place = ring + slot * vector
-    count, step = plan.ring_term // plan.ring_strip, plan.ring_strip // plan.work_item
+    count, step = params.ring_term // params.ring_strip, params.ring_strip // params.work_item
     set_word(slots, slot, sample)
     if sample < 0:
-        for t in range(plan.rings):
-            value = plan.z_outside + t * plan.work_item
-            invoke(plan.fill_slot, (place + t * plan.ring_term, value, count, step))
+        # Filtering a constant along y and x gives a constant: z_outside[term].
+        for t in range(params.rings):
+            value = params.z_outside + t * params.work_item
+            invoke(params.fill_slot, (place + t * params.ring_term, value, count, step))
         return
+    # A border repeats planes: reflect and nearest find them in the ring.
     for k in range(low, high):
         if k != slot and word(slots, k) == sample:
-            for t in range(plan.rings):
-                other = ring + k * vector + t * plan.ring_term
-                invoke(plan.copy_slot, (place + t * plan.ring_term, other, count, step))
+            for t in range(params.rings):
+                other = ring + k * vector + t * params.ring_term
+                invoke(params.copy_slot, (place + t * params.ring_term, other, count, step))
             return
-    base = source + sample * plan.z_source
-    row = place - start * plan.ring_pitch
-    following = base + plan.z_source if sample + 1 < plan.z_size else 0
+    # The band writes from flat column 0 on; this chunk begins at `start`.
+    base = source + sample * params.z_source
+    row = place - start * params.ring_pitch
+    following = base + params.z_source if sample + 1 < params.z_size else 0
     invoke(
-        plan.band,
+        params.band,
         (
-            plan_address, scratch, base, top, rows, start, columns, row, plan.ring_row, 1,
+            params_address, scratch, base, top, rows, start, columns, row, params.ring_row, 1,
             following, top,
         ),
     )  # fmt: skip
@@ -334,112 +334,56 @@ def _fill_slot(plan_address, scratch, source, slot, sample, low, high, top, rows
 
 @without_literals
 @part
-def _fill_ring(plan_address, scratch, source, z, have, need, top, rows, start, columns):
-    """Fill the slots ``have`` to ``need``: planes of the volume first, then the border's."""
-    plan = plan_at(plan_address)
-    slots = scratch + plan.at_slots
+def _fill_ring(params_address, scratch, source, z, have, need, top, rows, start, columns):
+    """Fill the slots ``have`` to ``need``: planes of the volume first, then the border's, mostly copies."""
+    params = params_at(params_address)
+    slots = scratch + params.at_slots
+    # Slot s holds the plane at the extended position z + s; -2 says that it is not filled.
     for slot in range(have, need):
         set_word(slots, slot, -2)
     for border in range(2):
         for slot in range(have, need):
-            sample = word(plan.z_map, z + slot)
-            inside = sample == z + slot - plan.z_left
+            sample = word(params.z_map, z + slot)
+            inside = sample == z + slot - params.z_left
             if inside == (border == 0):
                 high = need if border else 0
                 _fill_slot(
-                    plan_address, scratch, source, slot, sample, 0, high, top, rows, start, columns
-                )
+                    params_address, scratch, source, slot, sample, 0, high, top, rows, start, columns
+                )  # fmt: skip
 
 
-@without_literals
-@part
-def _stream(plan_address, scratch, source, target, top, rows, start, columns):
+@stage
+def stream_planes(params_address, scratch, source, target, top, rows, start, columns):
     """Filter a band of all planes along y and x into the ring, and along z out of it."""
-    plan = plan_at(plan_address)
+    params = params_at(params_address)
     ring, temp, slots = (
-        scratch + plan.at_ring, scratch + plan.at_temp, scratch + plan.at_slots
+        scratch + params.at_ring, scratch + params.at_temp, scratch + params.at_slots
     )  # fmt: skip
-    reach = plan.z_taps - 1
+    reach = params.z_taps - 1
     # The ring's vectors lie as the target's only where the target's first row is aligned.
-    dense = plan.target_dense + (1 if plan.stream and plan.lead == 0 else 0)
-    have, z = 0, 0
-    while z < plan.z_size:
-        count = least(plan.z_slab, plan.z_size - z)
-        _fill_ring(plan_address, scratch, source, z, have, count + reach, top, rows, start, columns)
-        place = target + z * plan.z_target + top * plan.y_target
-        kept = reach if z + count < plan.z_size else 0
-        for k in range(plan.outputs):
-            terms = word(plan.out_terms, k)
-            dropped = plan.rings if k == plan.outputs - 1 else 0
+    dense = params.target_dense + (1 if params.stream and params.unaligned_prefix == 0 else 0)
+    have, z = 0, 0  # slots filled, planes completed
+    while z < params.z_size:
+        # Step 1: a slab of `count` planes needs the `reach` planes around it as well.
+        count = smaller(params.z_slab, params.z_size - z)
+        _fill_ring(
+            params_address, scratch, source, z, have, count + reach, top, rows, start, columns
+        )
+        # Step 2: filter along z; the pass drops the planes that are not needed again.
+        place = target + z * params.z_target + top * params.y_target
+        kept = reach if z + count < params.z_size else 0
+        for k in range(params.outputs):
+            terms = word(params.out_terms, k)
+            dropped = params.rings if k == params.outputs - 1 else 0
             invoke(
-                plan.z_finish,
+                params.finish_planes,
                 (
-                    plan_address, ring, temp, 0, 0, place + word(plan.out_at, k), start, columns, rows,
+                    params_address, ring, temp, 0, 0, place + word(params.out_at, k), start, columns, rows,
                     count, dense, terms, kept, dropped,
                 ),
             )  # fmt: skip
+        # Step 3: the kept planes have moved to the first slots.
         for slot in range(kept):
             set_word(slots, slot, word(slots, slot + count))
         have = reach
         z += count
-
-
-@without_literals
-@inline
-def _place(plan, item):
-    """Return where an item lies: addresses of its batch element, its first row and flat column."""
-    chunk = item % plan.x_chunks
-    item //= plan.x_chunks
-    band = item % plan.y_bands
-    batch = item // plan.y_bands
-    source, target = plan.source, plan.target
-    for d in range(plan.batch_dims - 1, -1, -1):
-        size = word(plan.batch_table, d)
-        index = batch % size
-        batch //= size
-        source += index * word(plan.batch_table, plan.batch_dims + d)
-        target += index * word(plan.batch_table, 2 * plan.batch_dims + d)
-    return source, target, band * plan.y_band, chunk * plan.x_chunk
-
-
-@stage
-def sweep(plan_address, counter, worker):
-    """Claim and filter bands until none is left; each is claimed one ahead, to be prefetched."""
-    plan = plan_at(plan_address)
-    scratch = plan.scratch + worker * plan.scratch_size
-    item = claim(counter)
-    while item < plan.items:
-        following = claim(counter)
-        source, target, top, start = _place(plan, item)
-        rows = least(plan.y_band, plan.y_size - top)
-        columns = least(plan.x_chunk, plan.x_flat - start)
-        next_base, next_top = np.int64(0), np.int64(0)
-        if following < plan.items and plan.x_chunks == 1:
-            next_base, _, next_top, _ = _place(plan, following)
-        row, step = target + top * plan.y_target, plan.y_target
-        invoke(
-            plan.band,
-            (
-                plan_address, scratch, source, top, rows, start, columns, row, step, 0,
-                next_base, next_top,
-            ),
-        )  # fmt: skip
-        item = following
-    if plan.stream:
-        fence()
-
-
-@stage
-def sweep_planes(plan_address, counter, worker):
-    """Claim and filter bands of all planes until none is left."""
-    plan = plan_at(plan_address)
-    scratch = plan.scratch + worker * plan.scratch_size
-    item = claim(counter)
-    while item < plan.items:
-        source, target, top, start = _place(plan, item)
-        rows = least(plan.y_band, plan.y_size - top)
-        columns = least(plan.x_chunk, plan.x_flat - start)
-        _stream(plan_address, scratch, source, target, top, rows, start, columns)
-        item = claim(counter)
-    if plan.stream:
-        fence()

@@ -1,79 +1,84 @@
-"""The z pass: down a ring of planes that are already filtered along y and x.
+"""The z pass: along z through rings of planes that are already filtered along y and x.
 
-The ring is ``ring[term][row][group of columns][slot][lane]``: what the z pass reads for one vector of
-outputs lies together, and it reads the ring from one end to the other.
+A ring is ``ring[term][row][vector column][slot][lane]``: the samples that the z pass reads for one vector of
+outputs lie together, and it reads the ring from one end to the other.
 """
 
-# Kernels are typed by Numba, for each dtype anew.
+# Kernels are typed by Numba, once for each combination of dtypes.
 # mypy: disallow-untyped-defs=False, disallow-untyped-calls=False
 
 from __future__ import annotations
 
 from .fma_blocks import OUTPUTS, correlate_terms
 from .jit import inline, stage
-from .microkernels import item_of, lanes_of, put_part, put_whole
+from .load_store import item_of, store_part, store_whole
 from .numba_api import without_literals
-from .simd import ahead, at, load, peek, splat, store
-from .sweep_params import least, plan_at
-from .transpose import store_block
+from .simd import at, lanes_of, load, load_scalar, offset_pointer, splat, store
+from .sweep_params import params_at, smaller
+from .vector_blocks import store_block
 
 
 @without_literals
 @inline
-def _forget(column, count, kept):
+def _drop_planes(column, count, kept):
     """Drop the first ``count`` vectors of a column; the ``kept`` ones behind them move up."""
     size = lanes_of(column)
     for k in range(kept):
-        store(ahead(column, k * size), load(ahead(column, (count + k) * size)))
+        store(offset_pointer(column, k * size), load(offset_pointer(column, (count + k) * size)))
 
 
 @stage
 def finish_planes(
-    plan_address, ring, temp, target, like, place, first, columns, rows, count, dense, terms, kept, dropped
+    params_address, ring, temp, target, like, place, first, columns, rows, count, dense, terms, kept, dropped
 ):  # fmt: skip
     """Filter ``count`` planes along z, store them, and drop as many from the first ``dropped`` rings.
 
-    The type of the pointer ``like`` says of which kind the taps are; ``place`` is the address of flat column 0 of the first row in the first plane; the slots after these,
-    ``kept`` of them, are needed again; ``terms`` is ``first * 65536 + last``.
+    ``like`` is a null pointer whose type says of which kind the taps are; ``place`` is the address of flat column 0 of
+    the first row in the first plane; the ``kept`` slots behind these planes are needed again; ``terms`` is
+    ``first * 65536 + last``.
     """
-    plan = plan_at(plan_address)
+    # target[z][r][first + f + lane] = sum_t sum_k taps[t][k] * ring[z_from[t]][r][f / size][z + k][lane]
+    params = params_at(params_address)
     size = lanes_of(temp)
-    column_step, row_step = plan.ring_strip // plan.work_item, plan.ring_row // plan.work_item
-    term_step, taps = plan.ring_term // plan.work_item, plan.z_taps
+    # Steps in elements from a vector column, a row and a term to the next.
+    column_step = params.ring_strip // params.work_item
+    row_step = params.ring_row // params.work_item
+    term_step, taps = params.ring_term // params.work_item, params.z_taps
     for r in range(rows):
-        row = place + r * plan.y_target
+        row = place + r * params.y_target
         for f in range(0, columns, size):
-            column = ahead(ring, r * row_step + f // size * column_step)
-            wide = least(columns - f, size)
+            column = offset_pointer(ring, r * row_step + f // size * column_step)
+            wide = smaller(columns - f, size)
             for z in range(0, count, OUTPUTS):
-                x, weights = ahead(column, z * size), at(like, plan.z_weights)
+                x, weights = offset_pointer(column, z * size), at(like, params.z_weights)
                 block = correlate_terms(
-                    x, plan.z_from, term_step, size, weights, taps, plan.z_kinds,
+                    x, params.z_from, term_step, size, weights, taps, params.z_kinds,
                     terms >> 16, terms & 65535,
                 )  # fmt: skip
-                inside, top = least(count - z, OUTPUTS), row + z * plan.z_target
+                inside, top = smaller(count - z, OUTPUTS), row + z * params.z_target
                 left = first + f
                 if dense and inside == OUTPUTS and wide == size:
-                    put_whole(target, top + left * item_of(target), plan.z_target, block, dense)
+                    store_whole(target, top + left * item_of(target), params.z_target, block, dense)
                 else:
                     store_block(temp, size, block)
-                    put_part(
-                        plan_address, target, top, plan.z_target, left, dense, inside, wide, temp
-                    )
+                    # The rows of this block are planes: `z_target` bytes apart.
+                    step = params.z_target
+                    store_part(params_address, target, top, step, left, dense, inside, wide, temp)
+            # While the column is in the cache: planes that the next slab does not read make room.
             for t in range(dropped):
-                _forget(ahead(column, t * term_step), count, kept)
+                _drop_planes(offset_pointer(column, t * term_step), count, kept)
 
 
 @stage
 def fill_slot(slot, value_address, count, step):
-    """Set the vectors of a slot, ``count`` of them ``step`` elements apart, to one value."""
-    value = splat(slot, peek(at(slot, value_address)))
+    """Set the ``count`` vectors of a slot, ``step`` elements apart, to one value."""
+    value = splat(slot, load_scalar(at(slot, value_address)))
     for i in range(count):
-        store(ahead(slot, i * step), value)
+        store(offset_pointer(slot, i * step), value)
 
 
 @stage
 def copy_slot(slot, other, count, step):
     """Copy one slot to another."""
     for i in range(count):
-        store(ahead(slot, i * step), load(ahead(other, i * step)))
+        store(offset_pointer(slot, i * step), load(offset_pointer(other, i * step)))

@@ -14,8 +14,8 @@ added in their order afterwards: results do not depend on threads.
 from __future__ import annotations
 
 from separable.engine.compiled.jit import inline, part, stage
-from separable.engine.compiled.simd import add, ahead, peek, prefetch
-from separable.engine.compiled.sweep_params import claim, set_word, word
+from separable.engine.compiled.simd import add, load_scalar, offset_pointer, prefetch
+from separable.engine.compiled.sweep_params import next_work_item, set_word, word
 
 from .layer_blocks import PIXELS, ROWS, VECTORS, correlate
 from .layer_kernels import _of_width, foresee, group_of, panels_of, prepare
@@ -74,45 +74,48 @@ from .simd_ops import LANES, floats, kept, read, read_part, write, write_part, z
 def clear(p, count):
     """Write ``count`` zeros, whole vectors of them."""
     for i in range(0, count, LANES):
-        write(ahead(p, i), zero())
+        write(offset_pointer(p, i), zero())
 
 
 @part
 def _taken(gradient, result, act, limits, outputs, out, step, sums, pixels):
     """Copy the gradient of a group, 0 where the activation was clamped, and add it to the biases' sums."""
-    least, most = peek(limits), peek(ahead(limits, 1))
+    least, most = load_scalar(limits), load_scalar(offset_pointer(limits, 1))
     for c in range(0, outputs, LANES):
         inside = min(LANES, outputs - c)
-        total = read(ahead(sums, c))
+        total = read(offset_pointer(sums, c))
         for p in range(pixels):
-            place = ahead(gradient, p * outputs + c)
+            place = offset_pointer(gradient, p * outputs + c)
             if inside == LANES:
                 value = read(place)
                 if act != IDENTITY:
-                    value = kept(value, read(ahead(result, p * outputs + c)), least, most)
+                    value = kept(value, read(offset_pointer(result, p * outputs + c)), least, most)
             else:
                 value = read_part(place, inside)
                 if act != IDENTITY:
-                    seen = read_part(ahead(result, p * outputs + c), inside)
+                    seen = read_part(offset_pointer(result, p * outputs + c), inside)
                     value = kept(value, seen, least, most)
-            write(ahead(out, p * step + c), value)
+            write(offset_pointer(out, p * step + c), value)
             total = add(total, value)
-        write(ahead(sums, c), total)
+        write(offset_pointer(sums, c), total)
 
 
 @part
 def _between(gradient, held, pitch, depth, limits, pixels):
     """Set the gradient of the depthwise result to 0 where its activation was clamped."""
-    least, most = peek(limits), peek(ahead(limits, 1))
+    least, most = load_scalar(limits), load_scalar(offset_pointer(limits, 1))
     for p in range(pixels):
-        here, seen = ahead(gradient, p * depth), ahead(held, p * pitch)
+        here, seen = offset_pointer(gradient, p * depth), offset_pointer(held, p * pitch)
         for c in range(0, depth, LANES):
-            place, inside = ahead(here, c), min(LANES, depth - c)
+            place, inside = offset_pointer(here, c), min(LANES, depth - c)
             if inside == LANES:
-                write(place, kept(read(place), read(ahead(seen, c)), least, most))
+                write(place, kept(read(place), read(offset_pointer(seen, c)), least, most))
             else:
                 value = kept(
-                    read_part(place, inside), read_part(ahead(seen, c), inside), least, most
+                    read_part(place, inside),
+                    read_part(offset_pointer(seen, c), inside),
+                    least,
+                    most,
                 )
                 write_part(place, value, inside)
 
@@ -141,8 +144,8 @@ def _weights(gradient, step, held, pitch, depth, outputs, sums, pixels):
         wide = min(VECTORS, vectors - first)
         for o in range(0, outputs, ROWS):
             _turned(
-                ahead(gradient, o), step * 4, ahead(held, first * LANES), pitch, pixels,
-                ahead(sums, o * line + first * LANES), line * 4, min(ROWS, outputs - o), wide,
+                offset_pointer(gradient, o), step * 4, offset_pointer(held, first * LANES), pitch, pixels,
+                offset_pointer(sums, o * line + first * LANES), line * 4, min(ROWS, outputs - o), wide,
             )  # fmt: skip
 
 
@@ -157,7 +160,7 @@ def backward_pointwise(plan, counter, seat):
     slabs, tiles, limits = word(plan, SLABS), word(plan, TILES), floats(word(plan, LIMITS))
     line = (depth + LANES - 1) // LANES * LANES
     panels = (depth + VECTORS * LANES - 1) // (VECTORS * LANES)
-    slab = claim(counter)
+    slab = next_work_item(counter)
     while slab < slabs:
         sums = floats(word(plan, SUMS) + slab * word(plan, SLAB_STEP))
         clear(sums, word(plan, SLAB_STEP) // 4)
@@ -168,19 +171,19 @@ def backward_pointwise(plan, counter, seat):
             _taken(
                 floats(word(plan, GRADIENT) + start * outputs * 4),
                 floats(word(plan, RESULT) + start * outputs * 4), word(plan, ACT),
-                ahead(limits, 2), outputs, taken, step, ahead(sums, outputs * line), pixels,
+                offset_pointer(limits, 2), outputs, taken, step, offset_pointer(sums, outputs * line), pixels,
             )  # fmt: skip
             _weights(taken, step, floats(held), pitch, depth, outputs, sums, pixels)
             target = word(plan, HELD_GRADIENT) + start * depth * 4
             panels_of(
                 like, scratch + word(plan, AT_GRADIENT), step * 4, outputs, word(plan, POINTWISE),
-                word(plan, BIAS), target, depth * 4, depth, pixels, 0, panels, ahead(limits, 4),
+                word(plan, BIAS), target, depth * 4, depth, pixels, 0, panels, offset_pointer(limits, 4),
                 IDENTITY, spill,
             )  # fmt: skip
             if word(plan, BETWEEN_ACT) != IDENTITY:
                 _between(floats(target), floats(held), pitch // 4, depth, limits, pixels)
             begun = until
-        slab = claim(counter)
+        slab = next_work_item(counter)
 
 
 @inline
@@ -194,12 +197,12 @@ def _taps(plan, sums, like, table, shift, gradients, far, inside, kind, tail):
         taps, k = word(plan, TAPS_OF_ROW), 0
         if kind == NEIGHBOURS:
             while k + 4 <= taps:
-                here, place = table + k * 8, ahead(sums, k * LANES)
+                here, place = table + k * 8, offset_pointer(sums, k * LANES)
                 correlate(place, like, here, shift, 1, gradients, far, 4, 1, inside, tail)
                 k += 4
         step, dilation = word(plan, STEP_ENTRIES), word(plan, DILATION)
         while k < taps:
-            here, place = table + k * dilation * 8, ahead(sums, k * LANES)
+            here, place = table + k * dilation * 8, offset_pointer(sums, k * LANES)
             correlate(place, like, here, shift, step, gradients, far, 1, 0, inside, tail)
             k += 1
 
@@ -214,18 +217,18 @@ def _tile(plan, like, table, rows, first, gradients, sums, low, high):
     for n in range(low, high):
         m, b = n // blocks, n % blocks
         inside, shift = channels - b * LANES, b * LANES * 4
-        far, totals = (m * channels + b * LANES) * 4, ahead(sums, n * size)
+        far, totals = (m * channels + b * LANES) * 4, offset_pointer(sums, n * size)
         for i in range(rows):
-            here, place = ahead(totals, word(offsets, i)), table + i * line
+            here, place = offset_pointer(totals, word(offsets, i)), table + i * line
             if inside >= LANES:
                 _taps(plan, here, like, place, shift, gradients, far, LANES, kind, 0)
             else:
                 _taps(plan, here, like, place, shift, gradients, far, inside, kind, 1)
-        total = read(ahead(totals, size - LANES))
+        total = read(offset_pointer(totals, size - LANES))
         for p in range(PIXELS):
             where = floats(word(gradients, p) + far)
             total = add(total, read(where) if inside >= LANES else read_part(where, inside))
-        write(ahead(totals, size - LANES), total)
+        write(offset_pointer(totals, size - LANES), total)
 
 
 @stage
@@ -238,13 +241,13 @@ def backward_depthwise(plan, counter, seat):
     per_row, per_image = word(plan, TILES_OF_ROW), word(plan, TILES_OF_IMAGE)
     size, out_rows = word(plan, ROW_SIZE), word(plan, OUT_ROWS)
     blocks = word(plan, SOURCE_BLOCKS) * word(plan, MULTIPLIER)
-    item = claim(counter)
+    item = next_work_item(counter)
     while item < word(plan, ITEMS):
         slab, share = item // parts, item % parts
         low, high = share * blocks // parts, (share + 1) * blocks // parts
         sums = floats(word(plan, SUMS) + slab * word(plan, SLAB_STEP))
         step = word(plan, BLOCK_STEP) + LANES
-        clear(ahead(sums, low * step), (high - low) * step)
+        clear(offset_pointer(sums, low * step), (high - low) * step)
         for t in range(slab * tiles // slabs, (slab + 1) * tiles // slabs):
             image, row, tile = t // per_image, t // per_row % out_rows, t % per_row
             rows = prepare(
@@ -259,4 +262,4 @@ def backward_depthwise(plan, counter, seat):
                 set_word(gradients, p, start + p * depth * 4 if p < wide else word(plan, ZEROS))
             first = word(word(plan, ROW_STARTS), row)
             _tile(plan, like, table, rows, first, gradients, sums, low, high)
-        item = claim(counter)
+        item = next_work_item(counter)

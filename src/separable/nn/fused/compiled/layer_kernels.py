@@ -16,8 +16,8 @@ work are groups, and parts of the output channels where there are few groups.
 from __future__ import annotations
 
 from separable.engine.compiled.jit import inline, part, stage
-from separable.engine.compiled.simd import address_of, ahead, at, peek, prefetch
-from separable.engine.compiled.sweep_params import claim, move, set_word, word
+from separable.engine.compiled.simd import address_of, at, load_scalar, offset_pointer, prefetch
+from separable.engine.compiled.sweep_params import move, next_work_item, set_word, word
 
 from .layer_blocks import PIXELS, ROWS, VECTORS, begin, finish, gather, multiply
 from .layer_params import (
@@ -123,10 +123,19 @@ def _row_of_taps(plan, block, like, table, shift, weights, tile, inside, kind, t
         k, taps = word(word(plan, TAP_RANGE), 2 * tile), word(word(plan, TAP_RANGE), 2 * tile + 1)
         while k + 7 <= taps:
             block = gather(
-                block, like, table + k * 8, shift, 1, ahead(weights, k * LANES), 7, 1, inside, tail
+                block,
+                like,
+                table + k * 8,
+                shift,
+                1,
+                offset_pointer(weights, k * LANES),
+                7,
+                1,
+                inside,
+                tail,
             )
             k += 7
-        place, factors, left = table + k * 8, ahead(weights, k * LANES), taps - k
+        place, factors, left = table + k * 8, offset_pointer(weights, k * LANES), taps - k
         if left == 6:
             block = gather(block, like, place, shift, 1, factors, 6, 1, inside, tail)
         elif left == 5:
@@ -144,7 +153,16 @@ def _row_of_taps(plan, block, like, table, shift, weights, tile, inside, kind, t
         while k < taps:
             here = table + k * dilation * 8
             block = gather(
-                block, like, here, shift, step, ahead(weights, k * LANES), 1, 0, inside, tail
+                block,
+                like,
+                here,
+                shift,
+                step,
+                offset_pointer(weights, k * LANES),
+                1,
+                0,
+                inside,
+                tail,
             )
             k += 1
     return block
@@ -162,18 +180,27 @@ def _channels(
     block = begin(bias)
     if kind == THREES:
         for i in range(rows):
-            here = ahead(weights, word(offsets, i))
+            here = offset_pointer(weights, word(offsets, i))
             block = gather(block, like, table + i * table_step, shift, 1, here, 3, 1, inside, tail)
     elif kind == STRIDED_THREES:
         for i in range(rows):
-            here = ahead(weights, word(offsets, i))
+            here = offset_pointer(weights, word(offsets, i))
             block = gather(block, like, table + i * table_step, shift, 2, here, 3, 2, inside, tail)
     else:
         for i in range(rows):
-            here = ahead(weights, word(offsets, i))
+            here = offset_pointer(weights, word(offsets, i))
             place = table + i * table_step
             block = _row_of_taps(plan, block, like, place, shift, here, tile, inside, kind, tail)
-    finish(block, out, step, pixels, peek(limits), peek(ahead(limits, 1)), inside, tail)
+    finish(
+        block,
+        out,
+        step,
+        pixels,
+        load_scalar(limits),
+        load_scalar(offset_pointer(limits, 1)),
+        inside,
+        tail,
+    )
 
 
 @part
@@ -181,12 +208,12 @@ def depthwise_of(plan, like, table, rows, first, tile, out, step, pixels, begun,
     """Compute the depthwise result of a tile for vectors of channels from ``begun`` to ``ended``."""
     channels, blocks = word(plan, CHANNELS), word(plan, SOURCE_BLOCKS)
     size = word(plan, BLOCK_STEP)
-    item = address_of(ahead(like, 1)) - address_of(like)
+    item = address_of(offset_pointer(like, 1)) - address_of(like)
     weights, biases = floats(word(plan, DEPTHWISE)), floats(word(plan, BETWEEN_BIAS))
     for n in range(begun, ended):
         m, b = n // blocks, n % blocks
-        taps, bias = ahead(weights, n * size), ahead(biases, n * LANES)
-        place = ahead(out, m * channels + b * LANES)
+        taps, bias = offset_pointer(weights, n * size), offset_pointer(biases, n * LANES)
+        place = offset_pointer(out, m * channels + b * LANES)
         inside = channels - b * LANES
         if inside >= LANES:
             _channels(
@@ -204,9 +231,9 @@ def depthwise_of(plan, like, table, rows, first, tile, out, step, pixels, begun,
 def _activate(p, rows, step, count, act):
     """Apply an activation that is no clamp to ``count`` values of each of some rows."""
     for r in range(rows):
-        line = ahead(p, r * step)
+        line = offset_pointer(p, r * step)
         for start in range(0, count, LANES):
-            here, left = ahead(line, start), count - start
+            here, left = offset_pointer(line, start), count - start
             if left >= LANES:
                 value = read(here)
                 write(here, silu(value) if act == SILU else hardswish(value))
@@ -259,8 +286,8 @@ def panels_of(
     act, spill,
 ):  # fmt: skip
     """Multiply rows of values with panels of weights from ``begun`` to ``ended``."""
-    item = address_of(ahead(like, 1)) - address_of(like)
-    least, most = peek(limits), peek(ahead(limits, 1))
+    item = address_of(offset_pointer(like, 1)) - address_of(like)
+    least, most = load_scalar(limits), load_scalar(offset_pointer(limits, 1))
     tiles = (pixels + ROWS - 1) // ROWS
     size = VECTORS * LANES
     for n in range(begun, ended):
@@ -291,7 +318,7 @@ def group_of(plan, like, held, table, begun, ended):
     blocks = word(plan, SOURCE_BLOCKS) * word(plan, MULTIPLIER)
     act, depth = word(plan, BETWEEN_ACT), word(plan, DEPTH)
     out_rows = word(plan, OUT_ROWS)
-    item_bytes = address_of(ahead(like, 1)) - address_of(like)
+    item_bytes = address_of(offset_pointer(like, 1)) - address_of(like)
     start = (begun // per_row) * size + (begun % per_row) * PIXELS
     pixels = 0
     for t in range(begun, ended):
@@ -315,7 +342,7 @@ def _walk(plan, counter, seat, like):
     scratch = word(plan, SCRATCH) + seat * word(plan, SCRATCH_SIZE)
     held, spill = scratch + word(plan, AT_HELD), scratch + word(plan, AT_SPILL)
     items, parts, panels = word(plan, ITEMS), word(plan, PARTS), word(plan, PANELS)
-    item = claim(counter)
+    item = next_work_item(counter)
     while item < items:
         group, share = item // parts, item % parts
         begun = group * word(plan, GROUP_TILES)
@@ -326,9 +353,9 @@ def _walk(plan, counter, seat, like):
         panels_of(
             like, held, word(plan, HELD_STEP), word(plan, DEPTH), word(plan, POINTWISE),
             word(plan, BIAS), target, word(plan, TARGET_STEP), word(plan, OUTPUTS), pixels,
-            low, high, ahead(floats(word(plan, LIMITS)), 2), word(plan, ACT), spill,
+            low, high, offset_pointer(floats(word(plan, LIMITS)), 2), word(plan, ACT), spill,
         )  # fmt: skip
-        item = claim(counter)
+        item = next_work_item(counter)
 
 
 @inline
@@ -347,8 +374,8 @@ def _walk_depthwise(plan, counter, seat, like):
     size, step, out_rows = word(plan, ROW_SIZE), word(plan, TARGET_STEP), word(plan, OUT_ROWS)
     blocks = word(plan, SOURCE_BLOCKS) * word(plan, MULTIPLIER)
     act, outputs = word(plan, BETWEEN_ACT), word(plan, OUTPUTS)
-    item_bytes = address_of(ahead(like, 1)) - address_of(like)
-    item = claim(counter)
+    item_bytes = address_of(offset_pointer(like, 1)) - address_of(like)
+    item = next_work_item(counter)
     while item < items:
         group, share = item // parts, item % parts
         low, high = share * blocks // parts, (share + 1) * blocks // parts
@@ -370,7 +397,7 @@ def _walk_depthwise(plan, counter, seat, like):
                 column = _column(plan, low)
                 count = _column(plan, high) - column
                 _activate(at(like, place + column * bytes_each), wide, outputs, count, act)
-        item = claim(counter)
+        item = next_work_item(counter)
 
 
 @stage
@@ -407,7 +434,7 @@ def pointwise_float32(plan, counter, seat):
         word(plan, TARGET_STEP),
         word(plan, GROUP_TILES) * PIXELS,
     )
-    item = claim(counter)
+    item = next_work_item(counter)
     while item < items:
         start, share = item // parts * size, item % parts
         low, high = share * panels // parts, (share + 1) * panels // parts
@@ -416,6 +443,6 @@ def pointwise_float32(plan, counter, seat):
             word(plan, DEPTH), word(plan, POINTWISE), word(plan, BIAS),
             word(plan, TARGET) + start * step, step, word(plan, OUTPUTS),
             min(size, word(plan, ROW_SIZE) - start), low, high,
-            ahead(floats(word(plan, LIMITS)), 2), word(plan, ACT), spill,
+            offset_pointer(floats(word(plan, LIMITS)), 2), word(plan, ACT), spill,
         )  # fmt: skip
-        item = claim(counter)
+        item = next_work_item(counter)

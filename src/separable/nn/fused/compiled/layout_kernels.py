@@ -9,8 +9,8 @@ from typing import Any
 
 from separable.engine.compiled.jit import inline, literal_intrinsic, stage
 from separable.engine.compiled.numba_api import cgutils, types
-from separable.engine.compiled.simd import ahead
-from separable.engine.compiled.sweep_params import claim, word
+from separable.engine.compiled.simd import offset_pointer
+from separable.engine.compiled.sweep_params import next_work_item, word
 from separable.engine.compiled.transpose import transpose
 
 from .layer_params import (
@@ -79,7 +79,7 @@ def _strip(source, target, rows, columns, r):
     tall = min(LANES, rows - r)
     for c in range(0, columns, LANES):
         wide = min(LANES, columns - c)
-        here, there = ahead(source, r * columns + c), ahead(target, c * rows + r)
+        here, there = offset_pointer(source, r * columns + c), offset_pointer(target, c * rows + r)
         if tall == LANES and wide == LANES:
             put(there, rows, transpose(take(here, columns, 0, 0, 1)), 0, 0, 1)
         else:
@@ -91,11 +91,11 @@ def turn(plan, counter, seat):
     """Transpose ``IMAGES`` matrices of ``CHANNELS`` rows and ``ROW_SIZE`` columns."""
     rows, columns = word(plan, CHANNELS), word(plan, ROW_SIZE)
     strips, each = word(plan, TILES_OF_IMAGE), word(plan, GROUP_TILES)
-    item = claim(counter)
+    item = next_work_item(counter)
     while item < word(plan, ITEMS):
         for s in range(item * each, min((item + 1) * each, word(plan, TILES))):
             matrix = s // strips * rows * columns
-            source = ahead(floats(word(plan, SOURCE)), matrix)
-            target = ahead(floats(word(plan, TARGET)), matrix)
+            source = offset_pointer(floats(word(plan, SOURCE)), matrix)
+            target = offset_pointer(floats(word(plan, TARGET)), matrix)
             _strip(source, target, rows, columns, s % strips * LANES)
-        item = claim(counter)
+        item = next_work_item(counter)

@@ -21,15 +21,15 @@ from llvmlite import ir
 from separable.engine.compiled.jit import inline, literal_intrinsic, part, stage
 from separable.engine.compiled.numba_api import types
 from separable.engine.compiled.simd import (
-    ahead,
     emit_fma,
     emit_splat,
     fence,
+    load_scalar,
     mark_stream,
-    peek,
-    poke,
+    offset_pointer,
+    store_scalar,
 )
-from separable.engine.compiled.sweep_params import claim, move, word
+from separable.engine.compiled.sweep_params import move, next_work_item, word
 
 from .layer_blocks import ROWS, VECTORS
 from .layer_kernels import _activate
@@ -235,10 +235,10 @@ def _streamed_line(base, offsets, count, weights, bias, out, columns, least, mos
 @part
 def _streamed(base, offsets, count, weights, bias, outputs, out, step, columns, limits):
     """Compute one row of all outputs of a group, output by output, past the caches."""
-    least, most = peek(limits), peek(ahead(limits, 1))
+    least, most = load_scalar(limits), load_scalar(offset_pointer(limits, 1))
     for o in range(outputs):
         _streamed_line(
-            base, offsets, count, ahead(weights, o * count), ahead(bias, o), out + o * step, columns,
+            base, offsets, count, offset_pointer(weights, o * count), offset_pointer(bias, o), out + o * step, columns,
             least, most,
         )  # fmt: skip
 
@@ -248,7 +248,7 @@ def _strip(
     base, offsets, count, weights, bias, outputs, out, step, columns, exact, limits, act
 ):  # fmt: skip
     """Compute one row of all outputs of a group; if not ``exact``, whole vectors are written."""
-    least, most = peek(limits), peek(ahead(limits, 1))
+    least, most = load_scalar(limits), load_scalar(offset_pointer(limits, 1))
     vectors = (columns + LANES - 1) // LANES
     tiles = (outputs + ROWS - 1) // ROWS
     v = 0
@@ -263,7 +263,7 @@ def _strip(
             rows = (t + 1) * outputs // tiles - o
             place = floats(out + o * step + v * LANES * 4)
             _block(
-                base + v * LANES * 4, offsets, count, ahead(weights, o * count), ahead(bias, o),
+                base + v * LANES * 4, offsets, count, offset_pointer(weights, o * count), offset_pointer(bias, o),
                 place, step, inside, least, most, rows, wide,
             )  # fmt: skip
             if act >= SILU:
@@ -309,8 +309,8 @@ def _first(plan, share, box_a, box_b, at_z, at_y, at_x, tall, deep, wide):
     limits = floats(word(plan, LIMITS))
     for g in range(word(plan, GROUPS_ONE)):
         begun = (share + g) * outputs  # one of them is 0
-        weights = ahead(floats(word(plan, WEIGHTS_ONE)), begun * count)
-        bias = ahead(floats(word(plan, BIAS_ONE)), begun)
+        weights = offset_pointer(floats(word(plan, WEIGHTS_ONE)), begun * count)
+        bias = offset_pointer(floats(word(plan, BIAS_ONE)), begun)
         source = box_a + g * word(plan, GROUP_STEP_ONE)
         for z in range(tall):
             for y in range(deep):
@@ -330,7 +330,7 @@ def _first(plan, share, box_a, box_b, at_z, at_y, at_x, tall, deep, wide):
                         _zeros(line, wide)
                     else:
                         for j in range(low):
-                            poke(floats(line + j * 4), 0.0)
+                            store_scalar(floats(line + j * 4), 0.0)
                         if top < wide:
                             _zeros(line + top * 4, wide - top)
 
@@ -341,14 +341,14 @@ def _second(plan, share, box, slice_step, row_step, image, oz, oy, ox, tall, dee
     high, rows, columns = word(plan, OUT), word(plan, OUT + 1), word(plan, OUT + 2)
     outputs, count = word(plan, ROWS_TWO), word(plan, COUNT_TWO)
     step = high * rows * columns * 4
-    limits = ahead(floats(word(plan, LIMITS)), 2)
+    limits = offset_pointer(floats(word(plan, LIMITS)), 2)
     if word(plan, FLAT):  # rows follow each other, in the box as in the output
         wide *= deep
         deep = 1
     groups = word(plan, GROUPS_TWO) // word(plan, PARTS)
     for g in range(share * groups, (share + 1) * groups):
-        weights = ahead(floats(word(plan, WEIGHTS_TWO)), g * outputs * count)
-        bias = ahead(floats(word(plan, BIAS_TWO)), g * outputs)
+        weights = offset_pointer(floats(word(plan, WEIGHTS_TWO)), g * outputs * count)
+        bias = offset_pointer(floats(word(plan, BIAS_TWO)), g * outputs)
         source = box + (g - share * groups) * word(plan, GROUP_STEP_TWO)
         for z in range(tall):
             for y in range(deep):
@@ -383,7 +383,7 @@ def planes(plan, counter, seat):
     in_size = word(plan, SIZE) * word(plan, SIZE + 1) * word(plan, SIZE + 2) * 4
     out_size = word(plan, OUT) * word(plan, OUT + 1) * word(plan, OUT + 2) * 4
     outputs = word(plan, GROUPS_TWO) * word(plan, ROWS_TWO)
-    item = claim(counter)
+    item = next_work_item(counter)
     parts = word(plan, PARTS)
     while item < word(plan, ITEMS) * parts:
         share = item % parts
@@ -420,6 +420,6 @@ def planes(plan, counter, seat):
             _second(
                 plan, share, box_b, word(plan, B_SLICE), word(plan, B_ROW), target, oz, oy, ox, tall, deep, wide
             )  # fmt: skip
-        item = claim(counter)
+        item = next_work_item(counter)
     if word(plan, STREAM):
         fence()
