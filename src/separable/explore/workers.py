@@ -44,13 +44,20 @@ class Job:
         The uploads that it names.
     key : str
         Under which its answer may be kept, if it never changes; else empty.
+    mode : Any
+        The border mode of the question: a `Border`, or anything else if there is no such mode.
     """
 
     def __init__(
-        self, name: str, asked: bytes, arrays: dict[str, Any] | None = None, key: str = ""
+        self,
+        name: str,
+        asked: bytes,
+        arrays: dict[str, Any] | None = None,
+        key: str = "",
+        mode: Any = None,
     ) -> None:
         self.key = key
-        self.question = (name, asked, arrays or {})
+        self.question = (name, asked, arrays or {}, mode)
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self.ended = False

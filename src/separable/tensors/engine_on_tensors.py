@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from separable.borders import extension
+from separable.borders import OUTSIDE, Border
 from separable.engine.tensor_memory import array_of, empty
 from separable.factors import Factors
 from separable.plan.plan_request import own_output
@@ -36,7 +36,7 @@ class Filter:
         Counted from the end, so that they hold whatever stands in front.
     widths : tuple of (int, int)
         How far the kernel reaches before and after, along each of them.
-    modes : tuple of str
+    modes : tuple of Border
     options : dict
         The others of `filter_with`: operation, origin, cval, tol, method, threads.
     progress : callable or None
@@ -45,7 +45,7 @@ class Filter:
     kernel: Any
     axes: tuple[int, ...]
     widths: tuple[tuple[int, int], ...]
-    modes: tuple[str, ...]
+    modes: tuple[Border, ...]
     options: dict[str, Any]
     progress: Any = None
 
@@ -89,8 +89,8 @@ class Filter:
             **options,
         )
         folded = torch.from_numpy(result)
-        for axis, widths, mode in zip(self.axes, self.widths, self.modes, strict=True):
-            folded = _folded(folded, axis, widths, mode)
+        for axis, widths, border in zip(self.axes, self.widths, self.modes, strict=True):
+            folded = _folded(folded, axis, widths, border)
         if real and folded.is_complex():
             folded = folded.real
         kind = folded.dtype if gradient.is_complex() else gradient.dtype
@@ -160,19 +160,20 @@ def _conjugate(kernel: Any) -> Any:
     return np.conj(kernel)
 
 
-def _folded(wide: torch.Tensor, axis: int, widths: tuple[int, int], mode: str) -> torch.Tensor:
-    """Add the samples of a border to where they came from, and leave it out."""
+def _folded(wide: torch.Tensor, axis: int, widths: tuple[int, int], border: Border) -> torch.Tensor:
+    """Add the samples of a border to those that they are copies of, and cut it off."""
     before, after = widths
     if not before and not after:
         return wide
     n = wide.shape[axis] - before - after
     middle = wide.narrow(axis, before, n)
-    if mode == "constant":
-        return middle
-    middle = middle.clone()
-    places = torch.from_numpy(extension(n, before, after, mode))
+    places = border.extension(n, before, after)
+    summed = middle.clone()
     for start, count in ((0, before), (before + n, after)):
-        if count:
-            part = wide.narrow(axis, start, count)
-            middle.index_add_(axis, places[start : start + count], part)
-    return middle
+        part, own = wide.narrow(axis, start, count), places[start : start + count]
+        if border.fills:  # the constant is no copy of a sample
+            copies = np.flatnonzero(own != OUTSIDE)
+            part, own = part.index_select(axis, torch.from_numpy(copies)), own[copies]
+        if own.size:
+            summed.index_add_(axis, torch.from_numpy(own), part)
+    return summed

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from separable.borders import OUTSIDE, carried, extension
+from separable.borders import OUTSIDE, Border, carried
 from separable.engine import Form, Problem
 from separable.engine.base import Pass
 from separable.errors import ArgumentError
@@ -103,22 +103,22 @@ def _along_one(image: torch.Tensor, axis: int, taps: torch.Tensor) -> torch.Tens
 
 
 def _extended(
-    image: torch.Tensor, axis: int, widths: tuple[int, int], mode: str, cval: complex
+    image: torch.Tensor, axis: int, widths: tuple[int, int], border: Border, cval: complex
 ) -> torch.Tensor:
     """A tensor with its border written out along one axis."""
     if not any(widths):
         return image
-    if mode == "constant":
+    samples = border.extension(image.shape[axis], *widths)
+    if border.fills:  # the constant becomes one more sample behind the others
         value = cval if image.is_complex() else float(np.real(cval))
-        parts = [image]
-        for where, width in zip((0, 1), widths, strict=True):
-            shape = [*image.shape[:axis], width, *image.shape[axis + 1 :]]
-            fill = torch.full(shape, value, dtype=image.dtype, device=image.device)
-            parts.insert(where * len(parts), fill)
-        return torch.cat(parts, axis)
-    places = extension(image.shape[axis], *widths, mode)
-    assert OUTSIDE not in places
-    return image.index_select(axis, torch.as_tensor(places, device=image.device))
+        image = torch.cat([image, image.new_full(_one_sample(image, axis), value)], axis)
+        samples = np.where(samples == OUTSIDE, image.shape[axis] - 1, samples)
+    return image.index_select(axis, torch.as_tensor(samples, device=image.device))
+
+
+def _one_sample(image: torch.Tensor, axis: int) -> list[int]:
+    """Return the shape of a tensor with one sample along an axis."""
+    return [*image.shape[:axis], 1, *image.shape[axis + 1 :]]
 
 
 def scaled_back(values: torch.Tensor, exponent: int) -> torch.Tensor:

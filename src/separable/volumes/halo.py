@@ -2,9 +2,9 @@
 
 What is computed: ``plan(image)[region]`` from as few samples of the image as it depends on. How: the
 block goes through the method and the form that the plan for the whole has chosen. At an edge of the
-image the block has that edge and the engine its border mode, for what lies outside is carried through
-the passes; elsewhere the block reaches as far as the kernel does, and what was computed without
-neighbours is cut off. Where ``wrap`` takes samples from the other side they are gathered by index.
+image the border mode decides what the block consists of (`Border.block`): it keeps that edge and the
+mode, or holds the samples outside as its own. Elsewhere the block reaches as far as the kernel does,
+and what was computed without neighbours is cut off.
 
 That gives the same bits because each output is summed in the same order wherever it stands. Running
 sums, recursions and transforms are not like that (`INVARIANT` lists what is), and neither is a choice by
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from separable.borders import Border, runs_of
 from separable.engine import METHODS, Form, Problem
 from separable.engine.methods.compiled_separable import SWEEP_AXES, stacks_of
 from separable.engine.result_memory import empty
@@ -93,16 +94,17 @@ class Block:
     Attributes
     ----------
     starts, stops : tuple of int
-        The samples along each axis; below 0 or beyond the size they are those of the other side.
-    modes : tuple of str
-        The border modes that the engine gets, for each axis of the kernel.
+        The positions along each axis. Those outside the volume hold the samples that its border
+        mode names (`BlockFilter.samples`).
+    modes : tuple of Border
+        The border modes that the engine gets, one per kernel axis.
     crop : tuple of slice
         Where the region stands in the block.
     """
 
     starts: tuple[int, ...]
     stops: tuple[int, ...]
-    modes: tuple[str, ...]
+    modes: tuple[Border, ...]
     crop: tuple[slice, ...]
 
     @property
@@ -176,15 +178,30 @@ class BlockFilter:
         for k, axis in enumerate(problem.axes):
             start, stop = bounds[axis]
             n, (left, right) = problem.shape[axis], problem.widths[k]
-            least = self.least(axis, left + right)
-            if problem.modes[k] == "wrap":
-                around = _around(n, start - left, stop + right, least)
-                starts[axis], stops[axis], modes[k] = *around, _open_mode(n, around)
-                continue
-            inside = _inside(n, start, stop, left, right, problem.modes[k])
-            starts[axis], stops[axis] = _at_least(n, inside, least)
+            starts[axis], stops[axis], modes[k] = problem.modes[k].block(
+                n, start - left, stop + right, self.least(axis, left + right)
+            )
         crop = tuple(slice(b[0] - a, b[1] - a) for a, b in zip(starts, bounds, strict=True))
         return Block(tuple(starts), tuple(stops), tuple(modes), crop)
+
+    def samples(self, axis: int, start: int, stop: int) -> Index:
+        """Return the samples at the positions ``start .. stop - 1`` of an axis."""
+        n = self.problem.shape[axis]
+        if start >= 0 and stop <= n:
+            return slice(start, stop)
+        return self.problem.modes[self.problem.axes.index(axis)].samples(n, start, stop)
+
+    def runs(self, axis: int, start: int, stop: int) -> list[tuple[int, int]]:
+        """Return the ranges of samples at the positions ``start .. stop - 1`` of an axis.
+
+        Examples
+        --------
+        >>> import separable as sep
+        >>> block_filter(sep.plan([1, 2, 1], (10,), mode="wrap")).runs(0, -2, 4)
+        [(8, 10), (0, 4)]
+        """
+        found = self.samples(axis, start, stop)
+        return [(start, stop)] if isinstance(found, slice) else runs_of(found)
 
     def run(self, samples: Array, block: Block, room: Array | None = None) -> Array:
         """Filter a block.
@@ -309,17 +326,8 @@ def needs(plan: Plan | BlockFilter, region: Region) -> tuple[Index, ...]:
     """
     found = block_filter(plan)
     block = found.block(region)
-    return tuple(
-        index_of(a, b, n)
-        for a, b, n in zip(block.starts, block.stops, found.problem.shape, strict=True)
-    )
-
-
-def index_of(start: int, stop: int, n: int) -> Index:
-    """Return how to take the samples ``start .. stop - 1`` of an axis that goes round and round."""
-    if start >= 0 and stop <= n:
-        return slice(start, stop)
-    return np.arange(start, stop) % n
+    bounds = zip(block.starts, block.stops, strict=True)
+    return tuple(found.samples(axis, a, b) for axis, (a, b) in enumerate(bounds))
 
 
 def filter_block(plan: Plan | BlockFilter, block: Array, region: Region) -> Array:
@@ -378,33 +386,3 @@ def _bounds(axis: int, part: slice, n: int) -> tuple[int, int]:
             f"{axis} of {n} samples"
         )
     return start, stop
-
-
-def _around(n: int, start: int, stop: int, least: int) -> tuple[int, int]:
-    """The samples ``start .. stop - 1`` of an axis that wraps; the axis itself if that is less."""
-    stop = max(stop, start + least)
-    return (start, stop) if stop - start < n else (0, n)
-
-
-def _open_mode(n: int, around: tuple[int, int]) -> str:
-    """The border mode for such a block: what it gives beyond a gathered one is cut off."""
-    return "wrap" if around == (0, n) else "nearest"
-
-
-def _inside(n: int, start: int, stop: int, left: int, right: int, mode: str) -> tuple[int, int]:
-    """The samples within the image for ``start .. stop - 1``, those that a border mirrors included."""
-    low, high = max(0, start - left), min(n, stop + right)
-    once = {"reflect": 0, "mirror": 1}.get(mode)
-    if once is not None:
-        if start - left < 0:
-            high = max(high, min(n, left - start + once))
-        if stop + right > n:
-            low = min(low, max(0, n - (stop + right - n) - once))
-    return low, high
-
-
-def _at_least(n: int, inside: tuple[int, int], least: int) -> tuple[int, int]:
-    """Widen a range within the image to a number of samples."""
-    low, high = inside
-    high = min(n, max(high, low + least))
-    return max(0, min(low, high - least)), high
