@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from separable.arrays import array_of, complete_array_of, package_of
-from separable.borders import Modes, looked_up
+from separable.borders import Modes, registry_version
 from separable.engine import get_num_threads
 from separable.errors import OutputError
 from separable.factors import Factors
@@ -262,10 +262,9 @@ def _key(image: Array, kernel: Any, kind: Any, options: dict[str, Any]) -> Any:
             return None
         what = (array.tobytes(), array.dtype.str, array.shape)
     settings = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in options.items())
-    border = looked_up(options.get("mode"))
     asked = kind.str if isinstance(kind, np.dtype) else str(kind)  # a dtype's name takes long
     key = (
-        what, image.shape, image.dtype.str, get_num_threads(), asked, settings, border,
+        what, image.shape, image.dtype.str, get_num_threads(), asked, settings, registry_version(),
         hash(current()),
     )  # fmt: skip
     try:

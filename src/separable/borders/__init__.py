@@ -32,10 +32,10 @@ from separable.borders.border_modes import (
 from separable.borders.border_registry import (
     canonical,
     canonical_modes,
-    looked_up,
     mode_names,
     register,
     registered,
+    registry_version,
     unregister,
 )
 from separable.borders.extended_images import carried, extend
@@ -54,10 +54,10 @@ __all__ = [
     "canonical_modes",
     "carried",
     "extend",
-    "looked_up",
     "mode_names",
     "register",
     "registered",
+    "registry_version",
     "runs_of",
     "unregister",
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
@@ -25,14 +24,15 @@ from separable.errors import ArgumentError, ArgumentTypeError, ModeError
 __all__ = [
     "canonical",
     "canonical_modes",
-    "looked_up",
     "mode_names",
     "register",
     "registered",
+    "registry_version",
     "unregister",
 ]
 
 _borders: dict[str, Border] = {}  # by names and aliases, in the order of registration
+_version = 0  # the number of changes of `_borders`
 
 
 def register(border: Border) -> Border:
@@ -80,15 +80,19 @@ def register(border: Border) -> Border:
             raise ArgumentError(f"there is a border mode {name!r} already; unregister it first")
     for n in (1, 4):
         _check_extension(border, n)
+    global _version
     _borders.update(dict.fromkeys(names, border))
+    _version += 1
     return border
 
 
 def unregister(border: Border) -> None:
     """Remove a border mode that `register` added; do nothing if it is not registered."""
+    global _version
     for name in (border.name, *border.aliases):
         if _borders.get(name) == border:
             del _borders[name]
+            _version += 1
 
 
 def _check_extension(border: Border, n: int) -> None:
@@ -122,6 +126,11 @@ def registered() -> tuple[Border, ...]:
     ['reflect', 'mirror', 'nearest', 'wrap', 'constant']
     """
     return tuple(dict.fromkeys(_borders.values()))
+
+
+def registry_version() -> int:
+    """Return a number that changes with every registration: what a name stood for may be cached."""
+    return _version
 
 
 def mode_names() -> tuple[str, ...]:
@@ -174,16 +183,3 @@ def canonical_modes(mode: Modes, ndim: int) -> tuple[Border, ...]:
             f"got {len(modes)}: {list(mode)}"
         )
     return modes
-
-
-def looked_up(mode: Any) -> Any:
-    """Return `mode` with names replaced by what they stand for now, unchecked: a part of a cache key.
-
-    Examples
-    --------
-    >>> looked_up(["wrap", "bogus"])
-    (<Border wrap>, 'bogus')
-    """
-    if isinstance(mode, str):
-        return _borders.get(mode, mode)
-    return tuple(map(looked_up, mode)) if isinstance(mode, (list, tuple)) else mode

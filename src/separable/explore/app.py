@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive
 
-from separable.borders import looked_up, registered
+from separable.borders import canonical, registered
 from separable.errors import SeparableError
 from separable.explore import limits
 from separable.explore.bodies import Bodies, RefusedError, uploaded
@@ -115,7 +115,7 @@ class _Page:
                     return await self._computed(request, job)
             except RefusedError as error:
                 return mistake(str(error), error.status)
-            except InputError as error:
+            except SeparableError as error:  # of the border mode
                 return mistake(str(error))
 
         return endpoint
@@ -133,7 +133,7 @@ class _Page:
         # As text, which takes less memory while it waits, and is read again in the worker. Border
         # modes are looked up here: those registered in this process are not known in a worker.
         mode = asked.get("mode")
-        border = looked_up(mode) if isinstance(mode, str) else None
+        border = canonical(mode) if isinstance(mode, str) else None
         return Job(name, bytes(content), arrays, key, border)
 
     async def upload(self, request: Request) -> Response:

@@ -60,7 +60,9 @@ def names_of_uploads(asked: Mapping[str, Any]) -> list[str]:
     return [str(p["upload"]) for p in parts if isinstance(p, dict) and "upload" in p]
 
 
-def answer(name: str, asked: bytes, arrays: Mapping[str, Array], mode: Any = None) -> Answer:
+def answer(
+    name: str, asked: bytes, arrays: Mapping[str, Array], mode: Border | None = None
+) -> Answer:
     """Answer a question, or decode an upload.
 
     Parameters
@@ -71,7 +73,7 @@ def answer(name: str, asked: bytes, arrays: Mapping[str, Array], mode: Any = Non
         A JSON object, or a file.
     arrays : mapping
         The uploads that the question names.
-    mode : Any
+    mode : Border, optional
         The border mode that the question names, as the server knows it.
 
     Raises
@@ -82,7 +84,7 @@ def answer(name: str, asked: bytes, arrays: Mapping[str, Array], mode: Any = Non
     if name in UPLOADS:
         return UPLOADS[name](asked)
     question = json.loads(asked)
-    if isinstance(mode, Border):
+    if mode is not None:
         question["mode"] = mode
     return QUESTIONS[name](question, Uploads(arrays))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import separable
+from separable.borders import Border
 from separable.errors import SeparableError
 from separable.system import group_of_its_own
 
@@ -44,8 +45,8 @@ class Job:
         The uploads that it names.
     key : str
         Under which its answer may be kept, if it never changes; else empty.
-    mode : Any
-        The border mode of the question: a `Border`, or anything else if there is no such mode.
+    mode : Border, optional
+        The border mode that the question names.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Job:
         asked: bytes,
         arrays: dict[str, Any] | None = None,
         key: str = "",
-        mode: Any = None,
+        mode: Border | None = None,
     ) -> None:
         self.key = key
         self.question = (name, asked, arrays or {}, mode)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.arrays import array_of
-from separable.borders import Border, carried
+from separable.borders import Mode, carried
 from separable.engine import work_dtype
 from separable.engine.result_memory import empty
 from separable.filtering import checked_output, remembered
@@ -229,7 +229,7 @@ class Passes:
     """Runs of one term axis by axis: for kernels too large to be held as a dense array."""
 
     axes: tuple[int, ...]
-    modes: tuple[Border, ...]
+    modes: tuple[Mode, ...]
     origins: tuple[int, ...]
 
     def data(

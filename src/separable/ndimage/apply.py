@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from separable.borders import Border as BorderMode
 from separable.borders import Mode, canonical, carried
 from separable.engine import work_dtype
 from separable.engine.thread_count import get_num_threads, in_parallel, slabs
@@ -39,7 +38,7 @@ class Border:
     """Where a filter runs and what lies outside: one value for each filtered axis."""
 
     axes: tuple[int, ...]
-    modes: tuple[BorderMode, ...]
+    modes: tuple[Mode, ...]
     cval: Any
     origins: tuple[int, ...]
 
@@ -49,10 +48,11 @@ class Border:
     ) -> Border:
         """Check the modes; no origins are zeros."""
         try:
-            found = tuple(canonical(m) for m in modes)
+            for mode in modes:
+                canonical(mode)
         except ModeError as error:  # with SciPy's words
             raise ModeError(f"boundary mode not supported: {error}") from None
-        return cls(tuple(axes), found, cval, tuple(origins) or (0,) * len(found))
+        return cls(tuple(axes), tuple(modes), cval, tuple(origins) or (0,) * len(modes))
 
 
 Terms = tuple[tuple[Array, ...], ...]

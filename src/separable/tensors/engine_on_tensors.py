@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from separable.borders import OUTSIDE, Border
+from separable.borders import CONSTANT, OUTSIDE, Border
 from separable.engine.tensor_memory import array_of, empty
 from separable.factors import Factors
 from separable.plan.plan_request import own_output
@@ -85,7 +85,7 @@ class Filter:
             conjugate,
             None,
             axes=tuple(a + ndim for a in self.axes),
-            mode="constant",
+            mode=CONSTANT,
             **options,
         )
         folded = torch.from_numpy(result)
