@@ -18,6 +18,7 @@ import separable as sep
 import toy_borders
 from separable import ndimage
 from separable.borders import (
+    Border,
     canonical,
     mode_names,
     register,
@@ -392,6 +393,11 @@ class Taken(FarEdge):
     name, aliases = "taken", ("wrap",)
 
 
+class Nameless(Border):
+    def extension(self, n: int, before: int, after: int) -> np.ndarray:
+        raise NotImplementedError
+
+
 class Spaced(FarEdge):
     name, aliases = "far edge", ()
 
@@ -401,6 +407,7 @@ class Spaced(FarEdge):
     [
         (Short(), ArgumentError, "must return 9 integers within 0 .. 0"),
         (Taken(), ArgumentError, "there is a border mode 'wrap' already"),
+        (Nameless(), ArgumentError, "must have a `name`; Nameless has none"),
         (Spaced(), ArgumentError, "must be lower-case letters"),
         (FarEdge, ArgumentTypeError, "must be a Border"),
     ],

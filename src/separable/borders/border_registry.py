@@ -53,7 +53,8 @@ def register(border: Border) -> Border:
     ArgumentTypeError
         If `border` is not a `Border`.
     ArgumentError
-        If a name is taken or cannot be typed, or `extension` returns something else than it must.
+        If a name is missing, taken or cannot be typed, `help` or `picture` is missing, or `extension`
+        does not return a valid index map.
 
     Examples
     --------
@@ -70,6 +71,11 @@ def register(border: Border) -> Border:
     """
     if not isinstance(border, Border):
         raise ArgumentTypeError(f"`border` must be a Border; got {border!r}")
+    for fact in ("name", "help", "picture"):
+        if not isinstance(getattr(border, fact, None), str):
+            raise ArgumentError(
+                f"a border mode must have a `{fact}`; {type(border).__name__} has none"
+            )
     names = (border.name, *border.aliases)
     for name in names:
         if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):

@@ -286,11 +286,11 @@ def plan(
         The image's type.
     axes : int or sequence of int, optional
         The image axes to filter, one for each kernel axis; all of them if the kernel has as many.
-    mode : str or sequence of str
-        How the image goes on outside: reflect, mirror, nearest, wrap or constant, also one for
-        each filtered axis. Default "reflect", as SciPy's.
+    mode : str, Border, or sequence of str or Border
+        Border mode: "reflect" (the default, as in SciPy), "mirror", "nearest", "wrap", "constant" or
+        a registered one (`separable.borders.register`); or one per filtered axis.
     cval : number
-        What lies outside where the mode is constant.
+        The value outside the image, for the mode "constant".
     origin : int or sequence of int
         Shifts the kernel, as in SciPy.
     output : dtype, optional

@@ -1,8 +1,8 @@
-"""Filters of tensors in the computer's own memory, by the engine of arrays, with gradients.
+"""Filter tensors in main memory by the engine for arrays, with gradients.
 
-What is computed: ``y = C E x``, where E writes the border out (a map of samples) and C correlates.
-The gradient is ``E' C' y``: correlate with the mirrored kernel over zeros, then fold the border back,
-adding each of its samples to where it came from. Both are linear, so each is the other's gradient.
+The filter is ``y = C E x``: E writes the border out and C correlates. The gradient of x is ``E' C' g``
+for the gradient g of y: correlate with the mirrored kernel over zeros, then add each sample of the
+border to the sample that it is a copy of. Both maps are linear, so each is the gradient of the other.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ MIRRORED = {"convolve": "correlate", "correlate": "convolve"}
 
 @dataclass(frozen=True, eq=False)
 class Filter:
-    """What `filter_with` is given for one tensor.
+    """Arguments of `filter_with` for one tensor.
 
     Attributes
     ----------
     kernel : ndarray or Factors
     axes : tuple of int
-        Counted from the end, so that they hold whatever stands in front.
+        The filtered axes, counted from the end, so that batch axes may be added in front.
     widths : tuple of (int, int)
-        How far the kernel reaches before and after, along each of them.
+        The numbers of samples that the kernel extends before and after, along each of them.
     modes : tuple of Border
     options : dict
-        The others of `filter_with`: operation, origin, cval, tol, method, threads.
+        The other arguments of `filter_with`: operation, origin, cval, tol, method, threads.
     progress : callable or None
     """
 
@@ -50,7 +50,7 @@ class Filter:
     progress: Any = None
 
     def run(self, image: torch.Tensor, output: Any = None) -> torch.Tensor:
-        """Filter a tensor's memory; no gradient is followed."""
+        """Filter a tensor without recording a gradient."""
         array = _array(image)
         filter_with = importlib.import_module("separable.filtering").filter_with
         kind = output
@@ -64,7 +64,7 @@ class Filter:
         return made.to(image.dtype) if output is None and not made.is_complex() else made
 
     def run_adjoint(self, gradient: torch.Tensor, real: bool) -> torch.Tensor:
-        """Filter back: from the gradient of the result to that of the image."""
+        """Return the gradient of the image for a gradient of the result."""
         ndim = gradient.ndim
         array = _array(gradient)
         spread = list(array.shape)
@@ -97,7 +97,7 @@ class Filter:
         return empty(folded.shape, kind).copy_(folded)  # the border left out, in memory of its own
 
     def linear(self) -> Filter:
-        """Return the part of the filter that is linear: without the constant outside."""
+        """Return the linear part of the filter: the same with the constant 0 outside."""
         return Filter(
             self.kernel, self.axes, self.widths, self.modes, {**self.options, "cval": 0.0}
         )
@@ -108,12 +108,12 @@ class Linear(torch.autograd.Function):
 
     @staticmethod
     def forward(image: torch.Tensor, filter: Filter, adjoint: bool, real: bool) -> torch.Tensor:
-        """Run it."""
+        """Run the filter or its adjoint."""
         return filter.run_adjoint(image, real) if adjoint else filter.run(image)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        """Remember what the gradient needs: no data."""
+        """Keep what the gradient needs, which is no data."""
         image, ctx.filter, ctx.adjoint, ctx.real = inputs
         ctx.real_input = not image.is_complex()
 
@@ -135,7 +135,7 @@ class Linear(torch.autograd.Function):
     def vmap(
         info: Any, in_dims: Any, image: torch.Tensor, filter: Filter, adjoint: bool, real: bool
     ) -> tuple[torch.Tensor, int]:
-        """Run it for a whole batch: one more axis in front."""
+        """Run it for a batch, which is one more axis in front."""
         return _apply(image.movedim(in_dims[0], 0), filter, adjoint, real), 0
 
 
@@ -144,7 +144,7 @@ def _apply(image: torch.Tensor, filter: Filter, adjoint: bool, real: bool) -> An
 
 
 def _array(tensor: torch.Tensor) -> Any:
-    """The tensor's own memory as an array; bfloat16, which NumPy has not, as float32."""
+    """Return an array that shares the tensor's memory; bfloat16, which NumPy lacks, becomes float32."""
     plain = tensor.detach().resolve_conj().resolve_neg()
     if plain.dtype == torch.bfloat16:
         plain = plain.float()

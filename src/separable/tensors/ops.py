@@ -1,7 +1,7 @@
-"""Filters as operations of PyTorch, for tensors on any device: what autograd follows by itself.
+"""Filter tensors on any device by operations of PyTorch, which autograd differentiates by itself.
 
-A pass is a convolution along one axis of a tensor of two; several axes at once, up to three, are a
-convolution of as many. Borders are written out before each pass.
+A pass along one axis is a convolution of a tensor with two axes; a pass along two or three axes at once
+is a convolution with as many. The border is written out before each pass.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MOST_DOUBLINGS = 100  # a power of two that every type of intermediates has
 
 
 def torch_dtype(dtype: Any) -> torch.dtype:
-    """Return PyTorch's name of a NumPy type."""
+    """Return the PyTorch dtype of the same name as a NumPy dtype."""
     found: torch.dtype = getattr(torch, np.dtype(dtype).name)
     return found
 
@@ -55,7 +55,7 @@ def correlated(image: torch.Tensor, problem: Problem, form: Form) -> torch.Tenso
 
 
 def dense(image: torch.Tensor, kernel: torch.Tensor, problem: Problem) -> torch.Tensor:
-    """Correlate with a dense kernel, which may be one that gradients are asked for."""
+    """Correlate with a dense kernel, which may require a gradient."""
     if kernel.ndim > MOST_AXES:
         raise ArgumentError(
             f"a tensor of this device or a kernel with gradients is filtered densely along at most "
@@ -72,7 +72,7 @@ def _along(
     problem: Problem,
     cval: complex,
 ) -> torch.Tensor:
-    """Correlate along some axes, borders and all."""
+    """Correlate along some axes, after writing out the border along each of them."""
     if taps.numel() == 1:
         return image * taps.reshape(())
     axes = [problem.axes[k] for k in kernel_axes]
@@ -90,7 +90,7 @@ def _along(
 
 
 def _along_one(image: torch.Tensor, axis: int, taps: torch.Tensor) -> torch.Tensor:
-    """Correlate an extended tensor along one axis."""
+    """Correlate along one axis a tensor that is already extended."""
     before, after = image.shape[:axis], image.shape[axis + 1 :]
     inner = math.prod(after)
     if inner == 1:
@@ -105,7 +105,7 @@ def _along_one(image: torch.Tensor, axis: int, taps: torch.Tensor) -> torch.Tens
 def _extended(
     image: torch.Tensor, axis: int, widths: tuple[int, int], border: Border, cval: complex
 ) -> torch.Tensor:
-    """A tensor with its border written out along one axis."""
+    """Return a tensor with its border written out along one axis."""
     if not any(widths):
         return image
     samples = border.extension(image.shape[axis], *widths)
