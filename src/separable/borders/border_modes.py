@@ -32,9 +32,9 @@ OUTSIDE = -1  # in an index map: the constant
 class Border(ABC):
     """A border mode: a frozen value that owns every fact about it.
 
-    A subclass needs a `name`, a line of `help`, a `picture` and the method `extension`. All else
-    follows from these, correctly if not always fast; the built-in modes override `block` because
-    they can be computed from fewer samples. Parameters of a mode are fields of a frozen dataclass.
+    A subclass needs a `name`, a line of `help`, a `picture` and the method `extension`. The other
+    methods follow from `extension`, correctly if not always fast; the built-in modes override them
+    only to be faster. Parameters of a mode are fields of a frozen dataclass.
 
     Attributes
     ----------
@@ -137,30 +137,27 @@ class Border(ABC):
 
         Notes
         -----
-        By default the positions outside the line become part of the block. The block is the whole
-        line if that is no longer, and a constant is filled in by the filter itself.
+        By default this is the range of all samples that are read, with the border as it is seen from
+        there. Where that range is longer than what is read, as for *wrap*, the positions outside the line
+        become part of the block instead.
 
         Examples
         --------
-        >>> WRAP.block(100, 97, 103, 2)
-        (97, 103, <Border nearest>)
         >>> REFLECT.block(100, -3, 8, 2)
         (0, 8, <Border reflect>)
+        >>> WRAP.block(100, 97, 103, 2)
+        (97, 103, <Border nearest>)
         """
         if first >= 0 and last <= n:
             return *_widened(n, first, last, least), NEAREST
-        if self.fills:
-            return self._block_with_constant(n, first, last, least)
-        last = max(last, first + least)
-        return (first, last, NEAREST) if last - first < n else (0, n, self)
-
-    def _block_with_constant(
-        self, n: int, first: int, last: int, least: int
-    ) -> tuple[int, int, Border]:
-        """Return the range of all samples that are read, with this mode as it is seen from there."""
-        read = self.samples(n, first, last)
-        inside = read[read != OUTSIDE]
+        samples = self.samples(n, first, last)
+        inside = samples[samples != OUTSIDE]
         start, stop = _widened(n, int(inside.min()), int(inside.max()) + 1, least)
+        last = max(last, first + least)
+        if (
+            stop - start > last - first and not self.fills
+        ):  # a constant may not fit the image's type
+            return first, last, NEAREST
         return start, stop, self if (start, stop) == (0, n) else _BorderOfBlock(self, n, start)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -214,16 +211,21 @@ def _widened(n: int, start: int, stop: int, least: int) -> tuple[int, int]:
 
 @dataclass(frozen=True, eq=False)
 class _BorderOfBlock(Border):
-    """A border that fills in a constant, as seen from a block that starts within the line."""
-
-    name = "block"
-    help = "what lies outside a block of a line"
-    picture = ""
-    fills = True
+    """The border of a line, as seen from a block of that line."""
 
     line: Border
     n: int  # samples of the line
     start: int  # the first one of the block
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """The name of the border mode."""
+        return self.line.name
+
+    @property
+    def fills(self) -> bool:  # type: ignore[override]
+        """Whether a constant is filled in."""
+        return self.line.fills
 
     def extension(self, n: int, before: int, after: int) -> Indices:
         found = self.line.samples(self.n, self.start - before, self.start + n + after)
@@ -231,8 +233,8 @@ class _BorderOfBlock(Border):
         return np.where(found == OUTSIDE, OUTSIDE, np.clip(found - self.start, 0, n - 1))
 
 
-class _WithinLine(Border):
-    """A mode whose blocks never reach beyond the line, and have that same mode."""
+class _Reflection(Border):
+    """A reflection. Its blocks lie within the line and keep the mode, for they keep the edge."""
 
     commutes = True
     skipped: ClassVar[int]  # samples at the edge that a reflection does not repeat
@@ -246,7 +248,7 @@ class _WithinLine(Border):
         return *_widened(n, start, stop, least), self
 
 
-class _Reflect(_WithinLine):
+class _Reflect(_Reflection):
     name, aliases, scipy_name = "reflect", ("grid-mirror",), "reflect"
     help = "reflected, with the sample at the edge twice"
     picture = "d c b a | a b c d | d c b a"
@@ -257,7 +259,7 @@ class _Reflect(_WithinLine):
         return np.where(at < n, at, 2 * n - 1 - at)
 
 
-class _Mirror(_WithinLine):
+class _Mirror(_Reflection):
     name, scipy_name = "mirror", "mirror"
     help = "reflected, with the sample at the edge once"
     picture = "d c b | a b c d | c b a"
@@ -269,14 +271,14 @@ class _Mirror(_WithinLine):
         return np.where(at < n, at, period - at)
 
 
-class _CutOff(Border):
-    """A mode that reads nothing else of the line outside it than its edge."""
+class _OfTheEdge(Border):
+    """A mode that reads only the edge, or nothing. Its blocks lie within the line and keep the mode."""
 
     def block(self, n: int, first: int, last: int, least: int) -> tuple[int, int, Border]:
         return *_widened(n, max(0, first), min(n, last), least), self
 
 
-class _Nearest(_CutOff):
+class _Nearest(_OfTheEdge):
     name, scipy_name = "nearest", "nearest"
     help = "the sample at the edge, again and again"
     picture = "a a a a | a b c d | d d d d"
@@ -285,7 +287,7 @@ class _Nearest(_CutOff):
         return np.clip(np.arange(-before, n + after), 0, n - 1)
 
 
-class _Constant(_CutOff):
+class _Constant(_OfTheEdge):
     name, aliases, scipy_name = "constant", ("grid-constant",), "constant"
     help = "the constant `cval`"
     picture = "k k k k | a b c d | k k k k"
