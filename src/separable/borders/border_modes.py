@@ -234,7 +234,7 @@ class _BorderOfBlock(Border):
 
 
 class _Reflection(Border):
-    """A reflection. Its blocks lie within the line and keep the mode, for they keep the edge."""
+    """A reflection: its blocks lie within the line, include the edge that they need, and keep the mode."""
 
     commutes = True
     skipped: ClassVar[int]  # samples at the edge that a reflection does not repeat
@@ -272,7 +272,7 @@ class _Mirror(_Reflection):
 
 
 class _OfTheEdge(Border):
-    """A mode that reads only the edge, or nothing. Its blocks lie within the line and keep the mode."""
+    """A mode that reads only the sample at the edge, or none: its blocks are the part that is read."""
 
     def block(self, n: int, first: int, last: int, least: int) -> tuple[int, int, Border]:
         return *_widened(n, max(0, first), min(n, last), least), self
