@@ -118,6 +118,7 @@ def _filter(asked: Answer, uploads: Uploads) -> Answer:
 
 
 def _mode(asked: Answer) -> Mode:
+    """Return the border mode that a question names."""
     mode = asked.get("mode", "reflect")
     return mode if isinstance(mode, Border) else str(mode)
 

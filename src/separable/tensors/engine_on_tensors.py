@@ -168,12 +168,13 @@ def _folded(wide: torch.Tensor, axis: int, widths: tuple[int, int], border: Bord
     n = wide.shape[axis] - before - after
     middle = wide.narrow(axis, before, n)
     places = border.extension(n, before, after)
-    summed = middle.clone()
+    summed = middle
     for start, count in ((0, before), (before + n, after)):
         part, own = wide.narrow(axis, start, count), places[start : start + count]
         if border.fills:  # the constant is no copy of a sample
             copies = np.flatnonzero(own != OUTSIDE)
             part, own = part.index_select(axis, torch.from_numpy(copies)), own[copies]
         if own.size:
+            summed = middle.clone() if summed is middle else summed
             summed.index_add_(axis, torch.from_numpy(own), part)
     return summed

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional
 
 from separable.borders import OUTSIDE, Border, carried
@@ -108,17 +109,30 @@ def _extended(
     """Return a tensor with its border written out along one axis."""
     if not any(widths):
         return image
-    samples = border.extension(image.shape[axis], *widths)
-    if border.fills:  # the constant becomes one more sample behind the others
-        value = cval if image.is_complex() else float(np.real(cval))
-        image = torch.cat([image, image.new_full(_one_sample(image, axis), value)], axis)
-        samples = np.where(samples == OUTSIDE, image.shape[axis] - 1, samples)
-    return image.index_select(axis, torch.as_tensor(samples, device=image.device))
+    n, (before, _) = image.shape[axis], widths
+    samples = border.extension(n, *widths)
+    if not border.fills:
+        return image.index_select(axis, torch.as_tensor(samples, device=image.device))
+    value = cval if image.is_complex() else float(np.real(cval))
+    left = _with_constant(image, axis, samples[:before], value)
+    right = _with_constant(image, axis, samples[before + n :], value)
+    return torch.cat([left, image, right], axis)
 
 
-def _one_sample(image: torch.Tensor, axis: int) -> list[int]:
-    """Return the shape of a tensor with one sample along an axis."""
-    return [*image.shape[:axis], 1, *image.shape[axis + 1 :]]
+def _with_constant(
+    image: torch.Tensor, axis: int, samples: NDArray[np.intp], value: complex
+) -> torch.Tensor:
+    """Return samples along an axis, and the constant for those that are `OUTSIDE`."""
+    constant = samples == OUTSIDE
+    if constant.all():
+        shape = (*image.shape[:axis], len(samples), *image.shape[axis + 1 :])
+        return image.new_full(shape, value)
+    found = image.index_select(
+        axis, torch.as_tensor(np.where(constant, 0, samples), device=image.device)
+    )
+    return found.index_fill(
+        axis, torch.as_tensor(np.flatnonzero(constant), device=image.device), value
+    )
 
 
 def scaled_back(values: torch.Tensor, exponent: int) -> torch.Tensor:
