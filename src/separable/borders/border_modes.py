@@ -80,14 +80,14 @@ class Border(ABC):
 
     @abstractmethod
     def extension(self, n: int, before: int, after: int) -> Indices:
-        """Return the samples at the positions ``-before .. n + after - 1`` of a line.
+        """Return the samples of a line of `n` samples and of positions on both sides of it.
 
         Parameters
         ----------
         n : int
             The number of samples of the line, at least 1.
         before, after : int
-            The numbers of positions to add on the left and right; they may exceed `n`.
+            The numbers of positions on the left and right; they may exceed `n`.
 
         Returns
         -------
@@ -102,7 +102,7 @@ class Border(ABC):
         """
 
     def samples(self, n: int, start: int, stop: int) -> Indices:
-        """Return the samples at the positions ``start .. stop - 1`` of a line of `n` samples.
+        """Return the samples at the positions from `start` to `stop - 1` of a line of `n` samples.
 
         Examples
         --------

@@ -93,7 +93,22 @@ def register(border: Border) -> Border:
 
 
 def unregister(border: Border) -> None:
-    """Remove a border mode that `register` added; do nothing if it is not registered."""
+    """Remove a border mode that `register` added; do nothing if it is not registered.
+
+    Parameters
+    ----------
+    border : Border
+        The mode.
+
+    Examples
+    --------
+    >>> from separable.borders import NEAREST
+    >>> class Edge(type(NEAREST)):
+    ...     name, aliases = "edge", ()
+    >>> unregister(register(Edge()))
+    >>> "edge" in mode_names()
+    False
+    """
     global _version
     for name in (border.name, *border.aliases):
         if _borders.get(name) == border:
@@ -135,7 +150,13 @@ def registered() -> tuple[Border, ...]:
 
 
 def registry_version() -> int:
-    """Return a number that changes with every registration: what a name stood for may be cached."""
+    """Return a number that changes with every registration: a part of the key of a cache.
+
+    Examples
+    --------
+    >>> registry_version() >= len(registered())
+    True
+    """
     return _version
 
 
@@ -152,6 +173,11 @@ def mode_names() -> tuple[str, ...]:
 
 def canonical(mode: Mode) -> Border:
     """Return the border mode of a name; a `Border` is returned as it is.
+
+    Parameters
+    ----------
+    mode : str or Border
+        A name, an alias, or the mode itself.
 
     Raises
     ------
@@ -175,10 +201,24 @@ def canonical(mode: Mode) -> Border:
 def canonical_modes(mode: Modes, ndim: int) -> tuple[Border, ...]:
     """Return one border mode for each of `ndim` filtered axes.
 
+    Parameters
+    ----------
+    mode : str, Border, or sequence of str or Border
+        One mode for all axes, or one per axis.
+    ndim : int
+        The number of filtered axes.
+
     Raises
     ------
+    ModeError
+        If there is no such mode.
     ArgumentError
         If a sequence has another length.
+
+    Examples
+    --------
+    >>> canonical_modes("wrap", 2), canonical_modes(["wrap", "nearest"], 2)
+    ((<Border wrap>, <Border wrap>), (<Border wrap>, <Border nearest>))
     """
     if isinstance(mode, (str, Border)) or not isinstance(mode, Iterable):
         return (canonical(mode),) * ndim

@@ -36,6 +36,12 @@ def extend(
         The constant, for modes that fill one in.
     dtype : dtype
         The type of the result.
+
+    Examples
+    --------
+    >>> from separable.borders import REFLECT
+    >>> extend(np.array([1, 2, 3]), [0], [(2, 1)], [REFLECT], 0, np.dtype(int))
+    array([2, 1, 1, 2, 3, 3])
     """
     for axis, (before, after), border in zip(axes, widths, borders, strict=True):
         if not before and not after:
@@ -54,6 +60,11 @@ def carried(cval: complex, taps: NDArray[Any]) -> complex:
     """Return what lies outside after a pass with these taps over an image with `cval` outside.
 
     The products are summed one by one, so that an infinite or NaN `cval` gives what the pass would.
+
+    Examples
+    --------
+    >>> carried(2.0, np.array([1, 2, 1]))
+    8.0
     """
     if cval == 0:
         return 0.0
