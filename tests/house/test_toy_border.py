@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import itertools
 import pickle
@@ -417,3 +418,23 @@ def test_what_cannot_be_registered(border: Any, error: type[Exception], message:
     with pytest.raises(error, match=message):
         register(border)
     assert registered() == before
+
+
+def test_no_other_module_compares_the_name_of_a_mode() -> None:
+    """PyTorch's modes of padding, which share some names, are the business of `separable.nn`."""
+    package, found = Path(sep.__file__).parent, []
+    for path in sorted(package.rglob("*.py")):
+        if path.relative_to(package).parts[0] in ("borders", "nn"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            compared: list[Any] = []
+            if isinstance(node, ast.Compare):
+                compared = [node.left, *node.comparators]
+            elif isinstance(node, ast.Dict):
+                compared = node.keys
+            elif isinstance(node, ast.MatchValue):
+                compared = [node.value]
+            parts = [leaf for part in compared if part is not None for leaf in ast.walk(part)]
+            if any(isinstance(leaf, ast.Constant) and leaf.value in mode_names() for leaf in parts):
+                found.append(f"{path.relative_to(package)}:{node.lineno}")
+    assert found == []
