@@ -137,6 +137,7 @@ def test_every_method_gives_the_definition(
         assert len(ran) >= 3
 
 
+@pytest.mark.compiled
 def test_recursions_give_the_definition_within_their_tolerance() -> None:
     image, kernel = image_of((300, 80)), sep.kernels.gaussian(9)
     plan = sep.plan(kernel, image.shape, mode="far-edge", tol=1e-3, operation="correlate")
