@@ -10,6 +10,7 @@ __all__ = ["MODULES", "write_reference"]
 
 MODULES = {
     "separable": "Factorise, plan, filter",
+    "separable.borders": "Border modes",
     "separable.kernels": "Kernels",
     "separable.ndimage": "Filters as SciPy has them",
     "separable.cost": "Counts",

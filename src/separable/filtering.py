@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from separable.arrays import array_of, complete_array_of, package_of
+from separable.borders import Modes, registry_version
 from separable.engine import get_num_threads
 from separable.errors import OutputError
 from separable.factors import Factors
@@ -45,7 +46,7 @@ def convolve(
     kernel: ArrayLike | Factors,
     *,
     axes: int | Sequence[int] | None = None,
-    mode: str | Sequence[str] = "reflect",
+    mode: Modes = "reflect",
     cval: complex = 0.0,
     origin: int | Sequence[int] = 0,
     output: DTypeLike | Array | None = None,
@@ -121,7 +122,7 @@ def correlate(
     kernel: ArrayLike | Factors,
     *,
     axes: int | Sequence[int] | None = None,
-    mode: str | Sequence[str] = "reflect",
+    mode: Modes = "reflect",
     cval: complex = 0.0,
     origin: int | Sequence[int] = 0,
     output: DTypeLike | Array | None = None,
@@ -262,7 +263,10 @@ def _key(image: Array, kernel: Any, kind: Any, options: dict[str, Any]) -> Any:
         what = (array.tobytes(), array.dtype.str, array.shape)
     settings = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in options.items())
     asked = kind.str if isinstance(kind, np.dtype) else str(kind)  # a dtype's name takes long
-    key = (what, image.shape, image.dtype.str, get_num_threads(), asked, settings, hash(current()))
+    key = (
+        what, image.shape, image.dtype.str, get_num_threads(), asked, settings, registry_version(),
+        hash(current()),
+    )  # fmt: skip
     try:
         hash(key)
     except TypeError:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from separable.borders import canonical_modes, extend
+from separable.borders import Modes, canonical_modes, extend
 from separable.engine import METHODS
 from separable.errors import ArgumentError
 from separable.filtering import correlate
@@ -34,7 +34,7 @@ def reference(
     kernel: ArrayLike,
     *,
     axes: int | Sequence[int] | None = None,
-    mode: str | Sequence[str] = "reflect",
+    mode: Modes = "reflect",
     cval: complex = 0.0,
     origin: int | Sequence[int] = 0,
 ) -> NDArray[Any]:
@@ -61,7 +61,7 @@ def reference_valid(
     mask: ArrayLike,
     *,
     axes: Sequence[int] | None = None,
-    mode: str | Sequence[str] = "reflect",
+    mode: Modes = "reflect",
     cval: complex = 0.0,
     origin: int | Sequence[int] = 0,
     fill: complex = math.nan,

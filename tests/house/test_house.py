@@ -58,6 +58,7 @@ def test_every_module_says_what_it_is_and_exports(name: str) -> None:
 PUBLIC = [
     "separable",
     "separable.xarray_accessor",
+    "separable.borders",
     "separable.filter_bank",
     "separable.cost",
     "separable.files",

@@ -12,13 +12,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import separable as sep
+from separable.borders import registered
 from separable.engine import METHODS
 from separable.errors import ArgumentError, SeparableError
 from separable.volumes import chunkwise, filter_block, needs
 from separable.volumes.filter_stages import groupings
 from separable.volumes.halo import INVARIANT, BlockFilter, block_filter
+from toy_borders import EdgeOnce, FarEdge
 
-MODES = ("reflect", "mirror", "nearest", "wrap", "constant")
+MODES = (*registered(), FarEdge(), EdgeOnce())
 SIZES = (1, 2, 3, 5, 8, 17, 33, 40)
 # Every pair of types is compiled anew: few of them here, more in the long tests.
 FEW = ("float32", ">f4")

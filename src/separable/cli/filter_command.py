@@ -213,9 +213,8 @@ def _reason(space: tuple[int, ...], image: Array | Source, info: ImageInfo) -> s
 def _report(console: Console, made: Plan, chosen: _Target) -> None:
     """Say in a sentence what was done, and warn where signs were lost."""
     kernel, problem = chosen.kernel, made.problem
-    console.print(
-        f"{_done(kernel)} along {_along(chosen)}, borders {'/'.join(dict.fromkeys(problem.modes))}."
-    )
+    borders = "/".join(dict.fromkeys(border.name for border in problem.modes))
+    console.print(f"{_done(kernel)} along {_along(chosen)}, borders {borders}.")
     if kernel.spacing:
         console.print(f"Spacing: {kernel.spacing}.", soft_wrap=True)
     if problem.out.kind in "bu" and _is_derivative(kernel.dense):

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +20,7 @@ from separable.cli.explore_command import explore_command
 from separable.cli.filter_command import filter_command
 from separable.cli.kernel_command import kernel_command
 from separable.cli.machine_command import machine_command
+from separable.cli.options import mode_help
 from separable.cli.plan_command import plan_command
 from separable.cli.report_command import report_command
 from separable.cli.warmup_command import warmup_command
@@ -90,6 +91,7 @@ def run(arguments: Sequence[str]) -> int:
         The exit status: 0, 2 for a user's mistake (told on stderr), 130 when interrupted, 143 when terminated.
     """
     command = typer.main.get_command(app)
+    _list_modes(command)
     _tolerate_any_encoding()
     try:
         with _terminable(), own_warnings():
@@ -118,6 +120,14 @@ def run(arguments: Sequence[str]) -> int:
     if code == INTERRUPTED:
         return error("interrupted; nothing was written", INTERRUPTED)
     return code if isinstance(code, int) else 0
+
+
+def _list_modes(command: Any) -> None:
+    """Have the help of --mode list the border modes that are registered now."""
+    for one in command.commands.values():
+        for parameter in one.params:
+            if parameter.name == "mode":
+                parameter.help = mode_help()
 
 
 def _unexpected(problem: Exception) -> str:

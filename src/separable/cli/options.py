@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from numpy.typing import NDArray
 
+from separable.borders import registered
 from separable.errors import ArgumentError, KernelError, SeparableError
 from separable.factorize import as_kernel
 from separable.factors import Factors
@@ -35,6 +36,7 @@ __all__ = [
     "file_spacing",
     "integers",
     "is_kernel_file",
+    "mode_help",
     "modes",
     "named_kernel",
     "read_kernel",
@@ -66,17 +68,19 @@ Axes = Annotated[
     str | None,
     typer.Option(help="The image's axes to filter, as 0,1.", show_default=False),
 ]
-Mode = Annotated[
-    str,
-    typer.Option(
-        help="How the image goes on outside: reflect, mirror, nearest, wrap or constant; or one "
-        "for each axis, as wrap,reflect."
-    ),
-]
+
+
+def mode_help() -> str:
+    """Return the help of the option --mode, with the border modes that are registered now."""
+    *names, last = (border.name for border in registered())
+    return f"Border mode: {', '.join(names)} or {last}; or one per axis, such as wrap,reflect."
+
+
+Mode = Annotated[str, typer.Option(help=mode_help())]
 Cval = Annotated[
     float,
     typer.Option(
-        help="What lies outside where the mode is constant.", parser=_number, metavar="NUMBER"
+        help="The value outside the image, for the mode constant.", parser=_number, metavar="NUMBER"
     ),
 ]
 Tol = Annotated[
@@ -339,6 +343,6 @@ def integers(name: str, text: str, separator: str) -> tuple[int, ...]:
 
 
 def modes(text: str) -> str | tuple[str, ...]:
-    """Read one mode, or one for each axis."""
+    """Read one border mode, or one per axis."""
     parts = tuple(part.strip() for part in text.split(","))
     return parts[0] if len(parts) == 1 else parts

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from separable.borders import Border
 from separable.engine.lazy_kernel import Kernel, to_float
 from separable.engine.symmetry import mirrored
 from separable.process_cache import ProcessCache
@@ -52,10 +53,10 @@ class Problem(Value):
         The image axis of each kernel axis, >= 0.
     kernel_shape, lefts : tuple of int
         For each kernel axis its length, and how many samples lie left of the output's.
-    modes : tuple of str
-        A canonical border mode for each kernel axis.
+    modes : tuple of Border
+        The border mode along each kernel axis.
     cval : number
-        What lies outside where the mode is constant.
+        The constant that lies outside where a border mode fills one in.
     threads : int
     exponent : int
         The results of the methods are those of the filter divided by 2**exponent: kernels of
@@ -69,7 +70,7 @@ class Problem(Value):
     axes: tuple[int, ...]
     kernel_shape: tuple[int, ...]
     lefts: tuple[int, ...]
-    modes: tuple[str, ...]
+    modes: tuple[Border, ...]
     cval: complex
     threads: int
     exponent: int = 0
@@ -78,6 +79,11 @@ class Problem(Value):
     def size(self) -> int:
         """The number of outputs."""
         return math.prod(self.shape)
+
+    @property
+    def fills(self) -> bool:
+        """Whether `cval` lies outside along some axis."""
+        return any(border.fills for border in self.modes)
 
     @property
     def widths(self) -> tuple[tuple[int, int], ...]:

@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import lru_cache
+from html import escape
 from importlib.resources import files
 from typing import Any
 
@@ -20,6 +21,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive
 
+from separable.borders import canonical, registered
 from separable.errors import SeparableError
 from separable.explore import limits
 from separable.explore.bodies import Bodies, RefusedError, uploaded
@@ -66,7 +68,7 @@ def create_app(
     guards.append(Middleware(Origins))
     page = _Page()
     routes = [
-        Route("/", _static("index.html")),
+        Route("/", _index),
         Route("/static/{name}", _file),
         Route("/api/start", page.start),
         *(
@@ -113,7 +115,7 @@ class _Page:
                     return await self._computed(request, job)
             except RefusedError as error:
                 return mistake(str(error), error.status)
-            except InputError as error:
+            except SeparableError as error:  # of the border mode
                 return mistake(str(error))
 
         return endpoint
@@ -128,8 +130,11 @@ class _Page:
             raise InputError("expected a JSON object")
         arrays = {n: self.store.get(n) for n in names_of_uploads(asked)}
         key = f"{name} {str(asked.get('network'))[:60]}" if name in LASTING else ""
-        # As text, which takes less memory while it waits, and is read again in the worker.
-        return Job(name, bytes(content), arrays, key)
+        # As text, which takes less memory while it waits, and is read again in the worker. Border
+        # modes are looked up here: those registered in this process are not known in a worker.
+        mode = asked.get("mode")
+        border = canonical(mode) if isinstance(mode, str) else None
+        return Job(name, bytes(content), arrays, key, border)
 
     async def upload(self, request: Request) -> Response:
         """Take a kernel, a picture or a report."""
@@ -211,6 +216,16 @@ def _static(name: str) -> Callable[[Request], Awaitable[Response]]:
         return Response(content, media_type=TYPES[name.rpartition(".")[2]])
 
     return endpoint
+
+
+async def _index(request: Request) -> Response:
+    """Serve the page, with the border modes that are registered now."""
+    modes = "".join(
+        f'<option title="{escape(border.help)}">{escape(border.name)}</option>'
+        for border in registered()
+    )
+    page = _parts()["index.html"].read_text(encoding="utf-8")
+    return Response(page.replace("<!-- border modes -->", modes), media_type=TYPES["html"])
 
 
 async def _file(request: Request) -> Response:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from separable.borders import Mode
 from separable.explore.kernel_answers import Chosen
 from separable.explore.limits import InputError
 from separable.factorize import factorize
@@ -51,7 +52,7 @@ def sample(name: str) -> Array:
     return rings
 
 
-def compare(chosen: Chosen, image: Array, rank: int, mode: str) -> dict[str, Any]:
+def compare(chosen: Chosen, image: Array, rank: int, mode: Mode) -> dict[str, Any]:
     """Filter a picture exactly and with the first terms of the kernel.
 
     Parameters
@@ -61,8 +62,8 @@ def compare(chosen: Chosen, image: Array, rank: int, mode: str) -> dict[str, Any
     image : ndarray, shape (y, x) or (y, x, 3)
     rank : int
         How many terms.
-    mode : str
-        What lies outside.
+    mode : str or Border
+        The border mode.
 
     Returns
     -------

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from separable.borders import Mode
 from separable.errors import SeparableError
 from separable.explore.kernel_answers import Chosen
 from separable.explore.limits import InputError
@@ -20,7 +21,7 @@ DTYPES = ("uint8", "uint16", "float32", "float64")
 
 
 def plan_rows(
-    chosen: Chosen, shape: Any, dtype: Any, mode: Any, tol: Any, *, measure: bool
+    chosen: Chosen, shape: Any, dtype: Any, mode: Mode, tol: Any, *, measure: bool
 ) -> dict[str, Any]:
     """Plan a filter on images of a shape; measure the candidates on noise if asked."""
     if dtype not in DTYPES:
@@ -36,9 +37,7 @@ def plan_rows(
         raise InputError(
             f"the image must have {chosen.values.ndim} sizes, each 1 .. 1048576; got {shape!r}"
         )
-    made = plan(
-        chosen.values, sizes, dtype, mode=str(mode), tol=allowed, operation=chosen.operation
-    )
+    made = plan(chosen.values, sizes, dtype, mode=mode, tol=allowed, operation=chosen.operation)
     found = _rows(made)
     if measure:
         found["measured"], found["note"] = _measured(made)

@@ -10,6 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from separable.borders import Border, Mode
 from separable.explore import kernel_answers, network_answers, picture_answers, plan_answers
 from separable.explore.limits import InputError
 from separable.explore.uploads import decode_image, decode_kernel
@@ -59,7 +60,9 @@ def names_of_uploads(asked: Mapping[str, Any]) -> list[str]:
     return [str(p["upload"]) for p in parts if isinstance(p, dict) and "upload" in p]
 
 
-def answer(name: str, asked: bytes, arrays: Mapping[str, Array]) -> Answer:
+def answer(
+    name: str, asked: bytes, arrays: Mapping[str, Array], mode: Border | None = None
+) -> Answer:
     """Answer a question, or decode an upload.
 
     Parameters
@@ -70,6 +73,8 @@ def answer(name: str, asked: bytes, arrays: Mapping[str, Array]) -> Answer:
         A JSON object, or a file.
     arrays : mapping
         The uploads that the question names.
+    mode : Border, optional
+        The border mode that the question names, as the server knows it.
 
     Raises
     ------
@@ -78,7 +83,10 @@ def answer(name: str, asked: bytes, arrays: Mapping[str, Array]) -> Answer:
     """
     if name in UPLOADS:
         return UPLOADS[name](asked)
-    return QUESTIONS[name](json.loads(asked), Uploads(arrays))
+    question = json.loads(asked)
+    if mode is not None:
+        question["mode"] = mode
+    return QUESTIONS[name](question, Uploads(arrays))
 
 
 def _start(asked: Answer, uploads: Uploads) -> Answer:
@@ -106,13 +114,19 @@ def _filter(asked: Answer, uploads: Uploads) -> Answer:
     rank = asked.get("rank", 1)
     if not isinstance(rank, int):
         raise InputError(f"`rank` must be a whole number; got {rank!r}")
-    return picture_answers.compare(chosen, image, rank, str(asked.get("mode", "reflect")))
+    return picture_answers.compare(chosen, image, rank, _mode(asked))
+
+
+def _mode(asked: Answer) -> Mode:
+    """Return the border mode that a question names."""
+    mode = asked.get("mode", "reflect")
+    return mode if isinstance(mode, Border) else str(mode)
 
 
 def _plan(asked: Answer, uploads: Uploads) -> Answer:
     chosen = kernel_answers.choose(asked.get("kernel"), uploads)
     return plan_answers.plan_rows(
-        chosen, asked.get("shape", ()), asked.get("dtype"), asked.get("mode", "reflect"),
+        chosen, asked.get("shape", ()), asked.get("dtype"), _mode(asked),
         asked.get("tol"), measure=bool(asked.get("measure")),
     )  # fmt: skip
 

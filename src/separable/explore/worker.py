@@ -37,7 +37,7 @@ def _listen(source: BinaryIO, waiting: queue.SimpleQueue[Any]) -> None:
         os._exit(0)
 
 
-def _reply(question: tuple[str, Any, dict[str, Any]]) -> tuple[str, Any]:
+def _reply(question: tuple[str, Any, dict[str, Any], Any]) -> tuple[str, Any]:
     """Return ("ok", answer), ("mistake", text) or ("failed", traceback)."""
     from separable.errors import SeparableError
 

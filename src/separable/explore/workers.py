@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import separable
+from separable.borders import Border
 from separable.errors import SeparableError
 from separable.system import group_of_its_own
 
@@ -44,13 +45,20 @@ class Job:
         The uploads that it names.
     key : str
         Under which its answer may be kept, if it never changes; else empty.
+    mode : Border, optional
+        The border mode that the question names.
     """
 
     def __init__(
-        self, name: str, asked: bytes, arrays: dict[str, Any] | None = None, key: str = ""
+        self,
+        name: str,
+        asked: bytes,
+        arrays: dict[str, Any] | None = None,
+        key: str = "",
+        mode: Border | None = None,
     ) -> None:
         self.key = key
-        self.question = (name, asked, arrays or {})
+        self.question = (name, asked, arrays or {}, mode)
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self.ended = False

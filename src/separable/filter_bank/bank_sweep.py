@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from separable.borders import extension
 from separable.engine import Problem, Work
 from separable.engine.availability import compiling
 from separable.engine.symmetry import is_folding
@@ -84,7 +83,7 @@ class Sweep:
         passes = {}
         for layer in layers:
             axis, right = p.axes[layer.axis], layer.taps.shape[1] - 1 - layer.left
-            border = extension(p.shape[axis], layer.left, right, p.modes[layer.axis])
+            border = p.modes[layer.axis].extension(p.shape[axis], layer.left, right)
             passes[axis] = Pass(layer.taps, layer.left, border.astype(np.int64))
         axes = sorted(passes)
         ring = layers[-2].sums if self._has_rings() else ()

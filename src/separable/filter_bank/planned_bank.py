@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from separable.arrays import MASKED_REMEDY, complete_array_of
+from separable.borders import Modes
 from separable.engine import Problem
 from separable.engine.availability import EngineError
 from separable.engine.methods.compiled_separable import supports
@@ -217,7 +218,7 @@ def bank(
     dtype: DTypeLike = np.float64,
     *,
     axes: int | Sequence[int] | None = None,
-    mode: str | Sequence[str] = "reflect",
+    mode: Modes = "reflect",
     cval: complex = 0.0,
     origin: int | Sequence[int] = 0,
     output: DTypeLike | None = None,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from separable.arrays import complete_array_of
-from separable.borders import canonical_modes, extend
+from separable.borders import Border, Modes, canonical_modes, extend
 from separable.errors import DTypeError
 from separable.filter_bank.planned_bank import bank
 from separable.kernels import wavelet1d
@@ -25,7 +25,7 @@ def wavelet_step(
     wavelet: str,
     *,
     axes: int | Sequence[int] | None = None,
-    mode: str | Sequence[str] = "reflect",
+    mode: Modes = "reflect",
     threads: int | None = None,
 ) -> dict[str, Array]:
     """Take an image apart into the bands of one step of a wavelet, each of half its length.
@@ -87,11 +87,11 @@ def wavelet_step(
 
 
 def _halved(
-    values: Array, axis: int, mode: str, low: Array, high: Array, threads: int | None
+    values: Array, axis: int, border: Border, low: Array, high: Array, threads: int | None
 ) -> list[Array]:
     """Filter with both passes along one axis and keep every second output."""
     taps, n = len(low), values.shape[axis]
-    wide = extend(values, (axis,), ((taps - 1, taps - 1),), (mode,), 0.0, values.dtype)
+    wide = extend(values, (axis,), ((taps - 1, taps - 1),), (border,), 0.0, values.dtype)
     both = bank({"L": low, "H": high}, wide.shape, wide.dtype, axes=axis, threads=threads)(wide)
     # Output m of a full convolution stands at m + shift.
     shift = taps - 1 - (taps - 1 - (taps - 1) // 2)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.arrays import array_of
-from separable.borders import carried
+from separable.borders import Mode, carried
 from separable.engine import work_dtype
 from separable.engine.result_memory import empty
 from separable.filtering import checked_output, remembered
@@ -70,7 +70,7 @@ def filter_missing(
     problem = made.problem
     missing = missing_of(
         image, array, problem.axes, mask=mask, nan=nan, fill=fill, out=problem.out,
-        cval=problem.cval if "constant" in problem.modes else 0.0,
+        cval=problem.cval if problem.fills else 0.0,
     )  # fmt: skip
     if missing is None or problem.size == 0:
         return made(array, out, progress=progress)
@@ -229,7 +229,7 @@ class Passes:
     """Runs of one term axis by axis: for kernels too large to be held as a dense array."""
 
     axes: tuple[int, ...]
-    modes: tuple[str, ...]
+    modes: tuple[Mode, ...]
     origins: tuple[int, ...]
 
     def data(

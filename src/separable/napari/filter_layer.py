@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from separable.borders import registered
 from separable.errors import ArgumentError, ArgumentTypeError
 from separable.factors import Factors
 from separable.filtering import filter_with
@@ -17,11 +18,10 @@ from separable.kernels.parse import lengths_of
 from separable.kernels.units import unit_of
 from separable.plan import plan
 
-__all__ = ["AXES", "MODES", "LayerData", "Settings", "explained", "filtered"]
+__all__ = ["AXES", "LayerData", "Settings", "explained", "filtered", "mode_choices"]
 
 LayerData: TypeAlias = tuple[Any, dict[str, Any], str]  # napari's LayerDataTuple
 
-MODES = ("reflect", "mirror", "nearest", "wrap", "constant")
 AXES = {"all axes": 0, "the last two": 2, "the last three": 3}
 # Where a layer lies and what its axes are; a new layer of the same shape lies there too.
 KEPT = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels", "rgb")
@@ -39,7 +39,7 @@ class Settings:
     sigma : float
         In the units of the layer's scale.
     mode : str
-        One of `MODES`.
+        The border mode: one of `mode_choices()`.
     axes : str
         One of `AXES`: which axes of the layer are filtered, colour never.
     """
@@ -56,6 +56,11 @@ class Settings:
         if ":" in name or "sigma" not in lengths_of(name):
             return name
         return f"{name}:sigma={self.sigma:g}" if name == "gabor" else f"{name}:{self.sigma:g}"
+
+
+def mode_choices() -> tuple[str, ...]:
+    """Return the names of the border modes that are registered now."""
+    return tuple(border.name for border in registered())
 
 
 def filtered(data: Any, settings: Settings, attributes: Mapping[str, Any]) -> LayerData:

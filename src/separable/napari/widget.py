@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from separable.errors import SeparableError
 from separable.kernels import catalogue
-from separable.napari.filter_layer import AXES, KEPT, MODES, Settings, explained, filtered
+from separable.napari.filter_layer import AXES, KEPT, Settings, explained, filtered, mode_choices
 
 if TYPE_CHECKING:
     import napari.layers
@@ -38,7 +38,7 @@ def make_widget() -> Any:
         widget_init=_connect,
         kernel={"tooltip": HELP + ", ".join(sorted(catalogue()))},
         sigma={"min": 0.01, "max": 1e6, "step": 0.5, "tooltip": "In the units of the scale."},
-        mode={"choices": MODES},
+        mode={"choices": mode_choices()},
         axes={"choices": tuple(AXES)},
         plan={"widget_type": "TextEdit", "value": "", "enabled": True},
     )

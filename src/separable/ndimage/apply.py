@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from separable.borders import canonical, carried
+from separable.borders import Mode, canonical, carried
 from separable.engine import work_dtype
 from separable.engine.thread_count import get_num_threads, in_parallel, slabs
 from separable.errors import ModeError
@@ -38,20 +38,21 @@ class Border:
     """Where a filter runs and what lies outside: one value for each filtered axis."""
 
     axes: tuple[int, ...]
-    modes: tuple[str, ...]
+    modes: tuple[Mode, ...]
     cval: Any
     origins: tuple[int, ...]
 
     @classmethod
     def of(
-        cls, axes: Sequence[int], modes: Sequence[str], cval: Any, origins: Sequence[int] = ()
+        cls, axes: Sequence[int], modes: Sequence[Mode], cval: Any, origins: Sequence[int] = ()
     ) -> Border:
         """Check the modes; no origins are zeros."""
         try:
-            names = tuple(canonical(m) for m in modes)
+            for mode in modes:
+                canonical(mode)
         except ModeError as error:  # with SciPy's words
             raise ModeError(f"boundary mode not supported: {error}") from None
-        return cls(tuple(axes), names, cval, tuple(origins) or (0,) * len(names))
+        return cls(tuple(axes), tuple(modes), cval, tuple(origins) or (0,) * len(modes))
 
 
 Terms = tuple[tuple[Array, ...], ...]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from separable.borders import canonical_modes
+from separable.borders import Modes, canonical_modes
 from separable.engine import Kernel, Problem, work_dtype
 from separable.engine.thread_count import check_threads, get_num_threads
 from separable.errors import ArgumentError, ArgumentTypeError, KernelError
@@ -81,7 +81,7 @@ def request(
     dtype: DTypeLike = np.float64,
     *,
     axes: int | Sequence[int] | None = None,
-    mode: str | Sequence[str] = "reflect",
+    mode: Modes = "reflect",
     cval: complex = 0.0,
     origin: int | Sequence[int] = 0,
     output: DTypeLike | None = None,

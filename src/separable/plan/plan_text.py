@@ -120,8 +120,9 @@ def amount(count: float) -> str:
 def headline(plan: Plan, what: str = "") -> str:
     """Return what is filtered and how; `what` instead of the operation and the kernel."""
     p, r = plan.problem, plan.request
-    modes = p.modes[0] if len(set(p.modes)) == 1 else "/".join(p.modes)
-    if "constant" in p.modes:
+    names = [border.name for border in p.modes]
+    modes = names[0] if len(set(names)) == 1 else "/".join(names)
+    if p.fills:
         modes += f" {p.cval:g}"
     types = str(p.dtype) if p.dtype == p.out else f"{p.dtype} -> {p.out}"
     error = "exact" if not r.tol else f"tol {r.tol:g}"

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from separable.arrays import MASKED_REMEDY, complete_array_of
+from separable.borders import Modes
 from separable.engine import METHODS, Problem
 from separable.errors import ArgumentError
 from separable.factors import Factors
@@ -160,7 +161,7 @@ class Plan(Value):
             "dtype": str(p.dtype),
             "output": str(p.out),
             "axes": list(p.axes),
-            "mode": list(p.modes),
+            "mode": [border.name for border in p.modes],
             "cval": _number(p.cval),
             "origin": list(r.origins),
             "tol": r.tol,
@@ -263,7 +264,7 @@ def plan(
     dtype: DTypeLike = np.float64,
     *,
     axes: int | Sequence[int] | None = None,
-    mode: str | Sequence[str] = "reflect",
+    mode: Modes = "reflect",
     cval: complex = 0.0,
     origin: int | Sequence[int] = 0,
     output: DTypeLike | None = None,
@@ -285,11 +286,11 @@ def plan(
         The image's type.
     axes : int or sequence of int, optional
         The image axes to filter, one for each kernel axis; all of them if the kernel has as many.
-    mode : str or sequence of str
-        How the image goes on outside: reflect, mirror, nearest, wrap or constant, also one for
-        each filtered axis. Default "reflect", as SciPy's.
+    mode : str, Border, or sequence of str or Border
+        Border mode: "reflect" (the default, as in SciPy), "mirror", "nearest", "wrap", "constant" or
+        a registered one (`separable.borders.register`); or one per filtered axis.
     cval : number
-        What lies outside where the mode is constant.
+        The value outside the image, for the mode "constant".
     origin : int or sequence of int
         Shifts the kernel, as in SciPy.
     output : dtype, optional

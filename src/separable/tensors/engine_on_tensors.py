@@ -1,8 +1,8 @@
-"""Filters of tensors in the computer's own memory, by the engine of arrays, with gradients.
+"""Filter tensors in main memory by the engine for arrays, with gradients.
 
-What is computed: ``y = C E x``, where E writes the border out (a map of samples) and C correlates.
-The gradient is ``E' C' y``: correlate with the mirrored kernel over zeros, then fold the border back,
-adding each of its samples to where it came from. Both are linear, so each is the other's gradient.
+The filter is ``y = C E x``: E writes the border out and C correlates. The gradient of x is ``E' C' g``
+for the gradient g of y: correlate with the mirrored kernel over zeros, then add each sample of the
+border to the sample that it is a copy of. Both maps are linear, so each is the gradient of the other.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from separable.borders import extension
+from separable.borders import CONSTANT, OUTSIDE, Border
 from separable.engine.tensor_memory import array_of, empty
 from separable.factors import Factors
 from separable.plan.plan_request import own_output
@@ -27,30 +27,30 @@ MIRRORED = {"convolve": "correlate", "correlate": "convolve"}
 
 @dataclass(frozen=True, eq=False)
 class Filter:
-    """What `filter_with` is given for one tensor.
+    """Arguments of `filter_with` for one tensor.
 
     Attributes
     ----------
     kernel : ndarray or Factors
     axes : tuple of int
-        Counted from the end, so that they hold whatever stands in front.
+        The filtered axes, counted from the end, so that batch axes may be added in front.
     widths : tuple of (int, int)
-        How far the kernel reaches before and after, along each of them.
-    modes : tuple of str
+        The numbers of samples that the kernel extends before and after, along each of them.
+    modes : tuple of Border
     options : dict
-        The others of `filter_with`: operation, origin, cval, tol, method, threads.
+        The other arguments of `filter_with`: operation, origin, cval, tol, method, threads.
     progress : callable or None
     """
 
     kernel: Any
     axes: tuple[int, ...]
     widths: tuple[tuple[int, int], ...]
-    modes: tuple[str, ...]
+    modes: tuple[Border, ...]
     options: dict[str, Any]
     progress: Any = None
 
     def run(self, image: torch.Tensor, output: Any = None) -> torch.Tensor:
-        """Filter a tensor's memory; no gradient is followed."""
+        """Filter a tensor without recording a gradient."""
         array = _array(image)
         filter_with = importlib.import_module("separable.filtering").filter_with
         kind = output
@@ -64,7 +64,7 @@ class Filter:
         return made.to(image.dtype) if output is None and not made.is_complex() else made
 
     def run_adjoint(self, gradient: torch.Tensor, real: bool) -> torch.Tensor:
-        """Filter back: from the gradient of the result to that of the image."""
+        """Return the gradient of the image for a gradient of the result."""
         ndim = gradient.ndim
         array = _array(gradient)
         spread = list(array.shape)
@@ -85,19 +85,19 @@ class Filter:
             conjugate,
             None,
             axes=tuple(a + ndim for a in self.axes),
-            mode="constant",
+            mode=CONSTANT,
             **options,
         )
         folded = torch.from_numpy(result)
-        for axis, widths, mode in zip(self.axes, self.widths, self.modes, strict=True):
-            folded = _folded(folded, axis, widths, mode)
+        for axis, widths, border in zip(self.axes, self.widths, self.modes, strict=True):
+            folded = _folded(folded, axis, widths, border)
         if real and folded.is_complex():
             folded = folded.real
         kind = folded.dtype if gradient.is_complex() else gradient.dtype
         return empty(folded.shape, kind).copy_(folded)  # the border left out, in memory of its own
 
     def linear(self) -> Filter:
-        """Return the part of the filter that is linear: without the constant outside."""
+        """Return the linear part of the filter: the same with the constant 0 outside."""
         return Filter(
             self.kernel, self.axes, self.widths, self.modes, {**self.options, "cval": 0.0}
         )
@@ -108,12 +108,12 @@ class Linear(torch.autograd.Function):
 
     @staticmethod
     def forward(image: torch.Tensor, filter: Filter, adjoint: bool, real: bool) -> torch.Tensor:
-        """Run it."""
+        """Run the filter or its adjoint."""
         return filter.run_adjoint(image, real) if adjoint else filter.run(image)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        """Remember what the gradient needs: no data."""
+        """Keep what the gradient needs, which is no data."""
         image, ctx.filter, ctx.adjoint, ctx.real = inputs
         ctx.real_input = not image.is_complex()
 
@@ -135,7 +135,7 @@ class Linear(torch.autograd.Function):
     def vmap(
         info: Any, in_dims: Any, image: torch.Tensor, filter: Filter, adjoint: bool, real: bool
     ) -> tuple[torch.Tensor, int]:
-        """Run it for a whole batch: one more axis in front."""
+        """Run it for a batch, which is one more axis in front."""
         return _apply(image.movedim(in_dims[0], 0), filter, adjoint, real), 0
 
 
@@ -144,7 +144,7 @@ def _apply(image: torch.Tensor, filter: Filter, adjoint: bool, real: bool) -> An
 
 
 def _array(tensor: torch.Tensor) -> Any:
-    """The tensor's own memory as an array; bfloat16, which NumPy has not, as float32."""
+    """Return an array that shares the tensor's memory; bfloat16, which NumPy lacks, becomes float32."""
     plain = tensor.detach().resolve_conj().resolve_neg()
     if plain.dtype == torch.bfloat16:
         plain = plain.float()
@@ -160,19 +160,21 @@ def _conjugate(kernel: Any) -> Any:
     return np.conj(kernel)
 
 
-def _folded(wide: torch.Tensor, axis: int, widths: tuple[int, int], mode: str) -> torch.Tensor:
-    """Add the samples of a border to where they came from, and leave it out."""
+def _folded(wide: torch.Tensor, axis: int, widths: tuple[int, int], border: Border) -> torch.Tensor:
+    """Add the samples of a border to those that they are copies of, and cut it off."""
     before, after = widths
     if not before and not after:
         return wide
     n = wide.shape[axis] - before - after
     middle = wide.narrow(axis, before, n)
-    if mode == "constant":
-        return middle
-    middle = middle.clone()
-    places = torch.from_numpy(extension(n, before, after, mode))
+    places = border.extension(n, before, after)
+    summed = middle
     for start, count in ((0, before), (before + n, after)):
-        if count:
-            part = wide.narrow(axis, start, count)
-            middle.index_add_(axis, places[start : start + count], part)
-    return middle
+        part, own = wide.narrow(axis, start, count), places[start : start + count]
+        if border.fills:  # the constant is no copy of a sample
+            copies = np.flatnonzero(own != OUTSIDE)
+            part, own = part.index_select(axis, torch.from_numpy(copies)), own[copies]
+        if own.size:
+            summed = middle.clone() if summed is middle else summed
+            summed.index_add_(axis, torch.from_numpy(own), part)
+    return summed

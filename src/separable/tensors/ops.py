@@ -1,7 +1,7 @@
-"""Filters as operations of PyTorch, for tensors on any device: what autograd follows by itself.
+"""Filter tensors on any device by operations of PyTorch, which autograd differentiates by itself.
 
-A pass is a convolution along one axis of a tensor of two; several axes at once, up to three, are a
-convolution of as many. Borders are written out before each pass.
+A pass along one axis is a convolution of a tensor with two axes; a pass along two or three axes at once
+is a convolution with as many. The border is written out before each pass.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional
 
-from separable.borders import OUTSIDE, carried, extension
+from separable.borders import OUTSIDE, Border, carried
 from separable.engine import Form, Problem
 from separable.engine.base import Pass
 from separable.errors import ArgumentError
@@ -27,7 +28,7 @@ MOST_DOUBLINGS = 100  # a power of two that every type of intermediates has
 
 
 def torch_dtype(dtype: Any) -> torch.dtype:
-    """Return PyTorch's name of a NumPy type."""
+    """Return the PyTorch dtype of the same name as a NumPy dtype."""
     found: torch.dtype = getattr(torch, np.dtype(dtype).name)
     return found
 
@@ -55,7 +56,7 @@ def correlated(image: torch.Tensor, problem: Problem, form: Form) -> torch.Tenso
 
 
 def dense(image: torch.Tensor, kernel: torch.Tensor, problem: Problem) -> torch.Tensor:
-    """Correlate with a dense kernel, which may be one that gradients are asked for."""
+    """Correlate with a dense kernel, which may require a gradient."""
     if kernel.ndim > MOST_AXES:
         raise ArgumentError(
             f"a tensor of this device or a kernel with gradients is filtered densely along at most "
@@ -72,7 +73,7 @@ def _along(
     problem: Problem,
     cval: complex,
 ) -> torch.Tensor:
-    """Correlate along some axes, borders and all."""
+    """Correlate along some axes, after writing out the border along each of them."""
     if taps.numel() == 1:
         return image * taps.reshape(())
     axes = [problem.axes[k] for k in kernel_axes]
@@ -90,7 +91,7 @@ def _along(
 
 
 def _along_one(image: torch.Tensor, axis: int, taps: torch.Tensor) -> torch.Tensor:
-    """Correlate an extended tensor along one axis."""
+    """Correlate along one axis a tensor that is already extended."""
     before, after = image.shape[:axis], image.shape[axis + 1 :]
     inner = math.prod(after)
     if inner == 1:
@@ -103,22 +104,35 @@ def _along_one(image: torch.Tensor, axis: int, taps: torch.Tensor) -> torch.Tens
 
 
 def _extended(
-    image: torch.Tensor, axis: int, widths: tuple[int, int], mode: str, cval: complex
+    image: torch.Tensor, axis: int, widths: tuple[int, int], border: Border, cval: complex
 ) -> torch.Tensor:
-    """A tensor with its border written out along one axis."""
+    """Return a tensor with its border written out along one axis."""
     if not any(widths):
         return image
-    if mode == "constant":
-        value = cval if image.is_complex() else float(np.real(cval))
-        parts = [image]
-        for where, width in zip((0, 1), widths, strict=True):
-            shape = [*image.shape[:axis], width, *image.shape[axis + 1 :]]
-            fill = torch.full(shape, value, dtype=image.dtype, device=image.device)
-            parts.insert(where * len(parts), fill)
-        return torch.cat(parts, axis)
-    places = extension(image.shape[axis], *widths, mode)
-    assert OUTSIDE not in places
-    return image.index_select(axis, torch.as_tensor(places, device=image.device))
+    n, (before, _) = image.shape[axis], widths
+    samples = border.extension(n, *widths)
+    if not border.fills:
+        return image.index_select(axis, torch.as_tensor(samples, device=image.device))
+    value = cval if image.is_complex() else float(np.real(cval))
+    left = _with_constant(image, axis, samples[:before], value)
+    right = _with_constant(image, axis, samples[before + n :], value)
+    return torch.cat([left, image, right], axis)
+
+
+def _with_constant(
+    image: torch.Tensor, axis: int, samples: NDArray[np.intp], value: complex
+) -> torch.Tensor:
+    """Return samples along an axis, and the constant for those that are `OUTSIDE`."""
+    constant = samples == OUTSIDE
+    if constant.all():
+        shape = (*image.shape[:axis], len(samples), *image.shape[axis + 1 :])
+        return image.new_full(shape, value)
+    found = image.index_select(
+        axis, torch.as_tensor(np.where(constant, 0, samples), device=image.device)
+    )
+    return found.index_fill(
+        axis, torch.as_tensor(np.flatnonzero(constant), device=image.device), value
+    )
 
 
 def scaled_back(values: torch.Tensor, exponent: int) -> torch.Tensor:

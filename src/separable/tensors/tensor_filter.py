@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from separable.borders import Modes
 from separable.engine import Form
 from separable.errors import ArgumentError, ArgumentTypeError, DTypeError, OutputError
 from separable.factorize import as_kernel
@@ -40,7 +41,7 @@ def filter_with(
     *,
     progress: Callable[[float], None] | None = None,
     axes: int | Sequence[int] | None = None,
-    mode: str | Sequence[str] = "reflect",
+    mode: Modes = "reflect",
     cval: complex = 0.0,
     origin: int | Sequence[int] = 0,
     tol: float | None = None,

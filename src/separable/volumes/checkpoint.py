@@ -215,7 +215,7 @@ def request_of(
         "kernel": _digest(*_arrays(form), np.int64(problem.exponent)),
         "method": f"{made.chosen.name} ({made.chosen.method})",
         "axes": str(problem.axes),
-        "mode": ",".join(problem.modes),
+        "mode": ",".join(border.name for border in problem.modes),
         "cval": str(problem.cval),
         "origin": str(problem.lefts),
         "type": f"{out} by {problem.work}",

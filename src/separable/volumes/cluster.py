@@ -31,7 +31,7 @@ from separable.files.opening import open_source
 from separable.volumes.checkpoint import Journal, bring_to_disk, now
 from separable.volumes.halo import Block, BlockFilter
 from separable.volumes.missing_samples import masked
-from separable.volumes.slab_planner import Sides, Stage, around
+from separable.volumes.slab_planner import Sides, Stage
 from separable.volumes.slab_schedule import SCRATCH, Schedule, amount
 
 __all__ = ["check_client", "connected", "run_stage_on", "schedule_for"]
@@ -377,19 +377,17 @@ def _opened(whole: BlockFilter, path: Path, reopen: tuple[Any, ...], *beside: An
 
 def _filter_slab(job: _Job, region: Region, block: Block) -> None:
     """Read what a slab is computed from, filter, write, and bring it to the disk."""
-    samples = _read(job.source, block)
+    samples = _read(job, block)
     since = now()
     job.target.write(region, job.filter.run(samples, block))
     bring_to_disk(job.target, since)
 
 
-def _read(source: Source, block: Block) -> Array:
-    """The samples of a block, those of the other side where an axis goes round."""
-    samples = empty(block.shape, source.dtype)
-    runs = [
-        list(around(a, b, n))
-        for a, b, n in zip(block.starts, block.stops, source.shape, strict=True)
-    ]
+def _read(job: _Job, block: Block) -> Array:
+    """Read the samples of a block, of which some may lie outside the volume."""
+    source, samples = job.source, empty(block.shape, job.source.dtype)
+    bounds = zip(block.starts, block.stops, strict=True)
+    runs = [job.filter.runs(axis, a, b) for axis, (a, b) in enumerate(bounds)]
     places = [np.cumsum([0, *(b - a for a, b in run)]).tolist() for run in runs]
     for index in np.ndindex(*(len(run) for run in runs)):
         inner, outer = [], []

@@ -181,7 +181,7 @@ def _layered(image: Any, layer: Layer, threads: int) -> Any:
     # The filter has a key of its own: a kernel is sent to a worker once, not with every task.
     shared = f"{name}-filter"
     tasks: dict[Any, Any] = {shared: DataNode(shared, whole)}
-    parts = _Parts(image, name, tasks)
+    parts = _Parts(image, name, tasks, whole)
     for index, region in layer.grid.regions():
         key = (name, *index)
         shape = tuple(s.stop - s.start for s in region)
@@ -204,14 +204,17 @@ class _Parts:
     and chunks of 128^3, but 26 without.
     """
 
-    def __init__(self, image: Any, name: str, tasks: dict[Any, Any]) -> None:
-        self.image, self.name, self.tasks = image, name, tasks
+    def __init__(self, image: Any, name: str, tasks: dict[Any, Any], whole: BlockFilter) -> None:
+        self.image, self.name, self.tasks, self.filter = image, name, tasks, whole
         self.edges = [np.cumsum([0, *sizes]).tolist() for sizes in image.chunks]
         self.travels = _crosses_processes()
 
     def cuts(self, starts: Sequence[int], stops: Sequence[int]) -> list[list[tuple[int, Cut]]]:
-        """For each axis the chunks that hold these samples, and which of them."""
-        return [_cuts(*along) for along in zip(starts, stops, self.edges, strict=True)]
+        """Return for each axis the chunks that hold the samples at these positions, and which."""
+        bounds = zip(starts, stops, self.edges, strict=True)
+        return [
+            _cuts(self.filter.runs(axis, a, b), edges) for axis, (a, b, edges) in enumerate(bounds)
+        ]
 
     def key(self, chunks: Sequence[tuple[int, Cut]]) -> Any:
         """Return the key of a chunk, or of a strip of it."""
@@ -255,21 +258,21 @@ def _collected(
     return make(graph, name, chunks, meta=meta)
 
 
-def _cuts(start: int, stop: int, edges: Sequence[int]) -> list[tuple[int, Cut]]:
-    """The chunks that hold the samples ``start .. stop - 1`` of an axis that goes round and round.
+def _cuts(runs: Sequence[tuple[int, int]], edges: Sequence[int]) -> list[tuple[int, Cut]]:
+    """Return the chunks that hold some ranges of samples, one after the other.
 
     Examples
     --------
-    >>> _cuts(-1, 4, [0, 3, 10])
+    >>> _cuts([(9, 10), (0, 4)], [0, 3, 10])
     [(1, (0, 1, 6)), (0, (1, 3, 0)), (1, (4, 1, 0))]
     """
-    found, at = [], start
-    while at < stop:
-        inside = at % edges[-1]
-        chunk = int(np.searchsorted(edges, inside, side="right")) - 1
-        count = min(edges[chunk + 1] - inside, stop - at)
-        found.append((chunk, (at - start, count, inside - edges[chunk])))
-        at += count
+    found, place = [], 0
+    for first, last in runs:
+        while first < last:
+            chunk = int(np.searchsorted(edges, first, side="right")) - 1
+            count = min(edges[chunk + 1], last) - first
+            found.append((chunk, (place, count, first - edges[chunk])))
+            first, place = first + count, place + count
     return found
 
 

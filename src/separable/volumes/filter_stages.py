@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from separable.borders import NEAREST
 from separable.engine import METHODS, Form, Kernel, Problem
 from separable.engine.methods.compiled_separable import SWEEP_AXES, stacks_of
 from separable.factors import Factors
@@ -109,7 +110,7 @@ def _is_a_sweep(
 
 
 def _constant(problem: Problem) -> bool:
-    return problem.cval != 0 and "constant" in problem.modes
+    return problem.cval != 0 and problem.fills
 
 
 def _stages(
@@ -162,7 +163,7 @@ def _filtered(problem: Problem, stack: Stack, value: Array) -> Array:
     form = Form(Kernel(taps), terms=((taps,),), separated=True, groups=((0,),))
     line = replace(
         problem, shape=(2,), dtype=problem.work, out=problem.work, axes=(0,),
-        kernel_shape=taps.shape, lefts=(left,), modes=("nearest",), cval=0.0, threads=1,
+        kernel_shape=taps.shape, lefts=(left,), modes=(NEAREST,), cval=0.0, threads=1,
         exponent=0,
     )  # fmt: skip
     return run(line, METHODS["fused"], form, np.repeat(value, 2))[:1]

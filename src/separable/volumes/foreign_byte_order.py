@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from separable.engine import Form, Problem
 from separable.engine.result_memory import empty
 from separable.volumes.halo import INVARIANT, BlockFilter
-from separable.volumes.slab_planner import around
 
 __all__ = ["filter_by_slabs"]
 
@@ -65,7 +64,7 @@ def filter_by_slabs(
     for region, block in blocks:
         count, place = math.prod(block.shape), 0
         samples = memory[:count].reshape(block.shape)
-        for first, last in around(block.starts[axis], block.stops[axis], size):
+        for first, last in whole.runs(axis, block.starts[axis], block.stops[axis]):
             there = _along(axis, place, place + last - first, block.shape)
             samples[there] = image[_along(axis, first, last, image.shape)]
             place += last - first

@@ -1,12 +1,12 @@
-"""Blocks of a volume, filtered as the whole would be: bit for bit, for every border.
+"""Filter blocks of a volume, with results bit-identical to filtering the whole, for every border mode.
 
-What is computed: ``plan(image)[region]`` from as few samples of the image as it depends on. How: the
-block goes through the method and the form that the plan for the whole has chosen. At an edge of the
-image the block has that edge and the engine its border mode, for what lies outside is carried through
-the passes; elsewhere the block reaches as far as the kernel does, and what was computed without
-neighbours is cut off. Where ``wrap`` takes samples from the other side they are gathered by index.
+A block holds the samples that ``plan(image)[region]`` depends on, and few others. It is filtered by the
+method that the plan for the whole has chosen. At an edge of the image the border mode decides what the
+block consists of (`Border.block`): it keeps that edge and the mode, or holds the samples outside as its
+own. Elsewhere the block extends as far as the kernel does: this margin is the halo. Outputs whose
+neighbours are missing from the block are cut off.
 
-That gives the same bits because each output is summed in the same order wherever it stands. Running
+Results are bit-identical because each output is summed in the same order wherever it is. Running
 sums, recursions and transforms are not like that (`INVARIANT` lists what is), and neither is a choice by
 size: `chunkwise` takes from a plan's candidates the fastest that does not depend on the cut.
 """
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from separable.borders import Border, runs_of
 from separable.engine import METHODS, Form, Problem
 from separable.engine.methods.compiled_separable import SWEEP_AXES, stacks_of
 from separable.engine.result_memory import empty
@@ -58,12 +59,12 @@ def chunkwise(plan: Plan) -> Plan:
     Parameters
     ----------
     plan : Plan
-        For the whole volume.
+        The plan for the whole volume.
 
     Raises
     ------
     ArgumentError
-        If a method was asked for that depends on where a block begins.
+        If the user asked for a method whose results depend on where a block begins.
 
     Examples
     --------
@@ -90,36 +91,37 @@ def chunkwise(plan: Plan) -> Plan:
 
 @dataclass(frozen=True)
 class Block:
-    """What a region of the result is computed from.
+    """The samples that a region of the result is computed from.
 
     Attributes
     ----------
     starts, stops : tuple of int
-        The samples along each axis; below 0 or beyond the size they are those of the other side.
-    modes : tuple of str
-        The border modes that the engine gets, for each axis of the kernel.
+        The positions along each axis. Those outside the volume hold the samples that its border
+        mode names (`BlockFilter.samples`).
+    modes : tuple of Border
+        The border modes that the engine gets, one per kernel axis.
     crop : tuple of slice
-        Where the region stands in the block.
+        The region's place in the block.
     """
 
     starts: tuple[int, ...]
     stops: tuple[int, ...]
-    modes: tuple[str, ...]
+    modes: tuple[Border, ...]
     crop: tuple[slice, ...]
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the block."""
+        """Shape of the block."""
         return tuple(b - a for a, b in zip(self.starts, self.stops, strict=True))
 
 
 class BlockFilter:
-    """One filter of one volume, to be run on its blocks; small, and it can be sent to other processes.
+    """Filter of one volume, to be run on its blocks. It is small and can be sent to other processes.
 
     Parameters
     ----------
     problem : Problem
-        Of the whole volume.
+        The filtering of the whole volume.
     method : str
         One of `INVARIANT`.
     form : Form
@@ -141,30 +143,30 @@ class BlockFilter:
 
     @property
     def filters(self) -> tuple[BlockFilter, ...]:
-        """What runs on a block: this filter itself, or those that it is put together from."""
+        """The filters that run on a block: this one, or those that it consists of."""
         return (self,)
 
     @property
     def own_bytes(self) -> int:
-        """What it takes for each sample of a block beside what its `filters` take."""
+        """Bytes that it allocates per sample of a block, beside those of its `filters`."""
         return 0
 
     @property
     def token(self) -> tuple[Any, ...]:
-        """What tells this filter from others."""
+        """Everything that this filter depends on."""
         dense = None if self.form.separated else self.form.kernel
         return self.problem, self.method, dense, self.form.terms
 
     def __dask_tokenize__(self) -> Any:
-        """Return what Dask names tasks by."""
+        """Return the value from which Dask derives the names of tasks."""
         return type(self).__qualname__, *self.token
 
     def with_threads(self, threads: int) -> BlockFilter:
-        """Return the same filter with so many threads."""
+        """Return the same filter with another number of threads."""
         return BlockFilter(replace(self.problem, threads=threads), self.method, self.form)
 
     def block(self, region: Region) -> Block:
-        """Return what a region of the result is computed from.
+        """Return the block that a region of the result is computed from.
 
         Raises
         ------
@@ -178,65 +180,80 @@ class BlockFilter:
         for k, axis in enumerate(problem.axes):
             start, stop = bounds[axis]
             n, (left, right) = problem.shape[axis], problem.widths[k]
-            least = self.least(axis, left + right)
-            if problem.modes[k] == "wrap":
-                around = _around(n, start - left, stop + right, least)
-                starts[axis], stops[axis], modes[k] = *around, _open_mode(n, around)
-                continue
-            inside = _inside(n, start, stop, left, right, problem.modes[k])
-            starts[axis], stops[axis] = _at_least(n, inside, least)
+            starts[axis], stops[axis], modes[k] = problem.modes[k].block(
+                n, start - left, stop + right, self.least(axis, left + right)
+            )
         crop = tuple(slice(b[0] - a, b[1] - a) for a, b in zip(starts, bounds, strict=True))
         return Block(tuple(starts), tuple(stops), tuple(modes), crop)
 
-    def run(self, samples: Array, block: Block, room: Array | None = None) -> Array:
+    def samples(self, axis: int, start: int, stop: int) -> Index:
+        """Return the samples at the positions ``start .. stop - 1`` of an axis."""
+        n = self.problem.shape[axis]
+        if start >= 0 and stop <= n:
+            return slice(start, stop)
+        return self.problem.modes[self.problem.axes.index(axis)].samples(n, start, stop)
+
+    def runs(self, axis: int, start: int, stop: int) -> list[tuple[int, int]]:
+        """Return the ranges of samples at the positions ``start .. stop - 1`` of an axis.
+
+        Examples
+        --------
+        >>> import separable as sep
+        >>> block_filter(sep.plan([1, 2, 1], (10,), mode="wrap")).runs(0, -2, 4)
+        [(8, 10), (0, 4)]
+        """
+        found = self.samples(axis, start, stop)
+        return [(start, stop)] if isinstance(found, slice) else runs_of(found)
+
+    def run(self, samples: Array, block: Block, out: Array | None = None) -> Array:
         """Filter a block.
 
         Parameters
         ----------
         samples : ndarray
-            Of the block's shape and the volume's type.
+            The samples of the block, of the volume's type.
         block : Block
-        room : ndarray, optional
-            Of the block's shape and the type of the result: where it is put.
+        out : ndarray, optional
+            Memory for the result, of the block's shape and the result's type.
 
         Returns
         -------
         ndarray
-            The region's part of `room` or of a new array, or all of that array.
+            The region's part of `out` or of a new array, or all of that array.
         """
         wide = self._padded(block.shape)
-        fits = room is not None and wide == block.shape
-        inner = room if room is not None and fits else empty(wide, self.problem.out)
+        fits = out is not None and wide == block.shape
+        inner = out if out is not None and fits else empty(wide, self.problem.out)
         source = np.ascontiguousarray(samples)
         if wide != block.shape:
             source = np.zeros(wide, samples.dtype)
             source[tuple(map(slice, block.shape))] = samples
         local = replace(self.problem, shape=wide, modes=block.modes)
         run(local, METHODS[self.method], self._form(local), source, inner)
-        if room is not None and inner is not room:
-            room[block.crop] = inner[block.crop]
-            inner = room
+        if out is not None and inner is not out:
+            out[block.crop] = inner[block.crop]
+            inner = out
         if all(part == slice(0, n) for part, n in zip(block.crop, inner.shape, strict=True)):
             return inner  # which owns its memory, as a part of it would not
         return inner[block.crop]
 
     def _form(self, local: Problem) -> Form:
-        """The form for blocks of this shape and these borders, with what is prepared for them."""
+        """Return the form for blocks of this shape and these borders, with its own cache."""
         key = (local.shape, local.modes)
         found: Form = self._forms.get_or_build(key, lambda: replace(self.form))
         return found
 
-    # Of two axes the engine filters the inner one first where many samples lie inside of it, and it
-    # leaves out passes along axes of one sample: a block must not be another case than the whole.
+    # The engine filters the inner one of two axes first if it has many samples inside, and leaves out
+    # passes along axes of one sample. Blocks must be large enough to be treated like the whole.
 
     def least(self, axis: int, reach: int) -> int:
-        """How many samples a block needs along a filtered axis."""
+        """Return the number of samples that a block needs along a filtered axis."""
         if reach == 0:
             return 1
         return INNER_RUN if any(axis > last for last in self._turning) else 2
 
     def _padded(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of a block with as many inner samples as make no difference."""
+        """Return the shape of a block with enough inner samples to be treated like the whole."""
         whole = self.problem.shape
         wide = list(shape)
         for last in self._turning:
@@ -291,14 +308,14 @@ def needs(plan: Plan | BlockFilter, region: Region) -> tuple[Index, ...]:
     Parameters
     ----------
     plan : Plan or BlockFilter
-        For the whole volume.
+        The filter of the whole volume.
     region : sequence of slice
-        One an axis.
+        One slice per axis.
 
     Returns
     -------
     tuple of slice or ndarray
-        A slice where the samples lie side by side, indices where some come from the other side.
+        A slice along axes where the samples follow each other, indices where some are those outside.
 
     Examples
     --------
@@ -311,17 +328,8 @@ def needs(plan: Plan | BlockFilter, region: Region) -> tuple[Index, ...]:
     """
     found = block_filter(plan)
     block = found.block(region)
-    return tuple(
-        index_of(a, b, n)
-        for a, b, n in zip(block.starts, block.stops, found.problem.shape, strict=True)
-    )
-
-
-def index_of(start: int, stop: int, n: int) -> Index:
-    """Return how to take the samples ``start .. stop - 1`` of an axis that goes round and round."""
-    if start >= 0 and stop <= n:
-        return slice(start, stop)
-    return np.arange(start, stop) % n
+    bounds = zip(block.starts, block.stops, strict=True)
+    return tuple(found.samples(axis, a, b) for axis, (a, b) in enumerate(bounds))
 
 
 def filter_block(plan: Plan | BlockFilter, block: Array, region: Region) -> Array:
@@ -330,15 +338,15 @@ def filter_block(plan: Plan | BlockFilter, block: Array, region: Region) -> Arra
     Parameters
     ----------
     plan : Plan or BlockFilter
-        For the whole volume.
+        The filter of the whole volume.
     block : ndarray
-        The samples that `needs` names.
+        The samples that `needs` returns the indices of.
     region : sequence of slice
 
     Returns
     -------
     ndarray
-        The bits of ``plan(image)[region]`` (of a C-contiguous image).
+        An array that is bit-identical to ``plan(image)[region]`` of a C-contiguous image.
 
     Raises
     ------
@@ -364,6 +372,7 @@ def filter_block(plan: Plan | BlockFilter, block: Array, region: Region) -> Arra
 
 
 def _paired(problem: Problem, region: Region) -> list[tuple[slice, int]]:
+    """Return the slice and the size of each axis."""
     if len(region) != len(problem.shape):
         raise ArgumentError(
             f"`region` must have one slice for each of {len(problem.shape)} axes; got {len(region)}"
@@ -372,6 +381,7 @@ def _paired(problem: Problem, region: Region) -> list[tuple[slice, int]]:
 
 
 def _bounds(axis: int, part: slice, n: int) -> tuple[int, int]:
+    """Return the start and stop of a slice that lies within an axis of `n` samples."""
     start, stop, step = part.indices(n)
     inside = part.start is None or 0 <= part.start <= n
     if step != 1 or stop <= start or not inside or (part.stop is not None and part.stop > n):
@@ -380,33 +390,3 @@ def _bounds(axis: int, part: slice, n: int) -> tuple[int, int]:
             f"{axis} of {n} samples"
         )
     return start, stop
-
-
-def _around(n: int, start: int, stop: int, least: int) -> tuple[int, int]:
-    """The samples ``start .. stop - 1`` of an axis that wraps; the axis itself if that is less."""
-    stop = max(stop, start + least)
-    return (start, stop) if stop - start < n else (0, n)
-
-
-def _open_mode(n: int, around: tuple[int, int]) -> str:
-    """The border mode for such a block: what it gives beyond a gathered one is cut off."""
-    return "wrap" if around == (0, n) else "nearest"
-
-
-def _inside(n: int, start: int, stop: int, left: int, right: int, mode: str) -> tuple[int, int]:
-    """The samples within the image for ``start .. stop - 1``, those that a border mirrors included."""
-    low, high = max(0, start - left), min(n, stop + right)
-    once = {"reflect": 0, "mirror": 1}.get(mode)
-    if once is not None:
-        if start - left < 0:
-            high = max(high, min(n, left - start + once))
-        if stop + right > n:
-            low = min(low, max(0, n - (stop + right - n) - once))
-    return low, high
-
-
-def _at_least(n: int, inside: tuple[int, int], least: int) -> tuple[int, int]:
-    """Widen a range within the image to a number of samples."""
-    low, high = inside
-    high = min(n, max(high, low + least))
-    return max(0, min(low, high - least)), high

@@ -181,7 +181,7 @@ def valid_filter(made: Plan, kernel: Any, missing: dict[str, Any]) -> tuple[Plan
     if weights.smallest < WIDE:
         work = np.promote_types(work, np.float64)
     real = np.zeros(0, work).real.dtype
-    cval = problem.cval if "constant" in problem.modes else 0.0
+    cval = problem.cval if problem.fills else 0.0
     outside = not (ignoring and bool(np.isnan(cval)))
     cval = cval if outside else 0.0
 

@@ -21,7 +21,7 @@ from separable.files.chunked_io import Source, Target
 from separable.system import return_free_memory
 from separable.volumes.checkpoint import Journal, bring_to_disk, now
 from separable.volumes.halo import BlockFilter
-from separable.volumes.slab_planner import PIECE, Sides, Stage, Step, around, working_bytes
+from separable.volumes.slab_planner import PIECE, Sides, Stage, Step, working_bytes
 
 __all__ = ["run_stage"]
 
@@ -196,12 +196,12 @@ class _Pipeline:
         return (*(slice(None),) * self.stage.along, slice(start, stop))
 
     def _fetch(self, starts: Sequence[int], stops: Sequence[int], out: Array) -> None:
-        """Read samples, those of the other side where an axis goes round."""
+        """Read the samples at some positions, of which some may lie outside the volume."""
         runs = []
-        for a, b, n in zip(starts, stops, self.stage.shape, strict=True):
+        for axis, (a, b) in enumerate(zip(starts, stops, strict=True)):
             place = 0
             found = []
-            for first, last in around(a, b, n):
+            for first, last in self.stage.filter.runs(axis, a, b):
                 found.append((first, last, place))
                 place += last - first
             runs.append(found)

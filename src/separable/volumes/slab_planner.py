@@ -220,23 +220,8 @@ def _decoded(whole: BlockFilter, axis: int, side: int, chunk: int, kept: bool) -
     return sum(
         min(n, -(-b // chunk) * chunk) - a // chunk * chunk
         for low, high in ranges
-        for a, b in around(low, high, n)
+        for a, b in whole.runs(axis, low, high)
     )
-
-
-def around(start: int, stop: int, n: int) -> Iterator[tuple[int, int]]:
-    """Yield the ranges of an axis that goes round and round.
-
-    Examples
-    --------
-    >>> list(around(-2, 12, 10))
-    [(8, 10), (0, 10), (0, 2)]
-    """
-    while start < stop:
-        inside = start % n
-        count = min(n - inside, stop - start)
-        yield inside, inside + count
-        start += count
 
 
 def working_bytes(whole: BlockFilter) -> int:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from separable.borders import extension
 from separable.engine.availability import compiling
 from separable.engine.base import Form, Problem, Work, sum_rounding
 from separable.engine.gaussian_fit import fit_within
@@ -166,7 +165,7 @@ def _lines(problem: Problem, form: Form) -> tuple[list[int], list[int], list[Any
     axes = [problem.axes[a] for a, _, _ in stacks]
     lefts = [left for _, _, left in stacks]
     borders = [
-        extension(problem.shape[axis], left, taps.shape[1] - 1 - left, problem.modes[a])
+        problem.modes[a].extension(problem.shape[axis], left, taps.shape[1] - 1 - left)
         for (a, taps, left), axis in zip(stacks, axes, strict=True)
     ]
     return axes, lefts, borders, [taps[0] for _, taps, _ in stacks]

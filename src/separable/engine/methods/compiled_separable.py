@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from separable.borders import carried, extension
+from separable.borders import OUTSIDE, carried
 from separable.engine.availability import compiling, why_not
 from separable.engine.base import (
     Form,
@@ -191,10 +191,12 @@ def stacks_of(problem: Problem, form: Form) -> list[tuple[int, Array, int]]:
         taps = np.stack([term[k] for term in form.terms]) if form.terms else np.zeros((0, 1))
         left = problem.lefts[axis]
         if problem.shape[problem.axes[axis]] == 1 and not problem.cval:
-            # All samples along this axis are the same one, or nothing.
-            constant = problem.modes[axis] == "constant"
-            taps = taps[:, left : left + 1] if constant else taps.sum(axis=1, keepdims=True)
-            left = 0
+            # All samples along this axis are the same one, or the constant, which is 0.
+            border = problem.modes[axis]
+            if border.fills:
+                index = border.extension(1, left, taps.shape[1] - 1 - left)
+                taps = taps[:, index != OUTSIDE]
+            taps, left = taps.sum(axis=1, keepdims=True), 0
         used = np.flatnonzero(np.any(taps != 0, axis=0))
         if used.size:
             start, stop = min(int(used[0]), left), max(int(used[-1]), left) + 1
@@ -228,7 +230,7 @@ def _correlation(
         from separable.engine.compiled.term_sums import Correlation
     axes = [problem.axes[a] for a in kernel_axes]
     borders = [
-        extension(problem.shape[axis], left, len(taps) - 1 - left, problem.modes[a])
+        problem.modes[a].extension(problem.shape[axis], left, len(taps) - 1 - left)
         for a, axis, left, taps in zip(kernel_axes, axes, lefts, terms[0], strict=True)
     ]
     outside = float(np.real(cval))
@@ -254,7 +256,7 @@ def dense_correlation(
     own = [lefts[k] for k in order]
     kernel = np.transpose(taps, order)
     borders = [
-        extension(problem.shape[a], left, n - 1 - left, problem.modes[kernel_axes[k]])
+        problem.modes[kernel_axes[k]].extension(problem.shape[a], left, n - 1 - left)
         for k, a, left, n in zip(order, axes, own, kernel.shape, strict=True)
     ]
     outside = float(np.real(problem.cval))

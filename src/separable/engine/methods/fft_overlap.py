@@ -64,7 +64,7 @@ def run(
 ) -> None:
     """Extend the image once, then filter tile by tile."""
     dtype = transform_dtype(problem)
-    kind = dtype if "constant" in problem.modes else image.dtype
+    kind = dtype if problem.fills else image.dtype
     extended = extend(
         image, problem.axes, problem.widths, problem.modes, problem.cval, np.dtype(kind)
     )

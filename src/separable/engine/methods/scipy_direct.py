@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from separable.borders import extend
+from separable.borders import Border, extend
 from separable.engine.base import Form, Problem, Work
 from separable.engine.lazy_kernel import ldexp, within_range
 from separable.engine.thread_count import in_parallel, slabs
 
-__all__ = ["correlate", "refuse", "run", "work"]
+__all__ = ["correlate", "extended_dtype", "refuse", "run", "work"]
 
 Array = NDArray[Any]
 
@@ -57,17 +57,15 @@ def correlate(
     kernel: Array,
     axes: Sequence[int],
     lefts: Sequence[int],
-    modes: Sequence[str],
+    borders: Sequence[Border],
     cval: complex,
     out: Array,
     tick: Callable[[float], None] = lambda _: None,
 ) -> None:
     """Correlate an image with a dense kernel over some of its axes."""
     widths = [(left, n - 1 - left) for left, n in zip(lefts, kernel.shape, strict=True)]
-    kind = (
-        np.result_type(image.dtype, problem.work) if _outside(modes, cval, image) else image.dtype
-    )
-    extended = extend(image, axes, widths, modes, cval, np.dtype(kind))
+    kind = extended_dtype(image.dtype, problem.work, borders, cval)
+    extended = extend(image, axes, widths, borders, cval, kind)
     weights, scale = _rescaled(kernel)
     full_shape = [1] * image.ndim
     for axis, n in zip(axes, kernel.shape, strict=True):
@@ -85,9 +83,12 @@ def correlate(
     in_parallel(job, parts, problem.threads)
 
 
-def _outside(modes: Sequence[str], cval: complex, image: Array) -> bool:
-    """Whether the constant outside might not fit the image's type."""
-    return "constant" in modes and image.dtype.kind in "biuf" and cval != 0
+def extended_dtype(
+    image: np.dtype[Any], work: np.dtype[Any], borders: Sequence[Border], cval: complex
+) -> np.dtype[Any]:
+    """Return a type that holds the samples of an image and the constant outside it."""
+    fills = cval != 0 and any(border.fills for border in borders)
+    return np.result_type(image, work) if fills and image.kind in "biuf" else image
 
 
 def _slab(extended: Array, weights: Array, scale: float, part: slice, out: Array) -> None:

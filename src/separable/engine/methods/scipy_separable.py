@@ -8,15 +8,17 @@ again, cut into slabs across the pass for the threads.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from separable.borders import carried
+from separable.borders import NEAREST, carried, extend
 from separable.engine.base import Form, Pass, Problem, Work, rounding_of, too_inexact
 from separable.engine.lazy_kernel import ldexp, within_range
+from separable.engine.methods import scipy_direct
 from separable.engine.result_memory import empty
 from separable.engine.symmetry import is_folding
 from separable.engine.thread_count import in_parallel, slabs
@@ -152,8 +154,12 @@ def _correlate1d(problem: Problem, p: Pass, source: Array, cval: complex, out: A
         return
     taps, scale = _rescaled(p)
     origin = p.lefts[0] - len(taps) // 2
-    mode = problem.modes[p.axes[0]]
+    border = problem.modes[p.axes[0]]
     axis = problem.axes[p.axes[0]]
+    if not border.scipy_name:
+        _correlate_extended(problem, p, source, cval, out)
+        return
+    mode = border.scipy_name
     if taps.dtype.kind == "c":
         taps = taps.conj()  # SciPy conjugates complex weights when it correlates: undo that
         if np.may_share_memory(source, out):
@@ -173,13 +179,27 @@ def _correlate1d(problem: Problem, p: Pass, source: Array, cval: complex, out: A
     out[...] = ldexp(result * scale, exponent)
 
 
+def _correlate_extended(
+    problem: Problem, p: Pass, source: Array, cval: complex, out: Array
+) -> None:
+    """Run one pass over lines with their border written out: of a border mode that SciPy lacks."""
+    border, axis = problem.modes[p.axes[0]], problem.axes[p.axes[0]]
+    left, n = p.lefts[0], source.shape[axis]
+    widths = ((left, p.taps.size - 1 - left),)
+    kind = scipy_direct.extended_dtype(source.dtype, problem.work, (border,), cval)
+    wide = extend(source, (axis,), widths, (border,), cval, kind)
+    inner = replace(problem, modes=(NEAREST,) * len(problem.modes))
+    result = np.empty(wide.shape, out.dtype)
+    _correlate1d(inner, p, wide, 0.0, result)
+    part = (slice(None),) * axis + (slice(left, left + n),)
+    out[...] = result[part]
+
+
 def _correlate(problem: Problem, p: Pass, source: Array, cval: complex, out: Array) -> None:
     """A dense pass over several axes."""
-    from separable.engine.methods import scipy_direct
-
     axes = tuple(problem.axes[a] for a in p.axes)
-    modes = tuple(problem.modes[a] for a in p.axes)
-    scipy_direct.correlate(problem, source, p.taps, axes, p.lefts, modes, cval, out)
+    borders = tuple(problem.modes[a] for a in p.axes)
+    scipy_direct.correlate(problem, source, p.taps, axes, p.lefts, borders, cval, out)
 
 
 def _fit(cval: complex, source: Array) -> Any:
