@@ -178,7 +178,7 @@ def test_a_spacing_of_another_number_of_axes_is_refused():
     for call, text in [
         (lambda: kernels.gaussian((1, 1, 1), spacing=(1, 2)), "each of 3 axes (from `sigma`)"),
         (lambda: kernels.sobel(ndim=3, spacing=(1, 2)), "each of 3 axes (from `ndim`)"),
-        (lambda: kernels.disk(3, spacing=(1, 2, 3)), "each of 2 axes; got (1, 2, 3)"),
+        (lambda: kernels.disk(3, spacing=(1, 2, 3)), "each of the 2 axes; got 3: (1, 2, 3)"),
         (lambda: ndimage.gaussian_filter(VOLUME, 1, spacing=(1, 2)), "each of the 3 filtered"),
     ]:
         with pytest.raises(ArgumentError, match="`spacing` must be one") as caught:
@@ -408,7 +408,7 @@ def test_filter_takes_a_files_spacing_only_for_texts_with_units(tmp_path, capsys
     ("arguments", "text"),
     [
         (["-k", "gaussian:2mm"], "the image's spacing is not known"),
-        (["-k", "gaussian:2mm", "--spacing", "3x1"], "must have one number, or one for each of"),
+        (["-k", "gaussian:2mm", "--spacing", "3x1"], "must be one value, or one for each of"),
         (["-k", "gaussian:2mm", "--spacing", "0x1x1mm"], "`spacing` must be > 0"),
         (["-k", "gaussian:2mm", "--spacing", "3x1x1"], "has no unit of length"),
         (["-k", "gaussian:2mm", "--spacing", "wide"], "`--spacing` must be lengths such as"),

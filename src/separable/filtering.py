@@ -19,7 +19,7 @@ from separable.errors import OutputError
 from separable.factors import Factors
 from separable.machine import current
 from separable.plan import Plan, plan
-from separable.run import check_dtype
+from separable.request import check_dtype, check_output_shape
 from separable.system import after_fork
 
 __all__ = ["checked_output", "convolve", "correlate", "filter_with", "given", "remembered"]
@@ -201,10 +201,7 @@ def checked_output(
                 "array inside, or copy the result into it"
             )
         return None, output
-    if output.shape != image.shape:
-        raise OutputError(
-            f"output shape not correct: `output` must have shape {image.shape}; got {output.shape}"
-        )
+    check_output_shape(output, image.shape)
     return np.asarray(output), output.dtype
 
 

@@ -14,9 +14,10 @@ from separable.engine.availability import EngineError
 from separable.engine.lazy_kernel import ldexp
 from separable.engine.result_memory import empty
 from separable.engine.thread_count import in_parallel, slabs
-from separable.errors import ArgumentError, ArgumentTypeError, DTypeError, OutputError
+from separable.errors import ArgumentError, ArgumentTypeError, OutputError
+from separable.request import check_output_shape
 
-__all__ = ["all_finite", "check_dtype", "readable", "run", "store"]
+__all__ = ["all_finite", "readable", "run", "store"]
 
 Array = NDArray[Any]
 
@@ -100,39 +101,6 @@ def run(
     return out
 
 
-def check_dtype(dtype: Any, name: str) -> np.dtype[Any]:
-    """Return a dtype that the filters take.
-
-    Raises
-    ------
-    DTypeError
-    """
-    try:
-        found: np.dtype[Any] = dtype if isinstance(dtype, np.dtype) else np.dtype(dtype)
-    except TypeError:
-        raise DTypeError(f"`{name}` must name a type of numbers; got {dtype!r}") from None
-    if found.kind not in "biufc" or found.itemsize > (16 if found.kind == "c" else 8):
-        raise DTypeError(
-            f"`{name}` must be bool, an integer, float16 .. float64 or complex; got {found}. "
-            f"{_remedy_for(found)}"
-        )
-    return found
-
-
-def _remedy_for(dtype: np.dtype[Any]) -> str:
-    """What to do with an image of a type that no filter takes."""
-    if dtype.names:
-        return f"Choose one field, for instance image[{dtype.names[0]!r}]"
-    if dtype.kind in "mM":
-        return "Convert it to whole numbers with image.astype('int64')"
-    if dtype.kind == "O":
-        return (
-            "Convert it, if all its elements are numbers, with image.astype('float64'); a data "
-            "frame with .to_numpy('float64', na_value=numpy.nan)"
-        )
-    return "Convert it, for instance with image.astype('float64')"
-
-
 def all_finite(image: Array, threads: int = 1) -> bool:
     """Return whether an array has neither NaN nor infinity."""
     if image.dtype.kind in "biu" or image.size == 0:
@@ -156,10 +124,7 @@ def all_finite(image: Array, threads: int = 1) -> bool:
 def _check_output(problem: Problem, out: Array) -> None:
     if not isinstance(out, np.ndarray):
         raise ArgumentTypeError(f"`out` must be an ndarray; got {type(out).__name__}")
-    if out.shape != problem.shape:
-        raise OutputError(
-            f"output shape not correct: `out` must have shape {problem.shape}; got {out.shape}"
-        )
+    check_output_shape(out, problem.shape, "out")
     if out.dtype != problem.out:
         raise OutputError(f"`out` must have dtype {problem.out}, as planned; got {out.dtype}")
     if not out.flags.writeable:

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from separable.arrays import complete_array_of
-from separable.borders import canonical_modes, extend
+from separable.borders import extend
 from separable.errors import DTypeError
 from separable.filter_bank.planned_bank import bank
 from separable.kernels import wavelet1d
-from separable.plan.plan_request import axes_of
+from separable.request import FilterAxes, check_axes
 
 __all__ = ["wavelet_step"]
 
@@ -71,11 +71,10 @@ def wavelet_step(
         raise DTypeError(f"`image` must hold numbers; got {array.dtype}")
     if array.dtype.kind in "biu":
         array = array.astype(np.float64)
-    count = array.ndim if axes is None else np.size(axes)
-    filtered = axes_of(axes, array.ndim, int(count))
+    where = FilterAxes.of(check_axes(axes, array.ndim), mode)
     low, high = wavelet1d(wavelet)
     bands = {"": array}
-    for axis, own in zip(filtered, canonical_modes(mode, len(filtered)), strict=True):
+    for axis, own in zip(where.axes, where.modes, strict=True):
         split = {}
         for name, values in bands.items():
             for letter, half in zip(

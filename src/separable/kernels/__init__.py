@@ -51,7 +51,9 @@ from separable.kernels.derivative_kernels import (
     scharr,
     sobel,
 )
-from separable.kernels.kernel_arguments import Kernel
+from separable.kernels.kernel_arguments import (
+    Kernel,
+)
 from separable.kernels.parse import catalogue, parse_spec
 from separable.kernels.shapes import ball, disk, motion, pillbox
 from separable.kernels.smoothing_kernels import (

@@ -13,19 +13,14 @@ from separable.kernels.kernel_arguments import (
     Kernel,
     PerAxis,
     WholePerAxis,
-    born,
     check_extent,
     check_reach,
     count_axes,
+    factors_from_terms,
     in_samples,
-    positive,
-    real,
-    real_per_axis,
-    shown,
-    spacings,
-    whole_from,
 )
 from separable.kernels.smoothing_kernels import gaussian1d, gaussians
+from separable.request import check_spacing, positive, real, real_per_axis, shown, whole_in_range
 
 __all__ = ["difference_of_gaussians", "gabor", "sharpen"]
 
@@ -93,7 +88,7 @@ def difference_of_gaussians(
     wide = gaussians(high, 0, count, truncate, None, spacing)
     narrow = gaussians(low, 0, count, truncate, None, spacing)
     padded = [np.pad(n, (len(w) - len(n)) // 2) for n, w in zip(narrow, wide, strict=True)]
-    return born([padded, [-wide[0], *wide[1:]]])
+    return factors_from_terms([padded, [-wide[0], *wide[1:]]])
 
 
 def sharpen(
@@ -141,7 +136,7 @@ def sharpen(
     strength = positive("amount", amount)
     smooth = gaussians(sigma, 0, ndim, truncate, radius, spacing)
     units = [np.eye(1, len(g), len(g) // 2)[0] for g in smooth]
-    return born(
+    return factors_from_terms(
         [
             [(1.0 + strength) * units[0], *units[1:]],
             [-strength * smooth[0], *smooth[1:]],
@@ -223,19 +218,19 @@ def gabor(
     along = ONE_OCTAVE * period if sigma is None else positive("sigma", sigma)
     across = along / positive("gamma", gamma)
     shift = real("phase", phase)
-    dy, dx = spacings(spacing, 2)
+    dy, dx = check_spacing(spacing, 2)
     ky, kx = 2 * math.pi / period * math.sin(angle), 2 * math.pi / period * math.cos(angle)
     ry, rx = _gabor_radii(angle, along, across, truncate, radius, (dy, dx))
     y, x = dy * np.arange(-ry, ry + 1.0), dx * np.arange(-rx, rx + 1.0)
     if abs(math.sin(angle)) < 1e-12:
         bell_y = gaussian1d(across, radius=ry, spacing=dy)
-        return born([[bell_y, _wave(kx * x + shift, along, rx, dx)]])
+        return factors_from_terms([[bell_y, _wave(kx * x + shift, along, rx, dx)]])
     if abs(math.cos(angle)) < 1e-12:
         bell_x = gaussian1d(across, radius=rx, spacing=dx)
-        return born([[_wave(ky * y + shift, along, ry, dy), bell_x]])
+        return factors_from_terms([[_wave(ky * y + shift, along, ry, dy), bell_x]])
     if along == across:
         quarter = math.pi / 2
-        return born(
+        return factors_from_terms(
             [
                 [_wave(ky * y + shift, along, ry, dy), _wave(kx * x, along, rx, dx)],
                 [
@@ -268,7 +263,7 @@ def _gabor_radii(
 ) -> tuple[int, int]:
     """Half lengths (y, x) of the box around the ellipse of `truncate` standard deviations."""
     if radius is not None:
-        half = whole_from("radius", radius, 0)
+        half = whole_in_range("radius", radius, 0)
         check_extent("radius", radius, 2 * half + 1, 2 * half + 1)
         return half, half
     reach = positive("truncate", truncate)

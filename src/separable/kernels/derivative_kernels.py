@@ -9,12 +9,11 @@ from separable.kernels.kernel_arguments import (
     Array,
     PerAxis,
     WholePerAxis,
-    born,
-    check_axis,
     count_axes,
-    spacings,
+    factors_from_terms,
 )
 from separable.kernels.smoothing_kernels import gaussians
+from separable.request import check_axis, check_spacing, whole
 
 __all__ = [
     "central_difference",
@@ -202,14 +201,14 @@ def _gradient(
     spacing: PerAxis | None,
 ) -> Factors:
     count = count_axes(ndim, spacing=spacing)
-    along = check_axis(axis, count)
+    along = check_axis(whole("axis", axis), count, of=f"ndim={count}")
     taps = _per_length(np.array(slope), spacing, count, along, 1)
-    return born([[taps if k == along else np.array(smoothing) for k in range(count)]])
+    return factors_from_terms([[taps if k == along else np.array(smoothing) for k in range(count)]])
 
 
 def _per_length(taps: Array, spacing: object, ndim: int, axis: int, order: int) -> Array:
     """Divide by the power of the spacing; whole numbers stay whole where there is none."""
-    steps = spacings(spacing, ndim)
+    steps = check_spacing(spacing, ndim)
     return taps if spacing is None else taps / np.float64(steps[axis]) ** order
 
 
@@ -248,7 +247,7 @@ def laplace(*, ndim: int | None = None, spacing: PerAxis | None = None) -> Facto
     count = count_axes(ndim, spacing=spacing)
     unit = np.array((0, 1, 0))
     second = [_per_length(np.array(SECOND), spacing, count, k, 2) for k in range(count)]
-    return born(
+    return factors_from_terms(
         [[second[k] if k == along else unit for k in range(count)] for along in range(count)]
     )
 
@@ -303,6 +302,6 @@ def laplacian_of_gaussian(
     smooth = gaussians(sigma, 0, ndim, truncate, radius, spacing)
     count = len(smooth)
     second = gaussians(sigma, 2, count, truncate, radius, spacing)
-    return born(
+    return factors_from_terms(
         [[second[k] if k == along else smooth[k] for k in range(count)] for along in range(count)]
     )

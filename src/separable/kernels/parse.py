@@ -18,7 +18,10 @@ from separable.kernels import (
     textures,
     wavelet_kernels,
 )
-from separable.kernels.kernel_arguments import Kernel, PerAxis
+from separable.kernels.kernel_arguments import (
+    Kernel,
+    PerAxis,
+)
 from separable.kernels.units import Lengths, has_units, measured, read_lengths
 
 __all__ = ["catalogue", "kernel_by_name", "lengths_of", "parse_spec"]

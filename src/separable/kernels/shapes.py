@@ -12,11 +12,8 @@ from separable.kernels.kernel_arguments import (
     PerAxis,
     check_extent,
     in_samples,
-    positive,
-    real,
-    shown,
-    spacings,
 )
+from separable.request import check_spacing, positive, real, shown
 
 __all__ = ["ball", "disk", "motion", "pillbox"]
 
@@ -97,7 +94,7 @@ def _round(radius: object, ndim: int, spacing: object) -> NDArray[np.int64]:
     reach = real("radius", radius)
     if reach < 0:
         raise ArgumentError(f"`radius` must be >= 0; got {shown(radius)}")
-    steps = spacings(spacing, ndim)
+    steps = check_spacing(spacing, ndim)
     reaches = in_samples((reach,) * ndim, steps)
     check_extent("radius", radius, *(2 * r + 1 for r in reaches))
     # A radius of 0.3 reaches three pixels of 0.1, whatever their quotient rounds to.
@@ -145,7 +142,7 @@ def pillbox(radius: float, *, spacing: PerAxis | None = None) -> NDArray[np.floa
     (15, 15)
     """
     r = positive("radius", radius)
-    steps = spacings(spacing, 2)
+    steps = check_spacing(spacing, 2)
     reaches = in_samples((r, r), steps)
     check_extent("radius", radius, *(2 * reach + 1 for reach in reaches))
     halves = [max(0, math.ceil(reach - 0.5)) for reach in reaches]
@@ -233,7 +230,7 @@ def motion(
     reach = positive("length", length)
     turn = real("angle", angle)
     if spacing is not None:
-        dy, dx = spacings(spacing, 2)
+        dy, dx = check_spacing(spacing, 2)
         path_y, path_x = in_samples((reach * math.sin(turn), reach * math.cos(turn)), (dy, dx))
         reach, turn = math.hypot(path_y, path_x), math.atan2(path_y, path_x)
     # Snap to the axes, so that a quarter turn has no rounding to smear it over a third row.

@@ -10,20 +10,21 @@ from separable.factors import Factors
 from separable.kernels.kernel_arguments import (
     PerAxis,
     WholePerAxis,
-    born,
     check_extent,
     check_reach,
     count_axes,
+    factors_from_terms,
     in_samples,
+    whole_samples,
+)
+from separable.request import (
+    check_spacing,
     per_axis,
     positive,
     real_per_axis,
     shown,
-    spacing_of,
-    spacings,
-    whole_from,
+    whole_in_range,
     whole_per_axis,
-    whole_samples,
 )
 
 __all__ = ["binomial", "binomial1d", "box", "box1d", "gaussian", "gaussian1d", "gaussians"]
@@ -96,7 +97,7 @@ def gaussian(
     >>> gaussian(3, spacing=(3, 1, 1)).shape
     (9, 25, 25)
     """
-    return born([gaussians(sigma, order, ndim, truncate, radius, spacing)])
+    return factors_from_terms([gaussians(sigma, order, ndim, truncate, radius, spacing)])
 
 
 def gaussian1d(
@@ -133,10 +134,10 @@ def gaussian1d(
     >>> gaussian1d(1, order=1, radius=1).round(4)
     array([-0.2741,  0.    ,  0.2741])
     """
-    step = spacing_of(spacing)
+    step = check_spacing(spacing, 1)[0]
     width = positive("sigma", sigma) / step
-    derivative = whole_from("order", order, 0, HIGHEST_ORDER)
-    half = None if radius is None else whole_from("radius", radius, 0)
+    derivative = whole_in_range("order", order, 0, HIGHEST_ORDER)
+    half = None if radius is None else whole_in_range("radius", radius, 0)
     return _sample(width, derivative, _half_length(width, truncate, half), step)
 
 
@@ -150,10 +151,10 @@ def gaussians(
 ) -> list[NDArray[np.float64]]:
     """Return one sampled Gaussian an axis, the arguments being those of `gaussian`."""
     count = count_axes(ndim, sigma=sigma, order=order, radius=radius, spacing=spacing)
-    steps = spacings(spacing, count)
+    steps = check_spacing(spacing, count)
     widths = in_samples(real_per_axis("sigma", sigma, count), steps)
     orders = whole_per_axis("order", order, count, 0, HIGHEST_ORDER)
-    radii = per_axis(None, count) if radius is None else whole_per_axis("radius", radius, count, 0)
+    radii = (None,) * count if radius is None else whole_per_axis("radius", radius, count, 0)
     halves = [_half_length(s, truncate, r) for s, r in zip(widths, radii, strict=True)]
     return [_sample(*axis) for axis in zip(widths, orders, halves, steps, strict=True)]
 
@@ -229,10 +230,10 @@ def box(size: PerAxis, *, ndim: int | None = None, spacing: PerAxis | None = Non
     (3, 9, 9)
     """
     if spacing is None:
-        return born([[box1d(n) for n in _lengths(size, ndim)]])  # type: ignore[arg-type]
+        return factors_from_terms([[box1d(n) for n in _lengths(size, ndim)]])  # type: ignore[arg-type]
     count = count_axes(ndim, size=size, spacing=spacing)
-    pairs = zip(per_axis(size, count), spacings(spacing, count), strict=True)
-    return born([[box1d(length, spacing=step) for length, step in pairs]])
+    pairs = zip(per_axis("size", size, count), check_spacing(spacing, count), strict=True)
+    return factors_from_terms([[box1d(length, spacing=step) for length, step in pairs]])
 
 
 def box1d(size: float, *, spacing: float | None = None) -> NDArray[np.float64]:
@@ -259,7 +260,9 @@ def box1d(size: float, *, spacing: float | None = None) -> NDArray[np.float64]:
     >>> box1d(4)
     array([0.25, 0.25, 0.25, 0.25])
     """
-    length = _length(size if spacing is None else whole_samples("size", size, spacing_of(spacing)))
+    length = _length(
+        size if spacing is None else whole_samples("size", size, check_spacing(spacing, 1)[0])
+    )
     return np.full(length, 1.0 / length)
 
 
@@ -300,7 +303,7 @@ def binomial(size: WholePerAxis, *, ndim: int | None = None) -> Factors:
     >>> (256 * binomial(5).dense()).astype(int)[2]
     array([ 6, 24, 36, 24,  6])
     """
-    return born([[binomial1d(n) for n in _lengths(size, ndim)]])
+    return factors_from_terms([[binomial1d(n) for n in _lengths(size, ndim)]])
 
 
 def binomial1d(size: int) -> NDArray[np.float64]:
@@ -336,7 +339,7 @@ def binomial1d(size: int) -> NDArray[np.float64]:
 
 
 def _length(size: object) -> int:
-    length = whole_from("size", size, 1)
+    length = whole_in_range("size", size, 1)
     check_extent("size", size, length)
     return length
 

@@ -9,7 +9,10 @@ import numpy as np
 
 from separable.errors import ArgumentError, ArgumentTypeError
 from separable.factors import Factors
-from separable.kernels.kernel_arguments import born, check_ndim
+from separable.kernels.kernel_arguments import (
+    check_ndim,
+    factors_from_terms,
+)
 
 __all__ = ["laws", "laws_bands"]
 
@@ -86,7 +89,7 @@ def laws(vectors: str, *, normalised: bool = False, ndim: int | None = None) -> 
     if len(names) != count:
         raise ArgumentError(f"`vectors` must be one name an axis, {count} of them; got {vectors!r}")
     taps = [np.array(VECTORS[name.upper()]) for name in names]
-    return born([[v / np.sqrt(np.sum(v * v)) if normalised else v for v in taps]])
+    return factors_from_terms([[v / np.sqrt(np.sum(v * v)) if normalised else v for v in taps]])
 
 
 def laws_bands(*, ndim: int = 3, normalised: bool = False) -> dict[str, Factors]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from separable.errors import ArgumentError
-from separable.kernels.kernel_arguments import shown
+from separable.request import shown
 
 __all__ = ["SAMPLES", "Lengths", "has_units", "measured", "read_lengths", "unit_of"]
 

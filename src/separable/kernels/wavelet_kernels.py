@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from separable.distribution import install_command
 from separable.errors import ArgumentError, ArgumentTypeError
 from separable.factors import Factors
-from separable.kernels.kernel_arguments import born, check_ndim
+from separable.kernels.kernel_arguments import (
+    check_ndim,
+    factors_from_terms,
+)
 
 __all__ = ["wavelet", "wavelet1d", "wavelet_bands"]
 
@@ -61,7 +64,7 @@ def wavelet(name: str, bands: str, *, ndim: int | None = None) -> Factors:
     if len(bands) != count:
         raise ArgumentError(f"`bands` must be one letter an axis, {count} of them; got {bands!r}")
     low, high = wavelet1d(name)
-    return born([[low if letter == "L" else high for letter in bands.upper()]])
+    return factors_from_terms([[low if letter == "L" else high for letter in bands.upper()]])
 
 
 def wavelet_bands(name: str, *, ndim: int = 3) -> dict[str, Factors]:

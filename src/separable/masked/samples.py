@@ -15,6 +15,7 @@ from separable.engine.availability import EngineError, compiling
 from separable.engine.result_memory import empty
 from separable.engine.thread_count import get_num_threads, in_parallel, slabs
 from separable.errors import ArgumentError, ArgumentTypeError
+from separable.request import mask_shape
 
 __all__ = [
     "Missing",
@@ -250,22 +251,10 @@ def mask_of(mask: Any) -> Array:
 
 
 def _fitted(mask: ArrayLike, image: Array, axes: Sequence[int]) -> Array:
-    """The mask as bool, with as many axes as the image."""
+    """Return the mask as bool, with as many axes as the image."""
     values = mask_of(mask)
-    along = sorted(axes)
-    small = tuple(n if a in along else 1 for a, n in enumerate(image.shape))
-    squeezed = tuple(image.shape[a] for a in along)
     valid = values if values.dtype.kind == "b" else (values != 0) & (values == values)
-    if values.shape == image.shape:
-        return valid
-    if values.shape in (small, squeezed):
-        return valid.reshape(small)
-    choices = list(dict.fromkeys((image.shape, squeezed)))
-    wanted = " or, the same for all others, that of the filtered axes, ".join(map(str, choices))
-    raise ArgumentError(
-        f"`mask` must have the image's shape {wanted}; got {values.shape}. "
-        "It is nonzero where the image is valid"
-    )
+    return valid.reshape(mask_shape(values.shape, image.shape, axes))
 
 
 def _not_nan(image: Array) -> Array:

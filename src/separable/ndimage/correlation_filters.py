@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike
 from separable.factorize import as_kernel
 from separable.filtering import filter_with
 from separable.masked import Missing, blank
-from separable.ndimage.apply import Border
 from separable.ndimage.missing_input import filtered_valid, missing_in
 from separable.ndimage.scipy_arguments import (
     Array,
@@ -23,11 +22,13 @@ from separable.ndimage.scipy_arguments import (
     check_axis,
     check_cval,
     check_origins,
+    filter_axes,
     image_of,
     per_axis,
     target_of,
     weights_of,
 )
+from separable.request import FilterAxes
 
 __all__ = ["convolve", "convolve1d", "correlate", "correlate1d"]
 
@@ -247,13 +248,13 @@ def _dense(
     target = target_of(output, image, is_complex=_is_complex(image, kernel))
     found = missing_in(given, image, filtered, target, *missing, cval)
     order = np.argsort(filtered)  # the weights have the image's order of axes
-    border = Border.of(
+    where = filter_axes(
         [filtered[k] for k in order],
         [modes[k] for k in order],
         check_cval(cval, image),
         check_origins([origins[k] for k in order], kernel.shape, DENSE_ORIGIN),
     )
-    return _filtered(image, kernel, border, target, operation, found)
+    return _filtered(image, kernel, where, target, operation, found)
 
 
 def _line(
@@ -277,8 +278,8 @@ def _line(
     target = target_of(output, image, is_complex=_is_complex(image, kernel))
     found = missing_in(given, image, (along,), target, *missing, cval)
     origins = check_origins((origin,), kernel.shape, LINE_ORIGIN)
-    border = Border.of((along,), (mode,), check_cval(cval, image), origins)
-    return _filtered(image, kernel, border, target, operation, found)
+    where = filter_axes((along,), (mode,), check_cval(cval, image), origins)
+    return _filtered(image, kernel, where, target, operation, found)
 
 
 def _wrong_shape(kernel: Array, count: int) -> str:
@@ -298,20 +299,20 @@ def _is_complex(image: Array, kernel: Array) -> bool:
 def _filtered(
     image: Array,
     kernel: Array,
-    border: Border,
+    where: FilterAxes,
     target: Target,
     operation: str,
     missing: Missing | None,
 ) -> Array:
     if kernel.dtype.kind == "c" and operation == "correlate":
         kernel = kernel.conj()
-    if not border.axes:
+    if not where.axes:
         return blank(_times(image, kernel, target), missing)
     if missing is not None:
-        return filtered_valid(image, as_kernel(kernel), border, target, missing, operation)
+        return filtered_valid(image, as_kernel(kernel), where, target, missing, operation)
     return filter_with(
-        image, kernel, target, operation=operation, axes=border.axes, mode=border.modes,
-        cval=border.cval, origin=border.origins,
+        image, kernel, target, operation=operation, axes=where.axes, mode=where.modes,
+        cval=where.cval, origin=where.origins,
     )  # fmt: skip
 
 

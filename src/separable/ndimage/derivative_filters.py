@@ -15,13 +15,11 @@ from separable.engine import work_dtype
 from separable.errors import ArgumentTypeError
 from separable.masked import blank
 from separable.ndimage.apply import (
-    Border,
     Kernel,
     copied,
     correlated,
     finished,
     kernel_of,
-    squares_of,
 )
 from separable.ndimage.missing_input import missing_in
 from separable.ndimage.scipy_arguments import (
@@ -29,6 +27,7 @@ from separable.ndimage.scipy_arguments import (
     Output,
     check_axes,
     check_cval,
+    filter_axes,
     image_of,
     per_axis,
     steps_of,
@@ -36,6 +35,7 @@ from separable.ndimage.scipy_arguments import (
     target_of,
 )
 from separable.ndimage.smoothing_filters import gaussian_taps, half_lengths
+from separable.ndimage.sums_of_squares import squares_of
 
 __all__ = ["gaussian_gradient_magnitude", "gaussian_laplace", "laplace"]
 
@@ -99,9 +99,9 @@ def laplace(
     missing = missing_in(given, image, filtered, target, mask, nan, fill, cval)
     if not filtered:
         return blank(copied(image, target), missing)
-    border = Border.of(filtered, per_axis("mode", mode, len(filtered)), check_cval(cval, image))
+    where = filter_axes(filtered, per_axis("mode", mode, len(filtered)), check_cval(cval, image))
     steps = None if spacing is None else steps_of(spacing, len(filtered))
-    return correlated(image, _laplace_kernel(len(filtered), steps), border, target, missing)
+    return correlated(image, _laplace_kernel(len(filtered), steps), where, target, missing)
 
 
 def gaussian_laplace(
@@ -164,8 +164,8 @@ def gaussian_laplace(
         return blank(copied(image, target), missing)
     steps = steps_of(spacing, len(filtered))
     shapes = _gaussian_shapes(sigma, filtered, image.ndim, steps, **kwargs)
-    border = Border.of(filtered, per_axis("mode", mode, len(filtered)), check_cval(cval, image))
-    return correlated(image, _derivatives_kernel(shapes, 2, None, steps), border, target, missing)
+    where = filter_axes(filtered, per_axis("mode", mode, len(filtered)), check_cval(cval, image))
+    return correlated(image, _derivatives_kernel(shapes, 2, None, steps), where, target, missing)
 
 
 def gaussian_gradient_magnitude(
@@ -224,14 +224,14 @@ def gaussian_gradient_magnitude(
         return blank(copied(image, target), missing)
     steps = steps_of(spacing, len(filtered))
     shapes = _gaussian_shapes(sigma, filtered, image.ndim, steps, **kwargs)
-    border = Border.of(filtered, per_axis("mode", mode, len(filtered)), check_cval(cval, image))
+    where = filter_axes(filtered, per_axis("mode", mode, len(filtered)), check_cval(cval, image))
     work = work_dtype(image.dtype, target_dtype(target), np.ones(1))
     squares = squares_of(image)
     nothing = None if missing is None else np.zeros(image.shape, bool)
     silent = None if missing is None else replace(missing, fill=0)
     for along in range(len(filtered)):
         kernel = _derivatives_kernel(shapes, 1, along, steps)
-        squares.add(correlated(image, kernel, border, work, silent, nothing))
+        squares.add(correlated(image, kernel, where, work, silent, nothing))
     result = finished(squares.root(), target)
     if missing is not None and nothing is not None:
         np.copyto(result, missing.fill, where=nothing, casting="unsafe")

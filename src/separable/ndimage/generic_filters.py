@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from separable.arrays import array_of
 from separable.errors import ArgumentError, ArgumentTypeError, OutputError
 from separable.masked import Missing, blank
-from separable.ndimage.apply import SumOfSquares, copied, finished
+from separable.ndimage.apply import copied, finished
 from separable.ndimage.missing_input import keywords_for, missing_in
 from separable.ndimage.scipy_arguments import (
     Array,
@@ -25,7 +25,8 @@ from separable.ndimage.scipy_arguments import (
     target_dtype,
     target_of,
 )
-from separable.run import check_dtype
+from separable.ndimage.sums_of_squares import SumOfSquares
+from separable.request import check_dtype
 
 __all__ = ["generic_gradient_magnitude", "generic_laplace"]
 

@@ -9,13 +9,14 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike
 
-from separable.ndimage.apply import Border, Kernel, correlated, kernel_of
+from separable.ndimage.apply import Kernel, correlated, kernel_of
 from separable.ndimage.missing_input import missing_in
 from separable.ndimage.scipy_arguments import (
     Array,
     Output,
     check_axis,
     check_cval,
+    filter_axes,
     image_of,
     per_axis,
     steps_of,
@@ -130,11 +131,11 @@ def _mask(
     along = check_axis(axis, image.ndim)
     target = target_of(output, image, is_complex=image.dtype.kind == "c")
     modes = per_axis("mode", mode, image.ndim)
-    border = Border.of(range(image.ndim), modes, check_cval(cval, image))
+    where = filter_axes(range(image.ndim), modes, check_cval(cval, image))
     step = 1.0 if spacing is None else steps_of(spacing, image.ndim)[along]
-    found = missing_in(given, image, border.axes, target, *missing, cval)
+    found = missing_in(given, image, where.axes, target, *missing, cval)
     kernel = _mask_kernel(smoothing, along, image.ndim, step)
-    return correlated(image, kernel, border, target, found)
+    return correlated(image, kernel, where, target, found)
 
 
 @lru_cache(maxsize=64)

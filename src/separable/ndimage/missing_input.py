@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,9 +22,7 @@ from separable.masked import (
     normalise,
 )
 from separable.ndimage.scipy_arguments import Array, Target, is_lazy, target_dtype
-
-if TYPE_CHECKING:
-    from separable.ndimage.apply import Border
+from separable.request import FilterAxes
 
 __all__ = ["filtered_valid", "keywords_for", "missing_in"]
 
@@ -59,7 +57,7 @@ def missing_in(
 def filtered_valid(
     image: Array,
     kernel: Any,
-    border: Border,
+    where: FilterAxes,
     target: Target,
     missing: Missing,
     operation: str = "correlate",
@@ -73,15 +71,15 @@ def filtered_valid(
         return target if isinstance(target, np.ndarray) else np.empty(image.shape, target)
     run: Run
     if isinstance(kernel, tuple):
-        run = Passes(border.axes, border.modes, border.origins)
+        run = Passes(where.axes, where.modes, where.origins)
     else:
         options = {
-            "operation": operation, "axes": border.axes, "mode": border.modes,
-            "origin": border.origins,
+            "operation": operation, "axes": where.axes, "mode": where.modes,
+            "origin": where.origins,
         }  # fmt: skip
         run = Planned(options, None, "auto", None)
     weights = Weights.of(kernel)
-    return normalise(image, weights, missing, target, run, border.cval, get_num_threads(), void)
+    return normalise(image, weights, missing, target, run, where.cval, get_num_threads(), void)
 
 
 def keywords_for(

@@ -13,9 +13,11 @@ from numpy.typing import ArrayLike
 
 from separable.errors import ArgumentError
 from separable.kernels import box1d, gaussian1d
-from separable.kernels.kernel_arguments import shown, whole_samples
+from separable.kernels.kernel_arguments import (
+    whole_samples,
+)
 from separable.masked import blank
-from separable.ndimage.apply import Border, Kernel, copied, correlated, kernel_of
+from separable.ndimage.apply import Kernel, copied, correlated, kernel_of
 from separable.ndimage.missing_input import missing_in
 from separable.ndimage.scipy_arguments import (
     Array,
@@ -26,6 +28,7 @@ from separable.ndimage.scipy_arguments import (
     check_cval,
     check_origins,
     check_taps,
+    filter_axes,
     finite,
     image_of,
     index,
@@ -34,6 +37,7 @@ from separable.ndimage.scipy_arguments import (
     steps_of,
     target_of,
 )
+from separable.request import shown
 
 __all__ = [
     "gaussian_filter",
@@ -154,10 +158,10 @@ def gaussian_filter(
     kernel = _gaussian_kernel(
         tuple((float(sigmas[k]) / steps[k], orders[k], radii[k], steps[k]) for k in used)
     )
-    border = Border.of(
+    where = filter_axes(
         [filtered[k] for k in used], [modes[k] for k in used], check_cval(cval, image)
     )
-    return correlated(image, kernel, border, target, missing)
+    return correlated(image, kernel, where, target, missing)
 
 
 def gaussian_filter1d(
@@ -213,8 +217,8 @@ def gaussian_filter1d(
         raise ArgumentError(f"`sigma` must be > 0; got {sigma!r}")
     kernel = _gaussian_kernel(((width, _order(order), max(half, 0), step),))
     missing = missing_in(given, image, (along,), target, mask, nan, fill, cval)
-    border = Border.of((along,), (mode,), check_cval(cval, image))
-    return correlated(image, kernel, border, target, missing)
+    where = filter_axes((along,), (mode,), check_cval(cval, image))
+    return correlated(image, kernel, where, target, missing)
 
 
 def uniform_filter(
@@ -276,14 +280,14 @@ def uniform_filter(
     used = [k for k in range(count) if sizes[k] > 1]
     if not used:
         return blank(copied(image, target), missing)
-    border = Border.of(
+    where = filter_axes(
         [filtered[k] for k in used],
         [modes[k] for k in used],
         check_cval(cval, image),
         check_origins([origins[k] for k in used], [sizes[k] for k in used], BOX_ORIGIN),
     )
     kernel = _box_kernel(tuple(sizes[k] for k in used))
-    return correlated(image, kernel, border, target, missing)
+    return correlated(image, kernel, where, target, missing)
 
 
 def uniform_filter1d(
@@ -335,9 +339,9 @@ def uniform_filter1d(
         raise SizeError(f"incorrect filter size: `size` must be >= 1; got {size!r}")
     target = target_of(output, image, is_complex=image.dtype.kind == "c")
     origins = check_origins((origin,), (length,), BOX_ORIGIN)
-    border = Border.of((along,), (mode,), check_cval(cval, image), origins)
+    where = filter_axes((along,), (mode,), check_cval(cval, image), origins)
     missing = missing_in(given, image, (along,), target, mask, nan, fill, cval)
-    return correlated(image, _box_kernel((length,)), border, target, missing)
+    return correlated(image, _box_kernel((length,)), where, target, missing)
 
 
 def half_lengths(

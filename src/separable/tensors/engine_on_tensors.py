@@ -17,7 +17,7 @@ import torch
 from separable.borders import extension
 from separable.engine.tensor_memory import array_of, empty
 from separable.factors import Factors
-from separable.plan.plan_request import own_output
+from separable.request import result_dtype
 from separable.tensors.ops import own, torch_dtype
 
 __all__ = ["Filter", "Linear"]
@@ -55,7 +55,7 @@ class Filter:
         filter_with = importlib.import_module("separable.filtering").filter_with
         kind = output
         if kind is None:
-            kind = own_output(array.dtype, self.kernel.dtype, self.options["cval"])
+            kind = result_dtype(array.dtype, self.kernel.dtype, self.options["cval"])
         made = empty(array.shape, torch_dtype(kind))
         filter_with(
             array, self.kernel, array_of(made), progress=self.progress,

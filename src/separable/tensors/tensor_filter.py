@@ -13,7 +13,8 @@ from separable.errors import ArgumentError, ArgumentTypeError, DTypeError, Outpu
 from separable.factorize import as_kernel
 from separable.factors import Factors
 from separable.plan import Plan, plan
-from separable.plan.plan_request import axes_of, request
+from separable.plan.plan_request import request
+from separable.request import kernel_axes
 from separable.tensors.engine_on_tensors import Filter, Linear
 from separable.tensors.ops import (
     correlated,
@@ -98,9 +99,7 @@ def filter_with(
     _check_missing(missing)
     weights = kernel if isinstance(kernel, torch.Tensor) and kernel.requires_grad else None
     held = _as_numpy(kernel)
-    filtered = _axes(
-        axes, image.ndim, held.ndim if isinstance(held, np.ndarray) else len(held.shape)
-    )
+    filtered = kernel_axes(axes, image.ndim, len(held.shape), last=True)
     dtype, into = _output(output, image)
     options = {
         "mode": mode, "cval": cval, "origin": origin, "tol": tol, "method": method,
@@ -209,13 +208,6 @@ def _plan(
         kernel, image.shape, _numpy_dtype(image.dtype), axes=axes,
         output=None if dtype is None else _numpy_dtype(dtype), **own,
     )  # fmt: skip
-
-
-def _axes(axes: Any, ndim: int, kernel_ndim: int) -> tuple[int, ...]:
-    """The image axes to filter: the last ones unless it says which."""
-    if axes is None and kernel_ndim <= ndim:
-        return tuple(range(ndim - kernel_ndim, ndim))
-    return axes_of(axes, ndim, kernel_ndim)
 
 
 def _as_numpy(kernel: Any) -> Any:

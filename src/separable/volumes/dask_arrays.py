@@ -23,7 +23,7 @@ from separable.errors import ArgumentError, ArgumentTypeError, OutputError
 from separable.filtering import given
 from separable.masked import mask_of
 from separable.plan import plan
-from separable.run import check_dtype
+from separable.request import check_dtype
 from separable.volumes.dask_schedule import Layer, schedule
 from separable.volumes.halo import BlockFilter, block_filter, chunkwise
 from separable.volumes.missing_samples import (

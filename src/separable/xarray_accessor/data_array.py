@@ -17,7 +17,7 @@ from separable.kernels import gaussian1d
 from separable.kernels.kernel_arguments import mirrored
 from separable.kernels.parse import kernel_by_name, lengths_of
 from separable.xarray_accessor.engine_hook import like
-from separable.xarray_accessor.spacing import Step, dims_of, lengths_along, spread, step_of
+from separable.xarray_accessor.spacing import Step, dims_of, lengths_along, per_dim, step_of
 
 __all__ = ["SeparableAccessor"]
 
@@ -144,7 +144,7 @@ class SeparableAccessor:
         """
         found = dims_of(self._array, dims, (sigma,))
         steps = _steps(self._array, found, units)
-        widths = spread("sigma", lengths_along("sigma", sigma, steps, per_axis=True), found)
+        widths = per_dim("sigma", lengths_along("sigma", sigma, steps, per_axis=True), found)
         arguments = {
             "sigma": tuple(w / s.size for w, s in zip(widths, steps, strict=True)),
             "truncate": truncate,
@@ -341,6 +341,6 @@ def _argument(name: str, value: Any, steps: list[Step], lengths: dict[str, bool]
     if name == "axis" and value in dims:
         return dims.index(value)
     if isinstance(value, Mapping):
-        found = spread(name, value, dims, default=0 if name == "order" else None)
+        found = per_dim(name, value, dims, default=0 if name == "order" else None)
         return found[0] if len(found) == 1 else found
     return value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
@@ -12,6 +11,7 @@ from separable import filtering
 from separable.arrays import array_of
 from separable.errors import ArgumentError, OutputError
 from separable.factors import Factors
+from separable.request import axes_by_name
 
 __all__ = ["filter_with", "like"]
 
@@ -39,6 +39,7 @@ def filter_with(
 
     Examples
     --------
+    >>> import numpy as np
     >>> import separable as sep
     >>> image = xr.DataArray(np.ones((3, 4)), dims=("y", "x"), name="depth")
     >>> sep.convolve(image, [0.25, 0.5, 0.25], axes="x").name
@@ -47,7 +48,7 @@ def filter_with(
     if not isinstance(image, xr.DataArray):
         array = array_of(image)
         return filtering.filter_with(array, kernel, output, axes=axes, mask=mask, **options)
-    where = None if axes is None else _positions(image, axes)
+    where = None if axes is None else axes_by_name(axes, image.dims)
     target, given = output, {} if mask is None else {"mask": _aligned(mask, image, where)}
     if isinstance(output, xr.DataArray):
         if output.dims != image.dims:
@@ -55,24 +56,6 @@ def filter_with(
         target = output.data
     data = filtering.filter_with(image.data, kernel, target, axes=where, **given, **options)
     return output if isinstance(output, xr.DataArray) else like(image, data)
-
-
-def _positions(image: xr.DataArray, axes: Any) -> tuple[int, ...]:
-    """Axes by number or by the name of a dim."""
-    several = isinstance(axes, (list, tuple, np.ndarray))
-    given = tuple(axes) if several else (axes,)
-    found = []
-    for axis in given:
-        if axis in image.dims:
-            found.append(image.dims.index(axis))
-        elif isinstance(axis, (int, np.integer)):
-            found.append(int(axis))
-        else:
-            raise ArgumentError(
-                f"`axes` must be numbers, or dims of {', '.join(map(str, image.dims))}; "
-                f"got {axis!r}"
-            )
-    return tuple(found)
 
 
 def _aligned(mask: Any, image: xr.DataArray, axes: tuple[int, ...] | None) -> Any:

@@ -12,8 +12,9 @@ import pandas as pd
 import xarray as xr
 
 from separable.errors import ArgumentError, ArgumentTypeError
+from separable.request import axes_by_name, per_axis
 
-__all__ = ["Step", "dims_of", "lengths_along", "step_of"]
+__all__ = ["Step", "dims_of", "lengths_along", "per_dim", "step_of"]
 
 UNEVEN = 1e-6  # relative: steps that differ by more are not even
 DURATIONS = (str, np.timedelta64, datetime.timedelta)
@@ -107,14 +108,20 @@ def dims_of(array: xr.DataArray, dims: Any, values: Sequence[Any]) -> tuple[Hash
         found = (dims,)
     else:
         found = tuple(dims)
-    for dim in found:
-        if dim not in array.dims:
-            raise ArgumentError(
-                f"`dims` must be some of {', '.join(map(str, array.dims))}; got {dim!r}"
-            )
+    axes_by_name(found, array.dims, name="dims", numbers=False)
     if len(set(found)) != len(found):
         raise ArgumentError(f"`dims` must be different from each other; got {dims!r}")
     return found
+
+
+def per_dim(
+    name: str, value: Any, dims: Sequence[Hashable], default: Any = None
+) -> tuple[Any, ...]:
+    """Return one value for each dim; a mapping has them by name."""
+    of = f"dims {', '.join(map(str, dims))}"
+    if not isinstance(value, (Mapping, list, tuple, np.ndarray)):
+        return (value,) * len(dims)
+    return per_axis(name, value, len(dims), of=of, names=tuple(dims), default=default)
 
 
 def lengths_along(name: str, value: Any, steps: Sequence[Step], *, per_axis: bool) -> Any:
@@ -139,30 +146,9 @@ def lengths_along(name: str, value: Any, steps: Sequence[Step], *, per_axis: boo
             raise ArgumentTypeError(f"`{name}` must be one length for all dims; got {value!r}")
         found = [_length(name, value, step) for step in steps]
         return found[0]
-    values = spread(name, value, [step.dim for step in steps])
+    values = per_dim(name, value, [step.dim for step in steps])
     found = [_length(name, v, step) for v, step in zip(values, steps, strict=True)]
     return found[0] if len(found) == 1 else tuple(found)
-
-
-def spread(name: str, value: Any, dims: Sequence[Hashable], default: Any = None) -> tuple[Any, ...]:
-    """Return one value for each dim."""
-    if isinstance(value, Mapping):
-        unknown = [d for d in value if d not in dims]
-        missing = [d for d in dims if d not in value and default is None]
-        if unknown or missing:
-            wrong = f"nothing for {missing[0]!r}" if missing else f"{unknown[0]!r} too"
-            raise ArgumentError(
-                f"`{name}` must have a value for each of {', '.join(map(str, dims))}; got {wrong}"
-            )
-        return tuple(value.get(d, default) for d in dims)
-    if isinstance(value, (list, tuple, np.ndarray)):
-        if len(value) != len(dims):
-            raise ArgumentError(
-                f"`{name}` must be one value, or one for each of the dims "
-                f"{', '.join(map(str, dims))}; got {value!r}"
-            )
-        return tuple(value)
-    return (value,) * len(dims)
 
 
 def _length(name: str, value: Any, step: Step) -> Any:
