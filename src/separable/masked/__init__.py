@@ -20,11 +20,20 @@ Where no sample below a weight other than 0 is valid the result is `fill`.
 """
 
 from separable.masked.normalised import Passes, Planned, Run, filter_missing, normalise
-from separable.masked.samples import Missing, blank, check_fill, check_nan, mask_of, missing_of
+from separable.masked.samples import (
+    Missing,
+    MissingOptions,
+    blank,
+    check_fill,
+    check_nan,
+    mask_of,
+    missing_of,
+)
 from separable.masked.valid_weights import Weights
 
 __all__ = [
     "Missing",
+    "MissingOptions",
     "Passes",
     "Planned",
     "Run",

@@ -44,9 +44,9 @@ class Parts:
     weights: Weights
 
     def finish(
-        self, target: Array | np.dtype[Any], fill: Any, void: Array | None, threads: int
+        self, target: Array | np.dtype[Any], fill: Any, nothing_valid: Array | None, threads: int
     ) -> Array:
-        """Put the parts together, in the array or type asked for; `void` is set at `fill`."""
+        """Put the parts together, in the array or type asked for; `nothing_valid` is set at `fill`."""
         values = self.filtered
         if isinstance(target, np.ndarray):
             out = target
@@ -58,18 +58,18 @@ class Parts:
             part, place = values[rows], out[rows]
             filling = fill if out is values else 0
             try:
-                void_here = self._compiled(rows, filling) if compiled else None
+                empty_count = self._compiled(rows, filling) if compiled else None
             except EngineError:
-                void_here = None
-            if void_here is None:
-                void_here = self._by_numpy(rows, filling)
+                empty_count = None
+            if empty_count is None:
+                empty_count = self._by_numpy(rows, filling)
             if out is not values:
                 _settled(part, place)
-            if void_here and (out is not values or void is not None):
+            if empty_count and (out is not values or nothing_valid is not None):
                 nothing = self._weight(rows, part.shape) < self.weights.half
                 np.copyto(place, fill, where=nothing, casting="unsafe")
-                if void is not None:
-                    void[rows] |= nothing
+                if nothing_valid is not None:
+                    nothing_valid[rows] |= nothing
 
         in_parallel(job, chunks(values.shape), threads)
         return out

@@ -16,22 +16,31 @@ from separable.engine import work_dtype
 from separable.engine.result_memory import empty
 from separable.filtering import checked_output, remembered
 from separable.masked.finish import Parts, least_of
-from separable.masked.samples import Missing, missing_of, without
+from separable.masked.samples import Missing, MissingOptions, missing_of, without
 from separable.masked.valid_weights import LIMITS, Weights, best, is_steady
 from separable.plan import Candidate, Plan
+from separable.request import FilterAxes
 from separable.run import store
 
 __all__ = ["Passes", "Planned", "Run", "filter_missing", "normalise"]
 
 Array = NDArray[Any]
-Tick = Callable[[float], None]
+Progress = Callable[[float], None]
 
 WORTH = 2.0  # a steady method may take so many times as long as one that has to be looked after
 WIDE = 1e-20  # of the sum of the weights: smaller ones want double precision
 
 
 class Run(Protocol):
-    """How the kernels run."""
+    """A way to run the kernels of one filter."""
+
+    @property
+    def cval(self) -> Any:
+        """Value outside the image where the mode is constant."""
+
+    @property
+    def threads(self) -> int:
+        """Number of threads."""
 
     def data(
         self,
@@ -60,7 +69,7 @@ def filter_missing(
     mask: Any = None,
     nan: str = "propagate",
     fill: Any = math.nan,
-    progress: Tick | None = None,
+    progress: Progress | None = None,
     **options: Any,
 ) -> Array:
     """Filter an image with missing samples; parameters are those of `separable.convolve`."""
@@ -68,17 +77,16 @@ def filter_missing(
     out, kind = checked_output(array, output)
     made = remembered(array, kernel, kind, options)
     problem = made.problem
-    missing = missing_of(
-        image, array, problem.axes, mask=mask, nan=nan, fill=fill, out=problem.out,
-        cval=problem.cval if "constant" in problem.modes else 0.0,
-    )  # fmt: skip
+    outside = problem.cval if "constant" in problem.modes else 0.0
+    asked = MissingOptions(mask, nan, fill)
+    missing = missing_of(image, array, problem.axes, asked, problem.out, outside)
     if missing is None or problem.size == 0:
         return made(array, out, progress=progress)
     target = problem.out if out is None else out
     weights = Weights.of(kernel)
     part = None if progress is None else _share(progress, 4 if weights.signed else 2)
     run = Planned.of(made, options, part)
-    return normalise(array, weights, missing, target, run, problem.cval, problem.threads)
+    return normalise(array, weights, missing, target, run)
 
 
 def normalise(
@@ -87,9 +95,7 @@ def normalise(
     missing: Missing,
     target: Array | np.dtype[Any],
     run: Run,
-    cval: Any,
-    threads: int,
-    void: Array | None = None,
+    nothing_valid: Array | None = None,
 ) -> Array:
     """Filter an image with missing samples.
 
@@ -102,11 +108,9 @@ def normalise(
     target : ndarray or dtype
         Where to put the result, which may be the image itself; or its type.
     run : Run
-    cval : number
-        What lies outside.
-    threads : int
-    void : ndarray of bool, optional
-        Of the image's shape; set to True where nothing is valid.
+        How the kernels run, and the value outside the image.
+    nothing_valid : ndarray of bool, optional
+        An array of the image's shape; set to True where nothing is valid.
 
     Returns
     -------
@@ -120,7 +124,7 @@ def normalise(
     if weights.smallest < WIDE:
         dtype = np.promote_types(dtype, np.float64)
     real = np.zeros(0, dtype).real.dtype
-    cval = cval if missing.outside else 0.0
+    cval, threads = run.cval if missing.outside else 0.0, run.threads
     samples = without(image, missing.valid, threads)
 
     # Step 2: weigh what is valid. A kernel of zeros has nothing to weigh.
@@ -140,7 +144,7 @@ def normalise(
 
     # Step 4: put them together and round once.
     parts = Parts(filtered, weight, mean, share, weights)
-    return parts.finish(target, missing.fill, void, threads)
+    return parts.finish(target, missing.fill, nothing_valid, threads)
 
 
 def _put(values: Array, target: Array | np.dtype[Any], threads: int) -> Array:
@@ -154,18 +158,20 @@ class Planned:
     """Runs by plans: dense kernels and `Factors`."""
 
     options: dict[str, Any]
-    tol: float | None
-    method: str
-    progress: Tick | None
+    cval: Any
+    threads: int
+    tol: float | None = None
+    method: str = "auto"
+    progress: Progress | None = None
 
     @classmethod
-    def of(cls, made: Plan, options: dict[str, Any], progress: Tick | None = None) -> Planned:
+    def of(cls, made: Plan, options: dict[str, Any], progress: Progress | None = None) -> Planned:
         """Take over the options of the plan for the plain filter."""
         request, problem = made.request, made.problem
         own = {**options, "axes": problem.axes, "mode": problem.modes, "threads": problem.threads}
         for name in ("tol", "method", "cval"):
             own.pop(name, None)
-        return cls(own, request.tol, request.method, progress)
+        return cls(own, problem.cval, problem.threads, request.tol, request.method, progress)
 
     def data(
         self,
@@ -228,9 +234,13 @@ class Planned:
 class Passes:
     """Runs of one term axis by axis: for kernels too large to be held as a dense array."""
 
-    axes: tuple[int, ...]
-    modes: tuple[str, ...]
-    origins: tuple[int, ...]
+    where: FilterAxes
+    threads: int
+
+    @property
+    def cval(self) -> Any:
+        """Value outside the image."""
+        return self.where.cval
 
     def data(
         self,
@@ -244,7 +254,8 @@ class Passes:
     ) -> Array:
         """Filter with the fastest steady method along each axis."""  # fmt: skip
         (term,) = kernel
-        for taps, axis, mode, origin in zip(term, self.axes, self.modes, self.origins, strict=True):
+        w = self.where
+        for taps, axis, mode, origin in zip(term, w.axes, w.modes, w.origins, strict=True):
             options = {
                 "operation": "correlate", "axes": axis, "mode": mode, "cval": cval, "origin": origin
             }  # fmt: skip
@@ -262,7 +273,7 @@ def _exact(candidate: Candidate, limit: float) -> bool:
     return is_steady(candidate, limit) or candidate.bound <= limit
 
 
-def _share(progress: Tick, runs: int) -> Tick:
+def _share(progress: Progress, runs: int) -> Progress:
     return lambda fraction: progress(fraction / runs)
 
 

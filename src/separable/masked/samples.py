@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +19,7 @@ from separable.request import mask_shape
 
 __all__ = [
     "Missing",
+    "MissingOptions",
     "Rows",
     "blank",
     "check_fill",
@@ -37,6 +38,19 @@ Rows: TypeAlias = tuple[slice, ...]
 
 CHUNK = 1 << 17  # samples looked at together: they stay in the cache
 NAN = ("propagate", "ignore")
+
+
+class MissingOptions(NamedTuple):
+    """Arguments that say which samples are missing, as `separable.convolve` has them."""
+
+    mask: ArrayLike | None = None
+    nan: str = "propagate"
+    fill: Any = math.nan
+
+    @property
+    def are_default(self) -> bool:
+        """Whether neither `mask` nor `nan` asks for anything."""
+        return self.mask is None and isinstance(self.nan, str) and self.nan == "propagate"
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,14 +77,11 @@ def missing_of(
     given: Any,
     image: Array,
     axes: Sequence[int],
-    *,
-    mask: ArrayLike | None,
-    nan: str,
-    fill: Any,
+    options: MissingOptions,
     out: np.dtype[Any],
     cval: Any = 0.0,
 ) -> Missing | None:
-    """Return what is missing of an image, or None where nothing is.
+    """Return the missing samples of an image, or None if none is missing.
 
     Parameters
     ----------
@@ -80,15 +91,12 @@ def missing_of(
         The same as an array.
     axes : sequence of int
         The filtered axes, >= 0.
-    mask : array_like, optional
-        Nonzero where a sample is valid.
-    nan : str
-        "propagate" or "ignore".
-    fill : number
+    options : MissingOptions
+        The arguments of the caller.
     out : dtype
-        Of the result.
+        Type of the result.
     cval : number
-        What lies outside; NaN is missing too where NaN is ignored.
+        Value outside the image. NaN outside is missing too if NaN is ignored.
 
     Raises
     ------
@@ -98,6 +106,7 @@ def missing_of(
     ArgumentTypeError
         If the mask holds no numbers, or `fill` is none.
     """
+    mask, nan, fill = options
     ignoring = check_nan(nan) == "ignore"
     parts = []
     if mask is not None:

@@ -54,17 +54,17 @@ def correlated(
     where: FilterAxes,
     target: Target,
     missing: Missing | None = None,
-    void: Array | None = None,
+    nothing_valid: Array | None = None,
 ) -> Array:
-    """Correlate an image with a kernel; `void` is set where nothing valid lies below it."""
+    """Correlate an image with a kernel.
+
+    `nothing_valid`, if given, is set to True where no valid sample lies below the kernel.
+    """
     if missing is not None:
-        return _valid(image, kernel, where, target, missing, void)
+        return _valid(image, kernel, where, target, missing, nothing_valid)
     if isinstance(kernel, tuple):
         return _axis_by_axis(image, kernel, where, target)
-    return filter_with(
-        image, kernel, target, operation="correlate", axes=where.axes, mode=where.modes,
-        cval=where.cval, origin=where.origins,
-    )  # fmt: skip
+    return filter_with(image, kernel, target, operation="correlate", **where.options)
 
 
 def _valid(
@@ -73,19 +73,19 @@ def _valid(
     where: FilterAxes,
     target: Target,
     missing: Missing,
-    void: Array | None,
+    nothing_valid: Array | None,
 ) -> Array:
-    """Correlate what is valid. A sum of terms is that of filters, each with its own weights."""
+    """Correlate the valid samples: each term is a filter with weights of its own."""
     terms = () if isinstance(kernel, np.ndarray) else _terms(kernel)
     if len(terms) <= 1:
-        return filtered_valid(image, kernel, where, target, missing, "correlate", void)
+        return filtered_valid(image, kernel, where, target, missing, "correlate", nothing_valid)
     out = target if isinstance(target, np.ndarray) else np.empty(image.shape, target)
-    nothing = np.zeros(image.shape, bool) if void is None else void
+    nothing = np.zeros(image.shape, bool) if nothing_valid is None else nothing_valid
     part = np.empty(image.shape, work_dtype(image.dtype, out.dtype, np.array([_norm(terms)])))
     total = np.zeros_like(part)
     for term in terms:
         filtered_valid(
-            image, kernel_of((term,)), where, part, replace(missing, fill=0), void=nothing
+            image, kernel_of((term,)), where, part, replace(missing, fill=0), nothing_valid=nothing
         )
         with np.errstate(over="ignore", invalid="ignore"):
             total += part
@@ -103,7 +103,7 @@ def _norm(terms: Terms) -> float:
 
 
 def _axis_by_axis(image: Array, terms: Terms, where: FilterAxes, target: Target) -> Array:
-    """Run every term as one plan an axis; between them nothing is rounded to whole numbers."""
+    """Run every term as one plan per axis; nothing is rounded to integers between them."""
     work = work_dtype(image.dtype, target_dtype(target), np.array([_norm(terms)]))
     total: Array | None = None
     for term in terms:

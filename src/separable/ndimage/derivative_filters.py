@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from separable.engine import work_dtype
 from separable.errors import ArgumentTypeError
-from separable.masked import blank
+from separable.masked import MissingOptions, blank
 from separable.ndimage.apply import (
     Kernel,
     copied,
@@ -21,18 +21,17 @@ from separable.ndimage.apply import (
     finished,
     kernel_of,
 )
-from separable.ndimage.missing_input import missing_in
+from separable.ndimage.missing_input import FilterInput
+from separable.ndimage.parameter_docs import documented
 from separable.ndimage.scipy_arguments import (
     Array,
     Output,
     check_axes,
     check_cval,
     filter_axes,
-    image_of,
     per_axis,
     steps_of,
     target_dtype,
-    target_of,
 )
 from separable.ndimage.smoothing_filters import gaussian_taps, half_lengths
 from separable.ndimage.sums_of_squares import squares_of
@@ -42,6 +41,7 @@ __all__ = ["gaussian_gradient_magnitude", "gaussian_laplace", "laplace"]
 SECOND = np.array([1, -2, 1])
 
 
+@documented
 def laplace(
     input: ArrayLike,
     output: Output = None,
@@ -54,33 +54,32 @@ def laplace(
     nan: str = "propagate",
     fill: complex = math.nan,
 ) -> Array:
-    """Add up the second differences ``[1, -2, 1]`` along the axes: one pass an axis.
+    """Add up the second differences ``[1, -2, 1]`` along the axes, one pass per axis.
 
     Parameters
     ----------
-    input, output, cval
-        As for `sobel`.
-    mode : str or sequence of str
-        What lies outside, for all filtered axes or for each.
-    axes : int or sequence of int, optional
-        The axes to filter; all of them if not given.
-    spacing : float or sequence of float, optional
-        The distance between the centres of neighbours, for all filtered axes or for each; > 0.
-        Each second difference is divided by the square of its own. SciPy has no such keyword.
-    mask, nan, fill
-        Which samples are missing, as for `gaussian_filter`. The derivative along each axis is a
-        filter of its own, in which the local mean stands for what is missing; where one of them has
-        nothing valid below it the result is `fill`.
+    %(input)s
+    %(output)s
+    %(mode)s
+    %(cval)s
+    %(axes)s
+    %(spacing)s
+    %(missing)s
 
     Returns
     -------
     ndarray
-        Whole numbers are rounded and saturated once, after the sum.
+        An array of the image's shape. Integers are rounded and saturated once, after the sum.
 
     Raises
     ------
-    SeparableError
-        Its subclasses, for the arguments.
+    %(raises)s
+
+    Notes
+    -----
+    The derivative along each axis is a filter of its own. Where samples are missing the local mean
+    of the valid ones replaces them, and the result is `fill` where one of the filters has no valid
+    sample below it.
 
     Examples
     --------
@@ -93,10 +92,10 @@ def laplace(
     >>> laplace(np.arange(0, 1, 0.25) ** 2, spacing=0.25)[1:-1]
     array([2., 2.])
     """
-    image, given = image_of(input)
-    target = target_of(output, image, is_complex=image.dtype.kind == "c")
+    source = FilterInput.of(input, output)
+    image, target = source.image, source.target
     filtered = check_axes(axes, image.ndim)
-    missing = missing_in(given, image, filtered, target, mask, nan, fill, cval)
+    missing = source.missing(filtered, MissingOptions(mask, nan, fill), cval)
     if not filtered:
         return blank(copied(image, target), missing)
     where = filter_axes(filtered, per_axis("mode", mode, len(filtered)), check_cval(cval, image))
@@ -104,6 +103,7 @@ def laplace(
     return correlated(image, _laplace_kernel(len(filtered), steps), where, target, missing)
 
 
+@documented
 def gaussian_laplace(
     input: ArrayLike,
     sigma: float | Sequence[float],
@@ -122,26 +122,30 @@ def gaussian_laplace(
 
     Parameters
     ----------
-    input, output, mode, cval, axes, mask, nan, fill
-        As for `laplace`.
-    sigma : float or sequence of float
-        Standard deviation, for all filtered axes or for each, in pixels or in the units of
-        `spacing`.
-    spacing : float or sequence of float, optional
-        The distance between the centres of neighbours, for all filtered axes or for each; > 0.
-        Derivatives are per unit of it, as in ITK. SciPy has no such keyword.
-    **kwargs
-        `truncate` and `radius`, as for `gaussian_filter`.
+    %(input)s
+    %(sigma)s
+    %(output)s
+    %(mode)s
+    %(cval)s
+    %(axes)s
+    %(spacing)s
+    %(missing)s
+    %(gaussian_options)s
 
     Returns
     -------
     ndarray
-        Whole numbers are rounded and saturated once, after the sum.
+        An array of the image's shape. Integers are rounded and saturated once, after the sum.
 
     Raises
     ------
-    SeparableError
-        Its subclasses, as for `gaussian_filter`.
+    %(raises)s
+
+    Notes
+    -----
+    The derivative along each axis is a filter of its own. Where samples are missing the local mean
+    of the valid ones replaces them, and the result is `fill` where one of the filters has no valid
+    sample below it.
 
     Examples
     --------
@@ -156,10 +160,10 @@ def gaussian_laplace(
     >>> [round(float(s**2 * gaussian_laplace(blob, s, float)[20, 20]), 2) for s in (2, 4 / 2**0.5, 4)]
     [-0.56, -0.73, -0.6]
     """
-    image, given = image_of(input)
-    target = target_of(output, image, is_complex=image.dtype.kind == "c")
+    source = FilterInput.of(input, output)
+    image, target = source.image, source.target
     filtered = check_axes(axes, image.ndim)
-    missing = missing_in(given, image, filtered, target, mask, nan, fill, cval)
+    missing = source.missing(filtered, MissingOptions(mask, nan, fill), cval)
     if not filtered:
         return blank(copied(image, target), missing)
     steps = steps_of(spacing, len(filtered))
@@ -168,6 +172,7 @@ def gaussian_laplace(
     return correlated(image, _derivatives_kernel(shapes, 2, None, steps), where, target, missing)
 
 
+@documented
 def gaussian_gradient_magnitude(
     input: ArrayLike,
     sigma: float | Sequence[float],
@@ -186,27 +191,31 @@ def gaussian_gradient_magnitude(
 
     Parameters
     ----------
-    input, output, mode, cval, axes, mask, nan, fill
-        As for `laplace`.
-    sigma : float or sequence of float
-        Standard deviation, for all filtered axes or for each, in pixels or in the units of
-        `spacing`.
-    spacing : float or sequence of float, optional
-        The distance between the centres of neighbours, for all filtered axes or for each; > 0.
-        Derivatives are per unit of it, as in ITK. SciPy has no such keyword.
-    **kwargs
-        `truncate` and `radius`, as for `gaussian_filter`.
+    %(input)s
+    %(sigma)s
+    %(output)s
+    %(mode)s
+    %(cval)s
+    %(axes)s
+    %(spacing)s
+    %(missing)s
+    %(gaussian_options)s
 
     Returns
     -------
     ndarray
-        The squares are added in double precision; whole numbers are rounded and saturated once,
-        after the root.
+        An array of the image's shape. The squares are added in double precision. Integers are
+        rounded and saturated once, after the root.
 
     Raises
     ------
-    SeparableError
-        Its subclasses, as for `gaussian_filter`.
+    %(raises)s
+
+    Notes
+    -----
+    The derivative along each axis is a filter of its own. Where samples are missing the local mean
+    of the valid ones replaces them, and the result is `fill` where one of the filters has no valid
+    sample below it.
 
     Examples
     --------
@@ -216,10 +225,10 @@ def gaussian_gradient_magnitude(
     >>> gaussian_gradient_magnitude(ramp.astype(np.uint8), sigma=1)[10, 10]
     np.uint8(3)
     """
-    image, given = image_of(input)
-    target = target_of(output, image, is_complex=image.dtype.kind == "c")
+    source = FilterInput.of(input, output)
+    image, target = source.image, source.target
     filtered = check_axes(axes, image.ndim)
-    missing = missing_in(given, image, filtered, target, mask, nan, fill, cval)
+    missing = source.missing(filtered, MissingOptions(mask, nan, fill), cval)
     if not filtered:
         return blank(copied(image, target), missing)
     steps = steps_of(spacing, len(filtered))

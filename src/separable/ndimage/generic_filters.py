@@ -11,19 +11,18 @@ from numpy.typing import ArrayLike
 
 from separable.arrays import array_of
 from separable.errors import ArgumentError, ArgumentTypeError, OutputError
-from separable.masked import Missing, blank
+from separable.masked import Missing, MissingOptions, blank
 from separable.ndimage.apply import copied, finished
-from separable.ndimage.missing_input import keywords_for, missing_in
+from separable.ndimage.missing_input import FilterInput, keywords_for
+from separable.ndimage.parameter_docs import documented
 from separable.ndimage.scipy_arguments import (
     Array,
     Output,
     Target,
     check_axes,
-    image_of,
     is_lazy,
     per_axis,
     target_dtype,
-    target_of,
 )
 from separable.ndimage.sums_of_squares import SumOfSquares
 from separable.request import check_dtype
@@ -33,6 +32,7 @@ __all__ = ["generic_gradient_magnitude", "generic_laplace"]
 Derivative = Callable[..., Any]
 
 
+@documented
 def generic_laplace(
     input: ArrayLike,
     derivative2: Derivative,
@@ -51,30 +51,33 @@ def generic_laplace(
 
     Parameters
     ----------
-    input, output, mode, cval, axes
-        As for `laplace`.
+    %(input)s
     derivative2 : callable
         ``derivative2(input, axis, output, mode, cval, *extra_arguments, **extra_keywords)``.
-        `output` is an array of float64 (complex128 for a complex image); what the function returns
-        counts, or this array if it returns None.
-    extra_arguments : sequence
-    extra_keywords : dict
-    mask, nan, fill
-        Which samples are missing, as for `gaussian_filter`. Where some are the function is called
-        with these keywords too, `mask` of the image's shape and ``fill=nan``; where what it gives
-        is NaN the result is `fill`.
+        `output` is an array of float64 (complex128 for a complex image). The function returns an
+        array, or None after it has written to `output`.
+    %(output)s
+    %(mode)s
+    %(cval)s
+    %(extra)s
+    %(axes)s
+    %(missing)s
 
     Returns
     -------
     ndarray
-        Whole numbers are rounded and saturated once, after the sum.
+        An array of the image's shape. Integers are rounded and saturated once, after the sum.
 
     Raises
     ------
     ArgumentTypeError
         If `derivative2` cannot be called.
-    SeparableError
-        Its other subclasses, for the other arguments.
+    %(raises)s
+
+    Notes
+    -----
+    Where samples are missing the function is called with the keywords `mask`, of the image's shape,
+    `nan` and ``fill=nan`` too. The result is `fill` where an array that it returns is NaN.
 
     Examples
     --------
@@ -85,15 +88,15 @@ def generic_laplace(
     >>> generic_laplace(np.arange(8.0) ** 2, second)[2:-2]
     array([8., 8., 8., 8.])
     """
-    image, given = image_of(input)
+    source = FilterInput.of(input, output, as_given=True)
+    image, target = source.image, source.target
     _check_in_memory(image, "generic_laplace", "laplace or gaussian_laplace")
-    target = target_of(output, image)
     filtered = check_axes(axes, image.ndim)
-    missing = missing_in(given, image, filtered, target, mask, nan, fill, cval)
+    missing = source.missing(filtered, MissingOptions(mask, nan, fill), cval)
     total: Array | None = None
-    told = keywords_for(derivative2, "derivative2", missing, nan, image.shape)
+    mask_keywords = keywords_for(derivative2, "derivative2", missing, nan, image.shape)
     _check_extra(extra_arguments, extra_keywords)
-    keywords = {**told, **(extra_keywords or {})}
+    keywords = {**mask_keywords, **(extra_keywords or {})}
     parts = _user_parts(image, derivative2, mode, cval, extra_arguments, keywords, filtered)
     for part in parts:
         if total is None:
@@ -106,6 +109,7 @@ def generic_laplace(
     return _finished(total, target, missing)
 
 
+@documented
 def generic_gradient_magnitude(
     input: ArrayLike,
     derivative: Derivative,
@@ -124,29 +128,33 @@ def generic_gradient_magnitude(
 
     Parameters
     ----------
-    input, output, mode, cval, axes
-        As for `laplace`.
+    %(input)s
     derivative : callable
-        ``derivative(input, axis, output, mode, cval, *extra_arguments, **extra_keywords)``, as for
-        `generic_laplace`.
-    extra_arguments : sequence
-    extra_keywords : dict
-    mask, nan, fill
-        Which samples are missing, as for `gaussian_filter`. Where some are the function is called
-        with these keywords too, `mask` of the image's shape and ``fill=nan``; where what it gives
-        is NaN the result is `fill`.
+        ``derivative(input, axis, output, mode, cval, *extra_arguments, **extra_keywords)``.
+        `output` is an array of float64 (complex128 for a complex image). The function returns an
+        array, or None after it has written to `output`.
+    %(output)s
+    %(mode)s
+    %(cval)s
+    %(extra)s
+    %(axes)s
+    %(missing)s
 
     Returns
     -------
     ndarray
-        Whole numbers are rounded and saturated once, after the root.
+        An array of the image's shape. Integers are rounded and saturated once, after the root.
 
     Raises
     ------
     ArgumentTypeError
         If `derivative` cannot be called.
-    SeparableError
-        Its other subclasses, for the other arguments.
+    %(raises)s
+
+    Notes
+    -----
+    Where samples are missing the function is called with the keywords `mask`, of the image's shape,
+    `nan` and ``fill=nan`` too. The result is `fill` where an array that it returns is NaN.
 
     Examples
     --------
@@ -155,15 +163,15 @@ def generic_gradient_magnitude(
     >>> generic_gradient_magnitude(ramp, sobel)[2, 2]
     np.int64(40)
     """
-    image, given = image_of(input)
+    source = FilterInput.of(input, output, as_given=True)
+    image, target = source.image, source.target
     _check_in_memory(image, "generic_gradient_magnitude", "gaussian_gradient_magnitude")
-    target = target_of(output, image)
     filtered = check_axes(axes, image.ndim)
-    missing = missing_in(given, image, filtered, target, mask, nan, fill, cval)
+    missing = source.missing(filtered, MissingOptions(mask, nan, fill), cval)
     squares: SumOfSquares | None = None
-    told = keywords_for(derivative, "derivative", missing, nan, image.shape)
+    mask_keywords = keywords_for(derivative, "derivative", missing, nan, image.shape)
     _check_extra(extra_arguments, extra_keywords)
-    keywords = {**told, **(extra_keywords or {})}
+    keywords = {**mask_keywords, **(extra_keywords or {})}
     parts = _user_parts(image, derivative, mode, cval, extra_arguments, keywords, filtered)
     for part in parts:
         squares = squares or SumOfSquares(image.shape)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from separable.engine.thread_count import get_num_threads
 from separable.errors import ArgumentError, ArgumentTypeError
 from separable.masked import (
     Missing,
+    MissingOptions,
     Passes,
     Planned,
     Run,
@@ -21,37 +23,77 @@ from separable.masked import (
     missing_of,
     normalise,
 )
-from separable.ndimage.scipy_arguments import Array, Target, is_lazy, target_dtype
+from separable.ndimage.scipy_arguments import (
+    Array,
+    Output,
+    Target,
+    image_of,
+    is_lazy,
+    target_dtype,
+    target_of,
+)
 from separable.request import FilterAxes
 
-__all__ = ["filtered_valid", "keywords_for", "missing_in"]
+__all__ = ["FilterInput", "filtered_valid", "keywords_for"]
 
 
-def missing_in(
-    given: Any,
-    image: Array,
-    axes: tuple[int, ...],
-    target: Target,
-    mask: ArrayLike | None,
-    nan: str,
-    fill: complex,
-    cval: Any = 0.0,
-) -> Missing | None:
-    """Return what is missing of an image, given as the user has it and as an array; or None."""
-    asked = mask is not None or not isinstance(nan, str) or nan != "propagate"
-    if is_lazy(image):
-        lazily: Any = image
-        if asked or isinstance(lazily._meta, np.ma.MaskedArray):
-            raise ArgumentError(
-                "a Dask array takes neither `mask` nor `nan` here, nor masked chunks; call "
-                "separable.correlate with a kernel of separable.kernels, which takes all of them, or "
-                "compute the array first"
-            )
-        return None
-    if not asked and not isinstance(given, np.ma.MaskedArray):
-        return None
-    out = target_dtype(target)
-    return missing_of(given, image, axes, mask=mask, nan=nan, fill=fill, out=out, cval=cval)
+@dataclass(frozen=True, eq=False)
+class FilterInput:
+    """An image to filter, and the place of the result.
+
+    Attributes
+    ----------
+    image : ndarray or Dask array
+    given : array_like
+        The image as the caller gave it: a masked array brings its own mask.
+    target : ndarray or dtype
+        The array to write into, or the type of a new one.
+    """
+
+    image: Any
+    given: Any
+    target: Target
+
+    @classmethod
+    def of(
+        cls,
+        input: ArrayLike,
+        output: Output,
+        weights: Array | None = None,
+        *,
+        as_given: bool = False,
+    ) -> FilterInput:
+        """Check an image and an output.
+
+        Parameters
+        ----------
+        input, output
+            The arguments of the filter.
+        weights : ndarray, optional
+            The kernel; complex weights make the result complex.
+        as_given : bool
+            Whether a complex image may have an output of real numbers, as for a user's function
+            that returns real numbers.
+        """
+        image, given = image_of(input)
+        is_complex = image.dtype.kind == "c" or (weights is not None and weights.dtype.kind == "c")
+        return cls(image, given, target_of(output, image, is_complex=is_complex and not as_given))
+
+    def missing(
+        self, axes: tuple[int, ...], options: MissingOptions, cval: Any = 0.0
+    ) -> Missing | None:
+        """Return the missing samples, or None if every sample is valid."""
+        if is_lazy(self.image):
+            if not options.are_default or isinstance(self.image._meta, np.ma.MaskedArray):
+                raise ArgumentError(
+                    "a Dask array takes neither `mask` nor `nan` here, nor masked chunks; call "
+                    "separable.correlate with a kernel of separable.kernels, which takes all of "
+                    "them, or compute the array first"
+                )
+            return None
+        if options.are_default and not isinstance(self.given, np.ma.MaskedArray):
+            return None
+        return missing_of(self.given, self.image, axes, options, target_dtype(self.target), cval)
 
 
 def filtered_valid(
@@ -61,50 +103,51 @@ def filtered_valid(
     target: Target,
     missing: Missing,
     operation: str = "correlate",
-    void: Array | None = None,
+    nothing_valid: Array | None = None,
 ) -> Array:
     """Filter the valid samples with a kernel: dense, `Factors`, or terms of one term.
 
-    `void`, if given, is set to True where nothing below the kernel is valid.
+    `nothing_valid`, if given, is set to True where no valid sample lies below the kernel.
     """
     if not image.size:
         return target if isinstance(target, np.ndarray) else np.empty(image.shape, target)
     run: Run
     if isinstance(kernel, tuple):
-        run = Passes(where.axes, where.modes, where.origins)
+        run = Passes(where, get_num_threads())
     else:
-        options = {
-            "operation": operation, "axes": where.axes, "mode": where.modes,
-            "origin": where.origins,
-        }  # fmt: skip
-        run = Planned(options, None, "auto", None)
-    weights = Weights.of(kernel)
-    return normalise(image, weights, missing, target, run, where.cval, get_num_threads(), void)
+        options = {"operation": operation, **where.options}
+        del options["cval"]  # each run has its own
+        run = Planned(options, where.cval, get_num_threads())
+    return normalise(image, Weights.of(kernel), missing, target, run, nothing_valid)
 
 
 def keywords_for(
     function: Callable[..., Any], name: str, missing: Missing | None, nan: str, shape: Any
 ) -> dict[str, Any]:
-    """Return the keywords that tell a user's function what is missing.
+    """Return the keywords that pass missing samples to a user's function.
 
     Raises
     ------
     ArgumentTypeError
-        If it is none, or does not take them.
+        If it is not a function, or does not accept them.
     """
     if not callable(function):
         raise ArgumentTypeError(f"`{name}` must be a function; got {function!r}")
     if missing is None:
         return {}
-    told = {"mask": np.broadcast_to(missing.valid, shape), "nan": check_nan(nan), "fill": np.nan}
+    keywords = {
+        "mask": np.broadcast_to(missing.valid, shape),
+        "nan": check_nan(nan),
+        "fill": np.nan,
+    }
     try:
         parameters = inspect.signature(function).parameters.values()
     except ValueError:  # written in C
-        return told
+        return keywords
     if any(p.kind is p.VAR_KEYWORD for p in parameters) or {p.name for p in parameters} >= set(
-        told
+        keywords
     ):
-        return told
+        return keywords
     raise ArgumentTypeError(
         f"`{name}` must take the keywords mask, nan and fill, as the functions of "
         f"separable.ndimage do, where samples are missing; got {function!r}. "
