@@ -19,6 +19,7 @@ from separable.kernels.kernel_arguments import (
     factors_from_terms,
     in_samples,
 )
+from separable.kernels.kernel_parameter_docs import documented
 from separable.kernels.smoothing_kernels import gaussian1d, gaussians
 from separable.request import check_spacing, positive, real, real_per_axis, shown, whole_in_range
 
@@ -28,6 +29,7 @@ CLOSEST_TO_LOG = 1.6  # the ratio of Marr and Hildreth, 1980
 ONE_OCTAVE = math.sqrt(math.log(2) / 2) * 3 / math.pi  # sigma over wavelength, 0.56
 
 
+@documented
 def difference_of_gaussians(
     sigma_low: PerAxis,
     sigma_high: PerAxis | None = None,
@@ -46,12 +48,9 @@ def difference_of_gaussians(
     sigma_high : float or sequence of float, optional
         That of the wide one, larger than `sigma_low` on every axis; default ``1.6 * sigma_low``,
         with which the kernel comes closest to a Laplacian of Gaussian (times -1).
-    ndim : int, optional
-        2, 3 or 4 axes; default: as many as a sequence has, else 2.
-    truncate : float, default 4.0
-        Cut off each Gaussian at this many of its own standard deviations.
-    spacing : float or sequence of float, optional
-        The distance between the centres of neighbours, for all axes or for each; > 0.
+    %(ndim)s
+    %(truncate)s
+    %(spacing)s
 
     Returns
     -------
@@ -91,6 +90,7 @@ def difference_of_gaussians(
     return factors_from_terms([padded, [-wide[0], *wide[1:]]])
 
 
+@documented
 def sharpen(
     sigma: PerAxis = 1.0,
     amount: float = 1.0,
@@ -111,8 +111,10 @@ def sharpen(
         detail made stronger.
     amount : float, default 1.0
         How much of the detail is added; > 0. The default doubles it.
-    ndim, truncate, radius, spacing
-        As for `gaussian`.
+    %(ndim)s
+    %(truncate)s
+    %(radius)s
+    %(spacing)s
 
     Returns
     -------
@@ -144,6 +146,7 @@ def sharpen(
     )
 
 
+@documented
 def gabor(
     wavelength: float,
     theta: float = 0.0,
@@ -181,8 +184,7 @@ def gabor(
         Aspect: the Gaussian is ``sigma / gamma`` wide along the crests; > 0. The default is round.
     phase : float, default 0.0
         Of the wave at the centre, in radians: 0 is even, ``-pi/2`` odd.
-    truncate : float, default 4.0
-        Cut off at this many standard deviations.
+    %(truncate)s
     radius : int, optional
         Half the length of both axes without the centre, in pixels whatever the spacing; instead of
         `truncate`.
@@ -198,8 +200,7 @@ def gabor(
 
     Raises
     ------
-    ArgumentError, ArgumentTypeError
-        If a value is out of its range or no number.
+    %(raises)s
 
     References
     ----------

@@ -12,6 +12,7 @@ from separable.kernels.kernel_arguments import (
     count_axes,
     factors_from_terms,
 )
+from separable.kernels.kernel_parameter_docs import documented
 from separable.kernels.smoothing_kernels import gaussians
 from separable.request import check_axis, check_spacing, whole
 
@@ -28,6 +29,7 @@ CENTRAL = (-1, 0, 1)  # rises to the right: for correlation
 SECOND = (1, -2, 1)
 
 
+@documented
 def sobel(axis: int = -1, *, ndim: int | None = None, spacing: PerAxis | None = None) -> Factors:
     """Return the Sobel mask: ``[-1, 0, 1]`` along an axis, ``[1, 2, 1]`` along all others.
 
@@ -36,13 +38,9 @@ def sobel(axis: int = -1, *, ndim: int | None = None, spacing: PerAxis | None = 
 
     Parameters
     ----------
-    axis : int, default -1
-        The axis differentiated; the default gives the horizontal derivative.
-    ndim : int, optional
-        2, 3 or 4 axes; default: as many as `spacing` has, else 2.
-    spacing : float or sequence of float, optional
-        The distance between the centres of neighbours, for all axes or for each; > 0. The mask is
-        divided by that of `axis`: slopes are per unit of length.
+    %(axis)s
+    %(ndim)s
+    %(spacing_of_slope)s
 
     Returns
     -------
@@ -52,8 +50,7 @@ def sobel(axis: int = -1, *, ndim: int | None = None, spacing: PerAxis | None = 
 
     Raises
     ------
-    ArgumentError, ArgumentTypeError
-        If `axis`, `ndim` or `spacing` is out of its range or no number.
+    %(raises)s
 
     References
     ----------
@@ -75,6 +72,7 @@ def sobel(axis: int = -1, *, ndim: int | None = None, spacing: PerAxis | None = 
     return _gradient(CENTRAL, (1, 2, 1), axis, ndim, spacing)
 
 
+@documented
 def prewitt(axis: int = -1, *, ndim: int | None = None, spacing: PerAxis | None = None) -> Factors:
     """Return the Prewitt mask: ``[-1, 0, 1]`` along an axis, ``[1, 1, 1]`` along all others.
 
@@ -83,13 +81,9 @@ def prewitt(axis: int = -1, *, ndim: int | None = None, spacing: PerAxis | None 
 
     Parameters
     ----------
-    axis : int, default -1
-        The axis differentiated; the default gives the horizontal derivative.
-    ndim : int, optional
-        2, 3 or 4 axes; default: as many as `spacing` has, else 2.
-    spacing : float or sequence of float, optional
-        The distance between the centres of neighbours, for all axes or for each; > 0. The mask is
-        divided by that of `axis`: slopes are per unit of length.
+    %(axis)s
+    %(ndim)s
+    %(spacing_of_slope)s
 
     Returns
     -------
@@ -98,8 +92,7 @@ def prewitt(axis: int = -1, *, ndim: int | None = None, spacing: PerAxis | None 
 
     Raises
     ------
-    ArgumentError, ArgumentTypeError
-        If `axis`, `ndim` or `spacing` is out of its range or no number.
+    %(raises)s
 
     References
     ----------
@@ -115,6 +108,7 @@ def prewitt(axis: int = -1, *, ndim: int | None = None, spacing: PerAxis | None 
     return _gradient(CENTRAL, (1, 1, 1), axis, ndim, spacing)
 
 
+@documented
 def scharr(axis: int = -1, *, ndim: int | None = None, spacing: PerAxis | None = None) -> Factors:
     """Return the Scharr mask: ``[-1, 0, 1]`` along an axis, ``[3, 10, 3]`` along all others.
 
@@ -123,13 +117,9 @@ def scharr(axis: int = -1, *, ndim: int | None = None, spacing: PerAxis | None =
 
     Parameters
     ----------
-    axis : int, default -1
-        The axis differentiated; the default gives the horizontal derivative.
-    ndim : int, optional
-        2, 3 or 4 axes; default: as many as `spacing` has, else 2.
-    spacing : float or sequence of float, optional
-        The distance between the centres of neighbours, for all axes or for each; > 0. The mask is
-        divided by that of `axis`: slopes are per unit of length.
+    %(axis)s
+    %(ndim)s
+    %(spacing_of_slope)s
 
     Returns
     -------
@@ -139,8 +129,7 @@ def scharr(axis: int = -1, *, ndim: int | None = None, spacing: PerAxis | None =
 
     Raises
     ------
-    ArgumentError, ArgumentTypeError
-        If `axis`, `ndim` or `spacing` is out of its range or no number.
+    %(raises)s
 
     References
     ----------
@@ -156,6 +145,7 @@ def scharr(axis: int = -1, *, ndim: int | None = None, spacing: PerAxis | None =
     return _gradient(CENTRAL, (3, 10, 3), axis, ndim, spacing)
 
 
+@documented
 def central_difference(
     axis: int = -1, *, ndim: int | None = None, spacing: PerAxis | None = None
 ) -> Factors:
@@ -166,12 +156,9 @@ def central_difference(
 
     Parameters
     ----------
-    axis : int, default -1
-        The axis differentiated; the default gives the horizontal derivative.
-    ndim : int, optional
-        2, 3 or 4 axes; default: as many as `spacing` has, else 2.
-    spacing : float or sequence of float, optional
-        The distance between the centres of neighbours, for all axes or for each; > 0.
+    %(axis)s
+    %(ndim)s
+    %(spacing_of_derivatives)s
 
     Returns
     -------
@@ -180,8 +167,7 @@ def central_difference(
 
     Raises
     ------
-    ArgumentError, ArgumentTypeError
-        If `axis`, `ndim` or `spacing` is out of its range or no number.
+    %(raises)s
 
     Examples
     --------
@@ -212,6 +198,7 @@ def _per_length(taps: Array, spacing: object, ndim: int, axis: int, order: int) 
     return taps if spacing is None else taps / np.float64(steps[axis]) ** order
 
 
+@documented
 def laplace(*, ndim: int | None = None, spacing: PerAxis | None = None) -> Factors:
     """Return the sum of second differences ``[1, -2, 1]`` along every axis.
 
@@ -219,11 +206,8 @@ def laplace(*, ndim: int | None = None, spacing: PerAxis | None = None) -> Facto
 
     Parameters
     ----------
-    ndim : int, optional
-        2, 3 or 4 axes; default: as many as `spacing` has, else 2.
-    spacing : float or sequence of float, optional
-        The distance between the centres of neighbours, for all axes or for each; > 0. Each second
-        difference is divided by the square of its own.
+    %(ndim)s
+    %(spacing_of_derivatives)s
 
     Returns
     -------
@@ -252,6 +236,7 @@ def laplace(*, ndim: int | None = None, spacing: PerAxis | None = None) -> Facto
     )
 
 
+@documented
 def laplacian_of_gaussian(
     sigma: PerAxis,
     *,
@@ -270,8 +255,10 @@ def laplacian_of_gaussian(
     sigma : float or sequence of float
         Standard deviation, for all axes or for each; > 0: in pixels, or in the units of `spacing`.
         Blobs of radius ``sigma * sqrt(ndim)`` give the strongest response.
-    ndim, truncate, radius, spacing
-        As for `gaussian`: each second derivative is divided by the square of its own spacing.
+    %(ndim)s
+    %(truncate)s
+    %(radius)s
+    %(spacing_of_derivatives)s
 
     Returns
     -------
@@ -281,8 +268,7 @@ def laplacian_of_gaussian(
 
     Raises
     ------
-    ArgumentError, ArgumentTypeError
-        As for `gaussian`.
+    %(raises)s
 
     References
     ----------

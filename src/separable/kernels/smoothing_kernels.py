@@ -17,6 +17,7 @@ from separable.kernels.kernel_arguments import (
     in_samples,
     whole_samples,
 )
+from separable.kernels.kernel_parameter_docs import documented
 from separable.request import (
     check_spacing,
     per_axis,
@@ -33,6 +34,7 @@ MOST_BINOMIAL = 1 << 16  # whole numbers of as many bits: more take minutes
 HIGHEST_ORDER = 4  # beyond it the truncation at 4 sigma, not the derivative, is what one sees
 
 
+@documented
 def gaussian(
     sigma: PerAxis,
     *,
@@ -49,20 +51,12 @@ def gaussian(
 
     Parameters
     ----------
-    sigma : float or sequence of float
-        Standard deviation, for all axes or for each; > 0: in pixels, or in the units of `spacing`.
-    order : int or sequence of int, default 0
-        The derivative, for all axes or for each: 0 smooths, 1 .. 4 differentiate.
-    ndim : int, optional
-        2, 3 or 4 axes; default: as many as a sequence has, else 2.
-    truncate : float, default 4.0
-        Cut off at this many standard deviations: SciPy's default, which leaves out 6e-5 of the
-        weight.
-    radius : int or sequence of int, optional
-        Half the length without the centre, in pixels whatever the spacing; instead of `truncate`.
-    spacing : float or sequence of float, optional
-        The distance between the centres of neighbours, for all axes or for each; > 0. Derivatives
-        are per unit of it: order n is divided by ``spacing ** n``.
+    %(sigma)s
+    %(order)s
+    %(ndim)s
+    %(truncate)s
+    %(radius)s
+    %(spacing_of_derivatives)s
 
     Returns
     -------
@@ -72,10 +66,7 @@ def gaussian(
 
     Raises
     ------
-    ArgumentError
-        If a value is out of its range, or sequences differ in length.
-    ArgumentTypeError
-        If a value is no number.
+    %(raises)s
 
     See Also
     --------
@@ -100,6 +91,7 @@ def gaussian(
     return factors_from_terms([gaussians(sigma, order, ndim, truncate, radius, spacing)])
 
 
+@documented
 def gaussian1d(
     sigma: float,
     *,
@@ -115,8 +107,11 @@ def gaussian1d(
 
     Parameters
     ----------
-    sigma, order, truncate, radius, spacing
-        As for `gaussian`, one value each.
+    %(sigma_1d)s
+    %(order_1d)s
+    %(truncate)s
+    %(radius_1d)s
+    %(spacing_1d_of_derivatives)s
 
     Returns
     -------
@@ -124,8 +119,7 @@ def gaussian1d(
 
     Raises
     ------
-    ArgumentError, ArgumentTypeError
-        As for `gaussian`.
+    %(raises)s
 
     Examples
     --------
@@ -195,6 +189,7 @@ def _sample(sigma: float, order: int, radius: int, step: float) -> NDArray[np.fl
     return np.asarray(values[::-1])
 
 
+@documented
 def box(size: PerAxis, *, ndim: int | None = None, spacing: PerAxis | None = None) -> Factors:
     """Return the mean over a box, of rank 1 in any dimension.
 
@@ -203,10 +198,8 @@ def box(size: PerAxis, *, ndim: int | None = None, spacing: PerAxis | None = Non
     size : int or sequence of int
         Taps, for all axes or for each; >= 1. With `spacing` a length in its units, which must be
         a whole number of samples: a box is not rounded silently.
-    ndim : int, optional
-        2, 3 or 4 axes; default: as many as a sequence has, else 2.
-    spacing : float or sequence of float, optional
-        The distance between the centres of neighbours, for all axes or for each; > 0.
+    %(ndim)s
+    %(spacing)s
 
     Returns
     -------
@@ -236,6 +229,7 @@ def box(size: PerAxis, *, ndim: int | None = None, spacing: PerAxis | None = Non
     return factors_from_terms([[box1d(length, spacing=step) for length, step in pairs]])
 
 
+@documented
 def box1d(size: float, *, spacing: float | None = None) -> NDArray[np.float64]:
     """Return the mean over `size` taps on one axis.
 
@@ -243,8 +237,7 @@ def box1d(size: float, *, spacing: float | None = None) -> NDArray[np.float64]:
     ----------
     size : int
         >= 1. With `spacing` a length in its units, as for `box`.
-    spacing : float, optional
-        The distance between the centres of neighbours; > 0.
+    %(spacing_1d)s
 
     Returns
     -------
@@ -266,6 +259,7 @@ def box1d(size: float, *, spacing: float | None = None) -> NDArray[np.float64]:
     return np.full(length, 1.0 / length)
 
 
+@documented
 def binomial(size: WholePerAxis, *, ndim: int | None = None) -> Factors:
     """Return a binomial kernel, the whole-number cousin of the Gaussian, of rank 1.
 
@@ -277,8 +271,7 @@ def binomial(size: WholePerAxis, *, ndim: int | None = None) -> Factors:
     ----------
     size : int or sequence of int
         Taps, for all axes or for each; >= 1, odd or even.
-    ndim : int, optional
-        2, 3 or 4 axes; default: as many as `size` has, else 2.
+    %(ndim)s
 
     Returns
     -------

@@ -14,7 +14,7 @@ from separable.arrays import array_of
 from separable.borders import carried
 from separable.engine import work_dtype
 from separable.engine.result_memory import empty
-from separable.filtering import checked_output, remembered
+from separable.filtering import cached_plan, checked_output
 from separable.masked.finish import Parts, least_of
 from separable.masked.samples import Missing, MissingOptions, missing_of, without
 from separable.masked.valid_weights import LIMITS, Weights, best, is_steady
@@ -75,7 +75,7 @@ def filter_missing(
     """Filter an image with missing samples; parameters are those of `separable.convolve`."""
     array = np.asarray(array_of(image))
     out, kind = checked_output(array, output)
-    made = remembered(array, kernel, kind, options)
+    made = cached_plan(array, kernel, kind, options)
     problem = made.problem
     outside = problem.cval if "constant" in problem.modes else 0.0
     asked = MissingOptions(mask, nan, fill)
@@ -224,7 +224,7 @@ class Planned:
     def _plan(
         self, image: Array, kernel: Any, dtype: np.dtype[Any], cval: Any, **more: Any
     ) -> Plan:
-        return remembered(image, kernel, dtype, {**self.options, "cval": cval, **more})
+        return cached_plan(image, kernel, dtype, {**self.options, "cval": cval, **more})
 
     def _call(self, made: Plan, chosen: Candidate, image: Array) -> Array:
         return replace(made, chosen=chosen)(image, progress=self.progress)
@@ -259,7 +259,7 @@ class Passes:
             options = {
                 "operation": "correlate", "axes": axis, "mode": mode, "cval": cval, "origin": origin
             }  # fmt: skip
-            made = remembered(image, taps, dtype, options)
+            made = cached_plan(image, taps, dtype, options)
             image = replace(made, chosen=best(made, is_steady))(image)
             cval = carried(cval, taps)
         return image
