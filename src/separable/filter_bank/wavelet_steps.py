@@ -71,10 +71,10 @@ def wavelet_step(
         raise DTypeError(f"`image` must hold numbers; got {array.dtype}")
     if array.dtype.kind in "biu":
         array = array.astype(np.float64)
-    where = FilterAxes.of(check_axes(axes, array.ndim), mode)
+    filter_axes = FilterAxes.of(check_axes(axes, array.ndim), mode)
     low, high = wavelet1d(wavelet)
     bands = {"": array}
-    for axis, own in zip(where.axes, where.modes, strict=True):
+    for axis, own in zip(filter_axes.axes, filter_axes.modes, strict=True):
         split = {}
         for name, values in bands.items():
             for letter, half in zip(

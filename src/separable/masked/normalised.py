@@ -234,13 +234,13 @@ class Planned:
 class Passes:
     """Runs of one term axis by axis: for kernels too large to be held as a dense array."""
 
-    where: FilterAxes
+    filter_axes: FilterAxes
     threads: int
 
     @property
     def cval(self) -> Any:
         """Value outside the image."""
-        return self.where.cval
+        return self.filter_axes.cval
 
     def data(
         self,
@@ -254,7 +254,7 @@ class Passes:
     ) -> Array:
         """Filter with the fastest steady method along each axis."""  # fmt: skip
         (term,) = kernel
-        w = self.where
+        w = self.filter_axes
         for taps, axis, mode, origin in zip(term, w.axes, w.modes, w.origins, strict=True):
             options = {
                 "operation": "correlate", "axes": axis, "mode": mode, "cval": cval, "origin": origin

@@ -51,7 +51,7 @@ def kernel_of(terms: Terms) -> Kernel:
 def correlated(
     image: Array,
     kernel: Kernel,
-    where: FilterAxes,
+    filter_axes: FilterAxes,
     target: Target,
     missing: Missing | None = None,
     nothing_valid: Array | None = None,
@@ -61,16 +61,16 @@ def correlated(
     `nothing_valid`, if given, is set to True where no valid sample lies below the kernel.
     """
     if missing is not None:
-        return _valid(image, kernel, where, target, missing, nothing_valid)
+        return _valid(image, kernel, filter_axes, target, missing, nothing_valid)
     if isinstance(kernel, tuple):
-        return _axis_by_axis(image, kernel, where, target)
-    return filter_with(image, kernel, target, operation="correlate", **where.options)
+        return _axis_by_axis(image, kernel, filter_axes, target)
+    return filter_with(image, kernel, target, operation="correlate", **filter_axes.options)
 
 
 def _valid(
     image: Array,
     kernel: Kernel,
-    where: FilterAxes,
+    filter_axes: FilterAxes,
     target: Target,
     missing: Missing,
     nothing_valid: Array | None,
@@ -78,14 +78,21 @@ def _valid(
     """Correlate the valid samples: each term is a filter with weights of its own."""
     terms = () if isinstance(kernel, np.ndarray) else _terms(kernel)
     if len(terms) <= 1:
-        return filtered_valid(image, kernel, where, target, missing, "correlate", nothing_valid)
+        return filtered_valid(
+            image, kernel, filter_axes, target, missing, "correlate", nothing_valid
+        )
     out = target if isinstance(target, np.ndarray) else np.empty(image.shape, target)
     nothing = np.zeros(image.shape, bool) if nothing_valid is None else nothing_valid
     part = np.empty(image.shape, work_dtype(image.dtype, out.dtype, np.array([_norm(terms)])))
     total = np.zeros_like(part)
     for term in terms:
         filtered_valid(
-            image, kernel_of((term,)), where, part, replace(missing, fill=0), nothing_valid=nothing
+            image,
+            kernel_of((term,)),
+            filter_axes,
+            part,
+            replace(missing, fill=0),
+            nothing_valid=nothing,
         )
         with np.errstate(over="ignore", invalid="ignore"):
             total += part
@@ -102,14 +109,14 @@ def _norm(terms: Terms) -> float:
     return sum(math.prod(float(np.sum(np.abs(v))) for v in t) for t in terms)
 
 
-def _axis_by_axis(image: Array, terms: Terms, where: FilterAxes, target: Target) -> Array:
+def _axis_by_axis(image: Array, terms: Terms, filter_axes: FilterAxes, target: Target) -> Array:
     """Run every term as one plan per axis; nothing is rounded to integers between them."""
     work = work_dtype(image.dtype, target_dtype(target), np.array([_norm(terms)]))
     total: Array | None = None
     for term in terms:
-        part, outside = image, where.cval
+        part, outside = image, filter_axes.cval
         for taps, axis, mode, origin in zip(
-            term, where.axes, where.modes, where.origins, strict=True
+            term, filter_axes.axes, filter_axes.modes, filter_axes.origins, strict=True
         ):
             single = FilterAxes((axis,), (mode,), outside, (origin,))
             fresh = part is image or is_lazy(part)

@@ -21,8 +21,8 @@ from separable.ndimage.scipy_arguments import (
     check_axes,
     check_axis,
     check_cval,
+    check_filter_axes,
     check_origins,
-    filter_axes,
     per_axis,
     weights_of,
 )
@@ -98,9 +98,9 @@ def correlate(
     """
     kernel = weights_of(weights)
     source = FilterInput.of(input, output, kernel)
-    where = _dense_axes(source.image, kernel, axes, mode, cval, origin)
-    missing = source.missing(where.axes, MissingOptions(mask, nan, fill), cval)
-    return _filtered(source, kernel, where, "correlate", missing)
+    filter_axes = _dense_axes(source.image, kernel, axes, mode, cval, origin)
+    missing = source.missing(filter_axes.axes, MissingOptions(mask, nan, fill), cval)
+    return _filtered(source, kernel, filter_axes, "correlate", missing)
 
 
 @documented
@@ -162,9 +162,9 @@ def convolve(
     """
     kernel = weights_of(weights)
     source = FilterInput.of(input, output, kernel)
-    where = _dense_axes(source.image, kernel, axes, mode, cval, origin)
-    missing = source.missing(where.axes, MissingOptions(mask, nan, fill), cval)
-    return _filtered(source, kernel, where, "convolve", missing)
+    filter_axes = _dense_axes(source.image, kernel, axes, mode, cval, origin)
+    missing = source.missing(filter_axes.axes, MissingOptions(mask, nan, fill), cval)
+    return _filtered(source, kernel, filter_axes, "convolve", missing)
 
 
 @documented
@@ -217,9 +217,9 @@ def correlate1d(
     """
     kernel = weights_of(weights)
     source = FilterInput.of(input, output, kernel)
-    where = _line_axes(source.image, kernel, axis, mode, cval, origin)
-    missing = source.missing(where.axes, MissingOptions(mask, nan, fill), cval)
-    return _filtered(source, kernel, where, "correlate", missing)
+    filter_axes = _line_axes(source.image, kernel, axis, mode, cval, origin)
+    missing = source.missing(filter_axes.axes, MissingOptions(mask, nan, fill), cval)
+    return _filtered(source, kernel, filter_axes, "correlate", missing)
 
 
 @documented
@@ -269,9 +269,9 @@ def convolve1d(
     """
     kernel = weights_of(weights)
     source = FilterInput.of(input, output, kernel)
-    where = _line_axes(source.image, kernel, axis, mode, cval, origin)
-    missing = source.missing(where.axes, MissingOptions(mask, nan, fill), cval)
-    return _filtered(source, kernel, where, "convolve", missing)
+    filter_axes = _line_axes(source.image, kernel, axis, mode, cval, origin)
+    missing = source.missing(filter_axes.axes, MissingOptions(mask, nan, fill), cval)
+    return _filtered(source, kernel, filter_axes, "convolve", missing)
 
 
 def _dense_axes(
@@ -292,7 +292,7 @@ def _dense_axes(
             f"one axis for each of the {count} filtered ones; got shape {kernel.shape}"
         )
     order = np.argsort(filtered)
-    return filter_axes(
+    return check_filter_axes(
         [filtered[k] for k in order],
         [modes[k] for k in order],
         check_cval(cval, image),
@@ -321,24 +321,24 @@ def _line_axes(
         )
     along = check_axis(axis, image.ndim)
     origins = check_origins((origin,), kernel.shape, LINE_ORIGIN)
-    return filter_axes((along,), (mode,), check_cval(cval, image), origins)
+    return check_filter_axes((along,), (mode,), check_cval(cval, image), origins)
 
 
 def _filtered(
     source: FilterInput,
     kernel: Array,
-    where: FilterAxes,
+    filter_axes: FilterAxes,
     operation: str,
     missing: Missing | None,
 ) -> Array:
     image, target = source.image, source.target
     if kernel.dtype.kind == "c" and operation == "correlate":
         kernel = kernel.conj()
-    if not where.axes:
+    if not filter_axes.axes:
         return blank(_times(image, kernel, target), missing)
     if missing is not None:
-        return filtered_valid(image, as_kernel(kernel), where, target, missing, operation)
-    return filter_with(image, kernel, target, operation=operation, **where.options)
+        return filtered_valid(image, as_kernel(kernel), filter_axes, target, missing, operation)
+    return filter_with(image, kernel, target, operation=operation, **filter_axes.options)
 
 
 def _times(image: Array, weight: Array, target: Target) -> Array:

@@ -28,7 +28,7 @@ from separable.ndimage.scipy_arguments import (
     Output,
     check_axes,
     check_cval,
-    filter_axes,
+    check_filter_axes,
     per_axis,
     steps_of,
     target_dtype,
@@ -98,9 +98,11 @@ def laplace(
     missing = source.missing(filtered, MissingOptions(mask, nan, fill), cval)
     if not filtered:
         return blank(copied(image, target), missing)
-    where = filter_axes(filtered, per_axis("mode", mode, len(filtered)), check_cval(cval, image))
+    filter_axes = check_filter_axes(
+        filtered, per_axis("mode", mode, len(filtered)), check_cval(cval, image)
+    )
     steps = None if spacing is None else steps_of(spacing, len(filtered))
-    return correlated(image, _laplace_kernel(len(filtered), steps), where, target, missing)
+    return correlated(image, _laplace_kernel(len(filtered), steps), filter_axes, target, missing)
 
 
 @documented
@@ -168,8 +170,12 @@ def gaussian_laplace(
         return blank(copied(image, target), missing)
     steps = steps_of(spacing, len(filtered))
     shapes = _gaussian_shapes(sigma, filtered, image.ndim, steps, **kwargs)
-    where = filter_axes(filtered, per_axis("mode", mode, len(filtered)), check_cval(cval, image))
-    return correlated(image, _derivatives_kernel(shapes, 2, None, steps), where, target, missing)
+    filter_axes = check_filter_axes(
+        filtered, per_axis("mode", mode, len(filtered)), check_cval(cval, image)
+    )
+    return correlated(
+        image, _derivatives_kernel(shapes, 2, None, steps), filter_axes, target, missing
+    )
 
 
 @documented
@@ -233,14 +239,16 @@ def gaussian_gradient_magnitude(
         return blank(copied(image, target), missing)
     steps = steps_of(spacing, len(filtered))
     shapes = _gaussian_shapes(sigma, filtered, image.ndim, steps, **kwargs)
-    where = filter_axes(filtered, per_axis("mode", mode, len(filtered)), check_cval(cval, image))
+    filter_axes = check_filter_axes(
+        filtered, per_axis("mode", mode, len(filtered)), check_cval(cval, image)
+    )
     work = work_dtype(image.dtype, target_dtype(target), np.ones(1))
     squares = squares_of(image)
     nothing = None if missing is None else np.zeros(image.shape, bool)
     silent = None if missing is None else replace(missing, fill=0)
     for along in range(len(filtered)):
         kernel = _derivatives_kernel(shapes, 1, along, steps)
-        squares.add(correlated(image, kernel, where, work, silent, nothing))
+        squares.add(correlated(image, kernel, filter_axes, work, silent, nothing))
     result = finished(squares.root(), target)
     if missing is not None and nothing is not None:
         np.copyto(result, missing.fill, where=nothing, casting="unsafe")

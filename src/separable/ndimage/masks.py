@@ -18,7 +18,7 @@ from separable.ndimage.scipy_arguments import (
     Output,
     check_axis,
     check_cval,
-    filter_axes,
+    check_filter_axes,
     per_axis,
     steps_of,
 )
@@ -82,9 +82,9 @@ def sobel(
     array([ 0., 72., 72.])
     """
     source = FilterInput.of(input, output)
-    where = _all_axes(source.image, mode, cval)
-    missing = source.missing(where.axes, MissingOptions(mask, nan, fill), cval)
-    return _mask(source, axis, (1, 2, 1), spacing, where, missing)
+    filter_axes = _all_axes(source.image, mode, cval)
+    missing = source.missing(filter_axes.axes, MissingOptions(mask, nan, fill), cval)
+    return _mask(source, axis, (1, 2, 1), spacing, filter_axes, missing)
 
 
 @documented
@@ -137,14 +137,14 @@ def prewitt(
     np.False_
     """
     source = FilterInput.of(input, output)
-    where = _all_axes(source.image, mode, cval)
-    missing = source.missing(where.axes, MissingOptions(mask, nan, fill), cval)
-    return _mask(source, axis, (1, 1, 1), spacing, where, missing)
+    filter_axes = _all_axes(source.image, mode, cval)
+    missing = source.missing(filter_axes.axes, MissingOptions(mask, nan, fill), cval)
+    return _mask(source, axis, (1, 1, 1), spacing, filter_axes, missing)
 
 
 def _all_axes(image: Array, mode: str | Sequence[str], cval: complex) -> FilterAxes:
     modes = per_axis("mode", mode, image.ndim)
-    return filter_axes(range(image.ndim), modes, check_cval(cval, image))
+    return check_filter_axes(range(image.ndim), modes, check_cval(cval, image))
 
 
 def _mask(
@@ -152,14 +152,14 @@ def _mask(
     axis: int,
     smoothing: tuple[int, int, int],
     spacing: float | Sequence[float] | None,
-    where: FilterAxes,
+    filter_axes: FilterAxes,
     missing: Missing | None,
 ) -> Array:
     ndim = source.image.ndim
     along = check_axis(axis, ndim)
     step = 1.0 if spacing is None else steps_of(spacing, ndim)[along]
     kernel = _mask_kernel(smoothing, along, ndim, step)
-    return correlated(source.image, kernel, where, source.target, missing)
+    return correlated(source.image, kernel, filter_axes, source.target, missing)
 
 
 @lru_cache(maxsize=64)

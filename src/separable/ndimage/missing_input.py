@@ -99,7 +99,7 @@ class FilterInput:
 def filtered_valid(
     image: Array,
     kernel: Any,
-    where: FilterAxes,
+    filter_axes: FilterAxes,
     target: Target,
     missing: Missing,
     operation: str = "correlate",
@@ -113,11 +113,11 @@ def filtered_valid(
         return target if isinstance(target, np.ndarray) else np.empty(image.shape, target)
     run: Run
     if isinstance(kernel, tuple):
-        run = Passes(where, get_num_threads())
+        run = Passes(filter_axes, get_num_threads())
     else:
-        options = {"operation": operation, **where.options}
+        options = {"operation": operation, **filter_axes.options}
         del options["cval"]  # each run has its own
-        run = Planned(options, where.cval, get_num_threads())
+        run = Planned(options, filter_axes.cval, get_num_threads())
     return normalise(image, Weights.of(kernel), missing, target, run, nothing_valid)
 
 

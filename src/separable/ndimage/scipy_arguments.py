@@ -48,9 +48,9 @@ __all__ = [
     "check_axes",
     "check_axis",
     "check_cval",
+    "check_filter_axes",
     "check_origins",
     "check_taps",
-    "filter_axes",
     "finite",
     "image_of",
     "index",
@@ -265,7 +265,7 @@ def steps_of(spacing: Any, count: int) -> tuple[float, ...]:
     return request.check_spacing(spacing, count, of="filtered axes")
 
 
-def filter_axes(
+def check_filter_axes(
     axes: Sequence[int], modes: Sequence[Any], cval: Any, origins: Sequence[int] = ()
 ) -> FilterAxes:
     """Return the filtered axes with their border modes; the origins are zeros if none are given.

@@ -27,9 +27,9 @@ from separable.ndimage.scipy_arguments import (
     check_axes,
     check_axis,
     check_cval,
+    check_filter_axes,
     check_origins,
     check_taps,
-    filter_axes,
     finite,
     index,
     number,
@@ -145,10 +145,10 @@ def gaussian_filter(
     kernel = _gaussian_kernel(
         tuple((float(sigmas[k]) / steps[k], orders[k], radii[k], steps[k]) for k in used)
     )
-    where = filter_axes(
+    filter_axes = check_filter_axes(
         [filtered[k] for k in used], [modes[k] for k in used], check_cval(cval, image)
     )
-    return correlated(image, kernel, where, target, missing)
+    return correlated(image, kernel, filter_axes, target, missing)
 
 
 @documented
@@ -211,8 +211,8 @@ def gaussian_filter1d(
         raise ArgumentError(f"`sigma` must be > 0; got {sigma!r}")
     kernel = _gaussian_kernel(((width, _order(order), max(half, 0), step),))
     missing = source.missing((along,), MissingOptions(mask, nan, fill), cval)
-    where = filter_axes((along,), (mode,), check_cval(cval, image))
-    return correlated(image, kernel, where, target, missing)
+    filter_axes = check_filter_axes((along,), (mode,), check_cval(cval, image))
+    return correlated(image, kernel, filter_axes, target, missing)
 
 
 @documented
@@ -275,14 +275,14 @@ def uniform_filter(
     used = [k for k in range(count) if sizes[k] > 1]
     if not used:
         return blank(copied(image, target), missing)
-    where = filter_axes(
+    filter_axes = check_filter_axes(
         [filtered[k] for k in used],
         [modes[k] for k in used],
         check_cval(cval, image),
         check_origins([origins[k] for k in used], [sizes[k] for k in used], BOX_ORIGIN),
     )
     kernel = _box_kernel(tuple(sizes[k] for k in used))
-    return correlated(image, kernel, where, target, missing)
+    return correlated(image, kernel, filter_axes, target, missing)
 
 
 @documented
@@ -340,9 +340,9 @@ def uniform_filter1d(
     if length < 1:
         raise SizeError(f"incorrect filter size: `size` must be >= 1; got {size!r}")
     origins = check_origins((origin,), (length,), BOX_ORIGIN)
-    where = filter_axes((along,), (mode,), check_cval(cval, image), origins)
+    filter_axes = check_filter_axes((along,), (mode,), check_cval(cval, image), origins)
     missing = source.missing((along,), MissingOptions(mask, nan, fill), cval)
-    return correlated(image, _box_kernel((length,)), where, target, missing)
+    return correlated(image, _box_kernel((length,)), filter_axes, target, missing)
 
 
 def half_lengths(

@@ -115,21 +115,23 @@ def request(
             f"`operation` must be one of {', '.join(OPERATIONS)}; got {operation!r}"
         )
     weights, exponent = plain.normalised()
-    where = FilterAxes.of(filtered, mode, cval, check_origins(origin, plain.shape))
+    filter_axes = FilterAxes.of(filtered, mode, cval, check_origins(origin, plain.shape))
     problem = Problem(
         shape=shape,
         dtype=image_type,
         out=out_type,
         work=work_dtype(image_type, out_type, plain),
-        axes=where.axes,
+        axes=filter_axes.axes,
         kernel_shape=plain.shape,
-        lefts=_lefts(plain.shape, where.origins, operation),
-        modes=where.modes,
-        cval=where.cval,
+        lefts=_lefts(plain.shape, filter_axes.origins, operation),
+        modes=filter_axes.modes,
+        cval=filter_axes.cval,
         threads=get_num_threads() if threads is None else check_threads(threads),
         exponent=exponent,
     )
-    return Request(given, weights, operation, where.origins, check_tolerance(tol), method, problem)
+    return Request(
+        given, weights, operation, filter_axes.origins, check_tolerance(tol), method, problem
+    )
 
 
 def _checked_factors(factors: Factors) -> Factors:
