@@ -1,4 +1,4 @@
-"""Factors: what a factorisation of a kernel is, however it was found."""
+"""`Factors`, the result of every factorisation of a kernel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Factors", "kernel_errors"]
 
 Array = NDArray[Any]
 
-TOGETHER = 1 << 22  # elements of all factors but the first, multiplied out at a time
+CHUNK = 1 << 22  # elements of all factors but the first, multiplied out at a time
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -30,25 +30,26 @@ class Factors(Value):
     Attributes
     ----------
     pattern : Pattern
-        Which axes each factor has.
+        The axes of the kernel and of each factor.
     arrays : tuple of ndarray
-        One array a factor, its axes as in ``pattern.operands``: the letters as written, and where
-        no bond is written, the bond (of size ``rank``) in front. Where batch values have
-        different ranks the arrays are filled up with zeros.
+        One array per factor, with its axes as in ``pattern.operands``: the letters as written,
+        and, if no bond is written, the bond (of size ``rank``) in front. If batch values have
+        different ranks, the arrays are padded with zeros.
     error : float
-        The relative Frobenius error reached, ``|K - F| / |K|``.
+        Relative Frobenius error, ``|K - F| / |K|``.
     bound : float
-        The relative 1-norm error reached, ``sum|K - F| / sum|K|``. A filter run with these factors
-        differs from the exact one by at most ``bound * sum|K| * max|input|``.
+        Relative 1-norm error, ``sum|K - F| / sum|K|``. A filter with these factors differs from
+        the exact one by at most ``bound * sum|K| * max|input|``.
     ranks : mapping of str to ndarray of int
-        For every bond, the rank of each batch value (an array of no axes without batch letters).
+        For every bond, the rank of each batch value (an array without axes if there are no batch
+        letters).
     sizes : mapping of str to int
-        The size of every kernel letter.
+        Size of every kernel letter.
 
     Notes
     -----
-    Factors are equal, and hash alike, where all of these are, the arrays bit for bit; the arrays are
-    read-only.
+    Factors are equal, and have equal hashes, if all of these attributes are equal, the arrays bit
+    for bit. The arrays are read-only.
 
     Examples
     --------
@@ -70,14 +71,14 @@ class Factors(Value):
 
     @classmethod
     def from_terms(cls, pattern: str | Pattern, terms: Sequence[Sequence[ArrayLike]]) -> Factors:
-        """Build the factors of a kernel that is born separated, exactly.
+        """Build the factors of a kernel from its terms; they are exact.
 
         Parameters
         ----------
         pattern : str or Pattern
-            With one bond and no batch letters.
+            Pattern with one bond and no batch letters.
         terms : sequence of sequences of array_like
-            For each term one array a factor, all terms of the same shapes.
+            For each term one array per factor. All terms have the same shapes.
 
         Raises
         ------
@@ -113,42 +114,42 @@ class Factors(Value):
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
-        """The kernel's shape."""
+        """Shape of the kernel."""
         return tuple(math.prod(self.sizes[a] for a in axis) for axis in self.pattern.axes)
 
     @property
     def rank(self) -> int:
-        """The number of terms: the size of the bond, of the largest one where there are several."""
+        """Number of terms: the size of the bond, or of the largest bond if there are several."""
         return max(int(np.max(r, initial=0)) for r in self.ranks.values())
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The type of the numbers in all the factors together."""
+        """Type that holds the numbers of all factors."""
         return np.result_type(*self.arrays)
 
     @property
     def parameters(self) -> int:
-        """How many numbers the factors hold, zeros that fill up ragged ranks not counted."""
+        """Number of elements of the factors, without the zeros that pad smaller ranks."""
         total = 0
         for operand in self.pattern.operands:
-            own = math.prod(
+            elements = math.prod(
                 self.sizes[a] for a in operand if a in self.sizes and a not in self.pattern.batch
             )
             per_batch = np.ones((), dtype=np.int64)
             for bond in self.pattern.bonds:
                 if bond in operand:
                     per_batch = per_batch * self.ranks[bond]
-            total += own * int(np.sum(per_batch))
+            total += elements * int(np.sum(per_batch))
         return total
 
     @cached_property
     def terms(self) -> tuple[tuple[Array, ...], ...]:
-        """The products whose sum is the kernel, one tuple of arrays each.
+        """Terms whose sum is the kernel, each a tuple of one array per factor.
 
         Raises
         ------
         PatternError
-            If the pattern has batch letters or several bonds: then there is no such list.
+            If the pattern has batch letters or several bonds, so that there is no such list.
         """
         if self.pattern.batch or not self.pattern.has_one_bond:
             raise PatternError(f"`{self.pattern}` is no plain sum of terms: use `arrays`")
@@ -160,7 +161,7 @@ class Factors(Value):
         return tuple(tuple(s[r] for s in stacks) for r in range(self.rank))
 
     def dense(self) -> Array:
-        """Multiply the factors out: the kernel they stand for, in its own shape (read-only)."""
+        """Multiply the factors out and return the kernel in its own shape (read-only)."""
         return self._product
 
     @cached_property
@@ -174,14 +175,14 @@ class Factors(Value):
         return dense
 
     def _summed_terms(self) -> Array:
-        """Multiply out many terms of many axes, a few at a time: an einsum would hold them all."""
+        """Multiply out many terms a few at a time; an einsum would need memory for all at once."""
         bond = self.pattern.bonds
         stacks = [
             np.moveaxis(a, operand.index(bond), 0)
             for a, operand in zip(self.arrays, self.pattern.operands, strict=True)
         ]
         rest = math.prod(math.prod(s.shape[1:]) for s in stacks[1:])
-        step = max(1, TOGETHER // max(1, rest))
+        step = max(1, CHUNK // max(1, rest))
         total: Array = np.zeros((math.prod(stacks[0].shape[1:]), rest), self.dtype)
         for start in range(0, self.rank, step):
             first, *others = (s[start : start + step].reshape(-1, s[0].size) for s in stacks)
@@ -204,14 +205,14 @@ class Factors(Value):
         return Factors(self.pattern, arrays, self.error, self.bound, self.ranks, self.sizes)
 
     def truncated(self, rank: int, error: float, bound: float) -> Factors:
-        """Keep the first `rank` terms; the caller knows the error this makes.
+        """Return the first `rank` terms, with the errors of this truncation.
 
         Raises
         ------
         PatternError
             If the pattern has several bonds.
         ArgumentError
-            If there are not so many terms.
+            If there are fewer terms.
         """
         if not self.pattern.has_one_bond:
             raise PatternError(
@@ -253,8 +254,8 @@ def kernel_errors(kernel: Array, approximation: Array) -> tuple[float, float]:
     """Return the relative Frobenius and 1-norm errors of an approximation of a kernel.
 
     A kernel of zeros has error 0 if the approximation is zero too, and infinity otherwise.
-    The kernel is taken to double precision, for small types overflow (and have no -(-128)), and
-    scaled by its largest element first, so that no square underflows.
+    The kernel is converted to double precision, because small types overflow (and have no -(-128)),
+    and is divided by its largest element first, so that no square underflows.
     """
     kernel = kernel.astype(np.complex128 if kernel.dtype.kind == "c" else np.float64)
     scale = float(np.max(np.abs(kernel), initial=0.0))
@@ -297,7 +298,7 @@ def _span(ranks: NDArray[np.intp]) -> str:
 
 
 def _abridge(array: Array) -> str:
-    """Show a short vector whole, anything else by its shape."""
+    """Show the elements of a short vector, and the shape of any other array."""
     flat = array.ravel()
     if flat.size > 12 or flat.size < max(array.shape, default=1):
         return f"shape {array.shape}"

@@ -1,4 +1,4 @@
-"""The grammar of separations: text -> Pattern. No arrays here.
+"""The grammar of patterns: `parse` reads a text and returns a `Pattern`. It needs no arrays.
 
 A pattern is written like an einsum: the kernel's axes in memory order, an arrow, the factors::
 
@@ -10,11 +10,11 @@ A pattern is written like an einsum: the kernel's axes in memory order, an arrow
     (Yy)(Xx) -> YX,yx        Kronecker product (groups: one kernel axis seen as two)
 
 * A letter in one factor is that factor's axis.
-* A letter of the kernel in every factor is a *batch* letter: one independent factorisation for
-  each of its values.
-* A capital that stands only on the right is a *bond*, summed over. Where none is written, one bond
-  joins all factors; its size is the rank.
-* A group ``(Yy)`` is one kernel axis seen as two; the outer letter is the slow one.
+* A letter of the kernel in every factor is a *batch* letter: there is one independent factorisation
+  per value of it.
+* A capital only on the right is a *bond* and is summed over. If none is written, one bond joins all
+  factors; its size is the rank.
+* A group ``(Yy)`` is one kernel axis seen as two; the outer letter varies slowly.
 * The short form ``y,x`` stands for ``yx -> y,x``: the kernel's axes in order of first appearance.
 """
 
@@ -30,20 +30,20 @@ from separable.value import Value
 __all__ = ["Pattern", "parse"]
 
 ARROW = "->"
-SPARE_BONDS = "RSTUVWABDEFGHIJKLMNOPQXYZ"  # names for the bond that was not written
+SPARE_BONDS = "RSTUVWABDEFGHIJKLMNOPQXYZ"  # names for a bond that is not written
 
 
 @dataclass(frozen=True, eq=False)
 class Pattern(Value):
-    """One separation of a kernel: which axes it has and how they are shared among the factors.
+    """Axes of a kernel, and the factors that they are distributed to.
 
     Attributes
     ----------
     axes : tuple of str
-        The kernel's axes in memory order, one string each; a group has several letters, the slow
-        one first.
+        Axes of the kernel in memory order, one string each. A group has several letters, the
+        slow one first.
     factors : tuple of str
-        The letters of each factor as written (no bond where the pattern has none written).
+        Letters of each factor as written (no bond if none is written).
 
     Examples
     --------
@@ -68,42 +68,42 @@ class Pattern(Value):
 
     @property
     def ndim(self) -> int:
-        """The number of axes a kernel must have."""
+        """Number of axes that a kernel must have."""
         return len(self.axes)
 
     @cached_property
     def batch(self) -> str:
-        """The kernel's letters that stand in every factor, in memory order."""
+        """Letters of the kernel that are in every factor, in memory order."""
         return "".join(a for a in self.letters if all(a in f for f in self.factors))
 
     @cached_property
     def written_bonds(self) -> str:
-        """The letters that stand only on the right, in order of appearance."""
+        """Letters that are only on the right, in order of appearance."""
         right = dict.fromkeys("".join(self.factors))
         return "".join(a for a in right if a not in self.letters)
 
     @cached_property
     def bonds(self) -> str:
-        """The letters summed over: those written, or the one that joins all factors."""
+        """Letters that are summed over: those written, or the one that joins all factors."""
         if self.written_bonds:
             return self.written_bonds
         return next(a for a in SPARE_BONDS if a not in self.letters)
 
     @cached_property
     def operands(self) -> tuple[str, ...]:
-        """The letters of each factor's array: as written, or with the unwritten bond in front."""
+        """Letters of each factor's array: as written, or with the unwritten bond in front."""
         if self.written_bonds:
             return self.factors
         return tuple(self.bonds + f for f in self.factors)
 
     @property
     def has_one_bond(self) -> bool:
-        """Whether a single bond joins all factors, so that the kernel is a sum of terms."""
+        """True if a single bond joins all factors, so that the kernel is a sum of terms."""
         return len(self.bonds) == 1 and all(self.bonds in f for f in self.operands)
 
     @property
     def einsum(self) -> str:
-        """The subscripts with which `numpy.einsum` multiplies the factors out."""
+        """Subscripts with which `numpy.einsum` multiplies the factors out."""
         return f"{','.join(self.operands)}{ARROW}{self.letters}"
 
     def own(self, factor: int) -> str:
@@ -118,7 +118,7 @@ class Pattern(Value):
         Parameters
         ----------
         shape : tuple of int
-            The kernel's shape.
+            Shape of the kernel.
         given : mapping of letter to int, optional
             Sizes of group letters; one letter of each group may be left out.
 
@@ -173,7 +173,7 @@ def _split(
     return {a: known[a] for a in axis}
 
 
-# Step 1: read the text; Step 2: check what each letter does; Step 3: check that the bonds join up.
+# Step 1: read the text. Step 2: check the role of each letter. Step 3: check that the bonds form a tree.
 
 
 def parse(text: str, shape: tuple[int, ...] | None = None) -> Pattern:
@@ -182,9 +182,10 @@ def parse(text: str, shape: tuple[int, ...] | None = None) -> Pattern:
     Parameters
     ----------
     text : str
-        For instance ``"ocyx -> oc,cyx"``, or the short form ``"y,x"``. Spaces do not count.
+        Pattern, for instance ``"ocyx -> oc,cyx"``, or the short form ``"y,x"``. Spaces do not
+        count.
     shape : tuple of int, optional
-        The kernel's shape, only to be shown in messages.
+        Shape of the kernel, which messages show.
 
     Returns
     -------
@@ -193,8 +194,8 @@ def parse(text: str, shape: tuple[int, ...] | None = None) -> Pattern:
     Raises
     ------
     PatternError
-        With the pattern, a caret under the letter at fault, and where there is one, the pattern
-        that was probably meant.
+        If the text is not a pattern. The message shows it with a caret under the wrong letter
+        and suggests a similar pattern if there is one.
 
     Examples
     --------
@@ -228,7 +229,7 @@ def parse(text: str, shape: tuple[int, ...] | None = None) -> Pattern:
 
 @dataclass(frozen=True)
 class _Source:
-    """The text being read, for messages that point at a place in it."""
+    """Text of a pattern, for messages that point at a letter of it."""
 
     text: str
     shape: tuple[int, ...] | None
@@ -243,7 +244,7 @@ class _Source:
         return PatternError("\n".join([*lines, " ".join(last)] if last else lines))
 
     def right(self, letter: str) -> int:
-        """Where `letter` last stands to the right of the arrow."""
+        """Return the last position of a letter to the right of the arrow."""
         return self.text.rindex(letter)
 
 
@@ -340,7 +341,7 @@ def _check_letters(source: _Source, pattern: Pattern) -> None:
 
 
 def _without(pattern: Pattern, letter: str) -> str | None:
-    """Return the pattern without this letter, if that is one."""
+    """Return the pattern without a letter, or None if that is not a pattern."""
     factors = tuple(f.replace(letter, "") for f in pattern.factors)
     candidate = str(Pattern(pattern.axes, factors))
     try:
@@ -351,9 +352,9 @@ def _without(pattern: Pattern, letter: str) -> str | None:
 
 
 def _check_bonds(source: _Source, pattern: Pattern) -> None:
-    """Check that the written bonds are one bond for all factors, or make a tree of them.
+    """Check that one written bond joins all factors, or that the bonds form a tree.
 
-    A tree is what successive singular value decompositions can cut; a ring of bonds has no best
+    Successive singular value decompositions can cut a tree. A ring of bonds has no best
     approximation in general (de Silva and Lim, 2008, doi:10.1137/06066518X).
     """
     for k, factor in enumerate(pattern.factors):

@@ -1,4 +1,4 @@
-"""Run one method on an array: checks, buffers, and the one rounding at the end."""
+"""`run` filters an array by one method: checks, buffers, and one rounding at the end."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ __all__ = ["all_finite", "readable", "run", "store"]
 
 Array = NDArray[Any]
 
-CHUNK = 1 << 18  # outputs rounded at a time: they stay in the cache
-SLABBED = 64 << 20  # bytes in foreign byte order from which on they are not converted at once
-SLABS = "separable.volumes.foreign_byte_order"  # which is loaded when it is needed: it stands above this module
-LOOKED_AT = 1 << 20  # samples looked at together: threads need not wait for each other
+CHUNK = 1 << 18  # outputs rounded at a time, so that they stay in the cache
+SLABBED = 64 << 20  # bytes: larger images in foreign byte order are converted slab by slab
+SLABS = "separable.volumes.foreign_byte_order"  # imported by name: it stands above this module
+CHECKED = 1 << 20  # samples checked together; a thread stops early if another one found NaN
 
 
 def run(
@@ -43,9 +43,9 @@ def run(
     method : Method
     form : Form
     image : ndarray
-        Of the problem's shape and type; any strides, may be read-only.
+        Array of the problem's shape and type, with any strides. It may be read-only.
     out : ndarray, optional
-        Of the problem's shape; may be the image itself or overlap it. Its own type counts.
+        Array of the problem's shape and output type. It may be the image itself or overlap it.
     progress : callable, optional
         Called, from any thread, with the fraction of the work just done.
 
@@ -74,23 +74,23 @@ def run(
     if problem.size == 0:
         return out
 
-    # Step 2: the methods take native numbers of the usual types.
-    apart = not np.may_share_memory(image, out)
-    if not image.dtype.isnative and image.nbytes >= SLABBED and apart:
+    # Step 2: convert to native numbers of the usual types, which the methods take.
+    disjoint = not np.may_share_memory(image, out)
+    if not image.dtype.isnative and image.nbytes >= SLABBED and disjoint:
         by_slabs = importlib.import_module(SLABS).filter_by_slabs
         if by_slabs(problem, method.name, form, image, out, progress):
             return out
     source = readable(image, problem)
 
-    # Step 3: filter into the output itself where that is safe, else into an array of our own.
+    # Step 3: filter into the output itself if that is safe, else into a new array.
     native = out.view(out.dtype.newbyteorder("="))
-    direct = apart and not problem.exponent
+    direct = disjoint and not problem.exponent
     direct = direct and (native.dtype == problem.work or method.stores(native.dtype))
     target = native if direct else empty(problem.shape, problem.work)
     try:
         with np.errstate(over="ignore", invalid="ignore"):
             method.run(problem, form, source, target, progress or (lambda _: None))
-    except EngineError:  # found at a first run, with nothing lost: the image is as it was
+    except EngineError:  # raised before anything is written: the image is as it was
         return run(problem, METHODS[method.plain], form, image, out, progress)
 
     # Step 4: scale back, round, saturate and store, once.
@@ -107,7 +107,7 @@ def all_finite(image: Array, threads: int = 1) -> bool:
         return True
     axis = int(np.argmax(image.shape))
     rows = np.moveaxis(image, axis, 0)
-    step = max(1, LOOKED_AT * len(rows) // image.size)
+    step = max(1, CHECKED * len(rows) // image.size)
     spoilt: list[bool] = []
 
     def look(part: slice) -> None:
@@ -143,7 +143,7 @@ def readable(image: Array, problem: Problem) -> Array:
 
 
 def store(values: Array, out: Array, threads: int, exponent: int = 0) -> None:
-    """Convert values times 2**exponent; whole numbers are rounded half to even and saturated."""
+    """Store values times 2**exponent; integers are rounded half to even and saturated."""
     axis = int(np.argmax(out.shape))
     rows, target = np.moveaxis(values, axis, 0), np.moveaxis(out, axis, 0)
     parts = max(1, values.size // CHUNK)
@@ -166,7 +166,7 @@ def _converted(values: Array, dtype: np.dtype[Any]) -> Array:
     if dtype.itemsize < 8:
         np.clip(rounded, low, high, out=rounded)
         return np.nan_to_num(rounded, copy=False, nan=0.0).astype(dtype)
-    # The largest 64-bit numbers are no float64: saturate where the float reaches past them.
+    # float64 cannot represent the largest 64-bit integers: saturate values beyond them explicitly.
     whole = np.nan_to_num(rounded, nan=0.0)
     inside = (whole >= float(low)) & (whole < float(high))
     result = np.where(inside, whole, 0.0).astype(dtype)
