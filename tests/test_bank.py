@@ -349,11 +349,11 @@ def test_mistakes_are_named() -> None:
         kernels.wavelet("db99", "LH")
     with pytest.raises(ArgumentError, match="`bands` must be L or H for each axis"):
         kernels.wavelet("haar", "LX")
-    with pytest.raises(ArgumentError, match="`bands` must be one letter an axis, 3 of them"):
+    with pytest.raises(ArgumentError, match="`bands` must be one letter per axis, 3 of them"):
         kernels.wavelet("haar", "LH", ndim=3)
     with pytest.raises(ArgumentError, match="`vectors` must be names out of L3, E3, S3, L5"):
         kernels.laws("L5Q5")
-    with pytest.raises(ArgumentError, match="`vectors` must be one name an axis, 3 of them"):
+    with pytest.raises(ArgumentError, match="`vectors` must be one name per axis, 3 of them"):
         kernels.laws("L5E5", ndim=3)
     with pytest.raises(DTypeError, match="`image` must hold numbers"):
         wavelet_step(np.array(["a"]), "haar")

@@ -339,10 +339,10 @@ def test_specs_with_units(text, spacing, unit, expected):
          "`unit` must be one of m, cm, mm, um, nm; got 'furlong'"),
         ("gabor:8mm,sigma=3", {"spacing": 1, "unit": "mm"}, "all lengths of a kernel must have "
          "units, or none of them, or all be in px; got wavelength=8mm and sigma=3"),
-        ("gaussian:2inch", {}, "`sigma` of kernel `gaussian` must be a number, or one an axis as "
+        ("gaussian:2inch", {}, "`sigma` of kernel `gaussian` must be a number, or one per axis as "
          "2x1x1; got '2inch'"),
         ("binomial:5mm", {"spacing": 1, "unit": "mm"}, "`size` of kernel `binomial` must be a "
-         "whole number, or one an axis as 5x3x3 without a unit; got '5mm'"),
+         "whole number, or one per axis as 5x3x3 without a unit; got '5mm'"),
     ],
 )  # fmt: skip
 def test_bad_units_say_what_would_do(text, options, message):

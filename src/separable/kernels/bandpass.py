@@ -1,4 +1,4 @@
-"""Kernels that choose a band of frequencies: difference of Gaussians, sharpening, Gabor."""
+"""Kernels that select a frequency band: difference of Gaussians, sharpening, Gabor."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def difference_of_gaussians(
     Parameters
     ----------
     sigma_low : float or sequence of float
-        Standard deviation of the narrow one, for all axes or for each; > 0: in pixels, or in the
-        units of `spacing`.
+        Standard deviation of the narrow Gaussian, for all axes or for each, in pixels or in the
+        units of `spacing`; > 0.
     sigma_high : float or sequence of float, optional
-        That of the wide one, larger than `sigma_low` on every axis; default ``1.6 * sigma_low``,
-        with which the kernel comes closest to a Laplacian of Gaussian (times -1).
+        Standard deviation of the wide Gaussian, larger than `sigma_low` on every axis. With the
+        default, ``1.6 * sigma_low``, the kernel is closest to a Laplacian of Gaussian (times -1).
     %(ndim)s
     %(truncate)s
     %(spacing)s
@@ -55,12 +55,13 @@ def difference_of_gaussians(
     Returns
     -------
     Factors
-        Two terms, as long as the wide Gaussian; the kernel sums to 0.
+        Factors of two terms, as long as the wide Gaussian. The kernel sums to 0.
 
     Raises
     ------
     ArgumentError, ArgumentTypeError
-        As for `gaussian`, or if `sigma_high` is not larger than `sigma_low`.
+        If an argument is out of its range or not a number, or `sigma_high` is not larger than
+        `sigma_low`.
 
     References
     ----------
@@ -102,15 +103,15 @@ def sharpen(
 ) -> Factors:
     """Return an unsharp mask: ``(1 + amount) * unit - amount * gaussian``.
 
-    It adds to the image `amount` times what a Gaussian takes from it.
+    It adds `amount` times the detail that a Gaussian removes from the image.
 
     Parameters
     ----------
     sigma : float or sequence of float, default 1.0
-        Standard deviation of the Gaussian, in pixels or in the units of `spacing`: the scale of the
-        detail made stronger.
+        Standard deviation of the Gaussian, in pixels or in the units of `spacing`: the scale of
+        the amplified detail.
     amount : float, default 1.0
-        How much of the detail is added; > 0. The default doubles it.
+        Factor of the added detail; > 0. The default doubles it.
     %(ndim)s
     %(truncate)s
     %(radius)s
@@ -119,12 +120,12 @@ def sharpen(
     Returns
     -------
     Factors
-        Two terms; the kernel sums to 1.
+        Factors of two terms. The kernel sums to 1.
 
     Raises
     ------
     ArgumentError, ArgumentTypeError
-        As for `gaussian`, or if `amount` is not > 0.
+        If an argument is out of its range or not a number.
 
     Examples
     --------
@@ -165,38 +166,39 @@ def gabor(
         g(y, x) = exp(-(u**2 + gamma**2 v**2) / (2 sigma**2)) cos(2 pi u / wavelength + phase)
         u = x cos(theta) + y sin(theta),   v = y cos(theta) - x sin(theta)
 
-    with the Gaussian scaled to sum to 1. Under a round Gaussian the kernel has rank 2 at any angle,
-    for ``cos(a + b) = cos(a) cos(b) - sin(a) sin(b)``. Written for correlation: with
+    with the Gaussian scaled to sum to 1. With a round Gaussian the kernel has rank 2 at any angle,
+    because ``cos(a + b) = cos(a) cos(b) - sin(a) sin(b)``. Written for correlation: with
     ``phase=-pi/2`` it is a sine, positive where `u` is small and positive.
 
     Parameters
     ----------
     wavelength : float
-        Length of a period, > 0, in pixels or in the units of `spacing`: the inverse of the
+        Length of a period, in pixels or in the units of `spacing`; > 0. It is the inverse of the
         frequency.
     theta : float, default 0.0
-        Direction in which the wave runs, in radians, from the x axis towards the y axis. The
+        Direction of the wave, in radians, from the x axis towards the y axis. The
         default responds to vertical lines.
     sigma : float, optional
         Standard deviation of the Gaussian along the wave, in the same units. The default, ``0.56 *
         wavelength``, gives a bandwidth of one octave.
     gamma : float, default 1.0
-        Aspect: the Gaussian is ``sigma / gamma`` wide along the crests; > 0. The default is round.
+        Aspect ratio; > 0. The Gaussian is ``sigma / gamma`` wide along the crests. The default is
+        round.
     phase : float, default 0.0
-        Of the wave at the centre, in radians: 0 is even, ``-pi/2`` odd.
+        Phase of the wave at the centre, in radians: 0 is even, ``-pi/2`` odd.
     %(truncate)s
     radius : int, optional
-        Half the length of both axes without the centre, in pixels whatever the spacing; instead of
+        Half the length of both axes without the centre, in pixels whatever the spacing. It replaces
         `truncate`.
     spacing : float or sequence of 2 floats, optional
-        The distance between the centres of neighbours, ``(y, x)`` or both; > 0. Angles are those
-        in the plane, not those of the pixels.
+        Distance between the centres of neighbouring samples, ``(y, x)`` or both; > 0. Angles are
+        measured in the plane, not in the pixel grid.
 
     Returns
     -------
     Factors or ndarray of float64
-        One term where the wave runs along an axis, two under a round Gaussian at any other angle.
-        With ``gamma != 1`` at any other angle it does not separate: an array.
+        One term if the wave runs along an axis, two terms for a round Gaussian at any other angle.
+        With ``gamma != 1`` at any other angle the kernel does not separate and is an array.
 
     Raises
     ------
@@ -250,7 +252,7 @@ def gabor(
 def _wave(
     angles: NDArray[np.float64], sigma: float, radius: int, step: float
 ) -> NDArray[np.float64]:
-    """A cosine under a Gaussian that sums to 1; ``cos(a + pi/2) = -sin(a)`` makes the sines."""
+    """Return a cosine times a Gaussian that sums to 1; a phase of pi/2 gives ``cos(a + pi/2) = -sin(a)``."""
     return gaussian1d(sigma, radius=radius, spacing=step) * np.cos(angles)
 
 
@@ -262,7 +264,7 @@ def _gabor_radii(
     radius: object,
     steps: tuple[float, float],
 ) -> tuple[int, int]:
-    """Half lengths (y, x) of the box around the ellipse of `truncate` standard deviations."""
+    """Return half the lengths (y, x) of the box around the ellipse of `truncate` standard deviations."""
     if radius is not None:
         half = whole_in_range("radius", radius, 0)
         check_extent("radius", radius, 2 * half + 1, 2 * half + 1)

@@ -1,4 +1,4 @@
-"""Kernels that differentiate: differences, Sobel, Prewitt, Scharr, Laplace, LoG."""
+"""Derivative kernels: differences, Sobel, Prewitt, Scharr, Laplace, Laplacian of Gaussian."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def sobel(axis: int = -1, *, ndim: int | None = None, spacing: PerAxis | None = 
     Returns
     -------
     Factors
-        Whole numbers without `spacing`, 3 taps an axis, rank 1. The response to a slope of 1 per pixel is 8 in two
-        dimensions, ``2 * 4 ** (ndim - 1)`` in general.
+        Factors of rank 1 with 3 taps per axis, integers without `spacing`. The response to a slope
+        of 1 per pixel is 8 in two dimensions, ``2 * 4 ** (ndim - 1)`` in general.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def prewitt(axis: int = -1, *, ndim: int | None = None, spacing: PerAxis | None 
     Returns
     -------
     Factors
-        Whole numbers without `spacing`, 3 taps an axis, rank 1.
+        Factors of rank 1 with 3 taps per axis, integers without `spacing`.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def prewitt(axis: int = -1, *, ndim: int | None = None, spacing: PerAxis | None 
 def scharr(axis: int = -1, *, ndim: int | None = None, spacing: PerAxis | None = None) -> Factors:
     """Return the Scharr mask: ``[-1, 0, 1]`` along an axis, ``[3, 10, 3]`` along all others.
 
-    Its directions are the truest of all 3x3 masks. Written for correlation: positive to the right
+    It measures directions more accurately than any other 3x3 mask. Written for correlation: positive to the right
     (down, for ``axis=0``).
 
     Parameters
@@ -124,8 +124,8 @@ def scharr(axis: int = -1, *, ndim: int | None = None, spacing: PerAxis | None =
     Returns
     -------
     Factors
-        Whole numbers without `spacing`, 3 taps an axis, rank 1. The response to a slope of 1 per pixel is 32 in two
-        dimensions.
+        Factors of rank 1 with 3 taps per axis, integers without `spacing`. The response to a slope
+        of 1 per pixel is 32 in two dimensions.
 
     Raises
     ------
@@ -149,7 +149,7 @@ def scharr(axis: int = -1, *, ndim: int | None = None, spacing: PerAxis | None =
 def central_difference(
     axis: int = -1, *, ndim: int | None = None, spacing: PerAxis | None = None
 ) -> Factors:
-    """Return half the difference of the two neighbours along an axis: the plainest derivative.
+    """Return half the difference of the two neighbours along an axis: the simplest derivative.
 
     Written for correlation: positive to the right (down, for ``axis=0``), so that correlating with
     it equals `numpy.gradient` away from the borders.
@@ -163,7 +163,7 @@ def central_difference(
     Returns
     -------
     Factors
-        3 taps along `axis`, 1 along all others. The response to a slope of 1 is 1.
+        Factors with 3 taps along `axis` and 1 along all others. The response to a slope of 1 is 1.
 
     Raises
     ------
@@ -193,7 +193,7 @@ def _gradient(
 
 
 def _per_length(taps: Array, spacing: object, ndim: int, axis: int, order: int) -> Array:
-    """Divide by the power of the spacing; whole numbers stay whole where there is none."""
+    """Divide taps by a power of the spacing; without a spacing they stay integers."""
     steps = check_spacing(spacing, ndim)
     return taps if spacing is None else taps / np.float64(steps[axis]) ** order
 
@@ -202,7 +202,8 @@ def _per_length(taps: Array, spacing: object, ndim: int, axis: int, order: int) 
 def laplace(*, ndim: int | None = None, spacing: PerAxis | None = None) -> Factors:
     """Return the sum of second differences ``[1, -2, 1]`` along every axis.
 
-    Correlating with it equals ``scipy.ndimage.laplace``; it is even, so convolving does too.
+    Correlating with it equals ``scipy.ndimage.laplace``. The kernel is symmetric, so convolving gives
+    the same.
 
     Parameters
     ----------
@@ -212,12 +213,13 @@ def laplace(*, ndim: int | None = None, spacing: PerAxis | None = None) -> Facto
     Returns
     -------
     Factors
-        Whole numbers without `spacing`, 3 taps an axis, one term an axis: rank 2 in two dimensions.
+        Factors with one term per axis and 3 taps per axis, integers without `spacing`: rank 2 in
+        two dimensions.
 
     Raises
     ------
     ArgumentError, ArgumentTypeError
-        If `ndim` or `spacing` is out of its range or no number.
+        If `ndim` or `spacing` is out of its range or not a number.
 
     Examples
     --------
@@ -247,13 +249,13 @@ def laplacian_of_gaussian(
 ) -> Factors:
     """Return the Laplacian of a Gaussian: the sum of its second derivatives.
 
-    Correlating with it equals ``scipy.ndimage.gaussian_laplace``; it is even, so convolving does
-    too. Like there it sums to nearly, not exactly, zero.
+    Correlating with it equals ``scipy.ndimage.gaussian_laplace``. The kernel is symmetric, so
+    convolving gives the same. As in SciPy its sum is nearly, not exactly, zero.
 
     Parameters
     ----------
     sigma : float or sequence of float
-        Standard deviation, for all axes or for each; > 0: in pixels, or in the units of `spacing`.
+        Standard deviation, for all axes or for each, in pixels or in the units of `spacing`; > 0.
         Blobs of radius ``sigma * sqrt(ndim)`` give the strongest response.
     %(ndim)s
     %(truncate)s
@@ -263,8 +265,8 @@ def laplacian_of_gaussian(
     Returns
     -------
     Factors
-        One term an axis: rank 2 in two dimensions. ``2 * K * ndim`` multiplications per output
-        when passes are shared, instead of ``K ** ndim``.
+        Factors with one term per axis: rank 2 in two dimensions. A filter takes ``2 * K * ndim``
+        multiplications per output if passes are shared, instead of ``K ** ndim``.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What the kernels of the catalogue share: checks of arguments, and terms -> Factors."""
+"""Helpers of the catalogue: checks of the arguments of kernels, and factors from terms."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ PerAxis: TypeAlias = float | Sequence[float]
 WholePerAxis: TypeAlias = int | Sequence[int]
 
 LETTERS = "tzyx"
-WHOLE = 1e-6  # relative: a length so close to whole samples is that many
-MOST_TAPS = 1 << 22  # along one axis; a plan of more takes longer than anybody waits
-LARGEST = 2**26  # elements; no filter has ever wanted more, and more does not fit small memories
+WHOLE = 1e-6  # relative: a length so close to a whole number of samples counts as that number
+MOST_TAPS = 1 << 22  # along one axis; planning more takes minutes
+LARGEST = 2**26  # elements of a kernel; larger ones do not fit into small memories
 
 
 def factors_from_terms(terms: Sequence[Sequence[Array]]) -> Factors:
-    """Make the factors of a kernel from its terms, each one vector an axis."""
+    """Return the factors of a kernel from its terms; each term is one vector per axis."""
     letters = LETTERS[-len(terms[0]) :]
     return Factors.from_terms(f"{letters} -> {','.join(letters)}", terms)
 
 
 def check_ndim(ndim: object, name: str = "ndim") -> int:
-    """Return the number of axes of a kernel made of factors."""
+    """Return the number of axes of a kernel that is returned as factors."""
     count = whole(name, ndim)
     if not 2 <= count <= len(LETTERS):
         raise ArgumentError(
@@ -56,12 +56,12 @@ def check_ndim(ndim: object, name: str = "ndim") -> int:
     return count
 
 
-def check_extent(name: str, value: object, *lengths: float, most: int = LARGEST) -> None:
-    """Refuse a kernel too large to hold, or too long along one axis to be made."""
-    if math.prod(lengths) > most:
+def check_extent(name: str, value: object, *lengths: float, limit: int = LARGEST) -> None:
+    """Refuse a kernel that is too large for memory, or too long along one axis."""
+    if math.prod(lengths) > limit:
         size = "x".join(f"{n:.4g}" for n in lengths)
         raise ArgumentError(
-            f"`{name}` makes a kernel of {size}, more than {most} elements; got {shown(value)}"
+            f"`{name}` makes a kernel of {size}, more than {limit} elements; got {shown(value)}"
         )
     longest = max(lengths)
     if longest > MOST_TAPS:
@@ -72,13 +72,13 @@ def check_extent(name: str, value: object, *lengths: float, most: int = LARGEST)
 
 
 def check_reach(sigma: float, truncate: object, *lengths: float) -> None:
-    """Refuse a Gaussian too large to hold; blame `truncate` where it was given."""
+    """Refuse a Gaussian that is too large; the message names `truncate` if it was given."""
     name, value = ("sigma", sigma) if truncate == 4.0 else ("truncate", truncate)
     check_extent(name, value, *lengths)
 
 
 def count_axes(ndim: int | None, **values: object) -> int:
-    """Return the number of axes: `ndim`, or what the sequences among the values have, or 2."""
+    """Return the number of axes: `ndim`, or the length of the sequences among the values, or 2."""
     found: tuple[str, int] | None = None if ndim is None else ("ndim", check_ndim(ndim))
     for name, value in values.items():
         if not is_sequence(value) or not isinstance(value, Sized):
@@ -100,7 +100,7 @@ def in_samples(lengths: Sequence[float], steps: Sequence[float]) -> tuple[float,
 
 
 def whole_samples(name: str, length: object, step: float) -> int:
-    """Return how many samples a length is; it must be a whole number of them."""
+    """Return the number of samples of a length, which must be a whole number."""
     given = real(name, length)
     ratio = given / step
     count = round(ratio) if abs(ratio) < LARGEST else 0
@@ -119,5 +119,5 @@ def mirrored(kernel: Kernel, axes: Sequence[int]) -> Kernel:
         return np.flip(kernel, tuple(axes))
     arrays = [
         np.flip(a, -1) if k in axes else a for k, a in enumerate(kernel.arrays)
-    ]  # one axis a factor, (R, axis)
+    ]  # each has shape (R, axis)
     return Factors.from_terms(kernel.pattern, [[a[r] for a in arrays] for r in range(kernel.rank)])

@@ -1,4 +1,4 @@
-"""Kernels that smooth: Gaussian (and its derivatives), box, binomial."""
+"""Smoothing kernels: Gaussian (and its derivatives), box, binomial."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from separable.request import (
 
 __all__ = ["binomial", "binomial1d", "box", "box1d", "gaussian", "gaussian1d", "gaussians"]
 
-MOST_BINOMIAL = 1 << 16  # whole numbers of as many bits: more take minutes
-HIGHEST_ORDER = 4  # beyond it the truncation at 4 sigma, not the derivative, is what one sees
+MOST_BINOMIAL = 1 << 16  # its integers have as many bits; more take minutes
+HIGHEST_ORDER = 4  # in higher derivatives the truncation at 4 sigma dominates
 
 
 @documented
@@ -61,8 +61,9 @@ def gaussian(
     Returns
     -------
     Factors
-        ``2 * radius + 1`` taps an axis, ``yx -> y,x`` for two axes; for order 0 each sums to 1.
-        ``K * ndim`` multiplications per output instead of ``K ** ndim``.
+        Factors of one term with ``2 * radius + 1`` taps per axis, ``yx -> y,x`` for two axes. For
+        order 0 each sums to 1. A filter takes ``K * ndim`` multiplications per output instead of
+        ``K ** ndim``.
 
     Raises
     ------
@@ -143,7 +144,7 @@ def gaussians(
     radius: WholePerAxis | None,
     spacing: PerAxis | None = None,
 ) -> list[NDArray[np.float64]]:
-    """Return one sampled Gaussian an axis, the arguments being those of `gaussian`."""
+    """Return one sampled Gaussian per axis; the arguments are those of `gaussian`."""
     count = count_axes(ndim, sigma=sigma, order=order, radius=radius, spacing=spacing)
     steps = check_spacing(spacing, count)
     widths = in_samples(real_per_axis("sigma", sigma, count), steps)
@@ -154,7 +155,7 @@ def gaussians(
 
 
 def _half_length(sigma: float, truncate: object, radius: int | None) -> int:
-    """Taps on one side of the centre: SciPy's rounding of ``truncate * sigma``."""
+    """Return the number of taps on one side of the centre, rounded from ``truncate * sigma`` as in SciPy."""
     if radius is not None:
         check_extent("radius", radius, 2 * radius + 1)
         return radius
@@ -166,8 +167,8 @@ def _half_length(sigma: float, truncate: object, radius: int | None) -> int:
 def _sample(sigma: float, order: int, radius: int, step: float) -> NDArray[np.float64]:
     """Sample the derivative per unit of length: a polynomial times the Gaussian that sums to 1.
 
-    The polynomial of order n + 1 is ``q' - q x / sigma**2``; as a matrix on its coefficients that
-    is the operation SciPy does, step by step, so that the values agree to the last bit or two.
+    The polynomial of order n + 1 is ``q' - q x / sigma**2``. As a matrix on its coefficients this is
+    the operation that SciPy does step by step, so the values agree to the last bit or two.
     """
     x = np.arange(-radius, radius + 1, dtype=np.float64)
     variance = np.float64(sigma * sigma)
@@ -196,20 +197,20 @@ def box(size: PerAxis, *, ndim: int | None = None, spacing: PerAxis | None = Non
     Parameters
     ----------
     size : int or sequence of int
-        Taps, for all axes or for each; >= 1. With `spacing` a length in its units, which must be
-        a whole number of samples: a box is not rounded silently.
+        Number of taps, for all axes or for each; >= 1. With `spacing` it is a length in its units,
+        which must be a whole number of samples: a box is not rounded silently.
     %(ndim)s
     %(spacing)s
 
     Returns
     -------
     Factors
-        ``size`` taps an axis, each ``1 / size``: the kernel sums to 1.
+        Factors of one term with `size` taps per axis, each ``1 / size``. The kernel sums to 1.
 
     Raises
     ------
     ArgumentError, ArgumentTypeError
-        If a size is no whole number >= 1, or `ndim` is out of its range.
+        If a size is not a whole number >= 1, or `ndim` is out of its range.
 
     Examples
     --------
@@ -236,7 +237,8 @@ def box1d(size: float, *, spacing: float | None = None) -> NDArray[np.float64]:
     Parameters
     ----------
     size : int
-        >= 1. With `spacing` a length in its units, as for `box`.
+        Number of taps; >= 1. With `spacing` it is a length in its units, which must be a whole
+        number of samples.
     %(spacing_1d)s
 
     Returns
@@ -246,7 +248,7 @@ def box1d(size: float, *, spacing: float | None = None) -> NDArray[np.float64]:
     Raises
     ------
     ArgumentError, ArgumentTypeError
-        If `size` is no whole number >= 1.
+        If `size` is not a whole number >= 1.
 
     Examples
     --------
@@ -263,25 +265,25 @@ def box1d(size: float, *, spacing: float | None = None) -> NDArray[np.float64]:
 def binomial(size: WholePerAxis, *, ndim: int | None = None) -> Factors:
     """Return a binomial kernel, the whole-number cousin of the Gaussian, of rank 1.
 
-    Its taps are a row of Pascal's triangle over its sum: ``[1, 2, 1] / 4``. Its variance is
-    ``(size - 1) / 4`` pixels squared on each axis. It counts samples and has no physical size: for
-    a width in physical units take `gaussian`.
+    Its taps are a row of Pascal's triangle divided by its sum: ``[1, 2, 1] / 4``. Its variance is
+    ``(size - 1) / 4`` pixels squared on each axis. It has no physical size: for a width in physical
+    units use `gaussian`.
 
     Parameters
     ----------
     size : int or sequence of int
-        Taps, for all axes or for each; >= 1, odd or even.
+        Number of taps, for all axes or for each; >= 1, odd or even.
     %(ndim)s
 
     Returns
     -------
     Factors
-        ``size`` taps an axis; the kernel sums to 1.
+        Factors of one term with `size` taps per axis. The kernel sums to 1.
 
     Raises
     ------
     ArgumentError, ArgumentTypeError
-        If a size is no whole number >= 1, or `ndim` is out of its range.
+        If a size is not a whole number >= 1, or `ndim` is out of its range.
 
     References
     ----------
@@ -300,12 +302,12 @@ def binomial(size: WholePerAxis, *, ndim: int | None = None) -> Factors:
 
 
 def binomial1d(size: int) -> NDArray[np.float64]:
-    """Return a row of Pascal's triangle over its sum.
+    """Return a row of Pascal's triangle divided by its sum.
 
     Parameters
     ----------
     size : int
-        >= 1.
+        Number of taps; >= 1.
 
     Returns
     -------
@@ -314,7 +316,7 @@ def binomial1d(size: int) -> NDArray[np.float64]:
     Raises
     ------
     ArgumentError, ArgumentTypeError
-        If `size` is no whole number >= 1.
+        If `size` is not a whole number >= 1.
 
     Examples
     --------
@@ -322,8 +324,8 @@ def binomial1d(size: int) -> NDArray[np.float64]:
     array([1., 4., 6., 4., 1.])
     """
     n = _length(size) - 1
-    check_extent("size", size, n + 1, most=MOST_BINOMIAL)
-    # Recurrence from the centre tap would be faster, but rounds; whole numbers divide exactly.
+    check_extent("size", size, n + 1, limit=MOST_BINOMIAL)
+    # A recurrence from the centre tap would be faster, but rounds; integers divide exactly.
     row, value = [], 1
     for k in range(n + 1):
         row.append(value / 2**n)
