@@ -1,4 +1,4 @@
-"""The runs of a filter with missing samples, and what is made of them."""
+"""Filters with missing samples: the runs that they need, and the combination of their results."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from separable.plan import Candidate, Plan
 from separable.request import FilterAxes
 from separable.run import store
 
-__all__ = ["Passes", "Planned", "Run", "filter_missing", "normalise"]
+__all__ = ["AxisByAxisRun", "PlannedRun", "Run", "filter_missing", "normalise"]
 
 Array = NDArray[Any]
 Progress = Callable[[float], None]
 
-WORTH = 2.0  # a steady method may take so many times as long as one that has to be looked after
-WIDE = 1e-20  # of the sum of the weights: smaller ones want double precision
+WORTH = 2.0  # a steady method may take so many times as long as one whose result must be checked
+WIDE = 1e-20  # of the sum of the weights: smaller weights need double precision
 
 
 class Run(Protocol):
@@ -48,17 +48,17 @@ class Run(Protocol):
         kernel: Any,
         dtype: np.dtype[Any],
         cval: Any,
-        least: float,
+        smallest: float,
         *,
         named: bool = True,
     ) -> Array:
-        """Filter samples so exactly that the result may be divided by `least`.
+        """Filter samples so exactly that the result may be divided by `smallest`.
 
-        `named` says whether this is the kernel that a method may have been named for.
+        If `named` is true, use the method that the caller has named.
         """  # fmt: skip
 
     def weigh(self, valid: Array, weights: Weights, dtype: np.dtype[Any], outside: bool) -> Array:
-        """Filter a mask with the sizes of the weights: below `half` only where nothing is valid."""
+        """Filter a mask with the absolute weights; results are below `half` only where nothing is valid."""
 
 
 def filter_missing(
@@ -74,18 +74,18 @@ def filter_missing(
 ) -> Array:
     """Filter an image with missing samples; parameters are those of `separable.convolve`."""
     array = np.asarray(array_of(image))
-    out, kind = checked_output(array, output)
-    made = cached_plan(array, kernel, kind, options)
-    problem = made.problem
+    out, dtype = checked_output(array, output)
+    plan = cached_plan(array, kernel, dtype, options)
+    problem = plan.problem
     outside = problem.cval if "constant" in problem.modes else 0.0
     asked = MissingOptions(mask, nan, fill)
     missing = missing_of(image, array, problem.axes, asked, problem.out, outside)
     if missing is None or problem.size == 0:
-        return made(array, out, progress=progress)
+        return plan(array, out, progress=progress)
     target = problem.out if out is None else out
     weights = Weights.of(kernel)
     part = None if progress is None else _share(progress, 4 if weights.signed else 2)
-    run = Planned.of(made, options, part)
+    run = PlannedRun.of(plan, options, part)
     return normalise(array, weights, missing, target, run)
 
 
@@ -102,11 +102,13 @@ def normalise(
     Parameters
     ----------
     image : ndarray
-        With samples.
+        The samples.
     weights : Weights
+        Weights of the kernel.
     missing : Missing
+        The valid samples.
     target : ndarray or dtype
-        Where to put the result, which may be the image itself; or its type.
+        Array to write the result into, which may be the image itself, or the type of a new one.
     run : Run
         How the kernels run, and the value outside the image.
     nothing_valid : ndarray of bool, optional
@@ -117,32 +119,32 @@ def normalise(
     ndarray
         `target`, or a new array.
     """
-    # Step 1: settle the type of the intermediates, and have 0 stand for what is missing.
-    kind = target.dtype if isinstance(target, np.ndarray) else target
+    # Step 1: choose the type of the intermediates, and set missing samples to 0.
+    out = target.dtype if isinstance(target, np.ndarray) else target
     norm = np.full(1, weights.total / weights.scale, complex if weights.is_complex else float)
-    dtype = work_dtype(image.dtype, kind, norm)
+    dtype = work_dtype(image.dtype, out, norm)
     if weights.smallest < WIDE:
         dtype = np.promote_types(dtype, np.float64)
     real = np.zeros(0, dtype).real.dtype
     cval, threads = run.cval if missing.outside else 0.0, run.threads
     samples = without(image, missing.valid, threads)
 
-    # Step 2: weigh what is valid. A kernel of zeros has nothing to weigh.
+    # Step 2: compute the weight of the valid samples. A kernel of zeros has none.
     if weights.total == 0.0:
         return _put(run.data(samples, weights.kernel, dtype, cval, 1.0), target, threads)
     weight = run.weigh(missing.valid, weights, real, missing.outside)
-    least = least_of(weight, weights, threads)
+    smallest = least_of(weight, weights, threads)
 
-    # Step 3: filter what is valid; where the kernel has signs also its mean and its share.
-    filtered = run.data(samples, weights.kernel, dtype, cval, least)
+    # Step 3: filter the valid samples; for a kernel of both signs also compute their mean and share.
+    filtered = run.data(samples, weights.kernel, dtype, cval, smallest)
     mean = share = None
     if weights.signed:
-        mean = run.data(samples, weights.sizes, dtype, cval, least, named=False)
+        mean = run.data(samples, weights.sizes, dtype, cval, smallest, named=False)
         absent = (~missing.valid).view(np.uint8)
         own = dtype if weights.is_complex else real
-        share = run.data(absent, weights.kernel, own, float(not missing.outside), least)
+        share = run.data(absent, weights.kernel, own, float(not missing.outside), smallest)
 
-    # Step 4: put them together and round once.
+    # Step 4: combine them and round once.
     parts = Parts(filtered, weight, mean, share, weights)
     return parts.finish(target, missing.fill, nothing_valid, threads)
 
@@ -154,8 +156,8 @@ def _put(values: Array, target: Array | np.dtype[Any], threads: int) -> Array:
 
 
 @dataclass(frozen=True, eq=False)
-class Planned:
-    """Runs by plans: dense kernels and `Factors`."""
+class PlannedRun:
+    """Runs of dense kernels and `Factors`, each by a plan."""
 
     options: dict[str, Any]
     cval: Any
@@ -165,9 +167,11 @@ class Planned:
     progress: Progress | None = None
 
     @classmethod
-    def of(cls, made: Plan, options: dict[str, Any], progress: Progress | None = None) -> Planned:
-        """Take over the options of the plan for the plain filter."""
-        request, problem = made.request, made.problem
+    def of(
+        cls, plan: Plan, options: dict[str, Any], progress: Progress | None = None
+    ) -> PlannedRun:
+        """Return runs with the options of the plan for the same filter without missing samples."""
+        request, problem = plan.request, plan.problem
         own = {**options, "axes": problem.axes, "mode": problem.modes, "threads": problem.threads}
         for name in ("tol", "method", "cval"):
             own.pop(name, None)
@@ -179,60 +183,60 @@ class Planned:
         kernel: Any,
         dtype: np.dtype[Any],
         cval: Any,
-        least: float,
+        smallest: float,
         *,
         named: bool = True,
     ) -> Array:
-        """Filter with the method asked for, or the fastest one that is exact enough."""  # fmt: skip
+        """Filter with the method that was named, or the fastest one that is exact enough."""  # fmt: skip
         tol = None
-        if self.tol:  # at most three runs' errors, divided by `least`; few values, for few plans
-            tol = 2.0 ** (math.frexp(self.tol * least / 4)[1] - 1)
+        if self.tol:  # errors of at most three runs, divided by `smallest`; a power of two, so that plans repeat
+            tol = 2.0 ** (math.frexp(self.tol * smallest / 4)[1] - 1)
         if named and self.method != "auto":
-            made = self._plan(image, kernel, dtype, cval, tol=tol, method=self.method)
-            return self._call(made, made.chosen, image)
-        made = self._plan(image, kernel, dtype, cval, tol=tol)
-        limit = max(tol or 0.0, LIMITS[made.problem.work.itemsize // _parts(dtype)] * least)
-        return self._call(made, best(made, lambda c: _exact(c, limit)), image)
+            plan = self._plan(image, kernel, dtype, cval, tol=tol, method=self.method)
+            return self._call(plan, plan.chosen, image)
+        plan = self._plan(image, kernel, dtype, cval, tol=tol)
+        limit = max(tol or 0.0, LIMITS[plan.problem.work.itemsize // _parts(dtype)] * smallest)
+        return self._call(plan, best(plan, lambda c: _exact(c, limit)), image)
 
     def weigh(self, valid: Array, weights: Weights, dtype: np.dtype[Any], outside: bool) -> Array:
-        """Filter a mask; a fast method that is not steady is looked after."""
+        """Filter a mask; the result of a fast method that is not steady is checked."""
         mask = valid.view(np.uint8)
-        made = self._plan(mask, weights.sizes, dtype, float(outside))
-        limit = LIMITS[made.problem.work.itemsize]
+        plan = self._plan(mask, weights.sizes, dtype, float(outside))
+        limit = LIMITS[plan.problem.work.itemsize]
         exact = weights.smallest * (0.25 if weights.equal else limit)
-        steady = best(made, lambda c: _exact(c, exact))
-        quick = best(made, lambda c: True)
+        steady = best(plan, lambda c: _exact(c, exact))
+        quick = best(plan, lambda c: True)
         if steady.seconds <= WORTH * quick.seconds:
-            return self._call(made, steady, mask)
-        found = self._call(made, quick, mask)
+            return self._call(plan, steady, mask)
+        found = self._call(plan, quick, mask)
         nothing = self._nothing(mask, weights, outside)
         found[nothing] = math.inf
         low = float(found.min()) / weights.total
         if quick.bound > limit * low:
-            return self._call(made, steady, mask)
+            return self._call(plan, steady, mask)
         found[nothing] = 0.0
         return found
 
     def _nothing(self, mask: Array, weights: Weights, outside: bool) -> Array:
-        """Where nothing is valid, by counting: whole numbers survive any method's rounding."""
+        """Return where nothing is valid, by counting: integers survive the rounding of any method."""
         support = weights.support
-        made = self._plan(mask, support, np.dtype(np.float64), float(outside))
+        plan = self._plan(mask, support, np.dtype(np.float64), float(outside))
         count = float(support.sum())
-        chosen = best(made, lambda c: c.bound * count < 0.25)
-        return np.asarray(self._call(made, chosen, mask) < 0.5)
+        chosen = best(plan, lambda c: c.bound * count < 0.25)
+        return np.asarray(self._call(plan, chosen, mask) < 0.5)
 
     def _plan(
         self, image: Array, kernel: Any, dtype: np.dtype[Any], cval: Any, **more: Any
     ) -> Plan:
         return cached_plan(image, kernel, dtype, {**self.options, "cval": cval, **more})
 
-    def _call(self, made: Plan, chosen: Candidate, image: Array) -> Array:
-        return replace(made, chosen=chosen)(image, progress=self.progress)
+    def _call(self, plan: Plan, chosen: Candidate, image: Array) -> Array:
+        return replace(plan, chosen=chosen)(image, progress=self.progress)
 
 
 @dataclass(frozen=True)
-class Passes:
-    """Runs of one term axis by axis: for kernels too large to be held as a dense array."""
+class AxisByAxisRun:
+    """Runs of one term axis by axis, for kernels that are too large for a dense array."""
 
     filter_axes: FilterAxes
     threads: int
@@ -248,7 +252,7 @@ class Passes:
         kernel: Any,
         dtype: np.dtype[Any],
         cval: Any,
-        least: float,
+        smallest: float,
         *,
         named: bool = True,
     ) -> Array:
@@ -259,8 +263,8 @@ class Passes:
             options = {
                 "operation": "correlate", "axes": axis, "mode": mode, "cval": cval, "origin": origin
             }  # fmt: skip
-            made = cached_plan(image, taps, dtype, options)
-            image = replace(made, chosen=best(made, is_steady))(image)
+            plan = cached_plan(image, taps, dtype, options)
+            image = replace(plan, chosen=best(plan, is_steady))(image)
             cval = carried(cval, taps)
         return image
 

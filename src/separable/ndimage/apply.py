@@ -1,8 +1,8 @@
-"""From terms to the result: one kernel, one plan, one run.
+"""Correlation with a sum of terms: one kernel, one plan, one run.
 
-What is computed: the correlation with a sum of terms, each a product of one vector a filtered axis.
-How: as `Factors` through the planner, so that nothing is rounded between the axes; a kernel too
-large to be held as a dense array runs axis by axis instead, with the same numbers between.
+A term is a product of one vector per filtered axis. The terms are planned as `Factors`, so nothing is
+rounded between the axes. A kernel that is too large for a dense array runs axis by axis instead, with
+the same intermediates.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from separable.run import store
 
 __all__ = ["Kernel", "by_chunks", "copied", "correlated", "finished", "kernel_of"]
 
-LARGEST = 1 << 20  # elements of a dense kernel that a plan is made of
+LARGEST = 1 << 20  # elements; a larger kernel runs axis by axis
 
 
 Terms = tuple[tuple[Array, ...], ...]
@@ -36,10 +36,10 @@ Kernel = Array | Factors | Terms
 
 
 def kernel_of(terms: Terms) -> Kernel:
-    """Return the kernel that terms stand for, in the form that is fastest to plan.
+    """Return the kernel of some terms in the form that is fastest to plan.
 
-    One axis: its vector. More: `Factors`, or the terms themselves where the dense kernel would be
-    too large to hold.
+    That is the vector of a single axis. For more axes it is `Factors`, or the terms themselves if the
+    dense kernel would be too large for memory.
     """
     if len(terms[0]) == 1:
         return terms[0][0]
@@ -131,7 +131,7 @@ def _axis_by_axis(image: Array, terms: Terms, filter_axes: FilterAxes, target: T
 
 
 def by_chunks(function: Callable[..., Any], image: Any, dtype: np.dtype[Any]) -> Any:
-    """Return, lazily, ``function(chunk, dtype)`` of every chunk.
+    """Apply ``function(chunk, dtype)`` to every chunk of a Dask array; the result is lazy.
 
     Examples
     --------
@@ -144,7 +144,7 @@ def by_chunks(function: Callable[..., Any], image: Any, dtype: np.dtype[Any]) ->
 
 
 def finished(values: Array, target: Target) -> Array:
-    """Convert a result to the type or into the array asked for: one rounding."""
+    """Return a result in the type or the array of the target, rounded once."""
     if not isinstance(target, np.ndarray):
         if values.dtype == target:
             return values
@@ -156,7 +156,7 @@ def finished(values: Array, target: Target) -> Array:
 
 
 def copied(image: Array, target: Target) -> Array:
-    """Return the image itself as a new array: what a filter along no axis gives."""
+    """Return a copy of the image: the result of a filter along no axis."""
     if is_lazy(image):
         return by_chunks(copied, image, target_dtype(target))  # type: ignore[no-any-return]
     out = target if isinstance(target, np.ndarray) else np.empty(image.shape, target)

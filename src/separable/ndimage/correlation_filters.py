@@ -1,4 +1,4 @@
-"""convolve and correlate, with a dense kernel or along one axis."""
+"""Convolution and correlation with a dense kernel or along one axis."""
 
 from __future__ import annotations
 

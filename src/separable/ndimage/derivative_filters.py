@@ -273,10 +273,10 @@ def _derivatives_kernel(
     only: int | None = None,
     steps: tuple[float, ...] | None = None,
 ) -> Kernel:
-    """The sum over all axes (or `only` one) of the Gaussian's derivative along it.
+    """Return the sum over all axes (or `only` one) of the Gaussian's derivative along it.
 
-    `shapes` holds (sigma, radius) for each axis, in samples; `steps` the spacing. An axis of no width stays as it is, whatever its
-    order, as in SciPy.
+    `shapes` holds (sigma, radius) for each axis, in samples; `steps` is the spacing. As in SciPy, an
+    axis without width is not filtered, whatever the order.
     """
     one, steps = np.ones(1), steps or (1.0,) * len(shapes)
     terms = tuple(
@@ -292,7 +292,7 @@ def _derivatives_kernel(
 def _gaussian_shapes(
     sigma: Any, axes: tuple[int, ...], ndim: int, steps: tuple[float, ...], **kwargs: Any
 ) -> tuple[tuple[float, int], ...]:
-    """(sigma, radius) in samples for each filtered axis."""
+    """Return (sigma, radius) in samples for each filtered axis."""
     unknown = sorted(set(kwargs) - {"truncate", "radius"})
     if unknown:
         raise ArgumentTypeError(
@@ -301,7 +301,7 @@ def _gaussian_shapes(
         )
     radius: Any = kwargs.get("radius")
     if isinstance(radius, (Sequence, np.ndarray)) and len(radius) == ndim != len(axes):
-        radius = [radius[a] for a in axes]  # SciPy's gaussian_laplace wants one for every axis
+        radius = [radius[a] for a in axes]  # SciPy's gaussian_laplace takes one per image axis
     sigmas = per_axis("sigma", sigma, len(axes))
     given = per_axis("radius", radius, len(axes))
     radii = half_lengths(sigmas, kwargs.get("truncate", 4.0), given, steps)

@@ -1,4 +1,4 @@
-"""Sums over the axes of what a user's function computes."""
+"""Laplacian and gradient magnitude from derivatives that a user's function computes."""
 
 from __future__ import annotations
 
@@ -182,11 +182,11 @@ def generic_gradient_magnitude(
 
 
 def _check_in_memory(image: Array, name: str, others: str) -> None:
-    """Refuse a Dask array: a user's function is given whole arrays to read and to write."""
+    """Refuse a Dask array: a user's function reads and writes whole arrays."""
     if is_lazy(image):
         raise ArgumentTypeError(
-            f"`{name}` takes no Dask array, for how far the function reaches is not known. Take "
-            f"{others}, or dask.array.map_overlap with the depth that it needs"
+            f"`{name}` takes no Dask array, because it is not known how far the function "
+            f"reaches. Use {others}, or dask.array.map_overlap with the depth that it needs"
         )
 
 
@@ -199,16 +199,16 @@ def _user_parts(
     keywords: Mapping[str, Any],
     axes: tuple[int, ...],
 ) -> Iterator[Array]:
-    """Yield what the user's function returns for each axis."""
-    kind = np.complex128 if image.dtype.kind == "c" else np.float64
+    """Yield the derivative along each axis that the user's function returns."""
+    dtype = np.complex128 if image.dtype.kind == "c" else np.float64
     for axis, own in zip(axes, per_axis("mode", mode, len(axes)), strict=True):
-        buffer = np.zeros(image.shape, kind)
+        buffer = np.zeros(image.shape, dtype)
         result = function(image, axis, buffer, own, cval, *arguments, **keywords)
         yield buffer if result is None else _part(result, image.shape)
 
 
 def _part(result: Any, shape: tuple[int, ...]) -> Array:
-    """What the function returned, as an array of the image's shape."""
+    """Return the function's result as an array of the image's shape."""
     part = np.asarray(array_of(result, "result"))
     check_dtype(part.dtype, "result")
     try:
@@ -222,7 +222,7 @@ def _part(result: Any, shape: tuple[int, ...]) -> Array:
 
 
 def _check_extra(arguments: Any, keywords: Any) -> None:
-    """Refuse what a function cannot be called with."""
+    """Refuse arguments that a function cannot be called with."""
     if not isinstance(arguments, Iterable):
         raise ArgumentTypeError(
             f"`extra_arguments` must be a sequence of arguments; got {arguments!r}"

@@ -1,4 +1,4 @@
-"""The masks that differentiate: Sobel and Prewitt."""
+"""Sobel and Prewitt filters."""
 
 from __future__ import annotations
 

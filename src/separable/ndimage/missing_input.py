@@ -1,4 +1,4 @@
-"""Filters of images with missing samples."""
+"""Images as the filters of `ndimage` take them, with their missing samples."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from numpy.typing import ArrayLike
 from separable.engine.thread_count import get_num_threads
 from separable.errors import ArgumentError, ArgumentTypeError
 from separable.masked import (
+    AxisByAxisRun,
     Missing,
     MissingOptions,
-    Passes,
-    Planned,
+    PlannedRun,
     Run,
     Weights,
     check_nan,
@@ -39,15 +39,16 @@ __all__ = ["FilterInput", "filtered_valid", "keywords_for"]
 
 @dataclass(frozen=True, eq=False)
 class FilterInput:
-    """An image to filter, and the place of the result.
+    """Image to filter, and the array or type of its result.
 
     Attributes
     ----------
     image : ndarray or Dask array
+        The image as a plain array.
     given : array_like
-        The image as the caller gave it: a masked array brings its own mask.
+        The image as the caller gave it: a masked array has its own mask.
     target : ndarray or dtype
-        The array to write into, or the type of a new one.
+        Array to write the result into, or the type of a new one.
     """
 
     image: Any
@@ -63,17 +64,19 @@ class FilterInput:
         *,
         as_given: bool = False,
     ) -> FilterInput:
-        """Check an image and an output.
+        """Check the arguments `input` and `output` of a filter.
 
         Parameters
         ----------
-        input, output
-            The arguments of the filter.
+        input : array_like
+            The image.
+        output : dtype, ndarray or None
+            Type of the result, or the array to write it into.
         weights : ndarray, optional
-            The kernel; complex weights make the result complex.
+            The kernel. Complex weights make the result complex.
         as_given : bool
-            Whether a complex image may have an output of real numbers, as for a user's function
-            that returns real numbers.
+            Whether a complex image may have a real output, because a user's function computes the
+            result.
         """
         image, given = image_of(input)
         is_complex = image.dtype.kind == "c" or (weights is not None and weights.dtype.kind == "c")
@@ -82,7 +85,7 @@ class FilterInput:
     def missing(
         self, axes: tuple[int, ...], options: MissingOptions, cval: Any = 0.0
     ) -> Missing | None:
-        """Return the missing samples, or None if every sample is valid."""
+        """Return the missing samples, or None if all samples are valid."""
         if is_lazy(self.image):
             if not options.are_default or isinstance(self.image._meta, np.ma.MaskedArray):
                 raise ArgumentError(
@@ -113,11 +116,11 @@ def filtered_valid(
         return target if isinstance(target, np.ndarray) else np.empty(image.shape, target)
     run: Run
     if isinstance(kernel, tuple):
-        run = Passes(filter_axes, get_num_threads())
+        run = AxisByAxisRun(filter_axes, get_num_threads())
     else:
         options = {"operation": operation, **filter_axes.options}
-        del options["cval"]  # each run has its own
-        run = Planned(options, filter_axes.cval, get_num_threads())
+        del options["cval"]  # each run has another one
+        run = PlannedRun(options, filter_axes.cval, get_num_threads())
     return normalise(image, Weights.of(kernel), missing, target, run, nothing_valid)
 
 
@@ -142,7 +145,7 @@ def keywords_for(
     }
     try:
         parameters = inspect.signature(function).parameters.values()
-    except ValueError:  # written in C
+    except ValueError:  # a function written in C has no signature
         return keywords
     if any(p.kind is p.VAR_KEYWORD for p in parameters) or {p.name for p in parameters} >= set(
         keywords

@@ -65,28 +65,28 @@ __all__ = [
 
 Array: TypeAlias = NDArray[Any]
 Output: TypeAlias = "DTypeLike | Array | None"
-Target: TypeAlias = "np.dtype[Any] | Array"  # what `output` asks for: a new array of a type, or one
+Target: TypeAlias = "np.dtype[Any] | Array"  # type of a new array, or the array to write into
 
 
 class CvalError(ArgumentError, TypeError):
-    """A complex constant lies outside a real image (SciPy: `ValueError`, at times `TypeError`)."""
+    """The constant outside a real image is complex (SciPy raises `ValueError`, at times `TypeError`)."""
 
 
 class SizeError(ArgumentError, RuntimeError):
-    """A filter's size is below 1 (SciPy: `RuntimeError`)."""
+    """The size of a filter is below 1 (SciPy raises `RuntimeError`)."""
 
 
 class WeightsError(KernelError, RuntimeError):
-    """The weights are empty, or have not one axis for each filtered one (SciPy: `RuntimeError`)."""
+    """The weights are empty or have a wrong number of axes (SciPy raises `RuntimeError`)."""
 
 
 def image_of(image: ArrayLike) -> tuple[Array, Any]:
-    """Return the image as an array of numbers, and as it was given, with its own mask if it has one.
+    """Return the image as a plain array, and as it was given (a masked array has its own mask).
 
     Raises
     ------
     DTypeError, ArgumentTypeError, ArgumentError
-        If it is no array of numbers.
+        If it is not an array of numbers.
     """
     if is_lazy(image):
         lazily: Any = image
@@ -100,12 +100,12 @@ def image_of(image: ArrayLike) -> tuple[Array, Any]:
 def weights_of(weights: ArrayLike) -> Array:
     """Return the weights of a kernel as an array of numbers.
 
-    As in SciPy the numbers may be in an array of objects.
+    As in SciPy, the numbers may be in an array of objects.
 
     Raises
     ------
     DTypeError, ArgumentTypeError, ArgumentError
-        If they are no array of numbers, or some are masked.
+        If they are not an array of numbers, or some are masked.
     """
     found = complete_array_of(weights, "weights")
     if found.dtype.kind in "biufc":
@@ -116,13 +116,13 @@ def weights_of(weights: ArrayLike) -> Array:
         numbers = found.astype(np.complex128)
     except (TypeError, ValueError) as error:
         raise DTypeError(
-            f"`weights` must hold numbers; got objects that are none: {error}"
+            f"`weights` must hold numbers; got objects that are not numbers: {error}"
         ) from None
     return numbers if numbers.imag.any() else numbers.real.copy()
 
 
 def is_lazy(image: Any) -> bool:
-    """Whether an image is a Dask array: it is filtered when it is computed, chunk by chunk."""
+    """Return whether an image is a Dask array, which is filtered chunk by chunk when it is computed."""
     return not isinstance(image, np.ndarray) and is_dask_array(image)
 
 
@@ -132,19 +132,21 @@ def target_of(output: Output, image: Array, *, is_complex: bool = False) -> Targ
     Parameters
     ----------
     output : dtype, ndarray or None
-        As in SciPy; None is the image's type, complex where the filter is.
-    image : ndarray
+        Argument of the filter, as in SciPy. None means the image's type, or complex for a complex
+        result.
+    image : ndarray or Dask array
+        The image.
     is_complex : bool
         Whether the result is complex.
 
     Raises
     ------
     OutputError
-        If an array has another shape than the image or is read-only, or if a complex result would
-        go into real numbers. A real type, as opposed to its name or an array of it, is promoted
-        with a warning, as in SciPy.
+        If an array has another shape than the image or is read-only, or if the output is real and
+        the result complex. A real type that is not given by its name is promoted with a warning,
+        as in SciPy.
     DTypeError
-        If the type is none that the filters take.
+        If the filters do not accept the type.
     """
     if output is None:
         native = image.dtype.newbyteorder("=")
@@ -180,7 +182,7 @@ def _type_of(output: Any) -> np.dtype[Any]:
 
 
 def target_dtype(target: Target) -> np.dtype[Any]:
-    """Return the type of the result."""
+    """Return the type of a target."""
     return target.dtype if isinstance(target, np.ndarray) else target
 
 
@@ -282,7 +284,7 @@ def check_filter_axes(
 
 
 def index(name: str, value: Any) -> int:
-    """Return an integer, as `operator.index` takes it."""
+    """Return an integer; `operator.index` decides what is one."""
     try:
         return int(operator.index(value))
     except TypeError as error:
@@ -344,14 +346,14 @@ def finite(name: str, value: Any) -> float:
 
 
 def check_taps(what: str, count: float) -> None:
-    """Refuse a kernel of absurdly many taps, before any memory is taken for it.
+    """Refuse a kernel with too many taps, before memory is allocated for it.
 
     Parameters
     ----------
     what : str
-        The arguments that make it so long, with their values.
+        Arguments that make the kernel so long, with their values.
     count : float
-        The number of taps along one axis.
+        Number of taps along one axis.
 
     Examples
     --------
@@ -370,8 +372,8 @@ def check_taps(what: str, count: float) -> None:
 
 
 def check_cval(cval: Any, image: Array) -> Any:
-    """Return the constant outside; SciPy takes a complex one for complex images only."""
-    if isinstance(cval, (int, float)):  # nearly always; the next line takes 3 microseconds
+    """Return the constant outside the image; as in SciPy it may be complex for complex images only."""
+    if isinstance(cval, (int, float)):  # the usual case; `iscomplexobj` takes 3 microseconds
         return cval
     if image.dtype.kind != "c" and np.iscomplexobj(cval):
         raise CvalError(

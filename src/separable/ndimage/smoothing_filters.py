@@ -46,11 +46,11 @@ __all__ = [
     "uniform_filter1d",
 ]
 
-NO_WIDTH = 1e-15  # SciPy's: an axis with a sigma up to this is left alone
+NO_WIDTH = 1e-15  # as in SciPy, an axis with a sigma up to this is not filtered
 BOX_ORIGIN = "invalid origin"  # SciPy's words
 DEFAULT_TRUNCATE = 4.0
-MOST_ORDER = 1000  # Hermite polynomials beyond overflow
-CATALOGUED = 4  # the highest derivative in the catalogue of kernels
+MOST_ORDER = 1000  # Hermite polynomials of higher orders overflow
+CATALOGUED = 4  # highest derivative in the catalogue of kernels
 
 PerAxis = float | Sequence[float]
 WholePerAxis = int | Sequence[int]
@@ -351,7 +351,7 @@ def half_lengths(
     radii: Sequence[int | None],
     steps: Sequence[float] | None = None,
 ) -> tuple[int, ...]:
-    """Return how far each Gaussian reaches, or -1 for an axis that is left alone.
+    """Return the radius of each Gaussian, or -1 for an axis that is not filtered.
 
     Examples
     --------
@@ -382,7 +382,7 @@ def half_lengths(
 
 
 def _check_reach(sigma: Any, truncate: Any, cut: float, width: float) -> None:
-    """Refuse a Gaussian of absurdly many taps; name the arguments that were given."""
+    """Refuse a Gaussian with too many taps; the message names the given arguments."""
     given = f"`sigma` {shown(sigma)}"
     if cut != DEFAULT_TRUNCATE:
         given += f" and `truncate` {shown(truncate)}"
@@ -391,14 +391,14 @@ def _check_reach(sigma: Any, truncate: Any, cut: float, width: float) -> None:
 
 @lru_cache(maxsize=256)
 def gaussian_taps(sigma: float, order: int, radius: int, step: float = 1.0) -> Array:
-    """Return a sampled Gaussian or its derivative per unit of length, written for correlation.
+    """Return a sampled Gaussian or its derivative per unit of length, for correlation.
 
-    `sigma` is in samples. Derivatives beyond the catalogue's are the Gaussian times a Hermite
+    `sigma` is in samples. Derivatives that are not in the catalogue are the Gaussian times a Hermite
     polynomial.
     """
     if order <= CATALOGUED:
         return gaussian1d(sigma, order=order, radius=radius) / np.float64(step) ** order
-    from numpy.polynomial.hermite_e import hermeval
+    from numpy.polynomial.hermite_e import hermeval  # start-up: rarely needed
 
     x = np.arange(-radius, radius + 1) / sigma
     polynomial = hermeval(x, np.append(np.zeros(order), 1.0)) / (sigma * step) ** order
@@ -407,7 +407,7 @@ def gaussian_taps(sigma: float, order: int, radius: int, step: float = 1.0) -> A
 
 @lru_cache(maxsize=64)
 def _gaussian_kernel(axes: tuple[Any, ...]) -> Kernel:
-    """The kernel of (sigma, order, radius) or (sigma, order, radius, step) for each axis."""
+    """Return the kernel of (sigma, order, radius, step) per axis."""
     return kernel_of((tuple(gaussian_taps(*axis) for axis in axes),))
 
 

@@ -11,18 +11,18 @@ from separable.ndimage.scipy_arguments import Array, is_lazy
 
 __all__ = ["LazySquares", "SumOfSquares", "squares_of"]
 
-CHUNK = 1 << 16  # outputs added at a time: they stay in the cache
+CHUNK = 1 << 16  # outputs added at a time, so that they stay in the cache
 
 
 def squares_of(image: Array) -> SumOfSquares | LazySquares:
-    """Return what adds up the squares of arrays like this one."""
+    """Return a sum of squares for arrays like this one."""
     return LazySquares() if is_lazy(image) else SumOfSquares(image.shape)
 
 
 class SumOfSquares:
-    """The sum of the squares of several arrays.
+    """Sum of the squares of several arrays.
 
-    In double precision: it neither wraps nor overflows where the arrays are narrower.
+    It is computed in double precision, so that it neither wraps nor overflows for narrower arrays.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -41,7 +41,7 @@ class SumOfSquares:
         self._in_parallel(job)
 
     def root(self) -> Array:
-        """Return the square root of the sum; the sum is used up."""
+        """Return the square root of the sum, which it overwrites."""
         total = self.total
 
         def job(rows: slice) -> None:
@@ -60,7 +60,7 @@ class SumOfSquares:
 
 
 class LazySquares:
-    """The root of the sum of the squares of several Dask arrays, as of `SumOfSquares`.
+    """Root of the sum of the squares of several Dask arrays, as `SumOfSquares` computes it.
 
     Examples
     --------

@@ -7,7 +7,6 @@ adding each of its samples to where it came from. Both are linear, so each is th
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ import torch
 from separable.borders import extension
 from separable.engine.tensor_memory import array_of, empty
 from separable.factors import Factors
+from separable.filtering import filter_with
 from separable.request import result_dtype
 from separable.tensors.ops import own, torch_dtype
 
@@ -52,7 +52,6 @@ class Filter:
     def run(self, image: torch.Tensor, output: Any = None) -> torch.Tensor:
         """Filter a tensor's memory; no gradient is followed."""
         array = _array(image)
-        filter_with = importlib.import_module("separable.filtering").filter_with
         kind = output
         if kind is None:
             kind = result_dtype(array.dtype, self.kernel.dtype, self.options["cval"])
@@ -74,7 +73,6 @@ class Filter:
             inside[axis] = slice(before, before + array.shape[axis])
         wide = np.zeros(spread, array.dtype)
         wide[tuple(inside)] = array
-        filter_with = importlib.import_module("separable.filtering").filter_with
         options = {
             **self.options, "operation": MIRRORED[self.options["operation"]], "cval": 0.0,
             "method": "auto",
