@@ -249,7 +249,7 @@ LH    2x2                  4           1       1  sweep 1
 HL    2x2                  4           1       1  sweep 1
 HH    2x2                  4           1       1  sweep 1
 Sweep 1: 4 bands, passes along y 2, x 4; 12 multiplications instead of 16.
-In all 12 multiplications a sample instead of 16; predicted"""
+In all 12 multiplications per sample instead of 16; predicted"""
 
 
 @pytest.mark.compiled

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from separable.arrays import array_of, complete_array_of, package_of
-from separable.docstrings import docfiller
 from separable.engine import get_num_threads
 from separable.errors import OutputError
 from separable.factors import Factors
 from separable.machine import current
 from separable.plan import Plan, plan
 from separable.request import check_dtype, check_output_shape
+from separable.request.filter_parameter_docs import documented
 from separable.system import after_fork
 
 __all__ = [
@@ -47,52 +47,6 @@ PACKAGES = {  # by the package of the image's type
 FILES = "separable.volumes"  # for an image that is a path
 MASKED = "separable.masked"  # for an image with missing samples
 
-_TEXTS = {
-    "parameters": """\
-image : array_like
-    Image or volume of any number of axes: bool, integers, float16 .. float64 or complex.
-kernel : array_like or Factors
-    Dense or factored kernel, with one axis for each filtered axis.
-axes : int or sequence of int, optional
-    Axes of the image to filter, one for each axis of the kernel. Default is all of them if the
-    kernel has as many.
-mode : str or sequence of str
-    Border mode, for all filtered axes or for each: reflect, mirror, nearest, wrap or constant.
-    The default is that of SciPy.
-cval : number
-    Value outside the image where the mode is constant.
-origin : int or sequence of int
-    Shift of the kernel, as in SciPy.
-output : dtype or ndarray, optional
-    Type of the result, or the array to write it into, which may be the image itself.
-tol : float, optional
-    Bound of the error: ``max|out - exact| <= tol * sum|kernel| * max|input|``. Without it the
-    result is exact to rounding.
-method : str
-    "auto" takes the method that is predicted to be the fastest. Otherwise the name of a method
-    ("direct", "separable", "fft" ...), as `plan` lists them.
-threads : int, optional
-    Number of threads. Default is all processors that this process may use.
-mask : array_like, optional
-    **Nonzero where the image is valid**, 0 where samples are missing: the opposite of `numpy.ma`.
-    Of the image's shape, or of the shape of the filtered axes (one mask for all channels).
-    Values of the image where it is 0 have no influence. If the image is a
-    `numpy.ma.MaskedArray`, its own mask (True is missing, as in NumPy) counts too.
-nan : str
-    "propagate" spreads NaN as far as the kernel reaches; "ignore" treats NaN as missing.
-fill : number
-    Value of the result where no valid sample lies below the kernel. Integers cannot be NaN: with
-    a mask they need another `fill`.""",
-    "returns": """\
-ndarray
-    An array of the image's shape and, unless `output` says otherwise, type. Without `tol` it is
-    exact to rounding. Integers are rounded half to even and saturated, once.""",
-    "raises": """\
-KernelError, DTypeError, ArgumentError, ArgumentTypeError, ModeError, OutputError
-    If an argument is out of its range, or of a wrong type.""",
-}
-documented = docfiller(_TEXTS)
-
 
 @documented
 def convolve(
@@ -115,7 +69,17 @@ def convolve(
 
     Parameters
     ----------
-    %(parameters)s
+    %(image)s
+    %(kernel)s
+    %(axes)s
+    %(mode)s
+    %(cval)s
+    %(origin)s
+    %(output)s
+    %(tol)s
+    %(method)s
+    %(threads)s
+    %(missing)s
 
     Returns
     -------
@@ -171,7 +135,17 @@ def correlate(
 
     Parameters
     ----------
-    %(parameters)s
+    %(image)s
+    %(kernel)s
+    %(axes)s
+    %(mode)s
+    %(cval)s
+    %(origin)s
+    %(output)s
+    %(tol)s
+    %(method)s
+    %(threads)s
+    %(missing)s
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""One decimated step of a wavelet, axis by axis: every second output of its bank of filters."""
+"""One decimated step of a wavelet, axis by axis: every second output of its filter bank."""
 
 from __future__ import annotations
 
@@ -28,35 +28,35 @@ def wavelet_step(
     mode: str | Sequence[str] = "reflect",
     threads: int | None = None,
 ) -> dict[str, Array]:
-    """Take an image apart into the bands of one step of a wavelet, each of half its length.
+    """Decompose an image into the bands of one step of a wavelet, each of half its length.
 
-    Both passes of an axis run over it in one reading, and every second output is kept before the
-    next axis: 6 passes in three dimensions for 8 bands, where the undecimated bank has 14.
+    Both passes along an axis read the image only once, and every second output is kept before the
+    next axis. So 8 bands in three dimensions take 6 passes; the undecimated bank takes 14.
 
     Parameters
     ----------
     image : array_like
-        Whole numbers are taken as float64.
+        Image of any number of axes. Integers are converted to float64.
     wavelet : str
-        As for `kernels.wavelet`.
+        Name of the wavelet, as for `kernels.wavelet`.
     axes : int or sequence of int, optional
-        Default: all.
+        Axes to filter. Default is all of them.
     mode : str or sequence of str
-        What lies outside; "reflect" is PyWavelets' "symmetric", "mirror" its "reflect", "nearest"
-        its "constant", "wrap" its "periodic" and "constant" its "zero".
+        Border mode; "reflect" is PyWavelets' "symmetric", "mirror" its "reflect", "nearest" its
+        "constant", "wrap" its "periodic" and "constant" its "zero".
     threads : int, optional
-        As for `plan`.
+        Number of threads. Default is all processors that this process may use.
 
     Returns
     -------
     dict of str to ndarray
-        By the letters of the bands, ``L`` or ``H`` for each filtered axis: what ``pywt.dwtn`` calls
-        ``a`` or ``d``. With ``K`` taps, an axis of length n has ``(n + K - 1) // 2`` outputs.
+        The bands by their letters, ``L`` or ``H`` for each filtered axis (``a`` or ``d`` in
+        ``pywt.dwtn``). With ``K`` taps, an axis of length n has ``(n + K - 1) // 2`` outputs.
 
     Raises
     ------
-    SeparableError
-        Its subclasses, as for `kernels.wavelet` and `plan`.
+    DTypeError, ArgumentError, ArgumentTypeError, ModeError
+        If an argument is out of its range, or of a wrong type.
 
     Examples
     --------
@@ -92,7 +92,7 @@ def _halved(
     taps, n = len(low), values.shape[axis]
     wide = extend(values, (axis,), ((taps - 1, taps - 1),), (mode,), 0.0, values.dtype)
     both = bank({"L": low, "H": high}, wide.shape, wide.dtype, axes=axis, threads=threads)(wide)
-    # Output m of a full convolution stands at m + shift.
+    # Output m of a full convolution is at m + shift.
     shift = taps - 1 - (taps - 1 - (taps - 1) // 2)
     at: list[Any] = [slice(None)] * values.ndim
     at[axis] = slice(1 + shift, 1 + shift + 2 * ((n + taps - 1) // 2), 2)

@@ -1,8 +1,9 @@
-"""Filters of tensors in the computer's own memory, by the engine of arrays, with gradients.
+"""Filters of CPU tensors by the engine of arrays, with gradients.
 
-What is computed: ``y = C E x``, where E writes the border out (a map of samples) and C correlates.
-The gradient is ``E' C' y``: correlate with the mirrored kernel over zeros, then fold the border back,
-adding each of its samples to where it came from. Both are linear, so each is the other's gradient.
+A filter computes ``y = C E x``, where E extends the image by its border (a map of samples) and C
+correlates. The gradient is ``E' C' y``: correlate with the mirrored kernel over zeros, then fold the
+border back by adding each of its samples to the sample that it was copied from. Both are linear, so each
+is the gradient of the other.
 """
 
 from __future__ import annotations
@@ -27,19 +28,22 @@ MIRRORED = {"convolve": "correlate", "correlate": "convolve"}
 
 @dataclass(frozen=True, eq=False)
 class Filter:
-    """What `filter_with` is given for one tensor.
+    """One filter of tensors, as autograd functions keep it.
 
     Attributes
     ----------
     kernel : ndarray or Factors
+        The kernel.
     axes : tuple of int
-        Counted from the end, so that they hold whatever stands in front.
+        Filtered axes, counted from the end, so that they are right for any batch axes in front.
     widths : tuple of (int, int)
-        How far the kernel reaches before and after, along each of them.
-    modes : tuple of str
+        Number of samples of the kernel before and after the output, along each axis.
+    modes : tuple
+        Border mode of each axis.
     options : dict
-        The others of `filter_with`: operation, origin, cval, tol, method, threads.
+        Further arguments of `filter_with`: operation, origin, cval, tol, method, threads.
     progress : callable or None
+        Function that is called with the fraction of the work just done.
     """
 
     kernel: Any
@@ -50,20 +54,20 @@ class Filter:
     progress: Any = None
 
     def run(self, image: torch.Tensor, output: Any = None) -> torch.Tensor:
-        """Filter a tensor's memory; no gradient is followed."""
+        """Filter the memory of a tensor, without gradients."""
         array = _array(image)
-        kind = output
-        if kind is None:
-            kind = result_dtype(array.dtype, self.kernel.dtype, self.options["cval"])
-        made = empty(array.shape, torch_dtype(kind))
+        dtype = output
+        if dtype is None:
+            dtype = result_dtype(array.dtype, self.kernel.dtype, self.options["cval"])
+        result = empty(array.shape, torch_dtype(dtype))
         filter_with(
-            array, self.kernel, array_of(made), progress=self.progress,
+            array, self.kernel, array_of(result), progress=self.progress,
             axes=tuple(a + array.ndim for a in self.axes), mode=self.modes, **self.options,
         )  # fmt: skip
-        return made.to(image.dtype) if output is None and not made.is_complex() else made
+        return result.to(image.dtype) if output is None and not result.is_complex() else result
 
     def run_adjoint(self, gradient: torch.Tensor, real: bool) -> torch.Tensor:
-        """Filter back: from the gradient of the result to that of the image."""
+        """Return the gradient of the image, from that of the result."""
         ndim = gradient.ndim
         array = _array(gradient)
         spread = list(array.shape)
@@ -91,27 +95,27 @@ class Filter:
             folded = _folded(folded, axis, widths, mode)
         if real and folded.is_complex():
             folded = folded.real
-        kind = folded.dtype if gradient.is_complex() else gradient.dtype
-        return empty(folded.shape, kind).copy_(folded)  # the border left out, in memory of its own
+        dtype = folded.dtype if gradient.is_complex() else gradient.dtype
+        return empty(folded.shape, dtype).copy_(folded)  # without the border, in new memory
 
     def linear(self) -> Filter:
-        """Return the part of the filter that is linear: without the constant outside."""
+        """Return the linear part of the filter, which has 0 instead of the constant outside."""
         return Filter(
             self.kernel, self.axes, self.widths, self.modes, {**self.options, "cval": 0.0}
         )
 
 
 class Linear(torch.autograd.Function):
-    """A filter, or its adjoint, as a function that autograd knows the gradient of."""
+    """Autograd function of a filter or of its adjoint."""
 
     @staticmethod
     def forward(image: torch.Tensor, filter: Filter, adjoint: bool, real: bool) -> torch.Tensor:
-        """Run it."""
+        """Run the filter or its adjoint."""
         return filter.run_adjoint(image, real) if adjoint else filter.run(image)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        """Remember what the gradient needs: no data."""
+        """Store the filter for the gradient, which needs no data."""
         image, ctx.filter, ctx.adjoint, ctx.real = inputs
         ctx.real_input = not image.is_complex()
 
@@ -126,14 +130,14 @@ class Linear(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
-        """Return the change of the result."""
+        """Return the tangent of the result."""
         return _apply(tangents[0], ctx.filter.linear(), ctx.adjoint, ctx.real)
 
     @staticmethod
     def vmap(
         info: Any, in_dims: Any, image: torch.Tensor, filter: Filter, adjoint: bool, real: bool
     ) -> tuple[torch.Tensor, int]:
-        """Run it for a whole batch: one more axis in front."""
+        """Run the filter on a batch, which is one more axis in front."""
         return _apply(image.movedim(in_dims[0], 0), filter, adjoint, real), 0
 
 
@@ -142,7 +146,7 @@ def _apply(image: torch.Tensor, filter: Filter, adjoint: bool, real: bool) -> An
 
 
 def _array(tensor: torch.Tensor) -> Any:
-    """The tensor's own memory as an array; bfloat16, which NumPy has not, as float32."""
+    """Return a tensor's memory as an array; bfloat16, which NumPy does not have, becomes float32."""
     plain = tensor.detach().resolve_conj().resolve_neg()
     if plain.dtype == torch.bfloat16:
         plain = plain.float()
@@ -159,7 +163,7 @@ def _conjugate(kernel: Any) -> Any:
 
 
 def _folded(wide: torch.Tensor, axis: int, widths: tuple[int, int], mode: str) -> torch.Tensor:
-    """Add the samples of a border to where they came from, and leave it out."""
+    """Add the samples of a border to those that they were copied from, and remove the border."""
     before, after = widths
     if not before and not after:
         return wide

@@ -1,7 +1,7 @@
-"""Filters as operations of PyTorch, for tensors on any device: what autograd follows by itself.
+"""Filters as PyTorch operations, for tensors on any device. Autograd differentiates them.
 
-A pass is a convolution along one axis of a tensor of two; several axes at once, up to three, are a
-convolution of as many. Borders are written out before each pass.
+A pass is a 2-D convolution with a kernel of one column. Up to three axes together are a convolution of as
+many dimensions. The image is extended by its border before each pass.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from separable.errors import ArgumentError
 __all__ = ["correlated", "dense", "exactly", "own", "scaled_back", "stored", "torch_dtype"]
 
 MOST_AXES = 3  # of one convolution
-MOST_DOUBLINGS = 100  # a power of two that every type of intermediates has
+MOST_DOUBLINGS = 100  # every type of intermediates can represent this power of two
 
 
 def torch_dtype(dtype: Any) -> torch.dtype:
-    """Return PyTorch's name of a NumPy type."""
+    """Return the PyTorch type of a NumPy type."""
     found: torch.dtype = getattr(torch, np.dtype(dtype).name)
     return found
 
@@ -55,7 +55,7 @@ def correlated(image: torch.Tensor, problem: Problem, form: Form) -> torch.Tenso
 
 
 def dense(image: torch.Tensor, kernel: torch.Tensor, problem: Problem) -> torch.Tensor:
-    """Correlate with a dense kernel, which may be one that gradients are asked for."""
+    """Correlate with a dense kernel, which may require a gradient."""
     if kernel.ndim > MOST_AXES:
         raise ArgumentError(
             f"a tensor of this device or a kernel with gradients is filtered densely along at most "
@@ -72,7 +72,7 @@ def _along(
     problem: Problem,
     cval: complex,
 ) -> torch.Tensor:
-    """Correlate along some axes, borders and all."""
+    """Extend an image by its borders and correlate along some axes."""
     if taps.numel() == 1:
         return image * taps.reshape(())
     axes = [problem.axes[k] for k in kernel_axes]
@@ -105,7 +105,7 @@ def _along_one(image: torch.Tensor, axis: int, taps: torch.Tensor) -> torch.Tens
 def _extended(
     image: torch.Tensor, axis: int, widths: tuple[int, int], mode: str, cval: complex
 ) -> torch.Tensor:
-    """A tensor with its border written out along one axis."""
+    """Return a tensor extended by its border along one axis."""
     if not any(widths):
         return image
     if mode == "constant":
@@ -131,7 +131,7 @@ def scaled_back(values: torch.Tensor, exponent: int) -> torch.Tensor:
 
 
 def stored(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Convert to the output's type; whole numbers are rounded half to even and saturated."""
+    """Convert to the output's type; integers are rounded half to even and saturated."""
     if values.is_complex() and not dtype.is_complex:
         values = values.real
     if dtype.is_floating_point or dtype.is_complex:
@@ -142,36 +142,36 @@ def stored(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     low, high = torch.iinfo(dtype).min, torch.iinfo(dtype).max
     if torch.iinfo(dtype).bits < 64:
         return rounded.clamp(low, high).to(dtype)
-    # The largest 64-bit numbers are no float64: saturate where the float reaches past them.
+    # float64 cannot represent the largest 64-bit integers: saturate values beyond them explicitly.
     above, below = rounded >= float(high), rounded < float(low)
     whole = torch.where(above | below, 0.0, rounded).to(dtype)
     return whole.masked_fill(above, high).masked_fill(below, low)
 
 
 def own(values: torch.Tensor) -> torch.Tensor:
-    """Return a result that nobody else refers to as a tensor that owns its memory; gradients are followed.
+    """Return a result that is not shared as a tensor that owns its memory, with its gradient.
 
-    A view of all of its memory is not copied: autograd knows an operator that gives it a name of its own.
+    A view of all of its memory is not copied: autograd has an operator that turns it into a tensor.
     """
     if type(values) is not torch.Tensor or torch._C._functorch.peek_interpreter_stack() is not None:
-        return values  # of a transform, which makes the tensor of the result itself
-    whole = values.untyped_storage().nbytes() == values.numel() * values.element_size()
-    if not whole:
+        return values  # inside a transform, which makes the resulting tensor itself
+    uses_all = values.untyped_storage().nbytes() == values.numel() * values.element_size()
+    if not uses_all:
         return values.clone(memory_format=torch.contiguous_format)
-    made: torch.Tensor = values.contiguous()
-    if made._is_view():
-        made = torch.ops.aten._unsafe_view(made, made.shape)
-    return made
+    result: torch.Tensor = values.contiguous()
+    if result._is_view():
+        result = torch.ops.aten._unsafe_view(result, result.shape)
+    return result
 
 
 @contextlib.contextmanager
 def exactly(device: torch.device) -> Iterator[None]:
-    """Keep the precision asked for: no autocast, no TF32, no transform that spreads a NaN."""
-    kind = device.type
+    """Keep full precision: no autocast, no TF32, no transform that spreads a NaN."""
+    name = device.type
     with contextlib.ExitStack() as stack:
-        if torch.amp.is_autocast_available(kind):
-            stack.enter_context(torch.autocast(kind, enabled=False))
-        if kind == "cuda":
+        if torch.amp.is_autocast_available(name):
+            stack.enter_context(torch.autocast(name, enabled=False))
+        if name == "cuda":
             flags = torch.backends.cudnn.flags(enabled=False, allow_tf32=False)
             stack.enter_context(flags)
         yield

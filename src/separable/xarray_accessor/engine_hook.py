@@ -1,4 +1,4 @@
-"""What `separable.convolve` and `separable.correlate` do with a `DataArray`."""
+"""`filter_with` for a `DataArray`, which `separable.convolve` and `separable.correlate` call."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def filter_with(
     mask: Any = None,
     **options: Any,
 ) -> Any:
-    """Filter what `convolve` and `correlate` hand over: a `DataArray`.
+    """Filter a `DataArray`.
 
     The parameters are those of `separable.filtering.filter_with`; `axes` may be names of dims, and
-    `mask` a `DataArray`. A `Variable` is filtered as the array that it holds.
+    `mask` a `DataArray`. A `Variable` is filtered as its array.
 
     Raises
     ------
     ArgumentTypeError
-        If the image is a `Dataset`, which holds several arrays.
+        If the image is a `Dataset`, which has several arrays.
     SeparableError
         Its other subclasses, as for `separable.convolve`.
 
@@ -59,7 +59,7 @@ def filter_with(
 
 
 def _aligned(mask: Any, image: xr.DataArray, axes: tuple[int, ...] | None) -> Any:
-    """The data of a mask in the image's order of dims; other masks as they are."""
+    """Return the data of a mask in the image's order of dims; other masks are returned as they are."""
     if not isinstance(mask, xr.DataArray):
         return mask
     try:
@@ -79,6 +79,6 @@ def _aligned(mask: Any, image: xr.DataArray, axes: tuple[int, ...] | None) -> An
 
 
 def like(image: xr.DataArray, data: Any) -> xr.DataArray:
-    """Return the same coordinates, attributes and name with other data; how to store it is forgotten."""
+    """Return a `DataArray` with the same coordinates, attributes and name, other data and no encoding."""
     found: xr.DataArray = image.copy(deep=False, data=data).drop_encoding()
     return found
