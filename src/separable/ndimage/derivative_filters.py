@@ -21,6 +21,7 @@ from separable.ndimage.apply import (
     finished,
     kernel_of,
 )
+from separable.ndimage.gaussian_arguments import gaussian_radii, gaussian_taps
 from separable.ndimage.missing_input import FilterInput
 from separable.ndimage.parameter_docs import documented
 from separable.ndimage.scipy_arguments import (
@@ -33,7 +34,6 @@ from separable.ndimage.scipy_arguments import (
     steps_of,
     target_dtype,
 )
-from separable.ndimage.smoothing_filters import gaussian_taps, half_lengths
 from separable.ndimage.sums_of_squares import squares_of
 
 __all__ = ["gaussian_gradient_magnitude", "gaussian_laplace", "laplace"]
@@ -304,5 +304,5 @@ def _gaussian_shapes(
         radius = [radius[a] for a in axes]  # SciPy's gaussian_laplace takes one per image axis
     sigmas = per_axis("sigma", sigma, len(axes))
     given = per_axis("radius", radius, len(axes))
-    radii = half_lengths(sigmas, kwargs.get("truncate", 4.0), given, steps)
+    radii = gaussian_radii(sigmas, kwargs.get("truncate", 4.0), given, steps)
     return tuple((float(s) / h, r) for s, r, h in zip(sigmas, radii, steps, strict=True))
