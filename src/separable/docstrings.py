@@ -17,7 +17,7 @@ def docfiller(texts: Mapping[str, str]) -> Callable[[Function], Function]:
     r"""Return a decorator that fills in repeated parts of a docstring.
 
     A line that consists of ``%(name)s`` is replaced by the text of that name, with the line's
-    indentation. The function itself stays as it is; its docstring is complete after the import.
+    indentation. A text may contain such lines too. The function itself stays as it is; its docstring is complete after the import.
 
     Parameters
     ----------
@@ -42,12 +42,11 @@ def docfiller(texts: Mapping[str, str]) -> Callable[[Function], Function]:
             Number of taps; >= 1.
     """
 
+    def text_of(place: re.Match[str]) -> str:
+        return textwrap.indent(PLACE.sub(text_of, texts[place[2]]), place[1])
+
     def fill(function: Function) -> Function:
-        if function.__doc__ is not None:  # None with python -OO
-
-            def text_of(place: re.Match[str]) -> str:
-                return textwrap.indent(texts[place[2]], place[1])
-
+        if function.__doc__ is not None:  # it is None with python -OO
             function.__doc__ = PLACE.sub(text_of, function.__doc__)
         return function
 

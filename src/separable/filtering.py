@@ -67,27 +67,7 @@ def convolve(
 ) -> Array:
     """Convolve an image or volume with a kernel by the cheapest method.
 
-    Parameters
-    ----------
-    %(image)s
-    %(kernel)s
-    %(axes)s
-    %(mode)s
-    %(cval)s
-    %(origin)s
-    %(output)s
-    %(tol)s
-    %(method)s
-    %(threads)s
-    %(missing)s
-
-    Returns
-    -------
-    %(returns)s
-
-    Raises
-    ------
-    %(raises)s
+    %(filter)s
 
     Examples
     --------
@@ -133,27 +113,7 @@ def correlate(
 ) -> Array:
     """Correlate an image or volume with a kernel: `convolve` without flipping the kernel.
 
-    Parameters
-    ----------
-    %(image)s
-    %(kernel)s
-    %(axes)s
-    %(mode)s
-    %(cval)s
-    %(origin)s
-    %(output)s
-    %(tol)s
-    %(method)s
-    %(threads)s
-    %(missing)s
-
-    Returns
-    -------
-    %(returns)s
-
-    Raises
-    ------
-    %(raises)s
+    %(filter)s
 
     Examples
     --------

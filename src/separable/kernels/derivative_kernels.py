@@ -35,22 +35,10 @@ def sobel(axis: int = -1, *, ndim: int | None = None, spacing: PerAxis | None = 
 
     Written for correlation: positive to the right (down, for ``axis=0``), so that correlating with
     it equals ``scipy.ndimage.sobel``.
+    The response to a slope of 1 per pixel is 8 in two dimensions,
+    ``2 * 4 ** (ndim - 1)`` in general.
 
-    Parameters
-    ----------
-    %(axis)s
-    %(ndim)s
-    %(spacing_of_slope)s
-
-    Returns
-    -------
-    Factors
-        Factors of rank 1 with 3 taps per axis, integers without `spacing`. The response to a slope
-        of 1 per pixel is 8 in two dimensions, ``2 * 4 ** (ndim - 1)`` in general.
-
-    Raises
-    ------
-    %(raises)s
+    %(slope)s
 
     References
     ----------
@@ -79,20 +67,7 @@ def prewitt(axis: int = -1, *, ndim: int | None = None, spacing: PerAxis | None 
     Written for correlation: positive to the right (down, for ``axis=0``), so that correlating with
     it equals ``scipy.ndimage.prewitt``.
 
-    Parameters
-    ----------
-    %(axis)s
-    %(ndim)s
-    %(spacing_of_slope)s
-
-    Returns
-    -------
-    Factors
-        Factors of rank 1 with 3 taps per axis, integers without `spacing`.
-
-    Raises
-    ------
-    %(raises)s
+    %(slope)s
 
     References
     ----------
@@ -114,22 +89,10 @@ def scharr(axis: int = -1, *, ndim: int | None = None, spacing: PerAxis | None =
 
     It measures directions more accurately than any other 3x3 mask. Written for correlation: positive to the right
     (down, for ``axis=0``).
+    The response to a slope of 1 per pixel is 32 in two
+    dimensions.
 
-    Parameters
-    ----------
-    %(axis)s
-    %(ndim)s
-    %(spacing_of_slope)s
-
-    Returns
-    -------
-    Factors
-        Factors of rank 1 with 3 taps per axis, integers without `spacing`. The response to a slope
-        of 1 per pixel is 32 in two dimensions.
-
-    Raises
-    ------
-    %(raises)s
+    %(slope)s
 
     References
     ----------

@@ -57,6 +57,21 @@ spacing : float, optional
     "raises": """\
 ArgumentError, ArgumentTypeError
     If an argument is out of its range, or not a number, or if sequences differ in length.""",
+    "slope": """\
+Parameters
+----------
+%(axis)s
+%(ndim)s
+%(spacing_of_slope)s
+
+Returns
+-------
+Factors
+    Factors of rank 1 with 3 taps per axis, integers without `spacing`.
+
+Raises
+------
+%(raises)s""",
 }
 
 documented = docfiller(_TEXTS)

@@ -56,29 +56,10 @@ def correlate(
 ) -> Array:
     """Correlate an image with a kernel.
 
-    A kernel that separates runs as one pass per axis, however it was made.
+    A kernel that separates runs as one pass per axis, however it was made. Complex weights are
+    conjugated, as in SciPy.
 
-    Parameters
-    ----------
-    %(input)s
-    weights : array_like
-        Kernel with one axis for each filtered one, in the image's order of axes. Complex weights
-        are conjugated, as in SciPy.
-    %(output)s
-    %(mode)s
-    %(cval)s
-    %(origin)s
-    %(axes)s
-    %(missing)s
-
-    Returns
-    -------
-    ndarray
-        An array of the image's shape. Integers are rounded half to even and saturated.
-
-    Raises
-    ------
-    %(raises_weights)s
+    %(correlation)s
 
     See Also
     --------
@@ -119,30 +100,10 @@ def convolve(
 ) -> Array:
     """Convolve an image with a kernel.
 
-    This is `correlate` with the kernel flipped. A kernel that separates runs as one pass per axis,
-    however it was made.
+    This is `correlate` with the kernel flipped and with complex weights as they are. A kernel that
+    separates runs as one pass per axis, however it was made.
 
-    Parameters
-    ----------
-    %(input)s
-    weights : array_like
-        Kernel with one axis for each filtered one, in the image's order of axes. Complex weights
-        are used as they are.
-    %(output)s
-    %(mode)s
-    %(cval)s
-    %(origin)s
-    %(axes)s
-    %(missing)s
-
-    Returns
-    -------
-    ndarray
-        An array of the image's shape. Integers are rounded half to even and saturated.
-
-    Raises
-    ------
-    %(raises_weights)s
+    %(correlation)s
 
     Examples
     --------
@@ -185,25 +146,7 @@ def correlate1d(
 
     Complex weights are conjugated, as in SciPy.
 
-    Parameters
-    ----------
-    %(input)s
-    %(weights_1d)s
-    %(axis)s
-    %(output)s
-    %(mode_1d)s
-    %(cval)s
-    %(origin_1d)s
-    %(missing)s
-
-    Returns
-    -------
-    ndarray
-        An array of the image's shape. Integers are rounded half to even and saturated.
-
-    Raises
-    ------
-    %(raises_weights)s
+    %(correlation_1d)s
 
     Examples
     --------
@@ -240,25 +183,7 @@ def convolve1d(
 
     This is `correlate1d` with the vector flipped, and with complex weights as they are.
 
-    Parameters
-    ----------
-    %(input)s
-    %(weights_1d)s
-    %(axis)s
-    %(output)s
-    %(mode_1d)s
-    %(cval)s
-    %(origin_1d)s
-    %(missing)s
-
-    Returns
-    -------
-    ndarray
-        An array of the image's shape. Integers are rounded half to even and saturated.
-
-    Raises
-    ------
-    %(raises_weights)s
+    %(correlation_1d)s
 
     Examples
     --------

@@ -122,32 +122,7 @@ def gaussian_laplace(
 ) -> Array:
     """Add up the second derivatives of a Gaussian along the axes (Laplacian of Gaussian).
 
-    Parameters
-    ----------
-    %(input)s
-    %(sigma)s
-    %(output)s
-    %(mode)s
-    %(cval)s
-    %(axes)s
-    %(spacing)s
-    %(missing)s
-    %(gaussian_options)s
-
-    Returns
-    -------
-    ndarray
-        An array of the image's shape. Integers are rounded and saturated once, after the sum.
-
-    Raises
-    ------
-    %(raises)s
-
-    Notes
-    -----
-    The derivative along each axis is a filter of its own. Where samples are missing the local mean
-    of the valid ones replaces them, and the result is `fill` where one of the filters has no valid
-    sample below it.
+    %(gaussian_derivatives)s
 
     Examples
     --------
@@ -195,33 +170,7 @@ def gaussian_gradient_magnitude(
 ) -> Array:
     """Take the length of the gradient of an image smoothed with a Gaussian.
 
-    Parameters
-    ----------
-    %(input)s
-    %(sigma)s
-    %(output)s
-    %(mode)s
-    %(cval)s
-    %(axes)s
-    %(spacing)s
-    %(missing)s
-    %(gaussian_options)s
-
-    Returns
-    -------
-    ndarray
-        An array of the image's shape. The squares are added in double precision. Integers are
-        rounded and saturated once, after the root.
-
-    Raises
-    ------
-    %(raises)s
-
-    Notes
-    -----
-    The derivative along each axis is a filter of its own. Where samples are missing the local mean
-    of the valid ones replaces them, and the result is `fill` where one of the filters has no valid
-    sample below it.
+    %(gaussian_derivatives)s
 
     Examples
     --------

@@ -56,28 +56,7 @@ def generic_laplace(
         ``derivative2(input, axis, output, mode, cval, *extra_arguments, **extra_keywords)``.
         `output` is an array of float64 (complex128 for a complex image). The function returns an
         array, or None after it has written to `output`.
-    %(output)s
-    %(mode)s
-    %(cval)s
-    %(extra)s
-    %(axes)s
-    %(missing)s
-
-    Returns
-    -------
-    ndarray
-        An array of the image's shape. Integers are rounded and saturated once, after the sum.
-
-    Raises
-    ------
-    ArgumentTypeError
-        If `derivative2` cannot be called.
-    %(raises)s
-
-    Notes
-    -----
-    Where samples are missing the function is called with the keywords `mask`, of the image's shape,
-    `nan` and ``fill=nan`` too. The result is `fill` where an array that it returns is NaN.
+    %(after_derivative)s
 
     Examples
     --------
@@ -133,28 +112,7 @@ def generic_gradient_magnitude(
         ``derivative(input, axis, output, mode, cval, *extra_arguments, **extra_keywords)``.
         `output` is an array of float64 (complex128 for a complex image). The function returns an
         array, or None after it has written to `output`.
-    %(output)s
-    %(mode)s
-    %(cval)s
-    %(extra)s
-    %(axes)s
-    %(missing)s
-
-    Returns
-    -------
-    ndarray
-        An array of the image's shape. Integers are rounded and saturated once, after the root.
-
-    Raises
-    ------
-    ArgumentTypeError
-        If `derivative` cannot be called.
-    %(raises)s
-
-    Notes
-    -----
-    Where samples are missing the function is called with the keywords `mask`, of the image's shape,
-    `nan` and ``fill=nan`` too. The result is `fill` where an array that it returns is NaN.
+    %(after_derivative)s
 
     Examples
     --------

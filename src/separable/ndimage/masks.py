@@ -44,30 +44,7 @@ def sobel(
 ) -> Array:
     """Filter with the Sobel mask: ``[-1, 0, 1]`` along `axis`, ``[1, 2, 1]`` along all others.
 
-    Parameters
-    ----------
-    %(input)s
-    %(axis)s
-    %(output)s
-    %(mode_of_all)s
-    %(cval)s
-    %(spacing_of_all)s
-    %(missing)s
-
-    Returns
-    -------
-    ndarray
-        An array of the image's shape and type. Negative slopes of an unsigned image become 0:
-        pass ``output=float`` to keep them.
-
-    Raises
-    ------
-    %(raises_axis)s
-
-    Notes
-    -----
-    The local mean of the valid samples replaces missing ones, so a constant image with holes has
-    no slope.
+    %(slope)s
 
     Examples
     --------
@@ -102,30 +79,7 @@ def prewitt(
 ) -> Array:
     """Filter with the Prewitt mask: ``[-1, 0, 1]`` along `axis`, ``[1, 1, 1]`` along all others.
 
-    Parameters
-    ----------
-    %(input)s
-    %(axis)s
-    %(output)s
-    %(mode_of_all)s
-    %(cval)s
-    %(spacing_of_all)s
-    %(missing)s
-
-    Returns
-    -------
-    ndarray
-        An array of the image's shape and type. Negative slopes of an unsigned image become 0:
-        pass ``output=float`` to keep them.
-
-    Raises
-    ------
-    %(raises_axis)s
-
-    Notes
-    -----
-    The local mean of the valid samples replaces missing ones, so a constant image with holes has
-    no slope.
+    %(slope)s
 
     Examples
     --------

@@ -118,6 +118,126 @@ KernelError
     If the weights are not finite.
 ArgumentError, ArgumentTypeError, ModeError, OutputError, DTypeError
     If another argument is out of its range, or of a wrong type.""",
+    "weights": """\
+weights : array_like
+    Kernel with one axis for each filtered one, in the image's order of axes.""",
+    "returns": """\
+ndarray
+    An array of the image's shape. Integers are rounded half to even and saturated, once.""",
+    "returns_derivative": """\
+ndarray
+    An array of the image's shape. Integers are rounded and saturated once, at the end.""",
+    "returns_slope": """\
+ndarray
+    An array of the image's shape and type. Negative slopes of an unsigned image become 0: pass
+    ``output=float`` to keep them.""",
+    "correlation": """\
+Parameters
+----------
+%(input)s
+%(weights)s
+%(output)s
+%(mode)s
+%(cval)s
+%(origin)s
+%(axes)s
+%(missing)s
+
+Returns
+-------
+%(returns)s
+
+Raises
+------
+%(raises_weights)s""",
+    "correlation_1d": """\
+Parameters
+----------
+%(input)s
+%(weights_1d)s
+%(axis)s
+%(output)s
+%(mode_1d)s
+%(cval)s
+%(origin_1d)s
+%(missing)s
+
+Returns
+-------
+%(returns)s
+
+Raises
+------
+%(raises_weights)s""",
+    "slope": """\
+Parameters
+----------
+%(input)s
+%(axis)s
+%(output)s
+%(mode_of_all)s
+%(cval)s
+%(spacing_of_all)s
+%(missing)s
+
+Returns
+-------
+%(returns_slope)s
+
+Raises
+------
+%(raises_axis)s
+
+Notes
+-----
+The local mean of the valid samples replaces missing ones, so a constant image with holes has no
+slope.""",
+    "gaussian_derivatives": """\
+Parameters
+----------
+%(input)s
+%(sigma)s
+%(output)s
+%(mode)s
+%(cval)s
+%(axes)s
+%(spacing)s
+%(missing)s
+%(gaussian_options)s
+
+Returns
+-------
+%(returns_derivative)s
+
+Raises
+------
+%(raises)s
+
+Notes
+-----
+The derivative along each axis is a filter of its own. Where samples are missing the local mean
+of the valid ones replaces them, and the result is `fill` where one of the filters has no valid
+sample below it.""",
+    "after_derivative": """\
+%(output)s
+%(mode)s
+%(cval)s
+%(extra)s
+%(axes)s
+%(missing)s
+
+Returns
+-------
+%(returns_derivative)s
+
+Raises
+------
+%(raises)s
+
+Notes
+-----
+Where samples are missing the function is called with the keywords `mask`, of the image's shape,
+`nan` and ``fill=nan`` too. The result is `fill` where an array that it returns is NaN.""",
 }
 
 documented = docfiller(_TEXTS)

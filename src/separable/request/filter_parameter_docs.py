@@ -69,6 +69,28 @@ ndarray
     "raises": """\
 KernelError, DTypeError, ArgumentError, ArgumentTypeError, ModeError, OutputError
     If an argument is out of its range, or of a wrong type.""",
+    "filter": """\
+Parameters
+----------
+%(image)s
+%(kernel)s
+%(axes)s
+%(mode)s
+%(cval)s
+%(origin)s
+%(output)s
+%(tol)s
+%(method)s
+%(threads)s
+%(missing)s
+
+Returns
+-------
+%(returns)s
+
+Raises
+------
+%(raises)s""",
 }
 
 documented = docfiller(_TEXTS)
