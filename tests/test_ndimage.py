@@ -12,12 +12,7 @@ import scipy.ndimage
 
 import separable as sep
 from separable import errors, filtering, ndimage
-from separable.ndimage import (
-    apply,
-    derivative_filters,
-    gaussian_arguments,
-    masks,
-)
+from separable.ndimage import apply, derivative_filters, masks, smoothing_filters
 from separable.ndimage.scipy_arguments import (
     AxisError,
     CvalError,
@@ -304,7 +299,7 @@ def test_kernels_and_plans_are_remembered(monkeypatch):
         for _ in range(3):
             call(ndimage, name, image)
         assert len(made) == count, name
-    assert gaussian_arguments.gaussian_kernel(((1.0, 0, 4),)) is gaussian_arguments.gaussian_kernel(
+    assert smoothing_filters._gaussian_kernel(((1.0, 0, 4),)) is smoothing_filters._gaussian_kernel(
         ((1.0, 0, 4),)
     )
 

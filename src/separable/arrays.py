@@ -1,8 +1,8 @@
-"""Images and kernels from values of any kind: NumPy arrays, and values that can become one.
+"""Conversion of images and kernels to NumPy arrays.
 
-Numbers in other containers (lists, memory views, data frames, arrays of other libraries) are
-converted as by `numpy.asarray`, with two differences: a masked array remains masked, even inside a
-container that hides it, and a value that cannot be converted raises an error that suggests what to do.
+Other containers (lists, memory views, data frames, arrays of other libraries) are converted by
+`numpy.asarray`, with two differences: a masked array stays masked, also inside a container
+that hides it, and a value that cannot be converted raises an error that says what to do.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = [
 
 Array = NDArray[Any]
 
-# Advice for masked samples of an image that a plan or a bank is called with.
+# Advice for masked samples if there already is a plan.
 MASKED_REMEDY = "Call separable.convolve or separable.correlate, which take masked arrays, "
 CPU = 1  # DLPack's number of the device "cpu"
 
@@ -55,12 +55,12 @@ def array_of(value: Any, name: str = "image") -> Array:
     Returns
     -------
     ndarray
-        A `numpy.ma.MaskedArray` remains one; other subclasses become plain arrays.
+        A `numpy.ma.MaskedArray` is returned as it is; other subclasses become plain arrays.
 
     Raises
     ------
     ArgumentTypeError
-        If it cannot become an array: a data set of several, a sparse matrix, an array of a GPU.
+        If it cannot become an array: a data set of several variables, a sparse matrix, a GPU array.
     ArgumentError
         If it is a sequence of rows of different lengths.
     DTypeError
@@ -79,20 +79,20 @@ def array_of(value: Any, name: str = "image") -> Array:
         return np.asarray(value)
     package = package_of(value)
     if package in ("xarray", "dask"):
-        return array_of(_array_inside(value, package, name), name)
+        return array_of(_held_by(value, package, name), name)
     if hasattr(value, "toarray") and hasattr(value, "nnz"):
         raise ArgumentTypeError(
-            f"`{name}` must be a dense array; got a sparse one, {_type_name(value)} of shape "
+            f"`{name}` must be a dense array; got a sparse one, {_kind(value)} of shape "
             f"{value.shape}. Convert it, if all its samples fit into memory, with .toarray()"
         )
     array = _converted(value, name, package)
     if array.dtype.kind == "O" and array.ndim == 0:
-        raise DTypeError(f"`{name}` must be an array of numbers; got {_type_name(value)}")
+        raise DTypeError(f"`{name}` must be an array of numbers; got {_kind(value)}")
     return array
 
 
 def dask_array_of(value: Any, name: str = "image") -> Any:
-    """Return a Dask array, or raise ArgumentTypeError for another lazy value of Dask."""
+    """Return a Dask array; raise ArgumentTypeError for other lazy values of Dask."""
     if is_dask_array(value):
         return value
     raise ArgumentTypeError(
@@ -102,16 +102,16 @@ def dask_array_of(value: Any, name: str = "image") -> Any:
 
 
 def complete_array_of(value: Any, name: str = "image", remedy: str = "") -> Array:
-    """Return the array that a value is or holds, as a plain one without masked samples.
+    """Return the array that a value is or holds, without masked samples.
 
-    `remedy` is advice for the message, in addition to filling them.
+    `remedy` is advice that the message gives besides filling them.
 
     Raises
     ------
     ArgumentError
         If it has masked samples.
     SeparableError
-        Its other subclasses, as for `array_of`.
+        As for `array_of`.
 
     Examples
     --------
@@ -135,7 +135,7 @@ def is_dask_array(value: Any) -> bool:
     return package_of(value) == "dask" and isinstance(getattr(value, "chunks", None), tuple)
 
 
-def _array_inside(value: Any, package: str, name: str) -> Any:
+def _held_by(value: Any, package: str, name: str) -> Any:
     """Return the array inside a container of xarray or Dask."""
     if package == "dask":
         return dask_array_of(value, name).compute()
@@ -150,10 +150,10 @@ def _array_inside(value: Any, package: str, name: str) -> Any:
 
 
 def _converted(value: Any, name: str, package: str) -> Array:
-    """Return a value as `numpy.asarray` converts it, with its mask if it has one."""
+    """Return what `numpy.asarray` makes of a value, or a masked array."""
     try:
-        if isinstance(value, (list, tuple)) and any(_may_be_masked(v) for v in value):
-            rows = [array_of(v, name) if _may_be_masked(v) else v for v in value]
+        if isinstance(value, (list, tuple)) and any(_is_hidden(v) for v in value):
+            rows = [array_of(v, name) if _is_hidden(v) else v for v in value]
             with warnings.catch_warnings():  # numpy.ma.masked among numbers is NaN under the mask
                 warnings.simplefilter("ignore", UserWarning)
                 return np.ma.array(rows)
@@ -164,15 +164,15 @@ def _converted(value: Any, name: str, package: str) -> Array:
         if isinstance(value, (list, tuple)):
             raise ArgumentError(
                 f"`{name}` must be an array of numbers; the rows of this {type(value).__name__} "
-                f"have different lengths, or hold a value that is not a number ({_first_line(error)})"
+                f"have different lengths, or hold what is no number ({_first_line(error)})"
             ) from None
         raise ArgumentTypeError(
-            f"`{name}` must be an array of numbers in the computer's memory; got {_type_name(value)}, "
+            f"`{name}` must be an array of numbers in the computer's memory; got {_kind(value)}, "
             f"which NumPy cannot read ({_first_line(error)}). {_remedy(value, package)}"
         ) from None
 
 
-def _may_be_masked(value: Any) -> bool:
+def _is_hidden(value: Any) -> bool:
     """Return whether an element of a sequence may have masked samples, which `numpy.asarray` ignores."""
     return isinstance(value, np.ma.MaskedArray) or package_of(value) in ("xarray", "dask")
 
@@ -200,7 +200,7 @@ def _is_on_gpu(value: Any) -> bool:
         return False
 
 
-def _type_name(value: Any) -> str:
+def _kind(value: Any) -> str:
     kind = type(value)
     return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
 

@@ -1,23 +1,22 @@
-"""Exceptions of `separable`.
+"""The exceptions of `separable`.
 
-Every message says what was expected, what was given and what to do about it::
+Every message says what was expected, what was given and how to fix it::
 
     SeparableError
     ├── PatternError      (ValueError)                a pattern that cannot be read or does not fit
     ├── KernelError       (ValueError)                a kernel that is empty, not finite, too large
-    ├── RankError         (ValueError)                a rank that no factorisation has
+    ├── RankError         (ValueError)                a rank that is not possible for the kernel
     ├── ArgumentError     (ValueError)                another value out of its range: tol, sigma ...
     ├── ArgumentTypeError (TypeError)                 an argument of the wrong type
     ├── ModeError         (ValueError, RuntimeError)  an unknown border mode
     ├── OutputError       (ValueError, RuntimeError)  an output of the wrong shape or type
-    ├── DTypeError        (TypeError, RuntimeError)   a type of data that no filter accepts
+    ├── DTypeError        (TypeError, RuntimeError)   a data type that no filter supports
     ├── MachineError      (ValueError)                a machine profile that cannot be read
     ├── FileError         (OSError)                   a file that cannot be read or written
     └── ClusterError      (OSError)                   a cluster that cannot be reached, or fails
 
-A wrong value is a `ValueError`, a wrong type a `TypeError`. If SciPy raises `RuntimeError` for the
-same mistake, our exception is a `RuntimeError` too, so that a program written for `scipy.ndimage`
-catches it.
+Errors of values are also a `ValueError`, errors of types a `TypeError`. If SciPy raises `RuntimeError`
+for the same mistake, ours is one too, so that a program written for `scipy.ndimage` catches it.
 """
 
 from __future__ import annotations
@@ -39,11 +38,11 @@ __all__ = [
 
 
 class SeparableError(Exception):
-    """Base class of all exceptions that `separable` raises on purpose."""
+    """Base class of all exceptions of `separable`."""
 
 
 class PatternError(SeparableError, ValueError):
-    """A pattern cannot be read, or does not fit the kernel."""
+    """A pattern cannot be read, or does not fit the kernel it is used with."""
 
 
 class KernelError(SeparableError, ValueError):
@@ -51,7 +50,7 @@ class KernelError(SeparableError, ValueError):
 
 
 class RankError(SeparableError, ValueError):
-    """No factorisation of this kernel has the given rank."""
+    """A requested rank is not possible for this kernel."""
 
 
 class ArgumentError(SeparableError, ValueError):
@@ -71,7 +70,7 @@ class OutputError(SeparableError, ValueError, RuntimeError):
 
 
 class DTypeError(SeparableError, TypeError, RuntimeError):
-    """Data has a type that no filter accepts."""
+    """Data has a type that no filter supports."""
 
 
 class MachineError(SeparableError, ValueError):

@@ -1,4 +1,4 @@
-"""`Factors`, the result of every factorisation of a kernel."""
+"""Factors: the result of a factorisation, however it was computed."""
 
 from __future__ import annotations
 
@@ -20,36 +20,35 @@ __all__ = ["Factors", "kernel_errors"]
 
 Array = NDArray[Any]
 
-CHUNK = 1 << 22  # elements of all factors but the first, multiplied out at a time
+TOGETHER = 1 << 22  # elements of all factors but the first that are multiplied at a time
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Factors(Value):
-    """A kernel written as a product of factors, or as a sum of such products.
+    """Kernel written as a product of factors, or as a sum of such products.
 
     Attributes
     ----------
     pattern : Pattern
-        The axes of the kernel and of each factor.
+        Axes of the kernel and of each factor.
     arrays : tuple of ndarray
-        One array per factor, with its axes as in ``pattern.operands``: the letters as written,
-        and, if no bond is written, the bond (of size ``rank``) in front. If batch values have
-        different ranks, the arrays are padded with zeros.
+        One array per factor, with the axes of ``pattern.operands``: the letters as written and, if no bond
+        is written, the bond (of size ``rank``) in front. If batch values have different ranks, the
+        arrays are padded with zeros.
     error : float
         Relative Frobenius error, ``|K - F| / |K|``.
     bound : float
-        Relative 1-norm error, ``sum|K - F| / sum|K|``. A filter with these factors differs from
-        the exact one by at most ``bound * sum|K| * max|input|``.
+        Relative 1-norm error, ``sum|K - F| / sum|K|``. A filter run with these factors
+        differs from the exact one by at most ``bound * sum|K| * max|input|``.
     ranks : mapping of str to ndarray of int
-        For every bond, the rank of each batch value (an array without axes if there are no batch
-        letters).
+        Rank of each batch value, for every bond (arrays without axes if there are no batch letters).
     sizes : mapping of str to int
-        Size of every kernel letter.
+        Size of every letter of the kernel.
 
     Notes
     -----
-    Factors are equal, and have equal hashes, if all of these attributes are equal, the arrays bit
-    for bit. The arrays are read-only.
+    Two objects are equal, and have equal hashes, if all of these are equal, arrays bit by bit. The arrays
+    are read-only.
 
     Examples
     --------
@@ -71,14 +70,14 @@ class Factors(Value):
 
     @classmethod
     def from_terms(cls, pattern: str | Pattern, terms: Sequence[Sequence[ArrayLike]]) -> Factors:
-        """Build the factors of a kernel from its terms; they are exact.
+        """Build the factors of a kernel that is a known sum of terms, exactly.
 
         Parameters
         ----------
         pattern : str or Pattern
             Pattern with one bond and no batch letters.
         terms : sequence of sequences of array_like
-            For each term one array per factor. All terms have the same shapes.
+            One array per factor for each term; all terms have the same shapes.
 
         Raises
         ------
@@ -124,32 +123,32 @@ class Factors(Value):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type that holds the numbers of all factors."""
+        """Common data type of all factors."""
         return np.result_type(*self.arrays)
 
     @property
     def parameters(self) -> int:
-        """Number of elements of the factors, without the zeros that pad smaller ranks."""
+        """Number of elements of all factors, without the zeros that pad different ranks."""
         total = 0
         for operand in self.pattern.operands:
-            elements = math.prod(
+            own = math.prod(
                 self.sizes[a] for a in operand if a in self.sizes and a not in self.pattern.batch
             )
             per_batch = np.ones((), dtype=np.int64)
             for bond in self.pattern.bonds:
                 if bond in operand:
                     per_batch = per_batch * self.ranks[bond]
-            total += elements * int(np.sum(per_batch))
+            total += own * int(np.sum(per_batch))
         return total
 
     @cached_property
     def terms(self) -> tuple[tuple[Array, ...], ...]:
-        """Terms whose sum is the kernel, each a tuple of one array per factor.
+        """Products whose sum is the kernel, one tuple of arrays each.
 
         Raises
         ------
         PatternError
-            If the pattern has batch letters or several bonds, so that there is no such list.
+            If the pattern has batch letters or several bonds, so that the kernel is not a plain sum.
         """
         if self.pattern.batch or not self.pattern.has_one_bond:
             raise PatternError(f"`{self.pattern}` is no plain sum of terms: use `arrays`")
@@ -161,7 +160,7 @@ class Factors(Value):
         return tuple(tuple(s[r] for s in stacks) for r in range(self.rank))
 
     def dense(self) -> Array:
-        """Multiply the factors out and return the kernel in its own shape (read-only)."""
+        """Multiply the factors and return the kernel, in its own shape (read-only)."""
         return self._product
 
     @cached_property
@@ -175,14 +174,14 @@ class Factors(Value):
         return dense
 
     def _summed_terms(self) -> Array:
-        """Multiply out many terms a few at a time; an einsum would need memory for all at once."""
+        """Multiply many terms of many axes, a few at a time: an einsum would hold all of them."""
         bond = self.pattern.bonds
         stacks = [
             np.moveaxis(a, operand.index(bond), 0)
             for a, operand in zip(self.arrays, self.pattern.operands, strict=True)
         ]
         rest = math.prod(math.prod(s.shape[1:]) for s in stacks[1:])
-        step = max(1, CHUNK // max(1, rest))
+        step = max(1, TOGETHER // max(1, rest))
         total: Array = np.zeros((math.prod(stacks[0].shape[1:]), rest), self.dtype)
         for start in range(0, self.rank, step):
             first, *others = (s[start : start + step].reshape(-1, s[0].size) for s in stacks)
@@ -205,7 +204,7 @@ class Factors(Value):
         return Factors(self.pattern, arrays, self.error, self.bound, self.ranks, self.sizes)
 
     def truncated(self, rank: int, error: float, bound: float) -> Factors:
-        """Return the first `rank` terms, with the errors of this truncation.
+        """Return factors with the first `rank` terms; the caller supplies their errors.
 
         Raises
         ------
@@ -254,8 +253,8 @@ def kernel_errors(kernel: Array, approximation: Array) -> tuple[float, float]:
     """Return the relative Frobenius and 1-norm errors of an approximation of a kernel.
 
     A kernel of zeros has error 0 if the approximation is zero too, and infinity otherwise.
-    The kernel is converted to double precision, because small types overflow (and have no -(-128)),
-    and is divided by its largest element first, so that no square underflows.
+    The kernel is converted to double precision, because small integer types overflow (and have no
+    -(-128)), and divided by its largest element, so that no square underflows.
     """
     kernel = kernel.astype(np.complex128 if kernel.dtype.kind == "c" else np.float64)
     scale = float(np.max(np.abs(kernel), initial=0.0))
@@ -298,7 +297,7 @@ def _span(ranks: NDArray[np.intp]) -> str:
 
 
 def _abridge(array: Array) -> str:
-    """Show the elements of a short vector, and the shape of any other array."""
+    """Return a short vector as text, and anything else by its shape."""
     flat = array.ravel()
     if flat.size > 12 or flat.size < max(array.shape, default=1):
         return f"shape {array.shape}"

@@ -227,7 +227,7 @@ def cached_plan(image: Array, kernel: Any, dtype: Any, options: dict[str, Any]) 
     return made
 
 
-def _key(image: Array, kernel: Any, dtype: Any, options: dict[str, Any]) -> Any:
+def _key(image: Array, kernel: Any, kind: Any, options: dict[str, Any]) -> Any:
     """Return all that the plan depends on, or None if that is too much to compare."""
     if isinstance(kernel, Factors):
         what: Any = kernel
@@ -237,7 +237,7 @@ def _key(image: Array, kernel: Any, dtype: Any, options: dict[str, Any]) -> Any:
             return None
         what = (array.tobytes(), array.dtype.str, array.shape)
     settings = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in options.items())
-    asked = dtype.str if isinstance(dtype, np.dtype) else str(dtype)  # a dtype's name takes long
+    asked = kind.str if isinstance(kind, np.dtype) else str(kind)  # a dtype's name takes long
     key = (what, image.shape, image.dtype.str, get_num_threads(), asked, settings, hash(current()))
     try:
         hash(key)

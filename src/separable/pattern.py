@@ -1,4 +1,4 @@
-"""The grammar of patterns: `parse` reads a text and returns a `Pattern`. It needs no arrays.
+"""Patterns: texts that name a factorisation, and their parser. No arrays are involved.
 
 A pattern is written like an einsum: the kernel's axes in memory order, an arrow, the factors::
 
@@ -7,14 +7,14 @@ A pattern is written like an einsum: the kernel's axes in memory order, an arrow
     lyx -> l,yx              spatial-spectral
     ocyx -> oc,cyx           depthwise separable (c is a batch letter)
     ocyx -> oR,RyxS,Sc       Tucker-2 (R and S are bonds)
-    (Yy)(Xx) -> YX,yx        Kronecker product (groups: one kernel axis seen as two)
+    (Yy)(Xx) -> YX,yx        Kronecker product (groups: one kernel axis split into two)
 
-* A letter in one factor is that factor's axis.
-* A letter of the kernel in every factor is a *batch* letter: there is one independent factorisation
-  per value of it.
-* A capital only on the right is a *bond* and is summed over. If none is written, one bond joins all
-  factors; its size is the rank.
-* A group ``(Yy)`` is one kernel axis seen as two; the outer letter varies slowly.
+* A letter in one factor is an axis of that factor.
+* A letter of the kernel in every factor is a *batch* letter: the factorisation is done
+  independently for each of its values.
+* A capital that appears only on the right is a *bond* and is summed over. If none is written, one
+  bond joins all factors; its size is the rank.
+* A group ``(Yy)`` is one kernel axis split into two; the outer (first) letter varies slowly.
 * The short form ``y,x`` stands for ``yx -> y,x``: the kernel's axes in order of first appearance.
 """
 
@@ -30,20 +30,20 @@ from separable.value import Value
 __all__ = ["Pattern", "parse"]
 
 ARROW = "->"
-SPARE_BONDS = "RSTUVWABDEFGHIJKLMNOPQXYZ"  # names for a bond that is not written
+SPARE_BONDS = "RSTUVWABDEFGHIJKLMNOPQXYZ"  # names for the bond that was not written
 
 
 @dataclass(frozen=True, eq=False)
 class Pattern(Value):
-    """Axes of a kernel, and the factors that they are distributed to.
+    """Factorisation of a kernel: the axes of the kernel and of each factor.
 
     Attributes
     ----------
     axes : tuple of str
-        Axes of the kernel in memory order, one string each. A group has several letters, the
-        slow one first.
+        Axes of the kernel in memory order, one string each; a group has several letters, the slow
+        one first.
     factors : tuple of str
-        Letters of each factor as written (no bond if none is written).
+        Letters of each factor as written (without a bond if none is written).
 
     Examples
     --------
@@ -73,12 +73,12 @@ class Pattern(Value):
 
     @cached_property
     def batch(self) -> str:
-        """Letters of the kernel that are in every factor, in memory order."""
+        """Letters of the kernel that appear in every factor, in memory order."""
         return "".join(a for a in self.letters if all(a in f for f in self.factors))
 
     @cached_property
     def written_bonds(self) -> str:
-        """Letters that are only on the right, in order of appearance."""
+        """Letters that appear only on the right, in order of appearance."""
         right = dict.fromkeys("".join(self.factors))
         return "".join(a for a in right if a not in self.letters)
 
@@ -91,7 +91,7 @@ class Pattern(Value):
 
     @cached_property
     def operands(self) -> tuple[str, ...]:
-        """Letters of each factor's array: as written, or with the unwritten bond in front."""
+        """Letters of the array of each factor: as written, or with the unwritten bond in front."""
         if self.written_bonds:
             return self.factors
         return tuple(self.bonds + f for f in self.factors)
@@ -103,11 +103,11 @@ class Pattern(Value):
 
     @property
     def einsum(self) -> str:
-        """Subscripts with which `numpy.einsum` multiplies the factors out."""
+        """Subscripts with which `numpy.einsum` multiplies the factors."""
         return f"{','.join(self.operands)}{ARROW}{self.letters}"
 
     def own(self, factor: int) -> str:
-        """Return the letters that belong to one factor alone: neither batch letters nor bonds."""
+        """Return the letters that belong only to one factor: neither batch letters nor bonds."""
         return "".join(a for a in self.factors[factor] if a not in self.batch and a in self.letters)
 
     def sizes(
@@ -120,7 +120,7 @@ class Pattern(Value):
         shape : tuple of int
             Shape of the kernel.
         given : mapping of letter to int, optional
-            Sizes of group letters; one letter of each group may be left out.
+            Sizes of group letters; one letter of each group may be omitted.
 
         Raises
         ------
@@ -173,7 +173,7 @@ def _split(
     return {a: known[a] for a in axis}
 
 
-# Step 1: read the text. Step 2: check the role of each letter. Step 3: check that the bonds form a tree.
+# Step 1: read the text; Step 2: check what each letter does; Step 3: check that the bonds join up.
 
 
 def parse(text: str, shape: tuple[int, ...] | None = None) -> Pattern:
@@ -182,10 +182,9 @@ def parse(text: str, shape: tuple[int, ...] | None = None) -> Pattern:
     Parameters
     ----------
     text : str
-        Pattern, for instance ``"ocyx -> oc,cyx"``, or the short form ``"y,x"``. Spaces do not
-        count.
+        Such as ``"ocyx -> oc,cyx"``, or the short form ``"y,x"``. Spaces are ignored.
     shape : tuple of int, optional
-        Shape of the kernel, which messages show.
+        Shape of the kernel, only shown in messages.
 
     Returns
     -------
@@ -194,8 +193,8 @@ def parse(text: str, shape: tuple[int, ...] | None = None) -> Pattern:
     Raises
     ------
     PatternError
-        If the text is not a pattern. The message shows it with a caret under the wrong letter
-        and suggests a similar pattern if there is one.
+        If the text is not a pattern. The message has a caret under the wrong letter and, if there is
+        one, the pattern that was probably meant.
 
     Examples
     --------
@@ -229,7 +228,7 @@ def parse(text: str, shape: tuple[int, ...] | None = None) -> Pattern:
 
 @dataclass(frozen=True)
 class _Source:
-    """Text of a pattern, for messages that point at a letter of it."""
+    """Text that is being read, for messages that point at a position in it."""
 
     text: str
     shape: tuple[int, ...] | None
@@ -244,7 +243,7 @@ class _Source:
         return PatternError("\n".join([*lines, " ".join(last)] if last else lines))
 
     def right(self, letter: str) -> int:
-        """Return the last position of a letter to the right of the arrow."""
+        """Return the position at which `letter` last appears to the right of the arrow."""
         return self.text.rindex(letter)
 
 
@@ -314,7 +313,7 @@ def _axes_of_short_form(source: _Source, factors: tuple[str, ...]) -> tuple[str,
 
 
 def _check_letters(source: _Source, pattern: Pattern) -> None:
-    """Check that every letter has a role: an axis of one factor, a batch letter or a bond."""
+    """Check that every letter is an axis of one factor, a batch letter or a bond."""
     for letter in pattern.letters:
         count = sum(letter in f for f in pattern.factors)
         if count == 0:
@@ -341,7 +340,7 @@ def _check_letters(source: _Source, pattern: Pattern) -> None:
 
 
 def _without(pattern: Pattern, letter: str) -> str | None:
-    """Return the pattern without a letter, or None if that is not a pattern."""
+    """Return the pattern without this letter, or None if that is not a valid pattern."""
     factors = tuple(f.replace(letter, "") for f in pattern.factors)
     candidate = str(Pattern(pattern.axes, factors))
     try:
@@ -352,9 +351,9 @@ def _without(pattern: Pattern, letter: str) -> str | None:
 
 
 def _check_bonds(source: _Source, pattern: Pattern) -> None:
-    """Check that one written bond joins all factors, or that the bonds form a tree.
+    """Check that the written bonds are one bond for all factors, or form a tree.
 
-    Successive singular value decompositions can cut a tree. A ring of bonds has no best
+    Successive singular value decompositions can factorise a tree; a ring of bonds has no best
     approximation in general (de Silva and Lim, 2008, doi:10.1137/06066518X).
     """
     for k, factor in enumerate(pattern.factors):

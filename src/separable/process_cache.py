@@ -1,9 +1,9 @@
-"""Caches of records that are valid in one process only: addresses of memory, code and tables.
+"""Caches of records that belong to one process: addresses of memory, of compiled code, of tables.
 
-Such a record must never be copied or pickled: in another process, or after the original is deleted, its
-addresses are invalid. So records are kept in a `ProcessCache`, whose copies and pickles are empty, and
-each record is a `ProcessBound`, which refuses to be copied or pickled. A value that was copied or sent
-to another process rebuilds its records when it first needs them.
+Such a record must never be copied or pickled, because its addresses are invalid in another process and
+after the original was deleted. Objects therefore keep records in a `ProcessCache`, whose copies and pickles
+are empty, and the record itself is a `ProcessBound`, which refuses to be copied or pickled. A value that
+was copied or sent builds its records again when it first needs them.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ after_fork(_after_fork)
 
 
 class ProcessCache(dict[Hashable, Any]):
-    """Records of this process, each built at its first use and kept for the next one.
+    """Cache of records of this process, each built when it is first needed.
 
     A copy, a deep copy and a pickle of a cache are empty caches of the same limit. A forked child keeps
-    the entries, because its memory is a copy of its parent's at the same addresses; only the locks are
-    new. Several threads may use one cache: a record is built once, and a hit takes no lock until the
-    cache is full.
+    the entries, because its memory is a copy of its parent's at the same addresses; only the locks are new.
+    Several threads may use one cache: a record is built once, and a hit takes no lock until the cache
+    is full.
 
     Parameters
     ----------
     limit : int, optional
-        Largest number of records. If there are more, the least recently used one is discarded.
+        Number of records that are kept; the least recently used one is discarded.
 
     Examples
     --------
@@ -62,15 +62,14 @@ class ProcessCache(dict[Hashable, Any]):
         self._lock: Any = None
 
     def get_or_build(self, key: Hashable, build: Callable[[], Any]) -> Any:
-        """Return the record of a key; build it if there is none.
+        """Return the record with this key; build it if there is none.
 
         Parameters
         ----------
         key : hashable
-            Key of the record.
+            Name of the record.
         build : callable
-            Function without arguments that returns the record. It runs in one thread at a time and
-            may use this cache.
+            Called without arguments and only in one thread at a time. It may use this cache.
         """
         found = self.get(key, _MISSING)
         if found is _MISSING or (self.limit is not None and len(self) >= self.limit):
@@ -99,12 +98,12 @@ class ProcessCache(dict[Hashable, Any]):
         return ProcessCache, (self.limit,)
 
     def __dask_tokenize__(self) -> Any:
-        """Return the name of a cache for Dask, which does not depend on its records."""
+        """Return the text by which Dask names tasks: it does not depend on the entries."""
         return "ProcessCache"
 
 
 class ProcessBound:
-    """Base of objects with addresses of this process, which refuse to be copied and pickled.
+    """Base of objects that hold addresses of this process: they refuse to be copied and pickled.
 
     Keep them in a `ProcessCache`.
 

@@ -21,7 +21,6 @@ from separable.ndimage.apply import (
     finished,
     kernel_of,
 )
-from separable.ndimage.gaussian_arguments import gaussian_radii, gaussian_taps
 from separable.ndimage.missing_input import FilterInput
 from separable.ndimage.parameter_docs import documented
 from separable.ndimage.scipy_arguments import (
@@ -34,6 +33,7 @@ from separable.ndimage.scipy_arguments import (
     steps_of,
     target_dtype,
 )
+from separable.ndimage.smoothing_filters import gaussian_radii, gaussian_taps
 from separable.ndimage.sums_of_squares import squares_of
 
 __all__ = ["gaussian_gradient_magnitude", "gaussian_laplace", "laplace"]

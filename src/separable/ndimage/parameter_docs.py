@@ -238,6 +238,32 @@ Notes
 -----
 Where samples are missing the function is called with the keywords `mask`, of the image's shape,
 `nan` and ``fill=nan`` too. The result is `fill` where an array that it returns is NaN.""",
+    "gaussian_1d": """\
+Parameters
+----------
+%(input)s
+%(sigma_1d)s
+%(axis)s
+%(order_1d)s
+%(output)s
+%(mode_1d)s
+%(cval)s
+%(truncate)s
+%(radius_1d)s
+%(spacing_1d)s
+%(missing)s
+
+Returns
+-------
+%(returns_gaussian)s
+
+Raises
+------
+%(raises_axis)s""",
+    "returns_gaussian": """\
+ndarray
+    An array of the image's shape. Integers are rounded once, half to even, so a constant image
+    keeps its value. One axis takes ``2 * radius + 1`` multiplications per sample.""",
 }
 
 documented = docfiller(_TEXTS)

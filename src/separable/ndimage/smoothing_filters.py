@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from separable.errors import ArgumentError
-from separable.kernels import box1d
+from separable.kernels import box1d, gaussian1d
 from separable.kernels.kernel_arguments import (
     whole_samples,
 )
 from separable.masked import MissingOptions, blank
 from separable.ndimage.apply import Kernel, copied, correlated, kernel_of
-from separable.ndimage.gaussian_arguments import (
-    GaussianArguments,
-    check_order,
-    gaussian_kernel,
-    gaussian_radii,
-)
 from separable.ndimage.missing_input import FilterInput
 from separable.ndimage.parameter_docs import documented
 from separable.ndimage.scipy_arguments import (
@@ -36,6 +32,7 @@ from separable.ndimage.scipy_arguments import (
     check_taps,
     finite,
     index,
+    number,
     per_axis,
     steps_of,
 )
@@ -44,11 +41,16 @@ from separable.request import shown
 __all__ = [
     "gaussian_filter",
     "gaussian_filter1d",
+    "gaussian_taps",
     "uniform_filter",
     "uniform_filter1d",
 ]
 
+NO_WIDTH = 1e-15  # as in SciPy, an axis with a sigma up to this is not filtered
 BOX_ORIGIN = "invalid origin"  # SciPy's words
+DEFAULT_TRUNCATE = 4.0
+MOST_ORDER = 1000  # Hermite polynomials of higher orders overflow
+CATALOGUED = 4  # highest derivative in the catalogue of kernels
 
 PerAxis = float | Sequence[float]
 WholePerAxis = int | Sequence[int]
@@ -89,9 +91,7 @@ def gaussian_filter(
 
     Returns
     -------
-    ndarray
-        An array of the image's shape. Integers are rounded once, half to even, so a constant
-        image keeps its value. One axis takes ``2 * radius + 1`` multiplications per sample.
+    %(returns_gaussian)s
 
     Raises
     ------
@@ -105,7 +105,6 @@ def gaussian_filter(
 
     Examples
     --------
-    >>> import numpy as np
     >>> gaussian_filter(np.full((2, 3), 7, np.uint8), sigma=1)
     array([[7, 7, 7],
            [7, 7, 7]], dtype=uint8)
@@ -130,12 +129,23 @@ def gaussian_filter(
     """
     source = FilterInput.of(input, output)
     image, target = source.image, source.target
-    arguments = GaussianArguments(image.ndim, axes, mode, sigma, order, truncate, radius, spacing)
-    filtered, kernel, filter_axes = arguments.checked()
+    filtered = check_axes(axes, image.ndim)
     missing = source.missing(filtered, MissingOptions(mask, nan, fill), cval)
-    if kernel is None or filter_axes is None:
+    count = len(filtered)
+    modes = per_axis("mode", mode, count)
+    sigmas = per_axis("sigma", sigma, count)
+    steps = steps_of(spacing, count)
+    radii = gaussian_radii(sigmas, truncate, per_axis("radius", radius, count), steps)
+    orders = tuple(_order(n) for n in per_axis("order", order, count))
+    used = [k for k in range(count) if radii[k] >= 0]
+    if not used:
         return blank(copied(image, target), missing)
-    filter_axes = filter_axes.with_cval(check_cval(cval, image))
+    kernel = _gaussian_kernel(
+        tuple((float(sigmas[k]) / steps[k], orders[k], radii[k], steps[k]) for k in used)
+    )
+    filter_axes = check_filter_axes(
+        [filtered[k] for k in used], [modes[k] for k in used], check_cval(cval, image)
+    )
     return correlated(image, kernel, filter_axes, target, missing)
 
 
@@ -158,29 +168,7 @@ def gaussian_filter1d(
 ) -> Array:
     """Smooth an image with a Gaussian along one axis, or take a derivative along it.
 
-    Parameters
-    ----------
-    %(input)s
-    %(sigma_1d)s
-    %(axis)s
-    %(order_1d)s
-    %(output)s
-    %(mode_1d)s
-    %(cval)s
-    %(truncate)s
-    %(radius_1d)s
-    %(spacing_1d)s
-    %(missing)s
-
-    Returns
-    -------
-    ndarray
-        An array of the image's shape. Integers are rounded once, half to even, so a constant
-        image keeps its value. One axis takes ``2 * radius + 1`` multiplications per sample.
-
-    Raises
-    ------
-    %(raises_axis)s
+    %(gaussian_1d)s
 
     Examples
     --------
@@ -197,7 +185,7 @@ def gaussian_filter1d(
     width = float(sigma) / step
     if width == 0:
         raise ArgumentError(f"`sigma` must be > 0; got {sigma!r}")
-    kernel = gaussian_kernel(((width, check_order(order), max(half, 0), step),))
+    kernel = _gaussian_kernel(((width, _order(order), max(half, 0), step),))
     missing = source.missing((along,), MissingOptions(mask, nan, fill), cval)
     filter_axes = check_filter_axes((along,), (mode,), check_cval(cval, image))
     return correlated(image, kernel, filter_axes, target, missing)
@@ -246,7 +234,6 @@ def uniform_filter(
 
     Examples
     --------
-    >>> import numpy as np
     >>> uniform_filter([[0, 0, 0], [0, 9, 0], [0, 0, 0]])
     array([[1, 1, 1],
            [1, 1, 1],
@@ -334,6 +321,72 @@ def uniform_filter1d(
     return correlated(image, _box_kernel((length,)), filter_axes, target, missing)
 
 
+def gaussian_radii(
+    sigmas: Sequence[Any],
+    truncate: Any,
+    radii: Sequence[int | None],
+    steps: Sequence[float] | None = None,
+) -> tuple[int, ...]:
+    """Return the radius of each Gaussian, or -1 for an axis that is not filtered.
+
+    Examples
+    --------
+    >>> gaussian_radii((2.0, 0, 1.0), 4.0, (None, None, 7))
+    (8, -1, 7)
+    """
+    widths = [number("sigma", s) for s in sigmas]
+    if not all(0 <= s < math.inf for s in widths):
+        raise ArgumentError(f"`sigma` must be finite and >= 0 for every axis; got {_shown(sigmas)}")
+    if steps is not None:
+        widths = [s / step for s, step in zip(widths, steps, strict=True)]
+    cut = finite("truncate", truncate)
+    found = []
+    for width, sigma, radius in zip(widths, sigmas, radii, strict=True):
+        if radius is None:
+            _check_reach(sigma, truncate, cut, width)
+        half: Any = int(cut * width + 0.5) if radius is None else radius
+        if not isinstance(half, numbers.Integral) or half < 0:
+            name = "truncate" if radius is None else "radius"
+            value = truncate if radius is None else radius
+            raise ArgumentError(
+                "Radius must be a nonnegative integer: "
+                f"`{name}` must make a nonnegative whole radius; got {value!r}"
+            )
+        check_taps(f"`radius` {shown(radius)}", 2 * int(half) + 1)
+        found.append(int(half) if width > NO_WIDTH else -1)
+    return tuple(found)
+
+
+def _check_reach(sigma: Any, truncate: Any, cut: float, width: float) -> None:
+    """Refuse a Gaussian with too many taps; the message names the given arguments."""
+    given = f"`sigma` {shown(sigma)}"
+    if cut != DEFAULT_TRUNCATE:
+        given += f" and `truncate` {shown(truncate)}"
+    check_taps(f"{given}, {width:.4g} samples. Give a smaller one, or `radius`", 2 * cut * width)
+
+
+@lru_cache(maxsize=256)
+def gaussian_taps(sigma: float, order: int, radius: int, step: float = 1.0) -> Array:
+    """Return a sampled Gaussian or its derivative per unit of length, for correlation.
+
+    `sigma` is in samples. Derivatives that are not in the catalogue are the Gaussian times a Hermite
+    polynomial.
+    """
+    if order <= CATALOGUED:
+        return gaussian1d(sigma, order=order, radius=radius) / np.float64(step) ** order
+    from numpy.polynomial.hermite_e import hermeval  # start-up: rarely needed
+
+    x = np.arange(-radius, radius + 1) / sigma
+    polynomial = hermeval(x, np.append(np.zeros(order), 1.0)) / (sigma * step) ** order
+    return np.asarray(polynomial * gaussian1d(sigma, radius=radius))
+
+
+@lru_cache(maxsize=64)
+def _gaussian_kernel(axes: tuple[Any, ...]) -> Kernel:
+    """Return the kernel of (sigma, order, radius, step) per axis."""
+    return kernel_of((tuple(gaussian_taps(*axis) for axis in axes),))
+
+
 @lru_cache(maxsize=64)
 def _box_kernel(sizes: tuple[int, ...]) -> Kernel:
     return kernel_of((tuple(box1d(n) for n in sizes),))
@@ -347,3 +400,18 @@ def _sizes(sizes: tuple[Any, ...], spacing: Any) -> tuple[int, ...]:
         return lengths
     steps = steps_of(spacing, len(sizes))
     return tuple(whole_samples("size", n, step) for n, step in zip(sizes, steps, strict=True))
+
+
+def _order(order: Any) -> int:
+    value = index("order", order)
+    if value < 0:
+        raise ArgumentError(
+            f"order must be non-negative: `order` must be an integer >= 0; got {order!r}"
+        )
+    if value > MOST_ORDER:
+        raise ArgumentError(f"`order` must be at most {MOST_ORDER}; got {shown(order)}")
+    return value
+
+
+def _shown(values: Sequence[Any]) -> str:
+    return shown(values[0] if len(set(values)) == 1 else tuple(values))

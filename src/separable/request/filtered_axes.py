@@ -73,10 +73,6 @@ class FilterAxes:
         modes = canonical_modes(mode, len(axes))
         return cls(tuple(axes), modes, check_cval(cval), tuple(origins) or (0,) * len(modes))
 
-    def with_cval(self, cval: Any) -> FilterAxes:
-        """Return the same axes with another constant outside."""
-        return FilterAxes(self.axes, self.modes, check_cval(cval), self.origins)
-
     @property
     def options(self) -> dict[str, Any]:
         """The same as keyword arguments of `plan`."""

@@ -1,9 +1,8 @@
-"""Filters of CPU tensors by the engine of arrays, with gradients.
+"""Filters of tensors in the computer's own memory, by the engine of arrays, with gradients.
 
-A filter computes ``y = C E x``, where E extends the image by its border (a map of samples) and C
-correlates. The gradient is ``E' C' y``: correlate with the mirrored kernel over zeros, then fold the
-border back by adding each of its samples to the sample that it was copied from. Both are linear, so each
-is the gradient of the other.
+What is computed: ``y = C E x``, where E writes the border out (a map of samples) and C correlates.
+The gradient is ``E' C' y``: correlate with the mirrored kernel over zeros, then fold the border back,
+adding each of its samples to where it came from. Both are linear, so each is the other's gradient.
 """
 
 from __future__ import annotations
@@ -28,22 +27,19 @@ MIRRORED = {"convolve": "correlate", "correlate": "convolve"}
 
 @dataclass(frozen=True, eq=False)
 class Filter:
-    """One filter of tensors, as autograd functions keep it.
+    """What `filter_with` is given for one tensor.
 
     Attributes
     ----------
     kernel : ndarray or Factors
-        The kernel.
     axes : tuple of int
-        Filtered axes, counted from the end, so that they are right for any batch axes in front.
+        Counted from the end, so that they hold whatever stands in front.
     widths : tuple of (int, int)
-        Number of samples of the kernel before and after the output, along each axis.
-    modes : tuple
-        Border mode of each axis.
+        How far the kernel reaches before and after, along each of them.
+    modes : tuple of str
     options : dict
-        Further arguments of `filter_with`: operation, origin, cval, tol, method, threads.
+        The others of `filter_with`: operation, origin, cval, tol, method, threads.
     progress : callable or None
-        Function that is called with the fraction of the work just done.
     """
 
     kernel: Any
@@ -54,7 +50,7 @@ class Filter:
     progress: Any = None
 
     def run(self, image: torch.Tensor, output: Any = None) -> torch.Tensor:
-        """Filter the memory of a tensor, without gradients."""
+        """Filter a tensor's memory; no gradient is followed."""
         array = _array(image)
         dtype = output
         if dtype is None:
@@ -67,7 +63,7 @@ class Filter:
         return result.to(image.dtype) if output is None and not result.is_complex() else result
 
     def run_adjoint(self, gradient: torch.Tensor, real: bool) -> torch.Tensor:
-        """Return the gradient of the image, from that of the result."""
+        """Filter back: from the gradient of the result to that of the image."""
         ndim = gradient.ndim
         array = _array(gradient)
         spread = list(array.shape)
@@ -95,11 +91,11 @@ class Filter:
             folded = _folded(folded, axis, widths, mode)
         if real and folded.is_complex():
             folded = folded.real
-        dtype = folded.dtype if gradient.is_complex() else gradient.dtype
-        return empty(folded.shape, dtype).copy_(folded)  # without the border, in new memory
+        kind = folded.dtype if gradient.is_complex() else gradient.dtype
+        return empty(folded.shape, kind).copy_(folded)  # the border left out, in memory of its own
 
     def linear(self) -> Filter:
-        """Return the linear part of the filter, which has 0 instead of the constant outside."""
+        """Return the part of the filter that is linear: without the constant outside."""
         return Filter(
             self.kernel, self.axes, self.widths, self.modes, {**self.options, "cval": 0.0}
         )
@@ -110,12 +106,12 @@ class Linear(torch.autograd.Function):
 
     @staticmethod
     def forward(image: torch.Tensor, filter: Filter, adjoint: bool, real: bool) -> torch.Tensor:
-        """Run the filter or its adjoint."""
+        """Run it."""
         return filter.run_adjoint(image, real) if adjoint else filter.run(image)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        """Store the filter for the gradient, which needs no data."""
+        """Remember what the gradient needs: no data."""
         image, ctx.filter, ctx.adjoint, ctx.real = inputs
         ctx.real_input = not image.is_complex()
 
@@ -137,7 +133,7 @@ class Linear(torch.autograd.Function):
     def vmap(
         info: Any, in_dims: Any, image: torch.Tensor, filter: Filter, adjoint: bool, real: bool
     ) -> tuple[torch.Tensor, int]:
-        """Run the filter on a batch, which is one more axis in front."""
+        """Run it for a whole batch: one more axis in front."""
         return _apply(image.movedim(in_dims[0], 0), filter, adjoint, real), 0
 
 
@@ -146,7 +142,7 @@ def _apply(image: torch.Tensor, filter: Filter, adjoint: bool, real: bool) -> An
 
 
 def _array(tensor: torch.Tensor) -> Any:
-    """Return a tensor's memory as an array; bfloat16, which NumPy does not have, becomes float32."""
+    """The tensor's own memory as an array; bfloat16, which NumPy has not, as float32."""
     plain = tensor.detach().resolve_conj().resolve_neg()
     if plain.dtype == torch.bfloat16:
         plain = plain.float()
@@ -163,7 +159,7 @@ def _conjugate(kernel: Any) -> Any:
 
 
 def _folded(wide: torch.Tensor, axis: int, widths: tuple[int, int], mode: str) -> torch.Tensor:
-    """Add the samples of a border to those that they were copied from, and remove the border."""
+    """Add the samples of a border to where they came from, and leave it out."""
     before, after = widths
     if not before and not after:
         return wide

@@ -1,7 +1,7 @@
-"""Filters as PyTorch operations, for tensors on any device. Autograd differentiates them.
+"""Filters as operations of PyTorch, for tensors on any device: what autograd follows by itself.
 
-A pass is a 2-D convolution with a kernel of one column. Up to three axes together are a convolution of as
-many dimensions. The image is extended by its border before each pass.
+A pass is a convolution along one axis of a tensor of two; several axes at once, up to three, are a
+convolution of as many. Borders are written out before each pass.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MOST_DOUBLINGS = 100  # every type of intermediates can represent this power of 
 
 
 def torch_dtype(dtype: Any) -> torch.dtype:
-    """Return the PyTorch type of a NumPy type."""
+    """Return PyTorch's name of a NumPy type."""
     found: torch.dtype = getattr(torch, np.dtype(dtype).name)
     return found
 
@@ -55,7 +55,7 @@ def correlated(image: torch.Tensor, problem: Problem, form: Form) -> torch.Tenso
 
 
 def dense(image: torch.Tensor, kernel: torch.Tensor, problem: Problem) -> torch.Tensor:
-    """Correlate with a dense kernel, which may require a gradient."""
+    """Correlate with a dense kernel, which may be one that gradients are asked for."""
     if kernel.ndim > MOST_AXES:
         raise ArgumentError(
             f"a tensor of this device or a kernel with gradients is filtered densely along at most "
@@ -72,7 +72,7 @@ def _along(
     problem: Problem,
     cval: complex,
 ) -> torch.Tensor:
-    """Extend an image by its borders and correlate along some axes."""
+    """Correlate along some axes, borders and all."""
     if taps.numel() == 1:
         return image * taps.reshape(())
     axes = [problem.axes[k] for k in kernel_axes]
@@ -105,7 +105,7 @@ def _along_one(image: torch.Tensor, axis: int, taps: torch.Tensor) -> torch.Tens
 def _extended(
     image: torch.Tensor, axis: int, widths: tuple[int, int], mode: str, cval: complex
 ) -> torch.Tensor:
-    """Return a tensor extended by its border along one axis."""
+    """A tensor with its border written out along one axis."""
     if not any(widths):
         return image
     if mode == "constant":
