@@ -74,23 +74,23 @@ def run(
     if problem.size == 0:
         return out
 
-    # Step 2: convert to native numbers of the usual types, which the methods take.
-    disjoint = not np.may_share_memory(image, out)
-    if not image.dtype.isnative and image.nbytes >= SLABBED and disjoint:
+    # Step 2: the methods take native numbers of the usual types.
+    apart = not np.may_share_memory(image, out)
+    if not image.dtype.isnative and image.nbytes >= SLABBED and apart:
         by_slabs = importlib.import_module(SLABS).filter_by_slabs
         if by_slabs(problem, method.name, form, image, out, progress):
             return out
     source = readable(image, problem)
 
-    # Step 3: filter into the output itself if that is safe, else into a new array.
+    # Step 3: filter into the output itself where that is safe, else into an array of our own.
     native = out.view(out.dtype.newbyteorder("="))
-    direct = disjoint and not problem.exponent
+    direct = apart and not problem.exponent
     direct = direct and (native.dtype == problem.work or method.stores(native.dtype))
     target = native if direct else empty(problem.shape, problem.work)
     try:
         with np.errstate(over="ignore", invalid="ignore"):
             method.run(problem, form, source, target, progress or (lambda _: None))
-    except EngineError:  # raised before anything is written: the image is as it was
+    except EngineError:  # found at a first run, with nothing lost: the image is as it was
         return run(problem, METHODS[method.plain], form, image, out, progress)
 
     # Step 4: scale back, round, saturate and store, once.

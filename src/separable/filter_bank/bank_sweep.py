@@ -44,7 +44,7 @@ def order_of(shape: Sequence[int], axes: Sequence[int]) -> tuple[int, ...]:
 
 
 def work_of(problem: Problem, graph: Graph) -> Work:
-    """Return the counts of a sweep that predict its time."""
+    """Count what a sweep does."""
     n = float(problem.size)
     last = graph.layers[-1]
     counts = {"call": 1.0, "element": n * len(last.sums), "tap": 0.0, "folded tap": 0.0}

@@ -187,16 +187,16 @@ class Bank(Value):
         sweep = group.cached.get_or_build("sweep", lambda: Sweep(problem, graph))
         bands = [out[band] for band in group.members]
         direct = supports(problem.out) and bands[0].flags.c_contiguous
-        results = bands if direct else list(empty((len(bands), *problem.shape), problem.work))
+        made = bands if direct else list(empty((len(bands), *problem.shape), problem.work))
         try:
-            sweep(source, results)
+            sweep(source, made)
         except EngineError:  # this computer cannot compile, which is found at the first run
             for band in group.members:
                 self.plans[band](image, out[band])
             return
         if direct:
             return
-        for band, values in zip(bands, results, strict=True):
+        for band, values in zip(bands, made, strict=True):
             store(values, band, problem.threads)
 
     def _check_output(self, out: Array) -> None:

@@ -18,8 +18,8 @@ from separable.value import Value
 
 __all__ = ["Group", "groups_of", "seconds_alone", "widest"]
 
-EXACT = ("separable", "low-rank")  # candidates whose terms represent the kernel exactly
-MOST_RINGS = 10  # sums between two layers; more do not stay in the cache
+EXACT = ("separable", "low-rank")  # the candidates whose terms are the whole kernel
+MOST_RINGS = 10  # sums between two layers: more do not stay in the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,10 +76,10 @@ def groups_of(plans: Sequence[Plan], machine: Machine) -> tuple[Group, ...]:
 
 
 def seconds_alone(p: Plan) -> float:
-    """Return the predicted seconds of one kernel.
+    """Return the predicted seconds of one kernel; for nested passes those of its terms in one sweep.
 
-    For a plan by nested passes, these are the seconds of its terms in one sweep. The rates of the two
-    methods are measured separately, and their difference should not influence the choice of sweeps.
+    The two are measured apart, and a difference of their rates should not decide here, where the
+    choice is between sweeps.
     """
     if p.chosen.method == "nested" and p.request.method == "auto":
         return next(

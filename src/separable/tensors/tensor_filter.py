@@ -29,7 +29,7 @@ from separable.tensors.ops import (
 
 __all__ = ["filter_with"]
 
-# Candidates whose passes PyTorch can run.
+# Candidates whose passes PyTorch can run, and what each is allowed to be: exact, or within `tol`.
 RUNNABLE = ("direct", "separable", "low-rank", "nested", "truncated", "partial")
 MOST_DENSE = 3  # axes
 
@@ -185,7 +185,7 @@ def _by_torch(
 
 
 def _cheapest(planned: Plan) -> Form:
-    """Return the form with the fewest multiplications that PyTorch can run."""
+    """The form with the fewest multiplications that PyTorch can run."""
     method = planned.request.method
     listed = [c for c in planned.candidates if c.form is not None and c.name in RUNNABLE]
     listed = [c for c in listed if c.name != "direct" or len(planned.problem.axes) <= MOST_DENSE]
@@ -207,7 +207,7 @@ def _plan(
     dtype: torch.dtype | None,
     options: dict[str, Any],
 ) -> Plan:
-    """Return the plan of the same filter for arrays."""
+    """What is asked for, in the terms of arrays."""
     method = options["method"]
     own = {**options, "method": "auto" if method in RUNNABLE else method}
     return plan(
