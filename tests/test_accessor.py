@@ -181,7 +181,7 @@ MESSAGES = [
      "kernel `disk` needs `radius`; it takes `radius`"),
     (lambda: volume().isel(z=[0, 1, 3]).separable.gaussian(1, "z"), ArgumentError,
      "the coordinate of `z` must be evenly spaced; its mean step is 4.5, and the one after index "
-     "0 is 3: off by 1.5, 0.33 of it. Interpolate to even steps (DataArray.interp), or count "
+     "0 is 3: a difference of 1.5, 0.33 of it. Interpolate to even steps (DataArray.interp), or count "
      'samples with units="samples"'),
     (lambda: volume().isel(z=[4]).separable.gaussian(1, "z"), ArgumentError,
      "the coordinate of `z` must have two values or more to tell its step; got 1. Count samples "

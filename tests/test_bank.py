@@ -250,7 +250,7 @@ LH    2x2                  4           1       1  sweep 1
 HL    2x2                  4           1       1  sweep 1
 HH    2x2                  4           1       1  sweep 1
 Sweep 1: 4 bands, passes along y 2, x 4; 12 multiplications instead of 16.
-In all 12 multiplications a sample instead of 16; predicted"""
+In all 12 multiplications per sample instead of 16; predicted"""
 
 
 @pytest.mark.compiled
@@ -350,11 +350,11 @@ def test_mistakes_are_named() -> None:
         kernels.wavelet("db99", "LH")
     with pytest.raises(ArgumentError, match="`bands` must be L or H for each axis"):
         kernels.wavelet("haar", "LX")
-    with pytest.raises(ArgumentError, match="`bands` must be one letter an axis, 3 of them"):
+    with pytest.raises(ArgumentError, match="`bands` must be one letter per axis, 3 of them"):
         kernels.wavelet("haar", "LH", ndim=3)
     with pytest.raises(ArgumentError, match="`vectors` must be names out of L3, E3, S3, L5"):
         kernels.laws("L5Q5")
-    with pytest.raises(ArgumentError, match="`vectors` must be one name an axis, 3 of them"):
+    with pytest.raises(ArgumentError, match="`vectors` must be one name per axis, 3 of them"):
         kernels.laws("L5E5", ndim=3)
     with pytest.raises(DTypeError, match="`image` must hold numbers"):
         wavelet_step(np.array(["a"]), "haar")

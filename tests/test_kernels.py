@@ -469,17 +469,17 @@ BAD_SPECS = [
     (
         "box:3.5",
         {},
-        "`size` of kernel `box` must be a whole number, or one an axis as 5x3x3; got '3.5'",
+        "`size` of kernel `box` must be a whole number, or one per axis as 5x3x3; got '3.5'",
     ),
     (
         "gaussian:axb",
         {},
-        "`sigma` of kernel `gaussian` must be a number, or one an axis as 2x1x1; got 'axb'",
+        "`sigma` of kernel `gaussian` must be a number, or one per axis as 2x1x1; got 'axb'",
     ),
     (
         "gaussian:2,",
         {},
-        "`order` of kernel `gaussian` must be a whole number, or one an axis as 5x3x3; got ''",
+        "`order` of kernel `gaussian` must be a whole number, or one per axis as 5x3x3; got ''",
     ),
     ("disk:r", {}, "`radius` of kernel `disk` must be a number; got 'r'"),
     ("sobel:x", {}, "`axis` of kernel `sobel` must be a whole number; got 'x'"),

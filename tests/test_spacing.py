@@ -178,7 +178,7 @@ def test_a_spacing_of_another_number_of_axes_is_refused():
     for call, text in [
         (lambda: kernels.gaussian((1, 1, 1), spacing=(1, 2)), "each of 3 axes (from `sigma`)"),
         (lambda: kernels.sobel(ndim=3, spacing=(1, 2)), "each of 3 axes (from `ndim`)"),
-        (lambda: kernels.disk(3, spacing=(1, 2, 3)), "each of 2 axes; got (1, 2, 3)"),
+        (lambda: kernels.disk(3, spacing=(1, 2, 3)), "each of the 2 axes; got 3: (1, 2, 3)"),
         (lambda: ndimage.gaussian_filter(VOLUME, 1, spacing=(1, 2)), "each of the 3 filtered"),
     ]:
         with pytest.raises(ArgumentError, match="`spacing` must be one") as caught:
@@ -339,10 +339,10 @@ def test_specs_with_units(text, spacing, unit, expected):
          "`unit` must be one of m, cm, mm, um, nm; got 'furlong'"),
         ("gabor:8mm,sigma=3", {"spacing": 1, "unit": "mm"}, "all lengths of a kernel must have "
          "units, or none of them, or all be in px; got wavelength=8mm and sigma=3"),
-        ("gaussian:2inch", {}, "`sigma` of kernel `gaussian` must be a number, or one an axis as "
+        ("gaussian:2inch", {}, "`sigma` of kernel `gaussian` must be a number, or one per axis as "
          "2x1x1; got '2inch'"),
         ("binomial:5mm", {"spacing": 1, "unit": "mm"}, "`size` of kernel `binomial` must be a "
-         "whole number, or one an axis as 5x3x3 without a unit; got '5mm'"),
+         "whole number, or one per axis as 5x3x3 without a unit; got '5mm'"),
     ],
 )  # fmt: skip
 def test_bad_units_say_what_would_do(text, options, message):
@@ -408,7 +408,7 @@ def test_filter_takes_a_files_spacing_only_for_texts_with_units(tmp_path, capsys
     ("arguments", "text"),
     [
         (["-k", "gaussian:2mm"], "the image's spacing is not known"),
-        (["-k", "gaussian:2mm", "--spacing", "3x1"], "must have one number, or one for each of"),
+        (["-k", "gaussian:2mm", "--spacing", "3x1"], "must be one value, or one for each of"),
         (["-k", "gaussian:2mm", "--spacing", "0x1x1mm"], "`spacing` must be > 0"),
         (["-k", "gaussian:2mm", "--spacing", "3x1x1"], "has no unit of length"),
         (["-k", "gaussian:2mm", "--spacing", "wide"], "`--spacing` must be lengths such as"),

@@ -1,4 +1,4 @@
-"""convolve and correlate: plan and run in one call; the last plans are remembered."""
+"""`convolve` and `correlate`: plan and run in one call. The last plans are cached."""
 
 from __future__ import annotations
 
@@ -20,27 +20,36 @@ from separable.errors import OutputError
 from separable.factors import Factors
 from separable.machine import current
 from separable.plan import Plan, plan
-from separable.run import check_dtype
+from separable.request import check_dtype, check_output_shape
+from separable.request.filter_parameter_docs import documented
 from separable.system import after_fork
 
-__all__ = ["checked_output", "convolve", "correlate", "filter_with", "given", "remembered"]
+__all__ = [
+    "cached_plan",
+    "checked_output",
+    "convolve",
+    "correlate",
+    "filter_with",
+    "missing_options",
+]
 
 Array = NDArray[Any]
 
-KEPT = 64  # plans; with their kernels they are small
-# Arrays of other libraries, by the package of their type, and the room that filters them: its
-# `filter_with` has the parameters of ours. Rooms above this one are reached by name only.
-ROOMS = {
+MOST_PLANS = 64  # kept for the next call; with their kernels they are small
+LARGEST_KERNEL = 1 << 16  # bytes; comparing a larger kernel with those of kept plans takes too long
+
+# Packages that filter images of other kinds. Each has a function `filter_with` with the parameters of
+# ours. They stand above this module, so they are imported by name when they are first needed.
+PACKAGES = {  # by the package of the image's type
     "torch": "separable.tensors",
     "dask": "separable.volumes",
     "xarray": "separable.xarray_accessor",
 }
-PATHS = "separable.volumes"  # files named by a str or a path
-MISSING = "separable.masked"  # images with missing samples
-
-LARGEST_KERNEL = 1 << 16  # bytes; larger kernels are not compared, they take long to run anyway
+FILES = "separable.volumes"  # for an image that is a path
+MASKED = "separable.masked"  # for an image with missing samples
 
 
+@documented
 def convolve(
     image: ArrayLike,
     kernel: ArrayLike | Factors,
@@ -59,37 +68,7 @@ def convolve(
 ) -> Array:
     """Convolve an image or volume with a kernel by the cheapest method.
 
-    Parameters
-    ----------
-    image : array_like
-        Any number of axes; bool, integers, float16 .. float64 or complex.
-    kernel : array_like or Factors
-        Dense or factored; one axis for each filtered axis.
-    output : dtype or ndarray, optional
-        The type of the result, or where to put it (which may be the image itself).
-    axes, mode, cval, origin, tol, method, threads
-        As for `plan`.
-    mask : array_like, optional
-        **Nonzero where the image is valid**, 0 where it is missing: the opposite of `numpy.ma`.
-        Of the image's shape, or of the shape of the filtered axes (one mask for all channels).
-        What stands where it is 0 has no influence. The own mask of a `numpy.ma.MaskedArray` given
-        as the image counts too, as NumPy means it: True is missing.
-    nan : str
-        "propagate" spreads NaN as far as the kernel reaches; "ignore" takes NaN for missing.
-    fill : number
-        The result where no valid sample lies below the kernel. Whole numbers cannot be NaN: with
-        a mask they want a `fill` of their own.
-
-    Returns
-    -------
-    ndarray
-        Of the image's shape and, unless `output` says otherwise, type. Without `tol` it is exact
-        to rounding; whole numbers are rounded half to even and saturated, once.
-
-    Raises
-    ------
-    SeparableError
-        Its subclasses, as for `plan`.
+    %(filter)s
 
     Examples
     --------
@@ -105,8 +84,7 @@ def convolve(
     >>> convolve(photo, disk / disk.sum(), axes=(0, 1), tol=0.01).dtype
     dtype('uint8')
 
-    Samples that are missing do not count; the others count for them (`separable.masked` has
-    the definition):
+    Missing samples do not count (`separable.masked` has the definition):
 
     >>> convolve([1.0, 2.0, np.nan, 4.0, 5.0], np.ones(3) / 3, nan="ignore")
     array([1.33333333, 1.5       , 3.        , 4.5       , 4.66666667])
@@ -117,6 +95,7 @@ def convolve(
     )  # fmt: skip
 
 
+@documented
 def correlate(
     image: ArrayLike,
     kernel: ArrayLike | Factors,
@@ -135,7 +114,7 @@ def correlate(
 ) -> Array:
     """Correlate an image or volume with a kernel: `convolve` without flipping the kernel.
 
-    Parameters, results and errors are those of `convolve`.
+    %(filter)s
 
     Examples
     --------
@@ -159,42 +138,42 @@ def filter_with(
     progress: Callable[[float], None] | None = None,
     **options: Any,
 ) -> Array:
-    """Plan (or remember the plan) and run; `options` are those of `plan`."""
-    missing = given(mask, nan, fill)
-    elsewhere = _elsewhere(image)
-    if elsewhere is None:
+    """Filter an image of any kind; `options` are those of `plan`, `progress` is called as in `run`."""
+    missing = missing_options(mask, nan, fill)
+    other = _dispatch(image)
+    if other is None:
         image = array_of(image)
         check_dtype(image.dtype, "image")
         kernel = kernel if isinstance(kernel, Factors) else complete_array_of(kernel, "kernel")
         if missing.keys() - {"fill"} or isinstance(image, np.ma.MaskedArray):
-            elsewhere = importlib.import_module(MISSING).filter_missing
-    if elsewhere is not None:
-        filtered: Array = elsewhere(image, kernel, output, progress=progress, **missing, **options)
+            other = importlib.import_module(MASKED).filter_missing
+    if other is not None:
+        filtered: Array = other(image, kernel, output, progress=progress, **missing, **options)
         return filtered
-    out, kind = checked_output(image, output)
-    return remembered(image, kernel, kind, options)(image, out, progress=progress)
+    out, dtype = checked_output(image, output)
+    return cached_plan(image, kernel, dtype, options)(image, out, progress=progress)
 
 
-def given(mask: Any, nan: Any, fill: Any) -> dict[str, Any]:
-    """Return what was said about missing samples, without what was not.
+def missing_options(mask: Any, nan: Any, fill: Any) -> dict[str, Any]:
+    """Return the arguments about missing samples that differ from their defaults.
 
     Examples
     --------
-    >>> given(None, "ignore", math.nan)
+    >>> missing_options(None, "ignore", math.nan)
     {'nan': 'ignore'}
     """
-    said: dict[str, Any] = {} if mask is None else {"mask": mask}
+    options: dict[str, Any] = {} if mask is None else {"mask": mask}
     if not isinstance(nan, str) or nan != "propagate":
-        said["nan"] = nan
+        options["nan"] = nan
     if not (isinstance(fill, float) and math.isnan(fill)):
-        said["fill"] = fill
-    return said
+        options["fill"] = fill
+    return options
 
 
 def checked_output(
     image: Array, output: DTypeLike | Array | None
 ) -> tuple[Array | None, DTypeLike | None]:
-    """Return the array to fill, if any, and the type of the result as it was asked for."""
+    """Return the array to write into, if any, and the type of the result, if it is given."""
     if not isinstance(output, np.ndarray):
         if hasattr(output, "shape") and not isinstance(output, (type, np.dtype)):
             raise OutputError(
@@ -202,22 +181,19 @@ def checked_output(
                 "array inside, or copy the result into it"
             )
         return None, output
-    if output.shape != image.shape:
-        raise OutputError(
-            f"output shape not correct: `output` must have shape {image.shape}; got {output.shape}"
-        )
+    check_output_shape(output, image.shape)
     return np.asarray(output), output.dtype
 
 
-def _elsewhere(image: Any) -> Callable[..., Any] | None:
-    """The function that filters what is no array of NumPy, or None."""
+def _dispatch(image: Any) -> Callable[..., Any] | None:
+    """Return the function that filters an image which is not a NumPy array, or None."""
     if isinstance(image, np.ndarray):
         return None
     is_path = isinstance(image, (str, os.PathLike))
-    room = PATHS if is_path else ROOMS.get(package_of(image), "")
-    if not room:
+    package = FILES if is_path else PACKAGES.get(package_of(image), "")
+    if not package:
         return None
-    found: Callable[..., Any] = importlib.import_module(room).filter_with
+    found: Callable[..., Any] = importlib.import_module(package).filter_with
     return found
 
 
@@ -226,7 +202,7 @@ _plans: OrderedDict[Any, Plan] = OrderedDict()
 
 
 def _after_fork() -> None:
-    """Another thread may have held the lock when this process was forked off."""
+    """Replace the lock, which another thread may have held when this process was forked."""
     global _lock
     _lock = threading.Lock()
 
@@ -234,26 +210,26 @@ def _after_fork() -> None:
 after_fork(_after_fork)
 
 
-def remembered(image: Array, kernel: Any, kind: Any, options: dict[str, Any]) -> Plan:
-    """Return the plan for this call: the same values as before give the same plan."""
-    key = _key(image, kernel, kind, options)
+def cached_plan(image: Array, kernel: Any, dtype: Any, options: dict[str, Any]) -> Plan:
+    """Return the plan for this call, from the cache if an earlier call had the same arguments."""
+    key = _key(image, kernel, dtype, options)
     if key is not None:
         with _lock:
             found = _plans.get(key)
             if found is not None:
                 _plans.move_to_end(key)
                 return found
-    made = plan(kernel, image.shape, image.dtype, output=kind, **options)
+    made = plan(kernel, image.shape, image.dtype, output=dtype, **options)
     if key is not None:
         with _lock:
             _plans[key] = made
-            while len(_plans) > KEPT:
+            while len(_plans) > MOST_PLANS:
                 _plans.popitem(last=False)
     return made
 
 
 def _key(image: Array, kernel: Any, kind: Any, options: dict[str, Any]) -> Any:
-    """Everything that the plan depends on, or None where that is too much to compare."""
+    """Return all that the plan depends on, or None if that is too much to compare."""
     if isinstance(kernel, Factors):
         what: Any = kernel
     else:

@@ -1,4 +1,4 @@
-"""Run one method on an array: checks, buffers, and the one rounding at the end."""
+"""`run` filters an array by one method: checks, buffers, and one rounding at the end."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from separable.engine.availability import EngineError
 from separable.engine.lazy_kernel import ldexp
 from separable.engine.result_memory import empty
 from separable.engine.thread_count import in_parallel, slabs
-from separable.errors import ArgumentError, ArgumentTypeError, DTypeError, OutputError
+from separable.errors import ArgumentError, ArgumentTypeError, OutputError
+from separable.request import check_output_shape
 
-__all__ = ["all_finite", "check_dtype", "readable", "run", "store"]
+__all__ = ["all_finite", "readable", "run", "store"]
 
 Array = NDArray[Any]
 
-CHUNK = 1 << 18  # outputs rounded at a time: they stay in the cache
-SLABBED = 64 << 20  # bytes in foreign byte order from which on they are not converted at once
-SLABS = "separable.volumes.foreign_byte_order"  # which is loaded when it is needed: it stands above this module
-LOOKED_AT = 1 << 20  # samples looked at together: threads need not wait for each other
+CHUNK = 1 << 18  # outputs rounded at a time, so that they stay in the cache
+SLABBED = 64 << 20  # bytes: larger images in foreign byte order are converted slab by slab
+SLABS = "separable.volumes.foreign_byte_order"  # imported by name: it stands above this module
+CHECKED = 1 << 20  # samples checked together; a thread stops early if another one found NaN
 
 
 def run(
@@ -42,9 +43,9 @@ def run(
     method : Method
     form : Form
     image : ndarray
-        Of the problem's shape and type; any strides, may be read-only.
+        Array of the problem's shape and type, with any strides. It may be read-only.
     out : ndarray, optional
-        Of the problem's shape; may be the image itself or overlap it. Its own type counts.
+        Array of the problem's shape and output type. It may be the image itself or overlap it.
     progress : callable, optional
         Called, from any thread, with the fraction of the work just done.
 
@@ -100,46 +101,13 @@ def run(
     return out
 
 
-def check_dtype(dtype: Any, name: str) -> np.dtype[Any]:
-    """Return a dtype that the filters take.
-
-    Raises
-    ------
-    DTypeError
-    """
-    try:
-        found: np.dtype[Any] = dtype if isinstance(dtype, np.dtype) else np.dtype(dtype)
-    except TypeError:
-        raise DTypeError(f"`{name}` must name a type of numbers; got {dtype!r}") from None
-    if found.kind not in "biufc" or found.itemsize > (16 if found.kind == "c" else 8):
-        raise DTypeError(
-            f"`{name}` must be bool, an integer, float16 .. float64 or complex; got {found}. "
-            f"{_remedy_for(found)}"
-        )
-    return found
-
-
-def _remedy_for(dtype: np.dtype[Any]) -> str:
-    """What to do with an image of a type that no filter takes."""
-    if dtype.names:
-        return f"Choose one field, for instance image[{dtype.names[0]!r}]"
-    if dtype.kind in "mM":
-        return "Convert it to whole numbers with image.astype('int64')"
-    if dtype.kind == "O":
-        return (
-            "Convert it, if all its elements are numbers, with image.astype('float64'); a data "
-            "frame with .to_numpy('float64', na_value=numpy.nan)"
-        )
-    return "Convert it, for instance with image.astype('float64')"
-
-
 def all_finite(image: Array, threads: int = 1) -> bool:
     """Return whether an array has neither NaN nor infinity."""
     if image.dtype.kind in "biu" or image.size == 0:
         return True
     axis = int(np.argmax(image.shape))
     rows = np.moveaxis(image, axis, 0)
-    step = max(1, LOOKED_AT * len(rows) // image.size)
+    step = max(1, CHECKED * len(rows) // image.size)
     spoilt: list[bool] = []
 
     def look(part: slice) -> None:
@@ -156,10 +124,7 @@ def all_finite(image: Array, threads: int = 1) -> bool:
 def _check_output(problem: Problem, out: Array) -> None:
     if not isinstance(out, np.ndarray):
         raise ArgumentTypeError(f"`out` must be an ndarray; got {type(out).__name__}")
-    if out.shape != problem.shape:
-        raise OutputError(
-            f"output shape not correct: `out` must have shape {problem.shape}; got {out.shape}"
-        )
+    check_output_shape(out, problem.shape, "out")
     if out.dtype != problem.out:
         raise OutputError(f"`out` must have dtype {problem.out}, as planned; got {out.dtype}")
     if not out.flags.writeable:
@@ -178,7 +143,7 @@ def readable(image: Array, problem: Problem) -> Array:
 
 
 def store(values: Array, out: Array, threads: int, exponent: int = 0) -> None:
-    """Convert values times 2**exponent; whole numbers are rounded half to even and saturated."""
+    """Store values times 2**exponent; integers are rounded half to even and saturated."""
     axis = int(np.argmax(out.shape))
     rows, target = np.moveaxis(values, axis, 0), np.moveaxis(out, axis, 0)
     parts = max(1, values.size // CHUNK)
@@ -201,7 +166,7 @@ def _converted(values: Array, dtype: np.dtype[Any]) -> Array:
     if dtype.itemsize < 8:
         np.clip(rounded, low, high, out=rounded)
         return np.nan_to_num(rounded, copy=False, nan=0.0).astype(dtype)
-    # The largest 64-bit numbers are no float64: saturate where the float reaches past them.
+    # float64 cannot represent the largest 64-bit integers: saturate values beyond them explicitly.
     whole = np.nan_to_num(rounded, nan=0.0)
     inside = (whole >= float(low)) & (whole < float(high))
     result = np.where(inside, whole, 0.0).astype(dtype)

@@ -46,9 +46,8 @@ from separable.files import ImageInfo, check_target, read_image, write_image
 from separable.files.chunked_io import Source
 from separable.files.opening import open_source
 from separable.plan import Plan, plan
-from separable.plan.plan_request import axes_of
 from separable.plan.plan_text import duration
-from separable.run import check_dtype
+from separable.request import check_axes, check_dtype, kernel_axes
 
 __all__ = ["filter_command"]
 
@@ -166,7 +165,7 @@ def _settle(
     if is_kernel_file(text):
         kernel = read_kernel(text, operation, spacing[0])
         return _Target(kernel, *_axes_for(kernel, given, space, image))
-    filtered = space if given is None else axes_of(given, image.ndim, len(given))
+    filtered = space if given is None else check_axes(given, image.ndim)
     asked, known = read_spacing(spacing[0]), file_spacing(info, spacing[1])
     kernel = named_kernel(text, filtered, image.ndim, operation, asked, known)
     return _Target(kernel, filtered, _reason(space, image, info) if given is None else "")
@@ -178,7 +177,7 @@ def _axes_for(
     """The axes for a kernel that has as many as it has."""
     count = len(kernel.shape)
     if given is not None:
-        return axes_of(given, image.ndim, count), "as asked for"
+        return kernel_axes(given, image.ndim, count), "as asked for"
     if count == len(space):
         return space, ""
     if count < image.ndim:
@@ -187,7 +186,7 @@ def _axes_for(
             f"{kernel.name} has {count} axes, the image {image.ndim}: say which ones to filter, "
             f"for instance --axes {last}"
         )
-    return axes_of(None, image.ndim, count), ""
+    return kernel_axes(None, image.ndim, count), ""
 
 
 def _run(made: Plan, image: Array, kernel: Kernel, missing: dict[str, Any]) -> tuple[Array, float]:

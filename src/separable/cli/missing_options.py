@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from separable.cli.options import Kernel
 from separable.errors import ArgumentError
 from separable.files import read_image
-from separable.filtering import given
+from separable.filtering import missing_options
 from separable.masked import filter_missing
 from separable.plan import Plan
 
@@ -63,7 +63,7 @@ def said_missing(mask: Path | None, nan: str, fill: float | None) -> dict[str, A
             f"`--fill` {fill:g} is for where samples are missing: say which with --mask FILE or "
             "--nan ignore"
         )
-    return given(mask, nan, math.nan if fill is None else fill)
+    return missing_options(mask, nan, math.nan if fill is None else fill)
 
 
 def read_missing(said: dict[str, Any]) -> dict[str, Any]:

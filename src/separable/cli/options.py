@@ -19,8 +19,8 @@ from separable.files import ImageInfo, is_image_path, read_image
 from separable.files.images import locate
 from separable.files.opening import open_source
 from separable.kernels import parse_spec
-from separable.kernels.kernel_arguments import spacings
 from separable.kernels.units import has_units, read_lengths, unit_of
+from separable.request import check_spacing, per_axis
 
 __all__ = [
     "Axes",
@@ -143,14 +143,10 @@ class Spacing:
         ArgumentError
             If there is not one for each, or one of them has none.
         """
-        steps = self.steps * len(axes) if len(self.steps) == 1 else self.steps
-        if len(steps) != len(axes) and len(steps) == ndim:
+        steps = self.steps
+        if len(steps) == ndim != len(axes):
             steps = tuple(steps[a] for a in axes)
-        if len(steps) != len(axes):
-            raise ArgumentError(
-                f"`--spacing` must have one number, or one for each of the {len(axes)} filtered "
-                f"axes; got {self}"
-            )
+        steps = per_axis("--spacing", steps[0] if len(steps) == 1 else steps, len(axes))
         known = tuple(s for s in steps if s is not None)
         if len(known) < len(steps):
             without = ", ".join(str(a) for a, s in zip(axes, steps, strict=True) if s is None)
@@ -297,7 +293,7 @@ def named_kernel(
     used = given or (known if has_units(text) else None)
     steps = None if used is None else used.along(axes, ndim)
     unit = "" if used is None else used.unit
-    spacings(steps, len(axes))  # refuses what is not > 0
+    check_spacing(steps, len(axes))  # refuses what is not > 0
     try:
         values = parse_spec(text, len(axes), spacing=steps, unit=unit)
     except ArgumentError as mistake:

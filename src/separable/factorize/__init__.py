@@ -1,4 +1,4 @@
-"""Dense kernel -> Factors: `factorize`, `spectrum`, and the decompositions behind them."""
+"""Factorisation of dense kernels: `factorize`, `spectrum` and the decompositions behind them."""
 
 from separable.factorize.factorization import factorize
 from separable.factorize.factorize_request import as_kernel, check_tolerance

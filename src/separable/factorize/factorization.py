@@ -1,14 +1,14 @@
-"""factorize: dense kernel -> Factors.
+"""`factorize` writes a dense kernel as `Factors`.
 
 * Two factors: one singular value decomposition for each batch value, the best possible in the
   Frobenius norm (Eckart and Young, 1936, doi:10.1007/BF02288367).
 * Three or more factors on one bond: nested decompositions. They always exist, their terms are
   orthogonal to each other and never cancel, and terms share first factors, hence passes. The
   canonical polyadic decomposition (`polyadic.py`) is tried where an error is allowed.
-* Bonds that form a tree (Tucker, tensor train): one truncated decomposition a bond, leaves first
+* Bonds that form a tree (Tucker, tensor train): one truncated decomposition per bond, leaves first
   (Vannieuwenhoven et al., 2012, doi:10.1137/110836067; Oseledets, 2011, doi:10.1137/090752286).
 
-All of it is done in float64 (or complex128): kernels are small.
+All decompositions run in float64 or complex128, because kernels are small.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from separable.errors import ArgumentError, RankError
 from separable.factorize import nested, polyadic, trees
 from separable.factorize.factorize_request import (
-    Request,
+    FactorizeRequest,
     as_kernel,
     check_rank,
     check_tolerance,
@@ -52,11 +52,11 @@ def factorize(
     Parameters
     ----------
     kernel : array_like
-        Any number of axes; integers, float or complex. Not empty and finite.
+        Kernel of any number of axes: integers, float or complex, not empty and finite.
     pattern : str or Pattern
-        What to factor it into, for instance ``"yx -> y,x"`` or ``"ocyx -> oc,cyx"``.
+        Axes of the kernel and its factors, for instance ``"yx -> y,x"`` or ``"ocyx -> oc,cyx"``.
     rank : int or mapping of bond to int, optional
-        The size of the bond: the number of terms (the depth multiplier of a depthwise separable
+        Size of the bond: the number of terms (the depth multiplier of a depthwise separable
         layer). With several bonds an int is an upper limit for each of them.
     tol : float, optional
         Use the fewest terms for which ``|K - F| <= tol * |K|`` in the Frobenius norm; batch values
@@ -68,10 +68,10 @@ def factorize(
     Returns
     -------
     Factors
-        With ``error`` and ``bound`` as reached. With neither `rank` nor `tol` the factors are
-        exact to the rounding of the kernel's own type. Kernels of whole numbers and rank 1 have
-        factors of whole numbers. Elsewhere each factor of a term carries an equal share of its
-        scale. A kernel of zeros has rank 0.
+        The factors; ``error`` and ``bound`` say what they leave out. With neither `rank` nor
+        `tol` they are exact to the rounding of the kernel's own type. The factors of an integer
+        kernel of rank 1 are integers. In all other kernels the factors of a term have equal
+        norms. A kernel of zeros has rank 0.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def factorize(
     KernelError
         If the kernel is empty or not finite.
     RankError
-        If no factorisation of this kernel has the rank asked for.
+        If no factorisation of this kernel has that rank.
     ArgumentError
         If `tol` is negative, or both `rank` and `tol` are given.
 
@@ -98,20 +98,20 @@ def factorize(
     >>> [a.shape for a in f.arrays], round(f.error, 2)
     ([(2, 8, 4), (2, 4, 3, 3)], 0.61)
     """
-    # Step 1: check and normalise what was given.
+    # Step 1: check the arguments.
     array = as_kernel(kernel)
     pattern = parse_for(pattern, array)
     tol = check_tolerance(tol)
     if rank is not None and tol is not None:
         raise ArgumentError(f"give `rank` or `tol`, not both; got rank={rank!r}, tol={tol!r}")
     shape = pattern.sizes(array.shape, sizes)
-    request = Request(array, pattern, shape, rank, tol)
+    request = FactorizeRequest(array, pattern, shape, rank, tol)
 
-    # Step 2: whole numbers of rank 1 keep whole numbers.
+    # Step 2: factor integers of rank 1 into integers.
     if not pattern.batch and pattern.has_one_bond and rank in (None, 1):
-        whole = integer_factors(request.tensor, pattern)
-        if whole is not None:
-            return finish(request, *stack_terms(request, [(1.0, whole)]))
+        integers = integer_factors(request.tensor, pattern)
+        if integers is not None:
+            return finish(request, *stack_terms(request, [(1.0, integers)]))
 
     # Step 3: decompose.
     if not pattern.has_one_bond:
@@ -121,16 +121,16 @@ def factorize(
     return _factor_many(request)
 
 
-def finish(request: Request, arrays: list[Array], ranks: dict[str, Any]) -> Factors:
-    """Make the Factors, with the errors they really have."""
+def finish(request: FactorizeRequest, arrays: list[Array], ranks: dict[str, Any]) -> Factors:
+    """Return the Factors, with the errors that they really have."""
     counts = {bond: np.asarray(r, dtype=np.intp) for bond, r in ranks.items()}
     draft = Factors(request.pattern, tuple(arrays), 0.0, 0.0, counts, request.sizes)
     error, bound = kernel_errors(request.kernel, draft.dense())
     return Factors(request.pattern, draft.arrays, error, bound, counts, request.sizes)
 
 
-def _factor_pair(request: Request) -> tuple[list[Array], dict[str, Any]]:
-    """Two factors: a batched singular value decomposition, terms kept by rank or tolerance."""
+def _factor_pair(request: FactorizeRequest) -> tuple[list[Array], dict[str, Any]]:
+    """Factor into two by a batched SVD that keeps terms by rank or tolerance."""
     matrices = request.matrices()  # (batch..., m, n)
     scale = magnitude(matrices)
     u, s, vt = np.linalg.svd(matrices / scale, full_matrices=False)
@@ -147,7 +147,7 @@ def _factor_pair(request: Request) -> tuple[list[Array], dict[str, Any]]:
 
 
 def oriented(vectors: Array) -> Array:
-    """The signs that make each column's sum positive, or its last element if the sum is nil."""
+    """Return the signs that make each column's sum positive, or its last element if the sum is 0."""
     total = vectors.sum(axis=-2, keepdims=True)
     weight = np.abs(vectors).sum(axis=-2, keepdims=True)
     last = vectors[..., -1:, :]
@@ -155,8 +155,8 @@ def oriented(vectors: Array) -> Array:
     return np.where(decisive < 0, -1.0, 1.0)
 
 
-def _choose_ranks(request: Request, s: Array) -> NDArray[np.intp]:
-    """The rank of each batch value, from its singular values (batch..., k)."""
+def _choose_ranks(request: FactorizeRequest, s: Array) -> NDArray[np.intp]:
+    """Return the rank of each batch value, from its singular values (batch..., k)."""
     if request.rank is not None:
         rank = check_rank(request.rank, s.shape[-1], request.pattern)
         return np.full(s.shape[:-1], rank, dtype=np.intp)
@@ -170,7 +170,7 @@ def _choose_ranks(request: Request, s: Array) -> NDArray[np.intp]:
 
 
 def _needed(squares: Array, budget: float) -> NDArray[np.bool_]:
-    """Which squares to keep when the smallest are dropped while their sum is within the budget."""
+    """Return the squares to keep: the smallest are dropped while their sum is within the budget."""
     order = np.argsort(squares, kind="stable")
     dropped = int(np.searchsorted(np.cumsum(squares[order]), budget, side="right"))
     kept = np.ones(squares.shape, dtype=np.bool_)
@@ -178,8 +178,8 @@ def _needed(squares: Array, budget: float) -> NDArray[np.bool_]:
     return kept
 
 
-def to_operands(request: Request, columns: list[Array]) -> list[Array]:
-    """Shape (batch..., own flattened, bond) -> the axes of each operand."""
+def to_operands(request: FactorizeRequest, columns: list[Array]) -> list[Array]:
+    """Reshape columns (batch..., own letters flattened, bond) to the axes of each operand."""
     pattern, arrays = request.pattern, []
     for k, operand in enumerate(pattern.operands):
         letters = pattern.batch + pattern.own(k) + pattern.bonds
@@ -194,9 +194,9 @@ def to_operands(request: Request, columns: list[Array]) -> list[Array]:
 
 
 def stack_terms(
-    request: Request, terms: list[tuple[float, tuple[Array, ...]]]
+    request: FactorizeRequest, terms: list[tuple[float, tuple[Array, ...]]]
 ) -> tuple[list[Array], dict[str, Any]]:
-    """Terms of a kernel without batch letters -> operands; coefficients are shared out equally."""
+    """Return the operands of a kernel without batch letters; factors share each coefficient."""
     columns = []
     for k, length in enumerate(request.lengths):
         rows = [v[k] if c == 1.0 else v[k] * abs(c) ** (1 / len(v)) for c, v in terms]
@@ -204,8 +204,8 @@ def stack_terms(
     return to_operands(request, columns), {request.pattern.bonds: len(terms)}
 
 
-def _factor_many(request: Request) -> Factors:
-    """Three or more factors on one bond: nested decompositions, or fewer polyadic terms."""
+def _factor_many(request: FactorizeRequest) -> Factors:
+    """Factor into three or more on one bond: nested decompositions, or fewer polyadic terms."""
     flat = request.tensor.reshape(-1, *request.lengths)
     all_terms = [nested.decompose(t, request.rounding(t)) for t in flat]
     kept = _choose_terms(request, all_terms, magnitude(flat))
@@ -219,9 +219,9 @@ def _factor_many(request: Request) -> Factors:
 
 
 def _choose_terms(
-    request: Request, all_terms: list[list[nested.Term]], scale: float
+    request: FactorizeRequest, all_terms: list[list[nested.Term]], scale: float
 ) -> list[list[nested.Term]]:
-    """Keep the largest terms of each batch value: the terms are orthogonal, so this is best."""
+    """Return the largest terms of each batch value: they are orthogonal, so this is the best choice."""
     if request.rank is not None:
         largest = math.prod(request.lengths) // max(request.lengths)
         rank = check_rank(request.rank, largest, request.pattern)
@@ -234,13 +234,13 @@ def _choose_terms(
 
 
 def pad_batches(
-    request: Request, batches: list[list[nested.Term]]
+    request: FactorizeRequest, batches: list[list[nested.Term]]
 ) -> tuple[list[Array], dict[str, Any]]:
-    """Terms of every batch value -> operands, filled up with zeros to the largest rank."""
+    """Return the operands of every batch value, padded with zeros to the largest rank."""
     width = max((len(terms) for terms in batches), default=0)
     count = request.factor_count
-    kind = request.tensor.dtype
-    columns = [np.zeros((len(batches), n, width), dtype=kind) for n in request.lengths]
+    dtype = request.tensor.dtype
+    columns = [np.zeros((len(batches), n, width), dtype=dtype) for n in request.lengths]
     for b, terms in enumerate(batches):
         for r, term in enumerate(terms):
             for k, share in enumerate(trees.equal_shares(term.coefficient, count)):
@@ -250,8 +250,8 @@ def pad_batches(
     return to_operands(request, shaped), {request.pattern.bonds: ranks}
 
 
-def _factor_tree(request: Request) -> tuple[list[Array], dict[str, Any]]:
-    """Bonds that form a tree: Tucker, tensor train, each batch value on its own."""
+def _factor_tree(request: FactorizeRequest) -> tuple[list[Array], dict[str, Any]]:
+    """Factor along bonds that form a tree (Tucker, tensor train), each batch value on its own."""
     if isinstance(request.rank, Mapping):
         unknown = sorted(set(request.rank) - set(request.pattern.bonds))
         if unknown:

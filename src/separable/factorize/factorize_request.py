@@ -1,4 +1,4 @@
-"""What is asked of a factorisation, checked."""
+"""The checked arguments of a factorisation."""
 
 from __future__ import annotations
 
@@ -14,14 +14,21 @@ from separable.arrays import complete_array_of
 from separable.errors import ArgumentError, ArgumentTypeError, DTypeError, KernelError, RankError
 from separable.pattern import Pattern, parse
 
-__all__ = ["Request", "as_kernel", "check_rank", "check_tolerance", "magnitude", "parse_for"]
+__all__ = [
+    "FactorizeRequest",
+    "as_kernel",
+    "check_rank",
+    "check_tolerance",
+    "magnitude",
+    "parse_for",
+]
 
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Request:
-    """What was asked for, checked."""
+class FactorizeRequest:
+    """Kernel, pattern and accuracy of a factorisation, checked."""
 
     kernel: Array
     pattern: Pattern
@@ -31,7 +38,7 @@ class Request:
 
     @property
     def eps(self) -> float:
-        """The rounding unit of the kernel's own type: what "exact" means for it."""
+        """Rounding unit of the kernel's own type, which "exact" refers to."""
         if self.kernel.dtype.kind in "fc":
             own = float(np.finfo(self.kernel.dtype).eps)
             return max(own, float(np.finfo(np.float64).eps))
@@ -39,36 +46,36 @@ class Request:
 
     @property
     def tensor(self) -> Array:
-        """The kernel in float64 or complex128 with one axis a letter, batch letters in front."""
-        kind = np.complex128 if self.kernel.dtype.kind == "c" else np.float64
+        """Kernel in float64 or complex128 with one axis per letter, batch letters in front."""
+        dtype = np.complex128 if self.kernel.dtype.kind == "c" else np.float64
         letters = self.pattern.letters
-        split = self.kernel.astype(kind).reshape([self.sizes[a] for a in letters])
+        split = self.kernel.astype(dtype).reshape([self.sizes[a] for a in letters])
         order = self.pattern.batch + "".join(self.pattern.own(k) for k in range(self.factor_count))
         return np.transpose(split, [letters.index(a) for a in order])
 
     @property
     def factor_count(self) -> int:
-        """The number of factors."""
+        """Number of factors."""
         return len(self.pattern.factors)
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
-        """The sizes of the batch letters."""
+        """Sizes of the batch letters."""
         return tuple(self.sizes[a] for a in self.pattern.batch)
 
     @property
     def lengths(self) -> tuple[int, ...]:
-        """How many elements each factor has for one term and batch value."""
+        """Number of elements of each factor for one term and batch value."""
         return tuple(
             math.prod(self.sizes[a] for a in self.pattern.own(k)) for k in range(self.factor_count)
         )
 
     def matrices(self) -> Array:
-        """The kernel as one matrix for each batch value: (batch..., first factor, second)."""
+        """Return the kernel as one matrix per batch value: (batch..., first factor, second)."""
         return self.tensor.reshape(*self.batch_shape, *self.lengths)
 
     def per_batch(self, function: Any) -> Array:
-        """Stack the results of a function of one batch value's tensor, filled up with zeros."""
+        """Stack the results of a function of one batch value's tensor, padded with zeros."""
         flat = self.tensor.reshape(-1, *self.lengths)
         rows = [function(t) for t in flat]
         width = max(len(r) for r in rows)
@@ -76,23 +83,23 @@ class Request:
         return stacked.reshape(*self.batch_shape, width)
 
     def noise(self, largest: Any) -> Array:
-        """The size below which a singular value is the rounding of the kernel's elements."""
+        """Return the size below which a singular value is rounding of the kernel's elements."""
         longest = max(*self.lengths, 8) if self.pattern.has_one_bond else max(self.kernel.shape)
         return np.asarray(longest * self.eps * largest)
 
     def rounding(self, tensor: Array) -> float:
-        """The size below which a coefficient of one batch value's nested terms is rounding."""
+        """Return the size below which a coefficient of nested terms is rounding."""
         scale = magnitude(tensor)
         return float(self.noise(np.linalg.norm(tensor / scale) * scale))
 
 
 def as_kernel(kernel: ArrayLike) -> Array:
-    """Return the kernel as an array of numbers, or say why it is none.
+    """Return the kernel as an array of numbers, or raise an error that says why it is not one.
 
     Raises
     ------
     DTypeError
-        If its elements are no numbers.
+        If its elements are not numbers.
     KernelError
         If it is empty, has no axes or is not finite.
     """
@@ -115,7 +122,7 @@ def as_kernel(kernel: ArrayLike) -> Array:
 
 
 def parse_for(pattern: str | Pattern, array: Array) -> Pattern:
-    """Return the pattern; messages about it show the kernel's shape."""
+    """Return the pattern; error messages about it show the kernel's shape."""
     return pattern if isinstance(pattern, Pattern) else parse(pattern, array.shape)
 
 
@@ -125,7 +132,7 @@ def check_tolerance(tol: object) -> float | None:
     Raises
     ------
     ArgumentTypeError, ArgumentError
-        If it is no number, negative or not finite.
+        If it is not a number, negative or not finite.
     """
     if tol is None:
         return None
@@ -137,12 +144,12 @@ def check_tolerance(tol: object) -> float | None:
 
 
 def check_rank(rank: object, largest: int, pattern: Pattern) -> int:
-    """Return the rank asked for of the only bond.
+    """Return the rank of the only bond.
 
     Raises
     ------
     ArgumentTypeError, RankError
-        If it is no integer, or not in ``1 .. largest``.
+        If it is not an integer, or not in ``1 .. largest``.
     """
     if isinstance(rank, Mapping):
         if set(rank) != {pattern.bonds}:
@@ -158,6 +165,6 @@ def check_rank(rank: object, largest: int, pattern: Pattern) -> int:
 
 
 def magnitude(array: Array) -> float:
-    """The largest magnitude, to divide by, so that no square under- or overflows."""
+    """Return the largest magnitude: after a division by it no square under- or overflows."""
     largest = float(np.max(np.abs(array), initial=0.0))
     return largest if largest > 0 else 1.0

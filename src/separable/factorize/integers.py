@@ -1,4 +1,4 @@
-"""Kernels of whole numbers and rank 1: factors of whole numbers, as people write them."""
+"""Integer factors of integer kernels of rank 1, as people write them."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from separable.pattern import Pattern
 
 __all__ = ["integer_factors"]
 
-LARGEST = 2.0**53  # every whole number up to here is a float64
+LARGEST = 2.0**53  # float64 represents every integer up to this one
 
 
 def integer_factors(tensor: NDArray[Any], pattern: Pattern) -> tuple[NDArray[np.int64], ...] | None:
-    """Return the whole-number factors of a kernel, or None if it has none.
+    """Return the integer factors of a kernel, or None if it has none.
 
     Parameters
     ----------
     tensor : ndarray, shape (own letters of the first factor, of the second, ...)
-        The kernel in float64.
+        Kernel in float64.
     pattern : Pattern
-        One bond, no batch letters.
+        Pattern with one bond and no batch letters.
 
     Returns
     -------
     tuple of ndarray of int64, each flat, or None
-        Each without a common divisor, except the first, which carries the kernel's. Their signs:
-        every factor has a positive sum, or, where that is nil, a positive last element; what
-        sign is left over goes to a factor of sum nil if there is one, else to the last.
+        One vector per factor. Only the first has a common divisor, that of the kernel. Every
+        factor has a positive sum or, if its sum is 0, a positive last element. A negative sign
+        that remains goes to the first factor of sum 0 if there is one, else to the last.
 
     Examples
     --------
@@ -44,15 +44,15 @@ def integer_factors(tensor: NDArray[Any], pattern: Pattern) -> tuple[NDArray[np.
     if np.max(np.abs(tensor)) >= LARGEST or np.any(tensor != np.rint(tensor)):
         return None
     lengths = [math.prod(_own_shape(tensor, pattern, k)) for k in range(len(pattern.factors))]
-    whole = tensor.astype(np.int64).reshape(lengths)
-    pivot = np.unravel_index(int(np.argmax(np.abs(whole))), whole.shape)
+    elements = tensor.astype(np.int64).reshape(lengths)
+    pivot = np.unravel_index(int(np.argmax(np.abs(elements))), elements.shape)
     vectors = []
-    for axis in range(whole.ndim):
+    for axis in range(elements.ndim):
         index: list[Any] = list(pivot)
         index[axis] = slice(None)
-        line = whole[tuple(index)]
+        line = elements[tuple(index)]
         vectors.append(_oriented(line // np.gcd.reduce(line)))
-    return _with_scale(whole, vectors, pivot)
+    return _with_scale(elements, vectors, pivot)
 
 
 def _own_shape(tensor: NDArray[Any], pattern: Pattern, factor: int) -> tuple[int, ...]:
@@ -67,11 +67,11 @@ def _oriented(vector: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _with_scale(
-    whole: NDArray[np.int64], vectors: list[NDArray[np.int64]], pivot: tuple[Any, ...]
+    elements: NDArray[np.int64], vectors: list[NDArray[np.int64]], pivot: tuple[Any, ...]
 ) -> tuple[NDArray[np.int64], ...] | None:
     """Find the common divisor from the pivot, and check that the product is the kernel."""
     unit = math.prod(int(v[i]) for v, i in zip(vectors, pivot, strict=True))
-    scale, rest = divmod(int(whole[pivot]), unit)
+    scale, rest = divmod(int(elements[pivot]), unit)
     if rest:
         return None
     # Primitive vectors whose product is the kernel have a product no larger than its elements.
@@ -85,4 +85,4 @@ def _with_scale(
     product = vectors[0]
     for vector in vectors[1:]:
         product = np.multiply.outer(product, vector)
-    return tuple(vectors) if np.array_equal(product, whole) else None
+    return tuple(vectors) if np.array_equal(product, elements) else None

@@ -1,9 +1,9 @@
-"""The leading terms of a large kernel, without the time that all of them would take.
+"""Leading terms of a large kernel, without computing all of them.
 
 A full singular value decomposition of an ``m x n`` kernel takes some ``20 m n min(m, n)`` operations,
-minutes for a kernel of a few thousand samples squared. Whether a few terms are the kernel is known
-from the product of the kernel with a few random vectors (Halko, Martinsson and Tropp, 2011,
-doi:10.1137/090771806); the error that is reported is that of the terms themselves.
+minutes for a kernel of a few thousand samples squared. The product of the kernel with a few random
+vectors is enough to know whether a few terms represent it (Halko, Martinsson and Tropp, 2011,
+doi:10.1137/090771806). The reported error is measured on the terms themselves.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from separable.factorize.factorization import (
     stack_terms,
     to_operands,
 )
-from separable.factorize.factorize_request import Request, as_kernel, magnitude, parse_for
+from separable.factorize.factorize_request import FactorizeRequest, as_kernel, magnitude, parse_for
 from separable.factorize.integers import integer_factors
 from separable.factors import Factors
 
@@ -30,25 +30,26 @@ __all__ = ["factorize_few"]
 
 Array = NDArray[Any]
 
-MORE = 8  # random vectors beside as many as terms are looked for
-ROWS = 1 << 18  # elements of the error that are looked at together
+OVERSAMPLING = 8  # random vectors in addition to one per term
+CHUNK = 1 << 18  # elements of the error that are computed together
 
 
 def factorize_few(
-    kernel: Array, pattern: str, most: int, tol: float | None = None
+    kernel: Array, pattern: str, max_terms: int, tol: float | None = None
 ) -> Factors | None:
-    """Return the factors of a kernel that has at most `most` terms, or None.
+    """Return the factors of a kernel that has at most `max_terms` terms, or None.
 
     Parameters
     ----------
     kernel : ndarray
     pattern : str
-        With one axis in each factor and one bond.
-    most : int
-        The number of terms looked for.
+        Pattern with one axis in each factor and one bond.
+    max_terms : int
+        Largest number of terms.
     tol : float, optional
-        With two factors the leading `most` terms are returned then, whatever they leave out; with
-        more the terms that a Frobenius error of `tol` may need, if they are at most `most`.
+        Relative Frobenius error. With two factors the leading `max_terms` terms are then
+        returned, whatever they leave out. With more factors the terms are returned that the error
+        may need, if they are at most `max_terms`.
 
     Examples
     --------
@@ -60,40 +61,40 @@ def factorize_few(
     """
     array = as_kernel(kernel)
     parsed = parse_for(pattern, array)
-    request = Request(array, parsed, parsed.sizes(array.shape, None), None, tol)
-    whole = integer_factors(request.tensor, parsed)
-    if whole is not None:
-        return finish(request, *stack_terms(request, [(1.0, whole)]))
+    request = FactorizeRequest(array, parsed, parsed.sizes(array.shape, None), None, tol)
+    integers = integer_factors(request.tensor, parsed)
+    if integers is not None:
+        return finish(request, *stack_terms(request, [(1.0, integers)]))
     if array.ndim == 2:
-        return _pair(request, most, exact=tol is None)
+        return _pair(request, max_terms, exact=tol is None)
     tensor = request.tensor
     cut = request.rounding(tensor)
     if tol is not None:
-        # No term below this is needed: all of them together are within the tolerance.
+        # Smaller terms are not needed: all of them together are within the tolerance.
         scale = magnitude(tensor)
         count = math.prod(request.lengths) // max(request.lengths)
         size = float(np.linalg.norm(tensor / scale)) * scale
         cut = max(cut, tol * size / math.sqrt(count))
     try:
-        terms = nested.decompose(tensor, cut, most)
+        terms = nested.decompose(tensor, cut, max_terms)
     except nested.TooManyTermsError:
         return None
     return finish(request, *pad_batches(request, [terms]))
 
 
-def _pair(request: Request, most: int, *, exact: bool) -> Factors | None:
-    """Two factors: a singular value decomposition within the range of a few random vectors."""
+def _pair(request: FactorizeRequest, max_terms: int, *, exact: bool) -> Factors | None:
+    """Factor into two by an SVD within the range of a few random vectors."""
     matrix = request.matrices()
     scale = magnitude(matrix)
     matrix = matrix / scale
-    first, rest = _range_of(matrix, most + MORE)
+    first, rest = _range_of(matrix, max_terms + OVERSAMPLING)
     u, s, vt = np.linalg.svd(rest, full_matrices=False)
     rank = int(np.sum(s > request.noise(s[:1])))
     if exact:
         noise = float(request.noise(s[:1])[0]) * math.sqrt(min(matrix.shape))
-        if rank > most or _residual(matrix, first, rest) > noise:
+        if rank > max_terms or _residual(matrix, first, rest) > noise:
             return None
-    rank = min(rank, most)
+    rank = min(rank, max_terms)
     share = np.sqrt(s[:rank] * scale)
     columns = [(first @ u[:, :rank]) * share, vt[:rank].T * share]
     if not np.iscomplexobj(matrix):
@@ -112,8 +113,8 @@ def _range_of(matrix: Array, count: int) -> tuple[Array, Array]:
 
 
 def _residual(matrix: Array, first: Array, rest: Array) -> float:
-    """The Frobenius norm of what is outside the basis."""
-    step = max(1, ROWS // matrix.shape[1])
+    """Return the Frobenius norm of the part outside the basis."""
+    step = max(1, CHUNK // matrix.shape[1])
     squares = 0.0
     for start in range(0, len(matrix), step):
         rows = slice(start, start + step)

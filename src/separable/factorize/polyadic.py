@@ -1,8 +1,8 @@
-"""The canonical polyadic decomposition, by TensorLy, where it needs fewer passes.
+"""Canonical polyadic decomposition by TensorLy, for kernels that then need fewer passes.
 
 It can need fewer terms than nested decompositions, but a best one need not exist: terms may grow
-without limit and cancel (de Silva and Lim, 2008, doi:10.1137/06066518X). So it is only tried where
-an error is allowed, and refused where its terms cancel.
+without limit and cancel (de Silva and Lim, 2008, doi:10.1137/06066518X). So it is tried only if an
+error is allowed, and rejected if its terms cancel.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["improve"]
 
 Array = NDArray[Any]
 
-MOST_TERMS = 8  # more terms than this have never paid for the minutes that fitting them takes
+MOST_TERMS = 8  # fitting more terms takes minutes and has never reduced the number of passes
 SWEEPS = 300
 LARGE = 1 << 15  # elements: larger tensors get fewer sweeps, in proportion,
 LARGEST = 1 << 20  # and none beyond this
@@ -33,20 +33,21 @@ def improve(
 
     Parameters
     ----------
-    tensor : ndarray, one axis a factor
+    tensor : ndarray
+        Kernel with one axis per factor.
     plain : Factors
-        The nested ones.
+        Its nested terms.
     fixed_rank : bool
-        Better means: a smaller error with as many terms. Otherwise: fewer passes within `tol`.
+        If true, look for a smaller error with as many terms; else for fewer passes within `tol`.
     tol : float or None
-        The relative Frobenius error allowed.
+        Largest relative Frobenius error.
     eps : float
-        The rounding unit of the kernel's type.
+        Rounding unit of the kernel's type.
 
     Returns
     -------
     list of (1.0, vectors) or None
-        None where the nested terms are as good.
+        None if the nested terms are as good.
     """
     if tensor.size > LARGEST:
         return None
@@ -68,8 +69,8 @@ def improve(
 
 
 def _fit(tensor: Array, rank: int) -> tuple[list[tuple[Array, ...]], float]:
-    """Alternating least squares from the singular vectors; the relative Frobenius error reached."""
-    from tensorly.decomposition import parafac  # its import costs more than most fits
+    """Fit terms by alternating least squares; return them and the relative Frobenius error."""
+    from tensorly.decomposition import parafac  # start-up: its import takes longer than most fits
 
     sweeps = min(SWEEPS, max(1, SWEEPS * LARGE // tensor.size))
     with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -108,7 +109,7 @@ def _sum(terms: list[tuple[Array, ...]], shape: tuple[int, ...]) -> Array:
 
 
 def _cancels(terms: list[tuple[Array, ...]], tensor: Array, eps: float, tol: float) -> bool:
-    """Whether rounding the terms costs more than the tolerance."""
+    """Return whether rounding the terms costs more than the tolerance."""
     weight = sum(float(np.prod([np.sum(np.abs(v)) for v in vectors])) for vectors in terms)
     return weight * eps > tol * float(np.sum(np.abs(tensor)))
 

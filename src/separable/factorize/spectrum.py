@@ -1,4 +1,4 @@
-"""spectrum: how far a kernel is from separable."""
+"""`spectrum` measures how far a kernel is from being separable."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from separable.errors import ArgumentError
 from separable.factorize import nested, trees
 from separable.factorize.factorize_request import (
-    Request,
+    FactorizeRequest,
     as_kernel,
     check_tolerance,
     magnitude,
@@ -29,19 +29,19 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Spectrum(Value):
-    """How far a kernel is from separable.
+    """Singular values of a kernel under a pattern, its rank, and the error of each rank.
 
     Attributes
     ----------
     pattern : Pattern
-        The separation asked about.
+        The axes of the kernel and its factors.
     values : ndarray, shape (batch..., k)
-        The singular values in descending order; for three and more factors the coefficients of
-        the nested terms, whose squares also add up to ``|K|**2``.
+        Singular values in descending order. For three and more factors they are the coefficients
+        of the nested terms, whose squares also add up to ``|K|**2``.
     rank : int
-        The number of terms (for the batch value that needs most) that give the kernel exactly.
+        Number of terms that represent the kernel exactly; the largest one of all batch values.
     errors : ndarray, shape (k + 1,)
-        The relative Frobenius error ``|K - F| / |K|`` of the best factors of rank 0, 1, .. k.
+        Relative Frobenius error ``|K - F| / |K|`` of the best factors of rank 0, 1, .. k.
 
     Examples
     --------
@@ -59,7 +59,7 @@ class Spectrum(Value):
 
     @property
     def separable(self) -> bool:
-        """Whether one term is the kernel."""
+        """True if one term represents the kernel exactly."""
         return self.rank <= 1
 
     def rank_for(self, tol: float) -> int:
@@ -97,11 +97,11 @@ def spectrum(
     Parameters
     ----------
     kernel : array_like
-        As for `factorize`.
+        Kernel of any number of axes: integers, float or complex, not empty and finite.
     pattern : str or Pattern
-        As for `factorize`.
+        Axes of the kernel and its factors, as for `factorize`.
     bond : str, optional
-        Which bond to cut, for patterns with several of them; the others stay uncut.
+        The bond to cut, for patterns with several of them. The others are not cut.
     sizes : mapping of letter to int, optional
         Sizes of the letters of groups.
 
@@ -112,7 +112,7 @@ def spectrum(
     Raises
     ------
     PatternError, KernelError
-        As for `factorize`.
+        If the pattern does not fit the kernel, or the kernel is empty or not finite.
     ArgumentError
         If the pattern has several bonds and `bond` names none of them.
 
@@ -127,7 +127,7 @@ def spectrum(
     """
     array = as_kernel(kernel)
     pattern = parse_for(pattern, array)
-    request = Request(array, pattern, pattern.sizes(array.shape, sizes), None, None)
+    request = FactorizeRequest(array, pattern, pattern.sizes(array.shape, sizes), None, None)
     if pattern.has_one_bond and len(pattern.factors) > 2:
         values = request.per_batch(lambda t: nested.coefficients(t, request.rounding(t)))
     elif pattern.has_one_bond:
@@ -145,8 +145,8 @@ def spectrum(
     return _spectrum_of(request, values)
 
 
-def _spectrum_of(request: Request, values: Array) -> Spectrum:
-    """Errors of every rank, from the squares of what is left out."""
+def _spectrum_of(request: FactorizeRequest, values: Array) -> Spectrum:
+    """Return the spectrum; the error of each rank is the root of the squares of the other values."""
     scale = magnitude(values)
     squares = (values.reshape(-1, values.shape[-1]) / scale) ** 2
     tails = np.concatenate([np.cumsum(squares.sum(axis=0)[::-1])[::-1], [0.0]])

@@ -1,8 +1,8 @@
-"""Bonds that form a tree: Tucker and tensor-train factorisations by successive truncated SVDs.
+"""Factorisations whose bonds form a tree (Tucker, tensor train), by successive truncated SVDs.
 
 A leaf (a factor with one bond left) is split off the core, its bond becomes an axis of the core,
 and so on until one factor is left. Each cut is an orthogonal projection, so the squares of the
-errors add up, and the result is within the root of the number of bonds of the best one
+errors add up, and the error is at most the root of the number of bonds times the smallest one
 (Vannieuwenhoven et al., 2012, doi:10.1137/110836067; Oseledets, 2011, doi:10.1137/090752286).
 """
 
@@ -26,7 +26,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class TreeFactors:
-    """One array a factor, axes as written (no batch letters), and the size of each bond."""
+    """One array per factor, with its axes as written (no batch letters), and the size of each bond."""
 
     arrays: tuple[Array, ...]
     ranks: dict[str, int]
@@ -45,14 +45,19 @@ def decompose(
     Parameters
     ----------
     tensor : ndarray
-        One batch value, axes: the own letters of the first factor, of the second, and so on.
-    pattern, sizes : Pattern, mapping of letter to int
+        One batch value. Its axes are the own letters of the first factor, of the second, and so
+        on.
+    pattern : Pattern
+        The axes of each factor.
+    sizes : mapping of letter to int
+        Size of each axis.
     rank : int, mapping of bond to int, or None
-        An int is an upper limit for every bond.
+        Size of each bond; an int is an upper limit for every bond.
     tol : float or None
-        The relative Frobenius error allowed in all; each cut takes an equal part of what is left.
+        Largest relative Frobenius error in total. Each cut may use an equal part of what remains.
     noise : callable
-        Gives the size below which a singular value is rounding, from the largest one.
+        Function of the largest singular value that returns the size below which one is
+        rounding.
     """
     inner = [_without(operand, pattern.batch) for operand in pattern.operands]
     core_letters = "".join(pattern.own(k) for k in range(len(inner)))
@@ -91,13 +96,13 @@ def decompose(
 
 
 def equal_shares(size: float, count: int) -> tuple[float, ...]:
-    """Split a size > 0 into equal factors; the last one is exact, roots of 1e-300 are not."""
+    """Split a size > 0 into equal factors; the last one makes their product exact."""
     share = size ** (1 / count)
     return (*[share] * (count - 1), size / share ** (count - 1))
 
 
 def _nothing(inner: list[str], pattern: Pattern, sizes: Mapping[str, int]) -> TreeFactors:
-    """The factors of zeros: bonds of size 0."""
+    """Return the factors of a kernel of zeros, whose bonds have size 0."""
     arrays = tuple(np.zeros([sizes.get(a, 0) for a in operand]) for operand in inner)
     return TreeFactors(arrays, dict.fromkeys(pattern.bonds, 0))
 
@@ -145,7 +150,7 @@ def _cut(
     budget: float,
     noise: Callable[[Any], Any],
 ) -> tuple[int, float]:
-    """How many singular values to keep, and the squared error that costs."""
+    """Return the number of singular values to keep, and the squared error of this cut."""
     exact = max(1, int(np.sum(s > noise(s[0]))))
     wanted = rank.get(bond) if isinstance(rank, Mapping) else rank
     if wanted is not None:

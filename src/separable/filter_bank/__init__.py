@@ -1,4 +1,4 @@
-"""Banks: several kernels over one image, with the passes that they share run once."""
+"""Banks filter one image with several kernels and run the passes that they share only once."""
 
 from separable.filter_bank.planned_bank import Bank, Group, bank
 from separable.filter_bank.wavelet_steps import wavelet_step

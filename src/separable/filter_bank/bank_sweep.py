@@ -1,7 +1,7 @@
-"""Run the passes of several kernels in one sweep of the compiled engine.
+"""Sweeps that run the passes of several kernels together, by the compiled engine.
 
-The order of the axes is the sweep's: down the rows, along them, then from plane to plane; of two axes
-with many samples inside each position, along the inner one first.
+A sweep filters down the rows, then along them, then from plane to plane. With two axes and many samples
+inside each position it filters along the inner axis first.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ __all__ = ["MOST_AXES", "Sweep", "order_of", "work_of"]
 Array = NDArray[Any]
 
 MOST_AXES = 3
-INNER = 32  # so many samples inside each position of the filtered axes fill the vectors
+INNER = 32  # samples inside each position of the filtered axes that fill the SIMD vectors
 
 
 def order_of(shape: Sequence[int], axes: Sequence[int]) -> tuple[int, ...]:
-    """Return the kernel axes in the order in which a sweep filters them.
+    """Return the kernel axes in the order in which a sweep filters along them.
 
     Examples
     --------
@@ -56,14 +56,14 @@ def work_of(problem: Problem, graph: Graph) -> Work:
 
 
 class Sweep:
-    """A graph for one problem, to be run again and again.
+    """Graph of passes for one problem, which may run many times.
 
     Parameters
     ----------
     problem : Problem
-        Of any of the kernels: what they have in common is used.
+        Problem of any of the kernels; only properties that they share are used.
     graph : Graph
-        Its axes in the order of `order_of`.
+        The passes, with the axes in the order of `order_of`.
     """
 
     def __init__(self, problem: Problem, graph: Graph) -> None:
@@ -71,12 +71,13 @@ class Sweep:
         self._cached = ProcessCache()
 
     def __call__(self, image: Array, outputs: Sequence[Array]) -> None:
-        """Filter a contiguous image into one contiguous array a kernel, of a type the engine has."""
+        """Filter a contiguous image into one contiguous array per kernel, of a type that the engine supports."""
         correlation = self._cached.get_or_build("correlation", self._correlation)
         correlation.into(image, outputs, self.problem.threads)
 
     def _correlation(self) -> Any:
         with compiling:
+            # start-up: Numba is imported at the first run
             from separable.engine.compiled.shared_passes import BankCorrelation
             from separable.engine.compiled.tiling import Pass, TermGraph
         p, layers = self.problem, self.graph.layers
@@ -97,12 +98,12 @@ class Sweep:
         return BankCorrelation([passes[a] for a in axes], network, axes, cval, p.work, p.shape)
 
     def _has_rings(self) -> bool:
-        """Whether the last layer goes from plane to plane."""
+        """Return whether the last layer goes from plane to plane."""
         first = [self.problem.axes[layer.axis] for layer in self.graph.layers]
         return len(first) == 3 or first != sorted(first)
 
     def _x_from(self) -> tuple[int, ...]:
-        """What the terms along the rows read: a first layer, or the image."""
+        """Return the sources of the terms along the rows: sums of a first layer, or the image."""
         layers = self.graph.layers
         if len(layers) == 1:
             return layers[0].sources

@@ -1,15 +1,15 @@
-"""How a bank is printed."""
+"""Banks as text and as HTML."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from separable.engine import Problem
+from separable.filter_bank.sweep_groups import Group
 from separable.pages import table_fragment
+from separable.plan import Plan
 from separable.plan.plan_text import count_text, duration, headline, render, wrapped
-
-if TYPE_CHECKING:
-    from separable.filter_bank.planned_bank import Bank, Group
 
 __all__ = ["bank_html", "bank_text", "duration"]
 
@@ -18,8 +18,48 @@ MOST_ROWS = 20
 LONGEST = 28  # characters of a name
 
 
+class Bank(Protocol):
+    """Properties of a bank that are printed."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the bands."""
+
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        """Plan of each kernel alone."""
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """Bands that run together."""
+
+    @property
+    def machine(self) -> str:
+        """Computer whose rates the predictions come from."""
+
+    @property
+    def problem(self) -> Problem:
+        """Problem of the first kernel."""
+
+    @property
+    def multiplications(self) -> float:
+        """Multiplications per sample."""
+
+    @property
+    def multiplications_alone(self) -> float:
+        """Multiplications per sample if each kernel ran alone."""
+
+    @property
+    def seconds(self) -> float:
+        """Predicted time."""
+
+    @property
+    def seconds_alone(self) -> float:
+        """Predicted time if each kernel ran alone."""
+
+
 def bank_text(bank: Bank) -> str:
-    """Return a bank in 80 columns: a line a band, what is shared, and what that saves."""
+    """Return a bank in 80 columns: one line per band, the shared passes, and the saved work."""
     rows = _rows(bank)
     more = [f"... and {len(rows) - MOST_ROWS} more bands"] if len(rows) > MOST_ROWS else []
     notes = [*more, *_sweeps(bank), *_verdict(bank)]
@@ -27,7 +67,7 @@ def bank_text(bank: Bank) -> str:
 
 
 def bank_html(bank: Bank) -> str:
-    """Return the same for notebooks."""
+    """Return a bank as HTML for notebooks."""
     rows = _rows(bank)
     more = [f"... and {len(rows) - MOST_ROWS} more bands"] if len(rows) > MOST_ROWS else []
     notes = [*more, *_sweeps(bank), *_verdict(bank)]
@@ -39,7 +79,7 @@ def _head(bank: Bank) -> str:
 
 
 def _rows(bank: Bank) -> list[tuple[str, ...]]:
-    """Return a line for each band, in their order."""
+    """Return one row per band, in their order."""
     rows: list[tuple[int, tuple[str, ...]]] = []
     for group in bank.groups:
         own, shared = _counted(group)
@@ -53,7 +93,7 @@ def _rows(bank: Bank) -> list[tuple[str, ...]]:
 
 
 def _counted(group: Group) -> tuple[list[str], list[str]]:
-    """For each band how many passes it has alone and how many others need as well."""
+    """Return for each band the number of passes that it needs alone, and of those that it shares."""
     if group.graph is None:
         return ["-"], ["-"]
     own, shared = [0] * len(group.members), [0] * len(group.members)
@@ -70,7 +110,7 @@ def _number(bank: Bank, group: Group) -> int:
 
 
 def _sweeps(bank: Bank) -> list[str]:
-    """A line for each sweep: how many passes there are along each axis."""
+    """Return one line per sweep with the number of passes along each axis."""
     lines = []
     letters = "tzyx"[-len(bank.problem.axes) :]
     for number, group in enumerate((g for g in bank.groups if g.graph is not None), 1):
@@ -88,7 +128,7 @@ def _sweeps(bank: Bank) -> list[str]:
 
 def _verdict(bank: Bank) -> Sequence[str]:
     counts = (
-        f"{count_text(bank.multiplications)} multiplications a sample instead of "
+        f"{count_text(bank.multiplications)} multiplications per sample instead of "
         f"{count_text(bank.multiplications_alone)}"
     )
     times = f"predicted {duration(bank.seconds)}, kernel by kernel {duration(bank.seconds_alone)}"

@@ -1,9 +1,9 @@
-"""The passes of several kernels as layers, one an axis: what kernels have in common is there once.
+"""Graph of the passes of several kernels: one layer per axis, with shared passes only once.
 
-What is computed: a layer's terms correlate what the layer before it made, the first one's the image;
-its sums add some of them up, and those of the last layer are the bands. Terms that begin alike share
-their first passes, and terms that end alike are added before their last ones: the Laplacian of
-Gaussian in three dimensions is 7 passes, not 9,
+The terms of a layer correlate the sums of the layer before it; those of the first layer correlate the
+image. The sums of a layer add up some of its terms, and those of the last layer are the bands. Terms
+with the same first taps share their first passes, and terms with the same last taps are added before
+their last pass: the Laplacian of Gaussian in three dimensions takes 7 passes instead of 9,
 
     y:  A = g'' * image,         B = g * image
     x:  C = g * A + g'' * B,     D = g * B
@@ -27,21 +27,23 @@ __all__ = ["Graph", "Layer", "Terms", "families", "graph_of"]
 Array = NDArray[Any]
 Terms = Sequence[tuple[Array, ...]]
 
-ROUNDING = 8 * np.finfo(np.float64).eps  # taps that differ by no more are the same
+ROUNDING = 8 * np.finfo(np.float64).eps  # taps that differ by less count as equal
 
 
 @dataclass(frozen=True, eq=False)
 class Layer(Value):
-    """The correlations along one kernel axis.
+    """Correlations along one kernel axis.
 
     Attributes
     ----------
     axis : int
+        The kernel axis.
     taps : ndarray, shape (terms, taps)
+        Taps of each term.
     left : int
-        How many taps stand left of the output's sample.
+        Number of taps to the left of the output's sample.
     sources : tuple of int
-        For each term the sum of the layer before that it reads; all 0 in the first layer.
+        For each term, the sum of the layer before that it reads; all 0 in the first layer.
     sums : tuple of (int, int)
         The first term of each sum, and the one after its last.
     """
@@ -57,22 +59,22 @@ class Layer(Value):
 
 @dataclass(frozen=True, eq=False)
 class Graph(Value):
-    """All passes of some kernels; the last layer's sums are their results, in order."""
+    """Passes of several kernels; the sums of the last layer are their results, in order."""
 
     layers: tuple[Layer, ...]
 
     @property
     def passes(self) -> int:
-        """Correlations along one axis that do more than multiply."""
+        """Number of correlations along one axis with more than one tap."""
         return sum(int(np.sum(_used(layer) > 1)) for layer in self.layers)
 
     @property
     def multiplications(self) -> int:
-        """For each sample, all kernels together."""
+        """Multiplications per sample, for all kernels together."""
         return sum(int(np.sum(_used(layer))) for layer in self.layers)
 
     def users(self) -> list[list[set[int]]]:
-        """Return for each layer and each of its terms the kernels that need it."""
+        """Return, for each layer and each of its terms, the kernels that need it."""
         last = self.layers[-1]
         needs: list[set[int]] = [{k} for k in range(len(last.sums))]
         found = []
@@ -96,11 +98,11 @@ def graph_of(
     Parameters
     ----------
     kernels : sequence of sequence of tuple of ndarray
-        For each kernel its terms, at least one: a vector of correlation taps for each kernel axis.
+        Terms of each kernel, at least one: one vector of correlation taps per kernel axis.
     lefts : sequence of tuple of int
-        For each kernel and axis, how many taps stand left of the output's sample.
+        For each kernel and axis, the number of taps to the left of the output's sample.
     order : sequence of int
-        The kernel axes, the one to filter first in front.
+        Kernel axes in the order of the layers.
 
     Examples
     --------
@@ -117,10 +119,10 @@ def graph_of(
 
 
 def families(kernels: Sequence[Terms], lefts: Sequence[tuple[int, ...]], order: Any) -> list[Any]:
-    """Group the kernels to run in one sweep; return their numbers.
+    """Return groups of kernels, by their numbers, that run in one sweep.
 
-    Those that share passes, directly or through others, and those of equally many taps: they read
-    the image once.
+    A group has kernels that share passes, directly or through others, and kernels with the same number
+    of taps. It reads the image only once.
     """
     parent = list(range(len(kernels)))
 
@@ -147,7 +149,7 @@ def families(kernels: Sequence[Terms], lefts: Sequence[tuple[int, ...]], order: 
 
 @dataclass(frozen=True, eq=False)
 class _Edge:
-    """One term: what it reads, and its taps without zeros at the ends."""
+    """Term of a layer: the sum that it reads, and its taps without zeros at the ends."""
 
     source: int
     taps: Array
@@ -159,12 +161,12 @@ class _Edge:
 
 
 class _Builder:
-    """Makes sums layer by layer, and finds those it has made before, up to a factor."""
+    """Builder of sums, layer by layer, that finds equal sums up to a factor."""
 
     def __init__(self, order: tuple[int, ...]) -> None:
         self.order = order
         self.sums: list[list[list[_Edge]]] = [[] for _ in order]
-        self._made: dict[Any, tuple[int, Array]] = {}
+        self._numbers: dict[Any, tuple[int, Array]] = {}
         self._rows: dict[Any, Array] = {}
 
     def add(self, terms: Terms, lefts: tuple[int, ...]) -> None:
@@ -175,10 +177,10 @@ class _Builder:
     def _edges(
         self, terms: list[Any], lefts: tuple[int, ...], depth: int
     ) -> list[tuple[_Edge, Any]]:
-        """The sum of terms, filtered along the first axes of the order, as edges with factors."""
+        """Return terms, filtered along the first axes of the order, as edges with factors."""
         axis = self.order[depth]
         found = []
-        for taps, members in self._alike(terms, axis, depth):
+        for taps, members in self._proportional(terms, axis, depth):
             row, left, scale = self._row(axis, *_trim(taps, lefts[axis]))
             source, below = self._sum(members, lefts, depth - 1) if depth else (0, 1.0)
             if below != 0:  # else the terms cancel
@@ -186,23 +188,25 @@ class _Builder:
         return found
 
     def _sum(self, terms: list[Any], lefts: tuple[int, ...], depth: int) -> tuple[int, Any]:
-        """The sum's number in its layer, and what to multiply it by."""
+        """Return the number of a sum in its layer, and the factor to multiply it by."""
         edges = sorted(self._edges(terms, lefts, depth), key=lambda pair: pair[0].place)
         if not edges:
             return 0, 0.0
         first = edges[0][1]
         scales = np.array([scale / first for _, scale in edges])
         key = (depth, tuple(edge.place for edge, _ in edges), bytes(scales.round(10)))
-        number, known = self._made.get(key, (-1, scales))
+        number, known = self._numbers.get(key, (-1, scales))
         if number < 0 or np.max(np.abs(scales - known)) > ROUNDING * np.max(np.abs(scales)):
             pairs = zip(edges, scales, strict=True)
             self.sums[depth].append([_scaled(edge, scale) for (edge, _), scale in pairs])
             number = len(self.sums[depth]) - 1
-            self._made[key] = number, scales
+            self._numbers[key] = number, scales
         return number, first
 
-    def _alike(self, terms: list[Any], axis: int, depth: int) -> Iterator[tuple[Array, list[Any]]]:
-        """Group terms by the direction of their taps; along the first axis add these up."""
+    def _proportional(
+        self, terms: list[Any], axis: int, depth: int
+    ) -> Iterator[tuple[Array, list[Any]]]:
+        """Yield groups of terms with proportional taps; along the first axis their taps are added."""
         if depth == 0:
             merged = sum(scale * term[axis] for scale, term in terms)
             if np.any(merged):
@@ -213,26 +217,26 @@ class _Builder:
             taps = term[axis]
             first, members = groups.setdefault(_direction(taps), (taps, []))
             ratio = _ratio(taps, first)
-            if ratio is None:  # alike in ten digits only
+            if ratio is None:  # equal in ten digits only
                 groups[number] = taps, [(scale, term)]
             else:
                 members.append((scale * ratio, term))
         yield from groups.values()
 
     def _row(self, axis: int, taps: Array, left: int) -> tuple[Array, int, Any]:
-        """The taps that were used first of those proportional to these, and the ratio to them."""
+        """Return the first taps that are proportional to these, their left, and the ratio to them."""
         first = self._rows.setdefault((axis, left, taps.size, _direction(taps)), taps)
         ratio = _ratio(taps, first)
         return (taps, left, 1.0) if ratio is None else (first, left, ratio)
 
 
 def _layer(axis: int, sums: list[list[_Edge]]) -> Layer:
-    """All terms of an axis, their taps filled up with zeros to one length."""
+    """Return all terms of an axis, with their taps padded with zeros to one length."""
     edges = [edge for members in sums for edge in members]
     left = max((edge.left for edge in edges), default=0)
     size = max((left - edge.left + edge.taps.size for edge in edges), default=1)
-    kind = np.result_type(np.float64, *(edge.taps for edge in edges))
-    taps = np.zeros((len(edges), size), kind)
+    dtype = np.result_type(np.float64, *(edge.taps for edge in edges))
+    taps = np.zeros((len(edges), size), dtype)
     for row, edge in zip(taps, edges, strict=True):
         row[left - edge.left :][: edge.taps.size] = edge.taps
     ends = np.cumsum([0, *map(len, sums)]).tolist()
@@ -241,7 +245,7 @@ def _layer(axis: int, sums: list[list[_Edge]]) -> Layer:
 
 
 def _used(layer: Layer) -> Array:
-    """How many taps each term has, without zeros at the ends but with the middle one."""
+    """Return the number of taps of each term, without zeros at the ends but with the one at `left`."""
     used = layer.taps != 0
     used[:, layer.left] = True
     size = used.shape[1]
@@ -253,21 +257,21 @@ def _scaled(edge: _Edge, scale: Any) -> _Edge:
 
 
 def _trim(taps: Array, left: int) -> tuple[Array, int]:
-    """Cut off zeros at the ends, but never the sample under the output."""
+    """Remove zeros at the ends of taps, but never the tap at the output's sample."""
     used = np.flatnonzero(taps)
     start, stop = min(int(used[0]), left), max(int(used[-1]), left) + 1
     return np.ascontiguousarray(taps[start:stop]), left - start
 
 
 def _direction(taps: Array) -> bytes:
-    """A key that proportional taps have in common (nearly always: a miss only costs a pass)."""
+    """Return a key that proportional taps share. A rare miss costs only one more pass."""
     size = np.abs(taps)
     pivot = taps[int(np.argmax(size > 0.377 * size.max()))]
     return bytes((taps / pivot).round(10) + 0.0)
 
 
 def _ratio(taps: Array, first: Array) -> Any:
-    """The number c for which taps = c * first to rounding, or None."""
+    """Return the number c for which taps = c * first to rounding, or None."""
     if taps is first:
         return 1.0
     at = int(np.argmax(np.abs(first)))

@@ -1,4 +1,4 @@
-"""Bank: several kernels over one image, planned together; a value that explains itself and runs."""
+"""`bank` plans several filters of one image together; a `Bank` explains itself and runs."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from separable.filter_bank.sweep_groups import Group, groups_of, seconds_alone, 
 from separable.kernels import parse_spec
 from separable.machine import Machine, current
 from separable.plan import Plan, plan
+from separable.request.filter_parameter_docs import documented
 from separable.run import readable, store
 from separable.value import Value
 
@@ -34,22 +35,22 @@ KernelLike: TypeAlias = ArrayLike | Factors | str
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Bank(Value):
-    """Several filters of one image, and how they are run together.
+    """Several filters of one image, and the plan to run them together.
 
     Attributes
     ----------
     names : tuple of str
-        Of the bands, in order.
+        Names of the bands, in order.
     plans : tuple of Plan
-        How each kernel would run alone.
+        Plan of each kernel alone.
     groups : tuple of Group
-        What runs together.
+        Bands that run together.
     machine : str
-        Whose rates the predictions come from.
+        Computer whose rates the predictions come from.
 
     Notes
     -----
-    Banks are compared, hashed, copied and pickled as plans are.
+    Banks are compared, hashed, copied and pickled like plans.
 
     Examples
     --------
@@ -66,37 +67,37 @@ class Bank(Value):
 
     @property
     def problem(self) -> Problem:
-        """Shapes, types, borders: those of the first kernel; all but its size holds for every one."""
+        """Problem of the first kernel. All properties but the kernel's size hold for every band."""
         return self.plans[0].problem
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The result's: the bands first, then the image's axes."""
+        """Shape of the result: the bands first, then the image's axes."""
         return (len(self.names), *self.problem.shape)
 
     @property
     def multiplications(self) -> float:
-        """For each sample of the image, all bands together, with shared passes counted once."""
+        """Multiplications per sample of the image, for all bands, with shared passes counted once."""
         return sum(self._cost(group) for group in self.groups)
 
     @property
     def multiplications_alone(self) -> float:
-        """The same for the kernels one by one."""
+        """Multiplications per sample of the image if each kernel ran alone."""
         return float(sum(p.chosen.multiplications for p in self.plans))
 
     @property
     def seconds(self) -> float:
-        """Predicted."""
+        """Predicted time."""
         return sum(group.seconds for group in self.groups)
 
     @property
     def seconds_alone(self) -> float:
-        """Predicted for the kernels one by one."""
+        """Predicted time if each kernel ran alone."""
         return sum(seconds_alone(p) for p in self.plans)
 
     @property
     def bound(self) -> float:
-        """``max|out - exact| / (sum|kernel| * max|input|)`` is at most this in any band."""
+        """Upper bound of ``max|out - exact| / (sum|kernel| * max|input|)`` in every band."""
         return max(p.bound for p in self.plans)
 
     def __call__(
@@ -111,23 +112,23 @@ class Bank(Value):
         Parameters
         ----------
         image : array_like
-            Of the planned shape and type; any strides.
+            Image of the planned shape and type, with any strides.
         out : ndarray, optional
-            Of shape (bands, ...) and the planned output type.
+            Array of shape (bands, ...) and of the planned output type.
         progress : callable, optional
-            Called with the fraction of the work just done.
+            Function that is called with the fraction of the work just done.
 
         Returns
         -------
         ndarray, shape (bands, ...)
-            ``dict(zip(bank.names, result))`` has them by name.
+            The bands; ``dict(zip(bank.names, result))`` has them by name.
 
         Raises
         ------
         ArgumentError
             If the image is not of the planned shape and type, or has masked samples.
         ArgumentTypeError
-            If the image or `out` is no array.
+            If the image or `out` is not an array.
         OutputError
             If `out` has another shape or type, or is read-only.
         """
@@ -147,7 +148,7 @@ class Bank(Value):
         if np.may_share_memory(array, out):
             array = array.copy()
 
-        # Step 2: group by group, into the output.
+        # Step 2: run each group into the output.
         total = self.seconds
         source: Array | None = None
         for group in self.groups:
@@ -190,7 +191,7 @@ class Bank(Value):
         made = bands if direct else list(empty((len(bands), *problem.shape), problem.work))
         try:
             sweep(source, made)
-        except EngineError:  # it is found only now that nothing can be compiled
+        except EngineError:  # this computer cannot compile, which is found at the first run
             for band in group.members:
                 self.plans[band](image, out[band])
             return
@@ -212,6 +213,7 @@ class Bank(Value):
             raise OutputError("`out` is read-only; give a writeable array, for instance out.copy()")
 
 
+@documented
 def bank(
     kernels: Mapping[str, KernelLike] | Sequence[KernelLike],
     shape: Sequence[int],
@@ -226,41 +228,47 @@ def bank(
     threads: int | None = None,
     machine: Machine | None = None,
 ) -> Bank:
-    """Plan several filters of one image together: passes that they share are run once.
+    """Plan several filters of one image together; passes that they share run only once.
 
     Parameters
     ----------
     kernels : mapping of str to kernel, or sequence of kernels
-        Each dense, factored or a text for `kernels.parse_spec`, such as ``"log:2"``; all of them
-        with as many axes as are filtered. A mapping names the bands; in a sequence a text names
-        itself.
+        Each kernel is dense, factored or a text for `kernels.parse_spec`, such as ``"log:2"``. All
+        have as many axes as are filtered. A mapping names the bands; in a sequence the text of a
+        kernel is its name.
     shape : sequence of int
-        The image's shape. No data is needed.
+        Shape of the image. No data is needed.
     dtype : dtype
-        The image's type.
-    axes, mode, cval, origin, output, operation, threads, machine
-        As for `plan`, for all kernels.
+        Type of the image.
+    %(axes)s
+    %(mode)s
+    %(cval)s
+    %(origin)s
+    %(output_dtype)s
+    %(operation)s
+    %(threads)s
+    %(machine)s
 
     Returns
     -------
     Bank
-        Call it with an image for an array of shape (bands, ...); print it to see what is shared.
+        A value to call with an image, which returns an array of shape (bands, ...). Print it to
+        see the shared passes.
 
     Raises
     ------
-    SeparableError
-        Its subclasses, as for `plan`; the message names the kernel.
+    %(raises)s
 
     Notes
     -----
-    Every band equals the single filter, ``sep.convolve(image, kernel, ...)``, to rounding. Kernels
-    share passes where their taps along an axis are proportional: derivatives of one Gaussian, the
-    bands of a wavelet, Laws' textures, the terms of a Laplacian of Gaussian. Those that share
-    nothing, such as Gaussians of different sigma, read the image one after the other.
+    An error message about a kernel names it. Every band equals the single filter, ``sep.convolve(image, kernel, ...)``, to rounding. Kernels
+    share passes if their taps along an axis are proportional: derivatives of one Gaussian, the
+    bands of a wavelet, Laws' textures, the terms of a Laplacian of Gaussian. Kernels that share
+    nothing, such as Gaussians of different sigma, run one after the other.
 
     Examples
     --------
-    The eight bands of a step of the Haar wavelet are 14 passes, not 24:
+    The eight bands of a step of the Haar wavelet take 14 passes instead of 24:
 
     >>> import numpy as np, separable as sep
     >>> low, high = np.array([1, 1]) / 2**0.5, np.array([1, -1]) / 2**0.5
@@ -282,9 +290,9 @@ def bank(
     }  # fmt: skip
     read = {name: _read(name, kernel, ndim) for name, kernel in named.items()}
     plans = [_planned(name, kernel, shape, dtype, output, options) for name, kernel in read.items()]
-    kinds = {p.problem.out for p in plans}
-    if len(kinds) > 1:  # one of the kernels is complex
-        common = np.result_type(*kinds)
+    dtypes = {p.problem.out for p in plans}
+    if len(dtypes) > 1:  # one of the kernels is complex
+        common = np.result_type(*dtypes)
         plans = [_planned(n, k, shape, dtype, common, options) for n, k in read.items()]
     profile = machine if machine is not None else current()
     groups = groups_of(plans, profile)
@@ -292,7 +300,7 @@ def bank(
 
 
 def _named(kernels: Any) -> dict[str, Any]:
-    """The kernels by name, in order."""
+    """Return the kernels by name, in order."""
     if isinstance(kernels, (str, Factors)) or not isinstance(kernels, (Mapping, Sequence)):
         raise ArgumentTypeError(
             "`kernels` must be a list of kernels or a mapping of names to kernels; got "

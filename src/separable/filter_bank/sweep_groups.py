@@ -1,4 +1,4 @@
-"""Which kernels of a bank run in one sweep."""
+"""Groups of the kernels of a bank that run in one sweep."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Group(Value):
     Attributes
     ----------
     members : tuple of int
-        The bands' numbers.
+        Numbers of the bands.
     graph : Graph or None
-        The passes they share in one sweep; None for a band that runs by its own plan.
+        Passes that they share in one sweep; None for a band that runs by its own plan.
     seconds : float
-        Predicted.
+        Predicted time.
     cached : ProcessCache
-        The compiled sweep, built in this process.
+        The compiled sweep of this process.
 
     Examples
     --------
@@ -53,7 +53,7 @@ class Group(Value):
 
 
 def groups_of(plans: Sequence[Plan], machine: Machine) -> tuple[Group, ...]:
-    """Group kernels that share passes, where one sweep is predicted to be faster than one per kernel."""
+    """Return groups of kernels; they share a sweep if it is predicted to be faster than single filters."""
     forms = {band: form for band, p in enumerate(plans) if (form := _exact(p)) is not None}
     alone = [Group((band,), None, seconds_alone(p)) for band, p in enumerate(plans)]
     found = {band: group for band, group in enumerate(alone) if band not in forms}
@@ -106,18 +106,18 @@ def _exact(p: Plan) -> Form | None:
 
 
 def _small(family: list[int], terms: Any, lefts: Any, order: Any) -> list[list[int]]:
-    """Cut a family where its sums between the layers are more than the cache holds."""
+    """Split a family whose sums between the layers do not fit into the cache."""
     if len(order) < MOST_AXES:
         return [family]
 
     def sums(members: list[int]) -> Graph:
         return graph_of([terms[k] for k in members], [lefts[k] for k in members], order)
 
-    whole = sums(family)
-    if len(whole.layers[-2].sums) <= MOST_RINGS:
+    graph = sums(family)
+    if len(graph.layers[-2].sums) <= MOST_RINGS:
         return [family]
-    # Kernels that read the same sums stand together.
-    last, middle = whole.layers[-1], whole.layers[-2]
+    # Sort kernels so that those which read the same sums are next to each other.
+    last, middle = graph.layers[-1], graph.layers[-2]
 
     def place(number: int) -> Any:
         start, stop = last.sums[number]

@@ -1,4 +1,4 @@
-"""One decimated step of a wavelet, axis by axis: every second output of its bank of filters."""
+"""One decimated step of a wavelet, axis by axis: every second output of its filter bank."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from separable.arrays import complete_array_of
-from separable.borders import Border, Modes, canonical_modes, extend
+from separable.borders import Border, Modes, extend
 from separable.errors import DTypeError
 from separable.filter_bank.planned_bank import bank
 from separable.kernels import wavelet1d
-from separable.plan.plan_request import axes_of
+from separable.request import FilterAxes, check_axes
 
 __all__ = ["wavelet_step"]
 
@@ -28,35 +28,35 @@ def wavelet_step(
     mode: Modes = "reflect",
     threads: int | None = None,
 ) -> dict[str, Array]:
-    """Take an image apart into the bands of one step of a wavelet, each of half its length.
+    """Decompose an image into the bands of one step of a wavelet, each of half its length.
 
-    Both passes of an axis run over it in one reading, and every second output is kept before the
-    next axis: 6 passes in three dimensions for 8 bands, where the undecimated bank has 14.
+    Both passes along an axis read the image only once, and every second output is kept before the
+    next axis. So 8 bands in three dimensions take 6 passes; the undecimated bank takes 14.
 
     Parameters
     ----------
     image : array_like
-        Whole numbers are taken as float64.
+        Image of any number of axes. Integers are converted to float64.
     wavelet : str
-        As for `kernels.wavelet`.
+        Name of the wavelet, as for `kernels.wavelet`.
     axes : int or sequence of int, optional
-        Default: all.
+        Axes to filter. Default is all of them.
     mode : str or sequence of str
-        What lies outside; "reflect" is PyWavelets' "symmetric", "mirror" its "reflect", "nearest"
-        its "constant", "wrap" its "periodic" and "constant" its "zero".
+        Border mode; "reflect" is PyWavelets' "symmetric", "mirror" its "reflect", "nearest" its
+        "constant", "wrap" its "periodic" and "constant" its "zero".
     threads : int, optional
-        As for `plan`.
+        Number of threads. Default is all processors that this process may use.
 
     Returns
     -------
     dict of str to ndarray
-        By the letters of the bands, ``L`` or ``H`` for each filtered axis: what ``pywt.dwtn`` calls
-        ``a`` or ``d``. With ``K`` taps, an axis of length n has ``(n + K - 1) // 2`` outputs.
+        The bands by their letters, ``L`` or ``H`` for each filtered axis (``a`` or ``d`` in
+        ``pywt.dwtn``). With ``K`` taps, an axis of length n has ``(n + K - 1) // 2`` outputs.
 
     Raises
     ------
-    SeparableError
-        Its subclasses, as for `kernels.wavelet` and `plan`.
+    DTypeError, ArgumentError, ArgumentTypeError, ModeError
+        If an argument is out of its range, or of a wrong type.
 
     Examples
     --------
@@ -71,11 +71,10 @@ def wavelet_step(
         raise DTypeError(f"`image` must hold numbers; got {array.dtype}")
     if array.dtype.kind in "biu":
         array = array.astype(np.float64)
-    count = array.ndim if axes is None else np.size(axes)
-    filtered = axes_of(axes, array.ndim, int(count))
+    filter_axes = FilterAxes.of(check_axes(axes, array.ndim), mode)
     low, high = wavelet1d(wavelet)
     bands = {"": array}
-    for axis, own in zip(filtered, canonical_modes(mode, len(filtered)), strict=True):
+    for axis, own in zip(filter_axes.axes, filter_axes.modes, strict=True):
         split = {}
         for name, values in bands.items():
             for letter, half in zip(
@@ -93,7 +92,7 @@ def _halved(
     taps, n = len(low), values.shape[axis]
     wide = extend(values, (axis,), ((taps - 1, taps - 1),), (border,), 0.0, values.dtype)
     both = bank({"L": low, "H": high}, wide.shape, wide.dtype, axes=axis, threads=threads)(wide)
-    # Output m of a full convolution stands at m + shift.
+    # Output m of a full convolution is at m + shift.
     shift = taps - 1 - (taps - 1 - (taps - 1) // 2)
     at: list[Any] = [slice(None)] * values.ndim
     at[axis] = slice(1 + shift, 1 + shift + 2 * ((n + taps - 1) // 2), 2)

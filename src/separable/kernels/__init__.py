@@ -1,29 +1,27 @@
-"""The catalogue of kernels: functions that return the kernels people use, by name.
+"""Catalogue of kernels: functions that return common kernels by name.
 
-A kernel that separates is *born factored*: it is returned as `Factors`, and its dense array is
-derived from them with ``.dense()``. A kernel that does not separate is returned as an array.
+A kernel that separates is returned as `Factors`; ``.dense()`` multiplies them out to an array. A
+kernel that does not separate is returned as an array.
 
 Conventions
 -----------
-* Masks stand as the literature writes them, which is for **correlation**: Sobel is ``[1, 2, 1]``
-  down times ``[-1, 0, 1]`` across, positive to the right, so that correlating with a derivative
-  kernel gives a positive response where the image rises along its axis::
+* Masks are written as in the literature, which is for **correlation**: Sobel is ``[1, 2, 1]`` down
+  times ``[-1, 0, 1]`` across, positive to the right. Correlating with a derivative kernel gives a
+  positive response where the image rises along its axis::
 
       sep.correlate(image, kernels.sobel()) == scipy.ndimage.sobel(image)
 
   `sep.convolve` flips the kernel, and with it the sign of odd derivatives. For the same reason
   ``gaussian(2, order=1)`` is negative on the left and positive on the right, the mirror image of
-  the weights SciPy computes inside `gaussian_filter`, which flips them before it correlates.
-* Axes are in memory order, their letters the last ones of ``tzyx``: ``yx`` in two dimensions,
-  ``zyx`` in three. Two to four axes; one-dimensional kernels are arrays and have their own
-  functions (`gaussian1d`, `box1d`, `binomial1d`), for a single vector is no product.
-* Lengths are in pixels (voxels), measured between the centres of neighbours; with ``spacing=``,
-  the distance between those centres along each axis, they are in its units, and derivatives are
-  per unit of it, as ITK has them. Angles are in
-  radians, from the positive x axis towards the positive y axis, which on a screen, where y points
-  down, is clockwise.
-* A scale that belongs to a whole term stands in its first factor, so that the numbers of the
-  others stay as they are known.
+  the weights that SciPy computes inside `gaussian_filter`, which flips them before it correlates.
+* Axes are in memory order. Their letters are the last ones of ``tzyx``: ``yx`` in two dimensions,
+  ``zyx`` in three. Kernels have two to four axes; one-dimensional kernels are arrays and have their
+  own functions (`gaussian1d`, `box1d`, `binomial1d`), because one vector is not a product.
+* Lengths are in pixels (voxels). With ``spacing=``, the distance between the centres of
+  neighbouring samples along each axis, they are in its units, and derivatives are per unit of it, as
+  in ITK. Angles are in radians, from the positive x axis towards the positive y axis. On a screen,
+  where y points down, that is clockwise.
+* The first factor of a term carries its scale, so that the other factors have their usual numbers.
 
 Examples
 --------
@@ -51,7 +49,9 @@ from separable.kernels.derivative_kernels import (
     scharr,
     sobel,
 )
-from separable.kernels.kernel_arguments import Kernel
+from separable.kernels.kernel_arguments import (
+    Kernel,
+)
 from separable.kernels.parse import catalogue, parse_spec
 from separable.kernels.shapes import ball, disk, motion, pillbox
 from separable.kernels.smoothing_kernels import (

@@ -1,4 +1,4 @@
-"""Kernels that choose a band of frequencies: difference of Gaussians, sharpening, Gabor."""
+"""Kernels that select a frequency band: difference of Gaussians, sharpening, Gabor."""
 
 from __future__ import annotations
 
@@ -13,19 +13,15 @@ from separable.kernels.kernel_arguments import (
     Kernel,
     PerAxis,
     WholePerAxis,
-    born,
     check_extent,
     check_reach,
     count_axes,
+    factors_from_terms,
     in_samples,
-    positive,
-    real,
-    real_per_axis,
-    shown,
-    spacings,
-    whole_from,
 )
+from separable.kernels.kernel_parameter_docs import documented
 from separable.kernels.smoothing_kernels import gaussian1d, gaussians
+from separable.request import check_spacing, positive, real, real_per_axis, shown, whole_in_range
 
 __all__ = ["difference_of_gaussians", "gabor", "sharpen"]
 
@@ -33,6 +29,7 @@ CLOSEST_TO_LOG = 1.6  # the ratio of Marr and Hildreth, 1980
 ONE_OCTAVE = math.sqrt(math.log(2) / 2) * 3 / math.pi  # sigma over wavelength, 0.56
 
 
+@documented
 def difference_of_gaussians(
     sigma_low: PerAxis,
     sigma_high: PerAxis | None = None,
@@ -46,27 +43,25 @@ def difference_of_gaussians(
     Parameters
     ----------
     sigma_low : float or sequence of float
-        Standard deviation of the narrow one, for all axes or for each; > 0: in pixels, or in the
-        units of `spacing`.
+        Standard deviation of the narrow Gaussian, for all axes or for each, in pixels or in the
+        units of `spacing`; > 0.
     sigma_high : float or sequence of float, optional
-        That of the wide one, larger than `sigma_low` on every axis; default ``1.6 * sigma_low``,
-        with which the kernel comes closest to a Laplacian of Gaussian (times -1).
-    ndim : int, optional
-        2, 3 or 4 axes; default: as many as a sequence has, else 2.
-    truncate : float, default 4.0
-        Cut off each Gaussian at this many of its own standard deviations.
-    spacing : float or sequence of float, optional
-        The distance between the centres of neighbours, for all axes or for each; > 0.
+        Standard deviation of the wide Gaussian, larger than `sigma_low` on every axis. With the
+        default, ``1.6 * sigma_low``, the kernel is closest to a Laplacian of Gaussian (times -1).
+    %(ndim)s
+    %(truncate)s
+    %(spacing)s
 
     Returns
     -------
     Factors
-        Two terms, as long as the wide Gaussian; the kernel sums to 0.
+        Factors of two terms, as long as the wide Gaussian. The kernel sums to 0.
 
     Raises
     ------
     ArgumentError, ArgumentTypeError
-        As for `gaussian`, or if `sigma_high` is not larger than `sigma_low`.
+        If an argument is out of its range or not a number, or `sigma_high` is not larger than
+        `sigma_low`.
 
     References
     ----------
@@ -93,9 +88,10 @@ def difference_of_gaussians(
     wide = gaussians(high, 0, count, truncate, None, spacing)
     narrow = gaussians(low, 0, count, truncate, None, spacing)
     padded = [np.pad(n, (len(w) - len(n)) // 2) for n, w in zip(narrow, wide, strict=True)]
-    return born([padded, [-wide[0], *wide[1:]]])
+    return factors_from_terms([padded, [-wide[0], *wide[1:]]])
 
 
+@documented
 def sharpen(
     sigma: PerAxis = 1.0,
     amount: float = 1.0,
@@ -107,27 +103,29 @@ def sharpen(
 ) -> Factors:
     """Return an unsharp mask: ``(1 + amount) * unit - amount * gaussian``.
 
-    It adds to the image `amount` times what a Gaussian takes from it.
+    It adds `amount` times the detail that a Gaussian removes from the image.
 
     Parameters
     ----------
     sigma : float or sequence of float, default 1.0
-        Standard deviation of the Gaussian, in pixels or in the units of `spacing`: the scale of the
-        detail made stronger.
+        Standard deviation of the Gaussian, in pixels or in the units of `spacing`: the scale of
+        the amplified detail.
     amount : float, default 1.0
-        How much of the detail is added; > 0. The default doubles it.
-    ndim, truncate, radius, spacing
-        As for `gaussian`.
+        Factor of the added detail; > 0. The default doubles it.
+    %(ndim)s
+    %(truncate)s
+    %(radius)s
+    %(spacing)s
 
     Returns
     -------
     Factors
-        Two terms; the kernel sums to 1.
+        Factors of two terms. The kernel sums to 1.
 
     Raises
     ------
     ArgumentError, ArgumentTypeError
-        As for `gaussian`, or if `amount` is not > 0.
+        If an argument is out of its range or not a number.
 
     Examples
     --------
@@ -141,7 +139,7 @@ def sharpen(
     strength = positive("amount", amount)
     smooth = gaussians(sigma, 0, ndim, truncate, radius, spacing)
     units = [np.eye(1, len(g), len(g) // 2)[0] for g in smooth]
-    return born(
+    return factors_from_terms(
         [
             [(1.0 + strength) * units[0], *units[1:]],
             [-strength * smooth[0], *smooth[1:]],
@@ -149,6 +147,7 @@ def sharpen(
     )
 
 
+@documented
 def gabor(
     wavelength: float,
     theta: float = 0.0,
@@ -167,44 +166,43 @@ def gabor(
         g(y, x) = exp(-(u**2 + gamma**2 v**2) / (2 sigma**2)) cos(2 pi u / wavelength + phase)
         u = x cos(theta) + y sin(theta),   v = y cos(theta) - x sin(theta)
 
-    with the Gaussian scaled to sum to 1. Under a round Gaussian the kernel has rank 2 at any angle,
-    for ``cos(a + b) = cos(a) cos(b) - sin(a) sin(b)``. Written for correlation: with
+    with the Gaussian scaled to sum to 1. With a round Gaussian the kernel has rank 2 at any angle,
+    because ``cos(a + b) = cos(a) cos(b) - sin(a) sin(b)``. Written for correlation: with
     ``phase=-pi/2`` it is a sine, positive where `u` is small and positive.
 
     Parameters
     ----------
     wavelength : float
-        Length of a period, > 0, in pixels or in the units of `spacing`: the inverse of the
+        Length of a period, in pixels or in the units of `spacing`; > 0. It is the inverse of the
         frequency.
     theta : float, default 0.0
-        Direction in which the wave runs, in radians, from the x axis towards the y axis. The
+        Direction of the wave, in radians, from the x axis towards the y axis. The
         default responds to vertical lines.
     sigma : float, optional
         Standard deviation of the Gaussian along the wave, in the same units. The default, ``0.56 *
         wavelength``, gives a bandwidth of one octave.
     gamma : float, default 1.0
-        Aspect: the Gaussian is ``sigma / gamma`` wide along the crests; > 0. The default is round.
+        Aspect ratio; > 0. The Gaussian is ``sigma / gamma`` wide along the crests. The default is
+        round.
     phase : float, default 0.0
-        Of the wave at the centre, in radians: 0 is even, ``-pi/2`` odd.
-    truncate : float, default 4.0
-        Cut off at this many standard deviations.
+        Phase of the wave at the centre, in radians: 0 is even, ``-pi/2`` odd.
+    %(truncate)s
     radius : int, optional
-        Half the length of both axes without the centre, in pixels whatever the spacing; instead of
+        Half the length of both axes without the centre, in pixels whatever the spacing. It replaces
         `truncate`.
     spacing : float or sequence of 2 floats, optional
-        The distance between the centres of neighbours, ``(y, x)`` or both; > 0. Angles are those
-        in the plane, not those of the pixels.
+        Distance between the centres of neighbouring samples, ``(y, x)`` or both; > 0. Angles are
+        measured in the plane, not in the pixel grid.
 
     Returns
     -------
     Factors or ndarray of float64
-        One term where the wave runs along an axis, two under a round Gaussian at any other angle.
-        With ``gamma != 1`` at any other angle it does not separate: an array.
+        One term if the wave runs along an axis, two terms for a round Gaussian at any other angle.
+        With ``gamma != 1`` at any other angle the kernel does not separate and is an array.
 
     Raises
     ------
-    ArgumentError, ArgumentTypeError
-        If a value is out of its range or no number.
+    %(raises)s
 
     References
     ----------
@@ -223,19 +221,19 @@ def gabor(
     along = ONE_OCTAVE * period if sigma is None else positive("sigma", sigma)
     across = along / positive("gamma", gamma)
     shift = real("phase", phase)
-    dy, dx = spacings(spacing, 2)
+    dy, dx = check_spacing(spacing, 2)
     ky, kx = 2 * math.pi / period * math.sin(angle), 2 * math.pi / period * math.cos(angle)
     ry, rx = _gabor_radii(angle, along, across, truncate, radius, (dy, dx))
     y, x = dy * np.arange(-ry, ry + 1.0), dx * np.arange(-rx, rx + 1.0)
     if abs(math.sin(angle)) < 1e-12:
         bell_y = gaussian1d(across, radius=ry, spacing=dy)
-        return born([[bell_y, _wave(kx * x + shift, along, rx, dx)]])
+        return factors_from_terms([[bell_y, _wave(kx * x + shift, along, rx, dx)]])
     if abs(math.cos(angle)) < 1e-12:
         bell_x = gaussian1d(across, radius=rx, spacing=dx)
-        return born([[_wave(ky * y + shift, along, ry, dy), bell_x]])
+        return factors_from_terms([[_wave(ky * y + shift, along, ry, dy), bell_x]])
     if along == across:
         quarter = math.pi / 2
-        return born(
+        return factors_from_terms(
             [
                 [_wave(ky * y + shift, along, ry, dy), _wave(kx * x, along, rx, dx)],
                 [
@@ -254,7 +252,7 @@ def gabor(
 def _wave(
     angles: NDArray[np.float64], sigma: float, radius: int, step: float
 ) -> NDArray[np.float64]:
-    """A cosine under a Gaussian that sums to 1; ``cos(a + pi/2) = -sin(a)`` makes the sines."""
+    """Return a cosine times a Gaussian that sums to 1; a phase of pi/2 gives ``cos(a + pi/2) = -sin(a)``."""
     return gaussian1d(sigma, radius=radius, spacing=step) * np.cos(angles)
 
 
@@ -266,9 +264,9 @@ def _gabor_radii(
     radius: object,
     steps: tuple[float, float],
 ) -> tuple[int, int]:
-    """Half lengths (y, x) of the box around the ellipse of `truncate` standard deviations."""
+    """Return half the lengths (y, x) of the box around the ellipse of `truncate` standard deviations."""
     if radius is not None:
-        half = whole_from("radius", radius, 0)
+        half = whole_in_range("radius", radius, 0)
         check_extent("radius", radius, 2 * half + 1, 2 * half + 1)
         return half, half
     reach = positive("truncate", truncate)

@@ -1,4 +1,4 @@
-"""Kernels that differentiate: differences, Sobel, Prewitt, Scharr, Laplace, LoG."""
+"""Derivative kernels: differences, Sobel, Prewitt, Scharr, Laplace, Laplacian of Gaussian."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from separable.kernels.kernel_arguments import (
     Array,
     PerAxis,
     WholePerAxis,
-    born,
-    check_axis,
     count_axes,
-    spacings,
+    factors_from_terms,
 )
+from separable.kernels.kernel_parameter_docs import documented
 from separable.kernels.smoothing_kernels import gaussians
+from separable.request import check_axis, check_spacing, whole
 
 __all__ = [
     "central_difference",
@@ -29,32 +29,16 @@ CENTRAL = (-1, 0, 1)  # rises to the right: for correlation
 SECOND = (1, -2, 1)
 
 
+@documented
 def sobel(axis: int = -1, *, ndim: int | None = None, spacing: PerAxis | None = None) -> Factors:
     """Return the Sobel mask: ``[-1, 0, 1]`` along an axis, ``[1, 2, 1]`` along all others.
 
     Written for correlation: positive to the right (down, for ``axis=0``), so that correlating with
     it equals ``scipy.ndimage.sobel``.
+    The response to a slope of 1 per pixel is 8 in two dimensions,
+    ``2 * 4 ** (ndim - 1)`` in general.
 
-    Parameters
-    ----------
-    axis : int, default -1
-        The axis differentiated; the default gives the horizontal derivative.
-    ndim : int, optional
-        2, 3 or 4 axes; default: as many as `spacing` has, else 2.
-    spacing : float or sequence of float, optional
-        The distance between the centres of neighbours, for all axes or for each; > 0. The mask is
-        divided by that of `axis`: slopes are per unit of length.
-
-    Returns
-    -------
-    Factors
-        Whole numbers without `spacing`, 3 taps an axis, rank 1. The response to a slope of 1 per pixel is 8 in two
-        dimensions, ``2 * 4 ** (ndim - 1)`` in general.
-
-    Raises
-    ------
-    ArgumentError, ArgumentTypeError
-        If `axis`, `ndim` or `spacing` is out of its range or no number.
+    %(slope)s
 
     References
     ----------
@@ -76,31 +60,14 @@ def sobel(axis: int = -1, *, ndim: int | None = None, spacing: PerAxis | None = 
     return _gradient(CENTRAL, (1, 2, 1), axis, ndim, spacing)
 
 
+@documented
 def prewitt(axis: int = -1, *, ndim: int | None = None, spacing: PerAxis | None = None) -> Factors:
     """Return the Prewitt mask: ``[-1, 0, 1]`` along an axis, ``[1, 1, 1]`` along all others.
 
     Written for correlation: positive to the right (down, for ``axis=0``), so that correlating with
     it equals ``scipy.ndimage.prewitt``.
 
-    Parameters
-    ----------
-    axis : int, default -1
-        The axis differentiated; the default gives the horizontal derivative.
-    ndim : int, optional
-        2, 3 or 4 axes; default: as many as `spacing` has, else 2.
-    spacing : float or sequence of float, optional
-        The distance between the centres of neighbours, for all axes or for each; > 0. The mask is
-        divided by that of `axis`: slopes are per unit of length.
-
-    Returns
-    -------
-    Factors
-        Whole numbers without `spacing`, 3 taps an axis, rank 1.
-
-    Raises
-    ------
-    ArgumentError, ArgumentTypeError
-        If `axis`, `ndim` or `spacing` is out of its range or no number.
+    %(slope)s
 
     References
     ----------
@@ -116,32 +83,16 @@ def prewitt(axis: int = -1, *, ndim: int | None = None, spacing: PerAxis | None 
     return _gradient(CENTRAL, (1, 1, 1), axis, ndim, spacing)
 
 
+@documented
 def scharr(axis: int = -1, *, ndim: int | None = None, spacing: PerAxis | None = None) -> Factors:
     """Return the Scharr mask: ``[-1, 0, 1]`` along an axis, ``[3, 10, 3]`` along all others.
 
-    Its directions are the truest of all 3x3 masks. Written for correlation: positive to the right
+    It measures directions more accurately than any other 3x3 mask. Written for correlation: positive to the right
     (down, for ``axis=0``).
+    The response to a slope of 1 per pixel is 32 in two
+    dimensions.
 
-    Parameters
-    ----------
-    axis : int, default -1
-        The axis differentiated; the default gives the horizontal derivative.
-    ndim : int, optional
-        2, 3 or 4 axes; default: as many as `spacing` has, else 2.
-    spacing : float or sequence of float, optional
-        The distance between the centres of neighbours, for all axes or for each; > 0. The mask is
-        divided by that of `axis`: slopes are per unit of length.
-
-    Returns
-    -------
-    Factors
-        Whole numbers without `spacing`, 3 taps an axis, rank 1. The response to a slope of 1 per pixel is 32 in two
-        dimensions.
-
-    Raises
-    ------
-    ArgumentError, ArgumentTypeError
-        If `axis`, `ndim` or `spacing` is out of its range or no number.
+    %(slope)s
 
     References
     ----------
@@ -157,32 +108,29 @@ def scharr(axis: int = -1, *, ndim: int | None = None, spacing: PerAxis | None =
     return _gradient(CENTRAL, (3, 10, 3), axis, ndim, spacing)
 
 
+@documented
 def central_difference(
     axis: int = -1, *, ndim: int | None = None, spacing: PerAxis | None = None
 ) -> Factors:
-    """Return half the difference of the two neighbours along an axis: the plainest derivative.
+    """Return half the difference of the two neighbours along an axis: the simplest derivative.
 
     Written for correlation: positive to the right (down, for ``axis=0``), so that correlating with
     it equals `numpy.gradient` away from the borders.
 
     Parameters
     ----------
-    axis : int, default -1
-        The axis differentiated; the default gives the horizontal derivative.
-    ndim : int, optional
-        2, 3 or 4 axes; default: as many as `spacing` has, else 2.
-    spacing : float or sequence of float, optional
-        The distance between the centres of neighbours, for all axes or for each; > 0.
+    %(axis)s
+    %(ndim)s
+    %(spacing_of_derivatives)s
 
     Returns
     -------
     Factors
-        3 taps along `axis`, 1 along all others. The response to a slope of 1 is 1.
+        Factors with 3 taps along `axis` and 1 along all others. The response to a slope of 1 is 1.
 
     Raises
     ------
-    ArgumentError, ArgumentTypeError
-        If `axis`, `ndim` or `spacing` is out of its range or no number.
+    %(raises)s
 
     Examples
     --------
@@ -202,39 +150,39 @@ def _gradient(
     spacing: PerAxis | None,
 ) -> Factors:
     count = count_axes(ndim, spacing=spacing)
-    along = check_axis(axis, count)
+    along = check_axis(whole("axis", axis), count, of=f"ndim={count}")
     taps = _per_length(np.array(slope), spacing, count, along, 1)
-    return born([[taps if k == along else np.array(smoothing) for k in range(count)]])
+    return factors_from_terms([[taps if k == along else np.array(smoothing) for k in range(count)]])
 
 
 def _per_length(taps: Array, spacing: object, ndim: int, axis: int, order: int) -> Array:
-    """Divide by the power of the spacing; whole numbers stay whole where there is none."""
-    steps = spacings(spacing, ndim)
+    """Divide taps by a power of the spacing; without a spacing they stay integers."""
+    steps = check_spacing(spacing, ndim)
     return taps if spacing is None else taps / np.float64(steps[axis]) ** order
 
 
+@documented
 def laplace(*, ndim: int | None = None, spacing: PerAxis | None = None) -> Factors:
     """Return the sum of second differences ``[1, -2, 1]`` along every axis.
 
-    Correlating with it equals ``scipy.ndimage.laplace``; it is even, so convolving does too.
+    Correlating with it equals ``scipy.ndimage.laplace``. The kernel is symmetric, so convolving gives
+    the same.
 
     Parameters
     ----------
-    ndim : int, optional
-        2, 3 or 4 axes; default: as many as `spacing` has, else 2.
-    spacing : float or sequence of float, optional
-        The distance between the centres of neighbours, for all axes or for each; > 0. Each second
-        difference is divided by the square of its own.
+    %(ndim)s
+    %(spacing_of_derivatives)s
 
     Returns
     -------
     Factors
-        Whole numbers without `spacing`, 3 taps an axis, one term an axis: rank 2 in two dimensions.
+        Factors with one term per axis and 3 taps per axis, integers without `spacing`: rank 2 in
+        two dimensions.
 
     Raises
     ------
     ArgumentError, ArgumentTypeError
-        If `ndim` or `spacing` is out of its range or no number.
+        If `ndim` or `spacing` is out of its range or not a number.
 
     Examples
     --------
@@ -248,11 +196,12 @@ def laplace(*, ndim: int | None = None, spacing: PerAxis | None = None) -> Facto
     count = count_axes(ndim, spacing=spacing)
     unit = np.array((0, 1, 0))
     second = [_per_length(np.array(SECOND), spacing, count, k, 2) for k in range(count)]
-    return born(
+    return factors_from_terms(
         [[second[k] if k == along else unit for k in range(count)] for along in range(count)]
     )
 
 
+@documented
 def laplacian_of_gaussian(
     sigma: PerAxis,
     *,
@@ -263,27 +212,28 @@ def laplacian_of_gaussian(
 ) -> Factors:
     """Return the Laplacian of a Gaussian: the sum of its second derivatives.
 
-    Correlating with it equals ``scipy.ndimage.gaussian_laplace``; it is even, so convolving does
-    too. Like there it sums to nearly, not exactly, zero.
+    Correlating with it equals ``scipy.ndimage.gaussian_laplace``. The kernel is symmetric, so
+    convolving gives the same. As in SciPy its sum is nearly, not exactly, zero.
 
     Parameters
     ----------
     sigma : float or sequence of float
-        Standard deviation, for all axes or for each; > 0: in pixels, or in the units of `spacing`.
+        Standard deviation, for all axes or for each, in pixels or in the units of `spacing`; > 0.
         Blobs of radius ``sigma * sqrt(ndim)`` give the strongest response.
-    ndim, truncate, radius, spacing
-        As for `gaussian`: each second derivative is divided by the square of its own spacing.
+    %(ndim)s
+    %(truncate)s
+    %(radius)s
+    %(spacing_of_derivatives)s
 
     Returns
     -------
     Factors
-        One term an axis: rank 2 in two dimensions. ``2 * K * ndim`` multiplications per output
-        when passes are shared, instead of ``K ** ndim``.
+        Factors with one term per axis: rank 2 in two dimensions. A filter takes ``2 * K * ndim``
+        multiplications per output if passes are shared, instead of ``K ** ndim``.
 
     Raises
     ------
-    ArgumentError, ArgumentTypeError
-        As for `gaussian`.
+    %(raises)s
 
     References
     ----------
@@ -303,6 +253,6 @@ def laplacian_of_gaussian(
     smooth = gaussians(sigma, 0, ndim, truncate, radius, spacing)
     count = len(smooth)
     second = gaussians(sigma, 2, count, truncate, radius, spacing)
-    return born(
+    return factors_from_terms(
         [[second[k] if k == along else smooth[k] for k in range(count)] for along in range(count)]
     )

@@ -18,7 +18,10 @@ from separable.kernels import (
     textures,
     wavelet_kernels,
 )
-from separable.kernels.kernel_arguments import Kernel, PerAxis
+from separable.kernels.kernel_arguments import (
+    Kernel,
+    PerAxis,
+)
 from separable.kernels.units import Lengths, has_units, measured, read_lengths
 
 __all__ = ["catalogue", "kernel_by_name", "lengths_of", "parse_spec"]
@@ -75,24 +78,24 @@ WANTED: dict[Reader, str] = {
     _yes: "true or false",
     _angle: "an angle in radians, or in degrees as 45deg",
     _length: "a number",
-    _lengths: "a number, or one an axis as 2x1x1",
-    _sizes: "a whole number, or one an axis as 5x3x3",
-    _integers: "a whole number, or one an axis as 5x3x3",
+    _lengths: "a number, or one per axis as 2x1x1",
+    _sizes: "a whole number, or one per axis as 5x3x3",
+    _integers: "a whole number, or one per axis as 5x3x3",
 }
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """One kernel: its function, how to read its parameters in their order, its axes."""
+    """Kernel of the catalogue: its function, the readers of its parameters in order, and its axes."""
 
     make: Callable[..., Kernel]
     parameters: dict[str, Reader] = field(default_factory=dict)
-    ndim: int | None = None  # None: any, given by the keyword `ndim`
+    ndim: int | None = None  # None: any number, set by the keyword `ndim`
     one_axis: Callable[..., Kernel] | None = None
 
     @property
     def is_measured(self) -> bool:
-        """Whether the kernel has a physical size."""
+        """True if the kernel has a physical size."""
         return "spacing" in inspect.signature(self.make).parameters
 
     @property
@@ -153,7 +156,7 @@ _SHORT = {"dog": "difference_of_gaussians", "log": "laplacian_of_gaussian"}
 
 
 def catalogue() -> dict[str, str]:
-    """Return the names that `parse_spec` knows, each with one line that says what it is.
+    """Return the names that `parse_spec` knows, each with a one-line description.
 
     Examples
     --------
@@ -170,38 +173,39 @@ def _summary(function: Callable[..., Kernel]) -> str:
     return first.removeprefix("Return ").removesuffix(".")
 
 
-# Step 1: name and values; Step 2: read each value; Step 3: lengths in the units of the spacing;
+# Step 1: read the name. Step 2: read each value. Step 3: convert lengths to the units of the spacing.
 # Step 4: call the function of that name.
 
 
 def parse_spec(
     text: str, ndim: int | None = None, *, spacing: PerAxis | None = None, unit: str = ""
 ) -> Kernel:
-    """Make the kernel that a text names.
+    """Return the kernel that a text describes.
 
     The text is a name, and after a colon its parameters: by position in the order of the
-    function's signature, or as ``key=value``. Values for each axis are joined by ``x``; angles may
-    be given in degrees, as ``45deg``. Lengths may have a unit: m, cm, mm, um (µm) or nm, or px for
-    samples; a unit at the end of several counts for all, as in ``3x1x1mm``. ``log`` and ``dog`` stand for `laplacian_of_gaussian` and
-    `difference_of_gaussians`.
+    function's signature, or as ``key=value``. Values for each axis are joined by ``x``. Angles may
+    be in degrees, as ``45deg``. Lengths may have a unit: m, cm, mm, um (µm) or nm, or px for
+    samples. A unit at the end of several lengths counts for all, as in ``3x1x1mm``. ``log`` and
+    ``dog`` are short for `laplacian_of_gaussian` and `difference_of_gaussians`.
 
     Parameters
     ----------
     text : str
-        For instance ``"gaussian:2,order=1"``.
+        Description of the kernel, for instance ``"gaussian:2,order=1"``.
     ndim : int, optional
-        The number of axes wanted, 1 .. 4; default: as many as the values name, else 2 (3 for a
-        ball).
+        Number of axes, 1 .. 4. Default is the number of values per axis in the text, else 2 (3 for
+        a ball).
     spacing : float or sequence of float, optional
-        The distance between the centres of neighbours, for all axes or for each. Lengths without a
-        unit are in the units of it then, and derivatives per unit of it; those in px stay samples.
+        Distance between the centres of neighbouring samples, for all axes or for each. Lengths
+        without a unit are then in its units, and derivatives per unit of it. Lengths in px remain
+        in samples.
     unit : str, optional
-        The unit of `spacing`, which lengths with units need: "mm", "micrometer" ...
+        Unit of `spacing`, which lengths with units need: "mm", "micrometer" ...
 
     Returns
     -------
     Factors or ndarray
-        As the function of that name returns it.
+        Kernel as the function of that name returns it.
 
     Raises
     ------
@@ -223,7 +227,7 @@ def parse_spec(
     >>> parse_spec("gaussian:2", ndim=1).shape
     (17,)
 
-    An image of slices 3 mm apart, its pixels 0.5 mm:
+    For a volume with slices 3 mm apart and pixels of 0.5 mm:
 
     >>> parse_spec("gaussian:3mm", spacing=(3, 0.5, 0.5), unit="mm").shape
     (9, 49, 49)
@@ -248,7 +252,7 @@ def parse_spec(
 
 
 def lengths_of(name: str) -> dict[str, bool]:
-    """Return which parameters of a kernel are lengths, and whether they may be one an axis.
+    """Return the parameters of a kernel that are lengths; True if there may be one per axis.
 
     Raises
     ------
@@ -268,12 +272,12 @@ def lengths_of(name: str) -> dict[str, bool]:
 def kernel_by_name(
     name: str, arguments: dict[str, Any], ndim: int, spacing: PerAxis | None = None
 ) -> Kernel:
-    """Make a kernel of the catalogue from its name and the arguments of its function.
+    """Return a kernel of the catalogue from its name and the arguments of its function.
 
     Raises
     ------
     ArgumentError, ArgumentTypeError
-        If there is none of that name and number of axes, or an argument is wrong.
+        If there is no kernel of that name and number of axes, or an argument is wrong.
 
     Examples
     --------
@@ -329,7 +333,7 @@ def _arguments(name: str, entry: _Entry, values: str) -> dict[str, Any]:
 def _check_whole(
     name: str, entry: _Entry, arguments: dict[str, Any], plain: dict[str, Any]
 ) -> None:
-    """Make sizes in samples whole numbers."""
+    """Convert sizes in samples to int, or refuse them."""
     for key in (k for k in plain if entry.parameters.get(k) is _sizes):
         given: Lengths = arguments[key]
         if any(v != v // 1 for v in given.values):
@@ -368,10 +372,10 @@ def _accepted(entry: _Entry) -> str:
     return ", ".join(names) if names else "no parameters"
 
 
-def _unknown(kind: str, name: str, known: list[str]) -> str:
+def _unknown(what: str, name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     if close:
-        return f"unknown {kind} `{name}`. Did you mean `{close[0]}`?"
-    if kind == "parameter":
-        return f"unknown {kind} `{name}`."
-    return f"unknown {kind} `{name}`: there are {', '.join(sorted(known))}"
+        return f"unknown {what} `{name}`. Did you mean `{close[0]}`?"
+    if what == "parameter":
+        return f"unknown {what} `{name}`."
+    return f"unknown {what} `{name}`: there are {', '.join(sorted(known))}"

@@ -1,4 +1,4 @@
-"""Kernels that are shapes and do not separate: disk, ball, pillbox, motion."""
+"""Kernels that are shapes: disk, ball, pillbox, motion. They do not separate."""
 
 from __future__ import annotations
 
@@ -12,15 +12,12 @@ from separable.kernels.kernel_arguments import (
     PerAxis,
     check_extent,
     in_samples,
-    positive,
-    real,
-    shown,
-    spacings,
 )
+from separable.request import check_spacing, positive, real, shown
 
 __all__ = ["ball", "disk", "motion", "pillbox"]
 
-NEAR = 1e-12  # relative: what rounding may make of a length divided by a spacing
+NEAR = 1e-12  # relative rounding error of a length divided by a spacing
 Point = tuple[float, float]  # (y, x)
 
 
@@ -28,25 +25,25 @@ def disk(radius: float, *, spacing: PerAxis | None = None) -> NDArray[np.int64]:
     """Return a disk of ones: 1 where ``y**2 + x**2 <= radius**2``, else 0.
 
     It does not separate: radius 5, 10, 20, 40 has rank 4, 7, 13, 25, and an error of 1 % already
-    needs all of it.
+    needs all of these terms.
 
     Parameters
     ----------
     radius : float
-        In pixels, or in the units of `spacing`; >= 0.
+        Radius in pixels, or in the units of `spacing`; >= 0.
     spacing : float or sequence of 2 floats, optional
-        The distance between the centres of neighbours, ``(y, x)`` or both; > 0. The disk is an
-        ellipse of pixels then: 1 where ``(y dy)**2 + (x dx)**2 <= radius**2``.
+        Distance between the centres of neighbouring samples, ``(y, x)`` or both; > 0. The disk is
+        then an ellipse of pixels: 1 where ``(y dy)**2 + (x dx)**2 <= radius**2``.
 
     Returns
     -------
     ndarray of int64, shape (2 * floor(radius / dy) + 1, 2 * floor(radius / dx) + 1)
-        Its sum is the number of pixels: divide by it for a mean, or take `pillbox`.
+        An array of 0 and 1. For a mean divide it by its sum, or use `pillbox`.
 
     Raises
     ------
     ArgumentError, ArgumentTypeError
-        If `radius` is negative, not finite or no number, or `spacing` is not > 0.
+        If `radius` is negative, not finite or not a number, or `spacing` is not > 0.
 
     Examples
     --------
@@ -68,20 +65,20 @@ def ball(radius: float, *, spacing: PerAxis | None = None) -> NDArray[np.int64]:
     Parameters
     ----------
     radius : float
-        In voxels, or in the units of `spacing`; >= 0.
+        Radius in voxels, or in the units of `spacing`; >= 0.
     spacing : float or sequence of 3 floats, optional
-        The distance between the centres of neighbours, ``(z, y, x)`` or all; > 0. The ball is an
-        ellipsoid of voxels then.
+        Distance between the centres of neighbouring samples, ``(z, y, x)`` or all; > 0. The ball
+        is then an ellipsoid of voxels.
 
     Returns
     -------
     ndarray of int64, shape (2 * floor(radius / dz) + 1, ... dy, ... dx)
-        Its sum is the number of voxels: divide by it for a mean.
+        An array of 0 and 1. For a mean divide it by its sum.
 
     Raises
     ------
     ArgumentError, ArgumentTypeError
-        If `radius` is negative, not finite or no number, or `spacing` is not > 0.
+        If `radius` is negative, not finite or not a number, or `spacing` is not > 0.
 
     Examples
     --------
@@ -97,10 +94,10 @@ def _round(radius: object, ndim: int, spacing: object) -> NDArray[np.int64]:
     reach = real("radius", radius)
     if reach < 0:
         raise ArgumentError(f"`radius` must be >= 0; got {shown(radius)}")
-    steps = spacings(spacing, ndim)
+    steps = check_spacing(spacing, ndim)
     reaches = in_samples((reach,) * ndim, steps)
     check_extent("radius", radius, *(2 * r + 1 for r in reaches))
-    # A radius of 0.3 reaches three pixels of 0.1, whatever their quotient rounds to.
+    # A radius of 0.3 reaches three pixels of 0.1, however their quotient is rounded.
     limit = reach * reach if spacing is None else (reach * (1 + NEAR)) ** 2
     total: NDArray[np.float64] = np.zeros(())
     for r, step in zip(reaches, steps, strict=True):
@@ -112,24 +109,24 @@ def _round(radius: object, ndim: int, spacing: object) -> NDArray[np.int64]:
 def pillbox(radius: float, *, spacing: PerAxis | None = None) -> NDArray[np.float64]:
     """Return the kernel of a lens out of focus: a disk with a smooth edge.
 
-    Each weight is the exact area of the pixel inside the circle, over the area of the circle.
+    Each weight is the exact area of the pixel inside the circle, divided by the area of the circle.
 
     Parameters
     ----------
     radius : float
-        Of the circle of confusion, in pixels or in the units of `spacing`; > 0.
+        Radius of the circle of confusion, in pixels or in the units of `spacing`; > 0.
     spacing : float or sequence of 2 floats, optional
-        The distance between the centres of neighbours, ``(y, x)`` or both; > 0.
+        Distance between the centres of neighbouring samples, ``(y, x)`` or both; > 0.
 
     Returns
     -------
     ndarray of float64, shape (2 * ceil(radius / dy - 0.5) + 1, ... dx)
-        It sums to 1.
+        An array that sums to 1.
 
     Raises
     ------
     ArgumentError, ArgumentTypeError
-        If `radius` or `spacing` is not > 0, not finite or no number.
+        If `radius` or `spacing` is not > 0, not finite or not a number.
 
     References
     ----------
@@ -145,11 +142,11 @@ def pillbox(radius: float, *, spacing: PerAxis | None = None) -> NDArray[np.floa
     (15, 15)
     """
     r = positive("radius", radius)
-    steps = spacings(spacing, 2)
+    steps = check_spacing(spacing, 2)
     reaches = in_samples((r, r), steps)
     check_extent("radius", radius, *(2 * reach + 1 for reach in reaches))
     halves = [max(0, math.ceil(reach - 0.5)) for reach in reaches]
-    # One quadrant, from the centre: its first row and column are half pixels.
+    # Compute one quadrant, from the centre. Its first row and column are half pixels.
     ys, xs = (
         step * np.concatenate([[0.0], np.arange(half + 1) + 0.5])
         for half, step in zip(halves, steps, strict=True)
@@ -168,10 +165,10 @@ def pillbox(radius: float, *, spacing: PerAxis | None = None) -> NDArray[np.floa
 def _area_in_circle(
     ys: NDArray[np.float64], xs: NDArray[np.float64], r: float
 ) -> NDArray[np.float64]:
-    """Areas of the cells of a grid inside a circle about the origin, all edges >= 0.
+    """Return the areas of the cells of a grid inside a circle about the origin; all edges are >= 0.
 
     Along x the circle's height falls: at first it is above the cell, which is covered, then the
-    arc runs through the cell, then it is below. The arc's integral has a closed form.
+    arc runs through the cell, then it is below. The integral of the arc has a closed form.
     """
     y0, y1 = ys[:-1, None], ys[1:, None]
     x0, x1 = np.minimum(xs[:-1], r), np.minimum(xs[1:], r)
@@ -183,7 +180,7 @@ def _area_in_circle(
 
 
 def _arc_integral(x: NDArray[np.float64], r: float) -> NDArray[np.float64]:
-    """Integral of ``sqrt(r**2 - x**2)`` from 0."""
+    """Return the integral of ``sqrt(r**2 - x**2)`` from 0."""
     height = np.sqrt(np.maximum(r * r - x * x, 0))
     integral: NDArray[np.float64] = (x * height + r * r * np.arcsin(np.minimum(x / r, 1.0))) / 2
     return integral
@@ -194,28 +191,28 @@ def motion(
 ) -> NDArray[np.float64]:
     """Return the kernel of a camera that moved straight during the exposure.
 
-    Each weight is the exact area of the pixel inside a line of this length and a width of one
-    pixel, over the area of the line: along an axis an odd `length` is a box of as many taps.
+    Each weight is the exact area of the pixel inside a line of this length that is one pixel wide,
+    divided by the area of the line. Along an axis an odd `length` is a box of as many taps.
 
     Parameters
     ----------
     length : float
-        Of the path, in pixels or in the units of `spacing`; > 0.
+        Length of the path, in pixels or in the units of `spacing`; > 0.
     angle : float, default 0.0
-        Of the path, in radians, from the x axis towards the y axis (down).
+        Direction of the path, in radians, from the x axis towards the y axis (down).
     spacing : float or sequence of 2 floats, optional
-        The distance between the centres of neighbours, ``(y, x)`` or both; > 0. The angle is that
-        in the plane; the line stays one pixel wide.
+        Distance between the centres of neighbouring samples, ``(y, x)`` or both; > 0. The angle is
+        measured in the plane. The line stays one pixel wide.
 
     Returns
     -------
     ndarray of float64, odd shape (y, x)
-        It sums to 1.
+        An array that sums to 1.
 
     Raises
     ------
     ArgumentError, ArgumentTypeError
-        If `length` or `spacing` is not > 0, or a value is not finite or no number.
+        If `length` or `spacing` is not > 0, or a value is not finite or not a number.
 
     References
     ----------
@@ -233,14 +230,14 @@ def motion(
     reach = positive("length", length)
     turn = real("angle", angle)
     if spacing is not None:
-        dy, dx = spacings(spacing, 2)
+        dy, dx = check_spacing(spacing, 2)
         path_y, path_x = in_samples((reach * math.sin(turn), reach * math.cos(turn)), (dy, dx))
         reach, turn = math.hypot(path_y, path_x), math.atan2(path_y, path_x)
-    # Snap to the axes, so that a quarter turn has no rounding to smear it over a third row.
+    # Round directions along an axis exactly, so that a quarter turn does not touch a third row.
     along = np.round([math.sin(turn), math.cos(turn)], 15)  # (y, x)
-    far = reach / 2 * np.abs(along) + np.abs(along[::-1]) / 2
-    half_y, half_x = (max(0, math.ceil(f - 0.5 - 1e-9)) for f in far)
-    check_extent("length", length, 2 * far[0] + 1, 2 * far[1] + 1)
+    extent = reach / 2 * np.abs(along) + np.abs(along[::-1]) / 2
+    half_y, half_x = (max(0, math.ceil(f - 0.5 - 1e-9)) for f in extent)
+    check_extent("length", length, 2 * extent[0] + 1, 2 * extent[1] + 1)
     path, side = along * (reach / 2), np.array([along[1], -along[0]]) / 2
     line = [path + side, path - side, -path - side, -path + side]
     corners: list[Point] = [(float(c[0]), float(c[1])) for c in line]
@@ -255,7 +252,7 @@ def motion(
 
 
 def _columns(polygon: list[Point], half: int) -> range:
-    """The columns a polygon touches."""
+    """Return the columns that a polygon touches."""
     if not polygon:
         return range(0)
     xs = [x for _, x in polygon]
@@ -264,13 +261,13 @@ def _columns(polygon: list[Point], half: int) -> range:
 
 
 def _between(polygon: list[Point], axis: int, centre: int) -> list[Point]:
-    """Keep what lies within half a pixel of `centre` on one axis."""
+    """Return the part of a polygon within half a pixel of `centre` on one axis."""
     above = _clipped(polygon, axis, centre - 0.5, 1.0)
     return _clipped(above, axis, centre + 0.5, -1.0)
 
 
 def _clipped(polygon: list[Point], axis: int, limit: float, sign: float) -> list[Point]:
-    """Keep the side of a convex polygon where ``sign * (coordinate - limit) >= 0``."""
+    """Return the part of a convex polygon where ``sign * (coordinate - limit) >= 0``."""
     kept: list[Point] = []
     for a, b in zip(polygon, polygon[1:] + polygon[:1], strict=True):
         inside_a, inside_b = sign * (a[axis] - limit), sign * (b[axis] - limit)
@@ -283,6 +280,6 @@ def _clipped(polygon: list[Point], axis: int, limit: float, sign: float) -> list
 
 
 def _area(polygon: list[Point]) -> float:
-    """The area of a polygon, by the sum of its cross products."""
+    """Return the area of a polygon, half the sum of its cross products."""
     pairs = zip(polygon, polygon[1:] + polygon[:1], strict=True)
     return abs(sum(a[0] * b[1] - a[1] * b[0] for a, b in pairs)) / 2

@@ -1,4 +1,4 @@
-"""Kernels that smooth: Gaussian (and its derivatives), box, binomial."""
+"""Smoothing kernels: Gaussian (and its derivatives), box, binomial."""
 
 from __future__ import annotations
 
@@ -10,28 +10,31 @@ from separable.factors import Factors
 from separable.kernels.kernel_arguments import (
     PerAxis,
     WholePerAxis,
-    born,
     check_extent,
     check_reach,
     count_axes,
+    factors_from_terms,
     in_samples,
+    whole_samples,
+)
+from separable.kernels.kernel_parameter_docs import documented
+from separable.request import (
+    check_spacing,
     per_axis,
     positive,
     real_per_axis,
     shown,
-    spacing_of,
-    spacings,
-    whole_from,
+    whole_in_range,
     whole_per_axis,
-    whole_samples,
 )
 
 __all__ = ["binomial", "binomial1d", "box", "box1d", "gaussian", "gaussian1d", "gaussians"]
 
-MOST_BINOMIAL = 1 << 16  # whole numbers of as many bits: more take minutes
-HIGHEST_ORDER = 4  # beyond it the truncation at 4 sigma, not the derivative, is what one sees
+MOST_BINOMIAL = 1 << 16  # its integers have as many bits; more take minutes
+HIGHEST_ORDER = 4  # in higher derivatives the truncation at 4 sigma dominates
 
 
+@documented
 def gaussian(
     sigma: PerAxis,
     *,
@@ -48,33 +51,23 @@ def gaussian(
 
     Parameters
     ----------
-    sigma : float or sequence of float
-        Standard deviation, for all axes or for each; > 0: in pixels, or in the units of `spacing`.
-    order : int or sequence of int, default 0
-        The derivative, for all axes or for each: 0 smooths, 1 .. 4 differentiate.
-    ndim : int, optional
-        2, 3 or 4 axes; default: as many as a sequence has, else 2.
-    truncate : float, default 4.0
-        Cut off at this many standard deviations: SciPy's default, which leaves out 6e-5 of the
-        weight.
-    radius : int or sequence of int, optional
-        Half the length without the centre, in pixels whatever the spacing; instead of `truncate`.
-    spacing : float or sequence of float, optional
-        The distance between the centres of neighbours, for all axes or for each; > 0. Derivatives
-        are per unit of it: order n is divided by ``spacing ** n``.
+    %(sigma)s
+    %(order)s
+    %(ndim)s
+    %(truncate)s
+    %(radius)s
+    %(spacing_of_derivatives)s
 
     Returns
     -------
     Factors
-        ``2 * radius + 1`` taps an axis, ``yx -> y,x`` for two axes; for order 0 each sums to 1.
-        ``K * ndim`` multiplications per output instead of ``K ** ndim``.
+        Factors of one term with ``2 * radius + 1`` taps per axis, ``yx -> y,x`` for two axes. For
+        order 0 each sums to 1. A filter takes ``K * ndim`` multiplications per output instead of
+        ``K ** ndim``.
 
     Raises
     ------
-    ArgumentError
-        If a value is out of its range, or sequences differ in length.
-    ArgumentTypeError
-        If a value is no number.
+    %(raises)s
 
     See Also
     --------
@@ -96,9 +89,10 @@ def gaussian(
     >>> gaussian(3, spacing=(3, 1, 1)).shape
     (9, 25, 25)
     """
-    return born([gaussians(sigma, order, ndim, truncate, radius, spacing)])
+    return factors_from_terms([gaussians(sigma, order, ndim, truncate, radius, spacing)])
 
 
+@documented
 def gaussian1d(
     sigma: float,
     *,
@@ -114,8 +108,11 @@ def gaussian1d(
 
     Parameters
     ----------
-    sigma, order, truncate, radius, spacing
-        As for `gaussian`, one value each.
+    %(sigma_1d)s
+    %(order_1d)s
+    %(truncate)s
+    %(radius_1d)s
+    %(spacing_1d_of_derivatives)s
 
     Returns
     -------
@@ -123,8 +120,7 @@ def gaussian1d(
 
     Raises
     ------
-    ArgumentError, ArgumentTypeError
-        As for `gaussian`.
+    %(raises)s
 
     Examples
     --------
@@ -133,10 +129,10 @@ def gaussian1d(
     >>> gaussian1d(1, order=1, radius=1).round(4)
     array([-0.2741,  0.    ,  0.2741])
     """
-    step = spacing_of(spacing)
+    step = check_spacing(spacing, 1)[0]
     width = positive("sigma", sigma) / step
-    derivative = whole_from("order", order, 0, HIGHEST_ORDER)
-    half = None if radius is None else whole_from("radius", radius, 0)
+    derivative = whole_in_range("order", order, 0, HIGHEST_ORDER)
+    half = None if radius is None else whole_in_range("radius", radius, 0)
     return _sample(width, derivative, _half_length(width, truncate, half), step)
 
 
@@ -148,18 +144,18 @@ def gaussians(
     radius: WholePerAxis | None,
     spacing: PerAxis | None = None,
 ) -> list[NDArray[np.float64]]:
-    """Return one sampled Gaussian an axis, the arguments being those of `gaussian`."""
+    """Return one sampled Gaussian per axis; the arguments are those of `gaussian`."""
     count = count_axes(ndim, sigma=sigma, order=order, radius=radius, spacing=spacing)
-    steps = spacings(spacing, count)
+    steps = check_spacing(spacing, count)
     widths = in_samples(real_per_axis("sigma", sigma, count), steps)
     orders = whole_per_axis("order", order, count, 0, HIGHEST_ORDER)
-    radii = per_axis(None, count) if radius is None else whole_per_axis("radius", radius, count, 0)
+    radii = (None,) * count if radius is None else whole_per_axis("radius", radius, count, 0)
     halves = [_half_length(s, truncate, r) for s, r in zip(widths, radii, strict=True)]
     return [_sample(*axis) for axis in zip(widths, orders, halves, steps, strict=True)]
 
 
 def _half_length(sigma: float, truncate: object, radius: int | None) -> int:
-    """Taps on one side of the centre: SciPy's rounding of ``truncate * sigma``."""
+    """Return the number of taps on one side of the centre, rounded from ``truncate * sigma`` as in SciPy."""
     if radius is not None:
         check_extent("radius", radius, 2 * radius + 1)
         return radius
@@ -171,8 +167,8 @@ def _half_length(sigma: float, truncate: object, radius: int | None) -> int:
 def _sample(sigma: float, order: int, radius: int, step: float) -> NDArray[np.float64]:
     """Sample the derivative per unit of length: a polynomial times the Gaussian that sums to 1.
 
-    The polynomial of order n + 1 is ``q' - q x / sigma**2``; as a matrix on its coefficients that
-    is the operation SciPy does, step by step, so that the values agree to the last bit or two.
+    The polynomial of order n + 1 is ``q' - q x / sigma**2``. As a matrix on its coefficients this is
+    the operation that SciPy does step by step, so the values agree to the last bit or two.
     """
     x = np.arange(-radius, radius + 1, dtype=np.float64)
     variance = np.float64(sigma * sigma)
@@ -194,28 +190,27 @@ def _sample(sigma: float, order: int, radius: int, step: float) -> NDArray[np.fl
     return np.asarray(values[::-1])
 
 
+@documented
 def box(size: PerAxis, *, ndim: int | None = None, spacing: PerAxis | None = None) -> Factors:
     """Return the mean over a box, of rank 1 in any dimension.
 
     Parameters
     ----------
     size : int or sequence of int
-        Taps, for all axes or for each; >= 1. With `spacing` a length in its units, which must be
-        a whole number of samples: a box is not rounded silently.
-    ndim : int, optional
-        2, 3 or 4 axes; default: as many as a sequence has, else 2.
-    spacing : float or sequence of float, optional
-        The distance between the centres of neighbours, for all axes or for each; > 0.
+        Number of taps, for all axes or for each; >= 1. With `spacing` it is a length in its units,
+        which must be a whole number of samples: a box is not rounded silently.
+    %(ndim)s
+    %(spacing)s
 
     Returns
     -------
     Factors
-        ``size`` taps an axis, each ``1 / size``: the kernel sums to 1.
+        Factors of one term with `size` taps per axis, each ``1 / size``. The kernel sums to 1.
 
     Raises
     ------
     ArgumentError, ArgumentTypeError
-        If a size is no whole number >= 1, or `ndim` is out of its range.
+        If a size is not a whole number >= 1, or `ndim` is out of its range.
 
     Examples
     --------
@@ -229,21 +224,22 @@ def box(size: PerAxis, *, ndim: int | None = None, spacing: PerAxis | None = Non
     (3, 9, 9)
     """
     if spacing is None:
-        return born([[box1d(n) for n in _lengths(size, ndim)]])  # type: ignore[arg-type]
+        return factors_from_terms([[box1d(n) for n in _lengths(size, ndim)]])  # type: ignore[arg-type]
     count = count_axes(ndim, size=size, spacing=spacing)
-    pairs = zip(per_axis(size, count), spacings(spacing, count), strict=True)
-    return born([[box1d(length, spacing=step) for length, step in pairs]])
+    pairs = zip(per_axis("size", size, count), check_spacing(spacing, count), strict=True)
+    return factors_from_terms([[box1d(length, spacing=step) for length, step in pairs]])
 
 
+@documented
 def box1d(size: float, *, spacing: float | None = None) -> NDArray[np.float64]:
     """Return the mean over `size` taps on one axis.
 
     Parameters
     ----------
     size : int
-        >= 1. With `spacing` a length in its units, as for `box`.
-    spacing : float, optional
-        The distance between the centres of neighbours; > 0.
+        Number of taps; >= 1. With `spacing` it is a length in its units, which must be a whole
+        number of samples.
+    %(spacing_1d)s
 
     Returns
     -------
@@ -252,40 +248,42 @@ def box1d(size: float, *, spacing: float | None = None) -> NDArray[np.float64]:
     Raises
     ------
     ArgumentError, ArgumentTypeError
-        If `size` is no whole number >= 1.
+        If `size` is not a whole number >= 1.
 
     Examples
     --------
     >>> box1d(4)
     array([0.25, 0.25, 0.25, 0.25])
     """
-    length = _length(size if spacing is None else whole_samples("size", size, spacing_of(spacing)))
+    length = _length(
+        size if spacing is None else whole_samples("size", size, check_spacing(spacing, 1)[0])
+    )
     return np.full(length, 1.0 / length)
 
 
+@documented
 def binomial(size: WholePerAxis, *, ndim: int | None = None) -> Factors:
     """Return a binomial kernel, the whole-number cousin of the Gaussian, of rank 1.
 
-    Its taps are a row of Pascal's triangle over its sum: ``[1, 2, 1] / 4``. Its variance is
-    ``(size - 1) / 4`` pixels squared on each axis. It counts samples and has no physical size: for
-    a width in physical units take `gaussian`.
+    Its taps are a row of Pascal's triangle divided by its sum: ``[1, 2, 1] / 4``. Its variance is
+    ``(size - 1) / 4`` pixels squared on each axis. It has no physical size: for a width in physical
+    units use `gaussian`.
 
     Parameters
     ----------
     size : int or sequence of int
-        Taps, for all axes or for each; >= 1, odd or even.
-    ndim : int, optional
-        2, 3 or 4 axes; default: as many as `size` has, else 2.
+        Number of taps, for all axes or for each; >= 1, odd or even.
+    %(ndim)s
 
     Returns
     -------
     Factors
-        ``size`` taps an axis; the kernel sums to 1.
+        Factors of one term with `size` taps per axis. The kernel sums to 1.
 
     Raises
     ------
     ArgumentError, ArgumentTypeError
-        If a size is no whole number >= 1, or `ndim` is out of its range.
+        If a size is not a whole number >= 1, or `ndim` is out of its range.
 
     References
     ----------
@@ -300,16 +298,16 @@ def binomial(size: WholePerAxis, *, ndim: int | None = None) -> Factors:
     >>> (256 * binomial(5).dense()).astype(int)[2]
     array([ 6, 24, 36, 24,  6])
     """
-    return born([[binomial1d(n) for n in _lengths(size, ndim)]])
+    return factors_from_terms([[binomial1d(n) for n in _lengths(size, ndim)]])
 
 
 def binomial1d(size: int) -> NDArray[np.float64]:
-    """Return a row of Pascal's triangle over its sum.
+    """Return a row of Pascal's triangle divided by its sum.
 
     Parameters
     ----------
     size : int
-        >= 1.
+        Number of taps; >= 1.
 
     Returns
     -------
@@ -318,7 +316,7 @@ def binomial1d(size: int) -> NDArray[np.float64]:
     Raises
     ------
     ArgumentError, ArgumentTypeError
-        If `size` is no whole number >= 1.
+        If `size` is not a whole number >= 1.
 
     Examples
     --------
@@ -326,8 +324,8 @@ def binomial1d(size: int) -> NDArray[np.float64]:
     array([1., 4., 6., 4., 1.])
     """
     n = _length(size) - 1
-    check_extent("size", size, n + 1, most=MOST_BINOMIAL)
-    # Recurrence from the centre tap would be faster, but rounds; whole numbers divide exactly.
+    check_extent("size", size, n + 1, limit=MOST_BINOMIAL)
+    # A recurrence from the centre tap would be faster, but rounds; integers divide exactly.
     row, value = [], 1
     for k in range(n + 1):
         row.append(value / 2**n)
@@ -336,7 +334,7 @@ def binomial1d(size: int) -> NDArray[np.float64]:
 
 
 def _length(size: object) -> int:
-    length = whole_from("size", size, 1)
+    length = whole_in_range("size", size, 1)
     check_extent("size", size, length)
     return length
 

@@ -9,7 +9,10 @@ import numpy as np
 
 from separable.errors import ArgumentError, ArgumentTypeError
 from separable.factors import Factors
-from separable.kernels.kernel_arguments import born, check_ndim
+from separable.kernels.kernel_arguments import (
+    check_ndim,
+    factors_from_terms,
+)
 
 __all__ = ["laws", "laws_bands"]
 
@@ -41,22 +44,22 @@ def laws(vectors: str, *, normalised: bool = False, ndim: int | None = None) -> 
     Parameters
     ----------
     vectors : str
-        One name an axis, in memory order: ``"L5E5"`` in two dimensions, ``"L5E5S5"`` in three.
+        One name per axis, in memory order: ``"L5E5"`` in two dimensions, ``"L5E5S5"`` in three.
     normalised : bool, default False
-        Whether each vector is divided by its Euclidean norm, as the Image Biomarker
-        Standardisation Initiative has it; else they are Laws' whole numbers.
+        If true, divide each vector by its Euclidean norm, as the Image Biomarker Standardisation
+        Initiative does. Otherwise the vectors are Laws' integers.
     ndim : int, optional
-        2, 3 or 4 axes; as many as there are names.
+        Number of axes: 2, 3 or 4. Default is the number of names.
 
     Returns
     -------
     Factors
-        Of rank 1.
+        Factors of rank 1.
 
     Raises
     ------
     ArgumentError, ArgumentTypeError
-        If a name is unknown or there are not as many as axes.
+        If a name is unknown, or the number of names is not that of the axes.
 
     References
     ----------
@@ -80,29 +83,32 @@ def laws(vectors: str, *, normalised: bool = False, ndim: int | None = None) -> 
     if unknown or "".join(names) != vectors:
         wrong = unknown[0] if unknown else vectors
         raise ArgumentError(
-            f"`vectors` must be names out of {', '.join(VECTORS)}, one an axis; got {wrong!r}"
+            f"`vectors` must be names out of {', '.join(VECTORS)}, one per axis; got {wrong!r}"
         )
     count = check_ndim(len(names), "number of vectors") if ndim is None else check_ndim(ndim)
     if len(names) != count:
-        raise ArgumentError(f"`vectors` must be one name an axis, {count} of them; got {vectors!r}")
+        raise ArgumentError(
+            f"`vectors` must be one name per axis, {count} of them; got {vectors!r}"
+        )
     taps = [np.array(VECTORS[name.upper()]) for name in names]
-    return born([[v / np.sqrt(np.sum(v * v)) if normalised else v for v in taps]])
+    return factors_from_terms([[v / np.sqrt(np.sum(v * v)) if normalised else v for v in taps]])
 
 
 def laws_bands(*, ndim: int = 3, normalised: bool = False) -> dict[str, Factors]:
-    """Return all products of Laws' vectors of five, by name, for `sep.bank`.
+    """Return all products of Laws' vectors with five taps, by name, for `sep.bank`.
 
     Parameters
     ----------
     ndim : int, default 3
-        2, 3 or 4 axes: 25, 125 or 625 kernels.
+        Number of axes: 2, 3 or 4, for 25, 125 or 625 kernels.
     normalised : bool, default False
-        As for `laws`.
+        If true, divide each vector by its Euclidean norm.
 
     Returns
     -------
     dict of str to Factors
-        From ``"L5L5L5"`` to ``"R5R5R5"``. In a bank the 125 are 155 passes, not 375.
+        Kernels from ``"L5L5L5"`` to ``"R5R5R5"``. A bank runs the 125 as 155 passes instead of
+        375.
 
     Raises
     ------

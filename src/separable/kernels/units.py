@@ -1,4 +1,4 @@
-"""Lengths in a kernel's text: numbers with units, and what they are beside an image's spacing."""
+"""Lengths in the text of a kernel: numbers with units, converted to the units of the spacing."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from separable.errors import ArgumentError
-from separable.kernels.kernel_arguments import shown
+from separable.request import shown
 
 __all__ = ["SAMPLES", "Lengths", "has_units", "measured", "read_lengths", "unit_of"]
 
 SAMPLES = "px"
 POWERS = {"m": 0, "cm": -2, "mm": -3, "um": -6, "nm": -9}  # of ten, in metres
 
-# As OME, ImageJ, NIfTI, napari (pint) and people write them.
+# Spellings in OME, ImageJ, NIfTI and napari (pint), and those that people type.
 _SPELLINGS = {
     "m": ("meter", "metre"),
     "cm": ("centimeter", "centimetre"),
@@ -31,14 +31,16 @@ _BETWEEN = re.compile(r"(?<!p)x")  # the x of 2x1x1 and not that of 2px
 
 @dataclass(frozen=True)
 class Lengths:
-    """One length, or one for each axis, each with its unit; an empty unit is none.
+    """One length, or one per axis, each with its unit; an empty text means no unit.
 
     Attributes
     ----------
     values : tuple of float
+        Numbers, in their units.
     units : tuple of str
+        Short name of each unit.
     text : str
-        As it was written.
+        The lengths as they were written.
     """
 
     values: tuple[float, ...]
@@ -47,11 +49,11 @@ class Lengths:
 
     @property
     def plain(self) -> float | tuple[float, ...]:
-        """The numbers alone, as arguments have them."""
+        """Numbers without units: one, or a tuple of one per axis."""
         return self.values[0] if len(self.values) == 1 else self.values
 
     def within(self, unit: str) -> float | tuple[float, ...]:
-        """Return the numbers in another unit; those without one stay."""
+        """Return the numbers in another unit; numbers without a unit are not converted."""
         return Lengths(
             tuple(_converted(v, u, unit) for v, u in zip(self.values, self.units, strict=True)),
             self.units,
@@ -77,7 +79,7 @@ def read_lengths(text: str) -> Lengths:
     found = [_NUMBER.fullmatch(part.strip()) for part in _BETWEEN.split(text)]
     values = tuple(float(m[1]) for m in found if m)
     units = tuple(_NAMES[m[2]] if m[2] else "" for m in found if m)
-    if units[-1] and not any(units[:-1]):  # the unit at the end counts for all
+    if units[-1] and not any(units[:-1]):  # a unit at the end counts for all
         units = (units[-1],) * len(units)
     if len({_kind(u) for u in units}) > 1:
         raise ValueError(text)
@@ -85,7 +87,7 @@ def read_lengths(text: str) -> Lengths:
 
 
 def unit_of(text: str | None) -> str:
-    """Return the short name of a unit as metadata spell it, or nothing where it is no length.
+    """Return the short name of a unit in metadata, or "" if it is not a unit of length.
 
     Examples
     --------
@@ -97,7 +99,7 @@ def unit_of(text: str | None) -> str:
 
 
 def has_units(text: str) -> bool:
-    """Return whether a kernel's text has lengths in physical units.
+    """Return whether the text of a kernel has lengths in physical units.
 
     Examples
     --------
@@ -119,12 +121,13 @@ def measured(
 ) -> tuple[dict[str, Any], object]:
     """Return the arguments of a kernel's function, and the spacing to call it with.
 
-    Lengths in samples need no spacing, whatever the image has: then it is None.
+    If lengths are in samples, the spacing is None, whatever that of the image is.
 
     Raises
     ------
     ArgumentError
-        If lengths are partly in units and partly not, or in units where the spacing has none.
+        If some lengths have units and others do not, or lengths have units and the spacing has
+        none.
     """
     own = unit_of(unit)
     if unit and not own:
@@ -145,15 +148,15 @@ def measured(
     return plain, spacing
 
 
-def _check_spacing(text: str, length: Lengths, spacing: object, own: str) -> None:
-    """Refuse a length in units beside an image of unknown spacing."""
+def _check_spacing(text: str, length: Lengths, spacing: object, spacing_unit: str) -> None:
+    """Refuse a length in units for an image of unknown spacing."""
     if spacing is None:
         raise ArgumentError(
             f"kernel `{text}` is in {length.units[0]}, and the image's spacing is not known. Say "
             f"how far apart its samples are, as --spacing 3x1x1mm (spacing=(3, 1, 1), "
             'unit="mm"), or write lengths in px'
         )
-    if own in ("", SAMPLES):
+    if spacing_unit in ("", SAMPLES):
         raise ArgumentError(
             f"kernel `{text}` is in {length.units[0]}, and the image's spacing {shown(spacing)} "
             'has no unit of length. Name it, as --spacing 3x1x1mm (unit="mm"), or write lengths '
@@ -161,10 +164,10 @@ def _check_spacing(text: str, length: Lengths, spacing: object, own: str) -> Non
         )
 
 
-def _converted(value: float, here: str, there: str) -> float:
-    if here not in POWERS or there not in POWERS:
+def _converted(value: float, from_unit: str, to_unit: str) -> float:
+    if from_unit not in POWERS or to_unit not in POWERS:
         return value
-    power = POWERS[here] - POWERS[there]
+    power = POWERS[from_unit] - POWERS[to_unit]
     return value * 10.0**power if power >= 0 else value / 10.0**-power
 
 

@@ -1,4 +1,4 @@
-"""The low and high passes of a wavelet, and their products along several axes."""
+"""Low-pass and high-pass filters of wavelets, and their products along several axes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from numpy.typing import NDArray
 from separable.distribution import install_command
 from separable.errors import ArgumentError, ArgumentTypeError
 from separable.factors import Factors
-from separable.kernels.kernel_arguments import born, check_ndim
+from separable.kernels.kernel_arguments import (
+    check_ndim,
+    factors_from_terms,
+)
 
 __all__ = ["wavelet", "wavelet1d", "wavelet_bands"]
 
 
 def wavelet(name: str, bands: str, *, ndim: int | None = None) -> Factors:
-    """Return one band of a step of a wavelet: its low or its high pass along each axis.
+    """Return one band of a step of a wavelet: its low-pass or its high-pass filter along each axis.
 
     Written for convolution: ``sep.convolve(image, wavelet(...), mode="wrap")`` is PyWavelets'
     undecimated step, ``pywt.swtn(image, name, level=1)``.
@@ -26,17 +29,17 @@ def wavelet(name: str, bands: str, *, ndim: int | None = None) -> Factors:
     Parameters
     ----------
     name : str
-        "haar", "db2", "coif1" ... : "haar", "db1" and "db2" always, the others where PyWavelets is
-        installed.
+        Name of the wavelet: "haar", "db1", "db2", or, if PyWavelets is installed, any discrete
+        wavelet of it ("coif1" ...).
     bands : str
         ``L`` or ``H`` for each axis, in memory order: ``"LLH"`` is high along x.
     ndim : int, optional
-        2, 3 or 4 axes; as many as there are letters.
+        Number of axes: 2, 3 or 4. Default is the number of letters.
 
     Returns
     -------
     Factors
-        Of rank 1.
+        Factors of rank 1.
 
     Raises
     ------
@@ -59,9 +62,9 @@ def wavelet(name: str, bands: str, *, ndim: int | None = None) -> Factors:
         raise ArgumentError(f"`bands` must be L or H for each axis, such as 'LLH'; got {bands!r}")
     count = check_ndim(len(bands), "number of bands") if ndim is None else check_ndim(ndim)
     if len(bands) != count:
-        raise ArgumentError(f"`bands` must be one letter an axis, {count} of them; got {bands!r}")
+        raise ArgumentError(f"`bands` must be one letter per axis, {count} of them; got {bands!r}")
     low, high = wavelet1d(name)
-    return born([[low if letter == "L" else high for letter in bands.upper()]])
+    return factors_from_terms([[low if letter == "L" else high for letter in bands.upper()]])
 
 
 def wavelet_bands(name: str, *, ndim: int = 3) -> dict[str, Factors]:
@@ -70,19 +73,19 @@ def wavelet_bands(name: str, *, ndim: int = 3) -> dict[str, Factors]:
     Parameters
     ----------
     name : str
-        As for `wavelet`.
+        Name of the wavelet, as for `wavelet`.
     ndim : int, default 3
-        2, 3 or 4 axes: 4, 8 or 16 bands.
+        Number of axes: 2, 3 or 4, for 4, 8 or 16 bands.
 
     Returns
     -------
     dict of str to Factors
-        From ``"LLL"`` to ``"HHH"``. In a bank the eight are 14 passes, not 24.
+        Bands from ``"LLL"`` to ``"HHH"``. A bank runs the eight as 14 passes instead of 24.
 
     Raises
     ------
     ArgumentError, ArgumentTypeError
-        As for `wavelet`.
+        If the wavelet is unknown or has no filters of finite length.
 
     Examples
     --------
@@ -94,22 +97,23 @@ def wavelet_bands(name: str, *, ndim: int = 3) -> dict[str, Factors]:
 
 
 def wavelet1d(name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the low and the high pass of a wavelet's analysis, for convolution.
+    """Return the low-pass and the high-pass analysis filter of a wavelet, for convolution.
 
     Parameters
     ----------
     name : str
-        As for `wavelet`.
+        Name of the wavelet, as for `wavelet`.
 
     Returns
     -------
     (ndarray, ndarray)
-        Of equal length; the low pass of an orthogonal wavelet has the Euclidean norm 1.
+        Two vectors of equal length. The low-pass filter of an orthogonal wavelet has the Euclidean
+        norm 1.
 
     Raises
     ------
     ArgumentError, ArgumentTypeError
-        As for `wavelet`.
+        If the wavelet is unknown or has no filters of finite length.
 
     Examples
     --------
@@ -133,7 +137,7 @@ def _taps(name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         high = low[::-1] * np.where(np.arange(low.size) % 2, 1.0, -1.0)
         return low, high
     try:
-        import pywt
+        import pywt  # optional dependency
     except ImportError:
         raise ArgumentError(
             f"`name` must be haar, db1 or db2 unless PyWavelets is installed; got {name!r}. "

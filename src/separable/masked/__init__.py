@@ -1,32 +1,41 @@
-"""Missing samples: filters that count only what is valid.
+"""Missing samples: filters in which only valid samples count.
 
 Definition, for a kernel k, an image x and a mask m (1 where x is valid, 0 where it is missing)::
 
-    mean = (|k| * (m x)) / (|k| * m)        the mean of what is valid, weighted by |k|
-    out  = k * (m x) + mean (k * (1 - m))   the filter; what is missing counts as that mean
+    mean = (|k| * (m x)) / (|k| * m)        the mean of the valid samples, weighted by |k|
+    out  = k * (m x) + mean (k * (1 - m))   the filter, with that mean for missing samples
 
-where ``*`` filters. Where k has no sign this is ``sum(k) (k * (m x)) / (k * m)``: normalised
+where ``*`` filters. If k has no negative weights this is ``sum(k) (k * (m x)) / (k * m)``: normalised
 convolution (H. Knutsson and C.-F. Westin, "Normalized and differential convolution", CVPR 1993,
-doi:10.1109/CVPR.1993.341081) with the kernel as its applicability. Where k has both signs (slopes,
-Laplacians) dividing by the weight that is valid means nothing, for it may be 0 or negative; so the
-mean that normalised convolution with |k| gives stands for the missing samples. Hence
+doi:10.1109/CVPR.1993.341081) with the kernel as its applicability. If k has both signs (slopes,
+Laplacians), a division by the valid weight has no meaning, because it may be 0 or negative. The mean
+from normalised convolution with |k| then replaces the missing samples. Hence
 
-- without missing samples below the kernel the result is the plain filter's;
-- a constant image gives ``constant * sum(k)``, 0 for slopes;
+- without missing samples below the kernel the result is that of the ordinary filter;
+- a constant image gives ``constant * sum(k)``, which is 0 for slopes;
 - ``a x + b`` gives ``a out + b sum(k)``;
-- what stands under the mask has no influence, be it NaN or infinite.
+- masked values have no influence, not even NaN or infinity.
 
-Where no sample below a weight other than 0 is valid the result is `fill`.
+Where no sample below a nonzero weight is valid the result is `fill`.
 """
 
-from separable.masked.normalised import Passes, Planned, Run, filter_missing, normalise
-from separable.masked.samples import Missing, blank, check_fill, check_nan, mask_of, missing_of
+from separable.masked.normalised import AxisByAxisRun, PlannedRun, Run, filter_missing, normalise
+from separable.masked.samples import (
+    Missing,
+    MissingOptions,
+    blank,
+    check_fill,
+    check_nan,
+    mask_of,
+    missing_of,
+)
 from separable.masked.valid_weights import Weights
 
 __all__ = [
+    "AxisByAxisRun",
     "Missing",
-    "Passes",
-    "Planned",
+    "MissingOptions",
+    "PlannedRun",
     "Run",
     "Weights",
     "blank",

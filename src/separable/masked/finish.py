@@ -1,4 +1,4 @@
-"""From the runs to the result: one division, or one correction, and one rounding."""
+"""Combination of the filtered samples and weights into the result: one division or correction, one rounding."""
 
 from __future__ import annotations
 
@@ -19,22 +19,27 @@ __all__ = ["Parts", "least_of"]
 
 Array = NDArray[Any]
 
-FULL = 8  # units of rounding by which the valid weight may be off where all of it is valid
+FULL = (
+    8  # rounding errors by which the valid weight may differ from the total if all of it is valid
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """What the runs gave, each used up by `finish`.
+    """Results of the runs of one filter; `finish` overwrites them.
 
     Attributes
     ----------
     filtered : ndarray
-        The kernel on the valid samples, of the image's shape.
+        Valid samples filtered with the kernel; has the image's shape.
     weight : ndarray
-        The sizes of the weights on the mask; of length 1 along axes where the mask is.
-    mean, share : ndarray or None
-        For a kernel of several signs: the sizes on the valid samples; the kernel on what is missing.
+        Mask filtered with the absolute weights. Its length is 1 along axes where that of the mask is.
+    mean : ndarray or None
+        Valid samples filtered with the absolute weights, for a kernel of both signs.
+    share : ndarray or None
+        Mask of the missing samples filtered with the kernel, for a kernel of both signs.
     weights : Weights
+        Weights of the kernel.
     """
 
     filtered: Array
@@ -44,9 +49,9 @@ class Parts:
     weights: Weights
 
     def finish(
-        self, target: Array | np.dtype[Any], fill: Any, void: Array | None, threads: int
+        self, target: Array | np.dtype[Any], fill: Any, nothing_valid: Array | None, threads: int
     ) -> Array:
-        """Put the parts together, in the array or type asked for; `void` is set at `fill`."""
+        """Combine the parts into an array, or a new one of a type; set `nothing_valid` where it is `fill`."""
         values = self.filtered
         if isinstance(target, np.ndarray):
             out = target
@@ -58,24 +63,24 @@ class Parts:
             part, place = values[rows], out[rows]
             filling = fill if out is values else 0
             try:
-                void_here = self._compiled(rows, filling) if compiled else None
+                empty_count = self._compiled(rows, filling) if compiled else None
             except EngineError:
-                void_here = None
-            if void_here is None:
-                void_here = self._by_numpy(rows, filling)
+                empty_count = None
+            if empty_count is None:
+                empty_count = self._by_numpy(rows, filling)
             if out is not values:
                 _settled(part, place)
-            if void_here and (out is not values or void is not None):
+            if empty_count and (out is not values or nothing_valid is not None):
                 nothing = self._weight(rows, part.shape) < self.weights.half
                 np.copyto(place, fill, where=nothing, casting="unsafe")
-                if void is not None:
-                    void[rows] |= nothing
+                if nothing_valid is not None:
+                    nothing_valid[rows] |= nothing
 
         in_parallel(job, chunks(values.shape), threads)
         return out
 
     def _compiled(self, rows: Rows, fill: Any) -> int:
-        """Put the parts together in place; return how many have nothing below them."""
+        """Combine the parts in place; return the number of samples with nothing valid below them."""
         with compiling:
             from separable.engine.compiled.masked_kernels import add_masked_mean, normalise
 
@@ -94,7 +99,7 @@ class Parts:
             return int(add_masked_mean(values.reshape(-1), mean, share, weight, numbers, filling))
 
     def _by_numpy(self, rows: Rows, fill: Any) -> int:
-        """The same for complex numbers, and without the compiled engine."""
+        """Do the same for complex numbers, and without the compiled engine."""
         values = self.filtered[rows]
         weight, whole = self._weight(rows, values.shape), self.weights.total
         nothing = weight < self.weights.half
@@ -114,7 +119,7 @@ class Parts:
 
 
 def _settled(values: Array, place: Array) -> None:
-    """Round and store: compiled for the whole numbers that pictures have."""
+    """Round and store; compiled code does it for integers of 8 and 16 bits."""
     kind = place.dtype
     small = kind.kind in "iu" and kind.itemsize <= 2 and kind.isnative
     if not small or values.dtype.kind != "f" or not place.flags.c_contiguous or not available():

@@ -1,4 +1,4 @@
-"""The runs of a filter with missing samples, and what is made of them."""
+"""Filters with missing samples: the runs that they need, and the combination of their results."""
 
 from __future__ import annotations
 
@@ -11,27 +11,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.arrays import array_of
-from separable.borders import Mode, carried
+from separable.borders import carried
 from separable.engine import work_dtype
 from separable.engine.result_memory import empty
-from separable.filtering import checked_output, remembered
+from separable.filtering import cached_plan, checked_output
 from separable.masked.finish import Parts, least_of
-from separable.masked.samples import Missing, missing_of, without
+from separable.masked.samples import Missing, MissingOptions, missing_of, without
 from separable.masked.valid_weights import LIMITS, Weights, best, is_steady
 from separable.plan import Candidate, Plan
+from separable.request import FilterAxes
 from separable.run import store
 
-__all__ = ["Passes", "Planned", "Run", "filter_missing", "normalise"]
+__all__ = ["AxisByAxisRun", "PlannedRun", "Run", "filter_missing", "normalise"]
 
 Array = NDArray[Any]
-Tick = Callable[[float], None]
+Progress = Callable[[float], None]
 
-WORTH = 2.0  # a steady method may take so many times as long as one that has to be looked after
-WIDE = 1e-20  # of the sum of the weights: smaller ones want double precision
+WORTH = 2.0  # a steady method may take so many times as long as one whose result must be checked
+WIDE = 1e-20  # of the sum of the weights: smaller weights need double precision
 
 
 class Run(Protocol):
-    """How the kernels run."""
+    """A way to run the kernels of one filter."""
+
+    @property
+    def cval(self) -> Any:
+        """Value outside the image where the mode is constant."""
+
+    @property
+    def threads(self) -> int:
+        """Number of threads."""
 
     def data(
         self,
@@ -39,17 +48,17 @@ class Run(Protocol):
         kernel: Any,
         dtype: np.dtype[Any],
         cval: Any,
-        least: float,
+        smallest: float,
         *,
         named: bool = True,
     ) -> Array:
-        """Filter samples so exactly that the result may be divided by `least`.
+        """Filter samples so exactly that the result may be divided by `smallest`.
 
-        `named` says whether this is the kernel that a method may have been named for.
+        If `named` is true, use the method that the caller has named.
         """  # fmt: skip
 
     def weigh(self, valid: Array, weights: Weights, dtype: np.dtype[Any], outside: bool) -> Array:
-        """Filter a mask with the sizes of the weights: below `half` only where nothing is valid."""
+        """Filter a mask with the absolute weights; results are below `half` only where nothing is valid."""
 
 
 def filter_missing(
@@ -60,25 +69,24 @@ def filter_missing(
     mask: Any = None,
     nan: str = "propagate",
     fill: Any = math.nan,
-    progress: Tick | None = None,
+    progress: Progress | None = None,
     **options: Any,
 ) -> Array:
     """Filter an image with missing samples; parameters are those of `separable.convolve`."""
     array = np.asarray(array_of(image))
-    out, kind = checked_output(array, output)
-    made = remembered(array, kernel, kind, options)
-    problem = made.problem
-    missing = missing_of(
-        image, array, problem.axes, mask=mask, nan=nan, fill=fill, out=problem.out,
-        cval=problem.cval if problem.fills else 0.0,
-    )  # fmt: skip
+    out, dtype = checked_output(array, output)
+    plan = cached_plan(array, kernel, dtype, options)
+    problem = plan.problem
+    outside = problem.cval if problem.fills else 0.0
+    asked = MissingOptions(mask, nan, fill)
+    missing = missing_of(image, array, problem.axes, asked, problem.out, outside)
     if missing is None or problem.size == 0:
-        return made(array, out, progress=progress)
+        return plan(array, out, progress=progress)
     target = problem.out if out is None else out
     weights = Weights.of(kernel)
     part = None if progress is None else _share(progress, 4 if weights.signed else 2)
-    run = Planned.of(made, options, part)
-    return normalise(array, weights, missing, target, run, problem.cval, problem.threads)
+    run = PlannedRun.of(plan, options, part)
+    return normalise(array, weights, missing, target, run)
 
 
 def normalise(
@@ -87,60 +95,58 @@ def normalise(
     missing: Missing,
     target: Array | np.dtype[Any],
     run: Run,
-    cval: Any,
-    threads: int,
-    void: Array | None = None,
+    nothing_valid: Array | None = None,
 ) -> Array:
     """Filter an image with missing samples.
 
     Parameters
     ----------
     image : ndarray
-        With samples.
+        The samples.
     weights : Weights
+        Weights of the kernel.
     missing : Missing
+        The valid samples.
     target : ndarray or dtype
-        Where to put the result, which may be the image itself; or its type.
+        Array to write the result into, which may be the image itself, or the type of a new one.
     run : Run
-    cval : number
-        What lies outside.
-    threads : int
-    void : ndarray of bool, optional
-        Of the image's shape; set to True where nothing is valid.
+        How the kernels run, and the value outside the image.
+    nothing_valid : ndarray of bool, optional
+        An array of the image's shape; set to True where nothing is valid.
 
     Returns
     -------
     ndarray
         `target`, or a new array.
     """
-    # Step 1: settle the type of the intermediates, and have 0 stand for what is missing.
-    kind = target.dtype if isinstance(target, np.ndarray) else target
+    # Step 1: choose the type of the intermediates, and set missing samples to 0.
+    out = target.dtype if isinstance(target, np.ndarray) else target
     norm = np.full(1, weights.total / weights.scale, complex if weights.is_complex else float)
-    dtype = work_dtype(image.dtype, kind, norm)
+    dtype = work_dtype(image.dtype, out, norm)
     if weights.smallest < WIDE:
         dtype = np.promote_types(dtype, np.float64)
     real = np.zeros(0, dtype).real.dtype
-    cval = cval if missing.outside else 0.0
+    cval, threads = run.cval if missing.outside else 0.0, run.threads
     samples = without(image, missing.valid, threads)
 
-    # Step 2: weigh what is valid. A kernel of zeros has nothing to weigh.
+    # Step 2: compute the weight of the valid samples. A kernel of zeros has none.
     if weights.total == 0.0:
         return _put(run.data(samples, weights.kernel, dtype, cval, 1.0), target, threads)
     weight = run.weigh(missing.valid, weights, real, missing.outside)
-    least = least_of(weight, weights, threads)
+    smallest = least_of(weight, weights, threads)
 
-    # Step 3: filter what is valid; where the kernel has signs also its mean and its share.
-    filtered = run.data(samples, weights.kernel, dtype, cval, least)
+    # Step 3: filter the valid samples; for a kernel of both signs also compute their mean and share.
+    filtered = run.data(samples, weights.kernel, dtype, cval, smallest)
     mean = share = None
     if weights.signed:
-        mean = run.data(samples, weights.sizes, dtype, cval, least, named=False)
+        mean = run.data(samples, weights.sizes, dtype, cval, smallest, named=False)
         absent = (~missing.valid).view(np.uint8)
         own = dtype if weights.is_complex else real
-        share = run.data(absent, weights.kernel, own, float(not missing.outside), least)
+        share = run.data(absent, weights.kernel, own, float(not missing.outside), smallest)
 
-    # Step 4: put them together and round once.
+    # Step 4: combine them and round once.
     parts = Parts(filtered, weight, mean, share, weights)
-    return parts.finish(target, missing.fill, void, threads)
+    return parts.finish(target, missing.fill, nothing_valid, threads)
 
 
 def _put(values: Array, target: Array | np.dtype[Any], threads: int) -> Array:
@@ -150,22 +156,26 @@ def _put(values: Array, target: Array | np.dtype[Any], threads: int) -> Array:
 
 
 @dataclass(frozen=True, eq=False)
-class Planned:
-    """Runs by plans: dense kernels and `Factors`."""
+class PlannedRun:
+    """Runs of dense kernels and `Factors`, each by a plan."""
 
     options: dict[str, Any]
-    tol: float | None
-    method: str
-    progress: Tick | None
+    cval: Any
+    threads: int
+    tol: float | None = None
+    method: str = "auto"
+    progress: Progress | None = None
 
     @classmethod
-    def of(cls, made: Plan, options: dict[str, Any], progress: Tick | None = None) -> Planned:
-        """Take over the options of the plan for the plain filter."""
-        request, problem = made.request, made.problem
+    def of(
+        cls, plan: Plan, options: dict[str, Any], progress: Progress | None = None
+    ) -> PlannedRun:
+        """Return runs with the options of the plan for the same filter without missing samples."""
+        request, problem = plan.request, plan.problem
         own = {**options, "axes": problem.axes, "mode": problem.modes, "threads": problem.threads}
         for name in ("tol", "method", "cval"):
             own.pop(name, None)
-        return cls(own, request.tol, request.method, progress)
+        return cls(own, problem.cval, problem.threads, request.tol, request.method, progress)
 
     def data(
         self,
@@ -173,64 +183,68 @@ class Planned:
         kernel: Any,
         dtype: np.dtype[Any],
         cval: Any,
-        least: float,
+        smallest: float,
         *,
         named: bool = True,
     ) -> Array:
-        """Filter with the method asked for, or the fastest one that is exact enough."""  # fmt: skip
+        """Filter with the method that was named, or the fastest one that is exact enough."""  # fmt: skip
         tol = None
-        if self.tol:  # at most three runs' errors, divided by `least`; few values, for few plans
-            tol = 2.0 ** (math.frexp(self.tol * least / 4)[1] - 1)
+        if self.tol:  # errors of at most three runs, divided by `smallest`; a power of two, so that plans repeat
+            tol = 2.0 ** (math.frexp(self.tol * smallest / 4)[1] - 1)
         if named and self.method != "auto":
-            made = self._plan(image, kernel, dtype, cval, tol=tol, method=self.method)
-            return self._call(made, made.chosen, image)
-        made = self._plan(image, kernel, dtype, cval, tol=tol)
-        limit = max(tol or 0.0, LIMITS[made.problem.work.itemsize // _parts(dtype)] * least)
-        return self._call(made, best(made, lambda c: _exact(c, limit)), image)
+            plan = self._plan(image, kernel, dtype, cval, tol=tol, method=self.method)
+            return self._call(plan, plan.chosen, image)
+        plan = self._plan(image, kernel, dtype, cval, tol=tol)
+        limit = max(tol or 0.0, LIMITS[plan.problem.work.itemsize // _parts(dtype)] * smallest)
+        return self._call(plan, best(plan, lambda c: _exact(c, limit)), image)
 
     def weigh(self, valid: Array, weights: Weights, dtype: np.dtype[Any], outside: bool) -> Array:
-        """Filter a mask; a fast method that is not steady is looked after."""
+        """Filter a mask; the result of a fast method that is not steady is checked."""
         mask = valid.view(np.uint8)
-        made = self._plan(mask, weights.sizes, dtype, float(outside))
-        limit = LIMITS[made.problem.work.itemsize]
+        plan = self._plan(mask, weights.sizes, dtype, float(outside))
+        limit = LIMITS[plan.problem.work.itemsize]
         exact = weights.smallest * (0.25 if weights.equal else limit)
-        steady = best(made, lambda c: _exact(c, exact))
-        quick = best(made, lambda c: True)
+        steady = best(plan, lambda c: _exact(c, exact))
+        quick = best(plan, lambda c: True)
         if steady.seconds <= WORTH * quick.seconds:
-            return self._call(made, steady, mask)
-        found = self._call(made, quick, mask)
+            return self._call(plan, steady, mask)
+        found = self._call(plan, quick, mask)
         nothing = self._nothing(mask, weights, outside)
         found[nothing] = math.inf
         low = float(found.min()) / weights.total
         if quick.bound > limit * low:
-            return self._call(made, steady, mask)
+            return self._call(plan, steady, mask)
         found[nothing] = 0.0
         return found
 
     def _nothing(self, mask: Array, weights: Weights, outside: bool) -> Array:
-        """Where nothing is valid, by counting: whole numbers survive any method's rounding."""
+        """Return where nothing is valid, by counting: integers survive the rounding of any method."""
         support = weights.support
-        made = self._plan(mask, support, np.dtype(np.float64), float(outside))
+        plan = self._plan(mask, support, np.dtype(np.float64), float(outside))
         count = float(support.sum())
-        chosen = best(made, lambda c: c.bound * count < 0.25)
-        return np.asarray(self._call(made, chosen, mask) < 0.5)
+        chosen = best(plan, lambda c: c.bound * count < 0.25)
+        return np.asarray(self._call(plan, chosen, mask) < 0.5)
 
     def _plan(
         self, image: Array, kernel: Any, dtype: np.dtype[Any], cval: Any, **more: Any
     ) -> Plan:
-        return remembered(image, kernel, dtype, {**self.options, "cval": cval, **more})
+        return cached_plan(image, kernel, dtype, {**self.options, "cval": cval, **more})
 
-    def _call(self, made: Plan, chosen: Candidate, image: Array) -> Array:
-        return replace(made, chosen=chosen)(image, progress=self.progress)
+    def _call(self, plan: Plan, chosen: Candidate, image: Array) -> Array:
+        return replace(plan, chosen=chosen)(image, progress=self.progress)
 
 
 @dataclass(frozen=True)
-class Passes:
-    """Runs of one term axis by axis: for kernels too large to be held as a dense array."""
+class AxisByAxisRun:
+    """Runs of one term axis by axis, for kernels that are too large for a dense array."""
 
-    axes: tuple[int, ...]
-    modes: tuple[Mode, ...]
-    origins: tuple[int, ...]
+    filter_axes: FilterAxes
+    threads: int
+
+    @property
+    def cval(self) -> Any:
+        """Value outside the image."""
+        return self.filter_axes.cval
 
     def data(
         self,
@@ -238,18 +252,19 @@ class Passes:
         kernel: Any,
         dtype: np.dtype[Any],
         cval: Any,
-        least: float,
+        smallest: float,
         *,
         named: bool = True,
     ) -> Array:
         """Filter with the fastest steady method along each axis."""  # fmt: skip
         (term,) = kernel
-        for taps, axis, mode, origin in zip(term, self.axes, self.modes, self.origins, strict=True):
+        w = self.filter_axes
+        for taps, axis, mode, origin in zip(term, w.axes, w.modes, w.origins, strict=True):
             options = {
                 "operation": "correlate", "axes": axis, "mode": mode, "cval": cval, "origin": origin
             }  # fmt: skip
-            made = remembered(image, taps, dtype, options)
-            image = replace(made, chosen=best(made, is_steady))(image)
+            plan = cached_plan(image, taps, dtype, options)
+            image = replace(plan, chosen=best(plan, is_steady))(image)
             cval = carried(cval, taps)
         return image
 
@@ -262,7 +277,7 @@ def _exact(candidate: Candidate, limit: float) -> bool:
     return is_steady(candidate, limit) or candidate.bound <= limit
 
 
-def _share(progress: Tick, runs: int) -> Tick:
+def _share(progress: Progress, runs: int) -> Progress:
     return lambda fraction: progress(fraction / runs)
 
 

@@ -1,11 +1,11 @@
-"""What is missing: masks, NaN and masked arrays brought to one form, and the value that fills in."""
+"""Missing samples: masks, NaN and masked arrays in one form, and the value that replaces them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,9 +15,11 @@ from separable.engine.availability import EngineError, compiling
 from separable.engine.result_memory import empty
 from separable.engine.thread_count import get_num_threads, in_parallel, slabs
 from separable.errors import ArgumentError, ArgumentTypeError
+from separable.request import mask_shape
 
 __all__ = [
     "Missing",
+    "MissingOptions",
     "Rows",
     "blank",
     "check_fill",
@@ -34,23 +36,36 @@ __all__ = [
 Array = NDArray[Any]
 Rows: TypeAlias = tuple[slice, ...]
 
-CHUNK = 1 << 17  # samples looked at together: they stay in the cache
+CHUNK = 1 << 17  # samples processed together, so that they stay in the cache
 NAN = ("propagate", "ignore")
+
+
+class MissingOptions(NamedTuple):
+    """Arguments that say which samples are missing, as `separable.convolve` has them."""
+
+    mask: ArrayLike | None = None
+    nan: str = "propagate"
+    fill: Any = math.nan
+
+    @property
+    def are_default(self) -> bool:
+        """True if neither `mask` nor `nan` marks samples as missing."""
+        return self.mask is None and isinstance(self.nan, str) and self.nan == "propagate"
 
 
 @dataclass(frozen=True, eq=False)
 class Missing:
-    """Which samples count.
+    """Valid samples of an image, and the value of results without any.
 
     Attributes
     ----------
     valid : ndarray of bool
-        True where a sample counts; as many axes as the image, of length 1 along axes that are not
-        filtered and where it is the same.
+        True where a sample is valid. It has as many axes as the image; its length is 1 along axes
+        that are not filtered and along which it repeats.
     fill : number
-        The result where nothing below the kernel is valid.
+        Value of the result where nothing below the kernel is valid.
     outside : bool
-        Whether what lies outside counts where the mode is constant.
+        Whether the constant outside the image is valid.
     """
 
     valid: Array
@@ -62,32 +77,26 @@ def missing_of(
     given: Any,
     image: Array,
     axes: Sequence[int],
-    *,
-    mask: ArrayLike | None,
-    nan: str,
-    fill: Any,
+    options: MissingOptions,
     out: np.dtype[Any],
     cval: Any = 0.0,
 ) -> Missing | None:
-    """Return what is missing of an image, or None where nothing is.
+    """Return the missing samples of an image, or None if none is missing.
 
     Parameters
     ----------
     given : array_like
-        The image as the user gave it: a `numpy.ma.MaskedArray` brings a mask of its own.
+        Image as the caller gave it: a `numpy.ma.MaskedArray` has its own mask.
     image : ndarray
-        The same as an array.
+        The same image as a plain array.
     axes : sequence of int
-        The filtered axes, >= 0.
-    mask : array_like, optional
-        Nonzero where a sample is valid.
-    nan : str
-        "propagate" or "ignore".
-    fill : number
+        Filtered axes, >= 0.
+    options : MissingOptions
+        Arguments of the caller.
     out : dtype
-        Of the result.
+        Type of the result.
     cval : number
-        What lies outside; NaN is missing too where NaN is ignored.
+        Value outside the image. NaN outside is missing too if NaN is ignored.
 
     Raises
     ------
@@ -95,8 +104,9 @@ def missing_of(
         If the mask does not fit the image, `nan` has another value, or the result's type does not
         hold `fill`.
     ArgumentTypeError
-        If the mask holds no numbers, or `fill` is none.
+        If the mask does not hold numbers, or `fill` is not a number.
     """
+    mask, nan, fill = options
     ignoring = check_nan(nan) == "ignore"
     parts = []
     if mask is not None:
@@ -112,8 +122,8 @@ def missing_of(
         valid = valid & part
     outside = not (ignoring and bool(np.isnan(cval)))
     complete = outside and bool(valid.all())
-    # Whole numbers have no fill of their own. A masked array with nothing masked needs none, for
-    # nobody has asked for a mask; with `mask` a program does not depend on what is in it.
+    # Integers have no default fill. A masked array without masked samples needs none, because no
+    # mask was given; with `mask` the error must not depend on the values of the mask.
     if complete and mask is None and is_default(fill):
         return None
     filling = check_fill(fill, out)
@@ -121,12 +131,12 @@ def missing_of(
 
 
 def is_default(fill: Any) -> bool:
-    """Whether a fill is the one that counts if none is given: NaN."""
+    """Return whether a fill is the default, NaN."""
     return isinstance(fill, float) and math.isnan(fill)
 
 
 def check_nan(nan: Any) -> str:
-    """Return how NaN is taken, or say what may be asked for."""
+    """Return `nan`, or raise an error that lists its values."""
     if isinstance(nan, str) and nan in NAN:
         return nan
     raise ArgumentError(
@@ -135,7 +145,7 @@ def check_nan(nan: Any) -> str:
 
 
 def check_fill(fill: Any, out: np.dtype[Any]) -> Any:
-    """Return the number that stands where nothing is valid, if the type of the result holds it.
+    """Return the value of results without valid samples, if the type of the result can hold it.
 
     Examples
     --------
@@ -162,7 +172,7 @@ def check_fill(fill: Any, out: np.dtype[Any]) -> Any:
 
 
 def without(image: Array, valid: Array, threads: int) -> Array:
-    """Return a copy of an image with 0 for what is missing."""
+    """Return a copy of an image with 0 for missing samples."""
     copy = empty(image.shape, image.dtype.newbyteorder("="))
     bits = np.dtype(f"u{copy.itemsize}") if copy.itemsize <= 8 else None
     if not image.dtype.isnative:
@@ -180,7 +190,7 @@ def without(image: Array, valid: Array, threads: int) -> Array:
 
 
 def _kept(bits: Array, valid: Array, target: Array) -> bool:
-    """Copy what is valid by the compiled engine, if it can be used."""
+    """Copy the valid samples with compiled code, if it can be used."""
     try:
         with compiling:
             from separable.engine.compiled.masked_kernels import masked_copy
@@ -192,7 +202,7 @@ def _kept(bits: Array, valid: Array, target: Array) -> bool:
 
 
 def blank(out: Array, missing: Missing | None) -> Array:
-    """Fill in where a filter of one weight finds nothing: at what is missing itself."""
+    """Set missing samples of a result to `fill`: the result of a filter with a single weight."""
     if missing is not None:
         np.copyto(out, missing.fill, where=~missing.valid, casting="unsafe")
     return out
@@ -216,16 +226,16 @@ def chunks(shape: tuple[int, ...]) -> list[Rows]:
 
 
 def rows_of(array: Array, rows: Rows) -> Array:
-    """Return the part of an array that may have length 1 along axes that are cut."""
+    """Return a part of an array, whole along axes where its length is 1."""
     return array[
         tuple(slice(None) if n == 1 else r for n, r in zip(array.shape, rows, strict=False))
     ]
 
 
 def flat(array: Array, shape: tuple[int, ...] | None = None) -> Array:
-    """Return the elements of an array, as if it had another shape, in one contiguous line."""
-    whole = array if shape is None else np.broadcast_to(array, shape)
-    return np.ascontiguousarray(whole).reshape(-1)
+    """Return the elements of an array, broadcast to a shape, in one contiguous vector."""
+    values = array if shape is None else np.broadcast_to(array, shape)
+    return np.ascontiguousarray(values).reshape(-1)
 
 
 def mask_of(mask: Any) -> Array:
@@ -234,7 +244,7 @@ def mask_of(mask: Any) -> Array:
     Raises
     ------
     ArgumentTypeError
-        If it is a masked array, or holds no numbers.
+        If it is a masked array, or does not hold numbers.
     """
     values = array_of(mask, "mask")
     if values.dtype.kind not in "biuf":
@@ -250,25 +260,14 @@ def mask_of(mask: Any) -> Array:
 
 
 def _fitted(mask: ArrayLike, image: Array, axes: Sequence[int]) -> Array:
-    """The mask as bool, with as many axes as the image."""
+    """Return the mask as bool, with as many axes as the image."""
     values = mask_of(mask)
-    along = sorted(axes)
-    small = tuple(n if a in along else 1 for a, n in enumerate(image.shape))
-    squeezed = tuple(image.shape[a] for a in along)
     valid = values if values.dtype.kind == "b" else (values != 0) & (values == values)
-    if values.shape == image.shape:
-        return valid
-    if values.shape in (small, squeezed):
-        return valid.reshape(small)
-    choices = list(dict.fromkeys((image.shape, squeezed)))
-    wanted = " or, the same for all others, that of the filtered axes, ".join(map(str, choices))
-    raise ArgumentError(
-        f"`mask` must have the image's shape {wanted}; got {values.shape}. "
-        "It is nonzero where the image is valid"
-    )
+    return valid.reshape(mask_shape(values.shape, image.shape, axes))
 
 
 def _not_nan(image: Array) -> Array:
+    """Return an array that is True where an image is not NaN."""
     valid: Array = np.empty(image.shape, bool)
     if not image.size:
         return valid

@@ -1,9 +1,9 @@
-"""The weights of a kernel and how much of them is valid; which methods weigh exactly enough.
+"""Weights of a kernel, and the methods that compute the valid weight exactly enough.
 
-`k * m` may be far below `sum(k)`, so what counts is the error relative to it. Two kinds of method are
-exact there: *steady* ones, which add up products of the weights themselves (nothing cancels, so that
-0 is 0 and a small sum is as exact as a large one), and any other whose error is small beside the
-smallest weight. Transforms and terms that cancel are neither where the weights differ by much.
+`k * m` may be far below `sum(k)`, so the error relative to it matters. Two kinds of method are exact:
+*steady* ones, which add up products of the weights themselves (nothing cancels, so 0 is 0 and a small
+sum is as exact as a large one), and any other method whose error is small relative to the smallest
+weight. Transforms and terms that cancel are neither if the weights differ by much.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ Terms = tuple[tuple[Array, ...], ...]
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """A kernel's weights.
+    """Weights of a kernel, their absolute values, and facts about them.
 
     Attributes
     ----------
     kernel : ndarray, Factors or terms
-        As it was given.
+        The kernel as it was given.
     sizes : ndarray, Factors or terms
-        ``|kernel|`` in the same form, times a power of two that brings its sum to 0.5 .. 1.
+        ``|kernel|`` in the same form, times a power of two that makes its sum 0.5 .. 1.
     scale : float
         That power of two.
     total : float
-        The sum of `sizes`.
+        Sum of `sizes`.
     smallest : float
-        The smallest of them that is not 0, relative to `total`.
+        Smallest of the sizes that is not 0, relative to `total`.
     signed : bool
-        Whether the weights have several signs.
+        Whether the weights have both signs.
     equal : bool
-        Whether they are all the same where they are not 0.
+        Whether all weights that are not 0 are equal.
     """
 
     kernel: Any
@@ -66,8 +66,8 @@ class Weights:
 
     @classmethod
     def of(cls, kernel: Any) -> Weights:
-        """Look at a kernel: dense, `Factors`, or one term as a tuple of a tuple of vectors."""
-        kernel = _crossed(kernel)
+        """Return the weights of a kernel: dense, `Factors`, or one term as a tuple of a tuple of vectors."""
+        kernel = _as_product(kernel)
         terms = _single(kernel)
         parts = terms if terms is not None else (_dense(kernel),)
         sums = [float(np.sum(np.abs(p))) for p in parts]
@@ -76,44 +76,44 @@ class Weights:
             return cls(kernel, kernel, 1.0, 0.0, 0.0, False, True)
         scales = [2.0 ** -math.frexp(s)[1] for s in sums]
         sizes = tuple(np.abs(p) * s for p, s in zip(parts, scales, strict=True))
-        least = math.prod(float(np.min(p[p != 0])) / float(np.sum(p)) for p in sizes)
-        most = math.prod(float(np.max(p)) / float(np.sum(p)) for p in sizes)
+        smallest = math.prod(float(np.min(p[p != 0])) / float(np.sum(p)) for p in sizes)
+        largest = math.prod(float(np.max(p)) / float(np.sum(p)) for p in sizes)
         return cls(
             kernel,
             _like(kernel, sizes),
             math.prod(scales),
             math.prod(float(np.sum(p)) for p in sizes),
-            max(least, TINY),
+            max(smallest, TINY),
             not all(_one_sign(p) for p in parts),
-            most - least <= UNEQUAL * most,
+            largest - smallest <= UNEQUAL * largest,
         )
 
     @property
     def is_complex(self) -> bool:
-        """Whether the kernel has complex weights."""
+        """True if the kernel has complex weights."""
         parts = _single(self.kernel) or (_dense(self.kernel),)
         return any(p.dtype.kind == "c" for p in parts)
 
     @property
     def support(self) -> Array:
-        """1 where a dense kernel's weight is not 0."""
+        """Array that is 1 where the dense kernel is not 0."""
         return np.asarray(_dense(self.kernel) != 0, np.float64)
 
     @property
     def unit(self) -> float:
-        """What all sums of weights are multiples of, where they are equal; or 0."""
+        """Number that all sums of weights are multiples of if the weights are equal; else 0."""
         return self.smallest * self.total if self.equal else 0.0
 
     @property
     def half(self) -> float:
-        """Below this valid weight there is none: half the smallest."""
+        """Half the smallest weight: a smaller valid weight means that nothing is valid."""
         return self.smallest * self.total / 2
 
 
 def is_steady(candidate: Candidate, limit: float = math.inf) -> bool:
-    """Whether a method's error is relative to the sum of its products, not to all weights.
+    """Return whether a method's error is relative to the sum of its products, not to all weights.
 
-    What its terms differ from the kernel may be `limit`.
+    Its terms may differ from the kernel by `limit`.
     """
     form = candidate.form
     if candidate.method not in STEADY or form is None:
@@ -126,17 +126,17 @@ def is_steady(candidate: Candidate, limit: float = math.inf) -> bool:
 
 
 def best(plan: Plan, admit: Callable[[Candidate], bool]) -> Candidate:
-    """Return the fastest candidate that may run and is admitted, or the fastest that is steady."""
+    """Return the fastest candidate that can run and is admitted, else the fastest that is steady."""
     able = [c for c in plan.candidates if not c.refused and c.form is not None]
     admitted = [c for c in able if admit(c)] or [c for c in able if is_steady(c)] or able
     return min(admitted, key=lambda c: math.inf if math.isnan(c.seconds) else c.seconds)
 
 
-def _crossed(kernel: Any) -> Any:
-    """A dense product as `Factors`, exact in every weight.
+def _as_product(kernel: Any) -> Any:
+    """Return a dense kernel that is a product of vectors as `Factors`, exact in every weight.
 
-    A decomposition is exact beside the largest weight only; but where only small ones are valid,
-    they are all there is.
+    A decomposition is exact only relative to the largest weight, which is not enough where only
+    small weights are valid.
     """
     if isinstance(kernel, (tuple, Factors)) or np.ndim(kernel) < 2:
         return kernel
@@ -159,7 +159,7 @@ def _crossed(kernel: Any) -> Any:
 
 
 def _single(kernel: Any) -> tuple[Array, ...] | None:
-    """The vectors of a kernel that is one product, or None."""
+    """Return the vectors of a kernel that is one product, or None."""
     if isinstance(kernel, tuple):
         (term,) = kernel
     elif isinstance(kernel, Factors) and kernel.rank == 1:
@@ -178,7 +178,7 @@ def _wide(array: Array) -> Array:
 
 
 def _like(kernel: Any, sizes: tuple[Array, ...]) -> Any:
-    """The weights in the form of the kernel."""
+    """Return sizes in the form of the kernel."""
     if isinstance(kernel, tuple):
         return (sizes,)
     if isinstance(kernel, Factors) and kernel.rank == 1:
@@ -187,7 +187,7 @@ def _like(kernel: Any, sizes: tuple[Array, ...]) -> Any:
 
 
 def _one_sign(part: Array) -> bool:
-    """Whether all weights are on one ray from 0: then they are |k| times one number."""
+    """Return whether all weights have the same sign."""
     if part.dtype.kind == "c":
         return False
     return bool(np.all(part >= 0) or np.all(part <= 0))

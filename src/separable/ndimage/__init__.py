@@ -4,10 +4,10 @@ A program changes one import line::
 
     from separable import ndimage        # was: from scipy import ndimage
 
-Every function goes the same way: arguments -> one kernel, as a product or a sum of products of
-vectors -> a plan, which is remembered -> one run. So there is one rounding, at the end, and the
-choice of method changes the time, not the result. Where this differs from SciPy on purpose is
-listed, line by line, in ``docs/compatibility.md``.
+Every function checks its arguments, builds one kernel (a product of vectors or a sum of such products),
+plans it, and runs the plan. The last plans are cached. So results are rounded once, at the end, and the
+choice of method changes the time, not the result. ``docs/compatibility.md`` lists every intended
+difference from SciPy.
 
 Examples
 --------

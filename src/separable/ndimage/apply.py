@@ -1,58 +1,34 @@
-"""From terms to the result: one kernel, one plan, one run.
+"""Correlation with a sum of terms: one kernel, one plan, one run.
 
-What is computed: the correlation with a sum of terms, each a product of one vector a filtered axis.
-How: as `Factors` through the planner, so that nothing is rounded between the axes; a kernel too
-large to be held as a dense array runs axis by axis instead, with the same numbers between.
+A term is a product of one vector per filtered axis. The terms are planned as `Factors`, so nothing is
+rounded between the axes. A kernel that is too large for a dense array runs axis by axis instead, with
+the same intermediates.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from separable.borders import Mode, canonical, carried
+from separable.borders import carried
 from separable.engine import work_dtype
-from separable.engine.thread_count import get_num_threads, in_parallel, slabs
-from separable.errors import ModeError
+from separable.engine.thread_count import get_num_threads
 from separable.factors import Factors
 from separable.filtering import filter_with
 from separable.masked import Missing
-from separable.ndimage.lazy import LazySquares, by_chunks
 from separable.ndimage.missing_input import filtered_valid
 from separable.ndimage.scipy_arguments import Array, Target, is_lazy, target_dtype
 from separable.plan.candidates import filter_pattern
+from separable.request import FilterAxes
 from separable.run import store
 
-__all__ = ["Border", "SumOfSquares", "copied", "correlated", "finished", "kernel_of", "squares_of"]
+__all__ = ["Kernel", "by_chunks", "copied", "correlated", "finished", "kernel_of"]
 
-LARGEST = 1 << 20  # elements of a dense kernel that a plan is made of
-CHUNK = 1 << 16  # outputs added at a time: they stay in the cache
-
-
-@dataclass(frozen=True)
-class Border:
-    """Where a filter runs and what lies outside: one value for each filtered axis."""
-
-    axes: tuple[int, ...]
-    modes: tuple[Mode, ...]
-    cval: Any
-    origins: tuple[int, ...]
-
-    @classmethod
-    def of(
-        cls, axes: Sequence[int], modes: Sequence[Mode], cval: Any, origins: Sequence[int] = ()
-    ) -> Border:
-        """Check the modes; no origins are zeros."""
-        try:
-            for mode in modes:
-                canonical(mode)
-        except ModeError as error:  # with SciPy's words
-            raise ModeError(f"boundary mode not supported: {error}") from None
-        return cls(tuple(axes), tuple(modes), cval, tuple(origins) or (0,) * len(modes))
+LARGEST = 1 << 20  # elements; a larger kernel runs axis by axis
 
 
 Terms = tuple[tuple[Array, ...], ...]
@@ -60,10 +36,10 @@ Kernel = Array | Factors | Terms
 
 
 def kernel_of(terms: Terms) -> Kernel:
-    """Return the kernel that terms stand for, in the form that is fastest to plan.
+    """Return the kernel of some terms in the form that is fastest to plan.
 
-    One axis: its vector. More: `Factors`, or the terms themselves where the dense kernel would be
-    too large to hold.
+    That is the vector of a single axis. For more axes it is `Factors`, or the terms themselves if the
+    dense kernel would be too large for memory.
     """
     if len(terms[0]) == 1:
         return terms[0][0]
@@ -75,41 +51,48 @@ def kernel_of(terms: Terms) -> Kernel:
 def correlated(
     image: Array,
     kernel: Kernel,
-    border: Border,
+    filter_axes: FilterAxes,
     target: Target,
     missing: Missing | None = None,
-    void: Array | None = None,
+    nothing_valid: Array | None = None,
 ) -> Array:
-    """Correlate an image with a kernel; `void` is set where nothing valid lies below it."""
+    """Correlate an image with a kernel.
+
+    `nothing_valid`, if given, is set to True where no valid sample lies below the kernel.
+    """
     if missing is not None:
-        return _valid(image, kernel, border, target, missing, void)
+        return _valid(image, kernel, filter_axes, target, missing, nothing_valid)
     if isinstance(kernel, tuple):
-        return _axis_by_axis(image, kernel, border, target)
-    return filter_with(
-        image, kernel, target, operation="correlate", axes=border.axes, mode=border.modes,
-        cval=border.cval, origin=border.origins,
-    )  # fmt: skip
+        return _axis_by_axis(image, kernel, filter_axes, target)
+    return filter_with(image, kernel, target, operation="correlate", **filter_axes.options)
 
 
 def _valid(
     image: Array,
     kernel: Kernel,
-    border: Border,
+    filter_axes: FilterAxes,
     target: Target,
     missing: Missing,
-    void: Array | None,
+    nothing_valid: Array | None,
 ) -> Array:
-    """Correlate what is valid. A sum of terms is that of filters, each with its own weights."""
+    """Correlate the valid samples: each term is a filter with weights of its own."""
     terms = () if isinstance(kernel, np.ndarray) else _terms(kernel)
     if len(terms) <= 1:
-        return filtered_valid(image, kernel, border, target, missing, "correlate", void)
+        return filtered_valid(
+            image, kernel, filter_axes, target, missing, "correlate", nothing_valid
+        )
     out = target if isinstance(target, np.ndarray) else np.empty(image.shape, target)
-    nothing = np.zeros(image.shape, bool) if void is None else void
+    nothing = np.zeros(image.shape, bool) if nothing_valid is None else nothing_valid
     part = np.empty(image.shape, work_dtype(image.dtype, out.dtype, np.array([_norm(terms)])))
     total = np.zeros_like(part)
     for term in terms:
         filtered_valid(
-            image, kernel_of((term,)), border, part, replace(missing, fill=0), void=nothing
+            image,
+            kernel_of((term,)),
+            filter_axes,
+            part,
+            replace(missing, fill=0),
+            nothing_valid=nothing,
         )
         with np.errstate(over="ignore", invalid="ignore"):
             total += part
@@ -126,16 +109,16 @@ def _norm(terms: Terms) -> float:
     return sum(math.prod(float(np.sum(np.abs(v))) for v in t) for t in terms)
 
 
-def _axis_by_axis(image: Array, terms: Terms, border: Border, target: Target) -> Array:
-    """Run every term as one plan an axis; between them nothing is rounded to whole numbers."""
+def _axis_by_axis(image: Array, terms: Terms, filter_axes: FilterAxes, target: Target) -> Array:
+    """Run every term as one plan per axis; nothing is rounded to integers between them."""
     work = work_dtype(image.dtype, target_dtype(target), np.array([_norm(terms)]))
     total: Array | None = None
     for term in terms:
-        part, outside = image, border.cval
+        part, outside = image, filter_axes.cval
         for taps, axis, mode, origin in zip(
-            term, border.axes, border.modes, border.origins, strict=True
+            term, filter_axes.axes, filter_axes.modes, filter_axes.origins, strict=True
         ):
-            single = Border((axis,), (mode,), outside, (origin,))
+            single = FilterAxes((axis,), (mode,), outside, (origin,))
             fresh = part is image or is_lazy(part)
             part = correlated(part, taps, single, work if fresh else part)
             outside = carried(outside, taps)
@@ -147,8 +130,21 @@ def _axis_by_axis(image: Array, terms: Terms, border: Border, target: Target) ->
     return finished(total, target)
 
 
+def by_chunks(function: Callable[..., Any], image: Any, dtype: np.dtype[Any]) -> Any:
+    """Apply ``function(chunk, dtype)`` to every chunk of a Dask array; the result is lazy.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> by_chunks(np.ndarray.astype, da.arange(3, chunks=2), np.dtype(bool)).compute()
+    array([False,  True,  True])
+    """
+    meta = np.empty((0,) * image.ndim, dtype)
+    return image.map_blocks(function, dtype, dtype=dtype, meta=meta)
+
+
 def finished(values: Array, target: Target) -> Array:
-    """Convert a result to the type or into the array asked for: one rounding."""
+    """Return a result in the type or the array of the target, rounded once."""
     if not isinstance(target, np.ndarray):
         if values.dtype == target:
             return values
@@ -160,7 +156,7 @@ def finished(values: Array, target: Target) -> Array:
 
 
 def copied(image: Array, target: Target) -> Array:
-    """Return the image itself as a new array: what a filter along no axis gives."""
+    """Return a copy of the image: the result of a filter along no axis."""
     if is_lazy(image):
         return by_chunks(copied, image, target_dtype(target))  # type: ignore[no-any-return]
     out = target if isinstance(target, np.ndarray) else np.empty(image.shape, target)
@@ -173,48 +169,3 @@ def copied(image: Array, target: Target) -> Array:
     elif image.size:
         store(np.atleast_1d(image), np.atleast_1d(out), get_num_threads())
     return out
-
-
-def squares_of(image: Array) -> SumOfSquares | LazySquares:
-    """Return what adds up the squares of arrays like this one."""
-    return LazySquares() if is_lazy(image) else SumOfSquares(image.shape)
-
-
-class SumOfSquares:
-    """The sum of the squares of several arrays.
-
-    In double precision: it neither wraps nor overflows where the arrays are narrower.
-    """
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.total: Array = np.zeros(shape, np.float64)
-
-    def add(self, part: Array) -> None:
-        """Add the squares of an array; complex ones stay complex, as in SciPy."""
-        if part.dtype.kind == "c" and self.total.dtype.kind != "c":
-            self.total = self.total.astype(np.complex128)
-        total = self.total
-
-        def job(rows: slice) -> None:
-            with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-                total[rows] += np.square(part[rows], dtype=total.dtype)
-
-        self._in_parallel(job)
-
-    def root(self) -> Array:
-        """Return the square root of the sum; the sum is used up."""
-        total = self.total
-
-        def job(rows: slice) -> None:
-            with np.errstate(invalid="ignore"):
-                np.sqrt(total[rows], out=total[rows])
-
-        self._in_parallel(job)
-        return total
-
-    def _in_parallel(self, job: Any) -> None:
-        if self.total.ndim == 0:
-            job(())
-        elif self.total.size:
-            parts = slabs(self.total.shape[0], self.total.size // CHUNK)
-            in_parallel(job, parts, get_num_threads())

@@ -1,19 +1,18 @@
-"""convolve and correlate, with a dense kernel or along one axis."""
+"""Convolution and correlation with a dense kernel or along one axis."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from separable.factorize import as_kernel
 from separable.filtering import filter_with
-from separable.masked import Missing, blank
-from separable.ndimage.apply import Border
-from separable.ndimage.missing_input import filtered_valid, missing_in
+from separable.masked import Missing, MissingOptions, blank
+from separable.ndimage.missing_input import FilterInput, filtered_valid
+from separable.ndimage.parameter_docs import documented
 from separable.ndimage.scipy_arguments import (
     Array,
     Output,
@@ -22,16 +21,16 @@ from separable.ndimage.scipy_arguments import (
     check_axes,
     check_axis,
     check_cval,
+    check_filter_axes,
     check_origins,
-    image_of,
     per_axis,
-    target_of,
     weights_of,
 )
+from separable.request import FilterAxes
 
 __all__ = ["convolve", "convolve1d", "correlate", "correlate1d"]
 
-# How SciPy says what an origin must be.
+# SciPy's words for a wrong origin.
 DENSE_ORIGIN = (
     "Invalid origin; origin must satisfy -(weights.shape[k] // 2) <= origin[k] <= "
     "(weights.shape[k]-1) // 2"
@@ -40,9 +39,8 @@ LINE_ORIGIN = (
     "Invalid origin; origin must satisfy -(len(weights) // 2) <= origin <= (len(weights)-1) // 2"
 )
 
-Missings: TypeAlias = "tuple[ArrayLike | None, str, complex]"  # mask, nan, fill
 
-
+@documented
 def correlate(
     input: ArrayLike,
     weights: ArrayLike,
@@ -56,43 +54,12 @@ def correlate(
     nan: str = "propagate",
     fill: complex = math.nan,
 ) -> Array:
-    """Correlate an image with a kernel; it runs as passes where the kernel separates.
+    """Correlate an image with a kernel.
 
-    Parameters
-    ----------
-    input : array_like
-        Bool, integers, float16 .. float64 or complex.
-    weights : array_like
-        One axis for each filtered one, in the image's order of axes. Complex weights are
-        conjugated, as in SciPy.
-    output : dtype or ndarray, optional
-        The type of the result, or the array to put it into, which may be the image itself.
-    mode : str or sequence of str
-        What lies outside: reflect, mirror, nearest, wrap, constant (or their grid- names).
-        SciPy takes no sequence here.
-    cval : number
-        What lies outside where the mode is constant.
-    origin : int or sequence of int
-        Shifts the kernel; one for each of `axes`, in their order.
-    axes : int or sequence of int, optional
-        The axes to filter; all of them if not given.
-    mask, nan, fill
-        Which samples are missing, as for `separable.convolve`: `mask` is **nonzero where the image
-        is valid**. SciPy has no such keywords.
+    A kernel that separates runs as one pass per axis, however it was made. Complex weights are
+    conjugated, as in SciPy.
 
-    Returns
-    -------
-    ndarray
-        Of the image's shape; whole numbers are rounded half to even and saturated.
-
-    Raises
-    ------
-    WeightsError
-        (KernelError, RuntimeError) If the weights are empty or have another number of axes.
-    KernelError
-        If the weights are not finite.
-    ArgumentError, ArgumentTypeError, ModeError, OutputError, DTypeError
-        If another argument is wrong.
+    %(correlation)s
 
     See Also
     --------
@@ -110,9 +77,14 @@ def correlate(
     >>> correlate(np.eye(5, dtype=np.float32), smooth, mode="wrap").dtype
     dtype('float32')
     """
-    return _dense(input, weights, output, mode, cval, origin, axes, "correlate", (mask, nan, fill))
+    kernel = weights_of(weights)
+    source = FilterInput.of(input, output, kernel)
+    filter_axes = _dense_axes(source.image, kernel, axes, mode, cval, origin)
+    missing = source.missing(filter_axes.axes, MissingOptions(mask, nan, fill), cval)
+    return _filtered(source, kernel, filter_axes, "correlate", missing)
 
 
+@documented
 def convolve(
     input: ArrayLike,
     weights: ArrayLike,
@@ -126,10 +98,12 @@ def convolve(
     nan: str = "propagate",
     fill: complex = math.nan,
 ) -> Array:
-    """Convolve an image with a kernel; it runs as passes where the kernel separates.
+    """Convolve an image with a kernel.
 
-    Parameters, results and errors are those of `correlate`; the kernel is flipped, and complex
-    weights are taken as they are.
+    This is `correlate` with the kernel flipped and with complex weights as they are. A kernel that
+    separates runs as one pass per axis, however it was made.
+
+    %(correlation)s
 
     Examples
     --------
@@ -147,9 +121,14 @@ def convolve(
            [2, 4, 2],
            [1, 2, 1]])
     """
-    return _dense(input, weights, output, mode, cval, origin, axes, "convolve", (mask, nan, fill))
+    kernel = weights_of(weights)
+    source = FilterInput.of(input, output, kernel)
+    filter_axes = _dense_axes(source.image, kernel, axes, mode, cval, origin)
+    missing = source.missing(filter_axes.axes, MissingOptions(mask, nan, fill), cval)
+    return _filtered(source, kernel, filter_axes, "convolve", missing)
 
 
+@documented
 def correlate1d(
     input: ArrayLike,
     weights: ArrayLike,
@@ -165,23 +144,9 @@ def correlate1d(
 ) -> Array:
     """Correlate an image with a vector along one axis.
 
-    Parameters
-    ----------
-    input, output, mode, cval, origin, mask, nan, fill
-        As for `correlate`.
-    weights : array_like
-        One axis. Complex weights are conjugated, as in SciPy.
-    axis : int
-        The axis to filter; the last one if not given.
+    Complex weights are conjugated, as in SciPy.
 
-    Returns
-    -------
-    ndarray
-
-    Raises
-    ------
-    SeparableError
-        Its subclasses, as for `correlate`; AxisError (ValueError, IndexError) for the axis.
+    %(correlation_1d)s
 
     Examples
     --------
@@ -193,9 +158,14 @@ def correlate1d(
     >>> correlate1d([[0.0, 5.0], [1.0, 5.0], [2.0, 5.0]], [-0.5, 0, 0.5], axis=0)[1]
     array([1., 0.])
     """
-    return _line(input, weights, axis, output, mode, cval, origin, "correlate", (mask, nan, fill))
+    kernel = weights_of(weights)
+    source = FilterInput.of(input, output, kernel)
+    filter_axes = _line_axes(source.image, kernel, axis, mode, cval, origin)
+    missing = source.missing(filter_axes.axes, MissingOptions(mask, nan, fill), cval)
+    return _filtered(source, kernel, filter_axes, "correlate", missing)
 
 
+@documented
 def convolve1d(
     input: ArrayLike,
     weights: ArrayLike,
@@ -211,8 +181,9 @@ def convolve1d(
 ) -> Array:
     """Convolve an image with a vector along one axis.
 
-    Parameters, results and errors are those of `correlate1d`; the vector is flipped, and complex
-    weights are taken as they are.
+    This is `correlate1d` with the vector flipped, and with complex weights as they are.
+
+    %(correlation_1d)s
 
     Examples
     --------
@@ -221,68 +192,41 @@ def convolve1d(
     >>> convolve1d([0, 0, 1, 0, 0], [1, 2, 3], mode="constant")
     array([0, 1, 2, 3, 0])
     """
-    return _line(input, weights, axis, output, mode, cval, origin, "convolve", (mask, nan, fill))
+    kernel = weights_of(weights)
+    source = FilterInput.of(input, output, kernel)
+    filter_axes = _line_axes(source.image, kernel, axis, mode, cval, origin)
+    missing = source.missing(filter_axes.axes, MissingOptions(mask, nan, fill), cval)
+    return _filtered(source, kernel, filter_axes, "convolve", missing)
 
 
-def _dense(
-    input: ArrayLike,
-    weights: ArrayLike,
-    output: Output,
+def _dense_axes(
+    image: Array,
+    kernel: Array,
+    axes: int | Sequence[int] | None,
     mode: str | Sequence[str],
     cval: complex,
     origin: int | Sequence[int],
-    axes: int | Sequence[int] | None,
-    operation: str,
-    missing: Missings,
-) -> Array:
-    (image, given), kernel = image_of(input), weights_of(weights)
+) -> FilterAxes:
+    """Return the filtered axes in the order of the image, which is that of the weights."""
     filtered = check_axes(axes, image.ndim)
-    origins = per_axis("origin", origin, len(filtered))
-    modes = per_axis("mode", mode, len(filtered))
-    if kernel.ndim != len(filtered) or kernel.size == 0:
+    count = len(filtered)
+    origins, modes = per_axis("origin", origin, count), per_axis("mode", mode, count)
+    if kernel.ndim != count or kernel.size == 0:
         raise WeightsError(
-            f"{_wrong_shape(kernel, len(filtered))}: `weights` must have at least one element and "
-            f"one axis for each of the {len(filtered)} filtered ones; got shape {kernel.shape}"
+            f"{_wrong_shape(kernel, count)}: `weights` must have at least one element and "
+            f"one axis for each of the {count} filtered ones; got shape {kernel.shape}"
         )
-    target = target_of(output, image, is_complex=_is_complex(image, kernel))
-    found = missing_in(given, image, filtered, target, *missing, cval)
-    order = np.argsort(filtered)  # the weights have the image's order of axes
-    border = Border.of(
+    order = np.argsort(filtered)
+    return check_filter_axes(
         [filtered[k] for k in order],
         [modes[k] for k in order],
         check_cval(cval, image),
         check_origins([origins[k] for k in order], kernel.shape, DENSE_ORIGIN),
     )
-    return _filtered(image, kernel, border, target, operation, found)
-
-
-def _line(
-    input: ArrayLike,
-    weights: ArrayLike,
-    axis: int,
-    output: Output,
-    mode: str,
-    cval: complex,
-    origin: int,
-    operation: str,
-    missing: Missings,
-) -> Array:
-    (image, given), kernel = image_of(input), weights_of(weights)
-    if kernel.ndim != 1 or kernel.size == 0:
-        raise WeightsError(
-            "no filter weights given: `weights` must have one axis and at least one element; "
-            f"got shape {kernel.shape}"
-        )
-    along = check_axis(axis, image.ndim)
-    target = target_of(output, image, is_complex=_is_complex(image, kernel))
-    found = missing_in(given, image, (along,), target, *missing, cval)
-    origins = check_origins((origin,), kernel.shape, LINE_ORIGIN)
-    border = Border.of((along,), (mode,), check_cval(cval, image), origins)
-    return _filtered(image, kernel, border, target, operation, found)
 
 
 def _wrong_shape(kernel: Array, count: int) -> str:
-    """What SciPy says, up to 1.14 and since, or of an empty kernel."""
+    """Return SciPy's words, up to 1.14 and since, or those for an empty kernel."""
     if kernel.size == 0 and kernel.ndim == count:
         return "filter weights array has incorrect shape"
     return (
@@ -291,32 +235,39 @@ def _wrong_shape(kernel: Array, count: int) -> str:
     )
 
 
-def _is_complex(image: Array, kernel: Array) -> bool:
-    return image.dtype.kind == "c" or kernel.dtype.kind == "c"
+def _line_axes(
+    image: Array, kernel: Array, axis: int, mode: str, cval: complex, origin: int
+) -> FilterAxes:
+    """Return the filtered axis of a kernel that is a vector."""
+    if kernel.ndim != 1 or kernel.size == 0:
+        raise WeightsError(
+            "no filter weights given: `weights` must have one axis and at least one element; "
+            f"got shape {kernel.shape}"
+        )
+    along = check_axis(axis, image.ndim)
+    origins = check_origins((origin,), kernel.shape, LINE_ORIGIN)
+    return check_filter_axes((along,), (mode,), check_cval(cval, image), origins)
 
 
 def _filtered(
-    image: Array,
+    source: FilterInput,
     kernel: Array,
-    border: Border,
-    target: Target,
+    filter_axes: FilterAxes,
     operation: str,
     missing: Missing | None,
 ) -> Array:
+    image, target = source.image, source.target
     if kernel.dtype.kind == "c" and operation == "correlate":
         kernel = kernel.conj()
-    if not border.axes:
+    if not filter_axes.axes:
         return blank(_times(image, kernel, target), missing)
     if missing is not None:
-        return filtered_valid(image, as_kernel(kernel), border, target, missing, operation)
-    return filter_with(
-        image, kernel, target, operation=operation, axes=border.axes, mode=border.modes,
-        cval=border.cval, origin=border.origins,
-    )  # fmt: skip
+        return filtered_valid(image, as_kernel(kernel), filter_axes, target, missing, operation)
+    return filter_with(image, kernel, target, operation=operation, **filter_axes.options)
 
 
 def _times(image: Array, weight: Array, target: Target) -> Array:
-    """A kernel of no axes: one number."""
+    """Multiply by a kernel without axes, which is one number."""
     out = target if isinstance(target, np.ndarray) else np.empty(image.shape, target)
     filter_with(
         np.atleast_1d(image), weight.reshape(1), np.atleast_1d(out), operation="correlate", axes=0

@@ -13,35 +13,35 @@ from numpy.typing import ArrayLike
 
 from separable.engine import work_dtype
 from separable.errors import ArgumentTypeError
-from separable.masked import blank
+from separable.masked import MissingOptions, blank
 from separable.ndimage.apply import (
-    Border,
     Kernel,
     copied,
     correlated,
     finished,
     kernel_of,
-    squares_of,
 )
-from separable.ndimage.missing_input import missing_in
+from separable.ndimage.missing_input import FilterInput
+from separable.ndimage.parameter_docs import documented
 from separable.ndimage.scipy_arguments import (
     Array,
     Output,
     check_axes,
     check_cval,
-    image_of,
+    check_filter_axes,
     per_axis,
     steps_of,
     target_dtype,
-    target_of,
 )
-from separable.ndimage.smoothing_filters import gaussian_taps, half_lengths
+from separable.ndimage.smoothing_filters import gaussian_radii, gaussian_taps
+from separable.ndimage.sums_of_squares import squares_of
 
 __all__ = ["gaussian_gradient_magnitude", "gaussian_laplace", "laplace"]
 
 SECOND = np.array([1, -2, 1])
 
 
+@documented
 def laplace(
     input: ArrayLike,
     output: Output = None,
@@ -54,33 +54,32 @@ def laplace(
     nan: str = "propagate",
     fill: complex = math.nan,
 ) -> Array:
-    """Add up the second differences ``[1, -2, 1]`` along the axes: one pass an axis.
+    """Add up the second differences ``[1, -2, 1]`` along the axes, one pass per axis.
 
     Parameters
     ----------
-    input, output, cval
-        As for `sobel`.
-    mode : str or sequence of str
-        What lies outside, for all filtered axes or for each.
-    axes : int or sequence of int, optional
-        The axes to filter; all of them if not given.
-    spacing : float or sequence of float, optional
-        The distance between the centres of neighbours, for all filtered axes or for each; > 0.
-        Each second difference is divided by the square of its own. SciPy has no such keyword.
-    mask, nan, fill
-        Which samples are missing, as for `gaussian_filter`. The derivative along each axis is a
-        filter of its own, in which the local mean stands for what is missing; where one of them has
-        nothing valid below it the result is `fill`.
+    %(input)s
+    %(output)s
+    %(mode)s
+    %(cval)s
+    %(axes)s
+    %(spacing)s
+    %(missing)s
 
     Returns
     -------
     ndarray
-        Whole numbers are rounded and saturated once, after the sum.
+        An array of the image's shape. Integers are rounded and saturated once, after the sum.
 
     Raises
     ------
-    SeparableError
-        Its subclasses, for the arguments.
+    %(raises)s
+
+    Notes
+    -----
+    The derivative along each axis is a filter of its own. Where samples are missing the local mean
+    of the valid ones replaces them, and the result is `fill` where one of the filters has no valid
+    sample below it.
 
     Examples
     --------
@@ -93,17 +92,20 @@ def laplace(
     >>> laplace(np.arange(0, 1, 0.25) ** 2, spacing=0.25)[1:-1]
     array([2., 2.])
     """
-    image, given = image_of(input)
-    target = target_of(output, image, is_complex=image.dtype.kind == "c")
+    source = FilterInput.of(input, output)
+    image, target = source.image, source.target
     filtered = check_axes(axes, image.ndim)
-    missing = missing_in(given, image, filtered, target, mask, nan, fill, cval)
+    missing = source.missing(filtered, MissingOptions(mask, nan, fill), cval)
     if not filtered:
         return blank(copied(image, target), missing)
-    border = Border.of(filtered, per_axis("mode", mode, len(filtered)), check_cval(cval, image))
+    filter_axes = check_filter_axes(
+        filtered, per_axis("mode", mode, len(filtered)), check_cval(cval, image)
+    )
     steps = None if spacing is None else steps_of(spacing, len(filtered))
-    return correlated(image, _laplace_kernel(len(filtered), steps), border, target, missing)
+    return correlated(image, _laplace_kernel(len(filtered), steps), filter_axes, target, missing)
 
 
+@documented
 def gaussian_laplace(
     input: ArrayLike,
     sigma: float | Sequence[float],
@@ -120,28 +122,7 @@ def gaussian_laplace(
 ) -> Array:
     """Add up the second derivatives of a Gaussian along the axes (Laplacian of Gaussian).
 
-    Parameters
-    ----------
-    input, output, mode, cval, axes, mask, nan, fill
-        As for `laplace`.
-    sigma : float or sequence of float
-        Standard deviation, for all filtered axes or for each, in pixels or in the units of
-        `spacing`.
-    spacing : float or sequence of float, optional
-        The distance between the centres of neighbours, for all filtered axes or for each; > 0.
-        Derivatives are per unit of it, as in ITK. SciPy has no such keyword.
-    **kwargs
-        `truncate` and `radius`, as for `gaussian_filter`.
-
-    Returns
-    -------
-    ndarray
-        Whole numbers are rounded and saturated once, after the sum.
-
-    Raises
-    ------
-    SeparableError
-        Its subclasses, as for `gaussian_filter`.
+    %(gaussian_derivatives)s
 
     Examples
     --------
@@ -156,18 +137,23 @@ def gaussian_laplace(
     >>> [round(float(s**2 * gaussian_laplace(blob, s, float)[20, 20]), 2) for s in (2, 4 / 2**0.5, 4)]
     [-0.56, -0.73, -0.6]
     """
-    image, given = image_of(input)
-    target = target_of(output, image, is_complex=image.dtype.kind == "c")
+    source = FilterInput.of(input, output)
+    image, target = source.image, source.target
     filtered = check_axes(axes, image.ndim)
-    missing = missing_in(given, image, filtered, target, mask, nan, fill, cval)
+    missing = source.missing(filtered, MissingOptions(mask, nan, fill), cval)
     if not filtered:
         return blank(copied(image, target), missing)
     steps = steps_of(spacing, len(filtered))
     shapes = _gaussian_shapes(sigma, filtered, image.ndim, steps, **kwargs)
-    border = Border.of(filtered, per_axis("mode", mode, len(filtered)), check_cval(cval, image))
-    return correlated(image, _derivatives_kernel(shapes, 2, None, steps), border, target, missing)
+    filter_axes = check_filter_axes(
+        filtered, per_axis("mode", mode, len(filtered)), check_cval(cval, image)
+    )
+    return correlated(
+        image, _derivatives_kernel(shapes, 2, None, steps), filter_axes, target, missing
+    )
 
 
+@documented
 def gaussian_gradient_magnitude(
     input: ArrayLike,
     sigma: float | Sequence[float],
@@ -184,29 +170,7 @@ def gaussian_gradient_magnitude(
 ) -> Array:
     """Take the length of the gradient of an image smoothed with a Gaussian.
 
-    Parameters
-    ----------
-    input, output, mode, cval, axes, mask, nan, fill
-        As for `laplace`.
-    sigma : float or sequence of float
-        Standard deviation, for all filtered axes or for each, in pixels or in the units of
-        `spacing`.
-    spacing : float or sequence of float, optional
-        The distance between the centres of neighbours, for all filtered axes or for each; > 0.
-        Derivatives are per unit of it, as in ITK. SciPy has no such keyword.
-    **kwargs
-        `truncate` and `radius`, as for `gaussian_filter`.
-
-    Returns
-    -------
-    ndarray
-        The squares are added in double precision; whole numbers are rounded and saturated once,
-        after the root.
-
-    Raises
-    ------
-    SeparableError
-        Its subclasses, as for `gaussian_filter`.
+    %(gaussian_derivatives)s
 
     Examples
     --------
@@ -216,22 +180,24 @@ def gaussian_gradient_magnitude(
     >>> int(gaussian_gradient_magnitude(ramp.astype(np.uint8), sigma=1)[10, 10])
     3
     """
-    image, given = image_of(input)
-    target = target_of(output, image, is_complex=image.dtype.kind == "c")
+    source = FilterInput.of(input, output)
+    image, target = source.image, source.target
     filtered = check_axes(axes, image.ndim)
-    missing = missing_in(given, image, filtered, target, mask, nan, fill, cval)
+    missing = source.missing(filtered, MissingOptions(mask, nan, fill), cval)
     if not filtered:
         return blank(copied(image, target), missing)
     steps = steps_of(spacing, len(filtered))
     shapes = _gaussian_shapes(sigma, filtered, image.ndim, steps, **kwargs)
-    border = Border.of(filtered, per_axis("mode", mode, len(filtered)), check_cval(cval, image))
+    filter_axes = check_filter_axes(
+        filtered, per_axis("mode", mode, len(filtered)), check_cval(cval, image)
+    )
     work = work_dtype(image.dtype, target_dtype(target), np.ones(1))
     squares = squares_of(image)
     nothing = None if missing is None else np.zeros(image.shape, bool)
     silent = None if missing is None else replace(missing, fill=0)
     for along in range(len(filtered)):
         kernel = _derivatives_kernel(shapes, 1, along, steps)
-        squares.add(correlated(image, kernel, border, work, silent, nothing))
+        squares.add(correlated(image, kernel, filter_axes, work, silent, nothing))
     result = finished(squares.root(), target)
     if missing is not None and nothing is not None:
         np.copyto(result, missing.fill, where=nothing, casting="unsafe")
@@ -256,10 +222,10 @@ def _derivatives_kernel(
     only: int | None = None,
     steps: tuple[float, ...] | None = None,
 ) -> Kernel:
-    """The sum over all axes (or `only` one) of the Gaussian's derivative along it.
+    """Return the sum over all axes (or `only` one) of the Gaussian's derivative along it.
 
-    `shapes` holds (sigma, radius) for each axis, in samples; `steps` the spacing. An axis of no width stays as it is, whatever its
-    order, as in SciPy.
+    `shapes` holds (sigma, radius) for each axis, in samples; `steps` is the spacing. As in SciPy, an
+    axis without width is not filtered, whatever the order.
     """
     one, steps = np.ones(1), steps or (1.0,) * len(shapes)
     terms = tuple(
@@ -275,7 +241,7 @@ def _derivatives_kernel(
 def _gaussian_shapes(
     sigma: Any, axes: tuple[int, ...], ndim: int, steps: tuple[float, ...], **kwargs: Any
 ) -> tuple[tuple[float, int], ...]:
-    """(sigma, radius) in samples for each filtered axis."""
+    """Return (sigma, radius) in samples for each filtered axis."""
     unknown = sorted(set(kwargs) - {"truncate", "radius"})
     if unknown:
         raise ArgumentTypeError(
@@ -284,8 +250,8 @@ def _gaussian_shapes(
         )
     radius: Any = kwargs.get("radius")
     if isinstance(radius, (Sequence, np.ndarray)) and len(radius) == ndim != len(axes):
-        radius = [radius[a] for a in axes]  # SciPy's gaussian_laplace wants one for every axis
+        radius = [radius[a] for a in axes]  # SciPy's gaussian_laplace takes one per image axis
     sigmas = per_axis("sigma", sigma, len(axes))
     given = per_axis("radius", radius, len(axes))
-    radii = half_lengths(sigmas, kwargs.get("truncate", 4.0), given, steps)
+    radii = gaussian_radii(sigmas, kwargs.get("truncate", 4.0), given, steps)
     return tuple((float(s) / h, r) for s, r, h in zip(sigmas, radii, steps, strict=True))

@@ -1,4 +1,4 @@
-"""Sums over the axes of what a user's function computes."""
+"""Laplacian and gradient magnitude from derivatives that a user's function computes."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from numpy.typing import ArrayLike
 
 from separable.arrays import array_of
 from separable.errors import ArgumentError, ArgumentTypeError, OutputError
-from separable.masked import Missing, blank
-from separable.ndimage.apply import SumOfSquares, copied, finished
-from separable.ndimage.missing_input import keywords_for, missing_in
+from separable.masked import Missing, MissingOptions, blank
+from separable.ndimage.apply import copied, finished
+from separable.ndimage.missing_input import FilterInput, keywords_for
+from separable.ndimage.parameter_docs import documented
 from separable.ndimage.scipy_arguments import (
     Array,
     Output,
     Target,
     check_axes,
-    image_of,
     is_lazy,
     per_axis,
     target_dtype,
-    target_of,
 )
-from separable.run import check_dtype
+from separable.ndimage.sums_of_squares import SumOfSquares
+from separable.request import check_dtype
 
 __all__ = ["generic_gradient_magnitude", "generic_laplace"]
 
 Derivative = Callable[..., Any]
 
 
+@documented
 def generic_laplace(
     input: ArrayLike,
     derivative2: Derivative,
@@ -50,30 +51,12 @@ def generic_laplace(
 
     Parameters
     ----------
-    input, output, mode, cval, axes
-        As for `laplace`.
+    %(input)s
     derivative2 : callable
         ``derivative2(input, axis, output, mode, cval, *extra_arguments, **extra_keywords)``.
-        `output` is an array of float64 (complex128 for a complex image); what the function returns
-        counts, or this array if it returns None.
-    extra_arguments : sequence
-    extra_keywords : dict
-    mask, nan, fill
-        Which samples are missing, as for `gaussian_filter`. Where some are the function is called
-        with these keywords too, `mask` of the image's shape and ``fill=nan``; where what it gives
-        is NaN the result is `fill`.
-
-    Returns
-    -------
-    ndarray
-        Whole numbers are rounded and saturated once, after the sum.
-
-    Raises
-    ------
-    ArgumentTypeError
-        If `derivative2` cannot be called.
-    SeparableError
-        Its other subclasses, for the other arguments.
+        `output` is an array of float64 (complex128 for a complex image). The function returns an
+        array, or None after it has written to `output`.
+    %(after_derivative)s
 
     Examples
     --------
@@ -84,15 +67,15 @@ def generic_laplace(
     >>> generic_laplace(np.arange(8.0) ** 2, second)[2:-2]
     array([8., 8., 8., 8.])
     """
-    image, given = image_of(input)
+    source = FilterInput.of(input, output, as_given=True)
+    image, target = source.image, source.target
     _check_in_memory(image, "generic_laplace", "laplace or gaussian_laplace")
-    target = target_of(output, image)
     filtered = check_axes(axes, image.ndim)
-    missing = missing_in(given, image, filtered, target, mask, nan, fill, cval)
+    missing = source.missing(filtered, MissingOptions(mask, nan, fill), cval)
     total: Array | None = None
-    told = keywords_for(derivative2, "derivative2", missing, nan, image.shape)
+    mask_keywords = keywords_for(derivative2, "derivative2", missing, nan, image.shape)
     _check_extra(extra_arguments, extra_keywords)
-    keywords = {**told, **(extra_keywords or {})}
+    keywords = {**mask_keywords, **(extra_keywords or {})}
     parts = _user_parts(image, derivative2, mode, cval, extra_arguments, keywords, filtered)
     for part in parts:
         if total is None:
@@ -105,6 +88,7 @@ def generic_laplace(
     return _finished(total, target, missing)
 
 
+@documented
 def generic_gradient_magnitude(
     input: ArrayLike,
     derivative: Derivative,
@@ -123,29 +107,12 @@ def generic_gradient_magnitude(
 
     Parameters
     ----------
-    input, output, mode, cval, axes
-        As for `laplace`.
+    %(input)s
     derivative : callable
-        ``derivative(input, axis, output, mode, cval, *extra_arguments, **extra_keywords)``, as for
-        `generic_laplace`.
-    extra_arguments : sequence
-    extra_keywords : dict
-    mask, nan, fill
-        Which samples are missing, as for `gaussian_filter`. Where some are the function is called
-        with these keywords too, `mask` of the image's shape and ``fill=nan``; where what it gives
-        is NaN the result is `fill`.
-
-    Returns
-    -------
-    ndarray
-        Whole numbers are rounded and saturated once, after the root.
-
-    Raises
-    ------
-    ArgumentTypeError
-        If `derivative` cannot be called.
-    SeparableError
-        Its other subclasses, for the other arguments.
+        ``derivative(input, axis, output, mode, cval, *extra_arguments, **extra_keywords)``.
+        `output` is an array of float64 (complex128 for a complex image). The function returns an
+        array, or None after it has written to `output`.
+    %(after_derivative)s
 
     Examples
     --------
@@ -154,15 +121,15 @@ def generic_gradient_magnitude(
     >>> int(generic_gradient_magnitude(ramp, sobel)[2, 2])
     40
     """
-    image, given = image_of(input)
+    source = FilterInput.of(input, output, as_given=True)
+    image, target = source.image, source.target
     _check_in_memory(image, "generic_gradient_magnitude", "gaussian_gradient_magnitude")
-    target = target_of(output, image)
     filtered = check_axes(axes, image.ndim)
-    missing = missing_in(given, image, filtered, target, mask, nan, fill, cval)
+    missing = source.missing(filtered, MissingOptions(mask, nan, fill), cval)
     squares: SumOfSquares | None = None
-    told = keywords_for(derivative, "derivative", missing, nan, image.shape)
+    mask_keywords = keywords_for(derivative, "derivative", missing, nan, image.shape)
     _check_extra(extra_arguments, extra_keywords)
-    keywords = {**told, **(extra_keywords or {})}
+    keywords = {**mask_keywords, **(extra_keywords or {})}
     parts = _user_parts(image, derivative, mode, cval, extra_arguments, keywords, filtered)
     for part in parts:
         squares = squares or SumOfSquares(image.shape)
@@ -173,11 +140,11 @@ def generic_gradient_magnitude(
 
 
 def _check_in_memory(image: Array, name: str, others: str) -> None:
-    """Refuse a Dask array: a user's function is given whole arrays to read and to write."""
+    """Refuse a Dask array: a user's function reads and writes whole arrays."""
     if is_lazy(image):
         raise ArgumentTypeError(
-            f"`{name}` takes no Dask array, for how far the function reaches is not known. Take "
-            f"{others}, or dask.array.map_overlap with the depth that it needs"
+            f"`{name}` takes no Dask array, because it is not known how far the function "
+            f"reaches. Use {others}, or dask.array.map_overlap with the depth that it needs"
         )
 
 
@@ -190,16 +157,16 @@ def _user_parts(
     keywords: Mapping[str, Any],
     axes: tuple[int, ...],
 ) -> Iterator[Array]:
-    """Yield what the user's function returns for each axis."""
-    kind = np.complex128 if image.dtype.kind == "c" else np.float64
+    """Yield the derivative along each axis that the user's function returns."""
+    dtype = np.complex128 if image.dtype.kind == "c" else np.float64
     for axis, own in zip(axes, per_axis("mode", mode, len(axes)), strict=True):
-        buffer = np.zeros(image.shape, kind)
+        buffer = np.zeros(image.shape, dtype)
         result = function(image, axis, buffer, own, cval, *arguments, **keywords)
         yield buffer if result is None else _part(result, image.shape)
 
 
 def _part(result: Any, shape: tuple[int, ...]) -> Array:
-    """What the function returned, as an array of the image's shape."""
+    """Return the function's result as an array of the image's shape."""
     part = np.asarray(array_of(result, "result"))
     check_dtype(part.dtype, "result")
     try:
@@ -213,7 +180,7 @@ def _part(result: Any, shape: tuple[int, ...]) -> Array:
 
 
 def _check_extra(arguments: Any, keywords: Any) -> None:
-    """Refuse what a function cannot be called with."""
+    """Refuse arguments that a function cannot be called with."""
     if not isinstance(arguments, Iterable):
         raise ArgumentTypeError(
             f"`extra_arguments` must be a sequence of arguments; got {arguments!r}"

@@ -1,4 +1,4 @@
-"""The masks that differentiate: Sobel and Prewitt."""
+"""Sobel and Prewitt filters."""
 
 from __future__ import annotations
 
@@ -9,24 +9,27 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike
 
-from separable.ndimage.apply import Border, Kernel, correlated, kernel_of
-from separable.ndimage.missing_input import missing_in
+from separable.masked import Missing, MissingOptions
+from separable.ndimage.apply import Kernel, correlated, kernel_of
+from separable.ndimage.missing_input import FilterInput
+from separable.ndimage.parameter_docs import documented
 from separable.ndimage.scipy_arguments import (
     Array,
     Output,
     check_axis,
     check_cval,
-    image_of,
+    check_filter_axes,
     per_axis,
     steps_of,
-    target_of,
 )
+from separable.request import FilterAxes
 
 __all__ = ["prewitt", "sobel"]
 
 CENTRAL = np.array([-1, 0, 1])
 
 
+@documented
 def sobel(
     input: ArrayLike,
     axis: int = -1,
@@ -39,39 +42,9 @@ def sobel(
     nan: str = "propagate",
     fill: complex = math.nan,
 ) -> Array:
-    """Filter with Sobel's mask: ``[-1, 0, 1]`` along `axis`, ``[1, 2, 1]`` along all others.
+    """Filter with the Sobel mask: ``[-1, 0, 1]`` along `axis`, ``[1, 2, 1]`` along all others.
 
-    Parameters
-    ----------
-    input : array_like
-        Bool, integers, float16 .. float64 or complex.
-    axis : int
-        The axis differentiated; the last one if not given.
-    output : dtype or ndarray, optional
-        The type of the result, or the array to put it into, which may be the image itself.
-    mode : str or sequence of str
-        What lies outside, for all axes of the image or for each.
-    cval : number
-        What lies outside where the mode is constant.
-    spacing : float or sequence of float, optional
-        The distance between the centres of neighbours, for all axes of the image or for each. The
-        result is divided by that of `axis`: a slope per unit of length. SciPy has no such keyword.
-    mask, nan, fill
-        Which samples are missing, as for `gaussian_filter`. The local mean of the valid ones stands
-        for them, so that a constant image with holes has no slope.
-
-    Returns
-    -------
-    ndarray
-        Of the image's shape and type, hence negative slopes of an unsigned image are 0: give
-        ``output=float`` to see them.
-
-    Raises
-    ------
-    AxisError
-        (ValueError, IndexError) If `axis` lies outside the image.
-    SeparableError
-        Its other subclasses, for the other arguments.
+    %(slope)s
 
     Examples
     --------
@@ -85,9 +58,13 @@ def sobel(
     >>> sobel(step, output=float, spacing=(1, 0.5))[0]
     array([ 0., 72., 72.])
     """
-    return _mask(input, axis, output, mode, cval, (1, 2, 1), spacing, (mask, nan, fill))
+    source = FilterInput.of(input, output)
+    filter_axes = _all_axes(source.image, mode, cval)
+    missing = source.missing(filter_axes.axes, MissingOptions(mask, nan, fill), cval)
+    return _mask(source, axis, (1, 2, 1), spacing, filter_axes, missing)
 
 
+@documented
 def prewitt(
     input: ArrayLike,
     axis: int = -1,
@@ -100,9 +77,9 @@ def prewitt(
     nan: str = "propagate",
     fill: complex = math.nan,
 ) -> Array:
-    """Filter with Prewitt's mask: ``[-1, 0, 1]`` along `axis`, ``[1, 1, 1]`` along all others.
+    """Filter with the Prewitt mask: ``[-1, 0, 1]`` along `axis`, ``[1, 1, 1]`` along all others.
 
-    Parameters, results and errors are those of `sobel`.
+    %(slope)s
 
     Examples
     --------
@@ -113,28 +90,30 @@ def prewitt(
     >>> bool(prewitt([[0, 0, 9], [0, 0, 9], [0, 0, 9]], axis=0).any())
     False
     """
-    return _mask(input, axis, output, mode, cval, (1, 1, 1), spacing, (mask, nan, fill))
+    source = FilterInput.of(input, output)
+    filter_axes = _all_axes(source.image, mode, cval)
+    missing = source.missing(filter_axes.axes, MissingOptions(mask, nan, fill), cval)
+    return _mask(source, axis, (1, 1, 1), spacing, filter_axes, missing)
+
+
+def _all_axes(image: Array, mode: str | Sequence[str], cval: complex) -> FilterAxes:
+    modes = per_axis("mode", mode, image.ndim)
+    return check_filter_axes(range(image.ndim), modes, check_cval(cval, image))
 
 
 def _mask(
-    input: ArrayLike,
+    source: FilterInput,
     axis: int,
-    output: Output,
-    mode: str | Sequence[str],
-    cval: complex,
     smoothing: tuple[int, int, int],
     spacing: float | Sequence[float] | None,
-    missing: tuple[ArrayLike | None, str, complex],
+    filter_axes: FilterAxes,
+    missing: Missing | None,
 ) -> Array:
-    image, given = image_of(input)
-    along = check_axis(axis, image.ndim)
-    target = target_of(output, image, is_complex=image.dtype.kind == "c")
-    modes = per_axis("mode", mode, image.ndim)
-    border = Border.of(range(image.ndim), modes, check_cval(cval, image))
-    step = 1.0 if spacing is None else steps_of(spacing, image.ndim)[along]
-    found = missing_in(given, image, border.axes, target, *missing, cval)
-    kernel = _mask_kernel(smoothing, along, image.ndim, step)
-    return correlated(image, kernel, border, target, found)
+    ndim = source.image.ndim
+    along = check_axis(axis, ndim)
+    step = 1.0 if spacing is None else steps_of(spacing, ndim)[along]
+    kernel = _mask_kernel(smoothing, along, ndim, step)
+    return correlated(source.image, kernel, filter_axes, source.target, missing)
 
 
 @lru_cache(maxsize=64)

@@ -1,10 +1,11 @@
-"""Filters of images with missing samples."""
+"""Images as the filters of `ndimage` take them, with their missing samples."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,101 +13,144 @@ from numpy.typing import ArrayLike
 from separable.engine.thread_count import get_num_threads
 from separable.errors import ArgumentError, ArgumentTypeError
 from separable.masked import (
+    AxisByAxisRun,
     Missing,
-    Passes,
-    Planned,
+    MissingOptions,
+    PlannedRun,
     Run,
     Weights,
     check_nan,
     missing_of,
     normalise,
 )
-from separable.ndimage.scipy_arguments import Array, Target, is_lazy, target_dtype
+from separable.ndimage.scipy_arguments import (
+    Array,
+    Output,
+    Target,
+    image_of,
+    is_lazy,
+    target_dtype,
+    target_of,
+)
+from separable.request import FilterAxes
 
-if TYPE_CHECKING:
-    from separable.ndimage.apply import Border
-
-__all__ = ["filtered_valid", "keywords_for", "missing_in"]
+__all__ = ["FilterInput", "filtered_valid", "keywords_for"]
 
 
-def missing_in(
-    given: Any,
-    image: Array,
-    axes: tuple[int, ...],
-    target: Target,
-    mask: ArrayLike | None,
-    nan: str,
-    fill: complex,
-    cval: Any = 0.0,
-) -> Missing | None:
-    """Return what is missing of an image, given as the user has it and as an array; or None."""
-    asked = mask is not None or not isinstance(nan, str) or nan != "propagate"
-    if is_lazy(image):
-        lazily: Any = image
-        if asked or isinstance(lazily._meta, np.ma.MaskedArray):
-            raise ArgumentError(
-                "a Dask array takes neither `mask` nor `nan` here, nor masked chunks; call "
-                "separable.correlate with a kernel of separable.kernels, which takes all of them, or "
-                "compute the array first"
-            )
-        return None
-    if not asked and not isinstance(given, np.ma.MaskedArray):
-        return None
-    out = target_dtype(target)
-    return missing_of(given, image, axes, mask=mask, nan=nan, fill=fill, out=out, cval=cval)
+@dataclass(frozen=True, eq=False)
+class FilterInput:
+    """Image to filter, and the array or type of its result.
+
+    Attributes
+    ----------
+    image : ndarray or Dask array
+        The image as a plain array.
+    given : array_like
+        The image as the caller gave it: a masked array has its own mask.
+    target : ndarray or dtype
+        Array to write the result into, or the type of a new one.
+    """
+
+    image: Any
+    given: Any
+    target: Target
+
+    @classmethod
+    def of(
+        cls,
+        input: ArrayLike,
+        output: Output,
+        weights: Array | None = None,
+        *,
+        as_given: bool = False,
+    ) -> FilterInput:
+        """Check the arguments `input` and `output` of a filter.
+
+        Parameters
+        ----------
+        input : array_like
+            The image.
+        output : dtype, ndarray or None
+            Type of the result, or the array to write it into.
+        weights : ndarray, optional
+            The kernel. Complex weights make the result complex.
+        as_given : bool
+            Whether a complex image may have a real output, because a user's function computes the
+            result.
+        """
+        image, given = image_of(input)
+        is_complex = image.dtype.kind == "c" or (weights is not None and weights.dtype.kind == "c")
+        return cls(image, given, target_of(output, image, is_complex=is_complex and not as_given))
+
+    def missing(
+        self, axes: tuple[int, ...], options: MissingOptions, cval: Any = 0.0
+    ) -> Missing | None:
+        """Return the missing samples, or None if all samples are valid."""
+        if is_lazy(self.image):
+            if not options.are_default or isinstance(self.image._meta, np.ma.MaskedArray):
+                raise ArgumentError(
+                    "a Dask array takes neither `mask` nor `nan` here, nor masked chunks; call "
+                    "separable.correlate with a kernel of separable.kernels, which takes all of "
+                    "them, or compute the array first"
+                )
+            return None
+        if options.are_default and not isinstance(self.given, np.ma.MaskedArray):
+            return None
+        return missing_of(self.given, self.image, axes, options, target_dtype(self.target), cval)
 
 
 def filtered_valid(
     image: Array,
     kernel: Any,
-    border: Border,
+    filter_axes: FilterAxes,
     target: Target,
     missing: Missing,
     operation: str = "correlate",
-    void: Array | None = None,
+    nothing_valid: Array | None = None,
 ) -> Array:
     """Filter the valid samples with a kernel: dense, `Factors`, or terms of one term.
 
-    `void`, if given, is set to True where nothing below the kernel is valid.
+    `nothing_valid`, if given, is set to True where no valid sample lies below the kernel.
     """
     if not image.size:
         return target if isinstance(target, np.ndarray) else np.empty(image.shape, target)
     run: Run
     if isinstance(kernel, tuple):
-        run = Passes(border.axes, border.modes, border.origins)
+        run = AxisByAxisRun(filter_axes, get_num_threads())
     else:
-        options = {
-            "operation": operation, "axes": border.axes, "mode": border.modes,
-            "origin": border.origins,
-        }  # fmt: skip
-        run = Planned(options, None, "auto", None)
-    weights = Weights.of(kernel)
-    return normalise(image, weights, missing, target, run, border.cval, get_num_threads(), void)
+        options = {"operation": operation, **filter_axes.options}
+        del options["cval"]  # each run has another one
+        run = PlannedRun(options, filter_axes.cval, get_num_threads())
+    return normalise(image, Weights.of(kernel), missing, target, run, nothing_valid)
 
 
 def keywords_for(
     function: Callable[..., Any], name: str, missing: Missing | None, nan: str, shape: Any
 ) -> dict[str, Any]:
-    """Return the keywords that tell a user's function what is missing.
+    """Return the keywords that pass missing samples to a user's function.
 
     Raises
     ------
     ArgumentTypeError
-        If it is none, or does not take them.
+        If it is not a function, or does not accept them.
     """
     if not callable(function):
         raise ArgumentTypeError(f"`{name}` must be a function; got {function!r}")
     if missing is None:
         return {}
-    told = {"mask": np.broadcast_to(missing.valid, shape), "nan": check_nan(nan), "fill": np.nan}
+    keywords = {
+        "mask": np.broadcast_to(missing.valid, shape),
+        "nan": check_nan(nan),
+        "fill": np.nan,
+    }
     try:
         parameters = inspect.signature(function).parameters.values()
-    except ValueError:  # written in C
-        return told
+    except ValueError:  # a function written in C has no signature
+        return keywords
     if any(p.kind is p.VAR_KEYWORD for p in parameters) or {p.name for p in parameters} >= set(
-        told
+        keywords
     ):
-        return told
+        return keywords
     raise ArgumentTypeError(
         f"`{name}` must take the keywords mask, nan and fill, as the functions of "
         f"separable.ndimage do, where samples are missing; got {function!r}. "

@@ -1,7 +1,7 @@
-"""SciPy's arguments, checked and brought to one form: a tuple with one value a filtered axis.
+"""SciPy's arguments: the checks of `separable.request`, with SciPy's words in front of their messages.
 
 A message begins with SciPy's words for the same mistake, so that programs that look for them find
-them; what follows says what was expected and what was got.
+them. The rest of the message says what was expected and what was given.
 """
 
 from __future__ import annotations
@@ -9,22 +9,31 @@ from __future__ import annotations
 import math
 import operator
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from separable import request
 from separable.arrays import array_of, complete_array_of, is_dask_array
 from separable.errors import (
     ArgumentError,
     ArgumentTypeError,
     DTypeError,
     KernelError,
+    ModeError,
     OutputError,
 )
-from separable.kernels.kernel_arguments import MOST_TAPS, shown, spacings
-from separable.run import check_dtype
+from separable.kernels.kernel_arguments import MOST_TAPS
+from separable.request import (
+    AxisError,
+    FilterAxes,
+    OriginError,
+    SequenceError,
+    check_dtype,
+    shown,
+)
 
 __all__ = [
     "Array",
@@ -39,6 +48,7 @@ __all__ = [
     "check_axes",
     "check_axis",
     "check_cval",
+    "check_filter_axes",
     "check_origins",
     "check_taps",
     "finite",
@@ -55,40 +65,28 @@ __all__ = [
 
 Array: TypeAlias = NDArray[Any]
 Output: TypeAlias = "DTypeLike | Array | None"
-Target: TypeAlias = "np.dtype[Any] | Array"  # what `output` asks for: a new array of a type, or one
-
-
-class AxisError(ArgumentError, np.exceptions.AxisError):
-    """An axis lies outside the image (SciPy: NumPy's error, a `ValueError` and an `IndexError`)."""
+Target: TypeAlias = "np.dtype[Any] | Array"  # type of a new array, or the array to write into
 
 
 class CvalError(ArgumentError, TypeError):
-    """A complex constant lies outside a real image (SciPy: `ValueError`, at times `TypeError`)."""
-
-
-class OriginError(ArgumentTypeError, ValueError):
-    """An origin is no integer (SciPy: `ValueError`, at times `TypeError`)."""
-
-
-class SequenceError(ArgumentError, RuntimeError):
-    """A sequence has not one value for each filtered axis (SciPy: `RuntimeError`)."""
+    """The constant outside a real image is complex (SciPy raises `ValueError`, at times `TypeError`)."""
 
 
 class SizeError(ArgumentError, RuntimeError):
-    """A filter's size is below 1 (SciPy: `RuntimeError`)."""
+    """The size of a filter is below 1 (SciPy raises `RuntimeError`)."""
 
 
 class WeightsError(KernelError, RuntimeError):
-    """The weights are empty, or have not one axis for each filtered one (SciPy: `RuntimeError`)."""
+    """The weights are empty or have a wrong number of axes (SciPy raises `RuntimeError`)."""
 
 
 def image_of(image: ArrayLike) -> tuple[Array, Any]:
-    """Return the image as an array of numbers, and as it was given, with its own mask if it has one.
+    """Return the image as a plain array, and as it was given (a masked array has its own mask).
 
     Raises
     ------
     DTypeError, ArgumentTypeError, ArgumentError
-        If it is no array of numbers.
+        If it is not an array of numbers.
     """
     if is_lazy(image):
         lazily: Any = image
@@ -102,12 +100,12 @@ def image_of(image: ArrayLike) -> tuple[Array, Any]:
 def weights_of(weights: ArrayLike) -> Array:
     """Return the weights of a kernel as an array of numbers.
 
-    As in SciPy the numbers may be in an array of objects.
+    As in SciPy, the numbers may be in an array of objects.
 
     Raises
     ------
     DTypeError, ArgumentTypeError, ArgumentError
-        If they are no array of numbers, or some are masked.
+        If they are not an array of numbers, or some are masked.
     """
     found = complete_array_of(weights, "weights")
     if found.dtype.kind in "biufc":
@@ -118,13 +116,13 @@ def weights_of(weights: ArrayLike) -> Array:
         numbers = found.astype(np.complex128)
     except (TypeError, ValueError) as error:
         raise DTypeError(
-            f"`weights` must hold numbers; got objects that are none: {error}"
+            f"`weights` must hold numbers; got objects that are not numbers: {error}"
         ) from None
     return numbers if numbers.imag.any() else numbers.real.copy()
 
 
 def is_lazy(image: Any) -> bool:
-    """Whether an image is a Dask array: it is filtered when it is computed, chunk by chunk."""
+    """Return whether an image is a Dask array, which is filtered chunk by chunk when it is computed."""
     return not isinstance(image, np.ndarray) and is_dask_array(image)
 
 
@@ -134,19 +132,21 @@ def target_of(output: Output, image: Array, *, is_complex: bool = False) -> Targ
     Parameters
     ----------
     output : dtype, ndarray or None
-        As in SciPy; None is the image's type, complex where the filter is.
-    image : ndarray
+        Argument of the filter, as in SciPy. None means the image's type, or complex for a complex
+        result.
+    image : ndarray or Dask array
+        The image.
     is_complex : bool
         Whether the result is complex.
 
     Raises
     ------
     OutputError
-        If an array has another shape than the image or is read-only, or if a complex result would
-        go into real numbers. A real type, as opposed to its name or an array of it, is promoted
-        with a warning, as in SciPy.
+        If an array has another shape than the image or is read-only, or if the output is real and
+        the result complex. A real type that is not given by its name is promoted with a warning,
+        as in SciPy.
     DTypeError
-        If the type is none that the filters take.
+        If the filters do not accept the type.
     """
     if output is None:
         native = image.dtype.newbyteorder("=")
@@ -156,7 +156,7 @@ def target_of(output: Output, image: Array, *, is_complex: bool = False) -> Targ
         if is_complex and dtype.kind != "c":
             if isinstance(output, str):
                 raise OutputError(_not_complex(dtype))
-            warnings.warn("promoting specified output dtype to complex", stacklevel=3)
+            warnings.warn("promoting specified output dtype to complex", stacklevel=4)
             dtype = np.promote_types(dtype, np.complex64)
         return dtype
     if is_lazy(image) or is_lazy(output):
@@ -166,10 +166,7 @@ def target_of(output: Output, image: Array, *, is_complex: bool = False) -> Targ
         )
     array = np.asarray(array_of(output, "output"))
     check_dtype(array.dtype, "output")
-    if array.shape != image.shape:
-        raise OutputError(
-            f"output shape not correct: `output` must have shape {image.shape}; got {array.shape}"
-        )
+    request.check_output_shape(array, image.shape)
     if is_complex and array.dtype.kind != "c":
         raise OutputError(_not_complex(array.dtype))
     if not array.flags.writeable:
@@ -185,7 +182,7 @@ def _type_of(output: Any) -> np.dtype[Any]:
 
 
 def target_dtype(target: Target) -> np.dtype[Any]:
-    """Return the type of the result."""
+    """Return the type of a target."""
     return target.dtype if isinstance(target, np.ndarray) else target
 
 
@@ -198,11 +195,10 @@ def _not_complex(dtype: np.dtype[Any]) -> str:
 
 def check_axis(axis: Any, ndim: int) -> int:
     """Return one axis, >= 0."""
-    number = index("axis", axis)
-    if not -ndim <= number < ndim:
-        allowed = f"{-ndim} .. {ndim - 1} for this image" if ndim else "absent: the image has none"
-        raise AxisError(f"{_out_of_bounds(number, ndim)}: `axis` must be {allowed}; got {number}")
-    return number % ndim
+    try:
+        return request.check_axis(index("axis", axis), ndim)
+    except AxisError as error:
+        raise AxisError(f"{_out_of_bounds(error)}: {error}") from None
 
 
 def check_axes(axes: Any, ndim: int) -> tuple[int, ...]:
@@ -215,7 +211,7 @@ def check_axes(axes: Any, ndim: int) -> tuple[int, ...]:
     ArgumentError
         If two are the same, or this is neither an integer nor a sequence.
     ArgumentTypeError
-        If one is no integer.
+        If one is not an integer.
 
     Examples
     --------
@@ -224,30 +220,24 @@ def check_axes(axes: Any, ndim: int) -> tuple[int, ...]:
     """
     if axes is None:
         return tuple(range(ndim))
-    scalar = np.isscalar(axes)
-    if not scalar and not isinstance(axes, Iterable):
+    several = request.is_sequence(axes)
+    if not several and not np.isscalar(axes):
         raise ArgumentError(
             f"axes must be an integer, iterable of integers, or None; got `axes`={axes!r}"
         )
-    given: tuple[Any, ...] = (axes,) if scalar else tuple(axes)
-    found = tuple(index("axes", a) for a in given)
-    wrong = next((a for a in found if not -ndim <= a < ndim), None)
-    if wrong is not None:
-        words = (
-            _out_of_bounds(wrong, ndim) if scalar else f"specified axis: {wrong} is out of range"
-        )
-        allowed = (
-            f"{-ndim} .. {ndim - 1} for this image" if ndim else "empty: the image has no axes"
-        )
-        raise AxisError(f"{words}: `axes` must be {allowed}; got {axes!r}")
-    positive = tuple(a % ndim for a in found)
-    if len(set(positive)) != len(positive):
-        raise ArgumentError(f"axes must be unique: `axes` names one twice; got {axes!r}")
-    return positive
+    try:
+        if several:
+            return request.check_axes(tuple(index("axes", a) for a in axes), ndim)
+        return request.check_axes(index("axes", axes), ndim)
+    except AxisError as error:
+        words = f"specified axis: {error.axis} is out of range"
+        raise AxisError(f"{words if several else _out_of_bounds(error)}: {error}") from None
+    except ArgumentError as error:
+        raise ArgumentError(f"axes must be unique: {error}") from None
 
 
-def _out_of_bounds(axis: int, ndim: int) -> str:
-    return f"axis {axis} is out of bounds for array of dimension {ndim}"
+def _out_of_bounds(error: AxisError) -> str:
+    return f"axis {error.axis} is out of bounds for array of dimension {error.ndim}"
 
 
 def per_axis(name: str, value: Any, count: int) -> tuple[Any, ...]:
@@ -258,16 +248,12 @@ def per_axis(name: str, value: Any, count: int) -> tuple[Any, ...]:
     >>> per_axis("mode", "wrap", 2), per_axis("sigma", [1, 2], 2)
     (('wrap', 'wrap'), (1, 2))
     """
-    if isinstance(value, str) or not np.iterable(value):
-        return (value,) * count
-    values = tuple(value)
-    if len(values) != count:
+    try:
+        return request.per_axis(name, value, count)
+    except SequenceError as error:
         raise SequenceError(
-            "sequence argument must have length equal to input rank: "
-            f"`{name}` must be one value, or one for each of the {count} filtered axes; "
-            f"got {len(values)}: {values!r}"
-        )
-    return values
+            f"sequence argument must have length equal to input rank: {error}"
+        ) from None
 
 
 def steps_of(spacing: Any, count: int) -> tuple[float, ...]:
@@ -278,16 +264,29 @@ def steps_of(spacing: Any, count: int) -> tuple[float, ...]:
     >>> steps_of((3, 1), 2), steps_of(0.5, 2), steps_of(None, 2)
     ((3.0, 1.0), (0.5, 0.5), (1.0, 1.0))
     """
-    values = per_axis("spacing", spacing, count)
-    return spacings(
-        values if np.iterable(spacing) and not isinstance(spacing, str) else spacing, count
-    )
+    return request.check_spacing(spacing, count, of="filtered axes")
+
+
+def check_filter_axes(
+    axes: Sequence[int], modes: Sequence[Any], cval: Any, origins: Sequence[int] = ()
+) -> FilterAxes:
+    """Return the filtered axes with their border modes; the origins are zeros if none are given.
+
+    Raises
+    ------
+    ModeError
+        If there is no such border mode.
+    """
+    try:
+        return FilterAxes.of(axes, modes, cval, origins)
+    except ModeError as error:
+        raise ModeError(f"boundary mode not supported: {error}") from None
 
 
 def index(name: str, value: Any) -> int:
-    """Return an integer, as `operator.index` takes it."""
+    """Return an integer; `operator.index` decides what is one."""
     try:
-        return operator.index(value)
+        return int(operator.index(value))
     except TypeError as error:
         raise ArgumentTypeError(f"{error}: `{name}` must be an integer; got {value!r}") from None
 
@@ -295,30 +294,29 @@ def index(name: str, value: Any) -> int:
 def check_origins(origins: Sequence[Any], sizes: Sequence[int], rule: str) -> tuple[int, ...]:
     """Return the origins of a kernel of these sizes.
 
-    `rule` is how SciPy says what an origin must be: its functions differ.
+    Parameters
+    ----------
+    origins, sizes : sequence
+        One for each filtered axis.
+    rule : str
+        SciPy's words for what an origin must be. Its functions differ.
 
     Raises
     ------
     OriginError
-        If one is no integer.
+        If one is not an integer.
     ArgumentError
         If one moves the output beyond the kernel.
     """
-    found = []
-    for origin, size in zip(origins, sizes, strict=True):
-        try:
-            value = operator.index(origin)
-        except TypeError as error:
-            raise OriginError(
-                f"{rule}, and {error}: `origin` must be an integer; got {origin!r}"
-            ) from None
-        if not -(size // 2) <= value <= (size - 1) // 2:
-            raise ArgumentError(
-                f"{rule}: `origin` must be {-(size // 2)} .. {(size - 1) // 2}, so that the output "
-                f"lies below one of the kernel's {size} samples; got {value}"
-            )
-        found.append(value)
-    return tuple(found)
+    try:
+        return request.check_origins([int(operator.index(origin)) for origin in origins], sizes)
+    except TypeError as error:
+        wrong = next(origin for origin in origins if not hasattr(origin, "__index__"))
+        raise OriginError(
+            f"{rule}, and {error}: `origin` must be an integer; got {wrong!r}"
+        ) from None
+    except ArgumentError as error:
+        raise ArgumentError(f"{rule}: {error}") from None
 
 
 def number(name: str, value: Any) -> float:
@@ -348,14 +346,14 @@ def finite(name: str, value: Any) -> float:
 
 
 def check_taps(what: str, count: float) -> None:
-    """Refuse a kernel of absurdly many taps, before any memory is taken for it.
+    """Refuse a kernel with too many taps, before memory is allocated for it.
 
     Parameters
     ----------
     what : str
-        The arguments that make it so long, with their values.
+        Arguments that make the kernel so long, with their values.
     count : float
-        The number of taps along one axis.
+        Number of taps along one axis.
 
     Examples
     --------
@@ -374,8 +372,8 @@ def check_taps(what: str, count: float) -> None:
 
 
 def check_cval(cval: Any, image: Array) -> Any:
-    """Return the constant outside; SciPy takes a complex one for complex images only."""
-    if isinstance(cval, (int, float)):  # nearly always; the next line takes 3 microseconds
+    """Return the constant outside the image; as in SciPy it may be complex for complex images only."""
+    if isinstance(cval, (int, float)):  # the usual case; `iscomplexobj` takes 3 microseconds
         return cval
     if image.dtype.kind != "c" and np.iscomplexobj(cval):
         raise CvalError(

@@ -13,10 +13,13 @@ from numpy.typing import ArrayLike
 
 from separable.errors import ArgumentError
 from separable.kernels import box1d, gaussian1d
-from separable.kernels.kernel_arguments import shown, whole_samples
-from separable.masked import blank
-from separable.ndimage.apply import Border, Kernel, copied, correlated, kernel_of
-from separable.ndimage.missing_input import missing_in
+from separable.kernels.kernel_arguments import (
+    whole_samples,
+)
+from separable.masked import MissingOptions, blank
+from separable.ndimage.apply import Kernel, copied, correlated, kernel_of
+from separable.ndimage.missing_input import FilterInput
+from separable.ndimage.parameter_docs import documented
 from separable.ndimage.scipy_arguments import (
     Array,
     Output,
@@ -24,16 +27,16 @@ from separable.ndimage.scipy_arguments import (
     check_axes,
     check_axis,
     check_cval,
+    check_filter_axes,
     check_origins,
     check_taps,
     finite,
-    image_of,
     index,
     number,
     per_axis,
     steps_of,
-    target_of,
 )
+from separable.request import shown
 
 __all__ = [
     "gaussian_filter",
@@ -43,16 +46,17 @@ __all__ = [
     "uniform_filter1d",
 ]
 
-NO_WIDTH = 1e-15  # SciPy's: an axis with a sigma up to this is left alone
+NO_WIDTH = 1e-15  # as in SciPy, an axis with a sigma up to this is not filtered
 BOX_ORIGIN = "invalid origin"  # SciPy's words
 DEFAULT_TRUNCATE = 4.0
-MOST_ORDER = 1000  # Hermite polynomials beyond overflow
-CATALOGUED = 4  # the highest derivative in the catalogue of kernels
+MOST_ORDER = 1000  # Hermite polynomials of higher orders overflow
+CATALOGUED = 4  # highest derivative in the catalogue of kernels
 
 PerAxis = float | Sequence[float]
 WholePerAxis = int | Sequence[int]
 
 
+@documented
 def gaussian_filter(
     input: ArrayLike,
     sigma: PerAxis,
@@ -73,46 +77,31 @@ def gaussian_filter(
 
     Parameters
     ----------
-    input : array_like
-        Bool, integers, float16 .. float64 or complex.
-    sigma : float or sequence of float
-        Standard deviation, for all filtered axes or for each, in pixels or in the units of
-        `spacing`; an axis with 0 is left alone.
-    order : int or sequence of int
-        The derivative along each axis: 0 smooths, 1 is the first derivative, and so on.
-    output : dtype or ndarray, optional
-        The type of the result, or the array to put it into, which may be the image itself.
-    mode : str or sequence of str
-        What lies outside: reflect, mirror, nearest, wrap, constant (or their grid- names).
-    cval : number
-        What lies outside where the mode is constant.
-    truncate : float
-        Cut the kernel off at this many standard deviations.
-    radius : int or sequence of int, optional
-        Half the kernel's length without the centre, instead of `truncate`.
-    axes : int or sequence of int, optional
-        The axes to filter; all of them if not given.
-    spacing : float or sequence of float, optional
-        The distance between the centres of neighbours, for all filtered axes or for each; > 0.
-        Derivatives are per unit of it. SciPy has no such keyword.
-    mask, nan, fill
-        Which samples are missing, as for `separable.convolve`: `mask` is **nonzero where the image
-        is valid**, ``nan="ignore"`` takes NaN for missing, and `fill` stands where nothing valid
-        lies below the kernel. SciPy has no such keywords.
+    %(input)s
+    %(sigma)s
+    %(order)s
+    %(output)s
+    %(mode)s
+    %(cval)s
+    %(truncate)s
+    %(radius)s
+    %(axes)s
+    %(spacing)s
+    %(missing)s
 
     Returns
     -------
-    ndarray
-        Of the image's shape. Whole numbers are rounded once, half to even: a constant image keeps
-        its grey level. ``2 * radius + 1`` multiplications an axis.
+    %(returns_gaussian)s
 
     Raises
     ------
     ArgumentError
-        If a sigma or an order is negative, a spacing not > 0, a radius no integer >= 0, or a
-        sequence has another length than there are filtered axes (then it is a RuntimeError too).
+        If a sigma or an order is negative, a spacing is not > 0, or a radius is not an integer
+        >= 0.
+    SequenceError
+        (ArgumentError, RuntimeError) If a sequence does not have one value for each filtered axis.
     ArgumentTypeError, ModeError, OutputError, DTypeError
-        If another argument is wrong.
+        If another argument is out of its range, or of a wrong type.
 
     Examples
     --------
@@ -138,15 +127,15 @@ def gaussian_filter(
     >>> gaussian_filter([5.0, 5.0, np.nan, 5.0], 1, nan="ignore")
     array([5., 5., 5., 5.])
     """
-    image, given = image_of(input)
-    target = target_of(output, image, is_complex=image.dtype.kind == "c")
+    source = FilterInput.of(input, output)
+    image, target = source.image, source.target
     filtered = check_axes(axes, image.ndim)
-    missing = missing_in(given, image, filtered, target, mask, nan, fill, cval)
+    missing = source.missing(filtered, MissingOptions(mask, nan, fill), cval)
     count = len(filtered)
     modes = per_axis("mode", mode, count)
     sigmas = per_axis("sigma", sigma, count)
     steps = steps_of(spacing, count)
-    radii = half_lengths(sigmas, truncate, per_axis("radius", radius, count), steps)
+    radii = gaussian_radii(sigmas, truncate, per_axis("radius", radius, count), steps)
     orders = tuple(_order(n) for n in per_axis("order", order, count))
     used = [k for k in range(count) if radii[k] >= 0]
     if not used:
@@ -154,12 +143,13 @@ def gaussian_filter(
     kernel = _gaussian_kernel(
         tuple((float(sigmas[k]) / steps[k], orders[k], radii[k], steps[k]) for k in used)
     )
-    border = Border.of(
+    filter_axes = check_filter_axes(
         [filtered[k] for k in used], [modes[k] for k in used], check_cval(cval, image)
     )
-    return correlated(image, kernel, border, target, missing)
+    return correlated(image, kernel, filter_axes, target, missing)
 
 
+@documented
 def gaussian_filter1d(
     input: ArrayLike,
     sigma: float,
@@ -178,23 +168,7 @@ def gaussian_filter1d(
 ) -> Array:
     """Smooth an image with a Gaussian along one axis, or take a derivative along it.
 
-    Parameters
-    ----------
-    input, order, output, mode, cval, truncate, radius, spacing, mask, nan, fill
-        As for `gaussian_filter`.
-    sigma : float
-        Standard deviation, in pixels or in the units of `spacing`; > 0.
-    axis : int
-        The axis to filter; the last one if not given.
-
-    Returns
-    -------
-    ndarray
-
-    Raises
-    ------
-    SeparableError
-        Its subclasses, as for `gaussian_filter`; also for a sigma of 0.
+    %(gaussian_1d)s
 
     Examples
     --------
@@ -203,20 +177,21 @@ def gaussian_filter1d(
     >>> gaussian_filter1d([0.0, 1.0, 2.0, 3.0, 4.0], 1, order=1, radius=1).round(4)[1:-1]
     array([0.5481, 0.5481, 0.5481])
     """
-    image, given = image_of(input)
-    target = target_of(output, image, is_complex=image.dtype.kind == "c")
+    source = FilterInput.of(input, output)
+    image, target = source.image, source.target
     along = check_axis(axis, image.ndim)
     (step,) = steps_of(spacing, 1)
-    (half,) = half_lengths((sigma,), truncate, (radius,), (step,))
+    (half,) = gaussian_radii((sigma,), truncate, (radius,), (step,))
     width = float(sigma) / step
     if width == 0:
         raise ArgumentError(f"`sigma` must be > 0; got {sigma!r}")
     kernel = _gaussian_kernel(((width, _order(order), max(half, 0), step),))
-    missing = missing_in(given, image, (along,), target, mask, nan, fill, cval)
-    border = Border.of((along,), (mode,), check_cval(cval, image))
-    return correlated(image, kernel, border, target, missing)
+    missing = source.missing((along,), MissingOptions(mask, nan, fill), cval)
+    filter_axes = check_filter_axes((along,), (mode,), check_cval(cval, image))
+    return correlated(image, kernel, filter_axes, target, missing)
 
 
+@documented
 def uniform_filter(
     input: ArrayLike,
     size: PerAxis = 3,
@@ -231,31 +206,31 @@ def uniform_filter(
     nan: str = "propagate",
     fill: complex = math.nan,
 ) -> Array:
-    """Take the mean over a box around every pixel.
+    """Take the mean over a box around every sample.
 
     Parameters
     ----------
-    input, output, mode, cval, axes, mask, nan, fill
-        As for `gaussian_filter`.
+    %(input)s
     size : int or sequence of int
-        The box's length, for all filtered axes or for each; an axis with 1 or less is left alone.
-        With `spacing` a length in its units, which must be a whole number of pixels.
-    origin : int or sequence of int
-        Shifts the box, for each of `axes`.
-    spacing : float or sequence of float, optional
-        The distance between the centres of neighbours, for all filtered axes or for each; > 0.
+        Length of the box, for all filtered axes or for each. An axis with 1 or less is not
+        filtered. With `spacing` it is a length in those units, and must be a whole number of
+        samples.
+    %(output)s
+    %(mode)s
+    %(cval)s
+    %(origin)s
+    %(axes)s
+    %(spacing_of_size)s
+    %(missing)s
 
     Returns
     -------
     ndarray
+        An array of the image's shape. Integers are rounded once, half to even.
 
     Raises
     ------
-    ArgumentError
-        If an origin lies outside its box, or a sequence has another length than there are filtered
-        axes (then it is a RuntimeError too).
-    ArgumentTypeError, ModeError, OutputError, DTypeError
-        If another argument is wrong.
+    %(raises)s
 
     Examples
     --------
@@ -266,26 +241,27 @@ def uniform_filter(
     >>> uniform_filter(np.arange(12.0).reshape(3, 4), size=(1, 3))[0].round(2)
     array([0.33, 1.  , 2.  , 2.67])
     """
-    image, given = image_of(input)
-    target = target_of(output, image, is_complex=image.dtype.kind == "c")
+    source = FilterInput.of(input, output)
+    image, target = source.image, source.target
     filtered = check_axes(axes, image.ndim)
-    missing = missing_in(given, image, filtered, target, mask, nan, fill, cval)
+    missing = source.missing(filtered, MissingOptions(mask, nan, fill), cval)
     count = len(filtered)
     sizes = _sizes(per_axis("size", size, count), spacing)
     modes, origins = per_axis("mode", mode, count), per_axis("origin", origin, count)
     used = [k for k in range(count) if sizes[k] > 1]
     if not used:
         return blank(copied(image, target), missing)
-    border = Border.of(
+    filter_axes = check_filter_axes(
         [filtered[k] for k in used],
         [modes[k] for k in used],
         check_cval(cval, image),
         check_origins([origins[k] for k in used], [sizes[k] for k in used], BOX_ORIGIN),
     )
     kernel = _box_kernel(tuple(sizes[k] for k in used))
-    return correlated(image, kernel, border, target, missing)
+    return correlated(image, kernel, filter_axes, target, missing)
 
 
+@documented
 def uniform_filter1d(
     input: ArrayLike,
     size: float,
@@ -300,57 +276,62 @@ def uniform_filter1d(
     nan: str = "propagate",
     fill: complex = math.nan,
 ) -> Array:
-    """Take the mean of `size` pixels along one axis.
+    """Take the mean of `size` samples along one axis.
 
     Parameters
     ----------
-    input, output, mode, cval, origin, spacing, mask, nan, fill
-        As for `uniform_filter`.
+    %(input)s
     size : int
-        How many pixels; >= 1. With `spacing` a length in its units.
-    axis : int
-        The axis to filter; the last one if not given.
+        Number of samples; >= 1. With `spacing` it is a length in those units, and must be a
+        whole number of samples.
+    %(axis)s
+    %(output)s
+    %(mode_1d)s
+    %(cval)s
+    %(origin_1d)s
+    %(spacing_of_size_1d)s
+    %(missing)s
 
     Returns
     -------
     ndarray
+        An array of the image's shape. Integers are rounded once, half to even.
 
     Raises
     ------
     SizeError
         (ArgumentError, RuntimeError) If `size` is below 1.
-    SeparableError
-        Its other subclasses, as for `uniform_filter`.
+    %(raises_axis)s
 
     Examples
     --------
     >>> uniform_filter1d([2, 8, 0, 4, 1, 9, 9, 0], size=3)
     array([4, 3, 4, 2, 5, 6, 6, 3])
     """
-    image, given = image_of(input)
+    source = FilterInput.of(input, output)
+    image, target = source.image, source.target
     along = check_axis(axis, image.ndim)
     length = index("size", size) if spacing is None else _sizes((size,), spacing)[0]
     check_taps(f"`size` {shown(size)}", length)
     if length < 1:
         raise SizeError(f"incorrect filter size: `size` must be >= 1; got {size!r}")
-    target = target_of(output, image, is_complex=image.dtype.kind == "c")
     origins = check_origins((origin,), (length,), BOX_ORIGIN)
-    border = Border.of((along,), (mode,), check_cval(cval, image), origins)
-    missing = missing_in(given, image, (along,), target, mask, nan, fill, cval)
-    return correlated(image, _box_kernel((length,)), border, target, missing)
+    filter_axes = check_filter_axes((along,), (mode,), check_cval(cval, image), origins)
+    missing = source.missing((along,), MissingOptions(mask, nan, fill), cval)
+    return correlated(image, _box_kernel((length,)), filter_axes, target, missing)
 
 
-def half_lengths(
+def gaussian_radii(
     sigmas: Sequence[Any],
     truncate: Any,
     radii: Sequence[int | None],
     steps: Sequence[float] | None = None,
 ) -> tuple[int, ...]:
-    """Return how far each Gaussian reaches, or -1 for an axis that is left alone.
+    """Return the radius of each Gaussian, or -1 for an axis that is not filtered.
 
     Examples
     --------
-    >>> half_lengths((2.0, 0, 1.0), 4.0, (None, None, 7))
+    >>> gaussian_radii((2.0, 0, 1.0), 4.0, (None, None, 7))
     (8, -1, 7)
     """
     widths = [number("sigma", s) for s in sigmas]
@@ -377,7 +358,7 @@ def half_lengths(
 
 
 def _check_reach(sigma: Any, truncate: Any, cut: float, width: float) -> None:
-    """Refuse a Gaussian of absurdly many taps; name the arguments that were given."""
+    """Refuse a Gaussian with too many taps; the message names the given arguments."""
     given = f"`sigma` {shown(sigma)}"
     if cut != DEFAULT_TRUNCATE:
         given += f" and `truncate` {shown(truncate)}"
@@ -386,14 +367,14 @@ def _check_reach(sigma: Any, truncate: Any, cut: float, width: float) -> None:
 
 @lru_cache(maxsize=256)
 def gaussian_taps(sigma: float, order: int, radius: int, step: float = 1.0) -> Array:
-    """Return a sampled Gaussian or its derivative per unit of length, written for correlation.
+    """Return a sampled Gaussian or its derivative per unit of length, for correlation.
 
-    `sigma` is in samples. Derivatives beyond the catalogue's are the Gaussian times a Hermite
+    `sigma` is in samples. Derivatives that are not in the catalogue are the Gaussian times a Hermite
     polynomial.
     """
     if order <= CATALOGUED:
         return gaussian1d(sigma, order=order, radius=radius) / np.float64(step) ** order
-    from numpy.polynomial.hermite_e import hermeval
+    from numpy.polynomial.hermite_e import hermeval  # start-up: rarely needed
 
     x = np.arange(-radius, radius + 1) / sigma
     polynomial = hermeval(x, np.append(np.zeros(order), 1.0)) / (sigma * step) ** order
@@ -402,7 +383,7 @@ def gaussian_taps(sigma: float, order: int, radius: int, step: float = 1.0) -> A
 
 @lru_cache(maxsize=64)
 def _gaussian_kernel(axes: tuple[Any, ...]) -> Kernel:
-    """The kernel of (sigma, order, radius) or (sigma, order, radius, step) for each axis."""
+    """Return the kernel of (sigma, order, radius, step) per axis."""
     return kernel_of((tuple(gaussian_taps(*axis) for axis in axes),))
 
 

@@ -10,16 +10,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from separable.borders import Modes, canonical_modes
+from separable.borders import Modes
 from separable.engine import Kernel, Problem, work_dtype
 from separable.engine.thread_count import check_threads, get_num_threads
-from separable.errors import ArgumentError, ArgumentTypeError, KernelError
+from separable.errors import ArgumentError, KernelError
 from separable.factorize import as_kernel, check_tolerance
 from separable.factors import Factors
-from separable.run import check_dtype
+from separable.request import (
+    FilterAxes,
+    check_dtype,
+    check_origins,
+    kernel_axes,
+    result_dtype,
+)
 from separable.value import Value
 
-__all__ = ["OPERATIONS", "Request", "axes_of", "own_output", "request"]
+__all__ = ["OPERATIONS", "Request", "request"]
 
 Array = NDArray[Any]
 
@@ -101,76 +107,32 @@ def request(
         raise ArgumentError(f"`shape` must be sizes >= 0; got {shape}")
     image_type = check_dtype(dtype, "dtype")
     if output is None:
-        out_type = own_output(image_type, plain.dtype, cval)
+        out_type = result_dtype(image_type, plain.dtype, cval)
     else:
         out_type = check_dtype(output, "output")
-    filtered = axes_of(axes, len(shape), plain.ndim)
+    filtered = kernel_axes(axes, len(shape), plain.ndim)
     if operation not in OPERATIONS:
         raise ArgumentError(
             f"`operation` must be one of {', '.join(OPERATIONS)}; got {operation!r}"
         )
     weights, exponent = plain.normalised()
-    origins = _per_axis("origin", origin, plain.ndim)
+    filter_axes = FilterAxes.of(filtered, mode, cval, check_origins(origin, plain.shape))
     problem = Problem(
         shape=shape,
         dtype=image_type,
         out=out_type,
         work=work_dtype(image_type, out_type, plain),
-        axes=filtered,
+        axes=filter_axes.axes,
         kernel_shape=plain.shape,
-        lefts=_lefts(plain.shape, origins, operation),
-        modes=canonical_modes(mode, plain.ndim),
-        cval=_check_cval(cval),
+        lefts=_lefts(plain.shape, filter_axes.origins, operation),
+        modes=filter_axes.modes,
+        cval=filter_axes.cval,
         threads=get_num_threads() if threads is None else check_threads(threads),
         exponent=exponent,
     )
-    return Request(given, weights, operation, origins, check_tolerance(tol), method, problem)
-
-
-def own_output(image: np.dtype[Any], kernel: np.dtype[Any], cval: Any) -> np.dtype[Any]:
-    """Return the type of a result where none is asked for: the image's, complex if something is."""
-    if kernel.kind == "c" or isinstance(cval, complex):
-        return np.promote_types(image, np.complex64)
-    return image
-
-
-def axes_of(axes: int | Sequence[int] | None, ndim: int, kernel_ndim: int) -> tuple[int, ...]:
-    """Return the image axis, >= 0, of each kernel axis.
-
-    Raises
-    ------
-    KernelError
-        If the kernel has more axes than the image, or fewer and `axes` does not say which.
-    ArgumentError
-        If `axes` are out of range, repeat, or are not as many as the kernel's.
-    """
-    if axes is None:
-        if kernel_ndim == ndim:
-            return tuple(range(ndim))
-        if kernel_ndim > ndim:
-            raise KernelError(
-                f"the kernel has more axes than the image: {kernel_ndim}, the image {ndim}"
-            )
-        raise KernelError(
-            f"the kernel has {kernel_ndim} axes, the image {ndim}: say which ones to filter, for "
-            f"instance axes={tuple(range(kernel_ndim))}"
-        )
-    given = (axes,) if isinstance(axes, (int, np.integer)) else tuple(axes)
-    for axis in given:
-        if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)):
-            raise ArgumentTypeError(f"`axes` must be integers; got {axes!r}")
-        if not -ndim <= axis < ndim:
-            raise ArgumentError(
-                f"`axes` must be {-ndim} .. {ndim - 1} for this image; got {axes!r}"
-            )
-    positive = tuple(int(a) % ndim for a in given)
-    if len(set(positive)) != len(positive):
-        raise ArgumentError(f"`axes` must be different from each other; got {axes!r}")
-    if len(positive) != kernel_ndim:
-        raise KernelError(
-            f"`axes` must name one axis for each of the kernel's {kernel_ndim}; got {axes!r}"
-        )
-    return positive
+    return Request(
+        given, weights, operation, filter_axes.origins, check_tolerance(tol), method, problem
+    )
 
 
 def _checked_factors(factors: Factors) -> Factors:
@@ -186,45 +148,8 @@ def _checked_factors(factors: Factors) -> Factors:
     return factors
 
 
-def _per_axis(name: str, value: Any, ndim: int) -> tuple[int, ...]:
-    values = (value,) * ndim if isinstance(value, (int, np.integer)) else value
-    try:
-        found = tuple(values)
-    except TypeError:
-        raise ArgumentTypeError(
-            f"`{name}` must be an integer or a sequence; got {value!r}"
-        ) from None
-    if any(isinstance(v, bool) or not isinstance(v, (int, np.integer)) for v in found):
-        raise ArgumentTypeError(f"`{name}` must hold integers; got {value!r}")
-    if len(found) != ndim:
-        raise ArgumentError(f"`{name}` must be one integer, or one an axis ({ndim}); got {value!r}")
-    return tuple(int(v) for v in found)
-
-
 def _lefts(shape: tuple[int, ...], origins: tuple[int, ...], operation: str) -> tuple[int, ...]:
-    lefts = []
-    for n, origin in zip(shape, origins, strict=True):
-        left = n // 2 + origin if operation == "correlate" else (n - 1) // 2 - origin
-        if not 0 <= left < n:
-            raise ArgumentError(
-                f"invalid `origin`: it must keep the output within the kernel's {n} samples; "
-                f"got {origin}"
-            )
-        lefts.append(left)
-    return tuple(lefts)
-
-
-def _check_cval(cval: Any) -> Any:
-    if isinstance(cval, (bool, int, float, np.number)) and not isinstance(cval, np.complexfloating):
-        try:
-            return float(cval)
-        except OverflowError:  # an integer of more than 308 digits
-            raise ArgumentError(
-                "`cval` must be within the range of a float64; got an integer of "
-                f"{int(cval).bit_length()} bits"
-            ) from None
-    if isinstance(cval, (complex, np.complexfloating)):
-        return complex(cval)
-    if isinstance(cval, np.ndarray) and cval.ndim == 0:
-        return _check_cval(cval[()])
-    raise ArgumentTypeError(f"`cval` must be a number; got {cval!r}")
+    """Return how many samples of the kernel lie before the output, for the correlation."""
+    if operation == "correlate":
+        return tuple(n // 2 + origin for n, origin in zip(shape, origins, strict=True))
+    return tuple((n - 1) // 2 - origin for n, origin in zip(shape, origins, strict=True))

@@ -1,4 +1,4 @@
-"""Tensors of PyTorch: filtered on their own device, with gradients."""
+"""Filters of PyTorch tensors on their own device, with gradients."""
 
 from separable.tensors.tensor_filter import filter_with
 

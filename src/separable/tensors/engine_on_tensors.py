@@ -7,7 +7,6 @@ border to the sample that it is a copy of. Both maps are linear, so each is the 
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,8 @@ import torch
 from separable.borders import CONSTANT, OUTSIDE, Border
 from separable.engine.tensor_memory import array_of, empty
 from separable.factors import Factors
-from separable.plan.plan_request import own_output
+from separable.filtering import filter_with
+from separable.request import result_dtype
 from separable.tensors.ops import own, torch_dtype
 
 __all__ = ["Filter", "Linear"]
@@ -52,16 +52,15 @@ class Filter:
     def run(self, image: torch.Tensor, output: Any = None) -> torch.Tensor:
         """Filter a tensor without recording a gradient."""
         array = _array(image)
-        filter_with = importlib.import_module("separable.filtering").filter_with
-        kind = output
-        if kind is None:
-            kind = own_output(array.dtype, self.kernel.dtype, self.options["cval"])
-        made = empty(array.shape, torch_dtype(kind))
+        dtype = output
+        if dtype is None:
+            dtype = result_dtype(array.dtype, self.kernel.dtype, self.options["cval"])
+        result = empty(array.shape, torch_dtype(dtype))
         filter_with(
-            array, self.kernel, array_of(made), progress=self.progress,
+            array, self.kernel, array_of(result), progress=self.progress,
             axes=tuple(a + array.ndim for a in self.axes), mode=self.modes, **self.options,
         )  # fmt: skip
-        return made.to(image.dtype) if output is None and not made.is_complex() else made
+        return result.to(image.dtype) if output is None and not result.is_complex() else result
 
     def run_adjoint(self, gradient: torch.Tensor, real: bool) -> torch.Tensor:
         """Return the gradient of the image for a gradient of the result."""
@@ -74,7 +73,6 @@ class Filter:
             inside[axis] = slice(before, before + array.shape[axis])
         wide = np.zeros(spread, array.dtype)
         wide[tuple(inside)] = array
-        filter_with = importlib.import_module("separable.filtering").filter_with
         options = {
             **self.options, "operation": MIRRORED[self.options["operation"]], "cval": 0.0,
             "method": "auto",
@@ -104,7 +102,7 @@ class Filter:
 
 
 class Linear(torch.autograd.Function):
-    """A filter, or its adjoint, as a function that autograd knows the gradient of."""
+    """Autograd function of a filter or of its adjoint."""
 
     @staticmethod
     def forward(image: torch.Tensor, filter: Filter, adjoint: bool, real: bool) -> torch.Tensor:
@@ -128,7 +126,7 @@ class Linear(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
-        """Return the change of the result."""
+        """Return the tangent of the result."""
         return _apply(tangents[0], ctx.filter.linear(), ctx.adjoint, ctx.real)
 
     @staticmethod

@@ -24,7 +24,7 @@ from separable.errors import ArgumentError
 __all__ = ["correlated", "dense", "exactly", "own", "scaled_back", "stored", "torch_dtype"]
 
 MOST_AXES = 3  # of one convolution
-MOST_DOUBLINGS = 100  # a power of two that every type of intermediates has
+MOST_DOUBLINGS = 100  # every type of intermediates can represent this power of two
 
 
 def torch_dtype(dtype: Any) -> torch.dtype:
@@ -145,7 +145,7 @@ def scaled_back(values: torch.Tensor, exponent: int) -> torch.Tensor:
 
 
 def stored(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Convert to the output's type; whole numbers are rounded half to even and saturated."""
+    """Convert to the output's type; integers are rounded half to even and saturated."""
     if values.is_complex() and not dtype.is_complex:
         values = values.real
     if dtype.is_floating_point or dtype.is_complex:
@@ -156,36 +156,36 @@ def stored(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     low, high = torch.iinfo(dtype).min, torch.iinfo(dtype).max
     if torch.iinfo(dtype).bits < 64:
         return rounded.clamp(low, high).to(dtype)
-    # The largest 64-bit numbers are no float64: saturate where the float reaches past them.
+    # float64 cannot represent the largest 64-bit integers: saturate values beyond them explicitly.
     above, below = rounded >= float(high), rounded < float(low)
     whole = torch.where(above | below, 0.0, rounded).to(dtype)
     return whole.masked_fill(above, high).masked_fill(below, low)
 
 
 def own(values: torch.Tensor) -> torch.Tensor:
-    """Return a result that nobody else refers to as a tensor that owns its memory; gradients are followed.
+    """Return a result that is not shared as a tensor that owns its memory, with its gradient.
 
-    A view of all of its memory is not copied: autograd knows an operator that gives it a name of its own.
+    A view of all of its memory is not copied: autograd has an operator that turns it into a tensor.
     """
     if type(values) is not torch.Tensor or torch._C._functorch.peek_interpreter_stack() is not None:
-        return values  # of a transform, which makes the tensor of the result itself
-    whole = values.untyped_storage().nbytes() == values.numel() * values.element_size()
-    if not whole:
+        return values  # inside a transform, which makes the resulting tensor itself
+    uses_all = values.untyped_storage().nbytes() == values.numel() * values.element_size()
+    if not uses_all:
         return values.clone(memory_format=torch.contiguous_format)
-    made: torch.Tensor = values.contiguous()
-    if made._is_view():
-        made = torch.ops.aten._unsafe_view(made, made.shape)
-    return made
+    result: torch.Tensor = values.contiguous()
+    if result._is_view():
+        result = torch.ops.aten._unsafe_view(result, result.shape)
+    return result
 
 
 @contextlib.contextmanager
 def exactly(device: torch.device) -> Iterator[None]:
-    """Keep the precision asked for: no autocast, no TF32, no transform that spreads a NaN."""
-    kind = device.type
+    """Keep full precision: no autocast, no TF32, no transform that spreads a NaN."""
+    name = device.type
     with contextlib.ExitStack() as stack:
-        if torch.amp.is_autocast_available(kind):
-            stack.enter_context(torch.autocast(kind, enabled=False))
-        if kind == "cuda":
+        if torch.amp.is_autocast_available(name):
+            stack.enter_context(torch.autocast(name, enabled=False))
+        if name == "cuda":
             flags = torch.backends.cudnn.flags(enabled=False, allow_tf32=False)
             stack.enter_context(flags)
         yield

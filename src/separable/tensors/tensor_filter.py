@@ -1,4 +1,4 @@
-"""`filter_with` for tensors of PyTorch: checks, the last axes, and who runs it."""
+"""`filter_with` for PyTorch tensors: checks, and the choice between the engine and PyTorch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from separable.errors import ArgumentError, ArgumentTypeError, DTypeError, Outpu
 from separable.factorize import as_kernel
 from separable.factors import Factors
 from separable.plan import Plan, plan
-from separable.plan.plan_request import axes_of, request
+from separable.plan.plan_request import request
+from separable.request import kernel_axes
+from separable.request.filter_parameter_docs import documented
 from separable.tensors.engine_on_tensors import Filter, Linear
 from separable.tensors.ops import (
     correlated,
@@ -33,6 +35,7 @@ RUNNABLE = ("direct", "separable", "low-rank", "nested", "truncated", "partial")
 MOST_DENSE = 3  # axes
 
 
+@documented
 @torch.compiler.disable  # type: ignore[untyped-decorator,unused-ignore]
 def filter_with(
     image: torch.Tensor,
@@ -50,41 +53,45 @@ def filter_with(
     threads: int | None = None,
     **missing: Any,
 ) -> torch.Tensor:
-    """Filter a tensor on its own device; what `sep.convolve` and `sep.correlate` do with one.
+    """Filter a tensor on its own device, for `sep.convolve` and `sep.correlate`.
 
-    A tensor in the computer's memory is filtered by the engine of arrays, without a copy, and so
-    are its gradients. On any other device the passes are PyTorch's convolutions, in the separated
-    form with the fewest multiplications: counts, for rates are known of this computer only.
+    The engine of arrays filters a CPU tensor, without a copy, and its gradients. On any other device
+    the passes are PyTorch convolutions, in the separated form with the fewest multiplications, because
+    rates are known for this computer only.
 
     Parameters
     ----------
     image : torch.Tensor
-        Any number of axes, bool, integers, floating point or complex.
+        Image of any number of axes: bool, integers, floating point or complex.
     kernel : array_like, Factors or torch.Tensor
-        One axis for each filtered one. A tensor that requires a gradient is run densely, as
-        PyTorch's convolution of at most three axes, and gets one.
+        Kernel with one axis for each filtered one. A tensor that requires a gradient runs as a dense
+        PyTorch convolution of at most three axes.
     output : torch.dtype, dtype or torch.Tensor, optional
-        The type of the result, or where to put it.
-    axes : int or sequence of int, optional
-        The axes to filter; the last ones if not given, so that batches may stand in front.
-    mode, cval, origin, tol, method, operation, threads
-        As for `plan`.
+        Type of the result, or the tensor to write it into.
     progress : callable, optional
-        Called with the fraction of the work just done.
+        Function that is called with the fraction of the work just done.
+    axes : int or sequence of int, optional
+        Axes to filter. Default is the last ones, so that batch axes may be in front.
+    %(mode)s
+    %(cval)s
+    %(origin)s
+    %(tol)s
+    %(method)s
+    %(operation)s
+    %(threads)s
     **missing
-        `mask` and `nan` are refused; a `fill` alone has nothing to fill.
+        `mask` and `nan` are refused; `fill` is ignored.
 
     Returns
     -------
     torch.Tensor
-        Of the image's shape, device and, unless `output` says otherwise, type. float16 and bfloat16
-        are summed in float32; whole numbers are rounded half to even and saturated, once, and have
-        no gradient.
+        A tensor of the image's shape, device and, unless `output` says otherwise, type. float16 and
+        bfloat16 are summed in float32. Integers are rounded half to even and saturated, once, and
+        have no gradient.
 
     Raises
     ------
-    SeparableError
-        Its subclasses, as for `plan`.
+    %(raises)s
 
     Examples
     --------
@@ -94,29 +101,27 @@ def filter_with(
     >>> smooth.shape, smooth.requires_grad
     (torch.Size([2, 3, 8, 8]), True)
     """
-    # Step 1: which axes, which type, where to.
+    # Step 1: check the arguments.
     _check_image(image)
     _check_missing(missing)
     weights = kernel if isinstance(kernel, torch.Tensor) and kernel.requires_grad else None
-    held = _as_numpy(kernel)
-    filtered = _axes(
-        axes, image.ndim, held.ndim if isinstance(held, np.ndarray) else len(held.shape)
-    )
+    array = _as_numpy(kernel)
+    filtered = kernel_axes(axes, image.ndim, len(array.shape), last=True)
     dtype, into = _output(output, image)
     options = {
         "mode": mode, "cval": cval, "origin": origin, "tol": tol, "method": method,
         "operation": operation, "threads": threads,
     }  # fmt: skip
 
-    # Step 2: filter where the tensor is.
+    # Step 2: filter on the tensor's device.
     if weights is None and image.device.type == "cpu":
-        result = _by_engine(image, held, filtered, dtype, options, progress)
+        result = _by_engine(image, array, filtered, dtype, options, progress)
     else:
-        result = _by_torch(image, held, weights, filtered, dtype, options)
+        result = _by_torch(image, array, weights, filtered, dtype, options)
         if progress is not None:
             progress(1.0)
 
-    # Step 3: put it where it was asked for.
+    # Step 3: write the result into `output`.
     if into is None:
         return result
     if result.requires_grad:
@@ -132,24 +137,24 @@ def _by_engine(
     options: dict[str, Any],
     progress: Any,
 ) -> torch.Tensor:
-    """Filter a tensor in the computer's memory."""
+    """Filter a CPU tensor."""
     asked = {k: v for k, v in options.items() if k != "method"}
-    kind = None if dtype is None else _numpy_dtype(dtype)
+    out = None if dtype is None else _numpy_dtype(dtype)
     p = request(
-        kernel, image.shape, _numpy_dtype(image.dtype), axes=axes, output=kind, **asked
+        kernel, image.shape, _numpy_dtype(image.dtype), axes=axes, output=out, **asked
     ).problem
     others = {k: v for k, v in options.items() if k != "mode"}
     ends = tuple(a - image.ndim for a in p.axes)
-    held = Filter(kernel, ends, p.widths, p.modes, others, progress)
+    tensor_filter = Filter(kernel, ends, p.widths, p.modes, others, progress)
     differentiable = image.dtype.is_floating_point or image.dtype.is_complex
     if dtype is not None and not (dtype.is_floating_point or dtype.is_complex):
         differentiable = False
     if not differentiable:
-        return held.run(image.detach(), None if dtype is None else p.out)
+        return tensor_filter.run(image.detach(), None if dtype is None else p.out)
     if dtype is not None:
         wide = torch.promote_types(image.dtype, dtype)
         image = image.to(wide) if not wide.is_complex or image.is_complex() else image
-    result: torch.Tensor = Linear.apply(image, held, False, False)  # type: ignore[no-untyped-call]
+    result: torch.Tensor = Linear.apply(image, tensor_filter, False, False)  # type: ignore[no-untyped-call]
     return result if dtype is None else own(stored(result, dtype))
 
 
@@ -161,7 +166,7 @@ def _by_torch(
     dtype: torch.dtype | None,
     options: dict[str, Any],
 ) -> torch.Tensor:
-    """Filter a tensor by operations of PyTorch."""
+    """Filter a tensor by PyTorch operations."""
     planned = _plan(image, kernel, axes, dtype, options)
     p = planned.problem
     if dtype is None:
@@ -212,15 +217,8 @@ def _plan(
     )  # fmt: skip
 
 
-def _axes(axes: Any, ndim: int, kernel_ndim: int) -> tuple[int, ...]:
-    """The image axes to filter: the last ones unless it says which."""
-    if axes is None and kernel_ndim <= ndim:
-        return tuple(range(ndim - kernel_ndim, ndim))
-    return axes_of(axes, ndim, kernel_ndim)
-
-
 def _as_numpy(kernel: Any) -> Any:
-    """The kernel as Factors or an array."""
+    """Return the kernel as Factors or an array."""
     if isinstance(kernel, Factors):
         return kernel
     if isinstance(kernel, torch.Tensor):
@@ -249,7 +247,7 @@ def _check_missing(missing: dict[str, Any]) -> None:
 
 
 def _numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
-    """The NumPy type that stands for a tensor's: float32 for bfloat16."""
+    """Return the NumPy type of a tensor's type; float32 for bfloat16."""
     name = str(dtype).removeprefix("torch.")
     if name == "bfloat16":
         return np.dtype(np.float32)
@@ -257,7 +255,7 @@ def _numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
         found = np.dtype(name)
     except TypeError:
         found = None
-    if found is None or found.isbuiltin != 1:  # other packages register types of theirs
+    if found is None or found.isbuiltin != 1:  # a type that another package has registered
         raise DTypeError(
             f"a tensor must be bool, an integer, float16 .. float64, bfloat16 or complex; got "
             f"{dtype}. Convert it, for instance with image.float()"
@@ -266,7 +264,7 @@ def _numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
 
 
 def _output(output: Any, image: torch.Tensor) -> tuple[torch.dtype | None, torch.Tensor | None]:
-    """The type asked for, and the tensor to fill."""
+    """Return the type of the result and the tensor to write it into, if they are given."""
     if output is None or isinstance(output, torch.dtype):
         return output, None
     if isinstance(output, torch.Tensor):

@@ -20,10 +20,10 @@ from separable.arrays import dask_array_of
 from separable.engine import get_num_threads
 from separable.engine.result_memory import empty
 from separable.errors import ArgumentError, ArgumentTypeError, OutputError
-from separable.filtering import given
+from separable.filtering import missing_options
 from separable.masked import mask_of
 from separable.plan import plan
-from separable.run import check_dtype
+from separable.request import check_dtype
 from separable.volumes.dask_schedule import Layer, schedule
 from separable.volumes.halo import BlockFilter, block_filter, chunkwise
 from separable.volumes.missing_samples import (
@@ -84,7 +84,7 @@ def filter_dask(
     >>> smooth.chunks == volume.chunks, smooth[0, 0, :2].compute().round(3)
     (True, array([1., 1.], dtype=float32))
     """
-    missing = given(*(options.pop(name, usual) for name, usual in MISSING.items()))
+    missing = missing_options(*(options.pop(name, usual) for name, usual in MISSING.items()))
     _check(image, output)
     threads = options.pop("threads", None)
     if _is_dask(kernel):

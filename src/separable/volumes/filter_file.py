@@ -22,7 +22,7 @@ from separable.factors import Factors
 from separable.files.chunked_io import Source, Target, remove
 from separable.files.images import check_target, outer_file
 from separable.files.opening import create_target, open_source
-from separable.filtering import given
+from separable.filtering import missing_options
 from separable.plan import Plan, plan
 from separable.run import run as run_method
 from separable.system import resident_memory
@@ -182,7 +182,7 @@ class Run:
         try:
             for read in (source, mask):
                 _refuse_same(read, target)
-            missing = given(mask, nan, fill)
+            missing = missing_options(mask, nan, fill)
             self.plan, whole = _planned(kernel, self.source, options, missing)
             if mask is not None:
                 self.source = masked(self.source, mask, self.plan.problem.axes)

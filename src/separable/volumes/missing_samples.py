@@ -27,6 +27,7 @@ from separable.masked.normalised import WIDE
 from separable.masked.valid_weights import is_steady
 from separable.plan import Plan, plan
 from separable.plan.planned_filter import fastest
+from separable.request import mask_shape
 from separable.run import store
 from separable.volumes.halo import INVARIANT, Block, BlockFilter, block_filter, chunkwise
 
@@ -284,19 +285,7 @@ def mask_place(mask: Any, shape: Sequence[int], axes: Sequence[int]) -> tuple[in
         raise ArgumentTypeError(
             f"`mask` must hold numbers or bool, nonzero where the image is valid; got {mask.dtype}"
         )
-    along = sorted(axes)
-    small = tuple(n if a in along else 1 for a, n in enumerate(shape))
-    squeezed = tuple(shape[a] for a in along)
-    if tuple(mask.shape) == tuple(shape):
-        return tuple(shape)
-    if tuple(mask.shape) in (small, squeezed):
-        return small
-    choices = list(dict.fromkeys((tuple(shape), squeezed)))
-    wanted = " or, the same for all others, that of the filtered axes, ".join(map(str, choices))
-    raise ArgumentError(
-        f"`mask` must have the image's shape {wanted}; got {tuple(mask.shape)}. "
-        "It is nonzero where the image is valid"
-    )
+    return mask_shape(mask.shape, shape, axes)
 
 
 @dataclass

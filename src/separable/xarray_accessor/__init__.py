@@ -1,4 +1,4 @@
-"""Named axes and units from coordinates: filters of xarray's `DataArray`.
+"""Filters of xarray's `DataArray`, with named axes and units from the coordinates.
 
 ``import separable.xarray_accessor`` registers ``.separable`` on every `DataArray`::
 
@@ -7,11 +7,11 @@
     smooth = volume.separable.gaussian(sigma=2.0, dims=("z", "y", "x"))
 
 Lengths are in the units of the coordinates of the filtered dims, so that a Gaussian is as wide
-across slices 3 mm apart as within them, and derivatives are per unit. A dim without a coordinate
-counts samples; ``units="samples"`` counts samples along all.
+across slices 3 mm apart as within them, and derivatives are per unit. Along a dim without a coordinate
+lengths are in samples; with ``units="samples"`` they are in samples along all dims.
 
-`separable.convolve` and `separable.correlate` take a `DataArray` too, with names of dims for
-``axes``, and give one back; their kernels are in samples. Arrays of Dask stay lazy.
+`separable.convolve` and `separable.correlate` accept a `DataArray` too, with names of dims for
+``axes``, and return one; their kernels are in samples. Dask arrays remain lazy.
 
 Examples
 --------

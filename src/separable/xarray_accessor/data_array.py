@@ -1,4 +1,4 @@
-"""The accessor itself: the filters of a `DataArray`."""
+"""`SeparableAccessor`, the filters of a `DataArray`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from separable.kernels import gaussian1d
 from separable.kernels.kernel_arguments import mirrored
 from separable.kernels.parse import kernel_by_name, lengths_of
 from separable.xarray_accessor.engine_hook import like
-from separable.xarray_accessor.spacing import Step, dims_of, lengths_along, spread, step_of
+from separable.xarray_accessor.spacing import Step, dims_of, lengths_along, per_dim, step_of
 
 __all__ = ["SeparableAccessor"]
 
@@ -30,22 +30,23 @@ SLOPE = np.array([-0.5, 0.0, 0.5])
 
 
 class SeparableAccessor:
-    """The filters of a `DataArray`, as ``array.separable``.
+    """Filters of a `DataArray`, as ``array.separable``.
 
-    Every method gives a `DataArray` with the same coordinates, attributes, name and order of dims.
+    Every method returns a `DataArray` with the same coordinates, attributes, name and order of dims.
     Lengths (`sigma`, `size`, `radius`, `wavelength` ...) are in the units of the coordinates of
     the filtered dims: a number, a sequence in the order of `dims`, or a dict ``{dim: length}``.
     Along a dim of times (datetime64, timedelta64) they are durations: ``"3h"``, a
-    `numpy.timedelta64`. Along a dim without a coordinate, and with ``units="samples"`` along all,
-    they count samples. Derivatives are per unit of the coordinate, per second along times, and have
-    the sign of growing coordinates, whichever way these are stored. Coordinates must be evenly
-    spaced, within 1e-6 of a step or the rounding of their type.
+    `numpy.timedelta64`. Along a dim without a coordinate they are in samples, and with
+    ``units="samples"`` along all dims. Derivatives are per unit of the coordinate (per second along
+    times) and are positive where values rise with the coordinate, in whichever order it is stored.
+    Coordinates must be evenly spaced, within 1e-6 of a step or the rounding of their type.
 
     Other keywords are those of `separable.convolve`: `mode`, `cval`, `output`, `tol`, `mask` ...
 
     Parameters
     ----------
     array : DataArray
+        The array to filter.
 
     Examples
     --------
@@ -71,12 +72,12 @@ class SeparableAccessor:
         sigma : length, sequence or dict of dim to length
             Standard deviation, in the units of the coordinates.
         dims : str or sequence of str, optional
-            The dims to filter; default: those that `sigma` names, else all.
+            Dims to filter. Default is those that `sigma` names, else all.
         order : int, sequence or dict of dim to int, default 0
-            The derivative along each dim; 0 for those that a dict leaves out.
+            Derivative along each dim; 0 for dims that a dict does not name.
         **options
-            `truncate` and `radius` (in samples) as for `kernels.gaussian`; `units`; those of
-            `separable.convolve`.
+            `truncate` and `radius` (in samples) as for `kernels.gaussian`, `units`, and the
+            options of `separable.convolve`.
 
         Returns
         -------
@@ -85,7 +86,7 @@ class SeparableAccessor:
         Raises
         ------
         ArgumentError, ArgumentTypeError
-            If a dim is not there or not evenly spaced, or a length is wrong.
+            If there is no such dim, it is not evenly spaced, or a length is wrong.
 
         Examples
         --------
@@ -101,7 +102,7 @@ class SeparableAccessor:
     ) -> xr.DataArray:
         """Add up the second derivatives of a Gaussian, each per unit squared.
 
-        Parameters and results are those of `gaussian`.
+        Parameters and results are as for `gaussian`.
 
         Examples
         --------
@@ -125,14 +126,20 @@ class SeparableAccessor:
     ) -> xr.DataArray:
         """Take the length of the gradient of the smoothed array, per unit of the coordinates.
 
-        Along dims of different units a gradient has no length: name those that belong together.
+        Dims of different units have no common gradient: name only dims of the same unit.
 
         Parameters
         ----------
-        sigma, dims, units, truncate
-            As for `gaussian`.
+        sigma : length, sequence or dict of dim to length
+            Standard deviation, in the units of the coordinates.
+        dims : str or sequence of str, optional
+            Dims to filter. Default is those that `sigma` names, else all.
+        units : str, default "coordinates"
+            Units of lengths: "coordinates" or "samples".
+        truncate : float, default 4.0
+            Number of standard deviations at which the Gaussian is cut off.
         **options
-            Those of `separable.convolve`.
+            Options of `separable.convolve`.
 
         Examples
         --------
@@ -144,7 +151,7 @@ class SeparableAccessor:
         """
         found = dims_of(self._array, dims, (sigma,))
         steps = _steps(self._array, found, units)
-        widths = spread("sigma", lengths_along("sigma", sigma, steps, per_axis=True), found)
+        widths = per_dim("sigma", lengths_along("sigma", sigma, steps, several=True), found)
         arguments = {
             "sigma": tuple(w / s.size for w, s in zip(widths, steps, strict=True)),
             "truncate": truncate,
@@ -159,11 +166,14 @@ class SeparableAccessor:
         Parameters
         ----------
         dim : str
+            Dim to differentiate along.
         sigma : length, optional
-            Of the Gaussian whose derivative is taken; without it half the difference of the two
-            neighbours, smoothing nothing.
-        units, **options
-            As for `gaussian`.
+            Standard deviation of the Gaussian that smooths the array. Without it the derivative is
+            half the difference of the two neighbours, without smoothing.
+        units : str, default "coordinates"
+            Units of lengths: "coordinates" or "samples".
+        **options
+            Options of `separable.convolve`.
 
         Examples
         --------
@@ -184,20 +194,20 @@ class SeparableAccessor:
     ) -> xr.DataArray:
         """Filter with a kernel of the catalogue (`separable.kernels.catalogue`) by its name.
 
-        Masks stand as for correlation: derivatives are positive where values grow with the
+        Masks are written for correlation: derivatives are positive where values rise with the
         coordinate.
 
         Parameters
         ----------
         kernel : str
-            "box", "sobel", "log", "dog", "gabor", "disk" ...
+            Name of the kernel: "box", "sobel", "log", "dog", "gabor", "disk" ...
         dims : str or sequence of str, optional
-            The dims to filter, in the order of the kernel's axes; default: those that a dict among
+            Dims to filter, in the order of the kernel's axes. Default is those that a dict among
             the parameters names, else all.
         units : str, default "coordinates"
-            Or "samples".
+            Units of lengths: "coordinates" or "samples".
         **parameters
-            Those of the function of that name (for `axis` the name of a dim), and those of
+            Parameters of the function of that name (`axis` may be the name of a dim), and options of
             `separable.convolve`.
 
         Returns
@@ -243,11 +253,11 @@ class SeparableAccessor:
         Parameters
         ----------
         kernel : array_like or Factors
-            One axis for each of `dims`, in their order and in that of the stored samples.
+            Kernel with one axis for each of `dims`, in their order, for the samples as stored.
         dims : str or sequence of str, optional
-            All of them if not given.
+            Dims to filter. Default is all of them.
         **options
-            Those of `separable.convolve`.
+            Options of `separable.convolve`.
 
         Examples
         --------
@@ -261,7 +271,7 @@ class SeparableAccessor:
     def correlate(
         self, kernel: ArrayLike | Factors, dims: Dims = None, **options: Any
     ) -> xr.DataArray:
-        """Correlate with any kernel, in samples, along dims: `convolve` without flipping it.
+        """Correlate with any kernel, in samples, along dims, as `convolve` without flipping the kernel.
 
         Examples
         --------
@@ -294,7 +304,7 @@ def _filtered(
 def _magnitude(
     array: xr.DataArray, arguments: dict[str, Any], steps: list[Step], options: dict[str, Any]
 ) -> xr.DataArray:
-    """The root of the sum of the squares of the slopes; in memory by `ndimage`, rounded once."""
+    """Return the root of the sum of the squared slopes; `ndimage` computes it for arrays in memory."""
     where = array.get_axis_num(tuple(step.dim for step in steps))
     sizes = tuple(step.size for step in steps)
     if isinstance(array.data, np.ndarray) and set(options) <= {"mode", "cval", "output"}:
@@ -303,8 +313,8 @@ def _magnitude(
             array.data, widths, axes=where, spacing=sizes, truncate=arguments["truncate"], **options
         )
         return like(array, data)
-    kind = np.dtype(options.pop("output", None) or array.dtype)
-    work = kind if kind.kind == "f" else np.dtype(np.float64)
+    out = np.dtype(options.pop("output", None) or array.dtype)
+    work = out if out.kind == "f" else np.dtype(np.float64)
     total: Any = 0.0
     for along in range(len(steps)):
         taps = [
@@ -315,9 +325,9 @@ def _magnitude(
         dims = tuple(step.dim for step in steps)
         total = total + _filtered(array, kernel, dims, {**options, "output": work}).data ** 2
     root = np.sqrt(total)
-    if kind.kind in "iu":
-        root = np.clip(np.rint(root), None, np.iinfo(kind).max)
-    return like(array, root.astype(kind))
+    if out.kind in "iu":
+        root = np.clip(np.rint(root), None, np.iinfo(out).max)
+    return like(array, root.astype(out))
 
 
 def _product(taps: list[Any]) -> Factors:
@@ -334,13 +344,13 @@ def _steps(array: xr.DataArray, dims: tuple[Hashable, ...], units: str) -> list[
 
 
 def _argument(name: str, value: Any, steps: list[Step], lengths: dict[str, bool]) -> Any:
-    """One argument of a kernel's function, from what is said by dims."""
+    """Return an argument of a kernel's function, from values that may be given by dim."""
     dims = [step.dim for step in steps]
     if name in lengths:
-        return lengths_along(name, value, steps, per_axis=lengths[name])
+        return lengths_along(name, value, steps, several=lengths[name])
     if name == "axis" and value in dims:
         return dims.index(value)
     if isinstance(value, Mapping):
-        found = spread(name, value, dims, default=0 if name == "order" else None)
+        found = per_dim(name, value, dims, default=0 if name == "order" else None)
         return found[0] if len(found) == 1 else found
     return value

@@ -1,10 +1,9 @@
-"""What `separable.convolve` and `separable.correlate` do with a `DataArray`."""
+"""`filter_with` for a `DataArray`, which `separable.convolve` and `separable.correlate` call."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
@@ -12,6 +11,7 @@ from separable import filtering
 from separable.arrays import array_of
 from separable.errors import ArgumentError, OutputError
 from separable.factors import Factors
+from separable.request import axes_by_name
 
 __all__ = ["filter_with", "like"]
 
@@ -25,20 +25,21 @@ def filter_with(
     mask: Any = None,
     **options: Any,
 ) -> Any:
-    """Filter what `convolve` and `correlate` hand over: a `DataArray`.
+    """Filter a `DataArray`.
 
     The parameters are those of `separable.filtering.filter_with`; `axes` may be names of dims, and
-    `mask` a `DataArray`. A `Variable` is filtered as the array that it holds.
+    `mask` a `DataArray`. A `Variable` is filtered as its array.
 
     Raises
     ------
     ArgumentTypeError
-        If the image is a `Dataset`, which holds several arrays.
+        If the image is a `Dataset`, which has several arrays.
     SeparableError
         Its other subclasses, as for `separable.convolve`.
 
     Examples
     --------
+    >>> import numpy as np
     >>> import separable as sep
     >>> image = xr.DataArray(np.ones((3, 4)), dims=("y", "x"), name="depth")
     >>> sep.convolve(image, [0.25, 0.5, 0.25], axes="x").name
@@ -47,7 +48,7 @@ def filter_with(
     if not isinstance(image, xr.DataArray):
         array = array_of(image)
         return filtering.filter_with(array, kernel, output, axes=axes, mask=mask, **options)
-    where = None if axes is None else _positions(image, axes)
+    where = None if axes is None else axes_by_name(axes, image.dims)
     target, given = output, {} if mask is None else {"mask": _aligned(mask, image, where)}
     if isinstance(output, xr.DataArray):
         if output.dims != image.dims:
@@ -57,26 +58,8 @@ def filter_with(
     return output if isinstance(output, xr.DataArray) else like(image, data)
 
 
-def _positions(image: xr.DataArray, axes: Any) -> tuple[int, ...]:
-    """Axes by number or by the name of a dim."""
-    several = isinstance(axes, (list, tuple, np.ndarray))
-    given = tuple(axes) if several else (axes,)
-    found = []
-    for axis in given:
-        if axis in image.dims:
-            found.append(image.dims.index(axis))
-        elif isinstance(axis, (int, np.integer)):
-            found.append(int(axis))
-        else:
-            raise ArgumentError(
-                f"`axes` must be numbers, or dims of {', '.join(map(str, image.dims))}; "
-                f"got {axis!r}"
-            )
-    return tuple(found)
-
-
 def _aligned(mask: Any, image: xr.DataArray, axes: tuple[int, ...] | None) -> Any:
-    """The data of a mask in the image's order of dims; other masks as they are."""
+    """Return the data of a mask in the image's order of dims; other masks are returned as they are."""
     if not isinstance(mask, xr.DataArray):
         return mask
     try:
@@ -96,6 +79,6 @@ def _aligned(mask: Any, image: xr.DataArray, axes: tuple[int, ...] | None) -> An
 
 
 def like(image: xr.DataArray, data: Any) -> xr.DataArray:
-    """Return the same coordinates, attributes and name with other data; how to store it is forgotten."""
+    """Return a `DataArray` with the same coordinates, attributes and name, other data and no encoding."""
     found: xr.DataArray = image.copy(deep=False, data=data).drop_encoding()
     return found

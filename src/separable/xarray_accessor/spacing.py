@@ -1,4 +1,4 @@
-"""The coordinates of a `DataArray`: how far apart its samples are, and lengths beside them."""
+"""Spacing of the samples of a `DataArray`, from its coordinates, and lengths in their units."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ import pandas as pd
 import xarray as xr
 
 from separable.errors import ArgumentError, ArgumentTypeError
+from separable.request import axes_by_name, per_axis
 
-__all__ = ["Step", "dims_of", "lengths_along", "step_of"]
+__all__ = ["Step", "dims_of", "lengths_along", "per_dim", "step_of"]
 
-UNEVEN = 1e-6  # relative: steps that differ by more are not even
+UNEVEN = 1e-6  # relative: a coordinate whose steps differ by more is not evenly spaced
 DURATIONS = (str, np.timedelta64, datetime.timedelta)
 
 
 @dataclass(frozen=True)
 class Step:
-    """From one sample of a dim to the next.
+    """Distance from one sample of a dim to the next.
 
     Attributes
     ----------
     dim : hashable
+        The dim.
     size : float
-        > 0, in the units of the coordinate; seconds for times; 1 where samples count.
+        Distance > 0, in the units of the coordinate, in seconds for times, or 1 for samples.
     falls : bool
         Whether the coordinate descends.
     is_time : bool
@@ -41,12 +43,12 @@ class Step:
 
 
 def step_of(array: xr.DataArray, dim: Hashable) -> Step:
-    """Return the step of a dim's coordinate, of one sample where it has none.
+    """Return the step of a dim's coordinate, or of one sample if it has none.
 
     Raises
     ------
     ArgumentError
-        If the coordinate is not evenly spaced, does not change, or holds no numbers or times.
+        If the coordinate is not evenly spaced, does not change, or does not hold numbers or times.
     """
     if dim not in array.coords:
         return Step(dim)
@@ -74,7 +76,7 @@ def step_of(array: xr.DataArray, dim: Hashable) -> Step:
 
 
 def _even(dim: Hashable, steps: Any, rounding: float, is_time: bool) -> Step:
-    """One step for all, where they differ by no more than rounding."""
+    """Return the common step, or raise an error if the steps differ by more than rounding."""
     mean = float(steps.mean())
     worst = float(np.abs(steps - mean).max())
     unit = " s" if is_time else ""
@@ -83,7 +85,7 @@ def _even(dim: Hashable, steps: Any, rounding: float, is_time: bool) -> Step:
         share = f", {worst / abs(mean):.2g} of it" if mean else ""
         raise ArgumentError(
             f"the coordinate of `{dim}` must be evenly spaced; its mean step is {mean:.6g}{unit}, "
-            f"and the one after index {where} is {float(steps[where]):.6g}{unit}: off by "
+            f"and the one after index {where} is {float(steps[where]):.6g}{unit}: a difference of "
             f"{worst:.3g}{unit}{share}. Interpolate to even steps (DataArray.interp), or count "
             'samples with units="samples"'
         )
@@ -91,7 +93,7 @@ def _even(dim: Hashable, steps: Any, rounding: float, is_time: bool) -> Step:
 
 
 def dims_of(array: xr.DataArray, dims: Any, values: Sequence[Any]) -> tuple[Hashable, ...]:
-    """Return the dims to filter: those asked for, or those that a dict names, or all.
+    """Return the dims to filter: the given ones, or those that a dict names, or all.
 
     Raises
     ------
@@ -107,62 +109,49 @@ def dims_of(array: xr.DataArray, dims: Any, values: Sequence[Any]) -> tuple[Hash
         found = (dims,)
     else:
         found = tuple(dims)
-    for dim in found:
-        if dim not in array.dims:
-            raise ArgumentError(
-                f"`dims` must be some of {', '.join(map(str, array.dims))}; got {dim!r}"
-            )
+    axes_by_name(found, array.dims, name="dims", numbers=False)
     if len(set(found)) != len(found):
         raise ArgumentError(f"`dims` must be different from each other; got {dims!r}")
     return found
 
 
-def lengths_along(name: str, value: Any, steps: Sequence[Step], *, per_axis: bool) -> Any:
-    """Return lengths as a kernel's function takes them: numbers, durations in seconds.
+def per_dim(
+    name: str, value: Any, dims: Sequence[Hashable], default: Any = None
+) -> tuple[Any, ...]:
+    """Return one value for each dim; a mapping has them by name."""
+    of = f"dims {', '.join(map(str, dims))}"
+    if not isinstance(value, (Mapping, list, tuple, np.ndarray)):
+        return (value,) * len(dims)
+    return per_axis(name, value, len(dims), of=of, names=tuple(dims), default=default)
+
+
+def lengths_along(name: str, value: Any, steps: Sequence[Step], *, several: bool) -> Any:
+    """Return lengths for a kernel's function: numbers, durations in seconds.
 
     Parameters
     ----------
     name : str
+        Name of the argument, for messages.
     value : float, duration, or mapping of dims to those
+        The lengths.
     steps : sequence of Step
-        Of the filtered dims.
-    per_axis : bool
-        Whether the function takes one for each axis.
+        Steps of the filtered dims.
+    several : bool
+        Whether the function takes one length per axis.
 
     Raises
     ------
     ArgumentError, ArgumentTypeError
-        If a dict has not one for each dim, or a dim of times has no duration.
+        If a dict does not have a length for each dim, or the length along times is not a duration.
     """
-    if not per_axis:
+    if not several:
         if isinstance(value, (Mapping, list, tuple)):
             raise ArgumentTypeError(f"`{name}` must be one length for all dims; got {value!r}")
         found = [_length(name, value, step) for step in steps]
         return found[0]
-    values = spread(name, value, [step.dim for step in steps])
+    values = per_dim(name, value, [step.dim for step in steps])
     found = [_length(name, v, step) for v, step in zip(values, steps, strict=True)]
     return found[0] if len(found) == 1 else tuple(found)
-
-
-def spread(name: str, value: Any, dims: Sequence[Hashable], default: Any = None) -> tuple[Any, ...]:
-    """Return one value for each dim."""
-    if isinstance(value, Mapping):
-        unknown = [d for d in value if d not in dims]
-        missing = [d for d in dims if d not in value and default is None]
-        if unknown or missing:
-            wrong = f"nothing for {missing[0]!r}" if missing else f"{unknown[0]!r} too"
-            raise ArgumentError(
-                f"`{name}` must have a value for each of {', '.join(map(str, dims))}; got {wrong}"
-            )
-        return tuple(value.get(d, default) for d in dims)
-    if isinstance(value, (list, tuple, np.ndarray)):
-        if len(value) != len(dims):
-            raise ArgumentError(
-                f"`{name}` must be one value, or one for each of the dims "
-                f"{', '.join(map(str, dims))}; got {value!r}"
-            )
-        return tuple(value)
-    return (value,) * len(dims)
 
 
 def _length(name: str, value: Any, step: Step) -> Any:
