@@ -37,7 +37,7 @@ suppress_warnings = [
 ]
 
 # Pages are written in Markdown; every heading can be linked to.
-myst_enable_extensions = ["colon_fence", "attrs_inline"]
+myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 
 # The reference comes from the docstrings.
