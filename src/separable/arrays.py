@@ -1,8 +1,8 @@
-"""What may be given as an image or a kernel: arrays of NumPy, and what can become one.
+"""Conversion of images and kernels to NumPy arrays.
 
-Numbers in other containers (lists, memory views, data frames, arrays of other libraries) are
-converted as `numpy.asarray` converts them, with two differences: a masked array stays one, also
-inside a container that hides it, and what cannot be converted raises an error that says what to do.
+Other containers (lists, memory views, data frames, arrays of other libraries) are converted by
+`numpy.asarray`, with two differences: a masked array stays masked, also inside a container
+that hides it, and a value that cannot be converted raises an error that says what to do.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = [
 
 Array = NDArray[Any]
 
-# What to do with masked samples where a plan exists already.
+# Advice for masked samples if there already is a plan.
 MASKED_REMEDY = "Call separable.convolve or separable.correlate, which take masked arrays, "
 CPU = 1  # DLPack's number of the device "cpu"
 
@@ -50,21 +50,21 @@ def array_of(value: Any, name: str = "image") -> Array:
     value : array_like
         A Dask array is computed.
     name : str
-        What to call it in a message.
+        Name of the argument, for messages.
 
     Returns
     -------
     ndarray
-        A `numpy.ma.MaskedArray` stays one; other subclasses become plain arrays.
+        A `numpy.ma.MaskedArray` is returned as it is; other subclasses become plain arrays.
 
     Raises
     ------
     ArgumentTypeError
-        If it cannot become an array: a data set of several, a sparse matrix, an array of a GPU.
+        If it cannot become an array: a data set of several variables, a sparse matrix, a GPU array.
     ArgumentError
         If it is a sequence of rows of different lengths.
     DTypeError
-        If it is a single value that is no number.
+        If it is a single value that is not a number.
 
     Examples
     --------
@@ -92,7 +92,7 @@ def array_of(value: Any, name: str = "image") -> Array:
 
 
 def dask_array_of(value: Any, name: str = "image") -> Any:
-    """Return a Dask array; ArgumentTypeError for other values of Dask that are computed later."""
+    """Return a Dask array; raise ArgumentTypeError for other lazy values of Dask."""
     if is_dask_array(value):
         return value
     raise ArgumentTypeError(
@@ -102,16 +102,16 @@ def dask_array_of(value: Any, name: str = "image") -> Any:
 
 
 def complete_array_of(value: Any, name: str = "image", remedy: str = "") -> Array:
-    """Return the array that a value is or holds, as a plain one without masked samples.
+    """Return the array that a value is or holds, without masked samples.
 
-    `remedy` is what the message advises instead of filling them.
+    `remedy` is advice that the message gives besides filling them.
 
     Raises
     ------
     ArgumentError
         If it has masked samples.
     SeparableError
-        Its other subclasses, as for `array_of`.
+        As for `array_of`.
 
     Examples
     --------
@@ -131,12 +131,12 @@ def complete_array_of(value: Any, name: str = "image", remedy: str = "") -> Arra
 
 
 def is_dask_array(value: Any) -> bool:
-    """Return whether this is a Dask array, and no other value of Dask that is computed later."""
+    """Return whether this is a Dask array, and not another lazy value of Dask."""
     return package_of(value) == "dask" and isinstance(getattr(value, "chunks", None), tuple)
 
 
 def _held_by(value: Any, package: str, name: str) -> Any:
-    """The array inside a container of xarray or Dask."""
+    """Return the array inside a container of xarray or Dask."""
     if package == "dask":
         return dask_array_of(value, name).compute()
     if hasattr(value, "data_vars") or not hasattr(value, "dims") or not hasattr(value, "data"):
@@ -150,7 +150,7 @@ def _held_by(value: Any, package: str, name: str) -> Any:
 
 
 def _converted(value: Any, name: str, package: str) -> Array:
-    """What `numpy.asarray` makes of a value."""
+    """Return what `numpy.asarray` makes of a value, or a masked array."""
     try:
         if isinstance(value, (list, tuple)) and any(_is_hidden(v) for v in value):
             rows = [array_of(v, name) if _is_hidden(v) else v for v in value]
@@ -173,7 +173,7 @@ def _converted(value: Any, name: str, package: str) -> Array:
 
 
 def _is_hidden(value: Any) -> bool:
-    """Whether an element of a sequence may have masked samples, which `numpy.asarray` ignores."""
+    """Return whether an element of a sequence may have masked samples, which `numpy.asarray` ignores."""
     return isinstance(value, np.ma.MaskedArray) or package_of(value) in ("xarray", "dask")
 
 

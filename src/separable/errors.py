@@ -1,22 +1,22 @@
 """The exceptions of `separable`.
 
-Every message says what was expected, what was got and what to do about it::
+Every message says what was expected, what was given and how to fix it::
 
     SeparableError
     ├── PatternError      (ValueError)                a pattern that cannot be read or does not fit
     ├── KernelError       (ValueError)                a kernel that is empty, not finite, too large
-    ├── RankError         (ValueError)                a rank that no such factorisation has
+    ├── RankError         (ValueError)                a rank that is not possible for the kernel
     ├── ArgumentError     (ValueError)                another value out of its range: tol, sigma ...
     ├── ArgumentTypeError (TypeError)                 an argument of the wrong type
     ├── ModeError         (ValueError, RuntimeError)  an unknown border mode
     ├── OutputError       (ValueError, RuntimeError)  an output of the wrong shape or type
-    ├── DTypeError        (TypeError, RuntimeError)   a type of data that no filter takes
+    ├── DTypeError        (TypeError, RuntimeError)   a data type that no filter supports
     ├── MachineError      (ValueError)                a machine profile that cannot be read
     ├── FileError         (OSError)                   a file that cannot be read or written
     └── ClusterError      (OSError)                   a cluster that cannot be reached, or fails
 
-Value problems are `ValueError`, type problems `TypeError`. Where SciPy raises `RuntimeError` for
-the same mistake ours is that too, so that a program written for `scipy.ndimage` catches it.
+Errors of values are also a `ValueError`, errors of types a `TypeError`. If SciPy raises `RuntimeError`
+for the same mistake, ours is one too, so that a program written for `scipy.ndimage` catches it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
 
 
 class SeparableError(Exception):
-    """Any error that `separable` raises on purpose."""
+    """Base class of all exceptions of `separable`."""
 
 
 class PatternError(SeparableError, ValueError):
@@ -50,7 +50,7 @@ class KernelError(SeparableError, ValueError):
 
 
 class RankError(SeparableError, ValueError):
-    """A rank was asked for that no factorisation of this kernel has."""
+    """A requested rank is not possible for this kernel."""
 
 
 class ArgumentError(SeparableError, ValueError):
@@ -70,7 +70,7 @@ class OutputError(SeparableError, ValueError, RuntimeError):
 
 
 class DTypeError(SeparableError, TypeError, RuntimeError):
-    """Data has a type that no filter takes."""
+    """Data has a type that no filter supports."""
 
 
 class MachineError(SeparableError, ValueError):

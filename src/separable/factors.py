@@ -1,4 +1,4 @@
-"""Factors: what a factorisation of a kernel is, however it was found."""
+"""Factors: the result of a factorisation, however it was computed."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ __all__ = ["Factors", "kernel_errors"]
 
 Array = NDArray[Any]
 
-TOGETHER = 1 << 22  # elements of all factors but the first, multiplied out at a time
+TOGETHER = 1 << 22  # elements of all factors but the first that are multiplied at a time
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Factors(Value):
-    """A kernel written as a product of factors, or as a sum of such products.
+    """Kernel written as a product of factors, or as a sum of such products.
 
     Attributes
     ----------
     pattern : Pattern
-        Which axes each factor has.
+        Axes of the kernel and of each factor.
     arrays : tuple of ndarray
-        One array a factor, its axes as in ``pattern.operands``: the letters as written, and where
-        no bond is written, the bond (of size ``rank``) in front. Where batch values have
-        different ranks the arrays are filled up with zeros.
+        One array per factor, with the axes of ``pattern.operands``: the letters as written and, if no bond
+        is written, the bond (of size ``rank``) in front. If batch values have different ranks, the
+        arrays are padded with zeros.
     error : float
-        The relative Frobenius error reached, ``|K - F| / |K|``.
+        Relative Frobenius error, ``|K - F| / |K|``.
     bound : float
-        The relative 1-norm error reached, ``sum|K - F| / sum|K|``. A filter run with these factors
+        Relative 1-norm error, ``sum|K - F| / sum|K|``. A filter run with these factors
         differs from the exact one by at most ``bound * sum|K| * max|input|``.
     ranks : mapping of str to ndarray of int
-        For every bond, the rank of each batch value (an array of no axes without batch letters).
+        Rank of each batch value, for every bond (arrays without axes if there are no batch letters).
     sizes : mapping of str to int
-        The size of every kernel letter.
+        Size of every letter of the kernel.
 
     Notes
     -----
-    Factors are equal, and hash alike, where all of these are, the arrays bit for bit; the arrays are
-    read-only.
+    Two objects are equal, and have equal hashes, if all of these are equal, arrays bit by bit. The arrays
+    are read-only.
 
     Examples
     --------
@@ -70,14 +70,14 @@ class Factors(Value):
 
     @classmethod
     def from_terms(cls, pattern: str | Pattern, terms: Sequence[Sequence[ArrayLike]]) -> Factors:
-        """Build the factors of a kernel that is born separated, exactly.
+        """Build the factors of a kernel that is a known sum of terms, exactly.
 
         Parameters
         ----------
         pattern : str or Pattern
-            With one bond and no batch letters.
+            Pattern with one bond and no batch letters.
         terms : sequence of sequences of array_like
-            For each term one array a factor, all terms of the same shapes.
+            One array per factor for each term; all terms have the same shapes.
 
         Raises
         ------
@@ -113,22 +113,22 @@ class Factors(Value):
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
-        """The kernel's shape."""
+        """Shape of the kernel."""
         return tuple(math.prod(self.sizes[a] for a in axis) for axis in self.pattern.axes)
 
     @property
     def rank(self) -> int:
-        """The number of terms: the size of the bond, of the largest one where there are several."""
+        """Number of terms: the size of the bond, or of the largest bond if there are several."""
         return max(int(np.max(r, initial=0)) for r in self.ranks.values())
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The type of the numbers in all the factors together."""
+        """Common data type of all factors."""
         return np.result_type(*self.arrays)
 
     @property
     def parameters(self) -> int:
-        """How many numbers the factors hold, zeros that fill up ragged ranks not counted."""
+        """Number of elements of all factors, without the zeros that pad different ranks."""
         total = 0
         for operand in self.pattern.operands:
             own = math.prod(
@@ -143,12 +143,12 @@ class Factors(Value):
 
     @cached_property
     def terms(self) -> tuple[tuple[Array, ...], ...]:
-        """The products whose sum is the kernel, one tuple of arrays each.
+        """Products whose sum is the kernel, one tuple of arrays each.
 
         Raises
         ------
         PatternError
-            If the pattern has batch letters or several bonds: then there is no such list.
+            If the pattern has batch letters or several bonds, so that the kernel is not a plain sum.
         """
         if self.pattern.batch or not self.pattern.has_one_bond:
             raise PatternError(f"`{self.pattern}` is no plain sum of terms: use `arrays`")
@@ -160,7 +160,7 @@ class Factors(Value):
         return tuple(tuple(s[r] for s in stacks) for r in range(self.rank))
 
     def dense(self) -> Array:
-        """Multiply the factors out: the kernel they stand for, in its own shape (read-only)."""
+        """Multiply the factors and return the kernel, in its own shape (read-only)."""
         return self._product
 
     @cached_property
@@ -174,7 +174,7 @@ class Factors(Value):
         return dense
 
     def _summed_terms(self) -> Array:
-        """Multiply out many terms of many axes, a few at a time: an einsum would hold them all."""
+        """Multiply many terms of many axes, a few at a time: an einsum would hold all of them."""
         bond = self.pattern.bonds
         stacks = [
             np.moveaxis(a, operand.index(bond), 0)
@@ -204,14 +204,14 @@ class Factors(Value):
         return Factors(self.pattern, arrays, self.error, self.bound, self.ranks, self.sizes)
 
     def truncated(self, rank: int, error: float, bound: float) -> Factors:
-        """Keep the first `rank` terms; the caller knows the error this makes.
+        """Return factors with the first `rank` terms; the caller supplies their errors.
 
         Raises
         ------
         PatternError
             If the pattern has several bonds.
         ArgumentError
-            If there are not so many terms.
+            If there are fewer terms.
         """
         if not self.pattern.has_one_bond:
             raise PatternError(
@@ -253,8 +253,8 @@ def kernel_errors(kernel: Array, approximation: Array) -> tuple[float, float]:
     """Return the relative Frobenius and 1-norm errors of an approximation of a kernel.
 
     A kernel of zeros has error 0 if the approximation is zero too, and infinity otherwise.
-    The kernel is taken to double precision, for small types overflow (and have no -(-128)), and
-    scaled by its largest element first, so that no square underflows.
+    The kernel is converted to double precision, because small integer types overflow (and have no
+    -(-128)), and divided by its largest element, so that no square underflows.
     """
     kernel = kernel.astype(np.complex128 if kernel.dtype.kind == "c" else np.float64)
     scale = float(np.max(np.abs(kernel), initial=0.0))
@@ -297,7 +297,7 @@ def _span(ranks: NDArray[np.intp]) -> str:
 
 
 def _abridge(array: Array) -> str:
-    """Show a short vector whole, anything else by its shape."""
+    """Return a short vector as text, and anything else by its shape."""
     flat = array.ravel()
     if flat.size > 12 or flat.size < max(array.shape, default=1):
         return f"shape {array.shape}"

@@ -1,4 +1,4 @@
-"""The grammar of separations: text -> Pattern. No arrays here.
+"""Patterns: texts that name a factorisation, and their parser. No arrays are involved.
 
 A pattern is written like an einsum: the kernel's axes in memory order, an arrow, the factors::
 
@@ -7,14 +7,14 @@ A pattern is written like an einsum: the kernel's axes in memory order, an arrow
     lyx -> l,yx              spatial-spectral
     ocyx -> oc,cyx           depthwise separable (c is a batch letter)
     ocyx -> oR,RyxS,Sc       Tucker-2 (R and S are bonds)
-    (Yy)(Xx) -> YX,yx        Kronecker product (groups: one kernel axis seen as two)
+    (Yy)(Xx) -> YX,yx        Kronecker product (groups: one kernel axis split into two)
 
-* A letter in one factor is that factor's axis.
-* A letter of the kernel in every factor is a *batch* letter: one independent factorisation for
-  each of its values.
-* A capital that stands only on the right is a *bond*, summed over. Where none is written, one bond
-  joins all factors; its size is the rank.
-* A group ``(Yy)`` is one kernel axis seen as two; the outer letter is the slow one.
+* A letter in one factor is an axis of that factor.
+* A letter of the kernel in every factor is a *batch* letter: the factorisation is done
+  independently for each of its values.
+* A capital that appears only on the right is a *bond* and is summed over. If none is written, one
+  bond joins all factors; its size is the rank.
+* A group ``(Yy)`` is one kernel axis split into two; the outer (first) letter varies slowly.
 * The short form ``y,x`` stands for ``yx -> y,x``: the kernel's axes in order of first appearance.
 """
 
@@ -35,15 +35,15 @@ SPARE_BONDS = "RSTUVWABDEFGHIJKLMNOPQXYZ"  # names for the bond that was not wri
 
 @dataclass(frozen=True, eq=False)
 class Pattern(Value):
-    """One separation of a kernel: which axes it has and how they are shared among the factors.
+    """Factorisation of a kernel: the axes of the kernel and of each factor.
 
     Attributes
     ----------
     axes : tuple of str
-        The kernel's axes in memory order, one string each; a group has several letters, the slow
+        Axes of the kernel in memory order, one string each; a group has several letters, the slow
         one first.
     factors : tuple of str
-        The letters of each factor as written (no bond where the pattern has none written).
+        Letters of each factor as written (without a bond if none is written).
 
     Examples
     --------
@@ -68,46 +68,46 @@ class Pattern(Value):
 
     @property
     def ndim(self) -> int:
-        """The number of axes a kernel must have."""
+        """Number of axes that a kernel must have."""
         return len(self.axes)
 
     @cached_property
     def batch(self) -> str:
-        """The kernel's letters that stand in every factor, in memory order."""
+        """Letters of the kernel that appear in every factor, in memory order."""
         return "".join(a for a in self.letters if all(a in f for f in self.factors))
 
     @cached_property
     def written_bonds(self) -> str:
-        """The letters that stand only on the right, in order of appearance."""
+        """Letters that appear only on the right, in order of appearance."""
         right = dict.fromkeys("".join(self.factors))
         return "".join(a for a in right if a not in self.letters)
 
     @cached_property
     def bonds(self) -> str:
-        """The letters summed over: those written, or the one that joins all factors."""
+        """Letters that are summed over: those written, or the one that joins all factors."""
         if self.written_bonds:
             return self.written_bonds
         return next(a for a in SPARE_BONDS if a not in self.letters)
 
     @cached_property
     def operands(self) -> tuple[str, ...]:
-        """The letters of each factor's array: as written, or with the unwritten bond in front."""
+        """Letters of the array of each factor: as written, or with the unwritten bond in front."""
         if self.written_bonds:
             return self.factors
         return tuple(self.bonds + f for f in self.factors)
 
     @property
     def has_one_bond(self) -> bool:
-        """Whether a single bond joins all factors, so that the kernel is a sum of terms."""
+        """True if a single bond joins all factors, so that the kernel is a sum of terms."""
         return len(self.bonds) == 1 and all(self.bonds in f for f in self.operands)
 
     @property
     def einsum(self) -> str:
-        """The subscripts with which `numpy.einsum` multiplies the factors out."""
+        """Subscripts with which `numpy.einsum` multiplies the factors."""
         return f"{','.join(self.operands)}{ARROW}{self.letters}"
 
     def own(self, factor: int) -> str:
-        """Return the letters that belong to one factor alone: neither batch letters nor bonds."""
+        """Return the letters that belong only to one factor: neither batch letters nor bonds."""
         return "".join(a for a in self.factors[factor] if a not in self.batch and a in self.letters)
 
     def sizes(
@@ -118,9 +118,9 @@ class Pattern(Value):
         Parameters
         ----------
         shape : tuple of int
-            The kernel's shape.
+            Shape of the kernel.
         given : mapping of letter to int, optional
-            Sizes of group letters; one letter of each group may be left out.
+            Sizes of group letters; one letter of each group may be omitted.
 
         Raises
         ------
@@ -182,9 +182,9 @@ def parse(text: str, shape: tuple[int, ...] | None = None) -> Pattern:
     Parameters
     ----------
     text : str
-        For instance ``"ocyx -> oc,cyx"``, or the short form ``"y,x"``. Spaces do not count.
+        Such as ``"ocyx -> oc,cyx"``, or the short form ``"y,x"``. Spaces are ignored.
     shape : tuple of int, optional
-        The kernel's shape, only to be shown in messages.
+        Shape of the kernel, only shown in messages.
 
     Returns
     -------
@@ -193,8 +193,8 @@ def parse(text: str, shape: tuple[int, ...] | None = None) -> Pattern:
     Raises
     ------
     PatternError
-        With the pattern, a caret under the letter at fault, and where there is one, the pattern
-        that was probably meant.
+        If the text is not a pattern. The message has a caret under the wrong letter and, if there is
+        one, the pattern that was probably meant.
 
     Examples
     --------
@@ -228,7 +228,7 @@ def parse(text: str, shape: tuple[int, ...] | None = None) -> Pattern:
 
 @dataclass(frozen=True)
 class _Source:
-    """The text being read, for messages that point at a place in it."""
+    """Text that is being read, for messages that point at a position in it."""
 
     text: str
     shape: tuple[int, ...] | None
@@ -243,7 +243,7 @@ class _Source:
         return PatternError("\n".join([*lines, " ".join(last)] if last else lines))
 
     def right(self, letter: str) -> int:
-        """Where `letter` last stands to the right of the arrow."""
+        """Return the position at which `letter` last appears to the right of the arrow."""
         return self.text.rindex(letter)
 
 
@@ -313,7 +313,7 @@ def _axes_of_short_form(source: _Source, factors: tuple[str, ...]) -> tuple[str,
 
 
 def _check_letters(source: _Source, pattern: Pattern) -> None:
-    """Check that every letter has a role: an axis of one factor, a batch letter or a bond."""
+    """Check that every letter is an axis of one factor, a batch letter or a bond."""
     for letter in pattern.letters:
         count = sum(letter in f for f in pattern.factors)
         if count == 0:
@@ -340,7 +340,7 @@ def _check_letters(source: _Source, pattern: Pattern) -> None:
 
 
 def _without(pattern: Pattern, letter: str) -> str | None:
-    """Return the pattern without this letter, if that is one."""
+    """Return the pattern without this letter, or None if that is not a valid pattern."""
     factors = tuple(f.replace(letter, "") for f in pattern.factors)
     candidate = str(Pattern(pattern.axes, factors))
     try:
@@ -351,9 +351,9 @@ def _without(pattern: Pattern, letter: str) -> str | None:
 
 
 def _check_bonds(source: _Source, pattern: Pattern) -> None:
-    """Check that the written bonds are one bond for all factors, or make a tree of them.
+    """Check that the written bonds are one bond for all factors, or form a tree.
 
-    A tree is what successive singular value decompositions can cut; a ring of bonds has no best
+    Successive singular value decompositions can factorise a tree; a ring of bonds has no best
     approximation in general (de Silva and Lim, 2008, doi:10.1137/06066518X).
     """
     for k, factor in enumerate(pattern.factors):

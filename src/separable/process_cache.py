@@ -1,9 +1,9 @@
 """Caches of records that belong to one process: addresses of memory, of compiled code, of tables.
 
-Such a record must never be copied or pickled: in another process, or after the original is gone, its
-addresses lead nowhere. So whatever keeps one keeps it in a `ProcessCache`, whose copies and pickles are
-empty, and the record itself is a `ProcessBound`, which refuses to be copied or pickled at all. A value
-that was copied or sent builds its records anew when it first needs them.
+Such a record must never be copied or pickled, because its addresses are invalid in another process and
+after the original was deleted. Objects therefore keep records in a `ProcessCache`, whose copies and pickles
+are empty, and the record itself is a `ProcessBound`, which refuses to be copied or pickled. A value that
+was copied or sent builds its records again when it first needs them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["ProcessBound", "ProcessCache"]
 
 _MISSING = object()
 _guard = threading.Lock()
-_forks = 0  # how many forks lie between the first process and this one
+_forks = 0  # number of forks between the first process and this one
 
 
 def _after_fork() -> None:
@@ -31,17 +31,17 @@ after_fork(_after_fork)
 
 
 class ProcessCache(dict[Hashable, Any]):
-    """Records of this process, each built when it is first needed and kept for the next time.
+    """Cache of records of this process, each built when it is first needed.
 
     A copy, a deep copy and a pickle of a cache are empty caches of the same limit. A forked child keeps
-    the entries, for its memory is a copy of its parent's at the same addresses; only the locks are new.
+    the entries, because its memory is a copy of its parent's at the same addresses; only the locks are new.
     Several threads may use one cache: a record is built once, and a hit takes no lock until the cache
     is full.
 
     Parameters
     ----------
     limit : int, optional
-        How many records are kept. Of more, the one that was used longest ago is discarded.
+        Number of records that are kept; the least recently used one is discarded.
 
     Examples
     --------
@@ -62,11 +62,12 @@ class ProcessCache(dict[Hashable, Any]):
         self._lock: Any = None
 
     def get_or_build(self, key: Hashable, build: Callable[[], Any]) -> Any:
-        """Return the record of this key; build it if there is none.
+        """Return the record with this key; build it if there is none.
 
         Parameters
         ----------
         key : hashable
+            Name of the record.
         build : callable
             Called without arguments and only in one thread at a time. It may use this cache.
         """
@@ -76,7 +77,7 @@ class ProcessCache(dict[Hashable, Any]):
         return found
 
     def _looked_up(self, key: Hashable, build: Callable[[], Any]) -> Any:
-        """Return a record and make it the one that was used last."""
+        """Return a record and mark it as the most recently used one."""
         with self._lock_of_this_process():
             found = self.pop(key, _MISSING)
             if found is _MISSING:
@@ -97,7 +98,7 @@ class ProcessCache(dict[Hashable, Any]):
         return ProcessCache, (self.limit,)
 
     def __dask_tokenize__(self) -> Any:
-        """Return what Dask names tasks by: not by what was built here."""
+        """Return the text by which Dask names tasks: it does not depend on the entries."""
         return "ProcessCache"
 
 

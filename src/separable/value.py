@@ -1,4 +1,4 @@
-"""Values: compared by what they consist of, hashed once, copied and pickled without what follows from it."""
+"""Values: compared by content, hashed once, copied and pickled without computed properties."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import numpy as np
 
 __all__ = ["Value", "freeze", "key_of"]
 
-KEY = "_value_key"  # in the `__dict__` of a value: what it is compared by
+KEY = "_value_key"  # entry of the `__dict__` of a value: the key that is compared
 
 
 class Value:
-    """Base of frozen dataclasses (``eq=False``) that are equal where all their compared fields are.
+    """Base class of frozen dataclasses (``eq=False``) that are equal if all their compared fields are equal.
 
-    Arrays are equal if their types, shapes and bits are; numbers likewise, so that NaN equals NaN
-    and 0.0 differs from -0.0. A value of another class is never equal. What all fields
-    come to is worked out once per object, large arrays included, and is not pickled, nor is any
-    other property that is computed from the fields (`functools.cached_property`).
+    Arrays are equal if their types, shapes and bits are equal, and so are numbers: NaN equals NaN
+    and 0.0 differs from -0.0. Values of different classes are never equal. The key that is compared is
+    computed once per object and is not pickled, nor is any property that is computed from the
+    fields (`functools.cached_property`).
 
     Examples
     --------
@@ -38,7 +38,7 @@ class Value:
     """
 
     ARRAYS: ClassVar[tuple[str, ...]] = ()
-    """The fields that are arrays, or hold some: they are made read-only."""
+    """Fields that are or contain arrays: the arrays are made read-only."""
 
     def __post_init__(self) -> None:
         for name in self.ARRAYS:
@@ -66,7 +66,7 @@ class Value:
         return own
 
     def __dask_tokenize__(self) -> Any:
-        """Return what Dask names tasks by: equal values have equal names in every process."""
+        """Return the key by which Dask names tasks: equal values have equal names in every process."""
         return type(self).__qualname__, self._key()[0]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class Value:
 
 
 def freeze(value: Any) -> None:
-    """Make arrays read-only: what a value is compared by is worked out only once."""
+    """Make arrays read-only, because the key of a value is computed only once."""
     if isinstance(value, np.ndarray):
         value.flags.writeable = False
     elif isinstance(value, (Mapping, tuple, list)):
@@ -93,7 +93,7 @@ def key_of(value: Any) -> Any:
     Parameters
     ----------
     value : Any
-        A number, an array, a mapping or a sequence of those, or anything hashable.
+        Number, array, mapping or sequence of those, or anything hashable.
 
     Examples
     --------
@@ -103,9 +103,9 @@ def key_of(value: Any) -> Any:
     (True, True)
     """
     if isinstance(value, np.ndarray):
-        # The byte order does not count: NumPy's own pickles do not keep it.
+        # The byte order is ignored: NumPy's own pickles do not keep it.
         native = np.ascontiguousarray(value, value.dtype.newbyteorder("="))
-        # A digest takes the place of the content: a key is small however large the array is.
+        # A digest replaces the content, so that a key is small however large the array is.
         digest = blake2b(native.data, digest_size=32).digest()
         return native.dtype.str, value.shape, digest
     if isinstance(value, np.generic):
@@ -126,6 +126,6 @@ def _by_name(item: tuple[Any, Any]) -> str:
 
 
 def _key_of_float(value: float) -> Any:
-    """A number itself, but NaN, which differs from itself, and -0.0, which equals 0.0, by name."""
+    """Return a number itself, or its text for NaN, which differs from itself, and -0.0, which equals 0.0."""
     special = math.isnan(value) or (value == 0.0 and math.copysign(1.0, value) < 0.0)
     return repr(value) if special else value
