@@ -38,7 +38,7 @@ def separable_cost(places, channels, size):
 
 
 def crossing(size, channels, counted, most=5000):
-    """The first number of places at which attention is the dearer one, or None."""
+    """Return the smallest number of positions at which attention costs more, or None."""
     for places in range(1, most):
         cost = sep.cost.attention(places, channels, counted=counted).macs
         if cost > separable_cost(places, channels, size):
