@@ -108,7 +108,7 @@ def test_a_bank_of_laplacians_against_scipy(mode: str) -> None:
 
 
 @pytest.mark.compiled
-def test_what_is_shared_is_counted() -> None:
+def test_shared_passes_are_counted() -> None:
     shape = (64, 64, 64)
     log = sep.bank(["log:1"], shape, "float32")
     (group,) = log.groups

@@ -77,7 +77,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("how", DAMAGE)
-def test_a_damaged_entry_is_compiled_anew(tmp_path: Path, how: str) -> None:
+def test_a_damaged_entry_is_compiled_again(tmp_path: Path, how: str) -> None:
     Made(tmp_path)(2.0)
     (entry,) = entries(tmp_path)
     whole = entry.read_bytes()
@@ -102,7 +102,7 @@ def test_an_entry_of_another_function_is_not_taken(tmp_path: Path) -> None:
         assert type(made(value)) is type(value)
 
 
-def test_a_pickle_that_cannot_be_rebuilt_is_compiled_anew(
+def test_a_pickle_that_cannot_be_rebuilt_is_compiled_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Made(tmp_path)(2.0)

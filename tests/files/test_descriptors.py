@@ -292,14 +292,14 @@ def test_a_handle_is_not_copied(how: Callable[[object], object], tmp_path: Path)
         how(handle)
 
 
-def test_a_handle_that_is_forgotten_is_closed_and_told(tmp_path: Path, watched: list[str]) -> None:
+def test_a_forgotten_handle_is_closed_with_a_warning(tmp_path: Path, watched: list[str]) -> None:
     handle = system.Handle(tmp_path / "a", new=True)
     with pytest.warns(ResourceWarning, match="a was not closed"):
         handle.__del__()
     assert handle._number == -1
 
 
-def test_a_handle_waits_for_who_reads(
+def test_a_handle_waits_for_readers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watched: list[str]
 ) -> None:
     path = tmp_path / "a"
@@ -354,7 +354,7 @@ def test_a_locked_file_is_the_one_that_bears_the_name(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_a_run_undone_leaves_the_draft_of_the_next(
+def test_undoing_a_run_keeps_the_partial_file_of_the_next(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was undone once is not undone again: by then another run may have begun."""

@@ -300,7 +300,7 @@ def test_keys_are_equal_for_copies(value: Any) -> None:
     assert key == key_of(pickle.loads(pickle.dumps(value)))
 
 
-def test_errors_of_plans_name_what_is_wrong_still() -> None:
+def test_errors_of_plans_still_name_the_mistake() -> None:
     with pytest.raises(SeparableError):
         sep.plan(np.ones((3, 3)), (9,))
 
