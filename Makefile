@@ -50,7 +50,7 @@ test: $(VENV)/.test-ready
 test-random: $(VENV)/.test-ready
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal --durations 10 -m "not long" --random-order
 
-# Python 3.10 in a separate environment, with the lowest versions of all dependencies.
+# The oldest Python that is here, in an environment of its own with the lowest versions of all dependencies.
 OLDEST ?= $(shell for p in python3.10 $(HOME)/.pyenv/versions/3.10.*/bin/python; do command -v $$p && break; done)
 OLD := .venv-oldest
 
