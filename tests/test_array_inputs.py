@@ -1,4 +1,4 @@
-"""What may be given as an image: every function filters it, or says in our words why it does not."""
+"""Inputs other than plain arrays: every function filters them or raises an error of ours."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ DTYPES = ["float32", "float64", "uint8", "int16", "float16", "bool", "complex64"
 
 
 def sweeps(bank: Bank) -> list[int]:
-    """How many bands each sweep has."""
+    """Return the number of bands of each sweep."""
     return [len(group.members) for group in bank.groups if group.graph is not None]
 
 

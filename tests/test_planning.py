@@ -1,4 +1,4 @@
-"""What planning concludes from a kernel, and what it does not look at."""
+"""Planning: conclusions from a kernel, and what it does not read."""
 
 from __future__ import annotations
 

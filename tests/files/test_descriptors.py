@@ -57,7 +57,7 @@ def is_open(number: int) -> bool:
 
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What packages open once and for all is open: zarr has an event loop."""
+    """Open what packages keep open for the whole process: zarr has an event loop."""
     for format in FORMATS:
         path = tmp_path_factory.mktemp("ready") / f"a{format.suffixes[0]}"
         files.write_image(path, array_for(format))
@@ -330,7 +330,7 @@ def test_a_handle_waits_for_readers(
 
 
 def test_a_locked_file_is_the_one_that_bears_the_name(tmp_path: Path) -> None:
-    """Who waited for a lock on a file that its owner then deleted must not write into nothing."""
+    """A process that waited for the lock of a file that was then deleted must not write into it."""
     path = tmp_path / "journal"
     first = system.Handle.locked(path)
     with pytest.raises(BlockingIOError):
@@ -357,7 +357,7 @@ def test_a_locked_file_is_the_one_that_bears_the_name(tmp_path: Path) -> None:
 def test_undoing_a_run_keeps_the_partial_file_of_the_next(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was undone once is not undone again: by then another run may have begun."""
+    """A run is undone only once: afterwards another run may have begun."""
     target = tmp_path / "out.npy"
     begun: list[volumes.Run] = []
     before = system.Handle.close

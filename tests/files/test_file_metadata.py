@@ -1,4 +1,4 @@
-"""What files say besides their numbers, there and back and from one format to another."""
+"""Metadata of files, written and read again and from one format to another."""
 
 from __future__ import annotations
 

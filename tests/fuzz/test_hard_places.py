@@ -444,7 +444,7 @@ def test_a_full_disk_under_a_report(call: Caller, full: Callable[[], None]) -> N
 def test_every_disk_error_is_reported(
     call: Caller, monkeypatch: pytest.MonkeyPatch, number: int, format: Any
 ) -> None:
-    """Where a file takes its name at the latest: a quota, say, is met then on some systems."""
+    """Renaming a file may fail, for instance at a quota on some systems."""
     np.save("in.npy", VOLUME)
     write_image("in.png", np.stack([PICTURE] * 3, axis=-1))
     source = "in.npy" if format.refuse(VOLUME.shape, VOLUME.dtype) == "" else "in.png"

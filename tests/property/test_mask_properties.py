@@ -1,4 +1,4 @@
-"""What filters of images with missing samples promise, over random configurations."""
+"""Properties of filters of images with missing samples, for random configurations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What notebooks show of a plan, factors, a bank, a ledger and a report."""
+"""HTML that notebooks show for a plan, factors, a bank, a ledger and a report."""
 
 from __future__ import annotations
 

@@ -275,7 +275,7 @@ def test_an_error_other_than_a_lock_is_reported(
 
 @pytest.fixture
 def windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is asked of this computer is answered as by Windows."""
+    """Calls to this computer are answered as by Windows."""
     for module in (descriptors, handles, memory, processors):
         monkeypatch.setattr(module, "is_windows", lambda: True)
 

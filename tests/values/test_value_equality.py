@@ -318,7 +318,7 @@ values.append(block_filter(values[0]))
 
 
 def test_dask_knows_equal_values_again() -> None:
-    """By names of tasks that depend neither on the process nor on what has run."""
+    """Names of tasks depend neither on the process nor on what has run."""
     pytest.importorskip("dask")
     code = TOKENS + "print([tokenize(v) for v in values])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -58,7 +58,7 @@ def in_memory(image, **options):
 
 
 class Halt(Exception):
-    """What a test ends a run with."""
+    """Exception with which a test ends a run."""
 
 
 def kill_one(client):

@@ -37,7 +37,7 @@ def volume(shape, dtype="float32", seed=0):
 
 
 def in_memory(image, kernel, **options):
-    """What the array filtered in memory gives, by a method that does not depend on the cut."""
+    """Return the result in memory, by a method that does not depend on the chunks."""
     made = sep.plan(kernel, image.shape, image.dtype, **options)
     return chunkwise(made)(image)
 
