@@ -121,7 +121,7 @@ def example(asked: argparse.Namespace) -> Example:
     train, test = (100, 50) if asked.quick else (2000, 500)
     return Example(
         name=f"crossing-{asked.detectors}",
-        title=f"Red and blue lines that cross, {train} scenes to train with; detectors: {asked.detectors}",
+        title=f"Red and blue lines that cross, {train} scenes for training; detectors: {asked.detectors}",
         quality="average precision",
         networks=networks(asked.detectors),
         data=lambda seed: data(seed, train, test, asked.detectors),

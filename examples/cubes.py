@@ -122,7 +122,7 @@ def example(asked: argparse.Namespace) -> Example:
     train, test = (16, 4) if asked.quick else (400, 100)
     return Example(
         name="cubes",
-        title=f"Materials in cubes of {BANDS} bands, {train} cubes {SIDE}x{SIDE} to train with",
+        title=f"Materials in cubes of {BANDS} bands, {train} cubes {SIDE}x{SIDE} for training",
         quality="accuracy",
         networks={"dense": lambda: network(dense=True), "separable": lambda: network(dense=False)},
         data=lambda seed: data(seed, train, test),

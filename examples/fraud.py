@@ -123,7 +123,7 @@ def example(asked: argparse.Namespace) -> Example:
     cards = 2_000 if asked.quick else 20_000
     return Example(
         name="fraud",
-        title=f"Cards of which 1 % are stolen, {cards:,} to train with",
+        title=f"Cards of which 1 % are stolen, {cards:,} for training",
         quality="average precision",
         networks={"dense": lambda: network(dense=True), "separable": lambda: network(dense=False)},
         data=lambda seed: data(seed, cards),

@@ -45,7 +45,7 @@ def summary(
     """Return the table: one line per network, with ratios to the first one, and one per baseline."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("")
-    for name in ("parameters", "multiplications", "time a step", quality.replace(" ", "\n")):
+    for name in ("parameters", "multiplications", "time / step", quality.replace(" ", "\n")):
         table.add_column(name, justify="right", no_wrap=True, vertical="bottom")
     networks: dict[str, list[Result]] = {}
     for result in results:

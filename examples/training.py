@@ -75,7 +75,7 @@ class Example:
     steps, quick_steps : int
         The length of a run: a full one within a minute, a quick one within a second.
     batch : int
-        Samples a step, over all processes.
+        Samples per step, over all processes.
     rate : float
         Learning rate of Adam at the first step; it falls to zero along a half cosine.
     """
@@ -350,7 +350,7 @@ def _runs(
             data = example.data(seed)
             if len(data.train[0]) < example.batch:
                 raise ArgumentError(
-                    f"a step takes {example.batch} samples; got {len(data.train[0])} to train with"
+                    f"a step needs {example.batch} samples; got {len(data.train[0])} for training"
                 )
             trained = []
             for network in example.networks:

@@ -126,7 +126,7 @@ def example(asked: argparse.Namespace) -> Example:
     network = functools.partial(UNet, ndim, classes=1, widths=WIDTHS[ndim], norm="group")
     return Example(
         name=f"tumours-{ndim}d",
-        title=f"Tumours in noise, {train} {what} to train with",
+        title=f"Tumours in noise, {train} {what} for training",
         quality="Dice",
         networks={
             "dense": functools.partial(network, dense=True),
