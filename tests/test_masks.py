@@ -13,7 +13,6 @@ import scipy.ndimage
 import separable as sep
 from separable import ndimage
 from separable.errors import ArgumentError, ArgumentTypeError, DTypeError, SeparableError
-from separable.ndimage import smoothing_filters
 from separable.testing import assert_same_filter, reference_valid
 
 RNG = np.random.default_rng(5)
@@ -334,7 +333,7 @@ def test_the_tolerance_holds_for_valid_samples() -> None:
 
 def filters() -> dict[str, Any]:
     """Every function of `ndimage` with its arguments and the kernels it adds up."""
-    g = {n: smoothing_filters.gaussian_taps(1.0, n, 4) for n in (0, 1, 2)}
+    g = {n: ndimage.smoothing_filters.gaussian_taps(1.0, n, 4) for n in (0, 1, 2)}
     second, smooth, slope = np.array([1, -2, 1]), np.array([1, 2, 1]), np.array([-1, 0, 1])
     only = np.ones(1)
     return {
@@ -371,7 +370,7 @@ def test_filters_are_sums_of_their_kernels(name: str, mode: str) -> None:
 
 
 def test_magnitudes_and_users_functions() -> None:
-    g = {n: smoothing_filters.gaussian_taps(1.0, n, 4) for n in (0, 1, 2)}
+    g = {n: ndimage.smoothing_filters.gaussian_taps(1.0, n, 4) for n in (0, 1, 2)}
     parts = [reference_valid(IMAGE, np.outer(g[1 - k], g[k]), MASK) for k in (0, 1)]
     length = np.hypot(*parts)
     got = ndimage.gaussian_gradient_magnitude(rubbish(IMAGE, MASK), 1, mask=MASK)
@@ -424,7 +423,7 @@ def test_kernels_too_large_to_be_dense_run_axis_by_axis() -> None:
     mask = RNG.random(image.shape) > 0.9
     sigmas, radii = (6.0, 6.0, 6.0), 60  # 121^3 weights
     got = ndimage.gaussian_filter(image, sigmas, radius=radii, mode="constant", cval=1, mask=mask)
-    taps = smoothing_filters.gaussian_taps(6.0, 0, radii)
+    taps = ndimage.smoothing_filters.gaussian_taps(6.0, 0, radii)
 
     def by_axes(values: Any, outside: float) -> Any:
         for axis in range(3):

@@ -81,7 +81,7 @@ def shade(page: Any, selector: str) -> np.ndarray:
     return np.array(rgba[2:]).reshape(rgba[0], rgba[1], 4)
 
 
-def test_a_kernel_of_the_catalogue_is_decomposed(page: Any) -> None:
+def test_a_kernel_of_the_catalogue_comes_apart(page: Any) -> None:
     verdict(page, "sum of 6 such products")
     assert shade(page, "#whole").shape[:2] == (15, 15)
     page.fill("#spec", "sobel")
@@ -126,7 +126,7 @@ def test_a_kernel_is_drawn_with_the_keyboard_and_with_the_pointer(page: Any) -> 
     verdict(page, "It comes apart exactly")
 
 
-def test_numbers_are_pasted_and_mistakes_are_reported(page: Any) -> None:
+def test_numbers_are_pasted_and_mistakes_are_told(page: Any) -> None:
     page.check("[name=source][value=paste]")
     page.click("[data-source=paste] button.main")
     verdict(page, "drawn kernel, 3 x 3. It comes apart exactly")
