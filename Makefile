@@ -1,4 +1,4 @@
-# `make demo` and `make test` are all a fresh machine with Python needs.
+# A new machine with Python needs only `make demo` and `make test`.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,16 +7,17 @@ READY := $(VENV)/.ready
 .PHONY: help demo test test-long test-random test-oldest lint bench bench-layers docs docs-short clean
 
 help:
-	@echo "make demo       create .venv, install, run the demonstration (under a minute)"
-	@echo "make test       run the tests (under 10 minutes on two cores)"
-	@echo "make test-long  run 10,000 random configurations"
-	@echo "make test-random  run the tests in a random order"
-	@echo "make test-oldest  run the tests without PyTorch on the oldest Python and lowest versions"
-	@echo "make lint       format, lint, types, order of imports"
-	@echo "make docs       build the documentation, running the lessons in full (docs/_build/html)"
-	@echo "make docs-short the same with the lessons' short form (a minute or two)"
-	@echo "make bench      speed against the peers, the planner's regret (writes docs/benchmarks.md)"
-	@echo "make bench-layers  fused layers against PyTorch, ONNX Runtime, OpenVINO, LiteRT and Keras"
+	@echo "make demo         create .venv, install, run the demonstration (under a minute)"
+	@echo "make test         run the tests (under 10 minutes on two cores)"
+	@echo "make test-long    run 10,000 random configurations, larger networks and files"
+	@echo "make test-random  run the tests in random order"
+	@echo "make test-oldest  run the tests that do not need PyTorch with Python 3.10 and the lowest versions"
+	@echo "make lint         check format, style, docstrings, types and import layers"
+	@echo "make docs         build the documentation and run its lessons (docs/_build/html)"
+	@echo "make docs-short   the same with the short form of the lessons (one or two minutes)"
+	@echo "make bench        compare the speed with other libraries (writes docs/benchmarks.md)"
+	@echo "make bench-layers compare fused layers with PyTorch, ONNX Runtime, OpenVINO, LiteRT and Keras"
+	@echo "make clean        remove everything that these commands created"
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -54,7 +55,7 @@ OLDEST ?= $(shell for p in python3.10 $(HOME)/.pyenv/versions/3.10.*/bin/python;
 OLD := .venv-oldest
 
 $(OLD)/.ready: pyproject.toml tools/lowest_versions.py
-	@test -n "$(OLDEST)" || { echo "no Python 3.10 was found; name one: make test-oldest OLDEST=/path/to/python3.10" >&2; exit 2; }
+	@test -n "$(OLDEST)" || { echo "Python 3.10 was not found; give its path: make test-oldest OLDEST=/path/to/python3.10" >&2; exit 2; }
 	$(OLDEST) -m venv $(OLD)
 	$(OLD)/bin/python -m pip install --quiet --upgrade "pip>=25.1" packaging tomli
 	$(OLD)/bin/python tools/lowest_versions.py volumes wavelets demo > $(OLD)/lowest.txt

@@ -29,7 +29,7 @@ ORDERS += [(0, 1, 1), (1, 0, 1), (1, 1, 0)]
 
 
 def peers(volume: np.ndarray) -> dict[str, tuple[str, Callable[[], Any]]]:
-    """What people call today, by the name of the bank."""
+    """Return the equivalent call of another library, by the name of the bank."""
     return {
         "five LoGs": (
             "SciPy",

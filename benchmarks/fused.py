@@ -31,14 +31,14 @@ from fused_work import Work
 
 OURS = ("separable", "fused", "dense")
 KEPT = {"MALLOC_TOP_PAD_": "1073741824", "MALLOC_MMAP_THRESHOLD_": "4294967296"}
-"""What keeps freed memory in the process, for every framework: no page is faulted in twice."""
+"""Environment variables that keep freed memory in the process, for every framework."""
 QUIET = 0.05
 """Seconds before a turn: threads of the one before look for work that long, on the cores of the next."""
 
 
 @dataclass
 class Line:
-    """What was measured of one work: median seconds by contestant, and errors."""
+    """Measurement of one layer: median seconds and errors of each library."""
 
     work: Work
     seconds: dict[str, float]

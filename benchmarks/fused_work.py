@@ -20,7 +20,7 @@ EAGER = ("torch", "torch last")
 
 @dataclass(frozen=True)
 class Contestant:
-    """Who does the work; `result` gives what came out, where that can be compared."""
+    """One implementation of the layer; `result` returns its output, if it can be compared."""
 
     run: Run
     result: Run | None = None
@@ -92,7 +92,7 @@ class Pair:
 
     @property
     def saving(self) -> float:
-        """How many times fewer multiplications than the dense layer."""
+        """Number of multiplications of the dense layer divided by those of this one."""
         taps = self.kernel ** len(self.size)
         return taps * self.outputs / (taps + self.outputs) if self.outputs else 0.0
 

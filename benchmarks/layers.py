@@ -35,7 +35,7 @@ class Contest:
 
 
 def depthwise_pair(channels: int, outputs: int, kernel: int, ndim: int) -> nn.Sequential:
-    """What one writes without this library."""
+    """Layer as written without this library."""
     conv = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[ndim]
     return nn.Sequential(
         conv(channels, channels, kernel, padding=kernel // 2, groups=channels, bias=False),

@@ -1,10 +1,10 @@
-"""Run benchmarks and put what they print on the page `docs/benchmarks.md`.
+"""Run benchmarks and write their output to the page `docs/benchmarks.md`.
 
     python benchmarks/page.py                  # all of them
-    python benchmarks/page.py volumes bank     # these anew, the others stay as they are
+    python benchmarks/page.py volumes bank     # only these; the other sections stay as they are
 
-Each section keeps the day, the machine and the versions that it was measured with, for they may
-differ. A benchmark that fails leaves its section as it was.
+Each section has the date, the machine and the versions of its measurement, because they may differ. A
+benchmark that fails leaves its section unchanged.
 """
 
 from __future__ import annotations
@@ -30,15 +30,16 @@ PAGE = HERE.parent / "docs" / "benchmarks.md"
 
 @dataclass(frozen=True)
 class Section:
-    """A benchmark's place on the page.
+    """Section of the page.
 
     Attributes
     ----------
     title, text : str
+        Heading and introduction.
     runs : tuple of tuple of str
-        The scripts with their arguments.
+        Scripts with their arguments.
     packages : tuple of str
-        Whose versions are told.
+        Packages whose versions are listed.
     """
 
     title: str
@@ -50,36 +51,43 @@ class Section:
 SECTIONS = {
     "filters": Section(
         "Filters",
-        "Every method that can run a kernel, measured: *regret* is the time of the planner's choice over "
-        "the best. Then filters beside their peers. *Floor* is the time over that of the least work "
-        "the machine must do: to copy the image once, or to do the multiplications.",
+        "First table: every method that can run a kernel is measured; *regret* is the time of the "
+        "chosen method divided by that of the fastest one. Second table: the same filters in "
+        "other libraries. *floor* is our time divided by the least possible time (copying the "
+        "image once, or the multiplications); *error* is the largest difference from float64, "
+        "divided by `max|input| * sum|kernel|`; then follow the times of the other libraries "
+        "divided by ours, and the targets.",
         (("filters.py",),),
         ("numpy", "scipy", "numba", "opencv-python-headless", "diplib", "SimpleITK", "scikit-image"),
     ),
     "bank": Section(
-        "Banks of kernels",
-        "Several kernels over one volume: one call of a bank beside as many calls, and beside what "
-        "others offer.",
+        "Filter banks",
+        "Several kernels on one volume: one call of a filter bank compared with one call per "
+        "kernel (first *ratio*), and with another library (second *ratio*). *passes*: how many "
+        "are run, of how many that the kernels need separately.",
         (("bank.py",),),
         ("numpy", "scipy", "PyWavelets"),
     ),
     "masks": Section(
         "Masks and missing values",
-        "What a mask costs beside the same filter without one, and normalised convolution elsewhere.",
+        "Time of a filter with a mask divided by the time without one (*ratio*), and normalised "
+        "convolution in other libraries.",
         (("masks.py",),),
         ("numpy", "scipy", "astropy", "diplib"),
     ),
     "volumes": Section(
         "Volumes larger than memory",
-        "From one chunked file to another under a limit of memory; beside reading and writing it once, "
-        "the filter in memory, and dask-image on the same chunks.",
+        "Filtering from one chunked file to another within a memory limit, compared with copying "
+        "the file, filtering in memory, and dask-image on the same chunks.",
         (("volumes.py",),),
         ("numpy", "zarr", "dask", "dask-image"),
     ),
     "layers": Section(
         "Layers",
-        "What a layer of `separable.nn` takes beside the same convolutions written by hand, and beside "
-        "the dense one; *mult.* is how many times fewer multiplications it does.",
+        "Layers of `separable.nn` compared with the same convolutions written by hand (*plain*; "
+        "*layer/plain* below 1 means that the layer is faster) and with the dense convolution "
+        "(*dense/layer* above 1 means that the layer is faster). *mult.* is the number of "
+        "multiplications of the dense convolution divided by that of the layer.",
         (("layers.py",), ("layers.py", "--backward")),
         ("torch",),
     ),
@@ -87,14 +95,14 @@ SECTIONS = {
 
 INTRODUCTION = """# Benchmarks
 
-Written by `make bench`; nothing here is typed in by hand. All contestants of a table run in turn
-within one run, round after round, and medians count: a machine that slows down slows all of them.
-Compare within a table, and take differences below a tenth for noise.
+Written by `make bench`, without manual changes. All libraries of a table take turns in one run, round after round, so that
+a machine that slows down slows all of them; times are medians. Compare only within a table, and ignore differences below a
+tenth.
 """
 
 
 def section_text(name: str, section: Section) -> str:
-    """Run a benchmark, showing what it prints, and return its part of the page.
+    """Run a benchmark, show its output, and return its section of the page.
 
     Raises
     ------
@@ -122,7 +130,7 @@ def section_text(name: str, section: Section) -> str:
 
 
 def where(packages: tuple[str, ...]) -> str:
-    """Say when, on what machine and with which versions."""
+    """Return a line with the date, the machine and the versions."""
     versions = [f"separable {sep.__version__}", f"Python {platform.pythonversion()}"]
     versions += [version(package) for package in packages]
     today = datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat()
@@ -134,7 +142,7 @@ def where(packages: tuple[str, ...]) -> str:
 
 
 def version(package: str) -> str:
-    """Return a package's name and version, or that it is not installed."""
+    """Return the name and version of a package, or that it is not installed."""
     try:
         return f"{package} {importlib.metadata.version(package)}"
     except importlib.metadata.PackageNotFoundError:
@@ -142,7 +150,7 @@ def version(package: str) -> str:
 
 
 def written(page: str, found: dict[str, str]) -> str:
-    """Return the page with these sections new and the others as they were."""
+    """Return the page with these sections replaced."""
     known = dict(re.findall(r"<!-- (\w+) -->\n(.*?)\n<!-- end -->", page, flags=re.DOTALL))
     known |= found
     parts = [f"<!-- {n} -->\n{known[n]}\n<!-- end -->" for n in SECTIONS if n in known]
@@ -150,7 +158,7 @@ def written(page: str, found: dict[str, str]) -> str:
 
 
 def main() -> None:
-    """Run what is asked for; write the page after each."""
+    """Run the requested benchmarks and write the page after each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="|".join(SECTIONS))
     names = parser.parse_args().names or list(SECTIONS)

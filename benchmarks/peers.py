@@ -1,8 +1,7 @@
-"""Our filters beside the others', work by work.
+"""Compare our filters with those of other libraries, one line per filter.
 
-For every line all contestants run in turn, round after round, each twice in a row, of which the
-second counts; medians of those are printed. "floor" is the time
-that this machine needs at least, from rates measured in the same run: reading and writing the
+For every line all libraries take turns, round after round, each twice in a row; the second run counts,
+and the medians are printed. "floor" is the least time that this machine needs, from rates measured in the same run: reading and writing the
 image once, or the multiplications and additions of the passes (folded where taps are symmetric),
 whichever is longer. "error" is the largest difference from float64, relative to
 ``max|input| * sum|kernel|``, in a corner of the image.
@@ -228,7 +227,7 @@ print(peak() - before)
 
 
 def memory() -> None:
-    """How much the peak resident size grows beyond input and output, in a process of its own."""
+    """Return the growth of the peak resident size beyond input and output, in a separate process."""
     if not sys.platform.startswith("linux"):
         return
     for dtype, planes in (("float32", 256), ("uint8", 256), ("uint8", 1024)):

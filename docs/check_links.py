@@ -1,4 +1,4 @@
-"""Check the built pages: every link within them leads somewhere, and nothing comes from elsewhere.
+"""Check the built pages: every internal link has a target, and nothing is loaded from other servers.
 
 python docs/check_links.py docs/_build/html
 """
@@ -15,7 +15,7 @@ SILENT = {"canonical", "search", "next", "prev", "index", "author"}  # links tha
 
 
 class Page(HTMLParser):
-    """The links, the places that links can lead to, and what a page loads."""
+    """Links of a page, the targets that links can have, and the files that it loads."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note what an element has."""
+        """Record the links and targets of an element."""
         found = {name: value or "" for name, value in attrs}
         self.places |= {found[name] for name in ("id", "name") if name in found}
         for name in ("href", "src"):
@@ -37,12 +37,12 @@ class Page(HTMLParser):
 
 
 def problems(folder: Path) -> list[str]:
-    """Return a line for each link that is wrong.
+    """Return one line per wrong link.
 
     Parameters
     ----------
     folder : Path
-        Of the built pages.
+        Folder of the built pages.
     """
     files = [p for p in sorted(folder.rglob("*.html")) if "_static" not in p.parts]
     pages = {path.resolve(): Page(path.read_text(encoding="utf-8")) for path in files}
@@ -68,14 +68,14 @@ def problems(folder: Path) -> list[str]:
 
 
 def main() -> None:
-    """Print what is wrong and exit 1, or say how many pages are right."""
+    """Print the wrong links and exit with status 1, or print the number of correct pages."""
     folder = Path(sys.argv[1])
     found = problems(folder)
     if found or not folder.is_dir():
         print("\n".join(found or [f"there are no pages in {folder}"]))
         raise SystemExit(1)
     print(
-        f"{len(list(folder.rglob('*.html')))} pages: all links lead somewhere, nothing is loaded from elsewhere"
+        f"{len(list(folder.rglob('*.html')))} pages: all links have targets, nothing is loaded from other servers"
     )
 
 

@@ -1,4 +1,4 @@
-"""How the documentation is built: `make docs`, without a network."""
+"""Configuration of the documentation, which `make docs` builds without a network connection."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ extensions = [
 exclude_patterns = ["_build", "lessons/README.rst", "**/*.ipynb"]
 nitpicky = False
 suppress_warnings = [
-    "config.cache",  # of the gallery, whose arguments are a function
-    "myst.header",  # the tables that a program writes begin below their page's heading
+    "config.cache",  # sphinx-gallery's arguments are a function, which cannot be cached
+    "myst.header",  # tables written by a program start with a heading of a lower level
 ]
 
 # Pages are written in Markdown; every heading can be linked to.
-myst_enable_extensions = ["colon_fence", "attrs_inline"]
+myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 
-# The reference comes from the docstrings.
+# The reference is made from the docstrings.
 autosummary_generate = True
-autodoc_typehints = "none"  # numpydoc shows the types in words
+autodoc_typehints = "none"  # numpydoc shows the types
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 numpydoc_xref_param_type = False
 
-# Every file comes from this folder: no fonts, scripts or counters from elsewhere.
+# Every file is in this folder: no fonts, scripts or counters are loaded from other servers.
 html_theme = "pydata_sphinx_theme"
 templates_path = ["_templates"]
 html_static_path = ["_static"]
@@ -55,7 +55,7 @@ html_css_files = ["separable.css"]
 html_title = "separable"
 html_copy_source = False
 html_show_sourcelink = False
-html_sidebars = {page.stem: [] for page in HERE.glob("*.md")}  # they have no pages below them
+html_sidebars = {page.stem: [] for page in HERE.glob("*.md")}  # these pages have no subpages
 html_theme_options = {
     "logo": {"text": "separable"},
     "navbar_align": "left",
@@ -70,9 +70,9 @@ html_theme_options = {
 }
 
 
-# The lessons are run, with LESSONS=short in the short form that CI takes.
+# The lessons are run; with LESSONS=short in the short form.
 def _arguments(gallery: object, script: object) -> list[str]:
-    """Each lesson is run with these arguments."""
+    """Return the command line arguments of each lesson."""
     return ["--short"] if os.environ.get("LESSONS") == "short" else []
 
 
@@ -92,7 +92,7 @@ sphinx_gallery_conf = {
     "image_scrapers": ("matplotlib",),
     "matplotlib_animations": False,
     "notebook_images": False,
-    "run_stale_examples": True,  # or pages of the short form would stay in a full build
-    "write_computation_times": False,  # that page loads its table's script from elsewhere
-    "capture_repr": (),  # what a lesson shows it prints
+    "run_stale_examples": True,  # otherwise pages of the short form would remain in a full build
+    "write_computation_times": False,  # that page loads a script from another server
+    "capture_repr": (),  # lessons print what they show
 }

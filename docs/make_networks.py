@@ -1,6 +1,6 @@
-"""Write the tables of docs/networks.md anew, as in `python docs/make_networks.py`.
+"""Update the tables of docs/networks.md: `python docs/make_networks.py`.
 
-Every number of ours is counted by `separable.nn.ledger`; the published ones are as printed.
+`separable.nn.ledger` counts our networks; the published figures are copied from the papers.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ class Figure:
 
     @property
     def step(self) -> float:
-        """What the last digit printed counts."""
+        """Value of one unit in the last printed digit."""
         digits, _, unit = self.text.partition(" ")
         return UNITS[unit] / 10 ** len(digits.partition(".")[2])
 
     def shift(self, count: int) -> float:
-        """How much larger a count is, relatively."""
+        """Return the relative difference of a count from this figure."""
         return count / self.value - 1
 
     def holds(self, count: int) -> bool:
-        """Whether a count is within 1 %, or prints as the same digits where these are coarser."""
+        """Return whether a count is within 1 % or, for coarser figures, rounds to the same digits."""
         return abs(count - self.value) <= max(0.01 * self.value, self.step / 2)
 
     def like(self, count: int) -> str:
-        """A count in the same unit, with a digit more."""
+        """Return a count as text in the same unit, with one more digit."""
         digits, _, unit = self.text.partition(" ")
         if not unit:
             return f"{count:,}"
@@ -57,7 +57,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Published:
-    """A network of a paper, and what the paper says of it."""
+    """Network of a paper, with the figures published there."""
 
     network: str
     parameters: Figure
@@ -112,7 +112,7 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 @dataclass(frozen=True)
 class Count:
-    """What the ledger counts of a network for one input, and the values that norms scale."""
+    """Counts of a network for one input; `norms` is the number of values that normalisation scales."""
 
     parameters: int
     macs: int
@@ -122,7 +122,7 @@ class Count:
 
 @cache
 def count(network: str, resolution: int | None = None, **options: Any) -> Count:
-    """Count a network by its name, at its usual input or at another size of square images."""
+    """Count a network by name, at its usual input size or for square images of another size."""
     net = models.create(network, device="meta", **options).eval()
     example = net.example()
     if resolution is not None:
@@ -139,13 +139,13 @@ def count(network: str, resolution: int | None = None, **options: Any) -> Count:
 
 
 def call(row: Published) -> str:
-    """How to build the network of a row."""
+    """Return the call that builds the network of a row."""
     shown = "".join(f", {k}={v!r}" for k, v in row.options.items())
     return f'`create("{row.network}"{shown})`'
 
 
 def published_table() -> str:
-    """Each published figure beside ours."""
+    """Return the table of published figures and our counts."""
     head = ("network", "input", "parameters", "ours", "", "multiply-adds", "ours", "")
     rows = []
     for row in PUBLISHED:
@@ -164,9 +164,9 @@ def _beside(figure: Figure | None, ours: int) -> tuple[str, str, str]:
 
 
 def torchvision_table() -> str:
-    """EfficientNets beside torchvision's, and with norms counted."""
+    """Return the table of EfficientNets in torchvision and here, without and with normalisation."""
     head = ("", "parameters, torchvision", "ours", "multiply-adds, torchvision", "ours",
-            "ours, norms counted", "paper")  # fmt: skip
+            "ours, with normalisation", "paper")  # fmt: skip
     rows = []
     for row in PUBLISHED:
         variant = row.network.removeprefix("efficientnet_")
@@ -184,7 +184,7 @@ def torchvision_table() -> str:
 
 
 def twins_table() -> str:
-    """Every network and its dense twin."""
+    """Return the table of all networks and their dense twins."""
     head = ("name", "input", "parameters", "dense", "ratio", "multiply-adds", "dense", "ratio")
     rows = []
     for name in models.names():
@@ -216,7 +216,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def with_tables(page: str) -> str:
-    """The page with each table between its two marks made anew."""
+    """Return the page with the table between each pair of marks replaced."""
     for name, make in TABLES.items():
         begin, end = f"<!-- table: {name} -->\n", f"<!-- end: {name} -->"
         before, mark, rest = page.partition(begin)

@@ -1,4 +1,4 @@
-"""The reference's pages, from what each public module exports: nothing can be forgotten."""
+"""Write the pages of the reference from the exports of each public module."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ MODULES = {
     "separable": "Factorise, plan, filter",
     "separable.borders": "Border modes",
     "separable.kernels": "Kernels",
-    "separable.ndimage": "Filters as SciPy has them",
+    "separable.ndimage": "Filters of scipy.ndimage",
     "separable.cost": "Counts",
-    "separable.plot": "Pictures",
-    "separable.filter_bank": "Several kernels at once",
-    "separable.xarray_accessor": "Arrays of xarray",
+    "separable.plot": "Plots",
+    "separable.filter_bank": "Filter banks",
+    "separable.xarray_accessor": "xarray accessor",
     "separable.files": "Files",
     "separable.volumes": "Volumes larger than memory",
     "separable.nn": "Layers, counts and conversion for PyTorch",
@@ -26,7 +26,7 @@ MODULES = {
 
 
 def write_reference(folder: Path) -> None:
-    """Write one page for each module and one that lists them."""
+    """Write one page per module and one that lists them."""
     folder.mkdir(exist_ok=True)
     names = []
     for module, title in MODULES.items():
@@ -39,7 +39,7 @@ def write_reference(folder: Path) -> None:
         names.append(module)
         _write(folder / f"{module}.rst", _page(module, title, found))
     listing = "\n".join(f"   {name}" for name in names)
-    head = "Reference\n=========\n\nEvery example is run by the tests.\n"
+    head = "Reference\n=========\n\nThe tests run every example.\n"
     _write(folder / "index.rst", f"{head}\n.. toctree::\n   :maxdepth: 1\n\n{listing}\n")
 
 
@@ -67,6 +67,6 @@ def _get(module: object, name: str) -> object:
 
 
 def _write(path: Path, text: str) -> None:
-    """Keep the file's time if nothing changed, so that a second build is quick."""
+    """Write a file only if its text changed, so that a second build is quick."""
     if not path.exists() or path.read_text() != text:
         path.write_text(text)

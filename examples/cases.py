@@ -1,4 +1,4 @@
-"""What is converted in `conversion.py`: networks, the data they are trained on, how many steps."""
+"""Cases of `conversion.py`: networks, training data, numbers of steps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["CASES", "Case", "multiplications"]
 
 @dataclass(frozen=True)
 class Case:
-    """A dense network that is trained, and what it is converted to.
+    """Dense network that is trained and then converted.
 
     Attributes
     ----------
@@ -30,19 +30,19 @@ class Case:
     network : callable
         ``network(width, dense)``: the dense network, or the separable one to train from scratch.
     width : int
-        Of the dense network. The separable one is as wide as its budget permits.
+        Width of the dense network. The separable one is as wide as its budget permits.
     data : callable
-        ``data(seed, few)``.
+        ``data(seed, few)``: the training and test data.
     loss, score : callable
         As for a training.
     steps, batch, rate
-        Of the trainings.
+        Number of steps, batch size and learning rate of the trainings.
     budgets : tuple of float
-        Shares of the dense network's multiplications.
+        Fractions of the dense network's multiplications.
     calibration : int
-        Unlabelled samples that the conversion is given.
+        Number of unlabelled samples given to the conversion.
     tuning : int
-        Steps of fine-tuning, of as many samples as those of the training.
+        Steps of fine-tuning, with the batch size of the training.
     grain : int
         What the widths of the separable network are multiples of.
     """
@@ -76,7 +76,7 @@ class Case:
         )  # fmt: skip
 
     def widest(self, shape: tuple[int, ...], limit: float) -> int:
-        """Return the width of the widest separable network with so many multiplications."""
+        """Return the width of the widest separable network within a number of multiplications."""
 
         def fits(width: int) -> bool:
             return multiplications(self.network(width * self.grain, False), shape) <= limit
@@ -91,9 +91,9 @@ class Case:
 
 
 def multiplications(model: nn.Module, shape: tuple[int, ...]) -> int:
-    """Return those of a network for one sample of a shape, as it runs after training.
+    """Return the multiplications of a network for one sample of a shape, in evaluation mode.
 
-    The network is left in evaluation mode: in training the sums of norms would count too.
+    The network is left in evaluation mode: in training mode the sums of normalisation would count too.
     """
     return ledger(model.eval(), (1, *shape)).total.multiplications
 

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there: written beside the old one, then put in its place."""
+"""Checkpoints that are always complete: written beside the old one, then renamed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["load", "save"]
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Put a checkpoint in the place of an older one: whoever reads sees the old or the new.
+    """Replace a checkpoint atomically: a reader sees the old one or the new one.
 
-    The bytes are flushed to the disk before the move, and the folder after it, so that this holds
-    for a failure of power too.
+    The bytes are flushed to the disk before the renaming, and the folder after it, so that this also
+    holds after a power failure.
     """
     beside = path.with_suffix(".new")
     with beside.open("wb") as file:
@@ -26,7 +26,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(beside, path)
-    with contextlib.suppress(OSError):  # not every system opens a folder
+    with contextlib.suppress(OSError):  # not every system can open a folder
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -35,10 +35,10 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
 
 def load(path: Path, run: str) -> dict[str, Any] | None:
-    """Return the checkpoint of a run, or None where there is none yet.
+    """Return the checkpoint of a run, or None if there is none yet.
 
-    Only tensors, numbers, texts, lists and dicts are read (``weights_only``): a checkpoint from a
-    stranger runs no code.
+    Only tensors, numbers, texts, lists and dicts are read (``weights_only``): a checkpoint from an untrusted
+    source runs no code.
 
     Raises
     ------

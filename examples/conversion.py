@@ -2,17 +2,17 @@
 
     python examples/conversion.py                               # all cases, three seeds
     python examples/conversion.py --case vgg-digits --seeds 1
-    python examples/conversion.py --first-seed 3 --markdown docs/conversion.md  # this page's tables
+    python examples/conversion.py --first-seed 3 --markdown docs/conversion.md  # the tables of that page
     python examples/conversion.py --timm resnet18 --images FOLDER --budget 0.5 --budget 0.25
 
 Each dense network is trained and then converted, for each budget, without data (plain SVD), with
-unlabelled training samples (data-aware), and then fine-tuned on the original's answers, still
-without labels.  Beside them a separable network is trained from scratch, with labels, as wide as
-the budget permits.  How the settings were chosen stands in ``docs/conversion.md``.
+unlabelled training samples (data-aware), and then fine-tuned on the outputs of the original, still
+without labels.  For comparison a separable network is trained from scratch, with labels, as wide as
+the budget permits.  ``docs/conversion.md`` says how the settings were chosen.
 
-With ``--timm`` the network is one of timm with its trained weights, and FOLDER has images in one
-folder a class, in the order of the network's classes (or in any folders at all: the quality is
-then how often a network answers as the original does).
+With ``--timm`` the network is one of timm with its trained weights, and FOLDER has one folder of images
+per class, in the order of the network's classes (or any other folders: the quality is
+then the share of images for which a network's class is that of the original).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ __all__ = ["compare", "main", "run_case"]
 
 
 def run_case(name: str, seed: int, quick: bool, folder: Path | None = None) -> list[Row]:
-    """Train, convert and judge one case with one seed, or read what was found before."""
+    """Train, convert and measure one case with one seed, or read earlier results."""
     torch.set_num_threads(1)
     case = CASES[name]
     if quick:
@@ -75,7 +75,7 @@ def run_case(name: str, seed: int, quick: bool, folder: Path | None = None) -> l
 
 
 def compare(case: Case, original: nn.Module, data: Data, seed: int) -> Iterator[Row]:
-    """Convert a trained network in every way, and judge the results."""
+    """Convert a trained network with and without data, and measure the results."""
     images, shape = data.train[0], tuple(data.train[0].shape[1:])
     order = torch.Generator().manual_seed(chance(seed))
     samples = images[torch.randperm(len(images), generator=order)[: case.calibration]]
@@ -102,7 +102,7 @@ def compare(case: Case, original: nn.Module, data: Data, seed: int) -> Iterator[
 def _judged(
     case: Case, method: str, budget: float, model: nn.Module, data: Data, seed: int, begin: float
 ) -> Row:
-    """Return the row of a converted network; it took from `begin` until now."""
+    """Return the row of a converted network; `begin` is when the conversion started."""
     seconds = time.perf_counter() - begin
     inputs, targets = data.test
     outputs = torch.cat([model.eval()(part) for part in inputs.split(case.batch)])
@@ -146,22 +146,36 @@ def _options() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     number = training.positive
-    read.add_argument("--case", action="append", choices=list(CASES), help="only this one (all)")
-    read.add_argument("--seeds", type=number, default=3, metavar="N", help="runs a case (3)")
     read.add_argument(
-        "--first-seed", type=whole, default=0, metavar="N", help="the first of them (0)"
+        "--case", action="append", choices=list(CASES), help="run only this case (all)"
     )
-    read.add_argument("--processes", type=number, default=2, metavar="N", help="at a time (2)")
-    read.add_argument("--quick", action="store_true", help="few data and steps: does it run?")
-    read.add_argument("--checkpoint", type=Path, metavar="FOLDER", help="keep trainings here")
-    read.add_argument("--json", type=Path, metavar="FILE", help="write every number here")
-    read.add_argument("--markdown", type=Path, metavar="FILE", help="put the tables into this page")
+    read.add_argument("--seeds", type=number, default=3, metavar="N", help="runs per case (3)")
+    read.add_argument("--first-seed", type=whole, default=0, metavar="N", help="first seed (0)")
+    read.add_argument(
+        "--processes", type=number, default=2, metavar="N", help="processes at a time (2)"
+    )
+    read.add_argument("--quick", action="store_true", help="test run with few data and steps")
+    read.add_argument(
+        "--checkpoint", type=Path, metavar="FOLDER", help="keep finished trainings in this folder"
+    )
+    read.add_argument("--json", type=Path, metavar="FILE", help="write all results to this file")
+    read.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="write the tables into this page"
+    )
     read.add_argument("--timm", metavar="NAME", help="convert this network of timm")
     read.add_argument(
-        "--images", type=Path, metavar="FOLDER", help="for --timm: one folder a class"
+        "--images", type=Path, metavar="FOLDER", help="for --timm: one folder per class"
     )
-    read.add_argument("--budget", type=float, action="append", metavar="B", help="for --timm (0.5)")
-    read.add_argument("--count", type=number, default=512, metavar="N", help="images read (512)")
+    read.add_argument(
+        "--budget",
+        type=float,
+        action="append",
+        metavar="B",
+        help="for --timm: share of the multiplications (0.5)",
+    )
+    read.add_argument(
+        "--count", type=number, default=512, metavar="N", help="number of images (512)"
+    )
     return read
 
 
@@ -179,7 +193,7 @@ def whole(text: str) -> int:
 
 
 def _check(asked: argparse.Namespace) -> None:
-    """Refuse what cannot end well before anything is trained."""
+    """Check the options before anything is trained."""
     for option in ("json", "markdown"):
         path = getattr(asked, option)
         if path and (path.is_dir() or not path.parent.is_dir()):
@@ -193,7 +207,7 @@ def _check(asked: argparse.Namespace) -> None:
 
 
 def _of_cases(asked: argparse.Namespace) -> tuple[list[Row], dict[str, str]]:
-    """Run every case with every seed, each in a process of its own where there are several."""
+    """Run every case with every seed, in separate processes if there are several."""
     names = asked.case or list(CASES)
     seeds = range(asked.first_seed, asked.first_seed + asked.seeds)
     jobs = [(name, seed, asked.quick, asked.checkpoint) for seed in seeds for name in names]
@@ -208,11 +222,11 @@ def _of_cases(asked: argparse.Namespace) -> tuple[list[Row], dict[str, str]]:
 
 
 def _each(jobs: list[tuple], processes: int) -> Iterable[list[Row]]:
-    """Yield the results as they come."""
+    """Yield the results in the order in which they are finished."""
     if processes == 1 or len(jobs) == 1:
         yield from (run_case(*job) for job in jobs)
         return
-    context = multiprocessing.get_context("spawn")  # a forked torch may hang
+    context = multiprocessing.get_context("spawn")  # PyTorch may hang after a fork
     with concurrent.futures.ProcessPoolExecutor(processes, context) as pool:
         waiting = [pool.submit(run_case, *job) for job in jobs]
         with contextlib.ExitStack() as stopped:
@@ -222,7 +236,7 @@ def _each(jobs: list[tuple], processes: int) -> Iterable[list[Row]]:
 
 
 def _of_timm(asked: argparse.Namespace) -> tuple[list[Row], dict[str, str]]:
-    """Convert a network of timm; the seed draws which images are for the test."""
+    """Convert a network of timm; the seed determines which images are used for the test."""
     from photos import classified
 
     model = separable_nn.models.create(f"timm:{asked.timm}", pretrained=True).eval()

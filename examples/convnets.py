@@ -11,7 +11,7 @@ __all__ = ["VGG", "ResNet"]
 
 
 def layer(inputs: int, outputs: int, stride: int, *, dense: bool) -> nn.Module:
-    """Return a 3x3 convolution and its norm; the first of a network is dense in any case."""
+    """Return a 3x3 convolution and its normalisation; the first one of a network is always dense."""
     kind = nn.Conv2d if dense or inputs == 1 else SeparableConv2d
     return nn.Sequential(
         kind(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs)
@@ -19,7 +19,7 @@ def layer(inputs: int, outputs: int, stride: int, *, dense: bool) -> nn.Module:
 
 
 class VGG(nn.Module):
-    """Pairs of 3x3 layers with pooling between, after Simonyan and Zisserman (2015).
+    """Pairs of 3x3 layers with pooling between the pairs, after Simonyan and Zisserman (2015).
 
     Examples
     --------
@@ -46,7 +46,7 @@ class VGG(nn.Module):
 
 
 class Block(nn.Module):
-    """Two 3x3 layers beside a short cut."""
+    """Two 3x3 layers with a residual connection."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, *, dense: bool) -> None:
         super().__init__()
@@ -59,12 +59,12 @@ class Block(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return as many images with `outputs` channels."""
+        """Return the images with `outputs` channels."""
         return functional.relu(self.second(functional.relu(self.first(x))) + self.short(x))
 
 
 class ResNet(nn.Module):
-    """A stem and three blocks with short cuts, after He et al. (2016).
+    """A stem and three blocks with residual connections, after He et al. (2016).
 
     Examples
     --------

@@ -1,21 +1,21 @@
-"""What one depthwise separable layer cannot learn: an experiment with red and blue lines.
+"""An experiment with red and blue lines that one depthwise separable layer cannot learn.
 
     python examples/crossing.py                  # two detectors: depth multiplier 1 fails
     python examples/crossing.py --detectors 1    # one detector: nothing fails
 
-The first detector shall answer where a red vertical line crosses a blue horizontal one, the second
+The first detector must respond where a red vertical line crosses a blue horizontal one, the second
 where a red horizontal line crosses a blue vertical one.  Each is an AND of two patterns in two
-channels: a threshold on one 3x3 kernel a channel, so a dense layer of one 3x3 convolution does it.
+channels, that is a threshold on one 3x3 kernel per channel, so a dense 3x3 convolution can learn it.
 
-**Ranks.**  For each colour take the matrix of the layer's weights, detectors by 9 taps.  A depthwise
-separable layer of depth multiplier M equals the dense layer if and only if no such matrix has a rank
-above M.  Here red holds a vertical and a horizontal line, and so does blue: both ranks are 2.  With a
-single detector they are 1, and the separable layer of multiplier 1 is as good as the dense one.
+**Ranks.**  For each colour the weights of the layer form a matrix, detectors by 9 taps.  A depthwise
+separable layer with depth multiplier M can equal the dense layer if and only if no such matrix has a rank
+above M.  Here each colour has a vertical and a horizontal line, so both ranks are 2.  With a
+single detector they are 1, and the separable layer with multiplier 1 is as good as the dense one.
 
-**No other kernels help.**  With multiplier 1 both detectors see red through one kernel d, times a
-factor of their own.  The first answers to a vertical line and not to one without its middle, so its
-factor times d(middle) is positive; likewise the second with a horizontal line: both factors have one
-sign.  But the first must prefer the vertical line to the horizontal one, and the second the reverse.
+**No other kernels help.**  With multiplier 1 both detectors see red through the same kernel d, each multiplied by its own
+factor.  The first responds to a vertical line but not to one without its middle, so its factor times
+d(middle) is positive; likewise the second with a horizontal line: both factors have the same sign.  But
+the first must prefer the vertical line to the horizontal one, and the second the reverse.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ def scenes(count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def crossings(images: np.ndarray) -> np.ndarray:
-    """Return where each detector shall answer ``(n, detector, y, x)``.
+    """Return where each detector must respond ``(n, detector, y, x)``.
 
-    A line is seen where a pixel and its neighbours on both sides are set.
+    A line passes through a pixel if the pixel and its neighbours on both sides are set.
 
     Examples
     --------
@@ -74,7 +74,7 @@ def crossings(images: np.ndarray) -> np.ndarray:
 
 
 def data(seed: int, train: int, test: int, detectors: int) -> Data:
-    """Return scenes and what the detectors shall answer."""
+    """Return scenes and the correct responses of the detectors."""
     rng = np.random.default_rng(seed)
     parts = []
     for count in (train, test):
@@ -85,13 +85,13 @@ def data(seed: int, train: int, test: int, detectors: int) -> Data:
 
 
 def loss(outputs: Tensor, wanted: Tensor) -> Tensor:
-    """Squared hinge: nothing from where the answer is right by 1; a crossing counts 20 times."""
+    """Return the squared hinge loss: 0 for a margin of 1; a crossing counts 20 times."""
     short = (1 - (2 * wanted - 1) * outputs).clamp(min=0)
     return ((1 + 19 * wanted) * short.square()).mean()
 
 
 def networks(detectors: int) -> dict[str, Callable[[], nn.Module]]:
-    """Return the dense layer, and what may stand in its place."""
+    """Return the dense layer and its replacements."""
 
     def two_layers() -> nn.Module:
         first, second = SeparableConv2d(2, HIDDEN, 3), SeparableConv2d(HIDDEN, detectors, 3)
@@ -106,7 +106,7 @@ def networks(detectors: int) -> dict[str, Callable[[], nn.Module]]:
 
 
 def converted(data: Data, dense: nn.Module) -> dict[str, float]:
-    """Return the quality of the trained dense layer taken apart, best for each multiplier."""
+    """Return the quality of the best approximation of the trained dense layer for each multiplier."""
     scenes, wanted = data.test
     found = {}
     for rank in range(1, wanted.shape[1] + 1):
@@ -117,11 +117,11 @@ def converted(data: Data, dense: nn.Module) -> dict[str, float]:
 
 
 def example(asked: argparse.Namespace) -> Example:
-    """Return the training that is asked for."""
+    """Return the training for these options."""
     train, test = (100, 50) if asked.quick else (2000, 500)
     return Example(
         name=f"crossing-{asked.detectors}",
-        title=f"Red and blue lines that cross, {train} scenes to train with; detectors: {asked.detectors}",
+        title=f"Red and blue lines that cross, {train} scenes for training; detectors: {asked.detectors}",
         quality="average precision",
         networks=networks(asked.detectors),
         data=lambda seed: data(seed, train, test, asked.detectors),
@@ -137,7 +137,9 @@ def example(asked: argparse.Namespace) -> Example:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     read = training.options(__doc__)
-    read.add_argument("--detectors", type=int, choices=(1, 2), default=2, help="how many (2)")
+    read.add_argument(
+        "--detectors", type=int, choices=(1, 2), default=2, help="number of detectors (2)"
+    )
     return training.main(example, read, arguments)
 
 

@@ -1,13 +1,13 @@
-"""Name the material of every pixel of a synthetic hyperspectral cube with known end-members.
+"""Classify the material of every pixel of a synthetic hyperspectral cube with known end-members.
 
     python examples/cubes.py
     torchrun --nproc-per-node 2 examples/cubes.py
 
 Every pixel is a mixture of five materials, whose spectra (the end-members) are the same in every
-cube; how much there is of each changes smoothly over the ground.  Sun and shade scale whole spectra
-and noise lies over every band.  Two of the materials differ only in where one absorption lies, as
-minerals do.  What counts is the material with the largest share of a pixel; the quality is the
-share of pixels named right.
+cube; their shares change smoothly over the ground.  Sun and shade scale whole spectra,
+and every band has noise.  Two of the materials differ only in the wavelength of one absorption, as
+minerals do.  The class of a pixel is the material with the largest share; the quality is the
+share of correctly classified pixels.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from separable.nn.models import SpatialSpectralNet
 
 BANDS = 32
 SIDE = 16
-ABSORPTIONS = (  # of each material: (center, width, depth), the wavelength running from 0 to 1
+ABSORPTIONS = (  # per material: (center, width, depth); wavelengths are scaled to 0 .. 1
     ((0.30, 0.05, 0.5), (0.75, 0.08, 0.3)),
     ((0.36, 0.05, 0.5), (0.75, 0.08, 0.3)),
     ((0.30, 0.05, 0.2), (0.55, 0.06, 0.5)),
@@ -39,7 +39,7 @@ NOISE = 0.15
 
 
 def end_members() -> np.ndarray:
-    """Return the spectra ``(material, band)``: a slope with absorptions taken out of it.
+    """Return the spectra ``(material, band)``: a slope with absorptions.
 
     Examples
     --------
@@ -74,13 +74,13 @@ def cube(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _smooth(sigma: float, rng: np.random.Generator) -> np.ndarray:
-    """Return smooth noise ``(y, x)`` of deviation 1."""
+    """Return smooth noise ``(y, x)`` with standard deviation 1."""
     field = ndimage.gaussian_filter(rng.standard_normal((SIDE, SIDE)), sigma, mode="wrap")
     return field / field.std()
 
 
 def data(seed: int, train: int, test: int) -> Data:
-    """Return cubes ``(n, band, y, x)`` and the foremost material of each pixel ``(n, y, x)``."""
+    """Return cubes ``(n, band, y, x)`` and the main material of each pixel ``(n, y, x)``."""
     rng = np.random.default_rng(seed)
     parts = []
     for count in (train, test):
@@ -91,7 +91,7 @@ def data(seed: int, train: int, test: int) -> Data:
 
 
 def baselines(data: Data, _: nn.Module) -> dict[str, float]:
-    """Return what is reached pixel by pixel, without looking at the neighbours."""
+    """Return the accuracy of classifying each pixel alone, without its neighbours."""
     from sklearn.linear_model import LogisticRegression
 
     spectra, named = (_pixels(cubes) for cubes in (data.train[0], data.test[0]))
@@ -118,11 +118,11 @@ def network(*, dense: bool) -> nn.Module:
 
 
 def example(asked: argparse.Namespace) -> Example:
-    """Return the training that is asked for."""
+    """Return the training for these options."""
     train, test = (16, 4) if asked.quick else (400, 100)
     return Example(
         name="cubes",
-        title=f"Materials in cubes of {BANDS} bands, {train} cubes {SIDE}x{SIDE} to train with",
+        title=f"Materials in cubes of {BANDS} bands, {train} cubes {SIDE}x{SIDE} for training",
         quality="accuracy",
         networks={"dense": lambda: network(dense=True), "separable": lambda: network(dense=False)},
         data=lambda seed: data(seed, train, test),

@@ -1,4 +1,4 @@
-"""Tell handwritten digits apart: real images, dense and depthwise separable layers.
+"""Recognise handwritten digits: real images, dense and depthwise separable layers.
 
 python examples/digits.py                    # scikit-learn's 1797 digits of 8x8
 python examples/digits.py --mnist FOLDER     # MNIST's idx files, plain or .gz
@@ -44,7 +44,7 @@ class Digits(nn.Module):
 
 
 def split_digits(seed: int) -> Data:
-    """Return scikit-learn's digits, a third of them for the test, every class in both alike."""
+    """Return scikit-learn's digits, a third of them for the test, with equal shares of the classes."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -54,7 +54,7 @@ def split_digits(seed: int) -> Data:
 
 
 def mnist(folder: Path) -> Data:
-    """Return MNIST as it is split by its authors."""
+    """Return MNIST, split as by its authors."""
     train, train_labels = read_mnist(folder, "train")
     test, test_labels = read_mnist(folder, "test")
     return _data(train / 255, test / 255, train_labels, test_labels)
@@ -75,7 +75,7 @@ def linear(data: Data, _: nn.Module) -> dict[str, float]:
 
 
 def example(asked: argparse.Namespace) -> Example:
-    """Return the training that is asked for."""
+    """Return the training for these options."""
     given = None if asked.mnist is None else mnist(asked.mnist)
     title = f"MNIST in {asked.mnist}" if given else "Digits of scikit-learn, 8x8"
     return Example(
@@ -96,7 +96,9 @@ def example(asked: argparse.Namespace) -> Example:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     read = training.options(__doc__)
-    read.add_argument("--mnist", type=Path, metavar="FOLDER", help="train on the idx files here")
+    read.add_argument(
+        "--mnist", type=Path, metavar="FOLDER", help="train on the idx files in this folder"
+    )
     return training.main(example, read, arguments)
 
 

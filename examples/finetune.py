@@ -1,13 +1,13 @@
-"""Train a converted network to answer as the original does: a few steps, and no labels.
+"""Train a converted network towards the outputs of the original: a few steps, without labels.
 
     from finetune import finetune
 
     small, report = nn.convert(net, "auto", budget=0.25, data=images.split(64))
     finetune(small, net, images)
 
-Conversion fits each layer by itself.  What is left is that the errors of the layers add up, and that
-is what these steps undo: they move all factors together so that the outputs come back to those of
-the original.  Any images will do that look like those the network is for.
+Conversion fits each layer separately, so the errors of the layers add up.  These steps reduce the
+total error: they adapt all factors together so that the outputs approach those of the
+original.  Any images can be used that resemble those the network is made for.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ def finetune(
     seed: int = 0,
     show: Callable[[int, float], None] | None = None,
 ) -> float:
-    """Move the weights of `model`, in place, until its outputs are close to those of `teacher`.
+    """Adapt the weights of `model`, in place, so that its outputs approach those of `teacher`.
 
     Parameters
     ----------
     model, teacher : torch.nn.Module
-        The converted network and the original, which is left as it is.
+        Converted network and original; the original is not changed.
     images : Tensor, shape (n, ...)
-        Without labels; those of the calibration will do.
+        Images without labels; the calibration data can be used.
     steps, batch : int
         200 steps of 64 take about as long as one tenth of a usual training.
     rate : float

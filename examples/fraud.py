@@ -1,14 +1,14 @@
-"""Find the one card in a hundred that a thief uses, in synthetic series of transactions.
+"""Find the one stolen card in a hundred, in synthetic series of transactions.
 
     python examples/fraud.py
     torchrun --nproc-per-node 2 examples/fraud.py
 
-A thief first tries the card with small charges a minute or two apart, then buys something dear.
-Honest people do all of that too, but not in this order: they buy cheap things in a row, they buy
-dear things, and after a dear one they buy its accessories.  So neither the amounts nor the pauses
-tell, only how they follow each other, which is what a convolution along time sees.
+A thief first tries the card with small charges a minute or two apart, then buys something expensive.
+Owners do all of that too, but not in this order: they buy several cheap things, they buy
+expensive things, and after an expensive one its accessories.  So neither the amounts nor the pauses
+are informative, only their order, which a convolution along time can detect.
 
-With 1 % fraud the accuracy says nothing: who never finds fraud is right 99 times in 100.  The
+With 1 % fraud the accuracy is not informative: predicting no fraud at all is correct 99 times in 100.  The
 quality is the average precision, the area under the curve of precision over recall.
 """
 
@@ -43,20 +43,20 @@ def transactions(cards: int, rng: np.random.Generator) -> tuple[np.ndarray, np.n
     """
     stolen = np.zeros(cards, dtype=bool)
     stolen[rng.permutation(cards)[: round(cards * SHARE)]] = True
-    # Step 1: everyone has a usual amount, pace, way to pay and time of day.
+    # Step 1: draw the usual amounts, pauses, kinds of payment and times of day of each owner.
     one, all_ = (cards, 1), (cards, LENGTH)
     amount = rng.normal(3, 0.5, one) + rng.normal(0, 0.9, all_)  # log of money
     pause = rng.normal(6.5, 0.6, one) + rng.normal(0, 1.3, all_)  # log of minutes
     online = rng.random(all_) < rng.beta(2, 3, one)
     abroad = rng.random(all_) < rng.beta(1, 20, one)
     series = np.stack([amount, pause, online, abroad], axis=1)
-    # Step 2: up to three honest events, and before them the theft, each in a place of its own.
+    # Step 2: add up to three events of the owner and the theft, each at its own position.
     for card, theft in zip(series, stolen, strict=True):
         honest = rng.choice(list(HONEST), rng.integers(0, 4)).tolist()
         places = rng.permutation(np.arange(1, LENGTH - 8, 8)).tolist()
         for event, start in zip(["theft"] * int(theft) + honest, places, strict=False):
             _write(event, card[:, start : start + 8], rng)
-    # Step 3: the clock runs by the pauses.
+    # Step 3: compute the time of day from the pauses.
     amount, pause, online, abroad = series.swapaxes(0, 1)
     clock = 2 * np.pi * (rng.uniform(8, 20, one) + np.cumsum(np.exp(pause), axis=1) / 60) / 24
     channels = (amount - 3, pause - 6.5, online, abroad, np.sin(clock), np.cos(clock))
@@ -64,7 +64,7 @@ def transactions(cards: int, rng: np.random.Generator) -> tuple[np.ndarray, np.n
 
 
 def _write(event: str, card: np.ndarray, rng: np.random.Generator) -> None:
-    """Write an event over the first of some transactions ``(channel, t)`` of a card."""
+    """Overwrite the first of some transactions ``(channel, t)`` of a card with an event."""
     small, dear = [-1.5] * rng.integers(2, 5), [1.5] * rng.integers(1, 3)
     change = {
         "theft": [*small, *dear],
@@ -83,7 +83,7 @@ def _write(event: str, card: np.ndarray, rng: np.random.Generator) -> None:
 
 
 def data(seed: int, cards: int) -> Data:
-    """Return as many cards to train with as to test with."""
+    """Return equal numbers of cards for training and for the test."""
     rng = np.random.default_rng(seed)
     parts = []
     for _ in range(2):
@@ -93,7 +93,7 @@ def data(seed: int, cards: int) -> Data:
 
 
 def loss(outputs: Tensor, stolen: Tensor) -> Tensor:
-    """Cross-entropy in which a theft counts ten times."""
+    """Return the cross-entropy, in which a theft counts ten times."""
     weight = torch.tensor(10.0)
     return nn.functional.binary_cross_entropy_with_logits(
         outputs.squeeze(1), stolen, pos_weight=weight
@@ -101,7 +101,7 @@ def loss(outputs: Tensor, stolen: Tensor) -> Tensor:
 
 
 def linear(data: Data, _: nn.Module) -> dict[str, float]:
-    """Return the average precision of chance, and of a logistic regression on all numbers."""
+    """Return the average precision of chance and of a logistic regression on all values."""
     from sklearn.linear_model import LogisticRegression
 
     (series, stolen), (test, wanted) = data.train, data.test
@@ -119,11 +119,11 @@ def network(*, dense: bool) -> nn.Module:
 
 
 def example(asked: argparse.Namespace) -> Example:
-    """Return the training that is asked for."""
+    """Return the training for these options."""
     cards = 2_000 if asked.quick else 20_000
     return Example(
         name="fraud",
-        title=f"Cards of which 1 % are stolen, {cards:,} to train with",
+        title=f"Cards of which 1 % are stolen, {cards:,} for training",
         quality="average precision",
         networks={"dense": lambda: network(dense=True), "separable": lambda: network(dense=False)},
         data=lambda seed: data(seed, cards),

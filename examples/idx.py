@@ -1,4 +1,4 @@
-"""Read the idx files in which MNIST and its relatives are published, plain or gzipped.
+"""Read the idx files in which MNIST and similar data sets are published, plain or gzipped.
 
 The format (Y. LeCun, C. Cortes and C. Burges, "The MNIST database of handwritten digits"): two
 zero bytes, a byte for the type (8 is unsigned bytes, all that these data sets use), a byte for the
@@ -28,7 +28,7 @@ def read_idx(path: Path) -> np.ndarray:
     Raises
     ------
     FileError
-        The file is missing, damaged, cut short or too long, or not an idx file of bytes.
+        The file is missing, damaged, truncated or too long, or not an idx file of bytes.
     """
     try:
         content = path.read_bytes()
@@ -74,7 +74,7 @@ def read_mnist(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _find(folder: Path, stem: str, ndim: int) -> Path:
-    """Return the file of that name, in one of the spellings that are about."""
+    """Return the file of that name, in one of its usual spellings."""
     names = [f"{stem}{mark}idx{ndim}-ubyte{end}" for mark in "-." for end in ("", ".gz")]
     for name in names:
         if (folder / name).is_file():

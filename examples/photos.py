@@ -1,4 +1,4 @@
-"""A folder of images as a network of timm wants them: resized, cropped, normalised."""
+"""Images of a folder, prepared for a network of timm: resized, cropped, normalised."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 def classified(
     model: nn.Module, folder: Path, count: int, seed: int, batch: int = 16
 ) -> tuple[Data, str]:
-    """Return images, half of them for the test, and what their targets measure.
+    """Return images, half of them for the test, and the measure of quality.
 
-    Where there are as many folders as the network has outputs, sorted by name they are its classes
-    and the quality is accuracy; else the targets are the network's own answers.
+    If there are as many folders as the network has outputs, they are its classes (sorted by name)
+    and the quality is accuracy; otherwise the targets are the network's own classes.
 
     Raises
     ------
@@ -53,12 +53,12 @@ def classified(
 
 
 def image_files(folder: Path, count: int) -> list[tuple[Path, int]]:
-    """Return at most `count` images with the number of their class, spread over all that there are.
+    """Return at most `count` images with their class numbers, evenly spaced among all images.
 
     Raises
     ------
     FileError
-        If the folder is not there.
+        If the folder does not exist.
     """
     if not folder.is_dir():
         raise FileError(f"`--images` must be a folder of images; got {folder}")
@@ -78,12 +78,12 @@ def _classes(folder: Path) -> list[str]:
 
 
 def read_image(path: Path, shape: tuple[int, ...], settings: Mapping[str, Any]) -> Tensor:
-    """Return an image of a shape ``(channels, y, x)``: its middle, with mean 0 and deviation 1.
+    """Return an image of a shape ``(channels, y, x)``: its centre, with mean 0 and standard deviation 1.
 
     Raises
     ------
     FileError
-        If the file is no image that can be read.
+        If the file is not a readable image.
     """
     channels, height, width = shape
     try:

@@ -1,4 +1,4 @@
-"""Images to classify that come with scikit-learn and scikit-image: digits, and cut-out patches."""
+"""Images to classify from scikit-learn and scikit-image: digits and patches of pictures."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from training import Data
 __all__ = ["PICTURES", "SIDE", "digits", "patches", "tiles"]
 
 SIDE = 16  # pixels of an image
-TILE = 64  # pixels of a region that is wholly for training or wholly for the test
+TILE = 64  # pixels of a region that is used either for training or for the test
 PICTURES = (
     "astronaut", "brick", "camera", "cat", "coffee", "coins", "grass", "gravel", "moon", "rocket",
 )  # fmt: skip
 
 
 def digits(seed: int, *, few: bool = False) -> Data:
-    """Return scikit-learn's 1797 digits, 8x8 made 16x16, a third of them for the test."""
+    """Return scikit-learn's 1797 digits, 8x8 enlarged to 16x16, a third of them for the test."""
     from digits import split_digits
 
     split = split_digits(seed)
@@ -33,8 +33,8 @@ def _doubled(images: Tensor) -> Tensor:
 def patches(seed: int, *, few: bool = False) -> Data:
     """Return grey patches of scikit-image's pictures; the class is the picture.
 
-    Each picture is divided into tiles, and a third of the tiles, drawn by the seed, is for the
-    test. A patch lies within one tile, so no pixel of the test is ever seen in training.
+    Each picture is divided into tiles, and a third of the tiles, selected by the seed, is used for the
+    test. A patch lies within one tile, so no pixel of the test is used for training.
     """
     rng = np.random.default_rng(seed)
     count = 16 if few else 960
@@ -48,7 +48,7 @@ def patches(seed: int, *, few: bool = False) -> Data:
 
 
 def tiles(image: np.ndarray, side: int = TILE) -> np.ndarray:
-    """Divide an image ``(y, x)`` into squares ``(n, side, side)``; what is left over is not used.
+    """Divide an image ``(y, x)`` into squares ``(n, side, side)``; the remainder is not used.
 
     Examples
     --------
@@ -69,7 +69,7 @@ def _grey(name: str) -> np.ndarray:
 
 
 def _cut(regions: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Return patches ``(count, y, x)`` from anywhere in the regions, at half their resolution."""
+    """Return patches ``(count, y, x)`` at random positions of the regions, at half their resolution."""
     wide = 2 * SIDE
     at = rng.integers(0, regions.shape[1] - wide + 1, (count, 2))
     chosen = regions[rng.integers(0, len(regions), count)]

@@ -1,19 +1,19 @@
 """Write the filtered images of radiomics for an MRI volume: Laplacians of Gaussian and wavelet bands.
 
-    python examples/radiomics.py                                   # the volume that nibabel ships
+    python examples/radiomics.py                                   # the sample volume of nibabel
     python examples/radiomics.py scan.nii.gz --out filtered --sigma 1 2 3 --wavelet coif1
 
-Each kind of image is one bank, which runs what its filters have in common once.  Sigmas are in the
-units of the volume's voxels, millimetres, and each response is multiplied by sigma squared, so that
-blobs of all sizes answer alike.  Wavelet bands keep the volume's size; H is the high pass.
+Each kind of image is one filter bank, which runs passes that its filters share once.  Sigmas are in the
+units of the volume's spacing (millimetres), and each response is multiplied by sigma squared, so that
+blobs of all sizes respond equally.  Wavelet bands keep the volume's size; H is the high pass.
 
-PyRadiomics computes the same two: Laplacians by ITK's `LaplacianRecursiveGaussianImageFilter` with
-`NormalizeAcrossScale`, which approximates the Gaussian by a recursion, and wavelets by PyWavelets'
+PyRadiomics computes the same images: Laplacians by ITK's `LaplacianRecursiveGaussianImageFilter` with
+`NormalizeAcrossScale`, which approximates the Gaussian by a recursive filter, and wavelets by PyWavelets'
 undecimated step (`getLoGImage` and `getWaveletImage` in github.com/AIM-Harvard/pyradiomics,
-radiomics/imageoperations.py).  The letters of a band stand for x, y and z here as there; axes of
-odd length, which PyWavelets does not take, it makes longer by one, and we take as they are.  From a sigma
-of one voxel on our Laplacians differ from ITK's by about 1 %; below it no sampled Laplacian means
-much, and the two are unlike.  The wavelet bands agree to rounding.
+radiomics/imageoperations.py).  The letters of a band stand for x, y and z in both.  PyRadiomics extends axes of
+odd length by one sample, because PyWavelets does not accept them; we filter them as they are.  From a sigma
+of one voxel our Laplacians differ from ITK's by about 1 %; for smaller sigmas a sampled Laplacian is
+not meaningful, and the two differ.  The wavelet bands agree up to rounding.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def wavelets(shape: tuple[int, ...], name: str) -> Any:
 
 
 def opened(path: str | None) -> Any:
-    """Open a NIfTI volume, or the one that nibabel ships."""
+    """Open a NIfTI volume, or the sample volume of nibabel."""
     if path is None:
         path = os.path.join(os.path.dirname(nibabel.__file__), "tests", "data", SHIPPED)
     image = nibabel.load(path)
@@ -75,9 +75,11 @@ def opened(path: str | None) -> Any:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Filter one volume, write each band as NIfTI beside a table of what it holds."""
+    """Filter one volume, write each band as NIfTI, and print a table of the bands."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("volume", nargs="?", help="a NIfTI file; without it the one nibabel ships")
+    parser.add_argument(
+        "volume", nargs="?", help="NIfTI file (default: the sample volume of nibabel)"
+    )
     parser.add_argument("--out", type=Path, default=Path("radiomics-output"))
     parser.add_argument("--sigma", type=float, nargs="+", default=SIGMAS)
     parser.add_argument(

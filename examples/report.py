@@ -1,4 +1,4 @@
-"""The printed table of a training, and the qualities that stand in it."""
+"""The printed table of a training, and its measures of quality."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ __all__ = ["Result", "accuracy", "average_precision", "spread", "summary"]
 
 @dataclass(frozen=True)
 class Result:
-    """One network trained with one seed.
+    """Result of one network trained with one seed.
 
     Attributes
     ----------
     multiplications : int
-        Of one sample, forward.
+        Multiplications of the forward pass of one sample.
     step_seconds : float
-        The median over the steps.
+        Median time of a step.
     losses : list of float
-        Of the global batch, step by step.
+        Loss of the global batch at each step.
     """
 
     network: str
@@ -42,10 +42,10 @@ class Result:
 def summary(
     results: Sequence[Result], baselines: Mapping[str, Sequence[float]], quality: str
 ) -> Table:
-    """Return the table: a line a network, its costs beside the first's, a line a baseline."""
+    """Return the table: one line per network, with ratios to the first one, and one per baseline."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("")
-    for name in ("parameters", "multiplications", "time a step", quality.replace(" ", "\n")):
+    for name in ("parameters", "multiplications", "time / step", quality.replace(" ", "\n")):
         table.add_column(name, justify="right", no_wrap=True, vertical="bottom")
     networks: dict[str, list[Result]] = {}
     for result in results:
@@ -69,7 +69,7 @@ def _times(first: float, other: float) -> str:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Return the mean and, from two values on, the standard deviation.
+    """Return the mean and, for two or more values, the standard deviation.
 
     Examples
     --------
@@ -81,7 +81,7 @@ def spread(values: Sequence[float]) -> str:
 
 
 def accuracy(outputs: Tensor, classes: Tensor) -> float:
-    """Return the share of right answers, the classes being the second axis of the outputs.
+    """Return the share of correct classes; the second axis of the outputs is the class.
 
     Examples
     --------
@@ -92,9 +92,9 @@ def accuracy(outputs: Tensor, classes: Tensor) -> float:
 
 
 def average_precision(outputs: Tensor, wanted: Tensor) -> float:
-    """Return the area under precision over recall: the mean of the precision at each wanted one.
+    """Return the area under precision over recall: the mean precision over the positives.
 
-    Of equal outputs the wanted ones count as found last: a constant answer earns nothing.
+    Among equal outputs the positives count as found last, so that a constant output gains nothing.
 
     Examples
     --------

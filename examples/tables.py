@@ -35,7 +35,7 @@ BEGIN, END = "<!-- measured -->", "<!-- end of measured -->"
 
 @dataclass(frozen=True)
 class Row:
-    """One network: what it costs, how good it is, how long it took to make."""
+    """Row of a table: cost, quality and conversion time of one network."""
 
     case: str
     seed: int
@@ -48,10 +48,10 @@ class Row:
 
 
 def cells(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
-    """Yield the lines of one case, one of each budget.
+    """Yield the lines of one case, one per budget.
 
-    Costs are means over the seeds of the data-aware network.  The one from scratch has costs of its
-    own, so how many times fewer multiplications it takes stands beside its quality.
+    Costs are means over the seeds of the data-aware network. The network from scratch has other costs, so
+    its ratio of multiplications is given beside its quality.
     """
     before = next(r.multiplications for r in rows if r.method == "dense")
     for budget in dict.fromkeys(r.budget for r in rows if r.method != "dense"):
@@ -65,7 +65,7 @@ def cells(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
 
 
 def headline(rows: Sequence[Row]) -> str:
-    """Say what the dense network costs, and how good it is."""
+    """Return a line with the cost and the quality of the dense network."""
     dense = [r for r in rows if r.method == "dense"]
     costs = f"{dense[0].multiplications:,} multiplications, {dense[0].parameters:,} parameters"
     seeds = f"{len(dense)} seed{'s' * (len(dense) > 1)}"
@@ -103,7 +103,7 @@ def markdown(rows: Sequence[Row], titles: Mapping[str, str]) -> str:
 
 
 def write_markdown(path: Path, rows: Sequence[Row], titles: Mapping[str, str]) -> None:
-    """Put the tables between the marks of a page, or into a new one.
+    """Write the tables between the marks of a page, or into a new page.
 
     Raises
     ------
@@ -122,18 +122,18 @@ def write_markdown(path: Path, rows: Sequence[Row], titles: Mapping[str, str]) -
 
 
 def write_json(path: Path, rows: Sequence[Row], options: Mapping[str, Any]) -> None:
-    """Write every number."""
+    """Write all results."""
     told = {"options": options, "torch": torch.__version__, "results": [asdict(r) for r in rows]}
     path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> list[Row]:
-    """Return the rows that were written.
+    """Return the rows of a file.
 
     Raises
     ------
     FileError
-        If they are not in the file.
+        If the file does not contain them.
     """
     try:
         told = json.loads(path.read_text(encoding="utf-8"))

@@ -1,16 +1,16 @@
-"""What the example trainings share: runs over seeds, resuming, several processes, the options.
+"""Code that the example trainings share: runs over seeds, resuming, several processes, options.
 
-A script says what is learned (an `Example`: data, networks, loss, quality); `main` does the rest.
+A script defines an `Example` (data, networks, loss, quality); `main` does the rest.
 
-**A run that is killed ends as if it had not been.**  All chance is a function of
-``(seed, step, rank)``: the order of the data and what layers draw (dropout) are seeded anew from
-these, so the step number in a checkpoint stands for the state of every random generator.
+**An interrupted run resumes with the same result.**  All random numbers are a function of
+``(seed, step, rank)``: the order of the data and the random numbers of layers (dropout) are seeded
+from these, so the step number in a checkpoint determines the state of every random generator.
 
 **Under torchrun the loss is that of one process.**  Every process takes its share of the same
-global batch and gradients are averaged.  For this no layer may look at the whole batch: batch
+global batch and gradients are averaged.  This requires that no layer depends on the whole batch: batch
 normalisation would see half of it (and `SyncBatchNorm` runs on GPUs only), so the networks of the
-examples use group normalisation, which looks at one sample at a time; and they use no dropout,
-whose masks each process would draw for itself.
+examples use group normalisation, which uses one sample at a time, and no dropout,
+whose masks each process would draw independently.
 """
 
 from __future__ import annotations
@@ -54,18 +54,18 @@ class Data:
 
 @dataclass(frozen=True)
 class Example:
-    """What is trained on what, and how it is judged.
+    """Definition of a training: data, networks, loss and measure of quality.
 
     Attributes
     ----------
     name, title : str
-        The beginning of its checkpoints' names, and the first line of its table.
+        Beginning of the names of its checkpoints, and first line of its table.
     quality : str
-        What `score` measures; more is better.
+        Name of the quantity that `score` returns; larger is better.
     networks : mapping of str to callable
-        Build the networks to compare, the dense one first.
+        Functions that build the networks to compare, the dense one first.
     data : callable
-        The data of a seed: every network of a seed sees the same.
+        Function that returns the data of a seed, the same for every network.
     loss : callable
         ``loss(outputs, targets)``, a mean over samples (so that shares of a batch average).
     score : callable
@@ -75,7 +75,7 @@ class Example:
     steps, quick_steps : int
         The length of a run: a full one within a minute, a quick one within a second.
     batch : int
-        Samples a step, over all processes.
+        Samples per step, over all processes.
     rate : float
         Learning rate of Adam at the first step; it falls to zero along a half cosine.
     """
@@ -96,7 +96,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Ranks:
-    """A process among those that train together.
+    """Rank of this process and number of processes that train together.
 
     Examples
     --------
@@ -126,13 +126,13 @@ class Run:
 
     @property
     def text(self) -> str:
-        """What decides about the result, to compare with a checkpoint's."""
+        """Options that determine the result, to compare with those of a checkpoint."""
         e = self.example
         return f"{e.title}: {self.network}, seed {self.seed}, {self.steps} steps of {e.batch}"
 
     @property
     def path(self) -> Path | None:
-        """The file of its checkpoint; None without a folder."""
+        """Path of the checkpoint, or None without a folder."""
         name = "".join(c if c.isalnum() else "-" for c in self.network)
         return self.folder and self.folder / f"{self.example.name}-{name}-{self.seed}.pt"
 
@@ -143,11 +143,11 @@ class Run:
 def train(
     run: Run, data: Data, ranks: Ranks, show: Callable[[int, float], None]
 ) -> tuple[Result, nn.Module]:
-    """Train one network, from its checkpoint where there is one, and judge it.
+    """Train one network, from its checkpoint if there is one, and measure its quality.
 
-    `show` is told of steps done and of the last loss. The first process alone measures the quality.
+    `show` receives the number of steps done and the last loss. Only the first process measures the quality.
     """
-    # Step 1: the network as its seed makes it, then as the checkpoint left it.
+    # Step 1: build the network from its seed, then load the checkpoint.
     torch.manual_seed(chance(run.seed))
     model = run.example.networks[run.network]()
     optimizer = torch.optim.Adam(model.parameters(), lr=run.example.rate)
@@ -158,7 +158,7 @@ def train(
         state = kept
         show(state["step"], state["losses"][-1])
 
-    # Step 2: the steps that are left.
+    # Step 2: run the remaining steps.
     parallel = nn.parallel.DistributedDataParallel(model) if ranks.world > 1 else model
     for step in range(state["step"], run.steps):
         begin = time.perf_counter()
@@ -171,7 +171,7 @@ def train(
             checkpoints.save(run.path, {**state, **both})
         show(1, state["losses"][-1])
 
-    # Step 3: the quality on samples that no step has seen.
+    # Step 3: measure the quality on the test samples.
     inputs, targets = data.test
     quality = math.nan if ranks.rank else run.example.score(_outputs(model, inputs), targets)
     parameters = sum(p.numel() for p in model.parameters())
@@ -216,7 +216,7 @@ def _outputs(model: nn.Module, inputs: Tensor) -> Tensor:
 def batch_rows(samples: int, batch: int, seed: int, step: int) -> Tensor:
     """Return the rows of the global batch of one step.
 
-    Every epoch is a new permutation; samples that do not fill a batch wait for the next one.
+    Every epoch is a new permutation; samples that do not fill a batch are carried over to the next.
 
     Examples
     --------
@@ -247,16 +247,21 @@ def chance(*key: int) -> int:
 
 
 def options(about: str | None) -> argparse.ArgumentParser:
-    """Return the options that all examples have."""
+    """Return the parser of the options that all examples have."""
     read = argparse.ArgumentParser(
         description=about, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    read.add_argument("--steps", type=positive, metavar="N", help="of each run")
-    read.add_argument("--seeds", type=positive, default=3, metavar="N", help="runs a network (3)")
-    read.add_argument("--quick", action="store_true", help="few data and steps: does it run?")
-    read.add_argument("--threads", type=positive, metavar="N", help="of each process")
-    read.add_argument("--json", type=Path, metavar="FILE", help="write every number here")
-    read.add_argument("--checkpoint", type=Path, metavar="FOLDER", help="go on from what lies here")
+    read.add_argument("--steps", type=positive, metavar="N", help="steps per run")
+    read.add_argument("--seeds", type=positive, default=3, metavar="N", help="runs per network (3)")
+    read.add_argument("--quick", action="store_true", help="test run with few data and steps")
+    read.add_argument("--threads", type=positive, metavar="N", help="threads per process")
+    read.add_argument("--json", type=Path, metavar="FILE", help="write all results to this file")
+    read.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="FOLDER",
+        help="keep checkpoints in this folder and resume from them",
+    )
     read.add_argument(
         "--save-every",
         type=positive,
@@ -306,7 +311,7 @@ def main(
 
 @contextlib.contextmanager
 def _processes() -> Iterator[Ranks]:
-    """Join the other processes where torchrun started several."""
+    """Connect to the other processes if torchrun started several."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield Ranks()
@@ -319,7 +324,7 @@ def _processes() -> Iterator[Ranks]:
 
 
 def _prepare(example: Example, asked: argparse.Namespace, ranks: Ranks) -> None:
-    """Refuse what cannot end well before anything is trained."""
+    """Check the options before anything is trained."""
     asked.steps = asked.steps or (example.quick_steps if asked.quick else example.steps)
     if example.batch % ranks.world:
         raise ArgumentError(
@@ -345,7 +350,7 @@ def _runs(
             data = example.data(seed)
             if len(data.train[0]) < example.batch:
                 raise ArgumentError(
-                    f"a step takes {example.batch} samples; got {len(data.train[0])} to train with"
+                    f"a step needs {example.batch} samples; got {len(data.train[0])} for training"
                 )
             trained = []
             for network in example.networks:
@@ -362,7 +367,7 @@ def _runs(
 
 @contextlib.contextmanager
 def _progress(total: int, ranks: Ranks) -> Iterator[Callable[[str, int, float], None]]:
-    """Show a bar on stderr where that is a terminal."""
+    """Show a progress bar on stderr if it is a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     remaining = TimeRemainingColumn(compact=True)
     shown = sys.stderr.isatty() and ranks.rank == 0

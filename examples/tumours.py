@@ -1,11 +1,11 @@
-"""Mark tumours in noise with a U-Net: synthetic images, or volumes, whose truth is known.
+"""Segment tumours in noise with a U-Net: synthetic images, or volumes, with known ground truth.
 
     python examples/tumours.py
     python examples/tumours.py --volumes
     torchrun --nproc-per-node 2 examples/tumours.py
 
-A tumour is a bright body with a ragged rim.  Vessels are as bright and longer, the tissue's own
-brightness wanders by as much, and noise lies over all, so no threshold finds the tumours, not even
+A tumour is a bright body with an irregular rim.  Vessels are as bright and longer, the brightness of the
+tissue varies by as much, and everything has noise, so no threshold finds the tumours, not even
 after smoothing.  The quality is the Dice coefficient, ``2 |A and B| / (|A| + |B|)``, over all
 pixels (or voxels) of the test set.
 """
@@ -29,7 +29,7 @@ WIDTHS = {2: (16, 32, 64), 3: (8, 16, 32)}
 
 
 def scene(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return an image or volume and the mask of its tumours, both of the shape asked for.
+    """Return an image or volume of a shape and the mask of its tumours.
 
     Examples
     --------
@@ -50,13 +50,13 @@ def scene(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[np.ndarray,
 
 
 def _wandering(shape: tuple[int, ...], sigma: float, rng: np.random.Generator) -> np.ndarray:
-    """Return smooth noise of deviation 1."""
+    """Return smooth noise with standard deviation 1."""
     smooth = ndimage.gaussian_filter(rng.standard_normal(shape), sigma, mode="wrap")
     return smooth / smooth.std()
 
 
 def _tumour(at: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return an ellipsoid whose rim is pushed in and out by smooth noise."""
+    """Return an ellipsoid whose rim is displaced by smooth noise."""
     shape = at.shape[1:]
     column = (-1,) + (1,) * len(shape)
     center = rng.uniform(0.1, 0.9, len(shape)) * shape
@@ -88,7 +88,7 @@ def data(seed: int, shape: tuple[int, ...], train: int, test: int) -> Data:
 
 
 def loss(outputs: Tensor, masks: Tensor) -> Tensor:
-    """Cross-entropy of the pixels plus 1 - Dice of each image, the mean over images."""
+    """Return the cross-entropy of the pixels plus 1 - Dice of each image, averaged over images."""
     entropy = nn.functional.binary_cross_entropy_with_logits(outputs, masks)
     found, wanted = outputs.sigmoid().flatten(1), masks.flatten(1)
     overlap = 2 * (found * wanted).sum(1) / (found.sum(1) + wanted.sum(1))
@@ -96,7 +96,7 @@ def loss(outputs: Tensor, masks: Tensor) -> Tensor:
 
 
 def dice(outputs: Tensor, masks: Tensor) -> float:
-    """Return the Dice coefficient of what lies above 0 with the masks.
+    """Return the Dice coefficient of the pixels above 0 and the masks.
 
     Examples
     --------
@@ -119,14 +119,14 @@ def threshold(data: Data, _: nn.Module) -> dict[str, float]:
 
 
 def example(asked: argparse.Namespace) -> Example:
-    """Return the training that is asked for."""
+    """Return the training for these options."""
     ndim, shape = (3, (24, 24, 24)) if asked.volumes else (2, (64, 64))
     train, test = (16, 4) if asked.quick else (200, 50) if asked.volumes else (400, 100)
     what = f"{'volumes' if asked.volumes else 'images'} {'x'.join(map(str, shape))}"
     network = functools.partial(UNet, ndim, classes=1, widths=WIDTHS[ndim], norm="group")
     return Example(
         name=f"tumours-{ndim}d",
-        title=f"Tumours in noise, {train} {what} to train with",
+        title=f"Tumours in noise, {train} {what} for training",
         quality="Dice",
         networks={
             "dense": functools.partial(network, dense=True),
@@ -146,7 +146,9 @@ def example(asked: argparse.Namespace) -> Example:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     read = training.options(__doc__)
-    read.add_argument("--volumes", action="store_true", help="24x24x24 voxels for 64x64 pixels")
+    read.add_argument(
+        "--volumes", action="store_true", help="use volumes of 24x24x24 instead of images of 64x64"
+    )
     return training.main(example, read, arguments)
 
 

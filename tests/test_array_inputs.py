@@ -1,4 +1,4 @@
-"""What may be given as an image: every function filters it, or says in our words why it does not."""
+"""Inputs other than plain arrays: every function filters them or raises an error of ours."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ def released() -> Any:
 
 @pytest.mark.parametrize("case", [*TAKEN, *DASK])
 @pytest.mark.parametrize("call", CALLS)
-def test_what_is_taken_gives_the_numbers_of_the_array(call: str, case: str) -> None:
+def test_accepted_inputs_give_the_result_of_the_array(call: str, case: str) -> None:
     given = {**TAKEN, **DASK}[case]
     image = given.make()
     if case == "dask" and call.removeprefix("ndimage.") in LAZY:
@@ -248,7 +248,7 @@ def test_what_is_taken_gives_the_numbers_of_the_array(call: str, case: str) -> N
 
 @pytest.mark.parametrize("case", REFUSED)
 @pytest.mark.parametrize("call", CALLS)
-def test_what_is_refused_says_what_was_got_and_what_would_do(call: str, case: str) -> None:
+def test_refused_inputs_are_named_with_a_remedy(call: str, case: str) -> None:
     given = REFUSED[case]
     image = given.make()
     text = given.error
@@ -390,7 +390,7 @@ WRONG_OUTPUTS = {
 
 
 @pytest.mark.parametrize("case", WRONG_OUTPUTS)
-def test_an_output_that_is_no_array_is_refused_not_ignored(case: str) -> None:
+def test_an_output_that_is_not_an_array_is_refused_not_ignored(case: str) -> None:
     made = sep.plan(KERNEL, IMAGE.shape)
     with pytest.raises(SeparableError, match="`output` must"):
         sep.convolve(IMAGE, KERNEL, output=WRONG_OUTPUTS[case]())

@@ -30,7 +30,7 @@ DTYPES = ["float32", "float64", "uint8", "int16", "float16", "bool", "complex64"
 
 
 def sweeps(bank: Bank) -> list[int]:
-    """How many bands each sweep has."""
+    """Return the number of bands of each sweep."""
     return [len(group.members) for group in bank.groups if group.graph is not None]
 
 
@@ -109,7 +109,7 @@ def test_a_bank_of_laplacians_against_scipy(mode: str) -> None:
 
 
 @pytest.mark.compiled
-def test_what_is_shared_is_counted() -> None:
+def test_shared_passes_are_counted() -> None:
     shape = (64, 64, 64)
     log = sep.bank(["log:1"], shape, "float32")
     (group,) = log.groups

@@ -48,7 +48,7 @@ def small_slabs(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("kind", ["f4", "u2", "c8"])
-def test_every_method_gives_the_bits_of_native_numbers(
+def test_every_method_is_bit_identical_to_native_byte_order(
     method: str, kind: str, small_slabs: list[bool]
 ) -> None:
     native = VOLUME.astype(kind)

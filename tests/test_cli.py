@@ -409,7 +409,7 @@ def test_a_terminal_that_knows_only_ascii() -> None:
 
 
 def in_a_terminal(*arguments: str) -> str:
-    """What a command prints to a terminal."""
+    """Return what a command prints to a terminal."""
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80"}
     environment.pop("NO_COLOR", None)

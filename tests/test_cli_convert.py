@@ -189,7 +189,7 @@ def test_arrays_of_the_very_shape_are_not_cut(folder: Path) -> None:
 # What is written.
 
 
-def test_nothing_is_overwritten_unless_told(
+def test_nothing_is_overwritten_without_force(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert convert("--rank 2") == 0

@@ -280,7 +280,9 @@ def test_mistakes(call: Caller, arguments: tuple[object, ...], message: str) -> 
         (("mobilenet_v1", "--resolution", "0"), "invalid value for '--resolution'"),
     ],
 )
-def test_mistakes_of_other_rooms(call: Caller, arguments: tuple[object, ...], message: str) -> None:
+def test_mistakes_found_by_other_packages(
+    call: Caller, arguments: tuple[object, ...], message: str
+) -> None:
     pytest.importorskip("torch")
     code, out, err = call(*arguments)
     assert (code, out) == (2, "")

@@ -169,7 +169,7 @@ def test_truncated_refuses():
     )
 
 
-def test_parameters_count_the_numbers_held():
+def test_parameters_count_the_stored_numbers():
     assert SOBEL.parameters == 6
     assert LAPLACE.parameters == 12
     assert factorize(WEIGHTS, "ocyx -> oc,cyx", rank=1).parameters == 6 * 5 + 5 * 9

@@ -68,7 +68,7 @@ def png_bytes(width: int, height: int, depth: int = 8, colour: int = 0) -> bytes
         ("a.npy", np.asfortranarray(RNG.random((3, 4))).astype(">f4"), ""),
     ],
 )
-def test_what_is_written_comes_back(
+def test_written_images_are_read_back(
     tmp_path: Path, name: str, array: np.ndarray, axes: str
 ) -> None:
     write_image(tmp_path / name, array, ImageInfo(axes))
@@ -121,7 +121,7 @@ def test_tiff_keeps_resolution_and_imagej_spacing(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(tmp_path / "c.tif")[0], array)
 
 
-def test_several_images_in_a_file_are_told(tmp_path: Path) -> None:
+def test_several_images_in_a_file_are_reported(tmp_path: Path) -> None:
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         file.write(GREY)
         file.write(GREY[:5])
@@ -136,7 +136,7 @@ def test_space_leaves_out_colour_channels_and_time() -> None:
     assert ImageInfo("YX").space(3) == (0, 1, 2)
 
 
-def test_image_paths_are_told_by_their_suffix() -> None:
+def test_image_paths_are_recognised_by_their_suffix() -> None:
     assert is_image_path("a/b.TIFF")
     assert not is_image_path("gaussian:2.5")
     assert not is_image_path("sobel")
@@ -327,7 +327,7 @@ def test_what_a_format_cannot_hold(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_existing_file_is_kept_unless_told(tmp_path: Path) -> None:
+def test_an_existing_file_is_kept_without_overwrite(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
     write_image(path, GREY)
     with pytest.raises(FileError, match=r"a\.npy exists\. Choose another name, or overwrite it"):
@@ -353,7 +353,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(tmp_path / "a.npy")[0], COLOUR)
 
 
-def test_targets_that_are_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_targets_that_are_not_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "d.npy").mkdir()
     with pytest.raises(FileError, match="it is a folder"):
         write_image(tmp_path / "d.npy", GREY, overwrite=True)

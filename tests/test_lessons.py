@@ -105,7 +105,7 @@ def lesson(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], dict]:
     return look
 
 
-def test_fifteen_lessons_numbered_in_order():
+def test_there_are_fifteen_lessons_numbered_in_order():
     assert list(LESSONS) == list(range(1, 16))
     assert sorted(sum(GROUPS, ())) == list(LESSONS)
     for number, path in LESSONS.items():
@@ -203,7 +203,7 @@ def test_one_multiplier_too_few_is_a_worse_detector(lesson):
     assert "precision 1.000" in text  # of the single detector
 
 
-def test_attention_does_not_know_where_pixels_lie(lesson):
+def test_attention_does_not_use_positions(lesson):
     gaps = dict(
         re.findall(r"^(.+?) +largest difference, relative: (\S+)$", lesson(13)["text"], re.M)
     )
@@ -211,7 +211,7 @@ def test_attention_does_not_know_where_pixels_lie(lesson):
     assert float(gaps["three separable 3 x 3"]) > 1e-2
 
 
-def test_slabs_give_the_bits_of_the_whole(lesson):
+def test_slabs_are_bit_identical_to_the_whole(lesson):
     text = lesson(15)["text"]
     assert text.count("the same to the last bit: True") == 2
     assert numbers(r"largest difference: (\d+) of", text)[0] > 0  # without a halo

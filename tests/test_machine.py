@@ -43,7 +43,7 @@ def test_save_and_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("values", [3, {}, {"format": 99}, {"format": 1, "rates": 3}])
-def test_what_is_no_profile(values: object) -> None:
+def test_files_that_are_not_a_profile(values: object) -> None:
     with pytest.raises(errors.MachineError, match="Run `separable machine`"):
         Machine.from_dict(values)
 

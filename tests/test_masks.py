@@ -137,7 +137,7 @@ def test_nothing_missing_is_the_plain_filter(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", KERNELS)
-def test_far_from_what_is_missing_it_is_the_plain_filter(name: str) -> None:
+def test_far_from_missing_samples_it_is_the_plain_filter(name: str) -> None:
     image = RNG.normal(size=(64, 50))
     mask = np.ones(image.shape, bool)
     mask[:10] = False
@@ -317,7 +317,7 @@ def test_threads_and_progress() -> None:
         assert np.isclose(sum(done), 1)
 
 
-def test_the_tolerance_holds_for_what_is_valid() -> None:
+def test_the_tolerance_holds_for_valid_samples() -> None:
     image = RNG.normal(size=(90, 80))
     mask = RNG.random(image.shape) > 0.3
     mask[30:60, 30:60] = False

@@ -100,7 +100,7 @@ def test_the_finest_level_of_a_pyramid_is_filtered():
     assert data.shape == DATA.shape
 
 
-def test_the_plan_is_told_and_so_is_a_mistake():
+def test_the_plan_and_mistakes_are_shown():
     text = explained(DATA, Settings(sigma=2.0), LAYER)
     assert text.startswith("correlate 7x17x33 on 7x20x24 float64, reflect, exact")
     assert "Chosen: " in text

@@ -163,7 +163,7 @@ ERRORS = [
 
 
 def is_on_purpose(trace):
-    """Whether SciPy raises an error by a statement of its own, so that its words are SciPy's."""
+    """Return whether SciPy raises an error by its own statement, so that the words are SciPy's."""
     last = traceback.extract_tb(trace)[-1]
     return "scipy" in last.filename and (last.line or "").startswith("raise")
 

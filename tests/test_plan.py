@@ -242,7 +242,7 @@ def test_bad_arguments(change: dict[str, Any], kind: type[Exception], message: s
     assert isinstance(caught.value, (ValueError, TypeError))
 
 
-def test_factors_that_are_no_filter() -> None:
+def test_factors_that_are_not_a_filter() -> None:
     layer = sep.factorize(RNG.random((4, 3, 3, 3)), "ocyx -> oc,cyx")
     with pytest.raises(
         errors.KernelError, match=r"describe no filter.*Give their dense\(\) kernel"

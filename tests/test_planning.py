@@ -1,4 +1,4 @@
-"""What planning concludes from a kernel, and what it does not look at."""
+"""Planning: conclusions from a kernel, and what it does not read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RNG = np.random.default_rng(5)
 
 @pytest.mark.parametrize("count", [5, 15, 25, 101, 4001])
 @pytest.mark.parametrize("noise", [0.0, 1e-16, 1e-15, 1e-13, 1e-9])
-def test_equal_taps_are_no_gaussian_whatever_their_noise(count, noise):
+def test_equal_taps_are_not_a_gaussian_whatever_their_noise(count, noise):
     half = 1 + noise * RNG.normal(size=count // 2 + 1)
     half[1:] -= noise * np.arange(1, len(half)) / len(half)  # so that they fall
     taps = np.concatenate([half[:0:-1], half]) / count

@@ -286,7 +286,7 @@ def test_gradients_and_laplacians_are_itks(itk):
 
 
 def test_itks_recursion_and_second_derivative_divide_less_than_its_gradient_does(itk):
-    """What `docs/why.md` says of ITK: these two are the exceptions to its own rule."""
+    """`docs/why.md` is right about ITK: these two are the exceptions to its own rule."""
     sitk, image, array = itk
     first = sitk.GetArrayFromImage(
         sitk.RecursiveGaussian(image, 5.0, False, sitk.RecursiveGaussianImageFilter.FirstOrder, 2)

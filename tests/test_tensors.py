@@ -29,7 +29,7 @@ def noise(shape: tuple[int, ...], seed: int = 0, **options: Any) -> Any:
 
 
 def elsewhere(image: Any, kernel: Any, axes: Any = None, output: Any = None, **options: Any) -> Any:
-    """What a tensor on another device gets, on this one."""
+    """Filter on this device by the code for tensors on other devices."""
     kernel = kernel if isinstance(kernel, sep.Factors) else np.asarray(kernel)
     count = len(kernel.shape)
     given = {"mode": "reflect", "cval": 0.0, "origin": 0, "tol": None, "method": "auto"}

@@ -3,7 +3,7 @@
     python tools/lowest_versions.py volumes wavelets demo > lowest.txt
     python -m pip install -c lowest.txt -e ".[volumes,wavelets,demo]"
 
-`make test-oldest` installs these, so that the bounds in ``pyproject.toml`` are versions that were tested.
+`make test-oldest` installs these versions, so that the lower bounds in ``pyproject.toml`` are tested.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-# Packages that these versions bring along and that warn in newer versions about what the old ones call.
-CONTEMPORARIES = ("pyparsing<3.3",)  # of Matplotlib
+# Dependencies of these versions that, in newer versions, warn about calls that the old ones make.
+CONTEMPORARIES = ("pyparsing<3.3",)  # required by Matplotlib
 
 PROJECT = Path(__file__).parents[1] / "pyproject.toml"
 
 
 def lowest(requirements: list[str]) -> dict[str, str]:
-    """Return package name -> lowest version, for the requirements that apply to this Python."""
+    """Return the lowest version of each package, for the requirements that apply to this Python."""
     found = {}
     for text in requirements:
         requirement = Requirement(text)

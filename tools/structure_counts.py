@@ -2,8 +2,8 @@
 
     python tools/structure_counts.py [folder of sources, default src/separable]
 
-Counted are modules, lines of code (no blank lines, comments or docstrings), short modules, long functions, functions with
-many parameters, comments in compiled code, docstrings that begin with a fragment, and imports inside functions.
+It counts modules, lines of code (without blank lines, comments and docstrings), short modules, long functions, functions
+with many parameters, comments in compiled code, docstrings that begin with a fragment, and imports inside functions.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def docstrings(tree: ast.Module) -> Iterator[str]:
 
 
 def begins_with_a_fragment(text: str) -> bool:
-    """Return whether the first word is one that begins no sentence of a docstring."""
+    """Return whether a docstring begins with a word of `FRAGMENTS`."""
     return text.split(None, 1)[0].strip(".,:;`").lower() in FRAGMENTS
 
 

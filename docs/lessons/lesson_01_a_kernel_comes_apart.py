@@ -1,15 +1,15 @@
 """
-1. A kernel comes apart
-=======================
+1. Separable kernels
+====================
 
-A filter slides a small array of weights, the *kernel*, over an image, and takes at each place the
-sum of the products. Some kernels are the product of a column and a row. Then the same result can be
-had by sliding the column first and the row after: fewer multiplications, the same numbers.
+A filter moves a small array of weights, the *kernel*, over an image and computes the sum of the
+products at each position. Some kernels are the product of a column and a row. Filtering with the
+column first and with the row afterwards then gives the same result with fewer multiplications.
 """
 
 # %%
-# The textbook kernel
-# -------------------
+# A textbook kernel
+# -----------------
 # Nine weights, or a column of three and a row of three?
 import numpy as np
 
@@ -20,25 +20,27 @@ factors = sep.factorize(kernel, "yx -> y,x")
 print(factors)
 
 # %%
-# The pattern ``yx -> y,x`` reads: an array with axes y and x becomes one factor with axis y and one
-# with axis x. The factors are whole numbers, because the kernel is. Multiplied out they give it back:
+# The pattern ``yx -> y,x`` means: an array with axes y and x is written as one factor with axis y
+# and one with axis x. The factors are integers, because the kernel is. Their product is the
+# kernel:
 column, row = factors.terms[0]
 print(column[:, None] * row[None, :])
 assert np.array_equal(factors.dense(), kernel)
 
 # %%
-# As strips, and what they multiply out to:
+# The factors drawn as strips, with their product:
 sep.plot.factors(factors)
 
 # %%
 # Sobel's kernel
 # --------------
-# The kernel that finds vertical edges smooths along y and differentiates along x. Its factors say so.
+# The kernel that detects vertical edges smooths along y and differentiates along x, as its factors
+# show.
 sobel = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])
 print(sep.factorize(sobel, "yx -> y,x"))
 
 # %%
-# One pass after the other gives what the nine weights give, on a real photograph, bit for bit:
+# On a photograph, one pass after the other gives exactly the same result as the nine weights:
 from scipy import ndimage
 from skimage import data
 
@@ -66,7 +68,7 @@ for ax, picture, title in zip(axes, pictures, titles, strict=True):
 # %%
 # Multiplications
 # ---------------
-# K by K weights cost K² multiplications for each pixel, a column and a row 2 K: a ratio of K / 2.
+# K by K weights need K² multiplications per pixel, a column and a row 2 K: a ratio of K / 2.
 for size in (3, 7, 31):
     k = sep.kernels.gaussian(size / 6, radius=size // 2, ndim=2)
     dense_count, separable_count = k.dense().size, k.parameters
@@ -75,18 +77,19 @@ for size in (3, 7, 31):
     )
 
 # %%
-# A Gaussian comes apart in any number of dimensions: it is the only round kernel that does.
+# A Gaussian is separable in any number of dimensions. It is the only rotationally symmetric kernel
+# that is.
 print(sep.kernels.gaussian(1, radius=3, ndim=3))
 
 # %%
-# One that does not come apart
-# ----------------------------
-# Most kernels are no product. The Laplacian is not: it takes two terms.
+# A kernel that is not separable
+# ------------------------------
+# Most kernels are not separable. The Laplacian is an example: it needs two terms.
 laplacian = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]])
 print(sep.spectrum(laplacian, "yx -> y,x"))
 
 # %%
-# Two terms are a column times a row plus a column times a row, 12 multiplications for 5 weights that
-# are not zero: here coming apart is possible, exact, and not worth it. :func:`separable.plan` says
-# so before anything is run.
+# Two terms are a column times a row plus another column times a row: 12 multiplications instead of
+# the 5 weights that are not zero. The factorisation is exact, but not worthwhile.
+# :func:`separable.plan` says so before anything is run.
 print(sep.plan(laplacian, shape=photo.shape, dtype="float32"))

@@ -3,15 +3,15 @@
 =========================
 
 Most kernels are not the product of a column and a row. Every kernel is a *sum* of such products,
-though, and often the first few already come close. This lesson asks how many it takes, what a
-smaller number costs in accuracy, and what that means for an image.
+though, and often the first few are already a close approximation. This lesson shows how many are
+needed, how large the error of fewer terms is, and what that means for an image.
 """
 
 # %%
-# The spectrum
-# ------------
-# A disk, as in a photograph out of focus. Its *singular values* say how much each product, or
-# *term*, contributes; the number of those above zero is the *rank*.
+# Singular values
+# ---------------
+# The kernel is a disk, as in a photograph that is out of focus. Its *singular values* say how much
+# each product, or *term*, contributes. The number of singular values above zero is the *rank*.
 import sys
 
 import numpy as np
@@ -25,22 +25,22 @@ found = sep.spectrum(disk, "yx -> y,x")
 print(found)
 
 # %%
-# The last column is what is missing when only so many terms are kept: the size of the difference,
-# relative to the size of the kernel. Size is meant in the sense of Frobenius, the root of the sum
-# of squares.
+# The last column is the error if only that many terms are kept: the size of the difference
+# relative to the size of the kernel. Size means the Frobenius norm, the square root of the sum of
+# squares.
 ax = sep.plot.spectrum(found)
 
 # %%
-# The best there is
-# -----------------
-# No other sum of so many terms comes closer: this is what Eckart and Young proved in 1936. The
-# squares of the singular values left out add up to the square of the error. Let us see whether
-# they do, and whether we can guess a better column and row: the disk's own sums along x and y.
+# The best approximation
+# ----------------------
+# No other sum of equally many terms is closer: this is the theorem of Eckart and Young (1936). The
+# squares of the omitted singular values add up to the square of the error. We check that, and
+# compare with a simple guess of the column and row: the sums of the disk along x and y.
 best = sep.factorize(disk, "yx -> y,x", rank=1)
 values = found.values
 size = np.linalg.norm(disk)
 print(f"error of the best term              {best.error:.6f}")
-print(f"from the values that are left out   {np.sqrt(np.sum(values[1:] ** 2)) / size:.6f}")
+print(f"from the omitted singular values    {np.sqrt(np.sum(values[1:] ** 2)) / size:.6f}")
 
 guess = np.outer(disk.sum(axis=1), disk.sum(axis=0)).astype(float)
 guess *= np.sum(guess * disk) / np.sum(guess**2)  # the best factor in front
@@ -49,7 +49,7 @@ print(f"error of the product of the sums    {np.linalg.norm(disk - guess) / size
 # %%
 # Term by term
 # ------------
-# The first term is a soft square. Each further one corrects the corners and the edge.
+# The first term is a soft square. Each further term corrects the corners and the edge.
 import matplotlib.pyplot as plt
 
 shown = (1, 2, 4, found.rank)
@@ -61,10 +61,10 @@ for ax, rank in zip(axes, shown, strict=True):
     ax.set_axis_off()
 
 # %%
-# What ranks are like
-# -------------------
-# Two for each column: the terms for an exact result, and for an error of 1 %. Random numbers stand
-# for any kernel without a pattern: as many terms as it has rows.
+# Ranks of common kernels
+# -----------------------
+# The columns give the number of terms for an exact result and for errors of 1 % and 0.1 %. Random
+# numbers represent a kernel without structure: it has as many terms as rows.
 rng = np.random.default_rng(0)
 along = np.arange(-24, 25)
 y, x = np.meshgrid(along, along, indexing="ij")
@@ -84,20 +84,20 @@ for name, kernel in kernels.items():
     print(f"{name:41}{width:>7}{s.rank:8}{s.rank_for(0.01):6}{s.rank_for(0.001):7}")
 
 # %%
-# Gaussians come apart as long as they lie along the axes. Turned by 45 degrees, a long one takes
-# many terms; it is smooth, so that far fewer than its rank are enough for 1 %. A disk is not
-# smooth: its edge needs every term, and 1 % is as dear as exact.
+# Gaussians are separable if they are aligned with the axes. Rotated by 45 degrees, an elongated
+# one needs many terms, but because it is smooth, far fewer than its rank are enough for 1 %. A
+# disk is not smooth: its edge needs every term, and 1 % costs as much as an exact result.
 #
-# In an image
-# -----------
-# An error of the kernel becomes an error of the filtered image, and the library promises how large
-# it can be at most. For a kernel that differs from the wanted one by ``D``:
+# Errors in an image
+# ------------------
+# An error of the kernel becomes an error of the filtered image, and the library gives an upper
+# bound for it. For a kernel that differs from the desired one by ``D``:
 #
 # .. code-block:: none
 #
 #     |error at any pixel|  ≤  Σ |D| · max |image|
 #
-# because each pixel is at worst multiplied by the largest value with the worst sign.
+# because at worst each weight of D is multiplied by the largest value with the worst sign.
 # :attr:`separable.Factors.bound` is that sum, relative to the sum of the kernel.
 from skimage import data
 
@@ -117,13 +117,13 @@ for rank in (1, 2, 3, 4, 5, 6, 7):
     pictures[rank] = difference
 
 # %%
-# Errors are in grey values, of which a photograph has 0 to 255. The bound holds for every image,
-# even for one made to be worst; a photograph stays far below it.
+# Errors are in grey values (0 to 255). The bound holds for every image, even for the worst
+# possible one; the error in a photograph is far smaller.
 #
-# One line is odd: five terms are closer to the disk than four, and still the photograph comes out
-# worse. Most of a photograph is smooth, and a smooth place only feels the *sum* of the weights. That
-# should be 1, and with five terms it happens to be further off. "Closest" depends on what one
-# measures, which is why the library reports both errors.
+# One line is surprising: five terms are closer to the disk than four, and yet the error in the
+# photograph is larger. Most of a photograph is smooth, and in smooth regions only the *sum* of the
+# weights matters. It should be 1, and with five terms it happens to differ more. "Closest" depends
+# on the norm, which is why the library reports both errors.
 figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.7), layout="constrained")
 axes[0].imshow(exact, cmap="gray", vmin=0, vmax=255)
 axes[0].set_title("filtered exactly", size=10)
@@ -135,18 +135,18 @@ for ax in axes:
 bar = figure.colorbar(drawn, ax=axes, shrink=0.8, label="grey values")
 
 # %%
-# Let the tolerance choose
-# ------------------------
-# Nobody needs to count terms. Say which error is allowed, relative to the largest value that the
-# image can give, and :func:`separable.plan` looks for the cheapest way within it. Without `tol`
-# the result is exact: nothing is dropped unless you ask.
+# Choosing the number of terms by a tolerance
+# -------------------------------------------
+# You need not count terms. Give the allowed error, relative to the largest value that the result
+# can have, and :func:`separable.plan` finds the fastest method within it. Without `tol` the result
+# is exact: nothing is dropped unless you ask for it.
 turned = kernels["Gaussian, sigmas 6 and 2, at 45 degrees"]
 for tol in (None, 1e-3, 1e-2):
     p = sep.plan(turned, shape=photo.shape, dtype="float32", tol=tol)
     wanted = "exact" if tol is None else f"{tol:g}"
-    cost = f"{p.chosen.multiplications:.0f} multiplications a pixel"
-    print(f"wanted: {wanted:7}{p.chosen.title:15}{cost}, error at most {p.bound:.1e}")
+    cost = f"{p.chosen.multiplications:.0f} multiplications per pixel"
+    print(f"allowed: {wanted:7}{p.chosen.title:15}{cost}, error at most {p.bound:.1e}")
 
 # %%
-# This tolerance is about the worst pixel of the worst image, so it takes a few more terms than the
-# same number as an error in the sense of Frobenius.
+# This tolerance refers to the worst pixel of the worst image, so it needs a few more terms than
+# the same number as a Frobenius error.

@@ -2,15 +2,15 @@
 3. Three dimensions
 ===================
 
-In a volume a kernel of size K has K³ weights, and three strips have 3 K. The saving is K² / 3: it
-grows so fast that filters which nobody would wait for become filters which nobody notices.
+In a volume a kernel of size K has K³ weights, and three 1-D factors have 3 K. The saving of K² / 3
+grows so fast that filters which would take too long become fast enough not to be noticed.
 """
 
 # %%
-# A head
-# ------
-# A small volume of magnetic resonance that comes with NiBabel. Its voxels are a little thicker
-# than wide, as in most scans. We put the slices first: the axes are z, y, x.
+# An MRI volume
+# -------------
+# A small magnetic resonance volume of a head that comes with NiBabel. Its voxels are a little
+# thicker than wide, as in most scans. We put the slices first: the axes are z, y, x.
 import sys
 from pathlib import Path
 
@@ -29,9 +29,9 @@ if short:
     volume, spacing = volume[:, ::2, ::2].copy(), (spacing[0], 2 * spacing[1], 2 * spacing[2])
 
 # %%
-# K² / 3
-# ------
-# Multiplications for each voxel. In a plane the saving is K / 2.
+# The saving of K² / 3
+# --------------------
+# Multiplications per voxel, compared with those per pixel, where the saving is K / 2.
 print("  K     K x K    2 K   saving     K x K x K    3 K   saving    K²/3")
 for size in (3, 5, 7, 10, 15, 31):
     plane, passes = sep.cost.dense_filter((size,) * 2), sep.cost.separable_filter((size,) * 2)
@@ -44,7 +44,7 @@ for size in (3, 5, 7, 10, 15, 31):
     )
 
 # %%
-# The same voxels
+# The same result
 # ---------------
 # A Gaussian of 7 x 7 x 7 weights, first with all of them, then as three passes.
 import time
@@ -63,7 +63,7 @@ def three_passes(image, strips):
 
 
 def seconds(job, repeats=3):
-    """The best of a few times."""
+    """Return the shortest of a few times."""
     took = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -79,7 +79,7 @@ print(f"multiplications: {dense.size} -> {gaussian.parameters}, ", end="")
 print(f"{dense.size / gaussian.parameters:.1f} times fewer")
 
 # %%
-# The whole way with this library, from a *dense* kernel that nobody has told it anything about:
+# The same with this library, from the *dense* kernel, without saying that it is a Gaussian:
 p = sep.plan(dense, shape=volume.shape, dtype="float32")
 print(p)
 print("\nlargest difference:", f"{np.abs(p(volume) - with_all).max():.1e}")
@@ -87,23 +87,24 @@ print("\nlargest difference:", f"{np.abs(p(volume) - with_all).max():.1e}")
 # %%
 # Millimetres
 # -----------
-# A Gaussian that is round in the head is not round in voxels. Kernels take the spacing; then sigma
-# is in millimetres, and each axis gets a strip of its own length. It still comes apart.
+# A Gaussian that is isotropic in millimetres is not isotropic in voxels. Kernels accept the
+# spacing; sigma is then in millimetres, and each axis gets a factor of its own length. The kernel
+# is still separable.
 blur = sep.kernels.gaussian(3, ndim=3, spacing=spacing)
 print("sigma 3 mm, in voxels:", [f"{3 / s:.2f}" for s in spacing])
-print("strips of", [len(strip) for strip in blur.terms[0]], "weights")
+print("factors with", [len(strip) for strip in blur.terms[0]], "weights")
 smooth = sep.convolve(volume, blur)
 
 # %%
-# Kernels that do not come apart
+# Kernels that are not separable
 # ------------------------------
-# A ball is no product of three strips. Some sum of products it is; with three axes this sum is not
-# unique, and the library finds one by taking the kernel apart twice: first z from yx, then y from
-# x. The Laplacian of a Gaussian is a sum of three products by definition: a second derivative along
-# one axis, a Gaussian along the two others. The library knows, and keeps them.
+# A ball is not the product of three factors, but a sum of such products. With three axes this sum
+# is not unique, and the library finds one by two factorisations: first z from yx, then y from x.
+# The Laplacian of a Gaussian is by definition a sum of three products: a second derivative along
+# one axis and a Gaussian along the two others. The catalogue stores it in this form.
 ball = sep.kernels.ball(3)
 log = sep.kernels.laplacian_of_gaussian(1.2, ndim=3, radius=4)
-print(f"{'':24}{'weights':>8}{'terms':>7}   multiplications, chosen way")
+print(f"{'':24}{'weights':>8}{'terms':>7}   multiplications, chosen method")
 for name, kernel in (("ball of radius 3", ball / ball.sum()), ("Laplacian of Gaussian", log)):
     rank = getattr(kernel, "rank", None) or sep.spectrum(kernel, "zyx -> z,y,x").rank
     weights = kernel.dense() if isinstance(kernel, sep.Factors) else kernel
@@ -113,7 +114,7 @@ for name, kernel in (("ball of radius 3", ball / ball.sum()), ("Laplacian of Gau
 edges = sep.convolve(volume, log)
 
 # %%
-# The middle slice, and a cut across all of them:
+# The middle slice, and a section across all slices:
 import matplotlib.pyplot as plt
 
 depth, height, width = volume.shape
@@ -135,9 +136,9 @@ for column, (title, values) in zip(axes.T, pictures.items(), strict=True):
         ax.set_axis_off()
 
 # %%
-# How the saving grows, counted and timed
-# ---------------------------------------
-# SciPy's convolution with all weights, against three of its passes.
+# The saving in multiplications and in time
+# -----------------------------------------
+# SciPy's convolution with all weights, compared with three of its passes.
 part = np.ascontiguousarray(volume[:20, :32, :32] if short else volume[:, :48, :48])
 sizes = (3, 5, 7) if short else (3, 5, 7, 9, 11)
 counted, timed = [], []
@@ -151,10 +152,10 @@ for size in sizes:
     print(f"K = {size:2}: {counted[-1]:5.1f} times fewer, {timed[-1]:6.1f} times faster here")
 
 # %%
-# Algorithms are compared by counting, programs by the clock, and the two need not agree. Passes read
-# and write the whole volume three times, whatever they multiply, which holds them back for small
-# kernels. And one multiplication does not cost the same in both: a pass runs along rows of memory,
-# while the dense filter of SciPy visits each neighbourhood by a list of offsets.
+# Multiplications and time need not agree. Passes read and write the whole volume three times,
+# however little they multiply, which limits them for small kernels. And a multiplication does not
+# take equally long in both: a pass runs along rows of memory, while SciPy's dense filter visits
+# each neighbourhood by a list of offsets.
 from separable.plot.style import ACCENT, MAIN
 
 figure, ax = plt.subplots(figsize=(6.4, 3.8), layout="constrained")

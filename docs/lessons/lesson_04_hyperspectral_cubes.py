@@ -2,19 +2,18 @@
 4. Hyperspectral cubes
 ======================
 
-A hyperspectral camera sees not three colours but a hundred, a whole spectrum at each pixel. Its
-cubes have one axis of another kind: along it lies light, along the two others lies the ground. This
-is where taking a kernel apart in *two* makes sense, a spectrum and a small image:
-``lyx -> l,yx``.
+A hyperspectral camera records not three colours but a hundred, a whole spectrum at each pixel. One
+axis of such a cube is the wavelength; the two others are space. Here it is useful to factorise a
+kernel into *two* factors, a spectrum and a small image: ``lyx -> l,yx``.
 """
 
 # %%
-# A cube to work on
-# -----------------
-# We make one, so that we know what is in it. Three materials have spectra as the ground has them:
-# soil rises slowly, leaves jump up in the near infrared, and a mineral has a narrow *absorption*,
-# a dip at 2.2 micrometres as clay has it. How much there is of each changes over the ground; sun
-# and shade scale whole spectra; noise lies over every band.
+# A synthetic cube
+# ----------------
+# We generate a cube, so that its content is known. It has three materials with typical spectra:
+# the reflectance of soil rises slowly, that of leaves jumps up in the near infrared, and a mineral
+# has a narrow *absorption* at 2.2 micrometres, as clay has. The shares of the materials change
+# over the ground; sun and shade scale whole spectra; every band has noise.
 import sys
 
 import matplotlib.pyplot as plt
@@ -76,11 +75,11 @@ axes[1].set_title("as the eye would see it", size=10)
 axes[1].set_axis_off()
 
 # %%
-# A kernel that looks for a mineral
-# ---------------------------------
-# Along the spectrum: the shape of the dip, minus its mean and its slope, so that neither bright nor
-# reddish ground matters. Over the ground: a disk of the size of an outcrop. The kernel is their
-# product.
+# A kernel that detects a mineral
+# -------------------------------
+# Along the spectrum: the shape of the absorption, minus its mean and its slope, so that neither
+# brightness nor a reddish ground matters. In space: a disk of the size of an outcrop. The kernel
+# is their product.
 near = np.arange(-6, 7)
 width = 0.04 / (light[1] - light[0])
 band_filter = -np.exp(-0.5 * (near / width) ** 2)
@@ -96,33 +95,34 @@ print(factors)
 ax = sep.plot.factors(factors)
 
 # %%
-# In two is the right way here. A disk is no product of rows and columns, so that asking for three
-# strips takes as many terms as the disk has rank:
+# Two factors are the right choice here. A disk is not the product of rows and columns, so three
+# 1-D factors need as many terms as the rank of the disk:
 print(f"l,yx : {sep.spectrum(kernel, 'lyx -> l,yx').rank} term")
 print(f"l,y,x: {sep.spectrum(kernel, 'lyx -> l,y,x').rank} terms")
 
 # %%
-# Each of the two can be cheaper. The plan knows them all, and it was given the dense kernel:
+# Either can be faster. The plan considers both, given only the dense kernel:
 p = sep.plan(kernel, shape=cube.shape, dtype="float32", operation="correlate")
 print(p)
 
 # %%
-# "Partial" is ``l,yx``: the spectrum as a pass, the ground as a small image. In multiplications:
+# "Partial" is ``l,yx``: the spectrum as a pass, the spatial factor as a small image. In
+# multiplications:
 in_two = band_filter.size + ground_filter.size
 print(f"dense {kernel.size}, in two {in_two}: {kernel.size / in_two:.1f} times fewer")
 
 # %%
-# The same by hand, band by band and pixel by pixel, to see that nothing else happens:
+# The same computed step by step, to see that nothing else happens:
 found = p(cube)
 by_hand = sep.correlate(cube, band_filter, axes=0)
 by_hand = sep.correlate(by_hand, ground_filter, axes=(1, 2))
 print(f"largest difference: {np.abs(found - by_hand).max():.1e} of {np.abs(found).max():.3f}")
 
 # %%
-# What it finds
-# -------------
-# The answer at the band of the dip, first with the spectral filter alone, then with both, and what
-# is really there. The number is the correlation with the truth.
+# Detection
+# ---------
+# The response at the band of the absorption, first with the spectral filter alone, then with both,
+# beside the true shares. The number is the correlation with the truth.
 at = np.argmin(np.abs(light - 2.2))
 alone = sep.correlate(cube, band_filter, axes=0)[at]
 answers = {"spectrum alone": alone, "spectrum and ground": found[at]}
@@ -138,11 +138,11 @@ for ax in axes:
     ax.set_axis_off()
 
 # %%
-# When a cube's kernel does not come apart
-# ----------------------------------------
-# A product means: the same picture at every wavelength. A lens that focuses red and blue at
-# different depths blurs each band differently, and that is no product any more. How many terms it
-# takes depends on how different the bands are:
+# When the kernel of a cube is not separable
+# ------------------------------------------
+# A product means: the same spatial kernel at every wavelength. A lens that focuses red and blue at
+# different depths blurs each band differently, and its kernel is not a product. The number of
+# terms depends on how different the bands are:
 along = np.arange(-6, 7)
 square = along[:, None] ** 2 + along**2
 print("blur grows by   terms: exact    1 %   0.1 %   error of one term")
@@ -154,13 +154,14 @@ for growth in (0.0, 0.1, 0.5, 1.0):
     print(f"{growth:13.0%}{s.rank:15}{s.rank_for(0.01):7}{s.rank_for(0.001):8}{one:>20}")
 
 # %%
-# Even where the blur doubles from the first band to the last, very few terms are within 1 %: smooth
-# change is cheap.
+# Even if the blur doubles from the first band to the last, very few terms are enough for 1 %,
+# because the change is smooth.
 #
 # As a layer
 # ----------
 # Networks for such cubes do the same with learned weights and channels:
-# :class:`separable.nn.SpatialSpectralConv3d`. From 8 channels to 16, seven bands and 3 x 3 pixels:
+# :class:`separable.nn.SpatialSpectralConv3d`. From 8 channels to 16, with seven bands and 3 x 3
+# pixels:
 layer = sep.nn.SpatialSpectralConv3d(8, 16, (7, 3, 3))
 dense, parts = layer.spec.multiplications, layer.multiplications
-print(f"multiplications at each place: {dense:,} dense, {parts:,} in two")
+print(f"multiplications per position: {dense:,} dense, {parts:,} in two factors")

@@ -2,17 +2,18 @@
 5. Passes, FFT or recursion
 ===========================
 
-A filter can be run in several ways that all give the same result. The product of a column and a row
-can run as two passes. Any kernel can be run by the fast Fourier transform, which costs the same for
-a large kernel as for a small one. A Gaussian can even be run by a recursion, whose cost does not
-know its width. Which is fastest? That depends on the kernel, the image and the computer.
+A filter can be run by several methods that all give the same result. The product of a column and a
+row can run as two passes. Any kernel can be run by the fast Fourier transform, which costs the
+same for a large kernel as for a small one. A Gaussian can even be run by a recursive filter, whose
+cost is independent of its width. Which method is fastest depends on the kernel, the image and the
+computer.
 """
 
 # %%
 # The plan
 # --------
-# :func:`separable.plan` lists the ways, counts the work of each, and predicts its time with rates
-# that were measured. Nothing is run yet, and no image is needed.
+# :func:`separable.plan` lists the methods, counts the operations of each, and predicts its time
+# from measured rates. Nothing is run yet, and no image is needed.
 import sys
 
 import numpy as np
@@ -27,7 +28,7 @@ p = sep.plan(blur, shape=(side, side), dtype="float32")
 print(p)
 
 # %%
-# A picture of it, with the clock beside the prediction:
+# Measured times beside the predictions:
 rng = np.random.default_rng(0)
 image = rng.random((side, side), dtype=np.float32)
 measured = p.measure(image)
@@ -35,25 +36,25 @@ print(measured)
 ax = sep.plot.plan(measured)
 
 # %%
-# The recursion is an approximation, though a very close one, and it is only taken where a tolerance
-# allows its error. The others are exact to rounding:
-print(f"{'way':20}{'multiplications':>16}   error at most")
+# The recursive filter is an approximation, though a very close one, and is only used if a
+# tolerance allows its error. The others are exact up to rounding:
+print(f"{'method':20}{'multiplications':>16}   error at most")
 for c in sep.plan(blur, shape=(side, side), dtype="float32", tol=1e-3).candidates:
     if c.form is not None:
         print(f"{c.title:20}{c.multiplications:16.1f}   {c.bound:.0e}")
 
 # %%
-# A kernel that separates
-# -----------------------
-# Let the Gaussian grow. Passes cost more and more, the FFT and the recursion stay as they are. Ways
-# that are predicted to be far behind are not run: nobody would wait for them.
+# A separable kernel
+# ------------------
+# As the Gaussian grows, passes cost more and more, while the FFT and the recursion stay the same.
+# Methods that are predicted to be much slower are not run.
 import time
 
 SHOWN = ("separable", "low-rank", "recursive", "fft", "overlap", "direct")
 
 
 def times(kernels, tol=None):
-    """Milliseconds of each way, predicted and by the clock, one value a kernel; and the plans."""
+    """Return predicted and measured milliseconds of each method, per kernel, and the plans."""
     plans = [sep.plan(k, shape=image.shape, dtype="float32", tol=tol) for k in kernels]
     predicted = {name: np.full(len(plans), np.nan) for name in SHOWN}
     clock = {name: np.full(len(plans), np.nan) for name in SHOWN}
@@ -79,7 +80,7 @@ def times(kernels, tol=None):
 
 def table(name, values, clock, plans):
     ways = [way for way in SHOWN if np.isfinite(clock[way]).any()]
-    print(f"{name:>7}" + "".join(f"{way:>11}" for way in ways) + "   (ms)   taken")
+    print(f"{name:>7}" + "".join(f"{way:>11}" for way in ways) + "   (ms)   chosen")
     for number, value in enumerate(values):
         cells = (clock[way][number] for way in ways)
         row = "".join(f"{'-' if np.isnan(c) else f'{c:.2f}':>11}" for c in cells)
@@ -92,16 +93,16 @@ predicted, clock, plans = times(gaussians, tol=1e-3)
 table("sigma", sigmas, clock, plans)
 
 # %%
-# Lines are predictions; marks are measured on the machine that built this page.
+# Lines are predictions; marks were measured on the machine that built this page.
 import matplotlib.pyplot as plt
 from separable.plot.style import ACCENT, INK, MAIN, MUTED
 
 STYLES = {
     "separable": (MAIN, "o", "-", "two passes"),
-    "low-rank": (MAIN, "o", "-", "passes, a pair for each term"),
+    "low-rank": (MAIN, "o", "-", "passes, one pair per term"),
     "recursive": (ACCENT, "D", "--", "recursion"),
     "fft": (INK, "s", ":", "FFT"),
-    "overlap": ("#8a6d1d", "v", "-.", "FFT in parts"),
+    "overlap": ("#8a6d1d", "v", "-.", "FFT in tiles"),
     "direct": (MUTED, "^", "--", "all weights"),
 }
 
@@ -122,19 +123,19 @@ def draw(at, predicted, clock, label):
 draw(sigmas, predicted, clock, "sigma of the Gaussian (pixels)")
 
 # %%
-# Where do the lines cross? The clock can say it for the kernels that were run; the predictions for
-# every one, without running anything.
+# The crossings of the lines, measured for the kernels that were run, and predicted for all kernels
+# without running anything:
 
 
 def measured_crossing(values, clock, one, others):
-    """The first value from which one way is faster than the others, by the clock."""
+    """Return the first value from which one method is faster than the others, as measured."""
     rest = np.fmin.reduce([clock[name] for name in others])
     faster = [v for v, a, b in zip(values, clock[one], rest, strict=True) if a < b]
     return faster[0] if faster else None
 
 
 def predicted_crossing(ways, kernel_of, values, tol=None):
-    """The first value for which the plan takes one of these ways."""
+    """Return the first value for which the plan chooses one of these methods."""
     for value in values:
         made = sep.plan(kernel_of(value), shape=image.shape, dtype="float32", tol=tol)
         if made.chosen.name in ways:
@@ -159,10 +160,10 @@ found = predicted_crossing(("fft", "overlap"), gaussian_of, widths)
 say("FFT before exact passes, predicted: sigma", found, widths)
 
 # %%
-# A kernel that does not
-# ----------------------
-# A disk takes a pair of passes for each term, and the number of terms grows with its radius. Now the
-# FFT has an easier game.
+# A kernel that is not separable
+# ------------------------------
+# A disk needs a pair of passes per term, and the number of terms grows with its radius. The FFT is
+# therefore competitive for smaller kernels.
 radii = (2, 8, 24) if short else (1, 2, 4, 8, 16, 24, 32, 40)
 disks = [sep.kernels.disk(r) for r in radii]
 predicted, clock, plans = times(disks)
@@ -170,8 +171,8 @@ table("radius", radii, clock, plans)
 draw(radii, predicted, clock, "radius of the disk (pixels)")
 
 # %%
-# The step in the grey line is where the compiled dense filter ends: beyond some thousands of weights it
-# leaves the work to SciPy's, for there it has no chance anyway.
+# At the step in the grey line the compiled dense filter ends: beyond some thousands of weights
+# SciPy's dense filter is used, because no dense filter is competitive there.
 sizes = range(1, 41, 4 if short else 1)
 clock["fastest FFT"] = np.fmin(clock["fft"], clock["overlap"])
 found = measured_crossing(radii, clock, "fastest FFT", ("low-rank", "direct"))
@@ -182,10 +183,11 @@ say("FFT before all others, predicted: radius", found, sizes)
 # %%
 # Why the count is not the time
 # -----------------------------
-# By multiplications alone the FFT would win much earlier. Compare the ways for the largest disk:
-# what a multiplication costs differs by far, because passes run through neighbouring pixels that
-# the processor takes many at a time, while transforms jump through memory.
-print(f"{'way':20}{'multiplications':>16}{'predicted':>12}{'for each':>12}")
+# By multiplications alone the FFT would win much earlier. For the largest disk the table compares
+# the predicted time per multiplication. It differs greatly, because passes read neighbouring
+# pixels, which the processor handles many at a time, while transforms access memory in large
+# steps.
+print(f"{'method':20}{'multiplications':>16}{'predicted':>12}{'per mult.':>12}")
 for c in plans[-1].candidates:
     if c.form is not None and not np.isnan(c.seconds):
         each = c.seconds / (c.multiplications * image.size)
@@ -196,6 +198,6 @@ for c in plans[-1].candidates:
 # %%
 # Your own machine
 # ----------------
-# The rates come from the profile named under each plan. ``separable machine`` on the command line
-# measures yours; from then on the plans are about your computer.
+# The rates come from the profile named below each plan. ``separable machine`` on the command line
+# measures those of your computer; from then on the plans use them.
 print(sep.plan(blur, shape=image.shape, dtype="float32").machine)

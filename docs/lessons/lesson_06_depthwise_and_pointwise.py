@@ -1,18 +1,18 @@
 """
-6. Depthwise and pointwise
-==========================
+6. Depthwise and pointwise convolutions
+=======================================
 
-A layer of a network looks at a neighbourhood in all channels at once. Its weights have two axes of
-channels beside those of space, and here too a product can stand for them: first each channel is
-filtered by itself, *depthwise*, then the channels are mixed at each pixel by itself, *pointwise*.
-This lesson counts the example that most introductions use, and runs it.
+A convolution layer of a network combines a neighbourhood and all channels at once. Its weights
+have two channel axes besides the spatial axes, and they can be written as a product, too: first
+each channel is filtered on its own, *depthwise*, then the channels are combined at each pixel,
+*pointwise*. This lesson counts the example that most introductions use, and runs it.
 """
 
 # %%
-# The layer that everybody counts
-# -------------------------------
-# An image of 12 x 12 pixels and 3 channels, 256 filters of 5 x 5, no padding. Each filter stands in
-# 8 x 8 places.
+# The usual example
+# -----------------
+# An image of 12 x 12 pixels and 3 channels, 256 filters of 5 x 5, no padding. Each filter is
+# applied at 8 x 8 positions.
 import torch
 
 import separable as sep
@@ -27,11 +27,12 @@ print(f"together   {depthwise + pointwise:9,}")
 print(f"ratio      {dense.multiplications / (depthwise + pointwise):9.1f}")
 
 # %%
-# The pattern ``ocyx -> oc,cyx`` says it: weights with output channels, input channels and two axes of
-# space are the product of a mixing matrix ``oc`` and one small filter for each input channel, ``cyx``.
+# The corresponding pattern is ``ocyx -> oc,cyx``: weights with output channels, input channels and
+# two spatial axes are the product of a matrix ``oc`` and one small filter per input channel,
+# ``cyx``.
 #
-# We can also count while the layers run. This little program computes one place after the other and
-# counts what it multiplies:
+# We can also count while the layers run. This short program computes one position after the other
+# and counts its multiplications:
 import numpy as np
 
 
@@ -65,19 +66,19 @@ print(f"with the product of the two as one dense layer {count:,} times")
 print(f"largest difference: {np.abs(whole - separated).max():.1e}")
 
 # %%
-# Slips to know
-# -------------
-# If you have met this example elsewhere, you may have met other figures too; it has been copied
-# from page to page, slips included. Here is each one beside what it should be.
+# Common mistakes
+# ---------------
+# The example has been copied many times, sometimes with mistakes. Here are the wrong figures
+# beside the correct ones.
 same = sep.cost.separable((12, 12, 3), (5, 5), 256, padding="same").multiplications
 print(f"the sum is {depthwise + pointwise:,}, where 52,952 is printed")
 print(f"the output is {separated.shape[1]} x {separated.shape[2]} x 256, not 12 x 12 x 256:")
 print(f"   with padding it would be that, and then cost {same:,} multiplications")
 
 # %%
-# Another example filters 15 x 15 pixels with 3 x 3: in ten filters over three channels, and, for one
-# channel, as 3 x 1 and then 1 x 3. It leaves 13 x 13 places, and the second strip only runs on what
-# the first has left, which is 13 rows of 15 and then 13 of 13.
+# Another example filters 15 x 15 pixels with 3 x 3: in ten filters over three channels, and, for
+# one channel, as 3 x 1 and then 1 x 3. The result has 13 x 13 positions. The second pass runs only
+# on the output of the first, which is 13 rows of 15; its own output is 13 rows of 13.
 ten = sep.cost.conv((15, 15, 3), (3, 3), 10).multiplications
 ten_parts = sep.cost.factor_costs((15, 15, 3), (3, 3), 10, "ocyx -> oc,cyx").values()
 one, two = (cost.multiplications for cost in ten_parts)
@@ -93,18 +94,18 @@ print(f"   {2 * first:,} counts the second strip as if its input were still 15 w
 print(f"   13 x 13 is {13 * 13}; {15 * 15} are the pixels of the input")
 
 # %%
-# And the ratio. For one output pixel, N input channels, M filters and kernels of K x K, the dense
-# layer multiplies N M K² times, the separable one N (K² + M) times. The quotient is
-# M K² / (K² + M). In one derivation a line between two correct ones has K² M / (K² + N). Let us put
-# numbers in:
+# The ratio is sometimes wrong, too. For one output pixel, N input channels, M filters and kernels
+# of K x K, the dense layer needs N M K² multiplications, the separable one N (K² + M). The
+# quotient is M K² / (K² + M). In one derivation a line between two correct ones has K² M / (K² +
+# N). With numbers:
 n, m, k = 3, 256, 5
 print(f"counted          {dense.multiplications / (depthwise + pointwise):.2f}")
 print(f"M K² / (K² + M)  {m * k**2 / (k**2 + m):.2f}")
 print(f"K² M / (K² + N)  {k**2 * m / (k**2 + n):.2f}")
 
 # %%
-# One more slip is not a number: that both give "the same result". They give a result of the same
-# *shape*. A dense layer with weights of its own computes something else:
+# Another mistake is not a number: the claim that both give "the same result". They give a result
+# of the same *shape*. A dense layer with arbitrary weights computes something else:
 torch.manual_seed(0)
 seen = torch.randn(1, 3, 12, 12)
 conv = torch.nn.Conv2d(3, 256, 5)
@@ -114,12 +115,11 @@ with torch.no_grad():
     print(f"largest difference: {(conv(seen) - layer(seen)).abs().max():.2f}")
 
 # %%
-# Only where the weights *are* such a product are the values equal, as in the little program above.
-# The separable layer is a smaller family of functions, and a network that has it must learn with what
-# is there.
+# The values are equal only if the weights *are* such a product, as in the program above. Separable
+# layers are a smaller family of functions, and a network must learn within it.
 #
-# More filters for each channel
-# -----------------------------
+# More filters per channel
+# ------------------------
 # The *depth multiplier* gives each input channel several filters. With two, the depthwise result
 # has six channels:
 twice = sep.nn.SeparableConv2d(3, 256, 5, padding="valid", depth_multiplier=2)
@@ -130,16 +130,16 @@ for multiplier in (1, 2, 4, 8, 16, 25):
     cost = sep.cost.separable((12, 12, 3), (5, 5), 256, depth_multiplier=multiplier)
     near = sep.factorize(conv.weight.detach().numpy(), "ocyx -> oc,cyx", rank=multiplier)
     ratio = dense.multiplications / cost.multiplications
-    error = f"{near.error:.1%} off" if near.error > 1e-6 else "exact"
+    error = f"error {near.error:.1%}" if near.error > 1e-6 else "exact"
     print(
         f"{multiplier:10}{cost.multiplications:18,}{ratio:17.2f}{cost.parameters:10,}   {error:>12}"
     )
 
 # %%
-# With enough filters for each channel the layer can be any dense layer: for a kernel of 5 x 5 that is
-# 25 at most. Weights drawn at random need nearly all of them for a small error; those of a trained
-# network often need fewer. :ref:`Lesson 8 <sphx_glr_lessons_built_lesson_08_what_is_lost.py>` says
-# exactly when how many are needed.
+# With enough filters per channel the layer can equal any dense layer: for a 5 x 5 kernel at most
+# 25 are needed. Random weights need nearly all of them for a small error; those of a trained
+# network often need fewer. :ref:`Lesson 8 <sphx_glr_lessons_built_lesson_08_what_is_lost.py>`
+# gives the exact condition.
 import matplotlib.pyplot as plt
 from separable.plot.style import ACCENT, MAIN
 
@@ -161,10 +161,10 @@ for ax in axes:
     ax.spines[["top", "right"]].set_visible(False)
 
 # %%
-# Kernels of 1 x 1
-# ----------------
-# The pointwise part is a convolution with kernels of 1 x 1: a matrix, applied at each pixel. Two of
-# them in a row are no more than one, for the product of two matrices is a matrix:
+# 1 x 1 kernels
+# -------------
+# The pointwise part is a convolution with 1 x 1 kernels: a matrix that is applied at each pixel.
+# Two of them in sequence are equivalent to one, because the product of two matrices is a matrix:
 one = torch.nn.Conv2d(3, 16, 1, bias=False)
 two = torch.nn.Conv2d(16, 8, 1, bias=False)
 product = torch.nn.Conv2d(3, 8, 1, bias=False)
@@ -174,9 +174,10 @@ with torch.no_grad():
 print(f"two 1 x 1 layers against one: largest difference {difference:.1e}")
 
 # %%
-# With a *nonlinearity* between them this ends. One test tells: a linear layer answers to a sum of two
-# images with the sum of its answers. With a ReLU between, it does not, and no single matrix can do
-# the same. This is what a 1 x 1 layer is good for in a network: a small program for each pixel.
+# With a *nonlinearity* between them this is no longer true. A test: the output of a linear layer
+# for the sum of two images is the sum of its outputs. With a ReLU between the matrices it is not,
+# and no single matrix can do the same. This is the purpose of 1 x 1 layers in a network: a small
+# function applied to each pixel.
 other = torch.randn_like(seen)
 with_relu = torch.nn.Sequential(one, torch.nn.ReLU(), two)
 with torch.no_grad():
@@ -185,8 +186,9 @@ with torch.no_grad():
         print(f"{name:12} f(a + b) differs from f(a) + f(b) by {gap:.1e}")
 
 # %%
-# The same holds between depthwise and pointwise. MobileNet has a ReLU there, Xception has none. With
-# it the layer is no longer a dense layer taken apart, so that asking for the dense one is refused:
+# The same holds between the depthwise and the pointwise convolution. MobileNet has a ReLU there,
+# Xception has none. With it the layer is not a factorised dense layer, so asking for the dense
+# weights raises an error:
 import textwrap
 
 between = sep.nn.SeparableConv2d(3, 8, 5, intermediate=torch.nn.ReLU())

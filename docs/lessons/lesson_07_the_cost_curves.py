@@ -2,22 +2,23 @@
 7. The cost curves
 ==================
 
-How much a depthwise separable layer saves can be read off a short formula. How much *time* it saves
-can not: a processor also has to fetch the numbers that it multiplies. This lesson draws both, the
-curves of the counts and the *roofline* of the machine it runs on.
+A short formula gives the number of multiplications that a depthwise separable layer saves. It does
+not give the *time*: a processor also has to load the numbers that it multiplies. This lesson shows
+both, the curves of the counts and the *roofline* of the machine.
 """
 
 # %%
-# One over N plus one over K squared
-# ----------------------------------
-# For N output channels and kernels of K x K, the separable layer costs so much of the dense one:
+# 1 / N + 1 / K²
+# --------------
+# For N output channels and K x K kernels, the cost of the separable layer relative to the dense
+# one is
 #
 # .. code-block:: none
 #
 #     1 / N  +  1 / K²
 #
-# A curve that is often shown has N = 3 and K from 32 to 1024. We do not trust the formula but count
-# both layers, at one place of the output:
+# A curve that is often shown has N = 3 and K from 32 to 1024. To check the formula, we count both
+# layers at one output position:
 import sys
 
 import numpy as np
@@ -42,9 +43,9 @@ for k, r in zip(sizes, large, strict=True):
 print(f"1 / N = {1 / 3:.7f}")
 
 # %%
-# The curve falls towards one third and never below it: the pointwise part stays, and with three
-# filters it is a third of everything. **With few output channels a larger kernel does not help.**
-# Layers of real networks stand at the other end: small kernels and many filters.
+# The curve approaches one third from above: the pointwise part remains, and with three filters it
+# is a third of the dense cost. **With few output channels a larger kernel does not help.** Layers
+# of real networks are at the other end: small kernels and many filters.
 filters = [64, 128, 256, 512, 1024]
 usual = {k: [1 / ratio(n, k) for n in filters] for k in (3, 5, 7)}
 print("filters" + "".join(f"{k} x {k}".rjust(9) for k in usual) + "   (times fewer)")
@@ -52,8 +53,8 @@ for at, n in enumerate(filters):
     print(f"{n:7}" + "".join(f"{usual[k][at]:9.2f}" for k in usual))
 
 # %%
-# In the column of 3 x 3 are the "8 to 9 times" that everybody quotes. The limit for many filters is K²,
-# nine, and is never quite reached.
+# The column for 3 x 3 contains the factor of "8 to 9" that is often quoted. The limit for many
+# filters is K² = 9, which is never quite reached.
 import matplotlib.pyplot as plt
 from separable.plot.style import ACCENT, INK, MAIN, MUTED
 
@@ -83,11 +84,11 @@ for ax in axes:
     ax.spines[["top", "right"]].set_visible(False)
 
 # %%
-# Bytes
-# -----
-# Each layer reads its input and its weights and writes its output. Take a typical one, 3 x 3 on 56 x 56
-# pixels with 128 channels in and out. How often does it multiply for each byte that it moves? This
-# is the *arithmetic intensity*.
+# Memory traffic
+# --------------
+# Each layer reads its input and its weights and writes its output. We take a typical layer, 3 x 3
+# on 56 x 56 pixels with 128 channels in and out, and count the multiplications per byte of memory
+# traffic, the *arithmetic intensity*.
 shape, channels = (56, 56), 128
 layers = {
     "dense 3 x 3": sep.cost.conv((*shape, channels), (3, 3), channels, padding="same"),
@@ -96,7 +97,7 @@ layers = {
     ),
     "pointwise": sep.cost.conv((*shape, channels), (1, 1), channels),
 }
-print(f"{'':17}{'multiplications':>16}{'bytes':>12}{'for each byte':>16}")
+print(f"{'':17}{'multiplications':>16}{'bytes':>12}{'per byte':>16}")
 for name, cost in layers.items():
     each = cost.multiplications_per_byte
     print(f"{name:17}{cost.multiplications:16,}{cost.bytes:12,}{each:16.2f}")
@@ -105,20 +106,20 @@ print(f"dense over separable: {whole.multiplications / (deep + point).multiplica
 print(f"the multiplications, {whole.bytes / (deep + point).bytes:.1f} times the bytes")
 
 # %%
-# The depthwise layer does 128 times fewer multiplications than the dense one and moves nearly as many
-# bytes; together with the pointwise layer it even moves more. So the saving in arithmetic is bought
-# with traffic.
+# The depthwise layer needs 128 times fewer multiplications than the dense one but nearly as much
+# memory traffic; together with the pointwise layer even more. The saving in arithmetic thus costs
+# memory traffic.
 print(
     f"dense over depthwise: {whole.multiplications / deep.multiplications:.0f} times the", end=" "
 )
 print(f"multiplications, {whole.bytes / deep.bytes:.1f} times the bytes")
 
 # %%
-# The roof
-# --------
-# A processor can multiply and add so many times a second, and fetch so many bytes a second. Both are
-# quickly measured, here on one core. Arithmetic: by the product of two large matrices or by a dense
-# convolution, whichever PyTorch does faster. Memory: by a sum over an array much larger than the
+# The roofline
+# ------------
+# A processor has a maximum rate of multiply-adds and a maximum rate of memory traffic. Both are
+# quickly measured, here on one core. Arithmetic: the product of two large matrices or a dense
+# convolution, whichever is faster in PyTorch. Memory: a sum over an array much larger than the
 # processor's cache.
 import time
 
@@ -128,7 +129,7 @@ torch.set_num_threads(1)  # the roof of one core: the others would share the sam
 
 
 def seconds(job, least=3, patience=0.05 if short else 0.3):
-    """The best of a few times."""
+    """Return the shortest of a few times."""
     took = []
     while len(took) < least or sum(took) < patience:
         start = time.perf_counter()
@@ -148,14 +149,14 @@ count = 2**22 if short else 2**25
 x, out = torch.ones(count), torch.empty(count)
 bandwidth = 2 * x.nbytes / seconds(lambda: torch.add(x, 1, out=out))  # one read, one written
 ridge = peak / bandwidth
-print(f"multiply-adds       {peak / 1e9:9.1f} thousand million a second")
-print(f"memory              {bandwidth / 1e9:9.1f} thousand million bytes a second")
-print(f"the two meet at     {ridge:9.1f} multiplications for each byte")
+print(f"multiply-adds       {peak / 1e9:9.1f} billion per second")
+print(f"memory              {bandwidth / 1e9:9.1f} billion bytes per second")
+print(f"the two meet at     {ridge:9.1f} multiplications per byte")
 
 # %%
-# No layer can be faster than both allow: at low intensity the memory is the limit, a sloping roof, at
-# high intensity the arithmetic, a flat one. Where they meet, a layer uses the machine fully. Now
-# some layers, run by PyTorch, one image at a time:
+# No layer can exceed either rate: at low intensity memory is the limit (the sloping part of the
+# roof), at high intensity the arithmetic (the flat part). Where they meet, a layer uses the
+# machine fully. Now some layers, run by PyTorch, one image at a time:
 cases = [(56, 128), (14, 512)] if short else [(112, 64), (56, 128), (28, 256), (14, 512)]
 kinds = {
     "dense 3 x 3": (lambda c: torch.nn.Conv2d(c, c, 3, padding=1, bias=False), MAIN, "o"),
@@ -165,7 +166,7 @@ kinds = {
     "pointwise": (lambda c: torch.nn.Conv2d(c, c, 1, bias=False), INK, "s"),
 }  # fmt: skip
 points = {}
-print(f"{'':17}{'size':>12}{'a byte':>9}{'time':>11}{'of the roof':>13}")
+print(f"{'':17}{'size':>12}{'per byte':>9}{'time':>11}{'of the roof':>13}")
 for name, (make, _, _) in kinds.items():
     for side, width in cases:
         layer = make(width).eval()
@@ -190,8 +191,8 @@ for name, (_, colour, mark) in kinds.items():
     where, rates = np.array(points[name]).T
     ax.plot(where, rates / 1e9, mark, color=colour, label=name)
 ax.set(
-    xscale="log", yscale="log", xlabel="multiplications for each byte",
-    ylabel="thousand million multiplications a second", title="the roofline of one core of this machine",
+    xscale="log", yscale="log", xlabel="multiplications per byte",
+    ylabel="billion multiplications per second", title="the roofline of one core of this machine",
 )  # fmt: skip
 ticks = [n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500) if n < 1.5e-9 * peak]
 ax.set_yticks(ticks, ticks)
@@ -200,17 +201,17 @@ ax.legend(frameon=False, loc="lower right")
 ax.spines[["top", "right"]].set_visible(False)
 
 # %%
-# The depthwise layers lie far to the left, under the sloping part: for them, fetching is the work. Layers
-# small enough to stay in the processor's cache may even lie above the slope, for the roof was
-# measured with arrays that do not fit. A layer above the flat part only says that the machine had
-# something else to do while the roof was measured: it is the best that was seen, no law.
+# The depthwise layers are far to the left, below the sloping part: memory traffic determines their
+# time. Layers small enough to stay in the cache may even be above the slope, because the roof was
+# measured with arrays that do not fit in the cache. A layer above the flat part only means that
+# the machine was busy while the roof was measured: the roof is the best observed rate, not a law.
 #
-# What this means for a network
-# -----------------------------
-# The ledger of a network shows both counts, layer by layer. Here they are for MobileNet, summed over
-# the kinds of layers. What the depthwise ones do is small in multiplications and much larger in
-# bytes; and the rest, mostly norms and ReLUs, hardly multiplies, but reads and writes everything once
-# more. This is why good programs run them together with the convolution before them.
+# Consequences for a network
+# --------------------------
+# The ledger of a network gives both counts, layer by layer. Here they are for MobileNet, summed
+# over the kinds of layers. The depthwise layers have few multiplications but much memory traffic.
+# The rest, mostly normalisation and ReLUs, hardly multiplies, but reads and writes everything once
+# more. This is why fast programs run them together with the preceding convolution.
 net = sep.nn.models.create("mobilenet_v1", width=0.25 if short else 1.0)
 ledger = sep.nn.ledger(net.eval(), (1, 3, 224, 224))
 sums = {"depthwise": [0, 0], "pointwise": [0, 0], "all the rest": [0, 0]}

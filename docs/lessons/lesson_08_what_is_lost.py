@@ -2,18 +2,18 @@
 8. What is lost
 ===============
 
-A depthwise separable layer has far fewer weights than a dense one, so there must be things that it
-can not do. Which? This lesson finds the exact answer, a number that can be computed for any layer,
-and shows it on a small task: to find where red and blue lines cross.
+A depthwise separable layer has far fewer weights than a dense one, so there must be functions that
+it cannot represent. This lesson gives the exact condition, a number that can be computed for any
+layer, and shows it on a small task: finding where red and blue lines cross.
 """
 
 # %%
 # Red and blue lines
 # ------------------
-# The scenes have red and blue lines, upright and lying, some of them broken, and stray dots. Two
-# detectors are asked for: one for places where a red *vertical* line crosses a blue *horizontal* one,
-# and one for red horizontal across blue vertical. The scenes come from `crossing.py`, one of the
-# examples in the repository.
+# The scenes have red and blue lines, vertical and horizontal, some of them broken, and random
+# dots. There are two detectors: one for positions where a red *vertical* line crosses a blue
+# *horizontal* one, and one for red horizontal across blue vertical. The scenes come from
+# `crossing.py`, one of the examples in the repository.
 import sys
 from pathlib import Path
 
@@ -62,11 +62,11 @@ handles, labels = axes[0].get_legend_handles_labels()
 legend = figure.legend(handles, labels, loc="outside lower center", frameon=False, ncols=2)
 
 # %%
-# A dense layer does it
-# ---------------------
+# A dense layer can do it
+# -----------------------
 # Nothing needs to be learned: the weights can be written down. The first detector adds three red
-# pixels of a column and three blue ones of a row, and answers where all six are there, which is where
-# the sum is above five and a half. The second has the two exchanged.
+# pixels of a column and three blue ones of a row, and responds if all six are set, that is if the
+# sum is above five and a half. The second one exchanges column and row.
 import torch
 from report import average_precision
 
@@ -94,21 +94,21 @@ wrong = int(((answers > 0) != (truth > 0)).sum())
 print(f"wrong at {wrong} of {truth.numel():,} places")
 
 # %%
-# A separable one does not
+# A separable layer cannot
 # ------------------------
-# With depth multiplier 1 the layer has one kernel for red and one for blue, and each detector only has
-# factors of its own to mix them. But the first detector wants to see vertical lines in red and the
-# second horizontal ones. Written as a matrix, a row for each detector and a column for each of the
-# nine weights, what the two want of red has two different rows:
+# With depth multiplier 1 the layer has one kernel for red and one for blue, and each detector only
+# has its own factors to combine them. But the first detector needs vertical lines in red and the
+# second one horizontal lines. Written as a matrix, with one row per detector and one column per
+# weight, the red weights of the two detectors are two different rows:
 red = weights[:, 0].reshape(2, 9)
 print(red.astype(int), " rank", np.linalg.matrix_rank(red))
 print(sep.spectrum(weights, "ocyx -> oc,cyx"))
 
 # %%
-# That is the whole condition. For each input channel take the matrix of its weights, output channels
-# by kernel positions: **a dense layer equals a depthwise separable one of multiplier M if, and only
-# if, none of these matrices has a rank above M.** What the best layer of a smaller multiplier is off
-# by is given by the singular values that it leaves out.
+# This is the whole condition. For each input channel the weights form a matrix, output channels by
+# kernel positions: **a dense layer equals a depthwise separable one with multiplier M if, and only
+# if, none of these matrices has a rank above M.** The error of the best layer with a smaller
+# multiplier follows from the singular values that it omits.
 print("multiplier   error of the weights   average precision   wrong places")
 cut = {}
 for multiplier in (1, 2):
@@ -121,7 +121,8 @@ for multiplier in (1, 2):
     print(f"{multiplier:10}{error:23.3f}{precision:20.3f}{wrong:15}")
 
 # %%
-# (Average precision is 1 if every true crossing gets a higher answer than every other place.)
+# (Average precision is 1 if the response at every true crossing is higher than at all other
+# positions.)
 figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.5), layout="constrained")
 number = chosen[0]
 show(axes[0], scenes[number], "scene")
@@ -135,12 +136,12 @@ for ax, multiplier in zip(axes[1:], (1, 2), strict=True):
 bar = figure.colorbar(drawn, ax=axes, shrink=0.8, label="answer")
 
 # %%
-# It takes two
-# ------------
-# You may read elsewhere that a depthwise separable layer cannot tell where a red vertical line crosses
-# a blue horizontal one. The idea is right, the example wants one thing more: a second detector. A layer
-# with *one* output channel has matrices of a single row, a single row has rank 1, and multiplier 1 is
-# exact. One kernel for red and one for blue is all that one detector asks for.
+# Two detectors are necessary
+# ---------------------------
+# It is sometimes said that a depthwise separable layer cannot detect where a red vertical line
+# crosses a blue horizontal one. The idea is right, but it needs a second detector. A layer with
+# *one* output channel has matrices with a single row and therefore rank 1, so multiplier 1 is
+# exact. One detector needs only one kernel for red and one for blue.
 single = dense_layer(weights[:1])
 alone = sep.nn.SeparableConv2d.from_dense(single, rank=1)
 with torch.inference_mode():
@@ -150,15 +151,15 @@ rank = sep.spectrum(weights[:1], "ocyx -> oc,cyx").rank
 print(f"one detector: rank {rank}, largest difference {difference:.0e}, precision {precision:.3f}")
 
 # %%
-# Something is lost where *two outputs want to see one channel in different ways*.
+# Something is lost if *two outputs need different kernels for the same channel*.
 #
-# Does learning help?
+# Does training help?
 # -------------------
-# The best approximation of the weights need not be the best detector. So let us train each layer on
-# the task itself, from random weights, as in `examples/crossing.py`. Two repairs stand beside them:
-# a second filter for each channel, and two separable layers with a nonlinearity between. Where a training
-# ends depends on its first weights and on the order of its images, so each is run from several seeds; the
-# table gives the mean and the standard deviation over them.
+# The best approximation of the weights need not be the best detector. So we train each layer on
+# the task itself, from random weights, as in `examples/crossing.py`. Two remedies are compared: a
+# second filter per channel, and two separable layers with a nonlinearity between them. The result
+# of a training depends on the initial weights and on the order of the images, so each is repeated
+# with several seeds; the table gives the mean and the standard deviation.
 import argparse
 import training
 
@@ -194,16 +195,16 @@ ax.legend(frameon=False)
 ax.spines[["top", "right"]].set_visible(False)
 
 # %%
-# With two detectors, multiplier 1 gets stuck, and no longer training will free it: both detectors see
-# red through one kernel, times a factor of their own. The first answers to a vertical line and not to
-# one without its middle, so its factor times the kernel's middle is positive; the second likewise with
-# a horizontal line; so both factors have one sign. But the first has to prefer the vertical line to
-# the horizontal one, and the second the reverse.
+# With two detectors, multiplier 1 fails, and longer training does not help: both detectors see red
+# through the same kernel, each multiplied by its own factor. The first responds to a vertical line
+# but not to one without its middle, so its factor times the middle of the kernel is positive. The
+# same holds for the second with a horizontal line, so both factors have the same sign. But the
+# first must prefer the vertical line to the horizontal one, and the second the reverse.
 #
-# The Kronecker view
+# Kronecker products
 # ------------------
-# There is a second way to see the same. For one input channel, the weights of a layer with multiplier 1
-# are a *Kronecker product*: each factor of the mixing column, times the whole kernel.
+# There is another way to see this. For one input channel, the weights of a layer with multiplier 1
+# are a *Kronecker product*: each factor of the combining column, times the whole kernel.
 layer = sep.nn.SeparableConv2d(2, 4, 3)
 factors, kernels = (w.detach().numpy() for w in (layer.pointwise.weight, layer.depthwise.weight))
 for channel in range(2):
@@ -212,10 +213,11 @@ for channel in range(2):
     print(f"channel {channel}: {product.shape}, difference {np.abs(product - stacked).max():.0e}")
 
 # %%
-# A dense layer is a sum of such products, as many as the rank says, just as every kernel was a sum of
-# columns times rows in :ref:`lesson 2 <sphx_glr_lessons_built_lesson_02_how_far_from_separable.py>`.
-# The pattern language has Kronecker products for a kernel in the plane too: a coarse kernel, each of
-# whose weights is replaced by a fine one. It need not come apart into a column and a row at all.
+# A dense layer is a sum of such products, as many as its rank, just as every kernel is a sum of
+# columns times rows in :ref:`lesson 2
+# <sphx_glr_lessons_built_lesson_02_how_far_from_separable.py>`. Patterns can describe Kronecker
+# products of a 2-D kernel, too: a coarse kernel in which each weight is replaced by a fine one.
+# Such a kernel need not be the product of a column and a row.
 coarse = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]])
 fine = np.array([[1, 2, 1], [2, 5, 2], [1, 2, 1]])
 large = np.kron(coarse, fine)
@@ -226,11 +228,11 @@ print(f"as YX,yx: rank {found.rank}, {found.parameters} numbers for {large.size}
 print(f"as y,x:   rank {sep.spectrum(large, 'yx -> y,x').rank}")
 
 # %%
-# How much multiplier can one afford?
-# -----------------------------------
-# Enough filters for each channel make any layer exact: K to the power of N of them at most, for kernels
-# in N dimensions. Whether that pays is a count. From this multiplier on, the separable layer costs
-# more than the dense one:
+# How large a multiplier pays?
+# ----------------------------
+# With enough filters per channel any layer can be represented exactly: at most K to the power of
+# N, for kernels in N dimensions. Whether that pays is a matter of counting. From the following
+# multiplier on, the separable layer costs more than the dense one:
 print(f"{'':26}{'even at':>8}   exact at, costing        M = 4")
 for kernel in ((3, 3), (5, 5), (3, 3, 3)):
     shape, positions = (*kernel, 64), int(np.prod(kernel))  # one place of the output
@@ -246,7 +248,7 @@ for kernel in ((3, 3), (5, 5), (3, 3, 3)):
     )
 
 # %%
-# In the plane an exact conversion of 3 x 3 costs a little *more* than what it replaces: it can only pay
-# where the ranks are smaller, or where something may be lost. In volumes there is far more room: with
-# four filters for each channel, a layer of 3 x 3 x 3 is much cheaper than the dense one, and four
-# terms often say most of what a trained layer has to say.
+# In 2-D an exact conversion of 3 x 3 costs slightly *more* than the dense layer: it pays only if
+# the ranks are smaller, or if an error is allowed. In volumes there is far more to gain: with four
+# filters per channel, a 3 x 3 x 3 layer is much cheaper than the dense one, and four terms often
+# represent most of a trained layer.

@@ -2,9 +2,9 @@
 9. Twins learn to read digits
 =============================
 
-A separable layer computes something other than the dense layer in whose place it stands, so it is
-not enough to count: one has to train both and look. Here two networks that differ in nothing but
-their convolutions learn to read 1797 handwritten digits.
+A separable layer computes something other than the dense layer that it replaces, so counting is
+not enough: one has to train both and compare. Here two networks that differ only in their
+convolutions learn to read 1797 handwritten digits.
 """
 
 # %%
@@ -31,13 +31,13 @@ pixels = torch.tensor(pixels / 16, dtype=torch.float32).reshape(-1, 1, 8, 8)
 labels = torch.tensor(labels)
 rows = np.arange(len(labels))
 train, test = train_test_split(rows, test_size=1 / 3, stratify=labels, random_state=0)
-print(f"{len(train)} digits to train with, {len(test)} for the test")
+print(f"{len(train)} digits for training, {len(test)} for the test")
 
 # %%
 # The twins
 # ---------
-# One function builds both. The first layer is dense in both: it sees a single channel, and there is
-# nothing to separate one channel from.
+# One function builds both. The first layer is dense in both: its input has a single channel, so
+# there is nothing to separate.
 
 
 def network(layer):
@@ -55,7 +55,7 @@ def network(layer):
 twins = {"dense": nn.Conv2d, "separable": sep.nn.SeparableConv2d}
 
 # %%
-# Counted before they are trained, by :func:`separable.nn.ledger`, which runs nothing:
+# :func:`separable.nn.ledger` counts them before training, without running anything:
 counts = {}
 for name, layer in twins.items():
     counts[name] = sep.nn.ledger(network(layer), (1, 1, 8, 8), backward=False)
@@ -70,8 +70,9 @@ sep.plot.ledger(counts["dense"].what_if("ocyx -> oc,cyx"))
 # %%
 # Training
 # --------
-# Plain PyTorch, nothing special for separable layers. The same seed gives both twins the same digits
-# in the same order. One run says little about two networks, so each is trained from several seeds.
+# Plain PyTorch, with nothing special for separable layers. The same seed gives both twins the same
+# digits in the same order. A single run is not conclusive, so each network is trained with several
+# seeds.
 STEPS, SEEDS = (20, 2) if short else (600, 3)
 
 
@@ -108,9 +109,9 @@ ax.set(xlabel="step", ylabel="loss, mean of 10 steps", yscale="log", title="Both
 ax.legend(frameon=False)
 
 # %%
-# On digits that no step has seen
-# -------------------------------
-# A separable layer has fewer numbers to learn with. Whether they are enough is for the test to say.
+# Accuracy on the test digits
+# ---------------------------
+# A separable layer has fewer parameters. The test shows whether they are enough.
 
 
 def read(net):
@@ -131,15 +132,15 @@ within = 100 * max(share.max() - share.min() for share in right.values())
 print(f"separable minus dense: {between:+.2f} points; one network from seed to seed: {within:.2f}")
 
 # %%
-# A difference between the twins counts for something only where it is larger than that from seed to
-# seed. One digit of the test is worth this many points:
+# A difference between the twins is meaningful only if it is larger than the differences between
+# seeds. One test digit is worth this many points:
 print(f"{100 / len(test):.2f}")
 
 # %%
-# What each got wrong
-# -------------------
-# The digits that one of the first two networks takes for another: those of the dense one, and then
-# those of the separable one. What stands above is what it is, and what it was taken for.
+# Misclassified digits
+# --------------------
+# The digits that the first dense network misclassifies, and those that the first separable one
+# does. The title gives the true digit and the predicted one.
 fig, axes = plt.subplots(2, 8, figsize=(8.6, 3.2), layout="constrained")
 for row, (name, found) in zip(axes, runs.items(), strict=True):
     taken = read(found[0][0])
@@ -152,25 +153,25 @@ for row, (name, found) in zip(axes, runs.items(), strict=True):
     print(f"{name:10} {len(wrong)} wrong")
 
 # %%
-# Fewer multiplications, and the time
-# -----------------------------------
-# A step of training is forward and backward. Networks this small spend much of it on starting each
-# operation, and a separable layer is two operations in place of one, so the time does not shrink as
-# the multiplications do (lesson 7 says when it does):
+# Multiplications and time
+# ------------------------
+# A training step is a forward and a backward pass. Networks this small spend much time on starting
+# each operation, and a separable layer has two operations instead of one, so the time does not
+# decrease as much as the multiplications (see lesson 7):
 median = {
     name: np.median(np.concatenate([seconds for _, _, seconds in found]))
     for name, found in runs.items()
 }
 for name, seconds in median.items():
-    print(f"{name:10} {1000 * seconds:.2f} ms a step")
+    print(f"{name:10} {1000 * seconds:.2f} ms per step")
 speed = median["dense"] / median["separable"]
 print(f"{ratio:.1f} times fewer multiplications, {speed:.1f} times the speed")
 
 # %%
-# Is the dense twin separable by now?
-# -----------------------------------
-# Its layers never had to be. For each input channel the weights are a matrix, filters by places, and
-# a layer of depth multiplier M keeps M of that matrix's singular values. The share of the squared
+# Has the dense twin become separable?
+# ------------------------------------
+# Nothing required it to. For each input channel the weights are a matrix, filters by positions,
+# and a layer with depth multiplier M keeps M of its singular values. The share of the squared
 # weights that one term would keep, before and after training:
 torch.manual_seed(0)
 fresh, learned = network(nn.Conv2d), runs["dense"][0][0]
@@ -182,6 +183,6 @@ for at in (3, 7):
         print(f"layer {at}, {when:8} {100 * kept:3.0f} % in one term of {squares.shape[1]}")
 
 # %%
-# So cutting a trained dense layer to one term is not the same as training a separable one from the
-# start, even where both end up reading digits alike. What can be done with a network that is already
-# trained is the next lesson.
+# So reducing a trained dense layer to one term is not the same as training a separable one from
+# the start, even if both read digits equally well. The next lesson shows what can be done with a
+# trained network.

@@ -2,16 +2,16 @@
 10. Converting a trained network
 ================================
 
-A network that is already trained need not be trained again to become separable. Its layers are
-approximated by separable ones, as kernels are in lesson 2, but there is a choice to make: which
-layers keep how many of their multiplications?
+A trained network need not be trained again to become separable. Its layers are approximated by
+separable ones, as kernels are in lesson 2. The question is how to distribute the multiplications:
+which layers keep how many?
 """
 
 # %%
 # A dense network
 # ---------------
-# Four 3x3 convolutions that read handwritten digits, enlarged to 16 by 16 pixels: two early ones on
-# the whole picture, two late ones after pooling, with more channels on fewer places.
+# Four 3x3 convolutions that read handwritten digits, enlarged to 16 by 16 pixels: two early ones
+# on the whole picture, and two late ones after pooling, with more channels at fewer positions.
 import sys
 
 import numpy as np
@@ -89,8 +89,9 @@ print(f"{before.total.multiplications:,} multiplications for one digit")
 # %%
 # Converted to a third
 # --------------------
-# ``budget`` is the share of the multiplications that may stay, ``data`` some unlabelled images: the
-# separable layers are fitted to what the layers really get, and no training takes place.
+# ``budget`` is the share of the multiplications that may remain, ``data`` some unlabelled images
+# (calibration data): the separable layers are fitted to the inputs that the layers actually
+# receive. No training takes place.
 count = 64 if short else 256
 calibration = [images[batch] for batch in train[:count].reshape(-1, 64)]
 how = {"repeats": 0, "sweeps": 1 if short else 2}  # no times measured
@@ -98,26 +99,28 @@ small, report = sep.nn.convert(net, budget=1 / 3, data=calibration, **how)
 print(report)
 
 # %%
-# The counts are for a batch of 64. Each input channel has a rank of its own, from the smallest to
-# the largest in the column *rank*. That the *weights* are far from the trained ones is no fault: they
-# were fitted to give the same *output*, and whatever the inputs never show is free.
+# The counts are for a batch of 64. Each input channel has its own rank; the column *rank* gives
+# the smallest and the largest. The *weights* differ considerably from the trained ones. That is
+# not a problem: they were fitted to give the same *output*, and directions that do not occur in
+# the inputs do not matter.
 #
-# The table is of the network of the first seed. One training says little, so here are all seeds:
+# The table is that of the network with the first seed. A single training is not conclusive, so
+# here are all seeds:
 others = [sep.nn.convert(n, budget=1 / 3, data=calibration, **how)[0] for n in networks[1:]]
 converted = [small, *others]
 originals, converted = ([accuracy(n) for n in found] for found in (networks, converted))
 print(f"{spread(originals)} right before, {spread(converted)} after")
 
 # %%
-# Every budget at once
-# --------------------
-# Before anything is chosen, the conversion knows the error of each layer at each rank. Together they
-# are a curve of the whole network, drawn here with the place of the budget:
+# All budgets at once
+# -------------------
+# The conversion first computes the error of each layer at each rank. Together they give a curve
+# for the whole network, drawn here with the chosen budget:
 sep.plot.tradeoff(report)
 
 # %%
-# That error is of the layers. What a user wants to know is how many digits are read rightly, with
-# data and without (the network of the first seed, here and below):
+# That is the error of the layers. What matters to a user is how many digits are read correctly,
+# with data and without (for the network with the first seed, here and below):
 SHARES = (0.4,) if short else (0.7, 0.5, 0.35, 0.25, 0.18, 0.12)
 shape = (1, 1, 16, 16)
 rows = []
@@ -136,32 +139,38 @@ fig, ax = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
 for column, name, colour in ((0, "without data", "#c2501b"), (1, "with data", "#1f5fa8")):
     ax.plot(SHARES, [r[column] for r in rows], "o-", color=colour, label=name)
 ax.axhline(accuracy(net), color="#6a6a72", linestyle="--", label="dense")
-ax.set(xlabel="share of the multiplications that stay", ylabel="digits right (%)")
-ax.set(title="What data is good for")
+ax.set(xlabel="share of the multiplications that remain", ylabel="digits right (%)")
+ax.set(title="With and without calibration data")
 ax.legend(frameon=False)
 
 # %%
-# Who keeps its multiplications
-# -----------------------------
-# The budget is spent where it does most good, not by the same share everywhere:
+# Which layers keep their multiplications
+# ---------------------------------------
+# The budget is spent where it reduces the error most, not in equal shares:
 kept = {}
 for layer in report.layers:
     kept[layer.name] = layer.multiplications / layer.multiplications_before
     share = layer.multiplications_before / report.multiplications_before
-    why = f"left alone: {layer.reason}" if layer.reason else f"keeps {100 * kept[layer.name]:.0f} %"
+    why = (
+        f"not converted: {layer.reason}"
+        if layer.reason
+        else f"keeps {100 * kept[layer.name]:.0f} %"
+    )
     print(f"{layer.name:9} {100 * share:4.1f} % of the network, {why}")
 
 # %%
-# Two things decide. One is arithmetic. A term of a layer with C output channels costs 9 + C
-# multiplications for each input channel and place, the dense layer 9 C. Up to 9 C / (9 + C) terms
-# are cheaper than it, so a layer with few output channels, which is an early one, soon gains nothing:
+# Two things decide. One is the cost. A term of a layer with C output channels costs 9 + C
+# multiplications per input channel and position, the dense layer 9 C. Up to 9 C / (9 + C) terms
+# are cheaper than the dense layer, so a layer with few output channels, usually an early one, has
+# little to gain:
 for channels in (16, 32, 64, 256):
     dense, term = 9 * channels, 9 + channels
     print(f"{channels:3} output channels: {dense / term:.1f} terms cost what the dense layer costs")
 
 # %%
-# The other is how much the weights need. The singular values of each input channel's filters (lesson
-# 8) say how much of a layer is left with so many terms, if its weights alone count:
+# The other is the number of terms that the weights need. The singular values of the filters of
+# each input channel (lesson 8) say how much of a layer a number of terms represents, if only its
+# weights matter:
 fig, ax = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
 colours = ("#56a0d3", "#1f5fa8", "#e39b72", "#c2501b")
 for name, colour in zip(("early1", "early2", "late1", "late2"), colours, strict=True):
@@ -172,37 +181,38 @@ for name, colour in zip(("early1", "early2", "late1", "late2"), colours, strict=
     terms = np.arange(1, len(error) + 1)
     ax.plot(terms, error.numpy(), "o-", color=colour, label=name)
     print(f"{name}: relative error {error[0]:.2f} with one term, {error[3]:.2f} with four")
-ax.set(xlabel="terms for each input channel", ylabel="relative error of the weights")
+ax.set(xlabel="terms per input channel", ylabel="relative error of the weights")
 ax.set(title="How much of a layer a few terms keep")
 ax.legend(frameon=False)
 
 # %%
 # One layer alone
 # ---------------
-# A tenth of the multiplications, taken from a single layer each time: the same saving, at the
-# beginning or at the end. (The first layer has no tenth to give.) Where the error is smallest, there
-# was most to spare.
+# A tenth of all multiplications is saved in a single layer: the same saving at the beginning or at
+# the end. (The first layer does not have a tenth to save.) The layer with the smallest error had
+# the most redundancy.
 alone = {}
 for name in ("early2", "late2") if short else ("early2", "late1", "late2"):
     model, found = sep.nn.convert(net, budget=0.9, include=[name], data=calibration, **how)
     alone[name] = found.output_error
     print(
         f"only {name}: {found.multiplications / found.multiplications_before:.3f} of the "
-        f"multiplications stay, error of the output {found.output_error:.4f}, "
+        f"multiplications remain, error of the output {found.output_error:.4f}, "
         f"{accuracy(model):.2f} % right"
     )
-print("most to spare:", min(alone, key=alone.get))
+print("most redundant:", min(alone, key=alone.get))
 
 # %%
-# The same saving, taken from all layers as the conversion sees fit:
+# The same saving, distributed over all layers by the conversion:
 model, found = sep.nn.convert(net, budget=0.9, data=calibration, **how)
 print(
     f"all layers: {found.multiplications / found.multiplications_before:.3f} of the "
-    f"multiplications stay, error of the output {found.output_error:.4f}, "
+    f"multiplications remain, error of the output {found.output_error:.4f}, "
     f"{accuracy(model):.2f} % right"
 )
 
 # %%
-# Early or late is not the question, then: how many output channels, how many of the multiplications,
-# how fast the singular values fall, and what errs at the beginning goes through all that follows. The
-# conversion weighs all of it for the network at hand.
+# The position of a layer is therefore not decisive. What counts is the number of output channels,
+# the share of the multiplications, how fast the singular values decrease, and that errors at the
+# beginning pass through all later layers. The conversion takes all of this into account for the
+# given network.

@@ -1,16 +1,17 @@
 """
-11. A U-Net with and without skips
-==================================
+11. A U-Net with and without skip connections
+=============================================
 
-A U-Net labels every pixel of an image. It goes down to a coarse grid, where a few pixels see all of
-the picture, and up again. Skip connections carry what was there before each step down over to the way
-up. What are they for? Here a network with them and one without learn the same task.
+A U-Net labels every pixel of an image. It goes down to a coarse grid, where a few pixels represent
+the whole picture, and up again. Skip connections pass the finer images before each step down to
+the corresponding step up. To see what they are for, a network with them and one without learn the
+same task.
 """
 
 # %%
 # Cells in noise
 # --------------
-# Made here, so that the truth is known: cells with wavy rims, in noise.
+# The images are synthetic, so the truth is known: cells with wavy outlines, in noise.
 import sys
 
 import numpy as np
@@ -45,14 +46,14 @@ images, masks = (
     torch.from_numpy(np.stack(part).astype("float32"))[:, None]
     for part in zip(*(scene(rng) for _ in range(TRAIN + TEST)), strict=True)
 )
-print(f"{TRAIN} images to train with, {TEST} for the test, {SIZE} x {SIZE} pixels")
+print(f"{TRAIN} images for training, {TEST} for the test, {SIZE} x {SIZE} pixels")
 print(f"{100 * masks.mean():.0f} % of the pixels are in cells")
 
 # %%
 # Two networks
 # ------------
-# Both are separable, with the same levels. Without skips, all that is known of a place has to go
-# through the coarsest grid:
+# Both are separable, with the same levels. Without skip connections, all information about a
+# position has to pass through the coarsest grid:
 WIDTHS = (8, 16, 32, 64)
 nets = {"with skips": [], "without": []}
 for name, trained in nets.items():
@@ -66,8 +67,9 @@ coarse = SIZE // 2 ** (len(WIDTHS) - 1)
 print(f"the coarsest grid has {coarse} x {coarse} places for {SIZE} x {SIZE} pixels")
 
 # %%
-# The skips themselves multiply nothing. The layers where they arrive have more channels to read,
-# which is the difference above. A dense twin with skips, for comparison:
+# The skip connections themselves need no multiplications. The layers that receive them have more
+# input channels, which explains the difference above. A dense twin with skip connections, for
+# comparison:
 skipping = nets["with skips"][0]
 dense = sep.nn.ledger(skipping.twin(), (1, 1, SIZE, SIZE), backward=False).total
 fewer = (
@@ -80,7 +82,8 @@ print(f"dense      {dense.multiplications:10,} multiplications, {fewer:.1f} time
 # %%
 # Training
 # --------
-# The same images in the same order for both, from several seeds: one training says little about a network.
+# The same images in the same order for both, with several seeds, because a single training is not
+# conclusive.
 def learn(net, seed):
     """Train a network; return its losses."""
     optimizer = torch.optim.Adam(net.parameters(), lr=4e-3)
@@ -104,9 +107,10 @@ for name, trained in nets.items():
     print(f"{name:10} loss {losses[0]:.3f} at first, {np.mean(losses[-10:]):.3f} at last")
 
 # %%
-# Where it goes wrong
-# -------------------
-# The Dice coefficient, twice the overlap over the sum of both areas, is 1 for a perfect mask:
+# Where the errors are
+# --------------------
+# The Dice coefficient, twice the overlap divided by the sum of both areas, is 1 for a perfect
+# mask:
 truth = masks[TRAIN:, 0].numpy() > 0.5
 found = {}  # of the first seed
 for name, trained in nets.items():
@@ -120,8 +124,9 @@ for name, trained in nets.items():
     print(f"{name:10} Dice {spread} ({len(SEEDS)} seeds)")
 
 # %%
-# One number hides the place. So measure how far each pixel is from the rim of a cell, and ask how
-# many are wrong at each distance, here and below for the networks of the first seed:
+# A single number does not show where the errors are. So we measure the distance of each pixel from
+# the outline of a cell, and count the wrong pixels at each distance, here and below for the
+# networks with the first seed:
 inside, outside = (
     np.stack([ndimage.distance_transform_edt(m) for m in part]) for part in (truth, ~truth)
 )
@@ -150,8 +155,8 @@ ax.set(xlabel="distance from the rim (pixels)", ylabel="wrong pixels (%)")
 ax.legend(frameon=False)
 
 # %%
-# Three images of the test. The last two columns show what each network takes for a cell, with the
-# true rim drawn over it:
+# Three test images. The last two columns show the cells found by each network, with the true
+# outlines:
 fig, axes = plt.subplots(3, 4, figsize=(8.6, 6.6), layout="constrained")
 for number, row in enumerate(axes):
     panels = {"image": images[TRAIN + number, 0].numpy(), "truth": truth[number]}
@@ -165,11 +170,12 @@ for number, row in enumerate(axes):
         ax.set_axis_off()
 
 # %%
-# How fine a detail can be
-# ------------------------
-# The coarsest grid knows that a cell is there; where its rim runs between two places of that grid
-# would have to be kept in the channels, and found there again on the way up. Skips hand the fine grid
-# over instead. How far the rims that were found lie from the true ones, for all but the worst tenth:
+# Precision of the outlines
+# -------------------------
+# The coarsest grid represents the presence of a cell; the position of its outline between two
+# points of that grid would have to be encoded in the channels and decoded again on the way up.
+# Skip connections pass on the fine grid instead. The distance of the outlines found from the true
+# ones, without the worst tenth:
 for name, mask in found.items():
     rims = []
     for guess, wanted in zip(mask, truth, strict=True):

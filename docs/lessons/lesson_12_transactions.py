@@ -2,17 +2,17 @@
 12. Transactions in time
 ========================
 
-A convolution along time looks at what follows what. That is what gives a stolen card away: first a
-few tiny charges in quick succession, to see whether the card works, then something dear. Each of
-these is common by itself; the order is not. Here a separable network finds the order.
+A convolution along time detects sequences. A sequence is what identifies a stolen card: first a
+few tiny charges in quick succession, to see whether the card works, then something expensive. Each
+of these is common; their order is not. Here a separable network learns the order.
 """
 
 # %%
-# Cards
-# -----
-# Made here: of each card's transactions we know the amount (log), the pause before it (log) and
-# whether it was bought online. Honest people also buy cheap things in a row, and dear things, and
-# cheap things after a dear one. Only thieves do it the other way round.
+# Synthetic cards
+# ---------------
+# For each transaction of a card we know the amount (log), the pause before it (log) and whether it
+# was online. Owners also buy cheap things in a row, expensive things, and cheap things after an
+# expensive one. Only thieves use the opposite order.
 import sys
 
 import numpy as np
@@ -71,7 +71,7 @@ def cards(count, rng):
 rng = np.random.default_rng(0)
 train, train_stolen, _ = cards(CARDS, rng)
 test, test_stolen, test_begins = cards(CARDS, rng)
-print(f"{CARDS} cards to train with, {train_stolen.sum()} of them stolen; as many for the test")
+print(f"{CARDS} cards for training, {train_stolen.sum()} of them stolen; as many for the test")
 
 # %%
 fig, axes = plt.subplots(2, 1, figsize=(7.2, 4.4), layout="constrained", sharex=True)
@@ -89,8 +89,8 @@ axes[1].set_xlabel("transaction")
 # %%
 # Twins
 # -----
-# Residual blocks of convolutions along time, each block looking at steps twice as far apart as the
-# one before, so that a few layers see much of the series:
+# Residual blocks of convolutions along time, each with twice the dilation of the one before, so
+# that a few layers cover much of the series:
 
 
 def network(dense):
@@ -110,17 +110,17 @@ for name, found in nets.items():
 print("one feature depends on", nets["separable"][0].receptive_field, "steps")
 
 # %%
-# In one dimension a kernel has few places, so there is less to save than in images: with K taps and C
-# output channels, ``C K / (K + C)``. For these layers
-print(f"{32 * 5 / (5 + 32):.2f} times, and in a volume with as many taps an axis"
+# In one dimension a kernel has few positions, so less can be saved than in images: with K taps and
+# C output channels, ``C K / (K + C)``. For these layers
+print(f"{32 * 5 / (5 + 32):.2f} times, and in a volume with as many taps per axis"
       f" {32 * 5**3 / (5**3 + 32):.1f} times")  # fmt: skip
 
 # %%
 # Training
 # --------
-# With so few thefts a network that never finds one is nearly always right. So a theft counts more. Where a
-# training ends depends on its first weights and on the order of the cards, so each network is trained from
-# several seeds:
+# With so few thefts a network that never finds one is nearly always right, so a theft has a larger
+# weight. The result of a training depends on the initial weights and on the order of the cards, so
+# each network is trained with several seeds:
 series, wanted = torch.from_numpy(train), torch.from_numpy(train_stolen.astype("float32"))
 weight = torch.tensor(10.0)
 
@@ -154,9 +154,9 @@ for name, found in nets.items():
 # %%
 # How many are found
 # ------------------
-# For the same reason the accuracy says nothing here. A bank asks: of the cards that we block, how many
-# are stolen (precision), and how many of the stolen ones are among them (recall)? The average
-# precision is the area under that curve; guessing gets the share of stolen cards.
+# For the same reason accuracy is not informative here. A bank asks: of the cards that we block,
+# how many are stolen (precision), and how many of the stolen ones are among them (recall)? The
+# average precision is the area under that curve; for guessing it is the share of stolen cards.
 
 
 def suspicion(net, series):
@@ -179,7 +179,7 @@ print(f"linear     average precision {average_precision_score(test_stolen, linea
 print(f"guessing   average precision {test_stolen.mean():.3f}")
 
 # %%
-# The curves of the first seed:
+# The curves for the first seed:
 scores = {name: suspicion(found[0], test) for name, found in nets.items()} | {
     "linear": linear_score
 }
@@ -192,10 +192,10 @@ ax.set(xlabel="stolen cards that are found (%)", ylabel="blocked cards that were
 ax.legend(frameon=False)
 
 # %%
-# It is the order
-# ---------------
-# To see what a network goes by, take it away. The same test cards, each with its transactions shuffled:
-# every amount and every pause is still there, in another order. Then each reversed in time.
+# Only the order is informative
+# -----------------------------
+# To see what a network uses, remove it. The same test cards with their transactions shuffled:
+# every amount and every pause is still there, in another order. Then each series reversed in time.
 shuffled = np.stack([card[:, rng.permutation(LENGTH)] for card in test])
 for name, found in nets.items():
     print(f"{name:10}", end="")
@@ -204,10 +204,10 @@ for name, found in nets.items():
     print()
 
 # %%
-# Where it looks
-# --------------
-# The gradient of the output with respect to the input tells which numbers of a card it hangs on. Its
-# size, averaged over the stolen cards, with the theft always moved to the same place:
+# Which inputs matter
+# -------------------
+# The gradient of the output with respect to the input says how much the output depends on each
+# number of a card. Its magnitude, averaged over the stolen cards, with the thefts aligned:
 moved = torch.from_numpy(test[test_stolen]).requires_grad_()
 nets["separable"][0](moved).sum().backward()
 size = moved.grad.abs().sum(1).numpy()

@@ -1,21 +1,21 @@
 """
-13. Attention beside separable convolution
-==========================================
+13. Attention and separable convolution
+=======================================
 
-A depthwise filter mixes the neighbours of a place with weights that were learned once. Attention
-mixes *all* places, with weights that it computes anew for each image. Both leave the mixing of
-channels to matrices. This lesson counts both, measures both, and puts the two into one small block
-that does what neither can do alone.
+A depthwise filter combines neighbouring positions with weights that were learned once. Attention
+combines *all* positions, with weights that it computes for each image. Both leave the combination
+of channels to matrices. This lesson counts both, measures both, and uses the two in one small
+network that solves a task which neither can solve alone.
 """
 
 # %%
-# Counted alike
-# -------------
-# N places of C channels. The separable layer filters each channel with k x k weights and mixes the
-# channels once: N C k² + N C². Take from attention the same, one product that mixes the places and
-# one matrix that mixes the channels: N² C + N C². What mixes the channels is the same on both sides,
-# so they cost the same where N = k². Is it so? We count, for growing images, and stop where attention
-# costs more:
+# Equal counts
+# ------------
+# N positions with C channels. The separable layer filters each channel with k x k weights and
+# combines the channels once: N C k² + N C². From attention we count the same: one product that
+# combines the positions and one matrix that combines the channels: N² C + N C². The second term is
+# the same in both, so the costs are equal if N = k². To check this, we count for growing images
+# until attention costs more:
 import sys
 import time
 
@@ -38,7 +38,7 @@ def separable_cost(places, channels, size):
 
 
 def crossing(size, channels, counted, most=5000):
-    """The first number of places at which attention is the dearer one, or None."""
+    """Return the smallest number of positions at which attention costs more, or None."""
     for places in range(1, most):
         cost = sep.cost.attention(places, channels, counted=counted).macs
         if cost > separable_cost(places, channels, size):
@@ -46,26 +46,31 @@ def crossing(size, channels, counted, most=5000):
     return None
 
 
-print("kernel    k²   attention is dearer from")
+print("kernel    k²   attention costs more from")
 for size in (3, 5, 7, 15):
     print(f"{size:2} x {size:<3}{size**2:5}{crossing(size, 64, 'alike'):10} places")
 
 # %%
-# An image of 16 x 16 has 256 places, far beyond the crossing of all kernels in use.
+# An image of 16 x 16 has 256 positions, far more than the crossing point of all kernels in use.
 #
-# Counted in full
-# ---------------
-# That was generous. Attention has *four* matrices, for queries, keys, values and the result, and *two*
-# products over all pairs of places: 2 N² C + 4 N C². With these, attention starts out dearer already
-# on a single place, unless the kernel has more than three times as many weights as there are channels:
-print("channels" + "".join(f"{f'{k} x {k}':>10}" for k in (3, 7, 15, 31)) + "   (dearer from)")
+# Full counts
+# -----------
+# The comparison above favours attention. It has *four* matrices, for queries, keys, values and the
+# result, and *two* products over all pairs of positions: 2 N² C + 4 N C². With these, attention
+# costs more even for a single position, unless the kernel has more than three times as many
+# weights as there are channels:
+print(
+    "channels"
+    + "".join(f"{f'{k} x {k}':>10}" for k in (3, 7, 15, 31))
+    + "   (attention costs more from)"
+)
 for channels in (16, 64, 256):
     cells = (crossing(k, channels, "exact") for k in (3, 7, 15, 31))
     print(f"{channels:8}" + "".join(f"{places:10}" for places in cells))
 
 # %%
-# The formula is one thing, what PyTorch runs another. Here is attention as a layer, in ten lines, and
-# the ledger, which sees every operation.
+# PyTorch may run something other than the formula. Here is attention as a layer, in ten lines, and
+# the ledger, which counts every operation.
 
 
 class Attention(nn.Module):
@@ -95,9 +100,9 @@ conv = counted(sep.nn.SeparableConv2d(64, 64, 3), 64, 16)
 print(f"a separable 3 x 3 layer {conv.macs:,}, {found.macs / conv.macs:.1f} times fewer")
 
 # %%
-# Measured
-# --------
-# More places, one image at a time. In brackets what the counts would lead one to expect:
+# Measured times
+# --------------
+# More positions, one image at a time. In brackets the ratio that follows from the counts:
 widths = (32,) if short else (32, 128)
 sides = (4, 8, 16) if short else (4, 8, 16, 32, 48)
 
@@ -152,8 +157,8 @@ legend = axes[0].legend(frameon=False)
 
 
 # %%
-# How fast do the lines rise? The slope between the two largest images: 1 means that twice the places
-# take twice as long, 2 that they take four times as long.
+# The slope of the lines between the two largest images: 1 means that twice as many positions take
+# twice as long, 2 that they take four times as long.
 def slope(values, name):
     before, after = (values[name, channels, side] for side in sides[-2:])
     return np.log(after / before) / np.log(places[-1] / places[-2])
@@ -163,16 +168,16 @@ for name in KINDS:
     print(f"{name:16} counted {slope(counts, name):.2f}, measured {slope(times, name):.2f}")
 
 # %%
-# By the counts convolution is a straight 1, and attention is on its way from 1, where its four matrices
-# are most of the work, to 2. The clock has its own view. A small image takes about as long as it takes
-# to start the operations, of which the separable layer has no fewer. In larger ones attention gains by
-# being products of matrices, which keep a processor busier than a depthwise filter that waits for
-# memory (lesson 7), and loses by an exponential for each pair of places, which no count of
-# multiplications shows.
+# By the counts convolution has slope 1, and attention changes from 1, where its four matrices are
+# most of the work, to 2. Measured times differ. A small image takes about as long as starting the
+# operations, of which the separable layer has no fewer. In larger images attention gains because
+# it consists of matrix products, which use a processor better than a depthwise filter that waits
+# for memory (lesson 7); it loses because of an exponential per pair of positions, which no count
+# of multiplications includes.
 #
-# What each of them sees
-# ----------------------
-# Why pay for attention at all? The gradient tells on which pixels one answer, in the middle, depends:
+# The receptive fields
+# --------------------
+# The gradient shows on which pixels one output, in the middle, depends:
 torch.manual_seed(0)
 side = 16
 three = nn.Sequential(*(sep.nn.SeparableConv2d(8, 8, 3) for _ in range(3)))
@@ -189,9 +194,9 @@ for ax, (name, layer) in zip(
     ax.set(xticks=[], yticks=[])
 
 # %%
-# Three layers of 3 x 3 reach three pixels far, whatever the image. Attention reaches everything, but it
-# does not know *where* anything is: if the pixels change places, the answers change places with them,
-# and nothing else happens. A filter notices.
+# Three layers of 3 x 3 reach three pixels, whatever the image. Attention reaches everything, but
+# it does not use *positions*: if the pixels are permuted, the outputs are permuted in the same
+# way, and nothing else changes. For a filter they do change.
 order = torch.randperm(side**2)
 image = torch.randn(1, 8, side, side)
 moved = image.flatten(2)[..., order].unflatten(2, (side, side))
@@ -202,12 +207,13 @@ with torch.inference_mode():
         print(f"{name:22} largest difference, relative: {gap:.0e}")
 
 # %%
-# A task for both
-# ---------------
-# Pages with small signs of five pixels each. One of them is marked, in a second channel. The question,
-# at the middle of each of the others: is it the *same* sign as the marked one? To recognise a sign is
-# local and asks where pixels lie; to find out which sign is marked is not local, for between two
-# signs there is always a gap. Half of the signs are the same, so guessing is right half of the time.
+# A task that needs both
+# ----------------------
+# Pages with small signs of five pixels each. One of them is marked, in a second channel. The
+# question, at the middle of each of the others: is it the *same* sign as the marked one?
+# Recognising a sign is local and depends on positions; finding the marked sign is not local,
+# because there is always a gap between two signs. Half of the signs are the same, so guessing is
+# right half of the time.
 SIDE, CELL, SIGNS, CHANNELS = 12, 4, 5, 32
 PAGES, STEPS = ((200, 100), 4) if short else ((5000, 500), 500)
 SEEDS = (0, 1) if short else (0, 1, 2)
@@ -241,11 +247,12 @@ asked = ~test[1].isnan()
 print(f"signs that are the same in the test: {test[1][asked].mean():.1%}")
 
 # %%
-# The networks differ in two places. Each is a chain of steps that *add* to what came before, as in
-# most networks of today: something that mixes places, something that mixes channels, twice. The
-# hybrid mixes places by a separable convolution first and by attention after it. What goes into a step
-# is normalised, at each place by itself: a norm over the whole image, such as PyTorch's GroupNorm,
-# would tell each place about all others, and let a convolution cheat.
+# The networks differ in two steps. Each is a chain of residual steps, as in most current networks:
+# a step that combines positions, a step that combines channels, twice. The hybrid combines
+# positions first by a separable convolution and then by attention. The input of a step is
+# normalised at each position separately: normalisation over the whole image, such as PyTorch's
+# GroupNorm, would give each position information about all others, so that a convolution alone
+# could solve the task.
 
 
 class Step(nn.Module):
@@ -330,9 +337,10 @@ for name, (first, second) in KINDS_OF_NETWORK.items():
     print(f"{name:12}{cost.macs:14,}{cost.parameters:12,}{seen(net):6}{spread:>16}")
 
 # %%
-# The last column is the mean over seeds and the standard deviation. Convolution knows each sign and has no way to the mark; attention sees the mark and cannot tell the
-# signs apart, as all of them are five pixels. Both can only guess. Together they answer, with fewer
-# multiplications than attention alone.
+# The last column is the mean over seeds and the standard deviation. Convolution recognises each
+# sign but has no access to the mark; attention finds the mark but cannot distinguish the signs,
+# because all of them have five pixels. Both can only guess. Together they solve the task, with
+# fewer multiplications than attention alone.
 figure, ax = plt.subplots(figsize=(7.2, 3.8), layout="constrained")
 window = min(20, STEPS)
 styles = ((MAIN, "--"), (ACCENT, "-."), (INK, "-"))
@@ -346,8 +354,8 @@ ax.legend(frameon=False, loc="lower left")
 ax.spines[["top", "right"]].set_visible(False)
 
 # %%
-# Three pages of the test. The marked sign is grey; what the hybrid takes for the same is framed, what it
-# takes for another is dashed:
+# Three test pages. The marked sign is grey; signs that the hybrid considers the same are framed,
+# others are dashed:
 figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.5), layout="constrained")
 for number, ax in enumerate(axes):
     ink, mark = test[0][number].numpy()
@@ -363,9 +371,10 @@ for number, ax in enumerate(axes):
     ax.set(xticks=[], yticks=[], xlim=(-1, SIDE), ylim=(SIDE, -1))
 
 # %%
-# This is how such networks are built in earnest: convolution early, where images are large and
-# neighbours matter; attention late, on few places, where N² is small and the whole picture matters.
-# What that saves, for the same attention at the four sizes that an image of 224 x 224 passes:
+# Large networks are built in the same way: convolution early, where images are large and
+# neighbours matter; attention late, at few positions, where N² is small and the whole picture
+# matters. The saving, for the same attention at the four sizes through which an image of 224 x 224
+# passes:
 print("   grid   attention   separable 3 x 3   ratio   (millions of multiply-adds)")
 for side in (56, 28, 14, 7):
     whole = sep.cost.attention(side**2, 256).macs

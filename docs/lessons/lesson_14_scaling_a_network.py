@@ -2,16 +2,16 @@
 14. Scaling a network
 =====================
 
-A network works, and now there is a larger computer. Should it become deeper, wider, or see finer
-images? EfficientNet answers: all three, in a fixed proportion. This lesson counts what each of the
-three costs, what the proportion makes of them, and what the clock says.
+A network works, and now a larger computer is available. Should the network become deeper, wider,
+or receive finer images? EfficientNet's answer: all three, in a fixed proportion. This lesson
+counts the cost of each, checks the proportion, and measures the time.
 """
 
 # %%
-# Three ways to grow
-# ------------------
-# EfficientNet B0 is a network of depthwise separable blocks for images of 224 x 224. Its three numbers
-# can be set one by one: *depth* is how often the blocks repeat, *width* how many channels they have,
+# Three ways to scale
+# -------------------
+# EfficientNet B0 is a network of depthwise separable blocks for images of 224 x 224. Three numbers
+# can be changed: *depth* is how often the blocks repeat, *width* how many channels they have,
 # *resolution* the side of the image. The networks here are built without memory for their weights,
 # on PyTorch's device "meta", and counted by the ledger, which runs nothing.
 import functools
@@ -65,18 +65,18 @@ for name, found in doubled.items():
     print(f"{'2 x ' + name:16}" + "".join(f"{ratio:12.2f} x" for ratio in ratios))
 
 # %%
-# Twice as deep is twice the work. Twice as wide is four times, because a matrix from C to C channels has
-# C² weights; twice the resolution is four times, because there are four times as many places. They
-# differ in what *else* they cost. A finer image needs no weight more, but four times the memory
-# for what flows through the network; channels cost weights.
+# Twice the depth is twice the work. Twice the width is four times the work, because a matrix from
+# C to C channels has C² weights; twice the resolution is four times the work, because there are
+# four times as many positions. They differ in their *other* costs. A finer image needs no more
+# weights, but four times the memory for activations; more channels need more weights.
 #
-# None is exact. The first and the last layers have no depth, channels are rounded to multiples of 8,
-# and not everything in a separable network grows with the square of its width.
+# None of these is exact. The first and the last layers have no depth, channels are rounded to
+# multiples of 8, and not everything in a separable network grows with the square of its width.
 #
-# What the width does to separable layers
-# ---------------------------------------
-# A depthwise filter has weights for each channel, not for each pair of channels. So let us ask the
-# ledger for depthwise convolutions (one group for each channel) and all others apart:
+# Width and separable layers
+# --------------------------
+# A depthwise filter has weights per channel, not per pair of channels. So we count depthwise
+# convolutions (one group per channel) and all others separately:
 
 
 def split(ledger):
@@ -96,20 +96,21 @@ for name, found in {"B0": base, **{f"2 x {n}": f for n, f in doubled.items()}}.i
     print(f"{name:16}{ratios[0]:10.2f} x{ratios[1]:10.2f} x{deep / (deep + rest):22.1%}")
 
 # %%
-# The filters grow with the width, the matrices with its square. It is the N in 1 / N + 1 / K² of
+# The filters grow with the width, the matrices with its square. This is the N in 1 / N + 1 / K² of
 # :ref:`lesson 7 <sphx_glr_lessons_built_lesson_07_the_cost_curves.py>`: the wider the network, the
-# closer separable convolution comes to its best, K² times fewer than dense.
+# closer separable convolution comes to its limit, K² times fewer multiplications than dense.
 #
 # The compound rule
 # -----------------
-# Tan and Le (2019) searched, with a small network, how to spend *twice* the multiplications, and found
-# depth times 1.2, width times 1.1, resolution times 1.15. Twice again is the same step again:
+# Tan and Le (2019) searched, with a small network, for the best way to spend *twice* the
+# multiplications, and found depth times 1.2, width times 1.1, resolution times 1.15. Further
+# doublings repeat the step:
 #
 # .. code-block:: none
 #
 #     depth 1.2 ^ φ     width 1.1 ^ φ     resolution 1.15 ^ φ
 #
-# How near to two is a step, by the rule and by the ledger?
+# The factor of a step, by the rule and by the ledger:
 step = 1.2 * 1.1**2 * 1.15**2
 print(f"1.2 x 1.1² x 1.15² = {step:.3f}\n")
 phis = range(2) if short else range(8)
@@ -124,17 +125,17 @@ for phi, found in zip(phis, law, strict=True):
     )
 
 # %%
-# The rule is 4 % short of two, and yet the networks come out dearer than two to the power of phi: a network
-# has whole layers, and where the rule asks for a part of one it gets all of it. The growth from row to
-# row is what the rule is about:
+# The rule is 4 % below two, and yet the networks cost more than two to the power of phi: a network
+# has whole layers, and fractions of layers are rounded up. The growth from row to row is what the
+# rule describes:
 growth = (law[-1].total.macs / law[0].total.macs) ** (1 / phis[-1])
 print(f"a step multiplies the multiply-adds by {growth:.2f}, on average over {phis[-1]}")
 
 # %%
 # Four times the work, spent in four ways
 # ---------------------------------------
-# Depth grows by four, or width or resolution by two. For the compound we look for the largest phi that
-# costs no more.
+# Depth times four, or width or resolution times two. For the compound rule we look for the largest
+# phi that costs no more.
 budget = 4
 
 
@@ -184,16 +185,16 @@ for ax, (title, what) in zip(
 axes[0].invert_yaxis()
 
 # %%
-# The compound network lies between the extremes in everything. That is no reason yet to prefer it: which
-# of the four *learns* best no count can say. The reason in the paper is an experiment, training on
-# ImageNet, in which each single way soon stopped to pay and the compound did not; and an argument
-# that one can check by thought: a finer image needs more layers for a place to see as much of the
-# scene as before, and more channels for the finer patterns that it shows.
+# The compound network is between the extremes in every respect. That alone is not a reason to
+# prefer it: counts cannot say which of the four *learns* best. The paper's reason is an
+# experiment, training on ImageNet, in which each single way soon stopped to improve and the
+# compound did not. There is also an argument: a finer image needs more layers for a position to
+# see as much of the scene as before, and more channels for the finer patterns that it shows.
 #
 # B0 to B7
 # --------
-# The published family follows the rule by rounded steps. The paper prints parameters and multiply-adds
-# ("FLOPS" in its table). Ours, counted, beside three of them:
+# The published family follows the rule in rounded steps. The paper prints parameters and
+# multiply-adds ("FLOPS" in its table). Our counts, with three of them:
 PAPER = {"b0": (5.3e6, 0.39e9), "b1": (7.8e6, 0.70e9), "b7": (66e6, 37e9)}
 shown = list(PAPER)[:2] if short else list(SCALINGS)
 family = {name: count(SCALINGS[name]).total for name in shown}
@@ -210,9 +211,9 @@ for name, total in family.items():
     print(row)
 
 # %%
-# The parameters agree within the paper's rounding. The multiply-adds differ by a little: it depends on
-# whether one counts norms (we do not), and no one rule gives all the figures of the paper;
-# :doc:`/networks` tells more.
+# The parameters agree within the paper's rounding. The multiply-adds differ slightly: it depends
+# on whether normalisation is counted (we do not), and no single rule gives all figures of the
+# paper; see :doc:`/networks`.
 figure, ax = plt.subplots(figsize=(7.2, 4.6), layout="constrained")
 factors = (1, 2) if short else (1, 1.5, 2, 3)
 for (name, way), colour, dashes in zip(
@@ -238,13 +239,13 @@ ax.legend(frameon=False)
 ax.spines[["top", "right"]].set_visible(False)
 
 # %%
-# And the clock?
+# Measured times
 # --------------
-# Real networks now, with weights, one image, on one core of the machine that built this page.
+# Real networks now, with weights, for one image, on one core of the machine that built this page.
 
 
 def seconds(scaling, side, repeats):
-    """The best of a few times."""
+    """Return the shortest of a few times."""
     net = EfficientNet(scaling, classes=10).eval()
     image = torch.randn(1, 3, side, side)
     took = []
@@ -269,7 +270,8 @@ for name, way in list(ways.items())[: 1 if short else 3]:
     print(f"2 x {name:12} {more:.2f} times the multiply-adds, {took:.2f} times the time")
 
 # %%
-# Width tends to come cheaper than its count: broad matrices are what processors do best, and what waits
-# for memory, filters, norms and activations, only doubles. Resolution multiplies everything alike.
-# So the best way to spend *time* need not be the best way to spend multiplications, and it differs
-# from machine to machine. Count to know what is possible, measure to know what is so.
+# Width tends to take less time than its count suggests: processors are best at wide matrices, and
+# the operations limited by memory (filters, normalisation, activations) only double. Resolution
+# multiplies everything equally. So the best way to spend *time* need not be the best way to spend
+# multiplications, and it differs between machines. Counts say what is possible, measurements what
+# is real.

@@ -2,17 +2,17 @@
 15. Volumes larger than memory
 ==============================
 
-A microscope or a scanner writes more than a computer can hold. A filter does not need it all at
-once: what comes out at a place depends on what lies near it. So a volume is read in slabs, filtered
-and written, and nobody need know. This lesson cuts one by hand, finds what goes wrong at the cuts, and
-then filters a file within a limit of memory that the file alone is larger than.
+A microscope or a scanner writes more data than fit in memory. A filter does not need all of it at
+once: an output depends only on the samples near it. So a volume is read in slabs, filtered and
+written, and the result is the same. This lesson first cuts a volume by hand, shows what goes wrong
+at the cuts, and then filters a file within a memory limit that is smaller than the file.
 """
 
 # %%
-# A foam
-# ------
-# Made here, slab by slab, so that the whole never is in memory: a surface that winds through space
-# (Schoen's gyroid), with noise, as 16-bit numbers.
+# A synthetic foam
+# ----------------
+# The volume is generated slab by slab, so that it is never in memory as a whole: a surface that
+# winds through space (Schoen's gyroid), with noise, as 16-bit integers.
 import subprocess
 import sys
 import tempfile
@@ -49,8 +49,8 @@ del file  # which writes what is not yet on the disk
 print(f"{source.name}: {' x '.join(map(str, shape))}, {source.stat().st_size / 2**20:.0f} MiB")
 
 # %%
-# The filter is a Gaussian. It comes apart, and each of its three passes reaches eight voxels to both
-# sides.
+# The filter is a Gaussian. It is separable, and each of its three passes reaches eight voxels in
+# both directions.
 kernel = sep.kernels.gaussian(2, ndim=3)
 print("strips of", [len(strip) for strip in kernel.terms[0]], "weights")
 radius = len(kernel.terms[0][0]) // 2
@@ -58,7 +58,8 @@ radius = len(kernel.terms[0][0]) // 2
 # %%
 # Cutting by hand
 # ---------------
-# First a part of it in memory, filtered whole and then in slabs of 16 planes, each for itself.
+# First a part of the volume in memory, filtered as a whole and then in independent slabs of 16
+# planes.
 part = np.load(source, mmap_mode="r")[:64, :64, :96].astype(np.float32)
 whole = sep.convolve(part, kernel)
 slabs = range(0, len(part), 16)
@@ -66,9 +67,9 @@ alone = np.concatenate([sep.convolve(part[z : z + 16], kernel) for z in slabs])
 print(f"largest difference: {np.abs(alone - whole).max():.0f} of {whole.max():.0f}")
 
 # %%
-# At the borders of an image something has to be assumed about what lies outside; here that is a
-# reflection. But the border of a slab is none: behind it the volume goes on. So each slab must be
-# *read* with as many planes more as the kernel reaches, a **halo**, and be *written* without them.
+# At the borders of an image something has to be assumed about the samples outside; here it is a
+# reflection. But the border of a slab is not a border of the volume. So each slab must be *read*
+# with as many additional planes as the kernel reaches, a **halo**, and *written* without them.
 
 
 def slab(z):
@@ -97,11 +98,11 @@ for ax, values, title, style in (
 axes[0].set(yticks=list(slabs), ylabel="z")
 
 # %%
-# What halos cost
-# ---------------
-# What lies in a halo is read more than once. How much depends on the cut, and on what has to be in
-# memory together. In a volume of 512 x 512 x 512, cut into cubes, which have halos on all sides, or
-# into slabs, which have two:
+# The cost of halos
+# -----------------
+# The samples in a halo are read more than once. How many depends on the cut and on how much fits
+# in memory. In a volume of 512 x 512 x 512, cut into cubes, which have halos on all sides, or into
+# slabs, which have two:
 plane = 512 * 512
 print("in memory       read, as cubes   as slabs")
 for planes in (20, 32, 64, 128):
@@ -112,12 +113,12 @@ for planes in (20, 32, 64, 128):
     print(f"{amount:14}{cubes:14.2f} x{slabs_alone:9.2f} x")
 
 # %%
-# In a small memory slabs are mostly halo. But whoever goes through a volume slab after slab has most
-# of the next halo already, and only has to *keep* it: then nothing is read twice, and slabs are best
-# for any memory that holds a few more planes than the kernel is long. If even that is too much, a
-# kernel that comes apart has another way. Its passes look along one axis each, so that, pass by
-# pass, there is a halo along that axis only. :func:`separable.volumes.needs` says which samples a
-# region of the result depends on:
+# With little memory slabs are mostly halo. But if slabs are processed in order, most of the next
+# halo is already in memory and only has to be *kept*: then nothing is read twice, and slabs are
+# best for any memory that holds a few more planes than the kernel is long. If even that is too
+# much, a separable kernel offers another way: each pass uses one axis, so that a pass needs a halo
+# only along that axis. :func:`separable.volumes.needs` says which samples a region of the result
+# depends on:
 region = (slice(128, 192),) * 3
 for name, weights, axes in (
     ("the whole kernel", kernel, None),
@@ -129,10 +130,11 @@ for name, weights, axes in (
     print(f"{name}: for 64 x 64 x 64 it needs {' x '.join(map(str, needed))}")
 
 # %%
-# A limit
-# -------
-# The library weighs all that. How it cuts follows from how much memory it may have. Interpreter and
-# libraries count too, so we ask in a process of its own, which imports nothing else:
+# A memory limit
+# --------------
+# The library takes all this into account and chooses the slabs from the memory limit. The
+# interpreter and the libraries count too, so we plan in a separate process that imports nothing
+# else:
 ASK = """
 import sys
 import separable as sep
@@ -161,13 +163,14 @@ said, _ = python(ASK, source, target, "64MiB", "350MiB", "400MiB")
 print("\n".join(textwrap.fill(line, 78) for line in said.splitlines()))
 
 # %%
-# Too little is refused before anything is read, and the message says how much it takes.
+# A limit that is too small is rejected before anything is read, and the message says how much is
+# needed.
 #
-# Killed half-way
-# ---------------
-# Large volumes take long, and computers are switched off. So now the same, in earnest, with the largest
-# of these limits. The first process kills itself as soon as half of the work is done, without a
-# chance to tidy up. The second is asked for the same again.
+# Interrupted half-way
+# --------------------
+# Large volumes take long, and computers are switched off. So now the filter runs with the largest
+# of these limits. The first process kills itself when half of the work is done, without a chance
+# to clean up. The second one receives the same request.
 FILTER = """
 import os, signal, sys, time
 import separable as sep
@@ -203,15 +206,15 @@ for stop in (0.5, 2):
     print(said + f"ended with {status}; in the folder:\n  {', '.join(names)}\n")
 
 # %%
-# As long as a result is not complete its name says so, and a file with the name that was asked for is
-# always whole.
+# As long as a result is incomplete its name ends in ``.partial``, so a file with the final name is
+# always complete.
 size = 2 * source.stat().st_size  # of input and output
 print(f"input and output have {size / 2**20:.0f} MiB together")
 
 # %%
-# Is it right?
-# ------------
-# Some planes in the middle, filtered in memory with a halo, beside those on the disk:
+# Check of the result
+# -------------------
+# Some planes in the middle, filtered in memory with a halo, compared with those on disk:
 before, after = (np.load(path, mmap_mode="r") for path in (source, target))
 z = shape[0] // 2
 near = sep.convolve(np.array(before[z - radius : z + radius + 1]), kernel)
@@ -238,12 +241,13 @@ axes[2].spines[["top", "right", "left"]].set_visible(False)
 axes[2].legend(frameon=False, loc="upper right", bbox_to_anchor=(1, 1.18))
 
 # %%
-# What was one hill of noise is two: inside of the foam and outside.
+# The histogram of the noisy volume has one peak; that of the filtered volume has two, inside and
+# outside the foam.
 #
 # In one line
 # -----------
-# Most of the time no process has to be killed, and it is one line: :func:`separable.convolve` takes names
-# of files (NPY, Zarr, HDF5, NIfTI, TIFF ...) and Dask arrays, too. Here from file to file:
+# Usually no process is killed, and one line is enough: :func:`separable.convolve` accepts names of
+# files (NPY, Zarr, HDF5, NIfTI, TIFF ...) and Dask arrays, too. Here from file to file:
 again = Path(folder.name, "again.npy")
 if not short:  # a smaller file will do
     source = Path(folder.name, "part.npy")
@@ -252,6 +256,7 @@ sep.convolve(source, kernel, output=again)
 print(again.name, np.load(again, mmap_mode="r").shape)
 
 # %%
-# and on the command line: ``separable filter foam.npy smooth.npy --kernel gaussian:2 --memory 400MiB``.
+# On the command line:
+# ``separable filter foam.npy smooth.npy --kernel gaussian:2 --memory 400MiB``.
 del before, after
 folder.cleanup()

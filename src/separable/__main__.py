@@ -13,7 +13,7 @@ ENDED_BY_SIGNAL, INTERRUPTED = 128, 130
 
 def main() -> None:
     """Run the command line and exit with its status."""
-    if sys.argv[1:] == ["--version"]:  # answered before the rest is imported
+    if sys.argv[1:] == ["--version"]:  # printed before the rest is imported
         from separable import __version__
 
         print(f"separable {__version__}")
@@ -23,16 +23,16 @@ def main() -> None:
         from separable.cli import run
 
         code = run(sys.argv[1:])
-    except KeyboardInterrupt:  # before there was anything to interrupt
+    except KeyboardInterrupt:  # before any work began
         code = INTERRUPTED
-    if code > ENDED_BY_SIGNAL:  # threads may still be at work on what nobody wants any more
+    if code > ENDED_BY_SIGNAL:  # threads may still be working on the cancelled task
         sys.stdout.flush()
         os._exit(code)
     sys.exit(code)
 
 
 def _show_warning(message: Warning | str, *_: object) -> None:
-    """Print a warning as one line: a user of the command line wants no place in the sources."""
+    """Print a warning as one line, without the line of source code that raised it."""
     print(f"Warning: {message}", file=sys.stderr)
 
 

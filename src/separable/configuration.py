@@ -1,4 +1,4 @@
-"""What runs here: versions, the engine in use and why, threads, where compiled code is kept."""
+"""Current configuration: versions, engine, threads, cache of compiled code, machine profile."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ VARIABLES = (
     "NUMBA_CACHE_DIR",
     "NUMBA_CPU_NAME",
 )
-"""The variables of the environment that change what runs (see the documentation's page)."""
+"""Environment variables that change what runs (see the page in the documentation)."""
 
 
 def show_config(mode: str = "stdout") -> dict[str, Any] | None:
-    """Show what runs here: versions, engine, threads, cache and machine profile.
+    """Show the current configuration: versions, engine, threads, cache and machine profile.
 
-    Put this into a bug report. Nothing is compiled for it, and PyTorch is not imported.
+    Include it in a bug report. Nothing is compiled, and PyTorch is not imported.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     Raises
     ------
     ArgumentError
-        If `mode` is neither.
+        If `mode` is not one of these.
 
     Examples
     --------

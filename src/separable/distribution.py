@@ -1,4 +1,4 @@
-"""The name and version of the distribution, and how its optional packages are installed.
+"""The name and version of the distribution, and the command that installs its optional packages.
 
 The import name is ``separable``. The name ``separable`` on the Python Package Index belongs to another project,
 so messages and documents must never tell a user to install that.
@@ -18,12 +18,12 @@ def install_command(*extras: str) -> str:
     Parameters
     ----------
     *extras : str
-        Names of extras, such as ``"torch"``. None of them installs the package alone.
+        Names of extras, such as ``"torch"``. Without any, only the package itself is installed.
 
     Returns
     -------
     str
-        In double quotes, which every shell understands, where brackets need them.
+        Command, with double quotes (which every shell understands) if there are brackets.
 
     Examples
     --------

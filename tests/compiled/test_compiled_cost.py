@@ -1,4 +1,4 @@
-"""What the first filter of a fresh installation compiles: only what it needs, each helper once."""
+"""The first filter of a new installation compiles only what it needs, and each helper once."""
 
 from __future__ import annotations
 

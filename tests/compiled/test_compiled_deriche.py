@@ -111,7 +111,7 @@ def test_the_fit_follows_scale_and_sign():
         1 / (1 + np.arange(-20, 21) ** 2),
     ],
 )
-def test_what_is_no_gaussian(taps):
+def test_kernels_that_are_not_gaussian(taps):
     found = fit(taps)
     assert found is None or found[1] <= recursive_filter.MOST_ERROR
 

@@ -312,7 +312,7 @@ def test_the_page_says_how_it_is_made(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_the_costs_on_the_page() -> None:
-    """What the measured page says of dense networks and of budgets is still so."""
+    """The page still gives the correct costs of dense networks and budgets."""
     text = PAGE.read_text(encoding="utf-8").split(tables.BEGIN, 1)[1].split(tables.END, 1)[0]
     for name, case in cases.CASES.items():
         shape = (1, 24, 24, 24) if name == "unet-volumes" else (1, 16, 16)

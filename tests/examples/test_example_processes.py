@@ -40,7 +40,7 @@ def finish(*arguments: str) -> str:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two states are equal to the last bit."""
+    """Return whether two states are bit-identical."""
     if isinstance(one, torch.Tensor):
         return torch.equal(one, other)
     if isinstance(one, dict):
@@ -108,7 +108,7 @@ def test_two_processes_reach_the_loss_of_one(tmp_path: Path) -> None:
 
 
 class Killed(BaseException):
-    """What no `except` of the training catches."""
+    """Exception that no `except` of the training catches."""
 
 
 def test_two_processes_go_on_where_one_was_killed(tmp_path: Path) -> None:

@@ -270,7 +270,7 @@ def crossing_options(detectors: int):
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_the_costs_in_the_readme(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the measured tables say of parameters and multiplications is still so."""
+    """The measured tables still give the correct numbers of parameters and multiplications."""
     made: list[training.Example] = []
 
     def keep(make, read, arguments) -> None:

@@ -114,7 +114,7 @@ def trained(run: Run) -> tuple[report.Result, nn.Module]:
 
 
 class Killed(BaseException):
-    """What no `except` of the training catches."""
+    """Exception that no `except` of the training catches."""
 
 
 @pytest.mark.parametrize("step", range(1, 9))
@@ -201,7 +201,7 @@ def test_a_damaged_checkpoint_is_named(content: bytes, tmp_path: Path) -> None:
 
 
 class Trap:
-    """What a pickle from a stranger could hold."""
+    """Object that a pickle from an untrusted source could contain."""
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.mkdir, ("trapped",)
@@ -231,7 +231,7 @@ SCRIPTS = ("digits", "tumours", "cubes", "fraud", "crossing")
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_the_gradient_of_a_batch_is_the_mean_of_its_halves(script: str) -> None:
-    """What torchrun relies on, of every network and loss, in float64: nothing sees a whole batch."""
+    """No network or loss depends on the whole batch, as torchrun requires (in float64)."""
     example = made(script)
     inputs, targets = example.data(0).train
     inputs, targets = inputs[:8].double(), targets[:8]

@@ -276,7 +276,7 @@ def test_questions_that_cannot_be_answered(
     assert message in ask(page, name, question, 400)["error"]
 
 
-def test_what_is_no_question_is_refused(page: TestClient) -> None:
+def test_a_body_that_is_not_a_request_is_refused(page: TestClient) -> None:
     for content in (b"", b"[1]", b"{", b"[" * 100_000, b"\xff\xfe"):
         answer = page.post("/api/kernel", content=content, headers=JSON)
         assert answer.status_code == 400, content[:10]

@@ -185,7 +185,7 @@ def test_a_body_beyond_a_limit_is_refused(
     [b"", b"1 2 1", BODY[:-6], BODY.replace(b"\r\n\r\n", b"\r\n"), BODY[:-4] + BODY[3:],
      BODY.replace(b"--b", b"--c")],
 )  # fmt: skip
-def test_a_body_that_is_no_upload_is_refused(body: bytes) -> None:
+def test_a_body_that_is_not_an_upload_is_refused(body: bytes) -> None:
     with pytest.raises(InputError, match="expected one file"):
         uploaded(FORM, bytearray(body))
     with pytest.raises(InputError, match="expected one file"):

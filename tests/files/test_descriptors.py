@@ -57,7 +57,7 @@ def is_open(number: int) -> bool:
 
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What packages open once and for all is open: zarr has an event loop."""
+    """Open what packages keep open for the whole process: zarr has an event loop."""
     for format in FORMATS:
         path = tmp_path_factory.mktemp("ready") / f"a{format.suffixes[0]}"
         files.write_image(path, array_for(format))
@@ -292,14 +292,14 @@ def test_a_handle_is_not_copied(how: Callable[[object], object], tmp_path: Path)
         how(handle)
 
 
-def test_a_handle_that_is_forgotten_is_closed_and_told(tmp_path: Path, watched: list[str]) -> None:
+def test_a_forgotten_handle_is_closed_with_a_warning(tmp_path: Path, watched: list[str]) -> None:
     handle = system.Handle(tmp_path / "a", new=True)
     with pytest.warns(ResourceWarning, match="a was not closed"):
         handle.__del__()
     assert handle._number == -1
 
 
-def test_a_handle_waits_for_who_reads(
+def test_a_handle_waits_for_readers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watched: list[str]
 ) -> None:
     path = tmp_path / "a"
@@ -330,7 +330,7 @@ def test_a_handle_waits_for_who_reads(
 
 
 def test_a_locked_file_is_the_one_that_bears_the_name(tmp_path: Path) -> None:
-    """Who waited for a lock on a file that its owner then deleted must not write into nothing."""
+    """A process that waited for the lock of a file that was then deleted must not write into it."""
     path = tmp_path / "journal"
     first = system.Handle.locked(path)
     with pytest.raises(BlockingIOError):
@@ -354,10 +354,10 @@ def test_a_locked_file_is_the_one_that_bears_the_name(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_a_run_undone_leaves_the_draft_of_the_next(
+def test_undoing_a_run_keeps_the_partial_file_of_the_next(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was undone once is not undone again: by then another run may have begun."""
+    """A run is undone only once: afterwards another run may have begun."""
     target = tmp_path / "out.npy"
     begun: list[volumes.Run] = []
     before = system.Handle.close

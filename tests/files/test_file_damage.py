@@ -155,7 +155,7 @@ def test_empty_and_foreign_files(tmp_path: Path, name: str) -> None:
             read(tmp_path / name)
 
 
-def test_a_wrong_suffix_is_told(tmp_path: Path) -> None:
+def test_a_wrong_suffix_is_reported(tmp_path: Path) -> None:
     write_image(tmp_path / "a.nii", VOLUME)
     (tmp_path / "a.nii").rename(tmp_path / "a.h5")
     with pytest.raises(
@@ -234,7 +234,7 @@ def test_damaged_metadata(tmp_path: Path, name: str, text: str) -> None:
         open_source(tmp_path / "a.zarr")
 
 
-def test_folders_that_are_no_stores(tmp_path: Path) -> None:
+def test_folders_that_are_not_stores(tmp_path: Path) -> None:
     (tmp_path / "a.zarr").mkdir()
     with pytest.raises(FileError, match=r"a folder without zarr\.json, \.zarray, \.zgroup"):
         open_source(tmp_path / "a.zarr")
@@ -432,7 +432,7 @@ def test_a_package_that_is_missing_is_named(
             attempt()
 
 
-def test_an_old_zarr_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_zarr_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zarr, "__version__", "2.18.3")
     with pytest.raises(
         FileError, match=r"expected zarr 3 or later; got 2\.18\.3\. .* Python 3\.11"

@@ -1,4 +1,4 @@
-"""What files say besides their numbers, there and back and from one format to another."""
+"""Metadata of files, written and read again and from one format to another."""
 
 from __future__ import annotations
 
@@ -409,7 +409,7 @@ def test_spacing_goes_from_format_to_format(tmp_path: Path, first: str, second: 
     np.testing.assert_array_equal(back, VOLUME)
 
 
-def test_what_is_lost_is_told(tmp_path: Path) -> None:
+def test_lost_metadata_are_reported(tmp_path: Path) -> None:
     array, info = read_image(SHIPPED / "anatomical.nii")
     notes = write_image(tmp_path / "a.npy", array, info)
     assert len(notes) == 1

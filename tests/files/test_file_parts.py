@@ -104,7 +104,7 @@ def test_a_run_that_is_cut_off_resumes(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_draft_of_something_else_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_partial_file_of_something_else_is_refused(tmp_path: Path, name: str) -> None:
     create_target(tmp_path / name, (4, 5, 6), "uint8").abandon()
     with pytest.raises(FileError, match="resume") as caught:
         create_target(tmp_path / name, (4, 5, 7), "uint8", resume=True)
@@ -176,7 +176,7 @@ def test_a_file_that_comes_meanwhile_is_kept(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_full_disk_leaves_the_draft(
+def test_a_full_disk_keeps_the_partial_file(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = create_target(tmp_path / name, VOLUME.shape, VOLUME.dtype, chunks=(4, 5, 6), info=INFO)

@@ -250,7 +250,7 @@ def test_names_longer_than_that(call: Caller, format: Any) -> None:
     assert sorted(os.listdir()) == ["in.npy", "in.png"]
 
 
-def test_a_long_name_is_resumed_under_the_same_draft() -> None:
+def test_a_long_name_resumes_the_same_partial_file() -> None:
     one, other = (draft_of(Path("é" * 120 + text)) for text in ("a.zarr", "b.zarr"))
     assert one != other
     assert len(os.fsencode(one.name)) <= 223
@@ -441,10 +441,10 @@ def test_a_full_disk_under_a_report(call: Caller, full: Callable[[], None]) -> N
     "number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS]
 )
 @pytest.mark.parametrize("format", FORMATS, ids=lambda f: f.name)
-def test_every_error_of_the_disk_is_told(
+def test_every_disk_error_is_reported(
     call: Caller, monkeypatch: pytest.MonkeyPatch, number: int, format: Any
 ) -> None:
-    """Where a file takes its name at the latest: a quota, say, is met then on some systems."""
+    """Renaming a file may fail, for instance at a quota on some systems."""
     np.save("in.npy", VOLUME)
     write_image("in.png", np.stack([PICTURE] * 3, axis=-1))
     source = "in.npy" if format.refuse(VOLUME.shape, VOLUME.dtype) == "" else "in.png"
@@ -464,7 +464,7 @@ def test_every_error_of_the_disk_is_told(
 # The last line of defence
 
 
-def test_errors_that_nobody_expected(
+def test_unexpected_errors(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: object, **__: object) -> None:

@@ -26,7 +26,7 @@ def project() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
-def test_no_text_tells_a_user_to_install_the_package_of_somebody_else() -> None:
+def test_no_text_installs_the_package_of_another_project() -> None:
     """`separable` on the package index is another project."""
     extras = "torch|convert|volumes|wavelets|napari|explore|demo|all|examples"
     wrong = re.compile(

@@ -489,7 +489,7 @@ def test_a_model_without_convolutions() -> None:
         convert(3)  # type: ignore[arg-type]
 
 
-def test_progress_is_told() -> None:
+def test_progress_is_reported() -> None:
     told: list[tuple[str, int, int]] = []
     convert(small_net(), rank=2, data=[images(4)], repeats=0, progress=lambda *a: told.append(a))
     assert any(what == "fit of 3" for what, _, _ in told)

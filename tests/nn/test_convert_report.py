@@ -61,7 +61,7 @@ def made_up() -> Report:
 
 
 def body_of(page: str) -> str:
-    """What a page shows before its script draws."""
+    """Return what a page shows before its script draws."""
     return page[page.index("<main") : page.index("</main>")]
 
 

@@ -321,7 +321,7 @@ class Shortcut(tnn.Module):
         return self.twice(self.second(held)) + self.twice(held)
 
 
-def test_fuse_sees_what_is_read_twice():
+def test_fuse_keeps_results_that_are_read_twice():
     net = Shortcut().eval()
     fused, report = nn.fuse(net, torch.randn(1, 8, 9, 9))
     assert [what for _, what in report.fused] == ["depthwise", "pointwise"]

@@ -180,7 +180,7 @@ def test_blocks_of_other_libraries(net, expected):
     same_outputs(net, fused, 2, channels, 21, 18)
 
 
-def test_what_is_left_is_said_and_why():
+def test_the_report_lists_what_was_not_fused_and_why():
     net = tnn.Sequential(
         tnn.Conv2d(4, 4, 3), tnn.ConvTranspose2d(4, 4, 2), tnn.Conv2d(4, 4, (3, 1)), tnn.Conv2d(4, 4, (1, 3), 2)
     ).eval()  # fmt: skip

@@ -54,7 +54,7 @@ class Case:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What Keras calls them."""
+        """Names of these in Keras."""
         return {
             "strides": self.stride, "padding": self.padding, "dilation_rate": self.dilation,
             "depth_multiplier": self.multiplier, "use_bias": self.bias,

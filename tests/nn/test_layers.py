@@ -396,7 +396,7 @@ def test_same_with_a_stride_is_the_padded_convolution(mode: str, size: int) -> N
 # Saying what it is.
 
 
-def test_repr_says_what_is_saved() -> None:
+def test_repr_shows_the_saving() -> None:
     text = repr(snn.SeparableConv2d(64, 128, 3, stride=2, depth_multiplier=[1, 3] * 32))
     assert text.splitlines()[1].strip() == (
         "64, 128, kernel_size=(3, 3), stride=(2, 2), padding='same', 'ocyx -> oc,cyx', R=1..3; "
@@ -588,7 +588,7 @@ def test_torch_draws_with_the_true_fan_in_by_default() -> None:
     assert not torch.equal(layer.depthwise.weight, before)
 
 
-def test_padding_does_not_change_what_is_drawn() -> None:
+def test_padding_does_not_change_the_initial_weights() -> None:
     drawn = []
     for stride in (1, 2):
         torch.manual_seed(0)

@@ -357,7 +357,7 @@ def test_recurrent_layers() -> None:
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else None,
 )
-def test_what_is_no_mac(
+def test_operations_that_are_not_multiply_adds(
     module: nn.Module, shape: tuple[int, ...], multiplications: int, additions: int, others: int
 ) -> None:
     found = ledger(module, shape)
@@ -524,7 +524,7 @@ def test_functions_called_in_forward_and_inputs_by_name() -> None:
     assert found["conv"].cost.macs == 2 * 36 * 9 * 16
 
 
-def test_gradients_that_nobody_needs_are_not_counted() -> None:
+def test_unused_gradients_are_not_counted() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3))
     sizes = [model[n].weight.numel() * (6 - 2 * n) ** 2 for n in range(3)]
     assert [x.backward.macs for x in ledger(model, (1, 3, 8, 8)).layers] == [
@@ -550,7 +550,7 @@ def test_bytes_of_gradients() -> None:
     assert behind.weight_bytes == 4 * (108 + 108 + 4)
 
 
-def test_what_is_computed_again_counts_as_backward() -> None:
+def test_recomputation_counts_as_backward() -> None:
     layers = nn.Sequential(nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1), nn.ReLU())
 
     class Again(nn.Module):
@@ -917,7 +917,7 @@ def test_a_wrong_shape_names_the_layer_and_the_input() -> None:
         ledger(nn.Linear(2, 2), (1, 2), dtype=[torch.float32, torch.float32])
 
 
-def test_what_depends_on_data_says_so() -> None:
+def test_operations_that_depend_on_data_are_reported() -> None:
     def choose(x: torch.Tensor) -> torch.Tensor:
         return x if x.sum() > 0 else -x
 
@@ -926,7 +926,7 @@ def test_what_depends_on_data_says_so() -> None:
         ledger(model, (1, 2))
 
 
-def test_what_cannot_be_copied_says_so() -> None:
+def test_models_that_cannot_be_copied_are_reported() -> None:
     import threading
 
     model = nn.Linear(2, 2)

@@ -216,7 +216,7 @@ def test_channels_last_images_give_the_same() -> None:
 
 @pytest.mark.parametrize("name", ["spectral", "series", "steps"])
 def test_nothing_depends_on_the_other_samples(name: str) -> None:
-    """So several processes with a part of the batch each learn what one learns."""
+    """Several processes, each with a part of the batch, learn the same as one."""
     net, x = build(name, dropout=0.0), batch(name, 5)
     torch.testing.assert_close(net(x)[:2], net(x[:2]), rtol=1e-4, atol=1e-5)
 
@@ -660,7 +660,7 @@ def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_summaries(request: pytest.FixtureRequest) -> None:
-    """What `print(network)` shows of each; the parts sum up to the whole."""
+    """`print(network)` shows the cost of each part, and the parts add up to the total."""
     texts = []
     for name in ("mobilenet_v1", "xception", "efficientnet_b0", "unet_3d", *models.names()[-3:]):
         net = models.create(name, device="meta")

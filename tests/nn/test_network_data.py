@@ -20,7 +20,7 @@ from separable.nn.formats import Source, open_network
 
 
 class Twin(torch.nn.Module):
-    """What `twin_model` is in ONNX: branches, a sum, and a matrix product behind convolutions."""
+    """Return `twin_model` in ONNX: branches, a sum, and a matrix product after convolutions."""
 
     def __init__(self) -> None:
         super().__init__()

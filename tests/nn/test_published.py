@@ -106,7 +106,7 @@ TIMM = {
 
 @pytest.mark.parametrize("name", TIMM)
 def test_counts_are_those_of_timm(name: str) -> None:
-    """To the last parameter and multiply-add, where timm is installed."""
+    """Every parameter and multiply-add agrees with timm, if it is installed."""
     pytest.importorskip("timm")
     theirs = models.create(f"timm:{TIMM[name]}", device="meta").eval()
     assert models.sample_shape(theirs) == models.sample_shape(models.create(name, device="meta"))
@@ -246,7 +246,7 @@ KERAS = {
 
 @pytest.mark.parametrize("name", KERAS)
 def test_the_same_weights_give_what_keras_gives(name: str, applications: Any) -> None:
-    """So Keras's published weights would too; odd and even sizes of images on the way."""
+    """Keras's published weights would give the same, for odd and even image sizes."""
     ours, size = KERAS[name]
     build = getattr(applications, name)
     theirs = build(weights=None, input_shape=(size, size, 3), classes=7, classifier_activation=None)

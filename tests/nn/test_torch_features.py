@@ -1,4 +1,4 @@
-"""What PyTorch does with a module: each of it works for every kind of step."""
+"""Features of PyTorch modules: each works for every kind of step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the filters must give: SciPy's own result in double precision, or the dense definition."""
+"""Expected results: SciPy's result in double precision, or the dense definition."""
 
 from __future__ import annotations
 

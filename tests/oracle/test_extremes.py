@@ -47,7 +47,7 @@ def test_one_bad_pixel_stays_within_the_kernel(name, value):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_no_method_spreads_what_is_not_finite(method):
+def test_no_method_spreads_nan_or_infinity(method):
     image = image_of("float64", (40, 50))
     kernel = np.random.default_rng(0).normal(size=(9, 8))
     exact = sep.correlate(image, kernel, mode="wrap")

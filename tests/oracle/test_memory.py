@@ -1,4 +1,4 @@
-"""Where images lie and where results go: strides, byte order, overlap, threads, forks."""
+"""Memory of images and results: strides, byte order, overlap, threads, forks."""
 
 import os
 import signal

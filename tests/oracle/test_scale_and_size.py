@@ -160,7 +160,7 @@ def _reference(kernel, image, axes, exponent):
 
 
 def _agrees(got, wanted, exponent, out, limit):
-    """Whether a result is ``wanted * 2**exponent``, within `limit` before that, in the type `out`."""
+    """Check that a result is ``wanted * 2**exponent`` in the type `out`, within `limit` before scaling."""
     if out.kind in "iu":
         info = np.iinfo(out)
         with np.errstate(over="ignore"):

@@ -65,7 +65,7 @@ def plain(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """What became of every test of SciPy's that calls a function of ours; and of all tests."""
+    """Return the outcome of every test of SciPy that calls one of our functions, and of all tests."""
     if importlib.util.find_spec("scipy.ndimage.tests") is None:
         pytest.skip(f"this installation of SciPy {scipy.__version__} has no tests of its own")
     folder = tmp_path_factory.mktemp("scipy")
@@ -99,7 +99,7 @@ def counted_version() -> str:
 
 
 def is_counted() -> bool:
-    """Whether the page counts what runs here: this SciPy, our compiled engine, x86-64."""
+    """Return whether the page counts this configuration: this SciPy, our compiled engine, x86-64."""
     engine = importlib.util.find_spec("numba") is not None
     usual = platform.machine().lower() in ("x86_64", "amd64")
     return engine and usual and scipy.__version__.startswith(counted_version() + ".")

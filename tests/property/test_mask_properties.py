@@ -1,4 +1,4 @@
-"""What filters of images with missing samples promise, over random configurations."""
+"""Properties of filters of images with missing samples, for random configurations."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_the_definition(f: dict[str, Any]) -> None:
 
 
 @given(filters(), st.integers(0, 2**32))
-def test_what_is_under_the_mask_has_no_influence(f: dict[str, Any], seed: int) -> None:
+def test_values_under_the_mask_have_no_influence(f: dict[str, Any], seed: int) -> None:
     image, kernel, mask, rest = parts(f)
     rubbish = np.random.default_rng(seed).choice([np.nan, np.inf, -np.inf, 1e300, -0.0], mask.shape)
     a = sep.correlate(image, kernel, mask=mask, **rest)

@@ -386,7 +386,7 @@ def test_no_pickle_is_read_by_a_pytorch_whose_unpickler_has_faults(
 
 
 def test_the_layout_of_older_pytorch_is_read(tmp_path: Path, program: Members) -> None:
-    """That of 2.5 to 2.7, and that of 2.8, whose weights are pickled tensors."""
+    """Files of PyTorch 2.5 to 2.7, and of 2.8, whose weights are pickled tensors."""
     new: Any = open_network(str(written(tmp_path / "new.pt2", program)))
     x = torch.randn(3, 3, 8, 8)
     wanted = new.module(x, flag=True)

@@ -1,4 +1,4 @@
-"""What the commands print, to the letter, on a machine of made-up rates."""
+"""Exact output of the commands on a machine with invented rates."""
 
 from __future__ import annotations
 

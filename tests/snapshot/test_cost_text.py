@@ -1,4 +1,4 @@
-"""What `separable cost` and a ledger print, to the letter."""
+"""Exact output of `separable cost` and of a ledger."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What notebooks show of a plan, factors, a bank, a ledger and a report."""
+"""HTML that notebooks show for a plan, factors, a bank, a ledger and a report."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_tables_are_whole_and_take_the_colours_of_the_page(name: str) -> None:
     assert styles <= {"text-align:left", "text-align:right"}
 
 
-def test_the_table_has_what_is_printed() -> None:
+def test_the_html_table_equals_the_printed_one() -> None:
     p = plan()
     cells = [cell for row in read(p._repr_html_()).rows for cell in row]
     assert all(c.title in cells for c in p.candidates if not c.refused)

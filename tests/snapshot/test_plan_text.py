@@ -1,4 +1,4 @@
-"""What a plan prints, to the letter, on a machine of made-up rates; and what its columns say."""
+"""Exact text of a plan on a machine with invented rates, and the meaning of its columns."""
 
 from __future__ import annotations
 

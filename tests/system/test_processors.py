@@ -1,4 +1,4 @@
-"""How many processors a process may use: the limits of control groups, as files show them."""
+"""Number of processors that a process may use: limits of control groups, from their files."""
 
 from __future__ import annotations
 

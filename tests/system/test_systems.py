@@ -172,7 +172,9 @@ def test_parts_that_are_written_short(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("call", ["missing", "refused by the file system"])
-def test_room_is_looked_for(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_free_disk_space_is_checked(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refused(*arguments: object) -> None:
         raise OSError(errno.EOPNOTSUPP, "not supported")
 
@@ -256,7 +258,9 @@ def test_locks_of_windows(
     assert calls == [(descriptors.LOCK_PLACE, 2, 1)]
 
 
-def test_an_error_that_is_no_lock_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_other_than_a_lock_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(number: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
@@ -271,7 +275,7 @@ def test_an_error_that_is_no_lock_is_told(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.fixture
 def windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is asked of this computer is answered as by Windows."""
+    """Calls to this computer are answered as by Windows."""
     for module in (descriptors, handles, memory, processors):
         monkeypatch.setattr(module, "is_windows", lambda: True)
 
@@ -416,7 +420,7 @@ def test_names_on_the_way_are_ones_that_windows_takes(suffix: str, tmp_path: Pat
             assert not re.search(r'[<>:"\\|?*\x00-\x1f]|[. ]$', part), name
 
 
-def test_a_drive_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_drive_is_not_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """``C:/in.npy`` names nothing inside of a file C."""
     assert str(outer_file("C:/data/in.npy")) == "C:/data/in.npy"
     assert str(outer_file("C:/data/in.h5:/raw/x")) == "C:/data/in.h5"
@@ -524,7 +528,7 @@ def test_a_process_in_a_group_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Non
     assert system.group_of_its_own() == {"creationflags": 512}
 
 
-def test_what_is_called_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_in_a_child_process(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[Callable[[], None]] = []
     monkeypatch.setattr(
         os,

@@ -77,7 +77,7 @@ def take_away() -> None:
 
 
 def _from_library() -> bool:
-    """Whether the standard library itself opens a folder, as `shutil.rmtree` does on Unix."""
+    """Return whether the standard library itself opens a folder, as `shutil.rmtree` does on Unix."""
     return "shutil" in sys._getframe(2).f_code.co_filename
 
 

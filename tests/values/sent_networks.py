@@ -40,7 +40,7 @@ def ran() -> dict[str, tuple[tnn.Module, torch.Tensor, torch.Tensor]]:
 
 
 class Applied(torch.utils.data.Dataset[Any]):
-    """What values that have run make of their inputs, one after the other."""
+    """Return the outputs of values that have already run, one after the other."""
 
     def __init__(self, values: list[tuple[Any, Any]]) -> None:
         self.values = values

@@ -265,7 +265,7 @@ def test_running_leaves_records_in_caches() -> None:
 
 
 def keeps_addresses(node: ast.ClassDef) -> bool:
-    """Whether a class takes the address of memory or of code anywhere."""
+    """Return whether a class takes the address of memory or of code anywhere."""
     for part in ast.walk(node):
         if isinstance(part, ast.Attribute) and part.attr in ("ctypes", "data_ptr"):
             return True

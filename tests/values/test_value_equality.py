@@ -300,7 +300,7 @@ def test_keys_are_equal_for_copies(value: Any) -> None:
     assert key == key_of(pickle.loads(pickle.dumps(value)))
 
 
-def test_errors_of_plans_name_what_is_wrong_still() -> None:
+def test_errors_of_plans_still_name_the_mistake() -> None:
     with pytest.raises(SeparableError):
         sep.plan(np.ones((3, 3)), (9,))
 
@@ -318,7 +318,7 @@ values.append(block_filter(values[0]))
 
 
 def test_dask_knows_equal_values_again() -> None:
-    """By names of tasks that depend neither on the process nor on what has run."""
+    """Names of tasks depend neither on the process nor on what has run."""
     pytest.importorskip("dask")
     code = TOKENS + "print([tokenize(v) for v in values])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

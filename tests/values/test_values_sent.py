@@ -61,7 +61,7 @@ def test_a_copy_outlives_the_original(duplicate: Any) -> None:
 
 
 def test_pickles_do_not_grow_by_running() -> None:
-    """What a value was before it ran is all that is ever pickled, byte for byte."""
+    """A pickle contains only the value as it was before it ran, byte for byte."""
     for case in sent_values.cases():
         before = pickle.dumps(case.value)
         case.run()

@@ -79,7 +79,7 @@ def taken(image: np.ndarray, index: tuple[Any, ...]) -> np.ndarray:
 
 
 @given(problems(), st.data())
-def test_a_region_has_the_bits_of_the_whole_by_every_invariant_method(
+def test_a_region_is_bit_identical_to_the_whole_for_every_invariant_method(
     drawn: Any, data: Any
 ) -> None:
     _check_regions(drawn, data)
@@ -88,7 +88,7 @@ def test_a_region_has_the_bits_of_the_whole_by_every_invariant_method(
 @pytest.mark.long
 @settings(max_examples=1000)
 @given(problems(dtypes=MORE, outputs=(None, "float32", "uint8")), st.data())
-def test_a_region_has_the_bits_of_the_whole_for_every_type(drawn: Any, data: Any) -> None:
+def test_a_region_is_bit_identical_to_the_whole_for_every_type(drawn: Any, data: Any) -> None:
     _check_regions(drawn, data)
 
 

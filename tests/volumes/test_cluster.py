@@ -58,7 +58,7 @@ def in_memory(image, **options):
 
 
 class Halt(Exception):
-    """What a test ends a run with."""
+    """Exception with which a test ends a run."""
 
 
 def kill_one(client):
@@ -100,7 +100,7 @@ def test_a_mask_travels_by_its_name(client, source, tmp_path):
 
 
 @pytest.mark.parametrize("resumed_on", ["the cluster", "one machine"])
-def test_a_run_that_was_cut_off_goes_on(client, source, tmp_path, resumed_on):
+def test_an_interrupted_run_resumes_on_a_cluster(client, source, tmp_path, resumed_on):
     path, image = source
     target = tmp_path / "out.zarr"
     done = []
@@ -123,7 +123,7 @@ def test_a_run_that_was_cut_off_goes_on(client, source, tmp_path, resumed_on):
     np.testing.assert_array_equal(zarr.open(str(target))[:], in_memory(image))
 
 
-def test_a_run_of_one_machine_goes_on_with_the_cluster(client, source, tmp_path):
+def test_a_run_of_one_machine_resumes_on_a_cluster(client, source, tmp_path):
     path, image = source
     target = tmp_path / "out.zarr"
 
@@ -171,7 +171,7 @@ def test_workers_read_with_the_halo_of_the_slab(source):
 # Errors
 
 
-def test_a_damaged_chunk_is_told_and_the_target_marked_partial(client, source, tmp_path):
+def test_a_damaged_chunk_is_reported_and_the_target_stays_partial(client, source, tmp_path):
     path, _ = source
     (path / "c" / "3" / "1" / "1").write_bytes(b"damaged")
     target = tmp_path / "out.zarr"
@@ -180,7 +180,7 @@ def test_a_damaged_chunk_is_told_and_the_target_marked_partial(client, source, t
     assert not target.exists()
 
 
-def test_files_that_workers_do_not_see_are_told(client, source, tmp_path, monkeypatch):
+def test_files_that_workers_cannot_see_are_reported(client, source, tmp_path, monkeypatch):
     path, _ = source
     opened = cluster._opened
     monkeypatch.setattr(cluster, "_opened", _elsewhere)
@@ -208,7 +208,7 @@ def test_memory_of_the_workers_too_small(client, source, tmp_path):
         volumes.filter(path, tmp_path / "out.zarr", KERNEL, client=client, memory="20MiB")
 
 
-def test_workers_that_fail_are_told(client):
+def test_failing_workers_are_reported(client):
     run = cluster._Run.__new__(cluster._Run)
     run.client, run.shape = client, (8,)
 
@@ -240,7 +240,7 @@ def test_workers_that_fail_are_told(client):
         run._check(future, region)
 
 
-def test_what_is_no_client_is_refused(source, tmp_path):
+def test_a_client_of_another_type_is_refused(source, tmp_path):
     path, _ = source
     with pytest.raises(ArgumentTypeError, match=r"`client` must be a distributed\.Client; got str"):
         volumes.filter(path, tmp_path / "out.zarr", KERNEL, client="tcp://localhost:8786")

@@ -37,7 +37,7 @@ def volume(shape, dtype="float32", seed=0):
 
 
 def in_memory(image, kernel, **options):
-    """What the array filtered in memory gives, by a method that does not depend on the cut."""
+    """Return the result in memory, by a method that does not depend on the chunks."""
     made = sep.plan(kernel, image.shape, image.dtype, **options)
     return chunkwise(made)(image)
 
@@ -81,7 +81,7 @@ def filters(draw):
 
 
 @given(filters())
-def test_any_chunks_give_the_bits_of_the_array_in_memory(case):
+def test_any_chunks_are_bit_identical_to_the_array_in_memory(case):
     image, chunks, kernel, options = case
     lazy = da.from_array(image, chunks=chunks)
     result = sep.convolve(lazy, kernel, **options)
@@ -280,7 +280,7 @@ def test_ndimage_of_no_width_and_other_types():
     np.testing.assert_array_equal(found.compute(), expected)
 
 
-def test_kernels_too_large_to_be_held_run_axis_by_axis():
+def test_kernels_with_too_large_halos_run_axis_by_axis():
     image = volume((40, 30, 20), "uint8")
     lazy = da.from_array(image, chunks=(20, 30, 7))
     found = ndimage.gaussian_filter(lazy, (20, 20, 15), mode="wrap")
@@ -432,7 +432,7 @@ def test_functions_of_the_user_are_refused():
             getattr(ndimage, name)(image, ndimage.sobel)
 
 
-def test_mistakes_are_told_when_called_not_when_computed():
+def test_mistakes_are_reported_when_called_not_when_computed():
     image = da.ones((4, 4), chunks=2)
     with pytest.raises(KernelError, match="has more axes than the image"):
         sep.convolve(image, np.ones((3, 3, 3)))

@@ -228,7 +228,7 @@ def half_way(target: Any, how: str) -> subprocess.Popen[str]:
     return process
 
 
-def test_who_opens_a_draft_deletes_nothing_that_is_being_written(tmp_path: Path) -> None:
+def test_opening_a_partial_file_deletes_nothing_that_is_being_written(tmp_path: Path) -> None:
     target = created(tmp_path / "out.zarr")
     (killed, living) = (half_way(target, how) for how in ("killed", "living"))
     killed.communicate()
@@ -253,7 +253,7 @@ def test_who_opens_a_draft_deletes_nothing_that_is_being_written(tmp_path: Path)
     assert temporary(tmp_path / "out.zarr") == []
 
 
-def test_what_a_killed_worker_left_is_not_in_the_finished_store(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_worker_are_not_in_the_finished_store(tmp_path: Path) -> None:
     target = created(tmp_path / "out.zarr")
     half_way(target, "killed").communicate()
     assert owners(target.draft)
@@ -286,7 +286,7 @@ def test_a_worker_of_an_earlier_run_cannot_write_into_a_later_one(tmp_path: Path
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_a_flush_brings_names_and_chunks_to_the_disk(
+def test_a_flush_writes_names_and_chunks_to_the_disk(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name, layout = KINDS[kind]
@@ -312,7 +312,7 @@ def test_a_flush_brings_names_and_chunks_to_the_disk(
         one.abandon()
 
 
-def test_what_has_vanished_is_skipped(tmp_path: Path) -> None:
+def test_vanished_files_are_skipped(tmp_path: Path) -> None:
     target = created(tmp_path / "out.zarr")
     other = pickle.loads(pickle.dumps(target))
     since = now()
@@ -345,7 +345,7 @@ def test_another_thread_waits_until_the_flush_is_done(
     target.abandon()
 
 
-def test_a_forked_writer_has_a_folder_of_its_own(tmp_path: Path) -> None:
+def test_a_forked_writer_has_its_own_folder(tmp_path: Path) -> None:
     target = created(tmp_path / "out.zarr")
     writer = target.release.__self__
     before = writer._folder()

@@ -54,7 +54,7 @@ def cuts(n: int) -> Any:
     st.tuples(*map(cuts, SHAPE)),
     st.tuples(*map(cuts, SHAPE)),
 )
-def test_any_chunks_give_the_bits_of_one_block_and_the_numbers_of_memory(
+def test_any_chunks_equal_one_block_bit_by_bit_and_memory_to_rounding(
     name: str, mode: str, cval: float, chunks: Any, others: Any
 ) -> None:
     kernel, options = KERNELS[name], {"mode": mode, "cval": cval}
@@ -89,7 +89,7 @@ def read(path: Path) -> Any:
 
 @pytest.mark.parametrize("mode", ["reflect", "wrap", "constant"])
 @pytest.mark.parametrize("name", ["gaussian", "slope"])
-def test_files_give_the_bits_of_dask_arrays(
+def test_files_are_bit_identical_to_dask_arrays(
     tmp_path: Path, mode: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from separable.volumes import slab_schedule
@@ -163,7 +163,7 @@ def test_nan_of_whole_numbers_and_a_fill_alone_change_nothing() -> None:
         np.testing.assert_array_equal(found, plain)
 
 
-def test_what_is_missing_is_part_of_the_request(
+def test_missing_samples_are_part_of_the_request(
     tmp_path: Path,
 ) -> None:
     source, mask = saved(tmp_path, "in.npy", IMAGE), saved(tmp_path, "mask.npy", MASK)

@@ -66,7 +66,7 @@ def slabs(monkeypatch: pytest.MonkeyPatch, sides: tuple[int, ...], stages: int =
 
 @pytest.mark.parametrize("name", ["out.zarr", "out.npy", "out.ome.zarr"])
 @pytest.mark.parametrize("mode", ["reflect", "wrap", "constant"])
-def test_a_zarr_store_is_filtered_to_the_bits_of_memory(
+def test_filtering_a_zarr_store_is_bit_identical_to_filtering_in_memory(
     tmp_path: Path, image: np.ndarray, name: str, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = store(tmp_path / "in.zarr", image)
@@ -154,7 +154,7 @@ def _child(source: Path, target: Path, stages: int, slow: float) -> subprocess.P
         pytest.param("npy", 3, 6, marks=pytest.mark.long),
     ],
 )
-def test_a_run_killed_at_any_moment_goes_on_to_the_same_bytes(
+def test_a_run_killed_at_any_time_resumes_to_the_same_bytes(
     tmp_path: Path,
     image: np.ndarray,
     suffix: str,
@@ -238,7 +238,7 @@ def _fail_after(monkeypatch: pytest.MonkeyPatch, count: int, error: BaseExceptio
     monkeypatch.setattr(Target, "write", write)
 
 
-def test_an_interrupted_run_goes_on(tmp_path: Path, broken_off: Path, image: np.ndarray) -> None:
+def test_an_interrupted_run_resumes(tmp_path: Path, broken_off: Path, image: np.ndarray) -> None:
     with volumes.Run(broken_off, tmp_path / "out.zarr", KERNEL) as run:
         before = run.resumed
         assert 0 < before < run.schedule.slabs
@@ -248,7 +248,7 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, broken_off: Path, image: np.
     assert read_image(tmp_path / "out.zarr")[0].tobytes() == expected(image).tobytes()
 
 
-def test_another_request_does_not_touch_the_draft(tmp_path: Path, broken_off: Path) -> None:
+def test_another_request_does_not_change_the_partial_file(tmp_path: Path, broken_off: Path) -> None:
     with pytest.raises(FileError) as caught:
         volumes.filter(broken_off, tmp_path / "out.zarr", KERNEL, mode="wrap")
     assert (
@@ -262,7 +262,7 @@ def test_another_request_does_not_touch_the_draft(tmp_path: Path, broken_off: Pa
     volumes.filter(broken_off, tmp_path / "out.zarr", KERNEL, mode="wrap", overwrite=True)
 
 
-def test_without_resuming_it_begins_anew(tmp_path: Path, broken_off: Path) -> None:
+def test_without_resuming_a_run_starts_again(tmp_path: Path, broken_off: Path) -> None:
     with volumes.Run(broken_off, tmp_path / "out.zarr", KERNEL, resume=False) as run:
         assert run.resumed == 0
 
@@ -285,7 +285,7 @@ def test_a_torn_line_of_the_journal_does_not_count(
     assert read_image(tmp_path / "out.zarr")[0].tobytes() == expected(image).tobytes()
 
 
-def test_two_runs_do_not_write_one_draft(tmp_path: Path, image: np.ndarray) -> None:
+def test_two_runs_cannot_write_one_partial_file(tmp_path: Path, image: np.ndarray) -> None:
     source = store(tmp_path / "in.zarr", image)
     with (
         volumes.Run(source, tmp_path / "out.zarr", KERNEL),

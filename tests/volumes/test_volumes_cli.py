@@ -240,7 +240,7 @@ sys.exit(run(sys.argv[1:]))
 """
 
 
-def test_interrupted_it_says_what_is_kept_and_goes_on(call: Caller, tmp_path: Path) -> None:
+def test_an_interrupted_command_says_what_is_kept_and_resumes(call: Caller, tmp_path: Path) -> None:
     source, target = tmp_path / "in.npy", tmp_path / "out.npy"
     np.save(source, VOLUME)
     arguments = ["filter", str(source), str(target), "-k", "gaussian:2", "--memory", "1GiB"]

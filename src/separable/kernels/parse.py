@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,14 @@ from separable.kernels.kernel_arguments import (
 )
 from separable.kernels.units import Lengths, has_units, measured, read_lengths
 
-__all__ = ["catalogue", "kernel_by_name", "lengths_of", "parse_spec"]
+__all__ = [
+    "catalogue",
+    "kernel_by_name",
+    "lengths_of",
+    "parse_spec",
+    "register_kernel",
+    "unregister_kernel",
+]
 
 Reader = Callable[[str], Any]
 
@@ -166,6 +173,68 @@ def catalogue() -> dict[str, str]:
     'the mean over a box, of rank 1 in any dimension'
     """
     return {name: _summary(entry.make) for name, entry in _ENTRIES.items()}
+
+
+# The words for the types of parameters in `register_kernel`.
+_READERS: dict[str, Reader] = {
+    "number": _number,
+    "integer": _integer,
+    "integers": _integers,
+    "text": _text,
+    "flag": _yes,
+    "angle": _angle,
+    "length": _length,
+    "lengths": _lengths,
+    "sizes": _sizes,
+}
+
+
+def register_kernel(
+    make: Callable[..., Kernel], parameters: Mapping[str, str], *, ndim: int | None = None
+) -> None:
+    """Add a function to the catalogue, under its own name.
+
+    Parameters
+    ----------
+    make : callable
+        Function that returns the kernel. The first line of its docstring describes the kernel in lists.
+    parameters : mapping of str to str
+        Types of the parameters, in their order: "number", "integer", "integers" (one per axis), "text",
+        "flag", "angle", "length", "lengths" (one per axis) or "sizes" (whole numbers, one per axis).
+    ndim : int, optional
+        Number of axes of the kernel; default: any, given to the function as ``ndim=``.
+
+    Raises
+    ------
+    ArgumentError
+        If the name is taken, or a type or a parameter is unknown.
+
+    Examples
+    --------
+    >>> def spike(height):
+    ...     "Return one weight."
+    ...     return [[height]]
+    >>> register_kernel(spike, {"height": "number"}, ndim=2)
+    >>> parse_spec("spike:3"), catalogue()["spike"]
+    ([[3.0]], 'one weight')
+    >>> unregister_kernel("spike")
+    """
+    name = make.__name__
+    if name in _ENTRIES or name in _SHORT:
+        raise ArgumentError(f"`make` must have a new name; the catalogue has {name!r} already")
+    for key, kind in parameters.items():
+        if kind not in _READERS:
+            raise ArgumentError(
+                f"`parameters` must have types among {', '.join(_READERS)}; got {key}={kind!r}"
+            )
+        if key not in inspect.signature(make).parameters:
+            raise ArgumentError(f"`parameters` must name parameters of {name}; got {key!r}")
+    _ENTRIES[name] = _Entry(make, {key: _READERS[kind] for key, kind in parameters.items()}, ndim)
+
+
+def unregister_kernel(name: str) -> None:
+    """Remove a kernel that `register_kernel` added."""
+    _ENTRIES.pop(name, None)
 
 
 def _summary(function: Callable[..., Kernel]) -> str:
