@@ -49,17 +49,25 @@ def test_the_first_filter_compiles_little(tmp_path: Path) -> None:
         env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
     (first, second), (coded, coded_second) = json.loads(done.stdout)
-    assert {"load_tile", "filter_columns", "filter_rows", "band_of_two", "sweep"} <= set(first)
+    assert {"load_tile", "filter_columns", "filter_rows", "band_of_two", "sweep_ahead"} <= set(
+        first
+    )
     assert {"load_tile", "filter_columns", "filter_rows"} <= set(second)
     # Nothing of what another filter needs: planes, bands of one axis, dense kernels, other taps.
-    assert not {"sweep_planes", "finish_planes", "band_of_one", "band_direct"} & set(first)
+    assert not {
+        "sweep_items",
+        "stream_planes",
+        "finish_planes",
+        "band_of_one",
+        "band_direct",
+    } & set(first)
     assert not {"correlate_odd", "correlate_general", "filter_direct"} & set(first)
     assert len(first) <= 36, sorted(first)
     assert len(second) <= 22, sorted(second)
     # The schedule does not depend on the type of the image.
-    assert not {"sweep", "band_of_two", "run_alone"} & set(second)
+    assert not {"sweep_ahead", "band_of_two", "run_alone"} & set(second)
     # A helper is turned into machine code with its callers only, but for a few that are faster so.
     stages = {"load_tile", "filter_columns", "filter_rows"}
-    tuned = {"_gather", "_scatter", "_ask_lines", "_fetch"}
-    assert set(coded) <= stages | tuned | {"nrt", "band_of_two", "sweep", "run_alone"}
+    tuned = {"_gather", "_scatter", "_prefetch_lines", "_load_rows"}
+    assert set(coded) <= stages | tuned | {"nrt", "band_of_two", "sweep_ahead", "run_alone"}
     assert set(coded_second) <= stages | tuned

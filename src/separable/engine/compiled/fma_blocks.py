@@ -171,6 +171,9 @@ def _folded(kind):
             j += 1
         return acc
 
+    correlate_pairs.__name__ = correlate_pairs.__qualname__ = (
+        f"correlate_{'odd' if kind == ODD else 'even'}"
+    )
     return inline(correlate_pairs)
 
 
