@@ -154,13 +154,13 @@ def test_durations_along_times(three):
 
 MESSAGES = [
     (lambda: times().separable.gaussian(2.0), ArgumentTypeError,
-     "`sigma` along `time`, which holds times, must be a duration such as \"3h\" or "
+     "`sigma` along `time`, whose coordinate is a time, must be a duration such as \"3h\" or "
      "numpy.timedelta64(3, 'h'); got 2.0. Give a dict with one length a dim, or count samples "
      'with units="samples"'),
     (lambda: times().separable.gaussian({"time": "soon"}), ArgumentError,
      '`sigma` along `time` must be a duration such as "3h"; got \'soon\''),
     (lambda: volume().separable.gaussian("3h", "y"), ArgumentTypeError,
-     "`sigma` along `y`, which holds no times, must be a number; got '3h'"),
+     "`sigma` along `y`, whose coordinate is not a time, must be a number; got '3h'"),
     (lambda: volume().separable.gaussian(1, "t"), ArgumentError,
      "`dims` must be some of z, y, x; got 't'"),
     (lambda: volume().separable.gaussian({"y": 1, "q": 2}), ArgumentError,

@@ -265,7 +265,7 @@ def test_mistakes(call: Caller, arguments: tuple[object, ...], message: str) -> 
     [
         (
             ("separable", *LAYER, "--pattern", "ocyx -> oc,cya"),
-            "axis `x` of the kernel stands in no factor",
+            "axis `x` of the kernel is not in any factor",
         ),
         (
             ("separable", *LAYER, "--pattern", "yx -> y,x"),

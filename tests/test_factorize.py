@@ -639,14 +639,14 @@ BAD = [
         "z,y,x",
         {},
         PatternError,
-        "pattern `zyx -> z,y,x` wants a kernel of 3 axes; got kernel shape (3, 3), 2 axes",
+        "pattern `zyx -> z,y,x` needs a kernel of 3 axes; got kernel shape (3, 3), 2 axes",
     ),
     (
         np.eye(3),
         "y,xk -> ",
         {},
         PatternError,
-        "`,` cannot stand here: expected a letter or a group\n  y,xk -> \n   ^\nkernel shape (3, 3).",
+        "`,` is not allowed here: expected a letter or a group\n  y,xk -> \n   ^\nkernel shape (3, 3).",
     ),
     (np.eye(3), "y,x", {"tol": -0.1}, ArgumentError, "`tol` must be finite and >= 0; got -0.1"),
     (np.eye(3), "y,x", {"tol": np.nan}, ArgumentError, "`tol` must be finite and >= 0; got nan"),
@@ -733,5 +733,5 @@ def test_spectrum_of_several_bonds_needs_one_named():
 def test_spectrum_refuses_what_factorize_refuses():
     with pytest.raises(KernelError, match="must be finite"):
         spectrum(NAN, "y,x")
-    with pytest.raises(PatternError, match="wants a kernel of 2 axes"):
+    with pytest.raises(PatternError, match="needs a kernel of 2 axes"):
         spectrum(np.ones(3), "y,x")

@@ -67,7 +67,7 @@ FROM_TERMS = [
     (
         "y,x",
         [([1, 2], [[1, 2]])],
-        "factor `x` of `yx -> y,x` wants arrays of 1 axes; got shape (1, 2)",
+        "factor `x` of `yx -> y,x` needs arrays of 1 axes; got shape (1, 2)",
     ),
     (
         "y,x",
@@ -77,9 +77,9 @@ FROM_TERMS = [
     (
         "y,x",
         [([1, 2],)],
-        "`yx -> y,x` wants one term or more of 2 arrays each; got 1 terms of [1] arrays",
+        "`yx -> y,x` needs one term or more of 2 arrays each; got 1 terms of [1] arrays",
     ),
-    ("y,x", [], "`yx -> y,x` wants one term or more of 2 arrays each; got 0 terms of [] arrays"),
+    ("y,x", [], "`yx -> y,x` needs one term or more of 2 arrays each; got 0 terms of [] arrays"),
 ]
 
 
@@ -103,7 +103,7 @@ def test_terms_need_one_bond_and_no_batch(pattern):
     factors = factorize(WEIGHTS, pattern)
     with pytest.raises(PatternError) as caught:
         _ = factors.terms
-    assert str(caught.value) == f"`{pattern}` is no plain sum of terms: use `arrays`"
+    assert str(caught.value) == f"`{pattern}` is not a plain sum of terms: use `arrays`"
 
 
 def test_factors_cannot_be_changed():

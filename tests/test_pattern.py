@@ -72,14 +72,14 @@ def test_patterns_are_values():
 MESSAGES = [
     (
         "ocyx -> ox,cky",
-        "axis `k` stands in no kernel axis and in only one factor\n"
+        "axis `k` is not in the kernel and appears in only one factor\n"
         "  ocyx -> ox,cky\n"
         "              ^\n"
         'Did you mean "ocyx -> ox,cy"?',
     ),
     (
         "yx -> yR,x",
-        "axis `R` stands in no kernel axis and in only one factor\n"
+        "axis `R` is not in the kernel and appears in only one factor\n"
         "  yx -> yR,x\n"
         "         ^\n"
         'Did you mean "yx -> y,x"?',
@@ -96,27 +96,27 @@ MESSAGES = [
         'the kernel has no axes\n  -> y,x\n  ^\nDid you mean "yx -> y,x"?',
     ),
     ("yx -> y -> x", "a pattern has one arrow\n  yx -> y -> x\n          ^"),
-    ("yxy -> y,x", "axis `y` stands twice in the kernel\n  yxy -> y,x\n    ^"),
-    ("yx -> yy,x", "axis `y` stands twice in one factor\n  yx -> yy,x\n         ^"),
+    ("yxy -> y,x", "axis `y` appears twice in the kernel\n  yxy -> y,x\n    ^"),
+    ("yx -> yy,x", "axis `y` appears twice in one factor\n  yx -> yy,x\n         ^"),
     (
         "y1 -> y,x",
-        "`1` cannot stand here: expected a letter or a group\n  y1 -> y,x\n   ^",
+        "`1` is not allowed here: expected a letter or a group\n  y1 -> y,x\n   ^",
     ),
     (
         "yx -> y;x",
-        "`;` cannot stand here: expected a letter or a comma\n  yx -> y;x\n         ^",
+        "`;` is not allowed here: expected a letter or a comma\n  yx -> y;x\n         ^",
     ),
     ("(Yyx -> Y,yx", "this group is not closed\n  (Yyx -> Y,yx\n  ^"),
-    ("zyx -> y,x", "axis `z` of the kernel stands in no factor\n  zyx -> y,x\n  ^"),
+    ("zyx -> y,x", "axis `z` of the kernel is not in any factor\n  zyx -> y,x\n  ^"),
     (
         "zyx -> zy,zx,yx",
-        "axis `z` stands in 2 of 3 factors: a batch letter stands in all of them, an axis in one\n"
+        "axis `z` appears in 2 of 3 factors: a batch letter appears in all of them, an axis in one\n"
         "  zyx -> zy,zx,yx\n"
         "            ^",
     ),
     (
         "yx -> yr,rx",
-        "`r` stands in no kernel axis: a bond is written as a capital\n  yx -> yr,rx\n           ^",
+        "`r` is not in the kernel: a bond is written as a capital\n  yx -> yr,rx\n           ^",
     ),
     ("cx -> c,cx", "factor `c` has no axis of its own\n  cx -> c,cx\n          ^"),
     (
@@ -154,7 +154,7 @@ def test_messages_show_the_kernel_shape_where_it_is_known():
     with pytest.raises(PatternError) as caught:
         parse("ocyx -> ox,cky", shape=(64, 32, 3, 3))
     assert str(caught.value) == (
-        "axis `k` stands in no kernel axis and in only one factor\n"
+        "axis `k` is not in the kernel and appears in only one factor\n"
         "  ocyx -> ox,cky\n"
         "              ^\n"
         'kernel shape (64, 32, 3, 3). Did you mean "ocyx -> ox,cy"?'
@@ -195,13 +195,13 @@ SIZES = [
         "yx -> y,x",
         (3, 3, 3),
         None,
-        "pattern `yx -> y,x` wants a kernel of 2 axes; got kernel shape (3, 3, 3), 3 axes",
+        "pattern `yx -> y,x` needs a kernel of 2 axes; got kernel shape (3, 3, 3), 3 axes",
     ),
     (
         "yx -> y,x",
         (3, 3),
         {"q": 2, "k": 1},
-        "`sizes` names ['k', 'q'], which stand in no axis of `yx -> y,x`",
+        "`sizes` names ['k', 'q'], which are in no axis of `yx -> y,x`",
     ),
     (
         "(Yy)(Xx) -> YX,yx",

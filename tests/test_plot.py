@@ -93,7 +93,7 @@ def test_factors_are_drawn_term_by_term(kernel: np.ndarray, pattern: str) -> Non
 
 def test_factors_that_are_not_a_sum_of_terms_are_refused() -> None:
     weights = np.random.default_rng(0).random((4, 3, 3, 3))
-    with pytest.raises(PatternError, match="no plain sum of terms"):
+    with pytest.raises(PatternError, match="not a plain sum of terms"):
         sep.plot.factors(sep.factorize(weights, "ocyx -> oc,cyx"))
     with pytest.raises(ArgumentError, match="`terms` must be >= 1; got 0"):
         sep.plot.factors(sep.factorize(SOBEL, "yx -> y,x"), terms=0)

@@ -103,7 +103,7 @@ class Factors(Value):
             own = pattern.own(k)
             if stack.ndim != len(own) + 1:
                 raise PatternError(
-                    f"factor `{own}` of `{pattern}` wants arrays of {len(own)} axes; "
+                    f"factor `{own}` of `{pattern}` needs arrays of {len(own)} axes; "
                     f"got shape {stack.shape[1:]}"
                 )
             sizes.update(zip(own, stack.shape[1:], strict=True))
@@ -151,7 +151,7 @@ class Factors(Value):
             If the pattern has batch letters or several bonds, so that the kernel is not a plain sum.
         """
         if self.pattern.batch or not self.pattern.has_one_bond:
-            raise PatternError(f"`{self.pattern}` is no plain sum of terms: use `arrays`")
+            raise PatternError(f"`{self.pattern}` is not a plain sum of terms: use `arrays`")
         bond = self.pattern.bonds
         stacks = [
             np.moveaxis(a, operand.index(bond), 0)
@@ -272,7 +272,7 @@ def _stack(pattern: Pattern, terms: Sequence[Sequence[ArrayLike]], factor: int) 
     counts = {len(t) for t in terms}
     if counts != {len(pattern.factors)}:
         raise PatternError(
-            f"`{pattern}` wants one term or more of {len(pattern.factors)} arrays each; "
+            f"`{pattern}` needs one term or more of {len(pattern.factors)} arrays each; "
             f"got {len(terms)} terms of {sorted(counts)} arrays"
         )
     arrays = [np.asarray(t[factor]) for t in terms]

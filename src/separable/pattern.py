@@ -135,12 +135,12 @@ class Pattern(Value):
         given = dict(given or {})
         if len(shape) != self.ndim:
             raise PatternError(
-                f"pattern `{self}` wants a kernel of {self.ndim} axes; "
+                f"pattern `{self}` needs a kernel of {self.ndim} axes; "
                 f"got kernel shape {shape}, {len(shape)} axes"
             )
         unknown = sorted(set(given) - set(self.letters))
         if unknown:
-            raise PatternError(f"`sizes` names {unknown}, which stand in no axis of `{self}`")
+            raise PatternError(f"`sizes` names {unknown}, which are in no axis of `{self}`")
         found: dict[str, int] = {}
         for axis, n in zip(self.axes, shape, strict=True):
             found.update(_split(axis, n, given, self, shape))
@@ -203,7 +203,7 @@ def parse(text: str, shape: tuple[int, ...] | None = None) -> Pattern:
     >>> parse("ocyx -> ox,cky")
     Traceback (most recent call last):
         ...
-    separable.errors.PatternError: axis `k` stands in no kernel axis and in only one factor
+    separable.errors.PatternError: axis `k` is not in the kernel and appears in only one factor
       ocyx -> ox,cky
                   ^
     Did you mean "ocyx -> ox,cy"?
@@ -261,9 +261,9 @@ def _read_axes(source: _Source, left: str) -> tuple[str, ...]:
             axes.append(group)
             group = None
         elif not (char.isalpha() and char.isascii()):
-            raise source.error(f"`{char}` cannot stand here: expected a letter or a group", at)
+            raise source.error(f"`{char}` is not allowed here: expected a letter or a group", at)
         elif char in seen:
-            raise source.error(f"axis `{char}` stands twice in the kernel", at)
+            raise source.error(f"axis `{char}` appears twice in the kernel", at)
         else:
             seen.add(char)
             if group is None:
@@ -287,9 +287,9 @@ def _read_factors(source: _Source, right: str, start: int) -> tuple[str, ...]:
                 raise source.error("a factor is empty", at)
             factors.append("")
         elif not (char.isalpha() and char.isascii()):
-            raise source.error(f"`{char}` cannot stand here: expected a letter or a comma", at)
+            raise source.error(f"`{char}` is not allowed here: expected a letter or a comma", at)
         elif char in factors[-1]:
-            raise source.error(f"axis `{char}` stands twice in one factor", at)
+            raise source.error(f"axis `{char}` appears twice in one factor", at)
         else:
             factors[-1] += char
     if not factors[-1]:
@@ -318,23 +318,23 @@ def _check_letters(source: _Source, pattern: Pattern) -> None:
         count = sum(letter in f for f in pattern.factors)
         if count == 0:
             at = source.text.index(letter)
-            raise source.error(f"axis `{letter}` of the kernel stands in no factor", at)
+            raise source.error(f"axis `{letter}` of the kernel is not in any factor", at)
         if 1 < count < len(pattern.factors):
             raise source.error(
-                f"axis `{letter}` stands in {count} of {len(pattern.factors)} factors: "
-                "a batch letter stands in all of them, an axis in one",
+                f"axis `{letter}` appears in {count} of {len(pattern.factors)} factors: "
+                "a batch letter appears in all of them, an axis in one",
                 source.right(letter),
             )
     for letter in pattern.written_bonds:
         if sum(letter in f for f in pattern.factors) == 1:
             raise source.error(
-                f"axis `{letter}` stands in no kernel axis and in only one factor",
+                f"axis `{letter}` is not in the kernel and appears in only one factor",
                 source.right(letter),
                 _without(pattern, letter),
             )
         if letter.islower():
             raise source.error(
-                f"`{letter}` stands in no kernel axis: a bond is written as a capital",
+                f"`{letter}` is not in the kernel: a bond is written as a capital",
                 source.right(letter),
             )
 

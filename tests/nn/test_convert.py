@@ -452,7 +452,7 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "rank 0": ({"rank": 0}, RankError, "`rank` must be >= 1; got 0"),
     "rank text": ({"rank": "2"}, ArgumentTypeError, "`rank` must be an integer"),
     "bonds": ({"rank": {"S": 1}}, RankError, "must name the bonds R"),
-    "pattern": ({"pattern": "ocyx -> oc,ckx"}, PatternError, "axis `y` of the kernel stands in no factor"),
+    "pattern": ({"pattern": "ocyx -> oc,ckx"}, PatternError, "axis `y` of the kernel is not in any factor"),
     "auto": ({"pattern": "auto", "rank": 1}, ArgumentError, "give `budget`"),
     "empty": ({"data": []}, ArgumentError, "`data` is empty"),
     "nan": ({"data": [X, X * math.nan]}, ArgumentError, r"batch 1, shape \(2, 3, 9, 9\), has 486"),

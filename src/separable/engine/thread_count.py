@@ -61,6 +61,11 @@ def set_num_threads(count: int | None) -> None:
 
     Existing plans keep their number.
 
+    Parameters
+    ----------
+    count : int or None
+        Number of threads; >= 1.
+
     Raises
     ------
     ArgumentTypeError, ArgumentError

@@ -42,6 +42,7 @@ def factorize_few(
     Parameters
     ----------
     kernel : ndarray
+        The dense kernel.
     pattern : str
         Pattern with one axis in each factor and one bond.
     max_terms : int

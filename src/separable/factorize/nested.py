@@ -41,7 +41,8 @@ def decompose(tensor: Array, cut: float, max_terms: int | None = None) -> list[T
 
     Parameters
     ----------
-    tensor : ndarray of float64 or complex128, at least one axis
+    tensor : ndarray of float64 or complex128
+        Tensor of at least one axis.
     cut : float
         Absolute size below which a coefficient is rounding.
     max_terms : int, optional

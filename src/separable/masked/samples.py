@@ -165,8 +165,8 @@ def check_fill(fill: Any, out: np.dtype[Any]) -> Any:
     if np.isfinite(value) and low <= value <= high and value == int(value):
         return int(value)
     raise ArgumentError(
-        f"`fill` must be a whole number {low} .. {high}, for the result is {out}; got {fill}. "
-        "It stands where no pixel below the kernel is valid: give for instance fill=0, or "
+        f"`fill` must be a whole number {low} .. {high}, because the result is {out}; got {fill}. "
+        "It is the result where no pixel below the kernel is valid: give for instance fill=0, or "
         "output='float32' to have NaN there"
     )
 

@@ -123,7 +123,7 @@ def kernel_axes(axes: Any, ndim: int, kernel_ndim: int, *, last: bool = False) -
     Parameters
     ----------
     axes : int, sequence of int or None
-        The axes as they were given. None stands for all axes of the image.
+        Axes as they were given; None means all axes of the image.
     ndim : int
         Number of axes of the image.
     kernel_ndim : int

@@ -208,7 +208,7 @@ def _plan(
     dtype: torch.dtype | None,
     options: dict[str, Any],
 ) -> Plan:
-    """What is asked for, in the terms of arrays."""
+    """Return the plan of the same filter for arrays."""
     method = options["method"]
     own = {**options, "method": "auto" if method in RUNNABLE else method}
     return plan(

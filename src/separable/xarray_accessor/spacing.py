@@ -158,7 +158,7 @@ def _length(name: str, value: Any, step: Step) -> Any:
     if step.is_time:
         if not isinstance(value, DURATIONS):
             raise ArgumentTypeError(
-                f'`{name}` along `{step.dim}`, which holds times, must be a duration such as "3h" '
+                f'`{name}` along `{step.dim}`, whose coordinate is a time, must be a duration such as "3h" '
                 f"or numpy.timedelta64(3, 'h'); got {value!r}. Give a dict with one length a dim, "
                 'or count samples with units="samples"'
             )
@@ -170,6 +170,6 @@ def _length(name: str, value: Any, step: Step) -> Any:
             ) from None
     if isinstance(value, DURATIONS):
         raise ArgumentTypeError(
-            f"`{name}` along `{step.dim}`, which holds no times, must be a number; got {value!r}"
+            f"`{name}` along `{step.dim}`, whose coordinate is not a time, must be a number; got {value!r}"
         )
     return value
