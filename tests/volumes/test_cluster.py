@@ -162,7 +162,7 @@ def test_workers_read_with_the_halo_of_the_slab(source):
         made = sep.plan(KERNEL, SHAPE, "float32", mode="wrap", method="separable")
         whole = volumes.halo.block_filter(made)
         block = whole.block((slice(0, 24), slice(32, 64), slice(0, 80)))
-        samples = cluster._read(opened, block)
+        samples = cluster._read(opened, whole, block)
     rows = np.arange(block.starts[0], block.stops[0]) % SHAPE[0]
     cols = np.arange(block.starts[1], block.stops[1]) % SHAPE[1]
     np.testing.assert_array_equal(samples, image[rows][:, cols])

@@ -102,9 +102,10 @@ def unregister(border: Border) -> None:
 
     Examples
     --------
-    >>> from separable.borders import NEAREST
-    >>> class Edge(type(NEAREST)):
-    ...     name, aliases = "edge", ()
+    >>> class Edge(Border):
+    ...     name, help, picture = "edge", "the sample at the edge", "a a | a b c d | d d"
+    ...     def extension(self, n, before, after):
+    ...         return np.arange(-before, n + after).clip(0, n - 1)
     >>> unregister(register(Edge()))
     >>> "edge" in mode_names()
     False

@@ -377,17 +377,17 @@ def _opened(whole: BlockFilter, path: Path, reopen: tuple[Any, ...], *beside: An
 
 def _filter_slab(job: _Job, region: Region, block: Block) -> None:
     """Read what a slab is computed from, filter, write, and bring it to the disk."""
-    samples = _read(job, block)
+    samples = _read(job.source, job.filter, block)
     since = now()
     job.target.write(region, job.filter.run(samples, block))
     bring_to_disk(job.target, since)
 
 
-def _read(job: _Job, block: Block) -> Array:
+def _read(source: Source, whole: BlockFilter, block: Block) -> Array:
     """Read the samples of a block, of which some may lie outside the volume."""
-    source, samples = job.source, empty(block.shape, job.source.dtype)
+    samples = empty(block.shape, source.dtype)
     bounds = zip(block.starts, block.stops, strict=True)
-    runs = [job.filter.runs(axis, a, b) for axis, (a, b) in enumerate(bounds)]
+    runs = [whole.runs(axis, a, b) for axis, (a, b) in enumerate(bounds)]
     places = [np.cumsum([0, *(b - a for a, b in run)]).tolist() for run in runs]
     for index in np.ndindex(*(len(run) for run in runs)):
         inner, outer = [], []
