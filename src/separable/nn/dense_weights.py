@@ -13,9 +13,9 @@ from torch import nn
 from separable.errors import ArgumentError, ArgumentTypeError, PatternError, RankError
 from separable.factorize import factorize
 from separable.factors import Factors
-from separable.nn.conv_spec import ConvSpec
-from separable.nn.lower import lower
-from separable.nn.scheme import Rank, Scheme
+from separable.lowering.lower import lower
+from separable.lowering.scheme import Rank, Scheme
+from separable.nn.torch_convs import spec_of
 from separable.pattern import Pattern
 
 __all__ = ["as_array", "as_factors", "factor_weights", "filled", "scheme_for", "usable_ranks"]
@@ -45,7 +45,7 @@ def scheme_for(
     pattern, sizes
         As for `FactoredConv.from_dense`.
     """
-    spec = ConvSpec.of(conv)
+    spec = spec_of(conv)
     if ndim not in (None, spec.ndim):
         raise ArgumentTypeError(
             f"{owner} convolves over {ndim} axes; got a {type(conv).__name__} with weights "

@@ -10,12 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from separable.errors import ArgumentError
-from separable.nn.conv_spec import CONVS, count
+from separable.lowering.conv_spec import count
+from separable.lowering.scheme import Scheme, space_letters
+from separable.lowering.step import Step
 from separable.nn.factored_conv import FactoredConv, Sizes
 from separable.nn.fused.forward import is_depthwise, run_depthwise
 from separable.nn.keras import read_depthwise, write_depthwise
-from separable.nn.scheme import Scheme, space_letters
-from separable.nn.step import Step
+from separable.nn.torch_convs import CONVS
 from separable.pattern import Pattern
 
 __all__ = ["DepthwiseConv1d", "DepthwiseConv2d", "DepthwiseConv3d", "PointwiseConv"]

@@ -11,12 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from separable.errors import ArgumentError
-from separable.nn.conv_spec import count
+from separable.lowering.conv_spec import count
+from separable.lowering.scheme import Scheme, space_letters
+from separable.lowering.step import Step
 from separable.nn.factored_conv import FactoredConv, Sizes
 from separable.nn.fused.forward import is_depthwise, is_pointwise, run_separable
 from separable.nn.keras import read_separable, write_separable
-from separable.nn.scheme import Scheme, space_letters
-from separable.nn.step import Step
 
 __all__ = [
     "SeparableConv1d",

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from separable.errors import ArgumentError, PatternError
 from separable.factors import Factors
+from separable.lowering.lower import read_weights, weights_of
+from separable.lowering.scheme import GROUP, Rank, Scheme
+from separable.lowering.step import Step
 from separable.nn.dense_weights import (
     as_array,
     as_factors,
@@ -20,9 +23,7 @@ from separable.nn.dense_weights import (
     scheme_for,
     usable_ranks,
 )
-from separable.nn.lower import read_weights, weights_of
-from separable.nn.scheme import GROUP, Rank, Scheme
-from separable.nn.step import Step
+from separable.nn.torch_convs import build_conv
 from separable.pattern import Pattern
 
 __all__ = ["WeightExchange"]
@@ -235,7 +236,7 @@ class WeightExchange(nn.Module):
                 f"{type(between).__name__} between its steps. Set `intermediate` to None to drop it"
             )
         try:
-            dense = self.scheme.spec.build("meta", self._convolutions()[0].weight.dtype)
+            dense = build_conv(self.scheme.spec, "meta", self._convolutions()[0].weight.dtype)
         except ArgumentError as error:
             raise ArgumentError(f"{self._title()}: {error}") from None
         arrays = self._arrays()

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from separable.errors import ArgumentError, DTypeError, PatternError
-from separable.nn.conv_spec import CONVS, ConvSpec
+from separable.lowering.conv_spec import ConvSpec
+from separable.lowering.lower import lower
+from separable.lowering.scheme import Rank, Scheme
+from separable.lowering.step import Step
 from separable.nn.exchange import WeightExchange
-from separable.nn.lower import lower
-from separable.nn.scheme import Rank, Scheme
-from separable.nn.step import Step
 from separable.nn.step_modules import step_module
+from separable.nn.torch_convs import CONVS
 from separable.pattern import Pattern, parse
 
 __all__ = ["FactoredConv"]

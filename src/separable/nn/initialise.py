@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from separable.errors import ArgumentError, ArgumentTypeError
+from separable.lowering.step import Step
 from separable.nn.factored_conv import FactoredConv
-from separable.nn.step import Step
 
 __all__ = ["initialise"]
 

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from separable.errors import ArgumentError
-from separable.nn.conv_spec import count
+from separable.lowering.conv_spec import count
+from separable.lowering.scheme import Rank, Scheme
+from separable.lowering.step import Step
 from separable.nn.factored_conv import FactoredConv, Sizes
-from separable.nn.scheme import Rank, Scheme
-from separable.nn.step import Step
 
 __all__ = ["SpatialSpectralConv3d", "SpatiallySeparableConv2d", "SpatiallySeparableConv3d"]
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from separable.nn.conv_spec import CONVS
-from separable.nn.step import Same, Step
+from separable.lowering.step import SamePadding, Step
+from separable.nn.torch_convs import CONVS
 
 __all__ = ["StepConv1d", "StepConv2d", "StepConv3d", "step_module"]
 
@@ -34,9 +34,9 @@ def step_module(
 
     Examples
     --------
-    >>> from separable.nn.lower import lower
-    >>> from separable.nn.scheme import Scheme
-    >>> from separable.nn.conv_spec import ConvSpec
+    >>> from separable.lowering.lower import lower
+    >>> from separable.lowering.scheme import Scheme
+    >>> from separable.lowering.conv_spec import ConvSpec
     >>> spec = ConvSpec.make("layer", 1, in_channels=4, out_channels=8, kernel_size=3)
     >>> [step_module(s) for s in lower(Scheme.make("layer", "ocx -> oc,cx", spec, rank=1))[1]]
     [Conv1d(4, 4, kernel_size=(3,), stride=(1,), padding=(1,), groups=4, bias=False),
@@ -63,7 +63,7 @@ def step_module(
 def _even(step: Step) -> tuple[int, ...]:
     """The padding that the convolution itself does: all of it or none."""
     pads = step.padding
-    if any(isinstance(p, Same) or p[0] != p[1] for p in pads):
+    if any(isinstance(p, SamePadding) or p[0] != p[1] for p in pads):
         return (0,) * len(pads)
     return tuple(cast("tuple[int, int]", p)[0] for p in pads)
 
@@ -128,7 +128,7 @@ class _StepConv(nn.modules.conv._ConvNd):
         amounts: list[int] = []
         for axis in range(-1, self._dim, -1):
             pad = self.step.padding[axis]
-            amounts += pad.amounts(input.shape[axis]) if isinstance(pad, Same) else pad
+            amounts += pad.amounts(input.shape[axis]) if isinstance(pad, SamePadding) else pad
         return amounts
 
     def _by_blocks(self, input: Tensor) -> Tensor:
@@ -160,7 +160,8 @@ class _StepConv(nn.modules.conv._ConvNd):
         step = self.step
         if self._pads:
             words.append(
-                "padding=" + str(["same" if isinstance(p, Same) else p for p in step.padding])
+                "padding="
+                + str(["same" if isinstance(p, SamePadding) else p for p in step.padding])
             )
         if step.shared > 1:
             words.append(f"weights shared by {step.shared} blocks of channels")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from separable.nn.scheme import GROUP, OUT, Scheme
+from separable.lowering.scheme import GROUP, OUT, Scheme
 
 __all__ = ["Letters"]
 
@@ -30,7 +30,7 @@ class Letters:
 
     Examples
     --------
-    >>> from separable.nn.conv_spec import ConvSpec
+    >>> from separable.lowering.conv_spec import ConvSpec
     >>> spec = ConvSpec.make("layer", 2, in_channels=4, out_channels=8, kernel_size=3, groups=2)
     >>> letters = Letters(Scheme.make("layer", "ocyx -> oc,cyx", spec, rank=1))
     >>> letters.group, letters.outputs, letters.inputs, letters.matrix_shape

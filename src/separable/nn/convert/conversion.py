@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from separable.errors import ArgumentTypeError
-from separable.nn.conv_spec import CONVS
+from separable.lowering.lower import lower
+from separable.lowering.scheme import Scheme
 from separable.nn.convert.axis_roles import Letters
 from separable.nn.convert.calibration import Calibration, run_until, watched_run
 from separable.nn.convert.choose import Allocation, Point, allocate, points_of
@@ -27,9 +28,8 @@ from separable.nn.convert.least_squares import Aim, aim_at, fit, matrices, metri
 from separable.nn.convert.trace import Trace, dense_multiplications, steps_multiplications
 from separable.nn.dense_weights import as_array
 from separable.nn.factored_conv import FactoredConv
-from separable.nn.lower import lower
-from separable.nn.scheme import Scheme
 from separable.nn.ties import share
+from separable.nn.torch_convs import CONVS
 
 __all__ = ["Conversion", "Progress"]
 

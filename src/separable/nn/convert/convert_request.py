@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from separable.errors import ArgumentError, ArgumentTypeError, PatternError, RankError
-from separable.nn.conv_spec import ConvSpec
+from separable.lowering.conv_spec import ConvSpec
+from separable.lowering.scheme import Scheme
 from separable.nn.convert.layer_refs import Site, check_known, matching
 from separable.nn.convert.patterns import AUTO, adapted, candidates, scheme_of
-from separable.nn.scheme import Scheme
 from separable.pattern import Pattern, parse
 
 __all__ = ["Request", "schemes_for"]

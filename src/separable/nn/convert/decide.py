@@ -10,6 +10,7 @@ import numpy as np
 
 from separable.errors import ArgumentError, RankError
 from separable.factorize.trees import matricise
+from separable.lowering.scheme import Scheme
 from separable.nn.convert.choose import DENSE, hull, points_of
 from separable.nn.convert.conversion import Conversion
 from separable.nn.convert.factored_layers import weights_of_conv
@@ -17,7 +18,6 @@ from separable.nn.convert.layer_refs import Site, refusal
 from separable.nn.convert.patterns import AUTO
 from separable.nn.convert.trace import dense_multiplications
 from separable.nn.dense_weights import factor_weights
-from separable.nn.scheme import Scheme
 
 __all__ = ["decide"]
 

@@ -16,7 +16,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from separable.factorize import factorize
-from separable.nn.scheme import Scheme
+from separable.lowering.scheme import Scheme
 
 __all__ = ["chain_of", "decomposed", "masked", "multiplied"]
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from separable.factorize import factorize, spectrum
 from separable.factorize.trees import matricise
+from separable.lowering.scheme import Rank, Scheme
 from separable.nn.convert.decompose import chain_of
 from separable.nn.convert.metric import Metric
-from separable.nn.scheme import Rank, Scheme
 
 __all__ = ["Curve", "curve"]
 

@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from separable.lowering.lower import lower
+from separable.lowering.scheme import Scheme
 from separable.nn.convert.covariances import Moments
 from separable.nn.convert.decompose import decomposed
 from separable.nn.convert.least_squares import Aim, fit, matrices
 from separable.nn.dense_weights import as_array
 from separable.nn.factored_conv import FactoredConv
-from separable.nn.lower import lower
-from separable.nn.scheme import Scheme
 
 __all__ = ["built", "fitted", "measured", "plain", "weight_error", "weights_of_conv"]
 

@@ -12,8 +12,9 @@ from torch import nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
 from separable.errors import ArgumentError, ArgumentTypeError
-from separable.nn.conv_spec import CONVS, ConvSpec
+from separable.lowering.conv_spec import ConvSpec
 from separable.nn.factored_conv import FactoredConv
+from separable.nn.torch_convs import CONVS, spec_of
 
 __all__ = ["Site", "find_sites", "matching", "nearest", "put", "refusal", "selected"]
 
@@ -51,7 +52,7 @@ class Site:
     @property
     def spec(self) -> ConvSpec:
         """The arguments of the convolution."""
-        return ConvSpec.of(self.conv)
+        return spec_of(self.conv)
 
     def left(self, reason: str) -> Site:
         """Return the same with a reason to leave it alone; the first one said stands."""

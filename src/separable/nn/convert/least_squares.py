@@ -21,12 +21,12 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
+from separable.lowering.lower import lower
+from separable.lowering.scheme import Scheme
 from separable.nn.convert.axis_roles import Letters
 from separable.nn.convert.covariances import Moments
 from separable.nn.convert.decompose import decomposed, multiplied
 from separable.nn.convert.metric import Metric
-from separable.nn.lower import lower
-from separable.nn.scheme import Scheme
 
 __all__ = ["Aim", "aim_at", "fit", "matrices", "metric_of"]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from separable.errors import PatternError
-from separable.nn.conv_spec import ConvSpec
-from separable.nn.scheme import Scheme
+from separable.lowering.conv_spec import ConvSpec
+from separable.lowering.scheme import Scheme
 from separable.pattern import Pattern, parse
 
 __all__ = ["AUTO", "adapted", "candidates", "scheme_of"]

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from separable.nn.conv_spec import CONVS
+from separable.lowering.scheme import Scheme
 from separable.nn.convert.conversion import Conversion
 from separable.nn.convert.conversion_report import ConvertedLayer, Report
 from separable.nn.convert.factored_layers import measured, weight_error
 from separable.nn.convert.layer_refs import Site
 from separable.nn.factored_conv import FactoredConv
-from separable.nn.scheme import Scheme
 from separable.nn.ties import ties_of, untied
+from separable.nn.torch_convs import CONVS
 
 __all__ = ["summed_up"]
 

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from separable.errors import ArgumentError, ArgumentTypeError
-from separable.nn.conv_spec import ConvSpec
+from separable.lowering.conv_spec import ConvSpec
 from separable.nn.convert.layer_refs import Site, find_sites, nearest, put
 from separable.nn.factored_conv import FactoredConv
 from separable.nn.ties import Ties, share, tie, ties_of

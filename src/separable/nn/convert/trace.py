@@ -12,12 +12,12 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from separable.errors import ArgumentError
-from separable.nn.conv_spec import ConvSpec
+from separable.lowering.conv_spec import ConvSpec
+from separable.lowering.step import SamePadding, Step
 from separable.nn.convert.calibration import Calibration
 from separable.nn.convert.layer_refs import Site
 from separable.nn.ledger import ledger
 from separable.nn.ledger.fake_model import fake_copy, fake_inputs, fake_keywords
-from separable.nn.step import Same, Step
 
 __all__ = [
     "Trace",
@@ -179,6 +179,6 @@ def _positions(spec: ConvSpec, shape: Shape) -> int:
 
 def _out(step: Step, j: int, size: int) -> int:
     pad = step.padding[j]
-    amounts = pad.amounts(size) if isinstance(pad, Same) else pad
+    amounts = pad.amounts(size) if isinstance(pad, SamePadding) else pad
     reach = step.dilation[j] * (step.kernel_size[j] - 1)
     return (size + sum(amounts) - reach - 1) // step.stride[j] + 1

@@ -14,10 +14,10 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from separable.errors import ArgumentError, FileError
-from separable.nn.conv_spec import CONVS
 from separable.nn.formats.archives import ArchiveError
 from separable.nn.formats.network_source import Source
 from separable.nn.formats.program_archive import load_program
+from separable.nn.torch_convs import CONVS
 
 __all__ = ["ExportedSource", "read_exported", "with_modules"]
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from separable.lowering.step import Step
 from separable.nn.dense_weights import as_array
 from separable.nn.factored_conv import FactoredConv
-from separable.nn.step import Step
 
 __all__ = ["Writer"]
 

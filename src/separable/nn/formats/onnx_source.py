@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from separable.errors import FileError
-from separable.nn.conv_spec import CONVS
 from separable.nn.convert import ConvertedLayer, Report
 from separable.nn.factored_conv import FactoredConv
 from separable.nn.formats.network_source import Source
@@ -25,6 +24,7 @@ from separable.nn.formats.onnx_reading import (
     parameters_of,
     used_names,
 )
+from separable.nn.torch_convs import CONVS
 
 __all__ = ["OnnxSource", "read_onnx"]
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from separable.lowering.step import Step
 from separable.nn.fused.tracing import Call
-from separable.nn.step import Step
 from separable.nn.step_modules import _StepConv
 
 __all__ = ["Folded", "as_step", "folded", "name_of_activation"]

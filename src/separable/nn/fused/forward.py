@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from separable.engine.availability import EngineError
+from separable.lowering.step import SamePadding, Step
 from separable.nn.fused import autograd as _autograd  # noqa: F401
 from separable.nn.fused import flops as _flops  # noqa: F401
 from separable.nn.fused.operators import settings_of
 from separable.nn.fused.packed_layer import channels_are_last, is_served, prepared
-from separable.nn.step import Same, Step
 
 __all__ = [
     "is_depthwise",
@@ -44,7 +44,7 @@ def padding_of(step: Step, x: Tensor) -> tuple[int, ...]:
     sizes = x.shape[-len(step.padding) :]
     found: list[int] = []
     for pad, size in zip(step.padding, sizes, strict=True):
-        found += pad.amounts(size) if isinstance(pad, Same) else pad
+        found += pad.amounts(size) if isinstance(pad, SamePadding) else pad
     return tuple(found)
 
 

@@ -16,6 +16,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from separable.engine.availability import why_not
 from separable.errors import ArgumentError
+from separable.lowering.step import Step
 from separable.nn.fused.batchnorm_folding import Folded, as_step, folded, name_of_activation
 from separable.nn.fused.forward import is_depthwise, is_pointwise
 from separable.nn.fused.fused_modules import (
@@ -27,7 +28,6 @@ from separable.nn.fused.fused_modules import (
 )
 from separable.nn.fused.spatial_pair import LEAST_COLUMNS, FusedPair, splits
 from separable.nn.fused.tracing import Call, chains, record
-from separable.nn.step import Step
 from separable.nn.ties import Ties, ties_of, ties_text, untied
 
 __all__ = ["FusionReport", "fuse"]

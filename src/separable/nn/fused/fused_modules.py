@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from separable.engine.availability import EngineError
 from separable.errors import ArgumentError
+from separable.lowering.step import Step
 from separable.nn.fused.forward import is_plain, padding_of
 from separable.nn.fused.layer_tiling import ACTIVATIONS
 from separable.nn.fused.operators import (
@@ -22,7 +23,6 @@ from separable.nn.fused.operators import (
     settings_of,
 )
 from separable.nn.fused.packed_layer import Prepared, PreparedPointwise, is_served
-from separable.nn.step import Step
 from separable.process_cache import ProcessCache
 
 __all__ = [

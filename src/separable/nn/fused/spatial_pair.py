@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from separable.engine.availability import EngineError
+from separable.lowering.step import SamePadding, Step
 from separable.nn.fused.direct_nchw import Convolution, Planes
 from separable.nn.fused.fused_modules import Fused
 from separable.nn.fused.layer_tiling import ACTIVATIONS
 from separable.nn.fused.layout_transpose import to_first
 from separable.nn.fused.operators import activate, depthwise_by_torch
 from separable.nn.fused.packed_layer import SHAPES_KEPT, check_input
-from separable.nn.step import Same, Step
 from separable.process_cache import ProcessCache
 
 __all__ = ["FusedPair", "splits"]
@@ -51,7 +51,8 @@ def splits(first: Step, second: Step) -> str | None:
 
 def _amounts(step: Step, size: Sequence[int]) -> list[tuple[int, int]]:
     return [
-        p.amounts(n) if isinstance(p, Same) else p for p, n in zip(step.padding, size, strict=True)
+        p.amounts(n) if isinstance(p, SamePadding) else p
+        for p, n in zip(step.padding, size, strict=True)
     ]
 
 

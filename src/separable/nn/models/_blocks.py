@@ -10,9 +10,9 @@ from torch.nn import functional
 from torch.nn.modules.conv import _ConvNd
 
 from separable.errors import ArgumentError, ArgumentTypeError
+from separable.lowering.step import SamePadding
 from separable.nn.depthwise import DepthwiseConv2d
 from separable.nn.depthwise_separable import SeparableConv1d, SeparableConv2d, SeparableConv3d
-from separable.nn.step import Same
 
 __all__ = [
     "ChannelNorm",
@@ -53,7 +53,7 @@ class _Strided(_ConvNd):
 
     def forward(self, x: Tensor) -> Tensor:
         sizes = zip(x.shape[2:], self.kernel_size, self.stride, strict=True)
-        pads = [Same(k - 1, stride).amounts(n) for n, k, stride in sizes]
+        pads = [SamePadding(k - 1, stride).amounts(n) for n, k, stride in sizes]
         padded = functional.pad(x, [bound for pair in reversed(pads) for bound in pair])
         out: Tensor = self._conv_forward(padded, self.weight, self.bias)
         return out
