@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from separable.engine.availability import compiling
 from separable.engine.tensor_memory import empty
 from separable.nn.fused.layer_tiling import ACTIVATIONS, Sizes, up
-from separable.nn.fused.openmp import run
+from separable.nn.fused.openmp import KernelPlan, run
 from separable.process_cache import ProcessBound, ProcessCache
 
 __all__ = ["Convolution", "Planes"]
@@ -100,7 +99,7 @@ class _Boxes:
     time: float
 
 
-class PlanesPlan(ProcessBound):
+class PlanesPlan(KernelPlan):
     """One convolution or two for one shape of input."""
 
     def __init__(
@@ -109,11 +108,9 @@ class PlanesPlan(ProcessBound):
         with compiling:
             from separable.engine.compiled.jit import address
             from separable.engine.compiled.numba_api import types
-            from separable.nn.fused.compiled import simd_ops, spatial_kernels, spatial_params
+            from separable.nn.fused.compiled import layer_params, simd_ops, spatial_kernels
 
-        self._place = spatial_params.PLACE
-        self._words = np.zeros(spatial_params.COUNT, np.int64)
-        self._kept: list[NDArray[Any]] = []
+        super().__init__(layer_params.BOXES)
         lanes: int = simd_ops.LANES
         sizes = [size]
         for step in steps:
@@ -132,7 +129,7 @@ class PlanesPlan(ProcessBound):
         self._set(
             scratch_size=self.scratch_size, items=items, parts=chosen.parts, steps=len(steps), channels=first.inputs,
             act_one=first.act, act_two=second.act, at_b=at_b, flat=flat,
-            limits=self._keep(np.array([*_limits(first.act), *_limits(second.act)], np.float32)),
+            limits=self._add_table(np.array([*_limits(first.act), *_limits(second.act)], np.float32)),
             a_plane=a[0], a_slice=a[1], a_row=a[2], b_plane=b[0], b_slice=b[1], b_row=b[2],
         )  # fmt: skip
         long = chosen.block[2] * (chosen.block[1] if flat else 1) >= STREAM_COLUMNS
@@ -149,7 +146,7 @@ class PlanesPlan(ProcessBound):
         self._axes("blocks", chosen.blocks)
         self.out_size = sizes[-1]
         self.threads = max(1, min(threads, items * chosen.parts))
-        self.function = address(spatial_kernels.planes, (types.int64,) * 3)
+        self.function = address(spatial_kernels.convolve_boxes, (types.int64,) * 3)
 
     def _convolution(self, name: str, step: Convolution, steps: Sizes) -> None:
         channels = np.arange(step.inputs // step.groups) * steps[0]
@@ -163,30 +160,15 @@ class PlanesPlan(ProcessBound):
         ).ravel()  # in the order of the weights
         self._set(**{
             f"groups_{name}": step.groups, f"rows_{name}": step.outputs // step.groups,
-            f"count_{name}": step.count, f"offsets_{name}": self._keep(offsets.astype(np.int64)),
+            f"count_{name}": step.count, f"offsets_{name}": self._add_table(offsets.astype(np.int64)),
             f"group_step_{name}": step.inputs // step.groups * steps[0],
         })  # fmt: skip
         self._axes(f"stride_{name}", step.stride)
         self._axes(f"before_{name}", step.before)
         self._axes(f"reach_{name}", step.reach)
 
-    def _set(self, **values: int) -> None:
-        for name, value in values.items():
-            self._words[self._place[name]] = value
-
     def _axes(self, name: str, values: Sizes) -> None:
         self._set(**{f"{name}_{axis}": n for axis, n in zip("zyx", values, strict=True)})
-
-    def _keep(self, table: NDArray[Any]) -> int:
-        self._kept.append(table)
-        return int(table.ctypes.data)
-
-    def fill(
-        self, words: NDArray[np.int64], source: tuple[int, ...], target: int, scratch: int
-    ) -> None:
-        """Write the plan of one run, on an input with weights and biases at some addresses."""
-        words[: self._words.size] = self._words
-        words[:7] = (source[0], target, *source[1:], scratch)
 
 
 @lru_cache(maxsize=512)

@@ -52,7 +52,11 @@ class _Backward(LayerPlan):
         at = up(self.scratch_size, 64)
         pixels = (self._group + 1) * self._pixels
         self.scratch_size = at + (taken * 4 * pixels + 64 if self._pointwise else 128)
-        self._zeros = np.zeros(up(g.depth, 64) + 64, np.float32)
+        self._no_bias = self._add_table(np.zeros(up(g.depth, 64) + 64, np.float32))
+        fields = list(self._record.dtype.names or ())
+        self._at_gradients = [
+            fields.index(n) for n in ("gradient", "result", "middle_gradient", "sums")
+        ]
         self._set(
             slabs=self.slabs, slab_step=step * 4, gradient_step=taken, at_gradient=at,
             scratch_size=self.scratch_size, parts=1, items=self.slabs,
@@ -64,14 +68,11 @@ class _Backward(LayerPlan):
     def fill(
         self, words: NDArray[np.int64], source: tuple[int, ...], target: int, scratch: int
     ) -> None:
-        place = self._place
-        words[: self._words.size] = self._words
-        x, depthwise, between_bias, pointwise, gradient, result, held, sums = source
-        words[:7] = (x, 0, depthwise, between_bias, pointwise, self._zeros.ctypes.data, scratch)
-        words[place["gradient"]] = gradient
-        words[place["result"]] = result
-        words[place["held_gradient"]] = held
-        words[place["sums"]] = sums
+        """Write the record of one run; `source` ends with the four arrays of gradients."""
+        x, depthwise, depthwise_bias, pointwise, *gradients = source
+        arrays = (x, depthwise, depthwise_bias, pointwise, self._no_bias)
+        super().fill(words, arrays, target, scratch)
+        words[self._at_gradients] = gradients
 
 
 @lru_cache(maxsize=256)

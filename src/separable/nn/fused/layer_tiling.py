@@ -8,13 +8,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from separable.engine.availability import compiling
-from separable.process_cache import ProcessBound
+from separable.nn.fused.openmp import KernelPlan
 
 __all__ = ["ACTIVATIONS", "Geometry", "LayerPlan", "layer_plan", "pointwise_plan", "up"]
 
@@ -96,7 +94,7 @@ def pointwise_plan(geometry: Geometry, threads: int) -> PointwisePlan:
     return PointwisePlan(geometry, threads)
 
 
-class LayerPlan(ProcessBound):
+class LayerPlan(KernelPlan):
     """A layer for one shape of input, ready to run on addresses again and again."""
 
     def __init__(self, geometry: Geometry, threads: int) -> None:
@@ -104,9 +102,7 @@ class LayerPlan(ProcessBound):
             from separable.nn.fused.compiled import layer_blocks, layer_params, simd_ops
 
         self.geometry = g = geometry
-        self._place = layer_params.PLACE
-        self._words = np.zeros(layer_params.COUNT, np.int64)
-        self._kept: list[NDArray[Any]] = []
+        super().__init__(layer_params.LAYER)
         self._lanes: int = simd_ops.LANES
         self._pixels: int = layer_blocks.PIXELS
         self._panel = layer_blocks.VECTORS * simd_ops.LANES
@@ -117,26 +113,26 @@ class LayerPlan(ProcessBound):
         outputs = g.outputs or g.depth
         panels = -(-g.outputs // self._panel)
         # An odd number of cache lines, so that rows do not meet in the same sets.
-        held_step = ((g.depth + self._lanes - 1) // 16 + 1 | 1) * 64
+        middle_step = ((g.depth + self._lanes - 1) // 16 + 1 | 1) * 64
         self._set(
             tiles=self.tiles, tiles_of_row=per_row, tiles_of_image=per_row * out[0] * out[1],
             row_size=out[2], out_rows=out[0] * out[1], channels=g.channels,
             source_blocks=blocks_of_source, multiplier=g.multiplier, depth=g.depth,
-            image_step=math.prod(g.size) * g.channels * g.itemsize, held_step=held_step,
+            image_step=math.prod(g.size) * g.channels * g.itemsize, middle_step=middle_step,
             outputs=outputs, target_step=outputs * g.itemsize, panels=panels,
-            between_act=g.between, act=g.act,
+            depthwise_act=g.between, pointwise_act=g.act,
             block_step=math.prod(g.kernel) * self._lanes,
-            zeros=self._keep(np.zeros(g.depth * 4 + 128, np.uint8)),
+            zeros=self._add_table(np.zeros(g.depth * 4 + 128, np.uint8)),
         )  # fmt: skip
         limits = [*_limits(g.between), *_limits(g.act), -math.inf, math.inf]
-        self._set(limits=self._keep(np.array(limits, np.float32)))
+        self._set(limits=self._add_table(np.array(limits, np.float32)))
         rows = self._rows()
         window = self._columns(per_row)
-        self._share(threads, per_row, held_step)
+        self._share(threads, per_row, middle_step)
         table = up(rows * window * 8, 64)
-        held = (self._group * self._pixels + self._pixels) * held_step if g.outputs else 0
-        self._set(at_held=table, at_spill=table + held)
-        self.scratch_size = up(table + held + 8 * self._panel * 4, 64)
+        middle = (self._group * self._pixels + self._pixels) * middle_step if g.outputs else 0
+        self._set(at_middle=table, at_spill=table + middle)
+        self.scratch_size = up(table + middle + 8 * self._panel * 4, 64)
         self._finish()
 
     def _finish(self) -> None:
@@ -156,23 +152,6 @@ class LayerPlan(ProcessBound):
         """The lanes of a vector of float32."""
         return self._lanes
 
-    def fill(
-        self, words: NDArray[np.int64], source: tuple[int, ...], target: int, scratch: int
-    ) -> None:
-        """Write the plan of one run, on an input with weights and biases at some addresses."""
-        words[: self._words.size] = self._words
-        words[:7] = (source[0], target, *source[1:], scratch)
-
-    def _set(self, **values: int) -> None:
-        for name, value in values.items():
-            self._words[self._place[name]] = value
-
-    def _keep(self, table: NDArray[Any]) -> int:
-        """Keep a table alive with the plan; return its address."""
-        held = np.ascontiguousarray(table)
-        self._kept.append(held)
-        return int(held.ctypes.data)
-
     def _rows(self) -> int:
         """Write for each row of outputs which rows of taps lie inside; return the most of one."""
         g, out = self.geometry, self.geometry.out_size
@@ -189,9 +168,9 @@ class LayerPlan(ProcessBound):
         weights = np.broadcast_to(taps * g.kernel[2] * self._lanes, inside.shape)
         starts = np.concatenate([[0], np.cumsum(inside.sum(axis=(2, 3)).ravel())])
         self._set(
-            row_starts=self._keep(starts.astype(np.int64)),
-            row_offsets=self._keep(offsets[inside].astype(np.int64)),
-            row_weights=self._keep(weights[inside].astype(np.int64)),
+            row_starts=self._add_table(starts.astype(np.int64)),
+            row_offsets=self._add_table(offsets[inside].astype(np.int64)),
+            row_weights=self._add_table(weights[inside].astype(np.int64)),
         )
         return int(np.diff(starts).max(initial=0))
 
@@ -220,13 +199,13 @@ class LayerPlan(ProcessBound):
             low, high = np.zeros_like(low), np.full_like(high, taps)
         ranges = np.stack([low, np.maximum(high, low)], axis=1)  # of taps with an input under them
         self._set(
-            columns=self._keep(offsets.astype(np.int64)), window=window, kind=kind,
-            tap_range=self._keep(ranges.astype(np.int64)),
-            taps_of_row=taps, dilation=dilation, step_entries=stride,
+            columns=self._add_table(offsets.astype(np.int64)), window=window, row_kind=kind,
+            tap_range=self._add_table(ranges.astype(np.int64)),
+            taps_of_row=taps, dilation=dilation, stride_columns=stride,
         )  # fmt: skip
         return window
 
-    def _share(self, threads: int, per_row: int, held_step: int) -> None:
+    def _share(self, threads: int, per_row: int, middle_step: int) -> None:
         """Choose groups of tiles and parts of channels: the shortest time by a simple model."""
         g = self.geometry
         vectors = -(-g.depth // self._lanes)
@@ -234,7 +213,7 @@ class LayerPlan(ProcessBound):
         pointwise = self._pixels * g.depth * -(-g.outputs // self._lanes)
         self.cycles = self.tiles * (depthwise + pointwise)
         self.threads = max(1, min(threads, round(self.cycles / THREAD_CYCLES)))
-        most = max(1, HELD_BYTES // (self._pixels * held_step)) if g.outputs else 64
+        most = max(1, HELD_BYTES // (self._pixels * middle_step)) if g.outputs else 64
         panels = max(1, -(-g.outputs // self._panel)) if g.outputs else vectors
         best = math.inf
         self._group, parts = 1, 1
