@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from shutil import get_terminal_size
 from typing import Any
 
 import numpy as np
@@ -160,7 +161,7 @@ class Report:
         width : int
             The widest line.
         """
-        from separable.nn.convert.report_text import report_text
+        from separable.nn.convert.report_text import report_text  # it imports this module
 
         return report_text(self, width)
 
@@ -183,13 +184,13 @@ class Report:
 
     def to_markdown(self) -> str:
         """Return the table in Markdown, all columns."""
-        from separable.nn.convert.report_text import report_markdown
+        from separable.nn.convert.report_text import report_markdown  # it imports this module
 
         return report_markdown(self)
 
     def to_html(self) -> str:
         """Return a page that stands by itself: the table and what is said below it."""
-        from separable.nn.convert.report_text import report_html
+        from separable.nn.convert.report_text import report_html  # it imports this module
 
         return report_html(self)
 
@@ -201,7 +202,7 @@ class Report:
         ax : matplotlib.axes.Axes, optional
             Where to draw; new if not given.
         """
-        from separable.nn.convert.plots import plot_tradeoff
+        from separable.nn.convert.plots import plot_tradeoff  # it imports this module
 
         return plot_tradeoff(self, ax)
 
@@ -219,19 +220,17 @@ class Report:
         ArgumentError
             If no pattern was tried for that layer.
         """
-        from separable.nn.convert.plots import plot_spectrum
+        from separable.nn.convert.plots import plot_spectrum  # it imports this module
 
         return plot_spectrum(self, layer, ax)
 
     def _repr_html_(self) -> str:
-        from separable.nn.convert.report_text import report_fragment
+        from separable.nn.convert.report_text import report_fragment  # it imports this module
 
         return report_fragment(self)
 
     def __str__(self) -> str:
-        import shutil
-
-        return self.table(width=max(80, shutil.get_terminal_size((80, 24)).columns))
+        return self.table(width=max(80, get_terminal_size((80, 24)).columns))
 
     __repr__ = __str__
 

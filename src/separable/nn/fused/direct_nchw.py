@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from separable.engine.availability import compiling
 from separable.engine.tensor_memory import empty
+from separable.nn.fused.kernel_plan import KernelPlan, kernels
 from separable.nn.fused.layer_tiling import ACTIVATIONS, Sizes, up
-from separable.nn.fused.openmp import KernelPlan, run
+from separable.nn.fused.openmp import run
 from separable.process_cache import ProcessBound, ProcessCache
 
 __all__ = ["Convolution", "Planes"]
@@ -105,13 +105,9 @@ class PlanesPlan(KernelPlan):
     def __init__(
         self, steps: tuple[Convolution, ...], images: int, size: Sizes, threads: int
     ) -> None:
-        with compiling:
-            from separable.engine.compiled.jit import address
-            from separable.engine.compiled.numba_api import types
-            from separable.nn.fused.compiled import layer_params, simd_ops, spatial_kernels
-
-        super().__init__(layer_params.BOXES)
-        lanes: int = simd_ops.LANES
+        compiled = kernels()
+        super().__init__(compiled.box_record)
+        lanes = compiled.lanes
         sizes = [size]
         for step in steps:
             sizes.append(step.sizes(sizes[-1]))
@@ -146,7 +142,7 @@ class PlanesPlan(KernelPlan):
         self._axes("blocks", chosen.blocks)
         self.out_size = sizes[-1]
         self.threads = max(1, min(threads, items * chosen.parts))
-        self.function = address(spatial_kernels.convolve_boxes, (types.int64,) * 3)
+        self.function = compiled.address("convolve_boxes")
 
     def _convolution(self, name: str, step: Convolution, steps: Sizes) -> None:
         channels = np.arange(step.inputs // step.groups) * steps[0]
@@ -176,15 +172,12 @@ def _plan(
     steps: tuple[Convolution, ...], images: int, size: Sizes, threads: int
 ) -> PlanesPlan | None:
     """Return the plan, or None where no box is small enough or a kernel is larger than its input."""
-    with compiling:
-        from separable.nn.fused.compiled import simd_ops
-
     out = size
     for step in steps:
         out = step.sizes(out)
         if min(out) < 1:
             return None
-    if not any(True for _ in _boxes(steps, images, out, threads, simd_ops.LANES)):
+    if not any(True for _ in _boxes(steps, images, out, threads, kernels().lanes)):
         return None
     return PlanesPlan(steps, images, size, threads)
 

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from separable.engine.availability import compiling
 from separable.engine.tensor_memory import empty
+from separable.nn.fused.kernel_plan import kernels
 from separable.nn.fused.layer_tiling import Geometry, LayerPlan, up
 from separable.nn.fused.openmp import run
 from separable.nn.fused.packed_layer import Prepared
@@ -34,11 +34,6 @@ class _Backward(LayerPlan):
         super().__init__(geometry, threads)
 
     def _finish(self) -> None:
-        with compiling:
-            from separable.engine.compiled.jit import address
-            from separable.engine.compiled.numba_api import types
-            from separable.nn.fused.compiled import gradient_kernels
-
         g = self.geometry
         self.line = up(g.depth, self._lanes)
         blocks = up(g.channels, self._lanes) * g.multiplier // self._lanes
@@ -63,7 +58,7 @@ class _Backward(LayerPlan):
         )  # fmt: skip
         self.threads = min(self.threads, self.slabs)
         name = "backward_pointwise" if self._pointwise else "backward_depthwise"
-        self.function = address(getattr(gradient_kernels, name), (types.int64,) * 3)
+        self.function = self._compiled.address(name)
 
     def fill(
         self, words: NDArray[np.int64], source: tuple[int, ...], target: int, scratch: int
@@ -96,13 +91,12 @@ def backward_pointwise(
     threads = torch.get_num_threads()
     plan = _plan(geometry, threads, True)
     g = geometry
-    with compiling:
-        from separable.nn.fused.compiled.layer_blocks import VECTORS
-        from separable.nn.fused.compiled.simd_ops import LANES
-
+    compiled = kernels()
     # (depth with the multiplier outside, outputs)
     across = pointwise.detach().reshape(g.outputs, g.channels, g.multiplier).permute(2, 1, 0)
-    turned = pack_pointwise(across.reshape(g.depth, g.outputs), g.outputs, VECTORS * LANES, LANES)
+    turned = pack_pointwise(
+        across.reshape(g.depth, g.outputs), g.outputs, compiled.panel, compiled.lanes
+    )
     held = empty((g.images, *g.out_size, g.depth))
     sums = torch.empty(plan.slabs, plan.slab, dtype=torch.float32, device="cpu")
     addresses = packed.addresses

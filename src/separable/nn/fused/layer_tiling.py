@@ -11,8 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from separable.engine.availability import compiling
-from separable.nn.fused.openmp import KernelPlan
+from separable.nn.fused.kernel_plan import KernelPlan, kernels
 
 __all__ = ["ACTIVATIONS", "Geometry", "LayerPlan", "layer_plan", "pointwise_plan", "up"]
 
@@ -98,14 +97,11 @@ class LayerPlan(KernelPlan):
     """A layer for one shape of input, ready to run on addresses again and again."""
 
     def __init__(self, geometry: Geometry, threads: int) -> None:
-        with compiling:
-            from separable.nn.fused.compiled import layer_blocks, layer_params, simd_ops
-
+        self._compiled = kernels()
+        super().__init__(self._compiled.layer_record)
         self.geometry = g = geometry
-        super().__init__(layer_params.LAYER)
-        self._lanes: int = simd_ops.LANES
-        self._pixels: int = layer_blocks.PIXELS
-        self._panel = layer_blocks.VECTORS * simd_ops.LANES
+        self._lanes, self._pixels = self._compiled.lanes, self._compiled.pixels
+        self._panel = self._compiled.panel
         out = g.out_size
         per_row = -(-out[2] // self._pixels)
         self.tiles = g.images * out[0] * out[1] * per_row
@@ -137,15 +133,10 @@ class LayerPlan(KernelPlan):
 
     def _finish(self) -> None:
         """Fix what runs and with how much scratch memory."""
-        with compiling:
-            from separable.engine.compiled.jit import address
-            from separable.engine.compiled.numba_api import types
-            from separable.nn.fused.compiled import layer_kernels
-
         step = "layer" if self.geometry.outputs else "depthwise"
         dtype = "float32" if self.geometry.itemsize == 4 else "bfloat16"
         self._set(scratch_size=self.scratch_size)
-        self.function = address(getattr(layer_kernels, f"{step}_{dtype}"), (types.int64,) * 3)
+        self.function = self._compiled.address(f"{step}_{dtype}")
 
     @property
     def lanes(self) -> int:
@@ -237,13 +228,8 @@ class PointwisePlan(LayerPlan):
     """A layer that only mixes channels: all positions are one row of a depthwise step that does nothing."""
 
     def _finish(self) -> None:
-        with compiling:
-            from separable.engine.compiled.jit import address
-            from separable.engine.compiled.numba_api import types
-            from separable.nn.fused.compiled import layer_kernels
-
         self._set(scratch_size=self.scratch_size)
-        self.function = address(layer_kernels.pointwise_float32, (types.int64,) * 3)
+        self.function = self._compiled.address("pointwise_float32")
 
 
 def up(number: int, step: int) -> int:

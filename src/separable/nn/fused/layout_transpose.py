@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from separable.engine.availability import available, compiling
+from separable.engine.availability import available
 from separable.engine.tensor_memory import empty, empty_strided
-from separable.nn.fused.openmp import KernelPlan, run
+from separable.nn.fused.kernel_plan import KernelPlan, kernels
+from separable.nn.fused.openmp import run
 
 __all__ = ["last_strides", "to_first", "to_last"]
 
@@ -28,22 +29,18 @@ class _TransposePlan(KernelPlan):
     scratch_size = 64
 
     def __init__(self, matrices: int, rows: int, columns: int) -> None:
-        with compiling:
-            from separable.engine.compiled.jit import address
-            from separable.engine.compiled.numba_api import types
-            from separable.nn.fused.compiled import layer_params, layout_kernels, simd_ops
-
-        strips = -(-rows // simd_ops.LANES)
-        each = max(1, STRIP_VALUES // (simd_ops.LANES * columns))
+        compiled = kernels()
+        strips = -(-rows // compiled.lanes)
+        each = max(1, STRIP_VALUES // (compiled.lanes * columns))
         tiles = matrices * strips
-        super().__init__(layer_params.LAYER)
+        super().__init__(compiled.layer_record)
         items = -(-tiles // each)
         self._set(
             channels=rows, row_size=columns, tiles_of_image=strips, group_tiles=each, tiles=tiles,
             items=items,
         )  # fmt: skip
         self.threads = max(1, min(items, matrices * rows * columns >> 14))
-        self.function = address(layout_kernels.transpose_matrices, (types.int64,) * 3)
+        self.function = compiled.address("transpose_matrices")
 
     def fill(self, words: NDArray[np.int64], source: Any, target: int, scratch: int) -> None:
         """Write the record of one run, on one array at the address `source`."""

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from separable.engine.availability import available, compiling
+from separable.engine.availability import available
 from separable.engine.tensor_memory import empty_strided
 from separable.errors import ArgumentError
 from separable.nn.fused.direct_nchw import Convolution, Planes
+from separable.nn.fused.kernel_plan import kernels
 from separable.nn.fused.layer_tiling import Geometry, LayerPlan, Sizes, layer_plan, pointwise_plan
 from separable.nn.fused.layout_transpose import last_strides, to_first, to_last
 from separable.nn.fused.openmp import run
@@ -109,23 +110,20 @@ class Prepared(ProcessBound):
         settings: Settings,
         spread: Sizes = (1, 1, 1),
     ) -> None:
-        with compiling:
-            from separable.nn.fused.compiled.layer_blocks import VECTORS
-            from separable.nn.fused.compiled.simd_ops import LANES
-
-        panel = VECTORS * LANES
+        compiled = kernels()
+        panel, lanes = compiled.panel, compiled.lanes
         self.channels, self.settings, self._spread = channels, settings, spread
         self.kernel = _three(depthwise.shape[2:], 1)
         self.inner = depthwise.shape[0]
         self._weight = tuple(depthwise.shape)
         self.outputs = 0 if pointwise is None else pointwise.shape[0]
         self._held = [
-            pack_depthwise(depthwise, channels, LANES),
-            pack_between(between_bias, channels, self.inner, LANES),
+            pack_depthwise(depthwise, channels, lanes),
+            pack_between(between_bias, channels, self.inner, lanes),
         ]
         if pointwise is not None:
             self._held += [
-                pack_pointwise(pointwise, channels, panel, LANES),
+                pack_pointwise(pointwise, channels, panel, lanes),
                 pack_bias(bias, self.outputs, panel),
             ]
         addresses = tuple(t.data_ptr() for t in self._held)
@@ -212,15 +210,12 @@ class PreparedPointwise(ProcessBound):
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, act: int) -> None:
-        with compiling:
-            from separable.nn.fused.compiled.layer_blocks import VECTORS
-            from separable.nn.fused.compiled.simd_ops import LANES
-
+        compiled = kernels()
         self.outputs, self.channels = weight.shape[:2]
         self._act = act
-        panel = VECTORS * LANES
+        panel, lanes = compiled.panel, compiled.lanes
         self._held = [
-            pack_pointwise(weight, self.channels, panel, LANES),
+            pack_pointwise(weight, self.channels, panel, lanes),
             pack_bias(bias, self.outputs, panel),
         ]
         self._addresses = (0, 0, *(t.data_ptr() for t in self._held))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from shutil import get_terminal_size
 from typing import Any
 
 from separable.cost import Convolution, Cost
@@ -81,6 +82,21 @@ class Layer:
     convolutions: tuple[Call, ...] = field(default=(), repr=False)
     separated: Cost | None = None
     remark: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all but the convolutions as plain numbers and texts."""
+        found: dict[str, Any] = {
+            "name": self.name,
+            "kind": self.kind,
+            "calls": self.calls,
+            "input_shape": list(self.input_shape),
+            "output_shape": list(self.output_shape),
+            "cost": self.cost.to_dict(),
+            "backward": self.backward.to_dict(),
+        }
+        if self.separated is not None:
+            found |= {"separated": self.separated.to_dict(), "remark": self.remark}
+        return found
 
 
 @dataclass(frozen=True)
@@ -252,9 +268,18 @@ class Ledger:
         >>> ledger(torch.nn.Linear(8, 4), (1, 8)).to_dict()["total"]["macs"]
         32
         """
-        from separable.nn.ledger.ledger_text import ledger_dict
-
-        return ledger_dict(self)
+        found: dict[str, Any] = {
+            "model": self.model,
+            "inputs": list(self.inputs),
+            "training": self.training,
+            "layers": [layer.to_dict() for layer in self.layers],
+            "total": self.total.to_dict(),
+            "backward": self.backward.to_dict(),
+            "uncounted": [asdict(u) for u in self.uncounted],
+        }
+        if self.separated is not None:
+            found |= {"pattern": str(self.pattern), "separated": self.separated.to_dict()}
+        return found
 
     def to_csv(self) -> str:
         """Return one line a layer, all counts unrounded; the last line is the total.
@@ -266,7 +291,7 @@ class Ledger:
         >>> ledger(torch.nn.Linear(8, 4), (1, 8)).to_csv().splitlines()[0][:34]
         'layer,kind,calls,input,output,mult'
         """
-        from separable.nn.ledger.ledger_text import ledger_csv
+        from separable.nn.ledger.ledger_text import ledger_csv  # it imports this module
 
         return ledger_csv(self)
 
@@ -280,7 +305,7 @@ class Ledger:
         >>> print(ledger(torch.nn.Linear(8, 4), (1, 8)).to_markdown()[:16])
         | layer | kind |
         """
-        from separable.nn.ledger.ledger_text import ledger_markdown
+        from separable.nn.ledger.ledger_text import ledger_markdown  # it imports this module
 
         return ledger_markdown(self)
 
@@ -294,7 +319,7 @@ class Ledger:
         >>> "https://" in ledger(torch.nn.Linear(8, 4), (1, 8)).to_html()
         False
         """
-        from separable.nn.ledger.ledger_html import ledger_html
+        from separable.nn.ledger.ledger_html import ledger_html  # it imports this module
 
         return ledger_html(self)
 
@@ -317,19 +342,17 @@ class Ledger:
         Conv2d on 1x3x12x12 float32, in training mode
         ...
         """
-        from separable.nn.ledger.ledger_text import ledger_text
+        from separable.nn.ledger.ledger_text import ledger_text  # it imports this module
 
         return ledger_text(self, width, depth)
 
     def _repr_html_(self) -> str:
-        from separable.nn.ledger.ledger_text import ledger_fragment
+        from separable.nn.ledger.ledger_text import ledger_fragment  # it imports this module
 
         return ledger_fragment(self)
 
     def __str__(self) -> str:
-        import shutil
-
-        return self.table(width=max(80, shutil.get_terminal_size((80, 24)).columns))
+        return self.table(width=max(80, get_terminal_size((80, 24)).columns))
 
     __repr__ = __str__
 

@@ -14,7 +14,7 @@ from separable.cost.cost_text import quantity, ratio, size_text, table
 from separable.nn.ledger.ledger_data import Layer, Ledger
 from separable.pages import table_fragment
 
-__all__ = ["ledger_csv", "ledger_dict", "ledger_fragment", "ledger_markdown", "ledger_text"]
+__all__ = ["ledger_csv", "ledger_fragment", "ledger_markdown", "ledger_text"]
 
 ROWS = 60  # a longer table is merged into the modules that hold the layers
 NARROWEST = 16  # columns of the layers' names, which are folded
@@ -125,40 +125,6 @@ def ledger_markdown(ledger: Ledger) -> str:
     notes = [_headline(ledger), *_verdict(ledger)]
     body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return body + "\n\n" + "\n\n".join(notes) + "\n"
-
-
-def ledger_dict(ledger: Ledger) -> dict[str, Any]:
-    """Return the ledger as plain numbers and texts."""
-    found: dict[str, Any] = {
-        "model": ledger.model,
-        "inputs": list(ledger.inputs),
-        "training": ledger.training,
-        "layers": [_layer_dict(x) for x in ledger.layers],
-        "total": ledger.total.to_dict(),
-        "backward": ledger.backward.to_dict(),
-        "uncounted": [
-            {"layer": u.layer, "operation": u.operation, "reason": u.reason, "calls": u.calls}
-            for u in ledger.uncounted
-        ],
-    }
-    if ledger.separated is not None:
-        found |= {"pattern": str(ledger.pattern), "separated": ledger.separated.to_dict()}
-    return found
-
-
-def _layer_dict(layer: Layer) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "name": layer.name,
-        "kind": layer.kind,
-        "calls": layer.calls,
-        "input_shape": list(layer.input_shape),
-        "output_shape": list(layer.output_shape),
-        "cost": layer.cost.to_dict(),
-        "backward": layer.backward.to_dict(),
-    }
-    if layer.separated is not None:
-        found |= {"separated": layer.separated.to_dict(), "remark": layer.remark}
-    return found
 
 
 def _flat(layer: Layer, ledger: Ledger) -> dict[str, Any]:
