@@ -1,4 +1,4 @@
-"""What self-attention costs, to be set beside a convolution layer of the same width."""
+"""Cost of self-attention, for comparison with a convolution layer of the same width."""
 
 from __future__ import annotations
 

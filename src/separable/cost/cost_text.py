@@ -1,4 +1,4 @@
-"""Counts and sizes as people read them, and tables of them."""
+"""Counts and sizes as short text, and tables of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PREFIXES = ("", "k", "M", "G", "T", "P")
 
 
 def quantity(count: float) -> str:
-    """Return a count with three digits and a decimal prefix, small whole numbers as they are.
+    """Return a count with three digits and a decimal prefix; small integers unchanged.
 
     Examples
     --------
@@ -36,7 +36,7 @@ def size_text(count: float) -> str:
 
 
 def ratio(first: float, second: float) -> str:
-    """Return how many times larger one count is, with three digits; a dash where none can be said.
+    """Return how many times larger one count is, with three digits; a dash if the other is 0.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def ratio(first: float, second: float) -> str:
 def table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], *, text: int = 1, width: int = WIDTH
 ) -> str:
-    """Lay a table out with Rich, as plain text.
+    """Format a table as plain text, with Rich.
 
     Parameters
     ----------

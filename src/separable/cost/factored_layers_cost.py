@@ -36,7 +36,7 @@ def factored(
     bias: bool = False,
     itemsize: int = 4,
 ) -> Cost:
-    """Count a convolution layer separated by a pattern; the sum of `factor_costs`.
+    """Count a convolution layer that a pattern separates; the sum of `factor_costs`.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def _scheme(
 
 
 def _ranks(pattern: Pattern, rank: Rank) -> dict[str, int]:
-    """Return the rank of each bond."""
+    """Return the rank of each bond; 1 for bonds that are not named."""
     ranks = rank if isinstance(rank, Mapping) else dict.fromkeys(pattern.bonds, rank)
     known = {bond: ranks.get(bond, 1) for bond in pattern.bonds}
     if any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in known.values()):

@@ -1,4 +1,4 @@
-"""What convolution layers cost: dense, and depthwise separable."""
+"""Cost of dense and of depthwise separable convolution layers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def conv(
     bias: bool = False,
     itemsize: int = 4,
 ) -> Cost:
-    """Count a convolution layer: all its weights, once at each output position.
+    """Count a convolution layer: all its weights at each output position.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Weights of a convolution <-> the arrays of its factors, in NumPy."""
+"""Conversion between the weights of a convolution and the arrays of its factors, in NumPy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def scheme_for(
     pattern: str | Pattern | None,
     sizes: Mapping[str, int] | None,
 ) -> Scheme:
-    """Fit the pattern asked for, or the layer's own, to a convolution; ranks are still 1.
+    """Fit the given pattern, or the layer's own, to a convolution; all ranks are 1.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def scheme_for(
 
 
 def filled(dense: Any, kernel: Array, convolutions: Sequence[Any]) -> nn.Module:
-    """Give a convolution made on the meta device its weights, and what else the steps have."""
+    """Allocate and fill a convolution that was made on the meta device."""
     like = convolutions[0].weight
     dense = dense.to_empty(device=like.device)
     with torch.no_grad():
@@ -78,7 +78,7 @@ def filled(dense: Any, kernel: Array, convolutions: Sequence[Any]) -> nn.Module:
 
 
 def as_array(tensor: torch.Tensor) -> Array:
-    """Return a tensor's numbers; of a type that NumPy lacks (bfloat16), as float32."""
+    """Return a tensor as an array; bfloat16, which NumPy lacks, as float32."""
     values = tensor.detach().cpu()
     if values.dtype == torch.bfloat16:
         values = values.float()
@@ -130,12 +130,12 @@ def factor_weights(
 
 
 def usable_ranks(ranks: Mapping[str, NDArray[np.intp]]) -> dict[str, NDArray[np.intp]]:
-    """Return ranks of which none is 0 for all batch values: no convolution has 0 channels."""
+    """Replace ranks that are 0 for all batch values: no convolution has 0 channels."""
     return {b: r if np.max(r, initial=0) > 0 else np.ones_like(r) for b, r in ranks.items()}
 
 
 def as_factors(scheme: Scheme, arrays: Sequence[Array]) -> Factors:
-    """Return the arrays of a layer's weights as Factors, exact by definition.
+    """Return the arrays of a layer's weights as Factors with error 0.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""DepthwiseConv1d, 2d, 3d and PointwiseConv: the steps of a separable layer as layers."""
+"""DepthwiseConv1d, 2d, 3d and PointwiseConv: the two steps of a separable layer as layers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Depthwise = TypeVar("Depthwise", bound="_DepthwiseConv")
 
 
 class _DepthwiseConv(FactoredConv):
-    """A convolution of each channel for itself, over `spatial_ndim` axes: see `DepthwiseConv2d`."""
+    """Convolution of each channel alone, over `spatial_ndim` axes; see `DepthwiseConv2d`."""
 
     spatial_ndim: ClassVar[int]
 
@@ -70,7 +70,7 @@ class _DepthwiseConv(FactoredConv):
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> Depthwise:
-        """Make the layer of the weights of a Keras `DepthwiseConv1D` or `DepthwiseConv2D`.
+        """Create the layer from the weights of a Keras `DepthwiseConv1D` or `DepthwiseConv2D`.
 
         Parameters
         ----------
@@ -102,7 +102,7 @@ class _DepthwiseConv(FactoredConv):
         return layer
 
     def to_keras_weights(self) -> list[NDArray[Any]]:
-        """Return the weights as Keras's layer of that name has them, for ``layer.set_weights``.
+        """Return the weights for ``set_weights`` of the Keras layer of the same name.
 
         Examples
         --------
@@ -121,12 +121,12 @@ class _DepthwiseConv(FactoredConv):
 
     @property
     def depth_multiplier(self) -> int:
-        """Outputs for each channel."""
+        """Number of outputs per channel."""
         return self.spec.out_channels // self.spec.in_channels
 
 
 class DepthwiseConv1d(_DepthwiseConv):
-    """A convolution of each channel for itself, over one axis.
+    """Convolution of each channel alone, over one axis.
 
     The parameters are those of `DepthwiseConv2d`.
 
@@ -140,7 +140,7 @@ class DepthwiseConv1d(_DepthwiseConv):
 
 
 class DepthwiseConv2d(_DepthwiseConv):
-    """A convolution of each channel for itself, over two axes.
+    """Convolution of each channel alone, over two axes.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ class DepthwiseConv2d(_DepthwiseConv):
 
 
 class DepthwiseConv3d(_DepthwiseConv):
-    """A convolution of each channel for itself, over three axes.
+    """Convolution of each channel alone, over three axes.
 
     The parameters are those of `DepthwiseConv2d`.
 
@@ -175,7 +175,7 @@ class DepthwiseConv3d(_DepthwiseConv):
 
 
 class PointwiseConv(FactoredConv):
-    """A convolution of kernel size 1: it mixes the channels of each position.
+    """Convolution of kernel size 1, which combines the channels at each position.
 
     Parameters
     ----------
@@ -226,5 +226,5 @@ class PointwiseConv(FactoredConv):
 
 
 def _single(letters: str) -> Pattern:
-    """The pattern of weights that are not separated any further."""
+    """Return the pattern of weights that are not factorised."""
     return Pattern(tuple(letters), (letters,))

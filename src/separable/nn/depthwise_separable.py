@@ -28,7 +28,7 @@ Separable = TypeVar("Separable", bound="_SeparableConv")
 
 
 class _SeparableConv(FactoredConv):
-    """A depthwise separable convolution over `spatial_ndim` axes: see `SeparableConv2d`."""
+    """Depthwise separable convolution over `spatial_ndim` axes; see `SeparableConv2d`."""
 
     spatial_ndim: ClassVar[int]
 
@@ -82,7 +82,7 @@ class _SeparableConv(FactoredConv):
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> Separable:
-        """Make the layer of the weights of a Keras `SeparableConv1D` or `SeparableConv2D`.
+        """Create the layer from the weights of a Keras `SeparableConv1D` or `SeparableConv2D`.
 
         Parameters
         ----------
@@ -119,7 +119,7 @@ class _SeparableConv(FactoredConv):
         return layer
 
     def to_keras_weights(self) -> list[NDArray[Any]]:
-        """Return the weights as Keras's layer of that name has them, for ``layer.set_weights``.
+        """Return the weights for ``set_weights`` of the Keras layer of the same name.
 
         Raises
         ------
@@ -155,18 +155,18 @@ class _SeparableConv(FactoredConv):
 
     @property
     def depth_multiplier(self) -> int | list[int]:
-        """Depthwise outputs for each input channel, a list where they differ."""
+        """Depthwise outputs per input channel, a list where they differ."""
         found: int | list[int] = next(iter(self.ranks.values()))
         return found
 
     @property
     def order(self) -> str:
-        """Which step runs first."""
+        """The step that runs first."""
         return f"{self.step_names[0]}_first"
 
 
 class SeparableConv1d(_SeparableConv):
-    """A depthwise separable convolution over one axis.
+    """Depthwise separable convolution over one axis.
 
     The parameters are those of `SeparableConv2d`.
 
@@ -181,7 +181,7 @@ class SeparableConv1d(_SeparableConv):
 
 
 class SeparableConv2d(_SeparableConv):
-    """A depthwise separable convolution over two axes.
+    """Depthwise separable convolution over two axes.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ class SeparableConv2d(_SeparableConv):
 
 
 class SeparableConv3d(_SeparableConv):
-    """A depthwise separable convolution over three axes.
+    """Depthwise separable convolution over three axes.
 
     The parameters are those of `SeparableConv2d`.
 

@@ -1,4 +1,4 @@
-"""FactoredConv: a convolution whose weights are factors; every other layer here is a case of it."""
+"""FactoredConv: a convolution whose weights are factors, and the base of all other layers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Sizes = int | Sequence[int]
 
 
 class FactoredConv(WeightExchange):
-    """A convolution whose weights are the product of the factors that a pattern names.
+    """Convolution whose weights are the product of the factors that a pattern names.
 
     The layer runs one convolution for each factor; strides, dilation and padding go to the one
     that owns the axis, the bias to the last. Its parameters are those of plain `torch.nn`
@@ -128,7 +128,7 @@ class FactoredConv(WeightExchange):
         *,
         draw: bool = True,
     ) -> None:
-        """Make the submodules: the steps in their order, and the place between two of them."""
+        """Create the submodules: the steps in running order, and the module between two of them."""
         self.scheme, self.steps = lower(scheme)
         if intermediate is not None and len(self.steps) != 2:
             raise ArgumentError(
@@ -149,7 +149,7 @@ class FactoredConv(WeightExchange):
 
     @classmethod
     def _name(cls, scheme: Scheme, step: Step) -> str:
-        """Return the attribute under which a step is found."""
+        """Return the name of the submodule of a step."""
         return f"factor_{scheme.written.factors[step.factor]}"
 
     def forward(self, input: Tensor) -> Tensor:
@@ -180,15 +180,15 @@ class FactoredConv(WeightExchange):
         return input
 
     def _is_served(self) -> bool:
-        """Return whether the operators do steps as this layer has them."""
+        """Return True if the fused operators can run the layer's steps."""
         return False
 
     def _fused(self, input: Tensor) -> Tensor | None:
-        """Return the layer's result by one of the operators, where there is one for it."""
+        """Return the layer's result from a fused operator, or None if none can run it."""
         return None
 
     def _check(self, input: Tensor) -> None:
-        """Refuse what the convolutions would refuse, in words that name the layer."""
+        """Raise an error that names the layer for inputs that the convolutions cannot take."""
         shape = input.shape
         at = self._at
         if not 0 <= len(shape) + at <= 1 or shape[at] != self._channels:
@@ -222,72 +222,72 @@ class FactoredConv(WeightExchange):
         return f"{type(self).__name__}({self.spec.describe()})"
 
     def reset_parameters(self) -> None:
-        """Draw all weights anew, as `torch.nn` does: uniform within ``fan_in ** -0.5``."""
+        """Draw all weights again, as `torch.nn` does: uniform within ``fan_in ** -0.5``."""
         for module in self._convolutions():
             module.reset_parameters()
 
     @property
     def spec(self) -> ConvSpec:
-        """The arguments of the convolution that the layer stands for."""
+        """Arguments of the equivalent dense convolution."""
         return self.scheme.spec
 
     # The same under the names that `torch.nn.Conv2d` has for them, for programs that read layers.
 
     @property
     def in_channels(self) -> int:
-        """The number of input channels."""
+        """Number of input channels."""
         return self.spec.in_channels
 
     @property
     def out_channels(self) -> int:
-        """The number of output channels."""
+        """Number of output channels."""
         return self.spec.out_channels
 
     @property
     def kernel_size(self) -> tuple[int, ...]:
-        """The size of the kernel along each axis of space."""
+        """Kernel size along each spatial axis."""
         return self.spec.kernel_size
 
     @property
     def stride(self) -> tuple[int, ...]:
-        """The stride along each axis of space."""
+        """Stride along each spatial axis."""
         return self.spec.stride
 
     @property
     def padding(self) -> str | tuple[int, ...]:
-        """The padding on both sides of each axis of space, or 'same'."""
+        """Padding on both sides of each spatial axis, or 'same'."""
         return self.spec.padding
 
     @property
     def dilation(self) -> tuple[int, ...]:
-        """The dilation along each axis of space."""
+        """Dilation along each spatial axis."""
         return self.spec.dilation
 
     @property
     def groups(self) -> int:
-        """The number of groups of channels."""
+        """Number of groups of channels."""
         return self.spec.groups
 
     @property
     def padding_mode(self) -> str:
-        """The contents of the padding: 'zeros', 'reflect', 'replicate' or 'circular'."""
+        """Values of the padding: 'zeros', 'reflect', 'replicate' or 'circular'."""
         return self.spec.padding_mode
 
     @property
     def bias(self) -> Tensor | None:
-        """The bias of the last step, or None."""
+        """Bias of the last step, or None."""
         last: Any = self._modules[self.step_names[-1]]
         found: Tensor | None = last.bias
         return found
 
     @property
     def pattern(self) -> Pattern:
-        """The pattern as written, for the channels of one group."""
+        """Pattern as written, for the channels of one group."""
         return self.scheme.written
 
     @property
     def ranks(self) -> dict[str, Any]:
-        """The rank of each bond: an int, or a list with one for each batch value (fit for JSON)."""
+        """Rank of each bond: an int, or a list with one rank per batch value."""
         return {
             bond: int(r.flat[0]) if r.min() == r.max() else r.ravel().tolist()
             for bond, r in self.scheme.ranks.items()
@@ -295,14 +295,14 @@ class FactoredConv(WeightExchange):
 
     @property
     def multiplications(self) -> int:
-        """Multiplications for each position of the output."""
+        """Multiplications per output position."""
         return sum(step.multiplications for step in self.steps)
 
     def __repr__(self) -> str:
         return str(super().__repr__()).replace("\n  (intermediate): None", "")
 
     def extra_repr(self) -> str:
-        """Say the arguments, the pattern, and what the layer saves."""
+        """Return the arguments, the pattern, and the saving as text."""
         words = [self.spec.describe()]
         if len(self.steps) == 1:
             return f"{words[0]}; {self.multiplications:,} multiplications a position"
@@ -320,7 +320,7 @@ class FactoredConv(WeightExchange):
 
 
 def _space(owner: str, pattern: Pattern) -> int:
-    """How many axes of space a pattern has."""
+    """Return the number of spatial axes of a pattern."""
     ndim = sum("o" not in axis and "c" not in axis for axis in pattern.axes)
     if ndim not in CONVS:
         raise PatternError(

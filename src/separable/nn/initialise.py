@@ -1,4 +1,4 @@
-"""Random weights for separable layers, drawn with the fan-in that each step really has.
+"""Random weights for separable layers, drawn with the true fan-in of each step.
 
 What PyTorch draws by default (`reset_parameters`) has the right fan-in for grouped convolutions:
 it divides the input's channels by the groups. Its fan-out does not, so
@@ -32,7 +32,7 @@ def initialise(
     *,
     generator: torch.Generator | None = None,
 ) -> AnyModule:
-    """Draw the weights of all separable layers in a module anew, from uniform distributions.
+    """Draw the weights of all separable layers in a module again, from uniform distributions.
 
     Parameters
     ----------

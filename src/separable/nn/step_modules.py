@@ -1,4 +1,4 @@
-"""Step -> torch.nn module: a plain convolution wherever that does it all.
+"""Modules of steps: a plain `torch.nn` convolution wherever that computes the whole step.
 
 Where padding depends on the input's size or is uneven, or channels are taken several times, added
 together or share weights, the module is a subclass of that convolution, with the same parameters.
@@ -21,7 +21,7 @@ __all__ = ["StepConv1d", "StepConv2d", "StepConv3d", "step_module"]
 def step_module(
     step: Step, device: Any = None, dtype: torch.dtype | None = None, *, draw: bool = True
 ) -> nn.Module:
-    """Make the module of a step.
+    """Create the module of a step.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def step_module(
 
 
 def _even(step: Step) -> tuple[int, ...]:
-    """The padding that the convolution itself does: all of it or none."""
+    """Return the padding that the convolution itself applies: all of it, or none."""
     pads = step.padding
     if any(isinstance(p, SamePadding) or p[0] != p[1] for p in pads):
         return (0,) * len(pads)
@@ -69,12 +69,12 @@ def _even(step: Step) -> tuple[int, ...]:
 
 
 def _mode(step: Step) -> str:
-    """The padding mode of the convolution itself; where it pads nothing, the one that is free."""
+    """Return the padding mode of the convolution itself; 'zeros' if it does not pad."""
     return step.padding_mode if any(_even(step)) else "zeros"
 
 
 class _StepConv(nn.modules.conv._ConvNd):
-    """What the subclasses of the three convolutions have in common: all but the convolution."""
+    """Common part of the three step convolutions: everything but the convolution."""
 
     step: Step
     gather: Tensor | None
@@ -107,7 +107,7 @@ class _StepConv(nn.modules.conv._ConvNd):
             self.write_indices()
 
     def write_indices(self) -> None:
-        """Fill the buffers of indices, which memory just allocated does not have."""
+        """Fill the index buffers, which are uninitialised after allocation."""
         for name in ("gather", "scatter"):
             buffer = getattr(self, name, None)
             if buffer is not None and not buffer.is_meta:
@@ -124,7 +124,7 @@ class _StepConv(nn.modules.conv._ConvNd):
         return self._with_bias(self._scattered(self._by_blocks(input)))
 
     def _amounts(self, input: Tensor) -> list[int]:
-        """How much to pad, in the order that `functional.pad` has: the last axis first."""
+        """Return the padding in the order of `functional.pad`, the last axis first."""
         amounts: list[int] = []
         for axis in range(-1, self._dim, -1):
             pad = self.step.padding[axis]
@@ -132,7 +132,7 @@ class _StepConv(nn.modules.conv._ConvNd):
         return amounts
 
     def _by_blocks(self, input: Tensor) -> Tensor:
-        """Convolve block after block of channels with the same weights."""
+        """Convolve each block of channels with the same weights."""
         blocks = self.step.shared
         if blocks == 1:
             return self._conv_forward(input, self.weight, None)
@@ -155,7 +155,7 @@ class _StepConv(nn.modules.conv._ConvNd):
         return output + self.bias.to(output.dtype).reshape(-1, *(1,) * (-self._dim - 1))
 
     def extra_repr(self) -> str:
-        """Say what the convolution says, and what is done besides."""
+        """Return the arguments of the convolution and of the rest of the step as text."""
         words = [super().extra_repr()]  # type: ignore[no-untyped-call]
         step = self.step
         if self._pads:
@@ -173,15 +173,15 @@ class _StepConv(nn.modules.conv._ConvNd):
 
 
 class StepConv1d(_StepConv, nn.Conv1d):
-    """A step over one axis of space that no plain `Conv1d` does."""
+    """Step over one spatial axis that no plain `Conv1d` computes."""
 
 
 class StepConv2d(_StepConv, nn.Conv2d):
-    """A step over two axes of space that no plain `Conv2d` does."""
+    """Step over two spatial axes that no plain `Conv2d` computes."""
 
 
 class StepConv3d(_StepConv, nn.Conv3d):
-    """A step over three axes of space that no plain `Conv3d` does."""
+    """Step over three spatial axes that no plain `Conv3d` computes."""
 
 
 STEP_CONVS: dict[int, Any] = {1: StepConv1d, 2: StepConv2d, 3: StepConv3d}

@@ -1,4 +1,4 @@
-"""The files that pages share."""
+"""Files that all pages share."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ __all__ = ["part", "parts"]
 
 
 def parts() -> list[str]:
-    """Return the names of all of them."""
+    """Return the names of all shared files."""
     return sorted(f.name for f in files("separable.pages").joinpath("static").iterdir())
 
 
 def part(name: str) -> str:
-    """Return the text of one of them."""
+    """Return the text of one shared file."""
     return files("separable.pages").joinpath("static", name).read_text("utf-8")

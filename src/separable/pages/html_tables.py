@@ -1,4 +1,4 @@
-"""Tables for notebooks: a piece of HTML that takes its colours and letters from the page it stands in."""
+"""HTML tables for notebooks, which take colours and fonts from the page around them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def table_fragment(
     words: Sequence[int] = (0,),
     has_total: bool = False,
 ) -> str:
-    """Return a table as HTML, with a caption above it and sentences below.
+    """Return a table as HTML, with a caption above it and sentences below it.
 
     It has no colours and no scripts, so that it can be read on light and dark pages, and says to
     screen readers which cells are headings.

@@ -1,4 +1,4 @@
-"""One file that holds a page whole: style, charts, data, and the script that draws them."""
+"""Stand-alone HTML pages: style, charts, data and scripts in one file."""
 
 from __future__ import annotations
 
@@ -58,6 +58,6 @@ const DATA = {values};
 
 
 def _plain(script: str) -> str:
-    """A module's text for one script: all parts stand together, none is imported."""
+    """Return a JavaScript module's text without imports and exports, to be joined to one script."""
     script = re.sub(r"^import .*?;\n", "", script, flags=re.MULTILINE)
     return re.sub(r"^export ", "", script, flags=re.MULTILINE)

@@ -1,6 +1,6 @@
-"""Trained networks made separable: `convert`, its `Report`, and ways to keep the result.
+"""Conversion of trained networks to separable layers: `convert`, its `Report`, and saving.
 
-Patterns and sites say what can be done with which layer, `curves` and `choose` how far to go,
+Patterns and refs say what can be done with which layer, `curves` and `choose` how far to go,
 `moments` and `fitting` what the factors are to be, `report` what came of it.
 """
 

@@ -1,4 +1,4 @@
-"""Calibration: the batches of data, checked, and runs of a network up to a layer."""
+"""Calibration data: checked batches, and runs of a network up to a layer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Batch", "Calibration", "outputs_of", "run_until", "watched_run"]
 
 @dataclass(frozen=True)
 class Batch:
-    """What a model is called with once."""
+    """Arguments of one call of a model."""
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
@@ -25,16 +25,16 @@ class Batch:
 
     @property
     def tensors(self) -> list[Tensor]:
-        """All tensors in it."""
+        """All tensors of the batch."""
         return outputs_of([list(self.args), dict(self.kwargs)])
 
     def describe(self) -> str:
-        """Say its shapes."""
+        """Return the shapes as text."""
         return ", ".join("x".join(map(str, t.shape)) for t in self.tensors) or "no tensor"
 
 
 class Calibration:
-    """Batches that can be gone through again and again.
+    """Batches that can be iterated several times.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ class Calibration:
 
 
 class _StopError(Exception):
-    """Raised in a hook to leave a forward pass whose rest is not needed."""
+    """Exception raised in a hook to end a forward pass early."""
 
 
 @contextlib.contextmanager
@@ -124,7 +124,7 @@ def run_until(
     *,
     inputs_only: bool = False,
 ) -> None:
-    """Run a model and show what goes in and out of one layer, until its last call.
+    """Run a model up to the last call of a layer, and pass on the layer's inputs and outputs.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def watched_run(
     layers: Mapping[str, nn.Module],
     seen: Callable[[str, Tensor, Tensor], None],
 ) -> list[Tensor]:
-    """Run a model, show what goes in and out of some layers, and return its outputs."""
+    """Run a model, pass on inputs and outputs of some layers, and return the model's outputs."""
     handles = []
     for name, layer in layers.items():
 
@@ -179,7 +179,7 @@ def watched_run(
 
 
 def _forward(model: nn.Module, batch: Batch) -> Any:
-    """Call the model; its own errors name the batch."""
+    """Call the model; errors that it raises name the batch."""
     try:
         return model(*batch.args, **batch.kwargs)
     except _StopError:
@@ -193,7 +193,7 @@ def _forward(model: nn.Module, batch: Batch) -> Any:
 
 
 def outputs_of(value: Any) -> list[Tensor]:
-    """Return the tensors in what a model gives or takes, however they are packed."""
+    """Return the tensors in a model's inputs or outputs, however they are nested."""
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Report: what became of each convolution, and of the whole network."""
+"""Report of a conversion: the result for each convolution and for the whole network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class ConvertedLayer:
-    """One convolution, converted or left alone.
+    """Result for one convolution, converted or left alone.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class ConvertedLayer:
 
     @property
     def converted(self) -> bool:
-        """Whether it was."""
+        """True if the layer was converted."""
         return not self.reason
 
     def to_dict(self) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class ConvertedLayer:
 
 @dataclass(frozen=True, repr=False)
 class Report:
-    """What a conversion did: layer by layer and in total; prints as a table.
+    """Result of a conversion, layer by layer and in total; prints as a table.
 
     Attributes
     ----------
@@ -142,7 +142,7 @@ class Report:
 
     @property
     def converted(self) -> tuple[ConvertedLayer, ...]:
-        """The layers that were."""
+        """The converted layers."""
         return tuple(x for x in self.layers if x.converted)
 
     def __getitem__(self, name: str) -> ConvertedLayer:
@@ -179,23 +179,23 @@ class Report:
         return found
 
     def to_json(self) -> str:
-        """Return what `to_dict` does as text, which the page of `separable explore` shows."""
+        """Return the result of `to_dict` as JSON, which the page of `separable explore` shows."""
         return json.dumps(self.to_dict(), indent=1)
 
     def to_markdown(self) -> str:
-        """Return the table in Markdown, all columns."""
+        """Return the table in Markdown, with all columns."""
         from separable.nn.convert.report_text import report_markdown  # it imports this module
 
         return report_markdown(self)
 
     def to_html(self) -> str:
-        """Return a page that stands by itself: the table and what is said below it."""
-        from separable.nn.convert.report_text import report_html  # it imports this module
+        """Return a stand-alone page with the table, the notes below it and charts."""
+        from separable.nn.convert.report_html import report_html  # it imports this module
 
         return report_html(self)
 
     def plot_tradeoff(self, ax: Any = None) -> Any:
-        """Draw error against multiplications of the whole network; return Matplotlib's Axes.
+        """Plot error against multiplications of the whole network; return Matplotlib's Axes.
 
         Parameters
         ----------
@@ -207,7 +207,7 @@ class Report:
         return plot_tradeoff(self, ax)
 
     def plot_spectrum(self, layer: str, ax: Any = None) -> Any:
-        """Draw a layer's singular values and how many were kept; return Matplotlib's Axes.
+        """Plot a layer's singular values and how many were kept; return Matplotlib's Axes.
 
         Parameters
         ----------
@@ -236,7 +236,7 @@ class Report:
 
 
 def _plain(value: Any) -> Any:
-    """NaN is no JSON: None stands for it."""
+    """Return None for NaN, which JSON cannot represent."""
     if isinstance(value, float) and math.isnan(value):
         return None
     return value

@@ -12,9 +12,9 @@ from separable.nn.convert.calibration import Calibration
 from separable.nn.convert.conversion import Conversion, Progress, copied, device_of
 from separable.nn.convert.conversion_report import Report
 from separable.nn.convert.convert_request import Patterns, Request, schemes_for
-from separable.nn.convert.decide import decide
-from separable.nn.convert.layer_refs import find_sites, selected
-from separable.nn.convert.report_summary import summed_up
+from separable.nn.convert.layer_refs import find_layers, selected
+from separable.nn.convert.rank_decision import decide
+from separable.nn.convert.report_builder import build_report
 from separable.nn.convert.trace import traced, traced_singly
 
 __all__ = ["convert"]
@@ -131,7 +131,7 @@ def convert(
     # Step 4: the layers.
     without = work.convert_plain(chosen, result if data is None else copied(result))
     if data is None or not chosen:
-        return without, summed_up(work, model, without, chosen)
+        return without, build_report(work, model, without, chosen)
     with_data = work.convert_with_data(chosen, result)
 
     # Step 5: the better of the two.
@@ -140,7 +140,7 @@ def convert(
     best = with_data
     if error > plain_error:
         best, layers, error = without, plain_layers, plain_error
-    report = summed_up(
+    report = build_report(
         work, model, best, chosen, output_errors=layers, error=error, plain_error=plain_error
     )
     return best, report
@@ -155,7 +155,7 @@ def _prepared(
     exclude: Iterable[str],
     progress: Progress | None,
 ) -> tuple[nn.Module, Conversion]:
-    """Check everything, copy the model, find its layers and how they run."""
+    """Check all arguments, copy the model, find its layers and trace how they run."""
     # Step 1: what was asked for, of which layers.
     request.check()
     if not isinstance(model, nn.Module):
@@ -166,19 +166,19 @@ def _prepared(
             "for instance input_shape=(1, 3, 224, 224)"
         )
     result = copied(model)
-    sites = find_sites(result)
-    if not sites:
+    refs = find_layers(result)
+    if not refs:
         raise ArgumentError(f"`model` {type(model).__name__} has no convolution to convert")
-    sites, schemes = schemes_for(selected(sites, include, exclude), request.pattern)
+    refs, schemes = schemes_for(selected(refs, include, exclude), request.pattern)
 
     # Step 2: how often the layers run, on what shapes.
     calibration = None if data is None else Calibration(data, device_of(model))
-    trace = traced(model, sites, calibration, input_shape)
+    trace = traced(model, refs, calibration, input_shape)
     if trace is not None:
-        sites = [s if s.name in trace.shapes else s.left("does not run") for s in sites]
+        refs = [s if s.name in trace.shapes else s.left("does not run") for s in refs]
     single = None
     if request.budget is not None and calibration is not None:
-        single = traced_singly(model, sites, calibration)
+        single = traced_singly(model, refs, calibration)
     reference = copied(model).eval()
-    work = Conversion(request, reference, sites, schemes, calibration, trace, progress, single)
+    work = Conversion(request, reference, refs, schemes, calibration, trace, progress, single)
     return result, work

@@ -1,4 +1,4 @@
-"""decomposed: weights -> factors at given ranks, through products with the transpose if large.
+"""Factorisation of weights at given ranks, through products with the transpose if they are large.
 
 A truncated decomposition needs the leading singular vectors of one side only: eigenvectors of the
 matrix times its transpose. What is left, the projection on them, is exact whatever their rounding.
@@ -48,13 +48,13 @@ def decomposed(scheme: Scheme, kernel: Array) -> list[Array]:
 
 
 def multiplied(scheme: Scheme, arrays: Sequence[Array]) -> Array:
-    """Multiply factors out, to the kernel with a letter an axis."""
+    """Multiply factors out to the kernel, one axis per letter."""
     dense = np.einsum(scheme.pattern.einsum, *arrays, optimize=True)
     return np.ascontiguousarray(dense)
 
 
 def masked(scheme: Scheme, arrays: Sequence[Array]) -> list[Array]:
-    """Set the terms to zero that a batch value of lower rank does not have."""
+    """Set terms to zero that a batch value of lower rank does not have."""
     found = [np.array(a) for a in arrays]
     for bond, ranks in scheme.ranks.items():
         if ranks.min() == ranks.max():
@@ -72,7 +72,7 @@ def masked(scheme: Scheme, arrays: Sequence[Array]) -> list[Array]:
 
 
 def chain_of(scheme: Scheme) -> tuple[int, int, int] | None:
-    """Return leaf, core, leaf if that is what a pattern of three factors is."""
+    """Return leaf, core and leaf of a pattern of three factors, or None."""
     cores = [k for k, f in enumerate(scheme.operands) if all(b in f for b in scheme.bonds)]
     if len(scheme.operands) != 3 or len(scheme.bonds) != 2 or len(cores) != 1:
         return None
@@ -81,7 +81,7 @@ def chain_of(scheme: Scheme) -> tuple[int, int, int] | None:
 
 
 def _pair(scheme: Scheme, kernel: Array) -> list[Array]:
-    """Two factors without batch letters."""
+    """Factorise into two factors without batch letters."""
     pattern, bond = scheme.pattern, scheme.bonds
     rows, columns = pattern.own(0), pattern.own(1)
     matrix = _turned(scheme, kernel, rows + columns).reshape(_count(scheme, rows), -1)
@@ -97,7 +97,7 @@ def _pair(scheme: Scheme, kernel: Array) -> list[Array]:
 
 
 def _chain(scheme: Scheme, kernel: Array, chain: tuple[int, int, int]) -> list[Array]:
-    """A core between two leaves: project on the leading vectors of one leaf, then of the other."""
+    """Factorise into a core between two leaves, by projection on leading singular vectors."""
     first, core, last = chain
     own = scheme.pattern.own
     bonds = [next(b for b in scheme.operands[k] if b in scheme.bonds) for k in (first, last)]
@@ -119,7 +119,7 @@ def _chain(scheme: Scheme, kernel: Array, chain: tuple[int, int, int]) -> list[A
 
 
 def _leading(matrix: Array, rank: int) -> Array:
-    """The leading left singular vectors of a matrix, (rows, rank)."""
+    """Return the leading left singular vectors of a matrix, (rows, rank)."""
     rows, columns = matrix.shape
     if rows <= columns:
         found: Array = scipy.linalg.eigh(

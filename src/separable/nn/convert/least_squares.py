@@ -1,4 +1,4 @@
-"""fit: the factors of a layer that give the outputs wanted, in closed form.
+"""Factors of a layer that give the wanted outputs, in closed form.
 
 With the second moment S of the patches that the layer gets and the cross moment C of the outputs
 wanted with them, the best dense weights are ``T = (C + r W)(S + r)^-1``; the ridge r holds them to
@@ -26,9 +26,8 @@ from separable.lowering.scheme import Scheme
 from separable.nn.convert.axis_roles import Letters
 from separable.nn.convert.covariances import Moments
 from separable.nn.convert.decompose import decomposed, multiplied
-from separable.nn.convert.metric import Metric
 
-__all__ = ["Aim", "aim_at", "fit", "matrices", "metric_of"]
+__all__ = ["FitTarget", "fit", "fit_target", "matrices", "metric_of"]
 
 Array = NDArray[Any]
 
@@ -39,8 +38,8 @@ SCARCE = 4.0  # where fits to 4 .. 64 small images gave the best networks
 
 
 @dataclass(frozen=True, eq=False)
-class Aim:
-    """What a factorisation is to come near to, and what its errors weigh.
+class FitTarget:
+    """Weights that a factorisation approximates, and the metric of its error.
 
     Attributes
     ----------
@@ -53,7 +52,7 @@ class Aim:
     weight: Array
 
 
-def aim_at(weights: Array, moments: Moments, ridge: float) -> Aim:
+def fit_target(weights: Array, moments: Moments, ridge: float) -> FitTarget:
     """Return the best dense weights for the moments, and the metric around them.
 
     Parameters
@@ -74,22 +73,22 @@ def aim_at(weights: Array, moments: Moments, ridge: float) -> Aim:
     weight = moments.patches + r * np.eye(n)
     right = moments.cross + r * weights
     target = np.stack([_solved(s, c.T).T for s, c in zip(weight, right, strict=True)])
-    return Aim(target, weight)
+    return FitTarget(target, weight)
 
 
-def metric_of(letters: Letters, aim: Aim) -> Metric:
-    """Return the metric with which a factorisation of the aim starts."""
+def metric_of(letters: Letters, aim: FitTarget) -> Metric:
+    """Return the metric of the first step of a fit."""
     return Metric.of(letters, aim.weight)
 
 
-def fit(scheme: Scheme, aim: Aim, sweeps: int) -> tuple[Scheme, list[Array]]:
-    """Find factors near the aim.
+def fit(scheme: Scheme, aim: FitTarget, sweeps: int) -> tuple[Scheme, list[Array]]:
+    """Fit factors to a target.
 
     Parameters
     ----------
     scheme : Scheme
         With the ranks wanted.
-    aim : Aim
+    aim : FitTarget
     sweeps : int
         How often step 3 goes through all channels.
 
@@ -115,12 +114,12 @@ def fit(scheme: Scheme, aim: Aim, sweeps: int) -> tuple[Scheme, list[Array]]:
 
 
 def matrices(scheme: Scheme, arrays: Sequence[Array]) -> Array:
-    """Multiply factors out, to matrices (groups, outputs, inputs)."""
+    """Multiply factors out to matrices (groups, outputs, inputs)."""
     return Letters(scheme).matrix(multiplied(scheme, arrays))
 
 
 def _is_depthwise(letters: Letters) -> bool:
-    """Whether each channel has factors of its own, two of them."""
+    """Return True if each channel has two factors of its own."""
     pattern = letters.scheme.pattern
     batch = [a for a in pattern.batch if a != letters.group]
     return (
@@ -135,8 +134,8 @@ def _is_depthwise(letters: Letters) -> bool:
 # Step 2.
 
 
-def _refitted(letters: Letters, scheme: Scheme, arrays: list[Array], aim: Aim) -> list[Array]:
-    """Fit one factor by least squares, the others as they are."""
+def _refitted(letters: Letters, scheme: Scheme, arrays: list[Array], aim: FitTarget) -> list[Array]:
+    """Fit one factor by least squares while the others stay fixed."""
     pattern = scheme.pattern
     owners = [
         k for k in range(len(arrays)) if letters.outputs and letters.outputs in pattern.own(k)
@@ -150,9 +149,9 @@ def _refitted(letters: Letters, scheme: Scheme, arrays: list[Array], aim: Aim) -
 
 
 def _output_factor(
-    letters: Letters, scheme: Scheme, arrays: list[Array], aim: Aim, owner: int
+    letters: Letters, scheme: Scheme, arrays: list[Array], aim: FitTarget, owner: int
 ) -> list[Array]:
-    """The factor of the outputs: they are linear in the features that the others make.
+    """Fit the factor of the outputs, which are linear in the features that the others compute.
 
     Features are indexed by the owner's input and batch letters L (which the features share with
     the inputs, so that what others make is block diagonal in them) and its bonds m.
@@ -198,8 +197,10 @@ def _output_factor(
     return _balanced(scheme, new)
 
 
-def _filter_factor(letters: Letters, scheme: Scheme, arrays: list[Array], aim: Aim) -> list[Array]:
-    """Each output has factors of its own: the one with fewest numbers is fitted, output by output."""
+def _filter_factor(
+    letters: Letters, scheme: Scheme, arrays: list[Array], aim: FitTarget
+) -> list[Array]:
+    """Fit the smaller factor, output by output, where each output has factors of its own."""
     pattern, bond = scheme.pattern, scheme.bonds
     sizes = [letters.count("".join(a for a in pattern.own(k))) for k in range(2)]
     fitted = int(np.argmin(sizes))
@@ -234,7 +235,7 @@ def _filter_factor(letters: Letters, scheme: Scheme, arrays: list[Array], aim: A
 
 
 def _input_order(letters: Letters, matrix: Array, lead: str) -> Array:
-    """Matrices (g, o, inputs) with some letters of the inputs in front."""
+    """Return matrices (g, o, inputs) with some input letters first."""
     rest = "".join(a for a in letters.inputs if a not in lead)
     split = matrix.reshape(*matrix.shape[:2], *letters.shape(letters.inputs))
     order = [2 + letters.inputs.index(a) for a in lead + rest]
@@ -242,7 +243,7 @@ def _input_order(letters: Letters, matrix: Array, lead: str) -> Array:
 
 
 def scheme_count(scheme: Scheme, letters: str) -> int:
-    """How many values letters have together."""
+    """Return the number of values that letters have together."""
     return int(np.prod([scheme.size(a) for a in letters], initial=1))
 
 
@@ -250,9 +251,9 @@ def scheme_count(scheme: Scheme, letters: str) -> int:
 
 
 def _swept(
-    letters: Letters, scheme: Scheme, arrays: list[Array], aim: Aim, sweeps: int
+    letters: Letters, scheme: Scheme, arrays: list[Array], aim: FitTarget, sweeps: int
 ) -> list[Array]:
-    """Channel by channel the best factors given all others."""
+    """Fit the factors of one channel after the other while all other channels stay fixed."""
     lead = "".join(a for a in scheme.pattern.batch if a != letters.group)
     g, bond = letters.group, scheme.bonds
     ranks = scheme.ranks[bond].reshape(letters.count(g), -1)
@@ -278,7 +279,7 @@ def _swept(
 def _sweep_group(
     s: Array, target: Array, dense: Array, ranks: Array, width: int, sweeps: int
 ) -> tuple[Array, Array]:
-    """One group: factors ``(c, o, R)`` and ``(c, taps, R)``."""
+    """Return the factors of one group, ``(c, o, R)`` and ``(c, taps, R)``."""
     count, taps = s.shape[:2]
     outs = np.zeros((count, len(target), width))
     ins = np.zeros((count, taps, width))
@@ -305,7 +306,7 @@ def _sweep_group(
 
 
 def _solved(matrix: Array, right: Array) -> Array:
-    """Solve a positive definite system; by least squares if it is singular to rounding."""
+    """Solve a positive definite system, by least squares if it is numerically singular."""
     try:
         factor = scipy.linalg.cho_factor(matrix, lower=True, check_finite=False)
     except np.linalg.LinAlgError:
@@ -314,7 +315,7 @@ def _solved(matrix: Array, right: Array) -> Array:
 
 
 def _balanced(scheme: Scheme, arrays: list[Array]) -> list[Array]:
-    """Give both factors of each term the same norm; factors of other patterns as wholes."""
+    """Scale both factors of each term to the same norm; in other patterns, whole factors."""
     if len(arrays) == 2 and scheme.pattern.has_one_bond:
         letters = scheme.pattern.batch + scheme.bonds
         norms = []
@@ -341,3 +342,77 @@ def _balanced(scheme: Scheme, arrays: list[Array]) -> list[Array]:
         return arrays
     mean = float(np.exp(np.mean(np.log(sizes))))
     return [a * (mean / n) for a, n in zip(arrays, sizes, strict=True)]
+
+
+# The metric of step 1.
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Square roots of the moments of each factor's input letters.
+
+    Attributes
+    ----------
+    letters : Letters
+    roots : tuple of (str, ndarray) or None
+        For each factor its own input letters, and the lower triangular root of their moment,
+        ``(*batch, n, n)``.
+    """
+
+    letters: Letters
+    roots: tuple[tuple[str, Array] | None, ...]
+
+    @classmethod
+    def of(cls, letters: Letters, moment: Array) -> Metric:
+        """Compute the roots from a second moment ``(groups, inputs, inputs)``."""
+        pattern = letters.scheme.pattern
+        roots: list[tuple[str, Array] | None] = []
+        for k in range(len(pattern.factors)):
+            own = "".join(a for a in pattern.own(k) if a in letters.inputs)
+            if not own:
+                roots.append(None)
+                continue
+            part = letters.marginal(moment, own, pattern.batch)
+            if any(roots):  # the first has the scale, of the others only the shape counts
+                part = part / np.maximum(_mean_diagonal(part), np.finfo(float).tiny)
+            roots.append((own, _root(part)))
+        return cls(letters, tuple(roots))
+
+    def weighted(self, kernel: Array) -> Array:
+        """Return a kernel, one axis per letter, times the roots."""
+        for part in self.roots:
+            if part is not None:
+                kernel = self._times(kernel, self.letters.scheme.pattern.letters, *part)
+        return kernel
+
+    def unweighted(self, arrays: Sequence[Array]) -> list[Array]:
+        """Return the factors of a weighted kernel times the inverse roots."""
+        found = []
+        scheme = self.letters.scheme
+        for operand, array, part in zip(scheme.operands, arrays, self.roots, strict=True):
+            if part is None:
+                found.append(array)
+                continue
+            own, root = part
+            found.append(self._times(array, operand, own, np.linalg.inv(root)))
+        return found
+
+    def _times(self, array: Array, axes: str, own: str, root: Array) -> Array:
+        """Multiply the axes of some letters by a matrix, one matrix per batch value."""
+        batch = self.letters.scheme.pattern.batch
+        rest = "".join(a for a in axes if a not in own + batch)
+        order = batch + rest + own
+        moved = np.transpose(array, [axes.index(a) for a in order])
+        lead = moved.shape[: len(batch)]
+        flat = moved.reshape(*lead, -1, root.shape[-1]) @ root
+        return np.transpose(flat.reshape(moved.shape), [order.index(a) for a in axes])
+
+
+def _mean_diagonal(part: Array) -> Array:
+    return np.asarray(np.trace(part, axis1=-2, axis2=-1)[..., None, None] / part.shape[-1])
+
+
+def _root(part: Array) -> Array:
+    """Return lower triangular roots of matrices that are positive definite up to rounding."""
+    jitter = np.maximum(1e-10 * _mean_diagonal(part), 1e-30)
+    return np.linalg.cholesky(part + jitter * np.eye(part.shape[-1]))

@@ -1,4 +1,4 @@
-"""Which patterns a layer may be written in, and how one written for images fits other layers."""
+"""Patterns that a layer may have, and the adaptation of image patterns to other layers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SPATIAL = {2: "ocyx -> ox,cy", 3: "oczyx -> oxS,SyR,Rcz"}
 
 
 def adapted(pattern: str | Pattern, ndim: int) -> Pattern:
-    """Return a pattern for weights with so many axes of space.
+    """Return a pattern for weights with `ndim` spatial axes.
 
     A pattern that keeps the axes of space together (``ocyx -> oc,cyx``) says the same for one, two
     or three of them. One that separates them (``ocyx -> ox,cy``) does not.
@@ -47,7 +47,7 @@ def adapted(pattern: str | Pattern, ndim: int) -> Pattern:
 
 
 def candidates(spec: ConvSpec) -> tuple[Pattern, ...]:
-    """Return what "auto" tries: depthwise first, pointwise first, spatial, Tucker-2.
+    """Return the patterns that "auto" tries: depthwise first, pointwise first, spatial, Tucker-2.
 
     A kernel of one tap has only channels to separate: two pointwise steps with fewer between.
 

@@ -1,4 +1,4 @@
-"""Zip archives that are read with their sizes bounded before anything in them is unpacked."""
+"""Zip archives whose sizes are bounded before anything in them is unpacked."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ ENCRYPTED = 0x1
 
 
 class ArchiveError(Exception):
-    """An archive holds something that is never read; the text says what, and the remedy."""
+    """Error for archives with content that is never read; the message says what, and the remedy."""
 
 
 class Archive:
-    """A zip archive, its member names and sizes checked.
+    """Zip archive whose member names and sizes were checked.
 
     Parameters
     ----------

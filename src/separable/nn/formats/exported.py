@@ -1,4 +1,4 @@
-"""Programs of `torch.export`: their convolutions become modules, and the whole a program again."""
+"""Programs of `torch.export`, whose convolutions become modules, and the export of the result."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _GENERAL_NAMES = (*_NAMES[:6], "transposed", "output_padding", "groups")
 
 
 class ExportedSource(Source):
-    """A program of `torch.export`; its convolutions are found under the names of their weights."""
+    """Program of `torch.export`; its convolutions have the names of their weights."""
 
     suffix = ".pt2"
 
@@ -54,14 +54,14 @@ class ExportedSource(Source):
             self.batch = int(sizes[0][0])
 
     def input_shapes(self) -> list[tuple[int, ...]] | None:
-        """Return those of the example that the program was made with."""
+        """Return the shapes of the example with which the program was exported."""
         leaves = pytree.tree_leaves(self._args)
         if self._kwargs or not all(isinstance(v, torch.Tensor) for v in leaves):
             return None
         return [tuple(v.shape) for v in leaves]
 
     def shapes_to_count(self, given: list[tuple[int, ...]] | None) -> Any:
-        """Return tensors of those shapes, and of the types that the program takes."""
+        """Return tensors of the given shapes in the dtypes that the program takes."""
         if given is None:
             return list(self._args) if self.input_shapes() is not None else None
         leaves = [v for v in pytree.tree_leaves(self._args) if isinstance(v, torch.Tensor)]
@@ -70,7 +70,7 @@ class ExportedSource(Source):
         return [torch.zeros(s, dtype=v.dtype) for s, v in zip(given, leaves, strict=True)]
 
     def serialised(self, converted: nn.Module) -> bytes:
-        """Export again, with what was dynamic dynamic again."""
+        """Export the converted program; axes that were dynamic stay dynamic."""
         # Without gradients, as for inference: the program keeps no record of them.
         with torch.no_grad():
             program = torch.export.export(
@@ -81,7 +81,7 @@ class ExportedSource(Source):
         return file.getvalue()
 
     def _dynamic_shapes(self) -> Any:
-        """Which axes of which inputs were symbols, and within what limits."""
+        """Return the axes of the inputs that were symbols, and their limits."""
         values = iter(_input_values(self.program))
 
         def axes(leaf: Any) -> Any:
@@ -99,7 +99,7 @@ class ExportedSource(Source):
 
 
 def read_exported(path: Path) -> Source:
-    """Read what `torch.export.save` wrote; nothing in the file is run.
+    """Read a file of `torch.export.save`; nothing in it is executed.
 
     Raises
     ------
@@ -124,7 +124,7 @@ def read_exported(path: Path) -> Source:
 
 
 def with_modules(program: torch.export.ExportedProgram) -> fx.GraphModule:
-    """Return the program as a module, with a `torch.nn` convolution for each of its convolutions.
+    """Return the program as a module, with a `torch.nn` convolution per convolution in it.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ def with_modules(program: torch.export.ExportedProgram) -> fx.GraphModule:
 
 
 def _module(program: torch.export.ExportedProgram) -> nn.Module:
-    """Return the program as a module, without guards, whose source text would be run."""
+    """Return the program as a module, without guards, whose source text would be executed."""
     if "check_guards" in inspect.signature(program.module).parameters:  # from PyTorch 2.9 on
         return program.module(check_guards=False)
     return program.module()
@@ -182,7 +182,7 @@ def _replace(module: nn.Module, node: Any, made: dict[Any, str]) -> None:
 
 
 def _conv(module: nn.Module, given: dict[str, Any]) -> nn.Module:
-    """Make the module of a convolution, on the parameters themselves."""
+    """Create the module of a convolution from the parameters themselves."""
     weight = _attribute(module, given["weight"].target)
     bias = given.get("bias")
     ndim = weight.dim() - 2
@@ -199,7 +199,7 @@ def _conv(module: nn.Module, given: dict[str, Any]) -> nn.Module:
 
 
 def _place(module: nn.Module, node: Any, weight: str, taken: set[str]) -> str:
-    """Where the module goes: where its weights are, unless others are there too."""
+    """Return the path of the module: that of its weights, unless other parameters are there too."""
     owner = weight.rpartition(".")[0]
     if owner and owner not in taken:
         old = module.get_submodule(owner)
@@ -221,20 +221,20 @@ def _parameter(tensor: torch.Tensor) -> nn.Parameter:
 
 
 def _each(value: Any, ndim: int) -> Any:
-    """One number for each axis, where the program has one for all."""
+    """Return one number per axis; the program may have one for all."""
     if isinstance(value, (str, int)):
         return value if isinstance(value, str) else (value,) * ndim
     return tuple(value) * ndim if len(value) == 1 else tuple(value)
 
 
 def _input_values(program: torch.export.ExportedProgram) -> Sequence[Any]:
-    """What the program knows of its inputs, in the order of its flattened arguments."""
+    """Return the metadata of the inputs, in the order of the flattened arguments."""
     by_name = {n.name: n.meta.get("val") for n in program.graph.nodes if n.op == "placeholder"}
     return [by_name.get(n) for n in program.graph_signature.user_inputs]
 
 
 def _limits(program: torch.export.ExportedProgram, size: Any) -> Any:
-    """An axis that may change, within what the program allows."""
+    """Return a dynamic axis within the limits of the program."""
     found = program.range_constraints.get(size.node.expr)
     upper = None if found is None or not math.isfinite(float(found.upper)) else int(found.upper)
     if upper is not None and upper > 2**31:
@@ -246,7 +246,7 @@ def _limits(program: torch.export.ExportedProgram, size: Any) -> Any:
 def _example(
     title: str, program: torch.export.ExportedProgram
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return inputs that the program takes: those in the file, else zeros.
+    """Return inputs that the program takes: those in the file, or zeros.
 
     Raises
     ------
@@ -276,6 +276,6 @@ def _example(
 
 
 def _size(size: Any) -> int:
-    """A size that a changing axis may have: 2 unless the program was made with another."""
+    """Return a valid size of a dynamic axis: 2 unless the program was exported with another."""
     hint = size if isinstance(size, int) else size.node.hint
     return 2 if hint is None else int(hint)

@@ -1,4 +1,4 @@
-"""open_network: a file or a name -> a Source."""
+"""open_network: the network of a file or a name, as a Source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps -> nodes of ONNX: a separable layer written out in a graph."""
+"""ONNX nodes of a separable layer, one group per step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Array = NDArray[Any]
 
 
 class Writer:
-    """Collects the nodes and weights that take the place of one Conv node after the other.
+    """Collector of the nodes and weights that replace Conv nodes.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class Writer:
         self, name: str, layer: FactoredConv, source: str, target: str, title: str,
         pads: Sequence[int] | None,
     ) -> None:  # fmt: skip
-        """Write a layer out.
+        """Write the nodes of a layer.
 
         Parameters
         ----------
@@ -69,7 +69,7 @@ class Writer:
         self, name: str, title: str, step: Step, weight: Array, bias: Array | None, value: str,
         target: str | None,
     ) -> str:  # fmt: skip
-        """Gather, convolve, scatter, add the bias; what is not needed is left out."""
+        """Write gather, convolution, scatter and bias of a step, as far as they are needed."""
         if step.gather is not None:
             value = self._gathered(value, name, title, "gather", step.gather)
         inside = step.shared == 1 and step.scatter is None
@@ -104,7 +104,7 @@ class Writer:
     def _scattered(
         self, value: str, name: str, title: str, step: Step, target: str | None, dtype: Any
     ) -> str:
-        """Add channels up where they belong: the first ones of all outputs, the second ones ...
+        """Add up channels of the same output: the first ones of all outputs, then the second ones, ...
 
         An output with fewer takes a channel of zeros, which is put behind all others.
         """

@@ -1,4 +1,4 @@
-"""ONNX files: read with care, their shapes inferred, their weights looked up."""
+"""Reading of ONNX files: safety checks, inferred shapes, and stored weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OLDEST = 11  # the first opset whose Pad takes its amounts as an input
 
 
 def load(path: Path) -> Any:
-    """Read and check a model, with its external data if that lies in the model's folder.
+    """Read and check a model, with external data if it is in the model's folder.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def _damaged(path: Path, problem: Exception) -> FileError:
 
 
 def _tensors(graph: Any) -> Iterator[Any]:
-    """Every tensor stored in a graph, also in attributes and in graphs within it."""
+    """Yield every tensor stored in a graph, also in attributes and in nested graphs."""
     yield from graph.initializer
     for sparse in graph.sparse_initializer:
         yield from (sparse.values, sparse.indices)
@@ -98,7 +98,7 @@ def _tensors(graph: Any) -> Iterator[Any]:
 
 
 def _parts(message: Any) -> Iterator[Any]:
-    """Every message in a message: nodes and tensors, also of functions and of training."""
+    """Yield every message in a message: nodes and tensors, also of functions and of training."""
     waiting = [message]
     while waiting:
         found = waiting.pop()
@@ -109,7 +109,7 @@ def _parts(message: Any) -> Iterator[Any]:
 
 
 def _check_location(path: Path, folder: Path, tensor: Any) -> None:
-    """Refuse external data anywhere but in the model's folder, links followed."""
+    """Raise an error for external data outside the model's folder, after following links."""
     keys = [e.key for e in tensor.external_data]
     if len(set(keys)) != len(keys) or not set(keys) <= EXTERNAL:
         raise FileError(
@@ -131,7 +131,7 @@ def _check_location(path: Path, folder: Path, tensor: Any) -> None:
 
 
 def graph_inputs(graph: Any) -> list[tuple[str, list[int | None]]]:
-    """Return the inputs that are not weights, each with its sizes; None where one may change."""
+    """Return the inputs that are not weights with their sizes; None for a dynamic size."""
     stored = {t.name for t in graph.initializer}
     return [
         (value.name, [_size(d) for d in value.type.tensor_type.shape.dim])
@@ -147,7 +147,7 @@ def _size(dim: Any) -> int | None:
 def inferred_shapes(
     model: Any, shapes: Sequence[Shape], title: str = "the model"
 ) -> dict[str, Shape]:
-    """Return the shape of each value of the graph for inputs of these shapes.
+    """Return the shape of each value of the graph for the given input shapes.
 
     Raises
     ------
@@ -189,7 +189,7 @@ def inferred_shapes(
 
 
 def constants(graph: Any) -> dict[str, NDArray[Any]]:
-    """Return what the graph stores by name: initialisers, and the values of Constant nodes."""
+    """Return the constants of the graph by name: initialisers and values of Constant nodes."""
     from onnx import numpy_helper
 
     found = {t.name: t for t in graph.initializer}
@@ -200,7 +200,7 @@ def constants(graph: Any) -> dict[str, NDArray[Any]]:
 
 
 def parameters_of(graph: Any) -> int:
-    """Count the trained numbers that a graph stores: its tensors of real or of 8-bit numbers.
+    """Count the trained numbers that a graph stores: real and 8-bit tensors.
 
     Indices, amounts of padding, shapes and single numbers are none.
     """
@@ -214,7 +214,7 @@ def parameters_of(graph: Any) -> int:
 
 
 def used_names(nodes: Iterable[Any]) -> set[str]:
-    """Return the values that nodes take, graphs within them too."""
+    """Return the values that nodes read, also in nested graphs."""
     found: set[str] = set()
     for node in nodes:
         found.update(name for name in node.input if name)

@@ -1,4 +1,4 @@
-"""ONNX models: their Conv nodes as modules for `convert`, and the graph written again."""
+"""ONNX models: Conv nodes as modules for `convert`, and the graph written back."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TYPES = ("float16", "float32", "float64")
 
 
 class OnnxSource(Source):
-    """A model of ONNX.
+    """Network read from an ONNX model.
 
     Its module is the whole graph: the convolutions run in PyTorch and the nodes between them in
     onnxruntime, so that data is fitted to layer after layer as in any other network.
@@ -73,7 +73,7 @@ class OnnxSource(Source):
         return OnnxGraph(self.model, self.title, layers, calls).eval()
 
     def input_shapes(self) -> list[Shape] | None:
-        """Return those the graph says; one sample where the batch may change."""
+        """Return the shapes stored in the graph; one sample if the batch size is dynamic."""
         found = []
         for _, sizes in graph_inputs(self.model.graph):
             first = sizes[:1] if sizes[:1] != [None] else [1]
@@ -83,7 +83,7 @@ class OnnxSource(Source):
         return found
 
     def shapes_to_count(self, given: list[Shape] | None) -> Any:
-        """Return the shapes given, or those the graph says, if those of all values follow."""
+        """Return the given shapes, or those of the graph, if all other shapes follow from them."""
         shapes = self.input_shapes() if given is None else given
         if shapes is None or not self.module.calls:
             return None
@@ -91,7 +91,7 @@ class OnnxSource(Source):
         return shapes
 
     def serialised(self, converted: nn.Module) -> bytes:
-        """Write the graph with the separable layers in place of their nodes; check it."""
+        """Write the graph with separable layers in place of their nodes, and check it."""
         import onnx
 
         model = self._written(converted)
@@ -130,7 +130,7 @@ class OnnxSource(Source):
         return model
 
     def completed(self, report: Report, converted: nn.Module) -> Report:
-        """Name the model, list the nodes that no layer stands for, count what is stored."""
+        """Add the model's name, nodes without a layer, and the stored parameters to the report."""
         return replace(
             report, model=self.title, layers=(*report.layers, *self._left),
             parameters=parameters_of(self._written(converted).graph),
@@ -139,7 +139,7 @@ class OnnxSource(Source):
 
 
 def read_onnx(path: Path) -> Source:
-    """Read a model of ONNX.
+    """Read an ONNX model.
 
     Raises
     ------
@@ -150,7 +150,7 @@ def read_onnx(path: Path) -> Source:
 
 
 def _module(node: Any, values: Mapping[str, Array]) -> Any:
-    """Return the module of a Conv node, the pads it does not do, and what it is told by; or why not."""
+    """Return the module of a Conv node, the padding that it does not apply, and its key; or a reason."""
     from onnx import helper
 
     if node.op_type == "ConvTranspose":
@@ -190,7 +190,7 @@ def _unique(name: str, taken: Mapping[str, Any]) -> str:
 
 
 def _drop_unused(before: Any, graph: Any) -> None:
-    """Remove the weights that were used and are not any more."""
+    """Remove weights that are no longer used."""
 
     def used(g: Any) -> set[str]:
         return used_names(g.node) | {v.name for v in g.output}

@@ -1,4 +1,4 @@
-"""Archives of `torch.export.save`, read without running anything in them.
+"""Archives of `torch.export.save`, read without executing anything in them.
 
 `torch.export.load` unpickles sample inputs, weights and constants as a file asks for, loads
 compiled code, and evaluates texts. Here the archive is read by `Archive`, tensors are taken from
@@ -60,7 +60,7 @@ REFUSED = (
 
 @dataclass(frozen=True)
 class _Contents:
-    """What an archive holds, as data."""
+    """Contents of an archive, as data."""
 
     program: dict[str, Any]
     state: dict[str, Tensor]
@@ -140,14 +140,14 @@ def _check_members(names: list[str], layout: Mapping[str, str]) -> None:
 
 
 class _Payloads:
-    """Weights and constants: tensors in bytes, described by JSON."""
+    """Weights and constants: tensors stored as bytes and described by JSON."""
 
     def __init__(self, archive: Archive, folder: str) -> None:
         self.archive = archive
         self.folder = folder
 
     def read(self, kind: str, stored: str) -> dict[str, Tensor]:
-        """Return tensors by their names; those that share memory in the file still do."""
+        """Return tensors by name; those that share memory in the file still do."""
         pickled = f"{self.folder}{kind}/{MODEL}.pt"
         if pickled in self.archive:  # PyTorch 2.8
             return _unpickled(self.archive.read(pickled), f"its {kind}")
@@ -207,7 +207,7 @@ def _unpickled(content: bytes, said: str) -> dict[str, Tensor]:
 
 
 def _examples(content: bytes) -> tuple[Any, ...] | None:
-    """Return the inputs that the program was exported with, or None where it has none.
+    """Return the inputs with which the program was exported, or None.
 
     An old PyTorch, whose restricted unpickler has faults, reads none: zeros stand for them.
     """
@@ -239,7 +239,7 @@ def _restricted(content: bytes, said: str) -> Any:
 
 
 def _first_line(problem: Exception) -> str:
-    """The line that says what was met; PyTorch begins with advice to unpickle all the same."""
+    """Return the first line that describes an error; PyTorch puts advice to unpickle before it."""
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
     found: Callable[[str], bool] = lambda line: line.startswith(("Trying to", "Unsupported"))  # noqa: E731
     return next(filter(found, lines), lines[0] if lines else type(problem).__name__)[:120]

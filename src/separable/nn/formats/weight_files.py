@@ -1,4 +1,4 @@
-"""Weights in a file and a function that builds their network; networks known by a name."""
+"""Files of weights for a network built by a function, and networks known by name."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ UNTRAINED = "random weights"
 
 
 class WeightsSource(Source):
-    """A module of Python's, its weights to be written as safetensors."""
+    """Network defined in Python, whose weights are written as safetensors."""
 
     suffix = ".safetensors"
 
@@ -40,7 +40,7 @@ class WeightsSource(Source):
             self.normalisation = tuple(settings["mean"]), tuple(settings["std"])
 
     def input_shapes(self) -> list[tuple[int, ...]] | None:
-        """Return what the network says itself."""
+        """Return the shape that the network itself declares."""
         if hasattr(self.module, "example"):
             return [tuple(t.shape) for t in cast("Any", self.module).example(1)]
         try:
@@ -58,12 +58,12 @@ class WeightsSource(Source):
         return bytes(save(tensors))
 
     def completed(self, report: Report, converted: nn.Module) -> Report:
-        """Say in the headline if nothing was trained."""
+        """Add to the headline if nothing was trained."""
         return replace(report, model=f"{report.model} ({UNTRAINED})") if self.note else report
 
 
 def read_named(name: str) -> Source:
-    """Build a network by its name: ours, or timm's with its trained weights.
+    """Build a network by name: ours, or timm's with its trained weights.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
-    """Read a file of `torch.save`; its pickle may make tensors and nothing else."""
+    """Read a file of `torch.save`; its pickle may create tensors and nothing else."""
     try:
         found = load_tensors(path, path.name)
     except ArgumentError:
@@ -218,6 +218,6 @@ def _load(module: nn.Module, state: dict[str, Tensor], path: Path, factory: str)
 
 
 def _line(problem: BaseException) -> str:
-    """The first line of what is said, without its full stop."""
+    """Return the first line of a message, without its full stop."""
     text = str(problem).strip() or type(problem).__name__
     return text.splitlines()[0].rstrip(".")

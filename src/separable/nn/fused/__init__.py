@@ -1,4 +1,4 @@
-"""Separable layers on the CPU, fused: the saved multiplications become saved time.
+"""Fused separable layers on the CPU: fewer multiplications become less time.
 
 `operators` registers ``separable::depthwise`` and ``separable::depthwise_separable``, `autograd` their
 gradients; `prepared` holds a layer with packed weights, `plan` what one shape of input needs, `compiled`

@@ -1,4 +1,4 @@
-"""Autograd of the operators: their gradients are operators too.
+"""Autograd of the fused operators: their gradients are operators too.
 
 Compiled kernels run them for layers without activation or with ReLU and ReLU6, in float32 and bfloat16 on the
 CPU; otherwise PyTorch computes the layer again and differentiates it.
@@ -6,12 +6,15 @@ CPU; otherwise PyTorch computes the layer again and differentiates it.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 from separable.engine.availability import EngineError
 from separable.engine.tensor_memory import owned
@@ -24,11 +27,12 @@ from separable.nn.fused.operators import (
     library,
     settings_of,
 )
-from separable.nn.fused.packed_layer import Prepared, Settings, channels_are_last, is_served
+from separable.nn.fused.packed_layer import PackedLayer, Settings, channels_are_last, is_served
 
-__all__ = ["CLAMPS"]
+__all__ = ["CLAMPS", "depthwise_flops", "pointwise_flops"]
 
 _library: Any = torch.library
+Shape = Sequence[int]
 CLAMPS = ("none", "relu", "relu6")
 """Activations whose gradient the compiled kernels know: it is seen in the result."""
 
@@ -46,14 +50,14 @@ library.define(
 
 
 def _lines(x: Tensor) -> Tensor:
-    """Return float32 ``(n, *space, channels)``, dense."""
+    """Return a dense float32 tensor ``(n, *space, channels)``."""
     return to_last(x.to(torch.float32)).movedim(1, -1).contiguous()
 
 
 def _differentiated(
     function: Any, gradient: Tensor, tensors: list[Tensor | None], to_input: bool
 ) -> list[Tensor]:
-    """Compute a layer again and differentiate it; where nothing is asked for, an empty tensor."""
+    """Compute a layer again and differentiate it; gradients that are not needed are empty tensors."""
     with torch.enable_grad():
         leaves = [None if t is None else t.detach().requires_grad_() for t in tensors]
         asked = [t for t in leaves[0 if to_input else 1 :] if t is not None]
@@ -66,7 +70,7 @@ def _differentiated(
 
 
 def _placed(found: Tensor | None, x: Tensor) -> Tensor:
-    """Return the gradient of the input as the fake result has it, or an empty tensor."""
+    """Return the gradient of the input in the layout of the fake result, or an empty tensor."""
     if found is None:
         return x.new_empty(0)
     made = found.reshape(x.shape).to(x.dtype)
@@ -74,7 +78,7 @@ def _placed(found: Tensor | None, x: Tensor) -> Tensor:
 
 
 def _weights(found: Tensor, weight: Tensor) -> Tensor:
-    """Return the gradient of weights or biases as the fake result has it."""
+    """Return the gradient of weights or biases in the form of the fake result."""
     return owned(found.to(weight.dtype).contiguous())
 
 
@@ -104,7 +108,7 @@ def _depthwise_compiled(
     gradient: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, result: Tensor,
     settings: Settings, activation: str, to_input: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Return the gradients of a depthwise layer by the compiled kernels."""
+    """Return the gradients of a depthwise layer from the compiled kernels."""
     channels = x.shape[1]
     held = _lines(gradient)
     if activation != "none":
@@ -114,7 +118,7 @@ def _depthwise_compiled(
     multiplier = weight.shape[0] // channels
     if multiplier > 1:
         held = held.reshape(*held.shape[:-1], channels, multiplier).transpose(-1, -2).contiguous()
-    layer = Prepared(weight, None, None, None, channels, settings)
+    layer = PackedLayer(weight, None, None, None, channels, settings)
     lines = _lines(x)
     geometry = replace(layer.geometry(x), itemsize=4)
     held = held.reshape(geometry.images, *geometry.out_size, geometry.depth)
@@ -153,8 +157,8 @@ def _separable_compiled(
     gradient: Tensor, x: Tensor, depthwise: Tensor, between_bias: Tensor | None, pointwise: Tensor,
     bias: Tensor | None, result: Tensor, settings: Settings, activation: str, to_input: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Return the gradients of a depthwise separable layer by the compiled kernels."""
-    layer = Prepared(depthwise, between_bias, pointwise, bias, x.shape[1], settings)
+    """Return the gradients of a depthwise separable layer from the compiled kernels."""
+    layer = PackedLayer(depthwise, between_bias, pointwise, bias, x.shape[1], settings)
     geometry = replace(layer.geometry(x), itemsize=4)
     lines = _lines(x)
     outward = _lines(result) if activation != "none" else lines
@@ -212,7 +216,7 @@ _library.register_fake(
 
 
 def _keep(count: int) -> Any:
-    """Return what keeps the first ``count`` inputs, tensors, and the result, for the way back."""
+    """Return a function that saves the first `count` inputs and the result for the backward pass."""
 
     def keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         tensors, rest = inputs[:count], inputs[count:]
@@ -226,7 +230,7 @@ def _keep(count: int) -> Any:
 
 
 def _back(name: str) -> Any:
-    """Return what calls the operator of a gradient."""
+    """Return a function that calls the operator of a gradient."""
 
     def backward(context: Any, gradient: Tensor) -> tuple[Any, ...]:
         saved = iter(context.saved_tensors)
@@ -249,3 +253,44 @@ torch.library.register_autograd(
     "separable::depthwise_separable", _back("depthwise_separable_backward"),
     setup_context=_keep(5), lib=library,
 )  # fmt: skip
+
+
+# Floating point operations, for torch.utils.flop_counter.
+
+
+def depthwise_flops(weight: Shape, out: Shape) -> int:
+    """Return two operations per tap and depthwise output."""
+    return 2 * out[0] * math.prod(out[2:]) * weight[0] * math.prod(weight[2:])
+
+
+def pointwise_flops(weight: Shape, out: Shape) -> int:
+    """Return two operations per weight and position."""
+    return 2 * out[0] * math.prod(out[2:]) * weight[0] * weight[1]
+
+
+@register_flop_formula(torch.ops.separable.depthwise)
+def _(x: Shape, weight: Shape, *_args: Any, out_shape: Any = None, **_kwargs: Any) -> int:
+    return depthwise_flops(weight, out_shape)
+
+
+@register_flop_formula(torch.ops.separable.depthwise_separable)
+def _(
+    x: Shape, depthwise: Shape, _bias: Any, pointwise: Shape, *_args: Any, out_shape: Any = None,
+    **_kwargs: Any,
+) -> int:  # fmt: skip
+    return depthwise_flops(depthwise, out_shape) + pointwise_flops(pointwise, out_shape)
+
+
+@register_flop_formula(torch.ops.separable.depthwise_backward)
+def _(gradient: Shape, x: Shape, weight: Shape, *args: Any, **_kwargs: Any) -> int:
+    return depthwise_flops(weight, gradient) * (2 if args[-1] else 1)
+
+
+@register_flop_formula(torch.ops.separable.depthwise_separable_backward)
+def _(
+    gradient: Shape, x: Shape, depthwise: Shape, _bias: Any, pointwise: Shape, *args: Any,
+    **_kwargs: Any,
+) -> int:  # fmt: skip
+    # The depthwise result is not counted again, though it is computed again.
+    each = depthwise_flops(depthwise, gradient)
+    return 2 * pointwise_flops(pointwise, gradient) + each * (2 if args[-1] else 1)

@@ -1,4 +1,4 @@
-"""One convolution or two on planes: what the shapes of a pair need, and the pair with its weights.
+"""Convolutions with channels first: plans of one convolution or two, and the layer with its weights.
 
 For layers with their channels first in memory, and for pairs of convolutions that split the axes of space.
 """
@@ -22,7 +22,7 @@ from separable.nn.fused.layer_tiling import ACTIVATIONS, Sizes, up
 from separable.nn.fused.openmp import run
 from separable.process_cache import ProcessBound, ProcessCache
 
-__all__ = ["Convolution", "Planes"]
+__all__ = ["Convolution", "DirectConvolutions"]
 
 BOX_BYTES = 512 << 10
 """Bound on the boxes of one thread: about half of a second-level cache."""
@@ -38,7 +38,7 @@ RUN_CYCLES = 100
 
 @dataclass(frozen=True)
 class Convolution:
-    """One convolution over three axes of space; the stride along the last axis is 1.
+    """Sizes of one convolution over three spatial axes; the stride along the last axis is 1.
 
     Attributes
     ----------
@@ -60,17 +60,17 @@ class Convolution:
 
     @property
     def reach(self) -> Sizes:
-        """How far behind a position the last tap lies."""
+        """Distance from the first tap to the last along each axis."""
         z, y, x = (d * (k - 1) for d, k in zip(self.dilation, self.kernel, strict=True))
         return z, y, x
 
     @property
     def count(self) -> int:
-        """How many products make an output."""
+        """Number of products per output."""
         return self.inputs // self.groups * math.prod(self.kernel)
 
     def sizes(self, size: Sizes) -> Sizes:
-        """Return the sizes of the output for those of the input."""
+        """Return the sizes of the output for an input of the given sizes."""
         z, y, x = (
             (n + a + b - r - 1) // s + 1
             for n, a, b, r, s in zip(
@@ -80,7 +80,7 @@ class Convolution:
         return z, y, x
 
     def under(self, block: Sizes) -> Sizes:
-        """Return the sizes of what a box of outputs reads."""
+        """Return the sizes of the input of a box of outputs."""
         z, y, x = (
             (n - 1) * s + r + 1 for n, s, r in zip(block, self.stride, self.reach, strict=True)
         )
@@ -89,7 +89,7 @@ class Convolution:
 
 @dataclass(frozen=True)
 class _Boxes:
-    """A size of box, and what it takes."""
+    """Size of the boxes of a plan, with their memory and time."""
 
     block: Sizes
     blocks: Sizes
@@ -99,8 +99,8 @@ class _Boxes:
     time: float
 
 
-class PlanesPlan(KernelPlan):
-    """One convolution or two for one shape of input."""
+class BoxPlan(KernelPlan):
+    """Plan of one convolution or two for one shape of input."""
 
     def __init__(
         self, steps: tuple[Convolution, ...], images: int, size: Sizes, threads: int
@@ -168,10 +168,8 @@ class PlanesPlan(KernelPlan):
 
 
 @lru_cache(maxsize=512)
-def _plan(
-    steps: tuple[Convolution, ...], images: int, size: Sizes, threads: int
-) -> PlanesPlan | None:
-    """Return the plan, or None where no box is small enough or a kernel is larger than its input."""
+def _plan(steps: tuple[Convolution, ...], images: int, size: Sizes, threads: int) -> BoxPlan | None:
+    """Return the plan, or None if no box is small enough or a kernel is larger than its input."""
     out = size
     for step in steps:
         out = step.sizes(out)
@@ -179,11 +177,11 @@ def _plan(
             return None
     if not any(True for _ in _boxes(steps, images, out, threads, kernels().lanes)):
         return None
-    return PlanesPlan(steps, images, size, threads)
+    return BoxPlan(steps, images, size, threads)
 
 
 def _is_flat(steps: Sequence[Convolution], block: Sizes, out: Sizes) -> bool:
-    """Return whether the last step can take whole rows of a box as one long row."""
+    """Return True if the last step can treat whole rows of a box as one long row."""
     last = steps[-1]
     alone = last.kernel[1:] == (1, 1) and last.stride[1] == 1
     unpadded = last.before[1:] == last.behind[1:] == (0, 0)
@@ -191,7 +189,7 @@ def _is_flat(steps: Sequence[Convolution], block: Sizes, out: Sizes) -> bool:
 
 
 def _steps(box: Sizes, lanes: int, flat: bool = False) -> Sizes:
-    """Return the bytes between planes, slices and rows of a box; if `flat`, rows follow each other."""
+    """Return the bytes between planes, slices and rows of a box; if `flat`, rows are contiguous."""
     row = box[2] * 4 if flat else up(box[2] + 2 * lanes, 16) * 4
     plane = up(box[0] * box[1] * row, 64) + (2 * lanes * 4 if flat else 0)
     return plane + 64 * (plane // 64 % 2 == 0), box[1] * row, row  # planes meet in no cache set
@@ -206,7 +204,7 @@ def _limits(act: int) -> tuple[float, float]:
 def _boxes(
     steps: Sequence[Convolution], images: int, out: Sizes, threads: int, lanes: int
 ) -> Iterator[_Boxes]:
-    """Yield the boxes that fit, each with its time by a simple model."""
+    """Yield the boxes that fit into the caches, each with its predicted time."""
     first, second = steps[0], steps[-1]
     columns = {n for n in (out[2], 1024, 512, 256, 128, 64) if n <= out[2]}
     rows = {n for n in (out[1], 32, 16, 8, 4, 2, 1) if n <= out[1]}
@@ -238,14 +236,14 @@ def _boxes(
 
 
 def _cycles(step: Convolution, lines: int, width: int, parts: int, lanes: int) -> float:
-    """The time of some rows of outputs."""
+    """Return the predicted cycles of some rows of outputs."""
     tall = min(6, max(1, step.outputs // step.groups // (parts if step.groups == 1 else 1)))
     slow = 0.5 + 0.5 / tall  # a row that is read for few outputs
     return lines * (up(width, lanes) / lanes * (step.count * slow + 2) + ROW_CYCLES / tall)
 
 
-class Planes(ProcessBound):
-    """The weights of one convolution or two, for float32 with the channels first in memory.
+class DirectConvolutions(ProcessBound):
+    """Weights of one convolution or two, for float32 inputs with the channels first.
 
     Parameters
     ----------
@@ -267,14 +265,14 @@ class Planes(ProcessBound):
             self._addresses = tuple(addresses)
 
     def __call__(self, x: Tensor, steps: tuple[Convolution, ...]) -> Tensor | None:
-        """Run on a contiguous batch; None where no box is small enough.
+        """Run on a contiguous batch; return None if no box is small enough.
 
         The same steps belong to the same shape in all calls.
         """
         fill = 5 - x.dim()
         threads = torch.get_num_threads()
         key = (x.shape, threads)
-        plan: PlanesPlan | None = self._plans.get(key)
+        plan: BoxPlan | None = self._plans.get(key)
         if plan is None:
             size: Any = (1,) * fill + tuple(x.shape[2:])
             plan = self._plans.get_or_build(key, lambda: _plan(steps, x.shape[0], size, threads))

@@ -1,4 +1,4 @@
-"""fuse: a trained network with its separable layers fused, for inference."""
+"""fuse: a copy of a trained network with its separable layers fused, for inference."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class FusionReport:
-    """What `fuse` did.
+    """Result of `fuse`.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class FusionReport:
 
 
 class _ToLast:
-    """Lays the channels of a network's inputs last in memory, once."""
+    """Hook that converts a network's inputs to channels-last layout, once."""
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(_last(a) if isinstance(a, Tensor) else a for a in args)
@@ -159,7 +159,7 @@ def fuse(model: nn.Module, *inputs: Any) -> tuple[nn.Module, FusionReport]:
 
 @contextlib.contextmanager
 def _without_autocast(network: nn.Module) -> Iterator[torch.dtype | None]:
-    """Compute in the type of the weights; yield it where autocast was on, so that inputs are of it."""
+    """Disable autocast; yield its dtype if it was on, so that inputs can be cast to it."""
     held = itertools.chain(network.parameters(), network.buffers())
     like = next((t for t in held if t.is_floating_point()), None)
     kinds = {"cpu"} if like is None else {"cpu", like.device.type}
@@ -172,12 +172,12 @@ def _without_autocast(network: nn.Module) -> Iterator[torch.dtype | None]:
 
 
 def _cast(x: Any, dtype: torch.dtype) -> Any:
-    """Return an input in the type of the weights, as autocast would have made it."""
+    """Return an input in the dtype of the weights, as autocast would have done."""
     return x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
 
 
 def _lay_last(network: nn.Module) -> None:
-    """Lay the channels of all weights last in memory; what is one parameter stays one."""
+    """Convert all weights to channels-last layout; parameters that are shared stay shared."""
     made: dict[int, nn.Parameter] = {}
     for module in network.modules():
         for name, parameter in module._parameters.items():
@@ -189,14 +189,14 @@ def _lay_last(network: nn.Module) -> None:
 
 
 def _drawn(x: Any) -> Any:
-    """Return random numbers in place of an example's: of zeros, all networks make the same."""
+    """Return random numbers in place of an example's: all networks return the same for zeros."""
     if not isinstance(x, Tensor) or not x.is_floating_point():
         return x
     return torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
 
 
 def _wants_last(network: nn.Module) -> bool:
-    """Return whether the channels had better lie last: not where pairs are most of what was fused."""
+    """Return True if channels-last layout is faster: unless pairs are most of what was fused."""
     modules = list(network.modules())
     pairs = sum(isinstance(m, FusedPair) for m in modules)
     others = sum(isinstance(m, FusedSeparable | FusedDepthwise | FusedPointwise) for m in modules)
@@ -226,7 +226,7 @@ def _fuse_chain(
     fused: list[tuple[str, str]],
     left: list[tuple[str, str]],
 ) -> None:
-    """Replace what a chain of calls begins with, and go on behind it."""
+    """Replace the first layers of a chain of calls, and continue after them."""
     at = 0
     while at < len(chain):
         call = chain[at]
@@ -253,13 +253,13 @@ def _fuse_chain(
 
 
 def _following(chain: Sequence[Call], at: int) -> Step | None:
-    """Return the convolution at a place of a chain as a step, if it is one."""
+    """Return the convolution at a place of a chain as a step, or None."""
     behind = chain[at].module if at < len(chain) else None
     return as_step(behind) if isinstance(behind, _ConvNd) else None
 
 
 def _pair_of(chain: Sequence[Call], at: int, first: Folded) -> tuple[nn.Module, str, int] | None:
-    """Return the module for two convolutions that split the axes of space, or None."""
+    """Return the module for two convolutions that split the spatial axes, or None."""
     step, then = as_step(chain[at].module), _following(chain, first.until)
     if step is None or then is None or splits(step, then) is not None:
         return None
@@ -273,7 +273,7 @@ def _pair_of(chain: Sequence[Call], at: int, first: Folded) -> tuple[nn.Module, 
 
 
 def _why_not(chain: Sequence[Call], at: int) -> str:
-    """Say why a convolution is left to PyTorch."""
+    """Return the reason why a convolution is left to PyTorch."""
     step, then = as_step(chain[at].module), _following(chain, at + 1)
     plain = "nothing to fold, and neither depthwise nor pointwise"
     if step is None:
@@ -288,7 +288,7 @@ def _why_not(chain: Sequence[Call], at: int) -> str:
 
 
 def _module_of(conv: nn.Module, chain: Sequence[Call], first: Folded) -> tuple[nn.Module, str, int]:
-    """Return the module for what begins with a convolution, what it is made of, and where it ends."""
+    """Return the module for the layers that begin with a convolution, these layers, and their end."""
     step = as_step(conv)
     then = _following(chain, first.until)
     if step is not None and is_depthwise(step) and step.out_channels > 1:

@@ -75,7 +75,7 @@ class KernelPlan(ProcessBound):
 
 @dataclass(frozen=True)
 class Kernels:
-    """What the fused layers need to know of compiled code.
+    """Access to compiled kernels and the constants that plans depend on.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Gradients of the fused layers, in float32 and with the channels last."""
+"""Gradients of the fused layers, in float32 with channels last."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from separable.engine.tensor_memory import empty
 from separable.nn.fused.kernel_plan import kernels
 from separable.nn.fused.layer_tiling import Geometry, LayerPlan, up
 from separable.nn.fused.openmp import run
-from separable.nn.fused.packed_layer import Prepared
-from separable.nn.fused.packing import pack_pointwise
+from separable.nn.fused.packed_layer import PackedLayer, pack_pointwise
 
 __all__ = ["backward_depthwise", "backward_pointwise"]
 
@@ -27,7 +26,7 @@ LEAST_SLABS = 4
 
 
 class _Backward(LayerPlan):
-    """A plan of the pointwise step's gradients, or of the depthwise weights'."""
+    """Plan of the gradients of the pointwise step, or of the depthwise weights."""
 
     def __init__(self, geometry: Geometry, threads: int, *, pointwise: bool) -> None:
         self._pointwise = pointwise
@@ -76,7 +75,7 @@ def _plan(geometry: Geometry, threads: int, pointwise: bool) -> _Backward:
 
 
 def backward_pointwise(
-    packed: Prepared,
+    packed: PackedLayer,
     geometry: Geometry,
     x: Tensor,
     gradient: Tensor,
@@ -135,7 +134,7 @@ def backward_depthwise(
 
 
 def _to_input(g: Geometry, held: Tensor, weight: Tensor) -> Tensor:
-    """Return the gradient of the input ``(n, channels, *space)``: the same convolution, backwards."""
+    """Return the gradient of the input ``(n, channels, *space)``: the transposed convolution."""
     flipped = weight.detach().reshape(g.channels, g.multiplier, -1).flip(-1).transpose(0, 1)
     flipped = flipped.reshape(g.depth, 1, *g.kernel)
     reach = [d * (k - 1) for d, k in zip(g.dilation, g.kernel, strict=True)]
@@ -144,7 +143,7 @@ def _to_input(g: Geometry, held: Tensor, weight: Tensor) -> Tensor:
     behind = [n - e - b + r for n, e, b, r in zip(g.size, seen, before, reach, strict=True)]
     settings = ((1, 1, 1), tuple(n for pair in zip(before, behind, strict=True) for n in pair),
                 g.dilation, 0, 0)  # fmt: skip
-    layer = Prepared(flipped, None, None, None, g.depth, settings, spread=g.stride)
+    layer = PackedLayer(flipped, None, None, None, g.depth, settings, spread=g.stride)
     found = layer(held.movedim(-1, 1))
     if g.multiplier > 1:
         found = found.reshape(found.shape[0], g.multiplier, g.channels, *found.shape[2:]).sum(1)

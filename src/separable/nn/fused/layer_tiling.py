@@ -1,4 +1,4 @@
-"""From the shapes of a layer to its plan: tables of addresses, groups of tiles, sizes of scratch memory.
+"""Plans of separable layers: tables of addresses, groups of tiles, sizes of scratch memory.
 
 Every size of scratch memory is fixed here, in one place, because compiled code checks no bounds.
 """
@@ -27,7 +27,7 @@ Sizes = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Geometry:
-    """A layer and the shape of its input; always three axes of space.
+    """Sizes of a layer and its input, always with three spatial axes.
 
     Attributes
     ----------
@@ -39,8 +39,8 @@ class Geometry:
         Depthwise outputs for each channel.
     outputs : int
         Of the pointwise step; 0 where there is none.
-    between, act : int
-        Activations after the depthwise and after the pointwise step, by their place in `ACTIVATIONS`.
+    depthwise_act, pointwise_act : int
+        Activations after the two steps, as indices into `ACTIVATIONS`.
     itemsize : int
         4 for float32, 2 for bfloat16.
     spread : tuple of three int
@@ -58,14 +58,14 @@ class Geometry:
     behind: Sizes
     multiplier: int
     outputs: int
-    between: int
-    act: int
+    depthwise_act: int
+    pointwise_act: int
     itemsize: int = 4
     spread: Sizes = (1, 1, 1)
 
     @property
     def out_size(self) -> Sizes:
-        """The sizes of the output."""
+        """Sizes of the output along the spatial axes."""
         z, y, x = (
             ((n - 1) * w + a + b - d * (k - 1)) // s + 1
             for n, a, b, d, k, s, w in zip(
@@ -77,24 +77,24 @@ class Geometry:
 
     @property
     def depth(self) -> int:
-        """The channels between the two steps."""
+        """Number of channels between the two steps."""
         return self.channels * self.multiplier
 
 
 @lru_cache(maxsize=PLANS_KEPT)
 def layer_plan(geometry: Geometry, threads: int) -> LayerPlan:
-    """Return the plan of a layer, made once."""
+    """Return the plan of a layer, which is created once."""
     return LayerPlan(geometry, threads)
 
 
 @lru_cache(maxsize=PLANS_KEPT)
 def pointwise_plan(geometry: Geometry, threads: int) -> PointwisePlan:
-    """Return the plan of a pointwise layer, made once."""
+    """Return the plan of a pointwise layer, which is created once."""
     return PointwisePlan(geometry, threads)
 
 
 class LayerPlan(KernelPlan):
-    """A layer for one shape of input, ready to run on addresses again and again."""
+    """Plan of a separable or depthwise layer for one shape of input."""
 
     def __init__(self, geometry: Geometry, threads: int) -> None:
         self._compiled = kernels()
@@ -116,11 +116,11 @@ class LayerPlan(KernelPlan):
             source_blocks=blocks_of_source, multiplier=g.multiplier, depth=g.depth,
             image_step=math.prod(g.size) * g.channels * g.itemsize, middle_step=middle_step,
             outputs=outputs, target_step=outputs * g.itemsize, panels=panels,
-            depthwise_act=g.between, pointwise_act=g.act,
+            depthwise_act=g.depthwise_act, pointwise_act=g.pointwise_act,
             block_step=math.prod(g.kernel) * self._lanes,
             zeros=self._add_table(np.zeros(g.depth * 4 + 128, np.uint8)),
         )  # fmt: skip
-        limits = [*_limits(g.between), *_limits(g.act), -math.inf, math.inf]
+        limits = [*_limits(g.depthwise_act), *_limits(g.pointwise_act), -math.inf, math.inf]
         self._set(limits=self._add_table(np.array(limits, np.float32)))
         rows = self._rows()
         window = self._columns(per_row)
@@ -132,7 +132,7 @@ class LayerPlan(KernelPlan):
         self._finish()
 
     def _finish(self) -> None:
-        """Fix what runs and with how much scratch memory."""
+        """Choose the kernel, and set the size of the scratch memory."""
         step = "layer" if self.geometry.outputs else "depthwise"
         dtype = "float32" if self.geometry.itemsize == 4 else "bfloat16"
         self._set(scratch_size=self.scratch_size)
@@ -140,11 +140,11 @@ class LayerPlan(KernelPlan):
 
     @property
     def lanes(self) -> int:
-        """The lanes of a vector of float32."""
+        """Number of float32 in a vector."""
         return self._lanes
 
     def _rows(self) -> int:
-        """Write for each row of outputs which rows of taps lie inside; return the most of one."""
+        """Write the table of the rows of taps inside the image; return the largest number for one output row."""
         g, out = self.geometry, self.geometry.out_size
         inputs = []
         for axis in (0, 1):
@@ -166,7 +166,7 @@ class LayerPlan(KernelPlan):
         return int(np.diff(starts).max(initial=0))
 
     def _columns(self, per_row: int) -> int:
-        """Write for each tile of a row where the columns under its kernel lie; return their number."""
+        """Write the table of the input columns under each tile; return their number per tile."""
         g = self.geometry
         stride, dilation, taps = g.stride[2], g.dilation[2], g.kernel[2]
         window = (self._pixels - 1) * stride + (taps - 1) * dilation + 1
@@ -197,7 +197,7 @@ class LayerPlan(KernelPlan):
         return window
 
     def _share(self, threads: int, per_row: int, middle_step: int) -> None:
-        """Choose groups of tiles and parts of channels: the shortest time by a simple model."""
+        """Choose groups of tiles and parts of channels by the shortest predicted time."""
         g = self.geometry
         vectors = -(-g.depth // self._lanes)
         depthwise = self._pixels * vectors * (math.prod(g.kernel) * 1.3 + 4) + 60
@@ -225,7 +225,7 @@ class LayerPlan(KernelPlan):
 
 
 class PointwisePlan(LayerPlan):
-    """A layer that only mixes channels: all positions are one row of a depthwise step that does nothing."""
+    """Plan of a pointwise layer: all positions form one row of an empty depthwise step."""
 
     def _finish(self) -> None:
         self._set(scratch_size=self.scratch_size)
@@ -233,17 +233,17 @@ class PointwisePlan(LayerPlan):
 
 
 def up(number: int, step: int) -> int:
-    """Return the least multiple of ``step`` that is not below ``number``."""
+    """Return the smallest multiple of ``step`` that is at least ``number``."""
     return -(-number // step) * step
 
 
 def _candidates(tiles: int, most: int) -> list[int]:
-    """Sizes of groups worth a look."""
+    """Return the sizes of groups to try."""
     return sorted(set(range(1, min(most, 48) + 1)) | {min(most, tiles)} - {0}) or [1]
 
 
 def _limits(act: int) -> tuple[float, float]:
-    """The clamp that an activation is, or that it begins with."""
+    """Return the bounds of an activation that is a clamp, or no bounds."""
     if ACTIVATIONS[act] in ("relu", "relu6"):
         return 0.0, 6.0 if ACTIVATIONS[act] == "relu6" else math.inf
     return -math.inf, math.inf

@@ -1,4 +1,4 @@
-"""The threads that run fused layers: PyTorch's own if possible.
+"""Threads that run fused layers: PyTorch's own if possible.
 
 A second pool of threads slows PyTorch down. PyTorch's workers spin for some milliseconds after each
 operator, and other threads wait for the same cores meanwhile: on two cores, a layer on threads of its

@@ -1,4 +1,4 @@
-"""Two convolutions that split the axes of space, in one walk: a module of fused networks."""
+"""FusedPair: two convolutions that split the spatial axes, in one kernel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from separable.engine.availability import EngineError
 from separable.lowering.step import SamePadding, Step
-from separable.nn.fused.direct_nchw import Convolution, Planes
+from separable.nn.fused.direct_nchw import Convolution, DirectConvolutions
 from separable.nn.fused.fused_modules import Fused
 from separable.nn.fused.layer_tiling import ACTIVATIONS
 from separable.nn.fused.layout_transpose import to_first
@@ -25,7 +25,7 @@ LEAST_COLUMNS = 32
 
 
 def splits(first: Step, second: Step) -> str | None:
-    """Return None if two steps split the axes of space and can run as one, or what is in the way.
+    """Return None if two steps split the spatial axes and can run as one, else the reason why not.
 
     Examples
     --------
@@ -65,7 +65,7 @@ def _convolution(step: Step, values: Any, act: int) -> Convolution:
 
 
 class FusedPair(Fused):
-    """Two convolutions that split the axes of space, norms folded in, with activations."""
+    """Two convolutions that split the spatial axes, with normalisation and activations."""
 
     def __init__(
         self, steps: tuple[Step, Step], tensors: Sequence[Tensor | None], acts: tuple[str, str]
@@ -84,7 +84,9 @@ class FusedPair(Fused):
             check_input("pair", x, first.shape, self.steps[0].in_channels)
             made: Tensor | None = None
             with suppress(EngineError):
-                planes = self._packed("planes", lambda: Planes(tuple(self._buffers.values())))
+                planes = self._packed(
+                    "planes", lambda: DirectConvolutions(tuple(self._buffers.values()))
+                )
                 made = planes(to_first(x), self._of_size(tuple(x.shape[2:])))
             if made is not None:
                 return made
@@ -99,7 +101,7 @@ class FusedPair(Fused):
         return x
 
     def _of_size(self, size: tuple[int, ...]) -> tuple[Convolution, ...]:
-        """Return the convolutions for one size of input: padding may depend on it."""
+        """Return the convolutions for one size of input, on which their padding may depend."""
         found: tuple[Convolution, ...] | None = self._convolutions.get(size)
         if found is None:
             found = self._convolutions.get_or_build(size, lambda: self._for_size(size))
@@ -119,7 +121,7 @@ class FusedPair(Fused):
         return tuple(made)
 
     def extra_repr(self) -> str:
-        """Say the sizes."""
+        """Return the sizes as text."""
         kernels = ["x".join(map(str, s.kernel_size)) for s in self.steps]
         first, second = self.steps
         return (

@@ -1,4 +1,4 @@
-"""What a network costs, counted operation by operation without running it.
+"""Cost of a network, counted operation by operation without running it.
 
 `ledger` runs a copy of the model on fake tensors, which have a shape and no memory, and sees every
 operation that PyTorch would execute (``aten``), forward and backward, whether a module, a

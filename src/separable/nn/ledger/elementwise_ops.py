@@ -1,4 +1,4 @@
-"""Formulas of what is done to each element by itself, and of what only moves numbers."""
+"""Formulas of elementwise operations, and of operations that only move data."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ FORMULAS.update(dict.fromkeys(EACH, _each))
 
 @formula(*MOVED, *CREATED, *EMPTY)
 def moves(op: Operation) -> Count:
-    """Count what only moves or creates numbers: no arithmetic, unless it adds to what is there."""
+    """Count operations that only move or create values: no arithmetic, unless they add to a target."""
     if op.name == "index_put" and op["accumulate"]:
         return Count(additions=op["values"].numel())
     return Count()
@@ -222,7 +222,7 @@ def _add_product(op: Operation) -> Count:
 
 @formula("pow")
 def _power(op: Operation) -> Count:
-    """Small whole exponents are multiplied out."""
+    """Count a power; small integer exponents are repeated multiplications."""
     exponent = op["exponent"]
     if isinstance(exponent, int | float) and exponent in (0, 1, 2, 3, -1):
         times = {0: 0, 1: 0, 2: 1, 3: 2, -1: 1}[int(exponent)]
@@ -232,13 +232,13 @@ def _power(op: Operation) -> Count:
 
 @formula("gelu")
 def _gelu(op: Operation) -> Count:
-    """``x / 2 (1 + erf(x / sqrt 2))``, or the hyperbolic tangent of a cubic for the erf."""
+    """Count ``x / 2 (1 + erf(x / sqrt 2))``, or its approximation by tanh of a cubic."""
     times, plus = (6, 2) if op["approximate"] == "tanh" else (3, 1)
     return Count(0, times * op.size, plus * op.size, op.size)
 
 
 @formula("gelu_backward")
 def _gelu_backward(op: Operation) -> Count:
-    """``g (cdf(x) + x pdf(x))``, or the derivative of the approximation."""
+    """Count ``g (cdf(x) + x pdf(x))``, or the derivative of the approximation."""
     times, plus, special = (12, 5, 1) if op["approximate"] == "tanh" else (7, 2, 2)
     return Count(0, times * op.size, plus * op.size, special * op.size)

@@ -1,4 +1,4 @@
-"""Ledger: what each layer of a network costs, and all together."""
+"""Ledger: the cost of each layer of a network, and the total."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Container:
-    """A module as the model has it, also one that only calls others.
+    """Module of the model, also one that only calls others.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class Container:
 
 @dataclass(frozen=True)
 class Layer:
-    """One module: what it computes itself, without its children.
+    """Cost of one module without its children.
 
     Attributes
     ----------
@@ -125,7 +125,7 @@ class Uncounted:
 
 @dataclass(frozen=True, repr=False)
 class Ledger:
-    """What a network costs: layer by layer and in total; prints as a table.
+    """Cost of a network, layer by layer and in total; prints as a table.
 
     Attributes
     ----------
@@ -165,17 +165,17 @@ class Ledger:
 
     @property
     def total(self) -> Cost:
-        """All layers, forward."""
+        """Sum of all layers, forward."""
         return sum((layer.cost for layer in self.layers), Cost())
 
     @property
     def backward(self) -> Cost:
-        """All layers, backward."""
+        """Sum of all layers, backward."""
         return sum((layer.backward for layer in self.layers), Cost())
 
     @property
     def separated(self) -> Cost | None:
-        """All layers, forward, with the dense convolutions separated; None without `what_if`."""
+        """Sum of all layers, forward, with dense convolutions separated; None without `what_if`."""
         if self.pattern is None:
             return None
         return sum((layer.separated or layer.cost for layer in self.layers), Cost())
@@ -189,7 +189,7 @@ class Ledger:
     def what_if(
         self, pattern: str, *, rank: Rank = 1, sizes: Mapping[str, int] | None = None
     ) -> Ledger:
-        """Add what each dense convolution would cost if it were separated.
+        """Add the cost that each dense convolution would have if it were separated.
 
         Parameters
         ----------
@@ -234,7 +234,7 @@ class Ledger:
         return replace(self, layers=layers, pattern=parsed)
 
     def merged(self, depth: int) -> Ledger:
-        """Return the ledger with the layers deeper than `depth` added to the module they are in.
+        """Return the ledger with layers deeper than `depth` added to the module that contains them.
 
         Examples
         --------
@@ -259,7 +259,7 @@ class Ledger:
         return replace(self, layers=tuple(merged.values()))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain numbers and texts, fit for JSON.
+        """Return everything as plain numbers and texts, as JSON needs it.
 
         Examples
         --------
@@ -282,7 +282,7 @@ class Ledger:
         return found
 
     def to_csv(self) -> str:
-        """Return one line a layer, all counts unrounded; the last line is the total.
+        """Return one line per layer with unrounded counts; the last line is the total.
 
         Examples
         --------
@@ -296,7 +296,7 @@ class Ledger:
         return ledger_csv(self)
 
     def to_markdown(self) -> str:
-        """Return the printed table's rows as a table in Markdown, every layer.
+        """Return the rows of the printed table in Markdown, for every layer.
 
         Examples
         --------
@@ -310,7 +310,7 @@ class Ledger:
         return ledger_markdown(self)
 
     def to_html(self) -> str:
-        """Return a page that stands by itself: every layer, and the largest ones drawn.
+        """Return a stand-alone page with a table of all layers and a chart of the largest ones.
 
         Examples
         --------
@@ -360,7 +360,7 @@ class Ledger:
 def _separated(
     layer: Layer, pattern: Pattern, rank: Rank, sizes: Mapping[str, int] | None
 ) -> Layer:
-    """Return the layer with what it would cost separated, or why it would not be."""
+    """Return the layer with its cost if separated, or with the reason why it would not be."""
     remarks, cost = [], layer.cost
     for call in layer.convolutions:
         conv = call.convolution
@@ -379,7 +379,7 @@ def _separated(
 
 
 def _refusal(conv: Convolution, pattern: Pattern, sizes: Mapping[str, int] | None) -> str:
-    """Why a convolution is not separated by this pattern; empty if it is."""
+    """Return the reason why a pattern does not separate a convolution, or an empty string."""
     if conv.transposed:
         return "transposed"
     if conv.groups > 1:
@@ -392,7 +392,7 @@ def _refusal(conv: Convolution, pattern: Pattern, sizes: Mapping[str, int] | Non
 
 
 def _joined(outer: Layer, inner: Layer) -> Layer:
-    """Add a layer to the row of the module it is in."""
+    """Add a layer to the row of the module that contains it."""
     separated = None if outer.separated is None else outer.separated + (inner.separated or Cost())
     return replace(
         outer,

@@ -1,4 +1,4 @@
-"""How a ledger is printed and exported."""
+"""Ledgers as printed text, CSV, Markdown and notebook tables."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GAP = 2  # between columns
 
 @dataclass(frozen=True)
 class _Column:
-    """One column of the table.
+    """Column of the table.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ SEPARATED = (
 
 
 def ledger_text(ledger: Ledger, width: int, depth: int | None) -> str:
-    """Return the table, with a headline, and below it the total in words and what is uncounted."""
+    """Return the table with a headline; below it the total in words and uncounted operations."""
     deepest = max((x.name.count(".") + 1 for x in ledger.layers), default=1)
     chosen = depth if depth is not None else _depth(ledger, deepest)
     shown = ledger.merged(chosen) if chosen < deepest else ledger
@@ -93,7 +93,7 @@ def ledger_text(ledger: Ledger, width: int, depth: int | None) -> str:
 
 
 def ledger_fragment(ledger: Ledger) -> str:
-    """Return the table for notebooks, all columns, to the depth of `ledger_text`."""
+    """Return the table for notebooks, with all columns, to the depth of `ledger_text`."""
     deepest = max((x.name.count(".") + 1 for x in ledger.layers), default=1)
     depth = _depth(ledger, deepest)
     shown = ledger.merged(depth) if depth < deepest else ledger
@@ -106,7 +106,7 @@ def ledger_fragment(ledger: Ledger) -> str:
 
 
 def ledger_csv(ledger: Ledger) -> str:
-    """Return one line a layer and the total, unrounded."""
+    """Return one line per layer and the total, unrounded."""
     rows = [_flat(x, ledger) for x in (*ledger.layers, _total(ledger))]
     out = io.StringIO()
     writer = csv.DictWriter(out, list(rows[-1]), lineterminator="\n")
@@ -116,7 +116,7 @@ def ledger_csv(ledger: Ledger) -> str:
 
 
 def ledger_markdown(ledger: Ledger) -> str:
-    """Return the table's rows in Markdown, all columns and all layers."""
+    """Return the rows of the table in Markdown, with all columns and layers."""
     columns = (*WORDS, *(NUMBERS if ledger.pattern is None else SEPARATED))
     rows = [[c.cell(x) for c in columns] for x in (*ledger.layers, _total(ledger))]
     rows[-1] = [f"**{cell}**" if cell else "" for cell in rows[-1]]
@@ -128,7 +128,7 @@ def ledger_markdown(ledger: Ledger) -> str:
 
 
 def _flat(layer: Layer, ledger: Ledger) -> dict[str, Any]:
-    """One line of the CSV: first the forward counts, then the others with a word in front."""
+    """Return one line of the CSV: the forward counts first, then the others with a prefix."""
     found: dict[str, Any] = {
         "layer": layer.name,
         "kind": layer.kind,
@@ -146,14 +146,14 @@ def _flat(layer: Layer, ledger: Ledger) -> dict[str, Any]:
 
 
 def _total(ledger: Ledger) -> Layer:
-    """All layers as one row."""
+    """Return the sum of all layers as one row."""
     return Layer(
         "total", "", 1, cost=ledger.total, backward=ledger.backward, separated=ledger.separated
     )
 
 
 def _depth(ledger: Ledger, deepest: int) -> int:
-    """Return how deep the table can go without too many rows."""
+    """Return the greatest depth at which the table has few enough rows."""
     for depth in range(deepest, 1, -1):
         names = {".".join(x.name.split(".")[:depth]) for x in ledger.layers}
         if len(names) <= ROWS:
@@ -180,7 +180,7 @@ def _headline(ledger: Ledger) -> str:
 
 
 def _verdict(ledger: Ledger) -> list[str]:
-    """Say the total in words, and what is not in it."""
+    """Return sentences about the total and about operations without a formula."""
     total, back = ledger.total, ledger.backward
     said = f"Forward {quantity(total.macs)} MACs, {quantity(total.parameters)} parameters, "
     said += f"{size_text(total.bytes)} moved, {_intensity(total)} multiplications a byte"

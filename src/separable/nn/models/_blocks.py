@@ -1,4 +1,4 @@
-"""What the networks are built of: the switch from separable to dense, norms, initial weights."""
+"""Blocks of the networks: choice of separable or dense, normalisation, initial weights."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 
 
 class Classifier(nn.Sequential):
-    """Mean over space, dropout and one linear layer: the usual end of a classifier of images."""
+    """Mean over space, dropout and one linear layer: the usual end of an image classifier."""
 
     def __init__(self, channels: int, classes: int, dropout: float) -> None:
         super().__init__(
@@ -42,14 +42,14 @@ class Classifier(nn.Sequential):
 
 
 class ChannelNorm(nn.LayerNorm):
-    """Normalise the channels of each place by themselves: ``(N, c, ...)`` over c."""
+    """Normalisation over the channels of each position: ``(N, c, ...)`` over c."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
 class _Strided(_ConvNd):
-    """A dense convolution that pads as Keras's 'same' does, for strides too."""
+    """Dense convolution with the padding of Keras's 'same', also for strides."""
 
     def forward(self, x: Tensor) -> Tensor:
         sizes = zip(x.shape[2:], self.kernel_size, self.stride, strict=True)
@@ -60,11 +60,11 @@ class _Strided(_ConvNd):
 
 
 class StridedConv2d(_Strided, nn.Conv2d):
-    """`torch.nn.Conv2d` with the padding of Keras's 'same', which PyTorch has not for strides."""
+    """`torch.nn.Conv2d` with the padding of Keras's 'same', which PyTorch lacks for strides."""
 
 
 class StridedConv3d(_Strided, nn.Conv3d):
-    """`torch.nn.Conv3d` with the padding of Keras's 'same', which PyTorch has not for strides."""
+    """`torch.nn.Conv3d` with the padding of Keras's 'same', which PyTorch lacks for strides."""
 
 
 _DENSE = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -105,14 +105,14 @@ def separable_or_dense(
 def depthwise_or_dense(
     channels: int, kernel_size: int, *, dense: bool, stride: int = 1
 ) -> nn.Module:
-    """Return a depthwise convolution of images, or the dense one of as many channels."""
+    """Return a depthwise convolution of images, or the dense one with as many channels."""
     if dense:
         return separable_or_dense(2, channels, channels, kernel_size, stride=stride, dense=True)
     return DepthwiseConv2d(channels, kernel_size, stride, bias=False)
 
 
 def make_norm(kind: str, ndim: int, channels: int) -> nn.Module:
-    """Return a norm by name: "batch", or "group" for small batches and several processes.
+    """Return a normalisation by name: "batch", or "group" for small batches and several processes.
 
     "group" takes at most 8 groups, of at least 4 channels each.
     """
@@ -124,7 +124,7 @@ def make_norm(kind: str, ndim: int, channels: int) -> nn.Module:
 
 
 def positive(**values: Any) -> None:
-    """Refuse what is not a whole number >= 1, by its name.
+    """Raise an error that names the argument unless it is an integer >= 1.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def positive(**values: Any) -> None:
 
 
 def above_zero(**values: Any) -> None:
-    """Refuse what is not a number > 0, by its name.
+    """Raise an error that names the argument unless it is a number > 0.
 
     Raises
     ------
@@ -151,7 +151,7 @@ def above_zero(**values: Any) -> None:
 
 
 def share(**values: Any) -> None:
-    """Refuse what is no probability below 1, by its name.
+    """Raise an error that names the argument unless it is a probability below 1.
 
     Raises
     ------

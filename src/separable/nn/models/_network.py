@@ -1,4 +1,4 @@
-"""The base class of all networks: its options, its usual input, its dense twin, its summary."""
+"""Base class of all networks: options, usual input, dense twin and summary."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Network"]
 
 
 class Network(nn.Module):
-    """A network that knows its options, its usual input and its dense twin.
+    """Network that knows its options, its usual input and its dense twin.
 
     Parameters
     ----------
@@ -47,11 +47,11 @@ class Network(nn.Module):
 
     @property
     def dense(self) -> bool:
-        """Whether dense convolutions stand where the separable ones would."""
+        """True if the network has dense convolutions in place of the separable ones."""
         return bool(self.options["dense"])
 
     def twin(self) -> Network:
-        """Return the same network with dense for separable or the reverse, newly initialised.
+        """Return the same network with dense for separable convolutions or vice versa, newly initialised.
 
         It is where this one is: on the same device, of the same type.
         """
@@ -61,7 +61,7 @@ class Network(nn.Module):
         return twin.to(like.dtype)
 
     def example(self, batch: int = 1, resolution: int | None = None) -> tuple[Tensor, ...]:
-        """Return the arguments of one usual call: zeros, on the device of the parameters.
+        """Return the arguments of a usual call: zeros, on the device of the parameters.
 
         Parameters
         ----------
@@ -75,11 +75,11 @@ class Network(nn.Module):
         return (torch.zeros(batch, channels, *sizes, dtype=like.dtype, device=like.device),)
 
     def parameter_count(self) -> int:
-        """Return how many numbers are trained; running statistics are not among them."""
+        """Return the number of trained numbers, without running statistics."""
         return sum(p.numel() for p in self.parameters())
 
     def check(self, x: Tensor, channels: str = "in_channels", least: int = 1) -> None:
-        """Refuse an input of another shape or of whole numbers, in words.
+        """Raise an error for an input of another shape or of integers.
 
         Raises
         ------

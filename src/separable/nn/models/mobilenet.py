@@ -30,7 +30,7 @@ STAGES = (
 
 
 class MobileNetV1(Network):
-    """Classify images by a chain of 13 depthwise separable convolutions.
+    """Image classifier of 13 depthwise separable convolutions in a chain.
 
     Parameters
     ----------

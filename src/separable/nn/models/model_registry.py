@@ -1,4 +1,4 @@
-"""Networks by name, ours and those of timm."""
+"""Networks by name, our own and those of timm."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _BUILDERS: dict[str, Callable[..., nn.Module]] = {
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of the networks that `create` knows besides those of timm.
+    """Return the names that `create` knows besides those of timm.
 
     Examples
     --------
@@ -56,7 +56,7 @@ def create(
     device: torch.device | str | None = None,
     **options: Any,
 ) -> nn.Module:
-    """Build a network by its name.
+    """Build a network by name.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def create(
 
 
 def sample_shape(model: nn.Module) -> tuple[int, ...]:
-    """Return one usual input of a network, without its batch: ours or one of timm.
+    """Return the shape of a usual input, without its batch, of our network or one of timm.
 
     Raises
     ------
@@ -144,7 +144,7 @@ def _timm(name: str) -> Callable[..., nn.Module]:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    """Say which of the known is meant, underscores aside, or else all of them."""
+    """Return the most similar known name, ignoring underscores, or all names."""
     plain = {each.replace("_", ""): each for each in known}
     wanted = name.lower().replace("_", "")
     near = difflib.get_close_matches(wanted, plain, n=10)

@@ -1,4 +1,4 @@
-"""One body of separable convolutions for images, texts and sounds, with a head for each task."""
+"""One body of separable convolutions for images, texts and sounds, with a head per task."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TASKS = MappingProxyType({"objects": 1000, "commands": 35, "sentiment": 2})
 
 
 class MultiModalNet(Network):
-    """Classify images, spectrograms and texts, alone or together, with one body for all.
+    """Classifier of images, spectrograms and texts, alone or together, with one body for all.
 
     Each modality has a small net that turns its input into a sequence of features. The sequences
     stand one after the other, the body filters the whole, and each task has a linear head on the
@@ -163,7 +163,7 @@ class MultiModalNet(Network):
 
 
 class _Picture(nn.Module):
-    """An image or spectrogram to a map of features, 16 times smaller, in three strided blocks."""
+    """Image or spectrogram to a feature map, 16 times smaller, in three strided blocks."""
 
     def __init__(self, channels: int, width: int, dense: bool) -> None:
         super().__init__()

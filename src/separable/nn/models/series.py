@@ -1,4 +1,4 @@
-"""A network of dilated convolutions for series, such as the transactions of an account."""
+"""Network of dilated convolutions for time series, such as the transactions of an account."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["SeriesClassifier"]
 
 
 class SeriesClassifier(Network):
-    """Classify a series as a whole, or each of its steps from what came until then.
+    """Classifier of a series as a whole, or of each step from all steps up to it.
 
     Parameters
     ----------

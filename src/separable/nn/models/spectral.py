@@ -1,4 +1,4 @@
-"""A network of spatial-spectral convolutions for hyperspectral cubes."""
+"""Network of spatial-spectral convolutions for hyperspectral cubes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["SpatialSpectralNet"]
 
 @dataclass(frozen=True)
 class Stage:
-    """One convolution of the cube: bands seen at once, bands stepped over, channels out."""
+    """One convolution of the cube: kernel size and stride along the bands, and output channels."""
 
     bands: int
     step: int
@@ -36,7 +36,7 @@ STAGES = (Stage(7, 2, 1), Stage(5, 2, 2), Stage(3, 2, 4))
 
 
 class SpatialSpectralNet(Network):
-    """Say for each pixel of a hyperspectral cube what it is, or is made of.
+    """Classifier of each pixel of a hyperspectral cube, or of its composition.
 
     Three convolutions along the spectrum and across the image, ``lyx -> l,yx``, make the
     spectrum eight times shorter; what is left of it becomes channels, mixed pixel by pixel. A

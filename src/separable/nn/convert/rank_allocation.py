@@ -1,4 +1,4 @@
-"""choose: ranks over all layers together, by the error that a multiplication saves.
+"""Allocation of ranks over all layers, by the error that each multiplication saves.
 
 Each layer has points (multiplications, error): those of its curves, and the dense layer with no
 error. Only the points on the lower convex hull are worth having: between two of them an exchange
@@ -24,7 +24,7 @@ DENSE = -1
 
 @dataclass(frozen=True)
 class Point:
-    """One way to have a layer.
+    """One choice for a layer.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Allocation:
-    """What was chosen, and the way there.
+    """Chosen points, and all choices from the cheapest network to the dense one.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class Allocation:
 
 
 def points_of(curves: Sequence[Curve], dense: float, min_saving: float) -> list[Point]:
-    """Return the points of a layer that save enough, and the dense one."""
+    """Return the points of a layer that save enough, and the dense point."""
     limit = dense / min_saving if min_saving > 0 else np.inf
     found = [Point(dense, 0.0)]
     for k, curve in enumerate(curves):
@@ -91,7 +91,7 @@ def hull(points: Sequence[Point]) -> list[Point]:
 
 
 def _rate(first: Point, second: Point) -> float:
-    """The error saved per multiplication on the way from one point to a dearer one."""
+    """Return the error saved per multiplication between a point and a more expensive one."""
     step = second.cost - first.cost
     return (first.error - second.error) / step if step > 0 else np.inf
 
