@@ -392,8 +392,8 @@ def test_messages_of_layers(
 @pytest.mark.parametrize(
     ("pattern", "options", "message"),
     [
-        ("yx -> y,x", {}, "pattern `yx -> y,x` is of a kernel of 2 axes; the weights of a convolution in 2-D have 4: (8, 4, 3, 3). Start with the channels, for instance \"ocyx -> oc,cyx\""),
-        ("ocyx -> ox,cyx", {}, "letter `x` of space stands in several factors of `ocyx -> ox,cyx`: no convolution does that. Leave it to one factor"),
+        ("yx -> y,x", {}, "pattern `yx -> y,x` describes a kernel with 2 axes; the weights of a convolution in 2-D have 4: (8, 4, 3, 3). Start with the channels, for instance \"ocyx -> oc,cyx\""),
+        ("ocyx -> ox,cyx", {}, "spatial letter `x` occurs in several factors of `ocyx -> ox,cyx`: no convolution computes that. Leave it to one factor"),
         ("ocyx -> oc,cyx", {"rank": 0}, "`rank` must be a whole number >= 1; got 0"),
         ("ocyx -> oR,RyxS,Sc", {"rank": {"T": 2}}, "`rank` names ['T']; the bonds of `ocyx -> oR,RyxS,Sc` are RS"),
     ],

@@ -204,7 +204,7 @@ def test_fuse_refuses_a_network_that_does_not_repeat_itself():
             self.calls[0] += 1
             return self.conv(x) * self.calls[0]
 
-    with pytest.raises(ArgumentError, match="must do something else in its second call"):
+    with pytest.raises(ArgumentError, match="behaves differently in its second call"):
         nn.fuse(Moody().eval(), torch.randn(1, 3, 4, 4))
 
 
@@ -246,7 +246,7 @@ def pairs(draw):
 def by_definition(x, tensors, steps):
     x = x.double()
     for step, weight, bias in zip(steps, tensors[0::2], tensors[1::2], strict=True):
-        ends = [n for axis in (2, 1, 0) for n in (step.before[axis], step.behind[axis])]
+        ends = [n for axis in (2, 1, 0) for n in (step.before[axis], step.after[axis])]
         bias = None if bias is None else bias.double()
         x = functional.conv3d(
             functional.pad(x, ends),

@@ -204,7 +204,7 @@ def test_same_pads_as_little_as_gives_every_output(size: int, reach: int, stride
         (
             "coyx -> oc,cyx", {}, PatternError,
             "Layer: the channels `o`, `c` come first and each once in a layer's pattern, then the "
-            "axes of space; got `coyx -> oc,cyx`",
+            "spatial axes; got `coyx -> oc,cyx`",
         ),
         (
             "ogyx -> oy,gx", {}, PatternError,
@@ -288,7 +288,7 @@ def test_a_factor_with_taps_that_are_not_evenly_spaced_is_refused() -> None:
 
 def test_a_pattern_with_other_axes_than_the_layer_is_refused() -> None:
     spec = ConvSpec.make("Layer", 1, in_channels=2, out_channels=2, kernel_size=3)
-    with pytest.raises(PatternError, match="`ocyx -> oc,cyx` has 2 axes of space"):
+    with pytest.raises(PatternError, match="`ocyx -> oc,cyx` has 2 spatial axes"):
         Scheme.make("Layer", "ocyx -> oc,cyx", spec, rank=1)
 
 

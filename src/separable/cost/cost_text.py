@@ -61,7 +61,7 @@ def table(
     rows : sequence of sequence of str
         An empty row is a rule.
     text : int
-        How many of the first columns are words, which are set to the left and may be folded.
+        Number of leading columns with words, which are left-aligned and may be folded.
     width : int
         The widest line.
 
@@ -78,7 +78,7 @@ def table(
     conv       1,228,800
     separable     53,952
     """
-    from rich import box
+    from rich import box  # start-up time: Rich is imported for tables alone
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

@@ -15,19 +15,19 @@ class Cost:
     Attributes
     ----------
     multiplications : int
-        Of two numbers; a division is one too.
+        Multiplications of two numbers; a division counts as one.
     macs : int
-        Those multiplications whose product is added to a running sum: convolutions, linear
-        layers, products of matrices. The literature's "multiply-adds".
+        Multiplications whose product is added to a running sum ("multiply-adds"): convolutions,
+        linear layers, matrix products.
     flops : int
         ``multiplications + macs``: every multiplication, and the addition of every MAC.
     parameters : int
     activation_bytes, weight_bytes : int
-        Moved: every operation reads its operands once and writes its result once.
+        Bytes moved: every operation reads its operands once and writes its result once.
     additions : int
-        Those outside MACs, counted apart: biases, residual sums, means.
+        Additions outside MACs: biases, residual sums, means.
     others : int
-        What is neither: comparisons (ReLU, maximum), exponentials, roots; one for each element.
+        Other operations, one per element: comparisons (ReLU, maximum), exponentials, roots.
 
     Examples
     --------

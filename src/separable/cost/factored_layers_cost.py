@@ -41,13 +41,13 @@ def factored(
     Parameters
     ----------
     input_shape, kernel_shape, filters, stride, padding, dilation, bias, itemsize
-        As for `conv`. Stride, dilation and padding go to the factor that has the axis.
+        See `conv`; stride, dilation and padding belong to the factor that has the axis.
     pattern : str
-        Of the weights ``(o, c, space)``, for instance ``"ocyx -> oc,cyx"``.
+        Pattern of the weights ``(o, c, space)``, for instance ``"ocyx -> oc,cyx"``.
     rank : int or mapping of bond to int
-        1 if not given, the depthwise separable layer everyone knows.
+        Size of each bond; 1 by default, as in the usual depthwise separable layer.
     sizes : mapping of letter to int, optional
-        Of the letters of groups ``(Yy)``.
+        Sizes of the letters of groups ``(Yy)``.
 
     Raises
     ------
@@ -89,20 +89,20 @@ def factor_costs(
     Parameters
     ----------
     input_shape, kernel_shape, filters, pattern, rank, sizes
-        As for `factored`.
+        See `factored`.
     stride, padding, dilation, bias, itemsize
-        As for `factored`.
+        See `factored`.
 
     Returns
     -------
     dict of str to Cost
-        By the factor's letters, in the order in which they run: the one with the fewest
+        Cost of each factor, by its letters, in running order: the order with the fewest
         multiplications.
 
     Raises
     ------
     PatternError, ArgumentError, ArgumentTypeError
-        As for `factored`.
+        See `factored`.
 
     Examples
     --------
@@ -140,7 +140,7 @@ def separate(
         what = "transposed" if layer.transposed else f"of {layer.groups} groups"
         raise ArgumentError(f"only a dense convolution can be separated; got one {what}")
     scheme = _scheme(layer, pattern, rank, sizes)
-    # A pattern of one factor has no bond for `lowering`; here it is a sum of so many kernels.
+    # For `lowering`, a pattern of one factor has no bond; here its rank counts as that many kernels.
     terms = 1 if scheme.bonds else _ranks(pattern, rank)[pattern.bonds]
     found: dict[str, Cost] = {}
     space = layer.space
@@ -171,7 +171,7 @@ def _scheme(
     shape = (layer.filters, layer.channels, *layer.kernel)
     if pattern.ndim != len(shape):
         raise PatternError(
-            f"pattern `{pattern}` is of a kernel of {pattern.ndim} axes; the weights of a "
+            f"pattern `{pattern}` describes a kernel with {pattern.ndim} axes; the weights of a "
             f"convolution in {layer.ndim}-D have {len(shape)}: {shape}. "
             'Start with the channels, for instance "ocyx -> oc,cyx"'
         )
@@ -179,8 +179,8 @@ def _scheme(
         shared = [a for a in axis if sum(a in f for f in pattern.factors) > 1]
         if shared:
             raise PatternError(
-                f"letter `{shared[0]}` of space stands in several factors of `{pattern}`: no "
-                "convolution does that. Leave it to one factor"
+                f"spatial letter `{shared[0]}` occurs in several factors of `{pattern}`: no "
+                "convolution computes that. Leave it to one factor"
             )
     known = pattern.sizes(shape, sizes)
     ranks = _ranks(pattern, rank)

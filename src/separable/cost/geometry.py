@@ -26,10 +26,10 @@ class Convolution:
     channels, filters : int
         Input and output channels.
     kernel : tuple of int
-        One size for each axis of space.
+        One size per spatial axis.
     stride, dilation : tuple of int
     padding : tuple of (int, int)
-        Zeros before and behind, along each axis of space.
+        Zeros before and after, along each spatial axis.
     groups : int
         Each filter sees ``channels / groups`` channels.
     transposed : bool
@@ -98,11 +98,11 @@ class Convolution:
         input_shape : sequence of int
             Space first, channels last: ``(12, 12, 3)``.
         kernel_shape : sequence of int
-            One number for each axis of space.
+            One number per spatial axis.
         filters : int
             Output channels.
-        stride, dilation : int or one for each axis of space
-        padding : "valid", "same", int or one for each axis of space
+        stride, dilation : int or one per spatial axis
+        padding : "valid", "same", int or one per spatial axis
             "same" gives ``ceil(size / stride)`` outputs (``size * stride`` transposed), as Keras
             does; integers are zeros on both sides, as in PyTorch.
         groups : int
@@ -184,7 +184,7 @@ class Convolution:
                 f"`padding` must be 'same', 'valid' or whole numbers; got {padding!r}"
             )
         numbers = 0 if isinstance(padding, str) else padding
-        sides = tuple((p, p) for p in _spread("padding", numbers, self.ndim, least=0))
+        sides = tuple((p, p) for p in _spread("padding", numbers, self.ndim, minimum=0))
         made = replace(self, padding=sides)
         if any(n < 1 for n in made.outputs):
             raise ArgumentError(
@@ -274,12 +274,12 @@ def _positive(name: str, value: int) -> int:
     return _spread(name, value, 1)[0]
 
 
-def _spread(name: str, value: int | Sequence[int], ndim: int, least: int = 1) -> tuple[int, ...]:
+def _spread(name: str, value: int | Sequence[int], ndim: int, minimum: int = 1) -> tuple[int, ...]:
     """Return one integer per spatial axis."""
     numbers = tuple(value) if isinstance(value, Sequence) else (value,) * ndim
     if any(isinstance(n, bool) or not isinstance(n, Integral) for n in numbers):
         raise ArgumentTypeError(f"`{name}` must be whole numbers; got {value!r}")
-    if len(numbers) != ndim or min(numbers) < least:
+    if len(numbers) != ndim or min(numbers) < minimum:
         each = f" for each of {ndim} axes" if ndim > 1 else ""
-        raise ArgumentError(f"`{name}` must be whole numbers >= {least}{each}; got {value!r}")
+        raise ArgumentError(f"`{name}` must be whole numbers >= {minimum}{each}; got {value!r}")
     return tuple(map(int, numbers))

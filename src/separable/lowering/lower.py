@@ -49,7 +49,7 @@ class _Channels:
         return np.lexsort(self.key(letters).T[::-1])
 
     def first_part(self, parts: int) -> _Channels:
-        """Return the first of so many equal parts."""
+        """Return the first of `parts` equal parts."""
         return _Channels(self.letters, self.rows[: len(self.rows) // parts])
 
     def sorted(self, letters: str) -> _Channels:
@@ -269,7 +269,7 @@ def read_weights(scheme: Scheme, steps: Sequence[Step], weights: Sequence[Array]
 
 
 def _letters_in_order(scheme: Scheme, factor: int, array: Array) -> Array:
-    """View a factor's array with its channel letters first, then its letters of space."""
+    """View a factor's array with its channel letters first, then its spatial letters."""
     operand = scheme.operands[factor]
     letters = scheme.channel_letters(factor) + scheme.space_letters(factor)
     return np.transpose(array, [operand.index(a) for a in letters])

@@ -40,7 +40,7 @@ class Scheme:
     sizes : mapping of str to int
         Size of each kernel letter.
     ranks : mapping of str to ndarray of int
-        For each bond, the rank of each batch value.
+        Rank of each batch value, per bond.
 
     Examples
     --------
@@ -227,11 +227,11 @@ def _check_axes(owner: str, pattern: Pattern, spec: ConvSpec) -> None:
     if roles != [r for r in (OUT, IN) if r in roles] + [""] * spatial:
         raise PatternError(
             f"{owner}: the channels `o`, `c` come first and each once in a layer's pattern, then "
-            f"the axes of space; got `{pattern}`"
+            f"the spatial axes; got `{pattern}`"
         )
     if spatial != spec.ndim:
         raise PatternError(
-            f"{owner}: `{pattern}` has {spatial} axes of space; the layer convolves over "
+            f"{owner}: `{pattern}` has {spatial} spatial axes; the layer convolves over "
             f"{spec.ndim}, its kernel has the shape {spec.kernel_size}"
         )
     if GROUP in pattern.letters:

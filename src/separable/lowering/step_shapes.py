@@ -42,7 +42,7 @@ class StepShape:
     kernel_size, stride, dilation : tuple of int
         One number per spatial axis.
     pads : tuple of bool
-        For each axis, whether this step adds the padding of the layer.
+        True for each axis along which this step adds the padding of the layer.
     positions : int
         Output positions of the step per output position of the layer.
 

@@ -36,14 +36,14 @@ def scheme_for(
     Parameters
     ----------
     owner : str
-        The kind of layer.
+        Name of the layer, for messages.
     ndim : int or None
-        The axes of space it convolves over; None if it takes any number.
+        Number of spatial axes of the layer; None if it takes any number.
     patterns : function
-        Of the axes of space, giving the patterns it is made for; none if it takes any.
+        Function of the number of spatial axes that returns the layer's patterns; empty if it takes any.
     conv : torch.nn.Conv1d, Conv2d or Conv3d
     pattern, sizes
-        As for `FactoredConv.from_dense`.
+        See `FactoredConv.from_dense`.
     """
     spec = spec_of(conv)
     if ndim not in (None, spec.ndim):
@@ -93,16 +93,17 @@ def factor_weights(
     Parameters
     ----------
     scheme : Scheme
-        Of any ranks.
+        Layer and pattern; the ranks are ignored.
     weight : ndarray, shape (out, in / groups, *space)
     rank, tol
-        As for `factorize`; `rank` may be a sequence, one number for each batch value.
+        See `factorize`; `rank` may be a sequence with one number per batch value.
 
     Returns
     -------
     scheme : Scheme
-        With the ranks found.
-    arrays : sequence of ndarray, one a factor
+        The scheme with the ranks of the factorisation.
+    arrays : sequence of ndarray
+        One array per factor.
     """
     kernel = scheme.kernel_of(weight)
     if not scheme.bonds:
@@ -123,7 +124,7 @@ def factor_weights(
             f"{scheme.owner}: ranks that differ between batch values can be given for two "
             f"factors; got `{scheme.written}`. Give one rank, or `tol`"
         )
-    if ragged or (two and lowered is not found):  # terms that had to be added are worth having
+    if ragged or (two and lowered is not found):  # use the terms that even groups require
         bond = scheme.bonds
         factors = factorize(kernel, scheme.pattern, rank=lowered.size(bond), sizes=scheme.sizes)
     return lowered, factors.arrays

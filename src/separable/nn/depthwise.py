@@ -75,12 +75,12 @@ class _DepthwiseConv(FactoredConv):
         Parameters
         ----------
         weights : sequence of array_like
-            What ``layer.get_weights()`` gives: the kernel ``(*space, channels, multiplier)`` and
+            Result of ``layer.get_weights()``: the kernel ``(*space, channels, multiplier)`` and
             the bias if there is one.
         stride, padding, dilation
             Keras's `strides`, `padding` ('valid' by default, as there) and `dilation_rate`.
         device, dtype
-            As for the layer.
+            See `DepthwiseConv2d`.
 
         Raises
         ------
@@ -147,7 +147,7 @@ class DepthwiseConv2d(_DepthwiseConv):
     channels : int
     kernel_size : int or sequence of int
     stride, padding, dilation, bias, padding_mode, device, dtype
-        As for `FactoredConv`.
+        See `FactoredConv`.
     depth_multiplier : int
         Outputs for each channel; output ``c * depth_multiplier + m`` is the m-th of channel c.
 
@@ -186,13 +186,13 @@ class PointwiseConv(FactoredConv):
     stride : int or sequence of int
     groups : int
     device, dtype
-        As for `torch.nn.Conv2d`.
+        See `torch.nn.Conv2d`.
 
     Examples
     --------
     >>> PointwiseConv(64, 128)
     PointwiseConv(
-      64, 128, kernel_size=(1, 1), padding=(0, 0); 8,192 multiplications a position
+      64, 128, kernel_size=(1, 1), padding=(0, 0); 8,192 multiplications per position
       (pointwise): Conv2d(64, 128, kernel_size=(1, 1), stride=(1, 1))
     )
     """

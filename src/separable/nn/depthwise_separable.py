@@ -87,12 +87,12 @@ class _SeparableConv(FactoredConv):
         Parameters
         ----------
         weights : sequence of array_like
-            What ``layer.get_weights()`` gives: depthwise kernel ``(*space, in, multiplier)``,
+            Result of ``layer.get_weights()``: depthwise kernel ``(*space, in, multiplier)``,
             pointwise kernel ``(1.., in * multiplier, out)``, and the bias if there is one.
         stride, padding, dilation
             Keras's `strides`, `padding` ('valid' by default, as there) and `dilation_rate`.
         device, dtype
-            As for the layer.
+            See `SeparableConv2d`.
 
         Raises
         ------
@@ -101,7 +101,7 @@ class _SeparableConv(FactoredConv):
 
         Notes
         -----
-        Keras has the channels last, this layer in front of the axes of space.
+        Keras has the channels last, this layer in front of the spatial axes.
 
         Examples
         --------
@@ -188,7 +188,7 @@ class SeparableConv2d(_SeparableConv):
     in_channels, out_channels : int
     kernel_size : int or sequence of int
     stride, padding, dilation, padding_mode
-        As for `FactoredConv`; they belong to the depthwise step.
+        See `FactoredConv`; they belong to the depthwise step.
     depth_multiplier : int or sequence of int
         Depthwise outputs for each input channel (with the pointwise step first: channels for each
         output channel); a sequence has one number for each channel. 1, the default, is the layer
@@ -199,14 +199,14 @@ class SeparableConv2d(_SeparableConv):
     intermediate : torch.nn.Module, optional
         Run between the two steps, for instance ``nn.Sequential(nn.BatchNorm2d(64), nn.ReLU())``.
     device, dtype
-        As for `torch.nn.Conv2d`.
+        See `torch.nn.Conv2d`.
 
     Examples
     --------
     >>> SeparableConv2d(64, 128, 3)
     SeparableConv2d(
       64, 128, kernel_size=(3, 3), padding='same', 'ocyx -> oc,cyx', R=1; 8,768 multiplications
-      a position, 8.41 times fewer than 73,728 dense
+      per position, 8.41 times fewer than 73,728 dense
       (depthwise): Conv2d(64, 64, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1),
                           groups=64, bias=False)
       (pointwise): Conv2d(64, 128, kernel_size=(1, 1), stride=(1, 1))

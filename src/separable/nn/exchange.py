@@ -74,9 +74,9 @@ class WeightExchange(nn.Module):
         ----------
         conv : torch.nn.Conv1d, Conv2d or Conv3d
         pattern : str, optional
-            As for the layer; a named layer has its own.
+            Pattern of `FactoredConv`; named layers have their own.
         rank : int, sequence or mapping, optional
-            As for the layer, but no larger than the rank that the weights can have.
+            See `FactoredConv`; at most the rank that the weights can have.
         tol : float, optional
             The fewest terms for which the weights change by at most ``tol`` of their Frobenius
             norm. With neither, the layer equals the convolution to rounding.
@@ -87,7 +87,7 @@ class WeightExchange(nn.Module):
         ArgumentTypeError
             If `conv` is no such convolution.
         PatternError, RankError, ArgumentError
-            As for `separable.factorize`.
+            See `separable.factorize`.
 
         Examples
         --------
@@ -116,12 +116,12 @@ class WeightExchange(nn.Module):
         Parameters
         ----------
         factors : Factors
-            Of the weights of `conv`: of ``conv.weight``, or with a batch letter `g` in front of
-            the pattern where `conv` has groups.
+            Factors of the weights of `conv`; if `conv` has groups, the pattern has the batch letter
+            `g` in front.
         conv : torch.nn.Conv1d, Conv2d or Conv3d
-            Gives stride, padding and the rest, device and type.
+            Convolution with the stride, padding and other arguments, device and dtype of the layer.
         bias : Tensor, optional
-            In place of the convolution's own.
+            Bias in place of the convolution's own.
 
         Examples
         --------

@@ -26,46 +26,45 @@ Sizes = int | Sequence[int]
 class FactoredConv(WeightExchange):
     """Convolution whose weights are the product of the factors that a pattern names.
 
-    The layer runs one convolution for each factor; strides, dilation and padding go to the one
-    that owns the axis, the bias to the last. Its parameters are those of plain `torch.nn`
-    convolutions, one submodule a factor.
+    The layer runs one convolution per factor. Strides, dilation and padding belong to the one that
+    has the axis, the bias to the last one. The parameters are those of plain `torch.nn`
+    convolutions, one submodule per factor.
 
     Parameters
     ----------
     pattern : str
-        The axes of the weights ``(out, in, *space)`` as `o`, `c` and letters of space, and the
-        factors: ``"ocyx -> oR,RyxS,Sc"``. Without `o` and `c` (``"yx -> y,x"``) it is the pattern
-        of the one filter that each channel has, and wants ``groups=in_channels``.
+        Axes of the weights ``(out, in, *space)`` as `o`, `c` and spatial letters, and the
+        factors: ``"ocyx -> oR,RyxS,Sc"``. Without `o` and `c` (``"yx -> y,x"``) it describes one
+        filter per channel, and needs ``groups=in_channels``.
     in_channels, out_channels : int
     kernel_size : int or sequence of int
-        One for each axis of space.
+        Kernel size along each spatial axis.
     stride, dilation : int or sequence of int
     padding : 'same', 'valid', int or sequence of int
-        'same' (the default: the layer then only changes the number of channels) gives
-        ``ceil(size / stride)`` outputs for any stride, with the odd element of padding behind,
-        as Keras does it.
+        'same' (the default) gives ``ceil(size / stride)`` outputs for any stride; an odd amount of
+        padding has its extra sample at the end, as in Keras.
     groups : int
-        Groups of channels, each with factors of its own.
+        Number of groups of channels; each group has factors of its own.
     bias : bool
     padding_mode : 'zeros', 'reflect', 'replicate' or 'circular'
     rank : int, sequence of int, or mapping of bond to those
-        The size of each bond; a sequence has one number for each batch value. There is no
-        default: no rank suits all patterns.
+        Size of each bond; a sequence has one number per batch value. There is no default because
+        no rank suits all patterns.
     sizes : mapping of letter to int, optional
         Sizes of the letters of groups such as `(Yy)`.
     intermediate : torch.nn.Module, optional
-        A norm, an activation or both, run between the two steps. The layer is no product of
-        factors any more: `to_dense` refuses.
+        Normalisation, activation or both, run between the two steps. The layer is then no longer
+        a product of factors, and `to_dense` raises an error.
     device, dtype
-        As for `torch.nn.Conv2d`.
+        See `torch.nn.Conv2d`.
 
     Attributes
     ----------
     in_channels, out_channels, kernel_size, stride, padding, dilation, groups, padding_mode
-        Those of the convolution that the layer stands for, as `torch.nn.Conv2d` has them; 'valid'
-        padding is zeros.
+        Arguments of the equivalent dense convolution, as in `torch.nn.Conv2d`; 'valid' padding
+        is stored as zeros.
     bias : Parameter or None
-        That of the last step.
+        Bias of the last step.
 
     Raises
     ------
@@ -141,10 +140,10 @@ class FactoredConv(WeightExchange):
                 self.register_module("intermediate", intermediate)
             self.add_module(name, step_module(step, device, dtype, draw=draw))
         spec = self.scheme.spec
-        self._at = -spec.ndim - 1  # where an input's channels are
+        self._at = -spec.ndim - 1  # the axis of the channels, counted from the end
         self._channels = spec.in_channels
-        least = spec.smallest_input
-        self._least = tuple((j - spec.ndim, n) for j, n in enumerate(least) if n > 1)
+        smallest = spec.smallest_input
+        self._smallest = tuple((j - spec.ndim, n) for j, n in enumerate(smallest) if n > 1)
         self._serves = self._is_served()
 
     @classmethod
@@ -193,10 +192,10 @@ class FactoredConv(WeightExchange):
         at = self._at
         if not 0 <= len(shape) + at <= 1 or shape[at] != self._channels:
             raise ArgumentError(self._wrong_shape(shape, "channels and axes"))
-        for axis, least in self._least:
-            if shape[axis] < least:
+        for axis, smallest in self._smallest:
+            if shape[axis] < smallest:
                 raise ArgumentError(self._wrong_shape(shape, "sizes"))
-        # Reading attributes of modules takes as long as a small convolution: straight to the dicts.
+        # Attribute access on modules takes as long as a small convolution, so the dicts are read.
         first: Any = self._modules[self.step_names[0]]
         weight = first._parameters.get("weight")  # None if it is parametrised
         if weight is None or input.dtype == weight.dtype:
@@ -208,10 +207,10 @@ class FactoredConv(WeightExchange):
                 f"them, for instance layer.to({input.dtype})"
             )
 
-    def _wrong_shape(self, shape: Sequence[int], what: str) -> str:
+    def _wrong_shape(self, shape: Sequence[int], subject: str) -> str:
         letters = "zyx"[-self.spec.ndim :]
         wanted = f"(n, {self._channels}, {', '.join(letters)}) or without n"
-        if what == "sizes":
+        if subject == "sizes":
             wanted = f"sizes of at least {self.spec.smallest_input} after the channels"
         message = f"{self._title()}: expected an input of {wanted}; got {tuple(shape)}"
         if len(shape) == -self._at + 1 and shape[-1] == self._channels:
@@ -231,7 +230,7 @@ class FactoredConv(WeightExchange):
         """Arguments of the equivalent dense convolution."""
         return self.scheme.spec
 
-    # The same under the names that `torch.nn.Conv2d` has for them, for programs that read layers.
+    # The attributes of `torch.nn.Conv2d`, for programs that inspect layers.
 
     @property
     def in_channels(self) -> int:
@@ -305,7 +304,7 @@ class FactoredConv(WeightExchange):
         """Return the arguments, the pattern, and the saving as text."""
         words = [self.spec.describe()]
         if len(self.steps) == 1:
-            return f"{words[0]}; {self.multiplications:,} multiplications a position"
+            return f"{words[0]}; {self.multiplications:,} multiplications per position"
         words.append(f"'{self.pattern}'")
         for bond, rank in self.ranks.items():
             shown = rank if isinstance(rank, int) else f"{min(rank)}..{max(rank)}"
@@ -314,7 +313,7 @@ class FactoredConv(WeightExchange):
         ratio = dense / self.multiplications
         saving = f"{ratio:.3g} times fewer" if ratio >= 1 else f"{1 / ratio:.3g} times more"
         return (
-            f"{', '.join(words)}; {self.multiplications:,} multiplications a position, "
+            f"{', '.join(words)}; {self.multiplications:,} multiplications per position, "
             f"{saving} than {dense:,} dense"
         )
 
@@ -324,6 +323,6 @@ def _space(owner: str, pattern: Pattern) -> int:
     ndim = sum("o" not in axis and "c" not in axis for axis in pattern.axes)
     if ndim not in CONVS:
         raise PatternError(
-            f"{owner}: PyTorch convolves over 1, 2 or 3 axes of space; `{pattern}` has {ndim}"
+            f"{owner}: PyTorch convolves over 1, 2 or 3 spatial axes; `{pattern}` has {ndim}"
         )
     return ndim

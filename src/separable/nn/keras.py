@@ -1,6 +1,6 @@
 """Conversion between the weights of Keras layers and factors; Keras itself is not needed.
 
-Keras keeps the axes of space first: a depthwise kernel is ``(*space, in, multiplier)``, a
+Keras keeps the spatial axes first: a depthwise kernel is ``(*space, in, multiplier)``, a
 pointwise one ``(1.., in * multiplier, out)``; its output channel ``c * multiplier + m`` of the
 depthwise step is the m-th of channel c, as it is here.
 """

@@ -68,14 +68,14 @@ class SpatiallySeparableConv2d(_SpatiallySeparableConv):
     in_channels, out_channels : int
     kernel_size : int or sequence of int
     stride, padding, dilation, groups, bias, padding_mode
-        As for `FactoredConv`; each step has its axis's share.
+        See `FactoredConv`; each step has the share of its axis.
     rank : int or mapping of bond to int, optional
         The channels between the steps, for each group. By default as many as the layer gives out,
         as in Inception.
     intermediate : torch.nn.Module, optional
         Run between two steps.
     device, dtype
-        As for `torch.nn.Conv2d`.
+        See `torch.nn.Conv2d`.
 
     Examples
     --------
@@ -115,7 +115,7 @@ class SpatialSpectralConv3d(FactoredConv):
     kernel_size : int or sequence of int
         Bands, rows, columns.
     stride, padding, dilation, groups, bias, padding_mode
-        As for `FactoredConv`.
+        See `FactoredConv`.
     rank : int, optional
         The channels between the two steps, for each group. By default as many as the layer gives
         out.
@@ -123,7 +123,7 @@ class SpatialSpectralConv3d(FactoredConv):
     intermediate : torch.nn.Module, optional
         Run between the two steps.
     device, dtype
-        As for `torch.nn.Conv2d`.
+        See `torch.nn.Conv2d`.
 
     Examples
     --------

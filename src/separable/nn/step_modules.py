@@ -1,7 +1,7 @@
 """Modules of steps: a plain `torch.nn` convolution wherever that computes the whole step.
 
-Where padding depends on the input's size or is uneven, or channels are taken several times, added
-together or share weights, the module is a subclass of that convolution, with the same parameters.
+Where padding depends on the input size or is uneven, or channels are read several times, added up or
+share weights, the module is a subclass of that convolution with the same parameters.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ def step_module(
     ----------
     step : Step
     device, dtype
-        As for `torch.nn.Conv2d`.
+        See `torch.nn.Conv2d`.
     draw : bool
-        Whether to draw random weights. Without, the weights are not written at all and no random
-        number is used: for layers whose weights come from elsewhere.
+        If False, the weights are not initialised and no random number is used: for layers whose
+        weights come from elsewhere.
 
     Examples
     --------
@@ -102,7 +102,7 @@ class _StepConv(nn.modules.conv._ConvNd):
 
     def reset_parameters(self) -> None:
         """Draw the weights as `torch.nn` does, and write the indices again (after `to_empty`)."""
-        if self._made:  # not when the convolution's own constructor asks: there is more to come
+        if self._made:  # the base constructor calls this before the attributes are complete
             super().reset_parameters()
             self.write_indices()
 
@@ -137,7 +137,7 @@ class _StepConv(nn.modules.conv._ConvNd):
         if blocks == 1:
             return self._conv_forward(input, self.weight, None)
         lead, space = input.shape[: self._dim], input.shape[self._dim + 1 :]
-        images = blocks * lead[0] if lead else blocks  # no -1: there may be none at all
+        images = blocks * lead[0] if lead else blocks  # -1 would be ambiguous for an empty batch
         folded = input.reshape(images, self.step.in_channels, *space)
         output = self._conv_forward(folded, self.weight, None)
         return output.reshape(*lead, blocks * self.step.out_channels, *output.shape[2:])

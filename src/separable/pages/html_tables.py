@@ -33,7 +33,7 @@ def table_fragment(
     words : sequence of int
         The columns that hold words; the others are numbers and set to the right.
     has_total : bool
-        Whether the last row is the sum of the others.
+        True if the last row is the sum of the others.
 
     Examples
     --------

@@ -21,7 +21,7 @@ Array = NDArray[Any]
 class Letters:
     """View of a scheme's kernel as matrices ``(groups, outputs, inputs)``.
 
-    An input is one of the numbers that a filter of a group multiplies: a channel at a place. The
+    An input is one of the values that a filter of a group multiplies: one channel at one tap. The
     second moments of a layer's input patches are matrices ``(groups, inputs, inputs)``.
 
     Attributes
@@ -86,14 +86,14 @@ class Letters:
         ----------
         moment : ndarray, shape (groups, inputs, inputs)
         kept : str
-            Of the inputs.
+            Some of the input letters.
         batch : str
             Letters of which each value has a moment of its own; the group may be among them.
 
         Returns
         -------
         ndarray, shape (*batch, kept, kept)
-            With axes of size 1 for letters of `batch` that are the outputs'.
+            Moments with axes of size 1 for letters of `batch` that belong to the outputs.
         """
         sizes = self.shape(self.inputs)
         split = moment.reshape(len(moment), *sizes, *sizes)

@@ -39,15 +39,15 @@ class Calibration:
     Parameters
     ----------
     data : iterable
-        Of tensors, of tuples of them (what the model takes one after the other) or of mappings
-        (what it takes by name). One that can be gone through once only is kept.
+        Batches: tensors, tuples of them (positional arguments of the model) or mappings (keyword
+        arguments). An iterator is stored as a list.
     device : torch.device
-        Where the model is.
+        Device of the model.
 
     Raises
     ------
     ArgumentTypeError, ArgumentError
-        If it is no iterable of such batches, or there is none.
+        If it is not an iterable of such batches, or is empty.
     """
 
     def __init__(self, data: object, device: torch.device) -> None:
@@ -120,7 +120,7 @@ def run_until(
     batch: Batch,
     layer: nn.Module,
     calls: int,
-    seen: Callable[[Tensor, Tensor | None], None],
+    callback: Callable[[Tensor, Tensor | None], None],
     *,
     inputs_only: bool = False,
 ) -> None:
@@ -132,16 +132,17 @@ def run_until(
     batch : Batch
     layer : torch.nn.Module
     calls : int
-        How often the layer runs in a pass.
-    seen : function
-        Of its input and output; of its input and None, before it runs, if `inputs_only`.
+        Number of calls of the layer per forward pass.
+    callback : function
+        Function of the layer's input and output; if `inputs_only`, it is called before the layer
+        runs, with the input and None.
     """
     count = 0
 
     def note(tensor: Tensor, output: Tensor | None) -> None:
         nonlocal count
         count += 1
-        seen(tensor, output)
+        callback(tensor, output)
         if count == calls:
             raise _StopError
 
@@ -164,14 +165,14 @@ def watched_run(
     model: nn.Module,
     batch: Batch,
     layers: Mapping[str, nn.Module],
-    seen: Callable[[str, Tensor, Tensor], None],
+    callback: Callable[[str, Tensor, Tensor], None],
 ) -> list[Tensor]:
     """Run a model, pass on inputs and outputs of some layers, and return the model's outputs."""
     handles = []
     for name, layer in layers.items():
 
         def note(module: nn.Module, args: Any, kwargs: Any, out: Any, name: str = name) -> None:
-            seen(name, args[0] if args else kwargs["input"], out)
+            callback(name, args[0] if args else kwargs["input"], out)
 
         handles.append(layer.register_forward_hook(note, with_kwargs=True))
     with _hooked(handles):

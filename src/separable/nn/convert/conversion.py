@@ -36,9 +36,9 @@ __all__ = ["Conversion", "Progress"]
 Array = NDArray[Any]
 Progress = Callable[[str, int, int], None]
 
-TOGETHER = 2**29  # bytes of moments that are collected in one pass
-LARGEST = 2**29  # bytes of moments of one layer: beyond, only its last step is fitted
-PROBES = 5  # points of a curve whose error is measured on the data
+TOGETHER = 2**29  # bytes of moments collected in one pass
+LARGEST = 2**29  # bytes of moments of one layer; above, only its last step is fitted
+PROBES = 5  # points per curve whose error is measured on the data
 
 
 @dataclass(eq=False)
@@ -49,14 +49,14 @@ class Conversion:
     ----------
     request : Request
     reference : torch.nn.Module
-        The network as it was, for evaluation.
+        The original network in evaluation mode.
     refs : list of LayerRef
     schemes : dict of str to tuple of Scheme
-        What each layer may be written in.
+        Schemes that each layer may have.
     calibration : Calibration or None
     trace : Trace or None
     single : Trace or None
-        The same for one sample of the data, where that is another run.
+        Trace of one sample of the data, if that differs from `trace`.
     curves : dict of str to list of Curve
     """
 
@@ -94,12 +94,12 @@ class Conversion:
         """Record why a layer is left alone."""
         self.refs = [s.left(reason) if s.name == name else s for s in self.refs]
 
-    def tell(self, what: str, done: int, count: int) -> None:
+    def tell(self, activity: str, done: int, count: int) -> None:
         """Report the progress of the conversion."""
         if self.progress is not None:
-            self.progress(what, done, count)
+            self.progress(activity, done, count)
 
-    # Curves: what each layer would cost, and how wrong it would be.
+    # Step 1: error curves of all layers.
 
     def draw_curves(self) -> None:
         """Compute the error curves of all layers; with the data if ranks depend on them."""
@@ -147,7 +147,7 @@ class Conversion:
         made = curve(scheme, kernel, cost, metric_of(letters, aim))
         return _measured(made.limited(limit), scheme, aim, moments)
 
-    # Choices.
+    # Step 2: choice of ranks.
 
     def allocation(self, allowance: float) -> Allocation:
         """Choose a point for each layer within a limit on their multiplications."""
@@ -171,7 +171,7 @@ class Conversion:
         chosen = self.curves[name][point.curve]
         return lower(chosen.scheme.with_ranks(chosen.ranks(point.at)))[0]
 
-    # The work.
+    # Step 3: conversion.
 
     def convert_plain(self, chosen: dict[str, Scheme], result: nn.Module) -> nn.Module:
         """Factorise the weights of each layer independently."""
@@ -186,7 +186,7 @@ class Conversion:
             form = (str(layer.pattern), str(layer.ranks), layer.spec.weight_shape)
             weights.append((layer, (id(conv.weight), *form)))
             biases.append((layer, None if conv.bias is None else id(conv.bias)))
-        share(weights)  # what was one parameter, written in one way, is one again
+        share(weights)  # tied parameters with the same scheme are tied again
         share(biases, "bias")
         return put(result, new)
 
@@ -255,7 +255,7 @@ class Conversion:
             )  # fmt: skip
         return collector.moments()
 
-    # What it is worth.
+    # Step 4: errors.
 
     @torch.no_grad()
     def output_errors(
@@ -314,7 +314,7 @@ class _Tally:
         if self.sum is None:
             return math.nan
         spread = self.squares - float((self.sum**2).sum()) / max(self.count, 1)
-        if spread <= 1e-12 * self.squares:  # one value again and again: relative to itself
+        if spread <= 1e-12 * self.squares:  # constant outputs: the error is relative to their size
             spread = self.squares
         return math.sqrt(self.wrong / spread) if spread else float(self.wrong > 0)
 
@@ -334,18 +334,18 @@ def _batches(refs: Sequence[LayerRef]) -> Iterator[list[LayerRef]]:
         yield group
 
 
-def _measured(made: Curve, scheme: Scheme, aim: FitTarget, moments: Moments) -> Curve:
+def _measured(estimated: Curve, scheme: Scheme, aim: FitTarget, moments: Moments) -> Curve:
     """Correct a curve by the errors that fits at a few of its points really leave."""
-    count = len(made.costs)
+    count = len(estimated.costs)
     probes = np.unique(np.geomspace(1, count, min(PROBES, count)).round().astype(int)) - 1
     ratios = []
     for at in probes:
-        found = fit(scheme.with_ranks(made.ranks(int(at))), aim, 0)
+        found = fit(scheme.with_ranks(estimated.ranks(int(at))), aim, 0)
         real = moments.error(matrices(*found)) ** 2
-        ratios.append(real / made.errors[at] if made.errors[at] > 1e-12 else 1.0)
+        ratios.append(real / estimated.errors[at] if estimated.errors[at] > 1e-12 else 1.0)
     between = np.interp(np.arange(count), probes, ratios)
-    errors = np.minimum.accumulate(made.errors * between)
-    return Curve(made.scheme, made.costs, errors, made.ranks, made.spectrum)
+    errors = np.minimum.accumulate(estimated.errors * between)
+    return Curve(estimated.scheme, estimated.costs, errors, estimated.ranks, estimated.spectrum)
 
 
 def device_of(model: nn.Module) -> torch.device:

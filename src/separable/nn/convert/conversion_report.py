@@ -24,32 +24,32 @@ class ConvertedLayer:
     Attributes
     ----------
     name : str
-        Its path in the model; the model itself is "".
+        Path of the layer in the model; "" for the model itself.
     aliases : tuple of str
         Other paths of the same module.
     kind : str
-        The class it had.
+        Class of the original layer.
     weight_shape : tuple of int
     pattern : str
-        What it is written in now; empty if it was left alone.
+        Pattern of the factors; empty if the layer was left alone.
     ranks : mapping of str to int or list of int
-        For each bond.
+        Rank of each bond.
     terms : mapping of str to int
-        For each bond the ranks of all batch values added up.
+        Sum of the ranks of all batch values, per bond.
     multiplications, multiplications_before : int
-        In all calls; for one position of the output where no input's shape is known.
+        Multiplications in all calls; per output position if the input shape is unknown.
     parameters, parameters_before : int
     weight_error : float
-        Relative, in the Frobenius norm; of weights fitted to data that is no measure of quality.
+        Relative error in the Frobenius norm; no measure of quality for weights fitted to data.
     output_error : float
-        Relative to the output's deviation from its mean (root mean square), measured on the data
-        with what comes in from the converted layers before; NaN without data.
+        Root mean square error relative to the output's deviation from its mean, measured on the
+        data with inputs from the converted network; NaN without data.
     seconds, seconds_before : float
-        Measured, the median of a few runs; NaN if not measured.
+        Median of the measured times; NaN if not measured.
     reason : str
-        Why it was left alone; empty if it was converted.
+        Reason why the layer was left alone; empty if it was converted.
     spectrum : mapping of str to ndarray
-        For each bond the squares of the singular values relative to their sum, descending.
+        Squares of the singular values relative to their sum, descending, per bond.
     """
 
     name: str
@@ -94,28 +94,28 @@ class Report:
     model : str
         The class of the network.
     request : str
-        What was asked for.
+        The arguments of the conversion as text.
     inputs : tuple of str
-        What multiplications and times are counted for; empty if no shape was known.
+        Inputs that multiplications and times refer to; empty if no shape was known.
     layers : tuple of ConvertedLayer
         Every convolution, in the order of the model's modules.
     multiplications, multiplications_before : int or None
-        Of the whole network by `separable.nn.ledger`; None where no input's shape is known: then
-        those of the layers are for one position of their outputs.
+        Multiplications of the whole network by `separable.nn.ledger`; None if the input shape is
+        unknown, in which case those of the layers are per output position.
     parameters, parameters_before : int
-        Of the whole network.
+        Parameters of the whole network.
     output_error : float
-        Of the network's outputs on the data, relative to their deviation from their mean; NaN
-        without data.
+        Error of the network's outputs on the data, relative to their deviation from their mean;
+        NaN without data.
     plain_output_error : float
-        The same for a conversion to the same patterns and ranks that does not know the data.
+        Error of a conversion to the same patterns and ranks without the data.
     tradeoff : ndarray, shape (points, 2)
-        For the whole network (for its convolutions where no input's shape is known) multiplications
+        Multiplications of the whole network (of its convolutions if the input shape is unknown)
         and the root mean square of the layers' relative errors, from the fewest multiplications to
-        the dense network; before any fit to data.
+        the dense network, before any fit to data.
     untied : tuple of tuple of str
-        Parameters of the network as it was that were one and are not any more, group by group: layers
-        that are fitted to data, or get other ranks, have factors of their own.
+        Groups of parameters that the original network shared and the result does not: layers that
+        are fitted to data, or get different ranks, have factors of their own.
 
     Examples
     --------
@@ -200,7 +200,7 @@ class Report:
         Parameters
         ----------
         ax : matplotlib.axes.Axes, optional
-            Where to draw; new if not given.
+            Axes to draw into; created if not given.
         """
         from separable.nn.convert.plots import plot_tradeoff  # it imports this module
 
@@ -212,7 +212,7 @@ class Report:
         Parameters
         ----------
         layer : str
-            Its name.
+            Name of the layer.
         ax : matplotlib.axes.Axes, optional
 
         Raises

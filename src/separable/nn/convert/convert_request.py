@@ -88,12 +88,12 @@ def _number(name: str, value: object, low: float, high: float) -> None:
         raise ArgumentError(f"`{name}` must be {limits}; got {value!r}")
 
 
-def _whole(name: str, value: object, least: int) -> None:
+def _whole(name: str, value: object, minimum: int) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise ArgumentTypeError(f"`{name}` must be an integer; got {value!r}")
-    if value < least:
+    if value < minimum:
         raise (RankError if name == "rank" else ArgumentError)(
-            f"`{name}` must be >= {least}; got {value!r}"
+            f"`{name}` must be >= {minimum}; got {value!r}"
         )
 
 

@@ -1,6 +1,6 @@
 """Moments: second moments of a layer's input patches, and cross moments with the wanted outputs.
 
-Only sums are kept. A patch is what one filter sees at one position, in the order of its weights.
+Only sums are stored. A patch is what one filter sees at one position, in the order of its weights.
 At most `SAMPLES` positions of a call are looked at, drawn with a fixed seed.
 """
 
@@ -20,8 +20,8 @@ __all__ = ["Collector", "Moments"]
 
 Array = NDArray[Any]
 
-SAMPLES = 8192  # positions of one call: many more than the inputs of a filter of most layers
-CHUNK = 1024  # positions multiplied at a time
+SAMPLES = 8192  # positions per call: far more than most filters have inputs
+CHUNK = 1024  # positions per matrix product
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,9 +1,9 @@
 """Factorisation of weights at given ranks, through products with the transpose if they are large.
 
-A truncated decomposition needs the leading singular vectors of one side only: eigenvectors of the
-matrix times its transpose. What is left, the projection on them, is exact whatever their rounding.
-For the wide matrices of spatial and Tucker patterns that is some ten times faster than a singular
-value decomposition; where matrices are small, as for depthwise patterns, `factorize` does it.
+A truncated decomposition needs the leading singular vectors of one side only, which are eigenvectors
+of the matrix times its transpose. The projection on them is exact whatever their rounding. For the
+wide matrices of spatial and Tucker patterns this is about ten times faster than a singular value
+decomposition. Small matrices, as of depthwise patterns, are left to `factorize`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["chain_of", "decomposed", "masked", "multiplied"]
 
 Array = NDArray[Any]
 
-LARGE = 96  # rows from which on the products with the transpose are faster
+LARGE = 96  # fewest rows for which products with the transpose are faster
 
 
 def decomposed(scheme: Scheme, kernel: Array) -> list[Array]:
@@ -87,7 +87,7 @@ def _pair(scheme: Scheme, kernel: Array) -> list[Array]:
     matrix = _turned(scheme, kernel, rows + columns).reshape(_count(scheme, rows), -1)
     basis = _leading(matrix, scheme.size(bond))
     rest = basis.T @ matrix
-    # equal shares of the scale for both factors of each term
+    # both factors of a term share its scale equally
     share = np.sqrt(np.linalg.norm(rest, axis=1))
     scale = np.where(share > 0, share, 1.0)
     return [

@@ -20,8 +20,8 @@ __all__ = ["Curve", "curve"]
 Array = NDArray[Any]
 Costs = Callable[[Scheme], float]
 
-LEVELS = 24  # points of a curve whose bonds are chosen together
-ROUNDING = 1e-12  # of a squared error: what the weights' own rounding leaves
+LEVELS = 24  # points of a curve of several bonds
+ROUNDING = 1e-12  # squared error at the level of the weights' rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,16 +31,16 @@ class Curve:
     Attributes
     ----------
     scheme : Scheme
-        Its ranks are 1.
+        Layer and pattern, with rank 1.
     costs : ndarray, shape (points,)
         Multiplications, ascending.
     errors : ndarray, shape (points,)
         Squares of the relative error, descending.
     ranks : function
-        Of a point, giving the ranks for `Scheme.with_ranks`.
+        Function of a point that returns the ranks for `Scheme.with_ranks`.
     spectrum : ndarray
-        The squares of the singular values relative to their sum, descending, of each bond if there
-        are several, whichever batch value they belong to.
+        Squares of the singular values of all batch values relative to their sum, descending, per
+        bond.
     """
 
     scheme: Scheme
@@ -67,11 +67,11 @@ def curve(scheme: Scheme, kernel: Array, cost: Costs, metric: Metric | None) -> 
     ----------
     scheme : Scheme
     kernel : ndarray
-        The weights, in the shape that the pattern has them.
+        The weights, one axis per axis of the pattern.
     cost : function
-        Multiplications of a lowered scheme.
+        Function that returns the multiplications of a scheme.
     metric : Metric, optional
-        What errors of the weights matter; all alike if not given.
+        Metric of errors of the weights; the Frobenius norm if not given.
     """
     pattern = scheme.pattern
     array = kernel.astype(np.float64).reshape([scheme.size(a) for a in pattern.letters])

@@ -23,7 +23,7 @@ from separable.nn.factored_conv import FactoredConv
 __all__ = ["built", "fitted", "measured", "plain", "weight_error", "weights_of_conv"]
 
 Array = NDArray[Any]
-NOISE = 1e-7  # of an error: no reason to take one fit rather than another
+NOISE = 1e-7  # relative difference of errors that does not justify another fit
 
 
 def weights_of_conv(conv: Any) -> Array:
@@ -45,7 +45,8 @@ def fitted(
     Returns
     -------
     scheme : Scheme
-    arrays : list of ndarray, one a factor
+    arrays : list of ndarray
+        One array per factor.
     bias : ndarray, shape (out_channels,)
         The best for these factors.
     """
@@ -77,7 +78,7 @@ def weight_error(layer: FactoredConv, conv: nn.Module) -> float:
 def measured(layers: Sequence[nn.Module], shape: Sequence[int], repeats: int) -> list[float]:
     """Return the median time in seconds of each layer for an input.
 
-    They run in turns, so that what else the machine does hits all alike.
+    They run in turns, so that other load on the machine affects all of them equally.
     """
     like = next(layers[0].parameters())
     generator = torch.Generator().manual_seed(0)

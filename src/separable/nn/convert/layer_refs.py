@@ -26,12 +26,12 @@ class LayerRef:
     Attributes
     ----------
     name : str
-        Its first path in the model; the model itself is "".
+        First path of the module in the model; "" for the model itself.
     aliases : tuple of str
-        The other paths under which the same module is found.
+        Other paths of the same module.
     conv : torch.nn.Module
     reason : str
-        Why it is left alone; empty if it may be converted.
+        Reason why it is left alone; empty if it may be converted.
     """
 
     name: str
@@ -71,15 +71,15 @@ def find_layers(model: nn.Module) -> list[LayerRef]:
 
 
 def _walk(
-    module: nn.Module, name: str, found: dict[int, list[str]], modules: dict[int, nn.Module]
+    module: nn.Module, name: str, paths: dict[int, list[str]], modules: dict[int, nn.Module]
 ) -> None:
     if isinstance(module, (nn.modules.conv._ConvNd, FactoredConv)):
-        found.setdefault(id(module), []).append(name)
+        paths.setdefault(id(module), []).append(name)
         modules[id(module)] = module
         return
     for key, child in module._modules.items():
         if child is not None:
-            _walk(child, f"{name}.{key}" if name else key, found, modules)
+            _walk(child, f"{name}.{key}" if name else key, paths, modules)
 
 
 def refusal(module: nn.Module) -> str:
@@ -95,7 +95,7 @@ def refusal(module: nn.Module) -> str:
     standard = CONVS[len(module.kernel_size)]  # type: ignore[arg-type]
     kind: Any = type(module)
     if kind.forward is not standard.forward or kind._conv_forward is not standard._conv_forward:
-        return f"{kind.__name__} convolves in a way of its own"
+        return f"{kind.__name__} overrides the convolution"
     if _hooked(module):
         return "has hooks, which a new layer would not have"
     conv: Any = module
@@ -152,8 +152,8 @@ def check_known(argument: str, names: Iterable[str], refs: Sequence[LayerRef]) -
     for name in names:
         if not any(_any(ref, [name]) for ref in refs):
             raise ArgumentError(
-                f"`{argument}` names {name!r}, which is no convolution of the model and no module "
-                f"with one. {nearest(name, refs)}"
+                f"`{argument}` names {name!r}, which is neither a convolution nor a module "
+                f"that contains one. {nearest(name, refs)}"
             )
 
 

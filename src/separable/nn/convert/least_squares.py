@@ -1,14 +1,19 @@
 """Factors of a layer that give the wanted outputs, in closed form.
 
-With the second moment S of the patches that the layer gets and the cross moment C of the outputs
-wanted with them, the best dense weights are ``T = (C + r W)(S + r)^-1``; the ridge r holds them to
-the trained weights W in directions the data does not show. The error of any other weights F is
-that of T plus ``trace((F - T)(S + r)(F - T)^T)``: so T is factorised, weighted by S + r.
+Let S be the second moment of the layer's input patches, and C their cross moment with the wanted
+outputs. The best dense weights are ``T = (C + r W)(S + r)^-1``, where the ridge r pulls them towards
+the trained weights W in directions that the data does not determine. Any other weights F add
+``trace((F - T)(S + r)(F - T)^T)`` to the error of T, so T is factorised with the weight S + r.
 
-1. A weighted singular value decomposition (`metric`), exact for each channel by itself.
-2. The factor that has the outputs is fitted to all channels together: linear least squares.
-3. Depthwise separable layers: channel by channel the best factors given all other channels, again
-   by a weighted decomposition. Each sweep lowers the error.
+1. A singular value decomposition weighted by a `Metric`, exact for each channel alone.
+2. The factor of the outputs is fitted to all channels together by linear least squares.
+3. In depthwise separable layers, the factors of one channel after the other are fitted given all
+   other channels, again by a weighted decomposition. Each sweep lowers the error.
+
+Step 1: if S is a (Kronecker) product of moments of the letters of each factor, the error is the
+Frobenius norm of the weights times the roots of these moments. S is such a product for depthwise
+separable layers, where each channel's factorisation sees its own patches alone; elsewhere the
+product is an approximation with which the fit starts.
 """
 
 from __future__ import annotations
@@ -32,9 +37,9 @@ __all__ = ["FitTarget", "fit", "fit_target", "matrices", "metric_of"]
 Array = NDArray[Any]
 
 ROUNDING = (
-    1e-12  # of the squares of inputs: what is left of the variance of inputs that are constant
+    1e-12  # relative to the mean square of inputs: rounding of the variance of constant inputs
 )
-SCARCE = 4.0  # where fits to 4 .. 64 small images gave the best networks
+SCARCE = 4.0  # chosen by fits to 4 to 64 small images
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,18 +63,18 @@ def fit_target(weights: Array, moments: Moments, ridge: float) -> FitTarget:
     Parameters
     ----------
     weights : ndarray, shape (groups, outputs, inputs)
-        The trained ones.
+        The trained weights.
     moments : Moments
     ridge : float
-        Relative to the mean variance of an input. With fewer positions than a filter has inputs
-        the moments say little: it grows with the square of inputs over positions.
+        Regularisation relative to the mean variance of an input. It grows with the square of
+        inputs over positions, because moments of few positions are unreliable.
     """
     n = weights.shape[-1]
     ridge *= 1 + SCARCE * (n / max(moments.count, 1)) ** 2
     mean = np.trace(moments.patches, axis1=1, axis2=2)[:, None, None] / n
     whole = mean + np.mean(moments.patch_mean**2, axis=1)[:, None, None]
     r = np.maximum(ridge * mean, ROUNDING * whole)
-    r = np.where(r > 0, r, 1.0)  # nothing came in: the trained weights it is
+    r = np.where(r > 0, r, 1.0)  # all inputs are 0: keep the trained weights
     weight = moments.patches + r * np.eye(n)
     right = moments.cross + r * weights
     target = np.stack([_solved(s, c.T).T for s, c in zip(weight, right, strict=True)])
@@ -87,16 +92,17 @@ def fit(scheme: Scheme, aim: FitTarget, sweeps: int) -> tuple[Scheme, list[Array
     Parameters
     ----------
     scheme : Scheme
-        With the ranks wanted.
+        Layer, pattern and ranks.
     aim : FitTarget
     sweeps : int
-        How often step 3 goes through all channels.
+        Number of passes of step 3 over all channels.
 
     Returns
     -------
     scheme : Scheme
-        Its ranks raised where no convolution has groups that uneven.
-    arrays : list of ndarray, one a factor
+        The scheme, with ranks raised where groups must be even.
+    arrays : list of ndarray
+        One array per factor.
     """
     letters = Letters(scheme)
     scheme, _ = lower(scheme)
@@ -153,8 +159,8 @@ def _output_factor(
 ) -> list[Array]:
     """Fit the factor of the outputs, which are linear in the features that the others compute.
 
-    Features are indexed by the owner's input and batch letters L (which the features share with
-    the inputs, so that what others make is block diagonal in them) and its bonds m.
+    Features are indexed by the owner's input and batch letters L and its bonds m. The features
+    share the letters L with the inputs, so they are block diagonal in L.
     """
     g, operand = letters.group, scheme.operands[owner]
     lead = "".join(a for a in letters.inputs if a in operand)  # L
@@ -234,11 +240,11 @@ def _filter_factor(
     return _balanced(scheme, new)
 
 
-def _input_order(letters: Letters, matrix: Array, lead: str) -> Array:
+def _input_order(letters: Letters, matrix: Array, first: str) -> Array:
     """Return matrices (g, o, inputs) with some input letters first."""
-    rest = "".join(a for a in letters.inputs if a not in lead)
+    rest = "".join(a for a in letters.inputs if a not in first)
     split = matrix.reshape(*matrix.shape[:2], *letters.shape(letters.inputs))
-    order = [2 + letters.inputs.index(a) for a in lead + rest]
+    order = [2 + letters.inputs.index(a) for a in first + rest]
     return np.ascontiguousarray(np.transpose(split, [0, 1, *order])).reshape(matrix.shape)
 
 
@@ -284,7 +290,7 @@ def _sweep_group(
     outs = np.zeros((count, len(target), width))
     ins = np.zeros((count, taps, width))
     columns = np.ascontiguousarray(s.transpose(2, 0, 1, 3)).reshape(count, -1, taps)
-    # inverses of all small matrices at once: solving with each by itself takes far longer
+    # all small matrices are inverted at once, which is far faster than one solve each
     roots = np.linalg.cholesky(np.stack([s[c, :, c] for c in range(count)]))
     inverses = np.linalg.inv(roots)
     difference = dense - target
@@ -355,8 +361,8 @@ class Metric:
     ----------
     letters : Letters
     roots : tuple of (str, ndarray) or None
-        For each factor its own input letters, and the lower triangular root of their moment,
-        ``(*batch, n, n)``.
+        The input letters of each factor, and the lower triangular root of their moment,
+        ``(*batch, n, n)``; None for a factor without input letters.
     """
 
     letters: Letters
@@ -373,7 +379,7 @@ class Metric:
                 roots.append(None)
                 continue
             part = letters.marginal(moment, own, pattern.batch)
-            if any(roots):  # the first has the scale, of the others only the shape counts
+            if any(roots):  # only the first root carries the scale
                 part = part / np.maximum(_mean_diagonal(part), np.finfo(float).tiny)
             roots.append((own, _root(part)))
         return cls(letters, tuple(roots))

@@ -82,6 +82,6 @@ def plot_spectrum(report: Report, layer: str, ax: Any = None) -> Any:
 def _axes(ax: Any) -> Any:
     if ax is not None:
         return ax
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # optional dependency
 
     return Figure(layout="constrained").subplots()

@@ -1,9 +1,9 @@
 """Allocation of ranks over all layers, by the error that each multiplication saves.
 
-Each layer has points (multiplications, error): those of its curves, and the dense layer with no
-error. Only the points on the lower convex hull are worth having: between two of them an exchange
-rate holds, error saved per multiplication, that falls from one to the next. Taking the exchanges
-of all layers in the order of their rates is optimal for every budget that is reached exactly
+Each layer has points (multiplications, error): those of its curves, and the dense layer without
+error. Only points on the lower convex hull are useful. From each of them to the next, a
+multiplication saves a certain error, and this rate falls along the hull. Taking the steps of all
+layers in the order of their rates is optimal for every budget that is reached exactly
 (Shoham and Gersho, 1988, doi:10.1109/29.90373).
 """
 
@@ -31,11 +31,11 @@ class Point:
     cost : float
         Multiplications.
     error : float
-        Square of the relative error.
+        Squared relative error.
     curve : int
-        Which of its curves; `DENSE` for the layer as it is.
+        Index of the layer's curve; `DENSE` for the dense layer.
     at : int
-        The point of that curve.
+        Index of the point on that curve.
     """
 
     cost: float
@@ -53,7 +53,7 @@ class Allocation:
     chosen : mapping of str to Point
     path : tuple of (float, float)
         Multiplications and the sum of the layers' errors, from the cheapest network to the dense
-        one, also beyond the budget.
+        one, including points beyond the budget.
     """
 
     chosen: Mapping[str, Point]
@@ -103,7 +103,7 @@ def allocate(layers: Mapping[str, Sequence[Point]], budget: float) -> Allocation
     ----------
     layers : mapping of str to sequence of Point
     budget : float
-        Multiplications for these layers; no less than that of the cheapest points.
+        Multiplications for these layers; at least those of the cheapest points.
 
     Returns
     -------

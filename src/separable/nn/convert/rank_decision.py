@@ -21,8 +21,8 @@ from separable.nn.dense_weights import factor_weights
 
 __all__ = ["decide"]
 
-TRIES = 20
-SHOWN = 3  # reasons in a message
+TRIES = 20  # attempts to meet a budget after lowering raised ranks
+SHOWN = 3  # number of reasons in a message
 
 
 def decide(work: Conversion) -> dict[str, Scheme]:
@@ -42,7 +42,7 @@ def decide(work: Conversion) -> dict[str, Scheme]:
         cost, dense = work.cost(ref, scheme), work.dense(ref)
         if request.min_saving * cost > dense or (request.min_saving >= 1 and cost == dense):
             rank = " ".join(f"{b}={int(np.max(r))}" for b, r in scheme.ranks.items())
-            work.leave(ref.name, f"{rank} takes {cost / dense:.2f} of its multiplications")
+            work.leave(ref.name, f"{rank} takes {cost / dense:.2f} times as many multiplications")
         else:
             found[ref.name] = scheme
     return found
@@ -65,7 +65,7 @@ def _within_tolerance(work: Conversion, ref: LayerRef, tol: float) -> Scheme:
         at = made.first_within(tol)
         if at is not None and (best is None or made.costs[at] < best[0]):
             best = float(made.costs[at]), made.scheme.with_ranks(made.ranks(at))
-    if best is None:  # the curves stop where dense is cheaper
+    if best is None:  # curves end where dense is cheaper
         return factor_weights(work.schemes[ref.name][0], weights_of_conv(ref.conv), None, None)[0]
     return best[1]
 
@@ -112,7 +112,7 @@ def _within_budget(work: Conversion, budget: float) -> dict[str, Scheme]:
         )
         if spent <= allowed:
             break
-        limit -= spent - allowed  # ranks were raised, for groups are to be even
+        limit -= spent - allowed  # lowering raised ranks to make groups even
     else:
         raise _unreachable(work, budget, spent)
     for ref in refs:
@@ -127,9 +127,9 @@ def _counts(work: Conversion) -> Iterator[tuple[float, float, float]]:
     Yields
     ------
     total, rest : float
-        Multiplications.
+        Multiplications of the whole network, and of all but the convertible layers.
     share : float
-        What these layers take there of what they take on the inputs that are counted.
+        Multiplications of the convertible layers on this input, relative to the counted input.
     """
     assert work.trace is not None
     refs = list(work.open())
@@ -158,10 +158,10 @@ def _check_reachable(work: Conversion, budget: float, allowed: float) -> None:
         raise _unreachable(work, budget, least)
 
 
-def _unreachable(work: Conversion, budget: float, least: float) -> ArgumentError:
+def _unreachable(work: Conversion, budget: float, smallest: float) -> ArgumentError:
     """Return an error that says how far the network can be reduced."""
     total, rest, needed = max(
-        ((total, rest, least * share + rest) for total, rest, share in _counts(work)),
+        ((total, rest, smallest * share + rest) for total, rest, share in _counts(work)),
         key=lambda found: found[2] / found[0],
     )
     message = (

@@ -39,12 +39,12 @@ def build_report(
     ----------
     work : Conversion
     model, result : torch.nn.Module
-        Before and after.
+        The network before and after the conversion.
     chosen : mapping of str to Scheme
     output_errors : mapping of str to float, optional
-        Of the converted layers on the data.
+        Errors of the converted layers on the data.
     error, plain_error : float
-        Of the network's output on the data.
+        Errors of the network's output on the data, with fit and without.
     """
     errors = output_errors or {}
     rows = []

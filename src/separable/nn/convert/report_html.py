@@ -21,7 +21,7 @@ from separable.pages import stand_alone
 
 __all__ = ["report_html"]
 
-POINTS = 200  # of the curve on a page
+POINTS = 200  # largest number of points of the curve on a page
 PAGE = """<h1>{title}</h1>
 {notes}
 <section class="card" id="tradeoff-card"><h2>What fewer multiplications give up</h2>
@@ -41,10 +41,10 @@ def report_html(report: Report) -> str:
     """Return a stand-alone page with the table and the curve of the trade-off."""
     columns = (*columns_of(report), REASON)
 
-    def row(cells: Sequence[str], tag: str, kind: str = "") -> str:
+    def row(cells: Sequence[str], tag: str, attribute: str = "") -> str:
         kinds = [' class="words"' if c in (*WORDS, REASON) else "" for c in columns]
         made = (f"<{tag}{k}>{html.escape(v)}</{tag}>" for k, v in zip(kinds, cells, strict=True))
-        return f"<tr{kind}>{''.join(made)}</tr>"
+        return f"<tr{attribute}>{''.join(made)}</tr>"
 
     left = ' class="refused"'
     body = PAGE.format(

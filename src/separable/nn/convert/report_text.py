@@ -38,6 +38,7 @@ class _Column:
     name: str
     cell: Callable[[ConvertedLayer], str]
     rank: int = 0
+    meaning: str = ""  # in the legend; empty if the name says it
 
 
 WORDS = (
@@ -46,13 +47,22 @@ WORDS = (
     _Column("rank", lambda x: ranks_text(x.ranks) or "-", 2),
 )
 NUMBERS = (
-    _Column("mult", lambda x: quantity(x.multiplications_before)),
-    _Column("now", lambda x: quantity(x.multiplications)),
-    _Column("saving", lambda x: ratio(x.multiplications_before, x.multiplications)),
-    _Column("params", lambda x: quantity(x.parameters_before), 4),
+    _Column("mult", lambda x: quantity(x.multiplications_before), 0, "multiplications"),
+    _Column("now", lambda x: quantity(x.multiplications), 0, "the column to its left, converted"),
+    _Column(
+        "saving",
+        lambda x: ratio(x.multiplications_before, x.multiplications),
+        meaning="mult divided by now",
+    ),
+    _Column("params", lambda x: quantity(x.parameters_before), 4, "parameters"),
     _Column("now", lambda x: quantity(x.parameters), 4),
-    _Column("weights", lambda x: _error(x.weight_error) if x.converted else "-", 1),
-    _Column("output", lambda x: _error(x.output_error), 0),
+    _Column(
+        "weights",
+        lambda x: _error(x.weight_error) if x.converted else "-",
+        1,
+        "relative error of the weights",
+    ),
+    _Column("output", lambda x: _error(x.output_error), 0, "relative error of the layer's output"),
     _Column("time", lambda x: _duration(x.seconds_before), 3),
     _Column("now", lambda x: _duration(x.seconds), 3),
 )
@@ -69,6 +79,7 @@ def report_text(report: Report, width: int) -> str:
         last = [c.cell(total_row(report)) for c in columns]
         text = sum(c in WORDS for c in columns)
         parts.append(table([c.name for c in columns], [*lines, (), last], text=text, width=width))
+        parts.append(_wrap(_legend(columns), width))
     parts += [_wrap(n, width) for n in [*conclusions(report), *_left(report)]]
     return "\n".join(parts)
 
@@ -154,6 +165,11 @@ def _fitting(
         if sum(wide) + GAP * (len(kept) - 1) <= width or least == 0:
             return tuple(kept)
         kept = [c for c in kept if c.rank < least]
+
+
+def _legend(columns: Sequence[_Column]) -> str:
+    """Return what the names of the columns mean."""
+    return "; ".join(f"{c.name}: {c.meaning}" for c in columns if c.meaning) + "."
 
 
 def headline(report: Report) -> str:

@@ -24,12 +24,12 @@ VERSION = 1
 def blueprint(model: nn.Module) -> str:
     """Return the patterns and ranks of a network's separable layers as JSON.
 
-    With the `state_dict` it is all that is needed to have a converted network again: see `rebuild`.
+    Together with the `state_dict` it restores a converted network: see `rebuild`.
 
     Parameters
     ----------
     model : torch.nn.Module
-        For instance from `convert`.
+        Network with separable layers, for instance from `convert`.
 
     Returns
     -------
@@ -82,12 +82,12 @@ def rebuild(model: nn.Module, plan: str | Mapping[str, Any]) -> nn.Module:
         The network as it was before it was converted, with any weights; also on "meta". It is
         left as it is.
     plan : str or mapping
-        What `blueprint` gives.
+        Result of `blueprint`.
 
     Returns
     -------
     torch.nn.Module
-        For ``load_state_dict``.
+        Network for ``load_state_dict``.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def rebuild(model: nn.Module, plan: str | Mapping[str, Any]) -> nn.Module:
     for name, entry in layers.items():
         if name not in refs:
             raise ArgumentError(
-                f"`plan` has a layer {name!r}, which is no convolution of {type(model).__name__}. "
+                f"`plan` has a layer {name!r}, which is not a convolution of {type(model).__name__}. "
                 f"{nearest(name, list(refs.values()))}"
             )
         new[id(refs[name].conv)] = _layer(refs[name], entry)
@@ -173,7 +173,7 @@ def merge(model: nn.Module) -> nn.Module:
     Returns
     -------
     torch.nn.Module
-        With a `torch.nn` convolution in place of each separable layer. A layer that no convolution
+        Network with a `torch.nn` convolution in place of each separable layer. A layer that no convolution
         equals, for there is a module between its steps or its padding depends on the input's size,
         is kept.
 

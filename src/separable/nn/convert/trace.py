@@ -38,11 +38,11 @@ class Trace:
     Attributes
     ----------
     inputs : tuple of str
-        What went in.
+        Inputs as text.
     shapes : mapping of str to list of tuple of int
-        For each convolution the shape of its input in each call, in the order of first calls.
+        Shapes of each convolution's input in all calls; convolutions in the order of first calls.
     layers : mapping of str to int
-        The multiplications of each module by itself, by the ledger.
+        Multiplications of each module without its children, by the ledger.
     """
 
     inputs: tuple[str, ...]
@@ -121,7 +121,7 @@ def traced_singly(
 ) -> Trace | None:
     """Run the model on one sample of the first batch, or return None if batches have one sample.
 
-    A model that does not take its inputs cut to one along their first axis is not run either.
+    A model that cannot run on inputs cut to one sample gives None too.
     """
     first = calibration.first
     assert first is not None

@@ -29,7 +29,7 @@ _CONVOLUTIONS: dict[Any, int] = {
         getattr(torch.ops.aten, name).padding,
     )
 }
-MOST_ZEROS = 1 << 31  # numbers of inputs that are made up
+MOST_ZEROS = 1 << 31  # largest number of values of invented inputs
 _GENERAL = torch.ops.aten.convolution.default
 _NAMES = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _GENERAL_NAMES = (*_NAMES[:6], "transposed", "output_padding", "groups")
@@ -60,18 +60,18 @@ class ExportedSource(Source):
             return None
         return [tuple(v.shape) for v in leaves]
 
-    def shapes_to_count(self, given: list[tuple[int, ...]] | None) -> Any:
+    def shapes_to_count(self, input_shape: list[tuple[int, ...]] | None) -> Any:
         """Return tensors of the given shapes in the dtypes that the program takes."""
-        if given is None:
+        if input_shape is None:
             return list(self._args) if self.input_shapes() is not None else None
         leaves = [v for v in pytree.tree_leaves(self._args) if isinstance(v, torch.Tensor)]
-        if len(leaves) != len(given):
-            return given
-        return [torch.zeros(s, dtype=v.dtype) for s, v in zip(given, leaves, strict=True)]
+        if len(leaves) != len(input_shape):
+            return input_shape
+        return [torch.zeros(s, dtype=v.dtype) for s, v in zip(input_shape, leaves, strict=True)]
 
     def serialised(self, converted: nn.Module) -> bytes:
         """Export the converted program; axes that were dynamic stay dynamic."""
-        # Without gradients, as for inference: the program keeps no record of them.
+        # Without gradients, as for inference: the program does not record whether there were any.
         with torch.no_grad():
             program = torch.export.export(
                 converted, self._args, self._kwargs, dynamic_shapes=self._dynamic_shapes()
@@ -114,7 +114,7 @@ def read_exported(path: Path) -> Source:
         raise
     except ArchiveError as problem:
         raise FileError(f"cannot read {path}: {problem}") from None
-    except Exception as problem:  # zipfile, json and PyTorch raise whatever they meet
+    except Exception as problem:  # zipfile, json and PyTorch raise arbitrary exceptions
         reason = (str(problem).strip() or type(problem).__name__).splitlines()[0].rstrip(".")
         raise FileError(
             f"cannot read {path}: no program of torch.export, or a damaged one ({reason}). "
@@ -147,7 +147,7 @@ def with_modules(program: torch.export.ExportedProgram) -> fx.GraphModule:
         ):
             _replace(module, node, made)
     graph.eliminate_dead_code()
-    # A new module: what `export` gives refuses `eval()`, which changes nothing in its graph.
+    # A new module, because exported modules raise an error in `eval()`, which would not change the graph.
     found = fx.GraphModule(module, graph, class_name="GraphModule")
     return found.eval()
 
@@ -159,7 +159,7 @@ def _module(program: torch.export.ExportedProgram) -> nn.Module:
     return program.module()
 
 
-def _replace(module: nn.Module, node: Any, made: dict[Any, str]) -> None:
+def _replace(module: nn.Module, node: Any, replacement: dict[Any, str]) -> None:
     """Call a module in place of a convolution whose weights are parameters."""
     names = _GENERAL_NAMES if node.target is _GENERAL else _NAMES
     given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
@@ -169,28 +169,28 @@ def _replace(module: nn.Module, node: Any, made: dict[Any, str]) -> None:
     if given.get("transposed", False):
         return
     key = repr((weight.target, None if bias is None else bias.target, *list(given.items())[3:]))
-    if key not in made:
+    if key not in replacement:
         conv = _conv(module, given)
-        made[key] = _place(module, node, weight.target, set(made.values()))
-        owner, _, last = made[key].rpartition(".")
+        replacement[key] = _place(module, node, weight.target, set(replacement.values()))
+        owner, _, last = replacement[key].rpartition(".")
         setattr(module.get_submodule(owner), last, conv)
     with node.graph.inserting_before(node):
-        new = node.graph.call_module(made[key], (given["input"],))
+        new = node.graph.call_module(replacement[key], (given["input"],))
     new.meta = dict(node.meta)
     node.replace_all_uses_with(new)
     node.graph.erase_node(node)
 
 
-def _conv(module: nn.Module, given: dict[str, Any]) -> nn.Module:
+def _conv(module: nn.Module, arguments: dict[str, Any]) -> nn.Module:
     """Create the module of a convolution from the parameters themselves."""
-    weight = _attribute(module, given["weight"].target)
-    bias = given.get("bias")
+    weight = _attribute(module, arguments["weight"].target)
+    bias = arguments.get("bias")
     ndim = weight.dim() - 2
-    groups = given.get("groups", 1)
+    groups = arguments.get("groups", 1)
     conv: Any = CONVS[ndim](
         weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:]),
-        _each(given.get("stride", 1), ndim), _each(given.get("padding", 0), ndim),
-        _each(given.get("dilation", 1), ndim), groups, bias is not None, device="meta",
+        _each(arguments.get("stride", 1), ndim), _each(arguments.get("padding", 0), ndim),
+        _each(arguments.get("dilation", 1), ndim), groups, bias is not None, device="meta",
     )  # fmt: skip
     conv.weight = _parameter(weight)
     if bias is not None:

@@ -17,7 +17,7 @@ ASSUMPTION = re.compile(r"[a-z_]{1,30}")
 OPAQUE = re.compile(r"OpaqueUnaryFn_[a-z0-9_]{1,20}")
 CONSTANTS = frozenset(("true", "false", "True", "False", "oo"))
 
-# What `sympy.srepr` and `str` write for sizes: arithmetic, comparisons and logic.
+# Functions that `sympy.srepr` and `str` write for sizes: arithmetic, comparisons and logic.
 ARITHMETIC = frozenset((
     "Add", "Mul", "Mod", "Abs", "Max", "Min", "floor", "ceiling", "FloorDiv", "ModularIndexing",
     "PythonMod", "CleanDiv", "CeilDiv", "CeilToInt", "FloorToInt", "TruncToFloat", "TruncToInt",
@@ -42,7 +42,7 @@ def check_expression(text: str, symbols: Collection[str]) -> None:
     Parameters
     ----------
     text : str
-        As ``Add(Symbol('s0', integer=True), Integer(1))`` or ``s0 + 1``.
+        Text such as ``Add(Symbol('s0', integer=True), Integer(1))`` or ``s0 + 1``.
     symbols : collection of str
         The symbols that the program declares.
 

@@ -23,17 +23,17 @@ class Source(abc.ABC):
     Attributes
     ----------
     title : str
-        What it is called in messages.
+        Name of the network, for messages.
     suffix : str
-        Of the file that it is written to.
+        Suffix of the file that it is written to.
     module : torch.nn.Module
-        What is converted.
+        The module to convert.
     normalisation : tuple of (mean, std) or None
-        What its pictures are to be normalised by, if the network says.
+        Normalisation of input images, if the network declares it.
     batch : int or None
-        How many samples a call must have, if it was exported for so many.
+        Batch size of every call, if the network was exported with a fixed one.
     note : str
-        What to know about it that does not keep it from being converted; empty if nothing.
+        Remark for the report that does not prevent a conversion; may be empty.
     """
 
     suffix: str
@@ -51,9 +51,9 @@ class Source(abc.ABC):
     def serialised(self, converted: nn.Module) -> bytes:
         """Return the contents of a file with the converted network."""
 
-    def shapes_to_count(self, given: list[tuple[int, ...]] | None) -> Any:
+    def shapes_to_count(self, input_shape: list[tuple[int, ...]] | None) -> Any:
         """Return the argument ``input_shape`` of `convert`."""
-        shapes = self.input_shapes() if given is None else given
+        shapes = self.input_shapes() if input_shape is None else input_shape
         return shapes or None
 
     def calibration(self, batches: Iterable[Batch]) -> Iterable[Any]:

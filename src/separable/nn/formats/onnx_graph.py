@@ -31,13 +31,13 @@ class Call:
     Attributes
     ----------
     node : int
-        Its place among the graph's nodes.
+        Index of the node in the graph.
     layer : str
         The module's name.
     source, target : str
         The values that it takes and gives.
     pads : tuple of int or None
-        Zeros before and behind all axes of space, where those differ.
+        Zeros before and after all spatial axes, where those differ.
     """
 
     node: int
@@ -59,7 +59,7 @@ class OnnxGraph(nn.Module):
     model : onnx.ModelProto
         Kept as it is.
     title : str
-        What it is called in messages.
+        Name of the model, for messages.
     layers : mapping of str to torch.nn.Module
     calls : sequence of Call
     """
@@ -159,7 +159,7 @@ class _Plan:
 
     def given(self, inputs: Sequence[Tensor]) -> dict[str, Any]:
         """Name the inputs; numbers get the precision that the graph takes."""
-        from onnx import helper
+        from onnx import helper  # optional dependency
 
         if len(inputs) != len(self.inputs):
             raise ArgumentError(
@@ -227,7 +227,7 @@ class _Segment:
         return dict(zip(self.wanted, results, strict=True))
 
     def _ready(self, arrays: Mapping[str, Array]) -> Any:
-        import onnx
+        import onnx  # optional dependency
         from onnx import helper
 
         model = onnx.ModelProto(ir_version=self.model.ir_version)
@@ -282,7 +282,7 @@ def _session(model: Any) -> Any:
         If onnxruntime is missing or does not take it.
     """
     try:
-        import onnxruntime  # type: ignore[import-untyped]
+        import onnxruntime  # type: ignore[import-untyped]  # optional dependency
     except ModuleNotFoundError as missing:
         raise ArgumentError(
             "`--data` with an ONNX model needs onnxruntime, which is not installed: "

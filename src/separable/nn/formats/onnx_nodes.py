@@ -41,14 +41,14 @@ class Writer:
         Parameters
         ----------
         name : str
-            Of the layer, which several nodes may share.
+            Name of the layer, which several nodes may share.
         layer : FactoredConv
         source, target : str
-            The values that it takes and gives.
+            Names of the layer's input and output.
         title : str
-            Of the node that it stands for.
+            Name of the node that it replaces.
         pads : sequence of int or None
-            Zeros before and behind all axes of space, where those differ.
+            Zeros before and after all spatial axes, if these differ.
         """
         value = source
         dtype = as_array(next(layer.parameters())).dtype
@@ -106,7 +106,7 @@ class Writer:
     ) -> str:
         """Add up channels of the same output: the first ones of all outputs, then the second ones, ...
 
-        An output with fewer takes a channel of zeros, which is put behind all others.
+        An output with fewer of them reads an appended channel of zeros.
         """
         assert step.scatter is not None
         sources: list[list[int]] = [[] for _ in range(step.outputs)]
@@ -150,7 +150,7 @@ class Writer:
         self, kind: str, title: str, what: str, inputs: list[str], target: str | None = None,
         **attributes: Any,
     ) -> str:  # fmt: skip
-        from onnx import helper
+        from onnx import helper  # optional dependency
 
         output = target or self._unique(f"{title}/{what}_output")
         node = helper.make_node(kind, inputs, [output], name=f"{title}/{what}", **attributes)

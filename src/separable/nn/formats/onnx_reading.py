@@ -17,9 +17,9 @@ from separable.errors import ArgumentError, FileError
 __all__ = ["constants", "graph_inputs", "inferred_shapes", "load", "parameters_of", "used_names"]
 
 Shape = tuple[int, ...]
-EXTERNAL = frozenset(("location", "offset", "length", "checksum"))  # what says where data is
-COMPILED = frozenset(("EPContext", "PyOp"))  # nodes of onnxruntime that are no arithmetic
-OLDEST = 11  # the first opset whose Pad takes its amounts as an input
+EXTERNAL = frozenset(("location", "offset", "length", "checksum"))  # keys that locate external data
+COMPILED = frozenset(("EPContext", "PyOp"))  # nodes of onnxruntime without arithmetic
+OLDEST = 11  # the first opset with the amounts of Pad as an input
 
 
 def load(path: Path) -> Any:
@@ -33,7 +33,7 @@ def load(path: Path) -> Any:
         If onnx is missing or the model is of an old opset.
     """
     try:
-        import onnx
+        import onnx  # optional dependency
     except ModuleNotFoundError as missing:
         raise ArgumentError(
             f"{path.name} needs onnx, which is not installed: {install_command('convert')}"
@@ -42,7 +42,7 @@ def load(path: Path) -> Any:
     try:
         model = onnx.load(str(path), load_external_data=False)
         parts = list(_parts(model))
-    except Exception as problem:  # protobuf raises an exception of its own for each version
+    except Exception as problem:  # protobuf's exceptions differ between versions
         raise _damaged(path, problem) from None
     tensors = [p for p in parts if isinstance(p, onnx.TensorProto)]
     for tensor in tensors:
@@ -60,7 +60,7 @@ def load(path: Path) -> Any:
     except Exception as problem:
         raise _damaged(path, problem) from None
     left = next((t for t in tensors if t.data_location == onnx.TensorProto.EXTERNAL), None)
-    if left is not None:  # onnxruntime would look for it in the current folder
+    if left is not None:  # onnxruntime would read it from the current folder
         raise FileError(
             f"cannot read {path}: the data of `{left.name}` is in another file, which is read for "
             "the graph's own tensors alone. Save the model with all data in it"
@@ -154,7 +154,7 @@ def inferred_shapes(
     ArgumentError
         If they are not what the graph takes.
     """
-    import onnx
+    import onnx  # optional dependency
 
     known = graph_inputs(model.graph)
     fits = len(known) == len(shapes) and all(
@@ -175,7 +175,7 @@ def inferred_shapes(
         if value.name in by_name:
             for dim, n in zip(value.type.tensor_type.shape.dim, by_name[value.name], strict=True):
                 dim.dim_value = n
-    del fixed.graph.value_info[:]  # what was inferred for other sizes
+    del fixed.graph.value_info[:]  # shapes inferred for other sizes
     for value in fixed.graph.output:
         value.type.tensor_type.ClearField("shape")
     graph = onnx.shape_inference.infer_shapes(fixed, data_prop=True).graph
@@ -190,7 +190,7 @@ def inferred_shapes(
 
 def constants(graph: Any) -> dict[str, NDArray[Any]]:
     """Return the constants of the graph by name: initialisers and values of Constant nodes."""
-    from onnx import numpy_helper
+    from onnx import numpy_helper  # optional dependency
 
     found = {t.name: t for t in graph.initializer}
     for node in graph.node:
@@ -202,9 +202,9 @@ def constants(graph: Any) -> dict[str, NDArray[Any]]:
 def parameters_of(graph: Any) -> int:
     """Count the trained numbers that a graph stores: real and 8-bit tensors.
 
-    Indices, amounts of padding, shapes and single numbers are none.
+    Indices, padding amounts, shapes and scalars are not counted.
     """
-    import onnx
+    import onnx  # optional dependency
 
     kinds = onnx.TensorProto
     trained = {

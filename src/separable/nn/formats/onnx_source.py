@@ -30,7 +30,7 @@ __all__ = ["OnnxSource", "read_onnx"]
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
-LARGEST = 2**31 - 1  # bytes that one file of protobuf can have
+LARGEST = 2**31 - 1  # largest protobuf file in bytes
 TYPES = ("float16", "float32", "float64")
 
 
@@ -82,9 +82,9 @@ class OnnxSource(Source):
             found.append((*first, *sizes[1:]))
         return found
 
-    def shapes_to_count(self, given: list[Shape] | None) -> Any:
+    def shapes_to_count(self, input_shape: list[Shape] | None) -> Any:
         """Return the given shapes, or those of the graph, if all other shapes follow from them."""
-        shapes = self.input_shapes() if given is None else given
+        shapes = self.input_shapes() if input_shape is None else input_shape
         if shapes is None or not self.module.calls:
             return None
         self.module.plan.shapes(shapes)
@@ -92,7 +92,7 @@ class OnnxSource(Source):
 
     def serialised(self, converted: nn.Module) -> bytes:
         """Write the graph with separable layers in place of their nodes, and check it."""
-        import onnx
+        import onnx  # optional dependency
 
         model = self._written(converted)
         if model.ByteSize() > LARGEST:
@@ -104,7 +104,7 @@ class OnnxSource(Source):
         return bytes(model.SerializeToString())
 
     def _written(self, converted: nn.Module) -> Any:
-        from onnx import ModelProto, numpy_helper
+        from onnx import ModelProto, numpy_helper  # optional dependency
 
         model = ModelProto()
         model.CopyFrom(self.model)
@@ -151,7 +151,7 @@ def read_onnx(path: Path) -> Source:
 
 def _module(node: Any, values: Mapping[str, Array]) -> Any:
     """Return the module of a Conv node, the padding that it does not apply, and its key; or a reason."""
-    from onnx import helper
+    from onnx import helper  # optional dependency
 
     if node.op_type == "ConvTranspose":
         return "transposed: the patterns are of convolutions"

@@ -44,7 +44,7 @@ TREES = frozenset((
 ))  # fmt: skip
 REMEDY = "Export the model to ONNX, or without it"
 
-# Fields of the schema by what their value may be. Those that `PARTS` does not list are refused.
+# Fields of the schema by the kind of their value. Fields that `PARTS` does not list are refused.
 NAMED = ("tensor_values", "sym_int_values", "sym_float_values", "sym_bool_values")
 OBJECTS = ("custom_obj_values", "custom_obj", "as_custom_obj", "class_fqn", "custom_obj_name")
 PATHS = ("parameter_name", "buffer_name", "tensor_constant_name", "user_input_name")

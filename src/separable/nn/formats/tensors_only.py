@@ -48,7 +48,7 @@ def load_tensors(content: Path | bytes, title: str) -> Any:
     ----------
     content : Path or bytes
     title : str
-        What it is called in messages.
+        Name of the file, for messages.
 
     Raises
     ------

@@ -22,7 +22,7 @@ from separable.nn.models import create, sample_shape
 
 __all__ = ["WeightsSource", "build", "read_named", "read_weights"]
 
-SHOWN = 4  # names in a message
+SHOWN = 4  # number of names in a message
 UNTRAINED = "random weights"
 
 
@@ -50,9 +50,9 @@ class WeightsSource(Source):
 
     def serialised(self, converted: nn.Module) -> bytes:
         """Return the `state_dict` as safetensors."""
-        from safetensors.torch import save
+        from safetensors.torch import save  # optional dependency
 
-        # The format has no tensors that share memory: each is written by itself.
+        # The format has no shared memory: each tensor is written separately.
         state = converted.state_dict()
         tensors = {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
         return bytes(save(tensors))
@@ -121,14 +121,14 @@ def read_weights(path: Path, factory: str | None) -> Source:
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
     try:
-        from safetensors.torch import load_file
+        from safetensors.torch import load_file  # optional dependency
     except ModuleNotFoundError as missing:
         raise ArgumentError(
             f"{path.name} needs safetensors, which is not installed: {install_command('convert')}"
         ) from missing
     try:
         return dict(load_file(path))
-    except Exception as problem:  # the library has an exception of its own for each damage
+    except Exception as problem:  # the library raises many exceptions of its own
         raise FileError(
             f"cannot read {path}: no safetensors file, or a damaged one ({_line(problem)}). "
             "Fetch or export it again"
@@ -143,7 +143,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         raise
     except ArchiveError as problem:
         raise FileError(f"cannot read {path}: {problem}. Save its state_dict()") from None
-    except Exception as problem:  # pickle raises what it meets in a damaged file
+    except Exception as problem:  # pickle raises arbitrary exceptions for damaged files
         raise FileError(
             f"cannot read {path}: it is damaged or holds more than tensors, which would run code "
             f"({_line(problem)}). Save its state_dict() as safetensors"
@@ -174,7 +174,7 @@ def build(factory: str) -> nn.Module:
         for part in name.split("."):
             function = getattr(function, part)
         found = function()
-    except Exception as problem:  # whatever a module raises while it is imported or run
+    except Exception as problem:  # a module may raise anything while it is imported or run
         raise ArgumentError(
             f"`--factory` {factory}: {type(problem).__name__}: {_line(problem)}. Expected "
             "package.module:function, a function without arguments that returns a torch.nn.Module"

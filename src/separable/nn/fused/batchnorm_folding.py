@@ -31,7 +31,7 @@ class Folded:
     until : int
         The first call of the chain that is not part of it.
     what : str
-        What was folded in, in words.
+        The folded layers as text.
     """
 
     weight: Tensor

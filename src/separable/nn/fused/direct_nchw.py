@@ -1,6 +1,6 @@
 """Convolutions with channels first: plans of one convolution or two, and the layer with its weights.
 
-For layers with their channels first in memory, and for pairs of convolutions that split the axes of space.
+For layers with their channels first in memory, and for pairs of convolutions that split the spatial axes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Convolution:
     Attributes
     ----------
     inputs, outputs, groups : int
-    kernel, stride, dilation, before, behind : tuple of three int
+    kernel, stride, dilation, before, after : tuple of three int
     act : int
         The activation after it, by its place in `ACTIVATIONS`.
     """
@@ -55,7 +55,7 @@ class Convolution:
     stride: Sizes
     dilation: Sizes
     before: Sizes
-    behind: Sizes
+    after: Sizes
     act: int
 
     @property
@@ -74,7 +74,7 @@ class Convolution:
         z, y, x = (
             (n + a + b - r - 1) // s + 1
             for n, a, b, r, s in zip(
-                size, self.before, self.behind, self.reach, self.stride, strict=True
+                size, self.before, self.after, self.reach, self.stride, strict=True
             )
         )
         return z, y, x
@@ -184,7 +184,7 @@ def _is_flat(steps: Sequence[Convolution], block: Sizes, out: Sizes) -> bool:
     """Return True if the last step can treat whole rows of a box as one long row."""
     last = steps[-1]
     alone = last.kernel[1:] == (1, 1) and last.stride[1] == 1
-    unpadded = last.before[1:] == last.behind[1:] == (0, 0)
+    unpadded = last.before[1:] == last.after[1:] == (0, 0)
     return len(steps) == 2 and alone and unpadded and block[2] == out[2]
 
 
@@ -192,7 +192,11 @@ def _steps(box: Sizes, lanes: int, flat: bool = False) -> Sizes:
     """Return the bytes between planes, slices and rows of a box; if `flat`, rows are contiguous."""
     row = box[2] * 4 if flat else up(box[2] + 2 * lanes, 16) * 4
     plane = up(box[0] * box[1] * row, 64) + (2 * lanes * 4 if flat else 0)
-    return plane + 64 * (plane // 64 % 2 == 0), box[1] * row, row  # planes meet in no cache set
+    return (
+        plane + 64 * (plane // 64 % 2 == 0),
+        box[1] * row,
+        row,
+    )  # an odd number of cache lines: planes fall into different cache sets
 
 
 def _limits(act: int) -> tuple[float, float]:
@@ -238,7 +242,7 @@ def _boxes(
 def _cycles(step: Convolution, lines: int, width: int, parts: int, lanes: int) -> float:
     """Return the predicted cycles of some rows of outputs."""
     tall = min(6, max(1, step.outputs // step.groups // (parts if step.groups == 1 else 1)))
-    slow = 0.5 + 0.5 / tall  # a row that is read for few outputs
+    slow = 0.5 + 0.5 / tall  # few outputs per row of input: loads dominate
     return lines * (up(width, lanes) / lanes * (step.count * slow + 2) + ROW_CYCLES / tall)
 
 
@@ -260,7 +264,10 @@ class DirectConvolutions(ProcessBound):
             none = torch.zeros(weight.shape[0], dtype=torch.float32)
             self._held.append(none if bias is None else bias.detach().contiguous().clone())
         addresses = [t.data_ptr() for t in self._held]
-        self._addresses = (*addresses[-2:], *addresses[-2:])  # one stands for both
+        self._addresses = (
+            *addresses[-2:],
+            *addresses[-2:],
+        )  # a single convolution is the first and the last
         if len(addresses) == 4:
             self._addresses = tuple(addresses)
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.utils._pytree import tree_leaves
 
 from separable.engine.availability import why_not
 from separable.errors import ArgumentError
@@ -43,13 +44,13 @@ class FusionReport:
     Attributes
     ----------
     fused : tuple of (str, str)
-        What now runs as one, and what it is made of.
+        Names of fused modules, and of the layers each one consists of.
     left : tuple of (str, str)
-        Convolutions left to PyTorch, and why.
+        Convolutions left to PyTorch, and the reasons.
     difference : float
-        Of the outputs for the example, relative to the largest.
+        Largest difference of the outputs for the example, relative to the largest output.
     untied : tuple of tuple of str
-        Parameters of the model that were one (tied) and are separate constants in the fused network.
+        Parameters that the model shared (tied) and that are separate constants in the fused network.
 
     Examples
     --------
@@ -65,15 +66,23 @@ class FusionReport:
     untied: Ties = ()
 
     def __str__(self) -> str:
-        lines = [f"{len(self.fused)} chains fused, outputs differ by {self.difference:.1e}"]
+        lines = [
+            f"{_counted(len(self.fused), 'chain')} fused, outputs differ by {self.difference:.1e} "
+            "of the largest output"
+        ]
         if why_not():
             lines[0] += f"; PyTorch runs them, without the compiled engine: {why_not()}"
         lines += [f"  {name}: {what}" for name, what in self.fused]
         if self.left:
-            lines.append(f"{len(self.left)} convolutions left to PyTorch")
+            lines.append(f"{_counted(len(self.left), 'convolution')} left to PyTorch")
             lines += [f"  {name}: {why}" for name, why in self.left]
         lines += ties_text(self.untied)
         return "\n".join(lines)
+
+
+def _counted(number: int, noun: str) -> str:
+    """Return a number with its noun in singular or plural."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 class _ToLast:
@@ -92,24 +101,25 @@ def _last(x: Tensor) -> Tensor:
 def fuse(model: nn.Module, *inputs: Any) -> tuple[nn.Module, FusionReport]:
     """Return a copy of a network with its separable layers fused, and a report.
 
-    Batch norms are folded into the convolutions before them; depthwise -> [norm] -> [activation] ->
-    pointwise -> [norm] -> [activation] becomes one module that keeps the middle in the cache, and
-    what is only depthwise or only pointwise takes up the norm and the activation that follow. Layers
-    are found by what feeds what in one run, not by their names.
+    Batch normalisation is folded into the convolution before it. A chain of depthwise -> [norm] ->
+    [activation] -> pointwise -> [norm] -> [activation] becomes one module that keeps the values
+    between the two convolutions in the cache. A depthwise or pointwise convolution alone takes up
+    the normalisation and activation that follow. Chains are found from the data flow in one run.
 
     Parameters
     ----------
     model : torch.nn.Module
-        In `eval` mode; it is not changed.
+        Network in evaluation mode; it is not changed.
     *inputs
-        The arguments of one usual call. Networks of `separable.nn.models` know theirs.
+        Arguments of one usual call. They may be omitted for networks of `separable.nn.models`.
 
     Returns
     -------
     network : torch.nn.Module
-        For inference: its weights are constants, and ``train()`` is refused. Channels lie last in
-        memory from the first layer on.
+        Network for inference: its weights are constants, and ``train()`` raises an error. Its
+        layers use channels-last layout.
     report : FusionReport
+        Fused chains, convolutions left to PyTorch, and the difference of the outputs.
 
     Raises
     ------
@@ -150,8 +160,8 @@ def fuse(model: nn.Module, *inputs: Any) -> tuple[nn.Module, FusionReport]:
     if not difference <= TOLERANCE:
         raise ArgumentError(
             f"fuse: the outputs of the fused network differ by {difference:.1e} of the largest one; "
-            "a module must do something else in its second call than in its first, or the model "
-            "itself turns on autocast or computes in a type of few digits"
+            "either a module behaves differently in its second call, or the model itself turns on "
+            "autocast or computes in low precision"
         )
     refuse_training(network.eval())
     return network, FusionReport(tuple(fused), tuple(left), difference, untied(ties, network))
@@ -160,8 +170,8 @@ def fuse(model: nn.Module, *inputs: Any) -> tuple[nn.Module, FusionReport]:
 @contextlib.contextmanager
 def _without_autocast(network: nn.Module) -> Iterator[torch.dtype | None]:
     """Disable autocast; yield its dtype if it was on, so that inputs can be cast to it."""
-    held = itertools.chain(network.parameters(), network.buffers())
-    like = next((t for t in held if t.is_floating_point()), None)
+    tensors = itertools.chain(network.parameters(), network.buffers())
+    like = next((t for t in tensors if t.is_floating_point()), None)
     kinds = {"cpu"} if like is None else {"cpu", like.device.type}
     kinds = {k for k in kinds if torch.amp.is_autocast_available(k)}
     is_on = any(torch.is_autocast_enabled(k) for k in kinds)
@@ -204,8 +214,6 @@ def _wants_last(network: nn.Module) -> bool:
 
 
 def _difference(before: Any, after: Any) -> float:
-    from torch.utils._pytree import tree_leaves
-
     worst = 0.0
     for a, b in zip(tree_leaves(before), tree_leaves(after), strict=True):
         if isinstance(a, Tensor) and a.is_floating_point() and a.numel():
@@ -277,13 +285,13 @@ def _why_not(chain: Sequence[Call], at: int) -> str:
     step, then = as_step(chain[at].module), _following(chain, at + 1)
     plain = "nothing to fold, and neither depthwise nor pointwise"
     if step is None:
-        return f"{plain}: {type(chain[at].module).__name__} is no plain convolution"
+        return f"{plain}: {type(chain[at].module).__name__} is not a plain convolution"
     if then is None or any(all(k == 1 for k in s.kernel_size) for s in (step, then)):
         return plain
     reason = splits(step, then)
     if reason is None:
         width = chain[at].shape[-1]
-        reason = f"rows of {width} are short of the {LEAST_COLUMNS} from which on it pays"
+        reason = f"rows of {width} are shorter than the {LEAST_COLUMNS} columns from which fusing is faster"
     return f"{plain}; no pair with {chain[at + 1].name}: {reason}"
 
 

@@ -94,8 +94,8 @@ def refuse_training(network: nn.Module) -> None:
 def _check_mode(mode: bool) -> None:
     if mode:
         raise ArgumentError(
-            "train: a fused network is for inference: its weights are constants, and norms are folded "
-            "into them. Train the network it was made of, then fuse it again"
+            "train: a fused network is for inference, because its weights are constants with "
+            "normalisation folded in. Train the original network, then fuse it again"
         )
 
 

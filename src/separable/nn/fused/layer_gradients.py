@@ -93,36 +93,46 @@ def backward_pointwise(
     compiled = kernels()
     # (depth with the multiplier outside, outputs)
     across = pointwise.detach().reshape(g.outputs, g.channels, g.multiplier).permute(2, 1, 0)
-    turned = pack_pointwise(
+    transposed = pack_pointwise(
         across.reshape(g.depth, g.outputs), g.outputs, compiled.panel, compiled.lanes
     )
-    held = empty((g.images, *g.out_size, g.depth))
+    middle_gradient = empty((g.images, *g.out_size, g.depth))
     sums = torch.empty(plan.slabs, plan.slab, dtype=torch.float32, device="cpu")
     addresses = packed.addresses
     source: Any = (
-        x.data_ptr(), addresses[0], addresses[1], turned.data_ptr(), gradient.data_ptr(),
-        result.data_ptr(), held.data_ptr(), sums.data_ptr(),
+        x.data_ptr(), addresses[0], addresses[1], transposed.data_ptr(), gradient.data_ptr(),
+        result.data_ptr(), middle_gradient.data_ptr(), sums.data_ptr(),
     )  # fmt: skip
     run(plan, source, 0, threads)
     total = sums.sum(0)
     weights = total[: g.outputs * plan.line].view(g.outputs, plan.line)[:, : g.depth]
     weights = weights.reshape(g.outputs, g.multiplier, g.channels).transpose(1, 2)
-    return held, weights.reshape(pointwise.shape), total[g.outputs * plan.line :][: g.outputs]
+    return (
+        middle_gradient,
+        weights.reshape(pointwise.shape),
+        total[g.outputs * plan.line :][: g.outputs],
+    )
 
 
 def backward_depthwise(
-    geometry: Geometry, x: Tensor, held: Tensor, weight: Tensor, *, to_input: bool, to_weight: bool
+    geometry: Geometry,
+    x: Tensor,
+    middle_gradient: Tensor,
+    weight: Tensor,
+    *,
+    to_input: bool,
+    to_weight: bool,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Return the gradients of the input ``(n, channels, *space)``, the weights and the biases.
 
-    `held` is the gradient of the depthwise result ``(n, *space, depth)``, the multiplier outside.
+    `middle_gradient` is the gradient of the depthwise result ``(n, *space, depth)``, the multiplier outside.
     """
     g, threads = geometry, torch.get_num_threads()
     weights = biases = None
     if to_weight:
         plan = _plan(replace(g, outputs=0), threads, False)
         sums = torch.empty(plan.slabs, plan.slab, dtype=torch.float32, device="cpu")
-        source: Any = (x.data_ptr(), 0, 0, 0, 0, 0, held.data_ptr(), sums.data_ptr())
+        source: Any = (x.data_ptr(), 0, 0, 0, 0, 0, middle_gradient.data_ptr(), sums.data_ptr())
         run(plan, source, 0, threads)
         total = sums.sum(0).view(g.multiplier, -1, int(np.prod(g.kernel)) + 1, plan.lanes)
         table = total.permute(0, 1, 3, 2).reshape(g.multiplier, -1, total.shape[2])
@@ -130,21 +140,21 @@ def backward_depthwise(
         weights, biases = table[:, :-1].reshape(weight.shape), table[:, -1].contiguous()
     if not to_input:
         return None, weights, biases
-    return _to_input(g, held, weight), weights, biases
+    return _to_input(g, middle_gradient, weight), weights, biases
 
 
-def _to_input(g: Geometry, held: Tensor, weight: Tensor) -> Tensor:
+def _to_input(g: Geometry, middle_gradient: Tensor, weight: Tensor) -> Tensor:
     """Return the gradient of the input ``(n, channels, *space)``: the transposed convolution."""
     flipped = weight.detach().reshape(g.channels, g.multiplier, -1).flip(-1).transpose(0, 1)
     flipped = flipped.reshape(g.depth, 1, *g.kernel)
     reach = [d * (k - 1) for d, k in zip(g.dilation, g.kernel, strict=True)]
     before = [r - b for r, b in zip(reach, g.before, strict=True)]
     seen = [(n - 1) * s + 1 for n, s in zip(g.out_size, g.stride, strict=True)]
-    behind = [n - e - b + r for n, e, b, r in zip(g.size, seen, before, reach, strict=True)]
-    settings = ((1, 1, 1), tuple(n for pair in zip(before, behind, strict=True) for n in pair),
+    after = [n - e - b + r for n, e, b, r in zip(g.size, seen, before, reach, strict=True)]
+    settings = ((1, 1, 1), tuple(n for pair in zip(before, after, strict=True) for n in pair),
                 g.dilation, 0, 0)  # fmt: skip
     layer = PackedLayer(flipped, None, None, None, g.depth, settings, spread=g.stride)
-    found = layer(held.movedim(-1, 1))
+    found = layer(middle_gradient.movedim(-1, 1))
     if g.multiplier > 1:
         found = found.reshape(found.shape[0], g.multiplier, g.channels, *found.shape[2:]).sum(1)
     return found

@@ -16,10 +16,10 @@ from separable.nn.fused.kernel_plan import KernelPlan, kernels
 __all__ = ["ACTIVATIONS", "Geometry", "LayerPlan", "layer_plan", "pointwise_plan", "up"]
 
 ACTIVATIONS = ("none", "relu", "relu6", "silu", "hardswish")
-HELD_BYTES = 192 << 10
-"""Depthwise results of one group: they share the second-level cache with weights and inputs."""
+MIDDLE_BYTES = 192 << 10
+"""Largest size of a group's middle values, which share the second-level cache with weights and inputs."""
 THREAD_CYCLES = 15_000
-"""Work that justifies one more thread."""
+"""Cycles of work that justify one more thread."""
 PLANS_KEPT = 512
 
 Sizes = tuple[int, int, int]
@@ -33,19 +33,18 @@ class Geometry:
     ----------
     images, channels : int
     size, kernel, stride, dilation : tuple of three int
-    before, behind : tuple of three int
-        Padding at both ends of the axes; never negative.
+    before, after : tuple of three int
+        Padding at both ends of each axis; never negative.
     multiplier : int
-        Depthwise outputs for each channel.
+        Depthwise outputs per channel.
     outputs : int
-        Of the pointwise step; 0 where there is none.
+        Outputs of the pointwise step; 0 if there is none.
     depthwise_act, pointwise_act : int
         Activations after the two steps, as indices into `ACTIVATIONS`.
     itemsize : int
         4 for float32, 2 for bfloat16.
     spread : tuple of three int
-        The input is seen with so many steps between neighbours, zeros between them: gradients of
-        layers with strides.
+        Distance between input samples, with zeros between them: for gradients of strided layers.
     """
 
     images: int
@@ -55,7 +54,7 @@ class Geometry:
     stride: Sizes
     dilation: Sizes
     before: Sizes
-    behind: Sizes
+    after: Sizes
     multiplier: int
     outputs: int
     depthwise_act: int
@@ -69,7 +68,7 @@ class Geometry:
         z, y, x = (
             ((n - 1) * w + a + b - d * (k - 1)) // s + 1
             for n, a, b, d, k, s, w in zip(
-                self.size, self.before, self.behind, self.dilation, self.kernel, self.stride,
+                self.size, self.before, self.after, self.dilation, self.kernel, self.stride,
                 self.spread, strict=True,
             )
         )  # fmt: skip
@@ -108,7 +107,7 @@ class LayerPlan(KernelPlan):
         blocks_of_source = -(-g.channels // self._lanes)
         outputs = g.outputs or g.depth
         panels = -(-g.outputs // self._panel)
-        # An odd number of cache lines, so that rows do not meet in the same sets.
+        # An odd number of cache lines, so that rows do not fall into the same cache sets.
         middle_step = ((g.depth + self._lanes - 1) // 16 + 1 | 1) * 64
         self._set(
             tiles=self.tiles, tiles_of_row=per_row, tiles_of_image=per_row * out[0] * out[1],
@@ -188,7 +187,7 @@ class LayerPlan(KernelPlan):
         )
         if g.spread[2] > 1:
             low, high = np.zeros_like(low), np.full_like(high, taps)
-        ranges = np.stack([low, np.maximum(high, low)], axis=1)  # of taps with an input under them
+        ranges = np.stack([low, np.maximum(high, low)], axis=1)  # taps that meet any input column
         self._set(
             columns=self._add_table(offsets.astype(np.int64)), window=window, row_kind=kind,
             tap_range=self._add_table(ranges.astype(np.int64)),
@@ -204,7 +203,7 @@ class LayerPlan(KernelPlan):
         pointwise = self._pixels * g.depth * -(-g.outputs // self._lanes)
         self.cycles = self.tiles * (depthwise + pointwise)
         self.threads = max(1, min(threads, round(self.cycles / THREAD_CYCLES)))
-        most = max(1, HELD_BYTES // (self._pixels * middle_step)) if g.outputs else 64
+        most = max(1, MIDDLE_BYTES // (self._pixels * middle_step)) if g.outputs else 64
         panels = max(1, -(-g.outputs // self._panel)) if g.outputs else vectors
         best = math.inf
         self._group, parts = 1, 1
@@ -237,9 +236,9 @@ def up(number: int, step: int) -> int:
     return -(-number // step) * step
 
 
-def _candidates(tiles: int, most: int) -> list[int]:
+def _candidates(tiles: int, largest: int) -> list[int]:
     """Return the sizes of groups to try."""
-    return sorted(set(range(1, min(most, 48) + 1)) | {min(most, tiles)} - {0}) or [1]
+    return sorted(set(range(1, min(largest, 48) + 1)) | {min(largest, tiles)} - {0}) or [1]
 
 
 def _limits(act: int) -> tuple[float, float]:

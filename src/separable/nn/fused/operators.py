@@ -85,7 +85,7 @@ def check(
     if len(stride) != ndim or len(dilation) != ndim or len(padding) != 2 * ndim:
         raise ArgumentError(
             f"{owner}: expected a stride and a dilation for each of {ndim} axes and padding before "
-            f"and behind each; got stride {tuple(stride)}, dilation {tuple(dilation)}, padding "
+            f"and after each; got stride {tuple(stride)}, dilation {tuple(dilation)}, padding "
             f"{tuple(padding)}"
         )
     if min(*stride, *dilation) < 1 or min(padding) < 0:
@@ -175,11 +175,11 @@ def by_torch(
     activation: str,
 ) -> Tensor:
     """Return the result of the whole layer by PyTorch's own operators."""
-    held = activate(
+    middle = activate(
         depthwise_by_torch(x, depthwise, between_bias, stride, padding, dilation), between
     )
     weights = pointwise.reshape(*pointwise.shape[:2], *(1,) * len(stride))
-    return activate(_CONVS[len(stride)](held, weights, bias), activation)
+    return activate(_CONVS[len(stride)](middle, weights, bias), activation)
 
 
 def settings_of(

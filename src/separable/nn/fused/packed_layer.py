@@ -23,15 +23,15 @@ from separable.process_cache import ProcessBound, ProcessCache
 __all__ = ["PackedLayer", "PackedPointwise", "Settings", "cached_layer", "check_input", "is_served"]
 
 Settings = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int, int]
-"""Stride, padding (before and behind each axis), dilation, activation between and after."""
+"""Stride, padding before and after each axis, dilation, and the activations after both steps."""
 
 SHAPES_KEPT = 64
 DIRECT_FROM_COLUMNS = {1: ((16, 1), (1 << 30, 48)), 2: ((16, 1), (32, 64)), 3: ((8, 1),)}
-"""By axes of space: layers of up to so many channels take their input as it lies, channels first, from
-so many columns on (measured)."""
+"""Pairs (channels, columns) per number of spatial axes: layers of at most that many channels run inputs of at
+least that many columns directly, channels first (measured)."""
 
 
-available()  # looked for now: torch.compile, which traces the next function, then finds a constant
+available()  # checked at import, so that torch.compile, which traces the next function, finds a constant
 
 
 def is_served(x: Tensor, *others: Tensor | None) -> bool:

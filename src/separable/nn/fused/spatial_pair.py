@@ -22,6 +22,7 @@ from separable.process_cache import ProcessCache
 __all__ = ["FusedPair", "splits"]
 
 LEAST_COLUMNS = 32
+"""Fewest columns for which a pair is faster in one kernel."""
 
 
 def splits(first: Step, second: Step) -> str | None:
@@ -57,9 +58,9 @@ def _amounts(step: Step, size: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _convolution(step: Step, values: Any, act: int) -> Convolution:
-    kernel, stride, dilation, before, behind = values
+    kernel, stride, dilation, before, after = values
     return Convolution(
-        step.in_channels, step.out_channels, step.groups, kernel, stride, dilation, before, behind,
+        step.in_channels, step.out_channels, step.groups, kernel, stride, dilation, before, after,
         act,
     )  # fmt: skip
 
@@ -84,10 +85,10 @@ class FusedPair(Fused):
             check_input("pair", x, first.shape, self.steps[0].in_channels)
             made: Tensor | None = None
             with suppress(EngineError):
-                planes = self._packed(
-                    "planes", lambda: DirectConvolutions(tuple(self._buffers.values()))
+                layer = self._packed(
+                    "direct", lambda: DirectConvolutions(tuple(self._buffers.values()))
                 )
-                made = planes(to_first(x), self._of_size(tuple(x.shape[2:])))
+                made = layer(to_first(x), self._of_size(tuple(x.shape[2:])))
             if made is not None:
                 return made
         for step, act, at in zip(self.steps, self.acts, ("first", "second"), strict=True):
@@ -114,8 +115,8 @@ class FusedPair(Fused):
             kernel, stride, dilation = (
                 (1,) * fill + tuple(v) for v in (step.kernel_size, step.stride, step.dilation)
             )
-            before, behind = zip(*ends, strict=True)
-            values: Any = (kernel, stride, dilation, before, behind)
+            before, after = zip(*ends, strict=True)
+            values: Any = (kernel, stride, dilation, before, after)
             made.append(_convolution(step, values, ACTIVATIONS.index(act)))
             size = made[-1].sizes((1,) * fill + tuple(size))[fill:]  # type: ignore[arg-type]
         return tuple(made)

@@ -23,11 +23,11 @@ class Call:
     name : str
     module : torch.nn.Module
     taken, made : int
-        The memory of its input and of its output, by number.
+        Numbers of the memory of its input and of its output.
     readers : set of int
         The calls that read its output, -1 for operators outside of leaves.
     shape : tuple of int
-        Of its input.
+        Shape of its input.
     """
 
     name: str
@@ -79,7 +79,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return
         call = self.calls[at]
         call.made = self.number(out)
-        if call.made == call.taken:  # in place, or nothing done: it reads what was there
+        if call.made == call.taken:  # in place, or unchanged: it reads its own memory
             self.read(call.made, at)
         self._writers[call.made] = at
 

@@ -20,7 +20,7 @@ from separable.nn.ledger.matmul_ops import convolution_of
 
 __all__ = ["ModuleTotals", "count"]
 
-FORMULA_FILES = (matmul_ops, pooling_ops)  # imported for what they register
+FORMULA_FILES = (matmul_ops, pooling_ops)  # imported to register their formulas
 RELABELLED = frozenset(["_unsafe_view", "_reshape_alias", "alias", "lift_fresh", "lift"])
 PICKED = frozenset(["embedding", "index", "_unsafe_index", "index_select", "gather", "take"])
 NO_FORMULA = "no formula"
@@ -29,8 +29,8 @@ NO_FORMULA = "no formula"
 def count(op: Operation) -> Count | str:
     """Return the arithmetic of an operation, or the reason why it is unknown.
 
-    What has no formula but is done to each element by itself counts one of `others` an element.
-    Whole numbers are not counted: they are indices and bookkeeping.
+    Elementwise operations without a formula count one of `others` per element. Integers are not
+    counted because they are indices and bookkeeping.
     """
     involved = [*op.inputs, *op.outputs]
     found = FORMULAS.get(op.name) if op.function.namespace == "aten" else None
@@ -98,7 +98,7 @@ class ModuleTotals:
                 self.owners.setdefault(id(parameter), name)
         self.weights = {_storage(t) for t in (*model.parameters(), *model.buffers())}
         self.used: set[int] = set()
-        self.written: dict[int, tuple[str, int]] = {}  # storage -> who wrote it last, and bytes
+        self.written: dict[int, tuple[str, int]] = {}  # storage -> last writer, and bytes
         self.refused: Counter[tuple[str, str, str]] = Counter()
 
     def kind(self, name: str) -> str:
@@ -152,7 +152,7 @@ class ModuleTotals:
         for tensor in _read(op):
             size = _size(tensor)
             if op.name in PICKED and tensor is op.inputs[0]:
-                size = min(size, _size(op.outputs[0]))  # only the rows asked for
+                size = min(size, _size(op.outputs[0]))  # only the selected rows
             target = (
                 page.weight_bytes if _storage(tensor) in self.weights else page.activation_bytes
             )
@@ -207,7 +207,9 @@ def _read(op: Operation) -> list[Tensor]:
     """Return the tensors whose values an operation needs."""
     if op.name in UNREAD:
         return op.inputs[1:] if op.name == "copy" else []
-    if op.name == "convolution_backward":  # weights for the input's gradient, inputs for theirs
+    if (
+        op.name == "convolution_backward"
+    ):  # weights for the gradient of the input, inputs for that of the weights
         to_input, to_weight, _ = op["output_mask"]
         needed = {"grad_output": True, "input": to_weight, "weight": to_input}
         return [op[name] for name, is_needed in needed.items() if is_needed]

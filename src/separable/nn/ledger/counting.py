@@ -26,7 +26,7 @@ from separable.nn.ledger.ledger_data import Ledger
 
 __all__ = ["ledger"]
 
-FREE = ("prim",)  # namespaces of questions that are no work, as the device of a tensor
+FREE = ("prim",)  # namespaces of queries without arithmetic, such as the device of a tensor
 
 
 def ledger(
@@ -95,7 +95,7 @@ def ledger(
             f"`model` is TorchScript ({type(model).__name__}), which cannot be followed layer by "
             "layer: give the module that it was made from"
         )
-    model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+    model = getattr(model, "_orig_mod", model)  # the module that torch.compile wraps
     with FakeTensorMode(allow_non_fake_inputs=True), _as_trained():
         # Step 1: a copy of the model, and inputs, that have no memory.
         inputs = fake_inputs(model, input_shape, dtype)
@@ -124,7 +124,7 @@ def _as_trained() -> Iterator[None]:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.device(DEVICE))
-        # oneDNN runs a whole LSTM as one operation: without it the parts are seen.
+        # oneDNN runs a whole LSTM as one operation; without it, the parts are visible.
         stack.callback(torch._C._set_mkldnn_enabled, torch._C._get_mkldnn_enabled())
         torch._C._set_mkldnn_enabled(False)
         if hasattr(torch.compiler, "set_stance"):

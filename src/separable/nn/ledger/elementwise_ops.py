@@ -6,8 +6,8 @@ from separable.nn.ledger.formulas import FORMULAS, Count, Operation, formula
 
 __all__ = ["EMPTY", "UNREAD", "moves"]
 
-# For each element of the result: multiplications, additions, others. A division is a
-# multiplication; a comparison, a root, an exponential, a draw of a random number is another.
+# Per element of the result: multiplications, additions, others. A division is a multiplication;
+# comparisons, roots, exponentials and random numbers are others.
 EACH = {
     "mul": (1, 0, 0),
     "div": (1, 0, 0),
@@ -27,7 +27,7 @@ EACH = {
     "hardsigmoid": (1, 1, 1),  # clip(x + 3) / 6
     "hardswish": (2, 1, 1),  # x clip(x + 3) / 6
     "glu": (1, 0, 1),
-    # What autograd runs for them:
+    # Their gradients, as autograd runs them:
     "threshold_backward": (0, 0, 1),
     "hardtanh_backward": (0, 0, 1),
     "sigmoid_backward": (2, 1, 0),  # g (1 - y) y
@@ -51,7 +51,7 @@ EACH = {
     "native_dropout_backward": (2, 0, 0),
 }
 
-# These only move numbers. Those of the second set create them: they read nothing.
+# These only move numbers. Those of the second set create them and read nothing.
 MOVED = frozenset(
     [
         "clone",
@@ -160,10 +160,10 @@ DRAWN = frozenset(
         "exponential",
     ]
 )
-UNREAD = CREATED | DRAWN | {"copy", "normal"}  # in place they overwrite what was there
+UNREAD = CREATED | DRAWN | {"copy", "normal"}  # in place, they overwrite their target
 
 
-# The same for each element of the first operand, and the sum or mean of all.
+# Counts per element of the first operand, and the sum or mean of all.
 LOSSES = {
     "mse_loss": (1, 1, 0),
     "smooth_l1_loss": (2, 1, 2),

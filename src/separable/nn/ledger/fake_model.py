@@ -14,8 +14,8 @@ from separable.errors import ArgumentError, ArgumentTypeError
 
 __all__ = ["Shapes", "fake_copy", "fake_inputs", "fake_keywords"]
 
-# Everything stands on one device, so that models whose parameters are on "meta" can make tensors
-# in `forward` as they do on a processor.
+# Everything is on one device, so that models with parameters on "meta" can create tensors in
+# `forward` as on a CPU.
 DEVICE = "cpu"
 Shapes = Sequence[int] | Tensor | Sequence[Sequence[int] | Tensor]
 

@@ -18,8 +18,8 @@ class Count(NamedTuple):
     """Arithmetic of one operation."""
 
     macs: int = 0
-    multiplications: int = 0  # those that are no MACs
-    additions: int = 0  # those that are in no MAC
+    multiplications: int = 0  # multiplications that are not MACs
+    additions: int = 0  # additions that are not part of a MAC
     others: int = 0
 
 
@@ -31,9 +31,9 @@ class Operation:
     ----------
     function : torch._ops.OpOverload
     args, kwargs
-        Its arguments.
+        Arguments of the operation.
     result : Any
-        What it returned.
+        Its result.
     """
 
     function: Any

@@ -23,7 +23,7 @@ class Call:
     ----------
     convolution : Convolution
     is_first : bool
-        Whether its weights are a parameter that no call before it used.
+        True if its weights are a parameter that no earlier call used.
     """
 
     convolution: Convolution
@@ -37,7 +37,7 @@ class Container:
     Attributes
     ----------
     kind : str
-        Its class.
+        Name of the module's class.
     calls : int
     input_shape, output_shape : tuple of int
     """
@@ -55,21 +55,21 @@ class Layer:
     Attributes
     ----------
     name : str
-        Its path in the model; the model itself is "".
+        Path of the module in the model; "" for the model itself.
     kind : str
-        Its class.
+        Name of the module's class.
     calls : int
-        How often it ran; 0 for a module whose parameters nothing used in its own name.
+        Number of calls; 0 for a module whose parameters are used by other modules only.
     input_shape, output_shape : tuple of int
-        Of the first call, with the batch; empty where that is no tensor.
+        Shapes in the first call, with the batch; empty if that is not a tensor.
     cost, backward : Cost
-        Of all calls. The gradients have no parameters of their own.
+        Cost of all calls. Gradients have no parameters of their own.
     convolutions : tuple of Call
-        The convolutions it ran.
+        Convolutions that the module ran.
     separated : Cost or None
-        What `cost` would be with its dense convolutions separated, after `Ledger.what_if`.
+        Cost with the dense convolutions separated, after `Ledger.what_if`.
     remark : str
-        Why it was not separated.
+        Reason why it was not separated.
     """
 
     name: str
@@ -130,17 +130,17 @@ class Ledger:
     Attributes
     ----------
     model : str
-        The class of the network.
+        Name of the network's class.
     inputs : tuple of str
-        What went in, as ``1x3x224x224 float32``.
+        Inputs as text, for instance ``1x3x224x224 float32``.
     training : bool
-        The mode the model was in.
+        True if the model was in training mode.
     layers : tuple of Layer
-        In the order of the model's modules.
+        Layers in the order of the model's modules.
     uncounted : tuple of Uncounted
-        What has no formula; empty means that all was counted.
+        Operations without a formula; empty if everything was counted.
     pattern : Pattern or None
-        The one given to `what_if`.
+        Argument of `what_if`.
     containers : mapping of str to Container
         Every module by its name.
 
@@ -194,17 +194,18 @@ class Ledger:
         Parameters
         ----------
         pattern : str
-            Of the weights, for instance ``"ocyx -> oc,cyx"``: it is applied to the convolutions
-            with as many axes, and the others are left as they are, with a remark.
+            Pattern of the weights, for instance ``"ocyx -> oc,cyx"``. It is applied to convolutions
+            with the same number of axes; the others are unchanged and get a remark.
         rank : int or mapping of bond to int
             1 if not given; for depthwise separable layers the depth multiplier.
         sizes : mapping of letter to int, optional
-            Of the letters of groups ``(Yy)``.
+            Sizes of the letters of groups ``(Yy)``.
 
         Returns
         -------
         Ledger
-            The same with `Layer.separated` and `Layer.remark`; a dearer layer says so.
+            The same ledger with `Layer.separated` and `Layer.remark`; the remark of a layer that
+            becomes more expensive is "dearer".
 
         Raises
         ------

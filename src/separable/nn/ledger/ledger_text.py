@@ -16,9 +16,9 @@ from separable.pages import table_fragment
 
 __all__ = ["ledger_csv", "ledger_fragment", "ledger_markdown", "ledger_text"]
 
-ROWS = 60  # a longer table is merged into the modules that hold the layers
-NARROWEST = 16  # columns of the layers' names, which are folded
-GAP = 2  # between columns
+ROWS = 60  # longer tables add layers to the modules that contain them
+NARROWEST = 16  # characters of the column of names, which are folded
+GAP = 2  # characters between columns
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,17 @@ class _Column:
     ----------
     name : str
     cell : callable
-        Of a layer, or of the total.
+        Text of the cell of a layer, or of the total.
     rank : int
-        The columns with the largest go first where the line is too short.
+        Columns with the largest rank are left out first if a line is too long.
+    meaning : str
+        Explanation in the legend; empty if the name says it.
     """
 
     name: str
     cell: Callable[[Layer], str]
     rank: int = 0
+    meaning: str = ""
 
 
 WORDS = (
@@ -45,23 +48,27 @@ WORDS = (
     _Column("output", lambda x: "x".join(map(str, x.output_shape)), 4),
 )
 NUMBERS = (
-    _Column("mult", lambda x: quantity(x.cost.multiplications)),
-    _Column("MACs", lambda x: quantity(x.cost.macs)),
-    _Column("FLOPs", lambda x: quantity(x.cost.flops), 2),
-    _Column("added", lambda x: quantity(x.cost.additions)),
-    _Column("params", lambda x: quantity(x.cost.parameters)),
-    _Column("activ.", lambda x: size_text(x.cost.activation_bytes)),
-    _Column("weights", lambda x: size_text(x.cost.weight_bytes)),
-    _Column("mult/B", lambda x: _intensity(x.cost)),
-    _Column("back", lambda x: quantity(x.backward.multiplications), 1),
+    _Column("mult", lambda x: quantity(x.cost.multiplications), meaning="multiplications"),
+    _Column("MACs", lambda x: quantity(x.cost.macs), meaning="multiplications added to a sum"),
+    _Column("FLOPs", lambda x: quantity(x.cost.flops), 2, "mult + MACs"),
+    _Column("added", lambda x: quantity(x.cost.additions), meaning="additions outside MACs"),
+    _Column("params", lambda x: quantity(x.cost.parameters), meaning="parameters"),
+    _Column("activ.", lambda x: size_text(x.cost.activation_bytes), 0, "activations moved"),
+    _Column("weights", lambda x: size_text(x.cost.weight_bytes), meaning="weights moved"),
+    _Column("mult/B", lambda x: _intensity(x.cost), meaning="multiplications per byte moved"),
+    _Column("back", lambda x: quantity(x.backward.multiplications), 1, "mult of the backward pass"),
 )
 SEPARATED = (
-    _Column("mult", lambda x: quantity(x.cost.multiplications)),
+    _Column("mult", lambda x: quantity(x.cost.multiplications), meaning="multiplications"),
     _Column("separated", lambda x: quantity(_other(x).multiplications)),
     _Column("ratio", lambda x: ratio(x.cost.multiplications, _other(x).multiplications)),
-    _Column("params", lambda x: quantity(x.cost.parameters)),
-    _Column("separated", lambda x: quantity(_other(x).parameters)),
-    _Column("moved", lambda x: size_text(x.cost.bytes), 2),
+    _Column("params", lambda x: quantity(x.cost.parameters), meaning="parameters"),
+    _Column(
+        "separated",
+        lambda x: quantity(_other(x).parameters),
+        meaning="the column to its left with dense convolutions separated",
+    ),
+    _Column("moved", lambda x: size_text(x.cost.bytes), 2, "bytes moved"),
     _Column("separated", lambda x: size_text(_other(x).bytes), 2),
     _Column("", lambda x: x.remark, 1),
 )
@@ -82,7 +89,7 @@ def ledger_text(ledger: Ledger, width: int, depth: int | None) -> str:
         text=sum(c in WORDS for c in columns),
         width=width,
     )
-    notes = [_headline(ledger), *_verdict(ledger)]
+    notes = [_headline(ledger), _legend(columns), *_verdict(ledger)]
     if chosen < deepest:
         notes.append(
             f"Layers deeper than {chosen} are added to the module they are in; "
@@ -173,6 +180,11 @@ def _fitting(columns: Sequence[_Column], rows: Sequence[Layer], width: int) -> t
         kept = [c for c in kept if c.rank < least]
 
 
+def _legend(columns: Sequence[_Column]) -> str:
+    """Return what the names of the columns mean."""
+    return "; ".join(f"{c.name}: {c.meaning}" for c in columns if c.meaning) + "."
+
+
 def _headline(ledger: Ledger) -> str:
     mode = "training" if ledger.training else "evaluation"
     inputs = ", ".join(ledger.inputs) or "no input"
@@ -183,7 +195,7 @@ def _verdict(ledger: Ledger) -> list[str]:
     """Return sentences about the total and about operations without a formula."""
     total, back = ledger.total, ledger.backward
     said = f"Forward {quantity(total.macs)} MACs, {quantity(total.parameters)} parameters, "
-    said += f"{size_text(total.bytes)} moved, {_intensity(total)} multiplications a byte"
+    said += f"{size_text(total.bytes)} moved, {_intensity(total)} multiplications per byte"
     if back != Cost():
         said += f"; backward {quantity(back.macs)} MACs, {size_text(back.bytes)} moved"
     notes = [said + "."]

@@ -109,9 +109,9 @@ def _attention(op: Operation) -> Count:
     masked = scores if op.get("attn_mask") is not None or op.get("attn_bias") is not None else 0
     return Count(
         macs=to_scores + to_values,
-        multiplications=2 * scores,  # the scaling and the softmax's division
-        additions=2 * scores + masked,  # less the maximum, and the sum
-        others=2 * scores,  # the maximum and the exponential
+        multiplications=2 * scores,  # scaling, and division of the softmax
+        additions=2 * scores + masked,  # subtraction of the maximum, and sum
+        others=2 * scores,  # maximum and exponential
     )
 
 

@@ -87,8 +87,8 @@ def separable_or_dense(
 ) -> nn.Module:
     """Return a depthwise separable convolution, or the dense one of the same shape.
 
-    Neither has a bias: a norm follows everywhere. `intermediate` stands between the two parts of
-    the separable one; the dense one is one step and has nothing between.
+    Neither has a bias, because a norm always follows. `intermediate` runs between the two parts of
+    the separable convolution; the dense one ignores it.
     """
     if dense and stride > 1:
         return StridedConv2d(in_channels, out_channels, kernel_size, stride, bias=False)
@@ -111,16 +111,16 @@ def depthwise_or_dense(
     return DepthwiseConv2d(channels, kernel_size, stride, bias=False)
 
 
-def make_norm(kind: str, ndim: int, channels: int) -> nn.Module:
+def make_norm(name: str, ndim: int, channels: int) -> nn.Module:
     """Return a normalisation by name: "batch", or "group" for small batches and several processes.
 
     "group" takes at most 8 groups, of at least 4 channels each.
     """
-    if kind == "batch":
+    if name == "batch":
         return _BATCH[ndim](channels)
-    if kind == "group":
+    if name == "group":
         return nn.GroupNorm(math.gcd(8, max(1, channels // 4)), channels)
-    raise ArgumentError(f'`norm` must be "batch" or "group"; got {kind!r}')
+    raise ArgumentError(f'`norm` must be "batch" or "group"; got {name!r}')
 
 
 def positive(**values: Any) -> None:

@@ -23,7 +23,7 @@ class Network(nn.Module):
     sample_shape : tuple of int
         One usual input without its batch: ``(channels, y, x)``.
     noun : str
-        What the input is, for messages: "images", "series".
+        Kind of input, for messages: "images", "series".
     options : Any
         The arguments of the constructor of the subclass; `repr` shows them, `twin` repeats them.
 
@@ -53,7 +53,7 @@ class Network(nn.Module):
     def twin(self) -> Network:
         """Return the same network with dense for separable convolutions or vice versa, newly initialised.
 
-        It is where this one is: on the same device, of the same type.
+        It has the same device and dtype.
         """
         like = next(self.parameters())
         with like.device:
@@ -67,7 +67,7 @@ class Network(nn.Module):
         ----------
         batch : int
         resolution : int, optional
-            The size of each axis of space of the first input, in place of the usual ones.
+            The size of each spatial axis of the first input, in place of the usual ones.
         """
         like = next(self.parameters())
         channels, *space = self.sample_shape
@@ -78,13 +78,13 @@ class Network(nn.Module):
         """Return the number of trained numbers, without running statistics."""
         return sum(p.numel() for p in self.parameters())
 
-    def check(self, x: Tensor, channels: str = "in_channels", least: int = 1) -> None:
+    def check(self, x: Tensor, channels: str = "in_channels", minimum: int = 1) -> None:
         """Raise an error for an input of another shape or of integers.
 
         Raises
         ------
         ArgumentError
-            If the number of axes or of channels is another, or the input smaller than `least`.
+            If the number of axes or of channels is another, or the input smaller than `minimum`.
         ArgumentTypeError
             If the input holds whole numbers.
         """
@@ -100,9 +100,9 @@ class Network(nn.Module):
                 f"`{name}` expects {self._noun} {form}; got shape {got}. "
                 f"Build it with `{channels}={got[1]}`, or put the channels first"
             )
-        if min(got[2:]) < least:
+        if min(got[2:]) < minimum:
             raise ArgumentError(
-                f"`{name}` expects {self._noun} of at least {least} along each axis; got shape {got}"
+                f"`{name}` expects {self._noun} of at least {minimum} along each axis; got shape {got}"
             )
         if not x.is_floating_point():
             raise ArgumentTypeError(

@@ -62,7 +62,7 @@ STAGES = (
     Stage(6, 5, 2, 192, 4),
     Stage(6, 3, 1, 320, 1),
 )
-# The authors' code: the law at hand-picked phi, rounded by hand.
+# From the authors' code: the rule at hand-picked phi, rounded by hand.
 SCALINGS = {
     "b0": Scaling(1.0, 1.0, 224, 0.2),
     "b1": Scaling(1.0, 1.1, 240, 0.2),
@@ -84,7 +84,7 @@ def compound_scaling(phi: float, *, dropout: float = 0.2) -> Scaling:
     Parameters
     ----------
     phi : float
-        How many times the multiplications may double; 0 is B0.
+        Number of times that the multiplications may double; 0 is B0.
     dropout : float
 
     Examples
@@ -110,9 +110,8 @@ class EfficientNet(Network):
     dropout : float, optional
         Before the last layer; as the scaling says if not given.
     drop_path : float
-        How often, in training, a sample passes by the last block, by its shortcut alone; the
-        blocks before it have a part of this, in proportion to their depth. 0.2 as in the
-        authors' code.
+        Probability, in training, that a sample skips the last block; earlier blocks have a share of
+        it in proportion to their depth. 0.2 as in the authors' code.
     dense : bool
         Build the dense twin: a kxk convolution for each 1x1 and depthwise kxk pair, which is the
         Fused-MBConv of EfficientNetV2 (Tan and Le 2021, arXiv:2104.00298) with squeeze and

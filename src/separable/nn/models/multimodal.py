@@ -22,7 +22,7 @@ from separable.nn.models._network import Network
 
 __all__ = ["MultiModalNet"]
 
-MODALITIES = ("image", "audio", "text")  # the order in which they stand in the joint sequence
+MODALITIES = ("image", "audio", "text")  # their order in the joint sequence
 STEPS = ((3, 1), (3, 1), (15, 1), (15, 8))  # kernel and dilation of the convolutions of a block
 TASKS = MappingProxyType({"objects": 1000, "commands": 35, "sentiment": 2})
 
@@ -46,7 +46,7 @@ class MultiModalNet(Network):
         Different tokens of a text. Token 0 is padding: it adds nothing, however much of it there
         is at the end.
     in_channels : int
-        Of images. Spectrograms have one.
+        Channels of images; spectrograms have one.
     dropout : float
         After each block.
     dense : bool

@@ -97,7 +97,7 @@ class Xception(Network):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``(N, classes)`` of images ``(N, in_channels, y, x)``."""
-        self.check(images, least=7)
+        self.check(images, minimum=7)
         logits: Tensor = self.head(self.last(self.blocks(self.stem(images))))
         return logits
 
