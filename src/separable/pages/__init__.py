@@ -1,4 +1,4 @@
-"""Building blocks of HTML pages: style, charts, tables, and stand-alone pages.
+"""What pages are made of: the house's style and charts, and pages that stand by themselves.
 
 Both the server of `separable explore` and the reports that are single files take them from here.
 Nothing is loaded from elsewhere: a report can be opened without a network.

@@ -1,4 +1,4 @@
-"""Files that all pages share."""
+"""The files that pages share."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ __all__ = ["part", "parts"]
 
 
 def parts() -> list[str]:
-    """Return the names of all shared files."""
+    """Return the names of all of them."""
     return sorted(f.name for f in files("separable.pages").joinpath("static").iterdir())
 
 
 def part(name: str) -> str:
-    """Return the text of one shared file."""
+    """Return the text of one of them."""
     return files("separable.pages").joinpath("static", name).read_text("utf-8")

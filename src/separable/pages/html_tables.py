@@ -1,4 +1,4 @@
-"""HTML tables for notebooks, which take colours and fonts from the page around them."""
+"""Tables for notebooks: a piece of HTML that takes its colours and letters from the page it stands in."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def table_fragment(
     words: Sequence[int] = (0,),
     has_total: bool = False,
 ) -> str:
-    """Return a table as HTML, with a caption above it and sentences below it.
+    """Return a table as HTML, with a caption above it and sentences below.
 
     It has no colours and no scripts, so that it can be read on light and dark pages, and says to
     screen readers which cells are headings.
@@ -33,7 +33,7 @@ def table_fragment(
     words : sequence of int
         The columns that hold words; the others are numbers and set to the right.
     has_total : bool
-        True if the last row is the sum of the others.
+        Whether the last row is the sum of the others.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Stand-alone HTML pages: style, charts, data and scripts in one file."""
+"""One file that holds a page whole: style, charts, data, and the script that draws them."""
 
 from __future__ import annotations
 
@@ -58,6 +58,6 @@ const DATA = {values};
 
 
 def _plain(script: str) -> str:
-    """Return a JavaScript module's text without imports and exports, to be joined to one script."""
+    """A module's text for one script: all parts stand together, none is imported."""
     script = re.sub(r"^import .*?;\n", "", script, flags=re.MULTILINE)
     return re.sub(r"^export ", "", script, flags=re.MULTILINE)
