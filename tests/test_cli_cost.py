@@ -269,7 +269,7 @@ def test_mistakes(call: Caller, arguments: tuple[object, ...], message: str) -> 
         ),
         (
             ("separable", *LAYER, "--pattern", "yx -> y,x"),
-            "pattern `yx -> y,x` is of a kernel of 2",
+            "pattern `yx -> y,x` describes a kernel with 2",
         ),
         (("conv", "--in", "12x12x3"), "missing option '--kernel'"),
         (("conv", *LAYER, "--nonsense"), "no such option: --nonsense"),

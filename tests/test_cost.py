@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from separable import cost, errors
 from separable.cost import cost_text
+from separable.lowering import ConvSpec, Scheme, lower, step_shapes
 
 
 @pytest.mark.parametrize(
@@ -289,6 +292,31 @@ def test_patterns_at_one_position(pattern: str, rank: int) -> None:
     assert wide.multiplications == 10 * contracted(pattern, (4, 3, 1, 1), rank)
 
 
+@pytest.mark.parametrize("pattern", [*PATTERNS[:6], "oc(Yy)(Xx) -> ocYX,ocyx"])
+@pytest.mark.parametrize("rank", [1, 3])
+def test_shapes_of_steps_agree_with_the_steps(pattern: str, rank: int) -> None:
+    """`cost` counts shapes, `nn` builds modules of steps: both have the same sizes."""
+    spec = ConvSpec.make(
+        "layer", 2, in_channels=4, out_channels=6, kernel_size=(4, 6), stride=2, dilation=2
+    )
+    sizes = {"y": 2, "x": 3} if "Y" in pattern else None
+    scheme = Scheme.make("layer", pattern, spec, rank=rank, sizes=sizes)
+    shapes, (same, steps) = step_shapes(scheme), lower(scheme)
+    assert same is scheme
+    for shape, step in zip(shapes, steps, strict=True):
+        assert (shape.weights, shape.blocks) == (math.prod(step.weight_shape), step.shared)
+        assert (shape.groups, shape.channels_out) == (step.groups, step.outputs)
+        assert shape.multiplications * shape.positions == step.multiplications
+        for name in ("factor", "kernel_size", "stride", "dilation", "positions"):
+            assert getattr(shape, name) == getattr(step, name)
+
+
+def test_counting_a_layer_needs_no_pytorch() -> None:
+    code = "import sys, separable.lowering, separable.cost; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_patterns_by_hand() -> None:
     def parts(pattern: str, rank: int, **options: int) -> dict[str, int]:
         found = cost.factor_costs((10, 12, 3), (3, 5), 4, pattern, rank=rank, **options)
@@ -392,8 +420,8 @@ def test_messages_of_layers(
 @pytest.mark.parametrize(
     ("pattern", "options", "message"),
     [
-        ("yx -> y,x", {}, "pattern `yx -> y,x` is of a kernel of 2 axes; the weights of a convolution in 2-D have 4: (8, 4, 3, 3). Start with the channels, for instance \"ocyx -> oc,cyx\""),
-        ("ocyx -> ox,cyx", {}, "letter `x` of space stands in several factors of `ocyx -> ox,cyx`: no convolution does that. Leave it to one factor"),
+        ("yx -> y,x", {}, "pattern `yx -> y,x` describes a kernel with 2 axes; the weights of a convolution in 2-D have 4: (8, 4, 3, 3). Start with the channels, for instance \"ocyx -> oc,cyx\""),
+        ("ocyx -> ox,cyx", {}, "spatial letter `x` occurs in several factors of `ocyx -> ox,cyx`: no convolution computes that. Leave it to one factor"),
         ("ocyx -> oc,cyx", {"rank": 0}, "`rank` must be a whole number >= 1; got 0"),
         ("ocyx -> oR,RyxS,Sc", {"rank": {"T": 2}}, "`rank` names ['T']; the bonds of `ocyx -> oR,RyxS,Sc` are RS"),
     ],

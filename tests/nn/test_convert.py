@@ -346,13 +346,13 @@ def reasons() -> dict[str, tuple[nn.Module, str]]:
         "depthwise": (nn.Conv2d(4, 4, 3, groups=4), "depthwise already"),
         "pointwise": (nn.Conv2d(4, 4, 1), "nothing to separate"),
         "separable": (SeparableConv2d(4, 4, 3), "separable already"),
-        "own": (Own(4, 4, 3), "Own convolves in a way of its own"),
+        "own": (Own(4, 4, 3), "Own overrides the convolution"),
         "hooked": (hooked, "has hooks"),
         "parametrised": (nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 3)), "parametrised"),
         "not finite": (broken, "not finite"),
         "meta": (nn.Conv2d(4, 4, 3, device="meta"), "meta device"),
         "lazy": (nn.LazyConv2d(4, 3), "no weights yet"),
-        "dear": (nn.Conv2d(4, 2, (1, 2)), "R=1 takes 1.00 of its multiplications"),
+        "dear": (nn.Conv2d(4, 2, (1, 2)), "R=1 takes 1.00 times as many multiplications"),
     }
 
 
@@ -398,7 +398,7 @@ def test_patterns_of_images_fit_other_axes_or_say_why_not() -> None:
     ]  # fmt: skip
     _, report = convert(net, "ocyx -> ox,cy", rank=1)
     assert [bool(x.reason) for x in report.layers] == [True, False, True]
-    assert report["0"].reason == "`ocyx -> ox,cy` separates 2 axes of space; this has one axis"
+    assert report["0"].reason == "`ocyx -> ox,cy` separates 2 spatial axes; this has one axis"
 
 
 def test_auto_takes_the_patterns_that_fit() -> None:
@@ -442,7 +442,7 @@ X = torch.zeros(2, 3, 9, 9)
 BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "unknown layer": (
         {"include": ["encodr.1"], "rank": 1}, ArgumentError,
-        r"`include` names 'encodr.1', which is no convolution .* Did you mean 'encoder.1'",
+        r"`include` names 'encodr.1', which is neither a convolution .* Did you mean 'encoder.1'",
     ),
     "unknown pattern": ({"pattern": {"decoder": "ocyx -> oc,cyx"}}, ArgumentError, "`pattern` names"),
     "two limits": ({"rank": 1, "tol": 0.1}, ArgumentError, "give one of `rank`, `tol` and `budget`"),

@@ -221,7 +221,10 @@ def test_a_network_is_made_again_on_meta() -> None:
             '{"format": "x", "version": 1, "layers": {}}',
             "must be a 'separable blueprint' of version 1",
         ),
-        ({"format": "separable blueprint", "version": 1, "layers": {"4": {}}}, "no convolution of"),
+        (
+            {"format": "separable blueprint", "version": 1, "layers": {"4": {}}},
+            "not a convolution of",
+        ),
         ({"format": "separable blueprint", "version": 1, "layers": {"3": {}}}, "'3' lacks"),
     ],
 )

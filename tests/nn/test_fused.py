@@ -16,7 +16,7 @@ from separable import nn
 from separable.engine.compiled import thread_pool as pool
 from separable.errors import ArgumentError
 from separable.nn.fused.operators import by_torch
-from separable.nn.fused.packed_layer import Prepared
+from separable.nn.fused.packed_layer import PackedLayer
 
 OPS = torch.ops.separable
 ACTS = ("none", "relu", "relu6", "silu", "hardswish")
@@ -161,7 +161,7 @@ def test_guard_pages(channels, outputs, stride, at_end, monkeypatch):
     x = guarded((2, 9, 8, channels), at_end).normal_().movedim(-1, 1)
     weight, point = torch.randn(channels, 1, 3, 3), torch.randn(outputs, channels, 1, 1)
     for pointwise in (None, point):
-        layer = Prepared(
+        layer = PackedLayer(
             weight, None, pointwise, None, channels, ((stride,) * 2, (1,) * 4, (1, 1), 0, 3)
         )
         exact = layer(x)

@@ -17,7 +17,7 @@ from separable import nn
 from separable.engine.compiled import thread_pool as pool
 from separable.errors import ArgumentError
 from separable.nn.fused import direct_nchw
-from separable.nn.fused.direct_nchw import Convolution, Planes
+from separable.nn.fused.direct_nchw import Convolution, DirectConvolutions
 from separable.nn.fused.spatial_pair import FusedPair
 
 ACTS = (lambda x: x, functional.relu, functional.relu6, functional.silu, functional.hardswish)
@@ -204,7 +204,7 @@ def test_fuse_refuses_a_network_that_does_not_repeat_itself():
             self.calls[0] += 1
             return self.conv(x) * self.calls[0]
 
-    with pytest.raises(ArgumentError, match="must do something else in its second call"):
+    with pytest.raises(ArgumentError, match="behaves differently in its second call"):
         nn.fuse(Moody().eval(), torch.randn(1, 3, 4, 4))
 
 
@@ -246,7 +246,7 @@ def pairs(draw):
 def by_definition(x, tensors, steps):
     x = x.double()
     for step, weight, bias in zip(steps, tensors[0::2], tensors[1::2], strict=True):
-        ends = [n for axis in (2, 1, 0) for n in (step.before[axis], step.behind[axis])]
+        ends = [n for axis in (2, 1, 0) for n in (step.before[axis], step.after[axis])]
         bias = None if bias is None else bias.double()
         x = functional.conv3d(
             functional.pad(x, ends),
@@ -274,7 +274,7 @@ def test_planes(streams, monkeypatch):
     def check(case):
         x, tensors, steps = case
         exact = by_definition(x, tensors, steps)
-        layer, found = Planes(tensors), []
+        layer, found = DirectConvolutions(tensors), []
         for threads in (1, 2, 4):
             torch.set_num_threads(threads)
             found.append(layer(x, steps))
@@ -314,7 +314,9 @@ def test_planes_touch_nothing_beside_their_arrays():
         Convolution(3, 5, 1, (1, 3, 3), one, one, (0, 1, 1), (0, 1, 1), 1),
         Convolution(5, 7, 1, (3, 1, 1), one, one, none, none, 3),
     )
-    layer = Planes([torch.randn(5, 3, 1, 3, 3), None, torch.randn(7, 5, 3, 1, 1), torch.randn(7)])
+    layer = DirectConvolutions(
+        [torch.randn(5, 3, 1, 3, 3), None, torch.randn(7, 5, 3, 1, 1), torch.randn(7)]
+    )
     exact = layer(x, steps)
     out = guarded(*exact.shape).fill_(float("nan"))
     plan = direct_nchw._plan(steps, 1, (4, 9, 37), 2)

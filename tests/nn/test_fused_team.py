@@ -23,13 +23,13 @@ def layer() -> tuple[torch.nn.Module, torch.Tensor]:
 
 @pytest.mark.skipif(not (sys.platform.startswith("linux") and OPENMP), reason="no OpenMP here")
 def test_the_function_of_this_pytorch_is_found() -> None:
-    assert openmp.starter() != 0
-    assert openmp.starter() == openmp.starter()
+    assert openmp.gomp_parallel_address() != 0
+    assert openmp.gomp_parallel_address() == openmp.gomp_parallel_address()
 
 
 def test_without_openmp_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.__config__, "parallel_info", lambda: "ATen parallel backend: native")
-    assert openmp.starter.__wrapped__() == 0
+    assert openmp.gomp_parallel_address.__wrapped__() == 0
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 5])
@@ -40,7 +40,7 @@ def test_the_bits_are_those_of_the_own_pool(threads: int, monkeypatch: pytest.Mo
         torch.set_num_threads(threads)
         with torch.inference_mode():
             lent = [made(image).clone() for _ in range(20)]
-            monkeypatch.setattr(openmp, "starter", lambda: 0)
+            monkeypatch.setattr(openmp, "gomp_parallel_address", lambda: 0)
             own = made(image).clone()
     finally:
         torch.set_num_threads(before)

@@ -400,13 +400,13 @@ def test_repr_shows_the_saving() -> None:
     text = repr(snn.SeparableConv2d(64, 128, 3, stride=2, depth_multiplier=[1, 3] * 32))
     assert text.splitlines()[1].strip() == (
         "64, 128, kernel_size=(3, 3), stride=(2, 2), padding='same', 'ocyx -> oc,cyx', R=1..3; "
-        "17,536 multiplications a position, 4.2 times fewer than 73,728 dense"
+        "17,536 multiplications per position, 4.2 times fewer than 73,728 dense"
     )
     assert "(depthwise): StepConv2d(128, 128" in text
     assert "128 channels gathered" in text
     assert "intermediate" not in text
     text = repr(snn.SeparableConv2d(3, 3, 3, depth_multiplier=9))
-    assert "324 multiplications a position, 4 times more than 81 dense" in text
+    assert "324 multiplications per position, 4 times more than 81 dense" in text
 
 
 # Bad input.
@@ -504,7 +504,7 @@ def test_the_smallest_input_is_the_one_that_torch_takes(
         ),
         (
             lambda: snn.FactoredConv("octzyx -> oc,ctzyx", 4, 6, 3, rank=1), PatternError,
-            "FactoredConv: PyTorch convolves over 1, 2 or 3 axes of space; `octzyx -> oc,ctzyx` "
+            "FactoredConv: PyTorch convolves over 1, 2 or 3 spatial axes; `octzyx -> oc,ctzyx` "
             "has 4",
         ),
         (

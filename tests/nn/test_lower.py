@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from separable.errors import ArgumentError, ArgumentTypeError, PatternError, RankError
-from separable.nn.conv_spec import ConvSpec
-from separable.nn.lower import Same, Step, lower, read_weights, weights_of
-from separable.nn.scheme import Scheme
+from separable.lowering import SamePadding, Step, lower, read_weights, weights_of
+from separable.lowering.conv_spec import ConvSpec
+from separable.lowering.scheme import Scheme
 from separable.pattern import parse
 
 
@@ -26,7 +26,7 @@ def make(pattern: str, rank: Any = 1, sizes: Any = None, **arguments: Any) -> Sc
 
 def short(step: Step) -> tuple[Any, ...]:
     """Channels in and out, groups, kernel, stride, padding in front of each axis."""
-    pads = tuple(p if isinstance(p, Same) else p[0] for p in step.padding)
+    pads = tuple(p if isinstance(p, SamePadding) else p[0] for p in step.padding)
     return step.in_channels, step.out_channels, step.groups, step.kernel_size, step.stride, pads
 
 
@@ -186,7 +186,7 @@ def test_weights_of_steps_are_read_back_as_the_arrays_they_came_from(name: str) 
 
 @given(st.integers(1, 40), st.integers(0, 12), st.integers(1, 5))
 def test_same_pads_as_little_as_gives_every_output(size: int, reach: int, stride: int) -> None:
-    before, behind = Same(reach, stride).amounts(size)
+    before, behind = SamePadding(reach, stride).amounts(size)
     outputs = -(-size // stride)
     needed = (outputs - 1) * stride + reach + 1
     assert before + behind == max(needed - size, 0)
@@ -204,7 +204,7 @@ def test_same_pads_as_little_as_gives_every_output(size: int, reach: int, stride
         (
             "coyx -> oc,cyx", {}, PatternError,
             "Layer: the channels `o`, `c` come first and each once in a layer's pattern, then the "
-            "axes of space; got `coyx -> oc,cyx`",
+            "spatial axes; got `coyx -> oc,cyx`",
         ),
         (
             "ogyx -> oy,gx", {}, PatternError,
@@ -288,7 +288,7 @@ def test_a_factor_with_taps_that_are_not_evenly_spaced_is_refused() -> None:
 
 def test_a_pattern_with_other_axes_than_the_layer_is_refused() -> None:
     spec = ConvSpec.make("Layer", 1, in_channels=2, out_channels=2, kernel_size=3)
-    with pytest.raises(PatternError, match="`ocyx -> oc,cyx` has 2 axes of space"):
+    with pytest.raises(PatternError, match="`ocyx -> oc,cyx` has 2 spatial axes"):
         Scheme.make("Layer", "ocyx -> oc,cyx", spec, rank=1)
 
 

@@ -269,11 +269,9 @@ def keeps_addresses(node: ast.ClassDef) -> bool:
     for part in ast.walk(node):
         if isinstance(part, ast.Attribute) and part.attr in ("ctypes", "data_ptr"):
             return True
-        if (
-            isinstance(part, ast.Call)
-            and isinstance(part.func, ast.Name)
-            and part.func.id == "address"
-        ):
+        if isinstance(part, ast.Call) and getattr(part.func, "id", "") == "address":
+            return True
+        if isinstance(part, ast.Call) and getattr(part.func, "attr", "") == "address":
             return True
     return False
 
@@ -293,5 +291,5 @@ def test_classes_that_take_addresses_are_bound_to_their_process() -> None:
         return any(isinstance(b, ast.Name) and is_bound(b.id) for b in bases)
 
     found = {name for name, (_, node) in classes.items() if keeps_addresses(node)}
-    assert {"SweepSchedule", "Prepared", "PlanesPlan", "Scratch"} <= found
+    assert {"SweepSchedule", "PackedLayer", "KernelPlan", "BoxPlan", "Scratch"} <= found
     assert {name: str(classes[name][0]) for name in found if not is_bound(name)} == {}

@@ -149,7 +149,7 @@ def _rows(first: Cost, second: Cost) -> list[tuple[str, ...]]:
         _row("multiply-adds", first, second),
         *((name, quantity(a), quantity(b), _times(a, b)) for name, a, b in counts),
         *((name, size_text(a), size_text(b), _times(a, b)) for name, a, b in sizes),
-        ("multiplications a byte", *(f"{i:.2f}" for i in intensity), _times(*intensity)),
+        ("multiplications per byte", *(f"{i:.2f}" for i in intensity), _times(*intensity)),
     ]
 
 

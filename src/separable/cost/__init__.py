@@ -1,16 +1,15 @@
-"""What filters and layers cost, in closed form.
+"""Cost of filters and layers, in closed form.
 
-One convention: a *multiplication* is one multiplication of a weight with a value; a MAC is that
-with the addition that follows; FLOPs count both, so they are twice the MACs. Biases are counted
-apart, under `additions`. One forward pass, one image. Where a convolution pads with zeros, the
-products with those zeros count, as they do in every library.
+A *multiplication* is the product of a weight and a value, a MAC is a multiplication with the addition
+that follows, and FLOPs count both, so they are twice the MACs. Biases are counted separately, as
+`additions`. All counts are for one forward pass of one image. Products with padded zeros count, as in
+every library.
 
-These counts are right where introductions print others: 12x12x3 by 5x5 to 256 channels costs
-4,800 + 49,152 = 53,952 separately (not 52,952) and its output is 8x8x256 (not 12x12x256); 3x1 and
-then 1x3 on 15x15 costs 585 + 507 = 1,092 (not 1,170: the second pass runs on what the first left,
-and 13 x 13 is 169, not 225). Dense over separable is ``Cout K^N / (M (K^N + Cout))``, also where a
-derivation prints ``K^2 M / (K^2 + N)`` between two correct lines; and what is the same for both is
-the shape of the result, not its values.
+Some introductions print other numbers: 12x12x3 with 5x5 to 256 channels costs 4,800 + 49,152 = 53,952
+separably (not 52,952), and its output is 8x8x256 (not 12x12x256); 3x1 and then 1x3 on 15x15 costs
+585 + 507 = 1,092 (not 1,170, because the second pass runs on the smaller result of the first). The ratio
+of dense to separable is ``Cout K^N / (M (K^N + Cout))``. Both layers have the same output shape, but not
+the same values.
 """
 
 from __future__ import annotations

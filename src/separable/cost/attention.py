@@ -1,4 +1,4 @@
-"""What self-attention costs, to be set beside a convolution layer of the same width."""
+"""Cost of self-attention, for comparison with a convolution layer of the same width."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def attention(
     positions, channels : int
         N and C; queries, keys and values have C channels, all heads together.
     heads : int
-        Changes neither the MACs nor the parameters, only the softmax: one row a head and position.
+        Number of heads. It changes only the softmax, which has one row per head and position.
     counted : "exact" or "alike"
         "exact": two products of N x N x C (queries with keys, weights with values), four
         projections of N C^2 (queries, keys, values, output), and for each of the N^2 scores of
@@ -35,7 +35,7 @@ def attention(
         separable layer's ``N C k^2 + N C^2`` so that the N C^2 of both cancel: those two cross
         where ``N = k^2``.
     bias : bool
-        Of the four projections.
+        True if the four projections have biases.
     itemsize : int
         Bytes of one number.
 

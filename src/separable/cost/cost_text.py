@@ -1,4 +1,4 @@
-"""Counts and sizes as people read them, and tables of them."""
+"""Counts and sizes as short text, and tables of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PREFIXES = ("", "k", "M", "G", "T", "P")
 
 
 def quantity(count: float) -> str:
-    """Return a count with three digits and a decimal prefix, small whole numbers as they are.
+    """Return a count with three digits and a decimal prefix; small integers unchanged.
 
     Examples
     --------
@@ -36,7 +36,7 @@ def size_text(count: float) -> str:
 
 
 def ratio(first: float, second: float) -> str:
-    """Return how many times larger one count is, with three digits; a dash where none can be said.
+    """Return how many times larger one count is, with three digits; a dash if the other is 0.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def ratio(first: float, second: float) -> str:
 def table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], *, text: int = 1, width: int = WIDTH
 ) -> str:
-    """Lay a table out with Rich, as plain text.
+    """Format a table as plain text, with Rich.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def table(
     rows : sequence of sequence of str
         An empty row is a rule.
     text : int
-        How many of the first columns are words, which are set to the left and may be folded.
+        Number of leading columns with words, which are left-aligned and may be folded.
     width : int
         The widest line.
 
@@ -78,7 +78,7 @@ def table(
     conv       1,228,800
     separable     53,952
     """
-    from rich import box
+    from rich import box  # start-up time: Rich is imported for tables alone
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

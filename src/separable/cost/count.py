@@ -10,24 +10,24 @@ __all__ = ["Cost", "mac_cost"]
 
 @dataclass(frozen=True)
 class Cost:
-    """Counts of one computation; they add up.
+    """Counts of one computation, which can be added.
 
     Attributes
     ----------
     multiplications : int
-        Of two numbers; a division is one too.
+        Multiplications of two numbers; a division counts as one.
     macs : int
-        Those multiplications whose product is added to a running sum: convolutions, linear
-        layers, products of matrices. The literature's "multiply-adds".
+        Multiplications whose product is added to a running sum ("multiply-adds"): convolutions,
+        linear layers, matrix products.
     flops : int
         ``multiplications + macs``: every multiplication, and the addition of every MAC.
     parameters : int
     activation_bytes, weight_bytes : int
-        Moved: every operation reads its operands once and writes its result once.
+        Bytes moved: every operation reads its operands once and writes its result once.
     additions : int
-        Those outside MACs, counted apart: biases, residual sums, means.
+        Additions outside MACs: biases, residual sums, means.
     others : int
-        What is neither: comparisons (ReLU, maximum), exponentials, roots; one for each element.
+        Other operations, one per element: comparisons (ReLU, maximum), exponentials, roots.
 
     Examples
     --------
@@ -59,12 +59,12 @@ class Cost:
 
     @property
     def bytes(self) -> int:
-        """All bytes moved: activations and weights."""
+        """Number of bytes moved: activations and weights."""
         return self.activation_bytes + self.weight_bytes
 
     @property
     def multiplications_per_byte(self) -> float:
-        """The arithmetic intensity, in multiplications a byte moved; nan where none is moved."""
+        """Arithmetic intensity: multiplications per byte moved; NaN if none is moved."""
         return self.multiplications / self.bytes if self.bytes else math.nan
 
     def to_dict(self) -> dict[str, int]:
@@ -79,7 +79,7 @@ class Cost:
 
 
 def mac_cost(macs: int, parameters: int, moved: int, itemsize: int, *, additions: int = 0) -> Cost:
-    """Return the cost of weights that are only multiplied and summed, `moved` numbers beside."""
+    """Return the cost of `macs` multiply-adds that move `moved` values besides the weights."""
     return Cost(
         multiplications=macs,
         macs=macs,

@@ -1,21 +1,20 @@
-"""What a convolution costs that is separated by a pattern: one convolution for each factor.
+"""Cost of a convolution that is separated by a pattern: one convolution per factor.
 
-The values between two factors carry letters, as in an einsum: the input's channels at first. A
-factor multiplies, at each position it computes, once for every value of the letters of the data
-and of its own together; letters that nothing later needs are summed over. So one rule counts all
-patterns, with the same order of factors, strides and padding as the layers of `separable.nn`.
+`separable.lowering` decides the order of the factors and the sizes of each step, for the layers of
+`separable.nn` and for the counts here alike.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from string import ascii_lowercase
 
 from separable.cost.count import Cost, mac_cost
 from separable.cost.geometry import Convolution, Padding, outputs_along
 from separable.errors import ArgumentError, PatternError
+from separable.lowering import ConvSpec, Scheme, StepShape, step_shapes
 from separable.pattern import Pattern, parse
 
 __all__ = ["factor_costs", "factored", "separate"]
@@ -37,18 +36,18 @@ def factored(
     bias: bool = False,
     itemsize: int = 4,
 ) -> Cost:
-    """Count a convolution layer separated by a pattern; the sum of `factor_costs`.
+    """Count a convolution layer that a pattern separates; the sum of `factor_costs`.
 
     Parameters
     ----------
     input_shape, kernel_shape, filters, stride, padding, dilation, bias, itemsize
-        As for `conv`. Stride, dilation and padding go to the factor that has the axis.
+        See `conv`; stride, dilation and padding belong to the factor that has the axis.
     pattern : str
-        Of the weights ``(o, c, space)``, for instance ``"ocyx -> oc,cyx"``.
+        Pattern of the weights ``(o, c, space)``, for instance ``"ocyx -> oc,cyx"``.
     rank : int or mapping of bond to int
-        1 if not given, the depthwise separable layer everyone knows.
+        Size of each bond; 1 by default, as in the usual depthwise separable layer.
     sizes : mapping of letter to int, optional
-        Of the letters of groups ``(Yy)``.
+        Sizes of the letters of groups ``(Yy)``.
 
     Raises
     ------
@@ -90,20 +89,20 @@ def factor_costs(
     Parameters
     ----------
     input_shape, kernel_shape, filters, pattern, rank, sizes
-        As for `factored`.
+        See `factored`.
     stride, padding, dilation, bias, itemsize
-        As for `factored`.
+        See `factored`.
 
     Returns
     -------
     dict of str to Cost
-        By the factor's letters, in the order in which they run: the one with the fewest
+        Cost of each factor, by its letters, in running order: the order with the fewest
         multiplications.
 
     Raises
     ------
     PatternError, ArgumentError, ArgumentTypeError
-        As for `factored`.
+        See `factored`.
 
     Examples
     --------
@@ -140,76 +139,39 @@ def separate(
     if layer.groups > 1 or layer.transposed:
         what = "transposed" if layer.transposed else f"of {layer.groups} groups"
         raise ArgumentError(f"only a dense convolution can be separated; got one {what}")
-    # Step 1: the size of every letter, and which factor runs when.
     scheme = _scheme(layer, pattern, rank, sizes)
-    order = _running_order(scheme)
-    # Step 2: one cost for each factor; each starts from what the one before left.
+    # For `lowering`, a pattern of one factor has no bond; here its rank counts as that many kernels.
+    terms = 1 if scheme.bonds else _ranks(pattern, rank)[pattern.bonds]
     found: dict[str, Cost] = {}
-    space, letters = layer.space, frozenset(scheme.inputs)
-    for at, k in enumerate(order):
-        outputs = tuple(_advance(scheme, layer, order, at, axis, space) for axis in _axes(layer))
-        after = _after(scheme, order, at, letters)
-        macs = layer.batch * math.prod(outputs) * scheme.used(k, letters)
-        before = layer.batch * math.prod(space) * scheme.count(letters)
-        result = layer.batch * math.prod(outputs) * scheme.count(after)
-        weights = math.prod(scheme.sizes[a] for a in pattern.operands[k])
-        found[pattern.factors[k]] = mac_cost(macs, weights, before + result, layer.itemsize)
-        space, letters = outputs, after
+    space = layer.space
+    for step in step_shapes(scheme):
+        outputs = tuple(_outputs(layer, step, axis, size) for axis, size in enumerate(space))
+        macs = layer.batch * math.prod(outputs) * step.multiplications * terms
+        moved = math.prod(space) * step.channels_in + math.prod(outputs) * step.channels_out
+        found[pattern.factors[step.factor]] = mac_cost(
+            macs, step.weights * terms, layer.batch * moved, layer.itemsize
+        )
+        space = outputs
     if layer.bias:
         last = next(reversed(found))
         found[last] = _with_bias(found[last], layer)
     return found
 
 
-@dataclass(frozen=True)
-class _Scheme:
-    """A pattern with the size of each of its letters, for one convolution."""
-
-    pattern: Pattern
-    sizes: Mapping[str, int]
-
-    @property
-    def outputs(self) -> str:
-        return self.pattern.axes[0]
-
-    @property
-    def inputs(self) -> str:
-        return self.pattern.axes[1]
-
-    @property
-    def places(self) -> str:
-        """The letters of space."""
-        return "".join(self.pattern.axes[2:])
-
-    def channels(self, k: int) -> frozenset[str]:
-        """The letters of a factor that are channels: not those of space."""
-        return frozenset(self.pattern.operands[k]) - frozenset(self.places)
-
-    def count(self, letters: frozenset[str]) -> int:
-        return math.prod(self.sizes[a] for a in letters)
-
-    def used(self, k: int, letters: frozenset[str]) -> int:
-        """Multiplications of a factor at one of its positions, on data of these letters."""
-        taps = math.prod(self.sizes[a] for a in self.pattern.operands[k] if a in self.places)
-        return self.count(letters | self.channels(k)) * taps
-
-    def on_axis(self, k: int, axis: int) -> tuple[int, int] | None:
-        """How many taps a factor has along an axis of space, and how far apart; None if it has none."""
-        group = self.pattern.axes[2 + axis]
-        mine = [a for a in group if a in self.pattern.operands[k]]
-        if not mine:
-            return None
-        inner = group[group.index(mine[-1]) + 1 :]
-        return math.prod(self.sizes[a] for a in mine), math.prod(self.sizes[a] for a in inner)
+def _outputs(layer: Convolution, step: StepShape, axis: int, size: int) -> int:
+    """Return the size of a spatial axis after a step."""
+    pads = layer.padding[axis] if step.pads[axis] else (0, 0)
+    return outputs_along(size, step.kernel_size[axis], step.stride[axis], step.dilation[axis], pads)
 
 
 def _scheme(
     layer: Convolution, pattern: Pattern, rank: Rank, sizes: Mapping[str, int] | None
-) -> _Scheme:
+) -> Scheme:
+    """Check a pattern of a layer's weights ``(o, c, space)`` and fit it to the layer."""
     shape = (layer.filters, layer.channels, *layer.kernel)
     if pattern.ndim != len(shape):
         raise PatternError(
-            f"pattern `{pattern}` is of a kernel of {pattern.ndim} axes; the weights of a "
+            f"pattern `{pattern}` describes a kernel with {pattern.ndim} axes; the weights of a "
             f"convolution in {layer.ndim}-D have {len(shape)}: {shape}. "
             'Start with the channels, for instance "ocyx -> oc,cyx"'
         )
@@ -217,84 +179,56 @@ def _scheme(
         shared = [a for a in axis if sum(a in f for f in pattern.factors) > 1]
         if shared:
             raise PatternError(
-                f"letter `{shared[0]}` of space stands in several factors of `{pattern}`: no "
-                "convolution does that. Leave it to one factor"
+                f"spatial letter `{shared[0]}` occurs in several factors of `{pattern}`: no "
+                "convolution computes that. Leave it to one factor"
             )
-    known = dict(pattern.sizes(shape, sizes))
+    known = pattern.sizes(shape, sizes)
+    ranks = _ranks(pattern, rank)
+    renamed = _with_channel_letters(pattern)
+    letters = dict(zip(pattern.letters, renamed.letters, strict=True))
+    spec = ConvSpec(
+        layer.channels, layer.filters, layer.kernel, layer.stride, (0,) * layer.ndim,
+        layer.dilation, 1, layer.bias, "zeros",
+    )  # fmt: skip
+    return Scheme.make(
+        "layer", renamed, spec, rank=dict(zip(renamed.bonds, ranks.values(), strict=True)),
+        sizes={letters[a]: n for a, n in known.items()},
+    )  # fmt: skip
+
+
+def _ranks(pattern: Pattern, rank: Rank) -> dict[str, int]:
+    """Return the rank of each bond; 1 for bonds that are not named."""
     ranks = rank if isinstance(rank, Mapping) else dict.fromkeys(pattern.bonds, rank)
-    for bond in pattern.bonds:
-        size = ranks.get(bond, 1)
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ArgumentError(f"`rank` must be a whole number >= 1; got {rank!r}")
-        known[bond] = size
+    known = {bond: ranks.get(bond, 1) for bond in pattern.bonds}
+    if any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in known.values()):
+        raise ArgumentError(f"`rank` must be a whole number >= 1; got {rank!r}")
     unknown = sorted(set(ranks) - set(pattern.bonds))
     if unknown:
         raise ArgumentError(f"`rank` names {unknown}; the bonds of `{pattern}` are {pattern.bonds}")
-    return _Scheme(pattern, known)
+    return known
 
 
-def _running_order(scheme: _Scheme) -> tuple[int, ...]:
-    """Return the order of fewest multiplications, strides and borders not counted.
+def _with_channel_letters(pattern: Pattern) -> Pattern:
+    """Exchange letters so that `o` labels the filters, `c` the channels, and `g` nothing.
 
-    Among equals a factor of the input's channels comes first, one of the output's last, and then
-    they run as written.
+    `cost` reads the role of a letter from its place alone; `lowering` knows these three by name.
     """
-    count, batch = len(scheme.pattern.factors), frozenset(scheme.pattern.batch)
-
-    def key(order: tuple[int, ...]) -> tuple[int, int, tuple[int, ...]]:
-        letters, total, late = frozenset(scheme.inputs), 0, 0
-        for at, k in enumerate(order):
-            own = scheme.channels(k) - batch
-            total += scheme.used(k, letters)
-            late += at * bool(own & frozenset(scheme.inputs))
-            late += (count - at) * bool(own & frozenset(scheme.outputs))
-            letters = _after(scheme, order, at, letters)
-        return total, late, order
-
-    return min(itertools.permutations(range(count)), key=key)
+    if "o" not in pattern.axes[0]:
+        pattern = _exchanged(pattern, "o", pattern.axes[0][-1])
+    if "c" not in pattern.axes[1]:
+        pattern = _exchanged(pattern, "c", pattern.axes[1][-1])
+    if "g" in pattern.letters:
+        used = "ocg" + pattern.letters
+        pattern = _exchanged(pattern, "g", next(a for a in ascii_lowercase if a not in used))
+    return pattern
 
 
-def _after(
-    scheme: _Scheme, order: tuple[int, ...], at: int, letters: frozenset[str]
-) -> frozenset[str]:
-    """The letters of the data after a factor: those of the output and of the factors to come."""
-    needed = frozenset(scheme.outputs).union(*(scheme.channels(k) for k in order[at + 1 :]))
-    return (letters | scheme.channels(order[at])) & needed
-
-
-def _axes(layer: Convolution) -> range:
-    return range(layer.ndim)
-
-
-def _advance(
-    scheme: _Scheme,
-    layer: Convolution,
-    order: tuple[int, ...],
-    at: int,
-    axis: int,
-    space: tuple[int, ...],
-) -> int:
-    """Return the size of an axis of space after a factor.
-
-    The first factor that has the axis pads it. Where several have it, as with ``(Yy)``, each
-    strides as far as the spacing of the later ones allows.
-    """
-    mine = scheme.on_axis(order[at], axis)
-    if mine is None:
-        return space[axis]
-    left, done = layer.stride[axis], 1
-    for k in order[: at + 1]:
-        if scheme.on_axis(k, axis) is None:
-            continue
-        later = [p for o in order[order.index(k) + 1 :] if (p := scheme.on_axis(o, axis))]
-        reaches = [layer.dilation[axis] * pitch // done for _, pitch in later]
-        stride, before = math.gcd(left, *reaches), done
-        left, done = left // stride, done * stride
-    taps, pitch = mine
-    first = not any(scheme.on_axis(k, axis) for k in order[:at])
-    pads = layer.padding[axis] if first else (0, 0)
-    dilation = layer.dilation[axis] * pitch // before
-    return outputs_along(space[axis], taps, stride, dilation, pads)
+def _exchanged(pattern: Pattern, one: str, other: str) -> Pattern:
+    table = str.maketrans(one + other, other + one)
+    return Pattern(
+        tuple(axis.translate(table) for axis in pattern.axes),
+        tuple(factor.translate(table) for factor in pattern.factors),
+    )
 
 
 def _with_bias(cost: Cost, layer: Convolution) -> Cost:

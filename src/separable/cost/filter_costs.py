@@ -1,4 +1,4 @@
-"""What filters of images and volumes cost: one kernel, one channel."""
+"""Cost of filtering images and volumes with one kernel, for one channel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["dense_filter", "separable_filter"]
 
 
 def dense_filter(kernel_shape: Sequence[int], outputs: int = 1, itemsize: int = 4) -> Cost:
-    """Count a dense kernel: ``prod(K)`` multiplications for each output.
+    """Count a dense kernel: ``prod(K)`` multiplications per output.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def dense_filter(kernel_shape: Sequence[int], outputs: int = 1, itemsize: int = 
 def separable_filter(
     kernel_shape: Sequence[int], rank: int = 1, outputs: int = 1, itemsize: int = 4
 ) -> Cost:
-    """Count a sum of `rank` separable terms: ``rank * sum(K)`` multiplications for each output.
+    """Count a sum of `rank` separable terms: ``rank * sum(K)`` multiplications per output.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Convolution: the sizes of one convolution layer, and what it costs as it stands."""
+"""Convolution: the sizes of one convolution layer, and its cost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Padding = str | int | Sequence[int]
 
 @dataclass(frozen=True)
 class Convolution:
-    """The sizes of one convolution: what must be known to count it, and no weights.
+    """Sizes of one convolution, without weights: what its cost depends on.
 
     Attributes
     ----------
@@ -26,10 +26,10 @@ class Convolution:
     channels, filters : int
         Input and output channels.
     kernel : tuple of int
-        One size for each axis of space.
+        One size per spatial axis.
     stride, dilation : tuple of int
     padding : tuple of (int, int)
-        Zeros before and behind, along each axis of space.
+        Zeros before and after, along each spatial axis.
     groups : int
         Each filter sees ``channels / groups`` channels.
     transposed : bool
@@ -91,18 +91,18 @@ class Convolution:
         batch: int = 1,
         itemsize: int = 4,
     ) -> Convolution:
-        """Check the sizes of a layer as users write them.
+        """Check the arguments of a layer and create its sizes.
 
         Parameters
         ----------
         input_shape : sequence of int
             Space first, channels last: ``(12, 12, 3)``.
         kernel_shape : sequence of int
-            One number for each axis of space.
+            One number per spatial axis.
         filters : int
             Output channels.
-        stride, dilation : int or one for each axis of space
-        padding : "valid", "same", int or one for each axis of space
+        stride, dilation : int or one per spatial axis
+        padding : "valid", "same", int or one per spatial axis
             "same" gives ``ceil(size / stride)`` outputs (``size * stride`` transposed), as Keras
             does; integers are zeros on both sides, as in PyTorch.
         groups : int
@@ -143,29 +143,29 @@ class Convolution:
 
     @property
     def ndim(self) -> int:
-        """The number of axes of space."""
+        """Number of spatial axes."""
         return len(self.space)
 
     @property
     def outputs(self) -> tuple[int, ...]:
-        """The sizes of the output in space."""
+        """Sizes of the output along the spatial axes."""
         along = _transposed_along if self.transposed else _along
         return tuple(along(self, axis) for axis in range(self.ndim))
 
     @property
     def weights(self) -> int:
-        """How many weights there are."""
+        """Number of weights."""
         return self.filters * (self.channels // self.groups) * math.prod(self.kernel)
 
     @property
     def multiplications(self) -> int:
-        """All weights, once at each output position (each input position where transposed)."""
+        """All weights times all output positions (input positions if transposed)."""
         positions = math.prod(self.space if self.transposed else self.outputs)
         return self.batch * positions * self.weights
 
     @property
     def cost(self) -> Cost:
-        """Its cost as it stands; a bias is counted under additions and parameters."""
+        """Cost of the layer; a bias counts as additions and parameters."""
         out = self.batch * math.prod(self.outputs) * self.filters
         moved = self.batch * math.prod(self.space) * self.channels + out
         parameters = self.weights + self.filters * self.bias
@@ -173,7 +173,7 @@ class Convolution:
         return mac_cost(self.multiplications, parameters, moved, self.itemsize, additions=additions)
 
     def _padded(self, padding: Padding) -> Convolution:
-        """Return it with the padding that the user meant, checked against the kernel's size."""
+        """Return the convolution with its padding, which is checked against the kernel size."""
         if padding == "same":
             sides = tuple(_same(self, axis) for axis in range(self.ndim))
             extra = tuple(s - k for s, k in zip(self.stride, _extents(self), strict=True))
@@ -184,7 +184,7 @@ class Convolution:
                 f"`padding` must be 'same', 'valid' or whole numbers; got {padding!r}"
             )
         numbers = 0 if isinstance(padding, str) else padding
-        sides = tuple((p, p) for p in _spread("padding", numbers, self.ndim, least=0))
+        sides = tuple((p, p) for p in _spread("padding", numbers, self.ndim, minimum=0))
         made = replace(self, padding=sides)
         if any(n < 1 for n in made.outputs):
             raise ArgumentError(
@@ -197,7 +197,7 @@ class Convolution:
 
 
 def outputs_along(size: int, kernel: int, stride: int, dilation: int, pads: tuple[int, int]) -> int:
-    """Return how many outputs one axis has.
+    """Return the number of outputs along one axis.
 
     Examples
     --------
@@ -208,7 +208,7 @@ def outputs_along(size: int, kernel: int, stride: int, dilation: int, pads: tupl
 
 
 def describe(sizes: Sequence[int]) -> str:
-    """Write sizes as people do, for instance ``8x8x256``.
+    """Return sizes as text, for instance ``8x8x256``.
 
     Examples
     --------
@@ -219,7 +219,7 @@ def describe(sizes: Sequence[int]) -> str:
 
 
 def check_sizes(name: str, sizes: Sequence[int]) -> None:
-    """Refuse anything but sizes >= 1.
+    """Raise an error unless all sizes are >= 1.
 
     Raises
     ------
@@ -230,7 +230,7 @@ def check_sizes(name: str, sizes: Sequence[int]) -> None:
 
 
 def _extents(layer: Convolution) -> tuple[int, ...]:
-    """How far the kernel reaches along each axis, holes included."""
+    """Return the extent of the dilated kernel along each axis."""
     return tuple(d * (k - 1) + 1 for k, d in zip(layer.kernel, layer.dilation, strict=True))
 
 
@@ -250,7 +250,7 @@ def _transposed_along(layer: Convolution, axis: int) -> int:
 
 
 def _same(layer: Convolution, axis: int) -> tuple[int, int]:
-    """The padding with which size and stride alone say how many outputs there are."""
+    """Return the padding for which the number of outputs depends on size and stride alone."""
     size, stride, extent = layer.space[axis], layer.stride[axis], _extents(layer)[axis]
     if layer.transposed:
         total = max(0, extent - stride)
@@ -274,12 +274,12 @@ def _positive(name: str, value: int) -> int:
     return _spread(name, value, 1)[0]
 
 
-def _spread(name: str, value: int | Sequence[int], ndim: int, least: int = 1) -> tuple[int, ...]:
-    """Return one whole number for each axis of space."""
+def _spread(name: str, value: int | Sequence[int], ndim: int, minimum: int = 1) -> tuple[int, ...]:
+    """Return one integer per spatial axis."""
     numbers = tuple(value) if isinstance(value, Sequence) else (value,) * ndim
     if any(isinstance(n, bool) or not isinstance(n, Integral) for n in numbers):
         raise ArgumentTypeError(f"`{name}` must be whole numbers; got {value!r}")
-    if len(numbers) != ndim or min(numbers) < least:
+    if len(numbers) != ndim or min(numbers) < minimum:
         each = f" for each of {ndim} axes" if ndim > 1 else ""
-        raise ArgumentError(f"`{name}` must be whole numbers >= {least}{each}; got {value!r}")
+        raise ArgumentError(f"`{name}` must be whole numbers >= {minimum}{each}; got {value!r}")
     return tuple(map(int, numbers))

@@ -1,4 +1,4 @@
-"""What convolution layers cost: dense, and depthwise separable."""
+"""Cost of dense and of depthwise separable convolution layers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from separable.errors import ArgumentError
 
 __all__ = ["conv", "separable"]
 
-SPACE = {1: "x", 2: "yx", 3: "zyx", 4: "tzyx"}  # the letters of the axes of space
+SPACE = {1: "x", 2: "yx", 3: "zyx", 4: "tzyx"}  # the letters of the spatial axes
 
 
 def conv(
@@ -27,19 +27,19 @@ def conv(
     bias: bool = False,
     itemsize: int = 4,
 ) -> Cost:
-    """Count a convolution layer: all its weights, once at each output position.
+    """Count a convolution layer: all its weights at each output position.
 
     Parameters
     ----------
     input_shape : sequence of int
         Space first, channels last: ``(12, 12, 3)``.
     kernel_shape : sequence of int
-        One number for each axis of space.
+        Kernel size along each spatial axis.
     filters : int
         Output channels.
-    stride, dilation : int or one for each axis of space
-    padding : "valid", "same", int or one for each axis of space
-        None if not given, as in the worked figures. "same" gives ``ceil(size / stride)`` outputs
+    stride, dilation : int or one per spatial axis
+    padding : "valid", "same", int or one per spatial axis
+        No padding by default. "same" gives ``ceil(size / stride)`` outputs
         (``size * stride`` transposed), as Keras does; integers are zeros on both sides, as in
         PyTorch. Products with those zeros count.
     groups : int
@@ -47,7 +47,7 @@ def conv(
     transposed : bool
         Each *input* position is multiplied with all weights.
     bias : bool
-        Counted apart: one of the additions for each output.
+        True if there is a bias, which is counted as one of `additions` per output.
     itemsize : int
         Bytes of one number; 4 for float32.
 
@@ -84,16 +84,16 @@ def separable(
 ) -> Cost:
     """Count a depthwise separable layer: a depthwise and a pointwise convolution.
 
-    Dense over separable is ``Cout K^N / (M (K^N + Cout))``.
+    The ratio of dense to separable is ``Cout K^N / (M (K^N + Cout))``.
 
     Parameters
     ----------
     input_shape, kernel_shape, filters, stride, padding, dilation, itemsize
-        As for `conv`; stride, dilation and padding belong to the depthwise part.
+        See `conv`; stride, dilation and padding belong to the depthwise part.
     depth_multiplier : int
-        Depthwise outputs for each input channel.
+        Depthwise outputs per input channel.
     bias : bool
-        Of the pointwise part.
+        True if the pointwise convolution has a bias.
 
     Raises
     ------

@@ -19,6 +19,7 @@ except ModuleNotFoundError as error:
         name="torch",
     ) from error
 
+from separable.lowering.step import Step
 from separable.nn import models
 from separable.nn.convert import Report, blueprint, convert, merge, rebuild
 from separable.nn.depthwise import (
@@ -37,7 +38,6 @@ from separable.nn.spatial import (
     SpatiallySeparableConv3d,
     SpatialSpectralConv3d,
 )
-from separable.nn.step import Step
 
 __all__ = [
     "DepthwiseConv1d",

@@ -1,4 +1,4 @@
-"""Weights of a convolution <-> the arrays of its factors, in NumPy."""
+"""Conversion between the weights of a convolution and the arrays of its factors, in NumPy."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch import nn
 from separable.errors import ArgumentError, ArgumentTypeError, PatternError, RankError
 from separable.factorize import factorize
 from separable.factors import Factors
-from separable.nn.conv_spec import ConvSpec
-from separable.nn.lower import lower
-from separable.nn.scheme import Rank, Scheme
+from separable.lowering.lower import lower
+from separable.lowering.scheme import Rank, Scheme
+from separable.nn.torch_convs import spec_of
 from separable.pattern import Pattern
 
 __all__ = ["as_array", "as_factors", "factor_weights", "filled", "scheme_for", "usable_ranks"]
@@ -31,21 +31,21 @@ def scheme_for(
     pattern: str | Pattern | None,
     sizes: Mapping[str, int] | None,
 ) -> Scheme:
-    """Fit the pattern asked for, or the layer's own, to a convolution; ranks are still 1.
+    """Fit the given pattern, or the layer's own, to a convolution; all ranks are 1.
 
     Parameters
     ----------
     owner : str
-        The kind of layer.
+        Name of the layer, for messages.
     ndim : int or None
-        The axes of space it convolves over; None if it takes any number.
+        Number of spatial axes of the layer; None if it takes any number.
     patterns : function
-        Of the axes of space, giving the patterns it is made for; none if it takes any.
+        Function of the number of spatial axes that returns the layer's patterns; empty if it takes any.
     conv : torch.nn.Conv1d, Conv2d or Conv3d
     pattern, sizes
-        As for `FactoredConv.from_dense`.
+        See `FactoredConv.from_dense`.
     """
-    spec = ConvSpec.of(conv)
+    spec = spec_of(conv)
     if ndim not in (None, spec.ndim):
         raise ArgumentTypeError(
             f"{owner} convolves over {ndim} axes; got a {type(conv).__name__} with weights "
@@ -66,7 +66,7 @@ def scheme_for(
 
 
 def filled(dense: Any, kernel: Array, convolutions: Sequence[Any]) -> nn.Module:
-    """Give a convolution made on the meta device its weights, and what else the steps have."""
+    """Allocate and fill a convolution that was made on the meta device."""
     like = convolutions[0].weight
     dense = dense.to_empty(device=like.device)
     with torch.no_grad():
@@ -78,7 +78,7 @@ def filled(dense: Any, kernel: Array, convolutions: Sequence[Any]) -> nn.Module:
 
 
 def as_array(tensor: torch.Tensor) -> Array:
-    """Return a tensor's numbers; of a type that NumPy lacks (bfloat16), as float32."""
+    """Return a tensor as an array; bfloat16, which NumPy lacks, as float32."""
     values = tensor.detach().cpu()
     if values.dtype == torch.bfloat16:
         values = values.float()
@@ -93,16 +93,17 @@ def factor_weights(
     Parameters
     ----------
     scheme : Scheme
-        Of any ranks.
+        Layer and pattern; the ranks are ignored.
     weight : ndarray, shape (out, in / groups, *space)
     rank, tol
-        As for `factorize`; `rank` may be a sequence, one number for each batch value.
+        See `factorize`; `rank` may be a sequence with one number per batch value.
 
     Returns
     -------
     scheme : Scheme
-        With the ranks found.
-    arrays : sequence of ndarray, one a factor
+        The scheme with the ranks of the factorisation.
+    arrays : sequence of ndarray
+        One array per factor.
     """
     kernel = scheme.kernel_of(weight)
     if not scheme.bonds:
@@ -123,19 +124,19 @@ def factor_weights(
             f"{scheme.owner}: ranks that differ between batch values can be given for two "
             f"factors; got `{scheme.written}`. Give one rank, or `tol`"
         )
-    if ragged or (two and lowered is not found):  # terms that had to be added are worth having
+    if ragged or (two and lowered is not found):  # use the terms that even groups require
         bond = scheme.bonds
         factors = factorize(kernel, scheme.pattern, rank=lowered.size(bond), sizes=scheme.sizes)
     return lowered, factors.arrays
 
 
 def usable_ranks(ranks: Mapping[str, NDArray[np.intp]]) -> dict[str, NDArray[np.intp]]:
-    """Return ranks of which none is 0 for all batch values: no convolution has 0 channels."""
+    """Replace ranks that are 0 for all batch values: no convolution has 0 channels."""
     return {b: r if np.max(r, initial=0) > 0 else np.ones_like(r) for b, r in ranks.items()}
 
 
 def as_factors(scheme: Scheme, arrays: Sequence[Array]) -> Factors:
-    """Return the arrays of a layer's weights as Factors, exact by definition.
+    """Return the arrays of a layer's weights as Factors with error 0.
 
     Raises
     ------

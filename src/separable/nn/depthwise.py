@@ -1,4 +1,4 @@
-"""DepthwiseConv1d, 2d, 3d and PointwiseConv: the steps of a separable layer as layers."""
+"""DepthwiseConv1d, 2d, 3d and PointwiseConv: the two steps of a separable layer as layers."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from separable.errors import ArgumentError
-from separable.nn.conv_spec import CONVS, count
+from separable.lowering.conv_spec import count
+from separable.lowering.scheme import Scheme, space_letters
+from separable.lowering.step import Step
 from separable.nn.factored_conv import FactoredConv, Sizes
 from separable.nn.fused.forward import is_depthwise, run_depthwise
 from separable.nn.keras import read_depthwise, write_depthwise
-from separable.nn.scheme import Scheme, space_letters
-from separable.nn.step import Step
+from separable.nn.torch_convs import CONVS
 from separable.pattern import Pattern
 
 __all__ = ["DepthwiseConv1d", "DepthwiseConv2d", "DepthwiseConv3d", "PointwiseConv"]
@@ -24,7 +25,7 @@ Depthwise = TypeVar("Depthwise", bound="_DepthwiseConv")
 
 
 class _DepthwiseConv(FactoredConv):
-    """A convolution of each channel for itself, over `spatial_ndim` axes: see `DepthwiseConv2d`."""
+    """Convolution of each channel alone, over `spatial_ndim` axes; see `DepthwiseConv2d`."""
 
     spatial_ndim: ClassVar[int]
 
@@ -69,17 +70,17 @@ class _DepthwiseConv(FactoredConv):
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> Depthwise:
-        """Make the layer of the weights of a Keras `DepthwiseConv1D` or `DepthwiseConv2D`.
+        """Create the layer from the weights of a Keras `DepthwiseConv1D` or `DepthwiseConv2D`.
 
         Parameters
         ----------
         weights : sequence of array_like
-            What ``layer.get_weights()`` gives: the kernel ``(*space, channels, multiplier)`` and
+            Result of ``layer.get_weights()``: the kernel ``(*space, channels, multiplier)`` and
             the bias if there is one.
         stride, padding, dilation
             Keras's `strides`, `padding` ('valid' by default, as there) and `dilation_rate`.
         device, dtype
-            As for the layer.
+            See `DepthwiseConv2d`.
 
         Raises
         ------
@@ -101,7 +102,7 @@ class _DepthwiseConv(FactoredConv):
         return layer
 
     def to_keras_weights(self) -> list[NDArray[Any]]:
-        """Return the weights as Keras's layer of that name has them, for ``layer.set_weights``.
+        """Return the weights for ``set_weights`` of the Keras layer of the same name.
 
         Examples
         --------
@@ -120,12 +121,12 @@ class _DepthwiseConv(FactoredConv):
 
     @property
     def depth_multiplier(self) -> int:
-        """Outputs for each channel."""
+        """Number of outputs per channel."""
         return self.spec.out_channels // self.spec.in_channels
 
 
 class DepthwiseConv1d(_DepthwiseConv):
-    """A convolution of each channel for itself, over one axis.
+    """Convolution of each channel alone, over one axis.
 
     The parameters are those of `DepthwiseConv2d`.
 
@@ -139,14 +140,14 @@ class DepthwiseConv1d(_DepthwiseConv):
 
 
 class DepthwiseConv2d(_DepthwiseConv):
-    """A convolution of each channel for itself, over two axes.
+    """Convolution of each channel alone, over two axes.
 
     Parameters
     ----------
     channels : int
     kernel_size : int or sequence of int
     stride, padding, dilation, bias, padding_mode, device, dtype
-        As for `FactoredConv`.
+        See `FactoredConv`.
     depth_multiplier : int
         Outputs for each channel; output ``c * depth_multiplier + m`` is the m-th of channel c.
 
@@ -160,7 +161,7 @@ class DepthwiseConv2d(_DepthwiseConv):
 
 
 class DepthwiseConv3d(_DepthwiseConv):
-    """A convolution of each channel for itself, over three axes.
+    """Convolution of each channel alone, over three axes.
 
     The parameters are those of `DepthwiseConv2d`.
 
@@ -174,7 +175,7 @@ class DepthwiseConv3d(_DepthwiseConv):
 
 
 class PointwiseConv(FactoredConv):
-    """A convolution of kernel size 1: it mixes the channels of each position.
+    """Convolution of kernel size 1, which combines the channels at each position.
 
     Parameters
     ----------
@@ -185,13 +186,13 @@ class PointwiseConv(FactoredConv):
     stride : int or sequence of int
     groups : int
     device, dtype
-        As for `torch.nn.Conv2d`.
+        See `torch.nn.Conv2d`.
 
     Examples
     --------
     >>> PointwiseConv(64, 128)
     PointwiseConv(
-      64, 128, kernel_size=(1, 1), padding=(0, 0); 8,192 multiplications a position
+      64, 128, kernel_size=(1, 1), padding=(0, 0); 8,192 multiplications per position
       (pointwise): Conv2d(64, 128, kernel_size=(1, 1), stride=(1, 1))
     )
     """
@@ -225,5 +226,5 @@ class PointwiseConv(FactoredConv):
 
 
 def _single(letters: str) -> Pattern:
-    """The pattern of weights that are not separated any further."""
+    """Return the pattern of weights that are not factorised."""
     return Pattern(tuple(letters), (letters,))

@@ -11,12 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from separable.errors import ArgumentError
-from separable.nn.conv_spec import count
+from separable.lowering.conv_spec import count
+from separable.lowering.scheme import Scheme, space_letters
+from separable.lowering.step import Step
 from separable.nn.factored_conv import FactoredConv, Sizes
 from separable.nn.fused.forward import is_depthwise, is_pointwise, run_separable
 from separable.nn.keras import read_separable, write_separable
-from separable.nn.scheme import Scheme, space_letters
-from separable.nn.step import Step
 
 __all__ = [
     "SeparableConv1d",
@@ -28,7 +28,7 @@ Separable = TypeVar("Separable", bound="_SeparableConv")
 
 
 class _SeparableConv(FactoredConv):
-    """A depthwise separable convolution over `spatial_ndim` axes: see `SeparableConv2d`."""
+    """Depthwise separable convolution over `spatial_ndim` axes; see `SeparableConv2d`."""
 
     spatial_ndim: ClassVar[int]
 
@@ -82,17 +82,17 @@ class _SeparableConv(FactoredConv):
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> Separable:
-        """Make the layer of the weights of a Keras `SeparableConv1D` or `SeparableConv2D`.
+        """Create the layer from the weights of a Keras `SeparableConv1D` or `SeparableConv2D`.
 
         Parameters
         ----------
         weights : sequence of array_like
-            What ``layer.get_weights()`` gives: depthwise kernel ``(*space, in, multiplier)``,
+            Result of ``layer.get_weights()``: depthwise kernel ``(*space, in, multiplier)``,
             pointwise kernel ``(1.., in * multiplier, out)``, and the bias if there is one.
         stride, padding, dilation
             Keras's `strides`, `padding` ('valid' by default, as there) and `dilation_rate`.
         device, dtype
-            As for the layer.
+            See `SeparableConv2d`.
 
         Raises
         ------
@@ -101,7 +101,7 @@ class _SeparableConv(FactoredConv):
 
         Notes
         -----
-        Keras has the channels last, this layer in front of the axes of space.
+        Keras has the channels last, this layer in front of the spatial axes.
 
         Examples
         --------
@@ -119,7 +119,7 @@ class _SeparableConv(FactoredConv):
         return layer
 
     def to_keras_weights(self) -> list[NDArray[Any]]:
-        """Return the weights as Keras's layer of that name has them, for ``layer.set_weights``.
+        """Return the weights for ``set_weights`` of the Keras layer of the same name.
 
         Raises
         ------
@@ -155,18 +155,18 @@ class _SeparableConv(FactoredConv):
 
     @property
     def depth_multiplier(self) -> int | list[int]:
-        """Depthwise outputs for each input channel, a list where they differ."""
+        """Depthwise outputs per input channel, a list where they differ."""
         found: int | list[int] = next(iter(self.ranks.values()))
         return found
 
     @property
     def order(self) -> str:
-        """Which step runs first."""
+        """The step that runs first."""
         return f"{self.step_names[0]}_first"
 
 
 class SeparableConv1d(_SeparableConv):
-    """A depthwise separable convolution over one axis.
+    """Depthwise separable convolution over one axis.
 
     The parameters are those of `SeparableConv2d`.
 
@@ -181,14 +181,14 @@ class SeparableConv1d(_SeparableConv):
 
 
 class SeparableConv2d(_SeparableConv):
-    """A depthwise separable convolution over two axes.
+    """Depthwise separable convolution over two axes.
 
     Parameters
     ----------
     in_channels, out_channels : int
     kernel_size : int or sequence of int
     stride, padding, dilation, padding_mode
-        As for `FactoredConv`; they belong to the depthwise step.
+        See `FactoredConv`; they belong to the depthwise step.
     depth_multiplier : int or sequence of int
         Depthwise outputs for each input channel (with the pointwise step first: channels for each
         output channel); a sequence has one number for each channel. 1, the default, is the layer
@@ -199,14 +199,14 @@ class SeparableConv2d(_SeparableConv):
     intermediate : torch.nn.Module, optional
         Run between the two steps, for instance ``nn.Sequential(nn.BatchNorm2d(64), nn.ReLU())``.
     device, dtype
-        As for `torch.nn.Conv2d`.
+        See `torch.nn.Conv2d`.
 
     Examples
     --------
     >>> SeparableConv2d(64, 128, 3)
     SeparableConv2d(
       64, 128, kernel_size=(3, 3), padding='same', 'ocyx -> oc,cyx', R=1; 8,768 multiplications
-      a position, 8.41 times fewer than 73,728 dense
+      per position, 8.41 times fewer than 73,728 dense
       (depthwise): Conv2d(64, 64, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1),
                           groups=64, bias=False)
       (pointwise): Conv2d(64, 128, kernel_size=(1, 1), stride=(1, 1))
@@ -217,7 +217,7 @@ class SeparableConv2d(_SeparableConv):
 
 
 class SeparableConv3d(_SeparableConv):
-    """A depthwise separable convolution over three axes.
+    """Depthwise separable convolution over three axes.
 
     The parameters are those of `SeparableConv2d`.
 

@@ -1,4 +1,4 @@
-"""WeightExchange: how a layer takes the weights of a convolution, and gives them back."""
+"""WeightExchange: conversion of a layer from and to dense weights and factors."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from separable.errors import ArgumentError, PatternError
 from separable.factors import Factors
+from separable.lowering.lower import read_weights, weights_of
+from separable.lowering.scheme import GROUP, Rank, Scheme
+from separable.lowering.step import Step
 from separable.nn.dense_weights import (
     as_array,
     as_factors,
@@ -20,9 +23,7 @@ from separable.nn.dense_weights import (
     scheme_for,
     usable_ranks,
 )
-from separable.nn.lower import read_weights, weights_of
-from separable.nn.scheme import GROUP, Rank, Scheme
-from separable.nn.step import Step
+from separable.nn.torch_convs import build_conv
 from separable.pattern import Pattern
 
 __all__ = ["WeightExchange"]
@@ -31,7 +32,7 @@ Layer = TypeVar("Layer", bound="WeightExchange")
 
 
 class WeightExchange(nn.Module):
-    """What `FactoredConv` is to other forms of the same weights; it makes the submodules."""
+    """Base of `FactoredConv` that converts between dense weights, factors and the layer."""
 
     spatial_ndim: ClassVar[int | None] = None
     scheme: Scheme
@@ -62,7 +63,7 @@ class WeightExchange(nn.Module):
         tol: float | None = None,
         sizes: Mapping[str, int] | None = None,
     ) -> Layer:
-        """Write a trained convolution as this layer.
+        """Create the layer from a trained convolution.
 
         Stride, padding, dilation, groups, padding mode, bias, device, type and `requires_grad`
         are carried over; the convolution is left as it is. The layer has parameters of its own: a weight
@@ -73,9 +74,9 @@ class WeightExchange(nn.Module):
         ----------
         conv : torch.nn.Conv1d, Conv2d or Conv3d
         pattern : str, optional
-            As for the layer; a named layer has its own.
+            Pattern of `FactoredConv`; named layers have their own.
         rank : int, sequence or mapping, optional
-            As for the layer, but no larger than the rank that the weights can have.
+            See `FactoredConv`; at most the rank that the weights can have.
         tol : float, optional
             The fewest terms for which the weights change by at most ``tol`` of their Frobenius
             norm. With neither, the layer equals the convolution to rounding.
@@ -86,7 +87,7 @@ class WeightExchange(nn.Module):
         ArgumentTypeError
             If `conv` is no such convolution.
         PatternError, RankError, ArgumentError
-            As for `separable.factorize`.
+            See `separable.factorize`.
 
         Examples
         --------
@@ -110,17 +111,17 @@ class WeightExchange(nn.Module):
     def from_factors(
         cls: type[Layer], factors: Factors, conv: nn.Module, bias: Tensor | None = None
     ) -> Layer:
-        """Make the layer of factors found elsewhere, with the geometry of a convolution.
+        """Create the layer from given factors, with the geometry of a convolution.
 
         Parameters
         ----------
         factors : Factors
-            Of the weights of `conv`: of ``conv.weight``, or with a batch letter `g` in front of
-            the pattern where `conv` has groups.
+            Factors of the weights of `conv`; if `conv` has groups, the pattern has the batch letter
+            `g` in front.
         conv : torch.nn.Conv1d, Conv2d or Conv3d
-            Gives stride, padding and the rest, device and type.
+            Convolution with the stride, padding and other arguments, device and dtype of the layer.
         bias : Tensor, optional
-            In place of the convolution's own.
+            Bias in place of the convolution's own.
 
         Examples
         --------
@@ -150,12 +151,12 @@ class WeightExchange(nn.Module):
     def _scheme_of(
         cls, conv: nn.Module, pattern: str | Pattern | None, sizes: Mapping[str, int] | None
     ) -> Scheme:
-        """Fit the pattern asked for, or the layer's own, to a convolution."""
+        """Fit the given pattern, or the layer's own, to a convolution."""
         return scheme_for(cls.__name__, cls.spatial_ndim, cls._patterns, conv, pattern, sizes)
 
     @classmethod
     def _patterns(cls, ndim: int) -> tuple[str | Pattern, ...]:
-        """Return the patterns that the layer is made for, none if it takes all."""
+        """Return the patterns that the layer can have; empty if it takes all."""
         return ()
 
     @classmethod
@@ -166,7 +167,7 @@ class WeightExchange(nn.Module):
         conv: nn.Module,
         bias: Tensor | None = None,
     ) -> Layer:
-        """Make the layer with these factors and all the rest as the convolution has it."""
+        """Create the layer with these factors, and everything else as in the convolution."""
         like: Any = conv.weight
         own: Any = conv.bias if bias is None else bias
         if bias is not None and not scheme.spec.bias:
@@ -187,7 +188,7 @@ class WeightExchange(nn.Module):
             self._convolutions()[-1].bias.copy_(bias)
 
     def _convolutions(self) -> list[Any]:
-        """The modules of the steps, in their order."""
+        """Return the modules of the steps, in running order."""
         return [getattr(self, name) for name in self.step_names]
 
     def factors(self) -> Factors:
@@ -202,7 +203,7 @@ class WeightExchange(nn.Module):
         return as_factors(self.scheme, self._arrays())
 
     def _arrays(self, *, double: bool = True) -> list[Any]:
-        """Return the arrays of the factors, in double precision or as NumPy has them at best."""
+        """Return the arrays of the factors, in double precision or in the closest dtype of NumPy."""
         weights = [as_array(m.weight) for m in self._convolutions()]
         if double:
             weights = [w.astype(np.result_type(w.dtype, np.float64)) for w in weights]
@@ -213,7 +214,7 @@ class WeightExchange(nn.Module):
         return as_array(self._convolutions()[-1].bias) if self.scheme.spec.bias else None
 
     def to_dense(self) -> nn.Module:
-        """Return the `torch.nn` convolution that does the same, to rounding.
+        """Return the `torch.nn` convolution that is equal to the layer, to rounding.
 
         Raises
         ------
@@ -235,7 +236,7 @@ class WeightExchange(nn.Module):
                 f"{type(between).__name__} between its steps. Set `intermediate` to None to drop it"
             )
         try:
-            dense = self.scheme.spec.build("meta", self._convolutions()[0].weight.dtype)
+            dense = build_conv(self.scheme.spec, "meta", self._convolutions()[0].weight.dtype)
         except ArgumentError as error:
             raise ArgumentError(f"{self._title()}: {error}") from None
         arrays = self._arrays()

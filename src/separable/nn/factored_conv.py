@@ -1,4 +1,4 @@
-"""FactoredConv: a convolution whose weights are factors; every other layer here is a case of it."""
+"""FactoredConv: a convolution whose weights are factors, and the base of all other layers."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from separable.errors import ArgumentError, DTypeError, PatternError
-from separable.nn.conv_spec import CONVS, ConvSpec
+from separable.lowering.conv_spec import ConvSpec
+from separable.lowering.lower import lower
+from separable.lowering.scheme import Rank, Scheme
+from separable.lowering.step import Step
 from separable.nn.exchange import WeightExchange
-from separable.nn.lower import lower
-from separable.nn.scheme import Rank, Scheme
-from separable.nn.step import Step
 from separable.nn.step_modules import step_module
+from separable.nn.torch_convs import CONVS
 from separable.pattern import Pattern, parse
 
 __all__ = ["FactoredConv"]
@@ -23,48 +24,47 @@ Sizes = int | Sequence[int]
 
 
 class FactoredConv(WeightExchange):
-    """A convolution whose weights are the product of the factors that a pattern names.
+    """Convolution whose weights are the product of the factors that a pattern names.
 
-    The layer runs one convolution for each factor; strides, dilation and padding go to the one
-    that owns the axis, the bias to the last. Its parameters are those of plain `torch.nn`
-    convolutions, one submodule a factor.
+    The layer runs one convolution per factor. Strides, dilation and padding belong to the one that
+    has the axis, the bias to the last one. The parameters are those of plain `torch.nn`
+    convolutions, one submodule per factor.
 
     Parameters
     ----------
     pattern : str
-        The axes of the weights ``(out, in, *space)`` as `o`, `c` and letters of space, and the
-        factors: ``"ocyx -> oR,RyxS,Sc"``. Without `o` and `c` (``"yx -> y,x"``) it is the pattern
-        of the one filter that each channel has, and wants ``groups=in_channels``.
+        Axes of the weights ``(out, in, *space)`` as `o`, `c` and spatial letters, and the
+        factors: ``"ocyx -> oR,RyxS,Sc"``. Without `o` and `c` (``"yx -> y,x"``) it describes one
+        filter per channel, and needs ``groups=in_channels``.
     in_channels, out_channels : int
     kernel_size : int or sequence of int
-        One for each axis of space.
+        Kernel size along each spatial axis.
     stride, dilation : int or sequence of int
     padding : 'same', 'valid', int or sequence of int
-        'same' (the default: the layer then only changes the number of channels) gives
-        ``ceil(size / stride)`` outputs for any stride, with the odd element of padding behind,
-        as Keras does it.
+        'same' (the default) gives ``ceil(size / stride)`` outputs for any stride; an odd amount of
+        padding has its extra sample at the end, as in Keras.
     groups : int
-        Groups of channels, each with factors of its own.
+        Number of groups of channels; each group has factors of its own.
     bias : bool
     padding_mode : 'zeros', 'reflect', 'replicate' or 'circular'
     rank : int, sequence of int, or mapping of bond to those
-        The size of each bond; a sequence has one number for each batch value. There is no
-        default: no rank suits all patterns.
+        Size of each bond; a sequence has one number per batch value. There is no default because
+        no rank suits all patterns.
     sizes : mapping of letter to int, optional
         Sizes of the letters of groups such as `(Yy)`.
     intermediate : torch.nn.Module, optional
-        A norm, an activation or both, run between the two steps. The layer is no product of
-        factors any more: `to_dense` refuses.
+        Normalisation, activation or both, run between the two steps. The layer is then no longer
+        a product of factors, and `to_dense` raises an error.
     device, dtype
-        As for `torch.nn.Conv2d`.
+        See `torch.nn.Conv2d`.
 
     Attributes
     ----------
     in_channels, out_channels, kernel_size, stride, padding, dilation, groups, padding_mode
-        Those of the convolution that the layer stands for, as `torch.nn.Conv2d` has them; 'valid'
-        padding is zeros.
+        Arguments of the equivalent dense convolution, as in `torch.nn.Conv2d`; 'valid' padding
+        is stored as zeros.
     bias : Parameter or None
-        That of the last step.
+        Bias of the last step.
 
     Raises
     ------
@@ -127,7 +127,7 @@ class FactoredConv(WeightExchange):
         *,
         draw: bool = True,
     ) -> None:
-        """Make the submodules: the steps in their order, and the place between two of them."""
+        """Create the submodules: the steps in running order, and the module between two of them."""
         self.scheme, self.steps = lower(scheme)
         if intermediate is not None and len(self.steps) != 2:
             raise ArgumentError(
@@ -140,15 +140,15 @@ class FactoredConv(WeightExchange):
                 self.register_module("intermediate", intermediate)
             self.add_module(name, step_module(step, device, dtype, draw=draw))
         spec = self.scheme.spec
-        self._at = -spec.ndim - 1  # where an input's channels are
+        self._at = -spec.ndim - 1  # the axis of the channels, counted from the end
         self._channels = spec.in_channels
-        least = spec.smallest_input
-        self._least = tuple((j - spec.ndim, n) for j, n in enumerate(least) if n > 1)
+        smallest = spec.smallest_input
+        self._smallest = tuple((j - spec.ndim, n) for j, n in enumerate(smallest) if n > 1)
         self._serves = self._is_served()
 
     @classmethod
     def _name(cls, scheme: Scheme, step: Step) -> str:
-        """Return the attribute under which a step is found."""
+        """Return the name of the submodule of a step."""
         return f"factor_{scheme.written.factors[step.factor]}"
 
     def forward(self, input: Tensor) -> Tensor:
@@ -179,23 +179,23 @@ class FactoredConv(WeightExchange):
         return input
 
     def _is_served(self) -> bool:
-        """Return whether the operators do steps as this layer has them."""
+        """Return True if the fused operators can run the layer's steps."""
         return False
 
     def _fused(self, input: Tensor) -> Tensor | None:
-        """Return the layer's result by one of the operators, where there is one for it."""
+        """Return the layer's result from a fused operator, or None if none can run it."""
         return None
 
     def _check(self, input: Tensor) -> None:
-        """Refuse what the convolutions would refuse, in words that name the layer."""
+        """Raise an error that names the layer for inputs that the convolutions cannot take."""
         shape = input.shape
         at = self._at
         if not 0 <= len(shape) + at <= 1 or shape[at] != self._channels:
             raise ArgumentError(self._wrong_shape(shape, "channels and axes"))
-        for axis, least in self._least:
-            if shape[axis] < least:
+        for axis, smallest in self._smallest:
+            if shape[axis] < smallest:
                 raise ArgumentError(self._wrong_shape(shape, "sizes"))
-        # Reading attributes of modules takes as long as a small convolution: straight to the dicts.
+        # Attribute access on modules takes as long as a small convolution, so the dicts are read.
         first: Any = self._modules[self.step_names[0]]
         weight = first._parameters.get("weight")  # None if it is parametrised
         if weight is None or input.dtype == weight.dtype:
@@ -207,10 +207,10 @@ class FactoredConv(WeightExchange):
                 f"them, for instance layer.to({input.dtype})"
             )
 
-    def _wrong_shape(self, shape: Sequence[int], what: str) -> str:
+    def _wrong_shape(self, shape: Sequence[int], subject: str) -> str:
         letters = "zyx"[-self.spec.ndim :]
         wanted = f"(n, {self._channels}, {', '.join(letters)}) or without n"
-        if what == "sizes":
+        if subject == "sizes":
             wanted = f"sizes of at least {self.spec.smallest_input} after the channels"
         message = f"{self._title()}: expected an input of {wanted}; got {tuple(shape)}"
         if len(shape) == -self._at + 1 and shape[-1] == self._channels:
@@ -221,72 +221,72 @@ class FactoredConv(WeightExchange):
         return f"{type(self).__name__}({self.spec.describe()})"
 
     def reset_parameters(self) -> None:
-        """Draw all weights anew, as `torch.nn` does: uniform within ``fan_in ** -0.5``."""
+        """Draw all weights again, as `torch.nn` does: uniform within ``fan_in ** -0.5``."""
         for module in self._convolutions():
             module.reset_parameters()
 
     @property
     def spec(self) -> ConvSpec:
-        """The arguments of the convolution that the layer stands for."""
+        """Arguments of the equivalent dense convolution."""
         return self.scheme.spec
 
-    # The same under the names that `torch.nn.Conv2d` has for them, for programs that read layers.
+    # The attributes of `torch.nn.Conv2d`, for programs that inspect layers.
 
     @property
     def in_channels(self) -> int:
-        """The number of input channels."""
+        """Number of input channels."""
         return self.spec.in_channels
 
     @property
     def out_channels(self) -> int:
-        """The number of output channels."""
+        """Number of output channels."""
         return self.spec.out_channels
 
     @property
     def kernel_size(self) -> tuple[int, ...]:
-        """The size of the kernel along each axis of space."""
+        """Kernel size along each spatial axis."""
         return self.spec.kernel_size
 
     @property
     def stride(self) -> tuple[int, ...]:
-        """The stride along each axis of space."""
+        """Stride along each spatial axis."""
         return self.spec.stride
 
     @property
     def padding(self) -> str | tuple[int, ...]:
-        """The padding on both sides of each axis of space, or 'same'."""
+        """Padding on both sides of each spatial axis, or 'same'."""
         return self.spec.padding
 
     @property
     def dilation(self) -> tuple[int, ...]:
-        """The dilation along each axis of space."""
+        """Dilation along each spatial axis."""
         return self.spec.dilation
 
     @property
     def groups(self) -> int:
-        """The number of groups of channels."""
+        """Number of groups of channels."""
         return self.spec.groups
 
     @property
     def padding_mode(self) -> str:
-        """The contents of the padding: 'zeros', 'reflect', 'replicate' or 'circular'."""
+        """Values of the padding: 'zeros', 'reflect', 'replicate' or 'circular'."""
         return self.spec.padding_mode
 
     @property
     def bias(self) -> Tensor | None:
-        """The bias of the last step, or None."""
+        """Bias of the last step, or None."""
         last: Any = self._modules[self.step_names[-1]]
         found: Tensor | None = last.bias
         return found
 
     @property
     def pattern(self) -> Pattern:
-        """The pattern as written, for the channels of one group."""
+        """Pattern as written, for the channels of one group."""
         return self.scheme.written
 
     @property
     def ranks(self) -> dict[str, Any]:
-        """The rank of each bond: an int, or a list with one for each batch value (fit for JSON)."""
+        """Rank of each bond: an int, or a list with one rank per batch value."""
         return {
             bond: int(r.flat[0]) if r.min() == r.max() else r.ravel().tolist()
             for bond, r in self.scheme.ranks.items()
@@ -294,17 +294,17 @@ class FactoredConv(WeightExchange):
 
     @property
     def multiplications(self) -> int:
-        """Multiplications for each position of the output."""
+        """Multiplications per output position."""
         return sum(step.multiplications for step in self.steps)
 
     def __repr__(self) -> str:
         return str(super().__repr__()).replace("\n  (intermediate): None", "")
 
     def extra_repr(self) -> str:
-        """Say the arguments, the pattern, and what the layer saves."""
+        """Return the arguments, the pattern, and the saving as text."""
         words = [self.spec.describe()]
         if len(self.steps) == 1:
-            return f"{words[0]}; {self.multiplications:,} multiplications a position"
+            return f"{words[0]}; {self.multiplications:,} multiplications per position"
         words.append(f"'{self.pattern}'")
         for bond, rank in self.ranks.items():
             shown = rank if isinstance(rank, int) else f"{min(rank)}..{max(rank)}"
@@ -313,16 +313,16 @@ class FactoredConv(WeightExchange):
         ratio = dense / self.multiplications
         saving = f"{ratio:.3g} times fewer" if ratio >= 1 else f"{1 / ratio:.3g} times more"
         return (
-            f"{', '.join(words)}; {self.multiplications:,} multiplications a position, "
+            f"{', '.join(words)}; {self.multiplications:,} multiplications per position, "
             f"{saving} than {dense:,} dense"
         )
 
 
 def _space(owner: str, pattern: Pattern) -> int:
-    """How many axes of space a pattern has."""
+    """Return the number of spatial axes of a pattern."""
     ndim = sum("o" not in axis and "c" not in axis for axis in pattern.axes)
     if ndim not in CONVS:
         raise PatternError(
-            f"{owner}: PyTorch convolves over 1, 2 or 3 axes of space; `{pattern}` has {ndim}"
+            f"{owner}: PyTorch convolves over 1, 2 or 3 spatial axes; `{pattern}` has {ndim}"
         )
     return ndim

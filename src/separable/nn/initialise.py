@@ -1,4 +1,4 @@
-"""Random weights for separable layers, drawn with the fan-in that each step really has.
+"""Random weights for separable layers, drawn with the true fan-in of each step.
 
 What PyTorch draws by default (`reset_parameters`) has the right fan-in for grouped convolutions:
 it divides the input's channels by the groups. Its fan-out does not, so
@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from separable.errors import ArgumentError, ArgumentTypeError
+from separable.lowering.step import Step
 from separable.nn.factored_conv import FactoredConv
-from separable.nn.step import Step
 
 __all__ = ["initialise"]
 
@@ -32,14 +32,14 @@ def initialise(
     *,
     generator: torch.Generator | None = None,
 ) -> AnyModule:
-    """Draw the weights of all separable layers in a module anew, from uniform distributions.
+    """Draw the weights of all separable layers in a module again, from uniform distributions.
 
     Parameters
     ----------
     module : torch.nn.Module
-        A layer, or a network of them. What is no separable layer is left as it is.
+        A layer, or a network of them. Other layers are not changed.
     scheme : 'he', 'glorot', 'lecun', 'keras' or 'torch'
-        Which variance. With the fan-in of the step (``prod(kernel_size)`` of a depthwise one,
+        Variance of the weights. With the fan-in of the step (``prod(kernel_size)`` of a depthwise one,
         ``in * depth_multiplier`` of the pointwise one after it):
 
         * 'he', the default, for a layer behind a ReLU (He et al., 2015,
@@ -52,7 +52,7 @@ def initialise(
         * 'torch': PyTorch's default, ``1 / (3 fan_in)``: two steps with nothing between them
           give a ninth of their input's variance.
     generator : torch.Generator, optional
-        Where the random numbers come from.
+        Source of the random numbers.
 
     Returns
     -------
@@ -106,7 +106,7 @@ def _draw(layer: FactoredConv, scheme: str, generator: torch.Generator | None) -
 def keras_fans(step: Step) -> tuple[float, float]:
     """Return the fans that Keras computes from the shape of its kernel.
 
-    That is ``(*space, in, multiplier)`` for a depthwise convolution and
+    The shape is ``(*space, in, multiplier)`` for a depthwise convolution and
     ``(*space, in / groups, out)`` for any other.
 
     Examples

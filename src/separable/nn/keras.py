@@ -1,6 +1,6 @@
-"""The weights of Keras layers <-> the arrays of our factors. Keras itself is not needed.
+"""Conversion between the weights of Keras layers and factors; Keras itself is not needed.
 
-Keras keeps the axes of space first: a depthwise kernel is ``(*space, in, multiplier)``, a
+Keras keeps the spatial axes first: a depthwise kernel is ``(*space, in, multiplier)``, a
 pointwise one ``(1.., in * multiplier, out)``; its output channel ``c * multiplier + m`` of the
 depthwise step is the m-th of channel c, as it is here.
 """
@@ -24,7 +24,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class KerasWeights:
-    """What the weights of a Keras layer say about it.
+    """Sizes and arrays read from the weights of a Keras layer.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ def read_depthwise(owner: str, weights: Sequence[ArrayLike], ndim: int) -> Keras
 
 
 def write_separable(pointwise: Array, depthwise: Array, bias: Array | None) -> list[Array]:
-    """Return Keras's weights of the factors ``(R, o, c)`` and ``(R, c, *space)``."""
+    """Return the Keras weights of the factors ``(R, o, c)`` and ``(R, c, *space)``."""
     multiplier, outputs, channels = pointwise.shape
     ones = (1,) * (depthwise.ndim - 2)
     mixed = pointwise.transpose(2, 0, 1).reshape(*ones, channels * multiplier, outputs)
@@ -97,7 +97,7 @@ def write_separable(pointwise: Array, depthwise: Array, bias: Array | None) -> l
 
 
 def write_depthwise(kernel: Array, bias: Array | None) -> list[Array]:
-    """Return Keras's weights of a kernel ``(c, m, *space)``."""
+    """Return the Keras weights of a kernel ``(c, m, *space)``."""
     return [np.ascontiguousarray(np.moveaxis(kernel, (0, 1), (-2, -1))), *_listed(bias)]
 
 

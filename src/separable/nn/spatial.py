@@ -1,4 +1,4 @@
-"""Layers that separate the axes of space: one after the other, or the spectrum from the pixels."""
+"""Layers that separate spatial axes from each other, or the spectrum from the pixels."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import torch
 from torch import nn
 
 from separable.errors import ArgumentError
-from separable.nn.conv_spec import count
+from separable.lowering.conv_spec import count
+from separable.lowering.scheme import Rank, Scheme
+from separable.lowering.step import Step
 from separable.nn.factored_conv import FactoredConv, Sizes
-from separable.nn.scheme import Rank, Scheme
-from separable.nn.step import Step
 
 __all__ = ["SpatialSpectralConv3d", "SpatiallySeparableConv2d", "SpatiallySeparableConv3d"]
 
 
 class _SpatiallySeparableConv(FactoredConv):
-    """A convolution along one axis of space after the other, over `spatial_ndim` axes: see `SpatiallySeparableConv2d`."""
+    """Convolutions along one spatial axis after the other; see `SpatiallySeparableConv2d`."""
 
     spatial_ndim: ClassVar[int]
 
@@ -58,7 +58,7 @@ class _SpatiallySeparableConv(FactoredConv):
 
 
 class SpatiallySeparableConv2d(_SpatiallySeparableConv):
-    """A convolution along one axis of space after the other, over two axes.
+    """Convolutions along one spatial axis after the other, over two axes.
 
     Each step mixes channels too: scheme 2 of Jaderberg et al. (2014, doi:10.5244/C.28.88), and
     the k x 1 and 1 x k layers of Inception.
@@ -68,14 +68,14 @@ class SpatiallySeparableConv2d(_SpatiallySeparableConv):
     in_channels, out_channels : int
     kernel_size : int or sequence of int
     stride, padding, dilation, groups, bias, padding_mode
-        As for `FactoredConv`; each step has its axis's share.
+        See `FactoredConv`; each step has the share of its axis.
     rank : int or mapping of bond to int, optional
         The channels between the steps, for each group. By default as many as the layer gives out,
         as in Inception.
     intermediate : torch.nn.Module, optional
         Run between two steps.
     device, dtype
-        As for `torch.nn.Conv2d`.
+        See `torch.nn.Conv2d`.
 
     Examples
     --------
@@ -90,7 +90,7 @@ class SpatiallySeparableConv2d(_SpatiallySeparableConv):
 
 
 class SpatiallySeparableConv3d(_SpatiallySeparableConv):
-    """A convolution along one axis of space after the other, over three axes.
+    """Convolutions along one spatial axis after the other, over three axes.
 
     The parameters are those of `SpatiallySeparableConv2d`.
 
@@ -104,7 +104,7 @@ class SpatiallySeparableConv3d(_SpatiallySeparableConv):
 
 
 class SpatialSpectralConv3d(FactoredConv):
-    """A convolution along the spectrum and one over the pixels of a hyperspectral cube.
+    """Convolutions along the spectrum and over the pixels of a hyperspectral cube.
 
     The same with time in place of the spectrum is the (2+1)-D layer for video of Tran et al. (2018,
     doi:10.1109/CVPR.2018.00675).
@@ -115,7 +115,7 @@ class SpatialSpectralConv3d(FactoredConv):
     kernel_size : int or sequence of int
         Bands, rows, columns.
     stride, padding, dilation, groups, bias, padding_mode
-        As for `FactoredConv`.
+        See `FactoredConv`.
     rank : int, optional
         The channels between the two steps, for each group. By default as many as the layer gives
         out.
@@ -123,7 +123,7 @@ class SpatialSpectralConv3d(FactoredConv):
     intermediate : torch.nn.Module, optional
         Run between the two steps.
     device, dtype
-        As for `torch.nn.Conv2d`.
+        See `torch.nn.Conv2d`.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""Step -> torch.nn module: a plain convolution wherever that does it all.
+"""Modules of steps: a plain `torch.nn` convolution wherever that computes the whole step.
 
-Where padding depends on the input's size or is uneven, or channels are taken several times, added
-together or share weights, the module is a subclass of that convolution, with the same parameters.
+Where padding depends on the input size or is uneven, or channels are read several times, added up or
+share weights, the module is a subclass of that convolution with the same parameters.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from separable.nn.conv_spec import CONVS
-from separable.nn.step import Same, Step
+from separable.lowering.step import SamePadding, Step
+from separable.nn.torch_convs import CONVS
 
 __all__ = ["StepConv1d", "StepConv2d", "StepConv3d", "step_module"]
 
@@ -21,22 +21,22 @@ __all__ = ["StepConv1d", "StepConv2d", "StepConv3d", "step_module"]
 def step_module(
     step: Step, device: Any = None, dtype: torch.dtype | None = None, *, draw: bool = True
 ) -> nn.Module:
-    """Make the module of a step.
+    """Create the module of a step.
 
     Parameters
     ----------
     step : Step
     device, dtype
-        As for `torch.nn.Conv2d`.
+        See `torch.nn.Conv2d`.
     draw : bool
-        Whether to draw random weights. Without, the weights are not written at all and no random
-        number is used: for layers whose weights come from elsewhere.
+        If False, the weights are not initialised and no random number is used: for layers whose
+        weights come from elsewhere.
 
     Examples
     --------
-    >>> from separable.nn.lower import lower
-    >>> from separable.nn.scheme import Scheme
-    >>> from separable.nn.conv_spec import ConvSpec
+    >>> from separable.lowering.lower import lower
+    >>> from separable.lowering.scheme import Scheme
+    >>> from separable.lowering.conv_spec import ConvSpec
     >>> spec = ConvSpec.make("layer", 1, in_channels=4, out_channels=8, kernel_size=3)
     >>> [step_module(s) for s in lower(Scheme.make("layer", "ocx -> oc,cx", spec, rank=1))[1]]
     [Conv1d(4, 4, kernel_size=(3,), stride=(1,), padding=(1,), groups=4, bias=False),
@@ -61,20 +61,20 @@ def step_module(
 
 
 def _even(step: Step) -> tuple[int, ...]:
-    """The padding that the convolution itself does: all of it or none."""
+    """Return the padding that the convolution itself applies: all of it, or none."""
     pads = step.padding
-    if any(isinstance(p, Same) or p[0] != p[1] for p in pads):
+    if any(isinstance(p, SamePadding) or p[0] != p[1] for p in pads):
         return (0,) * len(pads)
     return tuple(cast("tuple[int, int]", p)[0] for p in pads)
 
 
 def _mode(step: Step) -> str:
-    """The padding mode of the convolution itself; where it pads nothing, the one that is free."""
+    """Return the padding mode of the convolution itself; 'zeros' if it does not pad."""
     return step.padding_mode if any(_even(step)) else "zeros"
 
 
 class _StepConv(nn.modules.conv._ConvNd):
-    """What the subclasses of the three convolutions have in common: all but the convolution."""
+    """Common part of the three step convolutions: everything but the convolution."""
 
     step: Step
     gather: Tensor | None
@@ -102,12 +102,12 @@ class _StepConv(nn.modules.conv._ConvNd):
 
     def reset_parameters(self) -> None:
         """Draw the weights as `torch.nn` does, and write the indices again (after `to_empty`)."""
-        if self._made:  # not when the convolution's own constructor asks: there is more to come
+        if self._made:  # the base constructor calls this before the attributes are complete
             super().reset_parameters()
             self.write_indices()
 
     def write_indices(self) -> None:
-        """Fill the buffers of indices, which memory just allocated does not have."""
+        """Fill the index buffers, which are uninitialised after allocation."""
         for name in ("gather", "scatter"):
             buffer = getattr(self, name, None)
             if buffer is not None and not buffer.is_meta:
@@ -124,20 +124,20 @@ class _StepConv(nn.modules.conv._ConvNd):
         return self._with_bias(self._scattered(self._by_blocks(input)))
 
     def _amounts(self, input: Tensor) -> list[int]:
-        """How much to pad, in the order that `functional.pad` has: the last axis first."""
+        """Return the padding in the order of `functional.pad`, the last axis first."""
         amounts: list[int] = []
         for axis in range(-1, self._dim, -1):
             pad = self.step.padding[axis]
-            amounts += pad.amounts(input.shape[axis]) if isinstance(pad, Same) else pad
+            amounts += pad.amounts(input.shape[axis]) if isinstance(pad, SamePadding) else pad
         return amounts
 
     def _by_blocks(self, input: Tensor) -> Tensor:
-        """Convolve block after block of channels with the same weights."""
+        """Convolve each block of channels with the same weights."""
         blocks = self.step.shared
         if blocks == 1:
             return self._conv_forward(input, self.weight, None)
         lead, space = input.shape[: self._dim], input.shape[self._dim + 1 :]
-        images = blocks * lead[0] if lead else blocks  # no -1: there may be none at all
+        images = blocks * lead[0] if lead else blocks  # -1 would be ambiguous for an empty batch
         folded = input.reshape(images, self.step.in_channels, *space)
         output = self._conv_forward(folded, self.weight, None)
         return output.reshape(*lead, blocks * self.step.out_channels, *output.shape[2:])
@@ -155,12 +155,13 @@ class _StepConv(nn.modules.conv._ConvNd):
         return output + self.bias.to(output.dtype).reshape(-1, *(1,) * (-self._dim - 1))
 
     def extra_repr(self) -> str:
-        """Say what the convolution says, and what is done besides."""
+        """Return the arguments of the convolution and of the rest of the step as text."""
         words = [super().extra_repr()]  # type: ignore[no-untyped-call]
         step = self.step
         if self._pads:
             words.append(
-                "padding=" + str(["same" if isinstance(p, Same) else p for p in step.padding])
+                "padding="
+                + str(["same" if isinstance(p, SamePadding) else p for p in step.padding])
             )
         if step.shared > 1:
             words.append(f"weights shared by {step.shared} blocks of channels")
@@ -172,15 +173,15 @@ class _StepConv(nn.modules.conv._ConvNd):
 
 
 class StepConv1d(_StepConv, nn.Conv1d):
-    """A step over one axis of space that no plain `Conv1d` does."""
+    """Step over one spatial axis that no plain `Conv1d` computes."""
 
 
 class StepConv2d(_StepConv, nn.Conv2d):
-    """A step over two axes of space that no plain `Conv2d` does."""
+    """Step over two spatial axes that no plain `Conv2d` computes."""
 
 
 class StepConv3d(_StepConv, nn.Conv3d):
-    """A step over three axes of space that no plain `Conv3d` does."""
+    """Step over three spatial axes that no plain `Conv3d` computes."""
 
 
 STEP_CONVS: dict[int, Any] = {1: StepConv1d, 2: StepConv2d, 3: StepConv3d}

@@ -1,4 +1,4 @@
-"""Ties: parameters that several modules of a network share, and what becomes of them.
+"""Ties: parameters that several modules of a network share, and their fate in a conversion.
 
 A parameter is tied where it was assigned to two modules, ``b.weight = a.weight``: they train as one. A
 module that stands in several places is no tie: it stays one module.
@@ -38,7 +38,7 @@ def ties_of(model: nn.Module) -> Ties:
 
 
 def untied(before: Ties, model: nn.Module) -> Ties:
-    """Return the ties that a network had before and does not have any more.
+    """Return the ties that a network had before and no longer has.
 
     Separable layers that stand for two tied convolutions are tied if they share all their weights.
     """
@@ -46,7 +46,7 @@ def untied(before: Ties, model: nn.Module) -> Ties:
 
 
 def _carrier(model: nn.Module, name: str) -> Hashable:
-    """Return what holds a parameter's numbers now: the parameter, or those of the layer in its place."""
+    """Return the parameters that now hold a parameter's values."""
     owner, _, kind = name.rpartition(".")
     module = model.get_submodule(owner)
     if isinstance(module, FactoredConv):
@@ -57,7 +57,7 @@ def _carrier(model: nn.Module, name: str) -> Hashable:
 
 
 def share(layers: Iterable[tuple[nn.Module, Hashable]], kind: str = "weight") -> None:
-    """Tie modules that were made of the same parameter in the same way, which their keys tell.
+    """Tie modules that were created from the same parameter with the same key.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def share(layers: Iterable[tuple[nn.Module, Hashable]], kind: str = "weight") ->
 
 
 def tie(model: nn.Module, ties: Ties) -> None:
-    """Tie parameters by their names: each gets the first one of its group."""
+    """Tie parameters by name: each becomes the first one of its group."""
     for first, *others in ties:
         parameter = model.get_parameter(first)
         for name in others:
@@ -86,5 +86,5 @@ def tie(model: nn.Module, ties: Ties) -> None:
 
 
 def ties_text(lost: Ties) -> list[str]:
-    """Return a sentence for each tie that a network does not have any more."""
+    """Return a sentence for each tie that a network no longer has."""
     return [f"Tied before, separate now: {', '.join(names)}." for names in lost]

@@ -1,7 +1,8 @@
-"""Trained networks made separable: `convert`, its `Report`, and ways to keep the result.
+"""Conversion of trained networks to separable layers: `convert`, its `Report`, and saving.
 
-Patterns and sites say what can be done with which layer, `curves` and `choose` how far to go,
-`moments` and `fitting` what the factors are to be, `report` what came of it.
+`layer_refs` and `patterns` find the layers and their patterns, `error_curves`, `rank_allocation` and
+`rank_decision` choose the ranks, `covariances` and `least_squares` fit factors to data. The report's values
+are in `conversion_report`, its formats in `report_text`, `report_html` and `plots`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The letters of a layer's kernel, told apart: groups, outputs, inputs; and matrices over them."""
+"""Roles of the letters of a layer's kernel (groups, outputs, inputs), and matrices over them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from separable.nn.scheme import GROUP, OUT, Scheme
+from separable.lowering.scheme import GROUP, OUT, Scheme
 
 __all__ = ["Letters"]
 
@@ -19,9 +19,9 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Letters:
-    """A scheme's kernel as matrices ``(groups, outputs, inputs)``.
+    """View of a scheme's kernel as matrices ``(groups, outputs, inputs)``.
 
-    An input is one of the numbers that a filter of a group multiplies: a channel at a place. The
+    An input is one of the values that a filter of a group multiplies: one channel at one tap. The
     second moments of a layer's input patches are matrices ``(groups, inputs, inputs)``.
 
     Attributes
@@ -30,7 +30,7 @@ class Letters:
 
     Examples
     --------
-    >>> from separable.nn.conv_spec import ConvSpec
+    >>> from separable.lowering.conv_spec import ConvSpec
     >>> spec = ConvSpec.make("layer", 2, in_channels=4, out_channels=8, kernel_size=3, groups=2)
     >>> letters = Letters(Scheme.make("layer", "ocyx -> oc,cyx", spec, rank=1))
     >>> letters.group, letters.outputs, letters.inputs, letters.matrix_shape
@@ -41,7 +41,7 @@ class Letters:
 
     @cached_property
     def group(self) -> str:
-        """The letter of the groups; without outputs in the pattern, that of the channels."""
+        """Letter of the groups; in a pattern without outputs, that of the channels."""
         letters = self.scheme.pattern.letters
         if GROUP in letters:
             return GROUP
@@ -49,51 +49,51 @@ class Letters:
 
     @cached_property
     def outputs(self) -> str:
-        """The letters of a group's outputs."""
+        """Letters of the outputs of a group."""
         return "".join("".join(axis) for axis in self.scheme.pattern.axes if OUT in axis)
 
     @cached_property
     def inputs(self) -> str:
-        """The letters of what a filter multiplies."""
+        """Letters of the values that a filter multiplies."""
         known = self.group + self.outputs
         return "".join(a for a in self.scheme.pattern.letters if a not in known)
 
     @property
     def matrix_shape(self) -> tuple[int, int, int]:
-        """The sizes of the groups, the outputs and the inputs."""
+        """Number of groups, of outputs and of inputs."""
         return (self.count(self.group), self.count(self.outputs), self.count(self.inputs))
 
     def count(self, letters: str) -> int:
-        """How many values letters have together."""
+        """Return the number of values that letters have together."""
         return math.prod(self.scheme.size(a) for a in letters)
 
     def shape(self, letters: str) -> tuple[int, ...]:
-        """The size of each letter."""
+        """Return the size of each letter."""
         return tuple(self.scheme.size(a) for a in letters)
 
     def matrix(self, kernel: Array) -> Array:
-        """View a kernel, or weights, as matrices."""
+        """Return a view of a kernel, or of weights, as matrices."""
         return kernel.reshape(self.matrix_shape)
 
     def kernel(self, matrix: Array) -> Array:
-        """View matrices as the kernel that the pattern is of, a letter an axis."""
+        """Return a view of matrices as the kernel of the pattern, one axis per letter."""
         return matrix.reshape(self.shape(self.scheme.pattern.letters))
 
     def marginal(self, moment: Array, kept: str, batch: str) -> Array:
-        """Return the second moment of some letters, the others summed over.
+        """Return the second moment of some letters, summed over the others.
 
         Parameters
         ----------
         moment : ndarray, shape (groups, inputs, inputs)
         kept : str
-            Of the inputs.
+            Some of the input letters.
         batch : str
             Letters of which each value has a moment of its own; the group may be among them.
 
         Returns
         -------
         ndarray, shape (*batch, kept, kept)
-            With axes of size 1 for letters of `batch` that are the outputs'.
+            Moments with axes of size 1 for letters of `batch` that belong to the outputs.
         """
         sizes = self.shape(self.inputs)
         split = moment.reshape(len(moment), *sizes, *sizes)
@@ -108,7 +108,7 @@ class Letters:
         return np.ascontiguousarray(found.reshape(*dims, n, n))
 
     def permuted(self, moment: Array, first: str) -> Array:
-        """Return moments with some of the input letters in front: ``(g, first, rest, first, rest)``."""
+        """Return moments with some input letters first: ``(g, first, rest, first, rest)``."""
         rest = "".join(a for a in self.inputs if a not in first)
         sizes = self.shape(self.inputs)
         order = [self.inputs.index(a) for a in first + rest]

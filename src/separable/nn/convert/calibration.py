@@ -1,4 +1,4 @@
-"""Calibration: the batches of data, checked, and runs of a network up to a layer."""
+"""Calibration data: checked batches, and runs of a network up to a layer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Batch", "Calibration", "outputs_of", "run_until", "watched_run"]
 
 @dataclass(frozen=True)
 class Batch:
-    """What a model is called with once."""
+    """Arguments of one call of a model."""
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
@@ -25,29 +25,29 @@ class Batch:
 
     @property
     def tensors(self) -> list[Tensor]:
-        """All tensors in it."""
+        """All tensors of the batch."""
         return outputs_of([list(self.args), dict(self.kwargs)])
 
     def describe(self) -> str:
-        """Say its shapes."""
+        """Return the shapes as text."""
         return ", ".join("x".join(map(str, t.shape)) for t in self.tensors) or "no tensor"
 
 
 class Calibration:
-    """Batches that can be gone through again and again.
+    """Batches that can be iterated several times.
 
     Parameters
     ----------
     data : iterable
-        Of tensors, of tuples of them (what the model takes one after the other) or of mappings
-        (what it takes by name). One that can be gone through once only is kept.
+        Batches: tensors, tuples of them (positional arguments of the model) or mappings (keyword
+        arguments). An iterator is stored as a list.
     device : torch.device
-        Where the model is.
+        Device of the model.
 
     Raises
     ------
     ArgumentTypeError, ArgumentError
-        If it is no iterable of such batches, or there is none.
+        If it is not an iterable of such batches, or is empty.
     """
 
     def __init__(self, data: object, device: torch.device) -> None:
@@ -102,7 +102,7 @@ class Calibration:
 
 
 class _StopError(Exception):
-    """Raised in a hook to leave a forward pass whose rest is not needed."""
+    """Exception raised in a hook to end a forward pass early."""
 
 
 @contextlib.contextmanager
@@ -120,11 +120,11 @@ def run_until(
     batch: Batch,
     layer: nn.Module,
     calls: int,
-    seen: Callable[[Tensor, Tensor | None], None],
+    callback: Callable[[Tensor, Tensor | None], None],
     *,
     inputs_only: bool = False,
 ) -> None:
-    """Run a model and show what goes in and out of one layer, until its last call.
+    """Run a model up to the last call of a layer, and pass on the layer's inputs and outputs.
 
     Parameters
     ----------
@@ -132,16 +132,17 @@ def run_until(
     batch : Batch
     layer : torch.nn.Module
     calls : int
-        How often the layer runs in a pass.
-    seen : function
-        Of its input and output; of its input and None, before it runs, if `inputs_only`.
+        Number of calls of the layer per forward pass.
+    callback : function
+        Function of the layer's input and output; if `inputs_only`, it is called before the layer
+        runs, with the input and None.
     """
     count = 0
 
     def note(tensor: Tensor, output: Tensor | None) -> None:
         nonlocal count
         count += 1
-        seen(tensor, output)
+        callback(tensor, output)
         if count == calls:
             raise _StopError
 
@@ -164,14 +165,14 @@ def watched_run(
     model: nn.Module,
     batch: Batch,
     layers: Mapping[str, nn.Module],
-    seen: Callable[[str, Tensor, Tensor], None],
+    callback: Callable[[str, Tensor, Tensor], None],
 ) -> list[Tensor]:
-    """Run a model, show what goes in and out of some layers, and return its outputs."""
+    """Run a model, pass on inputs and outputs of some layers, and return the model's outputs."""
     handles = []
     for name, layer in layers.items():
 
         def note(module: nn.Module, args: Any, kwargs: Any, out: Any, name: str = name) -> None:
-            seen(name, args[0] if args else kwargs["input"], out)
+            callback(name, args[0] if args else kwargs["input"], out)
 
         handles.append(layer.register_forward_hook(note, with_kwargs=True))
     with _hooked(handles):
@@ -179,7 +180,7 @@ def watched_run(
 
 
 def _forward(model: nn.Module, batch: Batch) -> Any:
-    """Call the model; its own errors name the batch."""
+    """Call the model; errors that it raises name the batch."""
     try:
         return model(*batch.args, **batch.kwargs)
     except _StopError:
@@ -193,7 +194,7 @@ def _forward(model: nn.Module, batch: Batch) -> Any:
 
 
 def outputs_of(value: Any) -> list[Tensor]:
-    """Return the tensors in what a model gives or takes, however they are packed."""
+    """Return the tensors in a model's inputs or outputs, however they are nested."""
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, Mapping):

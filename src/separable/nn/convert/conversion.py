@@ -14,55 +14,55 @@ from numpy.typing import NDArray
 from torch import nn
 
 from separable.errors import ArgumentTypeError
-from separable.nn.conv_spec import CONVS
+from separable.lowering.lower import lower
+from separable.lowering.scheme import Scheme
 from separable.nn.convert.axis_roles import Letters
 from separable.nn.convert.calibration import Calibration, run_until, watched_run
-from separable.nn.convert.choose import Allocation, Point, allocate, points_of
 from separable.nn.convert.convert_request import Request
 from separable.nn.convert.covariances import Collector, Moments
 from separable.nn.convert.error_curves import Curve, curve
 from separable.nn.convert.factored_layers import built, fitted, plain, weights_of_conv
-from separable.nn.convert.layer_refs import Site, put
-from separable.nn.convert.least_squares import Aim, aim_at, fit, matrices, metric_of
+from separable.nn.convert.layer_refs import LayerRef, put
+from separable.nn.convert.least_squares import FitTarget, fit, fit_target, matrices, metric_of
+from separable.nn.convert.rank_allocation import Allocation, Point, allocate, points_of
 from separable.nn.convert.trace import Trace, dense_multiplications, steps_multiplications
 from separable.nn.dense_weights import as_array
 from separable.nn.factored_conv import FactoredConv
-from separable.nn.lower import lower
-from separable.nn.scheme import Scheme
 from separable.nn.ties import share
+from separable.nn.torch_convs import CONVS
 
 __all__ = ["Conversion", "Progress"]
 
 Array = NDArray[Any]
 Progress = Callable[[str, int, int], None]
 
-TOGETHER = 2**29  # bytes of moments that are collected in one pass
-LARGEST = 2**29  # bytes of moments of one layer: beyond, only its last step is fitted
-PROBES = 5  # points of a curve whose error is measured on the data
+TOGETHER = 2**29  # bytes of moments collected in one pass
+LARGEST = 2**29  # bytes of moments of one layer; above, only its last step is fitted
+PROBES = 5  # points per curve whose error is measured on the data
 
 
 @dataclass(eq=False)
 class Conversion:
-    """What is known so far about a network that is being converted.
+    """State of a network that is being converted.
 
     Attributes
     ----------
     request : Request
     reference : torch.nn.Module
-        The network as it was, for evaluation.
-    sites : list of Site
+        The original network in evaluation mode.
+    refs : list of LayerRef
     schemes : dict of str to tuple of Scheme
-        What each layer may be written in.
+        Schemes that each layer may have.
     calibration : Calibration or None
     trace : Trace or None
     single : Trace or None
-        The same for one sample of the data, where that is another run.
+        Trace of one sample of the data, if that differs from `trace`.
     curves : dict of str to list of Curve
     """
 
     request: Request
     reference: nn.Module
-    sites: list[Site]
+    refs: list[LayerRef]
     schemes: dict[str, tuple[Scheme, ...]]
     calibration: Calibration | None
     trace: Trace | None
@@ -70,61 +70,61 @@ class Conversion:
     single: Trace | None = None
     curves: dict[str, list[Curve]] = field(default_factory=dict)
 
-    def open(self) -> Iterator[Site]:
-        """The sites that are not left alone, in the order in which they run."""
-        sites = [s for s in self.sites if not s.reason]
+    def open(self) -> Iterator[LayerRef]:
+        """Yield the layers that may be converted, in the order in which they run."""
+        refs = [s for s in self.refs if not s.reason]
         if self.trace is None:
-            return iter(sites)
+            return iter(refs)
         order = {name: at for at, name in enumerate(self.trace.shapes)}
-        return iter(sorted(sites, key=lambda s: order[s.name]))
+        return iter(sorted(refs, key=lambda s: order[s.name]))
 
-    def shapes(self, site: Site) -> Sequence[tuple[int, ...]] | None:
-        """The shapes of a layer's inputs in each call, if they are known."""
-        return None if self.trace is None else self.trace.shapes.get(site.name, ())
+    def shapes(self, ref: LayerRef) -> Sequence[tuple[int, ...]] | None:
+        """Return the shapes of a layer's inputs in each call, empty if they are unknown."""
+        return None if self.trace is None else self.trace.shapes.get(ref.name, ())
 
-    def dense(self, site: Site) -> int:
-        """The multiplications of a layer as it was."""
-        return dense_multiplications(site.spec, self.shapes(site))
+    def dense(self, ref: LayerRef) -> int:
+        """Return the multiplications of the dense layer."""
+        return dense_multiplications(ref.spec, self.shapes(ref))
 
-    def cost(self, site: Site, scheme: Scheme) -> int:
-        """The multiplications of a layer written as factors."""
-        return steps_multiplications(site.spec, lower(scheme)[1], self.shapes(site))
+    def cost(self, ref: LayerRef, scheme: Scheme) -> int:
+        """Return the multiplications of a layer written as factors."""
+        return steps_multiplications(ref.spec, lower(scheme)[1], self.shapes(ref))
 
     def leave(self, name: str, reason: str) -> None:
-        """Leave a layer alone."""
-        self.sites = [s.left(reason) if s.name == name else s for s in self.sites]
+        """Record why a layer is left alone."""
+        self.refs = [s.left(reason) if s.name == name else s for s in self.refs]
 
-    def tell(self, what: str, done: int, count: int) -> None:
-        """Say how far the work is."""
+    def tell(self, activity: str, done: int, count: int) -> None:
+        """Report the progress of the conversion."""
         if self.progress is not None:
-            self.progress(what, done, count)
+            self.progress(activity, done, count)
 
-    # Curves: what each layer would cost, and how wrong it would be.
+    # Step 1: error curves of all layers.
 
     def draw_curves(self) -> None:
-        """Make the curves of all layers; with the data if ranks are chosen by them."""
-        sites = list(self.open())
+        """Compute the error curves of all layers; with the data if ranks depend on them."""
+        refs = list(self.open())
         uses_data = self.request.budget is not None or self.request.tol is not None
         if self.calibration is None or not uses_data:
-            for site in sites:
-                self._draw(site, None)
+            for ref in refs:
+                self._draw(ref, None)
             return
-        small = [s for s in sites if Collector.size(s.conv) <= LARGEST]
-        for site in sites:
-            if site not in small:
-                self._draw(site, None)
+        small = [s for s in refs if Collector.size(s.conv) <= LARGEST]
+        for ref in refs:
+            if ref not in small:
+                self._draw(ref, None)
         for group in _batches(small):
             for name, moments in self._moments(group).items():
                 self._draw(next(s for s in group if s.name == name), moments)
 
-    def _draw(self, site: Site, moments: Moments | None) -> None:
-        self.tell(f"spectrum of {site.title}", len(self.curves), len(self.schemes))
-        self.curves[site.name] = [
-            self._curve(site, scheme, moments) for scheme in self.schemes[site.name]
+    def _draw(self, ref: LayerRef, moments: Moments | None) -> None:
+        self.tell(f"spectrum of {ref.title}", len(self.curves), len(self.schemes))
+        self.curves[ref.name] = [
+            self._curve(ref, scheme, moments) for scheme in self.schemes[ref.name]
         ]
 
-    def _moments(self, group: Sequence[Site]) -> dict[str, Moments]:
-        """The moments of some layers in the network as it was, in one pass."""
+    def _moments(self, group: Sequence[LayerRef]) -> dict[str, Moments]:
+        """Return the moments of some layers of the original network, in one pass over the data."""
         assert self.calibration is not None
         layers = {s.name: self.reference.get_submodule(s.name) for s in group}
         collectors = {name: Collector(layer) for name, layer in layers.items()}
@@ -132,25 +132,25 @@ class Conversion:
             watched_run(self.reference, batch, layers, lambda n, x, y: collectors[n].add(x, y))
         return {name: collectors.pop(name).moments() for name in list(collectors)}
 
-    def _curve(self, site: Site, scheme: Scheme, moments: Moments | None) -> Curve:
-        weights = weights_of_conv(site.conv)
+    def _curve(self, ref: LayerRef, scheme: Scheme, moments: Moments | None) -> Curve:
+        weights = weights_of_conv(ref.conv)
         kernel = scheme.kernel_of(weights)
-        limit = self.dense(site)
+        limit = self.dense(ref)
 
         def cost(found: Scheme) -> float:
-            return self.cost(site, found)
+            return self.cost(ref, found)
 
         if moments is None:
             return curve(scheme, kernel, cost, None)
         letters = Letters(scheme)
-        aim = aim_at(letters.matrix(weights), moments, self.request.ridge)
+        aim = fit_target(letters.matrix(weights), moments, self.request.ridge)
         made = curve(scheme, kernel, cost, metric_of(letters, aim))
         return _measured(made.limited(limit), scheme, aim, moments)
 
-    # Choices.
+    # Step 2: choice of ranks.
 
     def allocation(self, allowance: float) -> Allocation:
-        """Choose a point for each layer within an allowance."""
+        """Choose a point for each layer within a limit on their multiplications."""
         points = {
             s.name: points_of(self.curves[s.name], self.dense(s), self.request.min_saving)
             for s in self.open()
@@ -158,23 +158,23 @@ class Conversion:
         return allocate(points, allowance)
 
     def path(self) -> tuple[tuple[float, float], ...]:
-        """Multiplications and summed errors of all layers with a curve, for every budget."""
+        """Return multiplications and summed errors of all layers with a curve, for every budget."""
         layers = {
             s.name: points_of(self.curves[s.name], self.dense(s), 1.0)
-            for s in self.sites
+            for s in self.refs
             if s.name in self.curves
         }
         return allocate(layers, math.inf).path
 
     def scheme_at(self, name: str, point: Point) -> Scheme:
-        """The scheme of a point, its ranks raised where they have to be."""
+        """Return the scheme of a point, with ranks raised where groups must be even."""
         chosen = self.curves[name][point.curve]
         return lower(chosen.scheme.with_ranks(chosen.ranks(point.at)))[0]
 
-    # The work.
+    # Step 3: conversion.
 
     def convert_plain(self, chosen: dict[str, Scheme], result: nn.Module) -> nn.Module:
-        """Factorise the weights of each layer for itself."""
+        """Factorise the weights of each layer independently."""
         new: dict[int, nn.Module] = {}
         weights: list[tuple[nn.Module, Any]] = []
         biases: list[tuple[nn.Module, Any]] = []
@@ -186,12 +186,12 @@ class Conversion:
             form = (str(layer.pattern), str(layer.ranks), layer.spec.weight_shape)
             weights.append((layer, (id(conv.weight), *form)))
             biases.append((layer, None if conv.bias is None else id(conv.bias)))
-        share(weights)  # what was one parameter, written in one way, is one again
+        share(weights)  # tied parameters with the same scheme are tied again
         share(biases, "bias")
         return put(result, new)
 
     def convert_with_data(self, chosen: dict[str, Scheme], result: nn.Module) -> nn.Module:
-        """Layer after layer: inputs from what is converted already, targets from the original."""
+        """Fit one layer after the other: inputs from the converted network, targets from the original."""
         modes = {m: m.training for m in result.modules()}
         made: dict[FactoredConv, bool] = {}
         result.eval()
@@ -212,32 +212,32 @@ class Conversion:
     def _fitted(
         self, name: str, scheme: Scheme, conv: nn.Module, result: nn.Module
     ) -> FactoredConv:
-        """Fit a layer to its moments; factorise its weights if those would not fit into memory."""
+        """Fit a layer to its moments, or factorise its weights if the moments are too large."""
         own: Any = conv
         if Collector.size(conv) > LARGEST:
             bias = np.zeros(own.out_channels) if own.bias is None else as_array(own.bias)
             return built(*plain(scheme, conv), conv, bias)
         moments = self._moments_between(name, conv, result)
         weights = Letters(scheme).matrix(weights_of_conv(conv))
-        aim = aim_at(weights, moments, self.request.ridge)
+        aim = fit_target(weights, moments, self.request.ridge)
         found, arrays, bias = fitted(scheme, conv, moments, aim, self.request.sweeps)
         return built(found, arrays, conv, bias)
 
     def _fit_last_step(self, name: str, layer: FactoredConv, result: nn.Module) -> None:
-        """Fit the last step, which takes in far less than the whole layer, to what comes to it."""
+        """Fit the last step, which has far fewer inputs than the layer, to what reaches it."""
         last: Any = layer._convolutions()[-1]
         if type(last) not in CONVS.values() or Collector.size(last) > LARGEST:
             return
         moments = self._moments_between(name, last, result)
         before = weights_of_conv(last).reshape(moments.cross.shape)
-        after = aim_at(before, moments, self.request.ridge).target
+        after = fit_target(before, moments, self.request.ridge).target
         best = after if moments.error(after) < moments.error(before) else before
         with torch.no_grad():
             last.weight.copy_(torch.from_numpy(best.reshape(last.weight.shape)))
             last.bias.copy_(torch.from_numpy(moments.bias(best)))
 
     def _moments_between(self, name: str, conv: nn.Module, result: nn.Module) -> Moments:
-        """Moments of what a layer gets in the converted network and gave in the original."""
+        """Return moments of a layer's inputs in the converted and outputs in the original network."""
         assert self.calibration is not None
         assert self.trace is not None
         calls = len(self.trace.shapes[name])
@@ -255,13 +255,13 @@ class Conversion:
             )  # fmt: skip
         return collector.moments()
 
-    # What it is worth.
+    # Step 4: errors.
 
     @torch.no_grad()
     def output_errors(
         self, result: nn.Module, names: Sequence[str]
     ) -> tuple[dict[str, float], float]:
-        """Measure the error of layers and of the whole network on the data.
+        """Measure the errors of layers and of the whole network on the data.
 
         Returns
         -------
@@ -290,7 +290,7 @@ class Conversion:
 
 
 class _Tally:
-    """Adds up how far outputs are from those wanted, and how far those vary."""
+    """Accumulator of squared errors and of the variance of the outputs they refer to."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -310,52 +310,52 @@ class _Tally:
 
     @property
     def error(self) -> float:
-        """Root of the squared error over the squared deviation from each channel's mean."""
+        """Square root of the squared error over the squared deviation from each channel's mean."""
         if self.sum is None:
             return math.nan
         spread = self.squares - float((self.sum**2).sum()) / max(self.count, 1)
-        if spread <= 1e-12 * self.squares:  # one value again and again: relative to itself
+        if spread <= 1e-12 * self.squares:  # constant outputs: the error is relative to their size
             spread = self.squares
         return math.sqrt(self.wrong / spread) if spread else float(self.wrong > 0)
 
 
-def _batches(sites: Sequence[Site]) -> Iterator[list[Site]]:
-    """Layers whose moments fit into memory together."""
-    group: list[Site] = []
+def _batches(refs: Sequence[LayerRef]) -> Iterator[list[LayerRef]]:
+    """Yield layers whose moments fit into memory together."""
+    group: list[LayerRef] = []
     size = 0
-    for site in sites:
-        own = Collector.size(site.conv)
+    for ref in refs:
+        own = Collector.size(ref.conv)
         if group and size + own > TOGETHER:
             yield group
             group, size = [], 0
-        group.append(site)
+        group.append(ref)
         size += own
     if group:
         yield group
 
 
-def _measured(made: Curve, scheme: Scheme, aim: Aim, moments: Moments) -> Curve:
-    """Correct a curve by what a fit at a few of its points really leaves."""
-    count = len(made.costs)
+def _measured(estimated: Curve, scheme: Scheme, aim: FitTarget, moments: Moments) -> Curve:
+    """Correct a curve by the errors that fits at a few of its points really leave."""
+    count = len(estimated.costs)
     probes = np.unique(np.geomspace(1, count, min(PROBES, count)).round().astype(int)) - 1
     ratios = []
     for at in probes:
-        found = fit(scheme.with_ranks(made.ranks(int(at))), aim, 0)
+        found = fit(scheme.with_ranks(estimated.ranks(int(at))), aim, 0)
         real = moments.error(matrices(*found)) ** 2
-        ratios.append(real / made.errors[at] if made.errors[at] > 1e-12 else 1.0)
+        ratios.append(real / estimated.errors[at] if estimated.errors[at] > 1e-12 else 1.0)
     between = np.interp(np.arange(count), probes, ratios)
-    errors = np.minimum.accumulate(made.errors * between)
-    return Curve(made.scheme, made.costs, errors, made.ranks, made.spectrum)
+    errors = np.minimum.accumulate(estimated.errors * between)
+    return Curve(estimated.scheme, estimated.costs, errors, estimated.ranks, estimated.spectrum)
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """The device of a model's first parameter."""
+    """Return the device of a model's first parameter."""
     found = next(model.parameters(), None)
     return torch.device("cpu") if found is None else found.device
 
 
 def copied(model: nn.Module) -> nn.Module:
-    """Copy a model, or say why that cannot be done."""
+    """Return a copy of a model, or raise an error that says why it cannot be copied."""
     try:
         return copy.deepcopy(model)
     except Exception as problem:

@@ -1,4 +1,4 @@
-"""Report: what became of each convolution, and of the whole network."""
+"""Report of a conversion: the result for each convolution and for the whole network."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from shutil import get_terminal_size
 from typing import Any
 
 import numpy as np
@@ -18,37 +19,37 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class ConvertedLayer:
-    """One convolution, converted or left alone.
+    """Result for one convolution, converted or left alone.
 
     Attributes
     ----------
     name : str
-        Its path in the model; the model itself is "".
+        Path of the layer in the model; "" for the model itself.
     aliases : tuple of str
         Other paths of the same module.
     kind : str
-        The class it had.
+        Class of the original layer.
     weight_shape : tuple of int
     pattern : str
-        What it is written in now; empty if it was left alone.
+        Pattern of the factors; empty if the layer was left alone.
     ranks : mapping of str to int or list of int
-        For each bond.
+        Rank of each bond.
     terms : mapping of str to int
-        For each bond the ranks of all batch values added up.
+        Sum of the ranks of all batch values, per bond.
     multiplications, multiplications_before : int
-        In all calls; for one position of the output where no input's shape is known.
+        Multiplications in all calls; per output position if the input shape is unknown.
     parameters, parameters_before : int
     weight_error : float
-        Relative, in the Frobenius norm; of weights fitted to data that is no measure of quality.
+        Relative error in the Frobenius norm; no measure of quality for weights fitted to data.
     output_error : float
-        Relative to the output's deviation from its mean (root mean square), measured on the data
-        with what comes in from the converted layers before; NaN without data.
+        Root mean square error relative to the output's deviation from its mean, measured on the
+        data with inputs from the converted network; NaN without data.
     seconds, seconds_before : float
-        Measured, the median of a few runs; NaN if not measured.
+        Median of the measured times; NaN if not measured.
     reason : str
-        Why it was left alone; empty if it was converted.
+        Reason why the layer was left alone; empty if it was converted.
     spectrum : mapping of str to ndarray
-        For each bond the squares of the singular values relative to their sum, descending.
+        Squares of the singular values relative to their sum, descending, per bond.
     """
 
     name: str
@@ -71,7 +72,7 @@ class ConvertedLayer:
 
     @property
     def converted(self) -> bool:
-        """Whether it was."""
+        """True if the layer was converted."""
         return not self.reason
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,35 +87,35 @@ class ConvertedLayer:
 
 @dataclass(frozen=True, repr=False)
 class Report:
-    """What a conversion did: layer by layer and in total; prints as a table.
+    """Result of a conversion, layer by layer and in total; prints as a table.
 
     Attributes
     ----------
     model : str
         The class of the network.
     request : str
-        What was asked for.
+        The arguments of the conversion as text.
     inputs : tuple of str
-        What multiplications and times are counted for; empty if no shape was known.
+        Inputs that multiplications and times refer to; empty if no shape was known.
     layers : tuple of ConvertedLayer
         Every convolution, in the order of the model's modules.
     multiplications, multiplications_before : int or None
-        Of the whole network by `separable.nn.ledger`; None where no input's shape is known: then
-        those of the layers are for one position of their outputs.
+        Multiplications of the whole network by `separable.nn.ledger`; None if the input shape is
+        unknown, in which case those of the layers are per output position.
     parameters, parameters_before : int
-        Of the whole network.
+        Parameters of the whole network.
     output_error : float
-        Of the network's outputs on the data, relative to their deviation from their mean; NaN
-        without data.
+        Error of the network's outputs on the data, relative to their deviation from their mean;
+        NaN without data.
     plain_output_error : float
-        The same for a conversion to the same patterns and ranks that does not know the data.
+        Error of a conversion to the same patterns and ranks without the data.
     tradeoff : ndarray, shape (points, 2)
-        For the whole network (for its convolutions where no input's shape is known) multiplications
+        Multiplications of the whole network (of its convolutions if the input shape is unknown)
         and the root mean square of the layers' relative errors, from the fewest multiplications to
-        the dense network; before any fit to data.
+        the dense network, before any fit to data.
     untied : tuple of tuple of str
-        Parameters of the network as it was that were one and are not any more, group by group: layers
-        that are fitted to data, or get other ranks, have factors of their own.
+        Groups of parameters that the original network shared and the result does not: layers that
+        are fitted to data, or get different ranks, have factors of their own.
 
     Examples
     --------
@@ -141,7 +142,7 @@ class Report:
 
     @property
     def converted(self) -> tuple[ConvertedLayer, ...]:
-        """The layers that were."""
+        """The converted layers."""
         return tuple(x for x in self.layers if x.converted)
 
     def __getitem__(self, name: str) -> ConvertedLayer:
@@ -160,7 +161,7 @@ class Report:
         width : int
             The widest line.
         """
-        from separable.nn.convert.report_text import report_text
+        from separable.nn.convert.report_text import report_text  # it imports this module
 
         return report_text(self, width)
 
@@ -178,40 +179,40 @@ class Report:
         return found
 
     def to_json(self) -> str:
-        """Return what `to_dict` does as text, which the page of `separable explore` shows."""
+        """Return the result of `to_dict` as JSON, which the page of `separable explore` shows."""
         return json.dumps(self.to_dict(), indent=1)
 
     def to_markdown(self) -> str:
-        """Return the table in Markdown, all columns."""
-        from separable.nn.convert.report_text import report_markdown
+        """Return the table in Markdown, with all columns."""
+        from separable.nn.convert.report_text import report_markdown  # it imports this module
 
         return report_markdown(self)
 
     def to_html(self) -> str:
-        """Return a page that stands by itself: the table and what is said below it."""
-        from separable.nn.convert.report_text import report_html
+        """Return a stand-alone page with the table, the notes below it and charts."""
+        from separable.nn.convert.report_html import report_html  # it imports this module
 
         return report_html(self)
 
     def plot_tradeoff(self, ax: Any = None) -> Any:
-        """Draw error against multiplications of the whole network; return Matplotlib's Axes.
+        """Plot error against multiplications of the whole network; return Matplotlib's Axes.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes, optional
-            Where to draw; new if not given.
+            Axes to draw into; created if not given.
         """
-        from separable.nn.convert.plots import plot_tradeoff
+        from separable.nn.convert.plots import plot_tradeoff  # it imports this module
 
         return plot_tradeoff(self, ax)
 
     def plot_spectrum(self, layer: str, ax: Any = None) -> Any:
-        """Draw a layer's singular values and how many were kept; return Matplotlib's Axes.
+        """Plot a layer's singular values and how many were kept; return Matplotlib's Axes.
 
         Parameters
         ----------
         layer : str
-            Its name.
+            Name of the layer.
         ax : matplotlib.axes.Axes, optional
 
         Raises
@@ -219,25 +220,23 @@ class Report:
         ArgumentError
             If no pattern was tried for that layer.
         """
-        from separable.nn.convert.plots import plot_spectrum
+        from separable.nn.convert.plots import plot_spectrum  # it imports this module
 
         return plot_spectrum(self, layer, ax)
 
     def _repr_html_(self) -> str:
-        from separable.nn.convert.report_text import report_fragment
+        from separable.nn.convert.report_text import report_fragment  # it imports this module
 
         return report_fragment(self)
 
     def __str__(self) -> str:
-        import shutil
-
-        return self.table(width=max(80, shutil.get_terminal_size((80, 24)).columns))
+        return self.table(width=max(80, get_terminal_size((80, 24)).columns))
 
     __repr__ = __str__
 
 
 def _plain(value: Any) -> Any:
-    """NaN is no JSON: None stands for it."""
+    """Return None for NaN, which JSON cannot represent."""
     if isinstance(value, float) and math.isnan(value):
         return None
     return value

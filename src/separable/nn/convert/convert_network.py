@@ -12,9 +12,9 @@ from separable.nn.convert.calibration import Calibration
 from separable.nn.convert.conversion import Conversion, Progress, copied, device_of
 from separable.nn.convert.conversion_report import Report
 from separable.nn.convert.convert_request import Patterns, Request, schemes_for
-from separable.nn.convert.decide import decide
-from separable.nn.convert.layer_refs import find_sites, selected
-from separable.nn.convert.report_summary import summed_up
+from separable.nn.convert.layer_refs import find_layers, selected
+from separable.nn.convert.rank_decision import decide
+from separable.nn.convert.report_builder import build_report
 from separable.nn.convert.trace import traced, traced_singly
 
 __all__ = ["convert"]
@@ -42,69 +42,69 @@ def convert(
     Parameters
     ----------
     model : torch.nn.Module
-        Any module; it is left as it is. Convolutions are found among its children, however deep;
-        one that stands in several places is converted once and stands there again.
+        Any module; it is not changed. Convolutions are found among its children at any depth; a
+        module that occurs several times is converted once and shared again.
     pattern : str, mapping of layer name to str or None, or "auto"
-        What the weights are written as. One for images fits layers over one and three axes too, if
-        it keeps the axes of space together. Names in a mapping are those of layers or of modules
-        that hold them, ``*`` stands for anything; None leaves a layer alone. "auto" chooses among
-        depthwise first, pointwise first, spatial (``ox,cy``), Tucker-2 and leaving it dense; it
-        needs `budget` or `tol`.
+        Pattern of the factors. A pattern for images also fits layers over one and three axes if it
+        keeps the spatial axes together. Names in a mapping are those of layers or of modules that
+        contain them, ``*`` matches anything; None leaves a layer alone. "auto" chooses among
+        depthwise first, pointwise first, spatial (``ox,cy``), Tucker-2 and leaving the layer
+        dense; it needs `budget` or `tol`.
     rank : int or mapping of bond to int, optional
-        The same for every layer, at most what its weights can have.
+        Rank of every layer, limited to the largest rank that its weights can have.
     tol : float, optional
-        For each layer the fewest multiplications with a relative error no larger: of its weights,
-        or with data of its output.
+        Largest relative error of each layer, which gets the fewest multiplications within it. It
+        refers to the weights, or with data to the output.
     budget : float, optional
-        The share of the network's multiplications that may stay, as `ledger` counts them; with
-        batches of data it holds for one sample too, where what a norm does once a call weighs
-        more. Ranks are chosen over all layers together, and for each channel, in the order of the
-        error that a multiplication saves. Needs `data` or `input_shape`.
+        Largest number of multiplications relative to the original network, as `ledger` counts
+        them. With batches of data it also holds for one sample, where operations that run once per
+        call weigh more. Ranks are chosen over all layers and channels together, in the order of
+        the error that each multiplication saves. Needs `data` or `input_shape`.
     data : iterable of batches, optional
-        What the network is called with: tensors, tuples or mappings, without labels. Some tens of
-        images do. The factors are then fitted to what the layers really get and should give, layer
-        after layer, and biases are corrected (added where a layer had none). The sums that this
-        needs are kept, no activations. An iterator is kept as a list.
+        Calibration data: inputs of the network as tensors, tuples or mappings, without labels; a
+        few tens of images are enough. The factors are then fitted, layer after layer, to the
+        layers' actual inputs and wanted outputs, and biases are corrected (added where a layer had
+        none). Only sums are stored, no activations. An iterator is stored as a list.
     input_shape : tuple of int, or list of such, optional
-        As for `ledger`, to count multiplications where there is no data.
+        Shape of the input as for `ledger`, to count multiplications without data.
     include, exclude : iterable of str, optional
-        Layers to convert, or not; names as in a mapping of patterns.
+        Layers to convert, or not to convert; names as in a mapping of patterns.
     min_saving : float
-        Layers that would not take so many times fewer multiplications are left alone. 1, the
-        default: nothing gets dearer. 0 converts whatever it costs.
+        Layers whose multiplications would not shrink by this factor are left alone. With 1, the
+        default, no layer becomes more expensive; 0 converts at any cost.
     ridge : float
-        How strongly the fit to data holds to the trained weights, relative to the variance of an
-        input. The default of 1e-3 hardly shows with some ten thousand positions and keeps a fit to
-        few from going astray.
+        Strength of the pull towards the trained weights in a fit to data, relative to the variance
+        of an input. The default of 1e-3 has little effect with ten thousand positions, and
+        stabilises fits to few.
     sweeps : int
-        With data and depthwise separable layers: how often each channel's factors are fitted again
-        given those of all others.
+        Number of times that each channel's factors are fitted again given all others, for
+        depthwise separable layers with data.
     repeats : int
-        Runs of each layer for the measured times; 0 measures none.
+        Number of timed runs of each layer; 0 measures no times.
     progress : function, optional
-        Called with what is being done, how many layers are done, and how many there are.
+        Function called with the current activity, the number of layers done, and their total.
 
     Returns
     -------
     model : torch.nn.Module
         A copy, in the same mode, on the same device.
     report : Report
-        What became of each convolution; nothing is left out.
+        Result for every convolution.
 
     Raises
     ------
     ArgumentError
-        If there is no convolution, a name is none of them, a budget cannot be met, or the data is
-        empty, has NaN or does not go through the model.
+        If there is no convolution, a name matches none, a budget cannot be met, or the data is
+        empty, has NaN or cannot be run through the model.
     ArgumentTypeError, RankError, PatternError
         If an argument is of another type, or out of range.
 
     Notes
     -----
-    With none of `rank`, `tol` and `budget` the converted network is exact, to rounding. The error
+    Without `rank`, `tol` and `budget`, the converted network is exact to rounding. The squared error
     of a depthwise separable layer of depth multiplier M is the sum over the input channels of the
-    squares of the singular values beyond M. With data the output's error is never larger than
-    without, on that data: the better network of the two is returned.
+    squares of the singular values beyond M. On the given data, the error of the output is never
+    larger than without data, because the better of both networks is returned.
 
     Examples
     --------
@@ -114,7 +114,7 @@ def convert(
     >>> small[1]
     FactoredConv(
       32, 64, kernel_size=(3, 3), padding=(0, 0), 'ocyx -> oc,cyx', R=2; 4,672 multiplications
-      a position, 3.95 times fewer than 18,432 dense
+      per position, 3.95 times fewer than 18,432 dense
       (factor_cyx): Conv2d(32, 64, kernel_size=(3, 3), stride=(1, 1), groups=32, bias=False)
       (factor_oc): Conv2d(64, 64, kernel_size=(1, 1), stride=(1, 1))
     )
@@ -124,14 +124,14 @@ def convert(
     request = Request(pattern, rank, tol, budget, min_saving, ridge, sweeps, repeats)
     result, work = _prepared(model, request, data, input_shape, include, exclude, progress)
 
-    # Step 3: what each layer would cost, and how wrong it would be; a choice for each.
+    # Step 3: error curves, and a choice for each layer.
     work.draw_curves()
     chosen = decide(work)
 
     # Step 4: the layers.
     without = work.convert_plain(chosen, result if data is None else copied(result))
     if data is None or not chosen:
-        return without, summed_up(work, model, without, chosen)
+        return without, build_report(work, model, without, chosen)
     with_data = work.convert_with_data(chosen, result)
 
     # Step 5: the better of the two.
@@ -140,7 +140,7 @@ def convert(
     best = with_data
     if error > plain_error:
         best, layers, error = without, plain_layers, plain_error
-    report = summed_up(
+    report = build_report(
         work, model, best, chosen, output_errors=layers, error=error, plain_error=plain_error
     )
     return best, report
@@ -155,7 +155,7 @@ def _prepared(
     exclude: Iterable[str],
     progress: Progress | None,
 ) -> tuple[nn.Module, Conversion]:
-    """Check everything, copy the model, find its layers and how they run."""
+    """Check all arguments, copy the model, find its layers and trace how they run."""
     # Step 1: what was asked for, of which layers.
     request.check()
     if not isinstance(model, nn.Module):
@@ -166,19 +166,19 @@ def _prepared(
             "for instance input_shape=(1, 3, 224, 224)"
         )
     result = copied(model)
-    sites = find_sites(result)
-    if not sites:
+    refs = find_layers(result)
+    if not refs:
         raise ArgumentError(f"`model` {type(model).__name__} has no convolution to convert")
-    sites, schemes = schemes_for(selected(sites, include, exclude), request.pattern)
+    refs, schemes = schemes_for(selected(refs, include, exclude), request.pattern)
 
     # Step 2: how often the layers run, on what shapes.
     calibration = None if data is None else Calibration(data, device_of(model))
-    trace = traced(model, sites, calibration, input_shape)
+    trace = traced(model, refs, calibration, input_shape)
     if trace is not None:
-        sites = [s if s.name in trace.shapes else s.left("does not run") for s in sites]
+        refs = [s if s.name in trace.shapes else s.left("does not run") for s in refs]
     single = None
     if request.budget is not None and calibration is not None:
-        single = traced_singly(model, sites, calibration)
+        single = traced_singly(model, refs, calibration)
     reference = copied(model).eval()
-    work = Conversion(request, reference, sites, schemes, calibration, trace, progress, single)
+    work = Conversion(request, reference, refs, schemes, calibration, trace, progress, single)
     return result, work

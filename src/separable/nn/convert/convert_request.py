@@ -1,4 +1,4 @@
-"""Request: what was asked of `convert`, checked; and for each layer the schemes it may take."""
+"""Request: the checked arguments of `convert`, and the schemes that each layer may have."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from separable.errors import ArgumentError, ArgumentTypeError, PatternError, RankError
-from separable.nn.conv_spec import ConvSpec
-from separable.nn.convert.layer_refs import Site, check_known, matching
+from separable.lowering.conv_spec import ConvSpec
+from separable.lowering.scheme import Scheme
+from separable.nn.convert.layer_refs import LayerRef, check_known, matching
 from separable.nn.convert.patterns import AUTO, adapted, candidates, scheme_of
-from separable.nn.scheme import Scheme
 from separable.pattern import Pattern, parse
 
 __all__ = ["Request", "schemes_for"]
@@ -22,7 +22,7 @@ Patterns = str | Pattern | Mapping[str, str | Pattern | None]
 
 @dataclass(frozen=True)
 class Request:
-    """The arguments of `convert` that say how far to go.
+    """Arguments of `convert` that decide how far to go.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Request:
     repeats: int
 
     def check(self) -> None:
-        """Refuse what no conversion can do.
+        """Raise an error for arguments that no conversion can satisfy.
 
         Raises
         ------
@@ -88,19 +88,19 @@ def _number(name: str, value: object, low: float, high: float) -> None:
         raise ArgumentError(f"`{name}` must be {limits}; got {value!r}")
 
 
-def _whole(name: str, value: object, least: int) -> None:
+def _whole(name: str, value: object, minimum: int) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise ArgumentTypeError(f"`{name}` must be an integer; got {value!r}")
-    if value < least:
+    if value < minimum:
         raise (RankError if name == "rank" else ArgumentError)(
-            f"`{name}` must be >= {least}; got {value!r}"
+            f"`{name}` must be >= {minimum}; got {value!r}"
         )
 
 
 def schemes_for(
-    sites: Sequence[Site], pattern: Patterns
-) -> tuple[list[Site], dict[str, tuple[Scheme, ...]]]:
-    """Return for each layer the schemes it may take, and why the others have none.
+    refs: Sequence[LayerRef], pattern: Patterns
+) -> tuple[list[LayerRef], dict[str, tuple[Scheme, ...]]]:
+    """Return the schemes that each layer may have, and why the other layers have none.
 
     Raises
     ------
@@ -108,36 +108,36 @@ def schemes_for(
         If a name in `pattern` stands for no convolution.
     """
     if isinstance(pattern, Mapping):
-        check_known("pattern", pattern, sites)
-    found: list[Site] = []
+        check_known("pattern", pattern, refs)
+    found: list[LayerRef] = []
     schemes: dict[str, tuple[Scheme, ...]] = {}
-    for site in sites:
-        if not site.reason:
-            wanted = _wanted(site, pattern)
+    for ref in refs:
+        if not ref.reason:
+            wanted = _wanted(ref, pattern)
             if wanted is None:
-                site = site.left("no pattern given")
+                ref = ref.left("no pattern given")
             else:
                 try:
-                    schemes[site.name] = _fitted(site, wanted)
+                    schemes[ref.name] = _fitted(ref, wanted)
                 except PatternError as error:
-                    site = site.left(_short(str(error)))
-        found.append(site)
+                    ref = ref.left(_short(str(error)))
+        found.append(ref)
     return found, schemes
 
 
-def _wanted(site: Site, pattern: Patterns) -> str | Pattern | None:
+def _wanted(ref: LayerRef, pattern: Patterns) -> str | Pattern | None:
     if not isinstance(pattern, Mapping):
         return pattern
-    for name in site.names:
+    for name in ref.names:
         if name in pattern:
             return pattern[name]
     return next(
-        (v for k, v in pattern.items() if any(matching(name, k) for name in site.names)), None
+        (v for k, v in pattern.items() if any(matching(name, k) for name in ref.names)), None
     )
 
 
-def _fitted(site: Site, wanted: str | Pattern) -> tuple[Scheme, ...]:
-    spec = site.spec
+def _fitted(ref: LayerRef, wanted: str | Pattern) -> tuple[Scheme, ...]:
+    spec = ref.spec
     if wanted != AUTO:
         return (scheme_of(adapted(wanted, spec.ndim), spec),)
     found = [scheme for p in candidates(spec) if (scheme := _if_it_fits(p, spec)) is not None]
@@ -154,6 +154,6 @@ def _if_it_fits(pattern: Pattern, spec: ConvSpec) -> Scheme | None:
 
 
 def _short(message: str) -> str:
-    """The message in one line, without the name of the class of layer."""
+    """Return an error message in one line, without the name of the layer's class."""
     first = message.splitlines()[0]
     return first.removeprefix("FactoredConv: ").rstrip(".")

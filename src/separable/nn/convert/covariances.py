@@ -1,6 +1,6 @@
-"""Moments: the second moments of a layer's input patches, and with the outputs wanted.
+"""Moments: second moments of a layer's input patches, and cross moments with the wanted outputs.
 
-Only sums are kept. A patch is what one filter sees at one position, in the order of its weights.
+Only sums are stored. A patch is what one filter sees at one position, in the order of its weights.
 At most `SAMPLES` positions of a call are looked at, drawn with a fixed seed.
 """
 
@@ -20,13 +20,13 @@ __all__ = ["Collector", "Moments"]
 
 Array = NDArray[Any]
 
-SAMPLES = 8192  # positions of one call: many more than the inputs of a filter of most layers
-CHUNK = 1024  # positions multiplied at a time
+SAMPLES = 8192  # positions per call: far more than most filters have inputs
+CHUNK = 1024  # positions per matrix product
 
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Centred moments of patches p and of the outputs y wanted for them.
+    """Centred second moments of patches p and of the wanted outputs y.
 
     Attributes
     ----------
@@ -60,13 +60,13 @@ class Moments:
         return math.sqrt(max(self.energy + inner, 0.0) / max(self.energy, np.finfo(float).tiny))
 
     def bias(self, weights: Array) -> Array:
-        """Return the bias that gives the outputs wanted their mean, shape (groups * outputs,)."""
+        """Return the bias that gives the outputs their wanted mean, shape (groups * outputs,)."""
         found = self.output_mean - np.einsum("gon,gn->go", weights, self.patch_mean)
         return np.asarray(found.ravel())
 
 
 class Collector:
-    """Adds up the moments of one convolution.
+    """Accumulator of the moments of one convolution.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ class Collector:
 
     @torch.no_grad()
     def add(self, inputs: Tensor, outputs: Tensor) -> None:
-        """Add what went in, and what should have come out, in one call."""
+        """Add the inputs and the wanted outputs of one call."""
         if inputs.dim() == self.ndim + 1:
             inputs, outputs = inputs[None], outputs[None]
         windows = self._windows(inputs)  # (n, *positions, c, *kernel)
@@ -122,7 +122,7 @@ class Collector:
         return torch.randint(total, (SAMPLES,), generator=self.generator).sort().values
 
     def _windows(self, inputs: Tensor) -> Tensor:
-        """View the padded input as the patch of each position."""
+        """Return a view of the padded input as one patch per position."""
         conv = self.conv
         mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
         amounts = conv._reversed_padding_repeated_twice
@@ -139,7 +139,7 @@ class Collector:
         )  # fmt: skip
 
     def moments(self) -> Moments:
-        """Return the moments of all that was added."""
+        """Return the moments of everything that was added."""
         n = max(self.count, 1)
         patch_mean, output_mean = self.patch_sum / n, self.output_sum / n
         patches = self.patches / n - patch_mean[:, :, None] * patch_mean[:, None, :]
@@ -152,6 +152,6 @@ class Collector:
 
     @staticmethod
     def size(conv: Any) -> int:
-        """Return the bytes that the sums of a convolution take."""
+        """Return the number of bytes that the sums of a convolution need."""
         n = conv.weight[0].numel()
         return int(8 * (conv.groups * n * n + conv.weight.numel()))

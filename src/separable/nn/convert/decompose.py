@@ -1,9 +1,9 @@
-"""decomposed: weights -> factors at given ranks, through products with the transpose if large.
+"""Factorisation of weights at given ranks, through products with the transpose if they are large.
 
-A truncated decomposition needs the leading singular vectors of one side only: eigenvectors of the
-matrix times its transpose. What is left, the projection on them, is exact whatever their rounding.
-For the wide matrices of spatial and Tucker patterns that is some ten times faster than a singular
-value decomposition; where matrices are small, as for depthwise patterns, `factorize` does it.
+A truncated decomposition needs the leading singular vectors of one side only, which are eigenvectors
+of the matrix times its transpose. The projection on them is exact whatever their rounding. For the
+wide matrices of spatial and Tucker patterns this is about ten times faster than a singular value
+decomposition. Small matrices, as of depthwise patterns, are left to `factorize`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from separable.factorize import factorize
-from separable.nn.scheme import Scheme
+from separable.lowering.scheme import Scheme
 
 __all__ = ["chain_of", "decomposed", "masked", "multiplied"]
 
 Array = NDArray[Any]
 
-LARGE = 96  # rows from which on the products with the transpose are faster
+LARGE = 96  # fewest rows for which products with the transpose are faster
 
 
 def decomposed(scheme: Scheme, kernel: Array) -> list[Array]:
@@ -48,13 +48,13 @@ def decomposed(scheme: Scheme, kernel: Array) -> list[Array]:
 
 
 def multiplied(scheme: Scheme, arrays: Sequence[Array]) -> Array:
-    """Multiply factors out, to the kernel with a letter an axis."""
+    """Multiply factors out to the kernel, one axis per letter."""
     dense = np.einsum(scheme.pattern.einsum, *arrays, optimize=True)
     return np.ascontiguousarray(dense)
 
 
 def masked(scheme: Scheme, arrays: Sequence[Array]) -> list[Array]:
-    """Set the terms to zero that a batch value of lower rank does not have."""
+    """Set terms to zero that a batch value of lower rank does not have."""
     found = [np.array(a) for a in arrays]
     for bond, ranks in scheme.ranks.items():
         if ranks.min() == ranks.max():
@@ -72,7 +72,7 @@ def masked(scheme: Scheme, arrays: Sequence[Array]) -> list[Array]:
 
 
 def chain_of(scheme: Scheme) -> tuple[int, int, int] | None:
-    """Return leaf, core, leaf if that is what a pattern of three factors is."""
+    """Return leaf, core and leaf of a pattern of three factors, or None."""
     cores = [k for k, f in enumerate(scheme.operands) if all(b in f for b in scheme.bonds)]
     if len(scheme.operands) != 3 or len(scheme.bonds) != 2 or len(cores) != 1:
         return None
@@ -81,13 +81,13 @@ def chain_of(scheme: Scheme) -> tuple[int, int, int] | None:
 
 
 def _pair(scheme: Scheme, kernel: Array) -> list[Array]:
-    """Two factors without batch letters."""
+    """Factorise into two factors without batch letters."""
     pattern, bond = scheme.pattern, scheme.bonds
     rows, columns = pattern.own(0), pattern.own(1)
     matrix = _turned(scheme, kernel, rows + columns).reshape(_count(scheme, rows), -1)
     basis = _leading(matrix, scheme.size(bond))
     rest = basis.T @ matrix
-    # equal shares of the scale for both factors of each term
+    # both factors of a term share its scale equally
     share = np.sqrt(np.linalg.norm(rest, axis=1))
     scale = np.where(share > 0, share, 1.0)
     return [
@@ -97,7 +97,7 @@ def _pair(scheme: Scheme, kernel: Array) -> list[Array]:
 
 
 def _chain(scheme: Scheme, kernel: Array, chain: tuple[int, int, int]) -> list[Array]:
-    """A core between two leaves: project on the leading vectors of one leaf, then of the other."""
+    """Factorise into a core between two leaves, by projection on leading singular vectors."""
     first, core, last = chain
     own = scheme.pattern.own
     bonds = [next(b for b in scheme.operands[k] if b in scheme.bonds) for k in (first, last)]
@@ -119,7 +119,7 @@ def _chain(scheme: Scheme, kernel: Array, chain: tuple[int, int, int]) -> list[A
 
 
 def _leading(matrix: Array, rank: int) -> Array:
-    """The leading left singular vectors of a matrix, (rows, rank)."""
+    """Return the leading left singular vectors of a matrix, (rows, rank)."""
     rows, columns = matrix.shape
     if rows <= columns:
         found: Array = scipy.linalg.eigh(

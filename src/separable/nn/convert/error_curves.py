@@ -1,4 +1,4 @@
-"""Curve: for one layer and pattern, the error that each number of multiplications leaves."""
+"""Error curves: the error that a layer in one pattern has for each number of multiplications."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from numpy.typing import NDArray
 
 from separable.factorize import factorize, spectrum
 from separable.factorize.trees import matricise
+from separable.lowering.scheme import Rank, Scheme
 from separable.nn.convert.decompose import chain_of
-from separable.nn.convert.metric import Metric
-from separable.nn.scheme import Rank, Scheme
+from separable.nn.convert.least_squares import Metric
 
 __all__ = ["Curve", "curve"]
 
 Array = NDArray[Any]
 Costs = Callable[[Scheme], float]
 
-LEVELS = 24  # points of a curve whose bonds are chosen together
-ROUNDING = 1e-12  # of a squared error: what the weights' own rounding leaves
+LEVELS = 24  # points of a curve of several bonds
+ROUNDING = 1e-12  # squared error at the level of the weights' rounding
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """What a layer written in one pattern costs and how wrong it is, from few terms to many.
+    """Costs and errors of a layer written in one pattern, from few terms to many.
 
     Attributes
     ----------
     scheme : Scheme
-        Its ranks are 1.
+        Layer and pattern, with rank 1.
     costs : ndarray, shape (points,)
         Multiplications, ascending.
     errors : ndarray, shape (points,)
         Squares of the relative error, descending.
     ranks : function
-        Of a point, giving the ranks for `Scheme.with_ranks`.
+        Function of a point that returns the ranks for `Scheme.with_ranks`.
     spectrum : ndarray
-        The squares of the singular values relative to their sum, descending, of each bond if there
-        are several, whichever batch value they belong to.
+        Squares of the singular values of all batch values relative to their sum, descending, per
+        bond.
     """
 
     scheme: Scheme
@@ -50,28 +50,28 @@ class Curve:
     spectrum: Mapping[str, Array]
 
     def first_within(self, error: float) -> int | None:
-        """Return the cheapest point whose relative error is no larger than that."""
+        """Return the cheapest point whose relative error is at most `tol`, or None."""
         found = np.flatnonzero(self.errors <= error**2 * (1 + 1e-9))
         return int(found[0]) if len(found) else None
 
     def limited(self, cost: float) -> Curve:
-        """Return the part that costs no more than that; at least one point."""
+        """Return the part of the curve up to a cost; at least one point."""
         kept = max(1, int(np.searchsorted(self.costs, cost, side="right")))
         return replace(self, costs=self.costs[:kept], errors=self.errors[:kept])
 
 
 def curve(scheme: Scheme, kernel: Array, cost: Costs, metric: Metric | None) -> Curve:
-    """Make the curve of a layer.
+    """Compute the curve of a layer.
 
     Parameters
     ----------
     scheme : Scheme
     kernel : ndarray
-        The weights, in the shape that the pattern has them.
+        The weights, one axis per axis of the pattern.
     cost : function
-        Multiplications of a lowered scheme.
+        Function that returns the multiplications of a scheme.
     metric : Metric, optional
-        What errors of the weights matter; all alike if not given.
+        Metric of errors of the weights; the Frobenius norm if not given.
     """
     pattern = scheme.pattern
     array = kernel.astype(np.float64).reshape([scheme.size(a) for a in pattern.letters])
@@ -89,7 +89,7 @@ def curve(scheme: Scheme, kernel: Array, cost: Costs, metric: Metric | None) -> 
 
 
 def _of_pair(scheme: Scheme, kernel: Array, cost: Costs) -> Curve:
-    """Two factors: the largest singular values of all batch values, as many in each group."""
+    """Return the curve of two factors: the largest singular values, equally many per group."""
     pattern, bond = scheme.pattern, scheme.bonds
     batch = tuple(scheme.size(a) for a in pattern.batch)
     squares = _squares(scheme, kernel).reshape(*batch, -1)
@@ -115,7 +115,7 @@ def _of_pair(scheme: Scheme, kernel: Array, cost: Costs) -> Curve:
 
 
 def _squares(scheme: Scheme, kernel: Array) -> Array:
-    """Squares of the singular values, (batch..., k), descending."""
+    """Return the squares of the singular values, (batch..., k), descending."""
     pattern = scheme.pattern
     first, second = pattern.own(0), pattern.own(1)
     split = kernel.reshape([scheme.size(a) for a in pattern.letters])
@@ -127,7 +127,7 @@ def _squares(scheme: Scheme, kernel: Array) -> Array:
 
 
 def _gram_values(matrix: Array) -> Array:
-    """Squares of singular values through the smaller of the two products with the transpose."""
+    """Return squares of singular values from the smaller product with the transpose."""
     turned = np.swapaxes(matrix, -1, -2)
     gram = matrix @ turned if matrix.shape[-2] <= matrix.shape[-1] else turned @ matrix
     found: Array = np.maximum(np.linalg.eigvalsh(gram)[..., ::-1], 0.0)
@@ -135,7 +135,7 @@ def _gram_values(matrix: Array) -> Array:
 
 
 def _of_terms(scheme: Scheme, kernel: Array, cost: Costs) -> Curve:
-    """Three or more factors on one bond: the same rank for all batch values."""
+    """Return the curve of three or more factors on one bond: one rank for all batch values."""
     bond = scheme.bonds
     known = spectrum(kernel, scheme.pattern, sizes=scheme.sizes)
     counts = np.arange(1, known.values.shape[-1] + 1)
@@ -148,7 +148,7 @@ def _of_terms(scheme: Scheme, kernel: Array, cost: Costs) -> Curve:
 
 
 def _of_core(scheme: Scheme, kernel: Array, cost: Costs, chain: tuple[int, int, int]) -> Curve:
-    """A core between two leaves (Tucker-2): the error of every pair of ranks at once.
+    """Return the curve of a core between two leaves (Tucker-2), from the errors of all rank pairs.
 
     In the bases of the leaves' singular vectors the core of ranks R and S is the first R x S of
     the whole core, and what is left out is the error (De Lathauwer et al., 2000,
@@ -189,7 +189,7 @@ def _size(scheme: Scheme, letters: str) -> int:
 
 
 def _rotated_energy(cube: Array) -> Array:
-    """Squares of a core (first, middle, last) in the bases of its leaves, summed over the middle."""
+    """Return the squares of a core (first, middle, last) in the bases of its leaves, summed over the middle."""
     m, t, n = cube.shape
     first, last = cube.reshape(m, t * n), cube.reshape(m * t, n)
     u = np.linalg.eigh(first @ first.T)[1][:, ::-1]
@@ -200,7 +200,7 @@ def _rotated_energy(cube: Array) -> Array:
 
 
 def _pair_costs(scheme: Scheme, bonds: list[str], cost: Costs) -> Callable[[int, int], float]:
-    """The cost of each pair of ranks: ``a R + b S + c R S``, from three pairs."""
+    """Return the cost of each pair of ranks, ``a R + b S + c R S``, from three known pairs."""
 
     def at(r: int, s: int) -> float:
         return cost(scheme.with_ranks({bonds[0]: r, bonds[1]: s}))
@@ -213,7 +213,7 @@ def _pair_costs(scheme: Scheme, bonds: list[str], cost: Costs) -> Callable[[int,
 
 
 def _path(left: Array, cost: Callable[[int, int], float]) -> list[tuple[int, int, float, float]]:
-    """Raise one rank or the other, whichever saves more error for a multiplication."""
+    """Raise one rank or the other, whichever saves more error per multiplication."""
     m, n = left.shape
     steps = (max(1, m // LEVELS), max(1, n // LEVELS))
     r = s = 1
@@ -230,7 +230,7 @@ def _path(left: Array, cost: Callable[[int, int], float]) -> list[tuple[int, int
 
 
 def _of_tree(scheme: Scheme, kernel: Array, cost: Costs) -> Curve:
-    """Any other tree of bonds: one limit for the ranks of all."""
+    """Return the curve of any other tree of bonds: one limit for all ranks."""
     pattern, sizes = scheme.pattern, scheme.sizes
     letters = pattern.batch + "".join(pattern.own(k) for k in range(len(pattern.factors)))
     split = kernel.reshape([scheme.size(a) for a in pattern.letters])

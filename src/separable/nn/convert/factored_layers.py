@@ -1,4 +1,4 @@
-"""Layers made of factors, and what they are compared by."""
+"""Factored layers that replace convolutions, and measures to compare them."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from separable.lowering.lower import lower
+from separable.lowering.scheme import Scheme
 from separable.nn.convert.covariances import Moments
 from separable.nn.convert.decompose import decomposed
-from separable.nn.convert.least_squares import Aim, fit, matrices
+from separable.nn.convert.least_squares import FitTarget, fit, matrices
 from separable.nn.dense_weights import as_array
 from separable.nn.factored_conv import FactoredConv
-from separable.nn.lower import lower
-from separable.nn.scheme import Scheme
 
 __all__ = ["built", "fitted", "measured", "plain", "weight_error", "weights_of_conv"]
 
 Array = NDArray[Any]
-NOISE = 1e-7  # of an error: no reason to take one fit rather than another
+NOISE = 1e-7  # relative difference of errors that does not justify another fit
 
 
 def weights_of_conv(conv: Any) -> Array:
@@ -32,20 +32,21 @@ def weights_of_conv(conv: Any) -> Array:
 
 
 def plain(scheme: Scheme, conv: Any) -> tuple[Scheme, list[Array]]:
-    """Factorise the weights as they are, at the scheme's ranks."""
+    """Factorise the weights without data, at the scheme's ranks."""
     scheme, _ = lower(scheme)
     return scheme, decomposed(scheme, scheme.kernel_of(weights_of_conv(conv)))
 
 
 def fitted(
-    scheme: Scheme, conv: Any, moments: Moments, aim: Aim, sweeps: int
+    scheme: Scheme, conv: Any, moments: Moments, aim: FitTarget, sweeps: int
 ) -> tuple[Scheme, list[Array], Array]:
-    """Fit factors to data, or factorise the weights where that comes nearer.
+    """Fit factors to data, or factorise the weights where that is closer.
 
     Returns
     -------
     scheme : Scheme
-    arrays : list of ndarray, one a factor
+    arrays : list of ndarray
+        One array per factor.
     bias : ndarray, shape (out_channels,)
         The best for these factors.
     """
@@ -59,13 +60,13 @@ def fitted(
 def built(
     scheme: Scheme, arrays: Sequence[Array], conv: nn.Module, bias: Array | None = None
 ) -> FactoredConv:
-    """Make the layer, with the geometry, device, type and mode of a convolution."""
+    """Create the layer, with the geometry, device, dtype and mode of a convolution."""
     own = None if bias is None else torch.from_numpy(np.ascontiguousarray(bias))
     return FactoredConv._with_arrays(scheme, arrays, conv, own)
 
 
 def weight_error(layer: FactoredConv, conv: nn.Module) -> float:
-    """Return the relative Frobenius error of a layer's weights, as they are in its own type."""
+    """Return the relative Frobenius error of a layer's weights, in the layer's own dtype."""
     weights = weights_of_conv(conv)
     found = matrices(layer.scheme, layer._arrays()) if layer.scheme.bonds else layer._arrays()[0]
     norm = float(np.linalg.norm(weights))
@@ -75,9 +76,9 @@ def weight_error(layer: FactoredConv, conv: nn.Module) -> float:
 
 @torch.no_grad()
 def measured(layers: Sequence[nn.Module], shape: Sequence[int], repeats: int) -> list[float]:
-    """Return the median time in seconds that each of some layers takes for an input.
+    """Return the median time in seconds of each layer for an input.
 
-    They run in turns, so that what else the machine does hits all alike.
+    They run in turns, so that other load on the machine affects all of them equally.
     """
     like = next(layers[0].parameters())
     generator = torch.Generator().manual_seed(0)

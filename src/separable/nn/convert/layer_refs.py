@@ -1,4 +1,4 @@
-"""Sites: the convolutions of a network, under which names, and why some are left alone."""
+"""LayerRef: the convolutions of a network, their names, and why some are left alone."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from torch import nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
 from separable.errors import ArgumentError, ArgumentTypeError
-from separable.nn.conv_spec import CONVS, ConvSpec
+from separable.lowering.conv_spec import ConvSpec
 from separable.nn.factored_conv import FactoredConv
+from separable.nn.torch_convs import CONVS, spec_of
 
-__all__ = ["Site", "find_sites", "matching", "nearest", "put", "refusal", "selected"]
+__all__ = ["LayerRef", "find_layers", "matching", "nearest", "put", "refusal", "selected"]
 
 
 @dataclass(frozen=True)
-class Site:
-    """One convolution of a network.
+class LayerRef:
+    """Reference to one convolution of a network.
 
     Attributes
     ----------
     name : str
-        Its first path in the model; the model itself is "".
+        First path of the module in the model; "" for the model itself.
     aliases : tuple of str
-        The other paths under which the same module is found.
+        Other paths of the same module.
     conv : torch.nn.Module
     reason : str
-        Why it is left alone; empty if it may be converted.
+        Reason why it is left alone; empty if it may be converted.
     """
 
     name: str
@@ -40,49 +41,49 @@ class Site:
 
     @property
     def title(self) -> str:
-        """The name, also of the model itself."""
+        """Name for messages, also if the convolution is the model itself."""
         return self.name or "(model)"
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All paths."""
+        """All paths of the convolution."""
         return (self.name, *self.aliases)
 
     @property
     def spec(self) -> ConvSpec:
-        """The arguments of the convolution."""
-        return ConvSpec.of(self.conv)
+        """Arguments of the convolution."""
+        return spec_of(self.conv)
 
-    def left(self, reason: str) -> Site:
-        """Return the same with a reason to leave it alone; the first one said stands."""
+    def left(self, reason: str) -> LayerRef:
+        """Return a copy with a reason to leave the layer alone; the first reason is kept."""
         return self if self.reason else replace(self, reason=reason)
 
 
-def find_sites(model: nn.Module) -> list[Site]:
-    """Return every convolution, a module that stands in several places once."""
+def find_layers(model: nn.Module) -> list[LayerRef]:
+    """Return every convolution; a module that occurs several times is listed once."""
     found: dict[int, list[str]] = {}
     modules: dict[int, nn.Module] = {}
     _walk(model, "", found, modules)
     return [
-        Site(names[0], tuple(names[1:]), modules[key], refusal(modules[key]))
+        LayerRef(names[0], tuple(names[1:]), modules[key], refusal(modules[key]))
         for key, names in found.items()
     ]
 
 
 def _walk(
-    module: nn.Module, name: str, found: dict[int, list[str]], modules: dict[int, nn.Module]
+    module: nn.Module, name: str, paths: dict[int, list[str]], modules: dict[int, nn.Module]
 ) -> None:
     if isinstance(module, (nn.modules.conv._ConvNd, FactoredConv)):
-        found.setdefault(id(module), []).append(name)
+        paths.setdefault(id(module), []).append(name)
         modules[id(module)] = module
         return
     for key, child in module._modules.items():
         if child is not None:
-            _walk(child, f"{name}.{key}" if name else key, found, modules)
+            _walk(child, f"{name}.{key}" if name else key, paths, modules)
 
 
 def refusal(module: nn.Module) -> str:
-    """Why no layer can stand in for this one; empty if one can."""
+    """Return the reason why no layer can replace this one, or an empty string."""
     if isinstance(module, FactoredConv):
         return "separable already"
     if isinstance(module, _ConvTransposeNd):
@@ -94,7 +95,7 @@ def refusal(module: nn.Module) -> str:
     standard = CONVS[len(module.kernel_size)]  # type: ignore[arg-type]
     kind: Any = type(module)
     if kind.forward is not standard.forward or kind._conv_forward is not standard._conv_forward:
-        return f"{kind.__name__} convolves in a way of its own"
+        return f"{kind.__name__} overrides the convolution"
     if _hooked(module):
         return "has hooks, which a new layer would not have"
     conv: Any = module
@@ -110,7 +111,7 @@ def refusal(module: nn.Module) -> str:
 
 
 def _hooked(module: nn.Module) -> bool:
-    """Whether somebody watches or changes what goes through, as the old `weight_norm` does."""
+    """Return True if hooks read or change inputs or outputs, as those of the old `weight_norm` do."""
     return bool(
         module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
         or module._backward_pre_hooks
@@ -118,14 +119,14 @@ def _hooked(module: nn.Module) -> bool:
 
 
 def matching(name: str, wanted: str) -> bool:
-    """Whether a layer is meant by a name: its own, that of a module it is in, or one with `*`."""
+    """Return True if a name means a layer: its own name, that of a parent module, or one with `*`."""
     return name == wanted or name.startswith(f"{wanted}.") or fnmatch.fnmatchcase(name, wanted)
 
 
 def selected(
-    sites: Sequence[Site], include: Iterable[str] | None, exclude: Iterable[str]
-) -> list[Site]:
-    """Give the sites that were not asked for a reason to be left alone.
+    refs: Sequence[LayerRef], include: Iterable[str] | None, exclude: Iterable[str]
+) -> list[LayerRef]:
+    """Mark the layers that were not selected as left alone.
 
     Raises
     ------
@@ -135,30 +136,30 @@ def selected(
     wanted = None if include is None else _names("include", include)
     unwanted = _names("exclude", exclude)
     for argument, names in (("include", wanted or []), ("exclude", unwanted)):
-        check_known(argument, names, sites)
+        check_known(argument, names, refs)
     found = []
-    for site in sites:
-        if wanted is not None and not _any(site, wanted):
-            site = site.left("not in `include`")
-        if _any(site, unwanted):
-            site = site.left("in `exclude`")
-        found.append(site)
+    for ref in refs:
+        if wanted is not None and not _any(ref, wanted):
+            ref = ref.left("not in `include`")
+        if _any(ref, unwanted):
+            ref = ref.left("in `exclude`")
+        found.append(ref)
     return found
 
 
-def check_known(argument: str, names: Iterable[str], sites: Sequence[Site]) -> None:
-    """Refuse names that stand for no convolution."""
+def check_known(argument: str, names: Iterable[str], refs: Sequence[LayerRef]) -> None:
+    """Raise an error for names that match no convolution."""
     for name in names:
-        if not any(_any(site, [name]) for site in sites):
+        if not any(_any(ref, [name]) for ref in refs):
             raise ArgumentError(
-                f"`{argument}` names {name!r}, which is no convolution of the model and no module "
-                f"with one. {nearest(name, sites)}"
+                f"`{argument}` names {name!r}, which is neither a convolution nor a module "
+                f"that contains one. {nearest(name, refs)}"
             )
 
 
-def nearest(name: str, sites: Sequence[Site]) -> str:
-    """Say which names are like this one, or which there are."""
-    known = [n for site in sites for n in site.names if n]
+def nearest(name: str, refs: Sequence[LayerRef]) -> str:
+    """Return a hint with similar names, or with all names."""
+    known = [n for ref in refs for n in ref.names if n]
     parts = {".".join(n.split(".")[:depth]) for n in known for depth in range(1, n.count(".") + 2)}
     close = difflib.get_close_matches(name, sorted(parts), n=3, cutoff=0.5)
     if close:
@@ -175,12 +176,12 @@ def _names(argument: str, names: Iterable[str]) -> list[str]:
     return found
 
 
-def _any(site: Site, names: Iterable[str]) -> bool:
-    return any(matching(own, name) for own in site.names for name in names)
+def _any(ref: LayerRef, names: Iterable[str]) -> bool:
+    return any(matching(own, name) for own in ref.names for name in names)
 
 
 def put(model: nn.Module, new: Mapping[int, nn.Module]) -> nn.Module:
-    """Put modules in the place of others, told by identity, wherever those stand.
+    """Replace modules, found by identity, everywhere in a network.
 
     Returns
     -------

@@ -1,14 +1,19 @@
-"""fit: the factors of a layer that give the outputs wanted, in closed form.
+"""Factors of a layer that give the wanted outputs, in closed form.
 
-With the second moment S of the patches that the layer gets and the cross moment C of the outputs
-wanted with them, the best dense weights are ``T = (C + r W)(S + r)^-1``; the ridge r holds them to
-the trained weights W in directions the data does not show. The error of any other weights F is
-that of T plus ``trace((F - T)(S + r)(F - T)^T)``: so T is factorised, weighted by S + r.
+Let S be the second moment of the layer's input patches, and C their cross moment with the wanted
+outputs. The best dense weights are ``T = (C + r W)(S + r)^-1``, where the ridge r pulls them towards
+the trained weights W in directions that the data does not determine. Any other weights F add
+``trace((F - T)(S + r)(F - T)^T)`` to the error of T, so T is factorised with the weight S + r.
 
-1. A weighted singular value decomposition (`metric`), exact for each channel by itself.
-2. The factor that has the outputs is fitted to all channels together: linear least squares.
-3. Depthwise separable layers: channel by channel the best factors given all other channels, again
-   by a weighted decomposition. Each sweep lowers the error.
+1. A singular value decomposition weighted by a `Metric`, exact for each channel alone.
+2. The factor of the outputs is fitted to all channels together by linear least squares.
+3. In depthwise separable layers, the factors of one channel after the other are fitted given all
+   other channels, again by a weighted decomposition. Each sweep lowers the error.
+
+Step 1: if S is a (Kronecker) product of moments of the letters of each factor, the error is the
+Frobenius norm of the weights times the roots of these moments. S is such a product for depthwise
+separable layers, where each channel's factorisation sees its own patches alone; elsewhere the
+product is an approximation with which the fit starts.
 """
 
 from __future__ import annotations
@@ -21,26 +26,25 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
+from separable.lowering.lower import lower
+from separable.lowering.scheme import Scheme
 from separable.nn.convert.axis_roles import Letters
 from separable.nn.convert.covariances import Moments
 from separable.nn.convert.decompose import decomposed, multiplied
-from separable.nn.convert.metric import Metric
-from separable.nn.lower import lower
-from separable.nn.scheme import Scheme
 
-__all__ = ["Aim", "aim_at", "fit", "matrices", "metric_of"]
+__all__ = ["FitTarget", "fit", "fit_target", "matrices", "metric_of"]
 
 Array = NDArray[Any]
 
 ROUNDING = (
-    1e-12  # of the squares of inputs: what is left of the variance of inputs that are constant
+    1e-12  # relative to the mean square of inputs: rounding of the variance of constant inputs
 )
-SCARCE = 4.0  # where fits to 4 .. 64 small images gave the best networks
+SCARCE = 4.0  # chosen by fits to 4 to 64 small images
 
 
 @dataclass(frozen=True, eq=False)
-class Aim:
-    """What a factorisation is to come near to, and what its errors weigh.
+class FitTarget:
+    """Weights that a factorisation approximates, and the metric of its error.
 
     Attributes
     ----------
@@ -53,51 +57,52 @@ class Aim:
     weight: Array
 
 
-def aim_at(weights: Array, moments: Moments, ridge: float) -> Aim:
+def fit_target(weights: Array, moments: Moments, ridge: float) -> FitTarget:
     """Return the best dense weights for the moments, and the metric around them.
 
     Parameters
     ----------
     weights : ndarray, shape (groups, outputs, inputs)
-        The trained ones.
+        The trained weights.
     moments : Moments
     ridge : float
-        Relative to the mean variance of an input. With fewer positions than a filter has inputs
-        the moments say little: it grows with the square of inputs over positions.
+        Regularisation relative to the mean variance of an input. It grows with the square of
+        inputs over positions, because moments of few positions are unreliable.
     """
     n = weights.shape[-1]
     ridge *= 1 + SCARCE * (n / max(moments.count, 1)) ** 2
     mean = np.trace(moments.patches, axis1=1, axis2=2)[:, None, None] / n
     whole = mean + np.mean(moments.patch_mean**2, axis=1)[:, None, None]
     r = np.maximum(ridge * mean, ROUNDING * whole)
-    r = np.where(r > 0, r, 1.0)  # nothing came in: the trained weights it is
+    r = np.where(r > 0, r, 1.0)  # all inputs are 0: keep the trained weights
     weight = moments.patches + r * np.eye(n)
     right = moments.cross + r * weights
     target = np.stack([_solved(s, c.T).T for s, c in zip(weight, right, strict=True)])
-    return Aim(target, weight)
+    return FitTarget(target, weight)
 
 
-def metric_of(letters: Letters, aim: Aim) -> Metric:
-    """Return the metric with which a factorisation of the aim starts."""
+def metric_of(letters: Letters, aim: FitTarget) -> Metric:
+    """Return the metric of the first step of a fit."""
     return Metric.of(letters, aim.weight)
 
 
-def fit(scheme: Scheme, aim: Aim, sweeps: int) -> tuple[Scheme, list[Array]]:
-    """Find factors near the aim.
+def fit(scheme: Scheme, aim: FitTarget, sweeps: int) -> tuple[Scheme, list[Array]]:
+    """Fit factors to a target.
 
     Parameters
     ----------
     scheme : Scheme
-        With the ranks wanted.
-    aim : Aim
+        Layer, pattern and ranks.
+    aim : FitTarget
     sweeps : int
-        How often step 3 goes through all channels.
+        Number of passes of step 3 over all channels.
 
     Returns
     -------
     scheme : Scheme
-        Its ranks raised where no convolution has groups that uneven.
-    arrays : list of ndarray, one a factor
+        The scheme, with ranks raised where groups must be even.
+    arrays : list of ndarray
+        One array per factor.
     """
     letters = Letters(scheme)
     scheme, _ = lower(scheme)
@@ -115,12 +120,12 @@ def fit(scheme: Scheme, aim: Aim, sweeps: int) -> tuple[Scheme, list[Array]]:
 
 
 def matrices(scheme: Scheme, arrays: Sequence[Array]) -> Array:
-    """Multiply factors out, to matrices (groups, outputs, inputs)."""
+    """Multiply factors out to matrices (groups, outputs, inputs)."""
     return Letters(scheme).matrix(multiplied(scheme, arrays))
 
 
 def _is_depthwise(letters: Letters) -> bool:
-    """Whether each channel has factors of its own, two of them."""
+    """Return True if each channel has two factors of its own."""
     pattern = letters.scheme.pattern
     batch = [a for a in pattern.batch if a != letters.group]
     return (
@@ -135,8 +140,8 @@ def _is_depthwise(letters: Letters) -> bool:
 # Step 2.
 
 
-def _refitted(letters: Letters, scheme: Scheme, arrays: list[Array], aim: Aim) -> list[Array]:
-    """Fit one factor by least squares, the others as they are."""
+def _refitted(letters: Letters, scheme: Scheme, arrays: list[Array], aim: FitTarget) -> list[Array]:
+    """Fit one factor by least squares while the others stay fixed."""
     pattern = scheme.pattern
     owners = [
         k for k in range(len(arrays)) if letters.outputs and letters.outputs in pattern.own(k)
@@ -150,12 +155,12 @@ def _refitted(letters: Letters, scheme: Scheme, arrays: list[Array], aim: Aim) -
 
 
 def _output_factor(
-    letters: Letters, scheme: Scheme, arrays: list[Array], aim: Aim, owner: int
+    letters: Letters, scheme: Scheme, arrays: list[Array], aim: FitTarget, owner: int
 ) -> list[Array]:
-    """The factor of the outputs: they are linear in the features that the others make.
+    """Fit the factor of the outputs, which are linear in the features that the others compute.
 
-    Features are indexed by the owner's input and batch letters L (which the features share with
-    the inputs, so that what others make is block diagonal in them) and its bonds m.
+    Features are indexed by the owner's input and batch letters L and its bonds m. The features
+    share the letters L with the inputs, so they are block diagonal in L.
     """
     g, operand = letters.group, scheme.operands[owner]
     lead = "".join(a for a in letters.inputs if a in operand)  # L
@@ -198,8 +203,10 @@ def _output_factor(
     return _balanced(scheme, new)
 
 
-def _filter_factor(letters: Letters, scheme: Scheme, arrays: list[Array], aim: Aim) -> list[Array]:
-    """Each output has factors of its own: the one with fewest numbers is fitted, output by output."""
+def _filter_factor(
+    letters: Letters, scheme: Scheme, arrays: list[Array], aim: FitTarget
+) -> list[Array]:
+    """Fit the smaller factor, output by output, where each output has factors of its own."""
     pattern, bond = scheme.pattern, scheme.bonds
     sizes = [letters.count("".join(a for a in pattern.own(k))) for k in range(2)]
     fitted = int(np.argmin(sizes))
@@ -233,16 +240,16 @@ def _filter_factor(letters: Letters, scheme: Scheme, arrays: list[Array], aim: A
     return _balanced(scheme, new)
 
 
-def _input_order(letters: Letters, matrix: Array, lead: str) -> Array:
-    """Matrices (g, o, inputs) with some letters of the inputs in front."""
-    rest = "".join(a for a in letters.inputs if a not in lead)
+def _input_order(letters: Letters, matrix: Array, first: str) -> Array:
+    """Return matrices (g, o, inputs) with some input letters first."""
+    rest = "".join(a for a in letters.inputs if a not in first)
     split = matrix.reshape(*matrix.shape[:2], *letters.shape(letters.inputs))
-    order = [2 + letters.inputs.index(a) for a in lead + rest]
+    order = [2 + letters.inputs.index(a) for a in first + rest]
     return np.ascontiguousarray(np.transpose(split, [0, 1, *order])).reshape(matrix.shape)
 
 
 def scheme_count(scheme: Scheme, letters: str) -> int:
-    """How many values letters have together."""
+    """Return the number of values that letters have together."""
     return int(np.prod([scheme.size(a) for a in letters], initial=1))
 
 
@@ -250,9 +257,9 @@ def scheme_count(scheme: Scheme, letters: str) -> int:
 
 
 def _swept(
-    letters: Letters, scheme: Scheme, arrays: list[Array], aim: Aim, sweeps: int
+    letters: Letters, scheme: Scheme, arrays: list[Array], aim: FitTarget, sweeps: int
 ) -> list[Array]:
-    """Channel by channel the best factors given all others."""
+    """Fit the factors of one channel after the other while all other channels stay fixed."""
     lead = "".join(a for a in scheme.pattern.batch if a != letters.group)
     g, bond = letters.group, scheme.bonds
     ranks = scheme.ranks[bond].reshape(letters.count(g), -1)
@@ -278,12 +285,12 @@ def _swept(
 def _sweep_group(
     s: Array, target: Array, dense: Array, ranks: Array, width: int, sweeps: int
 ) -> tuple[Array, Array]:
-    """One group: factors ``(c, o, R)`` and ``(c, taps, R)``."""
+    """Return the factors of one group, ``(c, o, R)`` and ``(c, taps, R)``."""
     count, taps = s.shape[:2]
     outs = np.zeros((count, len(target), width))
     ins = np.zeros((count, taps, width))
     columns = np.ascontiguousarray(s.transpose(2, 0, 1, 3)).reshape(count, -1, taps)
-    # inverses of all small matrices at once: solving with each by itself takes far longer
+    # all small matrices are inverted at once, which is far faster than one solve each
     roots = np.linalg.cholesky(np.stack([s[c, :, c] for c in range(count)]))
     inverses = np.linalg.inv(roots)
     difference = dense - target
@@ -305,7 +312,7 @@ def _sweep_group(
 
 
 def _solved(matrix: Array, right: Array) -> Array:
-    """Solve a positive definite system; by least squares if it is singular to rounding."""
+    """Solve a positive definite system, by least squares if it is numerically singular."""
     try:
         factor = scipy.linalg.cho_factor(matrix, lower=True, check_finite=False)
     except np.linalg.LinAlgError:
@@ -314,7 +321,7 @@ def _solved(matrix: Array, right: Array) -> Array:
 
 
 def _balanced(scheme: Scheme, arrays: list[Array]) -> list[Array]:
-    """Give both factors of each term the same norm; factors of other patterns as wholes."""
+    """Scale both factors of each term to the same norm; in other patterns, whole factors."""
     if len(arrays) == 2 and scheme.pattern.has_one_bond:
         letters = scheme.pattern.batch + scheme.bonds
         norms = []
@@ -341,3 +348,77 @@ def _balanced(scheme: Scheme, arrays: list[Array]) -> list[Array]:
         return arrays
     mean = float(np.exp(np.mean(np.log(sizes))))
     return [a * (mean / n) for a, n in zip(arrays, sizes, strict=True)]
+
+
+# The metric of step 1.
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Square roots of the moments of each factor's input letters.
+
+    Attributes
+    ----------
+    letters : Letters
+    roots : tuple of (str, ndarray) or None
+        The input letters of each factor, and the lower triangular root of their moment,
+        ``(*batch, n, n)``; None for a factor without input letters.
+    """
+
+    letters: Letters
+    roots: tuple[tuple[str, Array] | None, ...]
+
+    @classmethod
+    def of(cls, letters: Letters, moment: Array) -> Metric:
+        """Compute the roots from a second moment ``(groups, inputs, inputs)``."""
+        pattern = letters.scheme.pattern
+        roots: list[tuple[str, Array] | None] = []
+        for k in range(len(pattern.factors)):
+            own = "".join(a for a in pattern.own(k) if a in letters.inputs)
+            if not own:
+                roots.append(None)
+                continue
+            part = letters.marginal(moment, own, pattern.batch)
+            if any(roots):  # only the first root carries the scale
+                part = part / np.maximum(_mean_diagonal(part), np.finfo(float).tiny)
+            roots.append((own, _root(part)))
+        return cls(letters, tuple(roots))
+
+    def weighted(self, kernel: Array) -> Array:
+        """Return a kernel, one axis per letter, times the roots."""
+        for part in self.roots:
+            if part is not None:
+                kernel = self._times(kernel, self.letters.scheme.pattern.letters, *part)
+        return kernel
+
+    def unweighted(self, arrays: Sequence[Array]) -> list[Array]:
+        """Return the factors of a weighted kernel times the inverse roots."""
+        found = []
+        scheme = self.letters.scheme
+        for operand, array, part in zip(scheme.operands, arrays, self.roots, strict=True):
+            if part is None:
+                found.append(array)
+                continue
+            own, root = part
+            found.append(self._times(array, operand, own, np.linalg.inv(root)))
+        return found
+
+    def _times(self, array: Array, axes: str, own: str, root: Array) -> Array:
+        """Multiply the axes of some letters by a matrix, one matrix per batch value."""
+        batch = self.letters.scheme.pattern.batch
+        rest = "".join(a for a in axes if a not in own + batch)
+        order = batch + rest + own
+        moved = np.transpose(array, [axes.index(a) for a in order])
+        lead = moved.shape[: len(batch)]
+        flat = moved.reshape(*lead, -1, root.shape[-1]) @ root
+        return np.transpose(flat.reshape(moved.shape), [order.index(a) for a in axes])
+
+
+def _mean_diagonal(part: Array) -> Array:
+    return np.asarray(np.trace(part, axis1=-2, axis2=-1)[..., None, None] / part.shape[-1])
+
+
+def _root(part: Array) -> Array:
+    """Return lower triangular roots of matrices that are positive definite up to rounding."""
+    jitter = np.maximum(1e-10 * _mean_diagonal(part), 1e-30)
+    return np.linalg.cholesky(part + jitter * np.eye(part.shape[-1]))

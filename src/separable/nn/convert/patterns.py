@@ -1,10 +1,10 @@
-"""Which patterns a layer may be written in, and how one written for images fits other layers."""
+"""Patterns that a layer may have, and the adaptation of image patterns to other layers."""
 
 from __future__ import annotations
 
 from separable.errors import PatternError
-from separable.nn.conv_spec import ConvSpec
-from separable.nn.scheme import Scheme
+from separable.lowering.conv_spec import ConvSpec
+from separable.lowering.scheme import Scheme
 from separable.pattern import Pattern, parse
 
 __all__ = ["AUTO", "adapted", "candidates", "scheme_of"]
@@ -16,15 +16,15 @@ _SPATIAL = {2: "ocyx -> ox,cy", 3: "oczyx -> oxS,SyR,Rcz"}
 
 
 def adapted(pattern: str | Pattern, ndim: int) -> Pattern:
-    """Return a pattern for weights with so many axes of space.
+    """Return a pattern for weights with `ndim` spatial axes.
 
-    A pattern that keeps the axes of space together (``ocyx -> oc,cyx``) says the same for one, two
+    A pattern that keeps the spatial axes together (``ocyx -> oc,cyx``) says the same for one, two
     or three of them. One that separates them (``ocyx -> ox,cy``) does not.
 
     Raises
     ------
     PatternError
-        If the pattern has other axes of space and separates them.
+        If the pattern has other spatial axes and separates them.
 
     Examples
     --------
@@ -40,16 +40,16 @@ def adapted(pattern: str | Pattern, ndim: int) -> Pattern:
     channels = parsed.axes[: parsed.ndim - len(spatial)]
     if not together or not block or any(len(axis) > 1 for axis in spatial):
         axes = "one axis" if ndim == 1 else f"{ndim} axes"
-        raise PatternError(f"`{parsed}` separates {len(spatial)} axes of space; this has {axes}")
+        raise PatternError(f"`{parsed}` separates {len(spatial)} spatial axes; this has {axes}")
     space = SPACE[-ndim:]
     factors = tuple(f.replace(block, space) for f in parsed.factors)
     return Pattern((*channels, *space), factors)
 
 
 def candidates(spec: ConvSpec) -> tuple[Pattern, ...]:
-    """Return what "auto" tries: depthwise first, pointwise first, spatial, Tucker-2.
+    """Return the patterns that "auto" tries: depthwise first, pointwise first, spatial, Tucker-2.
 
-    A kernel of one tap has only channels to separate: two pointwise steps with fewer between.
+    A kernel of one tap separates into two pointwise steps with fewer channels between them.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The pictures of a report; Matplotlib is imported when one is asked for."""
+"""Plots of a conversion report; Matplotlib is imported when one is drawn."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["plot_spectrum", "plot_tradeoff"]
 
 
 def plot_tradeoff(report: Report, ax: Any = None) -> Any:
-    """Draw error against multiplications, and where the conversion stands.
+    """Plot error against multiplications, and mark the conversion.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def plot_tradeoff(report: Report, ax: Any = None) -> Any:
 
 
 def plot_spectrum(report: Report, layer: str, ax: Any = None) -> Any:
-    """Draw the singular values of one layer, and how many of them were kept.
+    """Plot the singular values of one layer, and how many of them were kept.
 
     Parameters
     ----------
@@ -82,6 +82,6 @@ def plot_spectrum(report: Report, layer: str, ax: Any = None) -> Any:
 def _axes(ax: Any) -> Any:
     if ax is not None:
         return ax
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # optional dependency
 
     return Figure(layout="constrained").subplots()

@@ -1,22 +1,29 @@
-"""How a report is printed and exported."""
+"""Conversion reports as printed text, Markdown and notebook tables."""
 
 from __future__ import annotations
 
-import html
 import math
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from separable.cost.cost_text import quantity, ratio, table
 from separable.nn.convert.conversion_report import ConvertedLayer, Report
 from separable.nn.ties import ties_text
-from separable.pages import stand_alone, table_fragment
+from separable.pages import table_fragment
 
-__all__ = ["report_fragment", "report_html", "report_markdown", "report_text"]
+__all__ = [
+    "REASON",
+    "WORDS",
+    "columns_of",
+    "conclusions",
+    "headline",
+    "report_fragment",
+    "report_markdown",
+    "report_text",
+    "total_row",
+]
 
 GAP = 2
 NARROWEST = 18
@@ -26,11 +33,12 @@ UNITS = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6))
 
 @dataclass(frozen=True)
 class _Column:
-    """One column: its name, its cell for a layer, and how soon it is left out."""
+    """Column of the table: its name, its cell for a layer, and when it is left out."""
 
     name: str
     cell: Callable[[ConvertedLayer], str]
     rank: int = 0
+    meaning: str = ""  # in the legend; empty if the name says it
 
 
 WORDS = (
@@ -39,115 +47,66 @@ WORDS = (
     _Column("rank", lambda x: ranks_text(x.ranks) or "-", 2),
 )
 NUMBERS = (
-    _Column("mult", lambda x: quantity(x.multiplications_before)),
-    _Column("now", lambda x: quantity(x.multiplications)),
-    _Column("saving", lambda x: ratio(x.multiplications_before, x.multiplications)),
-    _Column("params", lambda x: quantity(x.parameters_before), 4),
+    _Column("mult", lambda x: quantity(x.multiplications_before), 0, "multiplications"),
+    _Column("now", lambda x: quantity(x.multiplications), 0, "the column to its left, converted"),
+    _Column(
+        "saving",
+        lambda x: ratio(x.multiplications_before, x.multiplications),
+        meaning="mult divided by now",
+    ),
+    _Column("params", lambda x: quantity(x.parameters_before), 4, "parameters"),
     _Column("now", lambda x: quantity(x.parameters), 4),
-    _Column("weights", lambda x: _error(x.weight_error) if x.converted else "-", 1),
-    _Column("output", lambda x: _error(x.output_error), 0),
+    _Column(
+        "weights",
+        lambda x: _error(x.weight_error) if x.converted else "-",
+        1,
+        "relative error of the weights",
+    ),
+    _Column("output", lambda x: _error(x.output_error), 0, "relative error of the layer's output"),
     _Column("time", lambda x: _duration(x.seconds_before), 3),
     _Column("now", lambda x: _duration(x.seconds), 3),
 )
+REASON = _Column("left alone because", lambda x: x.reason)
 
 
 def report_text(report: Report, width: int) -> str:
-    """Return the table, with a headline, the total in words and the reasons below it."""
+    """Return the table with a headline; below it the total in words and reasons for layers left alone."""
     rows = [x for x in report.layers if x.converted]
-    parts = [_wrap(_headline(report), width)]
+    parts = [_wrap(headline(report), width)]
     if rows:
-        columns = _fitting(_columns(report), [*rows, _total(report)], width)
+        columns = _fitting(columns_of(report), [*rows, total_row(report)], width)
         lines = [[c.cell(x) for c in columns] for x in rows]
-        last = [c.cell(_total(report)) for c in columns]
+        last = [c.cell(total_row(report)) for c in columns]
         text = sum(c in WORDS for c in columns)
         parts.append(table([c.name for c in columns], [*lines, (), last], text=text, width=width))
-    parts += [_wrap(n, width) for n in [*_verdict(report), *_left(report)]]
+        parts.append(_wrap(_legend(columns), width))
+    parts += [_wrap(n, width) for n in [*conclusions(report), *_left(report)]]
     return "\n".join(parts)
 
 
 def report_markdown(report: Report) -> str:
-    """Return the rows in Markdown, all columns and all layers, with the reasons."""
-    columns = (*_columns(report), REASON)
+    """Return all layers and columns in Markdown, with the reasons for layers left alone."""
+    columns = (*columns_of(report), REASON)
     rows = [[c.cell(x) for c in columns] for x in report.layers]
-    rows.append([f"**{c.cell(_total(report))}**" if c is not REASON else "" for c in columns])
+    rows.append([f"**{c.cell(total_row(report))}**" if c is not REASON else "" for c in columns])
     rule = ["---" if c in (*WORDS, REASON) else "---:" for c in columns]
     lines = [[c.name for c in columns], rule, *rows]
     body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return body + "\n\n" + "\n\n".join([_headline(report), *_verdict(report)]) + "\n"
+    return body + "\n\n" + "\n\n".join([headline(report), *conclusions(report)]) + "\n"
 
 
 def report_fragment(report: Report) -> str:
-    """Return the table for notebooks: all columns and all layers, with the reasons."""
-    columns = (*_columns(report), REASON)
-    rows = [[c.cell(x) for c in columns] for x in (*report.layers, _total(report))]
+    """Return the table for notebooks: all layers and columns, with reasons for layers left alone."""
+    columns = (*columns_of(report), REASON)
+    rows = [[c.cell(x) for c in columns] for x in (*report.layers, total_row(report))]
     return table_fragment(
-        _headline(report), [c.name for c in columns], rows, _verdict(report),
+        headline(report), [c.name for c in columns], rows, conclusions(report),
         words=[at for at, c in enumerate(columns) if c in (*WORDS, REASON)], has_total=True,
     )  # fmt: skip
 
 
-def report_html(report: Report) -> str:
-    """Return a page with the table and the curve of the trade-off, without anything to load."""
-    columns = (*_columns(report), REASON)
-
-    def row(cells: Sequence[str], tag: str, kind: str = "") -> str:
-        kinds = [' class="words"' if c in (*WORDS, REASON) else "" for c in columns]
-        made = (f"<{tag}{k}>{html.escape(v)}</{tag}>" for k, v in zip(kinds, cells, strict=True))
-        return f"<tr{kind}>{''.join(made)}</tr>"
-
-    left = ' class="refused"'
-    body = PAGE.format(
-        title=html.escape(_headline(report)),
-        notes="".join(f"<p>{html.escape(n)}</p>" for n in _verdict(report)),
-        head=row([c.name for c in columns], "th"),
-        rows="\n".join(
-            row([c.cell(x) for c in columns], "td", "" if x.converted else left)
-            for x in report.layers
-        ),
-        foot=row([c.cell(_total(report)) for c in columns], "th"),
-    )
-    return stand_alone(_headline(report), body, _drawn(report), ("conversion_report.js",))
-
-
-def _drawn(report: Report) -> dict[str, Any]:
-    """What the page's charts show; a long curve is thinned out."""
-    curve = report.tradeoff
-    dense = float(curve[:, 0].max()) if len(curve) else 1.0
-    thin = curve[:: max(1, len(curve) // POINTS)]
-    share = None if report.multiplications is None or not len(curve) else (
-        report.multiplications / dense
-    )  # fmt: skip
-    stands = 0
-    if share is not None:
-        stands = int(np.argmin(np.abs(thin[:, 0] / dense - share)))
-    layers = [
-        {"name": x.name or report.model, "pattern": x.pattern,
-         "before": x.multiplications_before, "after": x.multiplications}
-        for x in report.layers
-    ]  # fmt: skip
-    points = [[float(x) / dense, float(y)] for x, y in thin]
-    return {"curve": points, "share": share, "stands": stands, "layers": layers}
-
-
-POINTS = 200  # of the curve on a page
-PAGE = """<h1>{title}</h1>
-{notes}
-<section class="card" id="tradeoff-card"><h2>What fewer multiplications give up</h2>
-<div id="tradeoff" class="chart"></div>
-<label class="slider">Budget <input id="share" type="range" min="0" max="0" value="0"><output id="share-out" for="share"></output></label>
-<p id="share-text" aria-live="polite"></p></section>
-<section class="card"><h2>Multiplications before and after</h2><div id="layers" class="chart"></div></section>
-<section class="card"><h2>Every convolution</h2><div class="scroll" tabindex="0" role="region" aria-label="Convolutions">
-<table><thead>{head}</thead>
-<tbody>
-{rows}
-</tbody>
-<tfoot>{foot}</tfoot></table></div></section>"""
-REASON = _Column("left alone because", lambda x: x.reason)
-
-
 def ranks_text(ranks: Any) -> str:
-    """Say the ranks of the bonds in a few characters.
+    """Return the ranks of the bonds as a short text.
 
     Examples
     --------
@@ -162,8 +121,8 @@ def ranks_text(ranks: Any) -> str:
     return " ".join(f"{bond}={text}" for bond, text in said.items())
 
 
-def _columns(report: Report) -> tuple[_Column, ...]:
-    """Leave out what was not measured."""
+def columns_of(report: Report) -> tuple[_Column, ...]:
+    """Return the columns of everything that was measured."""
     unknown = set()
     if all(math.isnan(x.output_error) for x in report.layers):
         unknown.add(NUMBERS[6])
@@ -172,8 +131,8 @@ def _columns(report: Report) -> tuple[_Column, ...]:
     return tuple(c for c in (*WORDS, *NUMBERS) if c not in unknown)
 
 
-def _total(report: Report) -> ConvertedLayer:
-    """The network as one row; its convolutions where the network was not counted."""
+def total_row(report: Report) -> ConvertedLayer:
+    """Return the network as one row; the sum of its convolutions if it was not counted."""
     layers = report.layers
     now, before = report.multiplications, report.multiplications_before
     return ConvertedLayer(
@@ -208,7 +167,13 @@ def _fitting(
         kept = [c for c in kept if c.rank < least]
 
 
-def _headline(report: Report) -> str:
+def _legend(columns: Sequence[_Column]) -> str:
+    """Return what the names of the columns mean."""
+    return "; ".join(f"{c.name}: {c.meaning}" for c in columns if c.meaning) + "."
+
+
+def headline(report: Report) -> str:
+    """Return the first line: the network, what was requested, and how many layers were converted."""
     done = len(report.converted)
     count = len(report.layers)
     convolutions = "convolution" if count == 1 else "convolutions"
@@ -216,7 +181,8 @@ def _headline(report: Report) -> str:
     return f"{report.model}{inputs}, {report.request}: {done} of {count} {convolutions} converted"
 
 
-def _verdict(report: Report) -> list[str]:
+def conclusions(report: Report) -> list[str]:
+    """Return sentences about the whole network: its multiplications, parameters and error."""
     now, before = report.multiplications, report.multiplications_before
     notes = []
     if now is not None and before is not None:
@@ -240,7 +206,7 @@ def _verdict(report: Report) -> list[str]:
 
 
 def _left(report: Report) -> list[str]:
-    """The layers left alone, those with the same reason together."""
+    """Return one sentence per reason for layers that were left alone."""
     reasons: dict[str, list[str]] = {}
     for x in report.layers:
         if x.reason:
@@ -249,7 +215,7 @@ def _left(report: Report) -> list[str]:
 
 
 def _error(value: float) -> str:
-    """A relative error as a percentage with two digits, tiny ones as a power."""
+    """Return a relative error as a percentage with two digits, or as a power of ten if it is tiny."""
     if math.isnan(value):
         return "-"
     if value < 5e-5:
@@ -260,7 +226,7 @@ def _error(value: float) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """A time with three digits and a unit; a dash for none."""
+    """Return a time with three digits and a unit; a dash for NaN."""
     if math.isnan(seconds):
         return "-"
     unit, factor = next((u for u in UNITS if seconds >= u[1] * 0.9995), UNITS[-1])

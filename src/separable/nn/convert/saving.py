@@ -1,4 +1,4 @@
-"""Converted networks written down and made again, and multiplied out to dense ones."""
+"""Saving of converted networks: blueprints, networks rebuilt from them, and dense networks."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from torch import nn
 
 from separable.errors import ArgumentError, ArgumentTypeError
-from separable.nn.conv_spec import ConvSpec
-from separable.nn.convert.layer_refs import Site, find_sites, nearest, put
+from separable.lowering.conv_spec import ConvSpec
+from separable.nn.convert.layer_refs import LayerRef, find_layers, nearest, put
 from separable.nn.factored_conv import FactoredConv
 from separable.nn.ties import Ties, share, tie, ties_of
 
@@ -22,14 +22,14 @@ VERSION = 1
 
 
 def blueprint(model: nn.Module) -> str:
-    """Write down the patterns and ranks of a network's separable layers, as JSON.
+    """Return the patterns and ranks of a network's separable layers as JSON.
 
-    With the `state_dict` it is all that is needed to have a converted network again: see `rebuild`.
+    Together with the `state_dict` it restores a converted network: see `rebuild`.
 
     Parameters
     ----------
     model : torch.nn.Module
-        For instance from `convert`.
+        Network with separable layers, for instance from `convert`.
 
     Returns
     -------
@@ -50,10 +50,10 @@ def blueprint(model: nn.Module) -> str:
     {'R': 2}
     """
     layers = {}
-    for site in find_sites(model):
-        layer = site.conv
+    for ref in find_layers(model):
+        layer = ref.conv
         if isinstance(layer, FactoredConv) and getattr(layer, "intermediate", None) is None:
-            layers[site.name] = _entry(layer)
+            layers[ref.name] = _entry(layer)
     found: dict[str, Any] = {"format": FORMAT, "version": VERSION, "layers": layers}
     inside = tuple(f"{name}." if name else "" for name in layers)
     ties = [list(n) for n in ties_of(model) if all(name.startswith(inside) for name in n)]
@@ -74,7 +74,7 @@ def _entry(layer: FactoredConv) -> dict[str, Any]:
 
 
 def rebuild(model: nn.Module, plan: str | Mapping[str, Any]) -> nn.Module:
-    """Put separable layers where a blueprint has them, with random weights.
+    """Create the separable layers of a blueprint in a network, with random weights.
 
     Parameters
     ----------
@@ -82,12 +82,12 @@ def rebuild(model: nn.Module, plan: str | Mapping[str, Any]) -> nn.Module:
         The network as it was before it was converted, with any weights; also on "meta". It is
         left as it is.
     plan : str or mapping
-        What `blueprint` gives.
+        Result of `blueprint`.
 
     Returns
     -------
     torch.nn.Module
-        For ``load_state_dict``.
+        Network for ``load_state_dict``.
 
     Raises
     ------
@@ -109,15 +109,15 @@ def rebuild(model: nn.Module, plan: str | Mapping[str, Any]) -> nn.Module:
         raise ArgumentTypeError(f"`model` must be a torch.nn.Module; got {type(model).__name__}")
     layers, ties = _read(plan)
     result = copy.deepcopy(model)
-    sites = {name: site for site in find_sites(result) for name in site.names}
+    refs = {name: ref for ref in find_layers(result) for name in ref.names}
     new = {}
     for name, entry in layers.items():
-        if name not in sites:
+        if name not in refs:
             raise ArgumentError(
-                f"`plan` has a layer {name!r}, which is no convolution of {type(model).__name__}. "
-                f"{nearest(name, list(sites.values()))}"
+                f"`plan` has a layer {name!r}, which is not a convolution of {type(model).__name__}. "
+                f"{nearest(name, list(refs.values()))}"
             )
-        new[id(sites[name].conv)] = _layer(sites[name], entry)
+        new[id(refs[name].conv)] = _layer(refs[name], entry)
     result = put(result, new)
     try:
         tie(result, ties)
@@ -142,17 +142,17 @@ def _read(plan: str | Mapping[str, Any]) -> tuple[dict[str, Any], Ties]:
     return layers, ties
 
 
-def _layer(site: Site, entry: Mapping[str, Any]) -> nn.Module:
-    conv: Any = site.conv
-    spec: ConvSpec = conv.spec if isinstance(conv, FactoredConv) else site.spec
+def _layer(ref: LayerRef, entry: Mapping[str, Any]) -> nn.Module:
+    conv: Any = ref.conv
+    spec: ConvSpec = conv.spec if isinstance(conv, FactoredConv) else ref.spec
     try:
         shape, pattern = tuple(entry["weight_shape"]), entry["pattern"]
         ranks, sizes, bias = dict(entry["ranks"]), dict(entry["sizes"]), bool(entry["bias"])
     except (KeyError, TypeError) as problem:
-        raise ArgumentError(f"`plan`: layer {site.title!r} lacks {problem}") from problem
+        raise ArgumentError(f"`plan`: layer {ref.title!r} lacks {problem}") from problem
     if shape != spec.weight_shape:
         raise ArgumentError(
-            f"`plan`: layer {site.title!r} has weights {shape}; the model's are {spec.weight_shape}"
+            f"`plan`: layer {ref.title!r} has weights {shape}; the model's are {spec.weight_shape}"
         )
     like = next(conv.parameters())
     return FactoredConv(
@@ -163,7 +163,7 @@ def _layer(site: Site, entry: Mapping[str, Any]) -> nn.Module:
 
 
 def merge(model: nn.Module) -> nn.Module:
-    """Multiply the factors of all separable layers out: the dense network that does the same.
+    """Multiply the factors of all separable layers out: an equivalent dense network.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ def merge(model: nn.Module) -> nn.Module:
     Returns
     -------
     torch.nn.Module
-        With a `torch.nn` convolution in place of each separable layer. A layer that no convolution
+        Network with a `torch.nn` convolution in place of each separable layer. A layer that no convolution
         equals, for there is a module between its steps or its padding depends on the input's size,
         is kept.
 
@@ -194,14 +194,14 @@ def merge(model: nn.Module) -> nn.Module:
     new: dict[int, nn.Module] = {}
     weights: list[tuple[nn.Module, Any]] = []
     biases: list[tuple[nn.Module, Any]] = []
-    for site in find_sites(result):
-        if isinstance(site.conv, FactoredConv):
+    for ref in find_layers(result):
+        if isinstance(ref.conv, FactoredConv):
             try:
-                dense = site.conv.to_dense()
+                dense = ref.conv.to_dense()
             except ArgumentError:
                 continue
-            new[id(site.conv)] = dense
-            steps = site.conv._convolutions()
+            new[id(ref.conv)] = dense
+            steps = ref.conv._convolutions()
             weights.append((dense, tuple(id(s.weight) for s in steps)))
             biases.append((dense, None if dense.bias is None else id(steps[-1].bias)))
     share(weights)  # layers that share all their factors

@@ -1,4 +1,4 @@
-"""Trace: in which order the convolutions of a network run, on what shapes, and what they cost."""
+"""Trace: the order in which the convolutions of a network run, their shapes and their costs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from separable.errors import ArgumentError
-from separable.nn.conv_spec import ConvSpec
+from separable.lowering.conv_spec import ConvSpec
+from separable.lowering.step import SamePadding, Step
 from separable.nn.convert.calibration import Calibration
-from separable.nn.convert.layer_refs import Site
+from separable.nn.convert.layer_refs import LayerRef
 from separable.nn.ledger import ledger
 from separable.nn.ledger.fake_model import fake_copy, fake_inputs, fake_keywords
-from separable.nn.step import Same, Step
 
 __all__ = [
     "Trace",
@@ -33,16 +33,16 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Trace:
-    """What happened in one run of a network.
+    """Record of one run of a network.
 
     Attributes
     ----------
     inputs : tuple of str
-        What went in.
+        Inputs as text.
     shapes : mapping of str to list of tuple of int
-        For each convolution the shape of its input in each call, in the order of first calls.
+        Shapes of each convolution's input in all calls; convolutions in the order of first calls.
     layers : mapping of str to int
-        The multiplications of each module by itself, by the ledger.
+        Multiplications of each module without its children, by the ledger.
     """
 
     inputs: tuple[str, ...]
@@ -51,11 +51,11 @@ class Trace:
 
     @property
     def total(self) -> int:
-        """The multiplications of the whole network."""
+        """Multiplications of the whole network."""
         return sum(self.layers.values())
 
     def within(self, name: str) -> int:
-        """The multiplications of a module and all in it."""
+        """Return the multiplications of a module with all its children."""
         return sum(n for key, n in self.layers.items() if key == name or key.startswith(f"{name}."))
 
 
@@ -65,7 +65,7 @@ def trace_model(
     watched: Mapping[str, nn.Module],
     kwargs: Mapping[str, Any] | None = None,
 ) -> Trace:
-    """Run a model on tensors without memory.
+    """Run a model on fake tensors, which have no memory.
 
     Parameters
     ----------
@@ -100,10 +100,10 @@ def trace_model(
 
 
 def traced(
-    model: nn.Module, sites: Sequence[Site], calibration: Calibration | None, input_shape: Any
+    model: nn.Module, refs: Sequence[LayerRef], calibration: Calibration | None, input_shape: Any
 ) -> Trace | None:
-    """Run the model on the shapes given, without memory."""
-    watched = {s.name: s.conv for s in sites if not s.reason}
+    """Run the model on the given shapes with fake tensors."""
+    watched = {s.name: s.conv for s in refs if not s.reason}
     if calibration is None:
         return None if input_shape is None else trace_model(model, input_shape, watched)
     first = calibration.first
@@ -117,11 +117,11 @@ def traced(
 
 
 def traced_singly(
-    model: nn.Module, sites: Sequence[Site], calibration: Calibration
+    model: nn.Module, refs: Sequence[LayerRef], calibration: Calibration
 ) -> Trace | None:
-    """Run the model on one sample of the first batch; None where batches are no more than that.
+    """Run the model on one sample of the first batch, or return None if batches have one sample.
 
-    A model that does not take its inputs cut to one along their first axis is not run either.
+    A model that cannot run on inputs cut to one sample gives None too.
     """
     first = calibration.first
     assert first is not None
@@ -132,7 +132,7 @@ def traced_singly(
     def cut(value: Any) -> Any:
         return value[:1] if isinstance(value, torch.Tensor) else value
 
-    watched = {s.name: s.conv for s in sites if not s.reason}
+    watched = {s.name: s.conv for s in refs if not s.reason}
     kwargs = {name: cut(value) for name, value in first.kwargs.items()}
     try:
         return trace_model(model, [cut(value) for value in first.args], watched, kwargs)
@@ -141,7 +141,7 @@ def traced_singly(
 
 
 def dense_multiplications(spec: ConvSpec, shapes: Sequence[Shape] | None) -> int:
-    """Multiplications of a convolution in all calls; without shapes, for one position."""
+    """Return the multiplications of a convolution in all calls, or per position without shapes."""
     if shapes is None:
         return spec.multiplications
     return sum(_images(spec, s) * spec.multiplications * _positions(spec, s) for s in shapes)
@@ -150,7 +150,7 @@ def dense_multiplications(spec: ConvSpec, shapes: Sequence[Shape] | None) -> int
 def steps_multiplications(
     spec: ConvSpec, steps: Sequence[Step], shapes: Sequence[Shape] | None
 ) -> int:
-    """Multiplications of the steps that stand for it in all calls; else for one position."""
+    """Return the multiplications of a layer's steps in all calls, or per position without shapes."""
     if shapes is None:
         return sum(step.multiplications for step in steps)
     total = 0
@@ -179,6 +179,6 @@ def _positions(spec: ConvSpec, shape: Shape) -> int:
 
 def _out(step: Step, j: int, size: int) -> int:
     pad = step.padding[j]
-    amounts = pad.amounts(size) if isinstance(pad, Same) else pad
+    amounts = pad.amounts(size) if isinstance(pad, SamePadding) else pad
     reach = step.dilation[j] * (step.kernel_size[j] - 1)
     return (size + sum(amounts) - reach - 1) // step.stride[j] + 1

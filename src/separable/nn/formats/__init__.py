@@ -1,4 +1,4 @@
-"""Trained networks in files: read, converted as modules, written again in the same format.
+"""Trained networks in files: read, converted as modules, and written in the same format.
 
 A `Source` is a network that was read: a module for `separable.nn.convert`, and the way back to a
 file. Reading one never runs code that it brings: see `docs/files.md`.

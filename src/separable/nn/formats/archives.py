@@ -1,4 +1,4 @@
-"""Zip archives that are read with their sizes bounded before anything in them is unpacked."""
+"""Zip archives whose sizes are bounded before anything in them is unpacked."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from typing import IO
 __all__ = ["Archive", "ArchiveError"]
 
 MOST_MEMBERS = 100_000
-GROWTH, ALLOWED = 20, 64 << 20  # unpacked bytes: so many times the file's, and so many besides
+GROWTH, ALLOWED = (
+    20,
+    64 << 20,
+)  # limits of unpacked bytes: a multiple of the file size, plus a constant
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ENCRYPTED = 0x1
 
 
 class ArchiveError(Exception):
-    """An archive holds something that is never read; the text says what, and the remedy."""
+    """Error for archives with content that is never read; the message says what, and the remedy."""
 
 
 class Archive:
-    """A zip archive, its member names and sizes checked.
+    """Zip archive whose member names and sizes were checked.
 
     Parameters
     ----------
@@ -98,7 +101,7 @@ class Archive:
     def __contains__(self, name: str) -> bool:
         return name in self._members
 
-    def read(self, name: str, most: int | None = None) -> bytes:
+    def read(self, name: str, limit: int | None = None) -> bytes:
         """Return a member's bytes.
 
         Raises
@@ -111,9 +114,9 @@ class Archive:
         info = self._members.get(name)
         if info is None:
             raise ArchiveError(f"it lacks the member {name!r}")
-        if most is not None and info.file_size > most:
+        if limit is not None and info.file_size > limit:
             raise ArchiveError(
-                f"its member {name!r} has {info.file_size:,} bytes; expected at most {most:,}"
+                f"its member {name!r} has {info.file_size:,} bytes; expected at most {limit:,}"
             )
         return self._zip.read(info)
 

@@ -1,4 +1,4 @@
-"""Programs of `torch.export`: their convolutions become modules, and the whole a program again."""
+"""Programs of `torch.export`, whose convolutions become modules, and the export of the result."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from separable.errors import ArgumentError, FileError
-from separable.nn.conv_spec import CONVS
 from separable.nn.formats.archives import ArchiveError
 from separable.nn.formats.network_source import Source
 from separable.nn.formats.program_archive import load_program
+from separable.nn.torch_convs import CONVS
 
 __all__ = ["ExportedSource", "read_exported", "with_modules"]
 
@@ -29,14 +29,14 @@ _CONVOLUTIONS: dict[Any, int] = {
         getattr(torch.ops.aten, name).padding,
     )
 }
-MOST_ZEROS = 1 << 31  # numbers of inputs that are made up
+MOST_ZEROS = 1 << 31  # largest number of values of invented inputs
 _GENERAL = torch.ops.aten.convolution.default
 _NAMES = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _GENERAL_NAMES = (*_NAMES[:6], "transposed", "output_padding", "groups")
 
 
 class ExportedSource(Source):
-    """A program of `torch.export`; its convolutions are found under the names of their weights."""
+    """Program of `torch.export`; its convolutions have the names of their weights."""
 
     suffix = ".pt2"
 
@@ -54,24 +54,24 @@ class ExportedSource(Source):
             self.batch = int(sizes[0][0])
 
     def input_shapes(self) -> list[tuple[int, ...]] | None:
-        """Return those of the example that the program was made with."""
+        """Return the shapes of the example with which the program was exported."""
         leaves = pytree.tree_leaves(self._args)
         if self._kwargs or not all(isinstance(v, torch.Tensor) for v in leaves):
             return None
         return [tuple(v.shape) for v in leaves]
 
-    def shapes_to_count(self, given: list[tuple[int, ...]] | None) -> Any:
-        """Return tensors of those shapes, and of the types that the program takes."""
-        if given is None:
+    def shapes_to_count(self, input_shape: list[tuple[int, ...]] | None) -> Any:
+        """Return tensors of the given shapes in the dtypes that the program takes."""
+        if input_shape is None:
             return list(self._args) if self.input_shapes() is not None else None
         leaves = [v for v in pytree.tree_leaves(self._args) if isinstance(v, torch.Tensor)]
-        if len(leaves) != len(given):
-            return given
-        return [torch.zeros(s, dtype=v.dtype) for s, v in zip(given, leaves, strict=True)]
+        if len(leaves) != len(input_shape):
+            return input_shape
+        return [torch.zeros(s, dtype=v.dtype) for s, v in zip(input_shape, leaves, strict=True)]
 
     def serialised(self, converted: nn.Module) -> bytes:
-        """Export again, with what was dynamic dynamic again."""
-        # Without gradients, as for inference: the program keeps no record of them.
+        """Export the converted program; axes that were dynamic stay dynamic."""
+        # Without gradients, as for inference: the program does not record whether there were any.
         with torch.no_grad():
             program = torch.export.export(
                 converted, self._args, self._kwargs, dynamic_shapes=self._dynamic_shapes()
@@ -81,7 +81,7 @@ class ExportedSource(Source):
         return file.getvalue()
 
     def _dynamic_shapes(self) -> Any:
-        """Which axes of which inputs were symbols, and within what limits."""
+        """Return the axes of the inputs that were symbols, and their limits."""
         values = iter(_input_values(self.program))
 
         def axes(leaf: Any) -> Any:
@@ -99,7 +99,7 @@ class ExportedSource(Source):
 
 
 def read_exported(path: Path) -> Source:
-    """Read what `torch.export.save` wrote; nothing in the file is run.
+    """Read a file of `torch.export.save`; nothing in it is executed.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def read_exported(path: Path) -> Source:
         raise
     except ArchiveError as problem:
         raise FileError(f"cannot read {path}: {problem}") from None
-    except Exception as problem:  # zipfile, json and PyTorch raise whatever they meet
+    except Exception as problem:  # zipfile, json and PyTorch raise arbitrary exceptions
         reason = (str(problem).strip() or type(problem).__name__).splitlines()[0].rstrip(".")
         raise FileError(
             f"cannot read {path}: no program of torch.export, or a damaged one ({reason}). "
@@ -124,7 +124,7 @@ def read_exported(path: Path) -> Source:
 
 
 def with_modules(program: torch.export.ExportedProgram) -> fx.GraphModule:
-    """Return the program as a module, with a `torch.nn` convolution for each of its convolutions.
+    """Return the program as a module, with a `torch.nn` convolution per convolution in it.
 
     Parameters
     ----------
@@ -147,19 +147,19 @@ def with_modules(program: torch.export.ExportedProgram) -> fx.GraphModule:
         ):
             _replace(module, node, made)
     graph.eliminate_dead_code()
-    # A new module: what `export` gives refuses `eval()`, which changes nothing in its graph.
+    # A new module, because exported modules raise an error in `eval()`, which would not change the graph.
     found = fx.GraphModule(module, graph, class_name="GraphModule")
     return found.eval()
 
 
 def _module(program: torch.export.ExportedProgram) -> nn.Module:
-    """Return the program as a module, without guards, whose source text would be run."""
+    """Return the program as a module, without guards, whose source text would be executed."""
     if "check_guards" in inspect.signature(program.module).parameters:  # from PyTorch 2.9 on
         return program.module(check_guards=False)
     return program.module()
 
 
-def _replace(module: nn.Module, node: Any, made: dict[Any, str]) -> None:
+def _replace(module: nn.Module, node: Any, replacement: dict[Any, str]) -> None:
     """Call a module in place of a convolution whose weights are parameters."""
     names = _GENERAL_NAMES if node.target is _GENERAL else _NAMES
     given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
@@ -169,28 +169,28 @@ def _replace(module: nn.Module, node: Any, made: dict[Any, str]) -> None:
     if given.get("transposed", False):
         return
     key = repr((weight.target, None if bias is None else bias.target, *list(given.items())[3:]))
-    if key not in made:
+    if key not in replacement:
         conv = _conv(module, given)
-        made[key] = _place(module, node, weight.target, set(made.values()))
-        owner, _, last = made[key].rpartition(".")
+        replacement[key] = _place(module, node, weight.target, set(replacement.values()))
+        owner, _, last = replacement[key].rpartition(".")
         setattr(module.get_submodule(owner), last, conv)
     with node.graph.inserting_before(node):
-        new = node.graph.call_module(made[key], (given["input"],))
+        new = node.graph.call_module(replacement[key], (given["input"],))
     new.meta = dict(node.meta)
     node.replace_all_uses_with(new)
     node.graph.erase_node(node)
 
 
-def _conv(module: nn.Module, given: dict[str, Any]) -> nn.Module:
-    """Make the module of a convolution, on the parameters themselves."""
-    weight = _attribute(module, given["weight"].target)
-    bias = given.get("bias")
+def _conv(module: nn.Module, arguments: dict[str, Any]) -> nn.Module:
+    """Create the module of a convolution from the parameters themselves."""
+    weight = _attribute(module, arguments["weight"].target)
+    bias = arguments.get("bias")
     ndim = weight.dim() - 2
-    groups = given.get("groups", 1)
+    groups = arguments.get("groups", 1)
     conv: Any = CONVS[ndim](
         weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:]),
-        _each(given.get("stride", 1), ndim), _each(given.get("padding", 0), ndim),
-        _each(given.get("dilation", 1), ndim), groups, bias is not None, device="meta",
+        _each(arguments.get("stride", 1), ndim), _each(arguments.get("padding", 0), ndim),
+        _each(arguments.get("dilation", 1), ndim), groups, bias is not None, device="meta",
     )  # fmt: skip
     conv.weight = _parameter(weight)
     if bias is not None:
@@ -199,7 +199,7 @@ def _conv(module: nn.Module, given: dict[str, Any]) -> nn.Module:
 
 
 def _place(module: nn.Module, node: Any, weight: str, taken: set[str]) -> str:
-    """Where the module goes: where its weights are, unless others are there too."""
+    """Return the path of the module: that of its weights, unless other parameters are there too."""
     owner = weight.rpartition(".")[0]
     if owner and owner not in taken:
         old = module.get_submodule(owner)
@@ -221,20 +221,20 @@ def _parameter(tensor: torch.Tensor) -> nn.Parameter:
 
 
 def _each(value: Any, ndim: int) -> Any:
-    """One number for each axis, where the program has one for all."""
+    """Return one number per axis; the program may have one for all."""
     if isinstance(value, (str, int)):
         return value if isinstance(value, str) else (value,) * ndim
     return tuple(value) * ndim if len(value) == 1 else tuple(value)
 
 
 def _input_values(program: torch.export.ExportedProgram) -> Sequence[Any]:
-    """What the program knows of its inputs, in the order of its flattened arguments."""
+    """Return the metadata of the inputs, in the order of the flattened arguments."""
     by_name = {n.name: n.meta.get("val") for n in program.graph.nodes if n.op == "placeholder"}
     return [by_name.get(n) for n in program.graph_signature.user_inputs]
 
 
 def _limits(program: torch.export.ExportedProgram, size: Any) -> Any:
-    """An axis that may change, within what the program allows."""
+    """Return a dynamic axis within the limits of the program."""
     found = program.range_constraints.get(size.node.expr)
     upper = None if found is None or not math.isfinite(float(found.upper)) else int(found.upper)
     if upper is not None and upper > 2**31:
@@ -246,7 +246,7 @@ def _limits(program: torch.export.ExportedProgram, size: Any) -> Any:
 def _example(
     title: str, program: torch.export.ExportedProgram
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return inputs that the program takes: those in the file, else zeros.
+    """Return inputs that the program takes: those in the file, or zeros.
 
     Raises
     ------
@@ -276,6 +276,6 @@ def _example(
 
 
 def _size(size: Any) -> int:
-    """A size that a changing axis may have: 2 unless the program was made with another."""
+    """Return a valid size of a dynamic axis: 2 unless the program was exported with another."""
     hint = size if isinstance(size, int) else size.node.hint
     return 2 if hint is None else int(hint)

@@ -17,7 +17,7 @@ ASSUMPTION = re.compile(r"[a-z_]{1,30}")
 OPAQUE = re.compile(r"OpaqueUnaryFn_[a-z0-9_]{1,20}")
 CONSTANTS = frozenset(("true", "false", "True", "False", "oo"))
 
-# What `sympy.srepr` and `str` write for sizes: arithmetic, comparisons and logic.
+# Functions that `sympy.srepr` and `str` write for sizes: arithmetic, comparisons and logic.
 ARITHMETIC = frozenset((
     "Add", "Mul", "Mod", "Abs", "Max", "Min", "floor", "ceiling", "FloorDiv", "ModularIndexing",
     "PythonMod", "CleanDiv", "CeilDiv", "CeilToInt", "FloorToInt", "TruncToFloat", "TruncToInt",
@@ -37,12 +37,12 @@ COMPARE = (ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 
 
 def check_expression(text: str, symbols: Collection[str]) -> None:
-    """Refuse a text that is more than plain arithmetic over declared symbols.
+    """Raise an error for a text that is more than arithmetic over declared symbols.
 
     Parameters
     ----------
     text : str
-        As ``Add(Symbol('s0', integer=True), Integer(1))`` or ``s0 + 1``.
+        Text such as ``Add(Symbol('s0', integer=True), Integer(1))`` or ``s0 + 1``.
     symbols : collection of str
         The symbols that the program declares.
 
@@ -74,7 +74,7 @@ def check_expression(text: str, symbols: Collection[str]) -> None:
 
 
 class _Checker:
-    """Walk over an expression; anything that is not known raises `ValueError`."""
+    """Visitor of an expression that raises `ValueError` for anything unknown."""
 
     def __init__(self, symbols: frozenset[str]) -> None:
         self.symbols = symbols
@@ -163,7 +163,7 @@ def _no_keywords(keywords: list[ast.keyword]) -> None:
 
 
 def _integer(node: ast.expr) -> int | None:
-    """The value of ``3``, ``-3`` or ``Integer(-3)``."""
+    """Return the value of ``3``, ``-3`` or ``Integer(-3)``."""
     match node:
         case ast.Call(func=ast.Name(id="Integer"), args=[inner], keywords=[]):
             return _integer(inner)

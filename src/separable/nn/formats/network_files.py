@@ -1,4 +1,4 @@
-"""open_network: a file or a name -> a Source."""
+"""open_network: the network of a file or a name, as a Source."""
 
 from __future__ import annotations
 
@@ -7,35 +7,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 from separable.errors import ArgumentError, FileError
+from separable.nn.formats.exported import read_exported
 from separable.nn.formats.network_source import Source
+from separable.nn.formats.onnx_source import read_onnx
+from separable.nn.formats.weight_files import read_named, read_weights
 
 __all__ = ["SUFFIXES", "open_network"]
 
 
-def _onnx(path: Path, factory: str | None) -> Source:
-    from separable.nn.formats.onnx_source import read_onnx
-
-    return read_onnx(path)
-
-
-def _exported(path: Path, factory: str | None) -> Source:
-    from separable.nn.formats.exported import read_exported
-
-    return read_exported(path)
-
-
-def _weights(path: Path, factory: str | None) -> Source:
-    from separable.nn.formats.weight_files import read_weights
-
-    return read_weights(path, factory)
-
-
 _READERS: dict[str, Callable[[Path, str | None], Source]] = {
-    ".onnx": _onnx,
-    ".pt2": _exported,
-    ".safetensors": _weights,
-    ".pt": _weights,
-    ".pth": _weights,
+    ".onnx": lambda path, _factory: read_onnx(path),
+    ".pt2": lambda path, _factory: read_exported(path),
+    ".safetensors": read_weights,
+    ".pt": read_weights,
+    ".pth": read_weights,
 }
 SUFFIXES = tuple(_READERS)
 
@@ -49,8 +34,9 @@ def open_network(text: str, factory: str | None = None) -> Source:
         A file: ``.onnx``, ``.pt2`` (`torch.export`), ``.safetensors``, or ``.pt`` and ``.pth`` that
         hold tensors only; or a name: ``timm:NAME``, or one of `separable.nn.models`.
     factory : str, optional
-        What builds the network of weights: ``package.module:function``, whose module is imported
-        and run, or a name. Only this argument runs code, never the file.
+        Function that builds the network for a file of weights: ``package.module:function``, whose
+        module is imported and executed, or a name. Only this argument executes code, never the
+        file.
 
     Raises
     ------
@@ -70,8 +56,6 @@ def open_network(text: str, factory: str | None = None) -> Source:
     is_file = suffix in _READERS or path.exists() or len(path.parts) > 1
     if not is_file:
         _refuse_factory(text, factory, "a name says what is built")
-        from separable.nn.formats.weight_files import read_named
-
         return read_named(text)
     if not path.exists():
         raise FileError(f"cannot read {path}: no such file{_nearest(path)}")

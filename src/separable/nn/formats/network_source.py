@@ -1,4 +1,4 @@
-"""Source: a network that was read from a file, as `convert` takes it, and the way back."""
+"""Source: a network read from a file for `convert`, and written back afterwards."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ Batch = tuple[Tensor, ...]
 
 
 class Source(abc.ABC):
-    """A network that was read.
+    """Network that was read from a file.
 
     Attributes
     ----------
     title : str
-        What it is called in messages.
+        Name of the network, for messages.
     suffix : str
-        Of the file that it is written to.
+        Suffix of the file that it is written to.
     module : torch.nn.Module
-        What is converted.
+        The module to convert.
     normalisation : tuple of (mean, std) or None
-        What its pictures are to be normalised by, if the network says.
+        Normalisation of input images, if the network declares it.
     batch : int or None
-        How many samples a call must have, if it was exported for so many.
+        Batch size of every call, if the network was exported with a fixed one.
     note : str
-        What to know about it that does not keep it from being converted; empty if nothing.
+        Remark for the report that does not prevent a conversion; may be empty.
     """
 
     suffix: str
@@ -49,24 +49,24 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def serialised(self, converted: nn.Module) -> bytes:
-        """Return the contents of the file of the converted network."""
+        """Return the contents of a file with the converted network."""
 
-    def shapes_to_count(self, given: list[tuple[int, ...]] | None) -> Any:
-        """Return what `convert` takes as ``input_shape``."""
-        shapes = self.input_shapes() if given is None else given
+    def shapes_to_count(self, input_shape: list[tuple[int, ...]] | None) -> Any:
+        """Return the argument ``input_shape`` of `convert`."""
+        shapes = self.input_shapes() if input_shape is None else input_shape
         return shapes or None
 
     def calibration(self, batches: Iterable[Batch]) -> Iterable[Any]:
-        """Return the batches as the network takes them."""
+        """Return the batches in the form that the network takes."""
         return batches if self.batch is None else _Cut(batches, self.batch, self.title)
 
     def completed(self, report: Report, converted: nn.Module) -> Report:
-        """Return the report with what only the file knows."""
+        """Return the report with what only the file knows added."""
         return report
 
 
 class _Cut:
-    """Samples put together as a network was exported for them; a rest is left out.
+    """Batches of the size with which a network was exported; an incomplete one is left out.
 
     Raises
     ------

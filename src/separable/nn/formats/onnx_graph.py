@@ -1,4 +1,4 @@
-"""A graph of ONNX as a module: its convolutions run in PyTorch, all between them in onnxruntime."""
+"""ONNX graphs as modules: convolutions run in PyTorch, everything else in onnxruntime."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Call:
-    """A Conv node: which module it runs on which value.
+    """Conv node: its module, input and output.
 
     Attributes
     ----------
     node : int
-        Its place among the graph's nodes.
+        Index of the node in the graph.
     layer : str
         The module's name.
     source, target : str
         The values that it takes and gives.
     pads : tuple of int or None
-        Zeros before and behind all axes of space, where those differ.
+        Zeros before and after all spatial axes, where those differ.
     """
 
     node: int
@@ -48,7 +48,7 @@ class Call:
 
 
 class OnnxGraph(nn.Module):
-    """A model of ONNX whose convolutions are modules.
+    """ONNX model whose convolutions are modules.
 
     It is called with the graph's inputs and gives the graph's outputs. On tensors without memory
     the convolutions alone run, on values of the shapes that ONNX infers, and as many
@@ -59,7 +59,7 @@ class OnnxGraph(nn.Module):
     model : onnx.ModelProto
         Kept as it is.
     title : str
-        What it is called in messages.
+        Name of the model, for messages.
     layers : mapping of str to torch.nn.Module
     calls : sequence of Call
     """
@@ -74,7 +74,7 @@ class OnnxGraph(nn.Module):
         self.plan = _Plan(model, title, self.calls)
 
     def forward(self, *inputs: Tensor) -> list[Tensor]:
-        """Run the graph; what is not needed any more is let go."""
+        """Run the graph; values that are no longer needed are released."""
         if any(isinstance(value, FakeTensor) for value in inputs):
             return self._counted(inputs)
         values: dict[str, Any] = self.plan.given(inputs)
@@ -107,7 +107,7 @@ class OnnxGraph(nn.Module):
 
 
 class _Plan:
-    """What is run after what; copies of a graph share it."""
+    """Order of execution of a graph, shared by its copies."""
 
     def __init__(self, model: Any, title: str, calls: Sequence[Call]) -> None:
         self.model = model
@@ -123,7 +123,7 @@ class _Plan:
         return self
 
     def _stages(self) -> list[Call | _Segment]:
-        """Convolutions, and the nodes between one and the next together."""
+        """Return the convolutions, and the nodes between two of them as one stage."""
         nodes = list(self.model.graph.node)
         stages: list[Call | _Segment] = []
         waiting: list[Any] = []
@@ -147,7 +147,7 @@ class _Plan:
         return [s for s in stages if isinstance(s, Call) or s.wanted]
 
     def _gone(self) -> list[list[str]]:
-        """The values that nothing needs after each stage."""
+        """Return the values that are no longer needed after each stage."""
         kept = set(self.outputs)
         found: list[list[str]] = []
         for stage in reversed(self.stages):
@@ -158,8 +158,8 @@ class _Plan:
         return found[::-1]
 
     def given(self, inputs: Sequence[Tensor]) -> dict[str, Any]:
-        """Name the inputs; numbers become of the precision that the graph takes."""
-        from onnx import helper
+        """Name the inputs; numbers get the precision that the graph takes."""
+        from onnx import helper  # optional dependency
 
         if len(inputs) != len(self.inputs):
             raise ArgumentError(
@@ -175,7 +175,7 @@ class _Plan:
         return values
 
     def shapes(self, inputs: Sequence[Shape]) -> dict[str, Shape]:
-        """Return the shapes of all values for inputs of these.
+        """Return the shapes of all values for the given input shapes.
 
         Raises
         ------
@@ -195,13 +195,13 @@ class _Plan:
         return self._known[key]
 
     def multiplications(self, known: Mapping[str, Shape]) -> int:
-        """Count those of all nodes but the convolutions that are modules."""
+        """Count the multiplications of all nodes but the convolutions that are modules."""
         nodes = enumerate(self.model.graph.node)
         return sum(node_multiplications(n, known) for at, n in nodes if at not in self.calls)
 
 
 class _Segment:
-    """Nodes that onnxruntime runs together, made ready when they are first run."""
+    """Nodes that onnxruntime runs together; the session is created at the first run."""
 
     def __init__(self, model: Any, nodes: Sequence[Any]) -> None:
         self.model = model
@@ -216,7 +216,7 @@ class _Segment:
         self._session: Any = None
 
     def run(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values wanted by later stages or by the graph."""
+        """Return the values that later stages or the graph's outputs need."""
         arrays = {name: _array(values[name]) for name in sorted(self.taken) if name in values}
         if self._session is None:
             self._session = self._ready(arrays)
@@ -227,7 +227,7 @@ class _Segment:
         return dict(zip(self.wanted, results, strict=True))
 
     def _ready(self, arrays: Mapping[str, Array]) -> Any:
-        import onnx
+        import onnx  # optional dependency
         from onnx import helper
 
         model = onnx.ModelProto(ir_version=self.model.ir_version)
@@ -248,7 +248,7 @@ class _Segment:
 
 
 def node_multiplications(node: Any, known: Mapping[str, Shape]) -> int:
-    """Count those of a matrix product or a convolution; other nodes have none that count.
+    """Count the multiplications of a matrix product or convolution; 0 for other nodes.
 
     Parameters
     ----------
@@ -274,7 +274,7 @@ def node_multiplications(node: Any, known: Mapping[str, Shape]) -> int:
 
 
 def _session(model: Any) -> Any:
-    """Return what runs a model.
+    """Return an onnxruntime session of a model.
 
     Raises
     ------
@@ -282,7 +282,7 @@ def _session(model: Any) -> Any:
         If onnxruntime is missing or does not take it.
     """
     try:
-        import onnxruntime  # type: ignore[import-untyped]
+        import onnxruntime  # type: ignore[import-untyped]  # optional dependency
     except ModuleNotFoundError as missing:
         raise ArgumentError(
             "`--data` with an ONNX model needs onnxruntime, which is not installed: "
@@ -303,13 +303,13 @@ def _array(value: Any) -> Any:
 
 
 def _tensor(value: Any) -> Any:
-    """Turn an array of numbers into a tensor; texts and sequences stay."""
+    """Convert an array of numbers to a tensor; texts and sequences are returned unchanged."""
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
         return torch.from_numpy(value)
     return value
 
 
 def _for_torch(pads: Sequence[int]) -> list[int]:
-    """Turn all before, all behind into pairs, the last axis first."""
+    """Convert ONNX's padding (all before, all after) to pairs, the last axis first."""
     count = len(pads) // 2
     return [pads[j + k * count] for j in reversed(range(count)) for k in (0, 1)]

@@ -1,4 +1,4 @@
-"""Steps -> nodes of ONNX: a separable layer written out in a graph."""
+"""ONNX nodes of a separable layer, one group per step."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from separable.lowering.step import Step
 from separable.nn.dense_weights import as_array
 from separable.nn.factored_conv import FactoredConv
-from separable.nn.step import Step
 
 __all__ = ["Writer"]
 
@@ -18,7 +18,7 @@ Array = NDArray[Any]
 
 
 class Writer:
-    """Collects the nodes and weights that take the place of one Conv node after the other.
+    """Collector of the nodes and weights that replace Conv nodes.
 
     Parameters
     ----------
@@ -36,19 +36,19 @@ class Writer:
         self, name: str, layer: FactoredConv, source: str, target: str, title: str,
         pads: Sequence[int] | None,
     ) -> None:  # fmt: skip
-        """Write a layer out.
+        """Write the nodes of a layer.
 
         Parameters
         ----------
         name : str
-            Of the layer, which several nodes may share.
+            Name of the layer, which several nodes may share.
         layer : FactoredConv
         source, target : str
-            The values that it takes and gives.
+            Names of the layer's input and output.
         title : str
-            Of the node that it stands for.
+            Name of the node that it replaces.
         pads : sequence of int or None
-            Zeros before and behind all axes of space, where those differ.
+            Zeros before and after all spatial axes, if these differ.
         """
         value = source
         dtype = as_array(next(layer.parameters())).dtype
@@ -69,7 +69,7 @@ class Writer:
         self, name: str, title: str, step: Step, weight: Array, bias: Array | None, value: str,
         target: str | None,
     ) -> str:  # fmt: skip
-        """Gather, convolve, scatter, add the bias; what is not needed is left out."""
+        """Write gather, convolution, scatter and bias of a step, as far as they are needed."""
         if step.gather is not None:
             value = self._gathered(value, name, title, "gather", step.gather)
         inside = step.shared == 1 and step.scatter is None
@@ -104,9 +104,9 @@ class Writer:
     def _scattered(
         self, value: str, name: str, title: str, step: Step, target: str | None, dtype: Any
     ) -> str:
-        """Add channels up where they belong: the first ones of all outputs, the second ones ...
+        """Add up channels of the same output: the first ones of all outputs, then the second ones, ...
 
-        An output with fewer takes a channel of zeros, which is put behind all others.
+        An output with fewer of them reads an appended channel of zeros.
         """
         assert step.scatter is not None
         sources: list[list[int]] = [[] for _ in range(step.outputs)]
@@ -150,7 +150,7 @@ class Writer:
         self, kind: str, title: str, what: str, inputs: list[str], target: str | None = None,
         **attributes: Any,
     ) -> str:  # fmt: skip
-        from onnx import helper
+        from onnx import helper  # optional dependency
 
         output = target or self._unique(f"{title}/{what}_output")
         node = helper.make_node(kind, inputs, [output], name=f"{title}/{what}", **attributes)

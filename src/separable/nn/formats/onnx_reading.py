@@ -1,4 +1,4 @@
-"""ONNX files: read with care, their shapes inferred, their weights looked up."""
+"""Reading of ONNX files: safety checks, inferred shapes, and stored weights."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from separable.errors import ArgumentError, FileError
 __all__ = ["constants", "graph_inputs", "inferred_shapes", "load", "parameters_of", "used_names"]
 
 Shape = tuple[int, ...]
-EXTERNAL = frozenset(("location", "offset", "length", "checksum"))  # what says where data is
-COMPILED = frozenset(("EPContext", "PyOp"))  # nodes of onnxruntime that are no arithmetic
-OLDEST = 11  # the first opset whose Pad takes its amounts as an input
+EXTERNAL = frozenset(("location", "offset", "length", "checksum"))  # keys that locate external data
+COMPILED = frozenset(("EPContext", "PyOp"))  # nodes of onnxruntime without arithmetic
+OLDEST = 11  # the first opset with the amounts of Pad as an input
 
 
 def load(path: Path) -> Any:
-    """Read and check a model, with its external data if that lies in the model's folder.
+    """Read and check a model, with external data if it is in the model's folder.
 
     Raises
     ------
@@ -33,7 +33,7 @@ def load(path: Path) -> Any:
         If onnx is missing or the model is of an old opset.
     """
     try:
-        import onnx
+        import onnx  # optional dependency
     except ModuleNotFoundError as missing:
         raise ArgumentError(
             f"{path.name} needs onnx, which is not installed: {install_command('convert')}"
@@ -42,7 +42,7 @@ def load(path: Path) -> Any:
     try:
         model = onnx.load(str(path), load_external_data=False)
         parts = list(_parts(model))
-    except Exception as problem:  # protobuf raises an exception of its own for each version
+    except Exception as problem:  # protobuf's exceptions differ between versions
         raise _damaged(path, problem) from None
     tensors = [p for p in parts if isinstance(p, onnx.TensorProto)]
     for tensor in tensors:
@@ -60,7 +60,7 @@ def load(path: Path) -> Any:
     except Exception as problem:
         raise _damaged(path, problem) from None
     left = next((t for t in tensors if t.data_location == onnx.TensorProto.EXTERNAL), None)
-    if left is not None:  # onnxruntime would look for it in the current folder
+    if left is not None:  # onnxruntime would read it from the current folder
         raise FileError(
             f"cannot read {path}: the data of `{left.name}` is in another file, which is read for "
             "the graph's own tensors alone. Save the model with all data in it"
@@ -82,7 +82,7 @@ def _damaged(path: Path, problem: Exception) -> FileError:
 
 
 def _tensors(graph: Any) -> Iterator[Any]:
-    """Every tensor stored in a graph, also in attributes and in graphs within it."""
+    """Yield every tensor stored in a graph, also in attributes and in nested graphs."""
     yield from graph.initializer
     for sparse in graph.sparse_initializer:
         yield from (sparse.values, sparse.indices)
@@ -98,7 +98,7 @@ def _tensors(graph: Any) -> Iterator[Any]:
 
 
 def _parts(message: Any) -> Iterator[Any]:
-    """Every message in a message: nodes and tensors, also of functions and of training."""
+    """Yield every message in a message: nodes and tensors, also of functions and of training."""
     waiting = [message]
     while waiting:
         found = waiting.pop()
@@ -109,7 +109,7 @@ def _parts(message: Any) -> Iterator[Any]:
 
 
 def _check_location(path: Path, folder: Path, tensor: Any) -> None:
-    """Refuse external data anywhere but in the model's folder, links followed."""
+    """Raise an error for external data outside the model's folder, after following links."""
     keys = [e.key for e in tensor.external_data]
     if len(set(keys)) != len(keys) or not set(keys) <= EXTERNAL:
         raise FileError(
@@ -131,7 +131,7 @@ def _check_location(path: Path, folder: Path, tensor: Any) -> None:
 
 
 def graph_inputs(graph: Any) -> list[tuple[str, list[int | None]]]:
-    """Return the inputs that are not weights, each with its sizes; None where one may change."""
+    """Return the inputs that are not weights with their sizes; None for a dynamic size."""
     stored = {t.name for t in graph.initializer}
     return [
         (value.name, [_size(d) for d in value.type.tensor_type.shape.dim])
@@ -147,14 +147,14 @@ def _size(dim: Any) -> int | None:
 def inferred_shapes(
     model: Any, shapes: Sequence[Shape], title: str = "the model"
 ) -> dict[str, Shape]:
-    """Return the shape of each value of the graph for inputs of these shapes.
+    """Return the shape of each value of the graph for the given input shapes.
 
     Raises
     ------
     ArgumentError
         If they are not what the graph takes.
     """
-    import onnx
+    import onnx  # optional dependency
 
     known = graph_inputs(model.graph)
     fits = len(known) == len(shapes) and all(
@@ -175,7 +175,7 @@ def inferred_shapes(
         if value.name in by_name:
             for dim, n in zip(value.type.tensor_type.shape.dim, by_name[value.name], strict=True):
                 dim.dim_value = n
-    del fixed.graph.value_info[:]  # what was inferred for other sizes
+    del fixed.graph.value_info[:]  # shapes inferred for other sizes
     for value in fixed.graph.output:
         value.type.tensor_type.ClearField("shape")
     graph = onnx.shape_inference.infer_shapes(fixed, data_prop=True).graph
@@ -189,8 +189,8 @@ def inferred_shapes(
 
 
 def constants(graph: Any) -> dict[str, NDArray[Any]]:
-    """Return what the graph stores by name: initialisers, and the values of Constant nodes."""
-    from onnx import numpy_helper
+    """Return the constants of the graph by name: initialisers and values of Constant nodes."""
+    from onnx import numpy_helper  # optional dependency
 
     found = {t.name: t for t in graph.initializer}
     for node in graph.node:
@@ -200,11 +200,11 @@ def constants(graph: Any) -> dict[str, NDArray[Any]]:
 
 
 def parameters_of(graph: Any) -> int:
-    """Count the trained numbers that a graph stores: its tensors of real or of 8-bit numbers.
+    """Count the trained numbers that a graph stores: real and 8-bit tensors.
 
-    Indices, amounts of padding, shapes and single numbers are none.
+    Indices, padding amounts, shapes and scalars are not counted.
     """
-    import onnx
+    import onnx  # optional dependency
 
     kinds = onnx.TensorProto
     trained = {
@@ -214,7 +214,7 @@ def parameters_of(graph: Any) -> int:
 
 
 def used_names(nodes: Iterable[Any]) -> set[str]:
-    """Return the values that nodes take, graphs within them too."""
+    """Return the values that nodes read, also in nested graphs."""
     found: set[str] = set()
     for node in nodes:
         found.update(name for name in node.input if name)

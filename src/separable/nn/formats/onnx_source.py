@@ -1,4 +1,4 @@
-"""ONNX models: their Conv nodes as modules for `convert`, and the graph written again."""
+"""ONNX models: Conv nodes as modules for `convert`, and the graph written back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from separable.errors import FileError
-from separable.nn.conv_spec import CONVS
 from separable.nn.convert import ConvertedLayer, Report
 from separable.nn.factored_conv import FactoredConv
 from separable.nn.formats.network_source import Source
@@ -25,17 +24,18 @@ from separable.nn.formats.onnx_reading import (
     parameters_of,
     used_names,
 )
+from separable.nn.torch_convs import CONVS
 
 __all__ = ["OnnxSource", "read_onnx"]
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
-LARGEST = 2**31 - 1  # bytes that one file of protobuf can have
+LARGEST = 2**31 - 1  # largest protobuf file in bytes
 TYPES = ("float16", "float32", "float64")
 
 
 class OnnxSource(Source):
-    """A model of ONNX.
+    """Network read from an ONNX model.
 
     Its module is the whole graph: the convolutions run in PyTorch and the nodes between them in
     onnxruntime, so that data is fitted to layer after layer as in any other network.
@@ -73,7 +73,7 @@ class OnnxSource(Source):
         return OnnxGraph(self.model, self.title, layers, calls).eval()
 
     def input_shapes(self) -> list[Shape] | None:
-        """Return those the graph says; one sample where the batch may change."""
+        """Return the shapes stored in the graph; one sample if the batch size is dynamic."""
         found = []
         for _, sizes in graph_inputs(self.model.graph):
             first = sizes[:1] if sizes[:1] != [None] else [1]
@@ -82,17 +82,17 @@ class OnnxSource(Source):
             found.append((*first, *sizes[1:]))
         return found
 
-    def shapes_to_count(self, given: list[Shape] | None) -> Any:
-        """Return the shapes given, or those the graph says, if those of all values follow."""
-        shapes = self.input_shapes() if given is None else given
+    def shapes_to_count(self, input_shape: list[Shape] | None) -> Any:
+        """Return the given shapes, or those of the graph, if all other shapes follow from them."""
+        shapes = self.input_shapes() if input_shape is None else input_shape
         if shapes is None or not self.module.calls:
             return None
         self.module.plan.shapes(shapes)
         return shapes
 
     def serialised(self, converted: nn.Module) -> bytes:
-        """Write the graph with the separable layers in place of their nodes; check it."""
-        import onnx
+        """Write the graph with separable layers in place of their nodes, and check it."""
+        import onnx  # optional dependency
 
         model = self._written(converted)
         if model.ByteSize() > LARGEST:
@@ -104,7 +104,7 @@ class OnnxSource(Source):
         return bytes(model.SerializeToString())
 
     def _written(self, converted: nn.Module) -> Any:
-        from onnx import ModelProto, numpy_helper
+        from onnx import ModelProto, numpy_helper  # optional dependency
 
         model = ModelProto()
         model.CopyFrom(self.model)
@@ -130,7 +130,7 @@ class OnnxSource(Source):
         return model
 
     def completed(self, report: Report, converted: nn.Module) -> Report:
-        """Name the model, list the nodes that no layer stands for, count what is stored."""
+        """Add the model's name, nodes without a layer, and the stored parameters to the report."""
         return replace(
             report, model=self.title, layers=(*report.layers, *self._left),
             parameters=parameters_of(self._written(converted).graph),
@@ -139,7 +139,7 @@ class OnnxSource(Source):
 
 
 def read_onnx(path: Path) -> Source:
-    """Read a model of ONNX.
+    """Read an ONNX model.
 
     Raises
     ------
@@ -150,8 +150,8 @@ def read_onnx(path: Path) -> Source:
 
 
 def _module(node: Any, values: Mapping[str, Array]) -> Any:
-    """Return the module of a Conv node, the pads it does not do, and what it is told by; or why not."""
-    from onnx import helper
+    """Return the module of a Conv node, the padding that it does not apply, and its key; or a reason."""
+    from onnx import helper  # optional dependency
 
     if node.op_type == "ConvTranspose":
         return "transposed: the patterns are of convolutions"
@@ -190,7 +190,7 @@ def _unique(name: str, taken: Mapping[str, Any]) -> str:
 
 
 def _drop_unused(before: Any, graph: Any) -> None:
-    """Remove the weights that were used and are not any more."""
+    """Remove weights that are no longer used."""
 
     def used(g: Any) -> set[str]:
         return used_names(g.node) | {v.name for v in g.output}

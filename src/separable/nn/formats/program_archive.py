@@ -1,4 +1,4 @@
-"""Archives of `torch.export.save`, read without running anything in them.
+"""Archives of `torch.export.save`, read without executing anything in them.
 
 `torch.export.load` unpickles sample inputs, weights and constants as a file asks for, loads
 compiled code, and evaluates texts. Here the archive is read by `Archive`, tensors are taken from
@@ -28,12 +28,12 @@ from separable.nn.formats.tensors_only import check_unpickler, is_plain, load_te
 __all__ = ["load_program"]
 
 JSON_BYTES = 256 << 20
-EXPANDED = 64 << 20  # bytes that a tensor may claim beyond those stored for it
+EXPANDED = 64 << 20  # bytes that a tensor may have beyond those stored for it
 MODEL = "model"  # the one that `torch.export.load` returns
 AGAIN = "Export the model again with torch.export.save"
 PICKLED = f"it is pickled, which would run code. {AGAIN}, or convert it to ONNX"
 
-# Members by what is done with them; everything else is refused. The first layout is that of
+# Known members of an archive; all others are refused. The first layout is that of
 # PyTorch 2.8 and later, below a folder of any name, the second that of 2.5 to 2.7.
 NEW = {
     "texts": r"archive_format|archive_version|byteorder|version|\.format_version"
@@ -60,7 +60,7 @@ REFUSED = (
 
 @dataclass(frozen=True)
 class _Contents:
-    """What an archive holds, as data."""
+    """Contents of an archive, as data."""
 
     program: dict[str, Any]
     state: dict[str, Tensor]
@@ -78,12 +78,12 @@ def load_program(path: Path) -> torch.export.ExportedProgram:
     Exception
         Whatever zipfile, json and PyTorch raise for a damaged file.
     """
-    from torch._export.serde.serialize import SerializedArtifact, deserialize
+    from torch._export.serde.serialize import SerializedArtifact, deserialize  # start-up time
 
     with Archive(path) as archive:
         contents = _old(archive) if "version" in archive else _new(archive)
     text = json.dumps(contents.program).encode()
-    # Tensors in place of bytes: PyTorch unpickles bytes, and takes anything else as it is.
+    # Tensors in place of bytes, because PyTorch would unpickle bytes.
     parts: Any = (text, contents.state, contents.constants, contents.examples or b"")
     return deserialize(SerializedArtifact(*parts))
 
@@ -140,18 +140,18 @@ def _check_members(names: list[str], layout: Mapping[str, str]) -> None:
 
 
 class _Payloads:
-    """Weights and constants: tensors in bytes, described by JSON."""
+    """Weights and constants: tensors stored as bytes and described by JSON."""
 
     def __init__(self, archive: Archive, folder: str) -> None:
         self.archive = archive
         self.folder = folder
 
-    def read(self, kind: str, stored: str) -> dict[str, Tensor]:
-        """Return tensors by their names; those that share memory in the file still do."""
-        pickled = f"{self.folder}{kind}/{MODEL}.pt"
+    def read(self, section: str, stored: str) -> dict[str, Tensor]:
+        """Return tensors by name; those that share memory in the file still do."""
+        pickled = f"{self.folder}{section}/{MODEL}.pt"
         if pickled in self.archive:  # PyTorch 2.8
-            return _unpickled(self.archive.read(pickled), f"its {kind}")
-        config = f"{self.folder}{kind}/{MODEL}_{kind}_config.json"
+            return _unpickled(self.archive.read(pickled), f"its {section}")
+        config = f"{self.folder}{section}/{MODEL}_{section}_config.json"
         described = json.loads(self.archive.read(config, JSON_BYTES))["config"]
         found: dict[str, Tensor] = {}
         flat: dict[str, Tensor] = {}
@@ -163,7 +163,7 @@ class _Payloads:
             if not isinstance(where, str) or re.fullmatch(stored, where) is None:
                 raise ArchiveError(f"{name!r} is stored in {str(where)[:60]!r}. {AGAIN}")
             if where not in flat:
-                content = self.archive.read(f"{self.folder}{kind}/{where}")
+                content = self.archive.read(f"{self.folder}{section}/{where}")
                 flat[where] = _flat(content, meta["tensor_meta"])
             tensor = _strided(flat[where], name, meta["tensor_meta"])
             trained = bool(meta["tensor_meta"]["requires_grad"])
@@ -172,12 +172,12 @@ class _Payloads:
 
 
 def _flat(content: bytes, meta: dict[str, Any]) -> Tensor:
-    from torch._export.serde.serialize import deserialize_scalar_type
+    from torch._export.serde.serialize import deserialize_scalar_type  # start-up time
 
     dtype = deserialize_scalar_type(meta["dtype"])
     if not content:
         return torch.empty(0, dtype=dtype)
-    # A copy that may be written to; its last bytes are left over if they are no whole number.
+    # A writable copy, without trailing bytes that are less than one number.
     return torch.frombuffer(bytearray(content), dtype=dtype)
 
 
@@ -189,25 +189,27 @@ def _strided(flat: Tensor, name: str, meta: dict[str, Any]) -> Tensor:
         raise ArchiveError(
             f"{name!r} has {claimed:,} numbers by its description and {flat.numel():,} in the file"
         )
-    return torch.as_strided(flat, sizes, strides, offset)  # refuses places beyond the numbers
+    return torch.as_strided(
+        flat, sizes, strides, offset
+    )  # raises an error for positions outside the data
 
 
-def _unpickled(content: bytes, said: str) -> dict[str, Tensor]:
+def _unpickled(content: bytes, title: str) -> dict[str, Tensor]:
     """Return a dictionary of tensors that was written by `torch.save`."""
     if not content:
         return {}
-    found = _restricted(content, said)
+    found = _restricted(content, title)
     if not isinstance(found, dict) or not all(
         isinstance(k, str) and isinstance(v, Tensor) for k, v in found.items()
     ):
-        raise ArchiveError(f"{said} are no dictionary of tensors. {AGAIN}")
+        raise ArchiveError(f"{title} are no dictionary of tensors. {AGAIN}")
     for name in found:
         check_path(name)
     return dict(found)
 
 
 def _examples(content: bytes) -> tuple[Any, ...] | None:
-    """Return the inputs that the program was exported with, or None where it has none.
+    """Return the inputs with which the program was exported, or None.
 
     An old PyTorch, whose restricted unpickler has faults, reads none: zeros stand for them.
     """
@@ -223,23 +225,23 @@ def _examples(content: bytes) -> tuple[Any, ...] | None:
     return found
 
 
-def _restricted(content: bytes, said: str) -> Any:
+def _restricted(content: bytes, title: str) -> Any:
     try:
-        found = load_tensors(content, said)
+        found = load_tensors(content, title)
     except (ArchiveError, ArgumentError):
         raise
     except Exception as problem:
         raise ArchiveError(
-            f"{said} hold more than tensors and plain values, which would run code "
+            f"{title} hold more than tensors and plain values, which would run code "
             f"({_first_line(problem)}). {AGAIN}, with tensors as inputs"
         ) from None
     if not is_plain(found):
-        raise ArchiveError(f"{said} hold more than tensors and plain values. {AGAIN}")
+        raise ArchiveError(f"{title} hold more than tensors and plain values. {AGAIN}")
     return found
 
 
 def _first_line(problem: Exception) -> str:
-    """The line that says what was met; PyTorch begins with advice to unpickle all the same."""
+    """Return the first line that describes an error; PyTorch puts advice to unpickle before it."""
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
     found: Callable[[str], bool] = lambda line: line.startswith(("Trying to", "Unsupported"))  # noqa: E731
     return next(filter(found, lines), lines[0] if lines else type(problem).__name__)[:120]

@@ -1,4 +1,4 @@
-"""The JSON of an exported program, reduced to what is data before PyTorch builds the program.
+"""Reduction of an exported program's JSON to plain data, before PyTorch builds the program.
 
 PyTorch turns this JSON into Python code: sizes are evaluated by SymPy, names become names in
 generated functions, operators are looked up by attribute, guards are source text, and the structure
@@ -44,7 +44,7 @@ TREES = frozenset((
 ))  # fmt: skip
 REMEDY = "Export the model to ONNX, or without it"
 
-# Fields of the schema by what their value may be. Those that `PARTS` does not list are refused.
+# Fields of the schema by the kind of their value. Fields that `PARTS` does not list are refused.
 NAMED = ("tensor_values", "sym_int_values", "sym_float_values", "sym_bool_values")
 OBJECTS = ("custom_obj_values", "custom_obj", "as_custom_obj", "class_fqn", "custom_obj_name")
 PATHS = ("parameter_name", "buffer_name", "tensor_constant_name", "user_input_name")
@@ -65,7 +65,7 @@ PARTS = frozenset((
 
 
 def checked_program(text: bytes) -> dict[str, Any]:
-    """Return a program's JSON with what is not needed left out.
+    """Return the JSON of a program without fields that are not needed.
 
     Notes on where nodes came from, guards (source text), the calls of submodules and the fields
     of named tuples are left out; the program that is built from the rest computes the same.
@@ -123,14 +123,14 @@ def _check_ranges(ranges: dict[str, Any]) -> None:
 
 
 def _check_constant(value: dict[str, Any]) -> None:
-    """An input with one value: its text would become part of a guard."""
+    """Check an input with one value, whose text would become part of a guard."""
     text = value.get("as_string", "")
     if not isinstance(text, str) or TEXT.fullmatch(text) is None:
         raise ArchiveError(f"it takes the text {str(text)[:60]!r}; expected letters and digits")
 
 
 def _identifier(name: Any) -> None:
-    """Names become names in generated code."""
+    """Check a name, which becomes a name in generated code."""
     if name is None or name == "":
         return
     if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
@@ -138,7 +138,7 @@ def _identifier(name: Any) -> None:
 
 
 def check_path(path: Any) -> None:
-    """Refuse what is no name of a parameter, as ``features.0.weight``.
+    """Raise an error unless a text is the name of a parameter, as ``features.0.weight``.
 
     Raises
     ------
@@ -152,7 +152,7 @@ def check_path(path: Any) -> None:
 
 
 def _operator(target: Any) -> None:
-    """Only operators of PyTorch itself are looked up, and none that takes the name of a file."""
+    """Check that an operator is PyTorch's own and takes no file name."""
     text = target if isinstance(target, str) else ""
     kind, _, name = text.partition(".")
     if kind == "_operator" and name in ON_NUMBERS:
@@ -187,7 +187,7 @@ def _is_known(namespace: str, name: str, overload: str | None) -> bool:
 
 
 class _Check:
-    """Copies JSON of the schema, each field by the rule of its name."""
+    """Copy of JSON by the schema, each field by the rule of its name."""
 
     def __init__(self, symbols: frozenset[str]) -> None:
         self.symbols = symbols
@@ -238,7 +238,7 @@ class _Check:
             raise ArchiveError(f"{problem}. {REMEDY}") from None
 
     def signature(self, entry: dict[str, Any]) -> dict[str, Any]:
-        """Return the signature of the whole program: the structure of inputs and outputs."""
+        """Return the signature of the program: the structure of its inputs and outputs."""
         given = entry["signature"]
         names = given.get("forward_arg_names")
         for name in names or ():
@@ -264,7 +264,7 @@ def _no_objects(value: Any) -> None:
 
 
 def _check_tree(text: str) -> None:
-    """The structure of inputs or outputs: tuples, lists and dictionaries with plain keys."""
+    """Check the structure of inputs or outputs: tuples, lists and dictionaries with plain keys."""
     waiting = [json.loads(text)[1]]
     while waiting:
         node = waiting.pop()
@@ -288,7 +288,7 @@ def _is_key(key: Any) -> bool:
 
 
 def _check_keywords(text: str) -> None:
-    """The names of keyword arguments become names in generated code."""
+    """Check the names of keyword arguments, which become names in generated code."""
     children = json.loads(text)[1]["children_spec"]
     for child in children[1:2]:
         if child["type"] == "builtins.dict":

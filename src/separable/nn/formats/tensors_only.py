@@ -1,4 +1,4 @@
-"""Files of `torch.save` that hold tensors and plain values, and nothing that runs code."""
+"""Files of `torch.save` with tensors and plain values, and nothing that executes code."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _version() -> tuple[int, int]:
 
 
 def check_unpickler(title: str) -> None:
-    """Refuse what needs PyTorch's restricted unpickler where that has known faults.
+    """Raise an error if PyTorch's restricted unpickler is too old to be safe.
 
     Raises
     ------
@@ -42,13 +42,13 @@ def check_unpickler(title: str) -> None:
 
 
 def load_tensors(content: Path | bytes, title: str) -> Any:
-    """Read what `torch.save` wrote, with no function called but those that make tensors.
+    """Read a file of `torch.save`; only functions that create tensors are called.
 
     Parameters
     ----------
     content : Path or bytes
     title : str
-        What it is called in messages.
+        Name of the file, for messages.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def load_tensors(content: Path | bytes, title: str) -> Any:
 
 
 def is_plain(value: Any) -> bool:
-    """Return whether a value is made of tensors, numbers, texts and plain containers alone."""
+    """Return True if a value consists of tensors, numbers, texts and plain containers."""
     if type(value) in (Tensor, nn.Parameter):
         return True
     if type(value) in (tuple, list):

@@ -1,4 +1,4 @@
-"""Weights in a file and a function that builds their network; networks known by a name."""
+"""Files of weights for a network built by a function, and networks known by name."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from separable.nn.models import create, sample_shape
 
 __all__ = ["WeightsSource", "build", "read_named", "read_weights"]
 
-SHOWN = 4  # names in a message
+SHOWN = 4  # number of names in a message
 UNTRAINED = "random weights"
 
 
 class WeightsSource(Source):
-    """A module of Python's, its weights to be written as safetensors."""
+    """Network defined in Python, whose weights are written as safetensors."""
 
     suffix = ".safetensors"
 
@@ -40,7 +40,7 @@ class WeightsSource(Source):
             self.normalisation = tuple(settings["mean"]), tuple(settings["std"])
 
     def input_shapes(self) -> list[tuple[int, ...]] | None:
-        """Return what the network says itself."""
+        """Return the shape that the network itself declares."""
         if hasattr(self.module, "example"):
             return [tuple(t.shape) for t in cast("Any", self.module).example(1)]
         try:
@@ -50,20 +50,20 @@ class WeightsSource(Source):
 
     def serialised(self, converted: nn.Module) -> bytes:
         """Return the `state_dict` as safetensors."""
-        from safetensors.torch import save
+        from safetensors.torch import save  # optional dependency
 
-        # The format has no tensors that share memory: each is written by itself.
+        # The format has no shared memory: each tensor is written separately.
         state = converted.state_dict()
         tensors = {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
         return bytes(save(tensors))
 
     def completed(self, report: Report, converted: nn.Module) -> Report:
-        """Say in the headline if nothing was trained."""
+        """Add to the headline if nothing was trained."""
         return replace(report, model=f"{report.model} ({UNTRAINED})") if self.note else report
 
 
 def read_named(name: str) -> Source:
-    """Build a network by its name: ours, or timm's with its trained weights.
+    """Build a network by name: ours, or timm's with its trained weights.
 
     Raises
     ------
@@ -121,14 +121,14 @@ def read_weights(path: Path, factory: str | None) -> Source:
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
     try:
-        from safetensors.torch import load_file
+        from safetensors.torch import load_file  # optional dependency
     except ModuleNotFoundError as missing:
         raise ArgumentError(
             f"{path.name} needs safetensors, which is not installed: {install_command('convert')}"
         ) from missing
     try:
         return dict(load_file(path))
-    except Exception as problem:  # the library has an exception of its own for each damage
+    except Exception as problem:  # the library raises many exceptions of its own
         raise FileError(
             f"cannot read {path}: no safetensors file, or a damaged one ({_line(problem)}). "
             "Fetch or export it again"
@@ -136,14 +136,14 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
-    """Read a file of `torch.save`; its pickle may make tensors and nothing else."""
+    """Read a file of `torch.save`; its pickle may create tensors and nothing else."""
     try:
         found = load_tensors(path, path.name)
     except ArgumentError:
         raise
     except ArchiveError as problem:
         raise FileError(f"cannot read {path}: {problem}. Save its state_dict()") from None
-    except Exception as problem:  # pickle raises what it meets in a damaged file
+    except Exception as problem:  # pickle raises arbitrary exceptions for damaged files
         raise FileError(
             f"cannot read {path}: it is damaged or holds more than tensors, which would run code "
             f"({_line(problem)}). Save its state_dict() as safetensors"
@@ -174,7 +174,7 @@ def build(factory: str) -> nn.Module:
         for part in name.split("."):
             function = getattr(function, part)
         found = function()
-    except Exception as problem:  # whatever a module raises while it is imported or run
+    except Exception as problem:  # a module may raise anything while it is imported or run
         raise ArgumentError(
             f"`--factory` {factory}: {type(problem).__name__}: {_line(problem)}. Expected "
             "package.module:function, a function without arguments that returns a torch.nn.Module"
@@ -218,6 +218,6 @@ def _load(module: nn.Module, state: dict[str, Tensor], path: Path, factory: str)
 
 
 def _line(problem: BaseException) -> str:
-    """The first line of what is said, without its full stop."""
+    """Return the first line of a message, without its full stop."""
     text = str(problem).strip() or type(problem).__name__
     return text.splitlines()[0].rstrip(".")

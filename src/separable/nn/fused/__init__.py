@@ -1,8 +1,9 @@
-"""Separable layers on the CPU, fused: the saved multiplications become saved time.
+"""Fused separable layers on the CPU: fewer multiplications become less time.
 
-`operators` registers ``separable::depthwise`` and ``separable::depthwise_separable``, `autograd` their
-gradients; `prepared` holds a layer with packed weights, `plan` what one shape of input needs, `compiled`
-the kernels. `fuse` rebuilds a trained network of them.
+`operators` registers ``separable::depthwise`` and ``separable::depthwise_separable``, and `autograd` their
+gradients. `packed_layer` packs the weights of a layer; `layer_tiling` (channels last) and `direct_nchw`
+(channels first) plan one shape of input; `compiled` has the kernels. `fuse` replaces the layers of a
+trained network by fused modules.
 """
 
 from __future__ import annotations

@@ -1,17 +1,20 @@
-"""Autograd of the operators: their gradients are operators too.
+"""Autograd of the fused operators: their gradients are operators too.
 
-Compiled kernels run them for layers without activation or with ReLU and ReLU6, in float32 and bfloat16 on the
-CPU; otherwise PyTorch computes the layer again and differentiates it.
+Compiled kernels compute them on the CPU, in float32 and bfloat16, for layers without activation or with ReLU or
+ReLU6. Otherwise PyTorch computes the layer again and differentiates it.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 from separable.engine.availability import EngineError
 from separable.engine.tensor_memory import owned
@@ -24,13 +27,14 @@ from separable.nn.fused.operators import (
     library,
     settings_of,
 )
-from separable.nn.fused.packed_layer import Prepared, Settings, channels_are_last, is_served
+from separable.nn.fused.packed_layer import PackedLayer, Settings, channels_are_last, is_served
 
-__all__ = ["CLAMPS"]
+__all__ = ["CLAMPS", "depthwise_flops", "pointwise_flops"]
 
 _library: Any = torch.library
+Shape = Sequence[int]
 CLAMPS = ("none", "relu", "relu6")
-"""Activations whose gradient the compiled kernels know: it is seen in the result."""
+"""Activations whose gradient the compiled kernels compute: they are clamps, visible in the result."""
 
 library.define(
     "depthwise_backward(Tensor gradient, Tensor input, Tensor weight, Tensor? bias, Tensor result, "
@@ -46,14 +50,14 @@ library.define(
 
 
 def _lines(x: Tensor) -> Tensor:
-    """Return float32 ``(n, *space, channels)``, dense."""
+    """Return a dense float32 tensor ``(n, *space, channels)``."""
     return to_last(x.to(torch.float32)).movedim(1, -1).contiguous()
 
 
 def _differentiated(
     function: Any, gradient: Tensor, tensors: list[Tensor | None], to_input: bool
 ) -> list[Tensor]:
-    """Compute a layer again and differentiate it; where nothing is asked for, an empty tensor."""
+    """Compute a layer again and differentiate it; gradients that are not needed are empty tensors."""
     with torch.enable_grad():
         leaves = [None if t is None else t.detach().requires_grad_() for t in tensors]
         asked = [t for t in leaves[0 if to_input else 1 :] if t is not None]
@@ -65,21 +69,21 @@ def _differentiated(
     return [owned(m.contiguous() if i else m) for i, m in enumerate(made)]
 
 
-def _placed(found: Tensor | None, x: Tensor) -> Tensor:
-    """Return the gradient of the input as the fake result has it, or an empty tensor."""
-    if found is None:
+def _placed(gradient: Tensor | None, x: Tensor) -> Tensor:
+    """Return the gradient of the input in the layout of the fake result, or an empty tensor."""
+    if gradient is None:
         return x.new_empty(0)
-    made = found.reshape(x.shape).to(x.dtype)
+    made = gradient.reshape(x.shape).to(x.dtype)
     return owned(to_last(made) if channels_are_last(x) else to_first(made))
 
 
-def _weights(found: Tensor, weight: Tensor) -> Tensor:
-    """Return the gradient of weights or biases as the fake result has it."""
-    return owned(found.to(weight.dtype).contiguous())
+def _weights(gradient: Tensor, weight: Tensor) -> Tensor:
+    """Return the gradient of weights or biases in the form of the fake result."""
+    return owned(gradient.to(weight.dtype).contiguous())
 
 
-def _bias(found: Tensor, bias: Tensor | None) -> Tensor:
-    return found.new_empty(0) if bias is None else _weights(found, bias)
+def _bias(gradient: Tensor, bias: Tensor | None) -> Tensor:
+    return gradient.new_empty(0) if bias is None else _weights(gradient, bias)
 
 
 def _depthwise_backward(
@@ -90,7 +94,7 @@ def _depthwise_backward(
         with suppress(EngineError):
             settings = settings_of(stride, padding, dilation, "none", "none")
             return _depthwise_compiled(
-                gradient, x, weight, bias, result, settings, activation, to_input
+                gradient, result, (x, weight, bias), settings, activation, to_input=to_input
             )
 
     def function(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
@@ -101,25 +105,35 @@ def _depthwise_backward(
 
 
 def _depthwise_compiled(
-    gradient: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, result: Tensor,
-    settings: Settings, activation: str, to_input: bool,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Return the gradients of a depthwise layer by the compiled kernels."""
+    gradient: Tensor,
+    result: Tensor,
+    tensors: tuple[Tensor, Tensor, Tensor | None],
+    settings: Settings,
+    activation: str,
+    *,
+    to_input: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of input, weights and biases (`tensors`) from the compiled kernels."""
+    x, weight, bias = tensors
     channels = x.shape[1]
-    held = _lines(gradient)
+    middle_gradient = _lines(gradient)
     if activation != "none":
         seen = _lines(result)
-        most = 6.0 if activation == "relu6" else float("inf")
-        held = torch.ops.aten.hardtanh_backward(held, seen, 0.0, most)
+        upper = 6.0 if activation == "relu6" else float("inf")
+        middle_gradient = torch.ops.aten.hardtanh_backward(middle_gradient, seen, 0.0, upper)
     multiplier = weight.shape[0] // channels
-    if multiplier > 1:
-        held = held.reshape(*held.shape[:-1], channels, multiplier).transpose(-1, -2).contiguous()
-    layer = Prepared(weight, None, None, None, channels, settings)
+    if multiplier > 1:  # the kernels order channels as [multiplier][channel]
+        middle_gradient = (
+            middle_gradient.reshape(*middle_gradient.shape[:-1], channels, multiplier)
+            .transpose(-1, -2)
+            .contiguous()
+        )
+    layer = PackedLayer(weight, None, None, None, channels, settings)
     lines = _lines(x)
     geometry = replace(layer.geometry(x), itemsize=4)
-    held = held.reshape(geometry.images, *geometry.out_size, geometry.depth)
+    middle_gradient = middle_gradient.reshape(geometry.images, *geometry.out_size, geometry.depth)
     to, weights, biases = backward_depthwise(
-        geometry, lines, held, weight.float(), to_input=to_input, to_weight=True
+        geometry, lines, middle_gradient, weight.float(), to_input=to_input, to_weight=True
     )
     assert weights is not None
     assert biases is not None
@@ -131,38 +145,43 @@ def _separable_backward(
     bias: Tensor | None, result: Tensor, stride: list[int], padding: list[int],
     dilation: list[int], between: str, activation: str, to_input: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    tensors = [x, depthwise, between_bias, pointwise, bias]
+    tensors = (x, depthwise, between_bias, pointwise, bias)
     clamps = between in CLAMPS and activation in CLAMPS
     if is_served(x, gradient, *tensors[1:]) and clamps and gradient.numel() > 0:
         with suppress(EngineError):
             settings = settings_of(stride, padding, dilation, between, activation)
             return _separable_compiled(
-                gradient, x, depthwise, between_bias, pointwise, bias, result, settings, activation,
-                to_input,
-            )  # fmt: skip
+                gradient, result, tensors, settings, activation, to_input=to_input
+            )
 
     def function(*given: Any) -> Tensor:
         a, b, c, d, e = given
         return by_torch(a, b, c, d, e, stride, padding, dilation, between, activation)
 
-    a, b, c, d, e = _differentiated(function, gradient, tensors, to_input)
+    a, b, c, d, e = _differentiated(function, gradient, list(tensors), to_input)
     return (_placed(a, x) if to_input else a), b, c, d, e
 
 
 def _separable_compiled(
-    gradient: Tensor, x: Tensor, depthwise: Tensor, between_bias: Tensor | None, pointwise: Tensor,
-    bias: Tensor | None, result: Tensor, settings: Settings, activation: str, to_input: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Return the gradients of a depthwise separable layer by the compiled kernels."""
-    layer = Prepared(depthwise, between_bias, pointwise, bias, x.shape[1], settings)
+    gradient: Tensor,
+    result: Tensor,
+    tensors: tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor | None],
+    settings: Settings,
+    activation: str,
+    *,
+    to_input: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of input, weights and biases (`tensors`) from the compiled kernels."""
+    x, depthwise, between_bias, pointwise, bias = tensors
+    layer = PackedLayer(depthwise, between_bias, pointwise, bias, x.shape[1], settings)
     geometry = replace(layer.geometry(x), itemsize=4)
     lines = _lines(x)
     outward = _lines(result) if activation != "none" else lines
-    held, weights, biases = backward_pointwise(
+    middle_gradient, weights, biases = backward_pointwise(
         layer, geometry, lines, _lines(gradient), outward, pointwise.float()
     )
     to, depth_weights, depth_biases = backward_depthwise(
-        geometry, lines, held, depthwise.float(), to_input=to_input, to_weight=True
+        geometry, lines, middle_gradient, depthwise.float(), to_input=to_input, to_weight=True
     )
     assert depth_weights is not None
     assert depth_biases is not None
@@ -212,21 +231,21 @@ _library.register_fake(
 
 
 def _keep(count: int) -> Any:
-    """Return what keeps the first ``count`` inputs, tensors, and the result, for the way back."""
+    """Return a function that saves the first `count` inputs and the result for the backward pass."""
 
     def keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         tensors, rest = inputs[:count], inputs[count:]
         acts = [n for n in rest if isinstance(n, str)]
         ctx.rest, ctx.has = rest, [t is not None for t in tensors]
         kept = [t for t in tensors if t is not None]
-        # The result tells where ReLU clamped; without an activation nobody needs it.
+        # The result shows where ReLU clamped; without an activation it is not needed.
         ctx.save_for_backward(*kept, *([output] if acts[-1] != "none" else []))
 
     return keep
 
 
 def _back(name: str) -> Any:
-    """Return what calls the operator of a gradient."""
+    """Return a function that calls the operator of a gradient."""
 
     def backward(context: Any, gradient: Tensor) -> tuple[Any, ...]:
         saved = iter(context.saved_tensors)
@@ -249,3 +268,44 @@ torch.library.register_autograd(
     "separable::depthwise_separable", _back("depthwise_separable_backward"),
     setup_context=_keep(5), lib=library,
 )  # fmt: skip
+
+
+# Floating point operations, for torch.utils.flop_counter.
+
+
+def depthwise_flops(weight: Shape, out: Shape) -> int:
+    """Return two operations per tap and depthwise output."""
+    return 2 * out[0] * math.prod(out[2:]) * weight[0] * math.prod(weight[2:])
+
+
+def pointwise_flops(weight: Shape, out: Shape) -> int:
+    """Return two operations per weight and position."""
+    return 2 * out[0] * math.prod(out[2:]) * weight[0] * weight[1]
+
+
+@register_flop_formula(torch.ops.separable.depthwise)
+def _(x: Shape, weight: Shape, *_args: Any, out_shape: Any = None, **_kwargs: Any) -> int:
+    return depthwise_flops(weight, out_shape)
+
+
+@register_flop_formula(torch.ops.separable.depthwise_separable)
+def _(
+    x: Shape, depthwise: Shape, _bias: Any, pointwise: Shape, *_args: Any, out_shape: Any = None,
+    **_kwargs: Any,
+) -> int:  # fmt: skip
+    return depthwise_flops(depthwise, out_shape) + pointwise_flops(pointwise, out_shape)
+
+
+@register_flop_formula(torch.ops.separable.depthwise_backward)
+def _(gradient: Shape, x: Shape, weight: Shape, *args: Any, **_kwargs: Any) -> int:
+    return depthwise_flops(weight, gradient) * (2 if args[-1] else 1)
+
+
+@register_flop_formula(torch.ops.separable.depthwise_separable_backward)
+def _(
+    gradient: Shape, x: Shape, depthwise: Shape, _bias: Any, pointwise: Shape, *args: Any,
+    **_kwargs: Any,
+) -> int:  # fmt: skip
+    # The depthwise result is computed a second time, but counted once.
+    each = depthwise_flops(depthwise, gradient)
+    return 2 * pointwise_flops(pointwise, gradient) + each * (2 if args[-1] else 1)

@@ -1,4 +1,4 @@
-"""Norms folded into the convolutions before them, and the names of activations."""
+"""Folding of normalisation layers into the convolutions before them, and names of activations."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from separable.lowering.step import Step
 from separable.nn.fused.tracing import Call
-from separable.nn.step import Step
 from separable.nn.step_modules import _StepConv
 
 __all__ = ["Folded", "as_step", "folded", "name_of_activation"]
@@ -20,7 +20,7 @@ __all__ = ["Folded", "as_step", "folded", "name_of_activation"]
 
 @dataclass(frozen=True)
 class Folded:
-    """A convolution with what follows it folded in.
+    """Convolution with the layers that were folded into it.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class Folded:
     until : int
         The first call of the chain that is not part of it.
     what : str
-        What was folded in, in words.
+        The folded layers as text.
     """
 
     weight: Tensor
@@ -42,7 +42,7 @@ class Folded:
 
 
 def name_of_activation(module: nn.Module) -> str | None:
-    """Return the name of an activation that the operators know, or None."""
+    """Return the name of an activation that the operators support, or None."""
     if type(module) is nn.Hardtanh:
         return "relu6" if (module.min_val, module.max_val) == (0.0, 6.0) else None
     names = {nn.ReLU: "relu", nn.ReLU6: "relu6", nn.SiLU: "silu", nn.Hardswish: "hardswish"}
@@ -50,7 +50,7 @@ def name_of_activation(module: nn.Module) -> str | None:
 
 
 def folded(chain: Sequence[Call], at: int) -> Folded:
-    """Fold the norms and the activation behind a convolution into it."""
+    """Fold the normalisations and the activation after a convolution into it."""
     conv: Any = chain[at].module
     weight, bias = conv.weight.detach(), conv.bias
     bias = None if bias is None else bias.detach()
@@ -89,13 +89,13 @@ def _is_foldable(norm: Any, conv: Any) -> bool:
 
 
 def _activation_inside(norm: nn.Module) -> str | None:
-    """Return the activation that a norm applies itself, as timm's do."""
+    """Return the activation that a normalisation layer applies itself, as those of timm do."""
     inner = getattr(norm, "act", None)
     return None if inner is None else name_of_activation(inner)
 
 
 def _with_norm(weight: Tensor, bias: Tensor | None, norm: Any) -> tuple[Tensor, Tensor]:
-    """Fold a batch norm with its running statistics into weights and a bias."""
+    """Fold a batch normalisation with its running statistics into weights and a bias."""
     scale = (norm.running_var.double() + norm.eps).rsqrt()
     if norm.weight is not None:
         scale = scale * norm.weight.detach().double()
@@ -109,7 +109,7 @@ def _with_norm(weight: Tensor, bias: Tensor | None, norm: Any) -> tuple[Tensor, 
 
 
 def as_step(conv: nn.Module) -> Step | None:
-    """Return a convolution as a step, or None if it is none that the operators could do."""
+    """Return a convolution as a step, or None if the operators cannot run it."""
     if isinstance(conv, _StepConv):
         return conv.step
     if not isinstance(conv, _ConvNd) or isinstance(conv, _ConvTransposeNd):

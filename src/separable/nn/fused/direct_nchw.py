@@ -1,6 +1,6 @@
-"""One convolution or two on planes: what the shapes of a pair need, and the pair with its weights.
+"""Convolutions with channels first: plans of one convolution or two, and the layer with its weights.
 
-For layers with their channels first in memory, and for pairs of convolutions that split the axes of space.
+For layers with their channels first in memory, and for pairs of convolutions that split the spatial axes.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from separable.engine.availability import compiling
 from separable.engine.tensor_memory import empty
+from separable.nn.fused.kernel_plan import KernelPlan, kernels
 from separable.nn.fused.layer_tiling import ACTIVATIONS, Sizes, up
 from separable.nn.fused.openmp import run
 from separable.process_cache import ProcessBound, ProcessCache
 
-__all__ = ["Convolution", "Planes"]
+__all__ = ["Convolution", "DirectConvolutions"]
 
 BOX_BYTES = 512 << 10
 """Bound on the boxes of one thread: about half of a second-level cache."""
@@ -39,12 +38,12 @@ RUN_CYCLES = 100
 
 @dataclass(frozen=True)
 class Convolution:
-    """One convolution over three axes of space; the stride along the last axis is 1.
+    """Sizes of one convolution over three spatial axes; the stride along the last axis is 1.
 
     Attributes
     ----------
     inputs, outputs, groups : int
-    kernel, stride, dilation, before, behind : tuple of three int
+    kernel, stride, dilation, before, after : tuple of three int
     act : int
         The activation after it, by its place in `ACTIVATIONS`.
     """
@@ -56,32 +55,32 @@ class Convolution:
     stride: Sizes
     dilation: Sizes
     before: Sizes
-    behind: Sizes
+    after: Sizes
     act: int
 
     @property
     def reach(self) -> Sizes:
-        """How far behind a position the last tap lies."""
+        """Distance from the first tap to the last along each axis."""
         z, y, x = (d * (k - 1) for d, k in zip(self.dilation, self.kernel, strict=True))
         return z, y, x
 
     @property
     def count(self) -> int:
-        """How many products make an output."""
+        """Number of products per output."""
         return self.inputs // self.groups * math.prod(self.kernel)
 
     def sizes(self, size: Sizes) -> Sizes:
-        """Return the sizes of the output for those of the input."""
+        """Return the sizes of the output for an input of the given sizes."""
         z, y, x = (
             (n + a + b - r - 1) // s + 1
             for n, a, b, r, s in zip(
-                size, self.before, self.behind, self.reach, self.stride, strict=True
+                size, self.before, self.after, self.reach, self.stride, strict=True
             )
         )
         return z, y, x
 
     def under(self, block: Sizes) -> Sizes:
-        """Return the sizes of what a box of outputs reads."""
+        """Return the sizes of the input of a box of outputs."""
         z, y, x = (
             (n - 1) * s + r + 1 for n, s, r in zip(block, self.stride, self.reach, strict=True)
         )
@@ -90,7 +89,7 @@ class Convolution:
 
 @dataclass(frozen=True)
 class _Boxes:
-    """A size of box, and what it takes."""
+    """Size of the boxes of a plan, with their memory and time."""
 
     block: Sizes
     blocks: Sizes
@@ -100,21 +99,15 @@ class _Boxes:
     time: float
 
 
-class PlanesPlan(ProcessBound):
-    """One convolution or two for one shape of input."""
+class BoxPlan(KernelPlan):
+    """Plan of one convolution or two for one shape of input."""
 
     def __init__(
         self, steps: tuple[Convolution, ...], images: int, size: Sizes, threads: int
     ) -> None:
-        with compiling:
-            from separable.engine.compiled.jit import address
-            from separable.engine.compiled.numba_api import types
-            from separable.nn.fused.compiled import simd_ops, spatial_kernels, spatial_params
-
-        self._place = spatial_params.PLACE
-        self._words = np.zeros(spatial_params.COUNT, np.int64)
-        self._kept: list[NDArray[Any]] = []
-        lanes: int = simd_ops.LANES
+        compiled = kernels()
+        super().__init__(compiled.box_record)
+        lanes = compiled.lanes
         sizes = [size]
         for step in steps:
             sizes.append(step.sizes(sizes[-1]))
@@ -132,7 +125,7 @@ class PlanesPlan(ProcessBound):
         self._set(
             scratch_size=self.scratch_size, items=items, parts=chosen.parts, steps=len(steps), channels=first.inputs,
             act_one=first.act, act_two=second.act, at_b=at_b, flat=flat,
-            limits=self._keep(np.array([*_limits(first.act), *_limits(second.act)], np.float32)),
+            limits=self._add_table(np.array([*_limits(first.act), *_limits(second.act)], np.float32)),
             a_plane=a[0], a_slice=a[1], a_row=a[2], b_plane=b[0], b_slice=b[1], b_row=b[2],
         )  # fmt: skip
         long = chosen.block[2] * (chosen.block[1] if flat else 1) >= STREAM_COLUMNS
@@ -149,7 +142,7 @@ class PlanesPlan(ProcessBound):
         self._axes("blocks", chosen.blocks)
         self.out_size = sizes[-1]
         self.threads = max(1, min(threads, items * chosen.parts))
-        self.function = address(spatial_kernels.planes, (types.int64,) * 3)
+        self.function = compiled.address("convolve_boxes")
 
     def _convolution(self, name: str, step: Convolution, steps: Sizes) -> None:
         channels = np.arange(step.inputs // step.groups) * steps[0]
@@ -163,63 +156,47 @@ class PlanesPlan(ProcessBound):
         ).ravel()  # in the order of the weights
         self._set(**{
             f"groups_{name}": step.groups, f"rows_{name}": step.outputs // step.groups,
-            f"count_{name}": step.count, f"offsets_{name}": self._keep(offsets.astype(np.int64)),
+            f"count_{name}": step.count, f"offsets_{name}": self._add_table(offsets.astype(np.int64)),
             f"group_step_{name}": step.inputs // step.groups * steps[0],
         })  # fmt: skip
         self._axes(f"stride_{name}", step.stride)
         self._axes(f"before_{name}", step.before)
         self._axes(f"reach_{name}", step.reach)
 
-    def _set(self, **values: int) -> None:
-        for name, value in values.items():
-            self._words[self._place[name]] = value
-
     def _axes(self, name: str, values: Sizes) -> None:
         self._set(**{f"{name}_{axis}": n for axis, n in zip("zyx", values, strict=True)})
 
-    def _keep(self, table: NDArray[Any]) -> int:
-        self._kept.append(table)
-        return int(table.ctypes.data)
-
-    def fill(
-        self, words: NDArray[np.int64], source: tuple[int, ...], target: int, scratch: int
-    ) -> None:
-        """Write the plan of one run, on an input with weights and biases at some addresses."""
-        words[: self._words.size] = self._words
-        words[:7] = (source[0], target, *source[1:], scratch)
-
 
 @lru_cache(maxsize=512)
-def _plan(
-    steps: tuple[Convolution, ...], images: int, size: Sizes, threads: int
-) -> PlanesPlan | None:
-    """Return the plan, or None where no box is small enough or a kernel is larger than its input."""
-    with compiling:
-        from separable.nn.fused.compiled import simd_ops
-
+def _plan(steps: tuple[Convolution, ...], images: int, size: Sizes, threads: int) -> BoxPlan | None:
+    """Return the plan, or None if no box is small enough or a kernel is larger than its input."""
     out = size
     for step in steps:
         out = step.sizes(out)
         if min(out) < 1:
             return None
-    if not any(True for _ in _boxes(steps, images, out, threads, simd_ops.LANES)):
+    if not any(True for _ in _boxes(steps, images, out, threads, kernels().lanes)):
         return None
-    return PlanesPlan(steps, images, size, threads)
+    return BoxPlan(steps, images, size, threads)
 
 
 def _is_flat(steps: Sequence[Convolution], block: Sizes, out: Sizes) -> bool:
-    """Return whether the last step can take whole rows of a box as one long row."""
+    """Return True if the last step can treat whole rows of a box as one long row."""
     last = steps[-1]
     alone = last.kernel[1:] == (1, 1) and last.stride[1] == 1
-    unpadded = last.before[1:] == last.behind[1:] == (0, 0)
+    unpadded = last.before[1:] == last.after[1:] == (0, 0)
     return len(steps) == 2 and alone and unpadded and block[2] == out[2]
 
 
 def _steps(box: Sizes, lanes: int, flat: bool = False) -> Sizes:
-    """Return the bytes between planes, slices and rows of a box; if `flat`, rows follow each other."""
+    """Return the bytes between planes, slices and rows of a box; if `flat`, rows are contiguous."""
     row = box[2] * 4 if flat else up(box[2] + 2 * lanes, 16) * 4
     plane = up(box[0] * box[1] * row, 64) + (2 * lanes * 4 if flat else 0)
-    return plane + 64 * (plane // 64 % 2 == 0), box[1] * row, row  # planes meet in no cache set
+    return (
+        plane + 64 * (plane // 64 % 2 == 0),
+        box[1] * row,
+        row,
+    )  # an odd number of cache lines: planes fall into different cache sets
 
 
 def _limits(act: int) -> tuple[float, float]:
@@ -231,7 +208,7 @@ def _limits(act: int) -> tuple[float, float]:
 def _boxes(
     steps: Sequence[Convolution], images: int, out: Sizes, threads: int, lanes: int
 ) -> Iterator[_Boxes]:
-    """Yield the boxes that fit, each with its time by a simple model."""
+    """Yield the boxes that fit into the caches, each with its predicted time."""
     first, second = steps[0], steps[-1]
     columns = {n for n in (out[2], 1024, 512, 256, 128, 64) if n <= out[2]}
     rows = {n for n in (out[1], 32, 16, 8, 4, 2, 1) if n <= out[1]}
@@ -263,14 +240,14 @@ def _boxes(
 
 
 def _cycles(step: Convolution, lines: int, width: int, parts: int, lanes: int) -> float:
-    """The time of some rows of outputs."""
+    """Return the predicted cycles of some rows of outputs."""
     tall = min(6, max(1, step.outputs // step.groups // (parts if step.groups == 1 else 1)))
-    slow = 0.5 + 0.5 / tall  # a row that is read for few outputs
+    slow = 0.5 + 0.5 / tall  # few outputs per row of input: loads dominate
     return lines * (up(width, lanes) / lanes * (step.count * slow + 2) + ROW_CYCLES / tall)
 
 
-class Planes(ProcessBound):
-    """The weights of one convolution or two, for float32 with the channels first in memory.
+class DirectConvolutions(ProcessBound):
+    """Weights of one convolution or two, for float32 inputs with the channels first.
 
     Parameters
     ----------
@@ -287,19 +264,22 @@ class Planes(ProcessBound):
             none = torch.zeros(weight.shape[0], dtype=torch.float32)
             self._held.append(none if bias is None else bias.detach().contiguous().clone())
         addresses = [t.data_ptr() for t in self._held]
-        self._addresses = (*addresses[-2:], *addresses[-2:])  # one stands for both
+        self._addresses = (
+            *addresses[-2:],
+            *addresses[-2:],
+        )  # a single convolution is the first and the last
         if len(addresses) == 4:
             self._addresses = tuple(addresses)
 
     def __call__(self, x: Tensor, steps: tuple[Convolution, ...]) -> Tensor | None:
-        """Run on a contiguous batch; None where no box is small enough.
+        """Run on a contiguous batch; return None if no box is small enough.
 
         The same steps belong to the same shape in all calls.
         """
         fill = 5 - x.dim()
         threads = torch.get_num_threads()
         key = (x.shape, threads)
-        plan: PlanesPlan | None = self._plans.get(key)
+        plan: BoxPlan | None = self._plans.get(key)
         if plan is None:
             size: Any = (1,) * fill + tuple(x.shape[2:])
             plan = self._plans.get_or_build(key, lambda: _plan(steps, x.shape[0], size, threads))

@@ -1,4 +1,4 @@
-"""Where layers and modules decide between the compiled kernels and PyTorch's convolutions."""
+"""Choice between the compiled kernels and PyTorch's convolutions, for layers and fused modules."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from separable.engine.availability import EngineError
+from separable.lowering.step import SamePadding, Step
 from separable.nn.fused import autograd as _autograd  # noqa: F401
-from separable.nn.fused import flops as _flops  # noqa: F401
 from separable.nn.fused.operators import settings_of
-from separable.nn.fused.packed_layer import channels_are_last, is_served, prepared
-from separable.nn.step import Same, Step
+from separable.nn.fused.packed_layer import cached_layer, channels_are_last, is_served
 
 __all__ = [
+    "can_use_fused_kernel",
     "is_depthwise",
-    "is_plain",
     "is_pointwise",
     "padding_of",
     "run_depthwise",
@@ -27,8 +26,8 @@ __all__ = [
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
-def is_plain(x: Tensor) -> bool:
-    """Return whether nobody looks on: a plain tensor on the CPU, and nothing that records or changes operators."""
+def can_use_fused_kernel(x: Tensor) -> bool:
+    """Return True for a plain CPU tensor outside of tracing and dispatch modes."""
     return (
         type(x) is Tensor
         and torch._C._len_torch_dispatch_stack() == 0
@@ -40,29 +39,29 @@ def is_plain(x: Tensor) -> bool:
 
 
 def padding_of(step: Step, x: Tensor) -> tuple[int, ...]:
-    """Return the padding before and behind each axis of space for an input."""
+    """Return the padding before and after each spatial axis for an input."""
     sizes = x.shape[-len(step.padding) :]
     found: list[int] = []
     for pad, size in zip(step.padding, sizes, strict=True):
-        found += pad.amounts(size) if isinstance(pad, Same) else pad
+        found += pad.amounts(size) if isinstance(pad, SamePadding) else pad
     return tuple(found)
 
 
 def is_depthwise(step: Step) -> bool:
-    """Return whether the operators do this step: each channel by itself, zeros outside."""
+    """Return True if the operators can run this step: each channel alone, padded with zeros."""
     whole = step.gather is None and step.scatter is None and step.shared == 1
     zeros = step.padding_mode == "zeros" or all(p == (0, 0) for p in step.padding)
     return whole and zeros and step.groups == step.in_channels
 
 
 def is_pointwise(step: Step) -> bool:
-    """Return whether a step only mixes the channels of each position."""
+    """Return True if a step only combines the channels of each position."""
     ones = all(k == 1 for k in step.kernel_size) and all(s == 1 for s in step.stride)
     return step.plain and ones and step.groups == 1 and all(p == (0, 0) for p in step.padding)
 
 
-def _untouched(module: nn.Module) -> bool:
-    """Return whether a module is the convolution it was made as, without hooks."""
+def _has_no_hooks(module: nn.Module) -> bool:
+    """Return True if a module is an unmodified convolution without hooks."""
     return (
         isinstance(module, nn.modules.conv._ConvNd)
         and "weight" in module._parameters
@@ -71,8 +70,8 @@ def _untouched(module: nn.Module) -> bool:
 
 
 def run_depthwise(step: Step, module: nn.Module | None, x: Tensor) -> Tensor | None:
-    """Run a depthwise layer by the operator, or return None where PyTorch is to do it."""
-    if x.dim() != len(step.kernel_size) + 2 or module is None or not _untouched(module):
+    """Run a depthwise layer by its operator, or return None if PyTorch must run it."""
+    if x.dim() != len(step.kernel_size) + 2 or module is None or not _has_no_hooks(module):
         return None
     weight: Any = module._parameters["weight"]
     bias: Any = module._parameters["bias"]
@@ -86,18 +85,18 @@ def run_depthwise(step: Step, module: nn.Module | None, x: Tensor) -> Tensor | N
         return found
     packed = settings_of(*settings, "none", "none")
     with suppress(EngineError):
-        return prepared((weight, bias, None, None), x.shape[1], packed)(x)
+        return cached_layer((weight, bias, None, None), x.shape[1], packed)(x)
     return None
 
 
 def run_separable(
     steps: tuple[Step, Step], modules: tuple[nn.Module | None, nn.Module | None], x: Tensor
 ) -> Tensor | None:
-    """Run a depthwise and a pointwise step by one operator, or return None."""
+    """Run a depthwise and a pointwise step by one operator, or return None if PyTorch must run them."""
     first, second = modules
     if x.dim() != len(steps[0].kernel_size) + 2 or first is None or second is None:
         return None
-    if not (_untouched(first) and _untouched(second)):
+    if not (_has_no_hooks(first) and _has_no_hooks(second)):
         return None
     weight: Any = first._parameters["weight"]
     between: Any = first._parameters["bias"]
@@ -115,18 +114,18 @@ def run_separable(
         return found
     packed = settings_of(*settings, "none", "none")
     with suppress(EngineError):
-        return prepared((weight, between, pointwise, bias), x.shape[1], packed)(x)
+        return cached_layer((weight, between, pointwise, bias), x.shape[1], packed)(x)
     return None
 
 
 def _serves(x: Tensor, *weights: Tensor | None) -> bool:
     if torch.compiler.is_compiling():
         return not torch.compiler.is_exporting() and channels_are_last(x) and is_served(x, *weights)
-    return is_served(x, *weights) and is_plain(x)
+    return is_served(x, *weights) and can_use_fused_kernel(x)
 
 
 def _records(*tensors: Tensor | None) -> bool:
-    """Return whether the call goes through the operator: for autograd, and for the compiler."""
+    """Return True if the call must go through the operator: for autograd and the compiler."""
     if torch.compiler.is_compiling():
         return True
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)

@@ -1,4 +1,4 @@
-"""fuse: a trained network with its separable layers fused, for inference."""
+"""fuse: a copy of a trained network with its separable layers fused, for inference."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.utils._pytree import tree_leaves
 
 from separable.engine.availability import why_not
 from separable.errors import ArgumentError
+from separable.lowering.step import Step
 from separable.nn.fused.batchnorm_folding import Folded, as_step, folded, name_of_activation
 from separable.nn.fused.forward import is_depthwise, is_pointwise
 from separable.nn.fused.fused_modules import (
@@ -27,7 +29,6 @@ from separable.nn.fused.fused_modules import (
 )
 from separable.nn.fused.spatial_pair import LEAST_COLUMNS, FusedPair, splits
 from separable.nn.fused.tracing import Call, chains, record
-from separable.nn.step import Step
 from separable.nn.ties import Ties, ties_of, ties_text, untied
 
 __all__ = ["FusionReport", "fuse"]
@@ -38,18 +39,18 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class FusionReport:
-    """What `fuse` did.
+    """Result of `fuse`.
 
     Attributes
     ----------
     fused : tuple of (str, str)
-        What now runs as one, and what it is made of.
+        Names of fused modules, and of the layers each one consists of.
     left : tuple of (str, str)
-        Convolutions left to PyTorch, and why.
+        Convolutions left to PyTorch, and the reasons.
     difference : float
-        Of the outputs for the example, relative to the largest.
+        Largest difference of the outputs for the example, relative to the largest output.
     untied : tuple of tuple of str
-        Parameters of the model that were one (tied) and are separate constants in the fused network.
+        Parameters that the model shared (tied) and that are separate constants in the fused network.
 
     Examples
     --------
@@ -65,19 +66,27 @@ class FusionReport:
     untied: Ties = ()
 
     def __str__(self) -> str:
-        lines = [f"{len(self.fused)} chains fused, outputs differ by {self.difference:.1e}"]
+        lines = [
+            f"{_counted(len(self.fused), 'chain')} fused, outputs differ by {self.difference:.1e} "
+            "of the largest output"
+        ]
         if why_not():
             lines[0] += f"; PyTorch runs them, without the compiled engine: {why_not()}"
         lines += [f"  {name}: {what}" for name, what in self.fused]
         if self.left:
-            lines.append(f"{len(self.left)} convolutions left to PyTorch")
+            lines.append(f"{_counted(len(self.left), 'convolution')} left to PyTorch")
             lines += [f"  {name}: {why}" for name, why in self.left]
         lines += ties_text(self.untied)
         return "\n".join(lines)
 
 
+def _counted(number: int, noun: str) -> str:
+    """Return a number with its noun in singular or plural."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 class _ToLast:
-    """Lays the channels of a network's inputs last in memory, once."""
+    """Hook that converts a network's inputs to channels-last layout, once."""
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(_last(a) if isinstance(a, Tensor) else a for a in args)
@@ -92,24 +101,25 @@ def _last(x: Tensor) -> Tensor:
 def fuse(model: nn.Module, *inputs: Any) -> tuple[nn.Module, FusionReport]:
     """Return a copy of a network with its separable layers fused, and a report.
 
-    Batch norms are folded into the convolutions before them; depthwise -> [norm] -> [activation] ->
-    pointwise -> [norm] -> [activation] becomes one module that keeps the middle in the cache, and
-    what is only depthwise or only pointwise takes up the norm and the activation that follow. Layers
-    are found by what feeds what in one run, not by their names.
+    Batch normalisation is folded into the convolution before it. A chain of depthwise -> [norm] ->
+    [activation] -> pointwise -> [norm] -> [activation] becomes one module that keeps the values
+    between the two convolutions in the cache. A depthwise or pointwise convolution alone takes up
+    the normalisation and activation that follow. Chains are found from the data flow in one run.
 
     Parameters
     ----------
     model : torch.nn.Module
-        In `eval` mode; it is not changed.
+        Network in evaluation mode; it is not changed.
     *inputs
-        The arguments of one usual call. Networks of `separable.nn.models` know theirs.
+        Arguments of one usual call. They may be omitted for networks of `separable.nn.models`.
 
     Returns
     -------
     network : torch.nn.Module
-        For inference: its weights are constants, and ``train()`` is refused. Channels lie last in
-        memory from the first layer on.
+        Network for inference: its weights are constants, and ``train()`` raises an error. Its
+        layers use channels-last layout.
     report : FusionReport
+        Fused chains, convolutions left to PyTorch, and the difference of the outputs.
 
     Raises
     ------
@@ -150,8 +160,8 @@ def fuse(model: nn.Module, *inputs: Any) -> tuple[nn.Module, FusionReport]:
     if not difference <= TOLERANCE:
         raise ArgumentError(
             f"fuse: the outputs of the fused network differ by {difference:.1e} of the largest one; "
-            "a module must do something else in its second call than in its first, or the model "
-            "itself turns on autocast or computes in a type of few digits"
+            "either a module behaves differently in its second call, or the model itself turns on "
+            "autocast or computes in low precision"
         )
     refuse_training(network.eval())
     return network, FusionReport(tuple(fused), tuple(left), difference, untied(ties, network))
@@ -159,9 +169,9 @@ def fuse(model: nn.Module, *inputs: Any) -> tuple[nn.Module, FusionReport]:
 
 @contextlib.contextmanager
 def _without_autocast(network: nn.Module) -> Iterator[torch.dtype | None]:
-    """Compute in the type of the weights; yield it where autocast was on, so that inputs are of it."""
-    held = itertools.chain(network.parameters(), network.buffers())
-    like = next((t for t in held if t.is_floating_point()), None)
+    """Disable autocast; yield its dtype if it was on, so that inputs can be cast to it."""
+    tensors = itertools.chain(network.parameters(), network.buffers())
+    like = next((t for t in tensors if t.is_floating_point()), None)
     kinds = {"cpu"} if like is None else {"cpu", like.device.type}
     kinds = {k for k in kinds if torch.amp.is_autocast_available(k)}
     is_on = any(torch.is_autocast_enabled(k) for k in kinds)
@@ -172,12 +182,12 @@ def _without_autocast(network: nn.Module) -> Iterator[torch.dtype | None]:
 
 
 def _cast(x: Any, dtype: torch.dtype) -> Any:
-    """Return an input in the type of the weights, as autocast would have made it."""
+    """Return an input in the dtype of the weights, as autocast would have done."""
     return x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
 
 
 def _lay_last(network: nn.Module) -> None:
-    """Lay the channels of all weights last in memory; what is one parameter stays one."""
+    """Convert all weights to channels-last layout; parameters that are shared stay shared."""
     made: dict[int, nn.Parameter] = {}
     for module in network.modules():
         for name, parameter in module._parameters.items():
@@ -189,14 +199,14 @@ def _lay_last(network: nn.Module) -> None:
 
 
 def _drawn(x: Any) -> Any:
-    """Return random numbers in place of an example's: of zeros, all networks make the same."""
+    """Return random numbers in place of an example's: all networks return the same for zeros."""
     if not isinstance(x, Tensor) or not x.is_floating_point():
         return x
     return torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
 
 
 def _wants_last(network: nn.Module) -> bool:
-    """Return whether the channels had better lie last: not where pairs are most of what was fused."""
+    """Return True if channels-last layout is faster: unless pairs are most of what was fused."""
     modules = list(network.modules())
     pairs = sum(isinstance(m, FusedPair) for m in modules)
     others = sum(isinstance(m, FusedSeparable | FusedDepthwise | FusedPointwise) for m in modules)
@@ -204,8 +214,6 @@ def _wants_last(network: nn.Module) -> bool:
 
 
 def _difference(before: Any, after: Any) -> float:
-    from torch.utils._pytree import tree_leaves
-
     worst = 0.0
     for a, b in zip(tree_leaves(before), tree_leaves(after), strict=True):
         if isinstance(a, Tensor) and a.is_floating_point() and a.numel():
@@ -226,7 +234,7 @@ def _fuse_chain(
     fused: list[tuple[str, str]],
     left: list[tuple[str, str]],
 ) -> None:
-    """Replace what a chain of calls begins with, and go on behind it."""
+    """Replace the first layers of a chain of calls, and continue after them."""
     at = 0
     while at < len(chain):
         call = chain[at]
@@ -253,13 +261,13 @@ def _fuse_chain(
 
 
 def _following(chain: Sequence[Call], at: int) -> Step | None:
-    """Return the convolution at a place of a chain as a step, if it is one."""
+    """Return the convolution at a place of a chain as a step, or None."""
     behind = chain[at].module if at < len(chain) else None
     return as_step(behind) if isinstance(behind, _ConvNd) else None
 
 
 def _pair_of(chain: Sequence[Call], at: int, first: Folded) -> tuple[nn.Module, str, int] | None:
-    """Return the module for two convolutions that split the axes of space, or None."""
+    """Return the module for two convolutions that split the spatial axes, or None."""
     step, then = as_step(chain[at].module), _following(chain, first.until)
     if step is None or then is None or splits(step, then) is not None:
         return None
@@ -273,22 +281,22 @@ def _pair_of(chain: Sequence[Call], at: int, first: Folded) -> tuple[nn.Module, 
 
 
 def _why_not(chain: Sequence[Call], at: int) -> str:
-    """Say why a convolution is left to PyTorch."""
+    """Return the reason why a convolution is left to PyTorch."""
     step, then = as_step(chain[at].module), _following(chain, at + 1)
     plain = "nothing to fold, and neither depthwise nor pointwise"
     if step is None:
-        return f"{plain}: {type(chain[at].module).__name__} is no plain convolution"
+        return f"{plain}: {type(chain[at].module).__name__} is not a plain convolution"
     if then is None or any(all(k == 1 for k in s.kernel_size) for s in (step, then)):
         return plain
     reason = splits(step, then)
     if reason is None:
         width = chain[at].shape[-1]
-        reason = f"rows of {width} are short of the {LEAST_COLUMNS} from which on it pays"
+        reason = f"rows of {width} are shorter than the {LEAST_COLUMNS} columns from which fusing is faster"
     return f"{plain}; no pair with {chain[at + 1].name}: {reason}"
 
 
 def _module_of(conv: nn.Module, chain: Sequence[Call], first: Folded) -> tuple[nn.Module, str, int]:
-    """Return the module for what begins with a convolution, what it is made of, and where it ends."""
+    """Return the module for the layers that begin with a convolution, these layers, and their end."""
     step = as_step(conv)
     then = _following(chain, first.until)
     if step is not None and is_depthwise(step) and step.out_channels > 1:

@@ -1,4 +1,4 @@
-"""Modules that stand in a fused network: constants folded in, weights packed."""
+"""Modules of fused networks: weights are packed, constants folded in."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from torch.nn import functional
 
 from separable.engine.availability import EngineError
 from separable.errors import ArgumentError
-from separable.nn.fused.forward import is_plain, padding_of
+from separable.lowering.step import Step
+from separable.nn.fused.forward import can_use_fused_kernel, padding_of
 from separable.nn.fused.layer_tiling import ACTIVATIONS
 from separable.nn.fused.operators import (
     activate,
@@ -21,8 +22,7 @@ from separable.nn.fused.operators import (
     depthwise_by_torch,
     settings_of,
 )
-from separable.nn.fused.packed_layer import Prepared, PreparedPointwise, is_served
-from separable.nn.step import Step
+from separable.nn.fused.packed_layer import PackedLayer, PackedPointwise, is_served
 from separable.process_cache import ProcessCache
 
 __all__ = [
@@ -36,7 +36,7 @@ __all__ = [
 
 
 class Fused(nn.Module):
-    """What fused modules have in common: weights that are constants, packed when first needed."""
+    """Base of fused modules: constant weights, packed when first needed."""
 
     def __init__(self, **tensors: Tensor | None) -> None:
         super().__init__()
@@ -53,40 +53,40 @@ class Fused(nn.Module):
         super()._load_from_state_dict(*args, **kwargs)
 
     def _packed(self, key: Any, build: Callable[[], Any]) -> Any:
-        """Return the packed weights; build them where there are none, or those of another key."""
+        """Return the packed weights; build them if there are none, or those of another key."""
         found = self._cached.get(key)
         return self._cached.get_or_build(key, build) if found is None else found
 
     def train(self, mode: bool = True) -> Any:
-        """Refuse training mode: the weights are constants, norms are folded in."""
+        """Refuse training mode, because weights and normalisation are constants."""
         _check_mode(mode)
         return super().train(mode)
 
     def _runs(self, x: Tensor) -> bool:
-        """Return whether the packed weights serve this call."""
+        """Return True if the packed weights can be used for this call."""
         tensors = self._buffers.values()
         return (
             not torch.compiler.is_compiling()
             and not (torch.is_grad_enabled() and x.requires_grad)
             and is_served(x, *tensors)
-            and is_plain(x)
+            and can_use_fused_kernel(x)
         )
 
 
 class _Evaluation:
-    """The method `train` of a fused network: it refuses before any module has changed its mode."""
+    """The method `train` of a fused network, which refuses before any module changes its mode."""
 
     def __init__(self, network: nn.Module) -> None:
         self._network = network
 
     def __call__(self, mode: bool = True) -> nn.Module:
-        """Set evaluation mode, or refuse."""
+        """Set evaluation mode, or raise an error."""
         _check_mode(mode)
         return type(self._network).train(self._network, mode)
 
 
 def refuse_training(network: nn.Module) -> None:
-    """Have a network refuse training mode, whose modules are fused."""
+    """Make a network with fused modules refuse training mode."""
     if any(isinstance(m, (Fused, FusedConv)) for m in network.modules()):
         network.train = _Evaluation(network)  # type: ignore[method-assign]
 
@@ -94,13 +94,13 @@ def refuse_training(network: nn.Module) -> None:
 def _check_mode(mode: bool) -> None:
     if mode:
         raise ArgumentError(
-            "train: a fused network is for inference: its weights are constants, and norms are folded "
-            "into them. Train the network it was made of, then fuse it again"
+            "train: a fused network is for inference, because its weights are constants with "
+            "normalisation folded in. Train the original network, then fuse it again"
         )
 
 
 class FusedDepthwise(Fused):
-    """A depthwise convolution with what follows it: a norm folded in, an activation."""
+    """Depthwise convolution with normalisation and activation folded in."""
 
     def __init__(self, step: Step, weight: Tensor, bias: Tensor | None, act: str) -> None:
         super().__init__(weight=weight, bias=bias)
@@ -113,9 +113,9 @@ class FusedDepthwise(Fused):
         settings = (step.stride, padding_of(step, x), step.dilation)
         if x.dim() == weight.dim() and self._runs(x):
 
-            def build() -> Prepared:
+            def build() -> PackedLayer:
                 own = settings_of(*settings, self.act, "none")
-                return Prepared(weight, bias, None, None, step.in_channels, own)
+                return PackedLayer(weight, bias, None, None, step.in_channels, own)
 
             with suppress(EngineError):
                 made: Tensor = self._packed(settings[1], build)(x)
@@ -126,13 +126,13 @@ class FusedDepthwise(Fused):
         return found
 
     def extra_repr(self) -> str:
-        """Say the sizes."""
+        """Return the sizes as text."""
         kernel = "x".join(map(str, self.step.kernel_size))
         return f"{self.step.in_channels}, kernel {kernel}, stride {self.step.stride}, {self.act}"
 
 
 class FusedSeparable(Fused):
-    """A depthwise and a pointwise convolution in one walk, norms folded in, with activations."""
+    """Depthwise and pointwise convolution in one kernel, with normalisation and activations."""
 
     def __init__(
         self, step: Step, tensors: tuple[Tensor, Tensor | None, Tensor, Tensor | None],
@@ -149,10 +149,10 @@ class FusedSeparable(Fused):
         settings = (step.stride, padding_of(step, x), step.dilation)
         if x.dim() == len(step.kernel_size) + 2 and self._runs(x):
 
-            def build() -> Prepared:
+            def build() -> PackedLayer:
                 own = settings_of(*settings, self.between, self.act)
                 depthwise, between, pointwise, bias = tensors
-                return Prepared(depthwise, between, pointwise, bias, step.in_channels, own)
+                return PackedLayer(depthwise, between, pointwise, bias, step.in_channels, own)
 
             with suppress(EngineError):
                 made: Tensor = self._packed(settings[1], build)(x)
@@ -166,7 +166,7 @@ class FusedSeparable(Fused):
         return found
 
     def extra_repr(self) -> str:
-        """Say the sizes."""
+        """Return the sizes as text."""
         weight = self._buffers["pointwise"]
         assert weight is not None
         kernel = "x".join(map(str, self.step.kernel_size))
@@ -177,7 +177,7 @@ class FusedSeparable(Fused):
 
 
 class FusedPointwise(Fused):
-    """A convolution of kernel size 1 with a norm folded in and an activation."""
+    """Convolution of kernel size 1 with normalisation and activation folded in."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, act: str) -> None:
         super().__init__(weight=weight, bias=bias)
@@ -189,8 +189,8 @@ class FusedPointwise(Fused):
         assert weight is not None
         if x.dtype is torch.float32 and x.dim() == weight.dim() and self._runs(x):
 
-            def build() -> PreparedPointwise:
-                return PreparedPointwise(weight, bias, ACTIVATIONS.index(self.act))
+            def build() -> PackedPointwise:
+                return PackedPointwise(weight, bias, ACTIVATIONS.index(self.act))
 
             with suppress(EngineError):
                 made: Tensor = self._packed("pointwise", build)(x)
@@ -198,21 +198,21 @@ class FusedPointwise(Fused):
         return activate(convolve(x, weight, bias), self.act)
 
     def extra_repr(self) -> str:
-        """Say the sizes."""
+        """Return the sizes as text."""
         weight = self._buffers["weight"]
         assert weight is not None
         return f"{weight.shape[1]}, {weight.shape[0]}, {self.act}"
 
 
 class FusedConv(nn.Module):
-    """Any other convolution, with a norm folded in and an activation; PyTorch runs it."""
+    """Any other convolution with normalisation and activation folded in; PyTorch runs it."""
 
     def __init__(self, conv: nn.Module, act: str) -> None:
         super().__init__()
         self.conv, self.act = conv, act
 
     def train(self, mode: bool = True) -> Any:
-        """Refuse training mode: a norm is folded in."""
+        """Refuse training mode, because normalisation is folded in."""
         _check_mode(mode)
         return super().train(mode)
 

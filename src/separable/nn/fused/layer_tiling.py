@@ -1,4 +1,4 @@
-"""From the shapes of a layer to its plan: tables of addresses, groups of tiles, sizes of scratch memory.
+"""Plans of separable layers: tables of addresses, groups of tiles, sizes of scratch memory.
 
 Every size of scratch memory is fixed here, in one place, because compiled code checks no bounds.
 """
@@ -8,21 +8,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from separable.engine.availability import compiling
-from separable.process_cache import ProcessBound
+from separable.nn.fused.kernel_plan import KernelPlan, kernels
 
 __all__ = ["ACTIVATIONS", "Geometry", "LayerPlan", "layer_plan", "pointwise_plan", "up"]
 
 ACTIVATIONS = ("none", "relu", "relu6", "silu", "hardswish")
-HELD_BYTES = 192 << 10
-"""Depthwise results of one group: they share the second-level cache with weights and inputs."""
+MIDDLE_BYTES = 192 << 10
+"""Largest size of a group's middle values, which share the second-level cache with weights and inputs."""
 THREAD_CYCLES = 15_000
-"""Work that justifies one more thread."""
+"""Cycles of work that justify one more thread."""
 PLANS_KEPT = 512
 
 Sizes = tuple[int, int, int]
@@ -30,25 +27,24 @@ Sizes = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Geometry:
-    """A layer and the shape of its input; always three axes of space.
+    """Sizes of a layer and its input, always with three spatial axes.
 
     Attributes
     ----------
     images, channels : int
     size, kernel, stride, dilation : tuple of three int
-    before, behind : tuple of three int
-        Padding at both ends of the axes; never negative.
+    before, after : tuple of three int
+        Padding at both ends of each axis; never negative.
     multiplier : int
-        Depthwise outputs for each channel.
+        Depthwise outputs per channel.
     outputs : int
-        Of the pointwise step; 0 where there is none.
-    between, act : int
-        Activations after the depthwise and after the pointwise step, by their place in `ACTIVATIONS`.
+        Outputs of the pointwise step; 0 if there is none.
+    depthwise_act, pointwise_act : int
+        Activations after the two steps, as indices into `ACTIVATIONS`.
     itemsize : int
         4 for float32, 2 for bfloat16.
     spread : tuple of three int
-        The input is seen with so many steps between neighbours, zeros between them: gradients of
-        layers with strides.
+        Distance between input samples, with zeros between them: for gradients of strided layers.
     """
 
     images: int
@@ -58,21 +54,21 @@ class Geometry:
     stride: Sizes
     dilation: Sizes
     before: Sizes
-    behind: Sizes
+    after: Sizes
     multiplier: int
     outputs: int
-    between: int
-    act: int
+    depthwise_act: int
+    pointwise_act: int
     itemsize: int = 4
     spread: Sizes = (1, 1, 1)
 
     @property
     def out_size(self) -> Sizes:
-        """The sizes of the output."""
+        """Sizes of the output along the spatial axes."""
         z, y, x = (
             ((n - 1) * w + a + b - d * (k - 1)) // s + 1
             for n, a, b, d, k, s, w in zip(
-                self.size, self.before, self.behind, self.dilation, self.kernel, self.stride,
+                self.size, self.before, self.after, self.dilation, self.kernel, self.stride,
                 self.spread, strict=True,
             )
         )  # fmt: skip
@@ -80,101 +76,74 @@ class Geometry:
 
     @property
     def depth(self) -> int:
-        """The channels between the two steps."""
+        """Number of channels between the two steps."""
         return self.channels * self.multiplier
 
 
 @lru_cache(maxsize=PLANS_KEPT)
 def layer_plan(geometry: Geometry, threads: int) -> LayerPlan:
-    """Return the plan of a layer, made once."""
+    """Return the plan of a layer, which is created once."""
     return LayerPlan(geometry, threads)
 
 
 @lru_cache(maxsize=PLANS_KEPT)
 def pointwise_plan(geometry: Geometry, threads: int) -> PointwisePlan:
-    """Return the plan of a pointwise layer, made once."""
+    """Return the plan of a pointwise layer, which is created once."""
     return PointwisePlan(geometry, threads)
 
 
-class LayerPlan(ProcessBound):
-    """A layer for one shape of input, ready to run on addresses again and again."""
+class LayerPlan(KernelPlan):
+    """Plan of a separable or depthwise layer for one shape of input."""
 
     def __init__(self, geometry: Geometry, threads: int) -> None:
-        with compiling:
-            from separable.nn.fused.compiled import layer_blocks, layer_params, simd_ops
-
+        self._compiled = kernels()
+        super().__init__(self._compiled.layer_record)
         self.geometry = g = geometry
-        self._place = layer_params.PLACE
-        self._words = np.zeros(layer_params.COUNT, np.int64)
-        self._kept: list[NDArray[Any]] = []
-        self._lanes: int = simd_ops.LANES
-        self._pixels: int = layer_blocks.PIXELS
-        self._panel = layer_blocks.VECTORS * simd_ops.LANES
+        self._lanes, self._pixels = self._compiled.lanes, self._compiled.pixels
+        self._panel = self._compiled.panel
         out = g.out_size
         per_row = -(-out[2] // self._pixels)
         self.tiles = g.images * out[0] * out[1] * per_row
         blocks_of_source = -(-g.channels // self._lanes)
         outputs = g.outputs or g.depth
         panels = -(-g.outputs // self._panel)
-        # An odd number of cache lines, so that rows do not meet in the same sets.
-        held_step = ((g.depth + self._lanes - 1) // 16 + 1 | 1) * 64
+        # An odd number of cache lines, so that rows do not fall into the same cache sets.
+        middle_step = ((g.depth + self._lanes - 1) // 16 + 1 | 1) * 64
         self._set(
             tiles=self.tiles, tiles_of_row=per_row, tiles_of_image=per_row * out[0] * out[1],
             row_size=out[2], out_rows=out[0] * out[1], channels=g.channels,
             source_blocks=blocks_of_source, multiplier=g.multiplier, depth=g.depth,
-            image_step=math.prod(g.size) * g.channels * g.itemsize, held_step=held_step,
+            image_step=math.prod(g.size) * g.channels * g.itemsize, middle_step=middle_step,
             outputs=outputs, target_step=outputs * g.itemsize, panels=panels,
-            between_act=g.between, act=g.act,
+            depthwise_act=g.depthwise_act, pointwise_act=g.pointwise_act,
             block_step=math.prod(g.kernel) * self._lanes,
-            zeros=self._keep(np.zeros(g.depth * 4 + 128, np.uint8)),
+            zeros=self._add_table(np.zeros(g.depth * 4 + 128, np.uint8)),
         )  # fmt: skip
-        limits = [*_limits(g.between), *_limits(g.act), -math.inf, math.inf]
-        self._set(limits=self._keep(np.array(limits, np.float32)))
+        limits = [*_limits(g.depthwise_act), *_limits(g.pointwise_act), -math.inf, math.inf]
+        self._set(limits=self._add_table(np.array(limits, np.float32)))
         rows = self._rows()
         window = self._columns(per_row)
-        self._share(threads, per_row, held_step)
+        self._share(threads, per_row, middle_step)
         table = up(rows * window * 8, 64)
-        held = (self._group * self._pixels + self._pixels) * held_step if g.outputs else 0
-        self._set(at_held=table, at_spill=table + held)
-        self.scratch_size = up(table + held + 8 * self._panel * 4, 64)
+        middle = (self._group * self._pixels + self._pixels) * middle_step if g.outputs else 0
+        self._set(at_middle=table, at_spill=table + middle)
+        self.scratch_size = up(table + middle + 8 * self._panel * 4, 64)
         self._finish()
 
     def _finish(self) -> None:
-        """Fix what runs and with how much scratch memory."""
-        with compiling:
-            from separable.engine.compiled.jit import address
-            from separable.engine.compiled.numba_api import types
-            from separable.nn.fused.compiled import layer_kernels
-
+        """Choose the kernel, and set the size of the scratch memory."""
         step = "layer" if self.geometry.outputs else "depthwise"
         dtype = "float32" if self.geometry.itemsize == 4 else "bfloat16"
         self._set(scratch_size=self.scratch_size)
-        self.function = address(getattr(layer_kernels, f"{step}_{dtype}"), (types.int64,) * 3)
+        self.function = self._compiled.address(f"{step}_{dtype}")
 
     @property
     def lanes(self) -> int:
-        """The lanes of a vector of float32."""
+        """Number of float32 in a vector."""
         return self._lanes
 
-    def fill(
-        self, words: NDArray[np.int64], source: tuple[int, ...], target: int, scratch: int
-    ) -> None:
-        """Write the plan of one run, on an input with weights and biases at some addresses."""
-        words[: self._words.size] = self._words
-        words[:7] = (source[0], target, *source[1:], scratch)
-
-    def _set(self, **values: int) -> None:
-        for name, value in values.items():
-            self._words[self._place[name]] = value
-
-    def _keep(self, table: NDArray[Any]) -> int:
-        """Keep a table alive with the plan; return its address."""
-        held = np.ascontiguousarray(table)
-        self._kept.append(held)
-        return int(held.ctypes.data)
-
     def _rows(self) -> int:
-        """Write for each row of outputs which rows of taps lie inside; return the most of one."""
+        """Write the table of the rows of taps inside the image; return the largest number for one output row."""
         g, out = self.geometry, self.geometry.out_size
         inputs = []
         for axis in (0, 1):
@@ -189,14 +158,14 @@ class LayerPlan(ProcessBound):
         weights = np.broadcast_to(taps * g.kernel[2] * self._lanes, inside.shape)
         starts = np.concatenate([[0], np.cumsum(inside.sum(axis=(2, 3)).ravel())])
         self._set(
-            row_starts=self._keep(starts.astype(np.int64)),
-            row_offsets=self._keep(offsets[inside].astype(np.int64)),
-            row_weights=self._keep(weights[inside].astype(np.int64)),
+            row_starts=self._add_table(starts.astype(np.int64)),
+            row_offsets=self._add_table(offsets[inside].astype(np.int64)),
+            row_weights=self._add_table(weights[inside].astype(np.int64)),
         )
         return int(np.diff(starts).max(initial=0))
 
     def _columns(self, per_row: int) -> int:
-        """Write for each tile of a row where the columns under its kernel lie; return their number."""
+        """Write the table of the input columns under each tile; return their number per tile."""
         g = self.geometry
         stride, dilation, taps = g.stride[2], g.dilation[2], g.kernel[2]
         window = (self._pixels - 1) * stride + (taps - 1) * dilation + 1
@@ -218,23 +187,23 @@ class LayerPlan(ProcessBound):
         )
         if g.spread[2] > 1:
             low, high = np.zeros_like(low), np.full_like(high, taps)
-        ranges = np.stack([low, np.maximum(high, low)], axis=1)  # of taps with an input under them
+        ranges = np.stack([low, np.maximum(high, low)], axis=1)  # taps that meet any input column
         self._set(
-            columns=self._keep(offsets.astype(np.int64)), window=window, kind=kind,
-            tap_range=self._keep(ranges.astype(np.int64)),
-            taps_of_row=taps, dilation=dilation, step_entries=stride,
+            columns=self._add_table(offsets.astype(np.int64)), window=window, row_kind=kind,
+            tap_range=self._add_table(ranges.astype(np.int64)),
+            taps_of_row=taps, dilation=dilation, stride_columns=stride,
         )  # fmt: skip
         return window
 
-    def _share(self, threads: int, per_row: int, held_step: int) -> None:
-        """Choose groups of tiles and parts of channels: the shortest time by a simple model."""
+    def _share(self, threads: int, per_row: int, middle_step: int) -> None:
+        """Choose groups of tiles and parts of channels by the shortest predicted time."""
         g = self.geometry
         vectors = -(-g.depth // self._lanes)
         depthwise = self._pixels * vectors * (math.prod(g.kernel) * 1.3 + 4) + 60
         pointwise = self._pixels * g.depth * -(-g.outputs // self._lanes)
         self.cycles = self.tiles * (depthwise + pointwise)
         self.threads = max(1, min(threads, round(self.cycles / THREAD_CYCLES)))
-        most = max(1, HELD_BYTES // (self._pixels * held_step)) if g.outputs else 64
+        most = max(1, MIDDLE_BYTES // (self._pixels * middle_step)) if g.outputs else 64
         panels = max(1, -(-g.outputs // self._panel)) if g.outputs else vectors
         best = math.inf
         self._group, parts = 1, 1
@@ -255,30 +224,25 @@ class LayerPlan(ProcessBound):
 
 
 class PointwisePlan(LayerPlan):
-    """A layer that only mixes channels: all positions are one row of a depthwise step that does nothing."""
+    """Plan of a pointwise layer: all positions form one row of an empty depthwise step."""
 
     def _finish(self) -> None:
-        with compiling:
-            from separable.engine.compiled.jit import address
-            from separable.engine.compiled.numba_api import types
-            from separable.nn.fused.compiled import layer_kernels
-
         self._set(scratch_size=self.scratch_size)
-        self.function = address(layer_kernels.pointwise_float32, (types.int64,) * 3)
+        self.function = self._compiled.address("pointwise_float32")
 
 
 def up(number: int, step: int) -> int:
-    """Return the least multiple of ``step`` that is not below ``number``."""
+    """Return the smallest multiple of ``step`` that is at least ``number``."""
     return -(-number // step) * step
 
 
-def _candidates(tiles: int, most: int) -> list[int]:
-    """Sizes of groups worth a look."""
-    return sorted(set(range(1, min(most, 48) + 1)) | {min(most, tiles)} - {0}) or [1]
+def _candidates(tiles: int, largest: int) -> list[int]:
+    """Return the sizes of groups to try."""
+    return sorted(set(range(1, min(largest, 48) + 1)) | {min(largest, tiles)} - {0}) or [1]
 
 
 def _limits(act: int) -> tuple[float, float]:
-    """The clamp that an activation is, or that it begins with."""
+    """Return the bounds of an activation that is a clamp, or no bounds."""
     if ACTIVATIONS[act] in ("relu", "relu6"):
         return 0.0, 6.0 if ACTIVATIONS[act] == "relu6" else math.inf
     return -math.inf, math.inf

@@ -1,8 +1,8 @@
-"""The threads that fused layers run on: PyTorch's own, where they can be had.
+"""Threads that run fused layers: PyTorch's own if possible.
 
-Between PyTorch's operators a second pool of threads is a bad guest. PyTorch's workers spin for some
-milliseconds after each operator, and what needs the same cores meanwhile waits: on two cores a layer
-on threads of its own was seen to take as long as on one.
+A second pool of threads slows PyTorch down. PyTorch's workers spin for some milliseconds after each
+operator, and other threads wait for the same cores meanwhile: on two cores, a layer on threads of its
+own was measured to take as long as on one thread.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import Any
 
 import torch
 
-from separable.engine.availability import compiling
+from separable.nn.fused.kernel_plan import kernels
 from separable.system import after_fork, loaded_libraries
 
-__all__ = ["run", "starter"]
+__all__ = ["gomp_parallel_address", "run"]
 
 
 @lru_cache(maxsize=1)
-def starter() -> int:
-    """Return the address of PyTorch's `GOMP_parallel`, or 0 where it cannot be found.
+def gomp_parallel_address() -> int:
+    """Return the address of PyTorch's `GOMP_parallel`, or 0 if it cannot be found.
 
-    GNU's, LLVM's and Intel's OpenMP have that function. Where several libraries are loaded it must be the one
-    that PyTorch brought; a system that does not tell what is loaded (other than Linux) has none.
+    The OpenMP libraries of GNU, LLVM and Intel have this function. If several of them are loaded, the one that
+    PyTorch was installed with is taken. Systems that do not list loaded libraries (other than Linux) have none.
     """
     if "ATen parallel backend: OpenMP" not in torch.__config__.parallel_info():
         return 0
@@ -42,15 +42,12 @@ def starter() -> int:
     return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
-def run(schedule: Any, source: int, target: int, threads: int) -> None:
-    """Run a prepared job on PyTorch's threads.
+def run(plan: Any, source: Any, target: int, threads: int) -> None:
+    """Run a plan on PyTorch's threads.
 
-    In a process that was forked the engine's own serve: OpenMP's threads did not come along.
+    A forked process uses the engine's own threads, because OpenMP's threads do not survive a fork.
     """
-    with compiling:
-        from separable.engine.compiled.thread_pool import run
-
-    run(schedule, source, target, threads, 0 if _forked else starter())
+    kernels().run(plan, source, target, threads, 0 if _forked else gomp_parallel_address())
 
 
 _forked = False

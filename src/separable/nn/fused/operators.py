@@ -1,4 +1,4 @@
-"""`separable::depthwise` and `separable::depthwise_separable`: operators of PyTorch.
+"""`separable::depthwise` and `separable::depthwise_separable`: the operators for PyTorch.
 
 On the CPU, in float32 and bfloat16, compiled kernels run them; everywhere else PyTorch's own
 convolutions do, with equal results. Importing this module registers them.
@@ -19,7 +19,7 @@ from separable.engine.tensor_memory import owned
 from separable.errors import ArgumentError
 from separable.nn.fused.layer_tiling import ACTIVATIONS
 from separable.nn.fused.layout_transpose import to_first, to_last
-from separable.nn.fused.packed_layer import Settings, channels_are_last, is_served, prepared
+from separable.nn.fused.packed_layer import Settings, cached_layer, channels_are_last, is_served
 
 __all__ = [
     "activate",
@@ -68,7 +68,7 @@ def check(
     dilation: Sequence[int],
     names: Sequence[str],
 ) -> None:
-    """Refuse what does not fit together, with the operator's name and both shapes."""
+    """Raise an error that names the operator if sizes do not fit together."""
     ndim = weight.dim() - 2
     shapes = f"got an input of shape {tuple(x.shape)} and weights of shape {tuple(weight.shape)}"
     if ndim not in _CONVS or x.dim() != ndim + 2:
@@ -85,7 +85,7 @@ def check(
     if len(stride) != ndim or len(dilation) != ndim or len(padding) != 2 * ndim:
         raise ArgumentError(
             f"{owner}: expected a stride and a dilation for each of {ndim} axes and padding before "
-            f"and behind each; got stride {tuple(stride)}, dilation {tuple(dilation)}, padding "
+            f"and after each; got stride {tuple(stride)}, dilation {tuple(dilation)}, padding "
             f"{tuple(padding)}"
         )
     if min(*stride, *dilation) < 1 or min(padding) < 0:
@@ -103,7 +103,7 @@ def check(
 
 
 def check_pointwise(weight: Tensor, pointwise: Tensor) -> None:
-    """Refuse pointwise weights that do not fit the depthwise ones."""
+    """Raise an error if pointwise weights do not fit the depthwise ones."""
     if pointwise.shape[1:2] != weight.shape[:1] or any(n != 1 for n in pointwise.shape[2:]):
         raise ArgumentError(
             "depthwise_separable: expected pointwise weights (outputs, channels * multiplier, 1...)"
@@ -112,7 +112,7 @@ def check_pointwise(weight: Tensor, pointwise: Tensor) -> None:
 
 
 def check_bias(owner: str, bias: Tensor | None, weight: Tensor) -> None:
-    """Refuse a bias that has not one number for each output."""
+    """Raise an error unless a bias has one number per output."""
     if bias is not None and tuple(bias.shape) != (weight.shape[0],):
         raise ArgumentError(
             f"{owner}: expected a bias of shape ({weight.shape[0]},) for weights of shape "
@@ -127,7 +127,7 @@ def out_sizes(
     padding: Sequence[int],
     dilation: Sequence[int],
 ) -> list[int]:
-    """Return the sizes of the axes of space of the output."""
+    """Return the sizes of the output along the spatial axes."""
     return [
         (n + padding[2 * i] + padding[2 * i + 1] - dilation[i] * (kernel[i] - 1) - 1) // stride[i]
         + 1
@@ -144,7 +144,7 @@ def depthwise_by_torch(
     dilation: Sequence[int],
     groups: int = 0,
 ) -> Tensor:
-    """Return a convolution, depthwise if `groups` is 0, by PyTorch's own operators."""
+    """Return a convolution by PyTorch's own operators, depthwise if `groups` is 0."""
     even = all(a == b for a, b in zip(padding[0::2], padding[1::2], strict=True))
     if not even:
         ends = [n for i in range(len(stride) - 1, -1, -1) for n in padding[2 * i : 2 * i + 2]]
@@ -157,7 +157,7 @@ def depthwise_by_torch(
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return the plain convolution by PyTorch."""
+    """Return a plain convolution by PyTorch."""
     made: Tensor = _CONVS[weight.dim() - 2](x, weight, bias)
     return made
 
@@ -174,12 +174,12 @@ def by_torch(
     between: str,
     activation: str,
 ) -> Tensor:
-    """Return the whole layer by PyTorch's own operators."""
-    held = activate(
+    """Return the result of the whole layer by PyTorch's own operators."""
+    middle = activate(
         depthwise_by_torch(x, depthwise, between_bias, stride, padding, dilation), between
     )
     weights = pointwise.reshape(*pointwise.shape[:2], *(1,) * len(stride))
-    return activate(_CONVS[len(stride)](held, weights, bias), activation)
+    return activate(_CONVS[len(stride)](middle, weights, bias), activation)
 
 
 def settings_of(
@@ -189,7 +189,7 @@ def settings_of(
     between: str,
     act: str,
 ) -> Settings:
-    """Return what a layer is besides its tensors, fit for a key."""
+    """Return all arguments of a layer but its tensors, as a key."""
     return (
         tuple(stride), tuple(padding), tuple(dilation),
         ACTIVATIONS.index(between), ACTIVATIONS.index(act),
@@ -205,7 +205,7 @@ def _depthwise(
     if is_served(x, weight, bias):
         settings = settings_of(stride, padding, dilation, activation, "none")
         with suppress(EngineError):
-            return prepared((weight, bias, None, None), x.shape[1], settings)(x)
+            return cached_layer((weight, bias, None, None), x.shape[1], settings)(x)
     return _like_input(
         activate(depthwise_by_torch(x, weight, bias, stride, padding, dilation), activation), x
     )
@@ -224,12 +224,12 @@ def _depthwise_separable(
     if is_served(x, *tensors):
         settings = settings_of(stride, padding, dilation, between, activation)
         with suppress(EngineError):
-            return prepared(tensors, x.shape[1], settings)(x)
+            return cached_layer(tensors, x.shape[1], settings)(x)
     return _like_input(by_torch(x, *tensors, stride, padding, dilation, between, activation), x)
 
 
 def _like_input(out: Tensor, x: Tensor) -> Tensor:
-    """Return a result with its channels where the input has them."""
+    """Return a result in the layout of the input."""
     return owned(to_last(out) if channels_are_last(x) else to_first(out))
 
 

@@ -1,4 +1,4 @@
-"""A layer with its weights packed, ready to run on inputs of any shape."""
+"""PackedLayer: a layer with packed weights, ready to run on inputs of any shape."""
 
 from __future__ import annotations
 
@@ -8,33 +8,34 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from separable.engine.availability import available, compiling
+from separable.engine.availability import available
 from separable.engine.tensor_memory import empty_strided
 from separable.errors import ArgumentError
-from separable.nn.fused.direct_nchw import Convolution, Planes
+from separable.nn.fused.direct_nchw import Convolution, DirectConvolutions
+from separable.nn.fused.kernel_plan import kernels
 from separable.nn.fused.layer_tiling import Geometry, LayerPlan, Sizes, layer_plan, pointwise_plan
 from separable.nn.fused.layout_transpose import last_strides, to_first, to_last
 from separable.nn.fused.openmp import run
-from separable.nn.fused.packing import pack_between, pack_bias, pack_depthwise, pack_pointwise
 from separable.process_cache import ProcessBound, ProcessCache
 
-__all__ = ["Prepared", "PreparedPointwise", "Settings", "check_input", "is_served", "prepared"]
+__all__ = ["PackedLayer", "PackedPointwise", "Settings", "cached_layer", "check_input", "is_served"]
 
 Settings = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int, int]
-"""Stride, padding (before and behind each axis), dilation, activation between and after."""
+"""Stride, padding before and after each axis, dilation, and the activations after both steps."""
 
 SHAPES_KEPT = 64
-PLANES_FROM = {1: ((16, 1), (1 << 30, 48)), 2: ((16, 1), (32, 64)), 3: ((8, 1),)}
-"""By axes of space: layers of up to so many channels take their input as it lies, channels first, from
-so many columns on (measured)."""
+DIRECT_FROM_COLUMNS = {1: ((16, 1), (1 << 30, 48)), 2: ((16, 1), (32, 64)), 3: ((8, 1),)}
+"""Pairs (channels, columns) per number of spatial axes: layers of at most that many channels run inputs of at
+least that many columns directly, channels first (measured)."""
 
 
-available()  # looked for now: torch.compile, which traces the next function, then finds a constant
+available()  # checked at import, so that torch.compile, which traces the next function, finds a constant
 
 
 def is_served(x: Tensor, *others: Tensor | None) -> bool:
-    """Return whether the kernels take these tensors: on the CPU, float32 or bfloat16.
+    """Return True if the kernels take these tensors: on the CPU, float32 or bfloat16.
 
     They take none where the compiled engine cannot be used.
     """
@@ -47,7 +48,7 @@ def is_served(x: Tensor, *others: Tensor | None) -> bool:
 
 
 def check_input(owner: str, x: Tensor, weight: Sequence[int], channels: int) -> None:
-    """Refuse an input with other channels than the weights have: compiled code checks no bounds."""
+    """Raise an error if the channels do not fit the weights: compiled code checks no bounds."""
     if x.shape[1] != channels:
         raise ArgumentError(
             f"{owner}: expected an input of {channels} channels (n, channels, *space); got an input of "
@@ -56,8 +57,8 @@ def check_input(owner: str, x: Tensor, weight: Sequence[int], channels: int) -> 
 
 
 def _least_columns(ndim: int, channels: int) -> int:
-    """Return from how many columns on a layer takes its input with the channels first, 0 for never."""
-    return next((least for most, least in PLANES_FROM[ndim] if channels <= most), 0)
+    """Return the fewest columns for which channels-first inputs are run directly, 0 for never."""
+    return next((least for most, least in DIRECT_FROM_COLUMNS[ndim] if channels <= most), 0)
 
 
 def _three(values: Sequence[int], fill: int) -> Sizes:
@@ -65,8 +66,8 @@ def _three(values: Sequence[int], fill: int) -> Sizes:
     return z, y, x
 
 
-class _ForShape(ProcessBound):
-    """What one shape of input needs: a plan and where the output goes."""
+class _ShapePlan(ProcessBound):
+    """Plan and output layout for one shape of input."""
 
     def __init__(self, plan: LayerPlan, shape: Sequence[int], dtype: torch.dtype) -> None:
         self.plan = plan
@@ -80,12 +81,12 @@ class _ForShape(ProcessBound):
 
 
 def channels_are_last(x: Tensor) -> bool:
-    """Return whether a result computed from `x` has its channels last in memory."""
+    """Return True if a result computed from `x` has its channels last in memory."""
     return x.stride(1) == 1 and not x.is_contiguous() and x.stride() == last_strides(x.shape)
 
 
-class Prepared(ProcessBound):
-    """A depthwise step, and a pointwise one if there is one, with weights packed.
+class PackedLayer(ProcessBound):
+    """Depthwise step, with or without a pointwise one, with packed weights.
 
     Parameters
     ----------
@@ -109,37 +110,34 @@ class Prepared(ProcessBound):
         settings: Settings,
         spread: Sizes = (1, 1, 1),
     ) -> None:
-        with compiling:
-            from separable.nn.fused.compiled.layer_blocks import VECTORS
-            from separable.nn.fused.compiled.simd_ops import LANES
-
-        panel = VECTORS * LANES
+        compiled = kernels()
+        panel, lanes = compiled.panel, compiled.lanes
         self.channels, self.settings, self._spread = channels, settings, spread
         self.kernel = _three(depthwise.shape[2:], 1)
         self.inner = depthwise.shape[0]
         self._weight = tuple(depthwise.shape)
         self.outputs = 0 if pointwise is None else pointwise.shape[0]
         self._held = [
-            pack_depthwise(depthwise, channels, LANES),
-            pack_between(between_bias, channels, self.inner, LANES),
+            pack_depthwise(depthwise, channels, lanes),
+            pack_depthwise_bias(between_bias, channels, self.inner, lanes),
         ]
         if pointwise is not None:
             self._held += [
-                pack_pointwise(pointwise, channels, panel, LANES),
+                pack_pointwise(pointwise, channels, panel, lanes),
                 pack_bias(bias, self.outputs, panel),
             ]
         addresses = tuple(t.data_ptr() for t in self._held)
         self.addresses = addresses if pointwise is not None else (*addresses, 0, 0)
         self._shapes = ProcessCache(SHAPES_KEPT)
-        self._planes: Planes | None = None
+        self._direct: DirectConvolutions | None = None
         self._least = _least_columns(depthwise.dim() - 2, self.inner)
         if self._least and settings[0][-1] == 1 and depthwise.dtype is torch.float32:
             tensors = (depthwise, between_bias, pointwise, bias)
-            self._planes = Planes(tensors if self.outputs else tensors[:2])
-            self._steps = self._on_planes()
+            self._direct = DirectConvolutions(tensors if self.outputs else tensors[:2])
+            self._steps = self._direct_steps()
 
-    def _on_planes(self) -> tuple[Convolution, ...]:
-        """Return the steps for an input with its channels first."""
+    def _direct_steps(self) -> tuple[Convolution, ...]:
+        """Return the convolutions for an input with its channels first."""
         stride, padding, dilation, between, act = self.settings
         one, none = (1, 1, 1), (0, 0, 0)
         steps = [Convolution(
@@ -151,10 +149,10 @@ class Prepared(ProcessBound):
         return tuple(steps)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Run the layer on a batch; the output has its channels where the input has them."""
-        if self._planes is not None and x.shape[-1] >= self._least and x.is_contiguous():
+        """Run the layer on a batch; the output has the layout of the input."""
+        if self._direct is not None and x.shape[-1] >= self._least and x.is_contiguous():
             whole = x.dtype is torch.float32 and x.shape[1] == self.channels
-            made = self._planes(x, self._steps) if whole else None
+            made = self._direct(x, self._steps) if whole else None
             if made is not None:
                 return made
         threads = torch.get_num_threads()
@@ -174,7 +172,7 @@ class Prepared(ProcessBound):
         return out if last or channels_are_last(given) else to_first(out)
 
     def _woven(self, out: Tensor) -> Tensor:
-        """Order channels by input channel and then multiplier, where the kernel had them reversed."""
+        """Order channels by input channel and then multiplier; the kernel has them the other way round."""
         lines = out.movedim(1, -1)
         made = empty_strided(out.shape, last_strides(out.shape), out.dtype)
         woven = lines.reshape(*lines.shape[:-1], -1, self.channels).transpose(-1, -2)
@@ -182,7 +180,7 @@ class Prepared(ProcessBound):
         return made
 
     def geometry(self, x: Tensor) -> Geometry:
-        """Return the layer with the shape of an input."""
+        """Return the sizes of the layer for the shape of an input."""
         stride, padding, dilation, between, act = self.settings
         return Geometry(
             x.shape[0], self.channels, _three(x.shape[2:], 1), self.kernel, _three(stride, 1),
@@ -190,18 +188,18 @@ class Prepared(ProcessBound):
             self.inner // self.channels, self.outputs, between, act, x.element_size(), self._spread,
         )  # fmt: skip
 
-    def _for_shape(self, x: Tensor, threads: int) -> _ForShape:
+    def _for_shape(self, x: Tensor, threads: int) -> _ShapePlan:
         check_input("depthwise", x, self._weight, self.channels)
         if min(self.geometry(x).out_size) < 1:
             raise ArgumentError(
                 f"depthwise: the kernel is larger than the padded input; got an input of shape "
                 f"{tuple(x.shape)} and weights of shape {self._weight}"
             )
-        return _ForShape(layer_plan(self.geometry(x), threads), x.shape, x.dtype)
+        return _ShapePlan(layer_plan(self.geometry(x), threads), x.shape, x.dtype)
 
 
-class PreparedPointwise(ProcessBound):
-    """A convolution of kernel size 1 with its weights packed, for float32.
+class PackedPointwise(ProcessBound):
+    """Convolution of kernel size 1 with packed weights, for float32.
 
     Parameters
     ----------
@@ -212,21 +210,18 @@ class PreparedPointwise(ProcessBound):
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, act: int) -> None:
-        with compiling:
-            from separable.nn.fused.compiled.layer_blocks import VECTORS
-            from separable.nn.fused.compiled.simd_ops import LANES
-
+        compiled = kernels()
         self.outputs, self.channels = weight.shape[:2]
         self._act = act
-        panel = VECTORS * LANES
+        panel, lanes = compiled.panel, compiled.lanes
         self._held = [
-            pack_pointwise(weight, self.channels, panel, LANES),
+            pack_pointwise(weight, self.channels, panel, lanes),
             pack_bias(bias, self.outputs, panel),
         ]
         self._addresses = (0, 0, *(t.data_ptr() for t in self._held))
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Run the layer on a batch; the output has its channels where the input has them."""
+        """Run the layer on a batch; the output has the layout of the input."""
         if x.shape[1] != self.channels:
             check_input("pointwise", x, (self.outputs, self.channels), self.channels)
         last = x.stride() == last_strides(x.shape)
@@ -246,21 +241,21 @@ class PreparedPointwise(ProcessBound):
         return out if last or channels_are_last(given) else to_first(out)
 
 
-_prepared: dict[Any, tuple[tuple[Any, ...], tuple[int, ...], Prepared]] = {}
+_prepared: dict[Any, tuple[tuple[Any, ...], tuple[int, ...], PackedLayer]] = {}
 
 
-def prepared(
+def cached_layer(
     tensors: tuple[Tensor, Tensor | None, Tensor | None, Tensor | None],
     channels: int,
     settings: Settings,
-) -> Prepared:
-    """Return the layer with these weights, packed anew only if one of them has changed.
+) -> PackedLayer:
+    """Return the layer with these weights, packed again only if one of them has changed.
 
     A change is seen by the tensor's version, as autograd does it: what is written through ``.data``
     is seen if it moves the memory.
     """
     if any(t is not None and t.is_inference() for t in tensors):
-        return Prepared(*tensors, channels, settings)
+        return PackedLayer(*tensors, channels, settings)
     key = (*map(id, tensors), channels, settings)
     state = tuple(0 if t is None else t._version for t in tensors)
     state += tuple(0 if t is None else t.data_ptr() for t in tensors)
@@ -269,9 +264,54 @@ def prepared(
         same = all(r is None or r() is t for r, t in zip(found[0], tensors, strict=True))
         if same and found[1] == state:
             return found[2]
-    made = Prepared(*tensors, channels, settings)
+    made = PackedLayer(*tensors, channels, settings)
     references = tuple(
         None if t is None else weakref.ref(t, lambda _: _prepared.pop(key, None)) for t in tensors
     )
     _prepared[key] = (references, state, made)
     return made
+
+
+# Weights in the order in which the kernels read them.
+
+
+def pack_depthwise(weight: Tensor, channels: int, lanes: int) -> Tensor:
+    """Pack weights ``(channels * multiplier, 1, *taps)`` as ``(multiplier, blocks, taps, lanes)``."""
+    outputs = weight.shape[0]
+    flat = weight.detach().reshape(channels, outputs // channels, -1).float()
+    padded = functional.pad(flat.permute(1, 2, 0), (0, -channels % lanes))
+    multiplier, taps, width = padded.shape
+    return padded.reshape(multiplier, taps, width // lanes, lanes).transpose(1, 2).contiguous()
+
+
+def pack_depthwise_bias(bias: Tensor | None, channels: int, outputs: int, lanes: int) -> Tensor:
+    """Pack the biases of the depthwise step, or zeros, as ``(multiplier, blocks * lanes)``."""
+    multiplier = outputs // channels
+    if bias is None:
+        return torch.zeros(multiplier, -(-channels // lanes) * lanes, dtype=torch.float32)
+    flat = bias.detach().float().reshape(channels, multiplier).T
+    return functional.pad(flat, (0, -channels % lanes)).contiguous()
+
+
+def pack_pointwise(weight: Tensor, channels: int, panel: int, lanes: int) -> Tensor:
+    """Pack weights as panels ``(depth, panel)``; the last one has as few vectors as it needs.
+
+    `weight` is ``(outputs, channels * multiplier, ...)``; the rows of a panel have the multiplier outside.
+    """
+    outputs = weight.shape[0]
+    matrix = weight.detach().float().reshape(outputs, channels, -1)
+    depth = matrix.shape[1] * matrix.shape[2]
+    across = matrix.permute(2, 1, 0).reshape(depth, outputs)
+    full = outputs // panel * panel
+    packed = [across[:, :full].reshape(depth, -1, panel).transpose(0, 1).reshape(-1)]
+    if outputs > full:
+        rest = across[:, full:]
+        packed.append(functional.pad(rest, (0, -rest.shape[1] % lanes)).reshape(-1))
+    return torch.cat(packed).contiguous()
+
+
+def pack_bias(bias: Tensor | None, outputs: int, panel: int) -> Tensor:
+    """Pack the biases of the pointwise step, or zeros, as whole panels."""
+    if bias is None:
+        return torch.zeros(-(-outputs // panel) * panel, dtype=torch.float32)
+    return functional.pad(bias.detach().float(), (0, -outputs % panel)).contiguous()

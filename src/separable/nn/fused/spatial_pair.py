@@ -1,4 +1,4 @@
-"""Two convolutions that split the axes of space, in one walk: a module of fused networks."""
+"""FusedPair: two convolutions that split the spatial axes, in one kernel."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ import torch
 from torch import Tensor
 
 from separable.engine.availability import EngineError
-from separable.nn.fused.direct_nchw import Convolution, Planes
+from separable.lowering.step import SamePadding, Step
+from separable.nn.fused.direct_nchw import Convolution, DirectConvolutions
 from separable.nn.fused.fused_modules import Fused
 from separable.nn.fused.layer_tiling import ACTIVATIONS
 from separable.nn.fused.layout_transpose import to_first
 from separable.nn.fused.operators import activate, depthwise_by_torch
 from separable.nn.fused.packed_layer import SHAPES_KEPT, check_input
-from separable.nn.step import Same, Step
 from separable.process_cache import ProcessCache
 
 __all__ = ["FusedPair", "splits"]
 
 LEAST_COLUMNS = 32
+"""Fewest columns for which a pair is faster in one kernel."""
 
 
 def splits(first: Step, second: Step) -> str | None:
-    """Return None if two steps split the axes of space and can run as one, or what is in the way.
+    """Return None if two steps split the spatial axes and can run as one, else the reason why not.
 
     Examples
     --------
@@ -51,20 +52,21 @@ def splits(first: Step, second: Step) -> str | None:
 
 def _amounts(step: Step, size: Sequence[int]) -> list[tuple[int, int]]:
     return [
-        p.amounts(n) if isinstance(p, Same) else p for p, n in zip(step.padding, size, strict=True)
+        p.amounts(n) if isinstance(p, SamePadding) else p
+        for p, n in zip(step.padding, size, strict=True)
     ]
 
 
 def _convolution(step: Step, values: Any, act: int) -> Convolution:
-    kernel, stride, dilation, before, behind = values
+    kernel, stride, dilation, before, after = values
     return Convolution(
-        step.in_channels, step.out_channels, step.groups, kernel, stride, dilation, before, behind,
+        step.in_channels, step.out_channels, step.groups, kernel, stride, dilation, before, after,
         act,
     )  # fmt: skip
 
 
 class FusedPair(Fused):
-    """Two convolutions that split the axes of space, norms folded in, with activations."""
+    """Two convolutions that split the spatial axes, with normalisation and activations."""
 
     def __init__(
         self, steps: tuple[Step, Step], tensors: Sequence[Tensor | None], acts: tuple[str, str]
@@ -83,8 +85,10 @@ class FusedPair(Fused):
             check_input("pair", x, first.shape, self.steps[0].in_channels)
             made: Tensor | None = None
             with suppress(EngineError):
-                planes = self._packed("planes", lambda: Planes(tuple(self._buffers.values())))
-                made = planes(to_first(x), self._of_size(tuple(x.shape[2:])))
+                layer = self._packed(
+                    "direct", lambda: DirectConvolutions(tuple(self._buffers.values()))
+                )
+                made = layer(to_first(x), self._of_size(tuple(x.shape[2:])))
             if made is not None:
                 return made
         for step, act, at in zip(self.steps, self.acts, ("first", "second"), strict=True):
@@ -98,7 +102,7 @@ class FusedPair(Fused):
         return x
 
     def _of_size(self, size: tuple[int, ...]) -> tuple[Convolution, ...]:
-        """Return the convolutions for one size of input: padding may depend on it."""
+        """Return the convolutions for one size of input, on which their padding may depend."""
         found: tuple[Convolution, ...] | None = self._convolutions.get(size)
         if found is None:
             found = self._convolutions.get_or_build(size, lambda: self._for_size(size))
@@ -111,14 +115,14 @@ class FusedPair(Fused):
             kernel, stride, dilation = (
                 (1,) * fill + tuple(v) for v in (step.kernel_size, step.stride, step.dilation)
             )
-            before, behind = zip(*ends, strict=True)
-            values: Any = (kernel, stride, dilation, before, behind)
+            before, after = zip(*ends, strict=True)
+            values: Any = (kernel, stride, dilation, before, after)
             made.append(_convolution(step, values, ACTIVATIONS.index(act)))
             size = made[-1].sizes((1,) * fill + tuple(size))[fill:]  # type: ignore[arg-type]
         return tuple(made)
 
     def extra_repr(self) -> str:
-        """Say the sizes."""
+        """Return the sizes as text."""
         kernels = ["x".join(map(str, s.kernel_size)) for s in self.steps]
         first, second = self.steps
         return (

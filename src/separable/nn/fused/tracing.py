@@ -1,4 +1,4 @@
-"""Which modules of a network feed which: one run, with every operator looked at."""
+"""Data flow between the modules of a network, recorded from one run."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ __all__ = ["Call", "chains", "record"]
 
 @dataclass
 class Call:
-    """One call of a leaf: a module that is looked at as a whole.
+    """One call of a leaf, i.e. of a module that is treated as a whole.
 
     Attributes
     ----------
     name : str
     module : torch.nn.Module
     taken, made : int
-        The memory of its input and of its output, by number.
+        Numbers of the memory of its input and of its output.
     readers : set of int
         The calls that read its output, -1 for operators outside of leaves.
     shape : tuple of int
-        Of its input.
+        Shape of its input.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Call:
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes for each operator who reads whose memory."""
+    """Dispatch mode that records which call reads whose memory."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -49,7 +49,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._alive: list[Any] = []
 
     def number(self, x: Tensor) -> int:
-        """Return the number of a tensor's memory, which stays alive."""
+        """Return the number of a tensor's memory, which is kept alive."""
         storage = x.untyped_storage()
         self._alive.append(storage)
         return int(storage._cdata)
@@ -62,24 +62,24 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
     def read(self, memory: int, at: int) -> None:
-        """Note that a call, or -1, reads some memory."""
+        """Record that a call, or -1, reads some memory."""
         writer = self._writers.get(memory)
         if writer is not None and writer != at:
             self.calls[writer].readers.add(at)
 
     def enter(self, name: str, module: nn.Module, x: Tensor) -> None:
-        """Note that a leaf begins."""
+        """Record that a leaf begins."""
         self.inside.append(len(self.calls))
         self.calls.append(Call(name, module, self.number(x), shape=tuple(x.shape)))
 
     def leave(self, out: Any) -> None:
-        """Note what the leaf made; from now on it wrote that memory."""
+        """Record the outputs of a leaf as memory that it wrote."""
         at = self.inside.pop()
         if not isinstance(out, Tensor):
             return
         call = self.calls[at]
         call.made = self.number(out)
-        if call.made == call.taken:  # in place, or nothing done: it reads what was there
+        if call.made == call.taken:  # in place, or unchanged: it reads its own memory
             self.read(call.made, at)
         self._writers[call.made] = at
 
@@ -115,7 +115,7 @@ def record(
 
 
 def chains(calls: list[Call]) -> list[list[Call]]:
-    """Cut the calls into runs in which each is all that reads what the one before it made.
+    """Cut the calls into chains in which each call is the only reader of the one before it.
 
     Modules that are called more than once stand by themselves.
     """

@@ -1,4 +1,4 @@
-"""Book: what each module has run so far."""
+"""ModuleTotals: what each module of a model has run so far."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from separable.nn.ledger.formulas import FORMULAS, Count, Operation
 from separable.nn.ledger.ledger_data import Call, Container, Layer, Uncounted
 from separable.nn.ledger.matmul_ops import convolution_of
 
-__all__ = ["Book", "count"]
+__all__ = ["ModuleTotals", "count"]
 
-FORMULA_FILES = (matmul_ops, pooling_ops)  # imported for what they register
+FORMULA_FILES = (matmul_ops, pooling_ops)  # imported to register their formulas
 RELABELLED = frozenset(["_unsafe_view", "_reshape_alias", "alias", "lift_fresh", "lift"])
 PICKED = frozenset(["embedding", "index", "_unsafe_index", "index_select", "gather", "take"])
 NO_FORMULA = "no formula"
 
 
 def count(op: Operation) -> Count | str:
-    """Return the arithmetic of an operation, or why it is not known.
+    """Return the arithmetic of an operation, or the reason why it is unknown.
 
-    What has no formula but is done to each element by itself counts one of `others` an element.
-    Whole numbers are not counted: they are indices and bookkeeping.
+    Elementwise operations without a formula count one of `others` per element. Integers are not
+    counted because they are indices and bookkeeping.
     """
     involved = [*op.inputs, *op.outputs]
     found = FORMULAS.get(op.name) if op.function.namespace == "aten" else None
@@ -46,14 +46,14 @@ def count(op: Operation) -> Count | str:
 
 
 def _relabels(op: Operation) -> bool:
-    """Return whether an operation only gives memory another shape, in place or not."""
+    """Return True if an operation only gives memory another shape, in place or not."""
     in_place = torch.Tag.inplace_view in op.function.tags and op.name not in FORMULAS
     return op.name in RELABELLED or in_place
 
 
 @dataclass
 class _Page:
-    """One module's counts."""
+    """Counts of one module."""
 
     name: str
     kind: str
@@ -82,8 +82,8 @@ class _Page:
         )
 
 
-class Book:
-    """What each module of a model has run so far, forward and backward."""
+class ModuleTotals:
+    """Operations that each module of a model has run so far, forward and backward."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
@@ -98,15 +98,15 @@ class Book:
                 self.owners.setdefault(id(parameter), name)
         self.weights = {_storage(t) for t in (*model.parameters(), *model.buffers())}
         self.used: set[int] = set()
-        self.written: dict[int, tuple[str, int]] = {}  # storage -> who wrote it last, and bytes
+        self.written: dict[int, tuple[str, int]] = {}  # storage -> last writer, and bytes
         self.refused: Counter[tuple[str, str, str]] = Counter()
 
     def kind(self, name: str) -> str:
-        """Return the class of a module."""
+        """Return the name of a module's class."""
         return self.pages[name].kind
 
     def enter(self, module: nn.Module, inputs: Sequence[Tensor]) -> str:
-        """Note that a module runs, and return its name."""
+        """Record that a module starts to run, and return its name."""
         name = self.names[id(module)]
         page = self.pages[name]
         if not self.is_backward:
@@ -116,7 +116,7 @@ class Book:
         return name
 
     def leave(self, name: str, outputs: Sequence[Tensor]) -> None:
-        """Note what a module returned the first time."""
+        """Record what a module returned at its first call."""
         page = self.pages[name]
         if page.calls == 1 and outputs and not self.is_backward:
             page.output_shape = tuple(outputs[0].shape)
@@ -126,7 +126,7 @@ class Book:
         return self.owners.get(id(parameter), "")
 
     def refuse(self, layer: str, operation: str, reason: str) -> None:
-        """List an operation as not counted."""
+        """Record an operation as not counted."""
         self.refused[layer, operation, reason] += 1
 
     def write(self, layer: str, op: Operation) -> None:
@@ -148,11 +148,11 @@ class Book:
             page.convolutions.append(Call(convolution_of(op), is_first))
 
     def _move(self, page: _Page, side: int, op: Operation) -> None:
-        """Count the bytes an operation reads and writes."""
+        """Count the bytes that an operation reads and writes."""
         for tensor in _read(op):
             size = _size(tensor)
             if op.name in PICKED and tensor is op.inputs[0]:
-                size = min(size, _size(op.outputs[0]))  # only the rows asked for
+                size = min(size, _size(op.outputs[0]))  # only the selected rows
             target = (
                 page.weight_bytes if _storage(tensor) in self.weights else page.activation_bytes
             )
@@ -163,7 +163,7 @@ class Book:
                 self.written[_storage(tensor)] = (page.name, _size(tensor))
 
     def close(self) -> None:
-        """Make the bytes of what turned out to be gradients of parameters bytes of weights."""
+        """Count gradients of parameters as weights, once it is known which tensors these are."""
         for parameter in self.model.parameters():
             if parameter.grad is None:
                 continue
@@ -172,7 +172,7 @@ class Book:
             self.pages[name].weight_bytes[1] += size
 
     def layers(self) -> tuple[Layer, ...]:
-        """Return a row for each module that computes something itself or has parameters."""
+        """Return one row per module that computes something itself or has parameters."""
         for parameter in self.model.parameters():
             self.pages[self.owner(parameter)].parameters += parameter.numel()
         return tuple(
@@ -192,22 +192,24 @@ class Book:
         }
 
     def uncounted(self) -> tuple[Uncounted, ...]:
-        """Return what has no formula."""
+        """Return the operations without a formula."""
         return tuple(Uncounted(*key, calls) for key, calls in self.refused.items())
 
 
 def _storage(tensor: Tensor) -> int:
-    """What tells the memory of a tensor, which its views share, from that of others."""
+    """Return a key of the memory of a tensor, which its views share."""
     if tensor.layout is not torch.strided:
         return id(tensor)
     return int(tensor.untyped_storage()._cdata)
 
 
 def _read(op: Operation) -> list[Tensor]:
-    """Return the tensors whose numbers an operation needs."""
+    """Return the tensors whose values an operation needs."""
     if op.name in UNREAD:
         return op.inputs[1:] if op.name == "copy" else []
-    if op.name == "convolution_backward":  # weights for the input's gradient, inputs for theirs
+    if (
+        op.name == "convolution_backward"
+    ):  # weights for the gradient of the input, inputs for that of the weights
         to_input, to_weight, _ = op["output_mask"]
         needed = {"grad_output": True, "input": to_weight, "weight": to_input}
         return [op[name] for name, is_needed in needed.items() if is_needed]
@@ -215,7 +217,7 @@ def _read(op: Operation) -> list[Tensor]:
 
 
 def _size(tensor: Tensor) -> int:
-    """The bytes of the elements that a tensor really has: an expanded axis has one."""
+    """Return the bytes of the elements that a tensor really has: an expanded axis has one."""
     if tensor.layout is not torch.strided:
         return tensor.numel() * tensor.element_size()
     own = (n for n, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride or n == 0)

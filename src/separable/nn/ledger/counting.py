@@ -1,4 +1,4 @@
-"""ledger: run a model without arithmetic and count every operation it asks for."""
+"""ledger: run a model on fake tensors and count every operation."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from separable.errors import ArgumentError, ArgumentTypeError
-from separable.nn.ledger.counter import Book
+from separable.nn.ledger.counter import ModuleTotals
 from separable.nn.ledger.fake_model import DEVICE, Shapes, fake_copy, fake_inputs, fake_keywords
 from separable.nn.ledger.formulas import Operation, tensors
 from separable.nn.ledger.ledger_data import Ledger
 
 __all__ = ["ledger"]
 
-FREE = ("prim",)  # namespaces of questions that are no work, as the device of a tensor
+FREE = ("prim",)  # namespaces of queries without arithmetic, such as the device of a tensor
 
 
 def ledger(
@@ -95,7 +95,7 @@ def ledger(
             f"`model` is TorchScript ({type(model).__name__}), which cannot be followed layer by "
             "layer: give the module that it was made from"
         )
-    model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+    model = getattr(model, "_orig_mod", model)  # the module that torch.compile wraps
     with FakeTensorMode(allow_non_fake_inputs=True), _as_trained():
         # Step 1: a copy of the model, and inputs, that have no memory.
         inputs = fake_inputs(model, input_shape, dtype)
@@ -119,12 +119,12 @@ def ledger(
 
 @contextlib.contextmanager
 def _as_trained() -> Iterator[None]:
-    """Record gradients, and let nothing compile, fuse or take a shortcut of one processor."""
+    """Record gradients, and disable compilation, fusion and processor-specific shortcuts."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.device(DEVICE))
-        # oneDNN runs a whole LSTM as one operation: without it the parts are seen.
+        # oneDNN runs a whole LSTM as one operation; without it, the parts are visible.
         stack.callback(torch._C._set_mkldnn_enabled, torch._C._get_mkldnn_enabled())
         torch._C._set_mkldnn_enabled(False)
         if hasattr(torch.compiler, "set_stance"):
@@ -135,7 +135,7 @@ def _as_trained() -> Iterator[None]:
 def _forward(
     recorder: _Recorder, model: nn.Module, inputs: Sequence[Tensor], keywords: Mapping[str, Any]
 ) -> list[Tensor]:
-    """Run the model and return its outputs; its own errors name the layer and the shapes."""
+    """Run the model and return its outputs; errors name the layer and the shapes."""
     try:
         with recorder.hooked(model), recorder:
             return _results(model(*inputs, **keywords))
@@ -168,7 +168,7 @@ def _backward(recorder: _Recorder, outputs: Sequence[Tensor]) -> None:
 
 
 def _results(output: Any, depth: int = 3) -> list[Tensor]:
-    """Return the tensors that a model returned, also those that are attributes of an object."""
+    """Return the tensors that a model returned, also those in attributes of an object."""
     found = []
     for leaf in tree_leaves(output):
         if isinstance(leaf, Tensor):
@@ -186,7 +186,7 @@ def _describe(tensor: Tensor) -> str:
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sees every operation below autograd, and knows which module asked for it.
+    """Dispatch mode that sees every operation below autograd and the module that ran it.
 
     Forward that is the innermost module that is running. Backward it is found by autograd's
     sequence numbers: nodes are numbered as they are made, so that a node belongs to the module
@@ -197,7 +197,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.book = Book(model)
+        self.book = ModuleTotals(model)
         self.running: list[str] = []
         self.failed: str | None = None
         self.marks: list[int] = []
@@ -205,14 +205,14 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @contextlib.contextmanager
     def hooked(self, model: nn.Module) -> Iterator[None]:
-        """Follow which module runs; the hooks stay, for what is computed again in the backward."""
+        """Follow which module runs; the hooks stay for computations repeated in the backward pass."""
         for module in model.modules():
             module.register_forward_pre_hook(self._enter, with_kwargs=True)
             module.register_forward_hook(self._leave, with_kwargs=True, always_call=True)
         yield
 
     def where(self) -> str:
-        """Name the layer in which something went wrong."""
+        """Return the layer in which an error occurred."""
         name = self.failed if self.failed is not None else ""
         kind = self.book.kind(name)
         return f"layer `{name}` ({kind})" if name else kind

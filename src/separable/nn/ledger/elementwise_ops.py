@@ -1,4 +1,4 @@
-"""Formulas of what is done to each element by itself, and of what only moves numbers."""
+"""Formulas of elementwise operations, and of operations that only move data."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from separable.nn.ledger.formulas import FORMULAS, Count, Operation, formula
 
 __all__ = ["EMPTY", "UNREAD", "moves"]
 
-# For each element of the result: multiplications, additions, others. A division is a
-# multiplication; a comparison, a root, an exponential, a draw of a random number is another.
+# Per element of the result: multiplications, additions, others. A division is a multiplication;
+# comparisons, roots, exponentials and random numbers are others.
 EACH = {
     "mul": (1, 0, 0),
     "div": (1, 0, 0),
@@ -27,7 +27,7 @@ EACH = {
     "hardsigmoid": (1, 1, 1),  # clip(x + 3) / 6
     "hardswish": (2, 1, 1),  # x clip(x + 3) / 6
     "glu": (1, 0, 1),
-    # What autograd runs for them:
+    # Their gradients, as autograd runs them:
     "threshold_backward": (0, 0, 1),
     "hardtanh_backward": (0, 0, 1),
     "sigmoid_backward": (2, 1, 0),  # g (1 - y) y
@@ -51,7 +51,7 @@ EACH = {
     "native_dropout_backward": (2, 0, 0),
 }
 
-# These only move numbers. Those of the second set create them: they read nothing.
+# These only move numbers. Those of the second set create them and read nothing.
 MOVED = frozenset(
     [
         "clone",
@@ -160,10 +160,10 @@ DRAWN = frozenset(
         "exponential",
     ]
 )
-UNREAD = CREATED | DRAWN | {"copy", "normal"}  # in place they overwrite what was there
+UNREAD = CREATED | DRAWN | {"copy", "normal"}  # in place, they overwrite their target
 
 
-# The same for each element of the first operand, and the sum or mean of all.
+# Counts per element of the first operand, and the sum or mean of all.
 LOSSES = {
     "mse_loss": (1, 1, 0),
     "smooth_l1_loss": (2, 1, 2),
@@ -198,7 +198,7 @@ FORMULAS.update(dict.fromkeys(EACH, _each))
 
 @formula(*MOVED, *CREATED, *EMPTY)
 def moves(op: Operation) -> Count:
-    """Count what only moves or creates numbers: no arithmetic, unless it adds to what is there."""
+    """Count operations that only move or create values: no arithmetic, unless they add to a target."""
     if op.name == "index_put" and op["accumulate"]:
         return Count(additions=op["values"].numel())
     return Count()
@@ -222,7 +222,7 @@ def _add_product(op: Operation) -> Count:
 
 @formula("pow")
 def _power(op: Operation) -> Count:
-    """Small whole exponents are multiplied out."""
+    """Count a power; small integer exponents are repeated multiplications."""
     exponent = op["exponent"]
     if isinstance(exponent, int | float) and exponent in (0, 1, 2, 3, -1):
         times = {0: 0, 1: 0, 2: 1, 3: 2, -1: 1}[int(exponent)]
@@ -232,13 +232,13 @@ def _power(op: Operation) -> Count:
 
 @formula("gelu")
 def _gelu(op: Operation) -> Count:
-    """``x / 2 (1 + erf(x / sqrt 2))``, or the hyperbolic tangent of a cubic for the erf."""
+    """Count ``x / 2 (1 + erf(x / sqrt 2))``, or its approximation by tanh of a cubic."""
     times, plus = (6, 2) if op["approximate"] == "tanh" else (3, 1)
     return Count(0, times * op.size, plus * op.size, op.size)
 
 
 @formula("gelu_backward")
 def _gelu_backward(op: Operation) -> Count:
-    """``g (cdf(x) + x pdf(x))``, or the derivative of the approximation."""
+    """Count ``g (cdf(x) + x pdf(x))``, or the derivative of the approximation."""
     times, plus, special = (12, 5, 1) if op["approximate"] == "tanh" else (7, 2, 2)
     return Count(0, times * op.size, plus * op.size, special * op.size)

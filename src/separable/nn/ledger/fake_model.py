@@ -1,4 +1,4 @@
-"""A copy of a model, and inputs for it, that have shapes and no memory."""
+"""Copies of a model, and inputs for it, that have shapes and no memory."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from separable.errors import ArgumentError, ArgumentTypeError
 
 __all__ = ["Shapes", "fake_copy", "fake_inputs", "fake_keywords"]
 
-# Everything stands on one device, so that models whose parameters are on "meta" can make tensors
-# in `forward` as they do on a processor.
+# Everything is on one device, so that models with parameters on "meta" can create tensors in
+# `forward` as on a CPU.
 DEVICE = "cpu"
 Shapes = Sequence[int] | Tensor | Sequence[Sequence[int] | Tensor]
 
 
 def fake_copy(model: nn.Module) -> nn.Module:
-    """Copy the modules and make fake tensors for their tensors; call it in a `FakeTensorMode`.
+    """Copy the modules with fake tensors for their tensors; call it in a `FakeTensorMode`.
 
     The model stays as it is whatever becomes of the copy: its buffers, caches, hooks and mode.
 
@@ -51,7 +51,7 @@ def fake_copy(model: nn.Module) -> nn.Module:
 
 
 def _held(model: nn.Module) -> Iterator[Tensor]:
-    """Parameters, buffers, and tensors that are plain attributes."""
+    """Return parameters, buffers, and tensors that are plain attributes."""
     for module in model.modules():
         groups = (module._parameters, module._buffers, module.__dict__)
         for value in (v for group in groups for v in group.values()):
@@ -71,7 +71,7 @@ def _fake(tensor: Tensor) -> Tensor:
 def fake_inputs(
     model: nn.Module, shapes: Shapes, dtype: torch.dtype | Sequence[torch.dtype] | None
 ) -> list[Tensor]:
-    """Make the positional inputs.
+    """Create the positional inputs.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def fake_inputs(
 
 
 def fake_keywords(model: nn.Module, keywords: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Make the inputs given by name: tuples of whole numbers are shapes, tensors become fake."""
+    """Create the keyword inputs: tuples of integers are shapes, tensors become fake."""
     standard = _standard_dtype(model)
     return {
         name: _input(value, None, standard)
@@ -138,6 +138,6 @@ def _input(shape: Any, dtype: torch.dtype | None, standard: torch.dtype) -> Tens
 
 
 def _standard_dtype(model: nn.Module) -> torch.dtype:
-    """The type of the model's first parameter that has fractions; PyTorch's own if there is none."""
+    """Return the dtype of the model's first floating-point parameter, or PyTorch's default."""
     found = (p.dtype for p in model.parameters() if p.is_floating_point())
     return next(found, torch.get_default_dtype())

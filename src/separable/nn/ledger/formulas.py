@@ -1,4 +1,4 @@
-"""Operation and Count: one operation that PyTorch ran, and the arithmetic in it."""
+"""Operation and Count: one operation that PyTorch ran, and its arithmetic."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["FORMULAS", "Count", "Formula", "Operation", "formula", "tensors"]
 
 
 class Count(NamedTuple):
-    """The arithmetic of one operation."""
+    """Arithmetic of one operation."""
 
     macs: int = 0
-    multiplications: int = 0  # those that are no MACs
-    additions: int = 0  # those that are in no MAC
+    multiplications: int = 0  # multiplications that are not MACs
+    additions: int = 0  # additions that are not part of a MAC
     others: int = 0
 
 
@@ -31,9 +31,9 @@ class Operation:
     ----------
     function : torch._ops.OpOverload
     args, kwargs
-        Its arguments.
+        Arguments of the operation.
     result : Any
-        What it returned.
+        Its result.
     """
 
     function: Any
@@ -43,13 +43,13 @@ class Operation:
 
     @cached_property
     def name(self) -> str:
-        """As PyTorch calls it, without what tells in-place and overloads: ``add``."""
+        """PyTorch's name without in-place marks and overloads: ``add``."""
         name: str = self.function._schema.name.partition("::")[2]
         return name.rstrip("_") if not name.startswith("__") else name
 
     @property
     def overload(self) -> str:
-        """Which of the operations of this name it is."""
+        """Name of the overload."""
         return str(self.function._schema.overload_name)
 
     @cached_property
@@ -64,7 +64,7 @@ class Operation:
 
     @property
     def size(self) -> int:
-        """How many numbers the first tensor returned has."""
+        """Number of elements of the first tensor returned."""
         return self.outputs[0].numel() if self.outputs else 0
 
     @cached_property
@@ -81,7 +81,7 @@ class Operation:
         return self._named[name]
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return an argument that not every overload has."""
+        """Return an argument that not every overload has, or a default."""
         return self._named.get(name, default)
 
 
@@ -90,7 +90,7 @@ FORMULAS: dict[str, Formula] = {}
 
 
 def formula(*names: str) -> Callable[[Formula], Formula]:
-    """Register the formula of the operations of these names."""
+    """Register the formula of the operations with these names."""
 
     def register(function: Formula) -> Formula:
         FORMULAS.update(dict.fromkeys(names, function))

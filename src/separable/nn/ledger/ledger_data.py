@@ -1,9 +1,10 @@
-"""Ledger: what each layer of a network costs, and all together."""
+"""Ledger: the cost of each layer of a network, and the total."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from shutil import get_terminal_size
 from typing import Any
 
 from separable.cost import Convolution, Cost
@@ -22,7 +23,7 @@ class Call:
     ----------
     convolution : Convolution
     is_first : bool
-        Whether its weights are a parameter that no call before it used.
+        True if its weights are a parameter that no earlier call used.
     """
 
     convolution: Convolution
@@ -31,12 +32,12 @@ class Call:
 
 @dataclass(frozen=True)
 class Container:
-    """A module as the model has it, also one that only calls others.
+    """Module of the model, also one that only calls others.
 
     Attributes
     ----------
     kind : str
-        Its class.
+        Name of the module's class.
     calls : int
     input_shape, output_shape : tuple of int
     """
@@ -49,26 +50,26 @@ class Container:
 
 @dataclass(frozen=True)
 class Layer:
-    """One module: what it computes itself, without its children.
+    """Cost of one module without its children.
 
     Attributes
     ----------
     name : str
-        Its path in the model; the model itself is "".
+        Path of the module in the model; "" for the model itself.
     kind : str
-        Its class.
+        Name of the module's class.
     calls : int
-        How often it ran; 0 for a module whose parameters nothing used in its own name.
+        Number of calls; 0 for a module whose parameters are used by other modules only.
     input_shape, output_shape : tuple of int
-        Of the first call, with the batch; empty where that is no tensor.
+        Shapes in the first call, with the batch; empty if that is not a tensor.
     cost, backward : Cost
-        Of all calls. The gradients have no parameters of their own.
+        Cost of all calls. Gradients have no parameters of their own.
     convolutions : tuple of Call
-        The convolutions it ran.
+        Convolutions that the module ran.
     separated : Cost or None
-        What `cost` would be with its dense convolutions separated, after `Ledger.what_if`.
+        Cost with the dense convolutions separated, after `Ledger.what_if`.
     remark : str
-        Why it was not separated.
+        Reason why it was not separated.
     """
 
     name: str
@@ -81,6 +82,21 @@ class Layer:
     convolutions: tuple[Call, ...] = field(default=(), repr=False)
     separated: Cost | None = None
     remark: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all but the convolutions as plain numbers and texts."""
+        found: dict[str, Any] = {
+            "name": self.name,
+            "kind": self.kind,
+            "calls": self.calls,
+            "input_shape": list(self.input_shape),
+            "output_shape": list(self.output_shape),
+            "cost": self.cost.to_dict(),
+            "backward": self.backward.to_dict(),
+        }
+        if self.separated is not None:
+            found |= {"separated": self.separated.to_dict(), "remark": self.remark}
+        return found
 
 
 @dataclass(frozen=True)
@@ -109,22 +125,22 @@ class Uncounted:
 
 @dataclass(frozen=True, repr=False)
 class Ledger:
-    """What a network costs: layer by layer and in total; prints as a table.
+    """Cost of a network, layer by layer and in total; prints as a table.
 
     Attributes
     ----------
     model : str
-        The class of the network.
+        Name of the network's class.
     inputs : tuple of str
-        What went in, as ``1x3x224x224 float32``.
+        Inputs as text, for instance ``1x3x224x224 float32``.
     training : bool
-        The mode the model was in.
+        True if the model was in training mode.
     layers : tuple of Layer
-        In the order of the model's modules.
+        Layers in the order of the model's modules.
     uncounted : tuple of Uncounted
-        What has no formula; empty means that all was counted.
+        Operations without a formula; empty if everything was counted.
     pattern : Pattern or None
-        The one given to `what_if`.
+        Argument of `what_if`.
     containers : mapping of str to Container
         Every module by its name.
 
@@ -149,17 +165,17 @@ class Ledger:
 
     @property
     def total(self) -> Cost:
-        """All layers, forward."""
+        """Sum of all layers, forward."""
         return sum((layer.cost for layer in self.layers), Cost())
 
     @property
     def backward(self) -> Cost:
-        """All layers, backward."""
+        """Sum of all layers, backward."""
         return sum((layer.backward for layer in self.layers), Cost())
 
     @property
     def separated(self) -> Cost | None:
-        """All layers, forward, with the dense convolutions separated; None without `what_if`."""
+        """Sum of all layers, forward, with dense convolutions separated; None without `what_if`."""
         if self.pattern is None:
             return None
         return sum((layer.separated or layer.cost for layer in self.layers), Cost())
@@ -173,22 +189,23 @@ class Ledger:
     def what_if(
         self, pattern: str, *, rank: Rank = 1, sizes: Mapping[str, int] | None = None
     ) -> Ledger:
-        """Add what each dense convolution would cost if it were separated.
+        """Add the cost that each dense convolution would have if it were separated.
 
         Parameters
         ----------
         pattern : str
-            Of the weights, for instance ``"ocyx -> oc,cyx"``: it is applied to the convolutions
-            with as many axes, and the others are left as they are, with a remark.
+            Pattern of the weights, for instance ``"ocyx -> oc,cyx"``. It is applied to convolutions
+            with the same number of axes; the others are unchanged and get a remark.
         rank : int or mapping of bond to int
             1 if not given; for depthwise separable layers the depth multiplier.
         sizes : mapping of letter to int, optional
-            Of the letters of groups ``(Yy)``.
+            Sizes of the letters of groups ``(Yy)``.
 
         Returns
         -------
         Ledger
-            The same with `Layer.separated` and `Layer.remark`; a dearer layer says so.
+            The same ledger with `Layer.separated` and `Layer.remark`; the remark of a layer that
+            becomes more expensive is "dearer".
 
         Raises
         ------
@@ -218,7 +235,7 @@ class Ledger:
         return replace(self, layers=layers, pattern=parsed)
 
     def merged(self, depth: int) -> Ledger:
-        """Return the ledger with the layers deeper than `depth` added to the module they are in.
+        """Return the ledger with layers deeper than `depth` added to the module that contains them.
 
         Examples
         --------
@@ -243,7 +260,7 @@ class Ledger:
         return replace(self, layers=tuple(merged.values()))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain numbers and texts, fit for JSON.
+        """Return everything as plain numbers and texts, as JSON needs it.
 
         Examples
         --------
@@ -252,12 +269,21 @@ class Ledger:
         >>> ledger(torch.nn.Linear(8, 4), (1, 8)).to_dict()["total"]["macs"]
         32
         """
-        from separable.nn.ledger.ledger_text import ledger_dict
-
-        return ledger_dict(self)
+        found: dict[str, Any] = {
+            "model": self.model,
+            "inputs": list(self.inputs),
+            "training": self.training,
+            "layers": [layer.to_dict() for layer in self.layers],
+            "total": self.total.to_dict(),
+            "backward": self.backward.to_dict(),
+            "uncounted": [asdict(u) for u in self.uncounted],
+        }
+        if self.separated is not None:
+            found |= {"pattern": str(self.pattern), "separated": self.separated.to_dict()}
+        return found
 
     def to_csv(self) -> str:
-        """Return one line a layer, all counts unrounded; the last line is the total.
+        """Return one line per layer with unrounded counts; the last line is the total.
 
         Examples
         --------
@@ -266,12 +292,12 @@ class Ledger:
         >>> ledger(torch.nn.Linear(8, 4), (1, 8)).to_csv().splitlines()[0][:34]
         'layer,kind,calls,input,output,mult'
         """
-        from separable.nn.ledger.ledger_text import ledger_csv
+        from separable.nn.ledger.ledger_text import ledger_csv  # it imports this module
 
         return ledger_csv(self)
 
     def to_markdown(self) -> str:
-        """Return the printed table's rows as a table in Markdown, every layer.
+        """Return the rows of the printed table in Markdown, for every layer.
 
         Examples
         --------
@@ -280,12 +306,12 @@ class Ledger:
         >>> print(ledger(torch.nn.Linear(8, 4), (1, 8)).to_markdown()[:16])
         | layer | kind |
         """
-        from separable.nn.ledger.ledger_text import ledger_markdown
+        from separable.nn.ledger.ledger_text import ledger_markdown  # it imports this module
 
         return ledger_markdown(self)
 
     def to_html(self) -> str:
-        """Return a page that stands by itself: every layer, and the largest ones drawn.
+        """Return a stand-alone page with a table of all layers and a chart of the largest ones.
 
         Examples
         --------
@@ -294,7 +320,7 @@ class Ledger:
         >>> "https://" in ledger(torch.nn.Linear(8, 4), (1, 8)).to_html()
         False
         """
-        from separable.nn.ledger.ledger_html import ledger_html
+        from separable.nn.ledger.ledger_html import ledger_html  # it imports this module
 
         return ledger_html(self)
 
@@ -317,19 +343,17 @@ class Ledger:
         Conv2d on 1x3x12x12 float32, in training mode
         ...
         """
-        from separable.nn.ledger.ledger_text import ledger_text
+        from separable.nn.ledger.ledger_text import ledger_text  # it imports this module
 
         return ledger_text(self, width, depth)
 
     def _repr_html_(self) -> str:
-        from separable.nn.ledger.ledger_text import ledger_fragment
+        from separable.nn.ledger.ledger_text import ledger_fragment  # it imports this module
 
         return ledger_fragment(self)
 
     def __str__(self) -> str:
-        import shutil
-
-        return self.table(width=max(80, shutil.get_terminal_size((80, 24)).columns))
+        return self.table(width=max(80, get_terminal_size((80, 24)).columns))
 
     __repr__ = __str__
 
@@ -337,7 +361,7 @@ class Ledger:
 def _separated(
     layer: Layer, pattern: Pattern, rank: Rank, sizes: Mapping[str, int] | None
 ) -> Layer:
-    """Return the layer with what it would cost separated, or why it would not be."""
+    """Return the layer with its cost if separated, or with the reason why it would not be."""
     remarks, cost = [], layer.cost
     for call in layer.convolutions:
         conv = call.convolution
@@ -356,7 +380,7 @@ def _separated(
 
 
 def _refusal(conv: Convolution, pattern: Pattern, sizes: Mapping[str, int] | None) -> str:
-    """Why a convolution is not separated by this pattern; empty if it is."""
+    """Return the reason why a pattern does not separate a convolution, or an empty string."""
     if conv.transposed:
         return "transposed"
     if conv.groups > 1:
@@ -369,7 +393,7 @@ def _refusal(conv: Convolution, pattern: Pattern, sizes: Mapping[str, int] | Non
 
 
 def _joined(outer: Layer, inner: Layer) -> Layer:
-    """Add a layer to the row of the module it is in."""
+    """Add a layer to the row of the module that contains it."""
     separated = None if outer.separated is None else outer.separated + (inner.separated or Cost())
     return replace(
         outer,

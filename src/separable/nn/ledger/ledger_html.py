@@ -1,4 +1,4 @@
-"""A ledger as a page that stands by itself."""
+"""Stand-alone HTML page of a ledger."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BODY = """<h1>{model}</h1>
 
 
 def ledger_html(ledger: Ledger) -> str:
-    """Return a page with every layer, and the largest ones drawn by the count one chooses."""
+    """Return a page with a table of all layers and a chart of the largest ones by a chosen count."""
     columns = ["layer", "kind", "output", "mult", "params", "activations", "weights", "mult/B"]
     separated = ledger.separated
     if separated is not None:

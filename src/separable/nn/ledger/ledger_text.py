@@ -1,4 +1,4 @@
-"""How a ledger is printed and exported."""
+"""Ledgers as printed text, CSV, Markdown and notebook tables."""
 
 from __future__ import annotations
 
@@ -14,29 +14,32 @@ from separable.cost.cost_text import quantity, ratio, size_text, table
 from separable.nn.ledger.ledger_data import Layer, Ledger
 from separable.pages import table_fragment
 
-__all__ = ["ledger_csv", "ledger_dict", "ledger_fragment", "ledger_markdown", "ledger_text"]
+__all__ = ["ledger_csv", "ledger_fragment", "ledger_markdown", "ledger_text"]
 
-ROWS = 60  # a longer table is merged into the modules that hold the layers
-NARROWEST = 16  # columns of the layers' names, which are folded
-GAP = 2  # between columns
+ROWS = 60  # longer tables add layers to the modules that contain them
+NARROWEST = 16  # characters of the column of names, which are folded
+GAP = 2  # characters between columns
 
 
 @dataclass(frozen=True)
 class _Column:
-    """One column of the table.
+    """Column of the table.
 
     Attributes
     ----------
     name : str
     cell : callable
-        Of a layer, or of the total.
+        Text of the cell of a layer, or of the total.
     rank : int
-        The columns with the largest go first where the line is too short.
+        Columns with the largest rank are left out first if a line is too long.
+    meaning : str
+        Explanation in the legend; empty if the name says it.
     """
 
     name: str
     cell: Callable[[Layer], str]
     rank: int = 0
+    meaning: str = ""
 
 
 WORDS = (
@@ -45,30 +48,34 @@ WORDS = (
     _Column("output", lambda x: "x".join(map(str, x.output_shape)), 4),
 )
 NUMBERS = (
-    _Column("mult", lambda x: quantity(x.cost.multiplications)),
-    _Column("MACs", lambda x: quantity(x.cost.macs)),
-    _Column("FLOPs", lambda x: quantity(x.cost.flops), 2),
-    _Column("added", lambda x: quantity(x.cost.additions)),
-    _Column("params", lambda x: quantity(x.cost.parameters)),
-    _Column("activ.", lambda x: size_text(x.cost.activation_bytes)),
-    _Column("weights", lambda x: size_text(x.cost.weight_bytes)),
-    _Column("mult/B", lambda x: _intensity(x.cost)),
-    _Column("back", lambda x: quantity(x.backward.multiplications), 1),
+    _Column("mult", lambda x: quantity(x.cost.multiplications), meaning="multiplications"),
+    _Column("MACs", lambda x: quantity(x.cost.macs), meaning="multiplications added to a sum"),
+    _Column("FLOPs", lambda x: quantity(x.cost.flops), 2, "mult + MACs"),
+    _Column("added", lambda x: quantity(x.cost.additions), meaning="additions outside MACs"),
+    _Column("params", lambda x: quantity(x.cost.parameters), meaning="parameters"),
+    _Column("activ.", lambda x: size_text(x.cost.activation_bytes), 0, "activations moved"),
+    _Column("weights", lambda x: size_text(x.cost.weight_bytes), meaning="weights moved"),
+    _Column("mult/B", lambda x: _intensity(x.cost), meaning="multiplications per byte moved"),
+    _Column("back", lambda x: quantity(x.backward.multiplications), 1, "mult of the backward pass"),
 )
 SEPARATED = (
-    _Column("mult", lambda x: quantity(x.cost.multiplications)),
+    _Column("mult", lambda x: quantity(x.cost.multiplications), meaning="multiplications"),
     _Column("separated", lambda x: quantity(_other(x).multiplications)),
     _Column("ratio", lambda x: ratio(x.cost.multiplications, _other(x).multiplications)),
-    _Column("params", lambda x: quantity(x.cost.parameters)),
-    _Column("separated", lambda x: quantity(_other(x).parameters)),
-    _Column("moved", lambda x: size_text(x.cost.bytes), 2),
+    _Column("params", lambda x: quantity(x.cost.parameters), meaning="parameters"),
+    _Column(
+        "separated",
+        lambda x: quantity(_other(x).parameters),
+        meaning="the column to its left with dense convolutions separated",
+    ),
+    _Column("moved", lambda x: size_text(x.cost.bytes), 2, "bytes moved"),
     _Column("separated", lambda x: size_text(_other(x).bytes), 2),
     _Column("", lambda x: x.remark, 1),
 )
 
 
 def ledger_text(ledger: Ledger, width: int, depth: int | None) -> str:
-    """Return the table, with a headline, and below it the total in words and what is uncounted."""
+    """Return the table with a headline; below it the total in words and uncounted operations."""
     deepest = max((x.name.count(".") + 1 for x in ledger.layers), default=1)
     chosen = depth if depth is not None else _depth(ledger, deepest)
     shown = ledger.merged(chosen) if chosen < deepest else ledger
@@ -82,7 +89,7 @@ def ledger_text(ledger: Ledger, width: int, depth: int | None) -> str:
         text=sum(c in WORDS for c in columns),
         width=width,
     )
-    notes = [_headline(ledger), *_verdict(ledger)]
+    notes = [_headline(ledger), _legend(columns), *_verdict(ledger)]
     if chosen < deepest:
         notes.append(
             f"Layers deeper than {chosen} are added to the module they are in; "
@@ -93,7 +100,7 @@ def ledger_text(ledger: Ledger, width: int, depth: int | None) -> str:
 
 
 def ledger_fragment(ledger: Ledger) -> str:
-    """Return the table for notebooks, all columns, to the depth of `ledger_text`."""
+    """Return the table for notebooks, with all columns, to the depth of `ledger_text`."""
     deepest = max((x.name.count(".") + 1 for x in ledger.layers), default=1)
     depth = _depth(ledger, deepest)
     shown = ledger.merged(depth) if depth < deepest else ledger
@@ -106,7 +113,7 @@ def ledger_fragment(ledger: Ledger) -> str:
 
 
 def ledger_csv(ledger: Ledger) -> str:
-    """Return one line a layer and the total, unrounded."""
+    """Return one line per layer and the total, unrounded."""
     rows = [_flat(x, ledger) for x in (*ledger.layers, _total(ledger))]
     out = io.StringIO()
     writer = csv.DictWriter(out, list(rows[-1]), lineterminator="\n")
@@ -116,7 +123,7 @@ def ledger_csv(ledger: Ledger) -> str:
 
 
 def ledger_markdown(ledger: Ledger) -> str:
-    """Return the table's rows in Markdown, all columns and all layers."""
+    """Return the rows of the table in Markdown, with all columns and layers."""
     columns = (*WORDS, *(NUMBERS if ledger.pattern is None else SEPARATED))
     rows = [[c.cell(x) for c in columns] for x in (*ledger.layers, _total(ledger))]
     rows[-1] = [f"**{cell}**" if cell else "" for cell in rows[-1]]
@@ -127,42 +134,8 @@ def ledger_markdown(ledger: Ledger) -> str:
     return body + "\n\n" + "\n\n".join(notes) + "\n"
 
 
-def ledger_dict(ledger: Ledger) -> dict[str, Any]:
-    """Return the ledger as plain numbers and texts."""
-    found: dict[str, Any] = {
-        "model": ledger.model,
-        "inputs": list(ledger.inputs),
-        "training": ledger.training,
-        "layers": [_layer_dict(x) for x in ledger.layers],
-        "total": ledger.total.to_dict(),
-        "backward": ledger.backward.to_dict(),
-        "uncounted": [
-            {"layer": u.layer, "operation": u.operation, "reason": u.reason, "calls": u.calls}
-            for u in ledger.uncounted
-        ],
-    }
-    if ledger.separated is not None:
-        found |= {"pattern": str(ledger.pattern), "separated": ledger.separated.to_dict()}
-    return found
-
-
-def _layer_dict(layer: Layer) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "name": layer.name,
-        "kind": layer.kind,
-        "calls": layer.calls,
-        "input_shape": list(layer.input_shape),
-        "output_shape": list(layer.output_shape),
-        "cost": layer.cost.to_dict(),
-        "backward": layer.backward.to_dict(),
-    }
-    if layer.separated is not None:
-        found |= {"separated": layer.separated.to_dict(), "remark": layer.remark}
-    return found
-
-
 def _flat(layer: Layer, ledger: Ledger) -> dict[str, Any]:
-    """One line of the CSV: first the forward counts, then the others with a word in front."""
+    """Return one line of the CSV: the forward counts first, then the others with a prefix."""
     found: dict[str, Any] = {
         "layer": layer.name,
         "kind": layer.kind,
@@ -180,14 +153,14 @@ def _flat(layer: Layer, ledger: Ledger) -> dict[str, Any]:
 
 
 def _total(ledger: Ledger) -> Layer:
-    """All layers as one row."""
+    """Return the sum of all layers as one row."""
     return Layer(
         "total", "", 1, cost=ledger.total, backward=ledger.backward, separated=ledger.separated
     )
 
 
 def _depth(ledger: Ledger, deepest: int) -> int:
-    """Return how deep the table can go without too many rows."""
+    """Return the greatest depth at which the table has few enough rows."""
     for depth in range(deepest, 1, -1):
         names = {".".join(x.name.split(".")[:depth]) for x in ledger.layers}
         if len(names) <= ROWS:
@@ -207,6 +180,11 @@ def _fitting(columns: Sequence[_Column], rows: Sequence[Layer], width: int) -> t
         kept = [c for c in kept if c.rank < least]
 
 
+def _legend(columns: Sequence[_Column]) -> str:
+    """Return what the names of the columns mean."""
+    return "; ".join(f"{c.name}: {c.meaning}" for c in columns if c.meaning) + "."
+
+
 def _headline(ledger: Ledger) -> str:
     mode = "training" if ledger.training else "evaluation"
     inputs = ", ".join(ledger.inputs) or "no input"
@@ -214,10 +192,10 @@ def _headline(ledger: Ledger) -> str:
 
 
 def _verdict(ledger: Ledger) -> list[str]:
-    """Say the total in words, and what is not in it."""
+    """Return sentences about the total and about operations without a formula."""
     total, back = ledger.total, ledger.backward
     said = f"Forward {quantity(total.macs)} MACs, {quantity(total.parameters)} parameters, "
-    said += f"{size_text(total.bytes)} moved, {_intensity(total)} multiplications a byte"
+    said += f"{size_text(total.bytes)} moved, {_intensity(total)} multiplications per byte"
     if back != Cost():
         said += f"; backward {quantity(back.macs)} MACs, {size_text(back.bytes)} moved"
     notes = [said + "."]

@@ -1,4 +1,4 @@
-"""Formulas of convolutions, products of matrices, and attention: where the MACs are."""
+"""Formulas of convolutions, matrix products and attention: the operations with MACs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["convolution_of"]
 
 
 def convolution_of(op: Operation) -> Convolution:
-    """Read the sizes of a convolution that ran; also of one whose gradient was computed."""
+    """Read the sizes of a convolution that ran, or of one whose gradient was computed."""
     image, weight = op["input"].shape, op["weight"].shape
     groups, transposed = op["groups"], op["transposed"]
     ndim = len(weight) - 2
@@ -37,7 +37,7 @@ def convolution_of(op: Operation) -> Convolution:
 
 
 def _each(numbers: Sequence[int], ndim: int) -> tuple[int, ...]:
-    """PyTorch takes one number for all axes of space, or one each."""
+    """Return one number per spatial axis; PyTorch may give one for all."""
     return tuple(numbers) * ndim if len(numbers) == 1 else tuple(numbers)
 
 
@@ -49,7 +49,7 @@ def _convolution(op: Operation) -> Count:
 
 @formula("convolution_backward", "convolution_backward_overrideable")
 def _convolution_backward(op: Operation) -> Count:
-    """Each gradient multiplies as often as the forward pass; that of a bias is a sum."""
+    """Count the gradients: each multiplies as often as the forward pass, that of a bias is a sum."""
     layer = convolution_of(op)
     to_input, to_weight, to_bias = op["output_mask"]
     macs = layer.multiplications * (bool(to_input) + bool(to_weight))
@@ -58,13 +58,13 @@ def _convolution_backward(op: Operation) -> Count:
 
 @formula("mm", "bmm", "mv", "dot", "vdot")
 def _product(op: Operation) -> Count:
-    """Every element of the result is a sum over the last axis of the first operand."""
+    """Count a matrix product: each element is a sum over the last axis of the first operand."""
     return Count(macs=op.size * op.inputs[0].shape[-1])
 
 
 @formula("addmm", "addmv", "baddbmm", "addbmm", "_addmm_activation")
 def _product_and_sum(op: Operation) -> Count:
-    """``beta * a + alpha * (b @ c)``: the addition of `a`, a bias, is counted apart."""
+    """Count ``beta * a + alpha * (b @ c)``; the addition of `a`, a bias, is counted apart."""
     left = next(op[n] for n in ("mat1", "mat", "batch1") if op.get(n) is not None)
     summed = left.shape[-1] * (left.shape[0] if op.name == "addbmm" else 1)
     scaled = (op["beta"] not in (0, 1)) + (op["alpha"] != 1)
@@ -82,7 +82,7 @@ def _outer(op: Operation) -> Count:
 
 @formula("_trilinear")
 def _trilinear(op: Operation) -> Count:
-    """``sum of i1 * i2 * i3``: two multiplications a term, of which one is a MAC."""
+    """Count ``sum of i1 * i2 * i3``: two multiplications per term, one of them a MAC."""
     shapes = []
     for name, expand in (("i1", "expand1"), ("i2", "expand2"), ("i3", "expand3")):
         shape = list(op[name].shape)
@@ -104,20 +104,20 @@ FORWARD = (
 
 @formula(*FORWARD)
 def _attention(op: Operation) -> Count:
-    """Queries with keys, softmax of the scaled scores, weights with values; masks cut nothing."""
+    """Count queries times keys, softmax of the scaled scores, weights times values; masks save nothing."""
     scores, to_scores, to_values = _attention_sizes(op)
     masked = scores if op.get("attn_mask") is not None or op.get("attn_bias") is not None else 0
     return Count(
         macs=to_scores + to_values,
-        multiplications=2 * scores,  # the scaling and the softmax's division
-        additions=2 * scores + masked,  # less the maximum, and the sum
-        others=2 * scores,  # the maximum and the exponential
+        multiplications=2 * scores,  # scaling, and division of the softmax
+        additions=2 * scores + masked,  # subtraction of the maximum, and sum
+        others=2 * scores,  # maximum and exponential
     )
 
 
 @formula(*(f"{name}_backward" for name in FORWARD))
 def _attention_backward(op: Operation) -> Count:
-    """Fused kernels keep no scores: they compute them again, then the four gradients' products."""
+    """Count the gradients of attention: the scores are computed again, then four products."""
     scores, to_scores, to_values = _attention_sizes(op)
     return Count(
         macs=3 * to_scores + 2 * to_values,
@@ -128,7 +128,7 @@ def _attention_backward(op: Operation) -> Count:
 
 
 def _attention_sizes(op: Operation) -> tuple[int, int, int]:
-    """Return the number of scores, and of MACs of the product before and after them."""
+    """Return the number of scores, and the MACs of the products before and after them."""
     query, value = op["query"].shape, op["value"].shape
     scores = math.prod(query[:-1]) * op["key"].shape[-2]
     return scores, scores * query[-1], scores * value[-1]

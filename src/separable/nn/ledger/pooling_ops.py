@@ -1,4 +1,4 @@
-"""Formulas of sums over many elements: means, softmax, norms, pooling, resampling."""
+"""Formulas of reductions: means, softmax, normalisation, pooling and resampling."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _mean(op: Operation) -> Count:
 
 @formula("var", "std", "var_mean", "std_mean")
 def _variance(op: Operation) -> Count:
-    """The mean, the differences, their squares and their mean; and the root."""
+    """Count the mean, the differences, their squares and their mean; and the square root."""
     size, count = op.inputs[0].numel(), op.size
     roots = count if op.name.startswith("std") else 0
     return Count(0, size + 2 * count, 3 * size - 2 * count, roots)
@@ -67,14 +67,14 @@ def _log_sum(op: Operation) -> Count:
 
 @formula("_softmax", "_log_softmax", "_safe_softmax")
 def _softmax(op: Operation) -> Count:
-    """The maximum, the difference, the exponential, the sum, and a division (or difference)."""
+    """Count the maximum, the difference, the exponential, the sum, and a division (or difference)."""
     size, is_log = op.size, op.name == "_log_softmax"
     return Count(0, 0 if is_log else size, (3 if is_log else 2) * size, 2 * size)
 
 
 @formula("_softmax_backward_data", "_log_softmax_backward_data")
 def _softmax_backward(op: Operation) -> Count:
-    """``y (g - sum y g)``; of the logarithm ``g - exp(y) sum g``."""
+    """Count ``y (g - sum y g)``, or for the logarithm ``g - exp(y) sum g``."""
     size, is_log = op.size, op.name == "_log_softmax_backward_data"
     return Count(0, (1 if is_log else 2) * size, 2 * size, size if is_log else 0)
 
@@ -88,7 +88,7 @@ def _nll(op: Operation) -> Count:
 
 
 def _norm(size: int, statistics: int, *, weight: bool, bias: bool) -> Count:
-    """Mean and variance of the data, then ``(x - mean) r w + b``."""
+    """Count mean and variance of the data, then ``(x - mean) r w + b``."""
     return Count(
         0,
         2 * size + size * weight + 3 * statistics,  # squares, times r; two means and 1 / root
@@ -98,7 +98,7 @@ def _norm(size: int, statistics: int, *, weight: bool, bias: bool) -> Count:
 
 
 def _norm_backward(size: int, mask: Sequence[bool], *, weight: bool, statistics: bool) -> Count:
-    """Gradients of a norm; where the statistics are the data's own, they have gradients too."""
+    """Count the gradients of a normalisation; statistics of the data itself have gradients too."""
     to_input, to_weight, to_bias = (bool(m) for m in mask)
     normalised = to_weight or (to_input and statistics)
     products = to_weight or (to_input and statistics)
@@ -115,7 +115,7 @@ def _norm_backward(size: int, mask: Sequence[bool], *, weight: bool, statistics:
     "_native_batch_norm_legit_no_training", "_batch_norm_no_update", "miopen_batch_norm",
 )  # fmt: skip
 def _batch_norm(op: Operation) -> Count:
-    """In evaluation one scale and one shift for each element, folded from five numbers a channel."""
+    """Count batch normalisation; in evaluation one scale and shift per element, from five numbers per channel."""
     size, channels = op.size, op.outputs[0].shape[1]
     weight, bias = op.get("weight") is not None, op.get("bias") is not None
     training = op.get("training", op.name == "_batch_norm_with_update")
@@ -169,7 +169,7 @@ def _rms_norm_backward(op: Operation) -> Count:
 
 @formula("_weight_norm_interface")
 def _weight_norm(op: Operation) -> Count:
-    """``v g / |v|``: squares, their sums and roots, and a scaling."""
+    """Count ``v g / |v|``: squares, their sums and square roots, and a scaling."""
     size, rows = op["v"].numel(), op["g"].numel()
     return Count(0, 2 * size + rows, size - rows, rows)
 
@@ -194,7 +194,7 @@ def _window(op: Operation) -> int:
     "fractional_max_pool3d",
 )  # fmt: skip
 def _max_pool(op: Operation) -> Count:
-    """One comparison less than the window has elements; windows over the edge count in full."""
+    """Count one comparison less than elements per window; windows over the edge count in full."""
     return Count(others=op.size * (_window(op) - 1))
 
 
@@ -210,7 +210,7 @@ def _mean_pool_backward(op: Operation) -> Count:
 
 
 def adaptive_sizes(inputs: Sequence[int], outputs: Sequence[int]) -> int:
-    """Return how many elements all windows of an adaptive pooling have together.
+    """Return the total number of elements in all windows of an adaptive pooling.
 
     Window i of m over n elements goes from ``floor(i n / m)`` to ``ceil((i + 1) n / m)``.
 
@@ -263,7 +263,7 @@ def _adaptive_max(op: Operation) -> Count:
     "unfold_backward",
 )  # fmt: skip
 def _scatter(op: Operation) -> Count:
-    """Every element of the gradient is added where it came from."""
+    """Count one addition per element of the gradient."""
     return Count(additions=op.inputs[0].numel())
 
 
@@ -272,7 +272,7 @@ def _scatter(op: Operation) -> Count:
 
 @formula("_embedding_bag", "_embedding_bag_forward_only")
 def _embedding_bag(op: Operation) -> Count:
-    """The rows of each bag are summed (mode 0), averaged (1) or compared (2)."""
+    """Count the sums (mode 0), means (1) or comparisons (2) over the rows of each bag."""
     width = op["weight"].shape[1]
     rows, size = op["indices"].numel() * width, op.size
     if op["mode"] == 2:
@@ -300,7 +300,7 @@ RESAMPLED = {
 
 @formula(*RESAMPLED)
 def _resample(op: Operation) -> Count:
-    """A weighted sum of the neighbours; what the weights cost is not counted."""
+    """Count a weighted sum of neighbours; computing the weights is not counted."""
     taps = RESAMPLED[op.name]
     return Count(multiplications=taps * op.size, additions=(taps - 1) * op.size)
 

@@ -1,4 +1,4 @@
-"""The networks of the literature that separable convolutions made, each with its dense twin.
+"""Networks from the literature built on separable convolutions, each with its dense twin.
 
 >>> from separable.nn import models
 >>> models.create("efficientnet_b0", device="meta").parameter_count()

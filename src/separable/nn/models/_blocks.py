@@ -1,4 +1,4 @@
-"""What the networks are built of: the switch from separable to dense, norms, initial weights."""
+"""Blocks of the networks: choice of separable or dense, normalisation, initial weights."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch.nn import functional
 from torch.nn.modules.conv import _ConvNd
 
 from separable.errors import ArgumentError, ArgumentTypeError
+from separable.lowering.step import SamePadding
 from separable.nn.depthwise import DepthwiseConv2d
 from separable.nn.depthwise_separable import SeparableConv1d, SeparableConv2d, SeparableConv3d
-from separable.nn.step import Same
 
 __all__ = [
     "ChannelNorm",
@@ -30,7 +30,7 @@ __all__ = [
 
 
 class Classifier(nn.Sequential):
-    """Mean over space, dropout and one linear layer: the usual end of a classifier of images."""
+    """Mean over space, dropout and one linear layer: the usual end of an image classifier."""
 
     def __init__(self, channels: int, classes: int, dropout: float) -> None:
         super().__init__(
@@ -42,29 +42,29 @@ class Classifier(nn.Sequential):
 
 
 class ChannelNorm(nn.LayerNorm):
-    """Normalise the channels of each place by themselves: ``(N, c, ...)`` over c."""
+    """Normalisation over the channels of each position: ``(N, c, ...)`` over c."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
 class _Strided(_ConvNd):
-    """A dense convolution that pads as Keras's 'same' does, for strides too."""
+    """Dense convolution with the padding of Keras's 'same', also for strides."""
 
     def forward(self, x: Tensor) -> Tensor:
         sizes = zip(x.shape[2:], self.kernel_size, self.stride, strict=True)
-        pads = [Same(k - 1, stride).amounts(n) for n, k, stride in sizes]
+        pads = [SamePadding(k - 1, stride).amounts(n) for n, k, stride in sizes]
         padded = functional.pad(x, [bound for pair in reversed(pads) for bound in pair])
         out: Tensor = self._conv_forward(padded, self.weight, self.bias)
         return out
 
 
 class StridedConv2d(_Strided, nn.Conv2d):
-    """`torch.nn.Conv2d` with the padding of Keras's 'same', which PyTorch has not for strides."""
+    """`torch.nn.Conv2d` with the padding of Keras's 'same', which PyTorch lacks for strides."""
 
 
 class StridedConv3d(_Strided, nn.Conv3d):
-    """`torch.nn.Conv3d` with the padding of Keras's 'same', which PyTorch has not for strides."""
+    """`torch.nn.Conv3d` with the padding of Keras's 'same', which PyTorch lacks for strides."""
 
 
 _DENSE = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -87,8 +87,8 @@ def separable_or_dense(
 ) -> nn.Module:
     """Return a depthwise separable convolution, or the dense one of the same shape.
 
-    Neither has a bias: a norm follows everywhere. `intermediate` stands between the two parts of
-    the separable one; the dense one is one step and has nothing between.
+    Neither has a bias, because a norm always follows. `intermediate` runs between the two parts of
+    the separable convolution; the dense one ignores it.
     """
     if dense and stride > 1:
         return StridedConv2d(in_channels, out_channels, kernel_size, stride, bias=False)
@@ -105,26 +105,26 @@ def separable_or_dense(
 def depthwise_or_dense(
     channels: int, kernel_size: int, *, dense: bool, stride: int = 1
 ) -> nn.Module:
-    """Return a depthwise convolution of images, or the dense one of as many channels."""
+    """Return a depthwise convolution of images, or the dense one with as many channels."""
     if dense:
         return separable_or_dense(2, channels, channels, kernel_size, stride=stride, dense=True)
     return DepthwiseConv2d(channels, kernel_size, stride, bias=False)
 
 
-def make_norm(kind: str, ndim: int, channels: int) -> nn.Module:
-    """Return a norm by name: "batch", or "group" for small batches and several processes.
+def make_norm(name: str, ndim: int, channels: int) -> nn.Module:
+    """Return a normalisation by name: "batch", or "group" for small batches and several processes.
 
     "group" takes at most 8 groups, of at least 4 channels each.
     """
-    if kind == "batch":
+    if name == "batch":
         return _BATCH[ndim](channels)
-    if kind == "group":
+    if name == "group":
         return nn.GroupNorm(math.gcd(8, max(1, channels // 4)), channels)
-    raise ArgumentError(f'`norm` must be "batch" or "group"; got {kind!r}')
+    raise ArgumentError(f'`norm` must be "batch" or "group"; got {name!r}')
 
 
 def positive(**values: Any) -> None:
-    """Refuse what is not a whole number >= 1, by its name.
+    """Raise an error that names the argument unless it is an integer >= 1.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def positive(**values: Any) -> None:
 
 
 def above_zero(**values: Any) -> None:
-    """Refuse what is not a number > 0, by its name.
+    """Raise an error that names the argument unless it is a number > 0.
 
     Raises
     ------
@@ -151,7 +151,7 @@ def above_zero(**values: Any) -> None:
 
 
 def share(**values: Any) -> None:
-    """Refuse what is no probability below 1, by its name.
+    """Raise an error that names the argument unless it is a probability below 1.
 
     Raises
     ------

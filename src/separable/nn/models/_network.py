@@ -1,4 +1,4 @@
-"""The base class of all networks: its options, its usual input, its dense twin, its summary."""
+"""Base class of all networks: options, usual input, dense twin and summary."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["Network"]
 
 
 class Network(nn.Module):
-    """A network that knows its options, its usual input and its dense twin.
+    """Network that knows its options, its usual input and its dense twin.
 
     Parameters
     ----------
     sample_shape : tuple of int
         One usual input without its batch: ``(channels, y, x)``.
     noun : str
-        What the input is, for messages: "images", "series".
+        Kind of input, for messages: "images", "series".
     options : Any
         The arguments of the constructor of the subclass; `repr` shows them, `twin` repeats them.
 
@@ -47,13 +47,13 @@ class Network(nn.Module):
 
     @property
     def dense(self) -> bool:
-        """Whether dense convolutions stand where the separable ones would."""
+        """True if the network has dense convolutions in place of the separable ones."""
         return bool(self.options["dense"])
 
     def twin(self) -> Network:
-        """Return the same network with dense for separable or the reverse, newly initialised.
+        """Return the same network with dense for separable convolutions or vice versa, newly initialised.
 
-        It is where this one is: on the same device, of the same type.
+        It has the same device and dtype.
         """
         like = next(self.parameters())
         with like.device:
@@ -61,13 +61,13 @@ class Network(nn.Module):
         return twin.to(like.dtype)
 
     def example(self, batch: int = 1, resolution: int | None = None) -> tuple[Tensor, ...]:
-        """Return the arguments of one usual call: zeros, on the device of the parameters.
+        """Return the arguments of a usual call: zeros, on the device of the parameters.
 
         Parameters
         ----------
         batch : int
         resolution : int, optional
-            The size of each axis of space of the first input, in place of the usual ones.
+            The size of each spatial axis of the first input, in place of the usual ones.
         """
         like = next(self.parameters())
         channels, *space = self.sample_shape
@@ -75,16 +75,16 @@ class Network(nn.Module):
         return (torch.zeros(batch, channels, *sizes, dtype=like.dtype, device=like.device),)
 
     def parameter_count(self) -> int:
-        """Return how many numbers are trained; running statistics are not among them."""
+        """Return the number of trained numbers, without running statistics."""
         return sum(p.numel() for p in self.parameters())
 
-    def check(self, x: Tensor, channels: str = "in_channels", least: int = 1) -> None:
-        """Refuse an input of another shape or of whole numbers, in words.
+    def check(self, x: Tensor, channels: str = "in_channels", minimum: int = 1) -> None:
+        """Raise an error for an input of another shape or of integers.
 
         Raises
         ------
         ArgumentError
-            If the number of axes or of channels is another, or the input smaller than `least`.
+            If the number of axes or of channels is another, or the input smaller than `minimum`.
         ArgumentTypeError
             If the input holds whole numbers.
         """
@@ -100,9 +100,9 @@ class Network(nn.Module):
                 f"`{name}` expects {self._noun} {form}; got shape {got}. "
                 f"Build it with `{channels}={got[1]}`, or put the channels first"
             )
-        if min(got[2:]) < least:
+        if min(got[2:]) < minimum:
             raise ArgumentError(
-                f"`{name}` expects {self._noun} of at least {least} along each axis; got shape {got}"
+                f"`{name}` expects {self._noun} of at least {minimum} along each axis; got shape {got}"
             )
         if not x.is_floating_point():
             raise ArgumentTypeError(

@@ -1,4 +1,4 @@
-"""EfficientNet (Tan and Le 2019, arXiv:1905.11946): one network and the law that scales it."""
+"""EfficientNet (Tan and Le 2019, arXiv:1905.11946): one network and the rule that scales it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["SCALINGS", "EfficientNet", "Scaling", "compound_scaling"]
 
 @dataclass(frozen=True)
 class Stage:
-    """A row of table 1 of the paper: `repeats` blocks, the first of them with the stride."""
+    """Row of table 1 of the paper: `repeats` blocks, the first of them with the stride."""
 
     expand: int
     kernel: int
@@ -38,7 +38,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Scaling:
-    """How much wider and deeper than B0 a network is, and the images it is meant for.
+    """Width and depth relative to B0, and the size of the images of a network.
 
     Examples
     --------
@@ -62,7 +62,7 @@ STAGES = (
     Stage(6, 5, 2, 192, 4),
     Stage(6, 3, 1, 320, 1),
 )
-# The authors' code: the law at hand-picked phi, rounded by hand.
+# From the authors' code: the rule at hand-picked phi, rounded by hand.
 SCALINGS = {
     "b0": Scaling(1.0, 1.0, 224, 0.2),
     "b1": Scaling(1.0, 1.1, 240, 0.2),
@@ -84,7 +84,7 @@ def compound_scaling(phi: float, *, dropout: float = 0.2) -> Scaling:
     Parameters
     ----------
     phi : float
-        How many times the multiplications may double; 0 is B0.
+        Number of times that the multiplications may double; 0 is B0.
     dropout : float
 
     Examples
@@ -100,7 +100,7 @@ def compound_scaling(phi: float, *, dropout: float = 0.2) -> Scaling:
 
 
 class EfficientNet(Network):
-    """Classify images by inverted bottlenecks (MBConv) with squeeze and excitation.
+    """Image classifier of inverted bottlenecks (MBConv) with squeeze and excitation.
 
     Parameters
     ----------
@@ -110,9 +110,8 @@ class EfficientNet(Network):
     dropout : float, optional
         Before the last layer; as the scaling says if not given.
     drop_path : float
-        How often, in training, a sample passes by the last block, by its shortcut alone; the
-        blocks before it have a part of this, in proportion to their depth. 0.2 as in the
-        authors' code.
+        Probability, in training, that a sample skips the last block; earlier blocks have a share of
+        it in proportion to their depth. 0.2 as in the authors' code.
     dense : bool
         Build the dense twin: a kxk convolution for each 1x1 and depthwise kxk pair, which is the
         Fused-MBConv of EfficientNetV2 (Tan and Le 2021, arXiv:2104.00298) with squeeze and
@@ -191,7 +190,7 @@ class EfficientNet(Network):
 
 
 class _MBConv(nn.Module):
-    """Expand, filter each channel, weigh the channels, project; with a shortcut where it fits."""
+    """Block that expands, filters, weighs and projects the channels, with a shortcut where it fits."""
 
     def __init__(
         self, before: int, after: int, stage: Stage, stride: int, drop: float, dense: bool
@@ -220,7 +219,7 @@ class _MBConv(nn.Module):
 
 
 class _SqueezeExcite(nn.Module):
-    """Weigh each channel by what all channels are on average (Hu et al. 2018)."""
+    """Scaling of each channel by a function of all channel means (Hu et al. 2018)."""
 
     def __init__(self, channels: int, squeezed: int) -> None:
         super().__init__()
@@ -235,7 +234,7 @@ class _SqueezeExcite(nn.Module):
 
 
 def drop_path(x: Tensor, rate: float) -> Tensor:
-    """Set whole samples to 0 with probability `rate`, the others up so that the mean stays.
+    """Set samples to 0 with probability `rate`, and scale the others so that the mean stays.
 
     Huang et al. (2016), "Deep networks with stochastic depth", arXiv:1603.09382.
     """
@@ -262,7 +261,7 @@ def _scaling(scaling: str | Scaling) -> Scaling:
 
 
 def _rounded(channels: int, width: float) -> int:
-    """Scale channels to the nearest multiple of 8, but never down by more than a tenth."""
+    """Round channels to the nearest multiple of 8, but never down by more than a tenth."""
     wanted = channels * width
     rounded = max(8, int(wanted + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * wanted else rounded

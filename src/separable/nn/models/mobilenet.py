@@ -19,7 +19,7 @@ __all__ = ["MobileNetV1"]
 
 STEM = 32
 # Table 1 of the paper: channels and stride of each separable convolution. The table prints
-# stride 2 for the last one too, with 7x7 before and after it; only stride 1 does that.
+# stride 2 for the last one too, with 7x7 before and after it, which only stride 1 gives.
 STAGES = (
     (64, 1),
     (128, 2), (128, 1),
@@ -30,7 +30,7 @@ STAGES = (
 
 
 class MobileNetV1(Network):
-    """Classify images by a chain of 13 depthwise separable convolutions.
+    """Image classifier of 13 depthwise separable convolutions in a chain.
 
     Parameters
     ----------

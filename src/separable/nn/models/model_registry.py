@@ -1,4 +1,4 @@
-"""Networks by name, ours and those of timm."""
+"""Networks by name, our own and those of timm."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _BUILDERS: dict[str, Callable[..., nn.Module]] = {
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of the networks that `create` knows besides those of timm.
+    """Return the names that `create` knows besides those of timm.
 
     Examples
     --------
@@ -56,7 +56,7 @@ def create(
     device: torch.device | str | None = None,
     **options: Any,
 ) -> nn.Module:
-    """Build a network by its name.
+    """Build a network by name.
 
     Parameters
     ----------
@@ -66,9 +66,9 @@ def create(
         The same seed gives the same initial weights on every device, and leaves PyTorch's random
         state as it was. Without it they are drawn from that state.
     device : torch.device or str, optional
-        Where the parameters live; "meta" for counting without memory for weights.
+        Device of the parameters; "meta" to count without memory for weights.
     **options
-        For the constructor of the network, or for `timm.create_model` (``pretrained=True`` loads
+        Arguments of the network's constructor, or for `timm.create_model` (``pretrained=True`` loads
         timm's weights).
 
     Raises
@@ -98,7 +98,7 @@ def create(
 
 
 def sample_shape(model: nn.Module) -> tuple[int, ...]:
-    """Return one usual input of a network, without its batch: ours or one of timm.
+    """Return the shape of a usual input, without its batch, of our network or one of timm.
 
     Raises
     ------
@@ -137,18 +137,18 @@ def _timm(name: str) -> Callable[..., nn.Module]:
             f"`{_TIMM}{name}` needs timm, which cannot be imported ({missing}). "
             "Install it: pip install timm"
         ) from missing
-    # A colon stands in places that only timm knows: hf-hub:, local-dir:.
+    # Names with a colon are locations that only timm knows: hf-hub:, local-dir:.
     if ":" not in name and not timm.is_model(name):
         raise ArgumentError(f"timm has no network `{name}`{_nearest(name, timm.list_models())}")
     return functools.partial(timm.create_model, name)
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    """Say which of the known is meant, underscores aside, or else all of them."""
+    """Return the most similar known name, ignoring underscores, or all names."""
     plain = {each.replace("_", ""): each for each in known}
     wanted = name.lower().replace("_", "")
     near = difflib.get_close_matches(wanted, plain, n=10)
-    if near:  # among those about as near, the one that begins the same
+    if near:  # among similar names, the one with the same beginning
         best = max(near, key=lambda each: _shared_start(each, wanted))
         return f". Did you mean `{plain[best]}`?"
     return f": there are {', '.join(plain.values())}" if len(plain) < 30 else ""

@@ -1,4 +1,4 @@
-"""One body of separable convolutions for images, texts and sounds, with a head for each task."""
+"""One body of separable convolutions for images, texts and sounds, with a head per task."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from separable.nn.models._network import Network
 
 __all__ = ["MultiModalNet"]
 
-MODALITIES = ("image", "audio", "text")  # the order in which they stand in the joint sequence
+MODALITIES = ("image", "audio", "text")  # their order in the joint sequence
 STEPS = ((3, 1), (3, 1), (15, 1), (15, 8))  # kernel and dilation of the convolutions of a block
 TASKS = MappingProxyType({"objects": 1000, "commands": 35, "sentiment": 2})
 
 
 class MultiModalNet(Network):
-    """Classify images, spectrograms and texts, alone or together, with one body for all.
+    """Classifier of images, spectrograms and texts, alone or together, with one body for all.
 
     Each modality has a small net that turns its input into a sequence of features. The sequences
     stand one after the other, the body filters the whole, and each task has a linear head on the
@@ -46,7 +46,7 @@ class MultiModalNet(Network):
         Different tokens of a text. Token 0 is padding: it adds nothing, however much of it there
         is at the end.
     in_channels : int
-        Of images. Spectrograms have one.
+        Channels of images; spectrograms have one.
     dropout : float
         After each block.
     dense : bool
@@ -163,7 +163,7 @@ class MultiModalNet(Network):
 
 
 class _Picture(nn.Module):
-    """An image or spectrogram to a map of features, 16 times smaller, in three strided blocks."""
+    """Image or spectrogram to a feature map, 16 times smaller, in three strided blocks."""
 
     def __init__(self, channels: int, width: int, dense: bool) -> None:
         super().__init__()

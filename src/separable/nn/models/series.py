@@ -1,4 +1,4 @@
-"""A network of dilated convolutions for series, such as the transactions of an account."""
+"""Network of dilated convolutions for time series, such as the transactions of an account."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["SeriesClassifier"]
 
 
 class SeriesClassifier(Network):
-    """Classify a series as a whole, or each of its steps from what came until then.
+    """Classifier of a series as a whole, or of each step from all steps up to it.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class SeriesClassifier(Network):
         event of few steps shows in the largest, a habit in the mean. "step": an answer at each
         step, which never depends on later steps.
     dropout : float
-        In each block.
+        Dropout probability in each block.
     norm : str
         "group", which does not depend on the batch, or "batch". A "step" network has neither over
         time, which would look ahead: each step is normalised by itself.
@@ -51,7 +51,7 @@ class SeriesClassifier(Network):
     Attributes
     ----------
     receptive_field : int
-        How many steps one feature depends on.
+        Number of steps that one feature depends on.
 
     Notes
     -----
@@ -152,5 +152,5 @@ def _conv(
     return [nn.ConstantPad1d(((kernel - 1) * dilation, 0), 0.0), conv] if causal else [conv]
 
 
-def _norm(kind: str, channels: int) -> nn.Module:
-    return ChannelNorm(channels) if kind == "step" else make_norm(kind, 1, channels)
+def _norm(name: str, channels: int) -> nn.Module:
+    return ChannelNorm(channels) if name == "step" else make_norm(name, 1, channels)

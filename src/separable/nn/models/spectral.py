@@ -1,4 +1,4 @@
-"""A network of spatial-spectral convolutions for hyperspectral cubes."""
+"""Network of spatial-spectral convolutions for hyperspectral cubes."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ __all__ = ["SpatialSpectralNet"]
 
 @dataclass(frozen=True)
 class Stage:
-    """One convolution of the cube: bands seen at once, bands stepped over, channels out."""
+    """One convolution of the cube: kernel size and stride along the bands, and output channels."""
 
     bands: int
     step: int
     widen: int
 
 
-SPACE = 3  # pixels seen at once
-BETWEEN = 4  # channels out for each channel between the two passes,
-LEAST = 4  # of which there are so many at least
+SPACE = 3  # pixels along each side of the kernel
+BETWEEN = 4  # output channels per channel between the two passes,
+LEAST = 4  # and the smallest number of these
 STAGES = (Stage(7, 2, 1), Stage(5, 2, 2), Stage(3, 2, 4))
 
 
 class SpatialSpectralNet(Network):
-    """Say for each pixel of a hyperspectral cube what it is, or is made of.
+    """Classifier of each pixel of a hyperspectral cube, or of its composition.
 
     Three convolutions along the spectrum and across the image, ``lyx -> l,yx``, make the
-    spectrum eight times shorter; what is left of it becomes channels, mixed pixel by pixel. A
+    spectrum eight times shorter; the rest becomes channels, which are combined pixel by pixel. A
     quarter as many channels as come out are between the two passes, at least 4: with as many, the
     first pair would cost more than the dense convolution that it stands for.
 

@@ -1,4 +1,4 @@
-"""U-Net of images (Ronneberger et al. 2015) and of volumes (Çiçek et al. 2016)."""
+"""U-Net for images (Ronneberger et al. 2015) and for volumes (Çiçek et al. 2016)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["UNet"]
 
 @dataclass(frozen=True)
 class Layout:
-    """What a paper's U-Net is, from the full resolution to the coarsest."""
+    """Options of a paper's U-Net, from the full resolution to the coarsest."""
 
     widths: tuple[int, ...]
     narrow_first: bool  # the first convolution of a level has half the channels of the second
@@ -35,7 +35,7 @@ LAYOUTS = {
 
 
 class UNet(Network):
-    """Label each pixel or voxel: down to coarse features and up again, with skip connections.
+    """Segmentation of pixels or voxels: down to coarse features and up again, with skip connections.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ LAST = (1536, 2048)  # without a shortcut
 
 
 class Xception(Network):
-    """Classify images by 34 depthwise separable convolutions with shortcuts around them.
+    """Image classifier of 34 depthwise separable convolutions with shortcuts around them.
 
     There is no activation between the two parts of a separable convolution: the paper finds
     that one there makes it learn worse.
@@ -97,13 +97,13 @@ class Xception(Network):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``(N, classes)`` of images ``(N, in_channels, y, x)``."""
-        self.check(images, least=7)
+        self.check(images, minimum=7)
         logits: Tensor = self.head(self.last(self.blocks(self.stem(images))))
         return logits
 
 
 class _Block(nn.Module):
-    """Separable convolutions and a shortcut around them; a halving one pools and projects."""
+    """Separable convolutions and a shortcut around them; a halving block pools and projects."""
 
     def __init__(
         self, before: int, widths: tuple[int, ...], *, halve: bool, relu_first: bool, dense: bool
@@ -132,7 +132,7 @@ class _SamePool(nn.Module):
 
 
 def _chain(before: int, widths: tuple[int, ...], dense: bool) -> list[nn.Module]:
-    """Separable convolutions with their norms and a ReLU between them."""
+    """Return separable convolutions with their norms and a ReLU between them."""
     layers: list[nn.Module] = []
     for wide in widths:
         layers += [nn.ReLU()] if layers else []

@@ -1,7 +1,8 @@
-"""Kernels of the fused layers, in the engine's vectors.
+"""Kernels of the fused layers, compiled by Numba with the engine's vectors.
 
-`words` adds to the engine's vocabulary what layers need; `blocks` holds the two register blocks, of the
-depthwise and of the pointwise step; `layer` walks over an output with them.
+`layer_params` defines the records that describe a run; `simd_ops` adds vector operations that layers need;
+`layer_blocks` holds the register blocks; `layer_kernels` and `gradient_kernels` run separable layers with
+channels last, `spatial_kernels` convolutions with channels first; `layout_kernels` converts between the two.
 """
 
 __all__: list[str] = []

@@ -1,11 +1,18 @@
-"""Gradients of a separable layer, channels last.
+"""Gradients of a separable layer, channels last, in float32.
 
-The pointwise step goes backwards group by group: the depthwise result is computed again (that is faster than
-to keep it), multiplied with the output's gradient to that of the weights, and the gradient multiplied with
-the weights to that of the depthwise result. The depthwise weights' gradient is another walk over tiles.
+With g[p, o] the gradient of the output, 0 where the activation clamped the output:
 
-Sums over positions are made in *slabs*, of which there are as many on any number of threads, and
-added in their order afterwards: results do not depend on threads.
+    pointwise_bias'[o]   = sum_p g[p, o]
+    pointwise'[c, o]     = sum_p middle[p, c] * g[p, o]
+    middle'[p, c]        = sum_o g[p, o] * pointwise[c, o], 0 where the activation clamped middle[p, c]
+    depthwise_bias'[c]   = sum_p middle'[p, c]
+    depthwise'[t, c]     = sum_p middle'[p, c] * x[p * stride + t * dilation - pad, c]
+
+The first kernel computes the first three, group by group: it computes the middle values again, which is
+faster than to keep them. The second kernel computes the last two, tile by tile.
+
+Sums over positions are formed in *slabs*, ranges of tiles whose number does not depend on the number of
+threads; the partial sums are added in order afterwards, so results do not depend on threads.
 """
 
 # Kernels are typed by Numba, for each dtype anew.
@@ -17,70 +24,34 @@ from separable.engine.compiled.jit import inline, part, stage
 from separable.engine.compiled.simd import add, load_scalar, offset_pointer, prefetch
 from separable.engine.compiled.sweep_params import next_work_item, set_word, word
 
-from .layer_blocks import PIXELS, ROWS, VECTORS, correlate
-from .layer_kernels import _of_width, foresee, group_of, panels_of, prepare
-from .layer_params import (
-    ACT,
-    AT_GRADIENT,
-    AT_HELD,
-    AT_SPILL,
-    BETWEEN_ACT,
-    BIAS,
-    BLOCK_STEP,
-    CHANNELS,
-    DEPTH,
-    DILATION,
-    GRADIENT,
-    GRADIENT_STEP,
-    GROUP_TILES,
-    HELD_GRADIENT,
-    HELD_STEP,
-    IDENTITY,
-    IMAGE_STEP,
-    ITEMS,
-    KIND,
-    LIMITS,
-    MULTIPLIER,
-    NEIGHBOURS,
-    OUT_ROWS,
-    OUTPUTS,
-    PARTS,
-    POINTWISE,
-    RESULT,
-    ROW_SIZE,
-    ROW_STARTS,
-    ROW_WEIGHTS,
-    SCRATCH,
-    SCRATCH_SIZE,
-    SLAB_STEP,
-    SLABS,
-    SOURCE,
-    SOURCE_BLOCKS,
-    STEP_ENTRIES,
-    STRIDED_THREES,
-    SUMS,
-    TAPS_OF_ROW,
-    THREES,
-    TILES,
-    TILES_OF_IMAGE,
-    TILES_OF_ROW,
-    WINDOW,
-    ZEROS,
-)  # fmt: skip
-from .simd_ops import LANES, floats, kept, read, read_part, write, write_part, zero
+from .layer_blocks import PIXELS, ROWS, VECTORS, add_tap_gradients
+from .layer_kernels import (
+    depthwise_group,
+    multiply_panels,
+    multiply_rows,
+    prefetch_next_tile,
+    write_tap_addresses,
+)
+from .layer_params import IDENTITY, NEIGHBOURS, STRIDED_THREES, THREES, layer_at
+from .simd_ops import LANES, float32_ptr, gradient_inside, read, read_part, write, write_part, zero
 
 
 @part
-def clear(p, count):
-    """Write ``count`` zeros, whole vectors of them."""
+def write_zeros(p, count):
+    """Write ``count`` zeros, rounded up to whole vectors."""
     for i in range(0, count, LANES):
         write(offset_pointer(p, i), zero())
 
 
 @part
-def _taken(gradient, result, act, limits, outputs, out, step, sums, pixels):
-    """Copy the gradient of a group, 0 where the activation was clamped, and add it to the biases' sums."""
-    least, most = load_scalar(limits), load_scalar(offset_pointer(limits, 1))
+def _mask_gradient(gradient, result, act, limits, outputs, out, step, sums, pixels):
+    """Copy the masked gradient g of a group to ``out`` and add it to the sums of the biases' gradient.
+
+    ``gradient`` and ``result`` are float32[p][outputs], ``out`` is float32[p][step]. g is 0 where the
+    activation clamped the result.
+    """
+    lower, upper = load_scalar(limits), load_scalar(offset_pointer(limits, 1))
+    # One vector of outputs after the other, so that its sum over positions stays in a register.
     for c in range(0, outputs, LANES):
         inside = min(LANES, outputs - c)
         total = read(offset_pointer(sums, c))
@@ -89,53 +60,63 @@ def _taken(gradient, result, act, limits, outputs, out, step, sums, pixels):
             if inside == LANES:
                 value = read(place)
                 if act != IDENTITY:
-                    value = kept(value, read(offset_pointer(result, p * outputs + c)), least, most)
+                    value = gradient_inside(
+                        value, read(offset_pointer(result, p * outputs + c)), lower, upper
+                    )
             else:
                 value = read_part(place, inside)
                 if act != IDENTITY:
                     seen = read_part(offset_pointer(result, p * outputs + c), inside)
-                    value = kept(value, seen, least, most)
+                    value = gradient_inside(value, seen, lower, upper)
             write(offset_pointer(out, p * step + c), value)
             total = add(total, value)
         write(offset_pointer(sums, c), total)
 
 
 @part
-def _between(gradient, held, pitch, depth, limits, pixels):
-    """Set the gradient of the depthwise result to 0 where its activation was clamped."""
-    least, most = load_scalar(limits), load_scalar(offset_pointer(limits, 1))
+def _mask_middle_gradient(gradient, middle, pitch, depth, limits, pixels):
+    """Set the gradient of the middle values to 0 in place where their activation clamped them.
+
+    ``gradient`` is float32[p][depth], ``middle`` float32[p][pitch].
+    """
+    lower, upper = load_scalar(limits), load_scalar(offset_pointer(limits, 1))
     for p in range(pixels):
-        here, seen = offset_pointer(gradient, p * depth), offset_pointer(held, p * pitch)
+        here, seen = offset_pointer(gradient, p * depth), offset_pointer(middle, p * pitch)
         for c in range(0, depth, LANES):
             place, inside = offset_pointer(here, c), min(LANES, depth - c)
             if inside == LANES:
-                write(place, kept(read(place), read(offset_pointer(seen, c)), least, most))
+                write(
+                    place, gradient_inside(read(place), read(offset_pointer(seen, c)), lower, upper)
+                )
             else:
-                value = kept(
+                value = gradient_inside(
                     read_part(place, inside),
                     read_part(offset_pointer(seen, c), inside),
-                    least,
-                    most,
+                    lower,
+                    upper,
                 )
                 write_part(place, value, inside)
 
 
 @part
-def _turned(a, row, panel, line, depth, out, step, rows, vectors):
-    """Add the product of columns of ``a`` with a panel to ``out``."""
+def _multiply_transposed(a, row, panel, line, depth, out, step, rows, vectors):
+    """Add the product of columns of ``a`` with a panel: out[o, c] += sum_p a[p, o] * panel[p, c]."""
     if vectors == 1:
-        _of_width(a, row, panel, line, depth, out, out, step, 0.0, 0.0, rows, 1, 1)
+        multiply_rows(a, row, panel, line, depth, out, out, step, 0.0, 0.0, rows, 1, 1)
     elif vectors == 2:
-        _of_width(a, row, panel, line, depth, out, out, step, 0.0, 0.0, rows, 2, 1)
+        multiply_rows(a, row, panel, line, depth, out, out, step, 0.0, 0.0, rows, 2, 1)
     elif vectors == 3 and VECTORS == 4:
-        _of_width(a, row, panel, line, depth, out, out, step, 0.0, 0.0, rows, 3, 1)
+        multiply_rows(a, row, panel, line, depth, out, out, step, 0.0, 0.0, rows, 3, 1)
     elif VECTORS == 4:
-        _of_width(a, row, panel, line, depth, out, out, step, 0.0, 0.0, rows, 4, 1)
+        multiply_rows(a, row, panel, line, depth, out, out, step, 0.0, 0.0, rows, 4, 1)
 
 
 @inline
-def _weights(gradient, step, held, pitch, depth, outputs, sums, pixels):
-    """Add the products of a group's gradients and depthwise results to the pointwise weights' sums."""
+def _add_pointwise_gradient(gradient, step, middle, pitch, depth, outputs, sums, pixels):
+    """Add a group's share of the pointwise weights' gradient: sums[o, c] += sum_p g[p, o] * middle[p, c].
+
+    ``sums`` is float32[outputs][depth rounded up to whole vectors].
+    """
     vectors = (depth + LANES - 1) // LANES
     line = vectors * LANES
     panels = (vectors + VECTORS - 1) // VECTORS
@@ -143,77 +124,92 @@ def _weights(gradient, step, held, pitch, depth, outputs, sums, pixels):
         first = n * VECTORS
         wide = min(VECTORS, vectors - first)
         for o in range(0, outputs, ROWS):
-            _turned(
-                offset_pointer(gradient, o), step * 4, offset_pointer(held, first * LANES), pitch, pixels,
+            _multiply_transposed(
+                offset_pointer(gradient, o), step * 4, offset_pointer(middle, first * LANES), pitch, pixels,
                 offset_pointer(sums, o * line + first * LANES), line * 4, min(ROWS, outputs - o), wide,
             )  # fmt: skip
 
 
 @stage
-def backward_pointwise(plan, counter, seat):
-    """Compute the gradients of pointwise weights, of their biases and of the depthwise result."""
-    scratch = word(plan, SCRATCH) + seat * word(plan, SCRATCH_SIZE)
-    held, spill = scratch + word(plan, AT_HELD), scratch + word(plan, AT_SPILL)
-    taken = floats(scratch + word(plan, AT_GRADIENT))
-    like, pitch = floats(word(plan, SOURCE)), word(plan, HELD_STEP)
-    depth, outputs, step = word(plan, DEPTH), word(plan, OUTPUTS), word(plan, GRADIENT_STEP)
-    slabs, tiles, limits = word(plan, SLABS), word(plan, TILES), floats(word(plan, LIMITS))
+def backward_pointwise(address, counter, thread):
+    """Compute the gradients of the pointwise weights, their biases and the middle values."""
+    plan = layer_at(address)
+    scratch = plan.scratch + thread * plan.scratch_size
+    middle, spill = scratch + plan.at_middle, scratch + plan.at_spill
+    masked = float32_ptr(scratch + plan.at_gradient)
+    like, pitch = float32_ptr(plan.source), plan.middle_step
+    depth, outputs, step = plan.depth, plan.outputs, plan.gradient_step
+    slabs, tiles, limits = plan.slabs, plan.tiles, float32_ptr(plan.limits)
     line = (depth + LANES - 1) // LANES * LANES
     panels = (depth + VECTORS * LANES - 1) // (VECTORS * LANES)
     slab = next_work_item(counter)
     while slab < slabs:
-        sums = floats(word(plan, SUMS) + slab * word(plan, SLAB_STEP))
-        clear(sums, word(plan, SLAB_STEP) // 4)
+        # One work item is one slab. Its sums: float32[outputs][line] of weights, then float32[outputs].
+        sums = float32_ptr(plan.sums + slab * plan.slab_step)
+        write_zeros(sums, plan.slab_step // 4)
         begun, ended = slab * tiles // slabs, (slab + 1) * tiles // slabs
         while begun < ended:
-            until = min(begun + word(plan, GROUP_TILES), ended)
-            start, pixels = group_of(plan, like, held, scratch, begun, until)
-            _taken(
-                floats(word(plan, GRADIENT) + start * outputs * 4),
-                floats(word(plan, RESULT) + start * outputs * 4), word(plan, ACT),
-                offset_pointer(limits, 2), outputs, taken, step, offset_pointer(sums, outputs * line), pixels,
+            until = min(begun + plan.group_tiles, ended)
+            start, pixels = depthwise_group(plan, like, middle, scratch, begun, until)
+            _mask_gradient(
+                float32_ptr(plan.gradient + start * outputs * 4),
+                float32_ptr(plan.result + start * outputs * 4), plan.pointwise_act,
+                offset_pointer(limits, 2), outputs, masked, step, offset_pointer(sums, outputs * line), pixels,
             )  # fmt: skip
-            _weights(taken, step, floats(held), pitch, depth, outputs, sums, pixels)
-            target = word(plan, HELD_GRADIENT) + start * depth * 4
-            panels_of(
-                like, scratch + word(plan, AT_GRADIENT), step * 4, outputs, word(plan, POINTWISE),
-                word(plan, BIAS), target, depth * 4, depth, pixels, 0, panels, offset_pointer(limits, 4),
+            _add_pointwise_gradient(
+                masked, step, float32_ptr(middle), pitch, depth, outputs, sums, pixels
+            )
+            # middle' = g times the transposed weights, which the caller packed as panels.
+            target = plan.middle_gradient + start * depth * 4
+            multiply_panels(
+                like, scratch + plan.at_gradient, step * 4, outputs, plan.pointwise,
+                plan.pointwise_bias, target, depth * 4, depth, pixels, 0, panels, offset_pointer(limits, 4),
                 IDENTITY, spill,
             )  # fmt: skip
-            if word(plan, BETWEEN_ACT) != IDENTITY:
-                _between(floats(target), floats(held), pitch // 4, depth, limits, pixels)
+            if plan.depthwise_act != IDENTITY:
+                _mask_middle_gradient(
+                    float32_ptr(target), float32_ptr(middle), pitch // 4, depth, limits, pixels
+                )
             begun = until
         slab = next_work_item(counter)
 
 
 @inline
-def _taps(plan, sums, like, table, shift, gradients, far, inside, kind, tail):
-    """Add the products of one row of taps."""
+def _add_row_gradient(plan, sums, like, table, shift, gradients, far, inside, tail):
+    """Add one row of taps to the depthwise weights' gradient: sums[t, c] += sum_p x[p, t, c] * g[p, c].
+
+    ``sums`` is float32[tap][lane], ``table`` has the inputs' addresses, ``gradients`` those of the
+    PIXELS gradients; ``shift`` and ``far`` are the offsets of the vector of channels in both.
+    """
+    kind = plan.row_kind
     if kind == THREES:
-        correlate(sums, like, table, shift, 1, gradients, far, 3, 1, inside, tail)
+        add_tap_gradients(sums, like, table, shift, 1, gradients, far, 3, 1, inside, tail)
     elif kind == STRIDED_THREES:
-        correlate(sums, like, table, shift, 2, gradients, far, 3, 2, inside, tail)
+        add_tap_gradients(sums, like, table, shift, 2, gradients, far, 3, 2, inside, tail)
     else:
-        taps, k = word(plan, TAPS_OF_ROW), 0
+        taps, k = plan.taps_of_row, 0
         if kind == NEIGHBOURS:
             while k + 4 <= taps:
                 here, place = table + k * 8, offset_pointer(sums, k * LANES)
-                correlate(place, like, here, shift, 1, gradients, far, 4, 1, inside, tail)
+                add_tap_gradients(place, like, here, shift, 1, gradients, far, 4, 1, inside, tail)
                 k += 4
-        step, dilation = word(plan, STEP_ENTRIES), word(plan, DILATION)
+        step, dilation = plan.stride_columns, plan.dilation
         while k < taps:
             here, place = table + k * dilation * 8, offset_pointer(sums, k * LANES)
-            correlate(place, like, here, shift, step, gradients, far, 1, 0, inside, tail)
+            add_tap_gradients(place, like, here, shift, step, gradients, far, 1, 0, inside, tail)
             k += 1
 
 
 @part
-def _tile(plan, like, table, rows, first, gradients, sums, low, high):
-    """Add the products of a tile's inputs and gradients for vectors of channels."""
-    channels, blocks = word(plan, CHANNELS), word(plan, SOURCE_BLOCKS)
-    line, kind = word(plan, WINDOW) * 8, word(plan, KIND)
-    offsets = word(plan, ROW_WEIGHTS) + first * 8
-    size = word(plan, BLOCK_STEP) + LANES
+def _add_tile_gradient(plan, like, table, rows, first, gradients, sums, low, high):
+    """Add a tile's share of the depthwise gradients for the blocks of channels from ``low`` to ``high``.
+
+    ``sums`` is float32[block][tap + 1][lane]: the weights' gradient, and in the last row the biases'.
+    """
+    channels, blocks = plan.channels, plan.source_blocks
+    line = plan.window * 8
+    offsets = plan.row_weights + first * 8
+    size = plan.block_step + LANES
     for n in range(low, high):
         m, b = n // blocks, n % blocks
         inside, shift = channels - b * LANES, b * LANES * 4
@@ -221,45 +217,48 @@ def _tile(plan, like, table, rows, first, gradients, sums, low, high):
         for i in range(rows):
             here, place = offset_pointer(totals, word(offsets, i)), table + i * line
             if inside >= LANES:
-                _taps(plan, here, like, place, shift, gradients, far, LANES, kind, 0)
+                _add_row_gradient(plan, here, like, place, shift, gradients, far, LANES, 0)
             else:
-                _taps(plan, here, like, place, shift, gradients, far, inside, kind, 1)
+                _add_row_gradient(plan, here, like, place, shift, gradients, far, inside, 1)
         total = read(offset_pointer(totals, size - LANES))
         for p in range(PIXELS):
-            where = floats(word(gradients, p) + far)
+            where = float32_ptr(word(gradients, p) + far)
             total = add(total, read(where) if inside >= LANES else read_part(where, inside))
         write(offset_pointer(totals, size - LANES), total)
 
 
 @stage
-def backward_depthwise(plan, counter, seat):
-    """Compute the gradients of depthwise weights and of their biases."""
-    table = word(plan, SCRATCH) + seat * word(plan, SCRATCH_SIZE)
-    gradients = table + word(plan, AT_GRADIENT)
-    like, depth = floats(word(plan, SOURCE)), word(plan, DEPTH)
-    slabs, parts, tiles = word(plan, SLABS), word(plan, PARTS), word(plan, TILES)
-    per_row, per_image = word(plan, TILES_OF_ROW), word(plan, TILES_OF_IMAGE)
-    size, out_rows = word(plan, ROW_SIZE), word(plan, OUT_ROWS)
-    blocks = word(plan, SOURCE_BLOCKS) * word(plan, MULTIPLIER)
+def backward_depthwise(address, counter, thread):
+    """Compute the gradients of the depthwise weights and their biases."""
+    plan = layer_at(address)
+    table = plan.scratch + thread * plan.scratch_size
+    gradients = table + plan.at_gradient
+    like, depth = float32_ptr(plan.source), plan.depth
+    slabs, parts, tiles = plan.slabs, plan.parts, plan.tiles
+    per_row, per_image = plan.tiles_of_row, plan.tiles_of_image
+    size, out_rows = plan.row_size, plan.out_rows
+    blocks = plan.source_blocks * plan.multiplier
     item = next_work_item(counter)
-    while item < word(plan, ITEMS):
+    while item < plan.items:
+        # Items are numbered [slab][part of the blocks of channels].
         slab, share = item // parts, item % parts
         low, high = share * blocks // parts, (share + 1) * blocks // parts
-        sums = floats(word(plan, SUMS) + slab * word(plan, SLAB_STEP))
-        step = word(plan, BLOCK_STEP) + LANES
-        clear(offset_pointer(sums, low * step), (high - low) * step)
+        sums = float32_ptr(plan.sums + slab * plan.slab_step)
+        step = plan.block_step + LANES
+        write_zeros(offset_pointer(sums, low * step), (high - low) * step)
         for t in range(slab * tiles // slabs, (slab + 1) * tiles // slabs):
             image, row, tile = t // per_image, t // per_row % out_rows, t % per_row
-            rows = prepare(
-                plan, word(plan, SOURCE) + image * word(plan, IMAGE_STEP), row, tile, table
+            rows = write_tap_addresses(
+                plan, plan.source + image * plan.image_step, row, tile, table
             )
-            foresee(plan, table, rows, 4)
+            prefetch_next_tile(plan, table, rows, 4)
             wide = min(PIXELS, size - tile * PIXELS)
-            start = word(plan, HELD_GRADIENT) + ((t // per_row) * size + tile * PIXELS) * depth * 4
+            start = plan.middle_gradient + ((t // per_row) * size + tile * PIXELS) * depth * 4
             for line in range(PIXELS * depth * 4, 2 * PIXELS * depth * 4, 64):
                 prefetch(start + line)  # the next tile's
+            # Positions past the end of the row have the gradient 0.
             for p in range(PIXELS):
-                set_word(gradients, p, start + p * depth * 4 if p < wide else word(plan, ZEROS))
-            first = word(word(plan, ROW_STARTS), row)
-            _tile(plan, like, table, rows, first, gradients, sums, low, high)
+                set_word(gradients, p, start + p * depth * 4 if p < wide else plan.zeros)
+            first = word(plan.row_starts, row)
+            _add_tile_gradient(plan, like, table, rows, first, gradients, sums, low, high)
         item = next_work_item(counter)

@@ -1,10 +1,13 @@
-"""The two blocks of a separable layer, held in registers.
+"""The two register blocks of a separable layer, and the block of its depthwise gradient.
 
-Depthwise: ``PIXELS`` neighbouring outputs of one vector of channels.  Where the input lies is told by a
-table of addresses, one for each row and column under the kernel, so that padding is an address of zeros.
+Depthwise block: PIXELS neighbouring outputs of one vector of channels, one register each. The inputs are
+found through a table of addresses, int64[row of taps][column of the window]; padding is an address of zeros.
 
-Pointwise: ``rows`` outputs by ``vectors`` vectors of output channels, summed over all input channels.
-Each output is summed in the same order wherever it stands: results do not depend on tiles or threads.
+Pointwise block: ``rows`` outputs by ``vectors`` vectors of output channels, one register each, summed over all
+middle channels.
+
+Each output is summed in the same order wherever it stands in a block, so results depend neither on tiles
+nor on threads.
 """
 
 # mypy: disallow-untyped-calls=False
@@ -20,23 +23,23 @@ from separable.engine.compiled.numba_api import cgutils, types
 from separable.engine.compiled.simd import HAS_32_REGISTERS, emit_fma, emit_splat
 
 from .simd_ops import (
-    FLOATS,
+    FLOAT32_PTR,
     LANES,
     SINGLE,
-    emit_ahead,
     emit_between,
     emit_mask,
+    emit_prefetch_write,
     emit_read,
     emit_write,
     vector_type,
 )
 
 PIXELS = 7
-"""Outputs of a depthwise block."""
+"""Number of outputs of a depthwise block."""
 ROWS = 6
-"""Most outputs of a pointwise block."""
+"""Largest number of outputs of a pointwise block."""
 VECTORS = 4 if HAS_32_REGISTERS else 2
-"""Vectors of output channels of a pointwise block."""
+"""Largest number of vectors of output channels of a pointwise block."""
 
 _I64 = ir.IntType(64)
 _BYTE = ir.IntType(8).as_pointer()
@@ -45,14 +48,14 @@ _BLOCK = types.UniTuple(SINGLE, PIXELS)
 
 
 def _shifted(builder: Any, pointer: Any, offset: Any) -> Any:
-    """Emit a pointer moved by bytes."""
+    """Emit a pointer moved by a number of bytes."""
     moved = builder.gep(builder.bitcast(pointer, _BYTE), [offset])
     return builder.bitcast(moved, pointer.type)
 
 
 @intrinsic
-def begin(_typing: Any, bias: Any) -> Any:
-    """Return a depthwise block that holds the bias of its channels."""
+def start_block(_typing: Any, bias: Any) -> Any:
+    """Return a depthwise block whose outputs all are the bias of their channels."""
 
     def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         first = emit_read(builder, bias, arguments[0])
@@ -62,15 +65,17 @@ def begin(_typing: Any, bias: Any) -> Any:
 
 
 @literal_intrinsic
-def gather(
+def add_taps(
     _typing: Any, block: Any, like: Any, table: Any, at: Any, stride: Any,
     weights: Any, taps: Any, step: Any, inside: Any, part: Any,
 ) -> Any:  # fmt: skip
-    """Add ``taps`` neighbouring taps of one row to a depthwise block.
+    """Add neighbouring taps of one row to a depthwise block.
 
-    ``table`` is where the addresses begin, ``at`` the bytes from there to the vector of channels, and
-    outputs are ``step`` entries apart: a literal, or 0 for ``stride`` and a single tap. If `part`, only
-    ``inside`` lanes are read.
+    block[p, lane] += sum_k weights[k, lane] * x(table[p * stride + k] + at)[lane],  k < taps
+
+    The table holds the address of each column; ``at`` is the offset in bytes of the vector of channels.
+    ``taps`` and ``step`` are literals. ``step`` is the stride in table entries, or 0 if only ``stride`` has
+    it, which allows a single tap. If ``part`` is 1, only ``inside`` lanes are read.
     """
     count, fixed = taps.literal_value, step.literal_value
     masked = part.literal_value
@@ -80,19 +85,20 @@ def gather(
         place = builder.inttoptr(arguments[2], _I64.as_pointer())
         mask = emit_mask(builder, arguments[8]) if masked else None
         pointer = context.get_value_type(like)
-        held: dict[int, Any] = {}
+        # Outputs that share a column share its load: entry p * step + k is read once.
+        loaded: dict[int, Any] = {}
 
         def sample(p: int, k: int) -> Any:
             key = p * fixed + k if fixed else p
-            if key not in held:
+            if key not in loaded:
                 index = _I64(key) if fixed else builder.mul(arguments[4], _I64(p))
                 address = builder.load(builder.gep(place, [index]))
                 where = builder.inttoptr(builder.add(address, arguments[3]), pointer)
-                held[key] = emit_read(builder, like, where, mask)
-            return held[key]
+                loaded[key] = emit_read(builder, like, where, mask)
+            return loaded[key]
 
         for k in range(count):
-            tap = emit_read(builder, FLOATS, builder.gep(arguments[5], [_I64(k * LANES)]))
+            tap = emit_read(builder, FLOAT32_PTR, builder.gep(arguments[5], [_I64(k * LANES)]))
             for p in range(PIXELS):
                 sums[p] = emit_fma(builder, SINGLE, sample(p, k), tap, sums[p])
         return context.make_tuple(builder, _BLOCK, sums)
@@ -102,11 +108,14 @@ def gather(
 
 
 @literal_intrinsic
-def finish(
+def store_block(
     _typing: Any, block: Any, out: Any, step: Any, pixels: Any,
-    least: Any, most: Any, inside: Any, part: Any,
+    lower: Any, upper: Any, inside: Any, part: Any,
 ) -> Any:  # fmt: skip
-    """Clamp a depthwise block and store its first ``pixels`` outputs, ``step`` bytes apart."""
+    """Clamp a depthwise block and store its first ``pixels`` outputs, ``step`` bytes apart.
+
+    If ``part`` is 1, only the first ``inside`` lanes of each output are stored.
+    """
     masked = part.literal_value
 
     def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
@@ -116,7 +125,8 @@ def finish(
         place = arguments[1]
         values = [emit_between(builder, value, *bounds) for value in sums]
 
-        def put(p: int) -> None:
+        def store_output(p: int) -> None:
+            # out[p][lane], rows `step` bytes apart
             where = _shifted(builder, place, builder.mul(arguments[2], _I64(p)))
             emit_write(builder, out, values[p], where, mask)
 
@@ -124,11 +134,11 @@ def finish(
         with builder.if_else(whole) as (all_of_them, some):
             with all_of_them:
                 for p in range(PIXELS):
-                    put(p)
+                    store_output(p)
             with some:
                 for p in range(PIXELS - 1):
                     with builder.if_then(builder.icmp_signed(">", arguments[3], _I64(p))):
-                        put(p)
+                        store_output(p)
         return context.get_dummy_value()
 
     i64, f32 = types.int64, types.float32
@@ -138,26 +148,30 @@ def finish(
 @literal_intrinsic
 def multiply(
     _typing: Any, a: Any, row: Any, weights: Any, line: Any, count: Any, start: Any,
-    out: Any, step: Any, least: Any, most: Any, rows: Any, vectors: Any, turned: Any,
+    out: Any, step: Any, lower: Any, upper: Any, rows: Any, vectors: Any, transposed: Any,
 ) -> Any:  # fmt: skip
-    """Store the product of ``rows`` rows with a panel of ``count`` rows of ``vectors`` vectors, clamped.
+    """Multiply a block of rows with a panel of ``count`` rows of ``vectors`` vectors, and store it.
 
-    Rows of ``a`` are ``row`` bytes apart, of the panel ``line`` bytes, of ``out`` ``step`` bytes; the sums
-    begin with the vectors at ``start``. If `turned`, ``a`` is read down its columns (``row`` bytes lie
-    between two values of one column), and the product is added to what is in ``out``.
+    out[m, o] = clamp(start[o] + sum_k a[m, k] * weights[k, o]),  k < count, m < rows
+
+    Rows of ``a`` are ``row`` bytes apart, of the panel ``line`` bytes, of ``out`` ``step`` bytes. If ``transposed``
+    is 1, the product with the transpose of ``a`` is added to the output instead, without a clamp:
+
+    out[m, o] += sum_k a[k, m] * weights[k, o]
     """
-    tall, wide, down = rows.literal_value, vectors.literal_value, turned.literal_value
+    tall, wide, down = rows.literal_value, vectors.literal_value, transposed.literal_value
 
     def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        left, pitch, panel, across, depth, begun, target, far, least_, most_ = arguments[:10]
+        left, pitch, panel, across, depth, begun, target, far, lower_, upper_ = arguments[:10]
 
         def vectors_at(place: Any) -> list[Any]:
             places = [builder.gep(place, [_I64(v * LANES)]) for v in range(wide)]
-            return [emit_read(builder, FLOATS, p) for p in places]
+            return [emit_read(builder, FLOAT32_PTR, p) for p in places]
 
         def line_of(place: Any, step_: Any, m: int) -> Any:
             return _shifted(builder, place, builder.mul(step_, _I64(m)))
 
+        # The sums begin with the output itself, or with the bias.
         if down:
             first = [vectors_at(line_of(target, far, m)) for m in range(tall)]
         else:
@@ -166,14 +180,15 @@ def multiply(
             for m in range(tall):
                 place = line_of(target, far, m)
                 for v in range(wide):
-                    emit_ahead(builder, builder.gep(place, [_I64(v * LANES)]))
+                    emit_prefetch_write(builder, builder.gep(place, [_I64(v * LANES)]))
+        # The loop over k: `wide` loads of the panel, one broadcast value per row, tall * wide sums in registers.
         before = builder.block
         body = builder.append_basic_block("products")
         after = builder.append_basic_block("products.done")
         builder.cbranch(builder.icmp_signed(">", depth, _I64(0)), body, after)
         builder.position_at_end(body)
         k = builder.phi(_I64)
-        held = [[builder.phi(vector_type()) for _ in range(wide)] for _ in range(tall)]
+        running = [[builder.phi(vector_type()) for _ in range(wide)] for _ in range(tall)]
         taken = vectors_at(_shifted(builder, panel, builder.mul(k, across)))
         column = _shifted(builder, left, builder.mul(k, pitch)) if down else None
         sums = []
@@ -181,23 +196,24 @@ def multiply(
             place = builder.gep(column, [_I64(m)]) if down else builder.gep(lines[m], [k])
             value = emit_splat(builder, builder.load(place, align=4), LANES)
             sums.append(
-                [emit_fma(builder, SINGLE, value, taken[v], held[m][v]) for v in range(wide)]
+                [emit_fma(builder, SINGLE, value, taken[v], running[m][v]) for v in range(wide)]
             )
         following = builder.add(k, _I64(1))
         k.add_incoming(_I64(0), before)
         k.add_incoming(following, body)
         every = [(m, v) for m in range(tall) for v in range(wide)]
         for m, v in every:
-            held[m][v].add_incoming(first[m][v], before)
-            held[m][v].add_incoming(sums[m][v], body)
+            running[m][v].add_incoming(first[m][v], before)
+            running[m][v].add_incoming(sums[m][v], body)
         builder.cbranch(builder.icmp_signed("<", following, depth), body, after)
         builder.position_at_end(after)
+        # After no product at all (count 0) the result is what the sums began with.
         for m, v in every:
             value = builder.phi(vector_type())
             value.add_incoming(first[m][v], before)
             value.add_incoming(sums[m][v], body)
             sums[m][v] = value
-        bounds = [emit_splat(builder, b, LANES) for b in (least_, most_)]
+        bounds = [emit_splat(builder, b, LANES) for b in (lower_, upper_)]
         for m, v in every:
             value = sums[m][v] if down else emit_between(builder, sums[m][v], *bounds)
             place = builder.gep(line_of(target, far, m), [_I64(v * LANES)])
@@ -205,19 +221,21 @@ def multiply(
         return context.get_dummy_value()
 
     i64, f32 = types.int64, types.float32
-    given = (a, i64, weights, i64, i64, start, out, i64, f32, f32, rows, vectors, turned)
+    given = (a, i64, weights, i64, i64, start, out, i64, f32, f32, rows, vectors, transposed)
     return types.none(*given), emit
 
 
 @literal_intrinsic
-def correlate(
+def add_tap_gradients(
     _typing: Any, sums: Any, like: Any, table: Any, shift: Any, stride: Any, other: Any,
     far: Any, taps: Any, step: Any, inside: Any, part: Any,
 ) -> Any:  # fmt: skip
-    """Add to ``taps`` vectors in memory the products of inputs and gradients of ``PIXELS`` outputs.
+    """Add the gradients of neighbouring taps of one row to ``sums``, float32[tap][lane] in memory.
 
-    ``table`` and ``step`` are as for :func:`gather`; ``other`` is the table of the gradients' addresses,
-    ``far`` the bytes from there to their vector of channels; gradients are float32.
+    sums[k, lane] += sum_p x(table[p * stride + k] + shift)[lane] * g(other[p] + far)[lane],  p < PIXELS
+
+    ``table``, ``stride``, ``taps`` and ``step`` are as for :func:`add_taps`; ``other`` is the table of the addresses
+    of the gradients g, which are float32.
     """
     count, fixed, masked = taps.literal_value, step.literal_value, part.literal_value
 
@@ -225,7 +243,7 @@ def correlate(
         place = builder.inttoptr(arguments[2], _I64.as_pointer())
         across = builder.inttoptr(arguments[5], _I64.as_pointer())
         mask = emit_mask(builder, arguments[9]) if masked else None
-        held: dict[int, Any] = {}
+        loaded: dict[int, Any] = {}
 
         def vector(kind: Any, place_: Any, index: Any, offset: Any) -> Any:
             address = builder.add(builder.load(builder.gep(place_, [index])), offset)
@@ -234,19 +252,20 @@ def correlate(
 
         def sample(p: int, k: int) -> Any:
             key = p * fixed + k if fixed else p
-            if key not in held:
+            if key not in loaded:
                 index = _I64(key) if fixed else builder.mul(arguments[4], _I64(p))
-                held[key] = vector(like, place, index, arguments[3])
-            return held[key]
+                loaded[key] = vector(like, place, index, arguments[3])
+            return loaded[key]
 
+        # The sums of all taps stay in registers while the outputs are gone through.
         places = [builder.gep(arguments[0], [_I64(k * LANES)]) for k in range(count)]
-        totals = [emit_read(builder, FLOATS, p) for p in places]
+        totals = [emit_read(builder, FLOAT32_PTR, p) for p in places]
         for p in range(PIXELS):
-            gradient = vector(FLOATS, across, _I64(p), arguments[6])
+            gradient = vector(FLOAT32_PTR, across, _I64(p), arguments[6])
             for k in range(count):
                 totals[k] = emit_fma(builder, SINGLE, sample(p, k), gradient, totals[k])
         for where, total in zip(places, totals, strict=True):
-            emit_write(builder, FLOATS, total, where)
+            emit_write(builder, FLOAT32_PTR, total, where)
         return context.get_dummy_value()
 
     i64 = types.int64

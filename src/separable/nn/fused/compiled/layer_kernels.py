@@ -1,13 +1,16 @@
-"""A separable layer in one walk over its output, channels last.
+"""Separable layers, channels last: both convolutions for one group of outputs at a time.
 
-What is computed, for output position p and channels c (depthwise) and o:
+What is computed, for output position p, middle channel c and output channel o:
 
-    held[p, c] = act(between_bias[c] + sum_t depthwise[t, c] * x[p * stride + t * dilation - pad, c])
-    out[p, o] = act(bias[o] + sum_c held[p, c] * pointwise[c, o])
+    middle[p, c] = act(depthwise_bias[c] + sum_t depthwise[t, c] * x[p * stride + t * dilation - pad, c])
+    out[p, o] = act(pointwise_bias[o] + sum_c middle[p, c] * pointwise[c, o])
 
-How it is walked: a *tile* is up to ``PIXELS`` neighbouring outputs of one row, a *group* so many tiles that
-their depthwise result stays in the second-level cache, where the product with all weights finds it. Items of
-work are groups, and parts of the output channels where there are few groups.
+A *tile* is up to ``PIXELS`` neighbouring outputs of one row. A *group* is as many tiles as have middle
+values that stay in the second-level cache, where the product with all pointwise weights finds them. A work
+item is one group, or one part of the output channels of a group where there are few groups.
+
+Every output is summed over taps and channels in a fixed order, so results depend neither on tiles and groups
+nor on the number of threads.
 """
 
 # Kernels are typed by Numba, for each dtype anew.
@@ -19,59 +22,12 @@ from separable.engine.compiled.jit import inline, part, stage
 from separable.engine.compiled.simd import address_of, at, load_scalar, offset_pointer, prefetch
 from separable.engine.compiled.sweep_params import move, next_work_item, set_word, word
 
-from .layer_blocks import PIXELS, ROWS, VECTORS, begin, finish, gather, multiply
-from .layer_params import (
-    ACT,
-    AT_HELD,
-    AT_SPILL,
-    BETWEEN_ACT,
-    BETWEEN_BIAS,
-    BIAS,
-    BLOCK_STEP,
-    CHANNELS,
-    COLUMNS,
-    DEPTH,
-    DEPTHWISE,
-    DILATION,
-    GROUP_TILES,
-    HELD_STEP,
-    IMAGE_STEP,
-    ITEMS,
-    KIND,
-    LIMITS,
-    MULTIPLIER,
-    NEIGHBOURS,
-    OUT_ROWS,
-    OUTPUTS,
-    PANELS,
-    PARTS,
-    POINTWISE,
-    ROW_OFFSETS,
-    ROW_SIZE,
-    ROW_STARTS,
-    ROW_WEIGHTS,
-    SCRATCH,
-    SCRATCH_SIZE,
-    SILU,
-    SOURCE,
-    SOURCE_BLOCKS,
-    STEP_ENTRIES,
-    STRIDED_THREES,
-    TAP_RANGE,
-    TAPS_OF_ROW,
-    TARGET,
-    TARGET_STEP,
-    THREES,
-    TILES,
-    TILES_OF_IMAGE,
-    TILES_OF_ROW,
-    WINDOW,
-    ZEROS,
-)  # fmt: skip
+from .layer_blocks import PIXELS, ROWS, VECTORS, add_taps, multiply, start_block, store_block
+from .layer_params import NEIGHBOURS, SILU, STRIDED_THREES, THREES, layer_at
 from .simd_ops import (
     LANES,
-    brains,
-    floats,
+    bfloat16_ptr,
+    float32_ptr,
     hardswish,
     read,
     read_part,
@@ -82,11 +38,14 @@ from .simd_ops import (
 
 
 @inline
-def prepare(plan, image, row, tile, table):
-    """Write the addresses of all inputs of a tile; return how many rows of taps are inside."""
-    starts, offsets = word(plan, ROW_STARTS), word(plan, ROW_OFFSETS)
-    columns, window = word(plan, COLUMNS), word(plan, WINDOW)
-    zeros = word(plan, ZEROS)
+def write_tap_addresses(plan, image, row, tile, table):
+    """Write the addresses of all inputs of a tile; return the number of rows of taps inside the image.
+
+    ``table`` is int64[row of taps][window]. A column outside the image has the address of zeros, so the
+    arithmetic needs no case for padding; rows of taps outside the image are left out.
+    """
+    starts, offsets = plan.row_starts, plan.row_offsets
+    columns, window, zeros = plan.columns, plan.window, plan.zeros
     first = word(starts, row)
     rows = word(starts, row + 1) - first
     columns += tile * window * 8
@@ -99,99 +58,88 @@ def prepare(plan, image, row, tile, table):
 
 
 @inline
-def foresee(plan, table, rows, item_bytes):
-    """Ask for what the next tile of the row reads first: its part of the lowest rows under the kernel."""
-    window, stride, channels = word(plan, WINDOW), word(plan, STEP_ENTRIES), word(plan, CHANNELS)
+def prefetch_next_tile(plan, table, rows, item_bytes):
+    """Prefetch what the next tile of the row reads first.
+
+    These are the columns that the next tile adds to the window, in the lowest rows of taps: the rows above
+    were read for the row of outputs before.
+    """
+    window, stride, channels = plan.window, plan.stride_columns, plan.channels
     count = min(window, PIXELS * stride)
-    away = PIXELS * stride * channels * item_bytes
+    offset = PIXELS * stride * channels * item_bytes
     for i in range(max(0, rows - stride), rows):
         for j in range(window - count, window):
-            place = word(table, i * window + j) + away
+            place = word(table, i * window + j) + offset
             for line in range(0, channels * item_bytes, 64):
                 prefetch(place + line)
 
 
 @inline
-def _row_of_taps(plan, block, like, table, shift, weights, tile, inside, kind, tail):
-    """Add one row of taps to a block."""
-    if kind == THREES:
-        return gather(block, like, table, shift, 1, weights, 3, 1, inside, tail)
-    if kind == STRIDED_THREES:
-        return gather(block, like, table, shift, 2, weights, 3, 2, inside, tail)
-    taps, k = word(plan, TAPS_OF_ROW), 0
-    if kind == NEIGHBOURS:
-        k, taps = word(word(plan, TAP_RANGE), 2 * tile), word(word(plan, TAP_RANGE), 2 * tile + 1)
+def _add_row_of_taps(plan, block, like, table, shift, weights, tile, inside, tail):
+    """Add one row of taps to a block: all taps t along x, for PIXELS outputs and LANES channels.
+
+    Taps that are neighbours are added up to seven at a time, so that an input that several outputs share is
+    loaded once. ``weights`` is float32[tap][lane], ``table`` the addresses of the input columns.
+    """
+    taps, k = plan.taps_of_row, 0
+    if plan.row_kind == NEIGHBOURS:
+        k, taps = word(plan.tap_range, 2 * tile), word(plan.tap_range, 2 * tile + 1)
         while k + 7 <= taps:
-            block = gather(
-                block,
-                like,
-                table + k * 8,
-                shift,
-                1,
-                offset_pointer(weights, k * LANES),
-                7,
-                1,
-                inside,
-                tail,
-            )
+            here, factors = table + k * 8, offset_pointer(weights, k * LANES)
+            block = add_taps(block, like, here, shift, 1, factors, 7, 1, inside, tail)
             k += 7
-        place, factors, left = table + k * 8, offset_pointer(weights, k * LANES), taps - k
+        # The number of taps is a literal of the code, so each remainder has a call of its own.
+        here, factors, left = table + k * 8, offset_pointer(weights, k * LANES), taps - k
         if left == 6:
-            block = gather(block, like, place, shift, 1, factors, 6, 1, inside, tail)
+            block = add_taps(block, like, here, shift, 1, factors, 6, 1, inside, tail)
         elif left == 5:
-            block = gather(block, like, place, shift, 1, factors, 5, 1, inside, tail)
+            block = add_taps(block, like, here, shift, 1, factors, 5, 1, inside, tail)
         elif left == 4:
-            block = gather(block, like, place, shift, 1, factors, 4, 1, inside, tail)
+            block = add_taps(block, like, here, shift, 1, factors, 4, 1, inside, tail)
         elif left == 3:
-            block = gather(block, like, place, shift, 1, factors, 3, 1, inside, tail)
+            block = add_taps(block, like, here, shift, 1, factors, 3, 1, inside, tail)
         elif left == 2:
-            block = gather(block, like, place, shift, 1, factors, 2, 1, inside, tail)
+            block = add_taps(block, like, here, shift, 1, factors, 2, 1, inside, tail)
         elif left == 1:
-            block = gather(block, like, place, shift, 1, factors, 1, 1, inside, tail)
+            block = add_taps(block, like, here, shift, 1, factors, 1, 1, inside, tail)
     else:
-        step, dilation = word(plan, STEP_ENTRIES), word(plan, DILATION)
+        step, dilation = plan.stride_columns, plan.dilation
         while k < taps:
             here = table + k * dilation * 8
-            block = gather(
-                block,
-                like,
-                here,
-                shift,
-                step,
-                offset_pointer(weights, k * LANES),
-                1,
-                0,
-                inside,
-                tail,
-            )
+            factors = offset_pointer(weights, k * LANES)
+            block = add_taps(block, like, here, shift, step, factors, 1, 0, inside, tail)
             k += 1
     return block
 
 
 @inline
-def _channels(
+def _depthwise_vector(
     plan, like, table, rows, first, tile, weights, bias, shift, out, step, pixels, inside, tail
 ):
-    """Compute the depthwise result of one vector of channels of a tile."""
-    table_step = word(plan, WINDOW) * 8
-    offsets = word(plan, ROW_WEIGHTS) + first * 8
-    limits = floats(word(plan, LIMITS))
-    kind = word(plan, KIND)
-    block = begin(bias)
+    """Compute the depthwise result of one tile for one vector of channels.
+
+    ``shift`` is the offset in bytes of the vector within a position, ``inside`` the number of its channels
+    that exist (``tail`` 1 if these are fewer than LANES).
+    """
+    table_step = plan.window * 8
+    # Weights of each row of taps: float32[tap][lane] at an offset in elements.
+    offsets = plan.row_weights + first * 8
+    limits = float32_ptr(plan.limits)
+    kind = plan.row_kind
+    block = start_block(bias)
     if kind == THREES:
         for i in range(rows):
-            here = offset_pointer(weights, word(offsets, i))
-            block = gather(block, like, table + i * table_step, shift, 1, here, 3, 1, inside, tail)
+            place, here = table + i * table_step, offset_pointer(weights, word(offsets, i))
+            block = add_taps(block, like, place, shift, 1, here, 3, 1, inside, tail)
     elif kind == STRIDED_THREES:
         for i in range(rows):
-            here = offset_pointer(weights, word(offsets, i))
-            block = gather(block, like, table + i * table_step, shift, 2, here, 3, 2, inside, tail)
+            place, here = table + i * table_step, offset_pointer(weights, word(offsets, i))
+            block = add_taps(block, like, place, shift, 2, here, 3, 2, inside, tail)
     else:
         for i in range(rows):
-            here = offset_pointer(weights, word(offsets, i))
-            place = table + i * table_step
-            block = _row_of_taps(plan, block, like, place, shift, here, tile, inside, kind, tail)
-    finish(
+            place, here = table + i * table_step, offset_pointer(weights, word(offsets, i))
+            block = _add_row_of_taps(plan, block, like, place, shift, here, tile, inside, tail)
+    store_block(
         block,
         out,
         step,
@@ -204,32 +152,39 @@ def _channels(
 
 
 @part
-def depthwise_of(plan, like, table, rows, first, tile, out, step, pixels, begun, ended):
-    """Compute the depthwise result of a tile for vectors of channels from ``begun`` to ``ended``."""
-    channels, blocks = word(plan, CHANNELS), word(plan, SOURCE_BLOCKS)
-    size = word(plan, BLOCK_STEP)
+def depthwise_tile(plan, like, table, rows, first, tile, out, step, pixels, begun, ended):
+    """Compute the depthwise result of a tile for the blocks of channels from ``begun`` to ``ended``.
+
+    Block n is the b-th vector of input channels for the m-th value of the depth multiplier: middle channels
+    are ordered [multiplier][channel]. ``out`` is the tile's first position, positions ``step`` bytes apart.
+    """
+    channels, blocks = plan.channels, plan.source_blocks
+    size = plan.block_step
     item = address_of(offset_pointer(like, 1)) - address_of(like)
-    weights, biases = floats(word(plan, DEPTHWISE)), floats(word(plan, BETWEEN_BIAS))
+    weights, biases = float32_ptr(plan.depthwise), float32_ptr(plan.depthwise_bias)
     for n in range(begun, ended):
         m, b = n // blocks, n % blocks
         taps, bias = offset_pointer(weights, n * size), offset_pointer(biases, n * LANES)
         place = offset_pointer(out, m * channels + b * LANES)
         inside = channels - b * LANES
         if inside >= LANES:
-            _channels(
+            _depthwise_vector(
                 plan, like, table, rows, first, tile, taps, bias, b * LANES * item,
                 place, step, pixels, LANES, 0,
             )  # fmt: skip
         else:
-            _channels(
+            _depthwise_vector(
                 plan, like, table, rows, first, tile, taps, bias, b * LANES * item,
                 place, step, pixels, inside, 1,
             )  # fmt: skip
 
 
 @part
-def _activate(p, rows, step, count, act):
-    """Apply an activation that is no clamp to ``count`` values of each of some rows."""
+def activate(p, rows, step, count, act):
+    """Apply SiLU or hardswish in place to ``count`` values of each of some rows, ``step`` elements apart.
+
+    The clamps (ReLU, ReLU6) need no second pass: the blocks apply them when they store.
+    """
     for r in range(rows):
         line = offset_pointer(p, r * step)
         for start in range(0, count, LANES):
@@ -243,206 +198,233 @@ def _activate(p, rows, step, count, act):
 
 
 @inline
-def _of_width(a, row, panel, line, depth, start, out, step, least, most, rows, vectors, turned):
-    """Multiply ``rows`` rows with a panel of a literal number of vectors."""
+def multiply_rows(
+    a, row, panel, line, depth, start, out, step, lower, upper, rows, vectors, transposed
+):
+    """Multiply up to ROWS rows with a panel of a literal number of vectors."""
     if rows == 6:
-        multiply(a, row, panel, line, depth, start, out, step, least, most, 6, vectors, turned)
+        multiply(a, row, panel, line, depth, start, out, step, lower, upper, 6, vectors, transposed)
     elif rows == 5:
-        multiply(a, row, panel, line, depth, start, out, step, least, most, 5, vectors, turned)
+        multiply(a, row, panel, line, depth, start, out, step, lower, upper, 5, vectors, transposed)
     elif rows == 4:
-        multiply(a, row, panel, line, depth, start, out, step, least, most, 4, vectors, turned)
+        multiply(a, row, panel, line, depth, start, out, step, lower, upper, 4, vectors, transposed)
     elif rows == 3:
-        multiply(a, row, panel, line, depth, start, out, step, least, most, 3, vectors, turned)
+        multiply(a, row, panel, line, depth, start, out, step, lower, upper, 3, vectors, transposed)
     elif rows == 2:
-        multiply(a, row, panel, line, depth, start, out, step, least, most, 2, vectors, turned)
+        multiply(a, row, panel, line, depth, start, out, step, lower, upper, 2, vectors, transposed)
     else:
-        multiply(a, row, panel, line, depth, start, out, step, least, most, 1, vectors, turned)
+        multiply(a, row, panel, line, depth, start, out, step, lower, upper, 1, vectors, transposed)
 
 
 @part
-def product(a, row, panel, line, depth, bias, out, step, least, most, rows, vectors):
-    """Store the product of up to ``ROWS`` rows with a panel of up to ``VECTORS`` vectors."""
+def _multiply_block(a, row, panel, line, depth, bias, out, step, lower, upper, rows, vectors):
+    """Store the product of up to ROWS rows with a panel of up to VECTORS vectors.
+
+    out[r, o] = clamp(bias[o] + sum_c a[r, c] * panel[c, o])
+    """
     if vectors == 1:
-        _of_width(a, row, panel, line, depth, bias, out, step, least, most, rows, 1, 0)
+        multiply_rows(a, row, panel, line, depth, bias, out, step, lower, upper, rows, 1, 0)
     elif vectors == 2:
-        _of_width(a, row, panel, line, depth, bias, out, step, least, most, rows, 2, 0)
+        multiply_rows(a, row, panel, line, depth, bias, out, step, lower, upper, rows, 2, 0)
     elif vectors == 3 and VECTORS == 4:
-        _of_width(a, row, panel, line, depth, bias, out, step, least, most, rows, 3, 0)
+        multiply_rows(a, row, panel, line, depth, bias, out, step, lower, upper, rows, 3, 0)
     elif VECTORS == 4:
-        _of_width(a, row, panel, line, depth, bias, out, step, least, most, rows, 4, 0)
+        multiply_rows(a, row, panel, line, depth, bias, out, step, lower, upper, rows, 4, 0)
 
 
 @part
-def _spilled(spill, out, step, rows, count, item):
-    """Copy a block whose last vector is not full to where it belongs."""
+def _copy_block(spill, out, step, rows, count, item):
+    """Copy the first ``count`` columns of a block from float[ROWS][VECTORS * LANES] to the output."""
     size = VECTORS * LANES * item
     for r in range(rows):
         move(out + r * step, spill + r * size, count * item)
 
 
 @part
-def panels_of(
-    like, held, pitch, depth, packed, bias, target, step, outputs, pixels, begun, ended, limits,
+def multiply_panels(
+    like, middle, pitch, depth, packed, bias, target, step, outputs, pixels, begun, ended, limits,
     act, spill,
 ):  # fmt: skip
-    """Multiply rows of values with panels of weights from ``begun`` to ``ended``."""
+    """Multiply ``pixels`` rows of values with the panels of weights from ``begun`` to ``ended``.
+
+    out[p, o] = act(bias[o] + sum_c middle[p, c] * weights[c, o])
+
+    ``middle`` is float32[p][c] with rows ``pitch`` bytes apart, ``packed`` float32[panel][c][o of the panel],
+    ``target`` has rows ``step`` bytes apart.
+    """
     item = address_of(offset_pointer(like, 1)) - address_of(like)
-    least, most = load_scalar(limits), load_scalar(offset_pointer(limits, 1))
+    lower, upper = load_scalar(limits), load_scalar(offset_pointer(limits, 1))
     tiles = (pixels + ROWS - 1) // ROWS
     size = VECTORS * LANES
     for n in range(begun, ended):
         vectors = min(VECTORS, (outputs - n * size + LANES - 1) // LANES)
-        panel, start = floats(packed + n * depth * size * 4), floats(bias + n * size * 4)
+        panel = float32_ptr(packed + n * depth * size * 4)
+        start = float32_ptr(bias + n * size * 4)
         width = min(outputs - n * size, vectors * LANES)
         for t in range(tiles):
+            # Rows are divided evenly over the blocks: small blocks do not hide the latency of an FMA.
             p = t * pixels // tiles
             rows = (t + 1) * pixels // tiles - p
             place = target + p * step + n * size * item
-            a, line = floats(held + p * pitch), vectors * LANES * 4
+            a, line = float32_ptr(middle + p * pitch), vectors * LANES * 4
             if width == vectors * LANES:
                 out = at(like, place)
-                product(a, pitch, panel, line, depth, start, out, step, least, most, rows, vectors)
-            else:
+                _multiply_block(
+                    a, pitch, panel, line, depth, start, out, step, lower, upper, rows, vectors
+                )
+            else:  # the last vector is not full: whole vectors go to `spill` first
                 out, far = at(like, spill), size * item
-                product(a, pitch, panel, line, depth, start, out, far, least, most, rows, vectors)
-                _spilled(spill, place, step, rows, width, item)
+                _multiply_block(
+                    a, pitch, panel, line, depth, start, out, far, lower, upper, rows, vectors
+                )
+                _copy_block(spill, place, step, rows, width, item)
             if act >= SILU:
-                _activate(at(like, place), rows, step // item, width, act)
+                activate(at(like, place), rows, step // item, width, act)
 
 
 @inline
-def group_of(plan, like, held, table, begun, ended):
-    """Compute the depthwise result of tiles; return where their outputs begin and how many there are."""
-    per_row, per_image = word(plan, TILES_OF_ROW), word(plan, TILES_OF_IMAGE)
-    size, pitch = word(plan, ROW_SIZE), word(plan, HELD_STEP)
-    blocks = word(plan, SOURCE_BLOCKS) * word(plan, MULTIPLIER)
-    act, depth = word(plan, BETWEEN_ACT), word(plan, DEPTH)
-    out_rows = word(plan, OUT_ROWS)
+def depthwise_group(plan, like, middle, table, begun, ended):
+    """Compute the middle values of tiles, float32[position][depth] with rows ``middle_step`` bytes apart.
+
+    Return the first output position of the tiles, and the number of their outputs.
+    """
+    per_row, per_image = plan.tiles_of_row, plan.tiles_of_image
+    size, pitch = plan.row_size, plan.middle_step
+    blocks = plan.source_blocks * plan.multiplier
+    act, depth = plan.depthwise_act, plan.depth
+    out_rows = plan.out_rows
     item_bytes = address_of(offset_pointer(like, 1)) - address_of(like)
     start = (begun // per_row) * size + (begun % per_row) * PIXELS
     pixels = 0
     for t in range(begun, ended):
+        # Tiles are numbered [image][row of outputs][tile of the row].
         image, row, tile = t // per_image, t // per_row % out_rows, t % per_row
-        source = word(plan, SOURCE) + image * word(plan, IMAGE_STEP)
-        first = word(word(plan, ROW_STARTS), row)
-        rows = prepare(plan, source, row, tile, table)
-        foresee(plan, table, rows, item_bytes)
+        source = plan.source + image * plan.image_step
+        first = word(plan.row_starts, row)
+        rows = write_tap_addresses(plan, source, row, tile, table)
+        prefetch_next_tile(plan, table, rows, item_bytes)
         wide = min(PIXELS, size - tile * PIXELS)
-        out = floats(held + pixels * pitch)
-        depthwise_of(plan, like, table, rows, first, tile, out, pitch, wide, 0, blocks)
+        out = float32_ptr(middle + pixels * pitch)
+        depthwise_tile(plan, like, table, rows, first, tile, out, pitch, wide, 0, blocks)
         if act >= SILU:
-            _activate(out, wide, pitch // 4, depth, act)
+            activate(out, wide, pitch // 4, depth, act)
         pixels += wide
     return start, pixels
 
 
 @inline
-def _walk(plan, counter, seat, like):
-    """Take items until none is left."""
-    scratch = word(plan, SCRATCH) + seat * word(plan, SCRATCH_SIZE)
-    held, spill = scratch + word(plan, AT_HELD), scratch + word(plan, AT_SPILL)
-    items, parts, panels = word(plan, ITEMS), word(plan, PARTS), word(plan, PANELS)
+def _layer_items(plan, counter, thread, like):
+    """Compute work items of a depthwise and a pointwise step until none is left."""
+    scratch = plan.scratch + thread * plan.scratch_size
+    middle, spill = scratch + plan.at_middle, scratch + plan.at_spill
+    items, parts, panels = plan.items, plan.parts, plan.panels
     item = next_work_item(counter)
     while item < items:
+        # Items are numbered [group][part]; every part of a group computes its middle values again.
         group, share = item // parts, item % parts
-        begun = group * word(plan, GROUP_TILES)
-        ended = min(begun + word(plan, GROUP_TILES), word(plan, TILES))
-        start, pixels = group_of(plan, like, held, scratch, begun, ended)
-        target = word(plan, TARGET) + start * word(plan, TARGET_STEP)
+        begun = group * plan.group_tiles
+        ended = min(begun + plan.group_tiles, plan.tiles)
+        start, pixels = depthwise_group(plan, like, middle, scratch, begun, ended)
+        target = plan.target + start * plan.target_step
         low, high = share * panels // parts, (share + 1) * panels // parts
-        panels_of(
-            like, held, word(plan, HELD_STEP), word(plan, DEPTH), word(plan, POINTWISE),
-            word(plan, BIAS), target, word(plan, TARGET_STEP), word(plan, OUTPUTS), pixels,
-            low, high, offset_pointer(floats(word(plan, LIMITS)), 2), word(plan, ACT), spill,
+        multiply_panels(
+            like, middle, plan.middle_step, plan.depth, plan.pointwise, plan.pointwise_bias,
+            target, plan.target_step, plan.outputs, pixels, low, high,
+            offset_pointer(float32_ptr(plan.limits), 2), plan.pointwise_act, spill,
         )  # fmt: skip
         item = next_work_item(counter)
 
 
 @inline
-def _column(plan, block):
-    """Return the first depthwise output of a block of channels."""
-    channels, blocks = word(plan, CHANNELS), word(plan, SOURCE_BLOCKS)
+def _first_channel(plan, block):
+    """Return the first middle channel of a block of channels."""
+    channels, blocks = plan.channels, plan.source_blocks
     return block // blocks * channels + block % blocks * LANES
 
 
 @inline
-def _walk_depthwise(plan, counter, seat, like):
-    """Take items of a layer that is only depthwise until none is left."""
-    table = word(plan, SCRATCH) + seat * word(plan, SCRATCH_SIZE)
-    items, parts = word(plan, ITEMS), word(plan, PARTS)
-    per_row, per_image = word(plan, TILES_OF_ROW), word(plan, TILES_OF_IMAGE)
-    size, step, out_rows = word(plan, ROW_SIZE), word(plan, TARGET_STEP), word(plan, OUT_ROWS)
-    blocks = word(plan, SOURCE_BLOCKS) * word(plan, MULTIPLIER)
-    act, outputs = word(plan, BETWEEN_ACT), word(plan, OUTPUTS)
+def _depthwise_items(plan, counter, thread, like):
+    """Compute work items of a depthwise step alone, which writes to the output directly."""
+    table = plan.scratch + thread * plan.scratch_size
+    items, parts = plan.items, plan.parts
+    per_row, per_image = plan.tiles_of_row, plan.tiles_of_image
+    size, step, out_rows = plan.row_size, plan.target_step, plan.out_rows
+    blocks = plan.source_blocks * plan.multiplier
+    act, outputs = plan.depthwise_act, plan.outputs
     item_bytes = address_of(offset_pointer(like, 1)) - address_of(like)
     item = next_work_item(counter)
     while item < items:
+        # Items are numbered [group][part of the blocks of channels].
         group, share = item // parts, item % parts
         low, high = share * blocks // parts, (share + 1) * blocks // parts
-        begun = group * word(plan, GROUP_TILES)
-        for t in range(begun, min(begun + word(plan, GROUP_TILES), word(plan, TILES))):
+        begun = group * plan.group_tiles
+        for t in range(begun, min(begun + plan.group_tiles, plan.tiles)):
             image, row, tile = t // per_image, t // per_row % out_rows, t % per_row
-            source = word(plan, SOURCE) + image * word(plan, IMAGE_STEP)
-            rows = prepare(plan, source, row, tile, table)
+            source = plan.source + image * plan.image_step
+            rows = write_tap_addresses(plan, source, row, tile, table)
             if share == 0:
-                foresee(plan, table, rows, item_bytes)
+                prefetch_next_tile(plan, table, rows, item_bytes)
             wide = min(PIXELS, size - tile * PIXELS)
-            place = word(plan, TARGET) + ((t // per_row) * size + tile * PIXELS) * step
-            first = word(word(plan, ROW_STARTS), row)
-            depthwise_of(
+            place = plan.target + ((t // per_row) * size + tile * PIXELS) * step
+            first = word(plan.row_starts, row)
+            depthwise_tile(
                 plan, like, table, rows, first, tile, at(like, place), step, wide, low, high
-            )  # fmt: skip
+            )
             if act >= SILU and high > low:
                 bytes_each = step // outputs
-                column = _column(plan, low)
-                count = _column(plan, high) - column
-                _activate(at(like, place + column * bytes_each), wide, outputs, count, act)
+                channel = _first_channel(plan, low)
+                count = _first_channel(plan, high) - channel
+                activate(at(like, place + channel * bytes_each), wide, outputs, count, act)
         item = next_work_item(counter)
 
 
 @stage
-def depthwise_float32(plan, counter, seat):
+def depthwise_float32(address, counter, thread):
     """Run a depthwise layer of float32."""
-    _walk_depthwise(plan, counter, seat, floats(word(plan, SOURCE)))
+    plan = layer_at(address)
+    _depthwise_items(plan, counter, thread, float32_ptr(plan.source))
 
 
 @stage
-def depthwise_bfloat16(plan, counter, seat):
+def depthwise_bfloat16(address, counter, thread):
     """Run a depthwise layer of bfloat16."""
-    _walk_depthwise(plan, counter, seat, brains(word(plan, SOURCE)))
+    plan = layer_at(address)
+    _depthwise_items(plan, counter, thread, bfloat16_ptr(plan.source))
 
 
 @stage
-def layer_float32(plan, counter, seat):
-    """Run a layer of float32."""
-    _walk(plan, counter, seat, floats(word(plan, SOURCE)))
+def layer_float32(address, counter, thread):
+    """Run a depthwise and a pointwise step of float32."""
+    plan = layer_at(address)
+    _layer_items(plan, counter, thread, float32_ptr(plan.source))
 
 
 @stage
-def layer_bfloat16(plan, counter, seat):
-    """Run a layer of bfloat16."""
-    _walk(plan, counter, seat, brains(word(plan, SOURCE)))
+def layer_bfloat16(address, counter, thread):
+    """Run a depthwise and a pointwise step of bfloat16."""
+    plan = layer_at(address)
+    _layer_items(plan, counter, thread, bfloat16_ptr(plan.source))
 
 
 @stage
-def pointwise_float32(plan, counter, seat):
-    """Run a layer that only mixes the channels of each position: its input is what is multiplied."""
-    spill = word(plan, SCRATCH) + seat * word(plan, SCRATCH_SIZE) + word(plan, AT_SPILL)
-    items, parts, panels = word(plan, ITEMS), word(plan, PARTS), word(plan, PANELS)
-    pitch, step, size = (
-        word(plan, DEPTH) * 4,
-        word(plan, TARGET_STEP),
-        word(plan, GROUP_TILES) * PIXELS,
-    )
+def pointwise_float32(address, counter, thread):
+    """Run a pointwise layer: out[p, o] = act(bias[o] + sum_c x[p, c] * weights[c, o]).
+
+    The input itself takes the place of the middle values; all positions form one row.
+    """
+    plan = layer_at(address)
+    spill = plan.scratch + thread * plan.scratch_size + plan.at_spill
+    items, parts, panels = plan.items, plan.parts, plan.panels
+    pitch, step, size = plan.depth * 4, plan.target_step, plan.group_tiles * PIXELS
     item = next_work_item(counter)
     while item < items:
+        # Items are numbered [group of positions][part of the panels].
         start, share = item // parts * size, item % parts
         low, high = share * panels // parts, (share + 1) * panels // parts
-        panels_of(
-            floats(word(plan, SOURCE)), word(plan, SOURCE) + start * pitch, pitch,
-            word(plan, DEPTH), word(plan, POINTWISE), word(plan, BIAS),
-            word(plan, TARGET) + start * step, step, word(plan, OUTPUTS),
-            min(size, word(plan, ROW_SIZE) - start), low, high,
-            offset_pointer(floats(word(plan, LIMITS)), 2), word(plan, ACT), spill,
+        multiply_panels(
+            float32_ptr(plan.source), plan.source + start * pitch, pitch, plan.depth,
+            plan.pointwise, plan.pointwise_bias, plan.target + start * step, step, plan.outputs,
+            min(size, plan.row_size - start), low, high, offset_pointer(float32_ptr(plan.limits), 2),
+            plan.pointwise_act, spill,
         )  # fmt: skip
         item = next_work_item(counter)

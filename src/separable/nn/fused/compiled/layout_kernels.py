@@ -1,4 +1,8 @@
-"""Channels from first to last in memory and back: transposes of many matrices."""
+"""Transposes of many matrices, for conversions between channels first and channels last.
+
+Channels first is [image][channel][position], channels last [image][position][channel]: one transpose of a
+matrix of channels and positions per image. A work item is some strips of LANES rows of a matrix.
+"""
 
 # Kernels are typed by Numba, for each dtype anew.
 # mypy: disallow-untyped-defs=False, disallow-untyped-calls=False
@@ -10,41 +14,35 @@ from typing import Any
 from separable.engine.compiled.jit import inline, literal_intrinsic, stage
 from separable.engine.compiled.numba_api import cgutils, types
 from separable.engine.compiled.simd import offset_pointer
-from separable.engine.compiled.sweep_params import next_work_item, word
+from separable.engine.compiled.sweep_params import next_work_item
 from separable.engine.compiled.transpose import transpose
 
-from .layer_params import (
-    CHANNELS,
-    GROUP_TILES,
-    ITEMS,
-    ROW_SIZE,
-    SOURCE,
-    TARGET,
-    TILES,
-    TILES_OF_IMAGE,
-)
-from .simd_ops import LANES, SINGLE, emit_mask, emit_read, emit_write, floats
+from .layer_params import layer_at
+from .simd_ops import LANES, SINGLE, emit_mask, emit_read, emit_write, float32_ptr
 
 _BLOCK = types.UniTuple(SINGLE, LANES)
 
 
 def _exists(builder: Any, count: Any, i: int) -> Any:
-    """Emit whether there is a row ``i`` where only ``count`` rows exist."""
+    """Emit the comparison ``i < count``."""
     return builder.icmp_signed("<", count.type(i), count)
 
 
 @literal_intrinsic
-def take(_typing: Any, p: Any, step: Any, rows: Any, columns: Any, whole: Any) -> Any:
-    """Load a square block at any address; if not ``whole`` only its first rows and columns."""
-    full = whole.literal_value
+def load_square(_typing: Any, p: Any, step: Any, rows: Any, columns: Any, whole: Any) -> Any:
+    """Load a block of LANES x LANES values, rows ``step`` elements apart.
+
+    If ``whole`` is 0, only the first ``rows`` rows and ``columns`` columns are read.
+    """
+    is_whole = whole.literal_value
 
     def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         base, far, count, width = arguments[:4]
-        mask = None if full else emit_mask(builder, width)
+        mask = None if is_whole else emit_mask(builder, width)
         values = []
         for i in range(LANES):
             index = far.type(i)
-            if not full:  # rows that do not exist repeat the first one
+            if not is_whole:  # rows that do not exist repeat the first one
                 index = builder.select(_exists(builder, count, i), index, far.type(0))
             place = builder.gep(base, [builder.mul(far, index)])
             values.append(emit_read(builder, p, place, mask))
@@ -54,16 +52,21 @@ def take(_typing: Any, p: Any, step: Any, rows: Any, columns: Any, whole: Any) -
 
 
 @literal_intrinsic
-def put(_typing: Any, p: Any, step: Any, block: Any, rows: Any, columns: Any, whole: Any) -> Any:
-    """Store a square block at any address; if not ``whole`` only its first rows and columns."""
-    full = whole.literal_value
+def store_square(
+    _typing: Any, p: Any, step: Any, block: Any, rows: Any, columns: Any, whole: Any
+) -> Any:
+    """Store a block of LANES x LANES values, rows ``step`` elements apart.
+
+    If ``whole`` is 0, only the first ``rows`` rows and ``columns`` columns are written.
+    """
+    is_whole = whole.literal_value
 
     def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         base, far, held, count, width = arguments[:5]
-        mask = None if full else emit_mask(builder, width)
+        mask = None if is_whole else emit_mask(builder, width)
         for i, value in enumerate(cgutils.unpack_tuple(builder, held, LANES)):
             place = builder.gep(base, [builder.mul(far, far.type(i))])
-            if full:
+            if is_whole:
                 emit_write(builder, p, value, place)
             else:
                 with builder.if_then(_exists(builder, count, i)):
@@ -75,27 +78,31 @@ def put(_typing: Any, p: Any, step: Any, block: Any, rows: Any, columns: Any, wh
 
 @inline
 def _strip(source, target, rows, columns, r):
-    """Turn up to ``LANES`` rows."""
+    """Transpose up to LANES rows: target[c, r] = source[r, c], LANES x LANES values at a time."""
     tall = min(LANES, rows - r)
     for c in range(0, columns, LANES):
         wide = min(LANES, columns - c)
         here, there = offset_pointer(source, r * columns + c), offset_pointer(target, c * rows + r)
         if tall == LANES and wide == LANES:
-            put(there, rows, transpose(take(here, columns, 0, 0, 1)), 0, 0, 1)
+            store_square(there, rows, transpose(load_square(here, columns, 0, 0, 1)), 0, 0, 1)
         else:
-            put(there, rows, transpose(take(here, columns, tall, wide, 0)), wide, tall, 0)
+            store_square(
+                there, rows, transpose(load_square(here, columns, tall, wide, 0)), wide, tall, 0
+            )
 
 
 @stage
-def turn(plan, counter, seat):
-    """Transpose ``IMAGES`` matrices of ``CHANNELS`` rows and ``ROW_SIZE`` columns."""
-    rows, columns = word(plan, CHANNELS), word(plan, ROW_SIZE)
-    strips, each = word(plan, TILES_OF_IMAGE), word(plan, GROUP_TILES)
+def transpose_matrices(address, counter, thread):
+    """Transpose matrices of ``channels`` rows and ``row_size`` columns; a tile is a strip of rows."""
+    plan = layer_at(address)
+    rows, columns = plan.channels, plan.row_size
+    strips, each = plan.tiles_of_image, plan.group_tiles
     item = next_work_item(counter)
-    while item < word(plan, ITEMS):
-        for s in range(item * each, min((item + 1) * each, word(plan, TILES))):
+    while item < plan.items:
+        for s in range(item * each, min((item + 1) * each, plan.tiles)):
+            # Strips are numbered [matrix][strip of LANES rows].
             matrix = s // strips * rows * columns
-            source = offset_pointer(floats(word(plan, SOURCE)), matrix)
-            target = offset_pointer(floats(word(plan, TARGET)), matrix)
+            source = offset_pointer(float32_ptr(plan.source), matrix)
+            target = offset_pointer(float32_ptr(plan.target), matrix)
             _strip(source, target, rows, columns, s % strips * LANES)
         item = next_work_item(counter)

@@ -1,12 +1,14 @@
-"""One convolution, or two in one walk, on planes: channels first, vectors along the last axis.
+"""One convolution, or two that follow each other, channels first, with vectors along x.
 
-What is computed, for output o and position p, twice:
+What each of them computes, for output channel o and position p:
 
     out[o, p] = act(bias[o] + sum_{c, t} weights[o, c, t] * x[c, p * stride + t * dilation - pad])
 
-How it is walked: an item of work is a box of the output. The input under it is copied into scratch memory, with
-zeros where it ends, so that every tap is a fixed offset; the first convolution writes what the second
-needs into a second box. Every output is summed in the order of the weights: results do not depend on boxes or threads.
+A work item is a *box* of the output. Box a, float32[channel][z][y][x] in scratch memory, holds the input under
+it, with zeros outside the image, so that every tap is a fixed offset. The first of two convolutions writes
+what the second one reads into box b of the same layout.
+
+Every output is summed in the order of its weights, so results depend neither on boxes nor on threads.
 """
 
 # Kernels are typed by Numba, for each dtype anew.
@@ -29,95 +31,51 @@ from separable.engine.compiled.simd import (
     offset_pointer,
     store_scalar,
 )
-from separable.engine.compiled.sweep_params import move, next_work_item, word
+from separable.engine.compiled.sweep_params import move, next_work_item
 
 from .layer_blocks import ROWS, VECTORS
-from .layer_kernels import _activate
-from .layer_params import SILU
+from .layer_kernels import activate
+from .layer_params import SILU, boxes_at
 from .simd_ops import (
-    FLOATS,
+    FLOAT32_PTR,
     LANES,
     SINGLE,
-    emit_ahead,
     emit_between,
     emit_mask,
+    emit_prefetch_write,
     emit_read,
     emit_write,
-    floats,
+    float32_ptr,
     vector_type,
     write,
     zero,
 )  # fmt: skip
-from .spatial_params import (
-    A_PLANE,
-    A_ROW,
-    A_SLICE,
-    ACT_ONE,
-    ACT_TWO,
-    AT_B,
-    B_PLANE,
-    B_ROW,
-    B_SLICE,
-    BEFORE_ONE,
-    BEFORE_TWO,
-    BIAS_ONE,
-    BIAS_TWO,
-    BLOCK,
-    BLOCKS,
-    CHANNELS,
-    COUNT_ONE,
-    COUNT_TWO,
-    FLAT,
-    GROUP_STEP_ONE,
-    GROUP_STEP_TWO,
-    GROUPS_ONE,
-    GROUPS_TWO,
-    ITEMS,
-    LIMITS,
-    MIDDLE,
-    OFFSETS_ONE,
-    OFFSETS_TWO,
-    OUT,
-    PARTS,
-    REACH_ONE,
-    REACH_TWO,
-    ROWS_ONE,
-    ROWS_TWO,
-    SCRATCH,
-    SCRATCH_SIZE,
-    SIZE,
-    SOURCE,
-    STEPS,
-    STREAM,
-    STRIDE_ONE,
-    STRIDE_TWO,
-    TARGET,
-    WEIGHTS_ONE,
-    WEIGHTS_TWO,
-)  # fmt: skip
 
 WIDE = 2 * VECTORS
-"""Vectors of a block of a single row: as many sums as hide the latency of an FMA."""
+"""Vectors of a block of a single row: enough independent sums to hide the latency of an FMA."""
 _I64 = ir.IntType(64)
 _BYTE = ir.IntType(8).as_pointer()
 
 
 @literal_intrinsic
-def combine(
+def fma_rows(
     _typing: Any, base: Any, offsets: Any, count: Any, weights: Any, bias: Any, out: Any,
-    step: Any, inside: Any, least: Any, most: Any, rows: Any, vectors: Any, stream: Any,
+    step: Any, inside: Any, lower: Any, upper: Any, rows: Any, vectors: Any, stream: Any,
 ) -> Any:  # fmt: skip
-    """Store ``rows`` rows of ``vectors`` vectors, clamped: sums of ``count`` shifted rows with their weights.
+    """Compute and store a block of ``rows`` outputs by ``vectors`` vectors of positions along x.
 
-    The shifted rows lie ``offsets[k]`` bytes behind ``base``; rows of weights are ``count`` numbers long, rows
-    of ``out`` ``step`` bytes apart. Of the last vector only ``inside`` lanes are stored. If `stream`, ``out`` is
-    aligned and stores bypass the caches.
+    out[o, x] = clamp(bias[o] + sum_k weights[o, k] * base[x + offsets[k]])
+
+    ``offsets`` is int64[count] in bytes, ``weights`` float32[rows][count]; rows of ``out`` are ``step`` bytes
+    apart. Of the last vector only ``inside`` lanes are stored. If ``stream`` is 1, ``out`` is aligned and
+    stores bypass the caches.
     """
-    tall, wide, past = rows.literal_value, vectors.literal_value, stream.literal_value
+    tall, wide, streams = rows.literal_value, vectors.literal_value, stream.literal_value
 
     def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        start, table, depth, factors, begun, target, far, last, least_, most_ = arguments[:10]
+        start, table, depth, factors, begun, target, far, last, lower_, upper_ = arguments[:10]
         table = builder.inttoptr(table, _I64.as_pointer())
+        # The sums begin with the bias of each row.
         first = []
         for m in range(tall):
             value = builder.load(builder.gep(begun, [_I64(m)]), align=4)
@@ -127,39 +85,41 @@ def combine(
         for m in range(tall):
             moved = builder.gep(builder.bitcast(target, _BYTE), [builder.mul(far, _I64(m))])
             places.append(builder.bitcast(moved, target.type))
-            for v in range(0 if past else wide):
-                emit_ahead(builder, builder.gep(places[m], [_I64(v * LANES)]))
+            for v in range(0 if streams else wide):
+                emit_prefetch_write(builder, builder.gep(places[m], [_I64(v * LANES)]))
+        # The loop over k: one load per vector of inputs, one broadcast weight per row, all sums in registers.
         before = builder.block
         body = builder.append_basic_block("taps")
         after = builder.append_basic_block("taps.done")
         builder.branch(body)
         builder.position_at_end(body)
         k = builder.phi(_I64)
-        held = [[builder.phi(vector_type()) for _ in range(wide)] for _ in range(tall)]
+        running = [[builder.phi(vector_type()) for _ in range(wide)] for _ in range(tall)]
         place = builder.add(start, builder.load(builder.gep(table, [k])))
         row = builder.inttoptr(place, begun.type)
         taken = [
-            emit_read(builder, FLOATS, builder.gep(row, [_I64(v * LANES)])) for v in range(wide)
+            emit_read(builder, FLOAT32_PTR, builder.gep(row, [_I64(v * LANES)]))
+            for v in range(wide)
         ]
         sums = []
         for m in range(tall):
             value = builder.load(builder.gep(lines[m], [k]), align=4)
             splat = emit_splat(builder, value, LANES)
             sums.append(
-                [emit_fma(builder, SINGLE, splat, taken[v], held[m][v]) for v in range(wide)]
+                [emit_fma(builder, SINGLE, splat, taken[v], running[m][v]) for v in range(wide)]
             )
         following = builder.add(k, _I64(1))
         k.add_incoming(_I64(0), before)
         k.add_incoming(following, body)
         for m in range(tall):
             for v in range(wide):
-                held[m][v].add_incoming(first[m][v], before)
-                held[m][v].add_incoming(sums[m][v], body)
+                running[m][v].add_incoming(first[m][v], before)
+                running[m][v].add_incoming(sums[m][v], body)
         builder.cbranch(builder.icmp_signed("<", following, depth), body, after)
         builder.position_at_end(after)
-        bounds = [emit_splat(builder, b, LANES) for b in (least_, most_)]
+        bounds = [emit_splat(builder, b, LANES) for b in (lower_, upper_)]
         made = [[emit_between(builder, value, *bounds) for value in line] for line in sums]
-        if past:
+        if streams:
             for v in range(wide):
                 there = builder.gep(places[0], [_I64(v * LANES)])
                 there = builder.bitcast(there, vector_type().as_pointer())
@@ -185,70 +145,87 @@ def combine(
 
 
 @inline
-def _of_height(base, offsets, count, weights, bias, out, step, inside, least, most, rows, vectors):
-    """Combine a literal number of vectors."""
+def _fma_rows_of(
+    base, offsets, count, weights, bias, out, step, inside, lower, upper, rows, vectors
+):
+    """Compute a block of up to ROWS rows and a literal number of vectors."""
     if rows == 6:
-        combine(base, offsets, count, weights, bias, out, step, inside, least, most, 6, vectors, 0)
+        fma_rows(
+            base, offsets, count, weights, bias, out, step, inside, lower, upper, 6, vectors, 0
+        )
     elif rows == 5:
-        combine(base, offsets, count, weights, bias, out, step, inside, least, most, 5, vectors, 0)
+        fma_rows(
+            base, offsets, count, weights, bias, out, step, inside, lower, upper, 5, vectors, 0
+        )
     elif rows == 4:
-        combine(base, offsets, count, weights, bias, out, step, inside, least, most, 4, vectors, 0)
+        fma_rows(
+            base, offsets, count, weights, bias, out, step, inside, lower, upper, 4, vectors, 0
+        )
     elif rows == 3:
-        combine(base, offsets, count, weights, bias, out, step, inside, least, most, 3, vectors, 0)
+        fma_rows(
+            base, offsets, count, weights, bias, out, step, inside, lower, upper, 3, vectors, 0
+        )
     elif rows == 2:
-        combine(base, offsets, count, weights, bias, out, step, inside, least, most, 2, vectors, 0)
+        fma_rows(
+            base, offsets, count, weights, bias, out, step, inside, lower, upper, 2, vectors, 0
+        )
     else:
-        combine(base, offsets, count, weights, bias, out, step, inside, least, most, 1, vectors, 0)
+        fma_rows(
+            base, offsets, count, weights, bias, out, step, inside, lower, upper, 1, vectors, 0
+        )
 
 
 @part
-def _block(base, offsets, count, weights, bias, out, step, inside, least, most, rows, vectors):
-    """Combine up to ``ROWS`` rows of up to ``VECTORS`` vectors, or one row of twice as many."""
+def _block(base, offsets, count, weights, bias, out, step, inside, lower, upper, rows, vectors):
+    """Compute a block of up to ROWS rows and up to VECTORS vectors, or one row of WIDE vectors."""
     if vectors == 1:
-        _of_height(base, offsets, count, weights, bias, out, step, inside, least, most, rows, 1)
+        _fma_rows_of(base, offsets, count, weights, bias, out, step, inside, lower, upper, rows, 1)
     elif vectors == 2:
-        _of_height(base, offsets, count, weights, bias, out, step, inside, least, most, rows, 2)
+        _fma_rows_of(base, offsets, count, weights, bias, out, step, inside, lower, upper, rows, 2)
     elif vectors == WIDE:
-        combine(base, offsets, count, weights, bias, out, step, inside, least, most, 1, WIDE, 0)
+        fma_rows(base, offsets, count, weights, bias, out, step, inside, lower, upper, 1, WIDE, 0)
     elif vectors == 3 and VECTORS == 4:
-        _of_height(base, offsets, count, weights, bias, out, step, inside, least, most, rows, 3)
+        _fma_rows_of(base, offsets, count, weights, bias, out, step, inside, lower, upper, rows, 3)
     elif VECTORS == 4:
-        _of_height(base, offsets, count, weights, bias, out, step, inside, least, most, rows, 4)
+        _fma_rows_of(base, offsets, count, weights, bias, out, step, inside, lower, upper, rows, 4)
 
 
 @inline
-def _streamed_line(base, offsets, count, weights, bias, out, columns, least, most):
-    """Compute one row of one output, past the caches where it is aligned."""
+def _stream_output(base, offsets, count, weights, bias, out, columns, lower, upper):
+    """Compute one row of one output channel; aligned parts of it bypass the caches."""
     v = min(columns, (-out // 4) & (LANES - 1))
     if v:
-        combine(base, offsets, count, weights, bias, floats(out), 0, v, least, most, 1, 1, 0)
+        fma_rows(base, offsets, count, weights, bias, float32_ptr(out), 0, v, lower, upper, 1, 1, 0)
     while v + WIDE * LANES <= columns:
-        here, place = base + v * 4, floats(out + v * 4)
-        combine(here, offsets, count, weights, bias, place, 0, LANES, least, most, 1, WIDE, 1)
+        here, place = base + v * 4, float32_ptr(out + v * 4)
+        fma_rows(here, offsets, count, weights, bias, place, 0, LANES, lower, upper, 1, WIDE, 1)
         v += WIDE * LANES
     while v < columns:
-        here, place, left = base + v * 4, floats(out + v * 4), columns - v
-        combine(here, offsets, count, weights, bias, place, 0, left, least, most, 1, 1, 0)
+        here, place, left = base + v * 4, float32_ptr(out + v * 4), columns - v
+        fma_rows(here, offsets, count, weights, bias, place, 0, left, lower, upper, 1, 1, 0)
         v += LANES
 
 
 @part
-def _streamed(base, offsets, count, weights, bias, outputs, out, step, columns, limits):
-    """Compute one row of all outputs of a group, output by output, past the caches."""
-    least, most = load_scalar(limits), load_scalar(offset_pointer(limits, 1))
+def _stream_outputs(base, offsets, count, weights, bias, outputs, out, step, columns, limits):
+    """Compute one row of all outputs of a group, one output after the other, bypassing the caches."""
+    lower, upper = load_scalar(limits), load_scalar(offset_pointer(limits, 1))
     for o in range(outputs):
-        _streamed_line(
+        _stream_output(
             base, offsets, count, offset_pointer(weights, o * count), offset_pointer(bias, o), out + o * step, columns,
-            least, most,
+            lower, upper,
         )  # fmt: skip
 
 
 @part
-def _strip(
+def _row_of_outputs(
     base, offsets, count, weights, bias, outputs, out, step, columns, exact, limits, act
 ):  # fmt: skip
-    """Compute one row of all outputs of a group; if not ``exact``, whole vectors are written."""
-    least, most = load_scalar(limits), load_scalar(offset_pointer(limits, 1))
+    """Compute one row of all outputs of a group, in blocks of outputs and vectors.
+
+    If ``exact`` is 0, whole vectors are written, also beyond ``columns``: a box has space for them.
+    """
+    lower, upper = load_scalar(limits), load_scalar(offset_pointer(limits, 1))
     vectors = (columns + LANES - 1) // LANES
     tiles = (outputs + ROWS - 1) // ROWS
     v = 0
@@ -261,165 +238,174 @@ def _strip(
         for t in range(tiles):
             o = t * outputs // tiles
             rows = (t + 1) * outputs // tiles - o
-            place = floats(out + o * step + v * LANES * 4)
+            place = float32_ptr(out + o * step + v * LANES * 4)
             _block(
                 base + v * LANES * 4, offsets, count, offset_pointer(weights, o * count), offset_pointer(bias, o),
-                place, step, inside, least, most, rows, wide,
+                place, step, inside, lower, upper, rows, wide,
             )  # fmt: skip
             if act >= SILU:
-                _activate(place, rows, step // 4, min(left, wide * LANES), act)
+                activate(place, rows, step // 4, min(left, wide * LANES), act)
         v += wide
 
 
 @inline
-def _zeros(place, count):
-    """Write zeros over ``count`` values, and up to a vector further."""
+def _write_zeros(place, count):
+    """Write ``count`` zeros, rounded up to whole vectors."""
     for i in range(0, count, LANES):
-        write(floats(place + i * 4), zero())
+        write(float32_ptr(place + i * 4), zero())
 
 
 @part
-def _fill(plan, image, box, at_z, at_y, at_x, tall, deep, wide):
-    """Copy the input under a box, zeros where there is none; sizes are (tall, deep, wide)."""
-    high, rows, columns = word(plan, SIZE), word(plan, SIZE + 1), word(plan, SIZE + 2)
+def _copy_input(plan, image, box, at_z, at_y, at_x, tall, deep, wide):
+    """Copy the input under a box of (tall, deep, wide) positions into box a, zeros outside the image.
+
+    ``at_z``, ``at_y`` and ``at_x`` are the input position of the box's corner; they may be negative.
+    """
+    high, rows, columns = plan.size_z, plan.size_y, plan.size_x
     low, top = max(0, -at_x), min(wide, columns - at_x)
-    for c in range(word(plan, CHANNELS)):
+    for c in range(plan.channels):
         source = image + c * high * rows * columns * 4
         for z in range(tall):
             for y in range(deep):
-                place = (
-                    box + c * word(plan, A_PLANE) + z * word(plan, A_SLICE) + y * word(plan, A_ROW)
-                )
+                place = box + c * plan.a_plane + z * plan.a_slice + y * plan.a_row
                 iz, iy = at_z + z, at_y + y
                 inside = iz >= 0 and iz < high and iy >= 0 and iy < rows and low < top
                 if not inside or low > 0 or top < wide:
-                    _zeros(place, wide)
+                    _write_zeros(place, wide)
                 if inside:
                     row = source + ((iz * rows + iy) * columns + at_x + low) * 4
                     move(place + low * 4, row, (top - low) * 4)
 
 
 @part
-def _first(plan, share, box_a, box_b, at_z, at_y, at_x, tall, deep, wide):
-    """Write a share of the first convolution's results under a box of the second's outputs."""
-    high, rows, columns = word(plan, MIDDLE), word(plan, MIDDLE + 1), word(plan, MIDDLE + 2)
+def _first_convolution(plan, share, box_a, box_b, at_z, at_y, at_x, tall, deep, wide):
+    """Compute a share of the first convolution's results into box b, which has (tall, deep, wide) positions.
+
+    Positions outside the first result are the second convolution's padding, and become 0.
+    """
+    high, rows, columns = plan.middle_z, plan.middle_y, plan.middle_x
     low, top = max(0, -at_x), min(wide, columns - at_x)
-    outputs, count = word(plan, ROWS_ONE) // word(plan, PARTS), word(plan, COUNT_ONE)
-    step = word(plan, B_PLANE)
-    limits = floats(word(plan, LIMITS))
-    for g in range(word(plan, GROUPS_ONE)):
-        begun = (share + g) * outputs  # one of them is 0
-        weights = offset_pointer(floats(word(plan, WEIGHTS_ONE)), begun * count)
-        bias = offset_pointer(floats(word(plan, BIAS_ONE)), begun)
-        source = box_a + g * word(plan, GROUP_STEP_ONE)
+    outputs, count = plan.rows_one // plan.parts, plan.count_one
+    step = plan.b_plane
+    limits = float32_ptr(plan.limits)
+    for g in range(plan.groups_one):
+        begun = (share + g) * outputs  # either the groups or the parts are 1
+        weights = offset_pointer(float32_ptr(plan.weights_one), begun * count)
+        bias = offset_pointer(float32_ptr(plan.bias_one), begun)
+        source = box_a + g * plan.group_step_one
         for z in range(tall):
             for y in range(deep):
-                place = box_b + g * outputs * step + z * word(plan, B_SLICE) + y * word(plan, B_ROW)
+                place = box_b + g * outputs * step + z * plan.b_slice + y * plan.b_row
                 mz, my = at_z + z, at_y + y
                 inside = mz >= 0 and mz < high and my >= 0 and my < rows and low < top
                 if inside:
-                    base = source + z * word(plan, STRIDE_ONE) * word(plan, A_SLICE)
-                    base += y * word(plan, STRIDE_ONE + 1) * word(plan, A_ROW) + low * 4
-                    _strip(
-                        base, word(plan, OFFSETS_ONE), count, weights, bias, outputs,
-                        place + low * 4, step, top - low, 0, limits, word(plan, ACT_ONE),
+                    base = source + z * plan.stride_one_z * plan.a_slice
+                    base += y * plan.stride_one_y * plan.a_row + low * 4
+                    _row_of_outputs(
+                        base, plan.offsets_one, count, weights, bias, outputs,
+                        place + low * 4, step, top - low, 0, limits, plan.act_one,
                     )  # fmt: skip
                 for r in range(outputs):
                     line = place + r * step
                     if not inside:
-                        _zeros(line, wide)
+                        _write_zeros(line, wide)
                     else:
                         for j in range(low):
-                            store_scalar(floats(line + j * 4), 0.0)
+                            store_scalar(float32_ptr(line + j * 4), 0.0)
                         if top < wide:
-                            _zeros(line + top * 4, wide - top)
+                            _write_zeros(line + top * 4, wide - top)
 
 
 @part
-def _second(plan, share, box, slice_step, row_step, image, oz, oy, ox, tall, deep, wide):
-    """Write a box of a share of the output's channels."""
-    high, rows, columns = word(plan, OUT), word(plan, OUT + 1), word(plan, OUT + 2)
-    outputs, count = word(plan, ROWS_TWO), word(plan, COUNT_TWO)
+def _second_convolution(
+    plan, share, box, slice_step, row_step, image, oz, oy, ox, tall, deep, wide
+):
+    """Compute a share of the output's channels for a box of (tall, deep, wide) positions at (oz, oy, ox)."""
+    high, rows, columns = plan.out_z, plan.out_y, plan.out_x
+    outputs, count = plan.rows_two, plan.count_two
     step = high * rows * columns * 4
-    limits = offset_pointer(floats(word(plan, LIMITS)), 2)
-    if word(plan, FLAT):  # rows follow each other, in the box as in the output
+    limits = offset_pointer(float32_ptr(plan.limits), 2)
+    if plan.flat:  # rows follow each other in the box and in the output: one long row
         wide *= deep
         deep = 1
-    groups = word(plan, GROUPS_TWO) // word(plan, PARTS)
+    groups = plan.groups_two // plan.parts
     for g in range(share * groups, (share + 1) * groups):
-        weights = offset_pointer(floats(word(plan, WEIGHTS_TWO)), g * outputs * count)
-        bias = offset_pointer(floats(word(plan, BIAS_TWO)), g * outputs)
-        source = box + (g - share * groups) * word(plan, GROUP_STEP_TWO)
+        weights = offset_pointer(float32_ptr(plan.weights_two), g * outputs * count)
+        bias = offset_pointer(float32_ptr(plan.bias_two), g * outputs)
+        source = box + (g - share * groups) * plan.group_step_two
         for z in range(tall):
             for y in range(deep):
-                base = source + z * word(plan, STRIDE_TWO) * slice_step
-                base += y * word(plan, STRIDE_TWO + 1) * row_step
+                base = source + z * plan.stride_two_z * slice_step
+                base += y * plan.stride_two_y * row_step
                 place = image + g * outputs * step
                 place += (((oz + z) * rows + oy + y) * columns + ox) * 4
-                if word(plan, STREAM):
-                    _streamed(
-                        base, word(plan, OFFSETS_TWO), count, weights, bias, outputs, place, step,
+                if plan.stream:
+                    _stream_outputs(
+                        base, plan.offsets_two, count, weights, bias, outputs, place, step,
                         wide, limits,
                     )  # fmt: skip
                 else:
-                    _strip(
-                        base, word(plan, OFFSETS_TWO), count, weights, bias, outputs, place, step,
-                        wide, 1, limits, word(plan, ACT_TWO),
+                    _row_of_outputs(
+                        base, plan.offsets_two, count, weights, bias, outputs, place, step,
+                        wide, 1, limits, plan.act_two,
                     )  # fmt: skip
 
 
 @inline
-def _under(plan, size, axis, stride, reach):
-    """Return how many positions a convolution reads along an axis."""
-    return (size - 1) * word(plan, stride + axis) + word(plan, reach + axis) + 1
+def _read_extent(size, stride, reach):
+    """Return how many positions a convolution reads along an axis for ``size`` outputs."""
+    return (size - 1) * stride + reach + 1
 
 
 @stage
-def planes(plan, counter, seat):
-    """Run one convolution or two on planes of float32."""
-    box_a = word(plan, SCRATCH) + seat * word(plan, SCRATCH_SIZE)
-    box_b = box_a + word(plan, AT_B)
-    along_z, along_y, along_x = word(plan, BLOCKS), word(plan, BLOCKS + 1), word(plan, BLOCKS + 2)
-    in_size = word(plan, SIZE) * word(plan, SIZE + 1) * word(plan, SIZE + 2) * 4
-    out_size = word(plan, OUT) * word(plan, OUT + 1) * word(plan, OUT + 2) * 4
-    outputs = word(plan, GROUPS_TWO) * word(plan, ROWS_TWO)
+def convolve_boxes(address, counter, thread):
+    """Run one convolution or two of float32."""
+    plan = boxes_at(address)
+    box_a = plan.scratch + thread * plan.scratch_size
+    box_b = box_a + plan.at_b
+    along_z, along_y, along_x = plan.blocks_z, plan.blocks_y, plan.blocks_x
+    in_size = plan.size_z * plan.size_y * plan.size_x * 4
+    out_size = plan.out_z * plan.out_y * plan.out_x * 4
+    outputs = plan.groups_two * plan.rows_two
     item = next_work_item(counter)
-    parts = word(plan, PARTS)
-    while item < word(plan, ITEMS) * parts:
+    parts = plan.parts
+    while item < plan.items * parts:
+        # Items are numbered [image][box z][box y][box x][part of the channels].
         share = item % parts
         item //= parts
         image = item // (along_z * along_y * along_x)
-        oz = item // (along_y * along_x) % along_z * word(plan, BLOCK)
-        oy = item // along_x % along_y * word(plan, BLOCK + 1)
-        ox = item % along_x * word(plan, BLOCK + 2)
-        tall = min(word(plan, BLOCK), word(plan, OUT) - oz)
-        deep = min(word(plan, BLOCK + 1), word(plan, OUT + 1) - oy)
-        wide = min(word(plan, BLOCK + 2), word(plan, OUT + 2) - ox)
-        source = word(plan, SOURCE) + image * word(plan, CHANNELS) * in_size
-        target = word(plan, TARGET) + image * outputs * out_size
-        z = oz * word(plan, STRIDE_TWO) - word(plan, BEFORE_TWO)
-        y = oy * word(plan, STRIDE_TWO + 1) - word(plan, BEFORE_TWO + 1)
-        x = ox - word(plan, BEFORE_TWO + 2)
-        high = _under(plan, tall, 0, STRIDE_TWO, REACH_TWO)
-        rows = _under(plan, deep, 1, STRIDE_TWO, REACH_TWO)
-        columns = _under(plan, wide, 2, STRIDE_TWO, REACH_TWO)
-        if word(plan, STEPS) == 1:
-            _fill(plan, source, box_a, z, y, x, high, rows, columns)
-            _second(
-                plan, share, box_a, word(plan, A_SLICE), word(plan, A_ROW), target, oz, oy, ox, tall, deep, wide
+        oz = item // (along_y * along_x) % along_z * plan.block_z
+        oy = item // along_x % along_y * plan.block_y
+        ox = item % along_x * plan.block_x
+        tall = min(plan.block_z, plan.out_z - oz)
+        deep = min(plan.block_y, plan.out_y - oy)
+        wide = min(plan.block_x, plan.out_x - ox)
+        source = plan.source + image * plan.channels * in_size
+        target = plan.target + image * outputs * out_size
+        # The corner and the sizes of what the second convolution reads: its outputs' positions before it.
+        z = oz * plan.stride_two_z - plan.before_two_z
+        y = oy * plan.stride_two_y - plan.before_two_y
+        x = ox - plan.before_two_x
+        high = _read_extent(tall, plan.stride_two_z, plan.reach_two_z)
+        rows = _read_extent(deep, plan.stride_two_y, plan.reach_two_y)
+        columns = _read_extent(wide, plan.stride_two_x, plan.reach_two_x)
+        if plan.steps == 1:
+            _copy_input(plan, source, box_a, z, y, x, high, rows, columns)
+            _second_convolution(
+                plan, share, box_a, plan.a_slice, plan.a_row, target, oz, oy, ox, tall, deep, wide
             )  # fmt: skip
         else:
-            _fill(
-                plan, source, box_a, z * word(plan, STRIDE_ONE) - word(plan, BEFORE_ONE),
-                y * word(plan, STRIDE_ONE + 1) - word(plan, BEFORE_ONE + 1),
-                x - word(plan, BEFORE_ONE + 2), _under(plan, high, 0, STRIDE_ONE, REACH_ONE),
-                _under(plan, rows, 1, STRIDE_ONE, REACH_ONE),
-                _under(plan, columns, 2, STRIDE_ONE, REACH_ONE),
+            _copy_input(
+                plan, source, box_a, z * plan.stride_one_z - plan.before_one_z,
+                y * plan.stride_one_y - plan.before_one_y,
+                x - plan.before_one_x, _read_extent(high, plan.stride_one_z, plan.reach_one_z),
+                _read_extent(rows, plan.stride_one_y, plan.reach_one_y),
+                _read_extent(columns, plan.stride_one_x, plan.reach_one_x),
             )  # fmt: skip
-            _first(plan, share, box_a, box_b, z, y, x, high, rows, columns)
-            _second(
-                plan, share, box_b, word(plan, B_SLICE), word(plan, B_ROW), target, oz, oy, ox, tall, deep, wide
+            _first_convolution(plan, share, box_a, box_b, z, y, x, high, rows, columns)
+            _second_convolution(
+                plan, share, box_b, plan.b_slice, plan.b_row, target, oz, oy, ox, tall, deep, wide
             )  # fmt: skip
         item = next_work_item(counter)
-    if word(plan, STREAM):
+    if plan.stream:
         fence()

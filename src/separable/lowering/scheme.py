@@ -1,4 +1,4 @@
-"""Scheme: how a convolution's weights are written as factors: pattern, sizes, ranks."""
+"""Scheme: a convolution with the pattern, letter sizes and ranks that factorise its weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.errors import ArgumentTypeError, PatternError, RankError
-from separable.nn.conv_spec import ConvSpec
+from separable.lowering.conv_spec import ConvSpec
 from separable.pattern import Pattern, parse
 
 __all__ = ["GROUP", "Rank", "Scheme", "space_letters"]
@@ -25,22 +25,22 @@ OUT, IN, GROUP = "o", "c", "g"
 
 @dataclass(frozen=True, eq=False)
 class Scheme:
-    """A convolution, the pattern that separates its weights, and the ranks of the bonds.
+    """Convolution, pattern that factorises its weights, and ranks of the bonds.
 
     Attributes
     ----------
     owner : str
-        The kind of layer, for messages.
+        Name of the layer, for messages.
     written : Pattern
-        As the user wrote it: the weights of one group of channels.
+        Pattern as the user wrote it: for the weights of one group of channels.
     pattern : Pattern
-        The same with the batch letter `g` in front where there are several groups.
+        The same pattern, with the batch letter `g` in front if there are several groups.
     spec : ConvSpec
-        The convolution that the factors multiply out to.
+        The convolution whose weights the factors multiply out to.
     sizes : mapping of str to int
-        The size of each kernel letter.
+        Size of each kernel letter.
     ranks : mapping of str to ndarray of int
-        For each bond the rank of each batch value.
+        Rank of each batch value, per bond.
 
     Examples
     --------
@@ -78,34 +78,34 @@ class Scheme:
         """
         written = parse(pattern, spec.weight_shape) if isinstance(pattern, str) else pattern
         _check_axes(owner, written, spec)
-        whole = _with_groups(owner, written, spec)
-        found = whole.sizes(_kernel_shape(whole, spec), sizes)
-        return cls(owner, written, whole, spec, found, {}).with_ranks(rank)
+        pattern = _with_groups(written, spec)
+        letters = pattern.sizes(_kernel_shape(pattern, spec), sizes)
+        return cls(owner, written, pattern, spec, letters, {}).with_ranks(rank)
 
     def with_ranks(self, rank: Rank) -> Scheme:
-        """Return the same with other ranks."""
+        """Return the same scheme with other ranks."""
         return replace(self, ranks=_read_ranks(self, rank))
 
     @property
     def operands(self) -> tuple[str, ...]:
-        """The letters of each factor's array; a single factor has no bond."""
+        """Letters of each factor's array; a single factor has no bond."""
         if len(self.pattern.factors) == 1:
             return self.pattern.factors
         return self.pattern.operands
 
     @property
     def bonds(self) -> str:
-        """The letters summed over between the factors."""
+        """Letters that are summed over between the factors."""
         return self.pattern.bonds if len(self.pattern.factors) > 1 else ""
 
     @cached_property
     def inputs(self) -> str:
-        """The letters that tell the input's channels apart, slowest first."""
+        """Letters that label the channels of the input, slowest first."""
         return self._letters_of(IN)
 
     @cached_property
     def outputs(self) -> str:
-        """The letters that tell the output's channels apart, slowest first."""
+        """Letters that label the channels of the output, slowest first."""
         return self._letters_of(OUT if OUT in self.pattern.letters else IN)
 
     def _letters_of(self, role: str) -> str:
@@ -114,7 +114,7 @@ class Scheme:
 
     @cached_property
     def places(self) -> dict[str, tuple[int, int]]:
-        """For each letter of space its axis, and how far apart its values are in the input."""
+        """Axis of each spatial letter, and the distance between its values in the input."""
         found = {}
         spatial = self.pattern.axes[self.pattern.ndim - self.spec.ndim :]
         for j, axis in enumerate(spatial):
@@ -126,31 +126,35 @@ class Scheme:
 
     @property
     def kernel_shape(self) -> tuple[int, ...]:
-        """The shape of the weights as the pattern has them."""
+        """Shape of the weights, one axis per axis of the pattern."""
         return _kernel_shape(self.pattern, self.spec)
 
     def size(self, letter: str) -> int:
-        """Return the size of a letter: of a bond, the largest rank."""
+        """Return the size of a letter; for a bond, its largest rank."""
         if letter in self.sizes:
             return self.sizes[letter]
-        return int(np.max(self.ranks[letter], initial=0))
+        return self._largest_ranks[letter]
+
+    @cached_property
+    def _largest_ranks(self) -> dict[str, int]:
+        return {bond: int(np.max(ranks, initial=0)) for bond, ranks in self.ranks.items()}
 
     def channel_letters(self, factor: int) -> str:
-        """Return the letters of a factor that are not of space."""
+        """Return the letters of a factor that are not spatial."""
         return "".join(a for a in self.operands[factor] if a not in self.places)
 
     def space_letters(self, factor: int) -> str:
-        """Return the letters of space of a factor, in the kernel's order."""
+        """Return the spatial letters of a factor, in the order of the kernel."""
         operand = self.operands[factor]
         return "".join(a for a in self.pattern.letters if a in operand and a in self.places)
 
     def on_axis(self, factor: int, axis: int) -> tuple[int, int] | None:
-        """Return how many taps a factor has on an axis of space and how far apart, None if none.
+        """Return the number of taps of a factor along a spatial axis and their spacing, or None.
 
         Raises
         ------
         PatternError
-            If its taps there are not evenly spaced.
+            If the taps are not evenly spaced.
         """
         letters = self.pattern.axes[self.pattern.ndim - self.spec.ndim + axis]
         mine = [a for a in letters if a in self.operands[factor]]
@@ -165,14 +169,14 @@ class Scheme:
         return math.prod(self.sizes[a] for a in mine), self.places[mine[-1]][1]
 
     def grid(self, letters: str) -> NDArray[np.intp]:
-        """Return all values of these letters, one row each, the first letter slowest."""
+        """Return all combinations of values of these letters, one per row, the first letter slowest."""
         if not letters:
             return np.zeros((1, 0), np.intp)
         axes = np.indices([self.size(a) for a in letters])
         return axes.reshape(len(letters), -1).T
 
     def exists(self, letters: str, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
-        """Return which rows there are: those whose bond is below the rank of their batch value."""
+        """Return which rows exist: those whose bond is below the rank of their batch value."""
         found = np.ones(len(rows), np.bool_)
         for bond, ranks in self.ranks.items():
             if bond in letters and ranks.min() < ranks.max():
@@ -180,11 +184,11 @@ class Scheme:
                 found &= rows[:, letters.index(bond)] < ranks[batch]
         return found
 
-    def evened(self, letters: str) -> Scheme:
-        """Return a scheme whose ranks add up to the same for all values of these letters.
+    def with_even_ranks(self, letters: str) -> Scheme:
+        """Return a scheme whose ranks have the same sum for all values of these letters.
 
-        They are raised, the lowest first: no grouped convolution has groups of different sizes.
-        Returns itself where there is nothing to do.
+        The lowest ranks are raised first. A grouped convolution needs this, because all its groups
+        have one size. Returns the scheme itself if nothing changes.
         """
         batch = self.pattern.batch
         lead = [batch.index(a) for a in batch if a in letters]
@@ -202,7 +206,7 @@ class Scheme:
         return replace(self, ranks=ranks)
 
     def kernel_of(self, weight: Array) -> Array:
-        """Return a convolution's weights in the shape that the pattern has them."""
+        """Return a convolution's weights with one axis per axis of the pattern."""
         return weight.reshape(self.kernel_shape)
 
 
@@ -217,17 +221,17 @@ def _kernel_shape(pattern: Pattern, spec: ConvSpec) -> tuple[int, ...]:
 
 
 def _check_axes(owner: str, pattern: Pattern, spec: ConvSpec) -> None:
-    """Check that the channels come first and that there is one axis of space for each of ours."""
+    """Check that the channels come first and that the number of spatial axes is right."""
     roles = ["".join(r for r in (OUT, IN) if r in axis) for axis in pattern.axes]
     spatial = roles.count("")
     if roles != [r for r in (OUT, IN) if r in roles] + [""] * spatial:
         raise PatternError(
             f"{owner}: the channels `o`, `c` come first and each once in a layer's pattern, then "
-            f"the axes of space; got `{pattern}`"
+            f"the spatial axes; got `{pattern}`"
         )
     if spatial != spec.ndim:
         raise PatternError(
-            f"{owner}: `{pattern}` has {spatial} axes of space; the layer convolves over "
+            f"{owner}: `{pattern}` has {spatial} spatial axes; the layer convolves over "
             f"{spec.ndim}, its kernel has the shape {spec.kernel_size}"
         )
     if GROUP in pattern.letters:
@@ -244,7 +248,7 @@ def _check_axes(owner: str, pattern: Pattern, spec: ConvSpec) -> None:
 
 
 def _check_channels(owner: str, pattern: Pattern, spec: ConvSpec) -> None:
-    """Check that a pattern without `o` or `c` is used where there is one such channel a group."""
+    """Check that a pattern without `o` or `c` describes groups with one such channel."""
     out, into = spec.out_channels // spec.groups, spec.in_channels // spec.groups
     lacks_out = OUT not in pattern.letters and out != 1
     lacks_in = (IN not in pattern.letters or OUT not in pattern.letters) and into != 1
@@ -259,8 +263,8 @@ def _check_channels(owner: str, pattern: Pattern, spec: ConvSpec) -> None:
     )
 
 
-def _with_groups(owner: str, pattern: Pattern, spec: ConvSpec) -> Pattern:
-    """Put the batch letter of the groups in front, where there are several."""
+def _with_groups(pattern: Pattern, spec: ConvSpec) -> Pattern:
+    """Put the batch letter of the groups in front if there are several groups."""
     if spec.groups == 1 or (OUT not in pattern.letters and IN in pattern.letters):
         return pattern
     return Pattern((GROUP, *pattern.axes), tuple(GROUP + f for f in pattern.factors))
@@ -310,7 +314,7 @@ def _rank_array(
 
 
 def space_letters(ndim: int) -> str:
-    """Return the letters that stand for so many axes of space.
+    """Return the letters of `ndim` spatial axes.
 
     Examples
     --------

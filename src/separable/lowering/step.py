@@ -1,4 +1,4 @@
-"""Step: one convolution of a separated layer, as a value."""
+"""Step: the description of one convolution of a separated layer."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Same", "Step"]
+__all__ = ["SamePadding", "Step"]
 
 Labels = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
-class Same:
-    """The padding of an axis with a stride that gives ``ceil(size / stride)`` outputs.
+class SamePadding:
+    """Padding of a strided axis that gives ``ceil(size / stride)`` outputs.
 
     Examples
     --------
-    >>> Same(reach=2, stride=2).amounts(8), Same(reach=2, stride=2).amounts(9)
+    >>> SamePadding(reach=2, stride=2).amounts(8), SamePadding(reach=2, stride=2).amounts(9)
     ((0, 1), (1, 1))
     """
 
@@ -28,7 +28,7 @@ class Same:
     stride: int
 
     def amounts(self, size: int) -> tuple[int, int]:
-        """Return how much to add before and behind an axis of this size; the odd one is behind."""
+        """Return the padding before and after an axis of this size; an odd sample goes after."""
         total = max((size - 1) // self.stride * self.stride + self.reach + 1 - size, 0)
         return total // 2, total - total // 2
 
@@ -40,28 +40,28 @@ class Step:
     Attributes
     ----------
     factor : int
-        Which factor of the pattern it applies.
+        Index of the factor of the pattern that the step applies.
     in_channels, out_channels, groups : int
-        Of the convolution, for one value of the letters carried along.
+        Arguments of the convolution, for one block of channels.
     kernel_size, stride, dilation : tuple of int
-    padding : tuple of (int, int) or Same
-        Before and behind each axis.
+    padding : tuple of (int, int) or SamePadding
+        Padding before and after each axis.
     padding_mode : str
     bias : bool
-        The last step has the layer's.
+        True for the last step of a layer with a bias.
     shared : int
-        How many blocks of channels go through the convolution one by one with the same weights.
+        Number of blocks of channels to which the convolution is applied with the same weights.
     gather : tuple of int or None
-        The input channels that the convolution takes, where it does not take each once and in
-        order: a channel with depth multiplier 3 is taken three times.
+        Input channels that the convolution reads, unless it reads each of them once and in order.
+        For instance, a ragged depth multiplier of 3 reads its channel three times.
     scatter : tuple of int or None
-        The output channel that each channel of the convolution is added to.
+        Output channel to which each channel of the convolution is added.
     outputs : int
-        The channels after it all.
+        Number of channels after the step.
     index : tuple of ndarray
-        For each channel letter of the factor, its value at ``weight[group, out, in]``.
+        Value of each channel letter of the factor at ``weight[group, out, in]``.
     positions : int
-        How many positions of its output there are for one of the layer's output.
+        Output positions of the step per output position of the layer.
 
     Examples
     --------
@@ -77,7 +77,7 @@ class Step:
     kernel_size: tuple[int, ...]
     stride: tuple[int, ...]
     dilation: tuple[int, ...]
-    padding: tuple[tuple[int, int] | Same, ...]
+    padding: tuple[tuple[int, int] | SamePadding, ...]
     padding_mode: str
     bias: bool
     shared: int
@@ -89,23 +89,23 @@ class Step:
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
-        """The shape of the convolution's weights."""
+        """Shape of the convolution's weights."""
         return (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
 
     @property
     def multiplications(self) -> int:
-        """Multiplications for each position of the layer's output."""
+        """Multiplications per output position of the layer."""
         return math.prod(self.weight_shape) * self.shared * self.positions
 
     @property
     def fan_in(self) -> float:
-        """How many products are summed to one output, on average where that is ragged."""
+        """Number of products summed per output; the average if that is ragged."""
         summed = self.out_channels / self.outputs if self.scatter and not self._permutes else 1.0
         return math.prod(self.weight_shape[1:]) * summed
 
     @property
     def fan_out(self) -> float:
-        """How many outputs one input takes part in, counted as if there were no stride."""
+        """Number of outputs that depend on one input, as if the stride were 1."""
         used = 1.0
         if self.gather:
             used = len(self.gather) / (max(self.gather) + 1)
@@ -113,8 +113,8 @@ class Step:
 
     @cached_property
     def plain(self) -> bool:
-        """Whether a `torch.nn` convolution does it all."""
-        even = all(not isinstance(p, Same) and p[0] == p[1] for p in self.padding)
+        """True if a `torch.nn` convolution computes the whole step."""
+        even = all(not isinstance(p, SamePadding) and p[0] == p[1] for p in self.padding)
         return even and self.shared == 1 and self.gather is None and self.scatter is None
 
     @property

@@ -1,41 +1,39 @@
-"""ConvSpec: the standard convolution that a separable layer stands for, checked."""
+"""ConvSpec: the arguments of the standard convolution that a separable layer replaces."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
 
 from separable.errors import ArgumentError, ArgumentTypeError
 
-__all__ = ["CONVS", "PADDING_MODES", "ConvSpec"]
+__all__ = ["PADDING_MODES", "ConvSpec", "count", "spread"]
 
-CONVS: dict[int, Any] = {1: torch.nn.Conv1d, 2: torch.nn.Conv2d, 3: torch.nn.Conv3d}
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 @dataclass(frozen=True)
 class ConvSpec:
-    """The arguments of a standard convolution, one number for each axis of space.
+    """Arguments of a standard convolution, one number per spatial axis.
 
     Attributes
     ----------
     in_channels, out_channels : int
     kernel_size, stride, dilation : tuple of int
     padding : 'same' or tuple of int
-        Zeros (or what `padding_mode` says) on both sides of each axis. 'same' gives
-        ``ceil(size / stride)`` outputs, as Keras does it: what is odd goes behind.
+        Number of samples added on both sides of each axis. 'same' gives ``ceil(size / stride)``
+        outputs, as in Keras: an odd amount of padding has its extra sample at the end.
     groups : int
     bias : bool
     padding_mode : 'zeros', 'reflect', 'replicate' or 'circular'
+        Values of the added samples.
 
     Examples
     --------
-    >>> spec = ConvSpec.of(torch.nn.Conv2d(8, 16, 3, stride=2, padding=1))
+    >>> spec = ConvSpec.make("layer", 2, in_channels=8, out_channels=16, kernel_size=3, stride=2)
     >>> spec.weight_shape, spec.stride, spec.multiplications
     ((16, 8, 3, 3), (2, 2), 1152)
     """
@@ -66,7 +64,10 @@ class ConvSpec:
         bias: bool = True,
         padding_mode: str = "zeros",
     ) -> ConvSpec:
-        """Check the arguments of a layer of this kind and spread single numbers over the axes."""
+        """Check the arguments of a layer and repeat single numbers for every axis.
+
+        `owner` is the name of the layer, for messages.
+        """
         if padding_mode not in PADDING_MODES:
             raise ArgumentError(
                 f"{owner}: `padding_mode` must be one of {', '.join(PADDING_MODES)}; "
@@ -95,62 +96,29 @@ class ConvSpec:
             )
         return spec
 
-    @classmethod
-    def of(cls, conv: Any) -> ConvSpec:
-        """Read the arguments of a `torch.nn.Conv1d`, `Conv2d` or `Conv3d`.
-
-        Raises
-        ------
-        ArgumentTypeError
-            If it is another module, for instance a transposed convolution.
-        """
-        if isinstance(conv, torch.nn.modules.lazy.LazyModuleMixin):
-            raise ArgumentTypeError(
-                f"`conv` has no weights yet: run {type(conv).__name__} once on an input"
-            )
-        if not isinstance(conv, (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)):
-            raise ArgumentTypeError(
-                "`conv` must be a torch.nn.Conv1d, Conv2d or Conv3d; got "
-                f"{type(conv).__name__}: a transposed convolution or another layer has no "
-                "kernel that these patterns describe"
-            )
-        return cls.make(
-            type(conv).__name__,
-            len(conv.kernel_size),
-            in_channels=conv.in_channels,
-            out_channels=conv.out_channels,
-            kernel_size=conv.kernel_size,
-            stride=conv.stride,
-            padding=conv.padding,
-            dilation=conv.dilation,
-            groups=conv.groups,
-            bias=conv.bias is not None,
-            padding_mode=conv.padding_mode,
-        )
-
     @property
     def ndim(self) -> int:
-        """The number of axes of space."""
+        """Number of spatial axes."""
         return len(self.kernel_size)
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
-        """The shape of the weights, ``(out_channels, in_channels // groups, *kernel_size)``."""
+        """Shape of the weights, ``(out_channels, in_channels // groups, *kernel_size)``."""
         return (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
 
     @property
     def multiplications(self) -> int:
-        """Multiplications for each position of the output."""
+        """Multiplications per output position."""
         return math.prod(self.weight_shape)
 
     @property
     def reach(self) -> tuple[int, ...]:
-        """How far the kernel reaches along each axis: ``dilation * (kernel_size - 1)``."""
+        """Extent of the kernel beyond one sample, per axis: ``dilation * (kernel_size - 1)``."""
         return tuple(d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True))
 
     @property
     def smallest_input(self) -> tuple[int, ...]:
-        """The smallest size of each axis for which there is an output."""
+        """Smallest input size along each axis that gives an output."""
         if self.padding_mode in ("zeros", "replicate"):
             border = (1,) * self.ndim
         else:
@@ -164,28 +132,8 @@ class ConvSpec:
             max(b, r + 1 - 2 * p) for b, r, p in zip(border, self.reach, self.padding, strict=True)
         )
 
-    def build(self, device: Any = None, dtype: torch.dtype | None = None) -> torch.nn.Module:
-        """Make the `torch.nn` convolution.
-
-        Raises
-        ------
-        ArgumentError
-            If no standard convolution pads so: 'same' with a stride needs an amount of padding
-            that depends on the input's size.
-        """
-        if self.padding == "same" and max(self.stride) > 1:
-            raise ArgumentError(
-                f"no torch.nn.Conv{self.ndim}d pads 'same' with stride {self.stride}: the amount "
-                "depends on the input's size. Give the padding as integers"
-            )
-        made: torch.nn.Module = CONVS[self.ndim](
-            self.in_channels, self.out_channels, self.kernel_size, self.stride, self.padding,
-            self.dilation, self.groups, self.bias, self.padding_mode, device=device, dtype=dtype,
-        )  # fmt: skip
-        return made
-
     def describe(self) -> str:
-        """Say the arguments as one would write them, defaults left out."""
+        """Return the arguments as text, without those that have their default value."""
         words = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"]
         if max(self.stride) > 1:
             words.append(f"stride={self.stride}")
@@ -201,19 +149,19 @@ class ConvSpec:
         return ", ".join(words)
 
 
-def count(owner: str, name: str, value: object, least: int = 1) -> int:
-    """Return a whole number that is large enough, or say which argument is none."""
+def count(owner: str, name: str, value: object, minimum: int = 1) -> int:
+    """Return `value` as an integer of at least `minimum`, or raise an error that names it."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise ArgumentTypeError(f"{owner}: `{name}` must be an integer; got {value!r}")
-    if value < least:
-        raise ArgumentError(f"{owner}: `{name}` must be >= {least}; got {value}")
+    if value < minimum:
+        raise ArgumentError(f"{owner}: `{name}` must be >= {minimum}; got {value}")
     return int(value)
 
 
-def spread(owner: str, name: str, value: object, ndim: int, least: int = 1) -> tuple[int, ...]:
-    """Return one whole number for each axis of space."""
+def spread(owner: str, name: str, value: object, ndim: int, minimum: int = 1) -> tuple[int, ...]:
+    """Return one integer per spatial axis."""
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
-        return (count(owner, name, value, least),) * ndim
+        return (count(owner, name, value, minimum),) * ndim
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise ArgumentTypeError(
             f"{owner}: `{name}` must be an integer or one for each of {ndim} axes; got {value!r}"
@@ -222,4 +170,4 @@ def spread(owner: str, name: str, value: object, ndim: int, least: int = 1) -> t
         raise ArgumentError(
             f"{owner}: `{name}` must have one integer for each of {ndim} axes; got {tuple(value)}"
         )
-    return tuple(count(owner, name, v, least) for v in value)
+    return tuple(count(owner, name, v, minimum) for v in value)

@@ -1,4 +1,4 @@
-"""decide: which layers are converted, in which pattern and at which ranks."""
+"""Decision which layers are converted, in which pattern and at which ranks."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import numpy as np
 
 from separable.errors import ArgumentError, RankError
 from separable.factorize.trees import matricise
-from separable.nn.convert.choose import DENSE, hull, points_of
+from separable.lowering.scheme import Scheme
 from separable.nn.convert.conversion import Conversion
 from separable.nn.convert.factored_layers import weights_of_conv
-from separable.nn.convert.layer_refs import Site, refusal
+from separable.nn.convert.layer_refs import LayerRef, refusal
 from separable.nn.convert.patterns import AUTO
+from separable.nn.convert.rank_allocation import DENSE, hull, points_of
 from separable.nn.convert.trace import dense_multiplications
 from separable.nn.dense_weights import factor_weights
-from separable.nn.scheme import Scheme
 
 __all__ = ["decide"]
 
-TRIES = 20
-SHOWN = 3  # reasons in a message
+TRIES = 20  # attempts to meet a budget after lowering raised ranks
+SHOWN = 3  # number of reasons in a message
 
 
 def decide(work: Conversion) -> dict[str, Scheme]:
-    """Return the scheme of each layer that is to be converted, in the order in which they run.
+    """Return the scheme of each layer to convert, in the order in which they run.
 
     Raises
     ------
@@ -37,43 +37,41 @@ def decide(work: Conversion) -> dict[str, Scheme]:
     if request.budget is not None:
         return _within_budget(work, request.budget)
     found = {}
-    for site in work.open():
-        scheme = _one(work, site)
-        cost, dense = work.cost(site, scheme), work.dense(site)
+    for ref in work.open():
+        scheme = _one(work, ref)
+        cost, dense = work.cost(ref, scheme), work.dense(ref)
         if request.min_saving * cost > dense or (request.min_saving >= 1 and cost == dense):
             rank = " ".join(f"{b}={int(np.max(r))}" for b, r in scheme.ranks.items())
-            work.leave(site.name, f"{rank} takes {cost / dense:.2f} of its multiplications")
+            work.leave(ref.name, f"{rank} takes {cost / dense:.2f} times as many multiplications")
         else:
-            found[site.name] = scheme
+            found[ref.name] = scheme
     return found
 
 
-def _one(work: Conversion, site: Site) -> Scheme:
-    """The scheme of a layer for itself: of a rank, a tolerance, or exact."""
+def _one(work: Conversion, ref: LayerRef) -> Scheme:
+    """Return the scheme of one layer for a rank, for a tolerance, or without error."""
     request = work.request
-    if request.tol is not None and (
-        work.calibration is not None or len(work.curves[site.name]) > 1
-    ):
-        return _within_tolerance(work, site, request.tol)
-    scheme = work.schemes[site.name][0]
+    if request.tol is not None and (work.calibration is not None or len(work.curves[ref.name]) > 1):
+        return _within_tolerance(work, ref, request.tol)
+    scheme = work.schemes[ref.name][0]
     rank = None if request.rank is None else _capped(scheme, request.rank)
-    return factor_weights(scheme, weights_of_conv(site.conv), rank, request.tol)[0]
+    return factor_weights(scheme, weights_of_conv(ref.conv), rank, request.tol)[0]
 
 
-def _within_tolerance(work: Conversion, site: Site, tol: float) -> Scheme:
-    """The cheapest point of all its curves within a tolerance."""
+def _within_tolerance(work: Conversion, ref: LayerRef, tol: float) -> Scheme:
+    """Return the cheapest point of all curves of a layer within a tolerance."""
     best: tuple[float, Scheme] | None = None
-    for made in work.curves[site.name]:
+    for made in work.curves[ref.name]:
         at = made.first_within(tol)
         if at is not None and (best is None or made.costs[at] < best[0]):
             best = float(made.costs[at]), made.scheme.with_ranks(made.ranks(at))
-    if best is None:  # the curves stop where dense is cheaper
-        return factor_weights(work.schemes[site.name][0], weights_of_conv(site.conv), None, None)[0]
+    if best is None:  # curves end where dense is cheaper
+        return factor_weights(work.schemes[ref.name][0], weights_of_conv(ref.conv), None, None)[0]
     return best[1]
 
 
 def _capped(scheme: Scheme, rank: int | Mapping[str, int]) -> Any:
-    """A rank for this layer: no larger than its weights can have."""
+    """Return a rank for this layer, at most the largest that its weights can have."""
     largest = _largest(scheme)
     if not isinstance(rank, Mapping):
         return min(rank, max(largest.values()))
@@ -85,7 +83,7 @@ def _capped(scheme: Scheme, rank: int | Mapping[str, int]) -> Any:
 
 
 def _largest(scheme: Scheme) -> dict[str, int]:
-    """The largest rank of each bond."""
+    """Return the largest rank of each bond."""
     pattern, count = scheme.pattern, len(scheme.pattern.factors)
     lengths = [
         int(np.prod([scheme.size(a) for a in pattern.own(k)], initial=1)) for k in range(count)
@@ -98,8 +96,8 @@ def _largest(scheme: Scheme) -> dict[str, int]:
 
 
 def _within_budget(work: Conversion, budget: float) -> dict[str, Scheme]:
-    """Ranks over all layers together."""
-    sites = list(work.open())
+    """Choose the ranks of all layers together within a budget."""
+    refs = list(work.open())
     allowed = _allowed(work, budget)
     _check_reachable(work, budget, allowed)
     limit = float(allowed)
@@ -110,40 +108,40 @@ def _within_budget(work: Conversion, budget: float) -> dict[str, Scheme]:
             if point.curve != DENSE
         }
         spent = sum(
-            work.cost(s, chosen[s.name]) if s.name in chosen else work.dense(s) for s in sites
+            work.cost(s, chosen[s.name]) if s.name in chosen else work.dense(s) for s in refs
         )
         if spent <= allowed:
             break
-        limit -= spent - allowed  # ranks were raised, for groups are to be even
+        limit -= spent - allowed  # lowering raised ranks to make groups even
     else:
         raise _unreachable(work, budget, spent)
-    for site in sites:
-        if site.name not in chosen:
-            work.leave(site.name, "dense: the error saved is worth its multiplications")
+    for ref in refs:
+        if ref.name not in chosen:
+            work.leave(ref.name, "dense: the error saved is worth its multiplications")
     return chosen
 
 
 def _counts(work: Conversion) -> Iterator[tuple[float, float, float]]:
-    """What the network takes and what of it is not for these layers, on all inputs known.
+    """Yield multiplications of the network, and those outside the convertible layers, per known input.
 
     Yields
     ------
     total, rest : float
-        Multiplications.
+        Multiplications of the whole network, and of all but the convertible layers.
     share : float
-        What these layers take there of what they take on the inputs that are counted.
+        Multiplications of the convertible layers on this input, relative to the counted input.
     """
     assert work.trace is not None
-    sites = list(work.open())
-    here = sum(work.dense(s) for s in sites)
+    refs = list(work.open())
+    here = sum(work.dense(s) for s in refs)
     yield work.trace.total, work.trace.total - here, 1.0
     if work.single is not None:
-        one = sum(dense_multiplications(s.spec, work.single.shapes.get(s.name, ())) for s in sites)
+        one = sum(dense_multiplications(s.spec, work.single.shapes.get(s.name, ())) for s in refs)
         yield work.single.total, work.single.total - one, one / max(here, 1)
 
 
 def _allowed(work: Conversion, budget: float) -> float:
-    """The multiplications that these layers may take: what keeps the budget on all inputs."""
+    """Return the multiplications that the convertible layers may have so that every input meets the budget."""
     return min(
         (int(budget * total) - rest) / share if share else math.inf
         for total, rest, share in _counts(work)
@@ -151,19 +149,19 @@ def _allowed(work: Conversion, budget: float) -> float:
 
 
 def _check_reachable(work: Conversion, budget: float, allowed: float) -> None:
-    """Refuse a budget below the cheapest network."""
+    """Raise an error if the budget is below the cheapest network."""
     least = 0.0
-    for site in work.open():
-        points = points_of(work.curves[site.name], work.dense(site), work.request.min_saving)
+    for ref in work.open():
+        points = points_of(work.curves[ref.name], work.dense(ref), work.request.min_saving)
         least += hull(points)[0].cost
     if least > allowed:
         raise _unreachable(work, budget, least)
 
 
-def _unreachable(work: Conversion, budget: float, least: float) -> ArgumentError:
-    """Say how far the network can go if these layers take no less than that."""
+def _unreachable(work: Conversion, budget: float, smallest: float) -> ArgumentError:
+    """Return an error that says how far the network can be reduced."""
     total, rest, needed = max(
-        ((total, rest, least * share + rest) for total, rest, share in _counts(work)),
+        ((total, rest, smallest * share + rest) for total, rest, share in _counts(work)),
         key=lambda found: found[2] / found[0],
     )
     message = (
@@ -176,13 +174,13 @@ def _unreachable(work: Conversion, budget: float, least: float) -> ArgumentError
 
 
 def _what_is_left(work: Conversion) -> str:
-    """Say which multiplications no layer can save, the most first."""
+    """Return as text which multiplications no layer can save, the largest share first."""
     assert work.trace is not None
     counts: dict[str, int] = {}
-    for site in work.sites:
-        if site.reason:
-            many = work.trace.within(site.name)
-            counts[site.reason] = counts.get(site.reason, 0) + many
+    for ref in work.refs:
+        if ref.reason:
+            many = work.trace.within(ref.name)
+            counts[ref.reason] = counts.get(ref.reason, 0) + many
     rest = work.trace.total - sum(work.dense(s) for s in work.open())
     counts["outside convolutions"] = rest - sum(counts.values())
     most = sorted(((n, why) for why, n in counts.items() if n > 0), reverse=True)[:SHOWN]
@@ -190,11 +188,11 @@ def _what_is_left(work: Conversion) -> str:
 
 
 def _remedy(work: Conversion) -> str:
-    """Say what may reach further, or that nothing does."""
+    """Return advice on what may reduce the network further."""
     request = work.request
     asked = request.pattern
     patterns = asked.values() if isinstance(asked, Mapping) else [asked]
-    free = [s for s in work.sites if not refusal(s.conv) and s.reason != "does not run"]
+    free = [s for s in work.refs if not refusal(s.conv) and s.reason != "does not run"]
     if not free:
         return "There is no convolution that could be converted: begin with a smaller network"
     if any(pattern != AUTO for pattern in patterns):
@@ -206,7 +204,7 @@ def _remedy(work: Conversion) -> str:
     return "No pattern reaches further: give that budget, or begin with a smaller network"
 
 
-def _is_dense(work: Conversion, site: Site) -> bool:
-    """Whether no point of a layer saves as much as `min_saving` asks."""
-    points = points_of(work.curves[site.name], work.dense(site), work.request.min_saving)
+def _is_dense(work: Conversion, ref: LayerRef) -> bool:
+    """Return True if no point of a layer saves as much as `min_saving` requires."""
+    points = points_of(work.curves[ref.name], work.dense(ref), work.request.min_saving)
     return hull(points)[0].curve == DENSE

@@ -1,4 +1,4 @@
-"""The report of a conversion, put together."""
+"""Creation of the report of a conversion."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from separable.nn.conv_spec import CONVS
+from separable.lowering.scheme import Scheme
 from separable.nn.convert.conversion import Conversion
 from separable.nn.convert.conversion_report import ConvertedLayer, Report
 from separable.nn.convert.factored_layers import measured, weight_error
-from separable.nn.convert.layer_refs import Site
+from separable.nn.convert.layer_refs import LayerRef
 from separable.nn.factored_conv import FactoredConv
-from separable.nn.scheme import Scheme
 from separable.nn.ties import ties_of, untied
+from separable.nn.torch_convs import CONVS
 
-__all__ = ["summed_up"]
+__all__ = ["build_report"]
 
 
-def summed_up(
+def build_report(
     work: Conversion,
     model: nn.Module,
     result: nn.Module,
@@ -33,29 +33,29 @@ def summed_up(
     error: float = math.nan,
     plain_error: float = math.nan,
 ) -> Report:
-    """Put the report together.
+    """Create the report of a conversion.
 
     Parameters
     ----------
     work : Conversion
     model, result : torch.nn.Module
-        Before and after.
+        The network before and after the conversion.
     chosen : mapping of str to Scheme
     output_errors : mapping of str to float, optional
-        Of the converted layers on the data.
+        Errors of the converted layers on the data.
     error, plain_error : float
-        Of the network's output on the data.
+        Errors of the network's output on the data, with fit and without.
     """
     errors = output_errors or {}
     rows = []
-    for at, site in enumerate(work.sites):
-        work.tell(f"time of {site.title}", at, len(work.sites))
-        if site.name in chosen:
-            layer = result.get_submodule(site.name)
+    for at, ref in enumerate(work.refs):
+        work.tell(f"time of {ref.title}", at, len(work.refs))
+        if ref.name in chosen:
+            layer = result.get_submodule(ref.name)
             assert isinstance(layer, FactoredConv)
-            rows.append(_converted(work, site, layer, errors.get(site.name, math.nan)))
+            rows.append(_converted(work, ref, layer, errors.get(ref.name, math.nan)))
         else:
-            rows.append(_left(work, site))
+            rows.append(_left(work, ref))
     after = before = None
     if work.trace is not None:
         before = work.trace.total
@@ -77,55 +77,55 @@ def summed_up(
 
 
 def _converted(
-    work: Conversion, site: Site, layer: FactoredConv, output_error: float
+    work: Conversion, ref: LayerRef, layer: FactoredConv, output_error: float
 ) -> ConvertedLayer:
     scheme = layer.scheme
-    seconds_before, seconds = _times(work, site, layer)
+    seconds_before, seconds = _times(work, ref, layer)
     return ConvertedLayer(
-        site.name, site.aliases, type(site.conv).__name__, site.spec.weight_shape, str(layer.pattern),
+        ref.name, ref.aliases, type(ref.conv).__name__, ref.spec.weight_shape, str(layer.pattern),
         layer.ranks, {b: int(r.sum()) for b, r in scheme.ranks.items()},
-        multiplications=work.cost(site, scheme), multiplications_before=work.dense(site),
-        parameters=_parameters(layer), parameters_before=_parameters(site.conv),
-        weight_error=weight_error(layer, site.conv),
+        multiplications=work.cost(ref, scheme), multiplications_before=work.dense(ref),
+        parameters=_parameters(layer), parameters_before=_parameters(ref.conv),
+        weight_error=weight_error(layer, ref.conv),
         output_error=output_error, seconds=seconds, seconds_before=seconds_before,
-        spectrum=_spectrum(work, site, str(layer.pattern)),
+        spectrum=_spectrum(work, ref, str(layer.pattern)),
     )  # fmt: skip
 
 
-def _left(work: Conversion, site: Site) -> ConvertedLayer:
-    conv: Any = site.conv
+def _left(work: Conversion, ref: LayerRef) -> ConvertedLayer:
+    conv: Any = ref.conv
     is_separable = isinstance(conv, FactoredConv)
     shape = conv.spec.weight_shape if is_separable else _shape(conv.weight)
-    count = 0 if work.trace is None else work.trace.within(site.name)
+    count = 0 if work.trace is None else work.trace.within(ref.name)
     if work.trace is None and type(conv) in CONVS.values():
-        count = site.spec.multiplications
+        count = ref.spec.multiplications
     return ConvertedLayer(
-        site.name, site.aliases, type(conv).__name__, shape, reason=site.reason,
+        ref.name, ref.aliases, type(conv).__name__, shape, reason=ref.reason,
         multiplications=count, multiplications_before=count,
         parameters=_parameters(conv), parameters_before=_parameters(conv),
-        spectrum=_spectrum(work, site, ""),
+        spectrum=_spectrum(work, ref, ""),
     )  # fmt: skip
 
 
 def _shape(weight: Any) -> tuple[int, ...]:
-    """The shape of weights; of a lazy layer, which has none yet, none."""
+    """Return the shape of weights; empty for a lazy layer, which has none yet."""
     return () if is_lazy(weight) else tuple(weight.shape)
 
 
-def _spectrum(work: Conversion, site: Site, pattern: str) -> Mapping[str, NDArray[Any]]:
-    """The spectrum of the pattern taken; of the first one tried for a layer left dense."""
-    curves = work.curves.get(site.name, [])
+def _spectrum(work: Conversion, ref: LayerRef, pattern: str) -> Mapping[str, NDArray[Any]]:
+    """Return the spectrum of the chosen pattern, or of the first one tried for a dense layer."""
+    curves = work.curves.get(ref.name, [])
     for made in curves:
         if str(made.scheme.written) == pattern:
             return made.spectrum
     return curves[0].spectrum if curves else {}
 
 
-def _times(work: Conversion, site: Site, layer: FactoredConv) -> tuple[float, float]:
-    shapes = work.shapes(site)
+def _times(work: Conversion, ref: LayerRef, layer: FactoredConv) -> tuple[float, float]:
+    shapes = work.shapes(ref)
     if not shapes or not work.request.repeats:
         return math.nan, math.nan
-    before, after = measured([site.conv, layer], shapes[0], work.request.repeats)
+    before, after = measured([ref.conv, layer], shapes[0], work.request.repeats)
     return before, after
 
 
@@ -134,7 +134,7 @@ def _parameters(module: nn.Module) -> int:
 
 
 def _said(work: Conversion) -> str:
-    """What was asked for, in a few words."""
+    """Return what was requested, as a short text."""
     request = work.request
     pattern = request.pattern
     words = ["patterns by layer" if isinstance(pattern, Mapping) else f"{pattern}"]
@@ -151,10 +151,10 @@ def _said(work: Conversion) -> str:
 
 
 def _tradeoff(work: Conversion) -> NDArray[np.float64]:
-    """Multiplications and mean error of the best networks, from the cheapest to the dense one."""
+    """Return multiplications and mean error of the best networks, from the cheapest to the dense one."""
     if not work.curves:
         return np.zeros((0, 2))
-    names = [s for s in work.sites if s.name in work.curves]
+    names = [s for s in work.refs if s.name in work.curves]
     path = np.array(work.path())
     rest = 0 if work.trace is None else work.trace.total - sum(work.dense(s) for s in names)
     return np.stack([path[:, 0] + rest, np.sqrt(path[:, 1] / len(names))], axis=1)

@@ -1,9 +1,9 @@
-"""choose: ranks over all layers together, by the error that a multiplication saves.
+"""Allocation of ranks over all layers, by the error that each multiplication saves.
 
-Each layer has points (multiplications, error): those of its curves, and the dense layer with no
-error. Only the points on the lower convex hull are worth having: between two of them an exchange
-rate holds, error saved per multiplication, that falls from one to the next. Taking the exchanges
-of all layers in the order of their rates is optimal for every budget that is reached exactly
+Each layer has points (multiplications, error): those of its curves, and the dense layer without
+error. Only points on the lower convex hull are useful. From each of them to the next, a
+multiplication saves a certain error, and this rate falls along the hull. Taking the steps of all
+layers in the order of their rates is optimal for every budget that is reached exactly
 (Shoham and Gersho, 1988, doi:10.1109/29.90373).
 """
 
@@ -24,18 +24,18 @@ DENSE = -1
 
 @dataclass(frozen=True)
 class Point:
-    """One way to have a layer.
+    """One choice for a layer.
 
     Attributes
     ----------
     cost : float
         Multiplications.
     error : float
-        Square of the relative error.
+        Squared relative error.
     curve : int
-        Which of its curves; `DENSE` for the layer as it is.
+        Index of the layer's curve; `DENSE` for the dense layer.
     at : int
-        The point of that curve.
+        Index of the point on that curve.
     """
 
     cost: float
@@ -46,14 +46,14 @@ class Point:
 
 @dataclass(frozen=True)
 class Allocation:
-    """What was chosen, and the way there.
+    """Chosen points, and all choices from the cheapest network to the dense one.
 
     Attributes
     ----------
     chosen : mapping of str to Point
     path : tuple of (float, float)
         Multiplications and the sum of the layers' errors, from the cheapest network to the dense
-        one, also beyond the budget.
+        one, including points beyond the budget.
     """
 
     chosen: Mapping[str, Point]
@@ -61,7 +61,7 @@ class Allocation:
 
 
 def points_of(curves: Sequence[Curve], dense: float, min_saving: float) -> list[Point]:
-    """Return the points of a layer that save enough, and the dense one."""
+    """Return the points of a layer that save enough, and the dense point."""
     limit = dense / min_saving if min_saving > 0 else np.inf
     found = [Point(dense, 0.0)]
     for k, curve in enumerate(curves):
@@ -91,7 +91,7 @@ def hull(points: Sequence[Point]) -> list[Point]:
 
 
 def _rate(first: Point, second: Point) -> float:
-    """The error saved per multiplication on the way from one point to a dearer one."""
+    """Return the error saved per multiplication between a point and a more expensive one."""
     step = second.cost - first.cost
     return (first.error - second.error) / step if step > 0 else np.inf
 
@@ -103,7 +103,7 @@ def allocate(layers: Mapping[str, Sequence[Point]], budget: float) -> Allocation
     ----------
     layers : mapping of str to sequence of Point
     budget : float
-        Multiplications for these layers; no less than that of the cheapest points.
+        Multiplications for these layers; at least those of the cheapest points.
 
     Returns
     -------

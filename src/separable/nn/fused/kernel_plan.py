@@ -1,0 +1,141 @@
+"""KernelPlan: the record of one compiled layer for one shape of input; and access to compiled code.
+
+No other module of this package imports compiled code, because that imports Numba, which takes half a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from separable.engine.availability import compiling
+from separable.process_cache import ProcessBound
+
+__all__ = ["KernelPlan", "Kernels", "kernels"]
+
+RUN_FIELDS = 7
+"""Fields at the start of each record that change from run to run: six arrays and the scratch memory."""
+
+
+class KernelPlan(ProcessBound):
+    """Record of one compiled layer for one shape of input, and the tables that it refers to.
+
+    Attributes
+    ----------
+    function : int
+        Address of the compiled kernel.
+    scratch_size : int
+        Bytes of scratch memory per thread.
+    threads : int
+        Number of threads that have work worth waking them for.
+    """
+
+    function: int
+    scratch_size: int
+    threads: int
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self._record = np.zeros(1, dtype)
+        self._words = self._record.view(np.int64)
+        self._tables: list[NDArray[Any]] = []
+
+    def _set(self, **values: int) -> None:
+        for name, value in values.items():
+            self._record[name] = value
+
+    def _add_table(self, table: NDArray[Any]) -> int:
+        """Keep a table alive with the plan; return its address."""
+        contiguous = np.ascontiguousarray(table)
+        self._tables.append(contiguous)
+        return int(contiguous.ctypes.data)
+
+    def fill(
+        self, words: NDArray[np.int64], source: tuple[int, ...], target: int, scratch: int
+    ) -> None:
+        """Write the record of one run.
+
+        Parameters
+        ----------
+        words : ndarray of int64
+            Memory for the record.
+        source : tuple of int
+            Addresses of the input and of the arrays of weights, in the order of the record's fields.
+        target, scratch : int
+            Addresses of the output and of the scratch memory.
+        """
+        words[: self._words.size] = self._words
+        words[:RUN_FIELDS] = (source[0], target, *source[1:], scratch)
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """Access to compiled kernels and the constants that plans depend on.
+
+    Attributes
+    ----------
+    lanes : int
+        Numbers in a vector of float32.
+    pixels : int
+        Outputs of a depthwise block.
+    vectors : int
+        Largest number of vectors of output channels of a pointwise block.
+    layer_record, box_record : dtype
+        Records of a separable layer, and of a box convolution.
+    run : callable
+        Runs a plan on the threads of the engine or of OpenMP.
+    """
+
+    lanes: int
+    pixels: int
+    vectors: int
+    layer_record: np.dtype[Any]
+    box_record: np.dtype[Any]
+    run: Callable[..., None]
+    _modules: tuple[ModuleType, ...]
+    _address: Callable[[Any], int]
+
+    @property
+    def panel(self) -> int:
+        """Output channels of a panel of pointwise weights."""
+        return self.vectors * self.lanes
+
+    def address(self, name: str) -> int:
+        """Return the address of a kernel, which is compiled if it was never needed before."""
+        module = next(m for m in self._modules if hasattr(m, name))
+        return self._address(getattr(module, name))
+
+
+@lru_cache(maxsize=1)
+def kernels() -> Kernels:
+    """Return the compiled kernels.
+
+    Raises
+    ------
+    EngineError
+        If Numba cannot be used.
+    """
+    with compiling:  # imported here for start-up time: Numba takes half a second
+        from separable.engine.compiled import jit, numba_api, thread_pool
+        from separable.nn.fused.compiled import (
+            gradient_kernels,
+            layer_blocks,
+            layer_kernels,
+            layer_params,
+            layout_kernels,
+            simd_ops,
+            spatial_kernels,
+        )
+
+        signature = (numba_api.types.int64,) * 3  # address of the record, counter, thread
+        return Kernels(
+            simd_ops.LANES, layer_blocks.PIXELS, layer_blocks.VECTORS, layer_params.LAYER,
+            layer_params.BOXES, thread_pool.run,
+            (layer_kernels, gradient_kernels, layout_kernels, spatial_kernels),
+            lambda kernel: jit.address(kernel, signature),
+        )  # fmt: skip
