@@ -21,7 +21,7 @@ import pytest
 from separable import files, system, volumes
 from separable.errors import FileError
 from separable.files import atomic_write
-from separable.files.images import outer_file
+from separable.files.format_registry import outer_file
 from separable.system import descriptors, handles, memory, processors
 
 SOURCES = Path(system.__file__).parents[1]

@@ -158,9 +158,9 @@ def test_slabs_are_made_of_whole_chunks_and_few_are_in_flight(
 
 def test_workers_read_with_the_halo_of_the_slab(source):
     path, image = source
-    with volumes.core.open_source(path) as opened:
+    with volumes.filter_file.open_source(path) as opened:
         made = sep.plan(KERNEL, SHAPE, "float32", mode="wrap", method="separable")
-        whole = volumes.blocks.block_filter(made)
+        whole = volumes.halo.block_filter(made)
         block = whole.block((slice(0, 24), slice(32, 64), slice(0, 80)))
         samples = cluster._read(opened, block)
     rows = np.arange(block.starts[0], block.stops[0]) % SHAPE[0]

@@ -122,7 +122,7 @@ CHILD = """
 import sys, time
 import separable as sep
 from separable import volumes
-from separable.volumes import schedule
+from separable.volumes import slab_schedule as schedule
 from separable.volumes.slab_planner import Stage
 from separable.files.chunked_io import Target
 source, target, stages, slow = sys.argv[1:]

@@ -15,7 +15,7 @@ from separable.errors import ArgumentError, KernelError, SeparableError
 from separable.factorize import as_kernel
 from separable.factors import Factors
 from separable.files import ImageInfo, is_image_path, read_image
-from separable.files.images import locate
+from separable.files.format_registry import locate
 from separable.files.opening import open_source
 from separable.kernels import parse_spec
 from separable.kernels.kernel_arguments import spacings

@@ -16,7 +16,7 @@ from separable.cli.options import SpacingText, integers, is_kernel_file
 from separable.distribution import install_command
 from separable.errors import ArgumentError, FileError
 from separable.files.atomic_write import whole_or_nothing
-from separable.files.chunked_io import reason_of, remedy_of
+from separable.files.diagnostics import reason_of, remedy_of
 
 __all__ = ["report_command"]
 

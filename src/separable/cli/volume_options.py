@@ -15,7 +15,7 @@ from rich.console import Console
 from separable.cli.console import StoppedError, enough_memory
 from separable.cli.plan_command import show_plan
 from separable.errors import FileError
-from separable.files.images import locate
+from separable.files.format_registry import locate
 from separable.files.opening import open_source
 from separable.plan.plan_text import duration
 from separable.volumes import Run

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from separable.factors import Factors
+from separable.plan import Plan
 from separable.plan.plan_text import duration
 
-if TYPE_CHECKING:
-    from separable.demo.demonstration import Result
-
-__all__ = ["draw_photo", "draw_volume"]
+__all__ = ["Result", "draw_photo", "draw_volume"]
 
 Array: TypeAlias = NDArray[Any]
 
@@ -24,6 +23,43 @@ PAPER, INK, QUIET = "#fbfaf8", "#1c1c22", "#6a6a72"
 SLICE = 1.1  # the volume's slices are so many times thicker than its pixels are wide
 SIGNED = "RdBu_r"
 ARROW, TIMES = "\N{RIGHTWARDS ARROW}", "\N{MULTIPLICATION SIGN}"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One kernel, run as a dense convolution and by a plan.
+
+    Attributes
+    ----------
+    title : str
+    kernel : ndarray
+    factors : Factors
+    plan : Plan
+    output : ndarray
+    dense_seconds, seconds : float
+        Time of `scipy.ndimage.convolve` and of the plan.
+    difference : float
+        Largest absolute difference between the two results.
+    """
+
+    title: str
+    kernel: Array
+    factors: Factors
+    plan: Plan
+    output: Array
+    dense_seconds: float
+    seconds: float
+    difference: float
+
+    @property
+    def speedup(self) -> float:
+        """Factor by which the plan is faster."""
+        return self.dense_seconds / self.seconds
+
+    @property
+    def size(self) -> str:
+        """Kernel size as text."""
+        return "x".join(map(str, self.kernel.shape))
 
 
 @dataclass(frozen=True)

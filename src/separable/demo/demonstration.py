@@ -8,7 +8,6 @@ from __future__ import annotations
 import textwrap
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,16 +17,17 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from separable import kernels
+from separable.demo.demo_pictures import Result, draw_photo, draw_volume
 from separable.distribution import install_command
 from separable.errors import FileError, SeparableError
 from separable.factorize import factorize
 from separable.factors import Factors
 from separable.files import write_image
-from separable.plan import Plan, plan
+from separable.plan import plan
 from separable.plan.candidates import filter_pattern
 from separable.plan.plan_text import duration
 
-__all__ = ["Result", "run_demo"]
+__all__ = ["run_demo"]
 
 Array: TypeAlias = NDArray[Any]
 
@@ -35,43 +35,6 @@ NEEDED = {"skimage": "scikit-image", "nibabel": "nibabel", "matplotlib": "matplo
 PATIENCE = 0.6  # seconds for the repeats of one timing
 REPEATS = 5
 WIDTH = 80  # columns
-
-
-@dataclass(frozen=True)
-class Result:
-    """One kernel, run both ways.
-
-    Attributes
-    ----------
-    title : str
-    kernel : ndarray
-    factors : Factors
-    plan : Plan
-    output : ndarray
-    dense_seconds, seconds : float
-        Of `scipy.ndimage.convolve` and of the plan.
-    difference : float
-        The largest one between the two results.
-    """
-
-    title: str
-    kernel: Array
-    factors: Factors
-    plan: Plan
-    output: Array
-    dense_seconds: float
-    seconds: float
-    difference: float
-
-    @property
-    def speedup(self) -> float:
-        """How many times faster the plan is."""
-        return self.dense_seconds / self.seconds
-
-    @property
-    def size(self) -> str:
-        """Of the kernel."""
-        return "x".join(map(str, self.kernel.shape))
 
 
 def run_demo(folder: Path, *, step: int = 1) -> list[Result]:
@@ -96,8 +59,6 @@ def run_demo(folder: Path, *, step: int = 1) -> list[Result]:
     """
     _check_packages()
     photo, volume = _photograph()[::step, ::step], _volume()[::step, ::step]
-    from separable.demo.demo_pictures import draw_photo, draw_volume
-
     _make_folder(folder)
     _say(
         "Each kernel below is given as a dense array. It is factored, every way to run it is "

@@ -24,22 +24,19 @@ import numpy as np
 
 from separable.errors import FileError
 from separable.files.atomic_write import take_name
-from separable.files.error_reasons import reason_of, remedy_of
-from separable.files.file_format import Array, ImageInfo, check_claims, check_memory, memory_bytes
+from separable.files.diagnostics import check_claims, check_memory, memory_bytes, reason_of
+from separable.files.image_info import Array, ImageInfo
 
 __all__ = [
     "Region",
     "Source",
     "Target",
-    "Wanted",
     "as_bounds",
-    "blame",
     "boxes",
+    "chunk_error",
     "describe",
     "draft_of",
     "read_whole",
-    "reason_of",
-    "remedy_of",
     "write_whole",
 ]
 
@@ -146,6 +143,7 @@ class Source:
     release: Callable[[], None] = field(repr=False, default=lambda: None)
     layout: dict[str, Any] = field(repr=False, default_factory=dict)
     slow: int = 0
+    reopen: Callable[[Path], Source] | None = field(repr=False, default=None)
 
     def __post_init__(self) -> None:
         """Refuse a header whose claims nothing can fulfil, whatever the format."""
@@ -204,52 +202,9 @@ class Source:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from separable.files.opening import open_source
-
-        return open_source, (self.path,)
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What a format is asked to create.
-
-    Attributes
-    ----------
-    path : Path
-        The name in the end.
-    draft : Path
-        The name until then; `resume` says whether the format finds its draft there.
-    inside : str
-        Of an array in the file.
-    joins : bool
-        Whether another process created the draft and others may be writing it: then nothing in it
-        is deleted or written again.
-    """
-
-    path: Path
-    draft: Path
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    chunks: tuple[int, ...] | None
-    info: ImageInfo
-    like: Source | None
-    resume: bool
-    inside: str = ""
-    overwrite: bool = False
-    joins: bool = False
-
-    def like_layout(self, name: str) -> dict[str, Any]:
-        """How the pattern is stored, if it is a file of this format."""
-        return self.like.layout if self.like is not None and self.like.info.format == name else {}
-
-    def check_draft(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        """Refuse to go on with a draft of something else."""
-        if tuple(shape) != self.shape or dtype.newbyteorder("=") != self.dtype:
-            raise FileError(
-                f"cannot resume {self.path}: {self.draft.name} holds {dtype.name} of shape "
-                f"{tuple(shape)}; expected {self.dtype.name} of shape {self.shape}. "
-                "Delete it, or start without resuming"
-            )
+        if self.reopen is None:
+            raise TypeError(f"{self.path} cannot be pickled: open it with `files.open_source`")
+        return self.reopen, (self.path,)
 
 
 @dataclass
@@ -306,6 +261,7 @@ class Target:
     notes: tuple[str, ...] = ()
     keep: bool = field(repr=False, default=True)
     slow: int = 0
+    reopen: Callable[..., Target] | None = field(repr=False, default=None)
 
     def write(self, region: Region, array: Array) -> None:
         """Write a part.
@@ -374,10 +330,10 @@ class Target:
         raise FileError(said) from None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from separable.files.opening import reopen_target
-
-        told = replace(self.info, notes=())
-        return reopen_target, (self.path, self.shape, self.dtype, told, self.overwrite)
+        if self.reopen is None:
+            raise TypeError(f"{self.path} cannot be pickled: make it with `files.create_target`")
+        info = replace(self.info, notes=())
+        return self.reopen, (self.path, self.shape, self.dtype, info, self.overwrite)
 
 
 def remove(path: Path) -> None:
@@ -388,7 +344,7 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def blame(
+def chunk_error(
     path: Path,
     shape: tuple[int, ...],
     chunks: tuple[int, ...],
@@ -416,15 +372,17 @@ def blame(
     )
 
 
-def read_whole(open_one: Callable[[Path, str], Source]) -> Callable[[Path, str], Any]:
-    """Make of what opens a source by parts what reads it whole."""
+def read_whole(source: Source) -> tuple[Array, ImageInfo]:
+    """Read all of a source and close it.
 
-    def read(path: Path, inside: str = "") -> tuple[Array, ImageInfo]:
-        with open_one(path, inside) as source:
-            check_memory(path, source.shape, source.dtype)
-            return np.asarray(source.read((slice(None),) * source.ndim)), source.info
-
-    return read
+    Raises
+    ------
+    FileError
+        If the array and a result of its size do not fit into memory.
+    """
+    with source:
+        check_memory(source.path, source.shape, source.dtype)
+        return np.asarray(source.read((slice(None),) * source.ndim)), source.info
 
 
 def write_whole(target: Target, array: Array) -> None:

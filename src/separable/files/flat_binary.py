@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from separable.errors import FileError
-from separable.files.chunked_io import Bounds, Region, Source, Target, Wanted, as_bounds
-from separable.files.file_format import Array, ImageInfo
+from separable.files.chunked_io import Bounds, Region, Source, Target, as_bounds
+from separable.files.file_format import CreateRequest
+from separable.files.image_info import Array, ImageInfo
 from separable.system import Handle
 
 __all__ = ["Raw", "raw_source", "raw_target"]
@@ -226,19 +227,19 @@ def raw_source(
     )
 
 
-def raw_target(wanted: Wanted, raw: Raw, **options: Any) -> Target:
+def raw_target(request: CreateRequest, raw: Raw, **options: Any) -> Target:
     """Return a target that writes such an array."""
     return Target(
-        path=wanted.path,
-        draft=wanted.draft,
-        shape=wanted.shape,
-        dtype=wanted.dtype,
+        path=request.path,
+        draft=request.draft,
+        shape=request.shape,
+        dtype=request.dtype,
         chunks=None,
         store=raw.write,
         flush=raw.flush,
         release=raw.close,
-        info=wanted.info,
-        resumed=wanted.resume,
+        info=request.info,
+        resumed=request.resume,
         slow=raw.order[0] if raw.order else 0,
         **options,
     )

@@ -12,10 +12,11 @@ import numpy as np
 
 from separable.errors import FileError
 from separable.files.axis_names import letters_of, names_of, short_unit
-from separable.files.chunked_io import Region, Source, Target, Wanted, blame, boxes
-from separable.files.file_format import Array, Format, ImageInfo, affine_of, keeping
+from separable.files.chunked_io import Region, Source, Target, boxes, chunk_error
+from separable.files.diagnostics import import_package
+from separable.files.file_format import CreateRequest, Format, metadata_kept
 from separable.files.flat_binary import Raw, raw_source, raw_target
-from separable.files.optional_packages import need
+from separable.files.image_info import Array, ImageInfo, affine_of
 from separable.system import flush_path
 
 __all__ = ["HDF5"]
@@ -26,7 +27,7 @@ USUAL = "data"  # the dataset of a file that does not say another
 
 
 def _open_hdf5(path: Path, inside: str = "") -> Source:
-    h5py = need("h5py", path)
+    h5py = import_package("h5py", path)
     file = h5py.File(path, "r")
     try:
         dataset = _dataset(h5py, path, file, inside)
@@ -48,7 +49,7 @@ def _open_hdf5(path: Path, inside: str = "") -> Source:
         except Exception as error:
             if not dataset.chunks:
                 raise
-            raise blame(
+            raise chunk_error(
                 path, dataset.shape, dataset.chunks, region, error, dataset.__getitem__, str
             ) from None
         return found.astype(found.dtype.newbyteorder("="), copy=False)
@@ -214,35 +215,35 @@ def _spacing(
 # Writing
 
 
-def _create_hdf5(wanted: Wanted) -> Target:
+def _create_hdf5(request: CreateRequest) -> Target:
     """Write the numbers plain, so that a run can be killed; pack them at the end if asked for."""
-    h5py = need("h5py", wanted.path)
-    layout = dict(wanted.like_layout("HDF5") or wanted.info.options.get("hdf5", {}))
-    name = wanted.inside or str(layout.get("dataset", USUAL))
-    if len(layout.get("chunks") or ()) != len(wanted.shape):
+    h5py = import_package("h5py", request.path)
+    layout = dict(request.like_layout("HDF5") or request.info.options.get("hdf5", {}))
+    name = request.inside or str(layout.get("dataset", USUAL))
+    if len(layout.get("chunks") or ()) != len(request.shape):
         layout["chunks"] = None
-    if wanted.chunks:
+    if request.chunks:
         layout["chunks"] = tuple(
-            min(c, n) for c, n in zip(wanted.chunks, wanted.shape, strict=True)
+            min(c, n) for c, n in zip(request.chunks, request.shape, strict=True)
         )
-    if not wanted.resume:
-        with h5py.File(wanted.draft, "w") as file:
+    if not request.resume:
+        with h5py.File(request.draft, "w") as file:
             early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
             early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
             early.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-            made = file.create_dataset(name, wanted.shape, wanted.dtype, dcpl=early)
-            _describe(made, wanted.info)
-    with h5py.File(wanted.draft, "r") as file:
-        dataset = _dataset(h5py, wanted.draft, file, wanted.inside)
-        wanted.check_draft(dataset.shape, dataset.dtype)
+            made = file.create_dataset(name, request.shape, request.dtype, dcpl=early)
+            _describe(made, request.info)
+    with h5py.File(request.draft, "r") as file:
+        dataset = _dataset(h5py, request.draft, file, request.inside)
+        request.check_draft(dataset.shape, dataset.dtype)
         name, offset = dataset.name, int(dataset.id.get_offset())
-    raw = Raw.open(wanted.draft, wanted.dtype, wanted.shape, offset, write=True)
+    raw = Raw.open(request.draft, request.dtype, request.shape, offset, write=True)
 
     def pack() -> None:
         if layout.get("chunks"):
-            _pack(h5py, wanted.draft, name, layout)
+            _pack(h5py, request.draft, name, layout)
 
-    return raw_target(wanted, raw, complete=pack)
+    return raw_target(request, raw, complete=pack)
 
 
 def _describe(dataset: Any, info: ImageInfo) -> None:
@@ -290,15 +291,14 @@ def _refuse_hdf5(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
 
 
 HDF5 = Format(
-    "HDF5",
-    (".h5", ".hdf5", ".he5", ".hdf", ".ims"),
-    (b"\x89HDF\r\n\x1a\n",),
-    None,
-    None,
-    _refuse_hdf5,
+    name="HDF5",
+    suffixes=(".h5", ".hdf5", ".he5", ".hdf", ".ims"),
+    signatures=(b"\x89HDF\r\n\x1a\n",),
+    refuse=_refuse_hdf5,
     open=_open_hdf5,
     create=_create_hdf5,
     inner=True,
     package="h5py",
-    keeps=keeping("axes", "names", "spacing", "affine", "attributes"),
+    keeps=metadata_kept("axes", "names", "spacing", "affine", "attributes"),
+    options={"attributes": "the attributes"},
 )

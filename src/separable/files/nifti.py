@@ -15,29 +15,23 @@ import numpy as np
 
 from separable.errors import FileError
 from separable.files.axis_names import short_unit
-from separable.files.chunked_io import Region, Source, Target, Wanted
-from separable.files.file_format import (
-    Array,
-    Format,
-    ImageInfo,
-    check_memory,
-    check_packed,
-    keeping,
-)
+from separable.files.chunked_io import Region, Source, Target
+from separable.files.diagnostics import check_memory, check_packed, import_package
+from separable.files.file_format import CreateRequest, Format, metadata_kept
 from separable.files.flat_binary import Raw, raw_source, raw_target
-from separable.files.optional_packages import need
+from separable.files.image_info import Array, ImageInfo
 
 __all__ = ["NIFTI", "NIFTI_GZ"]
 
 HELD = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
         "float32", "float64", "complex64", "complex128")  # fmt: skip
-KEEPS = keeping("axes", "spacing", "affine", "nifti")
+KEEPS = metadata_kept("axes", "spacing", "affine", "nifti")
 PLACES = "XYZT"  # of the first four axes; what follows has no meaning of its own
 
 
 def _load(path: Path) -> Any:
     """The image of a file, its numbers still on disk."""
-    nib = need("nibabel", path)
+    nib = import_package("nibabel", path)
     with _quiet():
         image = nib.load(path)
     if not isinstance(image, nib.Nifti1Image):
@@ -195,7 +189,7 @@ def _order(axes: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[in
 
 def _header(info: ImageInfo, shape: tuple[int, ...], dtype: np.dtype[Any], path: Path) -> Any:
     """The header that came with the image, else one of its spacing and affine."""
-    nib = need("nibabel", path)
+    nib = import_package("nibabel", path)
     order, full = _order(info.axes, shape)
     kept = info.options.get("nifti")
     kind = nib.Nifti2Header if max(full) > 32767 else nib.Nifti1Header
@@ -234,26 +228,26 @@ def _place(header: Any, info: ImageInfo, order: tuple[int, ...], full: tuple[int
         header.set_sform(np.diag([*zooms, 1.0]), code="aligned")
 
 
-def _create_nifti(wanted: Wanted) -> Target:
-    order, full = _order(wanted.info.axes, wanted.shape)
-    if wanted.resume:
-        header = _draft_header(wanted)
+def _create_nifti(request: CreateRequest) -> Target:
+    order, full = _order(request.info.axes, request.shape)
+    if request.resume:
+        header = _draft_header(request)
         found = tuple(int(n) for n in header.get_data_shape())
-        wanted.check_draft(wanted.shape if found == full else found, header.get_data_dtype())
+        request.check_draft(request.shape if found == full else found, header.get_data_dtype())
         offset = int(header.get_data_offset())
     else:
-        header = _header(wanted.info, wanted.shape, wanted.dtype, wanted.path)
-        with wanted.draft.open("wb") as file:
+        header = _header(request.info, request.shape, request.dtype, request.path)
+        with request.draft.open("wb") as file:
             header.write_to(file)
         offset = int(header["vox_offset"])
-    dtype = wanted.dtype.newbyteorder(header.endianness)
-    raw = Raw.open(wanted.draft, dtype, wanted.shape, offset, order[::-1], write=True)
-    return raw_target(wanted, raw)
+    dtype = request.dtype.newbyteorder(header.endianness)
+    raw = Raw.open(request.draft, dtype, request.shape, offset, order[::-1], write=True)
+    return raw_target(request, raw)
 
 
-def _draft_header(wanted: Wanted) -> Any:
-    nib = need("nibabel", wanted.path)
-    with wanted.draft.open("rb") as file:
+def _draft_header(request: CreateRequest) -> Any:
+    nib = import_package("nibabel", request.path)
+    with request.draft.open("rb") as file:
         size = int.from_bytes(file.read(4), "little")
         file.seek(0)
         wide = size in (540, 0x1C020000)  # in either byte order
@@ -283,25 +277,26 @@ def _refuse_nifti(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
 
 
 NIFTI = Format(
-    "NIfTI",
-    (".nii",),
-    (b"\x5c\x01\0\0", b"\0\0\x01\x5c", b"\x1c\x02\0\0", b"\0\0\x02\x1c"),
-    None,
-    None,
-    _refuse_nifti,
+    name="NIfTI",
+    suffixes=(".nii",),
+    signatures=(b"\x5c\x01\0\0", b"\0\0\x01\x5c", b"\x1c\x02\0\0", b"\0\0\x02\x1c"),
+    refuse=_refuse_nifti,
     open=_open_nifti,
     create=_create_nifti,
     package="nibabel",
     keeps=KEEPS,
+    options={"nifti": "the NIfTI header"},
 )
 NIFTI_GZ = Format(
-    "NIfTI (gzip)",
-    (".nii.gz",),
-    (b"\x1f\x8b",),
-    _read_packed,
-    _write_packed,
-    _refuse_nifti,
+    name="NIfTI (gzip)",
+    suffixes=(".nii.gz",),
+    signatures=(b"\x1f\x8b",),
+    read=_read_packed,
+    write=_write_packed,
+    refuse=_refuse_nifti,
     open=_open_packed,
+    compresses=NIFTI,
     package="nibabel",
     keeps=KEEPS,
+    options={"nifti": "the NIfTI header"},
 )

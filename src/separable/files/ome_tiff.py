@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 from separable.errors import FileError
 from separable.files.axis_names import short_unit
-from separable.files.file_format import SPACE, ImageInfo
+from separable.files.image_info import SPACE, ImageInfo
 
 __all__ = ["check_files", "imagej_settings", "ome_settings", "plain_resolution", "tiff_info"]
 

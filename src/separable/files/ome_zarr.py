@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from separable.files.axis_names import letters_of, long_unit, names_of, short_unit
-from separable.files.file_format import SPACE, ImageInfo, affine_of
+from separable.files.image_info import SPACE, ImageInfo, affine_of
 
 __all__ = ["ome_of", "ome_to_info", "own_to_info", "to_attributes", "to_ome"]
 

@@ -11,14 +11,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from separable.errors import FileError
-from separable.files.file_format import (
-    Array,
-    Format,
-    ImageInfo,
-    check_memory,
-    check_packed,
-    keeping,
-)
+from separable.files.diagnostics import check_memory, check_packed
+from separable.files.file_format import Format, metadata_kept
+from separable.files.image_info import Array, ImageInfo
 
 __all__ = ["BMP", "JPEG", "PNG"]
 
@@ -108,29 +103,29 @@ def _refuser(
 
 
 PNG = Format(
-    "PNG",
-    (".png",),
-    (b"\x89PNG",),
-    _read_picture,
-    _writer(".png"),
-    _refuser("PNG", ("uint8", "uint16", "bool"), (2, 3, 4)),
-    keeps=keeping("axes"),
+    name="PNG",
+    suffixes=(".png",),
+    signatures=(b"\x89PNG",),
+    read=_read_picture,
+    write=_writer(".png"),
+    refuse=_refuser("PNG", ("uint8", "uint16", "bool"), (2, 3, 4)),
+    keeps=metadata_kept("axes"),
 )
 JPEG = Format(
-    "JPEG",
-    (".jpg", ".jpeg"),
-    (b"\xff\xd8\xff",),
-    _read_picture,
-    _writer(".jpg", quality=JPEG_QUALITY),
-    _refuser("JPEG", ("uint8",), (3,)),
-    keeps=keeping("axes"),
+    name="JPEG",
+    suffixes=(".jpg", ".jpeg"),
+    signatures=(b"\xff\xd8\xff",),
+    read=_read_picture,
+    write=_writer(".jpg", quality=JPEG_QUALITY),
+    refuse=_refuser("JPEG", ("uint8",), (3,)),
+    keeps=metadata_kept("axes"),
 )
 BMP = Format(
-    "BMP",
-    (".bmp",),
-    (b"BM",),
-    _read_picture,
-    _writer(".bmp"),
-    _refuser("BMP", ("uint8", "bool"), (3,)),
-    keeps=keeping("axes"),
+    name="BMP",
+    suffixes=(".bmp",),
+    signatures=(b"BM",),
+    read=_read_picture,
+    write=_writer(".bmp"),
+    refuse=_refuser("BMP", ("uint8", "bool"), (3,)),
+    keeps=metadata_kept("axes"),
 )

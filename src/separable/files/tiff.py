@@ -13,16 +13,11 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from separable.errors import FileError
-from separable.files.chunked_io import Region, Source, Target, Wanted, blame
-from separable.files.file_format import (
-    DEFLATE_RATIO,
-    Array,
-    Format,
-    ImageInfo,
-    check_memory,
-    check_packed,
-)
+from separable.files.chunked_io import Region, Source, Target, chunk_error
+from separable.files.diagnostics import DEFLATE_RATIO, check_memory, check_packed, import_package
+from separable.files.file_format import CreateRequest, Format
 from separable.files.flat_binary import Raw, raw_source, raw_target
+from separable.files.image_info import Array, ImageInfo
 from separable.files.ome_tiff import (
     check_files,
     imagej_settings,
@@ -30,7 +25,6 @@ from separable.files.ome_tiff import (
     plain_resolution,
     tiff_info,
 )
-from separable.files.optional_packages import need
 
 __all__ = ["TIFF"]
 
@@ -99,7 +93,7 @@ def _open_tiff(path: Path, inside: str = "") -> Source:
 
 
 def _paged(path: Path, file: Any, series: Any, info: ImageInfo) -> Source:
-    zarr = need("zarr", path)
+    zarr = import_package("zarr", path)
     file.filehandle.set_lock(True)
     node = zarr.open(series.aszarr(level=0), mode="r")
 
@@ -110,7 +104,7 @@ def _paged(path: Path, file: Any, series: Any, info: ImageInfo) -> Source:
         except FileError:
             raise
         except Exception as error:
-            raise blame(
+            raise chunk_error(
                 path, node.shape, node.chunks, region, error, node.__getitem__, str
             ) from None
         return found.astype(found.dtype.newbyteorder("="), copy=False)
@@ -237,23 +231,23 @@ def _write_tiff(file: BinaryIO, array: Array, info: ImageInfo, path: Path) -> No
     tifffile.imwrite(file, array, **settings)
 
 
-def _create_tiff(wanted: Wanted) -> Target:
+def _create_tiff(request: CreateRequest) -> Target:
     import tifffile
 
-    order = _turned(wanted.info, len(wanted.shape))
-    shape = tuple(wanted.shape[i] for i in order)
-    if not wanted.resume:
-        info = _in_order(wanted.info, order)
-        settings = _settings(info, shape, wanted.dtype, wanted.path)
-        tifffile.memmap(wanted.draft, shape=shape, dtype=wanted.dtype, **settings)
-    with tifffile.TiffFile(wanted.draft) as made:
+    order = _turned(request.info, len(request.shape))
+    shape = tuple(request.shape[i] for i in order)
+    if not request.resume:
+        info = _in_order(request.info, order)
+        settings = _settings(info, shape, request.dtype, request.path)
+        tifffile.memmap(request.draft, shape=shape, dtype=request.dtype, **settings)
+    with tifffile.TiffFile(request.draft) as made:
         series = made.series[0]
         found = tuple(int(n) for n in series.shape)
         same = [n for n in found if n > 1] == [n for n in shape if n > 1]
-        wanted.check_draft(wanted.shape if same else found, series.dtype)
+        request.check_draft(request.shape if same else found, series.dtype)
         dtype, place = np.dtype(made.byteorder + series.dtype.char), int(series.dataoffset or 0)
-    raw = Raw.open(wanted.draft, dtype, wanted.shape, place, order, write=True)
-    return raw_target(wanted, raw)
+    raw = Raw.open(request.draft, dtype, request.shape, place, order, write=True)
+    return raw_target(request, raw)
 
 
 def _refuse_tiff(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
@@ -263,13 +257,14 @@ def _refuse_tiff(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
 
 
 TIFF = Format(
-    "TIFF",
-    (".tif", ".tiff"),
-    (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
-    _read_tiff,
-    _write_tiff,
-    _refuse_tiff,
+    name="TIFF",
+    suffixes=(".tif", ".tiff"),
+    signatures=(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    read=_read_tiff,
+    write=_write_tiff,
+    refuse=_refuse_tiff,
     open=_open_tiff,
     create=_create_tiff,
     keeps=_keeps,
+    options={"ome": "OME's metadata", "imagej": "ImageJ's metadata"},
 )

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from separable.errors import FileError
-from separable.files.chunked_io import Region, Source, Target, Wanted, blame, reason_of
-from separable.files.file_format import Array, Format, ImageInfo, keeping
+from separable.files.axis_names import names_of
+from separable.files.chunked_io import Region, Source, Target, chunk_error
+from separable.files.diagnostics import import_package, reason_of
+from separable.files.file_format import CreateRequest, Format, metadata_kept
+from separable.files.image_info import Array, ImageInfo
 from separable.files.ome_zarr import ome_of, ome_to_info, own_to_info, to_attributes, to_ome
-from separable.files.optional_packages import need
 from separable.files.zarr_drafts import ChunkWriter, draft_store, read_store
 from separable.system import flush_path
 
@@ -27,7 +29,7 @@ METADATA = ("zarr.json", ".zarray", ".zgroup")
 
 
 def _open_zarr(path: Path, inside: str = "") -> Source:
-    zarr = need("zarr", path)
+    zarr = import_package("zarr", path)
     where = path / inside if inside else path
     if not any((path / name).is_file() for name in METADATA):
         raise FileError(
@@ -58,7 +60,9 @@ def _source(where: Path, node: Any, info: ImageInfo) -> Source:
             found = np.asarray(node[region])
         except Exception as error:
             chunks, name = tuple(node.shards or node.chunks), node.metadata.encode_chunk_key
-            raise blame(where, node.shape, chunks, region, error, node.__getitem__, name) from None
+            raise chunk_error(
+                where, node.shape, chunks, region, error, node.__getitem__, name
+            ) from None
         return found.astype(found.dtype.newbyteorder("="), copy=False)
 
     layout = {
@@ -244,13 +248,13 @@ def _known(codec: str) -> bool:
 # Writing
 
 
-def _create_zarr(wanted: Wanted) -> Target:
-    zarr = need("zarr", wanted.path)
-    if not wanted.resume:
-        _create_store(zarr, wanted)
-    writer = ChunkWriter(wanted.draft, first=not wanted.joins)
-    with _open_zarr(wanted.draft) as found:
-        wanted.check_draft(found.shape, found.dtype)
+def _create_zarr(request: CreateRequest) -> Target:
+    zarr = import_package("zarr", request.path)
+    if not request.resume:
+        _create_store(zarr, request)
+    writer = ChunkWriter(request.draft, first=not request.joins)
+    with _open_zarr(request.draft) as found:
+        request.check_draft(found.shape, found.dtype)
     node = zarr.open(draft_store(writer), mode="r+")
     node = node if hasattr(node, "shape") else node["0"]
 
@@ -258,84 +262,84 @@ def _create_zarr(wanted: Wanted) -> Target:
         node[region] = array
 
     return Target(
-        path=wanted.path,
-        draft=wanted.draft,
-        shape=wanted.shape,
-        dtype=wanted.dtype,
+        path=request.path,
+        draft=request.draft,
+        shape=request.shape,
+        dtype=request.dtype,
         chunks=tuple(node.shards or node.chunks),
         store=store,
         flush=writer.flush,
         release=writer.close,
         complete=writer.finish,
-        info=wanted.info,
-        resumed=wanted.resume,
+        info=request.info,
+        resumed=request.resume,
     )
 
 
-def _create_store(zarr: Any, wanted: Wanted) -> None:
+def _create_store(zarr: Any, request: CreateRequest) -> None:
     """Make a store without chunks, and bring it to the disk."""
-    ome = wanted.path.name.endswith(".ome.zarr") or "ome_zarr" in wanted.info.options
-    settings = _settings(wanted)
+    ome = request.path.name.endswith(".ome.zarr") or "ome_zarr" in request.info.options
+    settings = _settings(request)
     version = settings.pop("zarr_format")
     if ome:
-        top = zarr.create_group(str(wanted.draft), zarr_format=version)
-        top.attrs.update(to_ome(wanted.info, wanted.path, len(wanted.shape), version))
+        top = zarr.create_group(str(request.draft), zarr_format=version)
+        top.attrs.update(to_ome(request.info, request.path, len(request.shape), version))
         top.create_array("0", **settings)
     else:
-        attributes = to_attributes(wanted.info, len(wanted.shape), version)
-        zarr.create_array(str(wanted.draft), zarr_format=version, attributes=attributes, **settings)
-    for path in wanted.draft.rglob("*"):
+        attributes = to_attributes(request.info, len(request.shape), version)
+        zarr.create_array(
+            str(request.draft), zarr_format=version, attributes=attributes, **settings
+        )
+    for path in request.draft.rglob("*"):
         if path.is_file():
             flush_path(path)
 
 
-def _settings(wanted: Wanted) -> dict[str, Any]:
+def _settings(request: CreateRequest) -> dict[str, Any]:
     """Chunks and codecs: those asked for, else those of the pattern, else ours."""
-    like = wanted.like_layout("Zarr")
-    version = int(like.get("zarr_format") or wanted.info.options.get("zarr_format") or 3)
-    if len(like.get("chunks", ())) != len(wanted.shape):
+    like = request.like_layout("Zarr")
+    version = int(like.get("zarr_format") or request.info.options.get("zarr_format") or 3)
+    if len(like.get("chunks", ())) != len(request.shape):
         like = {k: v for k, v in like.items() if k not in ("chunks", "shards")}
-    chunks = wanted.chunks or like.get("chunks") or cubes(wanted.shape, wanted.dtype.itemsize)
-    chunks = tuple(max(1, min(c, n)) for c, n in zip(chunks, wanted.shape, strict=True))
+    chunks = request.chunks or like.get("chunks") or cubes(request.shape, request.dtype.itemsize)
+    chunks = tuple(max(1, min(c, n)) for c, n in zip(chunks, request.shape, strict=True))
     settings: dict[str, Any] = {
-        "shape": wanted.shape,
-        "dtype": wanted.dtype,
+        "shape": request.shape,
+        "dtype": request.dtype,
         "chunks": chunks,
         "zarr_format": version,
-        "fill_value": wanted.dtype.type(0),
+        "fill_value": request.dtype.type(0),
     }
-    settings.update(_shards(like, wanted.chunks, wanted.shape))
+    settings.update(_shards(like, request.chunks, request.shape))
     if "compressors" in like:
-        _check_encoders(wanted, like)
-        same = like["dtype"] == wanted.dtype
+        _check_encoders(request, like)
+        same = like["dtype"] == request.dtype
         settings["compressors"] = like["compressors"] if same else _resized(like["compressors"])
         if same:
             settings["filters"] = like["filters"] or None
     if version == 2:
         settings["chunk_key_encoding"] = {"name": "v2", "separator": "/"}
     else:
-        from separable.files.axis_names import names_of
-
         settings["dimension_names"] = names_of(
-            wanted.info.axes, wanted.info.names, len(wanted.shape)
+            request.info.axes, request.info.names, len(request.shape)
         )
     return settings
 
 
-def _check_encoders(wanted: Wanted, like: dict[str, Any]) -> None:
+def _check_encoders(request: CreateRequest, like: dict[str, Any]) -> None:
     """Refuse codecs of the pattern that can decode and not encode, before the work begins."""
     import zarr
 
-    sample = np.ones((4,) * len(wanted.shape), like["dtype"])
+    sample = np.ones((4,) * len(request.shape), like["dtype"])
     try:
         zarr.create_array(
             {}, data=sample, chunks=sample.shape, zarr_format=like["zarr_format"],
             compressors=like["compressors"], filters=like["filters"] or None,
         )  # fmt: skip
     except Exception as error:
-        assert wanted.like is not None
+        assert request.like is not None
         raise FileError(
-            f"cannot write {wanted.path}: the codecs of {wanted.like.path} cannot encode "
+            f"cannot write {request.path}: the codecs of {request.like.path} cannot encode "
             f"({reason_of(error)}). Store that array with other codecs, or write .npy"
         ) from None
 
@@ -391,17 +395,15 @@ def _refuse_zarr(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
 
 
 ZARR = Format(
-    "Zarr",
-    (".zarr",),
-    (),
-    None,
-    None,
-    _refuse_zarr,
+    name="Zarr",
+    suffixes=(".zarr",),
+    refuse=_refuse_zarr,
     open=_open_zarr,
     create=_create_zarr,
     folder=True,
     contents=METADATA,
     inner=True,
     package="zarr",
-    keeps=keeping("axes", "names", "spacing", "affine", "attributes", "ome_zarr"),
+    keeps=metadata_kept("axes", "names", "spacing", "affine", "attributes", "ome_zarr"),
+    options={"attributes": "the attributes"},
 )

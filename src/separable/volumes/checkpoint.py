@@ -20,8 +20,9 @@ import numpy as np
 from separable.distribution import VERSION
 from separable.engine import Form
 from separable.errors import FileError
-from separable.files.chunked_io import Source, Target, draft_of, reason_of, remove
-from separable.files.images import outer_file
+from separable.files.chunked_io import Source, Target, draft_of, remove
+from separable.files.diagnostics import reason_of
+from separable.files.format_registry import outer_file
 from separable.plan import Plan
 from separable.system import NO_SUCH_LOCK, Handle
 

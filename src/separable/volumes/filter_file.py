@@ -20,8 +20,8 @@ from separable.engine.result_memory import release
 from separable.errors import ArgumentError, FileError, KernelError
 from separable.factors import Factors
 from separable.files.chunked_io import Source, Target, remove
-from separable.files.images import check_target, outer_file
-from separable.files.opening import create_target, open_source
+from separable.files.format_registry import outer_file
+from separable.files.opening import check_target, create_target, open_source
 from separable.filtering import given
 from separable.plan import Plan, plan
 from separable.run import run as run_method
