@@ -88,8 +88,8 @@ def _style(value: float, scale: float) -> Style:
 
 def _colour(value: float, scale: float) -> tuple[int, int, int]:
     share = (abs(value) / scale) ** 0.6 if scale else 0.0
-    far = GOLD if value > 0 else BLUE
-    r, g, b = (round(a + share * (z - a)) for a, z in zip(INK, far, strict=True))
+    end = GOLD if value > 0 else BLUE
+    r, g, b = (round(a + share * (z - a)) for a, z in zip(INK, end, strict=True))
     return r, g, b
 
 
@@ -128,9 +128,9 @@ def _shades(real: Array, console: Console) -> Text:
     return Text("\n".join([*(line.rstrip() for line in lines), "", key]))
 
 
-def _reduced(real: Array, most: int) -> Array:
-    """The mean of blocks, so that no side is longer than `most`."""
-    step = -(-max(real.shape) // most)
+def _reduced(real: Array, max_side: int) -> Array:
+    """The mean of blocks, so that no side is longer than `max_side`."""
+    step = -(-max(real.shape) // max_side)
     if step == 1:
         return real
     rows, columns = (-(-n // step) * step for n in real.shape)

@@ -57,45 +57,50 @@ KernelText = Annotated[
     typer.Option(
         "--kernel",
         "-k",
-        help="A name with its parameters, as gaussian:2, gaussian:2mm or sobel:axis=0 (`separable "
-        "kernel` lists them), or a file with a dense kernel, as psf.npy.",
+        help="Kernel: a name with its parameters, for example gaussian:2, gaussian:2mm or "
+        "sobel:axis=0 (`separable kernel` lists the names), or a file with a dense kernel, for "
+        "example psf.npy.",
         show_default=False,
     ),
 ]
 Axes = Annotated[
     str | None,
-    typer.Option(help="The image's axes to filter, as 0,1.", show_default=False),
+    typer.Option(help="Image axes to filter, for example 0,1.", show_default=False),
 ]
 Mode = Annotated[
     str,
     typer.Option(
-        help="How the image goes on outside: reflect, mirror, nearest, wrap or constant; or one "
-        "for each axis, as wrap,reflect."
+        help="Border mode: reflect, mirror, nearest, wrap or constant; or one per axis, for "
+        "example wrap,reflect."
     ),
 ]
 Cval = Annotated[
     float,
     typer.Option(
-        help="What lies outside where the mode is constant.", parser=_number, metavar="NUMBER"
+        help="Value outside the image for border mode constant.", parser=_number, metavar="NUMBER"
     ),
 ]
 Tol = Annotated[
     float | None,
     typer.Option(
-        help="The error allowed, relative to max|image| * sum|kernel|. Exact if not given.",
+        help="Largest error allowed, relative to sum|kernel| x max|image|; exact if not given.",
         show_default=False,
         parser=_number,
         metavar="NUMBER",
     ),
 ]
 Method = Annotated[
-    str, typer.Option(help="auto takes the fastest; or separable, direct, fft ... as in a plan.")
+    str,
+    typer.Option(
+        help="Filter method: auto chooses the fastest; or separable, direct, fft ... as "
+        "`separable plan` lists them."
+    ),
 ]
 Operation = Annotated[
     str | None,
     typer.Option(
-        help="correlate or convolve (which flips the kernel). If not given, kernels of the "
-        "catalogue are correlated, as their masks are printed, and files are convolved.",
+        help="correlate, or convolve (which flips the kernel). Default: correlate for named "
+        "kernels, convolve for kernel files.",
         show_default=False,
     ),
 ]
@@ -105,8 +110,8 @@ SpacingText = Annotated[
     str | None,
     typer.Option(
         "--spacing",
-        help="How far apart samples are, as 3x1x1mm: then the kernel's lengths are in these units, "
-        "or in those it names, and derivatives per unit.",
+        help="Sample spacing, for example 3x1x1mm. Lengths of the kernel are then in this unit, "
+        "or in the unit they name, and derivatives are per unit.",
         show_default=False,
     ),
 ]
@@ -267,8 +272,8 @@ def named_kernel(
     axes: Sequence[int],
     ndim: int,
     operation: str | None = None,
-    given: Spacing | None = None,
-    known: Spacing | None = None,
+    requested: Spacing | None = None,
+    from_file: Spacing | None = None,
 ) -> Kernel:
     """Make a kernel of the catalogue with as many axes as are filtered.
 
@@ -280,9 +285,9 @@ def named_kernel(
     ndim : int
         The number of axes of the image.
     operation : str, optional
-    given : Spacing, optional
+    requested : Spacing, optional
         Asked for, hence all lengths are measured with it.
-    known : Spacing, optional
+    from_file : Spacing, optional
         Of the file, which is used only where the kernel's text has units.
 
     Raises
@@ -290,23 +295,25 @@ def named_kernel(
     ArgumentError
         If there is none of that name, or it has fewer axes: then the message says what to do.
     """
-    used = given or (known if has_units(text) else None)
+    used = requested or (from_file if has_units(text) else None)
     steps = None if used is None else used.along(axes, ndim)
     unit = "" if used is None else used.unit
     spacings(steps, len(axes))  # refuses what is not > 0
     try:
         values = parse_spec(text, len(axes), spacing=steps, unit=unit)
     except ArgumentError as mistake:
-        own = _axes_of(text, steps, unit)
-        if own is None or own >= len(axes):
+        kernel_axes = _axes_of(text, steps, unit)
+        if kernel_axes is None or kernel_axes >= len(axes):
             raise mistake from None
-        last = ",".join(map(str, range(len(axes) - own, len(axes))))
+        last = ",".join(map(str, range(len(axes) - kernel_axes, len(axes))))
         raise ArgumentError(
-            f"kernel `{text}` has {own} axes; got {len(axes)} to filter. "
-            f"Name {own} of them, for instance --axes {last}"
+            f"kernel `{text}` has {kernel_axes} axes; got {len(axes)} to filter. "
+            f"Name {kernel_axes} of them, for instance --axes {last}"
         ) from None
-    told = "" if used is None or steps is None or "px" in text else _told(steps, used)
-    return Kernel(text, values, operation or "correlate", told)
+    spacing_text = (
+        "" if used is None or steps is None or "px" in text else _spacing_text(steps, used)
+    )
+    return Kernel(text, values, operation or "correlate", spacing_text)
 
 
 def _axes_of(text: str, steps: tuple[float, ...] | None, unit: str) -> int | None:
@@ -317,7 +324,7 @@ def _axes_of(text: str, steps: tuple[float, ...] | None, unit: str) -> int | Non
         return None
 
 
-def _told(steps: tuple[float, ...], used: Spacing) -> str:
+def _spacing_text(steps: tuple[float, ...], used: Spacing) -> str:
     size = "x".join(f"{s:.6g}" for s in steps)
     return f"{size} {used.unit} ({used.source})" if used.unit else f"{size} ({used.source})"
 

@@ -144,9 +144,9 @@ def draw_volume(volume: Array, results: Sequence[Result]) -> Array:
         x = MARGIN + column * (across + MARGIN)
         page.caption(x, top, title, below)
         upper = page.axes(x, top, across, tall)
-        _show(upper, values[depth // 2, ::-1], volume, whole=values)
+        _show(upper, values[depth // 2, ::-1], volume, values_shown=values)
         lower = page.axes(x, top + tall + MARGIN / 2, across, thin)
-        _show(lower, values[::-1, height // 2], volume, whole=values)
+        _show(lower, values[::-1, height // 2], volume, values_shown=values)
         if column:
             kernel = results[column - 1].kernel
             _inset(upper, kernel[len(kernel) // 2], 0.2, 0.2 * across / tall)
@@ -163,12 +163,12 @@ def _times(result: Result) -> str:
     return f"{before} {ARROW} {after}{faster}"
 
 
-def _show(axes: Any, values: Array, source: Array, whole: Array | None = None) -> None:
+def _show(axes: Any, values: Array, source: Array, values_shown: Array | None = None) -> None:
     """Show a picture: in the source's own scale, or in red and blue where it has both signs."""
-    whole = values if whole is None else whole
-    if whole.min() < -0.05 * whole.max():
+    values_shown = values if values_shown is None else values_shown
+    if values_shown.min() < -0.05 * values_shown.max():
         plane = values.mean(axis=2) if values.ndim == 3 else values
-        reach = float(np.percentile(np.abs(whole), 99.5)) or 1.0
+        reach = float(np.percentile(np.abs(values_shown), 99.5)) or 1.0
         axes.imshow(
             plane, cmap=SIGNED, vmin=-reach, vmax=reach, interpolation="antialiased", aspect="auto"
         )

@@ -132,20 +132,20 @@ def _compare(title: str, kernel: Array, image: Array) -> Result:
     # Step 1: factor and plan.
     factors = factorize(kernel, filter_pattern(kernel.ndim))
     axes = tuple(range(kernel.ndim))
-    made = plan(kernel, image.shape, image.dtype, axes=axes)
+    filter_plan = plan(kernel, image.shape, image.dtype, axes=axes)
 
     # Step 2: run both ways.
-    whole = kernel.reshape(kernel.shape + (1,) * (image.ndim - kernel.ndim))
-    dense_seconds, expected = _time(lambda: ndimage.convolve(image, whole))
-    made(image)  # the first time includes what is loaded or compiled once
-    seconds, output = _time(lambda: made(image))
+    kernel_of_image = kernel.reshape(kernel.shape + (1,) * (image.ndim - kernel.ndim))
+    dense_seconds, expected = _time(lambda: ndimage.convolve(image, kernel_of_image))
+    filter_plan(image)  # the first time includes what is loaded or compiled once
+    seconds, output = _time(lambda: filter_plan(image))
     difference = float(np.max(np.abs(output - expected)))
-    result = Result(title, kernel, factors, made, output, dense_seconds, seconds, difference)
+    result = Result(title, kernel, factors, filter_plan, output, dense_seconds, seconds, difference)
 
     # Step 3: say so.
     print(f"--- {title}, {result.size}: {kernel.size} numbers\n")
     print(f"{factors!r}\n")
-    print(f"{made}\n")
+    print(f"{filter_plan}\n")
     _say(
         f"Dense {duration(dense_seconds)}, planned {duration(seconds)}: "
         f"{_ratio(result.speedup)}. The largest difference is {difference:.1e} where "

@@ -49,13 +49,15 @@ class Bodies:
         self.uploads = 0
 
     @contextlib.asynccontextmanager
-    async def of(self, request: Request, most: int, *, upload: bool) -> AsyncIterator[bytearray]:
+    async def of(
+        self, request: Request, max_bytes: int, *, upload: bool
+    ) -> AsyncIterator[bytearray]:
         """Read a body; its bytes count until the work with it is done.
 
         Parameters
         ----------
         request : Request
-        most : int
+        max_bytes : int
             Bytes that one body may have.
         upload : bool
             Whether it counts among the uploads, of which few are taken at once.
@@ -74,7 +76,7 @@ class Bodies:
         content = bytearray()
         try:
             try:
-                await self._fill(content, request, most)
+                await self._fill(content, request, max_bytes)
             except RefusedError as refused:
                 self._release(content)
                 if refused.status != 408:
@@ -89,13 +91,13 @@ class Bodies:
         self.held -= len(content)
         content.clear()
 
-    async def _fill(self, content: bytearray, request: Request, most: int) -> None:
-        said = request.headers.get("content-length", "0")
-        if not said.isdecimal() or int(said) > most:
-            raise RefusedError(f"too large: at most {most >> 20} MiB are taken", 413)
-        ends = time.monotonic() + BODY_SECONDS
+    async def _fill(self, content: bytearray, request: Request, max_bytes: int) -> None:
+        length = request.headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > max_bytes:
+            raise RefusedError(f"too large: at most {max_bytes >> 20} MiB are taken", 413)
+        deadline = time.monotonic() + BODY_SECONDS
         while True:
-            left = min(STALLED_SECONDS, ends - time.monotonic())
+            left = min(STALLED_SECONDS, deadline - time.monotonic())
             try:
                 message = await asyncio.wait_for(request.receive(), max(left, 0.001))
             except asyncio.TimeoutError:
@@ -103,8 +105,8 @@ class Bodies:
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
             part = message.get("body", b"")
-            if len(content) + len(part) > most:
-                raise RefusedError(f"too large: at most {most >> 20} MiB are taken", 413)
+            if len(content) + len(part) > max_bytes:
+                raise RefusedError(f"too large: at most {max_bytes >> 20} MiB are taken", 413)
             if self.held + len(part) > BODIES_BYTES:
                 raise RefusedError(BUSY, 429)
             content += part
@@ -127,7 +129,7 @@ async def _drain(request: Request) -> None:
             return
 
 
-def uploaded(kind: str, content: bytearray) -> bytes:
+def uploaded(content_type: str, content: bytearray) -> bytes:
     r"""Return the file in a multipart body that has one.
 
     Raises
@@ -142,12 +144,12 @@ def uploaded(kind: str, content: bytearray) -> bytes:
     b'1 2 1'
     """
     header = Message()
-    header["content-type"] = kind
+    header["content-type"] = content_type
     boundary = header.get_boundary("")
     mark = b"--" + boundary.encode("latin-1", "replace")
     start = content.find(b"\r\n\r\n", 0, PART_HEADERS)
     end = content.rfind(b"\r\n" + mark + b"--")
-    whole = boundary and content.startswith(mark + b"\r\n") and 0 < start < end
-    if not whole or content.count(b"\r\n" + mark) != 1:
+    complete = boundary and content.startswith(mark + b"\r\n") and 0 < start < end
+    if not complete or content.count(b"\r\n" + mark) != 1:
         raise InputError("expected one file as multipart/form-data; got something else")
     return bytes(memoryview(content)[start + 4 : end])

@@ -134,17 +134,19 @@ class Origins(_Guard):
         reads = request.method in READS
         if reads and not path.startswith("/api/"):
             return None  # the page's own files
-        known = _is_same_site(headers)
-        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if known is False or (known is None and not reads and kind != JSON):
+        same_site = _is_same_site(headers)
+        content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if same_site is False or (same_site is None and not reads and content_type != JSON):
             return mistake(
                 "this request does not come from the page itself. Open the address that was "
                 "printed, or send the header Origin with it",
                 403,
             )
-        wanted = MULTIPART if path.startswith(UPLOADS) else JSON
-        if not reads and kind != wanted:
-            return mistake(f"expected a body of type {wanted}; got {kind[:60] or 'none'}", 415)
+        expected = MULTIPART if path.startswith(UPLOADS) else JSON
+        if not reads and content_type != expected:
+            return mistake(
+                f"expected a body of type {expected}; got {content_type[:60] or 'none'}", 415
+            )
         return None
 
 
@@ -180,8 +182,8 @@ def _is_same_site(headers: Headers) -> bool | None:
     origins = headers.getlist("origin")
     if origins:
         return len(origins) == 1 and _is_origin_of(origins[0], headers.get("host", ""))
-    said = headers.get("sec-fetch-site")
-    return None if said is None else said == "same-origin"
+    fetch_site = headers.get("sec-fetch-site")
+    return None if fetch_site is None else fetch_site == "same-origin"
 
 
 def _is_origin_of(origin: str, host: str) -> bool:

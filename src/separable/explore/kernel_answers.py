@@ -53,15 +53,15 @@ def choose(asked: Any, store: SupportsGet) -> Chosen:
         raise InputError("`kernel` must say spec, values or upload")
     if "spec" in asked:
         text = str(asked["spec"])[:200]
-        made = parse_spec(text, asked.get("ndim"))
-        dense = made.dense() if isinstance(made, Factors) else np.asarray(made)
+        parsed = parse_spec(text, asked.get("ndim"))
+        dense = parsed.dense() if isinstance(parsed, Factors) else np.asarray(parsed)
         return Chosen(text, check_kernel(dense), "correlate")
     if "values" in asked:
         try:
             values = np.array(asked["values"])
         except ValueError:
             raise InputError("every row of the kernel must have the same length") from None
-        return Chosen("drawn kernel", check_kernel(_whole(values)), "correlate")
+        return Chosen("drawn kernel", check_kernel(_as_integers(values)), "correlate")
     if "upload" in asked:
         return Chosen(
             str(asked.get("name", "uploaded kernel"))[:80],
@@ -71,7 +71,7 @@ def choose(asked: Any, store: SupportsGet) -> Chosen:
     raise InputError("`kernel` must say spec, values or upload")
 
 
-def _whole(values: Array) -> Array:
+def _as_integers(values: Array) -> Array:
     """Whole numbers give factors of whole numbers."""
     if (
         values.dtype.kind == "f"

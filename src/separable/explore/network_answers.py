@@ -30,11 +30,11 @@ BUDGET = 0.5  # of a conversion shown
 def layer(asked: dict[str, Any]) -> dict[str, Any]:
     """Count a dense and a separable layer, and draw the curves around them."""
     space = _whole_numbers(asked, "input", 1, 3)
-    channels = _whole(asked, "channels")
-    kernel = _whole(asked, "kernel")
-    filters = _whole(asked, "filters")
-    multiplier = _whole(asked, "multiplier")
-    stride = _whole(asked, "stride", default=1)
+    channels = _whole_number(asked, "channels")
+    kernel = _whole_number(asked, "kernel")
+    filters = _whole_number(asked, "filters")
+    multiplier = _whole_number(asked, "multiplier")
+    stride = _whole_number(asked, "stride", default=1)
     padding = asked.get("padding", "valid")
     if padding not in ("valid", "same"):
         raise InputError(f"`padding` must be valid or same; got {padding!r}")
@@ -62,13 +62,13 @@ def _ratio(volume: int, filters: int, multiplier: int) -> float:
     return multiplier * (1 / filters + 1 / volume)
 
 
-def _counts(found: Any) -> dict[str, Any]:
-    per_byte = found.multiplications_per_byte
+def _counts(layer_cost: Any) -> dict[str, Any]:
+    per_byte = layer_cost.multiplications_per_byte
     return {
-        "multiplications": found.multiplications,
-        "parameters": found.parameters,
-        "activation_bytes": found.activation_bytes,
-        "weight_bytes": found.weight_bytes,
+        "multiplications": layer_cost.multiplications,
+        "parameters": layer_cost.parameters,
+        "activation_bytes": layer_cost.activation_bytes,
+        "weight_bytes": layer_cost.weight_bytes,
         "per_byte": None if math.isnan(per_byte) else per_byte,
     }
 
@@ -144,8 +144,8 @@ def report_of(content: bytes) -> dict[str, Any]:
         ) from None
 
 
-def _report_rows(found: dict[str, Any]) -> dict[str, Any]:
-    curve = [[float(x), float(y)] for x, y in found["tradeoff"]]
+def _report_rows(report: dict[str, Any]) -> dict[str, Any]:
+    curve = [[float(x), float(y)] for x, y in report["tradeoff"]]
     step = max(1, len(curve) // POINTS)
     dense = max((x for x, _ in curve), default=0.0) or 1.0
     rows = [
@@ -157,11 +157,11 @@ def _report_rows(found: dict[str, Any]) -> dict[str, Any]:
             "error": float(x["weight_error"]),
             "reason": str(x["reason"])[:200],
         }
-        for x in found["layers"][:1000]
+        for x in report["layers"][:1000]
     ]
-    after, before = found["multiplications"], found["multiplications_before"]
+    after, before = report["multiplications"], report["multiplications_before"]
     return {
-        "model": str(found["model"])[:120],
+        "model": str(report["model"])[:120],
         "curve": [[x / dense, y] for x, y in curve[::step]],
         "rows": rows,
         "multiplications": None if after is None else float(after),
@@ -176,7 +176,7 @@ def _no_network(name: str) -> str:
     return f"no network `{name[:60]}` here; there are {', '.join(known)}"
 
 
-def _whole(asked: dict[str, Any], name: str, default: int | None = None) -> int:
+def _whole_number(asked: dict[str, Any], name: str, default: int | None = None) -> int:
     value = asked.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST:
         raise InputError(f"`{name}` must be a whole number, 1 .. {LARGEST}; got {value!r}")
@@ -187,4 +187,4 @@ def _whole_numbers(asked: dict[str, Any], name: str, low: int, high: int) -> tup
     values = asked.get(name)
     if not isinstance(values, list) or not low <= len(values) <= high:
         raise InputError(f"`{name}` must be {low} to {high} whole numbers; got {values!r}")
-    return tuple(_whole({name: v}, name) for v in values)
+    return tuple(_whole_number({name: v}, name) for v in values)

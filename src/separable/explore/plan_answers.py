@@ -36,21 +36,21 @@ def plan_rows(
         raise InputError(
             f"the image must have {chosen.values.ndim} sizes, each 1 .. 1048576; got {shape!r}"
         )
-    made = plan(
+    filter_plan = plan(
         chosen.values, sizes, dtype, mode=str(mode), tol=allowed, operation=chosen.operation
     )
-    found = _rows(made)
+    found = _rows(filter_plan)
     if measure:
-        found["measured"], found["note"] = _measured(made)
+        found["measured"], found["note"] = _measured(filter_plan)
     return found
 
 
-def _rows(made: Plan) -> dict[str, Any]:
+def _rows(filter_plan: Plan) -> dict[str, Any]:
     rows = [
         {
             "name": c.name,
             "title": c.title,
-            "chosen": c is made.chosen,
+            "chosen": c is filter_plan.chosen,
             "passes": c.passes,
             "multiplications": _finite(c.multiplications),
             "bytes": _finite(c.bytes),
@@ -58,13 +58,13 @@ def _rows(made: Plan) -> dict[str, Any]:
             "bound": _finite(c.bound),
             "refused": c.refused,
         }
-        for c in made.candidates
+        for c in filter_plan.candidates
     ]
     return {
         "rows": rows,
-        "machine": made.machine,
-        "threads": made.problem.threads,
-        "text": str(made),
+        "machine": filter_plan.machine,
+        "threads": filter_plan.problem.threads,
+        "text": str(filter_plan),
     }
 
 
@@ -73,19 +73,19 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _measured(made: Plan) -> tuple[dict[str, float], str]:
-    size = math.prod(made.problem.shape)
-    running = [c for c in made.candidates if not c.refused and c.form is not None]
+def _measured(filter_plan: Plan) -> tuple[dict[str, float], str]:
+    size = math.prod(filter_plan.problem.shape)
+    running = [c for c in filter_plan.candidates if not c.refused and c.form is not None]
     predicted = sum(c.seconds for c in running)
     if size > MEASURED_SIZE or 2 * predicted > MEASURED_SECONDS:
         return {}, (
             f"Not measured: that would take about {2 * predicted:.1f} s. "
             "Use `separable plan` for it, or a smaller image"
         )
-    noise = np.random.default_rng(0).random(made.problem.shape)
-    image = (noise * 200).astype(made.problem.dtype)
+    noise = np.random.default_rng(0).random(filter_plan.problem.shape)
+    image = (noise * 200).astype(filter_plan.problem.dtype)
     try:
-        result = made.measure(image, repeats=1)
+        result = filter_plan.measure(image, repeats=1)
     except SeparableError as error:
         return {}, str(error)
     return {c.name: s for c, s in zip(result.candidates, result.seconds, strict=True)}, ""

@@ -92,17 +92,17 @@ def kernel_report(
     )
 
 
-def _numbers(found: dict[str, Any]) -> str:
+def _numbers(described: dict[str, Any]) -> str:
     """The factors to six digits, for those who want to type them in."""
-    if not found["terms"]:
-        return "  ".join(f"{v:.6g}" for v in _flat(found["values"]))
+    if not described["terms"]:
+        return "  ".join(f"{v:.6g}" for v in _flat(described["values"]))
     lines = []
-    for number, term in enumerate(found["terms"], 1):
+    for number, term in enumerate(described["terms"], 1):
         lines.append(f"term {number}")
-        for letter, strip in zip(found["letters"], term, strict=True):
+        for letter, strip in zip(described["letters"], term, strict=True):
             lines.append(f"  {letter}  " + "  ".join(f"{v:.6g}" for v in strip))
-    if found["rank"] > len(found["terms"]):
-        lines.append(f"... {found['rank'] - len(found['terms'])} more terms")
+    if described["rank"] > len(described["terms"]):
+        lines.append(f"... {described['rank'] - len(described['terms'])} more terms")
     return "\n".join(lines)
 
 

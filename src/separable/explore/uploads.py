@@ -33,8 +33,8 @@ LONGEST_TEXT = 1 << 20  # characters of a kernel written as numbers
 class Store:
     """Arrays by name; the oldest go when together they are too large."""
 
-    def __init__(self, most: int = STORE_BYTES) -> None:
-        self._most = most
+    def __init__(self, max_bytes: int = STORE_BYTES) -> None:
+        self._max_bytes = max_bytes
         self._arrays: OrderedDict[str, Array] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -43,7 +43,7 @@ class Store:
         name = secrets.token_urlsafe(9)
         with self._lock:
             self._arrays[name] = array
-            while len(self._arrays) > 1 and self.nbytes > self._most:
+            while len(self._arrays) > 1 and self.nbytes > self._max_bytes:
                 self._arrays.popitem(last=False)
         return name
 
@@ -134,7 +134,7 @@ def check_kernel(values: Array) -> Array:
     return values.astype(np.int64)
 
 
-def _npy(content: bytes, most: int) -> Array:
+def _npy(content: bytes, max_elements: int) -> Array:
     """Read a .npy file whose header is believed only as far as its length goes."""
     source = io.BytesIO(content)
     try:
@@ -148,8 +148,10 @@ def _npy(content: bytes, most: int) -> Array:
             count *= int(length)
         if dtype.hasobject:
             raise InputError("the file holds Python objects; only plain numbers are read")
-        if count > most:
-            raise InputError(f"the array has {count:,} elements; at most {most:,} are taken here")
+        if count > max_elements:
+            raise InputError(
+                f"the array has {count:,} elements; at most {max_elements:,} are taken here"
+            )
         if count * dtype.itemsize > len(content):
             raise InputError("the file is cut short: it says it is larger than it is")
         source.seek(0)

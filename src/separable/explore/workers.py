@@ -105,7 +105,7 @@ class Workers:
         process = self._take()
         try:
             job.begin(process)
-            kind, found = _exchange(process, job)
+            status, reply = _exchange(process, job)
             job.finish()
         except BaseException:
             self._drop(process)
@@ -114,11 +114,11 @@ class Workers:
             raise
         with self._lock:
             self._idle.append(process)
-        if kind == "mistake":
-            raise MistakeError(found)
-        if kind == "failed":
-            raise FailedError(found)
-        return found
+        if status == "mistake":
+            raise MistakeError(reply)
+        if status == "failed":
+            raise FailedError(reply)
+        return reply
 
     def close(self) -> None:
         """End all processes."""
@@ -158,12 +158,12 @@ def _exchange(process: subprocess.Popen[bytes], job: Job) -> tuple[str, Any]:
     try:
         pickle.dump(job.question, process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
         process.stdin.flush()
-        kind, found = pickle.load(process.stdout)
+        status, reply = pickle.load(process.stdout)
     except (OSError, EOFError, pickle.UnpicklingError) as problem:
         if job.ended:
             raise EndedError from None
         raise FailedError(f"a worker died: exit status {process.poll()}") from problem
-    return kind, found
+    return status, reply
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -195,9 +195,9 @@ class Source:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
-        at: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -322,12 +322,12 @@ class Target:
             self._fail(error)
 
     def _fail(self, error: Exception) -> NoReturn:
-        said = f"cannot write {self.path}: {reason_of(error)}"
+        message = f"cannot write {self.path}: {reason_of(error)}"
         if self.keep:
             full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
             remedy = "Free some space and resume. " if full else ""
-            said += f". {remedy}What was written is kept as {self.draft.name}"
-        raise FileError(said) from None
+            message += f". {remedy}What was written is kept as {self.draft.name}"
+        raise FileError(message) from None
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.reopen is None:

@@ -231,8 +231,8 @@ def _create_hdf5(request: CreateRequest) -> Target:
             early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
             early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
             early.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-            made = file.create_dataset(name, request.shape, request.dtype, dcpl=early)
-            _describe(made, request.info)
+            created = file.create_dataset(name, request.shape, request.dtype, dcpl=early)
+            _describe(created, request.info)
     with h5py.File(request.draft, "r") as file:
         dataset = _dataset(h5py, request.draft, file, request.inside)
         request.check_draft(dataset.shape, dataset.dtype)

@@ -68,10 +68,10 @@ class ImageInfo:
         return tuple(i for i, letter in enumerate(self.axes) if letter in SPACE)
 
 
-def affine_of(found: Any) -> NDArray[np.float64] | None:
+def affine_of(value: Any) -> NDArray[np.float64] | None:
     """Return what an attribute of that name holds, if it is one."""
     try:
-        made = np.array(found, np.float64)
+        matrix = np.array(value, np.float64)
     except (TypeError, ValueError):
         return None
-    return made if made.shape == (4, 4) else None
+    return matrix if matrix.shape == (4, 4) else None

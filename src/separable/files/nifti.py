@@ -62,11 +62,11 @@ def _quiet() -> Iterator[None]:
 
 def _open_nifti(path: Path, inside: str = "") -> Source:
     image = _load(path)
-    found = image.dataobj
-    shape = tuple(int(n) for n in found.shape)
+    proxy = image.dataobj
+    shape = tuple(int(n) for n in proxy.shape)
     info, order = _info(image), tuple(range(len(shape)))[::-1]
-    raw = Raw.open(path, found.dtype, shape, int(found.offset), order)
-    return _scaled(raw_source(path, "", raw, info), found)
+    raw = Raw.open(path, proxy.dtype, shape, int(proxy.offset), order)
+    return _scaled(raw_source(path, "", raw, info), proxy)
 
 
 def _open_packed(path: Path, inside: str = "") -> Source:
@@ -74,53 +74,53 @@ def _open_packed(path: Path, inside: str = "") -> Source:
     from nibabel.fileslice import fileslice
 
     image = _load(path)
-    found = image.dataobj
-    _check_packed(path, found)
-    shape, dtype = tuple(int(n) for n in found.shape), found.dtype.newbyteorder("=")
-    info, lock, offset = _info(image), threading.Lock(), int(found.offset)
+    proxy = image.dataobj
+    _check_packed(path, proxy)
+    shape, dtype = tuple(int(n) for n in proxy.shape), proxy.dtype.newbyteorder("=")
+    info, lock, offset = _info(image), threading.Lock(), int(proxy.offset)
     file = gzip.GzipFile(path)
 
     def fetch(region: Region) -> Array:
-        part: Any = fileslice(file, region, shape, found.dtype, offset, order="F", lock=lock)
+        part: Any = fileslice(file, region, shape, proxy.dtype, offset, order="F", lock=lock)
         return np.asarray(part).astype(dtype, copy=False)
 
-    return _scaled(Source(path, shape, dtype, None, info, fetch, file.close), found)
+    return _scaled(Source(path, shape, dtype, None, info, fetch, file.close), proxy)
 
 
-def _check_packed(path: Path, found: Any) -> None:
-    needed = int(found.offset) + math.prod(int(n) for n in found.shape) * found.dtype.itemsize
+def _check_packed(path: Path, proxy: Any) -> None:
+    needed = int(proxy.offset) + math.prod(int(n) for n in proxy.shape) * proxy.dtype.itemsize
     check_packed(path, needed)
 
 
 def _read_packed(path: Path) -> tuple[Array, ImageInfo]:
     """Read no more than the header says, and to the end, where the sum is checked."""
     image = _load(path)
-    found = image.dataobj
-    _check_packed(path, found)
-    shape = tuple(int(n) for n in found.shape)
-    check_memory(path, shape, found.dtype)
-    out = np.empty(shape, found.dtype, order="F")
+    proxy = image.dataobj
+    _check_packed(path, proxy)
+    shape = tuple(int(n) for n in proxy.shape)
+    check_memory(path, shape, proxy.dtype)
+    out = np.empty(shape, proxy.dtype, order="F")
     view = out.reshape(-1, order="F").view(np.uint8).data
     with gzip.open(path) as file:
-        file.seek(int(found.offset))
+        file.seek(int(proxy.offset))
         while view:
             count = file.readinto(view[: 16 << 20])
             if not count:
                 raise EOFError("the file ends before its numbers do")
             view = view[count:]
         more = file.read(1)
-    if not found.dtype.isnative:
-        out = out.byteswap(inplace=True).view(found.dtype.newbyteorder("="))
+    if not proxy.dtype.isnative:
+        out = out.byteswap(inplace=True).view(proxy.dtype.newbyteorder("="))
     info = _info(image)
     if more:
-        said = f"{path.name} goes on after its numbers; that was not read"
-        info = ImageInfo(**{**vars(info), "notes": (*info.notes, said)})
-    scale = _scale(found)
+        note = f"{path.name} goes on after its numbers; that was not read"
+        info = ImageInfo(**{**vars(info), "notes": (*info.notes, note)})
+    scale = _scale(proxy)
     return (out if scale is None else scale(out)), info
 
 
-def _scaled(source: Source, found: Any) -> Source:
-    scale = _scale(found)
+def _scaled(source: Source, proxy: Any) -> Source:
+    scale = _scale(proxy)
     if scale is None:
         return source
     fetch = source.fetch
@@ -129,14 +129,14 @@ def _scaled(source: Source, found: Any) -> Source:
     return source
 
 
-def _scale(found: Any) -> Any:
+def _scale(proxy: Any) -> Any:
     """What turns the numbers of the file into those that are meant, if anything does."""
-    slope, inter = float(found.slope), float(found.inter)
+    slope, inter = float(proxy.slope), float(proxy.inter)
     if (slope, inter) == (1.0, 0.0):
         return None
-    small = found.dtype.itemsize <= 2 or found.dtype == np.float32
+    small = proxy.dtype.itemsize <= 2 or proxy.dtype == np.float32
     dtype = np.result_type(
-        np.float32 if small else np.float64, *([np.complex64] if found.dtype.kind == "c" else [])
+        np.float32 if small else np.float64, *([np.complex64] if proxy.dtype.kind == "c" else [])
     )
 
     def scale(values: Array) -> Array:
@@ -192,13 +192,13 @@ def _header(info: ImageInfo, shape: tuple[int, ...], dtype: np.dtype[Any], path:
     nib = import_package("nibabel", path)
     order, full = _order(info.axes, shape)
     kept = info.options.get("nifti")
-    kind = nib.Nifti2Header if max(full) > 32767 else nib.Nifti1Header
+    header_class = nib.Nifti2Header if max(full) > 32767 else nib.Nifti1Header
     if kept is not None:
-        wide = isinstance(kept, nib.Nifti2Header) or kind is nib.Nifti2Header
+        wide = isinstance(kept, nib.Nifti2Header) or header_class is nib.Nifti2Header
         header = (nib.Nifti2Header if wide else nib.Nifti1Header).from_header(kept, check=False)
         header.extensions[:] = kept.extensions[:]
     else:
-        header = kind()
+        header = header_class()
     header.set_data_shape(full)
     header.set_data_dtype(dtype)
     header.set_slope_inter(1, 0)

@@ -149,21 +149,21 @@ def own_to_info(
     )
 
 
-def _spacing(found: Any, ndim: int) -> tuple[float | None, ...] | None:
-    if not (isinstance(found, list) and len(found) == ndim):
+def _spacing(value: Any, ndim: int) -> tuple[float | None, ...] | None:
+    if not (isinstance(value, list) and len(value) == ndim):
         return None
-    return tuple(float(v) if isinstance(v, int | float) else None for v in found)
+    return tuple(float(v) if isinstance(v, int | float) else None for v in value)
 
 
 def to_attributes(info: ImageInfo, ndim: int, zarr_format: int) -> dict[str, Any]:
     """Return the attributes of a plain array: spacing, unit, affine, and all that it had before."""
-    made = {k: _json(v) for k, v in info.options.get("attributes", {}).items()}
+    attributes = {k: _json(v) for k, v in info.options.get("attributes", {}).items()}
     if info.spacing is not None and len(info.spacing) == ndim:
-        made["spacing"] = list(info.spacing)
+        attributes["spacing"] = list(info.spacing)
     if info.unit:
-        made["unit"] = info.unit
+        attributes["unit"] = info.unit
     if info.affine is not None:
-        made["affine"] = info.affine.tolist()
+        attributes["affine"] = info.affine.tolist()
     if zarr_format == 2:
-        made["_ARRAY_DIMENSIONS"] = list(names_of(info.axes, info.names, ndim))
-    return made
+        attributes["_ARRAY_DIMENSIONS"] = list(names_of(info.axes, info.names, ndim))
+    return attributes

@@ -372,7 +372,7 @@ def _without_size(codec: Any) -> dict[str, Any]:
     return {k: v for k, v in made.items() if k != "typesize"}
 
 
-def cubes(shape: tuple[int, ...], itemsize: int, most: int = CHUNK_BYTES) -> tuple[int, ...]:
+def cubes(shape: tuple[int, ...], itemsize: int, max_bytes: int = CHUNK_BYTES) -> tuple[int, ...]:
     """Return chunks of about equal sides, of at most so many bytes.
 
     Examples
@@ -381,7 +381,7 @@ def cubes(shape: tuple[int, ...], itemsize: int, most: int = CHUNK_BYTES) -> tup
     ((64, 128, 128), (3, 1024, 1024))
     """
     sides = [max(1, n) for n in shape]
-    while math.prod(sides) * itemsize > most:
+    while math.prod(sides) * itemsize > max_bytes:
         axis = int(np.argmax(sides))
         half = 1 << max(0, math.ceil(math.log2(sides[axis])) - 1)
         sides[axis] = half

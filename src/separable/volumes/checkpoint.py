@@ -124,7 +124,7 @@ def journal_of(target: Path) -> Path:
     return draft.with_name(draft.name + ".journal")
 
 
-def between(target: Path, number: int) -> Path:
+def stage_path(target: Path, number: int) -> Path:
     """The name of the file between two stages."""
     draft = draft_of(target)
     return draft.with_name(f"{draft.name}.stage{number}.npy")
@@ -189,7 +189,7 @@ def _difference(events: list[dict[str, Any]], request: dict[str, str]) -> str:
 
 def request_of(
     source: Source,
-    made: Plan,
+    filter_plan: Plan,
     out: np.dtype[Any],
     chunks: tuple[int, ...] | None,
     missing: dict[str, Any],
@@ -199,7 +199,7 @@ def request_of(
     Parameters
     ----------
     source : Source
-    made : Plan
+    filter_plan : Plan
         Of the run on the samples.
     out : dtype
         Of the result.
@@ -208,13 +208,13 @@ def request_of(
     missing : dict
         What was said about missing samples.
     """
-    problem, form = made.problem, made.chosen.form
+    problem, form = filter_plan.problem, filter_plan.chosen.form
     assert form is not None
     found = {
         "source": str(Path(source.path).resolve()),
         "its state": _state(source.path, (source.shape, source.dtype.str, source.chunks)),
         "kernel": _digest(*_arrays(form), np.int64(problem.exponent)),
-        "method": f"{made.chosen.name} ({made.chosen.method})",
+        "method": f"{filter_plan.chosen.name} ({filter_plan.chosen.method})",
         "axes": str(problem.axes),
         "mode": ",".join(problem.modes),
         "cval": str(problem.cval),
@@ -247,9 +247,9 @@ def _digest(*arrays: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-def _state(path: Any, known: Any = ()) -> str:
+def _state(path: Any, layout: Any = ()) -> str:
     """What tells that a file has changed: its size and time, the metadata of a store."""
-    digest = hashlib.sha256(repr(known).encode())
+    digest = hashlib.sha256(repr(layout).encode())
     place = outer_file(path)
     if place.is_file():
         found = place.stat()

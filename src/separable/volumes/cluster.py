@@ -130,14 +130,14 @@ def _await_workers(client: Any, timeout: float) -> None:
 
 
 def schedule_for(
-    client: Any, whole: BlockFilter, source: Source, target: Target, limit: int, base: int
+    client: Any, volume_filter: BlockFilter, source: Source, target: Target, limit: int, base: int
 ) -> Schedule:
     """Return how a volume is cut for a cluster: slabs of whole chunks, each a task.
 
     Parameters
     ----------
     client : distributed.Client
-    whole : BlockFilter
+    volume_filter : BlockFilter
     source, target
         As for `run_stage_on`.
     limit : int
@@ -158,17 +158,17 @@ def schedule_for(
             "for itself. Write .zarr"
         )
     threads = _threads_of(client).values()
-    room = (limit - base - SCRATCH) // max(threads)
-    best, least = None, math.inf
-    for sides in _sides(whole, target.chunks):
-        stage = Stage(whole, 0, sides, source.chunks, target.chunks)
+    available = (limit - base - SCRATCH) // max(threads)
+    best, best_seconds = None, math.inf
+    for sides in _sides(volume_filter, target.chunks):
+        stage = Stage(volume_filter, 0, sides, source.chunks, target.chunks)
         seconds, count = _seconds(stage, source), _count(stage)
-        if best is not None and (count < SHARES * sum(threads) or stage.memory > room):
+        if best is not None and (count < SHARES * sum(threads) or stage.memory > available):
             break
-        if seconds < least:
-            best, least = stage, seconds
+        if seconds < best_seconds:
+            best, best_seconds = stage, seconds
     assert best is not None
-    if best.memory > room:
+    if best.memory > available:
         wanted = base + SCRATCH + best.memory * max(threads)
         raise ArgumentError(
             f"`memory` must be at least {-(-wanted // (1 << 20))} MiB for each worker: "
@@ -178,10 +178,10 @@ def schedule_for(
     return Schedule((best,), limit, base)
 
 
-def _sides(whole: BlockFilter, chunks: Sides) -> Iterator[Sides]:
+def _sides(volume_filter: BlockFilter, chunks: Sides) -> Iterator[Sides]:
     """Ever larger slabs: twice as many chunks along the axis that is shortest for the kernel."""
-    shape = whole.problem.shape
-    reach = dict(zip(whole.problem.axes, whole.problem.kernel_shape, strict=True))
+    shape = volume_filter.problem.shape
+    reach = dict(zip(volume_filter.problem.axes, volume_filter.problem.kernel_shape, strict=True))
     sides = [min(c, n) for c, n in zip(chunks, shape, strict=True)]
     while True:
         yield tuple(sides)
@@ -283,8 +283,10 @@ class _Run:
         coming = iter(left)
         try:
             while True:
-                room = AHEAD * max(1, sum(_threads_of(self.client).values())) - len(self.flying)
-                for index, region, block in itertools.islice(coming, max(0, room)):
+                free_slots = AHEAD * max(1, sum(_threads_of(self.client).values())) - len(
+                    self.flying
+                )
+                for index, region, block in itertools.islice(coming, max(0, free_slots)):
                     future = self.client.submit(
                         _filter_slab, self.job, region, block, key=f"{self.name}-{index}"
                     )
@@ -357,7 +359,7 @@ def _samples(region: Region) -> int:
 # What the workers run
 
 
-def _opened(whole: BlockFilter, path: Path, reopen: tuple[Any, ...], *beside: Any) -> _Job:
+def _opened(volume_filter: BlockFilter, path: Path, reopen: tuple[Any, ...], *beside: Any) -> _Job:
     """Open the files on a worker; what lies beside the source is a mask and its axes."""
     make, arguments = reopen
     try:
@@ -365,7 +367,7 @@ def _opened(whole: BlockFilter, path: Path, reopen: tuple[Any, ...], *beside: An
             source = files.enter_context(open_source(path))
             if beside:
                 source = files.enter_context(masked(source, *beside))
-            job = _Job(whole, source, make(*arguments))
+            job = _Job(volume_filter, source, make(*arguments))
             files.pop_all()
             return job
     except FileError as error:

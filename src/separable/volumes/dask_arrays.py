@@ -96,11 +96,11 @@ def filter_dask(
     result = image
     if masked or is_missing(missing, image.dtype):
         beside = {"mask": None} if masked else {}  # the chunks bring a mask, whatever is in it
-        whole: BlockFilter = valid_filter(made, kernel, {**beside, **missing})[1]
+        volume_filter: BlockFilter = valid_filter(made, kernel, {**beside, **missing})[1]
         result = _beside(image, missing.get("mask"), made.problem.axes)
     else:
-        whole = block_filter(chunkwise(made))
-    for layer in schedule(whole, image.chunks):
+        volume_filter = block_filter(chunkwise(made))
+    for layer in schedule(volume_filter, image.chunks):
         idle = get_num_threads() // layer.grid.count
         result = _layered(result, layer, max(1, idle) if threads is None else threads)
     return result if result.chunks == image.chunks else result.rechunk(image.chunks)
@@ -175,12 +175,12 @@ def _layered(image: Any, layer: Layer, threads: int) -> Any:
     from dask._task_spec import DataNode, Task, TaskRef
     from dask.base import tokenize
 
-    whole = layer.filter.with_threads(threads)
-    problem = whole.problem
-    name = "separable-" + tokenize(image.name, *whole.token, layer.grid.chunks)
+    volume_filter = layer.filter.with_threads(threads)
+    problem = volume_filter.problem
+    name = "separable-" + tokenize(image.name, *volume_filter.token, layer.grid.chunks)
     # The filter has a key of its own: a kernel is sent to a worker once, not with every task.
     shared = f"{name}-filter"
-    tasks: dict[Any, Any] = {shared: DataNode(shared, whole)}
+    tasks: dict[Any, Any] = {shared: DataNode(shared, volume_filter)}
     parts = _Parts(image, name, tasks)
     for index, region in layer.grid.regions():
         key = (name, *index)
@@ -188,7 +188,7 @@ def _layered(image: Any, layer: Layer, threads: int) -> Any:
         if 0 in shape:
             tasks[key] = Task(key, np.empty, shape, problem.out)
             continue
-        block = whole.block(region)
+        block = volume_filter.block(region)
         cuts = parts.cuts(block.starts, block.stops)
         refs = [TaskRef(parts.key(chunks)) for chunks in itertools.product(*cuts)]
         places = tuple(tuple(place for _, place in cut) for cut in cuts)
@@ -294,11 +294,13 @@ def _strip(chunk: Any, axis: int, start: int, count: int) -> Array:
 
 
 def _filter_region(
-    whole: BlockFilter, region: Any, places: tuple[tuple[Cut, ...], ...], *parts: Any
+    volume_filter: BlockFilter, region: Any, places: tuple[tuple[Cut, ...], ...], *parts: Any
 ) -> Array:
     """Gather the samples of a region, filter them, keep the region."""
-    block = whole.block(region)
-    result = whole.run(_gathered(block.shape, whole.problem.dtype, places, parts), block)
+    block = volume_filter.block(region)
+    result = volume_filter.run(
+        _gathered(block.shape, volume_filter.problem.dtype, places, parts), block
+    )
     if all(s == slice(0, n) for s, n in zip(block.crop, block.shape, strict=True)):
         return result
     kept = empty(result.shape, result.dtype)  # without the halo

@@ -64,12 +64,12 @@ class Layer:
     grid: Grid
 
 
-def schedule(whole: BlockFilter, chunks: Chunks) -> tuple[Layer, ...]:
+def schedule(volume_filter: BlockFilter, chunks: Chunks) -> tuple[Layer, ...]:
     """Return the layers of tasks that cost least.
 
     Parameters
     ----------
-    whole : BlockFilter
+    volume_filter : BlockFilter
     chunks : tuple of tuple of int
         Of the image.
 
@@ -87,12 +87,12 @@ def schedule(whole: BlockFilter, chunks: Chunks) -> tuple[Layer, ...]:
     [(1,), (2,), (0,)]
     """
     best: tuple[Layer, ...] = ()
-    least = math.inf
-    for filters in groupings(whole):
-        for grid in (Grid(chunks), *_joinings(Grid(chunks), whole.problem)):
+    best_cost = math.inf
+    for filters in groupings(volume_filter):
+        for grid in (Grid(chunks), *_joinings(Grid(chunks), volume_filter.problem)):
             cost = _cost(filters, grid, chunks)
-            if not best or cost < least:
-                best, least = tuple(Layer(f, grid) for f in filters), cost
+            if not best or cost < best_cost:
+                best, best_cost = tuple(Layer(f, grid) for f in filters), cost
     return best
 
 
@@ -114,11 +114,11 @@ def _cost(filters: Sequence[BlockFilter], grid: Grid, chunks: Chunks) -> float:
     return total
 
 
-def _extent(problem: Problem, chunks: Chunks, given: Chunks) -> tuple[float, float, float]:
+def _extent(problem: Problem, chunks: Chunks, source_chunks: Chunks) -> tuple[float, float, float]:
     """The samples of all blocks, the chunks they are taken from, the samples of the largest one."""
     reach = dict(zip(problem.axes, (n - 1 for n in problem.kernel_shape), strict=True))
     samples, edges, largest = 1.0, 1.0, 1.0
-    for axis, (sizes, sources) in enumerate(zip(chunks, given, strict=True)):
+    for axis, (sizes, sources) in enumerate(zip(chunks, source_chunks, strict=True)):
         n, width = problem.shape[axis], reach.get(axis, 0)
         extended = [min(n, size + width) for size in sizes]
         samples *= sum(extended)

@@ -26,7 +26,7 @@ from separable.filtering import given
 from separable.plan import Plan, plan
 from separable.run import run as run_method
 from separable.system import resident_memory
-from separable.volumes.checkpoint import Journal, between, open_journal, request_of
+from separable.volumes.checkpoint import Journal, open_journal, request_of, stage_path
 from separable.volumes.cluster import check_client, run_stage_on, schedule_for
 from separable.volumes.halo import BlockFilter, block_filter, chunkwise
 from separable.volumes.missing_samples import is_missing, masked, valid_filter
@@ -183,14 +183,14 @@ class Run:
             for read in (source, mask):
                 _refuse_same(read, target)
             missing = given(mask, nan, fill)
-            self.plan, whole = _planned(kernel, self.source, options, missing)
+            self.plan, volume_filter = _planned(kernel, self.source, options, missing)
             if mask is not None:
                 self.source = masked(self.source, mask, self.plan.problem.axes)
-            problem = whole.problem
+            problem = volume_filter.problem
             check_target(target, problem.shape, problem.out, overwrite=overwrite)
             # Step 2: the journal first, so that no draft is ever without one.
             name = Path(target).resolve()
-            request = request_of(self.source, self.plan, whole.problem.out, wanted, missing)
+            request = request_of(self.source, self.plan, volume_filter.problem.out, wanted, missing)
             self.journal: Journal = open_journal(name, request, resume=resume, force=overwrite)
             self.name = name
             with self._undone():
@@ -200,7 +200,7 @@ class Run:
                     target, problem.shape, problem.out, chunks=wanted, like=self.source,
                     overwrite=overwrite, resume=True,
                 )  # fmt: skip
-                self.schedule = self._schedule(whole, limit)
+                self.schedule = self._schedule(volume_filter, limit)
         except BaseException:
             self.source.close()
             raise
@@ -220,7 +220,7 @@ class Run:
         """
         stages = self.schedule.stages
 
-        def told(part: float) -> None:
+        def report_stage(part: float) -> None:
             if progress is not None:
                 progress(part / len(stages))
 
@@ -229,26 +229,26 @@ class Run:
             for number, stage in enumerate(stages):
                 if self.client is not None:
                     run_stage_on(
-                        self.client, stage, number, source, self.target, self.journal, told
+                        self.client, stage, number, source, self.target, self.journal, report_stage
                     )
                     break
                 if number == len(stages) - 1:
-                    run_stage(stage, number, source, self.target, self.journal, told)
+                    run_stage(stage, number, source, self.target, self.journal, report_stage)
                     break
-                file = between(self.name, number)
+                file = stage_path(self.name, number)
                 if file.exists():
-                    told(1.0)
+                    report_stage(1.0)
                 else:
-                    self._between(number, source, told)
+                    self._run_stage(number, source, report_stage)
                 if number:
                     source.close()
-                    remove(between(self.name, number - 1))
+                    remove(stage_path(self.name, number - 1))
                 source = open_source(file)
         finally:
             source.close()
         self.target.finish()
         for number in range(len(stages)):
-            remove(between(self.name, number))
+            remove(stage_path(self.name, number))
         self.journal.remove()
 
     def close(self) -> None:
@@ -263,39 +263,41 @@ class Run:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
-        at: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.close()
         release()
 
-    def _between(self, number: int, source: Source, told: Callable[[float], None]) -> None:
+    def _run_stage(
+        self, number: int, source: Source, report_stage: Callable[[float], None]
+    ) -> None:
         """Run a stage into a file of its own."""
         stage = self.schedule.stages[number]
         problem = stage.filter.problem
         middle = create_target(
-            between(self.name, number), problem.shape, problem.out, overwrite=True, resume=True
+            stage_path(self.name, number), problem.shape, problem.out, overwrite=True, resume=True
         )
         if not middle.resumed:
             self.journal.done -= {(n, step) for n, step in self.journal.done if n == number}
         try:
-            run_stage(stage, number, source, middle, self.journal, told)
+            run_stage(stage, number, source, middle, self.journal, report_stage)
             middle.finish()
         except BaseException:
             middle.abandon()
             raise
 
-    def _schedule(self, whole: BlockFilter, limit: int | None) -> Schedule:
+    def _schedule(self, volume_filter: BlockFilter, limit: int | None) -> Schedule:
         if not self.target.resumed:
             self.journal.done.clear()
-        base = _ready(whole)
+        base = _ready(volume_filter)
         if self.client is not None:
-            base = max(self.client.run(_ready, whole).values(), default=base)
+            base = max(self.client.run(_ready, volume_filter).values(), default=base)
         limit = base + USUAL if limit is None else limit
         ends = (self.source.chunks, self.target.chunks)
         if self.journal.schedule is not None and self.target.resumed:
-            found = restored(whole, *ends, self.journal.schedule, limit, base)
+            found = restored(volume_filter, *ends, self.journal.schedule, limit, base)
             if self.client is not None and len(found.stages) > 1:
                 raise ArgumentError(
                     "the draft was begun in several stages, which one machine runs after each "
@@ -304,9 +306,9 @@ class Run:
             return found
         if self.client is None:
             plain = next((f for f in (self.source, self.target) if f.chunks is None), None)
-            made = make_schedule(whole, *ends, limit, base, plain.slow if plain else None)
+            made = make_schedule(volume_filter, *ends, limit, base, plain.slow if plain else None)
         else:
-            made = schedule_for(self.client, whole, self.source, self.target, limit, base)
+            made = schedule_for(self.client, volume_filter, self.source, self.target, limit, base)
         self.journal.write(schedule=made.to_list())
         return made
 
@@ -343,10 +345,10 @@ def _check_claims(source: Source, target: Path, shape: tuple[int, ...], out: np.
         )
 
 
-def _ready(whole: BlockFilter) -> int:
+def _ready(volume_filter: BlockFilter) -> int:
     """Compile, let go what is not needed, and return what the process takes then."""
     release()
-    _warm_up(whole)
+    _warm_up(volume_filter)
     return resident_memory()
 
 
@@ -368,17 +370,17 @@ def _planned(
                 f"this plan is for shape {problem.shape}, {problem.dtype}; {source.path} has shape "
                 f"{source.shape}, {source.dtype}. Make a plan for it"
             )
-        made = kernel
+        filter_plan = kernel
     else:
         if options.get("axes") is None:
             options = {**options, "axes": _space(kernel, source)}
-        made = plan(kernel, source.shape, source.dtype, **options)
-    if not made.problem.size:
+        filter_plan = plan(kernel, source.shape, source.dtype, **options)
+    if not filter_plan.problem.size:
         raise KernelError(f"{source.path} is empty, shape {source.shape}: there is nothing to do")
     if is_missing(missing, source.dtype):
-        return valid_filter(made, kernel, missing)
-    made = chunkwise(made)
-    return made, block_filter(made)
+        return valid_filter(filter_plan, kernel, missing)
+    filter_plan = chunkwise(filter_plan)
+    return filter_plan, block_filter(filter_plan)
 
 
 def _space(kernel: Any, source: Source) -> tuple[int, ...] | None:
@@ -388,9 +390,9 @@ def _space(kernel: Any, source: Source) -> tuple[int, ...] | None:
     return space if len(shape) == len(space) else None
 
 
-def _warm_up(whole: BlockFilter) -> None:
+def _warm_up(volume_filter: BlockFilter) -> None:
     """Load or compile what the filter runs, so that it counts as taken."""
-    for one in whole.filters:
+    for one in volume_filter.filters:
         problem = one.problem
         small = replace(problem, shape=tuple(min(n, 4) for n in problem.shape), threads=1)
         form = replace(one.form)

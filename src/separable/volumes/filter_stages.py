@@ -29,12 +29,12 @@ Array = NDArray[Any]
 Stack = tuple[int, Array, int]  # an axis of the kernel, its taps, how many of them lie left
 
 
-def groupings(whole: BlockFilter) -> Iterator[tuple[BlockFilter, ...]]:
+def groupings(volume_filter: BlockFilter) -> Iterator[tuple[BlockFilter, ...]]:
     """Yield the ways to run a filter in stages, the filter itself first.
 
     Parameters
     ----------
-    whole : BlockFilter
+    volume_filter : BlockFilter
 
     Examples
     --------
@@ -47,9 +47,13 @@ def groupings(whole: BlockFilter) -> Iterator[tuple[BlockFilter, ...]]:
     [(1, 2), (0,)]
     [(1,), (2,), (0,)]
     """
-    yield (whole,)
-    problem, form = whole.problem, whole.form
-    if whole.method != "fused" or len(form.terms) != 1 or whole.filters != (whole,):
+    yield (volume_filter,)
+    problem, form = volume_filter.problem, volume_filter.form
+    if (
+        volume_filter.method != "fused"
+        or len(form.terms) != 1
+        or volume_filter.filters != (volume_filter,)
+    ):
         return
     stacks = [(axis, taps[0], left) for axis, taps, left in stacks_of(problem, form)]
     if len(stacks) > SWEEP_AXES:  # more than one sweep, each told anew what lies outside

@@ -54,14 +54,14 @@ def filter_by_slabs(
     size = image.shape[axis]
     if 2 * side > size:
         return False
-    dtype, kind = (t.newbyteorder("=") for t in (problem.dtype, problem.out))
-    whole = BlockFilter(replace(problem, dtype=dtype, out=kind), method, form)
+    dtype, out_dtype = (t.newbyteorder("=") for t in (problem.dtype, problem.out))
+    volume_filter = BlockFilter(replace(problem, dtype=dtype, out=out_dtype), method, form)
     blocks = []
     for start in range(0, size, side):
         region = _along(axis, start, min(start + side, size), image.shape)
-        blocks.append((region, whole.block(region)))
+        blocks.append((region, volume_filter.block(region)))
     largest = max(math.prod(block.shape) for _, block in blocks)
-    memory, room = empty((largest,), dtype), empty((largest,), kind)
+    memory, results = empty((largest,), dtype), empty((largest,), out_dtype)
     for region, block in blocks:
         count, place = math.prod(block.shape), 0
         samples = memory[:count].reshape(block.shape)
@@ -69,7 +69,7 @@ def filter_by_slabs(
             there = _along(axis, place, place + last - first, block.shape)
             samples[there] = image[_along(axis, first, last, image.shape)]
             place += last - first
-        out[region] = whole.run(samples, block, room[:count].reshape(block.shape))
+        out[region] = volume_filter.run(samples, block, results[:count].reshape(block.shape))
         if progress is not None:
             progress((region[axis].stop - region[axis].start) / size)
     return True

@@ -102,7 +102,7 @@ class ValidFilter(BlockFilter):
     def _values(self) -> np.dtype[Any]:
         return self._parts[0].problem.dtype
 
-    def run(self, samples: Array, block: Block, room: Array | None = None) -> Array:
+    def run(self, samples: Array, block: Block, out: Array | None = None) -> Array:
         """Filter a block; parameters are those of `BlockFilter.run`."""
         # Step 1: have 0 stand for what is missing.
         values, valid = self._taken(samples)
@@ -116,7 +116,7 @@ class ValidFilter(BlockFilter):
         if not others:
             result = np.empty(filtered.shape, self.problem.out)
             store(filtered, result, self.problem.threads)
-            return self._put(result, block, room)
+            return self._put(result, block, out)
         weight = np.ascontiguousarray(others[0].run(mask, block))
         mean = share = None
         if len(others) > 1:
@@ -126,7 +126,7 @@ class ValidFilter(BlockFilter):
         # Step 3: put them together and round once.
         found = Parts(filtered, weight, mean, share, self.weights)
         result = found.finish(self.problem.out, self.fill, None, self.problem.threads)
-        return self._put(result, block, room)
+        return self._put(result, block, out)
 
     def _taken(self, samples: Array) -> tuple[Array, Array]:
         """The values, and where they are valid."""
@@ -139,11 +139,11 @@ class ValidFilter(BlockFilter):
         assert valid is not None
         return values, np.ascontiguousarray(valid)
 
-    def _put(self, result: Array, block: Block, room: Array | None) -> Array:
-        if room is None:
+    def _put(self, result: Array, block: Block, out: Array | None) -> Array:
+        if out is None:
             return result
-        room[block.crop] = result
-        return room[block.crop]
+        out[block.crop] = result
+        return out[block.crop]
 
 
 def is_missing(missing: dict[str, Any], dtype: np.dtype[Any]) -> bool:
@@ -152,12 +152,14 @@ def is_missing(missing: dict[str, Any], dtype: np.dtype[Any]) -> bool:
     return "mask" in missing or (ignoring and dtype.kind in "fc")
 
 
-def valid_filter(made: Plan, kernel: Any, missing: dict[str, Any]) -> tuple[Plan, ValidFilter]:
+def valid_filter(
+    filter_plan: Plan, kernel: Any, missing: dict[str, Any]
+) -> tuple[Plan, ValidFilter]:
     """Return the filter of what is valid of a volume, and the plan of its run on the samples.
 
     Parameters
     ----------
-    made : Plan
+    filter_plan : Plan
         For the plain filter. Its tolerance is not used up: where few samples are valid the result
         is divided by a small sum of weights, so all runs are exact.
     kernel : array_like or Factors
@@ -171,7 +173,7 @@ def valid_filter(made: Plan, kernel: Any, missing: dict[str, Any]) -> tuple[Plan
         If no method does it block by block, or the result's type does not hold the fill.
     """
     # Step 1: the types, and what lies outside: as `normalised.normalise` settles them.
-    problem, request = made.problem, made.request
+    problem, request = filter_plan.problem, filter_plan.request
     ignoring = missing.get("nan", "propagate") == "ignore" and problem.dtype.kind in "fc"
     fill = check_fill(missing.get("fill", math.nan), problem.out)
     weights = Weights.of(kernel)
@@ -200,30 +202,30 @@ def valid_filter(made: Plan, kernel: Any, missing: dict[str, Any]) -> tuple[Plan
     if weights.total:
         plans.append(part(weights.sizes, np.uint8, real, float(outside), "auto"))
     if weights.signed:
-        kind = work if weights.is_complex else real
+        plan_dtype = work if weights.is_complex else real
         plans.append(part(weights.sizes, own, work, cval, "auto"))
-        plans.append(part(weights.kernel, np.uint8, kind, float(not outside), "auto"))
+        plans.append(part(weights.kernel, np.uint8, plan_dtype, float(not outside), "auto"))
     dtype = pair_dtype(own) if "mask" in missing else problem.dtype
     filters = tuple(block_filter(p) for p in plans)
     return data, ValidFilter(filters, dtype, problem.out, weights, fill, ignoring)
 
 
-def _steady(made: Plan) -> Plan:
+def _steady(filter_plan: Plan) -> Plan:
     """The plan with a method that is exact beside small sums of weights, and for any cut."""
-    if made.request.method != "auto":
-        return chunkwise(made)
+    if filter_plan.request.method != "auto":
+        return chunkwise(filter_plan)
     admitted = [
         c
-        for c in made.candidates
+        for c in filter_plan.candidates
         if not c.refused and c.form is not None and c.method in INVARIANT and is_steady(c)
     ]
     if not admitted:
         raise ArgumentError(
             "no method filters this volume with missing samples block by block: the kernel has "
-            f"{made.request.weights.size} weights and is no sum of a few products of one sign. "
+            f"{filter_plan.request.weights.size} weights and is no sum of a few products of one sign. "
             "Take a smaller kernel, or one that separates"
         )
-    return replace(made, chosen=fastest(admitted))
+    return replace(filter_plan, chosen=fastest(admitted))
 
 
 # A mask beside a volume

@@ -104,8 +104,8 @@ class _Pipeline:
     ) -> None:
         self.stage, self.number = stage, number
         self.source, self.target, self.journal = source, target, journal
-        self.buffers = [_Buffer.of(stage.held_bytes) for _ in range(2)]
-        self.rooms = [_Buffer.of(stage.room_bytes) for _ in range(2)]
+        self.buffers = [_Buffer.of(stage.input_bytes) for _ in range(2)]
+        self.out_buffers = [_Buffer.of(stage.output_bytes) for _ in range(2)]
         copied = stage.block_samples * stage.filter.problem.dtype.itemsize
         self.copy = _Buffer.of(copied if stage.gathers else 0)
         self.stopped = False
@@ -129,7 +129,7 @@ class _Pipeline:
                 future, before = written.pop(0)
                 future.result()
                 yield _samples(before.region) / size
-            result = self.filter(step, here, self.rooms[turn % 2])
+            result = self.filter(step, here, self.out_buffers[turn % 2])
             written.append((writing.submit(self.write, index, step, result), step))
         for future, before in written:
             future.result()
@@ -137,38 +137,44 @@ class _Pipeline:
 
     def read(self, step: Step, into: _Buffer, before: _Buffer) -> None:
         """Fill a buffer: from the one before what both hold, from the file the rest."""
-        shape = self._held_shape(step)
+        shape = self._buffer_shape(step)
         samples = into.shaped(shape, self.stage.filter.problem.dtype)
-        low, high = step.held
+        low, high = step.buffered
         last = before.step
         into.step = None
-        if last is not None and last.column == step.column and last.held[0] <= low < last.held[1]:
-            shared = min(last.held[1], high)
-            kept = before.shaped(self._held_shape(last), samples.dtype)
-            start = low - last.held[0]
+        if (
+            last is not None
+            and last.column == step.column
+            and last.buffered[0] <= low < last.buffered[1]
+        ):
+            shared = min(last.buffered[1], high)
+            kept = before.shaped(self._buffer_shape(last), samples.dtype)
+            start = low - last.buffered[0]
             samples[self._along(0, shared - low)] = kept[self._along(start, start + shared - low)]
             low = shared
         starts, stops = list(step.block.starts), list(step.block.stops)
         starts[self.stage.along], stops[self.stage.along] = low, high
         if low < high:
-            at = samples[self._along(low - step.held[0], high - step.held[0])]
+            at = samples[self._along(low - step.buffered[0], high - step.buffered[0])]
             self._fetch(starts, stops, at)
         into.step = step
 
-    def filter(self, step: Step, buffer: _Buffer, room: _Buffer) -> Array:
+    def filter(self, step: Step, buffer: _Buffer, out_buffer: _Buffer) -> Array:
         """Filter a block that is in memory; return the region's result."""
-        whole: BlockFilter = self.stage.filter
-        problem = whole.problem
-        samples = buffer.shaped(self._held_shape(step), problem.dtype)
-        start = step.block.starts[self.stage.along] - step.held[0]
-        stop = step.block.stops[self.stage.along] - step.held[0]
+        volume_filter: BlockFilter = self.stage.filter
+        problem = volume_filter.problem
+        samples = buffer.shaped(self._buffer_shape(step), problem.dtype)
+        start = step.block.starts[self.stage.along] - step.buffered[0]
+        stop = step.block.stops[self.stage.along] - step.buffered[0]
         block = samples[self._along(start, stop)]
         if not block.flags.c_contiguous:
             flat = self.copy.shaped(block.shape, problem.dtype)
             np.copyto(flat, block)
             block = flat
-        result = whole.run(block, step.block, room.shaped(step.block.shape, problem.out))
-        if kept_bytes() > self.stage.block_samples * working_bytes(whole):
+        result = volume_filter.run(
+            block, step.block, out_buffer.shaped(step.block.shape, problem.out)
+        )
+        if kept_bytes() > self.stage.block_samples * working_bytes(volume_filter):
             release()  # of slabs of other sizes
         return result
 
@@ -187,9 +193,9 @@ class _Pipeline:
         self.journal.record(self.number, index)
         return_free_memory()  # what the codecs freed
 
-    def _held_shape(self, step: Step) -> tuple[int, ...]:
+    def _buffer_shape(self, step: Step) -> tuple[int, ...]:
         shape = list(step.block.shape)
-        shape[self.stage.along] = step.held[1] - step.held[0]
+        shape[self.stage.along] = step.buffered[1] - step.buffered[0]
         return tuple(shape)
 
     def _along(self, start: int, stop: int) -> tuple[slice, ...]:

@@ -47,7 +47,7 @@ class Step:
         Of the result.
     block : Block
         What that is computed from.
-    held : (int, int)
+    buffered : (int, int)
         What is in memory then along the axis of the slabs: the block, what later slabs need of
         what came before, and the rest of the chunks that were read.
     """
@@ -55,7 +55,7 @@ class Step:
     column: int
     region: tuple[slice, ...]
     block: Block
-    held: tuple[int, int]
+    buffered: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -106,21 +106,23 @@ class Stage:
 
     def _stream(self, column: int, regions: Sequence[tuple[slice, ...]]) -> list[Step]:
         chunk = self.source[self.along] if self.source else 1
-        held = _held(self.filter, self.along, self.sides[self.along], chunk)
+        buffered = _buffered(self.filter, self.along, self.sides[self.along], chunk)
         return [
             Step(column, region, self.filter.block(region), kept)
-            for region, kept in zip(regions, held, strict=True)
+            for region, kept in zip(regions, buffered, strict=True)
         ]
 
     # What it takes
 
     @cached_property
-    def held_bytes(self) -> int:
+    def input_bytes(self) -> int:
         """Of one of the two buffers that samples are read into."""
         chunk = self.source[self.along] if self.source else 1
-        held = max(b - a for a, b in _held(self.filter, self.along, self.sides[self.along], chunk))
+        buffered = max(
+            b - a for a, b in _buffered(self.filter, self.along, self.sides[self.along], chunk)
+        )
         across = math.prod(n for a, n in enumerate(self._extents) if a != self.along)
-        return held * across * self.filter.problem.dtype.itemsize
+        return buffered * across * self.filter.problem.dtype.itemsize
 
     @property
     def block_samples(self) -> int:
@@ -136,7 +138,7 @@ class Stage:
         ]
 
     @property
-    def room_bytes(self) -> int:
+    def output_bytes(self) -> int:
         """Of one of the two buffers that blocks are filtered into."""
         return self.block_samples * self.filter.problem.out.itemsize
 
@@ -153,7 +155,7 @@ class Stage:
         own = samples * working_bytes(self.filter)
         passing = _passing(self.source, problem.dtype, self.columns)
         passing += _passing(self.target, problem.out, self.columns)
-        return 2 * (self.held_bytes + self.room_bytes) + copy + own + passing
+        return 2 * (self.input_bytes + self.output_bytes) + copy + own + passing
 
     @cached_property
     def samples_read(self) -> int:
@@ -188,33 +190,35 @@ class Stage:
 
 
 @lru_cache(maxsize=4096)
-def _ranges(whole: BlockFilter, axis: int, side: int) -> tuple[tuple[int, int], ...]:
+def _ranges(volume_filter: BlockFilter, axis: int, side: int) -> tuple[tuple[int, int], ...]:
     """The samples that blocks of such a side begin and end with along an axis."""
-    n = whole.problem.shape[axis]
-    region = [slice(0, 1)] * len(whole.problem.shape)
+    n = volume_filter.problem.shape[axis]
+    region = [slice(0, 1)] * len(volume_filter.problem.shape)
     found = []
     for start in range(0, n, side):
         region[axis] = slice(start, min(start + side, n))
-        block = whole.block(region)
+        block = volume_filter.block(region)
         found.append((block.starts[axis], block.stops[axis]))
     return tuple(found)
 
 
 @lru_cache(maxsize=4096)
-def _held(whole: BlockFilter, axis: int, side: int, chunk: int) -> tuple[tuple[int, int], ...]:
+def _buffered(
+    volume_filter: BlockFilter, axis: int, side: int, chunk: int
+) -> tuple[tuple[int, int], ...]:
     """The same with what later blocks need of what came before, and the rest of the chunks."""
-    n = whole.problem.shape[axis]
-    ranges = _ranges(whole, axis, side)
+    n = volume_filter.problem.shape[axis]
+    ranges = _ranges(volume_filter, axis, side)
     lows = list(itertools.accumulate((low for low, _ in reversed(ranges)), min))[::-1]
     ends = (high if high >= n else min(n, -(-high // chunk) * chunk) for _, high in ranges)
     return tuple(zip(lows, itertools.accumulate(ends, max), strict=True))
 
 
 @lru_cache(maxsize=4096)
-def _decoded(whole: BlockFilter, axis: int, side: int, chunk: int, kept: bool) -> int:
+def _decoded(volume_filter: BlockFilter, axis: int, side: int, chunk: int, kept: bool) -> int:
     """How many samples of an axis are decoded for slabs of such sides, together if they are kept."""
-    n = whole.problem.shape[axis]
-    ranges = _ranges(whole, axis, side)
+    n = volume_filter.problem.shape[axis]
+    ranges = _ranges(volume_filter, axis, side)
     if kept:
         ranges = ((min(low for low, _ in ranges), max(high for _, high in ranges)),)
     return sum(
@@ -239,26 +243,26 @@ def around(start: int, stop: int, n: int) -> Iterator[tuple[int, int]]:
         start += count
 
 
-def working_bytes(whole: BlockFilter) -> int:
+def working_bytes(volume_filter: BlockFilter) -> int:
     """Return the bytes for each sample of a block that the filter itself allocates."""
-    return whole.own_bytes + max(_allocated(f) for f in whole.filters)
+    return volume_filter.own_bytes + max(_allocated(f) for f in volume_filter.filters)
 
 
-def _allocated(whole: BlockFilter) -> int:
+def _allocated(volume_filter: BlockFilter) -> int:
     """By the method."""
-    problem = whole.problem
+    problem = volume_filter.problem
     work = problem.work.itemsize
-    stores = METHODS[whole.method].stores(problem.out) or problem.out == problem.work
+    stores = METHODS[volume_filter.method].stores(problem.out) or problem.out == problem.work
     own = 0 if stores else work
     if problem.dtype == np.float16:
         own += 4
-    if whole.method == "fused":
+    if volume_filter.method == "fused":
         return own + (3 * work if len(problem.axes) > 3 else 0)
-    if whole.method == "nested":
+    if volume_filter.method == "nested":
         return own + 2 * work
-    if whole.method == "passes":
-        return own + (2 + max((_depth(p) for p in whole.form.roots), default=0)) * work
-    if whole.method == "dense":
+    if volume_filter.method == "passes":
+        return own + (2 + max((_depth(p) for p in volume_filter.form.roots), default=0)) * work
+    if volume_filter.method == "dense":
         return own
     return own + 3 * max(work, 8)
 
@@ -268,15 +272,15 @@ def _depth(root: object) -> int:
 
 
 @lru_cache(maxsize=64)
-def seconds_a_sample(whole: BlockFilter) -> float:
+def seconds_a_sample(volume_filter: BlockFilter) -> float:
     """Return what the filter takes for a sample, predicted."""
-    return sum(_seconds_a_sample(f) for f in whole.filters)
+    return sum(_seconds_a_sample(f) for f in volume_filter.filters)
 
 
-def _seconds_a_sample(whole: BlockFilter) -> float:
-    problem = whole.problem
-    work = METHODS[whole.method].work(problem, whole.form)
-    seconds = current().predict(whole.method, problem.dtype, work.counts, problem.threads)
+def _seconds_a_sample(volume_filter: BlockFilter) -> float:
+    problem = volume_filter.problem
+    work = METHODS[volume_filter.method].work(problem, volume_filter.form)
+    seconds = current().predict(volume_filter.method, problem.dtype, work.counts, problem.threads)
     return seconds / max(1, problem.size) if math.isfinite(seconds) else 1e-8
 
 
@@ -288,7 +292,7 @@ def _passing(chunks: Sides | None, dtype: np.dtype[np.generic], columns: int) ->
 
 
 def best_stage(
-    whole: BlockFilter,
+    volume_filter: BlockFilter,
     source: Sides | None,
     target: Sides | None,
     limit: int,
@@ -298,38 +302,38 @@ def best_stage(
 
     `slow` is the axis whose slabs lie together in a plain file.
     """
-    best, least = None, math.inf
+    best, best_seconds = None, math.inf
     for parts in (PARTS, FINE):
-        for across in _cuts_across(whole, source, target, parts, slow):
+        for across in _cuts_across(volume_filter, source, target, parts, slow):
             thick = _thickest(across, limit)
             for stage in (
                 _with_thickness(across, thick >> k) for k in range(THINNER) if thick >> k
             ):
                 seconds = stage.seconds()
-                if seconds < least:
-                    best, least = stage, seconds
+                if seconds < best_seconds:
+                    best, best_seconds = stage, seconds
         if best is not None:
             break
     return best
 
 
 def smallest(
-    whole: BlockFilter, source: Sides | None, target: Sides | None, slow: int | None = None
+    volume_filter: BlockFilter, source: Sides | None, target: Sides | None, slow: int | None = None
 ) -> int:
     """Return the least memory that a stage takes."""
-    finest = _cuts_across(whole, source, target, FINE[-1:], slow)
+    finest = _cuts_across(volume_filter, source, target, FINE[-1:], slow)
     return min(_with_thickness(s, 1).memory for s in finest)
 
 
 def _cuts_across(
-    whole: BlockFilter,
+    volume_filter: BlockFilter,
     source: Sides | None,
     target: Sides | None,
     parts: Sequence[int],
     slow: int | None,
 ) -> Iterator[Stage]:
     """Yield stages whose slabs are cut across in all ways that are worth a look."""
-    shape = whole.problem.shape
+    shape = volume_filter.problem.shape
     along = _slab_axis(shape, source, slow)
     units = target or (1,) * len(shape)
     choices = []
@@ -341,7 +345,7 @@ def _cuts_across(
         longest = max(range(len(choices)), key=lambda a: len(choices[a]))
         choices[longest] = choices[longest][::2]
     for sides in itertools.product(*choices):
-        yield Stage(whole, along, sides, source, target)
+        yield Stage(volume_filter, along, sides, source, target)
 
 
 def _slab_axis(shape: Sides, chunks: Sides | None, slow: int | None) -> int:

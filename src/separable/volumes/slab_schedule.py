@@ -76,7 +76,7 @@ class Schedule:
 
 
 def make_schedule(
-    whole: BlockFilter,
+    volume_filter: BlockFilter,
     source: Sides | None,
     target: Sides | None,
     limit: int,
@@ -87,7 +87,7 @@ def make_schedule(
 
     Parameters
     ----------
-    whole : BlockFilter
+    volume_filter : BlockFilter
     source, target : tuple of int or None
         The chunks of the files; None where any part can be read or written alone.
     limit : int
@@ -102,21 +102,21 @@ def make_schedule(
     ArgumentError
         If there is none; the message says what the least limit is.
     """
-    room = limit - limit // RESERVE - base - SCRATCH
-    best, least = None, float("inf")
-    for filters in groupings(whole):
+    available = limit - limit // RESERVE - base - SCRATCH
+    best, best_seconds = None, float("inf")
+    for filters in groupings(volume_filter):
         stages = []
         for number, (reads, writes) in enumerate(_files(len(filters), source, target)):
-            stage = best_stage(filters[number], reads, writes, room, slow)
+            stage = best_stage(filters[number], reads, writes, available, slow)
             if stage is None:
                 break
             stages.append(stage)
         else:
             seconds = sum(s.seconds() for s in stages)
-            if seconds < least:
-                best, least = Schedule(tuple(stages), limit, base), seconds
+            if seconds < best_seconds:
+                best, best_seconds = Schedule(tuple(stages), limit, base), seconds
     if best is None:
-        wanted = base + SCRATCH + _smallest(whole, source, target, slow)
+        wanted = base + SCRATCH + _smallest(volume_filter, source, target, slow)
         mebibytes = -(-wanted * 27 // 25 // (1 << 20))  # with some room: the base differs
         raise ArgumentError(
             f"`memory` must be at least {mebibytes} MiB for this volume and kernel: "
@@ -127,7 +127,7 @@ def make_schedule(
 
 
 def restored(
-    whole: BlockFilter,
+    volume_filter: BlockFilter,
     source: Sides | None,
     target: Sides | None,
     stored: Sequence[dict[str, Any]],
@@ -142,7 +142,7 @@ def restored(
         If it takes more memory than it may now.
     """
     axes = [tuple(s["axes"]) for s in stored]
-    for filters in groupings(whole):
+    for filters in groupings(volume_filter):
         if [f.problem.axes for f in filters] == axes:
             break
     stages = tuple(
@@ -152,10 +152,10 @@ def restored(
         )
     )
     found = Schedule(stages, limit, base)
-    most = base + SCRATCH + max(s.memory for s in stages)
-    if most * 10 > limit * 11:
+    needed = base + SCRATCH + max(s.memory for s in stages)
+    if needed * 10 > limit * 11:
         raise ArgumentError(
-            f"the draft was cut for a larger memory: it takes {amount(most)}; `memory` is "
+            f"the draft was cut for a larger memory: it takes {amount(needed)}; `memory` is "
             f"{amount(limit)}. Allow that much, or start without resuming"
         )
     return found
@@ -170,7 +170,7 @@ def _files(
 
 
 def _smallest(
-    whole: BlockFilter, source: Sides | None, target: Sides | None, slow: int | None
+    volume_filter: BlockFilter, source: Sides | None, target: Sides | None, slow: int | None
 ) -> int:
     return min(
         max(
@@ -179,7 +179,7 @@ def _smallest(
                 filters, _files(len(filters), source, target), strict=True
             )
         )
-        for filters in groupings(whole)
+        for filters in groupings(volume_filter)
     )
 
 
