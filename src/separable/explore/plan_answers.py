@@ -1,4 +1,4 @@
-"""The plan of a filter as rows of a table."""
+"""Plan of a filter as rows of a table."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from separable.plan import Plan, plan
 
 __all__ = ["plan_rows"]
 
-MEASURED_SIZE = 1 << 24  # samples of an image that is made up to measure on
-MEASURED_SECONDS = 3.0  # of all candidates together, predicted
+MEASURED_SIZE = 1 << 24  # largest number of samples of the noise image used for timing
+MEASURED_SECONDS = 3.0  # largest predicted time of all methods together
+SHIPPED = " (shipped)"  # end of the name of the profile that is part of the package
 DTYPES = ("uint8", "uint16", "float32", "float64")
 
 
 def plan_rows(
     chosen: Chosen, shape: Any, dtype: Any, mode: Any, tol: Any, *, measure: bool
 ) -> dict[str, Any]:
-    """Plan a filter on images of a shape; measure the candidates on noise if asked."""
+    """Plan a filter for an image shape; with `measure`, time the methods on noise."""
     if dtype not in DTYPES:
         raise InputError(f"`dtype` must be one of {', '.join(DTYPES)}; got {dtype!r}")
     try:
@@ -62,14 +63,15 @@ def _rows(filter_plan: Plan) -> dict[str, Any]:
     ]
     return {
         "rows": rows,
-        "machine": filter_plan.machine,
+        "machine": filter_plan.machine.removesuffix(SHIPPED),
+        "reference": filter_plan.machine.endswith(SHIPPED),
         "threads": filter_plan.problem.threads,
         "text": str(filter_plan),
     }
 
 
 def _finite(value: float) -> float | None:
-    """JSON knows neither NaN nor infinity."""
+    """Return a number, or None for NaN and infinity, which JSON does not have."""
     return value if math.isfinite(value) else None
 
 
@@ -79,8 +81,7 @@ def _measured(filter_plan: Plan) -> tuple[dict[str, float], str]:
     predicted = sum(c.seconds for c in running)
     if size > MEASURED_SIZE or 2 * predicted > MEASURED_SECONDS:
         return {}, (
-            f"Not measured: that would take about {2 * predicted:.1f} s. "
-            "Use `separable plan` for it, or a smaller image"
+            f"Not measured: it would take about {2 * predicted:.1f} s. Choose a smaller image"
         )
     noise = np.random.default_rng(0).random(filter_plan.problem.shape)
     image = (noise * 200).astype(filter_plan.problem.dtype)
