@@ -46,7 +46,7 @@ def test_a_report_is_one_file_without_anything_to_load(tmp_path: Path) -> None:
         (("disc:3", "-o", "r.html"), "Did you mean `disk`?"),
         (("nothing.npy", "-o", "r.html"), "nothing.npy"),
         (("nan.npy", "-o", "r.html"), "finite|NaN"),
-        (("large.npy", "-o", "r.html"), "255 on a side"),
+        (("large.npy", "-o", "r.html"), "255 per side"),
         (("disk:3", "-o", "old.html"), "old.html exists"),
     ],
 )

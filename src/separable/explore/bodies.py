@@ -1,4 +1,4 @@
-"""The bodies of requests: how many bytes of them are held together, and for how long."""
+"""Read request bodies with limits on their total size and on the time they take."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BUSY = "too many uploads at once. Try again in a few seconds"
 
 
 class RefusedError(InputError):
-    """A body that is not taken; `status` is that of the answer."""
+    """A request body that is refused; `status` is the HTTP status of the answer."""
 
     def __init__(self, text: str, status: int) -> None:
         super().__init__(text)
@@ -34,14 +34,14 @@ class RefusedError(InputError):
 
 
 class Bodies:
-    """Bytes of all bodies that are being read or worked on.
+    """Account of all request bodies that are being read or worked on.
 
     Attributes
     ----------
     held : int
-        Bytes, at most `limits.BODIES_BYTES`.
+        Bytes in memory, at most `limits.BODIES_BYTES`.
     uploads : int
-        How many uploads are being read or worked on.
+        Number of uploads that are being read or worked on.
     """
 
     def __init__(self) -> None:
@@ -52,20 +52,21 @@ class Bodies:
     async def of(
         self, request: Request, max_bytes: int, *, upload: bool
     ) -> AsyncIterator[bytearray]:
-        """Read a body; its bytes count until the work with it is done.
+        """Read a body; its bytes count until the work with it is done, when the context ends.
 
         Parameters
         ----------
         request : Request
         max_bytes : int
-            Bytes that one body may have.
+            Largest size of this body.
         upload : bool
-            Whether it counts among the uploads, of which few are taken at once.
+            Whether it counts as an upload, of which few are read at once.
 
         Raises
         ------
         RefusedError
-            413 if it is too large, 429 if too much is held already, 408 if it comes too slowly.
+            With status 413 if the body is too large, 429 if all bodies together are, 408 if it
+            arrives too slowly.
         ClientDisconnect
             If the client is gone.
         """
@@ -94,19 +95,19 @@ class Bodies:
     async def _fill(self, content: bytearray, request: Request, max_bytes: int) -> None:
         length = request.headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > max_bytes:
-            raise RefusedError(f"too large: at most {max_bytes >> 20} MiB are taken", 413)
+            raise RefusedError(f"too large: at most {max_bytes >> 20} MiB are accepted", 413)
         deadline = time.monotonic() + BODY_SECONDS
         while True:
             left = min(STALLED_SECONDS, deadline - time.monotonic())
             try:
                 message = await asyncio.wait_for(request.receive(), max(left, 0.001))
             except asyncio.TimeoutError:
-                raise RefusedError("the upload came too slowly. Try again", 408) from None
+                raise RefusedError("the upload was too slow. Try again", 408) from None
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
             part = message.get("body", b"")
             if len(content) + len(part) > max_bytes:
-                raise RefusedError(f"too large: at most {max_bytes >> 20} MiB are taken", 413)
+                raise RefusedError(f"too large: at most {max_bytes >> 20} MiB are accepted", 413)
             if self.held + len(part) > BODIES_BYTES:
                 raise RefusedError(BUSY, 429)
             content += part
@@ -116,7 +117,7 @@ class Bodies:
 
 
 async def _drain(request: Request) -> None:
-    """Let the rest of a body pass for a while: a client that still sends reads no answer."""
+    """Discard the rest of a body for a while: a client that still sends does not read the answer."""
     ends = time.monotonic() + DRAIN_SECONDS
     while (left := ends - time.monotonic()) > 0:
         try:
@@ -130,12 +131,12 @@ async def _drain(request: Request) -> None:
 
 
 def uploaded(content_type: str, content: bytearray) -> bytes:
-    r"""Return the file in a multipart body that has one.
+    r"""Return the file of a multipart body.
 
     Raises
     ------
     InputError
-        If it has none, or several parts.
+        If the body has no file, or several parts.
 
     Examples
     --------

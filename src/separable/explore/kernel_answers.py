@@ -32,7 +32,7 @@ class Chosen:
     name : str
     values : ndarray
     operation : str
-        "correlate" for kernels of the catalogue and drawn ones, "convolve" for files.
+        "correlate" for named and drawn kernels, "convolve" for files.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Layers, networks and conversions as the page shows them."""
+"""Answers about layers, networks and conversions."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from separable.explore.limits import InputError
 
 __all__ = ["TRADEOFFS", "layer", "ledger_rows", "network_names", "report_of", "tradeoff"]
 
-LARGEST = 1 << 14  # of any size of a layer
+LARGEST = 1 << 14  # largest value of any size of a layer
 KERNELS = (1, 2, 3, 4, 5, 7, 9, 11, 16, 32, 64, 128, 256, 512, 1024)
 FILTERS = (1, 2, 3, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 TRADEOFFS: dict[
     str, dict[str, Any]
-] = {  # the dense twins of networks of the catalogue, small enough to convert at once
+] = {  # networks of the catalogue, small enough to convert while the user waits
     "mobilenet_v1": {"width": 0.5, "resolution": 128},
     "unet": {"widths": (16, 32, 64, 128)},
     "unet_3d": {"widths": (8, 16, 32)},
 }
-POINTS = 200  # of a curve
-BUDGET = 0.5  # of a conversion shown
+POINTS = 200  # points of a curve
+BUDGET = 0.5  # fraction of the multiplications that the shown conversion keeps
 
 
 def layer(asked: dict[str, Any]) -> dict[str, Any]:
-    """Count a dense and a separable layer, and draw the curves around them."""
+    """Count a dense and a separable layer, and return the curves around them."""
     space = _whole_numbers(asked, "input", 1, 3)
     channels = _whole_number(asked, "channels")
     kernel = _whole_number(asked, "kernel")
@@ -58,7 +58,7 @@ def layer(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ratio(volume: int, filters: int, multiplier: int) -> float:
-    """Separable over dense multiplications, ``M (1 / Cout + 1 / K^N)``."""
+    """Return separable over dense multiplications, ``M (1 / Cout + 1 / K^N)``."""
     return multiplier * (1 / filters + 1 / volume)
 
 
@@ -74,7 +74,7 @@ def _counts(layer_cost: Any) -> dict[str, Any]:
 
 
 def network_names() -> list[str]:
-    """Return the networks known here; none without PyTorch."""
+    """Return the names of the available networks; none without PyTorch."""
     try:
         from separable.nn.models.model_registry import names
     except ImportError:
@@ -124,14 +124,14 @@ def tradeoff(name: str) -> dict[str, Any]:
     model = create(name, seed=0, dense=True, **TRADEOFFS[name]).eval()
     _, report = convert(model, budget=BUDGET, input_shape=(1, *sample_shape(model)))
     note = (
-        "The dense twin of the network, small and with random weights, which separate worst. For "
-        "yours, upload the report of its conversion."
+        "This is a small dense version of the network with random weights, the hardest case for a "
+        "conversion. For your own network, upload the report of its conversion."
     )
     return {**_report_rows(report.to_dict()), "note": note}
 
 
 def report_of(content: bytes) -> dict[str, Any]:
-    """Read the report of a conversion, as `Report.to_dict` gives it in JSON."""
+    """Read the report of a conversion: `Report.to_dict` as JSON."""
     try:
         found = json.loads(content)
         if not isinstance(found, dict):
@@ -173,7 +173,7 @@ def _no_network(name: str) -> str:
     known = network_names()
     if not known:
         return f"networks need PyTorch: {install_command('torch')}"
-    return f"no network `{name[:60]}` here; there are {', '.join(known)}"
+    return f"there is no network `{name[:60]}`; choose one of {', '.join(known)}"
 
 
 def _whole_number(asked: dict[str, Any], name: str, default: int | None = None) -> int:
