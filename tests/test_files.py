@@ -402,7 +402,7 @@ def test_a_file_that_comes_meanwhile_is_kept(
         path.write_bytes(b"theirs")
 
     monkeypatch.setattr(os, "fsync", meanwhile)
-    with pytest.raises(FileError, match="came to exist meanwhile"):
+    with pytest.raises(FileError, match="was created meanwhile"):
         write_image(path, GREY)
     assert path.read_bytes() == b"theirs"
     assert [p.name for p in tmp_path.iterdir()] == ["a.npy"]

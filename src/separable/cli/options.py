@@ -1,4 +1,4 @@
-"""The options that commands share, and what their texts mean."""
+"""Options that several commands share, and functions that read their values."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 
-LARGEST = 1 << 24  # elements of a kernel from a file, 256 along each of three axes
+LARGEST = 1 << 24  # largest number of elements of a kernel file, 256 along each of three axes
 
 
 def _number(text: str) -> float:
@@ -119,17 +119,17 @@ SpacingText = Annotated[
 
 @dataclass(frozen=True)
 class Spacing:
-    """How far apart an image's samples are.
+    """Sample spacing of an image.
 
     Attributes
     ----------
     steps : tuple of float or None
-        One for each filtered axis or for each of the image's, or one for all; None where an axis
-        has none.
+        One value per filtered axis, one per image axis, or one for all; None for an axis without
+        spacing.
     unit : str
-        Empty where it has none.
+        Unit of length; may be empty.
     source : str
-        Where it comes from, in words.
+        Origin of the spacing, in words.
     """
 
     steps: tuple[float | None, ...]
@@ -137,12 +137,12 @@ class Spacing:
     source: str
 
     def along(self, axes: Sequence[int], ndim: int) -> tuple[float, ...]:
-        """Return the spacing of the filtered axes of an image of `ndim` axes.
+        """Return the spacing along the filtered axes of an image with `ndim` axes.
 
         Raises
         ------
         ArgumentError
-            If there is not one for each, or one of them has none.
+            If the number of values does not match, or an axis has no spacing.
         """
         steps = self.steps * len(axes) if len(self.steps) == 1 else self.steps
         if len(steps) != len(axes) and len(steps) == ndim:
@@ -156,7 +156,7 @@ class Spacing:
         if len(known) < len(steps):
             without = ", ".join(str(a) for a, s in zip(axes, steps, strict=True) if s is None)
             raise ArgumentError(
-                f"the spacing {self.source} says nothing of axis {without}. Give --spacing, or "
+                f"the spacing {self.source} has no value for axis {without}. Give --spacing, or "
                 "filter other axes with --axes"
             )
         return known
@@ -171,7 +171,7 @@ def read_spacing(text: str | None) -> Spacing | None:
     Raises
     ------
     ArgumentError
-        If it cannot be read, or is in samples.
+        If the text cannot be read, or is in samples.
     """
     if text is None:
         return None
@@ -188,7 +188,7 @@ def read_spacing(text: str | None) -> Spacing | None:
 
 
 def file_spacing(info: ImageInfo, path: object) -> Spacing | None:
-    """Return the spacing that a file's metadata give."""
+    """Return the spacing in the metadata of a file, or None."""
     if not info.spacing or not any(info.spacing):
         return None
     return Spacing(info.spacing, unit_of(info.unit), f"of {path}")
@@ -196,17 +196,17 @@ def file_spacing(info: ImageInfo, path: object) -> Spacing | None:
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel and what is done with it.
+    """A kernel and how it is applied.
 
     Attributes
     ----------
     name : str
-        As the user wrote it.
+        Text of the kernel as the user typed it.
     values : Factors or ndarray
     operation : str
         "correlate" or "convolve".
     spacing : str
-        What its lengths were measured with, in words.
+        Spacing that its lengths were converted with, in words.
     """
 
     name: str
@@ -216,34 +216,34 @@ class Kernel:
 
     @property
     def dense(self) -> NDArray[Any]:
-        """All its elements."""
+        """Dense array of the kernel."""
         return self.values.dense() if isinstance(self.values, Factors) else self.values
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the dense kernel."""
+        """Shape of the dense kernel."""
         return self.values.shape
 
 
 def is_kernel_file(text: str) -> bool:
-    """Return whether a text means a file and not a kernel of the catalogue."""
+    """Return whether a text is the path of a file and not a kernel name."""
     return is_image_path(text) or os.path.basename(text) != text
 
 
 def read_kernel(text: str, operation: str | None = None, spacing: str | None = None) -> Kernel:
-    """Read a dense kernel from a file; unless told otherwise it is convolved with.
+    """Read a dense kernel from a file; by default it is convolved.
 
     Raises
     ------
     FileError, KernelError
-        If it cannot be read; if it is empty or not finite.
+        If the file cannot be read; if the kernel is empty or not finite.
     ArgumentError
-        If `spacing` is given: such a kernel is in samples.
+        If `spacing` is given, because such a kernel is in samples.
     """
     if spacing is not None:
         raise ArgumentError(
-            f"`--spacing` is for kernels of the catalogue; got the file {text}, which is in "
-            "samples. Leave it out"
+            f"`--spacing` is for named kernels; got the file {text}, which is in samples. "
+            "Leave it out"
         )
     _check_size(text)
     values, _ = read_image(text)
@@ -254,7 +254,7 @@ def read_kernel(text: str, operation: str | None = None, spacing: str | None = N
 
 
 def _check_size(text: str) -> None:
-    """Refuse a file that claims to hold more than any kernel has, before it is read."""
+    """Refuse a file with too many elements for a kernel before it is read."""
     if locate(text, "read")[2].open is None:
         return
     with open_source(text) as source:
@@ -263,7 +263,7 @@ def _check_size(text: str) -> None:
         sides = "x".join(map(str, source.shape))
         raise KernelError(
             f"{text} cannot be used as a kernel: its header says {sides}, {count} elements; "
-            f"expected at most {LARGEST}. Cut out the part that matters"
+            f"expected at most {LARGEST}. Cut out the relevant part"
         )
 
 
@@ -275,30 +275,30 @@ def named_kernel(
     requested: Spacing | None = None,
     from_file: Spacing | None = None,
 ) -> Kernel:
-    """Make a kernel of the catalogue with as many axes as are filtered.
+    """Return a named kernel with one axis per filtered axis.
 
     Parameters
     ----------
     text : str
     axes : sequence of int
-        The image's axes to filter, >= 0.
+        Image axes to filter, >= 0.
     ndim : int
-        The number of axes of the image.
+        Number of image axes.
     operation : str, optional
     requested : Spacing, optional
-        Asked for, hence all lengths are measured with it.
+        Spacing of `--spacing`; all lengths of the kernel are in its unit.
     from_file : Spacing, optional
-        Of the file, which is used only where the kernel's text has units.
+        Spacing of the file, which is used only if the text of the kernel has units.
 
     Raises
     ------
     ArgumentError
-        If there is none of that name, or it has fewer axes: then the message says what to do.
+        If there is no kernel of that name, or it has fewer axes.
     """
     used = requested or (from_file if has_units(text) else None)
     steps = None if used is None else used.along(axes, ndim)
     unit = "" if used is None else used.unit
-    spacings(steps, len(axes))  # refuses what is not > 0
+    spacings(steps, len(axes))  # raises an error if a value is not > 0
     try:
         values = parse_spec(text, len(axes), spacing=steps, unit=unit)
     except ArgumentError as mistake:
@@ -317,7 +317,7 @@ def named_kernel(
 
 
 def _axes_of(text: str, steps: tuple[float, ...] | None, unit: str) -> int | None:
-    """The number of axes that a kernel has by itself, or None where its text is wrong."""
+    """Return the fixed number of axes of a kernel, or None if its text is wrong."""
     try:
         return len(parse_spec(text, spacing=None if steps is None else max(steps), unit=unit).shape)
     except ArgumentError:
@@ -330,7 +330,7 @@ def _spacing_text(steps: tuple[float, ...], used: Spacing) -> str:
 
 
 def integers(name: str, text: str, separator: str) -> tuple[int, ...]:
-    """Read whole numbers, as ``0,1`` or ``4096x4096``.
+    """Read integers such as ``0,1`` or ``4096x4096``.
 
     Raises
     ------
@@ -346,6 +346,6 @@ def integers(name: str, text: str, separator: str) -> tuple[int, ...]:
 
 
 def modes(text: str) -> str | tuple[str, ...]:
-    """Read one mode, or one for each axis."""
+    """Read one border mode, or one per axis."""
     parts = tuple(part.strip() for part in text.split(","))
     return parts[0] if len(parts) == 1 else parts

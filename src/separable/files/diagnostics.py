@@ -38,13 +38,13 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def remedy_of(error: BaseException) -> str:
-    """What to do about an error in writing: empty where that is not known."""
+    """Return the remedy for an error in writing, as the end of a message; may be empty."""
     full = errno_of(error) in FULL
     return ". Free some space, or write elsewhere" if full else ""
 
 
 def errno_of(error: BaseException) -> int | None:
-    """The number of an error of the system, which HDF5 only has in its text."""
+    """Return the `errno` of an error, which HDF5 gives only in its text."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     found = re.search(r"errno = (\d+), error message", str(error))
@@ -52,7 +52,7 @@ def errno_of(error: BaseException) -> int | None:
 
 
 def reason_of(error: BaseException) -> str:
-    """The innermost cause, in one line."""
+    """Return the innermost cause of an error in one line."""
     while error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, OSError) and error.strerror:
@@ -65,7 +65,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def import_package(name: str, path: Path) -> Any:
-    """Import a package of the extra `volumes`, or say how to get it."""
+    """Import a package of the extra `volumes`, or raise an error that says how to install it."""
     try:
         module = importlib.import_module(name)
     except ImportError:
@@ -82,14 +82,14 @@ def import_package(name: str, path: Path) -> Any:
 
 
 def memory_bytes() -> int:
-    """Return the memory of this computer; 0 where it does not say."""
+    """Return the memory of this computer in bytes; 0 if it is unknown."""
     return physical_memory()
 
 
 def check_claims(
     path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], chunks: tuple[int, ...] | None
 ) -> None:
-    """Refuse a header whose claims nothing can fulfil, whatever the format.
+    """Refuse a header whose claims cannot be true, for any format.
 
     Raises
     ------
@@ -127,17 +127,17 @@ def _sizes(sizes: tuple[int, ...]) -> str:
 def check_packed(
     path: Path, needed: int, stored: int | None = None, ratio: int = DEFLATE_RATIO
 ) -> None:
-    """Refuse a header that claims more bytes than a compressed file can hold.
+    """Refuse a header that claims more bytes than the compressed file can contain.
 
     Parameters
     ----------
     path : Path
     needed : int
-        Bytes that the header claims.
+        Number of bytes that the header claims.
     stored : int, optional
-        Bytes that are stored; default: the size of the file.
+        Number of stored bytes; default: the size of the file.
     ratio : int
-        By how much at most a codec makes data smaller.
+        Largest compression ratio of the codec.
     """
     size = path.stat().st_size if stored is None else stored
     if needed > ratio * size + 64:
@@ -148,7 +148,7 @@ def check_packed(
 
 
 def check_memory(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Refuse what the header of a file claims if no result of that size would fit."""
+    """Refuse an array that does not fit into memory together with a result of its size."""
     needed = math.prod(map(int, shape)) * dtype.itemsize
     memory = memory_bytes()
     if memory and needed > memory // 2:

@@ -1,4 +1,4 @@
-"""ENVI: a header in words beside a file of numbers; headers by Spectral Python."""
+"""The ENVI format: a text header beside a data file; headers are read with Spectral Python."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _open_envi(path: Path, inside: str = "") -> Source:
     header_path, data = _pair(path)
     header = _header(path, header_path)
     if header.get("file compression", "0").strip() not in ("", "0"):
-        raise FileError(f"cannot read {path}: its numbers are compressed. Unpack them: gunzip")
+        raise FileError(f"cannot read {path}: its data file is compressed. Unpack it: gunzip")
     sides = tuple(int(header[k]) for k in ("lines", "samples", "bands"))
     if min(sides) < 1:
         raise ValueError(f"its header says {sides} lines, samples and bands")
@@ -55,14 +55,14 @@ def _open_envi(path: Path, inside: str = "") -> Source:
 
 
 def _pair(path: Path) -> tuple[Path, Path]:
-    """The header and the file of numbers, of which either was named."""
+    """Return the header and the data file; `path` is one of them."""
     if path.suffix.lower() == ".hdr":
         stem = path.with_suffix("")
         found = [stem.with_name(stem.name + s) for d in DATA for s in (d, d.upper())]
         data = next((p for p in found if p.is_file()), None)
         if data is None:
             raise FileError(
-                f"cannot read {path}: the file of its numbers is not there; expected "
+                f"cannot read {path}: its data file is missing; expected "
                 f"{stem.name} with one of {' '.join(DATA[:-1])}, or without. Put it beside it"
             )
         return path, data
@@ -82,7 +82,7 @@ def _header(path: Path, header: Path) -> dict[str, Any]:
         )
     envi = _envi(path)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # names in capitals, which we keep as small letters
+        warnings.simplefilter("ignore")  # names in capitals, which are kept in small letters
         found: dict[str, Any] = envi.read_envi_header(str(header))
     missing = [k for k in ("samples", "lines", "bands", "data type") if k not in found]
     if missing:
@@ -94,7 +94,7 @@ def _header(path: Path, header: Path) -> dict[str, Any]:
 
 def _envi(path: Path) -> Any:
     import_package("spectral", path)
-    import spectral.io.envi
+    import spectral.io.envi  # optional
 
     return spectral.io.envi
 
@@ -107,7 +107,7 @@ def _info(header: dict[str, Any], interleave: str, ndim: int) -> ImageInfo:
 
 
 def _spacing(header: dict[str, Any]) -> tuple[tuple[float | None, ...] | None, str]:
-    """From `map info`, whose sixth and seventh values are the sides of a pixel, x first."""
+    """Return spacing and unit from `map info`; its 6th and 7th values are the pixel size, x first."""
     fields = header.get("map info")
     try:
         x, y = abs(float(fields[5])), abs(float(fields[6]))  # type: ignore[index]
@@ -174,31 +174,31 @@ def _create_envi(request: CreateRequest) -> Target:
 
 
 def _write_header(request: CreateRequest, draft: Path, header: dict[str, Any]) -> None:
-    """Write the header of a draft; one that is there must say the same."""
+    """Write the header of a partial file; an existing one must be identical."""
     envi = _envi(request.path)
     text = draft.with_name(draft.name + ".text")
     envi.write_envi_header(str(text), header)
     if draft.exists() and request.resume and draft.read_bytes() != text.read_bytes():
         text.unlink()
         raise FileError(
-            f"cannot resume {request.path}: {draft.name} says otherwise. Delete it, or start "
+            f"cannot resume {request.path}: {draft.name} has another header. Delete it, or start "
             "without resuming"
         )
     text.replace(draft)
 
 
 def _data_of(request: CreateRequest) -> Path:
-    """The numbers that belong to a header: those that it has if it is replaced."""
+    """Return the data file of a header: the existing one if it is replaced."""
     if request.path.exists() and request.overwrite:
         try:
             return _pair(request.path)[1]
-        except FileError:  # it has none
+        except FileError:  # it has no data file
             pass
     return request.path.with_suffix(".img")
 
 
 def _axes(axes: str, ndim: int) -> tuple[int, int, int | None]:
-    """Where rows, columns and bands are: by their letters, else in this order."""
+    """Return the axes of rows, columns and bands: by their letters, else in this order."""
     if len(axes) == ndim and axes.count("Y") == axes.count("X") == 1:
         rows, columns = axes.index("Y"), axes.index("X")
         return rows, columns, (3 - rows - columns if ndim == 3 else None)

@@ -1,4 +1,4 @@
-"""HDF5, by h5py: one dataset of numbers in the file itself."""
+"""The HDF5 format, read and written with h5py: one numeric dataset in the file itself."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["HDF5"]
 
 OWN = frozenset(("DIMENSION_LABELS", "DIMENSION_LIST", "REFERENCE_LIST", "CLASS", "NAME"))
 LAYOUT = ("chunks", "compression", "compression_opts", "shuffle", "fletcher32", "scaleoffset")
-USUAL = "data"  # the dataset of a file that does not say another
+USUAL = "data"  # name of the dataset if nothing else is given
 
 
 def _open_hdf5(path: Path, inside: str = "") -> Source:
@@ -67,7 +67,7 @@ def _open_hdf5(path: Path, inside: str = "") -> Source:
 
 
 def _dataset(h5py: Any, path: Path, file: Any, inside: str) -> Any:
-    """The dataset that is named, or the only one that holds an array of numbers."""
+    """Return the named dataset, or the only numeric one."""
     found: dict[str, Any] = {}
 
     def look(name: str, item: Any) -> None:  # h5py leaves out links to other files
@@ -122,15 +122,15 @@ def _refuse_links(h5py: Any, path: Path, file: Any, inside: str) -> None:
 
 
 def _at_home(path: Path, dataset: Any) -> Any:
-    """Refuse what lies elsewhere: a file that someone sends must not make us read another one."""
+    """Refuse data in other files: a received file must not make the library read another one."""
     if dataset.file.filename != str(path):  # reached through a link to a link
         raise FileError(
-            f"cannot read {path}: what was named is a link to another file, "
+            f"cannot read {path}: the dataset is a link to another file, "
             f"{dataset.file.filename}. Name that file"
         )
     if dataset.external or dataset.is_virtual:
         raise FileError(
-            f"cannot read {path}:{dataset.name}: its numbers lie in other files. "
+            f"cannot read {path}:{dataset.name}: its data is in other files. "
             "Copy it into one file, for instance with h5repack"
         )
     return dataset
@@ -149,7 +149,7 @@ def _check_filters(h5py: Any, path: Path, dataset: Any) -> None:
 
 
 def _place(h5py: Any, file: Any, dataset: Any) -> tuple[int, tuple[int, ...]] | None:
-    """Offset and shape, where the numbers lie in the file one after the other as NumPy has them."""
+    """Return offset and shape if the data is contiguous and in a NumPy dtype, else None."""
     offset = dataset.id.get_offset()
     if offset is None or dataset.chunks or file.userblock_size:
         return None
@@ -164,7 +164,7 @@ def _info(dataset: Any) -> ImageInfo:
         if name not in OWN:
             try:
                 attributes[name] = dataset.attrs[name]
-            except (OSError, TypeError):  # of a type that h5py does not read
+            except (OSError, TypeError):  # of a type that h5py cannot read
                 continue
     ndim = dataset.ndim
     names = [d.label for d in dataset.dims]
@@ -184,7 +184,7 @@ def _info(dataset: Any) -> ImageInfo:
 
 
 def _axes_of_vigra(text: Any, ndim: int) -> str:
-    """The letters of `axistags`, as ilastik writes them."""
+    """Return the axis letters of `axistags`, which ilastik writes."""
     try:
         keys = [str(a["key"]) for a in json.loads(text)["axes"]]
     except (TypeError, ValueError, KeyError):
@@ -195,7 +195,7 @@ def _axes_of_vigra(text: Any, ndim: int) -> str:
 def _spacing(
     attributes: dict[str, Any], axes: str, ndim: int
 ) -> tuple[tuple[float | None, ...] | None, str]:
-    """From `element_size_um`, of the last three axes or of all; or from `spacing` and `unit`."""
+    """Return spacing and unit from `element_size_um` (3 or all axes), or `spacing` and `unit`."""
     size = np.atleast_1d(attributes.get("element_size_um", ()))
     if size.dtype.kind in "iuf" and size.size in (ndim, 3) and size.size:
         space = [i for i, a in enumerate(axes) if a in "ZYX"] or list(range(ndim))
@@ -216,7 +216,7 @@ def _spacing(
 
 
 def _create_hdf5(request: CreateRequest) -> Target:
-    """Write the numbers plain, so that a run can be killed; pack them at the end if asked for."""
+    """Write contiguous data, which survives a killed run; store it in chunks at the end if asked."""
     h5py = import_package("h5py", request.path)
     layout = dict(request.like_layout("HDF5") or request.info.options.get("hdf5", {}))
     name = request.inside or str(layout.get("dataset", USUAL))
@@ -248,7 +248,12 @@ def _create_hdf5(request: CreateRequest) -> Target:
 
 def _describe(dataset: Any, info: ImageInfo) -> None:
     for name, value in info.options.get("attributes", {}).items():
-        if name in ("element_size_um", "spacing", "unit", "affine"):  # as they are now, below
+        if name in (
+            "element_size_um",
+            "spacing",
+            "unit",
+            "affine",
+        ):  # written below with their current values
             continue
         nested = isinstance(value, dict | list)  # of another format
         dataset.attrs[name] = json.dumps(value) if nested else value
@@ -268,7 +273,7 @@ def _describe(dataset: Any, info: ImageInfo) -> None:
 
 
 def _pack(h5py: Any, draft: Path, name: str, layout: dict[str, Any]) -> None:
-    """Write the draft again in chunks, compressed as the pattern is."""
+    """Rewrite the partial file in chunks, with the compression of the file it is like."""
     packed = draft.with_name(draft.name + ".packed")
     options = {k: v for k, v in layout.items() if k in LAYOUT and v}
     with h5py.File(draft, "r") as plain, h5py.File(packed, "w") as file:

@@ -22,23 +22,24 @@ class ImageInfo:
     Attributes
     ----------
     axes : str
-        One letter an axis, as TIFF has them: Z Y X space, S colour samples, C channels, T time,
-        L spectrum, Q and I unknown. Empty where the file does not say.
+        One letter per axis, as in TIFF: Z Y X space, S colour samples, C channels, T time, L
+        spectrum, Q and I unknown. Empty if the file does not say.
     options : dict
-        What the format of that name needs to write the same again, such as the resolution.
+        Further metadata that the format needs to write the same file again, such as the
+        resolution. `Format.options` describes the keys.
     format : str
-        The name of the format it was read from.
+        Name of the format that the image was read from.
     notes : tuple of str
-        What a reader should know, for instance that the file holds more than this image.
+        Notes for the user, for instance that the file contains several images.
     spacing : tuple of float or None
-        From one sample to the next, one an axis, in `unit`; None for an axis that is not space
-        or of which the file does not say it. None where it says nothing at all.
+        Distance between samples along each axis, in `unit`; None for an axis that is not space or
+        whose spacing is unknown. None if the file has no spacing.
     unit : str
-        Of `spacing`: mm, um, m ...; empty where the file does not say.
+        Unit of `spacing`: mm, um, m ...; empty if the file does not say.
     affine : ndarray, optional
-        From indices to places, ``(4, 4)``, in `unit`, as NIfTI has it.
+        Matrix from indices to coordinates, shape ``(4, 4)``, in `unit`, as in NIfTI.
     names : tuple of str
-        Of the axes, where the file has longer ones than letters.
+        Names of the axes, if the file has names longer than letters.
 
     Examples
     --------
@@ -56,7 +57,7 @@ class ImageInfo:
     names: tuple[str, ...] = ()
 
     def space(self, ndim: int) -> tuple[int, ...]:
-        """Return the axes that are space: neither colour nor channels nor time.
+        """Return the spatial axes, that is neither colour nor channels nor time.
 
         Examples
         --------
@@ -69,7 +70,7 @@ class ImageInfo:
 
 
 def affine_of(value: Any) -> NDArray[np.float64] | None:
-    """Return what an attribute of that name holds, if it is one."""
+    """Return the value of an attribute as an affine matrix, or None if it is not one."""
     try:
         matrix = np.array(value, np.float64)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""NIfTI-1 and NIfTI-2, by nibabel: axes x, y, z, time in memory order, as nibabel gives them."""
+"""NIfTI-1 and NIfTI-2, read with nibabel; axes are x, y, z, time in memory order, as in nibabel."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ __all__ = ["NIFTI", "NIFTI_GZ"]
 HELD = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
         "float32", "float64", "complex64", "complex128")  # fmt: skip
 KEEPS = metadata_kept("axes", "spacing", "affine", "nifti")
-PLACES = "XYZT"  # of the first four axes; what follows has no meaning of its own
+PLACES = "XYZT"  # letters of the first four axes; further axes have no fixed meaning
 
 
 def _load(path: Path) -> Any:
-    """The image of a file, its numbers still on disk."""
+    """Return the nibabel image of a file without reading its data."""
     nib = import_package("nibabel", path)
     with _quiet():
         image = nib.load(path)
@@ -50,7 +50,7 @@ def _load(path: Path) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep nibabel from logging what it mends in a header."""
+    """Hide the log messages of nibabel about repaired headers."""
     log = logging.getLogger("nibabel.global")
     before = log.disabled
     log.disabled = True
@@ -70,8 +70,8 @@ def _open_nifti(path: Path, inside: str = "") -> Source:
 
 
 def _open_packed(path: Path, inside: str = "") -> Source:
-    """Parts are read in the order of the file, or the file is unpacked anew up to each."""
-    from nibabel.fileslice import fileslice
+    """Open a compressed file. Sequential reads are fast; others decompress from the beginning."""
+    from nibabel.fileslice import fileslice  # optional
 
     image = _load(path)
     proxy = image.dataobj
@@ -93,7 +93,7 @@ def _check_packed(path: Path, proxy: Any) -> None:
 
 
 def _read_packed(path: Path) -> tuple[Array, ImageInfo]:
-    """Read no more than the header says, and to the end, where the sum is checked."""
+    """Read the data that the header announces, and on to the end, where the checksum is."""
     image = _load(path)
     proxy = image.dataobj
     _check_packed(path, proxy)
@@ -106,14 +106,14 @@ def _read_packed(path: Path) -> tuple[Array, ImageInfo]:
         while view:
             count = file.readinto(view[: 16 << 20])
             if not count:
-                raise EOFError("the file ends before its numbers do")
+                raise EOFError("the file ends before its data")
             view = view[count:]
         more = file.read(1)
     if not proxy.dtype.isnative:
         out = out.byteswap(inplace=True).view(proxy.dtype.newbyteorder("="))
     info = _info(image)
     if more:
-        note = f"{path.name} goes on after its numbers; that was not read"
+        note = f"{path.name} has more data than its header says; the rest was not read"
         info = ImageInfo(**{**vars(info), "notes": (*info.notes, note)})
     scale = _scale(proxy)
     return (out if scale is None else scale(out)), info
@@ -130,7 +130,7 @@ def _scaled(source: Source, proxy: Any) -> Source:
 
 
 def _scale(proxy: Any) -> Any:
-    """What turns the numbers of the file into those that are meant, if anything does."""
+    """Return the function from stored values to real values (slope and intercept), or None."""
     slope, inter = float(proxy.slope), float(proxy.inter)
     if (slope, inter) == (1.0, 0.0):
         return None
@@ -171,9 +171,9 @@ def _info(image: Any) -> ImageInfo:
 
 
 def _order(axes: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return (array axes in the order of NIfTI, shape there with the axes between that it needs).
+    """Return the array axes in NIfTI order, and the NIfTI shape with 1 for missing axes.
 
-    An array whose axes are not known is taken as it is.
+    The order of unknown axes is kept.
     """
     ndim = len(shape)
     rank = {**{letter: i for i, letter in enumerate("XYZT")}, "C": 4, "S": 4, "L": 4}
@@ -188,7 +188,7 @@ def _order(axes: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[in
 
 
 def _header(info: ImageInfo, shape: tuple[int, ...], dtype: np.dtype[Any], path: Path) -> Any:
-    """The header that came with the image, else one of its spacing and affine."""
+    """Return the NIfTI header of the image, or a new one with its spacing and affine."""
     nib = import_package("nibabel", path)
     order, full = _order(info.axes, shape)
     kept = info.options.get("nifti")
@@ -202,9 +202,9 @@ def _header(info: ImageInfo, shape: tuple[int, ...], dtype: np.dtype[Any], path:
     header.set_data_shape(full)
     header.set_data_dtype(dtype)
     header.set_slope_inter(1, 0)
-    header["cal_max"] = header["cal_min"] = 0  # how bright to show the numbers that were
+    header["cal_max"] = header["cal_min"] = 0  # display range of the old data
     header["magic"] = header.single_magic
-    header.set_data_offset(0)  # write_to finds it
+    header.set_data_offset(0)  # write_to computes it
     if kept is None:
         _place(header, info, order, full)
     return header

@@ -1,4 +1,4 @@
-"""NPY, by NumPy; never with pickled objects."""
+"""The NPY format of NumPy, without pickled objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TIFF, also volumes, by tifffile."""
+"""The TIFF format, also for volumes, read and written with tifffile."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from separable.files.ome_tiff import (
 
 __all__ = ["TIFF"]
 
-CLASSIC_BYTES = (1 << 32) - (1 << 25)  # TIFF has 32-bit places, BigTIFF has 64-bit ones
-# By how much the codecs that need no other package make data smaller at most: none, LZW, deflate
-# (two numbers) and PackBits.
+CLASSIC_BYTES = (1 << 32) - (1 << 25)  # TIFF has 32-bit offsets, BigTIFF 64-bit ones
+# Largest compression ratios of the codecs that need no other package: none, LZW, deflate (two
+# codes) and PackBits.
 RATIOS = {1: 1, 5: 4096, 8: DEFLATE_RATIO, 32946: DEFLATE_RATIO, 32773: 128}
 OME_TYPES = frozenset(("uint8", "int8", "uint16", "int16", "uint32", "int32",
                        "float32", "float64", "complex64", "complex128", "bool"))  # fmt: skip
 
 
 def _read_tiff(path: Path) -> tuple[Array, ImageInfo]:
-    import tifffile
+    import tifffile  # start-up time
 
     with _damage_raises(), tifffile.TiffFile(path) as file:
         check_files(path, file)
@@ -70,8 +70,8 @@ def _codec_named(path: Path) -> Iterator[None]:
 
 
 def _open_tiff(path: Path, inside: str = "") -> Source:
-    """Numbers that lie one after the other are read by their place, others page by page."""
-    import tifffile
+    """Open a TIFF file: contiguous samples are read by their offset, others page by page."""
+    import tifffile  # start-up time
 
     with contextlib.ExitStack() as open_files:
         with _damage_raises():
@@ -114,7 +114,7 @@ def _paged(path: Path, file: Any, series: Any, info: ImageInfo) -> Source:
 
 
 def _check_pages(path: Path, file: Any, series: Any) -> None:
-    """Refuse a file cut short, whose last pages would come back as zeros."""
+    """Refuse a truncated file, whose last pages would be read as zeros."""
     size, stored, sparse = file.filehandle.size, 0, False
     for page in series.pages:
         if page is None:
@@ -136,7 +136,7 @@ def _check_pages(path: Path, file: Any, series: Any) -> None:
 
 @contextlib.contextmanager
 def _damage_raises() -> Iterator[None]:
-    """Raise what tifffile only logs: a file cut short would come back with fewer pages."""
+    """Raise errors that tifffile only logs: a truncated file would be read with fewer pages."""
     log, found = logging.getLogger("tifffile"), list[str]()
 
     class Keep(logging.Handler):
@@ -157,7 +157,7 @@ def _damage_raises() -> Iterator[None]:
 
 
 def _turned(info: ImageInfo, ndim: int) -> tuple[int, ...]:
-    """Return the axes in an order that TIFF has: pages of rows, T Z C before them."""
+    """Return the axes in the order of TIFF: pages of rows and columns, T Z C before them."""
     axes = info.axes
     usual = axes.endswith(("YX", "YXS")) or len(axes) != ndim
     if usual or not {"Y", "X"} <= set(axes) or len(set(axes)) != ndim:
@@ -180,7 +180,7 @@ def _in_order(info: ImageInfo, order: tuple[int, ...]) -> ImageInfo:
 def _settings(
     info: ImageInfo, shape: tuple[int, ...], dtype: np.dtype[Any], path: Path
 ) -> dict[str, Any]:
-    """What tifffile is told: OME-TIFF by name or origin, for ImageJ, for a spacing; else plain."""
+    """Return options for tifffile: OME-TIFF, ImageJ or plain TIFF, by name, origin and spacing."""
     name = dtype.newbyteorder("=").name
     colour = (
         len(info.axes) == len(shape)
@@ -190,7 +190,7 @@ def _settings(
     )
     named = path.name.lower().endswith((".ome.tif", ".ome.tiff"))
     settings: dict[str, Any] = {"photometric": "rgb" if colour else "minisblack"}
-    if not colour and "S" in info.axes:  # elsewhere than last, or more of them than colours
+    if not colour and "S" in info.axes:  # not the last axis, or more samples than colours
         info = replace(info, axes=info.axes.replace("S", "Q" if "C" in info.axes else "C"))
     settings["bigtiff"] = math.prod(shape) * dtype.itemsize > CLASSIC_BYTES
     ome = {**settings, "ome": True, "metadata": ome_settings(info, len(shape))}
@@ -221,7 +221,7 @@ def _keeps(
 
 
 def _write_tiff(file: BinaryIO, array: Array, info: ImageInfo, path: Path) -> None:
-    import tifffile
+    import tifffile  # start-up time
 
     order = _turned(info, array.ndim)
     array, info = array.transpose(order), _in_order(info, order)
@@ -232,7 +232,7 @@ def _write_tiff(file: BinaryIO, array: Array, info: ImageInfo, path: Path) -> No
 
 
 def _create_tiff(request: CreateRequest) -> Target:
-    import tifffile
+    import tifffile  # start-up time
 
     order = _turned(request.info, len(request.shape))
     shape = tuple(request.shape[i] for i in order)

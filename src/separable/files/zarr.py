@@ -1,4 +1,4 @@
-"""Zarr 2 and 3, plain and OME-Zarr 0.4 and 0.5, by zarr-python 3."""
+"""Zarr 2 and 3, plain and OME-Zarr 0.4 and 0.5, read and written with zarr-python 3."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from separable.system import flush_path
 __all__ = ["ZARR"]
 
 CHUNK_BYTES = 4 << 20
-NEW = "zarr 3: "  # before the names of codecs of Zarr 3, which are not those of Zarr 2
+NEW = "zarr 3: "  # prefix of codec names of Zarr 3, which differ from those of Zarr 2
 METADATA = ("zarr.json", ".zarray", ".zgroup")
 
 
@@ -33,7 +33,7 @@ def _open_zarr(path: Path, inside: str = "") -> Source:
     where = path / inside if inside else path
     if not any((path / name).is_file() for name in METADATA):
         raise FileError(
-            f"cannot read {path}: it is a folder without {', '.join(METADATA)}, so no Zarr store. "
+            f"cannot read {path}: it is a folder without {', '.join(METADATA)}, so it is not a Zarr store. "
             "Name the store itself"
         )
     _check_codecs(where)
@@ -86,7 +86,7 @@ def _source(where: Path, node: Any, info: ImageInfo) -> Source:
 
 
 def _array_in(where: Path, group: Any, inside: str) -> str:
-    """The array that is meant where a group is named: OME's finest level, or the only one."""
+    """Return the array of a group: the finest level of OME-Zarr, or the only array."""
     ome = ome_of(dict(group.attrs))
     if ome is not None:
         return "/".join(filter(None, (inside, str(ome["datasets"][0]["path"]))))
@@ -118,7 +118,7 @@ def _nothing_there(zarr: Any, path: Path, inside: str) -> FileError:
 
 
 def _info(zarr: Any, path: Path, name: str, node: Any) -> ImageInfo:
-    """From OME's metadata of the group above, else from the array's own attributes."""
+    """Return the metadata of an array, from the OME-Zarr group above it or its own attributes."""
     attributes = dict(node.attrs)
     above, _, last = name.rpartition("/")
     ome = None
@@ -131,18 +131,18 @@ def _info(zarr: Any, path: Path, name: str, node: Any) -> ImageInfo:
     return own_to_info(attributes, names, node.ndim)
 
 
-# Unreadable parts
+# Codecs
 
 
 def _check_opened(where: Path, node: Any) -> None:
-    """Look at the codecs that zarr will use, whichever of its files it took them from."""
+    """Check the codecs that zarr will use, from whichever metadata file it read them."""
     for codec in (*node.filters, *node.compressors, *_inner_codecs(node)):
         made = codec.get_config() if hasattr(codec, "get_config") else codec.to_dict()
         _check_trusted(where, str(made.get("id") or made.get("name")))
 
 
 def _inner_codecs(node: Any) -> tuple[Any, ...]:
-    """Those of Zarr 3, with the codecs of chunks within shards."""
+    """Return the codecs of Zarr 3, including those of chunks within shards."""
     found = list(getattr(node.metadata, "codecs", ()))
     for codec in found:
         found += [*getattr(codec, "codecs", ()), *getattr(codec, "index_codecs", ())]
@@ -150,22 +150,22 @@ def _inner_codecs(node: Any) -> tuple[Any, ...]:
 
 
 def _check_trusted(where: Path, codec: str) -> None:
-    """Refuse what decodes to more than numbers: such a codec may run what it decodes."""
+    """Refuse codecs that decode objects, because they may execute what they decode."""
     name = codec.removeprefix(NEW)
     if name.removeprefix("numcodecs.") in NUMBERS or (
         name not in OBJECTS and any(name.startswith(start) for start, _ in PACKAGES)
     ):
         return
     raise FileError(
-        f"cannot read {where}: its codec {name} is not one that decodes numbers alone. Store the "
+        f"cannot read {where}: its codec {name} decodes more than numbers, which is not safe. Store the "
         "array with another codec, such as blosc or zstd"
     )
 
 
 def _check_codecs(where: Path) -> None:
-    """Name a codec that is not installed, which zarr meets only at the first chunk, or not so."""
+    """Refuse a codec that is not installed, which zarr would report only at the first chunk."""
     for codec in _codecs(where):
-        if codec.removeprefix(NEW) in OBJECTS:  # before it is asked for
+        if codec.removeprefix(NEW) in OBJECTS:  # before it is looked up
             _check_trusted(where, codec)
         if not _known(codec):
             codec = codec.removeprefix(NEW)
@@ -173,14 +173,14 @@ def _check_codecs(where: Path) -> None:
             remedy = (
                 f"Install it: pip install {package}"
                 if package
-                else ("Install the package that brings it, or store the array with another codec")
+                else ("Install the package that contains it, or store the array with another codec")
             )
             raise FileError(f"cannot read {where}: its codec {codec} is not installed. {remedy}")
         _check_trusted(where, codec)
 
 
-# Codecs of numcodecs and of zarr that turn bytes to bytes or numbers to numbers, and those that
-# make Python objects: `pickle` runs what the file says.
+# Codecs of numcodecs and zarr that map bytes to bytes or numbers to numbers, and those that create
+# Python objects: `pickle` executes what the file says.
 NUMBERS = frozenset((
     "adler32", "astype", "base64", "bitround", "blosc", "bz2", "crc32", "crc32c", "delta",
     "fixedscaleoffset", "fletcher32", "gzip", "jenkins_lookup3", "lz4", "lzma", "packbits",
@@ -227,16 +227,16 @@ def _codecs_3(codecs: Any) -> Iterator[str]:
 
 def _known(codec: str) -> bool:
     if not codec.startswith(NEW):
-        from numcodecs.registry import get_codec
+        from numcodecs.registry import get_codec  # optional
 
         try:
             get_codec({"id": codec})
         except ValueError:
             return False
-        except TypeError:  # it is there, and wants its options
+        except TypeError:  # it is installed, and its options are missing
             return True
         return True
-    from zarr.registry import get_codec_class
+    from zarr.registry import get_codec_class  # optional
 
     try:
         get_codec_class(codec.removeprefix(NEW))
@@ -277,7 +277,7 @@ def _create_zarr(request: CreateRequest) -> Target:
 
 
 def _create_store(zarr: Any, request: CreateRequest) -> None:
-    """Make a store without chunks, and bring it to the disk."""
+    """Create a store without chunks and flush it to the disk."""
     ome = request.path.name.endswith(".ome.zarr") or "ome_zarr" in request.info.options
     settings = _settings(request)
     version = settings.pop("zarr_format")
@@ -296,7 +296,7 @@ def _create_store(zarr: Any, request: CreateRequest) -> None:
 
 
 def _settings(request: CreateRequest) -> dict[str, Any]:
-    """Chunks and codecs: those asked for, else those of the pattern, else ours."""
+    """Return chunks and codecs: those asked for, else those of `like`, else the defaults."""
     like = request.like_layout("Zarr")
     version = int(like.get("zarr_format") or request.info.options.get("zarr_format") or 3)
     if len(like.get("chunks", ())) != len(request.shape):
@@ -327,8 +327,8 @@ def _settings(request: CreateRequest) -> dict[str, Any]:
 
 
 def _check_encoders(request: CreateRequest, like: dict[str, Any]) -> None:
-    """Refuse codecs of the pattern that can decode and not encode, before the work begins."""
-    import zarr
+    """Refuse codecs of `like` that can decode but not encode, before the work begins."""
+    import zarr  # optional
 
     sample = np.ones((4,) * len(request.shape), like["dtype"])
     try:
@@ -347,7 +347,7 @@ def _check_encoders(request: CreateRequest, like: dict[str, Any]) -> None:
 def _shards(
     like: dict[str, Any], chunks: tuple[int, ...] | None, shape: tuple[int, ...]
 ) -> dict[str, Any]:
-    """Chunks that were asked for are the shards, where those of the pattern fill them."""
+    """Return shards and inner chunks; chunks that were asked for become the shards if they fit."""
     if not like.get("shards"):
         return {}
     shards, inner = chunks or like["shards"], like["chunks"]
@@ -358,7 +358,7 @@ def _shards(
 
 
 def _resized(codecs: Any) -> Any:
-    """Compressors without the size of the numbers that they were made for."""
+    """Return compressors without the sample size that they were configured for."""
     return [
         type(c).from_dict({"name": "blosc", "configuration": _without_size(c)})
         if hasattr(c, "typesize")
@@ -373,7 +373,7 @@ def _without_size(codec: Any) -> dict[str, Any]:
 
 
 def cubes(shape: tuple[int, ...], itemsize: int, max_bytes: int = CHUNK_BYTES) -> tuple[int, ...]:
-    """Return chunks of about equal sides, of at most so many bytes.
+    """Return chunks with about equal sides, of at most `max_bytes`.
 
     Examples
     --------

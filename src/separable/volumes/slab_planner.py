@@ -1,9 +1,10 @@
-"""Which slabs a volume on disk is filtered in: as few bytes read twice as the memory limit allows.
+"""Choose the slabs of a volume on disk: as few bytes read twice as the memory limit allows.
 
-A stage filters the volume from one file to another. Its slabs follow each other along one axis, and
-what two of them read is kept in memory; so is the rest of a chunk that was read. Where whole planes do not fit,
-columns are streamed one after the other, and what two of them share is read for each. Where the kernel's
-halo does not fit at all, there is one stage after the other (`stages`), with a file between them.
+A stage filters the volume from one file to another. Its slabs follow each other along one axis.
+Samples that two successive slabs need are kept in memory, and so is the rest of a chunk that was
+read. If whole planes do not fit, the volume is cut into columns that are processed one after the
+other; samples that two columns share are read twice. If the halo of the kernel does not fit at
+all, several stages run one after the other (`filter_stages`), with a file between them.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ __all__ = ["PIECE", "Stage", "Step", "best_stage", "smallest"]
 Sides = tuple[int, ...]
 
 PIECE = 8 << 20  # bytes that are read or written at a time, unless a chunk is larger
-# Only to compare schedules; bytes a second:
-RAW, CODED = 2e9, 0.6e9
-STEP = 5e-3  # seconds to hand a slab on and to record it
-PARTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # that an axis across is cut into
-FINE = (48, 64, 96, 128, 256, 512, 1024, 1 << 62)  # where these do not do
-MOST_CUTS = 256  # ways to cut the axes across that are looked at
-THINNER = 4  # times that a slab is halved, to see whether thinner ones are faster
+# Rates that only serve to compare schedules, in bytes per second:
+RAW, CODED = 2e9, 0.6e9  # plain and compressed files
+STEP = 5e-3  # seconds to pass a slab on and to record it
+PARTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # numbers of parts of an axis across the slabs
+FINE = (48, 64, 96, 128, 256, 512, 1024, 1 << 62)  # tried if none of these fits
+MOST_CUTS = 256  # largest number of ways to cut the axes across the slabs
+THINNER = 4  # slab thicknesses that are compared, each half of the one before
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,14 @@ class Step:
     Attributes
     ----------
     column : int
-        Which stream it is part of.
+        Number of the column of slabs that it belongs to.
     region : tuple of slice
-        Of the result.
+        Region of the result.
     block : Block
-        What that is computed from.
+        Samples that the region is computed from.
     buffered : (int, int)
-        What is in memory then along the axis of the slabs: the block, what later slabs need of
-        what came before, and the rest of the chunks that were read.
+        First and last + 1 of the samples in memory along the axis of the slabs: the block,
+        samples that later slabs need, and the rest of the chunks that were read.
     """
 
     column: int
@@ -60,17 +61,17 @@ class Step:
 
 @dataclass(frozen=True)
 class Stage:
-    """One reading of a volume, and one writing.
+    """One pass over a volume: it is read once, filtered, and written once.
 
     Attributes
     ----------
     filter : BlockFilter
     along : int
-        The axis that slabs follow each other on.
+        Axis along which the slabs follow each other.
     sides : tuple of int
-        Of a slab of the result.
+        Size of a slab of the result along each axis.
     source, target : tuple of int or None
-        The chunks of the files; None where any part can be read or written alone.
+        Chunk sizes of the files; None for files without chunks.
     """
 
     filter: BlockFilter
@@ -81,12 +82,12 @@ class Stage:
 
     @property
     def shape(self) -> Sides:
-        """Of the volume."""
+        """Shape of the volume."""
         return self.filter.problem.shape
 
     @property
     def columns(self) -> int:
-        """The number of streams."""
+        """Number of columns of slabs."""
         counts = [-(-n // s) for n, s in zip(self.shape, self.sides, strict=True)]
         return math.prod(counts) // counts[self.along]
 
@@ -112,11 +113,11 @@ class Stage:
             for region, kept in zip(regions, buffered, strict=True)
         ]
 
-    # What it takes
+    # Memory and time
 
     @cached_property
     def input_bytes(self) -> int:
-        """Of one of the two buffers that samples are read into."""
+        """Size of one of the two buffers that samples are read into."""
         chunk = self.source[self.along] if self.source else 1
         buffered = max(
             b - a for a, b in _buffered(self.filter, self.along, self.sides[self.along], chunk)
@@ -126,12 +127,12 @@ class Stage:
 
     @property
     def block_samples(self) -> int:
-        """Of the largest block."""
+        """Number of samples of the largest block."""
         return math.prod(self._extents)
 
     @cached_property
     def _extents(self) -> list[int]:
-        """Of the largest block along each axis."""
+        """Size of the largest block along each axis."""
         return [
             max(b - a for a, b in _ranges(self.filter, axis, side))
             for axis, side in enumerate(self.sides)
@@ -139,17 +140,17 @@ class Stage:
 
     @property
     def output_bytes(self) -> int:
-        """Of one of the two buffers that blocks are filtered into."""
+        """Size of one of the two buffers that blocks are filtered into."""
         return self.block_samples * self.filter.problem.out.itemsize
 
     @property
     def gathers(self) -> bool:
-        """Whether what is held has to be copied to lie as a block does."""
+        """True if a block must be copied because it is not contiguous in the buffer."""
         return math.prod(self.shape[: self.along]) > 1
 
     @property
     def memory(self) -> int:
-        """Bytes, beside what the process takes anyhow."""
+        """Bytes needed in addition to those already in use."""
         problem, samples = self.filter.problem, self.block_samples
         copy = samples * problem.dtype.itemsize if self.gathers else 0
         own = samples * working_bytes(self.filter)
@@ -159,7 +160,7 @@ class Stage:
 
     @cached_property
     def samples_read(self) -> int:
-        """Decoded in all."""
+        """Total number of samples decoded."""
         total = 1
         for axis, side in enumerate(self.sides):
             chunk = self.source[axis] if self.source else 1
@@ -168,7 +169,7 @@ class Stage:
 
     @property
     def reread(self) -> float:
-        """How often a sample is decoded, on average."""
+        """Average number of times that a sample is decoded."""
         return self.samples_read / max(1, self.filter.problem.size)
 
     def seconds(self) -> float:
@@ -191,7 +192,7 @@ class Stage:
 
 @lru_cache(maxsize=4096)
 def _ranges(volume_filter: BlockFilter, axis: int, side: int) -> tuple[tuple[int, int], ...]:
-    """The samples that blocks of such a side begin and end with along an axis."""
+    """Return first and last + 1 of the samples of each block of this size along an axis."""
     n = volume_filter.problem.shape[axis]
     region = [slice(0, 1)] * len(volume_filter.problem.shape)
     found = []
@@ -206,7 +207,7 @@ def _ranges(volume_filter: BlockFilter, axis: int, side: int) -> tuple[tuple[int
 def _buffered(
     volume_filter: BlockFilter, axis: int, side: int, chunk: int
 ) -> tuple[tuple[int, int], ...]:
-    """The same with what later blocks need of what came before, and the rest of the chunks."""
+    """Return the same as `_ranges`, extended to samples kept for later slabs and to whole chunks."""
     n = volume_filter.problem.shape[axis]
     ranges = _ranges(volume_filter, axis, side)
     lows = list(itertools.accumulate((low for low, _ in reversed(ranges)), min))[::-1]
@@ -216,7 +217,7 @@ def _buffered(
 
 @lru_cache(maxsize=4096)
 def _decoded(volume_filter: BlockFilter, axis: int, side: int, chunk: int, kept: bool) -> int:
-    """How many samples of an axis are decoded for slabs of such sides, together if they are kept."""
+    """Return the number of samples of an axis that are decoded; `kept`: once for all slabs."""
     n = volume_filter.problem.shape[axis]
     ranges = _ranges(volume_filter, axis, side)
     if kept:
@@ -229,7 +230,7 @@ def _decoded(volume_filter: BlockFilter, axis: int, side: int, chunk: int, kept:
 
 
 def around(start: int, stop: int, n: int) -> Iterator[tuple[int, int]]:
-    """Yield the ranges of an axis that goes round and round.
+    """Yield the ranges within a periodic axis of `n` samples.
 
     Examples
     --------
@@ -244,12 +245,12 @@ def around(start: int, stop: int, n: int) -> Iterator[tuple[int, int]]:
 
 
 def working_bytes(volume_filter: BlockFilter) -> int:
-    """Return the bytes for each sample of a block that the filter itself allocates."""
+    """Return the bytes per sample of a block that the filter itself allocates."""
     return volume_filter.own_bytes + max(_allocated(f) for f in volume_filter.filters)
 
 
 def _allocated(volume_filter: BlockFilter) -> int:
-    """By the method."""
+    """Return the bytes allocated per sample by the filter method."""
     problem = volume_filter.problem
     work = problem.work.itemsize
     stores = METHODS[volume_filter.method].stores(problem.out) or problem.out == problem.work
@@ -273,7 +274,7 @@ def _depth(root: object) -> int:
 
 @lru_cache(maxsize=64)
 def seconds_a_sample(volume_filter: BlockFilter) -> float:
-    """Return what the filter takes for a sample, predicted."""
+    """Return the predicted time of the filter per sample."""
     return sum(_seconds_a_sample(f) for f in volume_filter.filters)
 
 
@@ -285,7 +286,7 @@ def _seconds_a_sample(volume_filter: BlockFilter) -> float:
 
 
 def _passing(chunks: Sides | None, dtype: np.dtype[np.generic], columns: int) -> int:
-    """What is in memory of chunks on their way: coded, decoded and put together."""
+    """Return the bytes of chunks being read or written: encoded, decoded and assembled."""
     if chunks is None:  # short runs go through a window into the file
         return PIECE if columns == 1 else PIECE + WINDOW_BYTES
     return 3 * max(PIECE, math.prod(chunks) * dtype.itemsize)
@@ -298,9 +299,9 @@ def best_stage(
     limit: int,
     slow: int | None = None,
 ) -> Stage | None:
-    """Return the stage that takes the least time within a limit of memory, if any does.
+    """Return the fastest stage within a memory limit, or None if none fits.
 
-    `slow` is the axis whose slabs lie together in a plain file.
+    `slow` is the axis whose slabs are contiguous in a file without chunks.
     """
     best, best_seconds = None, math.inf
     for parts in (PARTS, FINE):
@@ -320,7 +321,7 @@ def best_stage(
 def smallest(
     volume_filter: BlockFilter, source: Sides | None, target: Sides | None, slow: int | None = None
 ) -> int:
-    """Return the least memory that a stage takes."""
+    """Return the smallest memory that a stage needs, in bytes."""
     finest = _cuts_across(volume_filter, source, target, FINE[-1:], slow)
     return min(_with_thickness(s, 1).memory for s in finest)
 
@@ -332,7 +333,7 @@ def _cuts_across(
     parts: Sequence[int],
     slow: int | None,
 ) -> Iterator[Stage]:
-    """Yield stages whose slabs are cut across in all ways that are worth a look."""
+    """Yield stages with slabs of full length, for all useful ways to cut the other axes."""
     shape = volume_filter.problem.shape
     along = _slab_axis(shape, source, slow)
     units = target or (1,) * len(shape)
@@ -349,7 +350,7 @@ def _cuts_across(
 
 
 def _slab_axis(shape: Sides, chunks: Sides | None, slow: int | None) -> int:
-    """The slow axis of a plain file, else the first one that has several chunks.
+    """Return the slow axis of a file without chunks, else the first axis with several chunks.
 
     Examples
     --------
@@ -362,7 +363,7 @@ def _slab_axis(shape: Sides, chunks: Sides | None, slow: int | None) -> int:
 
 
 def _unit(stage: Stage) -> int:
-    """How thick a slab is at least: a slab writes whole chunks."""
+    """Return the smallest thickness of a slab, one chunk of the target."""
     return stage.target[stage.along] if stage.target else 1
 
 
@@ -374,7 +375,7 @@ def _with_thickness(stage: Stage, count: int) -> Stage:
 
 
 def _thickest(stage: Stage, limit: int) -> int:
-    """The most chunks a slab can be thick, 0 if not even one."""
+    """Return the largest thickness of a slab in chunks that fits, or 0."""
     low, high = 0, -(-stage.shape[stage.along] // _unit(stage))
     while low < high:
         middle = (low + high + 1) // 2
