@@ -91,7 +91,10 @@ GOOD = "w.safetensors --factory made_here:make --input-shape 1x3x8x8"
             f"{GOOD} --data none",
             "`--data` must be a folder of pictures, .npy or .npz files, or one",
         ),
-        (f"{GOOD} --data made_here.py", "made_here.py is not a picture, .npy or .npz file; give one"),
+        (
+            f"{GOOD} --data made_here.py",
+            "made_here.py is not a picture, .npy or .npz file; give one",
+        ),
         (f"{GOOD} --data pictures --mean 0.5,0.5", "one number, or one for each of 3 channels"),
         (f"{GOOD} --data pictures --std 0", "`--std` must be > 0; got '0'"),
         (f"{GOOD} --data pictures --mean a", "`--mean` must be numbers such as 0.485"),

@@ -1,4 +1,4 @@
-"""What a file says about an image besides its samples: axes, spacing, unit and other metadata."""
+"""`ImageInfo`: axes, spacing, unit and other metadata of an image file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SPACE = frozenset("ZYXQI")  # letters of the TIFF axes that a filter runs along;
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What a file says about an image besides its numbers.
+    """Metadata of an image file: everything except its samples.
 
     Attributes
     ----------

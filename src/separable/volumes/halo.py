@@ -1,14 +1,15 @@
-"""Blocks of a volume, filtered as the whole would be: bit for bit, for every border.
+"""Filter blocks of a volume; results are bit-identical to filtering the whole, for every border mode.
 
-What is computed: ``plan(image)[region]`` from as few samples of the image as it depends on. How: the
-block goes through the method and the form that the plan for the whole has chosen. At an edge of the
-image the block has that edge and the engine its border mode, for what lies outside is carried through
-the passes; elsewhere the block reaches as far as the kernel does, and what was computed without
-neighbours is cut off. Where ``wrap`` takes samples from the other side they are gathered by index.
+A block is the part of the image that ``plan(image)[region]`` depends on. It is filtered with the
+method and the form of the plan for the whole volume. At an edge of the image, the block ends at
+that edge and the engine applies the border mode. Elsewhere the block extends beyond the region by
+the reach of the kernel (the halo), and the results in the halo are discarded. For ``wrap``, samples
+from the other end of an axis are gathered by index.
 
-That gives the same bits because each output is summed in the same order wherever it stands. Running
-sums, recursions and transforms are not like that (`INVARIANT` lists what is), and neither is a choice by
-size: `chunkwise` takes from a plan's candidates the fastest that does not depend on the cut.
+Results are bit-identical because each output is summed in the same order wherever it is. This is
+not true for running sums, recursions and transforms (`INVARIANT` lists the methods for which it is
+true), nor for a choice by size: `chunkwise` chooses the fastest method of a plan whose results do
+not depend on how the volume is cut.
 """
 
 from __future__ import annotations
@@ -45,23 +46,23 @@ Region = Sequence[slice]
 Index = slice | NDArray[np.intp]
 
 INVARIANT = frozenset(("fused", "nested", "dense", "passes", "correlate", "reference"))
-"""The methods whose every output is summed in one order, wherever it stands."""
+"""Methods that sum every output in the same order, wherever it is in a block."""
 INNER_RUN = 32  # `engine.compiled.layout`: from so many inner samples on, two axes change turns
-FORMS_KEPT = 32  # shapes of blocks whose tables are kept
+FORMS_KEPT = 32  # number of block shapes whose prepared forms are cached
 
 
 def chunkwise(plan: Plan) -> Plan:
-    """Return the plan with the fastest of its candidates that gives the same bits block by block.
+    """Return the plan with its fastest method whose results do not depend on the blocks.
 
     Parameters
     ----------
     plan : Plan
-        For the whole volume.
+        Plan for the whole volume.
 
     Raises
     ------
     ArgumentError
-        If a method was asked for that depends on where a block begins.
+        If the requested method depends on where a block begins.
 
     Examples
     --------
@@ -88,16 +89,17 @@ def chunkwise(plan: Plan) -> Plan:
 
 @dataclass(frozen=True)
 class Block:
-    """What a region of the result is computed from.
+    """The samples that a region of the result is computed from.
 
     Attributes
     ----------
     starts, stops : tuple of int
-        The samples along each axis; below 0 or beyond the size they are those of the other side.
+        First and last + 1 of the samples along each axis. Values below 0 or beyond the size mean
+        samples from the other end of the axis.
     modes : tuple of str
-        The border modes that the engine gets, for each axis of the kernel.
+        Border modes for the engine, one per axis of the kernel.
     crop : tuple of slice
-        Where the region stands in the block.
+        Position of the region in the block.
     """
 
     starts: tuple[int, ...]
@@ -107,19 +109,19 @@ class Block:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the block."""
+        """Shape of the block."""
         return tuple(b - a for a, b in zip(self.starts, self.stops, strict=True))
 
 
 class BlockFilter:
-    """One filter of one volume, to be run on its blocks; small, and it can be sent to other processes.
+    """The filter of one volume, which runs on its blocks; small, and can be pickled.
 
     Parameters
     ----------
     problem : Problem
-        Of the whole volume.
+        Problem of the whole volume.
     method : str
-        One of `INVARIANT`.
+        Name of the engine method, one of `INVARIANT`.
     form : Form
 
     Examples
@@ -133,41 +135,41 @@ class BlockFilter:
 
     def __init__(self, problem: Problem, method: str, form: Form) -> None:
         self.problem, self.method = problem, method
-        self.form = replace(form)  # with a cache of its own
+        self.form = replace(form)  # with a separate cache
         self._turning = _turning(problem, method, form)
         self._forms = ProcessCache(FORMS_KEPT)
 
     @property
     def filters(self) -> tuple[BlockFilter, ...]:
-        """What runs on a block: this filter itself, or those that it is put together from."""
+        """Filters that run on a block: this filter, or those that it consists of."""
         return (self,)
 
     @property
     def own_bytes(self) -> int:
-        """What it takes for each sample of a block beside what its `filters` take."""
+        """Bytes per sample of a block in addition to those of its `filters`."""
         return 0
 
     @property
     def token(self) -> tuple[Any, ...]:
-        """What tells this filter from others."""
+        """Values that identify this filter."""
         dense = None if self.form.separated else self.form.kernel
         return self.problem, self.method, dense, self.form.terms
 
     def __dask_tokenize__(self) -> Any:
-        """Return what Dask names tasks by."""
+        """Return the values that Dask derives task names from."""
         return type(self).__qualname__, *self.token
 
     def with_threads(self, threads: int) -> BlockFilter:
-        """Return the same filter with so many threads."""
+        """Return the same filter with another number of threads."""
         return BlockFilter(replace(self.problem, threads=threads), self.method, self.form)
 
     def block(self, region: Region) -> Block:
-        """Return what a region of the result is computed from.
+        """Return the block that a region of the result is computed from.
 
         Raises
         ------
         ArgumentError
-            If the region does not lie within the volume, or is empty.
+            If the region is empty or not within the volume.
         """
         problem = self.problem
         bounds = [_bounds(axis, part, n) for axis, (part, n) in enumerate(_paired(problem, region))]
@@ -186,55 +188,55 @@ class BlockFilter:
         crop = tuple(slice(b[0] - a, b[1] - a) for a, b in zip(starts, bounds, strict=True))
         return Block(tuple(starts), tuple(stops), tuple(modes), crop)
 
-    def run(self, samples: Array, block: Block, room: Array | None = None) -> Array:
+    def run(self, samples: Array, block: Block, out: Array | None = None) -> Array:
         """Filter a block.
 
         Parameters
         ----------
         samples : ndarray
-            Of the block's shape and the volume's type.
+            Samples with the shape of the block and the dtype of the volume.
         block : Block
-        room : ndarray, optional
-            Of the block's shape and the type of the result: where it is put.
+        out : ndarray, optional
+            Output array with the shape of the block and the dtype of the result.
 
         Returns
         -------
         ndarray
-            The region's part of `room` or of a new array, or all of that array.
+            The region as a view of `out` or of a new array.
         """
         wide = self._padded(block.shape)
-        fits = room is not None and wide == block.shape
-        inner = room if room is not None and fits else empty(wide, self.problem.out)
+        fits = out is not None and wide == block.shape
+        inner = out if out is not None and fits else empty(wide, self.problem.out)
         source = np.ascontiguousarray(samples)
         if wide != block.shape:
             source = np.zeros(wide, samples.dtype)
             source[tuple(map(slice, block.shape))] = samples
         local = replace(self.problem, shape=wide, modes=block.modes)
         run(local, METHODS[self.method], self._form(local), source, inner)
-        if room is not None and inner is not room:
-            room[block.crop] = inner[block.crop]
-            inner = room
+        if out is not None and inner is not out:
+            out[block.crop] = inner[block.crop]
+            inner = out
         if all(part == slice(0, n) for part, n in zip(block.crop, inner.shape, strict=True)):
-            return inner  # which owns its memory, as a part of it would not
+            return inner  # the array itself, because a view would not own its memory
         return inner[block.crop]
 
     def _form(self, local: Problem) -> Form:
-        """The form for blocks of this shape and these borders, with what is prepared for them."""
+        """Return the form for blocks of this shape and these border modes, with its own cache."""
         key = (local.shape, local.modes)
         found: Form = self._forms.get_or_build(key, lambda: replace(self.form))
         return found
 
-    # Of two axes the engine filters the inner one first where many samples lie inside of it, and it
-    # leaves out passes along axes of one sample: a block must not be another case than the whole.
+    # The engine chooses the order of two axes by the number of samples inside the inner one, and it
+    # skips passes along axes of length 1. A block must lead to the same choices as the whole volume.
 
     def least(self, axis: int, reach: int) -> int:
-        """How many samples a block needs along a filtered axis."""
+        """Return the smallest number of samples of a block along a filtered axis."""
         if reach == 0:
             return 1
         return INNER_RUN if any(axis > last for last in self._turning) else 2
 
     def _padded(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of a block with as many inner samples as make no difference."""
+        """Return the shape of a block, enlarged until the engine orders its axes as for the whole."""
         whole = self.problem.shape
         wide = list(shape)
         for last in self._turning:
@@ -247,7 +249,7 @@ class BlockFilter:
 
 
 def _turning(problem: Problem, method: str, form: Form) -> tuple[int, ...]:
-    """The inner axis of each sweep along two axes, after which the number of samples counts."""
+    """Return the inner axis of each sweep along two axes, whose order depends on the shape."""
     if method == "fused" and form.terms:
         sweeps = [{problem.axes[axis] for axis, _, _ in stacks_of(problem, form)}]
     elif method == "nested":
@@ -261,12 +263,12 @@ def _turning(problem: Problem, method: str, form: Form) -> tuple[int, ...]:
 
 
 def block_filter(plan: Plan | BlockFilter) -> BlockFilter:
-    """Return the filter of a plan for a whole volume, to be run on its blocks.
+    """Return the filter of a plan for a whole volume, which runs on its blocks.
 
     Raises
     ------
     ArgumentError
-        If the plan's method depends on how a volume is cut; `chunkwise` makes another choice.
+        If results of the method depend on how a volume is cut; `chunkwise` chooses another.
     """
     if isinstance(plan, BlockFilter):
         return plan
@@ -284,19 +286,19 @@ def block_filter(plan: Plan | BlockFilter) -> BlockFilter:
 
 
 def needs(plan: Plan | BlockFilter, region: Region) -> tuple[Index, ...]:
-    """Return the samples that a region of the result is computed from, for each axis.
+    """Return indices of the samples that a region of the result is computed from, per axis.
 
     Parameters
     ----------
     plan : Plan or BlockFilter
-        For the whole volume.
+        Plan for the whole volume.
     region : sequence of slice
-        One an axis.
+        One slice per axis.
 
     Returns
     -------
     tuple of slice or ndarray
-        A slice where the samples lie side by side, indices where some come from the other side.
+        A slice if the samples are contiguous, indices if some are from the other end of the axis.
 
     Examples
     --------
@@ -316,27 +318,27 @@ def needs(plan: Plan | BlockFilter, region: Region) -> tuple[Index, ...]:
 
 
 def index_of(start: int, stop: int, n: int) -> Index:
-    """Return how to take the samples ``start .. stop - 1`` of an axis that goes round and round."""
+    """Return the index of the samples ``start .. stop - 1`` of a periodic axis."""
     if start >= 0 and stop <= n:
         return slice(start, stop)
     return np.arange(start, stop) % n
 
 
 def filter_block(plan: Plan | BlockFilter, block: Array, region: Region) -> Array:
-    """Return a region of the result.
+    """Filter a block and return its region of the result.
 
     Parameters
     ----------
     plan : Plan or BlockFilter
-        For the whole volume.
+        Plan for the whole volume.
     block : ndarray
-        The samples that `needs` names.
+        The samples that `needs` returns.
     region : sequence of slice
 
     Returns
     -------
     ndarray
-        The bits of ``plan(image)[region]`` (of a C-contiguous image).
+        Bit-identical to ``plan(image)[region]`` for a C-contiguous image.
 
     Raises
     ------
@@ -356,7 +358,7 @@ def filter_block(plan: Plan | BlockFilter, block: Array, region: Region) -> Arra
     if block.shape != wanted.shape or block.dtype != found.problem.dtype:
         raise ArgumentError(
             f"`block` must have shape {wanted.shape}, {found.problem.dtype}, for this region; "
-            f"got {block.shape}, {block.dtype}. Take what needs(plan, region) names"
+            f"got {block.shape}, {block.dtype}. Use image[needs(plan, region)]"
         )
     return found.run(block, wanted)
 
