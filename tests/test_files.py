@@ -303,7 +303,7 @@ def test_a_codec_that_is_missing_is_named(tmp_path: Path) -> None:
         (
             "a.bmp",
             np.zeros((0, 4), np.uint8),
-            "cannot write {}: an empty image of shape (0, 4) is no BMP picture. Write .npy",
+            "cannot write {}: an empty image of shape (0, 4) is not a BMP picture. Write .npy",
         ),
         (
             "a.tif",

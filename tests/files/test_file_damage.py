@@ -113,7 +113,7 @@ def test_stores_that_claim_ten_terabytes_hold_little(tmp_path: Path, suffix: str
             file.create_dataset("x", shape, "f4", chunks=(64, 64, 64))
     with open_source(path) as source:
         assert not source.read((slice(0, 8), slice(0, 8), slice(9000, 9008))).any()
-        with pytest.raises(FileError, match=r"does not fit into memory\. Read smaller parts"):
+        with pytest.raises(FileError, match=r"does not fit into memory\. Read smaller regions"):
             source.read(())
     with pytest.raises(FileError, match=r"its header says 16384x16384x10000 float32, 10000\.0 GiB"):
         read_image(path)

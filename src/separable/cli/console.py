@@ -114,7 +114,7 @@ def progress(title: str, *, shown: bool) -> Iterator[Callable[[float], None] | N
     if not (shown and sys.stderr.isatty()):
         yield None
         return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # start-up time
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(compact=True))
     console = Console(stderr=True)

@@ -207,7 +207,7 @@ def convert_command(
 
         # Step 2: convert; write all or nothing.
         converted, found = _convert(network, shapes, folder, options)
-        from separable.nn import blueprint
+        from separable.nn import blueprint  # PyTorch is optional
 
         text = getattr(found, REPORTS[report])()
         outputs.write(network.serialised(converted), blueprint(converted), text, force)
@@ -235,7 +235,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _open(source: str, factory: str | None) -> Source:
-    from separable.nn.formats import open_network
+    from separable.nn.formats import open_network  # PyTorch is optional
 
     return open_network(source, factory)
 
@@ -258,7 +258,7 @@ def _convert(
     folder: Folder | None,
     options: dict[str, Any],
 ) -> tuple[Any, Report]:
-    from separable.nn import convert
+    from separable.nn import convert  # PyTorch is optional
 
     counted = network.shapes_to_count(shapes)
     if options["budget"] is not None and counted is None and folder is None:
@@ -280,7 +280,7 @@ def _bar() -> Iterator[Progress | None]:
     if not sys.stderr.isatty():
         yield None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # start-up time
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

@@ -41,8 +41,8 @@ def machine_command(
         show_machine(current(), console)
         _show_configuration(console)
         return
-    from separable.calibrate import measure
-    from separable.engine.compile_ahead import is_compiled, warmup
+    from separable.calibrate import measure  # start-up time
+    from separable.engine.compile_ahead import is_compiled, warmup  # start-up time
 
     if available() and not is_compiled():
         with progress("Compiling, once", shown=True) as step:
@@ -69,9 +69,9 @@ def warmup_command() -> None:
     reason = why_not()
     if reason:
         raise ArgumentError(f"nothing to compile: the compiled engine is not available: {reason}")
-    from separable.engine.compile_ahead import warmup
-    from separable.engine.compiled.code_cache import state
-    from separable.engine.compiled.jit import cache_folder
+    from separable.engine.compile_ahead import warmup  # start-up time
+    from separable.engine.compiled.code_cache import state  # the compiled engine is optional
+    from separable.engine.compiled.jit import cache_folder  # the compiled engine is optional
 
     folder = cache_folder()
     if state(folder) != "writable":

@@ -20,6 +20,7 @@ from separable.cli.kernel_command import kernel_command
 from separable.cli.machine_command import machine_command, warmup_command
 from separable.cli.page_commands import demo_command, explore_command, report_command
 from separable.cli.plan_command import plan_command
+from separable.distribution import VERSION
 from separable.errors import SeparableError
 
 __all__ = ["app", "run"]
@@ -65,9 +66,7 @@ def _separable(
 ) -> None:
     """Separable convolution: test kernels, choose the fastest method, filter images, convert networks."""
     if version:
-        from separable import __version__
-
-        print(f"separable {__version__}")
+        print(f"separable {VERSION}")
         raise typer.Exit
     if context.invoked_subcommand is None:
         print(context.get_help())

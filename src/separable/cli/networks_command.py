@@ -78,7 +78,7 @@ def network_command(
 def network_names() -> tuple[str, ...] | None:
     """Return the names of the networks; None if PyTorch is missing."""
     try:
-        from separable.nn.models import names
+        from separable.nn.models import names  # PyTorch is optional
     except ModuleNotFoundError:
         return None
     return names()
@@ -93,7 +93,7 @@ def _create(name: str, options: dict[str, Any]) -> Any:
         If PyTorch is missing or there is no such network.
     """
     try:
-        from separable.nn.models import create
+        from separable.nn.models import create  # PyTorch is optional
     except ModuleNotFoundError as missing:
         raise ArgumentError(
             f"`cost {name}` needs PyTorch, which is not installed: {install_command('torch')}"
@@ -102,8 +102,8 @@ def _create(name: str, options: dict[str, Any]) -> Any:
 
 
 def _count(model: Any, resolution: int | None, batch: int, training: bool) -> Ledger:
-    from separable.nn.ledger import ledger
-    from separable.nn.models import sample_shape
+    from separable.nn.ledger import ledger  # PyTorch is optional
+    from separable.nn.models import sample_shape  # PyTorch is optional
 
     model.train(training)
     if hasattr(model, "example"):
@@ -117,7 +117,7 @@ def _show(model: Any, network_ledger: Ledger, resolution: int | None, batch: int
     """Print the counts of a network and of its dense twin or separable version."""
     total, backward = network_ledger.total, network_ledger.backward
     if hasattr(model, "twin"):
-        import torch
+        import torch  # optional
 
         with torch.device("meta"):
             twin = model.twin()

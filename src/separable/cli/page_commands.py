@@ -48,7 +48,7 @@ def report_command(
     """Write a report on a kernel as one HTML file that needs no network."""
     if importlib.util.find_spec("starlette") is None:
         raise ArgumentError(f"reports need starlette. Install: {install_command('explore')}")
-    from separable.explore import kernel_report
+    from separable.explore import kernel_report  # its packages are optional
 
     with _writing(target):
         _check(target, force)
@@ -108,7 +108,7 @@ def explore_command(
         raise ArgumentError(
             f"the page needs {', '.join(missing)}. Install: {install_command('explore')}"
         )
-    from separable.explore import serve
+    from separable.explore import serve  # its packages are optional
 
     serve(host, port, browser=browser, say=lambda text: console.print(text, soft_wrap=True))
 
@@ -119,6 +119,6 @@ def demo_command(
     ] = Path("demo-output"),
 ) -> None:
     """Filter a photograph and an MRI volume with dense kernels, and compare the times."""
-    from separable.demo import run_demo
+    from separable.demo import run_demo  # its packages are optional
 
     run_demo(folder)

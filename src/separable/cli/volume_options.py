@@ -180,7 +180,7 @@ def _bytes_done(size: int) -> Iterator[Callable[[float], None] | None]:
     if not sys.stderr.isatty():
         yield None
         return
-    from rich.progress import (
+    from rich.progress import (  # start-up time
         BarColumn,
         DownloadColumn,
         Progress,

@@ -72,7 +72,7 @@ class _Page:
     @classmethod
     def new(cls, height: int) -> _Page:
         """Make an empty page."""
-        from matplotlib.figure import Figure
+        from matplotlib.figure import Figure  # optional
 
         size = (WIDTH / DPI, height / DPI)
         return cls(Figure(figsize=size, dpi=DPI, facecolor=PAPER), height)
@@ -103,7 +103,7 @@ class _Page:
 
     def pixels(self) -> Array:
         """Return the page as an image."""
-        from matplotlib.backends import backend_agg
+        from matplotlib.backends import backend_agg  # optional
 
         canvas: Any = backend_agg.FigureCanvasAgg(self.figure)
         canvas.draw()

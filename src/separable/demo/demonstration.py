@@ -92,7 +92,7 @@ def _check_packages() -> None:
 
 def _photograph() -> Array:
     """Return the portrait of an astronaut (NASA, public domain) of scikit-image."""
-    from skimage import data as images
+    from skimage import data as images  # optional
 
     data: Any = images
     return np.asarray(data.astronaut(), dtype=np.float32)
@@ -100,7 +100,7 @@ def _photograph() -> Array:
 
 def _volume() -> Array:
     """Return the first of the two volumes in the example file of nibabel, axes (z, y, x)."""
-    import nibabel
+    import nibabel  # optional
 
     path = Path(nibabel.__file__).parent / "tests" / "data" / "example4d.nii.gz"
     if not path.is_file():

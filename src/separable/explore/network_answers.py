@@ -76,7 +76,7 @@ def _counts(layer_cost: Any) -> dict[str, Any]:
 def network_names() -> list[str]:
     """Return the names of the available networks; none without PyTorch."""
     try:
-        from separable.nn.models.model_registry import names
+        from separable.nn.models.model_registry import names  # PyTorch is optional
     except ImportError:
         return []
     return list(names())
@@ -87,8 +87,8 @@ def ledger_rows(name: str) -> dict[str, Any]:
     """Count a network of the catalogue at its usual input."""
     if name not in network_names():
         raise InputError(_no_network(name))
-    from separable.nn import ledger
-    from separable.nn.models.model_registry import create, sample_shape
+    from separable.nn import ledger  # PyTorch is optional
+    from separable.nn.models.model_registry import create, sample_shape  # PyTorch is optional
 
     model = create(name, device="meta").eval()
     found = ledger(model, (1, *sample_shape(model)))
@@ -118,8 +118,8 @@ def tradeoff(name: str) -> dict[str, Any]:
     """Convert a network of the catalogue, with random weights, and return its report."""
     if name not in TRADEOFFS or name not in network_names():
         raise InputError(_no_network(name))
-    from separable.nn import convert
-    from separable.nn.models.model_registry import create, sample_shape
+    from separable.nn import convert  # PyTorch is optional
+    from separable.nn.models.model_registry import create, sample_shape  # PyTorch is optional
 
     model = create(name, seed=0, dense=True, **TRADEOFFS[name]).eval()
     _, report = convert(model, budget=BUDGET, input_shape=(1, *sample_shape(model)))

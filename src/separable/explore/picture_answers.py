@@ -36,7 +36,7 @@ def sample(name: str) -> Array:
         raise InputError(f"there is no picture `{name}`; choose one of {', '.join(SAMPLES)}")
     if name != "rings":
         try:
-            from skimage import data
+            from skimage import data  # optional
         except ImportError:
             raise InputError(
                 "this picture comes with scikit-image, which is not installed. Choose the computed "
@@ -149,7 +149,7 @@ def _signed(values: Array, reach: float | None = None) -> Array:
 
 def as_png(values: Array) -> str:
     """Return a picture as a PNG data URL."""
-    from PIL import Image
+    from PIL import Image  # optional
 
     file = io.BytesIO()
     Image.fromarray(values).save(file, "PNG", compress_level=1)

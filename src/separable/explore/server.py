@@ -45,7 +45,7 @@ def serve(
     ArgumentError
         If the address cannot be listened on.
     """
-    import uvicorn
+    import uvicorn  # optional
 
     if not 0 <= port <= HIGHEST_PORT:
         raise ArgumentError(f"`--port` must be 0 .. {HIGHEST_PORT}; got {port}")

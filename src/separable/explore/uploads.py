@@ -166,7 +166,7 @@ def _npy(content: bytes, max_elements: int) -> Array:
 
 
 def _picture(content: bytes) -> Array:
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps, UnidentifiedImageError  # optional
 
     try:
         with warnings.catch_warnings():

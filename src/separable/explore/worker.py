@@ -44,7 +44,7 @@ def _reply(question: tuple[str, Any, dict[str, Any]]) -> tuple[str, Any]:
     from separable.errors import SeparableError
 
     try:
-        from separable.explore.questions import answer
+        from separable.explore.questions import answer  # start-up time
 
         return "ok", answer(*question)
     except SeparableError as error:

@@ -146,7 +146,7 @@ def lock_exclusively(number: int) -> bool:
 
 def _lock(number: int) -> None:
     try:
-        import fcntl
+        import fcntl  # Unix only
     except ImportError:
         pass
     else:

@@ -7,6 +7,7 @@ slab is recorded after it was flushed to the disk.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -134,14 +135,8 @@ def _clear(target: Path) -> None:
     """Delete the files of an earlier run except the journal."""
     draft = draft_of(target)
     remove(draft)
-    for found in draft.parent.glob(f"{_escaped(draft.name)}.stage*.npy*"):
+    for found in draft.parent.glob(f"{glob.escape(draft.name)}.stage*.npy*"):
         remove(found)
-
-
-def _escaped(name: str) -> str:
-    import glob
-
-    return glob.escape(name)
 
 
 NO_LOCKS = "the file system has no locks, so two runs could write the same file. Write elsewhere"
