@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -70,14 +71,14 @@ def test_filter_a_photograph(call: Caller, photo: Path, tmp_path: Path) -> None:
     image, result = read_image(photo)[0], read_image(tmp_path / "out.png")[0]
     np.testing.assert_array_equal(result, sep.correlate(image, gaussian(2), axes=(0, 1)))
     assert (
-        "Correlated with gaussian:2 (17x17), as kernels of the catalogue are, along axes 0 and 1 "
-        "(axis 2 holds colours), borders reflect." in flat(out)
+        "Filtered with gaussian:2 (17x17, not flipped) along axes 0, 1 (axis 2 is colour); border "
+        "mode reflect." in flat(out)
     )
     assert f"Wrote {tmp_path / 'out.png'}: 40x50x3 uint8." in flat(out)
 
 
 def test_filter_keeps_signs_when_asked(call: Caller, photo: Path, tmp_path: Path) -> None:
-    note = "Note: uint8 holds no negative numbers; they became 0."
+    note = "Note: uint8 cannot represent negative values; they were clipped to 0."
     assert note in call("filter", photo, tmp_path / "a.png", "-k", "sobel")[1]
     code, out, _ = call("filter", photo, tmp_path / "a.tif", "-k", "sobel", "--dtype", "float32")
     assert code == 0
@@ -94,12 +95,12 @@ def test_filter_with_a_file_convolves(call: Caller, photo: Path, tmp_path: Path)
     arguments = ["-k", tmp_path / "k.npy", "--dtype", "float64"]
     code, out, _ = call("filter", photo, tmp_path / "a.npy", *arguments)
     assert code == 0
-    assert "k.npy (3x3), as kernels from files are, along axes 0 and 1" in flat(out)
+    assert "k.npy (3x3, flipped) along axes 0, 1" in flat(out)
     image = read_image(photo)[0].astype(float)
     expected = sep.convolve(image, kernel, axes=(0, 1))
     np.testing.assert_allclose(np.load(tmp_path / "a.npy"), expected, rtol=1e-12)
     arguments += ["--operation", "correlate", "--force"]
-    assert "as asked for" in flat(call("filter", photo, tmp_path / "a.npy", *arguments)[1])
+    assert "not flipped" in flat(call("filter", photo, tmp_path / "a.npy", *arguments)[1])
     expected = sep.correlate(image, kernel, axes=(0, 1))
     np.testing.assert_allclose(np.load(tmp_path / "a.npy"), expected, rtol=1e-12)
 
@@ -107,7 +108,7 @@ def test_filter_with_a_file_convolves(call: Caller, photo: Path, tmp_path: Path)
 def test_filter_a_volume(call: Caller, volume: Path, tmp_path: Path) -> None:
     code, out, _ = call("filter", volume, tmp_path / "a.tif", "-k", "gaussian:1")
     assert code == 0
-    assert "along axes 0, 1 and 2 (a volume, so the kernel has 3 axes)" in flat(out)
+    assert "along axes 0, 1, 2; border mode" in flat(out)
     image = read_image(volume)[0]
     result, info = read_image(tmp_path / "a.tif")
     np.testing.assert_array_equal(result, sep.correlate(image, gaussian(1, ndim=3)))
@@ -128,15 +129,14 @@ def test_filter_leaves_time_alone(call: Caller, tmp_path: Path) -> None:
         tmp_path / "film.tif", film, photometric="minisblack", metadata={"axes": "TYX"}
     )
     out = call("filter", tmp_path / "film.tif", tmp_path / "a.tif", "-k", "box:3")[1]
-    assert "along axes 1 and 2 (axis 0 holds time)" in flat(out)
+    assert "along axes 1, 2 (axis 0 is time)" in flat(out)
 
 
 def test_filter_explains(call: Caller, photo: Path, tmp_path: Path) -> None:
     options = ["-k", "disk:4", "--tol", "0.2", "--method", "direct", "--explain"]
     out = call("filter", photo, tmp_path / "a.png", *options)[1]
     assert "Chosen: direct, as asked for" in out
-    assert "Method: direct;" in out
-    assert "predicted)." in out
+    assert re.search(r"Method: direct, [\d.]+ .?s \(predicted [\d.]+ .?s\)\. Start-up", out)
 
 
 def test_filter_in_place_with_force(call: Caller, photo: Path) -> None:
@@ -306,7 +306,7 @@ def test_too_little_memory(
     code, _, err = call("filter", photo, tmp_path / "out.png", "-k", "sobel")
     assert (code, err) == (
         2,
-        f"Error: cannot filter {photo}: not enough memory. Filter it by parts, for instance with "
+        f"Error: cannot filter {photo}: not enough memory. Filter it in slabs, for instance with "
         "--memory 2GiB, or cut it into parts\n",
     )
 
@@ -484,7 +484,7 @@ def test_machine_measures_and_keeps(
         code, out, err = call("machine")
         assert (code, err) == (0, "")
         assert f"Kept in {cache_path()}; every plan uses it from now on." in out
-        assert "Time of one operation, on 1 thread, by the image's type:" in out
+        assert "Time of one operation on 1 thread, per data type of the image:" in out
         assert current().name == "a quick one"
         assert "a quick one (measured)" in call("machine", "--show")[1]
     finally:
@@ -513,12 +513,12 @@ def test_errors_of_the_library_are_messages(call: Caller, monkeypatch: pytest.Mo
 
 def test_kernels_of_every_kind_are_shown(call: Caller, tmp_path: Path) -> None:
     for values, text in (
-        (np.zeros((3, 3)), "It is zero everywhere."),
-        (np.eye(4), "it is the sum of 4 separable terms (rank 4)"),
+        (np.zeros((3, 3)), "The kernel is zero everywhere."),
+        (np.eye(4), "the sum of 4 separable terms (rank 4)"),
         (np.full((3, 3), 1j), "Separable:"),
         (np.ones((2, 2, 2, 2, 2)), "The middle slice, (1, 1, 1):"),
         (RNG.random((99, 70)) - 0.5, "... exact with 70"),
-        (np.ones(3), "One axis: a single pass, nothing to separate."),
+        (np.ones(3), "one axis: a single pass, nothing to separate."),
     ):
         np.save(tmp_path / "k.npy", values)
         code, out, err = call("kernel", "--file", tmp_path / "k.npy")

@@ -91,13 +91,16 @@ GOOD = "w.safetensors --factory made_here:make --input-shape 1x3x8x8"
             f"{GOOD} --data none",
             "`--data` must be a folder of pictures, .npy or .npz files, or one",
         ),
-        (f"{GOOD} --data made_here.py", "made_here.py is no picture, .npy or .npz file; give one"),
+        (
+            f"{GOOD} --data made_here.py",
+            "made_here.py is not a picture, .npy or .npz file; give one",
+        ),
         (f"{GOOD} --data pictures --mean 0.5,0.5", "one number, or one for each of 3 channels"),
         (f"{GOOD} --data pictures --std 0", "`--std` must be > 0; got '0'"),
         (f"{GOOD} --data pictures --mean a", "`--mean` must be numbers such as 0.485"),
         (
             "w.safetensors --factory made_here:make --input-shape 1x3x9x8 --data pictures",
-            "is a picture of shape 3x8x8; the network takes 3x9x8. Nothing is resized here",
+            "is a picture of shape 3x8x8; the network expects 3x9x8. Pictures are not resized",
         ),
         (f"{GOOD} --include nowhere", "'nowhere'"),
         ("w.safetensors", "--factory"),
@@ -238,7 +241,7 @@ def test_an_error_in_writing_leaves_what_was_there(
 def test_a_file_that_came_to_exist_meanwhile_is_kept(folder: Path) -> None:
     (folder / "out.b").write_text("old")
     contents = [(folder / "out.a", b"1"), (folder / "out.b", b"2"), (folder / "out.c", b"3")]
-    with pytest.raises(FileError, match=r"out\.b came to exist meanwhile"):
+    with pytest.raises(FileError, match=r"out\.b was created meanwhile"):
         outputs.write_together(contents, overwrite=False)
     assert written(folder) == {"out.b": b"old"}
 

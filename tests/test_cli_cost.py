@@ -122,9 +122,9 @@ def test_json_holds_the_unrounded_counts(call: Caller) -> None:
 
 def test_attention_and_where_it_crosses(call: Caller) -> None:
     out = call("attention", "--in", "14x14x64", "--kernel", "7x7", "--heads", 4)[1]
-    assert f"attention, alike {196**2 * 64 + 196 * 64**2:,}" in flat(out)
+    assert f"attention, like for like {196**2 * 64 + 196 * 64**2:,}" in flat(out)
     assert f"separable 7x7 {196 * 64 * 49 + 196 * 64**2:,}" in flat(out)
-    assert "they cross where N = k^2, here 49." in flat(out)
+    assert "both need the same where N = k^2 = 49." in flat(out)
     assert "1.00 times as many" in flat(call("attention", "--in", "3x3x64")[1])
 
 
@@ -167,7 +167,7 @@ def test_a_network_beside_its_twin(call: Caller) -> None:
     pytest.importorskip("torch")
     code, out, _ = call("mobilenet_v1")
     assert code == 0
-    assert "mobilenet_v1: 1x3x224x224 float32, in evaluation" in out
+    assert "mobilenet_v1: 1x3x224x224 float32, evaluation mode" in out
     assert "multiply-adds 569 M 4.87 G 8.56" in flat(out)
     assert "parameters 4.23 M 29.3 M 6.92" in flat(out)
     assert max(map(len, out.splitlines())) <= 80
@@ -222,7 +222,7 @@ def test_networks_of_timm(call: Caller, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(sys.modules, "timm", fake)  # type: ignore[arg-type]
     code, out, _ = call("timm:toy")
     assert code == 0
-    assert "as it is separated ratio" in flat(out)
+    assert "original separated ratio" in flat(out)
     dense = 25 * 3 * 64 * 9 + 9 * 64 * 128 * 9
     apart = 25 * 3 * (64 + 9) + 9 * 64 * (128 + 9)
     found = json.loads(call("timm:toy", "--json")[1])

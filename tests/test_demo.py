@@ -68,7 +68,7 @@ def test_a_missing_package_is_named(
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(FileError, match=r"cannot make the folder .*file.*--output"):
+    with pytest.raises(FileError, match=r"cannot create the folder .*file.*--output"):
         run_demo(tmp_path / "file" / "deep", step=64)
-    with pytest.raises(FileError, match="cannot make the folder"):
+    with pytest.raises(FileError, match="cannot create the folder"):
         run_demo(tmp_path / "file", step=64)

@@ -303,7 +303,7 @@ def test_a_codec_that_is_missing_is_named(tmp_path: Path) -> None:
         (
             "a.bmp",
             np.zeros((0, 4), np.uint8),
-            "cannot write {}: an empty image of shape (0, 4) is no BMP picture. Write .npy",
+            "cannot write {}: an empty image of shape (0, 4) is not a BMP picture. Write .npy",
         ),
         (
             "a.tif",
@@ -402,7 +402,7 @@ def test_a_file_that_comes_meanwhile_is_kept(
         path.write_bytes(b"theirs")
 
     monkeypatch.setattr(os, "fsync", meanwhile)
-    with pytest.raises(FileError, match="came to exist meanwhile"):
+    with pytest.raises(FileError, match="was created meanwhile"):
         write_image(path, GREY)
     assert path.read_bytes() == b"theirs"
     assert [p.name for p in tmp_path.iterdir()] == ["a.npy"]

@@ -74,7 +74,7 @@ def test_axes_and_colours():
     data, attributes, _ = filtered(photo, Settings(), {"rgb": True, "scale": (1, 1)})
     np.testing.assert_array_equal(data, ndimage.gaussian_filter(photo, 1, axes=(0, 1)))
     assert attributes["rgb"] is True
-    with pytest.raises(ArgumentError, match="which no colour image shows"):
+    with pytest.raises(ArgumentError, match="which a colour image cannot show"):
         filtered(photo, Settings("sobel"), {"rgb": True, "scale": (1, 1)})
     with pytest.raises(ArgumentError, match="which has 2; got 'the last three'"):
         filtered(photo, Settings(axes="the last three"), {"rgb": True})

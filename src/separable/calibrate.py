@@ -1,8 +1,9 @@
 """Measure this computer: run every method on a few problems and fit the seconds of each operation.
 
-The counts that a method reports (`Work.counts`) times the unknown seconds of each kind should give
-the measured times: a least-squares fit with non-negative unknowns (Lawson and Hanson, 1974, by
-scipy.optimize.nnls), every row divided by its time, so that small problems count as much as large.
+The counts that a method reports (`Work.counts`) times the unknown seconds of each kind should equal
+the measured times. This is a least-squares problem with non-negative unknowns (Lawson and Hanson,
+1974; scipy.optimize.nnls). Every row is divided by its time, so that small problems count as much
+as large ones.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from separable.engine.thread_count import get_num_threads
 from separable.machine import Machine, shipped
 from separable.plan import Candidate, plan
 from separable.plan.candidates import STORE
-from separable.run import run
+from separable.run import run, store
 from separable.system import processor_name
 
 __all__ = ["Case", "cases", "measure"]
@@ -30,7 +31,7 @@ Array = NDArray[Any]
 
 DTYPES = ("float32", "float64", "uint8", "uint16")
 REPEATS = 7
-PATIENCE = 0.08  # seconds for the repeats of one case, after the first
+PATIENCE = 0.08  # seconds after which a case is not repeated
 QUICK = Machine("none", 1, {})  # predicts nothing: the methods are named one by one
 
 
@@ -46,10 +47,10 @@ class Case:
 
 
 def cases() -> Iterator[Case]:
-    """Yield what is measured: small and large images, few and many taps, each axis, each type.
+    """Yield the cases to measure: small and large images, few and many taps, all axes and dtypes.
 
-    The compiled methods are measured for each type of image; the others, whose time hardly
-    depends on it, for one or two.
+    The compiled methods are measured for each data type; the others, whose time hardly depends on
+    it, for one or two.
     """
     for dtype in DTYPES:
         yield from _fused_cases(dtype)
@@ -70,7 +71,7 @@ def cases() -> Iterator[Case]:
 
 
 def _scipy_cases(dtype: str) -> Iterator[Case]:
-    """Yield what SciPy's passes and dense filter are timed on."""
+    """Yield the cases for the passes and the dense filter of SciPy."""
     for shape in ((96, 96), (700, 1000)):
         yield Case("passes", dtype, shape, ("even", 9, 9), (0, 1))
     for taps in (3, 31, 101):
@@ -88,7 +89,7 @@ def _scipy_cases(dtype: str) -> Iterator[Case]:
 
 
 def _fused_cases(dtype: str) -> Iterator[Case]:
-    """Yield what the compiled sweeps are timed on."""
+    """Yield the cases for the compiled separable filters."""
     for shape in ((64, 64), (300, 300), (1000, 1000), (2500, 2500)):
         for kind, taps in (("even", 3), ("even", 17), ("general", 31), ("even", 101)):
             if shape[0] < 2500 or taps < 30:
@@ -113,7 +114,7 @@ def _fused_cases(dtype: str) -> Iterator[Case]:
 
 
 def _line_cases(dtype: str) -> Iterator[Case]:
-    """Yield what running sums and recursions are timed on."""
+    """Yield the cases for box filters and recursive filters."""
     for size in (64, 300, 1000, 2500):
         yield Case("box", dtype, (size, size), ("box", 51, 51), (0, 1))
         yield Case("recursive", dtype, (size, size), ("gaussian", 8, 8), (0, 1))
@@ -126,8 +127,8 @@ def _line_cases(dtype: str) -> Iterator[Case]:
 def measure(progress: Callable[[float], None] | None = None) -> Machine:
     """Measure this computer, in under 20 seconds.
 
-    Where the compiled engine is missing its methods keep the rates that ship, so that a profile made
-    then does not keep them from being chosen once it is there.
+    Without the compiled engine, its methods keep the rates in the package, so that they can be
+    chosen once the engine is installed.
 
     Parameters
     ----------
@@ -160,7 +161,7 @@ def measure(progress: Callable[[float], None] | None = None) -> Machine:
 
 
 def _time_case(case: Case) -> tuple[dict[str, float], float]:
-    """The counts of a case and its time: the best of a few runs."""
+    """Return the counts of a case and its time, the best of a few runs."""
     problem, form, image = _prepare(case)
     method = METHODS[case.method]
     out = np.empty(problem.shape, problem.out)
@@ -177,7 +178,7 @@ def _time_case(case: Case) -> tuple[dict[str, float], float]:
 
 
 def _prepare(case: Case) -> tuple[Problem, Form, Array]:
-    """A problem whose result needs no conversion, the kernel's form and an image."""
+    """Return a problem whose result needs no conversion, the form of its kernel and an image."""
     rng = np.random.default_rng(0)
     image = (rng.random(case.shape) * 100).astype(case.dtype)
     chosen = _candidate(case, _kernel(case.kernel, rng))
@@ -196,7 +197,7 @@ def _candidate(case: Case, kernel: Array) -> tuple[Problem, Candidate]:
 
 
 def _kernel(kind: tuple[Any, ...], rng: np.random.Generator) -> Array:
-    """A kernel with a sum of magnitudes of 1: symmetric or not, of rank 1 or 2."""
+    """Return a kernel of the given kind, whose absolute weights sum to 1 for most kinds."""
     name, *sizes = kind
     if name == "full":
         return np.asarray(rng.random(sizes))
@@ -218,13 +219,13 @@ def _kernel(kind: tuple[Any, ...], rng: np.random.Generator) -> Array:
 
 
 def _bell(sigma: int) -> Array:
-    """A sampled Gaussian, cut at four sigma."""
+    """Return a sampled Gaussian, truncated at four sigma."""
     return np.asarray(np.exp(-0.5 * (np.arange(-4 * sigma, 4 * sigma + 1) / sigma) ** 2))
 
 
 def _fit(measured: list[tuple[dict[str, float], float]]) -> dict[str, float]:
-    """Non-negative seconds for each kind of operation, by relative least squares."""
-    from scipy.optimize import nnls
+    """Return the seconds of each kind of operation, fitted by relative least squares."""
+    from scipy.optimize import nnls  # start-up time
 
     kinds = sorted({k for counts, _ in measured for k, v in counts.items() if v})
     matrix = np.array([[counts.get(k, 0.0) for k in kinds] for counts, _ in measured])
@@ -236,9 +237,7 @@ def _fit(measured: list[tuple[dict[str, float], float]]) -> dict[str, float]:
 
 
 def _time_store(dtype: str) -> dict[str, float]:
-    """Seconds to round and convert one output."""
-    from separable.run import store
-
+    """Return the seconds to round and convert one output."""
     kind = np.dtype(dtype)
     values = np.random.default_rng(0).random((1000, 2000)).astype(np.float32) * 300
     if kind.kind == "f":

@@ -68,7 +68,7 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
 
 
 def configuration() -> dict[str, Any]:
-    """Return what `show_config` shows, as plain values."""
+    """Return the content of `show_config` as plain values."""
     return {
         "separable": str(sys.modules["separable"].__version__),
         "python": platform.python_version(),
@@ -115,7 +115,7 @@ def _engine() -> dict[str, Any]:
     """Return the engine and the state of its cache."""
     cache: dict[str, Any] = {"folder": None, "state": "none", "bytes": 0}
     try:
-        with compiling:
+        with compiling:  # the compiled engine is optional
             from separable.engine.compiled.code_cache import size, state
             from separable.engine.compiled.jit import cache_folder, host, vector_bits
 
@@ -133,7 +133,7 @@ def _engine() -> dict[str, Any]:
 
 def _threads() -> dict[str, Any]:
     """Return the number of threads and where it comes from."""
-    from separable.engine import thread_count
+    from separable.engine import thread_count  # its state is read now
 
     asked = os.environ.get("SEPARABLE_NUM_THREADS", "")
     if getattr(thread_count, "_chosen", None) is not None:

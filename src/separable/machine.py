@@ -1,9 +1,9 @@
-"""The machine: how long each kind of operation takes on this computer, measured.
+"""Machine profiles: the measured time of each kind of operation on a computer.
 
-A profile is a small JSON file: for each method and type of image the seconds of one operation of
-each kind that the method counts (`Work.counts`). `separable machine` measures this computer and
-writes the profile to the user's cache; until then the one that ships is used. No rate stands in the
-code.
+A profile is a small JSON file. For each method and data type it contains the seconds of one
+operation of each kind that the method counts (`Work.counts`). `separable machine` measures this
+computer and writes the profile to the user's cache; until then, the profile in the package is used.
+The code contains no rates.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ class Machine(Value):
     Attributes
     ----------
     name : str
-        The processor and the date.
+        Processor and date.
     threads : int
-        With how many threads the rates were measured.
+        Number of threads that the rates were measured with.
     rates : mapping
         method -> type of image -> kind of operation -> seconds.
     source : str
-        Where the profile came from: "measured" or "shipped".
+        Origin of the profile: "measured" on this computer, or "shipped" with the package.
     """
 
     name: str
@@ -59,14 +59,14 @@ class Machine(Value):
         ----------
         method : str
         dtype : dtype
-            Of the image; the nearest type that was measured is taken.
+            Data type of the image; the nearest measured one is used.
         counts : mapping of kind to number of operations
         threads : int
 
         Returns
         -------
         float
-            Seconds, NaN where the profile does not know the method.
+            Seconds; NaN if the profile does not contain the method.
         """
         tables = self.rates.get(method)
         if not tables:
@@ -92,13 +92,13 @@ class Machine(Value):
         Raises
         ------
         MachineError
-            If they are no profile of this version.
+            If the values are not a profile of this version.
         """
         try:
             if values["format"] != FORMAT:
                 raise MachineError(
                     f"machine profile of format {FORMAT} expected; got {values['format']!r}. "
-                    "Run `separable machine` to measure anew"
+                    "Run `separable machine` to measure again"
                 )
             rates = {
                 str(m): {str(d): {str(k): float(v) for k, v in r.items()} for d, r in t.items()}
@@ -110,11 +110,11 @@ class Machine(Value):
                 raise
             raise MachineError(
                 f"not a machine profile ({type(error).__name__}: {error}). "
-                "Run `separable machine` to measure anew"
+                "Run `separable machine` to measure again"
             ) from None
 
     def save(self, path: Path) -> None:
-        """Write the profile, whole or not at all."""
+        """Write the profile; the file appears once it is complete."""
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f".{path.name}.{os.getpid()}")
         draft.write_text(json.dumps(self.to_dict(), indent=1) + "\n")
@@ -123,24 +123,24 @@ class Machine(Value):
 
 
 def nearest_dtype(dtype: np.dtype[Any]) -> str:
-    """Return the measured type that stands for this one: by its size."""
+    """Return the measured data type that is used for this one, by its size."""
     if dtype.kind in "biu":
         return {1: "uint8", 2: "uint16"}.get(dtype.itemsize, "float64")
     return "float32" if dtype.itemsize <= (8 if dtype.kind == "c" else 4) else "float64"
 
 
 def cache_path() -> Path:
-    """Return where this computer's profile is kept: the user's cache folder."""
-    from platformdirs import user_cache_path
+    """Return the path of the profile of this computer in the user's cache folder."""
+    from platformdirs import user_cache_path  # start-up time
 
     return Path(user_cache_path("separable")) / "machine.json"
 
 
 @lru_cache(maxsize=1)
 def current() -> Machine:
-    """Return this computer's profile, or the one that ships with the package.
+    """Return the profile of this computer, or the one in the package.
 
-    A profile in the cache that cannot be read is passed over: planning never fails for it.
+    A profile in the cache that cannot be read is ignored, so planning never fails because of it.
     """
     try:
         return Machine.from_dict(json.loads(cache_path().read_text()))
@@ -149,6 +149,6 @@ def current() -> Machine:
 
 
 def shipped() -> Machine:
-    """Return the profile that ships with the package."""
+    """Return the profile in the package."""
     text = resources.files("separable").joinpath("data/machine.json").read_text()
     return Machine.from_dict(json.loads(text), "shipped")

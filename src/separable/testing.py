@@ -1,6 +1,6 @@
-"""Oracles and Hypothesis strategies: the definition of a filter, for our tests and for yours.
+"""Oracles and Hypothesis strategies for tests of filters, also for users of the library.
 
-Hypothesis is imported only when a strategy is asked for.
+Hypothesis is imported only when a strategy is requested.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def reference(
 ) -> NDArray[Any]:
     """Correlate by the definition, one weight at a time, in double precision.
 
-    Parameters are those of `separable.correlate`. Slow: ``kernel.size`` sweeps over the image.
+    The parameters are those of `separable.correlate`. This is slow: it passes ``kernel.size`` times
+    over the image.
 
     Examples
     --------
@@ -69,8 +70,8 @@ def reference_valid(
 ) -> NDArray[Any]:
     """Correlate an image with missing samples by the definition, one output at a time.
 
-    Parameters are those of `separable.correlate`; `mask` has the image's shape, and `outside` says
-    whether what lies outside is valid where the mode is constant. Very slow.
+    The parameters are those of `separable.correlate`; `mask` has the shape of the image, and
+    `outside` says whether samples outside are valid for border mode constant. This is very slow.
 
     Examples
     --------
@@ -109,7 +110,7 @@ def assert_same_filter(
     Raises
     ------
     AssertionError
-        With the largest difference and the limit.
+        If they differ more; the message contains the largest difference and the limit.
 
     Examples
     --------
@@ -126,7 +127,7 @@ def with_each_method(run: Callable[[str], NDArray[Any]]) -> Iterator[tuple[str, 
     Parameters
     ----------
     run : callable
-        (method) -> the result; called with the name of each method of the engine in turn.
+        ``(method) -> result``; called with the name of each method of the engine in turn.
 
     Yields
     ------
@@ -158,15 +159,15 @@ def kernels(
     ----------
     ndim : int
     max_size : int
-        Of each axis.
+        Largest size of each axis.
     max_rank : int
-        A kernel is a sum of at most so many products.
+        Largest number of products of vectors that a kernel is the sum of.
 
     Examples
     --------
     >>> kernels(ndim=3)  # doctest: +SKIP
     """
-    from hypothesis import strategies as st
+    from hypothesis import strategies as st  # optional
 
     sizes = st.lists(st.integers(1, max_size), min_size=ndim, max_size=ndim)
     numbers = (sizes, st.integers(1, max_rank), st.integers(0, 2**32), st.integers(-12, 12))

@@ -81,12 +81,12 @@ def shade(page: Any, selector: str) -> np.ndarray:
     return np.array(rgba[2:]).reshape(rgba[0], rgba[1], 4)
 
 
-def test_a_kernel_of_the_catalogue_comes_apart(page: Any) -> None:
-    verdict(page, "sum of 6 such products")
+def test_a_kernel_of_the_catalogue_is_factorized(page: Any) -> None:
+    verdict(page, "the sum of 6 products")
     assert shade(page, "#whole").shape[:2] == (15, 15)
     page.fill("#spec", "sobel")
     page.click("#kernel-form button.main:visible")
-    verdict(page, "It comes apart exactly")
+    verdict(page, "Separable: it is exactly")
     kernel = shade(page, "#whole")
     assert kernel[1, 0, 2] > kernel[1, 0, 0]  # negative is blue
     assert kernel[1, 2, 0] > kernel[1, 2, 2]  # positive is red
@@ -96,16 +96,16 @@ def test_a_kernel_of_the_catalogue_comes_apart(page: Any) -> None:
 
 def test_the_slider_adds_terms_and_the_error_shrinks(page: Any) -> None:
     first = page.inner_text("#rank-text")
-    assert first.startswith("With 1 term 32 %")
+    assert first.startswith("One term misses 32 %")
     page.focus("#rank")
     missing = []
     for _ in range(5):
         missing.append(np.abs(shade(page, "#rest")[..., :3].astype(int) - 250).sum())
         page.keyboard.press("ArrowRight")
     assert page.inner_text("#rank-out") == "6 of 6"
-    assert page.inner_text("#rank-text").startswith("Exact with 6 terms")
+    assert page.inner_text("#rank-text").startswith("6 terms are exact")
     assert missing[0] > missing[4] > np.abs(shade(page, "#rest")[..., :3].astype(int) - 250).sum()
-    page.wait_for_selector("#picture-text:has-text('Largest error 0,')", timeout=300_000)
+    page.wait_for_selector("#picture-text:has-text('largest 0,')", timeout=300_000)
 
 
 def test_a_kernel_is_drawn_with_the_keyboard_and_with_the_pointer(page: Any) -> None:
@@ -119,23 +119,23 @@ def test_a_kernel_is_drawn_with_the_keyboard_and_with_the_pointer(page: Any) -> 
     page.fill("#brush", "4")
     page.click("#board [data-at='1 1']")
     page.click("[data-source=draw] button.main")
-    verdict(page, "drawn kernel, 3 x 3. It does not come apart")
+    verdict(page, "drawn kernel, 3 x 3. Not separable")
     page.focus("#board [data-at='1 1']")
     page.keyboard.press("Backspace")
     page.click("[data-source=draw] button.main")
-    verdict(page, "It comes apart exactly")
+    verdict(page, "Separable: it is exactly")
 
 
 def test_numbers_are_pasted_and_mistakes_are_told(page: Any) -> None:
     page.check("[name=source][value=paste]")
     page.click("[data-source=paste] button.main")
-    verdict(page, "drawn kernel, 3 x 3. It comes apart exactly")
+    verdict(page, "drawn kernel, 3 x 3. Separable: it is exactly")
     page.fill("#paste", "1 2\n3 x")
     page.click("[data-source=paste] button.main")
-    page.wait_for_selector("#kernel-problem:has-text('numbers in lines')")
+    page.wait_for_selector("#kernel-problem:has-text('lines of numbers')")
     page.fill("#paste", "1 2\n2 4")
     page.click("[data-source=paste] button.main")
-    verdict(page, "2 x 2. It comes apart exactly")
+    verdict(page, "2 x 2. Separable: it is exactly")
     assert page.is_hidden("#kernel-problem")
 
 
@@ -145,7 +145,7 @@ def test_files_are_taken_and_bad_ones_refused(page: Any, tmp_path: Path) -> None
     bad.write_bytes(b"\x93NUMPY nonsense")
     page.check("[name=source][value=file]")
     page.set_input_files("#kernel-file", good)
-    verdict(page, "kernel.npy, 2 x 3. It comes apart exactly")
+    verdict(page, "kernel.npy, 2 x 3. Separable: it is exactly")
     page.set_input_files("#kernel-file", bad)
     page.wait_for_selector("#kernel-problem:has-text('damaged')")
     page.set_input_files("#image-file", bad)

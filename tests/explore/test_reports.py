@@ -35,18 +35,18 @@ def test_a_report_is_one_file_without_anything_to_load(tmp_path: Path) -> None:
     text = (tmp_path / "psf.html").read_text()
     assert set(re.findall(r"https?://[^\"'<\s]*", text)) == {"http://www.w3.org/2000/svg"}
     assert "import " not in text.partition("<script")[2]
-    assert "It comes apart exactly" in text
+    assert "Separable: it is exactly" in text
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("disk:3", "-o", "r.txt"), "a report is a page. Name it r.html"),
+        (("disk:3", "-o", "r.txt"), "a report is an HTML file. Name it r.html"),
         (("disk:3", "-o", "there/r.html"), "there is no such folder"),
         (("disc:3", "-o", "r.html"), "Did you mean `disk`?"),
         (("nothing.npy", "-o", "r.html"), "nothing.npy"),
         (("nan.npy", "-o", "r.html"), "finite|NaN"),
-        (("large.npy", "-o", "r.html"), "255 on a side"),
+        (("large.npy", "-o", "r.html"), "255 per side"),
         (("disk:3", "-o", "old.html"), "old.html exists"),
     ],
 )
@@ -96,10 +96,10 @@ def opened(browser: Any, tmp_path: Path, text: str) -> Any:
 
 def test_a_kernel_report_is_drawn_and_its_slider_works(browser: Any, tmp_path: Path) -> None:
     page = opened(browser, tmp_path, kernel_report("disk", sep.kernels.disk(7)))
-    assert page.inner_text("#rank-text").startswith("With 1 term 32 %")
+    assert page.inner_text("#rank-text").startswith("One term misses 32 %")
     page.focus("#rank")
     page.keyboard.press("End")
-    assert page.inner_text("#rank-text").startswith("Exact with 6 terms")
+    assert page.inner_text("#rank-text").startswith("6 terms are exact")
     assert page.locator("#plan tr.chosen").count() == 1
 
 

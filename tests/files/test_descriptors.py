@@ -238,7 +238,7 @@ def test_several_stages(source: Path, tmp_path: Path, watched: list[str]) -> Non
     from separable.volumes import filter_file
 
     with filter_file.Run(source, tmp_path / "out.npy", KERNEL) as run:
-        middle = filter_file.between(run.name, 0)
+        middle = filter_file.stage_path(run.name, 0)
         stage = run.schedule.stages[0]
         two = copy.copy(run.schedule)
         object.__setattr__(two, "stages", (stage, stage))

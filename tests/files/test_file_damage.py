@@ -113,7 +113,7 @@ def test_stores_that_claim_ten_terabytes_hold_little(tmp_path: Path, suffix: str
             file.create_dataset("x", shape, "f4", chunks=(64, 64, 64))
     with open_source(path) as source:
         assert not source.read((slice(0, 8), slice(0, 8), slice(9000, 9008))).any()
-        with pytest.raises(FileError, match=r"does not fit into memory\. Read smaller parts"):
+        with pytest.raises(FileError, match=r"does not fit into memory\. Read smaller regions"):
             source.read(())
     with pytest.raises(FileError, match=r"its header says 16384x16384x10000 float32, 10000\.0 GiB"):
         read_image(path)
@@ -129,7 +129,7 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
             file.write(bytes(1 << 20))
     found, info = read_image(path)
     np.testing.assert_array_equal(found, VOLUME)
-    assert info.notes == ("a.nii.gz goes on after its numbers; that was not read",)
+    assert info.notes == ("a.nii.gz has more data than its header says; the rest was not read",)
     np.testing.assert_array_equal(everything(path), VOLUME)
 
 
@@ -202,7 +202,7 @@ def test_a_bad_chunk_is_named(tmp_path: Path, version: int, packed: bool, how: s
     [
         (2, "imagecodecs_jpegxl", "its codec imagecodecs_jpegxl is not installed. "
          "Install it: pip install imagecodecs"),
-        (2, "mine", "its codec mine is not installed. Install the package that brings it, or "
+        (2, "mine", "its codec mine is not installed. Install the package that contains it, or "
          "store the array with another codec"),
         (3, "imagecodecs_lerc", "its codec imagecodecs_lerc is not installed. "
          "Install it: pip install imagecodecs"),
@@ -324,8 +324,8 @@ def test_numbers_in_other_files_are_not_fetched(tmp_path: Path) -> None:
     for inside, message in (
         ("/link", "/link is a link to another file, secret.h5. Name that file"),
         ("/group/link/x", "/group/link is a link to another file, secret.h5. Name that file"),
-        ("/raw", "its numbers lie in other files"),
-        ("/virtual", "its numbers lie in other files"),
+        ("/raw", "its data is in other files"),
+        ("/virtual", "its data is in other files"),
     ):
         with pytest.raises(FileError, match=re.escape(message)):
             open_source(f"{tmp_path / 'a.h5'}:{inside}")
@@ -400,7 +400,7 @@ def test_colours_in_nifti_are_refused(tmp_path: Path) -> None:
         ("ENVI\nlines = 8\nsamples = 9\nbands = 10\ndata type = 12\ninterleave = bbq\n",
          "interleave bbq"),
         ("ENVI\nlines = 8\nsamples = 9\nbands = 10\ndata type = 12\nfile compression = 1\n",
-         "its numbers are compressed"),
+         "its data file is compressed"),
         ("ENVI\nlines = 8\nsamples = 9\nbands = 99\ndata type = 12\n", "it is truncated"),
         ("ENVI\nwavelength = {1, 2\n", "truncated or damaged"),
         ("\x5c\x01\0\0", "one half of a NIfTI or Analyze pair"),

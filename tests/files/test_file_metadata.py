@@ -373,7 +373,7 @@ def test_envi_finds_its_other_half(tmp_path: Path) -> None:
         assert sorted(p.name for p in tmp_path.iterdir()) == sorted({"a.hdr", name})
         (tmp_path / name).rename(tmp_path / "a.img")
     (tmp_path / "a.img").rename(tmp_path / "a.xyz")
-    with pytest.raises(FileError, match="the file of its numbers is not there"):
+    with pytest.raises(FileError, match="its data file is missing"):
         read_image(tmp_path / "a.hdr")
     (tmp_path / "b.bil").write_bytes(bytes(90))
     with pytest.raises(FileError, match=r"there is no header b\.hdr"):

@@ -169,7 +169,7 @@ def test_a_file_that_comes_meanwhile_is_kept(tmp_path: Path, name: str) -> None:
     write_image(aside / name, np.zeros((3, 4, 5), np.uint8))
     for found in aside.iterdir():
         found.rename(tmp_path / found.name)
-    with pytest.raises(FileError, match="came to exist meanwhile"):
+    with pytest.raises(FileError, match="was created meanwhile"):
         target.finish()
     assert not read_image(tmp_path / name)[0].any()
     assert target.draft.exists()
@@ -223,7 +223,9 @@ def test_a_disk_that_fills_under_zarr(tmp_path: Path) -> None:
 
 def test_parts_of_another_shape_are_refused(tmp_path: Path) -> None:
     target = create_target(tmp_path / "a.npy", (4, 5), "uint8")
-    with pytest.raises(ValueError, match=r"the part \[0:2, 0:5\] has shape \(2, 5\); got \(2, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"the region \[0:2, 0:5\] has shape \(2, 5\); got \(2, 4\)"
+    ):
         target.write((slice(0, 2),), np.zeros((2, 4)))
     with pytest.raises(ValueError, match="slices with step 1"):
         target.write((slice(0, 4, 2),), np.zeros((2, 5)))

@@ -107,7 +107,7 @@ def check_answer(code: int, err: str, file: Path, out: Path) -> None:
     if not refused and not any(text in err for text in ABOUT_ARGUMENTS):
         assert str(file.parent) in err, err
     # What was written of a volume is kept, to go on when the damaged part is there again.
-    kept = "its chunk " in err or "its part " in err or "kept as" in err
+    kept = "its chunk " in err or "its region " in err or "kept as" in err
     assert all(kept and ".partial" in name for name in left), (left, err)
 
 

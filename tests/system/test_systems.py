@@ -21,7 +21,7 @@ import pytest
 from separable import files, system, volumes
 from separable.errors import FileError
 from separable.files import atomic_write
-from separable.files.images import outer_file
+from separable.files.format_registry import outer_file
 from separable.system import descriptors, handles, memory, processors
 
 SOURCES = Path(system.__file__).parents[1]
@@ -137,7 +137,7 @@ def test_places_in_a_file(branch: str, tmp_path: Path, monkeypatch: pytest.Monke
         file.read(out, 2000)
         assert np.array_equal(out, values[2000:9000])
         assert file.size == 10_000
-        with pytest.raises(EOFError, match="ends before its numbers do"):
+        with pytest.raises(EOFError, match="ends before its data"):
             file.read(out, 5000)
 
 
@@ -357,7 +357,7 @@ def test_a_folder_is_replaced(can: bool, tmp_path: Path, monkeypatch: pytest.Mon
     for folder, text in ((new, "new"), (old, "old")):
         folder.mkdir()
         (folder / "x").write_text(text)
-    with pytest.raises(FileError, match="came to exist meanwhile"):
+    with pytest.raises(FileError, match="was created meanwhile"):
         atomic_write.take_name(new, old, overwrite=False)
     atomic_write.take_name(new, old, overwrite=True)
     assert (old / "x").read_text() == "new"

@@ -225,9 +225,9 @@ def test_failing_workers_are_reported(client):
 
     region = (slice(0, 4),)
     for function, text in (
-        (killed, r"workers died on the part \[0:4\].*`memory`"),
+        (killed, r"workers died on the region \[0:4\].*`memory`"),
         (missing, r"workers cannot import.*'separable'"),
-        (other, r"failed on the part \[0:4\]: out of luck"),
+        (other, r"failed on the region \[0:4\]: out of luck"),
     ):
         future = client.submit(function, pure=False)
         with client.as_current():
@@ -236,7 +236,7 @@ def test_failing_workers_are_reported(client):
             run._check(future, region)
     future = client.submit(time.sleep, 1, pure=False)
     future.cancel()
-    with pytest.raises(ClusterError, match=r"gave up the part \[0:4\].*cancelled"):
+    with pytest.raises(ClusterError, match=r"dropped the region \[0:4\].*cancelled"):
         run._check(future, region)
 
 

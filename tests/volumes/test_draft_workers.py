@@ -403,6 +403,6 @@ def test_joining_changes_no_file(tmp_path: Path, name: str) -> None:
     joined.abandon()
     assert state() == before
     target.finish()
-    with pytest.raises(FileError, match="its draft is gone"):
+    with pytest.raises(FileError, match="its partial file is gone"):
         pickle.loads(pickle.dumps(target))
     assert not draft_of(tmp_path / name).exists()

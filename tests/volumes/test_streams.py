@@ -123,7 +123,10 @@ def test_columns_are_said_to_read_halos_again() -> None:
     (stage,) = made.stages
     assert stage.columns > 1
     assert stage.reread > 1
-    assert f"{stage.reread:.2f} times the volume is read, for halos along axes 1 and 2" in str(made)
+    assert (
+        f"the volume is read {stage.reread:.2f} times because of halos along axes 1 and 2"
+        in str(made)
+    )
     assert made.memory <= 400 << 20
 
 
@@ -135,7 +138,7 @@ def test_passes_follow_each_other_where_no_halo_fits() -> None:
     assert "Stage 1 of " in str(made)
     again = restored(whole, None, None, made.to_list(), 360 << 20, 170 << 20)
     assert again.to_list() == made.to_list()
-    with pytest.raises(ArgumentError, match="the draft was cut for a larger memory"):
+    with pytest.raises(ArgumentError, match="the partial file was planned for more memory"):
         restored(whole, None, None, made.to_list(), 230 << 20, 170 << 20)
 
 

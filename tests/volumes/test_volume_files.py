@@ -97,7 +97,7 @@ def test_convolve_takes_paths(tmp_path: Path, image: np.ndarray) -> None:
     target = str(tmp_path / "out.npy")
     assert sep.convolve(str(tmp_path / "in.npy"), KERNEL, output=target, tol=1e-3) == target
     assert np.load(target).tobytes() == expected(image, tol=1e-3).tobytes()
-    with pytest.raises(ArgumentError, match="`output` must name the file to write"):
+    with pytest.raises(ArgumentError, match="`output` must be the path of the file to write"):
         sep.convolve(str(tmp_path / "in.npy"), KERNEL)
 
 

@@ -259,12 +259,12 @@ def test_an_interrupted_command_says_what_is_kept_and_resumes(call: Caller, tmp_
     assert process.returncode == 130
     assert " ".join(err.split()) == (
         "Error: interrupted; what was written is kept as out.npy.partial, and the same command "
-        "goes on with it"
+        "resumes it"
     )
     assert not target.exists()
     code, out, _ = call(*arguments[1:-1], "64GiB")
     assert code == 0
-    assert "Going on with out.npy.partial: " in out
+    assert "Resuming out.npy.partial: " in out
     kernel = sep.kernels.gaussian(2, ndim=3)
     exact = chunkwise(sep.plan(kernel, VOLUME.shape, "float32"))(VOLUME)
     assert np.load(target).tobytes() == exact.tobytes()

@@ -1,4 +1,4 @@
-"""Images or arrays, in a folder or a file -> the unlabelled batches that a network is called with."""
+"""Calibration data for a network: unlabelled batches of images or arrays from files."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ __all__ = ["Folder", "Normalisation"]
 
 Array = NDArray[Any]
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
-AT_ONCE = 16  # images a batch
+AT_ONCE = 16  # images per batch
 
 
 class Folder:
-    """The batches in a folder, or of one file, read again each time they are gone through.
+    """The batches of a folder or of one file, which are read again in each iteration.
 
-    Pictures of the size that the network takes are scaled to 0..1, normalised, and put together in
-    batches of 16. An NPY file is a batch, or one sample; an NPZ file one batch with an array for
-    each input, in its order. More than 16 samples in a file are gone through 16 at a time.
+    Pictures with the input size of the network are scaled to 0..1, normalised, and combined into
+    batches of 16. An NPY file is one batch or one sample; an NPZ file is one batch with one array
+    per input, in this order. Files with more than 16 samples are read 16 samples at a time.
 
     Parameters
     ----------
     path : Path
     shapes : list of tuple of int, optional
-        Of the network's inputs, with their batch.
+        Shapes of the inputs of the network, with the batch axis.
     normalisation : (mean, std), optional
-        For each channel of a picture.
+        Mean and standard deviation per channel of a picture.
 
     Raises
     ------
     FileError
-        If there is no such folder or file, or nothing in it that can be used.
+        If the folder or file does not exist, or contains nothing that can be used.
     ArgumentError
-        If a file has another shape than the network takes, or holds NaN.
+        If an array has another shape than the network expects, or contains NaN.
     """
 
     def __init__(
@@ -60,17 +60,17 @@ class Folder:
         if not self.arrays and not self.pictures:
             if not path.is_dir():
                 raise FileError(
-                    f"`--data` {path} is no picture, .npy or .npz file; give one, or a folder of them"
+                    f"`--data` {path} is not a picture, .npy or .npz file; give one, or a folder of them"
                 )
             raise FileError(
-                f"`--data` {path} holds no picture, .npy or .npz file that could be used"
+                f"`--data` {path} contains no picture, .npy or .npz file"
                 + (f"; there is {found[0].name}" if found else "; it is empty")
             )
         self._shapes = shapes
         self._normalisation = normalisation
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        import torch
+        import torch  # optional
 
         for batch in self._batches():
             yield tuple(torch.from_numpy(np.ascontiguousarray(a)) for a in batch)
@@ -103,12 +103,12 @@ class Folder:
             shape = self._shape(at)
             if shape is not None and array.shape not in (shape[1:], (len(array), *shape[1:])):
                 raise ArgumentError(
-                    f"`--data` {path} has shape {array.shape}; the network takes "
-                    f"(n, {', '.join(map(str, shape[1:]))}). Nothing is resized here"
+                    f"`--data` {path} has shape {array.shape}; the network expects "
+                    f"(n, {', '.join(map(str, shape[1:]))}). Arrays are not resized"
                 )
         if self._shapes is not None and len(arrays) != len(self._shapes):
             raise ArgumentError(
-                f"`--data` {path} has {len(arrays)} arrays; the network takes "
+                f"`--data` {path} has {len(arrays)} arrays; the network expects "
                 f"{len(self._shapes)} inputs. Store a batch as .npz with one array each"
             )
 
@@ -116,30 +116,30 @@ class Folder:
         return None if self._shapes is None or at >= len(self._shapes) else self._shapes[at]
 
     def _fits(self, arrays: list[Array]) -> bool:
-        """Whether they have the very shapes that the network says, or it says none."""
+        """Return whether the arrays have exactly the input shapes, or the shapes are unknown."""
         return self._shapes is None or [a.shape for a in arrays] == [tuple(s) for s in self._shapes]
 
     def _with_batch(self, at: int, array: Array) -> Array:
-        """Turn one sample to a batch of one; halves and doubles to what networks take."""
+        """Return a batch: add the batch axis to one sample, and convert floats to float32."""
         shape = self._shape(at)
         found = array[None] if shape is not None and array.ndim == len(shape) - 1 else array
         return found.astype(np.float32) if found.dtype.kind == "f" else found
 
     def _picture(self, path: Path) -> Array:
-        """Read a picture: channels first, 0..1, normalised."""
+        """Read a picture with channels first, scaled to 0..1 and normalised."""
         values, info = read_image(path)
         wanted = self._shape(0)
         colours = "C" in info.axes or "S" in info.axes
         found = np.moveaxis(values, -1, 0) if colours else values[None]
         if wanted is not None and found.shape[0] == 4 and wanted[1] == 3:
-            found = found[:3]  # without opacity
+            found = found[:3]  # without alpha
         if wanted is not None and found.shape[0] == 1 and wanted[1] == 3:
             found = np.repeat(found, 3, axis=0)
         if wanted is not None and found.shape != wanted[1:]:
             raise ArgumentError(
-                f"`--data` {path} is a picture of shape {_sizes(found.shape)}; the network takes "
-                f"{_sizes(wanted[1:])}. Nothing is resized here: resize it, or say --input-shape "
-                f"{_sizes((1, *found.shape))} if the network takes that too"
+                f"`--data` {path} is a picture of shape {_sizes(found.shape)}; the network expects "
+                f"{_sizes(wanted[1:])}. Pictures are not resized: resize it, or give --input-shape "
+                f"{_sizes((1, *found.shape))} if the network accepts that"
             )
         whole = np.iinfo(found.dtype).max if found.dtype.kind in "iu" else 1.0
         scaled = found.astype(np.float32) / np.float32(whole)
@@ -160,7 +160,7 @@ class Folder:
 
 
 def _parts(arrays: list[Array]) -> Iterator[list[Array]]:
-    """Cut a batch into smaller ones, if all its arrays have as many samples."""
+    """Cut a batch into smaller ones if all its arrays have the same number of samples."""
     count = len(arrays[0]) if arrays[0].ndim else 0
     if count <= AT_ONCE or any(not a.ndim or len(a) != count for a in arrays):
         yield arrays
@@ -170,7 +170,7 @@ def _parts(arrays: list[Array]) -> Iterator[list[Array]]:
 
 
 def _stored(path: Path) -> list[Array]:
-    """Read the arrays of a file; never a pickle."""
+    """Read the arrays of a file, without pickled objects."""
     try:
         found = np.load(path, allow_pickle=False)
         arrays = [found] if isinstance(found, np.ndarray) else [found[k] for k in found.files]
@@ -178,7 +178,7 @@ def _stored(path: Path) -> list[Array]:
         raise FileError(
             f"cannot read {path}: it is damaged or holds objects ({problem}). Save plain arrays"
         ) from None
-    except Exception as problem:  # zipfile and zlib have exceptions of their own
+    except Exception as problem:  # zipfile and zlib raise further exceptions
         raise FileError(f"cannot read {path}: it is damaged ({problem}). Save it again") from None
     for array in arrays:
         if array.dtype.kind not in "biuf":

@@ -1,4 +1,4 @@
-"""Where the commands print: results on stdout, errors and progress on stderr."""
+"""Output of the commands: results on stdout, errors and progress on stderr."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ WIDEST = 100  # columns; longer lines are hard to read
 
 
 class StoppedError(BaseException):
-    """The user interrupted what cannot be undone; the message says what is left."""
+    """The user interrupted a run that keeps its partial results; the message says where."""
 
 
 def output() -> Console:
-    """Return the console for results; without a terminal it is 80 columns wide and plain."""
+    """Return the console for results; without a terminal it is plain and 80 columns wide."""
     console = Console(highlight=False, markup=False, emoji=False)
     console.width = min(console.width, WIDEST)
     return console
 
 
 def put(console: Console, what: RenderableType, indent: int = 0) -> None:
-    """Print a table or drawing without the spaces that Rich leaves at the ends of lines."""
+    """Print a table or drawing without trailing spaces, which Rich would leave."""
     with console.capture() as captured:
         console.print(what, width=console.width - indent)
     for line in captured.get().splitlines():
@@ -56,7 +56,7 @@ def error(message: str, code: int) -> int:
 
 
 def printable(message: str) -> str:
-    r"""Return a message in one line; characters that cannot be shown are escaped.
+    r"""Return a message in one line, with unprintable characters escaped.
 
     Examples
     --------
@@ -69,7 +69,7 @@ def printable(message: str) -> str:
 
 @contextlib.contextmanager
 def enough_memory(source: Path) -> Iterator[None]:
-    """Name the file for whose filter the memory did not suffice.
+    """Raise a `FileError` that names the file if filtering it needs too much memory.
 
     Raises
     ------
@@ -79,14 +79,14 @@ def enough_memory(source: Path) -> Iterator[None]:
         yield
     except MemoryError:
         raise FileError(
-            f"cannot filter {source}: not enough memory. Filter it by parts, for instance with "
+            f"cannot filter {source}: not enough memory. Filter it in slabs, for instance with "
             "--memory 2GiB, or cut it into parts"
         ) from None
 
 
 @contextlib.contextmanager
 def own_warnings() -> Iterator[None]:
-    """Print warnings of this package as one line on stderr, and none of other packages."""
+    """Print warnings of this package as one line on stderr, and hide those of other packages."""
 
     def show(message: Any, category: type[Warning], filename: str, *_: Any, **__: Any) -> None:
         own = OWN in Path(filename).parts or category.__module__.partition(".")[0] == OWN
@@ -104,17 +104,17 @@ def own_warnings() -> Iterator[None]:
 
 @contextlib.contextmanager
 def progress(title: str, *, shown: bool) -> Iterator[Callable[[float], None] | None]:
-    """Show a progress bar on stderr where that is a terminal.
+    """Show a progress bar on stderr if it is a terminal.
 
     Yields
     ------
     callable or None
-        To be called with the fraction of the work just done, from any thread.
+        Call it with the fraction of the work just done, from any thread.
     """
     if not (shown and sys.stderr.isatty()):
         yield None
         return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # start-up time
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(compact=True))
     console = Console(stderr=True)

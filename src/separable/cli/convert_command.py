@@ -1,4 +1,4 @@
-"""`separable convert`: make the convolutions of a trained network separable, from file to file."""
+"""`separable convert`: convert the convolutions of a network file to separable layers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DEFAULT_PATTERN = "ocyx -> oc,cyx"
 
 @dataclass(frozen=True)
 class _Outputs:
-    """The files that are written: all or none."""
+    """The three output files, written together or not at all."""
 
     network: Path
     blueprint: Path
@@ -41,7 +41,7 @@ class _Outputs:
 
     @classmethod
     def beside(cls, output: Path, suffix: str, report: str) -> _Outputs:
-        """Name them by the output; its suffix, if it has one, is to be the network's."""
+        """Derive the file names from `--output`; its suffix, if any, must be that of the network."""
         known = (".onnx", ".pt2", ".safetensors", ".pt", ".pth", ".json", ".md", ".html")
         if output.suffix.lower() in known:
             if output.suffix.lower() != suffix:
@@ -69,7 +69,7 @@ class _Outputs:
                 )
 
     def write(self, network: bytes, blueprint: str, report: str, force: bool) -> None:
-        """Write all or none: the report and the patterns take their names before the network."""
+        """Write all files or none; the network takes its name last."""
         contents = (
             (self.report, report.encode()),
             (self.blueprint, blueprint.encode()),
@@ -84,8 +84,8 @@ class _Outputs:
             ) from None
         except OSError as problem:
             raise FileError(
-                f"cannot write to {self.network.parent}: {problem.strerror or problem}. What was "
-                "there is there as before"
+                f"cannot write to {self.network.parent}: {problem.strerror or problem}. Existing "
+                "files are unchanged"
             ) from None
 
 
@@ -94,44 +94,52 @@ def convert_command(
         str,
         typer.Argument(
             metavar="NETWORK",
-            help="A file: .onnx, .pt2 (torch.export), .safetensors; or timm:NAME, mobilenet_v1 ...",
+            help="Network: an .onnx, .pt2 (torch.export) or .safetensors file, timm:NAME, or a name "
+            "such as mobilenet_v1.",
         ),
     ],
     target: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", help="Where to: the network, .json and a report.", readable=False
+            "--output",
+            "-o",
+            help="Output path; writes the network, a .json and a report.",
+            readable=False,
         ),
     ],
     factory: Annotated[
         str | None,
         typer.Option(
-            help="Builds the network that the weights belong to: package.module:function, which "
+            help="Factory that builds the model for a weights file: package.module:function, which "
             "imports that module and runs its code; timm:NAME; or a name such as mobilenet_v1.",
             show_default=False,
         ),
     ] = None,
     budget: Annotated[
         float | None,
-        typer.Option(help="The share of the multiplications to keep, as 0.3.", show_default=False),
+        typer.Option(
+            help="Fraction of the multiplications to keep, for example 0.3.", show_default=False
+        ),
     ] = None,
     pattern: Annotated[
         str | None,
         typer.Option(
-            help=f"auto, or as '{DEFAULT_PATTERN}'; auto if there is a budget or a tolerance.",
+            help=f"Pattern, for example '{DEFAULT_PATTERN}' (the default), or auto, the default with "
+            "--budget or --tol.",
             show_default=False,
         ),
     ] = None,
     rank: Annotated[
-        int | None, typer.Option(help="The same for every layer.", show_default=False)
+        int | None, typer.Option(help="Rank of every layer.", show_default=False)
     ] = None,
     tol: Annotated[
-        float | None, typer.Option(help="The error of each layer allowed.", show_default=False)
+        float | None,
+        typer.Option(help="Largest relative error of each layer.", show_default=False),
     ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Pictures, .npy or .npz batches to fit to: a folder, or one file.",
+            help="Calibration data: a folder of pictures, .npy or .npz batches, or one such file.",
             show_default=False,
             readable=False,
         ),
@@ -139,38 +147,48 @@ def convert_command(
     input_shape: Annotated[
         str | None,
         typer.Option(
-            help="With its batch, as 1x3x224x224; several: 1x3x8,1x5.", show_default=False
+            help="Input shape with the batch axis, for example 1x3x224x224; several inputs: "
+            "1x3x8,1x5.",
+            show_default=False,
         ),
     ] = None,
     include: Annotated[
-        list[str] | None, typer.Option(help="A layer to convert; again for more.")
+        list[str] | None, typer.Option(help="Layer to convert; may be repeated.")
     ] = None,
     exclude: Annotated[
-        list[str] | None, typer.Option(help="A layer to leave alone; again for more.")
+        list[str] | None, typer.Option(help="Layer to leave unchanged; may be repeated.")
     ] = None,
     mean: Annotated[
-        str | None, typer.Option(help="Of the pictures' channels, 0..1.", show_default=False)
+        str | None,
+        typer.Option(
+            help="Mean per channel that pictures are normalised with, for values 0..1.",
+            show_default=False,
+        ),
     ] = None,
     std: Annotated[
-        str | None, typer.Option(help="Of the pictures' channels.", show_default=False)
+        str | None,
+        typer.Option(
+            help="Standard deviation per channel that pictures are normalised with.",
+            show_default=False,
+        ),
     ] = None,
     repeats: Annotated[
-        int, typer.Option(help="Runs of each layer for its time; 0 measures none.")
+        int, typer.Option(help="Timing repetitions per layer; 0 disables timing.")
     ] = 5,
     report: Annotated[
         str,
         typer.Option(
-            help="The report's format: md, html, or json, which the page of `separable explore` shows."
+            help="Format of the report: md, html, or json, which `separable explore` displays."
         ),
     ] = "md",
     force: Annotated[bool, typer.Option("--force", help="Overwrite existing outputs.")] = False,
 ) -> None:
-    """Make the convolutions of a trained network separable, and say what it costs.
+    """Convert the convolutions of a trained network to separable layers, and report the cost.
 
-    Written are the network in the format it came in (weights as .safetensors), a .json with the
-    pattern and ranks of each layer, and the report: all three or none.
+    Three files are written, all or none: the network in its own format (weights as .safetensors),
+    a .json with the pattern and ranks of each layer, and the report.
     """
-    # Step 1: what is asked for can be done and written.
+    # Step 1: check that the request can be carried out and written.
     if report not in REPORTS:
         raise ArgumentError(f"`--report` must be md, html or json; got {report!r}")
     shapes = None if input_shape is None else _shapes(input_shape)
@@ -189,12 +207,12 @@ def convert_command(
 
         # Step 2: convert; write all or nothing.
         converted, found = _convert(network, shapes, folder, options)
-        from separable.nn import blueprint
+        from separable.nn import blueprint  # PyTorch is optional
 
         text = getattr(found, REPORTS[report])()
         outputs.write(network.serialised(converted), blueprint(converted), text, force)
 
-    # Step 3: say what was done.
+    # Step 3: report.
     _say(found, outputs, network.note)
 
 
@@ -209,7 +227,7 @@ def _need_torch() -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep PyTorch's notes on its own future from the terminal."""
+    """Hide the future and deprecation warnings of PyTorch."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -217,7 +235,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _open(source: str, factory: str | None) -> Source:
-    from separable.nn.formats import open_network
+    from separable.nn.formats import open_network  # PyTorch is optional
 
     return open_network(source, factory)
 
@@ -240,7 +258,7 @@ def _convert(
     folder: Folder | None,
     options: dict[str, Any],
 ) -> tuple[Any, Report]:
-    from separable.nn import convert
+    from separable.nn import convert  # PyTorch is optional
 
     counted = network.shapes_to_count(shapes)
     if options["budget"] is not None and counted is None and folder is None:
@@ -258,11 +276,11 @@ def _convert(
 
 @contextlib.contextmanager
 def _bar() -> Iterator[Progress | None]:
-    """Show what is being done, layer by layer, on stderr where that is a terminal."""
+    """Show the progress layer by layer on stderr if it is a terminal."""
     if not sys.stderr.isatty():
         yield None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # start-up time
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

@@ -1,4 +1,4 @@
-"""`separable cost`: what layers and networks cost, dense beside separable."""
+"""`separable cost`: multiplications and memory traffic of layers, dense and separable."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ from separable.pattern import parse
 __all__ = ["cost_app"]
 
 NETWORK = "NETWORK"
+LIKE_FOR_LIKE = "like for like"  # in JSON: alike
+LEGEND = (
+    "moved: bytes read and written, for inputs, outputs and weights in float32; mult/byte: "
+    "multiplications per byte moved."
+)
 OPTIONS = {
     "input_shape": "--in",
     "kernel_shape": "--kernel",
@@ -39,7 +44,7 @@ OPTIONS = {
 
 
 class _Costs(TyperGroup):
-    """Takes the name of any network as a command."""
+    """Command group that accepts the name of any network as a command."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         found = super().get_command(ctx, cmd_name)
@@ -60,23 +65,31 @@ cost_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
-    help="Count what a layer or a network costs, dense beside separable.\n\n"
-    "NETWORK is mobilenet_v1, xception, efficientnet_b0 to efficientnet_b7, unet and others, or "
-    "timm:NAME. Multiplications of one forward pass; biases are counted apart.",
+    help="Compare the cost of a dense and a separable layer or network.\n\n"
+    "NETWORK is mobilenet_v1, xception, efficientnet_b0 to efficientnet_b7, unet or another "
+    "network of the library, or timm:NAME. Counts are for one forward pass of one image; biases "
+    "are not multiplications.",
 )
 
 Input = Annotated[
-    str, typer.Option("--in", help="Space, then channels, as 12x12x3.", show_default=False)
+    str,
+    typer.Option(
+        "--in", help="Input size: space, then channels, for example 12x12x3.", show_default=False
+    ),
 ]
-KernelSize = Annotated[str, typer.Option("--kernel", "-k", help="As 5x5.", show_default=False)]
-Filters = Annotated[int, typer.Option(help="Output channels.", show_default=False)]
-Stride = Annotated[str, typer.Option(help="One number, or one for each axis, as 2x1.")]
-Padding = Annotated[str, typer.Option(help="valid (none), same, or whole numbers, as 1 or 1x0.")]
-Dilation = Annotated[str, typer.Option(help="One number, or one for each axis.")]
+KernelSize = Annotated[
+    str, typer.Option("--kernel", "-k", help="Kernel size, for example 5x5.", show_default=False)
+]
+Filters = Annotated[int, typer.Option(help="Number of output channels.", show_default=False)]
+Stride = Annotated[str, typer.Option(help="Stride: one number, or one per axis, for example 2x1.")]
+Padding = Annotated[
+    str, typer.Option(help="Padding: valid (none), same, or numbers, for example 1 or 1x0.")
+]
+Dilation = Annotated[str, typer.Option(help="Dilation: one number, or one per axis.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")]
 
 
-@cost_app.command("conv", short_help="A convolution layer, beside the separable one.")
+@cost_app.command("conv", short_help="Count a convolution layer and its separable version.")
 def conv_command(
     input_shape: Input,
     kernel: KernelSize,
@@ -84,11 +97,13 @@ def conv_command(
     stride: Stride = "1",
     padding: Padding = "valid",
     dilation: Dilation = "1",
-    groups: Annotated[int, typer.Option(help="Of channels that do not mix.")] = 1,
-    transposed: Annotated[bool, typer.Option("--transposed", help="Count its transpose.")] = False,
+    groups: Annotated[int, typer.Option(help="Number of channel groups.")] = 1,
+    transposed: Annotated[
+        bool, typer.Option("--transposed", help="Count the transposed layer.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Count a convolution layer; where it is dense, beside the depthwise separable one."""
+    """Count a convolution layer and, if it is dense, its depthwise separable version."""
     with _options_named():
         layer = _layer(
             input_shape, kernel, filters, stride, padding, dilation, groups=groups,
@@ -102,18 +117,19 @@ def conv_command(
         _show_ratio(rows, layer, 1)
 
 
-@cost_app.command("separable", short_help="A separable layer, factor by factor.")
+@cost_app.command("separable", short_help="Count a separable layer factor by factor.")
 def separable_command(
     input_shape: Input,
     kernel: KernelSize,
     filters: Filters,
     multiplier: Annotated[
-        int, typer.Option(help="Depthwise outputs a channel; the rank of other patterns.")
+        int, typer.Option(help="Depth multiplier; for other patterns, the rank.")
     ] = 1,
     pattern: Annotated[
         str | None,
         typer.Option(
-            help='As "ocyx -> oc,oyx"; depthwise separable if not given.', show_default=False
+            help='Pattern, for example "ocyx -> oc,oyx". Default: depthwise separable.',
+            show_default=False,
         ),
     ] = None,
     stride: Stride = "1",
@@ -121,7 +137,7 @@ def separable_command(
     dilation: Dilation = "1",
     as_json: Json = False,
 ) -> None:
-    """Count a separable layer factor by factor, beside the dense one."""
+    """Count a separable layer factor by factor, and the dense layer."""
     with _options_named():
         layer = _layer(input_shape, kernel, filters, stride, padding, dilation)
         parsed = parse(_pattern(layer, pattern))
@@ -134,21 +150,23 @@ def separable_command(
         _show_ratio(rows, layer, multiplier if pattern is None else None)
 
 
-@cost_app.command("attention", short_help="Self-attention, beside a separable layer.")
+@cost_app.command("attention", short_help="Count self-attention and a separable layer.")
 def attention_command(
     input_shape: Input,
     kernel: Annotated[
         str | None,
-        typer.Option("--kernel", "-k", help="Of the layer beside it; 3 if not given."),
+        typer.Option(
+            "--kernel", "-k", help="Kernel size of the convolution to compare with (default 3)."
+        ),
     ] = None,
-    heads: Annotated[int, typer.Option(help="Of the attention.")] = 1,
+    heads: Annotated[int, typer.Option(help="Number of attention heads.")] = 1,
     as_json: Json = False,
 ) -> None:
-    """Count self-attention over all positions, beside a separable layer of as many channels.
+    """Count self-attention over all positions, and a separable layer with as many channels.
 
-    "alike" is N^2 C + N C^2 for N positions and C channels: one product and one projection, as
-    the separable layer has one pointwise part, N C k^2 + N C^2. "exact" counts both products, all
-    four projections and the softmax.
+    For N positions and C channels, "like for like" counts one product and one projection,
+    N^2 C + N C^2, because the separable layer has one depthwise and one pointwise step,
+    N C k^2 + N C^2. "exact" counts both products, all four projections and the softmax.
     """
     with _options_named():
         *space, channels = sizes = integers("--in", input_shape, "x")
@@ -157,23 +175,27 @@ def attention_command(
         positions, window = math.prod(space), math.prod(taps)
         rows = {
             "attention, exact": cost.attention(positions, channels, heads),
-            "attention, alike": cost.attention(positions, channels, heads, counted="alike"),
+            f"attention, {LIKE_FOR_LIKE}": cost.attention(
+                positions, channels, heads, counted="alike"
+            ),
             f"separable {describe(taps)}": cost.separable(sizes, taps, channels, padding="same"),
         }
+    if as_json:
+        rows = {name.replace(LIKE_FOR_LIKE, "alike"): found for name, found in rows.items()}
     _show(layer, rows, as_json)
     if as_json:
         return
     _, alike, beside = rows.values()
-    word = f"{ratio(alike.multiplications, beside.multiplications)} times as many"
+    times = ratio(alike.multiplications, beside.multiplications)
     put(
         output(),
-        f"Counted alike, attention over N = {positions} positions makes {word} multiplications; "
-        f"they cross where N = k^2, here {window}.",
+        f"Counted like for like, attention over N = {positions} positions needs {times} times as "
+        f"many multiplications as the separable layer; both need the same where N = k^2 = {window}.",
     )
 
 
 cost_app.command(
-    NETWORK, short_help="A network, beside its dense twin; timm:NAME for those of timm."
+    NETWORK, short_help="Count a network and its dense twin; timm:NAME for networks of timm."
 )(network_command)
 
 
@@ -207,7 +229,7 @@ def _one_or_each(name: str, text: str) -> int | tuple[int, ...]:
 
 
 def _pattern(layer: Convolution, text: str | None) -> str:
-    """The pattern asked for, or that of a depthwise separable layer."""
+    """Return the pattern asked for, or that of a depthwise separable layer."""
     space = "tzyx"[-layer.ndim :]
     return text or f"oc{space} -> oc,c{space}"
 
@@ -222,7 +244,7 @@ def _kind(layer: Convolution) -> str:
 
 @contextlib.contextmanager
 def _options_named() -> Iterator[None]:
-    """Speak of the options as they are typed."""
+    """Name options in error messages as they are typed (`--in` for `input_shape`)."""
     try:
         yield
     except ArgumentError as mistake:
@@ -255,18 +277,19 @@ def _show(
     ]
     columns = ("", "multiplications", "parameters", "moved", "mult/byte")
     console.print(table(columns, lines), soft_wrap=True)
+    put(console, LEGEND)
 
 
 def _show_ratio(rows: Mapping[str, Cost], layer: Convolution, multiplier: int | None) -> None:
-    """Say how many times fewer multiplications there are, and where that comes from."""
+    """Print the ratio of the multiplications, and the formula that gives it."""
     dense, apart = rows["dense"].multiplications, rows["separable"].multiplications
     times, taps, filters = dense / apart, math.prod(layer.kernel), layer.filters
     word = (
         f"{ratio(dense, apart)} times fewer" if times >= 1 else f"{ratio(apart, dense)} times more"
     )
-    said = f"Separable: {word} multiplications than dense"
+    text = f"Separable: {word} multiplications than dense"
     law = f"{filters} x {taps} / ({multiplier} x ({taps} + {filters}))"
     expected = filters * taps / ((multiplier or 1) * (taps + filters))
     if multiplier is not None and math.isclose(expected, times, rel_tol=1e-12):
-        said += f", Cout K^{layer.ndim} / (M (K^{layer.ndim} + Cout)) = {law}"
-    put(output(), said + ".")
+        text += f", Cout K^{layer.ndim} / (M (K^{layer.ndim} + Cout)) = {law}"
+    put(output(), text + ".")

@@ -1,4 +1,4 @@
-"""A kernel drawn with characters: numbers where they fit, else shades."""
+"""Draw a kernel with characters: as numbers if they fit, else as shades."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["draw", "number"]
 
 Array = NDArray[Any]
 
-SMALL = 9  # elements across that are shown as numbers
-CELLS = 37  # elements across that are shown as shades, two columns each
-PIXELS = 72  # elements across that are shown as coloured half blocks
+SMALL = 9  # largest side of a kernel shown as numbers
+CELLS = 37  # largest side of a kernel shown as shades, two columns each
+PIXELS = 72  # largest side of a kernel shown as coloured half blocks
 BLUE, INK, GOLD = (64, 140, 255), (24, 24, 28), (255, 190, 70)
 SHADES = ("· ", "░░", "▒▒", "▓▓", "██")
 PLAIN = (". ", "::", "oo", "OO", "@@")
@@ -24,7 +24,7 @@ NEGATIVE = ("  ", "--", "~~", "==", "##")
 
 
 def draw(dense: Array, console: Console) -> RenderableType:
-    """Draw a kernel, of three axes and more its middle slice."""
+    """Draw a kernel; with three or more axes, its middle slice."""
     plane, caption = _plane(dense)
     real = np.abs(plane) if plane.dtype.kind == "c" else plane.astype(np.float64)
     cells = [[_short(v) for v in row] for row in plane] if max(plane.shape) <= SMALL else []
@@ -39,7 +39,7 @@ def draw(dense: Array, console: Console) -> RenderableType:
 
 
 def number(value: Any) -> str:
-    """Return a number in few characters.
+    """Return a number as short text.
 
     Examples
     --------
@@ -50,7 +50,7 @@ def number(value: Any) -> str:
 
 
 def _plane(dense: Array) -> tuple[Array, str]:
-    """The plane to draw, and what it is where that is not the whole kernel."""
+    """Return the plane to draw, and a caption if it is not the whole kernel."""
     if dense.ndim < 3:
         return np.atleast_2d(dense), ""
     middle = tuple(n // 2 for n in dense.shape[:-2])
@@ -80,7 +80,7 @@ def _colours(console: Console) -> bool:
 
 
 def _style(value: float, scale: float) -> Style:
-    """Gold for positive, blue for negative, dark for zero; black on what is bright."""
+    """Return the style of a cell: gold is positive, blue negative; dark text on bright colours."""
     colour = _colour(value, scale)
     bright = 0.3 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2] > 110
     return Style(color="#101010" if bright else "#f0f0f0", bgcolor=_hex(colour))
@@ -88,8 +88,8 @@ def _style(value: float, scale: float) -> Style:
 
 def _colour(value: float, scale: float) -> tuple[int, int, int]:
     share = (abs(value) / scale) ** 0.6 if scale else 0.0
-    far = GOLD if value > 0 else BLUE
-    r, g, b = (round(a + share * (z - a)) for a, z in zip(INK, far, strict=True))
+    end = GOLD if value > 0 else BLUE
+    r, g, b = (round(a + share * (z - a)) for a, z in zip(INK, end, strict=True))
     return r, g, b
 
 
@@ -98,7 +98,7 @@ def _hex(colour: tuple[int, int, int]) -> str:
 
 
 def _half_blocks(real: Array) -> Text:
-    """Two elements a character, one above the other."""
+    """Return rows of characters that show two elements each, one above the other."""
     scale = float(np.max(np.abs(real), initial=0.0))
     text = Text()
     for y in range(0, len(real), 2):
@@ -114,7 +114,7 @@ def _half_blocks(real: Array) -> Text:
 
 
 def _shades(real: Array, console: Console) -> Text:
-    """Two characters an element; the signs have different ones, told below."""
+    """Return rows of two characters per element, different for each sign, with a key below."""
     scale = float(np.max(np.abs(real), initial=0.0)) or 1.0
     positive = PLAIN if console.options.ascii_only else SHADES
     levels = np.rint((len(SHADES) - 1) * np.sqrt(np.abs(real) / scale)).astype(int)
@@ -128,9 +128,9 @@ def _shades(real: Array, console: Console) -> Text:
     return Text("\n".join([*(line.rstrip() for line in lines), "", key]))
 
 
-def _reduced(real: Array, most: int) -> Array:
-    """The mean of blocks, so that no side is longer than `most`."""
-    step = -(-max(real.shape) // most)
+def _reduced(real: Array, max_side: int) -> Array:
+    """Return the means of blocks, so that no side is longer than `max_side`."""
+    step = -(-max(real.shape) // max_side)
     if step == 1:
         return real
     rows, columns = (-(-n // step) * step for n in real.shape)

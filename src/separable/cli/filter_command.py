@@ -1,4 +1,4 @@
-"""`separable filter`: read an image, filter it by the cheapest method, write it."""
+"""`separable filter`: read an image, filter it by the fastest method, write it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,15 @@ from separable.cli.options import (
     read_spacing,
 )
 from separable.cli.plan_command import show_plan
-from separable.cli.volume_options import Chunks, Memory, Scheduler, filter_parts, is_for_parts
+from separable.cli.volume_options import (
+    Chunks,
+    FileJob,
+    Memory,
+    Scheduler,
+    SlabOptions,
+    filter_in_slabs,
+    is_for_slabs,
+)
 from separable.errors import KernelError
 from separable.files import ImageInfo, check_target, read_image, write_image
 from separable.files.chunked_io import Source
@@ -53,16 +61,19 @@ __all__ = ["filter_command"]
 
 Array = NDArray[Any]
 
-LONG = 0.5  # seconds predicted from which a progress bar is shown
+LONG = 0.5  # predicted seconds from which a progress bar is shown
+
+
+AXIS_NAMES = {"S": "colour", "C": "the channel", "T": "time", "L": "the spectrum"}
 
 
 @dataclass(frozen=True)
-class _Target:
-    """What is filtered along which axes, and with what."""
+class _Setup:
+    """A kernel, the image axes it is applied along, and which axes are left out."""
 
     kernel: Kernel
     axes: tuple[int, ...]
-    why: str
+    left_out: str = ""
 
 
 def filter_command(
@@ -71,11 +82,17 @@ def filter_command(
         typer.Argument(
             metavar="INPUT",
             readable=False,
-            help="Its suffix says the format: pictures, TIFF, NPY, NIfTI, Zarr, HDF5, ENVI.",
+            help="Input file: PNG, JPEG, BMP, TIFF, NPY, NIfTI, Zarr, HDF5 or ENVI; the format "
+            "follows from the suffix.",
         ),
     ],
     target: Annotated[
-        Path, typer.Argument(metavar="OUTPUT", readable=False, help="Its suffix says the format.")
+        Path,
+        typer.Argument(
+            metavar="OUTPUT",
+            readable=False,
+            help="Output file; the format follows from the suffix.",
+        ),
     ],
     kernel: KernelText,
     axes: Axes = None,
@@ -90,157 +107,175 @@ def filter_command(
     fill: Fill = None,
     dtype: Annotated[
         str | None,
-        typer.Option(help="The output's type; the input's if not given.", show_default=False),
+        typer.Option(
+            help="Data type of the output. Default: that of the input.", show_default=False
+        ),
     ] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Print the plan and the time it took.")
+        bool, typer.Option("--explain", help="Print the plan, and predicted and measured times.")
     ] = False,
     memory: Memory = None,
     chunks: Chunks = None,
     scheduler: Scheduler = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing output.")] = False,
 ) -> None:
-    """Filter an image or volume by the cheapest method and write the result."""
+    """Filter an image or volume by the fastest method and write the result."""
     console = output()
-    kind = None if dtype is None else check_dtype(dtype, "--dtype")
-    said = said_missing(mask, nan, fill)
-    if is_for_parts(source, target, memory, chunks, scheduler):
-        with open_source(source) as found:
-            chosen = _settle(kernel, axes, operation, found, found.info, (spacing, source))
-        filter_parts(
-            console, source, target, chosen.kernel.values, memory=memory, chunks=chunks,
-            scheduler=scheduler, force=force, explain=explain,
-            report=lambda made: _report(console, made, chosen),
-            options={
-                "axes": chosen.axes, "mode": modes(mode), "cval": cval, "output": kind, "tol": tol,
-                "method": method, "operation": chosen.kernel.operation, **said,
-            },
+    out_dtype = None if dtype is None else check_dtype(dtype, "--dtype")
+    missing_options = said_missing(mask, nan, fill)
+    job = FileJob(source, target, explain, force)
+    slabs = SlabOptions(memory, chunks, scheduler)
+    options: dict[str, Any] = {
+        "mode": modes(mode),
+        "cval": cval,
+        "output": out_dtype,
+        "tol": tol,
+        "method": method,
+    }
+    if is_for_slabs(job, slabs):
+        with open_source(source) as opened:
+            setup = _set_up(kernel, axes, operation, opened, opened.info, (spacing, source))
+        options |= {"axes": setup.axes, "operation": setup.kernel.operation, **missing_options}
+        filter_in_slabs(
+            console, job, slabs, setup.kernel.values, options,
+            lambda filter_plan: _report(console, filter_plan, setup),
         )  # fmt: skip
         return
     # Step 1: read.
-    missing = read_missing(said)
+    missing = read_missing(missing_options)
     image, info = read_image(source)
     if image.ndim == 0:
         raise KernelError(f"{source} holds a single number: expected an image")
 
     with enough_memory(source):
-        # Step 2: settle the axes and the kernel, plan, and see whether the result can be written.
-        chosen = _settle(kernel, axes, operation, image, info, (spacing, source))
-        made = plan(
-            chosen.kernel.values, image.shape, image.dtype, axes=chosen.axes, mode=modes(mode),
-            cval=cval, output=kind, tol=tol, method=method, operation=chosen.kernel.operation,
+        # Step 2: choose the axes, make the kernel, plan, and check that the result can be written.
+        setup = _set_up(kernel, axes, operation, image, info, (spacing, source))
+        filter_plan = plan(
+            setup.kernel.values, image.shape, image.dtype, axes=setup.axes,
+            operation=setup.kernel.operation, **options,
         )  # fmt: skip
-        check_target(target, image.shape, made.problem.out, overwrite=force)
+        check_target(target, image.shape, filter_plan.problem.out, overwrite=force)
 
-        # Step 3: run and write.
-        result, seconds = _run(made, image, chosen.kernel, missing)
-        if explain and seconds < LONG:
-            # Once more, without what is loaded or compiled once.
-            _, seconds = _run(made, image, chosen.kernel, missing)
+        # Step 3: run and write. The first run includes start-up and compilation; where a run is
+        # short, --explain times a second one.
+        result, seconds = _run(filter_plan, image, setup.kernel, missing)
+        start_up = None
+        if explain and filter_plan.chosen.seconds < LONG:
+            first = seconds
+            _, seconds = _run(filter_plan, image, setup.kernel, missing)
+            start_up = max(0.0, first - seconds)
         lost = write_image(target, result, info, overwrite=force)
 
-    # Step 4: say what was done.
+    # Step 4: report.
     for note in (*info.notes, *lost):
         console.print(f"Note: {note}.", soft_wrap=True)
     if explain:
-        show_plan(made, console)
+        show_plan(filter_plan, console)
         console.print()
-    _report(console, made, chosen)
-    predicted = f" ({duration(made.chosen.seconds)} predicted)" if explain else " with start-up"
-    console.print(f"Method: {made.chosen.title}; {duration(seconds)}{predicted}.")
+    _report(console, filter_plan, setup)
+    _report_time(console, filter_plan, seconds, start_up, explain)
     console.print(f"Wrote {target}: {_described(result)}.", soft_wrap=True)
 
 
-def _settle(
+def _set_up(
     text: str,
     axes: str | None,
     operation: str | None,
     image: Array | Source,
     info: ImageInfo,
     spacing: tuple[str | None, Path],
-) -> _Target:
-    """Choose the axes and make the kernel for them; `spacing` is as asked for, and the file."""
-    given = None if axes is None else integers("--axes", axes, ",")
+) -> _Setup:
+    """Choose the axes and make the kernel for them; `spacing` is the option and the file."""
+    asked_axes = None if axes is None else integers("--axes", axes, ",")
     space = info.space(image.ndim)
     if is_kernel_file(text):
         kernel = read_kernel(text, operation, spacing[0])
-        return _Target(kernel, *_axes_for(kernel, given, space, image))
-    filtered = space if given is None else check_axes(given, image.ndim)
+        return _Setup(kernel, _axes_for(kernel, asked_axes, space, image))
+    filtered = space if asked_axes is None else check_axes(asked_axes, image.ndim)
     asked, known = read_spacing(spacing[0]), file_spacing(info, spacing[1])
     kernel = named_kernel(text, filtered, image.ndim, operation, asked, known)
-    return _Target(kernel, filtered, _reason(space, image, info) if given is None else "")
+    left_out = _left_out(space, image, info) if asked_axes is None else ""
+    return _Setup(kernel, filtered, left_out)
 
 
 def _axes_for(
-    kernel: Kernel, given: tuple[int, ...] | None, space: tuple[int, ...], image: Array | Source
-) -> tuple[tuple[int, ...], str]:
-    """The axes for a kernel that has as many as it has."""
+    kernel: Kernel, asked: tuple[int, ...] | None, space: tuple[int, ...], image: Array | Source
+) -> tuple[int, ...]:
+    """Return the axes for a kernel file, whose number of axes is fixed."""
     count = len(kernel.shape)
-    if given is not None:
-        return kernel_axes(given, image.ndim, count), "as asked for"
-    if count == len(space):
-        return space, ""
-    if count < image.ndim:
+    if asked is None and count == len(space):
+        return space
+    if asked is None and count < image.ndim:
         last = ",".join(map(str, range(image.ndim - count, image.ndim)))
         raise KernelError(
             f"{kernel.name} has {count} axes, the image {image.ndim}: say which ones to filter, "
             f"for instance --axes {last}"
         )
-    return kernel_axes(None, image.ndim, count), ""
+    return kernel_axes(asked, image.ndim, count)
 
 
-def _run(made: Plan, image: Array, kernel: Kernel, missing: dict[str, Any]) -> tuple[Array, float]:
-    with progress("Filtering", shown=made.chosen.seconds > LONG) as step:
+def _run(
+    filter_plan: Plan, image: Array, kernel: Kernel, missing: dict[str, Any]
+) -> tuple[Array, float]:
+    """Run a plan; return the result and the seconds it took."""
+    with progress("Filtering", shown=filter_plan.chosen.seconds > LONG) as step:
         start = time.perf_counter()
         if missing:
-            result = filter_valid(made, kernel, image, missing, step)
+            result = filter_valid(filter_plan, kernel, image, missing, step)
         else:
-            result = made(image, progress=step)
+            result = filter_plan(image, progress=step)
         return result, time.perf_counter() - start
 
 
-def _reason(space: tuple[int, ...], image: Array | Source, info: ImageInfo) -> str:
-    """Why these axes, where that is not plain."""
-    if len(space) == image.ndim:
-        return f"a volume, so the kernel has {image.ndim} axes" if image.ndim > 2 else ""
-    names = {"S": "colours", "C": "channels", "T": "time"}
+def _left_out(space: tuple[int, ...], image: Array | Source, info: ImageInfo) -> str:
+    """Return in words which axes are not filtered because they are not space."""
     others = [i for i in range(image.ndim) if i not in space]
-    told = [f"axis {i} holds {names.get(info.axes[i], info.axes[i])}" for i in others]
-    return ", ".join(told)
+    return ", ".join(f"axis {i} is {AXIS_NAMES.get(info.axes[i], info.axes[i])}" for i in others)
 
 
-def _report(console: Console, made: Plan, chosen: _Target) -> None:
-    """Say in a sentence what was done, and warn where signs were lost."""
-    kernel, problem = chosen.kernel, made.problem
-    borders = "/".join(dict.fromkeys(border.name for border in problem.modes))
-    console.print(f"{_done(kernel)} along {_along(chosen)}, borders {borders}.")
+def _report(console: Console, filter_plan: Plan, setup: _Setup) -> None:
+    """Print which kernel was applied, and a note where negative values were clipped."""
+    kernel, problem = setup.kernel, filter_plan.problem
+    axes = ", ".join(map(str, setup.axes))
+    along = f"axes {axes}" if len(setup.axes) > 1 else f"axis {axes}"
+    left_out = f" ({setup.left_out})" if setup.left_out else ""
+    mode = "/".join(dict.fromkeys(border.name for border in problem.modes))
+    console.print(
+        f"{_applied(kernel)} along {along}{left_out}; border mode {mode}.", soft_wrap=True
+    )
     if kernel.spacing:
         console.print(f"Spacing: {kernel.spacing}.", soft_wrap=True)
     if problem.out.kind in "bu" and _is_derivative(kernel.dense):
         console.print(
-            f"Note: {problem.out} holds no negative numbers; they became 0. To keep them write "
-            ".tif or .npy with --dtype float32."
+            f"Note: {problem.out} cannot represent negative values; they were clipped to 0. To "
+            "keep them, write .tif or .npy with --dtype float32."
         )
 
 
-def _done(kernel: Kernel) -> str:
-    """What was done with the kernel, and why that."""
+def _report_time(
+    console: Console, filter_plan: Plan, seconds: float, start_up: float | None, explain: bool
+) -> None:
+    """Print the method, its time and, with --explain, the predicted time."""
+    text = f"Method: {filter_plan.chosen.title}, {duration(seconds)}"
+    if start_up is None:
+        text += " including start-up"
+    if explain:
+        text += f" (predicted {duration(filter_plan.chosen.seconds)})"
+    text += "."
+    if start_up is not None:
+        text += f" Start-up and compilation took {duration(start_up)}."
+    console.print(text, soft_wrap=True)
+
+
+def _applied(kernel: Kernel) -> str:
+    """Describe the kernel and whether it was flipped."""
     size = "x".join(map(str, kernel.shape)) if len(kernel.shape) > 1 else f"{kernel.shape[0]} taps"
-    usual, those = "correlate", "kernels of the catalogue"
-    if is_kernel_file(kernel.name):
-        usual, those = "convolve", "kernels from files"
-    why = f"as {those} are" if kernel.operation == usual else "as asked for"
-    return f"{kernel.operation.capitalize()}d with {kernel.name} ({size}), {why},"
-
-
-def _along(chosen: _Target) -> str:
-    *first, last = map(str, chosen.axes)
-    which = f"axes {', '.join(first)} and {last}" if first else f"axis {last}"
-    return f"{which} ({chosen.why})" if chosen.why else which
+    flipped = "flipped" if kernel.operation == "convolve" else "not flipped"
+    return f"Filtered with {kernel.name} ({size}, {flipped})"
 
 
 def _is_derivative(dense: Array) -> bool:
-    """Whether about half of the results are negative: the elements cancel."""
+    """Return whether the weights nearly cancel, so that about half of the results are negative."""
     return bool(abs(dense.sum()) < 0.1 * np.abs(dense).sum())
 
 

@@ -1,4 +1,4 @@
-"""`separable kernel`: what a kernel is made of."""
+"""`separable kernel`: a kernel, its factors and its singular values."""
 
 from __future__ import annotations
 
@@ -32,23 +32,35 @@ VALUES, FEW = 33, 11  # a longer vector is cut: of a kernel of rank 1, and of th
 ENDS = 3  # values shown at either end then
 ROWS = 10  # shown of a longer spectrum
 BAR = 30  # columns of the longest bar
+LEGEND = (
+    "terms: number of separable terms in the sum; weight: singular value of the last one; error: "
+    "what the sum misses, relative to the kernel (Frobenius norm)."
+)
 
 
 def kernel_command(
     name: Annotated[
         str | None,
-        typer.Argument(help="As sobel or gaussian:2,order=1; without it they are listed."),
+        typer.Argument(
+            help="Kernel name with parameters, for example sobel or gaussian:2,order=1. Without it, "
+            "the available names are listed."
+        ),
     ] = None,
     file: Annotated[
         str | None,
-        typer.Option("--file", "-f", help="A dense kernel, as psf.npy.", show_default=False),
+        typer.Option(
+            "--file",
+            "-f",
+            help="File with a dense kernel, for example psf.npy.",
+            show_default=False,
+        ),
     ] = None,
     ndim: Annotated[
-        int | None, typer.Option(help="How many axes, 1 to 4.", show_default=False)
+        int | None, typer.Option(help="Number of axes, 1 to 4.", show_default=False)
     ] = None,
     spacing: SpacingText = None,
 ) -> None:
-    """Show a kernel's factors, its spectrum and a drawing; without a name list them all."""
+    """Show a kernel, its factors and its singular values; without a name, list all kernels."""
     console = output()
     if name is not None and file is not None:
         raise ArgumentError(f"give a name or `--file`, not both; got {name!r} and {file!r}")
@@ -59,7 +71,7 @@ def kernel_command(
 
 
 def kernel_of(name: str | None, file: str | None, ndim: int | None, spacing: str | None) -> Kernel:
-    """Return the kernel that a name or a file gives."""
+    """Return the kernel of a name or a file."""
     source = file or name or ""
     if file is None and not is_kernel_file(source):
         return Kernel(source, _named(source, ndim, spacing), "correlate")
@@ -89,13 +101,13 @@ def _list(console: Console) -> None:
     console.print(
         "\nParameters follow a colon: gaussian:2  gaussian:2,order=1  gaussian:3x1x1\n"
         "sobel:axis=0  motion:15,angle=45deg  disk:7. `log` and `dog` are short names.\n"
-        "Lengths may have units, as gaussian:2mm, where the image's spacing is known.\n"
-        "`separable kernel NAME` shows one of them."
+        "Lengths are in pixels; with a unit, for example gaussian:2mm, they need the\n"
+        "spacing of the image. `separable kernel NAME` shows one kernel."
     )
 
 
 def _show(kernel: Kernel, console: Console) -> None:
-    """Print the drawing, then the factors, then the spectrum."""
+    """Print the drawing, the factors, the singular values and the multiplications."""
     dense = kernel.dense
     size = "x".join(map(str, dense.shape))
     console.print(f"{kernel.name}: {size}, sum {number(_sum(dense))}", style="bold")
@@ -104,7 +116,7 @@ def _show(kernel: Kernel, console: Console) -> None:
     console.print()
     if dense.ndim == 1:
         put(console, _vector(dense, VALUES), indent=2)
-        console.print("\nOne axis: a single pass, nothing to separate.")
+        console.print("\nThe kernel has one axis: a single pass, nothing to separate.")
         return
     pattern = filter_pattern(dense.ndim)
     values = spectrum(dense, pattern)
@@ -125,12 +137,12 @@ def _sum(dense: NDArray[Any]) -> Any:
 def _show_factors(factors: Factors, values: Spectrum, console: Console) -> None:
     rank = factors.rank
     if rank == 0:
-        console.print("It is zero everywhere.")
+        console.print("The kernel is zero everywhere.")
         return
     if rank == 1:
-        console.print("Separable: it is the product of one vector an axis.")
+        console.print("Separable: the product of one vector per axis.")
     else:
-        console.print(f"Not separable: it is the sum of {rank} separable terms (rank {rank}).")
+        console.print(f"Not separable: the sum of {rank} separable terms (rank {rank}).")
     console.print()
     letters = factors.pattern.factors
     for index, term in enumerate(factors.terms[:TERMS]):
@@ -143,19 +155,19 @@ def _show_factors(factors: Factors, values: Spectrum, console: Console) -> None:
             grid.add_row(letter, _vector(vector, VALUES if rank <= 1 else FEW))
         put(console, grid, indent=2 if rank <= 1 else 4)
     if rank > TERMS:
-        console.print(f"  ... {rank - TERMS} more")
+        console.print(f"  ... {rank - TERMS} more terms")
     console.print()
 
 
-def _vector(values: NDArray[Any], most: int) -> str:
+def _vector(values: NDArray[Any], max_values: int) -> str:
     flat = values.ravel()
-    if flat.size <= most:
+    if flat.size <= max_values:
         return "  ".join(number(v) for v in flat)
     return "  ".join([*map(number, flat[:ENDS]), "...", *map(number, flat[-ENDS:])])
 
 
 def _show_spectrum(values: Spectrum, console: Console) -> None:
-    """Print the largest values with bars, and the error that so many terms leave."""
+    """Print the largest singular values with bars, and the error after each term."""
     total = values.values.size
     count = min(values.rank + 1, ROWS, total)
     largest = float(values.values.max(initial=0.0)) or 1.0
@@ -163,7 +175,7 @@ def _show_spectrum(values: Spectrum, console: Console) -> None:
     grid.add_column(justify="right", no_wrap=True)
     for style in ("", "", "cyan"):
         grid.add_column(no_wrap=True, style=style)
-    grid.add_row("terms", "value", "error left", "")
+    grid.add_row("terms", "weight", "error", "")
     block = "#" if console.options.ascii_only else "█"
     for r in range(1, count + 1):
         value = float(values.values[r - 1]) if r <= values.rank else 0.0
@@ -174,15 +186,19 @@ def _show_spectrum(values: Spectrum, console: Console) -> None:
     console.print("Spectrum")
     put(console, grid, indent=2)
     if values.rank > count:
-        console.print(f"  ... exact with {values.rank}")
+        console.print(f"  ... exact with {values.rank} terms")
+    put(console, LEGEND, indent=2)
     console.print()
 
 
 def _show_cost(dense: NDArray[Any], factors: Factors, console: Console) -> None:
     separate = factors.rank * sum(dense.shape)
     ratio = dense.size / separate
+    nonzero = int(np.count_nonzero(dense))
     passes = f"{factors.rank * dense.ndim} passes"
-    verdict = f"{ratio:.1f} times fewer" if ratio >= 1.05 else "no fewer"
-    console.print(
-        f"Multiplications an output: {dense.size} dense, {separate} in {passes}: {verdict}."
+    verdict = f"{ratio:.1f} times fewer" if ratio >= 1.05 else "not fewer"
+    zeros = "" if nonzero == dense.size else f" ({nonzero} of its weights are not zero)"
+    put(
+        console,
+        f"Multiplications per output: {dense.size} dense{zeros}, {separate} in {passes}: {verdict}.",
     )

@@ -1,4 +1,4 @@
-"""The commands, and what becomes of their errors."""
+"""The command line program: its commands, and the exit status for each error."""
 
 from __future__ import annotations
 
@@ -15,21 +15,19 @@ import typer
 from separable.cli.console import StoppedError, error, own_warnings
 from separable.cli.convert_command import convert_command
 from separable.cli.cost_command import cost_app
-from separable.cli.demo_command import demo_command
-from separable.cli.explore_command import explore_command
 from separable.cli.filter_command import filter_command
 from separable.cli.kernel_command import kernel_command
-from separable.cli.machine_command import machine_command
+from separable.cli.machine_command import machine_command, warmup_command
 from separable.cli.options import mode_help
+from separable.cli.page_commands import demo_command, explore_command, report_command
 from separable.cli.plan_command import plan_command
-from separable.cli.report_command import report_command
-from separable.cli.warmup_command import warmup_command
+from separable.distribution import VERSION
 from separable.errors import SeparableError
 
 __all__ = ["app", "run"]
 
 MISTAKE = 2
-DEBUG = "SEPARABLE_DEBUG"  # in the environment: unexpected errors show where they arose
+DEBUG = "SEPARABLE_DEBUG"  # environment variable: unexpected errors print their traceback
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 
@@ -40,7 +38,7 @@ UsageError: type[Exception] = next(
 
 
 class _TerminatedError(BaseException):
-    """The process was asked to end."""
+    """The process received SIGTERM."""
 
 
 app = typer.Typer(
@@ -48,30 +46,28 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
 )
-app.command("kernel", short_help="Show what a kernel is made of.")(kernel_command)
-app.command("plan", short_help="List the ways to run a filter and their times.")(plan_command)
-app.command("filter", short_help="Filter an image or volume.")(filter_command)
-app.add_typer(cost_app, name="cost", short_help="Count what layers and networks cost.")
-app.command("convert", short_help="Make a trained network separable.")(convert_command)
-app.command("machine", short_help="Measure this computer.")(machine_command)
-app.command("warmup", short_help="Compile ahead, once.")(warmup_command)
-app.command("report", short_help="Write all about a kernel into one page.")(report_command)
-app.command("explore", short_help="Look at kernels, layers and conversions in a browser.")(
+app.command("kernel", short_help="Show a kernel and its factors.")(kernel_command)
+app.command("plan", short_help="List the methods for a filter with predicted times.")(plan_command)
+app.command("filter", short_help="Filter an image or volume file.")(filter_command)
+app.add_typer(cost_app, name="cost", short_help="Count multiplications of layers and networks.")
+app.command("convert", short_help="Convert a trained network to separable layers.")(convert_command)
+app.command("machine", short_help="Measure the speed of this computer.")(machine_command)
+app.command("warmup", short_help="Compile the engine in advance.")(warmup_command)
+app.command("report", short_help="Write a report on a kernel as one HTML file.")(report_command)
+app.command("explore", short_help="Explore kernels, layers and conversions in a browser.")(
     explore_command
 )
-app.command("demo", short_help="See it work on real images.")(demo_command)
+app.command("demo", short_help="Run a demonstration on real images.")(demo_command)
 
 
 @app.callback(invoke_without_command=True)
 def _separable(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
-    """Separable convolution: is a kernel separable, what is the cheapest way to run it, run it."""
+    """Separable convolution: test kernels, choose the fastest method, filter images, convert networks."""
     if version:
-        from separable import __version__
-
-        print(f"separable {__version__}")
+        print(f"separable {VERSION}")
         raise typer.Exit
     if context.invoked_subcommand is None:
         print(context.get_help())
@@ -83,12 +79,13 @@ def run(arguments: Sequence[str]) -> int:
     Parameters
     ----------
     arguments : sequence of str
-        Without the program's name.
+        The arguments without the name of the program.
 
     Returns
     -------
     int
-        The exit status: 0, 2 for a user's mistake (told on stderr), 130 when interrupted, 143 when terminated.
+        Exit status: 0 on success, 2 for an error (reported on stderr), 130 if interrupted, 143 if
+        terminated.
     """
     command = typer.main.get_command(app)
     _list_modes(command)
@@ -112,7 +109,7 @@ def run(arguments: Sequence[str]) -> int:
     except UsageError as mistake:
         return error(_usage(mistake), MISTAKE)
     except MemoryError:
-        return error("not enough memory for this image. Cut it into parts", MISTAKE)
+        return error("not enough memory for this image. Filter it in slabs with --memory", MISTAKE)
     except Exception as unexpected:
         if os.environ.get(DEBUG):
             raise
@@ -131,16 +128,16 @@ def _list_modes(command: Any) -> None:
 
 
 def _unexpected(problem: Exception) -> str:
-    """Say that this is a mistake of this program, and how to see more of it."""
+    """Return the message for an unexpected exception: a bug, with a way to report it."""
     reason = " ".join(f"{type(problem).__name__}: {problem}".split())
     return (
-        f"unexpected {reason[:300]}. This is a mistake in separable: please report it, with what "
-        f"{DEBUG}=1 prints before the same command"
+        f"unexpected {reason[:300]}. This is a bug in separable: please report it together with the "
+        f"traceback that {DEBUG}=1 prints for the same command"
     )
 
 
 def _usage(mistake: Exception) -> str:
-    """Say what is wrong with the arguments and where they are explained."""
+    """Return the message for wrong arguments, with the command that explains them."""
     text = mistake.format_message().rstrip(".")  # type: ignore[attr-defined]
     context = getattr(mistake, "ctx", None)
     path = context.command_path if context is not None else "separable"
@@ -156,7 +153,7 @@ def _tolerate_any_encoding() -> None:
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """Let a request to end unwind, so that temporary files are removed."""
+    """Raise an exception on SIGTERM, so that temporary files are removed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""The options that say which samples of an image are missing, and a filter that heeds them."""
+"""Options for missing samples (--mask, --nan, --fill) and the filter that uses them."""
 
 from __future__ import annotations
 
@@ -30,19 +30,24 @@ def _number(text: str) -> float:
 MaskFile = Annotated[
     Path | None,
     typer.Option(
-        help="An image that is nonzero where the input is valid; what is missing does not count.",
+        help="Mask file: nonzero where the input is valid. Other samples are ignored.",
         show_default=False,
         readable=False,
     ),
 ]
 Nan = Annotated[
-    str, typer.Option(help="ignore takes NaN for missing; propagate spreads it.", metavar="WORD")
+    str,
+    typer.Option(
+        help="NaN samples: propagate spreads them over the kernel's support, ignore treats them "
+        "as missing.",
+        metavar="WORD",
+    ),
 ]
 Fill = Annotated[
     float | None,
     typer.Option(
-        help="The result where nothing valid lies below the kernel; NaN if not given, which whole "
-        "numbers cannot be.",
+        help="Result where the kernel covers no valid sample. Default: NaN; integer outputs need "
+        "a value.",
         show_default=False,
         parser=_number,
         metavar="NUMBER",
@@ -51,41 +56,41 @@ Fill = Annotated[
 
 
 def said_missing(mask: Path | None, nan: str, fill: float | None) -> dict[str, Any]:
-    """Return what was said about missing samples, the mask by its name.
+    """Return the options for missing samples that were given, the mask as a path.
 
     Raises
     ------
     ArgumentError
-        If there is a fill for nothing.
+        If `--fill` is given although no sample can be missing.
     """
     if fill is not None and mask is None and nan == "propagate":
         raise ArgumentError(
-            f"`--fill` {fill:g} is for where samples are missing: say which with --mask FILE or "
+            f"`--fill` {fill:g} needs missing samples: say which are missing with --mask FILE or "
             "--nan ignore"
         )
     return missing_options(mask, nan, math.nan if fill is None else fill)
 
 
-def read_missing(said: dict[str, Any]) -> dict[str, Any]:
-    """Return the same with the mask's values, as keywords of `filter_missing`.
+def read_missing(options: dict[str, Any]) -> dict[str, Any]:
+    """Replace the path of the mask by its values; return keywords of `filter_missing`.
 
     Raises
     ------
     FileError
         If the mask cannot be read.
     """
-    return said | {"mask": read_image(said["mask"])[0]} if "mask" in said else said
+    return options | {"mask": read_image(options["mask"])[0]} if "mask" in options else options
 
 
 def filter_valid(
-    made: Plan,
+    filter_plan: Plan,
     kernel: Kernel,
     image: NDArray[Any],
     missing: dict[str, Any],
     progress: Callable[[float], None] | None,
 ) -> NDArray[Any]:
-    """Filter what is valid, otherwise as planned."""
-    request, problem = made.request, made.problem
+    """Filter the valid samples only, with the options of the plan."""
+    request, problem = filter_plan.request, filter_plan.problem
     return filter_missing(
         image, kernel.values, problem.out, progress=progress, operation=request.operation,
         axes=problem.axes, mode=problem.modes, cval=problem.cval, origin=request.origins,

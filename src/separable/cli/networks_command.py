@@ -1,4 +1,4 @@
-"""`separable cost NETWORK`: what a network of the literature costs, beside its dense twin."""
+"""`separable cost NETWORK`: cost of a network and of its dense twin."""
 
 from __future__ import annotations
 
@@ -19,44 +19,47 @@ if TYPE_CHECKING:
 __all__ = ["network_command", "network_names"]
 
 DEPTHWISE = "ocyx -> oc,cyx"
+LEGEND = (
+    "One forward pass. Multiply-adds count convolutions and matrix products; moved: bytes read "
+    "and written; ratio: the larger over the smaller count."
+)
 
 
 def network_command(
     context: typer.Context,
     width: Annotated[
-        float | None, typer.Option(help="The width multiplier, as 0.5.", show_default=False)
+        float | None, typer.Option(help="Width multiplier, for example 0.5.", show_default=False)
     ] = None,
     resolution: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="The sizes of the image, or of what the network takes first; the usual ones if not "
-            "given.",
+            help="Side of the input image in pixels, or length of its input. Default: the usual one.",
             show_default=False,
         ),
     ] = None,
     dense: Annotated[
-        bool, typer.Option("--dense", help="With dense convolutions for the separable ones.")
+        bool, typer.Option("--dense", help="Replace the separable convolutions by dense ones.")
     ] = False,
-    batch: Annotated[int, typer.Option(min=1, help="Images at once.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Batch size.")] = 1,
     training: Annotated[
-        bool, typer.Option("--training", help="In training mode; else in evaluation.")
+        bool, typer.Option("--training", help="Count in training mode. Default: evaluation mode.")
     ] = False,
-    layers: Annotated[bool, typer.Option("--layers", help="Print every layer.")] = False,
+    layers: Annotated[bool, typer.Option("--layers", help="Print a row per layer.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the ledger as JSON.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the ledger as CSV.")] = False,
     as_markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the ledger as Markdown.")
     ] = False,
 ) -> None:
-    """Count a network beside its dense twin; a network of timm beside itself, separated.
+    """Count a network and its dense twin; for a network of timm, its separable version.
 
-    No weights are made: only shapes go through the network.
+    Weights are neither allocated nor downloaded: only shapes are propagated.
     """
     name = str(context.info_name)
     options = {"width": width, "dense": dense or None}
-    given = {key: value for key, value in options.items() if value is not None}
-    model = _create(name, given)
+    chosen_options = {key: value for key, value in options.items() if value is not None}
+    model = _create(name, chosen_options)
     found = _count(model, resolution, batch, training)
     if as_json or as_csv or as_markdown:
         text = json.dumps(found.to_dict()) if as_json else ""
@@ -73,9 +76,9 @@ def network_command(
 
 
 def network_names() -> tuple[str, ...] | None:
-    """Return the names of the networks; None where PyTorch is missing."""
+    """Return the names of the networks; None if PyTorch is missing."""
     try:
-        from separable.nn.models import names
+        from separable.nn.models import names  # PyTorch is optional
     except ModuleNotFoundError:
         return None
     return names()
@@ -90,7 +93,7 @@ def _create(name: str, options: dict[str, Any]) -> Any:
         If PyTorch is missing or there is no such network.
     """
     try:
-        from separable.nn.models import create
+        from separable.nn.models import create  # PyTorch is optional
     except ModuleNotFoundError as missing:
         raise ArgumentError(
             f"`cost {name}` needs PyTorch, which is not installed: {install_command('torch')}"
@@ -99,8 +102,8 @@ def _create(name: str, options: dict[str, Any]) -> Any:
 
 
 def _count(model: Any, resolution: int | None, batch: int, training: bool) -> Ledger:
-    from separable.nn.ledger import ledger
-    from separable.nn.models import sample_shape
+    from separable.nn.ledger import ledger  # PyTorch is optional
+    from separable.nn.models import sample_shape  # PyTorch is optional
 
     model.train(training)
     if hasattr(model, "example"):
@@ -110,28 +113,31 @@ def _count(model: Any, resolution: int | None, batch: int, training: bool) -> Le
     return ledger(model, (batch, channels, *sizes))
 
 
-def _show(model: Any, found: Ledger, resolution: int | None, batch: int) -> None:
-    """Print the counts beside those of the twin, or of what the network would be separated."""
-    total, backward = found.total, found.backward
+def _show(model: Any, network_ledger: Ledger, resolution: int | None, batch: int) -> None:
+    """Print the counts of a network and of its dense twin or separable version."""
+    total, backward = network_ledger.total, network_ledger.backward
     if hasattr(model, "twin"):
-        import torch
+        import torch  # optional
 
         with torch.device("meta"):
             twin = model.twin()
-        other = _count(twin, resolution, batch, found.training)
+        other = _count(twin, resolution, batch, network_ledger.training)
         names = ("dense", "separable") if model.dense else ("separable", "dense")
-        beside, behind = other.total, other.backward
-        rows = _rows(total, beside)
-        rows.append(_row("training step, multiply-adds", total + backward, beside + behind))
+        other_total, other_backward = other.total, other.backward
+        rows = _rows(total, other_total)
+        rows.append(
+            _row("training step, multiply-adds", total + backward, other_total + other_backward)
+        )
     else:
-        names = ("as it is", "separated")
-        separated = found.what_if(DEPTHWISE).separated
+        names = ("original", "separated")
+        separated = network_ledger.what_if(DEPTHWISE).separated
         assert separated is not None
         rows = _rows(total, separated)
     console = output()
     console.print(table(("", *names, "ratio"), rows), soft_wrap=True)
-    if found.uncounted:
-        put(console, "Not counted: " + "; ".join(map(str, found.uncounted)) + ".")
+    put(console, LEGEND)
+    if network_ledger.uncounted:
+        put(console, "Not counted: " + "; ".join(map(str, network_ledger.uncounted)) + ".")
 
 
 def _rows(first: Cost, second: Cost) -> list[tuple[str, ...]]:
@@ -158,9 +164,9 @@ def _row(name: str, first: Cost, second: Cost) -> tuple[str, ...]:
 
 
 def _times(first: float, second: float) -> str:
-    """How many times the larger is the smaller."""
+    """Return how many times the larger number is the smaller."""
     return ratio(max(first, second), min(first, second))
 
 
 def _mode(training: bool) -> str:
-    return "in training" if training else "in evaluation"
+    return "training mode" if training else "evaluation mode"

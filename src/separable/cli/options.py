@@ -1,4 +1,4 @@
-"""The options that commands share, and what their texts mean."""
+"""Options that several commands share, and functions that read their values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from separable.errors import ArgumentError, KernelError, SeparableError
 from separable.factorize import as_kernel
 from separable.factors import Factors
 from separable.files import ImageInfo, is_image_path, read_image
-from separable.files.images import locate
+from separable.files.format_registry import locate
 from separable.files.opening import open_source
 from separable.kernels import parse_spec
 from separable.kernels.units import has_units, read_lengths, unit_of
@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 
-LARGEST = 1 << 24  # elements of a kernel from a file, 256 along each of three axes
+LARGEST = 1 << 24  # largest number of elements of a kernel file, 256 along each of three axes
 
 
 def _number(text: str) -> float:
@@ -59,47 +59,52 @@ KernelText = Annotated[
     typer.Option(
         "--kernel",
         "-k",
-        help="A name with its parameters, as gaussian:2, gaussian:2mm or sobel:axis=0 (`separable "
-        "kernel` lists them), or a file with a dense kernel, as psf.npy.",
+        help="Kernel: a name with its parameters, for example gaussian:2, gaussian:2mm or "
+        "sobel:axis=0 (`separable kernel` lists the names), or a file with a dense kernel, for "
+        "example psf.npy.",
         show_default=False,
     ),
 ]
 Axes = Annotated[
     str | None,
-    typer.Option(help="The image's axes to filter, as 0,1.", show_default=False),
+    typer.Option(help="Image axes to filter, for example 0,1.", show_default=False),
 ]
 
 
 def mode_help() -> str:
     """Return the help of the option --mode, with the border modes that are registered now."""
     *names, last = (border.name for border in registered())
-    return f"Border mode: {', '.join(names)} or {last}; or one per axis, such as wrap,reflect."
+    return f"Border mode: {', '.join(names)} or {last}; or one per axis, for example wrap,reflect."
 
 
 Mode = Annotated[str, typer.Option(help=mode_help())]
 Cval = Annotated[
     float,
     typer.Option(
-        help="The value outside the image, for the mode constant.", parser=_number, metavar="NUMBER"
+        help="Value outside the image for border mode constant.", parser=_number, metavar="NUMBER"
     ),
 ]
 Tol = Annotated[
     float | None,
     typer.Option(
-        help="The error allowed, relative to max|image| * sum|kernel|. Exact if not given.",
+        help="Largest error allowed, relative to sum|kernel| x max|image|; exact if not given.",
         show_default=False,
         parser=_number,
         metavar="NUMBER",
     ),
 ]
 Method = Annotated[
-    str, typer.Option(help="auto takes the fastest; or separable, direct, fft ... as in a plan.")
+    str,
+    typer.Option(
+        help="Filter method: auto chooses the fastest; or separable, direct, fft ... as "
+        "`separable plan` lists them."
+    ),
 ]
 Operation = Annotated[
     str | None,
     typer.Option(
-        help="correlate or convolve (which flips the kernel). If not given, kernels of the "
-        "catalogue are correlated, as their masks are printed, and files are convolved.",
+        help="correlate, or convolve (which flips the kernel). Default: correlate for named "
+        "kernels, convolve for kernel files.",
         show_default=False,
     ),
 ]
@@ -109,8 +114,8 @@ SpacingText = Annotated[
     str | None,
     typer.Option(
         "--spacing",
-        help="How far apart samples are, as 3x1x1mm: then the kernel's lengths are in these units, "
-        "or in those it names, and derivatives per unit.",
+        help="Sample spacing, for example 3x1x1mm. Lengths of the kernel are then in this unit, "
+        "or in the unit they name, and derivatives are per unit.",
         show_default=False,
     ),
 ]
@@ -118,17 +123,17 @@ SpacingText = Annotated[
 
 @dataclass(frozen=True)
 class Spacing:
-    """How far apart an image's samples are.
+    """Sample spacing of an image.
 
     Attributes
     ----------
     steps : tuple of float or None
-        One for each filtered axis or for each of the image's, or one for all; None where an axis
-        has none.
+        One value per filtered axis, one per image axis, or one for all; None for an axis without
+        spacing.
     unit : str
-        Empty where it has none.
+        Unit of length; may be empty.
     source : str
-        Where it comes from, in words.
+        Origin of the spacing, in words.
     """
 
     steps: tuple[float | None, ...]
@@ -136,12 +141,12 @@ class Spacing:
     source: str
 
     def along(self, axes: Sequence[int], ndim: int) -> tuple[float, ...]:
-        """Return the spacing of the filtered axes of an image of `ndim` axes.
+        """Return the spacing along the filtered axes of an image with `ndim` axes.
 
         Raises
         ------
         ArgumentError
-            If there is not one for each, or one of them has none.
+            If the number of values does not match, or an axis has no spacing.
         """
         steps = self.steps
         if len(steps) == ndim != len(axes):
@@ -151,7 +156,7 @@ class Spacing:
         if len(known) < len(steps):
             without = ", ".join(str(a) for a, s in zip(axes, steps, strict=True) if s is None)
             raise ArgumentError(
-                f"the spacing {self.source} says nothing of axis {without}. Give --spacing, or "
+                f"the spacing {self.source} has no value for axis {without}. Give --spacing, or "
                 "filter other axes with --axes"
             )
         return known
@@ -166,7 +171,7 @@ def read_spacing(text: str | None) -> Spacing | None:
     Raises
     ------
     ArgumentError
-        If it cannot be read, or is in samples.
+        If the text cannot be read, or is in samples.
     """
     if text is None:
         return None
@@ -183,7 +188,7 @@ def read_spacing(text: str | None) -> Spacing | None:
 
 
 def file_spacing(info: ImageInfo, path: object) -> Spacing | None:
-    """Return the spacing that a file's metadata give."""
+    """Return the spacing in the metadata of a file, or None."""
     if not info.spacing or not any(info.spacing):
         return None
     return Spacing(info.spacing, unit_of(info.unit), f"of {path}")
@@ -191,17 +196,17 @@ def file_spacing(info: ImageInfo, path: object) -> Spacing | None:
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel and what is done with it.
+    """A kernel and how it is applied.
 
     Attributes
     ----------
     name : str
-        As the user wrote it.
+        Text of the kernel as the user typed it.
     values : Factors or ndarray
     operation : str
         "correlate" or "convolve".
     spacing : str
-        What its lengths were measured with, in words.
+        Spacing that its lengths were converted with, in words.
     """
 
     name: str
@@ -211,34 +216,34 @@ class Kernel:
 
     @property
     def dense(self) -> NDArray[Any]:
-        """All its elements."""
+        """Dense array of the kernel."""
         return self.values.dense() if isinstance(self.values, Factors) else self.values
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the dense kernel."""
+        """Shape of the dense kernel."""
         return self.values.shape
 
 
 def is_kernel_file(text: str) -> bool:
-    """Return whether a text means a file and not a kernel of the catalogue."""
+    """Return whether a text is the path of a file and not a kernel name."""
     return is_image_path(text) or os.path.basename(text) != text
 
 
 def read_kernel(text: str, operation: str | None = None, spacing: str | None = None) -> Kernel:
-    """Read a dense kernel from a file; unless told otherwise it is convolved with.
+    """Read a dense kernel from a file; by default it is convolved.
 
     Raises
     ------
     FileError, KernelError
-        If it cannot be read; if it is empty or not finite.
+        If the file cannot be read; if the kernel is empty or not finite.
     ArgumentError
-        If `spacing` is given: such a kernel is in samples.
+        If `spacing` is given, because such a kernel is in samples.
     """
     if spacing is not None:
         raise ArgumentError(
-            f"`--spacing` is for kernels of the catalogue; got the file {text}, which is in "
-            "samples. Leave it out"
+            f"`--spacing` is for named kernels; got the file {text}, which is in samples. "
+            "Leave it out"
         )
     _check_size(text)
     values, _ = read_image(text)
@@ -249,7 +254,7 @@ def read_kernel(text: str, operation: str | None = None, spacing: str | None = N
 
 
 def _check_size(text: str) -> None:
-    """Refuse a file that claims to hold more than any kernel has, before it is read."""
+    """Refuse a file with too many elements for a kernel before it is read."""
     if locate(text, "read")[2].open is None:
         return
     with open_source(text) as source:
@@ -258,7 +263,7 @@ def _check_size(text: str) -> None:
         sides = "x".join(map(str, source.shape))
         raise KernelError(
             f"{text} cannot be used as a kernel: its header says {sides}, {count} elements; "
-            f"expected at most {LARGEST}. Cut out the part that matters"
+            f"expected at most {LARGEST}. Cut out the relevant part"
         )
 
 
@@ -267,63 +272,65 @@ def named_kernel(
     axes: Sequence[int],
     ndim: int,
     operation: str | None = None,
-    given: Spacing | None = None,
-    known: Spacing | None = None,
+    requested: Spacing | None = None,
+    from_file: Spacing | None = None,
 ) -> Kernel:
-    """Make a kernel of the catalogue with as many axes as are filtered.
+    """Return a named kernel with one axis per filtered axis.
 
     Parameters
     ----------
     text : str
     axes : sequence of int
-        The image's axes to filter, >= 0.
+        Image axes to filter, >= 0.
     ndim : int
-        The number of axes of the image.
+        Number of image axes.
     operation : str, optional
-    given : Spacing, optional
-        Asked for, hence all lengths are measured with it.
-    known : Spacing, optional
-        Of the file, which is used only where the kernel's text has units.
+    requested : Spacing, optional
+        Spacing of `--spacing`; all lengths of the kernel are in its unit.
+    from_file : Spacing, optional
+        Spacing of the file, which is used only if the text of the kernel has units.
 
     Raises
     ------
     ArgumentError
-        If there is none of that name, or it has fewer axes: then the message says what to do.
+        If there is no kernel of that name, or it has fewer axes.
     """
-    used = given or (known if has_units(text) else None)
+    used = requested or (from_file if has_units(text) else None)
     steps = None if used is None else used.along(axes, ndim)
     unit = "" if used is None else used.unit
-    check_spacing(steps, len(axes))  # refuses what is not > 0
+    check_spacing(steps, len(axes))  # raises an error if a value is not > 0
     try:
         values = parse_spec(text, len(axes), spacing=steps, unit=unit)
     except ArgumentError as mistake:
-        own = _axes_of(text, steps, unit)
-        if own is None or own >= len(axes):
+        kernel_axes = _axes_of(text, steps, unit)
+        if kernel_axes is None or kernel_axes >= len(axes):
             raise mistake from None
-        last = ",".join(map(str, range(len(axes) - own, len(axes))))
+        last = ",".join(map(str, range(len(axes) - kernel_axes, len(axes))))
         raise ArgumentError(
-            f"kernel `{text}` has {own} axes; got {len(axes)} to filter. "
-            f"Name {own} of them, for instance --axes {last}"
+            f"kernel `{text}` has {kernel_axes} axes; got {len(axes)} to filter. "
+            f"Name {kernel_axes} of them, for instance --axes {last}"
         ) from None
-    told = "" if used is None or steps is None or "px" in text else _told(steps, used)
-    return Kernel(text, values, operation or "correlate", told)
+    spacing_text = (
+        "" if used is None or steps is None or "px" in text else _spacing_text(steps, used)
+    )
+    return Kernel(text, values, operation or "correlate", spacing_text)
 
 
 def _axes_of(text: str, steps: tuple[float, ...] | None, unit: str) -> int | None:
-    """The number of axes that a kernel has by itself, or None where its text is wrong."""
+    """Return the fixed number of axes of a kernel, or None if its text is wrong."""
     try:
         return len(parse_spec(text, spacing=None if steps is None else max(steps), unit=unit).shape)
     except ArgumentError:
         return None
 
 
-def _told(steps: tuple[float, ...], used: Spacing) -> str:
+def _spacing_text(steps: tuple[float, ...], used: Spacing) -> str:
     size = "x".join(f"{s:.6g}" for s in steps)
     return f"{size} {used.unit} ({used.source})" if used.unit else f"{size} ({used.source})"
 
 
 def integers(name: str, text: str, separator: str) -> tuple[int, ...]:
-    """Read whole numbers, as ``0,1`` or ``4096x4096``.
+    """Read integers such as ``0,1`` or ``4096x4096``.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The files that a command writes together: all of them or none."""
+"""Write several files together, all of them or none."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["write_together"]
 
 
 def write_together(contents: Sequence[tuple[Path, bytes]], overwrite: bool) -> None:
-    """Write several files so that an error leaves none of the new ones, and all of the old.
+    """Write several files; on an error, no new file appears and all old files are unchanged.
 
-    All are written under other names, flushed to the disk, and what they replace is kept; only
-    then does each take its name, in the order given. If one cannot, those before it go back. What
-    is left to chance is a failure of power between two renames: put the file last that the others
-    belong to.
+    All files are written under temporary names and flushed to the disk, and the files that they
+    replace are copied. Then each is renamed, in the given order; if one fails, the others are
+    restored. Only a power failure between two renames can leave some of them, so the file that the
+    others belong to should be last.
 
     Parameters
     ----------
@@ -29,9 +29,9 @@ def write_together(contents: Sequence[tuple[Path, bytes]], overwrite: bool) -> N
     Raises
     ------
     FileError
-        If a file came to exist meanwhile and may not be replaced.
+        If a file was created meanwhile and may not be replaced.
     OSError
-        If one cannot be written.
+        If a file cannot be written.
     """
     drafts: list[Path] = []
     kept: dict[Path, Path] = {}

@@ -1,4 +1,4 @@
-"""`separable plan`: every way to run a filter, with its predicted time, from shapes alone."""
+"""`separable plan`: every method for a filter with its predicted time, from shapes alone."""
 
 from __future__ import annotations
 
@@ -33,8 +33,10 @@ __all__ = ["plan_command", "show_plan"]
 
 def plan_command(
     kernel: KernelText,
-    shape: Annotated[str, typer.Option("--shape", "-s", help="The image's shape, as 4096x4096.")],
-    dtype: Annotated[str, typer.Option(help="The image's type.")] = "float64",
+    shape: Annotated[
+        str, typer.Option("--shape", "-s", help="Image shape, for example 4096x4096.")
+    ],
+    dtype: Annotated[str, typer.Option(help="Data type of the image.")] = "float64",
     axes: Axes = None,
     mode: Mode = "reflect",
     cval: Cval = 0.0,
@@ -44,9 +46,9 @@ def plan_command(
     spacing: SpacingText = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
-    """List every way to run a filter with its predicted time, and say which one is taken.
+    """List every method for a filter with its predicted time, and mark the chosen one.
 
-    No image is needed: only its shape.
+    No image is needed, only its shape.
     """
     sizes = integers("--shape", shape, "x")
     if min(sizes) < 1:
@@ -57,18 +59,18 @@ def plan_command(
     else:
         filtered = along or tuple(range(len(sizes)))
         chosen = named_kernel(kernel, filtered, len(sizes), operation, read_spacing(spacing))
-    made = plan(
+    filter_plan = plan(
         chosen.values, sizes, dtype, axes=along, mode=modes(mode), cval=cval, tol=tol,
         method=method, operation=chosen.operation,
     )  # fmt: skip
     if as_json:
-        print(json.dumps(made.to_dict()))
+        print(json.dumps(filter_plan.to_dict()))
     else:
-        show_plan(made, output())
+        show_plan(filter_plan, output())
 
 
-def show_plan(made: Plan, console: Console) -> None:
-    """Print a plan; on a terminal the choice stands out and what is not taken steps back."""
-    for number, line in enumerate(str(made).splitlines()):
+def show_plan(filter_plan: Plan, console: Console) -> None:
+    """Print a plan; on a terminal the chosen method is highlighted and rejected ones are dim."""
+    for number, line in enumerate(str(filter_plan).splitlines()):
         style = {"*": "bold green", "N": "dim"}.get(line[:1], "") if number else "bold"
         console.print(line, style=style, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`separable filter` for files that are larger than memory: by parts, from file to file."""
+"""`separable filter` for files larger than memory: in slabs, from file to file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,22 +16,31 @@ from rich.console import Console
 from separable.cli.console import StoppedError, enough_memory
 from separable.cli.plan_command import show_plan
 from separable.errors import FileError
-from separable.files.images import locate
+from separable.files.format_registry import locate
 from separable.files.opening import open_source
+from separable.plan import Plan
 from separable.plan.plan_text import duration
 from separable.volumes import Run
 from separable.volumes.cluster import connected
 from separable.volumes.slab_schedule import amount
 
-__all__ = ["Chunks", "Memory", "Scheduler", "filter_parts", "is_for_parts"]
+__all__ = [
+    "Chunks",
+    "FileJob",
+    "Memory",
+    "Scheduler",
+    "SlabOptions",
+    "filter_in_slabs",
+    "is_for_slabs",
+]
 
-LARGE = 2 << 30  # bytes of a file that is not filtered whole unasked
+LARGE = 2 << 30  # bytes from which a file is filtered in slabs without being asked
 
 Memory = Annotated[
     str | None,
     typer.Option(
-        help="What the process may take, as 2GiB. Files that are larger, Zarr and HDF5 are filtered "
-        "by parts within it, and a run that was cut off goes on where it was.",
+        help="Memory limit of the process, for example 2GiB. Larger files, Zarr and HDF5 are "
+        "filtered in slabs within it; an interrupted run resumes when the command is repeated.",
         show_default=False,
         metavar="BYTES",
     ),
@@ -38,7 +48,7 @@ Memory = Annotated[
 Chunks = Annotated[
     str | None,
     typer.Option(
-        help="Chunks of the output, as 64,64,64; auto takes those of the input.",
+        help="Chunk sizes of the output, for example 64,64,64; auto uses those of the input.",
         show_default=False,
         metavar="SIZES",
     ),
@@ -46,66 +56,78 @@ Chunks = Annotated[
 Scheduler = Annotated[
     str | None,
     typer.Option(
-        help="Run on a Dask cluster, as tcp://host:8786; its workers open the files by their names, "
-        "and each may take --memory.",
+        help="Run on a Dask cluster, for example tcp://host:8786. All workers must see the files "
+        "under the same paths; --memory then limits each worker.",
         show_default=False,
         metavar="ADDRESS",
     ),
 ]
 
 
-def is_for_parts(
-    source: Path,
-    target: Path,
-    memory: str | None,
-    chunks: str | None,
-    scheduler: str | None,
-) -> bool:
-    """Return whether a file is filtered by parts: asked for, stored by parts, or too large."""
-    if memory is not None or chunks is not None or scheduler is not None:
+@dataclass(frozen=True)
+class FileJob:
+    """The files of one command, and its options --explain and --force."""
+
+    source: Path
+    target: Path
+    explain: bool
+    force: bool
+
+
+@dataclass(frozen=True)
+class SlabOptions:
+    """The options --memory, --chunks and --scheduler as they were typed."""
+
+    memory: str | None
+    chunks: str | None
+    scheduler: str | None
+
+
+def is_for_slabs(job: FileJob, slabs: SlabOptions) -> bool:
+    """Return whether a file is filtered in slabs: asked for, stored in chunks, or too large."""
+    if slabs != SlabOptions(None, None, None):
         return True
     try:
-        formats = locate(source, "read")[2], locate(target, "write")[2]
+        formats = locate(job.source, "read")[2], locate(job.target, "write")[2]
         if formats[0].open is None or formats[1].create is None:
             return False
         if any(f.inner for f in formats):
             return True
-        with open_source(source) as found:
-            return found.nbytes > LARGE
-    except FileError:  # said in full by what reads and writes it whole
+        with open_source(job.source) as opened:
+            return opened.nbytes > LARGE
+    except FileError:  # reported in full by what reads and writes the file whole
         return False
 
 
-def filter_parts(
+def filter_in_slabs(
     console: Console,
-    source: Path,
-    target: Path,
+    job: FileJob,
+    slabs: SlabOptions,
     kernel: Any,
-    *,
-    memory: str | None,
-    chunks: str | None,
-    scheduler: str | None,
-    force: bool,
-    explain: bool,
-    report: Callable[[Any], None],
     options: dict[str, Any],
+    report: Callable[[Plan], None],
 ) -> None:
-    """Filter from file to file, and say how.
+    """Filter from file to file within a memory limit, and print how.
 
     Parameters
     ----------
-    report : callable
-        (plan): says what is done.
+    console : Console
+    job : FileJob
+    slabs : SlabOptions
+    kernel : array_like or Factors
     options : dict
-        Those of `plan`, and what is said about missing samples.
+        Options of `plan`, and those for missing samples.
+    report : callable
+        ``report(plan)`` prints which kernel was applied.
     """
+    scheduler = slabs.scheduler
     cluster = contextlib.nullcontext() if scheduler is None else connected(scheduler)
     with (
-        enough_memory(source),
+        enough_memory(job.source),
         cluster as client,
         Run(
-            source, target, kernel, memory=memory, chunks=chunks or "auto",
-            overwrite=force, client=client, **options,
+            job.source, job.target, kernel, memory=slabs.memory, chunks=slabs.chunks or "auto",
+            overwrite=job.force, client=client, **options,
         ) as run,
     ):  # fmt: skip
         if scheduler is not None:
@@ -115,15 +137,15 @@ def filter_parts(
             console.print(f"Note: {note}.", soft_wrap=True)
         if run.resumed:
             console.print(
-                f"Going on with {run.target.draft.name}: {run.resumed} of {run.schedule.slabs} slabs "
-                "were done."
+                f"Resuming {run.target.draft.name}: {run.resumed} of {run.schedule.slabs} slabs "
+                "are done."
             )
         size = run.source.nbytes
         start = time.perf_counter()
         with _kept(run.target.draft.name), _bytes_done(size) as step:
             run(step)
         seconds = time.perf_counter() - start
-        if explain:
+        if job.explain:
             show_plan(run.plan, console)
             console.print()
         report(run.plan)
@@ -133,7 +155,7 @@ def filter_parts(
         )
         problem = run.plan.problem
         shape = "x".join(map(str, problem.shape))
-        console.print(f"Wrote {target}: {shape} {problem.out}.", soft_wrap=True)
+        console.print(f"Wrote {job.target}: {shape} {problem.out}.", soft_wrap=True)
 
 
 def _workers(client: Any) -> str:
@@ -143,22 +165,22 @@ def _workers(client: Any) -> str:
 
 @contextlib.contextmanager
 def _kept(draft: str) -> Iterator[None]:
-    """Say of what is interrupted that it is kept."""
+    """Report an interruption with the name of the partial file that resumes it."""
     try:
         yield
     except KeyboardInterrupt:
         raise StoppedError(
-            f"interrupted; what was written is kept as {draft}, and the same command goes on with it"
+            f"interrupted; what was written is kept as {draft}, and the same command resumes it"
         ) from None
 
 
 @contextlib.contextmanager
 def _bytes_done(size: int) -> Iterator[Callable[[float], None] | None]:
-    """Show bytes done, rate and time left on stderr where that is a terminal."""
+    """Show bytes done, rate and time left on stderr if it is a terminal."""
     if not sys.stderr.isatty():
         yield None
         return
-    from rich.progress import (
+    from rich.progress import (  # start-up time
         BarColumn,
         DownloadColumn,
         Progress,

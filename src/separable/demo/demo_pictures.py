@@ -1,34 +1,70 @@
-"""The two pictures of the demonstration, drawn with Matplotlib."""
+"""Draw the two pictures of the demonstration with Matplotlib."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from separable.factors import Factors
+from separable.plan import Plan
 from separable.plan.plan_text import duration
 
-if TYPE_CHECKING:
-    from separable.demo.demonstration import Result
-
-__all__ = ["draw_photo", "draw_volume"]
+__all__ = ["Result", "draw_photo", "draw_volume"]
 
 Array: TypeAlias = NDArray[Any]
 
-DPI, WIDTH = 100, 1600  # so many pixels across
-MARGIN, HEAD, CAPTION = 24, 68, 56  # pixels: around, for the headline, above each image
+DPI, WIDTH = 100, 1600  # dots per inch; pixels across
+MARGIN, HEAD, CAPTION = 24, 68, 56  # pixels: border, headline, space above each image
 PAPER, INK, QUIET = "#fbfaf8", "#1c1c22", "#6a6a72"
-SLICE = 1.1  # the volume's slices are so many times thicker than its pixels are wide
+SLICE = 1.1  # thickness of the slices of the volume relative to the width of its pixels
 SIGNED = "RdBu_r"
 ARROW, TIMES = "\N{RIGHTWARDS ARROW}", "\N{MULTIPLICATION SIGN}"
 
 
 @dataclass(frozen=True)
+class Result:
+    """One kernel, run as a dense convolution and by a plan.
+
+    Attributes
+    ----------
+    title : str
+    kernel : ndarray
+    factors : Factors
+    plan : Plan
+    output : ndarray
+    dense_seconds, seconds : float
+        Time of `scipy.ndimage.convolve` and of the plan.
+    difference : float
+        Largest absolute difference between the two results.
+    """
+
+    title: str
+    kernel: Array
+    factors: Factors
+    plan: Plan
+    output: Array
+    dense_seconds: float
+    seconds: float
+    difference: float
+
+    @property
+    def speedup(self) -> float:
+        """Factor by which the plan is faster."""
+        return self.dense_seconds / self.seconds
+
+    @property
+    def size(self) -> str:
+        """Kernel size as text."""
+        return "x".join(map(str, self.kernel.shape))
+
+
+@dataclass(frozen=True)
 class _Page:
-    """A figure whose parts are placed by pixels from the upper left corner."""
+    """Figure whose parts are placed in pixels from the upper left corner."""
 
     figure: Any
     height: int
@@ -36,13 +72,13 @@ class _Page:
     @classmethod
     def new(cls, height: int) -> _Page:
         """Make an empty page."""
-        from matplotlib.figure import Figure
+        from matplotlib.figure import Figure  # optional
 
         size = (WIDTH / DPI, height / DPI)
         return cls(Figure(figsize=size, dpi=DPI, facecolor=PAPER), height)
 
     def axes(self, x: float, y: float, width: float, height: float) -> Any:
-        """Make room for an image."""
+        """Add axes for an image."""
         below = self.height - y - height
         sides = (x / WIDTH, below / self.height, width / WIDTH, height / self.height)
         axes = self.figure.add_axes(sides)
@@ -54,20 +90,20 @@ class _Page:
         self.figure.text(x / WIDTH, 1 - y / self.height, text, va="center", **style)
 
     def headline(self, text: str, results: Sequence[Result]) -> None:
-        """Write what the page shows, and the times of all the filters together."""
+        """Write the title of the page, and the total times of all filters."""
         dense, planned = (sum(r.dense_seconds for r in results), sum(r.seconds for r in results))
         self.text(MARGIN, HEAD * 0.55, text, color=INK, size=20, weight="bold")
         story = f"SciPy, dense {ARROW} planned:  {duration(dense)} {ARROW} {duration(planned)}"
         self.text(WIDTH - MARGIN, HEAD * 0.55, story, color=QUIET, size=14, ha="right")
 
     def caption(self, x: float, y: float, title: str, below: str) -> None:
-        """Write above an image what it is, and how long it took."""
+        """Write the title and the times above an image."""
         self.text(x, y - 37, title, color=INK, size=12.5, weight="bold")
         self.text(x, y - 14, below, color=QUIET, size=12)
 
     def pixels(self) -> Array:
         """Return the page as an image."""
-        from matplotlib.backends import backend_agg
+        from matplotlib.backends import backend_agg  # optional
 
         canvas: Any = backend_agg.FigureCanvasAgg(self.figure)
         canvas.draw()
@@ -76,12 +112,12 @@ class _Page:
 
 
 def draw_photo(photo: Array, results: Sequence[Result]) -> Array:
-    """Return a picture of the photograph and what each kernel makes of it, shape (y, x, 3)."""
+    """Return a picture of the photograph and its filtered versions, shape (y, x, 3)."""
     large = (WIDTH - 4 * MARGIN + CAPTION + MARGIN) // 2
     small = (large - CAPTION - MARGIN) // 2
     top = HEAD + CAPTION
     page = _Page.new(top + large + MARGIN)
-    page.headline("The same results, the cheapest way", results)
+    page.headline("The same results with the fastest method", results)
     page.caption(MARGIN, top, "Photograph", _size(photo.shape))
     _show(page.axes(MARGIN, top, large, large), photo, photo)
     for index, result in enumerate(results):
@@ -108,9 +144,9 @@ def draw_volume(volume: Array, results: Sequence[Result]) -> Array:
         x = MARGIN + column * (across + MARGIN)
         page.caption(x, top, title, below)
         upper = page.axes(x, top, across, tall)
-        _show(upper, values[depth // 2, ::-1], volume, whole=values)
+        _show(upper, values[depth // 2, ::-1], volume, values_shown=values)
         lower = page.axes(x, top + tall + MARGIN / 2, across, thin)
-        _show(lower, values[::-1, height // 2], volume, whole=values)
+        _show(lower, values[::-1, height // 2], volume, values_shown=values)
         if column:
             kernel = results[column - 1].kernel
             _inset(upper, kernel[len(kernel) // 2], 0.2, 0.2 * across / tall)
@@ -127,12 +163,12 @@ def _times(result: Result) -> str:
     return f"{before} {ARROW} {after}{faster}"
 
 
-def _show(axes: Any, values: Array, source: Array, whole: Array | None = None) -> None:
-    """Show a picture: in the source's own scale, or in red and blue where it has both signs."""
-    whole = values if whole is None else whole
-    if whole.min() < -0.05 * whole.max():
+def _show(axes: Any, values: Array, source: Array, values_shown: Array | None = None) -> None:
+    """Show an image: with the grey levels of the source, or in red and blue if it has both signs."""
+    values_shown = values if values_shown is None else values_shown
+    if values_shown.min() < -0.05 * values_shown.max():
         plane = values.mean(axis=2) if values.ndim == 3 else values
-        reach = float(np.percentile(np.abs(whole), 99.5)) or 1.0
+        reach = float(np.percentile(np.abs(values_shown), 99.5)) or 1.0
         axes.imshow(
             plane, cmap=SIGNED, vmin=-reach, vmax=reach, interpolation="antialiased", aspect="auto"
         )
@@ -146,7 +182,7 @@ def _show(axes: Any, values: Array, source: Array, whole: Array | None = None) -
 
 
 def _inset(axes: Any, kernel: Array, width: float, height: float) -> None:
-    """The kernel itself, small, in a corner."""
+    """Draw the kernel small in a corner."""
     corner = axes.inset_axes((0.03, 0.03 * height / width, width, height))
     reach = float(np.max(np.abs(kernel)))
     signed = kernel.min() < 0

@@ -1,6 +1,6 @@
-"""What the demonstration does and says.
+"""Run the demonstration and print its results.
 
-Nothing is told about the kernels: they are given as dense arrays, as anyone has them.
+All kernels are given as dense arrays; the library finds their factors by itself.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import textwrap
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,71 +18,35 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from separable import kernels
+from separable.demo.demo_pictures import Result, draw_photo, draw_volume
 from separable.distribution import install_command
 from separable.errors import FileError, SeparableError
 from separable.factorize import factorize
 from separable.factors import Factors
 from separable.files import write_image
-from separable.plan import Plan, plan
+from separable.plan import plan
 from separable.plan.candidates import filter_pattern
 from separable.plan.plan_text import duration
 
-__all__ = ["Result", "run_demo"]
+__all__ = ["run_demo"]
 
 Array: TypeAlias = NDArray[Any]
 
 NEEDED = {"skimage": "scikit-image", "nibabel": "nibabel", "matplotlib": "matplotlib"}
-PATIENCE = 0.6  # seconds for the repeats of one timing
+PATIENCE = 0.6  # seconds after which a timing is not repeated
 REPEATS = 5
 WIDTH = 80  # columns
 
 
-@dataclass(frozen=True)
-class Result:
-    """One kernel, run both ways.
-
-    Attributes
-    ----------
-    title : str
-    kernel : ndarray
-    factors : Factors
-    plan : Plan
-    output : ndarray
-    dense_seconds, seconds : float
-        Of `scipy.ndimage.convolve` and of the plan.
-    difference : float
-        The largest one between the two results.
-    """
-
-    title: str
-    kernel: Array
-    factors: Factors
-    plan: Plan
-    output: Array
-    dense_seconds: float
-    seconds: float
-    difference: float
-
-    @property
-    def speedup(self) -> float:
-        """How many times faster the plan is."""
-        return self.dense_seconds / self.seconds
-
-    @property
-    def size(self) -> str:
-        """Of the kernel."""
-        return "x".join(map(str, self.kernel.shape))
-
-
 def run_demo(folder: Path, *, step: int = 1) -> list[Result]:
-    """Run the demonstration: print what is found and write two pictures.
+    """Run the demonstration: print the results and write two pictures.
 
     Parameters
     ----------
     folder : path
-        Where ``demo.png`` and ``demo-volume.png`` are written; made if it is not there.
+        Folder for ``demo.png`` and ``demo-volume.png``; created if it does not exist.
     step : int
-        Takes every so manieth pixel of the images: more than 1 for a quick try.
+        Use every `step`-th pixel along each axis: more than 1 for a quick try.
 
     Returns
     -------
@@ -96,17 +60,15 @@ def run_demo(folder: Path, *, step: int = 1) -> list[Result]:
     """
     _check_packages()
     photo, volume = _photograph()[::step, ::step], _volume()[::step, ::step]
-    from separable.demo.demo_pictures import draw_photo, draw_volume
-
     _make_folder(folder)
     _say(
-        "Each kernel below is given as a dense array. It is factored, every way to run it is "
-        "planned, the cheapest one is run, and the result is compared with the dense "
-        "convolution of SciPy (scipy.ndimage.convolve)."
+        "Each kernel below is given as a dense array. It is factored, every method is planned, "
+        "the fastest one is run, and its result is compared with the dense convolution of SciPy "
+        "(scipy.ndimage.convolve). Times are the best of up to 5 runs."
     )
-    _say(f"The photograph: an astronaut, {_described(photo)}, filtered along its first two axes.")
+    _say(f"Photograph: an astronaut, {_described(photo)}, filtered along its first two axes.")
     flat = [_compare(title, kernel, photo) for title, kernel in _flat_kernels()]
-    _say(f"The volume: magnetic resonance of a head, {_described(volume)}, along all three axes.")
+    _say(f"Volume: magnetic resonance image of a head, {_described(volume)}, all three axes.")
     solid = [_compare(title, kernel, volume) for title, kernel in _solid_kernels()]
     _summarise([*flat, *solid])
     for name, picture in (
@@ -119,7 +81,7 @@ def run_demo(folder: Path, *, step: int = 1) -> list[Result]:
 
 
 def _check_packages() -> None:
-    """Name all the packages that are missing, not only the first."""
+    """Raise an error that names all missing packages."""
     missing = [name for module, name in NEEDED.items() if find_spec(module) is None]
     if missing:
         raise SeparableError(
@@ -129,20 +91,22 @@ def _check_packages() -> None:
 
 
 def _photograph() -> Array:
-    """The portrait of an astronaut (NASA, public domain) that scikit-image ships."""
-    from skimage import data as images
+    """Return the portrait of an astronaut (NASA, public domain) of scikit-image."""
+    from skimage import data as images  # optional
 
     data: Any = images
     return np.asarray(data.astronaut(), dtype=np.float32)
 
 
 def _volume() -> Array:
-    """The first of the two volumes in the example that nibabel ships, axes (z, y, x)."""
-    import nibabel
+    """Return the first of the two volumes in the example file of nibabel, axes (z, y, x)."""
+    import nibabel  # optional
 
     path = Path(nibabel.__file__).parent / "tests" / "data" / "example4d.nii.gz"
     if not path.is_file():
-        raise FileError(f"the demonstration needs nibabel's example {path}. Install nibabel anew")
+        raise FileError(
+            f"the demonstration needs the example file of nibabel, {path}. Reinstall nibabel"
+        )
     volume: Any = nibabel.load(path)
     return np.ascontiguousarray(np.asanyarray(volume.dataobj)[..., 0].T, dtype=np.float32)
 
@@ -167,40 +131,51 @@ def _dense(kernel: Factors | Array) -> Array:
 
 
 def _compare(title: str, kernel: Array, image: Array) -> Result:
-    """Factor, plan, run both ways, and say so."""
+    """Factor, plan, run and time the dense filters and the plan, and print the results."""
     # Step 1: factor and plan.
     factors = factorize(kernel, filter_pattern(kernel.ndim))
     axes = tuple(range(kernel.ndim))
-    made = plan(kernel, image.shape, image.dtype, axes=axes)
+    filter_plan = plan(kernel, image.shape, image.dtype, axes=axes)
+    direct = plan(kernel, image.shape, image.dtype, axes=axes, method="direct")
 
-    # Step 2: run both ways.
-    whole = kernel.reshape(kernel.shape + (1,) * (image.ndim - kernel.ndim))
-    dense_seconds, expected = _time(lambda: ndimage.convolve(image, whole))
-    made(image)  # the first time includes what is loaded or compiled once
-    seconds, output = _time(lambda: made(image))
+    # Step 2: time each; the first run of a plan includes loading and compilation.
+    image_kernel = kernel.reshape(kernel.shape + (1,) * (image.ndim - kernel.ndim))
+    dense_seconds, expected = _time(lambda: ndimage.convolve(image, image_kernel))
+    times = [f"SciPy's dense filter {duration(dense_seconds)}"]
+    direct(image)
+    times.append(f"our dense filter {duration(_time(lambda: direct(image))[0])}")
+    opencv = _opencv(kernel, image)
+    if opencv is not None:
+        times.append(f"OpenCV {duration(_time(opencv)[0])}")
+    filter_plan(image)
+    seconds, output = _time(lambda: filter_plan(image))
+    times.append(f"{filter_plan.chosen.title} {duration(seconds)}")
     difference = float(np.max(np.abs(output - expected)))
-    result = Result(title, kernel, factors, made, output, dense_seconds, seconds, difference)
+    result = Result(title, kernel, factors, filter_plan, output, dense_seconds, seconds, difference)
 
-    # Step 3: say so.
-    print(f"--- {title}, {result.size}: {kernel.size} numbers\n")
+    # Step 3: print.
+    print(f"--- {title}, {result.size}: {kernel.size} weights\n")
     print(f"{factors!r}\n")
-    print(f"{made}\n")
+    print(f"{filter_plan}\n")
+    _say("; ".join(times) + ".")
     _say(
-        f"Dense {duration(dense_seconds)}, planned {duration(seconds)}: "
-        f"{_ratio(result.speedup)}. The largest difference is {difference:.1e} where "
-        f"the results reach {np.max(np.abs(expected)):.3g}."
+        f"Largest difference from SciPy: {difference:.1e}; largest value of the result: "
+        f"{np.max(np.abs(expected)):.3g}."
     )
     return result
 
 
-def _ratio(speedup: float) -> str:
-    if speedup > 1.05:
-        return f"{speedup:.1f} times faster"
-    return "as fast" if speedup > 0.95 else f"{1 / speedup:.1f} times slower"
+def _opencv(kernel: Array, image: Array) -> Callable[[], Array] | None:
+    """Return OpenCV's dense filter of the same image; None without OpenCV or for volumes."""
+    if kernel.ndim != 2 or find_spec("cv2") is None:
+        return None
+    cv2: Any = import_module("cv2")
+    flipped = np.ascontiguousarray(kernel[::-1, ::-1], np.float32)
+    return lambda: cv2.filter2D(image, -1, flipped, borderType=cv2.BORDER_REFLECT)
 
 
 def _time(job: Callable[[], Array]) -> tuple[float, Array]:
-    """The best time of a few runs, and what they return."""
+    """Return the best time of a few runs, and their result."""
     best, spent, output = np.inf, 0.0, None
     for _ in range(REPEATS):
         start = time.perf_counter()
@@ -214,7 +189,7 @@ def _time(job: Callable[[], Array]) -> tuple[float, Array]:
 
 
 def _summarise(results: list[Result]) -> None:
-    print("--- In short\n")
+    print("--- Summary\n")
     heads = ("kernel", "size", "terms", "method", "dense", "planned", "faster")
     rows = [
         (
@@ -236,6 +211,10 @@ def _summarise(results: list[Result]) -> None:
         )
         print("  ".join(cells).rstrip())
     print()
+    _say(
+        "terms: separable terms of the exact kernel; dense: time of scipy.ndimage.convolve; "
+        "planned: time of the chosen method; faster: dense divided by planned."
+    )
 
 
 def _make_folder(folder: Path) -> None:
@@ -243,8 +222,8 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(
-            f"cannot make the folder {folder}: {(error.strerror or str(error)).lower()}. "
-            "Name another one with --output"
+            f"cannot create the folder {folder}: {(error.strerror or str(error)).lower()}. "
+            "Choose another one with --output"
         ) from None
 
 

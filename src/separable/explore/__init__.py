@@ -1,8 +1,8 @@
-"""The page where a kernel comes apart: a small web server for people who would rather look.
+"""A local web page to explore kernels, layers and conversions.
 
-``separable explore`` starts it on this computer. Everything is served from the package; nothing
-uploaded is executed or kept beyond the memory of the process. What it accepts, and within which
-limits, is in `docs/files.md`.
+``separable explore`` starts the server on this computer. Everything is served from the package;
+uploads are never executed and stay in the memory of the process. `docs/files.md` lists the
+accepted files and the limits.
 """
 
 from separable.explore.app import create_app

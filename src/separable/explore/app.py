@@ -1,4 +1,4 @@
-"""The routes of the page: questions and uploads, computed in workers, few at once."""
+"""Routes of the page: questions and uploads, answered by a few worker processes."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ __all__ = ["create_app"]
 
 log = logging.getLogger(__name__)
 
-AT_ONCE, WAITING = 2, 32  # computations
-JSON_BYTES = 2 << 20  # of a question; a kernel of 255 x 255 numbers takes 1.5 MB
+AT_ONCE, WAITING = 2, 32  # computations that run, and that wait
+JSON_BYTES = 2 << 20  # largest question; a kernel of 255 x 255 numbers takes 1.5 MB
 FRAMING = 64 << 10  # bytes around the file in the body of an upload
 TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-GONE = 499  # nobody reads it
+GONE = 499  # status of an answer to a closed connection
 
 
 def create_app(
@@ -50,12 +50,12 @@ def create_app(
     Parameters
     ----------
     token : str, optional
-        What every request must carry (``?token=`` once, a cookie after). Not asked for if not given.
+        Token that every request must carry (``?token=`` once, then a cookie). None: no token.
     hosts : list of str, optional
-        Names by which the page may be called; those of this computer if not given, so that no
-        other site can reach it under a name of its own.
+        Host names under which the page may be requested. Default: those of this computer, so that
+        no other site can reach the page under a name of its own.
     numbers : bool
-        Whether it may also be called by any address in numbers.
+        Whether numeric addresses are accepted as well.
 
     Examples
     --------
@@ -91,7 +91,7 @@ def create_app(
 
 
 class _Page:
-    """What the page remembers: uploads, lasting answers, and how much is being computed."""
+    """State of the page: uploads, cached answers and running computations."""
 
     def __init__(self) -> None:
         self.store = Store()
@@ -102,11 +102,11 @@ class _Page:
         self._lasting: dict[str, Any] = {}
 
     async def start(self, request: Request) -> Response:
-        """What the page offers."""
+        """Return the lists that the page offers: kernels, pictures, networks."""
         return await self._computed(request, Job("start", b"{}", key="start"))
 
     def answering(self, name: str) -> Callable[[Request], Awaitable[Response]]:
-        """Make a route of a question: JSON in, JSON out, mistakes as text."""
+        """Return the route of a question: JSON in, JSON out, errors as text."""
 
         async def endpoint(request: Request) -> Response:
             try:
@@ -130,24 +130,24 @@ class _Page:
             raise InputError("expected a JSON object")
         arrays = {n: self.store.get(n) for n in names_of_uploads(asked)}
         key = f"{name} {str(asked.get('network'))[:60]}" if name in LASTING else ""
-        # As text, which takes less memory while it waits, and is read again in the worker. Border
+        # The text takes less memory than its values while the job waits; the worker parses it. Border
         # modes are looked up here: those registered in this process are not known in a worker.
         mode = asked.get("mode")
         border = canonical(mode) if isinstance(mode, str) else None
         return Job(name, bytes(content), arrays, key, border)
 
     async def upload(self, request: Request) -> Response:
-        """Take a kernel, a picture or a report."""
+        """Accept a kernel, a picture or a report."""
         kind = request.path_params["kind"]
         name = f"upload {kind}"
         if name not in UPLOADS:
-            return mistake(f"no upload of the kind {kind[:60]!r}", 404)
+            return mistake(f"unknown kind of upload {kind[:60]!r}", 404)
         try:
             async with self.bodies.of(request, UPLOAD_BYTES + FRAMING, upload=True) as content:
                 file = uploaded(request.headers.get("content-type", ""), content)
                 if len(file) > UPLOAD_BYTES:
                     raise RefusedError(
-                        f"too large: at most {UPLOAD_BYTES >> 20} MiB are taken", 413
+                        f"too large: at most {UPLOAD_BYTES >> 20} MiB are accepted", 413
                     )
                 return await self._computed(request, Job(name, file))
         except RefusedError as error:
@@ -156,9 +156,9 @@ class _Page:
             return mistake(str(error))
 
     async def _computed(self, request: Request, job: Job) -> Response:
-        """Answer a question in a worker, few at once, for as long as the client waits."""
+        """Answer a question in a worker for as long as the client waits."""
         if self._waiting >= WAITING + AT_ONCE:
-            return mistake("this computer is busy with other requests. Try again", 503)
+            return mistake("the server is busy with other requests. Try again", 503)
         self._waiting += 1
         work = asyncio.ensure_future(self._in_turn(job))
         gone = asyncio.ensure_future(_until_gone(request.receive))
@@ -190,7 +190,7 @@ class _Page:
 
 
 async def _answered(work: asyncio.Future[Any], request: Request) -> Response:
-    """Return the answer of a computation, or say why there is none."""
+    """Return the answer of a computation, or the reason why there is none."""
     try:
         return JSONResponse(await work)
     except SeparableError as error:
@@ -198,7 +198,7 @@ async def _answered(work: asyncio.Future[Any], request: Request) -> Response:
     except asyncio.CancelledError:
         return Response(status_code=GONE)
     except EndedError:
-        return mistake("that took too long here. Take something smaller", 503)
+        return mistake("the computation took too long. Try something smaller", 503)
     except FailedError as error:
         log.error("request %s failed in a worker:\n%s", request.url.path, error)
         return _ours()
@@ -237,8 +237,10 @@ async def _file(request: Request) -> Response:
 
 @lru_cache(maxsize=1)
 def _parts() -> dict[str, Any]:
-    """The page's own files, and those that it shares with reports."""
-    folders = [files(room).joinpath("static") for room in ("separable.pages", "separable.explore")]
+    """Return the static files of the page and those that it shares with reports."""
+    folders = [
+        files(package).joinpath("static") for package in ("separable.pages", "separable.explore")
+    ]
     found = (f for folder in folders for f in folder.iterdir() if f.is_file())
     return {f.name: f for f in found if f.name.rpartition(".")[2] in TYPES}
 
@@ -257,4 +259,6 @@ async def _failed(request: Request, error: Exception) -> Response:
 
 
 def _ours() -> Response:
-    return mistake("this failed here, by a mistake of the program's. See where it was started", 500)
+    return mistake(
+        "this failed because of a bug in the program. The terminal shows the details", 500
+    )

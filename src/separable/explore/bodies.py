@@ -1,4 +1,4 @@
-"""The bodies of requests: how many bytes of them are held together, and for how long."""
+"""Read request bodies with limits on their total size and on the time they take."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BUSY = "too many uploads at once. Try again in a few seconds"
 
 
 class RefusedError(InputError):
-    """A body that is not taken; `status` is that of the answer."""
+    """A request body that is refused; `status` is the HTTP status of the answer."""
 
     def __init__(self, text: str, status: int) -> None:
         super().__init__(text)
@@ -34,14 +34,14 @@ class RefusedError(InputError):
 
 
 class Bodies:
-    """Bytes of all bodies that are being read or worked on.
+    """Account of all request bodies that are being read or worked on.
 
     Attributes
     ----------
     held : int
-        Bytes, at most `limits.BODIES_BYTES`.
+        Bytes in memory, at most `limits.BODIES_BYTES`.
     uploads : int
-        How many uploads are being read or worked on.
+        Number of uploads that are being read or worked on.
     """
 
     def __init__(self) -> None:
@@ -49,21 +49,24 @@ class Bodies:
         self.uploads = 0
 
     @contextlib.asynccontextmanager
-    async def of(self, request: Request, most: int, *, upload: bool) -> AsyncIterator[bytearray]:
-        """Read a body; its bytes count until the work with it is done.
+    async def of(
+        self, request: Request, max_bytes: int, *, upload: bool
+    ) -> AsyncIterator[bytearray]:
+        """Read a body; its bytes count until the work with it is done, when the context ends.
 
         Parameters
         ----------
         request : Request
-        most : int
-            Bytes that one body may have.
+        max_bytes : int
+            Largest size of this body.
         upload : bool
-            Whether it counts among the uploads, of which few are taken at once.
+            Whether it counts as an upload, of which few are read at once.
 
         Raises
         ------
         RefusedError
-            413 if it is too large, 429 if too much is held already, 408 if it comes too slowly.
+            With status 413 if the body is too large, 429 if all bodies together are, 408 if it
+            arrives too slowly.
         ClientDisconnect
             If the client is gone.
         """
@@ -74,7 +77,7 @@ class Bodies:
         content = bytearray()
         try:
             try:
-                await self._fill(content, request, most)
+                await self._fill(content, request, max_bytes)
             except RefusedError as refused:
                 self._release(content)
                 if refused.status != 408:
@@ -89,22 +92,22 @@ class Bodies:
         self.held -= len(content)
         content.clear()
 
-    async def _fill(self, content: bytearray, request: Request, most: int) -> None:
-        said = request.headers.get("content-length", "0")
-        if not said.isdecimal() or int(said) > most:
-            raise RefusedError(f"too large: at most {most >> 20} MiB are taken", 413)
-        ends = time.monotonic() + BODY_SECONDS
+    async def _fill(self, content: bytearray, request: Request, max_bytes: int) -> None:
+        length = request.headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > max_bytes:
+            raise RefusedError(f"too large: at most {max_bytes >> 20} MiB are accepted", 413)
+        deadline = time.monotonic() + BODY_SECONDS
         while True:
-            left = min(STALLED_SECONDS, ends - time.monotonic())
+            left = min(STALLED_SECONDS, deadline - time.monotonic())
             try:
                 message = await asyncio.wait_for(request.receive(), max(left, 0.001))
             except asyncio.TimeoutError:
-                raise RefusedError("the upload came too slowly. Try again", 408) from None
+                raise RefusedError("the upload was too slow. Try again", 408) from None
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
             part = message.get("body", b"")
-            if len(content) + len(part) > most:
-                raise RefusedError(f"too large: at most {most >> 20} MiB are taken", 413)
+            if len(content) + len(part) > max_bytes:
+                raise RefusedError(f"too large: at most {max_bytes >> 20} MiB are accepted", 413)
             if self.held + len(part) > BODIES_BYTES:
                 raise RefusedError(BUSY, 429)
             content += part
@@ -114,7 +117,7 @@ class Bodies:
 
 
 async def _drain(request: Request) -> None:
-    """Let the rest of a body pass for a while: a client that still sends reads no answer."""
+    """Discard the rest of a body for a while: a client that still sends does not read the answer."""
     ends = time.monotonic() + DRAIN_SECONDS
     while (left := ends - time.monotonic()) > 0:
         try:
@@ -127,13 +130,13 @@ async def _drain(request: Request) -> None:
             return
 
 
-def uploaded(kind: str, content: bytearray) -> bytes:
-    r"""Return the file in a multipart body that has one.
+def uploaded(content_type: str, content: bytearray) -> bytes:
+    r"""Return the file of a multipart body.
 
     Raises
     ------
     InputError
-        If it has none, or several parts.
+        If the body has no file, or several parts.
 
     Examples
     --------
@@ -142,12 +145,12 @@ def uploaded(kind: str, content: bytearray) -> bytes:
     b'1 2 1'
     """
     header = Message()
-    header["content-type"] = kind
+    header["content-type"] = content_type
     boundary = header.get_boundary("")
     mark = b"--" + boundary.encode("latin-1", "replace")
     start = content.find(b"\r\n\r\n", 0, PART_HEADERS)
     end = content.rfind(b"\r\n" + mark + b"--")
-    whole = boundary and content.startswith(mark + b"\r\n") and 0 < start < end
-    if not whole or content.count(b"\r\n" + mark) != 1:
+    complete = boundary and content.startswith(mark + b"\r\n") and 0 < start < end
+    if not complete or content.count(b"\r\n" + mark) != 1:
         raise InputError("expected one file as multipart/form-data; got something else")
     return bytes(memoryview(content)[start + 4 : end])

@@ -1,9 +1,9 @@
-"""What every request must satisfy before a route of the page sees it.
+"""Checks that every request must pass before a route of the page sees it.
 
-The page computes and keeps uploads, so only the page itself may ask: another web site that is open in
-the same browser must not. Three facts are compared, none of which a web site can choose: the name by
-which the server is called (`Host`), the site that a request comes from (`Origin`, `Sec-Fetch-Site`),
-and the type of its body. The token for other computers is checked here too.
+The page computes and stores uploads, so only the page itself may send requests; another web site
+that is open in the same browser must not. Three facts are checked, none of which a web site can
+choose: the host name of the request (`Host`), the site that it comes from (`Origin`,
+`Sec-Fetch-Site`), and the type of its body. The token for other computers is checked here too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["Origins", "SecurityHeaders", "Token", "Trusted", "mistake", "names_of_this_computer"]
 
-LOCAL = ("127.0.0.1", "localhost", "::1", "testserver")  # the last is that of Starlette's tests
+LOCAL = (
+    "127.0.0.1",
+    "localhost",
+    "::1",
+    "testserver",
+)  # the last is the one of Starlette's test client
 ANY = "*"
 READS = ("GET", "HEAD")
 JSON, MULTIPART = "application/json", "multipart/form-data"
@@ -42,28 +47,28 @@ HEADERS = {
 
 
 def mistake(text: str, status: int = 400) -> Response:
-    """Return an answer that says in one sentence what was wrong."""
+    """Return an error answer with one sentence."""
     return JSONResponse({"error": text}, status_code=status)
 
 
 def names_of_this_computer(host: str) -> list[str]:
-    """Return the names by which a server that listens for other computers may be called.
+    """Return the host names of a server that listens for other computers.
 
-    Addresses in numbers are always allowed: a site that points a name of its own at this computer
-    is called by that name.
+    Numeric addresses are always accepted: a site that points a name of its own at this computer
+    sends that name.
     """
     name = socket.gethostname().lower()
     return [*LOCAL, host.lower(), name, f"{name}.local"]
 
 
 class SecurityHeaders:
-    """Add headers: nothing from elsewhere, nothing framed, nothing kept."""
+    """Add security headers: no foreign content, no frames, no caching."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer as the application does, with the headers."""
+        """Return the answer of the application with the headers added."""
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -74,7 +79,7 @@ class SecurityHeaders:
 
 
 class _Guard:
-    """Middleware that answers in place of the application where `refusal` finds a reason."""
+    """Middleware that answers instead of the application if `refusal` returns an answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -93,15 +98,15 @@ class _Guard:
 
 
 class Trusted(_Guard):
-    """Refuse requests for names that are not those of this server.
+    """Refuse requests for host names that do not belong to this server.
 
     Parameters
     ----------
     app : ASGI application
     names : collection of str, optional
-        Default: those of this computer for itself. ``*`` allows any.
+        Accepted host names; default: the loopback names. ``*`` accepts any.
     numbers : bool
-        Whether addresses in numbers are allowed as well.
+        Whether numeric addresses are accepted as well.
     """
 
     def __init__(
@@ -112,58 +117,60 @@ class Trusted(_Guard):
         self.numbers = numbers
 
     def refusal(self, request: Request) -> Response | None:
-        """Compare the name, without its port, with those that are allowed."""
+        """Compare the host name, without its port, with the accepted ones."""
         hosts = request.headers.getlist("host")
         name = _name(hosts[0]) if len(hosts) == 1 else ""
         if ANY in self.names or name in self.names or (self.numbers and _is_address(name)):
             return None
-        return mistake("this page has no such name. Open the address that was printed")
+        return mistake("this server has another host name. Open the address that was printed")
 
 
 class Origins(_Guard):
-    """Refuse requests that another site makes, and bodies of types that forms can send.
+    """Refuse requests from another site, and bodies of types that HTML forms can send.
 
     A browser sends `Origin` with every POST and `Sec-Fetch-Site` with every request to this
-    computer, and no site can change them. Programs such as curl send neither; those cannot be made
-    by a web site to send JSON, so that much is allowed without.
+    computer, and no site can change them. Programs such as curl send neither; JSON is accepted
+    from them because a web site cannot send JSON without these headers.
     """
 
     def refusal(self, request: Request) -> Response | None:
-        """Compare where a request comes from, and the type of its body."""
+        """Check the origin of a request and the type of its body."""
         headers, path = request.headers, request.url.path
         reads = request.method in READS
         if reads and not path.startswith("/api/"):
             return None  # the page's own files
-        known = _is_same_site(headers)
-        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if known is False or (known is None and not reads and kind != JSON):
+        same_site = _is_same_site(headers)
+        content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if same_site is False or (same_site is None and not reads and content_type != JSON):
             return mistake(
                 "this request does not come from the page itself. Open the address that was "
                 "printed, or send the header Origin with it",
                 403,
             )
-        wanted = MULTIPART if path.startswith(UPLOADS) else JSON
-        if not reads and kind != wanted:
-            return mistake(f"expected a body of type {wanted}; got {kind[:60] or 'none'}", 415)
+        expected = MULTIPART if path.startswith(UPLOADS) else JSON
+        if not reads and content_type != expected:
+            return mistake(
+                f"expected a body of type {expected}; got {content_type[:60] or 'none'}", 415
+            )
         return None
 
 
 class Token(_Guard):
-    """Refuse requests without the token, which a cookie then remembers."""
+    """Refuse requests without the token; a cookie keeps it after the first request."""
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         super().__init__(app)
         self.token = token
 
     def refusal(self, request: Request) -> Response | None:
-        """Compare the token of the address or of the cookie, in constant time."""
+        """Compare the token of the address or the cookie, in constant time."""
         given = request.query_params.get("token") or request.cookies.get("separable", "")
         if hmac.compare_digest(given.encode(), self.token.encode()):
             return None
-        return mistake("open the address that was printed: it carries a token", 403)
+        return mistake("open the address that was printed: it contains a token", 403)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Set the cookie where the address carried the token."""
+        """Set the cookie if the address contained the token."""
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] != 403:
@@ -176,12 +183,12 @@ class Token(_Guard):
 
 
 def _is_same_site(headers: Headers) -> bool | None:
-    """Return whether a request comes from the page itself; None where it does not say."""
+    """Return whether a request comes from the page itself; None if its headers do not say."""
     origins = headers.getlist("origin")
     if origins:
         return len(origins) == 1 and _is_origin_of(origins[0], headers.get("host", ""))
-    said = headers.get("sec-fetch-site")
-    return None if said is None else said == "same-origin"
+    fetch_site = headers.get("sec-fetch-site")
+    return None if fetch_site is None else fetch_site == "same-origin"
 
 
 def _is_origin_of(origin: str, host: str) -> bool:
@@ -190,7 +197,7 @@ def _is_origin_of(origin: str, host: str) -> bool:
 
 
 def _name(host: str) -> str:
-    """The name in a `Host`, without port and brackets, in small letters."""
+    """Return the name in a `Host` header, without port and brackets, in small letters."""
     try:
         return (urlsplit(f"//{host}").hostname or "") if "@" not in host else ""
     except ValueError:

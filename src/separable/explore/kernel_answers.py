@@ -1,4 +1,4 @@
-"""A kernel as the page shows it: its numbers, its spectrum, its terms, its verdict."""
+"""Answers about one kernel: its numbers, singular values, terms and verdict."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ SHOWN_VALUES = 64
 
 @dataclass(frozen=True)
 class Chosen:
-    """A kernel, its name, and what is done with it.
+    """A kernel, its name, and whether it is correlated or convolved.
 
     Attributes
     ----------
     name : str
     values : ndarray
     operation : str
-        "correlate" for kernels of the catalogue and drawn ones, "convolve" for files.
+        "correlate" for named and drawn kernels, "convolve" for files.
     """
 
     name: str
@@ -41,27 +41,27 @@ class Chosen:
 
 
 class SupportsGet(Protocol):
-    """What has uploaded arrays by their names."""
+    """Anything that returns an uploaded array by its name."""
 
     def get(self, name: str) -> Array:
-        """Return one."""
+        """Return the array of this name."""
 
 
 def choose(asked: Any, store: SupportsGet) -> Chosen:
-    """Return the kernel that a request names, lists, or has uploaded."""
+    """Return the kernel of a request: by name, by its values, or uploaded."""
     if not isinstance(asked, dict):
         raise InputError("`kernel` must say spec, values or upload")
     if "spec" in asked:
         text = str(asked["spec"])[:200]
-        made = parse_spec(text, asked.get("ndim"))
-        dense = made.dense() if isinstance(made, Factors) else np.asarray(made)
+        parsed = parse_spec(text, asked.get("ndim"))
+        dense = parsed.dense() if isinstance(parsed, Factors) else np.asarray(parsed)
         return Chosen(text, check_kernel(dense), "correlate")
     if "values" in asked:
         try:
             values = np.array(asked["values"])
         except ValueError:
             raise InputError("every row of the kernel must have the same length") from None
-        return Chosen("drawn kernel", check_kernel(_whole(values)), "correlate")
+        return Chosen("drawn kernel", check_kernel(_as_integers(values)), "correlate")
     if "upload" in asked:
         return Chosen(
             str(asked.get("name", "uploaded kernel"))[:80],
@@ -71,8 +71,8 @@ def choose(asked: Any, store: SupportsGet) -> Chosen:
     raise InputError("`kernel` must say spec, values or upload")
 
 
-def _whole(values: Array) -> Array:
-    """Whole numbers give factors of whole numbers."""
+def _as_integers(values: Array) -> Array:
+    """Return whole numbers as integers, whose factors are integers too."""
     if (
         values.dtype.kind == "f"
         and np.all(np.abs(values) < 2**31)
@@ -83,7 +83,7 @@ def _whole(values: Array) -> Array:
 
 
 def describe(chosen: Chosen) -> dict[str, Any]:
-    """Return everything that the page shows of a kernel, as plain numbers."""
+    """Return everything that the page shows about a kernel, as JSON values."""
     values = chosen.values
     found: dict[str, Any] = {
         "name": chosen.name,
@@ -93,9 +93,9 @@ def describe(chosen: Chosen) -> dict[str, Any]:
         "sum": float(values.sum()),
     }
     if values.ndim == 1:
-        verdict = "One axis: a single pass, nothing to separate."
+        verdict = "The kernel has one axis: a single pass, nothing to separate."
         return {**found, "pattern": "", "rank": 1, "verdict": verdict, "terms": [], "spectrum": [],
-                "errors": [], "bounds": [], "multiplications": {"dense": values.size, "passes": []}}  # fmt: skip
+                "errors": [], "bounds": [], "multiplications": {"dense": values.size, "nonzero": int(np.count_nonzero(values)), "passes": []}}  # fmt: skip
     pattern = filter_pattern(values.ndim)
     spectral = spectrum(values, pattern)
     factors = factorize(values, pattern)
@@ -114,14 +114,15 @@ def describe(chosen: Chosen) -> dict[str, Any]:
         "errors": spectral.errors[: min(SHOWN_VALUES, rank) + 1].tolist(),
         "bounds": _bounds(values, terms),
         "multiplications": {
-            "dense": int(np.count_nonzero(values)),
+            "dense": int(values.size),
+            "nonzero": int(np.count_nonzero(values)),
             "passes": np.cumsum(sums).astype(int).tolist(),
         },
     }
 
 
 def _bounds(values: Array, terms: tuple[tuple[Array, ...], ...]) -> list[float]:
-    """The relative 1-norm error of the sum of the first 0, 1, 2 ... terms."""
+    """Return the relative 1-norm error of the sum of the first 0, 1, 2 ... terms."""
     total: Array = np.zeros(values.shape)
     bounds = [kernel_errors(values, total)[1]]
     for term in terms:
@@ -134,12 +135,12 @@ def _bounds(values: Array, terms: tuple[tuple[Array, ...], ...]) -> list[float]:
 
 
 def _verdict(values: Array, rank: int, errors: Array) -> str:
-    letters = "column and a row" if values.ndim == 2 else f"vector along each of {values.ndim} axes"
+    vectors = "a column and a row" if values.ndim == 2 else f"{values.ndim} vectors, one per axis"
     if rank == 0:
-        return "It is zero everywhere."
+        return "The kernel is zero everywhere."
     if rank == 1:
-        return f"It comes apart exactly: a {letters}."
+        return f"Separable: it is exactly the product of {vectors}."
     return (
-        f"It does not come apart into one {letters}: it is the sum of {rank} such products. "
-        f"The best single one misses {errors[1]:.1%} of it (Frobenius norm)."
+        f"Not separable: it is the sum of {rank} products of {vectors}. "
+        f"The best single product has an error of {errors[1]:.1%} (Frobenius norm)."
     )

@@ -1,4 +1,4 @@
-"""What the page takes, and what it says about the rest."""
+"""Limits of the page, and the error for input that exceeds or violates them."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ __all__ = [
     "InputError",
 ]
 
-UPLOAD_BYTES = 32 << 20  # of one upload
-BODIES_BYTES = 96 << 20  # of all bodies of requests that are being read or worked on
+UPLOAD_BYTES = 32 << 20  # largest upload
+BODIES_BYTES = 96 << 20  # all request bodies that are being read or worked on
 UPLOADS_AT_ONCE = 8
-BODY_SECONDS = 60.0  # that a body may take to arrive
-STALLED_SECONDS = 10.0  # without any byte of it
-DRAIN_SECONDS = 5.0  # that the rest of a refused body is let pass
-WORK_SECONDS = 120.0  # that one computation may take
-STORE_BYTES = 128 << 20  # of all uploads kept; the oldest go
-PIXELS = 40_000_000  # of a picture before it is made smaller: more is taken for a bomb
-IMAGE_SIDE = 1024  # pixels; larger pictures are made smaller for the page
+BODY_SECONDS = 60.0  # longest time for a body to arrive
+STALLED_SECONDS = 10.0  # longest pause within a body
+DRAIN_SECONDS = 5.0  # longest time to discard the rest of a refused body
+WORK_SECONDS = 120.0  # longest computation
+STORE_BYTES = 128 << 20  # all uploads kept; the oldest are dropped
+PIXELS = 40_000_000  # largest picture before scaling; more may be a decompression bomb
+IMAGE_SIDE = 1024  # pixels; larger pictures are scaled down for the page
 KERNEL_ELEMENTS = 1 << 16
 KERNEL_SIDE = 255
 
 
 class InputError(SeparableError, ValueError):
-    """What the page was given cannot be used; the message is shown on it."""
+    """Input that the page cannot use; the message is shown on the page."""

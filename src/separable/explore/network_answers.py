@@ -1,4 +1,4 @@
-"""Layers, networks and conversions as the page shows them."""
+"""Answers about layers, networks and conversions."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from separable.explore.limits import InputError
 
 __all__ = ["TRADEOFFS", "layer", "ledger_rows", "network_names", "report_of", "tradeoff"]
 
-LARGEST = 1 << 14  # of any size of a layer
+LARGEST = 1 << 14  # largest value of any size of a layer
 KERNELS = (1, 2, 3, 4, 5, 7, 9, 11, 16, 32, 64, 128, 256, 512, 1024)
 FILTERS = (1, 2, 3, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 TRADEOFFS: dict[
     str, dict[str, Any]
-] = {  # the dense twins of networks of the catalogue, small enough to convert at once
+] = {  # networks of the catalogue, small enough to convert while the user waits
     "mobilenet_v1": {"width": 0.5, "resolution": 128},
     "unet": {"widths": (16, 32, 64, 128)},
     "unet_3d": {"widths": (8, 16, 32)},
 }
-POINTS = 200  # of a curve
-BUDGET = 0.5  # of a conversion shown
+POINTS = 200  # points of a curve
+BUDGET = 0.5  # fraction of the multiplications that the shown conversion keeps
 
 
 def layer(asked: dict[str, Any]) -> dict[str, Any]:
-    """Count a dense and a separable layer, and draw the curves around them."""
+    """Count a dense and a separable layer, and return the curves around them."""
     space = _whole_numbers(asked, "input", 1, 3)
-    channels = _whole(asked, "channels")
-    kernel = _whole(asked, "kernel")
-    filters = _whole(asked, "filters")
-    multiplier = _whole(asked, "multiplier")
-    stride = _whole(asked, "stride", default=1)
+    channels = _whole_number(asked, "channels")
+    kernel = _whole_number(asked, "kernel")
+    filters = _whole_number(asked, "filters")
+    multiplier = _whole_number(asked, "multiplier")
+    stride = _whole_number(asked, "stride", default=1)
     padding = asked.get("padding", "valid")
     if padding not in ("valid", "same"):
         raise InputError(f"`padding` must be valid or same; got {padding!r}")
@@ -58,25 +58,25 @@ def layer(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ratio(volume: int, filters: int, multiplier: int) -> float:
-    """Separable over dense multiplications, ``M (1 / Cout + 1 / K^N)``."""
+    """Return separable over dense multiplications, ``M (1 / Cout + 1 / K^N)``."""
     return multiplier * (1 / filters + 1 / volume)
 
 
-def _counts(found: Any) -> dict[str, Any]:
-    per_byte = found.multiplications_per_byte
+def _counts(layer_cost: Any) -> dict[str, Any]:
+    per_byte = layer_cost.multiplications_per_byte
     return {
-        "multiplications": found.multiplications,
-        "parameters": found.parameters,
-        "activation_bytes": found.activation_bytes,
-        "weight_bytes": found.weight_bytes,
+        "multiplications": layer_cost.multiplications,
+        "parameters": layer_cost.parameters,
+        "activation_bytes": layer_cost.activation_bytes,
+        "weight_bytes": layer_cost.weight_bytes,
         "per_byte": None if math.isnan(per_byte) else per_byte,
     }
 
 
 def network_names() -> list[str]:
-    """Return the networks known here; none without PyTorch."""
+    """Return the names of the available networks; none without PyTorch."""
     try:
-        from separable.nn.models.model_registry import names
+        from separable.nn.models.model_registry import names  # PyTorch is optional
     except ImportError:
         return []
     return list(names())
@@ -87,8 +87,8 @@ def ledger_rows(name: str) -> dict[str, Any]:
     """Count a network of the catalogue at its usual input."""
     if name not in network_names():
         raise InputError(_no_network(name))
-    from separable.nn import ledger
-    from separable.nn.models.model_registry import create, sample_shape
+    from separable.nn import ledger  # PyTorch is optional
+    from separable.nn.models.model_registry import create, sample_shape  # PyTorch is optional
 
     model = create(name, device="meta").eval()
     found = ledger(model, (1, *sample_shape(model)))
@@ -118,20 +118,20 @@ def tradeoff(name: str) -> dict[str, Any]:
     """Convert a network of the catalogue, with random weights, and return its report."""
     if name not in TRADEOFFS or name not in network_names():
         raise InputError(_no_network(name))
-    from separable.nn import convert
-    from separable.nn.models.model_registry import create, sample_shape
+    from separable.nn import convert  # PyTorch is optional
+    from separable.nn.models.model_registry import create, sample_shape  # PyTorch is optional
 
     model = create(name, seed=0, dense=True, **TRADEOFFS[name]).eval()
     _, report = convert(model, budget=BUDGET, input_shape=(1, *sample_shape(model)))
     note = (
-        "The dense twin of the network, small and with random weights, which separate worst. For "
-        "yours, upload the report of its conversion."
+        "This is a small dense version of the network with random weights, the hardest case for a "
+        "conversion. For your own network, upload the report of its conversion."
     )
     return {**_report_rows(report.to_dict()), "note": note}
 
 
 def report_of(content: bytes) -> dict[str, Any]:
-    """Read the report of a conversion, as `Report.to_dict` gives it in JSON."""
+    """Read the report of a conversion: `Report.to_dict` as JSON."""
     try:
         found = json.loads(content)
         if not isinstance(found, dict):
@@ -144,8 +144,8 @@ def report_of(content: bytes) -> dict[str, Any]:
         ) from None
 
 
-def _report_rows(found: dict[str, Any]) -> dict[str, Any]:
-    curve = [[float(x), float(y)] for x, y in found["tradeoff"]]
+def _report_rows(report: dict[str, Any]) -> dict[str, Any]:
+    curve = [[float(x), float(y)] for x, y in report["tradeoff"]]
     step = max(1, len(curve) // POINTS)
     dense = max((x for x, _ in curve), default=0.0) or 1.0
     rows = [
@@ -157,11 +157,11 @@ def _report_rows(found: dict[str, Any]) -> dict[str, Any]:
             "error": float(x["weight_error"]),
             "reason": str(x["reason"])[:200],
         }
-        for x in found["layers"][:1000]
+        for x in report["layers"][:1000]
     ]
-    after, before = found["multiplications"], found["multiplications_before"]
+    after, before = report["multiplications"], report["multiplications_before"]
     return {
-        "model": str(found["model"])[:120],
+        "model": str(report["model"])[:120],
         "curve": [[x / dense, y] for x, y in curve[::step]],
         "rows": rows,
         "multiplications": None if after is None else float(after),
@@ -173,10 +173,10 @@ def _no_network(name: str) -> str:
     known = network_names()
     if not known:
         return f"networks need PyTorch: {install_command('torch')}"
-    return f"no network `{name[:60]}` here; there are {', '.join(known)}"
+    return f"there is no network `{name[:60]}`; choose one of {', '.join(known)}"
 
 
-def _whole(asked: dict[str, Any], name: str, default: int | None = None) -> int:
+def _whole_number(asked: dict[str, Any], name: str, default: int | None = None) -> int:
     value = asked.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST:
         raise InputError(f"`{name}` must be a whole number, 1 .. {LARGEST}; got {value!r}")
@@ -187,4 +187,4 @@ def _whole_numbers(asked: dict[str, Any], name: str, low: int, high: int) -> tup
     values = asked.get(name)
     if not isinstance(values, list) or not low <= len(values) <= high:
         raise InputError(f"`{name}` must be {low} to {high} whole numbers; got {values!r}")
-    return tuple(_whole({name: v}, name) for v in values)
+    return tuple(_whole_number({name: v}, name) for v in values)

@@ -1,4 +1,4 @@
-"""Pictures filtered exactly and with a few terms, and how they differ."""
+"""Filter pictures exactly and with a few terms, and compare the results."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ SAMPLES = {
 
 @lru_cache(maxsize=8)
 def sample(name: str) -> Array:
-    """Return a picture to begin with; those of scikit-image where that is installed."""
+    """Return a sample picture; most come with scikit-image."""
     if name not in SAMPLES:
-        raise InputError(f"no picture `{name}`; there are {', '.join(SAMPLES)}")
+        raise InputError(f"there is no picture `{name}`; choose one of {', '.join(SAMPLES)}")
     if name != "rings":
         try:
-            from skimage import data
+            from skimage import data  # optional
         except ImportError:
             raise InputError(
-                "that picture comes with scikit-image, which is not installed here. "
-                "Take the computed rings, or upload a picture"
+                "this picture comes with scikit-image, which is not installed. Choose the computed "
+                "rings, or upload a picture"
             ) from None
         found: Array = np.asarray(getattr(data, name)())
         return found
@@ -58,20 +58,20 @@ def compare(chosen: Chosen, image: Array, rank: int, mode: Mode) -> dict[str, An
     Parameters
     ----------
     chosen : Chosen
-        Of two axes.
+        Kernel with two axes.
     image : ndarray, shape (y, x) or (y, x, 3)
     rank : int
-        How many terms.
+        Number of terms.
     mode : str or Border
-        The border mode.
+        Border mode.
 
     Returns
     -------
     dict
-        Three pictures as PNG in text, errors in grey levels, times in seconds.
+        Three pictures as PNG data URLs, errors in grey levels, times in seconds.
     """
     if chosen.values.ndim != 2:
-        raise InputError("pictures are filtered with kernels of two axes; this one has "
+        raise InputError("pictures need a kernel with two axes; this one has "
                          f"{chosen.values.ndim}")  # fmt: skip
     run = correlate if chosen.operation == "correlate" else convolve
     source = image.astype(np.float32)
@@ -110,7 +110,7 @@ def compare(chosen: Chosen, image: Array, rank: int, mode: Mode) -> dict[str, An
 
 
 def preview(image: Array) -> str:
-    """Return a picture as it is, in its own range of grey levels."""
+    """Return a picture as a PNG data URL, in its own range of grey levels."""
     return as_png(_shown(image, *_range(image, image)))
 
 
@@ -120,7 +120,7 @@ def _first_terms(terms: tuple[tuple[Array, ...], ...]) -> Array:
 
 
 def _range(exact: Array, image: Array) -> tuple[float, float]:
-    """From black to white: the picture's own range for smoothing, the result's for the rest."""
+    """Return the values of black and white: 0 and 255 if they fit, else the range of the result."""
     if image.dtype == np.uint8 and exact.min() >= 0 and exact.max() <= 255.5:
         return 0.0, 255.0
     return float(exact.min()), float(exact.max())
@@ -135,7 +135,7 @@ def _shown(values: Array, low: float, high: float) -> Array:
 
 
 def _signed(values: Array, reach: float | None = None) -> Array:
-    """White at zero, red above, blue below."""
+    """Colour values: white at zero, red above, blue below."""
     plane = values.mean(axis=2) if values.ndim == 3 else values
     if reach is None:
         reach = float(np.percentile(np.abs(plane), 99.8))
@@ -149,8 +149,8 @@ def _signed(values: Array, reach: float | None = None) -> Array:
 
 
 def as_png(values: Array) -> str:
-    """Return a picture as a data address."""
-    from PIL import Image
+    """Return a picture as a PNG data URL."""
+    from PIL import Image  # optional
 
     file = io.BytesIO()
     Image.fromarray(values).save(file, "PNG", compress_level=1)

@@ -1,4 +1,4 @@
-"""The plan of a filter as rows of a table."""
+"""Plan of a filter as rows of a table."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from separable.plan import Plan, plan
 
 __all__ = ["plan_rows"]
 
-MEASURED_SIZE = 1 << 24  # samples of an image that is made up to measure on
-MEASURED_SECONDS = 3.0  # of all candidates together, predicted
+MEASURED_SIZE = 1 << 24  # largest number of samples of the noise image used for timing
+MEASURED_SECONDS = 3.0  # largest predicted time of all methods together
+SHIPPED = " (shipped)"  # end of the name of the profile that is part of the package
 DTYPES = ("uint8", "uint16", "float32", "float64")
 
 
 def plan_rows(
     chosen: Chosen, shape: Any, dtype: Any, mode: Mode, tol: Any, *, measure: bool
 ) -> dict[str, Any]:
-    """Plan a filter on images of a shape; measure the candidates on noise if asked."""
+    """Plan a filter for an image shape; with `measure`, time the methods on noise."""
     if dtype not in DTYPES:
         raise InputError(f"`dtype` must be one of {', '.join(DTYPES)}; got {dtype!r}")
     try:
@@ -37,19 +38,21 @@ def plan_rows(
         raise InputError(
             f"the image must have {chosen.values.ndim} sizes, each 1 .. 1048576; got {shape!r}"
         )
-    made = plan(chosen.values, sizes, dtype, mode=mode, tol=allowed, operation=chosen.operation)
-    found = _rows(made)
+    filter_plan = plan(
+        chosen.values, sizes, dtype, mode=mode, tol=allowed, operation=chosen.operation
+    )
+    found = _rows(filter_plan)
     if measure:
-        found["measured"], found["note"] = _measured(made)
+        found["measured"], found["note"] = _measured(filter_plan)
     return found
 
 
-def _rows(made: Plan) -> dict[str, Any]:
+def _rows(filter_plan: Plan) -> dict[str, Any]:
     rows = [
         {
             "name": c.name,
             "title": c.title,
-            "chosen": c is made.chosen,
+            "chosen": c is filter_plan.chosen,
             "passes": c.passes,
             "multiplications": _finite(c.multiplications),
             "bytes": _finite(c.bytes),
@@ -57,34 +60,34 @@ def _rows(made: Plan) -> dict[str, Any]:
             "bound": _finite(c.bound),
             "refused": c.refused,
         }
-        for c in made.candidates
+        for c in filter_plan.candidates
     ]
     return {
         "rows": rows,
-        "machine": made.machine,
-        "threads": made.problem.threads,
-        "text": str(made),
+        "machine": filter_plan.machine.removesuffix(SHIPPED),
+        "reference": filter_plan.machine.endswith(SHIPPED),
+        "threads": filter_plan.problem.threads,
+        "text": str(filter_plan),
     }
 
 
 def _finite(value: float) -> float | None:
-    """JSON knows neither NaN nor infinity."""
+    """Return a number, or None for NaN and infinity, which JSON does not have."""
     return value if math.isfinite(value) else None
 
 
-def _measured(made: Plan) -> tuple[dict[str, float], str]:
-    size = math.prod(made.problem.shape)
-    running = [c for c in made.candidates if not c.refused and c.form is not None]
+def _measured(filter_plan: Plan) -> tuple[dict[str, float], str]:
+    size = math.prod(filter_plan.problem.shape)
+    running = [c for c in filter_plan.candidates if not c.refused and c.form is not None]
     predicted = sum(c.seconds for c in running)
     if size > MEASURED_SIZE or 2 * predicted > MEASURED_SECONDS:
         return {}, (
-            f"Not measured: that would take about {2 * predicted:.1f} s. "
-            "Use `separable plan` for it, or a smaller image"
+            f"Not measured: it would take about {2 * predicted:.1f} s. Choose a smaller image"
         )
-    noise = np.random.default_rng(0).random(made.problem.shape)
-    image = (noise * 200).astype(made.problem.dtype)
+    noise = np.random.default_rng(0).random(filter_plan.problem.shape)
+    image = (noise * 200).astype(filter_plan.problem.dtype)
     try:
-        result = made.measure(image, repeats=1)
+        result = filter_plan.measure(image, repeats=1)
     except SeparableError as error:
         return {}, str(error)
     return {c.name: s for c, s in zip(result.candidates, result.seconds, strict=True)}, ""

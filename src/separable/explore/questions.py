@@ -1,4 +1,4 @@
-"""What the page can be asked, by name; answered in a worker process."""
+"""Questions of the page by name, answered in a worker process."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ EXAMPLES = {
     "difference_of_gaussians:1,2": "Difference of Gaussians",
     "ball:3": "Ball of radius 3, three axes",
 }
-LASTING = frozenset(("start", "ledger", "tradeoff"))  # whose answers never change
+LASTING = frozenset(("start", "ledger", "tradeoff"))  # questions whose answers never change
 
 
 @dataclasses.dataclass(frozen=True)
 class Uploads:
-    """The uploaded arrays that one question names."""
+    """Uploaded arrays that one question names."""
 
     arrays: Mapping[str, Array]
 
@@ -47,15 +47,15 @@ class Uploads:
         Raises
         ------
         InputError
-            If it is not kept any more.
+            If the upload was dropped.
         """
         if name not in self.arrays:
-            raise InputError("that upload is no longer kept here. Upload it again")
+            raise InputError("that upload is no longer stored. Upload it again")
         return self.arrays[name]
 
 
 def names_of_uploads(asked: Mapping[str, Any]) -> list[str]:
-    """Return the uploads that a question names."""
+    """Return the names of the uploads that a question uses."""
     parts = (asked, asked.get("kernel"), asked.get("image"))
     return [str(p["upload"]) for p in parts if isinstance(p, dict) and "upload" in p]
 
@@ -68,18 +68,18 @@ def answer(
     Parameters
     ----------
     name : str
-        Of `QUESTIONS` or `UPLOADS`.
+        Key of `QUESTIONS` or `UPLOADS`.
     asked : bytes
-        A JSON object, or a file.
+        JSON object of a question, or content of an uploaded file.
     arrays : mapping
-        The uploads that the question names.
+        Uploaded arrays that the question names.
     mode : Border, optional
-        The border mode that the question names, as the server knows it.
+        Border mode that the question names, as the server knows it.
 
     Raises
     ------
     SeparableError
-        What is wrong with the question; the message is shown on the page.
+        If the question cannot be answered; the message is shown on the page.
     """
     if name in UPLOADS:
         return UPLOADS[name](asked)

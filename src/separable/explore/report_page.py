@@ -1,4 +1,4 @@
-"""The report of a kernel as one file: what `separable explore` shows of it, for the archive."""
+"""Report on a kernel as one HTML file, with the content of `separable explore`."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ USUAL = {1: (1_000_000,), 2: (1024, 1024), 3: (128, 256, 256)}
 
 BODY = """<h1>{name}</h1>
 <p class="lead">{size}. {verdict}</p>
-<section class="card"><h2>Apart</h2>
+<section class="card"><h2>Factors</h2>
 <div class="strips" id="strips">
 <figure class="whole"><canvas id="whole" role="img"></canvas><figcaption id="whole-caption">kernel</figcaption></figure>
 <figure class="term"><div class="frame" id="frame"></div><figcaption id="term-caption">term</figcaption></figure>
 <figure class="sum"><canvas id="sum" role="img"></canvas><figcaption id="sum-caption">sum</figcaption></figure>
-<figure class="rest"><canvas id="rest" role="img"></canvas><figcaption>what is missing</figcaption></figure>
+<figure class="rest"><canvas id="rest" role="img"></canvas><figcaption>remainder</figcaption></figure>
 </div>
 <label class="slider">Terms <input id="rank" type="range" min="1" max="1" value="1"><output id="rank-out" for="rank">1</output></label>
 <p id="rank-text" aria-live="polite"></p></section>
 <div class="columns even">
 <section class="card"><h2>Spectrum</h2><div id="spectrum" class="chart"></div>
-<p class="help">Bars: the weight of each term, relative to the first. Line: the error left (Frobenius norm, relative).</p></section>
-<section class="card"><h2>Multiplications for each output</h2><div id="counts" class="chart"></div></section>
+<p class="help">Bars: weight of each term, relative to the first (singular values). Line: error of the sum up to that term, relative to the kernel (Frobenius norm).</p></section>
+<section class="card"><h2>Multiplications per output</h2><div id="counts" class="chart"></div></section>
 </div>
-<section class="card"><h2>The plan for {image}</h2>
+<section class="card"><h2>Methods for {image}</h2>
 <div class="scroll" tabindex="0" role="region" aria-label="Plan"><table id="plan"></table></div>
-<p class="help">Predicted with the rates of {machine}; {threads} threads. Error: a bound, relative to (sum of |weights|) x (largest input).</p></section>
+<p class="help">Passes: 1-D convolutions along one axis. mult/output: multiplications per output. Moved: bytes read and written. Error: guaranteed bound, relative to sum|kernel| x max|image|. <span id="rates"></span></p></section>
 <section class="card"><h2>Numbers</h2><pre class="scroll" tabindex="0">{numbers}</pre></section>"""
 
 
@@ -46,18 +46,18 @@ def kernel_report(
     shape: tuple[int, ...] | None = None,
     dtype: str = "float32",
 ) -> str:
-    """Return a page about a kernel that stands by itself.
+    """Return an HTML page about a kernel that needs no other file.
 
     Parameters
     ----------
     name : str
-        What it is called.
+        Name of the kernel for the title.
     kernel : ndarray
         Real, of one to three axes.
     operation : str
         "correlate" or "convolve".
     shape, dtype
-        Of the images it is planned for; of a usual one if not given.
+        Shape and data type of the image to plan for; by default a usual size and float32.
 
     Raises
     ------
@@ -82,27 +82,25 @@ def kernel_report(
         size=" x ".join(map(str, values.shape)),
         verdict=html.escape(found["verdict"]),
         image=f"{' x '.join(map(str, sizes))} {dtype}",
-        machine=html.escape(planned["machine"]),
-        threads=planned["threads"],
         numbers=html.escape(_numbers(found)),
     )
     data = {"kernel": found, "plan": planned}
     return stand_alone(
-        f"{name}: where it comes apart", body, data, ("term_view.js", "kernel_report.js")
+        f"{name}: factors and methods", body, data, ("term_view.js", "kernel_report.js")
     )
 
 
-def _numbers(found: dict[str, Any]) -> str:
-    """The factors to six digits, for those who want to type them in."""
-    if not found["terms"]:
-        return "  ".join(f"{v:.6g}" for v in _flat(found["values"]))
+def _numbers(described: dict[str, Any]) -> str:
+    """Return the factors as text with six digits."""
+    if not described["terms"]:
+        return "  ".join(f"{v:.6g}" for v in _flat(described["values"]))
     lines = []
-    for number, term in enumerate(found["terms"], 1):
+    for number, term in enumerate(described["terms"], 1):
         lines.append(f"term {number}")
-        for letter, strip in zip(found["letters"], term, strict=True):
+        for letter, strip in zip(described["letters"], term, strict=True):
             lines.append(f"  {letter}  " + "  ".join(f"{v:.6g}" for v in strip))
-    if found["rank"] > len(found["terms"]):
-        lines.append(f"... {found['rank'] - len(found['terms'])} more terms")
+    if described["rank"] > len(described["terms"]):
+        lines.append(f"... {described['rank'] - len(described['terms'])} more terms")
     return "\n".join(lines)
 
 

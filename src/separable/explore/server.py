@@ -1,4 +1,4 @@
-"""Start the server: on this computer, or with a token on others."""
+"""Start the server of the page, for this computer or, with a token, for others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from separable.explore.guards import names_of_this_computer
 __all__ = ["serve"]
 
 HIGHEST_PORT = 65535
-CONNECTIONS = 64  # at once; a browser opens six
+CONNECTIONS = 64  # largest number of connections; a browser opens six
 
 
 def serve(
@@ -31,21 +31,21 @@ def serve(
     Parameters
     ----------
     host : str
-        The address to listen on. Other computers reach the page only if this is not the default,
-        and then need the token in the address that is printed.
+        Address to listen on. Other computers reach the page only if this is not a loopback
+        address, and need the token in the printed address.
     port : int
-        0 takes a free one.
+        Port to listen on; 0 chooses a free one.
     browser : bool
-        Whether to open the page.
+        Whether to open the page in a browser.
     say : callable
-        Is told the address.
+        Called with the lines to print, the address first.
 
     Raises
     ------
     ArgumentError
         If the address cannot be listened on.
     """
-    import uvicorn
+    import uvicorn  # optional
 
     if not 0 <= port <= HIGHEST_PORT:
         raise ArgumentError(f"`--port` must be 0 .. {HIGHEST_PORT}; got {port}")
@@ -59,7 +59,7 @@ def serve(
         shown = socket.gethostname()
     address = f"http://{shown}:{number}/" + (f"?token={token}" if token else "")
     say(f"Open {address}")
-    say("Stop with Ctrl-C. Nothing leaves this computer." if local else "Stop with Ctrl-C. Whoever has this address can use the page.")  # fmt: skip
+    say("Stop with Ctrl-C. Nothing leaves this computer." if local else "Stop with Ctrl-C. Everyone who has this address can use the page.")  # fmt: skip
     if browser:
         threading.Timer(0.7, webbrowser.open, (address,)).start()
     settings = uvicorn.Config(
@@ -78,12 +78,12 @@ def _listen(host: str, port: int) -> socket.socket:
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((host, port))
-        found.listen(CONNECTIONS)  # from now on: the address is said before the server runs
+        found.listen(CONNECTIONS)  # listen now: the address is printed before the server runs
     except OSError as error:
         found.close()
         raise ArgumentError(
             f"cannot listen on {host}, port {port}: {error.strerror or error}. "
-            "Choose another one with --port, or 0 for any"
+            "Choose another port with --port, or 0 for any free one"
         ) from None
     return found
 

@@ -1,4 +1,4 @@
-"""Uploaded kernels and pictures: decoded without executing anything, kept in bounded memory."""
+"""Decode uploaded kernels and pictures without executing anything; store them in limited memory."""
 
 from __future__ import annotations
 
@@ -27,49 +27,49 @@ __all__ = ["Store", "check_kernel", "decode_image", "decode_kernel"]
 Array = NDArray[Any]
 
 NPY = b"\x93NUMPY"
-LONGEST_TEXT = 1 << 20  # characters of a kernel written as numbers
+LONGEST_TEXT = 1 << 20  # characters of a kernel given as text
 
 
 class Store:
-    """Arrays by name; the oldest go when together they are too large."""
+    """Arrays by name; the oldest are dropped when all together are too large."""
 
-    def __init__(self, most: int = STORE_BYTES) -> None:
-        self._most = most
+    def __init__(self, max_bytes: int = STORE_BYTES) -> None:
+        self._max_bytes = max_bytes
         self._arrays: OrderedDict[str, Array] = OrderedDict()
         self._lock = threading.Lock()
 
     def put(self, array: Array) -> str:
-        """Keep an array; return its name."""
+        """Store an array and return its name."""
         name = secrets.token_urlsafe(9)
         with self._lock:
             self._arrays[name] = array
-            while len(self._arrays) > 1 and self.nbytes > self._most:
+            while len(self._arrays) > 1 and self.nbytes > self._max_bytes:
                 self._arrays.popitem(last=False)
         return name
 
     def get(self, name: str) -> Array:
-        """Return an array that was kept."""
+        """Return a stored array."""
         with self._lock:
             if name not in self._arrays:
-                raise InputError("that upload is no longer kept here. Upload it again")
+                raise InputError("that upload is no longer stored. Upload it again")
             self._arrays.move_to_end(name)
             return self._arrays[name]
 
     @property
     def nbytes(self) -> int:
-        """Of all arrays together."""
+        """Total size of all arrays."""
         return sum(a.nbytes for a in self._arrays.values())
 
 
 def decode_image(content: bytes) -> tuple[Array, str]:
-    """Read a picture, or a NumPy array of two axes or with colours last.
+    """Read a picture, or a NumPy array of shape (y, x), (y, x, 3) or (y, x, 4).
 
     Returns
     -------
     image : ndarray, shape (y, x) or (y, x, 3)
         uint8 or float32, at most `IMAGE_SIDE` pixels on a side.
     note : str
-        What was changed; may be empty.
+        How the picture was scaled; may be empty.
     """
     if content.startswith(NPY):
         array = _npy(content, PIXELS)
@@ -91,37 +91,39 @@ def decode_image(content: bytes) -> tuple[Array, str]:
     step = -(-longest // IMAGE_SIDE)
     before = f"{picture.shape[1]} x {picture.shape[0]}"
     small = _smaller(picture, step)
-    return small, f"made {step} times smaller for this page, from {before} pixels"
+    return small, f"scaled down {step} times for this page, from {before} pixels"
 
 
 def decode_kernel(content: bytes) -> Array:
-    """Read a kernel: a NumPy array, or numbers as text, one row a line."""
+    """Read a kernel: a NumPy array, or numbers as text with one row per line."""
     if content.startswith(NPY):
         return check_kernel(_npy(content, KERNEL_ELEMENTS))
     if len(content) > LONGEST_TEXT:
-        raise InputError("expected a kernel as .npy or as numbers in lines; got a large other file")
+        raise InputError(
+            "expected a kernel as .npy or as lines of numbers; got a large file of another type"
+        )
     try:
         text = content.decode("utf-8")
         rows = [r.replace(",", " ").replace(";", " ").split() for r in text.splitlines()]
         values = [[float(v) for v in row] for row in rows if row]
     except (UnicodeDecodeError, ValueError):
         raise InputError(
-            "expected a kernel as .npy or as numbers in lines, such as 1 2 1; got something else"
+            "expected a kernel as .npy or as lines of numbers, such as 1 2 1; got something else"
         ) from None
     if not values or len({len(r) for r in values}) != 1:
-        raise InputError("every line of a kernel must have the same number of numbers, 1 or more")
+        raise InputError("every line of a kernel must have the same number of values, at least 1")
     return check_kernel(np.array(values))
 
 
 def check_kernel(values: Array) -> Array:
-    """Return a kernel that the page can show, in float64 or int64."""
+    """Return a kernel that the page can show, as float64 or int64."""
     if values.dtype.kind not in "biuf":
         raise InputError(f"a kernel holds real numbers; got {values.dtype}")
     if not 1 <= values.ndim <= 3 or values.size == 0:
         raise InputError(f"a kernel has one to three axes and is not empty; got {values.shape}")
     if values.size > KERNEL_ELEMENTS or max(values.shape) > KERNEL_SIDE:
         raise InputError(
-            f"a kernel here has at most {KERNEL_ELEMENTS:,} elements, {KERNEL_SIDE} on a side; got "
+            f"a kernel on this page has at most {KERNEL_ELEMENTS:,} elements, {KERNEL_SIDE} per side; got "
             f"{'x'.join(map(str, values.shape))}. Use `separable kernel --file` for larger ones"
         )
     if not np.isfinite(values).all():
@@ -134,8 +136,8 @@ def check_kernel(values: Array) -> Array:
     return values.astype(np.int64)
 
 
-def _npy(content: bytes, most: int) -> Array:
-    """Read a .npy file whose header is believed only as far as its length goes."""
+def _npy(content: bytes, max_elements: int) -> Array:
+    """Read a .npy file; its header may not claim more than the file holds."""
     source = io.BytesIO(content)
     try:
         version = np.lib.format.read_magic(source)
@@ -148,10 +150,12 @@ def _npy(content: bytes, most: int) -> Array:
             count *= int(length)
         if dtype.hasobject:
             raise InputError("the file holds Python objects; only plain numbers are read")
-        if count > most:
-            raise InputError(f"the array has {count:,} elements; at most {most:,} are taken here")
+        if count > max_elements:
+            raise InputError(
+                f"the array has {count:,} elements; at most {max_elements:,} are accepted"
+            )
         if count * dtype.itemsize > len(content):
-            raise InputError("the file is cut short: it says it is larger than it is")
+            raise InputError("the file is truncated: its header claims more data than it holds")
         source.seek(0)
         loaded: Array = np.load(source, allow_pickle=False)
     except InputError:
@@ -162,7 +166,7 @@ def _npy(content: bytes, most: int) -> Array:
 
 
 def _picture(content: bytes) -> Array:
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps, UnidentifiedImageError  # optional
 
     try:
         with warnings.catch_warnings():
@@ -174,7 +178,7 @@ def _picture(content: bytes) -> Array:
             if width * height > PIXELS:
                 raise InputError(
                     f"the picture has {width} x {height} pixels; at most {PIXELS // 10**6} million "
-                    "are taken here"
+                    "are accepted"
                 )
             if image.mode.startswith(("I", "F")):
                 return np.asarray(image, np.float32)
@@ -185,7 +189,7 @@ def _picture(content: bytes) -> Array:
         raise
     except Image.DecompressionBombError:
         raise InputError(
-            f"the picture says it has more than {PIXELS // 10**6} million pixels; they are not taken"
+            f"the picture claims more than {PIXELS // 10**6} million pixels, which is too large"
         ) from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, MemoryError,
             struct.error, KeyError, TypeError):  # fmt: skip

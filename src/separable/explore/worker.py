@@ -1,7 +1,8 @@
-"""A worker process of the page: reads questions from its input, writes answers to its output.
+"""Main program of a worker process: read questions from stdin, write answers to stdout.
 
-A computation in a thread cannot be ended; a process can. So each computation runs in one of a few
-of these, which is ended when its client is gone. The pickles in the pipe are the server's own.
+A thread cannot be terminated but a process can. Each computation therefore runs in one of a few
+worker processes, which is killed when its client is gone. The server itself writes the pickles in
+the pipe.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Answer one question after the other until the server closes the pipe, or is gone."""
+    """Answer questions one by one until the server closes the pipe."""
     replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints must not get between the answers
+    os.dup2(2, 1)  # output printed by libraries must not mix with the answers
     waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(sys.stdin.buffer, waiting), daemon=True).start()
     while True:
@@ -39,15 +40,16 @@ def _listen(source: BinaryIO, waiting: queue.SimpleQueue[Any]) -> None:
 
 def _reply(question: tuple[str, Any, dict[str, Any], Any]) -> tuple[str, Any]:
     """Return ("ok", answer), ("mistake", text) or ("failed", traceback)."""
+    # Imported here for a quick start-up: the process listens before NumPy is loaded.
     from separable.errors import SeparableError
 
     try:
-        from separable.explore.questions import answer
+        from separable.explore.questions import answer  # start-up time
 
         return "ok", answer(*question)
     except SeparableError as error:
         return "mistake", str(error)
     except MemoryError:
-        return "mistake", "not enough memory for that. Take something smaller"
+        return "mistake", "not enough memory. Try something smaller"
     except Exception:
         return "failed", traceback.format_exc()

@@ -1,4 +1,4 @@
-"""The worker processes of the page: started when they are needed, ended with their client."""
+"""Worker processes of the page: started on demand, killed when their client is gone."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from separable.system import group_of_its_own
 
 __all__ = ["EndedError", "FailedError", "Job", "Workers"]
 
-# Modules come from where they come from here, but never from the current folder.
+# Import modules from the same folders as the server, but never from the current folder.
 COMMAND = "import sys; sys.path[:] = {path!r}; from separable.explore.worker import main; main()"
 
 
 class EndedError(Exception):
-    """A computation was ended because nobody waits for it any more."""
+    """A computation was ended because its client is gone."""
 
 
 class FailedError(Exception):
-    """A worker met a mistake of the program; the text is its traceback."""
+    """A worker met a bug of the program; the text is its traceback."""
 
 
 class MistakeError(SeparableError):
-    """What was asked cannot be answered; the message is shown on the page."""
+    """A question that cannot be answered; the message is shown on the page."""
 
 
 class Job:
@@ -42,11 +42,11 @@ class Job:
     asked : bytes
         A question as JSON, or an uploaded file.
     arrays : dict of str to ndarray, optional
-        The uploads that it names.
+        Uploaded arrays that the question names.
     key : str
-        Under which its answer may be kept, if it never changes; else empty.
+        Cache key of the answer if it never changes; else empty.
     mode : Border, optional
-        The border mode that the question names.
+        Border mode that the question names.
     """
 
     def __init__(
@@ -64,12 +64,12 @@ class Job:
         self.ended = False
 
     def begin(self, process: subprocess.Popen[bytes]) -> None:
-        """Note where it runs.
+        """Record the process that runs the job.
 
         Raises
         ------
         EndedError
-            If it was ended before.
+            If the job was ended before.
         """
         with self._lock:
             if self.ended:
@@ -77,12 +77,12 @@ class Job:
             self._process = process
 
     def finish(self) -> None:
-        """Note that it has run: the process is another job's from now on."""
+        """Record that the job has run: the process may run another job from now on."""
         with self._lock:
             self._process = None
 
     def end(self) -> None:
-        """End it, also in the middle of a computation."""
+        """End the job, also in the middle of a computation."""
         with self._lock:
             self.ended = True
             if self._process is not None:
@@ -90,7 +90,7 @@ class Job:
 
 
 class Workers:
-    """Processes that wait for questions, and those that work on one."""
+    """Pool of worker processes, idle or working on one question each."""
 
     def __init__(self) -> None:
         self._idle: list[subprocess.Popen[bytes]] = []
@@ -99,21 +99,21 @@ class Workers:
         self._closing = weakref.finalize(self, _close, self._all)
 
     def run(self, job: Job) -> Any:
-        """Run a job; blocks until it is done or ended.
+        """Run a job; block until it is done or ended.
 
         Raises
         ------
         MistakeError
-            If what was asked cannot be answered.
+            If the question cannot be answered.
         EndedError
             If `Job.end` was called.
         FailedError
-            If the worker met a mistake of the program, or died.
+            If the worker met a bug of the program, or died.
         """
         process = self._take()
         try:
             job.begin(process)
-            kind, found = _exchange(process, job)
+            status, reply = _exchange(process, job)
             job.finish()
         except BaseException:
             self._drop(process)
@@ -122,11 +122,11 @@ class Workers:
             raise
         with self._lock:
             self._idle.append(process)
-        if kind == "mistake":
-            raise MistakeError(found)
-        if kind == "failed":
-            raise FailedError(found)
-        return found
+        if status == "mistake":
+            raise MistakeError(reply)
+        if status == "failed":
+            raise FailedError(reply)
+        return reply
 
     def close(self) -> None:
         """End all processes."""
@@ -166,12 +166,12 @@ def _exchange(process: subprocess.Popen[bytes], job: Job) -> tuple[str, Any]:
     try:
         pickle.dump(job.question, process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
         process.stdin.flush()
-        kind, found = pickle.load(process.stdout)
+        status, reply = pickle.load(process.stdout)
     except (OSError, EOFError, pickle.UnpicklingError) as problem:
         if job.ended:
             raise EndedError from None
         raise FailedError(f"a worker died: exit status {process.poll()}") from problem
-    return kind, found
+    return status, reply
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -180,7 +180,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         if pipe is not None:
             try:
                 pipe.close()
-            except OSError:  # a question that was not sent to its end
+            except OSError:  # a question that was not sent completely
                 continue
     process.wait()
 

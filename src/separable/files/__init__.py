@@ -1,19 +1,22 @@
-"""Read and write images and volumes, whole or by parts.
+"""Read and write images and volumes, whole or in regions.
 
-PNG, JPEG, BMP, TIFF, OME-TIFF, NPY, NIfTI, Zarr, OME-Zarr, HDF5 and ENVI. A file is written
-under another name and takes its own at the end, whole or not at all. Every failure is a
-`FileError` that says what was expected, what was got and what to do.
+PNG, JPEG, BMP, TIFF, OME-TIFF, NPY, NIfTI, Zarr, OME-Zarr, HDF5 and ENVI. A file is written under
+a temporary name and takes its own once it is complete. Every failure is a `FileError` that says
+what was expected, what was got and what to do.
 
-A further format is one more `Format` in `FORMATS`.
+`register_format` adds a format.
 """
 
 from separable.files.chunked_io import Source, Target
-from separable.files.file_format import Format, ImageInfo
-from separable.files.images import FORMATS, check_target, is_image_path, read_image, write_image
-from separable.files.opening import create_target, open_source
+from separable.files.file_format import CreateRequest, Format, metadata_kept
+from separable.files.format_registry import FORMATS, is_image_path, register_format
+from separable.files.image_info import ImageInfo
+from separable.files.images import read_image, write_image
+from separable.files.opening import check_target, create_target, open_source
 
 __all__ = [
     "FORMATS",
+    "CreateRequest",
     "Format",
     "ImageInfo",
     "Source",
@@ -21,7 +24,9 @@ __all__ = [
     "check_target",
     "create_target",
     "is_image_path",
+    "metadata_kept",
     "open_source",
     "read_image",
+    "register_format",
     "write_image",
 ]

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Write a file under a temporary name and rename it once it is complete."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["new_beside", "take_name", "whole_or_nothing"]
 
 @contextlib.contextmanager
 def whole_or_nothing(target: Path, overwrite: bool) -> Iterator[BinaryIO]:
-    """Open a temporary file beside the target that becomes the target if all goes well."""
+    """Open a temporary file beside the target, which becomes the target on success."""
     draft = new_beside(target, ".part")
     try:
-        with draft.open("wb") as file:  # by its name, which tifffile asks for
+        with draft.open("wb") as file:  # opened by name, which tifffile needs
             try:
                 yield file
             except OSError as error:
@@ -37,10 +37,10 @@ def whole_or_nothing(target: Path, overwrite: bool) -> Iterator[BinaryIO]:
 
 
 def new_beside(path: Path, suffix: str) -> Path:
-    """Create an empty file of another name beside a file, with its permissions or the usual ones.
+    """Create an empty temporary file beside a file, with its permissions or the default ones.
 
-    The usual ones are what the system gives a new file; to look them up (`os.umask`) would change
-    them for other threads.
+    The default permissions are those of a newly created file; reading them with `os.umask` would
+    change them for other threads.
     """
     while True:
         found = path.with_name(f".separable-{secrets.token_hex(4)}{suffix}")
@@ -48,13 +48,13 @@ def new_beside(path: Path, suffix: str) -> Path:
             Handle(found, new=True).close()
         except FileExistsError:
             continue
-        if path.exists():  # nobody else reads a copy either
+        if path.exists():  # a copy must not be readable for more users
             os.chmod(found, path.stat().st_mode & 0o777 | 0o600)
         return found
 
 
 def _reason_why(file: BinaryIO, error: OSError) -> None:
-    """Raise what the system says where NumPy only says how many bytes it could not write."""
+    """Raise the error of the system where NumPy only reports the number of missing bytes."""
     if error.errno is None and "requested and" in str(error):
         file.seek(0, os.SEEK_END)
         file.write(bytes(1 << 20))
@@ -62,7 +62,7 @@ def _reason_why(file: BinaryIO, error: OSError) -> None:
 
 
 def take_name(draft: Path, target: Path, overwrite: bool) -> None:
-    """Give a draft, a file or a folder, its name; what stood there is replaced if that is told."""
+    """Rename a draft, a file or a folder; an existing target is replaced if `overwrite` is true."""
     if draft.is_dir():
         _rename_folder(draft, target, overwrite)
         return
@@ -77,14 +77,15 @@ def take_name(draft: Path, target: Path, overwrite: bool) -> None:
 
 
 def _came_meanwhile(target: Path) -> FileError:
-    return FileError(f"{target} came to exist meanwhile. Choose another name")
+    return FileError(f"{target} was created meanwhile. Choose another name")
 
 
 def _rename_folder(draft: Path, target: Path, overwrite: bool) -> None:
-    """Give a folder its name; one that is replaced changes places with it, where the system can.
+    """Rename a folder; an existing target is exchanged with it, or moved aside first.
 
-    That is done from a folder of another name: were the run killed just then, the old contents
-    would else be taken for a draft.
+    It is moved aside first where the system cannot exchange directories atomically. The exchange
+    happens in a folder of another name: if the run were killed at that moment, the old contents
+    would otherwise look like a draft.
     """
     if not target.exists():
         os.rename(draft, target)
@@ -104,7 +105,7 @@ def _rename_folder(draft: Path, target: Path, overwrite: bool) -> None:
             os.rename(old, target)
         if ready.exists() and os.path.samestat(ready.stat(), mine):
             os.rename(ready, draft)
-        with contextlib.suppress(OSError):  # what could not go back is kept
+        with contextlib.suppress(OSError):  # keep what could not be moved back
             side.rmdir()
         raise
     shutil.rmtree(side, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The letters of axes, their longer names, and units of length as files write them."""
+"""Letters of axes, their longer names, and units of length as files write them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SHORT_UNITS = {long: short for short, long in LONG_UNITS.items()} | {
 
 
 def letters_of(names: Sequence[str | None]) -> str:
-    """Return one letter an axis for names of any length; Q for what is unknown.
+    """Return one letter per axis for axis names of any length; Q for unknown names.
 
     Examples
     --------
@@ -38,7 +38,7 @@ def letters_of(names: Sequence[str | None]) -> str:
 
 
 def names_of(axes: str, names: Sequence[str] = (), ndim: int | None = None) -> tuple[str, ...]:
-    """Return a name an axis, no two the same: those given, else the small letters.
+    """Return one unique name per axis: the given names, or else small letters.
 
     Examples
     --------
@@ -57,7 +57,7 @@ def names_of(axes: str, names: Sequence[str] = (), ndim: int | None = None) -> t
 
 
 def short_unit(text: str | None) -> str:
-    """Return a unit as this library writes it, in ASCII.
+    """Return the short ASCII name of a unit.
 
     Examples
     --------
@@ -69,7 +69,7 @@ def short_unit(text: str | None) -> str:
 
 
 def long_unit(text: str) -> str:
-    """Return a unit as OME-Zarr writes it.
+    """Return the name of a unit in OME-Zarr.
 
     Examples
     --------

@@ -1,8 +1,8 @@
-"""Files read and written by parts: `Source`, `Target` and the whole of a file through them.
+"""`Source` and `Target`: files that are read and written in regions.
 
-A target is written under the name of its draft, ``NAME.partial``, and takes its own name at the
-end. A run that is cut off leaves the draft behind, which `create_target(..., resume=True)` opens
-again; nothing else ever bears the name that was asked for.
+A target is written as a partial file, ``NAME.partial``, and takes its final name once it is
+complete; no incomplete file ever has the final name. An interrupted run leaves the partial file
+behind, and `create_target(..., resume=True)` continues it.
 """
 
 from __future__ import annotations
@@ -24,33 +24,30 @@ import numpy as np
 
 from separable.errors import FileError
 from separable.files.atomic_write import take_name
-from separable.files.error_reasons import reason_of, remedy_of
-from separable.files.file_format import Array, ImageInfo, check_claims, check_memory, memory_bytes
+from separable.files.diagnostics import check_claims, check_memory, memory_bytes, reason_of
+from separable.files.image_info import Array, ImageInfo
 
 __all__ = [
     "Region",
     "Source",
     "Target",
-    "Wanted",
     "as_bounds",
-    "blame",
     "boxes",
+    "chunk_error",
     "describe",
     "draft_of",
     "read_whole",
-    "reason_of",
-    "remedy_of",
     "write_whole",
 ]
 
 Region: TypeAlias = tuple[slice, ...]
 Bounds: TypeAlias = tuple[tuple[int, int], ...]
-PART_BYTES = 64 << 20  # what a whole file is copied in
-NAME_BYTES = 215  # file systems allow 255, and names of drafts have endings of their own
+PART_BYTES = 64 << 20  # bytes that are written at a time when a whole array is written
+NAME_BYTES = 215  # file systems allow 255, and partial files have further endings
 
 
 def as_bounds(region: Region, shape: tuple[int, ...]) -> Bounds:
-    """Return first and last + 1 for every axis; a region may name fewer axes than there are.
+    """Return (first, last + 1) for every axis; a region may have fewer axes than the array.
 
     Examples
     --------
@@ -65,7 +62,7 @@ def as_bounds(region: Region, shape: tuple[int, ...]) -> Bounds:
 
 
 def describe(region: Region, shape: tuple[int, ...]) -> str:
-    """Return a region as one would write it.
+    """Return a region as text.
 
     Examples
     --------
@@ -76,7 +73,7 @@ def describe(region: Region, shape: tuple[int, ...]) -> str:
 
 
 def boxes(shape: tuple[int, ...], sides: tuple[int, ...]) -> Iterator[Region]:
-    """Cut an array into regions of these sides; the last ones are smaller.
+    """Yield the regions of an array cut into boxes of this size; the last ones may be smaller.
 
     Examples
     --------
@@ -91,7 +88,7 @@ def boxes(shape: tuple[int, ...], sides: tuple[int, ...]) -> Iterator[Region]:
 
 
 def draft_of(path: Path) -> Path:
-    """The name of a file while it is being written.
+    """Return the path of the partial file of a file.
 
     Examples
     --------
@@ -99,7 +96,7 @@ def draft_of(path: Path) -> Path:
     ('out.zarr.partial', 223)
     """
     name = os.fsencode(path.name)
-    if len(name) > NAME_BYTES:  # what is added to it must fit, too
+    if len(name) > NAME_BYTES:  # room for further endings
         digest = hashlib.sha256(name).hexdigest()[:16]
         kept = name[: NAME_BYTES - len(digest) - 1].decode(errors="ignore")
         return path.with_name(f"{kept}-{digest}.partial")
@@ -108,23 +105,31 @@ def draft_of(path: Path) -> Path:
 
 @dataclass
 class Source:
-    """A file that is read by parts, by several threads at once.
+    """A file that is read in regions, also by several threads at once.
 
-    It is a context manager, and travels to another process by its path.
+    It is a context manager. Pickled, it becomes its path and is opened again.
 
     Attributes
     ----------
     path : Path
-        As it was given, with what it names inside the file.
-    shape, dtype
-        Of the array as `read` gives it.
+        Path as given, with the name of the array inside the file.
+    shape : tuple of int
+        Shape of the array.
+    dtype : dtype
+        Data type of the regions that `read` returns.
     chunks : tuple of int or None
-        The parts that the file stores each for itself; None where any part can be read alone.
+        Chunk sizes of the file; None if any region can be read by itself.
     info : ImageInfo
+    fetch : callable
+        ``(region) -> ndarray`` reads a region; it may raise any exception.
+    release : callable
+        Closes the file.
     layout : dict
-        How the format stores it, for a target like it.
+        Storage layout, such as chunks and compression, for a target like this file.
     slow : int
-        The axis along which neighbours lie farthest apart in the file: its slabs are read fastest.
+        Axis with the largest stride in the file. Slabs along it are contiguous.
+    reopen : callable, optional
+        ``(path) -> Source`` opens the file again in another process.
 
     Examples
     --------
@@ -146,45 +151,46 @@ class Source:
     release: Callable[[], None] = field(repr=False, default=lambda: None)
     layout: dict[str, Any] = field(repr=False, default_factory=dict)
     slow: int = 0
+    reopen: Callable[[Path], Source] | None = field(repr=False, default=None)
 
     def __post_init__(self) -> None:
-        """Refuse a header whose claims nothing can fulfil, whatever the format."""
+        """Refuse a header whose claims cannot be true, for any format."""
         check_claims(self.path, self.shape, self.dtype, self.chunks)
 
     @property
     def ndim(self) -> int:
-        """The number of axes."""
+        """Number of axes."""
         return len(self.shape)
 
     @property
     def nbytes(self) -> int:
-        """Of the whole array in memory."""
+        """Size of the whole array in memory."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def read(self, region: Region) -> Array:
-        """Return a part of the array, in the byte order of this computer.
+        """Return a region of the array in native byte order.
 
         Raises
         ------
         FileError
-            If that part is unreadable.
+            If the region cannot be read.
         """
         bounds = as_bounds(region, self.shape)
         try:
             needed = math.prod(b - a for a, b in bounds) * self.dtype.itemsize
-            if 0 < memory_bytes() < needed:  # which the system may promise all the same
+            if 0 < memory_bytes() < needed:  # the system might promise it nevertheless
                 raise MemoryError
             return self.fetch(tuple(slice(a, b) for a, b in bounds))
         except FileError:
             raise
         except MemoryError:
             raise FileError(
-                f"cannot read {self.path}: its part {describe(region, self.shape)} does not fit "
-                "into memory. Read smaller parts"
+                f"cannot read {self.path}: its region {describe(region, self.shape)} does not fit "
+                "into memory. Read smaller regions"
             ) from None
         except Exception as error:
             raise FileError(
-                f"cannot read {self.path}: its part {describe(region, self.shape)} is damaged "
+                f"cannot read {self.path}: its region {describe(region, self.shape)} is damaged "
                 f"({reason_of(error)}). Fetch or export it again"
             ) from None
 
@@ -197,85 +203,57 @@ class Source:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
-        at: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from separable.files.opening import open_source
-
-        return open_source, (self.path,)
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What a format is asked to create.
-
-    Attributes
-    ----------
-    path : Path
-        The name in the end.
-    draft : Path
-        The name until then; `resume` says whether the format finds its draft there.
-    inside : str
-        Of an array in the file.
-    joins : bool
-        Whether another process created the draft and others may be writing it: then nothing in it
-        is deleted or written again.
-    """
-
-    path: Path
-    draft: Path
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    chunks: tuple[int, ...] | None
-    info: ImageInfo
-    like: Source | None
-    resume: bool
-    inside: str = ""
-    overwrite: bool = False
-    joins: bool = False
-
-    def like_layout(self, name: str) -> dict[str, Any]:
-        """How the pattern is stored, if it is a file of this format."""
-        return self.like.layout if self.like is not None and self.like.info.format == name else {}
-
-    def check_draft(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        """Refuse to go on with a draft of something else."""
-        if tuple(shape) != self.shape or dtype.newbyteorder("=") != self.dtype:
-            raise FileError(
-                f"cannot resume {self.path}: {self.draft.name} holds {dtype.name} of shape "
-                f"{tuple(shape)}; expected {self.dtype.name} of shape {self.shape}. "
-                "Delete it, or start without resuming"
-            )
+        if self.reopen is None:
+            raise TypeError(f"{self.path} cannot be pickled: open it with `files.open_source`")
+        return self.reopen, (self.path,)
 
 
 @dataclass
 class Target:
-    """A file that is written by parts, by several threads at once.
+    """A file that is written in regions, also by several threads at once.
 
-    Parts that lie in one chunk of `chunks` must be written together: two writers that share a
-    chunk lose each other's numbers. Another process that unpickles a target writes into the same
-    draft; the process that created it finishes it.
+    Regions within one chunk must be written together: two writers of one chunk overwrite each
+    other's values. A process that unpickles a target writes into the same partial file; the
+    process that created it finishes it.
 
     Attributes
     ----------
     path, draft : Path
-        The name in the end, and the name until then.
+        Final name of the file, and name of the partial file.
+    shape : tuple of int
+    dtype : dtype
     chunks : tuple of int or None
-        The parts that the file stores each for itself; None where any part can be written alone.
+        Chunk sizes of the file; None if any region can be written by itself.
+    store : callable
+        ``(region, array)`` writes a region; it may raise any exception.
     flush : callable
-        (since=0): brings to the disk at least what this process wrote since a time.
+        ``(since=0)`` flushes to the disk at least what this process wrote since a time.
+    release : callable
+        Closes the partial file.
+    complete : callable
+        Called once after the last region was flushed and the file was closed.
+    parts : tuple of (Path, Path)
+        Partial and final names, for formats with several files.
+    info : ImageInfo
+    overwrite : bool
+        Whether an existing file is replaced.
     resumed : bool
-        Whether the draft of an earlier run was opened again.
+        Whether this continues the partial file of an earlier run.
     notes : tuple of str
-        What the file cannot keep of what is known of the image.
+        Metadata of the image that the file cannot keep, in words.
     keep : bool
-        Whether a failure leaves the draft behind, and says so.
+        Whether a failure keeps the partial file and mentions it.
     slow : int
-        As of a source.
+        Axis with the largest stride in the file.
+    reopen : callable, optional
+        Opens the partial file in another process.
 
     Examples
     --------
@@ -306,20 +284,21 @@ class Target:
     notes: tuple[str, ...] = ()
     keep: bool = field(repr=False, default=True)
     slow: int = 0
+    reopen: Callable[..., Target] | None = field(repr=False, default=None)
 
     def write(self, region: Region, array: Array) -> None:
-        """Write a part.
+        """Write a region.
 
         Raises
         ------
         FileError
-            If the disk is full or fails. The draft is kept, marked by its name.
+            If the disk is full or fails. The partial file is kept.
         """
         bounds = as_bounds(region, self.shape)
         expected = tuple(b - a for a, b in bounds)
         if array.shape != expected:
             raise ValueError(
-                f"the part {describe(region, self.shape)} has shape {expected}; got {array.shape}"
+                f"the region {describe(region, self.shape)} has shape {expected}; got {array.shape}"
             )
         if not array.size:
             return
@@ -327,12 +306,13 @@ class Target:
             self.store(tuple(slice(a, b) for a, b in bounds), array.astype(self.dtype, copy=False))
 
     def finish(self) -> None:
-        """Give the file its name. Nobody sees it under that name before.
+        """Give the complete file its final name.
 
         Raises
         ------
         FileError
-            If a file of that name came to exist and may not be replaced, or the disk is full.
+            If a file of that name was created meanwhile and may not be replaced, or the disk is
+            full.
         """
         with self._kept():
             self.flush()
@@ -342,12 +322,12 @@ class Target:
                 take_name(draft, path, self.overwrite)
 
     def abandon(self, keep: bool = True) -> None:
-        """Close the draft, and keep it to resume or delete it; nothing happens once it is finished.
+        """Close the partial file; keep it to resume, or delete it. Do nothing once it is finished.
 
         Raises
         ------
         OSError
-            If the system says that it cannot be closed, or that what was written is lost.
+            If the system reports that closing failed or that written data is lost.
         """
         try:
             self.release()
@@ -366,18 +346,18 @@ class Target:
             self._fail(error)
 
     def _fail(self, error: Exception) -> NoReturn:
-        said = f"cannot write {self.path}: {reason_of(error)}"
+        message = f"cannot write {self.path}: {reason_of(error)}"
         if self.keep:
             full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
             remedy = "Free some space and resume. " if full else ""
-            said += f". {remedy}What was written is kept as {self.draft.name}"
-        raise FileError(said) from None
+            message += f". {remedy}What was written is kept as {self.draft.name}"
+        raise FileError(message) from None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from separable.files.opening import reopen_target
-
-        told = replace(self.info, notes=())
-        return reopen_target, (self.path, self.shape, self.dtype, told, self.overwrite)
+        if self.reopen is None:
+            raise TypeError(f"{self.path} cannot be pickled: make it with `files.create_target`")
+        info = replace(self.info, notes=())
+        return self.reopen, (self.path, self.shape, self.dtype, info, self.overwrite)
 
 
 def remove(path: Path) -> None:
@@ -388,7 +368,7 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def blame(
+def chunk_error(
     path: Path,
     shape: tuple[int, ...],
     chunks: tuple[int, ...],
@@ -397,7 +377,7 @@ def blame(
     read: Callable[[Region], Any],
     name: Callable[[tuple[int, ...]], str],
 ) -> FileError:
-    """Say which chunk of a part cannot be read, by reading them one by one."""
+    """Return the error for a region, naming its unreadable chunk; read chunks one by one."""
     bounds = as_bounds(region, shape)
     grid = [range(a // s, -(-b // s)) for (a, b), s in zip(bounds, chunks, strict=True)]
     for place in itertools.product(*grid):
@@ -411,24 +391,26 @@ def blame(
                 f"truncated or damaged ({reason_of(found)}). Fetch or export it again"
             )
     return FileError(
-        f"cannot read {path}: its part {describe(region, shape)} could not be read "
+        f"cannot read {path}: its region {describe(region, shape)} could not be read "
         f"({reason_of(error)}). Try again"
     )
 
 
-def read_whole(open_one: Callable[[Path, str], Source]) -> Callable[[Path, str], Any]:
-    """Make of what opens a source by parts what reads it whole."""
+def read_whole(source: Source) -> tuple[Array, ImageInfo]:
+    """Read all of a source and close it.
 
-    def read(path: Path, inside: str = "") -> tuple[Array, ImageInfo]:
-        with open_one(path, inside) as source:
-            check_memory(path, source.shape, source.dtype)
-            return np.asarray(source.read((slice(None),) * source.ndim)), source.info
-
-    return read
+    Raises
+    ------
+    FileError
+        If the array and a result of its size do not fit into memory.
+    """
+    with source:
+        check_memory(source.path, source.shape, source.dtype)
+        return np.asarray(source.read((slice(None),) * source.ndim)), source.info
 
 
 def write_whole(target: Target, array: Array) -> None:
-    """Write a whole array into a target, and finish it; whole or not at all."""
+    """Write a whole array into a target and finish it; on failure, delete the partial file."""
     target.keep = False
     try:
         sides = target.chunks or target.shape

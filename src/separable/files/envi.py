@@ -1,4 +1,4 @@
-"""ENVI: a header in words beside a file of numbers; headers by Spectral Python."""
+"""The ENVI format: a text header beside a data file; headers are read with Spectral Python."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import numpy as np
 
 from separable.errors import FileError
 from separable.files.axis_names import short_unit
-from separable.files.chunked_io import Source, Target, Wanted, draft_of
-from separable.files.file_format import Format, ImageInfo, keeping
+from separable.files.chunked_io import Source, Target, draft_of
+from separable.files.diagnostics import import_package
+from separable.files.file_format import CreateRequest, Format, metadata_kept
 from separable.files.flat_binary import Raw, raw_source, raw_target
-from separable.files.optional_packages import need
+from separable.files.image_info import ImageInfo
 
 __all__ = ["ENVI"]
 
@@ -32,7 +33,7 @@ def _open_envi(path: Path, inside: str = "") -> Source:
     header_path, data = _pair(path)
     header = _header(path, header_path)
     if header.get("file compression", "0").strip() not in ("", "0"):
-        raise FileError(f"cannot read {path}: its numbers are compressed. Unpack them: gunzip")
+        raise FileError(f"cannot read {path}: its data file is compressed. Unpack it: gunzip")
     sides = tuple(int(header[k]) for k in ("lines", "samples", "bands"))
     if min(sides) < 1:
         raise ValueError(f"its header says {sides} lines, samples and bands")
@@ -54,14 +55,14 @@ def _open_envi(path: Path, inside: str = "") -> Source:
 
 
 def _pair(path: Path) -> tuple[Path, Path]:
-    """The header and the file of numbers, of which either was named."""
+    """Return the header and the data file; `path` is one of them."""
     if path.suffix.lower() == ".hdr":
         stem = path.with_suffix("")
         found = [stem.with_name(stem.name + s) for d in DATA for s in (d, d.upper())]
         data = next((p for p in found if p.is_file()), None)
         if data is None:
             raise FileError(
-                f"cannot read {path}: the file of its numbers is not there; expected "
+                f"cannot read {path}: its data file is missing; expected "
                 f"{stem.name} with one of {' '.join(DATA[:-1])}, or without. Put it beside it"
             )
         return path, data
@@ -81,7 +82,7 @@ def _header(path: Path, header: Path) -> dict[str, Any]:
         )
     envi = _envi(path)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # names in capitals, which we keep as small letters
+        warnings.simplefilter("ignore")  # names in capitals, which are kept in small letters
         found: dict[str, Any] = envi.read_envi_header(str(header))
     missing = [k for k in ("samples", "lines", "bands", "data type") if k not in found]
     if missing:
@@ -92,8 +93,8 @@ def _header(path: Path, header: Path) -> dict[str, Any]:
 
 
 def _envi(path: Path) -> Any:
-    need("spectral", path)
-    import spectral.io.envi
+    import_package("spectral", path)
+    import spectral.io.envi  # optional
 
     return spectral.io.envi
 
@@ -106,7 +107,7 @@ def _info(header: dict[str, Any], interleave: str, ndim: int) -> ImageInfo:
 
 
 def _spacing(header: dict[str, Any]) -> tuple[tuple[float | None, ...] | None, str]:
-    """From `map info`, whose sixth and seventh values are the sides of a pixel, x first."""
+    """Return spacing and unit from `map info`; its 6th and 7th values are the pixel size, x first."""
     fields = header.get("map info")
     try:
         x, y = abs(float(fields[5])), abs(float(fields[6]))  # type: ignore[index]
@@ -122,78 +123,82 @@ def _spacing(header: dict[str, Any]) -> tuple[tuple[float | None, ...] | None, s
 # Writing
 
 
-def _create_envi(wanted: Wanted) -> Target:
-    kept = dict(wanted.info.options.get("envi", {}))
-    suffix = wanted.path.suffix.lower()
+def _create_envi(request: CreateRequest) -> Target:
+    kept = dict(request.info.options.get("envi", {}))
+    suffix = request.path.suffix.lower()
     interleave = suffix[1:] if suffix[1:] in ORDERS else str(kept.get("interleave", "bsq"))
-    header_path = wanted.path.with_suffix(".hdr")
-    data = _data_of(wanted) if suffix == ".hdr" else wanted.path
-    if data.exists() and not wanted.overwrite:
+    header_path = request.path.with_suffix(".hdr")
+    data = _data_of(request) if suffix == ".hdr" else request.path
+    if data.exists() and not request.overwrite:
         raise FileError(
             f"{data} exists. Choose another name, or overwrite it (overwrite=True, --force)"
         )
-    order = _order(wanted.info.axes, len(wanted.shape), interleave)
-    rows, columns, bands = _axes(wanted.info.axes, len(wanted.shape))
+    order = _order(request.info.axes, len(request.shape), interleave)
+    rows, columns, bands = _axes(request.info.axes, len(request.shape))
     header = {
         **kept,
-        "lines": wanted.shape[rows],
-        "samples": wanted.shape[columns],
-        "bands": 1 if bands is None else wanted.shape[bands],
+        "lines": request.shape[rows],
+        "samples": request.shape[columns],
+        "bands": 1 if bands is None else request.shape[bands],
         "header offset": 0,
-        "data type": CODES[wanted.dtype.name],
+        "data type": CODES[request.dtype.name],
         "interleave": interleave,
         "byte order": 0,
     }
     for name in ("wavelength", "fwhm", "bbl", "band names"):
         if len(header.get(name, ())) != header["bands"]:
             header.pop(name, None)
-    metres = METRES.get(wanted.info.unit)
-    if "map info" not in header and metres and len(wanted.info.spacing or ()) == len(wanted.shape):
-        y, x = ((wanted.info.spacing or ())[axis] for axis in (rows, columns))
+    metres = METRES.get(request.info.unit)
+    if (
+        "map info" not in header
+        and metres
+        and len(request.info.spacing or ()) == len(request.shape)
+    ):
+        y, x = ((request.info.spacing or ())[axis] for axis in (rows, columns))
         if x and y:
             sides = [1, 1, 0, 0, x * metres, y * metres]
             header["map info"] = ["Arbitrary", *sides, 0, "units=Meters"]
     numbers, draft = draft_of(data), draft_of(header_path)
-    if not wanted.resume:
+    if not request.resume:
         numbers.write_bytes(b"")
-    if not wanted.joins:
-        _write_header(wanted, draft, header)
-    dtype = wanted.dtype.newbyteorder("<")
+    if not request.joins:
+        _write_header(request, draft, header)
+    dtype = request.dtype.newbyteorder("<")
     try:
-        raw = Raw.open(numbers, dtype, wanted.shape, 0, order, write=True)
+        raw = Raw.open(numbers, dtype, request.shape, 0, order, write=True)
     except BaseException:
-        for made in () if wanted.resume else (numbers, draft):
+        for made in () if request.resume else (numbers, draft):
             made.unlink(missing_ok=True)
         raise
-    return raw_target(wanted, raw, parts=((numbers, data), (draft, header_path)))
+    return raw_target(request, raw, parts=((numbers, data), (draft, header_path)))
 
 
-def _write_header(wanted: Wanted, draft: Path, header: dict[str, Any]) -> None:
-    """Write the header of a draft; one that is there must say the same."""
-    envi = _envi(wanted.path)
+def _write_header(request: CreateRequest, draft: Path, header: dict[str, Any]) -> None:
+    """Write the header of a partial file; an existing one must be identical."""
+    envi = _envi(request.path)
     text = draft.with_name(draft.name + ".text")
     envi.write_envi_header(str(text), header)
-    if draft.exists() and wanted.resume and draft.read_bytes() != text.read_bytes():
+    if draft.exists() and request.resume and draft.read_bytes() != text.read_bytes():
         text.unlink()
         raise FileError(
-            f"cannot resume {wanted.path}: {draft.name} says otherwise. Delete it, or start "
+            f"cannot resume {request.path}: {draft.name} has another header. Delete it, or start "
             "without resuming"
         )
     text.replace(draft)
 
 
-def _data_of(wanted: Wanted) -> Path:
-    """The numbers that belong to a header: those that it has if it is replaced."""
-    if wanted.path.exists() and wanted.overwrite:
+def _data_of(request: CreateRequest) -> Path:
+    """Return the data file of a header: the existing one if it is replaced."""
+    if request.path.exists() and request.overwrite:
         try:
-            return _pair(wanted.path)[1]
-        except FileError:  # it has none
+            return _pair(request.path)[1]
+        except FileError:  # it has no data file
             pass
-    return wanted.path.with_suffix(".img")
+    return request.path.with_suffix(".img")
 
 
 def _axes(axes: str, ndim: int) -> tuple[int, int, int | None]:
-    """Where rows, columns and bands are: by their letters, else in this order."""
+    """Return the axes of rows, columns and bands: by their letters, else in this order."""
     if len(axes) == ndim and axes.count("Y") == axes.count("X") == 1:
         rows, columns = axes.index("Y"), axes.index("X")
         return rows, columns, (3 - rows - columns if ndim == 3 else None)
@@ -217,14 +222,12 @@ def _refuse_envi(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
 
 
 ENVI = Format(
-    "ENVI",
-    (".hdr", ".bsq", ".bil", ".bip"),
-    (),
-    None,
-    None,
-    _refuse_envi,
+    name="ENVI",
+    suffixes=(".hdr", ".bsq", ".bil", ".bip"),
+    refuse=_refuse_envi,
     open=_open_envi,
     create=_create_envi,
     package="spectral",
-    keeps=keeping("axes", "spacing"),
+    keeps=metadata_kept("axes", "spacing"),
+    options={"envi": "the ENVI header"},
 )

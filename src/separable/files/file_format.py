@@ -1,146 +1,149 @@
-"""What the formats of files share: `Format`, `ImageInfo`, and the check of a header's claims."""
+"""`Format`: one type of files, with all that the library knows about it, and `CreateRequest`."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
-from separable.errors import FileError
-from separable.system import physical_memory
+from separable.errors import ArgumentError, FileError
+from separable.files.chunked_io import Source, Target, read_whole
+from separable.files.image_info import Array, ImageInfo
 
-if TYPE_CHECKING:
-    from separable.files.chunked_io import Source, Target, Wanted
-
-__all__ = [
-    "Array",
-    "Format",
-    "ImageInfo",
-    "affine_of",
-    "check_claims",
-    "check_memory",
-    "check_packed",
-    "keeping",
-    "memory_bytes",
-]
-
-Array: TypeAlias = NDArray[Any]
-
-DEFLATE_RATIO = 1032  # no deflated file becomes larger by more; JPEG and BMP stay below that
-MOST_AXES = 32  # of NumPy 1
-SPACE = frozenset("ZYXQI")  # the letters of TIFF axes that a filter runs along; Q and I: unknown
+__all__ = ["CreateRequest", "Format", "metadata_kept"]
 
 
 @dataclass(frozen=True)
-class ImageInfo:
-    """What a file says about an image besides its numbers.
+class CreateRequest:
+    """The file that a format is asked to create.
 
     Attributes
     ----------
-    axes : str
-        One letter an axis, as TIFF has them: Z Y X space, S colour samples, C channels, T time,
-        L spectrum, Q and I unknown. Empty where the file does not say.
-    options : dict
-        What the format of that name needs to write the same again, such as the resolution.
-    format : str
-        The name of the format it was read from.
-    notes : tuple of str
-        What a reader should know, for instance that the file holds more than this image.
-    spacing : tuple of float or None
-        From one sample to the next, one an axis, in `unit`; None for an axis that is not space
-        or of which the file does not say it. None where it says nothing at all.
-    unit : str
-        Of `spacing`: mm, um, m ...; empty where the file does not say.
-    affine : ndarray, optional
-        From indices to places, ``(4, 4)``, in `unit`, as NIfTI has it.
-    names : tuple of str
-        Of the axes, where the file has longer ones than letters.
+    path : Path
+        Final name of the file.
+    draft : Path
+        Name of the partial file. With `resume`, the format finds an earlier one there.
+    shape : tuple of int
+    dtype : dtype
+    chunks : tuple of int or None
+        Chunk sizes asked for; None leaves the choice to the format.
+    info : ImageInfo
+        Metadata to write.
+    like : Source or None
+        A file whose compression and version are adopted if it has the same format.
+    resume : bool
+        Whether to continue the partial file that is there.
+    inside : str
+        Name of the array inside the file, for formats that hold several.
+    overwrite : bool
+        Whether an existing file of that name is replaced.
+    joins : bool
+        Whether another process created the partial file and others may be writing to it. Nothing
+        in it is deleted or written again then.
 
     Examples
     --------
-    >>> ImageInfo("ZYX", spacing=(3.0, 1.0, 1.0), unit="mm").spacing
-    (3.0, 1.0, 1.0)
+    >>> request = CreateRequest(
+    ...     Path("a.npy"), Path("a.npy.partial"), (3, 4), np.dtype("uint8"), None, ImageInfo(),
+    ...     like=None, resume=False,
+    ... )
+    >>> request.check_draft((3, 4), np.dtype("uint8"))  # the same array: no error
     """
 
-    axes: str = ""
-    options: dict[str, Any] = field(default_factory=dict)
-    format: str = ""
-    notes: tuple[str, ...] = ()
-    spacing: tuple[float | None, ...] | None = None
-    unit: str = ""
-    affine: NDArray[np.float64] | None = field(default=None, compare=False)
-    names: tuple[str, ...] = ()
+    path: Path
+    draft: Path
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunks: tuple[int, ...] | None
+    info: ImageInfo
+    like: Source | None
+    resume: bool
+    inside: str = ""
+    overwrite: bool = False
+    joins: bool = False
 
-    def space(self, ndim: int) -> tuple[int, ...]:
-        """Return the axes that are space: neither colour nor channels nor time.
+    def like_layout(self, name: str) -> dict[str, Any]:
+        """Return the storage layout of `like` if it is a file of this format, else nothing."""
+        return self.like.layout if self.like is not None and self.like.info.format == name else {}
 
-        Examples
-        --------
-        >>> ImageInfo("YXS").space(3), ImageInfo().space(3)
-        ((0, 1), (0, 1, 2))
-        """
-        if len(self.axes) != ndim:
-            return tuple(range(ndim))
-        return tuple(i for i, letter in enumerate(self.axes) if letter in SPACE)
-
-
-def affine_of(found: Any) -> NDArray[np.float64] | None:
-    """Return what an attribute of that name holds, if it is one."""
-    try:
-        made = np.array(found, np.float64)
-    except (TypeError, ValueError):
-        return None
-    return made if made.shape == (4, 4) else None
+    def check_draft(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        """Refuse to resume a partial file that holds another array."""
+        if tuple(shape) != self.shape or dtype.newbyteorder("=") != self.dtype:
+            raise FileError(
+                f"cannot resume {self.path}: {self.draft.name} holds {dtype.name} of shape "
+                f"{tuple(shape)}; expected {self.dtype.name} of shape {self.shape}. "
+                "Delete it, or start without resuming"
+            )
 
 
-def keeping(*what: str) -> Callable[..., frozenset[str]]:
-    """Return what says for any image that this is kept."""
-    return lambda *image: frozenset(what)
+def accept_all(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
+    """Return no reason against any array."""
+    return ""
 
 
-keeps_nothing = keeping()
+def metadata_kept(*names: str) -> Callable[..., frozenset[str]]:
+    """Return a `keeps` callback that preserves these fields for every image.
+
+    Examples
+    --------
+    >>> keeps = metadata_kept("axes", "spacing")
+    >>> sorted(keeps(ImageInfo("YX"), (3, 4), np.dtype("uint8"), Path("a.tif")))
+    ['axes', 'spacing']
+    """
+    return lambda *image: frozenset(names)
 
 
-@dataclass(frozen=True)
+KEEPS_NOTHING = metadata_kept()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Format:
-    """A type of files.
+    """One type of files: its suffixes, how it is read and written, and what metadata it keeps.
 
-    A format says how it reads and writes files whole, by parts, or both ways; what it can do by
-    parts it does whole as well.
+    A format reads files whole (`read`), in regions (`open`), or both; and likewise writes them
+    (`write`, `create`). A format that works in regions needs no functions for whole files.
+    Register a new one with `register_format`.
 
     Attributes
     ----------
     name : str
     suffixes : tuple of str
-        Of its files; the first is the usual one.
+        File name suffixes in small letters; the first is the usual one.
     signatures : tuple of bytes
-        How its files begin; empty where that says nothing.
+        First bytes of its files; empty if they do not identify the format.
     read : callable, optional
-        (path) -> (array, info); may raise anything.
+        ``(path) -> (array, info)`` reads a whole file. It may raise any exception: `read_image`
+        reports it as a `FileError`.
     write : callable, optional
-        (file, array, info, path): writes to an open file, of another name; may raise anything.
+        ``(file, array, info, path)`` writes to the open binary `file`, which becomes `path` once
+        it is complete. It may raise any exception.
     refuse : callable
-        (shape, dtype) -> why it cannot hold such an array, with the remedy; empty if it can.
+        ``(shape, dtype) -> str`` returns why the format cannot hold such an array, with a remedy;
+        an empty string if it can.
     open : callable, optional
-        (path, inside) -> Source, to read by parts.
+        ``(path, inside) -> Source`` opens a file to read regions of it.
     create : callable, optional
-        (wanted) -> Target, to write by parts.
+        ``(request) -> Target`` creates a file to write regions of it; `request` is a
+        `CreateRequest`.
     folder : bool
         Whether its files are folders.
     contents : tuple of str
-        Of which such a folder has at least one, whatever its own name.
+        File names of which such a folder contains at least one, whatever its own name.
     inner : bool
         Whether its files hold several arrays, named by what follows the path.
+    compresses : Format, optional
+        The format that this one compresses. Its signature is that of the compression alone.
     package : str
-        Which package it needs beyond those that are always there.
+        Optional package that it needs.
     keeps : callable
-        (info, shape, dtype, path) -> what it keeps of an `ImageInfo`: axes, spacing, affine, and
-        names of options.
+        ``(info, shape, dtype, path) -> frozenset of str`` returns what it keeps of an
+        `ImageInfo`: "axes", "spacing", "affine", "names" and names of options.
+    options : dict of str
+        Entries of `ImageInfo.options` that this format reads and that no other format may keep,
+        each with its description for users.
 
     Examples
     --------
@@ -151,95 +154,39 @@ class Format:
 
     name: str
     suffixes: tuple[str, ...]
-    signatures: tuple[bytes, ...]
-    read: Callable[[Path], tuple[Array, ImageInfo]] | None
-    write: Callable[[BinaryIO, Array, ImageInfo, Path], None] | None
-    refuse: Callable[[tuple[int, ...], np.dtype[Any]], str]
+    signatures: tuple[bytes, ...] = ()
+    read: Callable[[Path], tuple[Array, ImageInfo]] | None = None
+    write: Callable[[BinaryIO, Array, ImageInfo, Path], None] | None = None
+    refuse: Callable[[tuple[int, ...], np.dtype[Any]], str] = accept_all
     open: Callable[[Path, str], Source] | None = None
-    create: Callable[[Wanted], Target] | None = None
+    create: Callable[[CreateRequest], Target] | None = None
     folder: bool = False
     contents: tuple[str, ...] = ()
     inner: bool = False
+    compresses: Format | None = None
     package: str = ""
     keeps: Callable[[ImageInfo, tuple[int, ...], np.dtype[Any], Path], frozenset[str]] = (
-        keeps_nothing
+        KEEPS_NOTHING
     )
+    options: Mapping[str, str] = field(default_factory=dict, hash=False)
 
+    def __post_init__(self) -> None:
+        """Refuse a format that could not be read or found."""
+        if self.read is None and self.open is None:
+            raise ArgumentError(f"the format {self.name} must have `read` or `open`; got neither")
+        if not self.suffixes or any(s != s.lower() or s[:1] != "." for s in self.suffixes):
+            raise ArgumentError(
+                f"`suffixes` of the format {self.name} must be in small letters with a dot, such "
+                f"as .txt; got {self.suffixes}"
+            )
 
-def memory_bytes() -> int:
-    """Return the memory of this computer; 0 where it does not say."""
-    return physical_memory()
+    def read_all(self, path: Path, inside: str = "") -> tuple[Array, ImageInfo]:
+        """Read a whole file, by `read` or else through `open`."""
+        if self.read is not None:
+            return self.read(path)
+        assert self.open is not None  # checked above
+        return read_whole(self.open(path, inside))
 
-
-def check_claims(
-    path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], chunks: tuple[int, ...] | None
-) -> None:
-    """Refuse a header whose claims nothing can fulfil, whatever the format.
-
-    Raises
-    ------
-    FileError
-        If a size is negative, a chunk has a side of 0 or does not fit into memory, or the array is
-        larger than any disk.
-    """
-    wrong = f"cannot read {path}: it is damaged or not for this computer: its header says"
-    if len(shape) > MOST_AXES or any(n < 0 for n in shape):
-        raise FileError(f"{wrong} the shape {_sizes(shape)}")
-    if math.prod(shape) * dtype.itemsize >= 1 << 63:
-        raise FileError(
-            f"{wrong} the shape {_sizes(shape)} of {dtype}, which is more than any disk holds"
-        )
-    if chunks is None:
-        return
-    if len(chunks) != len(shape) or any(n < 1 for n in chunks):
-        raise FileError(
-            f"{wrong} the chunks {_sizes(chunks)} for an array of shape {_sizes(shape)}; expected "
-            "sizes >= 1"
-        )
-    needed = math.prod(chunks) * dtype.itemsize
-    if 0 < memory_bytes() < needed:
-        raise FileError(
-            f"{wrong} the chunks {_sizes(chunks)} of {dtype}, {needed / 2**30:.4g} GiB each, and a "
-            "chunk is read whole"
-        )
-
-
-def _sizes(sizes: tuple[int, ...]) -> str:
-    text = "x".join(map(str, sizes)) or "()"
-    return text if len(text) < 80 else text[:76] + " ..."
-
-
-def check_packed(
-    path: Path, needed: int, stored: int | None = None, ratio: int = DEFLATE_RATIO
-) -> None:
-    """Refuse a header that claims more bytes than a compressed file can hold.
-
-    Parameters
-    ----------
-    path : Path
-    needed : int
-        Bytes that the header claims.
-    stored : int, optional
-        Bytes that are stored; default: the size of the file.
-    ratio : int
-        By how much at most a codec makes data smaller.
-    """
-    size = path.stat().st_size if stored is None else stored
-    if needed > ratio * size + 64:
-        raise FileError(
-            f"cannot read {path}: it is truncated; its header says {needed} bytes and its {size} "
-            "cannot hold them. Fetch or export it again"
-        )
-
-
-def check_memory(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Refuse what the header of a file claims if no result of that size would fit."""
-    needed = math.prod(map(int, shape)) * dtype.itemsize
-    memory = memory_bytes()
-    if memory and needed > memory // 2:
-        size = "x".join(map(str, shape))
-        raise FileError(
-            f"cannot read {path}: its header says {size} {dtype}, {needed / 2**30:.1f} GiB, and "
-            f"this computer has {memory / 2**30:.1f} GiB of memory for it and the result. "
-            "Cut it into parts, or fetch it again if that is wrong"
-        )
+    def begins(self, start: bytes) -> bool:
+        """Return whether a file that begins with these bytes may be of this format."""
+        return any(start.startswith(signature) for signature in self.signatures)

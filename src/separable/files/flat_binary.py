@@ -1,8 +1,8 @@
-"""Arrays that lie in a file number after number: NPY, NIfTI, ENVI, plain TIFF and HDF5.
+"""Arrays stored contiguously in a file: NPY, NIfTI, ENVI, uncompressed TIFF and HDF5.
 
-Long runs are read and written by their place in the file. Short ones go through a window into
-it that is opened for the part alone: the pages of a window count as memory of this process until
-it is closed, and a part that is thin along the fastest axis touches pages of the whole file.
+Long runs are read and written at their offset. Short runs use a memory-mapped window that is
+closed after each region: mapped pages count as memory of the process, and a region that is thin
+along the fastest axis touches pages of the whole file.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from typing import Any
 import numpy as np
 
 from separable.errors import FileError
-from separable.files.chunked_io import Bounds, Region, Source, Target, Wanted, as_bounds
-from separable.files.file_format import Array, ImageInfo
+from separable.files.chunked_io import Bounds, Region, Source, Target, as_bounds
+from separable.files.file_format import CreateRequest
+from separable.files.image_info import Array, ImageInfo
 from separable.system import Handle
 
 __all__ = ["Raw", "raw_source", "raw_target"]
 
-RUN_BYTES = 64 << 10  # from here on a run is read by itself
-WINDOW_BYTES = 32 << 20  # no window spans more of the file
+RUN_BYTES = 64 << 10  # a run of at least this size is read at its offset
+WINDOW_BYTES = 32 << 20  # largest part of the file that a window spans
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,13 @@ class Raw:
     file : Handle
         The open file.
     dtype : dtype
-        As the file has it, with its byte order.
+        Data type in the file, with its byte order.
     shape : tuple of int
     offset : int
-        Of the first number.
+        Offset of the first sample in bytes.
     order : tuple of int
-        The axes from the slowest to the fastest: ``(0, 1, 2)`` in C, ``(2, 1, 0)`` in Fortran.
+        Axes from the slowest to the fastest: ``(0, 1, 2)`` in C order, ``(2, 1, 0)`` in Fortran
+        order.
     """
 
     file: Handle
@@ -60,7 +62,7 @@ class Raw:
         order: tuple[int, ...] | None = None,
         write: bool = False,
     ) -> Raw:
-        """Open a file; one that is shorter than its array is refused, or made longer to write."""
+        """Open a file; if it is too short, refuse it, or extend it for writing."""
         needed = offset + math.prod(shape) * dtype.itemsize
         file = Handle(path, write=write)
         try:
@@ -82,11 +84,11 @@ class Raw:
         self.file.close()
 
     def flush(self, since: int = 0) -> None:
-        """Bring all that was written to the disk."""
+        """Flush everything to the disk."""
         self.file.flush()
 
     def read(self, region: Region) -> Array:
-        """Return a part as an array of its own in native byte order."""
+        """Return a region as a new array in native byte order."""
         bounds = self._bounds(region)
         out = np.empty(tuple(b - a for a, b in bounds), self.dtype)  # slowest axis first
         if out.size:
@@ -100,7 +102,7 @@ class Raw:
         return out.transpose(np.argsort(self.order))
 
     def write(self, region: Region, array: Array) -> None:
-        """Write a part."""
+        """Write a region."""
         bounds = self._bounds(region)
         values = array.transpose(self.order)
         if not values.size:
@@ -122,12 +124,12 @@ class Raw:
         return tuple(self.dtype.itemsize * math.prod(sides[i + 1 :]) for i in range(len(sides)))
 
     def _bounds(self, region: Region) -> Bounds:
-        """Of the axes in the file's order."""
+        """Return the bounds of a region with the axes in the order of the file."""
         bounds = as_bounds(region, self.shape)
         return tuple(bounds[axis] for axis in self.order)
 
     def _run_axes(self, bounds: Bounds) -> int:
-        """How many of the slowest axes are walked where the rest is one run in the file."""
+        """Return the number of slow axes to loop over; the remaining axes form one run."""
         sides, outer = self._sides, len(bounds)
         while outer > 0 and all(
             b - a == n for (a, b), n in zip(bounds[outer:], sides[outer:], strict=True)
@@ -141,7 +143,7 @@ class Raw:
         return run >= RUN_BYTES or all(b - a == 1 for a, b in bounds[:outer])
 
     def _runs(self, bounds: Bounds, array: Array) -> Iterator[tuple[int, Array]]:
-        """Yield (place in bytes, its part of the array) where the runs are long."""
+        """Yield (offset in bytes, part of the array) if the runs are long."""
         if not self._long(bounds):
             return
         outer = self._run_axes(bounds)
@@ -153,7 +155,7 @@ class Raw:
             yield start + rest, array[index]
 
     def _windows(self, bounds: Bounds, array: Array) -> Iterator[tuple[Bounds, Array]]:
-        """Yield parts that span little of the file, where the runs are short."""
+        """Yield (bounds, part of the array) for parts that span few pages, if the runs are short."""
         if self._long(bounds):
             return
         waiting = [(bounds, array)]
@@ -170,13 +172,13 @@ class Raw:
                 waiting.append(((*box[:axis], (a, b), *box[axis + 1 :]), piece))
 
     def _extent(self, box: Bounds) -> int:
-        """Bytes of the file from the first number of a part to its last."""
+        """Return the bytes of the file from the first sample of a part to its last."""
         steps = ((b - 1 - a) * s for (a, b), s in zip(box, self._strides, strict=True))
         return sum(steps) + self.dtype.itemsize
 
 
 class _Window:
-    """A part of the file in memory while it is copied."""
+    """A part of the file that is mapped into memory while it is copied."""
 
     def __init__(self, raw: Raw, box: Bounds, write: bool):
         first = raw.offset + sum(a * s for (a, _), s in zip(box, raw._strides, strict=True))
@@ -193,15 +195,15 @@ class _Window:
         return self.view
 
     def __exit__(self, *error: object) -> None:
-        self.view = None  # the map stays open as long as an array looks into it
+        self.view = None  # the map cannot be closed while an array refers to it
         try:
             self.map.close()
-        except BufferError:  # a view that the caller holds; closed with it
+        except BufferError:  # the caller still has a view; the map is closed with it
             return
 
 
 def _bytes(run: Array) -> memoryview:
-    """The memory of a run, which has no gaps."""
+    """Return the memory of a contiguous run."""
     return run.reshape(-1).view(np.uint8).data
 
 
@@ -212,7 +214,7 @@ def raw_source(
     info: ImageInfo,
     layout: dict[str, Any] | None = None,
 ) -> Source:
-    """Return a source that reads such an array."""
+    """Return a source that reads an array in a file."""
     return Source(
         path=Path(f"{path}:{inside}") if inside else path,
         shape=raw.shape,
@@ -226,19 +228,19 @@ def raw_source(
     )
 
 
-def raw_target(wanted: Wanted, raw: Raw, **options: Any) -> Target:
-    """Return a target that writes such an array."""
+def raw_target(request: CreateRequest, raw: Raw, **options: Any) -> Target:
+    """Return a target that writes an array in a file."""
     return Target(
-        path=wanted.path,
-        draft=wanted.draft,
-        shape=wanted.shape,
-        dtype=wanted.dtype,
+        path=request.path,
+        draft=request.draft,
+        shape=request.shape,
+        dtype=request.dtype,
         chunks=None,
         store=raw.write,
         flush=raw.flush,
         release=raw.close,
-        info=wanted.info,
-        resumed=wanted.resume,
+        info=request.info,
+        resumed=request.resume,
         slow=raw.order[0] if raw.order else 0,
         **options,
     )

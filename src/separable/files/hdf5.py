@@ -1,4 +1,4 @@
-"""HDF5, by h5py: one dataset of numbers in the file itself."""
+"""The HDF5 format, read and written with h5py: one numeric dataset in the file itself."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ import numpy as np
 
 from separable.errors import FileError
 from separable.files.axis_names import letters_of, names_of, short_unit
-from separable.files.chunked_io import Region, Source, Target, Wanted, blame, boxes
-from separable.files.file_format import Array, Format, ImageInfo, affine_of, keeping
+from separable.files.chunked_io import Region, Source, Target, boxes, chunk_error
+from separable.files.diagnostics import import_package
+from separable.files.file_format import CreateRequest, Format, metadata_kept
 from separable.files.flat_binary import Raw, raw_source, raw_target
-from separable.files.optional_packages import need
+from separable.files.image_info import Array, ImageInfo, affine_of
 from separable.system import flush_path
 
 __all__ = ["HDF5"]
 
 OWN = frozenset(("DIMENSION_LABELS", "DIMENSION_LIST", "REFERENCE_LIST", "CLASS", "NAME"))
 LAYOUT = ("chunks", "compression", "compression_opts", "shuffle", "fletcher32", "scaleoffset")
-USUAL = "data"  # the dataset of a file that does not say another
+USUAL = "data"  # name of the dataset if nothing else is given
 
 
 def _open_hdf5(path: Path, inside: str = "") -> Source:
-    h5py = need("h5py", path)
+    h5py = import_package("h5py", path)
     file = h5py.File(path, "r")
     try:
         dataset = _dataset(h5py, path, file, inside)
@@ -48,7 +49,7 @@ def _open_hdf5(path: Path, inside: str = "") -> Source:
         except Exception as error:
             if not dataset.chunks:
                 raise
-            raise blame(
+            raise chunk_error(
                 path, dataset.shape, dataset.chunks, region, error, dataset.__getitem__, str
             ) from None
         return found.astype(found.dtype.newbyteorder("="), copy=False)
@@ -66,7 +67,7 @@ def _open_hdf5(path: Path, inside: str = "") -> Source:
 
 
 def _dataset(h5py: Any, path: Path, file: Any, inside: str) -> Any:
-    """The dataset that is named, or the only one that holds an array of numbers."""
+    """Return the named dataset, or the only numeric one."""
     found: dict[str, Any] = {}
 
     def look(name: str, item: Any) -> None:  # h5py leaves out links to other files
@@ -121,15 +122,15 @@ def _refuse_links(h5py: Any, path: Path, file: Any, inside: str) -> None:
 
 
 def _at_home(path: Path, dataset: Any) -> Any:
-    """Refuse what lies elsewhere: a file that someone sends must not make us read another one."""
+    """Refuse data in other files: a received file must not make the library read another one."""
     if dataset.file.filename != str(path):  # reached through a link to a link
         raise FileError(
-            f"cannot read {path}: what was named is a link to another file, "
+            f"cannot read {path}: the dataset is a link to another file, "
             f"{dataset.file.filename}. Name that file"
         )
     if dataset.external or dataset.is_virtual:
         raise FileError(
-            f"cannot read {path}:{dataset.name}: its numbers lie in other files. "
+            f"cannot read {path}:{dataset.name}: its data is in other files. "
             "Copy it into one file, for instance with h5repack"
         )
     return dataset
@@ -148,7 +149,7 @@ def _check_filters(h5py: Any, path: Path, dataset: Any) -> None:
 
 
 def _place(h5py: Any, file: Any, dataset: Any) -> tuple[int, tuple[int, ...]] | None:
-    """Offset and shape, where the numbers lie in the file one after the other as NumPy has them."""
+    """Return offset and shape if the data is contiguous and in a NumPy dtype, else None."""
     offset = dataset.id.get_offset()
     if offset is None or dataset.chunks or file.userblock_size:
         return None
@@ -163,7 +164,7 @@ def _info(dataset: Any) -> ImageInfo:
         if name not in OWN:
             try:
                 attributes[name] = dataset.attrs[name]
-            except (OSError, TypeError):  # of a type that h5py does not read
+            except (OSError, TypeError):  # of a type that h5py cannot read
                 continue
     ndim = dataset.ndim
     names = [d.label for d in dataset.dims]
@@ -183,7 +184,7 @@ def _info(dataset: Any) -> ImageInfo:
 
 
 def _axes_of_vigra(text: Any, ndim: int) -> str:
-    """The letters of `axistags`, as ilastik writes them."""
+    """Return the axis letters of `axistags`, which ilastik writes."""
     try:
         keys = [str(a["key"]) for a in json.loads(text)["axes"]]
     except (TypeError, ValueError, KeyError):
@@ -194,7 +195,7 @@ def _axes_of_vigra(text: Any, ndim: int) -> str:
 def _spacing(
     attributes: dict[str, Any], axes: str, ndim: int
 ) -> tuple[tuple[float | None, ...] | None, str]:
-    """From `element_size_um`, of the last three axes or of all; or from `spacing` and `unit`."""
+    """Return spacing and unit from `element_size_um` (3 or all axes), or `spacing` and `unit`."""
     size = np.atleast_1d(attributes.get("element_size_um", ()))
     if size.dtype.kind in "iuf" and size.size in (ndim, 3) and size.size:
         space = [i for i, a in enumerate(axes) if a in "ZYX"] or list(range(ndim))
@@ -214,40 +215,45 @@ def _spacing(
 # Writing
 
 
-def _create_hdf5(wanted: Wanted) -> Target:
-    """Write the numbers plain, so that a run can be killed; pack them at the end if asked for."""
-    h5py = need("h5py", wanted.path)
-    layout = dict(wanted.like_layout("HDF5") or wanted.info.options.get("hdf5", {}))
-    name = wanted.inside or str(layout.get("dataset", USUAL))
-    if len(layout.get("chunks") or ()) != len(wanted.shape):
+def _create_hdf5(request: CreateRequest) -> Target:
+    """Write contiguous data, which survives a killed run; store it in chunks at the end if asked."""
+    h5py = import_package("h5py", request.path)
+    layout = dict(request.like_layout("HDF5") or request.info.options.get("hdf5", {}))
+    name = request.inside or str(layout.get("dataset", USUAL))
+    if len(layout.get("chunks") or ()) != len(request.shape):
         layout["chunks"] = None
-    if wanted.chunks:
+    if request.chunks:
         layout["chunks"] = tuple(
-            min(c, n) for c, n in zip(wanted.chunks, wanted.shape, strict=True)
+            min(c, n) for c, n in zip(request.chunks, request.shape, strict=True)
         )
-    if not wanted.resume:
-        with h5py.File(wanted.draft, "w") as file:
+    if not request.resume:
+        with h5py.File(request.draft, "w") as file:
             early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
             early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
             early.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-            made = file.create_dataset(name, wanted.shape, wanted.dtype, dcpl=early)
-            _describe(made, wanted.info)
-    with h5py.File(wanted.draft, "r") as file:
-        dataset = _dataset(h5py, wanted.draft, file, wanted.inside)
-        wanted.check_draft(dataset.shape, dataset.dtype)
+            created = file.create_dataset(name, request.shape, request.dtype, dcpl=early)
+            _describe(created, request.info)
+    with h5py.File(request.draft, "r") as file:
+        dataset = _dataset(h5py, request.draft, file, request.inside)
+        request.check_draft(dataset.shape, dataset.dtype)
         name, offset = dataset.name, int(dataset.id.get_offset())
-    raw = Raw.open(wanted.draft, wanted.dtype, wanted.shape, offset, write=True)
+    raw = Raw.open(request.draft, request.dtype, request.shape, offset, write=True)
 
     def pack() -> None:
         if layout.get("chunks"):
-            _pack(h5py, wanted.draft, name, layout)
+            _pack(h5py, request.draft, name, layout)
 
-    return raw_target(wanted, raw, complete=pack)
+    return raw_target(request, raw, complete=pack)
 
 
 def _describe(dataset: Any, info: ImageInfo) -> None:
     for name, value in info.options.get("attributes", {}).items():
-        if name in ("element_size_um", "spacing", "unit", "affine"):  # as they are now, below
+        if name in (
+            "element_size_um",
+            "spacing",
+            "unit",
+            "affine",
+        ):  # written below with their current values
             continue
         nested = isinstance(value, dict | list)  # of another format
         dataset.attrs[name] = json.dumps(value) if nested else value
@@ -267,7 +273,7 @@ def _describe(dataset: Any, info: ImageInfo) -> None:
 
 
 def _pack(h5py: Any, draft: Path, name: str, layout: dict[str, Any]) -> None:
-    """Write the draft again in chunks, compressed as the pattern is."""
+    """Rewrite the partial file in chunks, with the compression of the file it is like."""
     packed = draft.with_name(draft.name + ".packed")
     options = {k: v for k, v in layout.items() if k in LAYOUT and v}
     with h5py.File(draft, "r") as plain, h5py.File(packed, "w") as file:
@@ -290,15 +296,14 @@ def _refuse_hdf5(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
 
 
 HDF5 = Format(
-    "HDF5",
-    (".h5", ".hdf5", ".he5", ".hdf", ".ims"),
-    (b"\x89HDF\r\n\x1a\n",),
-    None,
-    None,
-    _refuse_hdf5,
+    name="HDF5",
+    suffixes=(".h5", ".hdf5", ".he5", ".hdf", ".ims"),
+    signatures=(b"\x89HDF\r\n\x1a\n",),
+    refuse=_refuse_hdf5,
     open=_open_hdf5,
     create=_create_hdf5,
     inner=True,
     package="h5py",
-    keeps=keeping("axes", "names", "spacing", "affine", "attributes"),
+    keeps=metadata_kept("axes", "names", "spacing", "affine", "attributes"),
+    options={"attributes": "the attributes"},
 )

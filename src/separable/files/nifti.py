@@ -1,4 +1,4 @@
-"""NIfTI-1 and NIfTI-2, by nibabel: axes x, y, z, time in memory order, as nibabel gives them."""
+"""NIfTI-1 and NIfTI-2, read with nibabel; axes are x, y, z, time in memory order, as in nibabel."""
 
 from __future__ import annotations
 
@@ -15,29 +15,23 @@ import numpy as np
 
 from separable.errors import FileError
 from separable.files.axis_names import short_unit
-from separable.files.chunked_io import Region, Source, Target, Wanted
-from separable.files.file_format import (
-    Array,
-    Format,
-    ImageInfo,
-    check_memory,
-    check_packed,
-    keeping,
-)
+from separable.files.chunked_io import Region, Source, Target
+from separable.files.diagnostics import check_memory, check_packed, import_package
+from separable.files.file_format import CreateRequest, Format, metadata_kept
 from separable.files.flat_binary import Raw, raw_source, raw_target
-from separable.files.optional_packages import need
+from separable.files.image_info import Array, ImageInfo
 
 __all__ = ["NIFTI", "NIFTI_GZ"]
 
 HELD = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
         "float32", "float64", "complex64", "complex128")  # fmt: skip
-KEEPS = keeping("axes", "spacing", "affine", "nifti")
-PLACES = "XYZT"  # of the first four axes; what follows has no meaning of its own
+KEEPS = metadata_kept("axes", "spacing", "affine", "nifti")
+PLACES = "XYZT"  # letters of the first four axes; further axes have no fixed meaning
 
 
 def _load(path: Path) -> Any:
-    """The image of a file, its numbers still on disk."""
-    nib = need("nibabel", path)
+    """Return the nibabel image of a file without reading its data."""
+    nib = import_package("nibabel", path)
     with _quiet():
         image = nib.load(path)
     if not isinstance(image, nib.Nifti1Image):
@@ -56,7 +50,7 @@ def _load(path: Path) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep nibabel from logging what it mends in a header."""
+    """Hide the log messages of nibabel about repaired headers."""
     log = logging.getLogger("nibabel.global")
     before = log.disabled
     log.disabled = True
@@ -68,65 +62,65 @@ def _quiet() -> Iterator[None]:
 
 def _open_nifti(path: Path, inside: str = "") -> Source:
     image = _load(path)
-    found = image.dataobj
-    shape = tuple(int(n) for n in found.shape)
+    proxy = image.dataobj
+    shape = tuple(int(n) for n in proxy.shape)
     info, order = _info(image), tuple(range(len(shape)))[::-1]
-    raw = Raw.open(path, found.dtype, shape, int(found.offset), order)
-    return _scaled(raw_source(path, "", raw, info), found)
+    raw = Raw.open(path, proxy.dtype, shape, int(proxy.offset), order)
+    return _scaled(raw_source(path, "", raw, info), proxy)
 
 
 def _open_packed(path: Path, inside: str = "") -> Source:
-    """Parts are read in the order of the file, or the file is unpacked anew up to each."""
-    from nibabel.fileslice import fileslice
+    """Open a compressed file. Sequential reads are fast; others decompress from the beginning."""
+    from nibabel.fileslice import fileslice  # optional
 
     image = _load(path)
-    found = image.dataobj
-    _check_packed(path, found)
-    shape, dtype = tuple(int(n) for n in found.shape), found.dtype.newbyteorder("=")
-    info, lock, offset = _info(image), threading.Lock(), int(found.offset)
+    proxy = image.dataobj
+    _check_packed(path, proxy)
+    shape, dtype = tuple(int(n) for n in proxy.shape), proxy.dtype.newbyteorder("=")
+    info, lock, offset = _info(image), threading.Lock(), int(proxy.offset)
     file = gzip.GzipFile(path)
 
     def fetch(region: Region) -> Array:
-        part: Any = fileslice(file, region, shape, found.dtype, offset, order="F", lock=lock)
+        part: Any = fileslice(file, region, shape, proxy.dtype, offset, order="F", lock=lock)
         return np.asarray(part).astype(dtype, copy=False)
 
-    return _scaled(Source(path, shape, dtype, None, info, fetch, file.close), found)
+    return _scaled(Source(path, shape, dtype, None, info, fetch, file.close), proxy)
 
 
-def _check_packed(path: Path, found: Any) -> None:
-    needed = int(found.offset) + math.prod(int(n) for n in found.shape) * found.dtype.itemsize
+def _check_packed(path: Path, proxy: Any) -> None:
+    needed = int(proxy.offset) + math.prod(int(n) for n in proxy.shape) * proxy.dtype.itemsize
     check_packed(path, needed)
 
 
 def _read_packed(path: Path) -> tuple[Array, ImageInfo]:
-    """Read no more than the header says, and to the end, where the sum is checked."""
+    """Read the data that the header announces, and on to the end, where the checksum is."""
     image = _load(path)
-    found = image.dataobj
-    _check_packed(path, found)
-    shape = tuple(int(n) for n in found.shape)
-    check_memory(path, shape, found.dtype)
-    out = np.empty(shape, found.dtype, order="F")
+    proxy = image.dataobj
+    _check_packed(path, proxy)
+    shape = tuple(int(n) for n in proxy.shape)
+    check_memory(path, shape, proxy.dtype)
+    out = np.empty(shape, proxy.dtype, order="F")
     view = out.reshape(-1, order="F").view(np.uint8).data
     with gzip.open(path) as file:
-        file.seek(int(found.offset))
+        file.seek(int(proxy.offset))
         while view:
             count = file.readinto(view[: 16 << 20])
             if not count:
-                raise EOFError("the file ends before its numbers do")
+                raise EOFError("the file ends before its data")
             view = view[count:]
         more = file.read(1)
-    if not found.dtype.isnative:
-        out = out.byteswap(inplace=True).view(found.dtype.newbyteorder("="))
+    if not proxy.dtype.isnative:
+        out = out.byteswap(inplace=True).view(proxy.dtype.newbyteorder("="))
     info = _info(image)
     if more:
-        said = f"{path.name} goes on after its numbers; that was not read"
-        info = ImageInfo(**{**vars(info), "notes": (*info.notes, said)})
-    scale = _scale(found)
+        note = f"{path.name} has more data than its header says; the rest was not read"
+        info = ImageInfo(**{**vars(info), "notes": (*info.notes, note)})
+    scale = _scale(proxy)
     return (out if scale is None else scale(out)), info
 
 
-def _scaled(source: Source, found: Any) -> Source:
-    scale = _scale(found)
+def _scaled(source: Source, proxy: Any) -> Source:
+    scale = _scale(proxy)
     if scale is None:
         return source
     fetch = source.fetch
@@ -135,14 +129,14 @@ def _scaled(source: Source, found: Any) -> Source:
     return source
 
 
-def _scale(found: Any) -> Any:
-    """What turns the numbers of the file into those that are meant, if anything does."""
-    slope, inter = float(found.slope), float(found.inter)
+def _scale(proxy: Any) -> Any:
+    """Return the function from stored values to real values (slope and intercept), or None."""
+    slope, inter = float(proxy.slope), float(proxy.inter)
     if (slope, inter) == (1.0, 0.0):
         return None
-    small = found.dtype.itemsize <= 2 or found.dtype == np.float32
+    small = proxy.dtype.itemsize <= 2 or proxy.dtype == np.float32
     dtype = np.result_type(
-        np.float32 if small else np.float64, *([np.complex64] if found.dtype.kind == "c" else [])
+        np.float32 if small else np.float64, *([np.complex64] if proxy.dtype.kind == "c" else [])
     )
 
     def scale(values: Array) -> Array:
@@ -177,9 +171,9 @@ def _info(image: Any) -> ImageInfo:
 
 
 def _order(axes: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return (array axes in the order of NIfTI, shape there with the axes between that it needs).
+    """Return the array axes in NIfTI order, and the NIfTI shape with 1 for missing axes.
 
-    An array whose axes are not known is taken as it is.
+    The order of unknown axes is kept.
     """
     ndim = len(shape)
     rank = {**{letter: i for i, letter in enumerate("XYZT")}, "C": 4, "S": 4, "L": 4}
@@ -194,23 +188,23 @@ def _order(axes: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[in
 
 
 def _header(info: ImageInfo, shape: tuple[int, ...], dtype: np.dtype[Any], path: Path) -> Any:
-    """The header that came with the image, else one of its spacing and affine."""
-    nib = need("nibabel", path)
+    """Return the NIfTI header of the image, or a new one with its spacing and affine."""
+    nib = import_package("nibabel", path)
     order, full = _order(info.axes, shape)
     kept = info.options.get("nifti")
-    kind = nib.Nifti2Header if max(full) > 32767 else nib.Nifti1Header
+    header_class = nib.Nifti2Header if max(full) > 32767 else nib.Nifti1Header
     if kept is not None:
-        wide = isinstance(kept, nib.Nifti2Header) or kind is nib.Nifti2Header
+        wide = isinstance(kept, nib.Nifti2Header) or header_class is nib.Nifti2Header
         header = (nib.Nifti2Header if wide else nib.Nifti1Header).from_header(kept, check=False)
         header.extensions[:] = kept.extensions[:]
     else:
-        header = kind()
+        header = header_class()
     header.set_data_shape(full)
     header.set_data_dtype(dtype)
     header.set_slope_inter(1, 0)
-    header["cal_max"] = header["cal_min"] = 0  # how bright to show the numbers that were
+    header["cal_max"] = header["cal_min"] = 0  # display range of the old data
     header["magic"] = header.single_magic
-    header.set_data_offset(0)  # write_to finds it
+    header.set_data_offset(0)  # write_to computes it
     if kept is None:
         _place(header, info, order, full)
     return header
@@ -234,26 +228,26 @@ def _place(header: Any, info: ImageInfo, order: tuple[int, ...], full: tuple[int
         header.set_sform(np.diag([*zooms, 1.0]), code="aligned")
 
 
-def _create_nifti(wanted: Wanted) -> Target:
-    order, full = _order(wanted.info.axes, wanted.shape)
-    if wanted.resume:
-        header = _draft_header(wanted)
+def _create_nifti(request: CreateRequest) -> Target:
+    order, full = _order(request.info.axes, request.shape)
+    if request.resume:
+        header = _draft_header(request)
         found = tuple(int(n) for n in header.get_data_shape())
-        wanted.check_draft(wanted.shape if found == full else found, header.get_data_dtype())
+        request.check_draft(request.shape if found == full else found, header.get_data_dtype())
         offset = int(header.get_data_offset())
     else:
-        header = _header(wanted.info, wanted.shape, wanted.dtype, wanted.path)
-        with wanted.draft.open("wb") as file:
+        header = _header(request.info, request.shape, request.dtype, request.path)
+        with request.draft.open("wb") as file:
             header.write_to(file)
         offset = int(header["vox_offset"])
-    dtype = wanted.dtype.newbyteorder(header.endianness)
-    raw = Raw.open(wanted.draft, dtype, wanted.shape, offset, order[::-1], write=True)
-    return raw_target(wanted, raw)
+    dtype = request.dtype.newbyteorder(header.endianness)
+    raw = Raw.open(request.draft, dtype, request.shape, offset, order[::-1], write=True)
+    return raw_target(request, raw)
 
 
-def _draft_header(wanted: Wanted) -> Any:
-    nib = need("nibabel", wanted.path)
-    with wanted.draft.open("rb") as file:
+def _draft_header(request: CreateRequest) -> Any:
+    nib = import_package("nibabel", request.path)
+    with request.draft.open("rb") as file:
         size = int.from_bytes(file.read(4), "little")
         file.seek(0)
         wide = size in (540, 0x1C020000)  # in either byte order
@@ -283,25 +277,26 @@ def _refuse_nifti(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
 
 
 NIFTI = Format(
-    "NIfTI",
-    (".nii",),
-    (b"\x5c\x01\0\0", b"\0\0\x01\x5c", b"\x1c\x02\0\0", b"\0\0\x02\x1c"),
-    None,
-    None,
-    _refuse_nifti,
+    name="NIfTI",
+    suffixes=(".nii",),
+    signatures=(b"\x5c\x01\0\0", b"\0\0\x01\x5c", b"\x1c\x02\0\0", b"\0\0\x02\x1c"),
+    refuse=_refuse_nifti,
     open=_open_nifti,
     create=_create_nifti,
     package="nibabel",
     keeps=KEEPS,
+    options={"nifti": "the NIfTI header"},
 )
 NIFTI_GZ = Format(
-    "NIfTI (gzip)",
-    (".nii.gz",),
-    (b"\x1f\x8b",),
-    _read_packed,
-    _write_packed,
-    _refuse_nifti,
+    name="NIfTI (gzip)",
+    suffixes=(".nii.gz",),
+    signatures=(b"\x1f\x8b",),
+    read=_read_packed,
+    write=_write_packed,
+    refuse=_refuse_nifti,
     open=_open_packed,
+    compresses=NIFTI,
     package="nibabel",
     keeps=KEEPS,
+    options={"nifti": "the NIfTI header"},
 )

@@ -1,4 +1,4 @@
-"""NPY, by NumPy; never with pickled objects."""
+"""The NPY format of NumPy, without pickled objects."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from separable.errors import FileError
-from separable.files.chunked_io import Source, Target, Wanted
-from separable.files.file_format import Format, ImageInfo
+from separable.files.chunked_io import Source, Target
+from separable.files.file_format import CreateRequest, Format
 from separable.files.flat_binary import Raw, raw_source, raw_target
+from separable.files.image_info import ImageInfo
 
 __all__ = ["NPY"]
 
@@ -41,28 +42,21 @@ def _header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
         return tuple(shape), bool(fortran), dtype, file.tell()
 
 
-def _create_npy(wanted: Wanted) -> Target:
-    if not wanted.resume:
-        descr = np.lib.format.dtype_to_descr(wanted.dtype)
-        header = {"descr": descr, "fortran_order": False, "shape": wanted.shape}
-        with wanted.draft.open("wb") as file:
+def _create_npy(request: CreateRequest) -> Target:
+    if not request.resume:
+        descr = np.lib.format.dtype_to_descr(request.dtype)
+        header = {"descr": descr, "fortran_order": False, "shape": request.shape}
+        with request.draft.open("wb") as file:
             np.lib.format.write_array_header_2_0(file, header)
-    shape, _, dtype, offset = _header(wanted.draft)
-    wanted.check_draft(shape, dtype)
-    return raw_target(wanted, Raw.open(wanted.draft, dtype, shape, offset, write=True))
-
-
-def _refuse_npy(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
-    return ""
+    shape, _, dtype, offset = _header(request.draft)
+    request.check_draft(shape, dtype)
+    return raw_target(request, Raw.open(request.draft, dtype, shape, offset, write=True))
 
 
 NPY = Format(
-    "NPY",
-    (".npy",),
-    (b"\x93NUMPY",),
-    None,
-    None,
-    _refuse_npy,
+    name="NPY",
+    suffixes=(".npy",),
+    signatures=(b"\x93NUMPY",),
     open=_open_npy,
     create=_create_npy,
 )

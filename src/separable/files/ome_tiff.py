@@ -1,4 +1,4 @@
-"""What TIFF files say about their axes: OME's XML, ImageJ's words, and plain resolutions."""
+"""Metadata of TIFF files: OME-XML, ImageJ metadata and plain resolutions."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from xml.etree import ElementTree
 
 from separable.errors import FileError
 from separable.files.axis_names import short_unit
-from separable.files.file_format import SPACE, ImageInfo
+from separable.files.image_info import SPACE, ImageInfo
 
 __all__ = ["check_files", "imagej_settings", "ome_settings", "plain_resolution", "tiff_info"]
 
-IMAGEJ = ("uint8", "uint16", "float32")  # the types that it knows
-UNITS = range(1, 6)  # of a resolution: none, inch, centimetre, and two that tifffile adds
-LARGEST = 1 << 32  # no number of a TIFF resolution is as large
-IMAGEJ_BYTES = (1 << 32) - (1 << 25)  # its files have 32-bit places
+IMAGEJ = ("uint8", "uint16", "float32")  # the data types that ImageJ supports
+UNITS = range(1, 6)  # resolution units: none, inch, centimetre, and two that tifffile adds
+LARGEST = 1 << 32  # limit of the integers in a TIFF resolution
+IMAGEJ_BYTES = (1 << 32) - (1 << 25)  # files for ImageJ have 32-bit offsets
 
 
 def check_files(path: Path, file: Any) -> None:
-    """Refuse descriptions that name files elsewhere, or that grow when they are read.
+    """Refuse descriptions that name files in other folders, or that expand when they are parsed.
 
     Parameters
     ----------
     path : Path
     file : tifffile.TiffFile
-        Its series not yet read: tifffile opens the files that OME's XML and Micro-Manager's index
-        name.
+        File whose series are not yet read: reading them opens the files that the OME-XML and the
+        index of Micro-Manager name.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def check_files(path: Path, file: Any) -> None:
 
 
 def tiff_info(file: Any, axes: str) -> ImageInfo:
-    """Return the axes, spacing and what else is needed to write the same again."""
+    """Return the axes, the spacing and further metadata of a file."""
     options = _options(file)
     steps: dict[str, float] = {}
     unit = ""
@@ -80,9 +80,9 @@ def tiff_info(file: Any, axes: str) -> ImageInfo:
         depth = _positive(kept.get("spacing"))
         if depth:
             steps["Z"] = depth
-        if not unit and steps.get("X") == steps.get("Y") == 1.0:  # nobody said it
+        if not unit and steps.get("X") == steps.get("Y") == 1.0:  # no unit given
             steps = {k: v for k, v in steps.items() if k == "Z"}
-    elif options.get("resolutionunit") == 3:  # per centimetre; per inch is for printers
+    elif options.get("resolutionunit") == 3:  # per centimetre; values per inch are for printers
         unit, steps = "um", _per_pixel(options, 1e4)
     if not set(steps) & set(axes):
         return ImageInfo(axes, options)
@@ -90,7 +90,7 @@ def tiff_info(file: Any, axes: str) -> ImageInfo:
 
 
 def _options(file: Any) -> dict[str, Any]:
-    """The resolution, the compression, and what ImageJ says of the third axis."""
+    """Return the resolution, the compression, and the third axis of ImageJ."""
     page = file.pages[0]
     options: dict[str, Any] = {}
     if "XResolution" in page.tags and "YResolution" in page.tags:
@@ -98,7 +98,7 @@ def _options(file: Any) -> dict[str, Any]:
         unit = int(getattr(page, "resolutionunit", 1))
         if unit in UNITS and all(top > 0 and bottom > 0 for top, bottom in found):
             options["resolution"], options["resolutionunit"] = found, unit
-    if int(page.compression) in (8, 32946):  # deflate, the one that needs no other package
+    if int(page.compression) in (8, 32946):  # deflate, which needs no other package
         options["compression"] = "zlib"
     if file.is_imagej and file.imagej_metadata:
         kept = {k: v for k, v in file.imagej_metadata.items() if k in ("spacing", "unit")}
@@ -123,7 +123,7 @@ def _positive(text: Any) -> float | None:
 
 
 def _read_ome(text: str) -> dict[str, Any]:
-    """The first image, in the words in which tifffile takes it back."""
+    """Return the metadata of the first image under the names that tifffile writes."""
     root = ElementTree.fromstring(text)
     image = next((e for e in root.iter() if _tag(e) == "Image"), None)
     pixels = next((e for e in root.iter() if _tag(e) == "Pixels"), None)
@@ -157,7 +157,7 @@ def _tag(element: ElementTree.Element) -> str:
 
 
 def ome_settings(info: ImageInfo, ndim: int) -> dict[str, Any]:
-    """Return what tifffile is told to write OME-TIFF."""
+    """Return the metadata that tifffile needs to write OME-TIFF."""
     axes = info.axes if len(info.axes) == ndim else "TCZYX"[-ndim:] if ndim <= 5 else ""
     metadata: dict[str, Any] = {**info.options.get("ome", {})}
     if axes:
@@ -173,9 +173,9 @@ def ome_settings(info: ImageInfo, ndim: int) -> dict[str, Any]:
 
 
 def imagej_settings(info: ImageInfo, shape: tuple[int, ...], dtype: str) -> dict[str, Any] | None:
-    """Return what tifffile is told to write for ImageJ; None where ImageJ cannot have it.
+    """Return the options of tifffile for an ImageJ file; None if ImageJ does not support it.
 
-    A file is written for ImageJ if it came from there, or has a spacing, which plain TIFF has not.
+    A file is written for ImageJ if it was read from one, or has a spacing, which plain TIFF lacks.
     """
     axes = info.axes if len(info.axes) == len(shape) else ""
     kept = info.options.get("imagej")
@@ -206,5 +206,5 @@ def imagej_settings(info: ImageInfo, shape: tuple[int, ...], dtype: str) -> dict
 
 
 def plain_resolution(info: ImageInfo) -> dict[str, Any]:
-    """Return the resolution that the file had."""
+    """Return the resolution of the file that was read."""
     return {k: v for k, v in info.options.items() if k in ("resolution", "resolutionunit")}

@@ -1,4 +1,4 @@
-"""What Zarr stores say about their axes: OME-Zarr 0.4 and 0.5, and attributes of plain arrays."""
+"""Metadata of Zarr stores: OME-Zarr 0.4 and 0.5, and attributes of plain arrays."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 
 from separable.files.axis_names import letters_of, long_unit, names_of, short_unit
-from separable.files.file_format import SPACE, ImageInfo, affine_of
+from separable.files.image_info import SPACE, ImageInfo, affine_of
 
 __all__ = ["ome_of", "ome_to_info", "own_to_info", "to_attributes", "to_ome"]
 
-VERSION = {2: "0.4", 3: "0.5"}  # of OME-Zarr, by that of Zarr
+VERSION = {2: "0.4", 3: "0.5"}  # version of OME-Zarr for each version of Zarr
 OWN = ("spacing", "unit", "affine", "_ARRAY_DIMENSIONS")
 
 
 def ome_of(attributes: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the first multiscale image of a group's attributes, if it has one."""
+    """Return the first multiscale image in the attributes of a group, or None."""
     found = attributes.get("ome", attributes)
     scales = found.get("multiscales") if isinstance(found, dict) else None
     if not (isinstance(scales, list) and scales and isinstance(scales[0], dict)):
@@ -31,7 +31,7 @@ def ome_of(attributes: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def ome_to_info(image: dict[str, Any], level: str, ndim: int, zarr_format: int) -> ImageInfo:
-    """Return the axes, spacing and place of one level of a multiscale image."""
+    """Return the metadata of one level of a multiscale image."""
     axes = [a if isinstance(a, dict) else {"name": a} for a in image.get("axes") or ()]
     axes = [{**a, "name": str(a.get("name", ""))} for a in axes]
     if len(axes) != ndim:
@@ -68,7 +68,7 @@ def ome_to_info(image: dict[str, Any], level: str, ndim: int, zarr_format: int) 
 
 
 def to_ome(info: ImageInfo, path: Path, ndim: int, zarr_format: int) -> dict[str, Any]:
-    """Return the attributes of a group with one level, the array ``0``."""
+    """Return the attributes of a group whose only level is the array ``0``."""
     kept = info.options.get("ome_zarr", {})
     axes = kept.get("axes") or []
     if len(axes) != ndim or letters_of([a["name"] for a in axes]) != info.axes:
@@ -116,7 +116,7 @@ def _with_unit(axis: dict[str, Any], letter: str, unit: str) -> dict[str, Any]:
 
 
 def _json(value: Any) -> Any:
-    """What JSON has for a value, which HDF5 may have had as an array."""
+    """Convert a value, which may come from HDF5 as an array, to JSON."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, bytes):
@@ -131,7 +131,7 @@ def _json(value: Any) -> Any:
 def own_to_info(
     attributes: dict[str, Any], names: Sequence[str | None] | None, ndim: int
 ) -> ImageInfo:
-    """Return what a plain array says: names of its dimensions, and what `to_attributes` wrote."""
+    """Return the metadata of a plain array: dimension names and attributes of `to_attributes`."""
     names = names or attributes.get("_ARRAY_DIMENSIONS") or ()
     letters = letters_of(names) if len(names) == ndim else ""
     known = tuple(str(n) for n in names) if letters and all(names) else ()
@@ -149,21 +149,21 @@ def own_to_info(
     )
 
 
-def _spacing(found: Any, ndim: int) -> tuple[float | None, ...] | None:
-    if not (isinstance(found, list) and len(found) == ndim):
+def _spacing(value: Any, ndim: int) -> tuple[float | None, ...] | None:
+    if not (isinstance(value, list) and len(value) == ndim):
         return None
-    return tuple(float(v) if isinstance(v, int | float) else None for v in found)
+    return tuple(float(v) if isinstance(v, int | float) else None for v in value)
 
 
 def to_attributes(info: ImageInfo, ndim: int, zarr_format: int) -> dict[str, Any]:
-    """Return the attributes of a plain array: spacing, unit, affine, and all that it had before."""
-    made = {k: _json(v) for k, v in info.options.get("attributes", {}).items()}
+    """Return the attributes of a plain array: spacing, unit, affine and its former attributes."""
+    attributes = {k: _json(v) for k, v in info.options.get("attributes", {}).items()}
     if info.spacing is not None and len(info.spacing) == ndim:
-        made["spacing"] = list(info.spacing)
+        attributes["spacing"] = list(info.spacing)
     if info.unit:
-        made["unit"] = info.unit
+        attributes["unit"] = info.unit
     if info.affine is not None:
-        made["affine"] = info.affine.tolist()
+        attributes["affine"] = info.affine.tolist()
     if zarr_format == 2:
-        made["_ARRAY_DIMENSIONS"] = list(names_of(info.axes, info.names, ndim))
-    return made
+        attributes["_ARRAY_DIMENSIONS"] = list(names_of(info.axes, info.names, ndim))
+    return attributes

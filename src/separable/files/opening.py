@@ -1,8 +1,11 @@
-"""Open files to read and to write them by parts, by the format that their name says."""
+"""Open files to read and write regions of them, in the format that the file name says."""
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,23 +14,31 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from separable.errors import FileError
-from separable.files.chunked_io import Source, Target, Wanted, draft_of, remove
-from separable.files.error_reasons import errno_of, reason_of, remedy_of
-from separable.files.file_format import ImageInfo
-from separable.files.images import PathLike, check_target, locate, opened, what_is_lost
+from separable.files.chunked_io import Source, Target, draft_of, remove
+from separable.files.diagnostics import errno_of, reason_of, remedy_of
+from separable.files.file_format import CreateRequest, Format
+from separable.files.format_registry import FORMATS, PathLike, is_image_path, locate
+from separable.files.image_info import ImageInfo
 
-__all__ = ["create_target", "open_source", "reopen_target"]
+__all__ = [
+    "check_target",
+    "create_target",
+    "explain_errors",
+    "lost_metadata",
+    "open_source",
+    "reopen_target",
+]
 
 
 def open_source(path: PathLike) -> Source:
-    """Open a file to read it by parts.
+    """Open a file to read regions of it.
 
     Parameters
     ----------
     path : str or path
-        Zarr, NPY, HDF5, NIfTI, TIFF or ENVI. What lies inside follows the path:
-        ``in.zarr/labels/cells``, ``in.h5:/volume``; it may be left out where there is only one
-        array, and in OME-Zarr, where the finest level is taken.
+        Zarr, NPY, HDF5, NIfTI, TIFF or ENVI. An array inside a file follows the path:
+        ``in.zarr/labels/cells``, ``in.h5:/volume``. It may be left out where the file holds only
+        one array, and in OME-Zarr, where the finest resolution level is used.
 
     Returns
     -------
@@ -37,7 +48,7 @@ def open_source(path: PathLike) -> Source:
     Raises
     ------
     FileError
-        As `read_image`, but for the size: no more is in memory than the part that is read.
+        As `read_image`, except for the size: only the region being read is in memory.
 
     Examples
     --------
@@ -50,13 +61,14 @@ def open_source(path: PathLike) -> Source:
     array([[4., 5.],
            [8., 9.]])
     """
-    file, inside, chosen = locate(path, "read")
-    if chosen.open is None:
+    file, inside, format = locate(path, "read")
+    if format.open is None:
         raise FileError(
-            f"cannot read {path} by parts: {chosen.name} is read whole. Convert it to .zarr or .npy"
+            f"cannot read {path} by parts: {format.name} is read whole. Convert it to .zarr or .npy"
         )
-    source = opened(file, inside, chosen, chosen.open)
-    return replace(source, info=replace(source.info, format=chosen.name))
+    with explain_errors(file, format):
+        source = format.open(file, inside)
+    return replace(source, info=replace(source.info, format=format.name), reopen=open_source)
 
 
 def create_target(
@@ -70,7 +82,7 @@ def create_target(
     overwrite: bool = False,
     resume: bool = False,
 ) -> Target:
-    """Create a file to write it by parts.
+    """Create a file to write regions of it.
 
     It is written as ``NAME.partial`` and takes its name at the end (`Target.finish`).
 
@@ -81,16 +93,16 @@ def create_target(
     shape : tuple of int
     dtype : dtype
     chunks : tuple of int, optional
-        That the file stores each for itself, where it can; default: those of `like`, else ours.
+        Chunk sizes, for formats that store chunks; default: those of `like`, else about 4 MiB.
     info : ImageInfo, optional
-        What the file says besides; default: what `like` says.
+        Metadata to write; default: those of `like`.
     like : Source, optional
-        Whose compression and version is taken, if it is of the same format.
+        A file whose compression and version are adopted if it has the same format.
     overwrite : bool
-        Whether an existing file may be replaced, at the end.
+        Whether an existing file is replaced at the end.
     resume : bool
-        Whether to go on with the draft that an earlier run left, if there is one; the target
-        says so in `resumed`.
+        Whether to continue the partial file of an earlier run, if there is one; `Target.resumed`
+        says whether there was.
 
     Returns
     -------
@@ -99,7 +111,7 @@ def create_target(
     Raises
     ------
     FileError
-        As `write_image`; if the disk is too small; or if the draft is of something else.
+        As `write_image`; if the disk is too small; or if the partial file holds another array.
 
     Examples
     --------
@@ -114,65 +126,239 @@ def create_target(
     ['a.npy.partial']
     ['a.npy']
     """
-    return _target(
-        path, shape, dtype, chunks=chunks, info=info, like=like, overwrite=overwrite, resume=resume
-    )
-
-
-def _target(
-    path: PathLike,
-    shape: tuple[int, ...],
-    dtype: DTypeLike,
-    *,
-    chunks: tuple[int, ...] | None = None,
-    info: ImageInfo | None = None,
-    like: Source | None = None,
-    overwrite: bool = False,
-    resume: bool = False,
-    joins: bool = False,
-) -> Target:
-    """As `create_target`; who joins a draft that another process created deletes nothing."""
     shape, dtype = tuple(int(n) for n in shape), np.dtype(dtype).newbyteorder("=")
-    chosen = check_target(path, shape, dtype, overwrite=overwrite)
-    create = chosen.create
-    if create is None:
-        raise FileError(
-            f"cannot write {path} by parts: {chosen.name} is written whole. Write .zarr or .npy"
-        )
-    file, inside, _ = locate(path, "write")
-    file = file.resolve()
-    draft = draft_of(file)
     known = info or (like.info if like is not None else ImageInfo())
-    wanted = Wanted(file, draft, shape, dtype, chunks, known, like, True, inside, overwrite, joins)
-    resume = joins or (resume and draft.exists())
-    fresh = draft.with_name(draft.name + ".new")
-    try:
-        if not resume:
-            remove(draft)
+    request, format = _request(path, shape, dtype, known, overwrite)
+    request = replace(request, chunks=chunks, like=like, resume=resume and request.draft.exists())
+    fresh = request.draft.with_name(request.draft.name + ".new")
+    with _explain_create_errors(path, request, fresh):
+        if not request.resume:
+            # Prepare it under a third name: a partial file that exists is always complete enough
+            # to be resumed.
+            remove(request.draft)
             remove(fresh)
-            create(replace(wanted, draft=fresh, resume=False)).abandon()
+            _create(format, replace(request, draft=fresh)).abandon()
             if fresh.exists():
-                os.replace(fresh, draft)
-        target = create(wanted)
-    except Exception as error:
-        if not resume:
-            remove(draft)
-        if not joins:
-            remove(fresh)
-        if isinstance(error, FileError):
-            raise
-        if like is not None and errno_of(error) is None:
-            raise FileError(
-                f"cannot write {path}: what {like.path} says besides its numbers cannot be kept "
-                f"({reason_of(error)}). Write .npy, or mend that file"
-            ) from None
-        raise FileError(f"cannot write {path}: {reason_of(error)}{remedy_of(error)}") from None
-    lost = what_is_lost(known, chosen, shape, dtype, file)
-    return replace(target, overwrite=overwrite, resumed=resume, notes=lost)
+                os.replace(fresh, request.draft)
+        target = _create(format, replace(request, resume=True))
+    return _finished(target, request, format)
 
 
 def reopen_target(path: Path, shape: Any, dtype: Any, info: ImageInfo, overwrite: bool) -> Target:
-    """Open the draft of a target that another process created."""
+    """Open the partial file of a target that another process created; nothing in it is deleted."""
     if not draft_of(path).exists():
-        raise FileError(f"cannot write {path}: its draft is gone; it was finished or abandoned")
-    return _target(path, shape, dtype, info=info, overwrite=overwrite, joins=True)
+        raise FileError(
+            f"cannot write {path}: its partial file is gone; it was finished or abandoned"
+        )
+    request, format = _request(path, shape, np.dtype(dtype), info, overwrite)
+    request = replace(request, resume=True, joins=True)
+    with _explain_create_errors(path, request, None):
+        target = _create(format, request)
+    return _finished(target, request, format)
+
+
+def _request(
+    path: PathLike, shape: tuple[int, ...], dtype: np.dtype[Any], info: ImageInfo, overwrite: bool
+) -> tuple[CreateRequest, Format]:
+    format = check_target(path, shape, dtype, overwrite=overwrite)
+    if format.create is None:
+        raise FileError(
+            f"cannot write {path} by parts: {format.name} is written whole. Write .zarr or .npy"
+        )
+    file, inside, _ = locate(path, "write")
+    file = file.resolve()
+    request = CreateRequest(
+        file, draft_of(file), shape, dtype, None, info, None, False, inside, overwrite
+    )
+    return request, format
+
+
+def _create(format: Format, request: CreateRequest) -> Target:
+    assert format.create is not None  # checked by _request
+    return format.create(request)
+
+
+def _finished(target: Target, request: CreateRequest, format: Format) -> Target:
+    """Return a format's target with what every target has."""
+    lost = lost_metadata(request.info, format, request.shape, request.dtype, request.path)
+    return replace(
+        target, overwrite=request.overwrite, resumed=request.resume, notes=lost,
+        reopen=reopen_target,
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _explain_create_errors(
+    path: PathLike, request: CreateRequest, fresh: Path | None
+) -> Iterator[None]:
+    """Remove what a failure left half made, and raise it as a `FileError`."""
+    try:
+        yield
+    except Exception as error:
+        if not request.resume:
+            remove(request.draft)
+        if fresh is not None:
+            remove(fresh)
+        if isinstance(error, FileError):
+            raise
+        if request.like is not None and errno_of(error) is None:
+            raise FileError(
+                f"cannot write {path}: the metadata of {request.like.path} cannot be kept "
+                f"({reason_of(error)}). Write .npy, or correct that file"
+            ) from None
+        raise FileError(f"cannot write {path}: {reason_of(error)}{remedy_of(error)}") from None
+
+
+def check_target(
+    path: PathLike, shape: tuple[int, ...], dtype: DTypeLike, *, overwrite: bool = False
+) -> Format:
+    """Check before the work begins that an array can be written to a path.
+
+    Returns
+    -------
+    Format
+        The format of the file.
+
+    Raises
+    ------
+    FileError
+        As `write_image`.
+
+    Examples
+    --------
+    >>> check_target("picture.png", (64, 64), "uint8").name
+    'PNG'
+    >>> check_target("picture.png", (64, 64), "float64")
+    Traceback (most recent call last):
+        ...
+    separable.errors.FileError: cannot write picture.png: PNG holds uint8 or uint16 or bool; got float64. Write .tif or .npy, or make it uint8 (--dtype uint8)
+    """
+    path, inside, format = locate(path, "write")
+    if inside and format.folder:
+        raise FileError(f"cannot write {inside} into {path}: a store is written whole. Name it")
+    if format.write is None and format.create is None:
+        raise FileError(f"cannot write {path}: {format.name} is only read. Write .npy")
+    reason = format.refuse(tuple(shape), np.dtype(dtype))
+    if reason:
+        raise FileError(f"cannot write {path}: {reason}")
+    try:
+        _check_place(path, format, overwrite)
+    except (OSError, RuntimeError) as error:  # a name too long, a loop of links
+        if isinstance(error, FileError):
+            raise
+        raise FileError(f"cannot write {path}: {reason_of(error)}") from None
+    return format
+
+
+def _check_place(path: Path, format: Format, overwrite: bool) -> None:
+    """Refuse a path where no file of this format can be created."""
+    folder = path.resolve().parent
+    if path.is_dir() and not format.folder:
+        raise FileError(f"cannot write {path}: it is a folder. Name a file in it")
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise FileError(f"cannot write {path}: it is a device, not a file")
+    if path.exists() and not overwrite:
+        raise FileError(
+            f"{path} exists. Choose another name, or overwrite it (overwrite=True, --force)"
+        )
+    if not folder.is_dir():
+        raise FileError(f"cannot write {path}: there is no folder {folder}. Create it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise FileError(f"cannot write {path}: no permission to write in the folder {folder}")
+
+
+def lost_metadata(
+    info: ImageInfo, format: Format, shape: tuple[int, ...], dtype: DTypeLike, path: PathLike
+) -> tuple[str, ...]:
+    """Return in words which metadata of an image a format cannot keep.
+
+    Examples
+    --------
+    >>> info = ImageInfo("ZYX", spacing=(2.0, 1.0, 1.0), unit="mm")
+    >>> lost_metadata(info, check_target("a.npy", (3, 4, 5), "uint8"), (3, 4, 5), "uint8", "a.npy")
+    ('NPY does not keep: the axes ZYX, the spacing (2.0, 1.0, 1.0) mm',)
+    """
+    lost, keeps = [], format.keeps(info, shape, np.dtype(dtype), Path(path))
+    if len(info.axes) == len(shape) and "axes" not in keeps:
+        lost.append(f"the axes {info.axes}")
+    if info.spacing is not None and "spacing" not in keeps:
+        lost.append(f"the spacing {info.spacing} {info.unit}".rstrip())
+    if info.affine is not None and "affine" not in keeps:
+        lost.append("the affine")
+    if info.options and info.format and info.format != format.name:
+        described = {key: words for f in FORMATS for key, words in f.options.items()}
+        found = sorted(set(info.options) & set(described))
+        lost += [described[key] for key in found if key not in keeps]
+    return (f"{format.name} does not keep: {', '.join(lost)}",) if lost else ()
+
+
+@contextlib.contextmanager
+def explain_errors(path: Path, format: Format) -> Iterator[None]:
+    """Check a file before it is opened, and raise every failure in it as a `FileError`."""
+    try:
+        _check_source(path, format)
+        yield
+    except FileError:
+        raise
+    except PermissionError:
+        raise FileError(
+            f"cannot read {path}: permission denied. Ask its owner, or copy it"
+        ) from None
+    except MemoryError:
+        raise FileError(f"cannot read {path}: it does not fit into memory") from None
+    except Exception as error:  # the libraries raise whatever they meet in a damaged file
+        if isinstance(error, OSError) and error.strerror:
+            raise FileError(f"cannot read {path}: {reason_of(error)}") from None
+        raise FileError(
+            f"cannot read {path}: it is truncated or damaged ({reason_of(error)}). "
+            "Fetch or export it again"
+        ) from None
+
+
+def _check_source(path: Path, format: Format) -> None:
+    """Refuse a path where no file of this format can be read."""
+    if os.path.islink(path) and not path.exists():
+        raise FileError(
+            f"cannot read {path}: it is a link to {os.readlink(path)}, where there is no file"
+        )
+    if not path.exists():
+        folder = path.parent.iterdir() if path.parent.is_dir() else ()
+        names = [p.name for p in folder if is_image_path(p.name)]
+        close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.75)
+        hint = f". Did you mean {path.parent / close[0]}?" if close else ""
+        raise FileError(f"cannot read {path}: there is no such file{hint}")
+    if format.folder and path.is_file():
+        raise FileError(
+            f"cannot read {path}: expected a folder, as {format.name} has it; got a file. "
+            "Unpack it, or name the store itself"
+        )
+    if path.is_dir() and not format.folder:
+        raise FileError(f"cannot read {path}: it is a folder. Name a file in it")
+    if not (path.is_file() or path.is_dir()):
+        raise FileError(f"cannot read {path}: it is a device, not a file")
+    if path.is_file():
+        _check_signature(path, format)
+
+
+def _check_signature(path: Path, format: Format) -> None:
+    """Refuse a file whose first bytes do not belong to the format of its suffix."""
+    with path.open("rb") as file:
+        start = file.read(8)
+    if not start:
+        raise FileError(f"cannot read {path}: the file is empty. Fetch or export it again")
+    if not format.signatures or format.begins(start):
+        return
+    # The signature of a compressed format is that of the compression alone. It says which format
+    # it is only where the file's name says what was compressed.
+    others = (f for f in FORMATS if f.begins(start) and f.compresses in (None, format))
+    other = next(others, None)
+    if other is None:
+        raise FileError(
+            f"cannot read {path}: it does not begin like a {format.name} file. "
+            "It is damaged, or of another type"
+        )
+    ending = next(s for s in format.suffixes if path.name.lower().endswith(s))
+    raise FileError(
+        f"cannot read {path}: expected {format.name} by its name; got {other.name}. "
+        f"Rename it to {path.name[: -len(ending)]}{other.suffixes[0]}"
+    )

@@ -1,4 +1,4 @@
-"""Pictures: PNG, JPEG and BMP, by imageio and Pillow."""
+"""The picture formats PNG, JPEG and BMP, read with imageio and Pillow."""
 
 from __future__ import annotations
 
@@ -11,14 +11,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from separable.errors import FileError
-from separable.files.file_format import (
-    Array,
-    Format,
-    ImageInfo,
-    check_memory,
-    check_packed,
-    keeping,
-)
+from separable.files.diagnostics import check_memory, check_packed
+from separable.files.file_format import Format, metadata_kept
+from separable.files.image_info import Array, ImageInfo
 
 __all__ = ["BMP", "JPEG", "PNG"]
 
@@ -26,10 +21,11 @@ JPEG_QUALITY = 95
 
 
 def _read_picture(path: Path) -> tuple[Array, ImageInfo]:
+    # Imported here for start-up time: imageio takes 0.1 s.
     import imageio.v3 as iio
 
     _refuse_deep_colour(path)
-    file: Any  # of imageio's plugin for Pillow, which has options of its own
+    file: Any  # of the Pillow plugin of imageio, which has further options
     with _no_pixel_limit(), iio.imopen(path, "r", plugin="pillow") as file:
         properties = file.properties(index=0)
         check_memory(path, properties.shape, properties.dtype)
@@ -40,12 +36,12 @@ def _read_picture(path: Path) -> tuple[Array, ImageInfo]:
         array = np.asarray(file.read(index=0, rotate=True, **options))
     kept = {k: meta[k] for k in ("dpi", "icc_profile") if meta.get(k)}
     if inks:
-        kept.pop("icc_profile", None)  # it was made for the inks
+        kept.pop("icc_profile", None)  # the profile describes the inks
     return array, ImageInfo("YXS"[: array.ndim], kept)
 
 
 def _refuse_deep_colour(path: Path) -> None:
-    """Pillow would cut 16-bit colours to 8 bits without a word."""
+    """Refuse 16-bit colours, which Pillow would silently cut to 8 bits."""
     with path.open("rb") as file:
         head = file.read(26)
     if head.startswith(b"\x89PNG") and len(head) == 26 and head[24] == 16 and head[25] != 0:
@@ -57,8 +53,8 @@ def _refuse_deep_colour(path: Path) -> None:
 
 @contextlib.contextmanager
 def _no_pixel_limit() -> Iterator[None]:
-    """Lift Pillow's limit on pixels, below that of large photographs: memory is our limit."""
-    from PIL import Image
+    """Lift the pixel limit of Pillow, which large photographs exceed; memory is checked instead."""
+    from PIL import Image  # start-up time
 
     before = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = None
@@ -72,7 +68,7 @@ def _writer(
     suffix: str, quality: int | None = None
 ) -> Callable[[BinaryIO, Array, ImageInfo, Path], None]:
     def write(file: BinaryIO, array: Array, info: ImageInfo, path: Path) -> None:
-        import imageio.v3 as iio
+        import imageio.v3 as iio  # start-up time
 
         native = array.astype(array.dtype.newbyteorder("="), copy=False)
         options = {k: v for k, v in info.options.items() if k in ("dpi", "icc_profile")}
@@ -88,7 +84,7 @@ def _refuser(
 ) -> Callable[[tuple[int, ...], np.dtype[Any]], str]:
     def refuse(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
         if 0 in shape:
-            return f"an empty image of shape {shape} is no {name} picture. Write .npy"
+            return f"an empty image of shape {shape} is not a {name} picture. Write .npy"
         if not (len(shape) == 2 or (len(shape) == 3 and shape[2] in samples)):
             last = " or ".join(map(str, samples))
             return (
@@ -108,29 +104,29 @@ def _refuser(
 
 
 PNG = Format(
-    "PNG",
-    (".png",),
-    (b"\x89PNG",),
-    _read_picture,
-    _writer(".png"),
-    _refuser("PNG", ("uint8", "uint16", "bool"), (2, 3, 4)),
-    keeps=keeping("axes"),
+    name="PNG",
+    suffixes=(".png",),
+    signatures=(b"\x89PNG",),
+    read=_read_picture,
+    write=_writer(".png"),
+    refuse=_refuser("PNG", ("uint8", "uint16", "bool"), (2, 3, 4)),
+    keeps=metadata_kept("axes"),
 )
 JPEG = Format(
-    "JPEG",
-    (".jpg", ".jpeg"),
-    (b"\xff\xd8\xff",),
-    _read_picture,
-    _writer(".jpg", quality=JPEG_QUALITY),
-    _refuser("JPEG", ("uint8",), (3,)),
-    keeps=keeping("axes"),
+    name="JPEG",
+    suffixes=(".jpg", ".jpeg"),
+    signatures=(b"\xff\xd8\xff",),
+    read=_read_picture,
+    write=_writer(".jpg", quality=JPEG_QUALITY),
+    refuse=_refuser("JPEG", ("uint8",), (3,)),
+    keeps=metadata_kept("axes"),
 )
 BMP = Format(
-    "BMP",
-    (".bmp",),
-    (b"BM",),
-    _read_picture,
-    _writer(".bmp"),
-    _refuser("BMP", ("uint8", "bool"), (3,)),
-    keeps=keeping("axes"),
+    name="BMP",
+    suffixes=(".bmp",),
+    signatures=(b"BM",),
+    read=_read_picture,
+    write=_writer(".bmp"),
+    refuse=_refuser("BMP", ("uint8", "bool"), (3,)),
+    keeps=metadata_kept("axes"),
 )

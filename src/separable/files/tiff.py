@@ -1,4 +1,4 @@
-"""TIFF, also volumes, by tifffile."""
+"""The TIFF format, also for volumes, read and written with tifffile."""
 
 from __future__ import annotations
 
@@ -13,16 +13,11 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from separable.errors import FileError
-from separable.files.chunked_io import Region, Source, Target, Wanted, blame
-from separable.files.file_format import (
-    DEFLATE_RATIO,
-    Array,
-    Format,
-    ImageInfo,
-    check_memory,
-    check_packed,
-)
+from separable.files.chunked_io import Region, Source, Target, chunk_error
+from separable.files.diagnostics import DEFLATE_RATIO, check_memory, check_packed, import_package
+from separable.files.file_format import CreateRequest, Format
 from separable.files.flat_binary import Raw, raw_source, raw_target
+from separable.files.image_info import Array, ImageInfo
 from separable.files.ome_tiff import (
     check_files,
     imagej_settings,
@@ -30,20 +25,19 @@ from separable.files.ome_tiff import (
     plain_resolution,
     tiff_info,
 )
-from separable.files.optional_packages import need
 
 __all__ = ["TIFF"]
 
-CLASSIC_BYTES = (1 << 32) - (1 << 25)  # TIFF has 32-bit places, BigTIFF has 64-bit ones
-# By how much the codecs that need no other package make data smaller at most: none, LZW, deflate
-# (two numbers) and PackBits.
+CLASSIC_BYTES = (1 << 32) - (1 << 25)  # TIFF has 32-bit offsets, BigTIFF 64-bit ones
+# Largest compression ratios of the codecs that need no other package: none, LZW, deflate (two
+# codes) and PackBits.
 RATIOS = {1: 1, 5: 4096, 8: DEFLATE_RATIO, 32946: DEFLATE_RATIO, 32773: 128}
 OME_TYPES = frozenset(("uint8", "int8", "uint16", "int16", "uint32", "int32",
                        "float32", "float64", "complex64", "complex128", "bool"))  # fmt: skip
 
 
 def _read_tiff(path: Path) -> tuple[Array, ImageInfo]:
-    import tifffile
+    import tifffile  # start-up time
 
     with _damage_raises(), tifffile.TiffFile(path) as file:
         check_files(path, file)
@@ -76,8 +70,8 @@ def _codec_named(path: Path) -> Iterator[None]:
 
 
 def _open_tiff(path: Path, inside: str = "") -> Source:
-    """Numbers that lie one after the other are read by their place, others page by page."""
-    import tifffile
+    """Open a TIFF file: contiguous samples are read by their offset, others page by page."""
+    import tifffile  # start-up time
 
     with contextlib.ExitStack() as open_files:
         with _damage_raises():
@@ -99,7 +93,7 @@ def _open_tiff(path: Path, inside: str = "") -> Source:
 
 
 def _paged(path: Path, file: Any, series: Any, info: ImageInfo) -> Source:
-    zarr = need("zarr", path)
+    zarr = import_package("zarr", path)
     file.filehandle.set_lock(True)
     node = zarr.open(series.aszarr(level=0), mode="r")
 
@@ -110,7 +104,7 @@ def _paged(path: Path, file: Any, series: Any, info: ImageInfo) -> Source:
         except FileError:
             raise
         except Exception as error:
-            raise blame(
+            raise chunk_error(
                 path, node.shape, node.chunks, region, error, node.__getitem__, str
             ) from None
         return found.astype(found.dtype.newbyteorder("="), copy=False)
@@ -120,7 +114,7 @@ def _paged(path: Path, file: Any, series: Any, info: ImageInfo) -> Source:
 
 
 def _check_pages(path: Path, file: Any, series: Any) -> None:
-    """Refuse a file cut short, whose last pages would come back as zeros."""
+    """Refuse a truncated file, whose last pages would be read as zeros."""
     size, stored, sparse = file.filehandle.size, 0, False
     for page in series.pages:
         if page is None:
@@ -142,7 +136,7 @@ def _check_pages(path: Path, file: Any, series: Any) -> None:
 
 @contextlib.contextmanager
 def _damage_raises() -> Iterator[None]:
-    """Raise what tifffile only logs: a file cut short would come back with fewer pages."""
+    """Raise errors that tifffile only logs: a truncated file would be read with fewer pages."""
     log, found = logging.getLogger("tifffile"), list[str]()
 
     class Keep(logging.Handler):
@@ -163,7 +157,7 @@ def _damage_raises() -> Iterator[None]:
 
 
 def _turned(info: ImageInfo, ndim: int) -> tuple[int, ...]:
-    """Return the axes in an order that TIFF has: pages of rows, T Z C before them."""
+    """Return the axes in the order of TIFF: pages of rows and columns, T Z C before them."""
     axes = info.axes
     usual = axes.endswith(("YX", "YXS")) or len(axes) != ndim
     if usual or not {"Y", "X"} <= set(axes) or len(set(axes)) != ndim:
@@ -186,7 +180,7 @@ def _in_order(info: ImageInfo, order: tuple[int, ...]) -> ImageInfo:
 def _settings(
     info: ImageInfo, shape: tuple[int, ...], dtype: np.dtype[Any], path: Path
 ) -> dict[str, Any]:
-    """What tifffile is told: OME-TIFF by name or origin, for ImageJ, for a spacing; else plain."""
+    """Return options for tifffile: OME-TIFF, ImageJ or plain TIFF, by name, origin and spacing."""
     name = dtype.newbyteorder("=").name
     colour = (
         len(info.axes) == len(shape)
@@ -196,7 +190,7 @@ def _settings(
     )
     named = path.name.lower().endswith((".ome.tif", ".ome.tiff"))
     settings: dict[str, Any] = {"photometric": "rgb" if colour else "minisblack"}
-    if not colour and "S" in info.axes:  # elsewhere than last, or more of them than colours
+    if not colour and "S" in info.axes:  # not the last axis, or more samples than colours
         info = replace(info, axes=info.axes.replace("S", "Q" if "C" in info.axes else "C"))
     settings["bigtiff"] = math.prod(shape) * dtype.itemsize > CLASSIC_BYTES
     ome = {**settings, "ome": True, "metadata": ome_settings(info, len(shape))}
@@ -227,7 +221,7 @@ def _keeps(
 
 
 def _write_tiff(file: BinaryIO, array: Array, info: ImageInfo, path: Path) -> None:
-    import tifffile
+    import tifffile  # start-up time
 
     order = _turned(info, array.ndim)
     array, info = array.transpose(order), _in_order(info, order)
@@ -237,23 +231,23 @@ def _write_tiff(file: BinaryIO, array: Array, info: ImageInfo, path: Path) -> No
     tifffile.imwrite(file, array, **settings)
 
 
-def _create_tiff(wanted: Wanted) -> Target:
-    import tifffile
+def _create_tiff(request: CreateRequest) -> Target:
+    import tifffile  # start-up time
 
-    order = _turned(wanted.info, len(wanted.shape))
-    shape = tuple(wanted.shape[i] for i in order)
-    if not wanted.resume:
-        info = _in_order(wanted.info, order)
-        settings = _settings(info, shape, wanted.dtype, wanted.path)
-        tifffile.memmap(wanted.draft, shape=shape, dtype=wanted.dtype, **settings)
-    with tifffile.TiffFile(wanted.draft) as made:
+    order = _turned(request.info, len(request.shape))
+    shape = tuple(request.shape[i] for i in order)
+    if not request.resume:
+        info = _in_order(request.info, order)
+        settings = _settings(info, shape, request.dtype, request.path)
+        tifffile.memmap(request.draft, shape=shape, dtype=request.dtype, **settings)
+    with tifffile.TiffFile(request.draft) as made:
         series = made.series[0]
         found = tuple(int(n) for n in series.shape)
         same = [n for n in found if n > 1] == [n for n in shape if n > 1]
-        wanted.check_draft(wanted.shape if same else found, series.dtype)
+        request.check_draft(request.shape if same else found, series.dtype)
         dtype, place = np.dtype(made.byteorder + series.dtype.char), int(series.dataoffset or 0)
-    raw = Raw.open(wanted.draft, dtype, wanted.shape, place, order, write=True)
-    return raw_target(wanted, raw)
+    raw = Raw.open(request.draft, dtype, request.shape, place, order, write=True)
+    return raw_target(request, raw)
 
 
 def _refuse_tiff(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
@@ -263,13 +257,14 @@ def _refuse_tiff(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
 
 
 TIFF = Format(
-    "TIFF",
-    (".tif", ".tiff"),
-    (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
-    _read_tiff,
-    _write_tiff,
-    _refuse_tiff,
+    name="TIFF",
+    suffixes=(".tif", ".tiff"),
+    signatures=(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    read=_read_tiff,
+    write=_write_tiff,
+    refuse=_refuse_tiff,
     open=_open_tiff,
     create=_create_tiff,
     keeps=_keeps,
+    options={"ome": "OME's metadata", "imagej": "ImageJ's metadata"},
 )

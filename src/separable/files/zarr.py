@@ -1,4 +1,4 @@
-"""Zarr 2 and 3, plain and OME-Zarr 0.4 and 0.5, by zarr-python 3."""
+"""Zarr 2 and 3, plain and OME-Zarr 0.4 and 0.5, read and written with zarr-python 3."""
 
 from __future__ import annotations
 
@@ -12,26 +12,28 @@ from typing import Any
 import numpy as np
 
 from separable.errors import FileError
-from separable.files.chunked_io import Region, Source, Target, Wanted, blame, reason_of
-from separable.files.file_format import Array, Format, ImageInfo, keeping
+from separable.files.axis_names import names_of
+from separable.files.chunked_io import Region, Source, Target, chunk_error
+from separable.files.diagnostics import import_package, reason_of
+from separable.files.file_format import CreateRequest, Format, metadata_kept
+from separable.files.image_info import Array, ImageInfo
 from separable.files.ome_zarr import ome_of, ome_to_info, own_to_info, to_attributes, to_ome
-from separable.files.optional_packages import need
 from separable.files.zarr_drafts import ChunkWriter, draft_store, read_store
 from separable.system import flush_path
 
 __all__ = ["ZARR"]
 
 CHUNK_BYTES = 4 << 20
-NEW = "zarr 3: "  # before the names of codecs of Zarr 3, which are not those of Zarr 2
+NEW = "zarr 3: "  # prefix of codec names of Zarr 3, which differ from those of Zarr 2
 METADATA = ("zarr.json", ".zarray", ".zgroup")
 
 
 def _open_zarr(path: Path, inside: str = "") -> Source:
-    zarr = need("zarr", path)
+    zarr = import_package("zarr", path)
     where = path / inside if inside else path
     if not any((path / name).is_file() for name in METADATA):
         raise FileError(
-            f"cannot read {path}: it is a folder without {', '.join(METADATA)}, so no Zarr store. "
+            f"cannot read {path}: it is a folder without {', '.join(METADATA)}, so it is not a Zarr store. "
             "Name the store itself"
         )
     _check_codecs(where)
@@ -58,7 +60,9 @@ def _source(where: Path, node: Any, info: ImageInfo) -> Source:
             found = np.asarray(node[region])
         except Exception as error:
             chunks, name = tuple(node.shards or node.chunks), node.metadata.encode_chunk_key
-            raise blame(where, node.shape, chunks, region, error, node.__getitem__, name) from None
+            raise chunk_error(
+                where, node.shape, chunks, region, error, node.__getitem__, name
+            ) from None
         return found.astype(found.dtype.newbyteorder("="), copy=False)
 
     layout = {
@@ -82,7 +86,7 @@ def _source(where: Path, node: Any, info: ImageInfo) -> Source:
 
 
 def _array_in(where: Path, group: Any, inside: str) -> str:
-    """The array that is meant where a group is named: OME's finest level, or the only one."""
+    """Return the array of a group: the finest level of OME-Zarr, or the only array."""
     ome = ome_of(dict(group.attrs))
     if ome is not None:
         return "/".join(filter(None, (inside, str(ome["datasets"][0]["path"]))))
@@ -114,7 +118,7 @@ def _nothing_there(zarr: Any, path: Path, inside: str) -> FileError:
 
 
 def _info(zarr: Any, path: Path, name: str, node: Any) -> ImageInfo:
-    """From OME's metadata of the group above, else from the array's own attributes."""
+    """Return the metadata of an array, from the OME-Zarr group above it or its own attributes."""
     attributes = dict(node.attrs)
     above, _, last = name.rpartition("/")
     ome = None
@@ -127,18 +131,18 @@ def _info(zarr: Any, path: Path, name: str, node: Any) -> ImageInfo:
     return own_to_info(attributes, names, node.ndim)
 
 
-# Unreadable parts
+# Codecs
 
 
 def _check_opened(where: Path, node: Any) -> None:
-    """Look at the codecs that zarr will use, whichever of its files it took them from."""
+    """Check the codecs that zarr will use, from whichever metadata file it read them."""
     for codec in (*node.filters, *node.compressors, *_inner_codecs(node)):
         made = codec.get_config() if hasattr(codec, "get_config") else codec.to_dict()
         _check_trusted(where, str(made.get("id") or made.get("name")))
 
 
 def _inner_codecs(node: Any) -> tuple[Any, ...]:
-    """Those of Zarr 3, with the codecs of chunks within shards."""
+    """Return the codecs of Zarr 3, including those of chunks within shards."""
     found = list(getattr(node.metadata, "codecs", ()))
     for codec in found:
         found += [*getattr(codec, "codecs", ()), *getattr(codec, "index_codecs", ())]
@@ -146,22 +150,22 @@ def _inner_codecs(node: Any) -> tuple[Any, ...]:
 
 
 def _check_trusted(where: Path, codec: str) -> None:
-    """Refuse what decodes to more than numbers: such a codec may run what it decodes."""
+    """Refuse codecs that decode objects, because they may execute what they decode."""
     name = codec.removeprefix(NEW)
     if name.removeprefix("numcodecs.") in NUMBERS or (
         name not in OBJECTS and any(name.startswith(start) for start, _ in PACKAGES)
     ):
         return
     raise FileError(
-        f"cannot read {where}: its codec {name} is not one that decodes numbers alone. Store the "
+        f"cannot read {where}: its codec {name} decodes more than numbers, which is not safe. Store the "
         "array with another codec, such as blosc or zstd"
     )
 
 
 def _check_codecs(where: Path) -> None:
-    """Name a codec that is not installed, which zarr meets only at the first chunk, or not so."""
+    """Refuse a codec that is not installed, which zarr would report only at the first chunk."""
     for codec in _codecs(where):
-        if codec.removeprefix(NEW) in OBJECTS:  # before it is asked for
+        if codec.removeprefix(NEW) in OBJECTS:  # before it is looked up
             _check_trusted(where, codec)
         if not _known(codec):
             codec = codec.removeprefix(NEW)
@@ -169,14 +173,14 @@ def _check_codecs(where: Path) -> None:
             remedy = (
                 f"Install it: pip install {package}"
                 if package
-                else ("Install the package that brings it, or store the array with another codec")
+                else ("Install the package that contains it, or store the array with another codec")
             )
             raise FileError(f"cannot read {where}: its codec {codec} is not installed. {remedy}")
         _check_trusted(where, codec)
 
 
-# Codecs of numcodecs and of zarr that turn bytes to bytes or numbers to numbers, and those that
-# make Python objects: `pickle` runs what the file says.
+# Codecs of numcodecs and zarr that map bytes to bytes or numbers to numbers, and those that create
+# Python objects: `pickle` executes what the file says.
 NUMBERS = frozenset((
     "adler32", "astype", "base64", "bitround", "blosc", "bz2", "crc32", "crc32c", "delta",
     "fixedscaleoffset", "fletcher32", "gzip", "jenkins_lookup3", "lz4", "lzma", "packbits",
@@ -223,16 +227,16 @@ def _codecs_3(codecs: Any) -> Iterator[str]:
 
 def _known(codec: str) -> bool:
     if not codec.startswith(NEW):
-        from numcodecs.registry import get_codec
+        from numcodecs.registry import get_codec  # optional
 
         try:
             get_codec({"id": codec})
         except ValueError:
             return False
-        except TypeError:  # it is there, and wants its options
+        except TypeError:  # it is installed, and its options are missing
             return True
         return True
-    from zarr.registry import get_codec_class
+    from zarr.registry import get_codec_class  # optional
 
     try:
         get_codec_class(codec.removeprefix(NEW))
@@ -244,13 +248,13 @@ def _known(codec: str) -> bool:
 # Writing
 
 
-def _create_zarr(wanted: Wanted) -> Target:
-    zarr = need("zarr", wanted.path)
-    if not wanted.resume:
-        _create_store(zarr, wanted)
-    writer = ChunkWriter(wanted.draft, first=not wanted.joins)
-    with _open_zarr(wanted.draft) as found:
-        wanted.check_draft(found.shape, found.dtype)
+def _create_zarr(request: CreateRequest) -> Target:
+    zarr = import_package("zarr", request.path)
+    if not request.resume:
+        _create_store(zarr, request)
+    writer = ChunkWriter(request.draft, first=not request.joins)
+    with _open_zarr(request.draft) as found:
+        request.check_draft(found.shape, found.dtype)
     node = zarr.open(draft_store(writer), mode="r+")
     node = node if hasattr(node, "shape") else node["0"]
 
@@ -258,84 +262,84 @@ def _create_zarr(wanted: Wanted) -> Target:
         node[region] = array
 
     return Target(
-        path=wanted.path,
-        draft=wanted.draft,
-        shape=wanted.shape,
-        dtype=wanted.dtype,
+        path=request.path,
+        draft=request.draft,
+        shape=request.shape,
+        dtype=request.dtype,
         chunks=tuple(node.shards or node.chunks),
         store=store,
         flush=writer.flush,
         release=writer.close,
         complete=writer.finish,
-        info=wanted.info,
-        resumed=wanted.resume,
+        info=request.info,
+        resumed=request.resume,
     )
 
 
-def _create_store(zarr: Any, wanted: Wanted) -> None:
-    """Make a store without chunks, and bring it to the disk."""
-    ome = wanted.path.name.endswith(".ome.zarr") or "ome_zarr" in wanted.info.options
-    settings = _settings(wanted)
+def _create_store(zarr: Any, request: CreateRequest) -> None:
+    """Create a store without chunks and flush it to the disk."""
+    ome = request.path.name.endswith(".ome.zarr") or "ome_zarr" in request.info.options
+    settings = _settings(request)
     version = settings.pop("zarr_format")
     if ome:
-        top = zarr.create_group(str(wanted.draft), zarr_format=version)
-        top.attrs.update(to_ome(wanted.info, wanted.path, len(wanted.shape), version))
+        top = zarr.create_group(str(request.draft), zarr_format=version)
+        top.attrs.update(to_ome(request.info, request.path, len(request.shape), version))
         top.create_array("0", **settings)
     else:
-        attributes = to_attributes(wanted.info, len(wanted.shape), version)
-        zarr.create_array(str(wanted.draft), zarr_format=version, attributes=attributes, **settings)
-    for path in wanted.draft.rglob("*"):
+        attributes = to_attributes(request.info, len(request.shape), version)
+        zarr.create_array(
+            str(request.draft), zarr_format=version, attributes=attributes, **settings
+        )
+    for path in request.draft.rglob("*"):
         if path.is_file():
             flush_path(path)
 
 
-def _settings(wanted: Wanted) -> dict[str, Any]:
-    """Chunks and codecs: those asked for, else those of the pattern, else ours."""
-    like = wanted.like_layout("Zarr")
-    version = int(like.get("zarr_format") or wanted.info.options.get("zarr_format") or 3)
-    if len(like.get("chunks", ())) != len(wanted.shape):
+def _settings(request: CreateRequest) -> dict[str, Any]:
+    """Return chunks and codecs: those asked for, else those of `like`, else the defaults."""
+    like = request.like_layout("Zarr")
+    version = int(like.get("zarr_format") or request.info.options.get("zarr_format") or 3)
+    if len(like.get("chunks", ())) != len(request.shape):
         like = {k: v for k, v in like.items() if k not in ("chunks", "shards")}
-    chunks = wanted.chunks or like.get("chunks") or cubes(wanted.shape, wanted.dtype.itemsize)
-    chunks = tuple(max(1, min(c, n)) for c, n in zip(chunks, wanted.shape, strict=True))
+    chunks = request.chunks or like.get("chunks") or cubes(request.shape, request.dtype.itemsize)
+    chunks = tuple(max(1, min(c, n)) for c, n in zip(chunks, request.shape, strict=True))
     settings: dict[str, Any] = {
-        "shape": wanted.shape,
-        "dtype": wanted.dtype,
+        "shape": request.shape,
+        "dtype": request.dtype,
         "chunks": chunks,
         "zarr_format": version,
-        "fill_value": wanted.dtype.type(0),
+        "fill_value": request.dtype.type(0),
     }
-    settings.update(_shards(like, wanted.chunks, wanted.shape))
+    settings.update(_shards(like, request.chunks, request.shape))
     if "compressors" in like:
-        _check_encoders(wanted, like)
-        same = like["dtype"] == wanted.dtype
+        _check_encoders(request, like)
+        same = like["dtype"] == request.dtype
         settings["compressors"] = like["compressors"] if same else _resized(like["compressors"])
         if same:
             settings["filters"] = like["filters"] or None
     if version == 2:
         settings["chunk_key_encoding"] = {"name": "v2", "separator": "/"}
     else:
-        from separable.files.axis_names import names_of
-
         settings["dimension_names"] = names_of(
-            wanted.info.axes, wanted.info.names, len(wanted.shape)
+            request.info.axes, request.info.names, len(request.shape)
         )
     return settings
 
 
-def _check_encoders(wanted: Wanted, like: dict[str, Any]) -> None:
-    """Refuse codecs of the pattern that can decode and not encode, before the work begins."""
-    import zarr
+def _check_encoders(request: CreateRequest, like: dict[str, Any]) -> None:
+    """Refuse codecs of `like` that can decode but not encode, before the work begins."""
+    import zarr  # optional
 
-    sample = np.ones((4,) * len(wanted.shape), like["dtype"])
+    sample = np.ones((4,) * len(request.shape), like["dtype"])
     try:
         zarr.create_array(
             {}, data=sample, chunks=sample.shape, zarr_format=like["zarr_format"],
             compressors=like["compressors"], filters=like["filters"] or None,
         )  # fmt: skip
     except Exception as error:
-        assert wanted.like is not None
+        assert request.like is not None
         raise FileError(
-            f"cannot write {wanted.path}: the codecs of {wanted.like.path} cannot encode "
+            f"cannot write {request.path}: the codecs of {request.like.path} cannot encode "
             f"({reason_of(error)}). Store that array with other codecs, or write .npy"
         ) from None
 
@@ -343,7 +347,7 @@ def _check_encoders(wanted: Wanted, like: dict[str, Any]) -> None:
 def _shards(
     like: dict[str, Any], chunks: tuple[int, ...] | None, shape: tuple[int, ...]
 ) -> dict[str, Any]:
-    """Chunks that were asked for are the shards, where those of the pattern fill them."""
+    """Return shards and inner chunks; chunks that were asked for become the shards if they fit."""
     if not like.get("shards"):
         return {}
     shards, inner = chunks or like["shards"], like["chunks"]
@@ -354,7 +358,7 @@ def _shards(
 
 
 def _resized(codecs: Any) -> Any:
-    """Compressors without the size of the numbers that they were made for."""
+    """Return compressors without the sample size that they were configured for."""
     return [
         type(c).from_dict({"name": "blosc", "configuration": _without_size(c)})
         if hasattr(c, "typesize")
@@ -368,8 +372,8 @@ def _without_size(codec: Any) -> dict[str, Any]:
     return {k: v for k, v in made.items() if k != "typesize"}
 
 
-def cubes(shape: tuple[int, ...], itemsize: int, most: int = CHUNK_BYTES) -> tuple[int, ...]:
-    """Return chunks of about equal sides, of at most so many bytes.
+def cubes(shape: tuple[int, ...], itemsize: int, max_bytes: int = CHUNK_BYTES) -> tuple[int, ...]:
+    """Return chunks with about equal sides, of at most `max_bytes`.
 
     Examples
     --------
@@ -377,7 +381,7 @@ def cubes(shape: tuple[int, ...], itemsize: int, most: int = CHUNK_BYTES) -> tup
     ((64, 128, 128), (3, 1024, 1024))
     """
     sides = [max(1, n) for n in shape]
-    while math.prod(sides) * itemsize > most:
+    while math.prod(sides) * itemsize > max_bytes:
         axis = int(np.argmax(sides))
         half = 1 << max(0, math.ceil(math.log2(sides[axis])) - 1)
         sides[axis] = half
@@ -391,17 +395,15 @@ def _refuse_zarr(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
 
 
 ZARR = Format(
-    "Zarr",
-    (".zarr",),
-    (),
-    None,
-    None,
-    _refuse_zarr,
+    name="Zarr",
+    suffixes=(".zarr",),
+    refuse=_refuse_zarr,
     open=_open_zarr,
     create=_create_zarr,
     folder=True,
     contents=METADATA,
     inner=True,
     package="zarr",
-    keeps=keeping("axes", "names", "spacing", "affine", "attributes", "ome_zarr"),
+    keeps=metadata_kept("axes", "names", "spacing", "affine", "attributes", "ome_zarr"),
+    options={"attributes": "the attributes"},
 )

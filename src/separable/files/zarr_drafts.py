@@ -1,12 +1,13 @@
-"""The draft of a Zarr store, which several processes write at once.
+"""The partial file of a Zarr store, which several processes write at once.
 
 A chunk is written under a temporary name in a folder of the draft and then renamed::
 
     NAME.partial/.separable-writing-TOKEN/HOST-PID-NUMBER/CHUNK   one folder per process, its owner
 
-Each owner locks its folder while it lives. A folder whose lock is free is stale: its process has
-ended or was killed. The token is drawn when the draft is created. A process that opened an older
-draft of the same name finds no folder of its token, so it cannot write into the new draft.
+Each process locks its folder while it runs. A folder whose lock is free is stale: its process has
+ended or was killed. The token is drawn when the partial file is created. A process that opened an
+older partial file of the same name finds no folder with its token, so it cannot write into the new
+one.
 """
 
 from __future__ import annotations
@@ -47,9 +48,9 @@ class _Owner:
 
 
 class ChunkWriter:
-    """What one process writes into a draft: each chunk whole or not at all.
+    """Writer of one process: each chunk appears in the partial file once it is complete.
 
-    It never creates the draft, nor deletes what another process may be writing.
+    It never creates the partial file, nor deletes what another process may be writing.
 
     Parameters
     ----------
@@ -69,7 +70,7 @@ class ChunkWriter:
         self.draft = draft
         self._mutex = threading.Lock()  # of the owner
         self._flushing = threading.Lock()  # a flush returns when all it is asked for is on the disk
-        self._written: dict[Path, int] = {}  # by the time that `now` gave
+        self._written: dict[Path, int] = {}  # path -> time of writing
         self._owner: _Owner | None = None
         found = sorted(draft.glob(f"{WRITING}*"))
         if first:
@@ -80,7 +81,7 @@ class ChunkWriter:
                 found[0].mkdir()
         elif not found:
             raise FileError(
-                f"cannot write into {draft}: it is not a draft of this library, or was finished. "
+                f"cannot write into {draft}: it is not a partial file of this library, or was finished. "
                 "Start again from the process that creates the target"
             )
         self.folder = found[0]
@@ -91,7 +92,7 @@ class ChunkWriter:
         try:
             self._replace(path, values)
         except FileNotFoundError:
-            # The first process took this owner for a dead one, or the draft is another one now.
+            # The first process took this owner for dead, or the partial file is another one now.
             self.close()
             self._replace(path, values)
         self._written[path] = time.monotonic_ns()
@@ -103,7 +104,7 @@ class ChunkWriter:
         self._written[path] = time.monotonic_ns()
 
     def flush(self, since: int = 0) -> None:
-        """Bring to the disk what this process wrote since a time, and its names."""
+        """Flush to the disk what this process wrote since a time, including the file names."""
         with self._flushing:
             paths = [path for path, when in list(self._written.items()) if when >= since]
             for path in paths:
@@ -124,7 +125,7 @@ class ChunkWriter:
         shutil.rmtree(gone, ignore_errors=True)
 
     def close(self) -> None:
-        """Give up the folder of this process; another write makes a new one."""
+        """Release the folder of this process; another write creates a new one."""
         with self._mutex:
             owner, self._owner = self._owner, None
         if owner is not None:
@@ -143,7 +144,7 @@ class ChunkWriter:
             raise
 
     def _folder(self) -> Path:
-        """The folder of this process; a forked one gets its own."""
+        """Return the folder of this process; a forked process gets its own."""
         with self._mutex:
             if self._owner is None or self._owner.process != os.getpid():
                 self._owner = self._register()
@@ -161,11 +162,11 @@ class ChunkWriter:
     def _remove_stale(folders: list[Path]) -> None:
         """Remove the folders of processes that have ended; those that live keep theirs."""
         for owner in (owner for folder in folders for owner in folder.iterdir()):
-            if not (owner / LOCK).exists():  # it is just being made; removed in the end
+            if not (owner / LOCK).exists():  # just being created; removed at the end
                 continue
             try:
                 Handle.locked(owner / LOCK).close()
-            except OSError:  # its process lives
+            except OSError:  # its process is running
                 continue
             shutil.rmtree(owner, ignore_errors=True)
 
@@ -185,7 +186,7 @@ def _remove_old(draft: Path) -> None:
 
 
 def _make_folders(folder: Path, root: Path) -> None:
-    """Make a folder and those above it, but for the root, which is there or gone for good."""
+    """Create a folder and its parents, but not the root, which exists or is gone for good."""
     try:
         folder.mkdir()
     except FileExistsError:
@@ -200,11 +201,11 @@ def _make_folders(folder: Path, root: Path) -> None:
 
 @functools.cache
 def _store_classes() -> tuple[Any, Any]:
-    """Local stores of zarr: one that is read, and one whose chunks a `ChunkWriter` writes."""
-    from zarr.storage import LocalStore
+    """Return two local stores of zarr: a read-only one, and one that writes by a `ChunkWriter`."""
+    from zarr.storage import LocalStore  # optional
 
-    class FileStore(LocalStore):  # type: ignore[misc]  # of a package that is installed on wish
-        """Refuses pipes and devices, which nobody may ever write to, in the place of files."""
+    class FileStore(LocalStore):  # type: ignore[misc]  # of an optional package
+        """Local store that refuses pipes and devices in place of files: reading them may block."""
 
         async def get(self, key: str, *arguments: Any, **options: Any) -> Any:
             _refuse_devices(self.root / key)
@@ -242,17 +243,17 @@ def _store_classes() -> tuple[Any, Any]:
 def _refuse_devices(path: Path) -> None:
     try:
         kind = path.stat().st_mode
-    except OSError:  # told by what opens it
+    except OSError:  # reported by the function that opens it
         return
     if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
         raise OSError(f"{path.name} is a device, not a file")
 
 
 def read_store(path: Path) -> Any:
-    """Return the store of zarr that reads a folder."""
+    """Return the zarr store that reads a folder."""
     return _store_classes()[0](path, read_only=True)
 
 
 def draft_store(writer: ChunkWriter) -> Any:
-    """Return the store of zarr that writes its chunks by a writer."""
+    """Return the zarr store that writes its chunks with a writer."""
     return _store_classes()[1](writer.draft, writer=writer)

@@ -1,8 +1,8 @@
-"""A plugin of napari: one widget that filters an image layer.
+"""A napari plugin: one widget that filters an image layer.
 
-``pip install "separable-convolution[napari]"``, then Plugins > Separable filters. The layer's scale gives the
-spacing, so that sigma is in the units that the viewer shows, and the new layer lies where the old one
-does. `filtered` and `explained` do the work without a viewer.
+``pip install "separable-convolution[napari]"``, then Plugins > Separable filters. The spacing is
+the scale of the layer, so that sigma is in the units of the viewer, and the new layer has the position
+of the old one. `filtered` and `explained` do the work without a viewer.
 
 Examples
 --------

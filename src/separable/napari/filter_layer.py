@@ -1,4 +1,4 @@
-"""What the widget does, without a viewer: data and settings -> a new layer, or the plan's text."""
+"""The work of the widget without a viewer: data and settings -> a new layer, or a plan as text."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ __all__ = ["AXES", "LayerData", "Settings", "explained", "filtered", "mode_choic
 LayerData: TypeAlias = tuple[Any, dict[str, Any], str]  # napari's LayerDataTuple
 
 AXES = {"all axes": 0, "the last two": 2, "the last three": 3}
-# Where a layer lies and what its axes are; a new layer of the same shape lies there too.
+# Position and axes of a layer, which the new layer takes over.
 KEPT = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels", "rgb")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is set in the widget.
+    """Settings of the widget.
 
     Attributes
     ----------
     kernel : str
-        A name of the catalogue, as ``gaussian``, to which `sigma` is added where it has one; or
-        with its parameters, as ``gabor:8,theta=45deg``, ``gaussian:2um`` or ``gaussian:3px``.
+        Kernel name such as ``gaussian``, to which `sigma` is added if the kernel has one; or a
+        name with parameters such as ``gabor:8,theta=45deg``, ``gaussian:2um`` or ``gaussian:3px``.
     sigma : float
-        In the units of the layer's scale.
+        Standard deviation in the units of the scale of the layer.
     mode : str
-        The border mode: one of `mode_choices()`.
+        Border mode, one of `mode_choices()`.
     axes : str
-        One of `AXES`: which axes of the layer are filtered, colour never.
+        Axes to filter, one of `AXES`; the colour axis is never filtered.
     """
 
     kernel: str = "gaussian"
@@ -51,7 +51,7 @@ class Settings:
 
     @property
     def text(self) -> str:
-        """The kernel with its parameters."""
+        """Kernel name with its parameters."""
         name = self.kernel.strip()
         if ":" in name or "sigma" not in lengths_of(name):
             return name
@@ -64,26 +64,28 @@ def mode_choices() -> tuple[str, ...]:
 
 
 def filtered(data: Any, settings: Settings, attributes: Mapping[str, Any]) -> LayerData:
-    """Filter the data of an image layer and make the layer that shows the result.
+    """Filter the data of an image layer and return a layer with the result.
 
     Parameters
     ----------
     data : array_like
-        Colours last, where `attributes` says ``rgb``; the first level of a multiscale layer.
+        Image, with the colour axis last if `attributes` contain ``rgb``. Of a multiscale layer, the
+        first level is used.
     settings : Settings
     attributes : mapping
-        Of the layer, as napari names them: ``scale``, ``translate``, ``units``, ``rgb`` ...
+        Attributes of the layer with their names in napari: ``scale``, ``translate``, ``units``,
+        ``rgb`` ...
 
     Returns
     -------
     tuple
-        The data, the attributes of the new layer and ``"image"``. Whole numbers become float32
-        where the kernel has negative weights, so that slopes keep their signs.
+        The data, the attributes of the new layer and ``"image"``. Integers become float32 if the
+        kernel has negative weights, so that derivatives keep their signs.
 
     Raises
     ------
     SeparableError
-        Its subclasses, if the kernel or the data are not right.
+        If the kernel or the data are not valid.
 
     Examples
     --------
@@ -104,7 +106,7 @@ def filtered(data: Any, settings: Settings, attributes: Mapping[str, Any]) -> La
     kept = {k: attributes[k] for k in KEPT if attributes.get(k) is not None}
     if kept.get("rgb") and signed:
         raise ArgumentError(
-            f"kernel `{settings.text}` gives numbers below 0, which no colour image shows. Split "
+            f"kernel `{settings.text}` gives negative values, which a colour image cannot show. Split "
             "the layer into channels first"
         )
     name = attributes.get("name")
@@ -112,7 +114,7 @@ def filtered(data: Any, settings: Settings, attributes: Mapping[str, Any]) -> La
 
 
 def explained(data: Any, settings: Settings, attributes: Mapping[str, Any]) -> str:
-    """Return the text of the plan, or what is wrong with the settings.
+    """Return the plan as text, or the error message for wrong settings.
 
     Examples
     --------
@@ -136,7 +138,7 @@ def explained(data: Any, settings: Settings, attributes: Mapping[str, Any]) -> s
 
 
 def _array(data: Any) -> Any:
-    """The finest level of a multiscale layer; else the data."""
+    """Return the finest level of a multiscale layer, or else the data."""
     if isinstance(data, (list, tuple)) or type(data).__name__ == "MultiScaleData":
         return data[0]
     return data if hasattr(data, "dtype") and hasattr(data, "shape") else np.asarray(data)
@@ -145,8 +147,8 @@ def _array(data: Any) -> Any:
 def _kernel(
     array: Any, settings: Settings, attributes: Mapping[str, Any]
 ) -> tuple[Kernel, tuple[int, ...]]:
-    """The kernel in samples, and the axes that it runs along."""
-    ndim = array.ndim - bool(attributes.get("rgb"))  # colours come last and have no scale
+    """Return the kernel in samples, and the axes that it is applied along."""
+    ndim = array.ndim - bool(attributes.get("rgb"))  # the colour axis is last and has no scale
     if settings.axes not in AXES:
         raise ArgumentError(f"`axes` must be one of {', '.join(AXES)}; got {settings.axes!r}")
     count = AXES[settings.axes] or ndim
@@ -158,7 +160,7 @@ def _kernel(
     scale = np.asarray(attributes.get("scale", (1.0,) * ndim), float)[-count:]
     units: Any = attributes.get("units") or ()
     unit = unit_of(str(units[-1])) if len(units) else ""
-    # A layer in pixels, as one without metadata is, may have a scale all the same.
+    # A layer in pixels, for instance one without metadata, may have a scale as well.
     kernel = parse_spec(
         settings.text, count, spacing=abs(scale).tolist(), unit="" if unit == "px" else unit
     )

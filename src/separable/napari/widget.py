@@ -1,4 +1,4 @@
-"""The widget: a form by magicgui over `separable.napari.filter_layer`."""
+"""The widget: a magicgui form for `separable.napari.filter_layer`."""
 
 from __future__ import annotations
 
@@ -14,30 +14,37 @@ if TYPE_CHECKING:
 
 __all__ = ["make_widget"]
 
-HELP = "A name, or with parameters: gabor:8,theta=45deg, gaussian:2um, gaussian:3px. There are: "
+HELP = (
+    "Kernel name, or name with parameters: gabor:8,theta=45deg, gaussian:2um, gaussian:3px. Names: "
+)
 
 
 def make_widget() -> Any:
-    """Make the widget, which napari puts into its dock.
+    """Return a new widget for the dock of napari.
 
     Returns
     -------
     magicgui.widgets.FunctionGui
-        Its call gives a `LayerDataTuple`, which napari adds to the viewer.
+        When called, it returns a `LayerDataTuple`, which napari adds to the viewer.
 
     Raises
     ------
     ImportError
-        If magicgui is not installed, which comes with napari.
+        If magicgui, which comes with napari, is not installed.
     """
-    from magicgui import magic_factory
+    from magicgui import magic_factory  # optional
 
     factory = magic_factory(
         _run,
         call_button="Apply",
         widget_init=_connect,
         kernel={"tooltip": HELP + ", ".join(sorted(catalogue()))},
-        sigma={"min": 0.01, "max": 1e6, "step": 0.5, "tooltip": "In the units of the scale."},
+        sigma={
+            "min": 0.01,
+            "max": 1e6,
+            "step": 0.5,
+            "tooltip": "Standard deviation in the units of the scale.",
+        },
         mode={"choices": mode_choices()},
         axes={"choices": tuple(AXES)},
         plan={"widget_type": "TextEdit", "value": "", "enabled": True},
@@ -53,28 +60,28 @@ def _run(
     axes: str = "all axes",
     plan: str = "",
 ) -> napari.types.LayerDataTuple:
-    """Filter the layer chosen; the text of the plan is shown and not used."""
+    """Filter the selected layer; `plan` is the text shown in the form, and is not used."""
     if image is None:
         return None
     try:
         return filtered(image.data, Settings(kernel, sigma, mode, axes), attributes_of(image))
     except SeparableError as mistake:
-        from napari.utils.notifications import show_error
+        from napari.utils.notifications import show_error  # optional
 
         show_error(str(mistake))
         return None
 
 
 def attributes_of(layer: Any) -> dict[str, Any]:
-    """Return what of a layer's attributes the new one takes over."""
+    """Return the attributes of a layer that the new layer takes over."""
     found = {name: getattr(layer, name, None) for name in KEPT}
     return {**found, "name": layer.name}
 
 
 def _connect(form: Any) -> None:
-    """Show the plan anew whenever a setting changes."""
+    """Update the plan whenever a setting changes."""
     form.plan.read_only = True
-    text = form.plan.native  # a table: no line may be wrapped
+    text = form.plan.native  # a table, so lines must not be wrapped
     text.setMinimumHeight(220)
     text.setLineWrapMode(text.LineWrapMode.NoWrap)
     text.setStyleSheet("font-family: monospace; font-size: 10px")

@@ -1,11 +1,10 @@
-"""What pages are made of: the house's style and charts, and pages that stand by themselves.
+"""Building blocks of HTML pages: style, charts, and pages in one file.
 
-Both the server of `separable explore` and the reports that are single files take them from here.
-Nothing is loaded from elsewhere: a report can be opened without a network.
+The server of `separable explore` and the reports use them. A page loads nothing from other sites,
+so that a report can be opened without a network.
 """
 
-from separable.pages.assets import part
 from separable.pages.html_tables import table_fragment
 from separable.pages.standalone_html import stand_alone
 
-__all__ = ["part", "stand_alone", "table_fragment"]
+__all__ = ["stand_alone", "table_fragment"]

@@ -1,4 +1,4 @@
-"""Tables for notebooks: a piece of HTML that takes its colours and letters from the page it stands in."""
+"""HTML tables for notebooks, with the colours and fonts of the surrounding page."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ def table_fragment(
 ) -> str:
     """Return a table as HTML, with a caption above it and sentences below.
 
-    It has no colours and no scripts, so that it can be read on light and dark pages, and says to
-    screen readers which cells are headings.
+    It has no colours and no scripts, so that it is readable on light and dark pages, and marks the
+    heading cells for screen readers.
 
     Parameters
     ----------
     caption : str
-        Plain text, as all of them: it is escaped here.
+        Plain text. This and all other texts are escaped here.
     columns : sequence of str
     rows : sequence of sequence of str
-        The first cell of each is its heading.
+        The first cell of each row is its heading.
     notes : sequence of str
     words : sequence of int
-        The columns that hold words; the others are numbers and set to the right.
+        Columns with words; the others contain numbers and are right-aligned.
     has_total : bool
         Whether the last row is the sum of the others.
 

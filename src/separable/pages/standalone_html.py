@@ -1,4 +1,4 @@
-"""One file that holds a page whole: style, charts, data, and the script that draws them."""
+"""HTML pages in one file, with style, charts, data and scripts."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import base64
 import html
 import json
 import re
+from importlib.resources import files
 from typing import Any
 
-from separable.pages.assets import part
-
-__all__ = ["stand_alone"]
+__all__ = ["asset", "stand_alone"]
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+
+
+def asset(name: str) -> str:
+    """Return the text of a shared file."""
+    return files("separable.pages").joinpath("static", name).read_text("utf-8")
 
 
 def stand_alone(title: str, body: str, data: Any, scripts: tuple[str, ...]) -> str:
@@ -23,15 +27,15 @@ def stand_alone(title: str, body: str, data: Any, scripts: tuple[str, ...]) -> s
     title : str
         Plain text.
     body : str
-        HTML; what comes from outside must have been escaped.
+        HTML in which all foreign text is escaped.
     data : JSON values
-        The script finds them as ``DATA``.
+        Data of the page; scripts use them as ``DATA``.
     scripts : tuple of str
-        Names of the parts that draw, in their order; ``charts.js`` goes before them.
+        Names of the scripts in their order; ``charts.js`` is included before them.
     """
-    icon = base64.b64encode(part("icon.svg").encode()).decode()
+    icon = base64.b64encode(asset("icon.svg").encode()).decode()
     values = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
-    program = "\n".join(_plain(part(name)) for name in ("charts.js", *scripts))
+    program = "\n".join(_plain(asset(name)) for name in ("charts.js", *scripts))
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -42,13 +46,13 @@ def stand_alone(title: str, body: str, data: Any, scripts: tuple[str, ...]) -> s
 <title>{html.escape(title)}</title>
 <link rel="icon" href="data:image/svg+xml;base64,{icon}">
 <style>
-{part("page.css")}</style>
+{asset("page.css")}</style>
 </head>
 <body>
 <main id="main">
 {body}
 </main>
-<footer><p>Made by <code>separable</code>. This file holds everything it shows.</p></footer>
+<footer><p>Made by <code>separable</code>. This file contains everything it shows.</p></footer>
 <script type="module">
 const DATA = {values};
 {program}</script>
@@ -58,6 +62,6 @@ const DATA = {values};
 
 
 def _plain(script: str) -> str:
-    """A module's text for one script: all parts stand together, none is imported."""
+    """Return a script without imports and exports, because all scripts are joined into one."""
     script = re.sub(r"^import .*?;\n", "", script, flags=re.MULTILINE)
     return re.sub(r"^export ", "", script, flags=re.MULTILINE)

@@ -1,8 +1,8 @@
-"""Pictures of kernels, factors, plans and networks, each a function that returns Matplotlib's Axes.
+"""Plots of kernels, factors, plans and networks; each function returns Matplotlib Axes.
 
-Matplotlib is imported when something is drawn. Each function takes the Axes to draw on; without
-one it makes a figure of its own with Pyplot, so that notebooks and ``pyplot.show()`` show it and
-``ax.figure.savefig("name.png")`` writes it.
+Matplotlib is imported when something is drawn. Each function accepts the Axes to draw on; without
+them it creates a new figure with Pyplot, which notebooks and ``pyplot.show()`` display and
+``ax.figure.savefig("name.png")`` writes.
 """
 
 from separable.plot.kernel_plots import factors, kernel, spectrum

@@ -1,4 +1,4 @@
-"""Pictures of a kernel, its spectrum and its factors."""
+"""Plots of a kernel, its singular values and its factors."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ __all__ = ["factors", "kernel", "spectrum"]
 
 Array = NDArray[Any]
 
-WRITTEN = 121  # elements of a kernel that are still written as numbers
-TERMS = 6  # that are drawn one by one
-FLOOR = 1e-16  # relative; below is rounding
+WRITTEN = 121  # largest number of elements that are written as numbers
+TERMS = 6  # default number of terms to draw
+FLOOR = 1e-16  # relative error below which only rounding is left
 
 
 def kernel(kernel: ArrayLike | Factors, ax: Any = None) -> Any:
-    """Draw a kernel: a line of bars, a map, or the planes of a volume side by side.
+    """Draw a kernel: bars in 1-D, an image in 2-D, the planes side by side in 3-D.
 
     Parameters
     ----------
     kernel : array_like or Factors
-        Of one to three axes. Small ones show their numbers.
+        Kernel with one to three axes. The numbers of small kernels are shown.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; a new figure's if not given.
+        Axes to draw on; default: those of a new figure.
 
     Returns
     -------
@@ -82,20 +82,20 @@ def kernel(kernel: ArrayLike | Factors, ax: Any = None) -> Any:
 def spectrum(
     kernel: ArrayLike | Factors | Spectrum, pattern: str | None = None, ax: Any = None
 ) -> Any:
-    """Draw a kernel's singular values and the error of the best sum of so many terms.
+    """Draw the singular values of a kernel and the error for each number of terms.
 
     Parameters
     ----------
     kernel : array_like, Factors or Spectrum
     pattern : str, optional
-        As for `separable.spectrum`; one factor an axis if not given.
+        As for `separable.spectrum`; default: one factor per axis.
     ax : matplotlib.axes.Axes, optional
 
     Returns
     -------
     matplotlib.axes.Axes
-        Both are relative: values to the largest one, errors to the kernel (Frobenius). What is
-        exact to rounding has no mark.
+        Values are relative to the largest one, errors to the kernel (Frobenius norm). Errors at
+        the level of rounding are not drawn.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def spectrum(
     errors = np.where(found.errors > FLOOR, found.errors, np.nan)[: shown + 1]
     ax = axes_of(ax)
     ax.bar(terms, relative, width=0.6, color=MAIN, label="singular value")
-    ax.plot(range(len(errors)), errors, "o-", color=ACCENT, ms=4, label="error of so many terms")
+    ax.plot(range(len(errors)), errors, "o-", color=ACCENT, ms=4, label="error of the sum of terms")
     ax.axvline(found.rank, color=MUTED, ls="--", lw=1, label=f"rank {found.rank}: exact")
     ax.set_yscale("log")
     ax.set_xlim(-0.5, shown + 0.7)
@@ -130,29 +130,30 @@ def spectrum(
 
 
 def factors(factors: Factors, ax: Any = None, *, terms: int = TERMS) -> Any:
-    """Draw each term of a factorisation as its strips, and what they multiply out to.
+    """Draw each term of a factorisation as its vectors and their product.
 
     Parameters
     ----------
     factors : Factors
-        Of one bond and no batch letters.
+        Factors with one bond and no batch letters.
     ax : matplotlib.axes.Axes, optional
     terms : int
-        How many at most are drawn, the largest first. Default 6: more get too small to see.
+        Largest number of terms to draw, in descending order. Default 6, because more are too small
+        to see.
 
     Returns
     -------
     matplotlib.axes.Axes
-        A line for each term: its strips, and the product where that has two axes.
+        One row per term: its vectors, and their product if it has two axes.
 
     Raises
     ------
     PatternError
-        If the factors are no plain sum of terms.
+        If the factors are not a plain sum of terms.
     ArgumentError
         If `terms` is below 1.
     KernelError
-        If there is no term: the kernel is zero.
+        If there is no term because the kernel is zero.
 
     Examples
     --------
@@ -187,7 +188,7 @@ def factors(factors: Factors, ax: Any = None, *, terms: int = TERMS) -> Any:
 def _term(
     ax: Any, term: tuple[Array, ...], names: Any, reach: list[float], top: float, size: int
 ) -> float:
-    """Draw the strips of one term from the left; return where they end."""
+    """Draw the vectors of one term from the left; return the x position where they end."""
     left, gap = 0.0, 0.35 * size
     middle = top - size / 2
     for k, (strip, name) in enumerate(zip(term, names, strict=True)):
@@ -211,15 +212,15 @@ def _term(
 
 
 def _box(values: Array, size: int) -> tuple[float, float]:
-    """How high and wide numbers are drawn: a cell is as long as the largest axis allows."""
+    """Return height and width of an array in the plot, where the largest axis has length `size`."""
     high, wide = values.shape
     cell = size / max(high, wide, 1)
-    thin = 0.12 * size  # so that one row or column of a long strip can be seen
+    thin = 0.12 * size  # so that a single row or column is visible
     return max(high * cell, thin), max(wide * cell, thin)
 
 
 def _flat(strip: Array, upright: bool) -> Array:
-    """A factor as rows and columns: the first of one axis stands, the others lie."""
+    """Return a factor as rows and columns; a vector is upright or horizontal."""
     values = np.real(strip).astype(np.float64)
     if values.ndim == 1:
         return values[:, None] if upright else values[None, :]
@@ -230,7 +231,7 @@ def _dense(kernel: ArrayLike | Factors) -> Array:
     values = kernel.dense() if isinstance(kernel, Factors) else np.asarray(kernel)
     if values.dtype.kind not in "biuf" or not 1 <= values.ndim <= 3 or values.size == 0:
         raise KernelError(
-            f"`kernel` must be real numbers on one to three axes, not empty; got shape "
+            f"`kernel` must be real, non-empty and have one to three axes; got shape "
             f"{values.shape}, {values.dtype}. Draw a part of it, for instance its .real"
         )
     return values.astype(np.float64)
@@ -242,7 +243,7 @@ def _spectrum(kernel: ArrayLike | Factors, pattern: str | None) -> Spectrum:
 
 
 def _planes(values: Array) -> tuple[Array, int]:
-    """Lay the planes of a volume out in rows; return the sheet and how many stand in a row."""
+    """Arrange the planes of a volume in rows; return the sheet and the planes per row."""
     if values.ndim == 2:
         return values, 1
     count, height, width = values.shape

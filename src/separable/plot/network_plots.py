@@ -1,4 +1,4 @@
-"""Pictures of networks: where the multiplications are, and what fewer of them cost."""
+"""Plots of networks: multiplications per layer, and error against multiplications."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ledger", "tradeoff"]
 
-LARGEST = 20  # layers with a bar of their own
+LARGEST = 20  # default number of layers with a separate bar
 
 
 def ledger(ledger: Ledger, ax: Any = None, *, layers: int = LARGEST) -> Any:
@@ -21,11 +21,11 @@ def ledger(ledger: Ledger, ax: Any = None, *, layers: int = LARGEST) -> Any:
     Parameters
     ----------
     ledger : Ledger
-        What `separable.nn.ledger` returned. After `Ledger.what_if` the separated layers stand
-        beside the dense ones.
+        Result of `separable.nn.ledger`. After `Ledger.what_if`, separated layers are drawn beside
+        the original ones.
     ax : matplotlib.axes.Axes, optional
     layers : int
-        How many at most have a bar of their own; the others share one. Default 20.
+        Number of layers with a separate bar; the others share one. Default 20.
 
     Returns
     -------
@@ -62,7 +62,7 @@ def ledger(ledger: Ledger, ax: Any = None, *, layers: int = LARGEST) -> Any:
     shift = 0.2 if after is not None else 0.0
     tall = 0.38 if after is not None else 0.7
     dense = [c.multiplications / 1e6 for _, c, _ in rows]
-    ax.barh([r - shift for r in at], dense, height=tall, color=MAIN, label="as it is")
+    ax.barh([r - shift for r in at], dense, height=tall, color=MAIN, label="original")
     if after is not None:
         less = [c.multiplications / 1e6 for _, _, c in rows]
         label = f"separated, {ledger.pattern}"
@@ -80,12 +80,12 @@ def ledger(ledger: Ledger, ax: Any = None, *, layers: int = LARGEST) -> Any:
 
 
 def tradeoff(report: Report, ax: Any = None) -> Any:
-    """Draw a converted network's error against its multiplications, and where it stands.
+    """Draw the error of a network against its multiplications, and mark the conversion.
 
     Parameters
     ----------
     report : Report
-        What `separable.nn.convert` returned beside the network.
+        Report of `separable.nn.convert`.
     ax : matplotlib.axes.Axes, optional
 
     Returns
@@ -109,7 +109,7 @@ def _sum(costs: list[Any]) -> Any:
 
 
 def _short(count: float) -> str:
-    """A count with three digits and K, M or G."""
+    """Return a count with three digits and K, M or G."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("K", 1e3)):
         if count >= size:
             return f"{count / size:.3g} {unit}"

@@ -1,4 +1,4 @@
-"""Pictures of a plan: what each way costs, and what it took."""
+"""Plot of a plan: predicted and measured time of each method."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ __all__ = ["plan"]
 
 
 def plan(plan: Plan | Measurement, ax: Any = None) -> Any:
-    """Draw the predicted time of every candidate, and the measured one beside it.
+    """Draw the predicted time of every method, and the measured time if there is one.
 
     Parameters
     ----------
     plan : Plan or Measurement
-        What `separable.plan` or `Plan.measure` returned.
+        Result of `separable.plan` or `Plan.measure`.
     ax : matplotlib.axes.Axes, optional
 
     Returns
     -------
     matplotlib.axes.Axes
-        A bar for each candidate that can run, the fastest on top; the chosen one is filled. Those
-        that may not be taken are pale.
+        One bar per method that can run, the fastest on top; the chosen one is highlighted,
+        rejected ones are pale.
 
     Examples
     --------
@@ -50,7 +50,7 @@ def plan(plan: Plan | Measurement, ax: Any = None) -> Any:
         if c.name in took:
             end = max(end, took[c.name])
             note += f", measured {duration(took[c.name])}"
-        note += ", not taken" if c.refused else ""
+        note += ", rejected" if c.refused else ""
         colour = MUTED if c.refused else INK
         ax.annotate(
             note, (end * 1e3, row), (7, 0), textcoords="offset points",

@@ -1,4 +1,4 @@
-"""What all pictures have in common: colours that a colour-blind reader tells apart, and the Axes."""
+"""Common style of all plots: colours that colour-blind readers can tell apart, and Axes."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ SIGNED, POSITIVE = "RdBu_r", "Blues"
 
 
 def axes_of(ax: Any, width: float = 6.4, height: float = 4.4) -> Any:
-    """Return the Axes to draw on: those given, or of a new figure of Pyplot (inches).
+    """Return the given Axes, or those of a new Pyplot figure; the size is in inches.
 
     Raises
     ------
     ArgumentTypeError
-        If `ax` is something else.
+        If `ax` is not Matplotlib Axes.
     """
     if ax is None:
-        from matplotlib import pyplot
+        from matplotlib import pyplot  # optional
 
         return pyplot.subplots(figsize=(width, height), layout="constrained")[1]
     if not hasattr(ax, "add_patch"):
@@ -36,7 +36,7 @@ def axes_of(ax: Any, width: float = 6.4, height: float = 4.4) -> Any:
 
 
 def tidy(ax: Any) -> None:
-    """Take away the frame's upper and right side."""
+    """Hide the upper and right side of the frame."""
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     for side in ("left", "bottom"):
@@ -45,7 +45,7 @@ def tidy(ax: Any) -> None:
 
 
 def image(ax: Any, values: Array, extent: tuple[float, float, float, float], reach: float) -> Any:
-    """Show numbers as colours, white at zero: red above, blue below; or blue alone."""
+    """Draw an array as colours: red above and blue below zero, or shades of blue."""
     signed = bool(np.min(values, initial=0.0) < 0)
     low, colours = (-reach, SIGNED) if signed else (0.0, POSITIVE)
     left, right, bottom, top = extent

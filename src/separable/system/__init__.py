@@ -1,8 +1,8 @@
-"""Everything that depends on the operating system, each with a branch for systems without it.
+"""Everything that depends on the operating system, with a branch for systems that lack it.
 
 No other package uses a name that only some systems have (`os.preadv`, `fcntl`, ``/proc`` ...); a test
-reads the sources for them. Which branch is taken is decided when a function is called, not when
-this package is imported, so that tests can take a name away.
+searches the sources for them. The branch is chosen when a function is called, not when this package
+is imported, so that tests can remove a name.
 """
 
 from separable.system.descriptors import NO_SUCH_LOCK, exchange, flush_path, rename_new

@@ -1,4 +1,4 @@
-"""How a system is asked: small files of Linux, functions of Windows and macOS."""
+"""Ask the operating system: files in ``/proc`` on Linux, functions of Windows and macOS."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["is_windows", "lines_of", "sysctl", "windows_library"]
 
 
 def lines_of(path: Path) -> list[str]:
-    """The lines of a small file; none if it is not there."""
+    """Return the lines of a small file; none if it does not exist."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -25,12 +25,12 @@ def is_windows() -> bool:
 
 
 def windows_library(name: str) -> Any:
-    """Return a library of Windows, whose functions nobody else sets up."""
+    """Return a new handle of a Windows library, separate from those of other modules."""
     return getattr(ctypes, "WinDLL")(name)  # noqa: B009 - known on Windows only
 
 
 def sysctl(name: str) -> bytes:
-    """A value of macOS, as its bytes; none on other systems."""
+    """Return a `sysctl` value of macOS as bytes; no bytes on other systems."""
     if platform.system() != "Darwin":
         return b""
     library, size = ctypes.CDLL(None), ctypes.c_size_t(256)

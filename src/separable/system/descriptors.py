@@ -1,4 +1,4 @@
-"""What systems do differently with descriptors and with the names of files."""
+"""Operations on file descriptors and file names that differ between systems."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 ONE_READ = 16 << 20  # bytes read at a time where they have to be copied
-LOCK_PLACE = 1 << 30  # the byte that is locked on Windows: far beyond what anyone reads
+LOCK_PLACE = 1 << 30  # the byte that is locked on Windows: far beyond the data
 NO_SUCH_CALL = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
 NO_SUCH_LOCK = (*NO_SUCH_CALL, errno.ENOLCK)
 AT_FDCWD = -100  # `renameat2`: paths are relative to the current folder
@@ -35,23 +35,23 @@ RENAME_SWAP, RENAME_EXCL = 2, 4  # of macOS
 
 
 def open_descriptor(path: str | os.PathLike[str], flags: int, mode: int = 0o666) -> int:
-    """Open a file and return its descriptor; bytes are never translated, as Windows would."""
+    """Open a file in binary mode, also on Windows, and return its descriptor."""
     return os.open(path, flags | getattr(os, "O_BINARY", 0), mode)
 
 
 def read_at(number: int, view: memoryview, place: int, lock: Lock) -> int:
-    """Read from a place in a file into a buffer, and return how many bytes were read.
+    """Read at an offset of a file into a buffer, and return the number of bytes read.
 
     Parameters
     ----------
     number : int
-        The descriptor.
+        File descriptor.
     view : memoryview
-        Of bytes; it may be filled in part only.
+        Buffer of bytes, which may be filled only partly.
     place : int
-        In bytes from the beginning.
+        Offset in bytes.
     lock : Lock
-        Of this descriptor; held where the system can only read at the current position.
+        Lock of this descriptor, held if the system can only read at the current position.
     """
     if hasattr(os, "preadv"):
         return os.preadv(number, [view], place)
@@ -66,7 +66,7 @@ def read_at(number: int, view: memoryview, place: int, lock: Lock) -> int:
 
 
 def write_at(number: int, view: memoryview, place: int, lock: Lock) -> int:
-    """Write a buffer at a place in a file, and return how many bytes were written.
+    """Write a buffer at an offset of a file, and return the number of bytes written.
 
     The parameters are those of `read_at`.
     """
@@ -78,9 +78,10 @@ def write_at(number: int, view: memoryview, place: int, lock: Lock) -> int:
 
 
 def allocate(number: int, path: str | os.PathLike[str], size: int) -> None:
-    """Make a file at least so long, and take the disk space for it where the system can.
+    """Extend a file to a size, and reserve its disk space if the system can.
 
-    A window into a file whose disk is full ends the process, so a full disk must show here.
+    Writing to a memory-mapped file on a full disk kills the process, so a full disk must be detected
+    here.
 
     Raises
     ------
@@ -104,15 +105,15 @@ def allocate(number: int, path: str | os.PathLike[str], size: int) -> None:
 
 
 def flush_path(path: str | os.PathLike[str]) -> None:
-    """Bring a file or folder to the disk, where the system can do that for a folder."""
+    """Flush a file or folder to the disk, if the system can do that for a folder."""
     folder = os.path.isdir(path)
     if folder and is_windows():
-        return  # which cannot open a folder, and writes its entries by itself
+        return  # Windows cannot open a folder, and writes its entries by itself
     # Windows flushes only what is open for writing; elsewhere reading is enough, and more often allowed.
     try:
         number = open_descriptor(path, os.O_RDWR if is_windows() else os.O_RDONLY)
     except PermissionError:
-        if folder:  # it may be written to, but not opened
+        if folder:  # writable, but not readable
             return
         raise
     try:
@@ -125,10 +126,9 @@ def flush_path(path: str | os.PathLike[str]) -> None:
 
 
 def lock_exclusively(number: int) -> bool:
-    """Lock a file for as long as its descriptor is open, and return whether nobody else has it.
+    """Lock a file until its descriptor is closed; return False if another process has locked it.
 
-    A process that is killed lets go of its locks. Where the system has no locks, everybody gets
-    one.
+    A killed process releases its locks. On a system without locks, always return True.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def lock_exclusively(number: int) -> bool:
 
 def _lock(number: int) -> None:
     try:
-        import fcntl
+        import fcntl  # Unix only
     except ImportError:
         pass
     else:
@@ -170,8 +170,8 @@ def rename_new(old: Path, new: Path) -> None:
     Raises
     ------
     FileExistsError
-        If it is. Where neither the file system nor the system can tell while it renames, that is
-        looked up just before.
+        If it is. If neither the file system nor the system can check this while renaming, it is
+        checked just before.
     """
     if is_windows():
         os.rename(old, new)  # which fails there if the new name is taken

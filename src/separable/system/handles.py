@@ -1,4 +1,4 @@
-"""Open files that have one owner."""
+"""`Handle`: an open file with one owner."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ __all__ = ["Handle"]
 class Handle:
     """An open file, the only owner of its descriptor.
 
-    The descriptor is closed once, however often `close` is called and by whichever thread; a number
-    that was closed twice may meanwhile be another file of the program. Where another thread is
-    reading or writing at that moment, it is closed when that thread has done. A handle is not
-    copied and not pickled: what holds one opens the file again.
+    The descriptor is closed once, however often `close` is called and by any thread: closing a
+    number twice may close another file of the program. If another thread is reading or writing at
+    that moment, the file is closed when that thread is done. A handle cannot be copied or pickled;
+    its owner opens the file again.
 
     It is a context manager.
 
@@ -40,18 +40,18 @@ class Handle:
     ----------
     path : path
     write : bool
-        Whether it is also open for writing.
+        Whether the file is also opened for writing.
     create : bool
-        Whether it is created if it is not there.
+        Whether the file is created if it does not exist.
     new : bool
-        Whether it is created and must not be there; it is open for writing.
+        Whether the file is created and must not exist before; it is opened for writing.
     append : bool
-        Whether what is written goes to the end (`append`).
+        Whether the file is opened for `append`, which writes to its end.
 
     Raises
     ------
     OSError
-        If it cannot be opened.
+        If the file cannot be opened.
 
     Examples
     --------
@@ -76,7 +76,10 @@ class Handle:
         append: bool = False,
     ) -> None:
         self.path = path
-        self._lock, self._place = Lock(), Lock()  # of what is below, and of the file's position
+        self._lock, self._place = (
+            Lock(),
+            Lock(),
+        )  # for the attributes below, and for the position in the file
         self._users, self._ended, self._number = 0, False, -1
         flags = os.O_RDWR if write or new or append else os.O_RDONLY
         flags |= os.O_CREAT if create or new else 0
@@ -85,14 +88,14 @@ class Handle:
 
     @classmethod
     def locked(cls, path: Path) -> Handle:
-        """Open a file to append to it, created if need be, and lock it as long as it is open.
+        """Open a file to append to it, create it if necessary, and lock it until it is closed.
 
         Raises
         ------
         BlockingIOError
             If another process, or another handle, has locked it.
         OSError
-            If it cannot be opened.
+            If the file cannot be opened.
         """
         while True:
             handle = cls(path, append=True, create=True)
@@ -105,37 +108,37 @@ class Handle:
             except BaseException:
                 handle.close()
                 raise
-            handle.close()  # who had it has deleted it meanwhile
+            handle.close()  # its former owner has deleted it meanwhile
 
     @property
     def closed(self) -> bool:
-        """Whether it has been closed."""
+        """True if the file was closed."""
         return self._ended
 
     @property
     def size(self) -> int:
-        """How many bytes the file has."""
+        """Size of the file in bytes."""
         with self._used() as number:
             return os.fstat(number).st_size
 
     def read(self, buffer: object, place: int) -> None:
-        """Fill a buffer from a place in the file.
+        """Fill a buffer from an offset of the file.
 
         Raises
         ------
         EOFError
-            If the file ends before.
+            If the file is too short.
         """
         view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
         with self._used() as number:
             while view:
                 count = read_at(number, view, place, self._place)
                 if count == 0:
-                    raise EOFError("the file ends before its numbers do")
+                    raise EOFError("the file ends before its data")
                 view, place = view[count:], place + count
 
     def write(self, buffer: object, place: int) -> None:
-        """Write a buffer to a place in the file."""
+        """Write a buffer at an offset of the file."""
         view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
         with self._used() as number:
             while view:
@@ -150,12 +153,12 @@ class Handle:
                 view = view[os.write(number, view) :]
 
     def map(self, place: int, length: int, write: bool) -> mmap.mmap:
-        """Return a window into the file, which stays valid when the file is closed.
+        """Map a part of the file into memory; the map stays valid when the file is closed.
 
         Parameters
         ----------
         place : int
-            A multiple of `mmap.ALLOCATIONGRANULARITY`.
+            Offset in bytes, a multiple of `mmap.ALLOCATIONGRANULARITY`.
         length : int
         write : bool
         """
@@ -164,7 +167,7 @@ class Handle:
             return mmap.mmap(number, length, access=access, offset=place)
 
     def allocate(self, size: int) -> None:
-        """Make the file at least so long, and take the disk space for it.
+        """Extend the file to a size, and reserve its disk space.
 
         Raises
         ------
@@ -175,12 +178,12 @@ class Handle:
             allocate(number, self.path, size)
 
     def truncate(self, size: int) -> None:
-        """Cut the file off."""
+        """Truncate the file."""
         with self._used() as number:
             os.ftruncate(number, size)
 
     def flush(self) -> None:
-        """Bring what was written to the disk."""
+        """Flush the file to the disk."""
         with self._used() as number:
             os.fsync(number)
 
@@ -190,7 +193,7 @@ class Handle:
         Raises
         ------
         OSError
-            If the system says so: the descriptor is not open, or what was written is lost.
+            If the descriptor is not open, or written data is lost.
         """
         with self._lock:
             self._ended = True
@@ -199,15 +202,15 @@ class Handle:
             os.close(number)
 
     def remove(self) -> None:
-        """Delete the file and close it, so that nobody can open and lock it in between.
+        """Delete the file and close it, so that no other process can lock it in between.
 
-        A file that has been closed may be somebody else's by now: it stays.
+        A file that was closed before is kept, because another process may own it by now.
         """
         if self._ended:
             return
-        if is_windows():  # which deletes no open file
+        if is_windows():  # which cannot delete an open file
             self.close()
-            with contextlib.suppress(PermissionError):  # somebody else has opened it: it is theirs
+            with contextlib.suppress(PermissionError):  # another process has opened it
                 self.path.unlink(missing_ok=True)
             return
         try:
@@ -216,7 +219,7 @@ class Handle:
             self.close()
 
     def _take(self) -> int:
-        """The descriptor, to close it, if nobody uses it any more; else -1."""
+        """Return the descriptor to close if it is no longer used, else -1."""
         if not self._ended or self._users:
             return -1
         number, self._number = self._number, -1
@@ -224,7 +227,7 @@ class Handle:
 
     @contextlib.contextmanager
     def _used(self) -> Iterator[int]:
-        """Give the descriptor, which is not closed before the block has ended."""
+        """Yield the descriptor, which is not closed before the context ends."""
         with self._lock:
             if self._ended:
                 raise FileError(f"cannot use {self.path}: it has been closed. Open it again")
@@ -243,9 +246,9 @@ class Handle:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
-        at: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -263,7 +266,7 @@ class Handle:
 
 
 def _bears(path: Path, number: int) -> bool:
-    """Whether a name is still that of an open file."""
+    """Return whether a path still refers to an open file."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(number))
     except FileNotFoundError:

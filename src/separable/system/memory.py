@@ -1,4 +1,4 @@
-"""How much memory there is, how much this process takes, and memory of its own."""
+"""Memory of the computer and of this process, and constants for native memory mappings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
     "return_free_memory",
 ]
 
-# What native code gives `mmap` and `madvise` for memory of this process alone; 0 where there is none.
+# Arguments of the C functions `mmap` and `madvise` for private memory; 0 if not available.
 MAPPING_PROTECTION = getattr(mmap, "PROT_READ", 0) | getattr(mmap, "PROT_WRITE", 0)
 MAPPING_FLAGS = getattr(mmap, "MAP_PRIVATE", 0) | getattr(mmap, "MAP_ANONYMOUS", 0)
 HUGE_PAGES_ADVICE = getattr(mmap, "MADV_HUGEPAGE", 0)
@@ -34,7 +34,7 @@ HAS_PRIVATE_MAPPINGS = MAPPING_FLAGS != 0
 
 
 def physical_memory() -> int:
-    """Return the bytes of memory of this computer; 0 where it does not say."""
+    """Return the memory of this computer in bytes; 0 if unknown."""
     try:
         pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
@@ -49,7 +49,7 @@ def physical_memory() -> int:
 
 
 def resident_memory() -> int:
-    """Return the bytes of memory that this process takes; the most so far where only that is known."""
+    """Return the memory in use by this process in bytes, or its peak if only that is known."""
     status = _status_of_linux()
     if "VmRSS" in status:
         return status["VmRSS"]
@@ -57,27 +57,27 @@ def resident_memory() -> int:
 
 
 def peak_memory() -> int:
-    """Return the most bytes of memory that this process has taken; 0 where that is not known."""
+    """Return the peak memory of this process in bytes; 0 if unknown."""
     status = _status_of_linux()
     if "VmHWM" in status:
         return status["VmHWM"]
     if is_windows():
         return int(_counters_of_windows().peak)
     try:
-        import resource
+        import resource  # Unix only
     except ImportError:
         return 0
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if platform.system() == "Darwin" else most * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if platform.system() == "Darwin" else peak * 1024  # macOS: bytes, others: KiB
 
 
 def ask_huge_pages(address: int, size: int) -> None:
-    """Ask for huge pages where some memory is touched for the first time, if the system has them.
+    """Request huge pages for memory that is not yet in use, if the system has them.
 
     Parameters
     ----------
     address, size : int
-        Of whole pages.
+        Address and size in bytes, both multiples of the page size.
     """
     function = _madvise()
     if function is not None and size > 0:
@@ -86,7 +86,7 @@ def ask_huge_pages(address: int, size: int) -> None:
 
 @lru_cache(maxsize=1)
 def _madvise() -> Any:
-    """The function of the C library for that, or None."""
+    """Return `madvise` of the C library, or None."""
     if not HUGE_PAGES_ADVICE:
         return None
     try:
@@ -98,7 +98,7 @@ def _madvise() -> Any:
 
 
 def return_free_memory() -> None:
-    """Give memory that was freed back to the system: glibc keeps it, for each thread."""
+    """Return freed memory to the system, which glibc would keep per thread."""
     trim = _trimming()
     if trim is not None:
         trim(0)
@@ -106,7 +106,7 @@ def return_free_memory() -> None:
 
 @lru_cache(maxsize=1)
 def _trimming() -> Callable[[int], object] | None:
-    """The function of glibc for that, or None with another C library."""
+    """Return `malloc_trim` of glibc, or None with another C library."""
     try:
         found: Callable[[int], object] = ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):
@@ -115,7 +115,7 @@ def _trimming() -> Callable[[int], object] | None:
 
 
 def _status_of_linux() -> dict[str, int]:
-    """The sizes of ``/proc/self/status``, in bytes."""
+    """Return the sizes in ``/proc/self/status`` in bytes."""
     fields = (line.split() for line in lines_of(Path("/proc/self/status")))
     return {f[0].rstrip(":"): int(f[1]) * 1024 for f in fields if len(f) == 3 and f[2] == "kB"}
 

@@ -1,9 +1,9 @@
-"""Volumes larger than memory: files and Dask arrays, filtered block by block.
+"""Filter volumes larger than memory, files and Dask arrays, block by block.
 
-The result has the bits of the array filtered in memory, whatever the blocks and the border mode: the
-plan is made for the whole volume (`chunkwise` takes from its candidates one whose results do not
-depend on how a volume is cut), `needs` says which samples a region of the result depends on, and
-`filter_block` computes the region from them. `filter` takes files, and a limit of memory.
+Results are bit-identical to in-memory filtering, for any blocks and every border mode. The plan is
+made for the whole volume; `chunkwise` chooses a method whose results do not depend on how a volume
+is cut into blocks. `needs` returns the samples that a region of the result depends on, and
+`filter_block` computes the region from them. `filter` filters a file within a memory limit.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ __all__ = [
 def filter_with(
     image: Any, kernel: Any, output: Any = None, *, progress: Any = None, **options: Any
 ) -> Any:
-    """Filter what `convolve` and `correlate` hand over: a Dask array, lazily, or a file.
+    """Filter a Dask array, lazily, or a file, as `convolve` and `correlate` request it.
 
-    The parameters are those of `separable.filtering.filter_with`; for a file `output` names the
-    file to write, which is returned, and the options are those of `separable.volumes.filter`, too.
+    The parameters are those of `separable.filtering.filter_with`. For a file, `output` is the path
+    of the file to write, which is returned, and `options` may also be those of
+    `separable.volumes.filter`.
 
     Examples
     --------
@@ -43,6 +44,7 @@ def filter_with(
     72.0
     """
     if type(image).__module__.partition(".")[0] == "dask":
+        # Imported here because Dask is optional.
         from separable.volumes.dask_arrays import filter_dask
 
         return filter_dask(image, kernel, output, progress=progress, **options)
@@ -52,8 +54,8 @@ def filter_with(
         )
     if not isinstance(output, (str, os.PathLike)):
         raise ArgumentError(
-            f"`output` must name the file to write where the image is one ({image}); got {output!r}. "
-            "To filter it in memory read it first: separable.files.read_image"
+            f"`output` must be the path of the file to write because the image is a file ({image}); got "
+            f"{output!r}. To filter it in memory, read it first: separable.files.read_image"
         )
     filter(image, output, kernel, progress=progress, **options)
     return output

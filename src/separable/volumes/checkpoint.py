@@ -1,12 +1,13 @@
-"""The journal of a run: what was asked for, how it is cut, and which slabs are on the disk.
+"""The journal of a run: the request, the schedule, and which slabs are on the disk.
 
-It lies beside the draft as ``NAME.partial.journal``, a line of JSON for each event, and is locked
-while a run writes it. A line that was being written when the run was killed does not count. A slab
-is recorded when it has reached the disk.
+It is the file ``NAME.partial.journal`` beside the partial file, with one line of JSON per event,
+and is locked while a run writes it. An incomplete last line, left by a killed run, is ignored. A
+slab is recorded after it was flushed to the disk.
 """
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -20,8 +21,9 @@ import numpy as np
 from separable.distribution import VERSION
 from separable.engine import Form
 from separable.errors import FileError
-from separable.files.chunked_io import Source, Target, draft_of, reason_of, remove
-from separable.files.images import outer_file
+from separable.files.chunked_io import Source, Target, draft_of, remove
+from separable.files.diagnostics import reason_of
+from separable.files.format_registry import outer_file
 from separable.plan import Plan
 from separable.system import NO_SUCH_LOCK, Handle
 
@@ -37,9 +39,9 @@ class Journal:
     ----------
     path : Path
     schedule : list or None
-        As it was recorded.
+        Schedule as `Schedule.to_list` returned it.
     done : set of (int, int)
-        The stages and slabs that are on the disk.
+        Stage and slab numbers of the slabs on the disk.
     """
 
     def __init__(self, file: Handle, events: list[dict[str, Any]]) -> None:
@@ -49,7 +51,7 @@ class Journal:
         self.done = {(int(e["done"][0]), int(e["done"][1])) for e in events if "done" in e}
 
     def write(self, **event: Any) -> None:
-        """Record an event, for good."""
+        """Append an event and flush it to the disk."""
         line = json.dumps(event, separators=(",", ":")) + "\n"
         try:
             self._file.append(line.encode())
@@ -65,32 +67,32 @@ class Journal:
         self.done.add((stage, step))
 
     def close(self) -> None:
-        """Let others have the draft."""
+        """Close and unlock the journal, so that other processes can resume the partial file."""
         self._file.close()
 
     def remove(self) -> None:
-        """Delete it: nothing is left to do."""
+        """Delete the journal: the run is complete."""
         self._file.remove()
 
 
 def open_journal(target: Path, request: dict[str, str], *, resume: bool, force: bool) -> Journal:
-    """Open the journal of a target, or begin one.
+    """Open the journal of a target, or create one.
 
     Parameters
     ----------
     target : Path
-        The name in the end.
+        Final name of the target.
     request : dict of str
         Everything that the result depends on, by name.
     resume : bool
-        Whether to go on with what an earlier run left.
+        Whether to resume the partial file of an earlier run.
     force : bool
-        Whether to delete what another request left.
+        Whether to delete the partial file of another request.
 
     Raises
     ------
     FileError
-        If another process is writing the target, or a draft was left by another request.
+        If another process is writing the target, or the partial file belongs to another request.
     """
     path, draft = journal_of(target), draft_of(target)
     file = _locked(path, target)
@@ -118,29 +120,23 @@ def open_journal(target: Path, request: dict[str, str], *, resume: bool, force: 
 
 
 def journal_of(target: Path) -> Path:
-    """The name of the journal of a target."""
+    """Return the path of the journal of a target."""
     draft = draft_of(target)
     return draft.with_name(draft.name + ".journal")
 
 
-def between(target: Path, number: int) -> Path:
-    """The name of the file between two stages."""
+def stage_path(target: Path, number: int) -> Path:
+    """Return the path of the file between two stages."""
     draft = draft_of(target)
     return draft.with_name(f"{draft.name}.stage{number}.npy")
 
 
 def _clear(target: Path) -> None:
-    """Delete what an earlier run left, but for the journal."""
+    """Delete the files of an earlier run except the journal."""
     draft = draft_of(target)
     remove(draft)
-    for found in draft.parent.glob(f"{_escaped(draft.name)}.stage*.npy*"):
+    for found in draft.parent.glob(f"{glob.escape(draft.name)}.stage*.npy*"):
         remove(found)
-
-
-def _escaped(name: str) -> str:
-    import glob
-
-    return glob.escape(name)
 
 
 NO_LOCKS = "the file system has no locks, so two runs could write the same file. Write elsewhere"
@@ -159,7 +155,7 @@ def _locked(path: Path, target: Path) -> Handle:
 
 
 def _events(file: Handle) -> tuple[list[dict[str, Any]], int]:
-    """The whole lines of a journal, and where they end."""
+    """Return the events of the complete lines of a journal, and the position where they end."""
     text = bytearray(file.size)
     file.read(text, 0)
     events, end = [], 0
@@ -175,7 +171,7 @@ def _events(file: Handle) -> tuple[list[dict[str, Any]], int]:
 
 
 def _difference(events: list[dict[str, Any]], request: dict[str, str]) -> str:
-    """In what a journal's request is another one, or nothing."""
+    """Describe how the stored request differs, or return ""."""
     if not events or events[0].get("separable") != FORMAT:
         return "it has no journal of this version"
     left = events[0].get("request", {})
@@ -188,32 +184,32 @@ def _difference(events: list[dict[str, Any]], request: dict[str, str]) -> str:
 
 def request_of(
     source: Source,
-    made: Plan,
+    filter_plan: Plan,
     out: np.dtype[Any],
     chunks: tuple[int, ...] | None,
     missing: dict[str, Any],
 ) -> dict[str, str]:
-    """Return everything that a result depends on, by name.
+    """Return everything that a result depends on, as named texts.
 
     Parameters
     ----------
     source : Source
-    made : Plan
-        Of the run on the samples.
+    filter_plan : Plan
+        Plan of the run on the samples.
     out : dtype
-        Of the result.
+        Data type of the result.
     chunks : tuple of int, optional
-        As they were asked for.
+        Chunk sizes as requested.
     missing : dict
-        What was said about missing samples.
+        Options for missing samples.
     """
-    problem, form = made.problem, made.chosen.form
+    problem, form = filter_plan.problem, filter_plan.chosen.form
     assert form is not None
     found = {
         "source": str(Path(source.path).resolve()),
         "its state": _state(source.path, (source.shape, source.dtype.str, source.chunks)),
         "kernel": _digest(*_arrays(form), np.int64(problem.exponent)),
-        "method": f"{made.chosen.name} ({made.chosen.method})",
+        "method": f"{filter_plan.chosen.name} ({filter_plan.chosen.method})",
         "axes": str(problem.axes),
         "mode": ",".join(border.name for border in problem.modes),
         "cval": str(problem.cval),
@@ -232,7 +228,7 @@ def request_of(
 
 
 def _arrays(form: Form) -> Iterator[Any]:
-    """The numbers that a form runs: those of its terms, or of a dense kernel."""
+    """Yield the weights that a form runs: those of its terms, or the dense kernel."""
     if not form.separated:
         yield form.kernel
     for term in form.terms:
@@ -246,9 +242,9 @@ def _digest(*arrays: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-def _state(path: Any, known: Any = ()) -> str:
-    """What tells that a file has changed: its size and time, the metadata of a store."""
-    digest = hashlib.sha256(repr(known).encode())
+def _state(path: Any, layout: Any = ()) -> str:
+    """Return a digest that changes with a file: of its size and time, or a store's metadata."""
+    digest = hashlib.sha256(repr(layout).encode())
     place = outer_file(path)
     if place.is_file():
         found = place.stat()
@@ -261,7 +257,7 @@ def _state(path: Any, known: Any = ()) -> str:
 
 
 def bring_to_disk(target: Target, since: int) -> None:
-    """Flush what this process wrote to a target since a time, as `now` gives it."""
+    """Flush what this process wrote to a target since a time that `now` returned."""
     try:
         target.flush(since)
     except OSError as error:
@@ -272,5 +268,5 @@ def bring_to_disk(target: Target, since: int) -> None:
 
 
 def now() -> int:
-    """The time that tells what was written after it, in nanoseconds."""
+    """Return the current time for `bring_to_disk`, in nanoseconds."""
     return time.monotonic_ns()

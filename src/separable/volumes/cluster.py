@@ -1,9 +1,9 @@
-"""A stage on many machines: slabs are the tasks of a Dask cluster, which schedules them.
+"""Run a stage on many machines: slabs are the tasks of a Dask cluster.
 
-The workers open the files by their names, so these must lie where all machines see them. A slab is
-recorded in the journal when its task has ended, which is when it has reached the disk; so a run on a
-cluster goes on where one on a single machine was cut off, and the other way round. A worker that dies
-takes nothing with it: its slabs are given to others, and what it had written is written again.
+All workers open the files under the same paths. A slab is recorded in the journal when its task
+has ended, that is after it was flushed to the disk. A cluster can therefore resume the run of a
+single machine, and the other way round. If a worker dies, its slabs are given to other workers and
+written again.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ __all__ = ["check_client", "connected", "run_stage_on", "schedule_for"]
 Array = NDArray[Any]
 Region = tuple[slice, ...]
 
-AHEAD = 2  # slabs in flight for each thread of the cluster: one to run, one to follow
-SHARES = 4  # slabs for each thread at least, so that no worker waits for long at the end
-CODED, TASK = 0.6e9, 5e-3  # only to compare: bytes decoded a second, seconds to hand out a slab
-LOOK = 5.0  # seconds between looks at whether any worker is left
+AHEAD = 2  # submitted slabs per thread of the cluster: one running, one waiting
+SHARES = 4  # smallest number of slabs per thread, so that no worker is idle for long at the end
+CODED, TASK = 0.6e9, 5e-3  # only to compare schedules: bytes decoded per second, seconds per task
+LOOK = 5.0  # seconds between checks for live workers
 PATIENCE = 60.0  # seconds without workers, after which the run gives up
 
 
 @contextlib.contextmanager
 def connected(address: str, timeout: float = 5.0) -> Iterator[Any]:
-    """Connect to a Dask scheduler, and disconnect in the end.
+    """Connect to a Dask scheduler; disconnect when the context ends.
 
     Parameters
     ----------
     address : str
-        As ``tcp://host:8786``.
+        Address of the scheduler, for example ``tcp://host:8786``.
     timeout : float
         Seconds to wait for an answer.
 
@@ -64,9 +64,9 @@ def connected(address: str, timeout: float = 5.0) -> Iterator[Any]:
     Raises
     ------
     ClusterError
-        If the package is missing, nobody answers, or there are no workers.
+        If the package is missing, the scheduler does not answer, or there are no workers.
     """
-    try:
+    try:  # distributed is optional
         from distributed import Client
     except ImportError:
         raise ClusterError(
@@ -90,12 +90,12 @@ def connected(address: str, timeout: float = 5.0) -> Iterator[Any]:
 
 
 def check_client(client: Any) -> None:
-    """Refuse what is no client of a cluster with workers.
+    """Refuse anything but a client of a cluster with workers.
 
     Raises
     ------
     ArgumentTypeError
-        If it is no `distributed.Client`, or an asynchronous one.
+        If it is not a `distributed.Client`, or an asynchronous one.
     ClusterError
         If the cluster has no workers.
     """
@@ -110,7 +110,7 @@ def check_client(client: Any) -> None:
 
 
 def _threads_of(client: Any) -> dict[str, int]:
-    """How many threads each worker has."""
+    """Return the number of threads of each worker."""
     try:
         return dict(client.nthreads())
     except (OSError, RuntimeError, ValueError) as error:
@@ -130,58 +130,58 @@ def _await_workers(client: Any, timeout: float) -> None:
 
 
 def schedule_for(
-    client: Any, whole: BlockFilter, source: Source, target: Target, limit: int, base: int
+    client: Any, volume_filter: BlockFilter, source: Source, target: Target, limit: int, base: int
 ) -> Schedule:
-    """Return how a volume is cut for a cluster: slabs of whole chunks, each a task.
+    """Return the schedule of a volume for a cluster: one task per slab of whole chunks.
 
     Parameters
     ----------
     client : distributed.Client
-    whole : BlockFilter
+    volume_filter : BlockFilter
     source, target
         As for `run_stage_on`.
     limit : int
-        Bytes that each worker may take; its threads share them.
+        Memory limit of each worker in bytes, shared by its threads.
     base : int
-        Bytes that a process takes already.
+        Bytes already in use by a worker.
 
     Raises
     ------
     FileError
-        If the target is no Zarr store: in other files two machines would write into one page.
+        If the target is not a Zarr store: in other files, two machines would write to one page.
     ArgumentError
         If a chunk with its halo does not fit.
     """
     if target.chunks is None or not target.draft.is_dir():
         raise FileError(
-            f"cannot write {target.path} from several machines: only Zarr stores its chunks each "
-            "for itself. Write .zarr"
+            f"cannot write {target.path} from several machines: only Zarr stores each chunk "
+            "separately. Write .zarr"
         )
     threads = _threads_of(client).values()
-    room = (limit - base - SCRATCH) // max(threads)
-    best, least = None, math.inf
-    for sides in _sides(whole, target.chunks):
-        stage = Stage(whole, 0, sides, source.chunks, target.chunks)
+    available = (limit - base - SCRATCH) // max(threads)
+    best, best_seconds = None, math.inf
+    for sides in _sides(volume_filter, target.chunks):
+        stage = Stage(volume_filter, 0, sides, source.chunks, target.chunks)
         seconds, count = _seconds(stage, source), _count(stage)
-        if best is not None and (count < SHARES * sum(threads) or stage.memory > room):
+        if best is not None and (count < SHARES * sum(threads) or stage.memory > available):
             break
-        if seconds < least:
-            best, least = stage, seconds
+        if seconds < best_seconds:
+            best, best_seconds = stage, seconds
     assert best is not None
-    if best.memory > room:
+    if best.memory > available:
         wanted = base + SCRATCH + best.memory * max(threads)
         raise ArgumentError(
             f"`memory` must be at least {-(-wanted // (1 << 20))} MiB for each worker: "
-            f"{amount(base + SCRATCH)} are taken anyhow, and a chunk with its halo has to fit for "
+            f"{amount(base + SCRATCH)} are already in use, and a chunk with its halo has to fit for "
             f"each of {max(threads)} threads; got {amount(limit)}"
         )
     return Schedule((best,), limit, base)
 
 
-def _sides(whole: BlockFilter, chunks: Sides) -> Iterator[Sides]:
-    """Ever larger slabs: twice as many chunks along the axis that is shortest for the kernel."""
-    shape = whole.problem.shape
-    reach = dict(zip(whole.problem.axes, whole.problem.kernel_shape, strict=True))
+def _sides(volume_filter: BlockFilter, chunks: Sides) -> Iterator[Sides]:
+    """Yield larger and larger slabs: double the side that is shortest relative to the kernel."""
+    shape = volume_filter.problem.shape
+    reach = dict(zip(volume_filter.problem.axes, volume_filter.problem.kernel_shape, strict=True))
     sides = [min(c, n) for c, n in zip(chunks, shape, strict=True)]
     while True:
         yield tuple(sides)
@@ -199,7 +199,7 @@ def _count(stage: Stage) -> int:
 
 
 def _seconds(stage: Stage, source: Source) -> float:
-    """What reading the slabs takes, whose halos are read and decoded again."""
+    """Predict the time to read the slabs, whose halos are read and decoded again."""
     problem = stage.filter.problem
     reach = dict(zip(problem.axes, problem.kernel_shape, strict=True))
     read = 1.0
@@ -219,21 +219,21 @@ def run_stage_on(
     journal: Journal,
     progress: Callable[[float], None],
 ) -> None:
-    """Filter on a cluster what is not yet on the disk.
+    """Filter on a cluster the slabs that are not yet on the disk.
 
     Parameters
     ----------
     client : distributed.Client
         Checked by `check_client`.
     stage, number, source, target, journal, progress
-        As for `running.run_stage`.
+        As for `slab_pipeline.run_stage`.
 
     Raises
     ------
     FileError
-        If a worker cannot read or write a part; what was written stays.
+        If a worker cannot read or write a region; the partial file is kept.
     ClusterError
-        If workers keep dying, or the cluster is gone.
+        If workers keep dying, or the cluster does not answer.
     """
     steps = list(enumerate(stage.steps))
     left = [(i, step.region, step.block) for i, step in steps if (number, i) not in journal.done]
@@ -249,26 +249,26 @@ def run_stage_on(
 
 @dataclass(frozen=True)
 class _Job:
-    """What the tasks of a stage have in common, opened once in each worker."""
+    """Filter and open files that the tasks of a stage share, once in each worker."""
 
     filter: BlockFilter
     source: Source
     target: Target
 
     def __del__(self) -> None:
-        """Close the files when the worker lets go of the job, which it does not say otherwise."""
+        """Close the files when the worker drops the job; it gives no other notice."""
         self.source.close()
         self.target.abandon()
 
 
 class _Run:
-    """The futures of one stage: a bounded number at a time."""
+    """The futures of one stage, of which a limited number exists at a time."""
 
     def __init__(self, client: Any, stage: Stage, source: Source, target: Target) -> None:
         self.client, self.shape = client, stage.shape
         self.name = f"separable-{uuid.uuid4().hex}"
-        # A task of its own: the kernel travels once to each worker, and if the one that holds it
-        # dies it is made again.
+        # A separate task: the kernel is sent once to each worker, and if the worker that holds it
+        # dies it is created again.
         alone = stage.filter.with_threads(1)
         path, reopen = Path(source.path).absolute(), target.__reduce__()
         _, (_, *beside) = source.__reduce__()
@@ -277,14 +277,17 @@ class _Run:
 
     def results(self, left: list[tuple[int, Region, Block]]) -> Iterator[tuple[int, Region]]:
         """Run all slabs; yield each when it is on the disk."""
+        # Imported here because distributed is optional.
         from distributed import wait
 
         wait_for: Any = wait
         coming = iter(left)
         try:
             while True:
-                room = AHEAD * max(1, sum(_threads_of(self.client).values())) - len(self.flying)
-                for index, region, block in itertools.islice(coming, max(0, room)):
+                free_slots = AHEAD * max(1, sum(_threads_of(self.client).values())) - len(
+                    self.flying
+                )
+                for index, region, block in itertools.islice(coming, max(0, free_slots)):
                     future = self.client.submit(
                         _filter_slab, self.job, region, block, key=f"{self.name}-{index}"
                     )
@@ -298,11 +301,11 @@ class _Run:
                     future.release()
                     yield index, region
         finally:
-            with contextlib.suppress(Exception):  # where the cluster is gone there is nothing to do
+            with contextlib.suppress(Exception):  # nothing to cancel if the cluster is gone
                 self.client.cancel([*self.flying, self.job], force=True)
 
     def _await_one(self, wait_for: Any) -> None:
-        """Wait until a slab has ended, for long only while there are workers."""
+        """Wait until a slab has ended; give up if there are no workers for a while."""
         alone = 0.0
         while True:
             try:
@@ -318,23 +321,23 @@ class _Run:
                 )
 
     def _check(self, future: Any, region: Region) -> None:
-        """Raise what went wrong with a slab."""
+        """Raise the error of a slab."""
         if future.status == "finished":
             return
         where = describe(region, self.shape)
         if future.status != "error":
             raise ClusterError(
-                f"the cluster gave up the part {where}: it was {future.status}. Run again: what is "
-                "on the disk is kept"
+                f"the cluster dropped the region {where}: its status is {future.status}. Run again: "
+                "what is on the disk is kept"
             )
         error = future.exception()
         if isinstance(error, FileError):
             raise error
         if type(error).__name__ == "KilledWorker":
             raise ClusterError(
-                f"workers died on the part {where}, one after the other, perhaps for lack of "
-                "memory. Give them more, or allow the slabs less with `memory`, and run again: "
-                "what is on the disk is kept"
+                f"workers died on the region {where}, one after the other, perhaps because they ran "
+                "out of memory. Give them more, or reduce `memory`, and run again: what is on "
+                "the disk is kept"
             ) from None
         if isinstance(error, ImportError):
             raise ClusterError(
@@ -342,7 +345,7 @@ class _Run:
                 f"what is installed here, {NAME}[volumes] included"
             ) from None
         raise ClusterError(
-            f"a worker failed on the part {where}: {_one_line(error)}. What is on the disk is kept"
+            f"a worker failed on the region {where}: {_one_line(error)}. What is on the disk is kept"
         ) from error
 
 
@@ -354,18 +357,18 @@ def _samples(region: Region) -> int:
     return math.prod(s.stop - s.start for s in region)
 
 
-# What the workers run
+# Functions that run on the workers
 
 
-def _opened(whole: BlockFilter, path: Path, reopen: tuple[Any, ...], *beside: Any) -> _Job:
-    """Open the files on a worker; what lies beside the source is a mask and its axes."""
+def _opened(volume_filter: BlockFilter, path: Path, reopen: tuple[Any, ...], *beside: Any) -> _Job:
+    """Open the files on a worker; `beside` is a mask and its axes, if there is one."""
     make, arguments = reopen
     try:
         with contextlib.ExitStack() as files:
             source = files.enter_context(open_source(path))
             if beside:
                 source = files.enter_context(masked(source, *beside))
-            job = _Job(whole, source, make(*arguments))
+            job = _Job(volume_filter, source, make(*arguments))
             files.pop_all()
             return job
     except FileError as error:
@@ -376,7 +379,7 @@ def _opened(whole: BlockFilter, path: Path, reopen: tuple[Any, ...], *beside: An
 
 
 def _filter_slab(job: _Job, region: Region, block: Block) -> None:
-    """Read what a slab is computed from, filter, write, and bring it to the disk."""
+    """Read the block of a slab, filter it, write the region and flush it to the disk."""
     samples = _read(job.source, job.filter, block)
     since = now()
     job.target.write(region, job.filter.run(samples, block))

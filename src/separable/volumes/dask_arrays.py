@@ -1,9 +1,9 @@
-"""Filters of Dask arrays: lazy, chunk by chunk, with the bits of the array filtered in memory.
+"""Filter Dask arrays lazily; results are bit-identical to in-memory filtering.
 
-What is computed: for each region of the result, `filter_block` of the samples that `needs` names. How:
-one task gathers a region's samples from the chunks they lie in and runs all passes on them, or one task
-for each stage does so, with a halo along the axes of that stage only (`dask_schedule` decides). Nothing
-ever holds the whole volume, and no task more than a region with its halo.
+For each region of the result, a task computes `filter_block` of the samples that `needs` names. It
+gathers them from the chunks they lie in and runs all passes, or one task per stage runs the passes
+of that stage, with a halo along its axes only (`dask_schedule` decides). No task holds more than a
+region with its halo.
 """
 
 from __future__ import annotations
@@ -38,43 +38,44 @@ from separable.volumes.missing_samples import (
 __all__ = ["filter_dask"]
 
 Array = NDArray[Any]
-Cut = tuple[int, int, int]  # along an axis: where in the block, how many, where in the chunk
+Cut = tuple[int, int, int]  # along an axis: (start in the block, count, start in the chunk)
 MISSING = {"mask": None, "nan": "propagate", "fill": math.nan}
 
 
 def filter_dask(
     image: Any, kernel: Any, output: Any = None, *, progress: Any = None, **options: Any
 ) -> Any:
-    """Return the filtered array, lazily.
+    """Return a lazily filtered Dask array.
 
     Parameters
     ----------
     image : dask.array.Array
-        Of NumPy arrays, plain or masked, in any chunks. What is masked is missing, as for
+        Array of NumPy arrays, plain or masked, in any chunks. Masked samples are missing, as for
         `convolve`.
     kernel, output
-        As for `convolve`; `output` names a type, for there is no array to write into yet.
+        As for `convolve`; `output` must be a dtype because there is no array to write into yet.
     progress : callable, optional
-        Not called, for nothing is computed here; see ``dask.diagnostics.ProgressBar``.
+        Not called because nothing is computed here; use ``dask.diagnostics.ProgressBar``.
     **options
-        Those of `plan`, and `mask` (a Dask array too), `nan` and `fill` as for `convolve`. `threads` counts for each task. Without it a task has one thread, for Dask
-        runs as many tasks at a time as there are processors; more only where there are fewer tasks.
+        Options of `plan`, and `mask` (also a Dask array), `nan` and `fill` as for `convolve`.
+        `threads` is per task; by default one, because Dask runs as many tasks at a time as there
+        are processors, and more only if there are fewer tasks.
 
     Returns
     -------
     dask.array.Array
-        In the image's chunks.
+        Array with the chunks of the image.
 
     Raises
     ------
     ArgumentError
-        If the sizes of the chunks are not known, or the mask does not fit.
+        If the chunk sizes are unknown, or the mask does not fit.
     ArgumentTypeError
-        If this is no Dask array of NumPy arrays, or the mask holds no numbers.
+        If this is not a Dask array of NumPy arrays, or the mask is not numeric.
     OutputError
         If `output` is an array.
     SeparableError
-        Its other subclasses, as for `plan`.
+        Other subclasses, as for `plan`.
 
     Examples
     --------
@@ -88,19 +89,19 @@ def filter_dask(
     _check(image, output)
     threads = options.pop("threads", None)
     if _is_dask(kernel):
-        kernel = kernel.compute()  # small, and no plan can be made without it
+        kernel = kernel.compute()  # small, and needed for the plan
     made = plan(kernel, image.shape, image.dtype, output=output, threads=threads, **options)
     masked = _is_masked(image)
     if made.problem.size == 0:
         return _empty(image, made.problem.out)
     result = image
     if masked or is_missing(missing, image.dtype):
-        beside = {"mask": None} if masked else {}  # the chunks bring a mask, whatever is in it
-        whole: BlockFilter = valid_filter(made, kernel, {**beside, **missing})[1]
+        beside = {"mask": None} if masked else {}  # the chunks contain a mask, even if it is empty
+        volume_filter: BlockFilter = valid_filter(made, kernel, {**beside, **missing})[1]
         result = _beside(image, missing.get("mask"), made.problem.axes)
     else:
-        whole = block_filter(chunkwise(made))
-    for layer in schedule(whole, image.chunks):
+        volume_filter = block_filter(chunkwise(made))
+    for layer in schedule(volume_filter, image.chunks):
         idle = get_num_threads() // layer.grid.count
         result = _layered(result, layer, max(1, idle) if threads is None else threads)
     return result if result.chunks == image.chunks else result.rechunk(image.chunks)
@@ -111,11 +112,11 @@ def _is_dask(value: Any) -> bool:
 
 
 def _beside(image: Any, mask: Any, axes: tuple[int, ...]) -> Any:
-    """The samples and a mask as pairs, lazily; the image itself without a mask."""
+    """Return samples and mask as pairs, lazily; without a mask, the image itself."""
     masked = _is_masked(image)
     if mask is None and not masked:
         return image
-    import dask.array
+    import dask.array  # optional
 
     array: Any = dask.array
     dtype = pair_dtype(image.dtype.newbyteorder("="))
@@ -137,8 +138,8 @@ def _is_masked(image: Any) -> bool:
 
 
 def _empty(image: Any, dtype: np.dtype[Any]) -> Any:
-    """The result for an image without samples."""
-    import dask.array
+    """Return the result for an image without samples."""
+    import dask.array  # optional
 
     array: Any = dask.array
     return array.zeros(image.shape, dtype=dtype, chunks=image.chunks)
@@ -149,16 +150,16 @@ def _check(image: Any, output: Any) -> None:
     _check_chunks(image, "image")
     if not isinstance(meta, np.ndarray):
         raise ArgumentTypeError(
-            "`image` must be made of NumPy arrays; its chunks are "
+            "`image` must consist of NumPy arrays; its chunks are "
             f"{type(meta).__module__}.{type(meta).__qualname__}. "
-            "Convert them with image.map_blocks of a function that makes NumPy arrays of them, for "
+            "Convert them with image.map_blocks and a function that returns NumPy arrays, for "
             "instance lambda chunk: chunk.todense() or chunk.get()"
         )
     check_dtype(image.dtype, "image")
     if isinstance(output, np.ndarray) or _is_dask(output):
         raise OutputError(
-            "`output` must name a type for a Dask array, which is filtered when it is computed. "
-            "To put the result somewhere call .store(...) or .to_zarr(...) on it"
+            "`output` must be a dtype for a Dask array, which is filtered when it is computed. To "
+            "write the result into an array or file, call .store(...) or .to_zarr(...) on it"
         )
 
 
@@ -171,24 +172,25 @@ def _check_chunks(array: Any, name: str) -> None:
 
 
 def _layered(image: Any, layer: Layer, threads: int) -> Any:
-    """One task for each region of the grid."""
+    """Return the array of one layer, with one task per region of the grid."""
+    # Imported here because Dask is optional.
     from dask._task_spec import DataNode, Task, TaskRef
     from dask.base import tokenize
 
-    whole = layer.filter.with_threads(threads)
-    problem = whole.problem
-    name = "separable-" + tokenize(image.name, *whole.token, layer.grid.chunks)
-    # The filter has a key of its own: a kernel is sent to a worker once, not with every task.
+    volume_filter = layer.filter.with_threads(threads)
+    problem = volume_filter.problem
+    name = "separable-" + tokenize(image.name, *volume_filter.token, layer.grid.chunks)
+    # The filter is a separate task, so that a kernel is sent to a worker once, not with every task.
     shared = f"{name}-filter"
-    tasks: dict[Any, Any] = {shared: DataNode(shared, whole)}
-    parts = _Parts(image, name, tasks, whole)
+    tasks: dict[Any, Any] = {shared: DataNode(shared, volume_filter)}
+    parts = _Parts(image, name, tasks, volume_filter)
     for index, region in layer.grid.regions():
         key = (name, *index)
         shape = tuple(s.stop - s.start for s in region)
         if 0 in shape:
             tasks[key] = Task(key, np.empty, shape, problem.out)
             continue
-        block = whole.block(region)
+        block = volume_filter.block(region)
         cuts = parts.cuts(block.starts, block.stops)
         refs = [TaskRef(parts.key(chunks)) for chunks in itertools.product(*cuts)]
         places = tuple(tuple(place for _, place in cut) for cut in cuts)
@@ -197,11 +199,11 @@ def _layered(image: Any, layer: Layer, threads: int) -> Any:
 
 
 class _Parts:
-    """What the tasks take of an image's chunks: a chunk, or a strip of it where that is much less.
+    """The parts of chunks that tasks depend on: a chunk, or a strip of it if that is much smaller.
 
-    Within a process a chunk is handed over as it is, and more tasks would only take longer. Between
-    processes what is needed travels: 26 neighbours need 1.6 chunks in strips for a halo of 8 samples
-    and chunks of 128^3, but 26 without.
+    Within a process a chunk is passed as it is, and more tasks would only take longer. Between
+    processes all data is copied: with strips, a block of 128^3 samples with a halo of 8 needs 1.6
+    chunks from its 26 neighbours, without strips 26 chunks.
     """
 
     def __init__(self, image: Any, name: str, tasks: dict[Any, Any], whole: BlockFilter) -> None:
@@ -221,6 +223,7 @@ class _Parts:
         chunk = (self.image.name, *(number for number, _ in chunks))
         if not self.travels:
             return chunk
+        # Imported here because Dask is optional.
         from dask._task_spec import Task, TaskRef
 
         sizes = [
@@ -238,8 +241,8 @@ class _Parts:
 
 
 def _crosses_processes() -> bool:
-    """Whether what is computed now would be computed by several processes."""
-    from dask import base, local, threaded
+    """Return whether Dask would compute in several processes."""
+    from dask import base, local, threaded  # optional
 
     current: Any = base.get_scheduler
     return current() not in (None, threaded.get, local.get_sync)
@@ -248,7 +251,8 @@ def _crosses_processes() -> bool:
 def _collected(
     image: Any, name: str, tasks: dict[Any, Any], chunks: Any, dtype: np.dtype[Any]
 ) -> Any:
-    """The array of these tasks."""
+    """Return the Dask array of these tasks."""
+    # Imported here because Dask is optional.
     from dask import array
     from dask.highlevelgraph import HighLevelGraph
 
@@ -276,35 +280,37 @@ def _cuts(runs: Sequence[tuple[int, int]], edges: Sequence[int]) -> list[tuple[i
     return found
 
 
-# What the tasks run
+# Functions that the tasks run
 
 
 def _plain(chunk: Any) -> Array:
-    """A chunk as the plain array that the Dask array says it is."""
+    """Return a chunk as a plain array; refuse a masked one that the Dask array does not declare."""
     if np.ma.is_masked(chunk):
         raise ArgumentError(
-            "a chunk of this Dask array has masked samples, but the array says that its chunks are "
-            "plain (its `_meta`). Say what they are: image.map_blocks(numpy.ma.asarray, "
-            "meta=numpy.ma.empty((0,) * image.ndim, image.dtype)) filters what is valid"
+            "a chunk of this Dask array has masked samples, but the array declares plain chunks (its "
+            "`_meta`). Declare them as masked: image.map_blocks(numpy.ma.asarray, "
+            "meta=numpy.ma.empty((0,) * image.ndim, image.dtype)) filters the valid samples"
         )
     plain: Array = np.asarray(chunk)
     return plain
 
 
 def _strip(chunk: Any, axis: int, start: int, count: int) -> Array:
-    """A copy, so that the chunk is not kept for the sake of it."""
+    """Return a copy of a strip, so that its chunk need not be kept in memory."""
     return np.take(_plain(chunk), np.arange(start, start + count), axis)
 
 
 def _filter_region(
-    whole: BlockFilter, region: Any, places: tuple[tuple[Cut, ...], ...], *parts: Any
+    volume_filter: BlockFilter, region: Any, places: tuple[tuple[Cut, ...], ...], *parts: Any
 ) -> Array:
-    """Gather the samples of a region, filter them, keep the region."""
-    block = whole.block(region)
-    result = whole.run(_gathered(block.shape, whole.problem.dtype, places, parts), block)
+    """Gather the block of a region, filter it and return the region."""
+    block = volume_filter.block(region)
+    result = volume_filter.run(
+        _gathered(block.shape, volume_filter.problem.dtype, places, parts), block
+    )
     if all(s == slice(0, n) for s, n in zip(block.crop, block.shape, strict=True)):
         return result
-    kept = empty(result.shape, result.dtype)  # without the halo
+    kept = empty(result.shape, result.dtype)  # a copy without the halo
     kept[...] = result
     return kept
 
@@ -322,7 +328,7 @@ def _gathered(
     for cut, part in zip(itertools.product(*places), chunks, strict=True):
         target, source = [], []
         for (at, count, start), size in zip(cut, part.shape, strict=True):
-            begin = 0 if size == count else start  # a strip, or all of a chunk
+            begin = 0 if size == count else start  # in a strip, or in a whole chunk
             target.append(slice(at, at + count))
             source.append(slice(begin, begin + count))
         samples[tuple(target)] = part[tuple(source)]

@@ -1,10 +1,11 @@
-"""Which tasks a filter of a Dask array is made of.
+"""Choose the tasks of a filter of a Dask array.
 
-Two choices, made by predicted cost. One task may run all passes on a region: then the halo lies around it
-on all sides, and what is computed there is thrown away. Or there is a layer of tasks for each stage
-(`stages`), with the halo of its own axes only: less is computed twice, but each layer gathers and stores
-anew. And a region may hold several chunks: where these are small against the halo, or so small that a task
-takes longer to be handed out than to run, neighbours join, and the result is cut into chunks at the end.
+Two choices are made by predicted cost. First: one task runs all passes on a region, with a halo on
+all sides whose results are discarded; or there is one layer of tasks per stage (`filter_stages`),
+with a halo along the axes of that stage only. Layers compute less twice, but each one gathers and
+stores its samples again. Second: a region may span several chunks. If chunks are small relative to
+the halo, or so small that scheduling a task takes longer than running it, neighbours are joined,
+and the result is cut into chunks at the end.
 
 For a Gaussian of sigma 2 (17 taps) and regions of 128^3 the halo adds 42 % to what one task computes,
 which is cheaper than two layers more; for a sigma of 8 (65 taps) it more than doubles it, and is not.
@@ -27,29 +28,29 @@ __all__ = ["Grid", "Layer", "schedule"]
 
 Chunks = tuple[tuple[int, ...], ...]
 
-# Only to compare schedules; nanoseconds, measured on float32 with one thread a task:
-GATHER = 0.6  # for a sample: into the region's block, and its result out of it
-SWEEP = 0.5  # for a sample: to read and to write it
-TAP = 0.023
-TASK = 5e5
-EDGE = 1e4  # for each chunk that a task takes samples from
-LARGEST = 1 << 24  # bytes of a region that several chunks are joined to
-MOST = 1 << 28  # bytes of a block, beyond which the halo of all axes counts as too large
+# Costs in nanoseconds, only to compare schedules; measured on float32 with one thread per task:
+GATHER = 0.6  # per sample: copy it into the block of a region, and its result out of it
+SWEEP = 0.5  # per sample: read and write it in the filter
+TAP = 0.023  # per sample and weight
+TASK = 5e5  # per task
+EDGE = 1e4  # per chunk that a task takes samples from
+LARGEST = 1 << 24  # bytes of the largest region of joined chunks
+MOST = 1 << 28  # bytes of a block from which its size costs extra
 
 
 @dataclass(frozen=True)
 class Grid:
-    """How a volume is cut into regions: sizes along each axis."""
+    """Regions of a volume: their sizes along each axis."""
 
     chunks: Chunks
 
     @property
     def count(self) -> int:
-        """The number of regions."""
+        """Number of regions."""
         return math.prod(len(sizes) for sizes in self.chunks)
 
     def regions(self) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
-        """Yield where a region stands in the grid, and in the volume."""
+        """Yield the index of each region in the grid, and its slices in the volume."""
         ends = [itertools.accumulate(sizes, initial=0) for sizes in self.chunks]
         cuts = [list(itertools.pairwise(e)) for e in ends]
         for index in np.ndindex(*(len(c) for c in cuts)):
@@ -58,20 +59,20 @@ class Grid:
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of tasks: a filter of the whole volume, and the regions it is run on."""
+    """One layer of tasks: a filter of the whole volume, and the regions that it runs on."""
 
     filter: BlockFilter
     grid: Grid
 
 
-def schedule(whole: BlockFilter, chunks: Chunks) -> tuple[Layer, ...]:
-    """Return the layers of tasks that cost least.
+def schedule(volume_filter: BlockFilter, chunks: Chunks) -> tuple[Layer, ...]:
+    """Return the layers of tasks with the lowest predicted cost.
 
     Parameters
     ----------
-    whole : BlockFilter
+    volume_filter : BlockFilter
     chunks : tuple of tuple of int
-        Of the image.
+        Chunk sizes of the image.
 
     Examples
     --------
@@ -87,17 +88,17 @@ def schedule(whole: BlockFilter, chunks: Chunks) -> tuple[Layer, ...]:
     [(1,), (2,), (0,)]
     """
     best: tuple[Layer, ...] = ()
-    least = math.inf
-    for filters in groupings(whole):
-        for grid in (Grid(chunks), *_joinings(Grid(chunks), whole.problem)):
+    best_cost = math.inf
+    for filters in groupings(volume_filter):
+        for grid in (Grid(chunks), *_joinings(Grid(chunks), volume_filter.problem)):
             cost = _cost(filters, grid, chunks)
-            if not best or cost < least:
-                best, least = tuple(Layer(f, grid) for f in filters), cost
+            if not best or cost < best_cost:
+                best, best_cost = tuple(Layer(f, grid) for f in filters), cost
     return best
 
 
 def _cost(filters: Sequence[BlockFilter], grid: Grid, chunks: Chunks) -> float:
-    """What all tasks take, in nanoseconds."""
+    """Return the predicted time of all tasks in nanoseconds."""
     total, before = 0.0, chunks
     for f in filters:
         samples, edges, largest = _extent(f.problem, grid.chunks, before)
@@ -114,11 +115,11 @@ def _cost(filters: Sequence[BlockFilter], grid: Grid, chunks: Chunks) -> float:
     return total
 
 
-def _extent(problem: Problem, chunks: Chunks, given: Chunks) -> tuple[float, float, float]:
-    """The samples of all blocks, the chunks they are taken from, the samples of the largest one."""
+def _extent(problem: Problem, chunks: Chunks, source_chunks: Chunks) -> tuple[float, float, float]:
+    """Return samples of all blocks, chunks they are taken from, and samples of the largest block."""
     reach = dict(zip(problem.axes, (n - 1 for n in problem.kernel_shape), strict=True))
     samples, edges, largest = 1.0, 1.0, 1.0
-    for axis, (sizes, sources) in enumerate(zip(chunks, given, strict=True)):
+    for axis, (sizes, sources) in enumerate(zip(chunks, source_chunks, strict=True)):
         n, width = problem.shape[axis], reach.get(axis, 0)
         extended = [min(n, size + width) for size in sizes]
         samples *= sum(extended)
@@ -128,7 +129,7 @@ def _extent(problem: Problem, chunks: Chunks, given: Chunks) -> tuple[float, flo
 
 
 def _joinings(grid: Grid, problem: Problem) -> Iterator[Grid]:
-    """Ever larger regions: chunks joined along the axis on which they are shortest for the kernel."""
+    """Yield larger and larger regions, joined along the axis that is shortest for the kernel."""
     reach = dict(zip(problem.axes, problem.kernel_shape, strict=True))
     chunks = list(grid.chunks)
     itemsize = max(problem.dtype.itemsize, problem.work.itemsize)
@@ -144,7 +145,7 @@ def _joinings(grid: Grid, problem: Problem) -> Iterator[Grid]:
 
 
 def _pairs(sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """Join each two neighbours.
+    """Join pairs of neighbours.
 
     Examples
     --------

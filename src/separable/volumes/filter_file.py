@@ -1,4 +1,4 @@
-"""Filter a volume from file to file, within a limit of memory, and go on where a run was cut off."""
+"""Filter a volume from file to file within a memory limit; interrupted runs can be resumed."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from separable.engine.result_memory import release
 from separable.errors import ArgumentError, FileError, KernelError
 from separable.factors import Factors
 from separable.files.chunked_io import Source, Target, remove
-from separable.files.images import check_target, outer_file
-from separable.files.opening import create_target, open_source
+from separable.files.format_registry import outer_file
+from separable.files.opening import check_target, create_target, open_source
 from separable.filtering import missing_options
 from separable.plan import Plan, plan
 from separable.run import run as run_method
 from separable.system import resident_memory
-from separable.volumes.checkpoint import Journal, between, open_journal, request_of
+from separable.volumes.checkpoint import Journal, open_journal, request_of, stage_path
 from separable.volumes.cluster import check_client, run_stage_on, schedule_for
 from separable.volumes.halo import BlockFilter, block_filter, chunkwise
 from separable.volumes.missing_samples import is_missing, masked, valid_filter
@@ -36,9 +36,9 @@ from separable.volumes.slab_schedule import Schedule, amount, make_schedule, rea
 __all__ = ["Run", "filter"]
 
 PathLike: TypeAlias = str | os.PathLike[str]
-MOST_CHUNKS = 1 << 20  # along an axis; all of them are gone through to cut the work
-SPARSE = 1000  # by how much a store may be smaller than its numbers
-USUAL = 2 << 30  # bytes beyond what the process takes, where no limit is given
+MOST_CHUNKS = 1 << 20  # largest number of chunks along an axis; planning visits all of them
+SPARSE = 1000  # how many times larger than the free disk space a result may be claimed to be
+USUAL = 2 << 30  # default memory limit in bytes, beyond the memory already in use
 
 
 def filter(
@@ -57,60 +57,60 @@ def filter(
     fill: complex = math.nan,
     **options: Any,
 ) -> Schedule:
-    """Filter a volume from file to file, within a limit of memory.
+    """Filter a volume from file to file within a memory limit.
 
-    The result has the bits of the array filtered in memory by the same method. It is written as
-    ``NAME.partial`` and takes its name when it is complete; a run that was cut off, by whatever,
-    goes on from the last slab that had reached the disk when it is asked for again.
+    The result is bit-identical to in-memory filtering by the same method. It is written as
+    ``NAME.partial`` and takes its name when it is complete. If a run is interrupted, the same call
+    resumes it after the last slab that was flushed to the disk.
 
     Parameters
     ----------
     source : str or path
         Zarr, NPY, HDF5, NIfTI, TIFF or ENVI.
     target : str or path
-        Its suffix says the format. It must not be the source.
+        Output file; the format follows from the suffix. It must not be the source.
     kernel : array_like, Factors or Plan
-        One axis for each filtered axis. A plan says all the other options, too.
+        Kernel with one axis per filtered axis. A plan contains all other options.
     memory : int or str, optional
-        What the process may take, the interpreter and all that it holds included, as "2GiB". Left
-        out, it is 2 GiB beyond what the process takes already.
+        Memory limit of the whole process, for example "2GiB". Default: 2 GiB more than is already
+        in use.
     chunks : "auto" or sequence of int
-        Of the target; those of the source if it has any.
+        Chunk sizes of the target; "auto" uses those of the source if it has any.
     resume : bool
-        Whether to go on with the draft that an earlier run left.
+        Whether to resume the partial file of an earlier run.
     overwrite : bool
-        Whether an existing target, or the draft of another request, may be replaced.
+        Whether an existing target, or the partial file of another request, may be replaced.
     progress : callable, optional
         Called with the fraction of the work just done.
     client : distributed.Client, optional
-        A Dask cluster to run on. Its workers open the files by their names; the target is a Zarr
-        store, and `memory` is what each worker may take.
+        Client of a Dask cluster to run on. All workers must see the files under the same paths;
+        the target must be a Zarr store, and `memory` limits each worker.
     mask : path or array_like, optional
-        A file, or an array, that is nonzero where the volume is valid; of its shape, or of that of
-        the filtered axes. What is missing does not count (`separable.masked`).
+        File or array that is nonzero where the volume is valid; with the shape of the volume or of
+        the filtered axes. Missing samples are ignored (`separable.masked`).
     nan : str
-        "ignore" takes NaN for missing.
+        "ignore" treats NaN as missing; "propagate" spreads it.
     fill : number
-        The result where nothing valid lies below the kernel.
+        Result where the kernel covers no valid sample.
     **options
-        Those of `plan`: axes, mode, cval, origin, output (the type of the result), tol, method,
-        operation, threads. Methods whose results depend on how the volume is cut are not taken.
+        Options of `plan`: axes, mode, cval, origin, output (dtype of the result), tol, method,
+        operation, threads. Methods whose results depend on how the volume is cut are not used.
 
     Returns
     -------
     Schedule
-        How it was done.
+        The slabs that were used; prints as text.
 
     Raises
     ------
     FileError
-        If a file cannot be read or written. What was written is kept to resume.
+        If a file cannot be read or written. The partial file is kept and can be resumed.
     ArgumentError
-        If `memory` is too little; the message says how much it takes.
+        If `memory` is too small; the message contains the smallest limit that works.
     ClusterError
-        If the cluster has no workers, or they keep dying. What is on the disk is kept.
+        If the cluster has no workers, or they keep dying. The partial file is kept.
     SeparableError
-        Its other subclasses, as for `plan`.
+        Other subclasses, as for `plan`.
 
     Examples
     --------
@@ -130,7 +130,7 @@ def filter(
 
 
 class Run:
-    """A filter from file to file that is about to run: its files are open, its schedule is made.
+    """A filter from file to file that is ready to run: files are open and slabs are chosen.
 
     The parameters are those of `filter`. It is a context manager.
 
@@ -141,11 +141,11 @@ class Run:
     plan : Plan
     schedule : Schedule
     resumed : int
-        How many slabs an earlier run has left.
+        Number of slabs that an earlier run has completed.
 
     Examples
     --------
-    See how it would be done, then do it:
+    Print how the volume will be filtered, then filter it:
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -177,50 +177,50 @@ class Run:
             check_client(client)
         limit = None if memory is None else read_amount("memory", memory)
         wanted = _chunks(chunks)
-        # Step 1: see what there is, and plan for the whole.
+        # Step 1: open the source and plan for the whole volume.
         self.source: Source = open_source(source)
         try:
             for read in (source, mask):
                 _refuse_same(read, target)
             missing = missing_options(mask, nan, fill)
-            self.plan, whole = _planned(kernel, self.source, options, missing)
+            self.plan, volume_filter = _planned(kernel, self.source, options, missing)
             if mask is not None:
                 self.source = masked(self.source, mask, self.plan.problem.axes)
-            problem = whole.problem
+            problem = volume_filter.problem
             check_target(target, problem.shape, problem.out, overwrite=overwrite)
-            # Step 2: the journal first, so that no draft is ever without one.
+            # Step 2: open the journal first, so that every partial file has one.
             name = Path(target).resolve()
-            request = request_of(self.source, self.plan, whole.problem.out, wanted, missing)
+            request = request_of(self.source, self.plan, volume_filter.problem.out, wanted, missing)
             self.journal: Journal = open_journal(name, request, resume=resume, force=overwrite)
             self.name = name
             with self._undone():
-                # Step 3: the draft, and how to cut the work.
+                # Step 3: open the partial file and choose the slabs.
                 _check_claims(self.source, name, problem.shape, problem.out)
                 self.target: Target = create_target(
                     target, problem.shape, problem.out, chunks=wanted, like=self.source,
                     overwrite=overwrite, resume=True,
                 )  # fmt: skip
-                self.schedule = self._schedule(whole, limit)
+                self.schedule = self._schedule(volume_filter, limit)
         except BaseException:
             self.source.close()
             raise
 
     @property
     def resumed(self) -> int:
-        """How many slabs were on the disk already."""
+        """Number of slabs that were on the disk already."""
         return len(self.journal.done)
 
     def __call__(self, progress: Callable[[float], None] | None = None) -> None:
-        """Filter what is left to do, and give the target its name.
+        """Filter the remaining slabs, and give the target its final name.
 
         Raises
         ------
         FileError
-            If a part cannot be read or written.
+            If a region cannot be read or written.
         """
         stages = self.schedule.stages
 
-        def told(part: float) -> None:
+        def report_stage(part: float) -> None:
             if progress is not None:
                 progress(part / len(stages))
 
@@ -229,30 +229,30 @@ class Run:
             for number, stage in enumerate(stages):
                 if self.client is not None:
                     run_stage_on(
-                        self.client, stage, number, source, self.target, self.journal, told
+                        self.client, stage, number, source, self.target, self.journal, report_stage
                     )
                     break
                 if number == len(stages) - 1:
-                    run_stage(stage, number, source, self.target, self.journal, told)
+                    run_stage(stage, number, source, self.target, self.journal, report_stage)
                     break
-                file = between(self.name, number)
+                file = stage_path(self.name, number)
                 if file.exists():
-                    told(1.0)
+                    report_stage(1.0)
                 else:
-                    self._between(number, source, told)
+                    self._run_stage(number, source, report_stage)
                 if number:
                     source.close()
-                    remove(between(self.name, number - 1))
+                    remove(stage_path(self.name, number - 1))
                 source = open_source(file)
         finally:
             source.close()
         self.target.finish()
         for number in range(len(stages)):
-            remove(between(self.name, number))
+            remove(stage_path(self.name, number))
         self.journal.remove()
 
     def close(self) -> None:
-        """Close the files. A draft that is not complete stays."""
+        """Close the files. An incomplete partial file is kept."""
         with contextlib.ExitStack() as files:  # each is closed, whatever happens to the others
             files.callback(self.journal.close)
             files.callback(self.target.abandon)
@@ -263,60 +263,62 @@ class Run:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
-        at: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.close()
         release()
 
-    def _between(self, number: int, source: Source, told: Callable[[float], None]) -> None:
-        """Run a stage into a file of its own."""
+    def _run_stage(
+        self, number: int, source: Source, report_stage: Callable[[float], None]
+    ) -> None:
+        """Run a stage that writes a file for the next stage."""
         stage = self.schedule.stages[number]
         problem = stage.filter.problem
         middle = create_target(
-            between(self.name, number), problem.shape, problem.out, overwrite=True, resume=True
+            stage_path(self.name, number), problem.shape, problem.out, overwrite=True, resume=True
         )
         if not middle.resumed:
             self.journal.done -= {(n, step) for n, step in self.journal.done if n == number}
         try:
-            run_stage(stage, number, source, middle, self.journal, told)
+            run_stage(stage, number, source, middle, self.journal, report_stage)
             middle.finish()
         except BaseException:
             middle.abandon()
             raise
 
-    def _schedule(self, whole: BlockFilter, limit: int | None) -> Schedule:
+    def _schedule(self, volume_filter: BlockFilter, limit: int | None) -> Schedule:
         if not self.target.resumed:
             self.journal.done.clear()
-        base = _ready(whole)
+        base = _ready(volume_filter)
         if self.client is not None:
-            base = max(self.client.run(_ready, whole).values(), default=base)
+            base = max(self.client.run(_ready, volume_filter).values(), default=base)
         limit = base + USUAL if limit is None else limit
         ends = (self.source.chunks, self.target.chunks)
         if self.journal.schedule is not None and self.target.resumed:
-            found = restored(whole, *ends, self.journal.schedule, limit, base)
+            found = restored(volume_filter, *ends, self.journal.schedule, limit, base)
             if self.client is not None and len(found.stages) > 1:
                 raise ArgumentError(
-                    "the draft was begun in several stages, which one machine runs after each "
-                    "other: go on without a cluster, or start without resuming"
+                    "the partial file was begun in several stages, which run only on one machine: "
+                    "resume it without a cluster, or start without resuming"
                 )
             return found
         if self.client is None:
             plain = next((f for f in (self.source, self.target) if f.chunks is None), None)
-            made = make_schedule(whole, *ends, limit, base, plain.slow if plain else None)
+            made = make_schedule(volume_filter, *ends, limit, base, plain.slow if plain else None)
         else:
-            made = schedule_for(self.client, whole, self.source, self.target, limit, base)
+            made = schedule_for(self.client, volume_filter, self.source, self.target, limit, base)
         self.journal.write(schedule=made.to_list())
         return made
 
     @contextlib.contextmanager
     def _undone(self) -> Iterator[None]:
-        """Leave nothing behind where nothing was done yet."""
+        """Remove the partial file and the journal on failure, unless a slab was completed."""
         try:
             yield
         except BaseException:
-            with contextlib.ExitStack() as files:  # the journal last: it is the lock of the draft
+            with contextlib.ExitStack() as files:  # the journal last: it locks the partial file
                 files.callback(self.journal.close if self.journal.done else self.journal.remove)
                 if hasattr(self, "target"):
                     self.target.abandon(keep=bool(self.journal.done))
@@ -324,7 +326,7 @@ class Run:
 
 
 def _check_claims(source: Source, target: Path, shape: tuple[int, ...], out: np.dtype[Any]) -> None:
-    """Refuse a header that claims what can neither be cut into slabs nor written."""
+    """Refuse a header that claims too many chunks, or a result far larger than the disk."""
     grid = [-(-n // c) for n, c in zip(source.shape, source.chunks or source.shape, strict=True)]
     if max(grid) > MOST_CHUNKS:
         axis = grid.index(max(grid))
@@ -343,17 +345,17 @@ def _check_claims(source: Source, target: Path, shape: tuple[int, ...], out: np.
         )
 
 
-def _ready(whole: BlockFilter) -> int:
-    """Compile, let go what is not needed, and return what the process takes then."""
+def _ready(volume_filter: BlockFilter) -> int:
+    """Compile the filter, free unused memory, and return the memory then in use."""
     release()
-    _warm_up(whole)
+    _warm_up(volume_filter)
     return resident_memory()
 
 
 def _planned(
     kernel: Any, source: Source, options: dict[str, Any], missing: dict[str, Any]
 ) -> tuple[Plan, BlockFilter]:
-    """The plan for the whole volume, by a method whose results do not depend on the cut."""
+    """Return the plan for the whole volume, with a method that is independent of the slabs."""
     if isinstance(kernel, Plan) and missing:
         raise ArgumentError(
             f"a plan is for samples that are all valid; got {', '.join(missing)}. Give the kernel "
@@ -368,29 +370,29 @@ def _planned(
                 f"this plan is for shape {problem.shape}, {problem.dtype}; {source.path} has shape "
                 f"{source.shape}, {source.dtype}. Make a plan for it"
             )
-        made = kernel
+        filter_plan = kernel
     else:
         if options.get("axes") is None:
             options = {**options, "axes": _space(kernel, source)}
-        made = plan(kernel, source.shape, source.dtype, **options)
-    if not made.problem.size:
+        filter_plan = plan(kernel, source.shape, source.dtype, **options)
+    if not filter_plan.problem.size:
         raise KernelError(f"{source.path} is empty, shape {source.shape}: there is nothing to do")
     if is_missing(missing, source.dtype):
-        return valid_filter(made, kernel, missing)
-    made = chunkwise(made)
-    return made, block_filter(made)
+        return valid_filter(filter_plan, kernel, missing)
+    filter_plan = chunkwise(filter_plan)
+    return filter_plan, block_filter(filter_plan)
 
 
 def _space(kernel: Any, source: Source) -> tuple[int, ...] | None:
-    """The axes of the file that are space, where the kernel has as many axes as these."""
+    """Return the spatial axes of the file if the kernel has as many axes."""
     space = source.info.space(source.ndim)
     shape = kernel.shape if isinstance(kernel, Factors) else np.shape(kernel)
     return space if len(shape) == len(space) else None
 
 
-def _warm_up(whole: BlockFilter) -> None:
-    """Load or compile what the filter runs, so that it counts as taken."""
-    for one in whole.filters:
+def _warm_up(volume_filter: BlockFilter) -> None:
+    """Load or compile the code of the filter, so that it counts as memory in use."""
+    for one in volume_filter.filters:
         problem = one.problem
         small = replace(problem, shape=tuple(min(n, 4) for n in problem.shape), threads=1)
         form = replace(one.form)
@@ -412,7 +414,7 @@ def _chunks(chunks: Any) -> tuple[int, ...] | None:
 
 
 def _refuse_same(source: Any, target: PathLike) -> None:
-    """Refuse to write where a source lies."""
+    """Refuse to write into a source file."""
     if not isinstance(source, (str, os.PathLike)):
         return
     one, other = (os.path.realpath(outer_file(p)) for p in (source, target))

@@ -1,8 +1,8 @@
-"""A filter as several, one after the other: the same bits with a smaller halo each.
+"""Split a filter into several that run one after the other, with smaller halos and equal results.
 
-What is computed: the passes of one separable term in the order in which the engine runs them, cut into
-stages with intermediates of the working type, as the engine's own are. Where the halo of all axes
-together would not fit into the memory, that of one axis does.
+The passes of one separable term run in the order in which the engine runs them, cut into stages.
+Intermediate results have the working dtype, as they do within the engine. If the halo of all axes
+together does not fit into memory, the halo of one axis does.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from separable.volumes.halo import BlockFilter
 __all__ = ["groupings", "pass_order"]
 
 Array = NDArray[Any]
-Stack = tuple[int, Array, int]  # an axis of the kernel, its taps, how many of them lie left
+Stack = tuple[int, Array, int]  # (axis of the kernel, taps, number of taps left of the centre)
 
 
-def groupings(whole: BlockFilter) -> Iterator[tuple[BlockFilter, ...]]:
+def groupings(volume_filter: BlockFilter) -> Iterator[tuple[BlockFilter, ...]]:
     """Yield the ways to run a filter in stages, the filter itself first.
 
     Parameters
     ----------
-    whole : BlockFilter
+    volume_filter : BlockFilter
 
     Examples
     --------
@@ -48,12 +48,16 @@ def groupings(whole: BlockFilter) -> Iterator[tuple[BlockFilter, ...]]:
     [(1, 2), (0,)]
     [(1,), (2,), (0,)]
     """
-    yield (whole,)
-    problem, form = whole.problem, whole.form
-    if whole.method != "fused" or len(form.terms) != 1 or whole.filters != (whole,):
+    yield (volume_filter,)
+    problem, form = volume_filter.problem, volume_filter.form
+    if (
+        volume_filter.method != "fused"
+        or len(form.terms) != 1
+        or volume_filter.filters != (volume_filter,)
+    ):
         return
     stacks = [(axis, taps[0], left) for axis, taps, left in stacks_of(problem, form)]
-    if len(stacks) > SWEEP_AXES:  # more than one sweep, each told anew what lies outside
+    if len(stacks) > SWEEP_AXES:  # more than one sweep, each with its own border value
         return
     order = [k for k, _ in _passes(problem.shape, [problem.axes[a] for a, _, _ in stacks])]
     for lengths in _cuts(len(order)):
@@ -64,7 +68,9 @@ def groupings(whole: BlockFilter) -> Iterator[tuple[BlockFilter, ...]]:
 
 
 def pass_order(shape: Sequence[int], axes: Sequence[int]) -> list[int]:
-    """Return the order in which the engine filters one to three ascending axes of an array in C order.
+    """Return the order in which the engine filters one to three axes of an array in C order.
+
+    The axes must be ascending.
 
     Examples
     --------
@@ -75,7 +81,8 @@ def pass_order(shape: Sequence[int], axes: Sequence[int]) -> list[int]:
 
 
 def _passes(shape: Sequence[int], axes: Sequence[int]) -> list[tuple[int, bool]]:
-    """The passes of a sweep: which axis, and whether it streams through a ring of planes."""
+    """Return the passes of a sweep: (axis, whether it streams through a ring of planes)."""
+    # Imported here for start-up time: this module is imported without the compiled engine.
     from separable.engine.compiled.axis_layout import arrange
 
     strides = tuple(math.prod(shape[a + 1 :]) for a in range(len(shape)))
@@ -85,7 +92,7 @@ def _passes(shape: Sequence[int], axes: Sequence[int]) -> list[tuple[int, bool]]
 
 
 def _cuts(count: int) -> Iterator[tuple[int, ...]]:
-    """The ways to cut so many passes into stages, few stages first."""
+    """Yield the ways to cut `count` passes into stages, few stages first."""
     found = [
         tuple(len(part) for part in bits.split("|"))
         for bits in (
@@ -99,14 +106,14 @@ def _cuts(count: int) -> Iterator[tuple[int, ...]]:
 def _is_a_sweep(
     problem: Problem, stacks: Sequence[Stack], group: Sequence[int], order: Sequence[int]
 ) -> bool:
-    """Whether the engine runs these passes, alone, in the same order and with the same borders."""
+    """Return whether the engine runs these passes alone in the same order with equal borders."""
     ascending = sorted(group)
     passes = _passes(problem.shape, [problem.axes[stacks[k][0]] for k in ascending])
     if [ascending[k] for k, _ in passes] != list(group):
         return False
-    # A ring is told what lies outside as it was before the first pass: that must be among these.
-    told = len(group) > 1 and any(ring for _, ring in passes)
-    return not told or group[0] == order[0] or not _constant(problem)
+    # A ring uses the border value from before the first pass, so the group must contain that pass.
+    uses_first_value = len(group) > 1 and any(ring for _, ring in passes)
+    return not uses_first_value or group[0] == order[0] or not _constant(problem)
 
 
 def _constant(problem: Problem) -> bool:
@@ -140,25 +147,26 @@ def _stages(
 
 
 def _carried(problem: Problem, stacks: Sequence[Stack]) -> dict[int, complex]:
-    """What lies outside before each pass, to the last bit as in the sweeps of the whole filter.
+    """Return the border value before each pass, bit-identical to the sweeps of the whole filter.
 
-    A sweep sees it as samples of a plane that are filtered like any other; a ring is told it.
+    Within a plane the border value is filtered like any other sample; for a ring it is computed
+    as ``value * sum(taps)``.
     """
     outside: dict[int, complex] = dict.fromkeys(range(len(stacks)), problem.cval)
     if not _constant(problem):
         return outside
-    told, seen = np.full(1, np.real(problem.cval)), np.full(1, np.real(problem.cval))
-    seen = seen.astype(problem.work)
+    in_ring, in_plane = (np.full(1, np.real(problem.cval)) for _ in range(2))
+    in_plane = in_plane.astype(problem.work)
     for k, ring in _passes(problem.shape, [problem.axes[a] for a, _, _ in stacks]):
-        outside[k] = float(told[0] if ring else seen[0])
+        outside[k] = float(in_ring[0] if ring else in_plane[0])
         with np.errstate(invalid="ignore", over="ignore"):
-            told = told * stacks[k][1].sum()
-        seen = _filtered(problem, stacks[k], seen)
+            in_ring = in_ring * stacks[k][1].sum()
+        in_plane = _filtered(problem, stacks[k], in_plane)
     return outside
 
 
 def _filtered(problem: Problem, stack: Stack, value: Array) -> Array:
-    """What the engine makes of samples that all have this value."""
+    """Return the result of the engine for samples that all have this value."""
     _, taps, left = stack
     form = Form(Kernel(taps), terms=((taps,),), separated=True, groups=((0,),))
     line = replace(

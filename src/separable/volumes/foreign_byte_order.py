@@ -1,4 +1,4 @@
-"""Filter an image in foreign byte order slab by slab, without a copy of the whole in native order."""
+"""Filter an image in foreign byte order in slabs, without a native copy of the whole image."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["filter_by_slabs"]
 
 Array = NDArray[Any]
 
-SLAB_BYTES = 16 << 20  # converted at a time
-RUN_BYTES = 16 << 10  # that lie side by side in a slab, at least
-REACHES = 4  # a slab is at least so many times as thick as what it reads beyond itself
+SLAB_BYTES = 16 << 20  # size of a slab that is converted to native byte order
+RUN_BYTES = 16 << 10  # smallest contiguous run in a slab
+REACHES = 4  # smallest thickness of a slab, relative to its halo
 
 
 def filter_by_slabs(
@@ -30,22 +30,22 @@ def filter_by_slabs(
     out: Array,
     progress: Callable[[float], None] | None,
 ) -> bool:
-    """Filter an image into an array, if that can be done slab by slab with the same result.
+    """Filter an image into an array in slabs, if the result is the same.
 
     Parameters
     ----------
     problem, form, image, progress
-        As of `separable.run.run`.
+        As for `separable.run.run`.
     method : str
-        By its name.
+        Name of the engine method.
     out : ndarray
-        Does not overlap the image.
+        Output array, which must not overlap the image.
 
     Returns
     -------
     bool
-        Whether it was done. The results of some methods depend on where a block begins, and an
-        image may be too thin to cut.
+        False, with `out` unchanged, if the results of the method depend on where a block begins or
+        the image is too thin to cut.
     """
     if method not in INVARIANT:
         return False
@@ -53,32 +53,32 @@ def filter_by_slabs(
     size = image.shape[axis]
     if 2 * side > size:
         return False
-    dtype, kind = (t.newbyteorder("=") for t in (problem.dtype, problem.out))
-    whole = BlockFilter(replace(problem, dtype=dtype, out=kind), method, form)
+    dtype, out_dtype = (t.newbyteorder("=") for t in (problem.dtype, problem.out))
+    volume_filter = BlockFilter(replace(problem, dtype=dtype, out=out_dtype), method, form)
     blocks = []
     for start in range(0, size, side):
         region = _along(axis, start, min(start + side, size), image.shape)
-        blocks.append((region, whole.block(region)))
+        blocks.append((region, volume_filter.block(region)))
     largest = max(math.prod(block.shape) for _, block in blocks)
-    memory, room = empty((largest,), dtype), empty((largest,), kind)
+    memory, results = empty((largest,), dtype), empty((largest,), out_dtype)
     for region, block in blocks:
         count, place = math.prod(block.shape), 0
         samples = memory[:count].reshape(block.shape)
-        for first, last in whole.runs(axis, block.starts[axis], block.stops[axis]):
+        for first, last in volume_filter.runs(axis, block.starts[axis], block.stops[axis]):
             there = _along(axis, place, place + last - first, block.shape)
             samples[there] = image[_along(axis, first, last, image.shape)]
             place += last - first
-        out[region] = whole.run(samples, block, room[:count].reshape(block.shape))
+        out[region] = volume_filter.run(samples, block, results[:count].reshape(block.shape))
         if progress is not None:
             progress((region[axis].stop - region[axis].start) / size)
     return True
 
 
 def _cut(problem: Problem, image: Array) -> tuple[int, int]:
-    """The axis to cut, and how thick the slabs are.
+    """Return the axis to cut and the thickness of the slabs.
 
-    The slowest in memory along which a slab of the wanted size is thick enough; else the slowest,
-    with slabs as thick as need be.
+    This is the axis with the largest stride along which a slab of the usual size is thick enough;
+    else the axis with the largest stride, with thicker slabs.
     """
     reach = dict.fromkeys(range(image.ndim), 0)
     reach |= {a: sum(w) for a, w in zip(problem.axes, problem.widths, strict=True)}
@@ -91,5 +91,5 @@ def _cut(problem: Problem, image: Array) -> tuple[int, int]:
 
 
 def _along(axis: int, start: int, stop: int, shape: tuple[int, ...]) -> tuple[slice, ...]:
-    """A part of one axis, of the others all."""
+    """Return a range of one axis and all of the other axes."""
     return tuple(slice(start, stop) if a == axis else slice(0, n) for a, n in enumerate(shape))

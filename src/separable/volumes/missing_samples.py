@@ -1,8 +1,8 @@
-"""Missing samples of volumes: normalised convolution, block by block.
+"""Missing samples of volumes: normalised convolution block by block, as `separable.masked` defines it.
 
-What is computed: what `separable.masked` defines. How: the runs that it is put together from, two or
-four, each by a method that is exact beside small sums of weights and that gives the same bits for any cut;
-all on one block, then one division. A mask travels beside the samples: what reads both gives pairs.
+A block is filtered two or four times, each time by a method that is exact for small sums of weights
+and whose results do not depend on how the volume is cut; one division combines them. A mask is
+read together with the samples: sources return (value, valid) pairs.
 """
 
 from __future__ import annotations
@@ -47,18 +47,19 @@ Array = NDArray[Any]
 
 
 class ValidFilter(BlockFilter):
-    """A filter of what is valid of a volume, to be run on its blocks as `BlockFilter` is.
+    """A filter of the valid samples of a volume, which runs on blocks as `BlockFilter` does.
 
     Parameters
     ----------
     parts : tuple of BlockFilter
-        On the samples with the kernel; on the mask with the sizes of its weights; and, where it has
-        several signs, on the samples with these sizes and on what is missing with the kernel.
+        Filters of the samples with the kernel, and of the mask with the absolute weights. For a
+        kernel with several signs also of the samples with the absolute weights, and of the
+        inverted mask with the kernel.
     dtype, out : dtype
-        Of the samples as they come (pairs, where there is a mask), and of the result.
+        Data type of the input (pairs if there is a mask), and of the result.
     weights : Weights
     fill : number
-        The result where nothing below the kernel is valid.
+        Result where the kernel covers no valid sample.
     ignoring : bool
         Whether NaN is missing.
     """
@@ -79,22 +80,22 @@ class ValidFilter(BlockFilter):
 
     @property
     def filters(self) -> tuple[BlockFilter, ...]:
-        """What runs on a block."""
+        """Filters that run on a block."""
         return self._parts
 
     @property
     def own_bytes(self) -> int:
-        """For each sample of a block: the samples without what is missing, the mask, the runs."""
+        """Bytes per sample of a block for the cleaned samples, the mask and the results."""
         work = self.problem.work.itemsize
         return self._values.itemsize + 2 + (len(self._parts) + 1) * work + self.problem.out.itemsize
 
     @property
     def token(self) -> tuple[Any, ...]:
-        """What tells this filter from others."""
+        """Values that identify this filter."""
         return (*super().token, "valid", repr(self.fill), self.ignoring)
 
     def with_threads(self, threads: int) -> ValidFilter:
-        """Return the same filter with so many threads."""
+        """Return the same filter with another number of threads."""
         parts = tuple(part.with_threads(threads) for part in self._parts)
         given = (self.problem.dtype, self.problem.out, self.weights, self.fill, self.ignoring)
         return ValidFilter(parts, *given)
@@ -103,34 +104,34 @@ class ValidFilter(BlockFilter):
     def _values(self) -> np.dtype[Any]:
         return self._parts[0].problem.dtype
 
-    def run(self, samples: Array, block: Block, room: Array | None = None) -> Array:
+    def run(self, samples: Array, block: Block, out: Array | None = None) -> Array:
         """Filter a block; parameters are those of `BlockFilter.run`."""
-        # Step 1: have 0 stand for what is missing.
+        # Step 1: replace missing samples by 0.
         values, valid = self._taken(samples)
         clean = np.zeros(block.shape, self._values)
         np.copyto(clean, values, where=valid)
         mask = valid.view(np.uint8)
 
-        # Step 2: run the parts. A kernel of zeros has nothing to weigh.
+        # Step 2: run the filters. A kernel of zeros has no weights to divide by.
         data, *others = self._parts
         filtered = np.ascontiguousarray(data.run(clean, block))
         if not others:
             result = np.empty(filtered.shape, self.problem.out)
             store(filtered, result, self.problem.threads)
-            return self._put(result, block, room)
+            return self._put(result, block, out)
         weight = np.ascontiguousarray(others[0].run(mask, block))
         mean = share = None
         if len(others) > 1:
             mean = np.ascontiguousarray(others[1].run(clean, block))
             share = np.ascontiguousarray(others[2].run(1 - mask, block))
 
-        # Step 3: put them together and round once.
+        # Step 3: combine the results and round once.
         found = Parts(filtered, weight, mean, share, self.weights)
         result = found.finish(self.problem.out, self.fill, None, self.problem.threads)
-        return self._put(result, block, room)
+        return self._put(result, block, out)
 
     def _taken(self, samples: Array) -> tuple[Array, Array]:
-        """The values, and where they are valid."""
+        """Return the values, and where they are valid."""
         values, valid = samples, None
         if samples.dtype.names:
             values, valid = samples["value"], samples["valid"] != 0
@@ -140,39 +141,41 @@ class ValidFilter(BlockFilter):
         assert valid is not None
         return values, np.ascontiguousarray(valid)
 
-    def _put(self, result: Array, block: Block, room: Array | None) -> Array:
-        if room is None:
+    def _put(self, result: Array, block: Block, out: Array | None) -> Array:
+        if out is None:
             return result
-        room[block.crop] = result
-        return room[block.crop]
+        out[block.crop] = result
+        return out[block.crop]
 
 
 def is_missing(missing: dict[str, Any], dtype: np.dtype[Any]) -> bool:
-    """Whether samples of this type can be missing by what was said (`filtering.given`)."""
+    """Return whether the options can mark samples of this dtype as missing."""
     ignoring = check_nan(missing.get("nan", "propagate")) == "ignore"
     return "mask" in missing or (ignoring and dtype.kind in "fc")
 
 
-def valid_filter(made: Plan, kernel: Any, missing: dict[str, Any]) -> tuple[Plan, ValidFilter]:
-    """Return the filter of what is valid of a volume, and the plan of its run on the samples.
+def valid_filter(
+    filter_plan: Plan, kernel: Any, missing: dict[str, Any]
+) -> tuple[Plan, ValidFilter]:
+    """Return the filter of the valid samples of a volume, and the plan for its samples.
 
     Parameters
     ----------
-    made : Plan
-        For the plain filter. Its tolerance is not used up: where few samples are valid the result
-        is divided by a small sum of weights, so all runs are exact.
+    filter_plan : Plan
+        Plan of the plain filter. Its tolerance is not used: where few samples are valid, the
+        result is divided by a small sum of weights, so all runs must be exact.
     kernel : array_like or Factors
-        As it was given.
+        Kernel as given.
     missing : dict
-        Of `mask`, `nan` and `fill` those that were said.
+        The options of `mask`, `nan` and `fill` that were given.
 
     Raises
     ------
     ArgumentError
-        If no method does it block by block, or the result's type does not hold the fill.
+        If no method can run block by block, or the dtype of the result cannot hold the fill.
     """
-    # Step 1: the types, and what lies outside: as `normalised.normalise` settles them.
-    problem, request = made.problem, made.request
+    # Step 1: dtypes and border value, as in `masked.normalised`.
+    problem, request = filter_plan.problem, filter_plan.request
     ignoring = missing.get("nan", "propagate") == "ignore" and problem.dtype.kind in "fc"
     fill = check_fill(missing.get("fill", math.nan), problem.out)
     weights = Weights.of(kernel)
@@ -186,7 +189,7 @@ def valid_filter(made: Plan, kernel: Any, missing: dict[str, Any]) -> tuple[Plan
     outside = not (ignoring and bool(np.isnan(cval)))
     cval = cval if outside else 0.0
 
-    # Step 2: a plan for each run.
+    # Step 2: a plan for each filter.
     def part(kernel: Any, dtype: Any, out: np.dtype[Any], cval: complex, method: str) -> Plan:
         return _steady(
             plan(
@@ -201,42 +204,42 @@ def valid_filter(made: Plan, kernel: Any, missing: dict[str, Any]) -> tuple[Plan
     if weights.total:
         plans.append(part(weights.sizes, np.uint8, real, float(outside), "auto"))
     if weights.signed:
-        kind = work if weights.is_complex else real
+        plan_dtype = work if weights.is_complex else real
         plans.append(part(weights.sizes, own, work, cval, "auto"))
-        plans.append(part(weights.kernel, np.uint8, kind, float(not outside), "auto"))
+        plans.append(part(weights.kernel, np.uint8, plan_dtype, float(not outside), "auto"))
     dtype = pair_dtype(own) if "mask" in missing else problem.dtype
     filters = tuple(block_filter(p) for p in plans)
     return data, ValidFilter(filters, dtype, problem.out, weights, fill, ignoring)
 
 
-def _steady(made: Plan) -> Plan:
-    """The plan with a method that is exact beside small sums of weights, and for any cut."""
-    if made.request.method != "auto":
-        return chunkwise(made)
+def _steady(filter_plan: Plan) -> Plan:
+    """Return the plan with a method that is exact for small sums of weights and for any cut."""
+    if filter_plan.request.method != "auto":
+        return chunkwise(filter_plan)
     admitted = [
         c
-        for c in made.candidates
+        for c in filter_plan.candidates
         if not c.refused and c.form is not None and c.method in INVARIANT and is_steady(c)
     ]
     if not admitted:
         raise ArgumentError(
             "no method filters this volume with missing samples block by block: the kernel has "
-            f"{made.request.weights.size} weights and is no sum of a few products of one sign. "
-            "Take a smaller kernel, or one that separates"
+            f"{filter_plan.request.weights.size} weights and is not a sum of a few products of one sign. "
+            "Use a smaller kernel, or a separable one"
         )
-    return replace(made, chosen=fastest(admitted))
+    return replace(filter_plan, chosen=fastest(admitted))
 
 
 # A mask beside a volume
 
 
 def pair_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the type of a sample beside whether it is valid."""
+    """Return the dtype of a (value, valid) pair."""
     return np.dtype([("value", dtype), ("valid", "u1")])
 
 
 def pairs_of_masked(values: Array, mask: Array | None = None) -> Array:
-    """Return samples that may be masked as pairs: valid where they are not, and where a mask says so.
+    """Return samples of a masked array as pairs: valid where neither mask excludes them.
 
     Examples
     --------
@@ -248,7 +251,7 @@ def pairs_of_masked(values: Array, mask: Array | None = None) -> Array:
 
 
 def paired(values: Array, mask: Array) -> Array:
-    """Return samples and a mask, which may have length 1 along some axes, as pairs.
+    """Return samples and a mask as pairs; the mask may have length 1 along some axes.
 
     Examples
     --------
@@ -262,19 +265,19 @@ def paired(values: Array, mask: Array) -> Array:
 
 
 def as_valid(mask: Array) -> Array:
-    """Return where a mask is nonzero; NaN is no number to be nonzero."""
+    """Return where a mask is nonzero and not NaN."""
     return mask if mask.dtype.kind == "b" else (mask != 0) & (mask == mask)
 
 
 def mask_place(mask: Any, shape: Sequence[int], axes: Sequence[int]) -> tuple[int, ...]:
-    """Return the shape that a mask takes beside a volume: 1 along axes where it is the same.
+    """Return the shape of a mask relative to a volume: 1 along axes where it is repeated.
 
     Raises
     ------
     ArgumentError
-        If it does not fit.
+        If the mask does not fit.
     ArgumentTypeError
-        If it holds no numbers.
+        If the mask is not numeric.
 
     Examples
     --------
@@ -290,7 +293,7 @@ def mask_place(mask: Any, shape: Sequence[int], axes: Sequence[int]) -> tuple[in
 
 @dataclass
 class _Pairs(Source):
-    """A source of pairs; it travels by the paths of both files, or with its mask."""
+    """A source of pairs, which is pickled as its path and the path or values of its mask."""
 
     mask: Any = field(repr=False, default=None)
     axes: tuple[int, ...] = ()
@@ -309,16 +312,16 @@ def _opened(path: Path, mask: Any, axes: tuple[int, ...]) -> Source:
 
 
 def masked(source: Source, mask: Any, axes: Sequence[int]) -> Source:
-    """Return a source of pairs: the samples of one beside a mask.
+    """Return a source of pairs: the samples of a source and a mask.
 
     Parameters
     ----------
     source : Source
-        Closed with the one returned.
+        Source of the samples; closed together with the returned source.
     mask : path or array_like
-        Of the volume's shape, or of that of the filtered axes.
+        Mask with the shape of the volume or of the filtered axes.
     axes : sequence of int
-        The filtered ones.
+        Filtered axes.
 
     Raises
     ------

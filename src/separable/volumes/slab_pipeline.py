@@ -1,7 +1,7 @@
-"""Run a stage: while one slab is filtered the next is read and the one before is written.
+"""Run a stage: while one slab is filtered, the next is read and the previous one is written.
 
-Two buffers for what is read, two for what is written, used in turn; nothing of their size is
-allocated meanwhile. What two slabs of a stream share is copied from one buffer to the other.
+Two input buffers and two output buffers are used in turn; nothing else of their size is allocated.
+Samples that two successive slabs share are copied from one input buffer to the other.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ Region = tuple[slice, ...]
 
 @dataclass
 class _Buffer:
-    """Memory that arrays of changing shapes begin in."""
+    """Memory for arrays of different shapes, one at a time."""
 
     memory: Array
-    step: Step | None = field(default=None)  # what it holds the samples of
+    step: Step | None = field(default=None)  # the slab whose samples it contains
 
     @classmethod
     def of(cls, size: int) -> _Buffer:
         return cls(empty((size,), np.uint8))
 
     def shaped(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
-        """An array in C order at the beginning of the memory."""
+        """Return an array in C order at the beginning of the memory."""
         size = math.prod(shape) * dtype.itemsize
         return self.memory[:size].view(dtype).reshape(shape)
 
@@ -54,23 +54,23 @@ def run_stage(
     journal: Journal,
     progress: Callable[[float], None],
 ) -> None:
-    """Filter what is not yet on the disk.
+    """Filter the slabs that are not yet on the disk.
 
     Parameters
     ----------
     stage : Stage
     number : int
-        Of the stage, for the journal.
+        Number of the stage, for the journal.
     source : Source
     target : Target
     journal : Journal
     progress : callable
-        Called with the fraction of the stage just done, what an earlier run did included.
+        Called with the fraction of the stage just done, slabs of an earlier run included.
 
     Raises
     ------
     FileError
-        If a part cannot be read or written; what was written stays.
+        If a region cannot be read or written; the partial file is kept.
     """
     size = math.prod(stage.shape)
     steps, done = [], 0
@@ -97,15 +97,15 @@ def run_stage(
 
 
 class _Pipeline:
-    """The buffers of a stage and who fills them when."""
+    """The buffers of a stage and the functions that fill and empty them."""
 
     def __init__(
         self, stage: Stage, number: int, source: Source, target: Target, journal: Journal
     ) -> None:
         self.stage, self.number = stage, number
         self.source, self.target, self.journal = source, target, journal
-        self.buffers = [_Buffer.of(stage.held_bytes) for _ in range(2)]
-        self.rooms = [_Buffer.of(stage.room_bytes) for _ in range(2)]
+        self.buffers = [_Buffer.of(stage.input_bytes) for _ in range(2)]
+        self.out_buffers = [_Buffer.of(stage.output_bytes) for _ in range(2)]
         copied = stage.block_samples * stage.filter.problem.dtype.itemsize
         self.copy = _Buffer.of(copied if stage.gathers else 0)
         self.stopped = False
@@ -116,7 +116,7 @@ class _Pipeline:
         reading: ThreadPoolExecutor,
         writing: ThreadPoolExecutor,
     ) -> Iterator[float]:
-        """Run the steps, yielding the fraction of the stage that is then on the disk."""
+        """Run the steps; yield the fraction of the stage that each brings to the disk."""
         size = math.prod(self.stage.shape)
         written: list[tuple[Future[None], Step]] = []
         coming = reading.submit(self.read, steps[0][1], self.buffers[0], self.buffers[1])
@@ -125,55 +125,61 @@ class _Pipeline:
             here, other = self.buffers[turn % 2], self.buffers[1 - turn % 2]
             if turn + 1 < len(steps):
                 coming = reading.submit(self.read, steps[turn + 1][1], other, here)
-            if len(written) == 2:  # its room is needed
+            if len(written) == 2:  # its output buffer is needed
                 future, before = written.pop(0)
                 future.result()
                 yield _samples(before.region) / size
-            result = self.filter(step, here, self.rooms[turn % 2])
+            result = self.filter(step, here, self.out_buffers[turn % 2])
             written.append((writing.submit(self.write, index, step, result), step))
         for future, before in written:
             future.result()
             yield _samples(before.region) / size
 
     def read(self, step: Step, into: _Buffer, before: _Buffer) -> None:
-        """Fill a buffer: from the one before what both hold, from the file the rest."""
-        shape = self._held_shape(step)
+        """Fill a buffer: copy shared samples from the buffer before, read the rest from the file."""
+        shape = self._buffer_shape(step)
         samples = into.shaped(shape, self.stage.filter.problem.dtype)
-        low, high = step.held
+        low, high = step.buffered
         last = before.step
         into.step = None
-        if last is not None and last.column == step.column and last.held[0] <= low < last.held[1]:
-            shared = min(last.held[1], high)
-            kept = before.shaped(self._held_shape(last), samples.dtype)
-            start = low - last.held[0]
+        if (
+            last is not None
+            and last.column == step.column
+            and last.buffered[0] <= low < last.buffered[1]
+        ):
+            shared = min(last.buffered[1], high)
+            kept = before.shaped(self._buffer_shape(last), samples.dtype)
+            start = low - last.buffered[0]
             samples[self._along(0, shared - low)] = kept[self._along(start, start + shared - low)]
             low = shared
         starts, stops = list(step.block.starts), list(step.block.stops)
         starts[self.stage.along], stops[self.stage.along] = low, high
         if low < high:
-            at = samples[self._along(low - step.held[0], high - step.held[0])]
+            at = samples[self._along(low - step.buffered[0], high - step.buffered[0])]
             self._fetch(starts, stops, at)
         into.step = step
 
-    def filter(self, step: Step, buffer: _Buffer, room: _Buffer) -> Array:
-        """Filter a block that is in memory; return the region's result."""
-        whole: BlockFilter = self.stage.filter
-        problem = whole.problem
-        samples = buffer.shaped(self._held_shape(step), problem.dtype)
-        start = step.block.starts[self.stage.along] - step.held[0]
-        stop = step.block.stops[self.stage.along] - step.held[0]
+    def filter(self, step: Step, buffer: _Buffer, out_buffer: _Buffer) -> Array:
+        """Filter a block that is in memory; return the result for its region."""
+        volume_filter: BlockFilter = self.stage.filter
+        problem = volume_filter.problem
+        samples = buffer.shaped(self._buffer_shape(step), problem.dtype)
+        start = step.block.starts[self.stage.along] - step.buffered[0]
+        stop = step.block.stops[self.stage.along] - step.buffered[0]
         block = samples[self._along(start, stop)]
         if not block.flags.c_contiguous:
             flat = self.copy.shaped(block.shape, problem.dtype)
             np.copyto(flat, block)
             block = flat
-        result = whole.run(block, step.block, room.shaped(step.block.shape, problem.out))
-        if kept_bytes() > self.stage.block_samples * working_bytes(whole):
-            release()  # of slabs of other sizes
+        result = volume_filter.run(
+            block, step.block, out_buffer.shaped(step.block.shape, problem.out)
+        )
+        if kept_bytes() > self.stage.block_samples * working_bytes(volume_filter):
+            release()  # memory kept for slabs of other sizes
         return result
 
     def write(self, index: int, step: Step, result: Array) -> None:
-        """Write a region, bring it to the disk, record it."""
+        """Write a region, flush it to the disk and record it."""
         since = now()
         for part in _pieces(step.region, self.target.chunks, self.target.dtype.itemsize):
             if self.stopped:
@@ -185,11 +191,11 @@ class _Pipeline:
             self.target.write(part, result[inner])
         bring_to_disk(self.target, since)
         self.journal.record(self.number, index)
-        return_free_memory()  # what the codecs freed
+        return_free_memory()  # memory that the codecs freed
 
-    def _held_shape(self, step: Step) -> tuple[int, ...]:
+    def _buffer_shape(self, step: Step) -> tuple[int, ...]:
         shape = list(step.block.shape)
-        shape[self.stage.along] = step.held[1] - step.held[0]
+        shape[self.stage.along] = step.buffered[1] - step.buffered[0]
         return tuple(shape)
 
     def _along(self, start: int, stop: int) -> tuple[slice, ...]:
@@ -222,7 +228,7 @@ def _samples(region: Region) -> int:
 
 
 def _pieces(region: Region, chunks: Sides | None, itemsize: int) -> Iterator[Region]:
-    """Cut a region at the borders of chunks into parts of a few megabytes.
+    """Cut a region at chunk borders into pieces of a few megabytes.
 
     Examples
     --------
@@ -231,9 +237,9 @@ def _pieces(region: Region, chunks: Sides | None, itemsize: int) -> Iterator[Reg
     """
     units = list(chunks or (1,) * len(region))
     counts = [-(-s.stop // u) - s.start // u for s, u in zip(region, units, strict=True)]
-    budget = max(1, PIECE // (itemsize * math.prod(units)))  # chunks a part
+    budget = max(1, PIECE // (itemsize * math.prod(units)))  # chunks per piece
     sides = [1] * len(units)
-    for axis in reversed(range(len(units))):  # the last axis whole first
+    for axis in reversed(range(len(units))):  # the last axis is completed first
         sides[axis] = max(1, min(counts[axis], budget))
         budget //= sides[axis]
     cuts = []

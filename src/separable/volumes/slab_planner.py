@@ -1,9 +1,10 @@
-"""Which slabs a volume on disk is filtered in: as few bytes read twice as the memory limit allows.
+"""Choose the slabs of a volume on disk: as few bytes read twice as the memory limit allows.
 
-A stage filters the volume from one file to another. Its slabs follow each other along one axis, and
-what two of them read is kept in memory; so is the rest of a chunk that was read. Where whole planes do not fit,
-columns are streamed one after the other, and what two of them share is read for each. Where the kernel's
-halo does not fit at all, there is one stage after the other (`stages`), with a file between them.
+A stage filters the volume from one file to another. Its slabs follow each other along one axis.
+Samples that two successive slabs need are kept in memory, and so is the rest of a chunk that was
+read. If whole planes do not fit, the volume is cut into columns that are processed one after the
+other; samples that two columns share are read twice. If the halo of the kernel does not fit at
+all, several stages run one after the other (`filter_stages`), with a file between them.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ __all__ = ["PIECE", "Stage", "Step", "best_stage", "smallest"]
 Sides = tuple[int, ...]
 
 PIECE = 8 << 20  # bytes that are read or written at a time, unless a chunk is larger
-# Only to compare schedules; bytes a second:
-RAW, CODED = 2e9, 0.6e9
-STEP = 5e-3  # seconds to hand a slab on and to record it
-PARTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # that an axis across is cut into
-FINE = (48, 64, 96, 128, 256, 512, 1024, 1 << 62)  # where these do not do
-MOST_CUTS = 256  # ways to cut the axes across that are looked at
-THINNER = 4  # times that a slab is halved, to see whether thinner ones are faster
+# Rates that only serve to compare schedules, in bytes per second:
+RAW, CODED = 2e9, 0.6e9  # plain and compressed files
+STEP = 5e-3  # seconds to pass a slab on and to record it
+PARTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # numbers of parts of an axis across the slabs
+FINE = (48, 64, 96, 128, 256, 512, 1024, 1 << 62)  # tried if none of these fits
+MOST_CUTS = 256  # largest number of ways to cut the axes across the slabs
+THINNER = 4  # slab thicknesses that are compared, each half of the one before
 
 
 @dataclass(frozen=True)
@@ -42,35 +43,35 @@ class Step:
     Attributes
     ----------
     column : int
-        Which stream it is part of.
+        Number of the column of slabs that it belongs to.
     region : tuple of slice
-        Of the result.
+        Region of the result.
     block : Block
-        What that is computed from.
-    held : (int, int)
-        What is in memory then along the axis of the slabs: the block, what later slabs need of
-        what came before, and the rest of the chunks that were read.
+        Samples that the region is computed from.
+    buffered : (int, int)
+        First and last + 1 of the samples in memory along the axis of the slabs: the block,
+        samples that later slabs need, and the rest of the chunks that were read.
     """
 
     column: int
     region: tuple[slice, ...]
     block: Block
-    held: tuple[int, int]
+    buffered: tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One reading of a volume, and one writing.
+    """One pass over a volume: it is read once, filtered, and written once.
 
     Attributes
     ----------
     filter : BlockFilter
     along : int
-        The axis that slabs follow each other on.
+        Axis along which the slabs follow each other.
     sides : tuple of int
-        Of a slab of the result.
+        Size of a slab of the result along each axis.
     source, target : tuple of int or None
-        The chunks of the files; None where any part can be read or written alone.
+        Chunk sizes of the files; None for files without chunks.
     """
 
     filter: BlockFilter
@@ -81,12 +82,12 @@ class Stage:
 
     @property
     def shape(self) -> Sides:
-        """Of the volume."""
+        """Shape of the volume."""
         return self.filter.problem.shape
 
     @property
     def columns(self) -> int:
-        """The number of streams."""
+        """Number of columns of slabs."""
         counts = [-(-n // s) for n, s in zip(self.shape, self.sides, strict=True)]
         return math.prod(counts) // counts[self.along]
 
@@ -106,58 +107,60 @@ class Stage:
 
     def _stream(self, column: int, regions: Sequence[tuple[slice, ...]]) -> list[Step]:
         chunk = self.source[self.along] if self.source else 1
-        held = _held(self.filter, self.along, self.sides[self.along], chunk)
+        buffered = _buffered(self.filter, self.along, self.sides[self.along], chunk)
         return [
             Step(column, region, self.filter.block(region), kept)
-            for region, kept in zip(regions, held, strict=True)
+            for region, kept in zip(regions, buffered, strict=True)
         ]
 
-    # What it takes
+    # Memory and time
 
     @cached_property
-    def held_bytes(self) -> int:
-        """Of one of the two buffers that samples are read into."""
+    def input_bytes(self) -> int:
+        """Size of one of the two buffers that samples are read into."""
         chunk = self.source[self.along] if self.source else 1
-        held = max(b - a for a, b in _held(self.filter, self.along, self.sides[self.along], chunk))
+        buffered = max(
+            b - a for a, b in _buffered(self.filter, self.along, self.sides[self.along], chunk)
+        )
         across = math.prod(n for a, n in enumerate(self._extents) if a != self.along)
-        return held * across * self.filter.problem.dtype.itemsize
+        return buffered * across * self.filter.problem.dtype.itemsize
 
     @property
     def block_samples(self) -> int:
-        """Of the largest block."""
+        """Number of samples of the largest block."""
         return math.prod(self._extents)
 
     @cached_property
     def _extents(self) -> list[int]:
-        """Of the largest block along each axis."""
+        """Size of the largest block along each axis."""
         return [
             max(b - a for a, b in _ranges(self.filter, axis, side))
             for axis, side in enumerate(self.sides)
         ]
 
     @property
-    def room_bytes(self) -> int:
-        """Of one of the two buffers that blocks are filtered into."""
+    def output_bytes(self) -> int:
+        """Size of one of the two buffers that blocks are filtered into."""
         return self.block_samples * self.filter.problem.out.itemsize
 
     @property
     def gathers(self) -> bool:
-        """Whether what is held has to be copied to lie as a block does."""
+        """True if a block must be copied because it is not contiguous in the buffer."""
         return math.prod(self.shape[: self.along]) > 1
 
     @property
     def memory(self) -> int:
-        """Bytes, beside what the process takes anyhow."""
+        """Bytes needed in addition to those already in use."""
         problem, samples = self.filter.problem, self.block_samples
         copy = samples * problem.dtype.itemsize if self.gathers else 0
         own = samples * working_bytes(self.filter)
         passing = _passing(self.source, problem.dtype, self.columns)
         passing += _passing(self.target, problem.out, self.columns)
-        return 2 * (self.held_bytes + self.room_bytes) + copy + own + passing
+        return 2 * (self.input_bytes + self.output_bytes) + copy + own + passing
 
     @cached_property
     def samples_read(self) -> int:
-        """Decoded in all."""
+        """Total number of samples decoded."""
         total = 1
         for axis, side in enumerate(self.sides):
             chunk = self.source[axis] if self.source else 1
@@ -166,7 +169,7 @@ class Stage:
 
     @property
     def reread(self) -> float:
-        """How often a sample is decoded, on average."""
+        """Average number of times that a sample is decoded."""
         return self.samples_read / max(1, self.filter.problem.size)
 
     def seconds(self) -> float:
@@ -188,62 +191,64 @@ class Stage:
 
 
 @lru_cache(maxsize=4096)
-def _ranges(whole: BlockFilter, axis: int, side: int) -> tuple[tuple[int, int], ...]:
-    """The samples that blocks of such a side begin and end with along an axis."""
-    n = whole.problem.shape[axis]
-    region = [slice(0, 1)] * len(whole.problem.shape)
+def _ranges(volume_filter: BlockFilter, axis: int, side: int) -> tuple[tuple[int, int], ...]:
+    """Return first and last + 1 of the samples of each block of this size along an axis."""
+    n = volume_filter.problem.shape[axis]
+    region = [slice(0, 1)] * len(volume_filter.problem.shape)
     found = []
     for start in range(0, n, side):
         region[axis] = slice(start, min(start + side, n))
-        block = whole.block(region)
+        block = volume_filter.block(region)
         found.append((block.starts[axis], block.stops[axis]))
     return tuple(found)
 
 
 @lru_cache(maxsize=4096)
-def _held(whole: BlockFilter, axis: int, side: int, chunk: int) -> tuple[tuple[int, int], ...]:
-    """The same with what later blocks need of what came before, and the rest of the chunks."""
-    n = whole.problem.shape[axis]
-    ranges = _ranges(whole, axis, side)
+def _buffered(
+    volume_filter: BlockFilter, axis: int, side: int, chunk: int
+) -> tuple[tuple[int, int], ...]:
+    """Return the same as `_ranges`, extended to samples kept for later slabs and to whole chunks."""
+    n = volume_filter.problem.shape[axis]
+    ranges = _ranges(volume_filter, axis, side)
     lows = list(itertools.accumulate((low for low, _ in reversed(ranges)), min))[::-1]
     ends = (high if high >= n else min(n, -(-high // chunk) * chunk) for _, high in ranges)
     return tuple(zip(lows, itertools.accumulate(ends, max), strict=True))
 
 
 @lru_cache(maxsize=4096)
-def _decoded(whole: BlockFilter, axis: int, side: int, chunk: int, kept: bool) -> int:
-    """How many samples of an axis are decoded for slabs of such sides, together if they are kept."""
-    n = whole.problem.shape[axis]
-    ranges = _ranges(whole, axis, side)
+def _decoded(volume_filter: BlockFilter, axis: int, side: int, chunk: int, kept: bool) -> int:
+    """Return the number of samples of an axis that are decoded; `kept`: once for all slabs."""
+    n = volume_filter.problem.shape[axis]
+    ranges = _ranges(volume_filter, axis, side)
     if kept:
         ranges = ((min(low for low, _ in ranges), max(high for _, high in ranges)),)
     return sum(
         min(n, -(-b // chunk) * chunk) - a // chunk * chunk
         for low, high in ranges
-        for a, b in whole.runs(axis, low, high)
+        for a, b in volume_filter.runs(axis, low, high)
     )
 
 
-def working_bytes(whole: BlockFilter) -> int:
-    """Return the bytes for each sample of a block that the filter itself allocates."""
-    return whole.own_bytes + max(_allocated(f) for f in whole.filters)
+def working_bytes(volume_filter: BlockFilter) -> int:
+    """Return the bytes per sample of a block that the filter itself allocates."""
+    return volume_filter.own_bytes + max(_allocated(f) for f in volume_filter.filters)
 
 
-def _allocated(whole: BlockFilter) -> int:
-    """By the method."""
-    problem = whole.problem
+def _allocated(volume_filter: BlockFilter) -> int:
+    """Return the bytes allocated per sample by the filter method."""
+    problem = volume_filter.problem
     work = problem.work.itemsize
-    stores = METHODS[whole.method].stores(problem.out) or problem.out == problem.work
+    stores = METHODS[volume_filter.method].stores(problem.out) or problem.out == problem.work
     own = 0 if stores else work
     if problem.dtype == np.float16:
         own += 4
-    if whole.method == "fused":
+    if volume_filter.method == "fused":
         return own + (3 * work if len(problem.axes) > 3 else 0)
-    if whole.method == "nested":
+    if volume_filter.method == "nested":
         return own + 2 * work
-    if whole.method == "passes":
-        return own + (2 + max((_depth(p) for p in whole.form.roots), default=0)) * work
-    if whole.method == "dense":
+    if volume_filter.method == "passes":
+        return own + (2 + max((_depth(p) for p in volume_filter.form.roots), default=0)) * work
+    if volume_filter.method == "dense":
         return own
     return own + 3 * max(work, 8)
 
@@ -253,68 +258,68 @@ def _depth(root: object) -> int:
 
 
 @lru_cache(maxsize=64)
-def seconds_a_sample(whole: BlockFilter) -> float:
-    """Return what the filter takes for a sample, predicted."""
-    return sum(_seconds_a_sample(f) for f in whole.filters)
+def seconds_a_sample(volume_filter: BlockFilter) -> float:
+    """Return the predicted time of the filter per sample."""
+    return sum(_seconds_a_sample(f) for f in volume_filter.filters)
 
 
-def _seconds_a_sample(whole: BlockFilter) -> float:
-    problem = whole.problem
-    work = METHODS[whole.method].work(problem, whole.form)
-    seconds = current().predict(whole.method, problem.dtype, work.counts, problem.threads)
+def _seconds_a_sample(volume_filter: BlockFilter) -> float:
+    problem = volume_filter.problem
+    work = METHODS[volume_filter.method].work(problem, volume_filter.form)
+    seconds = current().predict(volume_filter.method, problem.dtype, work.counts, problem.threads)
     return seconds / max(1, problem.size) if math.isfinite(seconds) else 1e-8
 
 
 def _passing(chunks: Sides | None, dtype: np.dtype[np.generic], columns: int) -> int:
-    """What is in memory of chunks on their way: coded, decoded and put together."""
+    """Return the bytes of chunks being read or written: encoded, decoded and assembled."""
     if chunks is None:  # short runs go through a window into the file
         return PIECE if columns == 1 else PIECE + WINDOW_BYTES
     return 3 * max(PIECE, math.prod(chunks) * dtype.itemsize)
 
 
 def best_stage(
-    whole: BlockFilter,
+    volume_filter: BlockFilter,
     source: Sides | None,
     target: Sides | None,
     limit: int,
     slow: int | None = None,
 ) -> Stage | None:
-    """Return the stage that takes the least time within a limit of memory, if any does.
+    """Return the fastest stage within a memory limit, or None if none fits.
 
-    `slow` is the axis whose slabs lie together in a plain file.
+    `slow` is the axis whose slabs are contiguous in a file without chunks.
     """
-    best, least = None, math.inf
+    best, best_seconds = None, math.inf
     for parts in (PARTS, FINE):
-        for across in _cuts_across(whole, source, target, parts, slow):
+        for across in _cuts_across(volume_filter, source, target, parts, slow):
             thick = _thickest(across, limit)
             for stage in (
                 _with_thickness(across, thick >> k) for k in range(THINNER) if thick >> k
             ):
                 seconds = stage.seconds()
-                if seconds < least:
-                    best, least = stage, seconds
+                if seconds < best_seconds:
+                    best, best_seconds = stage, seconds
         if best is not None:
             break
     return best
 
 
 def smallest(
-    whole: BlockFilter, source: Sides | None, target: Sides | None, slow: int | None = None
+    volume_filter: BlockFilter, source: Sides | None, target: Sides | None, slow: int | None = None
 ) -> int:
-    """Return the least memory that a stage takes."""
-    finest = _cuts_across(whole, source, target, FINE[-1:], slow)
+    """Return the smallest memory that a stage needs, in bytes."""
+    finest = _cuts_across(volume_filter, source, target, FINE[-1:], slow)
     return min(_with_thickness(s, 1).memory for s in finest)
 
 
 def _cuts_across(
-    whole: BlockFilter,
+    volume_filter: BlockFilter,
     source: Sides | None,
     target: Sides | None,
     parts: Sequence[int],
     slow: int | None,
 ) -> Iterator[Stage]:
-    """Yield stages whose slabs are cut across in all ways that are worth a look."""
-    shape = whole.problem.shape
+    """Yield stages with slabs of full length, for all useful ways to cut the other axes."""
+    shape = volume_filter.problem.shape
     along = _slab_axis(shape, source, slow)
     units = target or (1,) * len(shape)
     choices = []
@@ -326,11 +331,11 @@ def _cuts_across(
         longest = max(range(len(choices)), key=lambda a: len(choices[a]))
         choices[longest] = choices[longest][::2]
     for sides in itertools.product(*choices):
-        yield Stage(whole, along, sides, source, target)
+        yield Stage(volume_filter, along, sides, source, target)
 
 
 def _slab_axis(shape: Sides, chunks: Sides | None, slow: int | None) -> int:
-    """The slow axis of a plain file, else the first one that has several chunks.
+    """Return the slow axis of a file without chunks, else the first axis with several chunks.
 
     Examples
     --------
@@ -343,7 +348,7 @@ def _slab_axis(shape: Sides, chunks: Sides | None, slow: int | None) -> int:
 
 
 def _unit(stage: Stage) -> int:
-    """How thick a slab is at least: a slab writes whole chunks."""
+    """Return the smallest thickness of a slab, one chunk of the target."""
     return stage.target[stage.along] if stage.target else 1
 
 
@@ -355,7 +360,7 @@ def _with_thickness(stage: Stage, count: int) -> Stage:
 
 
 def _thickest(stage: Stage, limit: int) -> int:
-    """The most chunks a slab can be thick, 0 if not even one."""
+    """Return the largest thickness of a slab in chunks that fits, or 0."""
     low, high = 0, -(-stage.shape[stage.along] // _unit(stage))
     while low < high:
         middle = (low + high + 1) // 2

@@ -1,4 +1,4 @@
-"""The schedule of a volume on disk: a value that explains itself."""
+"""The schedule of a volume on disk: its stages and slabs, which print as sentences."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from separable.volumes.slab_planner import Sides, Stage, best_stage, smallest
 
 __all__ = ["Schedule", "amount", "make_schedule", "read_amount", "restored"]
 
-SCRATCH = 64 << 20  # what the engine's threads, the codecs and the interpreter take besides
-RESERVE = 20  # a 20th of what is allowed stays free: predictions are no measurements
+SCRATCH = 64 << 20  # bytes for the threads of the engine, the codecs and the interpreter
+RESERVE = 20  # one 20th of the limit stays free because memory is only predicted
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How a volume is filtered within a limit of memory; print it.
+    """Stages and slabs of a volume that is filtered within a memory limit; prints as text.
 
     Attributes
     ----------
     stages : tuple of Stage
-        Readings and writings of the volume, one after the other.
+        Stages that run one after the other; each reads and writes the volume once.
     limit : int
-        Bytes that the process may take.
+        Memory limit of the process in bytes.
     base : int
-        Bytes that it takes before it begins.
+        Bytes in use before filtering begins.
 
     Examples
     --------
@@ -48,16 +48,16 @@ class Schedule:
 
     @property
     def memory(self) -> int:
-        """Bytes that the process takes at most, predicted."""
+        """Predicted peak memory of the process in bytes."""
         return self.base + SCRATCH + max(s.memory for s in self.stages)
 
     @property
     def slabs(self) -> int:
-        """The number of slabs of all stages."""
+        """Number of slabs of all stages."""
         return sum(len(s.steps) for s in self.stages)
 
     def to_list(self) -> list[dict[str, Any]]:
-        """Return the choices as JSON values; `restored` makes the same schedule of them."""
+        """Return the choices as JSON values, from which `restored` rebuilds the schedule."""
         return [
             {"axes": list(s.filter.problem.axes), "along": s.along, "sides": list(s.sides)}
             for s in self.stages
@@ -76,73 +76,75 @@ class Schedule:
 
 
 def make_schedule(
-    whole: BlockFilter,
+    volume_filter: BlockFilter,
     source: Sides | None,
     target: Sides | None,
     limit: int,
     base: int,
     slow: int | None = None,
 ) -> Schedule:
-    """Return the fastest schedule within a limit of memory.
+    """Return the fastest schedule within a memory limit.
 
     Parameters
     ----------
-    whole : BlockFilter
+    volume_filter : BlockFilter
     source, target : tuple of int or None
-        The chunks of the files; None where any part can be read or written alone.
+        Chunk sizes of the files; None for files without chunks.
     limit : int
-        Bytes that the process may take.
+        Memory limit of the process in bytes.
     base : int
-        Bytes that it takes already.
+        Bytes already in use.
     slow : int, optional
-        The axis whose slabs lie together in a plain file.
+        Axis whose slabs are contiguous in a file without chunks.
 
     Raises
     ------
     ArgumentError
-        If there is none; the message says what the least limit is.
+        If no schedule fits; the message contains the smallest limit that works.
     """
-    room = limit - limit // RESERVE - base - SCRATCH
-    best, least = None, float("inf")
-    for filters in groupings(whole):
+    available = limit - limit // RESERVE - base - SCRATCH
+    best, best_seconds = None, float("inf")
+    for filters in groupings(volume_filter):
         stages = []
         for number, (reads, writes) in enumerate(_files(len(filters), source, target)):
-            stage = best_stage(filters[number], reads, writes, room, slow)
+            stage = best_stage(filters[number], reads, writes, available, slow)
             if stage is None:
                 break
             stages.append(stage)
         else:
             seconds = sum(s.seconds() for s in stages)
-            if seconds < least:
-                best, least = Schedule(tuple(stages), limit, base), seconds
+            if seconds < best_seconds:
+                best, best_seconds = Schedule(tuple(stages), limit, base), seconds
     if best is None:
-        wanted = base + SCRATCH + _smallest(whole, source, target, slow)
-        mebibytes = -(-wanted * 27 // 25 // (1 << 20))  # with some room: the base differs
+        wanted = base + SCRATCH + _smallest(volume_filter, source, target, slow)
+        mebibytes = -(
+            -wanted * 27 // 25 // (1 << 20)
+        )  # 8 % more, because the memory in use differs between runs
         raise ArgumentError(
             f"`memory` must be at least {mebibytes} MiB for this volume and kernel: "
-            f"{amount(base + SCRATCH)} are taken anyhow, and a chunk with its halo has to fit; "
+            f"{amount(base + SCRATCH)} are already in use, and a chunk with its halo has to fit; "
             f"got {amount(limit)}"
         )
     return best
 
 
 def restored(
-    whole: BlockFilter,
+    volume_filter: BlockFilter,
     source: Sides | None,
     target: Sides | None,
     stored: Sequence[dict[str, Any]],
     limit: int,
     base: int,
 ) -> Schedule:
-    """Return the schedule that `Schedule.to_list` described.
+    """Rebuild the schedule that `Schedule.to_list` described.
 
     Raises
     ------
     ArgumentError
-        If it takes more memory than it may now.
+        If it needs more memory than the limit.
     """
     axes = [tuple(s["axes"]) for s in stored]
-    for filters in groupings(whole):
+    for filters in groupings(volume_filter):
         if [f.problem.axes for f in filters] == axes:
             break
     stages = tuple(
@@ -152,11 +154,11 @@ def restored(
         )
     )
     found = Schedule(stages, limit, base)
-    most = base + SCRATCH + max(s.memory for s in stages)
-    if most * 10 > limit * 11:
+    needed = base + SCRATCH + max(s.memory for s in stages)
+    if needed * 10 > limit * 11:
         raise ArgumentError(
-            f"the draft was cut for a larger memory: it takes {amount(most)}; `memory` is "
-            f"{amount(limit)}. Allow that much, or start without resuming"
+            f"the partial file was planned for more memory: resuming it needs {amount(needed)}; "
+            f"`memory` is {amount(limit)}. Allow that much, or start without resuming"
         )
     return found
 
@@ -164,13 +166,13 @@ def restored(
 def _files(
     count: int, source: Sides | None, target: Sides | None
 ) -> list[tuple[Sides | None, Sides | None]]:
-    """What each stage reads from and writes to; between them lie plain files."""
+    """Return source and target chunks of each stage; files between stages have no chunks."""
     ends = [source, *(None,) * (count - 1), target]
     return [(ends[i], ends[i + 1]) for i in range(count)]
 
 
 def _smallest(
-    whole: BlockFilter, source: Sides | None, target: Sides | None, slow: int | None
+    volume_filter: BlockFilter, source: Sides | None, target: Sides | None, slow: int | None
 ) -> int:
     return min(
         max(
@@ -179,7 +181,7 @@ def _smallest(
                 filters, _files(len(filters), source, target), strict=True
             )
         )
-        for filters in groupings(whole)
+        for filters in groupings(volume_filter)
     )
 
 
@@ -199,7 +201,7 @@ def _described(stage: Stage) -> str:
         return f"{text}; everything is read once"
     cut = [a for a, (n, s) in enumerate(zip(stage.shape, sides, strict=True)) if n > s]
     along = _listed([a for a in cut if a != stage.along] or [stage.along])
-    return f"{text}; {stage.reread:.2f} times the volume is read, for halos along {along}"
+    return f"{text}; the volume is read {stage.reread:.2f} times because of halos along {along}"
 
 
 def _listed(axes: Sequence[int]) -> str:
@@ -208,7 +210,7 @@ def _listed(axes: Sequence[int]) -> str:
 
 
 def amount(size: float) -> str:
-    """Return a number of bytes for people.
+    """Return a number of bytes as text with a unit.
 
     Examples
     --------
@@ -224,12 +226,12 @@ def amount(size: float) -> str:
 
 
 def read_amount(name: str, value: int | str) -> int:
-    """Return a number of bytes.
+    """Read a number of bytes such as "2GiB".
 
     Raises
     ------
     ArgumentError
-        If it is none.
+        If the value is not a positive number with a unit of bytes.
 
     Examples
     --------

@@ -1,12 +1,12 @@
-// Questions to the server, and what is said when they fail.
+// Requests to the server, and the messages shown when they fail.
 
 export async function ask(name, question) {
   const options = question === undefined ? {} : { method: "POST", body: JSON.stringify(question), headers: { "content-type": "application/json" } };
   return answered(fetch(`api/${name}`, options));
 }
 
-export async function upload(kind, file, most = 32 * 2 ** 20) {
-  if (file.size > most) throw new Error(`too large: at most ${most >> 20} MiB are taken; this file has ${(file.size / 2 ** 20).toFixed(0)} MiB`);
+export async function upload(kind, file, maxBytes = 32 * 2 ** 20) {
+  if (file.size > maxBytes) throw new Error(`too large: at most ${maxBytes >> 20} MiB are accepted; this file has ${(file.size / 2 ** 20).toFixed(0)} MiB`);
   const body = new FormData();
   body.append("file", file);
   return answered(fetch(`api/upload/${kind}`, { method: "POST", body }));
@@ -17,13 +17,13 @@ async function answered(request) {
   try {
     response = await request;
   } catch {
-    throw new Error("the program does not answer. Is separable explore still running?");
+    throw new Error("the server does not answer. Is separable explore still running?");
   }
   let found = {};
   try {
     found = await response.json();
-  } catch { /* said below */ }
-  if (!response.ok) throw new Error(found.error || `the program answered ${response.status}`);
+  } catch { /* reported below */ }
+  if (!response.ok) throw new Error(found.error || `the server answered with status ${response.status}`);
   return found;
 }
 
@@ -33,7 +33,7 @@ export function say(id, text) {
   holder.hidden = !text;
 }
 
-// Do something that may fail; the last one started wins.
+// Run a task that may fail and show its error; only the task started last reports.
 const turns = new Map();
 export async function attempt(problem, work, busy) {
   const turn = (turns.get(problem) || 0) + 1;

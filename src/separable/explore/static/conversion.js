@@ -1,4 +1,4 @@
-// The third view: what a conversion gives up for fewer multiplications.
+// Conversion view: error of a converted network against its multiplications.
 import { curve, percent, quantity, table } from "./charts.js";
 import { ask, attempt, options, upload } from "./api.js";
 
@@ -29,8 +29,8 @@ function show(found) {
   $("tradeoff-text").textContent = `${found.model}.${stands} ${found.note}`;
   const points = found.curve;
   const nearest = share === null || !points.length ? null : points.reduce((a, b) => (Math.abs(b[0] - share) < Math.abs(a[0] - share) ? b : a));
-  curve($("tradeoff"), points, { label: `error over multiplications of ${found.model}`, xLabel: "multiplications, share of the dense network", yLabel: "relative error of a layer (root mean square)", mark: nearest, dots: false, formatX: percent });
-  table($("tradeoff-table"), ["~layer", "~pattern", "before", "after", "weight error", "~left alone because"], found.rows.map((r) => ({
+  curve($("tradeoff"), points, { label: `error over multiplications of ${found.model}`, xLabel: "multiplications, fraction of the dense network", yLabel: "relative error of a layer (root mean square)", mark: nearest, dots: false, formatX: percent });
+  table($("tradeoff-table"), ["~layer", "~pattern", "before", "after", "weight error", "~not converted because"], found.rows.map((r) => ({
     kind: r.reason ? "refused" : "", cells: [r.name, r.pattern, quantity(r.before), quantity(r.after), r.reason ? "" : percent(r.error), r.reason],
   })));
 }

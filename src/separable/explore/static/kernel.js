@@ -1,6 +1,6 @@
-// The first view: a kernel, its terms, a picture, the plan.
+// Kernel view: a kernel, its terms, a filtered picture and the plan.
 import { bytes, quantity, seconds, table } from "./charts.js";
-import { apart, showTerms } from "./term_view.js";
+import { apart, ratesText, showTerms } from "./term_view.js";
 import { Board } from "./kernel_editor.js";
 import { ask, attempt, options, upload } from "./api.js";
 
@@ -64,7 +64,7 @@ async function takeText(text) {
   const rows = text.trim().split(/\n+/).map((line) => line.trim().split(/[\s,;]+/).map(Number));
   if (rows.flat().some((v) => !Number.isFinite(v))) {
     const file = new Blob([text], { type: "text/plain" });
-    takeFile(file, "pasted kernel"); // the program says what is wrong with it
+    takeFile(file, "pasted kernel"); // the server says what is wrong with it
   } else {
     take({ values: rows });
   }
@@ -76,10 +76,10 @@ async function takeFile(file, name = file.name) {
   if (found) take(found);
 }
 
-// A small picture as a kernel: its grey levels, summing to 1.
+// Turn a small picture into a kernel: its grey levels, scaled to sum 1.
 async function pictureKernel(file) {
   const bitmap = await createImageBitmap(file).catch(() => { throw new Error("expected a picture; this file cannot be read as one"); });
-  if (Math.max(bitmap.width, bitmap.height) > 255) throw new Error(`a picture taken as a kernel has at most 255 pixels on a side; this one has ${bitmap.width} x ${bitmap.height}`);
+  if (Math.max(bitmap.width, bitmap.height) > 255) throw new Error(`a picture used as a kernel has at most 255 pixels per side; this one has ${bitmap.width} x ${bitmap.height}`);
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [bitmap.width, bitmap.height];
   const context = canvas.getContext("2d");
@@ -103,7 +103,7 @@ async function take(question) {
   if (found.shape.length === 2) filter();
   else {
     for (const id of ["exact", "approximate", "difference"]) $(id).hidden = true;
-    $("picture-text").textContent = "Pictures are filtered with kernels of two axes.";
+    $("picture-text").textContent = "Pictures need a kernel with two axes.";
   }
   const shape = $("shape").value.trim().split(/[\s,x]+/);
   if (shape.length !== found.shape.length) $("shape").value = { 1: "1000000", 2: "1024 1024", 3: "128 256 256" }[found.shape.length];
@@ -116,17 +116,17 @@ async function filter() {
   const found = await attempt("picture-problem", () => ask("filter", question), "picture-text");
   if (!found) return;
   const name = state.found.name;
-  for (const [id, text] of [["exact", `the picture filtered with ${name}`], ["approximate", `the same with ${found.rank} terms`], ["difference", "what differs: red above, blue below"]]) {
+  for (const [id, text] of [["exact", `the picture filtered with ${name}`], ["approximate", `the same with ${found.rank} term${found.rank === 1 ? "" : "s"}`], ["difference", "approximate minus exact: red is positive, blue negative"]]) {
     $(id).src = found[id];
     $(id).alt = text;
     $(id).hidden = false;
   }
   $("exact-caption").textContent = `exact, ${seconds(found.seconds)}`;
   $("approximate-caption").textContent = `${found.rank} term${found.rank === 1 ? "" : "s"}`;
-  $("difference-caption").textContent = "difference, magnified";
+  $("difference-caption").textContent = "difference, scaled to its own range";
   const digits = (v) => (v === 0 ? "0" : v.toPrecision(3));
-  $("picture-text").textContent = (state.note ? `Your picture was ${state.note}. ` : "") +
-    `Largest error ${digits(found.worst)}, root mean square ${digits(found.rms)}, bound ${digits(found.bound)}; the exact result reaches ${digits(found.scale)}.`;
+  $("picture-text").textContent = (state.note ? `The picture was ${state.note}. ` : "") +
+    `Error in grey levels: largest ${digits(found.worst)}, root mean square ${digits(found.rms)}${found.bound <= found.scale ? `, guaranteed at most ${digits(found.bound)}` : ""}. Largest exact output: ${digits(found.scale)}.`;
 }
 
 async function plan(measure) {
@@ -136,10 +136,10 @@ async function plan(measure) {
   const found = await attempt("plan-problem", () => ask("plan", question), "plan");
   if (!found) return;
   const measured = found.measured || {};
-  const head = ["~way", "passes", "mult/output", "moved", "predicted", "measured", "error", "~"];
+  const head = ["~method", "passes", "mult/output", "moved", "predicted", "measured", "error", "~"];
   table($("plan"), head, found.rows.map((r) => ({
     kind: r.chosen ? "chosen" : r.refused ? "refused" : "",
     cells: [r.title, r.refused ? "" : String(r.passes), r.refused ? "" : quantity(r.multiplications), r.refused ? "" : bytes(r.bytes), r.refused ? "" : seconds(r.seconds), measured[r.name] ? seconds(measured[r.name]) : "", r.bound === null || r.refused ? "" : r.bound.toExponential(0), r.chosen ? "chosen" : r.refused],
   })));
-  $("plan-text").textContent = `${found.note || ""} Predicted with the rates of ${found.machine}; ${found.threads} thread${found.threads > 1 ? "s" : ""}.`.trim();
+  $("plan-text").textContent = `${found.note || ""} ${ratesText(found)}`.trim();
 }

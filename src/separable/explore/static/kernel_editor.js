@@ -1,4 +1,4 @@
-// A kernel drawn by hand: paint with the pointer, or move and type.
+// Grid in which a kernel is drawn: paint with the pointer, or move with the keys and type.
 import { colour } from "./charts.js";
 
 export class Board {

@@ -1,4 +1,4 @@
-// The second view: the costs of a layer and of a network.
+// Layers view: the cost of one layer and of a whole network.
 import { bytes, curve, quantity, rows, table } from "./charts.js";
 import { ask, attempt, options } from "./api.js";
 
@@ -28,7 +28,7 @@ async function count() {
   $("layer-verdict").textContent = `${dense.multiplications.toLocaleString("en")} multiplications dense, ${separable.multiplications.toLocaleString("en")} separable: ${times}.`;
   const lines = [["multiplications", "multiplications", (v) => v.toLocaleString("en")], ["parameters", "parameters", (v) => v.toLocaleString("en")], ["activations moved", "activation_bytes", bytes], ["weights moved", "weight_bytes", bytes], ["multiplications per byte", "per_byte", quantity]];
   table($("layer-table"), ["~", "dense", "separable"], lines.map(([name, key, format]) => ({ cells: [name, format(dense[key]), format(separable[key])] })));
-  $("layer-text").textContent = `Cheaper up to a depth multiplier of ${found.break_even.toPrecision(3)}; any dense layer of this size can be written exactly from ${found.exact_from}.`;
+  $("layer-text").textContent = multiplierText(found);
   const { curves } = found;
   const share = 1 / found.ratio;
   const yLabel = "separable / dense";
@@ -37,11 +37,19 @@ async function count() {
   curve($("curve-multiplier"), curves.multiplier, { label: "cost ratio over depth multiplier", xLabel: "depth multiplier", yLabel, rule: 1, mark: asked.multiplier <= 16 ? [asked.multiplier, share] : null });
 }
 
+// Say up to which depth multiplier the separable layer is cheaper, and from which it is exact.
+function multiplierText(found) {
+  const exact = `A depth multiplier of ${found.exact_from} reproduces any dense layer of this size exactly.`;
+  if (found.break_even >= 1) return `The separable layer is cheaper up to a depth multiplier of ${Math.floor(found.break_even)}. ${exact}`;
+  if (found.exact_from === 1) return "A depth multiplier of 1 already costs more than the dense layer here; it would reproduce any dense layer of this size exactly.";
+  return `A depth multiplier of 1 already costs more than the dense layer here. ${exact}`;
+}
+
 async function network() {
   const found = await attempt("ledger-problem", () => ask("ledger", { network: $("network").value }), "ledger");
   if (!found) return;
   const { total } = found;
-  $("ledger-text").textContent = `${found.model} at ${found.inputs.join(", ")}: ${quantity(total.macs)} multiply-adds, ${quantity(total.parameters)} parameters, ${quantity(total.per_byte)} multiplications for each byte moved.`;
+  $("ledger-text").textContent = `${found.model} at ${found.inputs.join(", ")}: ${quantity(total.macs)} multiply-adds, ${quantity(total.parameters)} parameters, ${quantity(total.per_byte)} multiplications per byte moved.`;
   const largest = [...found.rows].sort((a, b) => b.multiplications - a.multiplications).slice(0, 12);
   rows($("ledger-chart"), largest.map((r) => ({ name: r.name, value: r.multiplications })), { label: `The layers with the most multiplications: ${largest.slice(0, 5).map((r) => `${r.name} ${quantity(r.multiplications)}`).join("; ")}` });
   table($("ledger"), ["~layer", "~kind", "output", "mult", "params", "moved"], found.rows.map((r) => ({ cells: [r.name, r.kind, r.output, quantity(r.multiplications), quantity(r.parameters), bytes(r.bytes)] })));

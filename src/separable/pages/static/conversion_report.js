@@ -1,4 +1,4 @@
-// The report of a conversion: what a budget costs, and where the multiplications went.
+// Report of a conversion: error against budget, and multiplications per layer.
 import { curve, percent, quantity, rows } from "./charts.js";
 
 const place = (id) => document.getElementById(id);
@@ -10,7 +10,7 @@ function show() {
   const [share, error] = points[at];
   place("share-out").textContent = percent(share);
   place("share-text").textContent = `With ${percent(share)} of the multiplications the layers' relative error is ${error.toPrecision(2)} (root mean square)${at === DATA.stands ? ": this conversion." : "."}`;
-  curve(place("tradeoff"), points, { label: `error over multiplications; this conversion at ${DATA.share === null ? "no known share" : percent(DATA.share)}`, xLabel: "multiplications, share of the dense network", yLabel: "relative error of a layer", mark: points[at], dots: false, formatX: percent });
+  curve(place("tradeoff"), points, { label: `error over multiplications; this conversion at ${DATA.share === null ? "no known share" : percent(DATA.share)}`, xLabel: "multiplications, fraction of the dense network", yLabel: "relative error of a layer", mark: points[at], dots: false, formatX: percent });
 }
 
 if (points.length) {
@@ -23,4 +23,4 @@ if (points.length) {
 }
 
 const layers = [...DATA.layers].sort((a, b) => b.before - a.before).slice(0, 15);
-rows(place("layers"), layers.flatMap((x) => [{ name: x.name, value: x.before, pale: true }, { name: "\u2192 " + (x.pattern || "left alone"), value: x.after }]), { label: `Multiplications of the ${layers.length} largest layers before and after`, format: quantity });
+rows(place("layers"), layers.flatMap((x) => [{ name: x.name, value: x.before, pale: true }, { name: "\u2192 " + (x.pattern || "not converted"), value: x.after }]), { label: `Multiplications of the ${layers.length} largest layers before and after`, format: quantity });

@@ -1,4 +1,4 @@
-// The report of a network's costs: the largest layers by the count that is chosen.
+// Report of the cost of a network: its largest layers by the selected count.
 import { bytes, quantity, rows } from "./charts.js";
 
 const chosen = document.getElementById("count");

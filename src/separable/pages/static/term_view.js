@@ -1,9 +1,9 @@
-// A kernel, its terms one by one, their sum, and what is missing: with a slider.
+// View of a kernel: one term, the sum of the first terms and the remainder, chosen by a slider.
 import { barsAndLine, map, percent, rows } from "./charts.js";
 
 const byId = (id) => document.getElementById(id);
 
-// Planes of a volume side by side.
+// Arrange the planes of a volume side by side.
 function sheet(values) {
   if (typeof values[0] === "number") return [values];
   if (typeof values[0][0] === "number") return values;
@@ -51,9 +51,9 @@ export function showTerms(found, fresh) {
   drawStrips(found, rank, reach);
   const sum = found.terms.slice(0, rank).map(product).reduce((a, b) => combine(a, b, (u, v) => u + v));
   map(byId("sum"), sheet(sum), { label: `sum of the first ${rank} terms`, reach });
-  map(byId("rest"), sheet(combine(found.values, sum, (u, v) => u - v)), { label: "what is missing", reach, signed: true });
+  map(byId("rest"), sheet(combine(found.values, sum, (u, v) => u - v)), { label: "remainder: kernel minus sum", reach, signed: true });
   byId("sum-caption").textContent = rank === 1 ? "the first term" : `the first ${rank} terms`;
-  byId("rank-text").textContent = told(found, rank);
+  byId("rank-text").textContent = rankText(found, rank);
   if (!fresh) return;
   const strips = byId("strips");
   strips.classList.remove("come");
@@ -89,28 +89,40 @@ function drawStrips(found, rank, reach) {
   frame.append(corner, strips[1], strips[0], whole);
 }
 
-function told(found, rank) {
-  const many = rank > 1 ? "s" : "";
-  const count = `${found.multiplications.passes[rank - 1]} multiplications for each output instead of ${found.multiplications.dense}.`;
-  if (rank >= found.rank) return `Exact with ${rank} term${many}: ${count}`;
-  const error = found.errors[Math.min(rank, found.errors.length - 1)];
-  return `With ${rank} term${many} ${percent(error)} of the kernel is missing; no output is off by more than ${percent(found.bounds[rank])} of (sum of |weights|) x (largest input). ${count[0].toUpperCase()}${count.slice(1)}`;
+// Say how good the sum of the first terms is, and what it costs.
+function rankText(found, rank) {
+  const { dense, nonzero, passes } = found.multiplications;
+  const sample = found.shape.length === 2 ? "pixel" : "voxel";
+  const zeros = nonzero === dense ? "" : ` (${nonzero} of its weights are not zero)`;
+  const count = `${passes[rank - 1]} multiplications per ${sample}; dense needs ${dense}${zeros}.`;
+  if (rank >= found.rank) return rank === 1 ? `One term is exact. ${count}` : `${rank} terms are exact. ${count}`;
+  const error = percent(found.errors[Math.min(rank, found.errors.length - 1)]);
+  const bound = found.bounds[rank];
+  const limit = bound <= 1 ? `Every output is within ${percent(bound)} of sum|kernel| x max|image|.` : "The bound says nothing here; try more terms.";
+  return `${rank === 1 ? "One term misses" : `${rank} terms miss`} ${error} of the kernel (Frobenius norm). ${limit} ${count}`;
+}
+
+// Say which computer the predicted times are for.
+export function ratesText(plan) {
+  const threads = `${plan.threads} thread${plan.threads > 1 ? "s" : ""}`;
+  if (plan.reference) return `Predicted for a reference computer (${plan.machine}), not this one, with ${threads}. Run "separable machine" once to measure yours.`;
+  return `Predicted with the measured rates of ${plan.machine}, with ${threads}.`;
 }
 
 function showSpectrum(found) {
   if (!found.spectrum.length) {
-    byId("spectrum").textContent = found.shape.length === 1 ? "One axis has no spectrum." : "It is zero everywhere.";
+    byId("spectrum").textContent = found.shape.length === 1 ? "One axis has no spectrum." : "The kernel is zero everywhere.";
     return;
   }
   const largest = found.spectrum[0] || 1;
-  const told = found.errors.slice(1, 8).map(percent).join(", ");
-  barsAndLine(byId("spectrum"), found.spectrum.map((v) => v / largest), found.errors, { label: `Spectrum: rank ${found.rank}; error with 1, 2, ... terms: ${told}`, name: "term" });
+  const errors = found.errors.slice(1, 8).map(percent).join(", ");
+  barsAndLine(byId("spectrum"), found.spectrum.map((v) => v / largest), found.errors, { label: `Spectrum: rank ${found.rank}; error with 1, 2, ... terms: ${errors}`, name: "term" });
 }
 
 function showCounts(found) {
   const { dense, passes } = found.multiplications;
   const shown = passes.map((v, i) => ({ name: `${i + 1} term${i ? "s" : ""}`, value: v })).slice(0, 10);
   const exact = found.rank <= passes.length ? found.rank : -1;
-  const told = shown.map((s) => `${s.name} ${s.value}`).join("; ");
-  rows(byId("counts"), [{ name: "dense", value: dense, pale: true }, ...shown], { label: `Multiplications: dense ${dense}; ${told}`, marked: exact });
+  const counts = shown.map((s) => `${s.name} ${s.value}`).join("; ");
+  rows(byId("counts"), [{ name: "dense", value: dense, pale: true }, ...shown], { label: `Multiplications: dense ${dense}; ${counts}`, marked: exact });
 }

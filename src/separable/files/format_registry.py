@@ -1,0 +1,152 @@
+"""The registry of file formats: `FORMATS`, and finding the format that a path names."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TypeAlias
+
+from separable.errors import ArgumentError, FileError
+from separable.files.envi import ENVI
+from separable.files.file_format import Format
+from separable.files.hdf5 import HDF5
+from separable.files.nifti import NIFTI, NIFTI_GZ
+from separable.files.npy import NPY
+from separable.files.pictures import BMP, JPEG, PNG
+from separable.files.tiff import TIFF
+from separable.files.zarr import ZARR
+
+__all__ = ["FORMATS", "PathLike", "is_image_path", "locate", "outer_file", "register_format"]
+
+PathLike: TypeAlias = str | os.PathLike[str]
+
+FORMATS: list[Format] = [PNG, JPEG, BMP, TIFF, NPY, ZARR, NIFTI, NIFTI_GZ, HDF5, ENVI]
+
+
+def register_format(format: Format) -> Format:
+    """Add a format to `FORMATS`: every function and command that takes a path knows it then.
+
+    To remove it again, call ``FORMATS.remove(format)``.
+
+    Parameters
+    ----------
+    format : Format
+
+    Returns
+    -------
+    Format
+        The same object.
+
+    Raises
+    ------
+    ArgumentError
+        If another format has the same name or one of the suffixes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from separable import files
+    >>> def read(path):
+    ...     return np.loadtxt(path, ndmin=2), files.ImageInfo("YX")
+    >>> def write(file, array, info, path):
+    ...     np.savetxt(file, array)
+    >>> table = files.register_format(
+    ...     files.Format(name="text table", suffixes=(".tbl",), read=read, write=write)
+    ... )
+    >>> files.is_image_path("heights.tbl")
+    True
+    >>> files.FORMATS.remove(table)
+    """
+    for known in FORMATS:
+        shared = sorted(set(known.suffixes) & set(format.suffixes))
+        if known.name == format.name or shared:
+            same = f"the suffix {shared[0]}" if shared else "that name"
+            raise ArgumentError(
+                f"cannot register the format {format.name}: {known.name} has {same} already"
+            )
+    FORMATS.append(format)
+    return format
+
+
+def locate(path: PathLike, verb: str) -> tuple[Path, str, Format]:
+    """Return the file of a path, the name of the array inside of it, and its format.
+
+    Parameters
+    ----------
+    path : str or path
+    verb : str
+        "read" or "write", for messages.
+
+    Raises
+    ------
+    FileError
+        If no format has its suffix.
+
+    Examples
+    --------
+    >>> file, inside, format = locate("scan.h5:/raw/volume", "read")
+    >>> str(file), inside, format.name
+    ('scan.h5', '/raw/volume', 'HDF5')
+    """
+    path = Path(path)
+    for format in FORMATS:
+        if not format.inner:
+            continue
+        if format.folder:
+            for above in path.parents:
+                inside = path.relative_to(above)
+                if above.name.lower().endswith(format.suffixes) and ".." not in inside.parts:
+                    return above, inside.as_posix(), format
+            if any(os.path.isfile(path / name) for name in format.contents):
+                return path, "", format
+        elif ":" in path.as_posix():
+            before, _, after = path.as_posix().rpartition(":")
+            if before.lower().endswith(format.suffixes):
+                return Path(before), after, format
+    return path, "", _format_of(path, verb)
+
+
+def outer_file(path: PathLike) -> Path:
+    """Return a path without the name of an array in a file; a folder in a store stays as it is.
+
+    Examples
+    --------
+    >>> str(outer_file("scan.h5:/raw/volume")), str(outer_file("scan.npy"))
+    ('scan.h5', 'scan.npy')
+    """
+    try:
+        file, _, format = locate(path, "read")
+    except FileError:
+        return Path(path)
+    return Path(path) if format.folder else file
+
+
+def is_image_path(text: str) -> bool:
+    """Return whether a text ends like the name of a file that can be read.
+
+    Examples
+    --------
+    >>> is_image_path("psf.npy"), is_image_path("gaussian:2.5")
+    (True, False)
+    """
+    lower = text.lower()
+    if not any(suffix in lower for format in FORMATS for suffix in format.suffixes):
+        return False
+    try:
+        locate(text, "read")
+    except FileError:
+        return False
+    return True
+
+
+def _format_of(path: Path, verb: str) -> Format:
+    """Return the format with the longest suffix that ends this name."""
+    name = path.name.lower()
+    by_suffix = {s: f for f in FORMATS for s in f.suffixes if name.endswith(s)}
+    if by_suffix:
+        return by_suffix[max(by_suffix, key=len)]
+    if path.is_dir() and verb == "read":
+        raise FileError(f"cannot read {path}: it is a folder. Name a file in it")
+    known = " ".join(s for f in FORMATS for s in f.suffixes)
+    got = f"got {path.suffix!r}" if path.suffix else "got a name without one"
+    raise FileError(f"cannot {verb} {path}: its suffix must be one of {known}; {got}")
