@@ -256,7 +256,8 @@ WITHOUT = """
 import sys
 import numpy as np
 import separable as sep
-from separable.engine import availability, memory
+from separable.engine import availability
+from separable.engine import result_memory as memory
 
 if sys.argv[1] == "loaded":
     import separable.engine.compiled.jit
@@ -300,7 +301,7 @@ AFTERWARDS = """
 import atexit, builtins, sys, threading
 import numpy as np
 import separable as sep
-from separable.engine import memory
+from separable.engine import result_memory as memory
 
 image = np.ones((1024, 1024), np.float32)
 sep.convolve(image, np.ones(3) / 3, axes=0)
