@@ -256,7 +256,8 @@ WITHOUT = """
 import sys
 import numpy as np
 import separable as sep
-from separable.engine import availability, result_memory as memory
+from separable.engine import availability
+from separable.engine import result_memory as memory
 
 if sys.argv[1] == "loaded":
     import separable.engine.compiled.jit

@@ -200,7 +200,7 @@ def test_threads_and_tiles_give_the_same_bits(shape, work, monkeypatch):
             monkeypatch.setattr(tiling, "TILE_COLUMNS", tile)
             monkeypatch.setattr(tiling, "PLANE_COLUMNS", tile)
             monkeypatch.setattr(tiling, "SLAB_PLANES", 8 * threads)
-            monkeypatch.setattr(tiling, "STRETCH_COLUMNS", 2 * tile)
+            monkeypatch.setattr(tiling, "SLIDE_COLUMNS", 2 * tile)
             monkeypatch.setattr(tiling, "RING_BYTES", ring)
             monkeypatch.setattr(tiling, "STREAM_BYTES", 1 if threads == 2 else 1 << 40)
             again = check(

@@ -17,11 +17,6 @@ from pathlib import Path
 import separable
 
 ROOT = Path(separable.__file__).parent
-KNOWN_CIRCLES: set[frozenset[str]] = {
-    frozenset({"separable.ndimage.apply", "separable.ndimage.lazy"}),
-}
-"""Circles that still exist; this set may only shrink. `PARTS_OF_CIRCLES` names larger ones by a prefix."""
-PARTS_OF_CIRCLES = ("separable.engine.", "separable.files.")
 
 
 def modules() -> dict[str, Path]:
@@ -124,12 +119,8 @@ def circles(graph: dict[str, set[str]]) -> list[frozenset[str]]:
 def test_no_modules_import_each_other() -> None:
     known = modules()
     graph = {name: imported_modules(name, path, known) for name, path in known.items()}
-    found = set(circles(graph))
-    new = {c for c in found - KNOWN_CIRCLES if not all(m.startswith(PARTS_OF_CIRCLES) for m in c)}
-    assert not new, "\n".join(" <-> ".join(sorted(c)) for c in new)
-    assert found >= KNOWN_CIRCLES, "these circles are gone: take them off the list"
-    gone = [p for p in PARTS_OF_CIRCLES if not any(m.startswith(p) for c in found for m in c)]
-    assert not gone, "these circles are gone: take them off the list"
+    found = ["  <->  ".join(sorted(circle)) for circle in circles(graph)]
+    assert found == []
 
 
 def test_the_search_finds_circles() -> None:

@@ -23,6 +23,7 @@ __all__ = [
     "MINIMUM",
     "VARIABLE",
     "EngineError",
+    "announce_compiling",
     "available",
     "compiling",
     "failed",
@@ -35,6 +36,7 @@ MINIMUM = (0, 62)
 VARIABLE = "SEPARABLE_ENGINE"
 CHOICES = ("auto", "scipy")
 
+_announced = False
 _reason: str | None = None  # "" if the engine can be used, None before the first question
 
 
@@ -181,3 +183,17 @@ def failed(error: BaseException) -> EngineError:
 
 
 compiling = _Compiling()
+
+
+def announce_compiling() -> None:
+    """Print on a terminal, once per process, that kernels are being compiled, which takes some seconds."""
+    global _announced
+    if _announced:
+        return
+    _announced = True
+    if sys.stderr is not None and sys.stderr.isatty():
+        print(
+            "separable: compiling for this computer, once (some seconds). "
+            "`separable warmup` compiles everything in advance.",
+            file=sys.stderr,
+        )

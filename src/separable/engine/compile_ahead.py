@@ -1,9 +1,8 @@
-"""Compile common kernels in advance, and announce compilation that happens on its own."""
+"""Compile common kernels in advance."""
 
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -12,11 +11,9 @@ from numpy.typing import NDArray
 
 from separable.engine.availability import compiling
 
-__all__ = ["is_compiled", "say_once", "warmup"]
+__all__ = ["is_compiled", "warmup"]
 
 TYPES = ("float32", "uint8", "uint16", "float64", "int16", "int32")
-
-_announced = False
 
 
 def is_compiled() -> bool:
@@ -43,20 +40,6 @@ def _compile_line_filters(image: NDArray[Any], out: NDArray[Any], work: np.dtype
         if found is not None:
             recursion = recursive_lines(shape, axes, [found[0]] * 2, lefts, borders, work=work)
             recursion(image, out)
-
-
-def say_once() -> None:
-    """Print on a terminal, once, that kernels are being compiled: it takes some seconds."""
-    global _announced
-    if _announced:
-        return
-    _announced = True
-    if sys.stderr is not None and sys.stderr.isatty():
-        print(
-            "separable: compiling for this computer, once (some seconds). "
-            "`separable warmup` compiles everything ahead.",
-            file=sys.stderr,
-        )
 
 
 def warmup(progress: Callable[[float], None] | None = None) -> int:

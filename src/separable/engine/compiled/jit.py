@@ -19,7 +19,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from separable.engine.availability import compiling
+from separable.engine.availability import announce_compiling, compiling
 from separable.system import hold_while_forking
 
 from .code_cache import Cache, mark_used, root
@@ -117,15 +117,9 @@ def cache_folder(home: Path = _HERE) -> Path | None:
     return folder
 
 
-def _on_miss() -> None:
-    from separable.engine.compile_ahead import say_once
-
-    say_once()
-
-
 def _cached(dispatcher: Any, function: Callable[..., Any]) -> Any:
     home = Path(function.__code__.co_filename).parent
-    dispatcher._cache = Cache(function, partial(cache_folder, home), _on_miss)
+    dispatcher._cache = Cache(function, partial(cache_folder, home), announce_compiling)
     return dispatcher
 
 
