@@ -232,7 +232,7 @@ def test_an_error_in_writing_leaves_what_was_there(
     monkeypatch.setattr(outputs, "take_name", full)
     capsys.readouterr()
     assert convert("--rank 1 --force") == 2
-    assert "No space left on device. What was there is there as before" in capsys.readouterr().err
+    assert "No space left on device. Existing files are unchanged" in capsys.readouterr().err
     assert taken == ["out.md", "out.json"][:failing]  # the network comes last
     assert written(folder) == before
     assert bool(before) == old

@@ -25,7 +25,7 @@ import tifffile
 
 from separable import volumes
 from separable.cli import main, run
-from separable.cli.main import DEBUG
+from separable.cli.main import VARIABLE as DEBUG
 from separable.errors import FileError
 from separable.files import FORMATS, open_source, read_image, write_image
 from separable.files.chunked_io import draft_of
@@ -475,13 +475,14 @@ def test_unexpected_errors(
     assert run(["kernel", "sobel"]) == 2
     said = capsys.readouterr().err
     assert said == (
-        "Error: unexpected ZeroDivisionError: integer division or modulo by zero. This is a mistake "
-        f"in separable: please report it, with what {DEBUG}=1 prints before the same command\n"
+        "Error: unexpected ZeroDivisionError: integer division or modulo by zero. This is a bug "
+        "in separable: please report it together with the "
+        f"traceback that {DEBUG}=1 prints for the same command\n"
     )
     monkeypatch.setenv(DEBUG, "1")
     with pytest.raises(ZeroDivisionError):
         run(["kernel", "sobel"])
-    assert main.DEBUG == DEBUG
+    assert main.VARIABLE == DEBUG
 
 
 def test_warnings_of_other_packages_are_not_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -160,7 +160,7 @@ def _zarr(folder: Path, evil: Evil) -> list[Case]:
                 chunk.write_bytes(evil.pickled)
         return path
 
-    said = "numbers alone"
+    said = "more than numbers"
     for codec in ("pickle", "json2", "vlen-bytes", "categorize"):
         of = {"id": codec, "dtype": "|u1", "astype": "|u1", "labels": [], "value": 1}
         cases.append((store(f"filter {codec}", 2, lambda t, of=of: t.update(filters=[of])), said))
@@ -209,8 +209,8 @@ def _hdf5(folder: Path, evil: Evil) -> list[Case]:
     return [
         (folder / "objects.h5", "no dataset of numbers"),
         (folder / "opaque.h5", "no dataset of numbers"),
-        (folder / "external.h5", "lie in other files"),
-        (folder / "virtual.h5", "lie in other files"),
+        (folder / "external.h5", "is in other files"),
+        (folder / "virtual.h5", "is in other files"),
         (folder / "link.h5", "no dataset of numbers"),
         (Path(f"{folder}/link.h5:/data"), "link to another file"),
         (folder / "attributes.h5", ""),

@@ -215,17 +215,21 @@ def raw_source(
     layout: dict[str, Any] | None = None,
 ) -> Source:
     """Return a source that reads an array in a file."""
-    return Source(
-        path=Path(f"{path}:{inside}") if inside else path,
-        shape=raw.shape,
-        dtype=raw.dtype.newbyteorder("="),
-        chunks=None,
-        info=info,
-        fetch=raw.read,
-        release=raw.close,
-        layout=layout or {},
-        slow=raw.order[0] if raw.order else 0,
-    )
+    try:
+        return Source(
+            path=Path(f"{path}:{inside}") if inside else path,
+            shape=raw.shape,
+            dtype=raw.dtype.newbyteorder("="),
+            chunks=None,
+            info=info,
+            fetch=raw.read,
+            release=raw.close,
+            layout=layout or {},
+            slow=raw.order[0] if raw.order else 0,
+        )
+    except BaseException:  # the claims of the header are refused
+        raw.close()
+        raise
 
 
 def raw_target(request: CreateRequest, raw: Raw, **options: Any) -> Target:
