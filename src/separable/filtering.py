@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from separable.arrays import array_of, complete_array_of, package_of
 from separable.engine import get_num_threads
+from separable.engine.registry import registry_version
 from separable.errors import OutputError
 from separable.factors import Factors
 from separable.machine import current
@@ -262,7 +263,8 @@ def _key(image: Array, kernel: Any, kind: Any, options: dict[str, Any]) -> Any:
         what = (array.tobytes(), array.dtype.str, array.shape)
     settings = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in options.items())
     asked = kind.str if isinstance(kind, np.dtype) else str(kind)  # a dtype's name takes long
-    key = (what, image.shape, image.dtype.str, get_num_threads(), asked, settings, hash(current()))
+    rest = (get_num_threads(), asked, settings, hash(current()), registry_version())
+    key = (what, image.shape, image.dtype.str, *rest)
     try:
         hash(key)
     except TypeError:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from separable.engine import METHODS, Form, Method, Problem
+from separable.engine import METHODS, Decomposition, Method, Problem
 from separable.engine.availability import EngineError
 from separable.engine.lazy_kernel import ldexp
 from separable.engine.result_memory import empty
@@ -29,7 +29,7 @@ LOOKED_AT = 1 << 20  # samples looked at together: threads need not wait for eac
 def run(
     problem: Problem,
     method: Method,
-    form: Form,
+    form: Decomposition,
     image: Array,
     out: Array | None = None,
     progress: Callable[[float], None] | None = None,
@@ -40,7 +40,7 @@ def run(
     ----------
     problem : Problem
     method : Method
-    form : Form
+    form : Decomposition
     image : ndarray
         Of the problem's shape and type; any strides, may be read-only.
     out : ndarray, optional
@@ -90,7 +90,7 @@ def run(
         with np.errstate(over="ignore", invalid="ignore"):
             method.run(problem, form, source, target, progress or (lambda _: None))
     except EngineError:  # found at a first run, with nothing lost: the image is as it was
-        return run(problem, METHODS[method.plain], form, image, out, progress)
+        return run(problem, METHODS[method.fallback], form, image, out, progress)
 
     # Step 4: scale back, round, saturate and store, once.
     if not direct:

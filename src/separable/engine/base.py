@@ -24,12 +24,12 @@ from separable.process_cache import ProcessCache
 from separable.value import Value
 
 __all__ = [
-    "Form",
+    "Decomposition",
     "Pass",
     "Problem",
-    "Work",
-    "dense_form",
-    "pass_form",
+    "WorkEstimate",
+    "dense_decomposition",
+    "pass_decomposition",
     "rounding_of",
     "sum_rounding",
     "too_inexact",
@@ -117,7 +117,7 @@ class Pass(Value):
 
 
 @dataclass(frozen=True, eq=False)
-class Form(Value):
+class Decomposition(Value):
     """The kernel as a method wants it: dense, or as passes (taps for correlation, in float64).
 
     Attributes
@@ -180,7 +180,7 @@ class Form(Value):
 
 
 @dataclass(frozen=True)
-class Work:
+class WorkEstimate:
     """What a method does for a problem: counts to show, and counts to predict its time from.
 
     Attributes
@@ -224,7 +224,7 @@ def sum_rounding(count: int) -> float:
     return min(1.5 + count / 8, MOST_OF_A_SUM) if count > 1 else 1.0
 
 
-def rounding_of(problem: Problem, form: Form, *, compiled: bool = False) -> float:
+def rounding_of(problem: Problem, form: Decomposition, *, compiled: bool = False) -> float:
     """Return the part of the error bound that comes from rounding.
 
     SciPy's passes sum in double precision and round once. Those of the compiled engine round as
@@ -241,7 +241,7 @@ def rounding_of(problem: Problem, form: Form, *, compiled: bool = False) -> floa
     return form.weight * (roundings + max(0, leaves - 1)) * float(np.finfo(problem.work).eps) / 2
 
 
-def too_inexact(problem: Problem, form: Form) -> str:
+def too_inexact(problem: Problem, form: Decomposition) -> str:
     """Say why so many terms should not be run: their rounding could add up; or nothing."""
     rounding = rounding_of(problem, form)
     if rounding > MOST_ROUNDING * float(np.finfo(problem.work).eps):
@@ -273,12 +273,12 @@ def work_dtype(image: Any, out: Any, kernel: Array | Kernel) -> np.dtype[Any]:
     return np.dtype(np.float32 if narrow else np.float64)
 
 
-def dense_form(kernel: Array | Kernel) -> Form:
+def dense_decomposition(kernel: Array | Kernel) -> Decomposition:
     """Return a correlation kernel as it is."""
-    return Form(kernel if isinstance(kernel, Kernel) else Kernel(kernel))
+    return Decomposition(kernel if isinstance(kernel, Kernel) else Kernel(kernel))
 
 
-def pass_form(
+def pass_decomposition(
     terms: Sequence[tuple[Array, ...]],
     groups: tuple[tuple[int, ...], ...],
     kernel: Array | Kernel,
@@ -286,7 +286,7 @@ def pass_form(
     bound: float = 0.0,
     *,
     shared: bool = True,
-) -> Form:
+) -> Decomposition:
     """Return a factored correlation kernel as passes.
 
     Parameters
@@ -311,7 +311,7 @@ def pass_form(
     bundles = [terms] if shared and terms else [[t] for t in terms]
     roots = tuple(r for bundle in bundles for r in _share(bundle, groups, lefts)[0])
     weight = sum(math.prod(float(np.sum(np.abs(v))) for v in t) for t in terms)
-    return Form(
+    return Decomposition(
         weights,
         roots,
         tuple(terms),

@@ -92,25 +92,28 @@ class Kernel(Value):
         """The dense weights in float64 or complex128, contiguous."""
         array = to_float(self.array)
         # PyTorch takes no negative strides, not even along axes of one sample.
-        return array.copy() if any(s < 0 for s in array.strides) else np.ascontiguousarray(array)
+        backwards = any(s < 0 for s in array.strides)
+        dense = array.copy() if backwards else np.ascontiguousarray(array)
+        freeze(dense)
+        return dense
 
     @cached_property
     def norm(self) -> float:
         """The sum of the sizes of the weights; infinite where that is too large for a float64."""
         with np.errstate(over="ignore"):
-            if not self.is_product:
-                return float(np.sum(np.abs(self.dense)))
             if self._is_single:
                 return math.prod(float(np.sum(np.abs(v))) for v in self._term)
+            if not self.is_product:
+                return float(np.sum(np.abs(self.dense)))
             return sum(float(np.sum(np.abs(part))) for part in self._parts())
 
     @cached_property
     def nonzeros(self) -> int:
         """The number of weights that are not zero."""
-        if not self.is_product:
-            return int(np.count_nonzero(self.dense))
         if self._is_single:
             return math.prod(int(np.count_nonzero(v)) for v in self._term)
+        if not self.is_product:
+            return int(np.count_nonzero(self.dense))
         return sum(int(np.count_nonzero(part)) for part in self._parts())
 
     def rows(self) -> Iterator[slice]:

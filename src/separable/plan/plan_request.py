@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -65,14 +64,6 @@ class Request(Value):
     def factors(self) -> Factors | None:
         """The kernel where it was given as factors."""
         return self.given if isinstance(self.given, Factors) else None
-
-    @cached_property
-    def tap_factors(self) -> Factors | None:
-        """The factors of the kernel to correlate with."""
-        factors = self.weights.given
-        if not isinstance(factors, Factors):
-            return None
-        return factors.flipped() if self.weights.flip else factors
 
 
 def request(

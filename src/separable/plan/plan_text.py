@@ -141,11 +141,13 @@ def _verdict(plan: Plan) -> list[str]:
         others = [o.seconds for o in plan.candidates if o is not c and not o.refused]
         others = [s for s in others if not math.isnan(s)]
         why = "the only one that may be taken"
-        if others and c.seconds > 0:
-            ratio = min(others) / c.seconds
+        if others:
+            ratio = min(others) / c.seconds if c.seconds > 0 else math.inf
             why = (
                 f"predicted {ratio:.1f} times faster than the next"
-                if ratio >= 1.05
+                if 1.05 <= ratio < math.inf
+                else "predicted to take no time"
+                if ratio == math.inf
                 else "by a hair"
             )
     size = math.prod(plan.problem.kernel_shape)

@@ -7,7 +7,7 @@ the passes; elsewhere the block reaches as far as the kernel does, and what was 
 neighbours is cut off. Where ``wrap`` takes samples from the other side they are gathered by index.
 
 That gives the same bits because each output is summed in the same order wherever it stands. Running
-sums, recursions and transforms are not like that (`INVARIANT` lists what is), and neither is a choice by
+sums, recursions and transforms are not like that (`Method.chunk_invariant` says so), and neither is a choice by
 size: `chunkwise` takes from a plan's candidates the fastest that does not depend on the cut.
 """
 
@@ -21,8 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from separable.engine import METHODS, Form, Problem
-from separable.engine.methods.compiled_separable import SWEEP_AXES, stacks_of
+from separable.engine import METHODS, Decomposition, Problem
 from separable.engine.result_memory import empty
 from separable.errors import ArgumentError
 from separable.plan import Plan
@@ -31,7 +30,6 @@ from separable.process_cache import ProcessCache
 from separable.run import run
 
 __all__ = [
-    "INVARIANT",
     "Block",
     "BlockFilter",
     "block_filter",
@@ -44,8 +42,6 @@ Array = NDArray[Any]
 Region = Sequence[slice]
 Index = slice | NDArray[np.intp]
 
-INVARIANT = frozenset(("fused", "nested", "dense", "passes", "correlate", "reference"))
-"""The methods whose every output is summed in one order, wherever it stands."""
 INNER_RUN = 32  # `engine.compiled.layout`: from so many inner samples on, two axes change turns
 FORMS_KEPT = 32  # shapes of blocks whose tables are kept
 
@@ -70,14 +66,14 @@ def chunkwise(plan: Plan) -> Plan:
     >>> p.chosen.name, chunkwise(p).chosen.name
     ('box', 'separable')
     """
-    if plan.chosen.method in INVARIANT:
+    if METHODS[plan.chosen.method].chunk_invariant:
         return plan
     if plan.request.method != "auto":
         raise ArgumentError(
             f"`method` {plan.request.method!r} gives results that depend on how a volume is cut; "
             "take separable, direct, nested or auto"
         )
-    admitted = [c for c in plan.candidates if not c.refused and c.method in INVARIANT]
+    admitted = [c for c in plan.candidates if not c.refused and METHODS[c.method].chunk_invariant]
     if not admitted:
         raise ArgumentError(
             "no method filters this volume block by block: the kernel has "
@@ -119,8 +115,8 @@ class BlockFilter:
     problem : Problem
         Of the whole volume.
     method : str
-        One of `INVARIANT`.
-    form : Form
+        Name of a method that is `chunk_invariant`.
+    form : Decomposition
 
     Examples
     --------
@@ -131,10 +127,10 @@ class BlockFilter:
     array([40., 44., 48.])
     """
 
-    def __init__(self, problem: Problem, method: str, form: Form) -> None:
+    def __init__(self, problem: Problem, method: str, form: Decomposition) -> None:
         self.problem, self.method = problem, method
         self.form = replace(form)  # with a cache of its own
-        self._turning = _turning(problem, method, form)
+        self._turning = METHODS[method].turning_axes(problem, form)
         self._forms = ProcessCache(FORMS_KEPT)
 
     @property
@@ -218,10 +214,10 @@ class BlockFilter:
             return inner  # which owns its memory, as a part of it would not
         return inner[block.crop]
 
-    def _form(self, local: Problem) -> Form:
+    def _form(self, local: Problem) -> Decomposition:
         """The form for blocks of this shape and these borders, with what is prepared for them."""
         key = (local.shape, local.modes)
-        found: Form = self._forms.get_or_build(key, lambda: replace(self.form))
+        found: Decomposition = self._forms.get_or_build(key, lambda: replace(self.form))
         return found
 
     # Of two axes the engine filters the inner one first where many samples lie inside of it, and it
@@ -246,20 +242,6 @@ class BlockFilter:
         return tuple(wide)
 
 
-def _turning(problem: Problem, method: str, form: Form) -> tuple[int, ...]:
-    """The inner axis of each sweep along two axes, after which the number of samples counts."""
-    if method == "fused" and form.terms:
-        sweeps = [{problem.axes[axis] for axis, _, _ in stacks_of(problem, form)}]
-    elif method == "nested":
-        sweeps = [
-            {problem.axes[a] for p in root.walk() if p is not root for a in p.axes}
-            for root in form.roots
-        ]
-    else:
-        return ()
-    return tuple(sorted({max(s) for s in sweeps if len(s) % SWEEP_AXES == 2}))
-
-
 def block_filter(plan: Plan | BlockFilter) -> BlockFilter:
     """Return the filter of a plan for a whole volume, to be run on its blocks.
 
@@ -271,7 +253,7 @@ def block_filter(plan: Plan | BlockFilter) -> BlockFilter:
     if isinstance(plan, BlockFilter):
         return plan
     chosen = plan.chosen
-    if chosen.method not in INVARIANT:
+    if not METHODS[chosen.method].chunk_invariant:
         raise ArgumentError(
             f"{chosen.title} gives results that depend on how a volume is cut; take chunkwise(plan)"
         )

@@ -245,26 +245,13 @@ def working_bytes(whole: BlockFilter) -> int:
 
 
 def _allocated(whole: BlockFilter) -> int:
-    """By the method."""
-    problem = whole.problem
-    work = problem.work.itemsize
-    stores = METHODS[whole.method].stores(problem.out) or problem.out == problem.work
-    own = 0 if stores else work
+    """Return the bytes per sample that the method and the conversions around it allocate."""
+    problem, method = whole.problem, METHODS[whole.method]
+    stores = method.stores(problem.out) or problem.out == problem.work
+    own = 0 if stores else problem.work.itemsize
     if problem.dtype == np.float16:
         own += 4
-    if whole.method == "fused":
-        return own + (3 * work if len(problem.axes) > 3 else 0)
-    if whole.method == "nested":
-        return own + 2 * work
-    if whole.method == "passes":
-        return own + (2 + max((_depth(p) for p in whole.form.roots), default=0)) * work
-    if whole.method == "dense":
-        return own
-    return own + 3 * max(work, 8)
-
-
-def _depth(root: object) -> int:
-    return 1 + max((_depth(child) for child in root.then), default=0)  # type: ignore[attr-defined]
+    return own + method.scratch_bytes(problem, whole.form)
 
 
 @lru_cache(maxsize=64)
@@ -275,8 +262,9 @@ def seconds_a_sample(whole: BlockFilter) -> float:
 
 def _seconds_a_sample(whole: BlockFilter) -> float:
     problem = whole.problem
-    work = METHODS[whole.method].work(problem, whole.form)
-    seconds = current().predict(whole.method, problem.dtype, work.counts, problem.threads)
+    method = METHODS[whole.method]
+    counts = method.estimate(problem, whole.form).counts
+    seconds = method.seconds(current(), problem, counts)
     return seconds / max(1, problem.size) if math.isfinite(seconds) else 1e-8
 
 
