@@ -12,11 +12,11 @@ import pytest
 
 import separable as sep
 from separable import errors
-from separable.engine import METHODS, Decomposition, pass_decomposition, work_dtype
+from separable.engine import Decomposition, pass_decomposition, work_dtype
 from separable.engine.availability import available
 from separable.engine.thread_count import in_parallel, slabs
 from separable.kernels import box, disk, gaussian, laplace, laplacian_of_gaussian
-from separable.testing import with_each_method
+from separable.testing import methods_for, with_each_method
 
 RNG = np.random.default_rng(7)
 
@@ -121,7 +121,7 @@ def test_intermediates(image: str, out: str, kernel: np.ndarray, expected: str) 
     assert work_dtype(image, out, kernel) == np.dtype(expected)
 
 
-METHOD_NAMES = sorted(set(METHODS) - {"nested", "box", "recursive"})  # which want kernels of a kind
+METHOD_NAMES = (*methods_for(sep.plan(RNG.random((3, 4)), (20, 25))), "reference")
 KERNELS = {
     "even sizes": RNG.random((4, 2)) - 0.3,
     "rank 1": np.outer(RNG.random(5), RNG.random(3)),

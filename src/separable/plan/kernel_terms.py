@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.engine import Decomposition, Kernel, pass_decomposition
+from separable.engine.lazy_kernel import is_small
 from separable.engine.method import TermSizes
 from separable.factorize import factorize, factorize_few
 from separable.factors import Factors, kernel_errors
@@ -39,7 +40,6 @@ LARGE_PRODUCT = 1 << 28  # weights times the shorter side, on two
 MOST_LEADING = 64  # terms on two axes
 
 KERNELS_KEPT = 64
-LARGEST_KEPT = 1 << 15  # weights of a dense kernel: of larger ones nothing is kept
 RESULTS_KEPT = 32  # for each kernel: decompositions for several origins, types and tolerances
 
 
@@ -54,9 +54,7 @@ class Terms:
 
 def terms_of(weights: Kernel) -> KernelTerms:
     """Return the decompositions of a kernel: the same object for equal kernels, if they are small."""
-    given = weights.given
-    size = sum(a.size for a in given.arrays) if isinstance(given, Factors) else given.size
-    if size > LARGEST_KEPT:
+    if not is_small(weights):
         return KernelTerms(weights)
     found: KernelTerms = _known.get_or_build(weights, lambda: KernelTerms(weights))
     return found

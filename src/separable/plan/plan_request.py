@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from separable.borders import canonical_modes
 from separable.engine import Kernel, Problem, work_dtype
+from separable.engine.lazy_kernel import normalised_once
 from separable.engine.thread_count import check_threads, get_num_threads
 from separable.errors import ArgumentError, ArgumentTypeError, KernelError
 from separable.factorize import as_kernel, check_tolerance
@@ -100,7 +101,7 @@ def request(
         raise ArgumentError(
             f"`operation` must be one of {', '.join(OPERATIONS)}; got {operation!r}"
         )
-    weights, exponent = plain.normalised()
+    weights, exponent = normalised_once(plain)
     origins = _per_axis("origin", origin, plain.ndim)
     problem = Problem(
         shape=shape,
