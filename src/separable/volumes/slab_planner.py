@@ -169,6 +169,13 @@ class Stage:
         """How often a sample is decoded, on average."""
         return self.samples_read / max(1, self.filter.problem.size)
 
+    @property
+    def transfer_seconds(self) -> tuple[float, float]:
+        """Predicted times to read and to write."""
+        problem = self.filter.problem
+        reading = self.samples_read * problem.dtype.itemsize / (CODED if self.source else RAW)
+        return reading, problem.size * problem.out.itemsize / (CODED if self.target else RAW)
+
     def seconds(self) -> float:
         """Predict the time, only to compare schedules."""
         problem = self.filter.problem
@@ -179,8 +186,7 @@ class Stage:
             for a, (n, c) in enumerate(zip(self.shape, counts, strict=True))
         )
         filtering = seconds_a_sample(self.filter) * computed
-        reading = self.samples_read * problem.dtype.itemsize / (CODED if self.source else RAW)
-        writing = problem.size * problem.out.itemsize / (CODED if self.target else RAW)
+        reading, writing = self.transfer_seconds
         steps = math.prod(counts)
         total = filtering + reading + writing
         alone = (reading + writing) / steps  # the first reading and the last writing
@@ -239,6 +245,7 @@ def around(start: int, stop: int, n: int) -> Iterator[tuple[int, int]]:
         start += count
 
 
+@lru_cache(maxsize=64)
 def working_bytes(whole: BlockFilter) -> int:
     """Return the bytes for each sample of a block that the filter itself allocates."""
     return whole.own_bytes + max(_allocated(f) for f in whole.filters)
@@ -287,6 +294,12 @@ def best_stage(
     `slow` is the axis whose slabs lie together in a plain file.
     """
     best, least = None, math.inf
+    # One slab that holds everything computes and reads least. More slabs only save waiting for the first
+    # reading and the last writing, and each takes STEP seconds more.
+    along = _slab_axis(whole.problem.shape, source, slow)
+    only = Stage(whole, along, whole.problem.shape, source, target)
+    if whole.problem.size and sum(only.transfer_seconds) <= STEP and only.memory <= limit:
+        return only
     for parts in (PARTS, FINE):
         for across in _cuts_across(whole, source, target, parts, slow):
             thick = _thickest(across, limit)
@@ -360,6 +373,8 @@ def _with_thickness(stage: Stage, count: int) -> Stage:
 def _thickest(stage: Stage, limit: int) -> int:
     """The most chunks a slab can be thick, 0 if not even one."""
     low, high = 0, -(-stage.shape[stage.along] // _unit(stage))
+    if high and _with_thickness(stage, high).memory <= limit:
+        return high
     while low < high:
         middle = (low + high + 1) // 2
         if _with_thickness(stage, middle).memory <= limit:
