@@ -66,15 +66,17 @@ def run(
             f"this plan is for shape {problem.shape}, {problem.dtype}; "
             f"got shape {image.shape}, {image.dtype}. Make a plan for this image"
         )
+    apart = out is None
     if out is None:
         out = empty(problem.shape, problem.out)
-    _check_output(problem, out)
-    out = np.asarray(out)
+    else:
+        _check_output(problem, out)
+        out = np.asarray(out)
+        apart = not np.may_share_memory(image, out)
     if problem.size == 0:
         return out
 
     # Step 2: the methods take native numbers of the usual types.
-    apart = not np.may_share_memory(image, out)
     if not image.dtype.isnative and image.nbytes >= SLABBED and apart:
         by_slabs = importlib.import_module(SLABS).filter_by_slabs
         if by_slabs(problem, method.name, form, image, out, progress):
@@ -82,7 +84,7 @@ def run(
     source = readable(image, problem)
 
     # Step 3: filter into the output itself where that is safe, else into an array of our own.
-    native = out.view(out.dtype.newbyteorder("="))
+    native = out if out.dtype.isnative else out.view(out.dtype.newbyteorder("="))
     direct = apart and not problem.exponent
     direct = direct and (native.dtype == problem.work or method.stores(native.dtype))
     target = native if direct else empty(problem.shape, problem.work)

@@ -19,15 +19,25 @@ from separable.engine import work_dtype
 from separable.engine.thread_count import get_num_threads, in_parallel, slabs
 from separable.errors import ModeError
 from separable.factors import Factors
-from separable.filtering import filter_with
+from separable.filtering import filter_with, remembered
 from separable.masked import Missing
 from separable.ndimage.lazy import LazySquares, by_chunks
 from separable.ndimage.missing_input import filtered_valid
 from separable.ndimage.scipy_arguments import Array, Target, is_lazy, target_dtype
+from separable.plan import Plan
 from separable.plan.candidates import filter_pattern
 from separable.run import store
 
-__all__ = ["Border", "SumOfSquares", "copied", "correlated", "finished", "kernel_of", "squares_of"]
+__all__ = [
+    "Border",
+    "SumOfSquares",
+    "copied",
+    "correlated",
+    "finished",
+    "kernel_of",
+    "plan_of",
+    "squares_of",
+]
 
 LARGEST = 1 << 20  # elements of a dense kernel that a plan is made of
 CHUNK = 1 << 16  # outputs added at a time: they stay in the cache
@@ -88,6 +98,17 @@ def correlated(
         image, kernel, target, operation="correlate", axes=border.axes, mode=border.modes,
         cval=border.cval, origin=border.origins,
     )  # fmt: skip
+
+
+def plan_of(image: Array, kernel: Kernel, border: Border, target: Target) -> Plan | None:
+    """Return the plan that `correlated` runs; None if it runs several, or into a given array."""
+    if isinstance(kernel, tuple) or isinstance(target, np.ndarray):
+        return None
+    options = {
+        "operation": "correlate", "axes": border.axes, "mode": border.modes, "cval": border.cval,
+        "origin": border.origins,
+    }  # fmt: skip
+    return remembered(image, kernel, target, options)
 
 
 def _valid(

@@ -15,8 +15,9 @@ from separable.errors import ArgumentError
 from separable.kernels import box1d, gaussian1d
 from separable.kernels.kernel_arguments import shown, whole_samples
 from separable.masked import blank
-from separable.ndimage.apply import Border, Kernel, copied, correlated, kernel_of
+from separable.ndimage.apply import Border, Kernel, copied, correlated, kernel_of, plan_of
 from separable.ndimage.missing_input import missing_in
+from separable.ndimage.repeated_calls import call_key, held_run, hold
 from separable.ndimage.scipy_arguments import (
     Array,
     Output,
@@ -138,6 +139,14 @@ def gaussian_filter(
     >>> gaussian_filter([5.0, 5.0, np.nan, 5.0], 1, nan="ignore")
     array([5., 5., 5., 5.])
     """
+    call = None
+    if mask is None and isinstance(nan, str) and nan == "propagate":  # nothing can be missing
+        outside = str(cval) if isinstance(cval, float) and cval == 0 else cval  # 0.0 is not -0.0
+        settings = (sigma, order, output, mode, outside, truncate, radius, axes, spacing, fill)
+        call = call_key("gaussian_filter", input, settings)
+    held = held_run(call)
+    if held is not None:
+        return held(input)
     image, given = image_of(input)
     target = target_of(output, image, is_complex=image.dtype.kind == "c")
     filtered = check_axes(axes, image.ndim)
@@ -157,7 +166,10 @@ def gaussian_filter(
     border = Border.of(
         [filtered[k] for k in used], [modes[k] for k in used], check_cval(cval, image)
     )
-    return correlated(image, kernel, border, target, missing)
+    result = correlated(image, kernel, border, target, missing)
+    if call is not None and missing is None:
+        hold(call, plan_of(image, kernel, border, target))
+    return result
 
 
 def gaussian_filter1d(
