@@ -56,6 +56,12 @@ SECTIONS = {
         (("filters.py",),),
         ("numpy", "scipy", "numba", "opencv-python-headless", "diplib", "SimpleITK", "scikit-image"),
     ),
+    "planning": Section(
+        "Planning",
+        "What planning adds to a filter: on a new shape, for a small file, and in a call that is repeated.",
+        (("planning.py",),),
+        ("numpy", "numba"),
+    ),
     "bank": Section(
         "Banks of kernels",
         "Several kernels over one volume: one call of a bank beside as many calls, and beside what "

@@ -32,7 +32,7 @@ from separable.engine.methods.compiled_sweeps import (
     turning,
     unsupported_reason,
 )
-from separable.engine.symmetry import is_folding
+from separable.engine.symmetry import count_folding
 
 if TYPE_CHECKING:
     from separable.machine import Machine
@@ -86,8 +86,9 @@ class FusedTerms(Method):
         if len(stacks) > 2:
             counts["plane"] = n * terms
         for _, taps, _ in stacks:
-            for row in taps:
-                counts["folded tap" if is_folding(row) else "tap"] += n * row.size
+            folding, size = count_folding(taps), taps.shape[1]
+            counts["folded tap"] += n * (folding * size)
+            counts["tap"] += n * ((len(taps) - folding) * size)
         sweeps = math.ceil(len(stacks) / SWEEP_AXES) or 1
         moved = n * (problem.dtype.itemsize + problem.out.itemsize) * sweeps
         return WorkEstimate(
