@@ -163,7 +163,8 @@ def test_it_is_listed_chosen_and_explained(toy: Any) -> None:
     line = next(row for row in str(plan).splitlines() if "toy method" in row)
     assert line.startswith("*")
     assert "Chosen: toy method" in str(plan)
-    assert "toy method" in plan._repr_html_()
+    for shown in (str(plan), plan._repr_html_()):
+        assert "Method: toy method adds shifted images, as a toy." in shown
     assert "toy method" in repr(plan)
     assert Plan.from_dict(plan.to_dict()) == plan
     assert plan.measure(IMAGE).differences[0] < 1e-12
@@ -219,7 +220,7 @@ def test_who_asks_for_one_that_refuses_is_told_why(toy: Any) -> None:
     toy(RefusingToy)
     toy(MissingToy)
     plan = sep.plan(KERNEL, IMAGE.shape)
-    assert "Not taken: refusing toy (it never does)." in str(plan)
+    assert "Rejected: refusing toy (it never does)." in str(plan)
     assert "missing toy" not in str(plan)
     for name, reason in (("refusing-toy", "it never does"), ("missing-toy", "cannot be found")):
         with pytest.raises(ArgumentError, match=reason):

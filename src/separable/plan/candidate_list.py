@@ -381,7 +381,8 @@ def _of_fewer(search: _Search, exact: Terms) -> list[Candidate | _Entry]:
         saved = count - len(some.terms)
         if saved <= 0:
             return []
-        reason = f"no tolerance given; tol={HINT:g} would save {saved} of {count} terms"
+        kept = len(some.terms)
+        reason = f"no tolerance is given; tol={HINT:g} would allow {kept} of {count} terms"
     elif len(some.terms) >= count:
         reason = f"the tolerance needs all {count} terms"
     else:
@@ -392,7 +393,10 @@ def _of_fewer(search: _Search, exact: Terms) -> list[Candidate | _Entry]:
 def _not_one(request: Request, count: int, single: Terms) -> str:
     if request.tol and single.bound <= request.tol:
         return "see truncated: one term is within the tolerance"
-    return f"rank {count}: one term is off by up to {single.bound:.2g}"
+    if not single.bound < 1:
+        return f"rank {count}: one term alone is not close to the kernel"
+    off = f"{100 * single.bound:.2g} % of sum|kernel| x max|input|"
+    return f"rank {count}: one term alone would be wrong by up to {off}"
 
 
 def _of_partial(search: _Search) -> list[Candidate | _Entry]:
