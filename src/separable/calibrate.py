@@ -35,7 +35,7 @@ QUICK = Machine("none", 1, {})  # predicts nothing: the methods are named one by
 
 
 def cases() -> Iterator[Case]:
-    """Yield what is measured: the cases that each method names.
+    """Yield the problems that are measured: the cases that each method names.
 
     The compiled methods are measured for each type of image; the others, whose time hardly
     depends on it, for one or two.
@@ -82,7 +82,7 @@ def measure(progress: Callable[[float], None] | None = None) -> Machine:
 
 
 def _time_case(case: Case) -> tuple[dict[str, float], float]:
-    """The counts of a case and its time: the best of a few runs."""
+    """Return the counts of a case and its time, the best of a few runs."""
     problem, form, image = _prepare(case)
     method = METHODS[case.method]
     out = np.empty(problem.shape, problem.out)
@@ -99,7 +99,7 @@ def _time_case(case: Case) -> tuple[dict[str, float], float]:
 
 
 def _prepare(case: Case) -> tuple[Problem, Decomposition, Array]:
-    """A problem whose result needs no conversion, the kernel's form and an image."""
+    """Return a problem whose result needs no conversion, a decomposition of the kernel and an image."""
     rng = np.random.default_rng(0)
     image = (rng.random(case.shape) * 100).astype(case.dtype)
     chosen = _candidate(case, _kernel(case.kernel, rng))
@@ -118,7 +118,7 @@ def _candidate(case: Case, kernel: Array) -> tuple[Problem, Candidate]:
 
 
 def _kernel(kind: tuple[Any, ...], rng: np.random.Generator) -> Array:
-    """A kernel with a sum of magnitudes of 1: symmetric or not, of rank 1 or 2."""
+    """Return a kernel whose magnitudes add up to 1: symmetric or not, of rank 1 or 2."""
     name, *sizes = kind
     if name == "full":
         return np.asarray(rng.random(sizes))
@@ -140,12 +140,12 @@ def _kernel(kind: tuple[Any, ...], rng: np.random.Generator) -> Array:
 
 
 def _bell(sigma: int) -> Array:
-    """A sampled Gaussian, cut at four sigma."""
+    """Return a sampled Gaussian, cut at four sigma."""
     return np.asarray(np.exp(-0.5 * (np.arange(-4 * sigma, 4 * sigma + 1) / sigma) ** 2))
 
 
 def _fit(measured: list[tuple[dict[str, float], float]]) -> dict[str, float]:
-    """Non-negative seconds for each kind of operation, by relative least squares."""
+    """Fit non-negative seconds of each kind of operation by relative least squares."""
     from scipy.optimize import nnls
 
     kinds = sorted({k for counts, _ in measured for k, v in counts.items() if v})
@@ -158,7 +158,7 @@ def _fit(measured: list[tuple[dict[str, float], float]]) -> dict[str, float]:
 
 
 def _time_store(dtype: str) -> dict[str, float]:
-    """Seconds to round and convert one output."""
+    """Measure the seconds to round and convert one output."""
     from separable.run import store
 
     kind = np.dtype(dtype)

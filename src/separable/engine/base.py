@@ -1,10 +1,10 @@
-"""What a method is given: the problem (no data) and the kernel in the form that it runs.
+"""The inputs of a method: the problem (no data), and the decomposition of the kernel that it runs.
 
-Canonical form of every filter, whoever asks for it: a correlation
+Every filter has one canonical form, a correlation
 
     out[i] = sum_j taps[j] * x[i + j - left],    0 <= left < len(taps)
 
-along each filtered axis, x extended by its border mode. Convolution is this with the taps flipped.
+along each filtered axis, where x is extended by its border mode. Convolution flips the taps first.
 """
 
 from __future__ import annotations
@@ -41,24 +41,26 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Problem(Value):
-    """One filtering, without its data.
+    """One filter of one image, without the data.
 
     Attributes
     ----------
-    shape, dtype : the image's.
+    shape, dtype : tuple of int, dtype
+        Shape and type of the image.
     out, work : dtype
-        Of the result, and of everything between (`work_dtype`).
+        Type of the result, and of everything computed on the way (`work_dtype`).
     axes : tuple of int
-        The image axis of each kernel axis, >= 0.
+        Image axis of each kernel axis, >= 0.
     kernel_shape, lefts : tuple of int
-        For each kernel axis its length, and how many samples lie left of the output's.
+        Length of the kernel along each of its axes, and the number of taps left of the output's sample.
     modes : tuple of str
-        A canonical border mode for each kernel axis.
+        Canonical border mode of each kernel axis.
     cval : number
-        What lies outside where the mode is constant.
+        Value outside the image if the mode is constant.
     threads : int
+        Number of threads.
     exponent : int
-        The results of the methods are those of the filter divided by 2**exponent: kernels of
+        Results of the methods are those of the filter divided by 2**exponent: kernels of
         extraordinary scale are normalised, see `Kernel.normalised`.
     """
 
@@ -76,12 +78,12 @@ class Problem(Value):
 
     @property
     def size(self) -> int:
-        """The number of outputs."""
+        """Number of outputs."""
         return math.prod(self.shape)
 
     @property
     def widths(self) -> tuple[tuple[int, int], ...]:
-        """How far the kernel reaches before and after, for each of its axes."""
+        """Number of samples that the kernel reaches before and after the output, for each of its axes."""
         return tuple(
             (left, n - 1 - left) for left, n in zip(self.lefts, self.kernel_shape, strict=True)
         )
@@ -89,17 +91,18 @@ class Problem(Value):
 
 @dataclass(frozen=True, eq=False)
 class Pass(Value):
-    """A correlation along one kernel axis, or dense over several, and what runs on its output.
+    """A correlation along one kernel axis, or dense over several, and the passes that run on its output.
 
     Attributes
     ----------
     axes : tuple of int
-        Positions among the kernel's axes.
+        Kernel axes that the pass runs along.
     taps : ndarray
-        One axis for each of them, trimmed of zeros.
+        Taps, one axis per kernel axis, trimmed of zeros.
     lefts : tuple of int
+        Number of taps left of the output's sample, for each axis.
     then : tuple of Pass
-        What runs on the output; where nothing does, it is added to the result.
+        Passes that run on the output; if there are none, the output is added to the result.
     """
 
     ARRAYS = ("taps",)
@@ -118,28 +121,28 @@ class Pass(Value):
 
 @dataclass(frozen=True, eq=False)
 class Decomposition(Value):
-    """The kernel as a method wants it: dense, or as passes (taps for correlation, in float64).
+    """A kernel as a method runs it: dense, or as passes (taps for correlation, in float64).
 
     Attributes
     ----------
     weights : Kernel
-        The kernel itself.
+        Kernel itself.
     roots : tuple of Pass
-        The passes that run on the image; empty for a dense form and for a kernel of zeros.
+        Passes that run on the image; empty for a dense kernel and for a kernel of zeros.
     terms : tuple of tuple of ndarray
-        The terms the passes came from, one array for each factor.
+        Terms that the passes were made from, one array per factor.
     bound : float
-        The 1-norm error relative to the kernel's 1-norm.
+        1-norm of the error relative to the kernel's 1-norm.
     weight : float
-        The sum of the terms' 1-norms relative to the kernel's: how much rounding is amplified.
+        Sum of the terms' 1-norms relative to the kernel's: the factor by which rounding is amplified.
     separated : bool
-        Whether it is passes.
+        True for passes, False for the dense kernel.
     groups : tuple of tuple of int
-        The kernel axes of each factor of the terms.
+        Kernel axes of each factor of the terms.
     recursions : tuple of Coefficients
-        The fitted recursion of each filtered axis; empty where none was fitted.
+        Fitted recursion of each filtered axis; empty if none was fitted.
     cached : ProcessCache
-        Records that methods have built for this form and its problem in this process.
+        Records that methods have built for this decomposition and its problem in this process.
     """
 
     ARRAYS = ("terms",)
@@ -168,12 +171,12 @@ class Decomposition(Value):
 
     @property
     def shares(self) -> bool:
-        """Whether some pass serves several terms."""
+        """True if some pass serves several terms."""
         return any(len(p.then) > 1 for p in self.passes)
 
     @property
     def multiplications(self) -> int:
-        """Multiplications for each output."""
+        """Multiplications per output."""
         if not self.separated:
             return self.weights.nonzeros
         return sum(int(p.taps.size) for p in self.passes)
@@ -181,20 +184,20 @@ class Decomposition(Value):
 
 @dataclass(frozen=True)
 class WorkEstimate:
-    """What a method does for a problem: counts to show, and counts to predict its time from.
+    """Work of a method for one problem: counts to print, and counts to predict its time from.
 
     Attributes
     ----------
     passes : int
-        Sweeps over the image.
+        Number of sweeps over the image.
     multiplications : float
-        For each output.
+        Multiplications per output.
     bytes : float
-        Read and written in all.
+        Total number of bytes read and written.
     counts : dict of str to float
-        Of the operations that take the time; a machine profile holds the seconds of each.
+        Number of operations of each kind; a machine profile holds the seconds of each.
     rounding : float
-        The part of the error bound that comes from rounding.
+        Part of the error bound that comes from rounding.
     """
 
     passes: int
@@ -242,7 +245,7 @@ def rounding_of(problem: Problem, form: Decomposition, *, compiled: bool = False
 
 
 def too_inexact(problem: Problem, form: Decomposition) -> str:
-    """Say why so many terms should not be run: their rounding could add up; or nothing."""
+    """Return why so many terms should not be run (their rounding could add up), or an empty string."""
     rounding = rounding_of(problem, form)
     if rounding > MOST_ROUNDING * float(np.finfo(problem.work).eps):
         return f"rounding in {len(form.terms)} terms could add up to {rounding:.0e}"
@@ -274,7 +277,7 @@ def work_dtype(image: Any, out: Any, kernel: Array | Kernel) -> np.dtype[Any]:
 
 
 def dense_decomposition(kernel: Array | Kernel) -> Decomposition:
-    """Return a correlation kernel as it is."""
+    """Return the decomposition that is the dense kernel itself."""
     return Decomposition(kernel if isinstance(kernel, Kernel) else Kernel(kernel))
 
 
@@ -292,16 +295,16 @@ def pass_decomposition(
     Parameters
     ----------
     terms : sequence of tuple of ndarray
-        Whose products add up to the kernel; for each term one array a factor.
+        Terms whose products add up to the kernel, each with one array per factor.
     groups : tuple of tuple of int
-        The kernel axes of each factor.
+        Kernel axes of each factor.
     kernel : ndarray or Kernel
     lefts : tuple of int
-        For each kernel axis.
+        Number of taps left of the output's sample, for each kernel axis.
     bound : float
-        The 1-norm error of the terms relative to the kernel's 1-norm.
+        1-norm of the terms' error relative to the kernel's 1-norm.
     shared : bool
-        Whether passes that several terms begin with are run once for all of them.
+        If true, passes that several terms begin with are run once for all of them.
     """
     weights = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
     terms = [tuple(to_float(v) for v in term) for term in terms]
@@ -400,7 +403,7 @@ def _alike(
 
 
 def _direction(taps: Array) -> bytes:
-    """A key that proportional taps have in common (nearly always: a miss only costs a pass)."""
+    """Return a key that proportional taps have in common (nearly always: a miss only costs a pass)."""
     flat = taps.ravel()
     size = np.abs(flat)
     pivot = flat[int(np.argmax(size > 0.377 * size.max()))]
@@ -408,7 +411,7 @@ def _direction(taps: Array) -> bytes:
 
 
 def _ratio(taps: Array, first: Array) -> Any:
-    """The number c for which taps = c * first to rounding, or None."""
+    """Return the number c for which taps = c * first to rounding, or None."""
     at = np.unravel_index(int(np.argmax(np.abs(first))), first.shape)
     ratio = taps[at] / first[at]
     limit = 8 * np.finfo(np.float64).eps * float(np.max(np.abs(taps)))
@@ -430,7 +433,7 @@ def _trim(taps: Array, lefts: tuple[int, ...]) -> tuple[Array, tuple[int, ...]]:
 
 
 def _is_identity(taps: Array, lefts: tuple[int, ...]) -> bool:
-    """Whether the pass only multiplies by a number."""
+    """Return whether the pass only multiplies by a number."""
     return taps.size == 1 and not any(lefts)
 
 

@@ -55,14 +55,14 @@ class CalibrationCase:
 
 @dataclass(frozen=True)
 class TermSizes:
-    """What is known of a decomposition before it is built.
+    """Lower bounds that are known of a decomposition before it is built.
 
     Attributes
     ----------
     terms : int
-        Number of terms at least.
+        Least number of terms.
     taps : int
-        Number of taps of all their passes together at least.
+        Least number of taps of all their passes together.
     """
 
     terms: int = 0
@@ -122,7 +122,7 @@ class Method:
 
     @property
     def separated(self) -> bool:
-        """Whether the method runs passes; otherwise it runs the dense kernel."""
+        """True if the method runs passes; otherwise it runs the dense kernel."""
         return DENSE not in self.runs
 
     def unavailable(self) -> str:

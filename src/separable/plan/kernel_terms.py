@@ -89,12 +89,12 @@ class KernelTerms:
 
     @property
     def too_many(self) -> bool:
-        """Whether the kernel is large and needs more than `most_terms` terms."""
+        """True if the kernel is large and needs more than `most_terms` terms."""
         return math.isinf(self.every.bound)
 
     @property
     def may_share(self) -> bool:
-        """Whether several terms may begin with the same pass.
+        """True if several terms may begin with the same pass.
 
         The terms of a dense kernel of two axes are singular vectors, no two of them proportional.
         """
@@ -161,7 +161,7 @@ class KernelTerms:
 
 
 def _all_terms(weights: Kernel) -> Terms:
-    """The kernel's terms, largest first; a kernel of one axis is one term."""
+    """Return all terms of a kernel, largest first; a kernel of one axis is one term."""
     if weights.ndim == 1:
         dense = weights.dense
         return Terms(((dense,),) if dense.any() else (), ((0,),), 0.0)
@@ -184,9 +184,9 @@ def _tap_factors(weights: Kernel) -> Factors | None:
 
 
 def _decomposed(weights: Kernel) -> Terms:
-    """The terms of a dense kernel; of a large one none where it needs too many of them.
+    """Return the terms of a dense kernel; none if it is large and needs too many of them.
 
-    Then `bound` is infinite: no terms are exact. A kernel that large is filtered by transforms.
+    The `bound` is infinite then: no terms are exact. A kernel that large is filtered by transforms.
     """
     pattern = filter_pattern(weights.ndim)
     if weights.ndim > 2 and weights.size > LARGE:
@@ -226,7 +226,7 @@ def _sorted(factors: Factors) -> Terms:
 
 
 def _product(term: tuple[Array, ...], groups: Sequence[tuple[int, ...]]) -> Array:
-    """The kernel that one term stands for."""
+    """Multiply one term out."""
     product = term[0]
     for vector in term[1:]:
         product = np.multiply.outer(product, vector)
@@ -234,7 +234,7 @@ def _product(term: tuple[Array, ...], groups: Sequence[tuple[int, ...]]) -> Arra
 
 
 def _first_alone(every: Terms, weights: Kernel) -> Terms:
-    """The largest term alone, with the bound it reaches."""
+    """Return the largest term alone, with the bound it reaches."""
     if weights.is_product:
         bound = every.bound + _left_out(every, weights)[1]
     else:
@@ -244,9 +244,10 @@ def _first_alone(every: Terms, weights: Kernel) -> Terms:
 
 
 def _left_out(every: Terms, weights: Kernel) -> list[float]:
-    """Return the relative 1-norm of the terms from each one on, by parts of a large kernel.
+    """Return, for each term, the relative 1-norm of the sum of it and all smaller terms.
 
-    Of very many terms the sum of their norms, which bounds it.
+    A large kernel is multiplied out in parts. For very many terms the sum of their norms is returned,
+    which is an upper bound.
     """
     count = len(every.terms)
     if count > MANY:
@@ -265,7 +266,7 @@ def _left_out(every: Terms, weights: Kernel) -> list[float]:
 
 
 def _truncate_terms(every: Terms, weights: Kernel, limit: float) -> Terms:
-    """Leave out the smallest terms while the 1-norm of what is left out stays within `limit`."""
+    """Leave out the smallest terms while the 1-norm of their sum stays within `limit`."""
     total = weights.norm
     if total == 0:  # a kernel of zeros, whatever its factors are
         return Terms((), every.groups, 0.0)
@@ -327,9 +328,9 @@ def _partial(weights: Kernel) -> Terms | None:
 
 
 def _may_have_rank_one(matrix: Array) -> bool:
-    """Whether a matrix is near the product of the row and the column through its largest element.
+    """Return whether a matrix is near the product of the row and column through its largest element.
 
-    That costs little, and a singular value decomposition of a large kernel much.
+    This test is cheap; a singular value decomposition of a large kernel is not.
     """
     at = np.unravel_index(int(np.argmax(np.abs(matrix))), matrix.shape)
     peak = matrix[at].astype(np.result_type(matrix, np.float64))

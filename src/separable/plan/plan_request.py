@@ -1,4 +1,4 @@
-"""What is asked of a plan, checked and brought to the canonical form: a correlation."""
+"""Request: the arguments of a plan, checked and brought to the canonical form, a correlation."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ OPERATIONS = ("convolve", "correlate")
 
 @dataclass(frozen=True, eq=False)
 class Request(Value):
-    """A filter as it was asked for, checked.
+    """Arguments of a filter, checked.
 
     Attributes
     ----------
     given : ndarray or Factors
         The kernel.
     weights : Kernel
-        The weights to correlate with: those of the kernel, in the direction of the operation and
-        of ordinary scale.
+        Weights to correlate with: those of the kernel, in the direction of the operation and of
+        ordinary scale.
     operation : str
         "convolve" or "correlate".
     origins : tuple of int
-        SciPy's, for each kernel axis.
+        Origin along each kernel axis, as in SciPy.
     tol : float or None
     method : str
         "auto", or the name of a candidate or a method.
     problem : Problem
-        The correlation that this is.
+        Correlation that is equivalent to the filter.
     """
 
     given: Array | Factors
@@ -120,7 +120,7 @@ def request(
 
 
 def own_output(image: np.dtype[Any], kernel: np.dtype[Any], cval: Any) -> np.dtype[Any]:
-    """Return the type of a result where none is asked for: the image's, complex if something is."""
+    """Return the default type of a result: that of the image, complex if anything is complex."""
     if kernel.kind == "c" or isinstance(cval, complex):
         return np.promote_types(image, np.complex64)
     return image

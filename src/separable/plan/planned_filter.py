@@ -39,7 +39,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Plan(Value):
-    """The ways to run one filter on images of one shape and type, and the one taken.
+    """All ways to run one filter on images of one shape and type, and the one that is chosen.
 
     Attributes
     ----------
@@ -80,7 +80,7 @@ class Plan(Value):
 
     @property
     def problem(self) -> Problem:
-        """Shapes, types, borders: what the engine is given."""
+        """Shapes, types and border modes of the filter, as the engine needs them."""
         return self.request.problem
 
     @property
@@ -100,10 +100,10 @@ class Plan(Value):
         Parameters
         ----------
         image : array_like
-            Of the planned shape and type; any strides. It may hold NaN or infinity: where the
-            method chosen would spread them, the next best one that does not is run.
+            Image of the planned shape and type, with any strides. It may hold NaN or infinity: if the
+            chosen method would spread them, the best one that does not is run instead.
         out : ndarray, optional
-            Of the planned shape and output type; it may be the image itself.
+            Array of the planned shape and output type; it may be the image itself.
         progress : callable, optional
             Called with the fraction of the work just done, from any thread.
 
@@ -116,7 +116,7 @@ class Plan(Value):
         ArgumentError
             If the image is not of the planned shape and type, or has masked samples.
         ArgumentTypeError
-            If the image or `out` is no array.
+            If the image or `out` is not an array.
         OutputError
             If `out` has another shape or type, or is read-only.
         """
@@ -133,10 +133,10 @@ class Plan(Value):
         Parameters
         ----------
         image : array_like
-            Of the planned shape and type, finite.
+            Finite image of the planned shape and type.
         repeats : int
-            How often each one runs, in turn; the median counts. Those that take more than ten
-            times the fastest run once.
+            Number of runs of each candidate, in turn; the median counts. Candidates that take more
+            than ten times as long as the fastest run once.
 
         Returns
         -------
@@ -264,16 +264,16 @@ class Plan(Value):
 
 @dataclass(frozen=True, eq=False)
 class Measurement(Value):
-    """Predicted beside measured times, candidate by candidate.
+    """Predicted and measured times of each candidate.
 
     Attributes
     ----------
     plan : Plan
     candidates : tuple of Candidate
     seconds : tuple of float
-        Medians.
+        Median of the measured times of each candidate.
     differences : tuple of float
-        The largest difference from the chosen candidate's result.
+        Largest difference of each result from that of the chosen candidate.
     """
 
     plan: Plan
@@ -283,7 +283,7 @@ class Measurement(Value):
 
     @property
     def regret(self) -> float:
-        """The measured time of the choice over that of the fastest candidate."""
+        """Measured time of the choice divided by that of the fastest candidate."""
         mine = self.seconds[[c.name for c in self.candidates].index(self.plan.chosen.name)]
         return mine / min(self.seconds)
 
@@ -307,50 +307,50 @@ def plan(
     threads: int | None = None,
     machine: Machine | None = None,
 ) -> Plan:
-    """Plan a filter: list the ways to run it, predict each one's time, choose.
+    """Plan a filter: list the ways to run it, predict their times and choose one.
 
     Parameters
     ----------
     kernel : array_like or Factors
-        Dense (then it is factored) or already factored. One axis for each filtered axis.
+        Kernel, dense (it is factored then) or already factored, with one axis per filtered axis.
     shape : sequence of int
-        The image's shape. No data is needed.
+        Shape of the image. No data is needed.
     dtype : dtype
-        The image's type.
+        Type of the image.
     axes : int or sequence of int, optional
-        The image axes to filter, one for each kernel axis; all of them if the kernel has as many.
+        Image axes to filter, one per kernel axis. By default all of them, if the kernel has as many.
     mode : str or sequence of str
-        How the image goes on outside: reflect, mirror, nearest, wrap or constant, also one for
-        each filtered axis. Default "reflect", as SciPy's.
+        Border mode: reflect, mirror, nearest, wrap or constant, or one per filtered axis. The default
+        is "reflect", as in SciPy.
     cval : number
-        What lies outside where the mode is constant.
+        Value outside the image if the mode is constant.
     origin : int or sequence of int
-        Shifts the kernel, as in SciPy.
+        Shift of the kernel, as in SciPy.
     output : dtype, optional
-        The type of the result; the image's own if not given. Whole numbers are rounded (half to
-        even) and saturated once, at the end.
+        Type of the result; by default that of the image. Whole numbers are rounded (half to even)
+        and saturated once, at the end.
     tol : float, optional
-        What error the result may have: ``max|out - exact| <= tol * sum|kernel| * max|input|``.
-        Without it the result is exact to rounding.
+        Error that the result may have: ``max|out - exact| <= tol * sum|kernel| * max|input|``.
+        Without a tolerance the result is exact to rounding.
     method : str
-        "auto" takes the fastest; otherwise the name of a candidate ("direct", "separable", "fft",
-        ...), or "reference", a slow one straight from the definition.
+        "auto" takes the fastest candidate; otherwise the name of a candidate ("direct", "separable",
+        "fft", ...), or "reference", the slow definition of the filter.
     operation : str
         "convolve" flips the kernel, "correlate" does not.
     threads : int, optional
-        All processors this process may use if not given.
+        Number of threads; by default all processors that this process may use.
     machine : Machine, optional
-        Whose rates to predict with; this computer's if not given.
+        Computer whose rates the predictions are made with; by default this one.
 
     Returns
     -------
     Plan
-        Call it with an image; print it to see every candidate.
+        A plan to call with an image, or to print: the table lists every candidate.
 
     Raises
     ------
     KernelError, DTypeError, ArgumentError, ArgumentTypeError, ModeError
-        If an argument is out of its range; the message says which and what would do.
+        If an argument is out of its range; the message says which one and what is allowed.
 
     Examples
     --------
@@ -392,7 +392,7 @@ def fastest(listed: Iterable[Candidate]) -> Candidate:
 
 
 def _enough(own: list[float], fastest: float) -> bool:
-    """Whether a slow candidate has run often enough; a first run may have compiled something."""
+    """Return whether a slow candidate has run often enough; a first run may have compiled code."""
     patience = 15.0 if len(own) == 1 else 0.0
     return bool(own) and min(own) > max(10 * fastest, patience)
 

@@ -1,4 +1,4 @@
-"""Small dense kernels over one or two axes, by the compiled engine: nothing separates, vectors all the same."""
+"""Small dense kernels over one or two axes, by the compiled engine."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class CompiledDense(Method):
         return unsupported_reason(problem)
 
     def estimate(self, problem: Problem, decomposition: Decomposition) -> WorkEstimate:
-        """Count what the dense kernel does, zeros included."""
+        """Count all weights, zeros included."""
         n = float(problem.size)
         counts = {"call": 1.0, "element": n, "column": n * decomposition.weights.shape[-1]}
         counts["dense tap"] = n * decomposition.weights.size

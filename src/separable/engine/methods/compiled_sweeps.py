@@ -1,4 +1,4 @@
-"""What the methods of the compiled engine have in common: types, taps per axis, and the sweeps they build."""
+"""Shared parts of the methods of the compiled engine: types, taps per axis, and the sweeps they build."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TYPES = frozenset(
     ("float32", "float64", "uint8", "int8", "uint16", "int16", "int32", "uint32")
 )  # what the compiled engine reads and writes
 SMALL = 1 << 15  # fewer outputs stay on one thread
-SWEEP_AXES = 3  # what one sweep filters along at most
+SWEEP_AXES = 3  # most axes that one sweep filters along
 
 
 def stores_type(dtype: np.dtype[Any]) -> bool:

@@ -1,7 +1,7 @@
 """One transform of the whole image, by scipy.fft.
 
-What is computed: the product of the transforms of the image (its border written out) and of the
-kernel. Used for finite input only: one NaN would spread over the whole image.
+The transforms of the image, extended by its border, and of the kernel are multiplied. The method is used
+for finite images only: one NaN would spread over the whole result.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Fft(Method):
         return ""
 
     def estimate(self, problem: Problem, decomposition: Decomposition) -> WorkEstimate:
-        """Count what two transforms of the extended image and one of the kernel do."""
+        """Count two transforms of the extended image, one of the kernel, and their product."""
         lengths = _lengths(problem)
         batch = problem.size // max(1, math.prod(problem.shape[a] for a in problem.axes))
         points = math.prod(lengths)
@@ -103,7 +103,7 @@ class Fft(Method):
 
 
 def transform_dtype(problem: Problem) -> np.dtype[Any]:
-    """float64 throughout: a float32 transform loses 1e-6 of the largest value, passes do not."""
+    """Return the type of the transforms: double precision, for float32 would lose 1e-6 of the peak."""
     return np.dtype(np.complex128 if problem.work.kind == "c" else np.float64)
 
 

@@ -1,8 +1,7 @@
-"""Transforms of tiles (overlap-save), for kernels much smaller than the image.
+"""Transforms of overlapping tiles (overlap-save), for kernels much smaller than the image.
 
-What is computed: for each tile of the output, the product of the transforms of the samples it
-needs and of the kernel; the outputs that wrapped around are dropped. How: tiles that fit the
-cache, one thread a tile.
+For each tile of the output the transforms of the samples that it needs and of the kernel are multiplied;
+outputs that wrapped around are dropped. Tiles fit the cache, and each is computed by one thread.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ class FftOverlap(Fft):
     explanation = "multiplies Fourier transforms tile by tile"
 
     def estimate(self, problem: Problem, decomposition: Decomposition) -> WorkEstimate:
-        """Count what the tiles do."""
+        """Count the transforms of all tiles and their products."""
         lengths = _tile(problem)
         useful = _useful(problem, lengths)
         tiles = _tile_count(problem, useful)
@@ -118,7 +117,7 @@ class FftOverlap(Fft):
 
 
 def _tile(problem: Problem) -> tuple[int, ...]:
-    """The tile that costs least for each useful output, among those that fit the cache."""
+    """Return the tile that fits the cache and costs least per useful output."""
     sizes = tuple(problem.shape[a] for a in problem.axes)
     return _best_tile(sizes, problem.kernel_shape)
 
@@ -146,7 +145,7 @@ def _best_tile(sizes: tuple[int, ...], kernel: tuple[int, ...]) -> tuple[int, ..
 
 
 def _useful(problem: Problem, lengths: tuple[int, ...]) -> dict[int, int]:
-    """How many outputs one tile gives along each filtered axis."""
+    """Return the number of outputs of one tile along each filtered axis."""
     return {
         axis: max(1, length - n + 1)
         for axis, n, length in zip(problem.axes, problem.kernel_shape, lengths, strict=True)

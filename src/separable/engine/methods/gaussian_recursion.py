@@ -1,7 +1,7 @@
 """Recursions: a Gaussian filter whose cost does not depend on its width.
 
-The taps of a Gaussian are nearly a few damped oscillations: only within a tolerance, by an error that
-is measured for the very taps.
+The taps of a Gaussian are nearly a sum of a few damped oscillations. The method is offered only within a
+tolerance; its error is measured for the very taps that it replaces.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class GaussianRecursion(Method):
         Returns
         -------
         Decomposition or None
-            With the fitted recursions and the bound they reach; None where there are none.
+            Decomposition with the fitted recursions and their bound; None if there are none.
         """
         if not tol or not decomposition.terms or line_refusal(problem, decomposition):
             return None
@@ -99,7 +99,7 @@ class GaussianRecursion(Method):
         return ""
 
     def estimate(self, problem: Problem, decomposition: Decomposition) -> WorkEstimate:
-        """Count what the recursions do: a few multiplications for each state, both ways."""
+        """Count a few multiplications per state of the recursion, forth and back."""
         steps = float(sum(c.operations for c in decomposition.recursions))
 
         def counts(stacks: list[tuple[int, Array, int]]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What running sums and recursions have in common: one term, whose passes do not depend on its length."""
+"""Shared parts of running sums and recursions: one term, at a cost that does not depend on its length."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ def _one_pass(problem: Problem, p: Pass, cval: complex) -> Any:
 
 
 def _flattened(root: Pass) -> list[list[Pass]]:
-    """The chains of passes from below a root to each leaf."""
+    """Return the chains of passes from below a root to each leaf."""
     chains: list[list[Pass]] = []
 
     def follow(p: Pass, before: list[Pass]) -> None:
@@ -178,7 +178,10 @@ def _flattened(root: Pass) -> list[list[Pass]]:
 
 
 def _followers(problem: Problem, root: Pass) -> Any:
-    """One sweep for all chains below a root: taps of one length an axis, identity where none is."""
+    """Return one sweep for all chains below a root.
+
+    Along each axis all taps get the same length; a chain without a pass there gets the identity.
+    """
     chains = _flattened(root)
     axes = sorted({p.axes[0] for c in chains for p in c}, key=lambda a: problem.axes[a])
     lefts = [max(p.lefts[0] for c in chains for p in c if p.axes[0] == a) for a in axes]

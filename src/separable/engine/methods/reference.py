@@ -29,7 +29,7 @@ class Reference(Method):
     exact_beside_small_weights = True
 
     def estimate(self, problem: Problem, decomposition: Decomposition) -> WorkEstimate:
-        """Count what the definition does."""
+        """Count one shifted copy of the image per weight."""
         taps = decomposition.weights.size
         moved = float(3 * 8 * taps * problem.size)
         return WorkEstimate(1, taps, moved, {"call": 1.0}, float(np.finfo(problem.work).eps))

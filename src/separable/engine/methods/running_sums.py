@@ -1,6 +1,6 @@
 """Running sums: a box filter whose cost does not depend on its width.
 
-Equal taps are a running sum, restarted so often that nothing drifts: exact.
+The sums are restarted so often that no rounding accumulates: the result is exact.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class RunningSums(Method):
         return ""
 
     def estimate(self, problem: Problem, decomposition: Decomposition) -> WorkEstimate:
-        """Count what running sums do: three additions an output and axis, whatever the width."""
+        """Count three additions per output and axis, whatever the width."""
 
         def counts(stacks: list[tuple[int, Array, int]]) -> dict[str, float]:
             return {"line element": float(len(stacks))}

@@ -1,7 +1,6 @@
 """The dense kernel, sample by sample, by SciPy's ``correlate``.
 
-What is computed: the sum over all non-zero weights. How: slabs of an image whose border is written
-out, so that the threads need not agree on anything.
+The image is extended by its border and cut into slabs, which threads filter independently.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ class ScipyDirect(Method):
         return ""
 
     def estimate(self, problem: Problem, decomposition: Decomposition) -> WorkEstimate:
-        """Count what the dense kernel does."""
+        """Count the weights that are not zero."""
         n = problem.size
         counts = {
             "call": 1.0,
@@ -116,12 +115,12 @@ def correlate(
 
 
 def _outside(modes: Sequence[str], cval: complex, image: Array) -> bool:
-    """Whether the constant outside might not fit the image's type."""
+    """Return whether the constant outside might not fit the image's type."""
     return "constant" in modes and image.dtype.kind in "biuf" and cval != 0
 
 
 def _slab(extended: Array, weights: Array, scale: float, part: slice, out: Array) -> None:
-    """The rows `part` of the output, from an image with its border written out."""
+    """Compute the rows `part` of the output from an image extended by its border."""
     from scipy import ndimage  # imported when first used: half of the package's import time
 
     rows = extended[part.start : part.stop + weights.shape[0] - 1]

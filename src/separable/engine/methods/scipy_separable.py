@@ -1,8 +1,7 @@
 """Passes along one axis, by SciPy's ``correlate1d`` on slabs of the image.
 
-What is computed: the tree of passes of the form; every leaf is added to the result.
-How it is scheduled: each pass runs over the whole image, in place where its input is not needed
-again, cut into slabs across the pass for the threads.
+The passes of the decomposition form a tree; every leaf is added to the result. Each pass runs over the
+whole image, in place where its input is not needed again, cut into slabs across the pass for the threads.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ class ScipySeparable(Method):
         return too_inexact(problem, decomposition)
 
     def estimate(self, problem: Problem, decomposition: Decomposition) -> WorkEstimate:
-        """Count what the passes do."""
+        """Count the taps of all passes, and the additions of terms."""
         n = problem.size
         counts = {"call": float(len(decomposition.passes)), "element": 0.0, "strided element": 0.0}
         counts |= {"tap": 0.0, "folded tap": 0.0, "dense tap": 0.0, "added element": 0.0}
@@ -150,7 +149,7 @@ def _depth(root: Pass) -> int:
 
 
 class _Runner:
-    """The buffers of one run."""
+    """Buffers of one run."""
 
     def __init__(
         self, problem: Problem, target: Array, progress: Callable[[float], None], share: float
@@ -173,7 +172,7 @@ class _Runner:
                 self.spare.append(own)
 
     def take(self) -> Array:
-        """A buffer nobody uses; the first one is the target itself."""
+        """Return a free buffer; the first one is the target itself."""
         if self.spare:
             return self.spare.pop()
         return empty(self.problem.shape, self.problem.work)
@@ -197,7 +196,7 @@ class _Runner:
             self.target[...] = self.total
 
     def correlate(self, p: Pass, source: Array, cval: complex, out: Array) -> None:
-        """One pass over all slabs."""
+        """Run one pass over all slabs."""
         axis = self.problem.axes[p.axes[0]]
         parts = _cut(self.problem, axis if len(p.axes) == 1 else -1)
         share = self.share / len(parts)
@@ -213,7 +212,7 @@ class _Runner:
 
 
 def _cut(problem: Problem, along: int | None) -> list[tuple[Any, ...]]:
-    """Slabs of the image that a pass along this axis does not cross (-1: it crosses all)."""
+    """Return slabs of the image that a pass along this axis does not cross (-1: it crosses all)."""
     whole: tuple[Any, ...] = (slice(None),) * len(problem.shape)
     across = [a for a in range(len(problem.shape)) if a != along]
     if along == -1 or not across or problem.size < SMALL:
@@ -253,7 +252,7 @@ def _correlate1d(problem: Problem, p: Pass, source: Array, cval: complex, out: A
 
 
 def _correlate(problem: Problem, p: Pass, source: Array, cval: complex, out: Array) -> None:
-    """A dense pass over several axes."""
+    """Run a dense pass over several axes."""
     from separable.engine.methods import scipy_direct
 
     axes = tuple(problem.axes[a] for a in p.axes)
@@ -281,7 +280,7 @@ def _rescaled(p: Pass) -> tuple[Array, float]:
 
 
 def _misread(taps: Array) -> bool:
-    """Whether SciPy takes taps for even, or else for odd, that are not."""
+    """Return whether SciPy would take taps for even or odd that are neither."""
     middle = len(taps) // 2
     left, right = taps[:middle][::-1], taps[middle + 1 :]
     for difference in (right - left, right + left):
