@@ -378,7 +378,8 @@ def _choose(listing: CandidateList, method: str) -> Candidate:
     listed = listing.complete()
     named = [c for c in listed if method in (c.name, c.method)]
     if not named:
-        names = sorted({"auto", "reference", *(c.name for c in listed)})
+        unplanned = (m.name for m in METHODS.values() if not m.planned)
+        names = sorted({"auto", *unplanned, *(c.name for c in listed)})
         raise ArgumentError(f"`method` must be one of {', '.join(names)}; got {method!r}")
     admitted = [c for c in named if not c.refused]
     if not admitted:
