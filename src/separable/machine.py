@@ -1,7 +1,7 @@
 """The machine: how long each kind of operation takes on this computer, measured.
 
 A profile is a small JSON file: for each method and type of image the seconds of one operation of
-each kind that the method counts (`Work.counts`). `separable machine` measures this computer and
+each kind that the method counts (`WorkEstimate.counts`). `separable machine` measures this computer and
 writes the profile to the user's cache; until then the one that ships is used. No rate stands in the
 code.
 """

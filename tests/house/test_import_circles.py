@@ -17,9 +17,7 @@ from pathlib import Path
 import separable
 
 ROOT = Path(separable.__file__).parent
-KNOWN_CIRCLES: set[frozenset[str]] = {
-    frozenset({"separable.ndimage.apply", "separable.ndimage.lazy"}),
-}
+KNOWN_CIRCLES: set[frozenset[str]] = set()
 """Circles that still exist; this set may only shrink. `PARTS_OF_CIRCLES` names larger ones by a prefix."""
 PARTS_OF_CIRCLES = ("separable.engine.", "separable.files.")
 

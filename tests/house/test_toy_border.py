@@ -128,10 +128,11 @@ def test_every_method_gives_the_definition(
     for kernel in (boxes, product(*sizes), boxes + product(*sizes) / 9, RNG.normal(size=sizes)):
         kernel = kernel / np.abs(kernel).sum()
         expected = correlated(image, kernel, axes, mode, 2.5)
+        plan = sep.plan(kernel, shape, dtype, mode=mode, cval=2.5, operation="correlate")
         ran = [
             (name, result, close(result, expected, dtype))
             for name, result in with_each_method(
-                lambda m, k=kernel: sep.correlate(image, k, mode=mode, cval=2.5, method=m)
+                lambda m, k=kernel: sep.correlate(image, k, mode=mode, cval=2.5, method=m), plan
             )
         ]
         assert len(ran) >= 3
@@ -422,10 +423,10 @@ def test_what_cannot_be_registered(border: Any, error: type[Exception], message:
 
 
 def test_no_other_module_compares_the_name_of_a_mode() -> None:
-    """PyTorch's modes of padding, which share some names, are the business of `separable.nn`."""
+    """PyTorch's modes of padding, which share some names, are the business of `separable.nn` and `lowering`."""
     package, found = Path(sep.__file__).parent, []
     for path in sorted(package.rglob("*.py")):
-        if path.relative_to(package).parts[0] in ("borders", "nn"):
+        if path.relative_to(package).parts[0] in ("borders", "lowering", "nn"):
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             compared: list[Any] = []

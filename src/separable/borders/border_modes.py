@@ -1,4 +1,4 @@
-"""What a border mode is, and the five built-in ones."""
+"""Border modes: the base class of all of them, and the five built-in ones."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ class _BorderOfBlock(Border):
 
     @property
     def fills(self) -> bool:  # type: ignore[override]
-        """Whether a constant is filled in."""
+        """True if a constant is filled in."""
         return self.line.fills
 
     def extension(self, n: int, before: int, after: int) -> Indices:

@@ -49,6 +49,7 @@ def _rows(made: Plan) -> dict[str, Any]:
         {
             "name": c.name,
             "title": c.title,
+            "explanation": c.explanation,
             "chosen": c is made.chosen,
             "passes": c.passes,
             "multiplications": _finite(c.multiplications),

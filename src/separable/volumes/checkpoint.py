@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from separable.distribution import VERSION
-from separable.engine import Form
+from separable.engine import Decomposition
 from separable.errors import FileError
 from separable.files.chunked_io import Source, Target, draft_of, reason_of, remove
 from separable.files.images import outer_file
@@ -231,7 +231,7 @@ def request_of(
     return found
 
 
-def _arrays(form: Form) -> Iterator[Any]:
+def _arrays(form: Decomposition) -> Iterator[Any]:
     """The numbers that a form runs: those of its terms, or of a dense kernel."""
     if not form.separated:
         yield form.kernel

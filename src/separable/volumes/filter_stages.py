@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.borders import NEAREST
-from separable.engine import METHODS, Form, Kernel, Problem
-from separable.engine.methods.compiled_separable import SWEEP_AXES, stacks_of
+from separable.engine import METHODS, Decomposition, Kernel, Problem
+from separable.engine.methods.compiled_sweeps import SWEEP_AXES, taps_per_axis
 from separable.factors import Factors
 from separable.plan.candidates import filter_pattern
 from separable.run import run
@@ -50,9 +50,13 @@ def groupings(whole: BlockFilter) -> Iterator[tuple[BlockFilter, ...]]:
     """
     yield (whole,)
     problem, form = whole.problem, whole.form
-    if whole.method != "fused" or len(form.terms) != 1 or whole.filters != (whole,):
+    if (
+        not METHODS[whole.method].splits_into_stages
+        or len(form.terms) != 1
+        or whole.filters != (whole,)
+    ):
         return
-    stacks = [(axis, taps[0], left) for axis, taps, left in stacks_of(problem, form)]
+    stacks = [(axis, taps[0], left) for axis, taps, left in taps_per_axis(problem, form)]
     if len(stacks) > SWEEP_AXES:  # more than one sweep, each told anew what lies outside
         return
     order = [k for k, _ in _passes(problem.shape, [problem.axes[a] for a, _, _ in stacks])]
@@ -60,7 +64,7 @@ def groupings(whole: BlockFilter) -> Iterator[tuple[BlockFilter, ...]]:
         ends = np.cumsum([0, *lengths]).tolist()
         groups = [order[a:b] for a, b in itertools.pairwise(ends)]
         if len(groups) > 1 and all(_is_a_sweep(problem, stacks, g, order) for g in groups):
-            yield tuple(_stages(problem, stacks, groups))
+            yield tuple(_stages(whole.method, problem, stacks, groups))
 
 
 def pass_order(shape: Sequence[int], axes: Sequence[int]) -> list[int]:
@@ -114,9 +118,9 @@ def _constant(problem: Problem) -> bool:
 
 
 def _stages(
-    problem: Problem, stacks: Sequence[Stack], groups: Sequence[Sequence[int]]
+    method: str, problem: Problem, stacks: Sequence[Stack], groups: Sequence[Sequence[int]]
 ) -> Iterator[BlockFilter]:
-    outside = _carried(problem, stacks)
+    outside = _carried(method, problem, stacks)
     for number, group in enumerate(groups):
         ascending = sorted(group)
         taps = [stacks[k][1] for k in ascending]
@@ -135,11 +139,13 @@ def _stages(
         given = Factors.from_terms(filter_pattern(len(taps)), [taps]) if taps[1:] else taps[0]
         factors = tuple((k,) for k in range(len(taps)))
         yield BlockFilter(
-            part, "fused", Form(Kernel(given), terms=(tuple(taps),), separated=True, groups=factors)
+            part,
+            method,
+            Decomposition(Kernel(given), terms=(tuple(taps),), separated=True, groups=factors),
         )
 
 
-def _carried(problem: Problem, stacks: Sequence[Stack]) -> dict[int, complex]:
+def _carried(method: str, problem: Problem, stacks: Sequence[Stack]) -> dict[int, complex]:
     """What lies outside before each pass, to the last bit as in the sweeps of the whole filter.
 
     A sweep sees it as samples of a plane that are filtered like any other; a ring is told it.
@@ -153,17 +159,17 @@ def _carried(problem: Problem, stacks: Sequence[Stack]) -> dict[int, complex]:
         outside[k] = float(told[0] if ring else seen[0])
         with np.errstate(invalid="ignore", over="ignore"):
             told = told * stacks[k][1].sum()
-        seen = _filtered(problem, stacks[k], seen)
+        seen = _filtered(method, problem, stacks[k], seen)
     return outside
 
 
-def _filtered(problem: Problem, stack: Stack, value: Array) -> Array:
+def _filtered(method: str, problem: Problem, stack: Stack, value: Array) -> Array:
     """What the engine makes of samples that all have this value."""
     _, taps, left = stack
-    form = Form(Kernel(taps), terms=((taps,),), separated=True, groups=((0,),))
+    form = Decomposition(Kernel(taps), terms=((taps,),), separated=True, groups=((0,),))
     line = replace(
         problem, shape=(2,), dtype=problem.work, out=problem.work, axes=(0,),
         kernel_shape=taps.shape, lefts=(left,), modes=(NEAREST,), cval=0.0, threads=1,
         exponent=0,
     )  # fmt: skip
-    return run(line, METHODS["fused"], form, np.repeat(value, 2))[:1]
+    return run(line, METHODS[method], form, np.repeat(value, 2))[:1]

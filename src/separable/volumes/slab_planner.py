@@ -169,6 +169,13 @@ class Stage:
         """How often a sample is decoded, on average."""
         return self.samples_read / max(1, self.filter.problem.size)
 
+    @property
+    def transfer_seconds(self) -> tuple[float, float]:
+        """Predicted times to read and to write."""
+        problem = self.filter.problem
+        reading = self.samples_read * problem.dtype.itemsize / (CODED if self.source else RAW)
+        return reading, problem.size * problem.out.itemsize / (CODED if self.target else RAW)
+
     def seconds(self) -> float:
         """Predict the time, only to compare schedules."""
         problem = self.filter.problem
@@ -179,8 +186,7 @@ class Stage:
             for a, (n, c) in enumerate(zip(self.shape, counts, strict=True))
         )
         filtering = seconds_a_sample(self.filter) * computed
-        reading = self.samples_read * problem.dtype.itemsize / (CODED if self.source else RAW)
-        writing = problem.size * problem.out.itemsize / (CODED if self.target else RAW)
+        reading, writing = self.transfer_seconds
         steps = math.prod(counts)
         total = filtering + reading + writing
         alone = (reading + writing) / steps  # the first reading and the last writing
@@ -224,32 +230,20 @@ def _decoded(whole: BlockFilter, axis: int, side: int, chunk: int, kept: bool) -
     )
 
 
+@lru_cache(maxsize=64)
 def working_bytes(whole: BlockFilter) -> int:
     """Return the bytes for each sample of a block that the filter itself allocates."""
     return whole.own_bytes + max(_allocated(f) for f in whole.filters)
 
 
 def _allocated(whole: BlockFilter) -> int:
-    """By the method."""
-    problem = whole.problem
-    work = problem.work.itemsize
-    stores = METHODS[whole.method].stores(problem.out) or problem.out == problem.work
-    own = 0 if stores else work
+    """Return the bytes per sample that the method and the conversions around it allocate."""
+    problem, method = whole.problem, METHODS[whole.method]
+    stores = method.stores(problem.out) or problem.out == problem.work
+    own = 0 if stores else problem.work.itemsize
     if problem.dtype == np.float16:
         own += 4
-    if whole.method == "fused":
-        return own + (3 * work if len(problem.axes) > 3 else 0)
-    if whole.method == "nested":
-        return own + 2 * work
-    if whole.method == "passes":
-        return own + (2 + max((_depth(p) for p in whole.form.roots), default=0)) * work
-    if whole.method == "dense":
-        return own
-    return own + 3 * max(work, 8)
-
-
-def _depth(root: object) -> int:
-    return 1 + max((_depth(child) for child in root.then), default=0)  # type: ignore[attr-defined]
+    return own + method.scratch_bytes(problem, whole.form)
 
 
 @lru_cache(maxsize=64)
@@ -260,8 +254,9 @@ def seconds_a_sample(whole: BlockFilter) -> float:
 
 def _seconds_a_sample(whole: BlockFilter) -> float:
     problem = whole.problem
-    work = METHODS[whole.method].work(problem, whole.form)
-    seconds = current().predict(whole.method, problem.dtype, work.counts, problem.threads)
+    method = METHODS[whole.method]
+    counts = method.estimate(problem, whole.form).counts
+    seconds = method.seconds(current(), problem, counts)
     return seconds / max(1, problem.size) if math.isfinite(seconds) else 1e-8
 
 
@@ -284,6 +279,12 @@ def best_stage(
     `slow` is the axis whose slabs lie together in a plain file.
     """
     best, least = None, math.inf
+    # One slab that holds everything computes and reads least. More slabs only save waiting for the first
+    # reading and the last writing, and each takes STEP seconds more.
+    along = _slab_axis(whole.problem.shape, source, slow)
+    only = Stage(whole, along, whole.problem.shape, source, target)
+    if whole.problem.size and sum(only.transfer_seconds) <= STEP and only.memory <= limit:
+        return only
     for parts in (PARTS, FINE):
         for across in _cuts_across(whole, source, target, parts, slow):
             thick = _thickest(across, limit)
@@ -357,6 +358,8 @@ def _with_thickness(stage: Stage, count: int) -> Stage:
 def _thickest(stage: Stage, limit: int) -> int:
     """The most chunks a slab can be thick, 0 if not even one."""
     low, high = 0, -(-stage.shape[stage.along] // _unit(stage))
+    if high and _with_thickness(stage, high).memory <= limit:
+        return high
     while low < high:
         middle = (low + high + 1) // 2
         if _with_thickness(stage, middle).memory <= limit:
