@@ -60,6 +60,12 @@ SECTIONS = {
         (("filters.py",),),
         ("numpy", "scipy", "numba", "opencv-python-headless", "diplib", "SimpleITK", "scikit-image"),
     ),
+    "planning": Section(
+        "Planning",
+        "What planning adds to a filter: on a new shape, for a small file, and in a call that is repeated.",
+        (("planning.py",),),
+        ("numpy", "numba"),
+    ),
     "bank": Section(
         "Filter banks",
         "Several kernels on one volume: one call of a filter bank compared with one call per "

@@ -12,16 +12,18 @@ import pytest
 
 import separable as sep
 from separable import errors
-from separable.engine import METHODS, Form, pass_form, work_dtype
+from separable.engine import Decomposition, pass_decomposition, work_dtype
 from separable.engine.availability import available
 from separable.engine.thread_count import in_parallel, slabs
 from separable.kernels import box, disk, gaussian, laplace, laplacian_of_gaussian
-from separable.testing import with_each_method
+from separable.testing import methods_for, with_each_method
 
 RNG = np.random.default_rng(7)
 
 
-def multiplied_out(form: Form, shape: tuple[int, ...], lefts: tuple[int, ...]) -> np.ndarray:
+def multiplied_out(
+    form: Decomposition, shape: tuple[int, ...], lefts: tuple[int, ...]
+) -> np.ndarray:
     """The dense kernel that a tree of passes is, by running it on an impulse."""
     size = tuple(2 * n + 1 for n in shape)
     impulse = np.zeros(size)
@@ -65,7 +67,7 @@ def test_a_tree_of_passes_is_the_kernel(kernel: np.ndarray, pattern: str) -> Non
     groups = tuple(tuple(letters.index(a) for a in f) for f in factors.pattern.factors)
     lefts = tuple(n // 2 for n in kernel.shape)
     for shared in (True, False):
-        form = pass_form(factors.terms, groups, kernel, lefts, shared=shared)
+        form = pass_decomposition(factors.terms, groups, kernel, lefts, shared=shared)
         got = multiplied_out(form, kernel.shape, lefts)
         assert np.allclose(got, kernel, atol=1e-13)
 
@@ -74,8 +76,8 @@ def test_nested_terms_share_their_first_passes() -> None:
     kernel = RNG.random((3, 5, 5))
     factors = sep.factorize(kernel, "zyx -> z,y,x")
     groups = ((0,), (1,), (2,))
-    shared = pass_form(factors.terms, groups, kernel, (1, 2, 2))
-    flat = pass_form(factors.terms, groups, kernel, (1, 2, 2), shared=False)
+    shared = pass_decomposition(factors.terms, groups, kernel, (1, 2, 2))
+    flat = pass_decomposition(factors.terms, groups, kernel, (1, 2, 2), shared=False)
     assert shared.shares
     assert not flat.shares
     assert len(shared.passes) == 3 + 2 * factors.rank
@@ -92,7 +94,7 @@ def test_a_laplacian_costs_one_pass_an_axis() -> None:
 def test_taps_are_trimmed_but_keep_the_output_sample() -> None:
     kernel = np.zeros((5, 5))
     kernel[0, 4] = 2.0
-    form = pass_form(
+    form = pass_decomposition(
         [(np.eye(5)[0], 2 * np.eye(5)[4])], ((0,), (1,)), kernel, (2, 2)
     )  # fmt: skip
     assert [(p.taps.size, p.lefts) for p in form.passes] == [(3, (0,)), (3, (2,))]
@@ -119,7 +121,7 @@ def test_intermediates(image: str, out: str, kernel: np.ndarray, expected: str) 
     assert work_dtype(image, out, kernel) == np.dtype(expected)
 
 
-METHOD_NAMES = sorted(set(METHODS) - {"nested", "box", "recursive"})  # which want kernels of a kind
+METHOD_NAMES = (*methods_for(sep.plan(RNG.random((3, 4)), (20, 25))), "reference")
 KERNELS = {
     "even sizes": RNG.random((4, 2)) - 0.3,
     "rank 1": np.outer(RNG.random(5), RNG.random(3)),
@@ -145,7 +147,7 @@ def test_the_method_changes_the_time_not_the_result(kernel: str, mode: str) -> N
     def run(method: str) -> np.ndarray:
         return sep.convolve(image, taps, mode=mode, cval=3.0, method=method)
 
-    for method, got in with_each_method(run):
+    for method, got in with_each_method(run, sep.plan(taps, image.shape, mode=mode, cval=3.0)):
         ran.append(method)
         assert got.dtype == exact.dtype
         assert np.max(np.abs(got - exact)) <= 3e-14 * scale * 3, method

@@ -82,7 +82,7 @@ def test_every_count_is_calibrated() -> None:
     counted: dict[str, set[str]] = {}
     for case in calibrate.cases():
         problem, form, _ = calibrate._prepare(case)
-        work = METHODS[case.method].work(problem, form)
+        work = METHODS[case.method].estimate(problem, form)
         counted.setdefault(case.method, set()).update(k for k, v in work.counts.items() if v)
     for method, kinds in counted.items():
         assert kinds <= set(rates[method]["float32"]), method

@@ -216,7 +216,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"axes": 0}, errors.KernelError, "`axes` must name one axis for each of the kernel's 2; got 0"),
     ({"axes": (0, 1.5)}, errors.ArgumentTypeError, "`axes` must be integers; got (0, 1.5)"),
     ({"method": "magic"}, errors.ArgumentError, "`method` must be one of auto, direct, fft, low-rank"),
-    ({"method": "separable"}, errors.ArgumentError, "cannot run this filter: rank 3: one term is off"),
+    ({"method": "separable"}, errors.ArgumentError, "cannot run this filter: rank 3: one term alone"),
     ({"operation": "add"}, errors.ArgumentError, "`operation` must be one of convolve, correlate"),
     ({"threads": 0}, errors.ArgumentError, "`threads` must be >= 1; got 0"),
     ({"threads": 1.5}, errors.ArgumentTypeError, "`threads` must be an integer; got 1.5"),

@@ -9,12 +9,12 @@ import pytest
 
 import separable as sep
 from separable import errors
-from separable.engine import METHODS
 from separable.kernels import box, gaussian
+from separable.testing import methods_for
 
 RNG = np.random.default_rng(11)
 KERNEL = np.outer([1.0, 2.0, 3.0], [1.0, -1.0, 0.5])
-METHOD_NAMES = sorted(set(METHODS) - {"nested", "box", "recursive"})  # which want kernels of a kind
+METHOD_NAMES = (*methods_for(sep.plan(KERNEL, (20, 25))), "reference")
 
 
 def strided() -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Measure this computer: run every method on a few problems and fit the seconds of each operation.
 
-The counts that a method reports (`Work.counts`) times the unknown seconds of each kind should equal
+The counts that a method reports (`WorkEstimate.counts`) times the unknown seconds of each kind should equal
 the measured times. This is a least-squares problem with non-negative unknowns (Lawson and Hanson,
 1974; scipy.optimize.nnls). Every row is divided by its time, so that small problems count as much
 as large ones.
@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from separable.engine import METHODS, Form, Problem
-from separable.engine.availability import available
+from separable.engine import METHODS, Decomposition, Problem
+from separable.engine.method import CalibrationCase as Case
 from separable.engine.thread_count import get_num_threads
 from separable.machine import Machine, shipped
 from separable.plan import Candidate, plan
@@ -35,93 +35,14 @@ PATIENCE = 0.08  # seconds after which a case is not repeated
 QUICK = Machine("none", 1, {})  # predicts nothing: the methods are named one by one
 
 
-@dataclass(frozen=True)
-class Case:
-    """A method to time on a problem."""
-
-    method: str
-    dtype: str
-    shape: tuple[int, ...]
-    kernel: tuple[Any, ...]  # (kind, size of each axis...)
-    axes: tuple[int, ...]
-
-
 def cases() -> Iterator[Case]:
-    """Yield the cases to measure: small and large images, few and many taps, all axes and dtypes.
+    """Yield the problems that are measured: the cases that each method names.
 
     The compiled methods are measured for each data type; the others, whose time hardly depends on
     it, for one or two.
     """
-    for dtype in DTYPES:
-        yield from _fused_cases(dtype)
-        for size in (3, 5, 9, 15):
-            yield Case("dense", dtype, (700, 800), ("general", size, size), (0, 1))
-        yield Case("dense", dtype, (64, 64), ("general", 5, 5), (0, 1))
-        yield Case("dense", dtype, (2000, 2000), ("general", 5, 5), (0, 1))
-        yield Case("dense", dtype, (2500, 2500), ("general", 9, 9), (0, 1))
-    for dtype in ("float32", "float64"):
-        yield from _scipy_cases(dtype)
-        yield from _line_cases(dtype)
-    yield from _line_cases("uint8")
-    transformed = (((64, 64), 9), ((500, 600), 9), ((1000, 1000), 33), ((1500, 1500), 65))
-    for method in ("fft", "overlap"):
-        for shape, size in transformed:
-            yield Case(method, "float32", shape, ("general", size, size), (0, 1))
-        yield Case(method, "float32", (64, 100, 100), ("general", 9, 9, 9), (0, 1, 2))
-
-
-def _scipy_cases(dtype: str) -> Iterator[Case]:
-    """Yield the cases for the passes and the dense filter of SciPy."""
-    for shape in ((96, 96), (700, 1000)):
-        yield Case("passes", dtype, shape, ("even", 9, 9), (0, 1))
-    for taps in (3, 31, 101):
-        yield Case("passes", dtype, (700, 700), ("even", taps), (0,))
-        yield Case("passes", dtype, (700, 700), ("even", taps), (1,))
-        yield Case("passes", dtype, (700, 700), ("general", taps), (1,))
-    yield Case("passes", dtype, (64, 128, 128), ("general", 7, 7, 7), (0, 1, 2))
-    yield Case("passes", dtype, (900, 900), ("rank2", 9, 9), (0, 1))
-    yield Case("passes", dtype, (500, 500), ("rank2", 9, 9), (0, 1))
-    yield Case("passes", dtype, (40, 60, 60), ("partial", 5, 5, 5), (0, 1, 2))
-    for size in (3, 5, 9, 15):
-        yield Case("correlate", dtype, (250, 250), ("general", size, size), (0, 1))
-    yield Case("correlate", dtype, (64, 64), ("general", 5, 5), (0, 1))
-    yield Case("correlate", dtype, (40, 60, 60), ("general", 3, 3, 3), (0, 1, 2))
-
-
-def _fused_cases(dtype: str) -> Iterator[Case]:
-    """Yield the cases for the compiled separable filters."""
-    for shape in ((64, 64), (300, 300), (1000, 1000), (2500, 2500)):
-        for kind, taps in (("even", 3), ("even", 17), ("general", 31), ("even", 101)):
-            if shape[0] < 2500 or taps < 30:
-                yield Case("fused", dtype, shape, (kind, taps, taps), (0, 1))
-    for taps in (51, 241):
-        yield Case("fused", dtype, (600, 600), ("even", taps, taps), (0, 1))
-        yield Case("fused", dtype, (1500, 1500), ("even", taps, taps), (0, 1))
-    for axis in (0, 1):
-        yield Case("fused", dtype, (1500, 1500), ("even", 17), (axis,))
-        yield Case("fused", dtype, (1500, 1500), ("general", 5), (axis,))
-    yield Case("fused", dtype, (1200, 1200), ("rank2", 21, 21), (0, 1))
-    yield Case("fused", dtype, (300, 300), ("rank2", 9, 9), (0, 1))
-    yield Case("fused", dtype, (300, 300), ("full", 10, 31), (0, 1))
-    yield Case("fused", dtype, (1000, 1000), ("full", 10, 31), (0, 1))
-    for volume in ((40, 60, 60), (100, 160, 160)):
-        yield Case("fused", dtype, volume, ("even", 17, 17, 17), (0, 1, 2))
-        yield Case("fused", dtype, volume, ("general", 5, 5, 5), (0, 1, 2))
-        yield Case("nested", dtype, volume, ("full", 5, 3, 7), (0, 1, 2))
-        yield Case("nested", dtype, volume, ("partial", 5, 5, 5), (0, 1, 2))
-    yield Case("nested", dtype, (40, 60, 60), ("full", 3, 3, 3), (0, 1, 2))
-    yield Case("nested", dtype, (20, 300, 300), ("full", 3, 9, 9), (0, 1, 2))
-
-
-def _line_cases(dtype: str) -> Iterator[Case]:
-    """Yield the cases for box filters and recursive filters."""
-    for size in (64, 300, 1000, 2500):
-        yield Case("box", dtype, (size, size), ("box", 51, 51), (0, 1))
-        yield Case("recursive", dtype, (size, size), ("gaussian", 8, 8), (0, 1))
-    yield Case("box", dtype, (1500, 1500), ("box", 9), (1,))
-    yield Case("box", dtype, (60, 100, 100), ("box", 15, 15, 15), (0, 1, 2))
-    yield Case("recursive", dtype, (1500, 1500), ("gaussian", 20), (1,))
-    yield Case("recursive", dtype, (60, 100, 100), ("gaussian", 6, 6, 6), (0, 1, 2))
+    for method in METHODS.values():
+        yield from method.calibration_cases()
 
 
 def measure(progress: Callable[[float], None] | None = None) -> Machine:
@@ -139,7 +60,7 @@ def measure(progress: Callable[[float], None] | None = None) -> Machine:
     -------
     Machine
     """
-    listed = [case for case in cases() if available() or not METHODS[case.method].plain]
+    listed = [case for case in cases() if not METHODS[case.method].unavailable()]
     threads = get_num_threads()
     rows: dict[tuple[str, str], list[tuple[dict[str, float], float]]] = {}
     for case in listed:
@@ -148,11 +69,12 @@ def measure(progress: Callable[[float], None] | None = None) -> Machine:
         if progress:
             progress(0.97 / len(listed))
     rates: dict[str, dict[str, dict[str, float]]] = {}
-    if not available():
-        known = shipped().to_dict()["rates"]
-        rates = {name: known[name] for name, m in METHODS.items() if m.plain and name in known}
-    for (method, dtype), measured in rows.items():
-        rates.setdefault(method, {})[dtype] = _fit(measured)
+    known = shipped().to_dict()["rates"]
+    for name, method in METHODS.items():
+        if method.unavailable() and name in known:
+            rates[name] = known[name]
+    for (name, dtype), measured in rows.items():
+        rates.setdefault(name, {})[dtype] = _fit(measured)
     rates[STORE] = {dtype: _time_store(dtype) for dtype in DTYPES}
     if progress:
         progress(0.03)
@@ -174,11 +96,11 @@ def _time_case(case: Case) -> tuple[dict[str, float], float]:
             best, spent = min(best, took), spent + took
             if spent > PATIENCE:
                 break
-    return method.work(problem, form).counts, best
+    return method.estimate(problem, form).counts, best
 
 
-def _prepare(case: Case) -> tuple[Problem, Form, Array]:
-    """Return a problem whose result needs no conversion, the form of its kernel and an image."""
+def _prepare(case: Case) -> tuple[Problem, Decomposition, Array]:
+    """Return a problem whose result needs no conversion, the decomposition of its kernel and an image."""
     rng = np.random.default_rng(0)
     image = (rng.random(case.shape) * 100).astype(case.dtype)
     chosen = _candidate(case, _kernel(case.kernel, rng))
@@ -191,7 +113,7 @@ def _prepare(case: Case) -> tuple[Problem, Form, Array]:
 
 def _candidate(case: Case, kernel: Array) -> tuple[Problem, Candidate]:
     name = "partial" if case.kernel[0] == "partial" else case.method
-    tol = 0.01 if case.method == "recursive" else None
+    tol = 0.01 if case.kernel[0] == "gaussian" else None
     made = plan(kernel, case.shape, case.dtype, axes=case.axes, method=name, machine=QUICK, tol=tol)
     return made.problem, made.chosen
 

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from separable import borders
 from separable.arrays import array_of, complete_array_of, package_of
-from separable.borders import Modes, registry_version
-from separable.engine import get_num_threads
+from separable.borders import Modes
+from separable.engine import get_num_threads, registry
 from separable.errors import OutputError
 from separable.factors import Factors
 from separable.machine import current
@@ -237,12 +238,11 @@ def _key(image: Array, kernel: Any, kind: Any, options: dict[str, Any]) -> Any:
         if array.dtype.kind not in "biufc" or array.nbytes > LARGEST_KERNEL:
             return None
         what = (array.tobytes(), array.dtype.str, array.shape)
-    settings = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in options.items())
+    plain = {**options, "mode": borders.cache_key(options.get("mode", ""))}
+    settings = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in plain.items())
     asked = kind.str if isinstance(kind, np.dtype) else str(kind)  # a dtype's name takes long
-    key = (
-        what, image.shape, image.dtype.str, get_num_threads(), asked, settings, registry_version(),
-        hash(current()),
-    )  # fmt: skip
+    versions = (registry.registry_version(), borders.registry_version(), hash(current()))
+    key = (what, image.shape, image.dtype.str, get_num_threads(), asked, settings, versions)
     try:
         hash(key)
     except TypeError:

@@ -1,7 +1,7 @@
 """Machine profiles: the measured time of each kind of operation on a computer.
 
 A profile is a small JSON file. For each method and data type it contains the seconds of one
-operation of each kind that the method counts (`Work.counts`). `separable machine` measures this
+operation of each kind that the method counts (`WorkEstimate.counts`). `separable machine` measures this
 computer and writes the profile to the user's cache; until then, the profile in the package is used.
 The code contains no rates.
 """

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from separable.engine import METHODS, Form, Method, Problem
+from separable.engine import METHODS, Decomposition, Method, Problem
 from separable.engine.availability import EngineError
 from separable.engine.lazy_kernel import ldexp
 from separable.engine.result_memory import empty
@@ -30,7 +30,7 @@ CHECKED = 1 << 20  # samples checked together; a thread stops early if another o
 def run(
     problem: Problem,
     method: Method,
-    form: Form,
+    form: Decomposition,
     image: Array,
     out: Array | None = None,
     progress: Callable[[float], None] | None = None,
@@ -41,7 +41,7 @@ def run(
     ----------
     problem : Problem
     method : Method
-    form : Form
+    form : Decomposition
     image : ndarray
         Array of the problem's shape and type, with any strides. It may be read-only.
     out : ndarray, optional
@@ -67,15 +67,17 @@ def run(
             f"this plan is for shape {problem.shape}, {problem.dtype}; "
             f"got shape {image.shape}, {image.dtype}. Make a plan for this image"
         )
+    apart = out is None
     if out is None:
         out = empty(problem.shape, problem.out)
-    _check_output(problem, out)
-    out = np.asarray(out)
+    else:
+        _check_output(problem, out)
+        out = np.asarray(out)
+        apart = not np.may_share_memory(image, out)
     if problem.size == 0:
         return out
 
     # Step 2: the methods take native numbers of the usual types.
-    apart = not np.may_share_memory(image, out)
     if not image.dtype.isnative and image.nbytes >= SLABBED and apart:
         by_slabs = importlib.import_module(SLABS).filter_by_slabs
         if by_slabs(problem, method.name, form, image, out, progress):
@@ -83,7 +85,7 @@ def run(
     source = readable(image, problem)
 
     # Step 3: filter into the output itself where that is safe, else into an array of our own.
-    native = out.view(out.dtype.newbyteorder("="))
+    native = out if out.dtype.isnative else out.view(out.dtype.newbyteorder("="))
     direct = apart and not problem.exponent
     direct = direct and (native.dtype == problem.work or method.stores(native.dtype))
     target = native if direct else empty(problem.shape, problem.work)
@@ -91,7 +93,7 @@ def run(
         with np.errstate(over="ignore", invalid="ignore"):
             method.run(problem, form, source, target, progress or (lambda _: None))
     except EngineError:  # found at a first run, with nothing lost: the image is as it was
-        return run(problem, METHODS[method.plain], form, image, out, progress)
+        return run(problem, METHODS[method.fallback], form, image, out, progress)
 
     # Step 4: scale back, round, saturate and store, once.
     if not direct:

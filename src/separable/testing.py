@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from separable.borders import Modes, canonical_modes, extend
 from separable.engine import METHODS
-from separable.errors import ArgumentError
 from separable.filtering import correlate
+from separable.plan import Plan
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "assert_same_filter",
     "kernels",
+    "methods_for",
     "reference",
     "reference_valid",
     "with_each_method",
@@ -121,13 +122,37 @@ def assert_same_filter(
     assert difference <= limit, f"largest difference {difference:.3g}, allowed {limit:.3g}"
 
 
-def with_each_method(run: Callable[[str], NDArray[Any]]) -> Iterator[tuple[str, NDArray[Any]]]:
+def methods_for(plan: Plan) -> tuple[str, ...]:
+    """Return the names of the methods that can run a filter, in the order of the registry.
+
+    The plan is asked: a method is left out because its `refuse` says so, or because it has nothing to
+    offer for the kernel.
+
+    Parameters
+    ----------
+    plan : Plan
+        Plan of the filter, by whatever method.
+
+    Examples
+    --------
+    >>> import separable as sep
+    >>> methods_for(sep.plan([1j, 2], (2,)))
+    ('passes', 'correlate', 'fft', 'overlap')
+    """
+    return tuple(m.name for m in METHODS.values() if m.planned and plan.with_method(m.name))
+
+
+def with_each_method(
+    run: Callable[[str], NDArray[Any]], plan: Plan
+) -> Iterator[tuple[str, NDArray[Any]]]:
     """Yield the result of each planned method that can run a filter.
 
     Parameters
     ----------
     run : callable
-        ``(method) -> result``; called with the name of each method of the engine in turn.
+        ``(method) -> result``; called with the name of each method in turn. What it raises is raised.
+    plan : Plan
+        Plan of the same filter; it says which methods can run it (`methods_for`).
 
     Yields
     ------
@@ -135,19 +160,13 @@ def with_each_method(run: Callable[[str], NDArray[Any]]) -> Iterator[tuple[str, 
 
     Examples
     --------
-    >>> [m for m, _ in with_each_method(lambda m: correlate([0.0, 1.0], [1j, 2], method=m))]
+    >>> import separable as sep
+    >>> plan = sep.plan([1j, 2], (2,), operation="correlate")
+    >>> [m for m, _ in with_each_method(lambda m: correlate([0.0, 1.0], [1j, 2], method=m), plan)]
     ['passes', 'correlate', 'fft', 'overlap']
     """
-    for name, method in METHODS.items():
-        if not method.planned:
-            continue
-        try:
-            result = run(name)
-        except ArgumentError as error:
-            if "cannot run this filter" not in str(error) and "must be one of" not in str(error):
-                raise
-            continue
-        yield name, result
+    for name in methods_for(plan):
+        yield name, run(name)
 
 
 def kernels(

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 import separable as sep
 from separable.errors import SeparableError
 from separable.pattern import parse
+from separable.plan.candidate_list import CandidateList
 from separable.value import KEY, Value, key_of
 
 DTYPES = ("float32", "float64", "uint8", "int64", "complex64", ">f4")
@@ -258,6 +259,8 @@ def test_values_cannot_change_under_their_hash() -> None:
 
 def arrays_in(value: Any) -> Iterator[Any]:
     """Yield all arrays in the fields of a value, and of the values among them."""
+    if isinstance(value, CandidateList):
+        value = value.complete()
     if isinstance(value, np.ndarray):
         yield value
     elif isinstance(value, Value):

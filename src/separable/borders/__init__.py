@@ -30,6 +30,7 @@ from separable.borders.border_modes import (
     runs_of,
 )
 from separable.borders.border_registry import (
+    cache_key,
     canonical,
     canonical_modes,
     mode_names,
@@ -50,6 +51,7 @@ __all__ = [
     "Border",
     "Mode",
     "Modes",
+    "cache_key",
     "canonical",
     "canonical_modes",
     "carried",

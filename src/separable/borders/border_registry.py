@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from separable.borders.border_modes import (
 from separable.errors import ArgumentError, ArgumentTypeError, ModeError
 
 __all__ = [
+    "cache_key",
     "canonical",
     "canonical_modes",
     "mode_names",
@@ -159,6 +160,23 @@ def registry_version() -> int:
     True
     """
     return _version
+
+
+def cache_key(mode: Modes) -> Hashable:
+    """Return a value that differs if modes do and is hashed quickly: the names of registered modes.
+
+    It is valid as long as `registry_version` stays the same.
+
+    Examples
+    --------
+    >>> cache_key((WRAP, NEAREST)), cache_key("reflect")
+    (('wrap', 'nearest'), 'reflect')
+    """
+    if isinstance(mode, (tuple, list)):
+        return tuple(map(cache_key, mode))
+    if isinstance(mode, Border) and _borders.get(mode.name) is mode:
+        return mode.name
+    return mode
 
 
 def mode_names() -> tuple[str, ...]:

@@ -1,27 +1,39 @@
 """The engine: methods that run one filter on NumPy arrays, behind one registry.
 
-Callers need three names: `Problem` (a filter request without data), `Form` (the kernel in the representation that a
-method consumes) and `METHODS` (each method's limits, cost and implementation).
+Callers need three names: `Problem` (a filter request without data), `Decomposition` (the kernel in the representation
+that a method consumes) and `METHODS` (each method's limits, cost and implementation).
 """
 
-from separable.engine.base import Form, Pass, Problem, Work, dense_form, pass_form, work_dtype
+from separable.engine.base import (
+    Decomposition,
+    Pass,
+    Problem,
+    WorkEstimate,
+    dense_decomposition,
+    pass_decomposition,
+    work_dtype,
+)
 from separable.engine.lazy_kernel import Kernel
-from separable.engine.methods.box_and_recursive import recursive_form
-from separable.engine.registry import METHODS, Method
+from separable.engine.method import DENSE, TERMS, TREE, Method
+from separable.engine.registry import METHODS, register_method, unregister_method
 from separable.engine.thread_count import get_num_threads, set_num_threads
 
 __all__ = [
+    "DENSE",
     "METHODS",
-    "Form",
+    "TERMS",
+    "TREE",
+    "Decomposition",
     "Kernel",
     "Method",
     "Pass",
     "Problem",
-    "Work",
-    "dense_form",
+    "WorkEstimate",
+    "dense_decomposition",
     "get_num_threads",
-    "pass_form",
-    "recursive_form",
+    "pass_decomposition",
+    "register_method",
     "set_num_threads",
+    "unregister_method",
     "work_dtype",
 ]

@@ -185,13 +185,16 @@ def failed(error: BaseException) -> EngineError:
 compiling = _Compiling()
 
 
-def announce_compiling() -> None:
-    """Print on a terminal, once per process, that kernels are being compiled, which takes some seconds."""
+def announce_compiling(*, shown: bool = True) -> None:
+    """Print on a terminal, once per process, that kernels are being compiled, which takes some seconds.
+
+    With ``shown=False`` nothing is printed, now or later.
+    """
     global _announced
     if _announced:
         return
     _announced = True
-    if sys.stderr is not None and sys.stderr.isatty():
+    if shown and sys.stderr is not None and sys.stderr.isatty():
         print(
             "separable: compiling for this computer, once (some seconds). "
             "`separable warmup` compiles everything in advance.",

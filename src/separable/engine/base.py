@@ -1,10 +1,10 @@
-"""What a method is given: the problem (no data) and the kernel in the form that it runs.
+"""The inputs of a method: the problem (no data), and the decomposition of the kernel that it runs.
 
-Canonical form of every filter, whoever asks for it: a correlation
+Every filter has one canonical form, a correlation
 
     out[i] = sum_j taps[j] * x[i + j - left],    0 <= left < len(taps)
 
-along each filtered axis, x extended by its border mode. Convolution is this with the taps flipped.
+along each filtered axis, where x is extended by its border mode. Convolution flips the taps first.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from separable.process_cache import ProcessCache
 from separable.value import Value
 
 __all__ = [
-    "Form",
+    "Decomposition",
     "Pass",
     "Problem",
-    "Work",
-    "dense_form",
-    "pass_form",
+    "WorkEstimate",
+    "dense_decomposition",
+    "pass_decomposition",
     "rounding_of",
     "sum_rounding",
     "too_inexact",
@@ -42,24 +42,26 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Problem(Value):
-    """One filtering, without its data.
+    """One filter of one image, without the data.
 
     Attributes
     ----------
-    shape, dtype : the image's.
+    shape, dtype : tuple of int, dtype
+        Shape and type of the image.
     out, work : dtype
-        Of the result, and of everything between (`work_dtype`).
+        Type of the result, and of everything computed on the way (`work_dtype`).
     axes : tuple of int
-        The image axis of each kernel axis, >= 0.
+        Image axis of each kernel axis, >= 0.
     kernel_shape, lefts : tuple of int
-        For each kernel axis its length, and how many samples lie left of the output's.
+        Length of the kernel along each of its axes, and the number of taps left of the output's sample.
     modes : tuple of Border
-        The border mode along each kernel axis.
+        Border mode along each kernel axis.
     cval : number
-        The constant that lies outside where a border mode fills one in.
+        Constant that lies outside where a border mode fills one in.
     threads : int
+        Number of threads.
     exponent : int
-        The results of the methods are those of the filter divided by 2**exponent: kernels of
+        Results of the methods are those of the filter divided by 2**exponent: kernels of
         extraordinary scale are normalised, see `Kernel.normalised`.
     """
 
@@ -77,17 +79,17 @@ class Problem(Value):
 
     @property
     def size(self) -> int:
-        """The number of outputs."""
+        """Number of outputs."""
         return math.prod(self.shape)
 
     @property
     def fills(self) -> bool:
-        """Whether `cval` lies outside along some axis."""
+        """True if `cval` lies outside along some axis."""
         return any(border.fills for border in self.modes)
 
     @property
     def widths(self) -> tuple[tuple[int, int], ...]:
-        """How far the kernel reaches before and after, for each of its axes."""
+        """Number of samples that the kernel reaches before and after the output, for each of its axes."""
         return tuple(
             (left, n - 1 - left) for left, n in zip(self.lefts, self.kernel_shape, strict=True)
         )
@@ -95,17 +97,18 @@ class Problem(Value):
 
 @dataclass(frozen=True, eq=False)
 class Pass(Value):
-    """A correlation along one kernel axis, or dense over several, and what runs on its output.
+    """A correlation along one kernel axis, or dense over several, and the passes that run on its output.
 
     Attributes
     ----------
     axes : tuple of int
-        Positions among the kernel's axes.
+        Kernel axes that the pass runs along.
     taps : ndarray
-        One axis for each of them, trimmed of zeros.
+        Taps, one axis per kernel axis, trimmed of zeros.
     lefts : tuple of int
+        Number of taps left of the output's sample, for each axis.
     then : tuple of Pass
-        What runs on the output; where nothing does, it is added to the result.
+        Passes that run on the output; if there are none, the output is added to the result.
     """
 
     ARRAYS = ("taps",)
@@ -123,29 +126,29 @@ class Pass(Value):
 
 
 @dataclass(frozen=True, eq=False)
-class Form(Value):
-    """The kernel as a method wants it: dense, or as passes (taps for correlation, in float64).
+class Decomposition(Value):
+    """A kernel as a method runs it: dense, or as passes (taps for correlation, in float64).
 
     Attributes
     ----------
     weights : Kernel
-        The kernel itself.
+        Kernel itself.
     roots : tuple of Pass
-        The passes that run on the image; empty for a dense form and for a kernel of zeros.
+        Passes that run on the image; empty for a dense kernel and for a kernel of zeros.
     terms : tuple of tuple of ndarray
-        The terms the passes came from, one array for each factor.
+        Terms that the passes were made from, one array per factor.
     bound : float
-        The 1-norm error relative to the kernel's 1-norm.
+        1-norm of the error relative to the kernel's 1-norm.
     weight : float
-        The sum of the terms' 1-norms relative to the kernel's: how much rounding is amplified.
+        Sum of the terms' 1-norms relative to the kernel's: the factor by which rounding is amplified.
     separated : bool
-        Whether it is passes.
+        True for passes, False for the dense kernel.
     groups : tuple of tuple of int
-        The kernel axes of each factor of the terms.
+        Kernel axes of each factor of the terms.
     recursions : tuple of Coefficients
-        The fitted recursion of each filtered axis; empty where none was fitted.
+        Fitted recursion of each filtered axis; empty if none was fitted.
     cached : ProcessCache
-        Records that methods have built for this form and its problem in this process.
+        Records that methods have built for this decomposition and its problem in this process.
     """
 
     ARRAYS = ("terms",)
@@ -174,33 +177,33 @@ class Form(Value):
 
     @property
     def shares(self) -> bool:
-        """Whether some pass serves several terms."""
+        """True if some pass serves several terms."""
         return any(len(p.then) > 1 for p in self.passes)
 
     @property
     def multiplications(self) -> int:
-        """Multiplications for each output."""
+        """Multiplications per output."""
         if not self.separated:
             return self.weights.nonzeros
         return sum(int(p.taps.size) for p in self.passes)
 
 
 @dataclass(frozen=True)
-class Work:
-    """What a method does for a problem: counts to show, and counts to predict its time from.
+class WorkEstimate:
+    """Work of a method for one problem: counts to print, and counts to predict its time from.
 
     Attributes
     ----------
     passes : int
-        Sweeps over the image.
+        Number of sweeps over the image.
     multiplications : float
-        For each output.
+        Multiplications per output.
     bytes : float
-        Read and written in all.
+        Total number of bytes read and written.
     counts : dict of str to float
-        Of the operations that take the time; a machine profile holds the seconds of each.
+        Number of operations of each kind; a machine profile holds the seconds of each.
     rounding : float
-        The part of the error bound that comes from rounding.
+        Part of the error bound that comes from rounding.
     """
 
     passes: int
@@ -230,7 +233,7 @@ def sum_rounding(count: int) -> float:
     return min(1.5 + count / 8, MOST_OF_A_SUM) if count > 1 else 1.0
 
 
-def rounding_of(problem: Problem, form: Form, *, compiled: bool = False) -> float:
+def rounding_of(problem: Problem, form: Decomposition, *, compiled: bool = False) -> float:
     """Return the part of the error bound that comes from rounding.
 
     SciPy's passes sum in double precision and round once. Those of the compiled engine round as
@@ -247,8 +250,8 @@ def rounding_of(problem: Problem, form: Form, *, compiled: bool = False) -> floa
     return form.weight * (roundings + max(0, leaves - 1)) * float(np.finfo(problem.work).eps) / 2
 
 
-def too_inexact(problem: Problem, form: Form) -> str:
-    """Say why so many terms should not be run: their rounding could add up; or nothing."""
+def too_inexact(problem: Problem, form: Decomposition) -> str:
+    """Return why so many terms should not be run (their rounding could add up), or an empty string."""
     rounding = rounding_of(problem, form)
     if rounding > MOST_ROUNDING * float(np.finfo(problem.work).eps):
         return f"rounding in {len(form.terms)} terms could add up to {rounding:.0e}"
@@ -279,12 +282,12 @@ def work_dtype(image: Any, out: Any, kernel: Array | Kernel) -> np.dtype[Any]:
     return np.dtype(np.float32 if narrow else np.float64)
 
 
-def dense_form(kernel: Array | Kernel) -> Form:
-    """Return a correlation kernel as it is."""
-    return Form(kernel if isinstance(kernel, Kernel) else Kernel(kernel))
+def dense_decomposition(kernel: Array | Kernel) -> Decomposition:
+    """Return the decomposition that is the dense kernel itself."""
+    return Decomposition(kernel if isinstance(kernel, Kernel) else Kernel(kernel))
 
 
-def pass_form(
+def pass_decomposition(
     terms: Sequence[tuple[Array, ...]],
     groups: tuple[tuple[int, ...], ...],
     kernel: Array | Kernel,
@@ -292,22 +295,22 @@ def pass_form(
     bound: float = 0.0,
     *,
     shared: bool = True,
-) -> Form:
+) -> Decomposition:
     """Return a factored correlation kernel as passes.
 
     Parameters
     ----------
     terms : sequence of tuple of ndarray
-        Whose products add up to the kernel; for each term one array a factor.
+        Terms whose products add up to the kernel, each with one array per factor.
     groups : tuple of tuple of int
-        The kernel axes of each factor.
+        Kernel axes of each factor.
     kernel : ndarray or Kernel
     lefts : tuple of int
-        For each kernel axis.
+        Number of taps left of the output's sample, for each kernel axis.
     bound : float
-        The 1-norm error of the terms relative to the kernel's 1-norm.
+        1-norm of the terms' error relative to the kernel's 1-norm.
     shared : bool
-        Whether passes that several terms begin with are run once for all of them.
+        If true, passes that several terms begin with are run once for all of them.
     """
     weights = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
     terms = [tuple(to_float(v) for v in term) for term in terms]
@@ -317,7 +320,7 @@ def pass_form(
     bundles = [terms] if shared and terms else [[t] for t in terms]
     roots = tuple(r for bundle in bundles for r in _share(bundle, groups, lefts)[0])
     weight = sum(math.prod(float(np.sum(np.abs(v))) for v in t) for t in terms)
-    return Form(
+    return Decomposition(
         weights,
         roots,
         tuple(terms),
@@ -406,7 +409,7 @@ def _alike(
 
 
 def _direction(taps: Array) -> bytes:
-    """A key that proportional taps have in common (nearly always: a miss only costs a pass)."""
+    """Return a key that proportional taps have in common (nearly always: a miss only costs a pass)."""
     flat = taps.ravel()
     size = np.abs(flat)
     pivot = flat[int(np.argmax(size > 0.377 * size.max()))]
@@ -414,7 +417,7 @@ def _direction(taps: Array) -> bytes:
 
 
 def _ratio(taps: Array, first: Array) -> Any:
-    """The number c for which taps = c * first to rounding, or None."""
+    """Return the number c for which taps = c * first to rounding, or None."""
     at = np.unravel_index(int(np.argmax(np.abs(first))), first.shape)
     ratio = taps[at] / first[at]
     limit = 8 * np.finfo(np.float64).eps * float(np.max(np.abs(taps)))
@@ -436,7 +439,7 @@ def _trim(taps: Array, lefts: tuple[int, ...]) -> tuple[Array, tuple[int, ...]]:
 
 
 def _is_identity(taps: Array, lefts: tuple[int, ...]) -> bool:
-    """Whether the pass only multiplies by a number."""
+    """Return whether the pass only multiplies by a number."""
     return taps.size == 1 and not any(lefts)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from separable.engine.availability import compiling
+from separable.engine.availability import announce_compiling, compiling
 
 __all__ = ["is_compiled", "warmup"]
 
@@ -60,8 +60,7 @@ def warmup(progress: Callable[[float], None] | None = None) -> int:
     EngineError
         If the compiled engine cannot be used.
     """
-    global _announced
-    _announced = True  # the caller asked for it
+    announce_compiling(shown=False)  # the caller asked for it
     with compiling:
         from separable.engine.compiled.term_sums import Correlation, DenseCorrelation
 

@@ -19,15 +19,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.factors import Factors
+from separable.process_cache import ProcessCache
 from separable.value import Value, freeze
 
-__all__ = ["Kernel", "ldexp", "to_float", "within_range"]
+__all__ = [
+    "LARGEST_KEPT",
+    "Kernel",
+    "is_small",
+    "ldexp",
+    "normalised_once",
+    "to_float",
+    "within_range",
+]
 
 Array = NDArray[Any]
 
 SMALL = 1 << 16  # elements: factors of kernels up to this size are multiplied out at once
 PART = 1 << 18  # elements of a larger one that are multiplied out at a time
 FAR = 700  # binary orders of magnitude: samples up to 2**700 may be summed in double precision
+LARGEST_KEPT = 1 << 15  # numbers that a kernel was given as: larger ones are not kept
 ORDINARY = 40  # binary orders of magnitude: sums of weights within 2**-40 .. 2**40 stay as they are
 
 
@@ -102,19 +112,19 @@ class Kernel(Value):
     def norm(self) -> float:
         """Sum of the absolute weights; infinite if it is too large for float64."""
         with np.errstate(over="ignore"):
-            if not self.is_product:
-                return float(np.sum(np.abs(self.dense)))
             if self._is_single:
                 return math.prod(float(np.sum(np.abs(v))) for v in self._term)
+            if not self.is_product:
+                return float(np.sum(np.abs(self.dense)))
             return sum(float(np.sum(np.abs(part))) for part in self._parts())
 
     @cached_property
     def nonzeros(self) -> int:
         """Number of weights that are not zero."""
-        if not self.is_product:
-            return int(np.count_nonzero(self.dense))
         if self._is_single:
             return math.prod(int(np.count_nonzero(v)) for v in self._term)
+        if not self.is_product:
+            return int(np.count_nonzero(self.dense))
         return sum(int(np.count_nonzero(part)) for part in self._parts())
 
     def rows(self) -> Iterator[slice]:
@@ -192,6 +202,28 @@ class Kernel(Value):
     def _term(self) -> Sequence[Array]:
         assert isinstance(self.given, Factors)
         return [to_float(v) for v in self.given.terms[0]]
+
+
+_normalised = ProcessCache(64)
+
+
+def is_small(kernel: Kernel) -> bool:
+    """Return whether what is found out about a kernel may be kept for the whole process."""
+    given = kernel.given
+    size = sum(a.size for a in given.arrays) if isinstance(given, Factors) else given.size
+    return size <= LARGEST_KEPT
+
+
+def normalised_once(kernel: Kernel) -> tuple[Kernel, int]:
+    """Return `Kernel.normalised`: for a small kernel the same object each time.
+
+    The same object keeps its norm, its counts and its hash. Of a product of many weights another one
+    is returned each time, so that the dense weights, where a method asks for them, are not kept.
+    """
+    if not is_small(kernel):
+        return kernel.normalised()
+    found, exponent = _normalised.get_or_build(kernel, kernel.normalised)
+    return (replace(found) if found.is_product else found), exponent
 
 
 _NOTHING = -(1 << 20)  # the exponent of a vector of zeros

@@ -1,87 +1,93 @@
-"""The registry of methods: a new one is one file and one entry here."""
+"""The registry of methods: the planner, the filters and the tests take their lists from it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from types import MappingProxyType
 
-import numpy as np
-from numpy.typing import NDArray
+from separable.engine.method import Method
+from separable.engine.methods.compiled_dense import CompiledDense
+from separable.engine.methods.fft import Fft
+from separable.engine.methods.fft_overlap import FftOverlap
+from separable.engine.methods.fused_terms import FusedTerms
+from separable.engine.methods.gaussian_recursion import GaussianRecursion
+from separable.engine.methods.nested_terms import NestedTerms
+from separable.engine.methods.reference import Reference
+from separable.engine.methods.running_sums import RunningSums
+from separable.engine.methods.scipy_direct import ScipyDirect
+from separable.engine.methods.scipy_separable import ScipySeparable
+from separable.errors import ArgumentError, ArgumentTypeError
 
-from separable.engine.base import Form, Problem, Work
-from separable.engine.methods import (
-    box_and_recursive,
-    compiled_dense,
-    compiled_separable,
-    fft,
-    fft_overlap,
-    reference,
-    scipy_direct,
-    scipy_separable,
+__all__ = ["CANDIDATES", "METHODS", "register_method", "registry_version", "unregister_method"]
+
+CANDIDATES = ("direct", "separable", "low-rank", "nested", "truncated", "partial")
+"""Candidates of a plan that are named after the decomposition; several methods may run each."""
+
+# The order says which of several methods that can run a decomposition does so: the faster one is first.
+_BUILT_IN: tuple[Method, ...] = (
+    FusedTerms(),
+    NestedTerms(),
+    CompiledDense(),
+    RunningSums(),
+    GaussianRecursion(),
+    ScipySeparable(),
+    ScipyDirect(),
+    Fft(),
+    FftOverlap(),
+    Reference(),
 )
+_methods: dict[str, Method] = {m.name: m for m in _BUILT_IN}
+_version = 0
 
-__all__ = ["METHODS", "Method"]
-
-Array = NDArray[Any]
-Tick = Callable[[float], None]
-
-
-def _only_the_work_type(_: np.dtype[Any]) -> bool:
-    return False
+METHODS: Mapping[str, Method] = MappingProxyType(_methods)
+"""All methods by name."""
 
 
-@dataclass(frozen=True)
-class Method:
-    """One way to run a filter.
+def register_method(method: Method) -> None:
+    """Make a method known: plans list it, and it can be asked for by name.
 
-    Attributes
+    Parameters
     ----------
-    name, title : str
-        For programs and for people.
-    refuse : callable
-        (problem, form) -> why it cannot run this, or "".
-    work : callable
-        (problem, form) -> Work.
-    run : callable
-        (problem, form, image, target, tick): fill `target` (of the work type or one that it
-        stores, not overlapping the image); call `tick` with the fraction of the work just done.
-    separated : bool
-        Whether it runs passes (else the dense kernel).
-    finite_only : bool
-        Whether one NaN in the image would spread beyond the kernel's support.
-    planned : bool
-        Whether the planner may choose it.
-    stores : callable
-        (dtype) -> whether it rounds and stores this type of output itself.
-    plain : str
-        For a method of the compiled engine: the method that runs the same form without it.
+    method : Method
+        Instance of a subclass of `Method`. Its class must be importable by name where plans that chose
+        it are pickled.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If it is not a `Method`.
+    ArgumentError
+        If it has no name or title, or its name is taken.
     """
+    global _version
+    if not isinstance(method, Method):
+        raise ArgumentTypeError(
+            f"`method` must be an instance of separable.engine.Method; got {method!r}"
+        )
+    if not method.name or not method.title:
+        raise ArgumentError(f"`method` must have a name and a title; got {method!r}")
+    own = method.own_candidate and method.name in CANDIDATES
+    if method.name in _methods or method.name == "auto" or own:
+        raise ArgumentError(f"`method` must have a name of its own; {method.name!r} is taken")
+    _methods[method.name] = method
+    _version += 1
 
-    name: str
-    title: str
-    refuse: Callable[[Problem, Form], str]
-    work: Callable[[Problem, Form], Work]
-    run: Callable[[Problem, Form, Array, Array, Tick], None]
-    separated: bool = False
-    finite_only: bool = False
-    planned: bool = True
-    stores: Callable[[np.dtype[Any]], bool] = _only_the_work_type
-    plain: str = ""
+
+def unregister_method(name: str) -> None:
+    """Remove a method that was registered at run time.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such method, or it is one of the package's own.
+    """
+    global _version
+    if name not in _methods or any(m.name == name for m in _BUILT_IN):
+        raise ArgumentError(f"`name` must be that of a method registered before; got {name!r}")
+    del _methods[name]
+    _version += 1
 
 
-METHODS = {
-    m.name: m
-    for m in (
-        Method("fused", "compiled", compiled_separable.refuse, compiled_separable.work, compiled_separable.run, True, stores=compiled_separable.supports, plain="passes"),
-        Method("nested", "compiled, nested", compiled_separable.refuse_nested, compiled_separable.work_nested, compiled_separable.run_nested, True, plain="passes"),
-        Method("dense", "compiled, dense", compiled_dense.refuse, compiled_dense.work, compiled_dense.run, stores=compiled_separable.supports, plain="correlate"),
-        Method("box", "running sums", box_and_recursive.refuse_box, box_and_recursive.work_box, box_and_recursive.run_box, True, stores=compiled_separable.supports, plain="passes"),
-        Method("recursive", "recursion", box_and_recursive.refuse_recursive, box_and_recursive.work_recursive, box_and_recursive.run_recursive, True, finite_only=True, stores=compiled_separable.supports, plain="passes"),
-        Method("passes", "SciPy's passes", scipy_separable.refuse, scipy_separable.work, scipy_separable.run, True),
-        Method("correlate", "SciPy's dense filter", scipy_direct.refuse, scipy_direct.work, scipy_direct.run),
-        Method("fft", "FFT", fft.refuse, fft.work, fft.run, finite_only=True),
-        Method("overlap", "FFT, overlap-add", fft_overlap.refuse, fft_overlap.work, fft_overlap.run, finite_only=True),
-        Method("reference", "reference", reference.refuse, reference.work, reference.run, planned=False),
-    )
-}  # fmt: skip
+def registry_version() -> int:
+    """Return a number that changes whenever a method is registered or removed."""
+    return _version

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["is_folding", "mirrored"]
+__all__ = ["count_folding", "is_folding", "mirrored"]
 
 Array = NDArray[Any]
 
@@ -31,6 +31,20 @@ def is_folding(taps: Array) -> bool:
     if len(taps) % 2 == 0 or np.iscomplexobj(taps):
         return False
     return bool(np.array_equal(taps, taps[::-1]) or np.array_equal(taps, -taps[::-1]))
+
+
+def count_folding(rows: Array) -> int:
+    """Return how many rows of taps can share multiplications, as `is_folding` says of each.
+
+    Examples
+    --------
+    >>> count_folding(np.array([[1, 2, 1], [-1, 0, 1], [1, 2, 3]]))
+    2
+    """
+    if rows.shape[1] % 2 == 0 or np.iscomplexobj(rows):
+        return 0
+    turned = rows[:, ::-1]
+    return int(np.sum(np.all(rows == turned, axis=1) | np.all(rows == -turned, axis=1)))
 
 
 def mirrored(

@@ -52,6 +52,7 @@ def _rows(filter_plan: Plan) -> dict[str, Any]:
         {
             "name": c.name,
             "title": c.title,
+            "explanation": c.explanation,
             "chosen": c is filter_plan.chosen,
             "passes": c.passes,
             "multiplications": _finite(c.multiplications),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from separable.engine import Problem, Work
+from separable.engine import Problem, WorkEstimate
 from separable.engine.availability import compiling
 from separable.engine.symmetry import is_folding
 from separable.filter_bank.pass_graph import Graph
@@ -42,7 +42,7 @@ def order_of(shape: Sequence[int], axes: Sequence[int]) -> tuple[int, ...]:
     return tuple(ascending[::-1] if many else ascending)
 
 
-def work_of(problem: Problem, graph: Graph) -> Work:
+def work_of(problem: Problem, graph: Graph) -> WorkEstimate:
     """Count what a sweep does."""
     n = float(problem.size)
     last = graph.layers[-1]
@@ -52,7 +52,7 @@ def work_of(problem: Problem, graph: Graph) -> Work:
     for taps in (row for layer in graph.layers for row in layer.taps):
         counts["folded tap" if is_folding(taps) else "tap"] += n * taps.size
     moved = n * (problem.dtype.itemsize + problem.out.itemsize * len(last.sums))
-    return Work(graph.passes, graph.multiplications, moved, counts)
+    return WorkEstimate(graph.passes, graph.multiplications, moved, counts)
 
 
 class Sweep:

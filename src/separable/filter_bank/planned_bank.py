@@ -13,7 +13,7 @@ from separable.arrays import MASKED_REMEDY, complete_array_of
 from separable.borders import Modes
 from separable.engine import Problem
 from separable.engine.availability import EngineError
-from separable.engine.methods.compiled_separable import supports
+from separable.engine.methods.compiled_sweeps import stores_type
 from separable.engine.result_memory import empty
 from separable.errors import ArgumentError, ArgumentTypeError, KernelError, OutputError
 from separable.factors import Factors
@@ -187,7 +187,7 @@ class Bank(Value):
         graph = group.graph
         sweep = group.cached.get_or_build("sweep", lambda: Sweep(problem, graph))
         bands = [out[band] for band in group.members]
-        direct = supports(problem.out) and bands[0].flags.c_contiguous
+        direct = stores_type(problem.out) and bands[0].flags.c_contiguous
         made = bands if direct else list(empty((len(bands), *problem.shape), problem.work))
         try:
             sweep(source, made)

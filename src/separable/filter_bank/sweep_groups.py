@@ -7,18 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from separable.engine import Form, Problem
-from separable.engine.methods.compiled_separable import supports, unlike
+from separable.engine import METHODS, Decomposition, Problem
+from separable.engine.methods.compiled_sweeps import stores_type, unsupported_reason
+from separable.engine.methods.fused_terms import FusedTerms
 from separable.filter_bank.bank_sweep import MOST_AXES, order_of, work_of
 from separable.filter_bank.pass_graph import Graph, families, graph_of
 from separable.machine import Machine
 from separable.plan import Plan
+from separable.plan.candidates import STORE
 from separable.process_cache import ProcessCache
 from separable.value import Value
 
 __all__ = ["Group", "groups_of", "seconds_alone", "widest"]
 
-EXACT = ("separable", "low-rank")  # the candidates whose terms are the whole kernel
 MOST_RINGS = 10  # sums between two layers: more do not stay in the cache
 
 
@@ -81,26 +82,25 @@ def seconds_alone(p: Plan) -> float:
     The two are measured apart, and a difference of their rates should not decide here, where the
     choice is between sweeps.
     """
-    if p.chosen.method == "nested" and p.request.method == "auto":
-        return next(
-            (c.seconds for c in p.candidates if c.method == "fused" and c.name == "low-rank"),
-            p.chosen.seconds,
-        )
+    other = METHODS[p.chosen.method].compared_as
+    if other and p.request.method == "auto":
+        flat = (c.seconds for c in p.candidates if c.method == other and c.is_exact and c.rank > 1)
+        return next(flat, p.chosen.seconds)
     return p.chosen.seconds
 
 
-def _exact(p: Plan) -> Form | None:
+def _exact(p: Plan) -> Decomposition | None:
     """Return the terms of a kernel that a sweep can run, or None."""
     if (
         p.problem.exponent
         or p.problem.size == 0
         or len(p.problem.axes) > MOST_AXES
-        or unlike(p.problem)
+        or unsupported_reason(p.problem)
     ):
         return None
     for candidate in p.candidates:
         form = candidate.form
-        if candidate.name in EXACT and not candidate.refused and form is not None and form.terms:
+        if candidate.is_exact and not candidate.refused and form is not None and form.terms:
             return form if all(len(group) == 1 for group in form.groups) else None
     return None
 
@@ -138,10 +138,10 @@ def _small(family: list[int], terms: Any, lefts: Any, order: Any) -> list[list[i
 def _predicted(problems: Sequence[Problem], graph: Graph, machine: Machine) -> float:
     problem = widest(problems)
     counts = work_of(problem, graph).counts
-    seconds = machine.predict("fused", problem.dtype, counts, problem.threads)
-    if not supports(problem.out):
+    seconds = FusedTerms().seconds(machine, problem, counts)
+    if not stores_type(problem.out):
         elements = {"element": float(problem.size * len(problems))}
-        seconds += machine.predict("store", problem.out, elements, problem.threads)
+        seconds += machine.predict(STORE, problem.out, elements, problem.threads)
     return math.inf if math.isnan(seconds) else seconds
 
 

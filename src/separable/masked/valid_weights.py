@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from separable.engine import METHODS
 from separable.factors import Factors
 from separable.plan import Candidate, Plan
 from separable.plan.candidates import filter_pattern
@@ -26,7 +27,6 @@ Array = NDArray[Any]
 
 # Errors that count as rounding, relative to sum|k| max|x|, by the type of the intermediates.
 LIMITS = {4: 2e-6, 8: 1e-12}
-STEADY = ("fused", "nested", "dense", "passes", "correlate", "reference")
 TINY = 1e-300  # of the sum of the weights: less than this is no weight
 EPS = float(np.finfo(np.float64).eps)
 UNEQUAL = 64 * EPS  # weights of a factored box differ by rounding
@@ -116,7 +116,7 @@ def is_steady(candidate: Candidate, limit: float = math.inf) -> bool:
     Its terms may differ from the kernel by `limit`.
     """
     form = candidate.form
-    if candidate.method not in STEADY or form is None:
+    if form is None or not METHODS[candidate.method].exact_beside_small_weights:
         return False
     if not form.separated:
         return True

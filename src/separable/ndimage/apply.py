@@ -18,15 +18,16 @@ from separable.borders import carried
 from separable.engine import work_dtype
 from separable.engine.thread_count import get_num_threads
 from separable.factors import Factors
-from separable.filtering import filter_with
+from separable.filtering import cached_plan, filter_with
 from separable.masked import Missing
 from separable.ndimage.missing_input import filtered_valid
 from separable.ndimage.scipy_arguments import Array, Target, is_lazy, target_dtype
+from separable.plan import Plan
 from separable.plan.candidates import filter_pattern
 from separable.request import FilterAxes
 from separable.run import store
 
-__all__ = ["Kernel", "by_chunks", "copied", "correlated", "finished", "kernel_of"]
+__all__ = ["Kernel", "by_chunks", "copied", "correlated", "finished", "kernel_of", "plan_of"]
 
 LARGEST = 1 << 20  # elements; a larger kernel runs axis by axis
 
@@ -65,6 +66,14 @@ def correlated(
     if isinstance(kernel, tuple):
         return _axis_by_axis(image, kernel, filter_axes, target)
     return filter_with(image, kernel, target, operation="correlate", **filter_axes.options)
+
+
+def plan_of(image: Array, kernel: Kernel, filter_axes: FilterAxes, target: Target) -> Plan | None:
+    """Return the plan that `correlated` runs; None if it runs several, or into a given array."""
+    if isinstance(kernel, tuple) or isinstance(target, np.ndarray):
+        return None
+    options = {"operation": "correlate", **filter_axes.options}
+    return cached_plan(image, kernel, target, options)
 
 
 def _valid(

@@ -13,13 +13,12 @@ from numpy.typing import ArrayLike
 
 from separable.errors import ArgumentError
 from separable.kernels import box1d, gaussian1d
-from separable.kernels.kernel_arguments import (
-    whole_samples,
-)
+from separable.kernels.kernel_arguments import whole_samples
 from separable.masked import MissingOptions, blank
-from separable.ndimage.apply import Kernel, copied, correlated, kernel_of
+from separable.ndimage.apply import Kernel, copied, correlated, kernel_of, plan_of
 from separable.ndimage.missing_input import FilterInput
 from separable.ndimage.parameter_docs import documented
+from separable.ndimage.repeated_calls import call_key, held_run, hold
 from separable.ndimage.scipy_arguments import (
     Array,
     Output,
@@ -127,6 +126,14 @@ def gaussian_filter(
     >>> gaussian_filter([5.0, 5.0, np.nan, 5.0], 1, nan="ignore")
     array([5., 5., 5., 5.])
     """
+    call = None
+    if mask is None and isinstance(nan, str) and nan == "propagate":  # nothing can be missing
+        outside = str(cval) if isinstance(cval, float) and cval == 0 else cval  # 0.0 is not -0.0
+        settings = (sigma, order, output, mode, outside, truncate, radius, axes, spacing, fill)
+        call = call_key("gaussian_filter", input, settings)
+    held = held_run(call)
+    if held is not None:
+        return held(input)
     source = FilterInput.of(input, output)
     image, target = source.image, source.target
     filtered = check_axes(axes, image.ndim)
@@ -146,7 +153,10 @@ def gaussian_filter(
     filter_axes = check_filter_axes(
         [filtered[k] for k in used], [modes[k] for k in used], check_cval(cval, image)
     )
-    return correlated(image, kernel, filter_axes, target, missing)
+    result = correlated(image, kernel, filter_axes, target, missing)
+    if call is not None and missing is None:
+        hold(call, plan_of(image, kernel, filter_axes, target))
+    return result
 
 
 @documented

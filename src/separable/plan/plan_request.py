@@ -1,10 +1,9 @@
-"""What is asked of a plan, checked and brought to the canonical form: a correlation."""
+"""Request: the arguments of a plan, checked and brought to the canonical form, a correlation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from separable.borders import Modes
 from separable.engine import Kernel, Problem, work_dtype
+from separable.engine.lazy_kernel import normalised_once
 from separable.engine.thread_count import check_threads, get_num_threads
 from separable.errors import ArgumentError, KernelError
 from separable.factorize import as_kernel, check_tolerance
@@ -34,25 +34,27 @@ OPERATIONS = ("convolve", "correlate")
 
 @dataclass(frozen=True, eq=False)
 class Request(Value):
-    """A filter as it was asked for, checked.
+    """Arguments of a filter, checked.
 
     Attributes
     ----------
     given : ndarray or Factors
         The kernel.
     weights : Kernel
-        The weights to correlate with: those of the kernel, in the direction of the operation and
-        of ordinary scale.
+        Weights to correlate with: those of the kernel, in the direction of the operation and of
+        ordinary scale.
     operation : str
         "convolve" or "correlate".
     origins : tuple of int
-        SciPy's, for each kernel axis.
+        Origin along each kernel axis, as in SciPy.
     tol : float or None
     method : str
         "auto", or the name of a candidate or a method.
     problem : Problem
-        The correlation that this is.
+        Correlation that is equivalent to the filter.
     """
+
+    ARRAYS = ("given",)
 
     given: Array | Factors
     weights: Kernel = field(compare=False)  # follows from the others
@@ -71,14 +73,6 @@ class Request(Value):
     def factors(self) -> Factors | None:
         """The kernel where it was given as factors."""
         return self.given if isinstance(self.given, Factors) else None
-
-    @cached_property
-    def tap_factors(self) -> Factors | None:
-        """The factors of the kernel to correlate with."""
-        factors = self.weights.given
-        if not isinstance(factors, Factors):
-            return None
-        return factors.flipped() if self.weights.flip else factors
 
 
 def request(
@@ -115,7 +109,7 @@ def request(
         raise ArgumentError(
             f"`operation` must be one of {', '.join(OPERATIONS)}; got {operation!r}"
         )
-    weights, exponent = plain.normalised()
+    weights, exponent = normalised_once(plain)
     filter_axes = FilterAxes.of(filtered, mode, cval, check_origins(origin, plain.shape))
     problem = Problem(
         shape=shape,

@@ -1,4 +1,4 @@
-"""How plans and measurements are printed."""
+"""Text and HTML of plans and measurements."""
 
 from __future__ import annotations
 
@@ -27,6 +27,11 @@ __all__ = [
 
 WIDTH = 80
 COLUMNS = ("", "candidate", "passes", "mult/out", "moved", "predicted", "error", "")
+LEGEND = (
+    "mult/out: multiplications per output; moved: bytes read and written; error: bound, relative to "
+    "sum|kernel| x max|input|."
+)
+MEASURED_LEGEND = "ratio: measured over predicted; difference: largest difference from the chosen candidate's result."
 UNITS = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6))
 
 
@@ -59,10 +64,8 @@ def _rows(plan: Plan) -> list[tuple[str, ...]]:
 
 
 def _notes(plan: Plan) -> list[str]:
-    refused = [
-        wrapped(f"Not taken: {c.title} ({c.refused}).") for c in plan.candidates if c.refused
-    ]
-    return [*refused, *_verdict(plan)]
+    refused = [wrapped(f"Rejected: {c.title} ({c.refused}).") for c in plan.candidates if c.refused]
+    return [*refused, *_verdict(plan), wrapped(LEGEND)]
 
 
 def measurement_text(measured: Measurement) -> str:
@@ -82,7 +85,8 @@ def measurement_text(measured: Measurement) -> str:
     ]
     columns = ("", "candidate", "predicted", "measured", "ratio", "difference")
     last = f"The choice took {measured.regret:.2f} times as long as the fastest candidate."
-    return "\n".join([headline(measured.plan), render(columns, rows), last])
+    notes = [wrapped(MEASURED_LEGEND), last]
+    return "\n".join([headline(measured.plan), render(columns, rows), *notes])
 
 
 def duration(seconds: float) -> str:
@@ -142,19 +146,28 @@ def _verdict(plan: Plan) -> list[str]:
         others = [o.seconds for o in plan.candidates if o is not c and not o.refused]
         others = [s for s in others if not math.isnan(s)]
         why = "the only one that may be taken"
-        if others and c.seconds > 0:
-            ratio = min(others) / c.seconds
-            why = (
-                f"predicted {ratio:.1f} times faster than the next"
-                if ratio >= 1.05
-                else "by a hair"
-            )
+        if others:
+            why = _lead(min(others), c.seconds)
     size = math.prod(plan.problem.kernel_shape)
     word = "multiplication" if c.multiplications == 1 else "multiplications"
-    count = f"{count_text(c.multiplications)} {word} an output"
+    count = f"{count_text(c.multiplications)} {word} per output"
     if c.multiplications < size:
         count += f" instead of {size}"
-    return [wrapped(f"Chosen: {c.title}, {why}; {count}."), wrapped(f"Rates: {plan.machine}.")]
+    chosen = [wrapped(f"Chosen: {c.title}, {why}; {count}.")]
+    if c.explanation:
+        chosen.append(wrapped(f"Method: {c.title} {c.explanation}."))
+    return [*chosen, wrapped(f"Rates: {plan.machine}.")]
+
+
+def _lead(next_best: float, seconds: float) -> str:
+    """Say how much faster the choice is predicted to be than the next candidate."""
+    if seconds == 0:
+        return "predicted to take no time"
+    ratio = next_best / seconds
+    if ratio >= 1.05:
+        return f"predicted {ratio:.1f} times faster than the next"
+    percent = round(100 * (ratio - 1))
+    return f"predicted {percent} % faster than the next" if percent else "as fast as the next"
 
 
 def _remark(c: Candidate, chosen: Candidate) -> str:

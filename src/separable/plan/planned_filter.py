@@ -17,9 +17,18 @@ from separable.engine import METHODS, Problem
 from separable.errors import ArgumentError
 from separable.factors import Factors
 from separable.machine import Machine, current
-from separable.pattern import parse
 from separable.plan import plan_text
-from separable.plan.candidates import Candidate, candidates
+from separable.plan.candidate_list import CandidateList
+from separable.plan.candidates import Candidate
+from separable.plan.plan_json import (
+    array_from_list,
+    array_to_list,
+    candidate_to_dict,
+    factors_from_dict,
+    factors_to_dict,
+    number_from_json,
+    number_to_json,
+)
 from separable.plan.plan_request import Request, request
 from separable.run import all_finite, run
 from separable.value import Value
@@ -31,17 +40,18 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Plan(Value):
-    """The ways to run one filter on images of one shape and type, and the one taken.
+    """All ways to run one filter on images of one shape and type, and the one that is chosen.
 
     Attributes
     ----------
     request : Request
-        What was asked for.
-    candidates : tuple of Candidate
+        The filter that was asked for.
+    listing : CandidateList
+        The candidates, evaluated as far as they were needed.
     chosen : Candidate
-        The one with the smallest predicted time of those that may be taken.
+        The candidate with the smallest predicted time of those that may be taken.
     machine : str
-        Whose rates the predictions come from.
+        Name of the computer whose rates the predictions come from.
 
     Notes
     -----
@@ -60,13 +70,18 @@ class Plan(Value):
     """
 
     request: Request
-    candidates: tuple[Candidate, ...]
+    listing: CandidateList
     chosen: Candidate
     machine: str
 
     @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """All candidates; those that could not win are evaluated when they are first asked for."""
+        return self.listing.complete()
+
+    @property
     def problem(self) -> Problem:
-        """Shapes, types, borders: what the engine is given."""
+        """Shapes, types and border modes of the filter, as the engine needs them."""
         return self.request.problem
 
     @property
@@ -86,10 +101,10 @@ class Plan(Value):
         Parameters
         ----------
         image : array_like
-            Of the planned shape and type; any strides. It may hold NaN or infinity: where the
-            method chosen would spread them, the next best one that does not is run.
+            Image of the planned shape and type, with any strides. It may hold NaN or infinity: if the
+            chosen method would spread them, the best one that does not is run instead.
         out : ndarray, optional
-            Of the planned shape and output type; it may be the image itself.
+            Array of the planned shape and output type; it may be the image itself.
         progress : callable, optional
             Called with the fraction of the work just done, from any thread.
 
@@ -102,15 +117,15 @@ class Plan(Value):
         ArgumentError
             If the image is not of the planned shape and type, or has masked samples.
         ArgumentTypeError
-            If the image or `out` is no array.
+            If the image or `out` is not an array.
         OutputError
             If `out` has another shape or type, or is read-only.
         """
         array = complete_array_of(image, remedy=MASKED_REMEDY)
         candidate = self.chosen
         threads = self.problem.threads
-        if METHODS[candidate.method].finite_only and not all_finite(array, threads):
-            candidate = self._best(lambda c: not METHODS[c.method].finite_only)
+        if METHODS[candidate.method].spreads_nan and not all_finite(array, threads):
+            candidate = self._best(lambda c: not METHODS[c.method].spreads_nan)
         return self._run(candidate, array, out, progress)
 
     def measure(self, image: ArrayLike, *, repeats: int = 3) -> Measurement:
@@ -119,10 +134,10 @@ class Plan(Value):
         Parameters
         ----------
         image : array_like
-            Of the planned shape and type, finite.
+            Finite image of the planned shape and type.
         repeats : int
-            How often each one runs, in turn; the median counts. Those that take more than ten
-            times the fastest run once.
+            Number of runs of each candidate, in turn; the median counts. Candidates that take more
+            than ten times as long as the fastest run once.
 
         Returns
         -------
@@ -149,41 +164,60 @@ class Plan(Value):
         ]
         return Measurement(self, tuple(runnable), tuple(medians), tuple(differences))
 
+    def with_method(self, method: str) -> Candidate | None:
+        """Return the candidate that would run the same filter by a method of this name, if any can.
+
+        Parameters
+        ----------
+        method : str
+            Name of a candidate or of a method, as for `separable.plan`.
+
+        Examples
+        --------
+        >>> import separable as sep
+        >>> p = sep.plan([1, 2, 1], (100,))
+        >>> p.with_method("passes").name, p.with_method("recursive")
+        ('separable', None)
+        """
+        listed = CandidateList(replace(self.request, method=method), current()).complete()
+        able = [c for c in listed if method in (c.name, c.method) and not c.refused]
+        return fastest(able) if able else None
+
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON values; `from_dict` makes the same plan of them."""
         r, p = self.request, self.problem
         return {
-            "kernel": _to_list(r.kernel),
+            "kernel": array_to_list(r.kernel),
             "kernel_dtype": str(r.kernel.dtype),
-            "factors": None if r.factors is None else _factors_to_dict(r.factors),
+            "factors": None if r.factors is None else factors_to_dict(r.factors),
             "operation": r.operation,
             "shape": list(p.shape),
             "dtype": str(p.dtype),
             "output": str(p.out),
             "axes": list(p.axes),
             "mode": [border.name for border in p.modes],
-            "cval": _number(p.cval),
+            "cval": number_to_json(p.cval),
             "origin": list(r.origins),
             "tol": r.tol,
             "method": r.method,
             "threads": p.threads,
             "machine": self.machine,
             "chosen": self.chosen.name,
-            "candidates": [_candidate_to_dict(c) for c in self.candidates],
+            "candidates": [candidate_to_dict(c) for c in self.candidates],
         }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Plan:
         """Make a plan of what `to_dict` returned: the same choice, the same predictions."""
-        kernel = _from_list(values["kernel"], values["kernel_dtype"])
+        kernel = array_from_list(values["kernel"], values["kernel_dtype"])
         factors = values["factors"]
         asked = request(
-            kernel if factors is None else _factors_from_dict(factors),
+            kernel if factors is None else factors_from_dict(factors),
             values["shape"],
             values["dtype"],
             axes=values["axes"],
             mode=values["mode"],
-            cval=_from_number(values["cval"]),
+            cval=number_from_json(values["cval"]),
             origin=values["origin"],
             output=values["output"],
             tol=values["tol"],
@@ -191,15 +225,15 @@ class Plan(Value):
             operation=values["operation"],
             threads=values["threads"],
         )
-        rebuilt = candidates(asked, current())
+        rebuilt = CandidateList(asked, current()).complete()
         stored = {c["name"]: c for c in values["candidates"]}
         restored = tuple(
-            replace(c, **{k: _from_number(v) for k, v in stored[c.name].items()})
+            replace(c, **{k: number_from_json(v) for k, v in stored[c.name].items()})
             for c in rebuilt
             if c.name in stored
         )
         chosen = next(c for c in restored if c.name == values["chosen"])
-        return cls(asked, restored, chosen, values["machine"])
+        return cls(asked, CandidateList.of(restored), chosen, values["machine"])
 
     def __str__(self) -> str:
         return plan_text.plan_text(self)
@@ -231,16 +265,16 @@ class Plan(Value):
 
 @dataclass(frozen=True, eq=False)
 class Measurement(Value):
-    """Predicted beside measured times, candidate by candidate.
+    """Predicted and measured times of each candidate.
 
     Attributes
     ----------
     plan : Plan
     candidates : tuple of Candidate
     seconds : tuple of float
-        Medians.
+        Median of the measured times of each candidate.
     differences : tuple of float
-        The largest difference from the chosen candidate's result.
+        Largest difference of each result from that of the chosen candidate.
     """
 
     plan: Plan
@@ -250,7 +284,7 @@ class Measurement(Value):
 
     @property
     def regret(self) -> float:
-        """The measured time of the choice over that of the fastest candidate."""
+        """Measured time of the choice divided by that of the fastest candidate."""
         mine = self.seconds[[c.name for c in self.candidates].index(self.plan.chosen.name)]
         return mine / min(self.seconds)
 
@@ -274,50 +308,50 @@ def plan(
     threads: int | None = None,
     machine: Machine | None = None,
 ) -> Plan:
-    """Plan a filter: list the ways to run it, predict each one's time, choose.
+    """Plan a filter: list the ways to run it, predict their times and choose one.
 
     Parameters
     ----------
     kernel : array_like or Factors
-        Dense (then it is factored) or already factored. One axis for each filtered axis.
+        Kernel, dense (it is factored then) or already factored, with one axis per filtered axis.
     shape : sequence of int
-        The image's shape. No data is needed.
+        Shape of the image. No data is needed.
     dtype : dtype
-        The image's type.
+        Type of the image.
     axes : int or sequence of int, optional
-        The image axes to filter, one for each kernel axis; all of them if the kernel has as many.
+        Image axes to filter, one per kernel axis. By default all of them, if the kernel has as many.
     mode : str, Border, or sequence of str or Border
         Border mode: "reflect" (the default, as in SciPy), "mirror", "nearest", "wrap", "constant" or
         a registered one (`separable.borders.register`); or one per filtered axis.
     cval : number
-        The value outside the image, for the mode "constant".
+        Value outside the image, for the mode "constant".
     origin : int or sequence of int
-        Shifts the kernel, as in SciPy.
+        Shift of the kernel, as in SciPy.
     output : dtype, optional
-        The type of the result; the image's own if not given. Whole numbers are rounded (half to
-        even) and saturated once, at the end.
+        Type of the result; by default that of the image. Whole numbers are rounded (half to even)
+        and saturated once, at the end.
     tol : float, optional
-        What error the result may have: ``max|out - exact| <= tol * sum|kernel| * max|input|``.
-        Without it the result is exact to rounding.
+        Error that the result may have: ``max|out - exact| <= tol * sum|kernel| * max|input|``.
+        Without a tolerance the result is exact to rounding.
     method : str
-        "auto" takes the fastest; otherwise the name of a candidate ("direct", "separable", "fft",
-        ...), or "reference", a slow one straight from the definition.
+        "auto" takes the fastest candidate; otherwise the name of a candidate ("direct", "separable",
+        "fft", ...), or "reference", the slow definition of the filter.
     operation : str
         "convolve" flips the kernel, "correlate" does not.
     threads : int, optional
-        All processors this process may use if not given.
+        Number of threads; by default all processors that this process may use.
     machine : Machine, optional
-        Whose rates to predict with; this computer's if not given.
+        Computer whose rates the predictions are made with; by default this one.
 
     Returns
     -------
     Plan
-        Call it with an image; print it to see every candidate.
+        A plan to call with an image, or to print: the table lists every candidate.
 
     Raises
     ------
     KernelError, DTypeError, ArgumentError, ArgumentTypeError, ModeError
-        If an argument is out of its range; the message says which and what would do.
+        If an argument is out of its range; the message says which one and what is allowed.
 
     Examples
     --------
@@ -331,17 +365,22 @@ def plan(
         tol=tol, method=method, operation=operation, threads=threads,
     )  # fmt: skip
     profile = machine if machine is not None else current()
-    listed = candidates(asked, profile)
-    chosen = _choose(listed, asked.method)
-    return Plan(asked, listed, chosen, f"{profile.name} ({profile.source})")
+    listing = CandidateList(asked, profile)
+    chosen = _choose(listing, asked.method)
+    return Plan(asked, listing, chosen, f"{profile.name} ({profile.source})")
 
 
-def _choose(listed: Sequence[Candidate], method: str) -> Candidate:
+def _choose(listing: CandidateList, method: str) -> Candidate:
     if method == "auto":
-        return fastest(c for c in listed if not c.refused)
+        found = listing.fastest()
+        if found is None:
+            raise ArgumentError("no method can run this filter; print a plan with a method by name")
+        return found
+    listed = listing.complete()
     named = [c for c in listed if method in (c.name, c.method)]
     if not named:
-        names = sorted({"auto", "reference", *(c.name for c in listed)})
+        unplanned = (m.name for m in METHODS.values() if not m.planned)
+        names = sorted({"auto", *unplanned, *(c.name for c in listed)})
         raise ArgumentError(f"`method` must be one of {', '.join(names)}; got {method!r}")
     admitted = [c for c in named if not c.refused]
     if not admitted:
@@ -355,7 +394,7 @@ def fastest(listed: Iterable[Candidate]) -> Candidate:
 
 
 def _enough(own: list[float], fastest: float) -> bool:
-    """Whether a slow candidate has run often enough; a first run may have compiled something."""
+    """Return whether a slow candidate has run often enough; a first run may have compiled code."""
     patience = 15.0 if len(own) == 1 else 0.0
     return bool(own) and min(own) > max(10 * fastest, patience)
 
@@ -366,67 +405,3 @@ def _difference(a: Array, b: Array) -> float:
     kind = np.complex128 if a.dtype.kind == "c" else np.float64
     with np.errstate(invalid="ignore"):
         return float(np.nanmax(np.abs(a.astype(kind) - b.astype(kind)), initial=0.0))
-
-
-def _candidate_to_dict(c: Candidate) -> dict[str, Any]:
-    names = ("name", "method", "rank", "passes", "multiplications", "bytes", "seconds", "bound")
-    values: dict[str, Any] = {n: _number(getattr(c, n)) for n in names}
-    return {**values, "refused": c.refused}
-
-
-def _number(value: Any) -> Any:
-    """JSON has neither NaN nor infinity nor complex numbers."""
-    if isinstance(value, complex):
-        return {"complex": [_number(value.real), _number(value.imag)]}
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"float": repr(value)}
-    return value
-
-
-def _from_number(value: Any) -> Any:
-    if isinstance(value, dict) and "complex" in value:
-        real, imag = value["complex"]
-        return complex(_from_number(real), _from_number(imag))
-    if isinstance(value, dict) and "float" in value:
-        return float(value["float"])
-    return value
-
-
-def _to_list(array: Array) -> Any:
-    if array.dtype.kind == "c":
-        return [array.real.tolist(), array.imag.tolist()]
-    return array.tolist()
-
-
-def _from_list(values: Any, dtype: str) -> Array:
-    kind = np.dtype(dtype)
-    if kind.kind == "c":
-        array = np.empty(np.shape(values[0]), kind)
-        array.real, array.imag = values  # a sum would turn -0.0 into 0.0
-        return array
-    return np.array(values, dtype=kind)
-
-
-def _factors_to_dict(factors: Factors) -> dict[str, Any]:
-    return {
-        "pattern": str(factors.pattern),
-        "arrays": [_to_list(a) for a in factors.arrays],
-        "shapes": [list(a.shape) for a in factors.arrays],
-        "dtypes": [str(a.dtype) for a in factors.arrays],
-        "error": _number(factors.error),
-        "bound": _number(factors.bound),
-        "ranks": {bond: _to_list(r) for bond, r in factors.ranks.items()},
-        "sizes": dict(factors.sizes),
-    }
-
-
-def _factors_from_dict(values: dict[str, Any]) -> Factors:
-    described = zip(values["arrays"], values["dtypes"], values["shapes"], strict=True)
-    return Factors(
-        parse(values["pattern"]),
-        tuple(_from_list(a, dtype).reshape(shape) for a, dtype, shape in described),
-        _from_number(values["error"]),
-        _from_number(values["bound"]),
-        {bond: np.array(r) for bond, r in values["ranks"].items()},
-        values["sizes"],
-    )

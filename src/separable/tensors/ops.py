@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from separable.borders import OUTSIDE, Border, carried
-from separable.engine import Form, Problem
+from separable.engine import Decomposition, Problem
 from separable.engine.base import Pass
 from separable.errors import ArgumentError
 
@@ -33,7 +33,7 @@ def torch_dtype(dtype: Any) -> torch.dtype:
     return found
 
 
-def correlated(image: torch.Tensor, problem: Problem, form: Form) -> torch.Tensor:
+def correlated(image: torch.Tensor, problem: Problem, form: Decomposition) -> torch.Tensor:
     """Run the passes of a form, or its dense kernel, on a tensor of the work type."""
     if not form.separated:
         kernel = torch.tensor(np.ascontiguousarray(form.kernel)).to(image.device, image.dtype)

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from separable.borders import Modes
-from separable.engine import Form
+from separable.engine import METHODS, Decomposition
+from separable.engine.registry import CANDIDATES
 from separable.errors import ArgumentError, ArgumentTypeError, DTypeError, OutputError
 from separable.factorize import as_kernel
 from separable.factors import Factors
@@ -30,8 +31,6 @@ from separable.tensors.ops import (
 
 __all__ = ["filter_with"]
 
-# Candidates whose passes PyTorch can run, and what each is allowed to be: exact, or within `tol`.
-RUNNABLE = ("direct", "separable", "low-rank", "nested", "truncated", "partial")
 MOST_DENSE = 3  # axes
 
 
@@ -185,20 +184,27 @@ def _by_torch(
         return own(stored(result, dtype))
 
 
-def _cheapest(planned: Plan) -> Form:
-    """The form with the fewest multiplications that PyTorch can run."""
+def _cheapest(planned: Plan) -> Decomposition:
+    """Return the decomposition with the fewest multiplications that PyTorch can run."""
     method = planned.request.method
-    listed = [c for c in planned.candidates if c.form is not None and c.name in RUNNABLE]
-    listed = [c for c in listed if c.name != "direct" or len(planned.problem.axes) <= MOST_DENSE]
+    few = len(planned.problem.axes) <= MOST_DENSE
+    able = [c for c in planned.candidates if METHODS[c.method].runs_on_tensors]
+    listed = [c for c in able if c.form is not None and (c.form.separated or few)]
     if method != "auto":
         listed = [c for c in listed if c.name == method]
     if not listed:
         raise ArgumentError(
-            f"`method` must be auto or one of {', '.join(RUNNABLE)} that this kernel has, on a "
+            f"`method` must be auto or one of {', '.join(_runnable())} that this kernel has, on a "
             f"tensor of this device; got {method!r}"
         )
     forms = [c.form for c in listed if c.form is not None]
     return min(forms, key=lambda form: form.multiplications)
+
+
+def _runnable() -> list[str]:
+    """Return the names of the candidates whose decomposition PyTorch can run."""
+    own = (m.name for m in METHODS.values() if m.own_candidate and m.runs_on_tensors)
+    return [*CANDIDATES, *own]
 
 
 def _plan(
@@ -210,7 +216,7 @@ def _plan(
 ) -> Plan:
     """Return the plan of the same filter for arrays."""
     method = options["method"]
-    own = {**options, "method": "auto" if method in RUNNABLE else method}
+    own = {**options, "method": "auto" if method in _runnable() else method}
     return plan(
         kernel, image.shape, _numpy_dtype(image.dtype), axes=axes,
         output=None if dtype is None else _numpy_dtype(dtype), **own,

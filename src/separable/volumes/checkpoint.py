@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from separable.distribution import VERSION
-from separable.engine import Form
+from separable.engine import Decomposition
 from separable.errors import FileError
 from separable.files.chunked_io import Source, Target, draft_of, remove
 from separable.files.diagnostics import reason_of
@@ -227,7 +227,7 @@ def request_of(
     return found
 
 
-def _arrays(form: Form) -> Iterator[Any]:
+def _arrays(form: Decomposition) -> Iterator[Any]:
     """Yield the weights that a form runs: those of its terms, or the dense kernel."""
     if not form.separated:
         yield form.kernel

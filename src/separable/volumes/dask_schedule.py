@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from separable.engine.base import Problem
+from separable.engine import METHODS, Problem
 from separable.volumes.filter_stages import groupings
 from separable.volumes.halo import BlockFilter
 
@@ -103,7 +103,7 @@ def _cost(filters: Sequence[BlockFilter], grid: Grid, chunks: Chunks) -> float:
     for f in filters:
         samples, edges, largest = _extent(f.problem, grid.chunks, before)
         taps = sum(f.problem.kernel_shape) * max(1, len(f.form.terms))
-        if f.method not in ("fused", "passes", "nested"):
+        if not METHODS[f.method].separated:
             taps = f.form.weights.size
         total += samples * (GATHER + SWEEP + taps * TAP) + grid.count * TASK + edges * EDGE
         if largest * f.problem.work.itemsize > MOST:

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.borders import NEAREST
-from separable.engine import METHODS, Form, Kernel, Problem
-from separable.engine.methods.compiled_separable import SWEEP_AXES, stacks_of
+from separable.engine import METHODS, Decomposition, Kernel, Problem
+from separable.engine.methods.compiled_sweeps import SWEEP_AXES, taps_per_axis
 from separable.factors import Factors
 from separable.plan.candidates import filter_pattern
 from separable.run import run
@@ -51,12 +51,12 @@ def groupings(volume_filter: BlockFilter) -> Iterator[tuple[BlockFilter, ...]]:
     yield (volume_filter,)
     problem, form = volume_filter.problem, volume_filter.form
     if (
-        volume_filter.method != "fused"
+        not METHODS[volume_filter.method].splits_into_stages
         or len(form.terms) != 1
         or volume_filter.filters != (volume_filter,)
     ):
         return
-    stacks = [(axis, taps[0], left) for axis, taps, left in stacks_of(problem, form)]
+    stacks = [(axis, taps[0], left) for axis, taps, left in taps_per_axis(problem, form)]
     if len(stacks) > SWEEP_AXES:  # more than one sweep, each with its own border value
         return
     order = [k for k, _ in _passes(problem.shape, [problem.axes[a] for a, _, _ in stacks])]
@@ -64,7 +64,7 @@ def groupings(volume_filter: BlockFilter) -> Iterator[tuple[BlockFilter, ...]]:
         ends = np.cumsum([0, *lengths]).tolist()
         groups = [order[a:b] for a, b in itertools.pairwise(ends)]
         if len(groups) > 1 and all(_is_a_sweep(problem, stacks, g, order) for g in groups):
-            yield tuple(_stages(problem, stacks, groups))
+            yield tuple(_stages(volume_filter.method, problem, stacks, groups))
 
 
 def pass_order(shape: Sequence[int], axes: Sequence[int]) -> list[int]:
@@ -121,9 +121,9 @@ def _constant(problem: Problem) -> bool:
 
 
 def _stages(
-    problem: Problem, stacks: Sequence[Stack], groups: Sequence[Sequence[int]]
+    method: str, problem: Problem, stacks: Sequence[Stack], groups: Sequence[Sequence[int]]
 ) -> Iterator[BlockFilter]:
-    outside = _carried(problem, stacks)
+    outside = _carried(method, problem, stacks)
     for number, group in enumerate(groups):
         ascending = sorted(group)
         taps = [stacks[k][1] for k in ascending]
@@ -142,11 +142,13 @@ def _stages(
         given = Factors.from_terms(filter_pattern(len(taps)), [taps]) if taps[1:] else taps[0]
         factors = tuple((k,) for k in range(len(taps)))
         yield BlockFilter(
-            part, "fused", Form(Kernel(given), terms=(tuple(taps),), separated=True, groups=factors)
+            part,
+            method,
+            Decomposition(Kernel(given), terms=(tuple(taps),), separated=True, groups=factors),
         )
 
 
-def _carried(problem: Problem, stacks: Sequence[Stack]) -> dict[int, complex]:
+def _carried(method: str, problem: Problem, stacks: Sequence[Stack]) -> dict[int, complex]:
     """Return the border value before each pass, bit-identical to the sweeps of the whole filter.
 
     Within a plane the border value is filtered like any other sample; for a ring it is computed
@@ -161,17 +163,17 @@ def _carried(problem: Problem, stacks: Sequence[Stack]) -> dict[int, complex]:
         outside[k] = float(in_ring[0] if ring else in_plane[0])
         with np.errstate(invalid="ignore", over="ignore"):
             in_ring = in_ring * stacks[k][1].sum()
-        in_plane = _filtered(problem, stacks[k], in_plane)
+        in_plane = _filtered(method, problem, stacks[k], in_plane)
     return outside
 
 
-def _filtered(problem: Problem, stack: Stack, value: Array) -> Array:
+def _filtered(method: str, problem: Problem, stack: Stack, value: Array) -> Array:
     """Return the result of the engine for samples that all have this value."""
     _, taps, left = stack
-    form = Form(Kernel(taps), terms=((taps,),), separated=True, groups=((0,),))
+    form = Decomposition(Kernel(taps), terms=((taps,),), separated=True, groups=((0,),))
     line = replace(
         problem, shape=(2,), dtype=problem.work, out=problem.work, axes=(0,),
         kernel_shape=taps.shape, lefts=(left,), modes=(NEAREST,), cval=0.0, threads=1,
         exponent=0,
     )  # fmt: skip
-    return run(line, METHODS["fused"], form, np.repeat(value, 2))[:1]
+    return run(line, METHODS[method], form, np.repeat(value, 2))[:1]

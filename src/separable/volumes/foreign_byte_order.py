@@ -9,9 +9,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from separable.engine import Form, Problem
+from separable.engine import METHODS, Decomposition, Problem
 from separable.engine.result_memory import empty
-from separable.volumes.halo import INVARIANT, BlockFilter
+from separable.volumes.halo import BlockFilter
 
 __all__ = ["filter_by_slabs"]
 
@@ -25,7 +25,7 @@ REACHES = 4  # smallest thickness of a slab, relative to its halo
 def filter_by_slabs(
     problem: Problem,
     method: str,
-    form: Form,
+    form: Decomposition,
     image: Array,
     out: Array,
     progress: Callable[[float], None] | None,
@@ -47,7 +47,7 @@ def filter_by_slabs(
         False, with `out` unchanged, if the results of the method depend on where a block begins or
         the image is too thin to cut.
     """
-    if method not in INVARIANT:
+    if not METHODS[method].chunk_invariant:
         return False
     axis, side = _cut(problem, image)
     size = image.shape[axis]

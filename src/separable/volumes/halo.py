@@ -7,7 +7,7 @@ own. Elsewhere the block extends as far as the kernel does: this margin is the h
 neighbours are missing from the block are cut off.
 
 Results are bit-identical because each output is summed in the same order wherever it is. Running
-sums, recursions and transforms are not like that (`INVARIANT` lists what is), and neither is a choice by
+sums, recursions and transforms are not like that (`Method.chunk_invariant` says so), and neither is a choice by
 size: `chunkwise` takes from a plan's candidates the fastest that does not depend on the cut.
 """
 
@@ -22,8 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.borders import Border, runs_of
-from separable.engine import METHODS, Form, Problem
-from separable.engine.methods.compiled_separable import SWEEP_AXES, stacks_of
+from separable.engine import METHODS, Decomposition, Problem
 from separable.engine.result_memory import empty
 from separable.errors import ArgumentError
 from separable.plan import Plan
@@ -32,7 +31,6 @@ from separable.process_cache import ProcessCache
 from separable.run import run
 
 __all__ = [
-    "INVARIANT",
     "Block",
     "BlockFilter",
     "block_filter",
@@ -45,11 +43,7 @@ Array = NDArray[Any]
 Region = Sequence[slice]
 Index = slice | NDArray[np.intp]
 
-INVARIANT = frozenset(("fused", "nested", "dense", "passes", "correlate", "reference"))
-"""The methods whose every output is summed in one order, wherever it stands."""
-INNER_RUN = (
-    32  # `engine.compiled.axis_layout`: from so many inner samples on, two axes change turns
-)
+INNER_RUN = 32  # `engine.compiled.axis_layout`: with so many inner samples two axes change turns
 FORMS_KEPT = 32  # shapes of blocks whose tables are kept
 
 
@@ -73,14 +67,14 @@ def chunkwise(plan: Plan) -> Plan:
     >>> p.chosen.name, chunkwise(p).chosen.name
     ('box', 'separable')
     """
-    if plan.chosen.method in INVARIANT:
+    if METHODS[plan.chosen.method].chunk_invariant:
         return plan
     if plan.request.method != "auto":
         raise ArgumentError(
             f"`method` {plan.request.method!r} gives results that depend on how a volume is cut; "
             "take separable, direct, nested or auto"
         )
-    admitted = [c for c in plan.candidates if not c.refused and c.method in INVARIANT]
+    admitted = [c for c in plan.candidates if not c.refused and METHODS[c.method].chunk_invariant]
     if not admitted:
         raise ArgumentError(
             "no method filters this volume block by block: the kernel has "
@@ -123,8 +117,8 @@ class BlockFilter:
     problem : Problem
         The filtering of the whole volume.
     method : str
-        One of `INVARIANT`.
-    form : Form
+        Name of a method that is `chunk_invariant`.
+    form : Decomposition
 
     Examples
     --------
@@ -135,10 +129,10 @@ class BlockFilter:
     array([40., 44., 48.])
     """
 
-    def __init__(self, problem: Problem, method: str, form: Form) -> None:
+    def __init__(self, problem: Problem, method: str, form: Decomposition) -> None:
         self.problem, self.method = problem, method
         self.form = replace(form)  # with a cache of its own
-        self._turning = _turning(problem, method, form)
+        self._turning = METHODS[method].turning_axes(problem, form)
         self._forms = ProcessCache(FORMS_KEPT)
 
     @property
@@ -237,10 +231,10 @@ class BlockFilter:
             return inner  # which owns its memory, as a part of it would not
         return inner[block.crop]
 
-    def _form(self, local: Problem) -> Form:
+    def _form(self, local: Problem) -> Decomposition:
         """Return the form for blocks of this shape and these borders, with its own cache."""
         key = (local.shape, local.modes)
-        found: Form = self._forms.get_or_build(key, lambda: replace(self.form))
+        found: Decomposition = self._forms.get_or_build(key, lambda: replace(self.form))
         return found
 
     # The engine filters the inner one of two axes first if it has many samples inside, and leaves out
@@ -265,20 +259,6 @@ class BlockFilter:
         return tuple(wide)
 
 
-def _turning(problem: Problem, method: str, form: Form) -> tuple[int, ...]:
-    """The inner axis of each sweep along two axes, after which the number of samples counts."""
-    if method == "fused" and form.terms:
-        sweeps = [{problem.axes[axis] for axis, _, _ in stacks_of(problem, form)}]
-    elif method == "nested":
-        sweeps = [
-            {problem.axes[a] for p in root.walk() if p is not root for a in p.axes}
-            for root in form.roots
-        ]
-    else:
-        return ()
-    return tuple(sorted({max(s) for s in sweeps if len(s) % SWEEP_AXES == 2}))
-
-
 def block_filter(plan: Plan | BlockFilter) -> BlockFilter:
     """Return the filter of a plan for a whole volume, to be run on its blocks.
 
@@ -290,7 +270,7 @@ def block_filter(plan: Plan | BlockFilter) -> BlockFilter:
     if isinstance(plan, BlockFilter):
         return plan
     chosen = plan.chosen
-    if chosen.method not in INVARIANT:
+    if not METHODS[chosen.method].chunk_invariant:
         raise ArgumentError(
             f"{chosen.title} gives results that depend on how a volume is cut; take chunkwise(plan)"
         )

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from separable.engine import work_dtype
+from separable.engine import METHODS, work_dtype
 from separable.errors import ArgumentError, ArgumentTypeError
 from separable.files.chunked_io import Region, Source
 from separable.files.opening import open_source
@@ -29,7 +29,7 @@ from separable.plan import Plan, plan
 from separable.plan.planned_filter import fastest
 from separable.request import mask_shape
 from separable.run import store
-from separable.volumes.halo import INVARIANT, Block, BlockFilter, block_filter, chunkwise
+from separable.volumes.halo import Block, BlockFilter, block_filter, chunkwise
 
 __all__ = [
     "ValidFilter",
@@ -219,7 +219,10 @@ def _steady(filter_plan: Plan) -> Plan:
     admitted = [
         c
         for c in filter_plan.candidates
-        if not c.refused and c.form is not None and c.method in INVARIANT and is_steady(c)
+        if not c.refused
+        and c.form is not None
+        and METHODS[c.method].chunk_invariant
+        and is_steady(c)
     ]
     if not admitted:
         raise ArgumentError(

@@ -172,6 +172,13 @@ class Stage:
         """Average number of times that a sample is decoded."""
         return self.samples_read / max(1, self.filter.problem.size)
 
+    @property
+    def transfer_seconds(self) -> tuple[float, float]:
+        """Predicted times to read and to write."""
+        problem = self.filter.problem
+        reading = self.samples_read * problem.dtype.itemsize / (CODED if self.source else RAW)
+        return reading, problem.size * problem.out.itemsize / (CODED if self.target else RAW)
+
     def seconds(self) -> float:
         """Predict the time, only to compare schedules."""
         problem = self.filter.problem
@@ -182,8 +189,7 @@ class Stage:
             for a, (n, c) in enumerate(zip(self.shape, counts, strict=True))
         )
         filtering = seconds_a_sample(self.filter) * computed
-        reading = self.samples_read * problem.dtype.itemsize / (CODED if self.source else RAW)
-        writing = problem.size * problem.out.itemsize / (CODED if self.target else RAW)
+        reading, writing = self.transfer_seconds
         steps = math.prod(counts)
         total = filtering + reading + writing
         alone = (reading + writing) / steps  # the first reading and the last writing
@@ -229,32 +235,20 @@ def _decoded(volume_filter: BlockFilter, axis: int, side: int, chunk: int, kept:
     )
 
 
+@lru_cache(maxsize=64)
 def working_bytes(volume_filter: BlockFilter) -> int:
-    """Return the bytes per sample of a block that the filter itself allocates."""
+    """Return the bytes for each sample of a block that the filter itself allocates."""
     return volume_filter.own_bytes + max(_allocated(f) for f in volume_filter.filters)
 
 
 def _allocated(volume_filter: BlockFilter) -> int:
-    """Return the bytes allocated per sample by the filter method."""
-    problem = volume_filter.problem
-    work = problem.work.itemsize
-    stores = METHODS[volume_filter.method].stores(problem.out) or problem.out == problem.work
-    own = 0 if stores else work
+    """Return the bytes per sample that the method and the conversions around it allocate."""
+    problem, method = volume_filter.problem, METHODS[volume_filter.method]
+    stores = method.stores(problem.out) or problem.out == problem.work
+    own = 0 if stores else problem.work.itemsize
     if problem.dtype == np.float16:
         own += 4
-    if volume_filter.method == "fused":
-        return own + (3 * work if len(problem.axes) > 3 else 0)
-    if volume_filter.method == "nested":
-        return own + 2 * work
-    if volume_filter.method == "passes":
-        return own + (2 + max((_depth(p) for p in volume_filter.form.roots), default=0)) * work
-    if volume_filter.method == "dense":
-        return own
-    return own + 3 * max(work, 8)
-
-
-def _depth(root: object) -> int:
-    return 1 + max((_depth(child) for child in root.then), default=0)  # type: ignore[attr-defined]
+    return own + method.scratch_bytes(problem, volume_filter.form)
 
 
 @lru_cache(maxsize=64)
@@ -265,8 +259,9 @@ def seconds_a_sample(volume_filter: BlockFilter) -> float:
 
 def _seconds_a_sample(volume_filter: BlockFilter) -> float:
     problem = volume_filter.problem
-    work = METHODS[volume_filter.method].work(problem, volume_filter.form)
-    seconds = current().predict(volume_filter.method, problem.dtype, work.counts, problem.threads)
+    method = METHODS[volume_filter.method]
+    counts = method.estimate(problem, volume_filter.form).counts
+    seconds = method.seconds(current(), problem, counts)
     return seconds / max(1, problem.size) if math.isfinite(seconds) else 1e-8
 
 
@@ -289,6 +284,12 @@ def best_stage(
     `slow` is the axis whose slabs are contiguous in a file without chunks.
     """
     best, best_seconds = None, math.inf
+    # A single slab computes and reads least. More slabs only overlap the first read and the last write
+    # with the work, and each costs STEP seconds.
+    along = _slab_axis(volume_filter.problem.shape, source, slow)
+    only = Stage(volume_filter, along, volume_filter.problem.shape, source, target)
+    if volume_filter.problem.size and sum(only.transfer_seconds) <= STEP and only.memory <= limit:
+        return only
     for parts in (PARTS, FINE):
         for across in _cuts_across(volume_filter, source, target, parts, slow):
             thick = _thickest(across, limit)
@@ -362,6 +363,8 @@ def _with_thickness(stage: Stage, count: int) -> Stage:
 def _thickest(stage: Stage, limit: int) -> int:
     """Return the largest thickness of a slab in chunks that fits, or 0."""
     low, high = 0, -(-stage.shape[stage.along] // _unit(stage))
+    if high and _with_thickness(stage, high).memory <= limit:
+        return high
     while low < high:
         middle = (low + high + 1) // 2
         if _with_thickness(stage, middle).memory <= limit:

@@ -1,60 +1,108 @@
-"""Small dense kernels over two axes, by the compiled engine: nothing separates, vectors all the same."""
+"""Small dense kernels over one or two axes, by the compiled engine."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from separable.engine.base import Form, Problem, Work
-from separable.engine.methods.compiled_separable import SMALL, dense_correlation, one_axis, unlike
+from separable.engine.availability import why_not
+from separable.engine.base import Decomposition, Problem, WorkEstimate
+from separable.engine.method import DENSE, CalibrationCase, Method, Progress
+from separable.engine.methods.compiled_sweeps import (
+    dense_correlation,
+    one_axis,
+    per_thread_counts,
+    stores_type,
+    unsupported_reason,
+)
 
-__all__ = ["refuse", "run", "work"]
+__all__ = ["CompiledDense"]
 
 Array = NDArray[Any]
 
 MOST_ROUNDING = 8.0  # halves of eps: sums of short sums, however many weights there are
 LARGEST = 1 << 12  # weights; beyond, other methods are always faster
+DTYPES = ("float32", "float64", "uint8", "uint16")
 
 
-def refuse(problem: Problem, form: Form) -> str:
-    """Say why the dense kernel cannot be run compiled, or nothing."""
-    if form.weights.ndim > 2:
-        return "the compiled dense filter takes kernels of one or two axes"
-    if form.weights.size > LARGEST:
-        return f"the compiled dense filter takes at most {LARGEST} weights"
-    return unlike(problem)
+class CompiledDense(Method):
+    """The dense kernel in one compiled loop."""
+
+    name = "dense"
+    title = "compiled, dense"
+    explanation = "multiplies every sample below the kernel by its weight, in one compiled loop"
+    runs = (DENSE,)
+    own_candidate = False
+    chunk_invariant = True
+    exact_beside_small_weights = True
+    runs_on_tensors = True
+    fallback = "correlate"
+
+    def unavailable(self) -> str:
+        """Return why the compiled engine cannot be used, or an empty string."""
+        return why_not()
+
+    def refuse(self, problem: Problem, decomposition: Decomposition) -> str:
+        """Return why the dense kernel cannot be run compiled, or an empty string."""
+        if decomposition.weights.ndim > 2:
+            return "the compiled dense filter takes kernels of one or two axes"
+        if decomposition.weights.size > LARGEST:
+            return f"the compiled dense filter takes at most {LARGEST} weights"
+        return unsupported_reason(problem)
+
+    def estimate(self, problem: Problem, decomposition: Decomposition) -> WorkEstimate:
+        """Count all weights, zeros included."""
+        n = float(problem.size)
+        counts = {"call": 1.0, "element": n, "column": n * decomposition.weights.shape[-1]}
+        counts["dense tap"] = n * decomposition.weights.size
+        counts = per_thread_counts(counts, problem)
+        moved = n * (problem.dtype.itemsize + problem.out.itemsize)
+        # A sum of N products in the working type: the roundings of the partial sums.
+        eps = float(np.finfo(problem.work).eps)
+        rounding = eps / 2 * min(max(2.0, decomposition.weights.size**0.5), MOST_ROUNDING)
+        return WorkEstimate(1, decomposition.multiplications, moved, counts, rounding)
+
+    def run(
+        self,
+        problem: Problem,
+        decomposition: Decomposition,
+        image: Array,
+        target: Array,
+        progress: Progress,
+    ) -> None:
+        """Run the dense kernel."""
+        if not decomposition.kernel.any():
+            target[...] = 0
+        else:
+            dense = decomposition.cached.get_or_build(
+                "dense", lambda: _dense(problem, decomposition)
+            )
+            dense(image, target, problem.threads)
+        progress(1.0)
+
+    def stores(self, dtype: np.dtype[Any]) -> bool:
+        """Return whether the compiled engine writes this type itself."""
+        return stores_type(dtype)
+
+    def scratch_bytes(self, problem: Problem, decomposition: Decomposition) -> int:
+        """Return 0: the loop reads the image and writes the result."""
+        return 0
+
+    def calibration_cases(self) -> Iterator[CalibrationCase]:
+        """Yield small and large images and kernels."""
+        for dtype in DTYPES:
+            for size in (3, 5, 9, 15):
+                yield CalibrationCase(self.name, dtype, (700, 800), ("general", size, size), (0, 1))
+            for side, size in ((64, 5), (2000, 5), (2500, 9)):
+                yield CalibrationCase(
+                    self.name, dtype, (side, side), ("general", size, size), (0, 1)
+                )
 
 
-def work(problem: Problem, form: Form) -> Work:
-    """Count what the dense kernel does, zeros included."""
-    n = float(problem.size)
-    counts = {"call": 1.0, "element": n, "column": n * form.weights.shape[-1]}
-    counts["dense tap"] = n * form.weights.size
-    if problem.size < SMALL:
-        counts = {kind: count * problem.threads for kind, count in counts.items()}
-    moved = n * (problem.dtype.itemsize + problem.out.itemsize)
-    # A sum of N products in the working type: the roundings of the partial sums.
-    eps = float(np.finfo(problem.work).eps)
-    rounding = eps / 2 * min(max(2.0, form.weights.size**0.5), MOST_ROUNDING)
-    return Work(1, form.multiplications, moved, counts, rounding)
-
-
-def run(
-    problem: Problem, form: Form, image: Array, target: Array, tick: Callable[[float], None]
-) -> None:
-    """Run the dense kernel."""
-    if not form.kernel.any():
-        target[...] = 0
-    else:
-        dense = form.cached.get_or_build("dense", lambda: _dense(problem, form))
-        dense(image, target, problem.threads)
-    tick(1.0)
-
-
-def _dense(problem: Problem, form: Form) -> Any:
-    if form.kernel.ndim == 1:
-        return one_axis(problem, form.kernel, problem.cval)
-    return dense_correlation(problem, form.kernel, (0, 1), problem.lefts)
+def _dense(problem: Problem, decomposition: Decomposition) -> Any:
+    if decomposition.kernel.ndim == 1:
+        return one_axis(problem, decomposition.kernel, problem.cval)
+    return dense_correlation(problem, decomposition.kernel, (0, 1), problem.lefts)

@@ -1,78 +1,109 @@
 """One transform of the whole image, by scipy.fft.
 
-What is computed: the product of the transforms of the image (its border written out) and of the
-kernel. Used for finite input only: one NaN would spread over the whole image.
+The transforms of the image, extended by its border, and of the kernel are multiplied. The method is used
+for finite images only: one NaN would spread over the whole result.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from separable.borders import extend
-from separable.engine.base import Form, Problem, Work
+from separable.engine.base import Decomposition, Problem, WorkEstimate
 from separable.engine.lazy_kernel import ldexp, within_range
+from separable.engine.method import DENSE, CalibrationCase, Method, Progress, TermSizes
 
-__all__ = ["fast_length", "refuse", "run", "transform_dtype", "work"]
+if TYPE_CHECKING:
+    from separable.machine import Machine
+
+__all__ = ["Fft", "fast_length", "spectrum_of", "transform_dtype", "transforms"]
 
 Array = NDArray[Any]
 
 
-def refuse(problem: Problem, form: Form) -> str:
-    """Say why the transform cannot be used, or nothing."""
-    if not np.isfinite(problem.cval):
-        return "cval is not finite"
-    return ""
+class Fft(Method):
+    """One transform of the whole image."""
 
+    name = "fft"
+    title = "FFT"
+    explanation = "multiplies the Fourier transforms of the image and of the kernel"
+    runs = (DENSE,)
+    spreads_nan = True
 
-def work(problem: Problem, form: Form) -> Work:
-    """Count what two transforms of the extended image and one of the kernel do."""
-    lengths = _lengths(problem)
-    batch = problem.size // max(1, math.prod(problem.shape[a] for a in problem.axes))
-    points = math.prod(lengths)
-    logs = math.log2(max(2, points))
-    elements = float(points * (2 * batch + 1))
-    size = transform_dtype(problem).itemsize
-    # A real transform of n points multiplies about n log2(n) times, half of a complex one.
-    multiplications = (elements * logs + 2 * points * batch) / max(1, problem.size)
-    counts = {"call": 1.0, "element": elements, "element log": elements * logs}
-    eps = float(np.finfo(transform_dtype(problem)).eps)
-    moved = elements * size * 2 * len(lengths)
-    return Work(2, multiplications, moved, counts, 2 * logs * eps + _storing(problem))
+    def refuse(self, problem: Problem, decomposition: Decomposition) -> str:
+        """Return why the transform cannot be used, or an empty string."""
+        if not np.isfinite(problem.cval):
+            return "cval is not finite"
+        return ""
 
+    def estimate(self, problem: Problem, decomposition: Decomposition) -> WorkEstimate:
+        """Count two transforms of the extended image, one of the kernel, and their product."""
+        lengths = _lengths(problem)
+        batch = problem.size // max(1, math.prod(problem.shape[a] for a in problem.axes))
+        points = math.prod(lengths)
+        logs = math.log2(max(2, points))
+        elements = float(points * (2 * batch + 1))
+        size = transform_dtype(problem).itemsize
+        # A real transform of n points multiplies about n log2(n) times, half of a complex one.
+        multiplications = (elements * logs + 2 * points * batch) / max(1, problem.size)
+        counts = {"call": 1.0, "element": elements, "element log": elements * logs}
+        eps = float(np.finfo(transform_dtype(problem)).eps)
+        moved = elements * size * 2 * len(lengths)
+        return WorkEstimate(2, multiplications, moved, counts, 2 * logs * eps + _storing(problem))
 
-def run(
-    problem: Problem, form: Form, image: Array, target: Array, tick: Callable[[float], None]
-) -> None:
-    """Extend, transform, multiply, transform back, crop."""
-    import scipy.fft
+    def least_seconds(
+        self, machine: Machine, problem: Problem, kind: str, sizes: TermSizes
+    ) -> float:
+        """Return the time of transforms that cover every sample once, forth and back."""
+        logs = math.log2(max(2, math.prod(problem.shape[a] for a in problem.axes)))
+        elements = 2.0 * problem.size
+        counts = {"call": 1.0, "element": elements, "element log": elements * logs}
+        return self.seconds(machine, problem, counts)
 
-    dtype = transform_dtype(problem)
-    extended = extend(image, problem.axes, problem.widths, problem.modes, problem.cval, dtype)
-    extended, exponent = within_range(extended)
-    lengths = _lengths(problem)
-    kernel = spectrum_of(form.kernel, lengths, problem, image.ndim)
-    forward, backward = transforms(problem)
-    with scipy.fft.set_workers(problem.threads):
-        spectrum = forward(extended, lengths, axes=problem.axes)
-        tick(0.5)
-        spectrum *= kernel
-        full = backward(spectrum, lengths, axes=problem.axes)
-    index: list[Any] = [slice(None)] * image.ndim
-    for axis, n in zip(problem.axes, problem.kernel_shape, strict=True):
-        index[axis] = slice(n - 1, n - 1 + problem.shape[axis])
-    result = full[tuple(index)]
-    target[...] = ldexp(result, exponent) if exponent else result
-    tick(0.5)
+    def run(
+        self,
+        problem: Problem,
+        decomposition: Decomposition,
+        image: Array,
+        target: Array,
+        progress: Progress,
+    ) -> None:
+        """Extend, transform, multiply, transform back, crop."""
+        import scipy.fft
+
+        dtype = transform_dtype(problem)
+        extended = extend(image, problem.axes, problem.widths, problem.modes, problem.cval, dtype)
+        extended, exponent = within_range(extended)
+        lengths = _lengths(problem)
+        kernel = spectrum_of(decomposition.kernel, lengths, problem, image.ndim)
+        forward, backward = transforms(problem)
+        with scipy.fft.set_workers(problem.threads):
+            spectrum = forward(extended, lengths, axes=problem.axes)
+            progress(0.5)
+            spectrum *= kernel
+            full = backward(spectrum, lengths, axes=problem.axes)
+        index: list[Any] = [slice(None)] * image.ndim
+        for axis, n in zip(problem.axes, problem.kernel_shape, strict=True):
+            index[axis] = slice(n - 1, n - 1 + problem.shape[axis])
+        result = full[tuple(index)]
+        target[...] = ldexp(result, exponent) if exponent else result
+        progress(0.5)
+
+    def calibration_cases(self) -> Iterator[CalibrationCase]:
+        """Yield small and large images, and a volume; the time hardly depends on their type."""
+        for shape, size in (((64, 64), 9), ((500, 600), 9), ((1000, 1000), 33), ((1500, 1500), 65)):
+            yield CalibrationCase(self.name, "float32", shape, ("general", size, size), (0, 1))
+        yield CalibrationCase(self.name, "float32", (64, 100, 100), ("general", 9, 9, 9), (0, 1, 2))
 
 
 def transform_dtype(problem: Problem) -> np.dtype[Any]:
-    """float64 throughout: a float32 transform loses 1e-6 of the largest value, passes do not."""
+    """Return the type of the transforms: double precision, for float32 would lose 1e-6 of the peak."""
     return np.dtype(np.complex128 if problem.work.kind == "c" else np.float64)
 
 

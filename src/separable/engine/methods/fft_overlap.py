@@ -1,34 +1,36 @@
-"""Transforms of tiles (overlap-save), for kernels much smaller than the image.
+"""Transforms of overlapping tiles (overlap-save), for kernels much smaller than the image.
 
-What is computed: for each tile of the output, the product of the transforms of the samples it
-needs and of the kernel; the outputs that wrapped around are dropped. How: tiles that fit the
-cache, one thread a tile.
+For each tile of the output the transforms of the samples that it needs and of the kernel are multiplied;
+outputs that wrapped around are dropped. Tiles fit the cache, and each is computed by one thread.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from separable.borders import extend
-from separable.engine.base import Form, Problem, Work
+from separable.engine.base import Decomposition, Problem, WorkEstimate
 from separable.engine.lazy_kernel import ldexp, within_range
+from separable.engine.method import Progress, TermSizes
 from separable.engine.methods.fft import (
+    Fft,
     fast_length,
-    refuse,
     spectrum_of,
     transform_dtype,
     transforms,
 )
 from separable.engine.thread_count import in_parallel
 
-__all__ = ["refuse", "run", "work"]
+if TYPE_CHECKING:
+    from separable.machine import Machine
+
+__all__ = ["FftOverlap"]
 
 Array = NDArray[Any]
 
@@ -37,65 +39,85 @@ TILE_COST = 1 << 17  # what starting a tile costs, in points * log2(points): man
 MULTIPLES = (1.25, 1.5, 2, 3, 4, 6, 8, 12, 16)
 
 
-def work(problem: Problem, form: Form) -> Work:
-    """Count what the tiles do."""
-    lengths = _tile(problem)
-    useful = _useful(problem, lengths)
-    tiles = _tile_count(problem, useful)
-    points = math.prod(lengths)
-    logs = math.log2(max(2, points))
-    elements = float(points * (2 * tiles + 1))
-    size = transform_dtype(problem).itemsize
-    multiplications = (elements * logs + 2 * points * tiles) / max(1, problem.size)
-    counts = {
-        "call": 1.0,
-        "tile": float(tiles),
-        "element": elements,
-        "element log": elements * logs,
-    }
-    moved = 2.0 * problem.size * (size + problem.work.itemsize)
-    eps = float(np.finfo(transform_dtype(problem)).eps)
-    rounding = 2 * logs * eps + float(np.finfo(problem.work).eps) / 2
-    return Work(2, multiplications, moved, counts, rounding)
+class FftOverlap(Fft):
+    """Transforms of overlapping tiles."""
 
+    name = "overlap"
+    title = "FFT, overlap-add"
+    explanation = "multiplies Fourier transforms tile by tile"
 
-def run(
-    problem: Problem, form: Form, image: Array, target: Array, tick: Callable[[float], None]
-) -> None:
-    """Extend the image once, then filter tile by tile."""
-    dtype = transform_dtype(problem)
-    kind = dtype if problem.fills else image.dtype
-    extended = extend(
-        image, problem.axes, problem.widths, problem.modes, problem.cval, np.dtype(kind)
-    )
-    extended, exponent = within_range(extended)
-    lengths = _tile(problem)
-    kernel = spectrum_of(form.kernel, lengths, problem, image.ndim)
-    forward, backward = transforms(problem)
-    starts = _starts(problem, _useful(problem, lengths))
+    def estimate(self, problem: Problem, decomposition: Decomposition) -> WorkEstimate:
+        """Count the transforms of all tiles and their products."""
+        lengths = _tile(problem)
+        useful = _useful(problem, lengths)
+        tiles = _tile_count(problem, useful)
+        points = math.prod(lengths)
+        logs = math.log2(max(2, points))
+        elements = float(points * (2 * tiles + 1))
+        size = transform_dtype(problem).itemsize
+        multiplications = (elements * logs + 2 * points * tiles) / max(1, problem.size)
+        counts = {
+            "call": 1.0,
+            "tile": float(tiles),
+            "element": elements,
+            "element log": elements * logs,
+        }
+        moved = 2.0 * problem.size * (size + problem.work.itemsize)
+        eps = float(np.finfo(transform_dtype(problem)).eps)
+        rounding = 2 * logs * eps + float(np.finfo(problem.work).eps) / 2
+        return WorkEstimate(2, multiplications, moved, counts, rounding)
 
-    def job(start: tuple[int, ...]) -> None:
-        read: list[Any] = [slice(s, s + 1) for s in start]
-        write: list[Any] = [slice(s, s + 1) for s in start]
-        crop: list[Any] = [slice(None)] * image.ndim
-        for axis, n, length in zip(problem.axes, problem.kernel_shape, lengths, strict=True):
-            read[axis] = slice(start[axis], start[axis] + length)
-            count = min(length - n + 1, problem.shape[axis] - start[axis])
-            write[axis] = slice(start[axis], start[axis] + count)
-            crop[axis] = slice(n - 1, n - 1 + count)
-        tile = extended[tuple(read)].astype(dtype, copy=False)
-        full = backward(
-            forward(tile, lengths, axes=problem.axes) * kernel, lengths, axes=problem.axes
+    def least_seconds(
+        self, machine: Machine, problem: Problem, kind: str, sizes: TermSizes
+    ) -> float:
+        """Return the time of transforms that cover every sample once, forth and back."""
+        logs = math.log2(max(2, math.prod(problem.kernel_shape)))
+        elements = 2.0 * problem.size
+        counts = {"call": 1.0, "tile": 1.0, "element": elements, "element log": elements * logs}
+        return self.seconds(machine, problem, counts)
+
+    def run(
+        self,
+        problem: Problem,
+        decomposition: Decomposition,
+        image: Array,
+        target: Array,
+        progress: Progress,
+    ) -> None:
+        """Extend the image once, then filter tile by tile."""
+        dtype = transform_dtype(problem)
+        kind = dtype if problem.fills else image.dtype
+        extended = extend(
+            image, problem.axes, problem.widths, problem.modes, problem.cval, np.dtype(kind)
         )
-        result = full[tuple(crop)]
-        target[tuple(write)] = ldexp(result, exponent) if exponent else result
-        tick(1.0 / len(starts))
+        extended, exponent = within_range(extended)
+        lengths = _tile(problem)
+        kernel = spectrum_of(decomposition.kernel, lengths, problem, image.ndim)
+        forward, backward = transforms(problem)
+        starts = _starts(problem, _useful(problem, lengths))
 
-    in_parallel(job, starts, problem.threads)
+        def job(start: tuple[int, ...]) -> None:
+            read: list[Any] = [slice(s, s + 1) for s in start]
+            write: list[Any] = [slice(s, s + 1) for s in start]
+            crop: list[Any] = [slice(None)] * image.ndim
+            for axis, n, length in zip(problem.axes, problem.kernel_shape, lengths, strict=True):
+                read[axis] = slice(start[axis], start[axis] + length)
+                count = min(length - n + 1, problem.shape[axis] - start[axis])
+                write[axis] = slice(start[axis], start[axis] + count)
+                crop[axis] = slice(n - 1, n - 1 + count)
+            tile = extended[tuple(read)].astype(dtype, copy=False)
+            full = backward(
+                forward(tile, lengths, axes=problem.axes) * kernel, lengths, axes=problem.axes
+            )
+            result = full[tuple(crop)]
+            target[tuple(write)] = ldexp(result, exponent) if exponent else result
+            progress(1.0 / len(starts))
+
+        in_parallel(job, starts, problem.threads)
 
 
 def _tile(problem: Problem) -> tuple[int, ...]:
-    """The tile that costs least for each useful output, among those that fit the cache."""
+    """Return the tile that fits the cache and costs least per useful output."""
     sizes = tuple(problem.shape[a] for a in problem.axes)
     return _best_tile(sizes, problem.kernel_shape)
 
@@ -123,7 +145,7 @@ def _best_tile(sizes: tuple[int, ...], kernel: tuple[int, ...]) -> tuple[int, ..
 
 
 def _useful(problem: Problem, lengths: tuple[int, ...]) -> dict[int, int]:
-    """How many outputs one tile gives along each filtered axis."""
+    """Return the number of outputs of one tile along each filtered axis."""
     return {
         axis: max(1, length - n + 1)
         for axis, n, length in zip(problem.axes, problem.kernel_shape, lengths, strict=True)

@@ -1,23 +1,23 @@
 """The dense kernel, sample by sample, by SciPy's ``correlate``.
 
-What is computed: the sum over all non-zero weights. How: slabs of an image whose border is written
-out, so that the threads need not agree on anything.
+The image is extended by its border and cut into slabs, which threads filter independently.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from separable.borders import Border, extend
-from separable.engine.base import Form, Problem, Work
+from separable.engine.base import Decomposition, Problem, WorkEstimate
 from separable.engine.lazy_kernel import ldexp, within_range
+from separable.engine.method import DENSE, CalibrationCase, Method, Progress
 from separable.engine.thread_count import in_parallel, slabs
 
-__all__ = ["correlate", "extended_dtype", "refuse", "run", "work"]
+__all__ = ["ScipyDirect", "correlate", "extended_dtype"]
 
 Array = NDArray[Any]
 
@@ -25,30 +25,59 @@ MOST_WEIGHTS = 1 << 14
 SLABS = 8  # for each thread
 
 
-def refuse(problem: Problem, form: Form) -> str:
-    """Say why the dense kernel should not be run, or nothing."""
-    if form.weights.size > MOST_WEIGHTS:
-        return f"{form.weights.size} weights: SciPy's tables of them would fill the memory"
-    return ""
+class ScipyDirect(Method):
+    """The dense kernel by SciPy, slab by slab."""
 
+    name = "correlate"
+    title = "SciPy's dense filter"
+    explanation = (
+        "multiplies every sample below the kernel by its weight, by scipy.ndimage.correlate"
+    )
+    runs = (DENSE,)
+    own_candidate = False
+    chunk_invariant = True
+    exact_beside_small_weights = True
+    runs_on_tensors = True
 
-def work(problem: Problem, form: Form) -> Work:
-    """Count what the dense kernel does."""
-    n = problem.size
-    counts = {"call": 1.0, "element": float(n), "dense tap": float(n * form.multiplications)}
-    moved = n * (problem.dtype.itemsize + problem.work.itemsize)
-    eps = float(np.finfo(problem.work).eps)
-    return Work(1, form.multiplications, float(moved), counts, eps)
+    def refuse(self, problem: Problem, decomposition: Decomposition) -> str:
+        """Return why the dense kernel should not be run, or an empty string."""
+        if decomposition.weights.size > MOST_WEIGHTS:
+            return f"{decomposition.weights.size} weights: SciPy's tables of them would fill the memory"
+        return ""
 
+    def estimate(self, problem: Problem, decomposition: Decomposition) -> WorkEstimate:
+        """Count the weights that are not zero."""
+        n = problem.size
+        counts = {
+            "call": 1.0,
+            "element": float(n),
+            "dense tap": float(n * decomposition.multiplications),
+        }
+        moved = n * (problem.dtype.itemsize + problem.work.itemsize)
+        eps = float(np.finfo(problem.work).eps)
+        return WorkEstimate(1, decomposition.multiplications, float(moved), counts, eps)
 
-def run(
-    problem: Problem, form: Form, image: Array, target: Array, tick: Callable[[float], None]
-) -> None:
-    """Run the dense kernel."""
-    correlate(
-        problem, image, form.kernel, problem.axes, problem.lefts, problem.modes, problem.cval,
-        target, tick,
-    )  # fmt: skip
+    def run(
+        self,
+        problem: Problem,
+        decomposition: Decomposition,
+        image: Array,
+        target: Array,
+        progress: Progress,
+    ) -> None:
+        """Run the dense kernel."""
+        correlate(
+            problem, image, decomposition.kernel, problem.axes, problem.lefts, problem.modes, problem.cval,
+            target, progress,
+        )  # fmt: skip
+
+    def calibration_cases(self) -> Iterator[CalibrationCase]:
+        """Yield small and large kernels, on two axes and three."""
+        for dtype in ("float32", "float64"):
+            for size in (3, 5, 9, 15):
+                yield CalibrationCase(self.name, dtype, (250, 250), ("general", size, size), (0, 1))
+            yield CalibrationCase(self.name, dtype, (64, 64), ("general", 5, 5), (0, 1))
+            yield CalibrationCase(self.name, dtype, (40, 60, 60), ("general", 3, 3, 3), (0, 1, 2))
 
 
 def correlate(
@@ -60,7 +89,7 @@ def correlate(
     borders: Sequence[Border],
     cval: complex,
     out: Array,
-    tick: Callable[[float], None] = lambda _: None,
+    progress: Callable[[float], None] = lambda _: None,
 ) -> None:
     """Correlate an image with a dense kernel over some of its axes."""
     widths = [(left, n - 1 - left) for left, n in zip(lefts, kernel.shape, strict=True)]
@@ -78,7 +107,7 @@ def correlate(
 
     def job(part: slice) -> None:
         _slab(extended, weights, scale, part, out)
-        tick(1.0 / len(parts))
+        progress(1.0 / len(parts))
 
     in_parallel(job, parts, problem.threads)
 
@@ -92,7 +121,7 @@ def extended_dtype(
 
 
 def _slab(extended: Array, weights: Array, scale: float, part: slice, out: Array) -> None:
-    """The rows `part` of the output, from an image with its border written out."""
+    """Compute the rows `part` of the output from an image extended by its border."""
     from scipy import ndimage  # imported when first used: half of the package's import time
 
     rows = extended[part.start : part.stop + weights.shape[0] - 1]

@@ -1,29 +1,39 @@
 """Passes along one axis, by SciPy's ``correlate1d`` on slabs of the image.
 
-What is computed: the tree of passes of the form; every leaf is added to the result.
-How it is scheduled: each pass runs over the whole image, in place where its input is not needed
-again, cut into slabs across the pass for the threads.
+The passes of the decomposition form a tree; every leaf is added to the result. Each pass runs over the
+whole image, in place where its input is not needed again, cut into slabs across the pass for the threads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from separable.borders import NEAREST, carried, extend
-from separable.engine.base import Form, Pass, Problem, Work, rounding_of, too_inexact
+from separable.engine.base import (
+    Decomposition,
+    Pass,
+    Problem,
+    WorkEstimate,
+    rounding_of,
+    too_inexact,
+)
 from separable.engine.lazy_kernel import ldexp, within_range
+from separable.engine.method import TERMS, TREE, CalibrationCase, Method, Progress, TermSizes
 from separable.engine.methods import scipy_direct
 from separable.engine.result_memory import empty
 from separable.engine.symmetry import is_folding
 from separable.engine.thread_count import in_parallel, slabs
 
-__all__ = ["refuse", "run", "work"]
+if TYPE_CHECKING:
+    from separable.machine import Machine
+
+__all__ = ["ScipySeparable"]
 
 Array = NDArray[Any]
 
@@ -31,54 +41,122 @@ SMALL = 1 << 16  # fewer outputs than this stay on one thread: a launch costs as
 SLABS = 8  # for each thread, so that progress is seen
 
 
-def refuse(problem: Problem, form: Form) -> str:
-    """Say why the passes should not be run, or nothing."""
-    return too_inexact(problem, form)
+class ScipySeparable(Method):
+    """Passes along one axis by SciPy."""
+
+    name = "passes"
+    title = "SciPy's passes"
+    explanation = (
+        "runs one 1-D pass after the other over the whole image, by scipy.ndimage.correlate1d"
+    )
+    runs = (TERMS, TREE)
+    own_candidate = False
+    chunk_invariant = True
+    exact_beside_small_weights = True
+    runs_on_tensors = True
+
+    def refuse(self, problem: Problem, decomposition: Decomposition) -> str:
+        """Return why the passes should not be run, or an empty string."""
+        return too_inexact(problem, decomposition)
+
+    def estimate(self, problem: Problem, decomposition: Decomposition) -> WorkEstimate:
+        """Count the taps of all passes, and the additions of terms."""
+        n = problem.size
+        counts = {"call": float(len(decomposition.passes)), "element": 0.0, "strided element": 0.0}
+        counts |= {"tap": 0.0, "folded tap": 0.0, "dense tap": 0.0, "added element": 0.0}
+        leaves = sum(not p.then for p in decomposition.passes)
+        counts["added element"] = float(n * max(0, leaves - 1))
+        for p in decomposition.passes:
+            if len(p.axes) > 1:
+                counts["dense tap"] += n * int(np.count_nonzero(p.taps))
+                continue
+            last = problem.axes[p.axes[0]] == len(problem.shape) - 1
+            counts["element" if last else "strided element"] += n
+            counts["folded tap" if is_folding(p.taps) else "tap"] += n * p.taps.size
+        size = problem.work.itemsize
+        first = len(decomposition.roots) * problem.dtype.itemsize
+        moved = (
+            first
+            + (2 * len(decomposition.passes) - len(decomposition.roots) + 3 * max(0, leaves - 1))
+            * size
+        )
+        if n < SMALL:
+            counts = {name: c * problem.threads for name, c in counts.items()}
+        rounding = rounding_of(problem, decomposition)
+        return WorkEstimate(
+            len(decomposition.passes),
+            decomposition.multiplications,
+            float(moved * n),
+            counts,
+            rounding,
+        )
+
+    def least_seconds(
+        self, machine: Machine, problem: Problem, kind: str, sizes: TermSizes
+    ) -> float:
+        """Return the time of adding up the terms and, where they share nothing, of their taps."""
+        n = float(problem.size)
+        counts = {"call": float(sizes.terms), "added element": n * max(0, sizes.terms - 1)}
+        n *= sizes.taps if kind == TERMS else 0
+        return min(
+            self.seconds(machine, problem, counts | own) for own in ({"tap": n}, {"folded tap": n})
+        )
+
+    def run(
+        self,
+        problem: Problem,
+        decomposition: Decomposition,
+        image: Array,
+        target: Array,
+        progress: Progress,
+    ) -> None:
+        """Run the passes."""
+        if not decomposition.roots:
+            target[...] = 0
+            progress(1.0)
+            return
+        runner = _Runner(problem, target, progress, 1.0 / len(decomposition.passes))
+        runner.walk(decomposition.roots, image, problem.cval, None)
+        runner.finish()
+
+    def scratch_bytes(self, problem: Problem, decomposition: Decomposition) -> int:
+        """Return the bytes per sample: one array per level of the tree of passes, and two more."""
+        depth = max((_depth(p) for p in decomposition.roots), default=0)
+        return (2 + depth) * problem.work.itemsize
+
+    def calibration_cases(self) -> Iterator[CalibrationCase]:
+        """Yield each axis, few and many taps, several terms, volumes."""
+        for dtype in ("float32", "float64"):
+            for shape, kernel, axes in _cases():
+                yield CalibrationCase(self.name, dtype, shape, kernel, axes)
 
 
-def work(problem: Problem, form: Form) -> Work:
-    """Count what the passes do."""
-    n = problem.size
-    counts = {"call": float(len(form.passes)), "element": 0.0, "strided element": 0.0}
-    counts |= {"tap": 0.0, "folded tap": 0.0, "dense tap": 0.0, "added element": 0.0}
-    leaves = sum(not p.then for p in form.passes)
-    counts["added element"] = float(n * max(0, leaves - 1))
-    for p in form.passes:
-        if len(p.axes) > 1:
-            counts["dense tap"] += n * int(np.count_nonzero(p.taps))
-            continue
-        last = problem.axes[p.axes[0]] == len(problem.shape) - 1
-        counts["element" if last else "strided element"] += n
-        counts["folded tap" if is_folding(p.taps) else "tap"] += n * p.taps.size
-    size = problem.work.itemsize
-    first = len(form.roots) * problem.dtype.itemsize
-    moved = first + (2 * len(form.passes) - len(form.roots) + 3 * max(0, leaves - 1)) * size
-    if n < SMALL:
-        counts = {name: c * problem.threads for name, c in counts.items()}
-    rounding = rounding_of(problem, form)
-    return Work(len(form.passes), form.multiplications, float(moved * n), counts, rounding)
+def _cases() -> Iterator[tuple[Any, Any, Any]]:
+    """Yield image shapes, kernels and filtered axes."""
+    for shape in ((96, 96), (700, 1000)):
+        yield shape, ("even", 9, 9), (0, 1)
+    for taps in (3, 31, 101):
+        yield (700, 700), ("even", taps), (0,)
+        yield (700, 700), ("even", taps), (1,)
+        yield (700, 700), ("general", taps), (1,)
+    yield (64, 128, 128), ("general", 7, 7, 7), (0, 1, 2)
+    yield (900, 900), ("rank2", 9, 9), (0, 1)
+    yield (500, 500), ("rank2", 9, 9), (0, 1)
+    yield (40, 60, 60), ("partial", 5, 5, 5), (0, 1, 2)
 
 
-def run(
-    problem: Problem, form: Form, image: Array, target: Array, tick: Callable[[float], None]
-) -> None:
-    """Run the passes."""
-    if not form.roots:
-        target[...] = 0
-        tick(1.0)
-        return
-    runner = _Runner(problem, target, tick, 1.0 / len(form.passes))
-    runner.walk(form.roots, image, problem.cval, None)
-    runner.finish()
+def _depth(root: Pass) -> int:
+    """Return the number of passes from a root to its farthest leaf."""
+    return 1 + max((_depth(child) for child in root.then), default=0)
 
 
 class _Runner:
-    """The buffers of one run."""
+    """Buffers of one run."""
 
     def __init__(
-        self, problem: Problem, target: Array, tick: Callable[[float], None], share: float
+        self, problem: Problem, target: Array, progress: Callable[[float], None], share: float
     ) -> None:
-        self.problem, self.target, self.tick, self.share = problem, target, tick, share
+        self.problem, self.target, self.progress, self.share = problem, target, progress, share
         self.spare: list[Array] = [target]
         self.total: Array | None = None
 
@@ -96,7 +174,7 @@ class _Runner:
                 self.spare.append(own)
 
     def take(self) -> Array:
-        """A buffer nobody uses; the first one is the target itself."""
+        """Return a free buffer; the first one is the target itself."""
         if self.spare:
             return self.spare.pop()
         return empty(self.problem.shape, self.problem.work)
@@ -120,7 +198,7 @@ class _Runner:
             self.target[...] = self.total
 
     def correlate(self, p: Pass, source: Array, cval: complex, out: Array) -> None:
-        """One pass over all slabs."""
+        """Run one pass over all slabs."""
         axis = self.problem.axes[p.axes[0]]
         parts = _cut(self.problem, axis if len(p.axes) == 1 else -1)
         share = self.share / len(parts)
@@ -130,13 +208,13 @@ class _Runner:
                 _correlate1d(self.problem, p, source[part], cval, out[part])
             else:
                 _correlate(self.problem, p, source, cval, out)
-            self.tick(share)
+            self.progress(share)
 
         in_parallel(job, parts, self.problem.threads)
 
 
 def _cut(problem: Problem, along: int | None) -> list[tuple[Any, ...]]:
-    """Slabs of the image that a pass along this axis does not cross (-1: it crosses all)."""
+    """Return slabs of the image that a pass along this axis does not cross (-1: it crosses all)."""
     whole: tuple[Any, ...] = (slice(None),) * len(problem.shape)
     across = [a for a in range(len(problem.shape)) if a != along]
     if along == -1 or not across or problem.size < SMALL:
@@ -196,7 +274,7 @@ def _correlate_extended(
 
 
 def _correlate(problem: Problem, p: Pass, source: Array, cval: complex, out: Array) -> None:
-    """A dense pass over several axes."""
+    """Run a dense pass over several axes."""
     axes = tuple(problem.axes[a] for a in p.axes)
     borders = tuple(problem.modes[a] for a in p.axes)
     scipy_direct.correlate(problem, source, p.taps, axes, p.lefts, borders, cval, out)
@@ -222,7 +300,7 @@ def _rescaled(p: Pass) -> tuple[Array, float]:
 
 
 def _misread(taps: Array) -> bool:
-    """Whether SciPy takes taps for even, or else for odd, that are not."""
+    """Return whether SciPy would take taps for even or odd that are neither."""
     middle = len(taps) // 2
     left, right = taps[:middle][::-1], taps[middle + 1 :]
     for difference in (right - left, right + left):

@@ -1,0 +1,138 @@
+"""Shared parts of the methods of the compiled engine: types, taps per axis, and the sweeps they build."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from separable.borders import OUTSIDE
+from separable.engine.availability import compiling, why_not
+from separable.engine.base import Decomposition, Problem
+
+__all__ = [
+    "SMALL",
+    "SWEEP_AXES",
+    "TYPES",
+    "correlation",
+    "dense_correlation",
+    "one_axis",
+    "per_thread_counts",
+    "stores_type",
+    "taps_per_axis",
+    "turning",
+    "unsupported_reason",
+]
+
+Array = NDArray[Any]
+
+TYPES = frozenset(
+    ("float32", "float64", "uint8", "int8", "uint16", "int16", "int32", "uint32")
+)  # what the compiled engine reads and writes
+SMALL = 1 << 15  # fewer outputs stay on one thread
+SWEEP_AXES = 3  # most axes that one sweep filters along
+
+
+def stores_type(dtype: np.dtype[Any]) -> bool:
+    """Return whether the compiled engine writes this type itself."""
+    return dtype.name in TYPES and dtype.isnative
+
+
+def unsupported_reason(problem: Problem) -> str:
+    """Return why the compiled engine cannot take this problem, or an empty string."""
+    if why_not():
+        return why_not()
+    if problem.work.kind == "c":
+        return "the compiled engine takes no complex numbers"
+    if problem.dtype.kind in "iu" and problem.dtype.itemsize > 4:
+        return f"the compiled engine takes no {problem.dtype}"
+    return ""
+
+
+def per_thread_counts(counts: dict[str, float], problem: Problem) -> dict[str, float]:
+    """Return counts as they take time: on a small image one thread does all of it."""
+    if problem.size >= SMALL:
+        return counts
+    return {kind: count * problem.threads for kind, count in counts.items()}
+
+
+def turning(sweeps: Sequence[set[int]]) -> tuple[int, ...]:
+    """Return the inner axis of each sweep along two axes, after which the number of samples counts."""
+    return tuple(sorted({max(s) for s in sweeps if len(s) % SWEEP_AXES == 2}))
+
+
+def taps_per_axis(problem: Problem, decomposition: Decomposition) -> list[tuple[int, Array, int]]:
+    """Return for each axis that is filtered: kernel axis, taps of all terms (terms, taps), left."""
+    found = []
+    scale: Any = 1.0
+    for k, (axis,) in enumerate(decomposition.groups):
+        taps = (
+            np.stack([term[k] for term in decomposition.terms])
+            if decomposition.terms
+            else np.zeros((0, 1))
+        )
+        left = problem.lefts[axis]
+        if problem.shape[problem.axes[axis]] == 1 and not problem.cval:
+            # All samples along this axis are the same one, or the constant, which is 0.
+            border = problem.modes[axis]
+            if border.fills:
+                index = border.extension(1, left, taps.shape[1] - 1 - left)
+                taps = taps[:, index != OUTSIDE]
+            taps, left = taps.sum(axis=1, keepdims=True), 0
+        used = np.flatnonzero(np.any(taps != 0, axis=0))
+        if used.size:
+            start, stop = min(int(used[0]), left), max(int(used[-1]), left) + 1
+            taps, left = taps[:, start:stop], left - start
+        if taps.shape[1] == 1:
+            scale = scale * taps
+        else:
+            found.append((axis, taps, left))
+    if not isinstance(scale, float):
+        if not found:
+            return [(decomposition.groups[-1][0], scale, 0)]
+        axis, taps, left = found[0]
+        found[0] = (axis, taps * scale, left)
+    return sorted(found, key=lambda f: problem.axes[f[0]])
+
+
+def correlation(
+    problem: Problem, terms: Any, kernel_axes: Sequence[int], lefts: Sequence[int], cval: complex
+) -> Any:
+    """Return the compiled sum of terms: for each term its taps along each of the kernel axes."""
+    with compiling:
+        from separable.engine.compiled.long_signals import SegmentedCorrelation, pays
+        from separable.engine.compiled.term_sums import Correlation
+    axes = [problem.axes[a] for a in kernel_axes]
+    borders = [
+        problem.modes[a].extension(problem.shape[axis], left, len(taps) - 1 - left)
+        for a, axis, left, taps in zip(kernel_axes, axes, lefts, terms[0], strict=True)
+    ]
+    outside = float(np.real(cval))
+    long = len(axes) == 1 and pays(problem.shape, axes[0], len(terms[0][0]))
+    kind = SegmentedCorrelation if long else Correlation
+    return kind(terms, axes, lefts, borders, outside, problem.work, problem.shape)
+
+
+def dense_correlation(
+    problem: Problem, taps: Array, kernel_axes: Sequence[int], lefts: Sequence[int]
+) -> Any:
+    """Return the compiled dense filter over two axes of the problem's image."""
+    with compiling:
+        from separable.engine.compiled.term_sums import DenseCorrelation
+    order = sorted(range(2), key=lambda k: problem.axes[kernel_axes[k]])
+    axes = [problem.axes[kernel_axes[k]] for k in order]
+    own = [lefts[k] for k in order]
+    kernel = np.transpose(taps, order)
+    borders = [
+        problem.modes[kernel_axes[k]].extension(problem.shape[a], left, n - 1 - left)
+        for k, a, left, n in zip(order, axes, own, kernel.shape, strict=True)
+    ]
+    outside = float(np.real(problem.cval))
+    return DenseCorrelation(kernel, axes, own, borders, outside, problem.work, problem.shape)
+
+
+def one_axis(problem: Problem, taps: Array, cval: complex) -> Any:
+    """Return the compiled pass for a kernel of one axis."""
+    return correlation(problem, [[taps]], (0,), problem.lefts, cval)
