@@ -292,4 +292,5 @@ def _show_ratio(rows: Mapping[str, Cost], layer: Convolution, multiplier: int | 
     expected = filters * taps / ((multiplier or 1) * (taps + filters))
     if multiplier is not None and math.isclose(expected, times, rel_tol=1e-12):
         text += f", Cout K^{layer.ndim} / (M (K^{layer.ndim} + Cout)) = {law}"
+        text += ". Cout: output channels; K: kernel size; M: depth multiplier"
     put(output(), text + ".")
