@@ -42,8 +42,9 @@ def kernel_command(
     name: Annotated[
         str | None,
         typer.Argument(
+            metavar="NAME",
             help="Kernel name with parameters, for example sobel or gaussian:2,order=1. Without it, "
-            "the available names are listed."
+            "the available names are listed.",
         ),
     ] = None,
     file: Annotated[
