@@ -14,7 +14,7 @@ import typer
 
 from separable.cli.console import StoppedError, error, own_warnings
 from separable.cli.convert_command import convert_command
-from separable.cli.cost_command import cost_app
+from separable.cli.cost_command import NETWORK, cost_app
 from separable.cli.filter_command import filter_command
 from separable.cli.kernel_command import kernel_command
 from separable.cli.machine_command import machine_command, warmup_command
@@ -130,7 +130,8 @@ def _list_modes(command: Any) -> None:
 def _with_options(message: str, command: Any, arguments: Sequence[str]) -> str:
     """Return a message that names options as users type them: `--mode` instead of `mode`."""
     for argument in arguments:
-        command = getattr(command, "commands", {}).get(argument, command)
+        commands = getattr(command, "commands", {})
+        command = commands.get(argument) or commands.get(NETWORK) or command
     for parameter in command.params:
         option = max(parameter.opts, key=len)
         if option.startswith("--"):

@@ -68,7 +68,7 @@ def wavelet(name: str, bands: str, *, ndim: int | None = None) -> Factors:
 
 
 def wavelet_bands(name: str, *, ndim: int = 3) -> dict[str, Factors]:
-    """Return all bands of a step of a wavelet, by their letters, for `sep.bank`.
+    """Return all bands of one step of a wavelet transform, by their letters, for `sep.bank`.
 
     Parameters
     ----------
