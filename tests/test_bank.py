@@ -242,7 +242,7 @@ def test_threads_do_not_change_the_result() -> None:
 
 
 PRINTED = """\
-bank of 4 kernels on 64x512x512 float32, axes (1, 2), reflect, exact, 2 threads
+bank of 4 kernels on 64x512x512 float32, axes 1,2, reflect, exact, 2 threads
 band  kernel  mult/out alone  own passes  shared  runs in
 ─────────────────────────────────────────────────────────
 LL    2x2                  4           1       1  sweep 1

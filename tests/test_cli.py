@@ -160,19 +160,19 @@ MISTAKES = [
         (*PLAN, "sobel", "--tol", "x"),
         "invalid value for '--tol': expected a number; got 'x'. See `separable plan --help`",
     ),
-    ((*PLAN, "sobel", "--tol", "-1"), "`tol` must be finite and >= 0; got -1.0"),
+    ((*PLAN, "sobel", "--tol", "-1"), "`--tol` must be finite and >= 0; got -1.0"),
     ((*PLAN, "gaussian:-2"), "`sigma` must be > 0 for every axis; got -2.0"),
     ((*PLAN, "gaussian:0"), "`sigma` must be > 0 for every axis; got 0.0"),
     ((*PLAN, "gausian:2"), "unknown kernel `gausian`. Did you mean `gaussian`?"),
     ((*PLAN, "xyz"), f"unknown kernel `xyz`: there are {CATALOGUE}"),
-    ((*PLAN, "sobel", "--mode", "mirrored"), "`mode` must be one of constant,"),
-    ((*PLAN, "sobel", "--method", "magic"), "`method` must be one of auto, direct, fft,"),
+    ((*PLAN, "sobel", "--mode", "mirrored"), "`--mode` must be one of constant,"),
+    ((*PLAN, "sobel", "--method", "magic"), "`--method` must be one of auto, direct, fft,"),
     (
         (*PLAN, "sobel", "--operation", "divide"),
-        "`operation` must be one of convolve, correlate; got 'divide'",
+        "`--operation` must be one of convolve, correlate; got 'divide'",
     ),
-    ((*PLAN, "sobel", "--dtype", "floaty"), "`dtype` must name a type of numbers; got 'floaty'"),
-    ((*PLAN, "sobel", "--axes", "0,7"), "`axes` must be -2 .. 1 for this image; got (0, 7)"),
+    ((*PLAN, "sobel", "--dtype", "floaty"), "`--dtype` must name a type of numbers; got 'floaty'"),
+    ((*PLAN, "sobel", "--axes", "0,7"), "`--axes` must be -2 .. 1 for this image; got (0, 7)"),
     (
         (*PLAN, "sobel", "--axes", "x"),
         "`--axes` must be whole numbers such as 0,1; got 'x'",
@@ -197,7 +197,10 @@ MISTAKES = [
         "give a name or `--file`, not both; got 'sobel' and 'k.npy'",
     ),
     (("kernel", "--file", "{cube}", "--ndim", "2"), "{cube} has 3 axes; got --ndim 2"),
-    ((*FILTER, "{cube}", "--axes", "0,1"), "`axes` must name one axis for each of the kernel's 3"),
+    (
+        (*FILTER, "{cube}", "--axes", "0,1"),
+        "`--axes` must name one axis for each of the kernel's 3",
+    ),
     (
         ("filter", "{volume}", "{tmp}/out.tif", "-k", "disk:3"),
         "kernel `disk:3` has 2 axes; got 3 to filter. Name 2 of them, for instance --axes 1,2",
@@ -247,7 +250,7 @@ MISTAKES = [
     ((*FILTER, "{complex}"), "cannot write {tmp}/out.png: PNG holds uint8 in colour; got complex"),
     (
         (*FILTER, "sobel", "--mode", "wrap,wrap,wrap"),
-        "`mode` must be one name, or one for each of the 2 filtered axes",
+        "`--mode` must be one name, or one for each of the 2 filtered axes",
     ),
 ]
 

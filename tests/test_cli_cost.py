@@ -245,7 +245,7 @@ LAYER = ("--in", "12x12x3", "--kernel", "5x5", "--filters", 256)
     [
         (("conv", "--in", "12x12", *LAYER[2:]), "`--in` must be one size for each kernel axis and the channels; got (12, 12) for a kernel (5, 5)"),
         (("conv", "--in", "12xa", *LAYER[2:]), "`--in` must be whole numbers such as 512x512; got '12xa'"),
-        (("conv", "--in", "4x4x3", *LAYER[2:]), "`--kernel` (5, 5) must fit into the input (4, 4). Pad it, for instance padding='same'"),
+        (("conv", "--in", "4x4x3", *LAYER[2:]), "`--kernel` (5, 5) must fit into the input (4, 4). Pad it, for instance --padding same"),
         (("conv", *LAYER, "--padding", "full"), "`--padding` must be 'same', 'valid' or whole numbers such as 1 or 2x1; got 'full'"),
         (("conv", *LAYER, "--stride", "0"), "`--stride` must be whole numbers >= 1 for each of 2 axes; got 0"),
         (("conv", *LAYER, "--stride", "1.5"), "`--stride` must be whole numbers such as 1 or 2x1; got '1.5'"),
@@ -275,8 +275,8 @@ def test_mistakes(call: Caller, arguments: tuple[object, ...], message: str) -> 
         (("conv", *LAYER, "--nonsense"), "no such option: --nonsense"),
         (("convv", *LAYER), "no layer or network 'convv'; there are conv, separable, attention"),
         (("mobilenet_v1", "--kernel", "3x3"), "no such option: --kernel"),
-        (("xception", "--width", "0.5"), "`xception` has no option `width`"),
-        (("mobilenet_v1", "--width", "0"), "`width` must be > 0"),
+        (("xception", "--width", "0.5"), "`xception` has no option `--width`"),
+        (("mobilenet_v1", "--width", "0"), "`--width` must be > 0"),
         (("mobilenet_v1", "--resolution", "0"), "invalid value for '--resolution'"),
     ],
 )
@@ -320,3 +320,10 @@ def test_help_lists_what_there_is(call: Caller) -> None:
     for word in ("conv", "separable", "attention", "NETWORK", "timm:NAME", "efficientnet_b7"):
         assert word in out
     assert call("mobilenet_v1", "--help")[0] == 0
+
+
+def test_a_mistake_in_a_pattern_is_pointed_at(call: Caller) -> None:
+    pytest.importorskip("torch")
+    code, out, err = call("separable", *LAYER, "--pattern", "ocyx -> oc,cy")
+    assert (code, out) == (2, "")
+    assert err == "Error: axis `x` of the kernel is not in any factor\n  ocyx -> oc,cy\n     ^\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -230,6 +231,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"kernel": [[math.nan]]}, errors.KernelError, "`kernel` must be finite; got 1 NaN or infinite"),
     ({"kernel": 3.0}, errors.KernelError, "`kernel` must have at least one element on one axis"),
     ({"kernel": [["a"]]}, errors.DTypeError, "`kernel` must hold numbers; got dtype"),
+    ({"kernel": "log:2"}, errors.DTypeError, "use separable.kernels.parse_spec('log:2')"),
 ]  # fmt: skip
 
 
@@ -248,6 +250,24 @@ def test_factors_that_are_not_a_filter() -> None:
         errors.KernelError, match=r"describe no filter.*Give their dense\(\) kernel"
     ):
         sep.plan(layer, (9, 9, 9, 9))
+
+
+def test_the_first_line_names_axes_and_taps() -> None:
+    one = str(sep.plan([1.0, 2.0, 1.0], (9, 8), axes=1, threads=1))
+    assert one.startswith("convolve 3 taps on 9x8 float64, axis 1, reflect, exact, 1 thread\n")
+    two = str(sep.plan(np.ones((3, 3)), (9, 8, 7), axes=(0, 2), threads=1))
+    assert two.startswith("convolve 3x3 on 9x8x7 float64, axes 0,2, reflect")
+    assert str(sep.plan([2.0], (9,))).startswith("convolve 1 tap on 9 ")
+
+
+def test_remarks_on_slower_methods() -> None:
+    machine = rates(dense=1.0, fused=1.001, fft=1.02, overlap=1.5)
+    lines = str(sep.plan(RNG.random((5, 5)), (50, 50), machine=machine, threads=1)).splitlines()
+    remarks = {line[3:20].strip(): re.split("  +", line)[-1] for line in lines[3:7]}
+    assert remarks == {
+        "direct": "chosen", "low-rank 5": "as fast", "FFT": "2 % slower",
+        "FFT, overlap-add": "1.5x slower",
+    }  # fmt: skip
 
 
 def test_every_method_has_a_title_and_reasons() -> None:

@@ -385,6 +385,16 @@ def test_unknown_names_are_refused_with_a_list_of_all() -> None:
     register(FarEdge())
 
 
+def test_a_mode_is_removed_by_its_name_and_those_of_the_package_stay() -> None:
+    unregister("far-edge")
+    assert "far-edge" not in mode_names()
+    unregister("far-edge")
+    register(FarEdge())
+    for border in ("grid-wrap", registered()[0]):
+        with pytest.raises(ArgumentError, match="of the package cannot be removed"):
+            unregister(border)
+
+
 class Short(FarEdge):
     name, aliases = "short", ()
 

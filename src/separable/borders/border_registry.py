@@ -32,6 +32,7 @@ __all__ = [
     "unregister",
 ]
 
+_BUILT_IN = (REFLECT, MIRROR, NEAREST, WRAP, CONSTANT)
 _borders: dict[str, Border] = {}  # by names and aliases, in the order of registration
 _version = 0  # the number of changes of `_borders`
 
@@ -93,13 +94,18 @@ def register(border: Border) -> Border:
     return border
 
 
-def unregister(border: Border) -> None:
+def unregister(border: Mode) -> None:
     """Remove a border mode that `register` added; do nothing if it is not registered.
 
     Parameters
     ----------
-    border : Border
-        The mode.
+    border : Border or str
+        The mode, or its name or an alias. All its names are removed.
+
+    Raises
+    ------
+    ArgumentError
+        If it is one of the modes of the package.
 
     Examples
     --------
@@ -112,6 +118,12 @@ def unregister(border: Border) -> None:
     False
     """
     global _version
+    if isinstance(border, str):
+        if border not in _borders:
+            return
+        border = _borders[border]
+    if border in _BUILT_IN:
+        raise ArgumentError(f"the border mode {border.name!r} of the package cannot be removed")
     for name in (border.name, *border.aliases):
         if _borders.get(name) == border:
             del _borders[name]
@@ -136,7 +148,7 @@ def _check_extension(border: Border, n: int) -> None:
         )
 
 
-for _border in (REFLECT, MIRROR, NEAREST, WRAP, CONSTANT):
+for _border in _BUILT_IN:
     register(_border)
 
 

@@ -48,10 +48,17 @@ def put(console: Console, what: RenderableType, indent: int = 0) -> None:
 
 
 def error(message: str, code: int) -> int:
-    """Print one message on stderr and return the exit status."""
+    """Print one message on stderr and return the exit status.
+
+    It is one line, except where it points at a place in a pattern.
+    """
     console = Console(stderr=True, highlight=False, markup=False, emoji=False)
     console.print("Error:", style="bold red", end=" ")
-    console.print(printable(message), soft_wrap=True)
+    lines = message.splitlines()
+    if lines and lines[-1].strip() == "^":  # points at a place in the line above
+        console.print("\n".join(map(printable, lines)), soft_wrap=True)
+    else:
+        console.print(printable(message), soft_wrap=True)
     return code
 
 

@@ -153,10 +153,11 @@ def convert_command(
         ),
     ] = None,
     include: Annotated[
-        list[str] | None, typer.Option(help="Layer to convert; may be repeated.")
+        list[str] | None, typer.Option(help="Layer to convert; may be repeated.", metavar="LAYER")
     ] = None,
     exclude: Annotated[
-        list[str] | None, typer.Option(help="Layer to leave unchanged; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Layer to leave unchanged; may be repeated.", metavar="LAYER"),
     ] = None,
     mean: Annotated[
         str | None,

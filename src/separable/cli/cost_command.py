@@ -22,7 +22,7 @@ from separable.cost.geometry import describe
 from separable.errors import ArgumentError
 from separable.pattern import parse
 
-__all__ = ["cost_app"]
+__all__ = ["NETWORK", "cost_app"]
 
 NETWORK = "NETWORK"
 LIKE_FOR_LIKE = "like for like"  # in JSON: alike
@@ -67,7 +67,7 @@ cost_app = typer.Typer(
     add_completion=False,
     help="Compare the cost of a dense and a separable layer or network.\n\n"
     "NETWORK is mobilenet_v1, xception, efficientnet_b0 to efficientnet_b7, unet or another "
-    "network of the library, or timm:NAME. Counts are for one forward pass of one image; biases "
+    "network of the library (an unknown name lists all), or timm:NAME. Counts are for one forward pass of one image; biases "
     "are not multiplications.",
 )
 
@@ -251,6 +251,7 @@ def _options_named() -> Iterator[None]:
         text = str(mistake)
         for name, option in OPTIONS.items():
             text = text.replace(f"`{name}`", f"`{option}`")
+        text = text.replace("padding='same'", "--padding same")
         raise type(mistake)(text) from None
 
 
@@ -292,4 +293,5 @@ def _show_ratio(rows: Mapping[str, Cost], layer: Convolution, multiplier: int | 
     expected = filters * taps / ((multiplier or 1) * (taps + filters))
     if multiplier is not None and math.isclose(expected, times, rel_tol=1e-12):
         text += f", Cout K^{layer.ndim} / (M (K^{layer.ndim} + Cout)) = {law}"
+        text += ". Cout: output channels; K: kernel size; M: depth multiplier"
     put(output(), text + ".")

@@ -54,7 +54,7 @@ from separable.files import ImageInfo, check_target, read_image, write_image
 from separable.files.chunked_io import Source
 from separable.files.opening import open_source
 from separable.plan import Plan, plan
-from separable.plan.plan_text import duration
+from separable.plan.plan_text import axes_text, duration
 from separable.request import check_axes, check_dtype, kernel_axes
 
 __all__ = ["filter_command"]
@@ -236,8 +236,7 @@ def _left_out(space: tuple[int, ...], image: Array | Source, info: ImageInfo) ->
 def _report(console: Console, filter_plan: Plan, setup: _Setup) -> None:
     """Print which kernel was applied, and a note where negative values were clipped."""
     kernel, problem = setup.kernel, filter_plan.problem
-    axes = ", ".join(map(str, setup.axes))
-    along = f"axes {axes}" if len(setup.axes) > 1 else f"axis {axes}"
+    along = axes_text(setup.axes)
     left_out = f" ({setup.left_out})" if setup.left_out else ""
     mode = "/".join(dict.fromkeys(border.name for border in problem.modes))
     console.print(

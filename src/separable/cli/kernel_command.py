@@ -33,7 +33,7 @@ ENDS = 3  # values shown at either end then
 ROWS = 10  # shown of a longer spectrum
 BAR = 30  # columns of the longest bar
 LEGEND = (
-    "terms: number of separable terms in the sum; weight: singular value of the last one; error: "
+    "terms: number of separable terms in the sum; value: singular value of the last one; error: "
     "what the sum misses, relative to the kernel (Frobenius norm)."
 )
 
@@ -42,8 +42,9 @@ def kernel_command(
     name: Annotated[
         str | None,
         typer.Argument(
+            metavar="NAME",
             help="Kernel name with parameters, for example sobel or gaussian:2,order=1. Without it, "
-            "the available names are listed."
+            "the available names are listed.",
         ),
     ] = None,
     file: Annotated[
@@ -175,7 +176,7 @@ def _show_spectrum(values: Spectrum, console: Console) -> None:
     grid.add_column(justify="right", no_wrap=True)
     for style in ("", "", "cyan"):
         grid.add_column(no_wrap=True, style=style)
-    grid.add_row("terms", "weight", "error", "")
+    grid.add_row("terms", "value", "error", "")
     block = "#" if console.options.ascii_only else "█"
     for r in range(1, count + 1):
         value = float(values.values[r - 1]) if r <= values.rank else 0.0

@@ -14,7 +14,7 @@ import typer
 
 from separable.cli.console import StoppedError, error, own_warnings
 from separable.cli.convert_command import convert_command
-from separable.cli.cost_command import cost_app
+from separable.cli.cost_command import NETWORK, cost_app
 from separable.cli.filter_command import filter_command
 from separable.cli.kernel_command import kernel_command
 from separable.cli.machine_command import machine_command, warmup_command
@@ -105,7 +105,7 @@ def run(arguments: Sequence[str]) -> int:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
         return 1
     except SeparableError as mistake:
-        return error(str(mistake), MISTAKE)
+        return error(_with_options(str(mistake), command, arguments), MISTAKE)
     except UsageError as mistake:
         return error(_usage(mistake), MISTAKE)
     except MemoryError:
@@ -125,6 +125,18 @@ def _list_modes(command: Any) -> None:
         for parameter in one.params:
             if parameter.name == "mode":
                 parameter.help = mode_help()
+
+
+def _with_options(message: str, command: Any, arguments: Sequence[str]) -> str:
+    """Return a message that names options as users type them: `--mode` instead of `mode`."""
+    for argument in arguments:
+        commands = getattr(command, "commands", {})
+        command = commands.get(argument) or commands.get(NETWORK) or command
+    for parameter in command.params:
+        option = max(parameter.opts, key=len)
+        if option.startswith("--"):
+            message = message.replace(f"`{parameter.name}`", f"`{option}`")
+    return message
 
 
 def _unexpected(problem: Exception) -> str:

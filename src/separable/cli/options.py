@@ -96,8 +96,8 @@ Tol = Annotated[
 Method = Annotated[
     str,
     typer.Option(
-        help="Filter method: auto chooses the fastest; or separable, direct, fft ... as "
-        "`separable plan` lists them."
+        help="Filter method: auto chooses the fastest; or separable, direct, fft, overlap "
+        "(overlap-add), box (running sums) or another. An unknown name lists the methods of this filter."
     ),
 ]
 Operation = Annotated[

@@ -26,7 +26,10 @@ ENDINGS = (".html", ".htm")
 def report_command(
     kernel: Annotated[
         str,
-        typer.Argument(help="Kernel name, for example gaussian:2, or a file, for example psf.npy."),
+        typer.Argument(
+            metavar="KERNEL",
+            help="Kernel name, for example gaussian:2, or a file, for example psf.npy.",
+        ),
     ],
     target: Annotated[
         Path,
@@ -45,7 +48,7 @@ def report_command(
     spacing: SpacingText = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Write a report on a kernel as one HTML file that needs no network."""
+    """Write a report on a kernel as one HTML file that needs no internet connection."""
     if importlib.util.find_spec("starlette") is None:
         raise ArgumentError(f"reports need starlette. Install: {install_command('explore')}")
     from separable.explore import kernel_report  # its packages are optional

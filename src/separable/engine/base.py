@@ -167,7 +167,7 @@ class Decomposition(Value):
 
     @property
     def kernel(self) -> Array:
-        """The dense kernel in float64 or complex128, multiplied out when it is first asked for."""
+        """Dense kernel in float64 or complex128, computed from its factors at first use."""
         return self.weights.dense
 
     @cached_property

@@ -163,7 +163,7 @@ class Token(_Guard):
         self.token = token
 
     def refusal(self, request: Request) -> Response | None:
-        """Compare the token of the address or the cookie, in constant time."""
+        """Return None if the address or the cookie has the token (compared in constant time), or a 403."""
         given = request.query_params.get("token") or request.cookies.get("separable", "")
         if hmac.compare_digest(given.encode(), self.token.encode()):
             return None

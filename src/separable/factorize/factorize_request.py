@@ -105,8 +105,12 @@ def as_kernel(kernel: ArrayLike) -> Array:
     """
     array = complete_array_of(kernel, "kernel")
     if array.dtype.kind not in "biufc":
+        named = isinstance(kernel, str)
+        remedy = (
+            f". For a kernel's name use separable.kernels.parse_spec({kernel!r})" if named else ""
+        )
         raise DTypeError(
-            f"`kernel` must hold numbers; got dtype {array.dtype}, shape {array.shape}"
+            f"`kernel` must hold numbers; got dtype {array.dtype}, shape {array.shape}{remedy}"
         )
     if array.ndim == 0 or array.size == 0:
         raise KernelError(

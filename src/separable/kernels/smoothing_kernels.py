@@ -263,7 +263,7 @@ def box1d(size: float, *, spacing: float | None = None) -> NDArray[np.float64]:
 
 @documented
 def binomial(size: WholePerAxis, *, ndim: int | None = None) -> Factors:
-    """Return a binomial kernel, the whole-number cousin of the Gaussian, of rank 1.
+    """Return a binomial kernel, an approximation of a Gaussian by binomial coefficients, of rank 1.
 
     Its taps are a row of Pascal's triangle divided by its sum: ``[1, 2, 1] / 4``. Its variance is
     ``(size - 1) / 4`` pixels squared on each axis. It has no physical size: for a width in physical

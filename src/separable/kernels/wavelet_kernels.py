@@ -21,7 +21,7 @@ __all__ = ["wavelet", "wavelet1d", "wavelet_bands"]
 
 
 def wavelet(name: str, bands: str, *, ndim: int | None = None) -> Factors:
-    """Return one band of a step of a wavelet: its low-pass or its high-pass filter along each axis.
+    """Return one band of a wavelet transform: a low-pass or a high-pass filter along each axis.
 
     Written for convolution: ``sep.convolve(image, wavelet(...), mode="wrap")`` is PyWavelets'
     undecimated step, ``pywt.swtn(image, name, level=1)``.
@@ -68,7 +68,7 @@ def wavelet(name: str, bands: str, *, ndim: int | None = None) -> Factors:
 
 
 def wavelet_bands(name: str, *, ndim: int = 3) -> dict[str, Factors]:
-    """Return all bands of a step of a wavelet, by their letters, for `sep.bank`.
+    """Return all bands of one step of a wavelet transform, by their letters, for `sep.bank`.
 
     Parameters
     ----------

@@ -68,9 +68,9 @@ class SpatiallySeparableConv2d(_SpatiallySeparableConv):
     in_channels, out_channels : int
     kernel_size : int or sequence of int
     stride, padding, dilation, groups, bias, padding_mode
-        See `FactoredConv`; each step has the share of its axis.
+        See `FactoredConv`; each step uses the values of its own axis.
     rank : int or mapping of bond to int, optional
-        The channels between the steps, for each group. By default as many as the layer gives out,
+        The channels between the steps, for each group. By default the number of output channels,
         as in Inception.
     intermediate : torch.nn.Module, optional
         Run between two steps.

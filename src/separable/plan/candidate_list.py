@@ -169,11 +169,11 @@ class _Search:
     # What methods there are
 
     def of_kind(self, kind: str) -> list[Method]:
-        """Return the methods that share the candidates of a kind of decomposition."""
+        """Return the methods that share one candidate for a kind of decomposition."""
         return [m for m in self.methods if kind in m.runs and not m.own_candidate]
 
     def own_of_kind(self, kind: str, terms: int = 0) -> list[Method]:
-        """Return the methods with a candidate of their own for a kind of decomposition."""
+        """Return the methods that are listed under their own names for a kind of decomposition."""
         asked = self.request.method
         return [
             m
@@ -185,7 +185,7 @@ class _Search:
         ]
 
     def least(self, kind: str, sizes: TermSizes) -> float:
-        """Return what no method of a kind is predicted to fall below."""
+        """Return a lower bound of the times predicted for the methods of a kind, in seconds."""
         problem = self.request.problem
         able = [m for m in self.of_kind(kind) if not m.unavailable()]
         times = [m.least_seconds(self.machine, problem, kind, sizes) for m in able]

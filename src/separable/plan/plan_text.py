@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "amount",
+    "axes_text",
     "count_text",
     "duration",
     "headline",
@@ -130,12 +131,25 @@ def headline(plan: Plan, what: str = "") -> str:
         modes += f" {p.cval:g}"
     types = str(p.dtype) if p.dtype == p.out else f"{p.dtype} -> {p.out}"
     error = "exact" if not r.tol else f"tol {r.tol:g}"
-    axes = "" if p.axes == tuple(range(len(p.shape))) else f", axes {p.axes}"
+    axes = "" if p.axes == tuple(range(len(p.shape))) else f", {axes_text(p.axes, ',')}"
     kernel = "x".join(map(str, p.kernel_shape))
+    if len(p.kernel_shape) == 1:
+        kernel += " tap" if p.kernel_shape == (1,) else " taps"
     image = "x".join(map(str, p.shape))
     threads = f"{p.threads} thread{'s' if p.threads > 1 else ''}"
     what = what or f"{r.operation} {kernel}"
     return wrapped(f"{what} on {image} {types}{axes}, {modes}, {error}, {threads}")
+
+
+def axes_text(axes: Sequence[int], comma: str = ", ") -> str:
+    """Return image axes as text.
+
+    Examples
+    --------
+    >>> axes_text((0,)), axes_text((0, 2))
+    ('axis 0', 'axes 0, 2')
+    """
+    return f"{'axis' if len(axes) == 1 else 'axes'} {comma.join(map(str, axes))}"
 
 
 def _verdict(plan: Plan) -> list[str]:
@@ -175,6 +189,9 @@ def _remark(c: Candidate, chosen: Candidate) -> str:
         return "chosen"
     if chosen.seconds > 0 and c.seconds >= chosen.seconds:
         ratio = c.seconds / chosen.seconds
+        if ratio < 1.05:
+            percent = round(100 * (ratio - 1))
+            return f"{percent} % slower" if percent else "as fast"
         return f"{ratio:.1f}x slower" if ratio < 100 else f"{ratio:.0f}x slower"
     return ""
 

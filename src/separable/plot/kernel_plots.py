@@ -30,7 +30,7 @@ def kernel(kernel: ArrayLike | Factors, ax: Any = None) -> Any:
     Parameters
     ----------
     kernel : array_like or Factors
-        Kernel with one to three axes. The numbers of small kernels are shown.
+        Kernel with one to three axes. The weights of a small kernel are written into the picture.
     ax : matplotlib.axes.Axes, optional
         Axes to draw on; default: those of a new figure.
 

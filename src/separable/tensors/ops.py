@@ -106,7 +106,7 @@ def _along_one(image: torch.Tensor, axis: int, taps: torch.Tensor) -> torch.Tens
 def _extended(
     image: torch.Tensor, axis: int, widths: tuple[int, int], border: Border, cval: complex
 ) -> torch.Tensor:
-    """Return a tensor with its border written out along one axis."""
+    """Return a tensor extended along one axis by the samples of its border mode."""
     if not any(widths):
         return image
     n, (before, _) = image.shape[axis], widths

@@ -232,7 +232,7 @@ class BlockFilter:
         return inner[block.crop]
 
     def _form(self, local: Problem) -> Decomposition:
-        """Return the form for blocks of this shape and these borders, with its own cache."""
+        """Return the decomposition for blocks of this shape and these borders, with its own cache."""
         key = (local.shape, local.modes)
         found: Decomposition = self._forms.get_or_build(key, lambda: replace(self.form))
         return found

@@ -156,7 +156,7 @@ def correlate_general(acc, x, stride, taps, count):
 
 
 def _folded(kind):
-    """Return the correlation with mirrored taps of one kind, EVEN or ODD."""
+    """Return the function that correlates with symmetric (EVEN) or antisymmetric (ODD) taps."""
 
     def correlate_pairs(acc, x, last, stride, taps, pairs):
         # acc[i] += sum_j taps[j] * (x[i + j] + last[i - j]); minus for ODD

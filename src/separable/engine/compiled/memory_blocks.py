@@ -222,7 +222,7 @@ def allocate_again(table, data, size):
 
 @stage
 def give_back(table, data, _size):
-    """Take back the memory of an array, like ``free``."""
+    """Release the memory of an array, like ``free``."""
     if data != 0:
         _give(table, data)
 

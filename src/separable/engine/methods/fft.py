@@ -134,9 +134,10 @@ def spectrum_of(kernel: Array, lengths: tuple[int, ...], problem: Problem, ndim:
 
 @lru_cache(maxsize=4096)
 def fast_length(n: int) -> int:
-    """Return the next length from `n` that transforms fast: without prime factors above 5.
+    """Return the smallest length >= `n` without prime factors above 5, for which an FFT is fast.
 
-    scipy.fft has a function for this; planning needs no more of it, and its import takes long.
+    `scipy.fft.next_fast_len` does the same. It is not used because importing `scipy.fft` takes long
+    and a plan needs nothing else from it.
 
     Examples
     --------

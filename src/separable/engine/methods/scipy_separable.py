@@ -281,7 +281,7 @@ def _correlate(problem: Problem, p: Pass, source: Array, cval: complex, out: Arr
 
 
 def _fit(cval: complex, source: Array) -> Any:
-    """SciPy wants a real number for real data."""
+    """Return `cval` as a real number for real data, which SciPy requires."""
     return cval if np.iscomplexobj(source) else float(np.real(cval))
 
 

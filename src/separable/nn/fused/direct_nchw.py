@@ -80,7 +80,7 @@ class Convolution:
         return z, y, x
 
     def under(self, block: Sizes) -> Sizes:
-        """Return the sizes of the input of a box of outputs."""
+        """Return the sizes of the input region that a box of outputs needs."""
         z, y, x = (
             (n - 1) * s + r + 1 for n, s, r in zip(block, self.stride, self.reach, strict=True)
         )

@@ -93,7 +93,7 @@ def ledger_text(ledger: Ledger, width: int, depth: int | None) -> str:
     if chosen < deepest:
         notes.append(
             f"Layers deeper than {chosen} are added to the module they are in; "
-            f"`table(depth={deepest})` shows all {len(ledger.layers)}."
+            f"in Python, `table(depth={deepest})` shows all {len(ledger.layers)}."
         )
     notes = [textwrap.fill(n, width, break_on_hyphens=False) for n in notes]
     return "\n".join([notes[0], lines, *notes[1:]])
