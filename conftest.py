@@ -110,7 +110,7 @@ def needs_engine(path: Path) -> bool:
 
 EXAMPLES = {
     "separable.filter_bank.planned_bank.Bank",
-    "separable.filter_bank.planned_bank.Group",
+    "separable.filter_bank.sweep_groups.Group",
     "separable.volumes.halo.chunkwise",
     "separable.volumes.dask_schedule.schedule",
     "separable.volumes.slab_schedule.Schedule",

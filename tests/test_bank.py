@@ -221,6 +221,7 @@ def test_complex_kernels_make_all_bands_complex() -> None:
     np.testing.assert_allclose(bank(image)[1], sep.convolve(image, kernels.gaussian(1)))
 
 
+@pytest.mark.compiled
 def test_no_memory_is_read_before_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     from separable.engine.compiled import thread_pool
 

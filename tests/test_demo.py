@@ -28,7 +28,8 @@ def test_the_demonstration(
     monkeypatch.setattr(demonstration, "PATIENCE", 0.0)
     results = run_demo(folder, step=8)
     text = capsys.readouterr().out
-    assert max(map(len, text.splitlines())) <= 80
+    lines = [line for line in text.splitlines() if str(folder) not in line]  # as long as its path
+    assert max(map(len, lines)) <= 80
     assert [(r.title, r.size, r.factors.rank) for r in results[:4]] == [
         ("Sobel", "3x3", 1),
         ("Gaussian", "25x25", 1),

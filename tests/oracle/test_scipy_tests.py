@@ -19,9 +19,11 @@ import platformdirs
 import pytest
 import scipy
 
+from separable.engine.availability import available
+
 PAGE = (Path(__file__).parents[2] / "docs" / "compatibility.md").read_text()
 SECTION = PAGE.partition("\n## SciPy's own tests\n")[2].partition("\n## ")[0]
-ROW = re.compile(r"^\| `(test_\S+)` \| (\d+|older) \| (\d+) \|", re.MULTILINE)
+ROW = re.compile(r"^\| `(test_\S+)` \| (\d+|older|no Numba) \| (\d+) \|", re.MULTILINE)
 COUNTS = re.compile(
     r"In SciPy (\d+\.\d+) the file holds ([\d,]+) tests. ([\d,]+) of them call at least one of the "
     r"fifteen; ([\d,]+) pass \((\d+\.\d) %\)".replace(" ", r"\s+")
@@ -41,10 +43,11 @@ COMPILED = os.environ.get("SEPARABLE_CACHE_DIR") or platformdirs.user_cache_dir(
 def table() -> dict[str, tuple[int | None, int]]:
     """The tests that fail, as patterns, with how many there are and the line that explains them.
 
-    No number: a test that fails with versions of SciPy before the one that the page counts.
+    No number: a test that fails with versions of SciPy before the one that the page counts, or without
+    Numba.
     """
     return {
-        name: (None if count == "older" else int(count), int(line))
+        name: (int(count) if count.isdecimal() else None, int(line))
         for name, count, line in ROW.findall(SECTION)
     }
 
@@ -100,9 +103,8 @@ def counted_version() -> str:
 
 def is_counted() -> bool:
     """Return whether the page counts this configuration: this SciPy, our compiled engine, x86-64."""
-    engine = importlib.util.find_spec("numba") is not None
     usual = platform.machine().lower() in ("x86_64", "amd64")
-    return engine and usual and scipy.__version__.startswith(counted_version() + ".")
+    return available() and usual and scipy.__version__.startswith(counted_version() + ".")
 
 
 def test_every_failure_is_a_row_of_the_table(outcomes: dict[str, dict[str, Any]]) -> None:

@@ -36,8 +36,10 @@ def printed(*arguments: str) -> str:
 
 def test_every_method_is_sent(ran: list[Any]) -> None:
     names = {case.name.split()[0] for case in ran}
-    assert set(METHODS) <= names
-    for name in METHODS:
+    available = [name for name, method in METHODS.items() if not method.unavailable()]
+    assert len(available) >= 5
+    assert set(available) <= names
+    for name in available:
         kinds = {tuple(case.name.split()[1:]) for case in ran if case.name.startswith(name + " ")}
         axes = {ndim for _, ndim in kinds}
         assert {"float32", "float64", "uint8"} <= {dtype for dtype, _ in kinds}

@@ -101,6 +101,7 @@ def test_convolve_takes_paths(tmp_path: Path, image: np.ndarray) -> None:
         sep.convolve(str(tmp_path / "in.npy"), KERNEL)
 
 
+@pytest.mark.compiled  # SciPy's passes are not run in stages
 def test_stages_through_files_between(
     tmp_path: Path, image: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
