@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from separable.cli import run
-from separable.cli.main import VARIABLE as DEBUG
+from separable.cli.main import DEBUG
 from separable.files import FORMATS
 
 pytest.importorskip("zarr", reason="zarr 3 needs Python 3.11")

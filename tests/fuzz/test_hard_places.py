@@ -25,7 +25,7 @@ import tifffile
 
 from separable import volumes
 from separable.cli import main, run
-from separable.cli.main import VARIABLE as DEBUG
+from separable.cli.main import DEBUG
 from separable.errors import FileError
 from separable.files import FORMATS, open_source, read_image, write_image
 from separable.files.chunked_io import draft_of
@@ -482,7 +482,7 @@ def test_unexpected_errors(
     monkeypatch.setenv(DEBUG, "1")
     with pytest.raises(ZeroDivisionError):
         run(["kernel", "sobel"])
-    assert main.VARIABLE == DEBUG
+    assert main.DEBUG == DEBUG
 
 
 def test_warnings_of_other_packages_are_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
