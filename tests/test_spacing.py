@@ -409,7 +409,7 @@ def test_filter_takes_a_files_spacing_only_for_texts_with_units(tmp_path, capsys
     [
         (["-k", "gaussian:2mm"], "the image's spacing is not known"),
         (["-k", "gaussian:2mm", "--spacing", "3x1"], "must be one value, or one for each of"),
-        (["-k", "gaussian:2mm", "--spacing", "0x1x1mm"], "`spacing` must be > 0"),
+        (["-k", "gaussian:2mm", "--spacing", "0x1x1mm"], "`--spacing` must be > 0"),
         (["-k", "gaussian:2mm", "--spacing", "3x1x1"], "has no unit of length"),
         (["-k", "gaussian:2mm", "--spacing", "wide"], "`--spacing` must be lengths such as"),
         (["-k", "disk:3mm", "--spacing", "3x1x1mm"], "has 2 axes; got 3 to filter"),

@@ -258,7 +258,7 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     expected = correlated(image, kernel, (0, 1), ("far-edge", "wrap"))
     files = (tmp_path / "in.npy", tmp_path / "out.npy", "-k", tmp_path / "kernel.npy")
     options = ("--operation", "correlate", "--mode", "far-edge,wrap")
-    for more in ((), ("--memory", "1GiB", "--force")):
+    for more in ((), ("--memory", "64GiB", "--force")):
         assert run_cli("filter", *files, *options, *more) == 0
         close(np.load(tmp_path / "out.npy"), expected, "float32")
     assert run_cli("filter", tmp_path / "in.npy", tmp_path / "o.npy", "-k", "log:2", "--mode",
