@@ -50,7 +50,13 @@ COMMANDS: dict[str, Callable[[Path, Path], tuple[Any, ...]]] = {
     "report": lambda file, out: ("report", file, "-o", out / "out.html"),
 }  # fmt: skip
 # What is wrong with the arguments, or with two files that do not fit, names no file.
-ABOUT_ARGUMENTS = ("`--mask` must have", "axes, the image", "`--memory` must be", "`--shape`", "`--axes`")
+ABOUT_ARGUMENTS = (
+    "`--mask` must have",
+    "axes, the image",
+    "`--memory` must be",
+    "`--shape`",
+    "`--axes`",
+)
 
 
 @pytest.fixture(autouse=True)

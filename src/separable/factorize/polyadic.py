@@ -77,7 +77,7 @@ def _fit(tensor: Array, rank: int) -> tuple[list[tuple[Array, ...]], float]:
         warnings.simplefilter("ignore")
         try:
             weights, factors = parafac(
-                tensor, rank, n_iter_max=sweeps, init="svd", tol=1e-9, random_state=0
+                tensor, rank, n_iter_max=sweeps, init="svd", svd=_thin_svd, tol=1e-9, random_state=0
             )
         except np.linalg.LinAlgError:
             return [], float("inf")
@@ -87,6 +87,16 @@ def _fit(tensor: Array, rank: int) -> tuple[list[tuple[Array, ...]], float]:
         vectors[0] = vectors[0] * weights[r]
         terms.append(_shared(vectors))
     return terms, kernel_errors(tensor, _sum(terms, tensor.shape))[0]
+
+
+def _thin_svd(matrix: Array, n_eigenvecs: int, **_: Any) -> tuple[Array, Array, Array]:
+    """Return the leading singular vectors and values.
+
+    TensorLy 0.9 computes all singular vectors if the rank exceeds a size, which needs gigabytes for
+    the long unfolding of a large kernel.
+    """
+    u, s, v = np.linalg.svd(matrix, full_matrices=False)
+    return u[:, :n_eigenvecs], s[:n_eigenvecs], v[:n_eigenvecs]
 
 
 def _shared(vectors: list[Array]) -> tuple[Array, ...]:
