@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-long test-random test-oldest lint bench bench-layers docs docs-short clean
+.PHONY: help demo test test-long test-random test-oldest has-oldest lint bench bench-layers docs docs-short clean
 
 help:
 	@echo "make demo         create .venv, install, run the demonstration (under a minute)"
@@ -61,6 +61,9 @@ $(OLD)/.ready: pyproject.toml tools/lowest_versions.py
 	$(OLD)/bin/python tools/lowest_versions.py volumes wavelets demo > $(OLD)/lowest.txt
 	$(OLD)/bin/python -m pip install --quiet --prefer-binary -c $(OLD)/lowest.txt -e ".[volumes,wavelets,demo]" --group test-arrays
 	@touch $@
+
+has-oldest:
+	@test -n "$(OLDEST)"
 
 test-oldest: $(OLD)/.ready
 	$(OLD)/bin/python -m pytest -q -n 2 --dist worksteal --durations 10 -m "not long"

@@ -7,6 +7,7 @@ import errno
 import logging
 import multiprocessing
 import os
+import pathlib
 import resource
 import shutil
 import subprocess
@@ -164,6 +165,8 @@ def test_no_error_of_the_system_stops_a_filter(
         folder.mkdir()
     else:
         monkeypatch.setattr(os, name, fail)
+        if hasattr(pathlib, "_NormalAccessor"):  # Python 3.10 has looked the function up already
+            monkeypatch.setattr(pathlib._NormalAccessor, name, staticmethod(fail))
         if name == "replace":
             folder.mkdir()
     with caplog.at_level(logging.WARNING, "separable"):

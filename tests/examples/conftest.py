@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from threadpoolctl import threadpool_limits
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 
@@ -15,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     """Threads of small matrices wait for each other longer than they work."""
-    import torch  # what needs it is skipped by name where it is missing
+    import torch  # tests are skipped by name where one of these is missing
+    from threadpoolctl import threadpool_limits
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)

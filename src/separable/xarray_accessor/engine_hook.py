@@ -80,5 +80,7 @@ def _aligned(mask: Any, image: xr.DataArray, axes: tuple[int, ...] | None) -> An
 
 def like(image: xr.DataArray, data: Any) -> xr.DataArray:
     """Return a `DataArray` with the same coordinates, attributes and name, other data and no encoding."""
-    found: xr.DataArray = image.copy(deep=False, data=data).drop_encoding()
+    found: xr.DataArray = image.copy(deep=False, data=data)
+    for part in (found, *found.coords.values()):
+        part.encoding = {}  # `drop_encoding` of xarray 2025.1 would copy the data
     return found
