@@ -278,10 +278,15 @@ def test_forty_slow_uploads_take_bounded_memory(server: Server) -> None:
                 connection.sendall(part)
     grown = server.peak() - before
     assert grown < 250, f"{grown:.0f} MiB"
-    with server.ask("/api/kernel", {"spec": "sobel"}) as other:  # others are still answered
-        assert b"200 OK" in other.recv(1000)
+    for _ in range(100):  # others are still answered, perhaps after being asked to try again
+        with server.ask("/api/kernel", {"spec": "sobel"}) as other:
+            answer = other.recv(1000)
+        if b"429" not in answer:
+            break
+        time.sleep(0.1)
     for connection in connections:
         connection.close()
+    assert b"200 OK" in answer
     assert server.stop() == ""
 
 

@@ -405,8 +405,9 @@ def test_memory_is_used_again_only_when_nothing_refers_to_it(
         assert tensor_memory.kept_bytes() == 0, what
         assert fresh().data_ptr() != where, what
         del held
-        lent = what in ("an array", "its memory")  # `Tensor.numpy` marks it as not resizable
-        assert (where in [t.data_ptr() for t in (fresh(), fresh(), fresh())]) is not lent, what
+        # `Tensor.numpy` marks memory as not resizable: it goes back to PyTorch, which may return any address.
+        lent = what in ("an array", "its memory")
+        assert lent or where in [t.data_ptr() for t in (fresh(), fresh(), fresh())], what
     tensor_memory.release()
     shared = fresh().share_memory_()
     del shared
