@@ -25,6 +25,7 @@ VARIABLES = (
     "SEPARABLE_NUM_THREADS",
     "SEPARABLE_VECTOR_BITS",
     "NUMBA_CACHE_DIR",
+    "NUMBA_CPU_FEATURES",
     "NUMBA_CPU_NAME",
 )
 """Environment variables that change what runs (see the page in the documentation)."""
