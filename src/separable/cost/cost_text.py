@@ -1,15 +1,19 @@
-"""Counts and sizes as short text, and tables of them."""
+"""Counts and sizes as short text, and tables of them whose columns are values."""
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
-__all__ = ["quantity", "ratio", "size_text", "table"]
+__all__ = ["Column", "fitting", "legend", "quantity", "ratio", "size_text", "table"]
+
+Row = TypeVar("Row")
 
 WIDTH = 80
+GAP = 2  # characters between columns
 PREFIXES = ("", "k", "M", "G", "T", "P")
 
 
@@ -95,6 +99,49 @@ def table(
     out = io.StringIO()
     Console(file=out, width=width, color_system=None, highlight=False).print(grid)
     return "\n".join(line.rstrip() for line in out.getvalue().rstrip().splitlines())
+
+
+@dataclass(frozen=True)
+class Column(Generic[Row]):
+    """Column of a table.
+
+    Attributes
+    ----------
+    name : str
+    cell : callable
+        Text of the cell of a row.
+    rank : int
+        Columns with the largest rank are left out first if a line is too long.
+    meaning : str
+        Explanation in the legend; empty if the name says it.
+    """
+
+    name: str
+    cell: Callable[[Row], str]
+    rank: int = 0
+    meaning: str = ""
+
+
+def fitting(
+    columns: Sequence[Column[Row]], rows: Sequence[Row], width: int, narrowest: int
+) -> tuple[Column[Row], ...]:
+    """Leave out the least important columns until a line fits.
+
+    The first column may be folded to `narrowest` characters.
+    """
+    kept = list(columns)
+    while True:
+        wide = [max(len(c.name), *(len(c.cell(x)) for x in rows)) for c in kept]
+        wide[0] = min(wide[0], narrowest)
+        least = max(c.rank for c in kept)
+        if sum(wide) + GAP * (len(kept) - 1) <= width or least == 0:
+            return tuple(kept)
+        kept = [c for c in kept if c.rank < least]
+
+
+def legend(columns: Sequence[Column[Row]]) -> str:
+    """Return what the names of the columns mean, where they do not say it."""
+    return "; ".join(f"{c.name}: {c.meaning}" for c in columns if c.meaning) + "."
 
 
 def _scaled(count: float, base: int, units: Sequence[str]) -> str:

@@ -18,9 +18,23 @@ from separable.engine.methods.scipy_direct import ScipyDirect
 from separable.engine.methods.scipy_separable import ScipySeparable
 from separable.errors import ArgumentError, ArgumentTypeError
 
-__all__ = ["CANDIDATES", "METHODS", "register_method", "registry_version", "unregister_method"]
+__all__ = [
+    "CANDIDATES",
+    "DIRECT",
+    "LOW_RANK",
+    "METHODS",
+    "NESTED",
+    "PARTIAL",
+    "SEPARABLE",
+    "TRUNCATED",
+    "register_method",
+    "registry_version",
+    "unregister_method",
+]
 
-CANDIDATES = ("direct", "separable", "low-rank", "nested", "truncated", "partial")
+DIRECT, SEPARABLE, LOW_RANK = "direct", "separable", "low-rank"
+NESTED, TRUNCATED, PARTIAL = "nested", "truncated", "partial"
+CANDIDATES = (DIRECT, SEPARABLE, LOW_RANK, NESTED, TRUNCATED, PARTIAL)
 """Candidates of a plan that are named after the decomposition; several methods may run each."""
 
 # The order says which of several methods that can run a decomposition does so: the faster one is first.

@@ -25,16 +25,20 @@ from separable.engine import (
     dense_decomposition,
 )
 from separable.engine.method import TermSizes
-from separable.engine.registry import CANDIDATES
+from separable.engine.registry import (
+    DIRECT,
+    LOW_RANK,
+    NESTED,
+    PARTIAL,
+    SEPARABLE,
+    TRUNCATED,
+)
 from separable.machine import Machine
 from separable.plan.candidates import STORE, Candidate
 from separable.plan.kernel_terms import HINT, KernelTerms, Terms, terms_of
 from separable.plan.plan_request import Request
 
 __all__ = ["CandidateList"]
-
-DIRECT, PARTIAL = CANDIDATES[0], CANDIDATES[5]
-SEPARABLE, LOW_RANK, NESTED, TRUNCATED = CANDIDATES[1:5]
 
 Order = tuple[int, ...]
 

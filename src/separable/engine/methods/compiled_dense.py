@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from separable.engine.availability import why_not
 from separable.engine.base import Decomposition, Problem, WorkEstimate
-from separable.engine.method import DENSE, CalibrationCase, Method, Progress
+from separable.engine.method import DENSE, CalibrationCase, Progress
 from separable.engine.methods.compiled_sweeps import (
+    CompiledMethod,
     dense_correlation,
     one_axis,
     per_thread_counts,
-    stores_type,
     unsupported_reason,
 )
 
@@ -28,7 +27,7 @@ LARGEST = 1 << 12  # weights; beyond, other methods are always faster
 DTYPES = ("float32", "float64", "uint8", "uint16")
 
 
-class CompiledDense(Method):
+class CompiledDense(CompiledMethod):
     """The dense kernel in one compiled loop."""
 
     name = "dense"
@@ -40,10 +39,6 @@ class CompiledDense(Method):
     exact_beside_small_weights = True
     runs_on_tensors = True
     fallback = "correlate"
-
-    def unavailable(self) -> str:
-        """Return why the compiled engine cannot be used, or an empty string."""
-        return why_not()
 
     def refuse(self, problem: Problem, decomposition: Decomposition) -> str:
         """Return why the dense kernel cannot be run compiled, or an empty string."""
@@ -82,10 +77,6 @@ class CompiledDense(Method):
             )
             dense(image, target, problem.threads)
         progress(1.0)
-
-    def stores(self, dtype: np.dtype[Any]) -> bool:
-        """Return whether the compiled engine writes this type itself."""
-        return stores_type(dtype)
 
     def scratch_bytes(self, problem: Problem, decomposition: Decomposition) -> int:
         """Return 0: the loop reads the image and writes the result."""

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from separable.borders import OUTSIDE
 from separable.engine.availability import compiling, why_not
 from separable.engine.base import Decomposition, Problem
+from separable.engine.method import Method
 
 __all__ = [
     "SMALL",
     "SWEEP_AXES",
     "TYPES",
+    "CompiledMethod",
     "correlation",
     "dense_correlation",
     "one_axis",
@@ -38,6 +40,18 @@ SWEEP_AXES = 3  # most axes that one sweep filters along
 def stores_type(dtype: np.dtype[Any]) -> bool:
     """Return whether the compiled engine writes this type itself."""
     return dtype.name in TYPES and dtype.isnative
+
+
+class CompiledMethod(Method):
+    """Base class of the methods of the compiled engine."""
+
+    def unavailable(self) -> str:
+        """Return why the compiled engine cannot be used, or an empty string."""
+        return why_not()
+
+    def stores(self, dtype: np.dtype[Any]) -> bool:
+        """Return whether the compiled engine writes this type itself."""
+        return stores_type(dtype)
 
 
 def unsupported_reason(problem: Problem) -> str:

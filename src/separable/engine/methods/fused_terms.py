@@ -11,10 +11,8 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from separable.engine.availability import why_not
 from separable.engine.base import (
     Decomposition,
     Problem,
@@ -22,12 +20,12 @@ from separable.engine.base import (
     rounding_of,
     too_inexact,
 )
-from separable.engine.method import TERMS, CalibrationCase, Method, Progress, TermSizes
+from separable.engine.method import TERMS, CalibrationCase, Progress, TermSizes
 from separable.engine.methods.compiled_sweeps import (
     SWEEP_AXES,
+    CompiledMethod,
     correlation,
     per_thread_counts,
-    stores_type,
     taps_per_axis,
     turning,
     unsupported_reason,
@@ -45,7 +43,7 @@ MOST_TERMS = 1 << 12
 DTYPES = ("float32", "float64", "uint8", "uint16")
 
 
-class FusedTerms(Method):
+class FusedTerms(CompiledMethod):
     """All terms in one sweep of the compiled engine."""
 
     name = "fused"
@@ -58,10 +56,6 @@ class FusedTerms(Method):
     runs_on_tensors = True
     splits_into_stages = True
     fallback = "passes"
-
-    def unavailable(self) -> str:
-        """Return why the compiled engine cannot be used, or an empty string."""
-        return why_not()
 
     def refuse(self, problem: Problem, decomposition: Decomposition) -> str:
         """Return why the terms cannot be run in one sweep, or an empty string."""
@@ -123,10 +117,6 @@ class FusedTerms(Method):
             )
             sweep(image, target, problem.threads)
         progress(1.0)
-
-    def stores(self, dtype: np.dtype[Any]) -> bool:
-        """Return whether the compiled engine writes this type itself."""
-        return stores_type(dtype)
 
     def scratch_bytes(self, problem: Problem, decomposition: Decomposition) -> int:
         """Return the bytes per sample: one sweep needs tiles only, several sweeps whole arrays."""

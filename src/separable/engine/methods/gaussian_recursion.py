@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from separable.engine.availability import compiling, why_not
+from separable.engine.availability import compiling
 from separable.engine.base import Decomposition, Problem, WorkEstimate
 from separable.engine.gaussian_fit import fit_within
-from separable.engine.method import TERMS, CalibrationCase, Method, Progress, TermSizes
+from separable.engine.method import TERMS, CalibrationCase, Progress, TermSizes
 from separable.engine.methods.compiled_sweeps import (
+    CompiledMethod,
     per_thread_counts,
-    stores_type,
     taps_per_axis,
 )
 from separable.engine.methods.line_filters import line_estimate, line_parameters, line_refusal
@@ -35,7 +35,7 @@ LEAST_OPERATIONS = 21  # multiply-adds per sample of a recursion of order 4, for
 SHORT = 15  # taps: shorter passes are faster as they are
 
 
-class GaussianRecursion(Method):
+class GaussianRecursion(CompiledMethod):
     """Recursions along each axis."""
 
     name = "recursive"
@@ -45,10 +45,6 @@ class GaussianRecursion(Method):
     most_terms = 1
     fallback = "passes"
     spreads_nan = True
-
-    def unavailable(self) -> str:
-        """Return why the compiled engine cannot be used, or an empty string."""
-        return why_not()
 
     def decompose(
         self, problem: Problem, decomposition: Decomposition, tol: float | None
@@ -122,10 +118,6 @@ class GaussianRecursion(Method):
         )
         lines(image, target, problem.threads)
         progress(1.0)
-
-    def stores(self, dtype: np.dtype[Any]) -> bool:
-        """Return whether the compiled engine writes this type itself."""
-        return stores_type(dtype)
 
     def calibration_cases(self) -> Iterator[CalibrationCase]:
         """Yield small and large images, one axis, a volume."""

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.borders import carried
-from separable.engine.availability import why_not
 from separable.engine.base import (
     Decomposition,
     Pass,
@@ -19,8 +18,9 @@ from separable.engine.base import (
     rounding_of,
     too_inexact,
 )
-from separable.engine.method import TERMS, TREE, CalibrationCase, Method, Progress, TermSizes
+from separable.engine.method import TERMS, TREE, CalibrationCase, Progress, TermSizes
 from separable.engine.methods.compiled_sweeps import (
+    CompiledMethod,
     correlation,
     dense_correlation,
     per_thread_counts,
@@ -40,7 +40,7 @@ Array = NDArray[Any]
 DTYPES = ("float32", "float64", "uint8", "uint16")
 
 
-class NestedTerms(Method):
+class NestedTerms(CompiledMethod):
     """Shared first passes, then one sweep of the compiled engine for what follows each of them."""
 
     name = "nested"
@@ -53,10 +53,6 @@ class NestedTerms(Method):
     runs_on_tensors = True
     fallback = "passes"
     compared_as = "fused"
-
-    def unavailable(self) -> str:
-        """Return why the compiled engine cannot be used, or an empty string."""
-        return why_not()
 
     def refuse(self, problem: Problem, decomposition: Decomposition) -> str:
         """Return why the tree of passes cannot be run, or an empty string."""
@@ -117,17 +113,20 @@ class NestedTerms(Method):
         cached = decomposition.cached.get_or_build
         for k, root in enumerate(decomposition.roots):
             out = rest if k else total
+            first = cached(f"root {k}", partial(_one_pass, problem, root, problem.cval))
             if root.then:
-                first = cached(f"root {k}", partial(_one_pass, problem, root, problem.cval))
                 follow = cached(f"rest {k}", partial(_followers, problem, root))
                 first(image, shared, problem.threads)
                 follow(shared, out, problem.threads)
             else:
-                first = cached(f"root {k}", partial(_one_pass, problem, root, problem.cval))
                 first(image, out, problem.threads)
             if k:
                 np.add(total, rest, out=total)
             progress(1.0 / len(decomposition.roots))
+
+    def stores(self, dtype: np.dtype[Any]) -> bool:
+        """Return False: the roots are added in the working type."""
+        return False
 
     def scratch_bytes(self, problem: Problem, decomposition: Decomposition) -> int:
         """Return the bytes per sample: the output of the shared pass and that of one root."""

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from separable.engine.availability import compiling, why_not
+from separable.engine.availability import compiling
 from separable.engine.base import Decomposition, Problem, WorkEstimate, sum_rounding
-from separable.engine.method import TERMS, CalibrationCase, Method, Progress
-from separable.engine.methods.compiled_sweeps import stores_type, taps_per_axis
+from separable.engine.method import TERMS, CalibrationCase, Progress
+from separable.engine.methods.compiled_sweeps import CompiledMethod, taps_per_axis
 from separable.engine.methods.line_filters import line_estimate, line_parameters, line_refusal
 
 __all__ = ["RunningSums"]
@@ -24,19 +24,15 @@ Array = NDArray[Any]
 UNEQUAL = 16 * np.finfo(np.float64).eps  # taps of a factored box differ by rounding
 
 
-class RunningSums(Method):
+class RunningSums(CompiledMethod):
     """Running sums along each axis."""
 
     name = "box"
     title = "running sums"
-    explanation = "adds the sample that enters a box and subtracts the one that leaves it"
+    explanation = "joins partial sums of blocks: three additions per output and axis for any width"
     runs = (TERMS,)
     most_terms = 1
     fallback = "passes"
-
-    def unavailable(self) -> str:
-        """Return why the compiled engine cannot be used, or an empty string."""
-        return why_not()
 
     def decompose(
         self, problem: Problem, decomposition: Decomposition, tol: float | None
@@ -78,10 +74,6 @@ class RunningSums(Method):
         box = decomposition.cached.get_or_build("box", lambda: _box(problem, decomposition))
         box(image, target, problem.threads)
         progress(1.0)
-
-    def stores(self, dtype: np.dtype[Any]) -> bool:
-        """Return whether the compiled engine writes this type itself."""
-        return stores_type(dtype)
 
     def calibration_cases(self) -> Iterator[CalibrationCase]:
         """Yield small and large images, one axis, a volume."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
-from separable.cost.cost_text import quantity, ratio, table
+from separable.cost.cost_text import Column, fitting, legend, quantity, ratio, table
 from separable.nn.convert.conversion_report import ConvertedLayer, Report
 from separable.nn.ties import ties_text
 from separable.pages import table_fragment
@@ -25,48 +24,37 @@ __all__ = [
     "total_row",
 ]
 
-GAP = 2
 NARROWEST = 18
 ARROW = "->"
 UNITS = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6))
 
 
-@dataclass(frozen=True)
-class _Column:
-    """Column of the table: its name, its cell for a layer, and when it is left out."""
-
-    name: str
-    cell: Callable[[ConvertedLayer], str]
-    rank: int = 0
-    meaning: str = ""  # in the legend; empty if the name says it
-
-
-WORDS = (
-    _Column("layer", lambda x: x.name or "(model)"),
-    _Column("pattern", lambda x: x.pattern.partition(ARROW)[2].strip() or "-"),
-    _Column("rank", lambda x: ranks_text(x.ranks) or "-", 2),
+WORDS: tuple[Column[ConvertedLayer], ...] = (
+    Column("layer", lambda x: x.name or "(model)"),
+    Column("pattern", lambda x: x.pattern.partition(ARROW)[2].strip() or "-"),
+    Column("rank", lambda x: ranks_text(x.ranks) or "-", 2),
 )
-NUMBERS = (
-    _Column("mult", lambda x: quantity(x.multiplications_before), 0, "multiplications"),
-    _Column("now", lambda x: quantity(x.multiplications), 0, "the column to its left, converted"),
-    _Column(
+NUMBERS: tuple[Column[ConvertedLayer], ...] = (
+    Column("mult", lambda x: quantity(x.multiplications_before), 0, "multiplications"),
+    Column("now", lambda x: quantity(x.multiplications), 0, "the column to its left, converted"),
+    Column(
         "saving",
         lambda x: ratio(x.multiplications_before, x.multiplications),
         meaning="mult divided by now",
     ),
-    _Column("params", lambda x: quantity(x.parameters_before), 4, "parameters"),
-    _Column("now", lambda x: quantity(x.parameters), 4),
-    _Column(
+    Column("params", lambda x: quantity(x.parameters_before), 4, "parameters"),
+    Column("now", lambda x: quantity(x.parameters), 4),
+    Column(
         "weights",
         lambda x: _error(x.weight_error) if x.converted else "-",
         1,
         "relative error of the weights",
     ),
-    _Column("output", lambda x: _error(x.output_error), 0, "relative error of the layer's output"),
-    _Column("time", lambda x: _duration(x.seconds_before), 3),
-    _Column("now", lambda x: _duration(x.seconds), 3),
+    Column("output", lambda x: _error(x.output_error), 0, "relative error of the layer's output"),
+    Column("time", lambda x: _duration(x.seconds_before), 3),
+    Column("now", lambda x: _duration(x.seconds), 3),
 )
-REASON = _Column("left alone because", lambda x: x.reason)
+REASON: Column[ConvertedLayer] = Column("left alone because", lambda x: x.reason)
 
 
 def report_text(report: Report, width: int) -> str:
@@ -74,12 +62,12 @@ def report_text(report: Report, width: int) -> str:
     rows = [x for x in report.layers if x.converted]
     parts = [_wrap(headline(report), width)]
     if rows:
-        columns = _fitting(columns_of(report), [*rows, total_row(report)], width)
+        columns = fitting(columns_of(report), [*rows, total_row(report)], width, NARROWEST)
         lines = [[c.cell(x) for c in columns] for x in rows]
         last = [c.cell(total_row(report)) for c in columns]
         text = sum(c in WORDS for c in columns)
         parts.append(table([c.name for c in columns], [*lines, (), last], text=text, width=width))
-        parts.append(_wrap(_legend(columns), width))
+        parts.append(_wrap(legend(columns), width))
     parts += [_wrap(n, width) for n in [*conclusions(report), *_left(report)]]
     return "\n".join(parts)
 
@@ -121,7 +109,7 @@ def ranks_text(ranks: Any) -> str:
     return " ".join(f"{bond}={text}" for bond, text in said.items())
 
 
-def columns_of(report: Report) -> tuple[_Column, ...]:
+def columns_of(report: Report) -> tuple[Column[ConvertedLayer], ...]:
     """Return the columns of everything that was measured."""
     unknown = set()
     if all(math.isnan(x.output_error) for x in report.layers):
@@ -152,24 +140,6 @@ def total_row(report: Report) -> ConvertedLayer:
 def _sum(values: Sequence[float]) -> float:
     known = [v for v in values if not math.isnan(v)]
     return sum(known) if known else math.nan
-
-
-def _fitting(
-    columns: Sequence[_Column], rows: Sequence[ConvertedLayer], width: int
-) -> tuple[_Column, ...]:
-    kept = list(columns)
-    while True:
-        wide = [max(len(c.name), *(len(c.cell(x)) for x in rows)) for c in kept]
-        wide[0] = min(wide[0], NARROWEST)
-        least = max(c.rank for c in kept)
-        if sum(wide) + GAP * (len(kept) - 1) <= width or least == 0:
-            return tuple(kept)
-        kept = [c for c in kept if c.rank < least]
-
-
-def _legend(columns: Sequence[_Column]) -> str:
-    """Return what the names of the columns mean."""
-    return "; ".join(f"{c.name}: {c.meaning}" for c in columns if c.meaning) + "."
 
 
 def headline(report: Report) -> str:

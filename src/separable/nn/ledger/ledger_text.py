@@ -5,12 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import textwrap
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from separable.cost import Cost
-from separable.cost.cost_text import quantity, ratio, size_text, table
+from separable.cost.cost_text import Column, fitting, legend, quantity, ratio, size_text, table
 from separable.nn.ledger.ledger_data import Layer, Ledger
 from separable.pages import table_fragment
 
@@ -18,59 +16,37 @@ __all__ = ["ledger_csv", "ledger_fragment", "ledger_markdown", "ledger_text"]
 
 ROWS = 60  # longer tables add layers to the modules that contain them
 NARROWEST = 16  # characters of the column of names, which are folded
-GAP = 2  # characters between columns
 
 
-@dataclass(frozen=True)
-class _Column:
-    """Column of the table.
-
-    Attributes
-    ----------
-    name : str
-    cell : callable
-        Text of the cell of a layer, or of the total.
-    rank : int
-        Columns with the largest rank are left out first if a line is too long.
-    meaning : str
-        Explanation in the legend; empty if the name says it.
-    """
-
-    name: str
-    cell: Callable[[Layer], str]
-    rank: int = 0
-    meaning: str = ""
-
-
-WORDS = (
-    _Column("layer", lambda x: x.name or "(model)"),
-    _Column("kind", lambda x: x.kind, 3),
-    _Column("output", lambda x: "x".join(map(str, x.output_shape)), 4),
+WORDS: tuple[Column[Layer], ...] = (
+    Column("layer", lambda x: x.name or "(model)"),
+    Column("kind", lambda x: x.kind, 3),
+    Column("output", lambda x: "x".join(map(str, x.output_shape)), 4),
 )
-NUMBERS = (
-    _Column("mult", lambda x: quantity(x.cost.multiplications), meaning="multiplications"),
-    _Column("MACs", lambda x: quantity(x.cost.macs), meaning="multiplications added to a sum"),
-    _Column("FLOPs", lambda x: quantity(x.cost.flops), 2, "mult + MACs"),
-    _Column("added", lambda x: quantity(x.cost.additions), meaning="additions outside MACs"),
-    _Column("params", lambda x: quantity(x.cost.parameters), meaning="parameters"),
-    _Column("activ.", lambda x: size_text(x.cost.activation_bytes), 0, "activations moved"),
-    _Column("weights", lambda x: size_text(x.cost.weight_bytes), meaning="weights moved"),
-    _Column("mult/B", lambda x: _intensity(x.cost), meaning="multiplications per byte moved"),
-    _Column("back", lambda x: quantity(x.backward.multiplications), 1, "mult of the backward pass"),
+NUMBERS: tuple[Column[Layer], ...] = (
+    Column("mult", lambda x: quantity(x.cost.multiplications), meaning="multiplications"),
+    Column("MACs", lambda x: quantity(x.cost.macs), meaning="multiplications added to a sum"),
+    Column("FLOPs", lambda x: quantity(x.cost.flops), 2, "mult + MACs"),
+    Column("added", lambda x: quantity(x.cost.additions), meaning="additions outside MACs"),
+    Column("params", lambda x: quantity(x.cost.parameters), meaning="parameters"),
+    Column("activ.", lambda x: size_text(x.cost.activation_bytes), 0, "activations moved"),
+    Column("weights", lambda x: size_text(x.cost.weight_bytes), meaning="weights moved"),
+    Column("mult/B", lambda x: _intensity(x.cost), meaning="multiplications per byte moved"),
+    Column("back", lambda x: quantity(x.backward.multiplications), 1, "mult of the backward pass"),
 )
-SEPARATED = (
-    _Column("mult", lambda x: quantity(x.cost.multiplications), meaning="multiplications"),
-    _Column("separated", lambda x: quantity(_other(x).multiplications)),
-    _Column("ratio", lambda x: ratio(x.cost.multiplications, _other(x).multiplications)),
-    _Column("params", lambda x: quantity(x.cost.parameters), meaning="parameters"),
-    _Column(
+SEPARATED: tuple[Column[Layer], ...] = (
+    Column("mult", lambda x: quantity(x.cost.multiplications), meaning="multiplications"),
+    Column("separated", lambda x: quantity(_other(x).multiplications)),
+    Column("ratio", lambda x: ratio(x.cost.multiplications, _other(x).multiplications)),
+    Column("params", lambda x: quantity(x.cost.parameters), meaning="parameters"),
+    Column(
         "separated",
         lambda x: quantity(_other(x).parameters),
         meaning="the column to its left with dense convolutions separated",
     ),
-    _Column("moved", lambda x: size_text(x.cost.bytes), 2, "bytes moved"),
-    _Column("separated", lambda x: size_text(_other(x).bytes), 2),
-    _Column("", lambda x: x.remark, 1),
+    Column("moved", lambda x: size_text(x.cost.bytes), 2, "bytes moved"),
+    Column("separated", lambda x: size_text(_other(x).bytes), 2),
+    Column("", lambda x: x.remark, 1),
 )
 
 
@@ -81,7 +57,7 @@ def ledger_text(ledger: Ledger, width: int, depth: int | None) -> str:
     shown = ledger.merged(chosen) if chosen < deepest else ledger
     numbers = NUMBERS if ledger.pattern is None else SEPARATED
     rows = [*shown.layers, _total(ledger)]
-    columns = _fitting((*WORDS, *numbers), rows, width)
+    columns = fitting((*WORDS, *numbers), rows, width, NARROWEST)
     cells = [[c.cell(x) for c in columns] for x in rows]
     lines = table(
         [c.name for c in columns],
@@ -89,7 +65,7 @@ def ledger_text(ledger: Ledger, width: int, depth: int | None) -> str:
         text=sum(c in WORDS for c in columns),
         width=width,
     )
-    notes = [_headline(ledger), _legend(columns), *_verdict(ledger)]
+    notes = [_headline(ledger), legend(columns), *_verdict(ledger)]
     if chosen < deepest:
         notes.append(
             f"Layers deeper than {chosen} are added to the module they are in; "
@@ -166,23 +142,6 @@ def _depth(ledger: Ledger, deepest: int) -> int:
         if len(names) <= ROWS:
             return depth
     return 1
-
-
-def _fitting(columns: Sequence[_Column], rows: Sequence[Layer], width: int) -> tuple[_Column, ...]:
-    """Leave out the least important columns until a line fits."""
-    kept = list(columns)
-    while True:
-        wide = [max(len(c.name), *(len(c.cell(x)) for x in rows)) for c in kept]
-        wide[0] = min(wide[0], NARROWEST)
-        least = max(c.rank for c in kept)
-        if sum(wide) + GAP * (len(kept) - 1) <= width or least == 0:
-            return tuple(kept)
-        kept = [c for c in kept if c.rank < least]
-
-
-def _legend(columns: Sequence[_Column]) -> str:
-    """Return what the names of the columns mean."""
-    return "; ".join(f"{c.name}: {c.meaning}" for c in columns if c.meaning) + "."
 
 
 def _headline(ledger: Ledger) -> str:
