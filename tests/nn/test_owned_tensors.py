@@ -404,9 +404,11 @@ def test_memory_is_used_again_only_when_nothing_refers_to_it(
         del first
         assert tensor_memory.kept_bytes() == 0, what
         assert fresh().data_ptr() != where, what
+        kept = tensor_memory.kept_bytes()
         del held
         # `Tensor.numpy` marks memory as not resizable: it goes back to PyTorch, which may return any address.
         lent = what in ("an array", "its memory")
+        assert (tensor_memory.kept_bytes() == kept) is lent, what
         assert lent or where in [t.data_ptr() for t in (fresh(), fresh(), fresh())], what
     tensor_memory.release()
     shared = fresh().share_memory_()

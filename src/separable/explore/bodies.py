@@ -14,6 +14,7 @@ from separable.explore.limits import (
     BODIES_BYTES,
     BODY_SECONDS,
     DRAIN_SECONDS,
+    QUESTION_BYTES,
     STALLED_SECONDS,
     UPLOADS_AT_ONCE,
     InputError,
@@ -77,7 +78,7 @@ class Bodies:
         content = bytearray()
         try:
             try:
-                await self._fill(content, request, max_bytes)
+                await self._fill(content, request, max_bytes, upload=upload)
             except RefusedError as refused:
                 self._release(content)
                 if refused.status != 408:
@@ -92,7 +93,10 @@ class Bodies:
         self.held -= len(content)
         content.clear()
 
-    async def _fill(self, content: bytearray, request: Request, max_bytes: int) -> None:
+    async def _fill(
+        self, content: bytearray, request: Request, max_bytes: int, *, upload: bool
+    ) -> None:
+        together = BODIES_BYTES - QUESTION_BYTES if upload else BODIES_BYTES
         length = request.headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > max_bytes:
             raise RefusedError(f"too large: at most {max_bytes >> 20} MiB are accepted", 413)
@@ -108,7 +112,7 @@ class Bodies:
             part = message.get("body", b"")
             if len(content) + len(part) > max_bytes:
                 raise RefusedError(f"too large: at most {max_bytes >> 20} MiB are accepted", 413)
-            if self.held + len(part) > BODIES_BYTES:
+            if self.held + len(part) > together:
                 raise RefusedError(BUSY, 429)
             content += part
             self.held += len(part)

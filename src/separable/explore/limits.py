@@ -12,6 +12,7 @@ __all__ = [
     "KERNEL_ELEMENTS",
     "KERNEL_SIDE",
     "PIXELS",
+    "QUESTION_BYTES",
     "STALLED_SECONDS",
     "STORE_BYTES",
     "UPLOADS_AT_ONCE",
@@ -22,6 +23,7 @@ __all__ = [
 
 UPLOAD_BYTES = 32 << 20  # largest upload
 BODIES_BYTES = 96 << 20  # all request bodies that are being read or worked on
+QUESTION_BYTES = 16 << 20  # part of them that uploads leave to questions, which are small
 UPLOADS_AT_ONCE = 8
 BODY_SECONDS = 60.0  # longest time for a body to arrive
 STALLED_SECONDS = 10.0  # longest pause within a body
