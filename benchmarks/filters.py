@@ -94,9 +94,8 @@ def measure(widths: list[str], chosen: argparse.Namespace) -> dict[str, Any]:
 
 def _child(arguments: list[str], width: str, folder: str, chosen: argparse.Namespace) -> Any:
     """Run this program in a process limited to `width`, and return what it found."""
-    passed = ["--rounds", str(chosen.rounds), "--threads", str(chosen.threads)] + [
-        "--quick"
-    ] * chosen.quick
+    passed = ["--rounds", str(chosen.rounds), "--threads", str(chosen.threads)]
+    passed += ["--quick"] if chosen.quick else []
     passed += ["--rows", *chosen.rows] if chosen.rows else []
     command = [sys.executable, __file__, *arguments, *passed]
     done = subprocess.run(
@@ -146,12 +145,9 @@ def one_run(chosen: argparse.Namespace) -> dict[str, Any]:
     import floors
     import rows as all_rows
 
-    from separable.engine.compile_ahead import warmup
-
     width = chosen.child
     limits.check(width, all_rows.cv2)
     all_rows.use_threads(chosen.threads)
-    warmup()
     smaller = SMALLER if chosen.quick else 1
     sizes = [(1 << 20) * n // smaller**2 for n in (16, 64, 256)]
     rates = floors.measure(sizes, chosen.threads)

@@ -219,3 +219,20 @@ def test_the_fastest_of_several_peers_counts(load: Load) -> None:
     (line,) = load("ratio_tables").lines([one])
     assert (line.over, line.ratio, line.met) == ("fftconvolve", 4, False)
     assert line.others == {"OpenCV": 7, "SciPy": 60}
+
+
+@pytest.mark.compiled
+def test_a_run_saves_what_it_prints(load: Load, tmp_path: Path) -> None:
+    saved = tmp_path / "results" / "one.json"
+    asked = ["--quick", "--native", "--runs", "1", "--rounds", "1", "--rows", "small sobel 64"]
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / "filters.py"), *asked, "--output", str(saved)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = json.loads(saved.read_text())
+    assert load("ratio_tables").text(found) in done.stdout
+    (line,) = load("ratio_tables").lines(found["widths"]["native"]["runs"])
+    assert line.key == "small sobel 64"
+    assert line.seconds > 0
+    assert line.error < 1e-6
+    assert line.goal == 0.5
