@@ -1,7 +1,7 @@
-"""Write the page `docs/benchmarks.md` and the table of speed in the README.
+"""Write the page `docs/benchmarks.md` and the section on speed in the README.
 
     python benchmarks/filters.py               # first: measure the filters, and save the results
-    python benchmarks/page.py filters          # writes their section and the README's table from the saved results
+    python benchmarks/page.py filters          # writes their section and the README's from the saved results
     python benchmarks/page.py volumes bank     # runs these benchmarks and writes their sections
     python benchmarks/page.py --others         # the same for all except the filters
 
@@ -134,6 +134,12 @@ IN_README = {
 """Rows of the README's table, by key."""
 
 
+README_INTRODUCTION = """### Speed
+
+Time of other libraries divided by ours, from [the benchmarks](docs/benchmarks.md). Most laptops and desktops have AVX2.
+"""
+
+
 def filters_section(found: dict[str, Any]) -> str:
     """Return the section of the filters, from saved results."""
     section = SECTIONS["filters"]
@@ -146,8 +152,8 @@ def filters_section(found: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def readme_table(found: dict[str, Any]) -> str:
-    """Return the README's table: the fastest other library's time divided by ours."""
+def readme_section(found: dict[str, Any]) -> str:
+    """Return the README's section on speed: the fastest other library's time divided by ours."""
     columns = {
         w: {line.key: line for line in ratio_tables.lines(p["runs"])}
         for w, p in found["widths"].items()
@@ -162,7 +168,9 @@ def readme_table(found: dict[str, Any]) -> str:
         over = " or ".join(dict.fromkeys(line.over for line in listed))
         ratios = " | ".join(_short(line.ratio) for line in listed)
         text.append(f"| {name} | {over} | {ratios} |")
-    return "\n".join(text + [f"\n*{warning}*" for warning in ratio_tables.busy(found["where"])])
+    return f"{README_INTRODUCTION}\n" + "\n".join(
+        text + [f"\n*{warning}*" for warning in ratio_tables.busy(found["where"])]
+    )
 
 
 def _column_title(found: dict[str, Any], width: str) -> str:
@@ -224,12 +232,12 @@ def written(page: str, found: dict[str, str]) -> str:
     return "\n\n".join([INTRODUCTION.rstrip(), *parts]) + "\n"
 
 
-def with_table(readme: str, table: str) -> str:
-    """Return the README with another table of speed."""
+def with_section(readme: str, section: str) -> str:
+    """Return the README with another section on speed."""
     pattern = r"(<!-- speed -->\n)(?:.*?\n)?(<!-- end -->)"
     if not re.search(pattern, readme, flags=re.DOTALL):
         raise SystemExit("the README has no lines `<!-- speed -->` and `<!-- end -->`")
-    return re.sub(pattern, lambda m: f"{m[1]}{table}\n{m[2]}", readme, flags=re.DOTALL)
+    return re.sub(pattern, lambda m: f"{m[1]}{section}\n{m[2]}", readme, flags=re.DOTALL)
 
 
 def main() -> None:
@@ -247,7 +255,7 @@ def main() -> None:
         if name == "filters":
             found = json.loads(RESULTS.read_text(encoding="utf-8"))
             section = filters_section(found)
-            readme = with_table(README.read_text(encoding="utf-8"), readme_table(found))
+            readme = with_section(README.read_text(encoding="utf-8"), readme_section(found))
             README.write_text(readme, encoding="utf-8")
         else:
             section = section_text(name, SECTIONS[name])
