@@ -27,7 +27,7 @@ from timing import best_of
 
 from separable.engine.compiled import simd
 
-UNROLLED = 24
+UNROLLED = 36
 """Multiply-adds per turn of a probe's loop, so that the loop itself costs nothing."""
 TURNS = 1_000_000
 """Turns of a probe: several milliseconds."""
@@ -150,8 +150,8 @@ def _pointer(_typing: Any, array: Any) -> Any:
 def _probe(chains: int, additions: int) -> Any:
     """Return an intrinsic that runs `UNROLLED` multiply-adds per turn, and as many additions if any.
 
-    `chains` multiply-adds and `additions` additions do not depend on each other: enough to hide their latency, and few enough for 16
-    registers.
+    `chains` multiply-adds and `additions` additions do not depend on each other: enough to hide their latency, and few
+    enough to stay in registers. Both numbers divide `UNROLLED`, so that all chains are equally long.
     """
 
     @intrinsic
@@ -185,7 +185,7 @@ def _probe(chains: int, additions: int) -> Any:
 
 
 _multiply_add_probe = _probe(12, 0)
-_pair_probe = _probe(8, 6)
+_pair_probe = _probe(12, 12) if simd.HAS_32_REGISTERS else _probe(9, 6)
 
 
 @numba.njit(nogil=True)

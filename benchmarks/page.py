@@ -61,7 +61,8 @@ SECTIONS = {
         "The same filters in other libraries, natively and limited to AVX2, which is what most laptops and desktops have. "
         "Each table has the medians of several runs, which are processes of their own; in each, "
         "all libraries take turns. The library is used as it is after installation, without `separable machine`.\n\n"
-        "The peers are limited in the same way as far as they can be; the module `benchmarks/limits.py` says how.",
+        "The peers are limited in the same way as far as they can be; the module `benchmarks/limits.py` says how. "
+        "Intel's IPP is optional (`pip install ipp`).",
         (("filters.py",),),
         (),
     ),

@@ -11,12 +11,14 @@ import limits
 from targets import MEMORY, TARGETS
 
 LEGEND = """\
-time: of our call, median over the runs; error: largest difference from float64 in a corner of the result, relative to
-max|input| x sum|kernel| (of uint8 and uint16: with the rounding to whole numbers); floor: time divided by the least that the rates
-below allow, with "c" where copying decides and "m" where multiply-adds do; over: the library that the target names, or the
-fastest of several; ratio: its time divided by ours, median over the runs, with the least and the greatest of them; its error, not near the
-border; others: times of the other libraries, divided by ours."""
-
+time: of our call, the median over the runs
+error: largest difference from the result in float64, in a corner of the image, divided by max|input| x sum|kernel|; for uint8 and
+    uint16 with the rounding to whole numbers
+floor: our time divided by the least that the rates below allow; c: copying decides, m: multiply-adds decide
+over: the library that the target names, or the fastest of several
+ratio: its time divided by ours, the median over the runs, with the least and the greatest
+its err: its error away from the border, where libraries differ
+others: times of the other libraries, divided by ours"""
 
 QUIET = 0.5
 """Load average up to which a machine with two processors or more is quiet."""
@@ -146,6 +148,7 @@ def _table(width: str, part: dict[str, Any]) -> str:
     head = [
         f"{title}, {len(runs)} runs; {'; '.join(runs[0]['limits'])}",
         *([limits.UNLIMITED] if width == "avx2" else []),
+        *_not_measured(runs[0]["rows"]),
         f"{'work':<42}{'time':>8} {'error':>6} {'floor':>7}  {'over':<11}{'ratio':>6} {'least-most':>11}"
         f" {'its err':>7}  {'target':<14} {'':<7}  others",
     ]
@@ -155,6 +158,14 @@ def _table(width: str, part: dict[str, Any]) -> str:
         f"targets met: {sum(judged)} of {len(judged)}",
         *_memory(part.get("memory", {})), *_rates([run["rates"] for run in runs]),
     ])  # fmt: skip
+
+
+def _not_measured(rows: list[dict[str, Any]]) -> list[str]:
+    """Return a line with the libraries that targets name and that are not installed."""
+    named = [peer for row in rows if row["key"] in TARGETS for peer in TARGETS[row["key"]].over]
+    measured = {peer for row in rows for peer in row["peers"]}
+    missing = [peer for peer in dict.fromkeys(named) if peer not in measured]
+    return [f"not installed and therefore not measured: {', '.join(missing)}"] if missing else []
 
 
 def _text_line(line: Line) -> str:

@@ -202,7 +202,7 @@ def test_a_missing_peer_is_not_a_target_that_is_met(load: Load) -> None:
     assert (line.over, line.ratio, line.met) == ("", None, None)
     where = {"date": "", "processor": "", "processors": 2, "threads": 2, "load": 0, "versions": {}}
     text = tables.text({"where": where, "widths": {"native": {"runs": [one]}}})
-    assert "not measured" in text
+    assert "not installed and therefore not measured: OpenCV" in text
     assert "targets met: 0 of 0" in text
 
 
