@@ -197,13 +197,14 @@ def measured_row(row: Any, rates: Any, rounds: int) -> dict[str, Any]:
 
 MEASURED = """
 import numpy as np
-from separable import ndimage
+import separable as sep
+from separable import kernels, ndimage
 def peak():  # of this program; getrusage would tell the parent's where that was larger
     return int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1])
 v = np.ones({shape}, np.{dtype}); out = {out}
-ndimage.{call}(np.ones((32,) * v.ndim, v.dtype), {arguments})  # loads what is compiled
+{call}(np.ones((32,) * v.ndim, v.dtype), {arguments})  # loads what is compiled
 before = peak()
-ndimage.{call}(v, {arguments}, output=out)
+{call}(v, {arguments}, output=out)
 print(peak() - before)
 """
 
@@ -215,12 +216,19 @@ def _memory(width: str, folder: str, quick: bool) -> dict[str, float]:
     planes, edge = (16, 64) if quick else (256, 512)
     own, same = "np.ones_like(v)", "v"
     cases = [
-        ("gaussian_filter", "2", "float32", (planes, edge, edge), own),
-        ("gaussian_filter", "2", "uint8", (planes, edge, edge), own),
-        ("gaussian_filter", "2", "uint8", (4 * planes, edge, edge), own),
-        ("gaussian_filter", "2", "float32", (planes, edge, edge), same),
-        ("uniform_filter", "21", "uint8", (4 * planes, edge, edge), own),
-        ("gaussian_filter", "1", "float32", (planes // 4, 8, edge, edge // 2), own),
+        ("ndimage.gaussian_filter", "2", "float32", (planes, edge, edge), own),
+        ("ndimage.gaussian_filter", "2", "uint8", (planes, edge, edge), own),
+        ("ndimage.gaussian_filter", "2", "uint8", (4 * planes, edge, edge), own),
+        ("ndimage.gaussian_filter", "2", "float32", (planes, edge, edge), same),
+        ("ndimage.uniform_filter", "21", "uint8", (4 * planes, edge, edge), own),
+        (
+            "sep.convolve",
+            "kernels.gaussian(12, ndim=3), tol=1e-2",
+            "uint16",
+            (2 * planes, edge, edge),
+            own,
+        ),
+        ("ndimage.gaussian_filter", "1", "float32", (planes // 4, 8, edge, edge // 2), own),
     ]
     found = {}
     for call, arguments, dtype, shape, out in cases:
@@ -228,7 +236,7 @@ def _memory(width: str, folder: str, quick: bool) -> dict[str, float]:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                               env=environment(width, folder))  # fmt: skip
         place = ", in place" if out == same else ""
-        name = f"{call} {arguments}, {'x'.join(map(str, shape))} {dtype}{place}"
+        name = f"{call}(image, {arguments}), {'x'.join(map(str, shape))} {dtype}{place}"
         found[name] = int(done.stdout) / 1024
     return found
 

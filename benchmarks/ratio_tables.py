@@ -189,7 +189,7 @@ def _memory(found: dict[str, float]) -> list[str]:
     if not found:
         return []
     return [f"memory beyond input and output (target: less than {MEMORY} MiB)"] + [
-        f"  {name:<62}{mib:>6.0f} MiB  {'met' if mib < MEMORY else 'NOT MET'}"
+        f"  {name:<80}{mib:>6.0f} MiB  {'met' if mib < MEMORY else 'NOT MET'}"
         for name, mib in found.items()
     ]
 
