@@ -68,7 +68,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--rows", nargs="+", default=[], help="only rows whose keys contain these")
-    parser.add_argument("--quick", action="store_true", help="small images; nothing is saved")
+    parser.add_argument("--quick", action="store_true", help="small images, to test this program")
     parser.add_argument("--output", type=Path, help=f"JSON file; {RESULTS.name} for a complete run")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
@@ -80,7 +80,8 @@ def _arguments() -> argparse.Namespace:
 
 def measure(widths: list[str], chosen: argparse.Namespace) -> dict[str, Any]:
     """Run every table `chosen.runs` times, in turn, and return all results."""
-    found = {"where": where(chosen.threads), "widths": {w: {"runs": []} for w in widths}}
+    found: dict[str, Any] = {"where": where(chosen.threads), "quick": chosen.quick}
+    found["widths"] = {w: {"runs": []} for w in widths}
     with tempfile.TemporaryDirectory() as folder:
         for turn in range(chosen.runs):
             for width in widths:

@@ -255,6 +255,8 @@ def main() -> None:
     for name in names:
         if name == "filters":
             found = json.loads(RESULTS.read_text(encoding="utf-8"))
+            if found["quick"]:
+                raise SystemExit(f"{RESULTS} has results of small images (--quick): measure again")
             section = filters_section(found)
             readme = with_section(README.read_text(encoding="utf-8"), readme_section(found))
             README.write_text(readme, encoding="utf-8")
