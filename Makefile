@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-long test-random test-oldest has-oldest lint bench bench-layers docs docs-short clean
+.PHONY: help demo test test-long test-random test-oldest has-oldest lint bench bench-others bench-layers docs docs-short clean
 
 help:
 	@echo "make demo         create .venv, install, run the demonstration (under a minute)"
@@ -15,7 +15,9 @@ help:
 	@echo "make lint         check format, style, docstrings, types and import layers"
 	@echo "make docs         build the documentation and run its lessons (docs/_build/html)"
 	@echo "make docs-short   the same with the short form of the lessons (one or two minutes)"
-	@echo "make bench        compare the speed with other libraries (writes docs/benchmarks.md)"
+	@echo "make bench        compare the filters with other libraries, natively and limited to AVX2"
+	@echo "                  (writes docs/benchmarks.md and the README's table)"
+	@echo "make bench-others measure everything else in docs/benchmarks.md"
 	@echo "make bench-layers compare fused layers with PyTorch, ONNX Runtime, OpenVINO, LiteRT and Keras"
 	@echo "make clean        remove everything that these commands created"
 
@@ -78,7 +80,11 @@ lint: $(VENV)/.lint-ready
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.bench-ready
-	$(BIN)/python benchmarks/page.py
+	$(BIN)/python benchmarks/filters.py
+	$(BIN)/python benchmarks/page.py filters
+
+bench-others: $(VENV)/.bench-ready
+	$(BIN)/python benchmarks/page.py --others
 
 docs: $(VENV)/.docs-ready
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html

@@ -1,17 +1,19 @@
-"""Run benchmarks and write their output to the page `docs/benchmarks.md`.
+"""Write the page `docs/benchmarks.md` and the section on speed in the README.
 
-    python benchmarks/page.py                  # all of them
-    python benchmarks/page.py volumes bank     # only these; the other sections stay as they are
+    python benchmarks/filters.py               # first: measure the filters, and save the results
+    python benchmarks/page.py filters          # writes their section and the README's from the saved results
+    python benchmarks/page.py volumes bank     # runs these benchmarks and writes their sections
+    python benchmarks/page.py --others         # the same for all except the filters
 
-Each section has the date, the machine and the versions of its measurement, because they may differ. A
-benchmark that fails leaves its section unchanged.
+Each section has the date, the machine and the versions of its measurement, because they may differ. Sections
+that are not named stay as they are, and so does that of a benchmark that fails.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
-import importlib.metadata
+import json
 import os
 import platform
 import re
@@ -19,6 +21,10 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import ratio_tables
+from filters import RESULTS, version_of
 
 import separable as sep
 from separable import get_num_threads
@@ -26,6 +32,7 @@ from separable.system import processor_name
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
+README = HERE.parent / "README.md"
 
 
 @dataclass(frozen=True)
@@ -51,14 +58,20 @@ class Section:
 SECTIONS = {
     "filters": Section(
         "Filters",
-        "First table: every method that can run a kernel is measured; *regret* is the time of the "
-        "chosen method divided by that of the fastest one. Second table: the same filters in "
-        "other libraries. *floor* is our time divided by the least possible time (copying the "
-        "image once, or the multiplications); *error* is the largest difference from float64, "
-        "divided by `max|input| * sum|kernel|`; then follow the times of the other libraries "
-        "divided by ours, and the targets.",
+        "The same filters in other libraries, natively and limited to AVX2, which is what most laptops and desktops have. "
+        "Each table has the medians of several runs, which are processes of their own; in each, "
+        "all libraries take turns. The library is used as it is after installation, without `separable machine`.\n\n"
+        "The peers are limited in the same way as far as they can be; the module `benchmarks/limits.py` says how. "
+        "Intel's IPP is optional (`pip install ipp`).",
         (("filters.py",),),
-        ("numpy", "scipy", "numba", "opencv-python-headless", "diplib", "SimpleITK", "scikit-image"),
+        (),
+    ),
+    "regret": Section(
+        "Choice of the method",
+        "Every method that can run a kernel is measured; *regret* is the time of the chosen method "
+        "divided by that of the fastest one. The rates are those of a new installation, without `separable machine`.",
+        (("regret.py",), ("regret.py", "--avx2")),
+        ("numpy", "scipy", "numba"),
     ),
     "planning": Section(
         "Planning",
@@ -101,10 +114,75 @@ SECTIONS = {
 
 INTRODUCTION = """# Benchmarks
 
-Written by `make bench`, without manual changes. All libraries of a table take turns in one run, round after round, so that
-a machine that slows down slows all of them; times are medians. Compare only within a table, and ignore differences below a
-tenth.
+Written by `make bench` and `make bench-others`, without manual changes. All libraries of a table take turns in one run, round after
+round, so that a machine that slows down slows all of them; times are medians. Compare only within a table, and ignore differences below
+a tenth.
 """
+
+IN_README = {
+    "gaussian float32": "Gaussian, sigma 2, 4096x4096 float32",
+    "gaussian uint8": "the same, uint8",
+    "gaussian uint16": "the same, uint16",
+    "sobel": "Sobel, 4096x4096 float32",
+    "first axis": "Gaussian along the first axis only",
+    "sigma 30": "Gaussian, sigma 30",
+    "volume": "Gaussian, sigma 2, 256x512x512 float32",
+    "dense separable": "31x31 array that happens to be separable",
+    "dense disk": "disk of radius 15",
+    "small gaussian 256": "Gaussian, sigma 1, 256x256 float32",
+    "small gaussian 64": "Gaussian, sigma 1, 64x64 float32",
+}
+"""Rows of the README's table, by key."""
+
+
+README_INTRODUCTION = """### Speed
+
+Time of other libraries divided by ours, from [the benchmarks](docs/benchmarks.md). Most laptops and desktops have AVX2.
+"""
+
+
+def filters_section(found: dict[str, Any]) -> str:
+    """Return the section of the filters, from saved results."""
+    section = SECTIONS["filters"]
+    command = "python benchmarks/filters.py"
+    parts = [
+        f"## {section.title}",
+        section.text,
+        f"```text\n$ {command}\n{ratio_tables.text(found)}\n```",
+    ]
+    return "\n\n".join(parts)
+
+
+def readme_section(found: dict[str, Any]) -> str:
+    """Return the README's section on speed: the fastest other library's time divided by ours."""
+    columns = {
+        w: {line.key: line for line in ratio_tables.lines(p["runs"])}
+        for w, p in found["widths"].items()
+    }
+    titles = [_column_title(found, width) for width in columns]
+    text = [
+        f"| {found['where']['processor']}, {found['where']['threads']} threads | over | {' | '.join(titles)} |"
+    ]
+    text.append("| --- | --- |" + " ---: |" * len(columns))
+    for key, name in IN_README.items():
+        listed = [column[key] for column in columns.values()]
+        over = " or ".join(dict.fromkeys(line.over for line in listed))
+        ratios = " | ".join(_short(line.ratio) for line in listed)
+        text.append(f"| {name} | {over} | {ratios} |")
+    return f"{README_INTRODUCTION}\n" + "\n".join(
+        text + [f"\n*{warning}*" for warning in ratio_tables.busy(found["where"])]
+    )
+
+
+def _column_title(found: dict[str, Any], width: str) -> str:
+    avx512 = found["widths"][width]["runs"][0]["avx512"]
+    return "AVX-512" if avx512 else "AVX2"
+
+
+def _short(ratio: float | None) -> str:
+    if ratio is None:
+        return ""
+    return f"{ratio:.1f}" if ratio < 10 else f"{ratio:.0f}"
 
 
 def section_text(name: str, section: Section) -> str:
@@ -137,22 +215,14 @@ def section_text(name: str, section: Section) -> str:
 
 def where(packages: tuple[str, ...]) -> str:
     """Return a line with the date, the machine and the versions."""
-    versions = [f"separable {sep.__version__}", f"Python {platform.pythonversion()}"]
-    versions += [version(package) for package in packages]
+    versions = [f"separable {sep.__version__}", f"Python {platform.python_version()}"]
+    versions += [f"{package} {version_of(package)}" for package in packages]
     today = datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat()
     load = os.getloadavg()[0]
     return (
         f"*{today}, {processor_name()}, {os.cpu_count()} processors, {get_num_threads()} threads, load "
         f"{load:.1f} before it began. {', '.join(versions)}.*"
     )
-
-
-def version(package: str) -> str:
-    """Return the name and version of a package, or that it is not installed."""
-    try:
-        return f"{package} {importlib.metadata.version(package)}"
-    except importlib.metadata.PackageNotFoundError:
-        return f"{package} not installed"
 
 
 def written(page: str, found: dict[str, str]) -> str:
@@ -163,18 +233,37 @@ def written(page: str, found: dict[str, str]) -> str:
     return "\n\n".join([INTRODUCTION.rstrip(), *parts]) + "\n"
 
 
+def with_section(readme: str, section: str) -> str:
+    """Return the README with another section on speed."""
+    pattern = r"(<!-- speed -->\n)(?:.*?\n)?(<!-- end -->)"
+    if not re.search(pattern, readme, flags=re.DOTALL):
+        raise SystemExit("the README has no lines `<!-- speed -->` and `<!-- end -->`")
+    return re.sub(pattern, lambda m: f"{m[1]}{section}\n{m[2]}", readme, flags=re.DOTALL)
+
+
 def main() -> None:
-    """Run the requested benchmarks and write the page after each."""
+    """Write the sections that were asked for, each as soon as it is known."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="|".join(SECTIONS))
-    names = parser.parse_args().names or list(SECTIONS)
+    parser.add_argument("--others", action="store_true", help="all except the filters")
+    asked = parser.parse_args()
+    others = [name for name in SECTIONS if name != "filters"]
+    names = asked.names or (others if asked.others else ["filters"])
     unknown = [name for name in names if name not in SECTIONS]
     if unknown:
         parser.error(f"there is no benchmark {unknown[0]}; there are {', '.join(SECTIONS)}")
     for name in names:
-        found = {name: section_text(name, SECTIONS[name])}
+        if name == "filters":
+            found = json.loads(RESULTS.read_text(encoding="utf-8"))
+            if found["quick"]:
+                raise SystemExit(f"{RESULTS} has results of small images (--quick): measure again")
+            section = filters_section(found)
+            readme = with_section(README.read_text(encoding="utf-8"), readme_section(found))
+            README.write_text(readme, encoding="utf-8")
+        else:
+            section = section_text(name, SECTIONS[name])
         before = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-        PAGE.write_text(written(before, found), encoding="utf-8")
+        PAGE.write_text(written(before, {name: section}), encoding="utf-8")
 
 
 if __name__ == "__main__":
