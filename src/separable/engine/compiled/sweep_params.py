@@ -69,7 +69,7 @@ FIELDS = (
     "source_dense",  # 1 if flat columns of the image are neighbours in memory
     "target_dense",  # 1 if flat columns of the result are neighbours in memory
     "stream",  # 1 if stores bypass the caches
-    "unaligned_prefix",  # elements of the result before the first aligned vector
+    "unaligned_prefix",  # elements of the result before the first aligned cache line
     # Borders and constants.
     "left_table",  # address of int64[x_reach]: offset of each flat column left of the image, or OUTSIDE
     "right_table",  # the same for flat columns right of the image

@@ -17,7 +17,7 @@ from .fma_blocks import EVEN, GENERAL, MIXED, MOST_PRODUCTS, ODD, OUTPUTS, is_lo
 from .jit import address
 from .load_store import load_tile
 from .microkernels import filter_columns, filter_rows, finish_columns
-from .simd import VECTOR_BYTES, lanes, pointer, taps_pointer
+from .simd import LINE_BYTES, LINE_VECTORS, VECTOR_BYTES, lanes, pointer, taps_pointer
 from .sweep_builder import WORD, Dtypes, SweepSchedule, round_up
 from .sweep_loop import sweep_ahead, sweep_items
 from .tile_loop import band_direct, band_of_one, band_of_two, stream_planes
@@ -154,7 +154,7 @@ class TermSchedule(SweepSchedule):
         self._set_scratch()
         self._set_stages()
         bands = self._get("items") * self._get("y_band") * self._get("x_chunk")
-        aligned = all(place % VECTOR_BYTES == 0 for place in self.network.at)
+        aligned = all(place % LINE_BYTES == 0 for place in self.network.at)
         self.may_stream = aligned and self._can_stream(
             bands * self.dtypes.target.itemsize, STREAM_BYTES
         )
@@ -272,10 +272,11 @@ class TermSchedule(SweepSchedule):
         tiles = max(1, round(total / columns))
         if "z" in self.passes or tiles < OVERLAP_TILES:  # of equal width
             columns = -(-total // tiles)
-        tile = round_up(columns, size)
+        step = size * LINE_VECTORS
+        tile = round_up(columns, step)
         column = self.dtypes.work.itemsize * (band + self._taps("y"))
-        while tile > size and tile * column > CACHE_BYTES:
-            tile = round_up(tile // 2, size)
+        while tile > step and tile * column > CACHE_BYTES:
+            tile = round_up(tile // 2, step)
         return tile
 
     def _set_chunks(self, threads: int) -> None:
@@ -284,14 +285,16 @@ class TermSchedule(SweepSchedule):
         flat, size = self._get("x_flat"), lanes(self.dtypes.work)
         if threads > 1 and items < 2 * threads:
             wanted = -(-2 * threads // items)
-            narrowest = min(max(4 * self._get("halo"), 16 * size), flat)
-            self._set(x_chunk=max(round_up(-(-flat // wanted), size), narrowest))
+            narrowest = max(4 * self._get("halo"), 16 * size)
+            chunk = round_up(max(-(-flat // wanted), narrowest), size * LINE_VECTORS)
+            self._set(x_chunk=min(chunk, flat))
 
     def _set_ring(self, threads: int) -> None:
         """Size the ring of filtered planes so that all threads' rings stay within the bound."""
         item, size, step = self.dtypes.work.itemsize, lanes(self.dtypes.work), self._row_step
         reach, band = self._taps("z") - 1, self._get("y_band")
         slab = min(round_up(SLAB_PLANES, OUTPUTS), round_up(self._get("z_size"), OUTPUTS))
+        line = size * LINE_VECTORS
         chunk = round_up(self._get("x_flat"), size)
         while (slab + reach) * band * chunk * item * self._get("rings") * threads > RING_BYTES:
             if slab > max(OUTPUTS, reach // 4):
@@ -300,8 +303,8 @@ class TermSchedule(SweepSchedule):
                 band = round_up(band // 2, step)
             elif slab > OUTPUTS:
                 slab = round_up(slab // 2, OUTPUTS)
-            elif chunk > size:
-                chunk = round_up(chunk // 2, size)
+            elif chunk > line:
+                chunk = round_up(chunk // 2, line)
             else:
                 break
         # An odd number of cache lines apart, columns do not compete for the same sets of the cache.
