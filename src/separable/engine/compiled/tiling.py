@@ -259,10 +259,12 @@ class TermSchedule(SweepSchedule):
         return max(lanes(self.dtypes.work), OUTPUTS)
 
     def _set_halo(self) -> None:
-        size, channels, taps = lanes(self.dtypes.work), self._get("channels"), self._taps("x")
+        # Whole cache lines, so that rows are loaded on whole lines where results are stored on such.
+        line = lanes(self.dtypes.work) * LINE_VECTORS
+        channels, taps = self._get("channels"), self._taps("x")
         left = self.passes["x"].left * channels if taps else 0
-        reach = round_up(left, size)
-        halo = round_up(reach - left + max(taps - 1, 0) * channels, size)
+        reach = round_up(left, line)
+        halo = round_up(reach - left + max(taps - 1, 0) * channels, line)
         self._set(x_reach=reach, x_phase=reach - left, halo=halo)
 
     def _tile_columns(self, band: int) -> int:
