@@ -17,6 +17,7 @@ from .fma_blocks import EVEN, GENERAL, MIXED, MOST_PRODUCTS, ODD, OUTPUTS, is_lo
 from .jit import address
 from .load_store import load_tile
 from .microkernels import filter_columns, filter_rows, finish_columns
+from .short_taps import BUFFER_VECTORS, EDGE_STRIPS, band_of_short, filter_short
 from .simd import LINE_BYTES, LINE_VECTORS, VECTOR_BYTES, lanes, pointer, taps_pointer
 from .sweep_builder import WORD, Dtypes, SweepSchedule, round_up
 from .sweep_loop import sweep_ahead, sweep_items
@@ -29,6 +30,8 @@ RING_BYTES = 24 << 20
 """Bound on the rings of filtered planes of all threads together."""
 STREAM_BYTES = 8 << 20
 """Outputs from this size on are stored past the caches."""
+SHORT_TAPS = 7
+"""Most taps of filters whose rows are filtered where they lie, without strips."""
 BAND_ROWS, PLANE_ROWS = 128, 64
 """Rows of a band in two dimensions, and in each plane of three."""
 TILE_COLUMNS, PLANE_COLUMNS = 128, 544
@@ -333,6 +336,27 @@ class TermSchedule(SweepSchedule):
         """Return whether rows are transposed to be filtered along x."""
         return "x" in self.passes and self.dense is None
 
+    def _is_short(self) -> bool:
+        """Return whether taps are so few that rows are filtered where they lie; see :mod:`.short_taps`."""
+        if set(self.passes) != {"x", "y"} or self.dense is not None:
+            return False
+        y, x, size = self.passes["y"], self.passes["x"], lanes(self.dtypes.work)
+        reach = max(x.left, x.taps - 1 - x.left) * self._get("channels")
+        rows, left = self._get("y_size"), y.left
+        inside = np.arange(rows)
+        return (
+            len(self.network.outputs) == 1
+            and self._get("y_terms") == 1 == len(x.weights)
+            and max(x.taps, y.taps) <= SHORT_TAPS
+            and reach <= size
+            and self.dtypes.source == self.dtypes.work
+            and self._get("source_dense") == 1 == self._get("target_dense")
+            and self.layout.y.source % self.dtypes.work.itemsize == 0
+            and self._get("x_flat") >= 8 * size
+            and self._get("tile") >= EDGE_STRIPS * size
+            and np.array_equal(y.border[left : left + rows], inside)
+        )
+
     def _is_crowded(self) -> bool:
         """Return whether rows lie a multiple of a page apart, so that few sets of the cache hold them all."""
         return self.layout.y.source % 4096 == 0
@@ -373,6 +397,7 @@ class TermSchedule(SweepSchedule):
             "at_spare": strips * item if overlap else 0,
             "at_temp": max(band, size, OUTPUTS) * size * item,
             "at_across": across * item,
+            "at_buffer": BUFFER_VECTORS * OUTPUTS * size * item if self._is_short() else 0,
             "at_line": run * size * item,
             "at_ring": self._get("rings") * self._get("ring_term"),
         })  # fmt: skip
@@ -392,6 +417,11 @@ class TermSchedule(SweepSchedule):
             band, rows = band_of_two, (WORD, work, work, work, last, x, *words[:8])
             self._set(filter_columns=address(filter_columns, (WORD, work, work, y, *words[:12])))
             self._set(filter_rows=address(filter_rows, rows))
+            if self._is_short():
+                self._set(edge_band=address(band, words[:12]), y_left=self.passes["y"].left)
+                filter_types = (WORD, WORD, source, work, target, y, x, *words[:5])
+                self._set(filter_short=address(filter_short, filter_types))
+                band = band_of_short
         else:
             band, columns = band_of_one, (WORD, work, work, last, y, *words[:11])
             self._set(finish_columns=address(finish_columns, columns))
