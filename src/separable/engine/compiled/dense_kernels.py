@@ -13,7 +13,7 @@ from __future__ import annotations
 from .fma_blocks import MOST_STEPS, OUTPUTS, STEPS, correlate_any, zeros
 from .jit import inline, stage
 from .load_store import item_of, prefetch_rows_of, store_part, store_whole
-from .simd import at, lanes_of, offset_pointer
+from .simd import LINE_BYTES, LINE_VECTORS, at, lanes_of, offset_pointer
 from .sweep_params import larger, params_at, smaller
 from .vector_blocks import plus, store_block
 
@@ -73,18 +73,21 @@ def filter_direct(
     weights = at(temp, params.x_weights)
     line = size * params.source_item
     share = (prefetch_rows * OUTPUTS + rows - 1) // rows
-    for g in range((columns + size - 1) // size):
-        begun = 0 if (g * line) % 64 == 0 else prefetch_rows
-        left, wide = first + g * size, smaller(columns - g * size, size)
+    count = (columns + size - 1) // size
+    for begin in range(0, count, LINE_VECTORS):
+        begun = 0 if (begin * line) % LINE_BYTES == 0 else prefetch_rows
         for r in range(0, rows, OUTPUTS):
             until = smaller(begun + share, prefetch_rows)
-            prefetch_rows_of(table, begun, until, prefetch_offset + g * line)
+            prefetch_rows_of(table, begun, until, prefetch_offset + begin * line)
             begun = until
-            here = offset_pointer(source, r * stride + g * size + params.x_phase)
-            block = _sum_columns(params, here, weights)
             inside, top = smaller(rows - r, OUTPUTS), row + r * step
-            if dense and inside == OUTPUTS and wide == size:
-                store_whole(target, top + left * item_of(target), step, block, dense)
-            else:
-                store_block(temp, size, block)
-                store_part(params_address, target, top, step, left, dense, inside, wide, temp)
+            # The vectors of a cache line of the result, one directly after the other.
+            for g in range(begin, smaller(begin + LINE_VECTORS, count)):
+                here = offset_pointer(source, r * stride + g * size + params.x_phase)
+                block = _sum_columns(params, here, weights)
+                left, wide = first + g * size, smaller(columns - g * size, size)
+                if dense and inside == OUTPUTS and wide == size:
+                    store_whole(target, top + left * item_of(target), step, block, dense)
+                else:
+                    store_block(temp, size, block)
+                    store_part(params_address, target, top, step, left, dense, inside, wide, temp)

@@ -11,7 +11,7 @@ doi:10.1145/363707.363723).  So the rounding error of a sum does not grow with t
 The functions of a block, from the inside out:
 
 ======================== =====================================================================
-``accumulate``           1 or 4 taps, unrolled: ``OUTPUTS`` sums, one splat per tap
+``accumulate``           1 or ``UNROLLED`` taps, unrolled: ``OUTPUTS`` sums, one splat per tap
 ``accumulate_pairs``     the same for mirrored taps: one multiplication per pair of samples
 ``correlate_general``    a loop over any number of taps; ``_even`` and ``_odd`` over pairs
 ``correlate``            chooses by the kind of the taps, and sums long ones in parts
@@ -25,6 +25,7 @@ The functions of a block, from the inside out:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -43,8 +44,11 @@ from .simd import (
 from .sweep_params import larger, smaller, word
 from .vector_blocks import minus, plus, zeros_emitter
 
-# 8 where there are 32 registers: 8 sums, two windows of 8 and some taps.  4 with 16 registers.
-OUTPUTS = 8 if HAS_32_REGISTERS else 4
+# A multiply-add takes 4 cycles and two start in each: 8 sums in turn keep the units busy, 4 would leave them idle half
+# of the time.
+OUTPUTS = 8
+UNROLLED = 4 if HAS_32_REGISTERS else 2
+"""Taps, or pairs of them, in one block: with 16 registers 8 sums leave room for two taps and their samples."""
 GENERAL, EVEN, ODD, MIXED = 0, 1, 2, 3
 """Kinds of taps; mixed: some terms have another kind than others."""
 STEPS, MOST_STEPS = 16, 24
@@ -62,7 +66,7 @@ def zeros(_typing: Any, like: Any) -> Any:
     return block(like), zeros_emitter(block)
 
 
-class _Window:
+class Window:
     """The vectors ``x[k * stride]``, each loaded once, when first used."""
 
     def __init__(
@@ -86,9 +90,36 @@ class _Window:
         return self._loaded[k]
 
 
-def _tap(builder: Any, taps: Any, j: int, vector: Any) -> Any:
+def emit_tap(builder: Any, taps: Any, j: int, vector: Any) -> Any:
+    """Emit a vector of copies of tap number ``j``."""
     place = builder.gep(taps, [ir.IntType(64)(j)])
     return emit_splat(builder, builder.load(place), vector.lanes)
+
+
+def _add_products(
+    builder: Any, vector: Any, sums: list[Any], taps: list[Any], sample: Callable[[int, int], Any]
+) -> list[Any]:
+    """Emit the sums of a block: output ``i`` adds ``taps[j] * sample(i, j)``, in the order of the taps."""
+    sums = list(sums)
+    if HAS_32_REGISTERS:  # OUTPUTS independent chains of multiply-adds hide their latency
+        for j, tap in enumerate(taps):
+            for i in range(OUTPUTS):
+                sums[i] = emit_fma(builder, vector, tap, sample(i, j), sums[i])
+        return sums
+    for i in range(OUTPUTS):
+        for j, tap in enumerate(taps):
+            sums[i] = emit_fma(builder, vector, tap, sample(i, j), sums[i])
+        sums[i] = _emit_in_order(builder, sums[i])
+    return sums
+
+
+def _emit_in_order(builder: Any, value: Any) -> Any:
+    """Emit no instruction, but make LLVM compute ``value`` here, before the loads that follow.
+
+    LLVM would load the samples of all outputs first and spill them: 16 registers hold those of one or two outputs.
+    """
+    kind = ir.FunctionType(value.type, [value.type])
+    return builder.asm(kind, "", "=x,0", [value], side_effect=True)
 
 
 def _accumulator(acc: Any, x: Any, taps: Any, count: Any, align: int) -> Any:
@@ -96,12 +127,9 @@ def _accumulator(acc: Any, x: Any, taps: Any, count: Any, align: int) -> Any:
 
     def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         sums = cgutils.unpack_tuple(builder, arguments[0], OUTPUTS)
-        window = _Window(context, builder, arguments[1], arguments[2], vector, align)
-        for j in range(steps):
-            tap = _tap(builder, arguments[3], j, vector)
-            # Outputs in the inner loop: OUTPUTS independent chains of multiply-adds hide their latency.
-            for i in range(OUTPUTS):
-                sums[i] = emit_fma(builder, vector, tap, window[i + j], sums[i])
+        window = Window(context, builder, arguments[1], arguments[2], vector, align)
+        given = [emit_tap(builder, arguments[3], j, vector) for j in range(steps)]
+        sums = _add_products(builder, vector, sums, given, lambda i, j: window[i + j])
         return context.make_tuple(builder, acc, sums)
 
     return acc(acc, x, types.int64, taps, count), emit
@@ -128,15 +156,14 @@ def accumulate_pairs(
 
     def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         sums = cgutils.unpack_tuple(builder, arguments[0], OUTPUTS)
-        left = _Window(context, builder, arguments[1], arguments[3], vector)
-        right = _Window(context, builder, arguments[2], arguments[3], vector)
+        left = Window(context, builder, arguments[1], arguments[3], vector)
+        right = Window(context, builder, arguments[2], arguments[3], vector)
         # x[i + j] and y[i - j] meet the same tap: folding them halves the multiplications.
         join = builder.fsub if odd else builder.fadd
-        for j in range(steps):
-            tap = _tap(builder, arguments[4], j, vector)
-            for i in range(OUTPUTS):
-                pair = join(left[i + j], right[i - j])
-                sums[i] = emit_fma(builder, vector, tap, pair, sums[i])
+        given = [emit_tap(builder, arguments[4], j, vector) for j in range(steps)]
+        sums = _add_products(
+            builder, vector, sums, given, lambda i, j: join(left[i + j], right[i - j])
+        )
         return context.make_tuple(builder, acc, sums)
 
     return acc(acc, x, y, types.int64, taps, count, kind), emit
@@ -146,9 +173,10 @@ def accumulate_pairs(
 def correlate_general(acc, x, stride, taps, count):
     """Add the correlation with ``count`` taps to a block."""
     j = 0
-    while j + 4 <= count:
-        acc = accumulate(acc, offset_pointer(x, j * stride), stride, offset_pointer(taps, j), 4)
-        j += 4
+    while j + UNROLLED <= count:
+        here, taken = offset_pointer(x, j * stride), offset_pointer(taps, j)
+        acc = accumulate(acc, here, stride, taken, UNROLLED)
+        j += UNROLLED
     while j < count:
         acc = accumulate(acc, offset_pointer(x, j * stride), stride, offset_pointer(taps, j), 1)
         j += 1
@@ -161,10 +189,11 @@ def _folded(kind):
     def correlate_pairs(acc, x, last, stride, taps, pairs):
         # acc[i] += sum_j taps[j] * (x[i + j] + last[i - j]); minus for ODD
         j = 0
-        while j + 4 <= pairs:
+        while j + UNROLLED <= pairs:
             left, right = offset_pointer(x, j * stride), offset_pointer(last, -j * stride)
-            acc = accumulate_pairs(acc, left, right, stride, offset_pointer(taps, j), 4, kind)
-            j += 4
+            taken = offset_pointer(taps, j)
+            acc = accumulate_pairs(acc, left, right, stride, taken, UNROLLED, kind)
+            j += UNROLLED
         while j < pairs:
             left, right = offset_pointer(x, j * stride), offset_pointer(last, -j * stride)
             acc = accumulate_pairs(acc, left, right, stride, offset_pointer(taps, j), 1, kind)
@@ -399,9 +428,10 @@ def _correlate_square(x, stride, taps, count, kind):
 def correlate_any(acc, x, stride, taps, count):
     """Add the correlation with ``count`` taps of vectors at any address to a block."""
     j = 0
-    while j + 4 <= count:
-        acc = accumulate_any(acc, offset_pointer(x, j * stride), stride, offset_pointer(taps, j), 4)
-        j += 4
+    while j + UNROLLED <= count:
+        here, taken = offset_pointer(x, j * stride), offset_pointer(taps, j)
+        acc = accumulate_any(acc, here, stride, taken, UNROLLED)
+        j += UNROLLED
     # One call for the rest instead of a loop: unaligned windows overlap, each is loaded once per call.
     here, taken = offset_pointer(x, j * stride), offset_pointer(taps, j)
     if count - j == 3:

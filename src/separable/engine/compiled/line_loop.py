@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from .jit import inline, part, stage
 from .numba_api import without_literals
+from .simd import LINE_VECTORS
 from .sweep_loop import find_rows, load_columns, slide
 from .sweep_params import invoke, larger, params_at, smaller
 
@@ -143,9 +144,10 @@ def band_down(params_address, scratch, source, target, top, rows, start, columns
     done = 0
     while done < columns:
         wide = smaller(params.tile, columns - done)
-        skew = (start + done - params.unaligned_prefix) % params.lanes
+        line = params.lanes * LINE_VECTORS
+        skew = (start + done - params.unaligned_prefix) % line
         if skew > 0:
-            wide = smaller(wide, params.lanes - skew)
+            wide = smaller(wide, line - skew)
         _load(params_address, scratch, start + done, wide, rows)
         invoke(
             params.store_strips,

@@ -25,7 +25,7 @@ from .fma_blocks import OUTPUTS, correlate, correlate_square, correlate_terms, z
 from .jit import inline, inline_coded, part, stage
 from .load_store import prefetch_rows_of, store_part, store_whole
 from .numba_api import without_literals
-from .simd import at, lanes_of, offset_pointer, prefetch
+from .simd import LINE_BYTES, LINE_VECTORS, at, lanes_of, offset_pointer, prefetch
 from .sweep_params import invoke, larger, params_at, smaller, word
 from .transpose import transpose
 from .vector_blocks import load_block, store_block, store_squares
@@ -251,24 +251,26 @@ def finish_columns(
     size = lanes_of(temp)
     line = size * params.source_item
     share = (prefetch_rows * OUTPUTS + rows - 1) // rows
-    taps = params.y_taps
-    for g in range((columns + size - 1) // size):
-        strip = offset_pointer(strips, g * params.load_strip)
+    taps, count = params.y_taps, (columns + size - 1) // size
+    for begin in range(0, count, LINE_VECTORS):
         # One prefetch per row and cache line: strips that begin within a line have nothing to ask for.
-        begun = 0 if (g * line) % 64 == 0 else prefetch_rows
+        begun = 0 if (begin * line) % LINE_BYTES == 0 else prefetch_rows
         for r in range(0, rows, OUTPUTS):
             until = smaller(begun + share, prefetch_rows)
-            prefetch_rows_of(table, begun, until, prefetch_offset + g * line)
+            prefetch_rows_of(table, begun, until, prefetch_offset + begin * line)
             begun = until
-            x, weights = offset_pointer(strip, r * size), at(like, params.y_weights)
-            # All terms read the same strip: the step between their sources is 0.
-            block = correlate_terms(
-                x, params.y_kinds, 0, size, weights, taps, params.y_kinds, terms >> 16, terms & 65535
-            )  # fmt: skip
-            inside, wide = smaller(rows - r, OUTPUTS), smaller(columns - g * size, size)
-            top, left = row + r * step, first + g * size
-            if dense and inside == OUTPUTS and wide == size:
-                store_whole(target, top + left * pitch, step, block, dense)
-            else:
-                store_block(temp, size, block)
-                store_part(params_address, target, top, step, left, dense, inside, wide, temp)
+            inside, top = smaller(rows - r, OUTPUTS), row + r * step
+            # The strips of a cache line of the result, one directly after the other.
+            for g in range(begin, smaller(begin + LINE_VECTORS, count)):
+                x = offset_pointer(strips, g * params.load_strip + r * size)
+                # All terms read the same strip: the step between their sources is 0.
+                block = correlate_terms(
+                    x, params.y_kinds, 0, size, at(like, params.y_weights), taps, params.y_kinds,
+                    terms >> 16, terms & 65535,
+                )  # fmt: skip
+                wide, left = smaller(columns - g * size, size), first + g * size
+                if dense and inside == OUTPUTS and wide == size:
+                    store_whole(target, top + left * pitch, step, block, dense)
+                else:
+                    store_block(temp, size, block)
+                    store_part(params_address, target, top, step, left, dense, inside, wide, temp)

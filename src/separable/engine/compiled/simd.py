@@ -34,6 +34,9 @@ from .jit import host, intrinsic, vector_bits
 from .numba_api import cgutils, models, register_default, types
 
 VECTOR_BYTES = vector_bits() // 8
+LINE_BYTES = 64
+LINE_VECTORS = max(1, LINE_BYTES // VECTOR_BYTES)
+"""Vectors of a cache line: results are stored a line at a time, or stores past the caches are split."""
 _FEATURES = host()[2]
 _ARCHITECTURE = host()[0].split("-", maxsplit=1)[0]
 IS_X86 = _ARCHITECTURE in ("x86_64", "i386", "i686", "amd64")

@@ -21,7 +21,7 @@ from separable.process_cache import ProcessBound
 
 from .axis_layout import Axis, Layout
 from .numba_api import types
-from .simd import VECTOR_BYTES, lanes
+from .simd import LINE_BYTES, VECTOR_BYTES, lanes
 from .sweep_params import FIELDS, OUTSIDE, SWEEP
 
 WORD = types.int64
@@ -194,13 +194,13 @@ class SweepSchedule(ProcessBound):
         self._words = self.record.reshape(1).view(np.int64)
 
     def _can_stream(self, result_bytes: int, limit: int) -> bool:
-        """Return whether stores may bypass the caches: a large output of whole, aligned vectors."""
+        """Return whether stores may bypass the caches: a large output whose rows are whole, aligned cache lines."""
         outer = [a for a in (self.layout.z, self.layout.y, *self.layout.batch) if a is not None]
         return (
             bool(self._get("target_dense"))
             and lanes(self.dtypes.work) * self.dtypes.target.itemsize == VECTOR_BYTES
             and result_bytes >= limit
-            and all(a.target % VECTOR_BYTES == 0 or a.size == 1 for a in outer)
+            and all(a.target % LINE_BYTES == 0 or a.size == 1 for a in outer)
         )
 
     def fill(self, words: NDArray[np.int64], source: int, target: int, scratch: int) -> None:
@@ -212,7 +212,7 @@ class SweepSchedule(ProcessBound):
         words[_SCRATCH] = scratch
         if self.may_stream and target % item == 0:
             words[_STREAM] = 1
-            words[_PREFIX] = -target % VECTOR_BYTES // item
+            words[_PREFIX] = -target % LINE_BYTES // item
 
 
 def _is_dense(item: int, x: Axis, c: Axis, x_stride: int, c_stride: int) -> bool:

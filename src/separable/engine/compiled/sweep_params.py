@@ -52,6 +52,7 @@ FIELDS = (
     "y_target",  # stride
     "y_band",  # rows of a band
     "y_bands",  # bands of an image
+    "y_left",  # taps above the output, where rows are filtered where they lie
     "y_shift",  # rows by which a line filter leaves its first output after the first sample
     # The axis along rows.
     "x_flat",  # flat columns
@@ -69,7 +70,7 @@ FIELDS = (
     "source_dense",  # 1 if flat columns of the image are neighbours in memory
     "target_dense",  # 1 if flat columns of the result are neighbours in memory
     "stream",  # 1 if stores bypass the caches
-    "unaligned_prefix",  # elements of the result before the first aligned vector
+    "unaligned_prefix",  # elements of the result before the first aligned cache line
     # Borders and constants.
     "left_table",  # address of int64[x_reach]: offset of each flat column left of the image, or OUTSIDE
     "right_table",  # the same for flat columns right of the image
@@ -114,6 +115,8 @@ FIELDS = (
     "load",
     "item",  # filters one work item: planes, or a band of a line filter
     "band",  # filters one band of one plane
+    "edge_band",  # filters the rows at the edges of the image, where `band` filters only the others
+    "filter_short",
     "filter_columns",
     "filter_rows",
     "finish_columns",
@@ -136,6 +139,7 @@ FIELDS = (
     "at_spare",  # work[strip][row][lane]: the tile that is loaded meanwhile
     "at_temp",  # work[row][lane]: a block that is stored sample by sample
     "at_across",  # work[term][group of rows][column][lane]: the transposed buffer
+    "at_buffer",  # work[output][column]: rows filtered along y by few taps
     "at_line",  # work[column][lane]: a run along x, or the forward run of a recursion
     "at_ring",  # work[ring][row][vector column][slot][lane]: filtered planes
 )

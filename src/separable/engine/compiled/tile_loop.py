@@ -66,6 +66,18 @@ def _width(params, ready, total, ring):
 
 @without_literals
 @inline
+def _density(params, done):
+    """Return how to store from column ``done`` of a band on: 0 sample by sample, 1 vectors, 2 past the caches.
+
+    The columns before the first aligned cache line are stored through the caches.
+    """
+    if done == 0 and params.unaligned_prefix > 0:
+        return params.target_dense
+    return params.target_dense + params.stream
+
+
+@without_literals
+@inline
 def _next_prefetch(params, loaded, next_column, next_wide, total, ring):
     """Return the column of the tile to prefetch, and 1 if it is in the next band.
 
@@ -175,7 +187,6 @@ def band_of_two(
     """Filter a band of one plane along y, if at all, and x."""
     params = params_at(params_address)
     next_rows = _find_band_rows(params_address, scratch, base, top, rows, next_base, next_top)
-    dense = params.target_dense + params.stream
     rows_in = rows + larger(params.y_taps, 1) - 1
     first, total = start - params.x_reach, params.halo + columns
     table = scratch + params.at_rows
@@ -206,6 +217,7 @@ def band_of_two(
         ready = loaded - params.halo - done
         if ready > 0:
             at_column = start + done
+            dense = _density(params, done)
             _store(
                 params_address, scratch, position, row, step, at_column, ready, rows, dense, ring
             )
@@ -222,7 +234,6 @@ def band_of_one(
     """Filter a band of one plane along y only."""
     params = params_at(params_address)
     next_rows = _find_band_rows(params_address, scratch, base, top, rows, next_base, next_top)
-    dense = params.target_dense + params.stream
     strips, temp = scratch + params.at_strips, scratch + params.at_temp
     rows_in = rows + params.y_taps - 1
     limit = start + columns
@@ -238,6 +249,7 @@ def band_of_one(
         table, prefetch_rows, following = _prefetch_target(
             params, scratch, at_column, limit, rows_in, next_rows
         )
+        dense = 1 if ring else _density(params, done)
         high, across = rows, wide
         if ring:  # rings have room for whole vectors
             high, across = round_up(rows, OUTPUTS), round_up(wide, params.lanes)
@@ -248,7 +260,7 @@ def band_of_one(
                 params.finish_columns,
                 (
                     params_address, strips, temp, 0, 0, place, step, pitch, at_column, across, high,
-                    1 if ring else dense, terms,
+                    dense, terms,
                     table, prefetch_rows if t == 0 else 0, following * params.source_item,
                 ),
             )  # fmt: skip
@@ -263,7 +275,6 @@ def band_direct(
     params = params_at(params_address)
     # rows[row][column]: the vectors of a row lie one behind the other, so that shifted loads are possible.
     next_rows = _find_band_rows(params_address, scratch, base, top, rows, next_base, next_top)
-    dense = params.target_dense + params.stream
     source, temp = scratch + params.at_strips, scratch + params.at_temp
     rows_in = rows + params.y_taps - 1
     first = start - params.x_reach
@@ -278,7 +289,7 @@ def band_direct(
         table, prefetch_rows, following = _prefetch_target(
             params, scratch, at_column, limit, rows_in, next_rows
         )
-        prefetch_offset = following * params.source_item
+        prefetch_offset, dense = following * params.source_item, _density(params, done)
         invoke(
             params.filter_direct,
             (

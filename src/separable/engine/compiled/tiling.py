@@ -17,7 +17,8 @@ from .fma_blocks import EVEN, GENERAL, MIXED, MOST_PRODUCTS, ODD, OUTPUTS, is_lo
 from .jit import address
 from .load_store import load_tile
 from .microkernels import filter_columns, filter_rows, finish_columns
-from .simd import VECTOR_BYTES, lanes, pointer, taps_pointer
+from .short_taps import BUFFER_VECTORS, EDGE_STRIPS, band_of_short, filter_short
+from .simd import LINE_BYTES, LINE_VECTORS, VECTOR_BYTES, lanes, pointer, taps_pointer
 from .sweep_builder import WORD, Dtypes, SweepSchedule, round_up
 from .sweep_loop import sweep_ahead, sweep_items
 from .tile_loop import band_direct, band_of_one, band_of_two, stream_planes
@@ -29,6 +30,8 @@ RING_BYTES = 24 << 20
 """Bound on the rings of filtered planes of all threads together."""
 STREAM_BYTES = 8 << 20
 """Outputs from this size on are stored past the caches."""
+SHORT_TAPS = 7
+"""Most taps of filters whose rows are filtered where they lie, without strips."""
 BAND_ROWS, PLANE_ROWS = 128, 64
 """Rows of a band in two dimensions, and in each plane of three."""
 TILE_COLUMNS, PLANE_COLUMNS = 128, 544
@@ -154,7 +157,7 @@ class TermSchedule(SweepSchedule):
         self._set_scratch()
         self._set_stages()
         bands = self._get("items") * self._get("y_band") * self._get("x_chunk")
-        aligned = all(place % VECTOR_BYTES == 0 for place in self.network.at)
+        aligned = all(place % LINE_BYTES == 0 for place in self.network.at)
         self.may_stream = aligned and self._can_stream(
             bands * self.dtypes.target.itemsize, STREAM_BYTES
         )
@@ -259,10 +262,12 @@ class TermSchedule(SweepSchedule):
         return max(lanes(self.dtypes.work), OUTPUTS)
 
     def _set_halo(self) -> None:
-        size, channels, taps = lanes(self.dtypes.work), self._get("channels"), self._taps("x")
+        # Whole cache lines, so that rows are loaded on whole lines where results are stored on such.
+        line = lanes(self.dtypes.work) * LINE_VECTORS
+        channels, taps = self._get("channels"), self._taps("x")
         left = self.passes["x"].left * channels if taps else 0
-        reach = round_up(left, size)
-        halo = round_up(reach - left + max(taps - 1, 0) * channels, size)
+        reach = round_up(left, line)
+        halo = round_up(reach - left + max(taps - 1, 0) * channels, line)
         self._set(x_reach=reach, x_phase=reach - left, halo=halo)
 
     def _tile_columns(self, band: int) -> int:
@@ -272,10 +277,11 @@ class TermSchedule(SweepSchedule):
         tiles = max(1, round(total / columns))
         if "z" in self.passes or tiles < OVERLAP_TILES:  # of equal width
             columns = -(-total // tiles)
-        tile = round_up(columns, size)
+        step = size * LINE_VECTORS
+        tile = round_up(columns, step)
         column = self.dtypes.work.itemsize * (band + self._taps("y"))
-        while tile > size and tile * column > CACHE_BYTES:
-            tile = round_up(tile // 2, size)
+        while tile > step and tile * column > CACHE_BYTES:
+            tile = round_up(tile // 2, step)
         return tile
 
     def _set_chunks(self, threads: int) -> None:
@@ -284,14 +290,16 @@ class TermSchedule(SweepSchedule):
         flat, size = self._get("x_flat"), lanes(self.dtypes.work)
         if threads > 1 and items < 2 * threads:
             wanted = -(-2 * threads // items)
-            narrowest = min(max(4 * self._get("halo"), 16 * size), flat)
-            self._set(x_chunk=max(round_up(-(-flat // wanted), size), narrowest))
+            narrowest = max(4 * self._get("halo"), 16 * size)
+            chunk = round_up(max(-(-flat // wanted), narrowest), size * LINE_VECTORS)
+            self._set(x_chunk=min(chunk, flat))
 
     def _set_ring(self, threads: int) -> None:
         """Size the ring of filtered planes so that all threads' rings stay within the bound."""
         item, size, step = self.dtypes.work.itemsize, lanes(self.dtypes.work), self._row_step
         reach, band = self._taps("z") - 1, self._get("y_band")
         slab = min(round_up(SLAB_PLANES, OUTPUTS), round_up(self._get("z_size"), OUTPUTS))
+        line = size * LINE_VECTORS
         chunk = round_up(self._get("x_flat"), size)
         while (slab + reach) * band * chunk * item * self._get("rings") * threads > RING_BYTES:
             if slab > max(OUTPUTS, reach // 4):
@@ -300,8 +308,8 @@ class TermSchedule(SweepSchedule):
                 band = round_up(band // 2, step)
             elif slab > OUTPUTS:
                 slab = round_up(slab // 2, OUTPUTS)
-            elif chunk > size:
-                chunk = round_up(chunk // 2, size)
+            elif chunk > line:
+                chunk = round_up(chunk // 2, line)
             else:
                 break
         # An odd number of cache lines apart, columns do not compete for the same sets of the cache.
@@ -327,6 +335,27 @@ class TermSchedule(SweepSchedule):
     def _is_transposed(self) -> bool:
         """Return whether rows are transposed to be filtered along x."""
         return "x" in self.passes and self.dense is None
+
+    def _is_short(self) -> bool:
+        """Return whether taps are so few that rows are filtered where they lie; see :mod:`.short_taps`."""
+        if set(self.passes) != {"x", "y"} or self.dense is not None:
+            return False
+        y, x, size = self.passes["y"], self.passes["x"], lanes(self.dtypes.work)
+        reach = max(x.left, x.taps - 1 - x.left) * self._get("channels")
+        rows, left = self._get("y_size"), y.left
+        inside = np.arange(rows)
+        return (
+            len(self.network.outputs) == 1
+            and self._get("y_terms") == 1 == len(x.weights)
+            and max(x.taps, y.taps) <= SHORT_TAPS
+            and reach <= size
+            and self.dtypes.source == self.dtypes.work
+            and self._get("source_dense") == 1 == self._get("target_dense")
+            and self.layout.y.source % self.dtypes.work.itemsize == 0
+            and self._get("x_flat") >= 8 * size
+            and self._get("tile") >= EDGE_STRIPS * size
+            and np.array_equal(y.border[left : left + rows], inside)
+        )
 
     def _is_crowded(self) -> bool:
         """Return whether rows lie a multiple of a page apart, so that few sets of the cache hold them all."""
@@ -368,6 +397,7 @@ class TermSchedule(SweepSchedule):
             "at_spare": strips * item if overlap else 0,
             "at_temp": max(band, size, OUTPUTS) * size * item,
             "at_across": across * item,
+            "at_buffer": BUFFER_VECTORS * OUTPUTS * size * item if self._is_short() else 0,
             "at_line": run * size * item,
             "at_ring": self._get("rings") * self._get("ring_term"),
         })  # fmt: skip
@@ -387,6 +417,11 @@ class TermSchedule(SweepSchedule):
             band, rows = band_of_two, (WORD, work, work, work, last, x, *words[:8])
             self._set(filter_columns=address(filter_columns, (WORD, work, work, y, *words[:12])))
             self._set(filter_rows=address(filter_rows, rows))
+            if self._is_short():
+                self._set(edge_band=address(band, words[:12]), y_left=self.passes["y"].left)
+                filter_types = (WORD, WORD, source, work, target, y, x, *words[:5])
+                self._set(filter_short=address(filter_short, filter_types))
+                band = band_of_short
         else:
             band, columns = band_of_one, (WORD, work, work, last, y, *words[:11])
             self._set(finish_columns=address(finish_columns, columns))

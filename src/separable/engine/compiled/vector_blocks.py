@@ -130,18 +130,27 @@ def load_vectors(_typing: Any, p: Any, stride: Any, count: Any) -> Any:
     return block(p, types.int64, count), _load_emitter(block)
 
 
-@intrinsic
-def store_block(_typing: Any, p: Any, stride: Any, rows: Any) -> Any:
-    """Store a tuple of vectors at aligned places ``stride`` elements apart."""
-
+def _block_storer(p: Any, rows: Any, align: int) -> Any:
     def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         base, step, block = arguments
         for i, value in enumerate(cgutils.unpack_tuple(builder, block, len(rows))):
             place = builder.gep(base, [builder.mul(step, step.type(i))])
-            emit_store(builder, value, place, VECTOR_BYTES)
+            emit_store(builder, value, place, align)
         return context.get_dummy_value()
 
     return types.none(p, types.int64, rows), emit
+
+
+@intrinsic
+def store_block(_typing: Any, p: Any, stride: Any, rows: Any) -> Any:
+    """Store a tuple of vectors at aligned places ``stride`` elements apart."""
+    return _block_storer(p, rows, VECTOR_BYTES)
+
+
+@intrinsic
+def store_block_any(_typing: Any, p: Any, stride: Any, rows: Any) -> Any:
+    """Store a tuple of vectors at any places ``stride`` elements apart."""
+    return _block_storer(p, rows, 1)
 
 
 @intrinsic

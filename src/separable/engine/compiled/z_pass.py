@@ -13,7 +13,7 @@ from .fma_blocks import OUTPUTS, correlate_terms
 from .jit import inline, stage
 from .load_store import item_of, store_part, store_whole
 from .numba_api import without_literals
-from .simd import at, lanes_of, load, load_scalar, offset_pointer, splat, store
+from .simd import LINE_VECTORS, at, lanes_of, load, load_scalar, offset_pointer, splat, store
 from .sweep_params import params_at, smaller
 from .vector_blocks import store_block
 
@@ -46,27 +46,33 @@ def finish_planes(
     term_step, taps = params.ring_term // params.work_item, params.z_taps
     for r in range(rows):
         row = place + r * params.y_target
-        for f in range(0, columns, size):
-            column = offset_pointer(ring, r * row_step + f // size * column_step)
-            wide = smaller(columns - f, size)
+        for begin in range(0, columns, LINE_VECTORS * size):
+            end = smaller(begin + LINE_VECTORS * size, columns)
             for z in range(0, count, OUTPUTS):
-                x, weights = offset_pointer(column, z * size), at(like, params.z_weights)
-                block = correlate_terms(
-                    x, params.z_from, term_step, size, weights, taps, params.z_kinds,
-                    terms >> 16, terms & 65535,
-                )  # fmt: skip
                 inside, top = smaller(count - z, OUTPUTS), row + z * params.z_target
-                left = first + f
-                if dense and inside == OUTPUTS and wide == size:
-                    store_whole(target, top + left * item_of(target), params.z_target, block, dense)
-                else:
-                    store_block(temp, size, block)
-                    # The rows of this block are planes: `z_target` bytes apart.
+                # The vectors of a cache line of the result, one directly after the other.
+                for f in range(begin, end, size):
+                    column = offset_pointer(ring, r * row_step + f // size * column_step)
+                    x, weights = offset_pointer(column, z * size), at(like, params.z_weights)
+                    block = correlate_terms(
+                        x, params.z_from, term_step, size, weights, taps, params.z_kinds,
+                        terms >> 16, terms & 65535,
+                    )  # fmt: skip
+                    left, wide = first + f, smaller(columns - f, size)
+                    # The rows of this block are planes: `step` bytes apart.
                     step = params.z_target
-                    store_part(params_address, target, top, step, left, dense, inside, wide, temp)
-            # While the column is in the cache: planes that the next slab does not read make room.
-            for t in range(dropped):
-                _drop_planes(offset_pointer(column, t * term_step), count, kept)
+                    if dense and inside == OUTPUTS and wide == size:
+                        store_whole(target, top + left * item_of(target), step, block, dense)
+                    else:
+                        store_block(temp, size, block)
+                        store_part(
+                            params_address, target, top, step, left, dense, inside, wide, temp
+                        )
+            # While the columns are in the cache: planes that the next slab does not read make room.
+            for f in range(begin, end, size):
+                column = offset_pointer(ring, r * row_step + f // size * column_step)
+                for t in range(dropped):
+                    _drop_planes(offset_pointer(column, t * term_step), count, kept)
 
 
 @stage
