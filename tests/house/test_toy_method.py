@@ -190,10 +190,6 @@ def test_it_goes_when_it_is_removed() -> None:
     assert not Toy.runs_made
     with pytest.raises(ArgumentError, match="`method` must be one of"):
         sep.plan(KERNEL, IMAGE.shape, method="toy")
-    with pytest.raises(ArgumentError, match="must be that of a method registered before"):
-        unregister_method("toy")
-    with pytest.raises(ArgumentError, match="must be that of a method registered before"):
-        unregister_method("fft")
 
 
 def test_it_is_run_by_whatever_runs_every_method(toy: Any) -> None:

@@ -22,7 +22,7 @@ from separable.cli.options import (
 from separable.errors import ArgumentError
 from separable.factorize import Spectrum, factorize, spectrum
 from separable.factors import Factors
-from separable.kernels import catalogue, parse_spec
+from separable.kernels import parse_spec, registered_kernels
 from separable.plan.candidates import filter_pattern
 
 __all__ = ["kernel_command", "kernel_of"]
@@ -95,8 +95,8 @@ def _list(console: Console) -> None:
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(no_wrap=True, style="bold")
     grid.add_column()
-    for name, summary in sorted(catalogue().items()):
-        grid.add_row(name, summary.replace("``", ""))
+    for kernel in sorted(registered_kernels(), key=lambda k: k.name):
+        grid.add_row(kernel.name, kernel.description.replace("``", ""))
     console.print("Kernels:")
     put(console, grid, indent=2)
     console.print(

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from numpy.typing import NDArray
 
-from separable.borders import registered
+from separable.borders import registered_borders
 from separable.errors import ArgumentError, KernelError, SeparableError
 from separable.factorize import as_kernel
 from separable.factors import Factors
@@ -73,7 +73,7 @@ Axes = Annotated[
 
 def mode_help() -> str:
     """Return the help of the option --mode, with the border modes that are registered now."""
-    *names, last = (border.name for border in registered())
+    *names, last = (border.name for border in registered_borders())
     return f"Border mode: {', '.join(names)} or {last}; or one per axis, for example wrap,reflect."
 
 

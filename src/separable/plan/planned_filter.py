@@ -322,7 +322,7 @@ def plan(
         Image axes to filter, one per kernel axis. By default all of them, if the kernel has as many.
     mode : str, Border, or sequence of str or Border
         Border mode: "reflect" (the default, as in SciPy), "mirror", "nearest", "wrap", "constant" or
-        a registered one (`separable.borders.register`); or one per filtered axis.
+        a registered one (`separable.borders.register_border`); or one per filtered axis.
     cval : number
         Value outside the image, for the mode "constant".
     origin : int or sequence of int
