@@ -135,7 +135,7 @@ def test_filter_leaves_time_alone(call: Caller, tmp_path: Path) -> None:
 def test_filter_explains(call: Caller, photo: Path, tmp_path: Path) -> None:
     options = ["-k", "disk:4", "--tol", "0.2", "--method", "direct", "--explain"]
     out = call("filter", photo, tmp_path / "a.png", *options)[1]
-    assert "Chosen: direct, as asked for" in out
+    assert "Chosen: direct, as requested" in out
     assert re.search(r"Method: direct, [\d.]+ .?s \(predicted [\d.]+ .?s\)\. Start-up", out)
 
 

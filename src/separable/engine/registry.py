@@ -35,8 +35,18 @@ __all__ = [
 
 DIRECT, SEPARABLE, LOW_RANK = "direct", "separable", "low-rank"
 NESTED, TRUNCATED, PARTIAL = "nested", "truncated", "partial"
-CANDIDATES = (DIRECT, SEPARABLE, LOW_RANK, NESTED, TRUNCATED, PARTIAL)
-"""Candidates of a plan that are named after the decomposition; several methods may run each."""
+CANDIDATES: Mapping[str, str] = {
+    DIRECT: "the dense kernel",
+    SEPARABLE: "kernels of rank 1",
+    LOW_RANK: "kernels that are a sum of separable terms",
+    NESTED: "kernels of several terms that begin with the same pass",
+    TRUNCATED: "kernels of several terms, some of which `tol` allows to omit",
+    PARTIAL: "kernels of three axes or more from which one axis separates exactly",
+}
+"""Candidates of a plan that are named after the decomposition, and the kernels that have them.
+
+Several methods may run each of them.
+"""
 
 # The order says which of several methods that can run a decomposition does so: the faster one is first.
 _BUILT_IN: tuple[Method, ...] = (

@@ -370,7 +370,8 @@ def _of_too_many(search: _Search) -> list[Candidate | _Entry]:
     request, kernel = search.request, search.kernel
     most, size = kernel.most_terms, request.weights.size
     reason = f"a kernel of {size} weights that needs more than {most} terms"
-    found: list[Candidate | _Entry] = [search.rejected(SEPARABLE, 1, math.nan, reason)]
+    names = [SEPARABLE, *([LOW_RANK] if request.method == LOW_RANK else [])]
+    found: list[Candidate | _Entry] = [search.rejected(n, 1, math.nan, reason) for n in names]
     few = kernel.few(request.tol) if request.tol else None
     if few is not None:
         found.append(search.shared(TRUNCATED, TERMS, search.passes(few), len(few.terms)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from separable.arrays import MASKED_REMEDY, complete_array_of
 from separable.borders import Modes
 from separable.engine import METHODS, Problem
+from separable.engine.registry import CANDIDATES
 from separable.errors import ArgumentError
 from separable.factors import Factors
 from separable.machine import Machine, current
@@ -180,7 +182,7 @@ class Plan(Value):
         ('separable', None)
         """
         listed = CandidateList(replace(self.request, method=method), current()).complete()
-        able = [c for c in listed if method in (c.name, c.method) and not c.refused]
+        able = [c for c in listed if c.answers_to(method) and not c.refused]
         return fastest(able) if able else None
 
     def to_dict(self) -> dict[str, Any]:
@@ -334,8 +336,9 @@ def plan(
         Error that the result may have: ``max|out - exact| <= tol * sum|kernel| * max|input|``.
         Without a tolerance the result is exact to rounding.
     method : str
-        "auto" takes the fastest candidate; otherwise the name of a candidate ("direct", "separable",
-        "fft", ...), or "reference", the slow definition of the filter.
+        "auto" chooses the fastest method. Otherwise a name from the first column of a printed plan
+        ("direct", "separable", "low-rank", "fft" ...), or "reference", the slow definition of the
+        filter. "low-rank" accepts kernels of rank 1, too.
     operation : str
         "convolve" flips the kernel, "correlate" does not.
     threads : int, optional
@@ -377,15 +380,26 @@ def _choose(listing: CandidateList, method: str) -> Candidate:
             raise ArgumentError("no method can run this filter; print a plan with a method by name")
         return found
     listed = listing.complete()
-    named = [c for c in listed if method in (c.name, c.method)]
+    named = [c for c in listed if c.answers_to(method)]
     if not named:
-        unplanned = (m.name for m in METHODS.values() if not m.planned)
-        names = sorted({"auto", *unplanned, *(c.name for c in listed)})
-        raise ArgumentError(f"`method` must be one of {', '.join(names)}; got {method!r}")
+        raise ArgumentError(_unknown_method(method, [c.name for c in listed]))
     admitted = [c for c in named if not c.refused]
     if not admitted:
         raise ArgumentError(f"`method` {method!r} cannot run this filter: {named[0].refused}")
     return fastest(admitted)
+
+
+def _unknown_method(method: str, listed: list[str]) -> str:
+    """Return the message for a name that is no method, or none for this kernel."""
+    unplanned = (m.name for m in METHODS.values() if not m.planned)
+    names = sorted({"auto", *unplanned, *listed})
+    message = f"`method` must be one of {', '.join(names)}; got {method!r}"
+    known = METHODS.get(str(method))
+    kernels = CANDIDATES.get(str(method), "") if known is None else known.kernels
+    if kernels:
+        return f"{message}, which is for {kernels}"
+    near = difflib.get_close_matches(str(method), sorted({*names, *METHODS, *CANDIDATES}), n=1)
+    return f'{message}. Did you mean "{near[0]}"?' if near and known is None else message
 
 
 def fastest(listed: Iterable[Candidate]) -> Candidate:

@@ -39,7 +39,8 @@ class GaussianRecursion(CompiledMethod):
     """Recursions along each axis."""
 
     name = "recursive"
-    title = "recursion"
+    title = "Gaussian recursion"
+    kernels = "long Gaussians, where `tol` is given and allows their approximation"
     explanation = "approximates Gaussian taps by damped oscillations, each a recursion both ways"
     runs = (TERMS,)
     most_terms = 1
