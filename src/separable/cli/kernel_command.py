@@ -33,8 +33,8 @@ ENDS = 3  # values shown at either end then
 ROWS = 10  # shown of a longer spectrum
 BAR = 30  # columns of the longest bar
 LEGEND = (
-    "terms: number of separable terms in the sum; value: singular value of the last one; error: "
-    "what the sum misses, relative to the kernel (Frobenius norm)."
+    "terms: number of separable terms in the sum; singular value: that of the last term; error: "
+    "|kernel - sum| / |kernel| (Frobenius norm)."
 )
 
 
@@ -176,7 +176,7 @@ def _show_spectrum(values: Spectrum, console: Console) -> None:
     grid.add_column(justify="right", no_wrap=True)
     for style in ("", "", "cyan"):
         grid.add_column(no_wrap=True, style=style)
-    grid.add_row("terms", "value", "error", "")
+    grid.add_row("terms", "singular value", "error", "")
     block = "#" if console.options.ascii_only else "█"
     for r in range(1, count + 1):
         value = float(values.values[r - 1]) if r <= values.rank else 0.0
@@ -184,7 +184,7 @@ def _show_spectrum(values: Spectrum, console: Console) -> None:
         exact = r >= values.rank
         bar = block * max(round(BAR * value / largest), int(value > 0))
         grid.add_row(str(r), f"{value:.4g}", "0" if exact else f"{error:.2g}", bar)
-    console.print("Spectrum")
+    console.print("Singular values")
     put(console, grid, indent=2)
     if values.rank > count:
         console.print(f"  ... exact with {values.rank} terms")
