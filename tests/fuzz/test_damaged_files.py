@@ -52,6 +52,7 @@ COMMANDS: dict[str, Callable[[Path, Path], tuple[Any, ...]]] = {
 # What is wrong with the arguments, or with two files that do not fit, names no file.
 ABOUT_ARGUMENTS = (
     "`--mask` must have",
+    "`--mask` must hold",
     "axes, the image",
     "`--memory` must be",
     "`--shape`",

@@ -67,7 +67,7 @@ cost_app = typer.Typer(
     add_completion=False,
     help="Compare the cost of a dense and a separable layer or network.\n\n"
     "NETWORK is mobilenet_v1, xception, efficientnet_b0 to efficientnet_b7, unet or another "
-    "network of the library (an unknown name lists all), or timm:NAME. Counts are for one forward pass of one image; biases "
+    "network of the library (a wrong name prints the list), or timm:NAME. Counts are for one forward pass of one image; biases "
     "are not multiplications.",
 )
 

@@ -88,8 +88,6 @@ def filter_command(  # the help of its arguments: `option_groups.list_registered
     # Step 1: read.
     missing = read_missing(given)
     image, info = read_image(source)
-    if image.ndim == 0:
-        raise KernelError(f"{source} holds a single number: expected an image")
 
     with enough_memory(source):
         # Step 2: choose the axes, make the kernel, plan, and check that the result can be written.
@@ -124,10 +122,17 @@ def filter_command(  # the help of its arguments: `option_groups.list_registered
 def _set_up(options: FilterOptions, image: Array | Source, info: ImageInfo, source: Path) -> _Setup:
     """Choose the axes and make the kernel for them; `info` is what the file `source` says."""
     text, asked_axes = options.kernel, options.image_axes
+    if image.ndim == 0:
+        raise KernelError(f"{source} holds a single number: expected an image")
     space = info.space(image.ndim)
     if is_kernel_file(text):
         kernel = read_kernel(text, options.operation, options.spacing)
         return _Setup(kernel, _axes_for(kernel, asked_axes, space, image))
+    if asked_axes is None and not space:
+        raise KernelError(
+            f"{source} has no spatial axis, its axes are {info.axes}: say which ones to filter, for "
+            "instance --axes 0"
+        )
     filtered = space if asked_axes is None else check_axes(asked_axes, image.ndim)
     asked, known = read_spacing(options.spacing), file_spacing(info, source)
     kernel = named_kernel(text, filtered, image.ndim, options.operation, asked, known)

@@ -156,7 +156,8 @@ def _show_factors(factors: Factors, values: Spectrum, console: Console) -> None:
             grid.add_row(letter, _vector(vector, VALUES if rank <= 1 else FEW))
         put(console, grid, indent=2 if rank <= 1 else 4)
     if rank > TERMS:
-        console.print(f"  ... {rank - TERMS} more terms")
+        more = rank - TERMS
+        console.print(f"  ... {more} more term{'s' if more > 1 else ''}")
     console.print()
 
 

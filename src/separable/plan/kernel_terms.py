@@ -30,7 +30,7 @@ _Found = TypeVar("_Found")
 MANY = 256  # terms: beyond, what a tolerance would save is not worked out unless one is given
 SLACK = 1e-9  # rounding of 1-norms
 NEARLY = 1e-6  # of the largest weight: what rounding may leave of a kernel of rank one
-HINT = 0.01  # tolerance of which is said how many terms it would save
+HINT = 0.01  # tolerance for which a plan says how many terms it would save
 SURELY = 1e-9  # of the largest tap of a vector: a tap above this is not removed as rounding
 
 # Kernels that take seconds to decompose are looked at for a few terms only: with more of them a

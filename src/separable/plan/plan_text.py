@@ -29,7 +29,7 @@ __all__ = [
 WIDTH = 80
 COLUMNS = ("", "method", "terms", "passes", "mult/out", "moved", "predicted", "error", "")
 LEGEND = (
-    "method: the name that `method=` takes; terms: products of 1-D factors that are added up; "
+    "method: name for `method=` or `--method`; terms: products of 1-D factors that are added up; "
     "mult/out: multiplications per output; moved: bytes read and written; error: bound, relative to "
     "sum|kernel| x max|input|."
 )
@@ -164,15 +164,21 @@ def _verdict(plan: Plan) -> list[str]:
         why = "the only one that can run this filter"
         if others:
             why = _lead(min(others), c.seconds)
-    size = math.prod(plan.problem.kernel_shape)
     word = "multiplication" if c.multiplications == 1 else "multiplications"
-    count = f"{count_text(c.multiplications)} {word} per output"
-    if c.multiplications < size:
-        count += f" instead of {size}"
+    count = f"{count_text(c.multiplications)} {word} per output{_dense_count(plan, c)}"
     chosen = [wrapped(f"Chosen: {c.title}, {why}; {count}.")]
     if c.explanation:
         chosen.append(wrapped(f"Method: {c.title} {c.explanation}."))
     return [*chosen, wrapped(f"Rates: {plan.machine}.")]
+
+
+def _dense_count(plan: Plan, c: Candidate) -> str:
+    """Return how many multiplications the dense kernel needs: one per weight that is not zero."""
+    weights = plan.request.weights
+    if weights.nonzeros == c.multiplications:
+        return ""
+    others = "" if weights.nonzeros == weights.size else f" ({weights.size} weights with zeros)"
+    return f", dense {weights.nonzeros}{others}"
 
 
 def _lead(next_best: float, seconds: float) -> str:

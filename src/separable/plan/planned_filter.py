@@ -47,7 +47,7 @@ class Plan(Value):
     Attributes
     ----------
     request : Request
-        The filter that was asked for.
+        The requested filter.
     listing : CandidateList
         The candidates, evaluated as far as they were needed.
     chosen : Candidate
@@ -57,7 +57,7 @@ class Plan(Value):
 
     Notes
     -----
-    Plans are equal, and hash alike, where the same filter was asked for and the same candidates were
+    Plans are equal, and have equal hashes, if the same filter was requested and the same candidates were
     listed and chosen. A plan may be copied, pickled and sent to other processes at any time, also
     after it has run: compiled records stay behind and are built anew at the first call.
 
@@ -131,7 +131,7 @@ class Plan(Value):
         return self._run(candidate, array, out, progress)
 
     def measure(self, image: ArrayLike, *, repeats: int = 3) -> Measurement:
-        """Run every candidate that may be taken and compare its time with the prediction.
+        """Run every candidate that is not rejected and compare its time with the prediction.
 
         Parameters
         ----------
@@ -186,7 +186,7 @@ class Plan(Value):
         return fastest(able) if able else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the plan as JSON values; `from_dict` makes the same plan of them."""
+        """Return the plan as JSON values, from which `from_dict` rebuilds it."""
         r, p = self.request, self.problem
         return {
             "kernel": array_to_list(r.kernel),
@@ -210,7 +210,7 @@ class Plan(Value):
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Plan:
-        """Make a plan of what `to_dict` returned: the same choice, the same predictions."""
+        """Rebuild a plan from the result of `to_dict`, with the same choice and predictions."""
         kernel = array_from_list(values["kernel"], values["kernel_dtype"])
         factors = values["factors"]
         asked = request(
@@ -390,7 +390,7 @@ def _choose(listing: CandidateList, method: str) -> Candidate:
 
 
 def _unknown_method(method: str, listed: list[str]) -> str:
-    """Return the message for a name that is no method, or none for this kernel."""
+    """Return the message for an unknown method, or one that this kernel cannot use."""
     unplanned = (m.name for m in METHODS.values() if not m.planned)
     names = sorted({"auto", *unplanned, *listed})
     message = f"`method` must be one of {', '.join(names)}; got {method!r}"

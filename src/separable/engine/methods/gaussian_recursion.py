@@ -90,7 +90,7 @@ class GaussianRecursion(CompiledMethod):
         if line_refusal(problem, decomposition):
             return line_refusal(problem, decomposition)
         if not decomposition.recursions:
-            return "the taps are no Gaussian's, or the tolerance is too small"
+            return "the taps are not those of a Gaussian, or the tolerance is too small"
         if not np.isfinite(problem.cval):
             return "cval is not finite"
         return ""
