@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import separable as sep
 from separable import kernels
-from separable.borders import registered
+from separable.borders import registered_borders
 from separable.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -25,7 +25,7 @@ from separable.filter_bank.pass_graph import families, graph_of
 
 pywt = pytest.importorskip("pywt")
 
-MODES = [border.name for border in registered()]
+MODES = [border.name for border in registered_borders()]
 DTYPES = ["float32", "float64", "uint8", "int16", "float16", "bool", "complex64", "int64"]
 
 

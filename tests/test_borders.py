@@ -25,7 +25,7 @@ from separable.borders import (
     carried,
     extend,
     mode_names,
-    registered,
+    registered_borders,
     runs_of,
 )
 from toy_borders import EdgeOnce, FarEdge
@@ -33,7 +33,7 @@ from toy_borders import EdgeOnce, FarEdge
 NUMPY_NAMES = {
     "reflect": "symmetric", "mirror": "reflect", "nearest": "edge", "wrap": "wrap",
 }  # fmt: skip
-BORDERS = (*registered(), FarEdge(), EdgeOnce())
+BORDERS = (*registered_borders(), FarEdge(), EdgeOnce())
 
 
 @pytest.mark.parametrize("mode", sorted(NUMPY_NAMES))
@@ -97,7 +97,7 @@ class Default(Border):
         return self.border.extension(n, before, after)
 
 
-@pytest.mark.parametrize("border", [*BORDERS, *map(Default, registered())], ids=repr)
+@pytest.mark.parametrize("border", [*BORDERS, *map(Default, registered_borders())], ids=repr)
 @given(st.composite(lines)())
 def test_a_block_holds_what_its_outputs_read(border: Border, line: dict[str, int]) -> None:
     n, start, stop = line["n"], line["start"], line["stop"]

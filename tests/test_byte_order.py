@@ -11,7 +11,7 @@ import pytest
 
 import separable as sep
 from separable import run
-from separable.borders import registered
+from separable.borders import registered_borders
 from separable.engine import METHODS
 from separable.volumes import foreign_byte_order
 
@@ -73,7 +73,7 @@ def test_every_method_is_bit_identical_to_native_byte_order(
     assert small_slabs == [METHODS[method].chunk_invariant]
 
 
-@pytest.mark.parametrize("mode", registered(), ids=str)
+@pytest.mark.parametrize("mode", registered_borders(), ids=str)
 @pytest.mark.parametrize("kernel", [SMOOTH, DENSE, np.ones((7, 1, 9)), np.ones((1, 1, 3))])
 def test_every_border(mode: str, kernel: np.ndarray, small_slabs: list[bool]) -> None:
     native = VOLUME.astype("f4")

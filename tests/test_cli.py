@@ -132,10 +132,28 @@ def test_filter_leaves_time_alone(call: Caller, tmp_path: Path) -> None:
     assert "along axes 1, 2 (axis 0 is time)" in flat(out)
 
 
+@pytest.mark.parametrize("options", [[], ["--memory", "4GiB"]])
+def test_filter_names_a_file_without_axes_to_filter(
+    call: Caller, tmp_path: Path, options: list[str]
+) -> None:
+    tifffile.imwrite(
+        tmp_path / "steps.tif", np.zeros((4, 5), np.float32), photometric="minisblack",
+        metadata={"axes": "TC"},
+    )  # fmt: skip
+    np.save(tmp_path / "number.npy", np.float32(3))
+    for name, message in (
+        ("steps.tif", "steps.tif has no spatial axis, its axes are TC: say which ones to filter"),
+        ("number.npy", "number.npy holds a single number: expected an image"),
+    ):
+        code, _, err = call("filter", tmp_path / name, tmp_path / "o.npy", "-k", "box:3", *options)
+        assert code == 2
+        assert message in flat(err)
+
+
 def test_filter_explains(call: Caller, photo: Path, tmp_path: Path) -> None:
     options = ["-k", "disk:4", "--tol", "0.2", "--method", "direct", "--explain"]
     out = call("filter", photo, tmp_path / "a.png", *options)[1]
-    assert "Chosen: direct, as asked for" in out
+    assert "Chosen: direct, as requested" in out
     assert re.search(r"Method: direct, [\d.]+ .?s \(predicted [\d.]+ .?s\)\. Start-up", out)
 
 

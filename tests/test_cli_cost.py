@@ -182,6 +182,14 @@ def test_every_layer_and_exports(call: Caller) -> None:
     out = call(*small, "--layers", "--training")[1]
     assert "MobileNetV1 on 1x3x64x64 float32, in training mode" in out
     assert "stages.12.0" in out
+    assert "`--depth 5` shows all" in out
+    top = call(*small, "--depth", 1)[1]
+    assert "stages " in top
+    assert "stages.12" not in top
+    assert "Layers deeper than 1 are added" in top
+    every = call(*small, "--depth", 5)[1]
+    assert "Layers deeper than" not in every
+    assert len(every.splitlines()) > len(out.splitlines()) > len(top.splitlines())
     rows = list(csv.DictReader(io.StringIO(call(*small, "--csv")[1])))
     assert rows[-1]["layer"] == "total"
     assert sum(int(r["macs"]) for r in rows[:-1]) == int(rows[-1]["macs"])

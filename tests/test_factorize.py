@@ -568,23 +568,25 @@ def test_rank_for():
         report.rank_for(-1)
 
 
+LEGEND = "\n  error: |K - F| / |K| for the kernel K and its best factors F (Frobenius norm)"
 SPECTRA = [
     (
         np.diag([4.0, 2.0, 0.0]),
         "y,x",
         "'yx -> y,x': rank 2, not separable\n"
-        "  rank   largest value   error\n"
-        "     1   4               0.447\n"
-        "     2   2               0\n"
-        "     3   0               0",
+        "  rank   singular value   error\n"
+        "     1   4                0.447\n"
+        "     2   2                0\n"
+        "     3   0                0" + LEGEND,
     ),
     (
         np.stack([np.eye(2), np.ones((2, 2))], axis=1),
         "ocx -> oc,cx",
         "'ocx -> oc,cx': rank 2, not separable, 2 batch values\n"
-        "  rank   largest value   error\n"
-        "     1   2               0.408\n"
-        "     2   1               0",
+        "  rank   singular value   error\n"
+        "     1   2                0.408\n"
+        "     2   1                0\n"
+        "  singular value: the largest one of all batch values" + LEGEND,
     ),
 ]
 
@@ -596,8 +598,8 @@ def test_a_spectrum_prints_as_a_table(kernel, pattern, text):
 
 def test_a_long_spectrum_is_abridged():
     text = str(spectrum(np.eye(40), "y,x"))
-    assert text.endswith("  ... 40 values")
-    assert len(text.splitlines()) == 2 + 12 + 1
+    assert text.endswith("  ... 40 values" + LEGEND)
+    assert len(text.splitlines()) == 2 + 12 + 1 + 1
 
 
 # Bad input.

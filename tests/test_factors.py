@@ -200,7 +200,9 @@ REPRS = [
     (
         factorize(np.eye(4), "y,x", rank=3),
         "Factors 'yx -> y,x' of a kernel 4x4: rank 3, error 0.5, bound 0.25\n"
-        "  y  shape (3, 4)\n  x  shape (3, 4)",
+        "  y  shape (3, 4)\n  x  shape (3, 4)\n"
+        "  error: |K - F| / |K| for the kernel K and these factors F (Frobenius norm);\n"
+        "  bound: sum|K - F| / sum|K|",
     ),
     (
         factorize(np.ones((2, 3, 13)), "zyx -> zR,RyS,Sx"),

@@ -527,16 +527,18 @@ def test_a_spec_must_be_text():
 
 
 def test_the_catalogue_names_every_kernel_of_two_axes_and_more():
-    functions = {n for n in kernels.__all__ if n.islower()} - {"catalogue", "parse_spec"}
-    assert set(kernels.catalogue()) == {n for n in functions if not n.endswith(("1d", "_bands"))}
-    for name, summary in kernels.catalogue().items():
-        assert summary
-        assert not summary.startswith("Return")
-        assert not summary.endswith("."), name
+    others = {"parse_spec", "register_kernel", "registered_kernels", "unregister_kernel"}
+    functions = {n for n in kernels.__all__ if n.islower()} - others
+    names = {kernel.name for kernel in kernels.registered_kernels()}
+    assert names == {n for n in functions if not n.endswith(("1d", "_bands"))}
+    for kernel in kernels.registered_kernels():
+        assert kernel.description
+        assert not kernel.description.startswith("Return")
+        assert not kernel.description.endswith("."), kernel.name
 
 
 def test_specs_accept_every_parameter_of_every_function():
-    for name in kernels.catalogue():
+    for name in (kernel.name for kernel in kernels.registered_kernels()):
         parameters = [
             p
             for p in inspect.signature(getattr(kernels, name)).parameters

@@ -12,12 +12,12 @@ import scipy.ndimage
 
 import separable as sep
 from separable import ndimage
-from separable.borders import registered
+from separable.borders import registered_borders
 from separable.errors import ArgumentError, ArgumentTypeError, DTypeError, SeparableError
 from separable.testing import assert_same_filter, reference_valid
 
 RNG = np.random.default_rng(5)
-MODES = [border.name for border in registered()]
+MODES = [border.name for border in registered_borders()]
 DISK = (np.hypot(*np.mgrid[-3:4, -3:4]) <= 3).astype(float)
 KERNELS = {
     "gaussian": sep.kernels.gaussian(1).dense(),

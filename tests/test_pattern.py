@@ -69,6 +69,10 @@ def test_patterns_are_values():
     assert len({parse("y,x"), parse("yx -> y,x")}) == 1
 
 
+NO_ARROW = (
+    "the pattern has no arrow `->`: write the kernel's axes, an arrow and the factors, for example "
+    "`yx -> y,x`; or the factors alone, `y,x`"
+)
 MESSAGES = [
     (
         "ocyx -> ox,cky",
@@ -86,11 +90,35 @@ MESSAGES = [
     ),
     (
         "yx -> y",
-        "one factor separates nothing: write two or more, with commas\n  yx -> y\n       ^",
+        "a pattern needs two factors or more, separated by commas\n  yx -> y\n       ^",
     ),
     ("yx -> y,,x", "a factor is empty\n  yx -> y,,x\n          ^"),
     ("yx -> y,x,", "a factor is empty\n  yx -> y,x,\n           ^"),
-    ("", "a factor is empty\n  \n  ^"),
+    ("", f"{NO_ARROW}\n  \n  ^"),
+    *(
+        (text, f'{NO_ARROW}\n  {text}\n  {" " * at}^\nDid you mean "{meant}"?')
+        for text, at, meant in (
+            ("yx", 0, "yx -> y,x"),
+            ("yx y,x", 0, "yx -> y,x"),
+            ("yx = y,x", 3, "yx -> y,x"),
+            ("yx => y,x", 3, "yx -> y,x"),
+            ("yx \u2192 y,x", 3, "yx -> y,x"),
+            ("ocyx oc,cyx", 0, "ocyx -> oc,cyx"),
+            ("(Yy)(Xx) YX,yx", 0, "(Yy)(Xx) -> YX,yx"),
+        )
+    ),
+    ("yy", f"{NO_ARROW}\n  yy\n  ^"),
+    ("(Yy)(Xx)", f"{NO_ARROW}\n  (Yy)(Xx)\n  ^"),
+    (
+        "y,x -> yx",
+        "`,` is not allowed here: expected a letter or a group\n  y,x -> yx\n   ^\n"
+        'Did you mean "yx -> y,x"?',
+    ),
+    (
+        "yx,y,x",
+        "axis `y` appears twice: write the kernel's axes before an arrow\n  yx,y,x\n     ^\n"
+        'Did you mean "yx -> y,x"?',
+    ),
     (
         "-> y,x",
         'the kernel has no axes\n  -> y,x\n  ^\nDid you mean "yx -> y,x"?',
@@ -135,7 +163,7 @@ MESSAGES = [
     ),
     (
         "oc,cx",
-        "axis `c` repeats: the short form cannot tell the kernel's axes\n"
+        "axis `c` appears twice: write the kernel's axes before an arrow\n"
         "  oc,cx\n"
         "     ^\n"
         'Did you mean "ocx -> oc,cx"?',

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 import separable as sep
 from separable import kernels
-from separable.borders import registered
+from separable.borders import registered_borders
 from separable.errors import ArgumentError, DTypeError, KernelError, OutputError
 from separable.tensors.tensor_filter import _by_torch
 
 torch = pytest.importorskip("torch")
 
-MODES = [border.name for border in registered()]
+MODES = [border.name for border in registered_borders()]
 
 
 def noise(shape: tuple[int, ...], seed: int = 0, **options: Any) -> Any:

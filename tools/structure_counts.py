@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SHORT_MODULE, LONG_FUNCTION, MANY_PARAMETERS = 60, 40, 7
+OPERATOR_FILES = ("operators.py", "autograd.py")  # in nn/fused: functions registered with PyTorch
 FRAGMENTS = (
     "of",
     "by",
@@ -85,6 +86,38 @@ def parameters_of(function: Function) -> int:
     return len([n for n in names if n not in ("self", "cls")])
 
 
+def exported_by_packages(path: Path) -> set[str]:
+    """Return the names that the packages of a module export; the top one exports from its own modules."""
+    found: set[str] = set()
+    for folder in path.parents:
+        if not (folder / "__init__.py").exists():
+            break
+        if folder == path.parent or (folder.parent / "__init__.py").exists():
+            tree = ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))
+            for node in tree.body:
+                if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+                    found.update(ast.literal_eval(node.value))
+    return found
+
+
+def has_signature_of_its_own(path: Path, tree: ast.Module, function: Function) -> bool:
+    """Return whether a function may choose its parameters.
+
+    Compiled kernels take numbers and addresses one by one, the signature of a command lists its options, that of
+    an operator follows its schema, and public functions and classes have those of SciPy and PyTorch.
+    """
+    if "compiled" in path.parts or path.name.endswith("_command.py"):
+        return False
+    if path.parent.name == "fused" and path.name in OPERATOR_FILES and function.name[0] == "_":
+        return False
+    exported = exported_by_packages(path)
+    return not any(
+        node is function or (isinstance(node, ast.ClassDef) and function in node.body)
+        for node in tree.body
+        if getattr(node, "name", "") in exported
+    )
+
+
 def local_imports(function: Function) -> int:
     """Return the number of import statements in a function."""
     return sum(isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.walk(function))
@@ -94,7 +127,8 @@ def main(root: Path) -> None:
     """Print the counts of one package."""
     counts = dict.fromkeys(
         ("modules", "code lines", "modules under 60 lines", "functions", "functions over 40 lines",
-         "functions with more than seven parameters", "docstrings", "docstrings that begin with a fragment",
+         "functions with more than seven parameters",
+         "of these, neither public, compiled, a command nor an operator", "docstrings", "docstrings that begin with a fragment",
          "imports inside functions"), 0,
     )  # fmt: skip
     compiled_code = compiled_comments = 0
@@ -119,9 +153,11 @@ def main(root: Path) -> None:
                 body = node.body[1:] if ast.get_docstring(node) else node.body
                 length = (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
                 counts["functions over 40 lines"] += length > LONG_FUNCTION
-                counts["functions with more than seven parameters"] += (
-                    parameters_of(node) > MANY_PARAMETERS
-                )
+                if parameters_of(node) > MANY_PARAMETERS:
+                    counts["functions with more than seven parameters"] += 1
+                    counts["of these, neither public, compiled, a command nor an operator"] += (
+                        has_signature_of_its_own(path, tree, node)
+                    )
                 counts["imports inside functions"] += local_imports(node)
     for name, count in counts.items():
         print(f"{count:7,}  {name}")

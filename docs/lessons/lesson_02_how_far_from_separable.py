@@ -145,7 +145,7 @@ for tol in (None, 1e-3, 1e-2):
     p = sep.plan(turned, shape=photo.shape, dtype="float32", tol=tol)
     wanted = "exact" if tol is None else f"{tol:g}"
     cost = f"{p.chosen.multiplications:.0f} multiplications per pixel"
-    print(f"allowed: {wanted:7}{p.chosen.title:15}{cost}, error at most {p.bound:.1e}")
+    print(f"allowed: {wanted:7}{p.chosen.title:22}{cost}, error at most {p.bound:.1e}")
 
 # %%
 # This tolerance refers to the worst pixel of the worst image, so it needs a few more terms than

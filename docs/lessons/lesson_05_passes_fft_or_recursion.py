@@ -38,10 +38,10 @@ ax = sep.plot.plan(measured)
 # %%
 # The recursive filter is an approximation, though a very close one, and is only used if a
 # tolerance allows its error. The others are exact up to rounding:
-print(f"{'method':20}{'multiplications':>16}   error at most")
+print(f"{'method':32}{'multiplications':>16}   error at most")
 for c in sep.plan(blur, shape=(side, side), dtype="float32", tol=1e-3).candidates:
     if c.form is not None:
-        print(f"{c.title:20}{c.multiplications:16.1f}   {c.bound:.0e}")
+        print(f"{c.title:32}{c.multiplications:16.1f}   {c.bound:.0e}")
 
 # %%
 # A separable kernel
@@ -187,12 +187,12 @@ say("FFT before all others, predicted: radius", found, sizes)
 # the predicted time per multiplication. It differs greatly, because passes read neighbouring
 # pixels, which the processor handles many at a time, while transforms access memory in large
 # steps.
-print(f"{'method':20}{'multiplications':>16}{'predicted':>12}{'per mult.':>12}")
+print(f"{'method':32}{'multiplications':>16}{'predicted':>12}{'per mult.':>12}")
 for c in plans[-1].candidates:
     if c.form is not None and not np.isnan(c.seconds):
         each = c.seconds / (c.multiplications * image.size)
         print(
-            f"{c.title:20}{c.multiplications:16.0f}{c.seconds * 1e3:9.1f} ms{each * 1e12:9.0f} ps"
+            f"{c.title:32}{c.multiplications:16.0f}{c.seconds * 1e3:9.1f} ms{each * 1e12:9.0f} ps"
         )
 
 # %%

@@ -164,7 +164,7 @@ def _converted(value: Any, name: str, package: str) -> Array:
         if isinstance(value, (list, tuple)):
             raise ArgumentError(
                 f"`{name}` must be an array of numbers; the rows of this {type(value).__name__} "
-                f"have different lengths, or hold what is no number ({_first_line(error)})"
+                f"have different lengths, or hold values that are not numbers ({_first_line(error)})"
             ) from None
         raise ArgumentTypeError(
             f"`{name}` must be an array of numbers in the computer's memory; got {_kind(value)}, "

@@ -20,6 +20,10 @@ __all__ = ["Factors", "kernel_errors"]
 
 Array = NDArray[Any]
 
+LEGEND = (
+    "  error: |K - F| / |K| for the kernel K and these factors F (Frobenius norm);\n"
+    "  bound: sum|K - F| / sum|K|"
+)
 TOGETHER = 1 << 22  # elements of all factors but the first that are multiplied at a time
 
 
@@ -246,6 +250,8 @@ class Factors(Value):
         lines = [f"Factors '{self.pattern}' of a kernel {size}: {rank}, {error}"]
         for operand, array in zip(self.pattern.factors, self.arrays, strict=True):
             lines.append(f"  {operand}  {_abridge(array)}")
+        if not exact:
+            lines.append(LEGEND)
         return "\n".join(lines)
 
 

@@ -20,6 +20,7 @@ A pattern is written like an einsum: the kernel's axes in memory order, an arrow
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +31,10 @@ from separable.value import Value
 __all__ = ["Pattern", "parse"]
 
 ARROW = "->"
+NO_ARROW = (
+    "the pattern has no arrow `->`: write the kernel's axes, an arrow and the factors, for example "
+    "`yx -> y,x`; or the factors alone, `y,x`"
+)
 SPARE_BONDS = "RSTUVWABDEFGHIJKLMNOPQXYZ"  # names for the bond that was not written
 
 
@@ -218,6 +223,7 @@ def parse(text: str, shape: tuple[int, ...] | None = None) -> Pattern:
         axes = _read_axes(source, left)
         factors = _read_factors(source, right, len(left) + len(ARROW))
     else:
+        _check_short_form(source)
         factors = _read_factors(source, text, 0)
         axes = _axes_of_short_form(source, factors)
     pattern = Pattern(axes, factors)
@@ -261,7 +267,11 @@ def _read_axes(source: _Source, left: str) -> tuple[str, ...]:
             axes.append(group)
             group = None
         elif not (char.isalpha() and char.isascii()):
-            raise source.error(f"`{char}` is not allowed here: expected a letter or a group", at)
+            right = source.text.partition(ARROW)[2]
+            swapped = _if_valid(f"{right} {ARROW} {left}") if char == "," else None
+            raise source.error(
+                f"`{char}` is not allowed here: expected a letter or a group", at, swapped
+            )
         elif char in seen:
             raise source.error(f"axis `{char}` appears twice in the kernel", at)
         else:
@@ -295,8 +305,32 @@ def _read_factors(source: _Source, right: str, start: int) -> tuple[str, ...]:
     if not factors[-1]:
         raise source.error("a factor is empty", max(0, len(source.text) - 1))
     if len(factors) == 1:
-        raise source.error("one factor separates nothing: write two or more, with commas", start)
+        raise source.error("a pattern needs two factors or more, separated by commas", start)
     return tuple(factors)
+
+
+def _check_short_form(source: _Source) -> None:
+    """Refuse a text without an arrow that is not a list of factors either, and say what is expected."""
+    text = source.text
+    other = re.search(r"[^\sA-Za-z,]+", text)  # another arrow, or a group
+    before, _, after = text.strip().partition(" ")
+    meant = None
+    if other and "(" not in other[0]:
+        meant = _if_valid(f"{text[: other.start()]} {ARROW} {text[other.end() :]}")
+    elif after:
+        meant = _if_valid(f"{before} {ARROW} {after}")
+    elif not other and "," not in text:
+        meant = _if_valid(f"{text} {ARROW} {','.join(text.strip())}")
+    if other or meant or "," not in text:
+        raise source.error(NO_ARROW, other.start() if other else 0, meant)
+
+
+def _if_valid(text: str) -> str | None:
+    """Return a pattern in its usual spelling, or None if the text is not one."""
+    try:
+        return str(parse(text))
+    except PatternError:
+        return None
 
 
 def _axes_of_short_form(source: _Source, factors: tuple[str, ...]) -> tuple[str, ...]:
@@ -304,10 +338,11 @@ def _axes_of_short_form(source: _Source, factors: tuple[str, ...]) -> tuple[str,
     for letter in letters:
         if letters.count(letter) > 1:
             full = f"{''.join(dict.fromkeys(letters))} {ARROW} {','.join(factors)}"
+            first = f"{factors[0]} {ARROW} {','.join(factors[1:])}"
             raise source.error(
-                f"axis `{letter}` repeats: the short form cannot tell the kernel's axes",
+                f"axis `{letter}` appears twice: write the kernel's axes before an arrow",
                 source.right(letter),
-                full,
+                _if_valid(full) or _if_valid(first),
             )
     return tuple(letters)
 
@@ -342,12 +377,7 @@ def _check_letters(source: _Source, pattern: Pattern) -> None:
 def _without(pattern: Pattern, letter: str) -> str | None:
     """Return the pattern without this letter, or None if that is not a valid pattern."""
     factors = tuple(f.replace(letter, "") for f in pattern.factors)
-    candidate = str(Pattern(pattern.axes, factors))
-    try:
-        parse(candidate)
-    except PatternError:
-        return None
-    return candidate
+    return _if_valid(str(Pattern(pattern.axes, factors)))
 
 
 def _check_bonds(source: _Source, pattern: Pattern) -> None:

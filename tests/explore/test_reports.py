@@ -46,12 +46,14 @@ def test_a_report_is_one_file_without_anything_to_load(tmp_path: Path) -> None:
         (("disc:3", "-o", "r.html"), "Did you mean `disk`?"),
         (("nothing.npy", "-o", "r.html"), "nothing.npy"),
         (("nan.npy", "-o", "r.html"), "finite|NaN"),
-        (("large.npy", "-o", "r.html"), "255 per side"),
+        (("large.npy", "-o", "r.html"), "cannot report on large.npy: .* 255 per side"),
+        (("complex.npy", "-o", "r.html"), "cannot report on complex.npy: .* real numbers"),
         (("disk:3", "-o", "old.html"), "old.html exists"),
     ],
 )
 def test_what_cannot_be_reported(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
     np.save(tmp_path / "nan.npy", np.array([[np.nan, 1]]))
+    np.save(tmp_path / "complex.npy", np.array([[1j, 1]]))
     np.save(tmp_path / "large.npy", np.ones((300, 3)))
     (tmp_path / "old.html").write_text("mine")
     before = {p.name for p in tmp_path.iterdir()}

@@ -24,15 +24,15 @@ import pytest
 from separable import files, system, volumes
 from separable.cli.outputs import write_together
 from separable.errors import FileError
-from separable.files import FORMATS, Format, chunked_io
+from separable.files import Format, chunked_io, registered_formats
 from separable.files.atomic_write import new_beside
 from separable.system import descriptors
 
 KERNEL = np.ones((3, 3, 3)) / 27
 VOLUME = np.random.default_rng(0).integers(0, 200, (9, 10, 11)).astype(np.float32)
 FOLDER = Path("/dev/fd")
-BY_PARTS = [f for f in FORMATS if f.create is not None]
-READ_BY_PARTS = [f for f in FORMATS if f.open is not None]
+BY_PARTS = [f for f in registered_formats() if f.create is not None]
+READ_BY_PARTS = [f for f in registered_formats() if f.open is not None]
 
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="the system lists no descriptors")
 
@@ -58,7 +58,7 @@ def is_open(number: int) -> bool:
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Open what packages keep open for the whole process: zarr has an event loop."""
-    for format in FORMATS:
+    for format in registered_formats():
         path = tmp_path_factory.mktemp("ready") / f"a{format.suffixes[0]}"
         files.write_image(path, array_for(format))
         files.read_image(path)
@@ -127,7 +127,7 @@ def fail(error: BaseException, after: int = 0) -> Callable[..., None]:
 ERRORS = [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()]
 
 
-@pytest.mark.parametrize("format", FORMATS, ids=name_of)
+@pytest.mark.parametrize("format", registered_formats(), ids=name_of)
 def test_whole_files(format: Format, tmp_path: Path, watched: list[str]) -> None:
     array = array_for(format)
     path = tmp_path / f"a{format.suffixes[0]}"
@@ -141,7 +141,7 @@ def test_whole_files(format: Format, tmp_path: Path, watched: list[str]) -> None
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda e: type(e).__name__)
 @pytest.mark.parametrize("place", ["fsync", "take_name"])
-@pytest.mark.parametrize("format", FORMATS, ids=name_of)
+@pytest.mark.parametrize("format", registered_formats(), ids=name_of)
 def test_whole_files_that_fail(
     format: Format, place: str, error: BaseException, tmp_path: Path, watched: list[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -402,7 +402,7 @@ def test_permissions_are_not_looked_up(tmp_path: Path, monkeypatch: pytest.Monke
     try:
         with monkeypatch.context() as patched:
             patched.setattr(os, "umask", fail(AssertionError("other threads see this")))
-            for format in FORMATS:
+            for format in registered_formats():
                 files.write_image(tmp_path / f"a{format.suffixes[0]}", array_for(format))
             write_together([(tmp_path / "a.txt", b"1")], overwrite=False)
         written = [p for p in tmp_path.iterdir() if p.is_file()]

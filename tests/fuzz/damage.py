@@ -20,7 +20,7 @@ import pytest
 import tifffile
 
 from separable.errors import FileError
-from separable.files import FORMATS, ImageInfo, write_image
+from separable.files import ImageInfo, registered_formats, write_image
 
 zarr = pytest.importorskip("zarr", reason="zarr 3 needs Python 3.11")
 
@@ -110,7 +110,7 @@ def _by_registry(suffix: str) -> Writer:
     return write
 
 
-for _format in FORMATS:
+for _format in registered_formats():
     for _suffix in _format.suffixes:
         SAMPLES.setdefault(f"usual{_suffix}", _by_registry(_suffix))
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from separable.cli import run
 from separable.cli.main import DEBUG
-from separable.files import FORMATS
+from separable.files import registered_formats
 
 pytest.importorskip("zarr", reason="zarr 3 needs Python 3.11")
 
@@ -52,6 +52,7 @@ COMMANDS: dict[str, Callable[[Path, Path], tuple[Any, ...]]] = {
 # What is wrong with the arguments, or with two files that do not fit, names no file.
 ABOUT_ARGUMENTS = (
     "`--mask` must have",
+    "`--mask` must hold",
     "axes, the image",
     "`--memory` must be",
     "`--shape`",
@@ -140,7 +141,7 @@ def check(name: str, command: str, seed: int, originals: Path, folder: Path, cap
 
 
 def test_there_are_samples_of_every_format() -> None:
-    suffixes = {s for f in FORMATS for s in f.suffixes}
+    suffixes = {s for f in registered_formats() for s in f.suffixes}
     assert suffixes == {s for s in suffixes if any(name.endswith(s) for name in SAMPLES)}
 
 

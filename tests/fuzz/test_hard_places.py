@@ -27,7 +27,7 @@ from separable import volumes
 from separable.cli import main, run
 from separable.cli.main import DEBUG
 from separable.errors import FileError
-from separable.files import FORMATS, open_source, read_image, write_image
+from separable.files import open_source, read_image, registered_formats, write_image
 from separable.files.chunked_io import draft_of
 
 zarr = pytest.importorskip("zarr", reason="zarr 3 needs Python 3.11")
@@ -35,7 +35,7 @@ zarr = pytest.importorskip("zarr", reason="zarr 3 needs Python 3.11")
 VOLUME = np.random.default_rng(0).random((5, 6, 7), np.float32)
 PICTURE = np.random.default_rng(0).integers(0, 255, (160, 170), dtype=np.uint8)
 Caller = Callable[..., tuple[int, str]]
-BY_PARTS = [f for f in FORMATS if f.create is not None]
+BY_PARTS = [f for f in registered_formats() if f.create is not None]
 
 
 @pytest.fixture
@@ -222,7 +222,7 @@ def test_in_a_real_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind
 # Names
 
 
-@pytest.mark.parametrize("format", FORMATS, ids=lambda f: f.name)
+@pytest.mark.parametrize("format", registered_formats(), ids=lambda f: f.name)
 @pytest.mark.parametrize("length", [255, 244, 215])
 def test_names_as_long_as_the_system_allows(call: Caller, format: Any, length: int) -> None:
     suffix = format.suffixes[0]
@@ -238,7 +238,7 @@ def test_names_as_long_as_the_system_allows(call: Caller, format: Any, length: i
     )
 
 
-@pytest.mark.parametrize("format", FORMATS, ids=lambda f: f.name)
+@pytest.mark.parametrize("format", registered_formats(), ids=lambda f: f.name)
 def test_names_longer_than_that(call: Caller, format: Any) -> None:
     np.save("in.npy", VOLUME)
     write_image("in.png", np.stack([PICTURE] * 3, axis=-1))
@@ -406,7 +406,8 @@ def full() -> Iterator[Callable[[], None]]:
 
 
 @pytest.mark.parametrize(
-    "suffix", [s for f in FORMATS for s in f.suffixes[:1]] + [".ome.tif", ".ome.zarr", ".bil"]
+    "suffix",
+    [s for f in registered_formats() for s in f.suffixes[:1]] + [".ome.tif", ".ome.zarr", ".bil"],
 )
 @pytest.mark.parametrize("more", [(), ("--memory", "4GiB")])
 def test_a_full_disk_under_every_format(
@@ -440,7 +441,7 @@ def test_a_full_disk_under_a_report(call: Caller, full: Callable[[], None]) -> N
 @pytest.mark.parametrize(
     "number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS]
 )
-@pytest.mark.parametrize("format", FORMATS, ids=lambda f: f.name)
+@pytest.mark.parametrize("format", registered_formats(), ids=lambda f: f.name)
 def test_every_disk_error_is_reported(
     call: Caller, monkeypatch: pytest.MonkeyPatch, number: int, format: Any
 ) -> None:

@@ -22,9 +22,9 @@ from separable.borders import (
     Border,
     canonical,
     mode_names,
-    register,
-    registered,
-    unregister,
+    register_border,
+    registered_borders,
+    unregister_border,
 )
 from separable.errors import ArgumentError, ArgumentTypeError, ModeError, SeparableError
 from separable.testing import reference_valid, with_each_method
@@ -39,11 +39,11 @@ RNG = np.random.default_rng(14)
 @pytest.fixture(autouse=True)
 def toys() -> Iterator[None]:
     """Register the toy borders for one test."""
-    made = [register(FarEdge()), register(EdgeOnce())]
+    made = [register_border(FarEdge()), register_border(EdgeOnce())]
     yield
     for border in made:
-        unregister(border)
-    assert len(registered()) == 5
+        unregister_border(border)
+    assert len(registered_borders()) == 5
 
 
 NAMES = ("far-edge", "edge-once")
@@ -378,21 +378,20 @@ def test_unknown_names_are_refused_with_a_list_of_all() -> None:
         assert all(name in str(caught.value) for name in mode_names())
         assert 'Did you mean "far-edge"?' in str(caught.value)
     sep.correlate(image, kernel, mode="far-edge")
-    unregister(FarEdge())
+    unregister_border(FarEdge())
     with pytest.raises(ModeError):  # also where the plan of the same call is remembered
         sep.correlate(image, kernel, mode="far-edge")
     sep.correlate(image, kernel, mode=FarEdge())
-    register(FarEdge())
+    register_border(FarEdge())
 
 
 def test_a_mode_is_removed_by_its_name_and_those_of_the_package_stay() -> None:
-    unregister("far-edge")
+    unregister_border("far-edge")
     assert "far-edge" not in mode_names()
-    unregister("far-edge")
-    register(FarEdge())
-    for border in ("grid-wrap", registered()[0]):
+    register_border(FarEdge())
+    for border in ("grid-wrap", registered_borders()[0]):
         with pytest.raises(ArgumentError, match="of the package cannot be removed"):
-            unregister(border)
+            unregister_border(border)
 
 
 class Short(FarEdge):
@@ -426,10 +425,10 @@ class Spaced(FarEdge):
     ],
 )
 def test_what_cannot_be_registered(border: Any, error: type[Exception], message: str) -> None:
-    before = registered()
+    before = registered_borders()
     with pytest.raises(error, match=message):
-        register(border)
-    assert registered() == before
+        register_border(border)
+    assert registered_borders() == before
 
 
 def test_no_other_module_compares_the_name_of_a_mode() -> None:

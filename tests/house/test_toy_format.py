@@ -98,7 +98,7 @@ def registered() -> Iterator[None]:
         files.register_format(format)
     yield
     for format in (TEXT, TILES):
-        files.FORMATS.remove(format)
+        files.unregister_format(format)
 
 
 def test_it_is_written_and_read_with_its_metadata(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import separable as sep
-from separable.borders import registered
+from separable.borders import registered_borders
 from separable.errors import SeparableError
 from separable.plan.candidates import filter_pattern
 
@@ -27,7 +27,7 @@ TIMES, MORE = 64, 1 << 28
 SECONDS = 10.0  # of CPU, for one plan: some 20 times the slowest seen
 DTYPES = ("uint8", "int16", "float16", "float32", "float64", "complex64")
 METHODS = ("auto", "direct", "separable", "low-rank", "fft", "overlap", "recursive", "reference")
-MODES = [border.name for border in registered()]
+MODES = [border.name for border in registered_borders()]
 
 
 @st.composite

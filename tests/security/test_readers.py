@@ -20,7 +20,7 @@ import pytest
 
 from separable.errors import ArgumentError, FileError, SeparableError
 from separable.explore import questions
-from separable.files import FORMATS, open_source, read_image, write_image
+from separable.files import open_source, read_image, registered_formats, write_image
 from separable.kernels import parse_spec
 from separable.machine import Machine
 
@@ -251,7 +251,7 @@ def test_an_image_runs_nothing(tmp_path: Path, name: str, monkeypatch: pytest.Mo
     pickles = pytest.importorskip("numcodecs.pickles") if name == "Zarr" else None
     if pickles is not None:  # as it is in releases before the switch
         monkeypatch.setattr(pickles, "ALLOW_UNSAFE_PICKLE_DECODE", True, raising=False)
-    (chosen,) = (f for f in FORMATS if f.name == name)
+    (chosen,) = (f for f in registered_formats() if f.name == name)
     for path, said in IMAGES[name](tmp_path, Evil(tmp_path)):
         readers = [read_image, *([_by_parts] if chosen.open else [])]
         for read in readers:
@@ -454,7 +454,7 @@ def test_texts_run_nothing(tmp_path: Path) -> None:
 
 def test_every_reader_has_a_row() -> None:
     """A format that is added needs files that carry code."""
-    assert set(IMAGES) == {f.name for f in FORMATS}
+    assert set(IMAGES) == {f.name for f in registered_formats()}
     assert set(questions.UPLOADS) == {"upload kernel", "upload image", "upload report"}
     pytest.importorskip("torch")
     from separable.nn.formats import SUFFIXES

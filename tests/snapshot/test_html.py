@@ -123,7 +123,7 @@ def test_tables_are_whole_and_take_the_colours_of_the_page(name: str) -> None:
 def test_the_html_table_equals_the_printed_one() -> None:
     p = plan()
     cells = [cell for row in read(p._repr_html_()).rows for cell in row]
-    assert all(c.title in cells for c in p.candidates if not c.refused)
+    assert all(c.name in cells for c in p.candidates if not c.refused)
     assert "Chosen: " in p._repr_html_()
     names = [row[0] for row in read(bank()._repr_html_()).rows]
     assert names == ["band", "a <b>&", "sobel"]

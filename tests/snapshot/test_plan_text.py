@@ -60,6 +60,6 @@ def test_the_table_says_what_the_plan_holds(name: str) -> None:
     p = plans()[name]
     text = str(p)
     for c in p.candidates:
-        assert c.title in text
+        assert c.name in text
     assert text.count("chosen") == 1
     assert f"Chosen: {p.chosen.title}" in text.replace("\n", " ")

@@ -37,7 +37,7 @@ def test_every_format_without_what_only_unix_has(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     told = dict(line.split(": ") for line in done.stdout.splitlines())
-    assert set(told) == {f.name for f in files.FORMATS}
+    assert set(told) == {f.name for f in files.registered_formats()}
     assert told["NPY"] == told["TIFF"] == "right"
     assert set(told.values()) <= {"right", "not installed"}
 
@@ -402,7 +402,9 @@ def test_folders_change_places(tmp_path: Path) -> None:
         system.exchange(tmp_path / "a", tmp_path / "none")
 
 
-@pytest.mark.parametrize("suffix", [f.suffixes[0] for f in files.FORMATS if f.create is not None])
+@pytest.mark.parametrize(
+    "suffix", [f.suffixes[0] for f in files.registered_formats() if f.create is not None]
+)
 def test_names_on_the_way_are_ones_that_windows_takes(suffix: str, tmp_path: Path) -> None:
     np.save(tmp_path / "in.npy", np.zeros((6, 7, 8), "f4"))
     seen: set[str] = set()

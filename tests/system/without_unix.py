@@ -100,7 +100,9 @@ def use(suffix: str) -> None:
     with files.open_source(f"in{suffix}") as source:
         part = source.read((slice(3, 5), slice(4, 20), slice(1, 2)))
     assert np.array_equal(part, read[3:5, 4:20, 1:2]), suffix
-    by_parts = next(f for f in files.FORMATS if suffix in f.suffixes).create is not None
+    by_parts = (
+        next(f for f in files.registered_formats() if suffix in f.suffixes).create is not None
+    )
     target = f"out{suffix if by_parts else suffix + '.npy'}"
 
     def stop(_: float) -> None:
@@ -138,7 +140,7 @@ def main() -> None:
     assert empty((3 << 20,), "u1").nbytes == 3 << 20
     large = np.ones((600, 1000), np.float32)
     assert np.allclose(sep.convolve(large, np.ones((3, 3)) / 9), 1)
-    for format in files.FORMATS:
+    for format in files.registered_formats():
         try:
             importlib.import_module(format.package or "numpy")
         except ImportError:

@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import separable as sep
-from separable.borders import registered
+from separable.borders import registered_borders
 from separable.engine import METHODS
 from separable.errors import ArgumentError, SeparableError
 from separable.volumes import chunkwise, filter_block, needs
@@ -20,7 +20,7 @@ from separable.volumes.filter_stages import groupings
 from separable.volumes.halo import BlockFilter, block_filter
 from toy_borders import EdgeOnce, FarEdge
 
-MODES = (*registered(), FarEdge(), EdgeOnce())
+MODES = (*registered_borders(), FarEdge(), EdgeOnce())
 INVARIANT = sorted(m.name for m in METHODS.values() if m.chunk_invariant)
 SIZES = (1, 2, 3, 5, 8, 17, 33, 40)
 # Every pair of types is compiled anew: few of them here, more in the long tests.

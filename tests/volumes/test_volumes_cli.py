@@ -66,9 +66,9 @@ def test_a_store_is_filtered_in_the_units_of_its_metadata(
     )  # fmt: skip
     assert (code, err) == (0, "")
     for text in (
-        "one slab of 24x30x40; everything is read once.",
+        "1 slab of 24x30x40; everything is read once.",
         "64 GiB allowed.",
-        "* separable 3",
+        "* separable 1 3",
         "Spacing: 2x1x1 mm (of",
         "Method: separable; 112 KiB in",
         "out.zarr: 24x30x40 float32.",

@@ -8,7 +8,7 @@ A border mode is a `Border`. The built-in ones have SciPy's names; for the sampl
     wrap      a b c d | a b c d | a b c d      (alias grid-wrap)
     constant  k k k k | a b c d | k k k k      (alias grid-constant), k = cval
 
-`register` adds another one, which every part of the package then offers under its name.
+`register_border` adds another one, which every part of the package then offers under its name.
 
 Extending one axis only selects samples, hence it commutes with a pass along another axis. Where a
 border fills in a constant (`Border.fills`), a pass with the taps w leaves ``cval * sum(w)`` outside
@@ -34,10 +34,10 @@ from separable.borders.border_registry import (
     canonical,
     canonical_modes,
     mode_names,
-    register,
-    registered,
+    register_border,
+    registered_borders,
     registry_version,
-    unregister,
+    unregister_border,
 )
 from separable.borders.extended_images import carried, extend
 
@@ -57,9 +57,9 @@ __all__ = [
     "carried",
     "extend",
     "mode_names",
-    "register",
-    "registered",
+    "register_border",
+    "registered_borders",
     "registry_version",
     "runs_of",
-    "unregister",
+    "unregister_border",
 ]

@@ -26,10 +26,10 @@ __all__ = [
     "canonical",
     "canonical_modes",
     "mode_names",
-    "register",
-    "registered",
+    "register_border",
+    "registered_borders",
     "registry_version",
-    "unregister",
+    "unregister_border",
 ]
 
 _BUILT_IN = (REFLECT, MIRROR, NEAREST, WRAP, CONSTANT)
@@ -37,7 +37,7 @@ _borders: dict[str, Border] = {}  # by names and aliases, in the order of regist
 _version = 0  # the number of changes of `_borders`
 
 
-def register(border: Border) -> Border:
+def register_border(border: Border) -> Border:
     """Add a border mode, so that `mode` takes its name wherever this package takes one.
 
     Parameters
@@ -65,11 +65,11 @@ def register(border: Border) -> Border:
     ...     picture = "d d d d | a b c d | a a a a"
     ...     def extension(self, n, before, after):
     ...         return np.r_[np.full(before, n - 1), np.arange(n), np.zeros(after, int)]
-    >>> border = register(FarEdge())
+    >>> border = register_border(FarEdge())
     >>> import separable as sep
     >>> sep.correlate([1.0, 0, 0, 5], [1, 1, 1], mode="far-edge")
     array([6., 1., 5., 6.])
-    >>> unregister(border)
+    >>> unregister_border(border)
     """
     if not isinstance(border, Border):
         raise ArgumentTypeError(f"`border` must be a Border; got {border!r}")
@@ -94,8 +94,8 @@ def register(border: Border) -> Border:
     return border
 
 
-def unregister(border: Mode) -> None:
-    """Remove a border mode that `register` added; do nothing if it is not registered.
+def unregister_border(border: Mode) -> None:
+    """Remove a border mode that `register_border` added.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def unregister(border: Mode) -> None:
     Raises
     ------
     ArgumentError
-        If it is one of the modes of the package.
+        If it is not registered, or is one of the package.
 
     Examples
     --------
@@ -113,21 +113,19 @@ def unregister(border: Mode) -> None:
     ...     name, help, picture = "edge", "the sample at the edge", "a a | a b c d | d d"
     ...     def extension(self, n, before, after):
     ...         return np.arange(-before, n + after).clip(0, n - 1)
-    >>> unregister(register(Edge()))
+    >>> unregister_border(register_border(Edge()))
     >>> "edge" in mode_names()
     False
     """
     global _version
-    if isinstance(border, str):
-        if border not in _borders:
-            return
-        border = _borders[border]
-    if border in _BUILT_IN:
-        raise ArgumentError(f"the border mode {border.name!r} of the package cannot be removed")
-    for name in (border.name, *border.aliases):
-        if _borders.get(name) == border:
-            del _borders[name]
-            _version += 1
+    known = _borders.get(border if isinstance(border, str) else border.name)
+    if known is None or not (isinstance(border, str) or border == known):
+        raise ArgumentError(f"`border` must be a registered border mode; got {border!r}")
+    if known in _BUILT_IN:
+        raise ArgumentError(f"the border mode {known.name!r} of the package cannot be removed")
+    for name in (known.name, *known.aliases):
+        del _borders[name]
+    _version += 1
 
 
 def _check_extension(border: Border, n: int) -> None:
@@ -149,15 +147,15 @@ def _check_extension(border: Border, n: int) -> None:
 
 
 for _border in _BUILT_IN:
-    register(_border)
+    register_border(_border)
 
 
-def registered() -> tuple[Border, ...]:
+def registered_borders() -> tuple[Border, ...]:
     """Return all border modes, the built-in ones first.
 
     Examples
     --------
-    >>> [border.name for border in registered()]
+    >>> [border.name for border in registered_borders()]
     ['reflect', 'mirror', 'nearest', 'wrap', 'constant']
     """
     return tuple(dict.fromkeys(_borders.values()))
@@ -168,7 +166,7 @@ def registry_version() -> int:
 
     Examples
     --------
-    >>> registry_version() >= len(registered())
+    >>> registry_version() >= len(registered_borders())
     True
     """
     return _version

@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from typer.core import TyperGroup
 from separable import cost
 from separable.cli.console import output, put
 from separable.cli.networks_command import network_command, network_names
+from separable.cli.option_groups import with_option_groups
 from separable.cli.options import integers
 from separable.cost import Convolution, Cost
 from separable.cost.cost_text import ratio, size_text, table
@@ -67,7 +69,7 @@ cost_app = typer.Typer(
     add_completion=False,
     help="Compare the cost of a dense and a separable layer or network.\n\n"
     "NETWORK is mobilenet_v1, xception, efficientnet_b0 to efficientnet_b7, unet or another "
-    "network of the library (an unknown name lists all), or timm:NAME. Counts are for one forward pass of one image; biases "
+    "network of the library (a wrong name prints the list), or timm:NAME. Counts are for one forward pass of one image; biases "
     "are not multiplications.",
 )
 
@@ -89,14 +91,33 @@ Dilation = Annotated[str, typer.Option(help="Dilation: one number, or one per ax
 Json = Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")]
 
 
+@dataclass(frozen=True)
+class LayerOptions:
+    """Options of a convolution layer, as they were typed: those of `cost conv` and `cost separable`."""
+
+    input_shape: Input
+    kernel: KernelSize
+    filters: Filters
+    stride: Stride = "1"
+    padding: Padding = "valid"
+    dilation: Dilation = "1"
+
+    def layer(self, **others: Any) -> Convolution:
+        """Return the layer; `others` are further arguments of `Convolution.of`."""
+        numbers = {"--stride": self.stride, "--dilation": self.dilation}
+        stride, dilation = (_one_or_each(name, text) for name, text in numbers.items())
+        words = self.padding in ("same", "valid")
+        padding = self.padding if words else _one_or_each("--padding", self.padding)
+        return Convolution.of(
+            integers("--in", self.input_shape, "x"), integers("--kernel", self.kernel, "x"),
+            self.filters, stride=stride, padding=padding, dilation=dilation, **others,
+        )  # fmt: skip
+
+
 @cost_app.command("conv", short_help="Count a convolution layer and its separable version.")
+@with_option_groups
 def conv_command(
-    input_shape: Input,
-    kernel: KernelSize,
-    filters: Filters,
-    stride: Stride = "1",
-    padding: Padding = "valid",
-    dilation: Dilation = "1",
+    options: LayerOptions,
     groups: Annotated[int, typer.Option(help="Number of channel groups.")] = 1,
     transposed: Annotated[
         bool, typer.Option("--transposed", help="Count the transposed layer.")
@@ -105,10 +126,7 @@ def conv_command(
 ) -> None:
     """Count a convolution layer and, if it is dense, its depthwise separable version."""
     with _options_named():
-        layer = _layer(
-            input_shape, kernel, filters, stride, padding, dilation, groups=groups,
-            transposed=transposed,
-        )  # fmt: skip
+        layer = options.layer(groups=groups, transposed=transposed)
         rows = {_kind(layer): layer.cost}
         if layer.groups == 1 and not layer.transposed:
             rows["separable"] = sum(separate(layer, parse(_pattern(layer, None))).values(), Cost())
@@ -118,10 +136,9 @@ def conv_command(
 
 
 @cost_app.command("separable", short_help="Count a separable layer factor by factor.")
+@with_option_groups
 def separable_command(
-    input_shape: Input,
-    kernel: KernelSize,
-    filters: Filters,
+    options: LayerOptions,
     multiplier: Annotated[
         int, typer.Option(help="Depth multiplier; for other patterns, the rank.")
     ] = 1,
@@ -132,14 +149,11 @@ def separable_command(
             show_default=False,
         ),
     ] = None,
-    stride: Stride = "1",
-    padding: Padding = "valid",
-    dilation: Dilation = "1",
     as_json: Json = False,
 ) -> None:
     """Count a separable layer factor by factor, and the dense layer."""
     with _options_named():
-        layer = _layer(input_shape, kernel, filters, stride, padding, dilation)
+        layer = options.layer()
         parsed = parse(_pattern(layer, pattern))
         parts = separate(layer, parsed, multiplier)
     words = dict(zip(parts, ("depthwise", "pointwise"), strict=False)) if pattern is None else {}
@@ -197,24 +211,6 @@ def attention_command(
 cost_app.command(
     NETWORK, short_help="Count a network and its dense twin; timm:NAME for networks of timm."
 )(network_command)
-
-
-def _layer(
-    input_shape: str,
-    kernel: str,
-    filters: int,
-    stride: str,
-    padding: str,
-    dilation: str,
-    **others: Any,
-) -> Convolution:
-    numbers = {"--stride": stride, "--dilation": dilation}
-    stride_of, dilation_of = (_one_or_each(name, text) for name, text in numbers.items())
-    pads = padding if padding in ("same", "valid") else _one_or_each("--padding", padding)
-    return Convolution.of(
-        integers("--in", input_shape, "x"), integers("--kernel", kernel, "x"), filters,
-        stride=stride_of, padding=pads, dilation=dilation_of, **others,
-    )  # fmt: skip
 
 
 def _one_or_each(name: str, text: str) -> int | tuple[int, ...]:

@@ -13,42 +13,18 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from separable.cli.console import enough_memory, output, progress
-from separable.cli.missing_options import (
-    Fill,
-    MaskFile,
-    Nan,
-    filter_valid,
-    read_missing,
-    said_missing,
-)
+from separable.cli.missing_options import MissingOptions, filter_valid, read_missing
+from separable.cli.option_groups import FilterOptions, with_option_groups
 from separable.cli.options import (
-    Axes,
-    Cval,
     Kernel,
-    KernelText,
-    Method,
-    Mode,
-    Operation,
-    SpacingText,
-    Tol,
     file_spacing,
-    integers,
     is_kernel_file,
-    modes,
     named_kernel,
     read_kernel,
     read_spacing,
 )
 from separable.cli.plan_command import show_plan
-from separable.cli.volume_options import (
-    Chunks,
-    FileJob,
-    Memory,
-    Scheduler,
-    SlabOptions,
-    filter_in_slabs,
-    is_for_slabs,
-)
+from separable.cli.volume_options import FileJob, SlabOptions, filter_in_slabs, is_for_slabs
 from separable.errors import KernelError
 from separable.files import ImageInfo, check_target, read_image, write_image
 from separable.files.chunked_io import Source
@@ -76,35 +52,13 @@ class _Setup:
     left_out: str = ""
 
 
-def filter_command(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="INPUT",
-            readable=False,
-            help="Input file: PNG, JPEG, BMP, TIFF, NPY, NIfTI, Zarr, HDF5 or ENVI; the format "
-            "follows from the suffix.",
-        ),
-    ],
-    target: Annotated[
-        Path,
-        typer.Argument(
-            metavar="OUTPUT",
-            readable=False,
-            help="Output file; the format follows from the suffix.",
-        ),
-    ],
-    kernel: KernelText,
-    axes: Axes = None,
-    mode: Mode = "reflect",
-    cval: Cval = 0.0,
-    tol: Tol = None,
-    method: Method = "auto",
-    operation: Operation = None,
-    spacing: SpacingText = None,
-    mask: MaskFile = None,
-    nan: Nan = "propagate",
-    fill: Fill = None,
+@with_option_groups
+def filter_command(  # the help of its arguments: `option_groups.list_registered`
+    source: Annotated[Path, typer.Argument(metavar="INPUT", readable=False)],
+    target: Annotated[Path, typer.Argument(metavar="OUTPUT", readable=False)],
+    options: FilterOptions,
+    missing_options: MissingOptions,
+    slabs: SlabOptions,
     dtype: Annotated[
         str | None,
         typer.Option(
@@ -114,45 +68,33 @@ def filter_command(
     explain: Annotated[
         bool, typer.Option("--explain", help="Print the plan, and predicted and measured times.")
     ] = False,
-    memory: Memory = None,
-    chunks: Chunks = None,
-    scheduler: Scheduler = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing output.")] = False,
 ) -> None:
     """Filter an image or volume by the fastest method and write the result."""
     console = output()
     out_dtype = None if dtype is None else check_dtype(dtype, "--dtype")
-    missing_options = said_missing(mask, nan, fill)
+    given = missing_options.given()
     job = FileJob(source, target, explain, force)
-    slabs = SlabOptions(memory, chunks, scheduler)
-    options: dict[str, Any] = {
-        "mode": modes(mode),
-        "cval": cval,
-        "output": out_dtype,
-        "tol": tol,
-        "method": method,
-    }
+    for_plan = {**options.for_plan, "output": out_dtype}
     if is_for_slabs(job, slabs):
         with open_source(source) as opened:
-            setup = _set_up(kernel, axes, operation, opened, opened.info, (spacing, source))
-        options |= {"axes": setup.axes, "operation": setup.kernel.operation, **missing_options}
+            setup = _set_up(options, opened, opened.info, source)
+        for_plan |= {"axes": setup.axes, "operation": setup.kernel.operation, **given}
         filter_in_slabs(
-            console, job, slabs, setup.kernel.values, options,
+            console, job, slabs, setup.kernel.values, for_plan,
             lambda filter_plan: _report(console, filter_plan, setup),
         )  # fmt: skip
         return
     # Step 1: read.
-    missing = read_missing(missing_options)
+    missing = read_missing(given)
     image, info = read_image(source)
-    if image.ndim == 0:
-        raise KernelError(f"{source} holds a single number: expected an image")
 
     with enough_memory(source):
         # Step 2: choose the axes, make the kernel, plan, and check that the result can be written.
-        setup = _set_up(kernel, axes, operation, image, info, (spacing, source))
+        setup = _set_up(options, image, info, source)
         filter_plan = plan(
             setup.kernel.values, image.shape, image.dtype, axes=setup.axes,
-            operation=setup.kernel.operation, **options,
+            operation=setup.kernel.operation, **for_plan,
         )  # fmt: skip
         check_target(target, image.shape, filter_plan.problem.out, overwrite=force)
 
@@ -177,23 +119,23 @@ def filter_command(
     console.print(f"Wrote {target}: {_described(result)}.", soft_wrap=True)
 
 
-def _set_up(
-    text: str,
-    axes: str | None,
-    operation: str | None,
-    image: Array | Source,
-    info: ImageInfo,
-    spacing: tuple[str | None, Path],
-) -> _Setup:
-    """Choose the axes and make the kernel for them; `spacing` is the option and the file."""
-    asked_axes = None if axes is None else integers("--axes", axes, ",")
+def _set_up(options: FilterOptions, image: Array | Source, info: ImageInfo, source: Path) -> _Setup:
+    """Choose the axes and make the kernel for them; `info` is what the file `source` says."""
+    text, asked_axes = options.kernel, options.image_axes
+    if image.ndim == 0:
+        raise KernelError(f"{source} holds a single number: expected an image")
     space = info.space(image.ndim)
     if is_kernel_file(text):
-        kernel = read_kernel(text, operation, spacing[0])
+        kernel = read_kernel(text, options.operation, options.spacing)
         return _Setup(kernel, _axes_for(kernel, asked_axes, space, image))
+    if asked_axes is None and not space:
+        raise KernelError(
+            f"{source} has no spatial axis, its axes are {info.axes}: say which ones to filter, for "
+            "instance --axes 0"
+        )
     filtered = space if asked_axes is None else check_axes(asked_axes, image.ndim)
-    asked, known = read_spacing(spacing[0]), file_spacing(info, spacing[1])
-    kernel = named_kernel(text, filtered, image.ndim, operation, asked, known)
+    asked, known = read_spacing(options.spacing), file_spacing(info, source)
+    kernel = named_kernel(text, filtered, image.ndim, options.operation, asked, known)
     left_out = _left_out(space, image, info) if asked_axes is None else ""
     return _Setup(kernel, filtered, left_out)
 

@@ -22,7 +22,7 @@ from separable.cli.options import (
 from separable.errors import ArgumentError
 from separable.factorize import Spectrum, factorize, spectrum
 from separable.factors import Factors
-from separable.kernels import catalogue, parse_spec
+from separable.kernels import parse_spec, registered_kernels
 from separable.plan.candidates import filter_pattern
 
 __all__ = ["kernel_command", "kernel_of"]
@@ -33,8 +33,8 @@ ENDS = 3  # values shown at either end then
 ROWS = 10  # shown of a longer spectrum
 BAR = 30  # columns of the longest bar
 LEGEND = (
-    "terms: number of separable terms in the sum; value: singular value of the last one; error: "
-    "what the sum misses, relative to the kernel (Frobenius norm)."
+    "terms: number of separable terms in the sum; singular value: that of the last term; error: "
+    "|kernel - sum| / |kernel| (Frobenius norm)."
 )
 
 
@@ -95,8 +95,8 @@ def _list(console: Console) -> None:
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(no_wrap=True, style="bold")
     grid.add_column()
-    for name, summary in sorted(catalogue().items()):
-        grid.add_row(name, summary.replace("``", ""))
+    for kernel in sorted(registered_kernels(), key=lambda k: k.name):
+        grid.add_row(kernel.name, kernel.description.replace("``", ""))
     console.print("Kernels:")
     put(console, grid, indent=2)
     console.print(
@@ -156,7 +156,8 @@ def _show_factors(factors: Factors, values: Spectrum, console: Console) -> None:
             grid.add_row(letter, _vector(vector, VALUES if rank <= 1 else FEW))
         put(console, grid, indent=2 if rank <= 1 else 4)
     if rank > TERMS:
-        console.print(f"  ... {rank - TERMS} more terms")
+        more = rank - TERMS
+        console.print(f"  ... {more} more term{'s' if more > 1 else ''}")
     console.print()
 
 
@@ -176,7 +177,7 @@ def _show_spectrum(values: Spectrum, console: Console) -> None:
     grid.add_column(justify="right", no_wrap=True)
     for style in ("", "", "cyan"):
         grid.add_column(no_wrap=True, style=style)
-    grid.add_row("terms", "value", "error", "")
+    grid.add_row("terms", "singular value", "error", "")
     block = "#" if console.options.ascii_only else "█"
     for r in range(1, count + 1):
         value = float(values.values[r - 1]) if r <= values.rank else 0.0
@@ -184,7 +185,7 @@ def _show_spectrum(values: Spectrum, console: Console) -> None:
         exact = r >= values.rank
         bar = block * max(round(BAR * value / largest), int(value > 0))
         grid.add_row(str(r), f"{value:.4g}", "0" if exact else f"{error:.2g}", bar)
-    console.print("Spectrum")
+    console.print("Singular values")
     put(console, grid, indent=2)
     if values.rank > count:
         console.print(f"  ... exact with {values.rank} terms")

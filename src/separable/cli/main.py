@@ -18,7 +18,7 @@ from separable.cli.cost_command import NETWORK, cost_app
 from separable.cli.filter_command import filter_command
 from separable.cli.kernel_command import kernel_command
 from separable.cli.machine_command import machine_command, warmup_command
-from separable.cli.options import mode_help
+from separable.cli.option_groups import list_registered
 from separable.cli.page_commands import demo_command, explore_command, report_command
 from separable.cli.plan_command import plan_command
 from separable.distribution import VERSION
@@ -88,7 +88,7 @@ def run(arguments: Sequence[str]) -> int:
         terminated.
     """
     command = typer.main.get_command(app)
-    _list_modes(command)
+    list_registered(command)
     _tolerate_any_encoding()
     try:
         with _terminable(), own_warnings():
@@ -117,14 +117,6 @@ def run(arguments: Sequence[str]) -> int:
     if code == INTERRUPTED:
         return error("interrupted; nothing was written", INTERRUPTED)
     return code if isinstance(code, int) else 0
-
-
-def _list_modes(command: Any) -> None:
-    """Have the help of --mode list the border modes that are registered now."""
-    for one in command.commands.values():
-        for parameter in one.params:
-            if parameter.name == "mode":
-                parameter.help = mode_help()
 
 
 def _with_options(message: str, command: Any, arguments: Sequence[str]) -> str:

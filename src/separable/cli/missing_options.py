@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from numpy.typing import NDArray
 
-from separable.cli.options import Kernel
+from separable.cli.options import Kernel, number
 from separable.errors import ArgumentError
 from separable.files import read_image
 from separable.filtering import missing_options
 from separable.masked import filter_missing
 from separable.plan import Plan
 
-__all__ = ["Fill", "MaskFile", "Nan", "filter_valid", "read_missing", "said_missing"]
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise typer.BadParameter(f"expected a number; got {text!r}") from None
+__all__ = ["MissingOptions", "filter_valid", "read_missing"]
 
 
 MaskFile = Annotated[
@@ -49,26 +43,34 @@ Fill = Annotated[
         help="Result where the kernel covers no valid sample. Default: NaN; integer outputs need "
         "a value.",
         show_default=False,
-        parser=_number,
+        parser=number,
         metavar="NUMBER",
     ),
 ]
 
 
-def said_missing(mask: Path | None, nan: str, fill: float | None) -> dict[str, Any]:
-    """Return the options for missing samples that were given, the mask as a path.
+@dataclass(frozen=True)
+class MissingOptions:
+    """The options --mask, --nan and --fill as they were typed."""
 
-    Raises
-    ------
-    ArgumentError
-        If `--fill` is given although no sample can be missing.
-    """
-    if fill is not None and mask is None and nan == "propagate":
-        raise ArgumentError(
-            f"`--fill` {fill:g} needs missing samples: say which are missing with --mask FILE or "
-            "--nan ignore"
-        )
-    return missing_options(mask, nan, math.nan if fill is None else fill)
+    mask: MaskFile = None
+    nan: Nan = "propagate"
+    fill: Fill = None
+
+    def given(self) -> dict[str, Any]:
+        """Return the options that were given as keywords of `convolve`, the mask as a path.
+
+        Raises
+        ------
+        ArgumentError
+            If `--fill` is given although no sample can be missing.
+        """
+        if self.fill is not None and self.mask is None and self.nan == "propagate":
+            raise ArgumentError(
+                f"`--fill` {self.fill:g} needs missing samples: say which are missing with "
+                "--mask FILE or --nan ignore"
+            )
+        return missing_options(self.mask, self.nan, math.nan if self.fill is None else self.fill)
 
 
 def read_missing(options: dict[str, Any]) -> dict[str, Any]:

@@ -45,7 +45,21 @@ def network_command(
     training: Annotated[
         bool, typer.Option("--training", help="Count in training mode. Default: evaluation mode.")
     ] = False,
-    layers: Annotated[bool, typer.Option("--layers", help="Print a row per layer.")] = False,
+    layers: Annotated[
+        bool,
+        typer.Option(
+            "--layers", help="Print a row per layer, or per module that contains deeper ones."
+        ),
+    ] = False,
+    depth: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Depth of the rows in the model: 1 prints a row per top-level module. Implies "
+            "--layers. Default: the greatest one with no more than 60 rows.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the ledger as JSON.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the ledger as CSV.")] = False,
     as_markdown: Annotated[
@@ -70,9 +84,12 @@ def network_command(
         f"{name}: {', '.join(found.inputs)}, {_mode(training)}", style="bold", soft_wrap=True
     )
     _show(model, found, resolution, batch)
-    if layers:
+    if layers or depth is not None:
+        from separable.nn.ledger.ledger_text import ledger_text  # PyTorch is optional
+
+        text = ledger_text(found, console.width, depth, option="--depth {}")
         console.print()
-        console.print(found.table(width=console.width), soft_wrap=True)
+        console.print(text, soft_wrap=True)
 
 
 def network_names() -> tuple[str, ...] | None:

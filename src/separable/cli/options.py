@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 from numpy.typing import NDArray
 
-from separable.borders import registered
 from separable.errors import ArgumentError, KernelError, SeparableError
 from separable.factorize import as_kernel
 from separable.factors import Factors
@@ -27,7 +26,7 @@ __all__ = [
     "Cval",
     "Kernel",
     "KernelText",
-    "Method",
+    "MethodName",
     "Mode",
     "Operation",
     "Spacing",
@@ -36,9 +35,9 @@ __all__ = [
     "file_spacing",
     "integers",
     "is_kernel_file",
-    "mode_help",
     "modes",
     "named_kernel",
+    "number",
     "read_kernel",
     "read_spacing",
 ]
@@ -47,7 +46,8 @@ __all__ = [
 LARGEST = 1 << 24  # largest number of elements of a kernel file, 256 along each of three axes
 
 
-def _number(text: str) -> float:
+def number(text: str) -> float:
+    """Read a number, for options that take one."""
     try:
         return float(text)
     except ValueError:
@@ -69,19 +69,13 @@ Axes = Annotated[
     str | None,
     typer.Option(help="Image axes to filter, for example 0,1.", show_default=False),
 ]
-
-
-def mode_help() -> str:
-    """Return the help of the option --mode, with the border modes that are registered now."""
-    *names, last = (border.name for border in registered())
-    return f"Border mode: {', '.join(names)} or {last}; or one per axis, for example wrap,reflect."
-
-
-Mode = Annotated[str, typer.Option(help=mode_help())]
+# The help of the next two, with what is registered, comes from `option_groups.list_registered`.
+Mode = Annotated[str, typer.Option()]
+MethodName = Annotated[str, typer.Option()]
 Cval = Annotated[
     float,
     typer.Option(
-        help="Value outside the image for border mode constant.", parser=_number, metavar="NUMBER"
+        help="Value outside the image for border mode constant.", parser=number, metavar="NUMBER"
     ),
 ]
 Tol = Annotated[
@@ -89,15 +83,8 @@ Tol = Annotated[
     typer.Option(
         help="Largest error allowed, relative to sum|kernel| x max|image|; exact if not given.",
         show_default=False,
-        parser=_number,
+        parser=number,
         metavar="NUMBER",
-    ),
-]
-Method = Annotated[
-    str,
-    typer.Option(
-        help="Filter method: auto chooses the fastest; or separable, direct, fft, overlap "
-        "(overlap-add), box (running sums) or another. An unknown name lists the methods of this filter."
     ),
 ]
 Operation = Annotated[

@@ -14,7 +14,7 @@ from separable.cli.console import output
 from separable.cli.kernel_command import kernel_of
 from separable.cli.options import SpacingText, integers, is_kernel_file
 from separable.distribution import install_command
-from separable.errors import ArgumentError, FileError
+from separable.errors import ArgumentError, FileError, KernelError, SeparableError
 from separable.files.atomic_write import whole_or_nothing
 from separable.files.diagnostics import reason_of, remedy_of
 
@@ -52,14 +52,19 @@ def report_command(
     if importlib.util.find_spec("starlette") is None:
         raise ArgumentError(f"reports need starlette. Install: {install_command('explore')}")
     from separable.explore import kernel_report  # its packages are optional
+    from separable.explore.uploads import check_kernel
 
     with _writing(target):
         _check(target, force)
     chosen = kernel_of(kernel, None, ndim, spacing)
+    try:
+        values = check_kernel(chosen.dense)
+    except SeparableError as mistake:
+        raise KernelError(f"cannot report on {kernel}: {mistake}") from None
     sizes = None if shape is None else integers("--shape", shape, "x")
     page = kernel_report(
         Path(kernel).name if is_kernel_file(kernel) else kernel,
-        chosen.dense,
+        values,
         operation=chosen.operation,
         shape=sizes,
         dtype=dtype,

@@ -9,18 +9,10 @@ import typer
 from rich.console import Console
 
 from separable.cli.console import output
+from separable.cli.option_groups import FilterOptions, with_option_groups
 from separable.cli.options import (
-    Axes,
-    Cval,
-    KernelText,
-    Method,
-    Mode,
-    Operation,
-    SpacingText,
-    Tol,
     integers,
     is_kernel_file,
-    modes,
     named_kernel,
     read_kernel,
     read_spacing,
@@ -31,19 +23,13 @@ from separable.plan import Plan, plan
 __all__ = ["plan_command", "show_plan"]
 
 
+@with_option_groups
 def plan_command(
-    kernel: KernelText,
+    options: FilterOptions,
     shape: Annotated[
         str, typer.Option("--shape", "-s", help="Image shape, for example 4096x4096.")
     ],
     dtype: Annotated[str, typer.Option(help="Data type of the image.")] = "float64",
-    axes: Axes = None,
-    mode: Mode = "reflect",
-    cval: Cval = 0.0,
-    tol: Tol = None,
-    method: Method = "auto",
-    operation: Operation = None,
-    spacing: SpacingText = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
     """List every method for a filter with its predicted time, and mark the chosen one.
@@ -53,16 +39,16 @@ def plan_command(
     sizes = integers("--shape", shape, "x")
     if min(sizes) < 1:
         raise ArgumentError(f"`--shape` must be >= 1 along every axis; got {shape!r}")
-    along = None if axes is None else integers("--axes", axes, ",")
-    if is_kernel_file(kernel):
-        chosen = read_kernel(kernel, operation, spacing)
+    along = options.image_axes
+    if is_kernel_file(options.kernel):
+        chosen = read_kernel(options.kernel, options.operation, options.spacing)
     else:
         filtered = along or tuple(range(len(sizes)))
-        chosen = named_kernel(kernel, filtered, len(sizes), operation, read_spacing(spacing))
+        spacing = read_spacing(options.spacing)
+        chosen = named_kernel(options.kernel, filtered, len(sizes), options.operation, spacing)
     filter_plan = plan(
-        chosen.values, sizes, dtype, axes=along, mode=modes(mode), cval=cval, tol=tol,
-        method=method, operation=chosen.operation,
-    )  # fmt: skip
+        chosen.values, sizes, dtype, axes=along, operation=chosen.operation, **options.for_plan
+    )
     if as_json:
         print(json.dumps(filter_plan.to_dict()))
     else:

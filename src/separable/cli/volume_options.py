@@ -25,10 +25,7 @@ from separable.volumes.cluster import connected
 from separable.volumes.slab_schedule import amount
 
 __all__ = [
-    "Chunks",
     "FileJob",
-    "Memory",
-    "Scheduler",
     "SlabOptions",
     "filter_in_slabs",
     "is_for_slabs",
@@ -78,14 +75,14 @@ class FileJob:
 class SlabOptions:
     """The options --memory, --chunks and --scheduler as they were typed."""
 
-    memory: str | None
-    chunks: str | None
-    scheduler: str | None
+    memory: Memory = None
+    chunks: Chunks = None
+    scheduler: Scheduler = None
 
 
 def is_for_slabs(job: FileJob, slabs: SlabOptions) -> bool:
     """Return whether a file is filtered in slabs: asked for, stored in chunks, or too large."""
-    if slabs != SlabOptions(None, None, None):
+    if slabs != SlabOptions():
         return True
     try:
         formats = locate(job.source, "read")[2], locate(job.target, "write")[2]

@@ -41,7 +41,7 @@ def conv(
     padding : "valid", "same", int or one per spatial axis
         No padding by default. "same" gives ``ceil(size / stride)`` outputs
         (``size * stride`` transposed), as Keras does; integers are zeros on both sides, as in
-        PyTorch. Products with those zeros count.
+        PyTorch. Products with these zeros are counted.
     groups : int
         Each filter sees ``channels / groups`` channels.
     transposed : bool

@@ -15,7 +15,12 @@ from separable.engine.base import (
 )
 from separable.engine.lazy_kernel import Kernel
 from separable.engine.method import DENSE, TERMS, TREE, Method
-from separable.engine.registry import METHODS, register_method, unregister_method
+from separable.engine.registry import (
+    METHODS,
+    register_method,
+    registered_methods,
+    unregister_method,
+)
 from separable.engine.thread_count import get_num_threads, set_num_threads
 
 __all__ = [
@@ -33,6 +38,7 @@ __all__ = [
     "get_num_threads",
     "pass_decomposition",
     "register_method",
+    "registered_methods",
     "set_num_threads",
     "unregister_method",
     "work_dtype",

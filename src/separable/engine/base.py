@@ -261,9 +261,9 @@ def too_inexact(problem: Problem, form: Decomposition) -> str:
 def work_dtype(image: Any, out: Any, kernel: Array | Kernel) -> np.dtype[Any]:
     """Return the type of the intermediates.
 
-    float32 for float16, float32 and 8- and 16-bit images, float64 otherwise, and complex where
-    anything is. Results with more than 16 bits of their own need float64; so do whole numbers
-    where float32 could round a sum by more than 1/16 of a grey level.
+    float32 for float16, float32 and 8- and 16-bit images, float64 otherwise, and complex if the
+    image, the result or the kernel is. Results with more than 16 bits need float64; so do integers
+    if float32 could round a sum by more than 1/16 of a grey level.
 
     Examples
     --------

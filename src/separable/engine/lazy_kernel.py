@@ -10,7 +10,7 @@ then no product of a sample and a weight over- or underflows, and the result is 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -25,9 +25,12 @@ from separable.value import Value, freeze
 __all__ = [
     "LARGEST_KEPT",
     "Kernel",
+    "counted_sum",
+    "folded",
     "is_small",
     "ldexp",
     "normalised_once",
+    "row_slices",
     "to_float",
     "within_range",
 ]
@@ -116,7 +119,7 @@ class Kernel(Value):
                 return math.prod(float(np.sum(np.abs(v))) for v in self._term)
             if not self.is_product:
                 return float(np.sum(np.abs(self.dense)))
-            return sum(float(np.sum(np.abs(part))) for part in self._parts())
+            return self._sum_of(np.abs)
 
     @cached_property
     def nonzeros(self) -> int:
@@ -125,19 +128,21 @@ class Kernel(Value):
             return math.prod(int(np.count_nonzero(v)) for v in self._term)
         if not self.is_product:
             return int(np.count_nonzero(self.dense))
-        return sum(int(np.count_nonzero(part)) for part in self._parts())
+        return round(self._sum_of(lambda part: (part != 0).astype(float)))
 
-    def rows(self) -> Iterator[slice]:
-        """Yield slices of the first axis, each small enough to be multiplied out."""
-        step = max(1, PART * self.shape[0] // self.size)
-        for start in range(0, self.shape[0], step):
-            yield slice(start, min(start + step, self.shape[0]))
+    def _sum_of(self, measure: Callable[[Array], Array]) -> float:
+        """Return the sum of a measure of every weight that is the same for w and -w.
 
-    def _parts(self) -> Iterator[Array]:
-        """Yield the dense weights of factors, some rows at a time."""
+        The weights of a sum of terms are multiplied out, some rows at a time: sums of their absolute
+        values do not follow from products of the vectors, as sums of their squares do. Of an axis along
+        which the kernel is even or odd only one half is needed.
+        """
         assert isinstance(self.given, Factors)
-        for rows in self.rows():
-            yield _rows(self.given, rows).dense()
+        half, counts = folded(self.given)
+        total = 0.0
+        for rows in row_slices(half.shape):
+            total += counted_sum(measure(_rows(half, rows).dense()), counts, rows)
+        return total
 
     def normalised(self) -> tuple[Kernel, int]:
         """Return the kernel times a power of two, and the exponent to scale the result back by.
@@ -224,6 +229,52 @@ def normalised_once(kernel: Kernel) -> tuple[Kernel, int]:
         return kernel.normalised()
     found, exponent = _normalised.get_or_build(kernel, kernel.normalised)
     return (replace(found) if found.is_product else found), exponent
+
+
+def row_slices(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Yield slices of the first axis of a kernel, each small enough to be multiplied out."""
+    step = max(1, PART * shape[0] // math.prod(shape))
+    for start in range(0, shape[0], step):
+        yield slice(start, min(start + step, shape[0]))
+
+
+def folded(factors: Factors) -> tuple[Factors, tuple[NDArray[np.float64], ...]]:
+    """Return one half of a kernel along every axis along which it is even or odd.
+
+    The second value holds, for each axis, how many samples of the kernel each kept sample stands for:
+    2, or 1 at the centre and along axes that are kept whole.
+
+    Examples
+    --------
+    >>> half, counts = folded(Factors.from_terms("yx -> y,x", [([1, 2, 1], [-1, 1])]))
+    >>> half.dense().tolist(), [c.tolist() for c in counts]
+    ([[2], [1]], [[1.0, 2.0], [2.0]])
+    """
+    arrays, sizes = list(factors.arrays), dict(factors.sizes)
+    counts = []
+    for letter in factors.pattern.letters:
+        k, operand = next(f for f in enumerate(factors.pattern.operands) if letter in f[1])
+        axis, n = operand.index(letter), sizes[letter]
+        values = to_float(arrays[k])  # whose sign can be changed, unlike that of uint8
+        mirrored = np.flip(values, axis)
+        count = np.ones(n)
+        if n > 1 and (np.array_equal(values, mirrored) or np.array_equal(values, -mirrored)):
+            arrays[k] = np.take(arrays[k], range(n // 2, n), axis)
+            sizes[letter] = n - n // 2
+            count = np.full(sizes[letter], 2.0)
+            count[: n % 2] = 1.0
+        counts.append(count)
+    half = Factors(
+        factors.pattern, tuple(arrays), factors.error, factors.bound, factors.ranks, sizes
+    )
+    return half, tuple(counts)
+
+
+def counted_sum(values: Array, counts: Sequence[NDArray[np.float64]], rows: slice) -> float:
+    """Return the sum of some rows of values, each times the counts of its position."""
+    for count in reversed(counts[1:]):
+        values = values @ count
+    return float(values @ counts[0][rows])
 
 
 _NOTHING = -(1 << 20)  # the exponent of a vector of zeros

@@ -89,6 +89,8 @@ class Method:
     """Name for people, as printed in tables."""
     explanation: ClassVar[str] = ""
     """One line that says how the method computes the result."""
+    kernels: ClassVar[str] = ""
+    """The kernels that the method is for, in words, if it is not for all."""
     runs: ClassVar[tuple[str, ...]] = (DENSE,)
     """Decompositions of a kernel that the method runs: `DENSE`, `TERMS`, `TREE`."""
     own_candidate: ClassVar[bool] = True

@@ -28,14 +28,25 @@ __all__ = [
     "SEPARABLE",
     "TRUNCATED",
     "register_method",
+    "registered_methods",
     "registry_version",
     "unregister_method",
 ]
 
 DIRECT, SEPARABLE, LOW_RANK = "direct", "separable", "low-rank"
 NESTED, TRUNCATED, PARTIAL = "nested", "truncated", "partial"
-CANDIDATES = (DIRECT, SEPARABLE, LOW_RANK, NESTED, TRUNCATED, PARTIAL)
-"""Candidates of a plan that are named after the decomposition; several methods may run each."""
+CANDIDATES: Mapping[str, str] = {
+    DIRECT: "the dense kernel",
+    SEPARABLE: "kernels of rank 1",
+    LOW_RANK: "kernels that are a sum of separable terms",
+    NESTED: "kernels of several terms that begin with the same pass",
+    TRUNCATED: "kernels of several terms, some of which `tol` allows to omit",
+    PARTIAL: "kernels of three axes or more from which one axis separates exactly",
+}
+"""Candidates of a plan that are named after the decomposition, and the kernels that have them.
+
+Several methods may run each of them.
+"""
 
 # The order says which of several methods that can run a decomposition does so: the faster one is first.
 _BUILT_IN: tuple[Method, ...] = (
@@ -57,14 +68,19 @@ METHODS: Mapping[str, Method] = MappingProxyType(_methods)
 """All methods by name."""
 
 
-def register_method(method: Method) -> None:
-    """Make a method known: plans list it, and it can be asked for by name.
+def register_method(method: Method) -> Method:
+    """Add a method, so that plans list it and it can be asked for by name.
 
     Parameters
     ----------
     method : Method
         Instance of a subclass of `Method`. Its class must be importable by name where plans that chose
         it are pickled.
+
+    Returns
+    -------
+    Method
+        The same.
 
     Raises
     ------
@@ -85,21 +101,41 @@ def register_method(method: Method) -> None:
         raise ArgumentError(f"`method` must have a name of its own; {method.name!r} is taken")
     _methods[method.name] = method
     _version += 1
+    return method
 
 
-def unregister_method(name: str) -> None:
-    """Remove a method that was registered at run time.
+def unregister_method(method: Method | str) -> None:
+    """Remove a method that `register_method` added.
+
+    Parameters
+    ----------
+    method : Method or str
+        The method, or its name.
 
     Raises
     ------
     ArgumentError
-        If there is no such method, or it is one of the package's own.
+        If it is not registered, or is one of the package.
     """
     global _version
-    if name not in _methods or any(m.name == name for m in _BUILT_IN):
-        raise ArgumentError(f"`name` must be that of a method registered before; got {name!r}")
+    name = method if isinstance(method, str) else method.name
+    if name not in _methods:
+        raise ArgumentError(f"`method` must be a registered method; got {name!r}")
+    if any(m.name == name for m in _BUILT_IN):
+        raise ArgumentError(f"the method {name!r} of the package cannot be removed")
     del _methods[name]
     _version += 1
+
+
+def registered_methods() -> tuple[Method, ...]:
+    """Return all methods, those of the package first; `METHODS` has them by name.
+
+    Examples
+    --------
+    >>> [method.name for method in registered_methods()][-3:]
+    ['fft', 'overlap', 'reference']
+    """
+    return tuple(_methods.values())
 
 
 def registry_version() -> int:

@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive
 
-from separable.borders import canonical, registered
+from separable.borders import canonical, registered_borders
 from separable.errors import SeparableError
 from separable.explore import limits
 from separable.explore.bodies import Bodies, RefusedError, uploaded
@@ -222,7 +222,7 @@ async def _index(request: Request) -> Response:
     """Serve the page, with the border modes that are registered now."""
     modes = "".join(
         f'<option title="{escape(border.help)}">{escape(border.name)}</option>'
-        for border in registered()
+        for border in registered_borders()
     )
     page = _parts()["index.html"].read_text(encoding="utf-8")
     return Response(page.replace("<!-- border modes -->", modes), media_type=TYPES["html"])

@@ -14,7 +14,7 @@ from separable.borders import Border, Mode
 from separable.explore import kernel_answers, network_answers, picture_answers, plan_answers
 from separable.explore.limits import InputError
 from separable.explore.uploads import decode_image, decode_kernel
-from separable.kernels import catalogue
+from separable.kernels import registered_kernels
 
 __all__ = ["LASTING", "QUESTIONS", "UPLOADS", "Uploads", "answer", "names_of_uploads"]
 
@@ -91,7 +91,7 @@ def answer(
 
 def _start(asked: Answer, uploads: Uploads) -> Answer:
     return {
-        "kernels": catalogue(),
+        "kernels": {k.name: k.description for k in registered_kernels()},
         "examples": EXAMPLES,
         "pictures": picture_answers.SAMPLES,
         "networks": network_answers.network_names(),

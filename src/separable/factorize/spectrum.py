@@ -26,6 +26,9 @@ __all__ = ["Spectrum", "spectrum"]
 
 Array = NDArray[Any]
 
+HEADING = "  rank   singular value   error"
+LEGEND = "  error: |K - F| / |K| for the kernel K and its best factors F (Frobenius norm)"
+
 
 @dataclass(frozen=True, eq=False)
 class Spectrum(Value):
@@ -71,18 +74,20 @@ class Spectrum(Value):
         verdict = "separable" if self.separable else "not separable"
         if self.values.ndim > 1:
             verdict += f", {math.prod(self.values.shape[:-1])} batch values"
-        lines = [f"'{self.pattern}': rank {self.rank}, {verdict}", "  rank   largest value   error"]
+        lines = [f"'{self.pattern}': rank {self.rank}, {verdict}", HEADING]
         largest = self.values.reshape(-1, self.values.shape[-1]).max(axis=0, initial=0.0)
         shown = min(self.rank + 1, 12, largest.size)
         values = [
             v if r < self.rank else 0.0 for r, v in enumerate(largest)
         ]  # the rest is rounding
         lines += [
-            f"  {r:>4}   {values[r - 1]:<13.6g}   {self.errors[r]:.3g}" for r in range(1, shown + 1)
+            f"  {r:>4}   {values[r - 1]:<14.6g}   {self.errors[r]:.3g}" for r in range(1, shown + 1)
         ]
         if shown < largest.size:
             lines.append(f"  ... {largest.size} values")
-        return "\n".join(lines)
+        if self.values.ndim > 1:
+            lines.append("  singular value: the largest one of all batch values")
+        return "\n".join([*lines, LEGEND])
 
 
 def spectrum(
@@ -120,10 +125,11 @@ def spectrum(
     --------
     >>> print(spectrum([[1, 2, 1], [2, 4, 2], [1, 2, 1]], "yx -> y,x"))
     'yx -> y,x': rank 1, separable
-      rank   largest value   error
-         1   6               0
-         2   0               0
+      rank   singular value   error
+         1   6                0
+         2   0                0
       ... 3 values
+      error: |K - F| / |K| for the kernel K and its best factors F (Frobenius norm)
     """
     array = as_kernel(kernel)
     pattern = parse_for(pattern, array)

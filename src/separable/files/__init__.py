@@ -4,18 +4,22 @@ PNG, JPEG, BMP, TIFF, OME-TIFF, NPY, NIfTI, Zarr, OME-Zarr, HDF5 and ENVI. A fil
 a temporary name and takes its own once it is complete. Every failure is a `FileError` that says
 what was expected, what was got and what to do.
 
-`register_format` adds a format.
+`register_format` adds a format; `registered_formats` lists them.
 """
 
 from separable.files.chunked_io import Source, Target
 from separable.files.file_format import CreateRequest, Format, metadata_kept
-from separable.files.format_registry import FORMATS, is_image_path, register_format
+from separable.files.format_registry import (
+    is_image_path,
+    register_format,
+    registered_formats,
+    unregister_format,
+)
 from separable.files.image_info import ImageInfo
 from separable.files.images import read_image, write_image
 from separable.files.opening import check_target, create_target, open_source
 
 __all__ = [
-    "FORMATS",
     "CreateRequest",
     "Format",
     "ImageInfo",
@@ -28,5 +32,7 @@ __all__ = [
     "open_source",
     "read_image",
     "register_format",
+    "registered_formats",
+    "unregister_format",
     "write_image",
 ]

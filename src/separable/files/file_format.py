@@ -147,8 +147,8 @@ class Format:
 
     Examples
     --------
-    >>> from separable.files import FORMATS
-    >>> [f.suffixes for f in FORMATS if f.name == "NIfTI"]
+    >>> from separable.files import registered_formats
+    >>> [f.suffixes for f in registered_formats() if f.name == "NIfTI"]
     [('.nii',)]
     """
 

@@ -203,7 +203,7 @@ class _Window:
 
 
 def _bytes(run: Array) -> memoryview:
-    """Return the memory of a contiguous run."""
+    """Return the bytes of a contiguous array, without a copy."""
     return run.reshape(-1).view(np.uint8).data
 
 

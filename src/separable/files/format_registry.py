@@ -1,4 +1,4 @@
-"""The registry of file formats: `FORMATS`, and finding the format that a path names."""
+"""The registry of file formats, and finding the format that a path names."""
 
 from __future__ import annotations
 
@@ -16,17 +16,24 @@ from separable.files.pictures import BMP, JPEG, PNG
 from separable.files.tiff import TIFF
 from separable.files.zarr import ZARR
 
-__all__ = ["FORMATS", "PathLike", "is_image_path", "locate", "outer_file", "register_format"]
+__all__ = [
+    "PathLike",
+    "is_image_path",
+    "locate",
+    "outer_file",
+    "register_format",
+    "registered_formats",
+    "unregister_format",
+]
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
-FORMATS: list[Format] = [PNG, JPEG, BMP, TIFF, NPY, ZARR, NIFTI, NIFTI_GZ, HDF5, ENVI]
+_BUILT_IN = (PNG, JPEG, BMP, TIFF, NPY, ZARR, NIFTI, NIFTI_GZ, HDF5, ENVI)
+_formats: dict[str, Format] = {format.name: format for format in _BUILT_IN}
 
 
 def register_format(format: Format) -> Format:
-    """Add a format to `FORMATS`: every function and command that takes a path knows it then.
-
-    To remove it again, call ``FORMATS.remove(format)``.
+    """Add a file format, so that every function and command that takes a path knows it.
 
     Parameters
     ----------
@@ -55,17 +62,56 @@ def register_format(format: Format) -> Format:
     ... )
     >>> files.is_image_path("heights.tbl")
     True
-    >>> files.FORMATS.remove(table)
+    >>> files.unregister_format(table)
     """
-    for known in FORMATS:
+    for known in _formats.values():
         shared = sorted(set(known.suffixes) & set(format.suffixes))
         if known.name == format.name or shared:
             same = f"the suffix {shared[0]}" if shared else "that name"
             raise ArgumentError(
                 f"cannot register the format {format.name}: {known.name} has {same} already"
             )
-    FORMATS.append(format)
+    _formats[format.name] = format
     return format
+
+
+def unregister_format(format: Format | str) -> None:
+    """Remove a file format that `register_format` added.
+
+    Parameters
+    ----------
+    format : Format or str
+        The format, or its name.
+
+    Raises
+    ------
+    ArgumentError
+        If it is not registered, or is one of the package.
+
+    Examples
+    --------
+    >>> unregister_format("PNG")
+    Traceback (most recent call last):
+        ...
+    separable.errors.ArgumentError: the format PNG of the package cannot be removed
+    """
+    name = format if isinstance(format, str) else format.name
+    if name not in _formats:
+        raise ArgumentError(f"`format` must be a registered format; got {name!r}")
+    if any(known.name == name for known in _BUILT_IN):
+        raise ArgumentError(f"the format {name} of the package cannot be removed")
+    del _formats[name]
+
+
+def registered_formats() -> tuple[Format, ...]:
+    """Return all file formats, those of the package first.
+
+    Examples
+    --------
+    >>> [format.name for format in registered_formats()][:5]
+    ['PNG', 'JPEG', 'BMP', 'TIFF', 'NPY']
+    """
+    return tuple(_formats.values())
 
 
 def locate(path: PathLike, verb: str) -> tuple[Path, str, Format]:
@@ -89,7 +135,7 @@ def locate(path: PathLike, verb: str) -> tuple[Path, str, Format]:
     ('scan.h5', '/raw/volume', 'HDF5')
     """
     path = Path(path)
-    for format in FORMATS:
+    for format in _formats.values():
         if not format.inner:
             continue
         if format.folder:
@@ -130,7 +176,7 @@ def is_image_path(text: str) -> bool:
     (True, False)
     """
     lower = text.lower()
-    if not any(suffix in lower for format in FORMATS for suffix in format.suffixes):
+    if not any(suffix in lower for format in _formats.values() for suffix in format.suffixes):
         return False
     try:
         locate(text, "read")
@@ -142,11 +188,11 @@ def is_image_path(text: str) -> bool:
 def _format_of(path: Path, verb: str) -> Format:
     """Return the format with the longest suffix that ends this name."""
     name = path.name.lower()
-    by_suffix = {s: f for f in FORMATS for s in f.suffixes if name.endswith(s)}
+    by_suffix = {s: f for f in _formats.values() for s in f.suffixes if name.endswith(s)}
     if by_suffix:
         return by_suffix[max(by_suffix, key=len)]
     if path.is_dir() and verb == "read":
         raise FileError(f"cannot read {path}: it is a folder. Name a file in it")
-    known = " ".join(s for f in FORMATS for s in f.suffixes)
+    known = " ".join(s for f in _formats.values() for s in f.suffixes)
     got = f"got {path.suffix!r}" if path.suffix else "got a name without one"
     raise FileError(f"cannot {verb} {path}: its suffix must be one of {known}; {got}")

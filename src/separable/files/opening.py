@@ -17,7 +17,7 @@ from separable.errors import FileError
 from separable.files.chunked_io import Source, Target, draft_of, remove
 from separable.files.diagnostics import errno_of, reason_of, remedy_of
 from separable.files.file_format import CreateRequest, Format
-from separable.files.format_registry import FORMATS, PathLike, is_image_path, locate
+from separable.files.format_registry import PathLike, is_image_path, locate, registered_formats
 from separable.files.image_info import ImageInfo
 
 __all__ = [
@@ -286,7 +286,7 @@ def lost_metadata(
     if info.affine is not None and "affine" not in keeps:
         lost.append("the affine")
     if info.options and info.format and info.format != format.name:
-        described = {key: words for f in FORMATS for key, words in f.options.items()}
+        described = {key: words for f in registered_formats() for key, words in f.options.items()}
         found = sorted(set(info.options) & set(described))
         lost += [described[key] for key in found if key not in keeps]
     return (f"{format.name} does not keep: {', '.join(lost)}",) if lost else ()
@@ -350,7 +350,7 @@ def _check_signature(path: Path, format: Format) -> None:
         return
     # The signature of a compressed format is that of the compression alone. It says which format
     # it is only where the file's name says what was compressed.
-    others = (f for f in FORMATS if f.begins(start) and f.compresses in (None, format))
+    others = (f for f in registered_formats() if f.begins(start) and f.compresses in (None, format))
     other = next(others, None)
     if other is None:
         raise FileError(

@@ -49,10 +49,13 @@ from separable.kernels.derivative_kernels import (
     scharr,
     sobel,
 )
-from separable.kernels.kernel_arguments import (
-    Kernel,
+from separable.kernels.kernel_arguments import Kernel
+from separable.kernels.kernel_registry import (
+    register_kernel,
+    registered_kernels,
+    unregister_kernel,
 )
-from separable.kernels.parse import catalogue, parse_spec
+from separable.kernels.parse import parse_spec
 from separable.kernels.shapes import ball, disk, motion, pillbox
 from separable.kernels.smoothing_kernels import (
     binomial,
@@ -72,7 +75,6 @@ __all__ = [
     "binomial1d",
     "box",
     "box1d",
-    "catalogue",
     "central_difference",
     "difference_of_gaussians",
     "disk",
@@ -87,9 +89,12 @@ __all__ = [
     "parse_spec",
     "pillbox",
     "prewitt",
+    "register_kernel",
+    "registered_kernels",
     "scharr",
     "sharpen",
     "sobel",
+    "unregister_kernel",
     "wavelet",
     "wavelet1d",
     "wavelet_bands",

@@ -164,7 +164,7 @@ class Scheme:
             raise PatternError(
                 f"{self.owner}: factor `{self.pattern.factors[factor]}` of `{self.written}` has "
                 f"{' and '.join(mine)} of the group ({letters}) but not what is between: its "
-                "taps are not evenly spaced, so it is no convolution"
+                "taps are not evenly spaced, so it is not a convolution"
             )
         return math.prod(self.sizes[a] for a in mine), self.places[mine[-1]][1]
 

@@ -58,7 +58,7 @@ class Run(Protocol):
         """  # fmt: skip
 
     def weigh(self, valid: Array, weights: Weights, dtype: np.dtype[Any], outside: bool) -> Array:
-        """Filter a mask with the absolute weights; results are below `half` only where nothing is valid."""
+        """Filter a mask with the absolute weights; the result is below `half` only where no sample is valid."""
 
 
 def filter_missing(
@@ -187,7 +187,7 @@ class PlannedRun:
         *,
         named: bool = True,
     ) -> Array:
-        """Filter with the method that was named, or the fastest one that is exact enough."""  # fmt: skip
+        """Filter with the method that the caller asked for, or with the fastest one that is exact enough."""  # fmt: skip
         tol = None
         if self.tol:  # errors of at most three runs, divided by `smallest`; a power of two, so that plans repeat
             tol = 2.0 ** (math.frexp(self.tol * smallest / 4)[1] - 1)
@@ -199,7 +199,7 @@ class PlannedRun:
         return self._call(plan, best(plan, lambda c: _exact(c, limit)), image)
 
     def weigh(self, valid: Array, weights: Weights, dtype: np.dtype[Any], outside: bool) -> Array:
-        """Filter a mask; the result of a fast method that is not steady is checked."""
+        """Filter a mask with the absolute weights; the result of a method that may be too inexact is checked."""
         mask = valid.view(np.uint8)
         plan = self._plan(mask, weights.sizes, dtype, float(outside))
         limit = LIMITS[plan.problem.work.itemsize]
@@ -269,7 +269,7 @@ class AxisByAxisRun:
         return image
 
     def weigh(self, valid: Array, weights: Weights, dtype: np.dtype[Any], outside: bool) -> Array:
-        """Filter a mask."""
+        """Filter a mask with the absolute weights, by the steady methods of `data`."""
         return self.data(valid.view(np.uint8), weights.sizes, dtype, float(outside), 1.0)
 
 

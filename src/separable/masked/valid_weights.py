@@ -27,7 +27,7 @@ Array = NDArray[Any]
 
 # Errors that count as rounding, relative to sum|k| max|x|, by the type of the intermediates.
 LIMITS = {4: 2e-6, 8: 1e-12}
-TINY = 1e-300  # of the sum of the weights: less than this is no weight
+TINY = 1e-300  # least value assumed for the smallest relative weight: results are divided by it
 EPS = float(np.finfo(np.float64).eps)
 UNEQUAL = 64 * EPS  # weights of a factored box differ by rounding
 

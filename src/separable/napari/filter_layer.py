@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from separable.borders import registered
+from separable.borders import registered_borders
 from separable.errors import ArgumentError, ArgumentTypeError
 from separable.factors import Factors
 from separable.filtering import filter_with
@@ -60,7 +60,7 @@ class Settings:
 
 def mode_choices() -> tuple[str, ...]:
     """Return the names of the border modes that are registered now."""
-    return tuple(border.name for border in registered())
+    return tuple(border.name for border in registered_borders())
 
 
 def filtered(data: Any, settings: Settings, attributes: Mapping[str, Any]) -> LayerData:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from separable.errors import SeparableError
-from separable.kernels import catalogue
+from separable.kernels import registered_kernels
 from separable.napari.filter_layer import AXES, KEPT, Settings, explained, filtered, mode_choices
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def make_widget() -> Any:
         _run,
         call_button="Apply",
         widget_init=_connect,
-        kernel={"tooltip": HELP + ", ".join(sorted(catalogue()))},
+        kernel={"tooltip": HELP + ", ".join(sorted(k.name for k in registered_kernels()))},
         sigma={
             "min": 0.01,
             "max": 1e6,

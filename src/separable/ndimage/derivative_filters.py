@@ -168,7 +168,7 @@ def gaussian_gradient_magnitude(
     fill: complex = math.nan,
     **kwargs: Any,
 ) -> Array:
-    """Take the length of the gradient of an image smoothed with a Gaussian.
+    """Compute the magnitude of the gradient of an image smoothed with a Gaussian.
 
     %(gaussian_derivatives)s
 

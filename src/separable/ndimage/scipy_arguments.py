@@ -304,9 +304,9 @@ def check_origins(origins: Sequence[Any], sizes: Sequence[int], rule: str) -> tu
     Raises
     ------
     OriginError
-        If one is not an integer.
+        If an origin is not an integer.
     ArgumentError
-        If one moves the output beyond the kernel.
+        If an origin moves the output beyond the kernel.
     """
     try:
         return request.check_origins([int(operator.index(origin)) for origin in origins], sizes)

@@ -85,7 +85,7 @@ class WeightExchange(nn.Module):
         Raises
         ------
         ArgumentTypeError
-            If `conv` is no such convolution.
+            If `conv` is not such a convolution.
         PatternError, RankError, ArgumentError
             See `separable.factorize`.
 

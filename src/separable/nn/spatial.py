@@ -90,7 +90,7 @@ class SpatiallySeparableConv2d(_SpatiallySeparableConv):
 
 
 class SpatiallySeparableConv3d(_SpatiallySeparableConv):
-    """Convolutions along one spatial axis after the other, over three axes.
+    """Convolutions along three spatial axes, one after the other.
 
     The parameters are those of `SpatiallySeparableConv2d`.
 

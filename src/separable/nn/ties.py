@@ -1,7 +1,7 @@
 """Ties: parameters that several modules of a network share, and their fate in a conversion.
 
 A parameter is tied where it was assigned to two modules, ``b.weight = a.weight``: they train as one. A
-module that stands in several places is no tie: it stays one module.
+module that occurs in several places is not a tie: it stays one module.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def share(layers: Iterable[tuple[nn.Module, Hashable]], kind: str = "weight") ->
     Parameters
     ----------
     layers : iterable of (module, key)
-        Modules with equal keys have as many convolutions, of the same shapes. None is no key.
+        Modules with equal keys have as many convolutions, of the same shapes. None is not a key.
     kind : str
         "weight" for the weights of all convolutions of a module, "bias" for the bias of its last.
     """

@@ -1,4 +1,4 @@
-"""The candidates of a plan: every way to run a filter, what it costs, and why it may not be taken.
+"""The candidates of a plan: every way to run a filter, its cost, and the reason if it cannot run.
 
 There is one loop over the registry of methods (`_open`). What it yields is not evaluated at once: an
 `_Entry` knows a time that it cannot fall below, and is expanded only if that is below the best time
@@ -235,7 +235,7 @@ class _Search:
     def rejected(
         self, name: str, rank: int, bound: float, reason: str, method: str = ""
     ) -> Candidate:
-        """Return a candidate that is listed only to say why it is not taken."""
+        """Return a candidate that is listed only with the reason why it is rejected."""
         method = method or self.of_kind(TERMS)[-1].name
         sizes = self.request.problem.kernel_shape
         count = float(rank * sum(sizes))
@@ -283,12 +283,12 @@ def _own(
     exact: Callable[[], Decomposition],
     rank: int,
 ) -> Callable[[], list[Candidate | _Entry]]:
-    """Return what lists a method under its own name, if it has something to offer."""
+    """Return a function that lists a method under its own name, if it can run this kernel."""
 
     def expand() -> list[Candidate | _Entry]:
         request = search.request
         missing = method.unavailable()
-        if missing:  # only who asks for it is told why there is none
+        if missing:  # only a user who asks for it by name is told the reason
             if request.method != method.name:
                 return []
             fallback = method.fallback or method.name
@@ -335,7 +335,7 @@ def _of_one_term(search: _Search, exact: Terms) -> list[Candidate | _Entry]:
 
 
 def _of_several(search: _Search, exact: Terms) -> list[Candidate | _Entry]:
-    """List one term, which is not enough, all terms, those that share passes, and fewer terms."""
+    """List the candidates of several terms: one alone (rejected), all, all with shared passes, fewer."""
     kernel, problem, count = search.kernel, search.request.problem, len(exact.terms)
     along = [problem.shape[axis] for axis in problem.axes]
     sizes = kernel.sizes(exact, along)
@@ -366,11 +366,12 @@ def _of_several(search: _Search, exact: Terms) -> list[Candidate | _Entry]:
 
 
 def _of_too_many(search: _Search) -> list[Candidate | _Entry]:
-    """List what a large kernel of many terms has: within a tolerance perhaps a few of them."""
+    """List the candidates of a large kernel with too many terms: a few terms if the tolerance allows it."""
     request, kernel = search.request, search.kernel
     most, size = kernel.most_terms, request.weights.size
     reason = f"a kernel of {size} weights that needs more than {most} terms"
-    found: list[Candidate | _Entry] = [search.rejected(SEPARABLE, 1, math.nan, reason)]
+    names = [SEPARABLE, *([LOW_RANK] if request.method == LOW_RANK else [])]
+    found: list[Candidate | _Entry] = [search.rejected(n, 1, math.nan, reason) for n in names]
     few = kernel.few(request.tol) if request.tol else None
     if few is not None:
         found.append(search.shared(TRUNCATED, TERMS, search.passes(few), len(few.terms)))
@@ -378,7 +379,7 @@ def _of_too_many(search: _Search) -> list[Candidate | _Entry]:
 
 
 def _of_fewer(search: _Search, exact: Terms) -> list[Candidate | _Entry]:
-    """List the fewest terms within the tolerance; without one, what a tolerance would save, if any."""
+    """List the fewest terms within the tolerance; without a tolerance, say how many terms one would save."""
     kernel, tol, count = search.kernel, search.request.tol, len(exact.terms)
     some = kernel.within(tol) if tol else kernel.hint
     if not tol:

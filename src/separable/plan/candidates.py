@@ -1,11 +1,11 @@
-"""Candidate: one way to run a filter, what it costs, and why it may not be taken."""
+"""Candidate: one way to run a filter, its cost, and the reason if it cannot run."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from separable.engine import METHODS, Decomposition
-from separable.engine.registry import CANDIDATES
+from separable.engine.registry import CANDIDATES, LOW_RANK, SEPARABLE
 from separable.plan.kernel_terms import filter_pattern
 from separable.value import Value
 
@@ -38,9 +38,9 @@ class Candidate(Value):
     bound : float
         ``max|out - exact| / (sum|kernel| * max|input|)`` is at most this, to first order.
     refused : str
-        Reason why it cannot be taken; empty if it can.
+        Reason why it cannot run; empty if it can.
     form : Decomposition or None
-        The kernel as the method wants it.
+        The kernel in the form that the method runs.
     is_exact : bool
         Whether its terms add up to the whole kernel, each with passes of its own.
     """
@@ -59,11 +59,20 @@ class Candidate(Value):
 
     @property
     def title(self) -> str:
-        """The name for people."""
-        if self.name not in CANDIDATES:
-            method = METHODS.get(self.name)
-            return method.title if method is not None else self.name
-        return f"{self.name} {self.rank}" if self.rank > 1 else self.name
+        """The name that ``method=`` takes and, in parentheses, what it stands for."""
+        if self.name in CANDIDATES:
+            return f"{self.name} ({self.rank} terms)" if self.rank > 1 else self.name
+        method = METHODS.get(self.name)
+        same = method is None or method.title.lower() == self.name
+        return self.name if same or method is None else f"{self.name} ({method.title})"
+
+    def answers_to(self, method: str) -> bool:
+        """Return whether ``method=`` with this name asks for the candidate.
+
+        A kernel of rank 1 is also a sum of separable terms, of one: "low-rank" asks for "separable" then.
+        """
+        one_term = method == LOW_RANK and self.name == SEPARABLE and self.is_exact
+        return method in (self.name, self.method) or one_term
 
     @property
     def explanation(self) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.engine import Decomposition, Kernel, pass_decomposition
-from separable.engine.lazy_kernel import is_small
+from separable.engine.lazy_kernel import counted_sum, folded, is_small, row_slices
 from separable.engine.method import TermSizes
 from separable.factorize import factorize, factorize_few
 from separable.factors import Factors, kernel_errors
@@ -30,7 +30,7 @@ _Found = TypeVar("_Found")
 MANY = 256  # terms: beyond, what a tolerance would save is not worked out unless one is given
 SLACK = 1e-9  # rounding of 1-norms
 NEARLY = 1e-6  # of the largest weight: what rounding may leave of a kernel of rank one
-HINT = 0.01  # tolerance of which is said how many terms it would save
+HINT = 0.01  # tolerance for which a plan says how many terms it would save
 SURELY = 1e-9  # of the largest tap of a vector: a tap above this is not removed as rounding
 
 # Kernels that take seconds to decompose are looked at for a few terms only: with more of them a
@@ -254,14 +254,16 @@ def _left_out(every: Terms, weights: Kernel) -> list[float]:
         norms = [math.prod(float(np.sum(np.abs(v))) for v in t) for t in every.terms]
         sums = np.cumsum(norms[::-1])[::-1]
     else:
+        assert isinstance(weights.given, Factors)
+        half, counts = folded(Factors.from_terms(weights.given.pattern, every.terms))
         lead = next(k for k, group in enumerate(every.groups) if group[0] == 0)
         sums = np.zeros(count)
-        for rows in weights.rows():
+        for rows in row_slices(half.shape):
             total: Any = 0.0
             for r in range(count - 1, -1, -1):
-                part = tuple(v[rows] if k == lead else v for k, v in enumerate(every.terms[r]))
+                part = tuple(v[rows] if k == lead else v for k, v in enumerate(half.terms[r]))
                 total = total + _product(part, every.groups)
-                sums[r] += float(np.sum(np.abs(total)))
+                sums[r] += counted_sum(np.abs(total), counts, rows)
     return [float(s) / weights.norm for s in sums]
 
 

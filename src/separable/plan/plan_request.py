@@ -71,7 +71,7 @@ class Request(Value):
 
     @property
     def factors(self) -> Factors | None:
-        """The kernel where it was given as factors."""
+        """The kernel if it was given as factors, otherwise None."""
         return self.given if isinstance(self.given, Factors) else None
 
 

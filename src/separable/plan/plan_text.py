@@ -27,31 +27,33 @@ __all__ = [
 ]
 
 WIDTH = 80
-COLUMNS = ("", "candidate", "passes", "mult/out", "moved", "predicted", "error", "")
+COLUMNS = ("", "method", "terms", "passes", "mult/out", "moved", "predicted", "error", "")
 LEGEND = (
+    "method: name for `method=` or `--method`; terms: products of 1-D factors that are added up; "
     "mult/out: multiplications per output; moved: bytes read and written; error: bound, relative to "
     "sum|kernel| x max|input|."
 )
-MEASURED_LEGEND = "ratio: measured over predicted; difference: largest difference from the chosen candidate's result."
+MEASURED_LEGEND = "ratio: measured over predicted; difference: largest difference from the chosen method's result."
 UNITS = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6))
 
 
 def plan_text(plan: Plan) -> str:
-    """Return the plan in 80 columns: a table of what may be taken, and why the rest may not."""
+    """Return the plan in 80 columns: a table of the methods, and the reasons against the rejected ones."""
     return "\n".join([headline(plan), render(COLUMNS, _rows(plan)), *_notes(plan)])
 
 
 def plan_html(plan: Plan) -> str:
-    """Return the same for notebooks; the last column says which one is chosen."""
+    """Return the plan as HTML for notebooks; the last column marks the chosen method."""
     columns, rows = (*COLUMNS[1:-1], "remark"), [row[1:] for row in _rows(plan)]
-    return table_fragment(headline(plan), columns, rows, _notes(plan), words=(0, 6))
+    return table_fragment(headline(plan), columns, rows, _notes(plan), words=(0, 7))
 
 
 def _rows(plan: Plan) -> list[tuple[str, ...]]:
     return [
         (
             "*" if c is plan.chosen else "",
-            c.title,
+            c.name,
+            str(c.rank) if c.rank else "-",
             str(c.passes),
             count_text(c.multiplications),
             amount(c.bytes),
@@ -65,7 +67,7 @@ def _rows(plan: Plan) -> list[tuple[str, ...]]:
 
 
 def _notes(plan: Plan) -> list[str]:
-    refused = [wrapped(f"Rejected: {c.title} ({c.refused}).") for c in plan.candidates if c.refused]
+    refused = [wrapped(f"Rejected: {c.name} ({c.refused}).") for c in plan.candidates if c.refused]
     return [*refused, *_verdict(plan), wrapped(LEGEND)]
 
 
@@ -84,8 +86,8 @@ def measurement_text(measured: Measurement) -> str:
             measured.candidates, measured.seconds, measured.differences, strict=True
         )
     ]
-    columns = ("", "candidate", "predicted", "measured", "ratio", "difference")
-    last = f"The choice took {measured.regret:.2f} times as long as the fastest candidate."
+    columns = ("", "method", "predicted", "measured", "ratio", "difference")
+    last = f"The chosen method took {measured.regret:.2f} times as long as the fastest one."
     notes = [wrapped(MEASURED_LEGEND), last]
     return "\n".join([headline(measured.plan), render(columns, rows), *notes])
 
@@ -155,22 +157,28 @@ def axes_text(axes: Sequence[int], comma: str = ", ") -> str:
 def _verdict(plan: Plan) -> list[str]:
     c = plan.chosen
     if plan.request.method != "auto":
-        why = "as asked for"
+        why = "as requested"
     else:
         others = [o.seconds for o in plan.candidates if o is not c and not o.refused]
         others = [s for s in others if not math.isnan(s)]
-        why = "the only one that may be taken"
+        why = "the only one that can run this filter"
         if others:
             why = _lead(min(others), c.seconds)
-    size = math.prod(plan.problem.kernel_shape)
     word = "multiplication" if c.multiplications == 1 else "multiplications"
-    count = f"{count_text(c.multiplications)} {word} per output"
-    if c.multiplications < size:
-        count += f" instead of {size}"
+    count = f"{count_text(c.multiplications)} {word} per output{_dense_count(plan, c)}"
     chosen = [wrapped(f"Chosen: {c.title}, {why}; {count}.")]
     if c.explanation:
         chosen.append(wrapped(f"Method: {c.title} {c.explanation}."))
     return [*chosen, wrapped(f"Rates: {plan.machine}.")]
+
+
+def _dense_count(plan: Plan, c: Candidate) -> str:
+    """Return how many multiplications the dense kernel needs: one per weight that is not zero."""
+    weights = plan.request.weights
+    if weights.nonzeros == c.multiplications:
+        return ""
+    others = "" if weights.nonzeros == weights.size else f" ({weights.size} weights with zeros)"
+    return f", dense {weights.nonzeros}{others}"
 
 
 def _lead(next_best: float, seconds: float) -> str:
@@ -217,7 +225,7 @@ def render(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     for name in columns:
-        numeric = name not in ("", "candidate", "band", "kernel", "runs in")
+        numeric = name not in ("", "method", "band", "kernel", "runs in")
         options: dict[str, Any] = {"justify": "right", "no_wrap": True} if numeric else {}
         grid.add_column(name, overflow="fold", **options)
     for row in rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from separable.arrays import MASKED_REMEDY, complete_array_of
 from separable.borders import Modes
 from separable.engine import METHODS, Problem
+from separable.engine.registry import CANDIDATES
 from separable.errors import ArgumentError
 from separable.factors import Factors
 from separable.machine import Machine, current
@@ -45,7 +47,7 @@ class Plan(Value):
     Attributes
     ----------
     request : Request
-        The filter that was asked for.
+        The requested filter.
     listing : CandidateList
         The candidates, evaluated as far as they were needed.
     chosen : Candidate
@@ -55,7 +57,7 @@ class Plan(Value):
 
     Notes
     -----
-    Plans are equal, and hash alike, where the same filter was asked for and the same candidates were
+    Plans are equal, and have equal hashes, if the same filter was requested and the same candidates were
     listed and chosen. A plan may be copied, pickled and sent to other processes at any time, also
     after it has run: compiled records stay behind and are built anew at the first call.
 
@@ -129,7 +131,7 @@ class Plan(Value):
         return self._run(candidate, array, out, progress)
 
     def measure(self, image: ArrayLike, *, repeats: int = 3) -> Measurement:
-        """Run every candidate that may be taken and compare its time with the prediction.
+        """Run every candidate that is not rejected and compare its time with the prediction.
 
         Parameters
         ----------
@@ -180,11 +182,11 @@ class Plan(Value):
         ('separable', None)
         """
         listed = CandidateList(replace(self.request, method=method), current()).complete()
-        able = [c for c in listed if method in (c.name, c.method) and not c.refused]
+        able = [c for c in listed if c.answers_to(method) and not c.refused]
         return fastest(able) if able else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the plan as JSON values; `from_dict` makes the same plan of them."""
+        """Return the plan as JSON values, from which `from_dict` rebuilds it."""
         r, p = self.request, self.problem
         return {
             "kernel": array_to_list(r.kernel),
@@ -208,7 +210,7 @@ class Plan(Value):
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Plan:
-        """Make a plan of what `to_dict` returned: the same choice, the same predictions."""
+        """Rebuild a plan from the result of `to_dict`, with the same choice and predictions."""
         kernel = array_from_list(values["kernel"], values["kernel_dtype"])
         factors = values["factors"]
         asked = request(
@@ -322,7 +324,7 @@ def plan(
         Image axes to filter, one per kernel axis. By default all of them, if the kernel has as many.
     mode : str, Border, or sequence of str or Border
         Border mode: "reflect" (the default, as in SciPy), "mirror", "nearest", "wrap", "constant" or
-        a registered one (`separable.borders.register`); or one per filtered axis.
+        a registered one (`separable.borders.register_border`); or one per filtered axis.
     cval : number
         Value outside the image, for the mode "constant".
     origin : int or sequence of int
@@ -334,8 +336,9 @@ def plan(
         Error that the result may have: ``max|out - exact| <= tol * sum|kernel| * max|input|``.
         Without a tolerance the result is exact to rounding.
     method : str
-        "auto" takes the fastest candidate; otherwise the name of a candidate ("direct", "separable",
-        "fft", ...), or "reference", the slow definition of the filter.
+        "auto" chooses the fastest method. Otherwise a name from the first column of a printed plan
+        ("direct", "separable", "low-rank", "fft" ...), or "reference", the slow definition of the
+        filter. "low-rank" accepts kernels of rank 1, too.
     operation : str
         "convolve" flips the kernel, "correlate" does not.
     threads : int, optional
@@ -377,15 +380,26 @@ def _choose(listing: CandidateList, method: str) -> Candidate:
             raise ArgumentError("no method can run this filter; print a plan with a method by name")
         return found
     listed = listing.complete()
-    named = [c for c in listed if method in (c.name, c.method)]
+    named = [c for c in listed if c.answers_to(method)]
     if not named:
-        unplanned = (m.name for m in METHODS.values() if not m.planned)
-        names = sorted({"auto", *unplanned, *(c.name for c in listed)})
-        raise ArgumentError(f"`method` must be one of {', '.join(names)}; got {method!r}")
+        raise ArgumentError(_unknown_method(method, [c.name for c in listed]))
     admitted = [c for c in named if not c.refused]
     if not admitted:
         raise ArgumentError(f"`method` {method!r} cannot run this filter: {named[0].refused}")
     return fastest(admitted)
+
+
+def _unknown_method(method: str, listed: list[str]) -> str:
+    """Return the message for an unknown method, or one that this kernel cannot use."""
+    unplanned = (m.name for m in METHODS.values() if not m.planned)
+    names = sorted({"auto", *unplanned, *listed})
+    message = f"`method` must be one of {', '.join(names)}; got {method!r}"
+    known = METHODS.get(str(method))
+    kernels = CANDIDATES.get(str(method), "") if known is None else known.kernels
+    if kernels:
+        return f"{message}, which is for {kernels}"
+    near = difflib.get_close_matches(str(method), sorted({*names, *METHODS, *CANDIDATES}), n=1)
+    return f'{message}. Did you mean "{near[0]}"?' if near and known is None else message
 
 
 def fastest(listed: Iterable[Candidate]) -> Candidate:

@@ -41,7 +41,7 @@ tol : float, optional
     "method": """\
 method : str
     "auto" takes the method that is predicted to be the fastest. Otherwise the name of a method
-    ("direct", "separable", "fft" ...), as `plan` lists them.""",
+    ("direct", "separable", "low-rank", "fft" ...), as `plan` lists them.""",
     "operation": """\
 operation : str
     "convolve" flips the kernel, "correlate" does not.""",

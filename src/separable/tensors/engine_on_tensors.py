@@ -111,7 +111,7 @@ class Linear(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        """Keep what the gradient needs, which is no data."""
+        """Store the options that the gradient needs; no tensor is kept."""
         image, ctx.filter, ctx.adjoint, ctx.real = inputs
         ctx.real_input = not image.is_complex()
 
@@ -169,7 +169,7 @@ def _folded(wide: torch.Tensor, axis: int, widths: tuple[int, int], border: Bord
     summed = middle
     for start, count in ((0, before), (before + n, after)):
         part, own = wide.narrow(axis, start, count), places[start : start + count]
-        if border.fills:  # the constant is no copy of a sample
+        if border.fills:  # the constant is not a copy of a sample
             copies = np.flatnonzero(own != OUTSIDE)
             part, own = part.index_select(axis, torch.from_numpy(copies)), own[copies]
         if own.size:

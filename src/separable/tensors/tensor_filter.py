@@ -191,7 +191,7 @@ def _cheapest(planned: Plan) -> Decomposition:
     able = [c for c in planned.candidates if METHODS[c.method].runs_on_tensors]
     listed = [c for c in able if c.form is not None and (c.form.separated or few)]
     if method != "auto":
-        listed = [c for c in listed if c.name == method]
+        listed = [c for c in listed if method in _runnable() and c.answers_to(method)]
     if not listed:
         raise ArgumentError(
             f"`method` must be auto or one of {', '.join(_runnable())} that this kernel has, on a "

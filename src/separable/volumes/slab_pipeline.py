@@ -41,7 +41,7 @@ class _Buffer:
         return cls(empty((size,), np.uint8))
 
     def shaped(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
-        """Return an array in C order at the beginning of the memory."""
+        """Return a C-contiguous array that uses the first bytes of the buffer."""
         size = math.prod(shape) * dtype.itemsize
         return self.memory[:size].view(dtype).reshape(shape)
 

@@ -193,7 +193,7 @@ def _described(stage: Stage) -> str:
     size = "x".join(map(str, sides))
     text = f"{columns}{slabs} slabs of {size} along axis {stage.along}"
     if slabs == 1:
-        text = f"{columns}one slab of {size}"
+        text = f"{columns}1 slab of {size}"
     left, right = dict(zip(problem.axes, problem.widths, strict=True)).get(stage.along, (0, 0))
     if slabs > 1 and left + right:
         text += f", halo {left} + {right} kept in memory"

@@ -192,7 +192,7 @@ class SeparableAccessor:
     def filter(
         self, kernel: str, dims: Dims = None, *, units: str = "coordinates", **parameters: Any
     ) -> xr.DataArray:
-        """Filter with a kernel of the catalogue (`separable.kernels.catalogue`) by its name.
+        """Filter with a kernel of the catalogue (`separable.kernels.registered_kernels`) by its name.
 
         Masks are written for correlation: derivatives are positive where values rise with the
         coordinate.

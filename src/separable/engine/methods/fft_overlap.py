@@ -43,7 +43,7 @@ class FftOverlap(Fft):
     """Transforms of overlapping tiles."""
 
     name = "overlap"
-    title = "FFT, overlap-add"
+    title = "overlap-add FFT"
     explanation = "multiplies Fourier transforms tile by tile"
 
     def estimate(self, problem: Problem, decomposition: Decomposition) -> WorkEstimate:

@@ -39,7 +39,8 @@ class GaussianRecursion(CompiledMethod):
     """Recursions along each axis."""
 
     name = "recursive"
-    title = "recursion"
+    title = "Gaussian recursion"
+    kernels = "long Gaussians, where `tol` is given and allows their approximation"
     explanation = "approximates Gaussian taps by damped oscillations, each a recursion both ways"
     runs = (TERMS,)
     most_terms = 1
@@ -89,7 +90,7 @@ class GaussianRecursion(CompiledMethod):
         if line_refusal(problem, decomposition):
             return line_refusal(problem, decomposition)
         if not decomposition.recursions:
-            return "the taps are no Gaussian's, or the tolerance is too small"
+            return "the taps are not those of a Gaussian, or the tolerance is too small"
         if not np.isfinite(problem.cval):
             return "cval is not finite"
         return ""

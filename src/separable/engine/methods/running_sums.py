@@ -29,6 +29,7 @@ class RunningSums(CompiledMethod):
 
     name = "box"
     title = "running sums"
+    kernels = "boxes: kernels of one term with equal weights along every axis"
     explanation = "joins partial sums of blocks: three additions per output and axis for any width"
     runs = (TERMS,)
     most_terms = 1

@@ -76,7 +76,7 @@ class Letters:
         return kernel.reshape(self.matrix_shape)
 
     def kernel(self, matrix: Array) -> Array:
-        """Return a view of matrices as the kernel of the pattern, one axis per letter."""
+        """Return matrices as a view with one axis per letter of the kernel."""
         return matrix.reshape(self.shape(self.scheme.pattern.letters))
 
     def marginal(self, moment: Array, kept: str, batch: str) -> Array:

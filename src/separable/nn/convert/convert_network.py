@@ -156,7 +156,7 @@ def _prepared(
     progress: Progress | None,
 ) -> tuple[nn.Module, Conversion]:
     """Check all arguments, copy the model, find its layers and trace how they run."""
-    # Step 1: what was asked for, of which layers.
+    # Step 1: check the request and find the layers that it names.
     request.check()
     if not isinstance(model, nn.Module):
         raise ArgumentTypeError(f"`model` must be a torch.nn.Module; got {type(model).__name__}")

@@ -48,7 +48,7 @@ def decomposed(scheme: Scheme, kernel: Array) -> list[Array]:
 
 
 def multiplied(scheme: Scheme, arrays: Sequence[Array]) -> Array:
-    """Multiply factors out to the kernel, one axis per letter."""
+    """Multiply the factors; return the kernel with one axis per letter."""
     dense = np.einsum(scheme.pattern.einsum, *arrays, optimize=True)
     return np.ascontiguousarray(dense)
 

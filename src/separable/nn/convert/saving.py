@@ -92,7 +92,7 @@ def rebuild(model: nn.Module, plan: str | Mapping[str, Any]) -> nn.Module:
     Raises
     ------
     ArgumentError
-        If the text is no blueprint, or not of such a network.
+        If the text is not a blueprint, or not one of such a network.
 
     Examples
     --------

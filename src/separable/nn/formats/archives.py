@@ -38,7 +38,7 @@ class Archive:
         another way than by deflate, or the members are larger together than a file of this size
         can reasonably hold.
     zipfile.BadZipFile, OSError
-        If it is no zip archive, or damaged.
+        If it is not a zip archive, or damaged.
 
     Notes
     -----

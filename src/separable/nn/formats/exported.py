@@ -234,7 +234,7 @@ def _input_values(program: torch.export.ExportedProgram) -> Sequence[Any]:
 
 
 def _limits(program: torch.export.ExportedProgram, size: Any) -> Any:
-    """Return a dynamic axis within the limits of the program."""
+    """Return a dynamic axis with the range of sizes that the program declares."""
     found = program.range_constraints.get(size.node.expr)
     upper = None if found is None or not math.isfinite(float(found.upper)) else int(found.upper)
     if upper is not None and upper > 2**31:
@@ -261,7 +261,7 @@ def _example(
     if others:
         raise ArgumentError(
             f"{title} has no example inputs, which exporting it again needs, and input {others[0]} "
-            "is no tensor that zeros could stand for. Write it again: torch.export.save keeps the "
+            "is not a tensor that zeros could stand for. Write it again: torch.export.save keeps the "
             "inputs that torch.export.export(model, inputs) was called with"
         )
     sizes = [[_size(n) for n in v.shape] for v in values]

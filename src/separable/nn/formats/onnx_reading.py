@@ -98,7 +98,7 @@ def _tensors(graph: Any) -> Iterator[Any]:
 
 
 def _parts(message: Any) -> Iterator[Any]:
-    """Yield every message in a message: nodes and tensors, also of functions and of training."""
+    """Yield a protobuf message and all messages nested in it: nodes, tensors, functions, training information."""
     waiting = [message]
     while waiting:
         found = waiting.pop()
@@ -113,7 +113,7 @@ def _check_location(path: Path, folder: Path, tensor: Any) -> None:
     keys = [e.key for e in tensor.external_data]
     if len(set(keys)) != len(keys) or not set(keys) <= EXTERNAL:
         raise FileError(
-            f"cannot read {path}: where the data of `{tensor.name}` is, is said by {keys}; "
+            f"cannot read {path}: the location of the data of `{tensor.name}` is given by {keys}; "
             f"expected each of {', '.join(sorted(EXTERNAL))} once at most. Export it again"
         )
     location = next((e.value for e in tensor.external_data if e.key == "location"), "")

@@ -202,7 +202,7 @@ def _unpickled(content: bytes, title: str) -> dict[str, Tensor]:
     if not isinstance(found, dict) or not all(
         isinstance(k, str) and isinstance(v, Tensor) for k, v in found.items()
     ):
-        raise ArchiveError(f"{title} are no dictionary of tensors. {AGAIN}")
+        raise ArchiveError(f"{title} are not a dictionary of tensors. {AGAIN}")
     for name in found:
         check_path(name)
     return dict(found)
@@ -221,7 +221,7 @@ def _examples(content: bytes) -> tuple[Any, ...] | None:
         return None
     found = _restricted(content, "its sample inputs")
     if not isinstance(found, tuple) or len(found) != 2:
-        raise ArchiveError(f"its sample inputs are no arguments of a call. {AGAIN}")
+        raise ArchiveError(f"its sample inputs are not arguments of a call. {AGAIN}")
     return found
 
 

@@ -75,7 +75,7 @@ def checked_program(text: bytes) -> dict[str, Any]:
     ArchiveError
         If it holds anything that PyTorch would look up, import or run, but for its own operators.
     ValueError, KeyError, TypeError
-        If it is no program.
+        If it is not a program.
     """
     program = json.loads(text)
     module = program["graph_module"]
@@ -165,7 +165,7 @@ def _operator(target: Any) -> None:
     if match and _is_known(*match.groups()):
         return
     raise ArchiveError(
-        f"it calls {str(target)[:80]!r}, which is no operator of PyTorch that computes with "
+        f"it calls {str(target)[:80]!r}, which is not an operator of PyTorch that computes with "
         f"tensors alone. {REMEDY}"
     )
 

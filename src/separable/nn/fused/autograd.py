@@ -21,6 +21,7 @@ from separable.engine.tensor_memory import owned
 from separable.nn.fused.layer_gradients import backward_depthwise, backward_pointwise
 from separable.nn.fused.layout_transpose import to_first, to_last
 from separable.nn.fused.operators import (
+    Window,
     activate,
     by_torch,
     depthwise_by_torch,
@@ -154,9 +155,15 @@ def _separable_backward(
                 gradient, result, tensors, settings, activation, to_input=to_input
             )
 
-    def function(*given: Any) -> Tensor:
-        a, b, c, d, e = given
-        return by_torch(a, b, c, d, e, stride, padding, dilation, between, activation)
+    def function(
+        x: Tensor,
+        depthwise: Tensor,
+        between_bias: Tensor | None,
+        pointwise: Tensor,
+        bias: Tensor | None,
+    ) -> Tensor:
+        own = (depthwise, between_bias, pointwise, bias)
+        return by_torch(x, own, Window(stride, padding, dilation), between, activation)
 
     a, b, c, d, e = _differentiated(function, gradient, list(tensors), to_input)
     return (_placed(a, x) if to_input else a), b, c, d, e

@@ -62,7 +62,7 @@ class _Backward(LayerPlan):
     def fill(
         self, words: NDArray[np.int64], source: tuple[int, ...], target: int, scratch: int
     ) -> None:
-        """Write the record of one run; `source` ends with the four arrays of gradients."""
+        """Write the parameters of one run for the kernel; the last four addresses in `source` are the gradients."""
         x, depthwise, depthwise_bias, pointwise, *gradients = source
         arrays = (x, depthwise, depthwise_bias, pointwise, self._no_bias)
         super().fill(words, arrays, target, scratch)

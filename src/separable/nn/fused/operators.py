@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -22,6 +22,8 @@ from separable.nn.fused.layout_transpose import to_first, to_last
 from separable.nn.fused.packed_layer import Settings, cached_layer, channels_are_last, is_served
 
 __all__ = [
+    "LayerTensors",
+    "Window",
     "activate",
     "by_torch",
     "convolve",
@@ -51,6 +53,18 @@ library.define(
     "Tensor? bias, int[] stride, int[] padding, int[] dilation, str between, str activation) "
     "-> Tensor"
 )
+
+
+LayerTensors: TypeAlias = tuple[Tensor, Tensor | None, Tensor, Tensor | None]
+"""Depthwise weights, their bias, pointwise weights, their bias."""
+
+
+class Window(NamedTuple):
+    """Placement of the window of a depthwise convolution: one value per spatial axis, padding two."""
+
+    stride: Sequence[int]
+    padding: Sequence[int]
+    dilation: Sequence[int]
 
 
 def activate(x: Tensor, name: str) -> Tensor:
@@ -163,23 +177,14 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def by_torch(
-    x: Tensor,
-    depthwise: Tensor,
-    between_bias: Tensor | None,
-    pointwise: Tensor,
-    bias: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    between: str,
-    activation: str,
+    x: Tensor, tensors: LayerTensors, window: Window, between: str, activation: str
 ) -> Tensor:
     """Return the result of the whole layer by PyTorch's own operators."""
-    middle = activate(
-        depthwise_by_torch(x, depthwise, between_bias, stride, padding, dilation), between
-    )
-    weights = pointwise.reshape(*pointwise.shape[:2], *(1,) * len(stride))
-    return activate(_CONVS[len(stride)](middle, weights, bias), activation)
+    depthwise, between_bias, pointwise, bias = tensors
+    middle = activate(depthwise_by_torch(x, depthwise, between_bias, *window), between)
+    axes = len(window.stride)
+    weights = pointwise.reshape(*pointwise.shape[:2], *(1,) * axes)
+    return activate(_CONVS[axes](middle, weights, bias), activation)
 
 
 def settings_of(
@@ -225,7 +230,8 @@ def _depthwise_separable(
         settings = settings_of(stride, padding, dilation, between, activation)
         with suppress(EngineError):
             return cached_layer(tensors, x.shape[1], settings)(x)
-    return _like_input(by_torch(x, *tensors, stride, padding, dilation, between, activation), x)
+    window = Window(stride, padding, dilation)
+    return _like_input(by_torch(x, tensors, window, between, activation), x)
 
 
 def _like_input(out: Tensor, x: Tensor) -> Tensor:

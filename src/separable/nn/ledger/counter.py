@@ -46,7 +46,7 @@ def count(op: Operation) -> Count | str:
 
 
 def _relabels(op: Operation) -> bool:
-    """Return True if an operation only gives memory another shape, in place or not."""
+    """Return True if an operation only changes the shape of a tensor, in place or not, and moves no data."""
     in_place = torch.Tag.inplace_view in op.function.tags and op.name not in FORMULAS
     return op.name in RELABELLED or in_place
 

@@ -50,8 +50,13 @@ SEPARATED: tuple[Column[Layer], ...] = (
 )
 
 
-def ledger_text(ledger: Ledger, width: int, depth: int | None) -> str:
-    """Return the table with a headline; below it the total in words and uncounted operations."""
+def ledger_text(
+    ledger: Ledger, width: int, depth: int | None, option: str = "table(depth={})"
+) -> str:
+    """Return the table with a headline; below it the total in words and uncounted operations.
+
+    `option` is what the user writes to choose a depth, for the note on layers that are not shown.
+    """
     deepest = max((x.name.count(".") + 1 for x in ledger.layers), default=1)
     chosen = depth if depth is not None else _depth(ledger, deepest)
     shown = ledger.merged(chosen) if chosen < deepest else ledger
@@ -69,7 +74,7 @@ def ledger_text(ledger: Ledger, width: int, depth: int | None) -> str:
     if chosen < deepest:
         notes.append(
             f"Layers deeper than {chosen} are added to the module they are in; "
-            f"in Python, `table(depth={deepest})` shows all {len(ledger.layers)}."
+            f"`{option.format(deepest)}` shows all {len(ledger.layers)}."
         )
     notes = [textwrap.fill(n, width, break_on_hyphens=False) for n in notes]
     return "\n".join([notes[0], lines, *notes[1:]])

@@ -79,14 +79,14 @@ class Network(nn.Module):
         return sum(p.numel() for p in self.parameters())
 
     def check(self, x: Tensor, channels: str = "in_channels", minimum: int = 1) -> None:
-        """Raise an error for an input of another shape or of integers.
+        """Raise an error if an input has a wrong shape or holds integers.
 
         Raises
         ------
         ArgumentError
-            If the number of axes or of channels is another, or the input smaller than `minimum`.
+            If the number of axes or channels is wrong, or the input is smaller than `minimum`.
         ArgumentTypeError
-            If the input holds whole numbers.
+            If the input holds integers.
         """
         want, axes = self.sample_shape[0], "LZYX"[5 - len(self.sample_shape) :]
         axes = "T" if axes == "X" else axes
