@@ -133,18 +133,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("part", nargs="?", choices=["all", "peers", "regret"], default="all")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--shipped", action="store_true", help="the shipped profile, not a new one")
+    parser.add_argument(
+        "--shipped", action="store_true", help="rates as they are before `separable machine`"
+    )
     chosen = parser.parse_args()
     header()
-    if not chosen.shipped:
-        warmup()
-        start = time.perf_counter()
-        profile = calibrate.measure()
-        with tempfile.TemporaryDirectory() as folder:
-            os.environ["XDG_CACHE_HOME"] = folder
-            profile.save(machine.cache_path())
-            machine.current()  # read once and remembered: the user's own profile stays as it is
-        print(f"rates: measured just now, in {duration(time.perf_counter() - start)}")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["XDG_CACHE_HOME"] = folder  # the user's own profile stays as it is
+        if not chosen.shipped:
+            warmup()
+            start = time.perf_counter()
+            machine.keep(calibrate.measure())
+            print(f"rates: measured just now, in {duration(time.perf_counter() - start)}")
+        print(f"rates: {machine.current().origin}")
     if chosen.part in ("all", "regret"):
         regret_table(works(1024, 128) + works(2048, 192), 3)
     if chosen.part in ("all", "peers"):

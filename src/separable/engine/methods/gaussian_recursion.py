@@ -22,7 +22,12 @@ from separable.engine.methods.compiled_sweeps import (
     per_thread_counts,
     taps_per_axis,
 )
-from separable.engine.methods.line_filters import line_estimate, line_parameters, line_refusal
+from separable.engine.methods.line_filters import (
+    LINE_SCALES,
+    line_estimate,
+    line_parameters,
+    line_refusal,
+)
 
 if TYPE_CHECKING:
     from separable.machine import Machine
@@ -44,6 +49,7 @@ class GaussianRecursion(CompiledMethod):
     runs = (TERMS,)
     most_terms = 1
     fallback = "passes"
+    scales_with = LINE_SCALES
     spreads_nan = True
 
     def decompose(

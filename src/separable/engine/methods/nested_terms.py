@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,15 @@ class NestedTerms(CompiledMethod):
     runs_on_tensors = True
     fallback = "passes"
     compared_as = "fused"
+    scales_with: ClassVar[Mapping[str, str]] = {
+        "call": "numpy_call",
+        "element": "memory_copy",
+        "axis element": "cached_copy",
+        "added element": "memory_copy",
+        "tap": "fma",
+        "folded tap": "folded_fma",
+        "dense tap": "fma",
+    }
 
     def refuse(self, problem: Problem, decomposition: Decomposition) -> str:
         """Return why the tree of passes cannot be run, or an empty string."""
