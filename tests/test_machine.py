@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 from pathlib import Path
@@ -102,3 +103,21 @@ def test_every_count_is_calibrated() -> None:
     for method, kinds in counted.items():
         for profile in machine.shipped_profiles():
             assert kinds <= set(profile.rates[method]["float32"]), (method, profile.name)
+
+
+def test_the_derived_profile_follows_from_the_measured_one() -> None:
+    """Nobody edits the rates of Intel's AVX-512 by hand."""
+    path = Path(__file__).parents[1] / "tools" / "ship_profile.py"
+    spec = importlib.util.spec_from_file_location("ship_profile", path)
+    assert spec is not None
+    assert spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    by_file = dict(zip(PROFILES, machine.shipped_profiles(), strict=True))
+    measured, derived = by_file["avx512_amd_zen4"], by_file["avx512_intel"]
+    assert tool.derived(measured).rates == derived.rates
+    assert derived.primitives.fma == pytest.approx(2 / 116e9, rel=1e-3)
+    assert derived.primitives.folded_fma / derived.primitives.fma == pytest.approx(1.5, rel=0.01)
+    assert "Derived, not measured" in derived.notes
+    assert "derived" in derived.name
+    assert "measured" not in derived.name
