@@ -532,13 +532,15 @@ def test_processes() -> None:
             "fma avx2",
         ),
         ("vendor_id\t: GenuineIntel\nmodel name\t: Xeon\nflags\t\t: avx512f\n", "Intel", "avx512f"),
-        ("CPU implementer\t: 0x41\nFeatures\t: fp asimd\n", "", "fp asimd"),
+        ("CPU implementer\t: 0x41\nCPU part\t: 0xd0c\nFeatures\t: fp asimd\n", "", "fp asimd"),
     ],
 )
 def test_the_processor(monkeypatch: Any, text: str, vendor: str, features: str) -> None:
     monkeypatch.setattr(processors, "lines_of", lambda path, most=-1: text.splitlines())
-    monkeypatch.setattr(processors.platform, "processor", lambda: "")
+    monkeypatch.setattr(processors.platform, "processor", lambda: pytest.fail("starts a process"))
+    monkeypatch.setattr(processors.platform, "machine", lambda: "aarch64")
     assert system.processor_vendor() == vendor
+    assert system.processor_name() in ("AMD EPYC", "Xeon", "aarch64 0x41 0xd0c")
     assert system.processor_features() == frozenset(features.split())
 
 

@@ -104,13 +104,16 @@ def processor_name() -> str:
     name = _of_linux("model name")
     if name:
         return name
-    name = sysctl("machdep.cpu.brand_string").rstrip(b"\0").decode(errors="replace")
-    return name or platform.processor() or platform.machine() or "unknown processor"
+    name = (
+        sysctl("machdep.cpu.brand_string").rstrip(b"\0").decode(errors="replace") or _of_windows()
+    )
+    numbers = _of_linux("CPU implementer"), _of_linux("CPU part")  # of Arm
+    return name or " ".join(filter(None, (platform.machine(), *numbers))) or "unknown processor"
 
 
 def processor_vendor() -> str:
     """Return the vendor of the processor as it stands in names of processors; "" if unknown."""
-    text = f"{_of_linux('vendor_id')} {platform.processor()} {processor_name()}"
+    text = f"{_of_linux('vendor_id')} {_of_windows()} {processor_name()}"
     for vendor, names in (("AMD", ("AuthenticAMD", "AMD ")), ("Intel", ("GenuineIntel", "Intel"))):
         if any(name in text for name in names):
             return vendor
@@ -139,6 +142,11 @@ def last_level_cache(root: Path = Path("/")) -> int:
             largest = max(largest, int(number) * factor)
     of_macos = (sysctl(name) for name in ("hw.l3cachesize", "hw.perflevel0.l2cachesize"))
     return max(largest, *(int.from_bytes(value, sys.byteorder) for value in of_macos))
+
+
+def _of_windows() -> str:
+    """Return family, model and vendor of the processor on Windows; "" on other systems."""
+    return platform.processor() if is_windows() else ""  # elsewhere it would start a process
 
 
 def _of_linux(field: str) -> str:
