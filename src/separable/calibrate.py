@@ -20,6 +20,7 @@ from separable.engine import METHODS, Decomposition, Problem
 from separable.engine.availability import EngineError, compiling
 from separable.engine.method import CalibrationCase as Case
 from separable.engine.thread_count import get_num_threads
+from separable.kernels import ball
 from separable.machine import (
     Machine,
     Primitives,
@@ -167,6 +168,8 @@ def _candidate(case: Case, kernel: Array) -> tuple[Problem, Candidate]:
 def _kernel(kind: tuple[Any, ...], rng: np.random.Generator) -> Array:
     """Return a kernel of the given kind, whose absolute weights sum to 1 for most kinds."""
     name, *sizes = kind
+    if name == "ball":
+        return np.asarray(ball(sizes[0]), np.float64)
     if name == "full":
         return np.asarray(rng.random(sizes))
     if name == "partial":

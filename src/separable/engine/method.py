@@ -40,8 +40,8 @@ class CalibrationCase:
     shape : tuple of int
         Shape of the image.
     kernel : tuple
-        Kind of the kernel ("even", "general", "rank2", "full", "partial", "box" or "gaussian"), then
-        its size along each axis (the standard deviation of a "gaussian").
+        Kind of the kernel ("even", "general", "rank2", "full", "partial", "box", "gaussian" or "ball"), then
+        its size along each axis (the standard deviation of a "gaussian", the radius of a "ball").
     axes : tuple of int
         Filtered axes of the image.
     """

@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 PROBE_FORMAT = 1
-PROFILES = ("avx512_amd_zen4", "avx512_amd_zen5", "avx512_intel", "avx2")
+PROFILES = ("avx512_amd_zen4", "avx512_amd_zen5", "avx512_intel", "avx2", "neon")
 """Files in ``data/``. Of two that fit equally well, the first one is used."""
 
 

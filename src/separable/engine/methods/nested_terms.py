@@ -151,7 +151,7 @@ class NestedTerms(CompiledMethod):
         )
 
     def calibration_cases(self) -> Iterator[CalibrationCase]:
-        """Yield volumes of several sizes."""
+        """Yield volumes of several sizes; the passes of a ball are folded."""
         for dtype in DTYPES:
             for volume, kernel in (
                 ((40, 60, 60), ("full", 5, 3, 7)),
@@ -160,6 +160,8 @@ class NestedTerms(CompiledMethod):
                 ((100, 160, 160), ("partial", 5, 5, 5)),
                 ((40, 60, 60), ("full", 3, 3, 3)),
                 ((20, 300, 300), ("full", 3, 9, 9)),
+                ((40, 60, 60), ("ball", 3)),
+                ((64, 64, 64), ("ball", 5)),
             ):
                 yield CalibrationCase(self.name, dtype, volume, kernel, (0, 1, 2))
 
