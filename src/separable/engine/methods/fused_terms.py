@@ -59,7 +59,7 @@ class FusedTerms(CompiledMethod):
     scales_with: ClassVar[Mapping[str, str]] = {
         "call": "numpy_call",
         "element": "memory_copy",
-        "axis element": "cached_copy",
+        "axis element": "fma",
         "plane": "cached_copy",
         "tap": "fma",
         "folded tap": "folded_fma",

@@ -6,9 +6,9 @@ tolerance; its error is measured for the very taps that it replaces.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +49,7 @@ class GaussianRecursion(CompiledMethod):
     runs = (TERMS,)
     most_terms = 1
     fallback = "passes"
-    scales_with = LINE_SCALES
+    scales_with: ClassVar[Mapping[str, str]] = {**LINE_SCALES, "line element": "fma"}
     spreads_nan = True
 
     def decompose(

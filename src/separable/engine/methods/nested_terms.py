@@ -56,7 +56,7 @@ class NestedTerms(CompiledMethod):
     scales_with: ClassVar[Mapping[str, str]] = {
         "call": "numpy_call",
         "element": "memory_copy",
-        "axis element": "cached_copy",
+        "axis element": "fma",
         "added element": "memory_copy",
         "tap": "fma",
         "folded tap": "folded_fma",
