@@ -69,6 +69,9 @@ def test_the_vendor_decides_until_the_engine_has_measured() -> None:
     slow_additions = replace(COMPLETE, folded_fma=1.9e-10)
     assert machine.nearest(listed, 512, "AMD", slow_additions).processor == "Intel"
     assert machine.nearest(listed, 512, "Intel", COMPLETE).processor == "AMD"
+    # A profile with few primitives is no nearer for that.
+    sparse = profile(512, "AMD, sparse", Primitives(scalar=1e-10))
+    assert machine.nearest([*listed, sparse], 512, "AMD", SOME).processor == "AMD"
 
 
 def test_a_computer_that_is_slower_in_all_is_as_near() -> None:

@@ -102,7 +102,7 @@ def nearest(profiles: Sequence[Machine], bits: int, vendor: str, here: Primitive
     """Return the profile of the most similar computer.
 
     Vectors of the same width come first. Of several such profiles, the one whose primitives have the most similar
-    proportions is taken; until the compiled engine has measured its primitives, one of the same vendor.
+    proportions is taken; until the compiled engine has measured its primitives, the first one of the same vendor.
 
     Parameters
     ----------
@@ -117,8 +117,9 @@ def nearest(profiles: Sequence[Machine], bits: int, vendor: str, here: Primitive
 
     def rank(profile: Machine) -> tuple[float, bool, float]:
         width = abs(math.log2(max(1, profile.vector_bits) / bits))
-        foreign = not here.is_complete and vendor not in profile.processor
-        return width, foreign, here.distance(profile.primitives)
+        if here.is_complete:
+            return width, False, here.distance(profile.primitives)
+        return width, vendor not in profile.processor, 0.0
 
     return min(profiles, key=rank)
 
