@@ -126,10 +126,10 @@ def main() -> None:
     print(f"{processor_name()}, {get_num_threads()} threads, {limits.WIDTHS[width]}")
     if chosen.measured:
         start = time.perf_counter()
-        calibrate.measure().save(machine.cache_path())
+        machine.keep(calibrate.measure())
         print(f"rates: measured just now, in {duration(time.perf_counter() - start)}")
     else:
-        print(f"rates: {machine.current().name}")
+        print(f"rates: {machine.current().origin}")
     regret_table(works(256, 32) if chosen.quick else works(1024, 128) + works(2048, 192), 3)
 
 

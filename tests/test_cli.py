@@ -507,7 +507,7 @@ def test_machine_measures_and_keeps(
         assert f"Kept in {cache_path()}; every plan uses it from now on." in out
         assert "Time of one operation on 1 thread, per data type of the image:" in out
         assert current().name == "a quick one"
-        assert "a quick one (measured)" in call("machine", "--show")[1]
+        assert "Rates: measured on this computer (a quick one)." in call("machine", "--show")[1]
     finally:
         cache_path().unlink()
         current.cache_clear()

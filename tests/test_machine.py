@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 from pathlib import Path
@@ -13,6 +14,7 @@ import separable as sep
 from separable import calibrate, errors, machine
 from separable.engine import METHODS
 from separable.machine import Machine
+from separable.machine.this_machine import PROFILES
 
 RATES = {"passes": {"float32": {"tap": 2.0, "call": 1.0}, "float64": {"tap": 4.0}}}
 
@@ -27,36 +29,51 @@ def test_prediction_is_the_sum_of_counts_times_rates() -> None:
 
 
 def test_save_and_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "deep" / "machine.json"
-    monkeypatch.setattr(machine, "cache_path", lambda: path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "deep"))
+    path = machine.cache_path()
     machine.current.cache_clear()
-    assert machine.current().source == "shipped"
-    Machine("mine", 3, RATES).save(path)
+    assert machine.current().source == "adjusted"
+    mine = Machine("mine", 3, RATES, scales={"passes": {"tap": "scalar"}})
+    mine.save(path)
+    machine.current.cache_clear()
     try:
-        assert machine.current().to_dict() == Machine("mine", 3, RATES).to_dict()
+        assert machine.current().to_dict() == mine.to_dict()
+        assert machine.current().origin == "measured on this computer (mine)"
         path.write_text("{ broken")
         machine.current.cache_clear()
-        assert machine.current().source == "shipped"
+        assert machine.current().source == "adjusted"
     finally:
         machine.current.cache_clear()
     assert [p.name for p in path.parent.iterdir()] == ["machine.json"]
 
 
-@pytest.mark.parametrize("values", [3, {}, {"format": 99}, {"format": 1, "rates": 3}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        3,
+        {},
+        {"format": 99},
+        {"format": 1, "rates": 3},
+        {"format": 2, "name": "m", "threads": 1, "rates": {}, "primitives": {"fma": -1.0}},
+        {"format": 2, "name": "m", "threads": 1, "rates": {}, "scales": {"fused": 3}},
+    ],
+)
 def test_files_that_are_not_a_profile(values: object) -> None:
     with pytest.raises(errors.MachineError, match="Run `separable machine`"):
         Machine.from_dict(values)
 
 
-def test_the_shipped_profile_knows_every_planned_method() -> None:
-    rates = machine.current().rates
+@pytest.mark.parametrize("number", range(len(PROFILES)))
+def test_the_shipped_profiles_know_every_planned_method(number: int) -> None:
+    profile = machine.shipped_profiles()[number]
+    rates = profile.rates
     for method in METHODS.values():
         if method.planned:
             assert "float32" in rates[method.name]
             if method.name in ("fused", "dense"):
                 assert set(rates[method.name]) == set(calibrate.DTYPES), method.name
     assert set(rates["store"]) == set(calibrate.DTYPES)
-    p = sep.plan(np.ones((3, 3)), (64, 64))
+    p = sep.plan(np.ones((3, 3)), (64, 64), machine=profile)
     assert all(c.seconds > 0 for c in p.candidates if not c.refused)
 
 
@@ -78,11 +95,29 @@ def test_measuring_fits_what_it_measured(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_every_count_is_calibrated() -> None:
     """A count without a rate would be taken for free."""
-    rates = machine.current().rates
     counted: dict[str, set[str]] = {}
     for case in calibrate.cases():
         problem, form, _ = calibrate._prepare(case)
         work = METHODS[case.method].estimate(problem, form)
         counted.setdefault(case.method, set()).update(k for k, v in work.counts.items() if v)
     for method, kinds in counted.items():
-        assert kinds <= set(rates[method]["float32"]), method
+        for profile in machine.shipped_profiles():
+            assert kinds <= set(profile.rates[method]["float32"]), (method, profile.name)
+
+
+def test_the_derived_profile_follows_from_the_measured_one() -> None:
+    """Nobody edits the rates of Intel's AVX-512 by hand."""
+    path = Path(__file__).parents[1] / "tools" / "ship_profile.py"
+    spec = importlib.util.spec_from_file_location("ship_profile", path)
+    assert spec is not None
+    assert spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    by_file = dict(zip(PROFILES, machine.shipped_profiles(), strict=True))
+    measured, derived = by_file["avx512_amd_zen4"], by_file["avx512_intel"]
+    assert tool.derived(measured).rates == derived.rates
+    assert derived.primitives.fma == pytest.approx(2 / 116e9, rel=1e-3)
+    assert derived.primitives.folded_fma / derived.primitives.fma == pytest.approx(1.5, rel=0.01)
+    assert "Derived, not measured" in derived.notes
+    assert "derived" in derived.name
+    assert "measured" not in derived.name

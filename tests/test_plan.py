@@ -51,7 +51,7 @@ def test_every_candidate_is_listed() -> None:
 def test_the_choice_follows_the_machine(fast: str) -> None:
     p = sep.plan(RNG.random((5, 5)), (50, 50), machine=rates(**{fast: 1e-6}), threads=1)
     assert p.chosen.method == fast
-    assert p.machine == "made up (measured)"
+    assert p.machine == "measured on made up"
     assert p.chosen.seconds == min(c.seconds for c in p.candidates if not c.refused)
 
 

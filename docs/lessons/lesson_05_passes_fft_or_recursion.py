@@ -198,6 +198,6 @@ for c in plans[-1].candidates:
 # %%
 # Your own machine
 # ----------------
-# The rates come from the profile named below each plan. ``separable machine`` on the command line
-# measures those of your computer; from then on the plans use them.
+# A plan says whose rates it uses: those of a similar computer, adjusted to yours by a short probe,
+# until ``separable machine`` on the command line has measured yours.
 print(sep.plan(blur, shape=image.shape, dtype="float32").machine)

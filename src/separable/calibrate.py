@@ -17,9 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.engine import METHODS, Decomposition, Problem
+from separable.engine.availability import EngineError, compiling
 from separable.engine.method import CalibrationCase as Case
 from separable.engine.thread_count import get_num_threads
-from separable.machine import Machine, shipped
+from separable.kernels import ball
+from separable.machine import (
+    Machine,
+    Primitives,
+    current,
+    measure_with_numpy,
+    thread_clock,
+    vector_bits,
+)
 from separable.plan import Candidate, plan
 from separable.plan.candidates import STORE
 from separable.run import run, store
@@ -32,6 +41,7 @@ Array = NDArray[Any]
 DTYPES = ("float32", "float64", "uint8", "uint16")
 REPEATS = 7
 PATIENCE = 0.08  # seconds after which a case is not repeated
+STORE_SCALES = {"element": "convert"}
 QUICK = Machine("none", 1, {})  # predicts nothing: the methods are named one by one
 
 
@@ -45,41 +55,77 @@ def cases() -> Iterator[Case]:
         yield from method.calibration_cases()
 
 
-def measure(progress: Callable[[float], None] | None = None) -> Machine:
+def measure(progress: Callable[[float], None] | None = None, rounds: int = 1) -> Machine:
     """Measure this computer, in under 20 seconds.
 
-    Without the compiled engine, its methods keep the rates in the package, so that they can be
+    Without the compiled engine, its methods keep the rates that plans use now, so that they can be
     chosen once the engine is installed.
 
     Parameters
     ----------
     progress : callable, optional
         Called with the fraction of the work just done.
+    rounds : int
+        How often everything is measured; the shortest times count. More than one helps on a busy computer.
 
     Returns
     -------
     Machine
     """
     listed = [case for case in cases() if not METHODS[case.method].unavailable()]
-    threads = get_num_threads()
+    threads, share = get_num_threads(), 0.97 / (rounds * len(listed))
+    counts: dict[int, dict[str, float]] = {}
+    times = [np.inf] * len(listed)
+    primitives = Primitives()
+    for _ in range(rounds):
+        for number, case in enumerate(listed):
+            counts[number], seconds = _time_case(case)
+            times[number] = min(times[number], seconds)
+            if progress:
+                progress(share)
+        primitives = primitives.fastest(_primitives())
+    rates = _rates_of(listed, counts, times)
+    rates[STORE] = {dtype: _time_store(dtype) for dtype in DTYPES}
+    if progress:
+        progress(0.03)
+    scales = {name: dict(m.scales_with) for name, m in METHODS.items() if m.scales_with}
+    return Machine(
+        name=f"{processor_name()}, {threads} threads, {time.strftime('%Y-%m-%d')}",
+        threads=threads,
+        rates=rates,
+        primitives=primitives,
+        scales=scales | {STORE: STORE_SCALES},
+        vector_bits=vector_bits(),
+        processor=processor_name(),
+    )
+
+
+def _rates_of(
+    listed: list[Case], counts: dict[int, dict[str, float]], times: list[float]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Return the rates of each method and data type, those in use for methods that cannot be run here."""
     rows: dict[tuple[str, str], list[tuple[dict[str, float], float]]] = {}
-    for case in listed:
-        counts, seconds = _time_case(case)
-        rows.setdefault((case.method, case.dtype), []).append((counts, seconds))
-        if progress:
-            progress(0.97 / len(listed))
+    for number, case in enumerate(listed):
+        rows.setdefault((case.method, case.dtype), []).append((counts[number], times[number]))
     rates: dict[str, dict[str, dict[str, float]]] = {}
-    known = shipped().to_dict()["rates"]
+    known = current().to_dict()["rates"]
     for name, method in METHODS.items():
         if method.unavailable() and name in known:
             rates[name] = known[name]
     for (name, dtype), measured in rows.items():
         rates.setdefault(name, {})[dtype] = _fit(measured)
-    rates[STORE] = {dtype: _time_store(dtype) for dtype in DTYPES}
-    if progress:
-        progress(0.03)
-    name = f"{processor_name()}, {threads} threads, {time.strftime('%Y-%m-%d')}"
-    return Machine(name, threads, rates)
+    return rates
+
+
+def _primitives() -> Primitives:
+    """Measure the primitives of this computer, without those of the engine if it cannot be used."""
+    found = measure_with_numpy()
+    try:
+        with compiling:
+            from separable.engine.compiled import processor_speed
+    except EngineError:
+        return found
+    return found.with_compiled(processor_speed.measure())
 
 
 def _time_case(case: Case) -> tuple[dict[str, float], float]:
@@ -87,11 +133,12 @@ def _time_case(case: Case) -> tuple[dict[str, float], float]:
     problem, form, image = _prepare(case)
     method = METHODS[case.method]
     out = np.empty(problem.shape, problem.out)
+    clock = thread_clock() if problem.threads == 1 else time.perf_counter
     best, spent = np.inf, 0.0
     for turn in range(REPEATS + 1):
-        start = time.perf_counter()
+        start = clock()
         run(problem, method, form, image, out)
-        took = time.perf_counter() - start
+        took = clock() - start
         if turn:
             best, spent = min(best, took), spent + took
             if spent > PATIENCE:
@@ -121,6 +168,8 @@ def _candidate(case: Case, kernel: Array) -> tuple[Problem, Candidate]:
 def _kernel(kind: tuple[Any, ...], rng: np.random.Generator) -> Array:
     """Return a kernel of the given kind, whose absolute weights sum to 1 for most kinds."""
     name, *sizes = kind
+    if name == "ball":
+        return np.asarray(ball(sizes[0]), np.float64)
     if name == "full":
         return np.asarray(rng.random(sizes))
     if name == "partial":
@@ -165,9 +214,10 @@ def _time_store(dtype: str) -> dict[str, float]:
     if kind.kind == "f":
         values = values.astype(np.float64 if kind.itemsize == 4 else np.float32)
     out = np.empty(values.shape, kind)
-    best = np.inf
+    threads = get_num_threads()
+    clock, best = thread_clock() if threads == 1 else time.perf_counter, np.inf
     for _ in range(REPEATS):
-        start = time.perf_counter()
-        store(values, out, get_num_threads())
-        best = min(best, time.perf_counter() - start)
+        start = clock()
+        store(values, out, threads)
+        best = min(best, clock() - start)
     return {"element": float(f"{best / out.size:.4g}")}

@@ -77,7 +77,7 @@ def configuration() -> dict[str, Any]:
         "packages": {name: _version(name) for name in PACKAGES},
         **_engine(),
         "threads": _threads(),
-        "machine": {"name": current().name, "source": current().source, "path": str(cache_path())},
+        "machine": _machine(),
         "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
 
@@ -89,7 +89,7 @@ def configuration_text(found: dict[str, Any]) -> str:
         f"separable {found['separable']}, Python {found['python']}, {found['platform']}",
         f"packages   {packages}",
         *_engine_lines(found),
-        f"rates      {found['machine']['name']} ({found['machine']['source']})",
+        f"rates      {found['machine']['origin']}",
     ]
     for name, value in found["environment"].items():
         lines.append(f"variable   {name}={value}")
@@ -130,6 +130,17 @@ def _engine() -> dict[str, Any]:
     if folder is not None:
         cache = {"folder": str(folder), "state": state(folder), "bytes": size(folder)}
     return {"engine": engine, "cache": cache}
+
+
+def _machine() -> dict[str, Any]:
+    """Return whose rates plans use, and where those of this computer are kept once they are measured."""
+    profile = current()
+    return {
+        "name": profile.name,
+        "source": profile.source,
+        "origin": profile.origin,
+        "path": str(cache_path()),
+    }
 
 
 def _threads() -> dict[str, Any]:

@@ -42,7 +42,10 @@ FOUND = {
     "engine": {"name": "compiled", "reason": "", "vector_bits": 256, "cpu": "haswell"},
     "threads": {"count": 2, "source": "SEPARABLE_NUM_THREADS"},
     "cache": {"folder": "/cache/engine-0", "state": "read-only", "bytes": 3 << 20},
-    "machine": {"name": "a machine of round numbers", "source": "measured", "path": "x"},
+    "machine": {
+        "name": "a machine of round numbers", "source": "this computer", "path": "x",
+        "origin": "measured on this computer (a machine of round numbers)",
+    },
     "environment": {"SEPARABLE_NUM_THREADS": "2"},
 }  # fmt: skip
 

@@ -436,7 +436,7 @@ def test_a_drive_is_not_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 # Memory and processes
 
 
-def nothing(path: Path) -> list[str]:
+def nothing(path: Path, most: int = -1) -> list[str]:
     return []
 
 
@@ -510,6 +510,8 @@ def test_a_system_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert system.physical_memory() == system.resident_memory() == system.peak_memory() == 0
     assert system.loaded_libraries() == ()
     assert system.processor_name() == "unknown processor"
+    assert system.processor_vendor() == ""
+    assert system.processor_features() == frozenset()
     monkeypatch.delattr(os, "sched_yield", raising=False)
     assert system.yield_function() == ""
 
@@ -521,6 +523,39 @@ def test_processes() -> None:
     assert not system.process_exists(ended.pid)
     assert system.processor_name()
     system.return_free_memory()
+
+
+@pytest.mark.parametrize(
+    ("text", "vendor", "features"),
+    [
+        (
+            "vendor_id\t: AuthenticAMD\nmodel name\t: AMD EPYC\nflags\t\t: fma avx2\n",
+            "AMD",
+            "fma avx2",
+        ),
+        ("vendor_id\t: GenuineIntel\nmodel name\t: Xeon\nflags\t\t: avx512f\n", "Intel", "avx512f"),
+        ("CPU implementer\t: 0x41\nCPU part\t: 0xd0c\nFeatures\t: fp asimd\n", "", "fp asimd"),
+    ],
+)
+def test_the_processor(monkeypatch: Any, text: str, vendor: str, features: str) -> None:
+    monkeypatch.setattr(processors, "lines_of", lambda path, most=-1: text.splitlines())
+    monkeypatch.setattr(processors.platform, "processor", lambda: pytest.fail("starts a process"))
+    monkeypatch.setattr(processors.platform, "machine", lambda: "aarch64")
+    assert system.processor_vendor() == vendor
+    assert system.processor_name() in ("AMD EPYC", "Xeon", "aarch64 0x41 0xd0c")
+    assert system.processor_features() == frozenset(features.split())
+
+
+def test_the_last_level_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processors, "sysctl", lambda name: b"")
+    assert system.last_level_cache(tmp_path) == 0
+    for index, size in enumerate(("32K", "1024K", "32M")):
+        folder = tmp_path / f"sys/devices/system/cpu/cpu0/cache/index{index}"
+        folder.mkdir(parents=True)
+        (folder / "size").write_text(f"{size}\n")
+    assert system.last_level_cache(tmp_path) == 32 << 20
+    (folder / "size").write_text("unknown\n")
+    assert system.last_level_cache(tmp_path) == 1 << 20
 
 
 def test_a_process_in_a_group_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from separable.cli.console import output, progress, put
 from separable.configuration import configuration, configuration_text
 from separable.engine.availability import available, why_not
 from separable.errors import ArgumentError, FileError
-from separable.machine import Machine, cache_path, current
+from separable.machine import Machine, cache_path, current, keep
 
 __all__ = ["machine_command", "show_machine", "warmup_command"]
 
@@ -50,13 +50,13 @@ def machine_command(
     with progress("Measuring this computer", shown=True) as step:
         measured = measure(step)
     try:
-        measured.save(cache_path())
+        keep(measured)
     except OSError as error:
         raise FileError(
             f"cannot keep the profile in {cache_path()}: {error.strerror or error}. "
             "Choose another cache folder, for instance with XDG_CACHE_HOME"
         ) from None
-    show_machine(measured, console)
+    show_machine(current(), console)
     _show_configuration(console)
     console.print(f"Kept in {cache_path()}; every plan uses it from now on.", soft_wrap=True)
 
@@ -92,7 +92,7 @@ def warmup_command() -> None:
 def show_machine(machine: Machine, console: Console) -> None:
     """Print the rates of a profile: methods and operations in rows, data types in columns."""
     threads = f"{machine.threads} thread{'s' if machine.threads != 1 else ''}"
-    console.print(f"{machine.name} ({machine.source})", style="bold")
+    console.print(f"Rates: {machine.origin}.", style="bold")
     console.print(f"Time of one operation on {threads}, per data type of the image:")
     types = list(dict.fromkeys(d for tables in machine.rates.values() for d in tables))
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)

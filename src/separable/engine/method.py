@@ -40,8 +40,8 @@ class CalibrationCase:
     shape : tuple of int
         Shape of the image.
     kernel : tuple
-        Kind of the kernel ("even", "general", "rank2", "full", "partial", "box" or "gaussian"), then
-        its size along each axis (the standard deviation of a "gaussian").
+        Kind of the kernel ("even", "general", "rank2", "full", "partial", "box", "gaussian" or "ball"), then
+        its size along each axis (the standard deviation of a "gaussian", the radius of a "ball").
     axes : tuple of int
         Filtered axes of the image.
     """
@@ -121,6 +121,12 @@ class Method:
     """Name of the method that runs the same decomposition without the compiled engine."""
     compared_as: ClassVar[str] = ""
     """Name of the method whose predicted time stands for this one where sweeps are compared."""
+    scales_with: ClassVar[Mapping[str, str]] = {}
+    """Kind of counted operation -> the primitive of a computer that its time is proportional to.
+
+    The primitives are the attributes of `separable.machine.Primitives`. Rates that were measured on another computer
+    are adjusted by them; those of other kinds stay as they are.
+    """
 
     @property
     def separated(self) -> bool:

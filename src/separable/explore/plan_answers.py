@@ -17,7 +17,6 @@ __all__ = ["plan_rows"]
 
 MEASURED_SIZE = 1 << 24  # largest number of samples of the noise image used for timing
 MEASURED_SECONDS = 3.0  # largest predicted time of all methods together
-SHIPPED = " (shipped)"  # end of the name of the profile that is part of the package
 DTYPES = ("uint8", "uint16", "float32", "float64")
 
 
@@ -65,8 +64,7 @@ def _rows(filter_plan: Plan) -> dict[str, Any]:
     ]
     return {
         "rows": rows,
-        "machine": filter_plan.machine.removesuffix(SHIPPED),
-        "reference": filter_plan.machine.endswith(SHIPPED),
+        "machine": filter_plan.machine,
         "threads": filter_plan.problem.threads,
         "text": str(filter_plan),
     }

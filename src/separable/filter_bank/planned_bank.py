@@ -46,7 +46,7 @@ class Bank(Value):
     groups : tuple of Group
         Bands that run together.
     machine : str
-        Computer whose rates the predictions come from.
+        Whose rates the predictions are made with: ``Machine.origin``.
 
     Notes
     -----
@@ -296,7 +296,7 @@ def bank(
         plans = [_planned(n, k, shape, dtype, common, options) for n, k in read.items()]
     profile = machine if machine is not None else current()
     groups = groups_of(plans, profile)
-    return Bank(tuple(named), tuple(plans), groups, f"{profile.name} ({profile.source})")
+    return Bank(tuple(named), tuple(plans), groups, profile.origin)
 
 
 def _named(kernels: Any) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class Plan(Value):
     chosen : Candidate
         The candidate with the smallest predicted time of those that may be taken.
     machine : str
-        Name of the computer whose rates the predictions come from.
+        Whose rates the predictions are made with: ``Machine.origin``.
 
     Notes
     -----
@@ -370,7 +370,7 @@ def plan(
     profile = machine if machine is not None else current()
     listing = CandidateList(asked, profile)
     chosen = _choose(listing, asked.method)
-    return Plan(asked, listing, chosen, f"{profile.name} ({profile.source})")
+    return Plan(asked, listing, chosen, profile.origin)
 
 
 def _choose(listing: CandidateList, method: str) -> Candidate:

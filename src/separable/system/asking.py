@@ -11,10 +11,11 @@ from typing import Any
 __all__ = ["is_windows", "lines_of", "sysctl", "windows_library"]
 
 
-def lines_of(path: Path) -> list[str]:
-    """Return the lines of a small file; none if it does not exist."""
+def lines_of(path: Path, most: int = -1) -> list[str]:
+    """Return the lines of a small file, or of its first `most` characters; none if it does not exist."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return file.read(most).splitlines()
     except OSError:
         return []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import sys
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -17,12 +18,20 @@ __all__ = [
     "available_processors",
     "group_of_its_own",
     "hold_while_forking",
+    "last_level_cache",
     "loaded_libraries",
     "process_exists",
+    "processor_features",
     "processor_limit",
     "processor_name",
+    "processor_vendor",
     "yield_function",
 ]
+
+
+FIRST_PROCESSOR = (
+    1 << 13
+)  # characters of ``/proc/cpuinfo`` that describe the first processor, and more
 
 
 def available_processors() -> int:
@@ -92,11 +101,62 @@ def _control_groups(root: Path) -> Iterator[Path]:
 
 def processor_name() -> str:
     """Return the name of the processor."""
-    for line in lines_of(Path("/proc/cpuinfo")):
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    name = sysctl("machdep.cpu.brand_string").rstrip(b"\0").decode(errors="replace")
-    return name or platform.processor() or platform.machine() or "unknown processor"
+    name = _of_linux("model name")
+    if name:
+        return name
+    name = (
+        sysctl("machdep.cpu.brand_string").rstrip(b"\0").decode(errors="replace") or _of_windows()
+    )
+    numbers = _of_linux("CPU implementer"), _of_linux("CPU part")  # of Arm
+    return name or " ".join(filter(None, (platform.machine(), *numbers))) or "unknown processor"
+
+
+def processor_vendor() -> str:
+    """Return the vendor of the processor as it stands in names of processors; "" if unknown."""
+    text = f"{_of_linux('vendor_id')} {_of_windows()} {processor_name()}"
+    for vendor, names in (("AMD", ("AuthenticAMD", "AMD ")), ("Intel", ("GenuineIntel", "Intel"))):
+        if any(name in text for name in names):
+            return vendor
+    return "Apple" if "Apple" in text else ""
+
+
+def processor_features() -> frozenset[str]:
+    """Return the instruction sets of the processor as Linux names them; none if unknown."""
+    return frozenset((_of_linux("flags") or _of_linux("Features")).split())
+
+
+def last_level_cache(root: Path = Path("/")) -> int:
+    """Return the size of the last-level cache of one processor in bytes; 0 if unknown.
+
+    Parameters
+    ----------
+    root : Path
+        Root of the file system with ``sys/devices/system/cpu``.
+    """
+    folder, largest = root / "sys/devices/system/cpu/cpu0/cache", 0
+    for index in range(8):
+        text = "".join(lines_of(folder / f"index{index}" / "size")).strip()
+        number, unit = text.rstrip("KMG"), text[-1:]
+        if number.isdigit():
+            factor = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(unit, 1)
+            largest = max(largest, int(number) * factor)
+    of_macos = (sysctl(name) for name in ("hw.l3cachesize", "hw.perflevel0.l2cachesize"))
+    return max(largest, *(int.from_bytes(value, sys.byteorder) for value in of_macos))
+
+
+def _of_windows() -> str:
+    """Return family, model and vendor of the processor on Windows; "" on other systems."""
+    return platform.processor() if is_windows() else ""  # elsewhere it would start a process
+
+
+def _of_linux(field: str) -> str:
+    """Return a field of the first processor in ``/proc/cpuinfo``; "" if there is none."""
+    # Linux asks every processor while the file is read: the first one is enough.
+    for line in lines_of(Path("/proc/cpuinfo"), FIRST_PROCESSOR):
+        name, _, value = line.partition(":")
+        if name.strip() == field:
+            return value.strip()
+    return ""
 
 
 def yield_function() -> str:

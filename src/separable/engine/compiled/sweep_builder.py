@@ -21,6 +21,7 @@ from separable.process_cache import ProcessBound
 
 from .axis_layout import Axis, Layout
 from .numba_api import types
+from .processor_speed import primitives
 from .simd import LINE_BYTES, VECTOR_BYTES, lanes
 from .sweep_params import FIELDS, OUTSIDE, SWEEP
 
@@ -82,6 +83,8 @@ class SweepSchedule(ProcessBound):
         Number of threads that have work worth waking them for.
     may_stream : bool
         Whether results may be stored past the caches.
+    primitives : Primitives
+        Times of elementary operations of this computer, from which sizes and kinds of stores may be chosen.
     """
 
     function: int
@@ -91,6 +94,7 @@ class SweepSchedule(ProcessBound):
 
     def __init__(self, layout: Layout, dtypes: Dtypes) -> None:
         self.layout, self.dtypes = layout, dtypes
+        self.primitives = primitives()
         self.record = np.zeros((), SWEEP)
         self._tables: list[NDArray[Any]] = []
         self._set_axes()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,12 @@ class CompiledDense(CompiledMethod):
     exact_beside_small_weights = True
     runs_on_tensors = True
     fallback = "correlate"
+    scales_with: ClassVar[Mapping[str, str]] = {
+        "call": "numpy_call",
+        "element": "memory_copy",
+        "column": "fma",
+        "dense tap": "fma",
+    }
 
     def refuse(self, problem: Problem, decomposition: Decomposition) -> str:
         """Return why the dense kernel cannot be run compiled, or an empty string."""

@@ -7,9 +7,9 @@ for finite images only: one NaN would spread over the whole result.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,12 @@ class Fft(Method):
     explanation = "multiplies the Fourier transforms of the image and of the kernel"
     runs = (DENSE,)
     spreads_nan = True
+    scales_with: ClassVar[Mapping[str, str]] = {
+        "call": "numpy_call",
+        "tile": "scalar",
+        "element": "scalar",
+        "element log": "scalar",
+    }
 
     def refuse(self, problem: Problem, decomposition: Decomposition) -> str:
         """Return why the transform cannot be used, or an empty string."""

@@ -8,8 +8,8 @@ a third of a second.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from numpy.typing import NDArray
 
@@ -56,6 +56,14 @@ class FusedTerms(CompiledMethod):
     runs_on_tensors = True
     splits_into_stages = True
     fallback = "passes"
+    scales_with: ClassVar[Mapping[str, str]] = {
+        "call": "numpy_call",
+        "element": "memory_copy",
+        "axis element": "fma",
+        "plane": "cached_copy",
+        "tap": "fma",
+        "folded tap": "folded_fma",
+    }
 
     def refuse(self, problem: Problem, decomposition: Decomposition) -> str:
         """Return why the terms cannot be run in one sweep, or an empty string."""

@@ -6,9 +6,9 @@ tolerance; its error is measured for the very taps that it replaces.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,12 @@ from separable.engine.methods.compiled_sweeps import (
     per_thread_counts,
     taps_per_axis,
 )
-from separable.engine.methods.line_filters import line_estimate, line_parameters, line_refusal
+from separable.engine.methods.line_filters import (
+    LINE_SCALES,
+    line_estimate,
+    line_parameters,
+    line_refusal,
+)
 
 if TYPE_CHECKING:
     from separable.machine import Machine
@@ -45,6 +50,7 @@ class GaussianRecursion(CompiledMethod):
     runs = (TERMS,)
     most_terms = 1
     fallback = "passes"
+    scales_with: ClassVar[Mapping[str, str]] = {**LINE_SCALES, "line element": "fma"}
     spreads_nan = True
 
     def decompose(

@@ -12,11 +12,18 @@ from numpy.typing import NDArray
 from separable.engine.base import Decomposition, Problem, WorkEstimate
 from separable.engine.methods.compiled_sweeps import SMALL, taps_per_axis, unsupported_reason
 
-__all__ = ["line_estimate", "line_parameters", "line_refusal"]
+__all__ = ["LINE_SCALES", "line_estimate", "line_parameters", "line_refusal"]
 
 Array = NDArray[Any]
 
 VECTOR_BYTES = 64
+LINE_SCALES = {
+    "call": "numpy_call",
+    "element": "memory_copy",
+    "line element": "cached_copy",
+    "state": "fma",
+}
+"""Primitive that each kind of operation is proportional to."""
 
 
 def line_refusal(problem: Problem, decomposition: Decomposition) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,15 @@ class NestedTerms(CompiledMethod):
     runs_on_tensors = True
     fallback = "passes"
     compared_as = "fused"
+    scales_with: ClassVar[Mapping[str, str]] = {
+        "call": "numpy_call",
+        "element": "memory_copy",
+        "axis element": "fma",
+        "added element": "memory_copy",
+        "tap": "fma",
+        "folded tap": "folded_fma",
+        "dense tap": "fma",
+    }
 
     def refuse(self, problem: Problem, decomposition: Decomposition) -> str:
         """Return why the tree of passes cannot be run, or an empty string."""
@@ -142,7 +151,7 @@ class NestedTerms(CompiledMethod):
         )
 
     def calibration_cases(self) -> Iterator[CalibrationCase]:
-        """Yield volumes of several sizes."""
+        """Yield volumes of several sizes; the passes of a ball are folded."""
         for dtype in DTYPES:
             for volume, kernel in (
                 ((40, 60, 60), ("full", 5, 3, 7)),
@@ -151,6 +160,8 @@ class NestedTerms(CompiledMethod):
                 ((100, 160, 160), ("partial", 5, 5, 5)),
                 ((40, 60, 60), ("full", 3, 3, 3)),
                 ((20, 300, 300), ("full", 3, 9, 9)),
+                ((40, 60, 60), ("ball", 3)),
+                ((64, 64, 64), ("ball", 5)),
             ):
                 yield CalibrationCase(self.name, dtype, volume, kernel, (0, 1, 2))
 

@@ -15,7 +15,12 @@ from separable.engine.availability import compiling
 from separable.engine.base import Decomposition, Problem, WorkEstimate, sum_rounding
 from separable.engine.method import TERMS, CalibrationCase, Progress
 from separable.engine.methods.compiled_sweeps import CompiledMethod, taps_per_axis
-from separable.engine.methods.line_filters import line_estimate, line_parameters, line_refusal
+from separable.engine.methods.line_filters import (
+    LINE_SCALES,
+    line_estimate,
+    line_parameters,
+    line_refusal,
+)
 
 __all__ = ["RunningSums"]
 
@@ -34,6 +39,7 @@ class RunningSums(CompiledMethod):
     runs = (TERMS,)
     most_terms = 1
     fallback = "passes"
+    scales_with = LINE_SCALES
 
     def decompose(
         self, problem: Problem, decomposition: Decomposition, tol: float | None

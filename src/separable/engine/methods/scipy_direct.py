@@ -5,8 +5,8 @@ The image is extended by its border and cut into slabs, which threads filter ind
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,11 @@ class ScipyDirect(Method):
     chunk_invariant = True
     exact_beside_small_weights = True
     runs_on_tensors = True
+    scales_with: ClassVar[Mapping[str, str]] = {
+        "call": "numpy_call",
+        "element": "scalar",
+        "dense tap": "scalar",
+    }
 
     def refuse(self, problem: Problem, decomposition: Decomposition) -> str:
         """Return why the dense kernel should not be run, or an empty string."""

@@ -6,10 +6,10 @@ whole image, in place where its input is not needed again, cut into slabs across
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,15 @@ class ScipySeparable(Method):
     chunk_invariant = True
     exact_beside_small_weights = True
     runs_on_tensors = True
+    scales_with: ClassVar[Mapping[str, str]] = {
+        "call": "numpy_call",
+        "element": "scalar",
+        "strided element": "scalar",
+        "added element": "convert",
+        "tap": "scalar",
+        "folded tap": "scalar",
+        "dense tap": "scalar",
+    }
 
     def refuse(self, problem: Problem, decomposition: Decomposition) -> str:
         """Return why the passes should not be run, or an empty string."""

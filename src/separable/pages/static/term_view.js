@@ -105,8 +105,7 @@ function rankText(found, rank) {
 // Say which computer the predicted times are for.
 export function ratesText(plan) {
   const threads = `${plan.threads} thread${plan.threads > 1 ? "s" : ""}`;
-  if (plan.reference) return `Predicted for a reference computer (${plan.machine}), not this one, with ${threads}. Run "separable machine" once to measure yours.`;
-  return `Predicted with the measured rates of ${plan.machine}, with ${threads}.`;
+  return `Predicted with ${threads}. Rates: ${plan.machine.replaceAll("`", "")}.`;
 }
 
 function showSpectrum(found) {
