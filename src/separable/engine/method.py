@@ -197,6 +197,15 @@ class Method:
         """
         raise NotImplementedError
 
+    def prepared(
+        self, problem: Problem, decomposition: Decomposition
+    ) -> Callable[[Array, Array, int], Any] | None:
+        """Return what does the same as `run` in one call of compiled code, if there is such a thing.
+
+        It is called as ``prepared(image, target, threads)`` without further checks. The default is None.
+        """
+        return None
+
     def stores(self, dtype: np.dtype[Any]) -> bool:
         """Return whether the method rounds and stores this type of output itself."""
         return False

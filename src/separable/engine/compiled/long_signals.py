@@ -48,6 +48,8 @@ class SegmentedCorrelation:
     {3.0}
     """
 
+    compiled_throughout = False  # seams are gathered by NumPy
+
     def __init__(
         self,
         terms: Taps,

@@ -13,10 +13,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from .axis_layout import arrange
-from .prepared_filter import PreparedFilter, array_address
+from .prepared_filter import PreparedFilter
 from .sweep_builder import Dtypes
+from .sweep_params import array_address
 from .term_sums import Correlation
-from .thread_pool import run
+from .thread_pool import run_sweep
 from .tiling import Pass, TermGraph, TermSchedule
 
 
@@ -71,5 +72,5 @@ class BankCorrelation(Correlation):
 
         schedule = self._schedules.get_or_build(key, build)
         if image.size:
-            run(schedule, array_address(image), places[0], threads)
+            run_sweep(schedule, image, outputs[0], threads)
         return outputs

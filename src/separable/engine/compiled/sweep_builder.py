@@ -22,16 +22,13 @@ from separable.process_cache import ProcessBound
 from .axis_layout import Axis, Layout
 from .numba_api import types
 from .simd import VECTOR_BYTES, lanes
-from .sweep_params import FIELDS, OUTSIDE, SWEEP
+from .sweep_params import OUTSIDE, SWEEP
 
 WORD = types.int64
 THREAD_NANOSECONDS = 15_000
 """Work that justifies one more thread."""
 SCRATCH_ALIGNMENT = 64
 """Each buffer begins on a cache line of its own."""
-_SOURCE, _TARGET, _SCRATCH, _STREAM, _PREFIX = (
-    FIELDS.index(n) for n in ("source", "target", "scratch", "stream", "unaligned_prefix")
-)
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,10 @@ class SweepSchedule(ProcessBound):
     Attributes
     ----------
     record : ndarray
-        The fields of :mod:`.sweep_params`.
+        The fields of :mod:`.sweep_params`. Those that differ from run to run, the addresses of the arrays and of
+        scratch memory, are set in a copy.
+    address : int
+        Address of the record.
     function : int
         Address of the compiled loop over all work items.
     scratch_size : int
@@ -84,6 +84,7 @@ class SweepSchedule(ProcessBound):
         Whether results may be stored past the caches.
     """
 
+    address: int
     function: int
     may_stream: bool
     scratch_size: int
@@ -191,7 +192,8 @@ class SweepSchedule(ProcessBound):
         worth = max(1, vectors * nanoseconds_per_vector // THREAD_NANOSECONDS)
         self.threads = int(min(threads, self._get("items"), worth))
         self.scratch_size = self._get("scratch_size")
-        self._words = self.record.reshape(1).view(np.int64)
+        self._set(stream=self.may_stream)
+        self.address = self.record.ctypes.data
 
     def _can_stream(self, result_bytes: int, limit: int) -> bool:
         """Return whether stores may bypass the caches: a large output of whole, aligned vectors."""
@@ -202,17 +204,6 @@ class SweepSchedule(ProcessBound):
             and result_bytes >= limit
             and all(a.target % VECTOR_BYTES == 0 or a.size == 1 for a in outer)
         )
-
-    def fill(self, words: NDArray[np.int64], source: int, target: int, scratch: int) -> None:
-        """Write the record of one run, on the arrays at two addresses, into ``words``."""
-        item = self.dtypes.target.itemsize
-        words[: self._words.size] = self._words
-        words[_SOURCE] = source
-        words[_TARGET] = target
-        words[_SCRATCH] = scratch
-        if self.may_stream and target % item == 0:
-            words[_STREAM] = 1
-            words[_PREFIX] = -target % VECTOR_BYTES // item
 
 
 def _is_dense(item: int, x: Axis, c: Axis, x_stride: int, c_stride: int) -> bool:

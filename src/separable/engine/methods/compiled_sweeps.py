@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from separable.borders import OUTSIDE
 from separable.engine.availability import compiling, why_not
 from separable.engine.base import Decomposition, Problem
-from separable.engine.method import Method
+from separable.engine.method import Method, Progress
 
 __all__ = [
     "SMALL",
@@ -43,7 +43,44 @@ def stores_type(dtype: np.dtype[Any]) -> bool:
 
 
 class CompiledMethod(Method):
-    """Base class of the methods of the compiled engine."""
+    """Base class of the methods of the compiled engine.
+
+    A method whose work is one compiled filter implements `build`, others `run`.
+    """
+
+    def build(self, problem: Problem, decomposition: Decomposition) -> Any:
+        """Return the compiled filter, ``build(...)(image, target, threads)``; None if the result is 0."""
+        raise NotImplementedError
+
+    def run(
+        self,
+        problem: Problem,
+        decomposition: Decomposition,
+        image: Array,
+        target: Array,
+        progress: Progress,
+    ) -> None:
+        """Run the compiled filter, which is kept with the decomposition."""
+        own = self._filter(problem, decomposition)
+        if own is None:
+            target[...] = 0
+        else:
+            own(image, target, problem.threads)
+        progress(1.0)
+
+    def prepared(
+        self, problem: Problem, decomposition: Decomposition
+    ) -> Callable[[Array, Array, int], Any] | None:
+        """Return the compiled filter if it does without NumPy's operations on samples."""
+        if type(self).build is CompiledMethod.build:
+            return None
+        own = self._filter(problem, decomposition)
+        return own if own is not None and own.compiled_throughout else None
+
+    def _filter(self, problem: Problem, decomposition: Decomposition) -> Any:
+        return decomposition.cached.get_or_build(
+            self.name, lambda: self.build(problem, decomposition)
+        )
 
     def unavailable(self) -> str:
         """Return why the compiled engine cannot be used, or an empty string."""

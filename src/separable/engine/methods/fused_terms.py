@@ -20,7 +20,7 @@ from separable.engine.base import (
     rounding_of,
     too_inexact,
 )
-from separable.engine.method import TERMS, CalibrationCase, Progress, TermSizes
+from separable.engine.method import TERMS, CalibrationCase, TermSizes
 from separable.engine.methods.compiled_sweeps import (
     SWEEP_AXES,
     CompiledMethod,
@@ -100,23 +100,15 @@ class FusedTerms(CompiledMethod):
             self.seconds(machine, problem, per_thread_counts(counts | own, problem)) for own in taps
         )
 
-    def run(
-        self,
-        problem: Problem,
-        decomposition: Decomposition,
-        image: Array,
-        target: Array,
-        progress: Progress,
-    ) -> None:
-        """Run the sweep."""
+    def build(self, problem: Problem, decomposition: Decomposition) -> Any:
+        """Return the compiled sweep of all terms, or None if there are none."""
         if not decomposition.terms:
-            target[...] = 0
-        else:
-            sweep = decomposition.cached.get_or_build(
-                "sweep", lambda: _sweep(problem, decomposition)
-            )
-            sweep(image, target, problem.threads)
-        progress(1.0)
+            return None
+        stacks = taps_per_axis(problem, decomposition)
+        terms = [[taps[t] for _, taps, _ in stacks] for t in range(len(decomposition.terms))]
+        return correlation(
+            problem, terms, [s[0] for s in stacks], [s[2] for s in stacks], problem.cval
+        )
 
     def scratch_bytes(self, problem: Problem, decomposition: Decomposition) -> int:
         """Return the bytes per sample: one sweep needs tiles only, several sweeps whole arrays."""
@@ -156,10 +148,3 @@ def _cases() -> Iterator[tuple[Any, Any, Any]]:
     for volume in ((40, 60, 60), (100, 160, 160)):
         yield volume, ("even", 17, 17, 17), (0, 1, 2)
         yield volume, ("general", 5, 5, 5), (0, 1, 2)
-
-
-def _sweep(problem: Problem, decomposition: Decomposition) -> Any:
-    """Return the compiled sweep of all terms."""
-    stacks = taps_per_axis(problem, decomposition)
-    terms = [[taps[t] for _, taps, _ in stacks] for t in range(len(decomposition.terms))]
-    return correlation(problem, terms, [s[0] for s in stacks], [s[2] for s in stacks], problem.cval)
