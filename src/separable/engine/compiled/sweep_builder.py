@@ -129,8 +129,8 @@ class SweepSchedule(ProcessBound):
             lanes=lanes(self.dtypes.work), channels=c.size, x_flat=x.size * c.size,
             y_size=y.size, y_source=y.source, y_target=y.target,
             x_source=x.source, x_target=x.target, c_source=c.source, c_target=c.target,
-            source_dense=_is_dense(source, x, c, x.source, c.source),
-            target_dense=_is_dense(target, x, c, x.target, c.target),
+            source_dense=is_dense(source, x, c, x.source, c.source),
+            target_dense=is_dense(target, x, c, x.target, c.target),
         )  # fmt: skip
         if z is not None:
             self._set(z_size=z.size, z_source=z.source, z_target=z.target)
@@ -206,6 +206,6 @@ class SweepSchedule(ProcessBound):
         )
 
 
-def _is_dense(item: int, x: Axis, c: Axis, x_stride: int, c_stride: int) -> bool:
+def is_dense(item: int, x: Axis, c: Axis, x_stride: int, c_stride: int) -> bool:
     """Return whether flat columns are neighbours in memory."""
     return (c.size == 1 or c_stride == item) and (x.size == 1 or x_stride == item * c.size)

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .axis_layout import arrange
 from .prepared_filter import PreparedFilter, check_border
+from .row_tiling import RowSchedule
 from .sweep_builder import Dtypes
 from .thread_pool import run_sweep
 from .tiling import Pass, TermSchedule
@@ -98,7 +99,8 @@ class Correlation(PreparedFilter):
     def _prepare(self, image: NDArray[Any], out: NDArray[Any], threads: int) -> TermSchedule:
         layout = arrange(self.shape, image.strides, out.strides, self.axes)
         dtypes = Dtypes(image.dtype, out.dtype, self.work)
-        return TermSchedule(layout, self.passes, self.cval, dtypes, threads)
+        kind = RowSchedule if RowSchedule.suits(layout, self.passes, dtypes) else TermSchedule
+        return kind(layout, self.passes, self.cval, dtypes, threads)
 
     def _compose(self, image: NDArray[Any], out: NDArray[Any], threads: int) -> NDArray[Any]:
         """Filter more axes than one sweep can, through whole intermediate arrays."""
