@@ -22,18 +22,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from llvmlite import ir
+
 from .dtype_conversion import load_as, load_scalar_as
 from .fma_blocks import EVEN, GENERAL, ODD, OUTPUTS, correlate, zeros
 from .jit import inline, intrinsic, overload, part, stage
 from .load_store import item_of, store_part
 from .numba_api import cgutils, types, without_literals
 from .simd import (
+    VECTOR_BYTES,
     at,
     emit_fma,
     emit_load,
     emit_splat,
     lanes_of,
     load_scalar,
+    native,
     offset_pointer,
     splat,
     store,
@@ -88,6 +92,36 @@ def add_even_pair(_typing: Any, acc: Any, x: Any, y: Any, _pitch: Any, tap: Any)
 def add_odd_pair(_typing: Any, acc: Any, x: Any, y: Any, _pitch: Any, tap: Any) -> Any:
     """Add ``tap * (x[i * pitch] - y[i * pitch])`` to each ``acc[i]``."""
     return acc(acc, x, y, types.int64, tap), _adder(acc, x, "fsub")
+
+
+@intrinsic
+def correlate_three(_typing: Any, x: Any, _pitch: Any, taps: Any) -> Any:
+    """Return ``OUTPUTS`` correlations down aligned vectors with three taps, each vector loaded once."""
+    vector = native(x.dtype)
+    block = types.UniTuple(vector, OUTPUTS)
+
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        base, pitch, table = arguments
+        places = [
+            builder.gep(base, [builder.mul(pitch, pitch.type(i))]) for i in range(OUTPUTS + 2)
+        ]
+        x = [emit_load(context, builder, vector, place, VECTOR_BYTES) for place in places]
+        numbers = [builder.load(builder.gep(table, [pitch.type(k)])) for k in range(3)]
+        taken = [emit_splat(builder, number, vector.lanes) for number in numbers]
+        sums = [ir.Constant(x[0].type, [0.0] * vector.lanes)] * OUTPUTS
+        # The products are added in the order of `correlate`.
+        for i in range(OUTPUTS):
+            if taps.kind == GENERAL:
+                products = [(taken[k], x[i + k]) for k in range(3)]
+            else:
+                fold = builder.fsub if taps.kind == ODD else builder.fadd
+                products = [(taken[0], fold(x[i], x[i + 2])), (taken[1], x[i + 1])]
+                products = products[: 1 if taps.kind == ODD else 2]
+            for tap, value in products:
+                sums[i] = emit_fma(builder, vector, tap, value, sums[i])
+        return context.make_tuple(builder, block, sums)
+
+    return block(x, types.int64, taps), emit
 
 
 def correlate_lines(x, pitch, step, taps, count):
@@ -191,7 +225,10 @@ def filter_lines(params_address, rows, lines, like, columns):
     pitch = params.load_row
     for c in range(0, columns, lanes_of(lines)):
         x = offset_pointer(rows, c)
-        block = correlate(zeros(lines), x, pitch, weights, params.y_taps, kind)
+        if params.y_taps == 3:
+            block = correlate_three(x, pitch, weights)
+        else:
+            block = correlate(zeros(lines), x, pitch, weights, params.y_taps, kind)
         store_block(offset_pointer(lines, c), pitch, block)
 
 

@@ -15,8 +15,8 @@ from .simd import VECTOR_BYTES, lanes, pointer
 from .sweep_builder import WORD, Dtypes, is_dense, round_up
 from .tiling import STREAM_BYTES, Pass, TermSchedule
 
-MOST_TAPS = 9
-"""Taps along x: more take as long as transposing."""
+MOST_TAPS, MOST_TAPS_OF_SMALL, SMALL = 7, 13, 1 << 13
+"""Taps along x: more take longer than transposing does; of images up to a size, whose borders take most of the time."""
 ROW_BYTES = 1 << 9
 """Bytes of a row of a tile."""
 TILE_BYTES = 20 << 10
@@ -38,7 +38,7 @@ class RowSchedule(TermSchedule):
         for axis in layout.batch:
             size *= axis.size
         return (
-            passes[x.filtered].taps <= MOST_TAPS
+            passes[x.filtered].taps <= (MOST_TAPS_OF_SMALL if size <= SMALL else MOST_TAPS)
             and size * dtypes.target.itemsize < STREAM_BYTES
             and is_dense(dtypes.target.itemsize, x, c, x.target, c.target)
         )
