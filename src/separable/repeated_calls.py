@@ -109,7 +109,8 @@ def repeated(function: Callable[P, Array | PlannedCall]) -> Callable[P, Array]:
     >>> planned
     [(1, 2, 1)]
     """
-    names = tuple(inspect.signature(function).parameters)[1:]
+    signature = inspect.signature(function)
+    names = tuple(signature.parameters)[1:]
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> Array:
@@ -125,6 +126,9 @@ def repeated(function: Callable[P, Array | PlannedCall]) -> Callable[P, Array]:
             _hold(key, planned.filter)
         return planned.run()
 
+    documented: Any = call  # for `help`: users get arrays
+    documented.__signature__ = signature.replace(return_annotation="Array")
+    documented.__annotations__ = {**call.__annotations__, "return": "Array"}
     return call
 
 

@@ -173,6 +173,10 @@ class Method:
         """Predict the time of counted operations from the rates of a machine."""
         return machine.predict(self.name, problem.dtype, counts, problem.threads)
 
+    def timed_counts(self, problem: Problem, decomposition: Decomposition) -> dict[str, float]:
+        """Return the counts that the time of a run on this computer is proportional to, for calibration."""
+        return self.estimate(problem, decomposition).counts
+
     def run(
         self,
         problem: Problem,

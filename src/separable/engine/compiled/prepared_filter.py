@@ -34,6 +34,9 @@ class PreparedFilter:
     compiled_throughout = True
     """Whether a run is compiled code only, without NumPy's operations on samples."""
 
+    most_threads = 1 << 30
+    """Threads that have work worth waking them for; the methods that build a filter predict it."""
+
     def __init__(self, shape: tuple[int, ...], cval: float, work: Any) -> None:
         self.shape, self.cval, self.work = tuple(shape), float(cval), np.dtype(work)
         if self.work not in (np.float32, np.float64):
@@ -60,6 +63,7 @@ class PreparedFilter:
         TypeError
             If a dtype is not supported.
         """
+        threads = min(threads, self.most_threads)
         key = (image.shape, image.strides, image.dtype, out.shape, out.strides, out.dtype, threads)
         prepared = self._schedules.get(key)
         if prepared is None:

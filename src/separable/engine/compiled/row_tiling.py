@@ -11,12 +11,14 @@ from .axis_layout import Layout
 from .fma_blocks import OUTPUTS
 from .jit import address
 from .row_kernels import band_of_rows, filter_lines, finish_lines, load_rows
-from .simd import VECTOR_BYTES, lanes, pointer
+from .simd import HAS_32_REGISTERS, VECTOR_BYTES, lanes, pointer
 from .sweep_builder import WORD, Dtypes, is_dense, round_up
 from .tiling import STREAM_BYTES, Pass, TermSchedule
 
-MOST_TAPS, MOST_TAPS_OF_SMALL, SMALL = 7, 13, 1 << 13
-"""Taps along x: more take longer than transposing does; of images up to a size, whose borders take most of the time."""
+MOST_TAPS, MOST_TAPS_OF_SMALL = (7, 13) if HAS_32_REGISTERS else (4, 5)
+"""Taps along x, of any image and of a small one: more take longer than transposing does."""
+SMALL = 1 << 13
+"""Samples of an image whose borders take much of the time; transposing loads more of them."""
 ROW_BYTES = 1 << 9
 """Bytes of a row of a tile."""
 TILE_BYTES = 20 << 10

@@ -60,6 +60,7 @@ class BankCorrelation(Correlation):
                 raise ValueError(f"`outputs` must have one dtype; got {array.dtype} as well")
         if not all(array.flags.c_contiguous for array in (image, *outputs)):
             raise ValueError("`image` and `outputs` must be contiguous")
+        threads = min(threads, self.most_threads)
         places = [array_address(o) for o in outputs]
         at = tuple(place - places[0] for place in places)
         key = (at, image.dtype, outputs[0].dtype, threads)

@@ -1,10 +1,10 @@
 """The builder of a sweep's record: what sums of terms and whole-line filters have in common.
 
 A :class:`SweepSchedule` fills one record of :mod:`.sweep_params` and keeps the tables alive to which it
-points.  Its subclasses, :class:`.tiling.TermSchedule` and :class:`.line_tiling.LineSchedule`, choose the sizes of
-tiles and the stages.
+points.  Its subclasses, :class:`.tiling.TermSchedule`, :class:`.row_tiling.RowSchedule` and :class:`.line_tiling.LineSchedule`,
+choose the sizes of tiles and the stages.
 
-Every size of scratch memory is fixed in these three modules because compiled code checks no bounds.  Sizes of
+Every size of scratch memory is fixed in these four modules because compiled code checks no bounds.  Sizes of
 tiles and bands change the time, never the result.
 """
 
@@ -25,8 +25,6 @@ from .simd import VECTOR_BYTES, lanes
 from .sweep_params import OUTSIDE, SWEEP
 
 WORD = types.int64
-THREAD_NANOSECONDS = 15_000
-"""Work that justifies one more thread."""
 SCRATCH_ALIGNMENT = 64
 """Each buffer begins on a cache line of its own."""
 
@@ -79,7 +77,7 @@ class SweepSchedule(ProcessBound):
     scratch_size : int
         Bytes of scratch memory of one thread.
     threads : int
-        Number of threads that have work worth waking them for.
+        Number of threads that there are work items for.
     may_stream : bool
         Whether results may be stored past the caches.
     """
@@ -186,11 +184,9 @@ class SweepSchedule(ProcessBound):
 
     # --- runs ----------------------------------------------------------------------------------------
 
-    def _complete(self, threads: int, nanoseconds_per_vector: float) -> None:
+    def _complete(self, threads: int) -> None:
         """Derive what a run needs once all fields are set."""
-        vectors = self._samples / lanes(self.dtypes.work)
-        worth = max(1, vectors * nanoseconds_per_vector // THREAD_NANOSECONDS)
-        self.threads = int(min(threads, self._get("items"), worth))
+        self.threads = max(1, min(threads, self._get("items")))
         self.scratch_size = self._get("scratch_size")
         self._set(stream=self.may_stream)
         self.address = self.record.ctypes.data

@@ -14,7 +14,6 @@ from separable.engine.methods.compiled_sweeps import (
     CompiledMethod,
     dense_correlation,
     one_axis,
-    per_thread_counts,
     unsupported_reason,
 )
 
@@ -53,7 +52,6 @@ class CompiledDense(CompiledMethod):
         n = float(problem.size)
         counts = {"call": 1.0, "element": n, "column": n * decomposition.weights.shape[-1]}
         counts["dense tap"] = n * decomposition.weights.size
-        counts = per_thread_counts(counts, problem)
         moved = n * (problem.dtype.itemsize + problem.out.itemsize)
         # A sum of N products in the working type: the roundings of the partial sums.
         eps = float(np.finfo(problem.work).eps)

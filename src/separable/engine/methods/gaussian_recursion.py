@@ -19,7 +19,6 @@ from separable.engine.gaussian_fit import fit_within
 from separable.engine.method import TERMS, CalibrationCase, TermSizes
 from separable.engine.methods.compiled_sweeps import (
     CompiledMethod,
-    per_thread_counts,
     taps_per_axis,
 )
 from separable.engine.methods.line_filters import line_estimate, line_parameters, line_refusal
@@ -82,7 +81,7 @@ class GaussianRecursion(CompiledMethod):
         """Return the time of a recursion of the lowest order along one axis."""
         n = float(problem.size)
         counts = {"call": 1.0, "element": n, "line element": n, "state": n * LEAST_OPERATIONS}
-        return self.seconds(machine, problem, per_thread_counts(counts, problem))
+        return self.seconds(machine, problem, counts)
 
     def refuse(self, problem: Problem, decomposition: Decomposition) -> str:
         """Return why a recursion cannot be used, or an empty string."""

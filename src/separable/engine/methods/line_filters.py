@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.engine.base import Decomposition, Problem, WorkEstimate
-from separable.engine.methods.compiled_sweeps import SMALL, taps_per_axis, unsupported_reason
+from separable.engine.methods.compiled_sweeps import taps_per_axis, unsupported_reason
 
 __all__ = ["line_estimate", "line_parameters", "line_refusal"]
 
@@ -53,8 +53,6 @@ def line_estimate(
 
 def _idle(problem: Problem, stacks: list[tuple[int, Array, int]]) -> float:
     """Return the slowdown where there are fewer lines than threads or SIMD lanes."""
-    if problem.size < SMALL:
-        return float(problem.threads)
     lanes = VECTOR_BYTES // problem.work.itemsize
     lines = min(
         (problem.size // problem.shape[problem.axes[a]] for a, _, _ in stacks), default=lanes
