@@ -170,6 +170,19 @@ def test_nan_and_masks_are_looked_at_in_every_call() -> None:
             ndimage.sobel(holes, nan="raise")
 
 
+@pytest.mark.parametrize("method", ["recursive", "fft"])
+def test_a_plan_that_would_spread_nan_looks_at_every_image(method: str, found: list[Any]) -> None:
+    image = RNG.normal(size=(100, 100))
+    holes = image.copy()
+    holes[50, 50] = np.nan
+    kernel = sep.kernels.gaussian(4)
+    for filtered in (image, holes, image, holes):
+        result = sep.convolve(filtered, kernel, tol=0.01, method=method)
+        spoilt = kernel.shape[0] * kernel.shape[1] if filtered is holes else 0
+        assert np.isnan(result).sum() == spoilt
+    assert len(found) == 3
+
+
 class Marked(np.ndarray):
     """An array of another class."""
 

@@ -153,6 +153,8 @@ def _one_call(
     source, out = problem.dtype, problem.out
     if problem.size == 0 or problem.exponent or source.kind == "b" or source == np.float16:
         return None
+    if method.spreads_nan:  # the plan looks for NaN in each image, and may take another method
+        return None
     if not (source.isnative and out.isnative and (out == problem.work or method.stores(out))):
         return None
     try:
