@@ -53,6 +53,8 @@ def line_estimate(
 
 def _idle(problem: Problem, stacks: list[tuple[int, Array, int]]) -> float:
     """Return the slowdown where there are fewer lines than threads or SIMD lanes."""
+    if not problem.size:
+        return 1.0
     lanes = VECTOR_BYTES // problem.work.itemsize
     lines = min(
         (problem.size // problem.shape[problem.axes[a]] for a, _, _ in stacks), default=lanes
