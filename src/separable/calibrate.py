@@ -143,7 +143,7 @@ def _time_case(case: Case) -> tuple[dict[str, float], float]:
             best, spent = min(best, took), spent + took
             if spent > PATIENCE:
                 break
-    return method.estimate(problem, form).counts, best
+    return method.timed_counts(problem, form), best
 
 
 def _prepare(case: Case) -> tuple[Problem, Decomposition, Array]:

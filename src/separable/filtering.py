@@ -21,6 +21,7 @@ from separable.errors import OutputError
 from separable.factors import Factors
 from separable.machine import current
 from separable.plan import Plan, plan
+from separable.repeated_calls import PlannedCall, repeated
 from separable.request import check_dtype, check_output_shape
 from separable.request.filter_parameter_docs import documented
 from separable.system import after_fork
@@ -32,6 +33,7 @@ __all__ = [
     "correlate",
     "filter_with",
     "missing_options",
+    "planned",
 ]
 
 Array = NDArray[Any]
@@ -51,6 +53,7 @@ MASKED = "separable.masked"  # for an image with missing samples
 
 
 @documented
+@repeated
 def convolve(
     image: ArrayLike,
     kernel: ArrayLike | Factors,
@@ -66,7 +69,7 @@ def convolve(
     mask: ArrayLike | None = None,
     nan: str = "propagate",
     fill: complex = math.nan,
-) -> Array:
+) -> Array | PlannedCall:
     """Convolve an image or volume with a kernel by the cheapest method.
 
     %(filter)s
@@ -90,13 +93,14 @@ def convolve(
     >>> convolve([1.0, 2.0, np.nan, 4.0, 5.0], np.ones(3) / 3, nan="ignore")
     array([1.33333333, 1.5       , 3.        , 4.5       , 4.66666667])
     """
-    return filter_with(
+    return planned(
         image, kernel, output, operation="convolve", axes=axes, mode=mode, cval=cval,
         origin=origin, tol=tol, method=method, threads=threads, mask=mask, nan=nan, fill=fill,
     )  # fmt: skip
 
 
 @documented
+@repeated
 def correlate(
     image: ArrayLike,
     kernel: ArrayLike | Factors,
@@ -112,7 +116,7 @@ def correlate(
     mask: ArrayLike | None = None,
     nan: str = "propagate",
     fill: complex = math.nan,
-) -> Array:
+) -> Array | PlannedCall:
     """Correlate an image or volume with a kernel: `convolve` without flipping the kernel.
 
     %(filter)s
@@ -122,7 +126,7 @@ def correlate(
     >>> correlate([0, 0, 1, 1], [-1, 0, 1])
     array([0, 1, 1, 0])
     """
-    return filter_with(
+    return planned(
         image, kernel, output, operation="correlate", axes=axes, mode=mode, cval=cval,
         origin=origin, tol=tol, method=method, threads=threads, mask=mask, nan=nan, fill=fill,
     )  # fmt: skip
@@ -140,6 +144,26 @@ def filter_with(
     **options: Any,
 ) -> Array:
     """Filter an image of any kind; `options` are those of `plan`, `progress` is called as in `run`."""
+    found = planned(
+        image, kernel, output, mask=mask, nan=nan, fill=fill, progress=progress, **options
+    )
+    if not isinstance(found, PlannedCall):
+        return found
+    return found.filter(found.image, found.out, progress=progress)
+
+
+def planned(
+    image: Any,
+    kernel: ArrayLike | Factors,
+    output: DTypeLike | Array | None,
+    *,
+    mask: ArrayLike | None = None,
+    nan: str = "propagate",
+    fill: Any = math.nan,
+    progress: Callable[[float], None] | None = None,
+    **options: Any,
+) -> Array | PlannedCall:
+    """Return the plan for an array; filter an image of another kind, or one with missing samples."""
     missing = missing_options(mask, nan, fill)
     other = _dispatch(image)
     if other is None:
@@ -152,7 +176,7 @@ def filter_with(
         filtered: Array = other(image, kernel, output, progress=progress, **missing, **options)
         return filtered
     out, dtype = checked_output(image, output)
-    return cached_plan(image, kernel, dtype, options)(image, out, progress=progress)
+    return PlannedCall(cached_plan(image, kernel, dtype, options), image, out)
 
 
 def missing_options(mask: Any, nan: Any, fill: Any) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from separable.engine import METHODS, Decomposition, Method, Problem
 from separable.engine.availability import EngineError
 from separable.engine.lazy_kernel import ldexp
-from separable.engine.result_memory import empty
+from separable.engine.result_memory import LARGE, empty
 from separable.engine.thread_count import in_parallel, slabs
 from separable.errors import ArgumentError, ArgumentTypeError, OutputError
 from separable.request import check_output_shape
 
-__all__ = ["all_finite", "readable", "run", "store"]
+__all__ = ["PreparedRun", "all_finite", "readable", "run", "store"]
 
 Array = NDArray[Any]
 
@@ -101,6 +101,66 @@ def run(
     elif not out.dtype.isnative:
         native.byteswap(inplace=True)
     return out
+
+
+class PreparedRun:
+    """The filter of one plan without the checks and steps that plain arrays do not need.
+
+    Parameters
+    ----------
+    problem, method, form
+        Arguments of `run`.
+    """
+
+    __slots__ = ("_dtype", "_filter", "_is_small", "_out", "_shape", "_threads")
+
+    def __init__(self, problem: Problem, method: Method, form: Decomposition) -> None:
+        self._shape, self._dtype, self._out = problem.shape, problem.dtype, problem.out
+        self._threads, self._filter = problem.threads, _one_call(problem, method, form)
+        self._is_small = problem.size * problem.out.itemsize < LARGE
+
+    def __call__(self, image: Any, out: Any = None) -> Array | None:
+        """Filter an image as `run` does, or return None if `run` must look at it."""
+        if (
+            self._filter is None
+            or type(image) is not np.ndarray
+            or image.shape != self._shape
+            or image.dtype != self._dtype
+        ):
+            return None
+        if out is None:
+            make = np.empty if self._is_small else empty
+            out = make(self._shape, self._out)
+        elif (
+            type(out) is not np.ndarray
+            or out.shape != self._shape
+            or out.dtype != self._out
+            or not out.flags.writeable
+            or np.may_share_memory(image, out)
+        ):
+            return None
+        try:
+            self._filter(image, out, self._threads)
+        except EngineError:  # found at a first run, with nothing lost: `run` uses another method
+            return None
+        return out  # type: ignore[no-any-return]
+
+
+def _one_call(
+    problem: Problem, method: Method, form: Decomposition
+) -> Callable[[Array, Array, int], Any] | None:
+    """Return the compiled code that does all of a filter, from the image to the output, if there is such."""
+    source, out = problem.dtype, problem.out
+    if problem.size == 0 or problem.exponent or source.kind == "b" or source == np.float16:
+        return None
+    if method.spreads_nan:  # the plan looks for NaN in each image, and may take another method
+        return None
+    if not (source.isnative and out.isnative and (out == problem.work or method.stores(out))):
+        return None
+    try:
+        return method.prepared(problem, form)
+    except EngineError:
+        return None
 
 
 def all_finite(image: Array, threads: int = 1) -> bool:

@@ -260,7 +260,7 @@ def test_values_that_ran_keep_nothing_of_this_process_but_in_caches() -> None:
 def test_running_leaves_records_in_caches() -> None:
     """Else the test above finds nothing for want of anything to find."""
     (case,) = [c for c in sent_values.some() if c.name.startswith("fused ")]
-    sweep = case.value.chosen.form.cached["sweep"]
+    sweep = case.value.chosen.form.cached["fused"]
     assert any(isinstance(record, ProcessBound) for record in sweep._schedules.values())
 
 

@@ -181,6 +181,10 @@ class Method:
         """Predict the time of counted operations from the rates of a machine."""
         return machine.predict(self.name, problem.dtype, counts, problem.threads)
 
+    def timed_counts(self, problem: Problem, decomposition: Decomposition) -> dict[str, float]:
+        """Return the counts that the time of a run on this computer is proportional to, for calibration."""
+        return self.estimate(problem, decomposition).counts
+
     def run(
         self,
         problem: Problem,
@@ -204,6 +208,15 @@ class Method:
             Called with the fraction of the work just done; the fractions add up to 1.
         """
         raise NotImplementedError
+
+    def prepared(
+        self, problem: Problem, decomposition: Decomposition
+    ) -> Callable[[Array, Array, int], Any] | None:
+        """Return what does the same as `run` in one call of compiled code, if there is such a thing.
+
+        It is called as ``prepared(image, target, threads)`` without further checks. The default is None.
+        """
+        return None
 
     def stores(self, dtype: np.dtype[Any]) -> bool:
         """Return whether the method rounds and stores this type of output itself."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,11 @@ from numpy.typing import NDArray
 
 from separable.engine import Problem, WorkEstimate
 from separable.engine.availability import compiling
+from separable.engine.methods.compiled_sweeps import worthwhile_threads
+from separable.engine.methods.fused_terms import FusedTerms
 from separable.engine.symmetry import is_folding
 from separable.filter_bank.pass_graph import Graph
+from separable.machine import current
 from separable.process_cache import ProcessCache
 
 __all__ = ["MOST_AXES", "Sweep", "order_of", "work_of"]
@@ -95,7 +99,12 @@ class Sweep:
             outputs=layers[-1].sums,
         )
         cval = float(np.real(p.cval))
-        return BankCorrelation([passes[a] for a in axes], network, axes, cval, p.work, p.shape)
+        bank = BankCorrelation([passes[a] for a in axes], network, axes, cval, p.work, p.shape)
+        alone = FusedTerms().seconds(
+            current(), replace(p, threads=1), work_of(p, self.graph).counts
+        )
+        bank.most_threads = worthwhile_threads(alone, p.threads)
+        return bank
 
     def _has_rings(self) -> bool:
         """Return whether the last layer goes from plane to plane."""

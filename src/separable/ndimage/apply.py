@@ -18,16 +18,16 @@ from separable.borders import carried
 from separable.engine import work_dtype
 from separable.engine.thread_count import get_num_threads
 from separable.factors import Factors
-from separable.filtering import cached_plan, filter_with
+from separable.filtering import filter_with, planned
 from separable.masked import Missing
 from separable.ndimage.missing_input import filtered_valid
 from separable.ndimage.scipy_arguments import Array, Target, is_lazy, target_dtype
-from separable.plan import Plan
 from separable.plan.candidates import filter_pattern
+from separable.repeated_calls import PlannedCall
 from separable.request import FilterAxes
 from separable.run import store
 
-__all__ = ["Kernel", "by_chunks", "copied", "correlated", "finished", "kernel_of", "plan_of"]
+__all__ = ["Kernel", "by_chunks", "copied", "correlated", "correlation", "finished", "kernel_of"]
 
 LARGEST = 1 << 20  # elements; a larger kernel runs axis by axis
 
@@ -68,12 +68,17 @@ def correlated(
     return filter_with(image, kernel, target, operation="correlate", **filter_axes.options)
 
 
-def plan_of(image: Array, kernel: Kernel, filter_axes: FilterAxes, target: Target) -> Plan | None:
-    """Return the plan that `correlated` runs; None if it runs several, or into a given array."""
-    if isinstance(kernel, tuple) or isinstance(target, np.ndarray):
-        return None
-    options = {"operation": "correlate", **filter_axes.options}
-    return cached_plan(image, kernel, target, options)
+def correlation(
+    image: Array,
+    kernel: Kernel,
+    filter_axes: FilterAxes,
+    target: Target,
+    missing: Missing | None = None,
+) -> Array | PlannedCall:
+    """Return the plan that `correlated` runs; its result where it runs several, or none."""
+    if missing is not None or isinstance(kernel, tuple):
+        return correlated(image, kernel, filter_axes, target, missing)
+    return planned(image, kernel, target, operation="correlate", **filter_axes.options)
 
 
 def _valid(

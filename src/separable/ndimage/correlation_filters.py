@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from separable.factorize import as_kernel
-from separable.filtering import filter_with
+from separable.filtering import filter_with, planned
 from separable.masked import Missing, MissingOptions, blank
 from separable.ndimage.missing_input import FilterInput, filtered_valid
 from separable.ndimage.parameter_docs import documented
@@ -26,6 +26,7 @@ from separable.ndimage.scipy_arguments import (
     per_axis,
     weights_of,
 )
+from separable.repeated_calls import PlannedCall, repeated
 from separable.request import FilterAxes
 
 __all__ = ["convolve", "convolve1d", "correlate", "correlate1d"]
@@ -41,6 +42,7 @@ LINE_ORIGIN = (
 
 
 @documented
+@repeated
 def correlate(
     input: ArrayLike,
     weights: ArrayLike,
@@ -53,7 +55,7 @@ def correlate(
     mask: ArrayLike | None = None,
     nan: str = "propagate",
     fill: complex = math.nan,
-) -> Array:
+) -> Array | PlannedCall:
     """Correlate an image with a kernel.
 
     A kernel that separates runs as one pass per axis, however it was made. Complex weights are
@@ -85,6 +87,7 @@ def correlate(
 
 
 @documented
+@repeated
 def convolve(
     input: ArrayLike,
     weights: ArrayLike,
@@ -97,7 +100,7 @@ def convolve(
     mask: ArrayLike | None = None,
     nan: str = "propagate",
     fill: complex = math.nan,
-) -> Array:
+) -> Array | PlannedCall:
     """Convolve an image with a kernel.
 
     This is `correlate` with the kernel flipped and with complex weights as they are. A kernel that
@@ -129,6 +132,7 @@ def convolve(
 
 
 @documented
+@repeated
 def correlate1d(
     input: ArrayLike,
     weights: ArrayLike,
@@ -141,7 +145,7 @@ def correlate1d(
     mask: ArrayLike | None = None,
     nan: str = "propagate",
     fill: complex = math.nan,
-) -> Array:
+) -> Array | PlannedCall:
     """Correlate an image with a vector along one axis.
 
     Complex weights are conjugated, as in SciPy.
@@ -166,6 +170,7 @@ def correlate1d(
 
 
 @documented
+@repeated
 def convolve1d(
     input: ArrayLike,
     weights: ArrayLike,
@@ -178,7 +183,7 @@ def convolve1d(
     mask: ArrayLike | None = None,
     nan: str = "propagate",
     fill: complex = math.nan,
-) -> Array:
+) -> Array | PlannedCall:
     """Convolve an image with a vector along one axis.
 
     This is `correlate1d` with the vector flipped, and with complex weights as they are.
@@ -255,7 +260,7 @@ def _filtered(
     filter_axes: FilterAxes,
     operation: str,
     missing: Missing | None,
-) -> Array:
+) -> Array | PlannedCall:
     image, target = source.image, source.target
     if kernel.dtype.kind == "c" and operation == "correlate":
         kernel = kernel.conj()
@@ -263,7 +268,7 @@ def _filtered(
         return blank(_times(image, kernel, target), missing)
     if missing is not None:
         return filtered_valid(image, as_kernel(kernel), filter_axes, target, missing, operation)
-    return filter_with(image, kernel, target, operation=operation, **filter_axes.options)
+    return planned(image, kernel, target, operation=operation, **filter_axes.options)
 
 
 def _times(image: Array, weight: Array, target: Target) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from separable.ndimage.apply import (
     Kernel,
     copied,
     correlated,
+    correlation,
     finished,
     kernel_of,
 )
@@ -29,12 +30,14 @@ from separable.ndimage.scipy_arguments import (
     check_axes,
     check_cval,
     check_filter_axes,
+    is_lazy,
     per_axis,
     steps_of,
     target_dtype,
 )
 from separable.ndimage.smoothing_filters import gaussian_radii, gaussian_taps
 from separable.ndimage.sums_of_squares import squares_of
+from separable.repeated_calls import Filter, PlannedCall, repeated
 
 __all__ = ["gaussian_gradient_magnitude", "gaussian_laplace", "laplace"]
 
@@ -42,6 +45,7 @@ SECOND = np.array([1, -2, 1])
 
 
 @documented
+@repeated
 def laplace(
     input: ArrayLike,
     output: Output = None,
@@ -53,7 +57,7 @@ def laplace(
     mask: ArrayLike | None = None,
     nan: str = "propagate",
     fill: complex = math.nan,
-) -> Array:
+) -> Array | PlannedCall:
     """Add up the second differences ``[1, -2, 1]`` along the axes, one pass per axis.
 
     Parameters
@@ -102,10 +106,11 @@ def laplace(
         filtered, per_axis("mode", mode, len(filtered)), check_cval(cval, image)
     )
     steps = None if spacing is None else steps_of(spacing, len(filtered))
-    return correlated(image, _laplace_kernel(len(filtered), steps), filter_axes, target, missing)
+    return correlation(image, _laplace_kernel(len(filtered), steps), filter_axes, target, missing)
 
 
 @documented
+@repeated
 def gaussian_laplace(
     input: ArrayLike,
     sigma: float | Sequence[float],
@@ -119,7 +124,7 @@ def gaussian_laplace(
     nan: str = "propagate",
     fill: complex = math.nan,
     **kwargs: Any,
-) -> Array:
+) -> Array | PlannedCall:
     """Add up the second derivatives of a Gaussian along the axes (Laplacian of Gaussian).
 
     %(gaussian_derivatives)s
@@ -148,12 +153,13 @@ def gaussian_laplace(
     filter_axes = check_filter_axes(
         filtered, per_axis("mode", mode, len(filtered)), check_cval(cval, image)
     )
-    return correlated(
+    return correlation(
         image, _derivatives_kernel(shapes, 2, None, steps), filter_axes, target, missing
     )
 
 
 @documented
+@repeated
 def gaussian_gradient_magnitude(
     input: ArrayLike,
     sigma: float | Sequence[float],
@@ -167,7 +173,7 @@ def gaussian_gradient_magnitude(
     nan: str = "propagate",
     fill: complex = math.nan,
     **kwargs: Any,
-) -> Array:
+) -> Array | PlannedCall:
     """Compute the magnitude of the gradient of an image smoothed with a Gaussian.
 
     %(gaussian_derivatives)s
@@ -192,16 +198,32 @@ def gaussian_gradient_magnitude(
         filtered, per_axis("mode", mode, len(filtered)), check_cval(cval, image)
     )
     work = work_dtype(image.dtype, target_dtype(target), np.ones(1))
+    kernels = [_derivatives_kernel(shapes, 1, along, steps) for along in range(len(filtered))]
+    if missing is None and not is_lazy(image):
+        calls = [correlation(image, kernel, filter_axes, work) for kernel in kernels]
+        filters = [call.filter for call in calls if isinstance(call, PlannedCall)]
+        if len(filters) == len(calls):
+            out = target if isinstance(target, np.ndarray) else None
+            return PlannedCall(partial(_magnitude, filters, target_dtype(target)), image, out)
     squares = squares_of(image)
     nothing = None if missing is None else np.zeros(image.shape, bool)
     silent = None if missing is None else replace(missing, fill=0)
-    for along in range(len(filtered)):
-        kernel = _derivatives_kernel(shapes, 1, along, steps)
+    for kernel in kernels:
         squares.add(correlated(image, kernel, filter_axes, work, silent, nothing))
     result = finished(squares.root(), target)
     if missing is not None and nothing is not None:
         np.copyto(result, missing.fill, where=nothing, casting="unsafe")
     return result
+
+
+def _magnitude(
+    filters: Sequence[Filter], dtype: np.dtype[Any], image: Array, out: Array | None = None
+) -> Array:
+    """Return the root of the sum of the squares of the results of several filters."""
+    squares = squares_of(image)
+    for along in filters:
+        squares.add(along(image, None))
+    return finished(squares.root(), dtype if out is None else out)
 
 
 @lru_cache(maxsize=16)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from separable.masked import Missing, MissingOptions
-from separable.ndimage.apply import Kernel, correlated, kernel_of
+from separable.ndimage.apply import Kernel, correlation, kernel_of
 from separable.ndimage.missing_input import FilterInput
 from separable.ndimage.parameter_docs import documented
 from separable.ndimage.scipy_arguments import (
@@ -22,6 +22,7 @@ from separable.ndimage.scipy_arguments import (
     per_axis,
     steps_of,
 )
+from separable.repeated_calls import PlannedCall, repeated
 from separable.request import FilterAxes
 
 __all__ = ["prewitt", "sobel"]
@@ -30,6 +31,7 @@ CENTRAL = np.array([-1, 0, 1])
 
 
 @documented
+@repeated
 def sobel(
     input: ArrayLike,
     axis: int = -1,
@@ -41,7 +43,7 @@ def sobel(
     mask: ArrayLike | None = None,
     nan: str = "propagate",
     fill: complex = math.nan,
-) -> Array:
+) -> Array | PlannedCall:
     """Filter with the Sobel mask: ``[-1, 0, 1]`` along `axis`, ``[1, 2, 1]`` along all others.
 
     %(slope)s
@@ -65,6 +67,7 @@ def sobel(
 
 
 @documented
+@repeated
 def prewitt(
     input: ArrayLike,
     axis: int = -1,
@@ -76,7 +79,7 @@ def prewitt(
     mask: ArrayLike | None = None,
     nan: str = "propagate",
     fill: complex = math.nan,
-) -> Array:
+) -> Array | PlannedCall:
     """Filter with the Prewitt mask: ``[-1, 0, 1]`` along `axis`, ``[1, 1, 1]`` along all others.
 
     %(slope)s
@@ -108,12 +111,12 @@ def _mask(
     spacing: float | Sequence[float] | None,
     filter_axes: FilterAxes,
     missing: Missing | None,
-) -> Array:
+) -> Array | PlannedCall:
     ndim = source.image.ndim
     along = check_axis(axis, ndim)
     step = 1.0 if spacing is None else steps_of(spacing, ndim)[along]
     kernel = _mask_kernel(smoothing, along, ndim, step)
-    return correlated(source.image, kernel, filter_axes, source.target, missing)
+    return correlation(source.image, kernel, filter_axes, source.target, missing)
 
 
 @lru_cache(maxsize=64)

@@ -156,7 +156,7 @@ def target_of(output: Output, image: Array, *, is_complex: bool = False) -> Targ
         if is_complex and dtype.kind != "c":
             if isinstance(output, str):
                 raise OutputError(_not_complex(dtype))
-            warnings.warn("promoting specified output dtype to complex", stacklevel=4)
+            warnings.warn("promoting specified output dtype to complex", stacklevel=5)
             dtype = np.promote_types(dtype, np.complex64)
         return dtype
     if is_lazy(image) or is_lazy(output):

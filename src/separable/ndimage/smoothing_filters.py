@@ -15,10 +15,9 @@ from separable.errors import ArgumentError
 from separable.kernels import box1d, gaussian1d
 from separable.kernels.kernel_arguments import whole_samples
 from separable.masked import MissingOptions, blank
-from separable.ndimage.apply import Kernel, copied, correlated, kernel_of, plan_of
+from separable.ndimage.apply import Kernel, copied, correlation, kernel_of
 from separable.ndimage.missing_input import FilterInput
 from separable.ndimage.parameter_docs import documented
-from separable.ndimage.repeated_calls import call_key, held_run, hold
 from separable.ndimage.scipy_arguments import (
     Array,
     Output,
@@ -35,6 +34,7 @@ from separable.ndimage.scipy_arguments import (
     per_axis,
     steps_of,
 )
+from separable.repeated_calls import PlannedCall, repeated
 from separable.request import shown
 
 __all__ = [
@@ -56,6 +56,7 @@ WholePerAxis = int | Sequence[int]
 
 
 @documented
+@repeated
 def gaussian_filter(
     input: ArrayLike,
     sigma: PerAxis,
@@ -71,7 +72,7 @@ def gaussian_filter(
     mask: ArrayLike | None = None,
     nan: str = "propagate",
     fill: complex = math.nan,
-) -> Array:
+) -> Array | PlannedCall:
     """Smooth an image with a Gaussian, or take a derivative of the smoothed image.
 
     Parameters
@@ -126,14 +127,6 @@ def gaussian_filter(
     >>> gaussian_filter([5.0, 5.0, np.nan, 5.0], 1, nan="ignore")
     array([5., 5., 5., 5.])
     """
-    call = None
-    if mask is None and isinstance(nan, str) and nan == "propagate":  # nothing can be missing
-        outside = str(cval) if isinstance(cval, float) and cval == 0 else cval  # 0.0 is not -0.0
-        settings = (sigma, order, output, mode, outside, truncate, radius, axes, spacing, fill)
-        call = call_key("gaussian_filter", input, settings)
-    held = held_run(call)
-    if held is not None:
-        return held(input)
     source = FilterInput.of(input, output)
     image, target = source.image, source.target
     filtered = check_axes(axes, image.ndim)
@@ -153,13 +146,11 @@ def gaussian_filter(
     filter_axes = check_filter_axes(
         [filtered[k] for k in used], [modes[k] for k in used], check_cval(cval, image)
     )
-    result = correlated(image, kernel, filter_axes, target, missing)
-    if call is not None and missing is None:
-        hold(call, plan_of(image, kernel, filter_axes, target))
-    return result
+    return correlation(image, kernel, filter_axes, target, missing)
 
 
 @documented
+@repeated
 def gaussian_filter1d(
     input: ArrayLike,
     sigma: float,
@@ -175,7 +166,7 @@ def gaussian_filter1d(
     mask: ArrayLike | None = None,
     nan: str = "propagate",
     fill: complex = math.nan,
-) -> Array:
+) -> Array | PlannedCall:
     """Smooth an image with a Gaussian along one axis, or take a derivative along it.
 
     %(gaussian_1d)s
@@ -198,10 +189,11 @@ def gaussian_filter1d(
     kernel = _gaussian_kernel(((width, _order(order), max(half, 0), step),))
     missing = source.missing((along,), MissingOptions(mask, nan, fill), cval)
     filter_axes = check_filter_axes((along,), (mode,), check_cval(cval, image))
-    return correlated(image, kernel, filter_axes, target, missing)
+    return correlation(image, kernel, filter_axes, target, missing)
 
 
 @documented
+@repeated
 def uniform_filter(
     input: ArrayLike,
     size: PerAxis = 3,
@@ -215,7 +207,7 @@ def uniform_filter(
     mask: ArrayLike | None = None,
     nan: str = "propagate",
     fill: complex = math.nan,
-) -> Array:
+) -> Array | PlannedCall:
     """Take the mean over a box around every sample.
 
     Parameters
@@ -268,10 +260,11 @@ def uniform_filter(
         check_origins([origins[k] for k in used], [sizes[k] for k in used], BOX_ORIGIN),
     )
     kernel = _box_kernel(tuple(sizes[k] for k in used))
-    return correlated(image, kernel, filter_axes, target, missing)
+    return correlation(image, kernel, filter_axes, target, missing)
 
 
 @documented
+@repeated
 def uniform_filter1d(
     input: ArrayLike,
     size: float,
@@ -285,7 +278,7 @@ def uniform_filter1d(
     mask: ArrayLike | None = None,
     nan: str = "propagate",
     fill: complex = math.nan,
-) -> Array:
+) -> Array | PlannedCall:
     """Take the mean of `size` samples along one axis.
 
     Parameters
@@ -328,7 +321,7 @@ def uniform_filter1d(
     origins = check_origins((origin,), (length,), BOX_ORIGIN)
     filter_axes = check_filter_axes((along,), (mode,), check_cval(cval, image), origins)
     missing = source.missing((along,), MissingOptions(mask, nan, fill), cval)
-    return correlated(image, _box_kernel((length,)), filter_axes, target, missing)
+    return correlation(image, _box_kernel((length,)), filter_axes, target, missing)
 
 
 def gaussian_radii(

@@ -32,7 +32,7 @@ from separable.plan.plan_json import (
     number_to_json,
 )
 from separable.plan.plan_request import Request, request
-from separable.run import all_finite, run
+from separable.run import PreparedRun, all_finite, run
 from separable.value import Value
 
 __all__ = ["Measurement", "Plan", "plan"]
@@ -123,6 +123,12 @@ class Plan(Value):
         OutputError
             If `out` has another shape or type, or is read-only.
         """
+        form = self.chosen.form
+        if progress is None and form is not None:
+            prepared: Any = form.cached.get("run") or form.cached.get_or_build("run", self._prepare)
+            filtered: Array | None = prepared(image, out)
+            if filtered is not None:
+                return filtered
         array = complete_array_of(image, remedy=MASKED_REMEDY)
         candidate = self.chosen
         threads = self.problem.threads
@@ -249,6 +255,11 @@ class Plan(Value):
             f"<Plan {self.request.operation} {size} on {self.problem.shape} {self.problem.dtype}: "
             f"{self.chosen.title}, predicted {plan_text.duration(self.chosen.seconds)}>"
         )
+
+    def _prepare(self) -> PreparedRun:
+        """Return the chosen candidate, to be run on plain arrays without further checks."""
+        assert self.chosen.form is not None
+        return PreparedRun(self.problem, METHODS[self.chosen.method], self.chosen.form)
 
     def _best(self, admit: Callable[[Candidate], bool]) -> Candidate:
         return fastest(c for c in self.candidates if not c.refused and admit(c))

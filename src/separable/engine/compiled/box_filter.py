@@ -25,10 +25,10 @@ from numpy.typing import ArrayLike, NDArray
 from .axis_layout import arrange
 from .jit import inline, stage
 from .line_tiling import LineFilter, LineSchedule
-from .prepared_filter import PreparedFilter, array_address, check_border
+from .prepared_filter import PreparedFilter, check_border
 from .simd import offset_pointer
 from .sweep_builder import Dtypes
-from .thread_pool import run
+from .thread_pool import run_sweep
 from .vector_blocks import load_vectors, minus, plus, store_block, zero_vectors
 
 GROUP = 16
@@ -246,7 +246,7 @@ class Lines(PreparedFilter):
         source = image
         for schedule in schedules:
             target = out if schedule is schedules[-1] else intermediate
-            run(schedule, array_address(source), array_address(target), threads)
+            run_sweep(schedule, source, target, threads)
             source = target
 
     def _intermediate(self, image: NDArray[Any]) -> NDArray[Any]:

@@ -66,7 +66,7 @@ def zeros(_typing: Any, like: Any) -> Any:
     return block(like), zeros_emitter(block)
 
 
-class Window:
+class _Window:
     """The vectors ``x[k * stride]``, each loaded once, when first used."""
 
     def __init__(
@@ -90,8 +90,7 @@ class Window:
         return self._loaded[k]
 
 
-def emit_tap(builder: Any, taps: Any, j: int, vector: Any) -> Any:
-    """Emit a vector of copies of tap number ``j``."""
+def _tap(builder: Any, taps: Any, j: int, vector: Any) -> Any:
     place = builder.gep(taps, [ir.IntType(64)(j)])
     return emit_splat(builder, builder.load(place), vector.lanes)
 
@@ -127,8 +126,8 @@ def _accumulator(acc: Any, x: Any, taps: Any, count: Any, align: int) -> Any:
 
     def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         sums = cgutils.unpack_tuple(builder, arguments[0], OUTPUTS)
-        window = Window(context, builder, arguments[1], arguments[2], vector, align)
-        given = [emit_tap(builder, arguments[3], j, vector) for j in range(steps)]
+        window = _Window(context, builder, arguments[1], arguments[2], vector, align)
+        given = [_tap(builder, arguments[3], j, vector) for j in range(steps)]
         sums = _add_products(builder, vector, sums, given, lambda i, j: window[i + j])
         return context.make_tuple(builder, acc, sums)
 
@@ -156,11 +155,11 @@ def accumulate_pairs(
 
     def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         sums = cgutils.unpack_tuple(builder, arguments[0], OUTPUTS)
-        left = Window(context, builder, arguments[1], arguments[3], vector)
-        right = Window(context, builder, arguments[2], arguments[3], vector)
+        left = _Window(context, builder, arguments[1], arguments[3], vector)
+        right = _Window(context, builder, arguments[2], arguments[3], vector)
         # x[i + j] and y[i - j] meet the same tap: folding them halves the multiplications.
         join = builder.fsub if odd else builder.fadd
-        given = [emit_tap(builder, arguments[4], j, vector) for j in range(steps)]
+        given = [_tap(builder, arguments[4], j, vector) for j in range(steps)]
         sums = _add_products(
             builder, vector, sums, given, lambda i, j: join(left[i + j], right[i - j])
         )

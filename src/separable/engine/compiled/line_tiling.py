@@ -64,8 +64,6 @@ class LineFilter:
         True if a line must be filtered in one piece.
     piece : int
         Largest number of outputs of such a piece along x (0: no limit).
-    operations : int
-        Operations per output, to estimate how many threads pay.
     """
 
     stage: Any
@@ -76,7 +74,6 @@ class LineFilter:
     shift: int = 0
     whole: bool = False
     piece: int = 0
-    operations: int = 3
 
 
 class LineSchedule(SweepSchedule):
@@ -122,7 +119,7 @@ class LineSchedule(SweepSchedule):
         result_bytes = self._samples * dtypes.target.itemsize
         self.may_stream = not in_place and self._can_stream(result_bytes, STREAM_BYTES)
         self.function = address(sweep_items, (WORD,) * 3)
-        self._complete(threads, 6 + sum(f.operations for f in filters.values()) / 2)
+        self._complete(threads)
 
     def _set_filters(self) -> None:
         for name, line in self.filters.items():

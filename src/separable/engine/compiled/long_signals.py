@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .prepared_filter import PreparedFilter
 from .term_sums import Correlation, Taps
 
 __all__ = ["SegmentedCorrelation", "pays"]
@@ -47,6 +48,9 @@ class SegmentedCorrelation:
     >>> set(three(line, out).tolist())
     {3.0}
     """
+
+    compiled_throughout = False  # seams are gathered by NumPy
+    most_threads = PreparedFilter.most_threads
 
     def __init__(
         self,
@@ -80,6 +84,7 @@ class SegmentedCorrelation:
 
     def __call__(self, image: NDArray[Any], out: NDArray[Any], threads: int = 1) -> NDArray[Any]:
         """Run on ``image`` into ``out``, which must not overlap it."""
+        threads = min(threads, self.most_threads)
         for line in np.ndindex(self._lines):
             self._filter(image[line], out[line], threads)
         return out

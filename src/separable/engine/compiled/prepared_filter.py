@@ -31,6 +31,12 @@ class PreparedFilter:
         float32 or float64: the dtype of intermediates and sums.
     """
 
+    compiled_throughout = True
+    """Whether a run is compiled code only, without NumPy's operations on samples."""
+
+    most_threads = 1 << 30
+    """Threads that have work worth waking them for; the methods that build a filter predict it."""
+
     def __init__(self, shape: tuple[int, ...], cval: float, work: Any) -> None:
         self.shape, self.cval, self.work = tuple(shape), float(cval), np.dtype(work)
         if self.work not in (np.float32, np.float64):
@@ -57,13 +63,17 @@ class PreparedFilter:
         TypeError
             If a dtype is not supported.
         """
+        threads = min(threads, self.most_threads)
         key = (image.shape, image.strides, image.dtype, out.shape, out.strides, out.dtype, threads)
         prepared = self._schedules.get(key)
         if prepared is None:
             self._check(image, out)
             if image.size == 0:
                 return out
-            prepared = self._schedules.get_or_build(key, lambda: self._prepare(image, out, threads))
+            with np.errstate(over="ignore", invalid="ignore"):  # taps in a narrower type
+                prepared = self._schedules.get_or_build(
+                    key, lambda: self._prepare(image, out, threads)
+                )
         self._run(prepared, image, out, threads)
         return out
 
@@ -86,11 +96,6 @@ class PreparedFilter:
     def _run(self, prepared: Any, image: NDArray[Any], out: NDArray[Any], threads: int) -> None:
         """Run what `_prepare` returned."""
         raise NotImplementedError
-
-
-def array_address(array: NDArray[Any]) -> int:
-    """Return the address of the first element (ten times faster than ``array.ctypes.data``)."""
-    return int(array.__array_interface__["data"][0])
 
 
 def check_border(

@@ -89,5 +89,5 @@ def _line(
         piece = max(PIECE, 4 * reach)
     return LineFilter(
         _STAGES[one.order], 2 * reach + 1, left, places, one.numbers().astype(work),
-        shift=reach, whole=True, piece=piece, operations=one.operations,
+        shift=reach, whole=True, piece=piece,
     )  # fmt: skip

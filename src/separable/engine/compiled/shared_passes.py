@@ -13,10 +13,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from .axis_layout import arrange
-from .prepared_filter import PreparedFilter, array_address
+from .prepared_filter import PreparedFilter
 from .sweep_builder import Dtypes
+from .sweep_params import array_address
 from .term_sums import Correlation
-from .thread_pool import run
+from .thread_pool import run_sweep
 from .tiling import Pass, TermGraph, TermSchedule
 
 
@@ -59,6 +60,7 @@ class BankCorrelation(Correlation):
                 raise ValueError(f"`outputs` must have one dtype; got {array.dtype} as well")
         if not all(array.flags.c_contiguous for array in (image, *outputs)):
             raise ValueError("`image` and `outputs` must be contiguous")
+        threads = min(threads, self.most_threads)
         places = [array_address(o) for o in outputs]
         at = tuple(place - places[0] for place in places)
         key = (at, image.dtype, outputs[0].dtype, threads)
@@ -71,5 +73,5 @@ class BankCorrelation(Correlation):
 
         schedule = self._schedules.get_or_build(key, build)
         if image.size:
-            run(schedule, array_address(image), places[0], threads)
+            run_sweep(schedule, image, outputs[0], threads)
         return outputs

@@ -20,7 +20,7 @@ from .fma_blocks import OUTPUTS, correlate, zeros
 from .jit import inline, part, stage
 from .load_store import item_of, store_part, store_whole
 from .numba_api import without_literals
-from .row_blocks import correlate_apart
+from .row_kernels import correlate_lines
 from .simd import LINE_VECTORS, at, lanes_of, load, offset_pointer, store
 from .sweep_loop import find_rows
 from .sweep_params import invoke, larger, params_at, smaller, word
@@ -90,7 +90,7 @@ def _filter_tile(params, rows, offset, source, buffer, like, count, pitch):
     weights = at(like, params.y_weights)
     first = at(source, word(rows, 0) + offset)
     for v in range(count):
-        block = correlate_apart(
+        block = correlate_lines(
             offset_pointer(first, v * size), stride, stride, weights, params.y_taps
         )
         store_block(offset_pointer(buffer, v * size), pitch, block)
@@ -117,7 +117,7 @@ def _finish_part(params_address, buffer, temp, target, like, place, step, first,
     weights = at(like, params.x_weights)
     for f in range(0, columns, size):
         x = offset_pointer(buffer, f)
-        block = correlate_apart(x, pitch, params.channels, weights, params.x_taps)
+        block = correlate_lines(x, pitch, params.channels, weights, params.x_taps)
         store_block(temp, size, block)
         wide = smaller(size, columns - f)
         store_part(params_address, target, place, step, first + f, 1, OUTPUTS, wide, temp)
@@ -131,7 +131,7 @@ def _finish_whole(params, buffer, target, like, place, step, count, pitch, dense
     weights = at(like, params.x_weights)
     for v in range(count):
         x = offset_pointer(buffer, v * size)
-        block = correlate_apart(x, pitch, params.channels, weights, params.x_taps)
+        block = correlate_lines(x, pitch, params.channels, weights, params.x_taps)
         store_whole(target, place + v * size * item_of(target), step, block, dense)
 
 

@@ -1,10 +1,10 @@
 """The builder of a sweep's record: what sums of terms and whole-line filters have in common.
 
 A :class:`SweepSchedule` fills one record of :mod:`.sweep_params` and keeps the tables alive to which it
-points.  Its subclasses, :class:`.tiling.TermSchedule` and :class:`.line_tiling.LineSchedule`, choose the sizes of
-tiles and the stages.
+points.  Its subclasses, :class:`.tiling.TermSchedule`, :class:`.row_tiling.RowSchedule` and :class:`.line_tiling.LineSchedule`,
+choose the sizes of tiles and the stages.
 
-Every size of scratch memory is fixed in these three modules because compiled code checks no bounds.  Sizes of
+Every size of scratch memory is fixed in these four modules because compiled code checks no bounds.  Sizes of
 tiles and bands change the time, never the result.
 """
 
@@ -23,16 +23,11 @@ from .axis_layout import Axis, Layout
 from .numba_api import types
 from .processor_speed import primitives
 from .simd import LINE_BYTES, VECTOR_BYTES, lanes
-from .sweep_params import FIELDS, OUTSIDE, SWEEP
+from .sweep_params import OUTSIDE, SWEEP
 
 WORD = types.int64
-THREAD_NANOSECONDS = 15_000
-"""Work that justifies one more thread."""
 SCRATCH_ALIGNMENT = 64
 """Each buffer begins on a cache line of its own."""
-_SOURCE, _TARGET, _SCRATCH, _STREAM, _PREFIX = (
-    FIELDS.index(n) for n in ("source", "target", "scratch", "stream", "unaligned_prefix")
-)
 
 
 @dataclass(frozen=True)
@@ -74,19 +69,23 @@ class SweepSchedule(ProcessBound):
     Attributes
     ----------
     record : ndarray
-        The fields of :mod:`.sweep_params`.
+        The fields of :mod:`.sweep_params`. Those that differ from run to run, the addresses of the arrays and of
+        scratch memory, are set in a copy.
+    address : int
+        Address of the record.
     function : int
         Address of the compiled loop over all work items.
     scratch_size : int
         Bytes of scratch memory of one thread.
     threads : int
-        Number of threads that have work worth waking them for.
+        Number of threads that there are work items for.
     may_stream : bool
         Whether results may be stored past the caches.
     primitives : Primitives
         Times of elementary operations of this computer, from which sizes and kinds of stores may be chosen.
     """
 
+    address: int
     function: int
     may_stream: bool
     scratch_size: int
@@ -132,8 +131,8 @@ class SweepSchedule(ProcessBound):
             lanes=lanes(self.dtypes.work), channels=c.size, x_flat=x.size * c.size,
             y_size=y.size, y_source=y.source, y_target=y.target,
             x_source=x.source, x_target=x.target, c_source=c.source, c_target=c.target,
-            source_dense=_is_dense(source, x, c, x.source, c.source),
-            target_dense=_is_dense(target, x, c, x.target, c.target),
+            source_dense=is_dense(source, x, c, x.source, c.source),
+            target_dense=is_dense(target, x, c, x.target, c.target),
         )  # fmt: skip
         if z is not None:
             self._set(z_size=z.size, z_source=z.source, z_target=z.target)
@@ -189,13 +188,12 @@ class SweepSchedule(ProcessBound):
 
     # --- runs ----------------------------------------------------------------------------------------
 
-    def _complete(self, threads: int, nanoseconds_per_vector: float) -> None:
+    def _complete(self, threads: int) -> None:
         """Derive what a run needs once all fields are set."""
-        vectors = self._samples / lanes(self.dtypes.work)
-        worth = max(1, vectors * nanoseconds_per_vector // THREAD_NANOSECONDS)
-        self.threads = int(min(threads, self._get("items"), worth))
+        self.threads = max(1, min(threads, self._get("items")))
         self.scratch_size = self._get("scratch_size")
-        self._words = self.record.reshape(1).view(np.int64)
+        self._set(stream=self.may_stream)
+        self.address = self.record.ctypes.data
 
     def _can_stream(self, result_bytes: int, limit: int) -> bool:
         """Return whether stores may bypass the caches: a large output whose rows are whole, aligned cache lines."""
@@ -207,18 +205,7 @@ class SweepSchedule(ProcessBound):
             and all(a.target % LINE_BYTES == 0 or a.size == 1 for a in outer)
         )
 
-    def fill(self, words: NDArray[np.int64], source: int, target: int, scratch: int) -> None:
-        """Write the record of one run, on the arrays at two addresses, into ``words``."""
-        item = self.dtypes.target.itemsize
-        words[: self._words.size] = self._words
-        words[_SOURCE] = source
-        words[_TARGET] = target
-        words[_SCRATCH] = scratch
-        if self.may_stream and target % item == 0:
-            words[_STREAM] = 1
-            words[_PREFIX] = -target % LINE_BYTES // item
 
-
-def _is_dense(item: int, x: Axis, c: Axis, x_stride: int, c_stride: int) -> bool:
+def is_dense(item: int, x: Axis, c: Axis, x_stride: int, c_stride: int) -> bool:
     """Return whether flat columns are neighbours in memory."""
     return (c.size == 1 or c_stride == item) and (x.size == 1 or x_stride == item * c.size)

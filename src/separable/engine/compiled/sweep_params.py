@@ -16,10 +16,13 @@ strip and ring are explained in ``README.md`` beside this file.
 
 from __future__ import annotations
 
+import ctypes
+import platform
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
+from numpy.typing import NDArray
 
 from .jit import intrinsic
 from .numba_api import numba, types
@@ -147,6 +150,32 @@ SWEEP = np.dtype([(name, np.int64) for name in FIELDS])
 _RECORD = numba.from_dtype(SWEEP)
 OUTSIDE = np.iinfo(np.int64).min
 """The offset of a sample that lies outside the image."""
+
+
+def _data_offset() -> int:
+    """Return how many bytes after the address of an array object the address of its data is stored, or 0.
+
+    The C struct of an array is part of NumPy's binary interface: Python's head of an object, then the address.
+    """
+    if (
+        platform.python_implementation() != "CPython"
+    ):  # `id` is the address of an object in CPython only
+        return 0
+    offset = object.__basicsize__
+    tried: list[NDArray[Any]] = [np.zeros((3, 4)), np.zeros(5, np.uint8)[1:]]
+    stored = (ctypes.c_size_t.from_address(id(a) + offset).value for a in tried)
+    return offset if all(s == a.ctypes.data for s, a in zip(stored, tried, strict=True)) else 0
+
+
+DATA_OFFSET = _data_offset()
+"""Bytes from an array object to the word that holds the address of its first element; 0 if that is not known."""
+
+
+def array_address(array: NDArray[Any]) -> int:
+    """Return the address of the first element (ten times faster than ``array.ctypes.data``)."""
+    if DATA_OFFSET:
+        return ctypes.c_size_t.from_address(id(array) + DATA_OFFSET).value
+    return int(array.__array_interface__["data"][0])
 
 
 @intrinsic

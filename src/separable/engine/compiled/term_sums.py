@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .axis_layout import arrange
-from .prepared_filter import PreparedFilter, array_address, check_border
+from .prepared_filter import PreparedFilter, check_border
+from .row_tiling import RowSchedule
 from .sweep_builder import Dtypes
-from .thread_pool import run
+from .thread_pool import run_sweep
 from .tiling import Pass, TermSchedule
 
 Taps = Sequence[Sequence[ArrayLike]]
@@ -81,10 +82,11 @@ class Correlation(PreparedFilter):
         if list(self.axes) != sorted(set(self.axes) & set(range(len(shape)))) or not self.axes:
             raise ValueError(f"`axes` must ascend within the {len(shape)} axes; got {self.axes}")
         self.passes = _passes(self.shape, self.axes, terms, lefts, borders)
+        self.compiled_throughout = len(self.axes) <= MOST_AXES
 
     def __call__(self, image: NDArray[Any], out: NDArray[Any], threads: int = 1) -> NDArray[Any]:
         """Filter ``image`` into ``out``; see :class:`.PreparedFilter`."""
-        if len(self.axes) > MOST_AXES:
+        if not self.compiled_throughout:
             self._check(image, out)
             return self._compose(image, out, threads)
         return super().__call__(image, out, threads)
@@ -92,12 +94,13 @@ class Correlation(PreparedFilter):
     def _run(
         self, prepared: TermSchedule, image: NDArray[Any], out: NDArray[Any], threads: int
     ) -> None:
-        run(prepared, array_address(image), array_address(out), threads)
+        run_sweep(prepared, image, out, threads)
 
     def _prepare(self, image: NDArray[Any], out: NDArray[Any], threads: int) -> TermSchedule:
         layout = arrange(self.shape, image.strides, out.strides, self.axes)
         dtypes = Dtypes(image.dtype, out.dtype, self.work)
-        return TermSchedule(layout, self.passes, self.cval, dtypes, threads)
+        kind = RowSchedule if RowSchedule.suits(layout, self.passes, dtypes) else TermSchedule
+        return kind(layout, self.passes, self.cval, dtypes, threads)
 
     def _compose(self, image: NDArray[Any], out: NDArray[Any], threads: int) -> NDArray[Any]:
         """Filter more axes than one sweep can, through whole intermediate arrays."""

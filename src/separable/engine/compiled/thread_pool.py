@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import atexit
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from llvmlite import ir
@@ -27,10 +27,24 @@ from separable.engine.availability import EngineError, compiling, failed, is_fai
 from separable.process_cache import ProcessBound
 from separable.system import after_fork, yield_function
 
-from .jit import address, intrinsic, kernel, stage
-from .numba_api import types
-from .simd import IS_X86, emit_call
-from .sweep_params import invoke, larger, set_word, word
+from .jit import address, intrinsic, kernel, part, stage
+from .numba_api import types, without_literals
+from .simd import IS_X86, LINE_BYTES, emit_call
+from .sweep_params import (
+    DATA_OFFSET,
+    FIELDS,
+    SWEEP,
+    array_address,
+    invoke,
+    larger,
+    move,
+    params_at,
+    set_word,
+    word,
+)
+
+if TYPE_CHECKING:
+    from .sweep_builder import SweepSchedule
 
 # Words of the job slot, each on a cache line of its own where threads write it.
 OPEN_SLOTS = 0  # workers that the job still wants
@@ -103,15 +117,53 @@ def give_way(_typing: Any) -> Any:
     return types.none(), emit
 
 
+HEAD = 4096
+"""Bytes of a job's record, with the counter of work items on their last cache line."""
+_COUNTER = HEAD - 64
+_RECORD_BYTES = SWEEP.itemsize
+_SOURCE, _TARGET, _SCRATCH, _STREAM, _PREFIX = (
+    FIELDS.index(n) for n in ("source", "target", "scratch", "stream", "unaligned_prefix")
+)
+
+
+@without_literals
+@part
+def _begin(params_address, record, source_cell, target_cell):
+    """Set the counter of work items to 0, and write the record of one run of a sweep.
+
+    ``record`` is the address of the sweep's record, 0 if the caller has written it.  The cells are the addresses of the
+    words that hold the addresses of the two arrays.
+    """
+    set_word(params_address + _COUNTER, 0, 0)
+    if record == 0:
+        return
+    move(params_address, record, _RECORD_BYTES)
+    target = word(target_cell, 0)
+    set_word(params_address, _SOURCE, word(source_cell, 0))
+    set_word(params_address, _TARGET, target)
+    set_word(params_address, _SCRATCH, params_address + HEAD)
+    params = params_at(params_address)
+    # Stores past the caches need vectors at multiples of their size: the first columns are stored otherwise.
+    if params.stream:
+        if target % params.target_item == 0:
+            prefix = (LINE_BYTES - target % LINE_BYTES) % LINE_BYTES
+            set_word(params_address, _PREFIX, prefix // params.target_item)
+        else:
+            set_word(params_address, _STREAM, 0)
+
+
 @kernel
-def run_alone(function, params_address, counter):
+def run_alone(function, params_address, record, source_cell, target_cell):
     """Run a job on the calling thread."""
-    invoke(function, (params_address, counter, 0))
+    _begin(params_address, record, source_cell, target_cell)
+    invoke(function, (params_address, params_address + _COUNTER, 0))
 
 
 @kernel
-def run_shared(function, params_address, counter, job_slot, open_slots):
+def run_shared(function, params_address, record, source_cell, target_cell, job_slot, open_slots):
     """Offer a job to ``open_slots`` workers, run it, and wait for the workers that took it."""
+    _begin(params_address, record, source_cell, target_cell)
+    counter = params_address + _COUNTER
     # The job is complete before OPEN_SLOTS is set: workers read it only afterwards.
     set_word(job_slot, FUNCTION, function)
     set_word(job_slot, PARAMS_ADDRESS, params_address)
@@ -214,23 +266,30 @@ class _Pool(ProcessBound):
 class Scratch(ProcessBound):
     """Memory for one running job: a copy of its record, its counter, and the workers' buffers."""
 
-    HEAD = 4096  # bytes of the record, with the counter of work items on the last cache line
-
     def __init__(self, size: int) -> None:
         self.size = size
         tail = 8 * TEAM_WORDS
-        self._memory: NDArray[np.uint8] = np.empty(size + self.HEAD + tail + 128, np.uint8)
+        self._memory: NDArray[np.uint8] = np.empty(size + HEAD + tail + 128, np.uint8)
         skip = -self._memory.ctypes.data % 64
         self.address = self._memory.ctypes.data + skip
-        self.words = self._memory[skip : skip + self.HEAD].view(np.int64)
-        self.body = self._memory[skip + self.HEAD : skip + self.HEAD + size]
-        end = skip + self.HEAD + (size + 63 & ~63)
+        self.words = self._memory[skip : skip + HEAD].view(np.int64)
+        self.body = self._memory[skip + HEAD : skip + HEAD + size]
+        end = skip + HEAD + (size + 63 & ~63)
         self.team_address = self._memory.ctypes.data + end
         self.team = self._memory[end : end + tail].view(np.int64)
+
+    def cells(self, image: NDArray[Any], out: NDArray[Any]) -> tuple[int, int]:
+        """Return the addresses of two words that hold the addresses of two arrays' first elements."""
+        if DATA_OFFSET:
+            return id(image) + DATA_OFFSET, id(out) + DATA_OFFSET
+        self.team[:2] = array_address(image), array_address(out)  # a sweep has no team
+        return self.team_address, self.team_address + 8
 
 
 KEPT_BYTES = 48 << 20
 """Scratch memory that is kept for later jobs."""
+KEPT_SMALL, SMALL_BYTES = 8, 1 << 20
+"""As many pieces up to this size are kept without counting how much there is in all."""
 _free: list[Scratch] = []
 _pool = _Pool()
 poison = False
@@ -242,25 +301,58 @@ def _take(size: int) -> Scratch:
     try:
         scratch = _free.pop()
     except IndexError:
-        return Scratch(size)
-    return scratch if scratch.size >= size else Scratch(size)
+        scratch = Scratch(size)
+    if scratch.size < size:
+        scratch = Scratch(size)
+    if poison:
+        scratch.body[:] = 0xFF
+    return scratch
 
 
 def _give(scratch: Scratch) -> None:
     """Keep scratch memory for the next job, unless enough is kept."""
-    if sum(s.size for s in tuple(_free)) + scratch.size <= KEPT_BYTES:
+    few = len(_free) < KEPT_SMALL and scratch.size <= SMALL_BYTES
+    if few or sum(s.size for s in tuple(_free)) + scratch.size <= KEPT_BYTES:
         _free.append(scratch)
 
 
-def run(schedule: Any, source: int, target: int, threads: int, start: int = 0) -> None:
-    """Run a prepared sweep on the arrays at two addresses, on up to ``threads`` threads.
+def run_sweep(
+    schedule: SweepSchedule, image: NDArray[Any], out: NDArray[Any], threads: int
+) -> None:
+    """Run a prepared sweep on two arrays, on up to ``threads`` threads."""
+    threads = min(threads, schedule.threads)
+    try:
+        if threads == 1 or not _pool.busy.acquire(blocking=False):
+            scratch = _take(schedule.scratch_size)
+            source, target = scratch.cells(image, out)
+            run_alone(schedule.function, scratch.address, schedule.address, source, target)
+        else:
+            try:
+                scratch = _take(schedule.scratch_size * threads)
+                source, target = scratch.cells(image, out)
+                _pool.ready(threads - 1)
+                run_shared(
+                    schedule.function, scratch.address, schedule.address, source, target,
+                    _pool.address, threads - 1,
+                )  # fmt: skip
+            finally:
+                _pool.busy.release()
+    except Exception as error:  # the first call of each kind compiles
+        if is_failure(error):
+            raise failed(error) from error
+        raise
+    _give(scratch)
+
+
+def run(schedule: Any, source: Any, target: int, threads: int, start: int = 0) -> None:
+    """Run a prepared layer, whose Python code writes its record, on up to ``threads`` threads.
 
     Parameters
     ----------
-    schedule : SweepSchedule or alike
-        A prepared sweep.
-    source, target : int
-        Addresses of the first elements of image and result.
+    schedule : PackedLayer or alike
+        What `fill` writes the record of.
+    source, target : Any, int
+        What `fill` takes: the arrays it reads, and the address of the result.
     threads : int
         Largest number of threads.
     start : int
@@ -273,21 +365,20 @@ def run(schedule: Any, source: int, target: int, threads: int, start: int = 0) -
     try:
         open_slots = threads - 1 if shared or lent else 0
         scratch = _take(schedule.scratch_size * (open_slots + 1))
-        if poison:
-            scratch.body[:] = 0xFF
-        words = scratch.words
-        schedule.fill(words, source, target, scratch.address + Scratch.HEAD)
-        counter = scratch.address + Scratch.HEAD - 64
-        words[Scratch.HEAD // 8 - 8] = 0
+        schedule.fill(scratch.words, source, target, scratch.address + HEAD)
         if shared:
             _pool.ready(open_slots)
-            run_shared(schedule.function, scratch.address, counter, _pool.address, open_slots)
+            run_shared(
+                schedule.function, scratch.address, 0, 0, 0, _pool.address, open_slots
+            )  # fmt: skip
         elif lent:  # the whole team: changing its size would start new threads each time
+            scratch.words[_COUNTER // 8] = 0
+            counter = scratch.address + _COUNTER
             scratch.team[:5] = schedule.function, scratch.address, counter, threads, 0
             scratch.team[TEAM_TAKEN] = 0
             run_in_team(start, address(take_part, (types.int64,)), scratch.team_address, team)
         else:
-            run_alone(schedule.function, scratch.address, counter)
+            run_alone(schedule.function, scratch.address, 0, 0, 0)
     except Exception as error:  # the first call of each kind compiles
         if is_failure(error):
             raise failed(error) from error

@@ -163,10 +163,7 @@ class TermSchedule(SweepSchedule):
         )
         loop = sweep_items if "z" in self.passes else sweep_ahead
         self.function = address(loop, (WORD,) * 3)
-        taps = sum(p.weights.size for p in self.passes.values())
-        if dense is not None:
-            taps = dense.size * 2
-        self._complete(threads, 6 + taps / 6)
+        self._complete(threads)
 
     def _taps(self, name: str) -> int:
         return self.passes[name].taps if name in self.passes else 0

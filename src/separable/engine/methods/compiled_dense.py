@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.engine.base import Decomposition, Problem, WorkEstimate
-from separable.engine.method import DENSE, CalibrationCase, Progress
+from separable.engine.method import DENSE, CalibrationCase
 from separable.engine.methods.compiled_sweeps import (
     CompiledMethod,
     dense_correlation,
     one_axis,
-    per_thread_counts,
     unsupported_reason,
 )
 
@@ -59,30 +58,20 @@ class CompiledDense(CompiledMethod):
         n = float(problem.size)
         counts = {"call": 1.0, "element": n, "column": n * decomposition.weights.shape[-1]}
         counts["dense tap"] = n * decomposition.weights.size
-        counts = per_thread_counts(counts, problem)
         moved = n * (problem.dtype.itemsize + problem.out.itemsize)
         # A sum of N products in the working type: the roundings of the partial sums.
         eps = float(np.finfo(problem.work).eps)
         rounding = eps / 2 * min(max(2.0, decomposition.weights.size**0.5), MOST_ROUNDING)
         return WorkEstimate(1, decomposition.multiplications, moved, counts, rounding)
 
-    def run(
-        self,
-        problem: Problem,
-        decomposition: Decomposition,
-        image: Array,
-        target: Array,
-        progress: Progress,
-    ) -> None:
-        """Run the dense kernel."""
-        if not decomposition.kernel.any():
-            target[...] = 0
-        else:
-            dense = decomposition.cached.get_or_build(
-                "dense", lambda: _dense(problem, decomposition)
-            )
-            dense(image, target, problem.threads)
-        progress(1.0)
+    def build(self, problem: Problem, decomposition: Decomposition) -> Any:
+        """Return the compiled dense filter, or None if all weights are 0."""
+        kernel = decomposition.kernel
+        if not kernel.any():
+            return None
+        if kernel.ndim == 1:
+            return one_axis(problem, kernel, problem.cval)
+        return dense_correlation(problem, kernel, (0, 1), problem.lefts)
 
     def scratch_bytes(self, problem: Problem, decomposition: Decomposition) -> int:
         """Return 0: the loop reads the image and writes the result."""
@@ -97,9 +86,3 @@ class CompiledDense(CompiledMethod):
                 yield CalibrationCase(
                     self.name, dtype, (side, side), ("general", size, size), (0, 1)
                 )
-
-
-def _dense(problem: Problem, decomposition: Decomposition) -> Any:
-    if decomposition.kernel.ndim == 1:
-        return one_axis(problem, decomposition.kernel, problem.cval)
-    return dense_correlation(problem, decomposition.kernel, (0, 1), problem.lefts)

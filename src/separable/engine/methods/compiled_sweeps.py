@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,21 +12,21 @@ from numpy.typing import NDArray
 from separable.borders import OUTSIDE
 from separable.engine.availability import compiling, why_not
 from separable.engine.base import Decomposition, Problem
-from separable.engine.method import Method
+from separable.engine.method import Method, Progress
+from separable.machine import Machine, current
 
 __all__ = [
-    "SMALL",
     "SWEEP_AXES",
     "TYPES",
     "CompiledMethod",
     "correlation",
     "dense_correlation",
     "one_axis",
-    "per_thread_counts",
     "stores_type",
     "taps_per_axis",
     "turning",
     "unsupported_reason",
+    "worthwhile_threads",
 ]
 
 Array = NDArray[Any]
@@ -33,7 +34,7 @@ Array = NDArray[Any]
 TYPES = frozenset(
     ("float32", "float64", "uint8", "int8", "uint16", "int16", "int32", "uint32")
 )  # what the compiled engine reads and writes
-SMALL = 1 << 15  # fewer outputs stay on one thread
+THREAD_SECONDS = 8e-6  # work that justifies one more thread: a few times what waking it takes
 SWEEP_AXES = 3  # most axes that one sweep filters along
 
 
@@ -43,7 +44,71 @@ def stores_type(dtype: np.dtype[Any]) -> bool:
 
 
 class CompiledMethod(Method):
-    """Base class of the methods of the compiled engine."""
+    """Base class of the methods of the compiled engine.
+
+    A method whose work is one compiled filter implements `build`, others `run`.
+    """
+
+    def build(self, problem: Problem, decomposition: Decomposition) -> Any:
+        """Return the compiled filter, ``build(...)(image, target, threads)``; None if the result is 0."""
+        raise NotImplementedError
+
+    def run(
+        self,
+        problem: Problem,
+        decomposition: Decomposition,
+        image: Array,
+        target: Array,
+        progress: Progress,
+    ) -> None:
+        """Run the compiled filter, which is kept with the decomposition."""
+        own = self._filter(problem, decomposition)
+        if own is None:
+            target[...] = 0
+        else:
+            own(image, target, problem.threads)
+        progress(1.0)
+
+    def prepared(
+        self, problem: Problem, decomposition: Decomposition
+    ) -> Callable[[Array, Array, int], Any] | None:
+        """Return the compiled filter if it does without NumPy's operations on samples."""
+        if type(self).build is CompiledMethod.build:
+            return None
+        own = self._filter(problem, decomposition)
+        return own if own is not None and own.compiled_throughout else None
+
+    def _filter(self, problem: Problem, decomposition: Decomposition) -> Any:
+        def build() -> Any:
+            own = self.build(problem, decomposition)
+            if own is not None:
+                own.most_threads = self.threads(problem, decomposition)
+            return own
+
+        return decomposition.cached.get_or_build(self.name, build)
+
+    def seconds(self, machine: Machine, problem: Problem, counts: Mapping[str, float]) -> float:
+        """Predict the time: on one thread up to the work that justifies two, and never less with more work."""
+        alone = machine.predict(self.name, problem.dtype, counts, 1)
+        return max(alone / problem.threads, min(alone, 2 * THREAD_SECONDS))
+
+    def threads(
+        self,
+        problem: Problem,
+        decomposition: Decomposition,
+        counts: Mapping[str, float] | None = None,
+    ) -> int:
+        """Return how many threads share the work on this computer, as its profile predicts."""
+        if counts is None:
+            counts = self.estimate(problem, decomposition).counts
+        alone = current().predict(self.name, problem.dtype, counts, 1)
+        return worthwhile_threads(alone, problem.threads)
+
+    def timed_counts(self, problem: Problem, decomposition: Decomposition) -> dict[str, float]:
+        """Return counts as they take time: fewer threads do more of them each."""
+        counts = self.estimate(problem, decomposition).counts
+        idle = problem.threads / self.threads(problem, decomposition, counts)
+        return {kind: count * idle for kind, count in counts.items()}
 
     def unavailable(self) -> str:
         """Return why the compiled engine cannot be used, or an empty string."""
@@ -65,11 +130,15 @@ def unsupported_reason(problem: Problem) -> str:
     return ""
 
 
-def per_thread_counts(counts: dict[str, float], problem: Problem) -> dict[str, float]:
-    """Return counts as they take time: on a small image one thread does all of it."""
-    if problem.size >= SMALL:
-        return counts
-    return {kind: count * problem.threads for kind, count in counts.items()}
+def worthwhile_threads(seconds: float, most: int) -> int:
+    """Return how many threads share work that takes one thread so many seconds.
+
+    Examples
+    --------
+    >>> worthwhile_threads(4e-6, 2), worthwhile_threads(40e-6, 2), worthwhile_threads(40e-6, 64)
+    (1, 2, 5)
+    """
+    return most if math.isnan(seconds) else int(min(most, max(1, seconds // THREAD_SECONDS)))
 
 
 def turning(sweeps: Sequence[set[int]]) -> tuple[int, ...]:

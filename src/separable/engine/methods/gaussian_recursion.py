@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from separable.engine.availability import compiling
 from separable.engine.base import Decomposition, Problem, WorkEstimate
 from separable.engine.gaussian_fit import fit_within
-from separable.engine.method import TERMS, CalibrationCase, Progress, TermSizes
+from separable.engine.method import TERMS, CalibrationCase, TermSizes
 from separable.engine.methods.compiled_sweeps import (
     CompiledMethod,
-    per_thread_counts,
     taps_per_axis,
 )
 from separable.engine.methods.line_filters import (
@@ -89,7 +88,7 @@ class GaussianRecursion(CompiledMethod):
         """Return the time of a recursion of the lowest order along one axis."""
         n = float(problem.size)
         counts = {"call": 1.0, "element": n, "line element": n, "state": n * LEAST_OPERATIONS}
-        return self.seconds(machine, problem, per_thread_counts(counts, problem))
+        return self.seconds(machine, problem, counts)
 
     def refuse(self, problem: Problem, decomposition: Decomposition) -> str:
         """Return why a recursion cannot be used, or an empty string."""
@@ -111,20 +110,15 @@ class GaussianRecursion(CompiledMethod):
         # Measured with sigma up to 2000, on ramps, which add up what is rounded of the coefficients.
         return line_estimate(problem, decomposition, counts, steps, lambda taps: 16.0 + taps / 16)
 
-    def run(
-        self,
-        problem: Problem,
-        decomposition: Decomposition,
-        image: Array,
-        target: Array,
-        progress: Progress,
-    ) -> None:
-        """Run the recursions."""
-        lines = decomposition.cached.get_or_build(
-            "recursive", lambda: _recursive(problem, decomposition)
+    def build(self, problem: Problem, decomposition: Decomposition) -> Any:
+        """Return the compiled recursions along all axes."""
+        with compiling:
+            from separable.engine.compiled.recursive_filter import recursive_lines
+        axes, lefts, borders, _ = line_parameters(problem, decomposition)
+        outside = float(np.real(problem.cval))
+        return recursive_lines(
+            problem.shape, axes, decomposition.recursions, lefts, borders, outside, problem.work
         )
-        lines(image, target, problem.threads)
-        progress(1.0)
 
     def calibration_cases(self) -> Iterator[CalibrationCase]:
         """Yield small and large images, one axis, a volume."""
@@ -135,13 +129,3 @@ class GaussianRecursion(CompiledMethod):
             yield CalibrationCase(
                 self.name, dtype, (60, 100, 100), ("gaussian", 6, 6, 6), (0, 1, 2)
             )
-
-
-def _recursive(problem: Problem, decomposition: Decomposition) -> Any:
-    with compiling:
-        from separable.engine.compiled.recursive_filter import recursive_lines
-    axes, lefts, borders, _ = line_parameters(problem, decomposition)
-    outside = float(np.real(problem.cval))
-    return recursive_lines(
-        problem.shape, axes, decomposition.recursions, lefts, borders, outside, problem.work
-    )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from separable.engine.base import Decomposition, Problem, WorkEstimate
-from separable.engine.methods.compiled_sweeps import SMALL, taps_per_axis, unsupported_reason
+from separable.engine.methods.compiled_sweeps import taps_per_axis, unsupported_reason
 
 __all__ = ["LINE_SCALES", "line_estimate", "line_parameters", "line_refusal"]
 
@@ -60,8 +60,8 @@ def line_estimate(
 
 def _idle(problem: Problem, stacks: list[tuple[int, Array, int]]) -> float:
     """Return the slowdown where there are fewer lines than threads or SIMD lanes."""
-    if problem.size < SMALL:
-        return float(problem.threads)
+    if not problem.size:
+        return 1.0
     lanes = VECTOR_BYTES // problem.work.itemsize
     lines = min(
         (problem.size // problem.shape[problem.axes[a]] for a, _, _ in stacks), default=lanes

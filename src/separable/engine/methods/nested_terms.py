@@ -23,7 +23,6 @@ from separable.engine.methods.compiled_sweeps import (
     CompiledMethod,
     correlation,
     dense_correlation,
-    per_thread_counts,
     turning,
     unsupported_reason,
 )
@@ -90,7 +89,7 @@ class NestedTerms(CompiledMethod):
             len(decomposition.passes),
             decomposition.multiplications,
             moved,
-            per_thread_counts(counts, problem),
+            counts,
             rounding_of(problem, decomposition, compiled=True),
         )
 
@@ -101,7 +100,7 @@ class NestedTerms(CompiledMethod):
         n = float(problem.size)
         roots = 1 if kind == TREE else max(1, sizes.terms)
         counts = {"call": 2.0 * roots, "element": 2.0 * n * roots, "axis element": n * sizes.terms}
-        return self.seconds(machine, problem, per_thread_counts(counts, problem))
+        return self.seconds(machine, problem, counts)
 
     def run(
         self,
@@ -120,15 +119,16 @@ class NestedTerms(CompiledMethod):
         shared = empty(problem.shape, problem.work)
         rest = empty(problem.shape, problem.work)
         cached = decomposition.cached.get_or_build
+        threads = cached("threads", lambda: self.threads(problem, decomposition))
         for k, root in enumerate(decomposition.roots):
             out = rest if k else total
             first = cached(f"root {k}", partial(_one_pass, problem, root, problem.cval))
             if root.then:
                 follow = cached(f"rest {k}", partial(_followers, problem, root))
-                first(image, shared, problem.threads)
-                follow(shared, out, problem.threads)
+                first(image, shared, threads)
+                follow(shared, out, threads)
             else:
-                first(image, out, problem.threads)
+                first(image, out, threads)
             if k:
                 np.add(total, rest, out=total)
             progress(1.0 / len(decomposition.roots))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from separable.engine.availability import compiling
 from separable.engine.base import Decomposition, Problem, WorkEstimate, sum_rounding
-from separable.engine.method import TERMS, CalibrationCase, Progress
+from separable.engine.method import TERMS, CalibrationCase
 from separable.engine.methods.compiled_sweeps import CompiledMethod, taps_per_axis
 from separable.engine.methods.line_filters import (
     LINE_SCALES,
@@ -69,18 +69,14 @@ class RunningSums(CompiledMethod):
             problem, decomposition, counts, 1.0, lambda taps: 2.0 + sum_rounding(taps)
         )
 
-    def run(
-        self,
-        problem: Problem,
-        decomposition: Decomposition,
-        image: Array,
-        target: Array,
-        progress: Progress,
-    ) -> None:
-        """Run the running sums."""
-        box = decomposition.cached.get_or_build("box", lambda: _box(problem, decomposition))
-        box(image, target, problem.threads)
-        progress(1.0)
+    def build(self, problem: Problem, decomposition: Decomposition) -> Any:
+        """Return the compiled running sums along all axes."""
+        with compiling:
+            from separable.engine.compiled.box_filter import box_lines
+        axes, lefts, borders, taps = line_parameters(problem, decomposition)
+        widths, scales = [len(t) for t in taps], [float(np.mean(t)) for t in taps]
+        outside = float(np.real(problem.cval))
+        return box_lines(problem.shape, axes, widths, lefts, borders, outside, scales, problem.work)
 
     def calibration_cases(self) -> Iterator[CalibrationCase]:
         """Yield small and large images, one axis, a volume."""
@@ -89,12 +85,3 @@ class RunningSums(CompiledMethod):
                 yield CalibrationCase(self.name, dtype, (size, size), ("box", 51, 51), (0, 1))
             yield CalibrationCase(self.name, dtype, (1500, 1500), ("box", 9), (1,))
             yield CalibrationCase(self.name, dtype, (60, 100, 100), ("box", 15, 15, 15), (0, 1, 2))
-
-
-def _box(problem: Problem, decomposition: Decomposition) -> Any:
-    with compiling:
-        from separable.engine.compiled.box_filter import box_lines
-    axes, lefts, borders, taps = line_parameters(problem, decomposition)
-    widths, scales = [len(t) for t in taps], [float(np.mean(t)) for t in taps]
-    outside = float(np.real(problem.cval))
-    return box_lines(problem.shape, axes, widths, lefts, borders, outside, scales, problem.work)
