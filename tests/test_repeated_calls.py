@@ -232,11 +232,11 @@ def test_registered_borders() -> None:
     """The same name is another border after it was registered anew, and none after it was removed."""
     results = []
     for toy in (toy_borders.FarEdge(), OtherEdge()):
-        sep.borders.register(toy)
+        sep.borders.register_border(toy)
         try:
             results += [ndimage.gaussian_filter(IMAGE, 1, mode=toy.name) for _ in range(2)]
         finally:
-            sep.borders.unregister(toy.name)
+            sep.borders.unregister_border(toy.name)
         with pytest.raises(sep.errors.ModeError):
             ndimage.gaussian_filter(IMAGE, 1, mode=toy.name)
     assert np.array_equal(results[0], results[1])
