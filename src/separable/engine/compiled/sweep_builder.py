@@ -22,7 +22,7 @@ from separable.process_cache import ProcessBound
 from .axis_layout import Axis, Layout
 from .numba_api import types
 from .simd import VECTOR_BYTES, lanes
-from .sweep_params import FIELDS, OUTSIDE, SWEEP
+from .sweep_params import FIELDS, ITEM_WORDS, OUTSIDE, SWEEP
 
 WORD = types.int64
 THREAD_NANOSECONDS = 15_000
@@ -177,7 +177,7 @@ class SweepSchedule(ProcessBound):
     def _place_buffers(self, sizes: dict[str, int]) -> None:
         """Set the offset of each buffer in a thread's scratch memory, and the size of that memory."""
         position = 0
-        for name, size in sizes.items():
+        for name, size in {"at_item": 8 * ITEM_WORDS, **sizes}.items():
             self._set(**{name: position})
             position = round_up(position + size, SCRATCH_ALIGNMENT)
         # Scratch memories of threads are not a multiple of a page apart: they share no cache sets.

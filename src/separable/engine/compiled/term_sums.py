@@ -18,8 +18,9 @@ from numpy.typing import ArrayLike, NDArray
 from .axis_layout import arrange
 from .prepared_filter import PreparedFilter, array_address, check_border
 from .sweep_builder import Dtypes
+from .term_graph import Pass
 from .thread_pool import run
-from .tiling import Pass, TermSchedule
+from .tiling import TermSchedule
 
 Taps = Sequence[Sequence[ArrayLike]]
 MOST_AXES = 3

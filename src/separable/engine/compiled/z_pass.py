@@ -9,6 +9,7 @@ outputs lie together, and it reads the ring from one end to the other.
 
 from __future__ import annotations
 
+from .exact_rounding import round_exactly
 from .fma_blocks import OUTPUTS, correlate_terms
 from .jit import inline, stage
 from .load_store import item_of, store_part, store_whole
@@ -57,6 +58,9 @@ def finish_planes(
                 )  # fmt: skip
                 inside, top = smaller(count - z, OUTPUTS), row + z * params.z_target
                 left = first + f
+                block = round_exactly(
+                    params_address, temp, target, block, left, wide, inside, r, terms, z
+                )
                 if dense and inside == OUTPUTS and wide == size:
                     store_whole(target, top + left * item_of(target), params.z_target, block, dense)
                 else:
