@@ -24,6 +24,9 @@ Array = NDArray[Any]
 CHUNK = 1 << 18  # outputs rounded at a time, so that they stay in the cache
 SLABBED = 64 << 20  # bytes: larger images in foreign byte order are converted slab by slab
 SLABS = "separable.volumes.foreign_byte_order"  # imported by name: it stands above this module
+SNAP = (
+    2.0**-30
+)  # 8- and 16-bit results: distance within which float64 cannot tell a sum from a half
 CHECKED = 1 << 20  # samples checked together; a thread stops early if another one found NaN
 
 
@@ -224,6 +227,10 @@ def _converted(values: Array, dtype: np.dtype[Any]) -> Array:
     if dtype.kind not in "biu":
         return values.astype(dtype)
     low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    if dtype.itemsize <= 2 and values.dtype == np.float64:
+        # As in the compiled engine: a sum this close to a half counts as that half.
+        half = 0.5 * np.rint(2.0 * values)
+        values = np.where(np.abs(values - half) <= SNAP, half, values)
     rounded = np.rint(values)
     if dtype.itemsize < 8:
         np.clip(rounded, low, high, out=rounded)

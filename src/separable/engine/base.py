@@ -261,14 +261,15 @@ def too_inexact(problem: Problem, form: Decomposition) -> str:
 def work_dtype(image: Any, out: Any, kernel: Array | Kernel) -> np.dtype[Any]:
     """Return the type of the intermediates.
 
-    float32 for float16, float32 and 8- and 16-bit images, float64 otherwise, and complex if the
-    image, the result or the kernel is. Results with more than 16 bits need float64; so do integers
-    if float32 could round a sum by more than 1/16 of a grey level.
+    float32 for float16 and float32 images, float64 otherwise, and complex where anything is. Results
+    with more than 16 bits of their own need float64, and so do whole numbers, which are correctly
+    rounded: the compiled engine sums them in float32 where it can tell which sums to do again. 8- and
+    16-bit images with floating results are summed in float32 if no sum exceeds 2**20.
 
     Examples
     --------
-    >>> work_dtype("uint8", "uint8", np.ones((3, 3)) / 9), work_dtype("uint8", "int32", np.ones(3))
-    (dtype('float32'), dtype('float64'))
+    >>> work_dtype("uint8", "uint8", np.ones((3, 3)) / 9), work_dtype("uint8", "float32", np.ones(3))
+    (dtype('float64'), dtype('float32'))
     """
     image, out = np.dtype(image), np.dtype(out)
     small = {"f": 4, "c": 8}
@@ -276,7 +277,7 @@ def work_dtype(image: Any, out: Any, kernel: Array | Kernel) -> np.dtype[Any]:
     if narrow and image.kind in "biu":
         largest = 2.0 ** (8 * image.itemsize)
         norm = kernel.norm if isinstance(kernel, Kernel) else float(np.sum(np.abs(kernel)))
-        narrow = norm * largest <= 2.0**20
+        narrow = norm * largest <= 2.0**20 and out.kind not in "biu"
     if any(t.kind == "c" for t in (image, out, kernel.dtype)):
         return np.dtype(np.complex64 if narrow else np.complex128)
     return np.dtype(np.float32 if narrow else np.float64)

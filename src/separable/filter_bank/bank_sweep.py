@@ -83,7 +83,7 @@ class Sweep:
         with compiling:
             # start-up: Numba is imported at the first run
             from separable.engine.compiled.shared_passes import BankCorrelation
-            from separable.engine.compiled.tiling import Pass, TermGraph
+            from separable.engine.compiled.term_graph import Pass, TermGraph
         p, layers = self.problem, self.graph.layers
         passes = {}
         for layer in layers:

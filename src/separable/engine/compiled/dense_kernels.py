@@ -10,6 +10,7 @@ As in :mod:`.fma_blocks` long sums are sums of short ones, here of whole columns
 
 from __future__ import annotations
 
+from .exact_rounding import round_exactly
 from .fma_blocks import MOST_STEPS, OUTPUTS, STEPS, correlate_any, zeros
 from .jit import inline, stage
 from .load_store import item_of, prefetch_rows_of, store_part, store_whole
@@ -86,6 +87,9 @@ def filter_direct(
                 here = offset_pointer(source, r * stride + g * size + params.x_phase)
                 block = _sum_columns(params, here, weights)
                 left, wide = first + g * size, smaller(columns - g * size, size)
+                block = round_exactly(
+                    params_address, temp, target, block, left, wide, inside, r, 1, 0
+                )
                 if dense and inside == OUTPUTS and wide == size:
                     store_whole(target, top + left * item_of(target), step, block, dense)
                 else:

@@ -15,6 +15,7 @@ Rows are loaded by :func:`.load_store.load_tile`.  Strips are ``strip[g][row][la
 
 from __future__ import annotations
 
+from .exact_rounding import SNAP, snap_halves
 from .jit import inline, stage
 from .load_store import store_part, store_whole
 from .simd import at, lanes_of, load, load_scalar, mul, offset_pointer, splat, store
@@ -63,6 +64,7 @@ def store_across(params_address, across, temp, target, row, step, first, columns
         for f in range(0, columns, size):
             wide = smaller(size, columns - f)
             block = times(transpose(load_block(offset_pointer(source, f * size), size)), scale)
+            block = snap_halves(target, block, SNAP)
             if dense and inside == size and wide == size:
                 store_whole(target, top + (first + f) * params.target_item, step, block, dense)
             else:
@@ -84,9 +86,11 @@ def store_strips(params_address, strips, temp, target, row, step, first, columns
         place = row + r * step + first * params.target_item
         for g in range(whole):
             value = (mul(load(offset_pointer(here, g * params.load_strip)), scale),)
+            value = snap_halves(target, value, SNAP)
             store_whole(target, place + g * size * params.target_item, 0, value, dense)
         for g in range(whole, (columns + size - 1) // size):
-            store(temp, mul(load(offset_pointer(here, g * params.load_strip)), scale))
+            value = (mul(load(offset_pointer(here, g * params.load_strip)), scale),)
+            store(temp, snap_halves(target, value, SNAP)[0])
             wide = smaller(size, columns - g * size)
             store_part(
                 params_address, target, row + r * step, 0, first + g * size, dense, 1, wide, temp

@@ -21,6 +21,7 @@ flat columns; ``dense`` is 0 for samples that are not neighbours in memory, 2 to
 
 from __future__ import annotations
 
+from .exact_rounding import round_exactly
 from .fma_blocks import OUTPUTS, correlate, correlate_square, correlate_terms, zeros
 from .jit import inline, inline_coded, part, stage
 from .load_store import prefetch_rows_of, store_part, store_whole
@@ -176,13 +177,19 @@ def _filter_run(params_address, across, line, like, group, column, count, first_
 
 @without_literals
 @part
-def _row_of_squares(x, columns, weights, taps, kind, target, place, step, pitch, dense):
+def _row_of_squares(
+    params_address, temp, x, columns, weights, taps, kind, target, place, step, pitch, dense,
+    first, row, terms,
+):  # fmt: skip
     """Filter whole square blocks along x, a single term and channel, and store them from registers."""
     # target[j][f + i] = sum_k taps[k] * x[f + i + k][j] for a square of i and j
     size = lanes_of(x)
     for f in range(0, columns, size):
         block = correlate_square(offset_pointer(x, f * size), size, weights, taps, kind)
-        store_whole(target, place + f * pitch, step, transpose(block), dense)
+        block = round_exactly(
+            params_address, temp, target, transpose(block), first + f, size, size, row, terms, 0
+        )
+        store_whole(target, place + f * pitch, step, block, dense)
 
 
 @stage
@@ -211,8 +218,9 @@ def filter_rows(
             kind = word(params.x_kinds, terms >> 16)
             place = top + first * pitch
             _row_of_squares(
-                x, whole, weights, params.x_taps, kind, target, place, step, pitch, dense
-            )
+                params_address, temp, x, whole, weights, params.x_taps, kind, target, place, step,
+                pitch, dense, first, group * size, terms,
+            )  # fmt: skip
         # All others go through `line`, a run at a time.
         for start in range(whole, columns, run):
             count = smaller(run, columns - start)
@@ -223,6 +231,10 @@ def filter_rows(
                 turned = offset_pointer(line, (f - start) * size)
                 wide = smaller(size, columns - f)
                 block = transpose(load_block(turned, size))
+                block = round_exactly(
+                    params_address, temp, target, block, first + f, wide, inside, group * size,
+                    terms, 0,
+                )  # fmt: skip
                 if dense and inside == size and wide == size:
                     store_whole(target, top + (first + f) * pitch, step, block, dense)
                 else:
@@ -269,6 +281,9 @@ def finish_columns(
                     terms >> 16, terms & 65535,
                 )  # fmt: skip
                 wide, left = smaller(columns - g * size, size), first + g * size
+                block = round_exactly(
+                    params_address, temp, target, block, left, wide, inside, r, terms, 0
+                )
                 if dense and inside == OUTPUTS and wide == size:
                     store_whole(target, top + left * pitch, step, block, dense)
                 else:

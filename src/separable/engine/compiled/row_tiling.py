@@ -13,7 +13,8 @@ from .jit import address
 from .row_kernels import band_of_rows, filter_lines, finish_lines, load_rows
 from .simd import HAS_32_REGISTERS, VECTOR_BYTES, lanes, pointer
 from .sweep_builder import WORD, Dtypes, is_dense, round_up
-from .tiling import STREAM_BYTES, Pass, TermSchedule
+from .term_graph import Pass
+from .tiling import STREAM_BYTES, TermSchedule
 
 MOST_TAPS, MOST_TAPS_OF_SMALL = (7, 13) if HAS_32_REGISTERS else (4, 5)
 """Taps along x, of any image and of a small one: more take longer than transposing does."""

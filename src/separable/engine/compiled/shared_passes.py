@@ -1,6 +1,6 @@
 """Several sums of separable correlations of one array in one sweep, with shared passes run once.
 
-:class:`.tiling.TermGraph` describes which passes feed which sums.  Tiles are those of a single sum, see
+:class:`.term_graph.TermGraph` describes which passes feed which sums.  Tiles are those of a single sum, see
 :mod:`.tile_loop`; the outputs are stored one after the other from the same tile, or the same rings.
 """
 
@@ -16,9 +16,10 @@ from .axis_layout import arrange
 from .prepared_filter import PreparedFilter
 from .sweep_builder import Dtypes
 from .sweep_params import array_address
+from .term_graph import Pass, TermGraph
 from .term_sums import Correlation
 from .thread_pool import run_sweep
-from .tiling import Pass, TermGraph, TermSchedule
+from .tiling import TermSchedule
 
 
 class BankCorrelation(Correlation):

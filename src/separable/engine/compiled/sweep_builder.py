@@ -23,7 +23,7 @@ from .axis_layout import Axis, Layout
 from .numba_api import types
 from .processor_speed import primitives
 from .simd import LINE_BYTES, VECTOR_BYTES, lanes
-from .sweep_params import OUTSIDE, SWEEP
+from .sweep_params import ITEM_WORDS, OUTSIDE, SWEEP
 
 WORD = types.int64
 SCRATCH_ALIGNMENT = 64
@@ -180,7 +180,7 @@ class SweepSchedule(ProcessBound):
     def _place_buffers(self, sizes: dict[str, int]) -> None:
         """Set the offset of each buffer in a thread's scratch memory, and the size of that memory."""
         position = 0
-        for name, size in sizes.items():
+        for name, size in {"at_item": 8 * ITEM_WORDS, **sizes}.items():
             self._set(**{name: position})
             position = round_up(position + size, SCRATCH_ALIGNMENT)
         # Scratch memories of threads are not a multiple of a page apart: they share no cache sets.

@@ -14,7 +14,18 @@ import numpy as np
 from .jit import inline, part, stage
 from .numba_api import without_literals
 from .simd import fence
-from .sweep_params import invoke, move, next_work_item, params_at, set_word, smaller, word
+from .sweep_params import (
+    ITEM_PLANE,
+    ITEM_SOURCE,
+    ITEM_TOP,
+    invoke,
+    move,
+    next_work_item,
+    params_at,
+    set_word,
+    smaller,
+    word,
+)
 
 
 @without_literals
@@ -80,6 +91,15 @@ def _locate(params, item):
     return source, target, band * params.y_band, chunk * params.x_chunk
 
 
+@without_literals
+@inline
+def _note_item(params, scratch, source, top):
+    """Note where an item begins, for sums that are done again."""
+    set_word(scratch + params.at_item, ITEM_SOURCE, source)
+    set_word(scratch + params.at_item, ITEM_TOP, top)
+    set_word(scratch + params.at_item, ITEM_PLANE, 0)
+
+
 @stage
 def sweep_ahead(params_address, counter, worker):
     """Take and filter bands until none is left; each is taken one early, so that it can be prefetched."""
@@ -91,6 +111,7 @@ def sweep_ahead(params_address, counter, worker):
         source, target, top, start = _locate(params, item)
         rows = smaller(params.y_band, params.y_size - top)
         columns = smaller(params.x_chunk, params.x_flat - start)
+        _note_item(params, scratch, source, top)
         next_base, next_top = np.int64(0), np.int64(0)
         if following < params.items and params.x_chunks == 1:
             next_base, _, next_top, _ = _locate(params, following)
@@ -117,6 +138,7 @@ def sweep_items(params_address, counter, worker):
         source, target, top, start = _locate(params, item)
         rows = smaller(params.y_band, params.y_size - top)
         columns = smaller(params.x_chunk, params.x_flat - start)
+        _note_item(params, scratch, source, top)
         invoke(params.item, (params_address, scratch, source, target, top, rows, start, columns))
         item = next_work_item(counter)
     if params.stream:

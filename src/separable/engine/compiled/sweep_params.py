@@ -95,6 +95,16 @@ FIELDS = (
     "z_weights",  # address of work[z terms][z_taps]
     "z_kinds",  # address of int64[z terms]
     "z_outside",  # address of work[rings]: the constant value outside, filtered along y and x
+    # Correctly rounded integers, see `exact_rounding.py`.
+    "half_limit",  # address of the distance to the nearest integer above which a sum is rounded exactly
+    "snap",  # address of the float64 distance to a half within which a sum counts as that half
+    "exact_outside",  # address of the float64 constant value outside the image
+    "exact_weights",  # address of float64[outputs][window_planes][window_rows][window_width]
+    "window_planes",  # planes that an output reads
+    "window_rows",  # rows of each
+    "window_columns",  # positions of each; 0: the sums themselves are exact enough
+    "window_width",  # numbers in a row of weights: flat columns, filled with zeros
+    "window_left",  # positions to the left of the output
     # Line filters.
     "y_filter_data",  # address of the numbers that `y_filter` reads
     "x_filter_data",  # address of the numbers that `x_filter` reads
@@ -125,6 +135,7 @@ FIELDS = (
     "finish_columns",
     "filter_direct",
     "finish_planes",
+    "sum_again",
     "fill_slot",
     "copy_slot",
     "y_filter",  # runs down the strips, in place
@@ -135,6 +146,8 @@ FIELDS = (
     # Scratch memory: one piece per thread, with these buffers at these offsets.
     "scratch",  # address of the first thread's
     "scratch_size",  # bytes of a thread's
+    "at_item",  # int64[4]: address of the batch element in work, first row of the band, first plane of the slab
+    "at_window",  # int64[window_planes * window_rows]: addresses of the rows that an output reads
     "at_rows",  # int64[rows]: addresses of the rows of a band, 0 for the constant value
     "at_next",  # int64[rows]: addresses of the rows of the next band, to be prefetched
     "at_slots",  # int64[slots]: the plane in each slot of the ring
@@ -150,6 +163,8 @@ SWEEP = np.dtype([(name, np.int64) for name in FIELDS])
 _RECORD = numba.from_dtype(SWEEP)
 OUTSIDE = np.iinfo(np.int64).min
 """The offset of a sample that lies outside the image."""
+# Words at `at_item`: the address of the batch element, the first row of the band, the first plane of the slab.
+ITEM_SOURCE, ITEM_TOP, ITEM_PLANE, ITEM_WORDS = 0, 1, 2, 4
 
 
 def _data_offset() -> int:

@@ -17,10 +17,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from .axis_layout import arrange
 from .prepared_filter import PreparedFilter, check_border
+from .rounding_bounds import NEVER
 from .row_tiling import RowSchedule
 from .sweep_builder import Dtypes
+from .term_graph import Pass
 from .thread_pool import run_sweep
-from .tiling import Pass, TermSchedule
+from .tiling import TermSchedule
 
 Taps = Sequence[Sequence[ArrayLike]]
 MOST_AXES = 3
@@ -99,8 +101,12 @@ class Correlation(PreparedFilter):
     def _prepare(self, image: NDArray[Any], out: NDArray[Any], threads: int) -> TermSchedule:
         layout = arrange(self.shape, image.strides, out.strides, self.axes)
         dtypes = Dtypes(image.dtype, out.dtype, self.work)
-        kind = RowSchedule if RowSchedule.suits(layout, self.passes, dtypes) else TermSchedule
-        return kind(layout, self.passes, self.cval, dtypes, threads)
+        arguments = (layout, self.passes, self.cval, dtypes, threads)
+        if RowSchedule.suits(layout, self.passes, dtypes):
+            rows = RowSchedule(*arguments)
+            if rows.exact.limit == NEVER:  # whole rows have no stage that sums results again
+                return rows
+        return TermSchedule(*arguments)
 
     def _compose(self, image: NDArray[Any], out: NDArray[Any], threads: int) -> NDArray[Any]:
         """Filter more axes than one sweep can, through whole intermediate arrays."""

@@ -26,7 +26,7 @@ from .fma_blocks import OUTPUTS
 from .jit import inline, part, stage
 from .numba_api import without_literals
 from .sweep_loop import find_rows, load_columns, round_up, slide
-from .sweep_params import invoke, larger, params_at, set_word, smaller, word
+from .sweep_params import ITEM_PLANE, invoke, larger, params_at, set_word, smaller, word
 
 
 @without_literals
@@ -381,6 +381,7 @@ def stream_planes(params_address, scratch, source, target, top, rows, start, col
             params_address, scratch, source, z, have, count + reach, top, rows, start, columns
         )
         # Step 2: filter along z; the pass drops the planes that are not needed again.
+        set_word(scratch + params.at_item, ITEM_PLANE, z)
         place = target + z * params.z_target + top * params.y_target
         kept = reach if z + count < params.z_size else 0
         for k in range(params.outputs):

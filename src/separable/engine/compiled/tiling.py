@@ -5,7 +5,7 @@ What this shares with whole-line filters is in :mod:`.sweep_builder`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,14 +13,17 @@ from numpy.typing import NDArray
 
 from .axis_layout import Layout
 from .dense_kernels import filter_direct
-from .fma_blocks import EVEN, GENERAL, MIXED, MOST_PRODUCTS, ODD, OUTPUTS, is_long
+from .exact_rounding import sum_again
+from .fma_blocks import GENERAL, MIXED, OUTPUTS
 from .jit import address
 from .load_store import load_tile
 from .microkernels import filter_columns, filter_rows, finish_columns
+from .rounding_bounds import NEVER, ExactResults, Sums
 from .short_taps import BUFFER_VECTORS, EDGE_STRIPS, band_of_short, filter_short
 from .simd import LINE_BYTES, LINE_VECTORS, VECTOR_BYTES, lanes, pointer, taps_pointer
 from .sweep_builder import WORD, Dtypes, SweepSchedule, round_up
 from .sweep_loop import sweep_ahead, sweep_items
+from .term_graph import Pass, TermGraph, is_long_stack, kinds
 from .tile_loop import band_direct, band_of_one, band_of_two, stream_planes
 from .z_pass import copy_slot, fill_slot, finish_planes
 
@@ -45,66 +48,6 @@ OVERLAP_TILES = 4
 """Sources and rows from this size on may be loaded a tile ahead of the work."""
 SLAB_PLANES = 8
 """Planes that the z pass completes at a time."""
-
-
-@dataclass(frozen=True)
-class Pass:
-    """The correlation along one axis: ``weights[term, tap]``, the number of samples to the left, and the border map."""
-
-    weights: NDArray[np.float64]
-    left: int
-    border: NDArray[np.int64]
-
-    @property
-    def taps(self) -> int:
-        """Number of taps."""
-        return int(self.weights.shape[1])
-
-
-@dataclass(frozen=True)
-class TermGraph:
-    """Graph of a sweep: the result that each term reads, and the ranges of terms that are summed.
-
-    The y terms read the image, each x term reads a y term; rings sum x terms (y terms where x is not filtered), each z
-    term reads a ring, and the outputs sum the terms of the last axis.
-
-    Attributes
-    ----------
-    x_from : tuple of int
-        The y term that each x term reads.
-    rings : tuple of (int, int)
-        First and last (exclusive) term that each ring sums.
-    z_from : tuple of int
-        The ring that each z term reads.
-    outputs : tuple of (int, int)
-        First and last (exclusive) term that each output sums.
-    at : tuple of int
-        Bytes from the first output array to each.
-    """
-
-    x_from: tuple[int, ...] = ()
-    rings: tuple[tuple[int, int], ...] = ()
-    z_from: tuple[int, ...] = ()
-    outputs: tuple[tuple[int, int], ...] = ((0, 1),)
-    at: tuple[int, ...] = (0,)
-
-    @classmethod
-    def of_terms(cls, terms: int, axes: set[str]) -> TermGraph:
-        """Return the graph of a sum of terms, each with passes of its own."""
-        each = tuple(range(terms))
-        rings = tuple((t, t + 1) for t in each) if "z" in axes else ()
-        return cls(each if "y" in axes else (0,) * terms, rings, each, ((0, terms),))
-
-
-def kinds(weights: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the symmetry of each term's taps: EVEN, ODD or GENERAL."""
-    result = np.full(len(weights), GENERAL, np.int64)
-    for t, taps in enumerate(weights):
-        if taps.size > 1 and np.array_equal(taps, taps[::-1]):
-            result[t] = EVEN
-        elif taps.size > 2 and np.array_equal(taps, -taps[::-1]):
-            result[t] = ODD
-    return result
 
 
 class TermSchedule(SweepSchedule):
@@ -138,8 +81,7 @@ class TermSchedule(SweepSchedule):
         dense: NDArray[np.float64] | None = None,
         network: TermGraph | None = None,
     ) -> None:
-        super().__init__(layout, dtypes)
-        self.dense = dense
+        self.layout, self.dense = layout, dense
         roles = {"z": layout.z, "y": layout.y, "x": layout.x}
         self.passes = {
             name: passes[axis.filtered]
@@ -148,12 +90,15 @@ class TermSchedule(SweepSchedule):
         }
         terms = len(passes[0].weights)
         self.network = network or TermGraph.of_terms(terms, set(self.passes))
+        self.exact = ExactResults(self._sums, self._outside(cval), dtypes)
+        super().__init__(layout, replace(dtypes, work=self.exact.work))
         if dense is None:
             self._set_weights(cval)
         else:
             self._set_dense_weights(dense, cval)
         self._set_tiles(threads)
         self._set_borders()
+        self._set_exact(cval)
         self._set_scratch()
         self._set_stages()
         bands = self._get("items") * self._get("y_band") * self._get("x_chunk")
@@ -167,6 +112,43 @@ class TermSchedule(SweepSchedule):
 
     def _taps(self, name: str) -> int:
         return self.passes[name].taps if name in self.passes else 0
+
+    # --- correctly rounded integers ------------------------------------------------------------------
+
+    def _sums(self, work: np.dtype[Any]) -> Sums:
+        """Return the sums of this sweep as they are computed in a working dtype."""
+        stacks = {name: p.weights for name, p in self.passes.items()}
+        with np.errstate(invalid="ignore", over="ignore"):
+            found = {name: kinds(w.astype(work)).tolist() for name, w in stacks.items()}
+        long = {name: is_long_stack(w, found[name]) for name, w in stacks.items()}
+        dense = None
+        if self.dense is not None:  # (x, y)
+            dense = self.dense.transpose([self.layout.x.filtered, self.layout.y.filtered])
+        return Sums(stacks, found, long, self.network, dense)
+
+    def _outside(self, cval: float) -> float | None:
+        """Return the constant value outside the image, None if no output reads it."""
+        return cval if any((p.border < 0).any() for p in self.passes.values()) else None
+
+    def _set_exact(self, cval: float) -> None:
+        exact, double = self.exact, np.dtype(np.float64)
+        if self.dense is not None:
+            self._set(outputs=1, out_terms=self._add_ranges(((0, 1),)))
+        self._set(
+            half_limit=self._add_table(np.full(1, exact.limit, self.dtypes.work)),
+            snap=self._add_table(np.full(1, exact.snap, double)),
+            exact_outside=self._add_table(np.full(1, cval, double)),
+        )
+        if not exact.sums_again:
+            return
+        weights = exact.weights(self._get("channels"))
+        _, planes, rows, width = weights.shape
+        self._set(
+            exact_weights=self._add_table(weights),
+            window_planes=planes, window_rows=rows, window_width=width,
+            window_columns=exact.kernel_shape[2],
+            window_left=self.passes["x"].left if "x" in self.passes else 0,
+        )  # fmt: skip
 
     # --- taps ----------------------------------------------------------------------------------------
 
@@ -342,7 +324,8 @@ class TermSchedule(SweepSchedule):
         rows, left = self._get("y_size"), y.left
         inside = np.arange(rows)
         return (
-            len(self.network.outputs) == 1
+            self.exact.limit == NEVER
+            and len(self.network.outputs) == 1
             and self._get("y_terms") == 1 == len(x.weights)
             and max(x.taps, y.taps) <= SHORT_TAPS
             and reach <= size
@@ -387,6 +370,7 @@ class TermSchedule(SweepSchedule):
             load_row=row_step, load_strip=strip_step, overlap=overlap,
         )  # fmt: skip
         self._place_buffers({
+            "at_window": 8 * self._get("window_planes") * self._get("window_rows"),
             "at_rows": 8 * (rows + 1),
             "at_next": 8 * (rows + 1),
             "at_slots": 8 * (self._get("z_slab") + self._taps("z")),
@@ -407,6 +391,9 @@ class TermSchedule(SweepSchedule):
         last = work if "z" in self.passes else target
         y, x, z = (self._taps_type(name) for name in "yxz")
         self._set(load=address(load_tile, (WORD, source, work, *words[:4])))
+        if self.exact.limit < NEVER:
+            again = (WORD, source, work, pointer("float64"), *words[:6])
+            self._set(sum_again=address(sum_again, again))
         if self.dense is not None:
             band = band_direct
             self._set(filter_direct=address(filter_direct, (WORD, work, work, last, *words[:9])))
@@ -438,7 +425,6 @@ class TermSchedule(SweepSchedule):
             return taps_pointer(GENERAL, self.dtypes.work.name)
         weights = self.passes[name].weights
         found = set(kinds(weights.astype(self.dtypes.work)).tolist())
-        taps = weights.shape[1]
-        long = weights.size > max(MOST_PRODUCTS, taps) or any(is_long(taps, k) for k in found)
+        long = is_long_stack(weights, found)
         kind = found.pop() if len(found) == 1 else MIXED
         return taps_pointer(kind, self.dtypes.work.name, long)

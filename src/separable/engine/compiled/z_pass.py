@@ -9,6 +9,7 @@ outputs lie together, and it reads the ring from one end to the other.
 
 from __future__ import annotations
 
+from .exact_rounding import round_exactly
 from .fma_blocks import OUTPUTS, correlate_terms
 from .jit import inline, stage
 from .load_store import item_of, store_part, store_whole
@@ -59,6 +60,9 @@ def finish_planes(
                         terms >> 16, terms & 65535,
                     )  # fmt: skip
                     left, wide = first + f, smaller(columns - f, size)
+                    block = round_exactly(
+                        params_address, temp, target, block, left, wide, inside, r, terms, z
+                    )
                     # The rows of this block are planes: `step` bytes apart.
                     step = params.z_target
                     if dense and inside == OUTPUTS and wide == size:
