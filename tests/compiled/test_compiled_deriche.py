@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from compiled_oracle import MODES, awkward, border, recursive, reference, samples
+from compiled_oracle import MODES, STORED, awkward, border, recursive, reference, samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -173,9 +173,7 @@ def test_float32_is_enough(sigma, order):
         assert np.max(np.abs(single - double)) <= 1e-5 * size
 
 
-@pytest.mark.parametrize(
-    "dtype", ["float16", "float32", "uint8", "int8", "uint16", "int16", "uint32", "int32"]
-)
+@pytest.mark.parametrize("dtype", STORED)
 def test_dtypes(dtype):
     image = samples(np.random.default_rng(4), (90, 80), dtype)
     found, wanted, bound, size = filtered(image, gaussian(3), (0, 1), "reflect", dtype="float64")
