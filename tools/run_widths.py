@@ -1,8 +1,8 @@
 """Run the tests of the compiled engine once per width of vectors: 128, 256 and 512 bits.
 
-    python tools/run_widths.py                                     # every width that this processor has
-    python tools/run_widths.py --widths 256                        # one width
-    python tools/run_widths.py -m long --hypothesis-profile long   # other options go to pytest
+    python tools/run_widths.py                 # every width that this processor has (`make test-widths`)
+    python tools/run_widths.py --long          # 10,000 random filters per test (`make test-widths-long`)
+    python tools/run_widths.py --widths 256 -x # one width; other options go to pytest
 
 On x86-64, 128 bits stand for a processor with SSE4.2 (no multiply-add, no float16 instructions) and 256 bits for one
 with AVX2 (no AVX-512): the kernels are compiled for exactly these. The tests of short vectors run once
@@ -23,7 +23,9 @@ from pathlib import Path
 HOME = Path(__file__).parents[1]
 ENGINE = ("tests/compiled", "tests/test_engine.py", "tests/nn/test_fused.py")
 SHORT = ("tests/compiled/test_compiled_simd.py", "tests/compiled/test_compiled_filters.py")
-DEFAULT = ("-n", "2", "--dist", "worksteal", "-m", "not long")
+QUICK = ("-n", "2", "--dist", "worksteal", "-m", "not long")
+RANDOM = (*ENGINE, "tests/property/test_filter_properties.py")
+LONG = ("-m", "long", "--timeout", "7200", "--hypothesis-profile", "long")
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Run:
         """Run the tests with options of pytest, and return whether one of them failed."""
         print(f"\n{self.bits} bits, {self.processor}", flush=True)
         start = time.monotonic()
-        command = [sys.executable, "-m", "pytest", "-q", *(options or DEFAULT), *self.tests]
+        command = [sys.executable, "-m", "pytest", "-q", *options, *self.tests]
         variables = {"SEPARABLE_VECTOR_BITS": str(self.bits), **self.variables}
         done = subprocess.run(command, cwd=HOME, env={**os.environ, **variables})
         print(f"{self.bits} bits: {time.monotonic() - start:.0f} s", flush=True)
@@ -55,19 +57,16 @@ SSE = compiled_for("x86-64", "+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt")
 AVX2 = compiled_for("haswell", "+sse4.2,+avx,+avx2,+f16c,+fma,+bmi,+bmi2,+popcnt")
 
 
-def runs(widest: int) -> list[Run]:
-    """Return what is run on a processor whose vectors have up to `widest` bits."""
+def runs(tests: tuple[str, ...]) -> list[Run]:
+    """Return what is run, narrow vectors first."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
-        return [Run(bits, "width forced") for bits in (128, 256, 512) if bits <= widest]
-    found = [
-        Run(128, "SSE4.2", variables=SSE),
+        return [Run(bits, "width forced", tests) for bits in (128, 256, 512)]
+    return [
+        Run(128, "SSE4.2", tests, SSE),
         Run(128, "all instructions of this processor", SHORT),
+        Run(256, "AVX2", tests, AVX2),
+        Run(512, "AVX-512", tests),
     ]
-    if widest >= 256:
-        found.append(Run(256, "AVX2", variables=AVX2))
-    if widest >= 512:
-        found.append(Run(512, "AVX-512"))
-    return found
 
 
 def widest_here() -> int:
@@ -81,13 +80,20 @@ def main() -> int:
     """Run the tests of each width, also after a failure; return 1 if one failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--widths", type=int, nargs="+", default=(128, 256, 512))
-    asked, options = parser.parse_known_args()
-    widest = widest_here()
-    for bits in asked.widths:
-        if bits > widest:
-            print(f"{bits} bits are left out: this processor has vectors of {widest} bits")
-    failed = [run.failed(options) for run in runs(widest) if run.bits in asked.widths]
-    return 1 if any(failed) or not failed else 0
+    parser.add_argument("--long", action="store_true", help="10,000 random filters per test")
+    asked, more = parser.parse_known_args()
+    options = [*(LONG if asked.long else QUICK), *more]
+    widest, failed = widest_here(), []
+    for run in runs(RANDOM if asked.long else ENGINE):
+        if (asked.long and run.tests == SHORT) or run.bits not in asked.widths:
+            continue
+        if run.bits > widest:
+            print(f"\n{run.bits} bits are left out: this processor has vectors of {widest} bits")
+        elif run.failed(options):
+            failed.append(run.bits)
+    if failed:
+        print(f"\ntests failed with vectors of {', '.join(map(str, failed))} bits")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

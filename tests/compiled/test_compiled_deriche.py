@@ -250,9 +250,7 @@ def test_denormals_are_flushed_only_inside():
     assert np.float32(tiny) * np.float32(0.5) != 0
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.data())
-def test_anything(data):
+def check_anything(data):
     shape = tuple(data.draw(st.lists(st.integers(1, 30), min_size=1, max_size=4)))
     axes = tuple(sorted(data.draw(st.sets(st.integers(0, len(shape) - 1), min_size=1, max_size=3))))
     taps = gaussian(data.draw(st.floats(0.5, 20)), data.draw(st.booleans()))
@@ -261,6 +259,18 @@ def test_anything(data):
     threads = data.draw(st.integers(1, 3))
     found, wanted, bound, size = filtered(image, taps, axes, mode, 0.9, order, threads=threads)
     assert np.max(np.abs(found - wanted)) <= bound + 1e-12 * size
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_anything(data):
+    check_anything(data)
+
+
+@pytest.mark.long
+@given(st.data())
+def test_anything_long(data):
+    check_anything(data)
 
 
 def test_refusals():

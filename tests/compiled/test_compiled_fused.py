@@ -223,9 +223,7 @@ def test_not_a_number_stays_within_the_support():
         np.testing.assert_array_equal(np.isnan(out), inside)
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.data())
-def test_anything(data):
+def check_anything(data):
     draw = data.draw
     ndim = draw(st.integers(1, 4))
     most = {1: 3000, 2: 150, 3: 40, 4: 14}[ndim]
@@ -249,3 +247,15 @@ def test_anything(data):
     )
     threads = draw(st.integers(1, 3))
     check(image, terms, axes, lefts, modes, draw(st.sampled_from([0.0, 2.5])), work, threads, out)
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.data())
+def test_anything(data):
+    check_anything(data)
+
+
+@pytest.mark.long
+@given(st.data())
+def test_anything_long(data):
+    check_anything(data)

@@ -238,9 +238,7 @@ def test_no_drift_over_a_long_line():
     assert abs(float(found[-1]) - 0.1) < 1e-6
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.data())
-def test_anything(data):
+def check_anything(data):
     shape = tuple(data.draw(st.lists(st.integers(1, 40), min_size=1, max_size=4)))
     axes = tuple(sorted(data.draw(st.sets(st.integers(0, len(shape) - 1), min_size=1, max_size=3))))
     widths = tuple(data.draw(st.integers(1, 70)) for _ in axes)
@@ -260,6 +258,18 @@ def test_anything(data):
         data.draw(st.integers(1, 3)),
     )
     assert np.array_equal(found, expected(image, axes, widths, lefts, mode, 3))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_anything(data):
+    check_anything(data)
+
+
+@pytest.mark.long
+@given(st.data())
+def test_anything_long(data):
+    check_anything(data)
 
 
 @pytest.mark.parametrize(
