@@ -120,9 +120,16 @@ class Count:
     sample: str
 
 
-@cache
 def count(network: str, resolution: int | None = None, **options: Any) -> Count:
     """Count a network by name, at its usual input size or for square images of another size."""
+    scaling = models.SCALINGS.get(network.removeprefix("efficientnet_"))
+    if scaling is not None and resolution == scaling.resolution:
+        resolution = None
+    return _count(network, resolution, **options)
+
+
+@cache
+def _count(network: str, resolution: int | None, **options: Any) -> Count:
     net = models.create(network, device="meta", **options).eval()
     example = net.example()
     if resolution is not None:

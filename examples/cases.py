@@ -78,16 +78,17 @@ class Case:
     def widest(self, shape: tuple[int, ...], limit: float) -> int:
         """Return the width of the widest separable network within a number of multiplications."""
 
-        def fits(width: int) -> bool:
-            return multiplications(self.network(width * self.grain, False), shape) <= limit
+        def cost(grains: int) -> int:
+            return multiplications(self.network(grains * self.grain, False), shape)
 
-        low, high = 1, 2
-        while fits(high):
-            low, high = high, 2 * high
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if fits(middle) else (low, middle)
-        return low * self.grain
+        # Multiplications grow almost as the square of the width: the guess is close.
+        known = self.width // self.grain
+        best = max(1, int(known * (limit / cost(known)) ** 0.5))
+        while best > 1 and cost(best) > limit:
+            best -= 1
+        while cost(best + 1) <= limit:
+            best += 1
+        return best * self.grain
 
 
 def multiplications(model: nn.Module, shape: tuple[int, ...]) -> int:

@@ -133,16 +133,16 @@ def test_attention_and_where_it_crosses(call: Caller) -> None:
 PUBLISHED = [
     ("mobilenet_v1", 4.2, 569),
     ("mobilenet_v1 --dense", 29.3, 4866),
-    ("mobilenet_v1 --width 0.75", 2.6, 325),
-    ("mobilenet_v1 --width 0.5", 1.3, 149),
+    pytest.param("mobilenet_v1 --width 0.75", 2.6, 325, marks=pytest.mark.long),
+    pytest.param("mobilenet_v1 --width 0.5", 1.3, 149, marks=pytest.mark.long),
     ("mobilenet_v1 --width 0.25", 0.5, 41),
-    ("mobilenet_v1 --resolution 192", 4.2, 418),
-    ("mobilenet_v1 --resolution 160", 4.2, 290),
+    pytest.param("mobilenet_v1 --resolution 192", 4.2, 418, marks=pytest.mark.long),
+    pytest.param("mobilenet_v1 --resolution 160", 4.2, 290, marks=pytest.mark.long),
     ("mobilenet_v1 --resolution 128", 4.2, 186),
     ("xception", 22.9, 8400),
     ("efficientnet_b0", 5.3, 390),
-    ("efficientnet_b1", 7.8, 700),
-    ("efficientnet_b7", 66, 37000),
+    pytest.param("efficientnet_b1", 7.8, 700, marks=pytest.mark.long),
+    pytest.param("efficientnet_b7", 66, 37000, marks=pytest.mark.long),
 ]
 
 

@@ -1,12 +1,17 @@
 """The slow, obvious answer, and helpers that build borders and awkward arrays."""
 
 import numpy as np
+import pytest
 
 from separable.engine.compiled.box_filter import box_lines
 from separable.engine.compiled.recursive_filter import recursive_lines
+from separable.engine.compiled.simd import ELEMENTS, HAS_HALF
 from separable.engine.compiled.term_sums import Correlation, DenseCorrelation
 
 MODES = ("reflect", "mirror", "nearest", "wrap", "constant")
+# Every type that samples are stored in. Through the public functions float16 works everywhere.
+needs_half = pytest.mark.skipif(not HAS_HALF, reason="no float16 instructions on this processor")
+STORED = [pytest.param(n, marks=needs_half) if n == "float16" else n for n in ELEMENTS]
 _PAD = {"reflect": "symmetric", "mirror": "reflect", "nearest": "edge", "wrap": "wrap"}
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from compiled_oracle import MODES, awkward, border, recursive, reference, samples
+from compiled_oracle import MODES, STORED, awkward, border, recursive, reference, samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -173,9 +173,7 @@ def test_float32_is_enough(sigma, order):
         assert np.max(np.abs(single - double)) <= 1e-5 * size
 
 
-@pytest.mark.parametrize(
-    "dtype", ["float16", "float32", "uint8", "int8", "uint16", "int16", "uint32", "int32"]
-)
+@pytest.mark.parametrize("dtype", STORED)
 def test_dtypes(dtype):
     image = samples(np.random.default_rng(4), (90, 80), dtype)
     found, wanted, bound, size = filtered(image, gaussian(3), (0, 1), "reflect", dtype="float64")
@@ -252,9 +250,7 @@ def test_denormals_are_flushed_only_inside():
     assert np.float32(tiny) * np.float32(0.5) != 0
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.data())
-def test_anything(data):
+def check_anything(data):
     shape = tuple(data.draw(st.lists(st.integers(1, 30), min_size=1, max_size=4)))
     axes = tuple(sorted(data.draw(st.sets(st.integers(0, len(shape) - 1), min_size=1, max_size=3))))
     taps = gaussian(data.draw(st.floats(0.5, 20)), data.draw(st.booleans()))
@@ -263,6 +259,18 @@ def test_anything(data):
     threads = data.draw(st.integers(1, 3))
     found, wanted, bound, size = filtered(image, taps, axes, mode, 0.9, order, threads=threads)
     assert np.max(np.abs(found - wanted)) <= bound + 1e-12 * size
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_anything(data):
+    check_anything(data)
+
+
+@pytest.mark.long
+@given(st.data())
+def test_anything_long(data):
+    check_anything(data)
 
 
 def test_refusals():

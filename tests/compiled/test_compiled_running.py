@@ -2,7 +2,17 @@
 
 import numpy as np
 import pytest
-from compiled_oracle import MODES, awkward, border, box, recursive, reference, rounded, samples
+from compiled_oracle import (
+    MODES,
+    STORED,
+    awkward,
+    border,
+    box,
+    recursive,
+    reference,
+    rounded,
+    samples,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -10,8 +20,6 @@ from test_compiled_memory import Guarded
 
 from separable.engine.compiled import thread_pool as pool
 from separable.engine.compiled.recursive_filter import fit
-
-DTYPES = ("float16", "float32", "float64", "uint8", "int8", "uint16", "int16", "uint32", "int32")
 
 
 def boxed(
@@ -79,8 +87,8 @@ def test_as_scipy(width, mode):
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("target", DTYPES)
+@pytest.mark.parametrize("dtype", STORED)
+@pytest.mark.parametrize("target", STORED)
 def test_dtypes(dtype, target):
     image = samples(np.random.default_rng(1), (70, 90), dtype)
     scales = (1 / 7, 1 / 4)
@@ -230,9 +238,7 @@ def test_no_drift_over_a_long_line():
     assert abs(float(found[-1]) - 0.1) < 1e-6
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.data())
-def test_anything(data):
+def check_anything(data):
     shape = tuple(data.draw(st.lists(st.integers(1, 40), min_size=1, max_size=4)))
     axes = tuple(sorted(data.draw(st.sets(st.integers(0, len(shape) - 1), min_size=1, max_size=3))))
     widths = tuple(data.draw(st.integers(1, 70)) for _ in axes)
@@ -252,6 +258,18 @@ def test_anything(data):
         data.draw(st.integers(1, 3)),
     )
     assert np.array_equal(found, expected(image, axes, widths, lefts, mode, 3))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_anything(data):
+    check_anything(data)
+
+
+@pytest.mark.long
+@given(st.data())
+def test_anything_long(data):
+    check_anything(data)
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,13 @@ import ctypes
 
 import numpy as np
 import pytest
+from compiled_oracle import STORED
 
 from separable.engine.compiled import dtype_conversion, simd, transpose, vector_blocks
 from separable.engine.compiled.jit import address, stage
 from separable.engine.compiled.numba_api import types
 
 WORK = ["float32", "float64"]
-STORED = list(simd.ELEMENTS)
 
 
 def call(function, *arguments):

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 import training
+import tumours
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 QUIET = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
@@ -51,12 +52,15 @@ def same(one: Any, other: Any) -> bool:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
-def test_a_killed_training_ends_bit_identical(tmp_path: Path) -> None:
-    """Killed by SIGKILL in the second network; every checkpoint seen on the way can be read."""
-    asked = ["digits.py", "--steps", "50", "--seeds", "1", "--checkpoint"]
+def test_a_killed_training_ends_bit_identical(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A process is killed in the second network, and this one continues; each checkpoint seen can be read."""
+    asked = ["--steps", "50", "--seeds", "1", "--checkpoint"]
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    undisturbed = start(*asked, str(whole))
-    process = start(*asked, str(killed), "--save-every", "1")
+    assert digits.main([*asked, str(whole)]) == 0
+    first = capsys.readouterr().out
+    process = start("digits.py", *asked, str(killed), "--save-every", "1")
     path, seen, begin = killed / "digits-separable-0.pt", 0, time.monotonic()
     name = "Digits of scikit-learn, 8x8: separable, seed 0, 50 steps of 32"
     while seen < 20:
@@ -71,8 +75,8 @@ def test_a_killed_training_ends_bit_identical(tmp_path: Path) -> None:
     at = checkpoints.load(path, name)["step"]
     assert 20 <= at < 50
 
-    first, _ = undisturbed.communicate(timeout=600)
-    second = finish(*asked, str(killed), "--save-every", "7")
+    assert digits.main([*asked, str(killed), "--save-every", "7"]) == 0
+    second = capsys.readouterr().out
     for network in ("dense", "separable"):
         found, wanted = (
             torch.load(folder / f"digits-{network}-0.pt", weights_only=True)
@@ -91,11 +95,9 @@ def qualities(printed: str) -> dict[str, str]:
 
 
 def test_two_processes_reach_the_loss_of_one(tmp_path: Path) -> None:
-    asked = ["tumours.py", "--quick", "--steps", "4", "--seeds", "1", "--threads", "1", "--json"]
-    alone = start(*asked, str(tmp_path / "one.json"))
-    printed = finish(*TWO, *asked, str(tmp_path / "two.json"))
-    alone.communicate(timeout=600)
-    assert alone.returncode == 0
+    asked = ["--quick", "--steps", "4", "--seeds", "1", "--threads", "1", "--json"]
+    assert tumours.main([*asked, str(tmp_path / "one.json")]) == 0
+    printed = finish(*TWO, "tumours.py", *asked, str(tmp_path / "two.json"))
     assert printed.count("parameters") == 1  # one table, not two
     assert "processes: 2" in printed
     one, two = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("one", "two"))

@@ -117,9 +117,12 @@ SHAPES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
 @pytest.mark.parametrize("mode", NAMES)
-@pytest.mark.parametrize(("shape", "sizes"), SHAPES)
+@pytest.mark.parametrize(
+    ("shape", "sizes", "dtype"),
+    [(*case, "float64") for case in SHAPES]
+    + [(*case, dtype) for case in SHAPES[2:8:2] for dtype in ("float32", "uint8")],
+)
 def test_every_method_gives_the_definition(
     shape: tuple[int, ...], sizes: tuple[int, ...], mode: str, dtype: str
 ) -> None:
@@ -208,8 +211,9 @@ def test_dask_arrays_are_bit_identical(mode: str) -> None:
     expected = sep.convolve(image, kernel, mode=mode, cval=1.5)
     got = sep.convolve(lazily, kernel, mode=mode, cval=1.5)
     assert got.compute().tobytes() == expected.tobytes()
-    processes = got.compute(scheduler="processes", num_workers=1)
-    assert processes.tobytes() == expected.tobytes()
+    if mode == NAMES[0]:
+        processes = got.compute(scheduler="processes", num_workers=1)
+        assert processes.tobytes() == expected.tobytes()
     again = sep.convolve(lazily, kernel, mode=canonical(mode), cval=1.5)
     assert again.name == got.name
     assert sep.convolve(lazily, kernel, mode="wrap").name != got.name

@@ -29,7 +29,7 @@ def share(small: nn.Module, net: nn.Module, samples: int) -> float:
     return counts[0] / counts[1]
 
 
-@pytest.mark.parametrize("budget", [0.15, 0.3, 0.5])
+@pytest.mark.parametrize("budget", [0.15, pytest.param(0.3, marks=pytest.mark.long), 0.5])
 def test_a_budget_is_kept_for_one_sample_and_for_a_batch(
     budget: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -161,7 +161,8 @@ def test_one_sample_and_none(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "dense"), [*((name, False) for name in SMALL), ("mobilenet", True), ("spectral", True)]
+    ("name", "dense"),
+    [*((name, False) for name in SMALL if name != "unet"), ("mobilenet", True), ("spectral", True)],
 )
 def test_compiles_as_one_graph(name: str, dense: bool) -> None:
     net = build(name, dense=dense).eval()
@@ -171,7 +172,7 @@ def test_compiles_as_one_graph(name: str, dense: bool) -> None:
 
 
 def test_a_compiled_unet_takes_other_sizes() -> None:
-    """Sizes become symbols with the second one; those of odd images are no hard ones."""
+    """It compiles as one graph; sizes become symbols with the second one, also odd ones."""
     net = build("unet", widths=(8, 16)).eval()
     compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
     for shape in ((18, 25), (21, 33), (16, 16)):

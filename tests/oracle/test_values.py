@@ -10,16 +10,33 @@ from separable import ndimage
 SHAPES = ((13, 11), (2, 3), (1, 1), (1, 6))  # most kernels are larger than the last three
 
 
-@pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("name", CASES)
-def test_every_mode_and_shape(name, dtype):
+def check_every_mode(name, dtype, shapes):
     case = CASES[name]
-    for shape in SHAPES:
+    for shape in shapes:
         image = image_of(dtype, shape)
         largest = case.norm * max(1.0, float(np.abs(image.astype(complex)).max()))
         for mode in MODES:
             result = case.call(ndimage, image, mode=mode)
             assert_close(result, expected(case, image, mode), largest, (shape, mode), dtype)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("name", CASES)
+def test_every_mode(name, dtype):
+    check_every_mode(name, dtype, SHAPES[:1])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "uint8", "complex64"])
+@pytest.mark.parametrize("name", CASES)
+def test_every_mode_of_small_images(name, dtype):
+    check_every_mode(name, dtype, SHAPES[1:])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("name", CASES)
+def test_every_mode_and_shape(name, dtype):
+    check_every_mode(name, dtype, SHAPES)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "uint8", "int16", "complex128"])

@@ -19,6 +19,7 @@ from llvmlite import ir
 from .jit import inline, intrinsic, stage
 from .numba_api import cgutils, types
 from .simd import (
+    IS_ARM,
     IS_X86,
     emit_call,
     emit_fma,
@@ -72,13 +73,22 @@ def read_out(_typing: Any, total: Any, states: Any, weights: Any) -> Any:
     return total(total, states, states), emit
 
 
-_FLUSH = 0x8040
+_FLUSH_X86 = 0x8040
 """Bits of the x86 control register MXCSR: denormal operands count as zero, and so do denormal results."""
+
+_FLUSH_ARM = 1 << 24
+"""The same for the ARM control register FPCR."""
+
+_I64 = ir.IntType(64)
 
 
 def _control(builder: Any, name: str, place: Any) -> None:
     byte = builder.bitcast(place, ir.IntType(8).as_pointer())
     emit_call(builder, f"llvm.x86.sse.{name}", ir.VoidType(), [byte])
+
+
+def _set_fpcr(builder: Any, value: Any) -> None:
+    emit_call(builder, "llvm.aarch64.set.fpcr", ir.VoidType(), [value])
 
 
 @intrinsic
@@ -89,17 +99,21 @@ def flush_denormals(_typing: Any) -> Any:
     """
 
     def emit(_context: Any, builder: Any, _signature: Any, _arguments: Any) -> Any:
-        word = ir.IntType(32)
+        if IS_ARM:
+            old = emit_call(builder, "llvm.aarch64.get.fpcr", _I64, [])
+            _set_fpcr(builder, builder.or_(old, _I64(_FLUSH_ARM)))
+            return old
         if not IS_X86:
-            return word(0)
+            return _I64(0)
+        word = ir.IntType(32)
         place = cgutils.alloca_once(builder, word)
         _control(builder, "stmxcsr", place)
         old = builder.load(place)
-        builder.store(builder.or_(old, word(_FLUSH)), place)
+        builder.store(builder.or_(old, word(_FLUSH_X86)), place)
         _control(builder, "ldmxcsr", place)
-        return old
+        return builder.zext(old, _I64)
 
-    return types.int32(), emit
+    return types.int64(), emit
 
 
 @intrinsic
@@ -107,12 +121,14 @@ def restore_denormals(_typing: Any, old: Any) -> Any:
     """Undo :func:`flush_denormals`."""
 
     def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        if IS_X86:
-            place = cgutils.alloca_once_value(builder, arguments[0])
+        if IS_ARM:
+            _set_fpcr(builder, arguments[0])
+        elif IS_X86:
+            place = cgutils.alloca_once_value(builder, builder.trunc(arguments[0], ir.IntType(32)))
             _control(builder, "ldmxcsr", place)
         return context.get_dummy_value()
 
-    return types.none(types.int32), emit
+    return types.none(types.int64), emit
 
 
 @inline
