@@ -323,7 +323,8 @@ def test_too_little_memory(
     def refuse(*args: object, **kwargs: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(sys.modules["separable.plan.planned_filter"], "run", refuse)
+    for name in ("run", "PreparedRun"):
+        monkeypatch.setattr(sys.modules["separable.plan.planned_filter"], name, refuse)
     code, _, err = call("filter", photo, tmp_path / "out.png", "-k", "sobel")
     assert (code, err) == (
         2,

@@ -254,14 +254,14 @@ def test_a_changed_profile_makes_new_plans(
     values["name"] = "another computer"
     path = tmp_path / "machine.json"
     path.write_text(json.dumps(values))
-    monkeypatch.setattr(machine, "cache_path", lambda: path)
-    machine.current.cache_clear()
+    monkeypatch.setattr("separable.machine.this_machine.cache_path", lambda: path)
+    machine.forget()
     try:
         ndimage.sobel(IMAGE)
         assert len(found) == 1
     finally:
         monkeypatch.undo()
-        machine.current.cache_clear()
+        machine.forget()
 
 
 def test_warnings_are_given_at_every_call() -> None:

@@ -150,7 +150,7 @@ def _without_times(text: str) -> list[list[str]]:
     text = re.sub(r"\d[\d.]* (s|ms|us)\b", "TIME", text)
     text = re.sub(r"[\d.]+( times|x) (slower|faster)", r"N\1 \2", text)
     text = re.sub(r"\d+ threads?", "N threads", text)
-    text = re.sub(r"Rates: .*?(?=\nmult/out)", "Rates", text, flags=re.DOTALL)
+    text = re.sub(r"Rates: .*?(?=\nmethod:)", "Rates", text, flags=re.DOTALL)
     return [line.split() for line in text.strip().splitlines()]
 
 

@@ -15,7 +15,7 @@ from torch import nn as tnn
 from separable import nn
 from separable.engine.compiled import thread_pool as pool
 from separable.errors import ArgumentError
-from separable.nn.fused.operators import by_torch
+from separable.nn.fused.operators import Window, by_torch
 from separable.nn.fused.packed_layer import PackedLayer
 
 OPS = torch.ops.separable
@@ -83,7 +83,8 @@ def test_values(dtype, tolerance, monkeypatch):
     def check(case):
         tensors, rest = case
         tensors = [None if t is None else t.to(dtype) for t in tensors]
-        exact = by_torch(*wide(tensors), *rest)
+        x, *own = wide(tensors)
+        exact = by_torch(x, tuple(own), Window(*rest[:3]), *rest[3:])
         found = []
         for threads in (1, 2, 4):
             torch.set_num_threads(threads)

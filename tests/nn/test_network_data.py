@@ -243,7 +243,7 @@ def test_a_program_of_more_than_tensors_says_what_is_missing(tmp_path: Path) -> 
 
     path = saved(tmp_path, Scaled(), smooth(2), 3, example=False)
     with pytest.raises(
-        ArgumentError, match=r"m\.pt2 has no example inputs, .* input 1 is no tensor"
+        ArgumentError, match=r"m\.pt2 has no example inputs, .* input 1 is not a tensor"
     ):
         open_network(str(path))
     assert open_network(str(saved(tmp_path, Scaled(), smooth(2), 3, example=True))).batch == 2

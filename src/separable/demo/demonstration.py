@@ -196,7 +196,7 @@ def _summarise(results: list[Result]) -> None:
             r.title,
             r.size,
             str(r.factors.rank),
-            r.plan.chosen.title,
+            r.plan.chosen.name,
             duration(r.dense_seconds),
             duration(r.seconds),
             f"{r.speedup:.1f}x",

@@ -125,8 +125,7 @@ class Plan(Value):
         """
         form = self.chosen.form
         if progress is None and form is not None:
-            prepared: Any = form.cached.get("run") or form.cached.get_or_build("run", self._prepare)
-            filtered: Array | None = prepared(image, out)
+            filtered = self._run_prepared(form, image, out)
             if filtered is not None:
                 return filtered
         array = complete_array_of(image, remedy=MASKED_REMEDY)
@@ -256,10 +255,19 @@ class Plan(Value):
             f"{self.chosen.title}, predicted {plan_text.duration(self.chosen.seconds)}>"
         )
 
-    def _prepare(self) -> PreparedRun:
-        """Return the chosen candidate, to be run on plain arrays without further checks."""
-        assert self.chosen.form is not None
-        return PreparedRun(self.problem, METHODS[self.chosen.method], self.chosen.form)
+    def _run_prepared(self, form: Decomposition, image: Any, out: Any) -> Array | None:
+        """Filter a plain array without further checks, or return None where there is something to check."""
+        method = self.chosen.method
+        key = ("run", method)  # several methods may run one form of the kernel
+        prepared: Any = form.cached.get(key)
+        if prepared is None:
+            try:
+                prepared = form.cached.get_or_build(
+                    key, lambda: PreparedRun(self.problem, METHODS[method], form)
+                )
+            except MemoryError:  # `run` says what there is no memory for
+                return None
+        return prepared(image, out)  # type: ignore[no-any-return]
 
     def _best(self, admit: Callable[[Candidate], bool]) -> Candidate:
         return fastest(c for c in self.candidates if not c.refused and admit(c))
