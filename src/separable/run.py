@@ -87,7 +87,8 @@ def run(
     # Step 3: filter into the output itself where that is safe, else into an array of our own.
     native = out if out.dtype.isnative else out.view(out.dtype.newbyteorder("="))
     direct = apart and not problem.exponent
-    direct = direct and (native.dtype == problem.work or method.stores(native.dtype))
+    stored = problem.work.kind != "c" and method.stores(native.dtype)
+    direct = direct and (native.dtype == problem.work or stored)
     target = native if direct else empty(problem.shape, problem.work)
     try:
         with np.errstate(over="ignore", invalid="ignore"):

@@ -63,6 +63,8 @@ class Problem(Value):
     exponent : int
         Results of the methods are those of the filter divided by 2**exponent: kernels of
         extraordinary scale are normalised, see `Kernel.normalised`.
+    pairs : bool
+        True if the last axis holds the real and the imaginary parts of complex samples.
     """
 
     shape: tuple[int, ...]
@@ -76,6 +78,7 @@ class Problem(Value):
     cval: complex
     threads: int
     exponent: int = 0
+    pairs: bool = False
 
     @property
     def size(self) -> int:

@@ -265,7 +265,7 @@ class Lines(PreparedFilter):
         for group in groups:
             last = len(schedules) == len(groups) - 1
             target = out if last else intermediate
-            layout = arrange(self.shape, source.strides, target.strides, group)
+            layout = arrange(self.shape, source.strides, target.strides, group, self.inner_run)
             filters = {
                 name: self.filters[group[axis.filtered]]
                 for name, axis in (("y", layout.y), ("x", layout.x))
@@ -287,7 +287,7 @@ class Lines(PreparedFilter):
             pair = tuple(sorted(order[:2]))
             outer = self.filters[order[1]]
             whole = any(self.filters[a].whole for a in pair)
-            fits = arrange(self.shape, image.strides, out.strides, pair).z is None
+            fits = arrange(self.shape, image.strides, out.strides, pair, self.inner_run).z is None
             if fits and not whole and outer.taps <= MOST_FUSED_TAPS:
                 groups.append(pair)
                 order = order[2:]

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .axis_layout import INNER_RUN
 from .term_sums import Correlation, Taps
 
 __all__ = ["SegmentedCorrelation", "pays"]
@@ -47,6 +48,8 @@ class SegmentedCorrelation:
     >>> set(three(line, out).tolist())
     {3.0}
     """
+
+    inner_run = INNER_RUN
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from separable.process_cache import ProcessCache
 
+from .axis_layout import INNER_RUN
 from .simd import ELEMENTS, HAS_HALF
 
 SCHEDULES_KEPT = 64
@@ -29,7 +30,14 @@ class PreparedFilter:
         The constant value outside the image, where a border map says -1.
     work : dtype
         float32 or float64: the dtype of intermediates and sums.
+
+    Attributes
+    ----------
+    inner_run : int
+        Number of inner samples from which vectors run along them, see :mod:`.axis_layout`.
     """
+
+    inner_run = INNER_RUN
 
     def __init__(self, shape: tuple[int, ...], cval: float, work: Any) -> None:
         self.shape, self.cval, self.work = tuple(shape), float(cval), np.dtype(work)
@@ -43,7 +51,7 @@ class PreparedFilter:
         Parameters
         ----------
         image : ndarray
-            The samples, of any strides; float16, float32, float64 or integers of 8 to 32 bits.
+            The samples, of any strides; float16, float32, float64 or integers of 8 to 64 bits.
         out : ndarray
             Destination, of the same shape and any of those dtypes.  Integers are rounded half to even and
             saturated, once.

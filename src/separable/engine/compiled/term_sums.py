@@ -95,7 +95,7 @@ class Correlation(PreparedFilter):
         run(prepared, array_address(image), array_address(out), threads)
 
     def _prepare(self, image: NDArray[Any], out: NDArray[Any], threads: int) -> TermSchedule:
-        layout = arrange(self.shape, image.strides, out.strides, self.axes)
+        layout = arrange(self.shape, image.strides, out.strides, self.axes, self.inner_run)
         dtypes = Dtypes(image.dtype, out.dtype, self.work)
         return TermSchedule(layout, self.passes, self.cval, dtypes, threads)
 

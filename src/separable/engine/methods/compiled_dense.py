@@ -15,7 +15,6 @@ from separable.engine.methods.compiled_sweeps import (
     dense_correlation,
     one_axis,
     per_thread_counts,
-    unsupported_reason,
 )
 
 __all__ = ["CompiledDense"]
@@ -40,15 +39,15 @@ class CompiledDense(CompiledMethod):
     runs_on_tensors = True
     fallback = "correlate"
 
-    def refuse(self, problem: Problem, decomposition: Decomposition) -> str:
+    def refuse_real(self, problem: Problem, decomposition: Decomposition) -> str:
         """Return why the dense kernel cannot be run compiled, or an empty string."""
         if decomposition.weights.ndim > 2:
             return "the compiled dense filter takes kernels of one or two axes"
         if decomposition.weights.size > LARGEST:
             return f"the compiled dense filter takes at most {LARGEST} weights"
-        return unsupported_reason(problem)
+        return ""
 
-    def estimate(self, problem: Problem, decomposition: Decomposition) -> WorkEstimate:
+    def estimate_real(self, problem: Problem, decomposition: Decomposition) -> WorkEstimate:
         """Count all weights, zeros included."""
         n = float(problem.size)
         counts = {"call": 1.0, "element": n, "column": n * decomposition.weights.shape[-1]}
@@ -60,7 +59,7 @@ class CompiledDense(CompiledMethod):
         rounding = eps / 2 * min(max(2.0, decomposition.weights.size**0.5), MOST_ROUNDING)
         return WorkEstimate(1, decomposition.multiplications, moved, counts, rounding)
 
-    def run(
+    def run_real(
         self,
         problem: Problem,
         decomposition: Decomposition,

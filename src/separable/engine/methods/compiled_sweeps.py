@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from separable.borders import OUTSIDE
 from separable.engine.availability import compiling, why_not
-from separable.engine.base import Decomposition, Problem
-from separable.engine.method import Method
+from separable.engine.base import Decomposition, Problem, WorkEstimate
+from separable.engine.method import Method, Progress
+from separable.engine.methods.complex_numbers import complex_estimate, refuse_parts, run_parts
 
 __all__ = [
     "SMALL",
@@ -20,18 +21,18 @@ __all__ = [
     "CompiledMethod",
     "correlation",
     "dense_correlation",
+    "in_samples",
     "one_axis",
     "per_thread_counts",
     "stores_type",
     "taps_per_axis",
     "turning",
-    "unsupported_reason",
 ]
 
 Array = NDArray[Any]
 
 TYPES = frozenset(
-    ("float32", "float64", "uint8", "int8", "uint16", "int16", "int32", "uint32")
+    ("float32", "float64", "uint8", "int8", "uint16", "int16", "int32", "uint32", "int64", "uint64")
 )  # what the compiled engine reads and writes
 SMALL = 1 << 15  # fewer outputs stay on one thread
 SWEEP_AXES = 3  # most axes that one sweep filters along
@@ -43,7 +44,11 @@ def stores_type(dtype: np.dtype[Any]) -> bool:
 
 
 class CompiledMethod(Method):
-    """Base class of the methods of the compiled engine."""
+    """Base class of the methods of the compiled engine.
+
+    A subclass filters real numbers; complex ones are filtered as real ones, see
+    `separable.engine.methods.complex_numbers`.
+    """
 
     def unavailable(self) -> str:
         """Return why the compiled engine cannot be used, or an empty string."""
@@ -53,16 +58,57 @@ class CompiledMethod(Method):
         """Return whether the compiled engine writes this type itself."""
         return stores_type(dtype)
 
+    def refuse(self, problem: Problem, decomposition: Decomposition) -> str:
+        """Return why the compiled engine cannot run a decomposition, or an empty string."""
+        if why_not():
+            return why_not()
+        if problem.work.kind == "c":
+            return refuse_parts(problem, decomposition, self.refuse_real)
+        return self.refuse_real(problem, decomposition)
 
-def unsupported_reason(problem: Problem) -> str:
-    """Return why the compiled engine cannot take this problem, or an empty string."""
-    if why_not():
-        return why_not()
-    if problem.work.kind == "c":
-        return "the compiled engine takes no complex numbers"
-    if problem.dtype.kind in "iu" and problem.dtype.itemsize > 4:
-        return f"the compiled engine takes no {problem.dtype}"
-    return ""
+    def refuse_real(self, problem: Problem, decomposition: Decomposition) -> str:
+        """Do as `refuse` for real numbers, where the compiled engine is available."""
+        return ""
+
+    def estimate(self, problem: Problem, decomposition: Decomposition) -> WorkEstimate:
+        """Count what the method does for real numbers, for all parts of complex ones."""
+        if problem.work.kind == "c" and not refuse_parts(problem, decomposition, self.refuse_real):
+            return complex_estimate(problem, decomposition, self.estimate_real)
+        return self.estimate_real(problem, decomposition)
+
+    def estimate_real(self, problem: Problem, decomposition: Decomposition) -> WorkEstimate:
+        """Do as `estimate` for real numbers."""
+        raise NotImplementedError
+
+    def run(
+        self,
+        problem: Problem,
+        decomposition: Decomposition,
+        image: Array,
+        target: Array,
+        progress: Progress,
+    ) -> None:
+        """Filter an image; complex numbers part by part."""
+        if problem.work.kind != "c":
+            self.run_real(problem, decomposition, image, target, progress)
+            return
+
+        def part(inner: Problem, form: Decomposition, source: Array, out: Array) -> None:
+            self.run_real(inner, form, source, out, lambda _: None)
+
+        run_parts(problem, decomposition, image, target, part)
+        progress(1.0)
+
+    def run_real(
+        self,
+        problem: Problem,
+        decomposition: Decomposition,
+        image: Array,
+        target: Array,
+        progress: Progress,
+    ) -> None:
+        """Do as `run` for real numbers."""
+        raise NotImplementedError
 
 
 def per_thread_counts(counts: dict[str, float], problem: Problem) -> dict[str, float]:
@@ -126,7 +172,18 @@ def correlation(
     outside = float(np.real(cval))
     long = len(axes) == 1 and pays(problem.shape, axes[0], len(terms[0][0]))
     kind = SegmentedCorrelation if long else Correlation
-    return kind(terms, axes, lefts, borders, outside, problem.work, problem.shape)
+    sweep = kind(terms, axes, lefts, borders, outside, problem.work, problem.shape)
+    return in_samples(sweep, problem)
+
+
+def in_samples(prepared: Any, problem: Problem) -> Any:
+    """Return a prepared filter whose choice of the order of passes counts samples, not numbers.
+
+    So it is the same for complex samples as pairs and as two arrays.
+    """
+    if problem.pairs:
+        prepared.inner_run *= 2
+    return prepared
 
 
 def dense_correlation(

@@ -28,8 +28,8 @@ from separable.engine.methods.compiled_sweeps import (
     per_thread_counts,
     taps_per_axis,
     turning,
-    unsupported_reason,
 )
+from separable.engine.methods.complex_numbers import kernel_parts
 from separable.engine.symmetry import count_folding
 
 if TYPE_CHECKING:
@@ -57,15 +57,15 @@ class FusedTerms(CompiledMethod):
     splits_into_stages = True
     fallback = "passes"
 
-    def refuse(self, problem: Problem, decomposition: Decomposition) -> str:
+    def refuse_real(self, problem: Problem, decomposition: Decomposition) -> str:
         """Return why the terms cannot be run in one sweep, or an empty string."""
         if any(len(group) > 1 for group in decomposition.groups):
             return "a factor has several axes"
         if len(decomposition.terms) > MOST_TERMS:
             return f"{len(decomposition.terms)} terms are too many for one sweep"
-        return unsupported_reason(problem) or too_inexact(problem, decomposition)
+        return too_inexact(problem, decomposition)
 
-    def estimate(self, problem: Problem, decomposition: Decomposition) -> WorkEstimate:
+    def estimate_real(self, problem: Problem, decomposition: Decomposition) -> WorkEstimate:
         """Count the taps of all terms along each axis; one sweep filters along up to three axes."""
         n = float(problem.size)
         passes = len(decomposition.passes)
@@ -100,7 +100,7 @@ class FusedTerms(CompiledMethod):
             self.seconds(machine, problem, per_thread_counts(counts | own, problem)) for own in taps
         )
 
-    def run(
+    def run_real(
         self,
         problem: Problem,
         decomposition: Decomposition,
@@ -124,10 +124,9 @@ class FusedTerms(CompiledMethod):
 
     def turning_axes(self, problem: Problem, decomposition: Decomposition) -> tuple[int, ...]:
         """Return the inner axis of a sweep along two axes."""
-        if not decomposition.terms:
-            return ()
+        parts = [part for part in kernel_parts(problem, decomposition) if part]
         return turning(
-            [{problem.axes[axis] for axis, _, _ in taps_per_axis(problem, decomposition)}]
+            [{problem.axes[axis] for axis, _, _ in taps_per_axis(problem, part)} for part in parts]
         )
 
     def calibration_cases(self) -> Iterator[CalibrationCase]:

@@ -19,6 +19,7 @@ from separable.engine.gaussian_fit import fit_within
 from separable.engine.method import TERMS, CalibrationCase, Progress, TermSizes
 from separable.engine.methods.compiled_sweeps import (
     CompiledMethod,
+    in_samples,
     per_thread_counts,
     taps_per_axis,
 )
@@ -58,6 +59,8 @@ class GaussianRecursion(CompiledMethod):
         """
         if not tol or not decomposition.terms or line_refusal(problem, decomposition):
             return None
+        if decomposition.weights.dtype.kind == "c":
+            return None
         stacks = taps_per_axis(problem, decomposition)
         if max(taps.shape[1] for _, taps, _ in stacks) < SHORT:
             return None
@@ -84,7 +87,7 @@ class GaussianRecursion(CompiledMethod):
         counts = {"call": 1.0, "element": n, "line element": n, "state": n * LEAST_OPERATIONS}
         return self.seconds(machine, problem, per_thread_counts(counts, problem))
 
-    def refuse(self, problem: Problem, decomposition: Decomposition) -> str:
+    def refuse_real(self, problem: Problem, decomposition: Decomposition) -> str:
         """Return why a recursion cannot be used, or an empty string."""
         if line_refusal(problem, decomposition):
             return line_refusal(problem, decomposition)
@@ -94,7 +97,7 @@ class GaussianRecursion(CompiledMethod):
             return "cval is not finite"
         return ""
 
-    def estimate(self, problem: Problem, decomposition: Decomposition) -> WorkEstimate:
+    def estimate_real(self, problem: Problem, decomposition: Decomposition) -> WorkEstimate:
         """Count a few multiplications per state of the recursion, forth and back."""
         steps = float(sum(c.operations for c in decomposition.recursions))
 
@@ -104,7 +107,7 @@ class GaussianRecursion(CompiledMethod):
         # Measured with sigma up to 2000, on ramps, which add up what is rounded of the coefficients.
         return line_estimate(problem, decomposition, counts, steps, lambda taps: 16.0 + taps / 16)
 
-    def run(
+    def run_real(
         self,
         problem: Problem,
         decomposition: Decomposition,
@@ -135,6 +138,7 @@ def _recursive(problem: Problem, decomposition: Decomposition) -> Any:
         from separable.engine.compiled.recursive_filter import recursive_lines
     axes, lefts, borders, _ = line_parameters(problem, decomposition)
     outside = float(np.real(problem.cval))
-    return recursive_lines(
+    lines = recursive_lines(
         problem.shape, axes, decomposition.recursions, lefts, borders, outside, problem.work
     )
+    return in_samples(lines, problem)
