@@ -118,9 +118,9 @@ class Correlation(PreparedFilter):
 
 
 class DenseCorrelation(Correlation):
-    """A direct correlation with a small kernel over two axes that does not separate.
+    """A direct correlation with a small kernel over two or three axes that does not separate.
 
-    The arguments are those of :class:`Correlation`, but `kernel` is an array with the two filtered axes in
+    The arguments are those of :class:`Correlation`, but `kernel` is an array with the filtered axes in
     ascending order.  One output costs as many multiplications as the kernel has entries.
     """
 
@@ -135,8 +135,10 @@ class DenseCorrelation(Correlation):
         shape: tuple[int, ...],
     ) -> None:
         self.kernel = np.array(kernel, np.float64)
-        if self.kernel.ndim != 2 or len(axes) != 2:
-            raise ValueError(f"`kernel` must have two axes; got {self.kernel.ndim} for {axes}")
+        if self.kernel.ndim not in (2, 3) or len(axes) != self.kernel.ndim:
+            raise ValueError(
+                f"`kernel` must have two or three axes; got {self.kernel.ndim} for {axes}"
+            )
         ones = [[np.ones(n) for n in self.kernel.shape]]
         super().__init__(ones, axes, lefts, borders, cval, work, shape)
 

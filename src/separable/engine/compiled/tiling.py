@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .axis_layout import Layout
 from .dense_kernels import filter_direct
+from .dense_loop import planes_direct
 from .fma_blocks import EVEN, GENERAL, MIXED, MOST_PRODUCTS, ODD, OUTPUTS, is_long
 from .jit import address
 from .load_store import load_tile
@@ -120,7 +121,7 @@ class TermSchedule(SweepSchedule):
     threads : int
         Largest number of threads.
     dense : ndarray, optional
-        A kernel over two axes; the passes then only describe the borders.
+        A kernel over two or three axes; the passes then only describe the borders.
     network : TermGraph, optional
         What the terms read and which are summed; by default each term has passes of its own.
     """
@@ -171,13 +172,23 @@ class TermSchedule(SweepSchedule):
     # --- taps ----------------------------------------------------------------------------------------
 
     def _set_dense_weights(self, dense: NDArray[np.float64], cval: float) -> None:
-        # (x, y): the taps down each column of the kernel lie together.
-        order = [self.layout.x.filtered, self.layout.y.filtered]
+        # (z, x, y): the taps down each column of the kernel lie together.
+        z = [self.layout.z.filtered] if self.layout.z is not None else []
+        order = [*z, self.layout.x.filtered, self.layout.y.filtered]
         table = dense.transpose(order).astype(self.dtypes.work)
         self._set(
-            x_weights=self._add_table(table), x_taps=table.shape[0], y_taps=table.shape[1],
+            x_weights=self._add_table(table), x_taps=table.shape[-2], y_taps=table.shape[-1],
+            z_taps=table.shape[0] if z else 0, kernel_columns=table.size // table.shape[-1],
             y_terms=1, outside=self._add_number(cval),
         )  # fmt: skip
+
+    def _add_column_table(self) -> int:
+        """Return the address of the offsets of the kernel's columns, for each slot that can hold the first plane."""
+        slots = max(self._get("z_taps"), 1)
+        slot, x = np.arange(slots), np.arange(self._get("x_taps")) * self._get("channels")
+        # (first slot, plane of the kernel, column of the plane)
+        planes = (slot[:, None, None] + slot[:, None]) % slots
+        return self._add_table(planes * self._get("plane_step") + x)
 
     def _set_weights(self, cval: float) -> None:
         network = self.network
@@ -228,7 +239,7 @@ class TermSchedule(SweepSchedule):
         # Rows a multiple of a page apart compete for the same lines of the cache: ask for them later.
         late = self._is_crowded() and self.dense is None and not self._overlaps()
         self._set(prefetch_distance=tile if late else 2 * tile)
-        if "z" in self.passes:
+        if "z" in self.passes and self.dense is None:
             self._set_ring(threads)
         else:
             self._set_chunks(threads)
@@ -268,12 +279,15 @@ class TermSchedule(SweepSchedule):
     def _tile_columns(self, band: int) -> int:
         """Return the columns of a tile, whose strips fit the second-level cache."""
         size, total = lanes(self.dtypes.work), self._get("halo") + self._get("x_flat")
-        columns = PLANE_COLUMNS if "z" in self.passes else TILE_COLUMNS
+        rings = "z" in self.passes and self.dense is None
+        columns = PLANE_COLUMNS if rings else TILE_COLUMNS
         tiles = max(1, round(total / columns))
-        if "z" in self.passes or tiles < OVERLAP_TILES:  # of equal width
+        if rings or tiles < OVERLAP_TILES:  # of equal width
             columns = -(-total // tiles)
         tile = round_up(columns, size)
         column = self.dtypes.work.itemsize * (band + self._taps("y"))
+        if self.dense is not None:
+            column *= max(self._taps("z"), 1)
         while tile > size and tile * column > CACHE_BYTES:
             tile = round_up(tile // 2, size)
         return tile
@@ -354,7 +368,10 @@ class TermSchedule(SweepSchedule):
         row_step, strip_step, strips = size, rows * size, tile // size * rows * size
         if self.dense is not None:
             row_step, strip_step = ((tile + halo) // size + 1 | 1) * size, size
-            strips = row_step * (rows + OUTPUTS)
+            plane = row_step * (rows + OUTPUTS)
+            strips = plane * max(self._taps("z"), 1)
+            self._set(plane_step=plane)
+            self._set(column_table=self._add_column_table())
         across = self._get("y_terms") * groups * width * size if self._is_transposed() else 0
         self._set(
             groups=groups, across_width=width, run=run,
@@ -382,7 +399,7 @@ class TermSchedule(SweepSchedule):
         self._set(load=address(load_tile, (WORD, source, work, *words[:4])))
         if self.dense is not None:
             band = band_direct
-            self._set(filter_direct=address(filter_direct, (WORD, work, work, last, *words[:9])))
+            self._set(filter_direct=address(filter_direct, (WORD, work, work, target, *words[:10])))
         elif self._is_transposed():
             band, rows = band_of_two, (WORD, work, work, work, last, x, *words[:8])
             self._set(filter_columns=address(filter_columns, (WORD, work, work, y, *words[:12])))
@@ -391,7 +408,9 @@ class TermSchedule(SweepSchedule):
             band, columns = band_of_one, (WORD, work, work, last, y, *words[:11])
             self._set(finish_columns=address(finish_columns, columns))
         self._set(band=address(band, words[:12]))
-        if "z" in self.passes:
+        if "z" in self.passes and self.dense is not None:
+            self._set(item=address(planes_direct, words[:8]))
+        elif "z" in self.passes:
             planes = (WORD, work, work, target, z, *words[:9])
             self._set(
                 item=address(stream_planes, words[:8]),

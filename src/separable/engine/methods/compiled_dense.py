@@ -1,4 +1,4 @@
-"""Small dense kernels over one or two axes, by the compiled engine."""
+"""Small dense kernels over one to three axes, by the compiled engine."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from separable.engine.base import Decomposition, Problem, WorkEstimate
 from separable.engine.method import DENSE, CalibrationCase, Progress
 from separable.engine.methods.compiled_sweeps import (
+    SWEEP_AXES,
     CompiledMethod,
     dense_correlation,
     one_axis,
@@ -41,8 +42,8 @@ class CompiledDense(CompiledMethod):
 
     def refuse_real(self, problem: Problem, decomposition: Decomposition) -> str:
         """Return why the dense kernel cannot be run compiled, or an empty string."""
-        if decomposition.weights.ndim > 2:
-            return "the compiled dense filter takes kernels of one or two axes"
+        if decomposition.weights.ndim > SWEEP_AXES:
+            return "the compiled dense filter takes kernels of one to three axes"
         if decomposition.weights.size > LARGEST:
             return f"the compiled dense filter takes at most {LARGEST} weights"
         return ""
@@ -50,7 +51,9 @@ class CompiledDense(CompiledMethod):
     def estimate_real(self, problem: Problem, decomposition: Decomposition) -> WorkEstimate:
         """Count all weights, zeros included."""
         n = float(problem.size)
-        counts = {"call": 1.0, "element": n, "column": n * decomposition.weights.shape[-1]}
+        shape = decomposition.weights.shape
+        columns = shape[-1] * (shape[0] if len(shape) == SWEEP_AXES else 1)
+        counts = {"call": 1.0, "element": n, "column": n * columns}
         counts["dense tap"] = n * decomposition.weights.size
         counts = per_thread_counts(counts, problem)
         moved = n * (problem.dtype.itemsize + problem.out.itemsize)
@@ -90,9 +93,13 @@ class CompiledDense(CompiledMethod):
                 yield CalibrationCase(
                     self.name, dtype, (side, side), ("general", size, size), (0, 1)
                 )
+            for volume, size in (((40, 60, 60), 5), ((64, 128, 128), 3), ((64, 128, 128), 7)):
+                kernel = ("general", size, size, size)
+                yield CalibrationCase(self.name, dtype, volume, kernel, (0, 1, 2))
 
 
 def _dense(problem: Problem, decomposition: Decomposition) -> Any:
     if decomposition.kernel.ndim == 1:
         return one_axis(problem, decomposition.kernel, problem.cval)
-    return dense_correlation(problem, decomposition.kernel, (0, 1), problem.lefts)
+    kernel = decomposition.kernel
+    return dense_correlation(problem, kernel, range(kernel.ndim), problem.lefts)

@@ -189,10 +189,10 @@ def in_samples(prepared: Any, problem: Problem) -> Any:
 def dense_correlation(
     problem: Problem, taps: Array, kernel_axes: Sequence[int], lefts: Sequence[int]
 ) -> Any:
-    """Return the compiled dense filter over two axes of the problem's image."""
+    """Return the compiled dense filter over two or three axes of the problem's image."""
     with compiling:
         from separable.engine.compiled.term_sums import DenseCorrelation
-    order = sorted(range(2), key=lambda k: problem.axes[kernel_axes[k]])
+    order = sorted(range(taps.ndim), key=lambda k: problem.axes[kernel_axes[k]])
     axes = [problem.axes[kernel_axes[k]] for k in order]
     own = [lefts[k] for k in order]
     kernel = np.transpose(taps, order)
