@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .axis_layout import INNER_RUN
+from .slabs import overwrites
 from .term_sums import Correlation, Taps
 
 __all__ = ["SegmentedCorrelation", "pays"]
@@ -82,7 +83,9 @@ class SegmentedCorrelation:
         self._windows = _along_rows(terms, left, work, (*self._samples.shape, *trail))
 
     def __call__(self, image: NDArray[Any], out: NDArray[Any], threads: int = 1) -> NDArray[Any]:
-        """Run on ``image`` into ``out``, which must not overlap it."""
+        """Run on ``image`` into ``out``, which is the image or does not overlap it."""
+        if overwrites(image, out):
+            image = image.copy()
         for line in np.ndindex(self._lines):
             self._filter(image[line], out[line], threads)
         return out

@@ -38,6 +38,7 @@ class CompiledDense(CompiledMethod):
     chunk_invariant = True
     exact_beside_small_weights = True
     runs_on_tensors = True
+    overwrites = True
     fallback = "correlate"
 
     def refuse_real(self, problem: Problem, decomposition: Decomposition) -> str:

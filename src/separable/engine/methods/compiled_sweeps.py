@@ -120,7 +120,8 @@ def per_thread_counts(counts: dict[str, float], problem: Problem) -> dict[str, f
 
 def turning(sweeps: Sequence[set[int]]) -> tuple[int, ...]:
     """Return the inner axis of each sweep along two axes, after which the number of samples counts."""
-    return tuple(sorted({max(s) for s in sweeps if len(s) % SWEEP_AXES == 2}))
+    # Of five axes the inner three are one sweep, the outer two another.
+    return tuple(sorted({sorted(s)[1] for s in sweeps if len(s) % SWEEP_AXES == 2}))
 
 
 def taps_per_axis(problem: Problem, decomposition: Decomposition) -> list[tuple[int, Array, int]]:

@@ -179,6 +179,8 @@ def run_parts(
     steps = decomposition.cached.get_or_build(
         "real parts", lambda: _steps(problem, decomposition, run)
     )
+    if np.may_share_memory(image, target) and (len(steps) > 1 or steps[0][1].part is not None):
+        image = image.copy()  # it is read again after a first part of the result is written
     if problem.dtype.kind != "c":
         ((real, imaginary),) = steps
         real.fill_half(image, target.real)

@@ -55,6 +55,7 @@ class FusedTerms(CompiledMethod):
     exact_beside_small_weights = True
     runs_on_tensors = True
     splits_into_stages = True
+    overwrites = True
     fallback = "passes"
 
     def refuse_real(self, problem: Problem, decomposition: Decomposition) -> str:
@@ -119,7 +120,7 @@ class FusedTerms(CompiledMethod):
         progress(1.0)
 
     def scratch_bytes(self, problem: Problem, decomposition: Decomposition) -> int:
-        """Return the bytes per sample: one sweep needs tiles only, several sweeps whole arrays."""
+        """Return the bytes per sample: one sweep needs tiles only, several sweeps arrays of a slab."""
         return 3 * problem.work.itemsize if len(problem.axes) > SWEEP_AXES else 0
 
     def turning_axes(self, problem: Problem, decomposition: Decomposition) -> tuple[int, ...]:

@@ -44,6 +44,7 @@ class GaussianRecursion(CompiledMethod):
     explanation = "approximates Gaussian taps by damped oscillations, each a recursion both ways"
     runs = (TERMS,)
     most_terms = 1
+    overwrites = True
     fallback = "passes"
     spreads_nan = True
 

@@ -32,6 +32,7 @@ class RunningSums(CompiledMethod):
     explanation = "joins partial sums of blocks: three additions per output and axis for any width"
     runs = (TERMS,)
     most_terms = 1
+    overwrites = True
     fallback = "passes"
 
     def decompose(
