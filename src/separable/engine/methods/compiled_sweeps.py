@@ -163,7 +163,12 @@ def correlation(
 ) -> Any:
     """Return the compiled sum of terms: for each term its taps along each of the kernel axes."""
     with compiling:
-        from separable.engine.compiled.long_signals import SegmentedCorrelation, pays
+        from separable.engine.compiled.long_signals import (
+            LongAndShortCorrelation,
+            SegmentedCorrelation,
+            pays,
+            pays_for_both,
+        )
         from separable.engine.compiled.term_sums import Correlation
     axes = [problem.axes[a] for a in kernel_axes]
     borders = [
@@ -171,8 +176,11 @@ def correlation(
         for a, axis, left, taps in zip(kernel_axes, axes, lefts, terms[0], strict=True)
     ]
     outside = float(np.real(cval))
-    long = len(axes) == 1 and pays(problem.shape, axes[0], len(terms[0][0]))
-    kind = SegmentedCorrelation if long else Correlation
+    kind: Any = Correlation
+    if len(axes) == 1 and pays(problem.shape, axes[0], len(terms[0][0])):
+        kind = SegmentedCorrelation
+    elif pays_for_both(problem.shape, axes, terms, borders, problem.work):
+        kind = LongAndShortCorrelation
     sweep = kind(terms, axes, lefts, borders, outside, problem.work, problem.shape)
     return in_samples(sweep, problem)
 
