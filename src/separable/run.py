@@ -86,6 +86,8 @@ def run(
 
     # Step 3: filter into the output itself where that is safe, else into an array of our own.
     native = out if out.dtype.isnative else out.view(out.dtype.newbyteorder("="))
+    truth = native.dtype == bool and apart
+    native = native.view(np.uint8) if truth else native
     direct = (apart or _overwrites(method, source, native)) and not problem.exponent
     stored = problem.work.kind != "c" and method.stores(native.dtype)
     direct = direct and (native.dtype == problem.work or stored)
@@ -99,6 +101,8 @@ def run(
     # Step 4: scale back, round, saturate and store, once.
     if not direct:
         store(target, out, problem.threads, problem.exponent)
+    elif truth:  # stored as 0 .. 255
+        np.minimum(native, 1, out=native)
     elif not out.dtype.isnative:
         native.byteswap(inplace=True)
     return out

@@ -6,6 +6,7 @@ import scipy.ndimage
 from compiled_oracle import MODES, awkward, border, correlate_dense, rounded, samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_compiled_memory import Guarded
 
 import separable as sep
 from separable.engine.compiled import tiling
@@ -87,6 +88,18 @@ def test_dtypes_and_bits(monkeypatch, dtype):
         monkeypatch.setattr(tiling, "TILE_COLUMNS", tile)
         again = check(image, kernel, *args, threads, np.zeros_like(image))
         assert np.array_equal(first, again)
+
+
+@pytest.mark.parametrize("at_end", [True, False])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 9, 16), (3, 33, 130), (4, 5, 6, 3)])
+def test_nothing_outside_the_arrays_is_read(shape, at_end):
+    image, out = (Guarded(shape, "float32", at_end).array for _ in range(2))
+    image[...] = np.random.default_rng(6).normal(size=shape)
+    kernel = np.ones((3, 4, 7))
+    for mode in MODES:
+        borders = [border(n, k, k // 2, mode) for n, k in zip(shape[:3], kernel.shape, strict=True)]
+        correlate_dense(image, out, kernel, (0, 1, 2), (1, 2, 3), borders, 1.0, threads=2)
+    del image, out
 
 
 def test_a_sample_that_is_not_finite_stays_within_the_kernel():

@@ -83,3 +83,18 @@ def test_threads_modes_and_output_types(kind):
     one = sep.convolve(image, kernel, threads=1)
     for threads in (2, 3, 8):
         np.testing.assert_array_equal(sep.convolve(image, kernel, threads=threads), one)
+
+
+@pytest.mark.parametrize("kind", ["bool", "float32", "uint8", "float64"])
+def test_results_of_type_bool_are_stored_by_the_compiled_engine(kind):
+    image = (RNG.random((50, 60)) * 3).astype(kind)
+    for kernel in (np.ones((3, 3)) / 9, -np.ones((3, 3)), np.ones((3, 3)) * 5, WHOLE - 2):
+        exact_values = sep.correlate(image.astype("f8"), kernel, method="reference")
+        plan = sep.plan(kernel, image.shape, kind, output=bool, operation="correlate")
+        for method, got in with_each_method(
+            lambda m, k=kernel: sep.correlate(image, k, output=bool, method=m), plan
+        ):
+            assert got.dtype == bool
+            assert got.view(np.uint8).max() <= 1, method
+            clear = np.abs(exact_values - 0.5) > 1e-5
+            np.testing.assert_array_equal(got[clear], exact_values[clear] > 0.5, err_msg=method)
