@@ -89,8 +89,11 @@ def run(
 
     # Step 3: filter into the output itself where that is safe, else into an array of our own.
     native = out if out.dtype.isnative else out.view(out.dtype.newbyteorder("="))
-    direct = apart and not problem.exponent
-    direct = direct and (native.dtype == problem.work or method.stores(native.dtype))
+    truth = native.dtype == bool and apart
+    native = native.view(np.uint8) if truth else native
+    direct = (apart or _overwrites(method, source, native)) and not problem.exponent
+    stored = problem.work.kind != "c" and method.stores(native.dtype)
+    direct = direct and (native.dtype == problem.work or stored)
     target = native if direct else empty(problem.shape, problem.work)
     try:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -101,6 +104,8 @@ def run(
     # Step 4: scale back, round, saturate and store, once.
     if not direct:
         store(target, out, problem.threads, problem.exponent)
+    elif truth:  # stored as 0 .. 255
+        np.minimum(native, 1, out=native)
     elif not out.dtype.isnative:
         native.byteswap(inplace=True)
     return out
@@ -184,6 +189,13 @@ def all_finite(image: Array, threads: int = 1) -> bool:
 
     in_parallel(look, slabs(len(rows), threads if len(rows) > step else 1), threads)
     return not spoilt
+
+
+def _overwrites(method: Method, source: Array, target: Array) -> bool:
+    """Return whether the target is the image itself, and the method can work in place."""
+    places = (source.__array_interface__["data"], target.__array_interface__["data"])
+    same = places[0][0] == places[1][0] and source.strides == target.strides
+    return method.overwrites and same and source.dtype == target.dtype
 
 
 def _check_output(problem: Problem, out: Array) -> None:

@@ -12,7 +12,7 @@ from scipy import ndimage
 from separable.engine.compiled import rounding_bounds
 from separable.engine.compiled.exact_rounding import SNAP
 from separable.engine.compiled.rounding_bounds import Bounds
-from separable.engine.compiled.term_sums import Correlation
+from separable.engine.compiled.term_sums import Correlation, DenseCorrelation
 from separable.run import store
 
 TYPES = ("uint8", "int8", "uint16", "int16")
@@ -103,23 +103,61 @@ def test_every_result_is_rounded_once(data):
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("size", [(3, 3), (2, 5), (9, 4), (30, 3)])
-def test_dense_kernels(dtype, size):
+@pytest.mark.parametrize("size", [(3, 3), (2, 5), (9, 4), (30, 3), (3, 3, 3), (2, 4, 5), (5, 1, 9)])
+@pytest.mark.parametrize("mode", ["mirror", "constant"])
+def test_dense_kernels(dtype, size, mode):
     rng = np.random.default_rng(size[0])
     kernel = rng.normal(size=size)
     kernel /= np.abs(kernel).sum() / 2  # some results saturate
-    image = samples(rng, (90, 300), dtype)
+    shape = (90, 300) if len(size) == 2 else (20, 70, 150)
+    image, axes = samples(rng, shape, dtype), range(len(size))
     lefts = [n // 2 for n in size]
-    borders = [
-        border(n, k, left, "mirror") for n, k, left in zip(image.shape, size, lefts, strict=True)
-    ]
+    borders = [border(n, k, left, mode) for n, k, left in zip(shape, size, lefts, strict=True)]
     out = np.empty_like(image)
-    correlate_dense(image, out, kernel, (0, 1), lefts, borders, 0.0, "float64", 2)
-    longer = image[np.ix_(*borders)].astype(np.longdouble)
+    correlate_dense(image, out, kernel, axes, lefts, borders, 0.1, "float64", 2)
+    longer = image[np.ix_(*(np.maximum(b, 0) for b in borders))].astype(np.longdouble)
+    for axis, places in enumerate(borders):
+        np.moveaxis(longer, axis, 0)[np.asarray(places) < 0] = np.longdouble(0.1)
     sums = sum(
-        np.longdouble(kernel[i, j]) * longer[i : i + 90, j : j + 300] for i, j in np.ndindex(*size)
+        np.longdouble(weight)
+        * longer[tuple(slice(i, i + n) for i, n in zip(at, shape, strict=True))]
+        for at, weight in np.ndenumerate(kernel)
     )
     assert_exact(out, sums)
+
+
+def test_dense_volumes_are_summed_again_where_that_takes_less_time():
+    """Both ways to a correctly rounded volume are taken by the kernels above."""
+    image = np.zeros((20, 70, 150), "uint8")
+    found = set()
+    for size, weight in (((3, 3, 3), 1 / 27), ((3, 3, 3), 2.0**-5), ((5, 1, 9), 1e3 / 3)):
+        lefts = [n // 2 for n in size]
+        borders = [
+            border(n, k, left, "mirror")
+            for n, k, left in zip(image.shape, size, lefts, strict=True)
+        ]
+        made = DenseCorrelation(
+            np.full(size, weight), (0, 1, 2), lefts, borders, 0.0, "float64", image.shape
+        )
+        exact = made._prepare(image, np.empty_like(image), 1).exact
+        found.add((exact.sums_again, exact.limit < rounding_bounds.NEVER))
+    assert found == {(True, True), (False, False), (False, True)}
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_in_place_and_along_four_axes(dtype):
+    rng = np.random.default_rng(4)
+    image = samples(rng, (9, 8, 33, 40), dtype)
+    for axes in ((0, 1, 2, 3), (1, 2, 3), (2, 3), (0,)):
+        taps = [gaussian(0.8, 2) for _ in axes]
+        borders = [border(image.shape[a], 5, 2, "reflect") for a in axes]
+        sums = exact_sums(image, [taps], axes, borders)
+        out = np.empty_like(image)
+        correlate_terms(image, out, [taps], axes, [2] * len(axes), borders, 0.0, "float64", 2)
+        assert_exact(out, sums)
+        here = image.copy()
+        correlate_terms(here, here, [taps], axes, [2] * len(axes), borders, 0.0, "float64", 2)
+        assert_exact(here, sums)
 
 
 def prepared(image, out, terms, axes, lefts, borders):

@@ -245,7 +245,8 @@ def test_files(mode: str, tmp_path: Path) -> None:
     source, target = tmp_path / "in.npy", tmp_path / "out.npy"
     np.save(source, image)
     expected = sep.correlate(image, kernel, mode=mode, cval=1.5, method="separable")
-    filter_file(source, target, kernel, operation="correlate", mode=mode, cval=1.5)
+    options = {"mode": mode, "cval": 1.5, "method": "separable"}
+    filter_file(source, target, kernel, operation="correlate", **options)
     assert np.load(target).tobytes() == expected.tobytes()
 
 

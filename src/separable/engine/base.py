@@ -61,8 +61,9 @@ class Problem(Value):
     threads : int
         Number of threads.
     exponent : int
-        Results of the methods are those of the filter divided by 2**exponent: kernels of
-        extraordinary scale are normalised, see `Kernel.normalised`.
+        Results of the methods are those divided by 2**exponent, see `Kernel.normalised`.
+    pairs : bool
+        True if the last axis holds the real and the imaginary parts of complex samples.
     """
 
     shape: tuple[int, ...]
@@ -76,6 +77,7 @@ class Problem(Value):
     cval: complex
     threads: int
     exponent: int = 0
+    pairs: bool = False
 
     @property
     def size(self) -> int:

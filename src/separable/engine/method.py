@@ -117,6 +117,8 @@ class Method:
     """Whether PyTorch's convolutions may run the same decomposition on a device."""
     splits_into_stages: ClassVar[bool] = False
     """Whether the passes of one term, run as one filter after the other, give the same bits."""
+    overwrites: ClassVar[bool] = False
+    """Whether the target may be the image itself."""
     fallback: ClassVar[str] = ""
     """Name of the method that runs the same decomposition without the compiled engine."""
     compared_as: ClassVar[str] = ""
@@ -203,7 +205,7 @@ class Method:
             Image of the problem's shape, in native byte order.
         target : ndarray
             Array to fill: of the working type or of one that the method `stores`. It does not overlap
-            the image.
+            the image, or is the image itself if the method `overwrites` it.
         progress : callable
             Called with the fraction of the work just done; the fractions add up to 1.
         """

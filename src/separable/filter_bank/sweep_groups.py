@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from separable.engine import METHODS, Decomposition, Problem
-from separable.engine.methods.compiled_sweeps import stores_type, unsupported_reason
+from separable.engine.availability import why_not
+from separable.engine.methods.compiled_sweeps import stores_type
 from separable.engine.methods.fused_terms import FusedTerms
 from separable.filter_bank.bank_sweep import MOST_AXES, order_of, work_of
 from separable.filter_bank.pass_graph import Graph, families, graph_of
@@ -95,7 +96,8 @@ def _exact(p: Plan) -> Decomposition | None:
         p.problem.exponent
         or p.problem.size == 0
         or len(p.problem.axes) > MOST_AXES
-        or unsupported_reason(p.problem)
+        or p.problem.work.kind == "c"
+        or why_not()
     ):
         return None
     for candidate in p.candidates:

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from separable.engine import METHODS
 from separable.pages import table_fragment
 
 if TYPE_CHECKING:
@@ -68,7 +69,21 @@ def _rows(plan: Plan) -> list[tuple[str, ...]]:
 
 def _notes(plan: Plan) -> list[str]:
     refused = [wrapped(f"Rejected: {c.name} ({c.refused}).") for c in plan.candidates if c.refused]
-    return [*refused, *_verdict(plan), wrapped(LEGEND)]
+    return [*refused, *_verdict(plan), *_why_not_compiled(plan), wrapped(LEGEND)]
+
+
+def _why_not_compiled(plan: Plan) -> list[str]:
+    """Return the line that says why the compiled engine does not run the chosen decomposition."""
+    chosen = plan.chosen
+    if chosen.form is None:
+        return []
+    compiled = (
+        m
+        for m in METHODS.values()
+        if m.fallback == chosen.method and not m.own_candidate and not m.unavailable()
+    )
+    reason = next((m.refuse(plan.problem, chosen.form) for m in compiled), "")
+    return [wrapped(f"Not compiled: {reason}.")] if reason else []
 
 
 def measurement_text(measured: Measurement) -> str:

@@ -53,6 +53,7 @@ def groupings(volume_filter: BlockFilter) -> Iterator[tuple[BlockFilter, ...]]:
     if (
         not METHODS[volume_filter.method].splits_into_stages
         or len(form.terms) != 1
+        or form.weights.dtype.kind == "c"  # one complex term is a sum of real ones
         or volume_filter.filters != (volume_filter,)
     ):
         return

@@ -2,7 +2,8 @@
 
 The order of the axes in memory decides, not their order in the shape: a Fortran-ordered array is filtered
 as fast as its transpose.  The innermost filtered axis is ``x`` if each of its positions holds few samples (one, or the
-channels of a colour image).  If it holds many, that axis is ``y``, and vectors run along those samples.
+channels of a colour image).  If it holds many, that axis is ``y``, and vectors run along those samples.  If it is alone
+and so short that its rows do not fill a vector, it is ``y`` too, and vectors run across many rows.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from dataclasses import dataclass, field
 
 INNER_RUN = 32
 """Number of inner samples from which vectors run along them, so that no transpose is needed."""
+
+SHORT_ROW = 16
+"""Rows of fewer flat columns do not fill a vector."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,11 @@ def arrange(
     if outer:
         y, z = outer[-1], outer[0] if len(outer) > 1 else None
         return Layout(z, y, ordered[last], channels, tuple(batch))
-    return Layout(None, *_rows(batch, ordered[last], channels))
+    y, x, channels, batch_axes = _rows(batch, ordered[last], channels)
+    if x.size * channels.size < SHORT_ROW <= y.size:
+        inside = (channels,) if channels.size > 1 else ()
+        return Layout(None, x, y, _ONE, (*batch_axes, *inside))
+    return Layout(None, y, x, channels, batch_axes)
 
 
 def _rows(batch: list[Axis], x: Axis, channels: Axis) -> tuple[Axis, Axis, Axis, tuple[Axis, ...]]:

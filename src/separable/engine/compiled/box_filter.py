@@ -201,8 +201,8 @@ def check_line(
 class Lines(PreparedFilter):
     """Line filters along some axes of one shape, to be run again and again.
 
-    Two inner axes are filtered in one sweep.  Others follow in place: in `out` where its dtype is `work`, else in an
-    array of that dtype and the image's shape.
+    Two inner axes are filtered in one sweep.  Others follow in place: in `out` where its dtype is `work`, else slab by
+    slab in an array of that dtype, see :mod:`.slabs`.
 
     Parameters
     ----------
@@ -233,6 +233,47 @@ class Lines(PreparedFilter):
             raise ValueError(
                 f"`axes` must be different, at least one; got {[f[0] for f in filters]}"
             )
+        self.first: int | None = None
+
+    # Slabs: in place, and where an intermediate array is needed.
+
+    def border_map(self, axis: int) -> NDArray[np.int64] | None:
+        """Return the border map of a filtered axis, None for another one."""
+        line = self.filters.get(axis)
+        return None if line is None else np.pad(line.border, line.memory, mode="edge")
+
+    def reach(self, axis: int, image: NDArray[Any], out: NDArray[Any]) -> int | None:
+        """Return how many more samples than outputs a slab reads along an axis; None if it cannot be cut."""
+        if axis not in self.filters:
+            return 0
+        groups = self._groups(image, out)
+        group = next(g for g in groups if axis in g)
+        if group != groups[0] and len(groups[0]) > 1:  # two axes are not filtered in place
+            return None
+        layout = arrange(self.shape, image.strides, out.strides, group, self.inner_run)
+        if layout.x.filtered == group.index(axis):
+            return None
+        return self.filters[axis].taps - 1 + 2 * self.filters[axis].memory
+
+    def restricted(self, axis: int, start: int, stop: int) -> Lines:
+        """Return the filter of the outputs ``start`` to ``stop`` along an axis, of the whole image."""
+        part: Lines = super().restricted(axis, start, stop)
+        if axis in self.filters:
+            part.first = axis
+            part.filters = {**self.filters, axis: self.filters[axis].part(start, stop)}
+        return part
+
+    def _uses_slabs(self, image: NDArray[Any], out: NDArray[Any]) -> bool:
+        if self.is_slab:
+            return False
+        return self._needs_intermediate(image, out) or super()._uses_slabs(image, out)
+
+    def _needs_intermediate(self, image: NDArray[Any], out: NDArray[Any]) -> bool:
+        return out.dtype != self.work and len(self._groups(image, out)) > 1
+
+    def _slab_arrays(self, out: NDArray[Any]) -> tuple[int, int]:
+        """Return the bytes of a number of a slab's intermediate results, and how many of these there are."""
+        return self.work.itemsize, int(out.dtype != self.work)
 
     def _run(
         self,
@@ -242,30 +283,30 @@ class Lines(PreparedFilter):
         threads: int,
     ) -> None:
         needs_intermediate, schedules = prepared
-        intermediate = self._intermediate(image) if needs_intermediate else out
+        intermediate = self._intermediate(out) if needs_intermediate else out
         source = image
         for schedule in schedules:
             target = out if schedule is schedules[-1] else intermediate
             run_sweep(schedule, source, target, threads)
             source = target
 
-    def _intermediate(self, image: NDArray[Any]) -> NDArray[Any]:
+    def _intermediate(self, out: NDArray[Any]) -> NDArray[Any]:
         """Return an array for the results of a sweep that another one reads."""
-        return np.empty_like(image, dtype=self.work, subok=False)
+        return np.empty_like(out, dtype=self.work, subok=False)
 
     def _prepare(
         self, image: NDArray[Any], out: NDArray[Any], threads: int
     ) -> tuple[bool, list[LineSchedule]]:
         """Return whether an intermediate array is needed, and the sweeps."""
         groups = self._groups(image, out)
-        needs_intermediate = len(groups) > 1 and out.dtype != self.work
-        intermediate = self._intermediate(image) if needs_intermediate else out
+        needs_intermediate = self._needs_intermediate(image, out)
+        intermediate = self._intermediate(out) if needs_intermediate else out
         source, cval = image, self.cval
         schedules: list[LineSchedule] = []
         for group in groups:
             last = len(schedules) == len(groups) - 1
             target = out if last else intermediate
-            layout = arrange(self.shape, source.strides, target.strides, group)
+            layout = arrange(self.shape, source.strides, target.strides, group, self.inner_run)
             filters = {
                 name: self.filters[group[axis.filtered]]
                 for name, axis in (("y", layout.y), ("x", layout.x))
@@ -287,8 +328,10 @@ class Lines(PreparedFilter):
             pair = tuple(sorted(order[:2]))
             outer = self.filters[order[1]]
             whole = any(self.filters[a].whole for a in pair)
-            fits = arrange(self.shape, image.strides, out.strides, pair).z is None
+            fits = arrange(self.shape, image.strides, out.strides, pair, self.inner_run).z is None
             if fits and not whole and outer.taps <= MOST_FUSED_TAPS:
                 groups.append(pair)
                 order = order[2:]
-        return groups + [(a,) for a in order]
+        groups += [(a,) for a in order]
+        # A slab's first sweep filters the axis that is cut.
+        return sorted(groups, key=lambda group: self.first is not None and self.first not in group)

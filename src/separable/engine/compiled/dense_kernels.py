@@ -1,7 +1,8 @@
 """Dense correlation with small kernels that do not separate.
 
 A kernel is a sum of columns: a block of ``OUTPUTS`` rows adds the correlation down each column of the
-kernel, of the image shifted by it.  Vectors lie along rows, so that shifted loads are not aligned.
+kernel, of the image shifted by it.  Vectors lie along rows, so that shifted loads are not aligned.  A kernel over three
+axes has the columns of all its planes; each reads the tile of its plane of the image.
 As in :mod:`.fma_blocks` long sums are sums of short ones, here of whole columns where these are short.
 """
 
@@ -15,7 +16,7 @@ from .fma_blocks import MOST_STEPS, OUTPUTS, STEPS, correlate_any, zeros
 from .jit import inline, stage
 from .load_store import item_of, prefetch_rows_of, store_part, store_whole
 from .simd import LINE_BYTES, LINE_VECTORS, at, lanes_of, offset_pointer
-from .sweep_params import larger, params_at, smaller
+from .sweep_params import larger, params_at, smaller, word
 from .vector_blocks import plus, store_block
 
 SHORT_SUMS = 16
@@ -23,8 +24,11 @@ SHORT_SUMS = 16
 
 
 @inline
-def _sum_columns(params, here, weights):
-    """Return the correlation with all columns of the kernel, for ``OUTPUTS`` vectors from ``here`` on."""
+def _sum_columns(params, here, weights, offsets):
+    """Return the correlation with all columns of the kernel, for ``OUTPUTS`` vectors from ``here`` on.
+
+    ``offsets`` is a row of ``column_table``.
+    """
     stride, taps = params.load_row, params.y_taps
     # A short sum is a few whole columns of the kernel, or a part of one that is longer than MOST_STEPS.
     longest = taps if taps <= MOST_STEPS else STEPS
@@ -33,10 +37,10 @@ def _sum_columns(params, here, weights):
     # (i, j) is the next tap: column i of the kernel, row j.
     block = zeros(weights)
     some, total, sums, i, j = block, block, 0, 0, 0
-    while i < params.x_taps:
+    while i < params.kernel_columns:
         block = zeros(weights)
         for _ in range(together):
-            column = offset_pointer(here, i * params.channels + j * stride)
+            column = offset_pointer(here, word(offsets, i) + j * stride)
             count = smaller(longest, taps - j)
             block = correlate_any(
                 block, column, stride, offset_pointer(weights, i * taps + j), count
@@ -44,10 +48,10 @@ def _sum_columns(params, here, weights):
             j += count
             if j == taps:
                 i, j = i + 1, 0
-                if i == params.x_taps:
+                if i == params.kernel_columns:
                     break
         # A kernel of one short sum needs no further additions.
-        if sums > 0 or i < params.x_taps:
+        if sums > 0 or i < params.kernel_columns:
             some = plus(some, block)
             sums += 1
             if sums % SHORT_SUMS == 0:
@@ -57,14 +61,14 @@ def _sum_columns(params, here, weights):
 
 @stage
 def filter_direct(
-    params_address, source, temp, target, rows, row, step, first, columns, dense,
+    params_address, source, temp, target, offsets, rows, row, step, first, columns, dense,
     table, prefetch_rows, prefetch_offset,
 ):  # fmt: skip
     """Filter ``columns`` flat columns from ``first`` on of ``rows`` rows and store them.
 
     ``row`` is the address of flat column 0 of the first row, ``step`` the bytes between rows; ``dense`` is
-    0 for samples that are not neighbours, 2 to bypass the caches.  Meanwhile the ``prefetch_rows`` rows of ``table``
-    are prefetched at ``prefetch_offset``.
+    0 for samples that are not neighbours, 2 to bypass the caches; ``offsets`` is a row of ``column_table``.
+    Meanwhile the ``prefetch_rows`` rows of ``table`` are prefetched at ``prefetch_offset``.
     """
     # target[r][first + c] = sum_i sum_j weights[i][j] * source[r + j][c + i * channels + phase],
     # with source[row][column] and the taps of column i of the kernel in weights[i].
@@ -85,7 +89,7 @@ def filter_direct(
             # The vectors of a cache line of the result, one directly after the other.
             for g in range(begin, smaller(begin + LINE_VECTORS, count)):
                 here = offset_pointer(source, r * stride + g * size + params.x_phase)
-                block = _sum_columns(params, here, weights)
+                block = _sum_columns(params, here, weights, offsets)
                 left, wide = first + g * size, smaller(columns - g * size, size)
                 block = round_exactly(
                     params_address, temp, target, block, left, wide, inside, r, 1, 0

@@ -61,7 +61,7 @@ def emit_narrow(builder: Any, value: Any, source: Vec, target: Any) -> Any:
         return builder.fpext(value, kind) if wider else builder.fptrunc(value, kind)
     # Integers: round half to even, then saturate.  The order matters for 255.5.
     rounded = emit_call(builder, f"llvm.rint.{suffix(source)}", value.type, [value])
-    if target.bitwidth == 32:
+    if target.bitwidth >= 32:
         return _emit_saturate(builder, rounded, source, target)
     return _emit_clamp(builder, rounded, source, target)
 
@@ -71,10 +71,11 @@ def _float(bits: int) -> Any:
 
 
 def _emit_saturate(builder: Any, value: Any, source: Vec, target: Any) -> Any:
-    """Convert to 32-bit integers, whose bounds float32 cannot hold: LLVM saturates."""
-    kind = ir.VectorType(_I32, source.lanes)
+    """Convert to 32- or 64-bit integers, whose bounds the working type may not hold: LLVM saturates."""
+    bits = target.bitwidth
+    kind = ir.VectorType(ir.IntType(bits), source.lanes)
     name = "fptosi" if target.signed else "fptoui"
-    full = f"llvm.{name}.sat.v{source.lanes}i32.{suffix(source)}"
+    full = f"llvm.{name}.sat.v{source.lanes}i{bits}.{suffix(source)}"
     return emit_call(builder, full, kind, [value])
 
 

@@ -339,6 +339,7 @@ def sum_again(params_address, source, temp, like, first, columns, rows, row, ter
     kernel = params.window_planes * params.window_rows * params.window_width
     weights = offset_pointer(weights, k * kernel)
     base, top = word(item, ITEM_SOURCE), word(item, ITEM_TOP) + row
+    first_plane = word(item, ITEM_PLANE)
     used = (1 << columns) - 1
     left = params.window_left * params.channels
     for j in range(rows):
@@ -346,11 +347,10 @@ def sum_again(params_address, source, temp, like, first, columns, rows, row, ter
         close = _close_lanes(values, limit) & used
         if close == 0:
             continue
-        if params.z_taps > 0:  # rows of the block are planes
-            z = word(item, ITEM_PLANE) + plane + j
-            inside = _find_window_rows(params, table, base, top, z)
-        else:
-            inside = _find_window_rows(params, table, base, top + j, 0)
+        if params.z_taps > 0 and params.kernel_columns == 0:  # rows of the block are planes
+            inside = _find_window_rows(params, table, base, top, first_plane + plane + j)
+        else:  # of a dense kernel they are rows, in three axes too
+            inside = _find_window_rows(params, table, base, top + j, first_plane)
         inside = inside and params.source_dense != 0
         while close != 0:
             lane = _lowest_bit(close)

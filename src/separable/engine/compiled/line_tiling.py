@@ -9,7 +9,7 @@ Sizes of tiles and bands depend on the problem alone, never on the threads: so d
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,8 @@ class LineFilter:
         True if a line must be filtered in one piece.
     piece : int
         Largest number of outputs of such a piece along x (0: no limit).
+    memory : int
+        Samples beyond the window on each side that a piece of a line needs, if it is not filtered as a whole.
     """
 
     stage: Any
@@ -74,6 +76,17 @@ class LineFilter:
     shift: int = 0
     whole: bool = False
     piece: int = 0
+    memory: int = 0
+
+    def part(self, start: int, stop: int) -> LineFilter:
+        """Return the filter of the outputs ``start`` to ``stop`` of a line."""
+        more = self.memory
+        border = np.pad(self.border, more, mode="edge") if more else self.border
+        taps = self.taps + 2 * more
+        return replace(
+            self, taps=taps, left=self.left + more, border=border[start : stop + taps - 1],
+            shift=self.shift + more, memory=0,
+        )  # fmt: skip
 
 
 class LineSchedule(SweepSchedule):

@@ -25,6 +25,7 @@ from .numba_api import types, without_literals
 from .simd import (
     at,
     lanes_of,
+    load,
     load_scalar,
     offset_pointer,
     prefetch,
@@ -36,6 +37,8 @@ from .sweep_params import OUTSIDE, larger, params_at, smaller, word
 from .vector_blocks import store_rows
 
 _OUTSIDE = int(OUTSIDE)
+_FEW_ROWS = 64
+"""Rows of a tile that are compared with each other."""
 
 
 @intrinsic
@@ -75,6 +78,28 @@ def _gather(params, source, row, column, strip):
         store_scalar(offset_pointer(strip, lane), value)
 
 
+@without_literals
+@inline_coded
+def _gather_strided(params, source, row, column, strip):
+    """Fill one vector with samples of an image of one channel, all inside it and equally far apart."""
+    # strip[lane] = image[row][column + lane]
+    place = row + column * params.x_source
+    for lane in range(lanes_of(strip)):
+        value = load_scalar_as(at(source, place + lane * params.x_source), strip)
+        store_scalar(offset_pointer(strip, lane), value)
+
+
+@without_literals
+@inline_coded
+def _earlier_row(table, r):
+    """Return the first row of a table with the address of row ``r``, at most ``r``."""
+    row = word(table, r)
+    for k in range(r):
+        if word(table, k) == row:
+            return k
+    return r
+
+
 @stage
 def load_tile(params_address, source, strips, table, rows, first, count):
     """Load ``count`` strips of ``rows`` rows, the flat column ``first`` at lane 0 of strip 0.
@@ -110,10 +135,23 @@ def load_tile(params_address, source, strips, table, rows, first, count):
             right = row + first * params.source_item + width
             for offset in range(0, width, 64):
                 prefetch(right + offset)
+        if params.source_dense == 0 and rows <= _FEW_ROWS:
+            # A border repeats rows: a copy is faster than samples one by one.
+            same = _earlier_row(table, r)
+            if same < r:
+                other = offset_pointer(strips, same * params.load_row)
+                for g in range(count):
+                    store(offset_pointer(here, g * step), load(offset_pointer(other, g * step)))
+                continue
         for g in range(start):
             _gather(params, source, row, first + g * size, offset_pointer(here, g * step))
         for g in range(stop, count):
-            _gather(params, source, row, first + g * size, offset_pointer(here, g * step))
+            column, strip = first + g * size, offset_pointer(here, g * step)
+            inside = column >= 0 and column + size <= params.x_flat
+            if inside and params.channels == 1:
+                _gather_strided(params, source, row, column, strip)
+            else:
+                _gather(params, source, row, column, strip)
 
 
 @without_literals
@@ -134,6 +172,12 @@ def prefetch_rows_of(table, start, stop, offset):
 def _scatter(params, target, row, column, count, values):
     """Store ``count`` samples one by one at the flat columns from ``column`` on."""
     # target[row][column + lane] = values[lane]
+    if params.channels == 1:
+        place = row + column * params.x_target
+        for lane in range(count):
+            value = load_scalar(offset_pointer(values, lane))
+            store_scalar_as(at(target, place + lane * params.x_target), value)
+        return
     for lane in range(count):
         flat = column + lane
         position = flat // params.channels

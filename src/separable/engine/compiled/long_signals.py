@@ -17,14 +17,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .axis_layout import INNER_RUN
 from .prepared_filter import PreparedFilter
+from .slabs import overwrites
 from .term_sums import Correlation, Taps
 
-__all__ = ["SegmentedCorrelation", "pays"]
+__all__ = ["LongAndShortCorrelation", "SegmentedCorrelation", "pays", "pays_for_both"]
 
 ROWS = 64  # a multiple of the lanes of any vector
 SHORTEST = 512  # samples of a segment, so that the work at the seams stays small
 MOST_LINES = 8
+MOST_BYTES = 48 << 20  # of an intermediate result
 WINDOWS = 8  # a segment is at least as many windows long
 
 
@@ -33,6 +36,17 @@ def pays(shape: Sequence[int], axis: int, taps: int) -> bool:
     size = shape[axis]
     few = math.prod(shape) <= MOST_LINES * size
     return few and taps > 1 and size >= ROWS * max(SHORTEST, WINDOWS * 2 * (taps - 1))
+
+
+def pays_for_both(
+    shape: Sequence[int], axes: Sequence[int], terms: Taps, borders: Sequence[ArrayLike], work: Any
+) -> bool:
+    """Return whether a product along two axes is faster as two sweeps: along few long lines, and across them."""
+    if len(axes) != 2 or len(terms) != 1 or math.prod(shape) * np.dtype(work).itemsize > MOST_BYTES:
+        return False
+    # A constant outside would be filtered by the first sweep in another order than by one sweep.
+    inside = all(np.min(border) >= 0 for border in borders)
+    return inside and pays(shape, axes[0], np.size(terms[0][0]))
 
 
 class SegmentedCorrelation:
@@ -50,6 +64,7 @@ class SegmentedCorrelation:
     """
 
     compiled_throughout = False  # seams are gathered by NumPy
+    inner_run = INNER_RUN
     most_threads = PreparedFilter.most_threads
 
     def __init__(
@@ -83,8 +98,10 @@ class SegmentedCorrelation:
         self._windows = _along_rows(terms, left, work, (*self._samples.shape, *trail))
 
     def __call__(self, image: NDArray[Any], out: NDArray[Any], threads: int = 1) -> NDArray[Any]:
-        """Run on ``image`` into ``out``, which must not overlap it."""
+        """Run on ``image`` into ``out``, which is the image or does not overlap it."""
         threads = min(threads, self.most_threads)
+        if overwrites(image, out):
+            image = image.copy()
         for line in np.ndindex(self._lines):
             self._filter(image[line], out[line], threads)
         return out
@@ -104,3 +121,39 @@ def _along_rows(terms: Taps, left: int, work: Any, shape: tuple[int, ...]) -> Co
     beyond = np.arange(shape[1] + np.size(terms[0][0]) - 1) - left
     inside = np.clip(beyond, 0, shape[1] - 1)
     return Correlation(terms, (1,), (left,), [inside], 0.0, work, shape)
+
+
+class LongAndShortCorrelation:
+    """A product of correlations along few long lines and along the short rows that they form, as two sweeps.
+
+    The arguments are those of :class:`.term_sums.Correlation` for two axes.
+    """
+
+    compiled_throughout = False  # seams are gathered by NumPy
+    inner_run = INNER_RUN
+    most_threads = PreparedFilter.most_threads
+
+    def __init__(
+        self,
+        terms: Taps,
+        axes: Sequence[int],
+        lefts: Sequence[int],
+        borders: Sequence[ArrayLike],
+        cval: float,
+        work: Any,
+        shape: tuple[int, ...],
+    ) -> None:
+        self._shape, self._work = shape, np.dtype(work)
+        first, second = (
+            ([[terms[0][k]]], axes[k : k + 1], [lefts[k]], [borders[k]], cval, work, shape)
+            for k in range(2)
+        )
+        self._along, self._across = SegmentedCorrelation(*first), Correlation(*second)
+
+    def __call__(self, image: NDArray[Any], out: NDArray[Any], threads: int = 1) -> NDArray[Any]:
+        """Run on ``image`` into ``out``, which is the image or does not overlap it."""
+        threads = min(threads, self.most_threads)
+        between = np.empty(self._shape, self._work)
+        self._along(image, between, threads)
+        self._across(between, out, threads)
+        return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from separable.process_cache import ProcessCache
 
+from .axis_layout import INNER_RUN
 from .simd import ELEMENTS, HAS_HALF
+from .slabs import choose_slabs, overwrites, run_in_slabs
 
 SCHEDULES_KEPT = 64
 """Records kept by one filter: for as many layouts, dtypes and numbers of threads."""
@@ -29,6 +32,15 @@ class PreparedFilter:
         The constant value outside the image, where a border map says -1.
     work : dtype
         float32 or float64: the dtype of intermediates and sums.
+
+    Attributes
+    ----------
+    inner_run : int
+        Number of inner samples from which vectors run along them, see :mod:`.axis_layout`.
+    is_slab : bool
+        Whether this is a part of another filter, see :mod:`.slabs`.
+    source_shape : tuple of int
+        Shape of the image; that of a slab is larger than the result along a filtered axis.
     """
 
     compiled_throughout = True
@@ -37,19 +49,23 @@ class PreparedFilter:
     most_threads = 1 << 30
     """Threads that have work worth waking them for; the methods that build a filter predict it."""
 
+    inner_run = INNER_RUN
+    is_slab = False
+
     def __init__(self, shape: tuple[int, ...], cval: float, work: Any) -> None:
         self.shape, self.cval, self.work = tuple(shape), float(cval), np.dtype(work)
+        self.source_shape = self.shape
         if self.work not in (np.float32, np.float64):
             raise TypeError(f"`work` must be float32 or float64; got {self.work}")
         self._schedules = ProcessCache(SCHEDULES_KEPT)
 
     def __call__(self, image: NDArray[Any], out: NDArray[Any], threads: int = 1) -> NDArray[Any]:
-        """Filter ``image`` into ``out``, which must not overlap it, and return ``out``.
+        """Filter ``image`` into ``out``, which is the image or does not overlap it, and return ``out``.
 
         Parameters
         ----------
         image : ndarray
-            The samples, of any strides; float16, float32, float64 or integers of 8 to 32 bits.
+            The samples, of any strides; float16, float32, float64 or integers of 8 to 64 bits.
         out : ndarray
             Destination, of the same shape and any of those dtypes.  Integers are rounded half to even and
             saturated, once.
@@ -68,19 +84,43 @@ class PreparedFilter:
         prepared = self._schedules.get(key)
         if prepared is None:
             self._check(image, out)
-            if image.size == 0:
+            if out.size == 0:
                 return out
+            if self._uses_slabs(image, out):
+                return self._in_slabs(image, out, threads)
             with np.errstate(over="ignore", invalid="ignore"):  # taps in a narrower type
                 prepared = self._schedules.get_or_build(
                     key, lambda: self._prepare(image, out, threads)
                 )
+        elif overwrites(image, out):
+            return self._in_slabs(image, out, threads)
         self._run(prepared, image, out, threads)
         return out
 
+    def _uses_slabs(self, image: NDArray[Any], out: NDArray[Any]) -> bool:
+        """Return whether the filter runs slab by slab, see :mod:`.slabs`."""
+        return overwrites(image, out)
+
+    def _in_slabs(self, image: NDArray[Any], out: NDArray[Any], threads: int) -> NDArray[Any]:
+        """Filter slab by slab."""
+        item, arrays = self._slab_arrays(out)
+        cut = choose_slabs(self, image, out, item, arrays + overwrites(image, out))
+        if cut is not None:
+            run_in_slabs(self, image, out, threads, cut)
+        else:
+            whole = copy(self)
+            whole.is_slab, whole._schedules = True, ProcessCache(1)
+            out[...] = whole(image, np.empty_like(out), threads)
+        return out
+
+    def _slab_arrays(self, out: NDArray[Any]) -> tuple[int, int]:
+        """Return the bytes of a number of a slab's intermediate results, and how many of these there are."""
+        return out.dtype.itemsize, 0
+
     def _check(self, image: NDArray[Any], out: NDArray[Any]) -> None:
-        for name, array in (("image", image), ("out", out)):
-            if array.shape != self.shape:
-                raise ValueError(f"`{name}` must have shape {self.shape}; got {array.shape}")
+        for name, array, shape in (("image", image, self.source_shape), ("out", out, self.shape)):
+            if array.shape != shape:
+                raise ValueError(f"`{name}` must have shape {shape}; got {array.shape}")
             known = array.dtype.name in ELEMENTS and (HAS_HALF or array.dtype != np.float16)
             if not known or not array.dtype.isnative:
                 raise TypeError(
@@ -88,6 +128,24 @@ class PreparedFilter:
                 )
         if not out.flags.writeable:
             raise ValueError("`out` is read-only; pass a writable array")
+
+    def border_map(self, axis: int) -> NDArray[np.int64] | None:
+        """Return the border map of a filtered axis, None for another one."""
+        raise NotImplementedError
+
+    def reach(self, axis: int, image: NDArray[Any], out: NDArray[Any]) -> int | None:
+        """Return how many more samples than outputs a slab reads along an axis; None if it cannot be cut."""
+        raise NotImplementedError
+
+    def restricted(self, axis: int, start: int, stop: int) -> Any:
+        """Return the filter of the outputs ``start`` to ``stop`` along an axis, of the whole image."""
+        part = copy(self)
+        part._schedules = ProcessCache(1)
+        part.shape = (*self.shape[:axis], stop - start, *self.shape[axis + 1 :])
+        part.is_slab = True
+        if self.border_map(axis) is None:
+            part.source_shape = part.shape
+        return part
 
     def _prepare(self, image: NDArray[Any], out: NDArray[Any], threads: int) -> Any:
         """Return the records of the sweeps for arrays of these strides and dtypes."""

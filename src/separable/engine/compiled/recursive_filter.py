@@ -82,12 +82,12 @@ def _line(
 ) -> LineFilter:
     """Describe the filter of one axis; pieces of a long line overlap by the filter's memory."""
     reach, piece = one.reach, 0
+    more = max(0, one.memory - reach)
     if size > 2 * PIECE:
-        more = max(0, one.memory - reach)
         places = np.pad(places, more, mode="edge")
         reach, left = reach + more, left + more
-        piece = max(PIECE, 4 * reach)
+        piece, more = max(PIECE, 4 * reach), 0
     return LineFilter(
         _STAGES[one.order], 2 * reach + 1, left, places, one.numbers().astype(work),
-        shift=reach, whole=True, piece=piece,
+        shift=reach, whole=True, piece=piece, memory=more,
     )  # fmt: skip

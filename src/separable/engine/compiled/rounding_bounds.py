@@ -169,13 +169,13 @@ class Arithmetic:
         return total
 
     def correlate_dense(self, kernel: NDArray[np.float64], x: Bounds) -> Bounds:
-        """Return the bounds of what :mod:`.dense_kernels` computes with a kernel ``[x, y]``."""
-        rows = kernel.shape[1]
+        """Return the bounds of what :mod:`.dense_kernels` computes with a kernel ``[x, y]`` or ``[z, x, y]``."""
+        rows = kernel.shape[-1]
         # Short sums are whole columns of the kernel, or parts of a long one.
         longest = rows if rows <= MOST_STEPS else STEPS
         pieces = [
             self.taps(column[j : j + longest], GENERAL)[0]
-            for column in kernel
+            for column in kernel.reshape(-1, rows)
             for j in range(0, rows, longest)
         ]
         together = max(1, MOST_STEPS // rows)
@@ -213,7 +213,7 @@ class Sums:
     network : TermGraph
         What each term reads and which ones are summed.
     dense : ndarray or None
-        A kernel ``[x, y]`` that takes the place of all this.
+        A kernel ``[x, y]`` or ``[z, x, y]`` that takes the place of all this.
     """
 
     stacks: dict[str, NDArray[np.float64]]
@@ -256,13 +256,14 @@ class Sums:
     def kernels(self) -> NDArray[np.float64]:
         """Return the kernel ``[z, y, x]`` of each result."""
         if self.dense is not None:
-            return self.dense.T[None, None]
+            return np.swapaxes(self.dense, -1, -2).reshape(1, *self.kernel_shape())
         return np.stack([self._kernel(terms) for terms in self.network.outputs])
 
     def kernel_shape(self) -> tuple[int, int, int]:
         """Return the shape of these kernels."""
         if self.dense is not None:
-            return (1, *self.dense.T.shape)
+            *planes, columns, rows = self.dense.shape
+            return (planes[0] if planes else 1), rows, columns
         z, y, x = (self.stacks[n].shape[1] if n in self.stacks else 1 for n in "zyx")
         return z, y, x
 

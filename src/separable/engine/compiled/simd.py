@@ -74,6 +74,8 @@ ELEMENTS: dict[str, types.Type] = {
     "int16": types.int16,
     "uint32": types.uint32,
     "int32": types.int32,
+    "uint64": types.uint64,
+    "int64": types.int64,
 }
 
 

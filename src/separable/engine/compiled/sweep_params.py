@@ -90,7 +90,7 @@ FIELDS = (
     "out_at",  # address of int64[outputs]: bytes from the first result to each
     "y_weights",  # address of work[y_terms][y_taps]
     "y_kinds",  # address of int64[y_terms]: GENERAL, EVEN or ODD
-    "x_weights",  # address of work[x terms][x_taps]; of a dense kernel [x_taps][y_taps]
+    "x_weights",  # address of work[x terms][x_taps]; of a dense kernel [z_taps][x_taps][y_taps]
     "x_kinds",  # address of int64[x terms]
     "z_weights",  # address of work[z terms][z_taps]
     "z_kinds",  # address of int64[z terms]
@@ -118,6 +118,9 @@ FIELDS = (
     "halo",  # flat columns that neighbouring tiles share because of the taps along x
     "load_row",  # elements from a row of a strip to the next
     "load_strip",  # elements from a strip to the next
+    "kernel_columns",  # columns of a dense kernel: x_taps, times z_taps if there are three axes
+    "column_table",  # address of int64[max(z_taps, 1)][kernel_columns]: elements from an output to what a column reads
+    "plane_step",  # elements from a tile to that of the next plane, for a dense kernel over three axes
     "groups",  # groups of `lanes` rows in a band
     "across_width",  # columns of the transposed buffer
     "ring_pitch",  # bytes of a ring per flat column

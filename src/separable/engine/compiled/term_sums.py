@@ -10,12 +10,16 @@ where samples outside the image come from the positions in the border maps.  :mo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .axis_layout import arrange
+from separable.process_cache import ProcessCache
+
+from .axis_layout import Layout, arrange
 from .prepared_filter import PreparedFilter, check_border
 from .rounding_bounds import NEVER
 from .row_tiling import RowSchedule
@@ -88,9 +92,10 @@ class Correlation(PreparedFilter):
 
     def __call__(self, image: NDArray[Any], out: NDArray[Any], threads: int = 1) -> NDArray[Any]:
         """Filter ``image`` into ``out``; see :class:`.PreparedFilter`."""
-        if not self.compiled_throughout:
+        if self.is_slab and len(self.axes) > MOST_AXES:
             self._check(image, out)
-            return self._compose(image, out, threads)
+            self._compose(image, out, threads)
+            return out
         return super().__call__(image, out, threads)
 
     def _run(
@@ -99,7 +104,7 @@ class Correlation(PreparedFilter):
         run_sweep(prepared, image, out, threads)
 
     def _prepare(self, image: NDArray[Any], out: NDArray[Any], threads: int) -> TermSchedule:
-        layout = arrange(self.shape, image.strides, out.strides, self.axes)
+        layout = self._layout(image, out, self.axes)
         dtypes = Dtypes(image.dtype, out.dtype, self.work)
         arguments = (layout, self.passes, self.cval, dtypes, threads)
         if RowSchedule.suits(layout, self.passes, dtypes):
@@ -108,28 +113,99 @@ class Correlation(PreparedFilter):
                 return rows
         return TermSchedule(*arguments)
 
-    def _compose(self, image: NDArray[Any], out: NDArray[Any], threads: int) -> NDArray[Any]:
-        """Filter more axes than one sweep can, through whole intermediate arrays."""
-        total = np.zeros(self.shape, self.work)
-        for t in range(len(self.passes[0].weights)):
-            step, cval = image, self.cval
-            for start in range(0, len(self.axes), MOST_AXES):
-                passes = self.passes[start : start + MOST_AXES]
-                part = _part(passes, self.axes[start : start + MOST_AXES], t, cval, self)
-                step = part(step, np.empty(self.shape, self.work), threads)
-                cval *= float(np.prod([p.weights[t].sum() for p in passes]))
-            total += step
-        size = self.shape[-1]
-        copy = Correlation(
-            [[[1.0]]], (len(self.shape) - 1,), (0,), [np.arange(size)], 0.0, self.work, self.shape
+    # Slabs: in place, and where more axes are filtered than one sweep can.
+
+    def border_map(self, axis: int) -> NDArray[np.int64] | None:
+        """Return the border map of a filtered axis, None for another one."""
+        return self.passes[self.axes.index(axis)].border if axis in self.axes else None
+
+    def reach(self, axis: int, image: NDArray[Any], out: NDArray[Any]) -> int | None:
+        """Return how many more samples than outputs a slab reads along an axis; None if it cannot be cut."""
+        if axis not in self.axes:
+            return 0
+        first = self.axes[-MOST_AXES:]
+        if axis not in first:
+            return None
+        x = self._layout(image, out, first).x
+        return (
+            None if x.filtered == first.index(axis) else self.passes[self.axes.index(axis)].taps - 1
         )
-        return copy(total, out, threads)
+
+    def restricted(self, axis: int, start: int, stop: int) -> Correlation:
+        """Return the filter of the outputs ``start`` to ``stop`` along an axis, of the whole image."""
+        part: Correlation = super().restricted(axis, start, stop)
+        if axis in self.axes:
+            number = self.axes.index(axis)
+            p = self.passes[number]
+            border = p.border[start : stop + p.taps - 1]
+            part.passes = [
+                *self.passes[:number],
+                replace(p, border=border),
+                *self.passes[number + 1 :],
+            ]
+        return part
+
+    def _layout(self, image: NDArray[Any], out: NDArray[Any], axes: tuple[int, ...]) -> Layout:
+        return arrange(self.shape, image.strides, out.strides, axes, self.inner_run)
+
+    def _uses_slabs(self, image: NDArray[Any], out: NDArray[Any]) -> bool:
+        if self.is_slab:
+            return False
+        return len(self.axes) > MOST_AXES or super()._uses_slabs(image, out)
+
+    def _slab_arrays(self, out: NDArray[Any]) -> tuple[int, int]:
+        """Return the bytes of a number of a slab's intermediate results, and how many of these there are."""
+        if len(self.axes) <= MOST_AXES:
+            return super()._slab_arrays(out)
+        terms = len(self.passes[0].weights)
+        return self.work.itemsize, 1 if terms == 1 and len(self.axes) <= 2 * MOST_AXES else 3
+
+    def _sweeps(self, term: int) -> list[Correlation]:
+        """Return the sweeps of one term along more axes than one can: the inner axes first."""
+        found, cval, shape = [], self.cval, self.source_shape
+        for stop in range(len(self.axes), 0, -MOST_AXES):
+            part = slice(max(0, stop - MOST_AXES), stop)
+            sweep = copy(self)
+            sweep._schedules = ProcessCache(1)
+            sweep.axes, sweep.cval, sweep.source_shape = self.axes[part], cval, shape
+            sweep.is_slab = True
+            sweep.passes = [
+                replace(p, weights=p.weights[term : term + 1]) for p in self.passes[part]
+            ]
+            found.append(sweep)
+            shape = self.shape
+            cval *= float(np.prod([p.weights.sum() for p in sweep.passes]))
+        return found
+
+    def _compose(self, image: NDArray[Any], out: NDArray[Any], threads: int) -> None:
+        """Filter more axes than one sweep can, through intermediate arrays."""
+        terms = len(self.passes[0].weights)
+        total = np.zeros(self.shape, self.work) if terms > 1 else out
+        buffers: list[NDArray[Any]] = []
+        for t in range(terms):
+            sweeps, step = self._sweeps(t), image
+            for number, sweep in enumerate(sweeps):
+                last = number == len(sweeps) - 1 and terms == 1
+                if not last and number == len(buffers):
+                    buffers.append(np.empty(self.shape, self.work))
+                step = sweep(step, out if last else buffers[number], threads)
+            if terms > 1:
+                total += step
+        if terms > 1:
+            self._store(total, out, threads)
+
+    def _store(self, total: NDArray[Any], out: NDArray[Any], threads: int) -> None:
+        """Round and store a sum of terms."""
+        size = self.shape[-1]
+        last = (len(self.shape) - 1,)
+        copied = [np.arange(size)]
+        Correlation([[[1.0]]], last, (0,), copied, 0.0, self.work, self.shape)(total, out, threads)
 
 
 class DenseCorrelation(Correlation):
-    """A direct correlation with a small kernel over two axes that does not separate.
+    """A direct correlation with a small kernel over two or three axes that does not separate.
 
-    The arguments are those of :class:`Correlation`, but `kernel` is an array with the two filtered axes in
+    The arguments are those of :class:`Correlation`, but `kernel` is an array with the filtered axes in
     ascending order.  One output costs as many multiplications as the kernel has entries.
     """
 
@@ -144,25 +220,21 @@ class DenseCorrelation(Correlation):
         shape: tuple[int, ...],
     ) -> None:
         self.kernel = np.array(kernel, np.float64)
-        if self.kernel.ndim != 2 or len(axes) != 2:
-            raise ValueError(f"`kernel` must have two axes; got {self.kernel.ndim} for {axes}")
+        if self.kernel.ndim not in (2, 3) or len(axes) != self.kernel.ndim:
+            raise ValueError(
+                f"`kernel` must have two or three axes; got {self.kernel.ndim} for {axes}"
+            )
         ones = [[np.ones(n) for n in self.kernel.shape]]
         super().__init__(ones, axes, lefts, borders, cval, work, shape)
 
     def _prepare(self, image: NDArray[Any], out: NDArray[Any], threads: int) -> TermSchedule:
-        run_of_none = int(np.prod(self.shape)) + 1
-        layout = arrange(self.shape, image.strides, out.strides, self.axes, run_of_none)
+        layout = self._layout(image, out, self.axes)
         dtypes = Dtypes(image.dtype, out.dtype, self.work)
         return TermSchedule(layout, self.passes, self.cval, dtypes, threads, self.kernel)
 
-
-def _part(
-    passes: list[Pass], axes: tuple[int, ...], term: int, cval: float, whole: Correlation
-) -> Correlation:
-    """Return one term of a correlation along some of its axes."""
-    terms = [[p.weights[term] for p in passes]]
-    lefts, borders = [p.left for p in passes], [p.border for p in passes]
-    return Correlation(terms, axes, lefts, borders, cval, whole.work, whole.shape)
+    def _layout(self, image: NDArray[Any], out: NDArray[Any], axes: tuple[int, ...]) -> Layout:
+        run_of_none = int(np.prod(self.shape)) + 1
+        return arrange(self.shape, image.strides, out.strides, axes, run_of_none)
 
 
 def _passes(

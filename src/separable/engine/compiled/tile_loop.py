@@ -48,7 +48,7 @@ def _prefetch_target(params, scratch, at_column, limit, rows, next_rows):
 
 @without_literals
 @inline
-def _width(params, ready, total, ring):
+def tile_width(params, ready, total, ring):
     """Return the width of the tile after ``ready`` of ``total`` columns, the halo among them.
 
     The first tile is the halo, the second one ends where the result is aligned, so that no later tile ends
@@ -66,7 +66,7 @@ def _width(params, ready, total, ring):
 
 @without_literals
 @inline
-def _density(params, done):
+def density(params, done):
     """Return how to store from column ``done`` of a band on: 0 sample by sample, 1 vectors, 2 past the caches.
 
     The columns before the first aligned cache line are stored through the caches.
@@ -88,7 +88,7 @@ def _next_prefetch(params, loaded, next_column, next_wide, total, ring):
         whole = round_up(total, params.tile)
         following = loaded + smaller(params.prefetch_distance, whole)
         return (following, 0) if following < total else (larger(following - whole, 0), 1)
-    following = next_column + next_wide + (_width(params, 0, total, 0) if next_wide == 0 else 0)
+    following = next_column + next_wide + (tile_width(params, 0, total, 0) if next_wide == 0 else 0)
     return (following, 0) if following < total else (following - total, 1)
 
 
@@ -109,7 +109,7 @@ def _filter_and_transpose(
     start, in_next_band = _next_prefetch(
         params, next_column - columns, next_column, next_wide, total, ring
     )
-    stop = start + _width(params, start, total, ring)
+    stop = start + tile_width(params, start, total, ring)
     table, prefetch_rows = scratch + params.at_rows, rows + reach
     if in_next_band:
         table, prefetch_rows = scratch + params.at_next, next_rows
@@ -191,7 +191,7 @@ def band_of_two(
     first, total = start - params.x_reach, params.halo + columns
     table = scratch + params.at_rows
     strips, spare = scratch + params.at_strips, scratch + params.at_spare
-    wide = _width(params, 0, total, ring)
+    wide = tile_width(params, 0, total, ring)
     load_columns(params_address, strips, table, first, wide, rows_in)
     # Columns are counted from the left end of the halo:
     # - `loaded` have been filtered along y, `done` are stored;
@@ -204,7 +204,7 @@ def band_of_two(
             filled, position = params.halo, 0
         # Step 2: filter this tile along y, load the next one and prefetch the one after that.
         next_column = loaded + wide
-        next_wide = _width(params, next_column, total, ring)
+        next_wide = tile_width(params, next_column, total, ring)
         _filter_and_transpose(
             params_address, scratch, strips, spare, rows, filled, wide,
             first, next_column, next_wide, total, ring, next_rows,
@@ -217,7 +217,7 @@ def band_of_two(
         ready = loaded - params.halo - done
         if ready > 0:
             at_column = start + done
-            dense = _density(params, done)
+            dense = density(params, done)
             _store(
                 params_address, scratch, position, row, step, at_column, ready, rows, dense, ring
             )
@@ -249,7 +249,7 @@ def band_of_one(
         table, prefetch_rows, following = _prefetch_target(
             params, scratch, at_column, limit, rows_in, next_rows
         )
-        dense = 1 if ring else _density(params, done)
+        dense = 1 if ring else density(params, done)
         high, across = rows, wide
         if ring:  # rings have room for whole vectors
             high, across = round_up(rows, OUTPUTS), round_up(wide, params.lanes)
@@ -281,7 +281,7 @@ def band_direct(
     limit = smaller(first + params.halo + columns, params.x_flat)
     done = 0
     while done < columns:
-        wide = _width(params, params.halo + done, params.halo + columns, 0)
+        wide = tile_width(params, params.halo + done, params.halo + columns, 0)
         at_column = first + done
         load_columns(
             params_address, source, scratch + params.at_rows, at_column, wide + params.halo, rows_in
@@ -289,12 +289,12 @@ def band_direct(
         table, prefetch_rows, following = _prefetch_target(
             params, scratch, at_column, limit, rows_in, next_rows
         )
-        prefetch_offset, dense = following * params.source_item, _density(params, done)
+        prefetch_offset, dense = following * params.source_item, density(params, done)
         invoke(
             params.filter_direct,
             (
-                params_address, source, temp, 0, rows, row, step, start + done, wide, dense,
-                table, prefetch_rows, prefetch_offset,
+                params_address, source, temp, 0, params.column_table, rows, row, step, start + done, wide,
+                dense, table, prefetch_rows, prefetch_offset,
             ),
         )  # fmt: skip
         done += wide

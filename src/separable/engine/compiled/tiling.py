@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .axis_layout import Layout
 from .dense_kernels import filter_direct
+from .dense_loop import planes_direct
 from .exact_rounding import sum_again
 from .fma_blocks import GENERAL, MIXED, OUTPUTS
 from .jit import address
@@ -66,7 +67,7 @@ class TermSchedule(SweepSchedule):
     threads : int
         Largest number of threads.
     dense : ndarray, optional
-        A kernel over two axes; the passes then only describe the borders.
+        A kernel over two or three axes; the passes then only describe the borders.
     network : TermGraph, optional
         What the terms read and which are summed; by default each term has passes of its own.
     """
@@ -121,9 +122,7 @@ class TermSchedule(SweepSchedule):
         with np.errstate(invalid="ignore", over="ignore"):
             found = {name: kinds(w.astype(work)).tolist() for name, w in stacks.items()}
         long = {name: is_long_stack(w, found[name]) for name, w in stacks.items()}
-        dense = None
-        if self.dense is not None:  # (x, y)
-            dense = self.dense.transpose([self.layout.x.filtered, self.layout.y.filtered])
+        dense = None if self.dense is None else self.dense.transpose(self._dense_order())
         return Sums(stacks, found, long, self.network, dense)
 
     def _outside(self, cval: float) -> float | None:
@@ -153,13 +152,25 @@ class TermSchedule(SweepSchedule):
     # --- taps ----------------------------------------------------------------------------------------
 
     def _set_dense_weights(self, dense: NDArray[np.float64], cval: float) -> None:
-        # (x, y): the taps down each column of the kernel lie together.
-        order = [self.layout.x.filtered, self.layout.y.filtered]
-        table = dense.transpose(order).astype(self.dtypes.work)
+        table = dense.transpose(self._dense_order()).astype(self.dtypes.work)
         self._set(
-            x_weights=self._add_table(table), x_taps=table.shape[0], y_taps=table.shape[1],
+            x_weights=self._add_table(table), x_taps=table.shape[-2], y_taps=table.shape[-1],
+            z_taps=self._taps("z"), kernel_columns=table.size // table.shape[-1],
             y_terms=1, outside=self._add_number(cval),
         )  # fmt: skip
+
+    def _dense_order(self) -> list[int]:
+        """Return the axes of a dense kernel as (z, x, y): the taps down each column lie together."""
+        z = [self.layout.z.filtered] if self.layout.z is not None else []
+        return [*z, self.layout.x.filtered, self.layout.y.filtered]
+
+    def _add_column_table(self) -> int:
+        """Return the address of the offsets of the kernel's columns, for each slot that can hold the first plane."""
+        slots = max(self._get("z_taps"), 1)
+        slot, x = np.arange(slots), np.arange(self._get("x_taps")) * self._get("channels")
+        # (first slot, plane of the kernel, column of the plane)
+        planes = (slot[:, None, None] + slot[:, None]) % slots
+        return self._add_table(planes * self._get("plane_step") + x)
 
     def _set_weights(self, cval: float) -> None:
         network = self.network
@@ -210,7 +221,7 @@ class TermSchedule(SweepSchedule):
         # Rows a multiple of a page apart compete for the same lines of the cache: ask for them later.
         late = self._is_crowded() and self.dense is None and not self._overlaps()
         self._set(prefetch_distance=tile if late else 2 * tile)
-        if "z" in self.passes:
+        if "z" in self.passes and self.dense is None:
             self._set_ring(threads)
         else:
             self._set_chunks(threads)
@@ -252,13 +263,16 @@ class TermSchedule(SweepSchedule):
     def _tile_columns(self, band: int) -> int:
         """Return the columns of a tile, whose strips fit the second-level cache."""
         size, total = lanes(self.dtypes.work), self._get("halo") + self._get("x_flat")
-        columns = PLANE_COLUMNS if "z" in self.passes else TILE_COLUMNS
+        rings = "z" in self.passes and self.dense is None
+        columns = PLANE_COLUMNS if rings else TILE_COLUMNS
         tiles = max(1, round(total / columns))
-        if "z" in self.passes or tiles < OVERLAP_TILES:  # of equal width
+        if rings or tiles < OVERLAP_TILES:  # of equal width
             columns = -(-total // tiles)
         step = size * LINE_VECTORS
         tile = round_up(columns, step)
         column = self.dtypes.work.itemsize * (band + self._taps("y"))
+        if self.dense is not None:
+            column *= max(self._taps("z"), 1)
         while tile > step and tile * column > CACHE_BYTES:
             tile = round_up(tile // 2, step)
         return tile
@@ -363,7 +377,10 @@ class TermSchedule(SweepSchedule):
         row_step, strip_step, strips = size, rows * size, tile // size * rows * size
         if self.dense is not None:
             row_step, strip_step = ((tile + halo) // size + 1 | 1) * size, size
-            strips = row_step * (rows + OUTPUTS)
+            plane = row_step * (rows + OUTPUTS)
+            strips = plane * max(self._taps("z"), 1)
+            self._set(plane_step=plane)
+            self._set(column_table=self._add_column_table())
         across = self._get("y_terms") * groups * width * size if self._is_transposed() else 0
         self._set(
             groups=groups, across_width=width, run=run,
@@ -396,7 +413,7 @@ class TermSchedule(SweepSchedule):
             self._set(sum_again=address(sum_again, again))
         if self.dense is not None:
             band = band_direct
-            self._set(filter_direct=address(filter_direct, (WORD, work, work, last, *words[:9])))
+            self._set(filter_direct=address(filter_direct, (WORD, work, work, target, *words[:10])))
         elif self._is_transposed():
             band, rows = band_of_two, (WORD, work, work, work, last, x, *words[:8])
             self._set(filter_columns=address(filter_columns, (WORD, work, work, y, *words[:12])))
@@ -410,7 +427,9 @@ class TermSchedule(SweepSchedule):
             band, columns = band_of_one, (WORD, work, work, last, y, *words[:11])
             self._set(finish_columns=address(finish_columns, columns))
         self._set(band=address(band, words[:12]))
-        if "z" in self.passes:
+        if "z" in self.passes and self.dense is not None:
+            self._set(item=address(planes_direct, words[:8]))
+        elif "z" in self.passes:
             planes = (WORD, work, work, target, z, *words[:9])
             self._set(
                 item=address(stream_planes, words[:8]),

@@ -1,4 +1,4 @@
-"""Small dense kernels over one or two axes, by the compiled engine."""
+"""Small dense kernels over one to three axes, by the compiled engine."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from separable.engine.base import Decomposition, Problem, WorkEstimate
 from separable.engine.method import DENSE, CalibrationCase
 from separable.engine.methods.compiled_sweeps import (
+    SWEEP_AXES,
     CompiledMethod,
     dense_correlation,
     one_axis,
-    unsupported_reason,
 )
 
 __all__ = ["CompiledDense"]
@@ -37,6 +37,7 @@ class CompiledDense(CompiledMethod):
     chunk_invariant = True
     exact_beside_small_weights = True
     runs_on_tensors = True
+    overwrites = True
     fallback = "correlate"
     scales_with: ClassVar[Mapping[str, str]] = {
         "call": "numpy_call",
@@ -45,18 +46,20 @@ class CompiledDense(CompiledMethod):
         "dense tap": "fma",
     }
 
-    def refuse(self, problem: Problem, decomposition: Decomposition) -> str:
+    def refuse_real(self, problem: Problem, decomposition: Decomposition) -> str:
         """Return why the dense kernel cannot be run compiled, or an empty string."""
-        if decomposition.weights.ndim > 2:
-            return "the compiled dense filter takes kernels of one or two axes"
+        if decomposition.weights.ndim > SWEEP_AXES:
+            return "the compiled dense filter takes kernels of one to three axes"
         if decomposition.weights.size > LARGEST:
             return f"the compiled dense filter takes at most {LARGEST} weights"
-        return unsupported_reason(problem)
+        return ""
 
-    def estimate(self, problem: Problem, decomposition: Decomposition) -> WorkEstimate:
+    def estimate_real(self, problem: Problem, decomposition: Decomposition) -> WorkEstimate:
         """Count all weights, zeros included."""
         n = float(problem.size)
-        counts = {"call": 1.0, "element": n, "column": n * decomposition.weights.shape[-1]}
+        shape = decomposition.weights.shape
+        columns = shape[-1] * (shape[0] if len(shape) == SWEEP_AXES else 1)
+        counts = {"call": 1.0, "element": n, "column": n * columns}
         counts["dense tap"] = n * decomposition.weights.size
         moved = n * (problem.dtype.itemsize + problem.out.itemsize)
         # A sum of N products in the working type: the roundings of the partial sums.
@@ -71,7 +74,7 @@ class CompiledDense(CompiledMethod):
             return None
         if kernel.ndim == 1:
             return one_axis(problem, kernel, problem.cval)
-        return dense_correlation(problem, kernel, (0, 1), problem.lefts)
+        return dense_correlation(problem, kernel, range(kernel.ndim), problem.lefts)
 
     def scratch_bytes(self, problem: Problem, decomposition: Decomposition) -> int:
         """Return 0: the loop reads the image and writes the result."""
@@ -86,3 +89,6 @@ class CompiledDense(CompiledMethod):
                 yield CalibrationCase(
                     self.name, dtype, (side, side), ("general", size, size), (0, 1)
                 )
+            for volume, size in (((40, 60, 60), 5), ((64, 128, 128), 3), ((64, 128, 128), 7)):
+                kernel = ("general", size, size, size)
+                yield CalibrationCase(self.name, dtype, volume, kernel, (0, 1, 2))

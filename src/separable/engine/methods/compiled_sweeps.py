@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from separable.borders import OUTSIDE
 from separable.engine.availability import compiling, why_not
-from separable.engine.base import Decomposition, Problem
+from separable.engine.base import Decomposition, Problem, WorkEstimate
 from separable.engine.method import Method, Progress
+from separable.engine.methods.complex_numbers import complex_estimate, refuse_parts, run_parts
 from separable.machine import Machine, current
 
 __all__ = [
@@ -21,18 +22,18 @@ __all__ = [
     "CompiledMethod",
     "correlation",
     "dense_correlation",
+    "in_samples",
     "one_axis",
     "stores_type",
     "taps_per_axis",
     "turning",
-    "unsupported_reason",
     "worthwhile_threads",
 ]
 
 Array = NDArray[Any]
 
 TYPES = frozenset(
-    ("float32", "float64", "uint8", "int8", "uint16", "int16", "int32", "uint32")
+    ("float32", "float64", "uint8", "int8", "uint16", "int16", "int32", "uint32", "int64", "uint64")
 )  # what the compiled engine reads and writes
 THREAD_SECONDS = 8e-6  # work that justifies one more thread: a few times what waking it takes
 SWEEP_AXES = 3  # most axes that one sweep filters along
@@ -46,34 +47,20 @@ def stores_type(dtype: np.dtype[Any]) -> bool:
 class CompiledMethod(Method):
     """Base class of the methods of the compiled engine.
 
-    A method whose work is one compiled filter implements `build`, others `run`.
+    A subclass filters real numbers; complex ones are filtered as real ones, see
+    `separable.engine.methods.complex_numbers`.  A method whose work is one compiled filter implements `build`, others
+    `run_real`.
     """
 
     def build(self, problem: Problem, decomposition: Decomposition) -> Any:
         """Return the compiled filter, ``build(...)(image, target, threads)``; None if the result is 0."""
         raise NotImplementedError
 
-    def run(
-        self,
-        problem: Problem,
-        decomposition: Decomposition,
-        image: Array,
-        target: Array,
-        progress: Progress,
-    ) -> None:
-        """Run the compiled filter, which is kept with the decomposition."""
-        own = self._filter(problem, decomposition)
-        if own is None:
-            target[...] = 0
-        else:
-            own(image, target, problem.threads)
-        progress(1.0)
-
     def prepared(
         self, problem: Problem, decomposition: Decomposition
     ) -> Callable[[Array, Array, int], Any] | None:
         """Return the compiled filter if it does without NumPy's operations on samples."""
-        if type(self).build is CompiledMethod.build:
+        if type(self).build is CompiledMethod.build or problem.work.kind == "c":
             return None
         own = self._filter(problem, decomposition)
         return own if own is not None and own.compiled_throughout else None
@@ -118,16 +105,62 @@ class CompiledMethod(Method):
         """Return whether the compiled engine writes this type itself."""
         return stores_type(dtype)
 
+    def refuse(self, problem: Problem, decomposition: Decomposition) -> str:
+        """Return why the compiled engine cannot run a decomposition, or an empty string."""
+        if why_not():
+            return why_not()
+        if problem.work.kind == "c":
+            return refuse_parts(problem, decomposition, self.refuse_real)
+        return self.refuse_real(problem, decomposition)
 
-def unsupported_reason(problem: Problem) -> str:
-    """Return why the compiled engine cannot take this problem, or an empty string."""
-    if why_not():
-        return why_not()
-    if problem.work.kind == "c":
-        return "the compiled engine takes no complex numbers"
-    if problem.dtype.kind in "iu" and problem.dtype.itemsize > 4:
-        return f"the compiled engine takes no {problem.dtype}"
-    return ""
+    def refuse_real(self, problem: Problem, decomposition: Decomposition) -> str:
+        """Do as `refuse` for real numbers, where the compiled engine is available."""
+        return ""
+
+    def estimate(self, problem: Problem, decomposition: Decomposition) -> WorkEstimate:
+        """Count what the method does for real numbers, for all parts of complex ones."""
+        if problem.work.kind == "c" and not refuse_parts(problem, decomposition, self.refuse_real):
+            return complex_estimate(problem, decomposition, self.estimate_real)
+        return self.estimate_real(problem, decomposition)
+
+    def estimate_real(self, problem: Problem, decomposition: Decomposition) -> WorkEstimate:
+        """Do as `estimate` for real numbers."""
+        raise NotImplementedError
+
+    def run(
+        self,
+        problem: Problem,
+        decomposition: Decomposition,
+        image: Array,
+        target: Array,
+        progress: Progress,
+    ) -> None:
+        """Filter an image; complex numbers part by part."""
+        if problem.work.kind != "c":
+            self.run_real(problem, decomposition, image, target, progress)
+            return
+
+        def part(inner: Problem, form: Decomposition, source: Array, out: Array) -> None:
+            self.run_real(inner, form, source, out, lambda _: None)
+
+        run_parts(problem, decomposition, image, target, part)
+        progress(1.0)
+
+    def run_real(
+        self,
+        problem: Problem,
+        decomposition: Decomposition,
+        image: Array,
+        target: Array,
+        progress: Progress,
+    ) -> None:
+        """Run the compiled filter, which is kept with the decomposition."""
+        own = self._filter(problem, decomposition)
+        if own is None:
+            target[...] = 0
+        else:
+            own(image, target, problem.threads)
+        progress(1.0)
 
 
 def worthwhile_threads(seconds: float, most: int) -> int:
@@ -143,7 +176,8 @@ def worthwhile_threads(seconds: float, most: int) -> int:
 
 def turning(sweeps: Sequence[set[int]]) -> tuple[int, ...]:
     """Return the inner axis of each sweep along two axes, after which the number of samples counts."""
-    return tuple(sorted({max(s) for s in sweeps if len(s) % SWEEP_AXES == 2}))
+    # Of five axes the inner three are one sweep, the outer two another.
+    return tuple(sorted({sorted(s)[1] for s in sweeps if len(s) % SWEEP_AXES == 2}))
 
 
 def taps_per_axis(problem: Problem, decomposition: Decomposition) -> list[tuple[int, Array, int]]:
@@ -185,7 +219,12 @@ def correlation(
 ) -> Any:
     """Return the compiled sum of terms: for each term its taps along each of the kernel axes."""
     with compiling:
-        from separable.engine.compiled.long_signals import SegmentedCorrelation, pays
+        from separable.engine.compiled.long_signals import (
+            LongAndShortCorrelation,
+            SegmentedCorrelation,
+            pays,
+            pays_for_both,
+        )
         from separable.engine.compiled.term_sums import Correlation
     axes = [problem.axes[a] for a in kernel_axes]
     borders = [
@@ -193,18 +232,32 @@ def correlation(
         for a, axis, left, taps in zip(kernel_axes, axes, lefts, terms[0], strict=True)
     ]
     outside = float(np.real(cval))
-    long = len(axes) == 1 and pays(problem.shape, axes[0], len(terms[0][0]))
-    kind = SegmentedCorrelation if long else Correlation
-    return kind(terms, axes, lefts, borders, outside, problem.work, problem.shape)
+    kind: Any = Correlation
+    if len(axes) == 1 and pays(problem.shape, axes[0], len(terms[0][0])):
+        kind = SegmentedCorrelation
+    elif pays_for_both(problem.shape, axes, terms, borders, problem.work):
+        kind = LongAndShortCorrelation
+    sweep = kind(terms, axes, lefts, borders, outside, problem.work, problem.shape)
+    return in_samples(sweep, problem)
+
+
+def in_samples(prepared: Any, problem: Problem) -> Any:
+    """Return a prepared filter whose choice of the order of passes counts samples, not numbers.
+
+    So it is the same for complex samples as pairs and as two arrays.
+    """
+    if problem.pairs:
+        prepared.inner_run *= 2
+    return prepared
 
 
 def dense_correlation(
     problem: Problem, taps: Array, kernel_axes: Sequence[int], lefts: Sequence[int]
 ) -> Any:
-    """Return the compiled dense filter over two axes of the problem's image."""
+    """Return the compiled dense filter over two or three axes of the problem's image."""
     with compiling:
         from separable.engine.compiled.term_sums import DenseCorrelation
-    order = sorted(range(2), key=lambda k: problem.axes[kernel_axes[k]])
+    order = sorted(range(taps.ndim), key=lambda k: problem.axes[kernel_axes[k]])
     axes = [problem.axes[kernel_axes[k]] for k in order]
     own = [lefts[k] for k in order]
     kernel = np.transpose(taps, order)

@@ -27,8 +27,8 @@ from separable.engine.methods.compiled_sweeps import (
     correlation,
     taps_per_axis,
     turning,
-    unsupported_reason,
 )
+from separable.engine.methods.complex_numbers import kernel_parts
 from separable.engine.symmetry import count_folding
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class FusedTerms(CompiledMethod):
     exact_beside_small_weights = True
     runs_on_tensors = True
     splits_into_stages = True
+    overwrites = True
     fallback = "passes"
     scales_with: ClassVar[Mapping[str, str]] = {
         "call": "numpy_call",
@@ -67,15 +68,15 @@ class FusedTerms(CompiledMethod):
         "folded tap": "folded_fma",
     }
 
-    def refuse(self, problem: Problem, decomposition: Decomposition) -> str:
+    def refuse_real(self, problem: Problem, decomposition: Decomposition) -> str:
         """Return why the terms cannot be run in one sweep, or an empty string."""
         if any(len(group) > 1 for group in decomposition.groups):
             return "a factor has several axes"
         if len(decomposition.terms) > MOST_TERMS:
             return f"{len(decomposition.terms)} terms are too many for one sweep"
-        return unsupported_reason(problem) or too_inexact(problem, decomposition)
+        return too_inexact(problem, decomposition)
 
-    def estimate(self, problem: Problem, decomposition: Decomposition) -> WorkEstimate:
+    def estimate_real(self, problem: Problem, decomposition: Decomposition) -> WorkEstimate:
         """Count the taps of all terms along each axis; one sweep filters along up to three axes."""
         n = float(problem.size)
         passes = len(decomposition.passes)
@@ -119,15 +120,14 @@ class FusedTerms(CompiledMethod):
         )
 
     def scratch_bytes(self, problem: Problem, decomposition: Decomposition) -> int:
-        """Return the bytes per sample: one sweep needs tiles only, several sweeps whole arrays."""
+        """Return the bytes per sample: one sweep needs tiles only, several sweeps arrays of a slab."""
         return 3 * problem.work.itemsize if len(problem.axes) > SWEEP_AXES else 0
 
     def turning_axes(self, problem: Problem, decomposition: Decomposition) -> tuple[int, ...]:
         """Return the inner axis of a sweep along two axes."""
-        if not decomposition.terms:
-            return ()
+        parts = [part for part in kernel_parts(problem, decomposition) if part]
         return turning(
-            [{problem.axes[axis] for axis, _, _ in taps_per_axis(problem, decomposition)}]
+            [{problem.axes[axis] for axis, _, _ in taps_per_axis(problem, part)} for part in parts]
         )
 
     def calibration_cases(self) -> Iterator[CalibrationCase]:
@@ -143,7 +143,8 @@ def _axes_that_count(problem: Problem, stacks: list[tuple[int, Array, int]], ter
     if terms > 1 or not 0 < len(stacks) < SWEEP_AXES:
         return axes
     axis, taps, _ = stacks[-1]
-    along_rows = problem.axes[axis] == len(problem.shape) - 1 and taps.shape[1] <= ROWS_TAPS
+    last = len(problem.shape) - (2 if problem.pairs else 1)
+    along_rows = problem.axes[axis] == last and taps.shape[1] <= ROWS_TAPS
     small = problem.size * problem.out.itemsize < ROWS_BYTES
     return axes * ROWS_SHARE if along_rows and small else axes
 

@@ -19,6 +19,7 @@ from separable.engine.gaussian_fit import fit_within
 from separable.engine.method import TERMS, CalibrationCase, TermSizes
 from separable.engine.methods.compiled_sweeps import (
     CompiledMethod,
+    in_samples,
     taps_per_axis,
 )
 from separable.engine.methods.line_filters import (
@@ -48,6 +49,7 @@ class GaussianRecursion(CompiledMethod):
     explanation = "approximates Gaussian taps by damped oscillations, each a recursion both ways"
     runs = (TERMS,)
     most_terms = 1
+    overwrites = True
     fallback = "passes"
     scales_with: ClassVar[Mapping[str, str]] = {**LINE_SCALES, "line element": "fma"}
     spreads_nan = True
@@ -63,6 +65,8 @@ class GaussianRecursion(CompiledMethod):
             Decomposition with the fitted recursions and their bound; None if there are none.
         """
         if not tol or not decomposition.terms or line_refusal(problem, decomposition):
+            return None
+        if decomposition.weights.dtype.kind == "c":
             return None
         stacks = taps_per_axis(problem, decomposition)
         if max(taps.shape[1] for _, taps, _ in stacks) < SHORT:
@@ -90,7 +94,7 @@ class GaussianRecursion(CompiledMethod):
         counts = {"call": 1.0, "element": n, "line element": n, "state": n * LEAST_OPERATIONS}
         return self.seconds(machine, problem, counts)
 
-    def refuse(self, problem: Problem, decomposition: Decomposition) -> str:
+    def refuse_real(self, problem: Problem, decomposition: Decomposition) -> str:
         """Return why a recursion cannot be used, or an empty string."""
         if line_refusal(problem, decomposition):
             return line_refusal(problem, decomposition)
@@ -100,7 +104,7 @@ class GaussianRecursion(CompiledMethod):
             return "cval is not finite"
         return ""
 
-    def estimate(self, problem: Problem, decomposition: Decomposition) -> WorkEstimate:
+    def estimate_real(self, problem: Problem, decomposition: Decomposition) -> WorkEstimate:
         """Count a few multiplications per state of the recursion, forth and back."""
         steps = float(sum(c.operations for c in decomposition.recursions))
 
@@ -116,9 +120,10 @@ class GaussianRecursion(CompiledMethod):
             from separable.engine.compiled.recursive_filter import recursive_lines
         axes, lefts, borders, _ = line_parameters(problem, decomposition)
         outside = float(np.real(problem.cval))
-        return recursive_lines(
+        lines = recursive_lines(
             problem.shape, axes, decomposition.recursions, lefts, borders, outside, problem.work
         )
+        return in_samples(lines, problem)
 
     def calibration_cases(self) -> Iterator[CalibrationCase]:
         """Yield small and large images, one axis, a volume."""

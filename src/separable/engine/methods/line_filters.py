@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from separable.engine.availability import why_not
 from separable.engine.base import Decomposition, Problem, WorkEstimate
-from separable.engine.methods.compiled_sweeps import taps_per_axis, unsupported_reason
+from separable.engine.methods.compiled_sweeps import taps_per_axis
 
 __all__ = ["LINE_SCALES", "line_estimate", "line_parameters", "line_refusal"]
 
@@ -30,7 +31,7 @@ def line_refusal(problem: Problem, decomposition: Decomposition) -> str:
     """Return why lines cannot be filtered one by one, or an empty string."""
     if any(len(group) > 1 for group in decomposition.groups) or len(decomposition.terms) != 1:
         return "there is more than one term"
-    return unsupported_reason(problem)
+    return why_not()
 
 
 def line_estimate(

@@ -24,8 +24,8 @@ from separable.engine.methods.compiled_sweeps import (
     correlation,
     dense_correlation,
     turning,
-    unsupported_reason,
 )
+from separable.engine.methods.complex_numbers import kernel_parts
 from separable.engine.result_memory import empty
 from separable.engine.symmetry import is_folding
 
@@ -62,15 +62,15 @@ class NestedTerms(CompiledMethod):
         "dense tap": "fma",
     }
 
-    def refuse(self, problem: Problem, decomposition: Decomposition) -> str:
+    def refuse_real(self, problem: Problem, decomposition: Decomposition) -> str:
         """Return why the tree of passes cannot be run, or an empty string."""
         roots = decomposition.roots
         followers = [p for root in roots for p in root.walk() if p is not root]
         if any(len(p.axes) > 1 for p in followers) or any(len(r.axes) > 2 for r in roots):
             return "a factor has too many axes"
-        return unsupported_reason(problem) or too_inexact(problem, decomposition)
+        return too_inexact(problem, decomposition)
 
-    def estimate(self, problem: Problem, decomposition: Decomposition) -> WorkEstimate:
+    def estimate_real(self, problem: Problem, decomposition: Decomposition) -> WorkEstimate:
         """Count the shared passes, the sweeps that follow them and the additions."""
         n = float(problem.size)
         roots = decomposition.roots
@@ -102,7 +102,7 @@ class NestedTerms(CompiledMethod):
         counts = {"call": 2.0 * roots, "element": 2.0 * n * roots, "axis element": n * sizes.terms}
         return self.seconds(machine, problem, counts)
 
-    def run(
+    def run_real(
         self,
         problem: Problem,
         decomposition: Decomposition,
@@ -146,7 +146,9 @@ class NestedTerms(CompiledMethod):
         return turning(
             [
                 {problem.axes[a] for p in root.walk() if p is not root for a in p.axes}
-                for root in decomposition.roots
+                for part in kernel_parts(problem, decomposition)
+                if part
+                for root in part.roots
             ]
         )
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from separable.engine.availability import compiling
 from separable.engine.base import Decomposition, Problem, WorkEstimate, sum_rounding
 from separable.engine.method import TERMS, CalibrationCase
-from separable.engine.methods.compiled_sweeps import CompiledMethod, taps_per_axis
+from separable.engine.methods.compiled_sweeps import CompiledMethod, in_samples, taps_per_axis
 from separable.engine.methods.line_filters import (
     LINE_SCALES,
     line_estimate,
@@ -38,6 +38,7 @@ class RunningSums(CompiledMethod):
     explanation = "joins partial sums of blocks: three additions per output and axis for any width"
     runs = (TERMS,)
     most_terms = 1
+    overwrites = True
     fallback = "passes"
     scales_with = LINE_SCALES
 
@@ -49,7 +50,7 @@ class RunningSums(CompiledMethod):
             return None
         return decomposition
 
-    def refuse(self, problem: Problem, decomposition: Decomposition) -> str:
+    def refuse_real(self, problem: Problem, decomposition: Decomposition) -> str:
         """Return why running sums cannot be used, or an empty string."""
         if line_refusal(problem, decomposition):
             return line_refusal(problem, decomposition)
@@ -58,7 +59,7 @@ class RunningSums(CompiledMethod):
                 return "the taps are not all equal"
         return ""
 
-    def estimate(self, problem: Problem, decomposition: Decomposition) -> WorkEstimate:
+    def estimate_real(self, problem: Problem, decomposition: Decomposition) -> WorkEstimate:
         """Count three additions per output and axis, whatever the width."""
 
         def counts(stacks: list[tuple[int, Array, int]]) -> dict[str, float]:
@@ -76,7 +77,8 @@ class RunningSums(CompiledMethod):
         axes, lefts, borders, taps = line_parameters(problem, decomposition)
         widths, scales = [len(t) for t in taps], [float(np.mean(t)) for t in taps]
         outside = float(np.real(problem.cval))
-        return box_lines(problem.shape, axes, widths, lefts, borders, outside, scales, problem.work)
+        box = box_lines(problem.shape, axes, widths, lefts, borders, outside, scales, problem.work)
+        return in_samples(box, problem)
 
     def calibration_cases(self) -> Iterator[CalibrationCase]:
         """Yield small and large images, one axis, a volume."""
