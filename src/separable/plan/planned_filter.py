@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from separable.arrays import MASKED_REMEDY, complete_array_of
 from separable.borders import Modes
-from separable.engine import METHODS, Problem
+from separable.engine import METHODS, Decomposition, Problem
 from separable.engine.registry import CANDIDATES
 from separable.errors import ArgumentError
 from separable.factors import Factors
