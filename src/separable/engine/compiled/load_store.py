@@ -90,7 +90,7 @@ def _gather_strided(params, source, row, column, strip):
 
 
 @without_literals
-@inline_coded
+@inline
 def _earlier_row(table, r):
     """Return the first row of a table with the address of row ``r``, at most ``r``."""
     row = word(table, r)
