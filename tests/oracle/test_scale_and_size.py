@@ -56,8 +56,9 @@ LONG = {
     "flat 3-D": _flat(33, 33, 33),
     "noise 3-D": RNG.normal(size=(5, 5, 5)),
     "log 3-D": sep.kernels.laplacian_of_gaussian(1, ndim=3).dense(),
+    "noise 4-D": RNG.normal(size=(3, 3, 3, 3)),
 }
-SHAPES = {1: (12_000,), 2: (80, 90), 3: (34, 36, 35)}
+SHAPES = {1: (12_000,), 2: (80, 90), 3: (34, 36, 35), 4: (8, 9, 12, 15)}
 
 
 @pytest.mark.parametrize("name", LONG)

@@ -117,7 +117,7 @@ def filter(
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     np.save(f"{folder}/in.npy", np.ones((30, 40, 50), "float32"))
-    ...     done = filter(f"{folder}/in.npy", f"{folder}/out.npy", np.ones((3, 3, 3)) / 27)
+    ...     done = filter(f"{folder}/in.npy", f"{folder}/out.npy", np.ones((8, 8, 8)) / 512)
     ...     print(np.load(f"{folder}/out.npy").mean(), len(done.stages))
     1.0 1
     """
@@ -150,7 +150,7 @@ class Run:
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     np.save(f"{folder}/in.npy", np.ones((30, 40, 50), "float32"))
-    ...     with Run(f"{folder}/in.npy", f"{folder}/out.npy", np.ones((3, 3, 3)) / 27) as run:
+    ...     with Run(f"{folder}/in.npy", f"{folder}/out.npy", np.ones((8, 8, 8)) / 512) as run:
     ...         print(run.plan.chosen.name, run.schedule.slabs, run.resumed)
     ...         run()
     separable 1 0
