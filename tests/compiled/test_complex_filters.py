@@ -88,7 +88,6 @@ def test_layouts(how, name, shape):
 
 @pytest.mark.parametrize("kind", ["complex64", "complex128"])
 def test_a_real_kernel_filters_both_parts_as_real_images(kind):
-    # Large enough that the fastest method is the same for one part as for both.
     image = complex_samples((300, 400), kind)
     for filtered in (
         lambda x: ndimage.gaussian_filter(x, 2),
@@ -99,8 +98,11 @@ def test_a_real_kernel_filters_both_parts_as_real_images(kind):
     ):
         both = filtered(image)
         assert both.dtype == image.dtype
-        np.testing.assert_array_equal(both.real, filtered(np.ascontiguousarray(image.real)))
-        np.testing.assert_array_equal(both.imag, filtered(np.ascontiguousarray(image.imag)))
+        # The fastest method of one part may be another one than that of both.
+        close = {"rtol": 0, "atol": 2e-6 if kind == "complex64" else 1e-14}
+        for whole, part in ((both.real, image.real), (both.imag, image.imag)):
+            alone = filtered(np.ascontiguousarray(part))
+            np.testing.assert_allclose(whole, alone, **close)
 
 
 def test_the_planner_chooses_compiled_methods():

@@ -16,6 +16,7 @@ from separable.lowering.step import Step
 from separable.nn.fused.forward import can_use_fused_kernel, padding_of
 from separable.nn.fused.layer_tiling import ACTIVATIONS
 from separable.nn.fused.operators import (
+    Window,
     activate,
     by_torch,
     convolve,
@@ -159,8 +160,7 @@ class FusedSeparable(Fused):
                 return made
         names = (self.between, self.act)
         if x.dim() != len(step.kernel_size) + 2 or not x.is_cpu:
-            run: Any = by_torch
-            elsewhere: Tensor = run(x, *tensors, *settings, *names)
+            elsewhere: Tensor = by_torch(x, tensors, Window(*settings), *names)
             return elsewhere
         found: Tensor = torch.ops.separable.depthwise_separable(x, *tensors, *settings, *names)
         return found
