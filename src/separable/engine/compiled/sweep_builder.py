@@ -200,7 +200,6 @@ class SweepSchedule(ProcessBound):
         outer = [a for a in (self.layout.z, self.layout.y, *self.layout.batch) if a is not None]
         return (
             bool(self._get("target_dense"))
-            and not self.primitives.copy < self.primitives.stream_copy  # False where unknown
             and lanes(self.dtypes.work) * self.dtypes.target.itemsize == VECTOR_BYTES
             and result_bytes >= limit
             and all(a.target % LINE_BYTES == 0 or a.size == 1 for a in outer)
