@@ -112,7 +112,9 @@ def test_a_bank_of_laplacians_against_scipy(mode: str) -> None:
 @pytest.mark.compiled
 def test_shared_passes_are_counted() -> None:
     shape = (64, 64, 64)
-    log = sep.bank(["log:1"], shape, "float32")
+    # The method that is fastest alone, and so its count, depends on the computer.
+    (profile,) = (p for p in shipped_profiles() if p.name.startswith("AMD Zen 5"))
+    log = sep.bank(["log:1"], shape, "float32", machine=profile)
     (group,) = log.groups
     assert group.graph is not None
     assert group.graph.passes == 7  # not 9
