@@ -201,7 +201,7 @@ def mode_names() -> tuple[str, ...]:
 
 
 def canonical(mode: Mode) -> Border:
-    """Return the border mode of a name; a `Border` is returned as it is.
+    """Return the border mode with this name; a `Border` is returned unchanged.
 
     Parameters
     ----------

@@ -290,7 +290,7 @@ def registered_kernels() -> tuple[CatalogueKernel, ...]:
 
 
 def catalogue_kernel(name: str) -> CatalogueKernel:
-    """Return the kernel of a name or an alias.
+    """Return the kernel with this name or alias.
 
     Raises
     ------

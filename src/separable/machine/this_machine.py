@@ -178,7 +178,7 @@ def _write_probe(key: str, found: Primitives) -> None:
 
 
 def _probe_path(key: str) -> Path | None:
-    """Return the file with the primitives of a computer; None where there is no home."""
+    """Return the path of the file of primitives; None if the user has no home folder."""
     with contextlib.suppress(OSError, RuntimeError, KeyError):
         digest = hashlib.sha256(key.encode()).hexdigest()[:12]
         path = cache_path().with_name(f"probe-{digest}.json")

@@ -49,7 +49,15 @@ def pays_for_both(
     return inside and pays(shape, axes[0], np.size(terms[0][0]))
 
 
-class SegmentedCorrelation:
+class _FilterWithSeams:
+    """Attributes of filters whose seams NumPy gathers; they mean what they mean in :class:`.PreparedFilter`."""
+
+    compiled_throughout = False
+    inner_run = INNER_RUN
+    most_threads = PreparedFilter.most_threads
+
+
+class SegmentedCorrelation(_FilterWithSeams):
     """A correlation along one axis of few long lines, to be run again and again.
 
     The arguments are those of :class:`.term_sums.Correlation`.
@@ -62,10 +70,6 @@ class SegmentedCorrelation:
     >>> set(three(line, out).tolist())
     {3.0}
     """
-
-    compiled_throughout = False  # seams are gathered by NumPy
-    inner_run = INNER_RUN
-    most_threads = PreparedFilter.most_threads
 
     def __init__(
         self,
@@ -123,15 +127,11 @@ def _along_rows(terms: Taps, left: int, work: Any, shape: tuple[int, ...]) -> Co
     return Correlation(terms, (1,), (left,), [inside], 0.0, work, shape)
 
 
-class LongAndShortCorrelation:
+class LongAndShortCorrelation(_FilterWithSeams):
     """A product of correlations along few long lines and along the short rows that they form, as two sweeps.
 
     The arguments are those of :class:`.term_sums.Correlation` for two axes.
     """
-
-    compiled_throughout = False  # seams are gathered by NumPy
-    inner_run = INNER_RUN
-    most_threads = PreparedFilter.most_threads
 
     def __init__(
         self,

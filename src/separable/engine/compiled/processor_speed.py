@@ -1,7 +1,6 @@
 """Measure this processor with the engine's own vectors: multiply-adds, copies, stores past the caches.
 
-The times are primitives (see :mod:`separable.machine`): the rates of a reference computer are adjusted by them, and
-sweeps choose by them how results are stored.
+The times are primitives (see :mod:`separable.machine`): the rates of a reference computer are adjusted by them.
 """
 
 # Kernels are typed by Numba, once for each combination of dtypes.

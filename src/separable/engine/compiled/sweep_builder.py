@@ -81,8 +81,6 @@ class SweepSchedule(ProcessBound):
         Number of threads that there are work items for.
     may_stream : bool
         Whether results may be stored past the caches.
-    primitives : Primitives
-        Times of elementary operations of this computer, from which sizes and kinds of stores may be chosen.
     """
 
     address: int
@@ -93,7 +91,7 @@ class SweepSchedule(ProcessBound):
 
     def __init__(self, layout: Layout, dtypes: Dtypes) -> None:
         self.layout, self.dtypes = layout, dtypes
-        self.primitives = primitives()
+        primitives()  # measured once on each computer, for the rates of plans
         self.record = np.zeros((), SWEEP)
         self._tables: list[NDArray[Any]] = []
         self._set_axes()

@@ -6,6 +6,7 @@ What this shares with whole-line filters is in :mod:`.sweep_builder`.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -329,6 +330,7 @@ class TermSchedule(SweepSchedule):
         """Return whether rows are transposed to be filtered along x."""
         return "x" in self.passes and self.dense is None
 
+    @cached_property
     def _is_short(self) -> bool:
         """Return whether taps are so few that rows are filtered where they lie; see :mod:`.short_taps`."""
         if set(self.passes) != {"x", "y"} or self.dense is not None:
@@ -336,7 +338,6 @@ class TermSchedule(SweepSchedule):
         y, x, size = self.passes["y"], self.passes["x"], lanes(self.dtypes.work)
         reach = max(x.left, x.taps - 1 - x.left) * self._get("channels")
         rows, left = self._get("y_size"), y.left
-        inside = np.arange(rows)
         return (
             self.exact.limit == NEVER
             and len(self.network.outputs) == 1
@@ -348,7 +349,7 @@ class TermSchedule(SweepSchedule):
             and self.layout.y.source % self.dtypes.work.itemsize == 0
             and self._get("x_flat") >= 8 * size
             and self._get("tile") >= EDGE_STRIPS * size
-            and np.array_equal(y.border[left : left + rows], inside)
+            and np.array_equal(y.border[left : left + rows], np.arange(rows))
         )
 
     def _is_crowded(self) -> bool:
@@ -395,7 +396,7 @@ class TermSchedule(SweepSchedule):
             "at_spare": strips * item if overlap else 0,
             "at_temp": max(band, size, OUTPUTS) * size * item,
             "at_across": across * item,
-            "at_buffer": BUFFER_VECTORS * OUTPUTS * size * item if self._is_short() else 0,
+            "at_buffer": BUFFER_VECTORS * OUTPUTS * size * item if self._is_short else 0,
             "at_line": run * size * item,
             "at_ring": self._get("rings") * self._get("ring_term"),
         })  # fmt: skip
@@ -418,7 +419,7 @@ class TermSchedule(SweepSchedule):
             band, rows = band_of_two, (WORD, work, work, work, last, x, *words[:8])
             self._set(filter_columns=address(filter_columns, (WORD, work, work, y, *words[:12])))
             self._set(filter_rows=address(filter_rows, rows))
-            if self._is_short():
+            if self._is_short:
                 self._set(edge_band=address(band, words[:12]), y_left=self.passes["y"].left)
                 filter_types = (WORD, WORD, source, work, target, y, x, *words[:5])
                 self._set(filter_short=address(filter_short, filter_types))
