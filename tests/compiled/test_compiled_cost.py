@@ -9,6 +9,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+from separable.engine.compiled.simd import lanes
+
 CODE = """
     import json
     import numpy as np
@@ -62,7 +64,8 @@ def test_the_first_filter_compiles_little(tmp_path: Path) -> None:
         "band_direct",
     } & set(first)
     assert not {"correlate_odd", "correlate_general", "filter_direct"} & set(first)
-    assert len(first) <= 37, sorted(first)
+    # Vectors of 128 bits store four at a time, which are two helpers more.
+    assert len(first) <= (39 if lanes("float32") == 4 else 37), sorted(first)
     assert len(second) <= 22, sorted(second)
     # The schedule does not depend on the type of the image.
     assert not {"sweep_ahead", "band_of_two", "run_alone"} & set(second)
