@@ -364,7 +364,7 @@ def run(schedule: Any, source: Any, target: int, threads: int, start: int = 0) -
     shared = threads > 1 and not lent and _pool.busy.acquire(blocking=False)
     try:
         open_slots = threads - 1 if shared or lent else 0
-        scratch = _take(schedule.scratch_size * (open_slots + 1))
+        scratch = _take(schedule.shared_size + schedule.scratch_size * (open_slots + 1))
         schedule.fill(scratch.words, source, target, scratch.address + HEAD)
         if shared:
             _pool.ready(open_slots)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -131,7 +130,7 @@ def _depthwise_compiled(
         )
     layer = PackedLayer(weight, None, None, None, channels, settings)
     lines = _lines(x)
-    geometry = replace(layer.geometry(x), itemsize=4)
+    geometry = layer.geometry(x.shape, 4)
     middle_gradient = middle_gradient.reshape(geometry.images, *geometry.out_size, geometry.depth)
     to, weights, biases = backward_depthwise(
         geometry, lines, middle_gradient, weight.float(), to_input=to_input, to_weight=True
@@ -181,7 +180,7 @@ def _separable_compiled(
     """Return the gradients of input, weights and biases (`tensors`) from the compiled kernels."""
     x, depthwise, between_bias, pointwise, bias = tensors
     layer = PackedLayer(depthwise, between_bias, pointwise, bias, x.shape[1], settings)
-    geometry = replace(layer.geometry(x), itemsize=4)
+    geometry = layer.geometry(x.shape, 4)
     lines = _lines(x)
     outward = _lines(result) if activation != "none" else lines
     middle_gradient, weights, biases = backward_pointwise(

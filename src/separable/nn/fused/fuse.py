@@ -27,6 +27,7 @@ from separable.nn.fused.fused_modules import (
     FusedSeparable,
     refuse_training,
 )
+from separable.nn.fused.program.attach import attach
 from separable.nn.fused.spatial_pair import LEAST_COLUMNS, FusedPair, splits
 from separable.nn.fused.tracing import Call, chains, record
 from separable.nn.ties import Ties, ties_of, ties_text, untied
@@ -154,6 +155,8 @@ def fuse(model: nn.Module, *inputs: Any) -> tuple[nn.Module, FusionReport]:
         if _wants_last(network):
             _lay_last(network)
             network.register_forward_pre_hook(_ToLast())
+            inputs = tuple(_last(x) if isinstance(x, Tensor) else x for x in inputs)
+        attach(network, inputs)
         with torch.no_grad():
             after = network(*inputs)
     difference = _difference(before, after)

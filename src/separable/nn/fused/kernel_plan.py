@@ -19,6 +19,7 @@ from separable.process_cache import ProcessBound
 
 __all__ = ["KernelPlan", "Kernels", "kernels"]
 
+SOURCE, TARGET = 0, 1
 RUN_FIELDS = 7
 """Fields at the start of each record that change from run to run: six arrays and the scratch memory."""
 
@@ -32,18 +33,26 @@ class KernelPlan(ProcessBound):
         Address of the compiled kernel.
     scratch_size : int
         Bytes of scratch memory per thread.
+    shared_size : int
+        Bytes of memory of a run that all threads share, before their scratch memory.
     threads : int
         Number of threads that have work worth waking them for.
     """
 
     function: int
     scratch_size: int
+    shared_size = 0
     threads: int
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
         self._record = np.zeros(1, dtype)
         self._words = self._record.view(np.int64)
         self._tables: list[NDArray[Any]] = []
+
+    @property
+    def words(self) -> NDArray[np.int64]:
+        """The record as int64 words, without the addresses of a run."""
+        return self._words
 
     def _set(self, **values: int) -> None:
         for name, value in values.items():
@@ -87,6 +96,8 @@ class Kernels:
         Largest number of vectors of output channels of a pointwise block.
     layer_record, box_record : dtype
         Records of a separable layer, and of a box convolution.
+    head_words, counter_bytes : int
+        Words before the addresses in the head of a program, and bytes of the counters of one of its steps.
     run : callable
         Runs a plan on the threads of the engine or of OpenMP.
     """
@@ -96,6 +107,8 @@ class Kernels:
     vectors: int
     layer_record: np.dtype[Any]
     box_record: np.dtype[Any]
+    head_words: int
+    counter_bytes: int
     run: Callable[..., None]
     _modules: tuple[ModuleType, ...]
     _address: Callable[[Any], int]
@@ -128,6 +141,7 @@ def kernels() -> Kernels:
             layer_kernels,
             layer_params,
             layout_kernels,
+            program_kernels,
             simd_ops,
             spatial_kernels,
         )
@@ -135,7 +149,7 @@ def kernels() -> Kernels:
         signature = (numba_api.types.int64,) * 3  # address of the record, counter, thread
         return Kernels(
             simd_ops.LANES, layer_blocks.PIXELS, layer_blocks.VECTORS, layer_params.LAYER,
-            layer_params.BOXES, thread_pool.run,
-            (layer_kernels, gradient_kernels, layout_kernels, spatial_kernels),
+            layer_params.BOXES, program_kernels.BASES, program_kernels.COUNTER_BYTES, thread_pool.run,
+            (layer_kernels, gradient_kernels, layout_kernels, spatial_kernels, program_kernels),
             lambda kernel: jit.address(kernel, signature),
         )  # fmt: skip

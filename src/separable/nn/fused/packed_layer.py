@@ -179,23 +179,24 @@ class PackedLayer(ProcessBound):
         made.movedim(1, -1).view(woven.shape).copy_(woven)
         return made
 
-    def geometry(self, x: Tensor) -> Geometry:
-        """Return the sizes of the layer for the shape of an input."""
+    def geometry(self, shape: Sequence[int], itemsize: int) -> Geometry:
+        """Return the sizes of the layer for an input of a shape ``(n, channels, *space)``."""
         stride, padding, dilation, between, act = self.settings
         return Geometry(
-            x.shape[0], self.channels, _three(x.shape[2:], 1), self.kernel, _three(stride, 1),
+            shape[0], self.channels, _three(shape[2:], 1), self.kernel, _three(stride, 1),
             _three(dilation, 1), _three(padding[0::2], 0), _three(padding[1::2], 0),
-            self.inner // self.channels, self.outputs, between, act, x.element_size(), self._spread,
+            self.inner // self.channels, self.outputs, between, act, itemsize, self._spread,
         )  # fmt: skip
 
     def _for_shape(self, x: Tensor, threads: int) -> _ShapePlan:
         check_input("depthwise", x, self._weight, self.channels)
-        if min(self.geometry(x).out_size) < 1:
+        geometry = self.geometry(x.shape, x.element_size())
+        if min(geometry.out_size) < 1:
             raise ArgumentError(
                 f"depthwise: the kernel is larger than the padded input; got an input of shape "
                 f"{tuple(x.shape)} and weights of shape {self._weight}"
             )
-        return _ShapePlan(layer_plan(self.geometry(x), threads), x.shape, x.dtype)
+        return _ShapePlan(layer_plan(geometry, threads), x.shape, x.dtype)
 
 
 class PackedPointwise(ProcessBound):
@@ -218,7 +219,7 @@ class PackedPointwise(ProcessBound):
             pack_pointwise(weight, self.channels, panel, lanes),
             pack_bias(bias, self.outputs, panel),
         ]
-        self._addresses = (0, 0, *(t.data_ptr() for t in self._held))
+        self.addresses = (0, 0, *(t.data_ptr() for t in self._held))
 
     def __call__(self, x: Tensor) -> Tensor:
         """Run the layer on a batch; the output has the layout of the input."""
@@ -229,16 +230,18 @@ class PackedPointwise(ProcessBound):
         shape = (x.shape[0], self.outputs, *x.shape[2:])
         out = empty_strided(shape, last_strides(shape), torch.float32)
         if out.numel():
-            positions = out.numel() // self.outputs
-            geometry = Geometry(
-                1, self.channels, (1, 1, positions), (1, 1, 1), (1, 1, 1), (1, 1, 1), (0, 0, 0),
-                (0, 0, 0), 1, self.outputs, 0, self._act,
-            )  # fmt: skip
             threads = torch.get_num_threads()
-            plan = pointwise_plan(geometry, threads)
-            source: Any = (x.data_ptr(), *self._addresses)
+            plan = pointwise_plan(self.geometry(out.numel() // self.outputs), threads)
+            source: Any = (x.data_ptr(), *self.addresses)
             run(plan, source, out.data_ptr(), threads)
         return out if last or channels_are_last(given) else to_first(out)
+
+    def geometry(self, positions: int) -> Geometry:
+        """Return the sizes of the layer for a number of positions, which form one row."""
+        return Geometry(
+            1, self.channels, (1, 1, positions), (1, 1, 1), (1, 1, 1), (1, 1, 1), (0, 0, 0),
+            (0, 0, 0), 1, self.outputs, 0, self._act,
+        )  # fmt: skip
 
 
 _prepared: dict[Any, tuple[tuple[Any, ...], tuple[int, ...], PackedLayer]] = {}

@@ -1,0 +1,102 @@
+"""Executors for the largest modules of a network whose operators can be recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from separable.nn.fused.program.executor import Execution, Executor
+
+__all__ = ["Compiled", "attach"]
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A module that programs run.
+
+    Attributes
+    ----------
+    name : str
+        Name of the module in the network; empty for the network itself.
+    execution : Execution
+        Its execution for the shape of the example.
+    """
+
+    name: str
+    execution: Execution
+
+
+def attach(
+    network: nn.Module, inputs: Sequence[Any]
+) -> tuple[list[Compiled], list[tuple[str, str]]]:
+    """Give executors to a network, or to the largest modules in it that can have one.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Network in evaluation mode, which is changed.
+    inputs : sequence
+        Arguments of one call.
+
+    Returns
+    -------
+    compiled : list of Compiled
+        Modules with an executor.
+    left : list of (str, str)
+        Names of modules whose operators cannot be recorded as a whole, and the reasons.
+    """
+    compiled: list[Compiled] = []
+    left: list[tuple[str, str]] = []
+    recorded: dict[nn.Module, tuple[Any, ...]] | None = None
+    waiting = [("", network)]
+    while waiting:
+        name, module = waiting.pop()
+        if name and recorded is None:
+            recorded = _inputs_of(network, inputs)
+        given = inputs if not name else (recorded or {}).get(module)
+        reason = _compile(name, module, given, compiled)
+        if reason:
+            if given is not None and not name:
+                left.append((name, reason))
+            waiting += [(f"{name}.{n}" if name else n, m) for n, m in module.named_children()]
+    return compiled, left
+
+
+def _compile(
+    name: str, module: nn.Module, inputs: Sequence[Any] | None, compiled: list[Compiled]
+) -> str:
+    """Give a module an executor; return why that is impossible, or an empty string."""
+    if inputs is None:
+        return "it is not called"
+    if "forward" in module.__dict__:
+        return "its method forward was replaced"
+    if not inputs or not all(type(x) is Tensor for x in inputs):
+        return "its inputs are not only tensors"
+    executor = Executor(module)
+    reason = executor.why_not(*inputs)
+    if not reason:
+        compiled.append(Compiled(name, executor.execution(*inputs)))
+        module.forward = executor
+    return reason
+
+
+def _inputs_of(network: nn.Module, inputs: Sequence[Any]) -> dict[nn.Module, tuple[Any, ...]]:
+    """Return the positional inputs of the first call of each module; modules called by keywords have none."""
+    found: dict[nn.Module, tuple[Any, ...]] = {}
+
+    def note(module: nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+        if not options:
+            found.setdefault(module, args)
+
+    handles = [m.register_forward_pre_hook(note, with_kwargs=True) for m in network.modules()]
+    try:
+        with torch.no_grad():
+            network(*inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found

@@ -1,0 +1,230 @@
+"""Executor: runs a module of a fused network by programs, in place of its `forward`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from operator import is_
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.node import map_arg
+from torch.nn.modules import module as _module
+
+from separable.engine.availability import EngineError
+from separable.engine.tensor_memory import empty_strided
+from separable.nn.fused.forward import can_use_fused_kernel
+from separable.nn.fused.layout_transpose import last_strides, to_last
+from separable.nn.fused.openmp import run
+from separable.nn.fused.program.network_trace import TraceError, traced
+from separable.nn.fused.program.program import Program
+from separable.nn.fused.program.translation import (
+    Segment,
+    Translated,
+    strides_in_program,
+    translate,
+)
+from separable.process_cache import ProcessBound, ProcessCache
+
+__all__ = ["Execution", "Executor"]
+
+SHAPES_KEPT = 64
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_GLOBAL_HOOKS = tuple(getattr(_module, f"_global{name}") for name in _HOOKS)
+
+
+class Executor:
+    """The method `forward` of a module whose operators programs run.
+
+    A call goes to the module's own `forward` wherever programs might give another result: with gradients, under
+    tracing, dispatch modes, autocast or hooks, for other dtypes and devices, and for inputs that are not plain tensors.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Module in evaluation mode; its parameters and buffers are constants as long as they do not change.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._executions = ProcessCache(SHAPES_KEPT)
+        self._kept = ProcessCache()  # the state that executions were made for, and packed weights
+
+    @property
+    def _plain(self) -> Callable[..., Any]:
+        """The module's own `forward`; not kept, because a pickled method is looked up by its name."""
+        found: Callable[..., Any] = type(self._module).forward.__get__(self._module)
+        return found
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        """Run the module."""
+        if options or not inputs or torch.compiler.is_compiling():
+            return self._plain(*inputs, **options)
+        if self._must_be_plain(inputs):
+            return self._plain(*inputs)
+        state = self._kept.get("state")
+        if state is None or not state.holds():
+            state = self._renewed()
+        if state.is_observed():
+            return self._plain(*inputs)
+        key = (tuple([(x.shape, x.stride()) for x in inputs]), torch.get_num_threads())
+        execution = self._executions.get(key)
+        if execution is None:
+            execution = self.execution(*inputs)
+        return self._plain(*inputs) if execution.reason else execution(inputs)
+
+    def _must_be_plain(self, inputs: Sequence[Any]) -> bool:
+        """Return whether a call must see the operators of the module itself."""
+        for x in inputs:
+            if type(x) is not Tensor or x.dtype is not torch.float32 or not x.is_cpu:
+                return True
+        recorded = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
+        return recorded or not can_use_fused_kernel(inputs[0]) or any(_GLOBAL_HOOKS)
+
+    def _renewed(self) -> _State:
+        """Forget all executions, and return the present state of the module."""
+        self._executions.clear()
+        self._kept.clear()
+        made: _State = self._kept.get_or_build("state", lambda: _State(self._module))
+        return made
+
+    def why_not(self, *inputs: Tensor) -> str:
+        """Return why programs do not run the module on such inputs; an empty string if they do."""
+        if self._must_be_plain(inputs):
+            return "its inputs are not plain tensors of float32 on the CPU, or calls are recorded"
+        state = self._kept.get("state") or self._renewed()
+        if state.is_observed():
+            return "a module inside has hooks"
+        return self.execution(*inputs).reason
+
+    def execution(self, *inputs: Tensor) -> Execution:
+        """Return the execution for inputs of these shapes, which is built once."""
+        threads = torch.get_num_threads()
+        key = (tuple([(x.shape, x.stride()) for x in inputs]), threads)
+        packed = self._kept.get_or_build("packed", dict)
+        made: Execution = self._executions.get_or_build(
+            key, lambda: _execution(self._module, self._plain, inputs, packed, threads)
+        )
+        return made
+
+
+class _State(ProcessBound):
+    """What the programs of a module were made of: its modules, parameters and buffers."""
+
+    def __init__(self, root: nn.Module) -> None:
+        modules = list(root.modules())
+        tables = [d for m in modules for d in (m._modules, m._parameters, m._buffers) if d]
+        self._tables = [(d, tuple(d.values())) for d in tables]
+        tensors = [t for d, _ in self._tables for t in d.values() if isinstance(t, Tensor)]
+        self._tensors = [(t, t._version, t.data_ptr()) for t in tensors if not t.is_inference()]
+        self._hooks = [getattr(m, name) for m in modules[1:] for name in _HOOKS]
+
+    def holds(self) -> bool:
+        """Return whether the module still consists of the same modules and unchanged tensors."""
+        for table, values in self._tables:
+            if len(table) != len(values) or not all(map(is_, table.values(), values)):
+                return False
+        return all(t._version == v and t.data_ptr() == p for t, v, p in self._tensors)
+
+    def is_observed(self) -> bool:
+        """Return whether a module inside has hooks, which must see its inputs and outputs."""
+        return any(self._hooks)
+
+
+class Execution(ProcessBound):
+    """Execution of a module for inputs of one shape.
+
+    Attributes
+    ----------
+    reason : str
+        Why the module's own `forward` runs; empty if programs run.
+    """
+
+    def __init__(self, translated: Translated | None, threads: int, reason: str = "") -> None:
+        self.reason, self.translated = reason, translated
+        if translated is None:
+            return
+        if not translated.segments:
+            self.reason = "no operator has a kernel"
+            return
+        self._inputs = translated.inputs
+        self._output = translated.output
+        self._single = isinstance(translated.output, fx.Node)
+        self._parts: list[Any] = [
+            _RunSegment(part, part.program(threads, translated.alias), threads)
+            if isinstance(part, Segment)
+            else part
+            for part in translated.parts
+        ]
+        self._constants = translated.constants
+
+    @property
+    def programs(self) -> list[Program]:
+        """The programs that this consists of."""
+        return [p.program for p in self._parts if isinstance(p, _RunSegment)]
+
+    def __call__(self, inputs: Sequence[Tensor]) -> Any:
+        """Run all parts on inputs of the right shapes."""
+        values: dict[fx.Node, Any] = dict(zip(self._inputs, inputs, strict=True))
+        for part in self._parts:
+            part.run(values)
+        if self._single:
+            return values[self._output]
+        return map_arg(self._output, lambda n: values[n] if n in values else self._constants[n])
+
+
+class _RunSegment:
+    """A segment with its program."""
+
+    def __init__(self, segment: Segment, program: Program, threads: int) -> None:
+        self.segment, self.program, self._threads = segment, program, threads
+        self._reads = segment.reads
+        self._writes = []
+        for node in segment.writes:
+            like = node.meta["val"]
+            strides = strides_in_program(like.shape)
+            final = None if like.stride() == strides or _same(like, strides) else like.stride()
+            self._writes.append((node, tuple(like.shape), strides, final))
+
+    def run(self, values: dict[fx.Node, Any]) -> None:
+        """Run the program, and add its results to the values."""
+        held = [_in_program_layout(values[n]) for n in self._reads]
+        for node, shape, strides, _ in self._writes:
+            made = values[node] = empty_strided(shape, strides, torch.float32)
+            held.append(made)
+        run(self.program, [t.data_ptr() for t in held], 0, self._threads)
+        for node, shape, _, final in self._writes:
+            if final is not None:
+                values[node] = empty_strided(shape, final, torch.float32).copy_(values[node])
+
+
+def _same(x: Tensor, strides: Sequence[int]) -> bool:
+    """Return whether strides mean the same memory for a tensor: they may differ along axes of size 1."""
+    return all(n == 1 or a == b for n, a, b in zip(x.shape, x.stride(), strides, strict=True))
+
+
+def _in_program_layout(x: Tensor) -> Tensor:
+    """Return a tensor as programs read it: dense, channels last."""
+    if x.dim() > 2:
+        return x if x.stride() == last_strides(x.shape) else to_last(x)
+    return x if x.is_contiguous() else x.contiguous()
+
+
+def _execution(
+    module: nn.Module,
+    plain: Callable[..., Any],
+    inputs: Sequence[Tensor],
+    packed: Any,
+    threads: int,
+) -> Execution:
+    """Trace and translate a module; if that is impossible, the result says why."""
+    if math.prod(math.prod(x.shape) for x in inputs) == 0:
+        return Execution(None, threads, "an input is empty")
+    try:
+        graph = traced(module, plain, inputs)
+        return Execution(translate(graph, packed), threads)
+    except TraceError as error:
+        return Execution(None, threads, str(error))
+    except EngineError as error:
+        return Execution(None, threads, str(error))

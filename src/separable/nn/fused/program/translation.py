@@ -1,0 +1,321 @@
+"""From the graph of a network to the parts of its execution: programs, and operators that PyTorch runs between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.fx.node import map_arg
+
+from separable.nn.fused.kernel_plan import TARGET
+from separable.nn.fused.layout_transpose import last_strides
+from separable.nn.fused.program.operations import (
+    OPERATIONS,
+    Graph,
+    Operation,
+    activation_of,
+    shape_of,
+)
+from separable.nn.fused.program.program import Buffer, Place, Program, ProgramStep
+
+__all__ = ["Segment", "TorchCall", "Translated", "translate"]
+
+FLOAT_BYTES = 4
+
+
+@dataclass(eq=False)
+class TorchCall:
+    """An operator that PyTorch runs.
+
+    Attributes
+    ----------
+    node : torch.fx.Node
+    reads : list of torch.fx.Node
+    """
+
+    node: fx.Node
+    constants: dict[fx.Node, Any] = field(default_factory=dict)
+
+    @property
+    def reads(self) -> list[fx.Node]:
+        """Nodes whose values it reads, other than constants."""
+        return [n for n in self.node.all_input_nodes if n not in self.constants]
+
+    def run(self, values: dict[fx.Node, Any]) -> None:
+        """Run the operator, and add its result to the values."""
+
+        def value(n: fx.Node) -> Any:
+            return values[n] if n in values else self.constants[n]
+
+        target: Any = self.node.target
+        values[self.node] = target(
+            *map_arg(self.node.args, value), **map_arg(self.node.kwargs, value)
+        )
+
+
+@dataclass(eq=False)
+class Segment:
+    """Operations that one program runs.
+
+    Attributes
+    ----------
+    operations : list of Operation
+    reads, writes : list of torch.fx.Node
+        Values that it takes from outside, and gives to others.
+    """
+
+    operations: list[Operation]
+    reads: list[fx.Node] = field(default_factory=list)
+    writes: list[fx.Node] = field(default_factory=list)
+
+    def program(self, threads: int, alias: Callable[[fx.Node], fx.Node]) -> Program:
+        """Return the program; its tensors are those that it reads, then those that it writes."""
+        outer = {n: Buffer(0, i) for i, n in enumerate((*self.reads, *self.writes))}
+        buffers: dict[fx.Node, Buffer] = dict(outer)
+
+        def buffer_of(node: fx.Node) -> Buffer:
+            if node not in buffers:
+                buffers[node] = Buffer(_size(node) * FLOAT_BYTES)
+            return buffers[node]
+
+        steps = []
+        for operation in self.operations:
+            planned = operation.planned(threads)
+            reads = {
+                word: Place(buffer_of(alias(n)))
+                for word, n in zip(operation.words, operation.inputs, strict=False)
+            }
+            writes = {TARGET: Place(buffer_of(operation.node))}
+            steps.append(ProgramStep(planned.plan, planned.constants, reads, writes))
+        return Program(steps, len(outer), threads)
+
+
+@dataclass(eq=False)
+class Translated:
+    """Parts of the execution of a network.
+
+    Attributes
+    ----------
+    inputs : list of torch.fx.Node
+    parts : list of Segment or TorchCall
+    output : Any
+        Nodes of the results, in the structure that the network returns them.
+    constants : dict of torch.fx.Node to Any
+    """
+
+    inputs: list[fx.Node]
+    parts: list[Segment | TorchCall]
+    output: Any
+    constants: dict[fx.Node, Any]
+    aliases: dict[fx.Node, fx.Node]
+
+    @property
+    def segments(self) -> list[Segment]:
+        """The parts that programs run."""
+        return [p for p in self.parts if isinstance(p, Segment)]
+
+    def alias(self, node: fx.Node) -> fx.Node:
+        """Return the node whose memory a node's value has in a program."""
+        while node in self.aliases:
+            node = self.aliases[node]
+        return node
+
+
+def translate(module: fx.GraphModule, packed: dict[Any, Any]) -> Translated:
+    """Divide a graph into programs and operators of PyTorch."""
+    return _Translation(Graph(module, packed)).result()
+
+
+class _Translation:
+    """State of one translation."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.nodes = list(graph.module.graph.nodes)
+        self.output = self.nodes[-1]
+        self.operations: dict[fx.Node, Operation] = {}
+        self.aliases: dict[fx.Node, fx.Node] = {}
+        self.constants: dict[fx.Node, Any] = {}
+
+    def result(self) -> Translated:
+        """Return the parts."""
+        for node in self.nodes:
+            self._classify(node)
+        by_torch = self._needed()
+        parts = self._parts(by_torch)
+        inputs = [n for n in self.nodes if n.op == "placeholder"]
+        made = Translated(inputs, parts, self.output.args[0], self.constants, self.aliases)
+        _connect(made)
+        return made
+
+    def _classify(self, node: fx.Node) -> None:
+        """Find the operation that a node becomes, if any."""
+        constant = self.graph.constant(node)
+        if constant is not None:
+            self.constants[node] = constant
+            return
+        if node.op != "call_function" or not _is_served(node):
+            return
+        first: Any = node.args[0] if node.args else None
+        if _is_alias(node):
+            self.aliases[node] = first
+            return
+        act = activation_of(node)
+        before = self._alias(first) if act is not None else None
+        if act is not None and before in self.operations and self._is_only_reader(before, node):
+            made = self.operations[before].with_activation(node, act)
+            if made is not None:
+                del self.operations[before]
+                self.operations[node] = made
+                return
+        builder = OPERATIONS.get(node.target)
+        found = None if builder is None else builder(self.graph, node)
+        if found is not None and all(_is_served(n) for n in found.inputs):
+            self.operations[node] = found
+
+    def _alias(self, node: fx.Node) -> fx.Node:
+        while node in self.aliases:
+            node = self.aliases[node]
+        return node
+
+    def _is_only_reader(self, value: fx.Node, reader: fx.Node) -> bool:
+        """Return whether a value and its aliases are read by one node only."""
+        users = list(value.users)
+        while users:
+            user = users.pop()
+            if user in self.aliases:
+                users += list(user.users)
+            elif user is not reader:
+                return False
+        return True
+
+    def _needed(self) -> set[fx.Node]:
+        """Return the nodes that PyTorch runs; operations that nobody needs are dropped."""
+        wanted: list[tuple[fx.Node, bool]] = [(n, True) for n in self.output.all_input_nodes]
+        seen: set[tuple[fx.Node, bool]] = set()
+        by_torch: set[fx.Node] = set()
+        used: set[fx.Node] = set()
+        while wanted:
+            node, as_tensor = wanted.pop()
+            if not as_tensor:  # a program needs the memory only
+                node = self._alias(node)
+            if (node, as_tensor) in seen or node in self.constants or node.op != "call_function":
+                continue
+            seen.add((node, as_tensor))
+            if node in self.operations:
+                used.add(node)
+                wanted += [(n, False) for n in self.operations[node].inputs]
+            else:
+                by_torch.add(node)
+                wanted += [(n, True) for n in node.all_input_nodes]
+        self.operations = {n: o for n, o in self.operations.items() if n in used}
+        return by_torch
+
+    def _parts(self, by_torch: set[fx.Node]) -> list[Segment | TorchCall]:
+        """Collect operations in segments, in the order of the graph."""
+        parts: list[Segment | TorchCall] = []
+        current: Segment | None = None
+        inside: set[fx.Node] = set()  # what depends on the current segment
+        for node in self.nodes:
+            if node in self.operations:
+                if current is None:
+                    current = Segment([])
+                    inside = set()
+                current.operations.append(self.operations[node])
+                inside.add(node)
+            elif node in by_torch:
+                call = TorchCall(
+                    node,
+                    {n: self.constants[n] for n in node.all_input_nodes if n in self.constants},
+                )
+                if current is not None and any(
+                    self._alias(n) in inside or n in inside for n in call.reads
+                ):
+                    parts.append(current)
+                    current = None
+                parts.append(call)
+        if current is not None:
+            parts.append(current)
+        return parts
+
+
+def _is_served(node: Any) -> bool:
+    """Return whether programs hold a node's value: a dense tensor of float32 on the CPU, with one axis of samples."""
+    if not isinstance(node, fx.Node):
+        return False
+    value = node.meta.get("val")
+    if not isinstance(value, Tensor) or value.dtype is not torch.float32 or not value.is_cpu:
+        return False
+    return 2 <= value.dim() <= 5 and value.numel() > 0
+
+
+_aten = torch.ops.aten
+_SAME = {
+    _aten.clone.default, _aten.alias.default, _aten.detach.default, _aten.contiguous.default,
+    _aten._to_copy.default,
+}  # fmt: skip
+_RESHAPED = {
+    _aten.view.default, _aten._unsafe_view.default, _aten.reshape.default, _aten.squeeze.dims,
+    _aten.squeeze.dim, _aten.unsqueeze.default, _aten.as_strided_.default, _aten.as_strided.default,
+}  # fmt: skip
+
+
+def _is_alias(node: fx.Node) -> bool:
+    """Return whether the memory of a value, channels last, is that of the value it is made from."""
+    if not node.args or not isinstance(node.args[0], fx.Node) or not _is_served(node.args[0]):
+        return False
+    before, after = shape_of(node.args[0]), shape_of(node)
+    if node.target in _SAME:
+        return before == after
+    if node.target not in _RESHAPED:
+        return False
+    # Without positions, the memory is [sample][channel] whatever the number of axes.
+    flat = all(n == 1 for n in (*before[2:], *after[2:])) and before[:2] == after[:2]
+    return flat and all(_is_row_by_row(n.meta["val"]) for n in (node.args[0], node))
+
+
+def _is_row_by_row(x: Tensor) -> bool:
+    """Return whether a tensor (n, channels, 1, ...) has the samples one after the other in memory."""
+    samples, channels = x.shape[:2]
+    across, along = x.stride()[:2]
+    whole = x.storage_offset() == 0
+    return whole and (channels == 1 or along == 1) and (samples == 1 or across == channels)
+
+
+def _size(node: fx.Node) -> int:
+    found = 1
+    for n in shape_of(node):
+        found *= n
+    return found
+
+
+def _connect(made: Translated) -> None:
+    """Set what segments read from outside and what others need of them."""
+    wanted: set[fx.Node] = set(_nodes_of(made.output))
+    for part in made.parts:
+        if isinstance(part, TorchCall):
+            wanted.update(part.reads)
+    for segment in made.segments:
+        own = {o.node for o in segment.operations}
+        for operation in segment.operations:
+            for n in operation.inputs:
+                source = made.alias(n)
+                if source not in own and source not in segment.reads:
+                    segment.reads.append(source)
+        wanted.update(segment.reads)
+    for segment in made.segments:
+        segment.writes = [o.node for o in segment.operations if o.node in wanted]
+
+
+def _nodes_of(tree: Any) -> Iterable[fx.Node]:
+    found: list[fx.Node] = []
+    map_arg(tree, found.append)
+    return found
+
+
+def strides_in_program(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the strides of a value that a program writes."""
+    return last_strides(shape) if len(shape) > 2 else (shape[1], 1)
