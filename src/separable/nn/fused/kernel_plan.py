@@ -85,8 +85,8 @@ class Kernels:
         Outputs of a depthwise block.
     vectors : int
         Largest number of vectors of output channels of a pointwise block.
-    layer_record, box_record : dtype
-        Records of a separable layer, and of a box convolution.
+    layer_record, box_record, dense_record : dtype
+        Records of a separable layer, of a box convolution, and of a dense convolution.
     run : callable
         Runs a plan on the threads of the engine or of OpenMP.
     """
@@ -96,6 +96,7 @@ class Kernels:
     vectors: int
     layer_record: np.dtype[Any]
     box_record: np.dtype[Any]
+    dense_record: np.dtype[Any]
     run: Callable[..., None]
     _modules: tuple[ModuleType, ...]
     _address: Callable[[Any], int]
@@ -123,6 +124,8 @@ def kernels() -> Kernels:
     with compiling:  # imported here for start-up time: Numba takes half a second
         from separable.engine.compiled import jit, numba_api, thread_pool
         from separable.nn.fused.compiled import (
+            dense_conv_kernels,
+            dense_params,
             gradient_kernels,
             layer_blocks,
             layer_kernels,
@@ -135,7 +138,9 @@ def kernels() -> Kernels:
         signature = (numba_api.types.int64,) * 3  # address of the record, counter, thread
         return Kernels(
             simd_ops.LANES, layer_blocks.PIXELS, layer_blocks.VECTORS, layer_params.LAYER,
-            layer_params.BOXES, thread_pool.run,
-            (layer_kernels, gradient_kernels, layout_kernels, spatial_kernels),
+            layer_params.BOXES, dense_params.DENSE, thread_pool.run,
+            (
+                layer_kernels, gradient_kernels, layout_kernels, spatial_kernels, dense_conv_kernels,
+            ),
             lambda kernel: jit.address(kernel, signature),
         )  # fmt: skip
