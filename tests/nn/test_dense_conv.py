@@ -230,7 +230,7 @@ def test_nan_stays_within_the_kernel_and_empty_batches():
     [
         ((1, 5, 6, 6), None, "expected an input of 4 channels"),
         ((1, 4, 1, 2), None, "the kernel is larger than the padded input"),
-        ((1, 4, 6, 6), (1, 8, 6, 5), r"expected a residual of the output's shape \(1, 8, 4, 4\); got \(1, 8, 6, 5\)"),
+        ((1, 4, 6, 6), (1, 8, 6, 5), r"expected a float32 residual of the output's shape \(1, 8, 4, 4\); got torch.float32 of shape \(1, 8, 6, 5\)"),
     ],
 )  # fmt: skip
 def test_bad_input(shape, residual, message):

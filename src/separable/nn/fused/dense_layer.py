@@ -17,7 +17,7 @@ from separable.nn.fused.kernel_plan import kernels
 from separable.nn.fused.layer_tiling import Sizes
 from separable.nn.fused.layout_transpose import last_strides, to_last
 from separable.nn.fused.openmp import run
-from separable.nn.fused.packed_layer import SHAPES_KEPT, check_input
+from separable.nn.fused.packed_layer import SHAPES_KEPT, check_input, checked_residual
 from separable.process_cache import ProcessBound, ProcessCache
 
 __all__ = ["ConvSettings", "PackedConvolution", "pack_dense", "pack_dense_bias"]
@@ -97,16 +97,10 @@ class PackedConvolution(ProcessBound):
             plan = self._plans.get_or_build(key, lambda: self._plan(x, first, threads))
         shape = (x.shape[0], self.conv.outputs, *plan.out_size[5 - x.dim() :])
         out = empty_strided(shape, last_strides(shape), torch.float32)
-        if residual is not None:
-            if residual.shape != out.shape:
-                raise ArgumentError(
-                    f"convolution: expected a residual of the output's shape {tuple(shape)}; got "
-                    f"{tuple(residual.shape)}"
-                )
-            residual = to_last(residual)
+        added = checked_residual("convolution", residual, shape)
         if out.numel():
-            added = 0 if residual is None else residual.data_ptr()
-            source: Any = (x.data_ptr(), *self.addresses, added, 0)
+            address = 0 if added is None else added.data_ptr()
+            source: Any = (x.data_ptr(), *self.addresses, address, 0)
             run(plan, source, out.data_ptr(), threads)
         return out
 
