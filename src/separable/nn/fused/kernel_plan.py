@@ -131,6 +131,7 @@ def kernels() -> Kernels:
             layer_kernels,
             layer_params,
             layout_kernels,
+            pointwise_kernels,
             simd_ops,
             spatial_kernels,
         )
@@ -141,6 +142,7 @@ def kernels() -> Kernels:
             layer_params.BOXES, dense_params.DENSE, thread_pool.run,
             (
                 layer_kernels, gradient_kernels, layout_kernels, spatial_kernels, dense_conv_kernels,
+                pointwise_kernels,
             ),
             lambda kernel: jit.address(kernel, signature),
         )  # fmt: skip

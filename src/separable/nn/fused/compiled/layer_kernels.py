@@ -5,7 +5,7 @@ What is computed, for output position p, middle channel c and output channel o:
     middle[p, c] = act(depthwise_bias[c] + sum_t depthwise[t, c] * x[p * stride + t * dilation - pad, c])
     out[p, o] = act(pointwise_bias[o] + sum_c middle[p, c] * pointwise[c, o] + residual[p, o])
 
-The residual is optional. A *tile* is up to ``PIXELS`` neighbouring outputs of one row. A *group* is as many tiles as have middle
+Here is the first step, and the product of the second; `pointwise_kernels` runs both. A *tile* is up to ``PIXELS`` neighbouring outputs of one row. A *group* is as many tiles as have middle
 values that stay in the second-level cache, where the product with all pointwise weights finds them. A work
 item is one group, or one part of the output channels of a group where there are few groups.
 
@@ -19,21 +19,13 @@ nor on the number of threads.
 from __future__ import annotations
 
 from separable.engine.compiled.jit import inline, part, stage
-from separable.engine.compiled.simd import (
-    add,
-    address_of,
-    at,
-    load_scalar,
-    offset_pointer,
-    prefetch,
-)
+from separable.engine.compiled.simd import address_of, at, load_scalar, offset_pointer, prefetch
 from separable.engine.compiled.sweep_params import move, next_work_item, set_word, word
 
 from .layer_blocks import PIXELS, ROWS, VECTORS, add_taps, multiply, start_block, store_block
-from .layer_params import IDENTITY, NEIGHBOURS, SILU, STRIDED_THREES, THREES, layer_at
+from .layer_params import NEIGHBOURS, SILU, STRIDED_THREES, THREES, layer_at
 from .simd_ops import (
     LANES,
-    between,
     bfloat16_ptr,
     float32_ptr,
     hardswish,
@@ -290,62 +282,6 @@ def multiply_panels(
                 activate(at(like, place), rows, step // item, width, act)
 
 
-@part
-def _add_residual(target, step, residual, residual_step, rows, count, limits, act):
-    """Add the residual to ``count`` outputs of some rows in place, then apply the activation."""
-    lower, upper = load_scalar(limits), load_scalar(offset_pointer(limits, 1))
-    for r in range(rows):
-        line, other = float32_ptr(target + r * step), float32_ptr(residual + r * residual_step)
-        for start in range(0, count, LANES):
-            here, there = offset_pointer(line, start), offset_pointer(other, start)
-            left = count - start
-            if left >= LANES:
-                write(here, between(add(read(here), read(there)), lower, upper))
-            else:
-                value = add(read_part(here, left), read_part(there, left))
-                write_part(here, between(value, lower, upper), left)
-    if act >= SILU:
-        activate(float32_ptr(target), rows, step // 4, count, act)
-
-
-@inline
-def _pointwise_step(plan, like, rows, pitch, start, pixels, begun, ended, spill):
-    """Compute the panels from ``begun`` to ``ended`` for ``pixels`` positions from ``start`` on.
-
-    ``rows`` is the address of their middle values, ``pitch`` bytes apart.
-    """
-    limits, act, bias = (
-        offset_pointer(float32_ptr(plan.limits), 2),
-        plan.pointwise_act,
-        plan.pointwise_bias,
-    )
-    step, outputs = plan.target_step, plan.outputs
-    target = plan.target + start * step
-    if plan.bias_offset == 0:
-        multiply_panels(
-            like, rows, pitch, plan.depth, plan.pointwise, bias, target, step, outputs, pixels,
-            begun, ended, limits, act, spill,
-        )  # fmt: skip
-    else:
-        multiply_panels(
-            like, rows, pitch, plan.depth, plan.pointwise, plan.pointwise + plan.bias_offset, target,
-            step, outputs, pixels, begun, ended, offset_pointer(limits, 2), IDENTITY, spill,
-        )  # fmt: skip
-        first = begun * VECTORS * LANES
-        count = min(outputs, ended * VECTORS * LANES) - first
-        far = plan.residual_step
-        _add_residual(
-            target + first * 4,
-            step,
-            bias + start * far + first * 4,
-            far,
-            pixels,
-            count,
-            limits,
-            act,
-        )
-
-
 @inline
 def depthwise_group(plan, like, middle, table, begun, ended):
     """Compute the middle values of tiles, float32[position][depth] with rows ``middle_step`` bytes apart.
@@ -374,24 +310,6 @@ def depthwise_group(plan, like, middle, table, begun, ended):
             activate(out, wide, pitch // 4, depth, act)
         pixels += wide
     return start, pixels
-
-
-@inline
-def _layer_items(plan, counter, thread, like):
-    """Compute work items of a depthwise and a pointwise step until none is left."""
-    scratch = plan.scratch + thread * plan.scratch_size
-    middle, spill = scratch + plan.at_middle, scratch + plan.at_spill
-    items, parts, panels = plan.items, plan.parts, plan.panels
-    item = next_work_item(counter)
-    while item < items:
-        # Items are numbered [group][part]; every part of a group computes its middle values again.
-        group, share = item // parts, item % parts
-        begun = group * plan.group_tiles
-        ended = min(begun + plan.group_tiles, plan.tiles)
-        start, pixels = depthwise_group(plan, like, middle, scratch, begun, ended)
-        low, high = share * panels // parts, (share + 1) * panels // parts
-        _pointwise_step(plan, like, middle, plan.middle_step, start, pixels, low, high, spill)
-        item = next_work_item(counter)
 
 
 @inline
@@ -449,39 +367,3 @@ def depthwise_bfloat16(address, counter, thread):
     """Run a depthwise layer of bfloat16."""
     plan = layer_at(address)
     _depthwise_items(plan, counter, thread, bfloat16_ptr(plan.source))
-
-
-@stage
-def layer_float32(address, counter, thread):
-    """Run a depthwise and a pointwise step of float32."""
-    plan = layer_at(address)
-    _layer_items(plan, counter, thread, float32_ptr(plan.source))
-
-
-@stage
-def layer_bfloat16(address, counter, thread):
-    """Run a depthwise and a pointwise step of bfloat16."""
-    plan = layer_at(address)
-    _layer_items(plan, counter, thread, bfloat16_ptr(plan.source))
-
-
-@stage
-def pointwise_float32(address, counter, thread):
-    """Run a pointwise layer: out[p, o] = act(bias[o] + sum_c x[p, c] * weights[c, o] + residual[p, o]).
-
-    The input itself takes the place of the middle values; all positions form one row.
-    """
-    plan = layer_at(address)
-    spill = plan.scratch + thread * plan.scratch_size + plan.at_spill
-    items, parts, panels = plan.items, plan.parts, plan.panels
-    pitch, size = plan.depth * 4, plan.group_tiles * PIXELS
-    item = next_work_item(counter)
-    while item < items:
-        # Items are numbered [group of positions][part of the panels].
-        start, share = item // parts * size, item % parts
-        low, high = share * panels // parts, (share + 1) * panels // parts
-        _pointwise_step(
-            plan, float32_ptr(plan.source), plan.source + start * pitch, pitch, start,
-            min(size, plan.row_size - start), low, high, spill,
-        )  # fmt: skip
-        item = next_work_item(counter)
