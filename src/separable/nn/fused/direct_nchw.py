@@ -38,7 +38,7 @@ RUN_CYCLES = 100
 
 @dataclass(frozen=True)
 class Convolution:
-    """Sizes of one convolution over three spatial axes; the stride along the last axis is 1.
+    """Sizes of one convolution over three spatial axes; in a `BoxPlan` the stride along the last axis is 1.
 
     Attributes
     ----------

@@ -27,7 +27,7 @@ from separable.nn.fused.fused_modules import (
     FusedSeparable,
     refuse_training,
 )
-from separable.nn.fused.program.attach import attach
+from separable.nn.fused.program import attach
 from separable.nn.fused.spatial_pair import LEAST_COLUMNS, FusedPair, splits
 from separable.nn.fused.tracing import Call, chains, record
 from separable.nn.ties import Ties, ties_of, ties_text, untied

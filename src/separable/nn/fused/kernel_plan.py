@@ -94,10 +94,10 @@ class Kernels:
         Outputs of a depthwise block.
     vectors : int
         Largest number of vectors of output channels of a pointwise block.
-    layer_record, box_record : dtype
-        Records of a separable layer, and of a box convolution.
     head_words, counter_bytes : int
         Words before the addresses in the head of a program, and bytes of the counters of one of its steps.
+    layer_record, box_record, dense_record : dtype
+        Records of a separable layer, of a box convolution, and of a dense convolution.
     run : callable
         Runs a plan on the threads of the engine or of OpenMP.
     """
@@ -109,6 +109,7 @@ class Kernels:
     box_record: np.dtype[Any]
     head_words: int
     counter_bytes: int
+    dense_record: np.dtype[Any]
     run: Callable[..., None]
     _modules: tuple[ModuleType, ...]
     _address: Callable[[Any], int]
@@ -136,11 +137,14 @@ def kernels() -> Kernels:
     with compiling:  # imported here for start-up time: Numba takes half a second
         from separable.engine.compiled import jit, numba_api, thread_pool
         from separable.nn.fused.compiled import (
+            dense_conv_kernels,
+            dense_params,
             gradient_kernels,
             layer_blocks,
             layer_kernels,
             layer_params,
             layout_kernels,
+            pointwise_kernels,
             program_kernels,
             simd_ops,
             spatial_kernels,
@@ -149,7 +153,11 @@ def kernels() -> Kernels:
         signature = (numba_api.types.int64,) * 3  # address of the record, counter, thread
         return Kernels(
             simd_ops.LANES, layer_blocks.PIXELS, layer_blocks.VECTORS, layer_params.LAYER,
-            layer_params.BOXES, program_kernels.BASES, program_kernels.COUNTER_BYTES, thread_pool.run,
-            (layer_kernels, gradient_kernels, layout_kernels, spatial_kernels, program_kernels),
+            layer_params.BOXES, program_kernels.BASES, program_kernels.COUNTER_BYTES,
+            dense_params.DENSE, thread_pool.run,
+            (
+                layer_kernels, gradient_kernels, layout_kernels, spatial_kernels, dense_conv_kernels,
+                pointwise_kernels, program_kernels,
+            ),
             lambda kernel: jit.address(kernel, signature),
         )  # fmt: skip

@@ -45,6 +45,9 @@ class Geometry:
         4 for float32, 2 for bfloat16.
     spread : tuple of three int
         Distance between input samples, with zeros between them: for gradients of strided layers.
+    residual : bool
+        Whether a tensor of the output's shape is added before the last activation (float32 only). Its address
+        takes the place of the pointwise step's biases, which then lie behind the pointwise weights.
     """
 
     images: int
@@ -61,6 +64,7 @@ class Geometry:
     pointwise_act: int
     itemsize: int = 4
     spread: Sizes = (1, 1, 1)
+    residual: bool = False
 
     @property
     def out_size(self) -> Sizes:
@@ -119,6 +123,9 @@ class LayerPlan(KernelPlan):
             block_step=math.prod(g.kernel) * self._lanes,
             zeros=self._add_table(np.zeros(g.depth * 4 + 128, np.uint8)),
         )  # fmt: skip
+        if g.residual:
+            bias_offset = g.depth * up(g.outputs, self._lanes) * 4
+            self._set(bias_offset=bias_offset, residual_step=g.outputs * g.itemsize)
         limits = [*_limits(g.depthwise_act), *_limits(g.pointwise_act), -math.inf, math.inf]
         self._set(limits=self._add_table(np.array(limits, np.float32)))
         rows = self._rows()

@@ -56,6 +56,23 @@ def check_input(owner: str, x: Tensor, weight: Sequence[int], channels: int) -> 
         )
 
 
+def checked_residual(owner: str, residual: Tensor | None, shape: Sequence[int]) -> Tensor | None:
+    """Return a residual with its channels last in memory; raise an error if it has not the output's shape."""
+    if residual is None:
+        return None
+    if tuple(residual.shape) != tuple(shape) or residual.dtype is not torch.float32:
+        raise ArgumentError(
+            f"{owner}: expected a float32 residual of the output's shape {tuple(shape)}; got "
+            f"{residual.dtype} of shape {tuple(residual.shape)}"
+        )
+    return to_last(residual)
+
+
+def _with_residual(addresses: tuple[int, ...], residual: Tensor | None) -> tuple[int, ...]:
+    """Return the addresses of the weights; that of a residual takes the place of the last biases."""
+    return addresses if residual is None else (*addresses[:3], residual.data_ptr())
+
+
 def _least_columns(ndim: int, channels: int) -> int:
     """Return the fewest columns for which channels-first inputs are run directly, 0 for never."""
     return next((least for most, least in DIRECT_FROM_COLUMNS[ndim] if channels <= most), 0)
@@ -122,10 +139,7 @@ class PackedLayer(ProcessBound):
             pack_depthwise_bias(between_bias, channels, self.inner, lanes),
         ]
         if pointwise is not None:
-            self._held += [
-                pack_pointwise(pointwise, channels, panel, lanes),
-                pack_bias(bias, self.outputs, panel),
-            ]
+            self._held += pack_pointwise_step(pointwise, bias, channels, panel, lanes)
         addresses = tuple(t.data_ptr() for t in self._held)
         self.addresses = addresses if pointwise is not None else (*addresses, 0, 0)
         self._shapes = ProcessCache(SHAPES_KEPT)
@@ -148,24 +162,33 @@ class PackedLayer(ProcessBound):
             steps.append(Convolution(self.inner, self.outputs, 1, one, one, one, none, none, act))
         return tuple(steps)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Run the layer on a batch; the output has the layout of the input."""
-        if self._direct is not None and x.shape[-1] >= self._least and x.is_contiguous():
+    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """Run the layer on a batch; the output has the layout of the input.
+
+        A residual is a float32 tensor of the output's shape that is added before the last activation, for
+        layers with a pointwise step.
+        """
+        direct = self._direct is not None and residual is None
+        if direct and x.shape[-1] >= self._least and x.is_contiguous():
+            assert self._direct is not None
             whole = x.dtype is torch.float32 and x.shape[1] == self.channels
             made = self._direct(x, self._steps) if whole else None
             if made is not None:
                 return made
         threads = torch.get_num_threads()
-        key = (x.shape, threads, x.dtype)
+        key = (x.shape, threads, x.dtype, residual is not None)
         found = self._shapes.get(key)
         if found is None:
-            found = self._shapes.get_or_build(key, lambda: self._for_shape(x, threads))
+            found = self._shapes.get_or_build(
+                key, lambda: self._for_shape(x, threads, residual is not None)
+            )
+        added = checked_residual("depthwise", residual, found.out_shape)
         last = x.stride() == found.strides
         if not last:
             given, x = x, to_last(x)
         out = empty_strided(found.out_shape, found.out_strides, found.dtype)
         if not found.is_empty:
-            source: Any = (x.data_ptr(), *self.addresses)
+            source: Any = (x.data_ptr(), *_with_residual(self.addresses, added))
             run(found.plan, source, out.data_ptr(), threads)
         if self.inner != self.channels and not self.outputs:
             out = self._woven(out)
@@ -179,18 +202,23 @@ class PackedLayer(ProcessBound):
         made.movedim(1, -1).view(woven.shape).copy_(woven)
         return made
 
-    def geometry(self, shape: Sequence[int], itemsize: int) -> Geometry:
-        """Return the sizes of the layer for an input of a shape ``(n, channels, *space)``."""
+    def geometry(self, shape: Sequence[int], itemsize: int, residual: bool = False) -> Geometry:
+        """Return the sizes of the layer for an input of a shape ``(n, channels, *space)``, with or without a residual."""
         stride, padding, dilation, between, act = self.settings
         return Geometry(
             shape[0], self.channels, _three(shape[2:], 1), self.kernel, _three(stride, 1),
             _three(dilation, 1), _three(padding[0::2], 0), _three(padding[1::2], 0),
-            self.inner // self.channels, self.outputs, between, act, itemsize, self._spread,
+            self.inner // self.channels, self.outputs, between, act, itemsize, self._spread, residual,
         )  # fmt: skip
 
-    def _for_shape(self, x: Tensor, threads: int) -> _ShapePlan:
+    def _for_shape(self, x: Tensor, threads: int, residual: bool) -> _ShapePlan:
         check_input("depthwise", x, self._weight, self.channels)
-        geometry = self.geometry(x.shape, x.element_size())
+        if residual and (not self.outputs or x.dtype is not torch.float32):
+            raise ArgumentError(
+                "depthwise: a residual needs a pointwise step and an input of float32; got an input of "
+                f"{x.dtype} and {self.outputs} outputs of a pointwise step"
+            )
+        geometry = self.geometry(x.shape, x.element_size(), residual)
         if min(geometry.out_size) < 1:
             raise ArgumentError(
                 f"depthwise: the kernel is larger than the padded input; got an input of shape "
@@ -215,32 +243,34 @@ class PackedPointwise(ProcessBound):
         self.outputs, self.channels = weight.shape[:2]
         self._act = act
         panel, lanes = compiled.panel, compiled.lanes
-        self._held = [
-            pack_pointwise(weight, self.channels, panel, lanes),
-            pack_bias(bias, self.outputs, panel),
-        ]
+        self._held = pack_pointwise_step(weight, bias, self.channels, panel, lanes)
         self.addresses = (0, 0, *(t.data_ptr() for t in self._held))
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Run the layer on a batch; the output has the layout of the input."""
+    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """Run the layer on a batch; the output has the layout of the input.
+
+        A residual is a tensor of the output's shape that is added before the activation.
+        """
         if x.shape[1] != self.channels:
             check_input("pointwise", x, (self.outputs, self.channels), self.channels)
         last = x.stride() == last_strides(x.shape)
         given, x = x, x if last else to_last(x)
         shape = (x.shape[0], self.outputs, *x.shape[2:])
         out = empty_strided(shape, last_strides(shape), torch.float32)
+        added = checked_residual("pointwise", residual, shape)
         if out.numel():
             threads = torch.get_num_threads()
-            plan = pointwise_plan(self.geometry(out.numel() // self.outputs), threads)
-            source: Any = (x.data_ptr(), *self.addresses)
+            geometry = self.geometry(out.numel() // self.outputs, residual=added is not None)
+            plan = pointwise_plan(geometry, threads)
+            source: Any = (x.data_ptr(), *_with_residual(self.addresses, added))
             run(plan, source, out.data_ptr(), threads)
         return out if last or channels_are_last(given) else to_first(out)
 
-    def geometry(self, positions: int) -> Geometry:
+    def geometry(self, positions: int, residual: bool = False) -> Geometry:
         """Return the sizes of the layer for a number of positions, which form one row."""
         return Geometry(
             1, self.channels, (1, 1, positions), (1, 1, 1), (1, 1, 1), (1, 1, 1), (0, 0, 0),
-            (0, 0, 0), 1, self.outputs, 0, self._act,
+            (0, 0, 0), 1, self.outputs, 0, self._act, residual=residual,
         )  # fmt: skip
 
 
@@ -276,6 +306,21 @@ def cached_layer(
 
 
 # Weights in the order in which the kernels read them.
+
+
+def pack_pointwise_step(
+    weight: Tensor, bias: Tensor | None, channels: int, panel: int, lanes: int
+) -> tuple[Tensor, Tensor]:
+    """Pack the weights and biases of a pointwise step; the biases lie behind the weights in memory.
+
+    So a kernel that adds a residual finds the biases by the address of the weights.
+    """
+    weights, biases = (
+        pack_pointwise(weight, channels, panel, lanes),
+        pack_bias(bias, weight.shape[0], panel),
+    )
+    packed = torch.cat([weights, biases])
+    return packed[: weights.numel()], packed[weights.numel() :]
 
 
 def pack_depthwise(weight: Tensor, channels: int, lanes: int) -> Tensor:

@@ -3,9 +3,9 @@
 What is computed, for output position p, middle channel c and output channel o:
 
     middle[p, c] = act(depthwise_bias[c] + sum_t depthwise[t, c] * x[p * stride + t * dilation - pad, c])
-    out[p, o] = act(pointwise_bias[o] + sum_c middle[p, c] * pointwise[c, o])
+    out[p, o] = act(pointwise_bias[o] + sum_c middle[p, c] * pointwise[c, o] + residual[p, o])
 
-A *tile* is up to ``PIXELS`` neighbouring outputs of one row. A *group* is as many tiles as have middle
+Here is the first step, and the product of the second; `pointwise_kernels` runs both. A *tile* is up to ``PIXELS`` neighbouring outputs of one row. A *group* is as many tiles as have middle
 values that stay in the second-level cache, where the product with all pointwise weights finds them. A work
 item is one group, or one part of the output channels of a group where there are few groups.
 
@@ -313,29 +313,6 @@ def depthwise_group(plan, like, middle, table, begun, ended):
 
 
 @inline
-def _layer_items(plan, counter, thread, like):
-    """Compute work items of a depthwise and a pointwise step until none is left."""
-    scratch = plan.scratch + thread * plan.scratch_size
-    middle, spill = scratch + plan.at_middle, scratch + plan.at_spill
-    items, parts, panels = plan.items, plan.parts, plan.panels
-    item = next_work_item(counter)
-    while item < items:
-        # Items are numbered [group][part]; every part of a group computes its middle values again.
-        group, share = item // parts, item % parts
-        begun = group * plan.group_tiles
-        ended = min(begun + plan.group_tiles, plan.tiles)
-        start, pixels = depthwise_group(plan, like, middle, scratch, begun, ended)
-        target = plan.target + start * plan.target_step
-        low, high = share * panels // parts, (share + 1) * panels // parts
-        multiply_panels(
-            like, middle, plan.middle_step, plan.depth, plan.pointwise, plan.pointwise_bias,
-            target, plan.target_step, plan.outputs, pixels, low, high,
-            offset_pointer(float32_ptr(plan.limits), 2), plan.pointwise_act, spill,
-        )  # fmt: skip
-        item = next_work_item(counter)
-
-
-@inline
 def _first_channel(plan, block):
     """Return the first middle channel of a block of channels."""
     channels, blocks = plan.channels, plan.source_blocks
@@ -390,41 +367,3 @@ def depthwise_bfloat16(address, counter, thread):
     """Run a depthwise layer of bfloat16."""
     plan = layer_at(address)
     _depthwise_items(plan, counter, thread, bfloat16_ptr(plan.source))
-
-
-@stage
-def layer_float32(address, counter, thread):
-    """Run a depthwise and a pointwise step of float32."""
-    plan = layer_at(address)
-    _layer_items(plan, counter, thread, float32_ptr(plan.source))
-
-
-@stage
-def layer_bfloat16(address, counter, thread):
-    """Run a depthwise and a pointwise step of bfloat16."""
-    plan = layer_at(address)
-    _layer_items(plan, counter, thread, bfloat16_ptr(plan.source))
-
-
-@stage
-def pointwise_float32(address, counter, thread):
-    """Run a pointwise layer: out[p, o] = act(bias[o] + sum_c x[p, c] * weights[c, o]).
-
-    The input itself takes the place of the middle values; all positions form one row.
-    """
-    plan = layer_at(address)
-    spill = plan.scratch + thread * plan.scratch_size + plan.at_spill
-    items, parts, panels = plan.items, plan.parts, plan.panels
-    pitch, step, size = plan.depth * 4, plan.target_step, plan.group_tiles * PIXELS
-    item = next_work_item(counter)
-    while item < items:
-        # Items are numbered [group of positions][part of the panels].
-        start, share = item // parts * size, item % parts
-        low, high = share * panels // parts, (share + 1) * panels // parts
-        multiply_panels(
-            float32_ptr(plan.source), plan.source + start * pitch, pitch, plan.depth,
-            plan.pointwise, plan.pointwise_bias, plan.target + start * step, step, plan.outputs,
-            min(size, plan.row_size - start), low, high, offset_pointer(float32_ptr(plan.limits), 2),
-            plan.pointwise_act, spill,
-        )  # fmt: skip
-        item = next_work_item(counter)

@@ -23,7 +23,7 @@ LAYER_FIELDS = (
     "depthwise",  # depthwise weights [block of LANES channels][tap][lane]
     "depthwise_bias",  # float32[block of LANES channels][lane]
     "pointwise",  # pointwise weights [panel][middle channel][output of the panel]
-    "pointwise_bias",  # float32[panel][output of the panel]
+    "pointwise_bias",  # float32[panel][output of the panel]; with a residual: its address, see `bias_offset`
     "scratch",  # scratch memory of the first thread
     "scratch_size",  # bytes of scratch memory per thread
     # Work items.
@@ -61,6 +61,8 @@ LAYER_FIELDS = (
     "target_step",  # bytes from a position of the output to the next
     "depthwise_act",  # activation after the depthwise step
     "pointwise_act",  # activation after the pointwise step
+    "bias_offset",  # 0, or bytes from the pointwise weights to the biases if `pointwise_bias` is a residual
+    "residual_step",  # bytes from a position of the residual [image][position][output] to the next
     "limits",  # address of float32[3][2]: clamps after the depthwise and pointwise steps, and no clamp
     # Buffers in the scratch memory of a thread; the table of tap addresses is at 0.
     "at_middle",  # float32[position][middle_step / 4]: depthwise results of a group
