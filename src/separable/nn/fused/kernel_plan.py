@@ -85,8 +85,8 @@ class Kernels:
         Outputs of a depthwise block.
     vectors : int
         Largest number of vectors of output channels of a pointwise block.
-    layer_record, box_record : dtype
-        Records of a separable layer, and of a box convolution.
+    layer_record, box_record, inverted_record : dtype
+        Records of a separable layer, of a box convolution, and of an inverted residual.
     run : callable
         Runs a plan on the threads of the engine or of OpenMP.
     """
@@ -97,6 +97,7 @@ class Kernels:
     layer_record: np.dtype[Any]
     box_record: np.dtype[Any]
     run: Callable[..., None]
+    inverted_record: np.dtype[Any]
     _modules: tuple[ModuleType, ...]
     _address: Callable[[Any], int]
 
@@ -124,6 +125,7 @@ def kernels() -> Kernels:
         from separable.engine.compiled import jit, numba_api, thread_pool
         from separable.nn.fused.compiled import (
             gradient_kernels,
+            inverted_residual_kernels,
             layer_blocks,
             layer_kernels,
             layer_params,
@@ -135,7 +137,10 @@ def kernels() -> Kernels:
         signature = (numba_api.types.int64,) * 3  # address of the record, counter, thread
         return Kernels(
             simd_ops.LANES, layer_blocks.PIXELS, layer_blocks.VECTORS, layer_params.LAYER,
-            layer_params.BOXES, thread_pool.run,
-            (layer_kernels, gradient_kernels, layout_kernels, spatial_kernels),
+            layer_params.BOXES, thread_pool.run, inverted_residual_kernels.INVERTED,
+            (
+                layer_kernels, gradient_kernels, layout_kernels, spatial_kernels,
+                inverted_residual_kernels,
+            ),
             lambda kernel: jit.address(kernel, signature),
         )  # fmt: skip
