@@ -151,7 +151,7 @@ class DensePlan(KernelPlan):
         self, conv: Convolution, images: int, size: Sizes, steps: Steps, threads: int
     ) -> None:
         compiled = kernels()
-        super().__init__(compiled.dense_record)
+        super().__init__(compiled.constant("DENSE"))
         self.conv, self.out_size = conv, conv.sizes(size)
         self._lanes = compiled.lanes
         self._panels = panels_of(conv.outputs, conv.groups, compiled.vectors, compiled.lanes)

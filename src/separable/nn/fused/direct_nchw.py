@@ -106,7 +106,7 @@ class BoxPlan(KernelPlan):
         self, steps: tuple[Convolution, ...], images: int, size: Sizes, threads: int
     ) -> None:
         compiled = kernels()
-        super().__init__(compiled.box_record)
+        super().__init__(compiled.constant("BOXES"))
         lanes = compiled.lanes
         sizes = [size]
         for step in steps:

@@ -94,10 +94,6 @@ class Kernels:
         Outputs of a depthwise block.
     vectors : int
         Largest number of vectors of output channels of a pointwise block.
-    head_words, counter_bytes : int
-        Words before the addresses in the head of a program, and bytes of the counters of one of its steps.
-    layer_record, box_record, dense_record : dtype
-        Records of a separable layer, of a box convolution, and of a dense convolution.
     run : callable
         Runs a plan on the threads of the engine or of OpenMP.
     """
@@ -105,11 +101,6 @@ class Kernels:
     lanes: int
     pixels: int
     vectors: int
-    layer_record: np.dtype[Any]
-    box_record: np.dtype[Any]
-    head_words: int
-    counter_bytes: int
-    dense_record: np.dtype[Any]
     run: Callable[..., None]
     _modules: tuple[ModuleType, ...]
     _address: Callable[[Any], int]
@@ -119,10 +110,13 @@ class Kernels:
         """Output channels of a panel of pointwise weights."""
         return self.vectors * self.lanes
 
+    def constant(self, name: str) -> Any:
+        """Return a constant of the compiled code: the dtype of a record, or a number."""
+        return next(getattr(m, name) for m in self._modules if hasattr(m, name))
+
     def address(self, name: str) -> int:
         """Return the address of a kernel, which is compiled if it was never needed before."""
-        module = next(m for m in self._modules if hasattr(m, name))
-        return self._address(getattr(module, name))
+        return self._address(self.constant(name))
 
 
 @lru_cache(maxsize=1)
@@ -140,6 +134,7 @@ def kernels() -> Kernels:
             dense_conv_kernels,
             dense_params,
             gradient_kernels,
+            inverted_residual_kernels,
             layer_blocks,
             layer_kernels,
             layer_params,
@@ -151,13 +146,11 @@ def kernels() -> Kernels:
         )
 
         signature = (numba_api.types.int64,) * 3  # address of the record, counter, thread
+        modules = (
+            layer_kernels, layer_params, gradient_kernels, layout_kernels, spatial_kernels, dense_conv_kernels,
+            dense_params, pointwise_kernels, inverted_residual_kernels, program_kernels,
+        )  # fmt: skip
         return Kernels(
-            simd_ops.LANES, layer_blocks.PIXELS, layer_blocks.VECTORS, layer_params.LAYER,
-            layer_params.BOXES, program_kernels.BASES, program_kernels.COUNTER_BYTES,
-            dense_params.DENSE, thread_pool.run,
-            (
-                layer_kernels, gradient_kernels, layout_kernels, spatial_kernels, dense_conv_kernels,
-                pointwise_kernels, program_kernels,
-            ),
+            simd_ops.LANES, layer_blocks.PIXELS, layer_blocks.VECTORS, thread_pool.run, modules,
             lambda kernel: jit.address(kernel, signature),
         )  # fmt: skip

@@ -13,7 +13,15 @@ import numpy as np
 
 from separable.nn.fused.kernel_plan import KernelPlan, kernels
 
-__all__ = ["ACTIVATIONS", "Geometry", "LayerPlan", "layer_plan", "pointwise_plan", "up"]
+__all__ = [
+    "ACTIVATIONS",
+    "Geometry",
+    "LayerPlan",
+    "clamp_limits",
+    "layer_plan",
+    "pointwise_plan",
+    "up",
+]
 
 ACTIVATIONS = ("none", "relu", "relu6", "silu", "hardswish")
 MIDDLE_BYTES = 192 << 10
@@ -101,7 +109,7 @@ class LayerPlan(KernelPlan):
 
     def __init__(self, geometry: Geometry, threads: int) -> None:
         self._compiled = kernels()
-        super().__init__(self._compiled.layer_record)
+        super().__init__(self._compiled.constant("LAYER"))
         self.geometry = g = geometry
         self._lanes, self._pixels = self._compiled.lanes, self._compiled.pixels
         self._panel = self._compiled.panel
@@ -126,7 +134,12 @@ class LayerPlan(KernelPlan):
         if g.residual:
             bias_offset = g.depth * up(g.outputs, self._lanes) * 4
             self._set(bias_offset=bias_offset, residual_step=g.outputs * g.itemsize)
-        limits = [*_limits(g.depthwise_act), *_limits(g.pointwise_act), -math.inf, math.inf]
+        limits = [
+            *clamp_limits(g.depthwise_act),
+            *clamp_limits(g.pointwise_act),
+            -math.inf,
+            math.inf,
+        ]
         self._set(limits=self._add_table(np.array(limits, np.float32)))
         rows = self._rows()
         window = self._columns(per_row)
@@ -248,7 +261,7 @@ def _candidates(tiles: int, largest: int) -> list[int]:
     return sorted(set(range(1, min(largest, 48) + 1)) | {min(largest, tiles)} - {0}) or [1]
 
 
-def _limits(act: int) -> tuple[float, float]:
+def clamp_limits(act: int) -> tuple[float, float]:
     """Return the bounds of an activation that is a clamp, or no bounds."""
     if ACTIVATIONS[act] in ("relu", "relu6"):
         return 0.0, 6.0 if ACTIVATIONS[act] == "relu6" else math.inf

@@ -33,7 +33,7 @@ class _TransposePlan(KernelPlan):
         strips = -(-rows // compiled.lanes)
         each = max(1, STRIP_VALUES // (compiled.lanes * columns))
         tiles = matrices * strips
-        super().__init__(compiled.layer_record)
+        super().__init__(compiled.constant("LAYER"))
         items = -(-tiles // each)
         self._set(
             channels=rows, row_size=columns, tiles_of_image=strips, group_tiles=each, tiles=tiles,

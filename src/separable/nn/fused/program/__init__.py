@@ -5,7 +5,7 @@ PyTorch what has no kernel; `memory_plan` places the values between steps; `prog
 compiled code reads; `executor` runs the programs in place of a module's `forward`.
 """
 
-from separable.nn.fused.program.attach import Compiled, attach
+from separable.nn.fused.program.attachment import Compiled, attach
 from separable.nn.fused.program.executor import Executor
 
 __all__ = ["Compiled", "Executor", "attach"]

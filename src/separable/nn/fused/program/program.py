@@ -81,7 +81,7 @@ class Program(KernelPlan):
 
     def __init__(self, steps: Sequence[ProgramStep], tensors: int, threads: int) -> None:
         self._compiled = kernels()
-        super().__init__(np.dtype([("head", np.int64, self._compiled.head_words + 1)]))
+        super().__init__(np.dtype([("head", np.int64, self._compiled.constant("BASES") + 1)]))
         self.steps, self.tensors = tuple(steps), tensors
         self.threads = max((min(threads, s.plan.threads) for s in steps), default=1)
         self.function = self._compiled.address("run_program")
@@ -89,7 +89,7 @@ class Program(KernelPlan):
         offsets, memory_size = self._offsets()
         self._write_template(offsets)
         # The memory of a run: counters, records, values between steps; then the scratch memory of the threads.
-        self._counter_bytes = self._compiled.counter_bytes * (len(self.steps) + 1)
+        self._counter_bytes = self._compiled.constant("COUNTER_BYTES") * (len(self.steps) + 1)
         self._at_values = up(self._counter_bytes + self._template.nbytes, 128)
         self.shared_size = up(self._at_values + memory_size, 128)
 
@@ -130,7 +130,7 @@ class Program(KernelPlan):
             records.append(record)
             at += size
         self._template = np.concatenate(records)
-        head = np.zeros(self._compiled.head_words, np.int64)
+        head = np.zeros(self._compiled.constant("BASES"), np.int64)
         head[0] = self._add_table(self._template)
         head[1] = self._template.nbytes
         head[2] = self._add_table(np.array(relocations, np.int64))
@@ -153,7 +153,7 @@ class Program(KernelPlan):
         scratch : int
             Address of the memory of the run.
         """
-        size = self._compiled.head_words
+        size = self._compiled.constant("BASES")
         words[: size - 2] = self._head[: size - 2]
         memory = scratch + self._at_values
         words[size - 2 : size + 2 + len(source)] = (
