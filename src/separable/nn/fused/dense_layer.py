@@ -87,6 +87,7 @@ class PackedConvolution(ProcessBound):
         residual : Tensor, optional
             Tensor of the output's shape that is added before the activation.
         """
+        check_input("convolution", x, self._weight, self.conv.inputs)
         threads = torch.get_num_threads()
         first = x.is_contiguous()
         if not first:
@@ -94,7 +95,7 @@ class PackedConvolution(ProcessBound):
         key = (x.shape, first, threads)
         plan: DensePlan | None = self._plans.get(key)
         if plan is None:
-            plan = self._plans.get_or_build(key, lambda: self._plan(x, first, threads))
+            plan = self._plans.get_or_build(key, lambda: self.plan(x.shape, first, threads))
         shape = (x.shape[0], self.conv.outputs, *plan.out_size[5 - x.dim() :])
         out = empty_strided(shape, last_strides(shape), torch.float32)
         added = checked_residual("convolution", residual, shape)
@@ -104,15 +105,15 @@ class PackedConvolution(ProcessBound):
             run(plan, source, out.data_ptr(), threads)
         return out
 
-    def _plan(self, x: Tensor, first: bool, threads: int) -> DensePlan:
-        check_input("convolution", x, self._weight, self.conv.inputs)
-        size = _three(x.shape[2:], 1)
+    def plan(self, shape: Sequence[int], first: bool, threads: int) -> DensePlan:
+        """Return the plan for a shape of input, with its channels first or last."""
+        size = _three(shape[2:], 1)
         if min(self.conv.sizes(size)) < 1:
             raise ArgumentError(
                 f"convolution: the kernel is larger than the padded input; got an input of shape "
-                f"{tuple(x.shape)} and weights of shape {self._weight}"
+                f"{tuple(shape)} and weights of shape {self._weight}"
             )
-        return dense_plan(self.conv, max(1, x.shape[0]), size, Steps(channels_first=first), threads)
+        return dense_plan(self.conv, max(1, shape[0]), size, Steps(channels_first=first), threads)
 
 
 def pack_dense(weight: Tensor, panels: Sequence[Panel], lanes: int) -> Tensor:

@@ -314,6 +314,10 @@ class PackedInverted(ProcessBound):
             self._acts, has_residual,
         )  # fmt: skip
 
+    def planned(self, sizes: InvertedSizes, threads: int) -> tuple[InvertedPlan, tuple[int, ...]]:
+        """Return the plan of all three steps as one, and the addresses of the weights."""
+        return inverted_plan(sizes, threads), self._addresses
+
     def __call__(
         self, x: Tensor, residual: Tensor | None = None, *, as_one: bool | None = None
     ) -> Tensor:

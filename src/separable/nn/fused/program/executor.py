@@ -223,7 +223,7 @@ def _execution(
         return Execution(None, threads, "an input is empty")
     try:
         graph = traced(module, plain, inputs)
-        return Execution(translate(graph, packed), threads)
+        return Execution(translate(graph, packed, threads), threads)
     except TraceError as error:
         return Execution(None, threads, str(error))
     except EngineError as error:

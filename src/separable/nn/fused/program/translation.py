@@ -12,13 +12,8 @@ from torch.fx.node import map_arg
 
 from separable.nn.fused.kernel_plan import TARGET
 from separable.nn.fused.layout_transpose import last_strides
-from separable.nn.fused.program.operations import (
-    OPERATIONS,
-    Graph,
-    Operation,
-    activation_of,
-    shape_of,
-)
+from separable.nn.fused.program.operation_table import OPERATIONS, activation_of, addends_of
+from separable.nn.fused.program.operations import Graph, Operation, shape_of
 from separable.nn.fused.program.program import Buffer, Place, Program, ProgramStep
 
 __all__ = ["Segment", "TorchCall", "Translated", "translate"]
@@ -124,9 +119,18 @@ class Translated:
         return node
 
 
-def translate(module: fx.GraphModule, packed: dict[Any, Any]) -> Translated:
-    """Divide a graph into programs and operators of PyTorch."""
-    return _Translation(Graph(module, packed)).result()
+def translate(module: fx.GraphModule, packed: dict[Any, Any], threads: int) -> Translated:
+    """Divide a graph into programs and operators of PyTorch.
+
+    Parameters
+    ----------
+    module : torch.fx.GraphModule
+    packed : dict
+        Packed weights, which this adds to.
+    threads : int
+        Number of threads that programs are planned for.
+    """
+    return _Translation(Graph(module, packed, threads)).result()
 
 
 class _Translation:
@@ -163,18 +167,41 @@ class _Translation:
         if _is_alias(node):
             self.aliases[node] = first
             return
-        act = activation_of(node)
-        before = self._alias(first) if act is not None else None
-        if act is not None and before in self.operations and self._is_only_reader(before, node):
-            made = self.operations[before].with_activation(node, act)
+        if self._takes_up(node):
+            return
+        builder = OPERATIONS.get(node.target)
+        found = None if builder is None else builder(self.graph, node)
+        if found is None or not all(_is_served(n) for n in found.inputs):
+            return
+        before = self._alias(found.inputs[0])
+        if before in self.operations and self._is_only_reader(before, node):
+            joined = found.with_expansion(self.operations[before])
+            if joined is not None:
+                del self.operations[before]
+                found = joined
+        self.operations[node] = found
+
+    def _takes_up(self, node: fx.Node) -> bool:
+        """Join an activation or an addition with the operation before it, if that can take it up."""
+        act, addends = activation_of(node), addends_of(node)
+        for i, value in enumerate(node.all_input_nodes[:1] if act is not None else addends):
+            before = self._alias(value)
+            if before not in self.operations or not self._is_only_reader(before, node):
+                continue
+            if shape_of(before) != shape_of(node):
+                continue
+            operation = self.operations[before]
+            if act is not None:
+                made = operation.with_activation(node, act)
+            elif _is_served(addends[1 - i]):
+                made = operation.with_addition(node, addends[1 - i])
+            else:
+                made = None
             if made is not None:
                 del self.operations[before]
                 self.operations[node] = made
-                return
-        builder = OPERATIONS.get(node.target)
-        found = None if builder is None else builder(self.graph, node)
-        if found is not None and all(_is_served(n) for n in found.inputs):
-            self.operations[node] = found
+                return True
+        return False
 
     def _alias(self, node: fx.Node) -> fx.Node:
         while node in self.aliases:
