@@ -156,7 +156,7 @@ def fuse(model: nn.Module, *inputs: Any) -> tuple[nn.Module, FusionReport]:
             _lay_last(network)
             network.register_forward_pre_hook(_ToLast())
             inputs = tuple(_last(x) if isinstance(x, Tensor) else x for x in inputs)
-        attach(network, inputs)
+        attach(network.eval(), inputs)
         with torch.no_grad():
             after = network(*inputs)
     difference = _difference(before, after)
@@ -166,7 +166,7 @@ def fuse(model: nn.Module, *inputs: Any) -> tuple[nn.Module, FusionReport]:
             "either a module behaves differently in its second call, or the model itself turns on "
             "autocast or computes in low precision"
         )
-    refuse_training(network.eval())
+    refuse_training(network)
     return network, FusionReport(tuple(fused), tuple(left), difference, untied(ties, network))
 
 

@@ -93,7 +93,7 @@ class Layer(_Weighted):
 
     graph: Graph | None = None
     tensors: tuple[Tensor | None, ...] = ()
-    window: tuple[Sequence[int], ...] = ()
+    window: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] = ((), (), ())
     between: str = "none"
 
     def with_addition(self, node: fx.Node, other: fx.Node) -> Operation | None:
@@ -180,14 +180,16 @@ def _layer(
     graph: Graph, node: fx.Node, x: fx.Node, tensors: Any, window: Any, between: str, act: str
 ) -> Operation:
     channels = shape_of(x)[1]
-    window = tuple(tuple(v) for v in window)
+    stride, padding, dilation = (tuple(v) for v in window)
     alone = tensors[2] is None
 
     def pack(act: str) -> Any:
         acts = (act, "none") if alone else (between, act)
-        return graph.pack(PackedLayer, tensors, channels, settings_of(*window, acts[0], acts[1]))
+        return graph.pack(
+            PackedLayer, tensors, channels, settings_of(stride, padding, dilation, *acts)
+        )
 
-    return Layer(node, (x,), pack, act, False, graph, tensors, window, between)
+    return Layer(node, (x,), pack, act, False, graph, tensors, (stride, padding, dilation), between)
 
 
 def convolution(graph: Graph, node: fx.Node) -> Operation | None:

@@ -39,11 +39,10 @@ def traced(module: nn.Module, run: Callable[..., Any], inputs: Sequence[Tensor])
     versions = _versions(module)
     try:
         with torch.no_grad(), _evaluation_only(module):
-            graph = make_fx(
-                functionalize(lambda *x: run(*x), remove="mutations"),
-                tracing_mode="fake",
-                _allow_non_fake_inputs=True,
-            )(*inputs)
+            graph = _recorded(lambda *x: run(*x), inputs)
+            # Changes in place are removed in a second pass: PyTorch can do that for its basic operators only.
+            if any(_changes(n) for n in graph.graph.nodes):
+                graph = _recorded(functionalize(graph, remove="mutations"), inputs)
     except Exception as error:  # PyTorch raises errors of many kinds
         first = str(error).strip().split("\n", 1)[0]
         raise TraceError(
@@ -58,6 +57,19 @@ def traced(module: nn.Module, run: Callable[..., Any], inputs: Sequence[Tensor])
     if writes:
         raise TraceError("it changes its input")
     return graph
+
+
+def _recorded(run: Callable[..., Any], inputs: Sequence[Tensor]) -> fx.GraphModule:
+    """Return the graph of one call on tensors without values."""
+    tracer: Any = make_fx(run, tracing_mode="fake", _allow_non_fake_inputs=True)
+    graph: fx.GraphModule = tracer(*inputs)
+    return graph
+
+
+def _changes(node: fx.Node) -> bool:
+    """Return whether an operator changes a tensor in place."""
+    schema = getattr(node.target, "_schema", None)
+    return bool(schema is not None and schema.is_mutable)
 
 
 def _versions(module: nn.Module) -> list[int]:
