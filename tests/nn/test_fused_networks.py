@@ -182,15 +182,18 @@ def test_blocks_of_other_libraries(net, expected):
 
 def test_the_report_lists_what_was_not_fused_and_why():
     net = tnn.Sequential(
-        tnn.Conv2d(4, 4, 3), tnn.ConvTranspose2d(4, 4, 2), tnn.Conv2d(4, 4, (3, 1)), tnn.Conv2d(4, 4, (1, 3), 2)
+        tnn.Conv2d(4, 4, 3), tnn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"), tnn.ConvTranspose2d(4, 4, 2),
+        tnn.Conv2d(4, 4, (3, 1), groups=2), tnn.Conv2d(4, 4, (1, 3), 2, groups=2),
     ).eval()  # fmt: skip
     _, report = nn.fuse(net, torch.randn(1, 4, 50, 50))
+    few = "nothing to fold, and fewer than 16 outputs per group are faster in PyTorch"
     assert dict(report.left) == {
-        "0": "nothing to fold, and neither depthwise nor pointwise",
-        "1": "a transposed convolution, or called more than once",
-        "2": "nothing to fold, and neither depthwise nor pointwise; no pair with 3: a stride along the last axis",
-        "3": "nothing to fold, and neither depthwise nor pointwise",
+        "1": "nothing to fold, and padding mode 'circular'",
+        "2": "a transposed convolution, or called more than once",
+        "3": f"{few}; no pair with 4: a stride along the last axis",
+        "4": few,
     }
+    assert report.fused == (("0", "convolution"),)
     assert "4 convolutions left to PyTorch" in str(report)
 
 

@@ -23,6 +23,10 @@ from separable.process_cache import ProcessBound, ProcessCache
 __all__ = ["ConvSettings", "PackedConvolution", "pack_dense", "pack_dense_bias"]
 
 
+FIRST_CHANNELS = 8
+"""Largest number of channels of which a channels-first input is read as it lies; others are converted first."""
+
+
 class ConvSettings(NamedTuple):
     """Settings of a convolution besides its weights, with one value per spatial axis.
 
@@ -89,7 +93,7 @@ class PackedConvolution(ProcessBound):
         """
         check_input("convolution", x, self._weight, self.conv.inputs)
         threads = torch.get_num_threads()
-        first = x.is_contiguous()
+        first = x.shape[1] <= FIRST_CHANNELS and x.is_contiguous()
         if not first:
             x = to_last(x)
         key = (x.shape, first, threads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -38,9 +39,9 @@ def can_use_fused_kernel(x: Tensor) -> bool:
     )
 
 
-def padding_of(step: Step, x: Tensor) -> tuple[int, ...]:
-    """Return the padding before and after each spatial axis for an input."""
-    sizes = x.shape[-len(step.padding) :]
+def padding_of(step: Step, shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the padding before and after each spatial axis for the shape of an input."""
+    sizes = shape[-len(step.padding) :]
     found: list[int] = []
     for pad, size in zip(step.padding, sizes, strict=True):
         found += pad.amounts(size) if isinstance(pad, SamePadding) else pad
@@ -77,7 +78,7 @@ def run_depthwise(step: Step, module: nn.Module | None, x: Tensor) -> Tensor | N
     bias: Any = module._parameters["bias"]
     if not _serves(x, weight, bias):
         return None
-    settings = (step.stride, padding_of(step, x), step.dilation)
+    settings = (step.stride, padding_of(step, x.shape), step.dilation)
     if _records(x, weight, bias):
         if not channels_are_last(x):
             return None
@@ -105,7 +106,7 @@ def run_separable(
     if not _serves(x, weight, between, pointwise, bias):
         return None
     step = steps[0]
-    settings = (step.stride, padding_of(step, x), step.dilation)
+    settings = (step.stride, padding_of(step, x.shape), step.dilation)
     if _records(x, weight, between, pointwise, bias):
         if not channels_are_last(x):
             return None

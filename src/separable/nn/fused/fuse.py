@@ -58,7 +58,7 @@ class FusionReport:
     >>> net = nn.Sequential(nn.Conv2d(4, 8, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3))
     >>> fused, report = fuse(net.eval(), torch.randn(1, 4, 9, 9))
     >>> report.fused, report.left
-    ((('0', 'pointwise, norm, relu'),), (('3', 'nothing to fold, and neither depthwise nor pointwise'),))
+    ((('0', 'pointwise, norm, relu'), ('3', 'convolution')), ())
     """
 
     fused: tuple[tuple[str, str], ...]
@@ -104,8 +104,8 @@ def fuse(model: nn.Module, *inputs: Any) -> tuple[nn.Module, FusionReport]:
 
     Batch normalisation is folded into the convolution before it. A chain of depthwise -> [norm] ->
     [activation] -> pointwise -> [norm] -> [activation] becomes one module that keeps the values
-    between the two convolutions in the cache. A depthwise or pointwise convolution alone takes up
-    the normalisation and activation that follow. Chains are found from the data flow in one run.
+    between the two convolutions in the cache. Any other convolution takes up the normalisation and
+    activation that follow; the compiled kernels run it if it is dense and padded with zeros. Chains are found from the data flow in one run.
 
     Parameters
     ----------
@@ -253,8 +253,8 @@ def _fuse_chain(
             continue
         first = folded(chain, at)
         made, what, until = _pair_of(chain, at, first) or _module_of(call.module, chain, first)
-        if isinstance(made, FusedConv) and until == at + 1:
-            left.append((call.name, _why_not(chain, at)))
+        if isinstance(made, FusedConv) and until == at + 1 and made.left_reason:
+            left.append((call.name, _why_not(chain, at, made.left_reason)))
         else:
             network.set_submodule(call.name, made)
             for other in chain[at + 1 : until]:
@@ -283,19 +283,19 @@ def _pair_of(chain: Sequence[Call], at: int, first: Folded) -> tuple[nn.Module, 
     return FusedPair((step, then), tensors, (first.act, second.act)), what, second.until
 
 
-def _why_not(chain: Sequence[Call], at: int) -> str:
-    """Return the reason why a convolution is left to PyTorch."""
+def _why_not(chain: Sequence[Call], at: int, reason: str) -> str:
+    """Return the reason why a convolution without anything to fold is left to PyTorch."""
+    plain = f"nothing to fold, and {reason}"
     step, then = as_step(chain[at].module), _following(chain, at + 1)
-    plain = "nothing to fold, and neither depthwise nor pointwise"
     if step is None:
-        return f"{plain}: {type(chain[at].module).__name__} is not a plain convolution"
+        return f"{plain}: {type(chain[at].module).__name__}"
     if then is None or any(all(k == 1 for k in s.kernel_size) for s in (step, then)):
         return plain
-    reason = splits(step, then)
-    if reason is None:
+    why = splits(step, then)
+    if why is None:
         width = chain[at].shape[-1]
-        reason = f"rows of {width} are shorter than the {LEAST_COLUMNS} columns from which fusing is faster"
-    return f"{plain}; no pair with {chain[at + 1].name}: {reason}"
+        why = f"rows of {width} are shorter than the {LEAST_COLUMNS} columns from which fusing is faster"
+    return f"{plain}; no pair with {chain[at + 1].name}: {why}"
 
 
 def _module_of(conv: nn.Module, chain: Sequence[Call], first: Folded) -> tuple[nn.Module, str, int]:
@@ -317,4 +317,4 @@ def _module_of(conv: nn.Module, chain: Sequence[Call], first: Folded) -> tuple[n
     plain._parameters["weight"] = nn.Parameter(first.weight, requires_grad=False)
     if first.bias is not None:
         plain._parameters["bias"] = nn.Parameter(first.bias, requires_grad=False)
-    return FusedConv(plain, first.act), f"convolution, {first.what}".rstrip(", "), first.until
+    return FusedConv(plain, first.act, step), f"convolution, {first.what}".rstrip(", "), first.until

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
@@ -13,17 +13,25 @@ from torch.nn import functional
 from separable.engine.availability import EngineError
 from separable.errors import ArgumentError
 from separable.lowering.step import Step
+from separable.nn.fused.dense_layer import ConvSettings, PackedConvolution
 from separable.nn.fused.forward import can_use_fused_kernel, padding_of
 from separable.nn.fused.layer_tiling import ACTIVATIONS
+from separable.nn.fused.layout_transpose import to_first
 from separable.nn.fused.operators import (
     Window,
     activate,
     by_torch,
     convolve,
     depthwise_by_torch,
+    out_sizes,
     settings_of,
 )
-from separable.nn.fused.packed_layer import PackedLayer, PackedPointwise, is_served
+from separable.nn.fused.packed_layer import (
+    PackedLayer,
+    PackedPointwise,
+    channels_are_last,
+    is_served,
+)
 from separable.process_cache import ProcessCache
 
 __all__ = [
@@ -88,7 +96,7 @@ class _Evaluation:
 
 def refuse_training(network: nn.Module) -> None:
     """Make a network with fused modules refuse training mode."""
-    if any(isinstance(m, (Fused, FusedConv)) for m in network.modules()):
+    if any(isinstance(m, Fused) for m in network.modules()):
         network.train = _Evaluation(network)  # type: ignore[method-assign]
 
 
@@ -111,7 +119,7 @@ class FusedDepthwise(Fused):
         """Run the layer."""
         step, weight, bias = self.step, self._buffers["weight"], self._buffers["bias"]
         assert weight is not None
-        settings = (step.stride, padding_of(step, x), step.dilation)
+        settings = (step.stride, padding_of(step, x.shape), step.dilation)
         if x.dim() == weight.dim() and self._runs(x):
 
             def build() -> PackedLayer:
@@ -147,7 +155,7 @@ class FusedSeparable(Fused):
         """Run the layer."""
         step = self.step
         tensors: Any = tuple(self._buffers.values())
-        settings = (step.stride, padding_of(step, x), step.dilation)
+        settings = (step.stride, padding_of(step, x.shape), step.dilation)
         if x.dim() == len(step.kernel_size) + 2 and self._runs(x):
 
             def build() -> PackedLayer:
@@ -204,23 +212,83 @@ class FusedPointwise(Fused):
         return f"{weight.shape[1]}, {weight.shape[0]}, {self.act}"
 
 
-class FusedConv(nn.Module):
-    """Any other convolution with normalisation and activation folded in; PyTorch runs it."""
+class FusedConv(Fused):
+    """Any other convolution with normalisation and activation folded in.
 
-    def __init__(self, conv: nn.Module, act: str) -> None:
+    The compiled kernels run dense convolutions of float32 on the CPU; PyTorch runs all others.
+
+    Parameters
+    ----------
+    conv : torch.nn.Module
+        The convolution, with the normalisation folded into its weights.
+    act : str
+        The activation after it.
+    step : Step or None
+        The convolution as a step, if it is one.
+    """
+
+    def __init__(self, conv: nn.Module, act: str, step: Step | None = None) -> None:
         super().__init__()
-        self.conv, self.act = conv, act
+        self.conv, self.act, self.step = conv, act, step
+        self.left_reason = _why_left(step)
 
-    def train(self, mode: bool = True) -> Any:
-        """Refuse training mode, because normalisation is folded in."""
-        _check_mode(mode)
-        return super().train(mode)
+    def serves(self, shape: Sequence[int]) -> bool:
+        """Return True if the compiled kernels are the faster way to run an input of this shape."""
+        step = self.step
+        if step is None or self.left_reason or len(shape) != len(step.kernel_size) + 2:
+            return False
+        padding = padding_of(step, shape)
+        sizes = out_sizes(shape[2:], step.kernel_size, step.stride, padding, step.dilation)
+        return shape[1] == step.in_channels and min(sizes) > 0
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the layer."""
+        found = self._run_compiled(x)
+        if found is not None:
+            return found
         made: Tensor = self.conv(x)
         if made.requires_grad:
             return activate(made, self.act)
         if self.act == "none":
             return made
         return cast(Tensor, getattr(functional, self.act)(made, inplace=True))
+
+    def _run_compiled(self, x: Tensor) -> Tensor | None:
+        """Run the layer by the compiled kernels, or return None if PyTorch must run it."""
+        weight: Any = self.conv._parameters["weight"]
+        bias: Any = self.conv._parameters["bias"]
+        step = self.step
+        if step is None or x.dtype is not torch.float32 or not self.serves(x.shape):
+            return None
+        if not (self._runs(x) and is_served(x, weight, bias)):
+            return None
+        padding = padding_of(step, x.shape)
+        tensors = [t for t in (weight, bias) if t is not None]
+        key = (padding, *((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors))
+
+        def build() -> PackedConvolution:
+            own = ConvSettings(step.stride, padding, step.dilation, step.groups)
+            return PackedConvolution(weight, bias, ACTIVATIONS.index(self.act), own)
+
+        with suppress(EngineError):
+            made: Tensor = self._packed(key, build)(x)
+            is_first = x.is_contiguous() and not channels_are_last(x)
+            return to_first(made) if is_first else made
+        return None
+
+
+GROUP_OUTPUTS = 16
+"""Fewest outputs per group for which grouped convolutions are faster in the compiled kernels (measured)."""
+
+
+def _why_left(step: Step | None) -> str:
+    """Return the reason why PyTorch runs a convolution, or an empty string if it does not."""
+    if step is None:
+        return "not a plain convolution"
+    if step.gather is not None or step.scatter is not None or step.shared > 1:
+        return "channels are gathered or added together"
+    if step.padding_mode != "zeros" and any(p != (0, 0) for p in step.padding):
+        return f"padding mode {step.padding_mode!r}"
+    if step.groups > 1 and step.out_channels // step.groups < GROUP_OUTPUTS:
+        return f"fewer than {GROUP_OUTPUTS} outputs per group are faster in PyTorch"
+    return ""

@@ -5,9 +5,10 @@ What is computed, for output position p, middle channel c and output channel o:
     middle[p, c] = act(depthwise_bias[c] + sum_t depthwise[t, c] * x[p * stride + t * dilation - pad, c])
     out[p, o] = act(pointwise_bias[o] + sum_c middle[p, c] * pointwise[c, o] + residual[p, o])
 
-Here is the first step, and the product of the second; `pointwise_kernels` runs both. A *tile* is up to ``PIXELS`` neighbouring outputs of one row. A *group* is as many tiles as have middle
-values that stay in the second-level cache, where the product with all pointwise weights finds them. A work
-item is one group, or one part of the output channels of a group where there are few groups.
+This module has the first step, and the product of the second; `pointwise_kernels` runs both. A *tile* is up to
+``PIXELS`` neighbouring outputs of one row. A *group* is as many tiles as have middle values that stay in the
+second-level cache, where the product with all pointwise weights finds them. A work item is one group, or one part
+of the output channels of a group where there are few groups.
 
 Every output is summed over taps and channels in a fixed order, so results depend neither on tiles and groups
 nor on the number of threads.
