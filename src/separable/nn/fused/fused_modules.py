@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from separable.engine.availability import EngineError
 from separable.errors import ArgumentError
@@ -18,6 +17,7 @@ from separable.nn.fused.layer_tiling import ACTIVATIONS
 from separable.nn.fused.operators import (
     Window,
     activate,
+    activate_in_place,
     by_torch,
     convolve,
     depthwise_by_torch,
@@ -221,6 +221,4 @@ class FusedConv(nn.Module):
         made: Tensor = self.conv(x)
         if made.requires_grad:
             return activate(made, self.act)
-        if self.act == "none":
-            return made
-        return cast(Tensor, getattr(functional, self.act)(made, inplace=True))
+        return activate_in_place(made, self.act)

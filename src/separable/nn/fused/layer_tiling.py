@@ -15,7 +15,9 @@ from separable.nn.fused.kernel_plan import KernelPlan, kernels
 
 __all__ = ["ACTIVATIONS", "Geometry", "LayerPlan", "layer_plan", "pointwise_plan", "up"]
 
-ACTIVATIONS = ("none", "relu", "relu6", "silu", "hardswish")
+ACTIVATIONS = (
+    "none", "relu", "relu6", "silu", "hardswish", "hardsigmoid", "sigmoid", "gelu", "gelu_tanh", "tanh",
+)  # fmt: skip
 MIDDLE_BYTES = 192 << 10
 """Largest size of a group's middle values, which share the second-level cache with weights and inputs."""
 THREAD_CYCLES = 15_000
