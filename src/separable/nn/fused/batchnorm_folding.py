@@ -41,12 +41,24 @@ class Folded:
     what: str
 
 
+_NAMES: dict[type[nn.Module], str] = {
+    nn.ReLU: "relu",
+    nn.ReLU6: "relu6",
+    nn.SiLU: "silu",
+    nn.Hardswish: "hardswish",
+    nn.Hardsigmoid: "hardsigmoid",
+    nn.Sigmoid: "sigmoid",
+    nn.Tanh: "tanh",
+}
+
+
 def name_of_activation(module: nn.Module) -> str | None:
     """Return the name of an activation that the operators support, or None."""
     if type(module) is nn.Hardtanh:
         return "relu6" if (module.min_val, module.max_val) == (0.0, 6.0) else None
-    names = {nn.ReLU: "relu", nn.ReLU6: "relu6", nn.SiLU: "silu", nn.Hardswish: "hardswish"}
-    return names.get(type(module))
+    if type(module) is nn.GELU:
+        return "gelu_tanh" if module.approximate == "tanh" else "gelu"
+    return _NAMES.get(type(module))
 
 
 def folded(chain: Sequence[Call], at: int) -> Folded:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from separable.engine.availability import EngineError
 from separable.errors import ArgumentError
@@ -20,6 +19,7 @@ from separable.nn.fused.layout_transpose import to_first
 from separable.nn.fused.operators import (
     Window,
     activate,
+    activate_in_place,
     by_torch,
     convolve,
     depthwise_by_torch,
@@ -249,9 +249,7 @@ class FusedConv(Fused):
         made: Tensor = self.conv(x)
         if made.requires_grad:
             return activate(made, self.act)
-        if self.act == "none":
-            return made
-        return cast(Tensor, getattr(functional, self.act)(made, inplace=True))
+        return activate_in_place(made, self.act)
 
     def _run_compiled(self, x: Tensor) -> Tensor | None:
         """Run the layer by the compiled kernels, or return None if PyTorch must run it."""

@@ -23,7 +23,9 @@ __all__ = [
     "up",
 ]
 
-ACTIVATIONS = ("none", "relu", "relu6", "silu", "hardswish")
+ACTIVATIONS = (
+    "none", "relu", "relu6", "silu", "hardswish", "hardsigmoid", "sigmoid", "gelu", "gelu_tanh", "tanh",
+)  # fmt: skip
 MIDDLE_BYTES = 192 << 10
 """Largest size of a group's middle values, which share the second-level cache with weights and inputs."""
 THREAD_CYCLES = 15_000

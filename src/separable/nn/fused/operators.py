@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -25,6 +26,7 @@ __all__ = [
     "LayerTensors",
     "Window",
     "activate",
+    "activate_in_place",
     "by_torch",
     "convolve",
     "depthwise_by_torch",
@@ -40,6 +42,23 @@ _ACTIVATIONS: dict[str, Any] = {
     "relu6": functional.relu6,
     "silu": functional.silu,
     "hardswish": functional.hardswish,
+    "hardsigmoid": functional.hardsigmoid,
+    "sigmoid": torch.sigmoid,
+    "gelu": functional.gelu,
+    "gelu_tanh": partial(functional.gelu, approximate="tanh"),
+    "tanh": torch.tanh,
+}
+_IN_PLACE: dict[str, Any] = {
+    "none": lambda x: x,
+    "relu": torch.relu_,
+    "relu6": partial(functional.relu6, inplace=True),
+    "silu": partial(functional.silu, inplace=True),
+    "hardswish": partial(functional.hardswish, inplace=True),
+    "hardsigmoid": partial(functional.hardsigmoid, inplace=True),
+    "sigmoid": torch.sigmoid_,
+    "gelu": torch.ops.aten.gelu_,
+    "gelu_tanh": partial(torch.ops.aten.gelu_, approximate="tanh"),
+    "tanh": torch.tanh_,
 }
 
 _library: Any = torch.library
@@ -70,6 +89,12 @@ class Window(NamedTuple):
 def activate(x: Tensor, name: str) -> Tensor:
     """Apply an activation by name."""
     made: Tensor = _ACTIVATIONS[name](x)
+    return made
+
+
+def activate_in_place(x: Tensor, name: str) -> Tensor:
+    """Apply an activation by name to a tensor that nothing else uses; return it."""
+    made: Tensor = _IN_PLACE[name](x)
     return made
 
 

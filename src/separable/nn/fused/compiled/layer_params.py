@@ -134,7 +134,8 @@ LAYER = np.dtype([(name, np.int64) for name in LAYER_FIELDS])
 BOXES = np.dtype([(name, np.int64) for name in BOX_FIELDS])
 _LAYER_RECORD, _BOX_RECORD = numba.from_dtype(LAYER), numba.from_dtype(BOXES)
 
-IDENTITY, RELU, RELU6, SILU, HARDSWISH = range(5)
+IDENTITY, RELU, RELU6, SILU, HARDSWISH, HARDSIGMOID, SIGMOID, GELU, GELU_TANH, TANH = range(10)
+"""Activations, in the order of `layer_tiling.ACTIVATIONS`; those from SILU on are no clamps."""
 THREES, STRIDED_THREES, NEIGHBOURS, ANY = range(4)
 """Kinds of rows of taps: three at stride 1, three at stride 2, any number at stride 1, anything."""
 

@@ -1,4 +1,4 @@
-"""SIMD operations of the layer kernels: masked loads and stores, bfloat16, clamps and activations.
+"""SIMD operations of the layer kernels: masked loads and stores, bfloat16, clamps and the exponential function.
 
 Memory holds float32 or bfloat16; the type of the pointer says which (``float32`` or ``uint16``). Vectors in
 registers are always float32, LANES numbers each. Functions ``emit_...`` emit LLVM code, the intrinsics at the
@@ -139,30 +139,6 @@ def emit_exp(builder: Any, x: Any) -> Any:
     power = builder.shl(builder.bitcast(scaled, vector_type(_I32)), integers(23))
     bits = builder.add(builder.bitcast(p, vector_type(_I32)), power)
     return builder.bitcast(bits, vector_type())
-
-
-def emit_silu(builder: Any, x: Any) -> Any:
-    """Emit ``x / (1 + exp(-x))``."""
-    down = emit_exp(builder, builder.fsub(constant(-0.0), x))
-    return builder.fdiv(x, builder.fadd(constant(1.0), down))
-
-
-def emit_hardswish(builder: Any, x: Any) -> Any:
-    """Emit ``x * clamp(x + 3, 0, 6) / 6``."""
-    gate = emit_between(builder, builder.fadd(x, constant(3.0)), constant(0.0), constant(6.0))
-    return builder.fmul(builder.fmul(x, gate), constant(1.0 / 6.0))
-
-
-@intrinsic
-def silu(_typing: Any, x: Any) -> Any:
-    """Return ``x / (1 + exp(-x))``."""
-    return x(x), lambda _context, builder, _signature, a: emit_silu(builder, a[0])
-
-
-@intrinsic
-def hardswish(_typing: Any, x: Any) -> Any:
-    """Return ``x * clamp(x + 3, 0, 6) / 6``."""
-    return x(x), lambda _context, builder, _signature, a: emit_hardswish(builder, a[0])
 
 
 @intrinsic
