@@ -85,8 +85,9 @@ class Kernels:
         Outputs of a depthwise block.
     vectors : int
         Largest number of vectors of output channels of a pointwise block.
-    layer_record, box_record, inverted_record : dtype
-        Records of a separable layer, of a box convolution, and of an inverted residual.
+    layer_record, box_record, inverted_record, split_record : dtype
+        Records of a separable layer, of a box convolution, of an inverted residual, and of a split depthwise
+        convolution.
     run : callable
         Runs a plan on the threads of the engine or of OpenMP.
     """
@@ -98,6 +99,7 @@ class Kernels:
     box_record: np.dtype[Any]
     run: Callable[..., None]
     inverted_record: np.dtype[Any]
+    split_record: np.dtype[Any]
     _modules: tuple[ModuleType, ...]
     _address: Callable[[Any], int]
 
@@ -132,15 +134,17 @@ def kernels() -> Kernels:
             layout_kernels,
             simd_ops,
             spatial_kernels,
+            split_depthwise_kernels,
         )
 
         signature = (numba_api.types.int64,) * 3  # address of the record, counter, thread
         return Kernels(
             simd_ops.LANES, layer_blocks.PIXELS, layer_blocks.VECTORS, layer_params.LAYER,
             layer_params.BOXES, thread_pool.run, inverted_residual_kernels.INVERTED,
+            split_depthwise_kernels.SPLIT,
             (
                 layer_kernels, gradient_kernels, layout_kernels, spatial_kernels,
-                inverted_residual_kernels,
+                inverted_residual_kernels, split_depthwise_kernels,
             ),
             lambda kernel: jit.address(kernel, signature),
         )  # fmt: skip

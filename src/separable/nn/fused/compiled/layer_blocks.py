@@ -108,6 +108,44 @@ def add_taps(
 
 
 @literal_intrinsic
+def add_spaced_taps(
+    _typing: Any, block: Any, first: Any, weights: Any, taps: Any, stride: Any, runtime: Any,
+    pitch: Any,
+) -> Any:  # fmt: skip
+    """Add neighbouring taps to a depthwise block, whose samples lie at equal distances in memory.
+
+    block[p, lane] += sum_k weights[k, lane] * first[(p * stride + k) * pitch + lane],  k < taps
+
+    ``taps``, ``stride`` and ``pitch`` are literals, so that all addresses are constant offsets. If ``stride`` is 0,
+    the stride is ``runtime``, and there is one tap.
+    """
+    count, fixed, far = taps.literal_value, stride.literal_value, pitch.literal_value
+
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        sums = cgutils.unpack_tuple(builder, arguments[0], PIXELS)
+        # Outputs that share a column share its load.
+        loaded: dict[int, Any] = {}
+
+        def sample(p: int, k: int) -> Any:
+            key = p * fixed + k if fixed else p
+            if key not in loaded:
+                index = _I64(key * far)
+                if not fixed:
+                    index = builder.mul(arguments[5], index)
+                where = builder.gep(arguments[1], [index])
+                loaded[key] = emit_read(builder, FLOAT32_PTR, where)
+            return loaded[key]
+
+        for k in range(count):
+            tap = emit_read(builder, FLOAT32_PTR, builder.gep(arguments[2], [_I64(k * LANES)]))
+            for p in range(PIXELS):
+                sums[p] = emit_fma(builder, SINGLE, sample(p, k), tap, sums[p])
+        return context.make_tuple(builder, _BLOCK, sums)
+
+    return _BLOCK(block, first, weights, taps, stride, types.int64, pitch), emit
+
+
+@literal_intrinsic
 def store_block(
     _typing: Any, block: Any, out: Any, step: Any, pixels: Any,
     lower: Any, upper: Any, inside: Any, part: Any,
