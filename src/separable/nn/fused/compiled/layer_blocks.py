@@ -20,7 +20,7 @@ from llvmlite import ir
 
 from separable.engine.compiled.jit import intrinsic, literal_intrinsic
 from separable.engine.compiled.numba_api import cgutils, types
-from separable.engine.compiled.simd import HAS_32_REGISTERS, emit_fma, emit_splat
+from separable.engine.compiled.simd import HAS_32_REGISTERS, emit_fma, emit_shuffle, emit_splat
 
 from .simd_ops import (
     FLOAT32_PTR,
@@ -143,6 +143,36 @@ def add_spaced_taps(
         return context.make_tuple(builder, _BLOCK, sums)
 
     return _BLOCK(block, first, weights, taps, stride, types.int64, pitch), emit
+
+
+@literal_intrinsic
+def interleave(_typing: Any, source: Any, step: Any, like: Any, target: Any, count: Any) -> Any:
+    """Store ``count`` vectors of float32, ``step`` elements apart, with their lanes interleaved.
+
+    target[lane * count + j] = source[j * step + lane],  j < count
+
+    ``count`` is a literal; ``like`` is the type of the target.
+    """
+    many = count.literal_value
+
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        places = [
+            builder.gep(arguments[0], [builder.mul(arguments[1], _I64(j))]) for j in range(many)
+        ]
+        loaded = [emit_read(builder, FLOAT32_PTR, p) for p in places]
+        for n in range(many):
+            # Output n * LANES + lane is lane (n * LANES + lane) // many of vector (n * LANES + lane) % many.
+            order = [divmod(n * LANES + lane, many) for lane in range(LANES)]
+            first = [lane + LANES * (j == 1) for lane, j in order]
+            made = emit_shuffle(builder, loaded[0], loaded[1], first)
+            for k in range(2, many):
+                taken = [LANES + lane if j == k else i for i, (lane, j) in enumerate(order)]
+                made = emit_shuffle(builder, made, loaded[k], taken)
+            place = builder.gep(arguments[3], [_I64(n * LANES)])
+            emit_write(builder, like, made, place)
+        return context.get_dummy_value()
+
+    return types.none(source, types.int64, like, target, count), emit
 
 
 @literal_intrinsic
