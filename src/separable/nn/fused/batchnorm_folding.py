@@ -73,7 +73,7 @@ def folded(chain: Sequence[Call], at: int) -> Folded:
         if isinstance(module, nn.Identity | nn.Dropout):
             until += 1
         elif isinstance(module, _BatchNorm) and _is_foldable(module, conv):
-            weight, bias = _with_norm(weight, bias, module)
+            weight, bias = _with_norm(weight, bias, module, _added_to(conv))
             words.append("norm")
             until += 1
             inner = _activation_inside(module)
@@ -94,10 +94,18 @@ def folded(chain: Sequence[Call], at: int) -> Folded:
 
 def _is_foldable(norm: Any, conv: Any) -> bool:
     whole = norm.running_mean is not None and norm.running_var is not None
-    plain = not isinstance(conv, _StepConv) or (conv.step.scatter is None and conv.step.shared == 1)
+    plain = not isinstance(conv, _StepConv) or conv.step.shared == 1
     inner = getattr(norm, "act", None)
     known = inner is None or isinstance(inner, nn.Identity) or name_of_activation(inner) is not None
-    return bool(whole and plain and known and norm.num_features == conv.weight.shape[0])
+    index = _added_to(conv)
+    outputs = conv.weight.shape[0] if index is None else conv.step.outputs
+    return bool(whole and plain and known and norm.num_features == outputs)
+
+
+def _added_to(conv: nn.Module) -> list[int] | None:
+    """Return the output channel to which each channel of a convolution is added, None for its own."""
+    index = conv.step.scatter if isinstance(conv, _StepConv) else None
+    return None if index is None else list(index)
 
 
 def _activation_inside(norm: nn.Module) -> str | None:
@@ -106,7 +114,9 @@ def _activation_inside(norm: nn.Module) -> str | None:
     return None if inner is None else name_of_activation(inner)
 
 
-def _with_norm(weight: Tensor, bias: Tensor | None, norm: Any) -> tuple[Tensor, Tensor]:
+def _with_norm(
+    weight: Tensor, bias: Tensor | None, norm: Any, added_to: list[int] | None
+) -> tuple[Tensor, Tensor]:
     """Fold a batch normalisation with its running statistics into weights and a bias."""
     scale = (norm.running_var.double() + norm.eps).rsqrt()
     if norm.weight is not None:
@@ -116,6 +126,7 @@ def _with_norm(weight: Tensor, bias: Tensor | None, norm: Any) -> tuple[Tensor, 
         shift = shift + norm.bias.detach().double()
     if bias is not None:
         shift = shift + bias.double() * scale
+    scale = scale if added_to is None else scale[added_to]
     scaled = weight.double() * scale.reshape(-1, *(1,) * (weight.dim() - 1))
     return scaled.to(weight.dtype), shift.to(weight.dtype)
 

@@ -6,7 +6,7 @@ import contextlib
 import copy
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -26,6 +26,13 @@ from separable.nn.fused.fused_modules import (
     FusedPointwise,
     FusedSeparable,
     refuse_training,
+)
+from separable.nn.fused.fused_split import (
+    FusedSplit,
+    multiplied_out,
+    pays,
+    runs_as_split,
+    terms_of,
 )
 from separable.nn.fused.program import attach
 from separable.nn.fused.spatial_pair import LEAST_COLUMNS, FusedPair, splits
@@ -212,7 +219,10 @@ def _wants_last(network: nn.Module) -> bool:
     """Return True if channels-last layout is faster: unless pairs are most of what was fused."""
     modules = list(network.modules())
     pairs = sum(isinstance(m, FusedPair) for m in modules)
-    others = sum(isinstance(m, FusedSeparable | FusedDepthwise | FusedPointwise) for m in modules)
+    others = sum(
+        isinstance(m, FusedSeparable | FusedDepthwise | FusedPointwise | FusedSplit)
+        for m in modules
+    )
     return pairs <= others
 
 
@@ -252,7 +262,11 @@ def _fuse_chain(
             at += 1
             continue
         first = folded(chain, at)
-        made, what, until = _pair_of(chain, at, first) or _module_of(call.module, chain, first)
+        made, what, until = (
+            _split_of(chain, at, first)
+            or _pair_of(chain, at, first)
+            or _module_of(call.module, chain, first)
+        )
         if isinstance(made, FusedConv) and until == at + 1 and made.left_reason:
             left.append((call.name, _why_not(chain, at, made.left_reason)))
         else:
@@ -267,6 +281,26 @@ def _following(chain: Sequence[Call], at: int) -> Step | None:
     """Return the convolution at a place of a chain as a step, or None."""
     behind = chain[at].module if at < len(chain) else None
     return as_step(behind) if isinstance(behind, _ConvNd) else None
+
+
+def _split_of(chain: Sequence[Call], at: int, first: Folded) -> tuple[nn.Module, str, int] | None:
+    """Return the module for two depthwise convolutions along one axis each, or None."""
+    step, then = as_step(chain[at].module), _following(chain, first.until)
+    if step is None or then is None:
+        return None
+    terms = terms_of(step, then)
+    is_linear = first.bias is None and first.act == "none"
+    if terms is None or not runs_as_split(step, then, is_linear=is_linear):
+        return None
+    second = folded(chain, first.until)
+    kernels = ["x".join(map(str, s.kernel_size)) for s in (step, then)]
+    what = f"depthwise {kernels[0]}, {first.what}depthwise {kernels[1]}, "
+    if is_linear and not pays((step, then), terms):
+        dense, weight = multiplied_out((step, then), (first.weight, second.weight), terms)
+        return _depthwise_of(dense, chain, replace(second, weight=weight, what=what + second.what))
+    tensors = (first.weight, first.bias, second.weight, second.bias)
+    made = FusedSplit((step, then), tensors, (first.act, second.act), terms)
+    return made, f"{what}{second.what}".rstrip(", "), second.until
 
 
 def _pair_of(chain: Sequence[Call], at: int, first: Folded) -> tuple[nn.Module, str, int] | None:
@@ -298,18 +332,23 @@ def _why_not(chain: Sequence[Call], at: int, reason: str) -> str:
     return f"{plain}; no pair with {chain[at + 1].name}: {why}"
 
 
+def _depthwise_of(step: Step, chain: Sequence[Call], first: Folded) -> tuple[nn.Module, str, int]:
+    """Return the module for a depthwise step, and for the pointwise one after it if there is one."""
+    then = _following(chain, first.until)
+    if then is not None and is_pointwise(then):
+        second = folded(chain, first.until)
+        tensors = (first.weight, first.bias, second.weight, second.bias)
+        what = f"{first.what}pointwise, {second.what}".rstrip(", ")
+        return FusedSeparable(step, tensors, first.act, second.act), what, second.until
+    what = first.what.rstrip(", ")
+    return FusedDepthwise(step, first.weight, first.bias, first.act), what, first.until
+
+
 def _module_of(conv: nn.Module, chain: Sequence[Call], first: Folded) -> tuple[nn.Module, str, int]:
     """Return the module for the layers that begin with a convolution, these layers, and their end."""
     step = as_step(conv)
-    then = _following(chain, first.until)
     if step is not None and is_depthwise(step) and step.out_channels > 1:
-        if then is not None and is_pointwise(then):
-            second = folded(chain, first.until)
-            tensors = (first.weight, first.bias, second.weight, second.bias)
-            what = f"depthwise, {first.what}pointwise, {second.what}".rstrip(", ")
-            return FusedSeparable(step, tensors, first.act, second.act), what, second.until
-        what = f"depthwise, {first.what}".rstrip(", ")
-        return FusedDepthwise(step, first.weight, first.bias, first.act), what, first.until
+        return _depthwise_of(step, chain, replace(first, what=f"depthwise, {first.what}"))
     if step is not None and is_pointwise(step):
         what = f"pointwise, {first.what}".rstrip(", ")
         return FusedPointwise(first.weight, first.bias, first.act), what, first.until

@@ -148,6 +148,8 @@ class LayerPlan(KernelPlan):
         self._share(threads, per_row, middle_step)
         table = up(rows * window * 8, 64)
         middle = (self._group * self._pixels + self._pixels) * middle_step if g.outputs else 0
+        if not g.outputs and g.multiplier > 1:  # a tile before its channels are interleaved
+            middle = up(self._pixels * g.depth * 4 + self._lanes * 4, 64)
         self._set(at_middle=table, at_spill=table + middle)
         self.scratch_size = up(table + middle + 8 * self._panel * 4, 64)
         self._finish()
@@ -226,7 +228,8 @@ class LayerPlan(KernelPlan):
         self.cycles = self.tiles * (depthwise + pointwise)
         self.threads = max(1, min(threads, round(self.cycles / THREAD_CYCLES)))
         most = max(1, MIDDLE_BYTES // (self._pixels * middle_step)) if g.outputs else 64
-        panels = max(1, -(-g.outputs // self._panel)) if g.outputs else vectors
+        blocks = -(-g.channels // self._lanes)
+        panels = max(1, -(-g.outputs // self._panel)) if g.outputs else blocks
         best = math.inf
         self._group, parts = 1, 1
         for groups in _candidates(self.tiles, min(most, self.tiles)):

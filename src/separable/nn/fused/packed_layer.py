@@ -190,17 +190,7 @@ class PackedLayer(ProcessBound):
         if not found.is_empty:
             source: Any = (x.data_ptr(), *_with_residual(self.addresses, added))
             run(found.plan, source, out.data_ptr(), threads)
-        if self.inner != self.channels and not self.outputs:
-            out = self._woven(out)
         return out if last or channels_are_last(given) else to_first(out)
-
-    def _woven(self, out: Tensor) -> Tensor:
-        """Order channels by input channel and then multiplier; the kernel has them the other way round."""
-        lines = out.movedim(1, -1)
-        made = empty_strided(out.shape, last_strides(out.shape), out.dtype)
-        woven = lines.reshape(*lines.shape[:-1], -1, self.channels).transpose(-1, -2)
-        made.movedim(1, -1).view(woven.shape).copy_(woven)
-        return made
 
     def geometry(self, shape: Sequence[int], itemsize: int, residual: bool = False) -> Geometry:
         """Return the sizes of the layer for an input of a shape ``(n, channels, *space)``, with or without a residual."""

@@ -24,28 +24,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 
-from separable.engine.compiled.jit import inline, intrinsic, literal_intrinsic, part, stage
-from separable.engine.compiled.numba_api import cgutils, numba, types
-from separable.engine.compiled.simd import add, emit_fma, load_scalar, offset_pointer
+from separable.engine.compiled.jit import inline, intrinsic, part, stage
+from separable.engine.compiled.numba_api import numba, types
+from separable.engine.compiled.simd import add, load_scalar, offset_pointer
 from separable.engine.compiled.sweep_params import next_work_item
 
-from .layer_blocks import PIXELS, VECTORS, start_block, store_block
+from .layer_blocks import PIXELS, VECTORS, add_spaced_taps, start_block, store_block
 from .layer_kernels import activate, multiply_panels
 from .layer_params import SILU, STRIDED_THREES, THREES
-from .simd_ops import (
-    FLOAT32_PTR,
-    LANES,
-    SINGLE,
-    emit_read,
-    float32_ptr,
-    read,
-    read_part,
-    write,
-    write_part,
-    zero,
-)  # fmt: skip
+from .simd_ops import LANES, float32_ptr, read, read_part, write, write_part, zero
 
 INVERTED_FIELDS = (
     # Arrays of this run. Weights and biases of a step are one array.
@@ -101,8 +89,6 @@ INVERTED = np.dtype([(name, np.int64) for name in INVERTED_FIELDS])
 _RECORD = numba.from_dtype(INVERTED)
 PANEL = VECTORS * LANES
 """Expanded channels of a panel."""
-_I64 = ir.IntType(64)
-_BLOCK = types.UniTuple(SINGLE, PIXELS)
 
 
 @intrinsic
@@ -115,43 +101,6 @@ def inverted_at(_typing: Any, address: Any) -> Any:
     return _RECORD(types.int64), emit
 
 
-@literal_intrinsic
-def add_ring_taps(
-    _typing: Any, block: Any, columns: Any, weights: Any, taps: Any, stride: Any, runtime: Any
-) -> Any:
-    """Add neighbouring taps of one row of a ring to a depthwise block.
-
-    block[p, lane] += sum_k weights[k, lane] * columns[(p * stride + k) * PANEL + lane],  k < taps
-
-    ``taps`` and ``stride`` are literals, so that all addresses are constant offsets. If ``stride`` is 0, the
-    stride is ``runtime``, and there is one tap.
-    """
-    count, fixed = taps.literal_value, stride.literal_value
-
-    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        sums = cgutils.unpack_tuple(builder, arguments[0], PIXELS)
-        # Outputs that share a column share its load.
-        loaded: dict[int, Any] = {}
-
-        def sample(p: int, k: int) -> Any:
-            key = p * fixed + k if fixed else p
-            if key not in loaded:
-                index = _I64(key * PANEL)
-                if not fixed:
-                    index = builder.mul(arguments[5], index)
-                where = builder.gep(arguments[1], [index])
-                loaded[key] = emit_read(builder, FLOAT32_PTR, where)
-            return loaded[key]
-
-        for k in range(count):
-            tap = emit_read(builder, FLOAT32_PTR, builder.gep(arguments[2], [_I64(k * LANES)]))
-            for p in range(PIXELS):
-                sums[p] = emit_fma(builder, SINGLE, sample(p, k), tap, sums[p])
-        return context.make_tuple(builder, _BLOCK, sums)
-
-    return _BLOCK(block, columns, weights, taps, stride, types.int64), emit
-
-
 @inline
 def _add_row(plan, block, columns, weights):
     """Add one row of taps to a depthwise block; ``weights`` is float32[tap][lane]."""
@@ -159,16 +108,17 @@ def _add_row(plan, block, columns, weights):
     if kind == THREES:
         while k + 3 <= taps:
             here, factors = offset_pointer(columns, k * PANEL), offset_pointer(weights, k * LANES)
-            block = add_ring_taps(block, here, factors, 3, 1, 1)
+            block = add_spaced_taps(block, here, factors, 3, 1, 1, PANEL)
             k += 3
     elif kind == STRIDED_THREES:
         while k + 3 <= taps:
             here, factors = offset_pointer(columns, k * PANEL), offset_pointer(weights, k * LANES)
-            block = add_ring_taps(block, here, factors, 3, 2, 2)
+            block = add_spaced_taps(block, here, factors, 3, 2, 2, PANEL)
             k += 3
     while k < taps:
         here = offset_pointer(columns, k * plan.dilation_x * PANEL)
-        block = add_ring_taps(block, here, offset_pointer(weights, k * LANES), 1, 0, plan.stride_x)
+        factors = offset_pointer(weights, k * LANES)
+        block = add_spaced_taps(block, here, factors, 1, 0, plan.stride_x, PANEL)
         k += 1
     return block
 

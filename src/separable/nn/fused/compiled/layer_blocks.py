@@ -20,7 +20,7 @@ from llvmlite import ir
 
 from separable.engine.compiled.jit import intrinsic, literal_intrinsic
 from separable.engine.compiled.numba_api import cgutils, types
-from separable.engine.compiled.simd import HAS_32_REGISTERS, emit_fma, emit_splat
+from separable.engine.compiled.simd import HAS_32_REGISTERS, emit_fma, emit_shuffle, emit_splat
 
 from .simd_ops import (
     FLOAT32_PTR,
@@ -105,6 +105,74 @@ def add_taps(
 
     i64 = types.int64
     return _BLOCK(block, like, i64, i64, i64, weights, taps, step, i64, part), emit
+
+
+@literal_intrinsic
+def add_spaced_taps(
+    _typing: Any, block: Any, first: Any, weights: Any, taps: Any, stride: Any, runtime: Any,
+    pitch: Any,
+) -> Any:  # fmt: skip
+    """Add neighbouring taps to a depthwise block, whose samples lie at equal distances in memory.
+
+    block[p, lane] += sum_k weights[k, lane] * first[(p * stride + k) * pitch + lane],  k < taps
+
+    ``taps``, ``stride`` and ``pitch`` are literals, so that all addresses are constant offsets. If ``stride`` is 0,
+    the stride is ``runtime``, and there is one tap.
+    """
+    count, fixed, far = taps.literal_value, stride.literal_value, pitch.literal_value
+
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        sums = cgutils.unpack_tuple(builder, arguments[0], PIXELS)
+        # Outputs that share a column share its load.
+        loaded: dict[int, Any] = {}
+
+        def sample(p: int, k: int) -> Any:
+            key = p * fixed + k if fixed else p
+            if key not in loaded:
+                index = _I64(key * far)
+                if not fixed:
+                    index = builder.mul(arguments[5], index)
+                where = builder.gep(arguments[1], [index])
+                loaded[key] = emit_read(builder, FLOAT32_PTR, where)
+            return loaded[key]
+
+        for k in range(count):
+            tap = emit_read(builder, FLOAT32_PTR, builder.gep(arguments[2], [_I64(k * LANES)]))
+            for p in range(PIXELS):
+                sums[p] = emit_fma(builder, SINGLE, sample(p, k), tap, sums[p])
+        return context.make_tuple(builder, _BLOCK, sums)
+
+    return _BLOCK(block, first, weights, taps, stride, types.int64, pitch), emit
+
+
+@literal_intrinsic
+def interleave(_typing: Any, source: Any, step: Any, like: Any, target: Any, count: Any) -> Any:
+    """Store ``count`` vectors of float32, ``step`` elements apart, with their lanes interleaved.
+
+    target[lane * count + j] = source[j * step + lane],  j < count
+
+    ``count`` is a literal; ``like`` is the type of the target.
+    """
+    many = count.literal_value
+
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        places = [
+            builder.gep(arguments[0], [builder.mul(arguments[1], _I64(j))]) for j in range(many)
+        ]
+        loaded = [emit_read(builder, FLOAT32_PTR, p) for p in places]
+        for n in range(many):
+            # Output n * LANES + lane is lane (n * LANES + lane) // many of vector (n * LANES + lane) % many.
+            order = [divmod(n * LANES + lane, many) for lane in range(LANES)]
+            first = [lane + LANES * (j == 1) for lane, j in order]
+            made = emit_shuffle(builder, loaded[0], loaded[1], first)
+            for k in range(2, many):
+                taken = [LANES + lane if j == k else i for i, (lane, j) in enumerate(order)]
+                made = emit_shuffle(builder, made, loaded[k], taken)
+            place = builder.gep(arguments[3], [_I64(n * LANES)])
+            emit_write(builder, like, made, place)
+        return context.get_dummy_value()
+
+    return types.none(source, types.int64, like, target, count), emit
 
 
 @literal_intrinsic

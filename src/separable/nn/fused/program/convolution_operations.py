@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -170,8 +170,7 @@ def depthwise(graph: Graph, node: fx.Node) -> Operation | None:
     """Return the operation for `separable::depthwise`."""
     x, weight, bias, stride, padding, dilation, act = arguments(node)
     tensors = (graph.constant(weight), graph.constant(bias), None, None)
-    # The kernel orders the channels of a depth multiplier otherwise than PyTorch.
-    if tensors[0] is None or tensors[0].shape[0] != shape_of(x)[1]:
+    if tensors[0] is None:
         return None
     return _layer(graph, node, x, tensors, (stride, padding, dilation), "none", act)
 
