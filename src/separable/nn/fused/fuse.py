@@ -154,7 +154,7 @@ def fuse(model: nn.Module, *inputs: Any) -> tuple[nn.Module, FusionReport]:
     with _without_autocast(network) as is_cast:
         if is_cast is not None:
             inputs = tuple(_cast(x, is_cast) for x in inputs)
-        calls, before = record(network, inputs, _is_leaf)
+        calls, before = record(network, _copied(inputs), _is_leaf)
         fused: list[tuple[str, str]] = []
         left: list[tuple[str, str]] = []
         for chain in chains(calls):
@@ -163,9 +163,9 @@ def fuse(model: nn.Module, *inputs: Any) -> tuple[nn.Module, FusionReport]:
             _lay_last(network)
             network.register_forward_pre_hook(_ToLast())
             inputs = tuple(_last(x) if isinstance(x, Tensor) else x for x in inputs)
-        attach(network.eval(), inputs)
+        attach(network.eval(), _copied(inputs))
         with torch.no_grad():
-            after = network(*inputs)
+            after = network(*_copied(inputs))
     difference = _difference(before, after)
     if not difference <= TOLERANCE:
         raise ArgumentError(
@@ -189,6 +189,11 @@ def _without_autocast(network: nn.Module) -> Iterator[torch.dtype | None]:
         for kind in kinds:
             stack.enter_context(torch.autocast(kind, enabled=False))
         yield like.dtype if is_on and like is not None else None
+
+
+def _copied(inputs: Sequence[Any]) -> tuple[Any, ...]:
+    """Return inputs for one call: a model may change them."""
+    return tuple(x.clone() if isinstance(x, Tensor) else x for x in inputs)
 
 
 def _cast(x: Any, dtype: torch.dtype) -> Any:

@@ -171,7 +171,7 @@ class FusedSplit(Fused):
     def forward(self, x: Tensor) -> Tensor:
         """Run both convolutions."""
         if x.dim() == 4 and x.dtype is torch.float32 and self._runs(x):
-            down, across = (padding_of(step, x) for step in self.steps)
+            down, across = (padding_of(step, x.shape) for step in self.steps)
             padding = tuple(a + b for a, b in zip(down, across, strict=True))
             with suppress(EngineError):
                 made: Tensor = self._packed(padding, lambda: self._build(padding))(x)
@@ -205,7 +205,7 @@ class FusedSplit(Fused):
         for step, act, name in zip(self.steps, self.acts, ("first", "second"), strict=True):
             weight, bias = self._buffers[name], self._buffers[f"{name}_bias"]
             assert weight is not None
-            padding = padding_of(step, x)
+            padding = padding_of(step, x.shape)
             if step.gather is not None:
                 x = x.index_select(-3, torch.tensor(step.gather, device=x.device))
             inner = None if step.scatter is not None else bias

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from operator import is_
@@ -56,6 +57,16 @@ class Executor:
         """The module's own `forward`; not kept, because a pickled method is looked up by its name."""
         found: Callable[..., Any] = type(self._module).forward.__get__(self._module)
         return found
+
+    # PyTorch's exporter and compiler look at a method's code and its parameters.
+
+    @property
+    def __code__(self) -> Any:
+        return self._plain.__code__
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(self._plain)
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         """Run the module."""
