@@ -34,7 +34,13 @@ from separable.nn.fused.fused_split import (
     runs_as_split,
     terms_of,
 )
-from separable.nn.fused.program import attach
+from separable.nn.fused.program import Compiled, attach
+from separable.nn.fused.program.measurement import (
+    NetworkTimes,
+    SegmentTime,
+    interleaved,
+    names_of,
+)
 from separable.nn.fused.spatial_pair import LEAST_COLUMNS, FusedPair, splits
 from separable.nn.fused.tracing import Call, chains, record
 from separable.nn.ties import Ties, ties_of, ties_text, untied
@@ -59,6 +65,12 @@ class FusionReport:
         Largest difference of the outputs for the example, relative to the largest output.
     untied : tuple of tuple of str
         Parameters that the model shared (tied) and that are separate constants in the fused network.
+    times : NetworkTimes or None
+        Times of the network on the example, before and after; None if they were not measured.
+    segments : tuple of SegmentTime
+        Times of the parts that run as one program each, and of PyTorch's operators in their place.
+    whole : tuple of (str, str)
+        The network, named by an empty string, and the reason why it is not recorded as a whole, if so.
 
     Examples
     --------
@@ -72,14 +84,20 @@ class FusionReport:
     left: tuple[tuple[str, str], ...]
     difference: float
     untied: Ties = ()
+    times: NetworkTimes | None = None
+    segments: tuple[SegmentTime, ...] = ()
+    whole: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
-        lines = [
+        lines = [] if self.times is None else [str(self.times)]
+        lines += [f"  {segment}" for segment in self.segments]
+        lines += [f"  not one program: {reason}" for _, reason in self.whole]
+        lines.append(
             f"{_counted(len(self.fused), 'chain')} fused, outputs differ by {self.difference:.1e} "
             "of the largest output"
-        ]
+        )
         if why_not():
-            lines[0] += f"; PyTorch runs them, without the compiled engine: {why_not()}"
+            lines[-1] += f"; PyTorch runs them, without the compiled engine: {why_not()}"
         lines += [f"  {name}: {what}" for name, what in self.fused]
         if self.left:
             lines.append(f"{_counted(len(self.left), 'convolution')} left to PyTorch")
@@ -106,7 +124,7 @@ def _last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last_3d) if x.dim() == 5 else x
 
 
-def fuse(model: nn.Module, *inputs: Any) -> tuple[nn.Module, FusionReport]:
+def fuse(model: nn.Module, *inputs: Any, measure: bool = True) -> tuple[nn.Module, FusionReport]:
     """Return a copy of a network with its separable layers fused, and a report.
 
     Batch normalisation is folded into the convolution before it. A chain of depthwise -> [norm] ->
@@ -120,6 +138,10 @@ def fuse(model: nn.Module, *inputs: Any) -> tuple[nn.Module, FusionReport]:
         Network in evaluation mode; it is not changed.
     *inputs
         Arguments of one usual call. They may be omitted for networks of `separable.nn.models`.
+    measure : bool
+        Whether programs are timed beside PyTorch's operators on the example, so that PyTorch runs what it is faster
+        at, and the report says the gain. True, because kernels that are fastest on one processor are not on all; it
+        takes a second or a few. If False, programs run all that they have kernels for.
 
     Returns
     -------
@@ -163,7 +185,11 @@ def fuse(model: nn.Module, *inputs: Any) -> tuple[nn.Module, FusionReport]:
             _lay_last(network)
             network.register_forward_pre_hook(_ToLast())
             inputs = tuple(_last(x) if isinstance(x, Tensor) else x for x in inputs)
-        attach(network.eval(), _copied(inputs))
+        compiled, whole = attach(network.eval(), _copied(inputs))
+        segments: tuple[SegmentTime, ...] = ()
+        times: NetworkTimes | None = None
+        if measure and compiled:
+            segments, times = _measured(model, network, inputs, compiled)
         with torch.no_grad():
             after = network(*_copied(inputs))
     difference = _difference(before, after)
@@ -174,7 +200,32 @@ def fuse(model: nn.Module, *inputs: Any) -> tuple[nn.Module, FusionReport]:
             "autocast or computes in low precision"
         )
     refuse_training(network)
-    return network, FusionReport(tuple(fused), tuple(left), difference, untied(ties, network))
+    report = FusionReport(
+        tuple(fused), tuple(left), difference, untied(ties, network), times, segments, tuple(whole)
+    )
+    return network, report
+
+
+def _measured(
+    model: nn.Module, network: nn.Module, inputs: tuple[Any, ...], compiled: Sequence[Compiled]
+) -> tuple[tuple[SegmentTime, ...], NetworkTimes]:
+    """Let PyTorch run the segments that it is faster at; return the times of all, and of the network."""
+    names = names_of(network)
+    segments: list[SegmentTime] = []
+    with torch.no_grad():
+        for each in compiled:
+            found = each.times(names)
+            each.leave_to_torch(n for s in found if not s.kept for n in s.nodes)
+            segments += found
+        last = copy.deepcopy(model)
+        _lay_last(last)
+        given = tuple(_last(x) if isinstance(x, Tensor) else x for x in inputs)
+        ours, eager, eager_last = interleaved([
+            lambda: network(*_copied(inputs)),
+            lambda: model(*_copied(inputs)),
+            lambda: last(*_copied(given)),
+        ])  # fmt: skip
+    return tuple(segments), NetworkTimes(ours, eager, eager_last, torch.get_num_threads())
 
 
 @contextlib.contextmanager

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from separable.nn.fused.program.executor import Execution, Executor
+from separable.nn.fused.program.executor import Executor
+from separable.nn.fused.program.measurement import SegmentTime, segment_times
 
 __all__ = ["Compiled", "attach"]
 
@@ -22,12 +23,22 @@ class Compiled:
     ----------
     name : str
         Name of the module in the network; empty for the network itself.
-    execution : Execution
-        Its execution for the shape of the example.
+    executor : Executor
+    inputs : tuple of Tensor
+        Its inputs in the example.
     """
 
     name: str
-    execution: Execution
+    executor: Executor
+    inputs: tuple[Tensor, ...]
+
+    def times(self, names: dict[int, str]) -> list[SegmentTime]:
+        """Return the times of its segments; `names` are those of layers by the addresses of their weights."""
+        return segment_times(self.executor.execution(*self.inputs), self.inputs, names)
+
+    def leave_to_torch(self, nodes: Iterable[str]) -> None:
+        """Let PyTorch run operators from now on."""
+        self.executor.leave_to_torch(nodes)
 
 
 def attach(
@@ -79,7 +90,7 @@ def _compile(
     executor = Executor(module)
     reason = executor.why_not(*inputs)
     if not reason:
-        compiled.append(Compiled(name, executor.execution(*inputs)))
+        compiled.append(Compiled(name, executor, tuple(inputs)))
         module.forward = executor
     return reason
 

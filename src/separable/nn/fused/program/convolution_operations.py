@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx
 
 from separable.nn.fused.dense_layer import ConvSettings, PackedConvolution
+from separable.nn.fused.fused_modules import GROUP_OUTPUTS
 from separable.nn.fused.inverted_residual import PackedInverted, pays, serves
 from separable.nn.fused.layer_tiling import ACTIVATIONS, layer_plan, pointwise_plan
 from separable.nn.fused.operators import settings_of
@@ -60,15 +61,7 @@ class _Weighted(Operation):
 
 @dataclass(frozen=True)
 class Pointwise(_Weighted):
-    """Convolution of kernel size 1, or a linear layer.
-
-    Attributes
-    ----------
-    tensors : tuple of Tensor
-        Weights and biases.
-    """
-
-    tensors: tuple[Tensor | None, ...] = ()
+    """Convolution of kernel size 1, or a linear layer; its tensors are weights and biases."""
 
     def planned(self, threads: int) -> Planned:
         layer: PackedPointwise = self.packed
@@ -81,18 +74,17 @@ class Pointwise(_Weighted):
 class Layer(_Weighted):
     """Depthwise convolution, with or without a pointwise one.
 
+    Its tensors are depthwise weights, biases, pointwise weights, biases.
+
     Attributes
     ----------
     graph : Graph
-    tensors : tuple of Tensor
-        Depthwise weights, biases, pointwise weights, biases.
     window : tuple of (stride, padding, dilation)
     between : str
         Activation after the depthwise step, if there are two.
     """
 
     graph: Graph | None = None
-    tensors: tuple[Tensor | None, ...] = ()
     window: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] = ((), (), ())
     between: str = "none"
 
@@ -119,7 +111,7 @@ class Layer(_Weighted):
         sizes = found.sizes(shape_of(before.inputs[0]), has_residual=False)
         if not serves(sizes) or not pays(sizes, graph.threads):
             return None
-        return Inverted(self.node, before.inputs, pack, self.act)
+        return Inverted(self.node, before.inputs, (*expand, *self.tensors), pack, self.act)
 
     def planned(self, threads: int) -> Planned:
         layer: PackedLayer = self.packed
@@ -188,7 +180,7 @@ def _layer(
             PackedLayer, tensors, channels, settings_of(stride, padding, dilation, *acts)
         )
 
-    return Layer(node, (x,), pack, act, False, graph, tensors, (stride, padding, dilation), between)
+    return Layer(node, (x,), tensors, pack, act, False, graph, (stride, padding, dilation), between)
 
 
 def convolution(graph: Graph, node: fx.Node) -> Operation | None:
@@ -202,12 +194,14 @@ def convolution(graph: Graph, node: fx.Node) -> Operation | None:
     plain = all(s == 1 for s in stride) and not any(both) and groups == 1
     if plain and all(k == 1 for k in tensors[0].shape[2:]):
         return _pointwise(graph, node, x, tensors)
+    if groups > 1 and tensors[0].shape[0] // groups < GROUP_OUTPUTS:
+        return None
     settings = ConvSettings(tuple(stride), both, tuple(dilation), groups)
 
     def pack(act: str) -> Any:
         return graph.pack(PackedConvolution, tensors, ACTIVATIONS.index(act), settings)
 
-    return Dense(node, (x,), pack)
+    return Dense(node, (x,), tensors, pack)
 
 
 def _without_padding(x: fx.Node, axes: int) -> tuple[fx.Node, tuple[int, ...]]:
@@ -229,7 +223,7 @@ def _pointwise(
     def pack(act: str) -> Any:
         return graph.pack(PackedPointwise, tensors, ACTIVATIONS.index(act))
 
-    return Pointwise(node, (x,), pack, tensors=tensors)
+    return Pointwise(node, (x,), tensors, pack)
 
 
 def linear_with_bias(graph: Graph, node: fx.Node) -> Operation | None:

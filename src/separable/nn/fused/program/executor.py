@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import is_
 from typing import Any
 
@@ -28,7 +27,7 @@ from separable.nn.fused.program.translation import (
 )
 from separable.process_cache import ProcessBound, ProcessCache
 
-__all__ = ["Execution", "Executor"]
+__all__ = ["Execution", "Executor", "RunSegment"]
 
 SHAPES_KEPT = 64
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -45,12 +44,18 @@ class Executor:
     ----------
     module : torch.nn.Module
         Module in evaluation mode; its parameters and buffers are constants as long as they do not change.
+
+    Attributes
+    ----------
+    by_torch : frozenset of str
+        Names of operators that PyTorch runs, because it was measured to be faster.
     """
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
         self._executions = ProcessCache(SHAPES_KEPT)
         self._kept = ProcessCache()  # the state that executions were made for, and packed weights
+        self.by_torch: frozenset[str] = frozenset()
 
     @property
     def _plain(self) -> Callable[..., Any]:
@@ -115,9 +120,24 @@ class Executor:
         key = (tuple([(x.shape, x.stride()) for x in inputs]), threads)
         packed = self._kept.get_or_build("packed", dict)
         made: Execution = self._executions.get_or_build(
-            key, lambda: _execution(self._module, self._plain, inputs, packed, threads)
+            key, lambda: self._built(inputs, packed, threads)
         )
         return made
+
+    def leave_to_torch(self, nodes: Iterable[str]) -> None:
+        """Let PyTorch run operators from now on."""
+        self.by_torch |= frozenset(nodes)
+        self._executions.clear()
+
+    def _built(self, inputs: Sequence[Tensor], packed: Any, threads: int) -> Execution:
+        """Trace and translate the module; if that is impossible, the result says why."""
+        if not all(x.numel() for x in inputs):
+            return Execution(None, threads, "an input is empty")
+        try:
+            graph = traced(self._module, self._plain, inputs)
+            return Execution(translate(graph, packed, threads, self.by_torch), threads)
+        except (TraceError, EngineError) as error:
+            return Execution(None, threads, str(error))
 
 
 class _State(ProcessBound):
@@ -150,6 +170,9 @@ class Execution(ProcessBound):
     ----------
     reason : str
         Why the module's own `forward` runs; empty if programs run.
+    translated : Translated or None
+    parts : list of RunSegment or TorchCall
+        What a call runs, one after the other.
     """
 
     def __init__(self, translated: Translated | None, threads: int, reason: str = "") -> None:
@@ -162,8 +185,8 @@ class Execution(ProcessBound):
         self._inputs = translated.inputs
         self._output = translated.output
         self._single = isinstance(translated.output, fx.Node)
-        self._parts: list[Any] = [
-            _RunSegment(part, part.program(threads, translated.alias), threads)
+        self.parts: list[Any] = [
+            RunSegment(part, part.program(threads, translated.alias), threads)
             if isinstance(part, Segment)
             else part
             for part in translated.parts
@@ -173,19 +196,19 @@ class Execution(ProcessBound):
     @property
     def programs(self) -> list[Program]:
         """The programs that this consists of."""
-        return [p.program for p in self._parts if isinstance(p, _RunSegment)]
+        return [p.program for p in self.parts if isinstance(p, RunSegment)]
 
     def __call__(self, inputs: Sequence[Tensor]) -> Any:
         """Run all parts on inputs of the right shapes."""
         values: dict[fx.Node, Any] = dict(zip(self._inputs, inputs, strict=True))
-        for part in self._parts:
+        for part in self.parts:
             part.run(values)
         if self._single:
             return values[self._output]
         return map_arg(self._output, lambda n: values[n] if n in values else self._constants[n])
 
 
-class _RunSegment:
+class RunSegment:
     """A segment with its program."""
 
     def __init__(self, segment: Segment, program: Program, threads: int) -> None:
@@ -220,22 +243,3 @@ def _in_program_layout(x: Tensor) -> Tensor:
     if x.dim() > 2:
         return x if x.stride() == last_strides(x.shape) else to_last(x)
     return x if x.is_contiguous() else x.contiguous()
-
-
-def _execution(
-    module: nn.Module,
-    plain: Callable[..., Any],
-    inputs: Sequence[Tensor],
-    packed: Any,
-    threads: int,
-) -> Execution:
-    """Trace and translate a module; if that is impossible, the result says why."""
-    if math.prod(math.prod(x.shape) for x in inputs) == 0:
-        return Execution(None, threads, "an input is empty")
-    try:
-        graph = traced(module, plain, inputs)
-        return Execution(translate(graph, packed, threads), threads)
-    except TraceError as error:
-        return Execution(None, threads, str(error))
-    except EngineError as error:
-        return Execution(None, threads, str(error))

@@ -85,6 +85,8 @@ class Operation:
     inputs: tuple[fx.Node, ...]
     words: ClassVar[tuple[int, ...]] = (SOURCE,)
     """Words of the record that hold the addresses of the inputs."""
+    tensors: tuple[Tensor | None, ...] = ()
+    """Constants: weights and biases."""
 
     def with_activation(self, node: fx.Node, act: str) -> Operation | None:
         """Return the operation with an activation behind it, computing another node; None if it cannot take it up."""

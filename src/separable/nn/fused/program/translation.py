@@ -39,14 +39,18 @@ class TorchCall:
         """Nodes whose values it reads, other than constants."""
         return [n for n in self.node.all_input_nodes if n not in self.constants]
 
+    @property
+    def function(self) -> Any:
+        """The operator."""
+        return self.node.target
+
     def run(self, values: dict[fx.Node, Any]) -> None:
         """Run the operator, and add its result to the values."""
 
         def value(n: fx.Node) -> Any:
             return values[n] if n in values else self.constants[n]
 
-        target: Any = self.node.target
-        values[self.node] = target(
+        values[self.node] = self.function(
             *map_arg(self.node.args, value), **map_arg(self.node.kwargs, value)
         )
 
@@ -119,7 +123,12 @@ class Translated:
         return node
 
 
-def translate(module: fx.GraphModule, packed: dict[Any, Any], threads: int) -> Translated:
+def translate(
+    module: fx.GraphModule,
+    packed: dict[Any, Any],
+    threads: int,
+    by_torch: frozenset[str] = frozenset(),
+) -> Translated:
     """Divide a graph into programs and operators of PyTorch.
 
     Parameters
@@ -129,15 +138,17 @@ def translate(module: fx.GraphModule, packed: dict[Any, Any], threads: int) -> T
         Packed weights, which this adds to.
     threads : int
         Number of threads that programs are planned for.
+    by_torch : frozenset of str
+        Names of nodes that PyTorch runs in any case.
     """
-    return _Translation(Graph(module, packed, threads)).result()
+    return _Translation(Graph(module, packed, threads), by_torch).result()
 
 
 class _Translation:
     """State of one translation."""
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, by_torch: frozenset[str]) -> None:
+        self.graph, self._by_torch = graph, by_torch
         self.nodes = list(graph.module.graph.nodes)
         self.output = self.nodes[-1]
         self.operations: dict[fx.Node, Operation] = {}
@@ -161,7 +172,7 @@ class _Translation:
         if constant is not None:
             self.constants[node] = constant
             return
-        if node.op != "call_function" or not _is_served(node):
+        if node.op != "call_function" or not _is_served(node) or node.name in self._by_torch:
             return
         first: Any = node.args[0] if node.args else None
         if _is_alias(node):

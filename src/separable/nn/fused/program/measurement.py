@@ -1,0 +1,216 @@
+"""Times of programs beside PyTorch's own operators, on the example that a network is fused with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from separable.nn.fused.operators import Window, activate, by_torch, depthwise_by_torch
+from separable.nn.fused.program.executor import Execution, RunSegment
+from separable.nn.fused.program.operations import Operation
+from separable.nn.fused.program.translation import TorchCall, Translated
+
+__all__ = ["NetworkTimes", "SegmentTime", "interleaved", "names_of", "segment_times"]
+
+ROUNDS = 5
+SECONDS = 1.0
+"""Longest time that all rounds of one comparison take, but for one round of each."""
+CALLS_FROM = 2e-3
+"""Seconds below which several calls are timed together."""
+
+
+@dataclass(frozen=True)
+class SegmentTime:
+    """Time of one segment of a network.
+
+    Attributes
+    ----------
+    name : str
+        First and last layer.
+    steps : int
+        Number of steps of its program.
+    seconds, torch_seconds : float
+        Time of the program, and of PyTorch's operators with channels last.
+    nodes : frozenset of str
+        Names of its operators in the recorded graph.
+    """
+
+    name: str
+    steps: int
+    seconds: float
+    torch_seconds: float
+    nodes: frozenset[str] = frozenset()
+
+    @property
+    def kept(self) -> bool:
+        """Whether the program runs it; PyTorch does where it is faster."""
+        return self.seconds <= self.torch_seconds
+
+    def __str__(self) -> str:
+        steps = "1 step" if self.steps == 1 else f"{self.steps} steps"
+        text = f"{self.name}: {steps}, {_ms(self.seconds)} (PyTorch {_ms(self.torch_seconds)})"
+        return text if self.kept else f"{text}; left to PyTorch, which is faster"
+
+
+@dataclass(frozen=True)
+class NetworkTimes:
+    """Times of a network on the example.
+
+    Attributes
+    ----------
+    seconds : float
+        Of the fused network.
+    eager, eager_last : float
+        Of the network as it was given, in PyTorch's default layout and with channels last.
+    threads : int
+    """
+
+    seconds: float
+    eager: float
+    eager_last: float
+    threads: int
+
+    @property
+    def gain(self) -> float:
+        """How many times as fast as PyTorch, in its faster layout, the fused network is."""
+        return min(self.eager, self.eager_last) / self.seconds
+
+    def __str__(self) -> str:
+        last = self.eager_last < self.eager
+        best = f"{_ms(min(self.eager, self.eager_last))} of PyTorch" + (
+            " with channels last" if last else ""
+        )
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        if self.gain >= 1:
+            return (
+                f"{self.gain:.2f} times as fast: {_ms(self.seconds)} instead of {best}, {threads}"
+            )
+        return (
+            f"slower than the network as it was: {_ms(self.seconds)} instead of {best}, {threads}; "
+            "keep the original network"
+        )
+
+
+def _ms(seconds: float) -> str:
+    """Return a time as text."""
+    return f"{seconds * 1e3:.3g} ms"
+
+
+def interleaved(runs: Sequence[Callable[[], Any]]) -> list[float]:
+    """Return the shortest time of each call, in turn: other work on the machine only makes times longer."""
+    counts = []
+    for run in runs:
+        run()  # plans are made, memory is taken
+        begun = time.perf_counter()
+        run()
+        counts.append(max(1, int(CALLS_FROM / max(time.perf_counter() - begun, 1e-7))))
+    found: list[list[float]] = [[] for _ in runs]
+    end = time.perf_counter() + SECONDS
+    for _ in range(ROUNDS):
+        for run, count, times in zip(runs, counts, found, strict=True):
+            begun = time.perf_counter()
+            for _ in range(count):
+                run()
+            times.append((time.perf_counter() - begun) / count)
+        if time.perf_counter() > end:
+            break
+    return [min(t) for t in found]
+
+
+def segment_times(
+    execution: Execution, inputs: Sequence[Tensor], names: dict[int, str]
+) -> list[SegmentTime]:
+    """Return the time of each segment of an execution beside PyTorch's operators.
+
+    Parameters
+    ----------
+    execution : Execution
+    inputs : sequence of Tensor
+    names : dict of int to str
+        Names of modules by the addresses of their weights.
+    """
+    translated = execution.translated
+    assert translated is not None
+    values: dict[fx.Node, Any] = dict(zip(translated.inputs, inputs, strict=True))
+    found = []
+    for part in execution.parts:
+        if isinstance(part, RunSegment):
+            by_hand = _calls_of(part, translated)
+
+            def program(part: RunSegment = part) -> None:
+                part.run(dict(values))
+
+            def pytorch(calls: list[TorchCall] = by_hand) -> None:
+                own = dict(values)
+                for call in calls:
+                    call.run(own)
+
+            times = interleaved([program, pytorch])
+            name = _name(part.segment.operations, names)
+            nodes = frozenset(c.node.name for c in by_hand)
+            found.append(SegmentTime(name, len(part.program.steps), times[0], times[1], nodes))
+        part.run(values)
+    return found
+
+
+def _calls_of(part: RunSegment, translated: Translated) -> list[TorchCall]:
+    """Return PyTorch's operators that compute what a segment writes from what it reads."""
+    needed: set[fx.Node] = set()
+    waiting = list(part.segment.writes)
+    while waiting:
+        node = waiting.pop()
+        if node in needed or node in part.segment.reads or node in translated.constants:
+            continue
+        if node.op == "call_function":
+            needed.add(node)
+            waiting += node.all_input_nodes
+    ordered = [n for n in part.segment.writes[0].graph.nodes if n in needed]
+    return [_ByTorch(n, translated.constants) for n in ordered]
+
+
+class _ByTorch(TorchCall):
+    """An operator of a segment as PyTorch alone would run it."""
+
+    @property
+    def function(self) -> Any:
+        """The function to call in place of an operator of this library."""
+        own = torch.ops.separable
+        known: dict[Any, Any] = {
+            own.depthwise_separable.default: _layer,
+            own.depthwise.default: _depthwise,
+        }
+        return known.get(self.node.target, self.node.target)
+
+
+def _layer(x: Tensor, a: Any, b: Any, c: Any, d: Any, *more: Any) -> Tensor:
+    stride, padding, dilation, between, act = more
+    return by_torch(x, (a, b, c, d), Window(stride, padding, dilation), between, act)
+
+
+def _depthwise(x: Tensor, weight: Any, bias: Any, *more: Any) -> Tensor:
+    stride, padding, dilation, act = more
+    return activate(depthwise_by_torch(x, weight, bias, stride, padding, dilation), act)
+
+
+def names_of(network: nn.Module) -> dict[int, str]:
+    """Return the names of modules by the addresses of their weights."""
+    found: dict[int, str] = {}
+    for name, module in network.named_modules():
+        for tensor in (*module._parameters.values(), *module._buffers.values()):
+            if tensor is not None:
+                found.setdefault(tensor.data_ptr(), name.removesuffix(".conv"))
+    return found
+
+
+def _name(operations: Sequence[Operation], names: dict[int, str]) -> str:
+    """Return the first and the last layer of a segment."""
+    tensors = [t for o in operations for t in o.tensors if t is not None]
+    known = [name for t in tensors if (name := names.get(t.data_ptr()))]
+    if not known:
+        return str(operations[0].node.name)
+    return known[0] if known[0] == known[-1] else f"{known[0]} to {known[-1]}"
