@@ -98,7 +98,7 @@ def _last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last_3d) if x.dim() == 5 else x
 
 
-def fuse(model: nn.Module, *inputs: Any) -> tuple[nn.Module, FusionReport]:
+def fuse(model: nn.Module, *inputs: Any, exact: bool = False) -> tuple[nn.Module, FusionReport]:
     """Return a copy of a network with its separable layers fused, and a report.
 
     Batch normalisation is folded into the convolution before it. A chain of depthwise -> [norm] ->
@@ -112,6 +112,10 @@ def fuse(model: nn.Module, *inputs: Any) -> tuple[nn.Module, FusionReport]:
         Network in evaluation mode; it is not changed.
     *inputs
         Arguments of one usual call. They may be omitted for networks of `separable.nn.models`.
+    exact : bool
+        Dense 3 x 3 convolutions run by Winograd's minimal filtering where that is faster. Its rounding errors
+        in float32 are at most twice as large, and a NaN or an infinity spreads to the other outputs of a tile of
+        4 x 4. True computes each output on its own.
 
     Returns
     -------
@@ -150,7 +154,7 @@ def fuse(model: nn.Module, *inputs: Any) -> tuple[nn.Module, FusionReport]:
         fused: list[tuple[str, str]] = []
         left: list[tuple[str, str]] = []
         for chain in chains(calls):
-            _fuse_chain(network, chain, fused, left)
+            _fuse_chain(network, chain, fused, left, exact)
         if _wants_last(network):
             _lay_last(network)
             network.register_forward_pre_hook(_ToLast())
@@ -233,6 +237,7 @@ def _fuse_chain(
     chain: Sequence[Call],
     fused: list[tuple[str, str]],
     left: list[tuple[str, str]],
+    exact: bool,
 ) -> None:
     """Replace the first layers of a chain of calls, and continue after them."""
     at = 0
@@ -249,7 +254,9 @@ def _fuse_chain(
             at += 1
             continue
         first = folded(chain, at)
-        made, what, until = _pair_of(chain, at, first) or _module_of(call.module, chain, first)
+        made, what, until = _pair_of(chain, at, first) or _module_of(
+            call.module, chain, first, exact
+        )
         if isinstance(made, FusedConv) and until == at + 1 and made.left_reason:
             left.append((call.name, _why_not(chain, at, made.left_reason)))
         else:
@@ -295,7 +302,9 @@ def _why_not(chain: Sequence[Call], at: int, reason: str) -> str:
     return f"{plain}; no pair with {chain[at + 1].name}: {why}"
 
 
-def _module_of(conv: nn.Module, chain: Sequence[Call], first: Folded) -> tuple[nn.Module, str, int]:
+def _module_of(
+    conv: nn.Module, chain: Sequence[Call], first: Folded, exact: bool
+) -> tuple[nn.Module, str, int]:
     """Return the module for the layers that begin with a convolution, these layers, and their end."""
     step = as_step(conv)
     then = _following(chain, first.until)
@@ -314,4 +323,8 @@ def _module_of(conv: nn.Module, chain: Sequence[Call], first: Folded) -> tuple[n
     plain._parameters["weight"] = nn.Parameter(first.weight, requires_grad=False)
     if first.bias is not None:
         plain._parameters["bias"] = nn.Parameter(first.bias, requires_grad=False)
-    return FusedConv(plain, first.act, step), f"convolution, {first.what}".rstrip(", "), first.until
+    return (
+        FusedConv(plain, first.act, step, exact),
+        f"convolution, {first.what}".rstrip(", "),
+        first.until,
+    )

@@ -85,8 +85,9 @@ class Kernels:
         Outputs of a depthwise block.
     vectors : int
         Largest number of vectors of output channels of a pointwise block.
-    layer_record, box_record, dense_record : dtype
-        Records of a separable layer, of a box convolution, and of a dense convolution.
+    layer_record, box_record, dense_record, winograd_record : dtype
+        Records of a separable layer, of a box convolution, and of a dense convolution: directly, and by Winograd's
+        minimal filtering.
     run : callable
         Runs a plan on the threads of the engine or of OpenMP.
     """
@@ -97,6 +98,7 @@ class Kernels:
     layer_record: np.dtype[Any]
     box_record: np.dtype[Any]
     dense_record: np.dtype[Any]
+    winograd_record: np.dtype[Any]
     run: Callable[..., None]
     _modules: tuple[ModuleType, ...]
     _address: Callable[[Any], int]
@@ -134,15 +136,17 @@ def kernels() -> Kernels:
             pointwise_kernels,
             simd_ops,
             spatial_kernels,
+            winograd_kernels,
         )
 
         signature = (numba_api.types.int64,) * 3  # address of the record, counter, thread
         return Kernels(
             simd_ops.LANES, layer_blocks.PIXELS, layer_blocks.VECTORS, layer_params.LAYER,
-            layer_params.BOXES, dense_params.DENSE, thread_pool.run,
+            layer_params.BOXES, dense_params.DENSE, dense_params.WINOGRAD,
+            thread_pool.run,
             (
                 layer_kernels, gradient_kernels, layout_kernels, spatial_kernels, dense_conv_kernels,
-                pointwise_kernels,
+                pointwise_kernels, winograd_kernels,
             ),
             lambda kernel: jit.address(kernel, signature),
         )  # fmt: skip
