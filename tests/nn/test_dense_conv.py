@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from separable.engine.compiled import thread_pool as pool
 from separable.errors import ArgumentError
+from separable.nn.fused import dense_tiling
 from separable.nn.fused.dense_layer import ConvSettings, PackedConvolution
 from separable.nn.fused.dense_tiling import Steps, panels_of
 from separable.nn.fused.layer_tiling import ACTIVATIONS
@@ -86,10 +87,15 @@ def near(found, exact, tolerance=1e-5):
     assert (found.double() - exact).abs().max() <= tolerance * scale
 
 
-def test_values(monkeypatch):
+@pytest.mark.parametrize("limit", [dense_tiling.BOX_BYTES, 3000])
+def test_values(limit, monkeypatch):
+    """Compare with PyTorch; with the small limit there are many boxes and chunks of weights."""
     monkeypatch.setattr(pool, "poison", True)
+    monkeypatch.setattr(dense_tiling, "BOX_BYTES", limit)
+    monkeypatch.setattr(dense_tiling, "CHUNK_BYTES", limit)
+    dense_tiling.dense_plan.cache_clear()
 
-    @settings(max_examples=150)
+    @settings(max_examples=100)
     @given(cases())
     def check(case):
         x, weight, bias, residual, own, act = case
@@ -108,6 +114,7 @@ def test_values(monkeypatch):
         assert torch.equal(found[0], layer(other, residual))
 
     check()
+    dense_tiling.dense_plan.cache_clear()
 
 
 LAYERS = [  # input channels, outputs, kernel, stride, padding, size: of common networks
@@ -213,6 +220,7 @@ def test_bad_input(shape, residual, message):
 NARROW = """
 import torch
 from separable.engine.compiled.jit import vector_bits
+from separable.nn.fused import dense_tiling
 from separable.nn.fused.dense_layer import ConvSettings, PackedConvolution
 torch.manual_seed(0)
 own = ConvSettings((2, 1), (1, 2, 0, 1), (1, 2))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from separable.engine.compiled import thread_pool as pool
-from separable.nn.fused import dense_layer
+from separable.nn.fused import dense_layer, winograd_tiling
 from separable.nn.fused.dense_layer import ConvSettings, PackedConvolution
 from separable.nn.fused.dense_tiling import DensePlan, Steps
 from separable.nn.fused.layer_tiling import ACTIVATIONS
@@ -74,10 +74,14 @@ def cases(draw):
     return x, weight, bias, residual, padding, draw(st.sampled_from(ACTIVATIONS))
 
 
-def test_values(monkeypatch, always):
+@pytest.mark.parametrize("limit", [winograd_tiling.GROUP_BYTES, 0])
+def test_values(limit, monkeypatch, always):
+    """Compare with PyTorch; with the limit of 0 groups have at most 6 tiles."""
     monkeypatch.setattr(pool, "poison", True)
+    monkeypatch.setattr(winograd_tiling, "GROUP_BYTES", limit)
+    winograd_tiling.winograd_plan.cache_clear()
 
-    @settings(max_examples=120)
+    @settings(max_examples=80)
     @given(cases())
     def check(case):
         x, weight, bias, residual, padding, act = case
@@ -93,6 +97,7 @@ def test_values(monkeypatch, always):
         assert all(torch.equal(found[0], other) for other in found[1:])
 
     check()
+    winograd_tiling.winograd_plan.cache_clear()
 
 
 @pytest.mark.parametrize("channels", [64, 128, 256, 512])
@@ -183,7 +188,7 @@ def test_a_nan_stays_within_its_tiles_and_within_the_kernel_if_exact(always):
 NARROW = """
 import torch
 from separable.engine.compiled.jit import vector_bits
-from separable.nn.fused import dense_layer
+from separable.nn.fused import dense_layer, winograd_tiling
 from separable.nn.fused.dense_layer import ConvSettings, PackedConvolution
 dense_layer.winograd_pays = lambda *_: True
 torch.manual_seed(0)
