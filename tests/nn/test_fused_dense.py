@@ -136,3 +136,19 @@ def test_the_output_keeps_the_layout_of_the_input() -> None:
     assert first.is_contiguous()
     assert last.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(first, last)
+
+
+def test_exact_networks_do_without_winograd() -> None:
+    net = tnn.Sequential(tnn.Conv2d(32, 32, 3, padding=1), tnn.ReLU()).eval()
+    x = torch.randn(1, 32, 30, 30)
+    found = []
+    for exact in (False, True):
+        fused, _ = nn.fuse(net, x, exact=exact)
+        conv: Any = fused[0]  # type: ignore[index]
+        assert conv.exact is exact
+        with torch.no_grad():
+            found.append(fused(x))
+            packed = next(iter(conv._cached.values()))
+        assert list(packed._packed) == ["direct" if exact else "winograd"]
+    assert not torch.equal(found[0], found[1])
+    near(found[0], net.double()(x.double()))

@@ -184,7 +184,7 @@ def test_copies_run_programs_of_their_own(way):
         torch.save(fused, held)
         held.seek(0)
         made = torch.load(held, weights_only=False)
-    assert executor_of(made)._module is made
+    assert executor_of(made).module is made
     with torch.no_grad():
         assert torch.equal(made(x), fused(x))
         for parameter in made.buffers():

@@ -12,12 +12,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
 
 from separable.nn.fused.direct_nchw import Convolution
 from separable.nn.fused.kernel_plan import KernelPlan, kernels
 from separable.nn.fused.layer_tiling import ACTIVATIONS, THREAD_CYCLES, Sizes, up
 
-__all__ = ["DensePlan", "Panel", "Steps", "dense_plan", "panels_of"]
+__all__ = ["DensePlan", "Panel", "Steps", "clamp_of", "dense_plan", "pack_panels", "panels_of"]
 
 BOX_BYTES = 256 << 10
 """Bound on the copy of the input under a box, which shares the second-level cache with a chunk of weights."""
@@ -124,6 +128,23 @@ def panels_of(outputs: int, groups: int, vectors: int, lanes: int) -> tuple[Pane
     )
 
 
+def clamp_of(act: int) -> NDArray[np.float32]:
+    """Return the bounds of an activation, infinite if it is not a clamp, and infinite bounds."""
+    low, high = -math.inf, math.inf
+    if ACTIVATIONS[act] in ("relu", "relu6"):
+        low, high = 0.0, 6.0 if ACTIVATIONS[act] == "relu6" else math.inf
+    return np.array([low, high, -math.inf, math.inf], np.float32)
+
+
+def pack_panels(across: Tensor, panels: Sequence[Panel], lanes: int) -> Tensor:
+    """Pack a matrix ``(rows, outputs)`` as panels ``[panel][row][output of the panel]``, zeros in free lanes."""
+    packed = []
+    for panel in panels:
+        columns = across[:, panel.output : panel.output + panel.width]
+        packed.append(functional.pad(columns, (0, panel.vectors * lanes - panel.width)).reshape(-1))
+    return torch.cat(packed)
+
+
 @lru_cache(maxsize=PLANS_KEPT)
 def dense_plan(
     conv: Convolution, images: int, size: Sizes, steps: Steps, threads: int
@@ -227,16 +248,12 @@ class DensePlan(KernelPlan):
     def _output(self, steps: Steps) -> None:
         """Describe the output and the residual, the activation and the chunks of products."""
         conv = self.conv
-        low, high = -math.inf, math.inf
-        if ACTIVATIONS[conv.act] in ("relu", "relu6"):
-            low, high = 0.0, 6.0 if ACTIVATIONS[conv.act] == "relu6" else math.inf
-        limits = np.array([low, high, -math.inf, math.inf], np.float32)
         line = max(p.vectors for p in self._panels) * self._lanes * 4
         whole = conv.count * line
         self._chunks = 1 if whole <= 1.5 * CHUNK_BYTES else -(-whole // CHUNK_BYTES)
         edges = np.arange(self._chunks + 1, dtype=np.int64) * conv.count // self._chunks
         self._set(
-            act=conv.act, limits=self._add_table(limits), chunks=self._chunks,
+            act=conv.act, limits=self._add_table(clamp_of(conv.act)), chunks=self._chunks,
             chunk_starts=self._add_table(edges), target_step=steps.target or conv.outputs * 4,
             residual_step=steps.residual or conv.outputs * 4,
         )  # fmt: skip

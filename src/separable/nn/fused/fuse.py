@@ -124,7 +124,9 @@ def _last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last_3d) if x.dim() == 5 else x
 
 
-def fuse(model: nn.Module, *inputs: Any, measure: bool = True) -> tuple[nn.Module, FusionReport]:
+def fuse(
+    model: nn.Module, *inputs: Any, measure: bool = True, exact: bool = False
+) -> tuple[nn.Module, FusionReport]:
     """Return a copy of a network with its separable layers fused, and a report.
 
     Batch normalisation is folded into the convolution before it. A chain of depthwise -> [norm] ->
@@ -142,6 +144,10 @@ def fuse(model: nn.Module, *inputs: Any, measure: bool = True) -> tuple[nn.Modul
         Whether programs are timed beside PyTorch's operators on the example, so that PyTorch runs what it is faster
         at, and the report says the gain. True, because kernels that are fastest on one processor are not on all; it
         takes a second or a few. If False, programs run all that they have kernels for.
+    exact : bool
+        Dense 3 x 3 convolutions run by Winograd's minimal filtering where that is faster. Its rounding errors
+        in float32 are at most twice as large, and a NaN or an infinity spreads to the other outputs of a tile of
+        4 x 4. True computes each output on its own.
 
     Returns
     -------
@@ -180,12 +186,12 @@ def fuse(model: nn.Module, *inputs: Any, measure: bool = True) -> tuple[nn.Modul
         fused: list[tuple[str, str]] = []
         left: list[tuple[str, str]] = []
         for chain in chains(calls):
-            _fuse_chain(network, chain, fused, left)
+            _fuse_chain(network, chain, fused, left, exact)
         if _wants_last(network):
             _lay_last(network)
             network.register_forward_pre_hook(_ToLast())
             inputs = tuple(_last(x) if isinstance(x, Tensor) else x for x in inputs)
-        compiled, whole = attach(network.eval(), _copied(inputs))
+        compiled, whole = attach(network.eval(), _copied(inputs), exact=exact)
         segments: tuple[SegmentTime, ...] = ()
         times: NetworkTimes | None = None
         if measure and compiled:
@@ -302,6 +308,7 @@ def _fuse_chain(
     chain: Sequence[Call],
     fused: list[tuple[str, str]],
     left: list[tuple[str, str]],
+    exact: bool,
 ) -> None:
     """Replace the first layers of a chain of calls, and continue after them."""
     at = 0
@@ -321,7 +328,7 @@ def _fuse_chain(
         made, what, until = (
             _split_of(chain, at, first)
             or _pair_of(chain, at, first)
-            or _module_of(call.module, chain, first)
+            or _module_of(call.module, chain, first, exact)
         )
         if isinstance(made, FusedConv) and until == at + 1 and made.left_reason:
             left.append((call.name, _why_not(chain, at, made.left_reason)))
@@ -400,7 +407,9 @@ def _depthwise_of(step: Step, chain: Sequence[Call], first: Folded) -> tuple[nn.
     return FusedDepthwise(step, first.weight, first.bias, first.act), what, first.until
 
 
-def _module_of(conv: nn.Module, chain: Sequence[Call], first: Folded) -> tuple[nn.Module, str, int]:
+def _module_of(
+    conv: nn.Module, chain: Sequence[Call], first: Folded, exact: bool
+) -> tuple[nn.Module, str, int]:
     """Return the module for the layers that begin with a convolution, these layers, and their end."""
     step = as_step(conv)
     if step is not None and is_depthwise(step) and step.out_channels > 1:
@@ -412,4 +421,8 @@ def _module_of(conv: nn.Module, chain: Sequence[Call], first: Folded) -> tuple[n
     plain._parameters["weight"] = nn.Parameter(first.weight, requires_grad=False)
     if first.bias is not None:
         plain._parameters["bias"] = nn.Parameter(first.bias, requires_grad=False)
-    return FusedConv(plain, first.act, step), f"convolution, {first.what}".rstrip(", "), first.until
+    return (
+        FusedConv(plain, first.act, step, exact),
+        f"convolution, {first.what}".rstrip(", "),
+        first.until,
+    )

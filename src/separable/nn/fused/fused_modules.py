@@ -225,11 +225,15 @@ class FusedConv(Fused):
         The activation after it.
     step : Step or None
         The convolution as a step, if it is one.
+    exact : bool
+        Whether to do without Winograd's minimal filtering, see `PackedConvolution`.
     """
 
-    def __init__(self, conv: nn.Module, act: str, step: Step | None = None) -> None:
+    def __init__(
+        self, conv: nn.Module, act: str, step: Step | None = None, exact: bool = False
+    ) -> None:
         super().__init__()
-        self.conv, self.act, self.step = conv, act, step
+        self.conv, self.act, self.step, self.exact = conv, act, step, exact
         self.left_reason = _why_left(step)
 
     def serves(self, shape: Sequence[int]) -> bool:
@@ -266,7 +270,7 @@ class FusedConv(Fused):
 
         def build() -> PackedConvolution:
             own = ConvSettings(step.stride, padding, step.dilation, step.groups)
-            return PackedConvolution(weight, bias, ACTIVATIONS.index(self.act), own)
+            return PackedConvolution(weight, bias, ACTIVATIONS.index(self.act), own, self.exact)
 
         with suppress(EngineError):
             made: Tensor = self._packed(key, build)(x)

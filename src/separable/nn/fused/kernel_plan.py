@@ -144,12 +144,14 @@ def kernels() -> Kernels:
             simd_ops,
             spatial_kernels,
             split_depthwise_kernels,
+            winograd_kernels,
         )
 
         signature = (numba_api.types.int64,) * 3  # address of the record, counter, thread
         modules = (
             layer_kernels, layer_params, gradient_kernels, layout_kernels, spatial_kernels, dense_conv_kernels,
             dense_params, pointwise_kernels, inverted_residual_kernels, split_depthwise_kernels, program_kernels,
+            winograd_kernels,
         )  # fmt: skip
         return Kernels(
             simd_ops.LANES, layer_blocks.PIXELS, layer_blocks.VECTORS, thread_pool.run, modules,

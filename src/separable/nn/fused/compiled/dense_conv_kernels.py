@@ -154,7 +154,7 @@ def _sum_blocks(
 
 
 @part
-def _sum_chunk(
+def sum_chunk(
     base, windows, offsets, count, panel, start, start_step, out, places, step, added, added_step,
     inside, lower, upper, positions, vectors,
 ):  # fmt: skip
@@ -194,7 +194,7 @@ def _sum_panel(plan, scratch, base, target, added, positions, panel):
     for n in range(plan.chunks - 1):
         first = word(plan.chunk_starts, n)
         count = word(plan.chunk_starts, n + 1) - first
-        _sum_chunk(
+        sum_chunk(
             base, windows, plan.offsets + first * 8, count, weights + first * line, start, start_step,
             sums, plan.order, line, 0, 0, LANES, load_scalar(offset_pointer(limits, 2)),
             load_scalar(offset_pointer(limits, 3)), positions, vectors,
@@ -204,7 +204,7 @@ def _sum_panel(plan, scratch, base, target, added, positions, panel):
     count = word(plan.chunk_starts, plan.chunks) - first
     if added != 0:
         added += output
-    _sum_chunk(
+    sum_chunk(
         base, windows, plan.offsets + first * 8, count, weights + first * line, start, start_step,
         target + output, places, plan.target_step, added, plan.residual_step,
         width - (vectors - 1) * LANES, load_scalar(limits), load_scalar(offset_pointer(limits, 1)),

@@ -1,4 +1,4 @@
-"""The record that describes one run of a compiled dense convolution.
+"""Records that describe one run of a compiled dense convolution, directly or by Winograd's minimal filtering.
 
 Sizes count elements, steps count bytes and addresses are integers. The layer has three spatial axes
 ``(z, y, x)``; where it has fewer, the first ones have size 1.
@@ -69,23 +69,74 @@ DENSE_FIELDS = (
     "at_box",  # the copy of the input
 )  # fmt: skip
 
+WINOGRAD_FIELDS = (
+    # Arrays of this run.
+    "source",  # input x[image][y][x][channel]
+    "target",  # output [image][y][x][output]
+    "weights",  # transformed weights float32[panel][36][channel][output of the panel]
+    "bias",  # float32[panel][output of the panel]
+    "residual",  # float32[image][y][x][output] that is added before the activation; 0: none
+    "unused",
+    "scratch",  # scratch memory of the first thread
+    "scratch_size",  # bytes of scratch memory per thread
+    # Work items: groups of tiles, times parts of the panels.
+    "items",  # number of work items
+    "parts",  # parts into which the panels of a group are divided
+    "panels",  # number of panels
+    "panel_table",  # address of int64[panels][PANEL_WORDS]
+    "tiles",  # number of tiles of 4 x 4 outputs
+    "tiles_of_row",  # tiles per row of tiles
+    "tiles_of_image",  # tiles per image
+    "group_tiles",  # tiles per group
+    # Input and output.
+    "channels",  # input channels
+    "image_step",  # bytes from an image to the next
+    "row_step",  # bytes from a row to the next
+    "column_step",  # bytes from a position to the next
+    "size_y", "size_x",  # input
+    "out_y", "out_x",  # output
+    "before_y", "before_x",  # padding before the input
+    "zeros",  # address of zeros, read outside the image and as the begin of sums
+    "target_step",  # bytes from a position of the output to the next
+    "residual_step",  # bytes from a position of the residual to the next
+    "act",  # activation
+    "limits",  # address of float32[2][2]: clamp of the activation, and no clamp
+    # Tables of the products.
+    "windows",  # address of int64[group_tiles]: bytes from the first tile to each in V
+    "offsets",  # address of int64[channels]: bytes from the first channel to each in V
+    "order",  # address of int64[group_tiles]: 0, 1, 2, ...
+    # Buffers in the scratch memory of a thread; the addresses of the inputs of a tile are at 0.
+    "at_values",  # float32[36][tile][channel]: V, the transformed inputs
+    "at_products",  # float32[36][tile][VECTORS * LANES]: M, the products of one panel
+    "value_plane",  # bytes from one of the 36 planes of V to the next
+    "value_step",  # bytes from a tile to the next
+    "product_plane",  # bytes from one of the 36 planes of M to the next
+)  # fmt: skip
+
 PANEL_WEIGHTS, PANEL_BIAS, PANEL_OUTPUT, PANEL_VECTORS, PANEL_WIDTH, PANEL_INPUT = range(6)
 """Words of a panel: bytes to its weights and biases, its first output, its vectors and outputs, bytes to the
 input channels of its group."""
 PANEL_WORDS = 8
 
 DENSE = np.dtype([(name, np.int64) for name in DENSE_FIELDS])
-_RECORD = numba.from_dtype(DENSE)
+WINOGRAD = np.dtype([(name, np.int64) for name in WINOGRAD_FIELDS])
+_RECORD, _WINOGRAD_RECORD = numba.from_dtype(DENSE), numba.from_dtype(WINOGRAD)
+
+
+def _emit_pointer(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
 
 
 @intrinsic
 def dense_at(_typing: Any, address: Any) -> Any:
     """Return the record of a dense convolution at an address."""
+    return _RECORD(types.int64), _emit_pointer
 
-    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
 
-    return _RECORD(types.int64), emit
+@intrinsic
+def winograd_at(_typing: Any, address: Any) -> Any:
+    """Return the record of a convolution by Winograd's minimal filtering at an address."""
+    return _WINOGRAD_RECORD(types.int64), _emit_pointer
 
 
 @intrinsic

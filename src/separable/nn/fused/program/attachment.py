@@ -52,6 +52,8 @@ def attach(
         Network in evaluation mode, which is changed.
     inputs : sequence
         Arguments of one call.
+    exact : bool
+        See `fuse`.
 
     Returns
     -------
@@ -69,7 +71,7 @@ def attach(
         if name and recorded is None:
             recorded = _inputs_of(network, inputs)
         given = inputs if not name else (recorded or {}).get(module)
-        reason = _compile(name, module, given, compiled)
+        reason = _compile(Executor(module, exact=exact), given, name, compiled)
         if reason:
             if given is not None and not name:
                 left.append((name, reason))
@@ -78,16 +80,16 @@ def attach(
 
 
 def _compile(
-    name: str, module: nn.Module, inputs: Sequence[Any] | None, compiled: list[Compiled]
+    executor: Executor, inputs: Sequence[Any] | None, name: str, compiled: list[Compiled]
 ) -> str:
     """Give a module an executor; return why that is impossible, or an empty string."""
+    module = executor.module
     if inputs is None:
         return "it is not called"
     if "forward" in module.__dict__:
         return "its method forward was replaced"
     if not inputs or not all(type(x) is Tensor for x in inputs):
         return "its inputs are not only tensors"
-    executor = Executor(module)
     reason = executor.why_not(*inputs)
     if not reason:
         compiled.append(Compiled(name, executor, tuple(inputs)))

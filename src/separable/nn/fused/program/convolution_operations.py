@@ -109,7 +109,7 @@ class Layer(_Weighted):
 
         found: PackedInverted = pack(self.act)
         sizes = found.sizes(shape_of(before.inputs[0]), has_residual=False)
-        if not serves(sizes) or not pays(sizes, graph.threads):
+        if not serves(sizes) or not pays(sizes, graph.choices.threads):
             return None
         return Inverted(self.node, before.inputs, (*expand, *self.tensors), pack, self.act)
 
@@ -145,8 +145,8 @@ class Dense(_Weighted):
 
     def planned(self, threads: int) -> Planned:
         layer: PackedConvolution = self.packed
-        plan = layer.plan(shape_of(self.inputs[0]), first=False, threads=threads)
-        return Planned(plan, dict(enumerate(layer.addresses, FIRST_CONSTANT)))
+        found = layer.plan_for(shape_of(self.inputs[0]), first=False, threads=threads)
+        return Planned(found.plan, dict(enumerate(found.addresses, FIRST_CONSTANT)))
 
 
 def depthwise_separable(graph: Graph, node: fx.Node) -> Operation | None:
@@ -199,7 +199,9 @@ def convolution(graph: Graph, node: fx.Node) -> Operation | None:
     settings = ConvSettings(tuple(stride), both, tuple(dilation), groups)
 
     def pack(act: str) -> Any:
-        return graph.pack(PackedConvolution, tensors, ACTIVATIONS.index(act), settings)
+        return graph.pack(
+            PackedConvolution, tensors, ACTIVATIONS.index(act), settings, graph.choices.exact
+        )
 
     return Dense(node, (x,), tensors, pack)
 

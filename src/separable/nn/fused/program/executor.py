@@ -18,6 +18,7 @@ from separable.nn.fused.forward import can_use_fused_kernel
 from separable.nn.fused.layout_transpose import last_strides, to_last
 from separable.nn.fused.openmp import run
 from separable.nn.fused.program.network_trace import TraceError, traced
+from separable.nn.fused.program.operations import Choices
 from separable.nn.fused.program.program import Program
 from separable.nn.fused.program.translation import (
     Segment,
@@ -44,6 +45,8 @@ class Executor:
     ----------
     module : torch.nn.Module
         Module in evaluation mode; its parameters and buffers are constants as long as they do not change.
+    exact : bool
+        See `fuse`.
 
     Attributes
     ----------
@@ -51,8 +54,8 @@ class Executor:
         Names of operators that PyTorch runs, because it was measured to be faster.
     """
 
-    def __init__(self, module: nn.Module) -> None:
-        self._module = module
+    def __init__(self, module: nn.Module, *, exact: bool = False) -> None:
+        self.module, self._exact = module, exact
         self._executions = ProcessCache(SHAPES_KEPT)
         self._kept = ProcessCache()  # the state that executions were made for, and packed weights
         self.by_torch: frozenset[str] = frozenset()
@@ -60,7 +63,7 @@ class Executor:
     @property
     def _plain(self) -> Callable[..., Any]:
         """The module's own `forward`; not kept, because a pickled method is looked up by its name."""
-        found: Callable[..., Any] = type(self._module).forward.__get__(self._module)
+        found: Callable[..., Any] = type(self.module).forward.__get__(self.module)
         return found
 
     # PyTorch's exporter and compiler look at a method's code and its parameters.
@@ -102,7 +105,7 @@ class Executor:
         """Forget all executions, and return the present state of the module."""
         self._executions.clear()
         self._kept.clear()
-        made: _State = self._kept.get_or_build("state", lambda: _State(self._module))
+        made: _State = self._kept.get_or_build("state", lambda: _State(self.module))
         return made
 
     def why_not(self, *inputs: Tensor) -> str:
@@ -134,8 +137,9 @@ class Executor:
         if not all(x.numel() for x in inputs):
             return Execution(None, threads, "an input is empty")
         try:
-            graph = traced(self._module, self._plain, inputs)
-            return Execution(translate(graph, packed, threads, self.by_torch), threads)
+            graph = traced(self.module, self._plain, inputs)
+            choices = Choices(threads, self._exact, self.by_torch)
+            return Execution(translate(graph, packed, choices), threads)
         except (TraceError, EngineError) as error:
             return Execution(None, threads, str(error))
 

@@ -15,7 +15,7 @@ from torch import Tensor, fx
 from separable.nn.fused.kernel_plan import SOURCE, KernelPlan
 from separable.nn.fused.program.network_trace import constant_of
 
-__all__ = ["Graph", "Operation", "Planned", "arguments", "shape_of"]
+__all__ = ["Choices", "Graph", "Operation", "Planned", "arguments", "shape_of"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,25 @@ class Planned:
     constants: dict[int, int]
 
 
+@dataclass(frozen=True)
+class Choices:
+    """What the operations of a network depend on besides its graph.
+
+    Attributes
+    ----------
+    threads : int
+        Number of threads to plan for.
+    exact : bool
+        Whether each output of a convolution is computed on its own.
+    by_torch : frozenset of str
+        Names of nodes that PyTorch runs in any case.
+    """
+
+    threads: int
+    exact: bool = False
+    by_torch: frozenset[str] = frozenset()
+
+
 class Graph:
     """A traced network with the constants that its operations pack.
 
@@ -34,12 +53,11 @@ class Graph:
     module : torch.fx.GraphModule
     packed : dict
         Packed weights by the constants that they were made of; shared by all shapes of input.
-    threads : int
-        Number of threads to plan for.
+    choices : Choices
     """
 
-    def __init__(self, module: fx.GraphModule, packed: dict[Any, Any], threads: int) -> None:
-        self.module, self.threads, self._packed = module, threads, packed
+    def __init__(self, module: fx.GraphModule, packed: dict[Any, Any], choices: Choices) -> None:
+        self.module, self.choices, self._packed = module, choices, packed
 
     def constant(self, node: Any) -> Tensor | None:
         """Return the constant tensor that a node stands for, or None."""

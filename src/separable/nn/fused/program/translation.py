@@ -13,7 +13,7 @@ from torch.fx.node import map_arg
 from separable.nn.fused.kernel_plan import TARGET
 from separable.nn.fused.layout_transpose import last_strides
 from separable.nn.fused.program.operation_table import OPERATIONS, activation_of, addends_of
-from separable.nn.fused.program.operations import Graph, Operation, shape_of
+from separable.nn.fused.program.operations import Choices, Graph, Operation, shape_of
 from separable.nn.fused.program.program import Buffer, Place, Program, ProgramStep
 
 __all__ = ["Segment", "TorchCall", "Translated", "translate"]
@@ -123,12 +123,7 @@ class Translated:
         return node
 
 
-def translate(
-    module: fx.GraphModule,
-    packed: dict[Any, Any],
-    threads: int,
-    by_torch: frozenset[str] = frozenset(),
-) -> Translated:
+def translate(module: fx.GraphModule, packed: dict[Any, Any], choices: Choices) -> Translated:
     """Divide a graph into programs and operators of PyTorch.
 
     Parameters
@@ -136,19 +131,16 @@ def translate(
     module : torch.fx.GraphModule
     packed : dict
         Packed weights, which this adds to.
-    threads : int
-        Number of threads that programs are planned for.
-    by_torch : frozenset of str
-        Names of nodes that PyTorch runs in any case.
+    choices : Choices
     """
-    return _Translation(Graph(module, packed, threads), by_torch).result()
+    return _Translation(Graph(module, packed, choices)).result()
 
 
 class _Translation:
     """State of one translation."""
 
-    def __init__(self, graph: Graph, by_torch: frozenset[str]) -> None:
-        self.graph, self._by_torch = graph, by_torch
+    def __init__(self, graph: Graph) -> None:
+        self.graph, self._by_torch = graph, graph.choices.by_torch
         self.nodes = list(graph.module.graph.nodes)
         self.output = self.nodes[-1]
         self.operations: dict[fx.Node, Operation] = {}

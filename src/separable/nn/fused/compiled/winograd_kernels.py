@@ -1,0 +1,128 @@
+"""Dense 3 x 3 convolutions, channels last, by Winograd's minimal filtering F(4x4, 3x3).
+
+What is computed, for output position p and output channel o:
+
+    out[p, o] = act(bias[o] + sum_{t, c} weights[o, c, t] * x[p + t - pad, c] + residual[p, o])
+
+A work item is a group of tiles of 4 x 4 outputs and a part of the panels of weights. Its inputs are transformed to
+V[36][tile][channel]; then for each panel the products with the transformed weights, M[36][tile][output], are
+computed and transformed back. See `winograd_blocks` for the transforms.
+
+Every output is computed in the same order in whichever group it lies, so results depend neither on groups nor on
+the number of threads.
+"""
+
+# Kernels are typed by Numba, for each dtype anew.
+# mypy: disallow-untyped-defs=False, disallow-untyped-calls=False
+
+from __future__ import annotations
+
+from separable.engine.compiled.jit import inline, part, stage
+from separable.engine.compiled.simd import load_scalar, offset_pointer
+from separable.engine.compiled.sweep_params import next_work_item, set_word, word
+
+from .dense_conv_kernels import sum_chunk
+from .dense_params import (
+    PANEL_BIAS,
+    PANEL_OUTPUT,
+    PANEL_VECTORS,
+    PANEL_WEIGHTS,
+    PANEL_WIDTH,
+    PANEL_WORDS,
+    winograd_at,
+)
+from .layer_kernels import activate
+from .layer_params import SILU
+from .simd_ops import LANES, float32_ptr
+from .winograd_blocks import TILE, VALUES, WINDOW, transform_input, transform_output
+
+
+@inline
+def _write_addresses(plan, tile, table):
+    """Write the addresses of the inputs of a tile, int64[36]; that of zeros outside the image."""
+    image, place = tile // plan.tiles_of_image, tile % plan.tiles_of_image
+    y0 = place // plan.tiles_of_row * TILE - plan.before_y
+    x0 = place % plan.tiles_of_row * TILE - plan.before_x
+    source = plan.source + image * plan.image_step
+    for i in range(WINDOW):
+        y = y0 + i
+        row = source + y * plan.row_step
+        for j in range(WINDOW):
+            x = x0 + j
+            inside = y >= 0 and y < plan.size_y and x >= 0 and x < plan.size_x
+            set_word(table, i * WINDOW + j, row + x * plan.column_step if inside else plan.zeros)
+
+
+@part
+def _transform_inputs(plan, table, values, first, tiles):
+    """Write V[36][tile][channel] of some tiles."""
+    channels, plane = plan.channels, plan.value_plane
+    for t in range(tiles):
+        _write_addresses(plan, first + t, table)
+        line = values + t * plan.value_step
+        for c in range(0, channels, LANES):
+            if channels - c >= LANES:
+                transform_input(table, c * 4, line + c * 4, plane, LANES, 0)
+            else:
+                transform_input(table, c * 4, line + c * 4, plane, channels - c, 1)
+
+
+@part
+def _transform_outputs(plan, products, panel, first, tiles):
+    """Write the outputs of some tiles for one panel, from M[36][tile][output]."""
+    vectors, width = word(panel, PANEL_VECTORS), word(panel, PANEL_WIDTH)
+    channel, bias = word(panel, PANEL_OUTPUT), plan.bias + word(panel, PANEL_BIAS)
+    step, far = plan.target_step, plan.residual_step
+    columns, limits = plan.out_x, float32_ptr(plan.limits)
+    lower, upper = load_scalar(limits), load_scalar(offset_pointer(limits, 1))
+    for t in range(tiles):
+        image, place = (first + t) // plan.tiles_of_image, (first + t) % plan.tiles_of_image
+        y, x = place // plan.tiles_of_row * TILE, place % plan.tiles_of_row * TILE
+        high, wide = min(TILE, plan.out_y - y), min(TILE, columns - x)
+        position = (image * plan.out_y + y) * columns + x
+        out = plan.target + position * step + channel * 4
+        added = plan.residual
+        if added != 0:
+            added += position * far + channel * 4
+        line = products + t * vectors * LANES * 4
+        for v in range(vectors):
+            offset = v * LANES * 4
+            transform_output(
+                line + offset, plan.product_plane, bias + offset, out + offset, columns * step, step,
+                added + offset if added != 0 else 0, columns * far, far, high, wide,
+                width - v * LANES, lower, upper,
+            )  # fmt: skip
+        if plan.act >= SILU:
+            for i in range(high):
+                row = float32_ptr(out + i * columns * step)
+                activate(row, wide, step // 4, width, plan.act)
+
+
+@stage
+def convolve_winograd(address, counter, thread):
+    """Run a dense 3 x 3 convolution of float32 by Winograd's minimal filtering."""
+    plan = winograd_at(address)
+    scratch = plan.scratch + thread * plan.scratch_size
+    values, products = scratch + plan.at_values, scratch + plan.at_products
+    parts, panels, channels = plan.parts, plan.panels, plan.channels
+    limits = float32_ptr(plan.limits)
+    item = next_work_item(counter)
+    while item < plan.items:
+        # Items are numbered [group of tiles][part of the panels].
+        share, first = item % parts, item // parts * plan.group_tiles
+        tiles = min(plan.group_tiles, plan.tiles - first)
+        _transform_inputs(plan, scratch, values, first, tiles)
+        for n in range(share * panels // parts, (share + 1) * panels // parts):
+            panel = plan.panel_table + n * PANEL_WORDS * 8
+            vectors = word(panel, PANEL_VECTORS)
+            line = vectors * LANES * 4
+            weights = plan.weights + word(panel, PANEL_WEIGHTS)
+            for e in range(VALUES):
+                sum_chunk(
+                    values + e * plan.value_plane, plan.windows, plan.offsets, channels,
+                    weights + e * channels * line, plan.zeros, 0, products + e * plan.product_plane,
+                    plan.order, line, 0, 0, LANES, load_scalar(offset_pointer(limits, 2)),
+                    load_scalar(offset_pointer(limits, 3)), tiles, vectors,
+                )  # fmt: skip
+            _transform_outputs(plan, products, panel, first, tiles)
+        item = next_work_item(counter)

@@ -1,0 +1,201 @@
+"""Plans of 3 x 3 convolutions by Winograd's minimal filtering F(4x4, 3x3), and the transform of their weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from separable.nn.fused.dense_tiling import (
+    POSITION_CYCLES,
+    Panel,
+    Steps,
+    clamp_of,
+    pack_panels,
+    panels_of,
+)
+from separable.nn.fused.direct_nchw import Convolution
+from separable.nn.fused.kernel_plan import KernelPlan, kernels
+from separable.nn.fused.layer_tiling import THREAD_CYCLES, Sizes, up
+
+__all__ = ["WinogradPlan", "can_use_winograd", "pack_winograd", "winograd_pays", "winograd_plan"]
+
+POINT, INVERSE = 2 / 3, 3 / 2
+"""Points of interpolation besides 0 and infinity: both with both signs. The compiled transforms use them too."""
+TILE, VALUES, ROWS = 4, 36, 6
+"""Outputs of a tile along each axis, products per tile and channel, and tiles of a register block."""
+GROUP_BYTES = 768 << 10
+"""Bound on the transformed inputs and the products of a group of tiles, for groups of more than 6 tiles."""
+TRANSFORM_CYCLES, TILE_CYCLES, ITEM_CYCLES = 300, 100, 500
+"""Measured cycles to transform one vector of channels of a tile, either way; besides per tile and per work item."""
+LARGE_WEIGHTS = 24 << 20
+"""Transformed weights of more bytes do not stay in the last-level cache from call to call."""
+LEAST_GAIN = 1.15
+"""Predicted gain over the direct kernel from which Winograd's filtering is used."""
+PLANS_KEPT = 512
+
+
+def can_use_winograd(conv: Convolution) -> bool:
+    """Return True for a 3 x 3 convolution with stride 1, dilation 1 and one group."""
+    ones = (1, 1, 1)
+    return (
+        conv.kernel == (1, 3, 3)
+        and conv.stride == conv.dilation == ones
+        and conv.groups == 1
+        and conv.before[0] == conv.after[0] == 0
+    )
+
+
+def pack_winograd(weight: Tensor, panels: Sequence[Panel], lanes: int) -> Tensor:
+    """Transform weights ``(outputs, channels, 3, 3)`` to G g G^T and pack ``[panel][36][channel][output]``.
+
+    Row i of G evaluates the polynomial of three weights at the i-th point a, divided by the product of the
+    distances from a to the other points; the last row has the leading coefficient alone.
+    """
+    p, q = POINT, INVERSE
+    points = (0.0, p, -p, q, -q)
+    rows = [[a**k / math.prod(a - b for b in points if b != a) for k in range(3)] for a in points]
+    g = torch.tensor([*rows, [0.0, 0.0, 1.0]], dtype=torch.float64)  # (6, 3)
+    square = weight.detach().double().reshape(*weight.shape[:2], 3, 3)
+    made = torch.einsum("iy,ocyx,jx->ijco", g, square, g)
+    return pack_panels(made.reshape(-1, weight.shape[0]).float(), panels, lanes)
+
+
+@lru_cache(maxsize=PLANS_KEPT)
+def winograd_plan(
+    conv: Convolution, images: int, size: Sizes, steps: Steps, threads: int
+) -> WinogradPlan:
+    """Return the plan of a convolution by Winograd's minimal filtering, which is created once."""
+    return WinogradPlan(conv, images, size, steps, threads)
+
+
+class WinogradPlan(KernelPlan):
+    """Plan of a convolution by Winograd's minimal filtering for one shape of input.
+
+    Parameters
+    ----------
+    conv : Convolution
+        A layer for which `can_use_winograd` is true.
+    images : int
+    size : tuple of three int
+        Sizes of the input; the first is counted as images.
+    steps : Steps
+        Layout of the arrays; the channels are last.
+    threads : int
+        Largest number of threads.
+    """
+
+    def __init__(
+        self, conv: Convolution, images: int, size: Sizes, steps: Steps, threads: int
+    ) -> None:
+        compiled = kernels()
+        super().__init__(compiled.constant("WINOGRAD"))
+        self.conv, self.out_size = conv, conv.sizes(size)
+        self._lanes = lanes = compiled.lanes
+        self._panels = panels_of(conv.outputs, 1, compiled.vectors, lanes)
+        images *= size[0]
+        out = self.out_size
+        per_row = -(-out[2] // TILE)
+        per_image = per_row * -(-out[1] // TILE)
+        self._tiles = images * per_image
+        group, parts = self._share(threads)
+        step = steps.source or conv.inputs * 4
+        self._set(
+            items=-(-self._tiles // group) * parts, parts=parts, tiles=self._tiles, tiles_of_row=per_row,
+            tiles_of_image=per_image, group_tiles=group, channels=conv.inputs,
+            image_step=size[1] * size[2] * step, row_step=size[2] * step, column_step=step,
+            size_y=size[1], size_x=size[2], out_y=out[1], out_x=out[2], before_y=conv.before[1],
+            before_x=conv.before[2], act=conv.act, limits=self._add_table(clamp_of(conv.act)),
+            target_step=steps.target or conv.outputs * 4,
+            residual_step=steps.residual or conv.outputs * 4,
+            zeros=self._add_table(np.zeros(max(conv.inputs, 4 * lanes) + lanes, np.float32)),
+        )  # fmt: skip
+        table = np.zeros((len(self._panels), 8), np.int64)
+        weights = bias = 0
+        for words, panel in zip(table, self._panels, strict=True):
+            line = panel.vectors * lanes * 4
+            words[:5] = weights, bias, panel.output, panel.vectors, panel.width
+            weights += VALUES * conv.inputs * line
+            bias += line
+        self._set(panels=len(self._panels), panel_table=self._add_table(table))
+        self._scratch(group)
+        self.function = compiled.address("convolve_winograd")
+
+    def _scratch(self, group: int) -> None:
+        """Lay out the scratch memory of a thread, and write the tables of places in it."""
+        value_step, value_plane, product_plane = self._planes(group)
+        at_values = up(VALUES * 8, 64)
+        at_products = at_values + VALUES * value_plane
+        self.scratch_size = at_products + VALUES * product_plane
+        numbers = np.arange(group, dtype=np.int64)
+        self._set(
+            value_step=value_step, value_plane=value_plane, product_plane=product_plane,
+            at_values=at_values, at_products=at_products, scratch_size=self.scratch_size,
+            windows=self._add_table(numbers * value_step), order=self._add_table(numbers),
+            offsets=self._add_table(np.arange(self.conv.inputs, dtype=np.int64) * 4),
+        )  # fmt: skip
+
+    def _planes(self, group: int) -> Sizes:
+        """Return the bytes from tile to tile and plane to plane of V, and from plane to plane of M."""
+        value_step = up(self.conv.inputs, max(16, self._lanes)) * 4
+        line = max(p.vectors for p in self._panels) * self._lanes * 4
+        # Odd numbers of cache lines: the planes of a tile do not fall into the same cache sets.
+        value, product = (up(group * n, 64) // 64 | 1 for n in (value_step, line))
+        return value_step, value * 64, product * 64
+
+    def _share(self, threads: int) -> tuple[int, int]:
+        """Choose the tiles of a group and parts of the panels by the shortest predicted time."""
+        conv, tiles = self.conv, self._tiles
+        inputs, outputs, weights = _cycles(conv, self._panels, self._lanes)
+        self.threads = max(1, min(threads, round(tiles * (inputs + outputs) / THREAD_CYCLES)))
+        best, group, parts = math.inf, 1, 1
+        for size in range(1, min(tiles, 96) + 1):
+            _, value, product = self._planes(size)
+            if VALUES * (value + product) > GROUP_BYTES and size > ROWS:
+                break
+            groups, rest = -(-tiles // size), (tiles - 1) % size + 1
+            for share in {n for n in (1, self.threads, 2 * self.threads) if n <= len(self._panels)}:
+                whole, last = (
+                    n * inputs + (up(n, ROWS) * outputs + weights) / share + ITEM_CYCLES
+                    for n in (size, rest)
+                )
+                rounds = -(-groups * share // self.threads)
+                left = groups * share - (rounds - 1) * self.threads  # items of the last round
+                time = (rounds - 1) * whole + (last if left <= share else whole)
+                if time < best:
+                    best, group, parts = time, size, share
+        self.cycles = best
+        self.threads = min(self.threads, -(-tiles // group) * parts)
+        return group, parts
+
+
+def _cycles(conv: Convolution, panels: Sequence[Panel], lanes: int) -> tuple[float, float, float]:
+    """Return the predicted cycles of a tile's inputs and outputs, and to read the weights once."""
+    inputs = -(-conv.inputs // lanes) * TRANSFORM_CYCLES + TILE_CYCLES
+    outputs = sum(
+        VALUES * (conv.inputs * p.vectors + POSITION_CYCLES) + p.vectors * TRANSFORM_CYCLES
+        for p in panels
+    )
+    weights = VALUES * conv.inputs * sum(p.vectors for p in panels) * lanes * 4
+    return inputs, outputs, weights / (16 if weights <= LARGE_WEIGHTS else 4)
+
+
+def winograd_pays(conv: Convolution, images: int, size: Sizes) -> bool:
+    """Return True if Winograd's filtering is predicted to be faster than the direct kernel.
+
+    The answer does not depend on the number of threads, so that results do not either.
+    """
+    if not can_use_winograd(conv):
+        return False
+    compiled = kernels()
+    panels = panels_of(conv.outputs, 1, compiled.vectors, compiled.lanes)
+    out = conv.sizes(size)
+    positions = images * math.prod(out)
+    tiles = images * out[0] * -(-out[1] // TILE) * -(-out[2] // TILE)
+    inputs, outputs, weights = _cycles(conv, panels, compiled.lanes)
+    direct = positions * sum(conv.count * p.vectors + POSITION_CYCLES for p in panels)
+    return (tiles * (inputs + outputs) + weights) * LEAST_GAIN <= direct
