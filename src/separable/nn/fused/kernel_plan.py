@@ -105,6 +105,11 @@ class Kernels:
         """Output channels of a panel of pointwise weights."""
         return self.vectors * self.lanes
 
+    def record(self, name: str) -> np.dtype[Any]:
+        """Return the record of a kernel by its name, such as ``ELEMENTWISE``."""
+        found: np.dtype[Any] = next(getattr(m, name) for m in self._modules if hasattr(m, name))
+        return found
+
     def address(self, name: str) -> int:
         """Return the address of a kernel, which is compiled if it was never needed before."""
         module = next(m for m in self._modules if hasattr(m, name))
@@ -123,11 +128,15 @@ def kernels() -> Kernels:
     with compiling:  # imported here for start-up time: Numba takes half a second
         from separable.engine.compiled import jit, numba_api, thread_pool
         from separable.nn.fused.compiled import (
+            copy_kernels,
+            elementwise_kernels,
             gradient_kernels,
             layer_blocks,
             layer_kernels,
             layer_params,
             layout_kernels,
+            normalisation_kernels,
+            pooling_kernels,
             simd_ops,
             spatial_kernels,
         )
@@ -136,6 +145,9 @@ def kernels() -> Kernels:
         return Kernels(
             simd_ops.LANES, layer_blocks.PIXELS, layer_blocks.VECTORS, layer_params.LAYER,
             layer_params.BOXES, thread_pool.run,
-            (layer_kernels, gradient_kernels, layout_kernels, spatial_kernels),
+            (
+                layer_kernels, gradient_kernels, layout_kernels, spatial_kernels, elementwise_kernels,
+                pooling_kernels, copy_kernels, normalisation_kernels,
+            ),
             lambda kernel: jit.address(kernel, signature),
         )  # fmt: skip

@@ -13,7 +13,7 @@ import numpy as np
 
 from separable.nn.fused.kernel_plan import KernelPlan, kernels
 
-__all__ = ["ACTIVATIONS", "Geometry", "LayerPlan", "layer_plan", "pointwise_plan", "up"]
+__all__ = ["ACTIVATIONS", "Geometry", "LayerPlan", "clamp_of", "layer_plan", "pointwise_plan", "up"]
 
 ACTIVATIONS = (
     "none", "relu", "relu6", "silu", "hardswish", "hardsigmoid", "sigmoid", "gelu", "gelu_tanh", "tanh",
@@ -121,7 +121,7 @@ class LayerPlan(KernelPlan):
             block_step=math.prod(g.kernel) * self._lanes,
             zeros=self._add_table(np.zeros(g.depth * 4 + 128, np.uint8)),
         )  # fmt: skip
-        limits = [*_limits(g.depthwise_act), *_limits(g.pointwise_act), -math.inf, math.inf]
+        limits = [*clamp_of(g.depthwise_act), *clamp_of(g.pointwise_act), -math.inf, math.inf]
         self._set(limits=self._add_table(np.array(limits, np.float32)))
         rows = self._rows()
         window = self._columns(per_row)
@@ -243,7 +243,7 @@ def _candidates(tiles: int, largest: int) -> list[int]:
     return sorted(set(range(1, min(largest, 48) + 1)) | {min(largest, tiles)} - {0}) or [1]
 
 
-def _limits(act: int) -> tuple[float, float]:
+def clamp_of(act: int) -> tuple[float, float]:
     """Return the bounds of an activation that is a clamp, or no bounds."""
     if ACTIVATIONS[act] in ("relu", "relu6"):
         return 0.0, 6.0 if ACTIVATIONS[act] == "relu6" else math.inf
