@@ -130,6 +130,7 @@ def kernels() -> Kernels:
         from separable.nn.fused.compiled import (
             copy_kernels,
             elementwise_kernels,
+            excitation_kernels,
             gradient_kernels,
             layer_blocks,
             layer_kernels,
@@ -147,7 +148,7 @@ def kernels() -> Kernels:
             layer_params.BOXES, thread_pool.run,
             (
                 layer_kernels, gradient_kernels, layout_kernels, spatial_kernels, elementwise_kernels,
-                pooling_kernels, copy_kernels, normalisation_kernels,
+                pooling_kernels, copy_kernels, normalisation_kernels, excitation_kernels,
             ),
             lambda kernel: jit.address(kernel, signature),
         )  # fmt: skip
