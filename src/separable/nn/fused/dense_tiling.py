@@ -21,7 +21,7 @@ from separable.nn.fused.direct_nchw import Convolution
 from separable.nn.fused.kernel_plan import KernelPlan, kernels
 from separable.nn.fused.layer_tiling import ACTIVATIONS, THREAD_CYCLES, Sizes, up
 
-__all__ = ["DensePlan", "Panel", "Steps", "clamp_of", "dense_plan", "pack_panels", "panels_of"]
+__all__ = ["DensePlan", "Panel", "Steps", "clamp_limits", "dense_plan", "pack_panels", "panels_of"]
 
 BOX_BYTES = 256 << 10
 """Bound on the copy of the input under a box, which shares the second-level cache with a chunk of weights."""
@@ -128,7 +128,7 @@ def panels_of(outputs: int, groups: int, vectors: int, lanes: int) -> tuple[Pane
     )
 
 
-def clamp_of(act: int) -> NDArray[np.float32]:
+def clamp_limits(act: int) -> NDArray[np.float32]:
     """Return the bounds of an activation, infinite if it is not a clamp, and infinite bounds."""
     low, high = -math.inf, math.inf
     if ACTIVATIONS[act] in ("relu", "relu6"):
@@ -253,7 +253,7 @@ class DensePlan(KernelPlan):
         self._chunks = 1 if whole <= 1.5 * CHUNK_BYTES else -(-whole // CHUNK_BYTES)
         edges = np.arange(self._chunks + 1, dtype=np.int64) * conv.count // self._chunks
         self._set(
-            act=conv.act, limits=self._add_table(clamp_of(conv.act)), chunks=self._chunks,
+            act=conv.act, limits=self._add_table(clamp_limits(conv.act)), chunks=self._chunks,
             chunk_starts=self._add_table(edges), target_step=steps.target or conv.outputs * 4,
             residual_step=steps.residual or conv.outputs * 4,
         )  # fmt: skip

@@ -131,15 +131,20 @@ def kernels() -> Kernels:
     with compiling:  # imported here for start-up time: Numba takes half a second
         from separable.engine.compiled import jit, numba_api, thread_pool
         from separable.nn.fused.compiled import (
+            copy_kernels,
             dense_conv_kernels,
             dense_params,
+            elementwise_kernels,
+            excitation_kernels,
             gradient_kernels,
             inverted_residual_kernels,
             layer_blocks,
             layer_kernels,
             layer_params,
             layout_kernels,
+            normalisation_kernels,
             pointwise_kernels,
+            pooling_kernels,
             program_kernels,
             simd_ops,
             spatial_kernels,
@@ -151,7 +156,8 @@ def kernels() -> Kernels:
         modules = (
             layer_kernels, layer_params, gradient_kernels, layout_kernels, spatial_kernels, dense_conv_kernels,
             dense_params, pointwise_kernels, inverted_residual_kernels, split_depthwise_kernels, program_kernels,
-            winograd_kernels,
+            winograd_kernels, elementwise_kernels, pooling_kernels, copy_kernels, normalisation_kernels,
+            excitation_kernels,
         )  # fmt: skip
         return Kernels(
             simd_ops.LANES, layer_blocks.PIXELS, layer_blocks.VECTORS, thread_pool.run, modules,

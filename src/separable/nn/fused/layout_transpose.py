@@ -5,11 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from separable.engine.availability import available
@@ -17,14 +14,18 @@ from separable.engine.tensor_memory import empty, empty_strided
 from separable.nn.fused.kernel_plan import KernelPlan, kernels
 from separable.nn.fused.openmp import run
 
-__all__ = ["last_strides", "to_first", "to_last"]
+__all__ = ["TransposePlan", "last_strides", "to_first", "to_last"]
 
 STRIP_VALUES = 1 << 13
 """Minimum number of values that a work item moves."""
 
 
-class _TransposePlan(KernelPlan):
-    """Plan of the transposes of ``matrices`` matrices of one shape."""
+class TransposePlan(KernelPlan):
+    """Plan of the transposes of ``matrices`` matrices of one shape, from [row][column] to [column][row].
+
+    Channels first is [image][channel][position], channels last [image][position][channel]: a matrix per image. Arrays
+    of a run: source; target.
+    """
 
     scratch_size = 64
 
@@ -37,23 +38,18 @@ class _TransposePlan(KernelPlan):
         items = -(-tiles // each)
         self._set(
             channels=rows, row_size=columns, tiles_of_image=strips, group_tiles=each, tiles=tiles,
-            items=items,
+            items=items, scratch_size=self.scratch_size,
         )  # fmt: skip
         self.threads = max(1, min(items, matrices * rows * columns >> 14))
         self.function = compiled.address("transpose_matrices")
 
-    def fill(self, words: NDArray[np.int64], source: Any, target: int, scratch: int) -> None:
-        """Write the record of one run, on one array at the address `source`."""
-        words[: self._words.size] = self._words
-        words[:2] = source, target
 
-
-_transpose_plan = lru_cache(maxsize=512)(_TransposePlan)
+_transpose_plan = lru_cache(maxsize=512)(TransposePlan)
 
 
 def _transpose(x: Tensor, out: Tensor, matrices: int, rows: int, columns: int) -> None:
     plan = _transpose_plan(matrices, rows, columns)
-    run(plan, x.data_ptr(), out.data_ptr(), torch.get_num_threads())
+    run(plan, (x.data_ptr(), 0, 0, 0, 0), out.data_ptr(), torch.get_num_threads())
 
 
 def _can_transpose(x: Tensor, rows: Tensor) -> bool:

@@ -14,7 +14,7 @@ from separable.nn.fused.dense_tiling import (
     POSITION_CYCLES,
     Panel,
     Steps,
-    clamp_of,
+    clamp_limits,
     pack_panels,
     panels_of,
 )
@@ -109,7 +109,7 @@ class WinogradPlan(KernelPlan):
             tiles_of_image=per_image, group_tiles=group, channels=conv.inputs,
             image_step=size[1] * size[2] * step, row_step=size[2] * step, column_step=step,
             size_y=size[1], size_x=size[2], out_y=out[1], out_x=out[2], before_y=conv.before[1],
-            before_x=conv.before[2], act=conv.act, limits=self._add_table(clamp_of(conv.act)),
+            before_x=conv.before[2], act=conv.act, limits=self._add_table(clamp_limits(conv.act)),
             target_step=steps.target or conv.outputs * 4,
             residual_step=steps.residual or conv.outputs * 4,
             zeros=self._add_table(np.zeros(max(conv.inputs, 4 * lanes) + lanes, np.float32)),

@@ -5,15 +5,16 @@ The limits at minus and plus infinity are the results there, except that hardswi
 infinity, as in PyTorch.
 """
 
-# mypy: disallow-untyped-calls=False
+# Kernels are typed by Numba, for each dtype anew.
+# mypy: disallow-untyped-defs=False, disallow-untyped-calls=False
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from separable.engine.compiled.jit import literal_intrinsic
-from separable.engine.compiled.simd import emit_call, emit_fma, suffix
+from separable.engine.compiled.jit import inline, literal_intrinsic, part
+from separable.engine.compiled.simd import emit_call, emit_fma, offset_pointer, suffix
 
 from .layer_params import (
     GELU,
@@ -27,7 +28,17 @@ from .layer_params import (
     SILU,
     TANH,
 )
-from .simd_ops import SINGLE, constant, emit_between, emit_exp
+from .simd_ops import (
+    LANES,
+    SINGLE,
+    constant,
+    emit_between,
+    emit_exp,
+    read,
+    read_part,
+    write,
+    write_part,
+)
 
 # Phi(-a) = exp(-a^2 / 2) P(1 / (1 + a * _TAIL_SCALE)) for a >= 0, where Phi is the normal distribution function, within
 # 7e-8 of it times max(1, min(exp(a^2 / 6), 50)). Weighted least squares (Lawson's method) towards the smallest maximum
@@ -152,3 +163,39 @@ def activated(_typing: Any, x: Any, act: Any) -> Any:
     """Return an activation of a vector; ``act`` is a literal."""
     emit_activation = _EMITTERS[act.literal_value]
     return x(x, act), lambda _context, builder, _signature, a: emit_activation(builder, a[0])
+
+
+@inline
+def _activate_rows(p, rows, step, count, act):
+    """Apply one activation, a literal, in place to ``count`` values of each of some rows."""
+    for r in range(rows):
+        line = offset_pointer(p, r * step)
+        for start in range(0, count, LANES):
+            here, left = offset_pointer(line, start), count - start
+            if left >= LANES:
+                write(here, activated(read(here), act))
+            else:
+                write_part(here, activated(read_part(here, left), act), left)
+
+
+@part
+def activate(p, rows, step, count, act):
+    """Apply an activation in place to ``count`` values of each of some rows, ``step`` elements apart.
+
+    The clamps (ReLU, ReLU6) need no second pass: the blocks apply them when they store.
+    """
+    # One loop per activation keeps its constants in registers.
+    if act == SILU:
+        _activate_rows(p, rows, step, count, SILU)
+    elif act == HARDSWISH:
+        _activate_rows(p, rows, step, count, HARDSWISH)
+    elif act == HARDSIGMOID:
+        _activate_rows(p, rows, step, count, HARDSIGMOID)
+    elif act == SIGMOID:
+        _activate_rows(p, rows, step, count, SIGMOID)
+    elif act == GELU:
+        _activate_rows(p, rows, step, count, GELU)
+    elif act == GELU_TANH:
+        _activate_rows(p, rows, step, count, GELU_TANH)
+    elif act == TANH:
+        _activate_rows(p, rows, step, count, TANH)

@@ -23,7 +23,7 @@ from separable.engine.compiled.jit import inline, part, stage
 from separable.engine.compiled.simd import address_of, at, load_scalar, offset_pointer, prefetch
 from separable.engine.compiled.sweep_params import move, next_work_item, set_word, word
 
-from .activation_ops import activated
+from .activation_ops import activate
 from .layer_blocks import (
     PIXELS,
     ROWS,
@@ -35,15 +35,9 @@ from .layer_blocks import (
     store_block,
 )
 from .layer_params import (
-    GELU,
-    GELU_TANH,
-    HARDSIGMOID,
-    HARDSWISH,
     NEIGHBOURS,
-    SIGMOID,
     SILU,
     STRIDED_THREES,
-    TANH,
     THREES,
     layer_at,
 )
@@ -51,9 +45,7 @@ from .simd_ops import (
     LANES,
     bfloat16_ptr,
     float32_ptr,
-    read,
     read_part,
-    write,
     write_part,
 )
 
@@ -198,42 +190,6 @@ def depthwise_tile(plan, like, table, rows, first, tile, out, step, pixels, begu
                 plan, like, table, rows, first, tile, taps, bias, b * LANES * item,
                 place, step, pixels, inside, 1,
             )  # fmt: skip
-
-
-@inline
-def _activate_rows(p, rows, step, count, act):
-    """Apply one activation, a literal, in place to ``count`` values of each of some rows."""
-    for r in range(rows):
-        line = offset_pointer(p, r * step)
-        for start in range(0, count, LANES):
-            here, left = offset_pointer(line, start), count - start
-            if left >= LANES:
-                write(here, activated(read(here), act))
-            else:
-                write_part(here, activated(read_part(here, left), act), left)
-
-
-@part
-def activate(p, rows, step, count, act):
-    """Apply an activation in place to ``count`` values of each of some rows, ``step`` elements apart.
-
-    The clamps (ReLU, ReLU6) need no second pass: the blocks apply them when they store.
-    """
-    # One loop per activation keeps its constants in registers.
-    if act == SILU:
-        _activate_rows(p, rows, step, count, SILU)
-    elif act == HARDSWISH:
-        _activate_rows(p, rows, step, count, HARDSWISH)
-    elif act == HARDSIGMOID:
-        _activate_rows(p, rows, step, count, HARDSIGMOID)
-    elif act == SIGMOID:
-        _activate_rows(p, rows, step, count, SIGMOID)
-    elif act == GELU:
-        _activate_rows(p, rows, step, count, GELU)
-    elif act == GELU_TANH:
-        _activate_rows(p, rows, step, count, GELU_TANH)
-    elif act == TANH:
-        _activate_rows(p, rows, step, count, TANH)
 
 
 @inline

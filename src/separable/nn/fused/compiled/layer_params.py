@@ -140,17 +140,18 @@ THREES, STRIDED_THREES, NEIGHBOURS, ANY = range(4)
 """Kinds of rows of taps: three at stride 1, three at stride 2, any number at stride 1, anything."""
 
 
-def _emit_pointer(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+def emit_pointer(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    """Emit a pointer of the result's type to an address."""
     return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
 
 
 @intrinsic
 def layer_at(_typing: Any, address: Any) -> Any:
     """Return the record of a separable layer at an address."""
-    return _LAYER_RECORD(types.int64), _emit_pointer
+    return _LAYER_RECORD(types.int64), emit_pointer
 
 
 @intrinsic
 def boxes_at(_typing: Any, address: Any) -> Any:
     """Return the record of a box convolution at an address."""
-    return _BOX_RECORD(types.int64), _emit_pointer
+    return _BOX_RECORD(types.int64), emit_pointer

@@ -33,8 +33,8 @@ from separable.engine.compiled.simd import (
 )
 from separable.engine.compiled.sweep_params import move, next_work_item
 
+from .activation_ops import activate
 from .layer_blocks import ROWS, VECTORS
-from .layer_kernels import activate
 from .layer_params import SILU, boxes_at
 from .simd_ops import (
     FLOAT32_PTR,

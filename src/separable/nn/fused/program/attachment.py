@@ -42,7 +42,7 @@ class Compiled:
 
 
 def attach(
-    network: nn.Module, inputs: Sequence[Any]
+    network: nn.Module, inputs: Sequence[Any], *, exact: bool = False
 ) -> tuple[list[Compiled], list[tuple[str, str]]]:
     """Give executors to a network, or to the largest modules in it that can have one.
 
