@@ -22,6 +22,7 @@ from separable.engine.compiled.jit import inline, part, stage
 from separable.engine.compiled.simd import load_scalar, offset_pointer
 from separable.engine.compiled.sweep_params import move, next_work_item, set_word, word
 
+from .activation_ops import activate
 from .dense_blocks import sum_products
 from .dense_params import (
     PANEL_BIAS,
@@ -35,7 +36,6 @@ from .dense_params import (
     fill_zeros,
 )
 from .layer_blocks import ROWS, VECTORS
-from .layer_kernels import activate
 from .layer_params import SILU
 from .simd_ops import LANES, float32_ptr
 

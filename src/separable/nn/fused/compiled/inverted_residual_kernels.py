@@ -30,8 +30,9 @@ from separable.engine.compiled.numba_api import numba, types
 from separable.engine.compiled.simd import add, load_scalar, offset_pointer
 from separable.engine.compiled.sweep_params import next_work_item
 
+from .activation_ops import activate
 from .layer_blocks import PIXELS, VECTORS, add_spaced_taps, start_block, store_block
-from .layer_kernels import activate, multiply_panels
+from .layer_kernels import multiply_panels
 from .layer_params import SILU, STRIDED_THREES, THREES
 from .simd_ops import LANES, float32_ptr, read, read_part, write, write_part, zero
 

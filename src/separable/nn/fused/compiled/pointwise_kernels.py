@@ -14,8 +14,9 @@ from separable.engine.compiled.jit import inline, part, stage
 from separable.engine.compiled.simd import add, load_scalar, offset_pointer
 from separable.engine.compiled.sweep_params import next_work_item
 
+from .activation_ops import activate
 from .layer_blocks import PIXELS, VECTORS
-from .layer_kernels import activate, depthwise_group, multiply_panels
+from .layer_kernels import depthwise_group, multiply_panels
 from .layer_params import IDENTITY, SILU, layer_at
 from .simd_ops import (
     LANES,

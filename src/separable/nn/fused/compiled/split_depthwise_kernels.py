@@ -28,8 +28,8 @@ from separable.engine.compiled.numba_api import numba, types
 from separable.engine.compiled.simd import LINE_VECTORS, load_scalar, offset_pointer
 from separable.engine.compiled.sweep_params import next_work_item, word
 
+from .activation_ops import activate
 from .layer_blocks import PIXELS, add_spaced_taps, start_block, store_block
-from .layer_kernels import activate
 from .layer_params import SILU
 from .simd_ops import LANES, float32_ptr, read, read_part, write, zero
 

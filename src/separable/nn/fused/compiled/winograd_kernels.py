@@ -21,6 +21,7 @@ from separable.engine.compiled.jit import inline, part, stage
 from separable.engine.compiled.simd import load_scalar, offset_pointer
 from separable.engine.compiled.sweep_params import next_work_item, set_word, word
 
+from .activation_ops import activate
 from .dense_conv_kernels import sum_chunk
 from .dense_params import (
     PANEL_BIAS,
@@ -31,7 +32,6 @@ from .dense_params import (
     PANEL_WORDS,
     winograd_at,
 )
-from .layer_kernels import activate
 from .layer_params import SILU
 from .simd_ops import LANES, float32_ptr
 from .winograd_blocks import TILE, VALUES, WINDOW, transform_input, transform_output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +10,10 @@ import torch
 from torch import fx
 
 from separable.nn.fused.program import convolution_operations as convolutions
+from separable.nn.fused.program import light_operations as light
 from separable.nn.fused.program.operations import Graph, Operation, arguments
 
-__all__ = ["OPERATIONS", "activation_of", "addends_of"]
+__all__ = ["OPERATIONS", "activation_of", "addends_of", "builder_of"]
 
 _aten, _own = torch.ops.aten, torch.ops.separable
 
@@ -21,6 +23,21 @@ OPERATIONS: dict[Any, Callable[[Graph, fx.Node], Operation | None]] = {
     _aten.convolution.default: convolutions.convolution,
     _aten.addmm.default: convolutions.linear_with_bias,
     _aten.mm.default: convolutions.linear,
+    _aten.add.Tensor: light.elementwise("add"),
+    _aten.sub.Tensor: light.elementwise("sub"),
+    _aten.mul.Tensor: light.elementwise("mul"),
+    _aten.div.Tensor: light.elementwise("div"),
+    _aten.mean.dim: light.mean,
+    _aten._adaptive_avg_pool2d.default: light.adaptive_average,
+    _aten._adaptive_avg_pool3d.default: light.adaptive_average,
+    _aten.avg_pool2d.default: light.average_pool,
+    _aten.avg_pool3d.default: light.average_pool,
+    _aten.cat.default: light.concatenation,
+    _aten.constant_pad_nd.default: light.zeros_around,
+    _aten.upsample_nearest1d.default: light.upsampled,
+    _aten.upsample_nearest2d.default: light.upsampled,
+    _aten.upsample_nearest3d.default: light.upsampled,
+    operator.getitem: light.first_of_several,
 }
 _ACTIVATIONS: dict[Any, str] = {
     _aten.relu.default: "relu", _aten.silu.default: "silu", _aten.hardswish.default: "hardswish",
@@ -37,6 +54,12 @@ def activation_of(node: fx.Node) -> str | None:
             str(node.kwargs.get("approximate", "none"))
         )
     return _ACTIVATIONS.get(node.target)
+
+
+def builder_of(node: fx.Node) -> Callable[[Graph, fx.Node], Operation | None] | None:
+    """Return what makes an operation of an operator, or None."""
+    act = activation_of(node)
+    return OPERATIONS.get(node.target) if act is None else light.activation(act)
 
 
 def addends_of(node: fx.Node) -> tuple[fx.Node, ...]:

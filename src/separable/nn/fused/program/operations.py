@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor, fx
 
-from separable.nn.fused.kernel_plan import SOURCE, KernelPlan
+from separable.nn.fused.kernel_plan import SOURCE, TARGET, KernelPlan
 from separable.nn.fused.program.network_trace import constant_of
+from separable.nn.fused.program.program import Place, ProgramStep
 
 __all__ = ["Choices", "Graph", "Operation", "Planned", "arguments", "shape_of"]
 
@@ -121,3 +122,20 @@ class Operation:
     def planned(self, threads: int) -> Planned:
         """Return the kernel."""
         raise NotImplementedError
+
+    def steps(
+        self, threads: int, place_of: Callable[[fx.Node], Place], target: Place
+    ) -> list[ProgramStep]:
+        """Return the steps that compute the result.
+
+        Parameters
+        ----------
+        threads : int
+        place_of : callable
+            Returns where the value of an input is.
+        target : Place
+            Where the result goes.
+        """
+        planned = self.planned(threads)
+        reads = {word: place_of(n) for word, n in zip(self.words, self.inputs, strict=False)}
+        return [ProgramStep(planned.plan, planned.constants, reads, {TARGET: target})]

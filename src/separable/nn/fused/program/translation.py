@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, fx
 from torch.fx.node import map_arg
 
-from separable.nn.fused.kernel_plan import TARGET
 from separable.nn.fused.layout_transpose import last_strides
-from separable.nn.fused.program.operation_table import OPERATIONS, activation_of, addends_of
+from separable.nn.fused.program.operation_table import activation_of, addends_of, builder_of
 from separable.nn.fused.program.operations import Choices, Graph, Operation, shape_of
-from separable.nn.fused.program.program import Buffer, Place, Program, ProgramStep
+from separable.nn.fused.program.program import Buffer, Place, Program
 
 __all__ = ["Segment", "TorchCall", "Translated", "translate"]
 
@@ -80,15 +79,14 @@ class Segment:
                 buffers[node] = Buffer(_size(node) * FLOAT_BYTES)
             return buffers[node]
 
-        steps = []
-        for operation in self.operations:
-            planned = operation.planned(threads)
-            reads = {
-                word: Place(buffer_of(alias(n)))
-                for word, n in zip(operation.words, operation.inputs, strict=False)
-            }
-            writes = {TARGET: Place(buffer_of(operation.node))}
-            steps.append(ProgramStep(planned.plan, planned.constants, reads, writes))
+        def place_of(node: fx.Node) -> Place:
+            return Place(buffer_of(alias(node)))
+
+        steps = [
+            step
+            for operation in self.operations
+            for step in operation.steps(threads, place_of, Place(buffer_of(operation.node)))
+        ]
         return Program(steps, len(outer), threads)
 
 
@@ -172,7 +170,7 @@ class _Translation:
             return
         if self._takes_up(node):
             return
-        builder = OPERATIONS.get(node.target)
+        builder = builder_of(node)
         found = None if builder is None else builder(self.graph, node)
         if found is None or not all(_is_served(n) for n in found.inputs):
             return
