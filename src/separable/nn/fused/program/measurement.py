@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,9 +18,10 @@ from separable.nn.fused.program.translation import TorchCall, Translated
 
 __all__ = ["NetworkTimes", "SegmentTime", "interleaved", "names_of", "segment_times"]
 
-ROUNDS = 5
-SECONDS = 1.0
-"""Longest time that all rounds of one comparison take, but for one round of each."""
+STEADY_ROUNDS, STEADY = 4, 0.97
+"""Rounds without a time below this part of the shortest before, after which times count as steady."""
+SECONDS = 3.0
+"""Longest time that a comparison takes, but for the first round."""
 CALLS_FROM = 2e-3
 """Seconds below which several calls are timed together."""
 
@@ -109,17 +111,22 @@ def interleaved(runs: Sequence[Callable[[], Any]]) -> list[float]:
         begun = time.perf_counter()
         run()
         counts.append(max(1, int(CALLS_FROM / max(time.perf_counter() - begun, 1e-7))))
-    found: list[list[float]] = [[] for _ in runs]
-    end = time.perf_counter() + SECONDS
-    for _ in range(ROUNDS):
-        for run, count, times in zip(runs, counts, found, strict=True):
-            begun = time.perf_counter()
+    # A new process is slow at first: its memory is given to it page by page.
+    found = [math.inf for _ in runs]
+    begun, waited = time.perf_counter(), 0
+    while waited < STEADY_ROUNDS:
+        waited += 1
+        for i, (run, count) in enumerate(zip(runs, counts, strict=True)):
+            start = time.perf_counter()
             for _ in range(count):
                 run()
-            times.append((time.perf_counter() - begun) / count)
-        if time.perf_counter() > end:
+            seconds = (time.perf_counter() - start) / count
+            if seconds < STEADY * found[i]:
+                waited = 0
+            found[i] = min(found[i], seconds)
+        if time.perf_counter() - begun > SECONDS:
             break
-    return [min(t) for t in found]
+    return found
 
 
 def segment_times(
