@@ -32,7 +32,7 @@ class GuardedRun:
 
     def __init__(self, plan: Any, at_end: bool) -> None:
         self.plan, self.function, self.threads = plan, plan.function, plan.threads
-        self.scratch_size = 64
+        self.scratch_size, self.shared_size = 64, 0
         self.scratch = guarded(plan.scratch_size // 4 * plan.threads, at_end)
 
     def fill(self, words: Any, source: Any, target: int, scratch: int) -> None:
