@@ -19,7 +19,7 @@ from separable.engine.availability import why_not
 from separable.errors import ArgumentError
 from separable.lowering.step import Step
 from separable.nn.fused.batchnorm_folding import Folded, as_step, folded, name_of_activation
-from separable.nn.fused.forward import is_depthwise, is_pointwise
+from separable.nn.fused.forward import can_use_fused_kernel, is_depthwise, is_pointwise
 from separable.nn.fused.fused_modules import (
     FusedConv,
     FusedDepthwise,
@@ -34,6 +34,7 @@ from separable.nn.fused.fused_split import (
     runs_as_split,
     terms_of,
 )
+from separable.nn.fused.layout_transpose import last_strides, to_last
 from separable.nn.fused.program import Compiled, attach
 from separable.nn.fused.program.measurement import (
     NetworkTimes,
@@ -115,7 +116,15 @@ class _ToLast:
     """Hook that converts a network's inputs to channels-last layout, once."""
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(_last(a) if isinstance(a, Tensor) else a for a in args)
+        return tuple(_input_last(a) if isinstance(a, Tensor) else a for a in args)
+
+
+def _input_last(x: Tensor) -> Tensor:
+    """Return an input in channels-last layout, by the compiled transposition where that is possible."""
+    if x.dim() not in (4, 5) or (x.stride(1) == 1 and x.stride() == last_strides(x.shape)):
+        return x
+    plain = x.is_cpu and can_use_fused_kernel(x) and not torch.compiler.is_compiling()
+    return to_last(x) if plain and not x.requires_grad else _last(x)
 
 
 def _last(x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch.nn.modules import module as _module
 from separable.engine.availability import EngineError
 from separable.engine.tensor_memory import empty_strided
 from separable.nn.fused.forward import can_use_fused_kernel
-from separable.nn.fused.layout_transpose import last_strides, to_last
+from separable.nn.fused.layout_transpose import to_last
 from separable.nn.fused.openmp import run
 from separable.nn.fused.program.network_trace import TraceError, traced
 from separable.nn.fused.program.operations import Choices
@@ -98,8 +98,9 @@ class Executor:
         for x in inputs:
             if type(x) is not Tensor or x.dtype is not torch.float32 or not x.is_cpu:
                 return True
-        recorded = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
-        return recorded or not can_use_fused_kernel(inputs[0]) or any(_GLOBAL_HOOKS)
+        if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
+            return True
+        return not can_use_fused_kernel(inputs[0]) or any(_GLOBAL_HOOKS)
 
     def _renewed(self) -> _State:
         """Forget all executions, and return the present state of the module."""
@@ -145,7 +146,7 @@ class Executor:
 
 
 class _State(ProcessBound):
-    """What the programs of a module were made of: its modules, parameters and buffers."""
+    """Modules, parameters and buffers that the programs of a module were made of."""
 
     def __init__(self, root: nn.Module) -> None:
         modules = list(root.modules())
@@ -160,7 +161,10 @@ class _State(ProcessBound):
         for table, values in self._tables:
             if len(table) != len(values) or not all(map(is_, table.values(), values)):
                 return False
-        return all(t._version == v and t.data_ptr() == p for t, v, p in self._tensors)
+        for tensor, version, address in self._tensors:
+            if tensor._version != version or tensor.data_ptr() != address:
+                return False
+        return True
 
     def is_observed(self) -> bool:
         """Return whether a module inside has hooks, which must see its inputs and outputs."""
@@ -217,7 +221,7 @@ class RunSegment:
 
     def __init__(self, segment: Segment, program: Program, threads: int) -> None:
         self.segment, self.program, self._threads = segment, program, threads
-        self._reads = segment.reads
+        self._reads = [(n, strides_in_program(n.meta["val"].shape)) for n in segment.reads]
         self._writes = []
         for node in segment.writes:
             like = node.meta["val"]
@@ -227,7 +231,10 @@ class RunSegment:
 
     def run(self, values: dict[fx.Node, Any]) -> None:
         """Run the program, and add its results to the values."""
-        held = [_in_program_layout(values[n]) for n in self._reads]
+        held = []
+        for node, strides in self._reads:
+            x = values[node]
+            held.append(x if x.stride() == strides else _in_program_layout(x))
         for node, shape, strides, _ in self._writes:
             made = values[node] = empty_strided(shape, strides, torch.float32)
             held.append(made)
@@ -245,5 +252,5 @@ def _same(x: Tensor, strides: Sequence[int]) -> bool:
 def _in_program_layout(x: Tensor) -> Tensor:
     """Return a tensor as programs read it: dense, channels last."""
     if x.dim() > 2:
-        return x if x.stride() == last_strides(x.shape) else to_last(x)
+        return to_last(x)
     return x if x.is_contiguous() else x.contiguous()

@@ -50,7 +50,7 @@ class SegmentTime:
 
     @property
     def kept(self) -> bool:
-        """Whether the program runs it; PyTorch does where it is faster."""
+        """True if the program runs it; PyTorch does where it is faster."""
         return self.seconds <= self.torch_seconds
 
     def __str__(self) -> str:
@@ -79,7 +79,7 @@ class NetworkTimes:
 
     @property
     def gain(self) -> float:
-        """How many times as fast as PyTorch, in its faster layout, the fused network is."""
+        """Time of PyTorch in its faster layout, divided by that of the fused network."""
         return min(self.eager, self.eager_last) / self.seconds
 
     def __str__(self) -> str:

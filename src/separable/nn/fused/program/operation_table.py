@@ -1,4 +1,4 @@
-"""Which operators of PyTorch become which operations."""
+"""Table of the operators of PyTorch and the operations that they become."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Choices:
-    """What the operations of a network depend on besides its graph.
+    """Settings that the operations of a network depend on besides its graph.
 
     Attributes
     ----------
@@ -90,7 +90,7 @@ def shape_of(node: fx.Node) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Operation:
-    """What one operator becomes.
+    """Computation that takes the place of one or more operators.
 
     Attributes
     ----------

@@ -137,7 +137,9 @@ class Program(KernelPlan):
         head[3] = len(relocations)
         head[4] = self._add_table(np.array(table, np.int64))
         head[5] = len(self.steps)
-        self._head = head
+        # The addresses that change from run to run: records, counters, and what offsets count from.
+        self._at_addresses = len(head) - 2
+        self._head = head[: self._at_addresses]
 
     def fill(self, words: NDArray[np.int64], source: Any, target: int, scratch: int) -> None:
         """Write the head of one run on tensors at the addresses `source`.
@@ -153,11 +155,11 @@ class Program(KernelPlan):
         scratch : int
             Address of the memory of the run.
         """
-        size = self._compiled.constant("BASES")
-        words[: size - 2] = self._head[: size - 2]
-        memory = scratch + self._at_values
-        words[size - 2 : size + 2 + len(source)] = (
-            scratch + self._counter_bytes, scratch, memory, scratch + self.shared_size, *source,
+        at = self._at_addresses
+        words[:at] = self._head
+        words[at : at + 4 + len(source)] = (
+            scratch + self._counter_bytes, scratch, scratch + self._at_values,
+            scratch + self.shared_size, *source,
         )  # fmt: skip
         ctypes.memset(scratch, 0, self._counter_bytes)
 
