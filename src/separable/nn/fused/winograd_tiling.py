@@ -60,9 +60,10 @@ def pack_winograd(weight: Tensor, panels: Sequence[Panel], lanes: int) -> Tensor
     points = (0.0, p, -p, q, -q)
     rows = [[a**k / math.prod(a - b for b in points if b != a) for k in range(3)] for a in points]
     g = torch.tensor([*rows, [0.0, 0.0, 1.0]], dtype=torch.float64)  # (6, 3)
-    square = weight.detach().double().reshape(*weight.shape[:2], 3, 3)
-    made = torch.einsum("iy,ocyx,jx->ijco", g, square, g)
-    return pack_panels(made.reshape(-1, weight.shape[0]).float(), panels, lanes)
+    outputs, channels = weight.shape[:2]
+    taps = weight.detach().double().reshape(outputs, channels, 9).permute(2, 1, 0)  # (tap, c, o)
+    made = torch.kron(g, g) @ taps.reshape(9, -1)  # G g G^T, (36, c and o)
+    return pack_panels(made.reshape(-1, outputs).float(), panels, lanes)
 
 
 @lru_cache(maxsize=PLANS_KEPT)
