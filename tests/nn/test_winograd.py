@@ -173,16 +173,28 @@ def test_it_is_used_where_it_pays_and_exact_turns_it_off():
         assert not winograd_pays(replace(conv, **change), 1, (1, 56, 56))
 
 
-def test_a_nan_stays_within_its_tiles_and_within_the_kernel_if_exact(always):
-    weight, x = torch.randn(16, 16, 3, 3), last(torch.randn(1, 16, 16, 16))
-    x[0, 3, 6, 9] = float("nan")
-    fast = layer_of(weight, None, (1,) * 4, "none")(x).isnan()
-    exact = layer_of(weight, None, (1,) * 4, "none", True)(x).isnan()
-    # The inputs of tile (i, j) are rows 4 i - 1 .. 4 i + 4: row 6 and column 9 belong to tile (1, 2) only.
-    assert fast[..., 4:8, 8:12].all()
-    assert fast.sum() == 16 * 16
-    assert exact[..., 5:8, 8:11].all()
-    assert exact.sum() == 9 * 16
+@pytest.mark.parametrize("act", ["relu", "silu"])
+def test_numbers_that_are_not_finite_stay_within_the_kernel(act, always):
+    """Tiles with such numbers are computed directly, with the bits of the direct kernel."""
+    weight, x = torch.randn(70, 20, 3, 3), last(torch.randn(2, 20, 18, 19))
+    bias, residual = torch.randn(70), torch.randn(2, 70, 18, 19)
+    clean = layer_of(weight, bias, (1,) * 4, act)(x, residual)
+    # At each of the 36 places of a tile, two tiles apart from the next; one overflows only in the transforms.
+    for n in range(36):
+        bad = x.clone(memory_format=torch.preserve_format)
+        value = (float("nan"), float("inf"), -float("inf"), 3e38)[n % 4]
+        y, column = 3 + n // 6, 7 + n % 6
+        bad[0, n % 20, y, column] = value
+        bad[1, 3, 17, 18] = value
+        found = layer_of(weight, bias, (1,) * 4, act)(bad, residual)
+        exact = layer_of(weight, bias, (1,) * 4, act, True)(bad, residual)
+        touched = torch.zeros(2, 1, 18, 19, dtype=torch.bool)
+        touched[0, :, y - 1 : y + 2, column - 1 : column + 2] = True
+        touched[1, :, 16:, 17:] = True
+        touched = touched.expand_as(exact)
+        assert torch.equal(found[touched].isnan(), exact[touched].isnan())
+        assert torch.equal(found[touched].nan_to_num(), exact[touched].nan_to_num())
+        assert (found[~touched] - clean[~touched]).abs().max() <= 1e-4 * clean.abs().max()
 
 
 NARROW = """

@@ -21,7 +21,16 @@ from separable.nn.fused.direct_nchw import Convolution
 from separable.nn.fused.kernel_plan import KernelPlan, kernels
 from separable.nn.fused.layer_tiling import ACTIVATIONS, THREAD_CYCLES, Sizes, up
 
-__all__ = ["DensePlan", "Panel", "Steps", "clamp_of", "dense_plan", "pack_panels", "panels_of"]
+__all__ = [
+    "DensePlan",
+    "Panel",
+    "Steps",
+    "clamp_of",
+    "dense_plan",
+    "pack_dense",
+    "pack_panels",
+    "panels_of",
+]
 
 BOX_BYTES = 256 << 10
 """Bound on the copy of the input under a box, which shares the second-level cache with a chunk of weights."""
@@ -143,6 +152,14 @@ def pack_panels(across: Tensor, panels: Sequence[Panel], lanes: int) -> Tensor:
         columns = across[:, panel.output : panel.output + panel.width]
         packed.append(functional.pad(columns, (0, panel.vectors * lanes - panel.width)).reshape(-1))
     return torch.cat(packed)
+
+
+def pack_dense(weight: Tensor, panels: Sequence[Panel], lanes: int) -> Tensor:
+    """Pack weights ``(outputs, channels, *kernel)`` as panels ``[tap][channel][output of the panel]``."""
+    outputs, own = weight.shape[:2]
+    flat = weight.detach().float().reshape(outputs, own, -1)
+    across = flat.permute(2, 1, 0).reshape(-1, outputs)  # (tap and channel, output)
+    return pack_panels(across, panels, lanes)
 
 
 @lru_cache(maxsize=PLANS_KEPT)

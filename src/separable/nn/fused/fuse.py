@@ -113,9 +113,8 @@ def fuse(model: nn.Module, *inputs: Any, exact: bool = False) -> tuple[nn.Module
     *inputs
         Arguments of one usual call. They may be omitted for networks of `separable.nn.models`.
     exact : bool
-        Dense 3 x 3 convolutions run by Winograd's minimal filtering where that is faster. Its rounding errors
-        in float32 are at most twice as large, and a NaN or an infinity spreads to the other outputs of a tile of
-        4 x 4. True computes each output on its own.
+        Dense 3 x 3 convolutions run by Winograd's minimal filtering where that is faster; its rounding errors
+        in float32 are at most twice as large. True computes each output on its own.
 
     Returns
     -------

@@ -15,6 +15,7 @@ from separable.nn.fused.dense_tiling import (
     Panel,
     Steps,
     clamp_of,
+    pack_dense,
     pack_panels,
     panels_of,
 )
@@ -54,7 +55,8 @@ def pack_winograd(weight: Tensor, panels: Sequence[Panel], lanes: int) -> Tensor
     """Transform weights ``(outputs, channels, 3, 3)`` to G g G^T and pack ``[panel][36][channel][output]``.
 
     Row i of G evaluates the polynomial of three weights at the i-th point a, divided by the product of the
-    distances from a to the other points; the last row has the leading coefficient alone.
+    distances from a to the other points; the last row has the leading coefficient alone. The plain weights, packed
+    for the direct kernel, follow behind: they serve tiles whose inputs are not finite.
     """
     p, q = POINT, INVERSE
     points = (0.0, p, -p, q, -q)
@@ -63,7 +65,8 @@ def pack_winograd(weight: Tensor, panels: Sequence[Panel], lanes: int) -> Tensor
     outputs, channels = weight.shape[:2]
     taps = weight.detach().double().reshape(outputs, channels, 9).permute(2, 1, 0)  # (tap, c, o)
     made = torch.kron(g, g) @ taps.reshape(9, -1)  # G g G^T, (36, c and o)
-    return pack_panels(made.reshape(-1, outputs).float(), panels, lanes)
+    transformed = pack_panels(made.reshape(-1, outputs).float(), panels, lanes)
+    return torch.cat([transformed, pack_dense(weight, panels, lanes)])
 
 
 @lru_cache(maxsize=PLANS_KEPT)
@@ -117,10 +120,12 @@ class WinogradPlan(KernelPlan):
         )  # fmt: skip
         table = np.zeros((len(self._panels), 8), np.int64)
         weights = bias = 0
+        plain = VALUES * conv.inputs * sum(p.vectors for p in self._panels) * lanes * 4
         for words, panel in zip(table, self._panels, strict=True):
             line = panel.vectors * lanes * 4
-            words[:5] = weights, bias, panel.output, panel.vectors, panel.width
+            words[:7] = weights, bias, panel.output, panel.vectors, panel.width, 0, plain
             weights += VALUES * conv.inputs * line
+            plain += conv.count * line
             bias += line
         self._set(panels=len(self._panels), panel_table=self._add_table(table))
         self._scratch(group)
@@ -129,12 +134,19 @@ class WinogradPlan(KernelPlan):
     def _scratch(self, group: int) -> None:
         """Lay out the scratch memory of a thread, and write the tables of places in it."""
         value_step, value_plane, product_plane = self._planes(group)
-        at_values = up(VALUES * 8, 64)
+        at_windows = up(VALUES * 8, 64)
+        outputs = TILE * TILE * 8
+        at_tile = at_windows + 2 * outputs
+        at_values = at_tile + up(VALUES * self.conv.inputs * 4, 64)
         at_products = at_values + VALUES * value_plane
         self.scratch_size = at_products + VALUES * product_plane
         numbers = np.arange(group, dtype=np.int64)
+        width = TILE + 2  # inputs of a tile along each axis
+        taps = np.arange(3)[:, None, None] * width + np.arange(3)[:, None]  # (y, x, channel)
+        direct = (taps * self.conv.inputs + np.arange(self.conv.inputs)) * 4
         self._set(
-            value_step=value_step, value_plane=value_plane, product_plane=product_plane,
+            at_windows=at_windows, at_places=at_windows + outputs, at_tile=at_tile,
+            direct_offsets=self._add_table(direct.astype(np.int64).ravel()), value_step=value_step, value_plane=value_plane, product_plane=product_plane,
             at_values=at_values, at_products=at_products, scratch_size=self.scratch_size,
             windows=self._add_table(numbers * value_step), order=self._add_table(numbers),
             offsets=self._add_table(np.arange(self.conv.inputs, dtype=np.int64) * 4),

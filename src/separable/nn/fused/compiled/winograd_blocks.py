@@ -40,7 +40,7 @@ P, Q = 2 / 3, 3 / 2
 """Points of interpolation; the transforms below use that P * Q = 1."""
 TILE, WINDOW = 4, 6
 """Outputs and inputs of a tile along each axis."""
-VALUES = WINDOW * WINDOW
+VALUES, TAPS = WINDOW * WINDOW, 9
 
 _I64 = ir.IntType(64)
 _FLOATS = ir.FloatType().as_pointer()
@@ -127,7 +127,10 @@ def transform_output(
     added: Any, added_row: Any, added_step: Any, high: Any, wide: Any, inside: Any,
     lower: Any, upper: Any,
 ) -> Any:  # fmt: skip
-    """Store the outputs of a tile for one vector of output channels.
+    """Store the outputs of a tile for one vector of output channels; return 1 if they are valid, else 0.
+
+    They are not if an input is infinite or not a number, or a transform overflows: then some product is not finite,
+    and through A^T neither is one of the four outputs at the corners, whose sum is tested.
 
     out[i, j] = clamp(bias + (A^T m A)[i, j] + added[i, j]),  i < high, j < wide
 
@@ -135,7 +138,7 @@ def transform_output(
     columns ``step`` bytes. Nothing is added if ``added`` is 0. Only ``inside`` lanes are stored.
     """
 
-    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+    def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         (
             products_, plane_, bias_, out_, row_, step_, added_, added_row_, added_step_, high_,
             wide_, inside_, lower_, upper_,
@@ -156,6 +159,13 @@ def transform_output(
         bounds = [emit_splat(builder, b, LANES) for b in (lower_, upper_)]
         mask = emit_mask(builder, inside_)
         lines = [_emit_output_line(builder, line) for line in _transposed(columns)]
+
+        corners = [lines[i][j] for i in (0, TILE - 1) for j in (0, TILE - 1)]
+        tested = builder.fadd(builder.fadd(*corners[:2]), builder.fadd(*corners[2:]))
+        # Infinity minus infinity is not a number.
+        wrong = builder.fcmp_unordered("une", builder.fsub(tested, tested), constant(0.0))
+        bits = ir.IntType(LANES)
+        valid = builder.icmp_unsigned("==", builder.bitcast(wrong, bits), bits(0))
 
         def store(i: int, j: int, residual: bool, mask_: Any) -> None:
             value = builder.fadd(lines[i][j], first)
@@ -193,7 +203,7 @@ def transform_output(
                 store_tile(False)
             with both:
                 store_tile(True)
-        return context.get_dummy_value()
+        return builder.zext(valid, _I64)
 
     i64, f32 = types.int64, types.float32
-    return types.none(*[i64] * 12, f32, f32), emit
+    return i64(*[i64] * 12, f32, f32), emit

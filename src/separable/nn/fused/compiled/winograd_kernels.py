@@ -19,12 +19,13 @@ from __future__ import annotations
 
 from separable.engine.compiled.jit import inline, part, stage
 from separable.engine.compiled.simd import load_scalar, offset_pointer
-from separable.engine.compiled.sweep_params import next_work_item, set_word, word
+from separable.engine.compiled.sweep_params import move, next_work_item, set_word, word
 
 from .dense_conv_kernels import sum_chunk
 from .dense_params import (
     PANEL_BIAS,
     PANEL_OUTPUT,
+    PANEL_PLAIN,
     PANEL_VECTORS,
     PANEL_WEIGHTS,
     PANEL_WIDTH,
@@ -34,7 +35,7 @@ from .dense_params import (
 from .layer_kernels import activate
 from .layer_params import SILU
 from .simd_ops import LANES, float32_ptr
-from .winograd_blocks import TILE, VALUES, WINDOW, transform_input, transform_output
+from .winograd_blocks import TAPS, TILE, VALUES, WINDOW, transform_input, transform_output
 
 
 @inline
@@ -68,8 +69,33 @@ def _transform_inputs(plan, table, values, first, tiles):
 
 
 @part
-def _transform_outputs(plan, products, panel, first, tiles):
-    """Write the outputs of some tiles for one panel, from M[36][tile][output]."""
+def _compute_directly(plan, scratch, panel, tile, out, added, high, wide):
+    """Compute the outputs of a tile for one panel without transforms, from a copy of its inputs."""
+    _write_addresses(plan, tile, scratch)
+    inputs, size = scratch + plan.at_tile, plan.channels * 4
+    windows, places = scratch + plan.at_windows, scratch + plan.at_places
+    for k in range(VALUES):
+        move(inputs + k * size, word(scratch, k), size)
+    for i in range(high):
+        for j in range(wide):
+            set_word(windows, i * wide + j, (i * WINDOW + j) * size)
+            set_word(places, i * wide + j, i * plan.out_x + j)
+    vectors, limits = word(panel, PANEL_VECTORS), float32_ptr(plan.limits)
+    sum_chunk(
+        inputs, windows, plan.direct_offsets, plan.channels * TAPS, plan.weights + word(panel, PANEL_PLAIN),
+        plan.bias + word(panel, PANEL_BIAS), 0, out, places, plan.target_step, added,
+        plan.residual_step, word(panel, PANEL_WIDTH) - (vectors - 1) * LANES, load_scalar(limits),
+        load_scalar(offset_pointer(limits, 1)), high * wide, vectors,
+    )  # fmt: skip
+
+
+@part
+def _transform_outputs(plan, scratch, panel, first, tiles):
+    """Write the outputs of some tiles for one panel, from M[36][tile][output].
+
+    A tile with numbers that are not finite is computed directly: the transforms would spread them.
+    """
+    products = scratch + plan.at_products
     vectors, width = word(panel, PANEL_VECTORS), word(panel, PANEL_WIDTH)
     channel, bias = word(panel, PANEL_OUTPUT), plan.bias + word(panel, PANEL_BIAS)
     step, far = plan.target_step, plan.residual_step
@@ -84,14 +110,16 @@ def _transform_outputs(plan, products, panel, first, tiles):
         added = plan.residual
         if added != 0:
             added += position * far + channel * 4
-        line = products + t * vectors * LANES * 4
+        line, valid = products + t * vectors * LANES * 4, 1
         for v in range(vectors):
             offset = v * LANES * 4
-            transform_output(
+            valid &= transform_output(
                 line + offset, plan.product_plane, bias + offset, out + offset, columns * step, step,
                 added + offset if added != 0 else 0, columns * far, far, high, wide,
                 width - v * LANES, lower, upper,
             )  # fmt: skip
+        if valid == 0:
+            _compute_directly(plan, scratch, panel, first + t, out, added, high, wide)
         if plan.act >= SILU:
             for i in range(high):
                 row = float32_ptr(out + i * columns * step)
@@ -124,5 +152,5 @@ def convolve_winograd(address, counter, thread):
                     plan.order, line, 0, 0, LANES, load_scalar(offset_pointer(limits, 2)),
                     load_scalar(offset_pointer(limits, 3)), tiles, vectors,
                 )  # fmt: skip
-            _transform_outputs(plan, products, panel, first, tiles)
+            _transform_outputs(plan, scratch, panel, first, tiles)
         item = next_work_item(counter)
