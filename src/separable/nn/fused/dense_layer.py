@@ -87,8 +87,8 @@ class PackedConvolution(ProcessBound):
 
     The output has its channels last in memory. The input may have them first or last.
 
-    Convolutions of 3 x 3 taps with stride 1 run by Winograd's minimal filtering F(4x4, 3x3) where that is faster.
-    It computes 16 outputs together, and its rounding errors are up to twice those of the direct kernel (relative to
+    Convolutions of 3 x 3, 3 x 1 or 1 x 3 taps with stride 1 run by Winograd's minimal filtering where that is faster.
+    It computes 16 or 4 outputs together, and its rounding errors are up to twice those of the direct kernel (relative to
     the largest output). Tiles with infinite inputs or NaN are computed directly.
 
     Parameters

@@ -113,8 +113,9 @@ def fuse(model: nn.Module, *inputs: Any, exact: bool = False) -> tuple[nn.Module
     *inputs
         Arguments of one usual call. They may be omitted for networks of `separable.nn.models`.
     exact : bool
-        Dense 3 x 3 convolutions run by Winograd's minimal filtering where that is faster; its rounding errors
-        in float32 are at most twice as large. True computes each output on its own.
+        Dense convolutions of 3 x 3, 3 x 1 or 1 x 3 taps run by Winograd's minimal filtering where that is
+        faster; its rounding errors in float32 are at most twice as large. True computes each output on
+        its own.
 
     Returns
     -------
