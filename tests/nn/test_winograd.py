@@ -1,4 +1,4 @@
-"""3 x 3 convolutions by Winograd's minimal filtering against PyTorch in float64: values, errors, memory, threads."""
+"""Convolutions with three taps along one axis or two by Winograd's minimal filtering against PyTorch in float64: values, errors, memory, threads."""
 
 from __future__ import annotations
 
@@ -38,13 +38,15 @@ def always(monkeypatch):
 
 
 def layer_of(weight, bias, padding, act, exact=False):
-    own = ConvSettings((1, 1), padding, (1, 1))
+    ones = (1,) * (len(padding) // 2)
+    own = ConvSettings(ones, padding, ones)
     return PackedConvolution(weight, bias, ACTIVATIONS.index(act), own, exact)
 
 
 def by_torch(x, weight, bias, residual, padding, act):
     wide = functional.pad(x.double(), (*padding[2:], *padding[:2]))
-    out = functional.conv2d(wide, weight.double(), None if bias is None else bias.double())
+    convolve = functional.conv1d if x.dim() == 3 else functional.conv2d
+    out = convolve(wide, weight.double(), None if bias is None else bias.double())
     return activate(out if residual is None else out + residual.double(), act)
 
 
@@ -55,8 +57,10 @@ def last(x):
 @st.composite
 def cases(draw):
     """Return an input, weights, a bias or None, a residual or None, padding and an activation."""
-    padding = tuple(draw(st.lists(st.integers(0, 3), min_size=4, max_size=4)))
-    size = [max(1, 3 - padding[0] - padding[1]), max(1, 3 - padding[2] - padding[3])]
+    kernel = draw(st.sampled_from([(3, 3), (3, 1), (1, 3), (3,)]))
+    ends = 2 * len(kernel)
+    padding = tuple(draw(st.lists(st.integers(0, 3), min_size=ends, max_size=ends)))
+    size = [max(1, k - padding[2 * i] - padding[2 * i + 1]) for i, k in enumerate(kernel)]
     size = [n + draw(st.integers(0, 13)) for n in size]
     channels = draw(st.sampled_from([1, 3, 8, 16, 17, 33]))
     outputs = draw(st.sampled_from([1, 5, 16, 31, 64, 70]))
@@ -66,7 +70,7 @@ def cases(draw):
         return torch.randn(*shape, generator=generator)
 
     x = last(normal(draw(st.integers(1, 3)), channels, *size))
-    weight = normal(outputs, channels, 3, 3)
+    weight = normal(outputs, channels, *kernel)
     bias = normal(outputs) if draw(st.booleans()) else None
     residual = None
     if draw(st.booleans()):
@@ -101,10 +105,12 @@ def test_values(limit, monkeypatch, always):
 
 
 @pytest.mark.parametrize("channels", [64, 128, 256, 512])
-def test_errors_are_at_most_twice_those_of_the_direct_kernel(channels, always):
+@pytest.mark.parametrize("kernel", [(3, 3), (1, 3)])
+def test_errors_are_at_most_twice_those_of_the_direct_kernel(channels, kernel, always):
     generator = torch.Generator().manual_seed(channels)
     x = last(torch.randn(1, channels, 21, 22, generator=generator))
-    weight = torch.randn(64, channels, 3, 3, generator=generator) / (9 * channels) ** 0.5
+    weight = torch.randn(64, channels, *kernel, generator=generator)
+    weight /= weight[0].numel() ** 0.5
     exact = by_torch(x, weight, None, None, (1,) * 4, "none")
     found = {}
     for direct in (False, True):
@@ -117,14 +123,14 @@ def test_errors_are_at_most_twice_those_of_the_direct_kernel(channels, always):
 
 
 @pytest.mark.parametrize("at_end", [False, True])
+@pytest.mark.parametrize("kernel", [(3, 3), (3, 1), (1, 3)])
 @pytest.mark.parametrize(
     ("channels", "outputs", "size"), [(17, 33, (9, 8)), (16, 64, (5, 13)), (40, 5, (3, 3))]
 )
-def test_guard_pages(channels, outputs, size, at_end, always):
+def test_guard_pages(channels, outputs, size, kernel, at_end, always):
     x = last(torch.randn(2, channels, *size))
-    layer = layer_of(
-        torch.randn(outputs, channels, 3, 3), torch.randn(outputs), (1, 0, 2, 1), "silu"
-    )
+    weight, bias = torch.randn(outputs, channels, *kernel), torch.randn(outputs)
+    layer = layer_of(weight, bias, (1, 0, 2, 1), "silu")
     residual = last(torch.randn(layer(x).shape))
     exact = layer(x, residual).movedim(1, -1)
     plan, addresses = layer.planned(2, (1, *size), Steps(), 2)
@@ -168,21 +174,35 @@ def test_it_is_used_where_it_pays_and_exact_turns_it_off():
     assert not winograd_pays(conv, 1, (1, 1, 1))
     assert not winograd_pays(replace(conv, inputs=512, outputs=512), 1, (1, 7, 7))
     for change in ({"stride": (1, 2, 1)}, {"dilation": (1, 1, 2)}, {"groups": 2}, {"kernel": (1, 3, 5)},
-                   {"kernel": (3, 3, 3)}):  # fmt: skip
+                   {"kernel": (3, 3, 3)}, {"kernel": (1, 1, 1)}):  # fmt: skip
         assert not can_use_winograd(replace(conv, **change))
         assert not winograd_pays(replace(conv, **change), 1, (1, 56, 56))
 
 
-def test_a_nan_stays_within_its_tiles_and_within_the_kernel_if_exact(always):
-    weight, x = torch.randn(16, 16, 3, 3), last(torch.randn(1, 16, 16, 16))
-    x[0, 3, 6, 9] = float("nan")
-    fast = layer_of(weight, None, (1,) * 4, "none")(x).isnan()
-    exact = layer_of(weight, None, (1,) * 4, "none", True)(x).isnan()
-    # The inputs of tile (i, j) are rows 4 i - 1 .. 4 i + 4: row 6 and column 9 belong to tile (1, 2) only.
-    assert fast[..., 4:8, 8:12].all()
-    assert fast.sum() == 16 * 16
-    assert exact[..., 5:8, 8:11].all()
-    assert exact.sum() == 9 * 16
+@pytest.mark.parametrize(("kernel", "act"), [((3, 3), "relu"), ((3, 1), "silu"), ((1, 3), "none")])
+def test_numbers_that_are_not_finite_stay_within_the_kernel(kernel, act, always):
+    """Tiles with such numbers are computed directly, with the bits of the direct kernel."""
+    weight, x = torch.randn(70, 20, *kernel), last(torch.randn(2, 20, 18, 19))
+    bias, residual = torch.randn(70), torch.randn(2, 70, 18, 19)
+    high, wide = (k // 2 for k in kernel)
+    padding = (high, high, wide, wide)
+    clean = layer_of(weight, bias, padding, act)(x, residual)
+    # At each of the 36 places of a tile, two tiles apart from the next; one overflows only in the transforms.
+    for n in range(36):
+        bad = x.clone(memory_format=torch.preserve_format)
+        value = (float("nan"), float("inf"), -float("inf"), 3e38)[n % 4]
+        y, column = 3 + n // 6, 7 + n % 6
+        bad[0, n % 20, y, column] = value
+        bad[1, 3, 17, 18] = value
+        found = layer_of(weight, bias, padding, act)(bad, residual)
+        exact = layer_of(weight, bias, padding, act, True)(bad, residual)
+        touched = torch.zeros(2, 1, 18, 19, dtype=torch.bool)
+        touched[0, :, y - high : y + high + 1, column - wide : column + wide + 1] = True
+        touched[1, :, 17 - high :, 18 - wide :] = True
+        touched = touched.expand_as(exact)
+        assert torch.equal(found[touched].isnan(), exact[touched].isnan())
+        assert torch.equal(found[touched].nan_to_num(), exact[touched].nan_to_num())
+        assert (found[~touched] - clean[~touched]).abs().max() <= 1e-4 * clean.abs().max()
 
 
 NARROW = """

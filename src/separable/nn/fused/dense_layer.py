@@ -15,6 +15,7 @@ from separable.nn.fused.dense_tiling import (
     Panel,
     Steps,
     dense_plan,
+    pack_dense,
     pack_panels,
     panels_of,
 )
@@ -36,7 +37,6 @@ __all__ = [
     "ConvSettings",
     "PackedConvolution",
     "PlannedConvolution",
-    "pack_dense",
     "pack_dense_bias",
 ]
 
@@ -87,9 +87,9 @@ class PackedConvolution(ProcessBound):
 
     The output has its channels last in memory. The input may have them first or last.
 
-    Convolutions of 3 x 3 taps with stride 1 run by Winograd's minimal filtering F(4x4, 3x3) where that is faster.
-    It computes 16 outputs together: its rounding errors are up to twice those of the direct kernel (relative to the
-    largest output, in float32), and one NaN or infinity in the input spoils all outputs of a tile of 4 x 4.
+    Convolutions of 3 x 3, 3 x 1 or 1 x 3 taps with stride 1 run by Winograd's minimal filtering where that is faster.
+    It computes 16 or 4 outputs together, and its rounding errors are up to twice those of the direct kernel (relative to
+    the largest output). Tiles with infinite inputs or NaN are computed directly.
 
     Parameters
     ----------
@@ -193,14 +193,6 @@ class PackedConvolution(ProcessBound):
                 f"{tuple(shape)} and weights of shape {tuple(self._weight.shape)}"
             )
         return self.planned(max(1, shape[0]), size, Steps(channels_first=first), threads)
-
-
-def pack_dense(weight: Tensor, panels: Sequence[Panel], lanes: int) -> Tensor:
-    """Pack weights ``(outputs, channels, *kernel)`` as panels ``[tap][channel][output of the panel]``."""
-    outputs, own = weight.shape[:2]
-    flat = weight.detach().float().reshape(outputs, own, -1)
-    across = flat.permute(2, 1, 0).reshape(-1, outputs)  # (tap and channel, output)
-    return pack_panels(across, panels, lanes)
 
 
 def pack_dense_bias(bias: Tensor | None, panels: Sequence[Panel], lanes: int) -> Tensor:

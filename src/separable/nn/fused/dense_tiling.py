@@ -21,7 +21,16 @@ from separable.nn.fused.direct_nchw import Convolution
 from separable.nn.fused.kernel_plan import KernelPlan, kernels
 from separable.nn.fused.layer_tiling import ACTIVATIONS, THREAD_CYCLES, Sizes, up
 
-__all__ = ["DensePlan", "Panel", "Steps", "clamp_limits", "dense_plan", "pack_panels", "panels_of"]
+__all__ = [
+    "DensePlan",
+    "Panel",
+    "Steps",
+    "clamp_of",
+    "dense_plan",
+    "pack_dense",
+    "pack_panels",
+    "panels_of",
+]
 
 BOX_BYTES = 256 << 10
 """Bound on the copy of the input under a box, which shares the second-level cache with a chunk of weights."""
@@ -128,7 +137,7 @@ def panels_of(outputs: int, groups: int, vectors: int, lanes: int) -> tuple[Pane
     )
 
 
-def clamp_limits(act: int) -> NDArray[np.float32]:
+def clamp_of(act: int) -> NDArray[np.float32]:
     """Return the bounds of an activation, infinite if it is not a clamp, and infinite bounds."""
     low, high = -math.inf, math.inf
     if ACTIVATIONS[act] in ("relu", "relu6"):
@@ -143,6 +152,14 @@ def pack_panels(across: Tensor, panels: Sequence[Panel], lanes: int) -> Tensor:
         columns = across[:, panel.output : panel.output + panel.width]
         packed.append(functional.pad(columns, (0, panel.vectors * lanes - panel.width)).reshape(-1))
     return torch.cat(packed)
+
+
+def pack_dense(weight: Tensor, panels: Sequence[Panel], lanes: int) -> Tensor:
+    """Pack weights ``(outputs, channels, *kernel)`` as panels ``[tap][channel][output of the panel]``."""
+    outputs, own = weight.shape[:2]
+    flat = weight.detach().float().reshape(outputs, own, -1)
+    across = flat.permute(2, 1, 0).reshape(-1, outputs)  # (tap and channel, output)
+    return pack_panels(across, panels, lanes)
 
 
 @lru_cache(maxsize=PLANS_KEPT)
@@ -253,7 +270,7 @@ class DensePlan(KernelPlan):
         self._chunks = 1 if whole <= 1.5 * CHUNK_BYTES else -(-whole // CHUNK_BYTES)
         edges = np.arange(self._chunks + 1, dtype=np.int64) * conv.count // self._chunks
         self._set(
-            act=conv.act, limits=self._add_table(clamp_limits(conv.act)), chunks=self._chunks,
+            act=conv.act, limits=self._add_table(clamp_of(conv.act)), chunks=self._chunks,
             chunk_starts=self._add_table(edges), target_step=steps.target or conv.outputs * 4,
             residual_step=steps.residual or conv.outputs * 4,
         )  # fmt: skip

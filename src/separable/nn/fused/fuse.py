@@ -154,9 +154,9 @@ def fuse(
         at, and the report says the gain. True, because kernels that are fastest on one processor are not on all; it
         takes a second or a few. If False, programs run all that they have kernels for.
     exact : bool
-        Dense 3 x 3 convolutions run by Winograd's minimal filtering where that is faster. Its rounding errors
-        in float32 are at most twice as large, and a NaN or an infinity spreads to the other outputs of a tile of
-        4 x 4. True computes each output on its own.
+        Dense convolutions of 3 x 3, 3 x 1 or 1 x 3 taps run by Winograd's minimal filtering where that is
+        faster; its rounding errors in float32 are at most twice as large. True computes each output on
+        its own.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Plans of 3 x 3 convolutions by Winograd's minimal filtering F(4x4, 3x3), and the transform of their weights."""
+"""Plans of convolutions by Winograd's minimal filtering F(4x4, 3x3) and F(4, 3), and the transform of their weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from separable.nn.fused.dense_tiling import (
     POSITION_CYCLES,
     Panel,
     Steps,
-    clamp_limits,
+    clamp_of,
+    pack_dense,
     pack_panels,
     panels_of,
 )
@@ -26,12 +27,14 @@ __all__ = ["WinogradPlan", "can_use_winograd", "pack_winograd", "winograd_pays",
 
 POINT, INVERSE = 2 / 3, 3 / 2
 """Points of interpolation besides 0 and infinity: both with both signs. The compiled transforms use them too."""
-TILE, VALUES, ROWS = 4, 36, 6
-"""Outputs of a tile along each axis, products per tile and channel, and tiles of a register block."""
+TILE, WINDOW, ROWS = 4, 6, 6
+"""Outputs and inputs of a tile along each axis that is transformed, and tiles of a register block."""
+KERNELS = ((1, 3, 3), (1, 3, 1), (1, 1, 3))
+"""Kernels that can be transformed; the transforms run along the axes with three taps."""
 GROUP_BYTES = 768 << 10
 """Bound on the transformed inputs and the products of a group of tiles, for groups of more than 6 tiles."""
-TRANSFORM_CYCLES, TILE_CYCLES, ITEM_CYCLES = 300, 100, 500
-"""Measured cycles to transform one vector of channels of a tile, either way; besides per tile and per work item."""
+TRANSFORM_CYCLES, TILE_CYCLES, ITEM_CYCLES = 8.3, 100, 500
+"""Measured cycles to transform one vector of channels of one input, either way; besides per tile and per work item."""
 LARGE_WEIGHTS = 24 << 20
 """Transformed weights of more bytes do not stay in the last-level cache from call to call."""
 LEAST_GAIN = 1.15
@@ -40,29 +43,47 @@ PLANS_KEPT = 512
 
 
 def can_use_winograd(conv: Convolution) -> bool:
-    """Return True for a 3 x 3 convolution with stride 1, dilation 1 and one group."""
+    """Return True for a convolution of 3 x 3, 3 x 1 or 1 x 3 taps with stride 1, dilation 1 and one group."""
     ones = (1, 1, 1)
     return (
-        conv.kernel == (1, 3, 3)
+        conv.kernel in KERNELS
         and conv.stride == conv.dilation == ones
         and conv.groups == 1
         and conv.before[0] == conv.after[0] == 0
     )
 
 
+def _window(conv: Convolution) -> tuple[int, int]:
+    """Return the inputs of a tile along y and x."""
+    y, x = (WINDOW if k == 3 else 1 for k in conv.kernel[1:])
+    return y, x
+
+
+def _tile(conv: Convolution) -> tuple[int, int]:
+    """Return the outputs of a tile along y and x."""
+    y, x = (TILE if k == 3 else 1 for k in conv.kernel[1:])
+    return y, x
+
+
 def pack_winograd(weight: Tensor, panels: Sequence[Panel], lanes: int) -> Tensor:
-    """Transform weights ``(outputs, channels, 3, 3)`` to G g G^T and pack ``[panel][36][channel][output]``.
+    """Transform weights g ``(outputs, channels, *kernel)`` to G g G^T and pack ``[panel][value][channel][output]``.
 
     Row i of G evaluates the polynomial of three weights at the i-th point a, divided by the product of the
-    distances from a to the other points; the last row has the leading coefficient alone.
+    distances from a to the other points; the last row has the leading coefficient alone. The plain weights, packed
+    for the direct kernel, follow behind: they serve tiles whose inputs are not finite.
     """
     p, q = POINT, INVERSE
     points = (0.0, p, -p, q, -q)
     rows = [[a**k / math.prod(a - b for b in points if b != a) for k in range(3)] for a in points]
     g = torch.tensor([*rows, [0.0, 0.0, 1.0]], dtype=torch.float64)  # (6, 3)
-    square = weight.detach().double().reshape(*weight.shape[:2], 3, 3)
-    made = torch.einsum("iy,ocyx,jx->ijco", g, square, g)
-    return pack_panels(made.reshape(-1, weight.shape[0]).float(), panels, lanes)
+    both = torch.ones(1, 1, dtype=torch.float64)
+    for taps in weight.shape[2:]:
+        both = torch.kron(both, g) if taps == 3 else both
+    outputs, channels = weight.shape[:2]
+    flat = weight.detach().double().reshape(outputs, channels, -1).permute(2, 1, 0)  # (tap, c, o)
+    made = both @ flat.reshape(flat.shape[0], -1)  # (value, c and o)
+    transformed = pack_panels(made.reshape(-1, outputs).float(), panels, lanes)
+    return torch.cat([transformed, pack_dense(weight, panels, lanes)])
 
 
 @lru_cache(maxsize=PLANS_KEPT)
@@ -98,28 +119,33 @@ class WinogradPlan(KernelPlan):
         self._lanes = lanes = compiled.lanes
         self._panels = panels_of(conv.outputs, 1, compiled.vectors, lanes)
         images *= size[0]
-        out = self.out_size
-        per_row = -(-out[2] // TILE)
-        per_image = per_row * -(-out[1] // TILE)
+        out, tile, window = self.out_size, _tile(conv), _window(conv)
+        self._values = math.prod(window)
+        per_row = -(-out[2] // tile[1])
+        per_image = per_row * -(-out[1] // tile[0])
         self._tiles = images * per_image
         group, parts = self._share(threads)
         step = steps.source or conv.inputs * 4
         self._set(
             items=-(-self._tiles // group) * parts, parts=parts, tiles=self._tiles, tiles_of_row=per_row,
             tiles_of_image=per_image, group_tiles=group, channels=conv.inputs,
+            tile_y=tile[0], tile_x=tile[1], window_y=window[0], window_x=window[1],
+            values=self._values, products=conv.count,
             image_step=size[1] * size[2] * step, row_step=size[2] * step, column_step=step,
             size_y=size[1], size_x=size[2], out_y=out[1], out_x=out[2], before_y=conv.before[1],
-            before_x=conv.before[2], act=conv.act, limits=self._add_table(clamp_limits(conv.act)),
+            before_x=conv.before[2], act=conv.act, limits=self._add_table(clamp_of(conv.act)),
             target_step=steps.target or conv.outputs * 4,
             residual_step=steps.residual or conv.outputs * 4,
             zeros=self._add_table(np.zeros(max(conv.inputs, 4 * lanes) + lanes, np.float32)),
         )  # fmt: skip
         table = np.zeros((len(self._panels), 8), np.int64)
         weights = bias = 0
+        plain = self._values * conv.inputs * sum(p.vectors for p in self._panels) * lanes * 4
         for words, panel in zip(table, self._panels, strict=True):
             line = panel.vectors * lanes * 4
-            words[:5] = weights, bias, panel.output, panel.vectors, panel.width
-            weights += VALUES * conv.inputs * line
+            words[:7] = weights, bias, panel.output, panel.vectors, panel.width, 0, plain
+            weights += self._values * conv.inputs * line
+            plain += conv.count * line
             bias += line
         self._set(panels=len(self._panels), panel_table=self._add_table(table))
         self._scratch(group)
@@ -128,12 +154,20 @@ class WinogradPlan(KernelPlan):
     def _scratch(self, group: int) -> None:
         """Lay out the scratch memory of a thread, and write the tables of places in it."""
         value_step, value_plane, product_plane = self._planes(group)
-        at_values = up(VALUES * 8, 64)
-        at_products = at_values + VALUES * value_plane
-        self.scratch_size = at_products + VALUES * product_plane
+        values = self._values
+        at_windows = up(values * 8, 64)
+        outputs = TILE * TILE * 8
+        at_tile = at_windows + 2 * outputs
+        at_values = at_tile + up(values * self.conv.inputs * 4, 64)
+        at_products = at_values + values * value_plane
+        self.scratch_size = at_products + values * product_plane
         numbers = np.arange(group, dtype=np.int64)
+        rows, columns = (np.arange(k) for k in self.conv.kernel[1:])
+        taps = rows[:, None, None] * _window(self.conv)[1] + columns[:, None]  # (y, x, channel)
+        direct = (taps * self.conv.inputs + np.arange(self.conv.inputs)) * 4
         self._set(
-            value_step=value_step, value_plane=value_plane, product_plane=product_plane,
+            at_windows=at_windows, at_places=at_windows + outputs, at_tile=at_tile,
+            direct_offsets=self._add_table(direct.astype(np.int64).ravel()), value_step=value_step, value_plane=value_plane, product_plane=product_plane,
             at_values=at_values, at_products=at_products, scratch_size=self.scratch_size,
             windows=self._add_table(numbers * value_step), order=self._add_table(numbers),
             offsets=self._add_table(np.arange(self.conv.inputs, dtype=np.int64) * 4),
@@ -155,12 +189,15 @@ class WinogradPlan(KernelPlan):
         best, group, parts = math.inf, 1, 1
         for size in range(1, min(tiles, 96) + 1):
             _, value, product = self._planes(size)
-            if VALUES * (value + product) > GROUP_BYTES and size > ROWS:
+            if self._values * (value + product) > GROUP_BYTES and size > ROWS:
                 break
             groups, rest = -(-tiles // size), (tiles - 1) % size + 1
             for share in {n for n in (1, self.threads, 2 * self.threads) if n <= len(self._panels)}:
+                # A block of fewer tiles than ROWS takes a little more than its share of the time.
                 whole, last = (
-                    n * inputs + (up(n, ROWS) * outputs + weights) / share + ITEM_CYCLES
+                    n * inputs
+                    + ((0.85 * n + 0.15 * up(n, ROWS)) * outputs + weights) / share
+                    + ITEM_CYCLES
                     for n in (size, rest)
                 )
                 rounds = -(-groups * share // self.threads)
@@ -175,12 +212,13 @@ class WinogradPlan(KernelPlan):
 
 def _cycles(conv: Convolution, panels: Sequence[Panel], lanes: int) -> tuple[float, float, float]:
     """Return the predicted cycles of a tile's inputs and outputs, and to read the weights once."""
-    inputs = -(-conv.inputs // lanes) * TRANSFORM_CYCLES + TILE_CYCLES
+    values = math.prod(_window(conv))
+    transform = values * TRANSFORM_CYCLES
+    inputs = -(-conv.inputs // lanes) * transform + TILE_CYCLES
     outputs = sum(
-        VALUES * (conv.inputs * p.vectors + POSITION_CYCLES) + p.vectors * TRANSFORM_CYCLES
-        for p in panels
+        values * (conv.inputs * p.vectors + POSITION_CYCLES) + p.vectors * transform for p in panels
     )
-    weights = VALUES * conv.inputs * sum(p.vectors for p in panels) * lanes * 4
+    weights = values * conv.inputs * sum(p.vectors for p in panels) * lanes * 4
     return inputs, outputs, weights / (16 if weights <= LARGE_WEIGHTS else 4)
 
 
@@ -195,7 +233,8 @@ def winograd_pays(conv: Convolution, images: int, size: Sizes) -> bool:
     panels = panels_of(conv.outputs, 1, compiled.vectors, compiled.lanes)
     out = conv.sizes(size)
     positions = images * math.prod(out)
-    tiles = images * out[0] * -(-out[1] // TILE) * -(-out[2] // TILE)
+    tile = _tile(conv)
+    tiles = images * out[0] * -(-out[1] // tile[0]) * -(-out[2] // tile[1])
     inputs, outputs, weights = _cycles(conv, panels, compiled.lanes)
     direct = positions * sum(conv.count * p.vectors + POSITION_CYCLES for p in panels)
     return (tiles * (inputs + outputs) + weights) * LEAST_GAIN <= direct

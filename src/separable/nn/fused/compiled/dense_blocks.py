@@ -22,7 +22,6 @@ from .simd_ops import (
     SINGLE,
     emit_between,
     emit_mask,
-    emit_prefetch_write,
     emit_read,
     emit_write,
     vector_type,
@@ -80,8 +79,6 @@ def sum_products(
         for m in range(tall):
             window = builder.add(base_, builder.load(builder.gep(windows_, [_I64(m)])))
             lines.append(builder.inttoptr(window, _BYTES))
-        for m, v in every:
-            emit_prefetch_write(builder, written.vector(m, v))
         sums = _summed(builder, (lines, offsets_, depth, panel), first, every)
         sums = _with_added(builder, sums, (other, places_, other_step, last), every)
         bounds = [emit_splat(builder, b, LANES) for b in (lower_, upper_)]

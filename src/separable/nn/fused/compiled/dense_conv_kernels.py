@@ -19,6 +19,7 @@ chunks nor on the number of threads.
 from __future__ import annotations
 
 from separable.engine.compiled.jit import inline, part, stage
+from separable.engine.compiled.numba_api import without_literals
 from separable.engine.compiled.simd import load_scalar, offset_pointer
 from separable.engine.compiled.sweep_params import move, next_work_item, set_word, word
 
@@ -153,6 +154,7 @@ def _sum_blocks(
         p += rows
 
 
+@without_literals
 @part
 def sum_chunk(
     base, windows, offsets, count, panel, start, start_step, out, places, step, added, added_step,

@@ -73,7 +73,7 @@ WINOGRAD_FIELDS = (
     # Arrays of this run.
     "source",  # input x[image][y][x][channel]
     "target",  # output [image][y][x][output]
-    "weights",  # transformed weights float32[panel][36][channel][output of the panel]
+    "weights",  # transformed weights float32[panel][values][channel][output of the panel], then the plain ones
     "bias",  # float32[panel][output of the panel]
     "residual",  # float32[image][y][x][output] that is added before the activation; 0: none
     "unused",
@@ -84,7 +84,11 @@ WINOGRAD_FIELDS = (
     "parts",  # parts into which the panels of a group are divided
     "panels",  # number of panels
     "panel_table",  # address of int64[panels][PANEL_WORDS]
-    "tiles",  # number of tiles of 4 x 4 outputs
+    "tiles",  # number of tiles
+    "tile_y", "tile_x",  # outputs of a tile: 4 x 4, or 4 x 1, or 1 x 4
+    "window_y", "window_x",  # inputs of a tile: 6 x 6, or 6 x 1, or 1 x 6
+    "values",  # inputs of a tile, and products per channel: 36 or 6
+    "products",  # products per output without transforms
     "tiles_of_row",  # tiles per row of tiles
     "tiles_of_image",  # tiles per image
     "group_tiles",  # tiles per group
@@ -105,17 +109,23 @@ WINOGRAD_FIELDS = (
     "windows",  # address of int64[group_tiles]: bytes from the first tile to each in V
     "offsets",  # address of int64[channels]: bytes from the first channel to each in V
     "order",  # address of int64[group_tiles]: 0, 1, 2, ...
+    "direct_offsets",  # address of int64[product]: bytes from the first input of an output to each, in a copy of a tile
     # Buffers in the scratch memory of a thread; the addresses of the inputs of a tile are at 0.
-    "at_values",  # float32[36][tile][channel]: V, the transformed inputs
-    "at_products",  # float32[36][tile][VECTORS * LANES]: M, the products of one panel
-    "value_plane",  # bytes from one of the 36 planes of V to the next
+    "at_windows",  # int64[16]: bytes from the first input of a tile to that of each output, in its copy
+    "at_places",  # int64[16]: outputs from the first one of a tile to each, in the image
+    "at_tile",  # float32[values][channel]: copy of the inputs of a tile
+    "at_values",  # float32[values][tile][channel]: V, the transformed inputs
+    "at_products",  # float32[values][tile][VECTORS * LANES]: M, the products of one panel
+    "value_plane",  # bytes from one of the planes of V to the next
     "value_step",  # bytes from a tile to the next
-    "product_plane",  # bytes from one of the 36 planes of M to the next
+    "product_plane",  # bytes from one of the planes of M to the next
 )  # fmt: skip
 
-PANEL_WEIGHTS, PANEL_BIAS, PANEL_OUTPUT, PANEL_VECTORS, PANEL_WIDTH, PANEL_INPUT = range(6)
+PANEL_WEIGHTS, PANEL_BIAS, PANEL_OUTPUT, PANEL_VECTORS, PANEL_WIDTH, PANEL_INPUT, PANEL_PLAIN = (
+    range(7)
+)
 """Words of a panel: bytes to its weights and biases, its first output, its vectors and outputs, bytes to the
-input channels of its group."""
+input channels of its group, bytes to its plain weights where the others are transformed."""
 PANEL_WORDS = 8
 
 DENSE = np.dtype([(name, np.int64) for name in DENSE_FIELDS])

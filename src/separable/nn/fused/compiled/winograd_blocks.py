@@ -1,11 +1,12 @@
-"""Transforms of Winograd's minimal filtering F(4x4, 3x3), one vector of channels of one tile at a time.
+"""Transforms of Winograd's minimal filtering F(4x4, 3x3) and F(4, 3), one vector of channels of one tile at a time.
 
 A *tile* is 4 x 4 outputs of a 3 x 3 convolution and the 6 x 6 inputs d below them. With the matrices of
 `separable.nn.fused.winograd_tiling`
 
     outputs = A^T ((G g G^T) * (B^T d B)) A,   * element by element, summed over the input channels
 
-so that an output takes 36 / 16 = 2.25 multiplications per channel instead of 9. Sources: S. Winograd, Arithmetic
+so that an output takes 36 / 16 = 2.25 multiplications per channel instead of 9. Convolutions of 3 x 1 or 1 x 3 taps
+have tiles of 4 x 1 or 1 x 4 outputs and transforms along one axis: 6 / 4 = 1.5 multiplications instead of 3. Sources: S. Winograd, Arithmetic
 Complexity of Computations, 1980, doi:10.1137/1.9781611970364; A. Lavin and S. Gray, 2016, doi:10.1109/CVPR.2016.435.
 
 The points of interpolation are 0, P, -P, Q, -Q and infinity with P = 2/3 and Q = 1/P = 3/2. In float32 their error was
@@ -21,7 +22,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from separable.engine.compiled.jit import intrinsic, literal_intrinsic
+from separable.engine.compiled.jit import literal_intrinsic
 from separable.engine.compiled.numba_api import types
 from separable.engine.compiled.simd import emit_fma, emit_splat
 
@@ -39,8 +40,7 @@ from .simd_ops import (
 P, Q = 2 / 3, 3 / 2
 """Points of interpolation; the transforms below use that P * Q = 1."""
 TILE, WINDOW = 4, 6
-"""Outputs and inputs of a tile along each axis."""
-VALUES = WINDOW * WINDOW
+"""Outputs and inputs of a tile along each axis that is transformed."""
 
 _I64 = ir.IntType(64)
 _FLOATS = ir.FloatType().as_pointer()
@@ -82,20 +82,25 @@ def _emit_output_line(builder: Any, m: Sequence[Any]) -> list[Any]:
     ]  # fmt: skip
 
 
-def _transposed(lines: Sequence[Sequence[Any]]) -> list[list[Any]]:
-    return [list(line) for line in zip(*lines, strict=True)]
+def _emit_transform(builder: Any, values: list[list[Any]], emit_line: Any) -> list[list[Any]]:
+    """Emit a transform of the columns and then of the rows, of those axes that have more than one value."""
+    if len(values) > 1:
+        columns = [emit_line(builder, column) for column in zip(*values, strict=True)]
+        values = [list(row) for row in zip(*columns, strict=True)]
+    return [emit_line(builder, row) for row in values] if len(values[0]) > 1 else values
 
 
 @literal_intrinsic
 def transform_input(
-    _typing: Any, table: Any, shift: Any, out: Any, plane: Any, inside: Any, part: Any
-) -> Any:
-    """Store B^T d B for one vector of channels, 36 vectors ``plane`` bytes apart.
+    _typing: Any, table: Any, shift: Any, out: Any, plane: Any, inside: Any, rows: Any,
+    columns: Any, part: Any,
+) -> Any:  # fmt: skip
+    """Store B^T d B for one vector of channels, ``rows * columns`` vectors ``plane`` bytes apart.
 
-    ``table`` is int64[36], the addresses of the inputs of the tile; ``shift`` is the offset in bytes of the vector.
-    If ``part`` is 1, only ``inside`` lanes are read, and the others become 0.
+    ``table`` is int64[rows][columns], the addresses of the inputs of the tile; ``shift`` is the offset in bytes of the
+    vector. If ``part`` is 1, only ``inside`` lanes are read, and the others become 0.
     """
-    masked = part.literal_value
+    high, wide, masked = rows.literal_value, columns.literal_value, part.literal_value
 
     def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         table_, shift_, out_, plane_, inside_ = arguments[:5]
@@ -103,43 +108,45 @@ def transform_input(
         mask = emit_mask(builder, inside_) if masked else None
 
         def read(i: int, j: int) -> Any:
-            address = builder.load(builder.gep(places, [_I64(i * WINDOW + j)]))
+            address = builder.load(builder.gep(places, [_I64(i * wide + j)]))
             where = builder.inttoptr(builder.add(address, shift_), _FLOATS)
             return emit_read(builder, FLOAT32_PTR, where, mask)
 
-        columns = [
-            _emit_input_line(builder, [read(i, j) for i in range(WINDOW)]) for j in range(WINDOW)
-        ]
-        for i, line in enumerate(_transposed(columns)):
-            for j, value in enumerate(_emit_input_line(builder, line)):
-                offset = builder.mul(plane_, _I64(i * WINDOW + j))
+        inputs = [[read(i, j) for j in range(wide)] for i in range(high)]
+        for i, line in enumerate(_emit_transform(builder, inputs, _emit_input_line)):
+            for j, value in enumerate(line):
+                offset = builder.mul(plane_, _I64(i * wide + j))
                 where = builder.inttoptr(builder.add(out_, offset), _FLOATS)
                 emit_write(builder, FLOAT32_PTR, value, where)
         return _context.get_dummy_value()
 
     i64 = types.int64
-    return types.none(i64, i64, i64, i64, i64, part), emit
+    return types.none(i64, i64, i64, i64, i64, rows, columns, part), emit
 
 
-@intrinsic
+@literal_intrinsic
 def transform_output(
     _typing: Any, products: Any, plane: Any, bias: Any, out: Any, row_step: Any, step: Any,
     added: Any, added_row: Any, added_step: Any, high: Any, wide: Any, inside: Any,
-    lower: Any, upper: Any,
+    lower: Any, upper: Any, rows: Any, columns: Any,
 ) -> Any:  # fmt: skip
-    """Store the outputs of a tile for one vector of output channels.
+    """Store the outputs of a tile for one vector of output channels; return 1 if they are valid, else 0.
 
     out[i, j] = clamp(bias + (A^T m A)[i, j] + added[i, j]),  i < high, j < wide
 
-    ``products`` is the address of m, 36 vectors ``plane`` bytes apart. Rows of outputs are ``row_step`` bytes apart,
-    columns ``step`` bytes. Nothing is added if ``added`` is 0. Only ``inside`` lanes are stored.
-    """
+    ``products`` is the address of m, ``rows * columns`` vectors ``plane`` bytes apart. Rows of outputs are ``row_step``
+    bytes apart, columns ``step`` bytes. Nothing is added if ``added`` is 0. Only ``inside`` lanes are stored.
 
-    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+    The outputs are not valid if an input is infinite or not a number, or a transform overflows: then some product is
+    not finite, and through A^T neither is one of the outputs at the corners, whose sum is tested.
+    """
+    window = rows.literal_value, columns.literal_value
+
+    def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         (
             products_, plane_, bias_, out_, row_, step_, added_, added_row_, added_step_, high_,
             wide_, inside_, lower_, upper_,
-        ) = arguments  # fmt: skip
+        ) = arguments[:14]  # fmt: skip
 
         def pointer(base: Any, *steps: tuple[Any, int]) -> Any:
             for size, number in steps:
@@ -147,15 +154,14 @@ def transform_output(
             return builder.inttoptr(base, _FLOATS)
 
         def read(i: int, j: int) -> Any:
-            return emit_read(builder, FLOAT32_PTR, pointer(products_, (plane_, i * WINDOW + j)))
+            return emit_read(builder, FLOAT32_PTR, pointer(products_, (plane_, i * window[1] + j)))
 
-        columns = [
-            _emit_output_line(builder, [read(i, j) for i in range(WINDOW)]) for j in range(WINDOW)
-        ]
+        made = [[read(i, j) for j in range(window[1])] for i in range(window[0])]
+        lines = _emit_transform(builder, made, _emit_output_line)
+        tall, across = len(lines), len(lines[0])
         first = emit_read(builder, FLOAT32_PTR, pointer(bias_))
         bounds = [emit_splat(builder, b, LANES) for b in (lower_, upper_)]
         mask = emit_mask(builder, inside_)
-        lines = [_emit_output_line(builder, line) for line in _transposed(columns)]
 
         def store(i: int, j: int, residual: bool, mask_: Any) -> None:
             value = builder.fadd(lines[i][j], first)
@@ -169,31 +175,40 @@ def transform_output(
             full = builder.and_(
                 builder.icmp_signed(">=", inside_, _I64(LANES)),
                 builder.and_(
-                    builder.icmp_signed(">=", high_, _I64(TILE)),
-                    builder.icmp_signed(">=", wide_, _I64(TILE)),
+                    builder.icmp_signed(">=", high_, _I64(tall)),
+                    builder.icmp_signed(">=", wide_, _I64(across)),
                 ),
             )
+            every = [(i, j) for i in range(tall) for j in range(across)]
             with builder.if_else(full) as (whole, some):
                 with whole:
-                    for i in range(TILE):
-                        for j in range(TILE):
-                            store(i, j, residual, None)
+                    for i, j in every:
+                        store(i, j, residual, None)
                 with some:
-                    for i in range(TILE):
-                        for j in range(TILE):
-                            exists = builder.and_(
-                                builder.icmp_signed("<", _I64(i), high_),
-                                builder.icmp_signed("<", _I64(j), wide_),
-                            )
-                            with builder.if_then(exists):
-                                store(i, j, residual, mask)
+                    for i, j in every:
+                        exists = builder.and_(
+                            builder.icmp_signed("<", _I64(i), high_),
+                            builder.icmp_signed("<", _I64(j), wide_),
+                        )
+                        with builder.if_then(exists):
+                            store(i, j, residual, mask)
 
         with builder.if_else(builder.icmp_signed("==", added_, _I64(0))) as (alone, both):
             with alone:
                 store_tile(False)
             with both:
                 store_tile(True)
-        return context.get_dummy_value()
+        return builder.zext(_emit_valid(builder, lines), _I64)
 
     i64, f32 = types.int64, types.float32
-    return types.none(*[i64] * 12, f32, f32), emit
+    return i64(*[i64] * 12, f32, f32, rows, columns), emit
+
+
+def _emit_valid(builder: Any, lines: list[list[Any]]) -> Any:
+    """Emit the test whether the sum of the outputs at the corners of a tile is finite in all lanes."""
+    corners = [line[j] for line in (lines[0], lines[-1]) for j in (0, -1)]
+    tested = builder.fadd(builder.fadd(*corners[:2]), builder.fadd(*corners[2:]))
+    # Infinity minus infinity is not a number.
+    wrong = builder.fcmp_unordered("une", builder.fsub(tested, tested), constant(0.0))
+    bits = ir.IntType(LANES)
+    return builder.icmp_unsigned("==", builder.bitcast(wrong, bits), bits(0))
