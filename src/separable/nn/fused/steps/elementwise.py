@@ -20,8 +20,8 @@ OPERATIONS = ("copy", "add", "sub", "mul", "div", "scale")
 """a, a + b, a - b, a * b, a / b, and a * b + c."""
 ROW_VALUES, SCALAR_VALUES = 4096, 1024
 """Values of a row into which dense arrays are divided; of one whose second array repeats a scalar."""
-GROUP_VALUES = 1 << 14
-"""Values of a work item."""
+GROUP_VALUES = 1 << 16
+"""Values of a work item of a large array."""
 THREAD_VALUES = 1 << 14
 """Values that justify one more thread, without an activation that takes long."""
 
@@ -109,10 +109,10 @@ class ElementwisePlan(KernelPlan):
         values = images * rows * width
         work = values * (1 if act in ("none", "relu", "relu6") else 4)
         self.threads = max(1, min(threads, round(work / THREAD_VALUES)))
-        size = (
-            GROUP_VALUES if self.threads == 1 else min(GROUP_VALUES, values // (4 * self.threads))
-        )
-        group = min(rows, max(1, size // width))
+        # Neighbouring values stay on one thread, in whose cache they are. All threads get as many groups.
+        least = 1 if self.threads == 1 else 2
+        groups = self.threads * max(least, round(values / GROUP_VALUES / self.threads))
+        group = min(rows, max(1, -(-images * rows // groups)))
         self.threads = min(self.threads, images * -(-rows // group))
         return group
 
