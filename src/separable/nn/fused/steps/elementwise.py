@@ -40,6 +40,8 @@ class Elementwise:
     repeats : str
         How the second and third array repeat: ``"none"`` (they have the size of the first), ``"channel"`` (one value
         per channel), ``"image"`` (one value per image and channel), or ``"scalar"`` (`pack_scalar`).
+    clamp : tuple of two float, or None
+        Bounds of the result, in the place of an activation that is a clamp.
     source_step, target_step, other_step : int
         Bytes from a position to the next; 0 for dense arrays. `other_step` counts only if nothing repeats.
     """
@@ -53,6 +55,7 @@ class Elementwise:
     source_step: int = 0
     target_step: int = 0
     other_step: int = 0
+    clamp: tuple[float, float] | None = None
 
     @property
     def is_dense(self) -> bool:
@@ -101,7 +104,7 @@ class ElementwisePlan(KernelPlan):
             source_image=steps[0] * rows, target_image=steps[1] * rows,
             other_image=4 * width if s.repeats == "image" else 0,
             operation=OPERATIONS.index(s.operation), act=s.act, scratch_size=self.scratch_size,
-            limits=self._add_table(np.array(clamp_of(s.act), np.float32)),
+            limits=self._add_table(np.array(s.clamp or clamp_of(s.act), np.float32)),
         )  # fmt: skip
 
     def _share(self, images: int, rows: int, width: int, threads: int, act: str) -> int:
