@@ -123,8 +123,8 @@ def emit_exp(builder: Any, x: Any) -> Any:
     """
     # Beyond these bounds the result would overflow, or become subnormal.
     x = emit_between(builder, x, constant(-87.3), constant(88.3))
-    # Adding 1.5 * 2**23 rounds to an integer, which then stands in the lowest bits of the sum.
-    magic = constant(12582912.0)
+    # Adding 1.5 * 2**23 rounds to an integer, which then stands in the lowest bits of the sum; 127 is added to it.
+    magic = constant(12582912.0 + 127)
     scaled = builder.fadd(builder.fmul(x, constant(1.4426950408889634)), magic)
     n = builder.fsub(scaled, magic)
     # log 2 in two parts: the first has few bits, so that n times it is exact.
@@ -135,10 +135,9 @@ def emit_exp(builder: Any, x: Any) -> Any:
     for c in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
         p = emit_fma(builder, SINGLE, p, r, constant(c))
     p = emit_fma(builder, SINGLE, builder.fmul(r, r), p, builder.fadd(r, constant(1.0)))
-    # Times 2**n: add n to the exponent, bits 23 and up.
+    # Times 2**n, the number with n + 127 as its exponent: bits 23 and up. NaN stays NaN.
     power = builder.shl(builder.bitcast(scaled, vector_type(_I32)), integers(23))
-    bits = builder.add(builder.bitcast(p, vector_type(_I32)), power)
-    return builder.bitcast(bits, vector_type())
+    return builder.fmul(p, builder.bitcast(power, vector_type()))
 
 
 @intrinsic
