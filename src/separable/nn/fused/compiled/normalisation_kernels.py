@@ -132,7 +132,9 @@ def exp_below(_typing: Any, x: Any) -> Any:
 
     def emit(_context: Any, builder: Any, _signature: Any, a: Any) -> Any:
         is_tiny = builder.fcmp_ordered("<", a[0], constant(-87.3))
-        return builder.select(is_tiny, constant(0.0), emit_exp(builder, a[0]))
+        return builder.select(
+            is_tiny, constant(0.0), emit_exp(builder, a[0], upper=False, keeps_nan=True)
+        )
 
     return x(x), emit
 
