@@ -98,6 +98,13 @@ def test_nan_and_infinity_pass() -> None:
     assert found[1:].tolist() == [6.0, 0.0, 1.0, 0.0]
 
 
+def test_a_clamp_of_any_bounds() -> None:
+    a = torch.randn(3, 1, 50)
+    sizes = Elementwise(3, 1, 50, clamp=(-0.5, 0.25))
+    found = on_all_threads(lambda target: run_elementwise(sizes, a, target.tensor), a.shape)
+    assert torch.equal(found, a.clamp(-0.5, 0.25))
+
+
 def test_a_scalar_needs_dense_arrays() -> None:
     sizes = Elementwise(1, 4, 5, "add", repeats="scalar", source_step=24)
     with pytest.raises(ArgumentError, match="dense arrays only"):

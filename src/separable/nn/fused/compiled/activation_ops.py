@@ -1,8 +1,8 @@
 """Activations of vectors of float32, chosen when the code is emitted.
 
 Functions ``emit_...`` emit LLVM code. Their errors are measured against float64 in ``tests/nn/test_activations.py``.
-The limits at minus and plus infinity are the results there, except that hardswish is not a number at minus
-infinity, as in PyTorch.
+At minus and plus infinity the results are the limits there (within 1e-36), except that hardswish is not a number at
+minus infinity, as in PyTorch.
 """
 
 # Kernels are typed by Numba, for each dtype anew.
@@ -67,12 +67,16 @@ def _emit_polynomial(builder: Any, x: Any, coefficients: Sequence[float]) -> Any
     return value
 
 
+def _emit_at_least(builder: Any, x: Any, lower: float) -> Any:
+    """Emit max(x, lower); NaN stays NaN."""
+    return builder.select(builder.fcmp_ordered(">", constant(lower), x), constant(lower), x)
+
+
 def emit_silu(builder: Any, x: Any) -> Any:
-    """Emit ``x / (1 + exp(-x))``; results between -1e-36 and 0 may become 0."""
-    down = emit_exp(builder, builder.fsub(constant(-0.0), x))
-    value = builder.fdiv(x, builder.fadd(constant(1.0), down))
-    # exp(-x) is limited to 2e38, by which huge x must not be divided.
-    return builder.select(builder.fcmp_ordered("<", x, constant(-104.0)), constant(-0.0), value)
+    """Emit ``x / (1 + exp(-x))``, which is between -4e-37 and 0 for x < -88.3."""
+    x = _emit_at_least(builder, x, -88.3)
+    down = emit_exp(builder, builder.fsub(constant(-0.0), x), upper=False)
+    return builder.fdiv(x, builder.fadd(constant(1.0), down))
 
 
 def emit_hardswish(builder: Any, x: Any) -> Any:
@@ -89,11 +93,10 @@ def emit_hardsigmoid(builder: Any, x: Any) -> Any:
 
 def emit_sigmoid(builder: Any, x: Any) -> Any:
     """Emit ``1 / (1 + exp(-x))``; results below 5e-39 become 0."""
-    down = emit_exp(builder, builder.fsub(constant(-0.0), x))
+    down = emit_exp(builder, builder.fsub(constant(-0.0), x), keeps_nan=True)
     value = builder.fdiv(constant(1.0), builder.fadd(constant(1.0), down))
-    # Where exp(-x) would overflow the result is 0; NaN takes the other branch and stays NaN.
-    value = builder.select(builder.fcmp_ordered("<", x, constant(-88.3)), constant(0.0), value)
-    return builder.select(builder.fcmp_unordered("uno", x, x), x, value)
+    # exp(-x) is limited to 2e38.
+    return builder.select(builder.fcmp_ordered("<", x, constant(-88.3)), constant(0.0), value)
 
 
 def emit_tanh(builder: Any, x: Any) -> Any:
@@ -115,7 +118,7 @@ def emit_gelu(builder: Any, x: Any) -> Any:
     magnitude = emit_call(builder, f"llvm.fabs.{suffix(SINGLE)}", x.type, [x])
     place = emit_fma(builder, SINGLE, magnitude, constant(_TAIL_SCALE), constant(1.0))
     factor = _emit_polynomial(builder, builder.fdiv(constant(1.0), place), _TAIL)
-    down = emit_exp(builder, builder.fmul(builder.fmul(x, x), constant(-0.5)))
+    down = emit_exp(builder, builder.fmul(builder.fmul(x, x), constant(-0.5)), upper=False)
     tail = builder.fmul(down, factor)
     is_negative = builder.fcmp_ordered("<", x, constant(0.0))
     share = builder.select(is_negative, tail, builder.fsub(constant(1.0), tail))
@@ -129,15 +132,14 @@ def emit_gelu_tanh(builder: Any, x: Any) -> Any:
 
     This is ``x / (1 + exp(-2 u))``, which loses no digits where tanh is close to -1.
     """
-    # -2 u = x (-a - b x^2)
+    # -2 u = x (-a - b x^2), at most 88.1. Below, the result is between -5e-38 and 0.
+    x = _emit_at_least(builder, x, -10.03)
     square = builder.fmul(x, x)
     slope = emit_fma(
         builder, SINGLE, square, constant(-0.0713548162726), constant(-1.5957691216057308)
     )
-    down = emit_exp(builder, builder.fmul(x, slope))
-    value = builder.fdiv(x, builder.fadd(constant(1.0), down))
-    # exp(-2 u) overflows below -10.1, where the result is smaller than 1e-37.
-    return builder.select(builder.fcmp_ordered("<", x, constant(-10.1)), constant(-0.0), value)
+    down = emit_exp(builder, builder.fmul(x, slope), upper=False)
+    return builder.fdiv(x, builder.fadd(constant(1.0), down))
 
 
 def _emit_relu(builder: Any, x: Any) -> Any:
@@ -169,13 +171,20 @@ def activated(_typing: Any, x: Any, act: Any) -> Any:
 def _activate_rows(p, rows, step, count, act):
     """Apply one activation, a literal, in place to ``count`` values of each of some rows."""
     for r in range(rows):
-        line = offset_pointer(p, r * step)
-        for start in range(0, count, LANES):
-            here, left = offset_pointer(line, start), count - start
-            if left >= LANES:
-                write(here, activated(read(here), act))
-            else:
-                write_part(here, activated(read_part(here, left), act), left)
+        here, left = offset_pointer(p, r * step), count
+        while left >= 2 * LANES:  # two chains of dependent operations at a time
+            beside = offset_pointer(here, LANES)
+            one, two = activated(read(here), act), activated(read(beside), act)
+            write(here, one)
+            write(beside, two)
+            here = offset_pointer(here, 2 * LANES)
+            left -= 2 * LANES
+        if left >= LANES:
+            write(here, activated(read(here), act))
+            here = offset_pointer(here, LANES)
+            left -= LANES
+        if left > 0:
+            write_part(here, activated(read_part(here, left), act), left)
 
 
 @part

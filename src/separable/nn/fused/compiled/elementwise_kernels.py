@@ -16,12 +16,12 @@ import numpy as np
 
 from separable.engine.compiled.jit import inline, intrinsic, literal_intrinsic, stage
 from separable.engine.compiled.numba_api import numba, types
-from separable.engine.compiled.simd import emit_fma, load_scalar, offset_pointer
+from separable.engine.compiled.simd import emit_fma, emit_splat, load_scalar, offset_pointer
 from separable.engine.compiled.sweep_params import next_work_item
 
 from .activation_ops import activate
 from .layer_params import SILU, emit_pointer
-from .simd_ops import LANES, SINGLE, between, emit_mask, emit_read, float32_ptr, write, write_part
+from .simd_ops import LANES, SINGLE, emit_between, emit_mask, emit_read, emit_write, float32_ptr
 
 ELEMENTWISE = np.dtype(
     [(name, np.int64) for name in (
@@ -63,63 +63,80 @@ def elementwise_at(_typing: Any, address: Any) -> Any:
 
 @literal_intrinsic
 def combine(
-    _typing: Any, a: Any, b: Any, c: Any, count: Any, operation: Any, part: Any
+    _typing: Any, a: Any, b: Any, c: Any, out: Any, lower: Any, upper: Any, count: Any,
+    operation: Any, vectors: Any,
 ) -> Any:  # fmt: skip
-    """Return the operation on the vectors at three addresses; arrays that it has no use for are not read.
+    """Store the clamped results of an operation on vectors; arrays that it has no use for are not read.
 
-    If ``part`` is 1, only the first ``count`` lanes are read.
+    ``operation`` and ``vectors`` are literals. If ``vectors`` is 0, ``count`` lanes of one vector are read and written.
     """
-    chosen, masked = operation.literal_value, part.literal_value
+    chosen, wide = operation.literal_value, vectors.literal_value
 
-    def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        mask = emit_mask(builder, arguments[3]) if masked else None
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        mask = None if wide else emit_mask(builder, arguments[6])
+        bounds = [emit_splat(builder, bound, LANES) for bound in arguments[4:6]]
 
-        def vector(place: Any) -> Any:
-            return emit_read(builder, a, place, mask)
+        def place(array: int, i: int) -> Any:
+            return builder.gep(arguments[array], [arguments[6].type(i * LANES)])
 
-        first = vector(arguments[0])
-        if chosen == COPY:
-            return first
-        second = vector(arguments[1])
-        if chosen == SCALE:
-            return emit_fma(builder, SINGLE, first, second, vector(arguments[2]))
-        emitters = {
-            ADD: builder.fadd,
-            SUBTRACT: builder.fsub,
-            MULTIPLY: builder.fmul,
-            DIVIDE: builder.fdiv,
-        }
-        return emitters[chosen](first, second)
+        def result(i: int) -> Any:
+            used = 1 if chosen == COPY else 3 if chosen == SCALE else 2
+            values = [emit_read(builder, a, place(array, i), mask) for array in range(used)]
+            if chosen == COPY:
+                return values[0]
+            if chosen == SCALE:
+                return emit_fma(builder, SINGLE, *values)
+            emitters = {
+                ADD: builder.fadd,
+                SUBTRACT: builder.fsub,
+                MULTIPLY: builder.fmul,
+                DIVIDE: builder.fdiv,
+            }
+            return emitters[chosen](*values)
 
-    return SINGLE(a, a, a, types.int64, operation, part), emit
+        # All loads come first: the result may replace one of the arrays, so the compiler cannot move them.
+        results = [emit_between(builder, result(i), *bounds) for i in range(max(wide, 1))]
+        for i, value in enumerate(results):
+            emit_write(builder, out, value, place(3, i), mask)
+        return context.get_dummy_value()
+
+    i64, f32 = types.int64, types.float32
+    return types.none(a, a, a, a, f32, f32, i64, operation, vectors), emit
 
 
 @inline
-def _combine_row(source, other, shift, out, count, lower, upper, operation):
-    """Store the clamped results of one operation, a literal, on a row of ``count`` values."""
-    for start in range(0, count, LANES):
-        a, b = offset_pointer(source, start), offset_pointer(other, start)
-        c, place = offset_pointer(shift, start), offset_pointer(out, start)
-        left = count - start
-        if left >= LANES:
-            write(place, between(combine(a, b, c, left, operation, 0), lower, upper))
-        else:
-            value = between(combine(a, b, c, left, operation, 1), lower, upper)
-            write_part(place, value, left)
+def _combine_row(a, b, c, out, count, lower, upper, operation):
+    """Apply one operation, a literal, to a row of ``count`` values."""
+    while count >= 4 * LANES:
+        combine(a, b, c, out, lower, upper, count, operation, 4)
+        a, b = offset_pointer(a, 4 * LANES), offset_pointer(b, 4 * LANES)
+        c, out = offset_pointer(c, 4 * LANES), offset_pointer(out, 4 * LANES)
+        count -= 4 * LANES
+    while count >= LANES:
+        combine(a, b, c, out, lower, upper, count, operation, 1)
+        a, b = offset_pointer(a, LANES), offset_pointer(b, LANES)
+        c, out = offset_pointer(c, LANES), offset_pointer(out, LANES)
+        count -= LANES
+    if count > 0:
+        combine(a, b, c, out, lower, upper, count, operation, 0)
 
 
 @inline
 def _combine_rows(plan, image, begun, ended, lower, upper, operation):
     """Apply one operation, a literal, to the rows of an image from ``begun`` to ``ended``."""
+    # Read before the loop: the compiler must assume that stores change the record.
+    source_row, other_row, target_row = plan.source_row, plan.other_row, plan.target_row
+    width, last, last_width = plan.width, plan.rows - 1, plan.last_width
+    a = plan.source + image * plan.source_image + begun * source_row
+    b = plan.other + image * plan.other_image + begun * other_row
+    c = plan.shift + image * plan.other_image + begun * other_row
+    out = plan.target + image * plan.target_image + begun * target_row
     for r in range(begun, ended):
-        count = plan.width if r + 1 < plan.rows else plan.last_width
-        beside = image * plan.other_image + r * plan.other_row
         _combine_row(
-            float32_ptr(plan.source + image * plan.source_image + r * plan.source_row),
-            float32_ptr(plan.other + beside), float32_ptr(plan.shift + beside),
-            float32_ptr(plan.target + image * plan.target_image + r * plan.target_row),
-            count, lower, upper, operation,
+            float32_ptr(a), float32_ptr(b), float32_ptr(c), float32_ptr(out),
+            last_width if r == last else width, lower, upper, operation,
         )  # fmt: skip
+        a, b, c, out = a + source_row, b + other_row, c + other_row, out + target_row
 
 
 @stage

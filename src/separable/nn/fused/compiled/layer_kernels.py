@@ -301,9 +301,9 @@ def depthwise_group(plan, like, middle, table, begun, ended):
         wide = min(PIXELS, size - tile * PIXELS)
         out = float32_ptr(middle + pixels * pitch)
         depthwise_tile(plan, like, table, rows, first, tile, out, pitch, wide, 0, blocks)
-        if act >= SILU:
-            activate(out, wide, pitch // 4, depth, act)
         pixels += wide
+    if act >= SILU:  # one call for all tiles, because each loads the constants of the activation
+        activate(float32_ptr(middle), pixels, pitch // 4, depth, act)
     return start, pixels
 
 

@@ -131,10 +131,10 @@ def exp_below(_typing: Any, x: Any) -> Any:
     """Return exp(x) for x <= 0, with 0 where the result is below 1e-38, and NaN for NaN."""
 
     def emit(_context: Any, builder: Any, _signature: Any, a: Any) -> Any:
-        value = builder.select(
-            builder.fcmp_ordered("<", a[0], constant(-87.3)), constant(0.0), emit_exp(builder, a[0])
+        is_tiny = builder.fcmp_ordered("<", a[0], constant(-87.3))
+        return builder.select(
+            is_tiny, constant(0.0), emit_exp(builder, a[0], upper=False, keeps_nan=True)
         )
-        return builder.select(builder.fcmp_unordered("uno", a[0], a[0]), a[0], value)
 
     return x(x), emit
 
@@ -232,21 +232,28 @@ def _softmax_row(source, out, count):
     """Compute the softmax of one row."""
     p, o = float32_ptr(source), float32_ptr(out)
     lowest = np.float32(-np.inf)
+    whole, left = count // LANES * LANES, count % LANES
+    rest, last = offset_pointer(p, whole), offset_pointer(o, whole)
     most = spread(lowest)
-    for c in range(0, count, LANES):
-        left = count - c
-        most = larger_of(most, inside_or(read_part(offset_pointer(p, c), left), left, lowest))
+    for c in range(0, whole, LANES):
+        most = larger_of(most, read(offset_pointer(p, c)))
+    if left:
+        most = larger_of(most, inside_or(read_part(rest, left), left, lowest))
     peak = spread(over_lanes(most, 1))
     total = zero()
-    for c in range(0, count, LANES):
-        left = count - c
-        value = exp_below(sub(read_part(offset_pointer(p, c), left), peak))
+    for c in range(0, whole, LANES):
+        value = exp_below(sub(read(offset_pointer(p, c)), peak))
+        total = add(total, value)
+        write(offset_pointer(o, c), value)
+    if left:
+        value = exp_below(sub(read_part(rest, left), peak))
         total = add(total, inside_or(value, left, np.float32(0.0)))
-        write_part(offset_pointer(o, c), value, left)
+        write_part(last, value, left)
     factor = spread(np.float32(1.0) / over_lanes(total, 0))
-    for c in range(0, count, LANES):
-        here, left = offset_pointer(o, c), count - c
-        write_part(here, mul(read_part(here, left), factor), left)
+    for c in range(0, whole, LANES):
+        write(offset_pointer(o, c), mul(read(offset_pointer(o, c)), factor))
+    if left:
+        write_part(last, mul(read_part(last, left), factor), left)
 
 
 @stage

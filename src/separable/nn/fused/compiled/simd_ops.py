@@ -116,15 +116,21 @@ def emit_between(builder: Any, value: Any, lower: Any, upper: Any) -> Any:
     return builder.select(builder.fcmp_ordered("<", upper, value), upper, value)
 
 
-def emit_exp(builder: Any, x: Any) -> Any:
+def emit_exp(builder: Any, x: Any, *, upper: bool = True, keeps_nan: bool = False) -> Any:
     """Emit exp(x) within 2 units in the last place.
+
+    Without ``upper``, x must not be above 88.3. Without ``keeps_nan``, the result for NaN is any number, which is
+    faster.
 
     exp(x) = 2**n * exp(r) with n = round(x / log 2) and r = x - n log 2, so that abs(r) <= log(2) / 2.
     """
     # Beyond these bounds the result would overflow, or become subnormal.
-    x = emit_between(builder, x, constant(-87.3), constant(88.3))
+    lower = constant(-87.3)
+    x = builder.select(builder.fcmp_ordered(">", lower, x), lower, x)
+    if upper:
+        x = builder.select(builder.fcmp_ordered("<", constant(88.3), x), constant(88.3), x)
     # Adding 1.5 * 2**23 rounds to an integer, which then stands in the lowest bits of the sum.
-    magic = constant(12582912.0)
+    magic = constant(12582912.0 + (127 if keeps_nan else 0))
     scaled = builder.fadd(builder.fmul(x, constant(1.4426950408889634)), magic)
     n = builder.fsub(scaled, magic)
     # log 2 in two parts: the first has few bits, so that n times it is exact.
@@ -135,8 +141,10 @@ def emit_exp(builder: Any, x: Any) -> Any:
     for c in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
         p = emit_fma(builder, SINGLE, p, r, constant(c))
     p = emit_fma(builder, SINGLE, builder.fmul(r, r), p, builder.fadd(r, constant(1.0)))
-    # Times 2**n: add n to the exponent, bits 23 and up.
     power = builder.shl(builder.bitcast(scaled, vector_type(_I32)), integers(23))
+    if keeps_nan:  # times 2**n, the number with n + 127 as its exponent: bits 23 and up
+        return builder.fmul(p, builder.bitcast(power, vector_type()))
+    # Times 2**n: add n to the exponent. Units for multiplication are busy, those for integers are not.
     bits = builder.add(builder.bitcast(p, vector_type(_I32)), power)
     return builder.bitcast(bits, vector_type())
 

@@ -89,13 +89,17 @@ class CopyPlan(KernelPlan):
             name: self._add_table(_bytes(table))
             for name, table in (("offsets_z", s.z), ("offsets_y", s.y), ("offsets_c", s.channels))
         }
+        half = channels // 2
+        turns = tuple(
+            c for pair in zip(range(half), range(half, channels), strict=False) for c in pair
+        )
         if plain:
             offsets["offsets_c"] = 0
         self._set(
             items=items, group_rows=group, rows=rows, channels=channels, scratch_size=self.scratch_size,
             image_step=4 * s.image_values, source_step=4 * s.source_step,
             target_step=s.target_step or 4 * channels, out_z=deep, out_y=tall, out_x=wide,
-            runs=self._add_table(np.array(runs, np.int64)), run_count=len(runs),
+            runs=self._add_table(np.array(runs, np.int64)), run_count=len(runs), interleaves=int(s.channels == turns and not plain),
             fill=self._add_table(np.array([s.fill], np.float32)), **offsets,
         )  # fmt: skip
 

@@ -20,8 +20,8 @@ OPERATIONS = ("copy", "add", "sub", "mul", "div", "scale")
 """a, a + b, a - b, a * b, a / b, and a * b + c."""
 ROW_VALUES, SCALAR_VALUES = 4096, 1024
 """Values of a row into which dense arrays are divided; of one whose second array repeats a scalar."""
-GROUP_VALUES = 1 << 14
-"""Values of a work item."""
+GROUP_VALUES = 1 << 16
+"""Values of a work item of a large array."""
 THREAD_VALUES = 1 << 14
 """Values that justify one more thread, without an activation that takes long."""
 
@@ -40,6 +40,8 @@ class Elementwise:
     repeats : str
         How the second and third array repeat: ``"none"`` (they have the size of the first), ``"channel"`` (one value
         per channel), ``"image"`` (one value per image and channel), or ``"scalar"`` (`pack_scalar`).
+    clamp : tuple of two float, or None
+        Bounds of the result, in the place of an activation that is a clamp.
     source_step, target_step, other_step : int
         Bytes from a position to the next; 0 for dense arrays. `other_step` counts only if nothing repeats.
     """
@@ -53,6 +55,7 @@ class Elementwise:
     source_step: int = 0
     target_step: int = 0
     other_step: int = 0
+    clamp: tuple[float, float] | None = None
 
     @property
     def is_dense(self) -> bool:
@@ -101,7 +104,7 @@ class ElementwisePlan(KernelPlan):
             source_image=steps[0] * rows, target_image=steps[1] * rows,
             other_image=4 * width if s.repeats == "image" else 0,
             operation=OPERATIONS.index(s.operation), act=s.act, scratch_size=self.scratch_size,
-            limits=self._add_table(np.array(clamp_limits(s.act), np.float32)),
+            limits=self._add_table(np.array(s.clamp or clamp_limits(s.act), np.float32)),
         )  # fmt: skip
 
     def _share(self, images: int, rows: int, width: int, threads: int, act: str) -> int:
@@ -109,10 +112,10 @@ class ElementwisePlan(KernelPlan):
         values = images * rows * width
         work = values * (1 if act in ("none", "relu", "relu6") else 4)
         self.threads = max(1, min(threads, round(work / THREAD_VALUES)))
-        size = (
-            GROUP_VALUES if self.threads == 1 else min(GROUP_VALUES, values // (4 * self.threads))
-        )
-        group = min(rows, max(1, size // width))
+        # Neighbouring values stay on one thread, in whose cache they are. All threads get as many groups.
+        least = 1 if self.threads == 1 else 2
+        groups = self.threads * max(least, round(values / GROUP_VALUES / self.threads))
+        group = min(rows, max(1, -(-images * rows // groups)))
         self.threads = min(self.threads, images * -(-rows // group))
         return group
 
