@@ -18,7 +18,12 @@ from torch.utils.flop_counter import register_flop_formula
 
 from separable.engine.availability import EngineError
 from separable.engine.tensor_memory import owned
-from separable.nn.fused.layer_gradients import backward_depthwise, backward_pointwise
+from separable.nn.fused.layer_gradients import (
+    backward_depthwise,
+    backward_layer,
+    backward_pointwise,
+    in_one_pass,
+)
 from separable.nn.fused.layout_transpose import to_first, to_last
 from separable.nn.fused.operators import (
     Window,
@@ -184,6 +189,15 @@ def _separable_compiled(
     geometry = replace(layer.geometry(x), itemsize=4)
     lines = _lines(x)
     outward = _lines(result) if activation != "none" else lines
+    if in_one_pass(geometry):
+        own = depthwise.float(), pointwise.float()
+        to, depth_weights, depth_biases, weights, biases = backward_layer(
+            layer, geometry, lines, _lines(gradient), outward, own, to_input=to_input
+        )
+        return (
+            _placed(to, x), _weights(depth_weights, depthwise), _bias(depth_biases, between_bias),
+            _weights(weights, pointwise), _bias(biases, bias),
+        )  # fmt: skip
     middle_gradient, weights, biases = backward_pointwise(
         layer, geometry, lines, _lines(gradient), outward, pointwise.float()
     )

@@ -21,18 +21,19 @@ threads; the partial sums are added in order afterwards, so results do not depen
 from __future__ import annotations
 
 from separable.engine.compiled.jit import inline, part, stage
-from separable.engine.compiled.simd import add, load_scalar, offset_pointer, prefetch
+from separable.engine.compiled.simd import add, at, load_scalar, offset_pointer, prefetch
 from separable.engine.compiled.sweep_params import next_work_item, set_word, word
 
 from .layer_blocks import PIXELS, ROWS, VECTORS, add_tap_gradients
 from .layer_kernels import (
     depthwise_group,
+    depthwise_tile,
     multiply_panels,
     multiply_rows,
     prefetch_next_tile,
     write_tap_addresses,
 )
-from .layer_params import IDENTITY, NEIGHBOURS, STRIDED_THREES, THREES, layer_at
+from .layer_params import IDENTITY, LAYER_BYTES, NEIGHBOURS, STRIDED_THREES, THREES, layer_at
 from .simd_ops import LANES, float32_ptr, gradient_inside, read, read_part, write, write_part, zero
 
 
@@ -44,7 +45,7 @@ def write_zeros(p, count):
 
 
 @part
-def _mask_gradient(gradient, result, act, limits, outputs, out, step, sums, pixels):
+def mask_gradient(gradient, result, act, limits, outputs, out, step, sums, pixels):
     """Copy the masked gradient g of a group to ``out`` and add it to the sums of the biases' gradient.
 
     ``gradient`` and ``result`` are float32[p][outputs], ``out`` is float32[p][step]. g is 0 where the
@@ -112,7 +113,7 @@ def _multiply_transposed(a, row, panel, line, depth, out, step, rows, vectors):
 
 
 @inline
-def _add_pointwise_gradient(gradient, step, middle, pitch, depth, outputs, sums, pixels):
+def add_pointwise_gradient(gradient, step, middle, pitch, depth, outputs, sums, pixels):
     """Add a group's share of the pointwise weights' gradient: sums[o, c] += sum_p g[p, o] * middle[p, c].
 
     ``sums`` is float32[outputs][depth rounded up to whole vectors].
@@ -130,18 +131,61 @@ def _add_pointwise_gradient(gradient, step, middle, pitch, depth, outputs, sums,
             )  # fmt: skip
 
 
+@part
+def prefetch_share(start, size, part, parts):
+    """Prefetch one of ``parts`` parts of the ``size`` bytes at ``start``.
+
+    What the next group reads is requested in small parts between products, which leave the memory idle.
+    """
+    first, last = part * size // parts // 64, (part + 1) * size // parts // 64
+    for line in range(first, last):
+        prefetch(start + line * 64)
+
+
+@part
+def pointwise_group(plan, like, scratch, begun, until, target, sums):
+    """Add a group's share to the sums of a slab, and compute the gradient of its middle values.
+
+    ``target`` is the address of the middle values' gradient of output position 0.
+    """
+    middle, masked = scratch + plan.at_middle, float32_ptr(scratch + plan.at_gradient)
+    limits, pitch = float32_ptr(plan.limits), plan.middle_step
+    depth, outputs, step = plan.depth, plan.outputs, plan.gradient_step
+    line = (depth + LANES - 1) // LANES * LANES
+    start, pixels = depthwise_group(plan, like, middle, scratch, begun, until)
+    mask_gradient(
+        float32_ptr(plan.gradient + start * outputs * 4),
+        float32_ptr(plan.result + start * outputs * 4), plan.pointwise_act,
+        offset_pointer(limits, 2), outputs, masked, step, offset_pointer(sums, outputs * line), pixels,
+    )  # fmt: skip
+    add_pointwise_gradient(masked, step, float32_ptr(middle), pitch, depth, outputs, sums, pixels)
+    target += start * depth * 4
+    multiply_transposed_weights(plan, like, scratch, target, pixels)
+    if plan.depthwise_act != IDENTITY:
+        _mask_middle_gradient(
+            float32_ptr(target), float32_ptr(middle), pitch // 4, depth, limits, pixels
+        )
+
+
+@inline
+def multiply_transposed_weights(plan, like, scratch, target, pixels):
+    """Compute middle' = g times the transposed weights, which the caller packed as panels."""
+    depth = plan.depth
+    panels = (depth + VECTORS * LANES - 1) // (VECTORS * LANES)
+    multiply_panels(
+        like, scratch + plan.at_gradient, plan.gradient_step * 4, plan.outputs, plan.pointwise,
+        plan.pointwise_bias, target, depth * 4, depth, pixels, 0, panels,
+        offset_pointer(float32_ptr(plan.limits), 4), IDENTITY, scratch + plan.at_spill,
+    )  # fmt: skip
+
+
 @stage
 def backward_pointwise(address, counter, thread):
     """Compute the gradients of the pointwise weights, their biases and the middle values."""
     plan = layer_at(address)
     scratch = plan.scratch + thread * plan.scratch_size
-    middle, spill = scratch + plan.at_middle, scratch + plan.at_spill
-    masked = float32_ptr(scratch + plan.at_gradient)
-    like, pitch = float32_ptr(plan.source), plan.middle_step
-    depth, outputs, step = plan.depth, plan.outputs, plan.gradient_step
-    slabs, tiles, limits = plan.slabs, plan.tiles, float32_ptr(plan.limits)
-    line = (depth + LANES - 1) // LANES * LANES
-    panels = (depth + VECTORS * LANES - 1) // (VECTORS * LANES)
+    like = float32_ptr(plan.source)
+    slabs, tiles = plan.slabs, plan.tiles
     slab = next_work_item(counter)
     while slab < slabs:
         # One work item is one slab. Its sums: float32[outputs][line] of weights, then float32[outputs].
@@ -150,26 +194,7 @@ def backward_pointwise(address, counter, thread):
         begun, ended = slab * tiles // slabs, (slab + 1) * tiles // slabs
         while begun < ended:
             until = min(begun + plan.group_tiles, ended)
-            start, pixels = depthwise_group(plan, like, middle, scratch, begun, until)
-            _mask_gradient(
-                float32_ptr(plan.gradient + start * outputs * 4),
-                float32_ptr(plan.result + start * outputs * 4), plan.pointwise_act,
-                offset_pointer(limits, 2), outputs, masked, step, offset_pointer(sums, outputs * line), pixels,
-            )  # fmt: skip
-            _add_pointwise_gradient(
-                masked, step, float32_ptr(middle), pitch, depth, outputs, sums, pixels
-            )
-            # middle' = g times the transposed weights, which the caller packed as panels.
-            target = plan.middle_gradient + start * depth * 4
-            multiply_panels(
-                like, scratch + plan.at_gradient, step * 4, outputs, plan.pointwise,
-                plan.pointwise_bias, target, depth * 4, depth, pixels, 0, panels, offset_pointer(limits, 4),
-                IDENTITY, spill,
-            )  # fmt: skip
-            if plan.depthwise_act != IDENTITY:
-                _mask_middle_gradient(
-                    float32_ptr(target), float32_ptr(middle), pitch // 4, depth, limits, pixels
-                )
+            pointwise_group(plan, like, scratch, begun, until, plan.middle_gradient, sums)
             begun = until
         slab = next_work_item(counter)
 
@@ -227,16 +252,37 @@ def _add_tile_gradient(plan, like, table, rows, first, gradients, sums, low, hig
         write(offset_pointer(totals, size - LANES), total)
 
 
+@part
+def add_tiles(plan, like, table, gradients, images, begun, until, sums, low, high):
+    """Add the share of the tiles from ``begun`` to ``until`` to the depthwise gradients.
+
+    ``images`` is the address of the middle values' gradient of output position 0.
+    """
+    depth, size, out_rows = plan.depth, plan.row_size, plan.out_rows
+    per_row, per_image = plan.tiles_of_row, plan.tiles_of_image
+    for t in range(begun, until):
+        image, row, tile = t // per_image, t // per_row % out_rows, t % per_row
+        rows = write_tap_addresses(plan, plan.source + image * plan.image_step, row, tile, table)
+        prefetch_next_tile(plan, table, rows, 4)
+        wide = min(PIXELS, size - tile * PIXELS)
+        start = images + ((t // per_row) * size + tile * PIXELS) * depth * 4
+        for line in range(PIXELS * depth * 4, 2 * PIXELS * depth * 4, 64):
+            prefetch(start + line)  # the next tile's
+        # Positions past the end of the row have the gradient 0.
+        for p in range(PIXELS):
+            set_word(gradients, p, start + p * depth * 4 if p < wide else plan.zeros)
+        first = word(plan.row_starts, row)
+        _add_tile_gradient(plan, like, table, rows, first, gradients, sums, low, high)
+
+
 @stage
 def backward_depthwise(address, counter, thread):
     """Compute the gradients of the depthwise weights and their biases."""
     plan = layer_at(address)
     table = plan.scratch + thread * plan.scratch_size
     gradients = table + plan.at_gradient
-    like, depth = float32_ptr(plan.source), plan.depth
+    like = float32_ptr(plan.source)
     slabs, parts, tiles = plan.slabs, plan.parts, plan.tiles
-    per_row, per_image = plan.tiles_of_row, plan.tiles_of_image
-    size, out_rows = plan.row_size, plan.out_rows
     blocks = plan.source_blocks * plan.multiplier
     item = next_work_item(counter)
     while item < plan.items:
@@ -246,19 +292,74 @@ def backward_depthwise(address, counter, thread):
         sums = float32_ptr(plan.sums + slab * plan.slab_step)
         step = plan.block_step + LANES
         write_zeros(offset_pointer(sums, low * step), (high - low) * step)
-        for t in range(slab * tiles // slabs, (slab + 1) * tiles // slabs):
-            image, row, tile = t // per_image, t // per_row % out_rows, t % per_row
-            rows = write_tap_addresses(
-                plan, plan.source + image * plan.image_step, row, tile, table
-            )
-            prefetch_next_tile(plan, table, rows, 4)
-            wide = min(PIXELS, size - tile * PIXELS)
-            start = plan.middle_gradient + ((t // per_row) * size + tile * PIXELS) * depth * 4
-            for line in range(PIXELS * depth * 4, 2 * PIXELS * depth * 4, 64):
-                prefetch(start + line)  # the next tile's
-            # Positions past the end of the row have the gradient 0.
-            for p in range(PIXELS):
-                set_word(gradients, p, start + p * depth * 4 if p < wide else plan.zeros)
-            first = word(plan.row_starts, row)
-            _add_tile_gradient(plan, like, table, rows, first, gradients, sums, low, high)
+        add_tiles(
+            plan, like, table, gradients, plan.middle_gradient,
+            slab * tiles // slabs, (slab + 1) * tiles // slabs, sums, low, high,
+        )  # fmt: skip
         item = next_work_item(counter)
+
+
+@part
+def depthwise_rows(plan, like, source, target, table, begun, until):
+    """Compute some rows of the depthwise result of one image."""
+    size, step = plan.row_size, plan.target_step
+    blocks = plan.source_blocks * plan.multiplier
+    for row in range(begun, until):
+        for tile in range(plan.tiles_of_row):
+            rows = write_tap_addresses(plan, source, row, tile, table)
+            wide = min(PIXELS, size - tile * PIXELS)
+            out = at(like, target + (row * size + tile * PIXELS) * step)
+            first = word(plan.row_starts, row)
+            depthwise_tile(plan, like, table, rows, first, tile, out, step, wide, 0, blocks)
+
+
+@part
+def depthwise_gradients(plan, back, like, scratch, image, begun, until, done, sums):
+    """Use the middle values' gradient of a group while it is in the cache; return the input rows done.
+
+    Its share is added to the depthwise weights' gradient. Then all rows of the input's gradient are computed, from
+    row ``done`` on, that read no output row after the group. ``back`` is the record of the input's gradient.
+    """
+    buffer = scratch + plan.at_image
+    positions = plan.out_rows * plan.row_size
+    add_tiles(
+        plan, like, scratch, scratch + plan.at_pixels, buffer - image * positions * plan.depth * 4,
+        begun, until, offset_pointer(sums, plan.tap_sums // 4), 0, plan.source_blocks,
+    )  # fmt: skip
+    if plan.target == 0:
+        return done
+    ready = (until - image * plan.tiles_of_image) // plan.tiles_of_row
+    last = done
+    while last < back.out_rows and word(plan.row_ready, last) <= ready:
+        last += 1
+    target = plan.target + image * plan.image_step
+    depthwise_rows(back, like, buffer, target, scratch + plan.at_addresses, done, last)
+    return last
+
+
+@stage
+def backward_layer(address, counter, thread):
+    """Compute all gradients of a layer, image by image.
+
+    The gradient of the middle values of an image stays in a buffer, so that it never goes to main memory.
+    """
+    plan, back = layer_at(address), layer_at(address + LAYER_BYTES)
+    scratch = plan.scratch + thread * plan.scratch_size
+    like = float32_ptr(plan.source)
+    slabs, images, per_image = plan.slabs, plan.images, plan.tiles_of_image
+    positions = plan.out_rows * plan.row_size
+    slab = next_work_item(counter)
+    while slab < slabs:
+        sums = float32_ptr(plan.sums + slab * plan.slab_step)
+        write_zeros(sums, plan.slab_step // 4)
+        for image in range(slab * images // slabs, (slab + 1) * images // slabs):
+            target = scratch + plan.at_image - image * positions * plan.depth * 4
+            begun, ended, done = image * per_image, (image + 1) * per_image, 0
+            while begun < ended:
+                until = min(begun + plan.group_tiles, ended)
+                pointwise_group(plan, like, scratch, begun, until, target, sums)
+                done = depthwise_gradients(
+                    plan, back, like, scratch, image, begun, until, done, sums
+                )
+                begun = until
+        slab = next_work_item(counter)
