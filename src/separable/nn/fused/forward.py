@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from separable.engine.availability import EngineError
 from separable.lowering.step import SamePadding, Step
 from separable.nn.fused import autograd as _autograd  # noqa: F401
+from separable.nn.fused.norm_operator import OPERATOR
 from separable.nn.fused.operators import settings_of
 from separable.nn.fused.packed_layer import cached_layer, channels_are_last, is_served
 
@@ -21,6 +22,7 @@ __all__ = [
     "padding_of",
     "run_depthwise",
     "run_separable",
+    "run_separable_norm",
 ]
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -116,6 +118,83 @@ def run_separable(
     with suppress(EngineError):
         return cached_layer((weight, between, pointwise, bias), x.shape[1], packed)(x)
     return None
+
+
+_NORMS: dict[int, Any] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_ACTIVATIONS: dict[Any, str] = {
+    nn.ReLU: "relu",
+    nn.ReLU6: "relu6",
+    nn.SiLU: "silu",
+    nn.Hardswish: "hardswish",
+}
+
+
+def _is_plain(module: nn.Module) -> bool:
+    return not any(getattr(module, name) for name in _HOOKS)
+
+
+def norm_and_activation(module: nn.Module | None, ndim: int) -> tuple[Any, str] | None:
+    """Return the batch normalisation that a module consists of, and the name of the activation after it.
+
+    The result is None for every other module, for those with hooks, and outside of training.
+    """
+    parts = [module]
+    if type(module) is nn.Sequential:
+        parts = list(module)
+        if not (_is_plain(module) and 1 <= len(parts) <= 2):
+            return None
+    norm: Any = parts[0]
+    if type(norm) is not _NORMS[ndim] or not norm.training or not _is_plain(norm):
+        return None
+    if len(parts) == 1:
+        return norm, "none"
+    name = _ACTIVATIONS.get(type(parts[1]))
+    return (norm, name) if name is not None and _is_plain(cast(nn.Module, parts[1])) else None
+
+
+def run_separable_norm(
+    steps: tuple[Step, Step], modules: tuple[nn.Module | None, ...], x: Tensor
+) -> Tensor | None:
+    """Run a depthwise step, batch normalisation in training, an activation and a pointwise step by one operator.
+
+    `modules` are the depthwise, the intermediate and the pointwise one. The result is None if PyTorch must run them.
+    """
+    first, intermediate, second = modules
+    ndim, step = len(steps[0].kernel_size), steps[0]
+    if x.dim() != ndim + 2 or x.dtype is not torch.float32 or first is None or second is None:
+        return None
+    found = norm_and_activation(intermediate, ndim)
+    if found is None or not (_has_no_hooks(first) and _has_no_hooks(second)):
+        return None
+    norm, act = found
+    parameters: Any = norm._parameters
+    if norm.num_features != steps[0].outputs or "weight" not in parameters:
+        return None
+    tensors: list[Any] = [first._parameters["weight"], first._parameters["bias"], parameters["weight"],
+                          parameters["bias"], second._parameters["weight"], second._parameters["bias"]]  # fmt: skip
+    if not _serves(x, *tensors) or x.shape[0] == 0:
+        return None
+    operator = getattr(torch.ops.separable, OPERATOR)
+    window = (step.stride, padding_of(step, x), step.dilation)
+    out, mean, var = operator(x, *tensors, *window, norm.eps, act)
+    _update_averages(norm, mean, var, out.numel() // out.shape[1])
+    return cast(Tensor, out)
+
+
+def _update_averages(norm: Any, mean: Tensor, var: Tensor, count: int) -> None:
+    """Update the running averages of a batch normalisation, as PyTorch does."""
+    if not norm.track_running_stats:
+        return
+    weight: Any = 0.0 if norm.momentum is None else norm.momentum
+    if norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)
+        if norm.momentum is None:  # a plain average over all batches
+            weight = norm.num_batches_tracked.to(mean.dtype).reciprocal()
+    with torch.no_grad():
+        if norm.running_mean is not None:
+            norm.running_mean.lerp_(mean, weight)
+        if norm.running_var is not None:
+            norm.running_var.lerp_(var * (count / (count - 1)), weight)
 
 
 def _serves(x: Tensor, *weights: Tensor | None) -> bool:

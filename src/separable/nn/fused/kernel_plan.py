@@ -128,6 +128,7 @@ def kernels() -> Kernels:
             layer_kernels,
             layer_params,
             layout_kernels,
+            norm_kernels,
             simd_ops,
             spatial_kernels,
         )
@@ -136,6 +137,6 @@ def kernels() -> Kernels:
         return Kernels(
             simd_ops.LANES, layer_blocks.PIXELS, layer_blocks.VECTORS, layer_params.LAYER,
             layer_params.BOXES, thread_pool.run,
-            (layer_kernels, gradient_kernels, layout_kernels, spatial_kernels),
+            (layer_kernels, gradient_kernels, norm_kernels, layout_kernels, spatial_kernels),
             lambda kernel: jit.address(kernel, signature),
         )  # fmt: skip

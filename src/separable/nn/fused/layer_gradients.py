@@ -14,7 +14,7 @@ from torch import Tensor
 
 from separable.engine.tensor_memory import empty
 from separable.nn.fused.kernel_plan import kernels
-from separable.nn.fused.layer_tiling import Geometry, LayerPlan, Sizes, up
+from separable.nn.fused.layer_tiling import THREAD_CYCLES, Geometry, LayerPlan, Sizes, up
 from separable.nn.fused.openmp import run
 from separable.nn.fused.packed_layer import (
     PackedLayer,
@@ -23,7 +23,18 @@ from separable.nn.fused.packed_layer import (
     pack_pointwise,
 )
 
-__all__ = ["backward_depthwise", "backward_layer", "backward_pointwise", "in_one_pass"]
+__all__ = [
+    "BackwardLayerPlan",
+    "BackwardPlan",
+    "backward_depthwise",
+    "backward_layer",
+    "backward_pointwise",
+    "depthwise_sums",
+    "flipped_taps",
+    "in_one_pass",
+    "pointwise_sums",
+    "transposed_panels",
+]
 
 MOST_SLABS = 16
 SUMS_BYTES = 8 << 20
@@ -35,8 +46,11 @@ IMAGE_BYTES = 6 << 20
 """Largest gradient of the middle values of an image that a thread keeps in its scratch memory."""
 
 
-class _Backward(LayerPlan):
+class BackwardPlan(LayerPlan):
     """Plan of the gradients of the pointwise step, of the depthwise weights, or of both and the input."""
+
+    group_bytes = 128 << 10
+    """Largest size of a group's middle values."""
 
     def __init__(self, geometry: Geometry, threads: int, kernel: str) -> None:
         self._kernel = kernel
@@ -54,7 +68,7 @@ class _Backward(LayerPlan):
         self._no_bias = self._add_table(np.zeros(up(g.depth, 64) + 64, np.float32))
         fields = list(self._record.dtype.names or ())
         self._at_gradients = [
-            fields.index(n) for n in ("gradient", "result", "middle_gradient", "sums")
+            fields.index(n) for n in ("gradient", "result", "middle_gradient", "sums", "norm")
         ]
         self._set(
             slabs=self.slabs, slab_step=self.slab * 4, gradient_step=taken, at_gradient=at,
@@ -64,6 +78,14 @@ class _Backward(LayerPlan):
         self._set(scratch_size=self.scratch_size)
         self.threads = min(self.threads, self.slabs)
         self.function = self._compiled.address(self._kernel)
+
+    def _share(self, threads: int, per_row: int, middle_step: int) -> None:
+        """Choose groups of a size that does not depend on the number of threads."""
+        super()._share(threads, per_row, middle_step)
+        self.threads = max(1, min(threads, round(self.cycles / THREAD_CYCLES)))
+        most = self.group_bytes // (self._pixels * middle_step)
+        self._group = max(1, min(self.tiles, most))
+        self._set(group_tiles=self._group)
 
     def _sums(self) -> tuple[int, int]:
         """Return the length of a partial sum, and where in it the depthwise gradients begin."""
@@ -84,19 +106,25 @@ class _Backward(LayerPlan):
     def fill(
         self, words: NDArray[np.int64], source: tuple[int, ...], target: int, scratch: int
     ) -> None:
-        """Write the parameters of one run for the kernel; the last four addresses in `source` are the gradients."""
+        """Write the parameters of one run for the kernel.
+
+        `source` has the addresses of the input, the depthwise weights and biases, the pointwise weights, and then of
+        the arrays named in `_finish`.
+        """
         x, depthwise, depthwise_bias, pointwise, *gradients = source
         arrays = (x, depthwise, depthwise_bias, pointwise, self._no_bias)
         super().fill(words, arrays, target, scratch)
-        words[self._at_gradients] = gradients
+        words[self._at_gradients[: len(gradients)]] = gradients
 
 
-class _BackwardLayer(_Backward):
+class BackwardLayerPlan(BackwardPlan):
     """Plan of all gradients of a layer in one pass over each image."""
+
+    kernel = "backward_layer"
 
     def __init__(self, geometry: Geometry, threads: int) -> None:
         self.back = LayerPlan(_input_geometry(geometry), threads)
-        super().__init__(geometry, threads, "backward_layer")
+        super().__init__(geometry, threads, self.kernel)
 
     def _sums(self) -> tuple[int, int]:
         g = self.geometry
@@ -164,8 +192,8 @@ def _sizes(values: list[int]) -> Sizes:
     return z, y, x
 
 
-_plan = lru_cache(maxsize=256)(_Backward)
-_layer_plan = lru_cache(maxsize=128)(_BackwardLayer)
+_plan = lru_cache(maxsize=256)(BackwardPlan)
+_layer_plan = lru_cache(maxsize=128)(BackwardLayerPlan)
 
 
 def in_one_pass(g: Geometry) -> bool:
@@ -187,8 +215,8 @@ def backward_layer(
     g, threads = geometry, torch.get_num_threads()
     plan = _layer_plan(geometry, threads)
     depthwise, pointwise = weights
-    transposed, lanes = _transposed(g, pointwise), plan.lanes
-    flipped = pack_depthwise(_flipped(g, depthwise), g.channels, lanes)
+    transposed, lanes = transposed_panels(g, pointwise), plan.lanes
+    flipped = pack_depthwise(flipped_taps(g, depthwise), g.channels, lanes)
     no_bias = pack_depthwise_bias(None, g.channels, g.channels, lanes)
     sums = torch.empty(plan.slabs, plan.slab, dtype=torch.float32, device="cpu")
     found = empty((g.images, *g.size, g.channels)) if to_input else None
@@ -201,12 +229,12 @@ def backward_layer(
     taps = plan.slab - (math.prod(g.kernel) + 1) * up(g.channels, lanes)
     return (
         None if found is None else found.movedim(-1, 1),
-        *_depthwise_sums(g, total[taps:], depthwise, lanes),
-        *_pointwise_sums(g, total, pointwise, plan.line),
+        *depthwise_sums(g, total[taps:], depthwise, lanes),
+        *pointwise_sums(g, total, pointwise, plan.line),
     )
 
 
-def _transposed(g: Geometry, pointwise: Tensor) -> Tensor:
+def transposed_panels(g: Geometry, pointwise: Tensor) -> Tensor:
     """Return the transposed pointwise weights as panels."""
     compiled = kernels()
     # (depth with the multiplier outside, outputs)
@@ -216,7 +244,7 @@ def _transposed(g: Geometry, pointwise: Tensor) -> Tensor:
     )
 
 
-def _pointwise_sums(
+def pointwise_sums(
     g: Geometry, total: Tensor, pointwise: Tensor, line: int
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients of the pointwise weights and biases from the sums of all slabs."""
@@ -225,9 +253,7 @@ def _pointwise_sums(
     return weights.reshape(pointwise.shape), total[g.outputs * line :][: g.outputs]
 
 
-def _depthwise_sums(
-    g: Geometry, total: Tensor, weight: Tensor, lanes: int
-) -> tuple[Tensor, Tensor]:
+def depthwise_sums(g: Geometry, total: Tensor, weight: Tensor, lanes: int) -> tuple[Tensor, Tensor]:
     """Return the gradients of the depthwise weights and biases from the sums of all slabs."""
     total = total.view(g.multiplier, -1, math.prod(g.kernel) + 1, lanes)
     table = total.permute(0, 1, 3, 2).reshape(g.multiplier, -1, total.shape[2])
@@ -250,7 +276,7 @@ def backward_pointwise(
     """
     g, threads = geometry, torch.get_num_threads()
     plan = _plan(geometry, threads, "backward_pointwise")
-    transposed = _transposed(g, pointwise)
+    transposed = transposed_panels(g, pointwise)
     middle_gradient = empty((g.images, *g.out_size, g.depth))
     sums = torch.empty(plan.slabs, plan.slab, dtype=torch.float32, device="cpu")
     source: Any = (
@@ -258,7 +284,7 @@ def backward_pointwise(
         result.data_ptr(), middle_gradient.data_ptr(), sums.data_ptr(),
     )  # fmt: skip
     run(plan, source, 0, threads)
-    return middle_gradient, *_pointwise_sums(g, sums.sum(0), pointwise, plan.line)
+    return middle_gradient, *pointwise_sums(g, sums.sum(0), pointwise, plan.line)
 
 
 def backward_depthwise(
@@ -268,26 +294,23 @@ def backward_depthwise(
     weight: Tensor,
     *,
     to_input: bool,
-    to_weight: bool,
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+) -> tuple[Tensor | None, Tensor, Tensor]:
     """Return the gradients of the input ``(n, channels, *space)``, the weights and the biases.
 
     `middle_gradient` is the gradient of the depthwise result ``(n, *space, depth)``, the multiplier outside.
     """
     g, threads = geometry, torch.get_num_threads()
-    weights = biases = None
-    if to_weight:
-        plan = _plan(replace(g, outputs=0), threads, "backward_depthwise")
-        sums = torch.empty(plan.slabs, plan.slab, dtype=torch.float32, device="cpu")
-        source: Any = (x.data_ptr(), 0, 0, 0, 0, 0, middle_gradient.data_ptr(), sums.data_ptr())
-        run(plan, source, 0, threads)
-        weights, biases = _depthwise_sums(g, sums.sum(0), weight, plan.lanes)
+    plan = _plan(replace(g, outputs=0), threads, "backward_depthwise")
+    sums = torch.empty(plan.slabs, plan.slab, dtype=torch.float32, device="cpu")
+    source: Any = (x.data_ptr(), 0, 0, 0, 0, 0, middle_gradient.data_ptr(), sums.data_ptr())
+    run(plan, source, 0, threads)
+    weights, biases = depthwise_sums(g, sums.sum(0), weight, plan.lanes)
     if not to_input:
         return None, weights, biases
     return _to_input(g, middle_gradient, weight), weights, biases
 
 
-def _flipped(g: Geometry, weight: Tensor) -> Tensor:
+def flipped_taps(g: Geometry, weight: Tensor) -> Tensor:
     """Return the depthwise weights with their taps in reverse order, the multiplier outside."""
     flipped = weight.detach().reshape(g.channels, g.multiplier, -1).flip(-1).transpose(0, 1)
     return flipped.reshape(g.depth, 1, *g.kernel)
@@ -299,7 +322,7 @@ def _to_input(g: Geometry, middle_gradient: Tensor, weight: Tensor) -> Tensor:
     pads = tuple(n for pair in zip(back.before, back.after, strict=True) for n in pair)
     settings = (back.stride, pads, back.dilation, 0, 0)
     layer = PackedLayer(
-        _flipped(g, weight), None, None, None, g.depth, settings, spread=back.spread
+        flipped_taps(g, weight), None, None, None, g.depth, settings, spread=back.spread
     )
     found = layer(middle_gradient.movedim(-1, 1))
     if g.multiplier > 1:

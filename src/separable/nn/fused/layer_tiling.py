@@ -13,7 +13,15 @@ import numpy as np
 
 from separable.nn.fused.kernel_plan import KernelPlan, kernels
 
-__all__ = ["ACTIVATIONS", "Geometry", "LayerPlan", "layer_plan", "pointwise_plan", "up"]
+__all__ = [
+    "ACTIVATIONS",
+    "Geometry",
+    "LayerPlan",
+    "clamp_limits",
+    "layer_plan",
+    "pointwise_plan",
+    "up",
+]
 
 ACTIVATIONS = ("none", "relu", "relu6", "silu", "hardswish")
 MIDDLE_BYTES = 192 << 10
@@ -119,7 +127,12 @@ class LayerPlan(KernelPlan):
             block_step=math.prod(g.kernel) * self._lanes,
             zeros=self._add_table(np.zeros(g.depth * 4 + 128, np.uint8)),
         )  # fmt: skip
-        limits = [*_limits(g.depthwise_act), *_limits(g.pointwise_act), -math.inf, math.inf]
+        limits = [
+            *clamp_limits(g.depthwise_act),
+            *clamp_limits(g.pointwise_act),
+            -math.inf,
+            math.inf,
+        ]
         self._set(limits=self._add_table(np.array(limits, np.float32)))
         rows = self._rows()
         window = self._columns(per_row)
@@ -241,7 +254,7 @@ def _candidates(tiles: int, largest: int) -> list[int]:
     return sorted(set(range(1, min(largest, 48) + 1)) | {min(largest, tiles)} - {0}) or [1]
 
 
-def _limits(act: int) -> tuple[float, float]:
+def clamp_limits(act: int) -> tuple[float, float]:
     """Return the bounds of an activation that is a clamp, or no bounds."""
     if ACTIVATIONS[act] in ("relu", "relu6"):
         return 0.0, 6.0 if ACTIVATIONS[act] == "relu6" else math.inf
