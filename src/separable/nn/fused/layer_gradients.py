@@ -49,7 +49,7 @@ IMAGE_BYTES = 6 << 20
 class BackwardPlan(LayerPlan):
     """Plan of the gradients of the pointwise step, of the depthwise weights, or of both and the input."""
 
-    group_bytes = 128 << 10
+    group_bytes = 96 << 10
     """Largest size of a group's middle values."""
 
     def __init__(self, geometry: Geometry, threads: int, kernel: str) -> None:
@@ -73,6 +73,7 @@ class BackwardPlan(LayerPlan):
         self._set(
             slabs=self.slabs, slab_step=self.slab * 4, gradient_step=taken, at_gradient=at,
             parts=1, items=self.slabs, images=g.images, tap_sums=taps * 4,
+            source_ahead=_source_ahead(g),
         )  # fmt: skip
         self._add_buffers()
         self._set(scratch_size=self.scratch_size)
@@ -152,6 +153,12 @@ class BackwardLayerPlan(BackwardPlan):
         super().fill(words, source[:-2], target, scratch)
         rest = words[self._words.size :]
         self.back.fill(rest, (0, *source[-2:], 0, 0), target, scratch)
+
+
+def _source_ahead(g: Geometry) -> int:
+    """Return the bytes from the input row under an output row to the last one that it reads."""
+    z, y = (d * (k - 1) - b for d, k, b in zip(g.dilation, g.kernel, g.before[:2], strict=False))
+    return max(0, (z * g.size[1] + y) * g.size[2]) * g.channels * 4
 
 
 def _image_bytes(g: Geometry) -> int:

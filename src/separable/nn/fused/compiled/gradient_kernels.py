@@ -24,7 +24,7 @@ from separable.engine.compiled.jit import inline, part, stage
 from separable.engine.compiled.simd import add, at, load_scalar, offset_pointer, prefetch
 from separable.engine.compiled.sweep_params import next_work_item, set_word, word
 
-from .layer_blocks import PIXELS, ROWS, VECTORS, add_tap_gradients
+from .layer_blocks import PIXELS, ROWS, VECTORS, add_square_gradients, add_tap_gradients
 from .layer_kernels import (
     depthwise_group,
     depthwise_tile,
@@ -37,11 +37,36 @@ from .layer_params import IDENTITY, LAYER_BYTES, NEIGHBOURS, STRIDED_THREES, THR
 from .simd_ops import LANES, float32_ptr, gradient_inside, read, read_part, write, write_part, zero
 
 
+_ROWS_BETWEEN = ROWS
+"""Positions that are multiplied between two parts of what is prefetched."""
+
+
 @part
 def write_zeros(p, count):
     """Write ``count`` zeros, rounded up to whole vectors."""
     for i in range(0, count, LANES):
         write(offset_pointer(p, i), zero())
+
+
+@inline
+def _copy_four(gradient, outputs, out, step, sums, pixels):
+    """Copy four vectors of outputs of each position, and add them to their sums: whole cache lines in order."""
+    ends = LANES, 2 * LANES, 3 * LANES
+    a, b = read(sums), read(offset_pointer(sums, ends[0]))
+    c, d = read(offset_pointer(sums, ends[1])), read(offset_pointer(sums, ends[2]))
+    for p in range(pixels):
+        here, there = offset_pointer(gradient, p * outputs), offset_pointer(out, p * step)
+        v, w = read(here), read(offset_pointer(here, ends[0]))
+        x, y = read(offset_pointer(here, ends[1])), read(offset_pointer(here, ends[2]))
+        write(there, v)
+        write(offset_pointer(there, ends[0]), w)
+        write(offset_pointer(there, ends[1]), x)
+        write(offset_pointer(there, ends[2]), y)
+        a, b, c, d = add(a, v), add(b, w), add(c, x), add(d, y)
+    write(sums, a)
+    write(offset_pointer(sums, ends[0]), b)
+    write(offset_pointer(sums, ends[1]), c)
+    write(offset_pointer(sums, ends[2]), d)
 
 
 @part
@@ -51,9 +76,15 @@ def mask_gradient(gradient, result, act, limits, outputs, out, step, sums, pixel
     ``gradient`` and ``result`` are float32[p][outputs], ``out`` is float32[p][step]. g is 0 where the
     activation clamped the result.
     """
+    whole = outputs - outputs % (4 * LANES) if act == IDENTITY else 0
+    for c in range(0, whole, 4 * LANES):
+        _copy_four(
+            offset_pointer(gradient, c), outputs, offset_pointer(out, c), step,
+            offset_pointer(sums, c), pixels,
+        )  # fmt: skip
     lower, upper = load_scalar(limits), load_scalar(offset_pointer(limits, 1))
     # One vector of outputs after the other, so that its sum over positions stays in a register.
-    for c in range(0, outputs, LANES):
+    for c in range(whole, outputs, LANES):
         inside = min(LANES, outputs - c)
         total = read(offset_pointer(sums, c))
         for p in range(pixels):
@@ -112,34 +143,38 @@ def _multiply_transposed(a, row, panel, line, depth, out, step, rows, vectors):
         multiply_rows(a, row, panel, line, depth, out, out, step, 0.0, 0.0, rows, 4, 1)
 
 
+@part
+def _prefetch_share(start, size, share, shares):
+    """Prefetch one of ``shares`` parts of the ``size`` bytes at ``start``."""
+    first, last = share * size // shares // 64, (share + 1) * size // shares // 64
+    for line in range(first, last):
+        prefetch(start + line * 64)
+
+
 @inline
-def add_pointwise_gradient(gradient, step, middle, pitch, depth, outputs, sums, pixels):
+def add_pointwise_gradient(plan, gradient, middle, sums, start, pixels):
     """Add a group's share of the pointwise weights' gradient: sums[o, c] += sum_p g[p, o] * middle[p, c].
 
-    ``sums`` is float32[outputs][depth rounded up to whole vectors].
+    ``gradient`` is float32[pixels][gradient_step], ``middle`` float32[pixels][middle_step / 4], ``sums``
+    float32[outputs][depth rounded up to whole vectors]. Between the products, which leave the memory idle, the output's
+    gradient that the next group reads is prefetched.
     """
+    depth, outputs, step, pitch = plan.depth, plan.outputs, plan.gradient_step, plan.middle_step
     vectors = (depth + LANES - 1) // LANES
     line = vectors * LANES
     panels = (vectors + VECTORS - 1) // VECTORS
+    blocks = (outputs + ROWS - 1) // ROWS
+    size = pixels * outputs * 4
+    following = plan.gradient + start * outputs * 4 + size
     for n in range(panels):
         first = n * VECTORS
         wide = min(VECTORS, vectors - first)
         for o in range(0, outputs, ROWS):
+            _prefetch_share(following, size, n * blocks + o // ROWS, panels * blocks)
             _multiply_transposed(
                 offset_pointer(gradient, o), step * 4, offset_pointer(middle, first * LANES), pitch, pixels,
                 offset_pointer(sums, o * line + first * LANES), line * 4, min(ROWS, outputs - o), wide,
             )  # fmt: skip
-
-
-@part
-def prefetch_share(start, size, part, parts):
-    """Prefetch one of ``parts`` parts of the ``size`` bytes at ``start``.
-
-    What the next group reads is requested in small parts between products, which leave the memory idle.
-    """
-    first, last = part * size // parts // 64, (part + 1) * size // parts // 64
-    for line in range(first, last):
-        prefetch(start + line * 64)
 
 
 @part
@@ -158,9 +193,9 @@ def pointwise_group(plan, like, scratch, begun, until, target, sums):
         float32_ptr(plan.result + start * outputs * 4), plan.pointwise_act,
         offset_pointer(limits, 2), outputs, masked, step, offset_pointer(sums, outputs * line), pixels,
     )  # fmt: skip
-    add_pointwise_gradient(masked, step, float32_ptr(middle), pitch, depth, outputs, sums, pixels)
+    add_pointwise_gradient(plan, masked, float32_ptr(middle), sums, start, pixels)
     target += start * depth * 4
-    multiply_transposed_weights(plan, like, scratch, target, pixels)
+    multiply_transposed_weights(plan, like, scratch, target, start, pixels)
     if plan.depthwise_act != IDENTITY:
         _mask_middle_gradient(
             float32_ptr(target), float32_ptr(middle), pitch // 4, depth, limits, pixels
@@ -168,15 +203,26 @@ def pointwise_group(plan, like, scratch, begun, until, target, sums):
 
 
 @inline
-def multiply_transposed_weights(plan, like, scratch, target, pixels):
-    """Compute middle' = g times the transposed weights, which the caller packed as panels."""
-    depth = plan.depth
+def multiply_transposed_weights(plan, like, scratch, target, start, pixels):
+    """Compute middle' = g times the transposed weights, which the caller packed as panels.
+
+    Between the products the input that the next group reads is prefetched.
+    """
+    depth, step = plan.depth, plan.gradient_step * 4
     panels = (depth + VECTORS * LANES - 1) // (VECTORS * LANES)
-    multiply_panels(
-        like, scratch + plan.at_gradient, plan.gradient_step * 4, plan.outputs, plan.pointwise,
-        plan.pointwise_bias, target, depth * 4, depth, pixels, 0, panels,
-        offset_pointer(float32_ptr(plan.limits), 4), IDENTITY, scratch + plan.at_spill,
-    )  # fmt: skip
+    masked, spill = scratch + plan.at_gradient, scratch + plan.at_spill
+    limits = offset_pointer(float32_ptr(plan.limits), 4)
+    # Input positions lie in the same order as output positions, a share of an image for each of them.
+    positions = plan.out_rows * plan.row_size
+    following = plan.source + (start + pixels) * plan.image_step // positions + plan.source_ahead
+    size = pixels * plan.image_step // positions
+    for p in range(0, pixels, _ROWS_BETWEEN):
+        _prefetch_share(following, size, p // _ROWS_BETWEEN, (pixels - 1) // _ROWS_BETWEEN + 1)
+        multiply_panels(
+            like, masked + p * step, step, plan.outputs, plan.pointwise, plan.pointwise_bias,
+            target + p * depth * 4, depth * 4, depth, min(_ROWS_BETWEEN, pixels - p), 0, panels, limits,
+            IDENTITY, spill,
+        )  # fmt: skip
 
 
 @stage
@@ -235,10 +281,24 @@ def _add_tile_gradient(plan, like, table, rows, first, gradients, sums, low, hig
     line = plan.window * 8
     offsets = plan.row_weights + first * 8
     size = plan.block_step + LANES
+    kind = plan.row_kind
+    # All taps of a 3x3 kernel inside the image are added together, if there are registers for them.
+    square = VECTORS == 4 and kind <= STRIDED_THREES and rows == 3 and size == 10 * LANES
     for n in range(low, high):
         m, b = n // blocks, n % blocks
         inside, shift = channels - b * LANES, b * LANES * 4
         far, totals = (m * channels + b * LANES) * 4, offset_pointer(sums, n * size)
+        if square and inside >= LANES:
+            biases = offset_pointer(totals, size - LANES)
+            if kind == THREES:
+                add_square_gradients(
+                    totals, biases, like, table, line, shift, gradients, far, 3, 1
+                )
+            else:
+                add_square_gradients(
+                    totals, biases, like, table, line, shift, gradients, far, 3, 2
+                )
+            continue
         for i in range(rows):
             here, place = offset_pointer(totals, word(offsets, i)), table + i * line
             if inside >= LANES:
@@ -253,21 +313,23 @@ def _add_tile_gradient(plan, like, table, rows, first, gradients, sums, low, hig
 
 
 @part
-def add_tiles(plan, like, table, gradients, images, begun, until, sums, low, high):
+def add_tiles(plan, like, table, gradients, images, begun, until, sums, low, high, ahead):
     """Add the share of the tiles from ``begun`` to ``until`` to the depthwise gradients.
 
-    ``images`` is the address of the middle values' gradient of output position 0.
+    ``images`` is the address of the middle values' gradient of output position 0. If ``ahead`` is 1, the next tile is
+    prefetched.
     """
     depth, size, out_rows = plan.depth, plan.row_size, plan.out_rows
     per_row, per_image = plan.tiles_of_row, plan.tiles_of_image
     for t in range(begun, until):
         image, row, tile = t // per_image, t // per_row % out_rows, t % per_row
         rows = write_tap_addresses(plan, plan.source + image * plan.image_step, row, tile, table)
-        prefetch_next_tile(plan, table, rows, 4)
         wide = min(PIXELS, size - tile * PIXELS)
         start = images + ((t // per_row) * size + tile * PIXELS) * depth * 4
-        for line in range(PIXELS * depth * 4, 2 * PIXELS * depth * 4, 64):
-            prefetch(start + line)  # the next tile's
+        if ahead == 1:
+            prefetch_next_tile(plan, table, rows, 4)
+            for line in range(PIXELS * depth * 4, 2 * PIXELS * depth * 4, 64):
+                prefetch(start + line)
         # Positions past the end of the row have the gradient 0.
         for p in range(PIXELS):
             set_word(gradients, p, start + p * depth * 4 if p < wide else plan.zeros)
@@ -294,7 +356,7 @@ def backward_depthwise(address, counter, thread):
         write_zeros(offset_pointer(sums, low * step), (high - low) * step)
         add_tiles(
             plan, like, table, gradients, plan.middle_gradient,
-            slab * tiles // slabs, (slab + 1) * tiles // slabs, sums, low, high,
+            slab * tiles // slabs, (slab + 1) * tiles // slabs, sums, low, high, 1,
         )  # fmt: skip
         item = next_work_item(counter)
 
@@ -324,7 +386,7 @@ def depthwise_gradients(plan, back, like, scratch, image, begun, until, done, su
     positions = plan.out_rows * plan.row_size
     add_tiles(
         plan, like, scratch, scratch + plan.at_pixels, buffer - image * positions * plan.depth * 4,
-        begun, until, offset_pointer(sums, plan.tap_sums // 4), 0, plan.source_blocks,
+        begun, until, offset_pointer(sums, plan.tap_sums // 4), 0, plan.source_blocks, 0,
     )  # fmt: skip
     if plan.target == 0:
         return done

@@ -74,6 +74,7 @@ LAYER_FIELDS = (
     "slab_step",  # bytes from a partial sum to the next
     "gradient_step",  # elements from a position of the masked gradient to the next
     "at_gradient",  # buffer: masked gradient of a group, or the table of gradient addresses of a tile
+    "source_ahead",  # bytes from the input under an output to the input under its last row of taps
     # Gradients of a whole layer in one pass, image by image; the record of the input's gradient follows.
     "row_ready",  # address of int64[input rows]: output rows that the gradient of each input row reads
     "at_addresses",  # buffer: table of tap addresses of the input's gradient

@@ -183,9 +183,9 @@ def backward_norm_pointwise(address, counter, thread):
                 gradient, gradient, IDENTITY, limits, outputs, masked, step,
                 offset_pointer(sums, outputs * line), pixels,
             )  # fmt: skip
-            add_pointwise_gradient(masked, step, active, pitch, depth, outputs, sums, pixels)
+            add_pointwise_gradient(plan, masked, active, sums, start, pixels)
             target = plan.middle_gradient + start * depth * 4
-            multiply_transposed_weights(plan, like, scratch, target, pixels)
+            multiply_transposed_weights(plan, like, scratch, target, start, pixels)
             _mask_norm_gradient(
                 float32_ptr(target), float32_ptr(middle), pitch // 4, depth, norm, line, act, limits,
                 offset_pointer(sums, plan.norm_sums // 4), pixels,
