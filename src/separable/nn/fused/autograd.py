@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ from separable.nn.fused.layer_gradients import (
     backward_depthwise,
     backward_layer,
     backward_pointwise,
+    in_float32,
     in_one_pass,
 )
 from separable.nn.fused.layout_transpose import to_first, to_last
@@ -33,7 +33,7 @@ from separable.nn.fused.operators import (
     library,
     settings_of,
 )
-from separable.nn.fused.packed_layer import PackedLayer, Settings, channels_are_last, is_served
+from separable.nn.fused.packed_layer import Settings, cached_layer, channels_are_last, is_served
 
 __all__ = [
     "CLAMPS",
@@ -144,9 +144,9 @@ def _depthwise_compiled(
             .transpose(-1, -2)
             .contiguous()
         )
-    layer = PackedLayer(weight, None, None, None, channels, settings)
+    layer = cached_layer((weight, bias, None, None), channels, settings)
     lines = _lines(x)
-    geometry = replace(layer.geometry(x), itemsize=4)
+    geometry = in_float32(layer.geometry(x))
     middle_gradient = middle_gradient.reshape(geometry.images, *geometry.out_size, geometry.depth)
     to, weights, biases = backward_depthwise(
         geometry, lines, middle_gradient, weight.float(), to_input=to_input
@@ -193,8 +193,8 @@ def _separable_compiled(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of input, weights and biases (`tensors`) from the compiled kernels."""
     x, depthwise, between_bias, pointwise, bias = tensors
-    layer = PackedLayer(depthwise, between_bias, pointwise, bias, x.shape[1], settings)
-    geometry = replace(layer.geometry(x), itemsize=4)
+    layer = cached_layer((depthwise, between_bias, pointwise, bias), x.shape[1], settings)
+    geometry = in_float32(layer.geometry(x))
     lines = _lines(x)
     outward = _lines(result) if activation != "none" else lines
     if in_one_pass(geometry):

@@ -31,6 +31,7 @@ __all__ = [
     "backward_pointwise",
     "depthwise_sums",
     "flipped_taps",
+    "in_float32",
     "in_one_pass",
     "pointwise_sums",
     "transposed_panels",
@@ -203,6 +204,18 @@ _plan = lru_cache(maxsize=256)(BackwardPlan)
 _layer_plan = lru_cache(maxsize=128)(BackwardLayerPlan)
 
 
+@lru_cache(maxsize=256)
+def in_float32(g: Geometry) -> Geometry:
+    """Return the geometry of gradients, which are float32."""
+    return replace(g, itemsize=4)
+
+
+@lru_cache(maxsize=256)
+def _without_outputs(g: Geometry) -> Geometry:
+    return replace(g, outputs=0)
+
+
+@lru_cache(maxsize=256)
 def in_one_pass(g: Geometry) -> bool:
     """Return True if `backward_layer` serves: enough images for all threads, which fit the caches."""
     return g.multiplier == 1 and g.images >= LEAST_IMAGES and _image_bytes(g) <= IMAGE_BYTES
@@ -307,7 +320,7 @@ def backward_depthwise(
     `middle_gradient` is the gradient of the depthwise result ``(n, *space, depth)``, the multiplier outside.
     """
     g, threads = geometry, torch.get_num_threads()
-    plan = _plan(replace(g, outputs=0), threads, "backward_depthwise")
+    plan = _plan(_without_outputs(g), threads, "backward_depthwise")
     sums = torch.empty(plan.slabs, plan.slab, dtype=torch.float32, device="cpu")
     source: Any = (x.data_ptr(), 0, 0, 0, 0, 0, middle_gradient.data_ptr(), sums.data_ptr())
     run(plan, source, 0, threads)

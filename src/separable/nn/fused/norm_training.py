@@ -31,6 +31,7 @@ from separable.nn.fused.openmp import run
 from separable.nn.fused.packed_layer import (
     PackedLayer,
     Settings,
+    cached_layer,
     pack_depthwise,
     pack_depthwise_bias,
 )
@@ -156,7 +157,7 @@ def _per_channel(t: Tensor | None, like: Tensor, fill: float) -> Tensor:
 
 def _moments(packed: PackedLayer, geometry: Geometry, x: Tensor) -> Moments:
     """Return the moments of the depthwise result in float64, the multiplier inside."""
-    g, threads = replace(geometry, outputs=0), torch.get_num_threads()
+    g, threads = geometry, torch.get_num_threads()
     plan = _plan(g, threads, "depthwise_moments")
     sums = torch.empty(plan.slabs, 2, plan.line, dtype=torch.float32, device="cpu")
     source = (x.data_ptr(), *packed.addresses[:2], 0, 0, 0, 0, sums.data_ptr())
@@ -186,13 +187,19 @@ def _scaled(layer: NormLayer, scale: Tensor, shift: Tensor, mean: Tensor) -> tup
     return weight.float(), bias.float()
 
 
-def _of_input(layer: NormLayer, x: Tensor, settings: Settings) -> tuple[PackedLayer, Geometry]:
-    """Return the packed layer without its activation, and its sizes."""
-    settings = (*settings[:3], 0, 0)
-    packed = PackedLayer(
-        layer.depthwise, layer.between_bias, layer.pointwise, layer.bias, x.shape[1], settings
-    )
-    return packed, replace(packed.geometry(x), itemsize=4)
+def _of_input(
+    layer: NormLayer, x: Tensor, settings: Settings
+) -> tuple[PackedLayer, Geometry, Geometry]:
+    """Return the packed depthwise step, its sizes, and those of the layer; both without activations."""
+    tensors = (layer.depthwise, layer.between_bias, None, None)
+    packed = cached_layer(tensors, x.shape[1], (*settings[:3], 0, 0))
+    alone = packed.geometry(x)
+    return packed, alone, _with_outputs(alone, layer.pointwise.shape[0])
+
+
+@lru_cache(maxsize=256)
+def _with_outputs(geometry: Geometry, outputs: int) -> Geometry:
+    return replace(geometry, outputs=outputs)
 
 
 def forward_norm(
@@ -203,8 +210,8 @@ def forward_norm(
     `x` has its channels last in memory, and so has the output. The activation of the depthwise step in `settings` is
     the one after the normalisation.
     """
-    packed, geometry = _of_input(layer, x, settings)
-    moments = _moments(packed, geometry, x)
+    packed, alone, _ = _of_input(layer, x, settings)
+    moments = _moments(packed, alone, x)
     scale = (moments.var + eps).rsqrt() * _per_channel(layer.gamma, moments.var, 1.0)
     shift = _per_channel(layer.beta, moments.var, 0.0)
     folded = _scaled(layer, scale, shift, moments.mean)
@@ -223,11 +230,12 @@ def backward_norm(
     to_input: bool,
 ) -> NormLayerGradients:
     """Return the gradients of a layer; `x` and `gradient` have their channels last in memory."""
-    _, g = _of_input(layer, x, settings)
+    _, alone, g = _of_input(layer, x, settings)
     mean, inverse = moments.mean.double(), (moments.var.double() + eps).rsqrt()
     gamma = _per_channel(layer.gamma, mean, 1.0)
     weight, bias = _scaled(layer, inverse, torch.zeros_like(mean), mean)
-    lanes = _plan(g, torch.get_num_threads(), "backward_norm_pointwise", settings[3]).lanes
+    plan = _plan(g, torch.get_num_threads(), "backward_norm_pointwise", settings[3])
+    lanes = plan.lanes
     normalising = (
         pack_depthwise(weight, g.channels, lanes),
         pack_depthwise_bias(bias, g.channels, g.depth, lanes),
@@ -235,7 +243,7 @@ def backward_norm(
     norm = torch.zeros(5, up(g.depth, lanes), dtype=torch.float32)
     norm[0, : g.depth] = _unwoven(g, gamma)
     norm[1, : g.depth] = _unwoven(g, _per_channel(layer.beta, mean, 0.0))
-    masked, sums = _backward_pointwise(layer, g, x, gradient, (*normalising, norm), settings[3])
+    masked, sums = _backward_pointwise(plan, layer, x, gradient, (*normalising, norm))
     total, plan = (
         sums.sum(0),
         _plan(g, torch.get_num_threads(), "backward_norm_pointwise", settings[3]),
@@ -247,7 +255,7 @@ def backward_norm(
     norm[3, : g.depth] = betas / positions
     norm[4, : g.depth] = gammas / positions
     to, depth_weights = _backward_depthwise(
-        layer, g, x, masked, (*normalising, norm), to_input=to_input
+        layer, (g, alone), x, masked, (*normalising, norm), to_input=to_input
     )
     # A bias before the normalisation changes nothing: its gradient is zero.
     return NormLayerGradients(
@@ -262,28 +270,25 @@ def backward_norm(
 
 
 def _backward_pointwise(
+    plan: _NormPlan,
     layer: NormLayer,
-    g: Geometry,
     x: Tensor,
     gradient: Tensor,
     normalising: tuple[Tensor, Tensor, Tensor],
-    act: int,
 ) -> tuple[Tensor, Tensor]:
     """Return z', and the partial sums of the gradients of the pointwise weights, biases, beta and gamma."""
-    threads = torch.get_num_threads()
-    plan = _plan(g, threads, "backward_norm_pointwise", act)
+    g, (weight, bias, norm) = plan.geometry, normalising
     transposed = transposed_panels(g, layer.pointwise)
     masked = empty((g.images, *g.out_size, g.depth))
     sums = torch.empty(plan.slabs, plan.slab, dtype=torch.float32, device="cpu")
-    weight, bias, norm = normalising
     source = _addresses(x, weight, bias, transposed, gradient, None, masked, sums, norm)
-    run(plan, source, 0, threads)
+    run(plan, source, 0, torch.get_num_threads())
     return masked, sums
 
 
 def _backward_depthwise(
     layer: NormLayer,
-    g: Geometry,
+    geometries: tuple[Geometry, Geometry],
     x: Tensor,
     masked: Tensor,
     normalising: tuple[Tensor, Tensor, Tensor],
@@ -291,7 +296,7 @@ def _backward_depthwise(
     to_input: bool,
 ) -> tuple[Tensor | None, Tensor]:
     """Return the gradients of the input and of the depthwise weights from z', which is overwritten."""
-    threads, alone = torch.get_num_threads(), replace(g, outputs=0)
+    threads, (g, alone) = torch.get_num_threads(), geometries
     weight, bias, norm = normalising
     if not in_one_pass(g):
         plan = _plan(alone, threads, "norm_middle_gradient")

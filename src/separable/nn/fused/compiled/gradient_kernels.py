@@ -36,7 +36,6 @@ from .layer_kernels import (
 from .layer_params import IDENTITY, LAYER_BYTES, NEIGHBOURS, STRIDED_THREES, THREES, layer_at
 from .simd_ops import LANES, float32_ptr, gradient_inside, read, read_part, write, write_part, zero
 
-
 _ROWS_BETWEEN = ROWS
 """Positions that are multiplied between two parts of what is prefetched."""
 
@@ -291,13 +290,9 @@ def _add_tile_gradient(plan, like, table, rows, first, gradients, sums, low, hig
         if square and inside >= LANES:
             biases = offset_pointer(totals, size - LANES)
             if kind == THREES:
-                add_square_gradients(
-                    totals, biases, like, table, line, shift, gradients, far, 3, 1
-                )
+                add_square_gradients(totals, biases, like, table, line, shift, gradients, far, 3, 1)
             else:
-                add_square_gradients(
-                    totals, biases, like, table, line, shift, gradients, far, 3, 2
-                )
+                add_square_gradients(totals, biases, like, table, line, shift, gradients, far, 3, 2)
             continue
         for i in range(rows):
             here, place = offset_pointer(totals, word(offsets, i)), table + i * line
