@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ from separable.engine.availability import EngineError
 from separable.lowering.step import SamePadding, Step
 from separable.nn.fused import autograd as _autograd  # noqa: F401
 from separable.nn.fused.norm_operator import OPERATOR
-from separable.nn.fused.operators import settings_of
+from separable.nn.fused.operators import out_sizes, settings_of
 from separable.nn.fused.packed_layer import cached_layer, channels_are_last, is_served
 
 __all__ = [
@@ -25,6 +26,21 @@ __all__ = [
     "run_separable_norm",
 ]
 
+LEAST_TRAINING_WORK = {
+    (True, True, False): 100_000_000,
+    (True, True, True): 200_000_000,
+    (True, False, False): 200_000_000,
+    (True, False, True): 200_000_000,
+    (False, True, False): 0,
+    (False, True, True): 30_000_000,
+    (False, False, False): 30_000_000,
+    (False, False, True): 30_000_000,
+}
+"""Multiplications of a forward pass from which on layers train by the operators (measured on AMD Zen 4).
+
+The key says whether there are two spatial axes (which PyTorch's own convolutions are made for), whether channels are
+last, and whether batch normalisation stands between the steps. Below, calls from Python take too large a part.
+"""
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -109,7 +125,7 @@ def run_separable(
     step = steps[0]
     settings = (step.stride, padding_of(step, x), step.dilation)
     if _records(x, weight, between, pointwise, bias):
-        if not channels_are_last(x):
+        if not _training_pays(step, x, pointwise.shape[0], norm=False):
             return None
         operator = torch.ops.separable.depthwise_separable
         found: Tensor = operator(x, weight, between, pointwise, bias, *settings, "none", "none")
@@ -174,11 +190,25 @@ def run_separable_norm(
                           parameters["bias"], second._parameters["weight"], second._parameters["bias"]]  # fmt: skip
     if not _serves(x, *tensors) or x.shape[0] == 0:
         return None
+    if not _training_pays(step, x, tensors[4].shape[0], norm=True):
+        return None
     operator = getattr(torch.ops.separable, OPERATOR)
     window = (step.stride, padding_of(step, x), step.dilation)
     out, mean, var = operator(x, *tensors, *window, norm.eps, act)
     _update_averages(norm, mean, var, out.numel() // out.shape[1])
     return cast(Tensor, out)
+
+
+def _training_pays(step: Step, x: Tensor, outputs: int, *, norm: bool) -> bool:
+    """Return True if a training step has enough multiplications to be faster by the operator than by PyTorch."""
+    ndim, last = len(step.kernel_size), channels_are_last(x)
+    if torch.compiler.is_compiling() and not norm:
+        return last
+    sizes = out_sizes(
+        x.shape[2:], step.kernel_size, step.stride, padding_of(step, x), step.dilation
+    )
+    each = step.outputs * (math.prod(step.kernel_size) + outputs)
+    return x.shape[0] * math.prod(sizes) * each >= LEAST_TRAINING_WORK[ndim == 2, last, norm]
 
 
 def _update_averages(norm: Any, mean: Tensor, var: Tensor, count: int) -> None:
