@@ -116,13 +116,14 @@ def _by_torch(
     d = depthwise_by_torch(x, layer.depthwise, layer.between_bias, *window)
     wide = d if d.dtype is torch.float64 else d.float()
     axes = [0, *range(2, d.dim())]
-    var, mean = torch.var_mean(wide, axes, correction=0)
-    ones = [1] * (d.dim() - 2)
+    mean, ones = wide.mean(axes), [1] * (d.dim() - 2)
 
     def each(t: Tensor) -> Tensor:
         return t.view(-1, *ones)
 
-    z = (wide - each(mean)) * each((var + eps).rsqrt())
+    centred = wide - each(mean)
+    var = centred.square().mean(axes)
+    z = centred * each((var + eps).rsqrt())
     z = z if layer.gamma is None else z * each(layer.gamma)
     z = z if layer.beta is None else z + each(layer.beta)
     weights = layer.pointwise.reshape(*layer.pointwise.shape[:2], *ones)

@@ -91,7 +91,7 @@ class _NormPlan(BackwardPlan):
 
     def _sums(self) -> tuple[int, int]:
         if not self.geometry.outputs:
-            return 2 * self.line, 0
+            return 3 * self.line, 0
         pointwise, _ = super()._sums()
         self._set(norm_sums=pointwise * 4)
         return pointwise + 2 * self.line, 0
@@ -159,15 +159,18 @@ def _moments(packed: PackedLayer, geometry: Geometry, x: Tensor) -> Moments:
     """Return the moments of the depthwise result in float64, the multiplier inside."""
     g, threads = geometry, torch.get_num_threads()
     plan = _plan(g, threads, "depthwise_moments")
-    sums = torch.empty(plan.slabs, 2, plan.line, dtype=torch.float32, device="cpu")
+    sums = torch.empty(plan.slabs, 3, plan.line, dtype=torch.float32, device="cpu")
     source = (x.data_ptr(), *packed.addresses[:2], 0, 0, 0, 0, sums.data_ptr())
     run(plan, source, 0, threads)
-    totals, squares = sums[:, :, : g.depth].double().unbind(1)  # (groups, depth)
+    near, differences, squares = sums[:, :, : g.depth].double().unbind(1)  # (groups, depth)
     counts = _counts(plan)[:, None]
-    mean = totals.sum(0) / counts.sum()
-    # Chan, Golub and LeVeque (1979): squares about the mean of all, from those about each group's mean.
-    squares = squares.sum(0) + (counts * (totals / counts - mean).square()).sum(0)
-    return Moments(_woven(g, mean), _woven(g, squares / counts.sum()))
+    offsets = differences / counts
+    means, count = near + offsets, counts.sum()
+    mean = (counts * means).sum(0) / count
+    # Chan, Golub and LeVeque (1979): squares about the mean of all, from those about a value near each group's mean.
+    apart = (means - mean).square() - offsets.square()
+    squares = squares.sum(0) + (counts * apart).sum(0)
+    return Moments(_woven(g, mean), _woven(g, (squares / count).clamp_(min=0.0)))
 
 
 def _woven(g: Geometry, t: Tensor) -> Tensor:

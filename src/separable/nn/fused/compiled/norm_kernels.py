@@ -59,22 +59,24 @@ from .simd_ops import (
 
 @part
 def _moments(middle, pitch, depth, pixels, out, line):
-    """Write the sum of each channel, and the sum of its squared differences from its mean.
+    """Write for each channel a value m near the mean, and the sums of the differences from m and of their squares.
 
-    ``middle`` is float32[pixels][pitch], ``out`` float32[2][line]. The mean is that of these positions, so that
-    nothing cancels where a channel's mean is much larger than its deviation.
+    ``middle`` is float32[pixels][pitch], ``out`` float32[3][line]. The value m is the mean of these positions, rounded,
+    so that nothing cancels where a channel's mean is much larger than its deviation.
     """
     part_of = splat(middle, 1.0 / pixels)
     for c in range(0, depth, LANES):
-        total, squares = zero(), zero()
+        total, differences, squares = zero(), zero(), zero()
         for p in range(pixels):
             total = add(total, read(offset_pointer(middle, p * pitch + c)))
         mean = mul(total, part_of)
         for p in range(pixels):
             difference = sub(read(offset_pointer(middle, p * pitch + c)), mean)
+            differences = add(differences, difference)
             squares = fma(difference, difference, squares)
-        write(offset_pointer(out, c), total)
-        write(offset_pointer(out, line + c), squares)
+        write(offset_pointer(out, c), mean)
+        write(offset_pointer(out, line + c), differences)
+        write(offset_pointer(out, 2 * line + c), squares)
 
 
 @stage
