@@ -194,7 +194,7 @@ def run_separable_norm(
         return None
     operator = getattr(torch.ops.separable, OPERATOR)
     window = (step.stride, padding_of(step, x), step.dilation)
-    out, mean, var = operator(x, *tensors, *window, norm.eps, act)
+    out, mean, var, *_ = operator(x, *tensors, *window, norm.eps, act)
     _update_averages(norm, mean, var, out.numel() // out.shape[1])
     return cast(Tensor, out)
 

@@ -129,6 +129,7 @@ def kernels() -> Kernels:
             layer_params,
             layout_kernels,
             norm_kernels,
+            norm_rows,
             simd_ops,
             spatial_kernels,
         )
@@ -137,6 +138,9 @@ def kernels() -> Kernels:
         return Kernels(
             simd_ops.LANES, layer_blocks.PIXELS, layer_blocks.VECTORS, layer_params.LAYER,
             layer_params.BOXES, thread_pool.run,
-            (layer_kernels, gradient_kernels, norm_kernels, layout_kernels, spatial_kernels),
+            (
+                layer_kernels, gradient_kernels, norm_kernels, norm_rows, layout_kernels,
+                spatial_kernels,
+            ),
             lambda kernel: jit.address(kernel, signature),
         )  # fmt: skip

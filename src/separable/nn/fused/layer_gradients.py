@@ -69,7 +69,8 @@ class BackwardPlan(LayerPlan):
         self._no_bias = self._add_table(np.zeros(up(g.depth, 64) + 64, np.float32))
         fields = list(self._record.dtype.names or ())
         self._at_gradients = [
-            fields.index(n) for n in ("gradient", "result", "middle_gradient", "sums", "norm")
+            fields.index(n)
+            for n in ("gradient", "result", "middle_gradient", "sums", "norm", "outer")
         ]
         self._set(
             slabs=self.slabs, slab_step=self.slab * 4, gradient_step=taken, at_gradient=at,

@@ -1,8 +1,9 @@
 """`separable::depthwise_separable_norm`: a separable layer with batch normalisation in training, and its gradients.
 
-    out = pointwise(act(norm(depthwise(x))))
+    rows = pointwise(act(norm(depthwise(x))))
+    out = rows, or activation(norm(rows)) if `out_eps` is given
 
-The normalisation uses the statistics of the batch. The operator returns them, and changes nothing: whoever has
+Both normalisations use the statistics of the batch. The operator returns these, and changes nothing: whoever has
 running averages updates them. On the CPU, in float32, compiled kernels run it. Otherwise PyTorch's own operators do.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from separable.engine.availability import EngineError
 from separable.engine.tensor_memory import owned
+from separable.errors import ArgumentError
 from separable.nn.fused.autograd import (
     depthwise_flops,
     differentiated,
@@ -29,8 +31,15 @@ from separable.nn.fused.autograd import (
     parameter_gradient,
     pointwise_flops,
 )
+from separable.nn.fused.layer_tiling import ACTIVATIONS
 from separable.nn.fused.layout_transpose import to_last
-from separable.nn.fused.norm_training import Moments, NormLayer, backward_norm, forward_norm
+from separable.nn.fused.norm_training import (
+    NormCall,
+    NormLayer,
+    OutputGradient,
+    backward_norm,
+    forward_norm,
+)
 from separable.nn.fused.operators import (
     activate,
     check,
@@ -38,11 +47,19 @@ from separable.nn.fused.operators import (
     check_pointwise,
     convolve,
     depthwise_by_torch,
+    empty_last,
     empty_output,
     library,
     like_input,
     out_sizes,
     settings_of,
+)
+from separable.nn.fused.output_norm import (
+    Moments,
+    OutputNorm,
+    normalised,
+    output_moments,
+    output_sums,
 )
 from separable.nn.fused.packed_layer import is_served
 
@@ -59,33 +76,72 @@ _TENSORS = (
 )
 _REST = "int[] stride, int[] padding, int[] dilation, float eps, str between"
 
-library.define(f"depthwise_separable_norm({_TENSORS}, {_REST}) -> (Tensor, Tensor, Tensor)")
 library.define(
-    f"depthwise_separable_norm_backward(Tensor gradient, {_TENSORS}, Tensor mean, Tensor var, {_REST}, "
-    "bool to_input) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+    f"{OPERATOR}({_TENSORS}, {_REST}, Tensor? out_gamma=None, Tensor? out_beta=None, "
+    "float? out_eps=None, str activation='none') -> "
+    "(Tensor, Tensor mean, Tensor var, Tensor out_mean, Tensor out_var, Tensor rows)"
+)
+library.define(
+    f"{OPERATOR}_backward(Tensor gradient, {_TENSORS}, {_REST}, Tensor? out_gamma, Tensor? out_beta, "
+    "float? out_eps, str activation, Tensor mean, Tensor var, Tensor out_mean, Tensor out_var, "
+    "Tensor rows, bool to_input) -> "
+    "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 
 
-def _check(
-    x: Tensor,
-    layer: NormLayer,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    between: str,
-) -> list[int]:
-    """Raise an error if sizes do not fit together; return the sizes of the output along the spatial axes."""
-    check(OPERATOR, x, layer.depthwise, stride, padding, dilation, (between,))
-    check_pointwise(layer.depthwise, layer.pointwise)
-    for vector in (layer.between_bias, layer.gamma, layer.beta):
-        check_bias(OPERATOR, vector, layer.depthwise)
-    check_bias(OPERATOR, layer.bias, layer.pointwise)
-    sizes = out_sizes(x.shape[2:], layer.depthwise.shape[2:], stride, padding, dilation)
-    verify: Any = vars(functional)[
-        "_verify_batch_size"
-    ]  # raises the error of `torch.nn.BatchNorm2d`
-    verify([x.shape[0], layer.depthwise.shape[0], *sizes])
-    return sizes
+class _Call(NamedTuple):
+    """The arguments of a call, apart from the input."""
+
+    layer: NormLayer
+    window: tuple[Sequence[int], Sequence[int], Sequence[int]]
+    eps: float
+    between: str
+    out_gamma: Tensor | None
+    out_beta: Tensor | None
+    out_eps: float | None
+    activation: str
+
+    @property
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        """The parameters."""
+        return (*self.layer, self.out_gamma, self.out_beta)
+
+    def outer(self) -> OutputNorm | None:
+        """Return the normalisation of the output, if there is one."""
+        if self.out_eps is None:
+            return None
+        act = ACTIVATIONS.index(self.activation)
+        return OutputNorm(self.out_gamma, self.out_beta, self.out_eps, act)
+
+    def of(self, x: Tensor) -> NormCall:
+        """Return the call of the compiled kernels."""
+        settings = settings_of(*self.window, self.between, "none")
+        return NormCall(self.layer, to_last(x), settings, self.eps)
+
+    def check(self, x: Tensor) -> list[int]:
+        """Raise an error if sizes do not fit together; return the sizes of the output along the spatial axes."""
+        layer = self.layer
+        check(OPERATOR, x, layer.depthwise, *self.window, (self.between, self.activation))
+        check_pointwise(layer.depthwise, layer.pointwise)
+        for vector in (layer.between_bias, layer.gamma, layer.beta):
+            check_bias(OPERATOR, vector, layer.depthwise)
+        for vector in (layer.bias, self.out_gamma, self.out_beta):
+            check_bias(OPERATOR, vector, layer.pointwise)
+        others = self.out_gamma is not None or self.out_beta is not None
+        if self.out_eps is None and (others or self.activation != "none"):
+            raise ArgumentError(
+                f"{OPERATOR}: `out_gamma`, `out_beta` and `activation` belong to a normalisation of the "
+                f"output; got activation {self.activation!r} and no `out_eps`"
+            )
+        sizes = out_sizes(x.shape[2:], layer.depthwise.shape[2:], *self.window)
+        verify: Any = vars(functional)["_verify_batch_size"]  # the error of `torch.nn.BatchNorm2d`
+        verify([x.shape[0], layer.depthwise.shape[0], *sizes])
+        return sizes
+
+
+def _call_of(parameters: Sequence[Any]) -> _Call:
+    layer, window, rest = parameters[:6], parameters[6:9], parameters[9:]
+    return _Call(NormLayer(*layer), (window[0], window[1], window[2]), *rest)
 
 
 def _can_run(x: Tensor, *others: Tensor | None) -> bool:
@@ -97,26 +153,40 @@ def _forward(
     x: Tensor, depthwise: Tensor, between_bias: Tensor | None, gamma: Tensor | None,
     beta: Tensor | None, pointwise: Tensor, bias: Tensor | None,
     stride: list[int], padding: list[int], dilation: list[int], eps: float, between: str,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    out_gamma: Tensor | None = None, out_beta: Tensor | None = None, out_eps: float | None = None,
+    activation: str = "none",
+) -> tuple[Tensor, ...]:  # fmt: skip
     layer = NormLayer(depthwise, between_bias, gamma, beta, pointwise, bias)
-    _check(x, layer, stride, padding, dilation, between)
-    if _can_run(x, *layer):
+    window = stride, padding, dilation
+    call = _Call(layer, window, eps, between, out_gamma, out_beta, out_eps, activation)
+    call.check(x)
+    if _can_run(x, *call.tensors):
         with suppress(EngineError):
-            settings = settings_of(stride, padding, dilation, between, "none")
-            out, moments = forward_norm(layer, to_last(x), settings, eps)
-            return like_input(out, x), *moments
-    out, mean, var = _by_torch(x, layer, (stride, padding, dilation), eps, between)
-    return like_input(out, x), owned(mean), owned(var)
+            return _compiled(x, call)
+    out, *moments, rows = _by_torch(x, call)
+    owned_rows = rows.new_empty(0) if rows is out else owned(to_last(rows))
+    return like_input(out, x), *(owned(m) for m in moments), owned_rows
 
 
-def _by_torch(
-    x: Tensor, layer: NormLayer, window: tuple[Any, Any, Any], eps: float, between: str
+def _compiled(x: Tensor, call: _Call) -> tuple[Tensor, ...]:
+    """Return the results of the compiled kernels."""
+    rows, moments = forward_norm(call.of(x))
+    outer = call.outer()
+    if outer is None:
+        return like_input(rows, x), *moments, *(x.new_empty(0) for _ in range(3))
+    mean, var = (m.float() for m in output_moments(rows))
+    out = normalised(rows, outer.table(Moments(mean, var)), outer.act)
+    # The rows are for the kernels of the gradients, so they have their channels last whatever the input has.
+    return like_input(out, x), *moments, mean, var, rows
+
+
+def _normalised_by_torch(
+    d: Tensor, gamma: Tensor | None, beta: Tensor | None, eps: float, act: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the output, the means and the variances by PyTorch's own operators."""
-    d = depthwise_by_torch(x, layer.depthwise, layer.between_bias, *window)
+    """Return the normalised and activated values, the means and the variances by PyTorch's own operators."""
     wide = d if d.dtype is torch.float64 else d.float()
-    axes = [0, *range(2, d.dim())]
-    mean, ones = wide.mean(axes), [1] * (d.dim() - 2)
+    axes, ones = [0, *range(2, d.dim())], [1] * (d.dim() - 2)
+    mean = wide.mean(axes)
 
     def each(t: Tensor) -> Tensor:
         return t.view(-1, *ones)
@@ -124,88 +194,124 @@ def _by_torch(
     centred = wide - each(mean)
     var = centred.square().mean(axes)
     z = centred * each((var + eps).rsqrt())
-    z = z if layer.gamma is None else z * each(layer.gamma)
-    z = z if layer.beta is None else z + each(layer.beta)
-    weights = layer.pointwise.reshape(*layer.pointwise.shape[:2], *ones)
-    return convolve(activate(z.to(d.dtype), between), weights, layer.bias), mean, var
+    z = z if gamma is None else z * each(gamma)
+    z = z if beta is None else z + each(beta)
+    return activate(z.to(d.dtype), act), mean, var
 
 
-def _backward(
-    gradient: Tensor, x: Tensor, depthwise: Tensor, between_bias: Tensor | None,
-    gamma: Tensor | None, beta: Tensor | None, pointwise: Tensor, bias: Tensor | None,
-    mean: Tensor, var: Tensor, stride: list[int], padding: list[int], dilation: list[int],
-    eps: float, between: str, to_input: bool,
-) -> tuple[Tensor, ...]:  # fmt: skip
-    layer = NormLayer(depthwise, between_bias, gamma, beta, pointwise, bias)
-    if _can_run(x, gradient, mean, var, *layer):
+def _by_torch(x: Tensor, call: _Call) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return all results by PyTorch's own operators."""
+    layer = call.layer
+    d = depthwise_by_torch(x, layer.depthwise, layer.between_bias, *call.window)
+    a, mean, var = _normalised_by_torch(d, layer.gamma, layer.beta, call.eps, call.between)
+    weights = layer.pointwise.reshape(*layer.pointwise.shape[:2], *[1] * (d.dim() - 2))
+    rows = convolve(a, weights, layer.bias)
+    if call.out_eps is None:
+        return rows, mean, var, mean.new_empty(0), mean.new_empty(0), rows
+    out, out_mean, out_var = _normalised_by_torch(
+        rows, call.out_gamma, call.out_beta, call.out_eps, call.activation
+    )
+    return out, mean, var, out_mean, out_var, rows
+
+
+def _backward(gradient: Tensor, x: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    *parameters, mean, var, out_mean, out_var, rows, to_input = rest
+    call = _call_of(parameters)
+    moments = Moments(mean, var), Moments(out_mean, out_var)
+    if _can_run(x, gradient, *moments[0], *moments[1], rows, *call.tensors):
         with suppress(EngineError):
-            settings = settings_of(stride, padding, dilation, between, "none")
-            found = backward_norm(
-                layer, Moments(mean, var), to_last(x), to_last(gradient), settings, eps, to_input=to_input
-            )  # fmt: skip
-            made = (parameter_gradient(g, t) for g, t in zip(found[1:], layer, strict=True))
-            return in_layout_of(found.input, x), *made
+            return _compiled_backward(gradient, x, call, moments, rows, to_input=to_input)
 
-    def function(x: Tensor, *parameters: Tensor | None) -> Tensor:
-        own: Any = parameters
-        return _by_torch(x, NormLayer(*own), (stride, padding, dilation), eps, between)[0]
+    def function(x: Tensor, *tensors: Any) -> Tensor:
+        again = call._replace(
+            layer=NormLayer(*tensors[:_PARAMETERS]), out_gamma=tensors[-2], out_beta=tensors[-1]
+        )
+        return _by_torch(x, again)[0]
 
-    first, *others = differentiated(function, gradient, [x, *layer], to_input)
+    first, *others = differentiated(function, gradient, [x, *call.tensors], to_input)
     return (in_layout_of(first, x) if to_input else first), *others
 
 
-library.impl("depthwise_separable_norm", _forward, "CompositeExplicitAutograd")
-library.impl("depthwise_separable_norm_backward", _backward, "CompositeExplicitAutograd")
+def _compiled_backward(
+    gradient: Tensor,
+    x: Tensor,
+    call: _Call,
+    moments: tuple[Moments, Moments],
+    rows: Tensor,
+    *,
+    to_input: bool,
+) -> tuple[Tensor, ...]:
+    """Return all gradients by the compiled kernels."""
+    outer, given = call.outer(), OutputGradient(to_last(gradient))
+    betas, gammas = gradient, gradient
+    if outer is not None:
+        table = outer.table(moments[1])
+        betas, gammas = output_sums(rows, given.gradient, table, outer.act)
+        given = given._replace(rows=rows, table=table, act=outer.act)
+    found = backward_norm(call.of(x), moments[0], given, to_input=to_input)
+    pairs = zip((*found[1:], gammas, betas), call.tensors, strict=True)
+    return in_layout_of(found.input, x), *(parameter_gradient(g, t) for g, t in pairs)
+
+
+library.impl(OPERATOR, _forward, "CompositeExplicitAutograd")
+library.impl(f"{OPERATOR}_backward", _backward, "CompositeExplicitAutograd")
 
 
 def _fake_forward(
     x: Tensor, depthwise: Tensor, between_bias: Tensor | None, gamma: Tensor | None,
     beta: Tensor | None, pointwise: Tensor, bias: Tensor | None,
     stride: list[int], padding: list[int], dilation: list[int], eps: float, between: str,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    out_gamma: Tensor | None = None, out_beta: Tensor | None = None, out_eps: float | None = None,
+    activation: str = "none",
+) -> tuple[Tensor, ...]:  # fmt: skip
     layer = NormLayer(depthwise, between_bias, gamma, beta, pointwise, bias)
-    sizes = _check(x, layer, stride, padding, dilation, between)
+    window = stride, padding, dilation
+    call = _Call(layer, window, eps, between, out_gamma, out_beta, out_eps, activation)
+    sizes, outputs = call.check(x), pointwise.shape[0]
     wide = torch.float64 if x.dtype is torch.float64 else torch.float32
     moments = [x.new_empty(depthwise.shape[0], dtype=wide) for _ in range(2)]
-    return empty_output(x, pointwise.shape[0], sizes), moments[0], moments[1]
+    count = 0 if out_eps is None else outputs
+    moments += [x.new_empty(count, dtype=wide) for _ in range(2)]
+    rows = x.new_empty(0) if out_eps is None else empty_last(x, outputs, sizes)
+    return empty_output(x, outputs, sizes), *moments, rows
 
 
 def _fake_backward(gradient: Tensor, x: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-    parameters = rest[:_PARAMETERS]
-    return fake_input(x, rest[-1]), *(fake_parameter(t, x) for t in parameters)
+    call = _call_of(rest[:-6])
+    return fake_input(x, rest[-1]), *(fake_parameter(t, x) for t in call.tensors)
 
 
-_library.register_fake("separable::depthwise_separable_norm", _fake_forward, lib=library)
-_library.register_fake("separable::depthwise_separable_norm_backward", _fake_backward, lib=library)
+_library.register_fake(f"separable::{OPERATOR}", _fake_forward, lib=library)
+_library.register_fake(f"separable::{OPERATOR}_backward", _fake_backward, lib=library)
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    """Save the input, the parameters and the moments for the backward pass: no middle values."""
-    tensors, ctx.rest = inputs[: _PARAMETERS + 1], inputs[_PARAMETERS + 1 :]
-    ctx.has = [t is not None for t in tensors]
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    """Save the inputs, the moments, and the rows if they are normalised; no middle values."""
+    ctx.rest = [None if isinstance(t, Tensor) else t for t in inputs]
+    ctx.places = [i for i, t in enumerate(inputs) if isinstance(t, Tensor)]
     ctx.mark_non_differentiable(*output[1:])
-    ctx.save_for_backward(*(t for t in tensors if t is not None), *output[1:])
+    ctx.save_for_backward(*(inputs[i] for i in ctx.places), *output[1:])
 
 
 @once_differentiable  # type: ignore[untyped-decorator,unused-ignore]
-def _back(ctx: Any, gradient: Tensor, _mean: Any, _var: Any) -> tuple[Any, ...]:
+def _back(ctx: Any, gradient: Tensor, *_others: Any) -> tuple[Any, ...]:
     """Call the operator of the gradients; a second derivative raises PyTorch's error."""
-    *tensors, mean, var = ctx.saved_tensors
-    saved = iter(tensors)
-    given = [next(saved) if has else None for has in ctx.has]
-    to_input = ctx.needs_input_grad[0]
-    found = torch.ops.separable.depthwise_separable_norm_backward(
-        gradient, *given, mean, var, *ctx.rest, to_input
-    )
-    made = [f if has else None for f, has in zip(found, ctx.has, strict=True)]
+    inputs, count = list(ctx.rest), len(ctx.places)
+    for i, t in zip(ctx.places, ctx.saved_tensors[:count], strict=True):
+        inputs[i] = t
+    moments_and_rows, to_input = ctx.saved_tensors[count:], ctx.needs_input_grad[0]
+    operator = getattr(torch.ops.separable, f"{OPERATOR}_backward")
+    found = operator(gradient, *inputs, *moments_and_rows, to_input)
+    # The gradients are those of the first seven inputs, and of `out_gamma` and `out_beta`.
+    made: list[Any] = [None] * len(inputs)
+    for i, f in zip((*range(_PARAMETERS + 1), 12, 13), found, strict=True):
+        made[i] = f if i in ctx.places else None
     if not to_input:
         made[0] = None
-    return (*made, *(None for _ in ctx.rest))
+    return tuple(made)
 
 
-torch.library.register_autograd(
-    "separable::depthwise_separable_norm", _back, setup_context=_keep, lib=library
-)
+torch.library.register_autograd(f"separable::{OPERATOR}", _back, setup_context=_keep, lib=library)
 
 
 @register_flop_formula(torch.ops.separable.depthwise_separable_norm)

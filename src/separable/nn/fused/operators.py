@@ -31,6 +31,7 @@ __all__ = [
     "check_pointwise",
     "convolve",
     "depthwise_by_torch",
+    "empty_last",
     "empty_output",
     "library",
     "like_input",
@@ -246,11 +247,16 @@ def like_input(out: Tensor, x: Tensor) -> Tensor:
 
 def empty_output(x: Tensor, outputs: int, sizes: Sequence[int]) -> Tensor:
     """Return an uninitialised output in the layout of the input."""
-    shape = (x.shape[0], outputs, *sizes)
     if channels_are_last(x):
-        order = (0, *range(2, len(shape)), 1)
-        return torch.empty_permuted(shape, order, dtype=x.dtype, device=x.device)
-    return x.new_empty(shape)
+        return empty_last(x, outputs, sizes)
+    return x.new_empty((x.shape[0], outputs, *sizes))
+
+
+def empty_last(x: Tensor, outputs: int, sizes: Sequence[int]) -> Tensor:
+    """Return an uninitialised output with its channels last in memory."""
+    shape = (x.shape[0], outputs, *sizes)
+    order = (0, *range(2, len(shape)), 1)
+    return torch.empty_permuted(shape, order, dtype=x.dtype, device=x.device)
 
 
 def _fake_depthwise(

@@ -88,6 +88,11 @@ LAYER_FIELDS = (
     "norm_limits",  # address of float32[2]: its clamp
     "norm_sums",  # bytes from the start of a partial sum to the sums of the gradients of gamma and beta
     "at_active",  # buffer: float32[position][middle_step / 4], activated values of a group
+    # Batch normalisation after the pointwise step.
+    "outer",  # address of float32[7][outer_line], see `norm_rows`; 0 if there is none
+    "outer_line",  # outputs, rounded up to whole vectors
+    "outer_act",  # activation after the normalisation
+    "outer_limits",  # address of float32[2]: its clamp
 )
 BOX_FIELDS = (
     # Arrays of this run. The first convolution is ``one``, the second ``two``; a single one is ``two``.

@@ -39,22 +39,9 @@ from .gradient_kernels import (
     write_zeros,
 )
 from .layer_kernels import depthwise_group
-from .layer_params import HARDSWISH, IDENTITY, LAYER_BYTES, SILU, layer_at
-from .simd_ops import (
-    LANES,
-    between,
-    float32_ptr,
-    gradient_inside,
-    hardswish,
-    hardswish_gradient,
-    read,
-    read_part,
-    silu,
-    silu_gradient,
-    write,
-    write_part,
-    zero,
-)
+from .layer_params import IDENTITY, LAYER_BYTES, layer_at
+from .norm_rows import activated, activation_gradient, rows_gradient
+from .simd_ops import LANES, float32_ptr, read, read_part, write, write_part, zero
 
 
 @part
@@ -106,23 +93,7 @@ def _activate(middle, active, pitch, depth, norm, line, act, limits, pixels):
         for c in range(0, depth, LANES):
             gamma, beta = read(offset_pointer(norm, c)), read(offset_pointer(norm, line + c))
             z = fma(gamma, read(offset_pointer(middle, p * pitch + c)), beta)
-            if act == SILU:
-                z = silu(z)
-            elif act == HARDSWISH:
-                z = hardswish(z)
-            else:
-                z = between(z, lower, upper)
-            write(offset_pointer(active, p * pitch + c), z)
-
-
-@inline
-def _activation_gradient(gradient, z, act, lower, upper):
-    """Return z' = a' * act'(z)."""
-    if act == SILU:
-        return silu_gradient(gradient, z)
-    if act == HARDSWISH:
-        return hardswish_gradient(gradient, z)
-    return gradient_inside(gradient, z, lower, upper)
+            write(offset_pointer(active, p * pitch + c), activated(z, act, lower, upper))
 
 
 @part
@@ -143,7 +114,7 @@ def _mask_norm_gradient(gradient, middle, pitch, depth, norm, line, act, limits,
             )
             value = read(place) if inside == LANES else read_part(place, inside)
             if act != IDENTITY:
-                value = _activation_gradient(value, fma(gamma, h, beta), act, lower, upper)
+                value = activation_gradient(value, fma(gamma, h, beta), act, lower, upper)
                 if inside == LANES:
                     write(place, value)
                 else:
@@ -181,10 +152,16 @@ def backward_norm_pointwise(address, counter, thread):
                 float32_ptr(middle), active, pitch // 4, depth, norm, line, act, limits, pixels
             )
             gradient = float32_ptr(plan.gradient + start * outputs * 4)
-            mask_gradient(
-                gradient, gradient, IDENTITY, limits, outputs, masked, step,
-                offset_pointer(sums, outputs * line), pixels,
-            )  # fmt: skip
+            if plan.outer == 0:
+                mask_gradient(
+                    gradient, gradient, IDENTITY, limits, outputs, masked, step,
+                    offset_pointer(sums, outputs * line), pixels,
+                )  # fmt: skip
+            else:
+                rows_gradient(
+                    gradient, float32_ptr(plan.result + start * outputs * 4), outputs, float32_ptr(plan.outer),
+                    plan.outer_line, plan.outer_act, float32_ptr(plan.outer_limits), masked, step, pixels,
+                )  # fmt: skip
             add_pointwise_gradient(plan, masked, active, sums, start, pixels)
             target = plan.middle_gradient + start * depth * 4
             multiply_transposed_weights(plan, like, scratch, target, start, pixels)
