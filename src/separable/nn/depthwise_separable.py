@@ -15,7 +15,7 @@ from separable.lowering.conv_spec import count
 from separable.lowering.scheme import Scheme, space_letters
 from separable.lowering.step import Step
 from separable.nn.factored_conv import FactoredConv, Sizes
-from separable.nn.fused.forward import is_depthwise, is_pointwise, run_separable
+from separable.nn.fused.forward import is_depthwise, is_pointwise, run_separable, run_separable_norm
 from separable.nn.keras import read_separable, write_separable
 
 __all__ = [
@@ -144,10 +144,16 @@ class _SeparableConv(FactoredConv):
 
     def _fused(self, input: Tensor) -> Tensor | None:
         modules = self._modules
-        if not self._serves or modules.get("intermediate") is not None:
+        if not self._serves:
             return None
         first, second = self.steps
-        return run_separable((first, second), (modules["depthwise"], modules["pointwise"]), input)
+        depthwise, pointwise = modules["depthwise"], modules["pointwise"]
+        intermediate = modules.get("intermediate")
+        if intermediate is None:
+            return run_separable((first, second), (depthwise, pointwise), input)
+        if not self.training:
+            return None
+        return run_separable_norm((first, second), (depthwise, intermediate, pointwise), input)
 
     def _is_served(self) -> bool:
         steps = self.steps

@@ -17,7 +17,12 @@ from torch.utils.flop_counter import register_flop_formula
 
 from separable.engine.availability import EngineError
 from separable.engine.tensor_memory import owned
-from separable.nn.fused.layer_gradients import backward_depthwise, backward_pointwise
+from separable.nn.fused.layer_gradients import (
+    backward_depthwise,
+    backward_layer,
+    backward_pointwise,
+    in_one_pass,
+)
 from separable.nn.fused.layout_transpose import to_first, to_last
 from separable.nn.fused.operators import (
     Window,
@@ -27,9 +32,18 @@ from separable.nn.fused.operators import (
     library,
     settings_of,
 )
-from separable.nn.fused.packed_layer import PackedLayer, Settings, channels_are_last, is_served
+from separable.nn.fused.packed_layer import Settings, cached_layer, channels_are_last, is_served
 
-__all__ = ["CLAMPS", "depthwise_flops", "pointwise_flops"]
+__all__ = [
+    "CLAMPS",
+    "depthwise_flops",
+    "differentiated",
+    "fake_input",
+    "fake_parameter",
+    "in_layout_of",
+    "parameter_gradient",
+    "pointwise_flops",
+]
 
 _library: Any = torch.library
 Shape = Sequence[int]
@@ -54,7 +68,7 @@ def _lines(x: Tensor) -> Tensor:
     return to_last(x.to(torch.float32)).movedim(1, -1).contiguous()
 
 
-def _differentiated(
+def differentiated(
     function: Any, gradient: Tensor, tensors: list[Tensor | None], to_input: bool
 ) -> list[Tensor]:
     """Compute a layer again and differentiate it; gradients that are not needed are empty tensors."""
@@ -69,7 +83,7 @@ def _differentiated(
     return [owned(m.contiguous() if i else m) for i, m in enumerate(made)]
 
 
-def _placed(gradient: Tensor | None, x: Tensor) -> Tensor:
+def in_layout_of(gradient: Tensor | None, x: Tensor) -> Tensor:
     """Return the gradient of the input in the layout of the fake result, or an empty tensor."""
     if gradient is None:
         return x.new_empty(0)
@@ -82,8 +96,9 @@ def _weights(gradient: Tensor, weight: Tensor) -> Tensor:
     return owned(gradient.to(weight.dtype).contiguous())
 
 
-def _bias(gradient: Tensor, bias: Tensor | None) -> Tensor:
-    return gradient.new_empty(0) if bias is None else _weights(gradient, bias)
+def parameter_gradient(gradient: Tensor, parameter: Tensor | None) -> Tensor:
+    """Return the gradient of a parameter in the form of the fake result, an empty tensor if there is none."""
+    return gradient.new_empty(0) if parameter is None else _weights(gradient, parameter)
 
 
 def _depthwise_backward(
@@ -100,8 +115,8 @@ def _depthwise_backward(
     def function(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
         return activate(depthwise_by_torch(x, w, b, stride, padding, dilation), activation)
 
-    a, b, c = _differentiated(function, gradient, [x, weight, bias], to_input)
-    return (_placed(a, x) if to_input else a), b, c
+    a, b, c = differentiated(function, gradient, [x, weight, bias], to_input)
+    return (in_layout_of(a, x) if to_input else a), b, c
 
 
 def _depthwise_compiled(
@@ -128,16 +143,14 @@ def _depthwise_compiled(
             .transpose(-1, -2)
             .contiguous()
         )
-    layer = PackedLayer(weight, None, None, None, channels, settings)
+    layer = cached_layer((weight, bias, None, None), channels, settings)
     lines = _lines(x)
     geometry = layer.geometry(x.shape, 4)
     middle_gradient = middle_gradient.reshape(geometry.images, *geometry.out_size, geometry.depth)
     to, weights, biases = backward_depthwise(
-        geometry, lines, middle_gradient, weight.float(), to_input=to_input, to_weight=True
+        geometry, lines, middle_gradient, weight.float(), to_input=to_input
     )
-    assert weights is not None
-    assert biases is not None
-    return _placed(to, x), _weights(weights, weight), _bias(biases, bias)
+    return in_layout_of(to, x), _weights(weights, weight), parameter_gradient(biases, bias)
 
 
 def _separable_backward(
@@ -164,8 +177,8 @@ def _separable_backward(
         own = (depthwise, between_bias, pointwise, bias)
         return by_torch(x, own, Window(stride, padding, dilation), between, activation)
 
-    a, b, c, d, e = _differentiated(function, gradient, list(tensors), to_input)
-    return (_placed(a, x) if to_input else a), b, c, d, e
+    a, b, c, d, e = differentiated(function, gradient, list(tensors), to_input)
+    return (in_layout_of(a, x) if to_input else a), b, c, d, e
 
 
 def _separable_compiled(
@@ -179,21 +192,28 @@ def _separable_compiled(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of input, weights and biases (`tensors`) from the compiled kernels."""
     x, depthwise, between_bias, pointwise, bias = tensors
-    layer = PackedLayer(depthwise, between_bias, pointwise, bias, x.shape[1], settings)
+    layer = cached_layer((depthwise, between_bias, pointwise, bias), x.shape[1], settings)
     geometry = layer.geometry(x.shape, 4)
     lines = _lines(x)
     outward = _lines(result) if activation != "none" else lines
+    if in_one_pass(geometry):
+        own = depthwise.float(), pointwise.float()
+        to, depth_weights, depth_biases, weights, biases = backward_layer(
+            layer, geometry, lines, _lines(gradient), outward, own, to_input=to_input
+        )
+        return (
+            in_layout_of(to, x), _weights(depth_weights, depthwise), parameter_gradient(depth_biases, between_bias),
+            _weights(weights, pointwise), parameter_gradient(biases, bias),
+        )  # fmt: skip
     middle_gradient, weights, biases = backward_pointwise(
         layer, geometry, lines, _lines(gradient), outward, pointwise.float()
     )
     to, depth_weights, depth_biases = backward_depthwise(
-        geometry, lines, middle_gradient, depthwise.float(), to_input=to_input, to_weight=True
+        geometry, lines, middle_gradient, depthwise.float(), to_input=to_input
     )
-    assert depth_weights is not None
-    assert depth_biases is not None
     return (
-        _placed(to, x), _weights(depth_weights, depthwise), _bias(depth_biases, between_bias),
-        _weights(weights, pointwise), _bias(biases, bias),
+        in_layout_of(to, x), _weights(depth_weights, depthwise), parameter_gradient(depth_biases, between_bias),
+        _weights(weights, pointwise), parameter_gradient(biases, bias),
     )  # fmt: skip
 
 
@@ -201,7 +221,8 @@ library.impl("depthwise_backward", _depthwise_backward, "CompositeExplicitAutogr
 library.impl("depthwise_separable_backward", _separable_backward, "CompositeExplicitAutograd")
 
 
-def _fake_input(x: Tensor, to_input: bool) -> Tensor:
+def fake_input(x: Tensor, to_input: bool) -> Tensor:
+    """Return an uninitialised gradient of the input, an empty tensor if it is not needed."""
     if not to_input:
         return x.new_empty(0)
     if channels_are_last(x):
@@ -210,7 +231,8 @@ def _fake_input(x: Tensor, to_input: bool) -> Tensor:
     return x.new_empty(x.shape)
 
 
-def _fake(t: Tensor | None, x: Tensor) -> Tensor:
+def fake_parameter(t: Tensor | None, x: Tensor) -> Tensor:
+    """Return an uninitialised gradient of a parameter, an empty tensor if there is none."""
     return x.new_empty(0) if t is None else t.new_empty(t.shape)
 
 
@@ -218,7 +240,7 @@ def _fake_depthwise_backward(
     gradient: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, result: Tensor,
     stride: list[int], padding: list[int], dilation: list[int], activation: str, to_input: bool,
 ) -> tuple[Tensor, ...]:  # fmt: skip
-    return _fake_input(x, to_input), _fake(weight, x), _fake(bias, x)
+    return fake_input(x, to_input), fake_parameter(weight, x), fake_parameter(bias, x)
 
 
 def _fake_separable_backward(
@@ -227,7 +249,7 @@ def _fake_separable_backward(
     dilation: list[int], between: str, activation: str, to_input: bool,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     others = (depthwise, between_bias, pointwise, bias)
-    return (_fake_input(x, to_input), *(_fake(t, x) for t in others))
+    return (fake_input(x, to_input), *(fake_parameter(t, x) for t in others))
 
 
 _library.register_fake("separable::depthwise_backward", _fake_depthwise_backward, lib=library)

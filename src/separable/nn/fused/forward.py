@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 from separable.engine.availability import EngineError
 from separable.lowering.step import SamePadding, Step
 from separable.nn.fused import autograd as _autograd  # noqa: F401
-from separable.nn.fused.operators import settings_of
+from separable.nn.fused.norm_operator import OPERATOR
+from separable.nn.fused.operators import out_sizes, settings_of
 from separable.nn.fused.packed_layer import cached_layer, channels_are_last, is_served
 
 __all__ = [
@@ -22,8 +24,24 @@ __all__ = [
     "padding_of",
     "run_depthwise",
     "run_separable",
+    "run_separable_norm",
 ]
 
+LEAST_TRAINING_WORK = {
+    (True, True, False): 100_000_000,
+    (True, True, True): 200_000_000,
+    (True, False, False): 200_000_000,
+    (True, False, True): 200_000_000,
+    (False, True, False): 0,
+    (False, True, True): 30_000_000,
+    (False, False, False): 30_000_000,
+    (False, False, True): 30_000_000,
+}
+"""Multiplications of a forward pass from which on layers train by the operators (measured on AMD Zen 4).
+
+The key says whether there are two spatial axes (which PyTorch's own convolutions are made for), whether channels are
+last, and whether batch normalisation stands between the steps. Below, calls from Python take too large a part.
+"""
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -108,7 +126,7 @@ def run_separable(
     step = steps[0]
     settings = (step.stride, padding_of(step, x.shape), step.dilation)
     if _records(x, weight, between, pointwise, bias):
-        if not channels_are_last(x):
+        if not _training_pays(step, x, pointwise.shape[0], norm=False):
             return None
         operator = torch.ops.separable.depthwise_separable
         found: Tensor = operator(x, weight, between, pointwise, bias, *settings, "none", "none")
@@ -117,6 +135,97 @@ def run_separable(
     with suppress(EngineError):
         return cached_layer((weight, between, pointwise, bias), x.shape[1], packed)(x)
     return None
+
+
+_NORMS: dict[int, Any] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_ACTIVATIONS: dict[Any, str] = {
+    nn.ReLU: "relu",
+    nn.ReLU6: "relu6",
+    nn.SiLU: "silu",
+    nn.Hardswish: "hardswish",
+}
+
+
+def _is_plain(module: nn.Module) -> bool:
+    return not any(getattr(module, name) for name in _HOOKS)
+
+
+def norm_and_activation(module: nn.Module | None, ndim: int) -> tuple[Any, str] | None:
+    """Return the batch normalisation that a module consists of, and the name of the activation after it.
+
+    The result is None for every other module, for those with hooks, and outside of training.
+    """
+    parts = [module]
+    if type(module) is nn.Sequential:
+        parts = list(module)
+        if not (_is_plain(module) and 1 <= len(parts) <= 2):
+            return None
+    norm: Any = parts[0]
+    if type(norm) is not _NORMS[ndim] or not norm.training or not _is_plain(norm):
+        return None
+    if len(parts) == 1:
+        return norm, "none"
+    name = _ACTIVATIONS.get(type(parts[1]))
+    return (norm, name) if name is not None and _is_plain(cast(nn.Module, parts[1])) else None
+
+
+def run_separable_norm(
+    steps: tuple[Step, Step], modules: tuple[nn.Module | None, ...], x: Tensor
+) -> Tensor | None:
+    """Run a depthwise step, batch normalisation in training, an activation and a pointwise step by one operator.
+
+    `modules` are the depthwise, the intermediate and the pointwise one. The result is None if PyTorch must run them.
+    """
+    first, intermediate, second = modules
+    ndim, step = len(steps[0].kernel_size), steps[0]
+    if x.dim() != ndim + 2 or x.dtype is not torch.float32 or first is None or second is None:
+        return None
+    found = norm_and_activation(intermediate, ndim)
+    if found is None or not (_has_no_hooks(first) and _has_no_hooks(second)):
+        return None
+    norm, act = found
+    parameters: Any = norm._parameters
+    if norm.num_features != steps[0].outputs or "weight" not in parameters:
+        return None
+    tensors: list[Any] = [first._parameters["weight"], first._parameters["bias"], parameters["weight"],
+                          parameters["bias"], second._parameters["weight"], second._parameters["bias"]]  # fmt: skip
+    if not _serves(x, *tensors) or x.shape[0] == 0:
+        return None
+    if not _training_pays(step, x, tensors[4].shape[0], norm=True):
+        return None
+    operator = getattr(torch.ops.separable, OPERATOR)
+    window = (step.stride, padding_of(step, x.shape), step.dilation)
+    out, mean, var, *_ = operator(x, *tensors, *window, norm.eps, act)
+    _update_averages(norm, mean, var, out.numel() // out.shape[1])
+    return cast(Tensor, out)
+
+
+def _training_pays(step: Step, x: Tensor, outputs: int, *, norm: bool) -> bool:
+    """Return True if a training step has enough multiplications to be faster by the operator than by PyTorch."""
+    ndim, last = len(step.kernel_size), channels_are_last(x)
+    if torch.compiler.is_compiling() and not norm:
+        return last
+    sizes = out_sizes(
+        x.shape[2:], step.kernel_size, step.stride, padding_of(step, x.shape), step.dilation
+    )
+    each = step.outputs * (math.prod(step.kernel_size) + outputs)
+    return x.shape[0] * math.prod(sizes) * each >= LEAST_TRAINING_WORK[ndim == 2, last, norm]
+
+
+def _update_averages(norm: Any, mean: Tensor, var: Tensor, count: int) -> None:
+    """Update the running averages of a batch normalisation, as PyTorch does."""
+    if not norm.track_running_stats:
+        return
+    weight: Any = 0.0 if norm.momentum is None else norm.momentum
+    if norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)
+        if norm.momentum is None:  # a plain average over all batches
+            weight = norm.num_batches_tracked.to(mean.dtype).reciprocal()
+    with torch.no_grad():
+        if norm.running_mean is not None:
+            norm.running_mean.lerp_(mean, weight)
+        if norm.running_var is not None:
+            norm.running_var.lerp_(var * (count / (count - 1)), weight)
 
 
 def _serves(x: Tensor, *weights: Tensor | None) -> bool:

@@ -142,6 +142,8 @@ def kernels() -> Kernels:
             layer_kernels,
             layer_params,
             layout_kernels,
+            norm_kernels,
+            norm_rows,
             normalisation_kernels,
             pointwise_kernels,
             pooling_kernels,
@@ -157,7 +159,7 @@ def kernels() -> Kernels:
             layer_kernels, layer_params, gradient_kernels, layout_kernels, spatial_kernels, dense_conv_kernels,
             dense_params, pointwise_kernels, inverted_residual_kernels, split_depthwise_kernels, program_kernels,
             winograd_kernels, elementwise_kernels, pooling_kernels, copy_kernels, normalisation_kernels,
-            excitation_kernels,
+            excitation_kernels, norm_kernels, norm_rows,
         )  # fmt: skip
         return Kernels(
             simd_ops.LANES, layer_blocks.PIXELS, layer_blocks.VECTORS, thread_pool.run, modules,

@@ -28,9 +28,15 @@ __all__ = [
     "activate",
     "activate_in_place",
     "by_torch",
+    "check",
+    "check_bias",
+    "check_pointwise",
     "convolve",
     "depthwise_by_torch",
+    "empty_last",
+    "empty_output",
     "library",
+    "like_input",
     "out_sizes",
     "settings_of",
 ]
@@ -236,7 +242,7 @@ def _depthwise(
         settings = settings_of(stride, padding, dilation, activation, "none")
         with suppress(EngineError):
             return cached_layer((weight, bias, None, None), x.shape[1], settings)(x)
-    return _like_input(
+    return like_input(
         activate(depthwise_by_torch(x, weight, bias, stride, padding, dilation), activation), x
     )
 
@@ -256,20 +262,26 @@ def _depthwise_separable(
         with suppress(EngineError):
             return cached_layer(tensors, x.shape[1], settings)(x)
     window = Window(stride, padding, dilation)
-    return _like_input(by_torch(x, tensors, window, between, activation), x)
+    return like_input(by_torch(x, tensors, window, between, activation), x)
 
 
-def _like_input(out: Tensor, x: Tensor) -> Tensor:
+def like_input(out: Tensor, x: Tensor) -> Tensor:
     """Return a result in the layout of the input."""
     return owned(to_last(out) if channels_are_last(x) else to_first(out))
 
 
-def _empty(x: Tensor, outputs: int, sizes: Sequence[int]) -> Tensor:
-    shape = (x.shape[0], outputs, *sizes)
+def empty_output(x: Tensor, outputs: int, sizes: Sequence[int]) -> Tensor:
+    """Return an uninitialised output in the layout of the input."""
     if channels_are_last(x):
-        order = (0, *range(2, len(shape)), 1)
-        return torch.empty_permuted(shape, order, dtype=x.dtype, device=x.device)
-    return x.new_empty(shape)
+        return empty_last(x, outputs, sizes)
+    return x.new_empty((x.shape[0], outputs, *sizes))
+
+
+def empty_last(x: Tensor, outputs: int, sizes: Sequence[int]) -> Tensor:
+    """Return an uninitialised output with its channels last in memory."""
+    shape = (x.shape[0], outputs, *sizes)
+    order = (0, *range(2, len(shape)), 1)
+    return torch.empty_permuted(shape, order, dtype=x.dtype, device=x.device)
 
 
 def _fake_depthwise(
@@ -279,7 +291,7 @@ def _fake_depthwise(
     check("depthwise", x, weight, stride, padding, dilation, (activation,))
     check_bias("depthwise", bias, weight)
     sizes = out_sizes(x.shape[2:], weight.shape[2:], stride, padding, dilation)
-    return _empty(x, weight.shape[0], sizes)
+    return empty_output(x, weight.shape[0], sizes)
 
 
 def _fake_separable(
@@ -292,7 +304,7 @@ def _fake_separable(
     check_bias("depthwise_separable", between_bias, depthwise)
     check_bias("depthwise_separable", bias, pointwise)
     sizes = out_sizes(x.shape[2:], depthwise.shape[2:], stride, padding, dilation)
-    return _empty(x, pointwise.shape[0], sizes)
+    return empty_output(x, pointwise.shape[0], sizes)
 
 
 library.impl("depthwise", _depthwise, "CompositeExplicitAutograd")

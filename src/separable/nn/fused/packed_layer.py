@@ -145,7 +145,8 @@ class PackedLayer(ProcessBound):
         self._shapes = ProcessCache(SHAPES_KEPT)
         self._direct: DirectConvolutions | None = None
         self._least = _least_columns(depthwise.dim() - 2, self.inner)
-        if self._least and settings[0][-1] == 1 and depthwise.dtype is torch.float32:
+        whole = settings[0][-1] == 1 and spread == (1, 1, 1)
+        if self._least and whole and depthwise.dtype is torch.float32:
             tensors = (depthwise, between_bias, pointwise, bias)
             self._direct = DirectConvolutions(tensors if self.outputs else tensors[:2])
             self._steps = self._direct_steps()

@@ -76,6 +76,25 @@ LAYER_FIELDS = (
     "slab_step",  # bytes from a partial sum to the next
     "gradient_step",  # elements from a position of the masked gradient to the next
     "at_gradient",  # buffer: masked gradient of a group, or the table of gradient addresses of a tile
+    "source_ahead",  # bytes from the input under an output to the input under its last row of taps
+    # Gradients of a whole layer in one pass, image by image; the record of the input's gradient follows.
+    "row_ready",  # address of int64[input rows]: output rows that the gradient of each input row reads
+    "at_addresses",  # buffer: table of tap addresses of the input's gradient
+    "at_pixels",  # buffer: table of gradient addresses of a tile
+    "at_image",  # buffer: float32[position][depth], gradient of the middle values of one image
+    "tap_sums",  # bytes from the start of a partial sum to the sums of the depthwise weights
+    # Batch normalisation between the two steps.
+    "norm",  # address of float32[5][norm_line]: gamma, beta, and what the middle gradient needs
+    "norm_line",  # depth, rounded up to whole vectors
+    "norm_act",  # activation after the normalisation
+    "norm_limits",  # address of float32[2]: its clamp
+    "norm_sums",  # bytes from the start of a partial sum to the sums of the gradients of gamma and beta
+    "at_active",  # buffer: float32[position][middle_step / 4], activated values of a group
+    # Batch normalisation after the pointwise step.
+    "outer",  # address of float32[7][outer_line], see `norm_rows`; 0 if there is none
+    "outer_line",  # outputs, rounded up to whole vectors
+    "outer_act",  # activation after the normalisation
+    "outer_limits",  # address of float32[2]: its clamp
 )
 BOX_FIELDS = (
     # Arrays of this run. The first convolution is ``one``, the second ``two``; a single one is ``two``.
@@ -131,6 +150,7 @@ BOX_FIELDS = (
 )  # fmt: skip
 
 LAYER = np.dtype([(name, np.int64) for name in LAYER_FIELDS])
+LAYER_BYTES = LAYER.itemsize
 BOXES = np.dtype([(name, np.int64) for name in BOX_FIELDS])
 _LAYER_RECORD, _BOX_RECORD = numba.from_dtype(LAYER), numba.from_dtype(BOXES)
 

@@ -235,3 +235,31 @@ def gradient_inside(_typing: Any, gradient: Any, result: Any, lower: Any, upper:
         return builder.select(builder.or_(above, below), constant(0.0), a[0])
 
     return gradient(gradient, result, types.float32, types.float32), emit
+
+
+@intrinsic
+def silu_gradient(_typing: Any, gradient: Any, x: Any) -> Any:
+    """Return the gradient times the derivative of SiLU: ``s (1 + x (1 - s))`` with ``s = 1 / (1 + exp(-x))``."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, a: Any) -> Any:
+        one = constant(1.0)
+        down = emit_exp(builder, builder.fsub(constant(-0.0), a[1]))
+        gate = builder.fdiv(one, builder.fadd(one, down))
+        slope = emit_fma(builder, SINGLE, a[1], builder.fsub(one, gate), one)
+        return builder.fmul(a[0], builder.fmul(gate, slope))
+
+    return gradient(gradient, x), emit
+
+
+@intrinsic
+def hardswish_gradient(_typing: Any, gradient: Any, x: Any) -> Any:
+    """Return the gradient times the derivative of hardswish: 0 up to -3, ``x / 3 + 1 / 2``, 1 from 3 on."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, a: Any) -> Any:
+        slope = emit_fma(builder, SINGLE, a[1], constant(1.0 / 3.0), constant(0.5))
+        inner = builder.fmul(a[0], slope)
+        below = builder.fcmp_ordered("<=", a[1], constant(-3.0))
+        above = builder.fcmp_ordered(">=", a[1], constant(3.0))
+        return builder.select(below, constant(0.0), builder.select(above, a[0], inner))
+
+    return gradient(gradient, x), emit
