@@ -50,7 +50,7 @@ def test_values(dtype, tolerance):
         assert (found[0].double() - exact).abs().max() <= tolerance * (exact.abs().max() + 1)
         if dtype is torch.float32:
             target = Surrounded(exact.shape)
-            plan = layer_plan(layer.geometry(x), 2)
+            plan = layer_plan(layer.geometry(x.shape, 4), 2)
             pool.run(plan, (x.data_ptr(), *layer.addresses), target.tensor.data_ptr(), 2)
             assert target.is_untouched_outside()
             assert torch.equal(target.tensor, found[0])

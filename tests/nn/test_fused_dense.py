@@ -13,6 +13,7 @@ from torch import nn as tnn
 from separable import nn
 from separable.nn.fused.dense_layer import PackedConvolution
 from separable.nn.fused.fused_modules import FusedConv
+from separable.nn.fused.winograd_tiling import WinogradPlan
 
 
 class Block(tnn.Module):
@@ -73,6 +74,7 @@ def test_a_residual_network_runs_on_the_kernels(packed_calls: list[tuple[int, ..
     net = network()
     fused, report = nn.fuse(net, torch.randn(1, 3, 40, 40))
     assert not report.left
+    fused.__dict__.pop("forward")  # without it the modules run, not one program
     convs = [m for m in fused.modules() if isinstance(m, FusedConv)]
     # The shortcut of stride 1 is a pointwise layer; all other convolutions are dense.
     assert len(convs) == 6
@@ -143,12 +145,18 @@ def test_exact_networks_do_without_winograd() -> None:
     x = torch.randn(1, 32, 30, 30)
     found = []
     for exact in (False, True):
-        fused, _ = nn.fuse(net, x, exact=exact)
-        conv: Any = fused[0]  # type: ignore[index]
-        assert conv.exact is exact
+        fused, _ = nn.fuse(net, x, exact=exact, measure=False)
+        last = x.contiguous(memory_format=torch.channels_last)
+        (program,) = fused.__dict__["forward"].execution(last).programs
+        assert isinstance(program.steps[0].plan, WinogradPlan) is not exact
         with torch.no_grad():
             found.append(fused(x))
-            packed = next(iter(conv._cached.values()))
+            executor = fused.__dict__.pop("forward")
+            near(fused(x), found[-1].double())
+            fused.forward = executor
+        conv: Any = fused[0]  # type: ignore[index]
+        assert conv.exact is exact
+        packed = next(iter(conv._cached.values()))
         assert list(packed._packed) == ["direct" if exact else "winograd"]
     assert not torch.equal(found[0], found[1])
     near(found[0], net.double()(x.double()))

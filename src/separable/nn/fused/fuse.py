@@ -7,6 +7,7 @@ import copy
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, cast
 
 import torch
@@ -19,6 +20,7 @@ from separable.engine.availability import why_not
 from separable.errors import ArgumentError
 from separable.lowering.step import Step
 from separable.nn.fused.batchnorm_folding import Folded, as_step, folded, name_of_activation
+from separable.nn.fused.data_flow import DataFlow, cut_at_open_flow, names_of_chains
 from separable.nn.fused.forward import can_use_fused_kernel, is_depthwise, is_pointwise
 from separable.nn.fused.fused_modules import (
     FusedConv,
@@ -112,6 +114,27 @@ def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+class _SameFlow:
+    """Hook that checks the path of the data for each new shape of input."""
+
+    def __init__(self, flow: DataFlow) -> None:
+        self._flow = flow
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+        if not torch.compiler.is_compiling():
+            self._flow.check(args)
+
+
+def _flow_of(model: nn.Module, inputs: Sequence[Any], calls: list[Call]) -> DataFlow | None:
+    """Return the path of the data for any shape of input, or None if it depends on values."""
+    flow = DataFlow(model, _is_leaf)
+    try:
+        found = flow.chains(inputs)
+    except Exception:  # PyTorch raises errors of many kinds for operators that need values
+        return None
+    return flow if names_of_chains(found) == names_of_chains(chains(calls)) else None
+
+
 class _ToLast:
     """Hook that converts a network's inputs to channels-last layout, once."""
 
@@ -121,10 +144,15 @@ class _ToLast:
 
 def _input_last(x: Tensor) -> Tensor:
     """Return an input in channels-last layout, by the compiled transposition where that is possible."""
-    if x.dim() not in (4, 5) or (x.stride(1) == 1 and x.stride() == last_strides(x.shape)):
+    plain = type(x) is Tensor and not torch.compiler.is_compiling()
+    if not (plain and x.is_cpu and x.dim() in (4, 5) and not x.requires_grad):
+        return _last(x)
+    if x.stride() == _strides_of(x.shape):
         return x
-    plain = x.is_cpu and can_use_fused_kernel(x) and not torch.compiler.is_compiling()
-    return to_last(x) if plain and not x.requires_grad else _last(x)
+    return to_last(x) if can_use_fused_kernel(x) else _last(x)
+
+
+_strides_of = lru_cache(maxsize=64)(last_strides)
 
 
 def _last(x: Tensor) -> Tensor:
@@ -194,8 +222,13 @@ def fuse(
         calls, before = record(network, _copied(inputs), _is_leaf)
         fused: list[tuple[str, str]] = []
         left: list[tuple[str, str]] = []
-        for chain in chains(calls):
-            _fuse_chain(network, chain, fused, left, exact)
+        flow = _flow_of(model, inputs, calls)
+        groups: list[tuple[str, ...]] = [] if flow is None else flow.groups
+        found = chains(calls)
+        for chain in found if flow is not None else cut_at_open_flow(network, found):
+            _fuse_chain(network, chain, fused, left, exact, groups)
+        if flow is not None and groups:
+            network.register_forward_pre_hook(_SameFlow(flow), with_kwargs=True)
         if _wants_last(network):
             _lay_last(network)
             network.register_forward_pre_hook(_ToLast())
@@ -318,8 +351,9 @@ def _fuse_chain(
     fused: list[tuple[str, str]],
     left: list[tuple[str, str]],
     exact: bool,
+    groups: list[tuple[str, ...]],
 ) -> None:
-    """Replace the first layers of a chain of calls, and continue after them."""
+    """Replace the first layers of a chain of calls, and continue after them; note layers that became one."""
     at = 0
     while at < len(chain):
         call = chain[at]
@@ -346,6 +380,8 @@ def _fuse_chain(
             for other in chain[at + 1 : until]:
                 network.set_submodule(other.name, nn.Identity())
             fused.append((call.name, what))
+            if until > at + 1:
+                groups.append(tuple(c.name for c in chain[at:until]))
         at = until
 
 

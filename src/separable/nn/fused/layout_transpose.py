@@ -70,11 +70,6 @@ def to_last(x: Tensor) -> Tensor:
 
 def last_strides(shape: Sequence[int]) -> tuple[int, ...]:
     """Return the strides of a dense tensor ``(n, channels, *space)`` with the channels last."""
-    return _last_strides(tuple(shape))
-
-
-@lru_cache(maxsize=1024)
-def _last_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     strides, step = [0] * len(shape), 1
     for axis in (1, *range(len(shape) - 1, 1, -1), 0):
         strides[axis] = step
