@@ -127,6 +127,20 @@ def test_pytorch_runs_what_the_kernels_do_not_serve(packed_calls: list[tuple[int
     assert not few.serves((1, 8, 9, 9))
 
 
+def test_hooks_of_convolutions_are_called(packed_calls: list[tuple[int, ...]]) -> None:
+    net = tnn.Sequential(tnn.Conv2d(4, 8, 3), tnn.ReLU(), tnn.Conv2d(8, 8, 3)).eval()
+    seen: list[int] = []
+    net[2].register_forward_hook(lambda *_: seen.append(1))
+    x = torch.randn(1, 4, 9, 9)
+    fused, _ = nn.fuse(net, x)
+    seen.clear()
+    packed_calls.clear()
+    with torch.no_grad():
+        near(fused(x), net.double()(x.double()))
+    assert len(packed_calls) == 1
+    assert len(seen) == 2  # of the fused network and of the original one
+
+
 def test_the_output_keeps_the_layout_of_the_input() -> None:
     fused, _ = nn.fuse(network(), torch.randn(1, 3, 40, 40))
     conv: Any = fused[3].one  # type: ignore[index, union-attr]
