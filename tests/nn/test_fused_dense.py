@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
 from typing import Any
 
 import pytest
@@ -166,3 +167,23 @@ def test_exact_networks_do_without_winograd() -> None:
         assert list(packed._packed) == ["direct" if exact else "winograd"]
     assert not torch.equal(found[0], found[1])
     near(found[0], net.double()(x.double()))
+
+
+def test_several_python_threads_share_a_network() -> None:
+    fused, _ = nn.fuse(network(), torch.randn(1, 3, 40, 40))
+    inputs = [torch.randn(1, 3, n, n + 3) for n in (33, 40, 57, 64)]
+    with torch.no_grad():
+        exact = [fused(x) for x in inputs]
+    again = copy.deepcopy(fused)  # without packed weights: the threads pack them
+    wrong: list[int] = []
+
+    def work(i: int) -> None:
+        with torch.no_grad():
+            wrong.extend(i for _ in range(30) if not torch.equal(again(inputs[i]), exact[i]))
+
+    crew = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in crew:
+        thread.start()
+    for thread in crew:
+        thread.join()
+    assert not wrong
