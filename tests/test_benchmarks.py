@@ -236,3 +236,15 @@ def test_a_run_saves_what_it_prints(load: Load, tmp_path: Path) -> None:
     assert line.seconds > 0
     assert line.error < 1e-6
     assert line.goal == 0.5
+
+
+@pytest.mark.compiled
+def test_the_line_of_a_dense_convolution(load: Load) -> None:
+    pytest.importorskip("torch")
+    dense = load("dense_convolutions")
+    line = dense.measure(dense.Case(16, 16, (3, 3), (40, 41)), 1, 1)
+    name, numbers = line[:34].strip(), [float(n) for n in line[34:].split()]
+    assert name == "16 -> 16, 3x3 / 1, 40x41"
+    assert len(numbers) == 8  # four times, the ratio, the rate, two errors
+    assert all(n > 0 for n in numbers[:4])
+    assert all(0 < n < 5e-6 for n in numbers[6:])

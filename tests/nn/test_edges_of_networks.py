@@ -214,7 +214,7 @@ def test_fuse_keeps_ties_where_nothing_is_folded_and_says_which_it_loses() -> No
     assert ("0.weight", "3.weight") in report.untied
     assert "Tied before, separate now: 0.weight, 3.weight." in str(report)
     assert ("4.weight", "5.weight") not in report.untied
-    assert fused[4].weight is fused[5].weight
+    assert fused[4].conv.weight is fused[5].conv.weight
     assert torch.allclose(fused(X), net(X), atol=1e-5)
 
 

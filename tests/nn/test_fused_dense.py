@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
 from typing import Any
 
 import pytest
@@ -129,6 +130,20 @@ def test_pytorch_runs_what_the_kernels_do_not_serve(packed_calls: list[tuple[int
     assert not few.serves((1, 8, 9, 9))
 
 
+def test_hooks_of_convolutions_are_called(packed_calls: list[tuple[int, ...]]) -> None:
+    net = tnn.Sequential(tnn.Conv2d(4, 8, 3), tnn.ReLU(), tnn.Conv2d(8, 8, 3)).eval()
+    seen: list[int] = []
+    net[2].register_forward_hook(lambda *_: seen.append(1))
+    x = torch.randn(1, 4, 9, 9)
+    fused, _ = nn.fuse(net, x)
+    seen.clear()
+    packed_calls.clear()
+    with torch.no_grad():
+        near(fused(x), net.double()(x.double()))
+    assert len(packed_calls) == 1
+    assert len(seen) == 2  # of the fused network and of the original one
+
+
 def test_the_output_keeps_the_layout_of_the_input() -> None:
     fused, _ = nn.fuse(network(), torch.randn(1, 3, 40, 40))
     conv: Any = fused[3].one  # type: ignore[index, union-attr]
@@ -160,3 +175,23 @@ def test_exact_networks_do_without_winograd() -> None:
         assert list(packed._packed) == ["direct" if exact else "winograd"]
     assert not torch.equal(found[0], found[1])
     near(found[0], net.double()(x.double()))
+
+
+def test_several_python_threads_share_a_network() -> None:
+    fused, _ = nn.fuse(network(), torch.randn(1, 3, 40, 40))
+    inputs = [torch.randn(1, 3, n, n + 3) for n in (33, 40, 57, 64)]
+    with torch.no_grad():
+        exact = [fused(x) for x in inputs]
+    again = copy.deepcopy(fused)  # without packed weights: the threads pack them
+    wrong: list[int] = []
+
+    def work(i: int) -> None:
+        with torch.no_grad():
+            wrong.extend(i for _ in range(30) if not torch.equal(again(inputs[i]), exact[i]))
+
+    crew = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in crew:
+        thread.start()
+    for thread in crew:
+        thread.join()
+    assert not wrong

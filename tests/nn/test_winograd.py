@@ -170,9 +170,9 @@ def test_it_is_used_where_it_pays_and_exact_turns_it_off():
         assert isinstance(exact.planned(1, (1, 28, 28), Steps(), threads).plan, DensePlan)
     conv = fast.conv
     assert winograd_pays(conv, 1, (1, 56, 56))
-    # A single output needs a whole tile; weights of 512 channels outweigh four tiles.
+    # A single output needs a whole tile; weights of 512 channels outweigh one tile of 3 x 3 outputs.
     assert not winograd_pays(conv, 1, (1, 1, 1))
-    assert not winograd_pays(replace(conv, inputs=512, outputs=512), 1, (1, 7, 7))
+    assert not winograd_pays(replace(conv, inputs=512, outputs=512), 1, (1, 3, 3))
     for change in ({"stride": (1, 2, 1)}, {"dilation": (1, 1, 2)}, {"groups": 2}, {"kernel": (1, 3, 5)},
                    {"kernel": (3, 3, 3)}, {"kernel": (1, 1, 1)}):  # fmt: skip
         assert not can_use_winograd(replace(conv, **change))

@@ -49,6 +49,9 @@ def _carrier(model: nn.Module, name: str) -> Hashable:
     """Return the parameters that now hold a parameter's values."""
     owner, _, kind = name.rpartition(".")
     module = model.get_submodule(owner)
+    inner = getattr(module, "conv", None)
+    if kind not in module._parameters and isinstance(inner, nn.Module):
+        module = inner  # a module of a fused network, which has the convolution itself inside
     if isinstance(module, FactoredConv):
         steps = module._convolutions()
         return tuple(id(s.weight) for s in steps) if kind == "weight" else (id(steps[-1].bias),)

@@ -40,32 +40,9 @@ ITEM_CYCLES = 500
 ROW_CYCLES = 20
 POSITION_CYCLES = 8
 """Estimated cycles per work item, per copied row, and per output and panel, besides the multiply-adds."""
-BOX_SIZES = (
-    1,
-    2,
-    3,
-    4,
-    5,
-    6,
-    7,
-    8,
-    10,
-    12,
-    14,
-    16,
-    20,
-    24,
-    28,
-    32,
-    48,
-    56,
-    64,
-    96,
-    112,
-    128,
-    256,
-    512,
-)
+BOX_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+BOXES_TRIED = 32
+"""Sizes of boxes that are tried along each axis, besides the axis divided evenly into up to so many boxes."""
 PLANS_KEPT = 512
 
 
@@ -296,7 +273,13 @@ class DensePlan(KernelPlan):
         reading = weights / (8 if weights > CHUNK_BYTES else 32)
         count = len(self._panels)
         shares = {n for n in (1, self.threads, 2 * self.threads, count) if n <= count}
-        axes = [sorted({n for n in (*BOX_SIZES, total) if n <= total}) for total in out]
+        axes = [
+            sorted(
+                {n for n in BOX_SIZES if n < total}
+                | {-(-total // n) for n in range(1, BOXES_TRIED + 1)}
+            )
+            for total in out
+        ]
         smallest = (1, 1, 1)
         for block_ in itertools.product(*axes):
             block = (block_[0], block_[1], block_[2])
@@ -309,8 +292,7 @@ class DensePlan(KernelPlan):
             copying = (size / 16 + under[0] * under[1] * ROW_CYCLES) if padded else 0.0
             for parts in shares:
                 each = (math.prod(block) * cycles + reading) / parts + copying + ITEM_CYCLES
-                # Boxes at the end are smaller, so the mean work counts, but the last round is a whole one.
-                mean = math.prod(out) * images * cycles / parts / boxes
-                rounds = -(-boxes * parts // self.threads)
-                time = rounds * (mean + each - math.prod(block) * cycles / parts)
+                # Boxes at the ends are smaller: the mean counts, but the last round is of a whole box.
+                mean = each - (math.prod(block) - math.prod(out) * images / boxes) * cycles / parts
+                time = (-(-boxes * parts // self.threads) - 1) * mean + each
                 yield _Boxes(block, (blocks[0], blocks[1], blocks[2]), under, parts, time)

@@ -19,6 +19,7 @@ from separable.nn.fused.packed_layer import cached_layer, channels_are_last, is_
 
 __all__ = [
     "can_use_fused_kernel",
+    "has_no_hooks",
     "is_depthwise",
     "is_pointwise",
     "padding_of",
@@ -79,7 +80,7 @@ def is_pointwise(step: Step) -> bool:
     return step.plain and ones and step.groups == 1 and all(p == (0, 0) for p in step.padding)
 
 
-def _has_no_hooks(module: nn.Module) -> bool:
+def has_no_hooks(module: nn.Module) -> bool:
     """Return True if a module is an unmodified convolution without hooks."""
     return (
         isinstance(module, nn.modules.conv._ConvNd)
@@ -90,7 +91,7 @@ def _has_no_hooks(module: nn.Module) -> bool:
 
 def run_depthwise(step: Step, module: nn.Module | None, x: Tensor) -> Tensor | None:
     """Run a depthwise layer by its operator, or return None if PyTorch must run it."""
-    if x.dim() != len(step.kernel_size) + 2 or module is None or not _has_no_hooks(module):
+    if x.dim() != len(step.kernel_size) + 2 or module is None or not has_no_hooks(module):
         return None
     weight: Any = module._parameters["weight"]
     bias: Any = module._parameters["bias"]
@@ -115,7 +116,7 @@ def run_separable(
     first, second = modules
     if x.dim() != len(steps[0].kernel_size) + 2 or first is None or second is None:
         return None
-    if not (_has_no_hooks(first) and _has_no_hooks(second)):
+    if not (has_no_hooks(first) and has_no_hooks(second)):
         return None
     weight: Any = first._parameters["weight"]
     between: Any = first._parameters["bias"]

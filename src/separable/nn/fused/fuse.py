@@ -462,12 +462,11 @@ def _module_of(
     if step is not None and is_pointwise(step):
         what = f"pointwise, {first.what}".rstrip(", ")
         return FusedPointwise(first.weight, first.bias, first.act), what, first.until
-    plain = copy.deepcopy(conv)
-    plain._parameters["weight"] = nn.Parameter(first.weight, requires_grad=False)
-    if first.bias is not None:
-        plain._parameters["bias"] = nn.Parameter(first.bias, requires_grad=False)
-    return (
-        FusedConv(plain, first.act, step, exact),
-        f"convolution, {first.what}".rstrip(", "),
-        first.until,
-    )
+    # Without a normalisation the convolution itself is kept: its parameters may be shared with others.
+    plain = copy.deepcopy(conv) if "norm" in first.what else conv
+    if plain is not conv:
+        plain._parameters["weight"] = nn.Parameter(first.weight, requires_grad=False)
+        if first.bias is not None:
+            plain._parameters["bias"] = nn.Parameter(first.bias, requires_grad=False)
+    what = f"convolution, {first.what}".rstrip(", ")
+    return FusedConv(plain, first.act, step, exact), what, first.until

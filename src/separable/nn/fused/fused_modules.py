@@ -13,7 +13,7 @@ from separable.engine.availability import EngineError
 from separable.errors import ArgumentError
 from separable.lowering.step import Step
 from separable.nn.fused.dense_layer import ConvSettings, PackedConvolution
-from separable.nn.fused.forward import can_use_fused_kernel, padding_of
+from separable.nn.fused.forward import can_use_fused_kernel, has_no_hooks, padding_of
 from separable.nn.fused.layer_tiling import ACTIVATIONS
 from separable.nn.fused.layout_transpose import to_first
 from separable.nn.fused.operators import (
@@ -257,12 +257,12 @@ class FusedConv(Fused):
 
     def _run_compiled(self, x: Tensor) -> Tensor | None:
         """Run the layer by the compiled kernels, or return None if PyTorch must run it."""
+        step = self.step
+        if step is None or x.dtype is not torch.float32 or not has_no_hooks(self.conv):
+            return None
         weight: Any = self.conv._parameters["weight"]
         bias: Any = self.conv._parameters["bias"]
-        step = self.step
-        if step is None or x.dtype is not torch.float32 or not self.serves(x.shape):
-            return None
-        if not (self._runs(x) and is_served(x, weight, bias)):
+        if not (self.serves(x.shape) and self._runs(x) and is_served(x, weight, bias)):
             return None
         padding = padding_of(step, x.shape)
         tensors = [t for t in (weight, bias) if t is not None]
