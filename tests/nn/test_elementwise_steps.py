@@ -35,6 +35,7 @@ FUNCTIONS = {
     "mul": lambda a, b, c: a * b,
     "div": lambda a, b, c: a / b,
     "scale": lambda a, b, c: a * b + c,
+    "prelu": lambda a, b, c: torch.where(a < 0, a * b, a),
 }
 
 

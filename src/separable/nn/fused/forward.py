@@ -182,7 +182,7 @@ def run_separable_norm(
     if x.dim() != ndim + 2 or x.dtype is not torch.float32 or first is None or second is None:
         return None
     found = norm_and_activation(intermediate, ndim)
-    if found is None or not (_has_no_hooks(first) and _has_no_hooks(second)):
+    if found is None or not (has_no_hooks(first) and has_no_hooks(second)):
         return None
     norm, act = found
     parameters: Any = norm._parameters

@@ -20,6 +20,10 @@ STRIP_VALUES = 1 << 13
 """Minimum number of values that a work item moves."""
 
 
+FEW_STRIPS = 16
+"""Fewest strips of rows that are not divided."""
+
+
 class TransposePlan(KernelPlan):
     """Plan of the transposes of ``matrices`` matrices of one shape, from [row][column] to [column][row].
 
@@ -32,13 +36,17 @@ class TransposePlan(KernelPlan):
     def __init__(self, matrices: int, rows: int, columns: int) -> None:
         compiled = kernels()
         strips = -(-rows // compiled.lanes)
-        each = max(1, STRIP_VALUES // (compiled.lanes * columns))
-        tiles = matrices * strips
+        # Few strips, as of the three channels of a photograph, are divided so that all threads have some.
+        parts = 1
+        if matrices * strips < FEW_STRIPS:
+            parts = max(1, min(rows, compiled.lanes) * columns // STRIP_VALUES)
+        each = max(1, STRIP_VALUES * parts // (compiled.lanes * columns))
+        tiles = matrices * strips * parts
         super().__init__(compiled.constant("LAYER"))
         items = -(-tiles // each)
         self._set(
             channels=rows, row_size=columns, tiles_of_image=strips, group_tiles=each, tiles=tiles,
-            items=items, scratch_size=self.scratch_size,
+            items=items, parts=parts, scratch_size=self.scratch_size,
         )  # fmt: skip
         self.threads = max(1, min(items, matrices * rows * columns >> 14))
         self.function = compiled.address("transpose_matrices")

@@ -21,7 +21,16 @@ from separable.engine.compiled.sweep_params import next_work_item
 
 from .activation_ops import activate
 from .layer_params import SILU, emit_pointer
-from .simd_ops import LANES, SINGLE, emit_between, emit_mask, emit_read, emit_write, float32_ptr
+from .simd_ops import (
+    LANES,
+    SINGLE,
+    constant,
+    emit_between,
+    emit_mask,
+    emit_read,
+    emit_write,
+    float32_ptr,
+)
 
 ELEMENTWISE = np.dtype(
     [(name, np.int64) for name in (
@@ -44,15 +53,15 @@ ELEMENTWISE = np.dtype(
         # Bytes from a row, and from an image, to the next.
         "source_row", "target_row", "other_row",
         "source_image", "target_image", "other_image",
-        "operation",  # COPY, ADD, SUBTRACT, MULTIPLY, DIVIDE or SCALE
+        "operation",  # COPY, ADD, SUBTRACT, MULTIPLY, DIVIDE, SCALE or PRELU
         "act",  # activation
         "limits",  # address of float32[2]: clamp of the result
     )]
 )  # fmt: skip
 _RECORD = numba.from_dtype(ELEMENTWISE)
 
-COPY, ADD, SUBTRACT, MULTIPLY, DIVIDE, SCALE = range(6)
-"""Operations: a, a + b, a - b, a * b, a / b, a * b + c."""
+COPY, ADD, SUBTRACT, MULTIPLY, DIVIDE, SCALE, PRELU = range(7)
+"""Operations: a, a + b, a - b, a * b, a / b, a * b + c, and a * b where a < 0 but a elsewhere."""
 
 
 @intrinsic
@@ -86,6 +95,9 @@ def combine(
                 return values[0]
             if chosen == SCALE:
                 return emit_fma(builder, SINGLE, *values)
+            if chosen == PRELU:
+                is_negative = builder.fcmp_ordered("<", values[0], constant(0.0))
+                return builder.select(is_negative, builder.fmul(*values), values[0])
             emitters = {
                 ADD: builder.fadd,
                 SUBTRACT: builder.fsub,
@@ -164,8 +176,10 @@ def elementwise_float32(address, counter, thread):
                 _combine_rows(plan, image, begun, ended, lower, upper, MULTIPLY)
             elif operation == DIVIDE:
                 _combine_rows(plan, image, begun, ended, lower, upper, DIVIDE)
-            else:
+            elif operation == SCALE:
                 _combine_rows(plan, image, begun, ended, lower, upper, SCALE)
+            else:
+                _combine_rows(plan, image, begun, ended, lower, upper, PRELU)
             if act >= SILU:
                 place = plan.target + image * plan.target_image + begun * plan.target_row
                 whole = ended if ended < rows or plan.last_width == plan.width else ended - 1

@@ -13,7 +13,7 @@ from typing import Any
 
 from separable.engine.compiled.jit import inline, literal_intrinsic, stage
 from separable.engine.compiled.numba_api import cgutils, types
-from separable.engine.compiled.simd import offset_pointer
+from separable.engine.compiled.simd import emit_shuffle, offset_pointer
 from separable.engine.compiled.sweep_params import next_work_item
 from separable.engine.compiled.transpose import transpose
 
@@ -76,14 +76,42 @@ def store_square(
     return types.none(p, types.int64, block, types.int64, types.int64, whole), emit
 
 
+@literal_intrinsic
+def interleave_rows(_typing: Any, p: Any, step: Any, out: Any, rows: Any) -> Any:
+    """Store LANES columns of a matrix of few rows, ``step`` elements apart: out[column * rows + row] = p[row, column].
+
+    ``rows`` is a literal.
+    """
+    count = rows.literal_value
+
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        base, far, target = arguments[:3]
+        places = [builder.gep(base, [builder.mul(far, far.type(r))]) for r in range(count)]
+        values = [emit_read(builder, p, place) for place in places]
+        for n in range(count):  # vector n of the result takes lanes from all rows in turn
+            made = values[0]
+            for r in range(count):
+                flat = [n * LANES + lane for lane in range(LANES)]
+                lanes = [
+                    LANES + f // count if f % count == r else lane for lane, f in enumerate(flat)
+                ]
+                made = emit_shuffle(builder, made, values[r], lanes)
+            emit_write(builder, out, made, builder.gep(target, [far.type(n * LANES)]))
+        return context.get_dummy_value()
+
+    return types.none(p, types.int64, out, rows), emit
+
+
 @inline
-def _strip(source, target, rows, columns, r):
-    """Transpose up to LANES rows: target[c, r] = source[r, c], LANES x LANES values at a time."""
+def _strip(source, target, rows, columns, r, begun, ended):
+    """Transpose up to LANES rows of some columns: target[c, r] = source[r, c], LANES x LANES values at a time."""
     tall = min(LANES, rows - r)
-    for c in range(0, columns, LANES):
-        wide = min(LANES, columns - c)
+    for c in range(begun, ended, LANES):
+        wide = min(LANES, ended - c)
         here, there = offset_pointer(source, r * columns + c), offset_pointer(target, c * rows + r)
-        if tall == LANES and wide == LANES:
+        if rows == 3 and wide == LANES:
+            interleave_rows(here, columns, there, 3)
+        elif tall == LANES and wide == LANES:
             store_square(there, rows, transpose(load_square(here, columns, 0, 0, 1)), 0, 0, 1)
         else:
             store_square(
@@ -93,16 +121,20 @@ def _strip(source, target, rows, columns, r):
 
 @stage
 def transpose_matrices(address, counter, thread):
-    """Transpose matrices of ``channels`` rows and ``row_size`` columns; a tile is a strip of rows."""
+    """Transpose matrices of ``channels`` rows and ``row_size`` columns; a tile is part of a strip of rows."""
     plan = layer_at(address)
-    rows, columns = plan.channels, plan.row_size
+    rows, columns, parts = plan.channels, plan.row_size, plan.parts
     strips, each = plan.tiles_of_image, plan.group_tiles
+    blocks = (columns + LANES - 1) // LANES
     item = next_work_item(counter)
     while item < plan.items:
         for s in range(item * each, min((item + 1) * each, plan.tiles)):
-            # Strips are numbered [matrix][strip of LANES rows].
-            matrix = s // strips * rows * columns
+            # Tiles are numbered [matrix][strip of LANES rows][part of the columns].
+            share, strip = s % parts, s // parts
+            begun = share * blocks // parts * LANES
+            ended = min(columns, (share + 1) * blocks // parts * LANES)
+            matrix = strip // strips * rows * columns
             source = offset_pointer(float32_ptr(plan.source), matrix)
             target = offset_pointer(float32_ptr(plan.target), matrix)
-            _strip(source, target, rows, columns, s % strips * LANES)
+            _strip(source, target, rows, columns, strip % strips * LANES, begun, ended)
         item = next_work_item(counter)

@@ -16,8 +16,8 @@ from separable.nn.fused.openmp import run
 
 __all__ = ["OPERATIONS", "SCALAR_VALUES", "Elementwise", "ElementwisePlan", "pack_scalar"]
 
-OPERATIONS = ("copy", "add", "sub", "mul", "div", "scale")
-"""a, a + b, a - b, a * b, a / b, and a * b + c."""
+OPERATIONS = ("copy", "add", "sub", "mul", "div", "scale", "prelu")
+"""a, a + b, a - b, a * b, a / b, a * b + c, and a * b where a < 0 but a elsewhere (leaky ReLU and PReLU)."""
 ROW_VALUES, SCALAR_VALUES = 4096, 1024
 """Values of a row into which dense arrays are divided; of one whose second array repeats a scalar."""
 GROUP_VALUES = 1 << 16
