@@ -46,7 +46,7 @@ __all__ = [
     "forward_norm",
 ]
 
-MOMENTS_BYTES = 32 << 10
+MOMENTS_BYTES = 96 << 10
 """Largest size of the depthwise results whose moments are formed together: they are read twice."""
 
 
