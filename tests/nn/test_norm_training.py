@@ -228,10 +228,17 @@ def test_the_operator_by_the_book(act, norm):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_second_derivatives_raise_the_error_of_pytorch(dtype):
     tensors = layer_tensors(dtype)
-    out = OPS.depthwise_separable_norm(*tensors, *WINDOW, EPS, "none")[0]
-    (first,) = torch.autograd.grad(out.square().sum(), tensors[0], create_graph=True)
-    with pytest.raises(RuntimeError, match="differentiate twice"):
-        first.sum().backward()
+    x, depthwise, between_bias, _, _, pointwise, bias = tensors
+    for out in (
+        OPS.depthwise_separable_norm(*tensors, *WINDOW, EPS, "none")[0],
+        OPS.depthwise_separable(
+            x, depthwise, between_bias, pointwise, bias, *WINDOW, "none", "relu"
+        ),
+        OPS.depthwise(x, depthwise, between_bias, *WINDOW, "none"),
+    ):
+        (first,) = torch.autograd.grad(out.square().sum(), x, create_graph=True)
+        with pytest.raises(RuntimeError, match="differentiate twice"):
+            first.sum().backward()
 
 
 def test_moments_far_from_zero_are_accurate():

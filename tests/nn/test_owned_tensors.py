@@ -109,6 +109,16 @@ def operator_results(
     settings: Any = ([1, 1], [1, 1, 1, 1], [1, 1])
     between, last = (w["between"], w["bias"]) if bias else (None, None)
     ops = torch.ops.separable
+    if name.startswith("depthwise_separable_norm"):
+        tensors = (x, w["depthwise"], between, between, between, w["pointwise"], last)
+        rest = (*settings, 1e-3, "relu", last, last, 1e-3, act)
+        every = list(ops.depthwise_separable_norm(*tensors, *rest))
+        if name == "depthwise_separable_norm":
+            return every
+        gradient = torch.randn_like(every[0])
+        return list(
+            ops.depthwise_separable_norm_backward(gradient, *tensors, *rest, *every[1:], True)
+        )
     if name.startswith("depthwise_separable"):
         tensors = (x, w["depthwise"], between, w["pointwise"], last)
         made = ops.depthwise_separable(*tensors, *settings, "none", act)
@@ -177,7 +187,7 @@ def test_operators_at_every_threshold(name: str, dtype: torch.dtype, size: str) 
 
 
 def test_there_are_operators() -> None:
-    assert len(names_of_operators()) == 4
+    assert len(names_of_operators()) == 6
 
 
 @pytest.mark.parametrize("layout", FORMATS)

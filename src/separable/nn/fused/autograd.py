@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.utils.flop_counter import register_flop_formula
 
 from separable.engine.availability import EngineError
@@ -273,8 +274,9 @@ def _keep(count: int) -> Any:
 
 
 def _back(name: str) -> Any:
-    """Return a function that calls the operator of a gradient."""
+    """Return a function that calls the operator of a gradient; a second derivative raises PyTorch's error."""
 
+    @once_differentiable  # type: ignore[untyped-decorator,unused-ignore]
     def backward(context: Any, gradient: Tensor) -> tuple[Any, ...]:
         saved = iter(context.saved_tensors)
         tensors = [next(saved) if has else None for has in context.has]

@@ -46,7 +46,7 @@ __all__ = [
     "forward_norm",
 ]
 
-MOMENTS_BYTES = 32 << 10
+MOMENTS_BYTES = 96 << 10
 """Largest size of the depthwise results whose moments are formed together: they are read twice."""
 
 
@@ -256,7 +256,7 @@ def backward_norm(
     mean, inverse = moments.mean.double(), (moments.var.double() + call.eps).rsqrt()
     gamma = per_channel(layer.gamma, mean, 1.0)
     weight, bias = call.scaled(inverse, torch.zeros_like(mean), mean)
-    norm = torch.zeros(5, plan.line, dtype=torch.float32)
+    norm = torch.zeros(5, plan.line, dtype=torch.float32, device="cpu")
     norm[0, : g.depth] = _unwoven(g, gamma)
     norm[1, : g.depth] = _unwoven(g, per_channel(layer.beta, mean, 0.0))
     normalising = (

@@ -52,7 +52,8 @@ class OutputNorm(NamedTuple):
         outputs = moments.mean.shape[0]
         mean, inverse = moments.mean.double(), (moments.var.double() + self.eps).rsqrt()
         gamma, beta = per_channel(self.gamma, mean, 1.0), per_channel(self.beta, mean, 0.0)
-        made = torch.zeros(7, up(outputs, kernels().lanes), dtype=torch.float32)
+        line = up(outputs, kernels().lanes)
+        made = torch.zeros(7, line, dtype=torch.float32, device="cpu")
         rows = (inverse, -mean * inverse, gamma, beta, gamma * inverse)
         made[:5, :outputs] = torch.stack(rows).float()
         return made

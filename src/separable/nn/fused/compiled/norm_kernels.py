@@ -28,7 +28,17 @@ z' is written to memory, because d' depends on sums of all of it.
 from __future__ import annotations
 
 from separable.engine.compiled.jit import inline, part, stage
-from separable.engine.compiled.simd import add, fma, load_scalar, mul, offset_pointer, splat, sub
+from separable.engine.compiled.simd import (
+    add,
+    address_of,
+    fma,
+    load_scalar,
+    mul,
+    offset_pointer,
+    prefetch,
+    splat,
+    sub,
+)
 from separable.engine.compiled.sweep_params import next_work_item
 
 from .gradient_kernels import (
@@ -173,6 +183,10 @@ def backward_norm_pointwise(address, counter, thread):
         slab = next_work_item(counter)
 
 
+_ROWS_AHEAD = 16
+"""Positions between the one in work and the one whose gradient is prefetched."""
+
+
 @part
 def _middle_gradient(gradient, middle, pitch, depth, norm, line, out, pixels):
     """Compute d' = scale * (z' - shift - h * slope) from float32[pixels][depth] of z'; ``out`` may be the same.
@@ -181,6 +195,8 @@ def _middle_gradient(gradient, middle, pitch, depth, norm, line, out, pixels):
     """
     for p in range(pixels):
         for c in range(0, depth, LANES):
+            # The rows that come after these in memory, which is where the next group begins.
+            prefetch(address_of(offset_pointer(gradient, (p + _ROWS_AHEAD) * depth + c)))
             scale = read(offset_pointer(norm, 2 * line + c))
             shift = read(offset_pointer(norm, 3 * line + c))
             slope = read(offset_pointer(norm, 4 * line + c))
