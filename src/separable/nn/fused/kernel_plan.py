@@ -126,6 +126,7 @@ def kernels() -> Kernels:
     with compiling:  # imported here for start-up time: Numba takes half a second
         from separable.engine.compiled import jit, numba_api, thread_pool
         from separable.nn.fused.compiled import (
+            depthwise_kernels,
             gradient_kernels,
             inverted_residual_kernels,
             layer_blocks,
@@ -143,7 +144,7 @@ def kernels() -> Kernels:
             layer_params.BOXES, thread_pool.run, inverted_residual_kernels.INVERTED,
             split_depthwise_kernels.SPLIT,
             (
-                layer_kernels, gradient_kernels, layout_kernels, spatial_kernels,
+                layer_kernels, depthwise_kernels, gradient_kernels, layout_kernels, spatial_kernels,
                 inverted_residual_kernels, split_depthwise_kernels,
             ),
             lambda kernel: jit.address(kernel, signature),
