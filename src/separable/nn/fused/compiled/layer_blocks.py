@@ -149,6 +149,34 @@ def add_spaced_taps(
 
 
 @literal_intrinsic
+def add_inside_taps(
+    _typing: Any, block: Any, first: Any, pitch: Any, weights: Any, taps: Any, stride: Any
+) -> Any:
+    """Add neighbouring taps of one row to a depthwise block whose columns all are inside the image.
+
+    block[p, lane] += sum_k weights[k, lane] * first[(p * stride + k) * pitch + lane],  k < taps
+
+    ``taps`` and ``stride`` are literals; ``pitch`` counts bytes.
+    """
+    count, fixed = taps.literal_value, stride.literal_value
+
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        sums = cgutils.unpack_tuple(builder, arguments[0], PIXELS)
+        # Each address is the one before plus the pitch: an addition costs less than a table of addresses.
+        places = [arguments[1]]
+        for _ in range((PIXELS - 1) * fixed + count - 1):
+            places.append(_shifted(builder, places[-1], arguments[2]))
+        samples = [emit_read(builder, first, place) for place in places]
+        for k in range(count):
+            tap = emit_read(builder, FLOAT32_PTR, builder.gep(arguments[3], [_I64(k * LANES)]))
+            for p in range(PIXELS):
+                sums[p] = emit_fma(builder, SINGLE, samples[p * fixed + k], tap, sums[p])
+        return context.make_tuple(builder, _BLOCK, sums)
+
+    return _BLOCK(block, first, types.int64, weights, taps, stride), emit
+
+
+@literal_intrinsic
 def interleave(_typing: Any, source: Any, step: Any, like: Any, target: Any, count: Any) -> Any:
     """Store ``count`` vectors of float32, ``step`` elements apart, with their lanes interleaved.
 

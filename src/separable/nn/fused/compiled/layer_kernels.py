@@ -26,6 +26,7 @@ from .layer_blocks import (
     PIXELS,
     ROWS,
     VECTORS,
+    add_inside_taps,
     add_taps,
     multiply,
     start_block,
@@ -187,6 +188,56 @@ def depthwise_tile(plan, like, table, rows, first, tile, out, step, pixels, begu
             )  # fmt: skip
 
 
+@inline
+def first_inside_column(plan, tile):
+    """Return the bytes from an input row to the first column of a tile, -1 unless `depthwise_inside` serves it.
+
+    All columns must be inside the image, the vectors of channels full, and three taps neighbours at stride 1 or 2.
+    """
+    if plan.row_kind > STRIDED_THREES or plan.channels % LANES > 0:
+        return -1
+    begun = tile * plan.window
+    column, last = word(plan.columns, begun), word(plan.columns, begun + plan.window - 1)
+    # With zeros between the samples (`Geometry.spread`) one of two neighbours is no column of the image.
+    return column if last >= 0 and word(plan.columns, begun + 1) >= 0 else -1
+
+
+@part
+def depthwise_inside(plan, like, source, rows, first, out, step, begun, ended):
+    """Compute the depthwise result of a tile inside the image for the blocks of channels from ``begun`` to ``ended``.
+
+    ``source`` is the address of the tile's first column in a row of the image at offset 0; the other arguments are
+    as for :func:`depthwise_tile`.
+    """
+    channels, blocks, size = plan.channels, plan.source_blocks, plan.block_step
+    item = address_of(offset_pointer(like, 1)) - address_of(like)
+    pitch, stride = channels * item, plan.stride_columns
+    offsets, places = plan.row_weights + first * 8, plan.row_offsets + first * 8
+    # Columns that the next tile adds to the window, in the rows that the outputs before did not read.
+    ahead = (plan.window - min(plan.window, PIXELS * stride) + PIXELS * stride) * pitch
+    for i in range(max(0, rows - stride), rows):
+        place = source + word(places, i) + ahead
+        for line in range(0, min(plan.window, PIXELS * stride) * pitch, 64):
+            prefetch(place + line)
+    limits = float32_ptr(plan.limits)
+    lower, upper = load_scalar(limits), load_scalar(offset_pointer(limits, 1))
+    for n in range(begun, ended):
+        m, b = n // blocks, n % blocks
+        weights = offset_pointer(float32_ptr(plan.depthwise), n * size)
+        block = start_block(offset_pointer(float32_ptr(plan.depthwise_bias), n * LANES))
+        shift = source + b * LANES * item
+        if stride == 1:
+            for i in range(rows):
+                taps = offset_pointer(weights, word(offsets, i))
+                block = add_inside_taps(block, at(like, shift + word(places, i)), pitch, taps, 3, 1)
+        else:
+            for i in range(rows):
+                taps = offset_pointer(weights, word(offsets, i))
+                block = add_inside_taps(block, at(like, shift + word(places, i)), pitch, taps, 3, 2)
+        place = offset_pointer(out, m * channels + b * LANES)
+        store_block(block, place, step, PIXELS, lower, upper, LANES, 0)
+
+
 @part
 def activate(p, rows, step, count, act):
     """Apply SiLU or hardswish in place to ``count`` values of each of some rows, ``step`` elements apart.
@@ -309,11 +360,15 @@ def depthwise_group(plan, like, middle, table, begun, ended):
         image, row, tile = t // per_image, t // per_row % out_rows, t % per_row
         source = plan.source + image * plan.image_step
         first = word(plan.row_starts, row)
-        rows = write_tap_addresses(plan, source, row, tile, table)
-        prefetch_next_tile(plan, table, rows, item_bytes)
         wide = min(PIXELS, size - tile * PIXELS)
-        out = float32_ptr(middle + pixels * pitch)
-        depthwise_tile(plan, like, table, rows, first, tile, out, pitch, wide, 0, blocks)
+        out, column = float32_ptr(middle + pixels * pitch), first_inside_column(plan, tile)
+        if column >= 0:
+            rows = word(plan.row_starts, row + 1) - first
+            depthwise_inside(plan, like, source + column, rows, first, out, pitch, 0, blocks)
+        else:
+            rows = write_tap_addresses(plan, source, row, tile, table)
+            prefetch_next_tile(plan, table, rows, item_bytes)
+            depthwise_tile(plan, like, table, rows, first, tile, out, pitch, wide, 0, blocks)
         if act >= SILU:
             activate(out, wide, pitch // 4, depth, act)
         pixels += wide
