@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from surrounded import surrounded
 from torch import nn as tnn
 
 from separable import nn
@@ -97,6 +98,31 @@ def test_values(dtype, tolerance, monkeypatch):
         near(alone, OPS.depthwise(*wide(tensors[:3]), *rest[:4]), tolerance)
 
     check()
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_tiles_inside_the_image(stride, dtype, monkeypatch):
+    monkeypatch.setattr(pool, "poison", True)
+    x = torch.randn(2, 48, 9, 71)
+    x = (
+        surrounded(x)
+        if dtype is torch.float32
+        else x.to(dtype).movedim(1, -1).contiguous().movedim(-1, 1)
+    )
+    tensors = [x, torch.randn(48, 1, 3, 3), torch.randn(48), torch.randn(70, 48, 1, 1), None]
+    tensors = [None if t is None else t.to(dtype) for t in tensors]
+    rest = ([1, stride], [1, 1, 1, 1], [1, 1], "relu", "none")
+    found = []
+    for threads in (1, 2, 3, 5):
+        torch.set_num_threads(threads)
+        found.append(OPS.depthwise_separable(*tensors, *rest))
+    near(
+        found[0],
+        OPS.depthwise_separable(*wide(tensors), *rest),
+        1e-5 if x.element_size() == 4 else 1e-2,
+    )
+    assert all(torch.equal(found[0], f) for f in found[1:])
 
 
 @settings(max_examples=25)

@@ -64,13 +64,15 @@ def cases(draw):
     return x, steps, (stride, padding, dilation), acts, draw(st.booleans())
 
 
-def by_torch(x, steps, window, acts):
-    """The three steps one after the other in float64."""
+def by_torch(x, steps, window, acts, *, only_two=False):
+    """The three steps, or the first two, one after the other in float64."""
     (expand, one), (depthwise, two), (project, three) = (
         (w.double(), None if b is None else b.double()) for w, b in steps
     )
     x = activate(convolve(x.double(), expand, one), ACTIVATIONS[acts[0]])
     x = activate(depthwise_by_torch(x, depthwise, two, *window), ACTIVATIONS[acts[1]])
+    if only_two:
+        return x
     return activate(convolve(x, project, three), ACTIVATIONS[acts[2]])
 
 
@@ -107,6 +109,22 @@ def test_nothing_outside_the_output_is_written(case):
         assert not target.tensor.isnan().any()
 
 
+@given(cases())
+def test_a_pointwise_and_a_depthwise_step(case):
+    x, steps, window, acts, _ = case
+    exact = by_torch(x, steps, window, acts, only_two=True)
+    layer = PackedInverted(*steps[:2], None, acts, window)
+    x = surrounded(x)
+    found = []
+    for threads in (1, 2, 3, 5):
+        torch.set_num_threads(threads)
+        found.append(layer(x))
+    assert found[0].shape == exact.shape
+    assert (found[0] - exact).abs().max() <= 2e-5 * (exact.abs().max() + 1)
+    assert all(torch.equal(found[0], f) for f in found[1:])
+    assert pays(layer.sizes(x.shape, has_residual=False), 2)
+
+
 def test_layouts_and_empty_batches():
     steps = (
         (torch.randn(40, 8, 1, 1), None),
@@ -122,6 +140,8 @@ def test_layouts_and_empty_batches():
     assert layer(first[:0]).shape == (0, 12, 9, 10)
     with pytest.raises(ArgumentError, match="expected an input of 8 channels"):
         layer(torch.randn(1, 9, 5, 5))
+    with pytest.raises(ArgumentError, match="expected a residual of the shape of the output"):
+        layer(first, torch.randn(2, 12, 9, 9))
 
 
 def sizes_of(size, channels, depth, stride=1):

@@ -176,6 +176,13 @@ def test_two_depthwise_convolutions_in_a_chain(net, is_split):
     assert (fused(x) - exact).abs().max() <= 1e-5 * exact.abs().max()
 
 
+def test_dense_pairs_of_many_channels_are_left_to_pytorch():
+    net = tnn.Sequential(nn.FactoredConv("ocyx -> ox,cy", 64, 64, 3, rank=8)).eval()
+    _, report = nn.fuse(net, torch.randn(1, 64, 40, 40))
+    assert not report.fused
+    assert "more than 63 channels, for which PyTorch is faster with channels last" in str(report)
+
+
 def test_steps_that_are_not_two_passes():
     def steps(pattern, **arguments):
         return nn.FactoredConv(pattern, 16, 16, 5, **arguments).steps

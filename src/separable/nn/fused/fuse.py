@@ -46,6 +46,7 @@ from separable.nn.fused.program.measurement import (
 )
 from separable.nn.fused.spatial_pair import LEAST_COLUMNS, FusedPair, splits
 from separable.nn.fused.tracing import Call, chains, record
+from separable.nn.fused.uneven_ranks import channel_of_each_term, make_even
 from separable.nn.ties import Ties, ties_of, ties_text, untied
 
 __all__ = ["FusionReport", "fuse"]
@@ -370,6 +371,7 @@ def _fuse_chain(
         first = folded(chain, at)
         made, what, until = (
             _split_of(chain, at, first)
+            or _even_of(chain, at, first)
             or _pair_of(chain, at, first)
             or _module_of(call.module, chain, first, exact)
         )
@@ -409,6 +411,23 @@ def _split_of(chain: Sequence[Call], at: int, first: Folded) -> tuple[nn.Module,
     tensors = (first.weight, first.bias, second.weight, second.bias)
     made = FusedSplit((step, then), tensors, (first.act, second.act), terms)
     return made, f"{what}{second.what}".rstrip(", "), second.until
+
+
+def _even_of(chain: Sequence[Call], at: int, first: Folded) -> tuple[nn.Module, str, int] | None:
+    """Return the module for a depthwise step that gathers channels and a pointwise step, or None."""
+    step, then = as_step(chain[at].module), _following(chain, first.until)
+    if step is None or then is None or not is_pointwise(then):
+        return None
+    channels = chain[at].shape[-len(step.kernel_size) - 1]
+    terms = channel_of_each_term(step, then, channels)
+    if terms is None:
+        return None
+    second = folded(chain, first.until)
+    tensors = (first.weight, first.bias, second.weight)
+    even, (weight, bias, pointwise) = make_even(step, tensors, terms, channels)
+    what = f"depthwise, {first.what}pointwise, {second.what}".rstrip(", ")
+    made = FusedSeparable(even, (weight, bias, pointwise, second.bias), first.act, second.act)
+    return made, what, second.until
 
 
 def _pair_of(chain: Sequence[Call], at: int, first: Folded) -> tuple[nn.Module, str, int] | None:

@@ -134,6 +134,7 @@ def kernels() -> Kernels:
             copy_kernels,
             dense_conv_kernels,
             dense_params,
+            depthwise_kernels,
             elementwise_kernels,
             excitation_kernels,
             gradient_kernels,
@@ -156,7 +157,7 @@ def kernels() -> Kernels:
 
         signature = (numba_api.types.int64,) * 3  # address of the record, counter, thread
         modules = (
-            layer_kernels, layer_params, gradient_kernels, layout_kernels, spatial_kernels, dense_conv_kernels,
+            layer_kernels, layer_params, depthwise_kernels, gradient_kernels, layout_kernels, spatial_kernels, dense_conv_kernels,
             dense_params, pointwise_kernels, inverted_residual_kernels, split_depthwise_kernels, program_kernels,
             winograd_kernels, elementwise_kernels, pooling_kernels, copy_kernels, normalisation_kernels,
             excitation_kernels, norm_kernels, norm_rows,

@@ -23,6 +23,9 @@ __all__ = ["FusedPair", "splits"]
 
 LEAST_COLUMNS = 32
 """Fewest columns for which a pair is faster in one kernel."""
+MOST_CHANNELS = 63
+"""Most channels that two dense steps of a pair may read: with more, PyTorch with channels last takes 0.75 to 0.91 of
+the time (3x1 and 1x3, 64 to 256 channels at 14^2 to 112^2; with 8 to 32 channels mostly more)."""
 
 
 def splits(first: Step, second: Step) -> str | None:
@@ -42,6 +45,8 @@ def splits(first: Step, second: Step) -> str | None:
             return f"padding mode {step.padding_mode!r}"
         if step.stride[-1] > 1:
             return "a stride along the last axis"
+    if first.groups == second.groups == 1 and first.in_channels > MOST_CHANNELS:
+        return f"more than {MOST_CHANNELS} channels, for which PyTorch is faster with channels last"
     kernels = first.kernel_size, second.kernel_size
     if any(a > 1 and b > 1 for a, b in zip(*kernels, strict=True)):
         return "both have taps along one axis"

@@ -41,6 +41,9 @@ ROWS = 6
 VECTORS = 4 if HAS_32_REGISTERS else 2
 """Largest number of vectors of output channels of a pointwise block."""
 
+UNROLLED = 1 if HAS_32_REGISTERS else 4
+"""Steps of a sum per turn of its loop: few FMAs per turn would compete with the arithmetic of addresses."""
+
 _I64 = ir.IntType(64)
 _BYTE = ir.IntType(8).as_pointer()
 _FLOAT = ir.FloatType()
@@ -146,6 +149,34 @@ def add_spaced_taps(
 
 
 @literal_intrinsic
+def add_inside_taps(
+    _typing: Any, block: Any, first: Any, pitch: Any, weights: Any, taps: Any, stride: Any
+) -> Any:
+    """Add neighbouring taps of one row to a depthwise block whose columns all are inside the image.
+
+    block[p, lane] += sum_k weights[k, lane] * first[(p * stride + k) * pitch + lane],  k < taps
+
+    ``taps`` and ``stride`` are literals; ``pitch`` counts bytes.
+    """
+    count, fixed = taps.literal_value, stride.literal_value
+
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        sums = cgutils.unpack_tuple(builder, arguments[0], PIXELS)
+        # Each address is the one before plus the pitch: an addition costs less than a table of addresses.
+        places = [arguments[1]]
+        for _ in range((PIXELS - 1) * fixed + count - 1):
+            places.append(_shifted(builder, places[-1], arguments[2]))
+        samples = [emit_read(builder, first, place) for place in places]
+        for k in range(count):
+            tap = emit_read(builder, FLOAT32_PTR, builder.gep(arguments[3], [_I64(k * LANES)]))
+            for p in range(PIXELS):
+                sums[p] = emit_fma(builder, SINGLE, samples[p * fixed + k], tap, sums[p])
+        return context.make_tuple(builder, _BLOCK, sums)
+
+    return _BLOCK(block, first, types.int64, weights, taps, stride), emit
+
+
+@literal_intrinsic
 def interleave(_typing: Any, source: Any, step: Any, like: Any, target: Any, count: Any) -> Any:
     """Store ``count`` vectors of float32, ``step`` elements apart, with their lanes interleaved.
 
@@ -213,6 +244,40 @@ def store_block(
     return types.none(block, out, i64, i64, f32, f32, i64, part), emit
 
 
+def _emit_sum_loop(
+    builder: Any, begun: Any, depth: Any, sums: list[Any], unrolled: int, products: Any
+) -> tuple[Any, list[Any]]:
+    """Emit a loop from ``begun`` while ``unrolled`` steps are left before ``depth``.
+
+    ``products(k, sums)`` emits one step. Return where the loop ends, and the sums then; they are the given ones if
+    there is no step.
+    """
+    count = _I64(unrolled)
+    before = builder.block
+    body = builder.append_basic_block("products")
+    after = builder.append_basic_block("products.done")
+    builder.cbranch(builder.icmp_signed("<=", builder.add(begun, count), depth), body, after)
+    builder.position_at_end(body)
+    k = builder.phi(_I64)
+    running = [builder.phi(vector_type()) for _ in sums]
+    made: list[Any] = list(running)
+    for step in range(unrolled):
+        made = products(builder.add(k, _I64(step)), made)
+    following = builder.add(k, count)
+    for phi, start, value in zip([k, *running], [begun, *sums], [following, *made], strict=True):
+        phi.add_incoming(start, before)
+        phi.add_incoming(value, body)
+    builder.cbranch(builder.icmp_signed("<=", builder.add(following, count), depth), body, after)
+    builder.position_at_end(after)
+    ends = []
+    for start, value in zip([begun, *sums], [following, *made], strict=True):
+        end = builder.phi(value.type)
+        end.add_incoming(start, before)
+        end.add_incoming(value, body)
+        ends.append(end)
+    return ends[0], ends[1:]
+
+
 @literal_intrinsic
 def multiply(
     _typing: Any, a: Any, row: Any, weights: Any, line: Any, count: Any, start: Any,
@@ -249,41 +314,29 @@ def multiply(
                 place = line_of(target, far, m)
                 for v in range(wide):
                     emit_prefetch_write(builder, builder.gep(place, [_I64(v * LANES)]))
-        # The loop over k: `wide` loads of the panel, one broadcast value per row, tall * wide sums in registers.
-        before = builder.block
-        body = builder.append_basic_block("products")
-        after = builder.append_basic_block("products.done")
-        builder.cbranch(builder.icmp_signed(">", depth, _I64(0)), body, after)
-        builder.position_at_end(body)
-        k = builder.phi(_I64)
-        running = [[builder.phi(vector_type()) for _ in range(wide)] for _ in range(tall)]
-        taken = vectors_at(_shifted(builder, panel, builder.mul(k, across)))
-        column = _shifted(builder, left, builder.mul(k, pitch)) if down else None
-        sums = []
-        for m in range(tall):
-            place = builder.gep(column, [_I64(m)]) if down else builder.gep(lines[m], [k])
-            value = emit_splat(builder, builder.load(place, align=4), LANES)
-            sums.append(
-                [emit_fma(builder, SINGLE, value, taken[v], running[m][v]) for v in range(wide)]
-            )
-        following = builder.add(k, _I64(1))
-        k.add_incoming(_I64(0), before)
-        k.add_incoming(following, body)
-        every = [(m, v) for m in range(tall) for v in range(wide)]
-        for m, v in every:
-            running[m][v].add_incoming(first[m][v], before)
-            running[m][v].add_incoming(sums[m][v], body)
-        builder.cbranch(builder.icmp_signed("<", following, depth), body, after)
-        builder.position_at_end(after)
-        # After no product at all (count 0) the result is what the sums began with.
-        for m, v in every:
-            value = builder.phi(vector_type())
-            value.add_incoming(first[m][v], before)
-            value.add_incoming(sums[m][v], body)
-            sums[m][v] = value
+
+        def products(k: Any, running: list[Any]) -> list[Any]:
+            """Emit one step of the sum: `wide` loads of the panel, one broadcast value per row."""
+            taken = vectors_at(_shifted(builder, panel, builder.mul(k, across)))
+            column = _shifted(builder, left, builder.mul(k, pitch)) if down else None
+            made = []
+            for m in range(tall):
+                place = builder.gep(column, [_I64(m)]) if down else builder.gep(lines[m], [k])
+                value = emit_splat(builder, builder.load(place, align=4), LANES)
+                made += [
+                    emit_fma(builder, SINGLE, value, taken[v], running[m * wide + v])
+                    for v in range(wide)
+                ]
+            return made
+
+        sums = [value for line in first for value in line]  # tall * wide sums in registers
+        k: Any = _I64(0)
+        for unrolled in sorted({1, UNROLLED}, reverse=True):
+            k, sums = _emit_sum_loop(builder, k, depth, sums, unrolled, products)
         bounds = [emit_splat(builder, b, LANES) for b in (lower_, upper_)]
-        for m, v in every:
-            value = sums[m][v] if down else emit_between(builder, sums[m][v], *bounds)
+        for m, v in [(m, v) for m in range(tall) for v in range(wide)]:
+            value = sums[m * wide + v]
+            value = value if down else emit_between(builder, value, *bounds)
             place = builder.gep(line_of(target, far, m), [_I64(v * LANES)])
             emit_write(builder, out, value, place)
         return context.get_dummy_value()

@@ -19,17 +19,17 @@ nor on the number of threads.
 
 from __future__ import annotations
 
-from separable.engine.compiled.jit import inline, part, stage
+from separable.engine.compiled.jit import inline, part
 from separable.engine.compiled.simd import address_of, at, load_scalar, offset_pointer, prefetch
-from separable.engine.compiled.sweep_params import move, next_work_item, set_word, word
+from separable.engine.compiled.sweep_params import move, set_word, word
 
 from .activation_ops import activate
 from .layer_blocks import (
     PIXELS,
     ROWS,
     VECTORS,
+    add_inside_taps,
     add_taps,
-    interleave,
     multiply,
     start_block,
     store_block,
@@ -39,14 +39,10 @@ from .layer_params import (
     SILU,
     STRIDED_THREES,
     THREES,
-    layer_at,
 )
 from .simd_ops import (
     LANES,
-    bfloat16_ptr,
     float32_ptr,
-    read_part,
-    write_part,
 )
 
 
@@ -193,6 +189,56 @@ def depthwise_tile(plan, like, table, rows, first, tile, out, step, pixels, begu
 
 
 @inline
+def first_inside_column(plan, tile):
+    """Return the bytes from an input row to the first column of a tile, -1 unless `depthwise_inside` serves it.
+
+    All columns must be inside the image, the vectors of channels full, and three taps neighbours at stride 1 or 2.
+    """
+    if plan.row_kind > STRIDED_THREES or plan.channels % LANES > 0:
+        return -1
+    begun = tile * plan.window
+    column, last = word(plan.columns, begun), word(plan.columns, begun + plan.window - 1)
+    # With zeros between the samples (`Geometry.spread`) one of two neighbours is no column of the image.
+    return column if last >= 0 and word(plan.columns, begun + 1) >= 0 else -1
+
+
+@part
+def depthwise_inside(plan, like, source, rows, first, out, step, begun, ended):
+    """Compute the depthwise result of a tile inside the image for the blocks of channels from ``begun`` to ``ended``.
+
+    ``source`` is the address of the tile's first column in a row of the image at offset 0; the other arguments are
+    as for :func:`depthwise_tile`.
+    """
+    channels, blocks, size = plan.channels, plan.source_blocks, plan.block_step
+    item = address_of(offset_pointer(like, 1)) - address_of(like)
+    pitch, stride = channels * item, plan.stride_columns
+    offsets, places = plan.row_weights + first * 8, plan.row_offsets + first * 8
+    # Columns that the next tile adds to the window, in the rows that the outputs before did not read.
+    ahead = (plan.window - min(plan.window, PIXELS * stride) + PIXELS * stride) * pitch
+    for i in range(max(0, rows - stride), rows):
+        place = source + word(places, i) + ahead
+        for line in range(0, min(plan.window, PIXELS * stride) * pitch, 64):
+            prefetch(place + line)
+    limits = float32_ptr(plan.limits)
+    lower, upper = load_scalar(limits), load_scalar(offset_pointer(limits, 1))
+    for n in range(begun, ended):
+        m, b = n // blocks, n % blocks
+        weights = offset_pointer(float32_ptr(plan.depthwise), n * size)
+        block = start_block(offset_pointer(float32_ptr(plan.depthwise_bias), n * LANES))
+        shift = source + b * LANES * item
+        if stride == 1:
+            for i in range(rows):
+                taps = offset_pointer(weights, word(offsets, i))
+                block = add_inside_taps(block, at(like, shift + word(places, i)), pitch, taps, 3, 1)
+        else:
+            for i in range(rows):
+                taps = offset_pointer(weights, word(offsets, i))
+                block = add_inside_taps(block, at(like, shift + word(places, i)), pitch, taps, 3, 2)
+        place = offset_pointer(out, m * channels + b * LANES)
+        store_block(block, place, step, PIXELS, lower, upper, LANES, 0)
+
+
+@inline
 def multiply_rows(
     a, row, panel, line, depth, start, out, step, lower, upper, rows, vectors, transposed
 ):
@@ -296,111 +342,16 @@ def depthwise_group(plan, like, middle, table, begun, ended):
         image, row, tile = t // per_image, t // per_row % out_rows, t % per_row
         source = plan.source + image * plan.image_step
         first = word(plan.row_starts, row)
-        rows = write_tap_addresses(plan, source, row, tile, table)
-        prefetch_next_tile(plan, table, rows, item_bytes)
         wide = min(PIXELS, size - tile * PIXELS)
-        out = float32_ptr(middle + pixels * pitch)
-        depthwise_tile(plan, like, table, rows, first, tile, out, pitch, wide, 0, blocks)
+        out, column = float32_ptr(middle + pixels * pitch), first_inside_column(plan, tile)
+        if column >= 0:
+            rows = word(plan.row_starts, row + 1) - first
+            depthwise_inside(plan, like, source + column, rows, first, out, pitch, 0, blocks)
+        else:
+            rows = write_tap_addresses(plan, source, row, tile, table)
+            prefetch_next_tile(plan, table, rows, item_bytes)
+            depthwise_tile(plan, like, table, rows, first, tile, out, pitch, wide, 0, blocks)
         pixels += wide
     if act >= SILU:  # one call for all tiles, because each loads the constants of the activation
         activate(float32_ptr(middle), pixels, pitch // 4, depth, act)
     return start, pixels
-
-
-@part
-def _interleave_tile(like, middle, pitch, target, step, pixels, channels, multiplier, low, high):
-    """Copy a tile in PyTorch's order of channels, from block ``low`` of channels to block ``high``.
-
-    target[p, channel * multiplier + m] = middle[p, m * channels + channel]
-
-    ``middle`` is float32 with rows ``pitch`` elements apart, rows of ``target`` are ``step`` elements apart.
-    """
-    for p in range(pixels):
-        for b in range(low, high):
-            source = offset_pointer(middle, p * pitch + b * LANES)
-            out = offset_pointer(target, p * step + b * LANES * multiplier)
-            inside = min(LANES, channels - b * LANES)
-            if inside == LANES and multiplier == 2:
-                interleave(source, channels, like, out, 2)
-            elif inside == LANES and multiplier == 3:
-                interleave(source, channels, like, out, 3)
-            elif inside == LANES and multiplier == 4:
-                interleave(source, channels, like, out, 4)
-            else:
-                # One value at a time. The count must not be a constant: LLVM turns a rounding store of one lane
-                # with a constant mask into a store of 32 bits.
-                one = min(inside, 1)
-                for m in range(multiplier):
-                    here = offset_pointer(source, m * channels)
-                    for c in range(inside):
-                        place = offset_pointer(out, c * multiplier + m)
-                        write_part(place, read_part(offset_pointer(here, c), one), one)
-
-
-@inline
-def _depthwise_items(plan, counter, thread, like):
-    """Compute work items of a depthwise step alone, which writes to the output directly."""
-    table = plan.scratch + thread * plan.scratch_size
-    middle = float32_ptr(table + plan.at_middle)
-    items, parts = plan.items, plan.parts
-    per_row, per_image = plan.tiles_of_row, plan.tiles_of_image
-    size, step, out_rows = plan.row_size, plan.target_step, plan.out_rows
-    blocks, multiplier, depth = plan.source_blocks, plan.multiplier, plan.depth
-    act = plan.depthwise_act
-    item_bytes = address_of(offset_pointer(like, 1)) - address_of(like)
-    item = next_work_item(counter)
-    while item < items:
-        # Items are numbered [group][part of the blocks of channels].
-        group, share = item // parts, item % parts
-        low, high = share * blocks // parts, (share + 1) * blocks // parts
-        begun = group * plan.group_tiles
-        for t in range(begun, min(begun + plan.group_tiles, plan.tiles)):
-            image, row, tile = t // per_image, t // per_row % out_rows, t % per_row
-            source = plan.source + image * plan.image_step
-            rows = write_tap_addresses(plan, source, row, tile, table)
-            if share == 0:
-                prefetch_next_tile(plan, table, rows, item_bytes)
-            wide = min(PIXELS, size - tile * PIXELS)
-            place = plan.target + ((t // per_row) * size + tile * PIXELS) * step
-            first, out = word(plan.row_starts, row), at(like, place)
-            if multiplier == 1:
-                depthwise_tile(plan, like, table, rows, first, tile, out, step, wide, low, high)
-            else:
-                for m in range(0, multiplier * blocks, blocks):
-                    depthwise_tile(
-                        plan,
-                        like,
-                        table,
-                        rows,
-                        first,
-                        tile,
-                        middle,
-                        depth * 4,
-                        wide,
-                        m + low,
-                        m + high,
-                    )
-                each = step // item_bytes
-                _interleave_tile(
-                    like, middle, depth, out, each, wide, plan.channels, multiplier, low, high
-                )
-            if act >= SILU and high > low:
-                channel = low * LANES
-                count = (min(high * LANES, plan.channels) - channel) * multiplier
-                here = offset_pointer(out, channel * multiplier)
-                activate(here, wide, step // item_bytes, count, act)
-        item = next_work_item(counter)
-
-
-@stage
-def depthwise_float32(address, counter, thread):
-    """Run a depthwise layer of float32."""
-    plan = layer_at(address)
-    _depthwise_items(plan, counter, thread, float32_ptr(plan.source))
-
-
-@stage
-def depthwise_bfloat16(address, counter, thread):
-    """Run a depthwise layer of bfloat16."""
-    plan = layer_at(address)
-    _depthwise_items(plan, counter, thread, bfloat16_ptr(plan.source))
