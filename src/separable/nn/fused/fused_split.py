@@ -171,12 +171,17 @@ class FusedSplit(Fused):
     def forward(self, x: Tensor) -> Tensor:
         """Run both convolutions."""
         if x.dim() == 4 and x.dtype is torch.float32 and self._runs(x):
-            down, across = (padding_of(step, x.shape) for step in self.steps)
-            padding = tuple(a + b for a, b in zip(down, across, strict=True))
             with suppress(EngineError):
-                made: Tensor = self._packed(padding, lambda: self._build(padding))(x)
+                made: Tensor = self.packed_for(x.shape)(x)
                 return made
-        return self._by_torch(x)
+        return self.by_torch(x)
+
+    def packed_for(self, shape: Sequence[int]) -> PackedSplit:
+        """Return the packed weights for a shape of input, on which the padding may depend."""
+        down, across = (padding_of(step, shape) for step in self.steps)
+        padding = tuple(a + b for a, b in zip(down, across, strict=True))
+        made: PackedSplit = self._packed(padding, lambda: self._build(padding))
+        return made
 
     def _build(self, padding: tuple[int, ...]) -> PackedSplit:
         """Return the layer with packed weights."""
@@ -200,7 +205,7 @@ class FusedSplit(Fused):
         assert weight is not None
         return weight.reshape(self._channel_of_term.size, -1)
 
-    def _by_torch(self, x: Tensor) -> Tensor:
+    def by_torch(self, x: Tensor) -> Tensor:
         """Run both convolutions by PyTorch."""
         for step, act, name in zip(self.steps, self.acts, ("first", "second"), strict=True):
             weight, bias = self._buffers[name], self._buffers[f"{name}_bias"]

@@ -96,6 +96,10 @@ class FusedPair(Fused):
                 made = layer(to_first(x), self._of_size(tuple(x.shape[2:])))
             if made is not None:
                 return made
+        return self.by_torch(x)
+
+    def by_torch(self, x: Tensor) -> Tensor:
+        """Run the pair by PyTorch's own operators."""
         for step, act, at in zip(self.steps, self.acts, ("first", "second"), strict=True):
             weight, bias = self._buffers[at], self._buffers[f"{at}_bias"]
             assert weight is not None

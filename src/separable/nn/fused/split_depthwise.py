@@ -204,7 +204,7 @@ class PackedSplit(ProcessBound):
             torch.cat([_pack_terms(columns, lane_terms), _pack_terms(start, lane_terms)]),
             torch.cat([_pack_terms(rows, lane_terms), final]),
         ]
-        self._addresses = (*(t.data_ptr() for t in self._held), 0, 0)
+        self.addresses = (*(t.data_ptr() for t in self._held), 0, 0)
 
     def sizes(self, shape: Sequence[int]) -> SplitSizes:
         """Return the sizes of the layer for a shape of input."""
@@ -228,7 +228,7 @@ class PackedSplit(ProcessBound):
         shape = (x.shape[0], self.channels, *sizes.out_size)
         out = empty_strided(shape, last_strides(shape), torch.float32)
         if out.numel():
-            source = (x.data_ptr(), *self._addresses)
+            source = (x.data_ptr(), *self.addresses)
             run(split_plan(sizes, threads), source, out.data_ptr(), threads)
         return out if last or channels_are_last(given) else to_first(out)
 

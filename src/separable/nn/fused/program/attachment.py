@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from separable.nn.fused.program.executor import Executor
+from separable.nn.fused.program.executor import NO_KERNEL, Executor
 from separable.nn.fused.program.measurement import SegmentTime, segment_times
+from separable.nn.fused.program.whole_modules import is_kept_whole
 
 __all__ = ["Compiled", "attach"]
 
@@ -73,7 +74,7 @@ def attach(
         given = inputs if not name else (recorded or {}).get(module)
         reason = _compile(Executor(module, exact=exact), given, name, compiled)
         if reason:
-            if given is not None and not name:
+            if given is not None and not name and reason != NO_KERNEL:
                 left.append((name, reason))
             waiting += [(f"{name}.{n}" if name else n, m) for n, m in module.named_children()]
     return compiled, left
@@ -86,6 +87,8 @@ def _compile(
     module = executor.module
     if inputs is None:
         return "it is not called"
+    if is_kept_whole(module):
+        return NO_KERNEL
     if "forward" in module.__dict__:
         return "its method forward was replaced"
     if not inputs or not all(type(x) is Tensor for x in inputs):

@@ -12,13 +12,16 @@ from torch import Tensor, fx
 
 from separable.nn.fused.dense_layer import ConvSettings, PackedConvolution
 from separable.nn.fused.fused_modules import GROUP_OUTPUTS
+from separable.nn.fused.fused_split import FusedSplit
 from separable.nn.fused.inverted_residual import PackedInverted, pays, serves
 from separable.nn.fused.layer_tiling import ACTIVATIONS, layer_plan, pointwise_plan
 from separable.nn.fused.operators import settings_of
 from separable.nn.fused.packed_layer import PackedLayer, PackedPointwise
 from separable.nn.fused.program.operations import Graph, Operation, Planned, arguments, shape_of
+from separable.nn.fused.program.whole_modules import module_of
+from separable.nn.fused.split_depthwise import PackedSplit, split_plan
 
-__all__ = ["convolution", "depthwise", "depthwise_separable", "linear", "linear_with_bias"]
+__all__ = ["convolution", "depthwise", "depthwise_separable", "linear", "linear_with_bias", "split"]
 
 FIRST_CONSTANT = 2
 LAST_BIASES = 5
@@ -217,6 +220,28 @@ def _without_padding(x: fx.Node, axes: int) -> tuple[fx.Node, tuple[int, ...]]:
     # PyTorch gives them from the last axis to the first.
     pairs = [*zip(ends[0::2], ends[1::2], strict=True), *[(0, 0)] * axes][:axes]
     return inner, tuple(n for pair in reversed(pairs) for n in pair)
+
+
+@dataclass(frozen=True)
+class Split(Operation):
+    """Two depthwise convolutions along one axis each, as two passes."""
+
+    packed: PackedSplit | None = None
+
+    def planned(self, threads: int) -> Planned:
+        assert self.packed is not None
+        plan = split_plan(self.packed.sizes(shape_of(self.inputs[0])), threads)
+        return Planned(plan, dict(enumerate(self.packed.addresses, FIRST_CONSTANT)))
+
+
+def split(graph: Graph, node: fx.Node) -> Operation | None:
+    """Return the operation for a module of two depthwise convolutions that was kept whole."""
+    x, number = arguments(node)
+    module = module_of(number)
+    if not isinstance(module, FusedSplit):
+        return None
+    packed = module.packed_for(shape_of(x))
+    return Split(node, (x,), tuple(module.buffers()), packed)
 
 
 def _pointwise(

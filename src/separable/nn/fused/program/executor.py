@@ -28,9 +28,10 @@ from separable.nn.fused.program.translation import (
 )
 from separable.process_cache import ProcessBound, ProcessCache
 
-__all__ = ["Execution", "Executor", "RunSegment"]
+__all__ = ["NO_KERNEL", "Execution", "Executor", "RunSegment"]
 
 SHAPES_KEPT = 64
+NO_KERNEL = "no operator has a kernel"
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _GLOBAL_HOOKS = tuple(getattr(_module, f"_global{name}") for name in _HOOKS)
 
@@ -188,7 +189,7 @@ class Execution(ProcessBound):
         if translated is None:
             return
         if not translated.segments:
-            self.reason = "no operator has a kernel"
+            self.reason = NO_KERNEL
             return
         self._inputs = translated.inputs
         self._output = translated.output

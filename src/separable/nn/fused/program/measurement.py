@@ -15,6 +15,7 @@ from separable.nn.fused.operators import Window, activate, by_torch, depthwise_b
 from separable.nn.fused.program.executor import Execution, RunSegment
 from separable.nn.fused.program.operations import Operation
 from separable.nn.fused.program.translation import TorchCall, Translated
+from separable.nn.fused.program.whole_modules import module_of
 
 __all__ = ["NetworkTimes", "SegmentTime", "interleaved", "names_of", "segment_times"]
 
@@ -190,8 +191,14 @@ class _ByTorch(TorchCall):
         known: dict[Any, Any] = {
             own.depthwise_separable.default: _layer,
             own.depthwise.default: _depthwise,
+            own.fused_module.default: _module,
         }
         return known.get(self.node.target, self.node.target)
+
+
+def _module(x: Tensor, number: int) -> Any:
+    module: Any = module_of(number)
+    return module.by_torch(x)
 
 
 def _layer(x: Tensor, a: Any, b: Any, c: Any, d: Any, *more: Any) -> Tensor:

@@ -12,6 +12,8 @@ from torch import Tensor, fx, nn
 from torch.func import functionalize
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from separable.nn.fused.program.whole_modules import kept_whole
+
 __all__ = ["TraceError", "constant_of", "traced"]
 
 
@@ -38,7 +40,7 @@ def traced(module: nn.Module, run: Callable[..., Any], inputs: Sequence[Tensor])
     """
     versions = _versions(module)
     try:
-        with torch.no_grad(), _evaluation_only(module):
+        with torch.no_grad(), _evaluation_only(module), kept_whole(module):
             graph = _recorded(lambda *x: run(*x), inputs)
             # Changes in place are removed in a second pass: PyTorch can do that for its basic operators only.
             if any(_changes(n) for n in graph.graph.nodes):
