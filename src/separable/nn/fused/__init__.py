@@ -11,6 +11,7 @@ trained network by fused modules.
 
 from __future__ import annotations
 
-from separable.nn.fused.fuse import FusionReport, fuse
+from separable.nn.fused.fuse import fuse
+from separable.nn.fused.fusion_report import FusionReport
 
 __all__ = ["FusionReport", "fuse"]

@@ -6,24 +6,21 @@ import contextlib
 import copy
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_leaves
 
-from separable.engine.availability import why_not
 from separable.errors import ArgumentError
-from separable.lowering.step import Step
-from separable.nn.fused.batchnorm_folding import Folded, as_step, folded, name_of_activation
+from separable.nn.fused.batchnorm_folding import name_of_activation
+from separable.nn.fused.chain_fusion import fuse_chain
 from separable.nn.fused.data_flow import DataFlow, cut_at_open_flow, names_of_chains
-from separable.nn.fused.forward import can_use_fused_kernel, is_depthwise, is_pointwise
+from separable.nn.fused.forward import can_use_fused_kernel
 from separable.nn.fused.fused_modules import (
-    FusedConv,
     FusedDepthwise,
     FusedPointwise,
     FusedSeparable,
@@ -31,11 +28,8 @@ from separable.nn.fused.fused_modules import (
 )
 from separable.nn.fused.fused_split import (
     FusedSplit,
-    multiplied_out,
-    pays,
-    runs_as_split,
-    terms_of,
 )
+from separable.nn.fused.fusion_report import FusionReport
 from separable.nn.fused.layout_transpose import last_strides, to_last
 from separable.nn.fused.program import Compiled, attach
 from separable.nn.fused.program.measurement import (
@@ -44,75 +38,14 @@ from separable.nn.fused.program.measurement import (
     interleaved,
     names_of,
 )
-from separable.nn.fused.spatial_pair import LEAST_COLUMNS, FusedPair, splits
+from separable.nn.fused.spatial_pair import FusedPair
 from separable.nn.fused.tracing import Call, chains, record
-from separable.nn.fused.uneven_ranks import channel_of_each_term, make_even
-from separable.nn.ties import Ties, ties_of, ties_text, untied
+from separable.nn.ties import ties_of, untied
 
-__all__ = ["FusionReport", "fuse"]
+__all__ = ["fuse"]
 
 TOLERANCE = 1e-4
 """Largest difference of outputs, relative to the largest output, that `fuse` lets pass."""
-
-
-@dataclass(frozen=True)
-class FusionReport:
-    """Result of `fuse`.
-
-    Attributes
-    ----------
-    fused : tuple of (str, str)
-        Names of fused modules, and of the layers each one consists of.
-    left : tuple of (str, str)
-        Convolutions left to PyTorch, and the reasons.
-    difference : float
-        Largest difference of the outputs for the example, relative to the largest output.
-    untied : tuple of tuple of str
-        Parameters that the model shared (tied) and that are separate constants in the fused network.
-    times : NetworkTimes or None
-        Times of the network on the example, before and after; None if they were not measured.
-    segments : tuple of SegmentTime
-        Times of the parts that run as one program each, and of PyTorch's operators in their place.
-    whole : tuple of (str, str)
-        The network, named by an empty string, and the reason why it is not recorded as a whole, if so.
-
-    Examples
-    --------
-    >>> net = nn.Sequential(nn.Conv2d(4, 8, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3))
-    >>> fused, report = fuse(net.eval(), torch.randn(1, 4, 9, 9))
-    >>> report.fused, report.left
-    ((('0', 'pointwise, norm, relu'), ('3', 'convolution')), ())
-    """
-
-    fused: tuple[tuple[str, str], ...]
-    left: tuple[tuple[str, str], ...]
-    difference: float
-    untied: Ties = ()
-    times: NetworkTimes | None = None
-    segments: tuple[SegmentTime, ...] = ()
-    whole: tuple[tuple[str, str], ...] = ()
-
-    def __str__(self) -> str:
-        lines = [] if self.times is None else [str(self.times)]
-        lines += [f"  {segment}" for segment in self.segments]
-        lines += [f"  not one program: {reason}" for _, reason in self.whole]
-        lines.append(
-            f"{_counted(len(self.fused), 'chain')} fused, outputs differ by {self.difference:.1e} "
-            "of the largest output"
-        )
-        if why_not():
-            lines[-1] += f"; PyTorch runs them, without the compiled engine: {why_not()}"
-        lines += [f"  {name}: {what}" for name, what in self.fused]
-        if self.left:
-            lines.append(f"{_counted(len(self.left), 'convolution')} left to PyTorch")
-            lines += [f"  {name}: {why}" for name, why in self.left]
-        lines += ties_text(self.untied)
-        return "\n".join(lines)
-
-
-def _counted(number: int, noun: str) -> str:
-    """Return a number with its noun in singular or plural."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 class _SameFlow:
@@ -227,7 +160,7 @@ def fuse(
         groups: list[tuple[str, ...]] = [] if flow is None else flow.groups
         found = chains(calls)
         for chain in found if flow is not None else cut_at_open_flow(network, found):
-            _fuse_chain(network, chain, fused, left, exact, groups)
+            fuse_chain(network, chain, fused, left, exact, groups)
         if flow is not None and groups:
             network.register_forward_pre_hook(_SameFlow(flow), with_kwargs=True)
         if _wants_last(network):
@@ -344,148 +277,3 @@ def _is_leaf(module: nn.Module) -> bool:
     if isinstance(module, _ConvNd | _BatchNorm | nn.Identity | nn.Dropout):
         return True
     return name_of_activation(module) is not None
-
-
-def _fuse_chain(
-    network: nn.Module,
-    chain: Sequence[Call],
-    fused: list[tuple[str, str]],
-    left: list[tuple[str, str]],
-    exact: bool,
-    groups: list[tuple[str, ...]],
-) -> None:
-    """Replace the first layers of a chain of calls, and continue after them; note layers that became one."""
-    at = 0
-    while at < len(chain):
-        call = chain[at]
-        if not isinstance(call.module, _ConvNd):
-            at += 1
-            continue
-        if (
-            isinstance(call.module, _ConvTransposeNd)
-            or sum(c.module is call.module for c in chain) > 1
-        ):
-            left.append((call.name, "a transposed convolution, or called more than once"))
-            at += 1
-            continue
-        first = folded(chain, at)
-        made, what, until = (
-            _split_of(chain, at, first)
-            or _even_of(chain, at, first)
-            or _pair_of(chain, at, first)
-            or _module_of(call.module, chain, first, exact)
-        )
-        if isinstance(made, FusedConv) and until == at + 1 and made.left_reason:
-            left.append((call.name, _why_not(chain, at, made.left_reason)))
-        else:
-            network.set_submodule(call.name, made)
-            for other in chain[at + 1 : until]:
-                network.set_submodule(other.name, nn.Identity())
-            fused.append((call.name, what))
-            if until > at + 1:
-                groups.append(tuple(c.name for c in chain[at:until]))
-        at = until
-
-
-def _following(chain: Sequence[Call], at: int) -> Step | None:
-    """Return the convolution at a place of a chain as a step, or None."""
-    behind = chain[at].module if at < len(chain) else None
-    return as_step(behind) if isinstance(behind, _ConvNd) else None
-
-
-def _split_of(chain: Sequence[Call], at: int, first: Folded) -> tuple[nn.Module, str, int] | None:
-    """Return the module for two depthwise convolutions along one axis each, or None."""
-    step, then = as_step(chain[at].module), _following(chain, first.until)
-    if step is None or then is None:
-        return None
-    terms = terms_of(step, then)
-    is_linear = first.bias is None and first.act == "none"
-    if terms is None or not runs_as_split(step, then, is_linear=is_linear):
-        return None
-    second = folded(chain, first.until)
-    kernels = ["x".join(map(str, s.kernel_size)) for s in (step, then)]
-    what = f"depthwise {kernels[0]}, {first.what}depthwise {kernels[1]}, "
-    if is_linear and not pays((step, then), terms):
-        dense, weight = multiplied_out((step, then), (first.weight, second.weight), terms)
-        return _depthwise_of(dense, chain, replace(second, weight=weight, what=what + second.what))
-    tensors = (first.weight, first.bias, second.weight, second.bias)
-    made = FusedSplit((step, then), tensors, (first.act, second.act), terms)
-    return made, f"{what}{second.what}".rstrip(", "), second.until
-
-
-def _even_of(chain: Sequence[Call], at: int, first: Folded) -> tuple[nn.Module, str, int] | None:
-    """Return the module for a depthwise step that gathers channels and a pointwise step, or None."""
-    step, then = as_step(chain[at].module), _following(chain, first.until)
-    if step is None or then is None or not is_pointwise(then):
-        return None
-    channels = chain[at].shape[-len(step.kernel_size) - 1]
-    terms = channel_of_each_term(step, then, channels)
-    if terms is None:
-        return None
-    second = folded(chain, first.until)
-    tensors = (first.weight, first.bias, second.weight)
-    even, (weight, bias, pointwise) = make_even(step, tensors, terms, channels)
-    what = f"depthwise, {first.what}pointwise, {second.what}".rstrip(", ")
-    made = FusedSeparable(even, (weight, bias, pointwise, second.bias), first.act, second.act)
-    return made, what, second.until
-
-
-def _pair_of(chain: Sequence[Call], at: int, first: Folded) -> tuple[nn.Module, str, int] | None:
-    """Return the module for two convolutions that split the spatial axes, or None."""
-    step, then = as_step(chain[at].module), _following(chain, first.until)
-    if step is None or then is None or splits(step, then) is not None:
-        return None
-    if chain[at].shape[-1] < LEAST_COLUMNS:
-        return None
-    second = folded(chain, first.until)
-    tensors = (first.weight, first.bias, second.weight, second.bias)
-    kernels = ["x".join(map(str, s.kernel_size)) for s in (step, then)]
-    what = f"{kernels[0]}, {first.what}{kernels[1]}, {second.what}".rstrip(", ")
-    return FusedPair((step, then), tensors, (first.act, second.act)), what, second.until
-
-
-def _why_not(chain: Sequence[Call], at: int, reason: str) -> str:
-    """Return the reason why a convolution without anything to fold is left to PyTorch."""
-    plain = f"nothing to fold, and {reason}"
-    step, then = as_step(chain[at].module), _following(chain, at + 1)
-    if step is None:
-        return f"{plain}: {type(chain[at].module).__name__}"
-    if then is None or any(all(k == 1 for k in s.kernel_size) for s in (step, then)):
-        return plain
-    why = splits(step, then)
-    if why is None:
-        width = chain[at].shape[-1]
-        why = f"rows of {width} are shorter than the {LEAST_COLUMNS} columns from which fusing is faster"
-    return f"{plain}; no pair with {chain[at + 1].name}: {why}"
-
-
-def _depthwise_of(step: Step, chain: Sequence[Call], first: Folded) -> tuple[nn.Module, str, int]:
-    """Return the module for a depthwise step, and for the pointwise one after it if there is one."""
-    then = _following(chain, first.until)
-    if then is not None and is_pointwise(then):
-        second = folded(chain, first.until)
-        tensors = (first.weight, first.bias, second.weight, second.bias)
-        what = f"{first.what}pointwise, {second.what}".rstrip(", ")
-        return FusedSeparable(step, tensors, first.act, second.act), what, second.until
-    what = first.what.rstrip(", ")
-    return FusedDepthwise(step, first.weight, first.bias, first.act), what, first.until
-
-
-def _module_of(
-    conv: nn.Module, chain: Sequence[Call], first: Folded, exact: bool
-) -> tuple[nn.Module, str, int]:
-    """Return the module for the layers that begin with a convolution, these layers, and their end."""
-    step = as_step(conv)
-    if step is not None and is_depthwise(step) and step.out_channels > 1:
-        return _depthwise_of(step, chain, replace(first, what=f"depthwise, {first.what}"))
-    if step is not None and is_pointwise(step):
-        what = f"pointwise, {first.what}".rstrip(", ")
-        return FusedPointwise(first.weight, first.bias, first.act), what, first.until
-    # Without a normalisation the convolution itself is kept: its parameters may be shared with others.
-    plain = copy.deepcopy(conv) if "norm" in first.what else conv
-    if plain is not conv:
-        plain._parameters["weight"] = nn.Parameter(first.weight, requires_grad=False)
-        if first.bias is not None:
-            plain._parameters["bias"] = nn.Parameter(first.bias, requires_grad=False)
-    what = f"convolution, {first.what}".rstrip(", ")
-    return FusedConv(plain, first.act, step, exact), what, first.until

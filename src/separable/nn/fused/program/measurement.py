@@ -191,7 +191,7 @@ class _ByTorch(TorchCall):
         known: dict[Any, Any] = {
             own.depthwise_separable.default: _layer,
             own.depthwise.default: _depthwise,
-            own.fused_module.default: _module,
+            torch.ops.separable_recorded.fused_module.default: _module,
         }
         return known.get(self.node.target, self.node.target)
 

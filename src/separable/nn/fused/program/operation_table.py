@@ -38,7 +38,7 @@ OPERATIONS: dict[Any, Callable[[Graph, fx.Node], Operation | None]] = {
     _aten.upsample_nearest2d.default: light.upsampled,
     _aten.upsample_nearest3d.default: light.upsampled,
     operator.getitem: light.first_of_several,
-    _own.fused_module.default: convolutions.split,
+    torch.ops.separable_recorded.fused_module.default: convolutions.split,
 }
 _ACTIVATIONS: dict[Any, str] = {
     _aten.relu.default: "relu", _aten.silu.default: "silu", _aten.hardswish.default: "hardswish",

@@ -1,7 +1,7 @@
 """Operator that stands for a call of a fused module in recorded graphs.
 
 Some fused modules run a kernel that PyTorch's operators could express only as several steps. While a network is recorded they
-call ``separable::fused_module``, so that the graph keeps them whole: a program takes them up, or the module itself runs.
+call ``separable_recorded::fused_module``, so that the graph keeps them whole: a program takes them up, or the module itself runs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from separable.nn.fused.fused_split import FusedSplit
-from separable.nn.fused.operators import library
 from separable.nn.fused.spatial_pair import FusedPair
 
 __all__ = ["is_kept_whole", "kept_whole", "module_of"]
@@ -23,7 +22,9 @@ __all__ = ["is_kept_whole", "kept_whole", "module_of"]
 _modules: weakref.WeakValueDictionary[int, nn.Module] = weakref.WeakValueDictionary()
 """Modules by their ``id``: graphs hold the number, and live no longer than the network."""
 
-library.define("fused_module(Tensor input, int module) -> Tensor")
+_library: Any = torch.library
+_recorded = _library.Library("separable_recorded", "FRAGMENT")  # for graphs only, not for users
+_recorded.define("fused_module(Tensor input, int module) -> Tensor")
 
 
 def module_of(number: int) -> nn.Module:
@@ -37,9 +38,8 @@ def _forward(x: Tensor, number: int) -> Tensor:
     return made
 
 
-_library: Any = torch.library
-library.impl("fused_module", _forward, "CompositeExplicitAutograd")
-_library.register_fake("separable::fused_module", _forward, lib=library)
+_recorded.impl("fused_module", _forward, "CompositeExplicitAutograd")
+_library.register_fake("separable_recorded::fused_module", _forward, lib=_recorded)
 
 
 def is_kept_whole(module: nn.Module) -> bool:
@@ -55,7 +55,7 @@ def kept_whole(network: nn.Module) -> Iterator[None]:
         _modules[id(module)] = module
 
         def call(x: Tensor, number: int = id(module)) -> Tensor:
-            made: Tensor = torch.ops.separable.fused_module(x, number)
+            made: Tensor = torch.ops.separable_recorded.fused_module(x, number)
             return made
 
         module.__dict__["forward"] = call
