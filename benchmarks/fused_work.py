@@ -207,7 +207,7 @@ def in_two_passes(channels: int, size: int, side: int, peers: Peers) -> Work:
         whole.bias.copy_(steps[1].bias)  # type: ignore[union-attr]
     x = torch.randn(1, channels, side, side)
     work = chain(steps, x, peers)
-    fused, _ = nn.fuse(whole.eval().requires_grad_(False), x)
+    fused, _ = nn.fuse(tnn.Sequential(whole).eval().requires_grad_(False), x)
     xl = last(x)
     work.contestants["dense"] = own(lambda: fused(xl))
     return work

@@ -249,7 +249,7 @@ def fused_page(text: str, found: dict[str, Any]) -> str:
 
 def _between(text: str, name: str, section: str) -> str:
     """Return a text with another section between its marks."""
-    pattern = rf"(<!-- {name} -->\n)(?:.*?\n)?(<!-- end -->)"
+    pattern = rf"(<!-- {name} -->\n)(?:.*?\n)??(<!-- end -->)"
     if not re.search(pattern, text, flags=re.DOTALL):
         raise SystemExit(f"there are no lines `<!-- {name} -->` and `<!-- end -->`")
     return re.sub(pattern, lambda m: f"{m[1]}{section}\n{m[2]}", text, flags=re.DOTALL)
