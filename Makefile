@@ -20,7 +20,8 @@ help:
 	@echo "make bench        compare the filters with other libraries, natively and limited to AVX2"
 	@echo "                  (writes docs/benchmarks.md and the README's table)"
 	@echo "make bench-others measure everything else in docs/benchmarks.md"
-	@echo "make bench-layers compare fused layers with PyTorch, ONNX Runtime, OpenVINO, LiteRT and Keras"
+	@echo "make bench-layers compare fused layers with PyTorch, ONNX Runtime, OpenVINO, LiteRT and Keras,"
+	@echo "                  natively and limited to AVX2 (writes the tables of docs/fused.md)"
 	@echo "make clean        remove everything that these commands created"
 
 $(READY): pyproject.toml constraints.txt
@@ -105,6 +106,7 @@ docs-short: $(VENV)/.docs-ready
 
 bench-layers: $(VENV)/.bench-ready
 	$(BIN)/python benchmarks/fused.py
+	$(BIN)/python benchmarks/page.py fused
 
 clean:
 	rm -rf docs/_build docs/api docs/lessons_built $(VENV) $(OLD) demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .test-cache

@@ -113,13 +113,13 @@ def environment(width: str, folder: str) -> dict[str, str]:
     return {**os.environ, "XDG_CACHE_HOME": folder, **compiled, **limits.environment(width)}
 
 
-def where(threads: int) -> dict[str, Any]:
+def where(threads: int, packages: tuple[str, ...] = PACKAGES) -> dict[str, Any]:
     """Return the date, the machine and the versions."""
     import separable as sep
     from separable.system import available_processors, processor_name
 
     versions = {"separable": sep.__version__, "Python": platform.python_version()}
-    versions |= {package: version_of(package) for package in PACKAGES}
+    versions |= {package: version_of(package) for package in packages}
     return {
         "date": datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat(),
         "processor": processor_name(),

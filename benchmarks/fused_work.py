@@ -1,10 +1,10 @@
-"""The work that `fused.py` measures: layers, a network and training steps, with all that can do them."""
+"""The work that `fused.py` measures: layers and training steps, with all that can do them."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import copy
+from dataclasses import dataclass
 from typing import Any
 
 import runtimes
@@ -26,13 +26,37 @@ class Contestant:
     result: Run | None = None
 
 
+@dataclass(frozen=True)
+class Aim:
+    """Targets of a line; None where there is none.
+
+    Attributes
+    ----------
+    peer, torch : float or None
+        Time of the best peer, and of PyTorch's better layout, divided by ours.
+    part : float or None
+        Realised saving divided by the theoretical one.
+    dense : float or None
+        Time of the layer that is not separable, divided by ours.
+    group : str
+        Name of the lines over which the mean is to reach `torch`; empty if each is to reach it.
+    """
+
+    peer: float | None = None
+    torch: float | None = None
+    part: float | None = None
+    dense: float | None = None
+    group: str = ""
+
+
 @dataclass
 class Work:
-    """One line of the table. ``separable`` is ours, ``dense`` the layer that is not separable."""
+    """One line of the table. ``separable`` is ours, ``dense`` the layer that is not separable.
 
-    name: str
+    `saving` is the number of multiplications of the dense layer divided by ours; 0 if that is not the question.
+    """
+
     contestants: dict[str, Contestant]
-    aim: str
     exact: Tensor | None = None
     saving: float = 0.0
     trains: bool = False
@@ -46,9 +70,6 @@ class Peers:
     compiled: bool
 
 
-Maker = Callable[[Peers], Work]
-
-
 @dataclass(frozen=True)
 class Pair:
     """A depthwise and a pointwise step."""
@@ -57,12 +78,10 @@ class Pair:
     outputs: int
     kernel: int
     size: tuple[int, ...]
-    aim: str
     stride: int = 1
     padding: int = 1
     batch: int = 1
     clamp: bool = True
-    layers: list[Any] = field(default_factory=list)
 
     def modules(self) -> list[tnn.Module]:
         """Return the steps as one writes them in PyTorch."""
@@ -107,7 +126,8 @@ def last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last_3d) if x.dim() == 5 else x
 
 
-def _own(run: Run) -> Contestant:
+def own(run: Run) -> Contestant:
+    """Return a contestant that returns its output when it runs."""
     return Contestant(run, run)
 
 
@@ -123,75 +143,119 @@ def _convs(modules: list[tnn.Module]) -> list[Conv]:
     return found
 
 
-def _beside(net: tnn.Module, x: Tensor, peers: Peers) -> dict[str, Contestant]:
+def beside(net: tnn.Module, x: Tensor, peers: Peers) -> dict[str, Contestant]:
     """Return PyTorch in both layouts, and compiled."""
-    xl = last(x)
-    found = {"torch": _own(lambda: net(x))}
-    if x.dim() > 3:
-        found["torch last"] = _own(lambda: net(xl))
+    found = {"torch": own(lambda: net(x))}
+    xl, net_last = last(x), net
+    if x.dim() in (4, 5):
+        layout = torch.channels_last if x.dim() == 4 else torch.channels_last_3d
+        net_last = copy.deepcopy(net).to(memory_format=layout)  # type: ignore[call-overload]
+        found["torch last"] = own(lambda: net_last(xl))
     if peers.compiled:
         with contextlib.suppress(Exception):  # it takes a compiler of C++
-            made = torch.compile(net)
+            made = torch.compile(net_last)
             with torch.no_grad():
                 made(xl)
-            found["torch.compile"] = _own(lambda: made(xl))
+            found["torch.compile"] = own(lambda: made(xl))
     return found
 
 
 def chain(
-    name: str, modules: list[tnn.Module], x: Tensor, aim: str, peers: Peers, *,
+    modules: list[tnn.Module], x: Tensor, peers: Peers, *,
     dense: tnn.Module | None = None, saving: float = 0.0, first: bool = False,
 ) -> Work:  # fmt: skip
     """Return the work of some layers one after the other; `first`: our input has its channels first."""
     net = tnn.Sequential(*modules).eval().requires_grad_(False)
     fused, _ = nn.fuse(net, x)
     mine = x if first else last(x)
-    contestants = {"separable": _own(lambda: fused(mine)), **_beside(net, x, peers)}
+    contestants = {"separable": own(lambda: fused(mine)), **beside(net, x, peers)}
     for other, peer in runtimes.peers_of(_convs(modules), x.numpy(), peers.threads).items():
         contestants[other] = Contestant(peer.run, peer.result)
     if dense is not None:
         dense = dense.eval().requires_grad_(False)
         xl = last(x)
         contestants["dense"] = Contestant(lambda: dense(xl))
+    return Work(contestants, in_float64(net, x), saving)
+
+
+def in_float64(net: tnn.Module, x: Tensor) -> Tensor:
+    """Return the exact output."""
     with torch.no_grad():
-        exact = tnn.Sequential(*modules).double()(x.double())
-    net.float()
-    return Work(name, contestants, aim, exact, saving)
+        found: Tensor = copy.deepcopy(net).double()(x.double())
+    return found
 
 
-def of_pair(name: str, pair: Pair, peers: Peers) -> Work:
+def of_pair(pair: Pair, peers: Peers) -> Work:
     """Return the work of a depthwise and a pointwise step."""
     x = torch.randn(pair.batch, pair.channels, *pair.size)
     first = len(pair.size) == 1
     return chain(
-        name,
-        pair.modules(),
-        x,
-        pair.aim,
-        peers,
-        dense=pair.dense(),
-        saving=pair.saving,
-        first=first,
-    )
+        pair.modules(), x, peers, dense=pair.dense(), saving=pair.saving, first=first
+    )  # fmt: skip
 
 
-def textbook(name: str, batch: int, aim: str, peers: Peers) -> Work:
+def in_two_passes(channels: int, size: int, side: int, peers: Peers) -> Work:
+    """Return depthwise kernels of rank 1, written as two layers; ``dense`` is our own layer of the whole kernels."""
+    pad = size // 2
+    steps: list[Any] = [
+        tnn.Conv2d(channels, channels, (size, 1), padding=(pad, 0), groups=channels, bias=False),
+        tnn.Conv2d(channels, channels, (1, size), padding=(0, pad), groups=channels),
+    ]
+    whole = tnn.Conv2d(channels, channels, size, padding=pad, groups=channels)
+    with torch.no_grad():
+        whole.weight.copy_(steps[0].weight * steps[1].weight)
+        whole.bias.copy_(steps[1].bias)  # type: ignore[union-attr]
+    x = torch.randn(1, channels, side, side)
+    work = chain(steps, x, peers)
+    fused, _ = nn.fuse(tnn.Sequential(whole).eval().requires_grad_(False), x)
+    xl = last(x)
+    work.contestants["dense"] = own(lambda: fused(xl))
+    return work
+
+
+FACTORED = ("Tucker-2, half the channels", "kx1 then 1xk, half", "pointwise first")
+
+
+def factored(kind: str, channels: int, side: int, peers: Peers) -> Work:
+    """Return a dense 3x3 layer in one of the forms that `nn.convert` makes of it."""
+    c, half = channels, channels // 2
+    if kind == FACTORED[0]:
+        steps = [tnn.Conv2d(c, half, 1, bias=False), tnn.Conv2d(half, half, 3, padding=1, bias=False),
+                 tnn.Conv2d(half, c, 1)]  # fmt: skip
+    elif kind == FACTORED[1]:
+        steps = [tnn.Conv2d(c, half, (3, 1), padding=(1, 0), bias=False),
+                 tnn.Conv2d(half, c, (1, 3), padding=(0, 1))]  # fmt: skip
+    else:
+        steps = [tnn.Conv2d(c, c, 1, bias=False), tnn.Conv2d(c, c, 3, padding=1, groups=c)]
+    dense = tnn.Conv2d(c, c, 3, padding=1)
+    saving = dense.weight.numel() / sum(s.weight.numel() for s in steps)
+    return chain(list(steps), torch.randn(1, c, side, side), peers, dense=dense, saving=saving)
+
+
+def textbook(batch: int, peers: Peers) -> Work:
     """Return the layer of the textbooks, in PyTorch, with our layer as one writes it and fused."""
-    pair = Pair(3, 256, 5, (12, 12), aim, padding=0, batch=batch, clamp=False)
-    work = of_pair(name, pair, peers)
-    dense = tnn.Conv2d(3, 256, 5).requires_grad_(False)
-    layer = nn.SeparableConv2d(3, 256, 5, padding="valid").eval().requires_grad_(False)
+    depthwise = tnn.Conv2d(3, 3, 5, groups=3, bias=False)
+    pointwise, dense = tnn.Conv2d(3, 256, 1), tnn.Conv2d(3, 256, 5)
     x = torch.randn(batch, 3, 12, 12)
     xl = last(x)
+    work = chain([depthwise, pointwise], x, peers, dense=dense)
+    layer = nn.SeparableConv2d(3, 256, 5, padding="valid").eval().requires_grad_(False)
+    layer.load_state_dict(_named(depthwise, pointwise))
     work.contestants["fused, channels last"] = work.contestants.pop("separable")
-    work.contestants["separable"] = Contestant(lambda: layer(x))
-    work.saving = 0.0
+    work.contestants["separable"] = own(lambda: layer(x))
     work.contestants["dense"] = Contestant(lambda: dense(x))
     work.contestants["dense last"] = Contestant(lambda: dense(xl))
     return work
 
 
-def hyperspectral(name: str, wide: bool, aim: str, peers: Peers) -> Work:
+def _named(depthwise: tnn.Module, pointwise: tnn.Module, norm: Any = None) -> dict[str, Tensor]:
+    """Return the state of a `SeparableConv2d` with the weights of these layers."""
+    parts = {"depthwise": depthwise, "pointwise": pointwise, "intermediate": norm}
+    states = {n: m.state_dict() for n, m in parts.items() if m is not None}
+    return {f"{name}.{key}": t for name, state in states.items() for key, t in state.items()}
+
+
+def hyperspectral(wide: bool, peers: Peers) -> Work:
     """Return a spatial and a spectral step over 200 bands."""
     x = torch.randn(1, 1, 200, 64, 64)
     if wide:
@@ -200,104 +264,54 @@ def hyperspectral(name: str, wide: bool, aim: str, peers: Peers) -> Work:
         steps = [tnn.Conv3d(1, 1, (1, 3, 3)), tnn.Conv3d(1, 16, (7, 1, 1))]
     dense = tnn.Conv3d(1, 16, (7, 3, 3))
     saving = 7 * 9 / (7 + 9) if wide else 7 * 9 * 16 / (7 * 16 + 9)
-    return chain(name, list(steps), x, aim, peers, dense=dense, saving=saving, first=True)
+    return chain(list(steps), x, peers, dense=dense, saving=saving, first=True)
 
 
-def mobilenet(name: str, peers: Peers) -> Work:
-    """Return a whole network, inside PyTorch and outside."""
-    net = nn.models.MobileNetV1().eval().requires_grad_(False)
-    for module in net.modules():
-        if isinstance(module, nn.FactoredConv):
-            module._serves = False  # PyTorch's own convolutions, as a user of PyTorch has them
-    x = torch.randn(1, 3, 224, 224)
-    fused, _ = nn.fuse(net, x)
-    contestants = {"separable": _own(lambda: fused(x)), **_beside(net, x, peers)}
-    with contextlib.suppress(ImportError):
-        data = _exported(net, x)
-        for other, make in (("onnxruntime", runtimes.onnxruntime), ("openvino", runtimes.openvino)):
-            with contextlib.suppress(ImportError):
-                peer = make(data, x.numpy(), peers.threads)
-                contestants[other] = Contestant(peer.run, peer.result)
-    with contextlib.suppress(ImportError):
-        contestants["LiteRT"] = _mobilenet_in_litert(fused, x, peers.threads)
-    with torch.no_grad():
-        exact = net.double()(x.double())
-    net.float()
-    return Work(name, contestants, "2 torch, best peer", exact)
-
-
-def _exported(net: tnn.Module, x: Tensor) -> bytes:
-    import io
-
-    held = io.BytesIO()
-    torch.onnx.export(net, (x,), held, dynamo=False)
-    return held.getvalue()
-
-
-def _mobilenet_in_litert(fused: tnn.Module, x: Tensor, threads: int) -> Contestant:
-    """Write the folded network for LiteRT."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    convs: list[Conv] = []
-    head: Any = None
-    for module in fused.modules():
-        kind = type(module).__name__
-        if kind == "FusedConv":
-            conv: Any = module.conv
-            pads = tuple(1 for _ in conv.kernel_size)
-            convs.append(Conv(conv.weight.detach().numpy(), conv.bias.detach().numpy(),
-                              conv.stride, pads, 1, "relu6"))  # fmt: skip
-        elif kind == "FusedSeparable":
-            given = {n: b.numpy() for n, b in module.named_buffers()}
-            step: Any = module.step
-            pads = tuple(1 for _ in step.kernel_size)
-            convs.append(Conv(given["depthwise"], given["between_bias"], step.stride, pads,
-                              step.in_channels, "relu6"))  # fmt: skip
-            convs.append(Conv(given["pointwise"], given["bias"], (1, 1), (0, 0), 1, "relu6"))
-        elif isinstance(module, tnn.Linear):
-            head = module.weight.detach().numpy(), module.bias.detach().numpy()
-    data = runtimes.litert_bytes(convs, tuple(x.shape), head)
-    interpreter = Interpreter(model_content=data, num_threads=threads)
-    interpreter.allocate_tensors()
-    place = interpreter.get_input_details()[0]["index"]
-    interpreter.set_tensor(place, x.movedim(1, -1).contiguous().numpy())
-    return Contestant(interpreter.invoke)
-
-
-def training(name: str, norm: bool, peers: Peers) -> Work:
-    """Return one step forward and backward, without an optimiser."""
+def training(norm: bool, peers: Peers) -> Work:
+    """Return one step forward and backward, without an optimiser; what is compared is the gradient of the input."""
     middle = tnn.BatchNorm2d(128) if norm else None
     layer = nn.SeparableConv2d(128, 128, 3, intermediate=middle)
     steps = [tnn.Conv2d(128, 128, 3, padding=1, groups=128, bias=False), tnn.BatchNorm2d(128),
              tnn.Conv2d(128, 128, 1)]  # fmt: skip
     plain = tnn.Sequential(*(steps if norm else steps[::2]))
+    layer.load_state_dict(_named(steps[0], steps[2], steps[1] if norm else None))
     given = torch.randn(16, 128, 56, 56)
 
     def step(net: Any, x: Tensor, parameters: list[Tensor]) -> Contestant:
         x = x.detach().requires_grad_()
 
-        def run() -> None:
+        def run() -> Tensor | None:
             for parameter in parameters:
                 parameter.grad = None
             x.grad = None
             out = net(x)
             out.backward(out.detach())
+            return x.grad
 
-        return Contestant(run)
+        return own(run)
 
-    weights = list(plain.parameters())
+    def parameters(net: tnn.Module) -> list[Tensor]:
+        return list(net.parameters())
+
+    double = copy.deepcopy(plain).double()
+    exact: Tensor = step(double, given.double(), parameters(double)).run()
     contestants = {
-        "separable": step(layer, last(given), list(layer.parameters())),
-        "separable, channels first": step(layer, given, list(layer.parameters())),
-        "torch": step(plain, given, weights),
-        "torch last": step(plain, last(given), weights),
+        "separable": step(layer, last(given), parameters(layer)),
+        "separable, channels first": step(layer, given, parameters(layer)),
+        "torch": step(plain, given, parameters(plain)),
+        "torch last": step(plain, last(given), parameters(plain)),
     }
+    if peers.compiled:
+        with contextlib.suppress(Exception):  # it takes a compiler of C++
+            made = torch.compile(plain)
+            found = step(made, last(given), parameters(plain))
+            found.run()
+            contestants["torch.compile"] = found
     with contextlib.suppress(ImportError):
-        contestants["Keras"] = _keras(norm, given, step)
+        contestants["Keras"] = Contestant(_keras(norm, given, step).run)
     dense = tnn.Conv2d(128, 128, 3, padding=1)
-    contestants["dense"] = step(dense, last(given), list(dense.parameters()))
-    return Work(name, contestants, "2 torch, 1.5 with memory kept; r/t 0.7",
-                saving=9 * 128 / (9 + 128), trains=True)  # fmt: skip
+    contestants["dense"] = Contestant(step(dense, last(given), parameters(dense)).run)
+    return Work(contestants, exact, saving=9 * 128 / (9 + 128), trains=True)
 
 
 def _keras(norm: bool, given: Tensor, step: Any) -> Contestant:
@@ -315,46 +329,4 @@ def _keras(norm: bool, given: Tensor, step: Any) -> Contestant:
     made: Contestant = step(
         lambda x: net(x, training=True), x, [v.value for v in net.trainable_variables]
     )
-    return made
-
-
-def all_works() -> list[tuple[str, Maker]]:
-    """Return the lines of the table: a name, and what prepares it."""
-    made: list[tuple[str, Maker]] = []
-
-    def add(name: str, make: Callable[[str, Peers], Work]) -> None:
-        made.append((name, lambda peers: make(name, peers)))
-
-    def pair(name: str, *args: Any, **kwargs: Any) -> None:
-        add(name, lambda name, peers: of_pair(name, Pair(*args, **kwargs), peers))
-
-    aim = "best peer -5 %, 1.4 torch"
-    for side, c, o, stride in (
-        (112, 32, 64, 1), (112, 64, 128, 2), (56, 128, 128, 1), (28, 256, 256, 1),
-        (14, 512, 512, 1), (7, 1024, 1024, 1),
-    ):  # fmt: skip
-        tail = " stride 2" if stride == 2 else ""
-        pair(f"3x3 {side}^2 {c}->{o}{tail}", c, o, 3, (side, side), aim, stride=stride)
-    add("MobileNetV1 224", mobilenet)
-    pair("Xception middle 19^2 728", 728, 728, 3, (19, 19), "1.3 torch", clamp=False)
-    pair("depthwise 7x7 96 56^2", 96, 0, 7, (56, 56), "1.4 best", padding=3, clamp=False)
-    pair("depthwise 31x31 128 32^2", 128, 0, 31, (32, 32), "1.4 best", padding=15, clamp=False)
-    pair(
-        "1-D k=9 64->64 512 batch 32",
-        64,
-        64,
-        9,
-        (512,),
-        "best peer, 2 torch",
-        padding=4,
-        batch=32,
-        clamp=False,
-    )
-    pair("3-D 3^3 32->64 32^3", 32, 64, 3, (32,) * 3, "1.6 best, r/t 0.85", clamp=False)
-    add("hyperspectral 1->1, 1->16", lambda n, p: hyperspectral(n, False, "1.5 best", p))
-    add("hyperspectral 1->16, depthwise", lambda n, p: hyperspectral(n, True, "3 best", p))
-    add("textbook 12x12x3 5x5 256", lambda n, p: textbook(n, 1, "faster than dense", p))
-    add("textbook batch 256", lambda n, p: textbook(n, 256, "best peer", p))
-    add("training 56^2 128 batch 16", lambda n, p: training(n, False, p))
-    add("training with norm", lambda n, p: training(n, True, p))
     return made

@@ -4,6 +4,7 @@
     python benchmarks/page.py filters          # writes their section and the README's from the saved results
     python benchmarks/page.py volumes bank     # runs these benchmarks and writes their sections
     python benchmarks/page.py --others         # the same for all except the filters
+    python benchmarks/page.py fused            # writes the tables of docs/fused.md from the results of fused.py
 
 Each section has the date, the machine and the versions of its measurement, because they may differ. Sections
 that are not named stay as they are, and so does that of a benchmark that fails.
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import fused_tables
 import ratio_tables
 from filters import RESULTS, version_of
 
@@ -33,6 +35,7 @@ from separable.system import processor_name
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 README = HERE.parent / "README.md"
+FUSED_PAGE = HERE.parent / "docs" / "fused.md"
 
 
 @dataclass(frozen=True)
@@ -235,10 +238,21 @@ def written(page: str, found: dict[str, str]) -> str:
 
 def with_section(readme: str, section: str) -> str:
     """Return the README with another section on speed."""
-    pattern = r"(<!-- speed -->\n)(?:.*?\n)?(<!-- end -->)"
-    if not re.search(pattern, readme, flags=re.DOTALL):
-        raise SystemExit("the README has no lines `<!-- speed -->` and `<!-- end -->`")
-    return re.sub(pattern, lambda m: f"{m[1]}{section}\n{m[2]}", readme, flags=re.DOTALL)
+    return _between(readme, "speed", section)
+
+
+def fused_page(text: str, found: dict[str, Any]) -> str:
+    """Return docs/fused.md with the tables of these results."""
+    text = _between(text, "measurements", fused_tables.measurements(found))
+    return _between(text, "missed", fused_tables.missed_table(found))
+
+
+def _between(text: str, name: str, section: str) -> str:
+    """Return a text with another section between its marks."""
+    pattern = rf"(<!-- {name} -->\n)(?:.*?\n)??(<!-- end -->)"
+    if not re.search(pattern, text, flags=re.DOTALL):
+        raise SystemExit(f"there are no lines `<!-- {name} -->` and `<!-- end -->`")
+    return re.sub(pattern, lambda m: f"{m[1]}{section}\n{m[2]}", text, flags=re.DOTALL)
 
 
 def main() -> None:
@@ -248,10 +262,16 @@ def main() -> None:
     parser.add_argument("--others", action="store_true", help="all except the filters")
     asked = parser.parse_args()
     others = [name for name in SECTIONS if name != "filters"]
+    if asked.names == ["fused"]:
+        page = fused_page(FUSED_PAGE.read_text(encoding="utf-8"), fused_tables.load())
+        FUSED_PAGE.write_text(page, encoding="utf-8")
+        return
     names = asked.names or (others if asked.others else ["filters"])
     unknown = [name for name in names if name not in SECTIONS]
     if unknown:
-        parser.error(f"there is no benchmark {unknown[0]}; there are {', '.join(SECTIONS)}")
+        parser.error(
+            f"there is no benchmark {unknown[0]}; there are {', '.join(SECTIONS)}; fused alone"
+        )
     for name in names:
         if name == "filters":
             found = json.loads(RESULTS.read_text(encoding="utf-8"))

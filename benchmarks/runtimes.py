@@ -110,6 +110,20 @@ def openvino(data: bytes, x: Array, threads: int) -> Peer:
     return Peer(request.infer, result)
 
 
+def openvino_kernels() -> list[str]:
+    """Return the names of the kernels with which OpenVINO runs a small layer; none if it is not installed."""
+    try:
+        import openvino as ov
+    except ImportError:
+        return []
+    layer = Conv(np.ones((64, 64, 3, 3), np.float32), np.zeros(64, np.float32), (1, 1), (1, 1), 1)
+    core = ov.Core()
+    model = core.read_model(onnx_bytes([layer], (1, 64, 8, 8)))
+    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    operators = compiled.get_runtime_model().get_ordered_ops()
+    return [str(o.get_rt_info()["primitiveType"].astype(str)) for o in operators]
+
+
 def litert(layers: Sequence[Conv], x: Array, threads: int) -> Peer:
     """An interpreter of LiteRT, which lays channels last; the time of that is not counted."""
     from ai_edge_litert.interpreter import Interpreter

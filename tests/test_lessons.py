@@ -141,11 +141,11 @@ FACTS = {
         "dense 1,228,800", "4,800 + 49,152 = 53,952", "ratio 22.8", "45,630 dense; 4,563 + 5,070 = 9,633",
         "4.74 times fewer", "585 + 507 = 1,092", "1.39 times fewer", "13 x 13 is 169",
         "the output is 8 x 8 x 256", "depthwise output: (1, 6, 8, 8)", "25 1,348,800 0.91 21,075 exact",
-        "for there is a ReLU between its steps",
+        "for there is a ReLU between its steps", "fused into one module: depthwise, pointwise",
     ],
     7: [
         "K = 32: 0.3343099", "K = 1024: 0.3333343", "64 7.89", "1024 8.92",
-        "dense over depthwise: 128 times the multiplications",
+        "dense over depthwise: 128 times the multiplications", "fused layers: 14, the first two: convolution, norm, relu",
     ],
     8: [
         "wrong at 0 of 102,400 places", "0]] rank 2", "one detector: rank 1", "as YX,yx: rank 1, 18 numbers",

@@ -59,6 +59,16 @@ def test_the_page_has_the_saved_results(page: ModuleType) -> None:
         assert page.written(text, {"filters": section}) == text, "run benchmarks/page.py filters"
 
 
+def test_the_page_of_fused_layers_has_the_saved_results(page: ModuleType) -> None:
+    text = page.FUSED_PAGE.read_text(encoding="utf-8")
+    if page.fused_tables.RESULTS.exists():
+        found = page.fused_tables.load()
+        assert page.fused_page(text, found) == text, "run benchmarks/page.py fused"
+    else:
+        for name in ("measurements", "missed"):
+            assert f"<!-- {name} -->\n<!-- end -->" in text
+
+
 def test_the_readme_has_the_saved_results(page: ModuleType) -> None:
     found = saved(page)
     if found is None:

@@ -34,6 +34,9 @@ class FusionReport:
 
     Examples
     --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from separable.nn import fuse
     >>> net = nn.Sequential(nn.Conv2d(4, 8, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3))
     >>> fused, report = fuse(net.eval(), torch.randn(1, 4, 9, 9))
     >>> report.fused, report.left
