@@ -139,6 +139,68 @@ def fused_small() -> tuple[tnn.Module, tnn.Module, torch.Tensor]:
     return net, nn.fuse(net, x, measure=False)[0], x
 
 
+class NormFirst(tnn.Module):
+    """A block of ConvNeXt: layer normalisation and linear layers on rows of channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.depthwise = tnn.Conv2d(channels, channels, 7, padding=3, groups=channels)
+        self.norm = tnn.LayerNorm(channels)
+        self.up, self.down = tnn.Linear(channels, 3 * channels), tnn.Linear(3 * channels, channels)
+        self.scale = tnn.Parameter(torch.rand(channels))
+
+    def forward(self, x):
+        y = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
+        y = self.scale * self.down(functional.gelu(self.up(y)))
+        return x + y.permute(0, 3, 1, 2)
+
+
+class LightSteps(tnn.Module):
+    """Pooling, upsampling, padding, concatenation, squeeze-and-excitation, scalars and statistics that stay apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.mix = tnn.BatchNorm2d(6), tnn.Conv2d(18, 5, 1)
+        self.squeeze, self.excite = tnn.Conv2d(5, 2, 1), tnn.Conv2d(2, 5, 1)
+
+    def forward(self, x):
+        x = functional.silu(self.norm(x))
+        a = functional.max_pool2d(x, 3, 2, 1, ceil_mode=True)
+        b = functional.avg_pool2d(functional.pad(x, (0, 1, 2, 0)), 2, ceil_mode=True)
+        c = functional.interpolate(
+            functional.adaptive_avg_pool2d(x, 3), scale_factor=2, mode="nearest"
+        )
+        sizes = [min(t.shape[i] for t in (a, b, c)) for i in (2, 3)]
+        y = self.mix(torch.cat([t[..., : sizes[0], : sizes[1]] for t in (a, b, c)], 1)) * 0.5 + 1
+        gate = functional.hardsigmoid(
+            self.excite(functional.relu(self.squeeze(y.mean((2, 3), keepdim=True))))
+        )
+        return torch.flatten(functional.adaptive_avg_pool2d(y * gate, 1), 1), y - gate
+
+
+@pytest.mark.parametrize(("net", "channels"), [(NormFirst(20), 20), (LightSteps(), 6)])
+def test_steps_of_every_kind(net, channels):
+    torch.manual_seed(0)
+    net = drawn(tnn.Sequential(tnn.Conv2d(channels, channels, 3, padding=1), net))
+    x = torch.randn(2, channels, 11, 14)
+    fused, report = nn.fuse(net, x, measure=False)
+    assert not report.whole
+    with torch.no_grad():
+        for a, b in zip(fused(x), exact(net, x), strict=True):
+            same(a, b)
+    last = x.contiguous(memory_format=torch.channels_last)
+    calls = [p for p in executor_of(fused).execution(last).parts if not hasattr(p, "program")]
+    assert {str(c.node.target) for c in calls} <= {"aten.slice.Tensor"}
+
+
+def test_a_single_layer_is_a_network():
+    torch.manual_seed(0)
+    net, x = tnn.Conv2d(3, 8, 3).eval(), torch.randn(1, 3, 9, 9)
+    fused, _ = nn.fuse(net, x)
+    with torch.no_grad():
+        same(fused(x), exact(net, x))
+
+
 def test_any_number_of_threads_gives_the_same_bits():
     _, fused, x = fused_small()
     results = []

@@ -148,6 +148,8 @@ def fuse(
             raise ArgumentError("fuse: expected the inputs of one call of the model, for instance "
                                 "fuse(model, torch.zeros(1, 3, 224, 224)); got none")  # fmt: skip
         inputs = tuple(_drawn(x) for x in cast(Any, model).example())
+    if _is_leaf(model):  # a single layer: its place in a container can be taken
+        model = nn.Sequential(model).eval()
     network = copy.deepcopy(model).requires_grad_(False)
     ties = ties_of(network)
     with _without_autocast(network) as is_cast:

@@ -222,11 +222,11 @@ class RunSegment:
 
     def __init__(self, segment: Segment, program: Program, threads: int) -> None:
         self.segment, self.program, self._threads = segment, program, threads
-        self._reads = [(n, strides_in_program(n.meta["val"].shape)) for n in segment.reads]
+        self._reads = [(n, strides_in_program(n)) for n in segment.reads]
         self._writes = []
         for node in segment.writes:
             like = node.meta["val"]
-            strides = strides_in_program(like.shape)
+            strides = strides_in_program(node)
             final = None if like.stride() == strides or _same(like, strides) else like.stride()
             self._writes.append((node, tuple(like.shape), strides, final))
 
@@ -235,7 +235,7 @@ class RunSegment:
         held = []
         for node, strides in self._reads:
             x = values[node]
-            held.append(x if x.stride() == strides else _in_program_layout(x))
+            held.append(x if x.stride() == strides else _in_program_layout(x, strides))
         for node, shape, strides, _ in self._writes:
             made = values[node] = empty_strided(shape, strides, torch.float32)
             held.append(made)
@@ -250,8 +250,16 @@ def _same(x: Tensor, strides: Sequence[int]) -> bool:
     return all(n == 1 or a == b for n, a, b in zip(x.shape, x.stride(), strides, strict=True))
 
 
-def _in_program_layout(x: Tensor) -> Tensor:
-    """Return a tensor as programs read it: dense, channels last."""
-    if x.dim() > 2:
-        return to_last(x)
-    return x if x.is_contiguous() else x.contiguous()
+def _in_program_layout(x: Tensor, strides: Sequence[int]) -> Tensor:
+    """Return a tensor as programs read it: dense, with the channels innermost."""
+    return x.contiguous() if strides[-1] == 1 and _same_as_contiguous(x, strides) else to_last(x)
+
+
+def _same_as_contiguous(x: Tensor, strides: Sequence[int]) -> bool:
+    """Return whether strides are those of a tensor in PyTorch's default layout."""
+    step = 1
+    for n, stride in zip(reversed(x.shape), reversed(strides), strict=True):
+        if n != 1 and stride != step:
+            return False
+        step *= n
+    return True

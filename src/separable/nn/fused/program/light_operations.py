@@ -16,6 +16,7 @@ from separable.nn.fused.program.operations import Graph, Operation, Planned, arg
 from separable.nn.fused.program.program import Buffer, Place, ProgramStep
 from separable.nn.fused.steps.copies import Copies, CopyPlan, padding, upsampling
 from separable.nn.fused.steps.elementwise import Elementwise, ElementwisePlan, pack_scalar
+from separable.nn.fused.steps.layer_norm import LayerNorm, LayerNormPlan, pack_layer_norm
 from separable.nn.fused.steps.pooling import (
     Pooling,
     PoolingPlan,
@@ -289,10 +290,34 @@ def _scale_and_shift(
     return scale.float(), shift.float()
 
 
+@dataclass(frozen=True)
+class _Normalised(Operation):
+    """Layer normalisation of rows of channels."""
+
+    eps: float = 1e-5
+
+    def planned(self, threads: int) -> Planned:
+        rows, channels = shape_of(self.inputs[0])
+        plan = LayerNormPlan(LayerNorm(rows, channels, self.eps), threads)
+        held = [t.data_ptr() for t in self.tensors if t is not None]
+        return Planned(plan, dict(enumerate(held, OTHER)))
+
+
+def _layer_norm(graph: Graph, node: fx.Node, given: Any) -> Operation | None:
+    x, sizes, *tensors, eps = given
+    held = [graph.constant(t) for t in tensors]
+    missing = any(h is None and t is not None for h, t in zip(held, tensors, strict=True))
+    if missing or len(sizes) != 1 or len(shape_of(x)) != 2:
+        return None
+    packed = graph.pack(pack_layer_norm, tuple(held), int(sizes[0]))
+    return _Normalised(node, (x,), packed, float(eps))
+
+
 _FIRST_OF: dict[Any, Callable[[Graph, fx.Node, Any], Operation | None]] = {
     _aten.max_pool2d_with_indices.default: _max_pool,
     _aten.max_pool3d_with_indices.default: _max_pool,
     _aten._native_batch_norm_legit_no_training.default: _batch_norm,
+    _aten.native_layer_norm.default: _layer_norm,
 }
 
 

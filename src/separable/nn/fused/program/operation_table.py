@@ -13,7 +13,7 @@ from separable.nn.fused.program import convolution_operations as convolutions
 from separable.nn.fused.program import light_operations as light
 from separable.nn.fused.program.operations import Graph, Operation, arguments
 
-__all__ = ["OPERATIONS", "activation_of", "addends_of", "builder_of"]
+__all__ = ["OPERATIONS", "activation_of", "addends_of", "builder_of", "takes_rows"]
 
 _aten, _own = torch.ops.aten, torch.ops.separable
 
@@ -61,6 +61,14 @@ def builder_of(node: fx.Node) -> Callable[[Graph, fx.Node], Operation | None] | 
     """Return what makes an operation of an operator, or None."""
     act = activation_of(node)
     return OPERATIONS.get(node.target) if act is None else light.activation(act)
+
+
+def takes_rows(node: fx.Node) -> bool:
+    """Return whether the operation of an operator runs on rows of channels."""
+    elementwise = (_aten.add.Tensor, _aten.sub.Tensor, _aten.mul.Tensor, _aten.div.Tensor)
+    if node.target is operator.getitem:
+        return bool(arguments(node)[0].target is _aten.native_layer_norm.default)
+    return node.target in elementwise or activation_of(node) is not None
 
 
 def addends_of(node: fx.Node) -> tuple[fx.Node, ...]:

@@ -6,6 +6,7 @@ for one number of threads. Which operators of PyTorch become which operation is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -16,7 +17,16 @@ from separable.nn.fused.kernel_plan import SOURCE, TARGET, KernelPlan
 from separable.nn.fused.program.network_trace import constant_of
 from separable.nn.fused.program.program import Place, ProgramStep
 
-__all__ = ["Choices", "Graph", "Operation", "Planned", "arguments", "shape_of"]
+__all__ = [
+    "ROWS",
+    "Choices",
+    "Graph",
+    "Operation",
+    "Planned",
+    "arguments",
+    "has_rows",
+    "shape_of",
+]
 
 
 @dataclass(frozen=True)
@@ -83,9 +93,19 @@ def arguments(node: fx.Node) -> Any:
     return node.args
 
 
+ROWS = "rows"
+"""Key of a node's ``meta``: true if its value has its channels along the last axis, as rows of them."""
+
+
+def has_rows(node: fx.Node) -> bool:
+    """Return whether a node's value has its channels along the last axis, not along the second one."""
+    return bool(node.meta.get(ROWS, False))
+
+
 def shape_of(node: fx.Node) -> tuple[int, ...]:
-    """Return the shape of a node's value."""
-    return tuple(node.meta["val"].shape)
+    """Return the shape of a node's value as programs see it: (samples, channels, *space), or (rows, channels)."""
+    shape = tuple(node.meta["val"].shape)
+    return (math.prod(shape[:-1]), shape[-1]) if has_rows(node) else shape
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+import operator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch import Tensor, fx
+from torch import fx
 from torch.fx.node import map_arg
 
 from separable.nn.fused.layout_transpose import last_strides
-from separable.nn.fused.program.operation_table import activation_of, addends_of, builder_of
-from separable.nn.fused.program.operations import Choices, Graph, Operation, shape_of
+from separable.nn.fused.program.aliases import is_alias, is_served
+from separable.nn.fused.program.operation_table import (
+    activation_of,
+    addends_of,
+    builder_of,
+    takes_rows,
+)
+from separable.nn.fused.program.operations import (
+    ROWS,
+    Choices,
+    Graph,
+    Operation,
+    arguments,
+    has_rows,
+    shape_of,
+)
 from separable.nn.fused.program.program import Buffer, Place, Program
 
 __all__ = ["Segment", "TorchCall", "Translated", "translate"]
@@ -162,17 +177,21 @@ class _Translation:
         if constant is not None:
             self.constants[node] = constant
             return
-        if node.op != "call_function" or not _is_served(node) or node.name in self._by_torch:
+        if node.op != "call_function" or not is_served(node) or node.name in self._by_torch:
             return
-        first: Any = node.args[0] if node.args else None
-        if _is_alias(node):
-            self.aliases[node] = first
+        if is_alias(node):
+            self.aliases[node] = arguments(node)[0]
             return
         if self._takes_up(node):
             return
+        rows = {has_rows(n) for n in self._values_read(node)}
+        if True in rows and (False in rows or not takes_rows(node)):
+            return  # programs hold the two kinds of values in different orders
+        node.meta[ROWS] = True in rows
         builder = builder_of(node)
         found = None if builder is None else builder(self.graph, node)
-        if found is None or not all(_is_served(n) for n in found.inputs):
+        if found is None or not all(is_served(n) for n in found.inputs):
+            node.meta[ROWS] = False
             return
         before = self._alias(found.inputs[0])
         if before in self.operations and self._is_only_reader(before, node):
@@ -182,6 +201,14 @@ class _Translation:
                 found = joined
         self.operations[node] = found
 
+    def _values_read(self, node: fx.Node) -> list[fx.Node]:
+        """Return the tensors of more than two axes that an operator reads, other than constants."""
+        read = list(node.all_input_nodes)
+        if node.target is operator.getitem:
+            read = list(read[0].all_input_nodes)
+        values = [n for n in read if n not in self.constants]
+        return [n for n in values if is_served(n) and n.meta["val"].dim() > 2]
+
     def _takes_up(self, node: fx.Node) -> bool:
         """Join an activation or an addition with the operation before it, if that can take it up."""
         act, addends = activation_of(node), addends_of(node)
@@ -189,17 +216,18 @@ class _Translation:
             before = self._alias(value)
             if before not in self.operations or not self._is_only_reader(before, node):
                 continue
-            if shape_of(before) != shape_of(node):
+            if value.meta["val"].shape != node.meta["val"].shape:
                 continue
             operation = self.operations[before]
             if act is not None:
                 made = operation.with_activation(node, act)
-            elif _is_served(addends[1 - i]):
+            elif is_served(addends[1 - i]):
                 made = operation.with_addition(node, addends[1 - i])
             else:
                 made = None
             if made is not None:
                 del self.operations[before]
+                node.meta[ROWS] = has_rows(value)
                 self.operations[node] = made
                 return True
         return False
@@ -270,49 +298,6 @@ class _Translation:
         return parts
 
 
-def _is_served(node: Any) -> bool:
-    """Return whether programs hold a node's value: a dense tensor of float32 on the CPU, with one axis of samples."""
-    if not isinstance(node, fx.Node):
-        return False
-    value = node.meta.get("val")
-    if not isinstance(value, Tensor) or value.dtype is not torch.float32 or not value.is_cpu:
-        return False
-    return 2 <= value.dim() <= 5 and value.numel() > 0
-
-
-_aten = torch.ops.aten
-_SAME = {
-    _aten.clone.default, _aten.alias.default, _aten.detach.default, _aten.contiguous.default,
-    _aten._to_copy.default,
-}  # fmt: skip
-_RESHAPED = {
-    _aten.view.default, _aten._unsafe_view.default, _aten.reshape.default, _aten.squeeze.dims,
-    _aten.squeeze.dim, _aten.unsqueeze.default, _aten.as_strided_.default, _aten.as_strided.default,
-}  # fmt: skip
-
-
-def _is_alias(node: fx.Node) -> bool:
-    """Return whether the memory of a value, channels last, is that of the value it is made from."""
-    if not node.args or not isinstance(node.args[0], fx.Node) or not _is_served(node.args[0]):
-        return False
-    before, after = shape_of(node.args[0]), shape_of(node)
-    if node.target in _SAME:
-        return before == after
-    if node.target not in _RESHAPED:
-        return False
-    # Without positions, the memory is [sample][channel] whatever the number of axes.
-    flat = all(n == 1 for n in (*before[2:], *after[2:])) and before[:2] == after[:2]
-    return flat and all(_is_row_by_row(n.meta["val"]) for n in (node.args[0], node))
-
-
-def _is_row_by_row(x: Tensor) -> bool:
-    """Return whether a tensor (n, channels, 1, ...) has the samples one after the other in memory."""
-    samples, channels = x.shape[:2]
-    across, along = x.stride()[:2]
-    whole = x.storage_offset() == 0
-    return whole and (channels == 1 or along == 1) and (samples == 1 or across == channels)
-
-
 def _size(node: fx.Node) -> int:
     found = 1
     for n in shape_of(node):
@@ -344,6 +329,10 @@ def _nodes_of(tree: Any) -> Iterable[fx.Node]:
     return found
 
 
-def strides_in_program(shape: Sequence[int]) -> tuple[int, ...]:
-    """Return the strides of a value that a program writes."""
-    return last_strides(shape) if len(shape) > 2 else (shape[1], 1)
+def strides_in_program(node: fx.Node) -> tuple[int, ...]:
+    """Return the strides of a node's value in memory as programs read and write it."""
+    shape = tuple(node.meta["val"].shape)
+    if len(shape) > 2 and not has_rows(node):
+        return last_strides(shape)
+    steps = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    return tuple(steps)
