@@ -190,7 +190,9 @@ def test_steps_of_every_kind(net, channels):
             same(a, b)
     last = x.contiguous(memory_format=torch.channels_last)
     calls = [p for p in executor_of(fused).execution(last).parts if not hasattr(p, "program")]
-    assert {str(c.node.target) for c in calls} <= {"aten.slice.Tensor"}
+    assert {str(c.node.target) for c in calls} <= {
+        "aten.slice.Tensor", "aten.as_strided.default", "aten.view.default",
+    }  # fmt: skip
 
 
 def test_a_single_layer_is_a_network():
