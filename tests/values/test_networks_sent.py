@@ -60,7 +60,9 @@ def test_a_copy_outlives_the_network(again: Any) -> None:
 
 def packed(net: Any) -> list[Any]:
     """All that is kept for this process anywhere in a network."""
-    kept = [v for m in net.modules() for v in vars(m).values() if isinstance(v, ProcessCache)]
+    owners = [vars(m) for m in net.modules()]
+    owners += [vars(o["forward"]) for o in owners if "forward" in o]  # programs
+    kept = [v for owner in owners for v in owner.values() if isinstance(v, ProcessCache)]
     return [record for cache in kept for record in cache.values()]
 
 

@@ -18,8 +18,11 @@ from torch.utils._pytree import tree_map
 
 from separable.errors import ArgumentError
 from separable.nn.fused.tracing import Call, chains, record
+from separable.process_cache import ProcessCache
 
 __all__ = ["DataFlow", "cut_at_open_flow", "names_of_chains"]
+
+SHAPES_KEPT = 256
 
 Group = tuple[str, ...]
 """Names of leaves that were fused into one module, in their order."""
@@ -42,7 +45,7 @@ class DataFlow:
             module._forward_hooks.clear()
             module._forward_pre_hooks.clear()
         self.groups: list[Group] = []
-        self._known: set[Any] = set()
+        self._known = ProcessCache(SHAPES_KEPT)  # not pickled: a network does not grow by running
 
     def chains(self, inputs: Sequence[Any]) -> list[list[Call]]:
         """Return the chains of calls for inputs of these shapes."""
@@ -67,7 +70,7 @@ class DataFlow:
                     f"through the network than for the example: {', '.join(group)} do not follow each other; "
                     "fuse the network again, with an example of this shape"
                 )
-        self._known.add(key)
+        self._known.get_or_build(key, lambda: True)
 
 
 def _without_values(tensor: Tensor) -> Tensor:

@@ -265,8 +265,7 @@ class FusedConv(Fused):
         if not (self.serves(x.shape) and self._runs(x) and is_served(x, weight, bias)):
             return None
         padding = padding_of(step, x.shape)
-        tensors = [t for t in (weight, bias) if t is not None]
-        key = (padding, *((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors))
+        key = (padding, *_state_of(weight, bias))
 
         def build() -> PackedConvolution:
             own = ConvSettings(step.stride, padding, step.dilation, step.groups)
@@ -277,6 +276,12 @@ class FusedConv(Fused):
             is_first = x.is_contiguous() and not channels_are_last(x)
             return to_first(made) if is_first else made
         return None
+
+
+def _state_of(*tensors: Tensor | None) -> list[tuple[int, int]]:
+    """Return what changes with the values of tensors: their memory and their versions."""
+    found = [t for t in tensors if t is not None]
+    return [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in found]
 
 
 GROUP_OUTPUTS = 16

@@ -54,13 +54,14 @@ class FusionReport:
     def __str__(self) -> str:
         lines = [] if self.times is None else [str(self.times)]
         lines += [f"  {segment}" for segment in self.segments]
-        lines += [f"  not one program: {reason}" for _, reason in self.whole]
         lines.append(
             f"{_counted(len(self.fused), 'chain')} fused, outputs differ by {self.difference:.1e} "
             "of the largest output"
         )
         if why_not():
             lines[-1] += f"; PyTorch runs them, without the compiled engine: {why_not()}"
+        else:
+            lines += [f"  not one program: {reason}" for _, reason in self.whole]
         lines += [f"  {name}: {what}" for name, what in self.fused]
         if self.left:
             lines.append(f"{_counted(len(self.left), 'convolution')} left to PyTorch")

@@ -17,7 +17,13 @@ from separable.nn.fused.inverted_residual import PackedInverted, pays, serves
 from separable.nn.fused.layer_tiling import ACTIVATIONS, layer_plan, pointwise_plan
 from separable.nn.fused.operators import settings_of
 from separable.nn.fused.packed_layer import PackedLayer, PackedPointwise
-from separable.nn.fused.program.operations import Graph, Operation, Planned, arguments, shape_of
+from separable.nn.fused.program.operations import (
+    Graph,
+    NetworkOperation,
+    Planned,
+    arguments,
+    shape_of,
+)
 from separable.nn.fused.program.whole_modules import module_of
 from separable.nn.fused.split_depthwise import PackedSplit, split_plan
 
@@ -29,7 +35,7 @@ LAST_BIASES = 5
 
 
 @dataclass(frozen=True)
-class _Weighted(Operation):
+class _Weighted(NetworkOperation):
     """An operation with weights, an activation at its end, and perhaps an addition before that.
 
     Attributes
@@ -51,12 +57,12 @@ class _Weighted(Operation):
         """The packed weights."""
         return self.pack(self.act)
 
-    def with_activation(self, node: fx.Node, act: str) -> Operation | None:
+    def with_activation(self, node: fx.Node, act: str) -> NetworkOperation | None:
         if self.act != "none" or act not in ACTIVATIONS:
             return None
         return replace(self, node=node, act=act)
 
-    def with_addition(self, node: fx.Node, other: fx.Node) -> Operation | None:
+    def with_addition(self, node: fx.Node, other: fx.Node) -> NetworkOperation | None:
         if self.has_residual or self.act != "none" or shape_of(other) != shape_of(self.node):
             return None
         return replace(self, node=node, inputs=(*self.inputs, other), has_residual=True)
@@ -91,10 +97,10 @@ class Layer(_Weighted):
     window: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] = ((), (), ())
     between: str = "none"
 
-    def with_addition(self, node: fx.Node, other: fx.Node) -> Operation | None:
+    def with_addition(self, node: fx.Node, other: fx.Node) -> NetworkOperation | None:
         return super().with_addition(node, other) if self.tensors[2] is not None else None
 
-    def with_expansion(self, before: Operation) -> Operation | None:
+    def with_expansion(self, before: NetworkOperation) -> NetworkOperation | None:
         if not isinstance(before, Pointwise) or before.has_residual or self.tensors[2] is None:
             return None
         expand, depthwise, project = before.tensors, self.tensors[:2], self.tensors[2:]
@@ -152,7 +158,7 @@ class Dense(_Weighted):
         return Planned(found.plan, dict(enumerate(found.addresses, FIRST_CONSTANT)))
 
 
-def depthwise_separable(graph: Graph, node: fx.Node) -> Operation | None:
+def depthwise_separable(graph: Graph, node: fx.Node) -> NetworkOperation | None:
     """Return the operation for `separable::depthwise_separable`."""
     x, *weights, stride, padding, dilation, between, act = arguments(node)
     tensors = tuple(graph.constant(w) for w in weights)
@@ -161,7 +167,7 @@ def depthwise_separable(graph: Graph, node: fx.Node) -> Operation | None:
     return _layer(graph, node, x, tensors, (stride, padding, dilation), between, act)
 
 
-def depthwise(graph: Graph, node: fx.Node) -> Operation | None:
+def depthwise(graph: Graph, node: fx.Node) -> NetworkOperation | None:
     """Return the operation for `separable::depthwise`."""
     x, weight, bias, stride, padding, dilation, act = arguments(node)
     tensors = (graph.constant(weight), graph.constant(bias), None, None)
@@ -172,7 +178,7 @@ def depthwise(graph: Graph, node: fx.Node) -> Operation | None:
 
 def _layer(
     graph: Graph, node: fx.Node, x: fx.Node, tensors: Any, window: Any, between: str, act: str
-) -> Operation:
+) -> NetworkOperation:
     channels = shape_of(x)[1]
     stride, padding, dilation = (tuple(v) for v in window)
     alone = tensors[2] is None
@@ -186,7 +192,7 @@ def _layer(
     return Layer(node, (x,), tensors, pack, act, False, graph, (stride, padding, dilation), between)
 
 
-def convolution(graph: Graph, node: fx.Node) -> Operation | None:
+def convolution(graph: Graph, node: fx.Node) -> NetworkOperation | None:
     """Return the operation for a convolution of PyTorch."""
     x, weight, bias, stride, padding, dilation, transposed, _, groups = arguments(node)
     tensors = (graph.constant(weight), graph.constant(bias))
@@ -223,7 +229,7 @@ def _without_padding(x: fx.Node, axes: int) -> tuple[fx.Node, tuple[int, ...]]:
 
 
 @dataclass(frozen=True)
-class Split(Operation):
+class Split(NetworkOperation):
     """Two depthwise convolutions along one axis each, as two passes."""
 
     packed: PackedSplit | None = None
@@ -234,7 +240,7 @@ class Split(Operation):
         return Planned(plan, dict(enumerate(self.packed.addresses, FIRST_CONSTANT)))
 
 
-def split(graph: Graph, node: fx.Node) -> Operation | None:
+def split(graph: Graph, node: fx.Node) -> NetworkOperation | None:
     """Return the operation for a module of two depthwise convolutions that was kept whole."""
     x, number = arguments(node)
     module = module_of(number)
@@ -246,14 +252,14 @@ def split(graph: Graph, node: fx.Node) -> Operation | None:
 
 def _pointwise(
     graph: Graph, node: fx.Node, x: fx.Node, tensors: tuple[Tensor | None, ...]
-) -> Operation:
+) -> NetworkOperation:
     def pack(act: str) -> Any:
         return graph.pack(PackedPointwise, tensors, ACTIVATIONS.index(act))
 
     return Pointwise(node, (x,), tensors, pack)
 
 
-def linear_with_bias(graph: Graph, node: fx.Node) -> Operation | None:
+def linear_with_bias(graph: Graph, node: fx.Node) -> NetworkOperation | None:
     """Return the operation for `aten::addmm`."""
     bias, x, weight = arguments(node)
     matrix, start = graph.constant(weight), graph.constant(bias)
@@ -262,7 +268,7 @@ def linear_with_bias(graph: Graph, node: fx.Node) -> Operation | None:
     return _pointwise(graph, node, x, (matrix.t(), start))
 
 
-def linear(graph: Graph, node: fx.Node) -> Operation | None:
+def linear(graph: Graph, node: fx.Node) -> NetworkOperation | None:
     """Return the operation for `aten::mm`."""
     x, weight = arguments(node)
     matrix = graph.constant(weight)

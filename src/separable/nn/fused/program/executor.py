@@ -217,7 +217,7 @@ class Execution(ProcessBound):
         return map_arg(self._output, lambda n: values[n] if n in values else self._constants[n])
 
 
-class RunSegment:
+class RunSegment(ProcessBound):
     """A segment with its program."""
 
     def __init__(self, segment: Segment, program: Program, threads: int) -> None:

@@ -12,7 +12,13 @@ from torch import Tensor, fx
 
 from separable.nn.fused.kernel_plan import SOURCE, TARGET
 from separable.nn.fused.layer_tiling import ACTIVATIONS
-from separable.nn.fused.program.operations import Graph, Operation, Planned, arguments, shape_of
+from separable.nn.fused.program.operations import (
+    Graph,
+    NetworkOperation,
+    Planned,
+    arguments,
+    shape_of,
+)
 from separable.nn.fused.program.program import Buffer, Place, ProgramStep
 from separable.nn.fused.steps.copies import Copies, CopyPlan, padding, upsampling
 from separable.nn.fused.steps.elementwise import Elementwise, ElementwisePlan, pack_scalar
@@ -59,7 +65,7 @@ def _three(values: Sequence[int]) -> tuple[int, int, int]:
 
 
 @dataclass(frozen=True)
-class _Values(Operation):
+class _Values(NetworkOperation):
     """Sum, product, scale and shift, or activation of each value.
 
     Attributes
@@ -76,7 +82,7 @@ class _Values(Operation):
     act: str = "none"
     words: ClassVar[tuple[int, ...]] = (SOURCE, OTHER)
 
-    def with_activation(self, node: fx.Node, act: str) -> Operation | None:
+    def with_activation(self, node: fx.Node, act: str) -> NetworkOperation | None:
         if self.act != "none" or act not in ACTIVATIONS:
             return None
         return replace(self, node=node, act=act)
@@ -95,20 +101,20 @@ class _Values(Operation):
         return Planned(ElementwisePlan(sizes, threads), dict(enumerate(held, OTHER)))
 
 
-def activation(act: str) -> Callable[[Graph, fx.Node], Operation | None]:
+def activation(act: str) -> Callable[[Graph, fx.Node], NetworkOperation | None]:
     """Return the builder of an activation alone."""
 
-    def build(graph: Graph, node: fx.Node) -> Operation | None:
+    def build(graph: Graph, node: fx.Node) -> NetworkOperation | None:
         return _Values(node, (arguments(node)[0],), act=act) if act in ACTIVATIONS else None
 
     return build
 
 
-def elementwise(kind: str) -> Callable[[Graph, fx.Node], Operation | None]:
+def elementwise(kind: str) -> Callable[[Graph, fx.Node], NetworkOperation | None]:
     """Return the builder of a sum, a product, a difference or a quotient."""
     swaps = kind in ("add", "mul")
 
-    def build(graph: Graph, node: fx.Node) -> Operation | None:
+    def build(graph: Graph, node: fx.Node) -> NetworkOperation | None:
         if node.kwargs:
             return None
         a, b = arguments(node)[:2]
@@ -147,7 +153,7 @@ def _scalar(value: float) -> Tensor:
 
 def _with_constant(
     graph: Graph, node: fx.Node, a: fx.Node, held: Tensor, kind: str
-) -> Operation | None:
+) -> NetworkOperation | None:
     """Return a sum or a product with a constant that has one value, or one per channel."""
     shape = shape_of(node)
     if held.numel() == 1:
@@ -163,7 +169,7 @@ def _flat(held: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Means(Operation):
+class _Means(NetworkOperation):
     """Means over all positions of each image."""
 
     def steps(
@@ -180,7 +186,7 @@ class _Means(Operation):
         ]
 
 
-def mean(graph: Graph, node: fx.Node) -> Operation | None:
+def mean(graph: Graph, node: fx.Node) -> NetworkOperation | None:
     """Return the operation for a mean over all positions."""
     x, axes = arguments(node)[:2]
     shape = shape_of(x)
@@ -190,7 +196,7 @@ def mean(graph: Graph, node: fx.Node) -> Operation | None:
 
 
 @dataclass(frozen=True)
-class _Pooled(Operation):
+class _Pooled(NetworkOperation):
     """Maxima or means over windows."""
 
     windows: tuple[Windows, Windows, Windows] | None = None
@@ -204,7 +210,7 @@ class _Pooled(Operation):
         return Planned(PoolingPlan(sizes, threads), {})
 
 
-def adaptive_average(graph: Graph, node: fx.Node) -> Operation | None:
+def adaptive_average(graph: Graph, node: fx.Node) -> NetworkOperation | None:
     """Return the operation for adaptive average pooling."""
     x, sizes = arguments(node)[:2]
     if all(n == 1 for n in sizes):
@@ -219,7 +225,7 @@ def adaptive_average(graph: Graph, node: fx.Node) -> Operation | None:
 
 def _pooled(
     node: fx.Node, x: fx.Node, windows: Sequence[Windows], kind: str, divisor: int = 0
-) -> Operation | None:
+) -> NetworkOperation | None:
     one = sliding_windows(1, 1, 1)
     z, y, x_windows = (one,) * (3 - len(windows)) + tuple(windows)
     made = _Pooled(node, (x,), (), (z, y, x_windows), kind, divisor)
@@ -233,7 +239,7 @@ def _per_axis(values: Any, axes: int, default: int) -> list[int]:
     return given * axes if len(given) == 1 else given or [default] * axes
 
 
-def average_pool(graph: Graph, node: fx.Node) -> Operation | None:
+def average_pool(graph: Graph, node: fx.Node) -> NetworkOperation | None:
     """Return the operation for average pooling over windows."""
     x, kernel, *more = arguments(node)
     shape = shape_of(x)
@@ -248,7 +254,7 @@ def average_pool(graph: Graph, node: fx.Node) -> Operation | None:
     return _pooled(node, x, windows, "mean", more[4] or 0)
 
 
-def _max_pool(graph: Graph, node: fx.Node, given: Any) -> Operation | None:
+def _max_pool(graph: Graph, node: fx.Node, given: Any) -> NetworkOperation | None:
     x, kernel, *more = given
     shape = shape_of(x)
     axes = len(shape) - 2
@@ -264,7 +270,7 @@ def _max_pool(graph: Graph, node: fx.Node, given: Any) -> Operation | None:
     return _pooled(node, x, windows, "max")
 
 
-def _batch_norm(graph: Graph, node: fx.Node, given: Any) -> Operation | None:
+def _batch_norm(graph: Graph, node: fx.Node, given: Any) -> NetworkOperation | None:
     """Return the scale and shift of a batch normalisation with stored statistics."""
     x, *tensors, _, eps = given
     held = [graph.constant(t) for t in tensors]
@@ -291,7 +297,7 @@ def _scale_and_shift(
 
 
 @dataclass(frozen=True)
-class _Normalised(Operation):
+class _Normalised(NetworkOperation):
     """Layer normalisation of rows of channels."""
 
     eps: float = 1e-5
@@ -303,7 +309,7 @@ class _Normalised(Operation):
         return Planned(plan, dict(enumerate(held, OTHER)))
 
 
-def _layer_norm(graph: Graph, node: fx.Node, given: Any) -> Operation | None:
+def _layer_norm(graph: Graph, node: fx.Node, given: Any) -> NetworkOperation | None:
     x, sizes, *tensors, eps = given
     held = [graph.constant(t) for t in tensors]
     missing = any(h is None and t is not None for h, t in zip(held, tensors, strict=True))
@@ -313,7 +319,7 @@ def _layer_norm(graph: Graph, node: fx.Node, given: Any) -> Operation | None:
     return _Normalised(node, (x,), packed, float(eps))
 
 
-_FIRST_OF: dict[Any, Callable[[Graph, fx.Node, Any], Operation | None]] = {
+_FIRST_OF: dict[Any, Callable[[Graph, fx.Node, Any], NetworkOperation | None]] = {
     _aten.max_pool2d_with_indices.default: _max_pool,
     _aten.max_pool3d_with_indices.default: _max_pool,
     _aten._native_batch_norm_legit_no_training.default: _batch_norm,
@@ -321,7 +327,7 @@ _FIRST_OF: dict[Any, Callable[[Graph, fx.Node, Any], Operation | None]] = {
 }
 
 
-def first_of_several(graph: Graph, node: fx.Node) -> Operation | None:
+def first_of_several(graph: Graph, node: fx.Node) -> NetworkOperation | None:
     """Return the operation for the first result of an operator that has several."""
     parent, index = arguments(node)
     if not isinstance(parent, fx.Node) or index != 0 or parent.kwargs:
@@ -331,7 +337,7 @@ def first_of_several(graph: Graph, node: fx.Node) -> Operation | None:
 
 
 @dataclass(frozen=True)
-class _Joined(Operation):
+class _Joined(NetworkOperation):
     """Concatenation along the channels."""
 
     def steps(
@@ -348,7 +354,7 @@ class _Joined(Operation):
         return made
 
 
-def concatenation(graph: Graph, node: fx.Node) -> Operation | None:
+def concatenation(graph: Graph, node: fx.Node) -> NetworkOperation | None:
     """Return the operation for a concatenation along the channels."""
     parts, *axis = arguments(node)
     if (axis or [0])[0] % len(shape_of(node)) != 1 or any(
@@ -359,7 +365,7 @@ def concatenation(graph: Graph, node: fx.Node) -> Operation | None:
 
 
 @dataclass(frozen=True)
-class _Copied(Operation):
+class _Copied(NetworkOperation):
     """Copies of whole positions."""
 
     table: Copies | None = None
@@ -369,7 +375,7 @@ class _Copied(Operation):
         return Planned(CopyPlan(self.table, threads), {})
 
 
-def zeros_around(graph: Graph, node: fx.Node) -> Operation | None:
+def zeros_around(graph: Graph, node: fx.Node) -> NetworkOperation | None:
     """Return the operation for padding with a constant."""
     x, ends, *fill = arguments(node)
     shape = shape_of(x)
@@ -387,7 +393,7 @@ def zeros_around(graph: Graph, node: fx.Node) -> Operation | None:
     return _Copied(node, (x,), (), table)
 
 
-def upsampled(graph: Graph, node: fx.Node) -> Operation | None:
+def upsampled(graph: Graph, node: fx.Node) -> NetworkOperation | None:
     """Return the operation for nearest-neighbour upsampling by whole numbers."""
     x = arguments(node)[0]
     before, after = shape_of(x), shape_of(node)

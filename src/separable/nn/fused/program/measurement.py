@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from separable.nn.fused.operators import Window, activate, by_torch, depthwise_by_torch
 from separable.nn.fused.program.executor import Execution, RunSegment
-from separable.nn.fused.program.operations import Operation
+from separable.nn.fused.program.operations import NetworkOperation
 from separable.nn.fused.program.translation import TorchCall, Translated
 from separable.nn.fused.program.whole_modules import module_of
 
@@ -221,7 +221,7 @@ def names_of(network: nn.Module) -> dict[int, str]:
     return found
 
 
-def _name(operations: Sequence[Operation], names: dict[int, str]) -> str:
+def _name(operations: Sequence[NetworkOperation], names: dict[int, str]) -> str:
     """Return the first and the last layer of a segment."""
     tensors = [t for o in operations for t in o.tensors if t is not None]
     known = [name for t in tensors if (name := names.get(t.data_ptr()))]

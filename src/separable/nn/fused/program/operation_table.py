@@ -11,13 +11,13 @@ from torch import fx
 
 from separable.nn.fused.program import convolution_operations as convolutions
 from separable.nn.fused.program import light_operations as light
-from separable.nn.fused.program.operations import Graph, Operation, arguments
+from separable.nn.fused.program.operations import Graph, NetworkOperation, arguments
 
 __all__ = ["OPERATIONS", "activation_of", "addends_of", "builder_of", "takes_rows"]
 
 _aten, _own = torch.ops.aten, torch.ops.separable
 
-OPERATIONS: dict[Any, Callable[[Graph, fx.Node], Operation | None]] = {
+OPERATIONS: dict[Any, Callable[[Graph, fx.Node], NetworkOperation | None]] = {
     _own.depthwise_separable.default: convolutions.depthwise_separable,
     _own.depthwise.default: convolutions.depthwise,
     _aten.convolution.default: convolutions.convolution,
@@ -57,7 +57,7 @@ def activation_of(node: fx.Node) -> str | None:
     return _ACTIVATIONS.get(node.target)
 
 
-def builder_of(node: fx.Node) -> Callable[[Graph, fx.Node], Operation | None] | None:
+def builder_of(node: fx.Node) -> Callable[[Graph, fx.Node], NetworkOperation | None] | None:
     """Return what makes an operation of an operator, or None."""
     act = activation_of(node)
     return OPERATIONS.get(node.target) if act is None else light.activation(act)

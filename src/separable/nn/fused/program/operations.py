@@ -1,6 +1,6 @@
 """Operations of programs: what one operator of a network becomes.
 
-An `Operation` knows the nodes that it reads, takes up an activation or an addition that follows it, and plans its kernel
+A `NetworkOperation` knows the nodes that it reads, takes up an activation or an addition that follows it, and plans its kernel
 for one number of threads. Which operators of PyTorch become which operation is said in `operation_table`.
 """
 
@@ -16,12 +16,13 @@ from torch import Tensor, fx
 from separable.nn.fused.kernel_plan import SOURCE, TARGET, KernelPlan
 from separable.nn.fused.program.network_trace import constant_of
 from separable.nn.fused.program.program import Place, ProgramStep
+from separable.process_cache import ProcessBound
 
 __all__ = [
     "ROWS",
     "Choices",
     "Graph",
-    "Operation",
+    "NetworkOperation",
     "Planned",
     "arguments",
     "has_rows",
@@ -109,7 +110,7 @@ def shape_of(node: fx.Node) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
-class Operation:
+class NetworkOperation(ProcessBound):
     """Computation that takes the place of one or more operators.
 
     Attributes
@@ -127,15 +128,15 @@ class Operation:
     tensors: tuple[Tensor | None, ...] = ()
     """Constants: weights and biases."""
 
-    def with_activation(self, node: fx.Node, act: str) -> Operation | None:
+    def with_activation(self, node: fx.Node, act: str) -> NetworkOperation | None:
         """Return the operation with an activation behind it, computing another node; None if it cannot take it up."""
         return None
 
-    def with_addition(self, node: fx.Node, other: fx.Node) -> Operation | None:
+    def with_addition(self, node: fx.Node, other: fx.Node) -> NetworkOperation | None:
         """Return the operation with a value added to its result, computing another node; None if it cannot add it."""
         return None
 
-    def with_expansion(self, before: Operation) -> Operation | None:
+    def with_expansion(self, before: NetworkOperation) -> NetworkOperation | None:
         """Return the operation joined with the one that makes its only input; None if they are faster apart."""
         return None
 

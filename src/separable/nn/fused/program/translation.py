@@ -23,7 +23,7 @@ from separable.nn.fused.program.operations import (
     ROWS,
     Choices,
     Graph,
-    Operation,
+    NetworkOperation,
     arguments,
     has_rows,
     shape_of,
@@ -75,12 +75,12 @@ class Segment:
 
     Attributes
     ----------
-    operations : list of Operation
+    operations : list of NetworkOperation
     reads, writes : list of torch.fx.Node
         Values that it takes from outside, and gives to others.
     """
 
-    operations: list[Operation]
+    operations: list[NetworkOperation]
     reads: list[fx.Node] = field(default_factory=list)
     writes: list[fx.Node] = field(default_factory=list)
 
@@ -156,7 +156,7 @@ class _Translation:
         self.graph, self._by_torch = graph, graph.choices.by_torch
         self.nodes = list(graph.module.graph.nodes)
         self.output = self.nodes[-1]
-        self.operations: dict[fx.Node, Operation] = {}
+        self.operations: dict[fx.Node, NetworkOperation] = {}
         self.aliases: dict[fx.Node, fx.Node] = {}
         self.constants: dict[fx.Node, Any] = {}
 
