@@ -22,6 +22,12 @@ from pathlib import Path
 
 HOME = Path(__file__).parents[1]
 ENGINE = ("tests/compiled", "tests/test_engine.py", "tests/nn/test_fused.py")
+LAYERS = tuple(
+    f"tests/nn/test_{name}.py"
+    for name in ("activations", "dense_conv", "depth_multipliers", "elementwise_steps", "inverted_residual",
+                 "layer_residuals", "linear_steps", "norm_training", "pooling_steps", "programs", "split_depthwise",
+                 "step_memory", "winograd")
+)  # fmt: skip
 SHORT = ("tests/compiled/test_compiled_simd.py", "tests/compiled/test_compiled_filters.py")
 QUICK = ("-n", "2", "--dist", "worksteal", "-m", "not long")
 RANDOM = (*ENGINE, "tests/property/test_filter_properties.py")
@@ -84,7 +90,7 @@ def main() -> int:
     asked, more = parser.parse_known_args()
     options = [*(LONG if asked.long else QUICK), *more]
     widest, failed = widest_here(), []
-    for run in runs(RANDOM if asked.long else ENGINE):
+    for run in runs(RANDOM if asked.long else (*ENGINE, *LAYERS)):
         if (asked.long and run.tests == SHORT) or run.bits not in asked.widths:
             continue
         if run.bits > widest:
