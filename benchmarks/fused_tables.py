@@ -23,11 +23,24 @@ Measured = dict[str, Any]
 """One line: name, seconds and errors by contestant, the theoretical saving, and the targets."""
 
 
+WRONG = 1e-3
+"""Errors above this are wrong results: whoever has one is no peer."""
+
+
+def _peers(line: Measured) -> dict[str, float]:
+    """Return the seconds of the others, but for those with wrong results."""
+    return {
+        name: seconds
+        for name, seconds in line["seconds"].items()
+        if not name.startswith(OURS) and line["errors"].get(name, 0.0) <= WRONG
+    }
+
+
 def ratios(line: Measured) -> dict[str, float]:
     """Return what the targets are about: `peer`, `torch`, `part`, `dense`, where they were measured."""
     mine = line["seconds"]["separable"]
     found = {}
-    others = {n: s for n, s in line["seconds"].items() if not n.startswith(OURS)}
+    others = _peers(line)
     if others:
         found["peer"] = min(others.values()) / mine
     eager = [s for n, s in others.items() if n in EAGER]
@@ -43,7 +56,7 @@ def ratios(line: Measured) -> dict[str, float]:
 
 def best_peer(line: Measured) -> str:
     """Return the name of the fastest of the others, or an empty string."""
-    others = {n: s for n, s in line["seconds"].items() if not n.startswith(OURS)}
+    others = _peers(line)
     return min(others, key=lambda n: others[n], default="")
 
 
