@@ -56,12 +56,14 @@ class DataFlow:
     def check(self, inputs: Sequence[Any]) -> None:
         """Raise an error if the fused layers do not follow each other for inputs of these shapes."""
         key = tuple([x.shape if isinstance(x, Tensor) else None for x in inputs])
-        if key in self._known:
-            return
+        self._known.get_or_build(key, lambda: self._is_same(inputs, key))
+
+    def _is_same(self, inputs: Sequence[Any], key: Any) -> bool:
+        """Compare the path; callers come one at a time, because the copy is given hooks while it runs."""
         try:
             found = names_of_chains(self.chains(inputs))
         except Exception:  # the input does not fit the network, which says so itself
-            return
+            return False
         called = {name for names in found for name in names}
         for group in self.groups:
             if called.intersection(group) and not any(_contains(names, group) for names in found):
@@ -70,7 +72,7 @@ class DataFlow:
                     f"through the network than for the example: {', '.join(group)} do not follow each other; "
                     "fuse the network again, with an example of this shape"
                 )
-        self._known.get_or_build(key, lambda: True)
+        return True
 
 
 def _without_values(tensor: Tensor) -> Tensor:
