@@ -76,23 +76,31 @@ def _in_litert(fused: tnn.Module, x: Tensor, threads: int) -> Contestant:
     head: Any = None
     for module in fused.modules():
         kind = type(module).__name__
+        if kind not in ("FusedConv", "FusedSeparable"):
+            if isinstance(module, tnn.Linear):
+                head = module.weight.detach().numpy(), module.bias.detach().numpy()
+            continue
+        part: Any = module
+        step = part.conv if kind == "FusedConv" else part.step
+        none = tuple(0 for _ in step.kernel_size)
         if kind == "FusedConv":
-            conv: Any = module.conv
-            pads = tuple(1 for _ in conv.kernel_size)
+            conv = part.conv
             convs.append(Conv(conv.weight.detach().numpy(), conv.bias.detach().numpy(),
-                              conv.stride, pads, 1, "relu6"))  # fmt: skip
-        elif kind == "FusedSeparable":
+                              step.stride, none, 1, part.act, same=True))  # fmt: skip
+        else:
             given = {n: b.numpy() for n, b in module.named_buffers()}
-            step: Any = module.step
-            pads = tuple(1 for _ in step.kernel_size)
-            convs.append(Conv(given["depthwise"], given["between_bias"], step.stride, pads,
-                              step.in_channels, "relu6"))  # fmt: skip
-            convs.append(Conv(given["pointwise"], given["bias"], (1, 1), (0, 0), 1, "relu6"))
-        elif isinstance(module, tnn.Linear):
-            head = module.weight.detach().numpy(), module.bias.detach().numpy()
+            convs.append(Conv(given["depthwise"], given["between_bias"], step.stride, none,
+                              step.in_channels, part.between, same=True))  # fmt: skip
+            convs.append(Conv(given["pointwise"], given["bias"], (1, 1), none, 1, part.act))
     data = runtimes.litert_bytes(convs, tuple(x.shape), head)
     interpreter = Interpreter(model_content=data, num_threads=threads)
     interpreter.allocate_tensors()
     place = interpreter.get_input_details()[0]["index"]
     interpreter.set_tensor(place, x.movedim(1, -1).contiguous().numpy())
-    return Contestant(interpreter.invoke)
+    made = interpreter.get_output_details()[0]["index"]
+
+    def result() -> Any:
+        interpreter.invoke()
+        return interpreter.get_tensor(made)
+
+    return Contestant(interpreter.invoke, result)

@@ -22,7 +22,10 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Conv:
-    """One convolution: weights (out, in / groups, *kernel), as `torch.nn` has them; `act` is none or relu6."""
+    """One convolution: weights (out, in / groups, *kernel), as `torch.nn` has them; `act` is none, relu or relu6.
+
+    `same`: padding as TensorFlow has it, less before than after; LiteRT knows it, and the writer of ONNX does not.
+    """
 
     weight: Array
     bias: Array
@@ -30,6 +33,7 @@ class Conv:
     padding: tuple[int, ...]
     groups: int
     act: str = "none"
+    same: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ def onnx_bytes(layers: Sequence[Conv], shape: tuple[int, ...]) -> bytes:
     import onnx
     from onnx import helper, numpy_helper
 
+    if any(layer.same or layer.act == "relu" for layer in layers):
+        raise NotImplementedError("ONNX: padding of TensorFlow, or a ReLU")
     nodes, weights, name = [], [], "x"
     for i, layer in enumerate(layers):
         weights.append(numpy_helper.from_array(layer.weight, f"w{i}"))
@@ -148,6 +154,8 @@ def litert(layers: Sequence[Conv], x: Array, threads: int) -> Peer:
 
 def _sizes(sizes: Sequence[int], layer: Conv) -> list[int]:
     kernel = layer.weight.shape[2:]
+    if layer.same:
+        return [-(-n // s) for n, s in zip(sizes, layer.stride, strict=True)]
     return [
         (n + 2 * p - k) // s + 1
         for n, p, k, s in zip(sizes, layer.padding, kernel, layer.stride, strict=True)
@@ -236,12 +244,13 @@ class _Writer:
         at = self.reshaped(at, (*batch, channels))
         # Its own padding is what PyTorch has only at stride 1.
         same = any(pad) and all(2 * p + 1 == k for p, k in zip(pad, kernel, strict=True))
-        if any(pad) and not (same and set(stride) == {1}):
+        same = layer.same or (same and set(stride) == {1})
+        if any(pad) and not same:
             ends = np.array([(0, 0), *((p, p) for p in pad), (0, 0)], np.int32)
             shape = [batch[0], *(n + 2 * p for n, p in zip(batch[1:], pad, strict=True)), channels]
             padded = self.tensor(shape)
             self.operator("PAD", [at, self.tensor([4, 2], ends)], padded, schema.PadOptionsT())
-            at, same, batch = padded, False, tuple(shape[:3])
+            at, batch = padded, tuple(shape[:3])
         outputs = layer.weight.shape[0]
         weight = np.moveaxis(layer.weight.reshape(outputs, -1, *kernel), 1, -1)
         depthwise = layer.groups > 1 or (channels == 1 and layer.weight.shape[0] == 1)
@@ -255,10 +264,9 @@ class _Writer:
         options.dilationHFactor = options.dilationWFactor = 1
         options.padding = schema.Padding.SAME if same else schema.Padding.VALID
         act = schema.ActivationFunctionType
-        options.fusedActivationFunction = act.RELU6 if layer.act == "relu6" else act.NONE
-        inside = 1 if same else 0
+        options.fusedActivationFunction = getattr(act, layer.act.upper())
         sizes = [
-            n if inside else (n - k) // s + 1
+            -(-n // s) if same else (n - k) // s + 1
             for n, k, s in zip(batch[1:], kernel, stride, strict=True)
         ]
         out = self.tensor((batch[0], *sizes, outputs))
