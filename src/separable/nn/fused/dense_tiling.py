@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from separable.nn.fused.direct_nchw import Convolution
 from separable.nn.fused.kernel_plan import KernelPlan, kernels
-from separable.nn.fused.layer_tiling import ACTIVATIONS, THREAD_CYCLES, Sizes, up
+from separable.nn.fused.layer_tiling import THREAD_CYCLES, Sizes, clamp_limits, up
 
 __all__ = [
     "DensePlan",
@@ -116,10 +116,7 @@ def panels_of(outputs: int, groups: int, vectors: int, lanes: int) -> tuple[Pane
 
 def clamp_of(act: int) -> NDArray[np.float32]:
     """Return the bounds of an activation, infinite if it is not a clamp, and infinite bounds."""
-    low, high = -math.inf, math.inf
-    if ACTIVATIONS[act] in ("relu", "relu6"):
-        low, high = 0.0, 6.0 if ACTIVATIONS[act] == "relu6" else math.inf
-    return np.array([low, high, -math.inf, math.inf], np.float32)
+    return np.array([*clamp_limits(act), -math.inf, math.inf], np.float32)
 
 
 def pack_panels(across: Tensor, panels: Sequence[Panel], lanes: int) -> Tensor:

@@ -18,6 +18,7 @@ from separable.nn.fused.operators import out_sizes, settings_of
 from separable.nn.fused.packed_layer import cached_layer, channels_are_last, is_served
 
 __all__ = [
+    "HOOKS",
     "can_use_fused_kernel",
     "has_no_hooks",
     "is_depthwise",
@@ -43,7 +44,7 @@ LEAST_TRAINING_WORK = {
 The key says whether there are two spatial axes (which PyTorch's own convolutions are made for), whether channels are
 last, and whether batch normalisation stands between the steps. Below, calls from Python take too large a part.
 """
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 def can_use_fused_kernel(x: Tensor) -> bool:
@@ -85,7 +86,7 @@ def has_no_hooks(module: nn.Module) -> bool:
     return (
         isinstance(module, nn.modules.conv._ConvNd)
         and "weight" in module._parameters
-        and not any(getattr(module, name) for name in _HOOKS)
+        and not any(getattr(module, name) for name in HOOKS)
     )
 
 
@@ -148,7 +149,7 @@ _ACTIVATIONS: dict[Any, str] = {
 
 
 def _is_plain(module: nn.Module) -> bool:
-    return not any(getattr(module, name) for name in _HOOKS)
+    return not any(getattr(module, name) for name in HOOKS)
 
 
 def norm_and_activation(module: nn.Module | None, ndim: int) -> tuple[Any, str] | None:

@@ -14,7 +14,7 @@ from torch.nn.modules import module as _module
 
 from separable.engine.availability import EngineError
 from separable.engine.tensor_memory import empty_strided
-from separable.nn.fused.forward import can_use_fused_kernel
+from separable.nn.fused.forward import HOOKS, can_use_fused_kernel
 from separable.nn.fused.layout_transpose import to_last
 from separable.nn.fused.openmp import run
 from separable.nn.fused.program.network_trace import TraceError, traced
@@ -32,8 +32,7 @@ __all__ = ["NO_KERNEL", "Execution", "Executor", "RunSegment"]
 
 SHAPES_KEPT = 64
 NO_KERNEL = "no operator has a kernel"
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_GLOBAL_HOOKS = tuple(getattr(_module, f"_global{name}") for name in _HOOKS)
+_GLOBAL_HOOKS = tuple(getattr(_module, f"_global{name}") for name in HOOKS)
 
 
 class Executor:
@@ -155,7 +154,7 @@ class _State(ProcessBound):
         self._tables = [(d, tuple(d.values())) for d in tables]
         tensors = [t for d, _ in self._tables for t in d.values() if isinstance(t, Tensor)]
         self._tensors = [(t, t._version, t.data_ptr()) for t in tensors if not t.is_inference()]
-        self._hooks = [getattr(m, name) for m in modules[1:] for name in _HOOKS]
+        self._hooks = [getattr(m, name) for m in modules[1:] for name in HOOKS]
 
     def holds(self) -> bool:
         """Return whether the module still consists of the same modules and unchanged tensors."""

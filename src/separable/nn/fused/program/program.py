@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from separable.nn.fused.kernel_plan import SOURCE, KernelPlan, kernels
+from separable.nn.fused.kernel_plan import KernelPlan, kernels
 from separable.nn.fused.layer_tiling import up
 from separable.nn.fused.program.memory_plan import Lifetime, places
 
@@ -162,6 +162,3 @@ class Program(KernelPlan):
             scratch + self.shared_size, *source,
         )  # fmt: skip
         ctypes.memset(scratch, 0, self._counter_bytes)
-
-
-assert SOURCE == 0

@@ -1,10 +1,10 @@
-"""From the graph of a network to the parts of its execution: programs, and operators that PyTorch runs between them."""
+"""Division of a network's graph into programs, and operators that PyTorch runs between them."""
 
 from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,7 +91,7 @@ class Segment:
 
         def buffer_of(node: fx.Node) -> Buffer:
             if node not in buffers:
-                buffers[node] = Buffer(_size(node) * FLOAT_BYTES)
+                buffers[node] = Buffer(math.prod(shape_of(node)) * FLOAT_BYTES)
             return buffers[node]
 
         def place_of(node: fx.Node) -> Place:
@@ -131,9 +131,14 @@ class Translated:
 
     def alias(self, node: fx.Node) -> fx.Node:
         """Return the node whose memory a node's value has in a program."""
-        while node in self.aliases:
-            node = self.aliases[node]
-        return node
+        return _source(self.aliases, node)
+
+
+def _source(aliases: Mapping[fx.Node, fx.Node], node: fx.Node) -> fx.Node:
+    """Return the node at the beginning of a chain of aliases."""
+    while node in aliases:
+        node = aliases[node]
+    return node
 
 
 def translate(module: fx.GraphModule, packed: dict[Any, Any], choices: Choices) -> Translated:
@@ -233,9 +238,7 @@ class _Translation:
         return False
 
     def _alias(self, node: fx.Node) -> fx.Node:
-        while node in self.aliases:
-            node = self.aliases[node]
-        return node
+        return _source(self.aliases, node)
 
     def _is_only_reader(self, value: fx.Node, reader: fx.Node) -> bool:
         """Return whether a value and its aliases are read by one node only."""
@@ -296,13 +299,6 @@ class _Translation:
         if current is not None:
             parts.append(current)
         return parts
-
-
-def _size(node: fx.Node) -> int:
-    found = 1
-    for n in shape_of(node):
-        found *= n
-    return found
 
 
 def _connect(made: Translated) -> None:
