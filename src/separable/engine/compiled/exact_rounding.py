@@ -15,6 +15,7 @@ result is the same for every order of summation, every vector width and every me
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 from llvmlite import ir
@@ -74,10 +75,6 @@ def _emit_distance(builder: Any, value: Any, vector: Vec) -> Any:
     return emit_call(builder, f"llvm.fabs.{suffix(vector)}", value.type, [difference])
 
 
-def _emit_larger(builder: Any, a: Any, b: Any) -> Any:
-    return builder.select(builder.fcmp_ordered(">", a, b), a, b)
-
-
 @intrinsic
 def _has_close(_typing: Any, target: Any, block: Any, limit: Any) -> Any:
     """Return whether the distance of any sum of a block to the nearest integer is larger than ``limit``.
@@ -91,15 +88,13 @@ def _has_close(_typing: Any, target: Any, block: Any, limit: Any) -> Any:
         if not checks(target.dtype):
             return flag(0)
         values = cgutils.unpack_tuple(builder, arguments[1], len(block))
-        distances = [_emit_distance(builder, v, vector) for v in values]
-        while len(distances) > 1:  # pairs of pairs: no long chain of comparisons
-            odd = distances[-1:] if len(distances) % 2 else []
-            pairs = zip(distances[0::2], distances[1::2], strict=False)
-            distances = [_emit_larger(builder, a, b) for a, b in pairs] + odd
-        close = builder.fcmp_ordered(
-            ">", distances[0], emit_splat(builder, arguments[2], vector.lanes)
-        )
-        bits = builder.bitcast(close, ir.IntType(vector.lanes))
+        limits = emit_splat(builder, arguments[2], vector.lanes)
+        # Each vector is compared for itself.  Rows of a block that are not used may hold NaN, and the larger one of a
+        # distance and NaN would hide the distance.
+        close = [
+            builder.fcmp_ordered(">", _emit_distance(builder, v, vector), limits) for v in values
+        ]
+        bits = builder.bitcast(reduce(builder.or_, close), ir.IntType(vector.lanes))
         return builder.icmp_unsigned("!=", bits, bits.type(0))
 
     return types.boolean(target, block, limit), emit
