@@ -21,7 +21,7 @@ from separable.nn.fused.dense_tiling import (
 )
 from separable.nn.fused.direct_nchw import Convolution
 from separable.nn.fused.kernel_plan import kernels
-from separable.nn.fused.layer_tiling import Sizes
+from separable.nn.fused.layer_tiling import Sizes, three
 from separable.nn.fused.layout_transpose import last_strides, to_last
 from separable.nn.fused.openmp import run
 from separable.nn.fused.packed_layer import SHAPES_KEPT, check_input, checked_residual
@@ -77,11 +77,6 @@ class PlannedConvolution(NamedTuple):
     addresses: tuple[int, int]
 
 
-def _three(values: Sequence[int], fill: int) -> Sizes:
-    z, y, x = (fill,) * (3 - len(values)) + tuple(values)
-    return z, y, x
-
-
 class PackedConvolution(ProcessBound):
     """Dense convolution with packed weights, for float32 and padding with zeros.
 
@@ -117,8 +112,8 @@ class PackedConvolution(ProcessBound):
         outputs, own = weight.shape[:2]
         stride, padding, dilation, groups = settings
         self.conv = Convolution(
-            own * groups, outputs, groups, _three(weight.shape[2:], 1), _three(stride, 1),
-            _three(dilation, 1), _three(padding[0::2], 0), _three(padding[1::2], 0), act,
+            own * groups, outputs, groups, three(weight.shape[2:], 1), three(stride, 1),
+            three(dilation, 1), three(padding[0::2], 0), three(padding[1::2], 0), act,
         )  # fmt: skip
         self._lanes = compiled.lanes
         self._panels = panels_of(outputs, groups, compiled.vectors, compiled.lanes)
@@ -186,7 +181,7 @@ class PackedConvolution(ProcessBound):
 
     def plan_for(self, shape: Sequence[int], first: bool, threads: int) -> PlannedConvolution:
         """Return the plan for a shape of input, with its channels first or last."""
-        size = _three(shape[2:], 1)
+        size = three(shape[2:], 1)
         if min(self.conv.sizes(size)) < 1:
             raise ArgumentError(
                 f"convolution: the kernel is larger than the padded input; got an input of shape "

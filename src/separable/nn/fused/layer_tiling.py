@@ -6,6 +6,7 @@ Every size of scratch memory is fixed here, in one place, because compiled code 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,6 +21,7 @@ __all__ = [
     "clamp_limits",
     "layer_plan",
     "pointwise_plan",
+    "three",
     "up",
 ]
 
@@ -254,6 +256,12 @@ class PointwisePlan(LayerPlan):
     def _finish(self) -> None:
         self._set(scratch_size=self.scratch_size)
         self.function = self._compiled.address("pointwise_float32")
+
+
+def three(values: Sequence[int], fill: int) -> Sizes:
+    """Return values of one to three spatial axes as those of three: the axes that are missing come first."""
+    z, y, x = (fill,) * (3 - len(values)) + tuple(values)
+    return z, y, x
 
 
 def up(number: int, step: int) -> int:

@@ -15,7 +15,14 @@ from separable.engine.tensor_memory import empty_strided
 from separable.errors import ArgumentError
 from separable.nn.fused.direct_nchw import Convolution, DirectConvolutions
 from separable.nn.fused.kernel_plan import kernels
-from separable.nn.fused.layer_tiling import Geometry, LayerPlan, Sizes, layer_plan, pointwise_plan
+from separable.nn.fused.layer_tiling import (
+    Geometry,
+    LayerPlan,
+    Sizes,
+    layer_plan,
+    pointwise_plan,
+    three,
+)
 from separable.nn.fused.layout_transpose import last_strides, to_first, to_last
 from separable.nn.fused.openmp import run
 from separable.process_cache import ProcessBound, ProcessCache
@@ -78,11 +85,6 @@ def _least_columns(ndim: int, channels: int) -> int:
     return next((least for most, least in DIRECT_FROM_COLUMNS[ndim] if channels <= most), 0)
 
 
-def _three(values: Sequence[int], fill: int) -> Sizes:
-    z, y, x = (fill,) * (3 - len(values)) + tuple(values)
-    return z, y, x
-
-
 class _ShapePlan(ProcessBound):
     """Plan and output layout for one shape of input."""
 
@@ -130,7 +132,7 @@ class PackedLayer(ProcessBound):
         compiled = kernels()
         panel, lanes = compiled.panel, compiled.lanes
         self.channels, self.settings, self._spread = channels, settings, spread
-        self.kernel = _three(depthwise.shape[2:], 1)
+        self.kernel = three(depthwise.shape[2:], 1)
         self.inner = depthwise.shape[0]
         self._weight = tuple(depthwise.shape)
         self.outputs = 0 if pointwise is None else pointwise.shape[0]
@@ -156,8 +158,8 @@ class PackedLayer(ProcessBound):
         stride, padding, dilation, between, act = self.settings
         one, none = (1, 1, 1), (0, 0, 0)
         steps = [Convolution(
-            self.channels, self.inner, self.channels, self.kernel, _three(stride, 1), _three(dilation, 1),
-            _three(padding[0::2], 0), _three(padding[1::2], 0), between,
+            self.channels, self.inner, self.channels, self.kernel, three(stride, 1), three(dilation, 1),
+            three(padding[0::2], 0), three(padding[1::2], 0), between,
         )]  # fmt: skip
         if self.outputs:
             steps.append(Convolution(self.inner, self.outputs, 1, one, one, one, none, none, act))
@@ -197,8 +199,8 @@ class PackedLayer(ProcessBound):
         """Return the sizes of the layer for an input of a shape ``(n, channels, *space)``, with or without a residual."""
         stride, padding, dilation, between, act = self.settings
         return Geometry(
-            shape[0], self.channels, _three(shape[2:], 1), self.kernel, _three(stride, 1),
-            _three(dilation, 1), _three(padding[0::2], 0), _three(padding[1::2], 0),
+            shape[0], self.channels, three(shape[2:], 1), self.kernel, three(stride, 1),
+            three(dilation, 1), three(padding[0::2], 0), three(padding[1::2], 0),
             self.inner // self.channels, self.outputs, between, act, itemsize, self._spread, residual,
         )  # fmt: skip
 

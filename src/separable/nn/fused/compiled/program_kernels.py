@@ -1,6 +1,6 @@
 """Programs: the steps of a network one after the other on the same threads, with a barrier after each step.
 
-The caller writes a *head*: addresses and sizes, as listed in ``HEAD_FIELDS`` of :mod:`..program.program`. The memory
+The caller writes a *head*: addresses and sizes, its words are listed below. The memory
 of a run begins with the *counters*, two cache lines for each step: of its work items, and of the threads inside it.
 The first thread that comes copies the records of all steps into the memory of the run and turns offsets into addresses;
 then every thread calls every step. A step is complete when its work items are taken and no thread is inside any more,

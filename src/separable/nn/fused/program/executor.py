@@ -87,10 +87,7 @@ class Executor:
             state = self._renewed()
         if state.is_observed():
             return self._plain(*inputs)
-        key = (tuple([(x.shape, x.stride()) for x in inputs]), torch.get_num_threads())
-        execution = self._executions.get(key)
-        if execution is None:
-            execution = self.execution(*inputs)
+        execution = self.execution(*inputs)
         return self._plain(*inputs) if execution.reason else execution(inputs)
 
     def _must_be_plain(self, inputs: Sequence[Any]) -> bool:
@@ -122,10 +119,7 @@ class Executor:
         """Return the execution for inputs of these shapes, which is built once."""
         threads = torch.get_num_threads()
         key = (tuple([(x.shape, x.stride()) for x in inputs]), threads)
-        packed = self._kept.get_or_build("packed", dict)
-        made: Execution = self._executions.get_or_build(
-            key, lambda: self._built(inputs, packed, threads)
-        )
+        made: Execution = self._executions.get_or_build(key, lambda: self._built(inputs, threads))
         return made
 
     def leave_to_torch(self, nodes: Iterable[str]) -> None:
@@ -133,8 +127,9 @@ class Executor:
         self.by_torch |= frozenset(nodes)
         self._executions.clear()
 
-    def _built(self, inputs: Sequence[Tensor], packed: Any, threads: int) -> Execution:
+    def _built(self, inputs: Sequence[Tensor], threads: int) -> Execution:
         """Trace and translate the module; if that is impossible, the result says why."""
+        packed = self._kept.get_or_build("packed", dict)
         if not all(x.numel() for x in inputs):
             return Execution(None, threads, "an input is empty")
         try:

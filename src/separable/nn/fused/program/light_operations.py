@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx
 
 from separable.nn.fused.kernel_plan import SOURCE, TARGET
-from separable.nn.fused.layer_tiling import ACTIVATIONS
+from separable.nn.fused.layer_tiling import ACTIVATIONS, three
 from separable.nn.fused.program.operations import (
     Graph,
     NetworkOperation,
@@ -57,11 +57,6 @@ def _positions(shape: Sequence[int]) -> int:
 def _sizes(shape: Sequence[int]) -> tuple[int, int, int]:
     """Return images, positions and channels."""
     return shape[0], _positions(shape), shape[1]
-
-
-def _three(values: Sequence[int]) -> tuple[int, int, int]:
-    z, y, x = (1,) * (3 - len(values)) + tuple(values)
-    return z, y, x
 
 
 @dataclass(frozen=True)
@@ -384,7 +379,7 @@ def zeros_around(graph: Graph, node: fx.Node) -> NetworkOperation | None:
     pairs = [*zip(ends[0::2], ends[1::2], strict=True), *[(0, 0)] * 3][:3]
     table = padding(
         shape[0],
-        _three(shape[2:]),
+        three(shape[2:], 1),
         shape[1],
         list(reversed(pairs)),
         "constant",
@@ -405,5 +400,5 @@ def upsampled(graph: Graph, node: fx.Node) -> NetworkOperation | None:
     ]
     if any(float(v) != int(v) for v in given):
         return None
-    table = upsampling(before[0], _three(before[2:]), before[1], _three(after[2:]))
+    table = upsampling(before[0], three(before[2:], 1), before[1], three(after[2:], 1))
     return _Copied(node, (x,), (), table)

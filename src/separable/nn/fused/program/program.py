@@ -130,16 +130,17 @@ class Program(KernelPlan):
             records.append(record)
             at += size
         self._template = np.concatenate(records)
-        head = np.zeros(self._compiled.constant("BASES"), np.int64)
-        head[0] = self._add_table(self._template)
-        head[1] = self._template.nbytes
-        head[2] = self._add_table(np.array(relocations, np.int64))
-        head[3] = len(relocations)
-        head[4] = self._add_table(np.array(table, np.int64))
-        head[5] = len(self.steps)
-        # The addresses that change from run to run: records, counters, and what offsets count from.
-        self._at_addresses = len(head) - 2
-        self._head = head[: self._at_addresses]
+        same = {
+            "TEMPLATE": self._add_table(self._template),
+            "TEMPLATE_BYTES": self._template.nbytes,
+            "RELOCATIONS": self._add_table(np.array(relocations, np.int64)),
+            "RELOCATION_COUNT": len(relocations),
+            "STEPS": self._add_table(np.array(table, np.int64)),
+            "STEP_COUNT": len(self.steps),
+        }
+        self._head = np.zeros(len(same), np.int64)
+        for name, value in same.items():
+            self._head[self._compiled.constant(name)] = value
 
     def fill(self, words: NDArray[np.int64], source: Any, target: int, scratch: int) -> None:
         """Write the head of one run on tensors at the addresses `source`.
@@ -155,8 +156,9 @@ class Program(KernelPlan):
         scratch : int
             Address of the memory of the run.
         """
-        at = self._at_addresses
+        at = len(self._head)
         words[:at] = self._head
+        # The words that change from run to run: addresses of records and counters, and what offsets count from.
         words[at : at + 4 + len(source)] = (
             scratch + self._counter_bytes, scratch, scratch + self._at_values,
             scratch + self.shared_size, *source,
