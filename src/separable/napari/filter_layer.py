@@ -120,7 +120,7 @@ def explained(data: Any, settings: Settings, attributes: Mapping[str, Any]) -> s
     --------
     >>> text = explained(np.zeros((64, 64)), Settings("gaussian", 2), {"scale": (1, 0.5)})
     >>> text.splitlines()[0]
-    'correlate 17x33 on 64x64 float64, reflect, exact, ... threads'
+    'correlate 17x33 on 64x64 float64, reflect, exact, ... thread...'
     >>> explained(np.zeros((64, 64)), Settings("gausian"), {})
     'unknown kernel `gausian`. Did you mean `gaussian`?'
     """
