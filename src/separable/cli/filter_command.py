@@ -26,8 +26,16 @@ from separable.cli.options import (
 from separable.cli.plan_command import show_plan
 from separable.cli.volume_options import FileJob, SlabOptions, filter_in_slabs, is_for_slabs
 from separable.errors import KernelError
-from separable.files import ImageInfo, check_target, read_image, write_image
+from separable.files import (
+    FilteredImage,
+    ImageInfo,
+    check_target,
+    filter_image,
+    read_image,
+    write_image,
+)
 from separable.files.chunked_io import Source
+from separable.files.image_filter import opacity_of
 from separable.files.opening import open_source
 from separable.plan import Plan, plan
 from separable.plan.plan_text import axes_text, duration
@@ -100,16 +108,17 @@ def filter_command(  # the help of its arguments: `option_groups.list_registered
 
         # Step 3: run and write. The first run includes start-up and compilation; where a run is
         # short, --explain times a second one.
-        result, seconds = _run(filter_plan, image, setup.kernel, missing)
+        done, seconds = _run(filter_plan, image, info, setup.kernel, missing)
         start_up = None
         if explain and filter_plan.chosen.seconds < LONG:
             first = seconds
-            _, seconds = _run(filter_plan, image, setup.kernel, missing)
+            _, seconds = _run(filter_plan, image, info, setup.kernel, missing)
             start_up = max(0.0, first - seconds)
-        lost = write_image(target, result, info, overwrite=force)
+        result = done.image
+        lost = write_image(target, result, done.info, overwrite=force)
 
     # Step 4: report.
-    for note in (*info.notes, *lost):
+    for note in (*done.info.notes, *lost):
         console.print(f"Note: {note}.", soft_wrap=True)
     if explain:
         show_plan(filter_plan, console)
@@ -157,16 +166,31 @@ def _axes_for(
 
 
 def _run(
-    filter_plan: Plan, image: Array, kernel: Kernel, missing: dict[str, Any]
-) -> tuple[Array, float]:
+    filter_plan: Plan, image: Array, info: ImageInfo, kernel: Kernel, missing: dict[str, Any]
+) -> tuple[FilteredImage, float]:
     """Run a plan; return the result and the seconds it took."""
     with progress("Filtering", shown=filter_plan.chosen.seconds > LONG) as step:
         start = time.perf_counter()
-        if missing:
-            result = filter_valid(filter_plan, kernel, image, missing, step)
+        if opacity_of(info, image.ndim, filter_plan.problem.axes) is not None:
+            done = filter_image(
+                image, info, kernel.values, output=filter_plan.problem.out,
+                **_as_options(filter_plan), **missing,
+            )  # fmt: skip
+        elif missing:
+            done = FilteredImage(filter_valid(filter_plan, kernel, image, missing, step), info)
         else:
-            result = filter_plan(image, progress=step)
-        return result, time.perf_counter() - start
+            done = FilteredImage(filter_plan(image, progress=step), info)
+        return done, time.perf_counter() - start
+
+
+def _as_options(filter_plan: Plan) -> dict[str, Any]:
+    """Return the options that a plan was made with."""
+    request, problem = filter_plan.request, filter_plan.problem
+    return {
+        "operation": request.operation, "axes": problem.axes, "mode": problem.modes,
+        "cval": problem.cval, "origin": request.origins, "tol": request.tol,
+        "method": request.method,
+    }  # fmt: skip
 
 
 def _left_out(space: tuple[int, ...], image: Array | Source, info: ImageInfo) -> str:

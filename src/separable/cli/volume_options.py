@@ -130,7 +130,7 @@ def filter_in_slabs(
         if scheduler is not None:
             console.print(f"On {scheduler}, {_workers(client)}.")
         console.print(str(run.schedule), soft_wrap=True)
-        for note in (*run.source.info.notes, *run.target.notes):
+        for note in (*run.notes, *run.target.notes):
             console.print(f"Note: {note}.", soft_wrap=True)
         if run.resumed:
             console.print(

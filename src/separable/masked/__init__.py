@@ -20,6 +20,7 @@ Where no sample below a nonzero weight is valid the result is `fill`.
 """
 
 from separable.masked.normalised import AxisByAxisRun, PlannedRun, Run, filter_missing, normalise
+from separable.masked.opacity import Opacity, OpacityWeights, filter_with_opacity
 from separable.masked.samples import (
     Missing,
     MissingOptions,
@@ -35,6 +36,8 @@ __all__ = [
     "AxisByAxisRun",
     "Missing",
     "MissingOptions",
+    "Opacity",
+    "OpacityWeights",
     "PlannedRun",
     "Run",
     "Weights",
@@ -42,6 +45,7 @@ __all__ = [
     "check_fill",
     "check_nan",
     "filter_missing",
+    "filter_with_opacity",
     "mask_of",
     "missing_of",
     "normalise",

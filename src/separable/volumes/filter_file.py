@@ -206,6 +206,11 @@ class Run:
             raise
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes on what the source says about its numbers."""
+        return self.source.info.notes
+
+    @property
     def resumed(self) -> int:
         """Number of slabs that were on the disk already."""
         return len(self.journal.done)
