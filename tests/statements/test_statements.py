@@ -31,7 +31,7 @@ def runs() -> list[object]:
     ]
 
 
-PENDING = {"TIFF", "Zarr", "NIfTI", "NIfTI (gzip)", "HDF5", "ENVI"}  # not yet answered
+PENDING = {"Zarr", "NIfTI", "NIfTI (gzip)", "HDF5", "ENVI"}  # not yet answered
 
 
 @pytest.mark.parametrize("format", files.registered_formats(), ids=lambda f: f.name)

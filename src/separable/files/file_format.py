@@ -145,6 +145,8 @@ class Format:
     options : dict of str
         Entries of `ImageInfo.options` that this format reads and that no other format may keep,
         each with its description for users.
+    selective : bool
+        Whether `keeps` also names which of its own `options` are kept; otherwise all are.
     statements : dict of Answer
         What it does with every statement that such a file can make about its numbers; the keys are
         those of `separable.files.STATEMENTS`. `docs/files.md` and the tests are made from it.
@@ -173,6 +175,7 @@ class Format:
         KEEPS_NOTHING
     )
     options: Mapping[str, str] = field(default_factory=dict, hash=False)
+    selective: bool = False
     statements: Mapping[str, Answer] = field(default_factory=dict, hash=False, repr=False)
 
     def __post_init__(self) -> None:

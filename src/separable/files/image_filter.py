@@ -11,12 +11,12 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from separable.errors import ArgumentError
 from separable.factors import Factors
-from separable.files.image_info import Alpha, Array, ImageInfo
+from separable.files.image_info import Array, ImageInfo
 from separable.filtering import filter_with, missing_options
 from separable.masked import Opacity, OpacityWeights, filter_with_opacity
 from separable.request import check_axes
 
-__all__ = ["Alpha", "FilteredImage", "filter_image", "opacity_note", "opacity_of"]
+__all__ = ["FilteredImage", "check_alone", "filter_image", "opacity_note", "opacity_of"]
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,7 @@ def filter_image(
     if opacity is None:
         result = filter_with(image, kernel, output, **missing, **options)
         return FilteredImage(np.asarray(result), info)
-    if missing.keys() - {"fill"}:
-        raise ArgumentError(
-            f"an image with alpha has its own mask; got `{next(iter(missing))}`. Remove the alpha, "
-            "or make what is missing transparent"
-        )
+    check_alone(missing)
     options.pop("progress", None)
     result = filter_with_opacity(image, opacity, kernel, output, **options)
     note = opacity_note(opacity, kernel, result.dtype)
@@ -104,6 +100,7 @@ def opacity_of(info: ImageInfo, ndim: int, axes: Any) -> Opacity | None:
 
     Examples
     --------
+    >>> from separable.files import Alpha
     >>> opacity_of(ImageInfo("YXS", alpha=Alpha(3)), 3, (0, 1))
     Opacity(axis=2, index=3, premultiplied=False)
     """
@@ -113,6 +110,20 @@ def opacity_of(info: ImageInfo, ndim: int, axes: Any) -> Opacity | None:
     if axis in check_axes(axes, ndim):
         return None
     return Opacity(axis, info.alpha.index, info.alpha.premultiplied)
+
+
+def check_alone(missing: dict[str, Any]) -> None:
+    """Refuse options for missing samples beside alpha, which is a mask of its own.
+
+    Raises
+    ------
+    ArgumentError
+    """
+    if missing.keys() - {"fill"}:
+        raise ArgumentError(
+            f"an image with alpha has its own mask; got `{next(iter(missing))}`. Remove the alpha, "
+            "or make what is missing transparent"
+        )
 
 
 def opacity_note(opacity: Opacity, kernel: Any, dtype: np.dtype[Any]) -> str:

@@ -285,7 +285,7 @@ def lost_metadata(
         lost.append(f"the spacing {info.spacing} {info.unit}".rstrip())
     if info.affine is not None and "affine" not in keeps:
         lost.append("the affine")
-    if info.options and info.format and info.format != format.name:
+    if info.options and info.format and (info.format != format.name or format.selective):
         described = {key: words for f in registered_formats() for key, words in f.options.items()}
         found = sorted(set(info.options) & set(described))
         lost += [described[key] for key in found if key not in keeps]

@@ -182,15 +182,26 @@ def _no_pixel_limit() -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
+def _as_light(array: Array, info: ImageInfo) -> Array:
+    """Return samples as pictures have them, from those of other formats: inks, 0 as white, not upright."""
+    full = 1 if array.dtype.kind == "b" else np.iinfo(array.dtype).max
+    if info.options.get("inks") and array.ndim == 3 and array.shape[2] == 4:
+        inks = array.astype(np.int64)
+        light = (full - inks[..., :3]) * (full - inks[..., 3:])
+        array = np.asarray((light + full // 2) // full, array.dtype)
+    if info.options.get("white_is_zero") and array.ndim == 2:
+        array = np.asarray(~array if full == 1 else full - array)
+    turned = info.options.get("orientation", 1)
+    return _upright(array, turned) if turned in range(2, 9) else array
+
+
 def _writer(
     kind: str, quality: int | None = None
 ) -> Callable[[BinaryIO, Array, ImageInfo, Path], None]:
     def write(file: BinaryIO, array: Array, info: ImageInfo, path: Path) -> None:
         from PIL import Image, PngImagePlugin  # start-up time
 
-        native = array.astype(array.dtype.newbyteorder("="), copy=False)
-        if native.ndim == 3 and native.shape[2] == 1:
-            native = native[:, :, 0]
+        native = _as_light(array.astype(array.dtype.newbyteorder("="), copy=False), info)
         options = {k: v for k, v in info.options.items() if k in KEPT}
         texts, light = options.pop("text", {}), options.pop("light", ())
         if kind == "PNG":
@@ -246,7 +257,7 @@ PNG = Format(
     read=_read_picture,
     write=_writer("PNG"),
     refuse=_refuser("PNG", ("uint8", "uint16", "bool"), (2, 3, 4)),
-    keeps=metadata_kept("axes"),
+    keeps=metadata_kept("axes", "inks", "white_is_zero"),
     statements=answers_of(
         kept={
             "colour samples": "",
@@ -273,7 +284,7 @@ JPEG = Format(
     read=_read_picture,
     write=_writer("JPEG", quality=JPEG_QUALITY),
     refuse=_refuser("JPEG", ("uint8",), (3,)),
-    keeps=metadata_kept("axes"),
+    keeps=metadata_kept("axes", "inks", "white_is_zero"),
     statements=answers_of(
         kept={
             "colour samples": "",
@@ -299,7 +310,7 @@ BMP = Format(
     read=_read_picture,
     write=_writer("BMP"),
     refuse=_refuser("BMP", ("uint8", "bool"), (3,)),
-    keeps=metadata_kept("axes"),
+    keeps=metadata_kept("axes", "inks", "white_is_zero"),
     statements=answers_of(
         kept={"colour samples": "", "print resolution": ""},
         converted={

@@ -154,7 +154,7 @@ def unanswered(answers: Mapping[str, Answer]) -> tuple[str, ...]:
 
     Examples
     --------
-    >>> unanswered({name: cannot_occur() for name in STATEMENTS if name != "alpha"})
+    >>> unanswered({name: Answer("kept") for name in STATEMENTS if name != "alpha"})
     ('alpha',)
     """
     return tuple(name for name in STATEMENTS if name not in answers)

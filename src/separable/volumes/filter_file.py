@@ -21,6 +21,7 @@ from separable.errors import ArgumentError, FileError, KernelError
 from separable.factors import Factors
 from separable.files.chunked_io import Source, Target, remove
 from separable.files.format_registry import outer_file
+from separable.files.image_filter import check_alone, opacity_note, opacity_of
 from separable.files.opening import check_target, create_target, open_source
 from separable.filtering import missing_options
 from separable.plan import Plan, plan
@@ -30,6 +31,7 @@ from separable.volumes.checkpoint import Journal, open_journal, request_of, stag
 from separable.volumes.cluster import check_client, run_stage_on, schedule_for
 from separable.volumes.halo import BlockFilter, block_filter, chunkwise
 from separable.volumes.missing_samples import is_missing, masked, valid_filter
+from separable.volumes.opacity_blocks import opacity_filter, with_opacity
 from separable.volumes.slab_pipeline import run_stage
 from separable.volumes.slab_schedule import Schedule, amount, make_schedule, read_amount, restored
 
@@ -186,6 +188,7 @@ class Run:
             self.plan, volume_filter = _planned(kernel, self.source, options, missing)
             if mask is not None:
                 self.source = masked(self.source, mask, self.plan.problem.axes)
+            volume_filter = self._with_alpha(kernel, volume_filter, missing)
             problem = volume_filter.problem
             check_target(target, problem.shape, problem.out, overwrite=overwrite)
             # Step 2: open the journal first, so that every partial file has one.
@@ -204,6 +207,21 @@ class Run:
         except BaseException:
             self.source.close()
             raise
+
+    def _with_alpha(
+        self, kernel: Any, volume_filter: BlockFilter, missing: dict[str, Any]
+    ) -> BlockFilter:
+        """Return the filter that obeys the alpha of the source, or the given one if it has none."""
+        source, problem = self.source, self.plan.problem
+        opacity = opacity_of(source.info, source.ndim, problem.axes)
+        if opacity is None:
+            return volume_filter
+        check_alone(missing)
+        found = opacity_filter(self.plan, kernel, source.dtype, opacity)
+        note = opacity_note(opacity, kernel, problem.out)
+        source.info = replace(source.info, notes=(*source.info.notes, note))
+        self.source = with_opacity(source, opacity)
+        return found
 
     @property
     def notes(self) -> tuple[str, ...]:

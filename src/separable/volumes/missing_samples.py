@@ -40,6 +40,7 @@ __all__ = [
     "pair_dtype",
     "paired",
     "pairs_of_masked",
+    "steady_plan",
     "valid_filter",
 ]
 
@@ -191,7 +192,7 @@ def valid_filter(
 
     # Step 2: a plan for each filter.
     def part(kernel: Any, dtype: Any, out: np.dtype[Any], cval: complex, method: str) -> Plan:
-        return _steady(
+        return steady_plan(
             plan(
                 kernel, problem.shape, dtype, output=out, operation=request.operation,
                 axes=problem.axes, mode=problem.modes, cval=cval, origin=request.origins,
@@ -212,7 +213,7 @@ def valid_filter(
     return data, ValidFilter(filters, dtype, problem.out, weights, fill, ignoring)
 
 
-def _steady(filter_plan: Plan) -> Plan:
+def steady_plan(filter_plan: Plan) -> Plan:
     """Return the plan with a method that is exact for small sums of weights and for any cut."""
     if filter_plan.request.method != "auto":
         return chunkwise(filter_plan)
