@@ -461,7 +461,7 @@ BAD_SPECS = [
     (
         "sobel:zzz=1",
         {},
-        "unknown parameter `zzz`. Kernel `sobel` takes `axis`",
+        "unknown parameter `zzz`. Kernel `sobel` takes `axis`, `size`",
     ),
     ("laplace:3", {}, "kernel `laplace` takes no parameters; got one value more, '3'"),
     ("box:3,4", {}, "kernel `box` takes `size`; got one value more, '4'"),

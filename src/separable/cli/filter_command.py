@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,8 +24,9 @@ from separable.cli.options import (
     read_spacing,
 )
 from separable.cli.plan_command import show_plan
+from separable.cli.result_options import ResultOptions
 from separable.cli.volume_options import FileJob, SlabOptions, filter_in_slabs, is_for_slabs
-from separable.errors import KernelError
+from separable.errors import ArgumentError, KernelError
 from separable.files import (
     FilteredImage,
     ImageInfo,
@@ -35,8 +36,9 @@ from separable.files import (
     write_image,
 )
 from separable.files.chunked_io import Source
-from separable.files.image_filter import opacity_of
+from separable.files.image_filter import opacity_of, vanished
 from separable.files.opening import open_source
+from separable.filter_bank.magnitude import Magnitude, gradient_specs
 from separable.plan import Plan, plan
 from separable.plan.plan_text import axes_text, duration
 from separable.request import check_axes, check_dtype, kernel_axes
@@ -58,6 +60,12 @@ class _Setup:
     kernel: Kernel
     axes: tuple[int, ...]
     left_out: str = ""
+    combined: Magnitude | None = None
+
+    @property
+    def applied(self) -> Any:
+        """Kernel, or kernels whose results are combined."""
+        return self.kernel.values if self.combined is None else self.combined
 
 
 @with_option_groups
@@ -66,6 +74,7 @@ def filter_command(  # the help of its arguments: `option_groups.list_registered
     target: Annotated[Path, typer.Argument(metavar="OUTPUT", readable=False)],
     options: FilterOptions,
     missing_options: MissingOptions,
+    results: ResultOptions,
     slabs: SlabOptions,
     dtype: Annotated[
         str | None,
@@ -86,11 +95,11 @@ def filter_command(  # the help of its arguments: `option_groups.list_registered
     for_plan = {**options.for_plan, "output": out_dtype}
     if is_for_slabs(job, slabs):
         with open_source(source) as opened:
-            setup = _set_up(options, opened, opened.info, source)
+            setup = _combined(results, options, opened, opened.info, source)
         for_plan |= {"axes": setup.axes, "operation": setup.kernel.operation, **given}
         filter_in_slabs(
-            console, job, slabs, setup.kernel.values, for_plan,
-            lambda filter_plan: _report(console, filter_plan, setup),
+            console, job, slabs, setup.applied, for_plan | {"rescale": results.percentiles},
+            lambda filter_plan: _report(console, filter_plan, setup, results),
         )  # fmt: skip
         return
     # Step 1: read.
@@ -99,7 +108,7 @@ def filter_command(  # the help of its arguments: `option_groups.list_registered
 
     with enough_memory(source):
         # Step 2: choose the axes, make the kernel, plan, and check that the result can be written.
-        setup = _set_up(options, image, info, source)
+        setup = _combined(results, options, image, info, source)
         filter_plan = plan(
             setup.kernel.values, image.shape, image.dtype, axes=setup.axes,
             operation=setup.kernel.operation, **for_plan,
@@ -108,11 +117,12 @@ def filter_command(  # the help of its arguments: `option_groups.list_registered
 
         # Step 3: run and write. The first run includes start-up and compilation; where a run is
         # short, --explain times a second one.
-        done, seconds = _run(filter_plan, image, info, setup.kernel, missing)
+        extra = missing | {"rescale": results.percentiles}
+        done, seconds = _run(filter_plan, image, info, setup, extra)
         start_up = None
         if explain and filter_plan.chosen.seconds < LONG:
             first = seconds
-            _, seconds = _run(filter_plan, image, info, setup.kernel, missing)
+            _, seconds = _run(filter_plan, image, info, setup, extra)
             start_up = max(0.0, first - seconds)
         result = done.image
         lost = write_image(target, result, done.info, overwrite=force)
@@ -123,7 +133,7 @@ def filter_command(  # the help of its arguments: `option_groups.list_registered
     if explain:
         show_plan(filter_plan, console)
         console.print()
-    _report(console, filter_plan, setup)
+    _report(console, filter_plan, setup, results)
     _report_time(console, filter_plan, seconds, start_up, explain)
     console.print(f"Wrote {target}: {_described(result)}.", soft_wrap=True)
 
@@ -136,6 +146,8 @@ def _set_up(options: FilterOptions, image: Array | Source, info: ImageInfo, sour
     space = info.space(image.ndim)
     if is_kernel_file(text):
         kernel = read_kernel(text, options.operation, options.spacing)
+        if asked_axes is not None and len(asked_axes) == 1:
+            kernel = kernel.as_line()
         return _Setup(kernel, _axes_for(kernel, asked_axes, space, image))
     if asked_axes is None and not space:
         raise KernelError(
@@ -147,6 +159,33 @@ def _set_up(options: FilterOptions, image: Array | Source, info: ImageInfo, sour
     kernel = named_kernel(text, filtered, image.ndim, options.operation, asked, known)
     left_out = _left_out(space, image, info) if asked_axes is None else ""
     return _Setup(kernel, filtered, left_out)
+
+
+def _combined(
+    results: ResultOptions,
+    options: FilterOptions,
+    image: Array | Source,
+    info: ImageInfo,
+    source: Path,
+) -> _Setup:
+    """Set up a filter whose results become absolute values or the length of a gradient, if asked for."""
+    if results.absolute and results.magnitude:
+        raise ArgumentError("give `--abs` or `--magnitude`, not both: a magnitude has no sign")
+    if not results.magnitude:
+        setup = _set_up(options, image, info, source)
+        one = Magnitude((setup.kernel.values,)) if results.absolute else None
+        return replace(setup, combined=one)
+    if is_kernel_file(options.kernel):
+        raise ArgumentError(
+            f"`--magnitude` needs a named derivative such as sobel or gaussian:2; got {options.kernel!r}"
+        )
+    space = info.space(image.ndim)
+    axes = space if options.image_axes is None else check_axes(options.image_axes, image.ndim)
+    specs = gradient_specs(options.kernel, len(axes))
+    setups = [_set_up(replace(options, kernel=spec), image, info, source) for spec in specs]
+    kernel = replace(setups[0].kernel, name=f"the gradient magnitude of {options.kernel}")
+    combined = Magnitude(tuple(setup.kernel.values for setup in setups))
+    return replace(setups[0], kernel=kernel, combined=combined)
 
 
 def _axes_for(
@@ -166,20 +205,25 @@ def _axes_for(
 
 
 def _run(
-    filter_plan: Plan, image: Array, info: ImageInfo, kernel: Kernel, missing: dict[str, Any]
+    filter_plan: Plan, image: Array, info: ImageInfo, setup: _Setup, extra: dict[str, Any]
 ) -> tuple[FilteredImage, float]:
     """Run a plan; return the result and the seconds it took."""
     with progress("Filtering", shown=filter_plan.chosen.seconds > LONG) as step:
         start = time.perf_counter()
-        if opacity_of(info, image.ndim, filter_plan.problem.axes) is not None:
+        missing = {k: v for k, v in extra.items() if k != "rescale"}
+        special = setup.combined is not None or extra["rescale"] is not None
+        if special or opacity_of(info, image.ndim, filter_plan.problem.axes) is not None:
             done = filter_image(
-                image, info, kernel.values, output=filter_plan.problem.out,
-                **_as_options(filter_plan), **missing,
+                image, info, setup.applied, output=filter_plan.problem.out,
+                **_as_options(filter_plan), **extra,
             )  # fmt: skip
-        elif missing:
-            done = FilteredImage(filter_valid(filter_plan, kernel, image, missing, step), info)
         else:
-            done = FilteredImage(filter_plan(image, progress=step), info)
+            if missing:
+                result = filter_valid(filter_plan, setup.kernel, image, missing, step)
+            else:
+                result = filter_plan(image, progress=step)
+            lost = vanished(image, setup.kernel.values, result)
+            done = FilteredImage(result, replace(info, notes=(*info.notes, *lost)))
         return done, time.perf_counter() - start
 
 
@@ -199,9 +243,10 @@ def _left_out(space: tuple[int, ...], image: Array | Source, info: ImageInfo) ->
     return ", ".join(f"axis {i} is {AXIS_NAMES.get(info.axes[i], info.axes[i])}" for i in others)
 
 
-def _report(console: Console, filter_plan: Plan, setup: _Setup) -> None:
+def _report(console: Console, filter_plan: Plan, setup: _Setup, results: ResultOptions) -> None:
     """Print which kernel was applied, and a note where negative values were clipped."""
     kernel, problem = setup.kernel, filter_plan.problem
+    rescaled = results.rescale is not None
     along = axes_text(setup.axes)
     left_out = f" ({setup.left_out})" if setup.left_out else ""
     mode = "/".join(dict.fromkeys(border.name for border in problem.modes))
@@ -210,7 +255,8 @@ def _report(console: Console, filter_plan: Plan, setup: _Setup) -> None:
     )
     if kernel.spacing:
         console.print(f"Spacing: {kernel.spacing}.", soft_wrap=True)
-    if problem.out.kind in "bu" and _is_derivative(kernel.dense):
+    signed = setup.combined is None and not rescaled
+    if problem.out.kind in "bu" and signed and _is_derivative(kernel.dense):
         console.print(
             f"Note: {problem.out} cannot represent negative values; they were clipped to 0. To "
             "keep them, write .tif or .npy with --dtype float32."

@@ -150,9 +150,10 @@ def filter_in_slabs(
             f"Method: {run.plan.chosen.title}; {amount(size)} in {duration(seconds)}, "
             f"{amount(size / seconds)}/s."
         )
-        problem = run.plan.problem
-        shape = "x".join(map(str, problem.shape))
-        console.print(f"Wrote {job.target}: {shape} {problem.out}.", soft_wrap=True)
+        for note in run.late_notes:
+            console.print(f"Note: {note}.", soft_wrap=True)
+        shape = "x".join(map(str, run.target.shape))
+        console.print(f"Wrote {job.target}: {shape} {run.target.dtype}.", soft_wrap=True)
 
 
 def _workers(client: Any) -> str:

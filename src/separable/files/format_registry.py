@@ -18,6 +18,7 @@ from separable.files.zarr import ZARR
 
 __all__ = [
     "PathLike",
+    "in_parts",
     "is_image_path",
     "locate",
     "outer_file",
@@ -150,6 +151,19 @@ def locate(path: PathLike, verb: str) -> tuple[Path, str, Format]:
             if before.lower().endswith(format.suffixes):
                 return Path(before), after, format
     return path, "", _format_of(path, verb)
+
+
+def in_parts(source: PathLike, target: PathLike) -> bool:
+    """Return whether a file can be filtered in parts: read and written in regions.
+
+    Examples
+    --------
+    >>> in_parts("in.npy", "out.tif"), in_parts("in.png", "out.npy")
+    (True, False)
+    """
+    return locate(source, "read")[2].open is not None and (
+        locate(target, "write")[2].create is not None
+    )
 
 
 def outer_file(path: PathLike) -> Path:

@@ -72,6 +72,23 @@ Factors
 Raises
 ------
 %(raises)s""",
+    "sized_slope": """\
+Parameters
+----------
+%(axis)s
+size : int, default 3
+    Number of taps per axis, odd.
+%(ndim)s
+%(spacing_of_slope)s
+
+Returns
+-------
+Factors
+    Factors of rank 1 with `size` taps per axis.
+
+Raises
+------
+%(raises)s""",
 }
 
 documented = docfiller(_TEXTS)

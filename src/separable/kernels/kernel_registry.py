@@ -184,9 +184,9 @@ _BUILT_IN = (
     CatalogueKernel(shapes.motion, {"length": "length", "angle": "angle"}, ndim=2),
     CatalogueKernel(shapes.pillbox, {"radius": "length"}, ndim=2),
     CatalogueKernel(derivative_kernels.prewitt, _AXIS),
-    CatalogueKernel(derivative_kernels.scharr, _AXIS),
+    CatalogueKernel(derivative_kernels.scharr, {**_AXIS, "size": "integer"}),
     CatalogueKernel(bandpass.sharpen, {"sigma": "lengths", "amount": "number", **_GAUSSIAN}),
-    CatalogueKernel(derivative_kernels.sobel, _AXIS),
+    CatalogueKernel(derivative_kernels.sobel, {**_AXIS, "size": "integer"}),
     CatalogueKernel(wavelet_kernels.wavelet, {"name": "text", "bands": "text"}),
 )
 # By names and aliases, in the order of registration.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias
@@ -17,36 +17,42 @@ from numpy.typing import ArrayLike
 
 from separable.engine import METHODS
 from separable.engine.result_memory import release
-from separable.errors import ArgumentError, FileError, KernelError
+from separable.errors import ArgumentError, KernelError
 from separable.factors import Factors
 from separable.files.chunked_io import Source, Target, remove
-from separable.files.format_registry import outer_file
-from separable.files.image_filter import check_alone, opacity_note, opacity_of
+from separable.files.image_filter import (
+    check_percentiles,
+    opacity_note,
+    opacity_of,
+)
 from separable.files.opening import check_target, create_target, open_source
+from separable.filter_bank.magnitude import Magnitude, wide_type
 from separable.filtering import missing_options
 from separable.plan import Plan, plan
 from separable.run import run as run_method
 from separable.system import resident_memory
 from separable.volumes.checkpoint import Journal, open_journal, request_of, stage_path
 from separable.volumes.cluster import check_client, run_stage_on, schedule_for
+from separable.volumes.file_checks import check_claims, chunk_sizes, refuse_same
 from separable.volumes.halo import BlockFilter, block_filter, chunkwise
+from separable.volumes.magnitude_blocks import file_filter
 from separable.volumes.missing_samples import is_missing, masked, valid_filter
-from separable.volumes.opacity_blocks import opacity_filter, with_opacity
+from separable.volumes.opacity_blocks import with_opacity
+from separable.volumes.rescaled_file import middle_path, write_rescaled
 from separable.volumes.slab_pipeline import run_stage
-from separable.volumes.slab_schedule import Schedule, amount, make_schedule, read_amount, restored
+from separable.volumes.slab_schedule import Schedule, make_schedule, read_amount, restored
+from separable.volumes.vanished_results import watched
 
 __all__ = ["Run", "filter"]
 
 PathLike: TypeAlias = str | os.PathLike[str]
-MOST_CHUNKS = 1 << 20  # largest number of chunks along an axis; planning visits all of them
-SPARSE = 1000  # how many times larger than the free disk space a result may be claimed to be
 USUAL = 2 << 30  # default memory limit in bytes, beyond the memory already in use
 
 
 def filter(
     source: PathLike,
     target: PathLike,
-    kernel: ArrayLike | Factors | Plan,
+    kernel: ArrayLike | Factors | Plan | Magnitude,
     *,
     memory: int | str | None = None,
     chunks: str | Sequence[int] = "auto",
@@ -57,6 +63,7 @@ def filter(
     mask: PathLike | ArrayLike | None = None,
     nan: str = "propagate",
     fill: complex = math.nan,
+    rescale: tuple[float, float] | None = None,
     **options: Any,
 ) -> Schedule:
     """Filter a volume from file to file within a memory limit.
@@ -71,8 +78,9 @@ def filter(
         Zarr, NPY, HDF5, NIfTI, TIFF or ENVI.
     target : str or path
         Output file; the format follows from the suffix. It must not be the source.
-    kernel : array_like, Factors or Plan
-        Kernel with one axis per filtered axis. A plan contains all other options.
+    kernel : array_like, Factors, Plan or Magnitude
+        Kernel with one axis per filtered axis. A plan contains all other options; a
+        `separable.filter_bank.Magnitude` gives absolute values or the length of a gradient.
     memory : int or str, optional
         Memory limit of the whole process, for example "2GiB". Default: 2 GiB more than is already
         in use.
@@ -94,6 +102,9 @@ def filter(
         "ignore" treats NaN as missing; "propagate" spreads it.
     fill : number
         Result where the kernel covers no valid sample.
+    rescale : (low, high), optional
+        Percentiles of the result that become the ends of the range of its type (0 .. 1 for floats).
+        The result is first written as floats beside the target.
     **options
         Options of `plan`: axes, mode, cval, origin, output (dtype of the result), tol, method,
         operation, threads. Methods whose results depend on how the volume is cut are not used.
@@ -123,10 +134,11 @@ def filter(
     ...     print(np.load(f"{folder}/out.npy").mean(), len(done.stages))
     1.0 1
     """
+    given = {"memory": memory, "chunks": chunks, "resume": resume, "client": client}
+    given |= {"mask": mask, "nan": nan, "fill": fill}
     with Run(
-        source, target, kernel, memory=memory, chunks=chunks, resume=resume, overwrite=overwrite,
-        client=client, mask=mask, nan=nan, fill=fill, **options,
-    ) as run:  # fmt: skip
+        source, target, kernel, overwrite=overwrite, rescale=rescale, **given, **options
+    ) as run:
         run(progress)
         return run.schedule
 
@@ -144,6 +156,8 @@ class Run:
     schedule : Schedule
     resumed : int
         Number of slabs that an earlier run has completed.
+    late_notes : tuple of str
+        Notes on the result, after the run.
 
     Examples
     --------
@@ -158,11 +172,15 @@ class Run:
     separable 1 0
     """
 
+    _rescale: Callable[[], Target] | None = None
+    _vanished: Callable[[], tuple[str, ...]] = staticmethod(tuple)
+    late_notes: tuple[str, ...] = ()
+
     def __init__(
         self,
         source: PathLike,
         target: PathLike,
-        kernel: ArrayLike | Factors | Plan,
+        kernel: ArrayLike | Factors | Plan | Magnitude,
         *,
         memory: int | str | None = None,
         chunks: str | Sequence[int] = "auto",
@@ -172,61 +190,86 @@ class Run:
         mask: PathLike | ArrayLike | None = None,
         nan: str = "propagate",
         fill: complex = math.nan,
+        rescale: tuple[float, float] | None = None,
         **options: Any,
     ) -> None:
         self.client = client
         if client is not None:
             check_client(client)
         limit = None if memory is None else read_amount("memory", memory)
-        wanted = _chunks(chunks)
+        wanted = chunk_sizes(chunks)
         # Step 1: open the source and plan for the whole volume.
         self.source: Source = open_source(source)
         try:
             for read in (source, mask):
-                _refuse_same(read, target)
+                refuse_same(read, target)
             missing = missing_options(mask, nan, fill)
-            self.plan, volume_filter = _planned(kernel, self.source, options, missing)
+            final = Path(target).resolve()
+            if rescale is not None:  # floats beside the target first
+                check_percentiles(rescale)
+                if client is not None:
+                    raise ArgumentError(
+                        "`rescale` needs all results in one process: leave out `client`"
+                    )
+                self.out = np.dtype(options.get("output") or self.source.dtype)
+                check_target(final, self.source.shape, self.out, overwrite=overwrite)
+                options = {**options, "output": wide_type(self.source.dtype)}
+                missing = {**missing, "fill": math.nan} if missing else missing
+                target = middle_path(final)
+            self.plan, volume_filter = file_filter(_planned, kernel, self.source, options, missing)
             if mask is not None:
                 self.source = masked(self.source, mask, self.plan.problem.axes)
-            volume_filter = self._with_alpha(kernel, volume_filter, missing)
+            self._obey_alpha(kernel)
             problem = volume_filter.problem
-            check_target(target, problem.shape, problem.out, overwrite=overwrite)
+            replacing = overwrite or rescale is not None
+            check_target(target, problem.shape, problem.out, overwrite=replacing)
             # Step 2: open the journal first, so that every partial file has one.
             name = Path(target).resolve()
-            request = request_of(self.source, self.plan, volume_filter.problem.out, wanted, missing)
+            combined: dict[str, Any] = {}
+            if isinstance(kernel, Magnitude):
+                combined["magnitude"] = len(kernel.kernels)
+            request = request_of(
+                self.source, self.plan, problem.out, wanted, {**missing, **combined}
+            )
             self.journal: Journal = open_journal(name, request, resume=resume, force=overwrite)
             self.name = name
             with self._undone():
                 # Step 3: open the partial file and choose the slabs.
-                _check_claims(self.source, name, problem.shape, problem.out)
+                check_claims(self.source, name, problem.shape, problem.out)
                 self.target: Target = create_target(
                     target, problem.shape, problem.out, chunks=wanted, like=self.source,
-                    overwrite=overwrite, resume=True,
+                    overwrite=replacing, resume=True,
                 )  # fmt: skip
                 self.schedule = self._schedule(volume_filter, limit)
+            if rescale is not None:
+                self._rescale = partial(
+                    write_rescaled, Path(source), final, self.out, rescale, fill=fill,
+                    opacity=self._opacity, overwrite=overwrite,
+                )  # fmt: skip
+                self.target.notes = ()
+            integers = problem.out.kind in "biu" and not isinstance(kernel, Plan)
+            if integers and client is None and not self.journal.done and self._opacity is None:
+                one = kernel.kernels[0] if isinstance(kernel, Magnitude) else kernel
+                self._vanished = watched(self.target, one, self.source.path)
         except BaseException:
             self.source.close()
             raise
 
-    def _with_alpha(
-        self, kernel: Any, volume_filter: BlockFilter, missing: dict[str, Any]
-    ) -> BlockFilter:
-        """Return the filter that obeys the alpha of the source, or the given one if it has none."""
-        source, problem = self.source, self.plan.problem
-        opacity = opacity_of(source.info, source.ndim, problem.axes)
+    def _obey_alpha(self, kernel: Any) -> None:
+        """Read each sample together with the opacity of its pixel, if the source has alpha."""
+        source = self.source
+        self._opacity = opacity = opacity_of(source.info, source.ndim, self.plan.problem.axes)
         if opacity is None:
-            return volume_filter
-        check_alone(missing)
-        found = opacity_filter(self.plan, kernel, source.dtype, opacity)
-        note = opacity_note(opacity, kernel, problem.out)
+            return
+        first = kernel.kernels[0] if isinstance(kernel, Magnitude) else kernel
+        note = opacity_note(opacity, first, self.plan.problem.out)
         source.info = replace(source.info, notes=(*source.info.notes, note))
         self.source = with_opacity(source, opacity)
-        return found
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes on what the source says about its numbers."""
-        return self.source.info.notes
+        return (*self.source.info.notes, *self.late_notes)
 
     @property
     def resumed(self) -> int:
@@ -273,6 +316,9 @@ class Run:
         for number in range(len(stages)):
             remove(stage_path(self.name, number))
         self.journal.remove()
+        if self._rescale is not None:
+            self.target = self._rescale()
+        self.late_notes = self._vanished()
 
     def close(self) -> None:
         """Close the files. An incomplete partial file is kept."""
@@ -348,26 +394,6 @@ class Run:
             raise
 
 
-def _check_claims(source: Source, target: Path, shape: tuple[int, ...], out: np.dtype[Any]) -> None:
-    """Refuse a header that claims too many chunks, or a result far larger than the disk."""
-    grid = [-(-n // c) for n, c in zip(source.shape, source.chunks or source.shape, strict=True)]
-    if max(grid) > MOST_CHUNKS:
-        axis = grid.index(max(grid))
-        raise FileError(
-            f"cannot filter {source.path}: its header says {grid[axis]} chunks along axis {axis}; "
-            f"expected at most {MOST_CHUNKS}. Store it in larger chunks, or fetch it again if that "
-            "is wrong"
-        )
-    needed = math.prod(shape) * out.itemsize
-    space = shutil.disk_usage(target.parent).free
-    if needed > SPARSE * space:
-        raise FileError(
-            f"cannot filter {source.path}: its header says {'x'.join(map(str, source.shape))}, so "
-            f"the result takes {amount(needed)}, and the disk of {target} has {amount(space)} left. "
-            "Write elsewhere, or fetch it again if that is wrong"
-        )
-
-
 def _ready(volume_filter: BlockFilter) -> int:
     """Compile the filter, free unused memory, and return the memory then in use."""
     release()
@@ -420,28 +446,3 @@ def _warm_up(volume_filter: BlockFilter) -> None:
         small = replace(problem, shape=tuple(min(n, 4) for n in problem.shape), threads=1)
         form = replace(one.form)
         run_method(small, METHODS[one.method], form, np.zeros(small.shape, small.dtype))
-
-
-def _chunks(chunks: Any) -> tuple[int, ...] | None:
-    if isinstance(chunks, str):
-        if chunks == "auto":
-            return None
-        chunks = chunks.replace("x", ",").split(",")
-    try:
-        found = tuple(int(n) for n in chunks)
-    except (TypeError, ValueError):
-        found = (0,)
-    if any(n < 1 for n in found):
-        raise ArgumentError(f"`chunks` must be auto or sizes such as 64,64,64; got {chunks!r}")
-    return found
-
-
-def _refuse_same(source: Any, target: PathLike) -> None:
-    """Refuse to write into a source file."""
-    if not isinstance(source, (str, os.PathLike)):
-        return
-    one, other = (os.path.realpath(outer_file(p)) for p in (source, target))
-    if one == other or one.startswith(other + os.sep) or other.startswith(one + os.sep):
-        raise FileError(
-            f"cannot write {target}: it is the input, or lies in it. Choose another name"
-        )
