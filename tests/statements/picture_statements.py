@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import skimage.data
 from PIL import Image, ImageCms, PngImagePlugin
 from scipy import ndimage
 from statement_cases import Run, case
@@ -53,6 +54,18 @@ def colour_samples(run: Run) -> None:
         source = run.folder / f"in{suffix}"
         Image.fromarray(COLOUR).save(source)
         np.testing.assert_array_equal(seen(run(source)), box(COLOUR))
+
+
+@case("PNG", "colour samples")
+def shipped_pictures(run: Run) -> None:
+    """Pictures in the wheel of scikit-image."""
+    folder = Path(skimage.data.__file__).parent
+    for name in ("horse.png", "chessboard_GRAY.png", "color.png"):
+        image = seen(folder / name)
+        if image.ndim == 3 and image.shape[2] == 4:
+            visible(seen(run(folder / name)), over_alpha(image))
+        else:
+            np.testing.assert_array_equal(seen(run(folder / name)), box(image))
 
 
 def smooth_colours() -> np.ndarray:
@@ -210,6 +223,12 @@ def png(bits: int, pixels: np.ndarray) -> bytes:
     head = struct.pack(">IIBBBBB", columns, rows, bits, 0, 0, 0, 0)
     parts = [(b"IHDR", head), (b"IDAT", zlib.compress(body)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+@case("PNG", "sample depth")
+def deep_colours(run: Run) -> None:
+    shipped = Path(skimage.data.__file__).parent / "chessboard_RGB.png"
+    run.refused(shipped, "a PNG with 16-bit colours would lose half of them here")
 
 
 @case("PNG", "sample depth")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK
+import skimage.data
 import tifffile
 from picture_statements import close, opened, over_alpha, seen, visible, with_hole
 from PIL import Image
@@ -47,7 +48,7 @@ def tags_of(path: Path) -> dict[int, Any]:
         return {tag.code: tag.value for tag in file.pages[0].tags}
 
 
-def gdal(path: Path) -> np.ndarray:
+def gdal(path: Path | str) -> np.ndarray:
     """Read all bands with GDAL, the bands last."""
     rasterio = pytest.importorskip("rasterio")
     with warnings.catch_warnings():
@@ -68,6 +69,18 @@ def colour_samples(run: Run) -> None:
         np.testing.assert_allclose(seen(result), box(COLOUR.astype(dtype), last=True), rtol=1e-5)
         np.testing.assert_allclose(itk(result), box(COLOUR.astype(dtype), last=True), rtol=1e-5)
         assert facts(result)[:2] == (1, 2)
+
+
+@case("TIFF", "colour samples", "several images")
+def shipped_stacks(run: Run) -> None:
+    """Stacks in the wheel of scikit-image: pages of grey values, and of colours in planes."""
+    folder = Path(skimage.data.__file__).parent
+    for name in ("multipage.tif", "multipage_rgb.tif"):
+        source = folder / name
+        result = run(source, "box:1x3x3")  # pages of unknown meaning are slices
+        for page in ("GTIFF_DIR:1:", "GTIFF_DIR:2:"):
+            before, after = gdal(f"{page}{source}"), gdal(f"{page}{result}")
+            np.testing.assert_allclose(after, box(before, last=True), rtol=1e-12)
 
 
 @case("TIFF", "several bands")

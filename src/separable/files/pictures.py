@@ -269,7 +269,7 @@ PNG = Format(
             "palette": "to grey values if all its colours are grey, else to RGB",
             "transparent colour": "tRNS becomes alpha",
             "rotation": "the picture is turned upright",
-            "sample depth": "2 and 4 bits become 8; 1 bit is read as bool",
+            "sample depth": "2 and 4 bits become 8; 1 bit is read as bool; colours of 16 bits are refused",
             "several images": "of an animation the first picture is taken",
         },
         obeyed={"alpha": "colours are weighted by it (normalised convolution)"},
