@@ -69,6 +69,9 @@ class OpacityWeights:
     counts : bool
         Whether opacities are whole numbers.
     premultiplied : bool
+    work : dtype
+        Type of the intermediates. Results are divided by opacities as small as 1 / `full`, which float32
+        can afford for 8 bits.
     """
 
     weights: Weights
@@ -76,6 +79,7 @@ class OpacityWeights:
     full: float
     counts: bool
     premultiplied: bool
+    work: np.dtype[Any]
 
     @classmethod
     def of(cls, kernel: Any, dtype: np.dtype[Any], premultiplied: bool) -> OpacityWeights:
@@ -94,7 +98,9 @@ class OpacityWeights:
         dense = kernel.dense() if isinstance(kernel, Factors) else np.asarray(kernel)
         counts = dtype.kind in "biu"
         full = float(np.iinfo(dtype).max) if dtype.kind in "iu" else 1.0
-        return cls(weights, float(np.sum(dense, dtype=np.float64)), full, counts, premultiplied)
+        total = float(np.sum(dense, dtype=np.float64))
+        work = np.dtype(np.float32 if counts and dtype.itemsize == 1 else np.float64)
+        return cls(weights, total, full, counts, premultiplied, work)
 
     @property
     def keeps_alpha(self) -> bool:
@@ -108,10 +114,10 @@ class OpacityWeights:
         return self.weights.smallest / (self.full if self.counts else 1e3)
 
     def multiplied(self, colours: Array, opacity: Array) -> Array:
-        """Return colours multiplied by their opacity (0 .. 1), in double precision."""
+        """Return colours multiplied by their opacity (0 .. 1), in the type of the intermediates."""
         if self.premultiplied:
-            return colours.astype(np.float64)
-        product: Array = colours * (opacity / self.full)
+            return colours.astype(self.work)
+        product: Array = np.multiply(colours, opacity / self.work.type(self.full), dtype=self.work)
         np.copyto(product, 0.0, where=opacity == 0)  # also where the colour is NaN
         return product
 
@@ -136,9 +142,10 @@ class OpacityWeights:
         if weights.total == 0.0:
             return np.zeros_like(filtered), own
         nothing = weight <= (weights.half if self.counts else 0.0)
-        safe = np.where(nothing, 1.0, weight)
+        safe = np.where(nothing, self.work.type(1), weight)
         if mean is None or share is None:
-            colours = filtered / safe * (self.full * weights.total)
+            colours = filtered / safe
+            colours *= self.full * weights.total
             opacity = weight / weights.total
         else:
             colours = filtered + mean / safe * share
@@ -146,7 +153,7 @@ class OpacityWeights:
         if self.keeps_alpha:
             opacity = own
         opacity = np.clip(opacity, 0.0, self.full)
-        colours = np.where(nothing, 0.0, colours)
+        np.copyto(colours, 0, where=nothing)
         if self.premultiplied:
             colours *= opacity / self.full
         return colours, opacity
@@ -183,26 +190,32 @@ def filter_with_opacity(
     axis, index = opacity.axis, opacity.index
     rule = OpacityWeights.of(kernel, image.dtype, opacity.premultiplied)
     weights = rule.weights
-    alpha = np.take(image, [index], axis).astype(np.float64)
+    alpha = np.take(image, [index], axis).astype(rule.work)
     colours = rule.multiplied(np.delete(image, index, axis), alpha)
     plan = cached_plan(image, kernel, output, options)
     problem = plan.problem
     run = PlannedRun.of(plan, options)
-    cval, wide = problem.cval if problem.fills else 0.0, np.dtype(np.float64)
+    cval = problem.cval if problem.fills else 0.0
 
     def filtered(samples: Array, kernel: Any, outside: Any, named: bool = False) -> Array:
-        return run.data(samples, kernel, wide, outside, rule.smallest, named=named)
+        return run.data(samples, kernel, rule.work, outside, rule.smallest, named=named)
 
     result = filtered(colours, weights.kernel, cval, named=True)
     weight = filtered(alpha, weights.sizes, rule.full) if weights.total else alpha
     mean = share = None
     if weights.signed:
         mean = filtered(colours, weights.sizes, cval)
-        share = filtered(rule.full - alpha, weights.kernel, 0.0)
+        share = filtered(rule.work.type(rule.full) - alpha, weights.kernel, 0.0)
     found, transparency = rule.combined(result, weight, mean, share, alpha)
-    whole = np.insert(found, [index], scaled(transparency, rule.full, problem.out), axis)
     out = np.empty(image.shape, problem.out)
-    store(np.ascontiguousarray(whole), out, problem.threads)
+    before: tuple[slice, ...] = (slice(None),) * axis
+    parts = (
+        (slice(0, index), found[(*before, slice(0, index))]),
+        (slice(index, index + 1), scaled(transparency, rule.full, problem.out)),
+        (slice(index + 1, None), found[(*before, slice(index, None))]),
+    )
+    for place, values in parts:
+        store(values, out[(*before, place)], problem.threads)
     return out
 
 

@@ -26,7 +26,6 @@ from separable.volumes.missing_samples import steady_plan
 __all__ = ["OpacityFilter", "opacity_filter", "with_opacity"]
 
 Array = NDArray[Any]
-WIDE = np.dtype(np.float64)  # of the intermediates: results are divided by small opacities
 
 
 class OpacityFilter(BlockFilter):
@@ -66,7 +65,7 @@ class OpacityFilter(BlockFilter):
     @property
     def own_bytes(self) -> int:
         """Bytes per sample of a block for the multiplied colours, the opacity and the results."""
-        return (len(self._parts) + 6) * WIDE.itemsize + self.problem.out.itemsize
+        return (len(self._parts) + 6) * self.rule.work.itemsize + self.problem.out.itemsize
 
     @property
     def token(self) -> tuple[Any, ...]:
@@ -82,7 +81,7 @@ class OpacityFilter(BlockFilter):
         """Filter a block; parameters are those of `BlockFilter.run`."""
         rule, axis = self.rule, self.opacity.axis
         # Step 1: multiply the colours by their opacity.
-        own = samples["opacity"].astype(WIDE)
+        own = samples["opacity"].astype(rule.work)
         colours = rule.multiplied(samples["value"], own)
 
         # Step 2: run the filters.
@@ -94,7 +93,8 @@ class OpacityFilter(BlockFilter):
             weight = np.ascontiguousarray(others[0].run(own, block))
         if len(others) > 1:
             mean = np.ascontiguousarray(others[1].run(colours, block))
-            share = np.ascontiguousarray(others[2].run(rule.full - own, block))
+            clear = rule.work.type(rule.full) - own
+            share = np.ascontiguousarray(others[2].run(clear, block))
 
         # Step 3: combine them; put the opacity in its place, if it is in this block.
         found, opacity = rule.combined(filtered, weight, mean, share, own[block.crop])
@@ -141,7 +141,7 @@ def opacity_filter(
 
     def part(kernel: Any, outside: complex, method: str = "auto") -> BlockFilter:
         made = plan(
-            kernel, problem.shape, WIDE, output=WIDE, operation=request.operation,
+            kernel, problem.shape, rule.work, output=rule.work, operation=request.operation,
             axes=problem.axes, mode=problem.modes, cval=outside, origin=request.origins,
             method=method, threads=problem.threads,
         )  # fmt: skip
