@@ -403,7 +403,7 @@ def test_colours_in_nifti_are_refused(tmp_path: Path) -> None:
          "its data file is compressed"),
         ("ENVI\nlines = 8\nsamples = 9\nbands = 99\ndata type = 12\n", "it is truncated"),
         ("ENVI\nwavelength = {1, 2\n", "truncated or damaged"),
-        ("\x5c\x01\0\0", "one half of a NIfTI or Analyze pair"),
+        ("\x5c\x01\0\0", "truncated or damaged"),  # a pair of NIfTI or Analyze
     ],
 )  # fmt: skip
 def test_damaged_envi(tmp_path: Path, text: str, message: str) -> None:

@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from separable.cli.console import enough_memory, output, progress
-from separable.cli.missing_options import MissingOptions, filter_valid, read_missing
+from separable.cli.missing_options import (
+    MissingOptions,
+    check_fill_used,
+    filter_valid,
+    obey_file,
+    read_missing,
+)
 from separable.cli.option_groups import FilterOptions, with_option_groups
 from separable.cli.options import (
     Kernel,
@@ -28,6 +34,7 @@ from separable.cli.volume_options import FileJob, SlabOptions, filter_in_slabs, 
 from separable.errors import KernelError
 from separable.files import ImageInfo, check_target, read_image, write_image
 from separable.files.chunked_io import Source
+from separable.files.declared_nodata import obey_nodata
 from separable.files.opening import open_source
 from separable.plan import Plan, plan
 from separable.plan.plan_text import axes_text, duration
@@ -79,15 +86,19 @@ def filter_command(  # the help of its arguments: `option_groups.list_registered
     if is_for_slabs(job, slabs):
         with open_source(source) as opened:
             setup = _set_up(options, opened, opened.info, source)
+            declared = obey_nodata(given, opened.info, source, opened.dtype, opened.dtype)
+            check_fill_used(declared.missing)
         for_plan |= {"axes": setup.axes, "operation": setup.kernel.operation, **given}
         filter_in_slabs(
             console, job, slabs, setup.kernel.values, for_plan,
-            lambda filter_plan: _report(console, filter_plan, setup),
+            lambda filter_plan, out: _report(console, filter_plan, setup, out),
         )  # fmt: skip
         return
     # Step 1: read.
     missing = read_missing(given)
     image, info = read_image(source)
+    obeyed = obey_file(missing, image, info, (source, target), out_dtype)
+    missing, result_info = obeyed.missing, obeyed.info
 
     with enough_memory(source):
         # Step 2: choose the axes, make the kernel, plan, and check that the result can be written.
@@ -106,15 +117,15 @@ def filter_command(  # the help of its arguments: `option_groups.list_registered
             first = seconds
             _, seconds = _run(filter_plan, image, setup.kernel, missing)
             start_up = max(0.0, first - seconds)
-        lost = write_image(target, result, info, overwrite=force)
+        lost = write_image(target, result, result_info, overwrite=force)
 
     # Step 4: report.
-    for note in (*info.notes, *lost):
+    for note in (*info.notes, *filter(None, [obeyed.note]), *lost):
         console.print(f"Note: {note}.", soft_wrap=True)
     if explain:
         show_plan(filter_plan, console)
         console.print()
-    _report(console, filter_plan, setup)
+    _report(console, filter_plan, setup, filter_plan.problem.out)
     _report_time(console, filter_plan, seconds, start_up, explain)
     console.print(f"Wrote {target}: {_described(result)}.", soft_wrap=True)
 
@@ -175,7 +186,7 @@ def _left_out(space: tuple[int, ...], image: Array | Source, info: ImageInfo) ->
     return ", ".join(f"axis {i} is {AXIS_NAMES.get(info.axes[i], info.axes[i])}" for i in others)
 
 
-def _report(console: Console, filter_plan: Plan, setup: _Setup) -> None:
+def _report(console: Console, filter_plan: Plan, setup: _Setup, out: np.dtype[Any]) -> None:
     """Print which kernel was applied, and a note where negative values were clipped."""
     kernel, problem = setup.kernel, filter_plan.problem
     along = axes_text(setup.axes)
@@ -186,9 +197,9 @@ def _report(console: Console, filter_plan: Plan, setup: _Setup) -> None:
     )
     if kernel.spacing:
         console.print(f"Spacing: {kernel.spacing}.", soft_wrap=True)
-    if problem.out.kind in "bu" and _is_derivative(kernel.dense):
+    if out.kind in "bu" and _is_derivative(kernel.dense):
         console.print(
-            f"Note: {problem.out} cannot represent negative values; they were clipped to 0. To "
+            f"Note: {out} cannot represent negative values; they were clipped to 0. To "
             "keep them, write .tif or .npy with --dtype float32."
         )
 

@@ -102,7 +102,7 @@ def filter_in_slabs(
     slabs: SlabOptions,
     kernel: Any,
     options: dict[str, Any],
-    report: Callable[[Plan], None],
+    report: Callable[[Plan, Any], None],
 ) -> None:
     """Filter from file to file within a memory limit, and print how.
 
@@ -115,7 +115,7 @@ def filter_in_slabs(
     options : dict
         Options of `plan`, and those for missing samples.
     report : callable
-        ``report(plan)`` prints which kernel was applied.
+        ``report(plan, dtype)`` prints which kernel was applied; `dtype` is that of the result.
     """
     scheduler = slabs.scheduler
     cluster = contextlib.nullcontext() if scheduler is None else connected(scheduler)
@@ -145,14 +145,13 @@ def filter_in_slabs(
         if job.explain:
             show_plan(run.plan, console)
             console.print()
-        report(run.plan)
+        report(run.plan, run.target.dtype)
         console.print(
             f"Method: {run.plan.chosen.title}; {amount(size)} in {duration(seconds)}, "
             f"{amount(size / seconds)}/s."
         )
-        problem = run.plan.problem
-        shape = "x".join(map(str, problem.shape))
-        console.print(f"Wrote {job.target}: {shape} {problem.out}.", soft_wrap=True)
+        shape = "x".join(map(str, run.target.shape))
+        console.print(f"Wrote {job.target}: {shape} {run.target.dtype}.", soft_wrap=True)
 
 
 def _workers(client: Any) -> str:

@@ -11,7 +11,11 @@ LETTERS = {
     "column": "X", "height": "Y", "width": "X", "lat": "Y", "latitude": "Y", "lon": "X",
     "longitude": "X", "t": "T", "time": "T", "c": "C", "ch": "C", "channel": "C", "s": "S",
     "rgb": "S", "l": "L", "band": "L", "bands": "L", "wavelength": "L", "lambda": "L", "q": "Q",
-    "i": "I",
+    "i": "I", "lev": "Z", "level": "Z", "altitude": "Z", "alt": "Z", "plev": "Z",
+    "pressure": "Z", "slice": "Z", "easting": "X", "northing": "Y", "ensemble": "C",
+    "member": "C", "realization": "C", "channels": "C", "spectrum": "L", "wavenumber": "L",
+    "frequency": "L", "freq": "L", "energy": "L", "date": "T", "datetime": "T",
+    "valid_time": "T", "month": "T", "year": "T", "step": "T",
 }  # fmt: skip
 
 LONG_UNITS = {

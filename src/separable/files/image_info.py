@@ -40,6 +40,8 @@ class ImageInfo:
         Matrix from indices to coordinates, shape ``(4, 4)``, in `unit`, as in NIfTI.
     names : tuple of str
         Names of the axes, if the file has names longer than letters.
+    nodata : tuple of numbers
+        Values of samples that are missing, as the file declares them; NaN may be among them.
 
     Examples
     --------
@@ -55,6 +57,7 @@ class ImageInfo:
     unit: str = ""
     affine: NDArray[np.float64] | None = field(default=None, compare=False)
     names: tuple[str, ...] = ()
+    nodata: tuple[Any, ...] = ()
 
     def space(self, ndim: int) -> tuple[int, ...]:
         """Return the spatial axes, that is neither colour nor channels nor time.
@@ -75,4 +78,6 @@ def affine_of(value: Any) -> NDArray[np.float64] | None:
         matrix = np.array(value, np.float64)
     except (TypeError, ValueError):
         return None
+    if matrix.shape == (16,):  # netCDF attributes have one axis
+        matrix = matrix.reshape(4, 4)
     return matrix if matrix.shape == (4, 4) else None

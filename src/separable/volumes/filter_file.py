@@ -20,9 +20,11 @@ from separable.engine.result_memory import release
 from separable.errors import ArgumentError, FileError, KernelError
 from separable.factors import Factors
 from separable.files.chunked_io import Source, Target, remove
-from separable.files.format_registry import outer_file
+from separable.files.declared_nodata import obey_nodata
+from separable.files.format_registry import locate, outer_file
+from separable.files.image_info import ImageInfo
 from separable.files.opening import check_target, create_target, open_source
-from separable.filtering import missing_options
+from separable.filtering import NoData, missing_options
 from separable.plan import Plan, plan
 from separable.run import run as run_method
 from separable.system import resident_memory
@@ -55,6 +57,7 @@ def filter(
     mask: PathLike | ArrayLike | None = None,
     nan: str = "propagate",
     fill: complex = math.nan,
+    nodata: NoData = "auto",
     **options: Any,
 ) -> Schedule:
     """Filter a volume from file to file within a memory limit.
@@ -91,7 +94,10 @@ def filter(
     nan : str
         "ignore" treats NaN as missing; "propagate" spreads it.
     fill : number
-        Result where the kernel covers no valid sample.
+        Result where the kernel covers no valid sample. Default: the declared missing value.
+    nodata : "auto", "none", number or sequence of numbers
+        Value of samples that are missing. "auto" takes what the file declares: a data ignore
+        value, `_FillValue`, NaN in NIfTI ... The result declares the same.
     **options
         Options of `plan`: axes, mode, cval, origin, output (dtype of the result), tol, method,
         operation, threads. Methods whose results depend on how the volume is cut are not used.
@@ -123,7 +129,7 @@ def filter(
     """
     with Run(
         source, target, kernel, memory=memory, chunks=chunks, resume=resume, overwrite=overwrite,
-        client=client, mask=mask, nan=nan, fill=fill, **options,
+        client=client, mask=mask, nan=nan, fill=fill, nodata=nodata, **options,
     ) as run:  # fmt: skip
         run(progress)
         return run.schedule
@@ -170,6 +176,7 @@ class Run:
         mask: PathLike | ArrayLike | None = None,
         nan: str = "propagate",
         fill: complex = math.nan,
+        nodata: NoData = "auto",
         **options: Any,
     ) -> None:
         self.client = client
@@ -182,7 +189,8 @@ class Run:
         try:
             for read in (source, mask):
                 _refuse_same(read, target)
-            missing = missing_options(mask, nan, fill)
+            missing = missing_options(mask, nan, fill, nodata)
+            missing, info = self._obeyed(kernel, target, missing, options.get("output"))
             self.plan, volume_filter = _planned(kernel, self.source, options, missing)
             if mask is not None:
                 self.source = masked(self.source, mask, self.plan.problem.axes)
@@ -197,13 +205,27 @@ class Run:
                 # Step 3: open the partial file and choose the slabs.
                 _check_claims(self.source, name, problem.shape, problem.out)
                 self.target: Target = create_target(
-                    target, problem.shape, problem.out, chunks=wanted, like=self.source,
+                    target, problem.shape, problem.out, chunks=wanted, info=info, like=self.source,
                     overwrite=overwrite, resume=True,
                 )  # fmt: skip
                 self.schedule = self._schedule(volume_filter, limit)
         except BaseException:
             self.source.close()
             raise
+
+    def _obeyed(
+        self, kernel: Any, target: PathLike, missing: dict[str, Any], output: Any
+    ) -> tuple[dict[str, Any], ImageInfo]:
+        """Return the options for missing samples, and the metadata of the target."""
+        source, info = self.source, self.source.info
+        if isinstance(kernel, Plan) and not any(v == v for v in info.nodata):
+            return missing, info
+        out = source.dtype if output is None else np.dtype(output)
+        path, _, format = locate(target, "write")
+        obeyed = obey_nodata(missing, info, source.path, source.dtype, out, (format, path))
+        if obeyed.note:
+            source.info = replace(info, notes=(*info.notes, obeyed.note))
+        return obeyed.missing, obeyed.info
 
     @property
     def resumed(self) -> int:
@@ -359,7 +381,7 @@ def _planned(
     if isinstance(kernel, Plan) and missing:
         raise ArgumentError(
             f"a plan is for samples that are all valid; got {', '.join(missing)}. Give the kernel "
-            "and the options of the plan"
+            'and the options of the plan, or nodata="none" to filter all samples'
         )
     if isinstance(kernel, Plan):
         if options:
