@@ -40,7 +40,7 @@ from separable.plan import Plan, plan
 from separable.plan.plan_text import axes_text, duration
 from separable.request import check_axes, check_dtype, kernel_axes
 
-__all__ = ["filter_command"]
+__all__ = ["Setup", "applied_text", "filter_command", "set_up"]
 
 Array = NDArray[Any]
 
@@ -51,7 +51,7 @@ AXIS_NAMES = {"S": "colour", "C": "the channel", "T": "time", "L": "the spectrum
 
 
 @dataclass(frozen=True)
-class _Setup:
+class Setup:
     """A kernel, the image axes it is applied along, and which axes are left out."""
 
     kernel: Kernel
@@ -85,7 +85,7 @@ def filter_command(  # the help of its arguments: `option_groups.list_registered
     for_plan = {**options.for_plan, "output": out_dtype}
     if is_for_slabs(job, slabs):
         with open_source(source) as opened:
-            setup = _set_up(options, opened, opened.info, source)
+            setup = set_up(options, opened, opened.info, source)
             declared = obey_nodata(given, opened.info, source, opened.dtype, opened.dtype)
             check_fill_used(declared.missing)
         for_plan |= {"axes": setup.axes, "operation": setup.kernel.operation, **given}
@@ -102,7 +102,7 @@ def filter_command(  # the help of its arguments: `option_groups.list_registered
 
     with enough_memory(source):
         # Step 2: choose the axes, make the kernel, plan, and check that the result can be written.
-        setup = _set_up(options, image, info, source)
+        setup = set_up(options, image, info, source)
         filter_plan = plan(
             setup.kernel.values, image.shape, image.dtype, axes=setup.axes,
             operation=setup.kernel.operation, **for_plan,
@@ -130,7 +130,7 @@ def filter_command(  # the help of its arguments: `option_groups.list_registered
     console.print(f"Wrote {target}: {_described(result)}.", soft_wrap=True)
 
 
-def _set_up(options: FilterOptions, image: Array | Source, info: ImageInfo, source: Path) -> _Setup:
+def set_up(options: FilterOptions, image: Array | Source, info: ImageInfo, source: Path) -> Setup:
     """Choose the axes and make the kernel for them; `info` is what the file `source` says."""
     text, asked_axes = options.kernel, options.image_axes
     if image.ndim == 0:
@@ -138,7 +138,7 @@ def _set_up(options: FilterOptions, image: Array | Source, info: ImageInfo, sour
     space = info.space(image.ndim)
     if is_kernel_file(text):
         kernel = read_kernel(text, options.operation, options.spacing)
-        return _Setup(kernel, _axes_for(kernel, asked_axes, space, image))
+        return Setup(kernel, _axes_for(kernel, asked_axes, space, image))
     if asked_axes is None and not space:
         raise KernelError(
             f"{source} has no spatial axis, its axes are {info.axes}: say which ones to filter, for "
@@ -148,7 +148,7 @@ def _set_up(options: FilterOptions, image: Array | Source, info: ImageInfo, sour
     asked, known = read_spacing(options.spacing), file_spacing(info, source)
     kernel = named_kernel(text, filtered, image.ndim, options.operation, asked, known)
     left_out = _left_out(space, image, info) if asked_axes is None else ""
-    return _Setup(kernel, filtered, left_out)
+    return Setup(kernel, filtered, left_out)
 
 
 def _axes_for(
@@ -186,14 +186,14 @@ def _left_out(space: tuple[int, ...], image: Array | Source, info: ImageInfo) ->
     return ", ".join(f"axis {i} is {AXIS_NAMES.get(info.axes[i], info.axes[i])}" for i in others)
 
 
-def _report(console: Console, filter_plan: Plan, setup: _Setup, out: np.dtype[Any]) -> None:
+def _report(console: Console, filter_plan: Plan, setup: Setup, out: np.dtype[Any]) -> None:
     """Print which kernel was applied, and a note where negative values were clipped."""
     kernel, problem = setup.kernel, filter_plan.problem
     along = axes_text(setup.axes)
     left_out = f" ({setup.left_out})" if setup.left_out else ""
     mode = "/".join(dict.fromkeys(border.name for border in problem.modes))
     console.print(
-        f"{_applied(kernel)} along {along}{left_out}; border mode {mode}.", soft_wrap=True
+        f"{applied_text(kernel)} along {along}{left_out}; border mode {mode}.", soft_wrap=True
     )
     if kernel.spacing:
         console.print(f"Spacing: {kernel.spacing}.", soft_wrap=True)
@@ -219,7 +219,7 @@ def _report_time(
     console.print(text, soft_wrap=True)
 
 
-def _applied(kernel: Kernel) -> str:
+def applied_text(kernel: Kernel) -> str:
     """Describe the kernel and whether it was flipped."""
     size = "x".join(map(str, kernel.shape)) if len(kernel.shape) > 1 else f"{kernel.shape[0]} taps"
     flipped = "flipped" if kernel.operation == "convolve" else "not flipped"

@@ -26,6 +26,7 @@ from separable.volumes.slab_schedule import amount
 
 __all__ = [
     "FileJob",
+    "Memory",
     "SlabOptions",
     "filter_in_slabs",
     "is_for_slabs",
@@ -80,8 +81,11 @@ class SlabOptions:
     scheduler: Scheduler = None
 
 
-def is_for_slabs(job: FileJob, slabs: SlabOptions) -> bool:
-    """Return whether a file is filtered in slabs: asked for, stored in chunks, or too large."""
+def is_for_slabs(job: FileJob, slabs: SlabOptions, copies: int = 1) -> bool:
+    """Return whether a file is filtered in slabs: asked for, stored in chunks, or too large.
+
+    `copies` is how many arrays of its size would be in memory.
+    """
     if slabs != SlabOptions():
         return True
     try:
@@ -91,7 +95,7 @@ def is_for_slabs(job: FileJob, slabs: SlabOptions) -> bool:
         if any(f.inner for f in formats):
             return True
         with open_source(job.source) as opened:
-            return opened.nbytes > LARGE
+            return copies * opened.nbytes > LARGE
     except FileError:  # reported in full by what reads and writes the file whole
         return False
 
