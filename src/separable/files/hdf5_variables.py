@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from separable.files.axis_names import letter_by_attributes
 from separable.files.cf_conventions import even_step, length_unit, referenced
 from separable.files.diagnostics import import_package
 from separable.files.image_info import SPACE
@@ -179,23 +180,9 @@ def everything_beside(h5py: Any, path: Path, dataset: Any) -> HDF5Place:
 def letter_hints(h5py: Any, dataset: Any) -> tuple[str, ...]:
     """Return the letter of each dimension that the attributes of its coordinate say, else ""."""
     return tuple(
-        _letter(attributes_of(next(iter(d.values())))) if len(d) else "" for d in dataset.dims
+        letter_by_attributes(attributes_of(next(iter(d.values())))) if len(d) else ""
+        for d in dataset.dims
     )
-
-
-def _letter(attributes: Mapping[str, Any]) -> str:
-    words = {k: str(_text(attributes.get(k, ""))) for k in ("axis", "units", "standard_name")}
-    if words["axis"].upper() in ("X", "Y", "Z", "T"):
-        return words["axis"].upper()
-    if words["standard_name"] == "latitude" or words["units"].startswith("degrees_n"):
-        return "Y"
-    if words["standard_name"] == "longitude" or words["units"].startswith("degrees_e"):
-        return "X"
-    return "T" if " since " in words["units"] else ""
-
-
-def _text(value: Any) -> Any:
-    return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 def spacing_of_coordinates(dataset: Any, axes: str) -> tuple[tuple[float | None, ...] | None, str]:

@@ -200,10 +200,11 @@ def _write(zarr: Any, draft: Path, variable: Variable, zarr_format: int) -> None
         k: plain_json(v) for k, v in variable.attributes.items() if not k.startswith("_Netcdf4")
     }
     fill = attributes.pop("_FillValue", None)
+    fill = np.ravel(fill)[0] if fill is not None else None  # netCDF has an array of one
     options: dict[str, Any] = {}
     if zarr_format == 2:
         attributes["_ARRAY_DIMENSIONS"] = list(variable.dims)
-        options["fill_value"] = fill
+        options["fill_value"] = None if fill is None else values.dtype.type(fill)
     else:
         options["dimension_names"] = variable.dims
         if fill is not None:

@@ -108,7 +108,7 @@ def lengths_of(name: str) -> dict[str, bool]:
     Examples
     --------
     >>> lengths_of("gaussian"), lengths_of("disk"), lengths_of("sobel")
-    ({'sigma': True}, {'radius': False}, {})
+    ({'sigma': True, 'fwhm': True}, {'radius': False}, {})
     """
     kinds = {"length": False, "lengths": True, "sizes": True}
     parameters = catalogue_kernel(name).parameters
