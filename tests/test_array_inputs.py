@@ -252,7 +252,10 @@ def test_refused_inputs_are_named_with_a_remedy(call: str, case: str) -> None:
     given = REFUSED[case]
     image = given.make()
     text = given.error
-    if case == "xarray.Dataset" and call in ("sep.convolve", "sep.correlate"):  # variable by variable
+    if case == "xarray.Dataset" and call in (
+        "sep.convolve",
+        "sep.correlate",
+    ):  # variable by variable
         assert list(CALLS[call](image, given.like)) == ["height", "depth"]
         return
     if call in MISSING_REFUSED and text.startswith(NUMBERS):

@@ -18,13 +18,19 @@ from separable.files.format_registry import (
 from separable.files.image_info import ImageInfo
 from separable.files.images import read_image, write_image
 from separable.files.opening import check_target, create_target, open_source
+from separable.files.statements import ANSWERS, STATEMENTS, Answer, Statement, answers_of
 
 __all__ = [
+    "ANSWERS",
+    "STATEMENTS",
+    "Answer",
     "CreateRequest",
     "Format",
     "ImageInfo",
     "Source",
+    "Statement",
     "Target",
+    "answers_of",
     "check_target",
     "create_target",
     "is_image_path",

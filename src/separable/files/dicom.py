@@ -166,16 +166,17 @@ def _info(first: Any, slices: list[Slice], axes: str, padding: Any) -> ImageInfo
         same = len({(s.slope, s.intercept) for s in slices}) == 1
         how = linear(slices[0].slope, slices[0].intercept) if same else "rescaled"
         notes.append(f"numbers are {how}, by the rescale fields")
+    options = {"dicom": {"SeriesInstanceUID": str(first.get("SeriesInstanceUID", ""))}}
     more: dict[str, Any] = {
         "notes": tuple(notes), "nodata": () if padding is None else (padding,)
     }  # fmt: skip
     if affine is not None:
-        return info_with_frame(axes, affine, {}, **more)
+        return info_with_frame(axes, affine, options, **more)
     spacing = first.get("PixelSpacing") or first.get("ImagerPixelSpacing")
     if spacing is None or len(slices) > 1:
-        return ImageInfo(axes, **more)
+        return ImageInfo(axes, options, **more)
     steps = {"Y": float(spacing[0]), "X": float(spacing[1])}
-    return ImageInfo(axes, spacing=tuple(steps.get(a) for a in axes), unit="mm", **more)
+    return ImageInfo(axes, options, spacing=tuple(steps.get(a) for a in axes), unit="mm", **more)
 
 
 DICOM = Format(
@@ -184,4 +185,5 @@ DICOM = Format(
     open=_open_dicom,
     is_series=_is_series,
     package="pydicom",
+    options={"dicom": "the DICOM header (patient, study, series)"},
 )

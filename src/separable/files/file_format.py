@@ -12,6 +12,7 @@ import numpy as np
 from separable.errors import ArgumentError, FileError
 from separable.files.chunked_io import Source, Target, read_whole
 from separable.files.image_info import Array, ImageInfo
+from separable.files.statements import Answer, check_answers
 
 __all__ = ["CreateRequest", "Format", "metadata_kept"]
 
@@ -149,6 +150,11 @@ class Format:
     options : dict of str
         Entries of `ImageInfo.options` that this format reads and that no other format may keep,
         each with its description for users.
+    selective : bool
+        Whether `keeps` also names which of its own `options` are kept; otherwise all are.
+    statements : dict of Answer
+        What it does with every statement that such a file can make about its numbers; the keys are
+        those of `separable.files.STATEMENTS`. `docs/files.md` and the tests are made from it.
 
     Examples
     --------
@@ -176,6 +182,8 @@ class Format:
         KEEPS_NOTHING
     )
     options: Mapping[str, str] = field(default_factory=dict, hash=False)
+    selective: bool = False
+    statements: Mapping[str, Answer] = field(default_factory=dict, hash=False, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse a format that could not be read or found."""
@@ -186,6 +194,7 @@ class Format:
                 f"`suffixes` of the format {self.name} must be in small letters with a dot, such "
                 f"as .txt; got {self.suffixes}"
             )
+        check_answers(self.name, self.statements)
 
     def read_all(self, path: Path, inside: str = "") -> tuple[Array, ImageInfo]:
         """Read a whole file, by `read` or else through `open`."""

@@ -11,6 +11,7 @@ import numpy as np
 from separable.files.axis_names import letters_of, long_unit, names_of, short_unit
 from separable.files.cf_conventions import fill_as_text, result_attributes
 from separable.files.image_info import SPACE, ImageInfo, affine_of
+from separable.kernels.units import POWERS
 
 __all__ = [
     "ome_of",
@@ -55,6 +56,29 @@ def placed(image: dict[str, Any], level: str, ndim: int) -> tuple[Any, Any]:
     return scale, shift
 
 
+def common_unit(units: Sequence[str], letters: str) -> tuple[str, list[float]]:
+    """Return the unit of the spatial axes, and the factors that convert the scale of each axis to it.
+
+    The unit is that of the last spatial axis. Without a unit of length along each of them there is
+    none.
+
+    Examples
+    --------
+    >>> common_unit(["mm", "um", "um"], "ZYX"), common_unit(["", "um"], "YX")
+    (('um', [1000.0, 1.0, 1.0]), ('', [1.0, 1.0]))
+    """
+    spatial = [u for u, n in zip(units, letters, strict=True) if n in SPACE]
+    if len(set(spatial)) == 1:
+        return spatial[0], [1.0] * len(units)
+    if not spatial or any(u not in POWERS for u in spatial):
+        return "", [1.0] * len(units)
+    own = spatial[-1]
+    return own, [
+        float(f"1e{POWERS[u] - POWERS[own]}") if n in SPACE else 1.0
+        for u, n in zip(units, letters, strict=True)
+    ]
+
+
 def ome_to_info(image: dict[str, Any], level: str, ndim: int, zarr_format: int) -> ImageInfo:
     """Return the metadata of one level of a multiscale image."""
     axes = [a if isinstance(a, dict) else {"name": a} for a in image.get("axes") or ()]
@@ -63,7 +87,15 @@ def ome_to_info(image: dict[str, Any], level: str, ndim: int, zarr_format: int) 
         axes = [{"name": n} for n in ("tczyx"[-ndim:] if ndim <= 5 else ())]
     names = [str(a.get("name", "")) for a in axes]
     letters = letters_of(names)
-    scale, shift = placed(image, level, ndim)
+    units = [
+        short_unit(a.get("unit")) if n in SPACE else "" for a, n in zip(axes, letters, strict=True)
+    ]
+    unit, factors = common_unit(units, letters)
+    axes = [
+        {**a, **({"unit": long_unit(unit)} if f != 1 else {})}
+        for a, f in zip(axes, factors, strict=True)
+    ]
+    scale, shift = (np.asarray(v) * factors for v in placed(image, level, ndim))
     options: dict[str, Any] = {
         "zarr_format": zarr_format,
         "ome_zarr": {
@@ -73,10 +105,9 @@ def ome_to_info(image: dict[str, Any], level: str, ndim: int, zarr_format: int) 
             "name": image.get("name", ""),
             "version": image.get("version", ""),
             "rest": image["rest"],
+            "factors": factors,
         },
     }
-    units = {short_unit(a.get("unit")) for a, n in zip(axes, letters, strict=True) if n in SPACE}
-    unit = units.pop() if len(units) == 1 else ""
     spacing = tuple(float(v) if n in SPACE else None for v, n in zip(scale, letters, strict=False))
     levels = len(image["datasets"])
     finest = str(image["datasets"][0]["path"]) == level

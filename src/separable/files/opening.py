@@ -287,7 +287,7 @@ def lost_metadata(
         lost.append("the affine")
     if any(v == v for v in info.nodata) and "nodata" not in keeps:
         lost.append(f"the missing value {info.nodata[0]:g}")
-    if info.options and info.format and info.format != format.name:
+    if info.options and info.format and (info.format != format.name or format.selective):
         described = {key: words for f in registered_formats() for key, words in f.options.items()}
         found = sorted(set(info.options) & set(described))
         lost += [described[key] for key in found if key not in keeps]

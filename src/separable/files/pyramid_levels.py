@@ -27,7 +27,8 @@ def with_levels(info: ImageInfo, image: dict[str, Any], group: Any, level: str) 
     levels = []
     for path in paths:
         shape = tuple(group[path].shape)
-        scale, shift = placed(image, path, len(shape))
+        factors = info.options["ome_zarr"]["factors"]
+        scale, shift = (np.asarray(v) * factors for v in placed(image, path, len(shape)))
         levels.append({
             "shape": shape, "scale": [float(v) for v in scale],
             "translation": [float(v) for v in shift],
