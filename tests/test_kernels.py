@@ -450,13 +450,13 @@ BAD_SPECS = [
         "gaussian",
         {},
         "kernel `gaussian` needs `sigma`; got 'gaussian'. Write it as gaussian:SIGMA; "
-        "it takes `sigma`, `order`, `truncate`, `radius`",
+        "it takes `sigma`, `order`, `truncate`, `radius`, `fwhm`",
     ),
     (
         "gaussian:2,ordr=1",
         {},
         "unknown parameter `ordr`. Did you mean `order`? "
-        "Kernel `gaussian` takes `sigma`, `order`, `truncate`, `radius`",
+        "Kernel `gaussian` takes `sigma`, `order`, `truncate`, `radius`, `fwhm`",
     ),
     (
         "sobel:zzz=1",

@@ -146,12 +146,15 @@ def main() -> None:
         except ImportError:
             print(f"{format.name}: not installed")
             continue
-        if format.open is not None:
+        if format.write is None and format.create is None:  # only read
+            print(f"{format.name}: not installed")
+        elif format.open is not None:
             use(format.suffixes[0])
         else:
             files.write_image(f"a{format.suffixes[0]}", np.zeros((5, 6, 3), np.uint8))
             assert files.read_image(f"a{format.suffixes[0]}")[0].shape == (5, 6, 3)
-        print(f"{format.name}: right")
+        if format.write is not None or format.create is not None:
+            print(f"{format.name}: right")
 
 
 if __name__ == "__main__":

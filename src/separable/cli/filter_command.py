@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from separable.cli.console import enough_memory, output, progress
-from separable.cli.missing_options import MissingOptions, filter_valid, read_missing
+from separable.cli.missing_options import (
+    MissingOptions,
+    check_fill_used,
+    filter_valid,
+    obey_file,
+    read_missing,
+)
 from separable.cli.option_groups import FilterOptions, with_option_groups
 from separable.cli.options import (
     Kernel,
@@ -36,6 +42,7 @@ from separable.files import (
     write_image,
 )
 from separable.files.chunked_io import Source
+from separable.files.declared_nodata import obey_nodata
 from separable.files.image_filter import opacity_of, vanished
 from separable.files.opening import open_source
 from separable.filter_bank.magnitude import Magnitude, gradient_specs
@@ -43,7 +50,7 @@ from separable.plan import Plan, plan
 from separable.plan.plan_text import axes_text, duration
 from separable.request import check_axes, check_dtype, kernel_axes
 
-__all__ = ["filter_command"]
+__all__ = ["Setup", "applied_text", "filter_command", "set_up"]
 
 Array = NDArray[Any]
 
@@ -54,7 +61,7 @@ AXIS_NAMES = {"S": "colour", "C": "the channel", "T": "time", "L": "the spectrum
 
 
 @dataclass(frozen=True)
-class _Setup:
+class Setup:
     """A kernel, the image axes it is applied along, and which axes are left out."""
 
     kernel: Kernel
@@ -96,15 +103,19 @@ def filter_command(  # the help of its arguments: `option_groups.list_registered
     if is_for_slabs(job, slabs):
         with open_source(source) as opened:
             setup = _combined(results, options, opened, opened.info, source)
+            declared = obey_nodata(given, opened.info, source, opened.dtype, opened.dtype)
+            check_fill_used(declared.missing)
         for_plan |= {"axes": setup.axes, "operation": setup.kernel.operation, **given}
         filter_in_slabs(
             console, job, slabs, setup.applied, for_plan | {"rescale": results.percentiles},
-            lambda filter_plan: _report(console, filter_plan, setup, results),
+            lambda filter_plan, out: _report(console, filter_plan, setup, out, results),
         )  # fmt: skip
         return
     # Step 1: read.
     missing = read_missing(given)
     image, info = read_image(source)
+    obeyed = obey_file(missing, image, info, (source, target), out_dtype)
+    missing, result_info = obeyed.missing, obeyed.info
 
     with enough_memory(source):
         # Step 2: choose the axes, make the kernel, plan, and check that the result can be written.
@@ -118,27 +129,27 @@ def filter_command(  # the help of its arguments: `option_groups.list_registered
         # Step 3: run and write. The first run includes start-up and compilation; where a run is
         # short, --explain times a second one.
         extra = missing | {"rescale": results.percentiles}
-        done, seconds = _run(filter_plan, image, info, setup, extra)
+        done, seconds = _run(filter_plan, image, result_info, setup, extra)
         start_up = None
         if explain and filter_plan.chosen.seconds < LONG:
             first = seconds
-            _, seconds = _run(filter_plan, image, info, setup, extra)
+            _, seconds = _run(filter_plan, image, result_info, setup, extra)
             start_up = max(0.0, first - seconds)
         result = done.image
         lost = write_image(target, result, done.info, overwrite=force)
 
     # Step 4: report.
-    for note in (*done.info.notes, *lost):
+    for note in (*done.info.notes, *filter(None, [obeyed.note]), *lost):
         console.print(f"Note: {note}.", soft_wrap=True)
     if explain:
         show_plan(filter_plan, console)
         console.print()
-    _report(console, filter_plan, setup, results)
+    _report(console, filter_plan, setup, filter_plan.problem.out, results)
     _report_time(console, filter_plan, seconds, start_up, explain)
     console.print(f"Wrote {target}: {_described(result)}.", soft_wrap=True)
 
 
-def _set_up(options: FilterOptions, image: Array | Source, info: ImageInfo, source: Path) -> _Setup:
+def set_up(options: FilterOptions, image: Array | Source, info: ImageInfo, source: Path) -> Setup:
     """Choose the axes and make the kernel for them; `info` is what the file `source` says."""
     text, asked_axes = options.kernel, options.image_axes
     if image.ndim == 0:
@@ -148,7 +159,7 @@ def _set_up(options: FilterOptions, image: Array | Source, info: ImageInfo, sour
         kernel = read_kernel(text, options.operation, options.spacing)
         if asked_axes is not None and len(asked_axes) == 1:
             kernel = kernel.as_line()
-        return _Setup(kernel, _axes_for(kernel, asked_axes, space, image))
+        return Setup(kernel, _axes_for(kernel, asked_axes, space, image))
     if asked_axes is None and not space:
         raise KernelError(
             f"{source} has no spatial axis, its axes are {info.axes}: say which ones to filter, for "
@@ -158,7 +169,7 @@ def _set_up(options: FilterOptions, image: Array | Source, info: ImageInfo, sour
     asked, known = read_spacing(options.spacing), file_spacing(info, source)
     kernel = named_kernel(text, filtered, image.ndim, options.operation, asked, known)
     left_out = _left_out(space, image, info) if asked_axes is None else ""
-    return _Setup(kernel, filtered, left_out)
+    return Setup(kernel, filtered, left_out)
 
 
 def _combined(
@@ -167,12 +178,12 @@ def _combined(
     image: Array | Source,
     info: ImageInfo,
     source: Path,
-) -> _Setup:
+) -> Setup:
     """Set up a filter whose results become absolute values or the length of a gradient, if asked for."""
     if results.absolute and results.magnitude:
         raise ArgumentError("give `--abs` or `--magnitude`, not both: a magnitude has no sign")
     if not results.magnitude:
-        setup = _set_up(options, image, info, source)
+        setup = set_up(options, image, info, source)
         one = Magnitude((setup.kernel.values,)) if results.absolute else None
         return replace(setup, combined=one)
     if is_kernel_file(options.kernel):
@@ -182,7 +193,7 @@ def _combined(
     space = info.space(image.ndim)
     axes = space if options.image_axes is None else check_axes(options.image_axes, image.ndim)
     specs = gradient_specs(options.kernel, len(axes))
-    setups = [_set_up(replace(options, kernel=spec), image, info, source) for spec in specs]
+    setups = [set_up(replace(options, kernel=spec), image, info, source) for spec in specs]
     kernel = replace(setups[0].kernel, name=f"the gradient magnitude of {options.kernel}")
     combined = Magnitude(tuple(setup.kernel.values for setup in setups))
     return replace(setups[0], kernel=kernel, combined=combined)
@@ -205,7 +216,7 @@ def _axes_for(
 
 
 def _run(
-    filter_plan: Plan, image: Array, info: ImageInfo, setup: _Setup, extra: dict[str, Any]
+    filter_plan: Plan, image: Array, info: ImageInfo, setup: Setup, extra: dict[str, Any]
 ) -> tuple[FilteredImage, float]:
     """Run a plan; return the result and the seconds it took."""
     with progress("Filtering", shown=filter_plan.chosen.seconds > LONG) as step:
@@ -243,7 +254,9 @@ def _left_out(space: tuple[int, ...], image: Array | Source, info: ImageInfo) ->
     return ", ".join(f"axis {i} is {AXIS_NAMES.get(info.axes[i], info.axes[i])}" for i in others)
 
 
-def _report(console: Console, filter_plan: Plan, setup: _Setup, results: ResultOptions) -> None:
+def _report(
+    console: Console, filter_plan: Plan, setup: Setup, out: np.dtype[Any], results: ResultOptions
+) -> None:
     """Print which kernel was applied, and a note where negative values were clipped."""
     kernel, problem = setup.kernel, filter_plan.problem
     rescaled = results.rescale is not None
@@ -251,14 +264,14 @@ def _report(console: Console, filter_plan: Plan, setup: _Setup, results: ResultO
     left_out = f" ({setup.left_out})" if setup.left_out else ""
     mode = "/".join(dict.fromkeys(border.name for border in problem.modes))
     console.print(
-        f"{_applied(kernel)} along {along}{left_out}; border mode {mode}.", soft_wrap=True
+        f"{applied_text(kernel)} along {along}{left_out}; border mode {mode}.", soft_wrap=True
     )
     if kernel.spacing:
         console.print(f"Spacing: {kernel.spacing}.", soft_wrap=True)
     signed = setup.combined is None and not rescaled
-    if problem.out.kind in "bu" and signed and _is_derivative(kernel.dense):
+    if out.kind in "bu" and signed and _is_derivative(kernel.dense):
         console.print(
-            f"Note: {problem.out} cannot represent negative values; they were clipped to 0. To "
+            f"Note: {out} cannot represent negative values; they were clipped to 0. To "
             "keep them, write .tif or .npy with --dtype float32."
         )
 
@@ -278,7 +291,7 @@ def _report_time(
     console.print(text, soft_wrap=True)
 
 
-def _applied(kernel: Kernel) -> str:
+def applied_text(kernel: Kernel) -> str:
     """Describe the kernel and whether it was flipped."""
     size = "x".join(map(str, kernel.shape)) if len(kernel.shape) > 1 else f"{kernel.shape[0]} taps"
     flipped = "flipped" if kernel.operation == "convolve" else "not flipped"

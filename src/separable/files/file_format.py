@@ -137,11 +137,16 @@ class Format:
         Whether its files hold several arrays, named by what follows the path.
     compresses : Format, optional
         The format that this one compresses. Its signature is that of the compression alone.
+    is_series : callable, optional
+        ``(folder) -> bool`` returns whether a folder holds the slices of one volume, a file each.
+    other_format : callable, optional
+        ``(path) -> str`` returns the name of the format of a file that has the same suffix but
+        other contents; an empty string if it is of this format.
     package : str
         Optional package that it needs.
     keeps : callable
         ``(info, shape, dtype, path) -> frozenset of str`` returns what it keeps of an
-        `ImageInfo`: "axes", "spacing", "affine", "names" and names of options.
+        `ImageInfo`: "axes", "spacing", "affine", "names", "nodata" and names of options.
     options : dict of str
         Entries of `ImageInfo.options` that this format reads and that no other format may keep,
         each with its description for users.
@@ -170,6 +175,8 @@ class Format:
     contents: tuple[str, ...] = ()
     inner: bool = False
     compresses: Format | None = None
+    is_series: Callable[[Path], bool] | None = None
+    other_format: Callable[[Path], str] | None = None
     package: str = ""
     keeps: Callable[[ImageInfo, tuple[int, ...], np.dtype[Any], Path], frozenset[str]] = (
         KEEPS_NOTHING

@@ -13,13 +13,14 @@ from numpy.typing import ArrayLike, DTypeLike
 from separable.engine import get_num_threads
 from separable.errors import ArgumentError
 from separable.factors import Factors
+from separable.files.declared_nodata import obey_nodata
 from separable.files.format_registry import PathLike
 from separable.files.image_info import Array, ImageInfo
 from separable.files.images import read_image, write_image
 from separable.files.opening import check_target
 from separable.filter_bank.magnitude import Magnitude, wide_type
-from separable.filtering import filter_with, missing_options
-from separable.masked import Opacity, OpacityWeights, check_fill, filter_with_opacity
+from separable.filtering import NoData, filter_with, missing_options
+from separable.masked import Opacity, OpacityWeights, check_fill, filter_with_opacity, valid_samples
 from separable.request import check_axes
 from separable.run import store
 
@@ -74,6 +75,7 @@ def filter_image(
     mask: ArrayLike | None = None,
     nan: str = "propagate",
     fill: complex = math.nan,
+    nodata: NoData = "auto",
     **options: Any,
 ) -> FilteredImage:
     """Filter an image that `read_image` returned, as its file says its numbers are meant.
@@ -93,6 +95,8 @@ def filter_image(
         (0, 100) for the minimum and maximum.
     mask, nan, fill
         As for `separable.convolve`.
+    nodata : "auto", "none", number or sequence of numbers
+        Value of samples that are missing; "auto" takes what the file declares.
     **options
         Options of `separable.plan`. The default of `axes` is the spatial axes.
 
@@ -114,14 +118,24 @@ def filter_image(
     if options.get("axes") is None:
         options["axes"] = info.space(image.ndim)
     out = image.dtype if output is None else np.dtype(output)
-    missing = missing_options(mask, nan, fill)
+    missing = missing_options(mask, nan, fill, nodata)
+    opacity = opacity_of(info, image.ndim, options["axes"])
+    if opacity is None:
+        obeyed = obey_nodata(missing, info, "the file", image.dtype, out)
+        notes = (*info.notes, *filter(None, [obeyed.note if nodata == "auto" else ""]))
+        missing, info = obeyed.missing, replace(obeyed.info, notes=notes)
+        fill = missing.get("fill", fill)
     if isinstance(kernel, Magnitude) or rescale is not None:
         kernels = kernel.kernels if isinstance(kernel, Magnitude) else (kernel,)
-        options = {**options, **missing, "fill": math.nan, "output": wide_type(image.dtype)}
+        values = missing.pop("nodata", ())
+        if values:  # a mask, because the intermediate results have NaN where nothing is valid
+            known = valid_samples(image, values)
+            missing["mask"] = known if mask is None else known & (np.asarray(mask) != 0)
+        options |= {**missing, "fill": math.nan, "output": wide_type(image.dtype)}
+        options["nodata"] = "none"
         done = [filter_image(image, info, one, **options) for one in kernels]
         values = [one.image for one in done]
         result = kernel.combined(values) if isinstance(kernel, Magnitude) else values[0]
-        opacity = opacity_of(info, image.ndim, options["axes"])
         if rescale is not None:
             result = rescaled(result, out, rescale, opacity)
         if opacity is not None:  # which is neither combined nor rescaled
@@ -131,8 +145,7 @@ def filter_image(
             np.copyto(result, check_fill(fill, out), where=np.isnan(result))
         whole = np.empty(result.shape, out)
         store(np.ascontiguousarray(result), whole, get_num_threads())
-        return FilteredImage(whole, done[0].info)
-    opacity = opacity_of(info, image.ndim, options["axes"])
+        return FilteredImage(whole, replace(done[0].info, nodata=info.nodata))
     if opacity is None:
         result = np.asarray(filter_with(image, kernel, output, **missing, **options))
         lost = vanished(image, kernel, result)
@@ -296,9 +309,10 @@ def check_alone(missing: dict[str, Any]) -> None:
     ------
     ArgumentError
     """
-    if missing.keys() - {"fill"}:
+    given = {k for k, v in missing.items() if k != "fill" and (k, v) != ("nodata", "none")}
+    if given:
         raise ArgumentError(
-            f"an image with alpha has its own mask; got `{next(iter(missing))}`. Remove the alpha, "
+            f"an image with alpha has its own mask; got `{min(given)}`. Remove the alpha, "
             "or make what is missing transparent"
         )
 

@@ -63,8 +63,8 @@ class ImageInfo:
         Names of the axes, if the file has names longer than letters.
     alpha : Alpha, optional
         Which of the samples along axis S is the opacity.
-    nodata : tuple of float
-        Values that the file declares as missing, after scale and offset.
+    nodata : tuple of numbers
+        Values of samples that are missing, as the file declares them; NaN may be among them.
 
     Examples
     --------
@@ -81,7 +81,7 @@ class ImageInfo:
     affine: NDArray[np.float64] | None = field(default=None, compare=False)
     names: tuple[str, ...] = ()
     alpha: Alpha | None = None
-    nodata: tuple[float, ...] = ()
+    nodata: tuple[Any, ...] = ()
 
     def space(self, ndim: int) -> tuple[int, ...]:
         """Return the spatial axes, that is neither colour nor channels nor time.
@@ -102,4 +102,6 @@ def affine_of(value: Any) -> NDArray[np.float64] | None:
         matrix = np.array(value, np.float64)
     except (TypeError, ValueError):
         return None
+    if matrix.shape == (16,):  # netCDF attributes have one axis
+        matrix = matrix.reshape(4, 4)
     return matrix if matrix.shape == (4, 4) else None

@@ -16,6 +16,12 @@ ndim : int, optional
     "sigma": """\
 sigma : float or sequence of float
     Standard deviation, for all axes or for each, in pixels or in the units of `spacing`; > 0.""",
+    "fwhm": """\
+fwhm : float or sequence of float, optional
+    Full width at half maximum, given instead of `sigma`: ``sigma = fwhm / 2.3548``.""",
+    "fwhm_1d": """\
+fwhm : float, optional
+    Full width at half maximum, given instead of `sigma`: ``sigma = fwhm / 2.3548``.""",
     "sigma_1d": """\
 sigma : float
     Standard deviation, in samples or in the units of `spacing`; > 0.""",

@@ -19,6 +19,12 @@ from normalised convolution with |k| then replaces the missing samples. Hence
 Where no sample below a nonzero weight is valid the result is `fill`.
 """
 
+from separable.masked.nodata import (
+    check_nodata,
+    keep_distinct,
+    nodata_values,
+    valid_samples,
+)
 from separable.masked.normalised import AxisByAxisRun, PlannedRun, Run, filter_missing, normalise
 from separable.masked.opacity import Opacity, OpacityWeights, filter_with_opacity
 from separable.masked.samples import (
@@ -27,6 +33,7 @@ from separable.masked.samples import (
     blank,
     check_fill,
     check_nan,
+    fill_for,
     mask_of,
     missing_of,
 )
@@ -44,9 +51,14 @@ __all__ = [
     "blank",
     "check_fill",
     "check_nan",
+    "check_nodata",
+    "fill_for",
     "filter_missing",
     "filter_with_opacity",
+    "keep_distinct",
     "mask_of",
     "missing_of",
+    "nodata_values",
     "normalise",
+    "valid_samples",
 ]

@@ -17,26 +17,29 @@ from numpy.typing import ArrayLike
 
 from separable.engine import METHODS
 from separable.engine.result_memory import release
-from separable.errors import ArgumentError, KernelError
+from separable.errors import ArgumentError
 from separable.factors import Factors
 from separable.files.chunked_io import Source, Target, remove
+from separable.files.declared_nodata import obey_nodata
+from separable.files.format_registry import locate
 from separable.files.image_filter import (
     check_percentiles,
     opacity_note,
     opacity_of,
 )
+from separable.files.image_info import ImageInfo
 from separable.files.opening import check_target, create_target, open_source
 from separable.filter_bank.magnitude import Magnitude, wide_type
-from separable.filtering import missing_options
-from separable.plan import Plan, plan
+from separable.filtering import NoData, missing_options
+from separable.plan import Plan
 from separable.run import run as run_method
 from separable.system import resident_memory
 from separable.volumes.checkpoint import Journal, open_journal, request_of, stage_path
 from separable.volumes.cluster import check_client, run_stage_on, schedule_for
 from separable.volumes.file_checks import check_claims, chunk_sizes, refuse_same
-from separable.volumes.halo import BlockFilter, block_filter, chunkwise
-from separable.volumes.magnitude_blocks import file_filter
-from separable.volumes.missing_samples import is_missing, masked, valid_filter
+from separable.volumes.file_filters import file_filter
+from separable.volumes.halo import BlockFilter
+from separable.volumes.missing_samples import masked
 from separable.volumes.opacity_blocks import with_opacity
 from separable.volumes.rescaled_file import middle_path, write_rescaled
 from separable.volumes.slab_pipeline import run_stage
@@ -63,6 +66,7 @@ def filter(
     mask: PathLike | ArrayLike | None = None,
     nan: str = "propagate",
     fill: complex = math.nan,
+    nodata: NoData = "auto",
     rescale: tuple[float, float] | None = None,
     **options: Any,
 ) -> Schedule:
@@ -101,7 +105,10 @@ def filter(
     nan : str
         "ignore" treats NaN as missing; "propagate" spreads it.
     fill : number
-        Result where the kernel covers no valid sample.
+        Result where the kernel covers no valid sample. Default: the declared missing value.
+    nodata : "auto", "none", number or sequence of numbers
+        Value of samples that are missing. "auto" takes what the file declares: a data ignore
+        value, `_FillValue`, NaN in NIfTI ... The result declares the same.
     rescale : (low, high), optional
         Percentiles of the result that become the ends of the range of its type (0 .. 1 for floats).
         The result is first written as floats beside the target.
@@ -137,7 +144,14 @@ def filter(
     given = {"memory": memory, "chunks": chunks, "resume": resume, "client": client}
     given |= {"mask": mask, "nan": nan, "fill": fill}
     with Run(
-        source, target, kernel, overwrite=overwrite, rescale=rescale, **given, **options
+        source,
+        target,
+        kernel,
+        overwrite=overwrite,
+        rescale=rescale,
+        nodata=nodata,
+        **given,
+        **options,
     ) as run:
         run(progress)
         return run.schedule
@@ -190,6 +204,7 @@ class Run:
         mask: PathLike | ArrayLike | None = None,
         nan: str = "propagate",
         fill: complex = math.nan,
+        nodata: NoData = "auto",
         rescale: tuple[float, float] | None = None,
         **options: Any,
     ) -> None:
@@ -203,7 +218,8 @@ class Run:
         try:
             for read in (source, mask):
                 refuse_same(read, target)
-            missing = missing_options(mask, nan, fill)
+            missing = missing_options(mask, nan, fill, nodata)
+            missing, info = self._obeyed(kernel, target, missing, options.get("output"))
             final = Path(target).resolve()
             if rescale is not None:  # floats beside the target first
                 check_percentiles(rescale)
@@ -214,9 +230,10 @@ class Run:
                 self.out = np.dtype(options.get("output") or self.source.dtype)
                 check_target(final, self.source.shape, self.out, overwrite=overwrite)
                 options = {**options, "output": wide_type(self.source.dtype)}
+                fill = missing.get("fill", fill)
                 missing = {**missing, "fill": math.nan} if missing else missing
                 target = middle_path(final)
-            self.plan, volume_filter = file_filter(_planned, kernel, self.source, options, missing)
+            self.plan, volume_filter = file_filter(kernel, self.source, options, missing)
             if mask is not None:
                 self.source = masked(self.source, mask, self.plan.problem.axes)
             self._obey_alpha(kernel)
@@ -237,7 +254,7 @@ class Run:
                 # Step 3: open the partial file and choose the slabs.
                 check_claims(self.source, name, problem.shape, problem.out)
                 self.target: Target = create_target(
-                    target, problem.shape, problem.out, chunks=wanted, like=self.source,
+                    target, problem.shape, problem.out, chunks=wanted, info=info, like=self.source,
                     overwrite=replacing, resume=True,
                 )  # fmt: skip
                 self.schedule = self._schedule(volume_filter, limit)
@@ -270,6 +287,20 @@ class Run:
     def notes(self) -> tuple[str, ...]:
         """Notes on what the source says about its numbers."""
         return (*self.source.info.notes, *self.late_notes)
+
+    def _obeyed(
+        self, kernel: Any, target: PathLike, missing: dict[str, Any], output: Any
+    ) -> tuple[dict[str, Any], ImageInfo]:
+        """Return the options for missing samples, and the metadata of the target."""
+        source, info = self.source, self.source.info
+        if isinstance(kernel, Plan) and not any(v == v for v in info.nodata):
+            return missing, info
+        out = source.dtype if output is None else np.dtype(output)
+        path, _, format = locate(target, "write")
+        obeyed = obey_nodata(missing, info, source.path, source.dtype, out, (format, path))
+        if obeyed.note:
+            source.info = replace(info, notes=(*info.notes, obeyed.note))
+        return obeyed.missing, obeyed.info
 
     @property
     def resumed(self) -> int:
@@ -399,44 +430,6 @@ def _ready(volume_filter: BlockFilter) -> int:
     release()
     _warm_up(volume_filter)
     return resident_memory()
-
-
-def _planned(
-    kernel: Any, source: Source, options: dict[str, Any], missing: dict[str, Any]
-) -> tuple[Plan, BlockFilter]:
-    """Return the plan for the whole volume, with a method that is independent of the slabs."""
-    if isinstance(kernel, Plan) and missing:
-        raise ArgumentError(
-            f"a plan is for samples that are all valid; got {', '.join(missing)}. Give the kernel "
-            "and the options of the plan"
-        )
-    if isinstance(kernel, Plan):
-        if options:
-            raise ArgumentError(f"a plan says all options; got {', '.join(sorted(options))}")
-        problem = kernel.problem
-        if (problem.shape, problem.dtype) != (source.shape, source.dtype):
-            raise ArgumentError(
-                f"this plan is for shape {problem.shape}, {problem.dtype}; {source.path} has shape "
-                f"{source.shape}, {source.dtype}. Make a plan for it"
-            )
-        filter_plan = kernel
-    else:
-        if options.get("axes") is None:
-            options = {**options, "axes": _space(kernel, source)}
-        filter_plan = plan(kernel, source.shape, source.dtype, **options)
-    if not filter_plan.problem.size:
-        raise KernelError(f"{source.path} is empty, shape {source.shape}: there is nothing to do")
-    if is_missing(missing, source.dtype):
-        return valid_filter(filter_plan, kernel, missing)
-    filter_plan = chunkwise(filter_plan)
-    return filter_plan, block_filter(filter_plan)
-
-
-def _space(kernel: Any, source: Source) -> tuple[int, ...] | None:
-    """Return the spatial axes of the file if the kernel has as many axes."""
-    space = source.info.space(source.ndim)
-    shape = kernel.shape if isinstance(kernel, Factors) else np.shape(kernel)
-    return space if len(shape) == len(space) else None
 
 
 def _warm_up(volume_filter: BlockFilter) -> None:

@@ -1,30 +1,22 @@
-"""Absolute values and gradient magnitudes of volumes, block by block, and the filter of a file."""
+"""Absolute values and gradient magnitudes of volumes, block by block."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from separable.files.chunked_io import Source
-from separable.files.image_filter import check_alone, opacity_of
-from separable.filter_bank.magnitude import Magnitude, wide_type
-from separable.masked import Opacity, check_fill
-from separable.plan import Plan
+from separable.filter_bank.magnitude import Magnitude
+from separable.masked import Opacity
 from separable.run import store
 from separable.volumes.halo import Block, BlockFilter
-from separable.volumes.opacity_blocks import opacity_filter
 
-__all__ = ["MagnitudeFilter", "file_filter"]
+__all__ = ["MagnitudeFilter"]
 
 Array = NDArray[Any]
-Planned: TypeAlias = Callable[
-    [Any, Source, dict[str, Any], dict[str, Any]], tuple[Plan, BlockFilter]
-]
 
 
 class MagnitudeFilter(BlockFilter):
@@ -98,40 +90,3 @@ class MagnitudeFilter(BlockFilter):
             return result
         out[block.crop] = result
         return out[block.crop]
-
-
-def file_filter(
-    planned: Planned,
-    kernel: Any,
-    source: Source,
-    options: dict[str, Any],
-    missing: dict[str, Any],
-) -> tuple[Plan, BlockFilter]:
-    """Return the plan for the samples of a file, and the filter that obeys its alpha.
-
-    Parameters
-    ----------
-    planned : callable
-        ``(kernel, source, options, missing)`` returns the same for a file without alpha.
-    kernel : array_like, Factors, Plan or Magnitude
-    source : Source
-    options : dict
-        Options of `plan`.
-    missing : dict
-        Options for missing samples.
-    """
-    if isinstance(kernel, Magnitude):
-        out = source.dtype if options.get("output") is None else np.dtype(options["output"])
-        wide = {**options, "output": wide_type(source.dtype)}
-        marked = {k: v for k, v in missing.items() if k != "fill"}
-        found = [file_filter(planned, one, source, wide, marked) for one in kernel.kernels]
-        fill = check_fill(missing.get("fill", math.nan), out) if marked else math.nan
-        first = found[0][0]
-        place = opacity_of(source.info, source.ndim, first.problem.axes)
-        return first, MagnitudeFilter(tuple(f for _, f in found), kernel, out, fill, place)
-    filter_plan, volume_filter = planned(kernel, source, options, missing)
-    opacity = opacity_of(source.info, source.ndim, filter_plan.problem.axes)
-    if opacity is None:
-        return filter_plan, volume_filter
-    check_alone(missing)
-    return filter_plan, opacity_filter(filter_plan, kernel, source.dtype, opacity)
