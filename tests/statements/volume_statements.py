@@ -140,9 +140,12 @@ def rgb_in_nifti(run: Run, suffix: str) -> None:
 
 # ENVI
 
+PLACE = ["UTM", 1, 1, 500000, 4000000, 30, 20, 33, "North", "WGS-84", "units=Meters"]
+
 
 def cube(run: Run, array: np.ndarray, **fields: Any) -> Path:
     metadata = {name.replace("_", " "): value for name, value in fields.items()}
+    metadata["map info"] = PLACE
     envi.save_image(str(run.folder / "in.hdr"), array, metadata=metadata, interleave="bsq")
     return run.folder / "in.hdr"
 
@@ -163,10 +166,7 @@ def gdal(path: Path) -> Any:
     "other metadata",
 )
 def whole_header(run: Run) -> None:
-    place = ["UTM", 1, 1, 500000, 4000000, 30, 20, 33, "North", "WGS-84", "units=Meters"]
-    source = cube(
-        run, VOLUME, map_info=place, wavelength=[400 + i for i in range(11)], sensor="x, y"
-    )
+    source = cube(run, VOLUME, wavelength=[400 + i for i in range(11)], sensor="x, y")
     result = run(source, "gaussian:60m", dtype="float32")
     wanted = ndimage.gaussian_filter(VOLUME.astype(float), (3, 2), truncate=4, axes=(0, 1))
     with gdal(source) as before, gdal(result) as after:
