@@ -94,6 +94,14 @@ def use(suffix: str) -> None:
 
     kernel = np.ones((3, 3, 3)) / 27
     volume = np.arange(20 * 21 * 22, dtype=np.float32).reshape(20, 21, 22) % 97
+    for left in (
+        "in.img",
+        "in.hdr",
+        "out.img",
+        "out.hdr",
+    ):  # of the other format with these suffixes
+        if os.path.exists(left):
+            os.remove(left)
     files.write_image(f"in{suffix}", volume)
     read, _ = files.read_image(f"in{suffix}")
     assert np.array_equal(np.sort(read, axis=None), np.sort(volume, axis=None)), suffix

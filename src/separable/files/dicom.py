@@ -24,6 +24,7 @@ from separable.files.dicom_slices import (
 )
 from separable.files.file_format import Format
 from separable.files.image_info import Array, ImageInfo
+from separable.files.volume_answers import DICOM_ANSWERS
 
 __all__ = ["DICOM"]
 
@@ -186,4 +187,5 @@ DICOM = Format(
     is_series=_is_series,
     package="pydicom",
     options={"dicom": "the DICOM header (patient, study, series)"},
+    statements=DICOM_ANSWERS,
 )

@@ -18,6 +18,7 @@ from separable.files.file_format import CreateRequest, Format, metadata_kept
 from separable.files.flat_binary import Raw, raw_source, raw_target
 from separable.files.image_info import Array, ImageInfo
 from separable.files.nifti_pairs import is_binary_header
+from separable.files.volume_answers import ENVI_ANSWERS
 from separable.masked import valid_samples
 
 __all__ = ["ENVI"]
@@ -323,4 +324,5 @@ ENVI = Format(
     keeps=metadata_kept("axes", "spacing", "nodata"),
     options={"envi": "the ENVI header"},
     other_format=_other_format,
+    statements=ENVI_ANSWERS,
 )

@@ -30,6 +30,7 @@ from separable.files.hdf5_variables import (
 )
 from separable.files.image_info import Array, ImageInfo, affine_of
 from separable.files.stored_variables import Place
+from separable.files.volume_answers import HDF5_ANSWERS
 from separable.system import flush_path
 
 __all__ = ["HDF5", "create_hdf5", "open_hdf5"]
@@ -296,9 +297,16 @@ def _describe(dataset: Any, info: ImageInfo, *, labels: bool) -> None:
     if labels and len(info.axes) == ndim and "place" not in info.options:  # else scales have names
         for dimension, label in zip(dataset.dims, names_of(info.axes, info.names), strict=True):
             dimension.label = label
+    place = info.options.get("place")
     spacing = info.spacing if len(info.spacing or ()) == ndim else None
+    if place is not None and place.tells_spacing(attributes):
+        spacing = None
     known = [s for s in spacing or () if s]
-    if info.unit == "um" and (len(known) == ndim or (len(known) == 3 and len(info.axes) == ndim)):
+    if (
+        spacing is not None
+        and info.unit == "um"
+        and (len(known) == ndim or (len(known) == 3 and len(info.axes) == ndim))
+    ):
         dataset.attrs["element_size_um"] = known
     elif spacing is not None:
         dataset.attrs["spacing"] = [s or 0.0 for s in spacing]
@@ -347,4 +355,5 @@ HDF5 = Format(
     package="h5py",
     keeps=metadata_kept("axes", "names", "spacing", "affine", "attributes", "nodata", "place"),
     options={"attributes": "the attributes", "place": "the coordinates and groups"},
+    statements=HDF5_ANSWERS,
 )

@@ -16,6 +16,7 @@ from separable.files.diagnostics import check_memory, check_packed
 from separable.files.file_format import CreateRequest, Format, metadata_kept
 from separable.files.flat_binary import Raw, raw_source, raw_target
 from separable.files.image_info import Array, ImageInfo
+from separable.files.volume_answers import METAIMAGE_ANSWERS
 
 __all__ = ["METAIMAGE"]
 
@@ -255,4 +256,5 @@ METAIMAGE = Format(
     create=_create_metaimage,
     keeps=metadata_kept("axes", "spacing", "affine", "metaimage"),
     options={"metaimage": "the fields of the MetaImage header"},
+    statements=METAIMAGE_ANSWERS,
 )

@@ -20,6 +20,7 @@ from separable.files.file_format import CreateRequest, Format
 from separable.files.hdf5 import HDF5, create_hdf5, open_hdf5
 from separable.files.image_info import SPACE, Array, ImageInfo
 from separable.files.stored_variables import Place, Variable
+from separable.files.volume_answers import NETCDF_ANSWERS
 
 __all__ = ["NETCDF"]
 
@@ -173,4 +174,5 @@ NETCDF = Format(
     package="h5py",
     keeps=HDF5.keeps,
     options=HDF5.options,
+    statements=NETCDF_ANSWERS,
 )

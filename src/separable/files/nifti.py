@@ -21,6 +21,7 @@ from separable.files.file_format import CreateRequest, Format, metadata_kept
 from separable.files.flat_binary import Raw, raw_source, raw_target
 from separable.files.image_info import Array, ImageInfo
 from separable.files.nifti_geometry import geometry_of
+from separable.files.volume_answers import NIFTI_ANSWERS
 
 __all__ = ["NIFTI", "NIFTI_GZ", "axes_in_file", "header_for", "info_of", "quiet", "scaled"]
 
@@ -292,6 +293,7 @@ NIFTI = Format(
     package="nibabel",
     keeps=KEEPS,
     options={"nifti": "the NIfTI header"},
+    statements=NIFTI_ANSWERS,
 )
 NIFTI_GZ = Format(
     name="NIfTI (gzip)",
@@ -305,4 +307,5 @@ NIFTI_GZ = Format(
     package="nibabel",
     keeps=KEEPS,
     options={"nifti": "the NIfTI header"},
+    statements=NIFTI_ANSWERS,
 )

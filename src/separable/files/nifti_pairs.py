@@ -123,4 +123,5 @@ NIFTI_PAIR = Format(
     keeps=NIFTI.keeps,
     options=NIFTI.options,
     other_format=_other_format,
+    statements=NIFTI.statements,
 )

@@ -17,6 +17,7 @@ from separable.files.diagnostics import check_memory, check_packed, import_packa
 from separable.files.file_format import CreateRequest, Format, metadata_kept
 from separable.files.flat_binary import Raw, raw_source, raw_target
 from separable.files.image_info import Array, ImageInfo
+from separable.files.volume_answers import NRRD_ANSWERS
 
 __all__ = ["NRRD"]
 
@@ -329,4 +330,5 @@ NRRD = Format(
     package="nrrd",
     keeps=metadata_kept("axes", "spacing", "affine", "nrrd"),
     options={"nrrd": "the fields of the NRRD header"},
+    statements=NRRD_ANSWERS,
 )

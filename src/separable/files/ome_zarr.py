@@ -243,10 +243,12 @@ def to_attributes(
     if fill is not None and zarr_format == 3:
         former["_FillValue"] = fill_as_text(fill)
     attributes = {k: plain_json(v) for k, v in former.items() if not k.startswith("_Netcdf4")}
-    if info.spacing is not None and len(info.spacing) == ndim:
-        attributes["spacing"] = list(info.spacing)
-    if info.unit:
-        attributes["unit"] = info.unit
+    place = info.options.get("place")
+    if place is None or not place.tells_spacing(attributes):
+        if info.spacing is not None and len(info.spacing) == ndim:
+            attributes["spacing"] = list(info.spacing)
+        if info.unit:
+            attributes["unit"] = info.unit
     if info.affine is not None:
         attributes["affine"] = info.affine.tolist()
     if zarr_format == 2:

@@ -6,7 +6,7 @@ opened the source. Nothing of them is in memory until a file is written.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,10 @@ class Place:
             return ""
         shown = ", ".join(self.others[:5]) + (" ..." if len(self.others) > 5 else "")
         return f"only {self.name} and its coordinates are part of the result, not {shown}"
+
+    def tells_spacing(self, attributes: Mapping[str, Any]) -> bool:
+        """Return whether the spacing is that of the coordinates, and needs no attributes."""
+        return bool(self.beside) and not {"spacing", "element_size_um"} & set(attributes)
 
     def check(self) -> None:
         """Refuse to copy from a file that is gone.

@@ -26,6 +26,7 @@ from separable.files.ome_zarr import (
     to_ome,
 )
 from separable.files.pyramid_levels import with_levels, write_levels
+from separable.files.volume_answers import ZARR_ANSWERS
 from separable.files.zarr_codecs import check_codecs, check_opened
 from separable.files.zarr_drafts import ChunkWriter, draft_store, read_store
 from separable.files.zarr_variables import data_arrays, place_in, spacing_in, write_beside
@@ -392,4 +393,5 @@ ZARR = Format(
     package="zarr",
     keeps=_keeps,
     options={"attributes": "the attributes"},
+    statements=ZARR_ANSWERS,
 )
