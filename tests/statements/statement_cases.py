@@ -32,7 +32,7 @@ from separable.errors import SeparableError
 from separable.files.opening import open_source
 from separable.kernels import parse_spec
 
-__all__ = ["CASES", "WAYS", "Case", "Run", "Way", "case", "cells", "obeys_nodata", "sides_of"]
+__all__ = ["CASES", "WAYS", "Case", "Run", "Way", "case", "cells", "sides_of"]
 
 
 @dataclass(frozen=True)
@@ -184,10 +184,3 @@ def _kernel(text: str, info: files.ImageInfo, ndim: int) -> Any:
         return parse_spec(text, len(axes))
     steps = [float((info.spacing or ())[a] or np.nan) for a in axes]
     return parse_spec(text, len(axes), spacing=steps, unit=unit_of(info.unit))
-
-
-def obeys_nodata() -> bool:
-    """Return whether filters of this version leave out the values that a file declares as missing."""
-    import inspect
-
-    return "nodata" in inspect.signature(volumes.filter).parameters
