@@ -1,4 +1,4 @@
-"""What the formats of volumes do with the statements of `separable.files.STATEMENTS`."""
+"""Answers of the formats of volumes to the statements of `separable.files.STATEMENTS`."""
 
 from __future__ import annotations
 
