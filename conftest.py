@@ -28,7 +28,7 @@ from separable.errors import ArgumentError
 
 OPTIONAL = frozenset({
     "PIL", "SimpleITK", "axe_playwright_python", "dask", "distributed", "h5py", "keras", "matplotlib",
-    "nibabel", "onnx", "onnxruntime", "onnxscript", "playwright", "pywt", "safetensors", "skimage",
+    "netCDF4", "nibabel", "nrrd", "onnx", "onnxruntime", "onnxscript", "playwright", "pydicom", "pywt", "rasterio", "safetensors", "skimage",
     "sklearn", "spectral", "starlette", "torch", "uvicorn", "xarray", "zarr",
 })  # fmt: skip
 

@@ -153,7 +153,7 @@ def test_durations_along_times(three):
 
 
 MESSAGES = [
-    (lambda: times().separable.gaussian(2.0), ArgumentTypeError,
+    (lambda: times().separable.gaussian(2.0, ("time", "x")), ArgumentTypeError,
      "`sigma` along `time`, whose coordinate is a time, must be a duration such as \"3h\" or "
      "numpy.timedelta64(3, 'h'); got 2.0. Give a dict with one length a dim, or count samples "
      'with units="samples"'),
@@ -193,7 +193,7 @@ MESSAGES = [
      "`axes` must be numbers, or dims of z, y, x; got 't'"),
     (lambda: volume().separable.convolve([1, 2], "x", axes=1), ArgumentTypeError,
      "unexpected keyword argument `axes`: dims are named by `dims`, and the options are mode, "
-     "cval, origin, output, tol, method, threads, mask, nan, fill"),
+     "cval, origin, output, tol, method, threads, mask, nan, fill, nodata"),
 ]  # fmt: skip
 
 

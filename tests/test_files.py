@@ -22,7 +22,7 @@ GREY = RNG.integers(0, 256, (12, 17), dtype=np.uint8)
 COLOUR = RNG.integers(0, 256, (12, 17, 3), dtype=np.uint8)
 SUFFIXES = (
     ".png .jpg .jpeg .bmp .tif .tiff .npy .zarr .nii .nii.gz .h5 .hdf5 .he5 .hdf .ims "
-    ".hdr .bsq .bil .bip"
+    ".nc .nc4 .cdf .hdr .bsq .bil .bip .img .mha .mhd .nrrd .nhdr .dcm .dicom"
 )
 
 

@@ -450,18 +450,18 @@ BAD_SPECS = [
         "gaussian",
         {},
         "kernel `gaussian` needs `sigma`; got 'gaussian'. Write it as gaussian:SIGMA; "
-        "it takes `sigma`, `order`, `truncate`, `radius`",
+        "it takes `sigma`, `order`, `truncate`, `radius`, `fwhm`",
     ),
     (
         "gaussian:2,ordr=1",
         {},
         "unknown parameter `ordr`. Did you mean `order`? "
-        "Kernel `gaussian` takes `sigma`, `order`, `truncate`, `radius`",
+        "Kernel `gaussian` takes `sigma`, `order`, `truncate`, `radius`, `fwhm`",
     ),
     (
         "sobel:zzz=1",
         {},
-        "unknown parameter `zzz`. Kernel `sobel` takes `axis`",
+        "unknown parameter `zzz`. Kernel `sobel` takes `axis`, `size`",
     ),
     ("laplace:3", {}, "kernel `laplace` takes no parameters; got one value more, '3'"),
     ("box:3,4", {}, "kernel `box` takes `size`; got one value more, '4'"),

@@ -464,4 +464,6 @@ def test_on_the_command_line(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> 
     assert np.allclose(np.load("out.npy"), np.nan_to_num(wanted, nan=-5), rtol=0, atol=1e-13)
     failed = CliRunner().invoke(app, [*common, "--fill", "3"])
     assert isinstance(failed.exception, ArgumentError)
-    assert "say which are missing with --mask FILE or --nan ignore" in str(failed.exception)
+    assert "say which are missing with --mask FILE, --nan ignore or --nodata VALUE" in str(
+        failed.exception
+    )

@@ -20,7 +20,7 @@ from separable.distribution import VERSION
 from separable.engine import get_num_threads, set_num_threads
 from separable.factorize import Spectrum, factorize, spectrum
 from separable.factors import Factors
-from separable.filter_bank import bank
+from separable.filter_bank import bank, gradient
 from separable.filtering import convolve, correlate
 from separable.machine import Machine
 from separable.plan import Plan, plan
@@ -37,6 +37,7 @@ __all__ = [
     "errors",
     "factorize",
     "get_num_threads",
+    "gradient",
     "kernels",
     "ndimage",
     "nn",

@@ -8,7 +8,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -27,6 +27,7 @@ from separable.request.filter_parameter_docs import documented
 from separable.system import after_fork
 
 __all__ = [
+    "NoData",
     "cached_plan",
     "checked_output",
     "convolve",
@@ -37,6 +38,7 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
+NoData: TypeAlias = "complex | str | Sequence[complex] | None"
 
 MOST_PLANS = 64  # kept for the next call; with their kernels they are small
 LARGEST_KERNEL = 1 << 16  # bytes; comparing a larger kernel with those of kept plans takes too long
@@ -69,6 +71,7 @@ def convolve(
     mask: ArrayLike | None = None,
     nan: str = "propagate",
     fill: complex = math.nan,
+    nodata: NoData = "auto",
 ) -> Array | PlannedCall:
     """Convolve an image or volume with a kernel by the cheapest method.
 
@@ -96,6 +99,7 @@ def convolve(
     return planned(
         image, kernel, output, operation="convolve", axes=axes, mode=mode, cval=cval,
         origin=origin, tol=tol, method=method, threads=threads, mask=mask, nan=nan, fill=fill,
+        nodata=nodata,
     )  # fmt: skip
 
 
@@ -116,6 +120,7 @@ def correlate(
     mask: ArrayLike | None = None,
     nan: str = "propagate",
     fill: complex = math.nan,
+    nodata: NoData = "auto",
 ) -> Array | PlannedCall:
     """Correlate an image or volume with a kernel: `convolve` without flipping the kernel.
 
@@ -129,6 +134,7 @@ def correlate(
     return planned(
         image, kernel, output, operation="correlate", axes=axes, mode=mode, cval=cval,
         origin=origin, tol=tol, method=method, threads=threads, mask=mask, nan=nan, fill=fill,
+        nodata=nodata,
     )  # fmt: skip
 
 
@@ -140,12 +146,21 @@ def filter_with(
     mask: ArrayLike | None = None,
     nan: str = "propagate",
     fill: Any = math.nan,
+    nodata: Any = "auto",
     progress: Callable[[float], None] | None = None,
     **options: Any,
 ) -> Array:
     """Filter an image of any kind; `options` are those of `plan`, `progress` is called as in `run`."""
     found = planned(
-        image, kernel, output, mask=mask, nan=nan, fill=fill, progress=progress, **options
+        image,
+        kernel,
+        output,
+        mask=mask,
+        nan=nan,
+        fill=fill,
+        nodata=nodata,
+        progress=progress,
+        **options,
     )
     if not isinstance(found, PlannedCall):
         return found
@@ -160,11 +175,12 @@ def planned(
     mask: ArrayLike | None = None,
     nan: str = "propagate",
     fill: Any = math.nan,
+    nodata: Any = "auto",
     progress: Callable[[float], None] | None = None,
     **options: Any,
 ) -> Array | PlannedCall:
     """Return the plan for an array; filter an image of another kind, or one with missing samples."""
-    missing = missing_options(mask, nan, fill)
+    missing = missing_options(mask, nan, fill, nodata)
     other = _dispatch(image)
     if other is None:
         image = array_of(image)
@@ -179,7 +195,7 @@ def planned(
     return PlannedCall(cached_plan(image, kernel, dtype, options), image, out)
 
 
-def missing_options(mask: Any, nan: Any, fill: Any) -> dict[str, Any]:
+def missing_options(mask: Any, nan: Any, fill: Any, nodata: Any = "auto") -> dict[str, Any]:
     """Return the arguments about missing samples that differ from their defaults.
 
     Examples
@@ -192,6 +208,8 @@ def missing_options(mask: Any, nan: Any, fill: Any) -> dict[str, Any]:
         options["nan"] = nan
     if not (isinstance(fill, float) and math.isnan(fill)):
         options["fill"] = fill
+    if not isinstance(nodata, str) or nodata != "auto":
+        options["nodata"] = nodata
     return options
 
 

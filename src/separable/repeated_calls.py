@@ -39,7 +39,7 @@ LARGEST_KERNEL = 1 << 16  # bytes; comparing more takes too long
 MOST_CALLS = 128
 REAL = "biuf"  # kinds of types; complex images and kernels may cause a warning at each call
 # Samples of the image decide what such a call does, not only its shape and type.
-MISSING = frozenset(("mask", "nan"))
+MISSING = frozenset(("mask", "nan", "nodata"))
 
 
 @dataclass(frozen=True, eq=False)

@@ -358,12 +358,12 @@ def test_a_filter_that_is_not_installed_is_named(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         made = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         made.set_chunk((4, 4, 4))
-        made.set_filter(32001, h5py.h5z.FLAG_OPTIONAL, (2, 2, 2, 64))
+        made.set_filter(400, h5py.h5z.FLAG_OPTIONAL, (2, 2, 2, 64))
         space = h5py.h5s.create_simple(VOLUME.shape)
         h5py.h5d.create(file.id, b"x", h5py.h5t.NATIVE_UINT16, space, made)
-    if h5py.h5z.filter_avail(32001):
+    if h5py.h5z.filter_avail(400):
         pytest.skip("the codec is there")
-    with pytest.raises(FileError, match=r"\(32001\) is not installed\. .* pip install hdf5plugin"):
+    with pytest.raises(FileError, match=r"\(400\) is not installed\. .* pip install hdf5plugin"):
         open_source(tmp_path / "a.h5")
 
 
@@ -403,7 +403,7 @@ def test_colours_in_nifti_are_refused(tmp_path: Path) -> None:
          "its data file is compressed"),
         ("ENVI\nlines = 8\nsamples = 9\nbands = 99\ndata type = 12\n", "it is truncated"),
         ("ENVI\nwavelength = {1, 2\n", "truncated or damaged"),
-        ("\x5c\x01\0\0", "one half of a NIfTI or Analyze pair"),
+        ("\x5c\x01\0\0", "truncated or damaged"),  # a pair of NIfTI or Analyze
     ],
 )  # fmt: skip
 def test_damaged_envi(tmp_path: Path, text: str, message: str) -> None:

@@ -226,8 +226,9 @@ def test_ome_zarr_comes_back(tmp_path: Path, version: int) -> None:
     found, info = read_image(tmp_path / "in.zarr")
     np.testing.assert_array_equal(found, array)
     assert (info.axes, info.unit, info.spacing) == ("CZYX", "um", (None, 2.0, 0.5, 0.5))
-    assert info.notes == ("took s0, one of 2 levels of resolution",)
+    assert info.notes == ()
     small, coarse = read_image(tmp_path / "in.zarr" / "s1")
+    assert coarse.notes == ("took s1, one of 2 levels of resolution",)
     assert small.shape == (2, 5, 4, 4)
     assert coarse.spacing == (None, 2.0, 1.0, 1.0)
     write_image(tmp_path / "out.zarr", found, info)  # OME by its origin
@@ -240,8 +241,11 @@ def test_ome_zarr_comes_back(tmp_path: Path, version: int) -> None:
     )
     assert said["multiscales"][0]["axes"] == axes
     assert said["multiscales"][0]["datasets"] == [
-        {"path": "0", "coordinateTransformations": levels[0]["coordinateTransformations"]}
+        {"path": str(i), "coordinateTransformations": level["coordinateTransformations"]}
+        for i, level in enumerate(levels)
     ]
+    means = array.reshape(2, 5, 4, 2, 4, 2).astype(float).mean(axis=(3, 5))
+    np.testing.assert_allclose(made["1"][...], means, rtol=1e-6)
     assert replace(read_image(tmp_path / "out.zarr")[1], options={}) == replace(
         info, options={}, notes=()
     )

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import shutil
 import struct
 import zlib
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import tifffile
+from pydicom.data import get_testdata_file
 
 from separable.errors import FileError
 from separable.files import ImageInfo, registered_formats, write_image
@@ -91,6 +93,8 @@ SAMPLES: dict[str, Writer] = {
         path, VOLUME, ImageInfo("ZYX", {"zarr_format": 2}, spacing=(2.0, 1.0, 1.0), unit="um")
     ),
     "three.ome.zarr": lambda path: write_image(path, VOLUME, INFO),
+    "packed.nc": lambda path: write_image(path, VOLUME, ImageInfo("ZYX")),
+    "slice.dcm": lambda path: shutil.copy(get_testdata_file("MR_small.dcm", download=False), path),
     "grey.png": lambda path: write_image(path, PLANE.astype(np.uint16)),
 }
 
@@ -110,8 +114,14 @@ def _by_registry(suffix: str) -> Writer:
     return write
 
 
+def _slice(path: Path) -> None:
+    shutil.copy(get_testdata_file("MR_small_RLE.dcm", download=False), path)
+
+
 for _format in registered_formats():
     for _suffix in _format.suffixes:
+        if _format.write is None and _format.create is None:
+            SAMPLES.setdefault(f"usual{_suffix}", _slice)
         SAMPLES.setdefault(f"usual{_suffix}", _by_registry(_suffix))
 
 

@@ -217,6 +217,27 @@ def _hdf5(folder: Path, evil: Evil) -> list[Case]:
     ]
 
 
+def _netcdf(folder: Path, evil: Evil) -> list[Case]:
+    h5py = pytest.importorskip("h5py")
+    from scipy.io import netcdf_file
+
+    cases = []
+    for path, said in _hdf5(folder, evil):
+        if path.is_file():
+            path.rename(path.with_suffix(".nc"))
+            cases.append((path.with_suffix(".nc"), said))
+    with h5py.File(folder / "beside.nc", "w") as file:  # a coordinate whose values are elsewhere
+        outside = [(str(folder / "secret.bin"), 0, 6)]
+        file.create_dataset("y", (6,), "uint8", external=outside).make_scale("y")
+        file.create_dataset("data", data=IMAGE).dims[0].attach_scale(file["y"])
+        file["data"].attrs["coordinates"] = evil.text
+    with netcdf_file(folder / "classic.nc", "w") as file:
+        file.createDimension("x", 8)
+        file.createVariable("data", "f4", ("x",))[:] = np.arange(8)
+        file.variables["data"].coordinates = evil.text
+    return [*cases, (folder / "beside.nc", ""), (folder / "classic.nc", "")]
+
+
 def _envi(folder: Path, evil: Evil) -> list[Case]:
     pytest.importorskip("spectral")
     head = "ENVI\nlines = 6\nsamples = {}\nbands = 1\ndata type = 1\ninterleave = bsq\n{}\n"
@@ -232,6 +253,66 @@ def _envi(folder: Path, evil: Evil) -> list[Case]:
     return cases
 
 
+def _pair(folder: Path, evil: Evil) -> list[Case]:
+    nib = pytest.importorskip("nibabel")
+    cases = []
+    for code in (0, 38):
+        image = nib.Nifti1Pair(IMAGE[None], np.eye(4))
+        image.header.extensions.append(nib.nifti1.Nifti1Extension(code, evil.pickled))
+        nib.save(image, folder / f"{code}.img")
+        cases += [(folder / f"{code}.img", ""), (folder / f"{code}.hdr", "")]
+    return cases
+
+
+def _metaimage(folder: Path, evil: Evil) -> list[Case]:
+    head = "ObjectType = Image\nNDims = 2\nDimSize = 8 6\nElementType = MET_UCHAR\n{}\n"
+    cases = []
+    (folder / "in").mkdir()
+    (folder / "secret.raw").write_bytes(IMAGE.tobytes())
+    for i, (line, said) in enumerate((
+        (f"Comment = {evil.text}\nElementDataFile = LOCAL", ""),
+        ("ElementDataFile = ../secret.raw", "lies in another folder"),
+        (f"ElementDataFile = {folder / 'secret.raw'}", "lies in another folder"),
+        (f"ElementSpacing = {evil.text} 1\nElementDataFile = LOCAL", "cannot read"),
+        ("ElementDataFile = LIST", "in several files"),
+    )):  # fmt: skip
+        content = head.format(line).encode() + IMAGE.tobytes()
+        cases.append((written(folder / "in" / f"{i}.mha", content), said))
+    return cases
+
+
+def _nrrd(folder: Path, evil: Evil) -> list[Case]:
+    pytest.importorskip("nrrd")
+    head = "NRRD0005\ntype: uchar\ndimension: 2\nsizes: 8 6\nencoding: raw\n{}\n\n"
+    cases = []
+    (folder / "in").mkdir()
+    (folder / "secret.raw").write_bytes(IMAGE.tobytes())
+    for i, (line, said) in enumerate((
+        (f"key:={evil.text}", ""),
+        ("data file: ../secret.raw", "lies in another folder"),
+        (f"data file: {folder / 'secret.raw'}", "lies in another folder"),
+        (f"spacings: {evil.text} 1", "cannot read"),
+        ("data file: a%03d.raw 1 3 1", "in several files"),
+    )):  # fmt: skip
+        content = head.format(line).encode() + IMAGE.tobytes()
+        cases.append((written(folder / "in" / f"{i}.nrrd", content), said))
+    return cases
+
+
+def _dicom(folder: Path, evil: Evil) -> list[Case]:
+    pydicom = pytest.importorskip("pydicom")
+    from pydicom.data import get_testdata_file
+
+    header = pydicom.dcmread(get_testdata_file("CT_small.dcm", download=False))
+    header.PatientComments = evil.text
+    header.add_new((0x0011, 0x1001), "OB", evil.pickled + bytes(len(evil.pickled) % 2))
+    header.save_as(folder / "a.dcm")
+    return [
+        (folder / "a.dcm", ""),
+        (written(folder / "b.dcm", bytes(128) + b"DICM" + evil.pickled), "cannot read"),
+    ]
+
+
 IMAGES: dict[str, Maker] = {
     "PNG": _pictures(".png", b"\x89PNG\r\n\x1a\n"),
     "JPEG": _pictures(".jpg", b"\xff\xd8\xff"),
@@ -242,6 +323,11 @@ IMAGES: dict[str, Maker] = {
     "NIfTI": _nifti(".nii"),
     "NIfTI (gzip)": _nifti(".nii.gz"),
     "HDF5": _hdf5,
+    "netCDF": _netcdf,
+    "NIfTI pair": _pair,
+    "MetaImage": _metaimage,
+    "NRRD": _nrrd,
+    "DICOM": _dicom,
     "ENVI": _envi,
 }
 

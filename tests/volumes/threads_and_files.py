@@ -41,7 +41,12 @@ def stress(seconds: float) -> dict[str, int]:
         while time.monotonic() < end:
             try:
                 volumes.filter(
-                    f"in{name}", f"out{name}", KERNEL, overwrite=True, method="separable"
+                    f"in{name}",
+                    f"out{name}",
+                    KERNEL,
+                    overwrite=True,
+                    method="separable",
+                    nodata="none",
                 )
                 same = np.array_equal(files.read_image(f"out{name}")[0], wanted[i])
                 seen["right" if same else "wrong"] += 1

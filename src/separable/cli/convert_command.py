@@ -15,7 +15,7 @@ from rich.console import Console
 
 from separable.cli.batches import Folder, Normalisation
 from separable.cli.console import output
-from separable.cli.options import integers
+from separable.cli.networks_command import input_shapes
 from separable.cli.outputs import write_together
 from separable.distribution import install_command
 from separable.errors import ArgumentError, FileError
@@ -94,8 +94,8 @@ def convert_command(
         str,
         typer.Argument(
             metavar="NETWORK",
-            help="Network: an .onnx, .pt2 (torch.export) or .safetensors file, timm:NAME, or a name "
-            "such as mobilenet_v1.",
+            help="Network: an .onnx, .pt2 (torch.export) or .safetensors file, timm:NAME, "
+            "torchvision:NAME, or a name such as mobilenet_v1.",
         ),
     ],
     target: Annotated[
@@ -148,7 +148,7 @@ def convert_command(
         str | None,
         typer.Option(
             help="Input shape with the batch axis, for example 1x3x224x224; several inputs: "
-            "1x3x8,1x5.",
+            "1x3x8,1x5; for an input without axes its value: 1x512,16000.",
             show_default=False,
         ),
     ] = None,
@@ -192,7 +192,7 @@ def convert_command(
     # Step 1: check that the request can be carried out and written.
     if report not in REPORTS:
         raise ArgumentError(f"`--report` must be md, html or json; got {report!r}")
-    shapes = None if input_shape is None else _shapes(input_shape)
+    shapes = None if input_shape is None else input_shapes(input_shape)
     normalisation = _normalisation(mean, std)
     _need_torch()
     with _quiet():
@@ -306,13 +306,6 @@ def _say(report: Report, outputs: _Outputs, note: str) -> None:
     )
     if note:
         console.print(f"Note: {note}.", soft_wrap=True)
-
-
-def _shapes(text: str) -> list[tuple[int, ...]]:
-    found = [integers("--input-shape", part, "x") for part in text.split(",")]
-    if any(n < 1 for shape in found for n in shape):
-        raise ArgumentError(f"`--input-shape` must be sizes >= 1; got {text!r}")
-    return found
 
 
 def _normalisation(mean: str | None, std: str | None) -> Normalisation | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from separable.cli.console import enough_memory, output, progress
-from separable.cli.missing_options import MissingOptions, filter_valid, read_missing
+from separable.cli.missing_options import (
+    MissingOptions,
+    check_fill_used,
+    filter_valid,
+    obey_file,
+    read_missing,
+)
 from separable.cli.option_groups import FilterOptions, with_option_groups
 from separable.cli.options import (
     Kernel,
@@ -24,16 +30,27 @@ from separable.cli.options import (
     read_spacing,
 )
 from separable.cli.plan_command import show_plan
+from separable.cli.result_options import ResultOptions
 from separable.cli.volume_options import FileJob, SlabOptions, filter_in_slabs, is_for_slabs
-from separable.errors import KernelError
-from separable.files import ImageInfo, check_target, read_image, write_image
+from separable.errors import ArgumentError, KernelError
+from separable.files import (
+    FilteredImage,
+    ImageInfo,
+    check_target,
+    filter_image,
+    read_image,
+    write_image,
+)
 from separable.files.chunked_io import Source
+from separable.files.declared_nodata import obey_nodata
+from separable.files.image_filter import opacity_of, vanished
 from separable.files.opening import open_source
+from separable.filter_bank.magnitude import Magnitude, gradient_specs
 from separable.plan import Plan, plan
 from separable.plan.plan_text import axes_text, duration
 from separable.request import check_axes, check_dtype, kernel_axes
 
-__all__ = ["filter_command"]
+__all__ = ["Setup", "applied_text", "filter_command", "set_up"]
 
 Array = NDArray[Any]
 
@@ -44,12 +61,18 @@ AXIS_NAMES = {"S": "colour", "C": "the channel", "T": "time", "L": "the spectrum
 
 
 @dataclass(frozen=True)
-class _Setup:
+class Setup:
     """A kernel, the image axes it is applied along, and which axes are left out."""
 
     kernel: Kernel
     axes: tuple[int, ...]
     left_out: str = ""
+    combined: Magnitude | None = None
+
+    @property
+    def applied(self) -> Any:
+        """Kernel, or kernels whose results are combined."""
+        return self.kernel.values if self.combined is None else self.combined
 
 
 @with_option_groups
@@ -58,6 +81,7 @@ def filter_command(  # the help of its arguments: `option_groups.list_registered
     target: Annotated[Path, typer.Argument(metavar="OUTPUT", readable=False)],
     options: FilterOptions,
     missing_options: MissingOptions,
+    results: ResultOptions,
     slabs: SlabOptions,
     dtype: Annotated[
         str | None,
@@ -78,20 +102,24 @@ def filter_command(  # the help of its arguments: `option_groups.list_registered
     for_plan = {**options.for_plan, "output": out_dtype}
     if is_for_slabs(job, slabs):
         with open_source(source) as opened:
-            setup = _set_up(options, opened, opened.info, source)
+            setup = _combined(results, options, opened, opened.info, source)
+            declared = obey_nodata(given, opened.info, source, opened.dtype, opened.dtype)
+            check_fill_used(declared.missing)
         for_plan |= {"axes": setup.axes, "operation": setup.kernel.operation, **given}
         filter_in_slabs(
-            console, job, slabs, setup.kernel.values, for_plan,
-            lambda filter_plan: _report(console, filter_plan, setup),
+            console, job, slabs, setup.applied, for_plan | {"rescale": results.percentiles},
+            lambda filter_plan, out: _report(console, filter_plan, setup, out, results),
         )  # fmt: skip
         return
     # Step 1: read.
     missing = read_missing(given)
     image, info = read_image(source)
+    obeyed = obey_file(missing, image, info, (source, target), out_dtype)
+    missing, result_info = obeyed.missing, obeyed.info
 
     with enough_memory(source):
         # Step 2: choose the axes, make the kernel, plan, and check that the result can be written.
-        setup = _set_up(options, image, info, source)
+        setup = _combined(results, options, image, info, source)
         filter_plan = plan(
             setup.kernel.values, image.shape, image.dtype, axes=setup.axes,
             operation=setup.kernel.operation, **for_plan,
@@ -100,26 +128,28 @@ def filter_command(  # the help of its arguments: `option_groups.list_registered
 
         # Step 3: run and write. The first run includes start-up and compilation; where a run is
         # short, --explain times a second one.
-        result, seconds = _run(filter_plan, image, setup.kernel, missing)
+        extra = missing | {"rescale": results.percentiles}
+        done, seconds = _run(filter_plan, image, result_info, setup, extra)
         start_up = None
         if explain and filter_plan.chosen.seconds < LONG:
             first = seconds
-            _, seconds = _run(filter_plan, image, setup.kernel, missing)
+            _, seconds = _run(filter_plan, image, result_info, setup, extra)
             start_up = max(0.0, first - seconds)
-        lost = write_image(target, result, info, overwrite=force)
+        result = done.image
+        lost = write_image(target, result, done.info, overwrite=force)
 
     # Step 4: report.
-    for note in (*info.notes, *lost):
+    for note in (*done.info.notes, *filter(None, [obeyed.note]), *lost):
         console.print(f"Note: {note}.", soft_wrap=True)
     if explain:
         show_plan(filter_plan, console)
         console.print()
-    _report(console, filter_plan, setup)
+    _report(console, filter_plan, setup, filter_plan.problem.out, results)
     _report_time(console, filter_plan, seconds, start_up, explain)
     console.print(f"Wrote {target}: {_described(result)}.", soft_wrap=True)
 
 
-def _set_up(options: FilterOptions, image: Array | Source, info: ImageInfo, source: Path) -> _Setup:
+def set_up(options: FilterOptions, image: Array | Source, info: ImageInfo, source: Path) -> Setup:
     """Choose the axes and make the kernel for them; `info` is what the file `source` says."""
     text, asked_axes = options.kernel, options.image_axes
     if image.ndim == 0:
@@ -127,7 +157,9 @@ def _set_up(options: FilterOptions, image: Array | Source, info: ImageInfo, sour
     space = info.space(image.ndim)
     if is_kernel_file(text):
         kernel = read_kernel(text, options.operation, options.spacing)
-        return _Setup(kernel, _axes_for(kernel, asked_axes, space, image))
+        if asked_axes is not None and len(asked_axes) == 1:
+            kernel = kernel.as_line()
+        return Setup(kernel, _axes_for(kernel, asked_axes, space, image))
     if asked_axes is None and not space:
         raise KernelError(
             f"{source} has no spatial axis, its axes are {info.axes}: say which ones to filter, for "
@@ -137,7 +169,34 @@ def _set_up(options: FilterOptions, image: Array | Source, info: ImageInfo, sour
     asked, known = read_spacing(options.spacing), file_spacing(info, source)
     kernel = named_kernel(text, filtered, image.ndim, options.operation, asked, known)
     left_out = _left_out(space, image, info) if asked_axes is None else ""
-    return _Setup(kernel, filtered, left_out)
+    return Setup(kernel, filtered, left_out)
+
+
+def _combined(
+    results: ResultOptions,
+    options: FilterOptions,
+    image: Array | Source,
+    info: ImageInfo,
+    source: Path,
+) -> Setup:
+    """Set up a filter whose results become absolute values or the length of a gradient, if asked for."""
+    if results.absolute and results.magnitude:
+        raise ArgumentError("give `--abs` or `--magnitude`, not both: a magnitude has no sign")
+    if not results.magnitude:
+        setup = set_up(options, image, info, source)
+        one = Magnitude((setup.kernel.values,)) if results.absolute else None
+        return replace(setup, combined=one)
+    if is_kernel_file(options.kernel):
+        raise ArgumentError(
+            f"`--magnitude` needs a named derivative such as sobel or gaussian:2; got {options.kernel!r}"
+        )
+    space = info.space(image.ndim)
+    axes = space if options.image_axes is None else check_axes(options.image_axes, image.ndim)
+    specs = gradient_specs(options.kernel, len(axes))
+    setups = [set_up(replace(options, kernel=spec), image, info, source) for spec in specs]
+    kernel = replace(setups[0].kernel, name=f"the gradient magnitude of {options.kernel}")
+    combined = Magnitude(tuple(setup.kernel.values for setup in setups))
+    return replace(setups[0], kernel=kernel, combined=combined)
 
 
 def _axes_for(
@@ -157,16 +216,36 @@ def _axes_for(
 
 
 def _run(
-    filter_plan: Plan, image: Array, kernel: Kernel, missing: dict[str, Any]
-) -> tuple[Array, float]:
+    filter_plan: Plan, image: Array, info: ImageInfo, setup: Setup, extra: dict[str, Any]
+) -> tuple[FilteredImage, float]:
     """Run a plan; return the result and the seconds it took."""
     with progress("Filtering", shown=filter_plan.chosen.seconds > LONG) as step:
         start = time.perf_counter()
-        if missing:
-            result = filter_valid(filter_plan, kernel, image, missing, step)
+        missing = {k: v for k, v in extra.items() if k != "rescale"}
+        special = setup.combined is not None or extra["rescale"] is not None
+        if special or opacity_of(info, image.ndim, filter_plan.problem.axes) is not None:
+            done = filter_image(
+                image, info, setup.applied, output=filter_plan.problem.out,
+                **_as_options(filter_plan), **extra,
+            )  # fmt: skip
         else:
-            result = filter_plan(image, progress=step)
-        return result, time.perf_counter() - start
+            if missing:
+                result = filter_valid(filter_plan, setup.kernel, image, missing, step)
+            else:
+                result = filter_plan(image, progress=step)
+            lost = vanished(image, setup.kernel.values, result)
+            done = FilteredImage(result, replace(info, notes=(*info.notes, *lost)))
+        return done, time.perf_counter() - start
+
+
+def _as_options(filter_plan: Plan) -> dict[str, Any]:
+    """Return the options that a plan was made with."""
+    request, problem = filter_plan.request, filter_plan.problem
+    return {
+        "operation": request.operation, "axes": problem.axes, "mode": problem.modes,
+        "cval": problem.cval, "origin": request.origins, "tol": request.tol,
+        "method": request.method,
+    }  # fmt: skip
 
 
 def _left_out(space: tuple[int, ...], image: Array | Source, info: ImageInfo) -> str:
@@ -175,20 +254,24 @@ def _left_out(space: tuple[int, ...], image: Array | Source, info: ImageInfo) ->
     return ", ".join(f"axis {i} is {AXIS_NAMES.get(info.axes[i], info.axes[i])}" for i in others)
 
 
-def _report(console: Console, filter_plan: Plan, setup: _Setup) -> None:
+def _report(
+    console: Console, filter_plan: Plan, setup: Setup, out: np.dtype[Any], results: ResultOptions
+) -> None:
     """Print which kernel was applied, and a note where negative values were clipped."""
     kernel, problem = setup.kernel, filter_plan.problem
+    rescaled = results.rescale is not None
     along = axes_text(setup.axes)
     left_out = f" ({setup.left_out})" if setup.left_out else ""
     mode = "/".join(dict.fromkeys(border.name for border in problem.modes))
     console.print(
-        f"{_applied(kernel)} along {along}{left_out}; border mode {mode}.", soft_wrap=True
+        f"{applied_text(kernel)} along {along}{left_out}; border mode {mode}.", soft_wrap=True
     )
     if kernel.spacing:
         console.print(f"Spacing: {kernel.spacing}.", soft_wrap=True)
-    if problem.out.kind in "bu" and _is_derivative(kernel.dense):
+    signed = setup.combined is None and not rescaled
+    if out.kind in "bu" and signed and _is_derivative(kernel.dense):
         console.print(
-            f"Note: {problem.out} cannot represent negative values; they were clipped to 0. To "
+            f"Note: {out} cannot represent negative values; they were clipped to 0. To "
             "keep them, write .tif or .npy with --dtype float32."
         )
 
@@ -208,7 +291,7 @@ def _report_time(
     console.print(text, soft_wrap=True)
 
 
-def _applied(kernel: Kernel) -> str:
+def applied_text(kernel: Kernel) -> str:
     """Describe the kernel and whether it was flipped."""
     size = "x".join(map(str, kernel.shape)) if len(kernel.shape) > 1 else f"{kernel.shape[0]} taps"
     flipped = "flipped" if kernel.operation == "convolve" else "not flipped"

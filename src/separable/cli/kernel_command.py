@@ -23,6 +23,7 @@ from separable.errors import ArgumentError
 from separable.factorize import Spectrum, factorize, spectrum
 from separable.factors import Factors
 from separable.kernels import parse_spec, registered_kernels
+from separable.kernels.matrix_text import matrix_json, matrix_text
 from separable.plan.candidates import filter_pattern
 
 __all__ = ["kernel_command", "kernel_of"]
@@ -60,6 +61,10 @@ def kernel_command(
         int | None, typer.Option(help="Number of axes, 1 to 4.", show_default=False)
     ] = None,
     spacing: SpacingText = None,
+    as_text: Annotated[
+        bool, typer.Option("--text", help="Print only the numbers, for -k - of another command.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the kernel as JSON.")] = False,
 ) -> None:
     """Show a kernel, its factors and its singular values; without a name, list all kernels."""
     console = output()
@@ -68,7 +73,15 @@ def kernel_command(
     if name is None and file is None:
         _list(console)
         return
-    _show(kernel_of(name, file, ndim, spacing), console)
+    kernel = kernel_of(name, file, ndim, spacing)
+    if as_text and as_json:
+        raise ArgumentError("give `--text` or `--json`, not both")
+    if as_text:
+        print(matrix_text(kernel.dense, kernel.operation))
+    elif as_json:
+        print(matrix_json(kernel.dense, kernel.name, kernel.operation))
+    else:
+        _show(kernel, console)
 
 
 def kernel_of(name: str | None, file: str | None, ndim: int | None, spacing: str | None) -> Kernel:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from separable.cli.bank_command import bank_command
 from separable.cli.console import StoppedError, error, own_warnings
 from separable.cli.convert_command import convert_command
 from separable.cli.cost_command import NETWORK, cost_app
@@ -49,6 +50,7 @@ app = typer.Typer(
 app.command("kernel", short_help="Show a kernel and its factors.")(kernel_command)
 app.command("plan", short_help="List the methods for a filter with predicted times.")(plan_command)
 app.command("filter", short_help="Filter an image or volume file.")(filter_command)
+app.command("bank", short_help="Filter an image with several kernels.")(bank_command)
 app.add_typer(cost_app, name="cost", short_help="Count multiplications of layers and networks.")
 app.command("convert", short_help="Convert a trained network to separable layers.")(convert_command)
 app.command("machine", short_help="Measure the speed of this computer.")(machine_command)

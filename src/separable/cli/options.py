@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from numpy.typing import NDArray
 
-from separable.errors import ArgumentError, KernelError, SeparableError
+from separable.errors import ArgumentError, FileError, KernelError, SeparableError
 from separable.factorize import as_kernel
 from separable.factors import Factors
 from separable.files import ImageInfo, is_image_path, read_image
+from separable.files.diagnostics import reason_of
 from separable.files.format_registry import locate
 from separable.files.opening import open_source
 from separable.kernels import parse_spec
+from separable.kernels.matrix_text import is_matrix_text, parse_matrix
 from separable.kernels.units import has_units, read_lengths, unit_of
 from separable.request import check_spacing, per_axis
 
@@ -43,6 +47,9 @@ __all__ = [
 ]
 
 
+STANDARD_INPUT = "-"
+TEXT_FILES = (".txt", ".csv", ".tsv", ".json")
+LARGEST_TEXT = 1 << 26  # bytes of a kernel as text
 LARGEST = 1 << 24  # largest number of elements of a kernel file, 256 along each of three axes
 
 
@@ -60,8 +67,9 @@ KernelText = Annotated[
         "--kernel",
         "-k",
         help="Kernel: a name with its parameters, for example gaussian:2, gaussian:2mm or "
-        "sobel:axis=0 (`separable kernel` lists the names), or a file with a dense kernel, for "
-        "example psf.npy.",
+        "sobel:axis=0 (`separable kernel` lists the names); numbers, for example '1 2 1; 2 4 2; "
+        "1 2 1'; a file with a dense kernel, for example psf.npy or weights.csv; or - for numbers "
+        "or JSON on standard input.",
         show_default=False,
     ),
 ]
@@ -201,6 +209,13 @@ class Kernel:
     operation: str
     spacing: str = ""
 
+    def as_line(self) -> Kernel:
+        """Return a kernel of one row or column as one of one axis; another kernel as it is."""
+        dense = self.dense
+        if dense.ndim != 2 or 1 not in dense.shape:
+            return self
+        return replace(self, values=dense.reshape(-1))
+
     @property
     def dense(self) -> NDArray[Any]:
         """Dense array of the kernel."""
@@ -213,12 +228,18 @@ class Kernel:
 
 
 def is_kernel_file(text: str) -> bool:
-    """Return whether a text is the path of a file and not a kernel name."""
-    return is_image_path(text) or os.path.basename(text) != text
+    """Return whether a kernel is in a file, in typed numbers or on standard input, and not a name."""
+    return (
+        text == STANDARD_INPUT
+        or is_matrix_text(text)
+        or is_image_path(text)
+        or text.lower().endswith(TEXT_FILES)
+        or os.path.basename(text) != text
+    )
 
 
 def read_kernel(text: str, operation: str | None = None, spacing: str | None = None) -> Kernel:
-    """Read a dense kernel from a file; by default it is convolved.
+    """Read a dense kernel from a file, typed numbers or standard input; by default it is convolved.
 
     Raises
     ------
@@ -232,12 +253,51 @@ def read_kernel(text: str, operation: str | None = None, spacing: str | None = N
             f"`--spacing` is for named kernels; got the file {text}, which is in samples. "
             "Leave it out"
         )
-    _check_size(text)
-    values, _ = read_image(text)
+    values, own = _typed(text) if _is_typed(text) else (_from_image(text), "")
+    name = "the kernel of standard input" if text == STANDARD_INPUT else text
     try:
-        return Kernel(text, as_kernel(values), operation or "convolve")
+        return Kernel(name, as_kernel(values), operation or own or "convolve")
     except SeparableError as mistake:
         raise KernelError(f"{str(mistake).rstrip('.')}. It was read from {text}") from None
+
+
+def _is_typed(text: str) -> bool:
+    return text == STANDARD_INPUT or is_matrix_text(text) or text.lower().endswith(TEXT_FILES)
+
+
+def _typed(text: str) -> tuple[NDArray[Any], str]:
+    """Return a kernel and its operation from typed numbers, a text file or standard input."""
+    if is_matrix_text(text):
+        return parse_matrix(text)
+    try:
+        content = sys.stdin.read() if text == STANDARD_INPUT else _text_of(Path(text))
+        return parse_matrix(content)
+    except UnicodeDecodeError:
+        raise KernelError(
+            f"cannot read the kernel {text}: expected text; got other bytes"
+        ) from None
+    except KernelError as mistake:
+        place = "standard input" if text == STANDARD_INPUT else text
+        raise KernelError(f"{str(mistake).rstrip('.')}. It was read from {place}") from None
+
+
+def _text_of(path: Path) -> str:
+    try:
+        if not path.is_file():
+            raise FileError(f"cannot read {path}: there is no such file")
+        if path.stat().st_size > LARGEST_TEXT:
+            raise FileError(
+                f"cannot read {path}: a kernel as text has at most {LARGEST_TEXT} bytes"
+            )
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise FileError(f"cannot read {path}: {reason_of(error)}") from None
+
+
+def _from_image(text: str) -> NDArray[Any]:
+    _check_size(text)
+    values, _ = read_image(text)
+    return values
 
 
 def _check_size(text: str) -> None:

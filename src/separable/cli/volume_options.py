@@ -26,6 +26,7 @@ from separable.volumes.slab_schedule import amount
 
 __all__ = [
     "FileJob",
+    "Memory",
     "SlabOptions",
     "filter_in_slabs",
     "is_for_slabs",
@@ -80,8 +81,11 @@ class SlabOptions:
     scheduler: Scheduler = None
 
 
-def is_for_slabs(job: FileJob, slabs: SlabOptions) -> bool:
-    """Return whether a file is filtered in slabs: asked for, stored in chunks, or too large."""
+def is_for_slabs(job: FileJob, slabs: SlabOptions, copies: int = 1) -> bool:
+    """Return whether a file is filtered in slabs: asked for, stored in chunks, or too large.
+
+    `copies` is how many arrays of its size would be in memory.
+    """
     if slabs != SlabOptions():
         return True
     try:
@@ -91,7 +95,7 @@ def is_for_slabs(job: FileJob, slabs: SlabOptions) -> bool:
         if any(f.inner for f in formats):
             return True
         with open_source(job.source) as opened:
-            return opened.nbytes > LARGE
+            return copies * opened.nbytes > LARGE
     except FileError:  # reported in full by what reads and writes the file whole
         return False
 
@@ -102,7 +106,7 @@ def filter_in_slabs(
     slabs: SlabOptions,
     kernel: Any,
     options: dict[str, Any],
-    report: Callable[[Plan], None],
+    report: Callable[[Plan, Any], None],
 ) -> None:
     """Filter from file to file within a memory limit, and print how.
 
@@ -115,7 +119,7 @@ def filter_in_slabs(
     options : dict
         Options of `plan`, and those for missing samples.
     report : callable
-        ``report(plan)`` prints which kernel was applied.
+        ``report(plan, dtype)`` prints which kernel was applied; `dtype` is that of the result.
     """
     scheduler = slabs.scheduler
     cluster = contextlib.nullcontext() if scheduler is None else connected(scheduler)
@@ -130,7 +134,7 @@ def filter_in_slabs(
         if scheduler is not None:
             console.print(f"On {scheduler}, {_workers(client)}.")
         console.print(str(run.schedule), soft_wrap=True)
-        for note in (*run.source.info.notes, *run.target.notes):
+        for note in (*run.notes, *run.target.notes):
             console.print(f"Note: {note}.", soft_wrap=True)
         if run.resumed:
             console.print(
@@ -145,14 +149,15 @@ def filter_in_slabs(
         if job.explain:
             show_plan(run.plan, console)
             console.print()
-        report(run.plan)
+        report(run.plan, run.target.dtype)
         console.print(
             f"Method: {run.plan.chosen.title}; {amount(size)} in {duration(seconds)}, "
             f"{amount(size / seconds)}/s."
         )
-        problem = run.plan.problem
-        shape = "x".join(map(str, problem.shape))
-        console.print(f"Wrote {job.target}: {shape} {problem.out}.", soft_wrap=True)
+        for note in run.late_notes:
+            console.print(f"Note: {note}.", soft_wrap=True)
+        shape = "x".join(map(str, run.target.shape))
+        console.print(f"Wrote {job.target}: {shape} {run.target.dtype}.", soft_wrap=True)
 
 
 def _workers(client: Any) -> str:

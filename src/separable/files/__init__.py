@@ -15,18 +15,28 @@ from separable.files.format_registry import (
     registered_formats,
     unregister_format,
 )
-from separable.files.image_info import ImageInfo
+from separable.files.image_filter import FilteredImage, filter_image
+from separable.files.image_info import Alpha, ImageInfo
 from separable.files.images import read_image, write_image
 from separable.files.opening import check_target, create_target, open_source
+from separable.files.statements import ANSWERS, STATEMENTS, Answer, Statement, answers_of
 
 __all__ = [
+    "ANSWERS",
+    "STATEMENTS",
+    "Alpha",
+    "Answer",
     "CreateRequest",
+    "FilteredImage",
     "Format",
     "ImageInfo",
     "Source",
+    "Statement",
     "Target",
+    "answers_of",
     "check_target",
     "create_target",
+    "filter_image",
     "is_image_path",
     "metadata_kept",
     "open_source",

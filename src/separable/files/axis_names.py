@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-__all__ = ["LONG_UNITS", "letters_of", "long_unit", "names_of", "short_unit"]
+__all__ = [
+    "LONG_UNITS",
+    "letter_by_attributes",
+    "letters_of",
+    "long_unit",
+    "names_of",
+    "short_unit",
+]
 
 LETTERS = {
     "z": "Z", "y": "Y", "x": "X", "depth": "Z", "row": "Y", "rows": "Y", "col": "X", "cols": "X",
     "column": "X", "height": "Y", "width": "X", "lat": "Y", "latitude": "Y", "lon": "X",
     "longitude": "X", "t": "T", "time": "T", "c": "C", "ch": "C", "channel": "C", "s": "S",
     "rgb": "S", "l": "L", "band": "L", "bands": "L", "wavelength": "L", "lambda": "L", "q": "Q",
-    "i": "I",
+    "i": "I", "lev": "Z", "level": "Z", "altitude": "Z", "alt": "Z", "plev": "Z",
+    "pressure": "Z", "slice": "Z", "easting": "X", "northing": "Y", "ensemble": "C",
+    "member": "C", "realization": "C", "channels": "C", "spectrum": "L", "wavenumber": "L",
+    "frequency": "L", "freq": "L", "energy": "L", "date": "T", "datetime": "T",
+    "valid_time": "T", "month": "T", "year": "T", "step": "T",
 }  # fmt: skip
 
 LONG_UNITS = {
@@ -35,6 +47,29 @@ def letters_of(names: Sequence[str | None]) -> str:
     'TZYQ'
     """
     return "".join(LETTERS.get((name or "").strip().lower(), "Q") for name in names)
+
+
+def letter_by_attributes(attributes: Mapping[str, Any]) -> str:
+    """Return the letter of an axis that the attributes of its coordinate say (CF conventions), else "".
+
+    Examples
+    --------
+    >>> letter_by_attributes({"units": "degrees_north"}), letter_by_attributes({"units": "K"})
+    ('Y', '')
+    """
+    words = {
+        key: value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+        for key in ("axis", "units", "standard_name")
+        if (value := attributes.get(key)) is not None
+    }
+    axis, units = words.get("axis", "").upper(), words.get("units", "")
+    if axis in ("X", "Y", "Z", "T"):
+        return axis
+    if words.get("standard_name") == "latitude" or units.startswith(("degrees_n", "degree_n")):
+        return "Y"
+    if words.get("standard_name") == "longitude" or units.startswith(("degrees_e", "degree_e")):
+        return "X"
+    return "T" if " since " in units else ""
 
 
 def names_of(axes: str, names: Sequence[str] = (), ndim: int | None = None) -> tuple[str, ...]:

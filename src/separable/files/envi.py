@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,21 @@ import numpy as np
 
 from separable.errors import FileError
 from separable.files.axis_names import short_unit
-from separable.files.chunked_io import Source, Target, draft_of
+from separable.files.chunked_io import Region, Source, Target, draft_of
 from separable.files.diagnostics import import_package
 from separable.files.file_format import CreateRequest, Format, metadata_kept
 from separable.files.flat_binary import Raw, raw_source, raw_target
-from separable.files.image_info import ImageInfo
+from separable.files.image_info import Array, ImageInfo
+from separable.files.nifti_pairs import is_binary_header
+from separable.files.volume_answers import ENVI_ANSWERS
+from separable.masked import valid_samples
 
 __all__ = ["ENVI"]
 
 ORDERS = {"bsq": (2, 0, 1), "bil": (0, 2, 1), "bip": (0, 1, 2)}  # of rows, columns, bands
 DATA = (".img", ".dat", ".raw", ".bin", ".bsq", ".bil", ".bip", "")
 SIZES = ("samples", "lines", "bands", "header offset", "data type", "interleave", "byte order")
+GAINS, OFFSETS = "data gain values", "data offset values"
 METRES = {"m": 1.0, "km": 1e3, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "nm": 1e-9}
 CODES = {
     "uint8": 1, "int16": 2, "int32": 3, "float32": 4, "float64": 5, "complex64": 6,
@@ -50,8 +55,55 @@ def _open_envi(path: Path, inside: str = "") -> Source:
     if sides[2] == 1:  # a picture
         order, shape = (0, 1), sides[:2]
     info = _info(header, interleave, len(shape))
+    info.options["envi_texts"] = _texts(header_path)
     raw = Raw.open(data, dtype, shape, int(header.get("header offset", 0)), order)
-    return raw_source(path, "", raw, info)
+    return _calibrated(raw_source(path, "", raw, info))
+
+
+def _calibrated(source: Source) -> Source:
+    """Return a source of ``gain * stored + offset`` if the header has offsets for its bands.
+
+    Gains alone stay in the header: every filter of the stored numbers has the same gains. Offsets
+    are true of smoothed numbers only.
+    """
+    header, bands = source.info.options["envi"], source.shape[2] if source.ndim == 3 else 1
+    offsets = _per_band(header, OFFSETS, bands)
+    if offsets is None or not offsets.any():
+        return source
+    gains = _per_band(header, GAINS, bands)
+    gains = np.ones(bands) if gains is None else gains
+    small = source.dtype.itemsize <= 2 or source.dtype == np.float32
+    dtype = np.dtype(np.float32 if small else np.float64)
+    info, fetch = source.info, source.fetch
+    kept = {k: v for k, v in header.items() if k not in (GAINS, OFFSETS, "data ignore value")}
+    texts = {k: v for k, v in info.options["envi_texts"].items() if k in kept}
+
+    def read(region: Region) -> Array:
+        stored = fetch(region)
+        band = region[2] if stored.ndim == 3 else slice(0, 1)
+        values = np.asarray(stored * gains[band] + offsets[band], dtype)
+        if info.nodata:
+            values[~valid_samples(stored, info.nodata)] = np.nan
+        return values
+
+    note = "numbers are gain * stored + offset, by the gains and offsets of its bands"
+    source.info = replace(
+        info, options={**info.options, "envi": kept, "envi_texts": texts},
+        nodata=(math.nan,) if info.nodata else (), notes=(*info.notes, note),
+    )  # fmt: skip
+    source.fetch, source.dtype = read, dtype
+    return source
+
+
+def _per_band(header: dict[str, Any], name: str, bands: int) -> Array | None:
+    """Return one number per band, or None if the header has none."""
+    texts = header.get(name)
+    if not texts:
+        return None
+    numbers = np.array([float(t) for t in texts])
+    if len(numbers) != bands or not np.isfinite(numbers).all():
+        raise ValueError(f"its header has {len(numbers)} {name} for {bands} bands")
+    return numbers
 
 
 def _pair(path: Path) -> tuple[Path, Path]:
@@ -75,11 +127,6 @@ def _pair(path: Path) -> tuple[Path, Path]:
 
 
 def _header(path: Path, header: Path) -> dict[str, Any]:
-    if header.read_bytes()[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c"):
-        raise FileError(
-            f"cannot read {path}: expected ENVI; got one half of a NIfTI or Analyze pair. "
-            "Convert it to .nii"
-        )
     envi = _envi(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # names in capitals, which are kept in small letters
@@ -89,6 +136,21 @@ def _header(path: Path, header: Path) -> dict[str, Any]:
         raise FileError(
             f"cannot read {path}: its header does not say: {', '.join(missing)}. Export it again"
         )
+    return found
+
+
+def _texts(header: Path) -> dict[str, str]:
+    """Return the text of each field of a header: lists lose their commas when they are parsed."""
+    found: dict[str, str] = {}
+    key = ""
+    for line in header.read_text(errors="replace").splitlines()[1:]:
+        if key and found[key].count("{") > found[key].count("}"):
+            found[key] += "\n" + line
+            continue
+        name, equals, value = line.partition("=")
+        if equals and not line.startswith(";"):
+            key = " ".join(name.lower().split())
+            found[key] = value.strip()
     return found
 
 
@@ -103,7 +165,20 @@ def _info(header: dict[str, Any], interleave: str, ndim: int) -> ImageInfo:
     kept = {k: v for k, v in header.items() if k not in SIZES}
     kept["interleave"] = interleave
     spacing, unit = _spacing(header)
-    return ImageInfo("YXL"[:ndim], {"envi": kept}, spacing=spacing and spacing[:ndim], unit=unit)
+    return ImageInfo(
+        "YXL"[:ndim], {"envi": kept}, spacing=spacing and spacing[:ndim], unit=unit,
+        nodata=_nodata(header),
+    )  # fmt: skip
+
+
+def _nodata(header: dict[str, Any]) -> tuple[Any, ...]:
+    text = str(header.get("data ignore value", "")).strip()
+    if not text:
+        return ()
+    try:
+        return (int(text),) if text.lstrip("+-").isdigit() else (float(text),)
+    except ValueError:
+        raise ValueError(f"its header says data ignore value {text}") from None
 
 
 def _spacing(header: dict[str, Any]) -> tuple[tuple[float | None, ...] | None, str]:
@@ -145,6 +220,9 @@ def _create_envi(request: CreateRequest) -> Target:
         "interleave": interleave,
         "byte order": 0,
     }
+    header.pop("data ignore value", None)
+    if request.info.nodata:
+        header["data ignore value"] = request.info.nodata[0]
     for name in ("wavelength", "fwhm", "bbl", "band names"):
         if len(header.get(name, ())) != header["bands"]:
             header.pop(name, None)
@@ -178,6 +256,7 @@ def _write_header(request: CreateRequest, draft: Path, header: dict[str, Any]) -
     envi = _envi(request.path)
     text = draft.with_name(draft.name + ".text")
     envi.write_envi_header(str(text), header)
+    _keep_texts(request, text, header)
     if draft.exists() and request.resume and draft.read_bytes() != text.read_bytes():
         text.unlink()
         raise FileError(
@@ -185,6 +264,15 @@ def _write_header(request: CreateRequest, draft: Path, header: dict[str, Any]) -
             "without resuming"
         )
     text.replace(draft)
+
+
+def _keep_texts(request: CreateRequest, path: Path, header: dict[str, Any]) -> None:
+    """Replace fields of a written header that did not change by their text in the source."""
+    kept, texts = (request.info.options.get(key, {}) for key in ("envi", "envi_texts"))
+    same = [k for k in header if k in texts and k not in SIZES and kept.get(k) == header[k]]
+    written = {**_texts(path), **{k: texts[k] for k in same}}
+    lines = ["ENVI", *(f"{name} = {value}" for name, value in written.items())]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _data_of(request: CreateRequest) -> Path:
@@ -221,6 +309,11 @@ def _refuse_envi(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
     return ""
 
 
+def _other_format(path: Path) -> str:
+    """Return the format of a binary header: half of a pair of NIfTI or Analyze."""
+    return "NIfTI pair" if path.suffix.lower() == ".hdr" and is_binary_header(path) else ""
+
+
 ENVI = Format(
     name="ENVI",
     suffixes=(".hdr", ".bsq", ".bil", ".bip"),
@@ -228,6 +321,8 @@ ENVI = Format(
     open=_open_envi,
     create=_create_envi,
     package="spectral",
-    keeps=metadata_kept("axes", "spacing"),
+    keeps=metadata_kept("axes", "spacing", "nodata"),
     options={"envi": "the ENVI header"},
+    other_format=_other_format,
+    statements=ENVI_ANSWERS,
 )

@@ -12,6 +12,7 @@ import numpy as np
 from separable.errors import ArgumentError, FileError
 from separable.files.chunked_io import Source, Target, read_whole
 from separable.files.image_info import Array, ImageInfo
+from separable.files.statements import Answer, check_answers
 
 __all__ = ["CreateRequest", "Format", "metadata_kept"]
 
@@ -136,14 +137,24 @@ class Format:
         Whether its files hold several arrays, named by what follows the path.
     compresses : Format, optional
         The format that this one compresses. Its signature is that of the compression alone.
+    is_series : callable, optional
+        ``(folder) -> bool`` returns whether a folder holds the slices of one volume, a file each.
+    other_format : callable, optional
+        ``(path) -> str`` returns the name of the format of a file that has the same suffix but
+        other contents; an empty string if it is of this format.
     package : str
         Optional package that it needs.
     keeps : callable
         ``(info, shape, dtype, path) -> frozenset of str`` returns what it keeps of an
-        `ImageInfo`: "axes", "spacing", "affine", "names" and names of options.
+        `ImageInfo`: "axes", "spacing", "affine", "names", "nodata" and names of options.
     options : dict of str
         Entries of `ImageInfo.options` that this format reads and that no other format may keep,
         each with its description for users.
+    selective : bool
+        Whether `keeps` also names which of its own `options` are kept; otherwise all are.
+    statements : dict of Answer
+        What it does with every statement that such a file can make about its numbers; the keys are
+        those of `separable.files.STATEMENTS`. `docs/files.md` and the tests are made from it.
 
     Examples
     --------
@@ -164,11 +175,15 @@ class Format:
     contents: tuple[str, ...] = ()
     inner: bool = False
     compresses: Format | None = None
+    is_series: Callable[[Path], bool] | None = None
+    other_format: Callable[[Path], str] | None = None
     package: str = ""
     keeps: Callable[[ImageInfo, tuple[int, ...], np.dtype[Any], Path], frozenset[str]] = (
         KEEPS_NOTHING
     )
     options: Mapping[str, str] = field(default_factory=dict, hash=False)
+    selective: bool = False
+    statements: Mapping[str, Answer] = field(default_factory=dict, hash=False, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse a format that could not be read or found."""
@@ -179,6 +194,7 @@ class Format:
                 f"`suffixes` of the format {self.name} must be in small letters with a dot, such "
                 f"as .txt; got {self.suffixes}"
             )
+        check_answers(self.name, self.statements)
 
     def read_all(self, path: Path, inside: str = "") -> tuple[Array, ImageInfo]:
         """Read a whole file, by `read` or else through `open`."""

@@ -7,17 +7,23 @@ from pathlib import Path
 from typing import TypeAlias
 
 from separable.errors import ArgumentError, FileError
+from separable.files.dicom import DICOM
 from separable.files.envi import ENVI
 from separable.files.file_format import Format
 from separable.files.hdf5 import HDF5
+from separable.files.metaimage import METAIMAGE
+from separable.files.netcdf import NETCDF
 from separable.files.nifti import NIFTI, NIFTI_GZ
+from separable.files.nifti_pairs import NIFTI_PAIR
 from separable.files.npy import NPY
+from separable.files.nrrd import NRRD
 from separable.files.pictures import BMP, JPEG, PNG
 from separable.files.tiff import TIFF
 from separable.files.zarr import ZARR
 
 __all__ = [
     "PathLike",
+    "in_parts",
     "is_image_path",
     "locate",
     "outer_file",
@@ -28,7 +34,23 @@ __all__ = [
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
-_BUILT_IN = (PNG, JPEG, BMP, TIFF, NPY, ZARR, NIFTI, NIFTI_GZ, HDF5, ENVI)
+_BUILT_IN = (
+    PNG,
+    JPEG,
+    BMP,
+    TIFF,
+    NPY,
+    ZARR,
+    NIFTI,
+    NIFTI_GZ,
+    HDF5,
+    NETCDF,
+    ENVI,
+    NIFTI_PAIR,
+    METAIMAGE,
+    NRRD,
+    DICOM,
+)
 _formats: dict[str, Format] = {format.name: format for format in _BUILT_IN}
 
 
@@ -149,7 +171,34 @@ def locate(path: PathLike, verb: str) -> tuple[Path, str, Format]:
             before, _, after = path.as_posix().rpartition(":")
             if before.lower().endswith(format.suffixes):
                 return Path(before), after, format
-    return path, "", _format_of(path, verb)
+    series = _series_of(path) if verb == "read" else None
+    return series or (path, "", _format_of(path, verb))
+
+
+def _series_of(path: Path) -> tuple[Path, str, Format] | None:
+    """Return the folder of a series, and the name of one of several in it."""
+    for format in _formats.values():
+        if format.is_series is None:
+            continue
+        if os.path.isdir(path) and format.is_series(path):
+            return path, "", format
+        named = not os.path.exists(path) and os.path.isdir(path.parent) and not _by_suffix(path)
+        if named and path.parent != Path() and format.is_series(path.parent):
+            return path.parent, path.name, format
+    return None
+
+
+def in_parts(source: PathLike, target: PathLike) -> bool:
+    """Return whether a file can be filtered in parts: read and written in regions.
+
+    Examples
+    --------
+    >>> in_parts("in.npy", "out.tif"), in_parts("in.png", "out.npy")
+    (True, False)
+    """
+    return locate(source, "read")[2].open is not None and (
+        locate(target, "write")[2].create is not None
+    )
 
 
 def outer_file(path: PathLike) -> Path:
@@ -185,12 +234,18 @@ def is_image_path(text: str) -> bool:
     return True
 
 
+def _by_suffix(path: Path) -> dict[str, Format]:
+    name = path.name.lower()
+    return {s: f for f in _formats.values() for s in f.suffixes if name.endswith(s)}
+
+
 def _format_of(path: Path, verb: str) -> Format:
     """Return the format with the longest suffix that ends this name."""
-    name = path.name.lower()
-    by_suffix = {s: f for f in _formats.values() for s in f.suffixes if name.endswith(s)}
+    by_suffix = _by_suffix(path)
     if by_suffix:
-        return by_suffix[max(by_suffix, key=len)]
+        found = by_suffix[max(by_suffix, key=len)]
+        other = found.other_format(path) if found.other_format and verb == "read" else ""
+        return _formats.get(other, found)
     if path.is_dir() and verb == "read":
         raise FileError(f"cannot read {path}: it is a folder. Name a file in it")
     known = " ".join(s for f in _formats.values() for s in f.suffixes)

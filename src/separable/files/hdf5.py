@@ -12,33 +12,57 @@ import numpy as np
 
 from separable.errors import FileError
 from separable.files.axis_names import letters_of, names_of, short_unit
+from separable.files.cf_conventions import decoded, result_attributes
 from separable.files.chunked_io import Region, Source, Target, boxes, chunk_error
 from separable.files.diagnostics import import_package
 from separable.files.file_format import CreateRequest, Format, metadata_kept
 from separable.files.flat_binary import Raw, raw_source, raw_target
+from separable.files.hdf5_variables import (
+    attributes_of,
+    copy_beside,
+    data_names,
+    everything_beside,
+    flatten_attributes,
+    letter_hints,
+    place_of,
+    set_attribute,
+    spacing_of_coordinates,
+)
 from separable.files.image_info import Array, ImageInfo, affine_of
+from separable.files.stored_variables import Place
+from separable.files.volume_answers import HDF5_ANSWERS
 from separable.system import flush_path
 
-__all__ = ["HDF5"]
+__all__ = ["HDF5", "create_hdf5", "open_hdf5"]
 
-OWN = frozenset(("DIMENSION_LABELS", "DIMENSION_LIST", "REFERENCE_LIST", "CLASS", "NAME"))
-LAYOUT = ("chunks", "compression", "compression_opts", "shuffle", "fletcher32", "scaleoffset")
+LAYOUT = (
+    "chunks",
+    "maxshape",
+    "compression",
+    "compression_opts",
+    "shuffle",
+    "fletcher32",
+    "scaleoffset",
+)
 USUAL = "data"  # name of the dataset if nothing else is given
 
 
-def _open_hdf5(path: Path, inside: str = "") -> Source:
+def open_hdf5(path: Path, inside: str = "") -> Source:
+    """Open a dataset, as `Format.open` does."""
     h5py = import_package("h5py", path)
     file = h5py.File(path, "r")
     try:
         dataset = _dataset(h5py, path, file, inside)
         _check_filters(h5py, path, dataset)
-        info = _info(dataset)
-        where = _place(h5py, file, dataset)
+        info = _info(h5py, path, dataset, inside)
+        attributes = info.options["attributes"]
+        where = _offset(h5py, file, dataset)
         if where is not None:
+            dtype = dataset.dtype
             file.close()
-            raw = Raw.open(path, info.options.pop("dtype"), where[1], where[0])
-            return raw_source(path, inside, raw, info, info.options["hdf5"])
-        info.options.pop("dtype")
+            raw = Raw.open(path, dtype, where[1], where[0])
+            found = raw_source(path, inside, raw, info, info.options["hdf5"])
+            return decoded(found, attributes)
     except BaseException:
         file.close()
         raise
@@ -54,7 +78,7 @@ def _open_hdf5(path: Path, inside: str = "") -> Source:
             ) from None
         return found.astype(found.dtype.newbyteorder("="), copy=False)
 
-    return Source(
+    found = Source(
         path=Path(f"{path}:{inside}") if inside else path,
         shape=tuple(dataset.shape),
         dtype=dataset.dtype.newbyteorder("="),
@@ -64,6 +88,7 @@ def _open_hdf5(path: Path, inside: str = "") -> Source:
         release=file.close,
         layout=info.options["hdf5"],
     )
+    return decoded(found, attributes)
 
 
 def _dataset(h5py: Any, path: Path, file: Any, inside: str) -> Any:
@@ -76,9 +101,9 @@ def _dataset(h5py: Any, path: Path, file: Any, inside: str) -> Any:
 
     file.visititems(look)
     if not inside:
-        if len(found) == 1:
-            return _at_home(path, next(iter(found.values())))
-        names = sorted(found)
+        names = data_names(h5py, file, found)
+        if len(names) == 1:
+            return _at_home(path, found[names[0]])
         if not names:
             raise FileError(f"cannot read {path}: it holds no dataset of numbers")
         shown = " ".join(names[:12]) + (" ..." if len(names) > 12 else "")
@@ -148,7 +173,7 @@ def _check_filters(h5py: Any, path: Path, dataset: Any) -> None:
             )
 
 
-def _place(h5py: Any, file: Any, dataset: Any) -> tuple[int, tuple[int, ...]] | None:
+def _offset(h5py: Any, file: Any, dataset: Any) -> tuple[int, tuple[int, ...]] | None:
     """Return offset and shape if the data is contiguous and in a NumPy dtype, else None."""
     offset = dataset.id.get_offset()
     if offset is None or dataset.chunks or file.userblock_size:
@@ -158,28 +183,33 @@ def _place(h5py: Any, file: Any, dataset: Any) -> tuple[int, tuple[int, ...]] | 
     return int(offset), tuple(dataset.shape)
 
 
-def _info(dataset: Any) -> ImageInfo:
-    attributes = {}
-    for name in dataset.attrs:
-        if name not in OWN:
-            try:
-                attributes[name] = dataset.attrs[name]
-            except (OSError, TypeError):  # of a type that h5py cannot read
-                continue
-    ndim = dataset.ndim
-    names = [d.label for d in dataset.dims]
+def _info(h5py: Any, path: Path, dataset: Any, inside: str) -> ImageInfo:
+    attributes, ndim = attributes_of(dataset), dataset.ndim
+    place = place_of(h5py, path, dataset)
+    names = place.dims
     axes = letters_of(names) if any(names) else _axes_of_vigra(attributes.get("axistags"), ndim)
+    if any(names):
+        hints = letter_hints(h5py, dataset)
+        axes = "".join(hint or letter for hint, letter in zip(hints, axes, strict=True))
     layout = {k: getattr(dataset, k) for k in LAYOUT}
     layout["dataset"] = dataset.name
+    if dataset.id.get_create_plist().fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED:
+        layout["fillvalue"] = dataset.fillvalue
     spacing, unit = _spacing(attributes, axes, ndim)
+    if spacing is None:
+        spacing, unit = spacing_of_coordinates(dataset, axes)
     affine = attributes.get("affine")
+    options: dict[str, Any] = {"hdf5": layout, "attributes": attributes}
+    if place.beside or any(place.groups.values()) or len(place.groups) > 1:
+        options["place"] = place
     return ImageInfo(
         axes,
-        {"hdf5": layout, "attributes": attributes, "dtype": dataset.dtype},
+        options,
         spacing=spacing,
         unit=unit,
         affine=affine_of(affine),
         names=tuple(names) if any(len(n) > 1 for n in names) and all(names) else (),
+        notes=(place.note,) if place.note else (),
     )
 
 
@@ -216,10 +246,15 @@ def _spacing(
 
 
 def _create_hdf5(request: CreateRequest) -> Target:
+    return create_hdf5(request, scales=False)
+
+
+def create_hdf5(request: CreateRequest, *, scales: bool) -> Target:
     """Write contiguous data, which survives a killed run; store it in chunks at the end if asked."""
     h5py = import_package("h5py", request.path)
     layout = dict(request.like_layout("HDF5") or request.info.options.get("hdf5", {}))
-    name = request.inside or str(layout.get("dataset", USUAL))
+    kept = request.info.options.get("place")
+    name = request.inside or (f"/{kept.name}" if kept else str(layout.get("dataset", USUAL)))
     if len(layout.get("chunks") or ()) != len(request.shape):
         layout["chunks"] = None
     if request.chunks:
@@ -232,9 +267,15 @@ def _create_hdf5(request: CreateRequest) -> Target:
             early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
             early.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
             created = file.create_dataset(name, request.shape, request.dtype, dcpl=early)
-            _describe(created, request.info)
+            _describe(created, request.info, labels=not scales)
+            if scales:
+                flatten_attributes(created)
+            place = request.info.options.get("place") or Place(request.path, name, names_of(
+                request.info.axes, request.info.names, len(request.shape)
+            ))  # fmt: skip
+            copy_beside(h5py, file, place, created, scales)
     with h5py.File(request.draft, "r") as file:
-        dataset = _dataset(h5py, request.draft, file, request.inside)
+        dataset = _dataset(h5py, request.draft, file, request.inside or name)
         request.check_draft(dataset.shape, dataset.dtype)
         name, offset = dataset.name, int(dataset.id.get_offset())
     raw = Raw.open(request.draft, request.dtype, request.shape, offset, write=True)
@@ -246,24 +287,26 @@ def _create_hdf5(request: CreateRequest) -> Target:
     return raw_target(request, raw, complete=pack)
 
 
-def _describe(dataset: Any, info: ImageInfo) -> None:
-    for name, value in info.options.get("attributes", {}).items():
-        if name in (
-            "element_size_um",
-            "spacing",
-            "unit",
-            "affine",
-        ):  # written below with their current values
-            continue
-        nested = isinstance(value, dict | list)  # of another format
-        dataset.attrs[name] = json.dumps(value) if nested else value
+def _describe(dataset: Any, info: ImageInfo, *, labels: bool) -> None:
+    attributes = info.options.get("attributes", {})
+    for name, value in result_attributes(attributes, info, dataset.dtype).items():
+        if name in ("element_size_um", "spacing", "unit", "affine"):
+            continue  # written below with their current values
+        set_attribute(dataset, name, np.atleast_1d(value) if name == "_FillValue" else value)
     ndim = dataset.ndim
-    if len(info.axes) == ndim:
+    if labels and len(info.axes) == ndim and "place" not in info.options:  # else scales have names
         for dimension, label in zip(dataset.dims, names_of(info.axes, info.names), strict=True):
             dimension.label = label
+    place = info.options.get("place")
     spacing = info.spacing if len(info.spacing or ()) == ndim else None
+    if place is not None and place.tells_spacing(attributes):
+        spacing = None
     known = [s for s in spacing or () if s]
-    if info.unit == "um" and (len(known) == ndim or (len(known) == 3 and len(info.axes) == ndim)):
+    if (
+        spacing is not None
+        and info.unit == "um"
+        and (len(known) == ndim or (len(known) == 3 and len(info.axes) == ndim))
+    ):
         dataset.attrs["element_size_um"] = known
     elif spacing is not None:
         dataset.attrs["spacing"] = [s or 0.0 for s in spacing]
@@ -280,9 +323,15 @@ def _pack(h5py: Any, draft: Path, name: str, layout: dict[str, Any]) -> None:
         old = plain[name]
         if old.dtype.kind != "i" and old.dtype.kind != "u":
             options.pop("scaleoffset", None)
+        if "maxshape" in options and len(options["maxshape"]) != old.ndim:
+            del options["maxshape"]
         new = file.create_dataset(name, old.shape, old.dtype, **options)
-        for key in old.attrs:
-            new.attrs[key] = old.attrs[key]
+        for key, value in attributes_of(old).items():
+            new.attrs[key] = value
+        for before, after in zip(old.dims, new.dims, strict=True):
+            if before.label:
+                after.label = before.label
+        copy_beside(h5py, file, everything_beside(h5py, draft, old), new, scales=False)
         for region in boxes(old.shape, new.chunks):
             new[region] = old[region]
     flush_path(packed)
@@ -300,10 +349,11 @@ HDF5 = Format(
     suffixes=(".h5", ".hdf5", ".he5", ".hdf", ".ims"),
     signatures=(b"\x89HDF\r\n\x1a\n",),
     refuse=_refuse_hdf5,
-    open=_open_hdf5,
+    open=open_hdf5,
     create=_create_hdf5,
     inner=True,
     package="h5py",
-    keeps=metadata_kept("axes", "names", "spacing", "affine", "attributes"),
-    options={"attributes": "the attributes"},
+    keeps=metadata_kept("axes", "names", "spacing", "affine", "attributes", "nodata", "place"),
+    options={"attributes": "the attributes", "place": "the coordinates and groups"},
+    statements=HDF5_ANSWERS,
 )

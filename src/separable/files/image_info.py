@@ -8,11 +8,32 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SPACE", "Array", "ImageInfo", "affine_of"]
+__all__ = ["SPACE", "Alpha", "Array", "ImageInfo", "affine_of"]
 
 Array: TypeAlias = NDArray[Any]
 
 SPACE = frozenset("ZYXQI")  # letters of the TIFF axes that a filter runs along; Q and I: unknown
+
+
+@dataclass(frozen=True)
+class Alpha:
+    """The opacity of each pixel, one of the samples along axis S.
+
+    Attributes
+    ----------
+    index : int
+        Index of the opacity along axis S, >= 0.
+    premultiplied : bool
+        Whether the file stores the colours multiplied by the opacity.
+
+    Examples
+    --------
+    >>> ImageInfo("YXS", alpha=Alpha(3)).alpha
+    Alpha(index=3, premultiplied=False)
+    """
+
+    index: int
+    premultiplied: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,6 +61,10 @@ class ImageInfo:
         Matrix from indices to coordinates, shape ``(4, 4)``, in `unit`, as in NIfTI.
     names : tuple of str
         Names of the axes, if the file has names longer than letters.
+    alpha : Alpha, optional
+        Which of the samples along axis S is the opacity.
+    nodata : tuple of numbers
+        Values of samples that are missing, as the file declares them; NaN may be among them.
 
     Examples
     --------
@@ -55,6 +80,8 @@ class ImageInfo:
     unit: str = ""
     affine: NDArray[np.float64] | None = field(default=None, compare=False)
     names: tuple[str, ...] = ()
+    alpha: Alpha | None = None
+    nodata: tuple[Any, ...] = ()
 
     def space(self, ndim: int) -> tuple[int, ...]:
         """Return the spatial axes, that is neither colour nor channels nor time.
@@ -75,4 +102,6 @@ def affine_of(value: Any) -> NDArray[np.float64] | None:
         matrix = np.array(value, np.float64)
     except (TypeError, ValueError):
         return None
+    if matrix.shape == (16,):  # netCDF attributes have one axis
+        matrix = matrix.reshape(4, 4)
     return matrix if matrix.shape == (4, 4) else None

@@ -20,8 +20,10 @@ from separable.files.diagnostics import check_memory, check_packed, import_packa
 from separable.files.file_format import CreateRequest, Format, metadata_kept
 from separable.files.flat_binary import Raw, raw_source, raw_target
 from separable.files.image_info import Array, ImageInfo
+from separable.files.nifti_geometry import geometry_of
+from separable.files.volume_answers import NIFTI_ANSWERS
 
-__all__ = ["NIFTI", "NIFTI_GZ"]
+__all__ = ["NIFTI", "NIFTI_GZ", "axes_in_file", "header_for", "info_of", "quiet", "scaled"]
 
 HELD = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
         "float32", "float64", "complex64", "complex128")  # fmt: skip
@@ -32,7 +34,7 @@ PLACES = "XYZT"  # letters of the first four axes; further axes have no fixed me
 def _load(path: Path) -> Any:
     """Return the nibabel image of a file without reading its data."""
     nib = import_package("nibabel", path)
-    with _quiet():
+    with quiet():
         image = nib.load(path)
     if not isinstance(image, nib.Nifti1Image):
         raise FileError(
@@ -49,7 +51,7 @@ def _load(path: Path) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Hide the log messages of nibabel about repaired headers."""
     log = logging.getLogger("nibabel.global")
     before = log.disabled
@@ -64,9 +66,9 @@ def _open_nifti(path: Path, inside: str = "") -> Source:
     image = _load(path)
     proxy = image.dataobj
     shape = tuple(int(n) for n in proxy.shape)
-    info, order = _info(image), tuple(range(len(shape)))[::-1]
+    info, order = info_of(image), tuple(range(len(shape)))[::-1]
     raw = Raw.open(path, proxy.dtype, shape, int(proxy.offset), order)
-    return _scaled(raw_source(path, "", raw, info), proxy)
+    return scaled(raw_source(path, "", raw, info), proxy)
 
 
 def _open_packed(path: Path, inside: str = "") -> Source:
@@ -77,14 +79,14 @@ def _open_packed(path: Path, inside: str = "") -> Source:
     proxy = image.dataobj
     _check_packed(path, proxy)
     shape, dtype = tuple(int(n) for n in proxy.shape), proxy.dtype.newbyteorder("=")
-    info, lock, offset = _info(image), threading.Lock(), int(proxy.offset)
+    info, lock, offset = info_of(image), threading.Lock(), int(proxy.offset)
     file = gzip.GzipFile(path)
 
     def fetch(region: Region) -> Array:
         part: Any = fileslice(file, region, shape, proxy.dtype, offset, order="F", lock=lock)
         return np.asarray(part).astype(dtype, copy=False)
 
-    return _scaled(Source(path, shape, dtype, None, info, fetch, file.close), proxy)
+    return scaled(Source(path, shape, dtype, None, info, fetch, file.close), proxy)
 
 
 def _check_packed(path: Path, proxy: Any) -> None:
@@ -111,7 +113,7 @@ def _read_packed(path: Path) -> tuple[Array, ImageInfo]:
         more = file.read(1)
     if not proxy.dtype.isnative:
         out = out.byteswap(inplace=True).view(proxy.dtype.newbyteorder("="))
-    info = _info(image)
+    info = info_of(image)
     if more:
         note = f"{path.name} has more data than its header says; the rest was not read"
         info = ImageInfo(**{**vars(info), "notes": (*info.notes, note)})
@@ -119,7 +121,8 @@ def _read_packed(path: Path) -> tuple[Array, ImageInfo]:
     return (out if scale is None else scale(out)), info
 
 
-def _scaled(source: Source, proxy: Any) -> Source:
+def scaled(source: Source, proxy: Any) -> Source:
+    """Return a source of the meant numbers, by slope and intercept."""
     scale = _scale(proxy)
     if scale is None:
         return source
@@ -145,7 +148,8 @@ def _scale(proxy: Any) -> Any:
     return scale
 
 
-def _info(image: Any) -> ImageInfo:
+def info_of(image: Any) -> ImageInfo:
+    """Return the metadata of a nibabel image."""
     header = image.header
     ndim = len(image.shape)
     letters = (PLACES + "QQQ")[:ndim]
@@ -153,24 +157,27 @@ def _info(image: Any) -> ImageInfo:
         letters = "XYZTC" + "Q" * (ndim - 5)
     space, _ = header.get_xyzt_units()
     unit = short_unit({"unknown": "mm", "meter": "m", "micron": "um"}.get(space, space))
-    zooms = [abs(float(z)) for z in header.get_zooms()]
+    geometry = geometry_of(image)
+    kept = header.copy()
+    geometry.repair(kept)
     spacing = tuple(
-        z if letter in "XYZ" and 0 < z < math.inf else None
-        for z, letter in zip(zooms, letters, strict=True)
+        geometry.steps["XYZ".index(letter)] if letter in "XYZ" else None for letter in letters
     )
     return ImageInfo(
         letters,
-        {"nifti": header.copy()},
+        {"nifti": kept},
         spacing=spacing if any(spacing) else None,
         unit=unit,
-        affine=np.array(image.affine, float),
+        affine=geometry.affine,
+        notes=(geometry.note,) if geometry.note else (),
+        nodata=(math.nan,) if image.dataobj.dtype.kind in "fc" else (),
     )
 
 
 # Writing
 
 
-def _order(axes: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def axes_in_file(axes: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the array axes in NIfTI order, and the NIfTI shape with 1 for missing axes.
 
     The order of unknown axes is kept.
@@ -187,10 +194,10 @@ def _order(axes: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[in
     return order, tuple(full)
 
 
-def _header(info: ImageInfo, shape: tuple[int, ...], dtype: np.dtype[Any], path: Path) -> Any:
+def header_for(info: ImageInfo, shape: tuple[int, ...], dtype: np.dtype[Any], path: Path) -> Any:
     """Return the NIfTI header of the image, or a new one with its spacing and affine."""
     nib = import_package("nibabel", path)
-    order, full = _order(info.axes, shape)
+    order, full = axes_in_file(info.axes, shape)
     kept = info.options.get("nifti")
     header_class = nib.Nifti2Header if max(full) > 32767 else nib.Nifti1Header
     if kept is not None:
@@ -229,14 +236,14 @@ def _place(header: Any, info: ImageInfo, order: tuple[int, ...], full: tuple[int
 
 
 def _create_nifti(request: CreateRequest) -> Target:
-    order, full = _order(request.info.axes, request.shape)
+    order, full = axes_in_file(request.info.axes, request.shape)
     if request.resume:
         header = _draft_header(request)
         found = tuple(int(n) for n in header.get_data_shape())
         request.check_draft(request.shape if found == full else found, header.get_data_dtype())
         offset = int(header.get_data_offset())
     else:
-        header = _header(request.info, request.shape, request.dtype, request.path)
+        header = header_for(request.info, request.shape, request.dtype, request.path)
         with request.draft.open("wb") as file:
             header.write_to(file)
         offset = int(header["vox_offset"])
@@ -255,8 +262,8 @@ def _draft_header(request: CreateRequest) -> Any:
 
 
 def _write_packed(file: Any, array: Array, info: ImageInfo, path: Path) -> None:
-    order, _ = _order(info.axes, array.shape)
-    header = _header(info, array.shape, array.dtype, path)
+    order, _ = axes_in_file(info.axes, array.shape)
+    header = header_for(info, array.shape, array.dtype, path)
     with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=6, mtime=0, filename="") as packed:
         header.write_to(packed)
         packed.write(bytes(int(header["vox_offset"]) - packed.tell()))
@@ -286,6 +293,7 @@ NIFTI = Format(
     package="nibabel",
     keeps=KEEPS,
     options={"nifti": "the NIfTI header"},
+    statements=NIFTI_ANSWERS,
 )
 NIFTI_GZ = Format(
     name="NIfTI (gzip)",
@@ -299,4 +307,5 @@ NIFTI_GZ = Format(
     package="nibabel",
     keeps=KEEPS,
     options={"nifti": "the NIfTI header"},
+    statements=NIFTI_ANSWERS,
 )

@@ -12,6 +12,7 @@ from separable.files.chunked_io import Source, Target
 from separable.files.file_format import CreateRequest, Format
 from separable.files.flat_binary import Raw, raw_source, raw_target
 from separable.files.image_info import ImageInfo
+from separable.files.statements import STATEMENTS, answers_of
 
 __all__ = ["NPY"]
 
@@ -59,4 +60,5 @@ NPY = Format(
     signatures=(b"\x93NUMPY",),
     open=_open_npy,
     create=_create_npy,
+    statements=answers_of(cannot_occur=", ".join(STATEMENTS)),  # it holds an array alone
 )

@@ -18,6 +18,8 @@ __all__ = ["check_files", "imagej_settings", "ome_settings", "plain_resolution",
 
 IMAGEJ = ("uint8", "uint16", "float32")  # the data types that ImageJ supports
 UNITS = range(1, 6)  # resolution units: none, inch, centimetre, and two that tifffile adds
+METRES = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "nm": 1e-9, "pm": 1e-12, "A": 1e-10,
+          "km": 1e3, "in": 0.0254}  # fmt: skip
 LARGEST = 1 << 32  # limit of the integers in a TIFF resolution
 IMAGEJ_BYTES = (1 << 32) - (1 << 25)  # files for ImageJ have 32-bit offsets
 
@@ -71,8 +73,9 @@ def tiff_info(file: Any, axes: str) -> ImageInfo:
         for letter in "ZYX":
             size = _positive(ome.get(f"PhysicalSize{letter}"))
             own = short_unit(ome.get(f"PhysicalSize{letter}Unit", "um"))
-            if size and own == unit:
-                steps[letter] = size
+            factor = 1.0 if own == unit else METRES.get(own, 0.0) / METRES.get(unit, math.inf)
+            if size and factor:
+                steps[letter] = size * factor
     elif "imagej" in options:
         kept = options["imagej"]
         unit = short_unit(str(kept.get("unit", "")))

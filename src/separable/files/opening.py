@@ -237,7 +237,7 @@ def check_target(
     if inside and format.folder:
         raise FileError(f"cannot write {inside} into {path}: a store is written whole. Name it")
     if format.write is None and format.create is None:
-        raise FileError(f"cannot write {path}: {format.name} is only read. Write .npy")
+        raise FileError(f"cannot write {path}: {format.name} is only read. Write .nrrd or .npy")
     reason = format.refuse(tuple(shape), np.dtype(dtype))
     if reason:
         raise FileError(f"cannot write {path}: {reason}")
@@ -285,7 +285,9 @@ def lost_metadata(
         lost.append(f"the spacing {info.spacing} {info.unit}".rstrip())
     if info.affine is not None and "affine" not in keeps:
         lost.append("the affine")
-    if info.options and info.format and info.format != format.name:
+    if any(v == v for v in info.nodata) and "nodata" not in keeps:
+        lost.append(f"the missing value {info.nodata[0]:g}")
+    if info.options and info.format and (info.format != format.name or format.selective):
         described = {key: words for f in registered_formats() for key, words in f.options.items()}
         found = sorted(set(info.options) & set(described))
         lost += [described[key] for key in found if key not in keeps]
@@ -332,7 +334,7 @@ def _check_source(path: Path, format: Format) -> None:
             f"cannot read {path}: expected a folder, as {format.name} has it; got a file. "
             "Unpack it, or name the store itself"
         )
-    if path.is_dir() and not format.folder:
+    if path.is_dir() and not (format.folder or format.is_series):
         raise FileError(f"cannot read {path}: it is a folder. Name a file in it")
     if not (path.is_file() or path.is_dir()):
         raise FileError(f"cannot read {path}: it is a device, not a file")

@@ -1,9 +1,10 @@
-"""The picture formats PNG, JPEG and BMP, read with imageio and Pillow."""
+"""The picture formats PNG, JPEG and BMP, read and written with Pillow."""
 
 from __future__ import annotations
 
 import contextlib
 import math
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,31 +14,148 @@ import numpy as np
 from separable.errors import FileError
 from separable.files.diagnostics import check_memory, check_packed
 from separable.files.file_format import Format, metadata_kept
-from separable.files.image_info import Array, ImageInfo
+from separable.files.image_info import Alpha, Array, ImageInfo
+from separable.files.statements import answers_of
 
 __all__ = ["BMP", "JPEG", "PNG"]
 
 JPEG_QUALITY = 95
+ORIENTATION = 0x0112  # EXIF tag: how a picture is to be turned
+# Modes of Pillow that are read as they are, with their data type and number of samples.
+MODES = {
+    "1": ("bool", 1), "L": ("uint8", 1), "LA": ("uint8", 2), "RGB": ("uint8", 3),
+    "RGBA": ("uint8", 4), "I;16": ("uint16", 1), "I": ("int32", 1),
+}  # fmt: skip
+# PNG chunks that say how bright and of what colour the numbers are; Pillow does not write them.
+LIGHT_CHUNKS = (b"gAMA", b"cHRM", b"sRGB")
+KEPT = ("dpi", "icc_profile", "exif", "comment", "xmp", "text", "light")  # of `ImageInfo.options`
 
 
 def _read_picture(path: Path) -> tuple[Array, ImageInfo]:
-    # Imported here for start-up time: imageio takes 0.1 s.
-    import imageio.v3 as iio
+    from PIL import Image  # start-up time
 
     _refuse_deep_colour(path)
-    file: Any  # of the Pillow plugin of imageio, which has further options
-    with _no_pixel_limit(), iio.imopen(path, "r", plugin="pillow") as file:
-        properties = file.properties(index=0)
-        check_memory(path, properties.shape, properties.dtype)
-        check_packed(path, math.prod(properties.shape) * properties.dtype.itemsize)
-        meta = file.metadata(index=0)
-        inks = meta.get("mode") == "CMYK"
-        options: dict[str, Any] = {"mode": "RGB"} if inks else {}
-        array = np.asarray(file.read(index=0, rotate=True, **options))
-    kept = {k: meta[k] for k in ("dpi", "icc_profile") if meta.get(k)}
-    if inks:
+    with _no_pixel_limit(), Image.open(path) as picture:
+        notes: list[str] = []
+        # Step 1: check the claims of the header before anything is decoded.
+        name, samples = MODES.get(picture.mode, ("uint8", 1 if picture.mode == "P" else 3))
+        shape, dtype = (picture.height, picture.width, samples), np.dtype(name)
+        check_memory(path, shape, dtype)
+        check_packed(path, math.prod(shape) * dtype.itemsize)
+        frames = int(getattr(picture, "n_frames", 1))
+        if frames > 1:
+            notes.append(f"took the first of {frames} pictures in {path.name}")
+        # Step 2: decode, in a mode whose numbers mean light and opacity.
+        mode = _mode(picture, path, notes)
+        array = np.asarray(_in_mode(picture, mode))
+        if array.dtype == bool:  # Pillow's bytes are 0 and 255, and those of NumPy 0 and 1
+            array = array.view(np.uint8) != 0
+        # Step 3: turn it upright.
+        orientation = int(picture.getexif().get(ORIENTATION, 1))
+        if orientation in range(2, 9):
+            array = _upright(array, orientation)
+            notes.append("the picture was turned upright, as its metadata say")
+        kept = _metadata(picture, path)
+    if picture.mode in ("CMYK", "YCCK"):
         kept.pop("icc_profile", None)  # the profile describes the inks
-    return array, ImageInfo("YXS"[: array.ndim], kept)
+    alpha = Alpha(array.shape[2] - 1) if array.ndim == 3 and array.shape[2] in (2, 4) else None
+    return array, ImageInfo("YXS"[: array.ndim], kept, notes=tuple(notes), alpha=alpha)
+
+
+def _mode(picture: Any, path: Path, notes: list[str]) -> str:
+    """Return the mode to read a picture in, and note what is converted."""
+    mode = str(picture.mode)
+    transparent = "transparency" in picture.info
+    if mode == "P":
+        grey = all(r == g == b for r, g, b in _palette(picture, path))
+        kinds = ("grey values", "grey values with alpha", "colours", "colours with alpha")
+        kind = 2 * (not grey) + transparent
+        notes.append(f"the palette was converted to {kinds[kind]}")
+        return ("L", "LA", "RGB", "RGBA")[kind]
+    if transparent and mode in ("1", "L", "RGB"):
+        notes.append("the transparent colour was converted to alpha")
+        return "RGBA" if mode == "RGB" else "LA"
+    if transparent and mode in ("I;16", "I"):
+        raise FileError(
+            f"cannot read {path}: a transparent grey value of 16 bits is not supported. Convert it "
+            "to TIFF with alpha"
+        )
+    if mode in ("CMYK", "YCCK"):
+        notes.append("the inks (CMYK) were converted to RGB, without their colour profile")
+    return mode if mode in MODES else "RGB"
+
+
+def _palette(picture: Any, path: Path) -> list[tuple[int, ...]]:
+    """Return the colours of a palette that pixels refer to."""
+    colours = picture.getpalette("RGB") or []
+    triples = [tuple(colours[i : i + 3]) for i in range(0, len(colours), 3)]
+    highest = int(picture.getextrema()[1])
+    if highest >= len(triples):
+        raise FileError(
+            f"cannot read {path}: its palette has {len(triples)} colours, and a pixel refers to "
+            f"number {highest}. Export it again"
+        )
+    return triples[: highest + 1]
+
+
+def _in_mode(picture: Any, mode: str) -> Any:
+    """Return a picture in another mode; a transparent colour becomes alpha."""
+    from PIL import Image  # start-up time
+
+    if picture.mode == mode:
+        return picture
+    if mode in ("L", "LA"):  # through colours, because transparency is lost on the direct way
+        wide = picture.convert("RGBA")
+        red, alpha = wide.getchannel("R"), wide.getchannel("A")
+        return red if mode == "L" else Image.merge("LA", (red, alpha))
+    return picture.convert(mode)
+
+
+def _upright(array: Array, orientation: int) -> Array:
+    """Return a picture turned by its EXIF orientation, 2 .. 8."""
+    if orientation in (5, 6, 7, 8):
+        array = array.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    return np.ascontiguousarray(array)
+
+
+def _metadata(picture: Any, path: Path) -> dict[str, Any]:
+    """Return the metadata that a picture of the same format is written with."""
+    info = picture.info
+    kept = {k: info[k] for k in ("dpi", "icc_profile", "comment") if info.get(k)}
+    exif = picture.getexif()
+    if len(exif):
+        exif[ORIENTATION] = 1
+        kept["exif"] = exif.tobytes()
+    xmp = info.get("xmp")
+    if xmp and b"Orientation" not in (xmp if isinstance(xmp, bytes) else str(xmp).encode()):
+        kept["xmp"] = xmp
+    texts = {k: str(v) for k, v in getattr(picture, "text", {}).items() if "xmp" not in k.lower()}
+    if texts:
+        kept["text"] = texts
+    chunks = _light_chunks(path) if picture.format == "PNG" else ()
+    if chunks:
+        kept["light"] = chunks
+    return kept
+
+
+def _light_chunks(path: Path) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the chunks of a PNG that say what its numbers look like."""
+    found = []
+    with path.open("rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            size, name = struct.unpack(">I4s", head)
+            if name in (b"IDAT", b"IEND") or size > 1 << 24:
+                break
+            data = file.read(size)
+            file.seek(4, 1)  # checksum
+            if name in LIGHT_CHUNKS:
+                found.append((name, data))
+    return tuple(found)
 
 
 def _refuse_deep_colour(path: Path) -> None:
@@ -64,17 +182,40 @@ def _no_pixel_limit() -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
+def _as_light(array: Array, info: ImageInfo) -> Array:
+    """Return samples as pictures have them, from those of other formats: inks, 0 as white, not upright."""
+    full = 1 if array.dtype.kind == "b" else np.iinfo(array.dtype).max
+    if info.options.get("inks") and array.ndim == 3 and array.shape[2] == 4:
+        inks = array.astype(np.int64)
+        light = (full - inks[..., :3]) * (full - inks[..., 3:])
+        array = np.asarray((light + full // 2) // full, array.dtype)
+    if info.options.get("white_is_zero") and array.ndim == 2:
+        array = np.asarray(~array if full == 1 else full - array)
+    turned = info.options.get("orientation", 1)
+    return _upright(array, turned) if turned in range(2, 9) else array
+
+
 def _writer(
-    suffix: str, quality: int | None = None
+    kind: str, quality: int | None = None
 ) -> Callable[[BinaryIO, Array, ImageInfo, Path], None]:
     def write(file: BinaryIO, array: Array, info: ImageInfo, path: Path) -> None:
-        import imageio.v3 as iio  # start-up time
+        from PIL import Image, PngImagePlugin  # start-up time
 
-        native = array.astype(array.dtype.newbyteorder("="), copy=False)
-        options = {k: v for k, v in info.options.items() if k in ("dpi", "icc_profile")}
+        native = _as_light(array.astype(array.dtype.newbyteorder("="), copy=False), info)
+        options = {k: v for k, v in info.options.items() if k in KEPT}
+        texts, light = options.pop("text", {}), options.pop("light", ())
+        if kind == "PNG":
+            chunks = options["pnginfo"] = PngImagePlugin.PngInfo()
+            for name, data in light:
+                chunks.add(name, data)
+            for key, text in texts.items():
+                chunks.add_itxt(key, text)
+            options.pop("comment", None)
+        if kind == "BMP":
+            options = {k: v for k, v in options.items() if k == "dpi"}
         if quality is not None:
             options["quality"] = quality
-        iio.imwrite(file, native, plugin="pillow", extension=suffix, **options)
+        Image.fromarray(np.ascontiguousarray(native)).save(file, kind, **options)
 
     return write
 
@@ -103,30 +244,82 @@ def _refuser(
     return refuse
 
 
+NOT_IN_PICTURES = (
+    "missing value, missing value outside the type, scale and offset, spacing, "
+    "spacing in several units, contradicting spacing, position and direction, georeference, "
+    "axis names, coordinates, resolution levels, groups, incomplete series, tilted slices"
+)
+
 PNG = Format(
     name="PNG",
     suffixes=(".png",),
     signatures=(b"\x89PNG",),
     read=_read_picture,
-    write=_writer(".png"),
+    write=_writer("PNG"),
     refuse=_refuser("PNG", ("uint8", "uint16", "bool"), (2, 3, 4)),
-    keeps=metadata_kept("axes"),
+    keeps=metadata_kept("axes", "inks", "white_is_zero"),
+    statements=answers_of(
+        kept={
+            "colour samples": "",
+            "colour profile": "ICC profile, gAMA, cHRM and sRGB",
+            "print resolution": "",
+            "other metadata": "EXIF, XMP and texts",
+        },
+        converted={
+            "palette": "to grey values if all its colours are grey, else to RGB",
+            "transparent colour": "tRNS becomes alpha",
+            "rotation": "the picture is turned upright",
+            "sample depth": "2 and 4 bits become 8; 1 bit is read as bool; colours of 16 bits are refused",
+            "several images": "of an animation the first picture is taken",
+        },
+        obeyed={"alpha": "colours are weighted by it (normalised convolution)"},
+        cannot_occur="several bands, planar colour, white is zero, CMYK, CIELab, YCbCr, "
+        "unknown colour space, premultiplied alpha," + NOT_IN_PICTURES,
+    ),
 )
 JPEG = Format(
     name="JPEG",
     suffixes=(".jpg", ".jpeg"),
     signatures=(b"\xff\xd8\xff",),
     read=_read_picture,
-    write=_writer(".jpg", quality=JPEG_QUALITY),
+    write=_writer("JPEG", quality=JPEG_QUALITY),
     refuse=_refuser("JPEG", ("uint8",), (3,)),
-    keeps=metadata_kept("axes"),
+    keeps=metadata_kept("axes", "inks", "white_is_zero"),
+    statements=answers_of(
+        kept={
+            "colour samples": "",
+            "colour profile": "ICC profile, except that of inks",
+            "print resolution": "",
+            "other metadata": "EXIF, XMP and the comment",
+        },
+        converted={
+            "CMYK": "to RGB",
+            "YCbCr": "to RGB, and back when it is written",
+            "rotation": "the picture is turned upright",
+            "several images": "of several pictures (MPO) the first is taken",
+        },
+        refused={"sample depth": "12 bits"},
+        cannot_occur="several bands, planar colour, palette, white is zero, CIELab, "
+        "unknown colour space, alpha, premultiplied alpha, transparent colour," + NOT_IN_PICTURES,
+    ),
 )
 BMP = Format(
     name="BMP",
     suffixes=(".bmp",),
     signatures=(b"BM",),
     read=_read_picture,
-    write=_writer(".bmp"),
+    write=_writer("BMP"),
     refuse=_refuser("BMP", ("uint8", "bool"), (3,)),
-    keeps=metadata_kept("axes"),
+    keeps=metadata_kept("axes", "inks", "white_is_zero"),
+    statements=answers_of(
+        kept={"colour samples": "", "print resolution": ""},
+        converted={
+            "palette": "to grey values if all its colours are grey, else to RGB",
+            "sample depth": "4 and 5 bits become 8; 1 bit is read as bool",
+        },
+        obeyed={"alpha": "as in PNG; the result is written as PNG or TIFF, not as BMP"},
+        cannot_occur="several bands, planar colour, white is zero, CMYK, CIELab, YCbCr, "
+        "unknown colour space, colour profile, premultiplied alpha, transparent colour, rotation, "
+        "several images, other metadata," + NOT_IN_PICTURES,
+    ),
 )

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from separable.errors import FileError
 from separable.files.chunked_io import Region, Source, Target, chunk_error
-from separable.files.diagnostics import DEFLATE_RATIO, check_memory, check_packed, import_package
+from separable.files.diagnostics import check_memory, import_package
 from separable.files.file_format import CreateRequest, Format
 from separable.files.flat_binary import Raw, raw_source, raw_target
 from separable.files.image_info import Array, ImageInfo
@@ -25,48 +24,117 @@ from separable.files.ome_tiff import (
     plain_resolution,
     tiff_info,
 )
+from separable.files.statements import answers_of
+from separable.files.tiff_checks import check_pages, codec_named, damage_raises
+from separable.files.tiff_samples import Meaning, layout_settings, meaning_of, samples_last
+from separable.files.tiff_tags import band_scaling, geo_spacing, kept_tags, nodata_of, tag_settings
 
 __all__ = ["TIFF"]
 
 CLASSIC_BYTES = (1 << 32) - (1 << 25)  # TIFF has 32-bit offsets, BigTIFF 64-bit ones
-# Largest compression ratios of the codecs that need no other package: none, LZW, deflate (two
-# codes) and PackBits.
-RATIOS = {1: 1, 5: 4096, 8: DEFLATE_RATIO, 32946: DEFLATE_RATIO, 32773: 128}
 OME_TYPES = frozenset(("uint8", "int8", "uint16", "int16", "uint32", "int32",
                        "float32", "float64", "complex64", "complex128", "bool"))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Image:
+    """The first image of a file: where its samples are, and what they mean.
+
+    Attributes
+    ----------
+    series : tifffile.TiffPageSeries
+    order : tuple of int
+        Axes of the stored array in the order in which they are read, samples last.
+    shape, dtype
+        Shape and data type as they are read.
+    info : ImageInfo
+    converts : bool
+        Whether stored samples are converted.
+    convert : callable
+        ``(stored, samples) -> meant``: convert an array whose axes are in order and that holds all
+        samples of its pixels, and return a range of the samples.
+    """
+
+    series: Any
+    order: tuple[int, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    info: ImageInfo
+    converts: bool
+    convert: Callable[[Array, slice], Array]
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """Shape of the stored samples, with the axes in the order in which they are read."""
+        return tuple(int(self.series.shape[axis]) for axis in self.order)
+
+
+def _image(path: Path, file: Any) -> _Image:
+    """Return the first image of a file, and what it says about its numbers."""
+    series, first = file.series[0], file.pages[0]
+    stored, axes = np.dtype(series.dtype).newbyteorder("="), str(series.axes)
+    if stored.kind not in "biufc":
+        raise FileError(f"cannot read {path}: expected numbers; got {series.dtype}")
+    order = samples_last(axes) or tuple(range(len(axes)))
+    meaning = meaning_of(path, series.keyframe, stored, bool(file.is_imagej))
+    scaling = band_scaling(first, meaning.samples)
+    dtype = meaning.dtype
+    if scaling is not None:
+        dtype = np.dtype(np.float64 if dtype.itemsize > 2 else np.float32)
+
+    def convert(found: Array, samples: slice) -> Array:
+        meant = found if meaning.convert is None else meaning.convert(found)
+        if scaling is not None:
+            meant = (meant * scaling[0] + scaling[1]).astype(dtype)
+        return meant[..., samples] if meaning.samples else meant
+
+    axes = "".join(axes[i] for i in order)
+    shape = tuple(int(series.shape[i]) for i in order)
+    if meaning.samples and not axes.endswith("S"):  # colours of a palette
+        axes, shape = axes + "S", (*shape, meaning.samples)
+    info = _info(path, file, axes, meaning, scaling)
+    converts = meaning.convert is not None or scaling is not None
+    return _Image(series, order, shape, dtype, info, converts, convert)
+
+
+def _info(path: Path, file: Any, axes: str, meaning: Meaning, scaling: Any) -> ImageInfo:
+    """Return the metadata of the first image."""
+    first = file.pages[0]
+    info = tiff_info(file, axes)
+    tags, lost = kept_tags(first)
+    notes = [*meaning.notes, *lost]
+    nodata = nodata_of(path, first, meaning.dtype)
+    if scaling is not None:
+        notes.append("scale and offset of the bands were applied")
+        wide = np.float64 if meaning.dtype.itemsize > 2 else np.float32
+        meant = (np.array(v) * scaling[0] + scaling[1] for v in nodata)
+        nodata = tuple(dict.fromkeys(float(wide(v)) for m in meant for v in np.ravel(m)))
+    if len(file.series) > 1:
+        notes.append(f"took the first of {len(file.series)} images in {path.name}")
+    levels = len(file.series[0].levels)
+    if levels > 1:
+        notes.append(f"took the finest of {levels} resolution levels")
+    on_earth = geo_spacing(first)
+    if on_earth and "X" in axes and "Y" in axes:
+        steps = tuple(on_earth.get(letter) for letter in axes)
+        info = replace(info, spacing=steps, unit="m")
+    if file.is_ome or file.is_imagej:
+        tags.pop("description", None)
+    options = {**info.options, **tags, **meaning.options}
+    return replace(info, options=options, notes=tuple(notes), alpha=meaning.alpha, nodata=nodata)
 
 
 def _read_tiff(path: Path) -> tuple[Array, ImageInfo]:
     import tifffile  # start-up time
 
-    with _damage_raises(), tifffile.TiffFile(path) as file:
+    with damage_raises(), tifffile.TiffFile(path) as file:
         check_files(path, file)
-        series = file.series[0]
-        check_memory(path, series.shape, series.dtype)
-        _check_pages(path, file, series)
-        with _codec_named(path):
-            array = np.asarray(series.asarray())
-        return array, _info(path, file)
-
-
-def _info(path: Path, file: Any) -> ImageInfo:
-    info = tiff_info(file, str(file.series[0].axes))
-    count = len(file.series)
-    return replace(info, notes=(f"took the first of {count} images in {path.name}",) * (count > 1))
-
-
-@contextlib.contextmanager
-def _codec_named(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:
-        if "imagecodecs" not in str(error):
-            raise
-        codec = str(error).partition(":")[0].rpartition(".")[2]
-        raise FileError(
-            f"cannot read {path}: its compression {codec} needs another package. "
-            "Install it: pip install imagecodecs"
-        ) from None
+        image = _image(path, file)
+        check_memory(path, image.shape, image.dtype)
+        check_pages(path, file, image.series)
+        with codec_named(path):
+            array = np.asarray(image.series.asarray()).transpose(image.order)
+        return image.convert(array, slice(None)), image.info
 
 
 def _open_tiff(path: Path, inside: str = "") -> Source:
@@ -74,96 +142,93 @@ def _open_tiff(path: Path, inside: str = "") -> Source:
     import tifffile  # start-up time
 
     with contextlib.ExitStack() as open_files:
-        with _damage_raises():
+        with damage_raises():
             file = open_files.enter_context(tifffile.TiffFile(path))
             check_files(path, file)
-            series = file.series[0]
-            info, shape = _info(path, file), tuple(int(n) for n in series.shape)
-            if series.dtype.kind not in "biufc":
-                raise FileError(f"cannot read {path}: expected numbers; got {series.dtype}")
+            image = _image(path, file)
+            series = image.series
             place, dtype = series.dataoffset, np.dtype(file.byteorder + series.dtype.char)
             plain = place is not None and series.dtype.kind != "b"
             if not plain:
-                _check_pages(path, file, series)
+                check_pages(path, file, series)
         if plain:
-            return raw_source(path, "", Raw.open(path, dtype, shape, int(place or 0)), info)
-        source = _paged(path, file, series, info)
+            slow = tuple(int(axis) for axis in np.argsort(image.order))
+            raw = Raw.open(path, dtype, image.stored_shape, int(place or 0), slow)
+            return _converted(raw_source(path, "", raw, image.info), image)
+        source = _paged(path, file, image)
         open_files.pop_all()
+        return _converted(source, image)
+
+
+def _converted(source: Source, image: _Image) -> Source:
+    """Return a source of what the stored samples mean."""
+    if not image.converts:
         return source
-
-
-def _paged(path: Path, file: Any, series: Any, info: ImageInfo) -> Source:
-    zarr = import_package("zarr", path)
-    file.filehandle.set_lock(True)
-    node = zarr.open(series.aszarr(level=0), mode="r")
+    samples, stored = image.info.axes.endswith("S"), source.fetch
+    chunks = source.chunks
+    if chunks is not None and samples:
+        chunks = (*chunks[: len(image.shape) - 1], image.shape[-1])
 
     def fetch(region: Region) -> Array:
+        if not samples:
+            return image.convert(stored(region), slice(None))
+        pixels = region[:-1]
+        every = (slice(None),) * (source.ndim - len(pixels))
+        return image.convert(stored((*pixels, *every)), region[-1])
+
+    return replace(source, shape=image.shape, dtype=image.dtype, chunks=chunks, fetch=fetch)
+
+
+def _paged(path: Path, file: Any, image: _Image) -> Source:
+    zarr = import_package("zarr", path)
+    file.filehandle.set_lock(True)
+    node = zarr.open(image.series.aszarr(level=0), mode="r")
+    order = image.order
+
+    def fetch(region: Region) -> Array:
+        own = tuple(region[order.index(axis)] for axis in range(len(order)))
         try:
-            with _codec_named(path):
-                found = np.asarray(node[region])
+            with codec_named(path):
+                found = np.asarray(node[own])
         except FileError:
             raise
         except Exception as error:
             raise chunk_error(
-                path, node.shape, node.chunks, region, error, node.__getitem__, str
+                path, node.shape, node.chunks, own, error, node.__getitem__, str
             ) from None
-        return found.astype(found.dtype.newbyteorder("="), copy=False)
+        return found.astype(found.dtype.newbyteorder("="), copy=False).transpose(order)
 
-    chunks, dtype = tuple(node.chunks), node.dtype.newbyteorder("=")
-    return Source(path, tuple(node.shape), dtype, chunks, info, fetch, file.close)
-
-
-def _check_pages(path: Path, file: Any, series: Any) -> None:
-    """Refuse a truncated file, whose last pages would be read as zeros."""
-    size, stored, sparse = file.filehandle.size, 0, False
-    for page in series.pages:
-        if page is None:
-            sparse = True
-            continue
-        stored += sum(page.databytecounts)
-        sparse = sparse or 0 in page.databytecounts  # tiles that were never written are zeros
-        ends = (o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=False))
-        if max(ends, default=0) > size:
-            raise FileError(
-                f"cannot read {path}: it is truncated; a page ends beyond its {size} bytes. "
-                "Fetch or export it again"
-            )
-    ratio = RATIOS.get(int(series.keyframe.compression))
-    if ratio is not None and not sparse:
-        bits = math.prod(series.shape) * int(series.keyframe.bitspersample)
-        check_packed(path, bits // 8, stored, ratio)
+    chunks = tuple(node.chunks[axis] for axis in order)
+    dtype = node.dtype.newbyteorder("=")
+    return Source(path, image.stored_shape, dtype, chunks, image.info, fetch, file.close)
 
 
-@contextlib.contextmanager
-def _damage_raises() -> Iterator[None]:
-    """Raise errors that tifffile only logs: a truncated file would be read with fewer pages."""
-    log, found = logging.getLogger("tifffile"), list[str]()
-
-    class Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if record.levelno >= logging.ERROR:
-                found.append(record.getMessage())
-
-    keep, propagate = Keep(), log.propagate
-    log.addHandler(keep)
-    log.propagate = False
-    try:
-        yield
-    finally:
-        log.removeHandler(keep)
-        log.propagate = propagate
-    if found:
-        raise ValueError(found[0].rpartition("> ")[2])
+# Writing
 
 
-def _turned(info: ImageInfo, ndim: int) -> tuple[int, ...]:
-    """Return the axes in the order of TIFF: pages of rows and columns, T Z C before them."""
-    axes = info.axes
-    usual = axes.endswith(("YX", "YXS")) or len(axes) != ndim
-    if usual or not {"Y", "X"} <= set(axes) or len(set(axes)) != ndim:
+def _file_order(info: ImageInfo, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the axes in the order of TIFF: pages of rows and columns, T Z C before them, samples last.
+
+    Samples that were stored as planes lie before the rows again.
+    """
+    axes, ndim = info.axes, len(shape)
+    if len(axes) != ndim or not {"Y", "X"} <= set(axes) or len(set(axes)) != ndim:
         return tuple(range(ndim))
-    rank = {letter: i for i, letter in enumerate("TZCLYXS")}
-    return tuple(sorted(range(ndim), key=lambda i: rank.get(axes[i], -1)))
+    if not axes.endswith(("YX", "YXS")) or "S" in axes[:-1]:
+        rank = {letter: i for i, letter in enumerate("TZCLYXS")}
+        order = tuple(sorted(range(ndim), key=lambda i: rank.get(axes[i], -1)))
+    else:
+        order = tuple(range(ndim))
+    if "S" in axes and info.options.get("samples", {}).get("planar") and shape[order[-1]] > 1:
+        order = (*order[:-3], order[-1], *order[-3:-1])
+    return order
+
+
+def _described(info: ImageInfo, shape: tuple[int, ...]) -> ImageInfo:
+    """Return metadata in which an array without any that looks like colours has colours."""
+    if not info.axes and len(shape) == 3 and shape[-1] in (3, 4) and min(shape[:2]) > 4:
+        return replace(info, axes="YXS")
+    return info
 
 
 def _in_order(info: ImageInfo, order: tuple[int, ...]) -> ImageInfo:
@@ -182,48 +247,57 @@ def _settings(
 ) -> dict[str, Any]:
     """Return options for tifffile: OME-TIFF, ImageJ or plain TIFF, by name, origin and spacing."""
     name = dtype.newbyteorder("=").name
-    colour = (
-        len(info.axes) == len(shape)
-        and info.axes[-1:] == "S"
-        and shape[-1] in (3, 4)
-        and dtype.kind == "u"
-    )
-    named = path.name.lower().endswith((".ome.tif", ".ome.tiff"))
-    settings: dict[str, Any] = {"photometric": "rgb" if colour else "minisblack"}
-    if not colour and "S" in info.axes:  # not the last axis, or more samples than colours
-        info = replace(info, axes=info.axes.replace("S", "Q" if "C" in info.axes else "C"))
-    settings["bigtiff"] = math.prod(shape) * dtype.itemsize > CLASSIC_BYTES
-    ome = {**settings, "ome": True, "metadata": ome_settings(info, len(shape))}
-    held = name in OME_TYPES and (len(info.axes) != len(shape) or set(info.axes) <= set("TZCLYXSQ"))
-    if (named or info.options.get("ome") is not None) and held:
-        return ome
-    imagej = imagej_settings(info, shape, name)
-    if imagej is not None:
-        return imagej
-    steps = len(info.spacing or ()) == len(shape) == len(info.axes)
-    if steps and info.unit and held and "resolution" not in info.options:
-        return ome
     axes = info.axes if len(info.axes) == len(shape) else ""
-    return {**settings, "metadata": {"axes": axes} if axes else {}, **plain_resolution(info)}
+    samples = shape[axes.index("S")] if "S" in axes else 0
+    settings = layout_settings(info, samples, dtype)
+    if samples == 1:  # one sample is no axis of a page
+        axes = axes.replace("S", "Q" if "C" in axes else "C")
+        info = replace(info, axes=axes)
+    settings["bigtiff"] = math.prod(shape) * dtype.itemsize > CLASSIC_BYTES
+    tags = tag_settings(info)
+    extra = {k: v for k, v in tags.items() if k == "extratags"}
+    ome = {**settings, **extra, "ome": True, "metadata": ome_settings(info, len(shape))}
+    supported = name in OME_TYPES and (not axes or set(axes) <= set("TZCYXLSQ"))
+    named = path.name.lower().endswith((".ome.tif", ".ome.tiff"))
+    if (named or info.options.get("ome") is not None) and supported:
+        return ome
+    on_earth = "geotiff" in info.options
+    imagej = None if on_earth else imagej_settings(info, shape, name)
+    if imagej is not None and not samples:
+        return {**imagej, **settings, **extra}
+    if imagej is not None:
+        return {**imagej, **extra}
+    steps = len(info.spacing or ()) == len(shape) == len(info.axes)
+    measured = steps and info.unit and "resolution" not in info.options
+    if measured and supported and not on_earth:
+        return ome
+    metadata = {"axes": axes} if axes else {}
+    return {**settings, **tags, "metadata": metadata, **plain_resolution(info)}
 
 
 def _keeps(
     info: ImageInfo, shape: tuple[int, ...], dtype: np.dtype[Any], path: Path
 ) -> frozenset[str]:
-    order = _turned(info, len(shape))
-    turned = _in_order(info, order)
-    settings = _settings(turned, tuple(shape[i] for i in order), dtype, path)
+    info = _described(info, shape)
+    order = _file_order(info, shape)
+    settings = _settings(_in_order(info, order), tuple(shape[i] for i in order), dtype, path)
+    found = {"axes", "nodata", "inks", "white_is_zero", "geotiff"}
+    if "colormap" in settings:
+        found.add("colormap")
     if settings.get("ome"):
-        return frozenset(("axes", "spacing", "ome"))
-    if settings.get("imagej"):
-        return frozenset(("axes", "spacing", "imagej"))
-    return frozenset(("axes", "spacing" if "resolution" in settings else "axes"))
+        found |= {"spacing", "ome"}
+    elif settings.get("imagej"):
+        found |= {"spacing", "imagej"}
+    elif "resolution" in settings or "geotiff" in info.options:
+        found.add("spacing")
+    return frozenset(found)
 
 
 def _write_tiff(file: BinaryIO, array: Array, info: ImageInfo, path: Path) -> None:
     import tifffile  # start-up time
 
-    order = _turned(info, array.ndim)
+    info = _described(info, array.shape)
+    order = _file_order(info, array.shape)
     array, info = array.transpose(order), _in_order(info, order)
     settings = _settings(info, array.shape, array.dtype, path)
     if not settings.get("imagej") and info.options.get("compression"):
@@ -234,13 +308,13 @@ def _write_tiff(file: BinaryIO, array: Array, info: ImageInfo, path: Path) -> No
 def _create_tiff(request: CreateRequest) -> Target:
     import tifffile  # start-up time
 
-    order = _turned(request.info, len(request.shape))
+    known = _described(request.info, request.shape)
+    order = _file_order(known, request.shape)
     shape = tuple(request.shape[i] for i in order)
     if not request.resume:
-        info = _in_order(request.info, order)
-        settings = _settings(info, shape, request.dtype, request.path)
+        settings = _settings(_in_order(known, order), shape, request.dtype, request.path)
         tifffile.memmap(request.draft, shape=shape, dtype=request.dtype, **settings)
-    with tifffile.TiffFile(request.draft) as made:
+    with damage_raises(), tifffile.TiffFile(request.draft) as made:
         series = made.series[0]
         found = tuple(int(n) for n in series.shape)
         same = [n for n in found if n > 1] == [n for n in shape if n > 1]
@@ -266,5 +340,53 @@ TIFF = Format(
     open=_open_tiff,
     create=_create_tiff,
     keeps=_keeps,
-    options={"ome": "OME's metadata", "imagej": "ImageJ's metadata"},
+    options={
+        "ome": "OME's metadata",
+        "imagej": "ImageJ's metadata",
+        "geotiff": "the georeference",
+        "colormap": "the colour table",
+        "inks": "that the samples are inks (CMYK)",
+        "white_is_zero": "that 0 is white",
+    },
+    selective=True,
+    statements=answers_of(
+        kept={
+            "colour samples": "of any type, contiguous",
+            "several bands": "contiguous samples, with the codes of extra samples",
+            "planar colour": "as planes; read with the samples last",
+            "white is zero": "in TIFF; inverted for PNG, JPEG and BMP",
+            "CMYK": "each ink is filtered; converted to RGB for PNG",
+            "colour profile": "",
+            "rotation": "the orientation tag; turned upright for PNG, JPEG and BMP",
+            "spacing": "of OME, ImageJ, a resolution per cm, or the pixel scale of GeoTIFF",
+            "spacing in several units": "OME: converted to the unit along x",
+            "georeference": "GeoTIFF tags and GDAL's metadata, without its statistics",
+            "print resolution": "per inch",
+            "axis names": "as letters",
+            "other metadata": "description, OME channels, texts and XMP; not EXIF, and a note says so",
+        },
+        converted={
+            "palette": "to RGB; tables of ImageJ, grey ramps and smooth tables are kept instead, and "
+            "the intensities are filtered",
+            "YCbCr": "to RGB; subsampling without JPEG compression is refused",
+            "sample depth": "2 and 4 bits become 8; 1 bit is read as bool",
+            "scale and offset": "of GDAL: applied, in float32 (float64 beyond 16 bits)",
+            "contradicting spacing": "OME's is taken, then that of ImageJ, then the resolution; a "
+            "GeoTIFF's pixel scale before these",
+            "several images": "the first image is taken, and a note says of how many",
+            "resolution levels": "the finest is taken, and a note says of how many",
+        },
+        obeyed={
+            "alpha": "colours are weighted by it",
+            "premultiplied alpha": "colours and alpha are filtered alike",
+            "missing value": "GDAL_NODATA",
+        },
+        refused={
+            "CIELab": "also ICCLab, ITULab, CFA, LogL, LogLuv and LinearRaw",
+            "unknown colour space": "",
+            "missing value outside the type": "unless --nodata says otherwise",
+        },
+        cannot_occur="transparent colour, position and direction, coordinates, groups, "
+        "incomplete series, tilted slices",
+    ),
 )

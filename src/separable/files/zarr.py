@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import json
 import math
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +12,30 @@ import numpy as np
 
 from separable.errors import FileError
 from separable.files.axis_names import names_of
+from separable.files.cf_conventions import decoded
 from separable.files.chunked_io import Region, Source, Target, chunk_error
 from separable.files.diagnostics import import_package, reason_of
-from separable.files.file_format import CreateRequest, Format, metadata_kept
+from separable.files.file_format import CreateRequest, Format
 from separable.files.image_info import Array, ImageInfo
-from separable.files.ome_zarr import ome_of, ome_to_info, own_to_info, to_attributes, to_ome
+from separable.files.ome_zarr import (
+    ome_of,
+    ome_to_info,
+    own_to_info,
+    plain_json,
+    to_attributes,
+    to_ome,
+)
+from separable.files.pyramid_levels import with_levels, write_levels
+from separable.files.volume_answers import ZARR_ANSWERS
+from separable.files.zarr_codecs import check_codecs, check_opened
 from separable.files.zarr_drafts import ChunkWriter, draft_store, read_store
+from separable.files.zarr_variables import data_arrays, place_in, spacing_in, write_beside
+from separable.masked.nodata import fits_dtype
 from separable.system import flush_path
 
 __all__ = ["ZARR"]
 
 CHUNK_BYTES = 4 << 20
-NEW = "zarr 3: "  # prefix of codec names of Zarr 3, which differ from those of Zarr 2
 METADATA = ("zarr.json", ".zarray", ".zgroup")
 
 
@@ -36,7 +47,7 @@ def _open_zarr(path: Path, inside: str = "") -> Source:
             f"cannot read {path}: it is a folder without {', '.join(METADATA)}, so it is not a Zarr store. "
             "Name the store itself"
         )
-    _check_codecs(where)
+    check_codecs(where)
     try:
         node = zarr.open(read_store(path), mode="r", path=inside or None)
     except (FileNotFoundError, KeyError):
@@ -44,14 +55,24 @@ def _open_zarr(path: Path, inside: str = "") -> Source:
     name = inside
     if not hasattr(node, "shape"):
         name = _array_in(where, node, inside)
-        _check_codecs(path / name)
+        check_codecs(path / name)
         node = zarr.open(read_store(path), mode="r", path=name)
-    _check_opened(where, node)
+    check_opened(where, node)
     if node.dtype.kind not in "biufc":
         raise FileError(
             f"cannot read {where}: expected numbers; got {node.dtype}. Save a plain array"
         )
-    return _source(where, node, _info(zarr, path, name, node))
+    info = _info(zarr, path, name, node)
+    return decoded(_source(where, node, info), *_declared(node, info))
+
+
+def _declared(node: Any, info: ImageInfo) -> tuple[dict[str, Any], Any]:
+    """Return the attributes of an array, and its fill value where xarray takes it as missing."""
+    if "ome_zarr" in info.options:
+        return {}, None
+    attributes = dict(node.attrs)
+    by_xarray = int(node.metadata.zarr_format) == 2 and "_ARRAY_DIMENSIONS" in attributes
+    return attributes, node.fill_value if by_xarray else None
 
 
 def _source(where: Path, node: Any, info: ImageInfo) -> Source:
@@ -73,6 +94,7 @@ def _source(where: Path, node: Any, info: ImageInfo) -> Source:
         "filters": node.filters,
         "order": node.order,
         "dtype": node.dtype,
+        "fill_value": node.fill_value,
     }
     return Source(
         path=where,
@@ -93,6 +115,7 @@ def _array_in(where: Path, group: Any, inside: str) -> str:
     found = sorted(
         name for name, member in group.members(max_depth=None) if hasattr(member, "shape")
     )
+    found = data_arrays(where, found)
     if len(found) == 1:
         return "/".join(filter(None, (inside, found[0])))
     if not found:
@@ -126,123 +149,17 @@ def _info(zarr: Any, path: Path, name: str, node: Any) -> ImageInfo:
         parent = zarr.open(read_store(path), mode="r", path=above or None)
         ome = ome_of(dict(parent.attrs))
     if ome is not None and any(str(d["path"]) == last for d in ome["datasets"]):
-        return ome_to_info(ome, last, node.ndim, int(node.metadata.zarr_format))
+        info = ome_to_info(ome, last, node.ndim, int(node.metadata.zarr_format))
+        return with_levels(info, ome, parent, last)
     names = getattr(node.metadata, "dimension_names", None)
-    return own_to_info(attributes, names, node.ndim)
-
-
-# Codecs
-
-
-def _check_opened(where: Path, node: Any) -> None:
-    """Check the codecs that zarr will use, from whichever metadata file it read them."""
-    for codec in (*node.filters, *node.compressors, *_inner_codecs(node)):
-        made = codec.get_config() if hasattr(codec, "get_config") else codec.to_dict()
-        _check_trusted(where, str(made.get("id") or made.get("name")))
-
-
-def _inner_codecs(node: Any) -> tuple[Any, ...]:
-    """Return the codecs of Zarr 3, including those of chunks within shards."""
-    found = list(getattr(node.metadata, "codecs", ()))
-    for codec in found:
-        found += [*getattr(codec, "codecs", ()), *getattr(codec, "index_codecs", ())]
-    return tuple(found)
-
-
-def _check_trusted(where: Path, codec: str) -> None:
-    """Refuse codecs that decode objects, because they may execute what they decode."""
-    name = codec.removeprefix(NEW)
-    if name.removeprefix("numcodecs.") in NUMBERS or (
-        name not in OBJECTS and any(name.startswith(start) for start, _ in PACKAGES)
-    ):
-        return
-    raise FileError(
-        f"cannot read {where}: its codec {name} decodes more than numbers, which is not safe. Store the "
-        "array with another codec, such as blosc or zstd"
-    )
-
-
-def _check_codecs(where: Path) -> None:
-    """Refuse a codec that is not installed, which zarr would report only at the first chunk."""
-    for codec in _codecs(where):
-        if codec.removeprefix(NEW) in OBJECTS:  # before it is looked up
-            _check_trusted(where, codec)
-        if not _known(codec):
-            codec = codec.removeprefix(NEW)
-            package = next((p for start, p in PACKAGES if codec.startswith(start)), None)
-            remedy = (
-                f"Install it: pip install {package}"
-                if package
-                else ("Install the package that contains it, or store the array with another codec")
-            )
-            raise FileError(f"cannot read {where}: its codec {codec} is not installed. {remedy}")
-        _check_trusted(where, codec)
-
-
-# Codecs of numcodecs and zarr that map bytes to bytes or numbers to numbers, and those that create
-# Python objects: `pickle` executes what the file says.
-NUMBERS = frozenset((
-    "adler32", "astype", "base64", "bitround", "blosc", "bz2", "crc32", "crc32c", "delta",
-    "fixedscaleoffset", "fletcher32", "gzip", "jenkins_lookup3", "lz4", "lzma", "packbits",
-    "pcodec", "quantize", "shuffle", "zfpy", "zlib", "zstd",
-    "bytes", "endian", "transpose", "sharding_indexed", "cast_value", "scale_offset",
-))  # fmt: skip
-OBJECTS = frozenset((
-    "pickle", "json2", "msgpack2", "categorize", "vlen-utf8", "vlen-bytes", "vlen-array",
-    "vlen-string",
-))  # fmt: skip
-
-PACKAGES = (
-    ("imagecodecs", "imagecodecs"),
-    ("blosc2", "blosc2"),
-    ("zfpy", '"numcodecs[zfpy]"'),
-    ("pcodec", '"numcodecs[pcodec]"'),
-    ("crc32c", '"numcodecs[crc32c]"'),
-    ("msgpack2", '"numcodecs[msgpack]"'),
-    ("numcodecs.", '"zarr[numcodecs]"'),
-    ("bitshuffle", "bitshuffle"),
-    ("wavpack", "wavpack-numcodecs"),
-    ("flac", "flac-numcodecs"),
-)
-
-
-def _codecs(where: Path) -> Iterator[str]:
-    old, new = where / ".zarray", where / "zarr.json"
-    if old.is_file():
-        meta = json.loads(old.read_bytes())
-        for codec in (meta.get("compressor"), *(meta.get("filters") or ())):
-            if codec:
-                yield str(codec["id"])
-    if new.is_file():
-        yield from _codecs_3(json.loads(new.read_bytes()).get("codecs") or ())
-
-
-def _codecs_3(codecs: Any) -> Iterator[str]:
-    for codec in codecs:
-        name = codec if isinstance(codec, str) else str(codec["name"])
-        yield NEW + name
-        if name == "sharding_indexed":
-            yield from _codecs_3(codec["configuration"]["codecs"])
-
-
-def _known(codec: str) -> bool:
-    if not codec.startswith(NEW):
-        from numcodecs.registry import get_codec  # optional
-
-        try:
-            get_codec({"id": codec})
-        except ValueError:
-            return False
-        except TypeError:  # it is installed, and its options are missing
-            return True
-        return True
-    from zarr.registry import get_codec_class  # optional
-
-    try:
-        get_codec_class(codec.removeprefix(NEW))
-    except Exception:
-        return False
-    return True
+    info = own_to_info(attributes, names, node.ndim)
+    if not name:
+        return info
+    place = place_in(path, name, int(node.metadata.zarr_format))
+    info = replace(info, options={**info.options, "place": place})
+    spacing, unit = (None, "") if info.spacing else spacing_in(zarr, place, info.axes)
+    info = replace(info, notes=(*info.notes, *filter(None, [place.note])))
+    return replace(info, spacing=spacing, unit=unit) if spacing else info
 
 
 # Writing
@@ -253,13 +170,19 @@ def _create_zarr(request: CreateRequest) -> Target:
     if not request.resume:
         _create_store(zarr, request)
     writer = ChunkWriter(request.draft, first=not request.joins)
-    with _open_zarr(request.draft) as found:
+    name = _name(request)
+    with _open_zarr(request.draft, name) as found:
         request.check_draft(found.shape, found.dtype)
-    node = zarr.open(draft_store(writer), mode="r+")
-    node = node if hasattr(node, "shape") else node["0"]
+    store_of_draft = draft_store(writer)
+    node = zarr.open(store_of_draft, mode="r+", path=name or None)
 
     def store(region: Region, array: Array) -> None:
         node[region] = array
+
+    def complete() -> None:
+        write_levels(zarr, store_of_draft, _levels(request))
+        writer.flush()
+        writer.finish()
 
     return Target(
         path=request.path,
@@ -270,29 +193,69 @@ def _create_zarr(request: CreateRequest) -> Target:
         store=store,
         flush=writer.flush,
         release=writer.close,
-        complete=writer.finish,
+        complete=complete,
         info=request.info,
         resumed=request.resume,
     )
 
 
+def _is_ome(request: CreateRequest) -> bool:
+    return request.path.name.endswith(".ome.zarr") or "ome_zarr" in request.info.options
+
+
+def _name(request: CreateRequest) -> str:
+    """Return the path of the array in the store; empty if the store is the array."""
+    if _is_ome(request):
+        return "0"
+    place = request.info.options.get("place")
+    return place.name if place is not None else ""
+
+
+def _levels(request: CreateRequest) -> list[tuple[int, ...]]:
+    """Return the shapes of the resolution levels, the finest first."""
+    levels = request.info.options.get("ome_zarr", {}).get("levels", ())
+    shapes = [tuple(level["shape"]) for level in levels]
+    return shapes if _is_ome(request) and shapes[:1] == [request.shape] else [request.shape]
+
+
 def _create_store(zarr: Any, request: CreateRequest) -> None:
     """Create a store without chunks and flush it to the disk."""
-    ome = request.path.name.endswith(".ome.zarr") or "ome_zarr" in request.info.options
     settings = _settings(request)
-    version = settings.pop("zarr_format")
-    if ome:
+    version, ndim = settings.pop("zarr_format"), len(request.shape)
+    place = request.info.options.get("place")
+    if _is_ome(request):
         top = zarr.create_group(str(request.draft), zarr_format=version)
-        top.attrs.update(to_ome(request.info, request.path, len(request.shape), version))
-        top.create_array("0", **settings)
+        shapes = _levels(request)
+        top.attrs.update(to_ome(request.info, request.path, ndim, version, len(shapes)))
+        for number, shape in enumerate(shapes):
+            top.create_array(str(number), **_for_level(settings, shape))
     else:
-        attributes = to_attributes(request.info, len(request.shape), version)
+        attributes = to_attributes(request.info, request.dtype, ndim, version)
+        if place is not None:
+            for group, own in place.groups.items():
+                own = {k: plain_json(v) for k, v in own.items() if k != "_NCProperties"}
+                zarr.create_group(
+                    str(request.draft), path=group, zarr_format=version, attributes=own
+                )
         zarr.create_array(
-            str(request.draft), zarr_format=version, attributes=attributes, **settings
-        )
+            str(request.draft), name=place.name if place is not None else None,
+            zarr_format=version, attributes=attributes, **settings,
+        )  # fmt: skip
+        if place is not None:
+            write_beside(zarr, request.draft, place, version)
     for path in request.draft.rglob("*"):
         if path.is_file():
             flush_path(path)
+
+
+def _for_level(settings: dict[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
+    """Return the settings of a level: chunks and shards no larger than it."""
+    found = {**settings, "shape": shape}
+    if shape != settings["shape"] and "shards" in settings:  # shards are multiples of chunks
+        found.pop("shards")
+        found["chunks"] = settings["chunks"]
+    found["chunks"] = tuple(max(1, min(c, n)) for c, n in zip(found["chunks"], shape, strict=True))
+    return found if shape != settings["shape"] else settings
 
 
 def _settings(request: CreateRequest) -> dict[str, Any]:
@@ -308,7 +271,7 @@ def _settings(request: CreateRequest) -> dict[str, Any]:
         "dtype": request.dtype,
         "chunks": chunks,
         "zarr_format": version,
-        "fill_value": request.dtype.type(0),
+        "fill_value": _fill_value(request, like, version),
     }
     settings.update(_shards(like, request.chunks, request.shape))
     if "compressors" in like:
@@ -320,10 +283,26 @@ def _settings(request: CreateRequest) -> dict[str, Any]:
     if version == 2:
         settings["chunk_key_encoding"] = {"name": "v2", "separator": "/"}
     else:
+        place = request.info.options.get("place")
+        dims = getattr(place, "dims", ())
         settings["dimension_names"] = names_of(
-            request.info.axes, request.info.names, len(request.shape)
+            request.info.axes,
+            dims if dims and all(dims) else request.info.names,
+            len(request.shape),
         )
     return settings
+
+
+def _fill_value(request: CreateRequest, like: dict[str, Any], version: int) -> Any:
+    """Return the value of chunks that are not stored.
+
+    In Zarr 2 with named dimensions xarray takes it as missing, so it is the declared value or none.
+    """
+    if version == 2 and not _is_ome(request):
+        return request.dtype.type(request.info.nodata[0]) if request.info.nodata else None
+    value = like.get("fill_value")
+    plain = isinstance(value, (bool, int, float, complex, np.number, np.bool_))
+    return request.dtype.type(value if plain and fits_dtype(value, request.dtype) else 0)
 
 
 def _check_encoders(request: CreateRequest, like: dict[str, Any]) -> None:
@@ -394,6 +373,14 @@ def _refuse_zarr(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
     return ""
 
 
+def _keeps(
+    info: ImageInfo, shape: tuple[int, ...], dtype: np.dtype[Any], path: Path
+) -> frozenset[str]:
+    common = {"axes", "names", "spacing", "affine", "attributes", "ome_zarr"}
+    ome = path.name.endswith(".ome.zarr") or "ome_zarr" in info.options
+    return frozenset(common if ome else common | {"nodata", "place"})
+
+
 ZARR = Format(
     name="Zarr",
     suffixes=(".zarr",),
@@ -404,6 +391,7 @@ ZARR = Format(
     contents=METADATA,
     inner=True,
     package="zarr",
-    keeps=metadata_kept("axes", "names", "spacing", "affine", "attributes", "ome_zarr"),
+    keeps=_keeps,
     options={"attributes": "the attributes"},
+    statements=ZARR_ANSWERS,
 )

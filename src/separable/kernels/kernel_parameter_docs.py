@@ -16,6 +16,12 @@ ndim : int, optional
     "sigma": """\
 sigma : float or sequence of float
     Standard deviation, for all axes or for each, in pixels or in the units of `spacing`; > 0.""",
+    "fwhm": """\
+fwhm : float or sequence of float, optional
+    Full width at half maximum, given instead of `sigma`: ``sigma = fwhm / 2.3548``.""",
+    "fwhm_1d": """\
+fwhm : float, optional
+    Full width at half maximum, given instead of `sigma`: ``sigma = fwhm / 2.3548``.""",
     "sigma_1d": """\
 sigma : float
     Standard deviation, in samples or in the units of `spacing`; > 0.""",
@@ -68,6 +74,23 @@ Returns
 -------
 Factors
     Factors of rank 1 with 3 taps per axis, integers without `spacing`.
+
+Raises
+------
+%(raises)s""",
+    "sized_slope": """\
+Parameters
+----------
+%(axis)s
+size : int, default 3
+    Number of taps per axis, odd.
+%(ndim)s
+%(spacing_of_slope)s
+
+Returns
+-------
+Factors
+    Factors of rank 1 with `size` taps per axis.
 
 Raises
 ------

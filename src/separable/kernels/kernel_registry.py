@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,6 +101,8 @@ class CatalogueKernel:
         Function that returns the 1-D kernel of a kernel with any number of axes.
     aliases : tuple of str
         Other names.
+    one_of : tuple of str
+        Parameters of which exactly one is needed, the usual one first.
     ndim_hint : str
         Sentence that names the kernel to use for another number of axes; may be empty.
     """
@@ -111,6 +113,7 @@ class CatalogueKernel:
     one_axis: Callable[..., Kernel] | None = None
     aliases: tuple[str, ...] = ()
     ndim_hint: str = ""
+    one_of: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -128,12 +131,14 @@ class CatalogueKernel:
         """True if the kernel has a physical size."""
         return "spacing" in inspect.signature(self.make).parameters
 
-    @property
-    def required(self) -> list[str]:
-        """Parameters without a default."""
+    def missing(self, given: Collection[str]) -> str:
+        """Return the first parameter that is needed and not given, or an empty string."""
         signature = inspect.signature(self.make).parameters
         empty = inspect.Parameter.empty
-        return [p for p in self.parameters if signature[p].default is empty]
+        needed = [p for p in self.parameters if signature[p].default is empty]
+        if self.one_of and not any(p in given for p in self.one_of):
+            needed.append(self.one_of[0])
+        return next((p for p in needed if p not in given), "")
 
 
 _GAUSSIAN = {"truncate": "number", "radius": "integers"}
@@ -171,8 +176,9 @@ _BUILT_IN = (
     ),
     CatalogueKernel(
         smoothing_kernels.gaussian,
-        {"sigma": "lengths", "order": "integers", **_GAUSSIAN},
+        {"sigma": "lengths", "order": "integers", **_GAUSSIAN, "fwhm": "lengths"},
         one_axis=smoothing_kernels.gaussian1d,
+        one_of=("sigma", "fwhm"),
     ),
     CatalogueKernel(derivative_kernels.laplace),
     CatalogueKernel(
@@ -184,9 +190,9 @@ _BUILT_IN = (
     CatalogueKernel(shapes.motion, {"length": "length", "angle": "angle"}, ndim=2),
     CatalogueKernel(shapes.pillbox, {"radius": "length"}, ndim=2),
     CatalogueKernel(derivative_kernels.prewitt, _AXIS),
-    CatalogueKernel(derivative_kernels.scharr, _AXIS),
+    CatalogueKernel(derivative_kernels.scharr, {**_AXIS, "size": "integer"}),
     CatalogueKernel(bandpass.sharpen, {"sigma": "lengths", "amount": "number", **_GAUSSIAN}),
-    CatalogueKernel(derivative_kernels.sobel, _AXIS),
+    CatalogueKernel(derivative_kernels.sobel, {**_AXIS, "size": "integer"}),
     CatalogueKernel(wavelet_kernels.wavelet, {"name": "text", "bands": "text"}),
 )
 # By names and aliases, in the order of registration.

@@ -83,11 +83,11 @@ def parse_spec(
     kernel = catalogue_kernel(name)
     name = kernel.name
     arguments = _arguments(kernel, values)
-    missing = [p for p in kernel.required if p not in arguments]
+    missing = kernel.missing(arguments)
     if missing:
         raise ArgumentError(
-            f"kernel `{name}` needs `{missing[0]}`; got {text!r}. "
-            f"Write it as {name}:{missing[0].upper()}; it takes {_accepted(kernel)}"
+            f"kernel `{name}` needs `{missing}`; got {text!r}. "
+            f"Write it as {name}:{missing.upper()}; it takes {_accepted(kernel)}"
         )
     plain, steps = measured(text.strip(), arguments, spacing, unit)
     if kernel.is_measured and steps is not None:
@@ -108,7 +108,7 @@ def lengths_of(name: str) -> dict[str, bool]:
     Examples
     --------
     >>> lengths_of("gaussian"), lengths_of("disk"), lengths_of("sobel")
-    ({'sigma': True}, {'radius': False}, {})
+    ({'sigma': True, 'fwhm': True}, {'radius': False}, {})
     """
     kinds = {"length": False, "lengths": True, "sizes": True}
     parameters = catalogue_kernel(name).parameters
@@ -138,11 +138,11 @@ def kernel_by_name(
                 f"{unknown_name('parameter', key, order)} Kernel `{kernel.name}` takes "
                 f"{_accepted(kernel)}"
             )
-    for key in kernel.required:
-        if key not in arguments:
-            raise ArgumentTypeError(
-                f"kernel `{kernel.name}` needs `{key}`; it takes {_accepted(kernel)}"
-            )
+    missing = kernel.missing(arguments)
+    if missing:
+        raise ArgumentTypeError(
+            f"kernel `{kernel.name}` needs `{missing}`; it takes {_accepted(kernel)}"
+        )
     measured_too = {} if spacing is None or not kernel.is_measured else {"spacing": spacing}
     return _call(kernel, {**arguments, **measured_too}, ndim)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,21 +31,32 @@ from separable.request import (
     whole_per_axis,
 )
 
-__all__ = ["binomial", "binomial1d", "box", "box1d", "gaussian", "gaussian1d", "gaussians"]
+__all__ = [
+    "binomial",
+    "binomial1d",
+    "box",
+    "box1d",
+    "gaussian",
+    "gaussian1d",
+    "gaussians",
+    "sigma_of",
+]
 
 MOST_BINOMIAL = 1 << 16  # its integers have as many bits; more take minutes
+FWHM = math.sqrt(8 * math.log(2))  # full width at half maximum of a Gaussian of sigma 1
 HIGHEST_ORDER = 4  # in higher derivatives the truncation at 4 sigma dominates
 
 
 @documented
 def gaussian(
-    sigma: PerAxis,
+    sigma: PerAxis | None = None,
     *,
     order: WholePerAxis = 0,
     ndim: int | None = None,
     truncate: float = 4.0,
     radius: WholePerAxis | None = None,
     spacing: PerAxis | None = None,
+    fwhm: PerAxis | None = None,
 ) -> Factors:
     """Return a sampled Gaussian, or a derivative of it, of rank 1 in any dimension.
 
@@ -57,6 +71,7 @@ def gaussian(
     %(truncate)s
     %(radius)s
     %(spacing_of_derivatives)s
+    %(fwhm)s
 
     Returns
     -------
@@ -88,18 +103,25 @@ def gaussian(
 
     >>> gaussian(3, spacing=(3, 1, 1)).shape
     (9, 25, 25)
+
+    Smooth by a full width at half maximum of 6 mm, as neuroimaging programs do:
+
+    >>> gaussian(fwhm=6, spacing=(2, 2, 2)).shape
+    (11, 11, 11)
     """
+    sigma = sigma_of(sigma, fwhm)
     return factors_from_terms([gaussians(sigma, order, ndim, truncate, radius, spacing)])
 
 
 @documented
 def gaussian1d(
-    sigma: float,
+    sigma: float | None = None,
     *,
     order: int = 0,
     truncate: float = 4.0,
     radius: int | None = None,
     spacing: float | None = None,
+    fwhm: float | None = None,
 ) -> NDArray[np.float64]:
     """Return a sampled Gaussian, or a derivative of it, on one axis.
 
@@ -113,6 +135,7 @@ def gaussian1d(
     %(truncate)s
     %(radius_1d)s
     %(spacing_1d_of_derivatives)s
+    %(fwhm_1d)s
 
     Returns
     -------
@@ -130,10 +153,33 @@ def gaussian1d(
     array([-0.2741,  0.    ,  0.2741])
     """
     step = check_spacing(spacing, 1)[0]
-    width = positive("sigma", sigma) / step
+    width = positive("sigma", sigma_of(sigma, fwhm)) / step
     derivative = whole_in_range("order", order, 0, HIGHEST_ORDER)
     half = None if radius is None else whole_in_range("radius", radius, 0)
     return _sample(width, derivative, _half_length(width, truncate, half), step)
+
+
+def sigma_of(sigma: Any, fwhm: Any) -> Any:
+    """Return sigma, or the sigma of a full width at half maximum: ``fwhm / (2 sqrt(2 ln 2))``.
+
+    Raises
+    ------
+    ArgumentError
+        If none of them is given, or both.
+
+    Examples
+    --------
+    >>> round(sigma_of(None, 2.3548200450309493), 12)
+    1.0
+    """
+    if (sigma is None) == (fwhm is None):
+        got = "neither" if sigma is None else "both"
+        raise ArgumentError(f"give either `sigma` or `fwhm`, the width of a Gaussian; got {got}")
+    if fwhm is None:
+        return sigma
+    if isinstance(fwhm, (tuple, list, np.ndarray)):
+        return tuple(positive("fwhm", w) / FWHM for w in fwhm)
+    return positive("fwhm", fwhm) / FWHM
 
 
 def gaussians(

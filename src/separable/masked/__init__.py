@@ -19,13 +19,21 @@ from normalised convolution with |k| then replaces the missing samples. Hence
 Where no sample below a nonzero weight is valid the result is `fill`.
 """
 
+from separable.masked.nodata import (
+    check_nodata,
+    keep_distinct,
+    nodata_values,
+    valid_samples,
+)
 from separable.masked.normalised import AxisByAxisRun, PlannedRun, Run, filter_missing, normalise
+from separable.masked.opacity import Opacity, OpacityWeights, filter_with_opacity
 from separable.masked.samples import (
     Missing,
     MissingOptions,
     blank,
     check_fill,
     check_nan,
+    fill_for,
     mask_of,
     missing_of,
 )
@@ -35,14 +43,22 @@ __all__ = [
     "AxisByAxisRun",
     "Missing",
     "MissingOptions",
+    "Opacity",
+    "OpacityWeights",
     "PlannedRun",
     "Run",
     "Weights",
     "blank",
     "check_fill",
     "check_nan",
+    "check_nodata",
+    "fill_for",
     "filter_missing",
+    "filter_with_opacity",
+    "keep_distinct",
     "mask_of",
     "missing_of",
+    "nodata_values",
     "normalise",
+    "valid_samples",
 ]

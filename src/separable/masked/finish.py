@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from separable.engine.availability import EngineError, available, compiling
 from separable.engine.result_memory import empty
 from separable.engine.thread_count import in_parallel
+from separable.masked.nodata import keep_distinct
 from separable.masked.samples import Rows, chunks, flat, rows_of
 from separable.masked.valid_weights import Weights
 from separable.run import store
@@ -49,9 +50,18 @@ class Parts:
     weights: Weights
 
     def finish(
-        self, target: Array | np.dtype[Any], fill: Any, nothing_valid: Array | None, threads: int
+        self,
+        target: Array | np.dtype[Any],
+        fill: Any,
+        nothing_valid: Array | None,
+        threads: int,
+        *,
+        distinct: bool = False,
     ) -> Array:
-        """Combine the parts into an array, or a new one of a type; set `nothing_valid` where it is `fill`."""
+        """Combine the parts into an array, or a new one of a type; set `nothing_valid` where it is `fill`.
+
+        If `distinct` is true, results of valid samples differ from `fill`.
+        """
         values = self.filtered
         if isinstance(target, np.ndarray):
             out = target
@@ -75,6 +85,8 @@ class Parts:
                 np.copyto(place, fill, where=nothing, casting="unsafe")
                 if nothing_valid is not None:
                     nothing_valid[rows] |= nothing
+            if distinct:
+                keep_distinct(place, fill, self._weight(rows, part.shape) < self.weights.half)
 
         in_parallel(job, chunks(values.shape), threads)
         return out

@@ -16,7 +16,8 @@ from separable.engine import work_dtype
 from separable.engine.result_memory import empty
 from separable.filtering import cached_plan, checked_output
 from separable.masked.finish import Parts, least_of
-from separable.masked.samples import Missing, MissingOptions, missing_of, without
+from separable.masked.nodata import check_nodata, keep_distinct, nodata_values
+from separable.masked.samples import Missing, MissingOptions, fill_for, missing_of, without
 from separable.masked.valid_weights import LIMITS, Weights, best, is_steady
 from separable.plan import Candidate, Plan
 from separable.request import FilterAxes
@@ -69,6 +70,7 @@ def filter_missing(
     mask: Any = None,
     nan: str = "propagate",
     fill: Any = math.nan,
+    nodata: Any = "auto",
     progress: Progress | None = None,
     **options: Any,
 ) -> Array:
@@ -78,10 +80,12 @@ def filter_missing(
     plan = cached_plan(array, kernel, dtype, options)
     problem = plan.problem
     outside = problem.cval if problem.fills else 0.0
-    asked = MissingOptions(mask, nan, fill)
+    asked = MissingOptions(mask, nan, fill, nodata)
     missing = missing_of(image, array, problem.axes, asked, problem.out, outside)
     if missing is None or problem.size == 0:
-        return plan(array, out, progress=progress)
+        result = plan(array, out, progress=progress)
+        values = check_nodata(nodata_values(nodata), array.dtype)
+        return keep_distinct(result, fill_for(fill, values)) if values else result
     target = problem.out if out is None else out
     weights = Weights.of(kernel)
     part = None if progress is None else _share(progress, 4 if weights.signed else 2)
@@ -146,7 +150,8 @@ def normalise(
 
     # Step 4: combine them and round once.
     parts = Parts(filtered, weight, mean, share, weights)
-    return parts.finish(target, missing.fill, nothing_valid, threads)
+    distinct = missing.distinct
+    return parts.finish(target, missing.fill, nothing_valid, threads, distinct=distinct)
 
 
 def _put(values: Array, target: Array | np.dtype[Any], threads: int) -> Array:

@@ -15,9 +15,11 @@ from separable.engine.availability import EngineError, compiling
 from separable.engine.result_memory import empty
 from separable.engine.thread_count import get_num_threads, in_parallel, slabs
 from separable.errors import ArgumentError, ArgumentTypeError
+from separable.masked.nodata import check_nodata, nodata_values, valid_samples
 from separable.request import mask_shape
 
 __all__ = [
+    "EXPLICIT_NAN",
     "Missing",
     "MissingOptions",
     "Rows",
@@ -25,6 +27,7 @@ __all__ = [
     "check_fill",
     "check_nan",
     "chunks",
+    "fill_for",
     "flat",
     "is_default",
     "mask_of",
@@ -38,6 +41,7 @@ Rows: TypeAlias = tuple[slice, ...]
 
 CHUNK = 1 << 17  # samples processed together, so that they stay in the cache
 NAN = ("propagate", "ignore")
+EXPLICIT_NAN = np.float32("nan")  # a `fill` of NaN that differs from the default, a Python float
 
 
 class MissingOptions(NamedTuple):
@@ -46,11 +50,17 @@ class MissingOptions(NamedTuple):
     mask: ArrayLike | None = None
     nan: str = "propagate"
     fill: Any = math.nan
+    nodata: Any = "auto"
 
     @property
     def are_default(self) -> bool:
-        """True if neither `mask` nor `nan` marks samples as missing."""
-        return self.mask is None and isinstance(self.nan, str) and self.nan == "propagate"
+        """True if neither `mask` nor `nan` nor `nodata` marks samples as missing."""
+        return (
+            self.mask is None
+            and isinstance(self.nan, str)
+            and self.nan == "propagate"
+            and not nodata_values(self.nodata)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,11 +76,14 @@ class Missing:
         Value of the result where nothing below the kernel is valid.
     outside : bool
         Whether the constant outside the image is valid.
+    distinct : bool
+        Whether results of valid samples must differ from `fill`.
     """
 
     valid: Array
     fill: Any
     outside: bool = True
+    distinct: bool = False
 
 
 def missing_of(
@@ -106,8 +119,10 @@ def missing_of(
     ArgumentTypeError
         If the mask does not hold numbers, or `fill` is not a number.
     """
-    mask, nan, fill = options
-    ignoring = check_nan(nan) == "ignore"
+    mask, nan, fill, nodata = options
+    values = check_nodata(nodata_values(nodata), image.dtype)
+    ignoring = check_nan(nan) == "ignore" or any(v != v for v in values)
+    fill = fill_for(fill, values)
     parts = []
     if mask is not None:
         parts.append(_fitted(mask, image, axes))
@@ -115,6 +130,8 @@ def missing_of(
         parts.append(~np.ma.getmaskarray(given))
     if ignoring and image.dtype.kind in "fc":
         parts.append(_not_nan(image))
+    if values:
+        parts.append(valid_samples(image, values))
     if not parts:
         return None
     valid = parts[0]
@@ -124,10 +141,21 @@ def missing_of(
     complete = outside and bool(valid.all())
     # Integers have no default fill. A masked array without masked samples needs none, because no
     # mask was given; with `mask` the error must not depend on the values of the mask.
-    if complete and mask is None and is_default(fill):
+    if complete and mask is None and (values or is_default(fill)):
         return None
     filling = check_fill(fill, out)
-    return None if complete else Missing(valid, filling, outside)
+    return None if complete else Missing(valid, filling, outside, distinct=bool(values))
+
+
+def fill_for(fill: Any, nodata: Sequence[Any]) -> Any:
+    """Return the value of results without valid samples: by default the first of `nodata`.
+
+    Examples
+    --------
+    >>> fill_for(math.nan, (-9999, 0)), fill_for(7, (-9999,)), fill_for(math.nan, ())
+    (-9999, 7, nan)
+    """
+    return nodata[0] if nodata and is_default(fill) else fill
 
 
 def is_default(fill: Any) -> bool:

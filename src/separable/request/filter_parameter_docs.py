@@ -61,7 +61,11 @@ nan : str
     "propagate" spreads NaN as far as the kernel reaches; "ignore" treats NaN as missing.
 fill : number
     Value of the result where no valid sample lies below the kernel. Integers cannot be NaN: with
-    a mask they need another `fill`.""",
+    a mask they need another `fill`.
+nodata : number, sequence of numbers, "auto" or "none"
+    Value of samples that are missing. It is then also the default of `fill`, and results of valid
+    samples differ from it, so that the result can declare the same value. "auto" takes what a file
+    declares (its `_FillValue`, data ignore value ...); arrays declare none.""",
     "returns": """\
 ndarray
     An array of the image's shape and, unless `output` says otherwise, type. Without `tol` it is

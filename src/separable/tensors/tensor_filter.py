@@ -79,7 +79,7 @@ def filter_with(
     %(operation)s
     %(threads)s
     **missing
-        `mask` and `nan` are refused; `fill` is ignored.
+        `mask`, `nan` and `nodata` are refused; `fill` is ignored.
 
     Returns
     -------
@@ -243,7 +243,7 @@ def _check_image(image: torch.Tensor) -> None:
 
 
 def _check_missing(missing: dict[str, Any]) -> None:
-    for name in ("mask", "nan"):
+    for name in ("mask", "nan", "nodata"):
         if name in missing:
             raise ArgumentError(
                 f"a tensor takes no `{name}`. For a kernel without negative weights divide two "

@@ -12,9 +12,13 @@ import os
 from typing import Any
 
 from separable.errors import ArgumentError, ArgumentTypeError
+from separable.files.format_registry import in_parts
+from separable.files.image_filter import filter_whole_file
 from separable.volumes.filter_file import Run, filter
 from separable.volumes.halo import BlockFilter, chunkwise, filter_block, needs
 from separable.volumes.slab_schedule import Schedule
+
+IN_PARTS = {"memory", "chunks", "resume", "client"}  # options of files that are filtered in parts
 
 __all__ = [
     "BlockFilter",
@@ -57,5 +61,8 @@ def filter_with(
             f"`output` must be the path of the file to write because the image is a file ({image}); got "
             f"{output!r}. To filter it in memory, read it first: separable.files.read_image"
         )
-    filter(image, output, kernel, progress=progress, **options)
+    if in_parts(image, output) or options.keys() & IN_PARTS:
+        filter(image, output, kernel, progress=progress, **options)
+    else:  # pictures, which are read and written whole
+        filter_whole_file(image, output, kernel, progress=progress, **options)
     return output

@@ -249,6 +249,10 @@ def _state(path: Any, layout: Any = ()) -> str:
     if place.is_file():
         found = place.stat()
         digest.update(repr((found.st_size, found.st_mtime_ns)).encode())
+    if place.is_dir():  # the slices of a series
+        for file in sorted(place.iterdir()):
+            found = file.stat()
+            digest.update(repr((file.name, found.st_size, found.st_mtime_ns)).encode())
     for name in ("zarr.json", ".zarray", ".zattrs"):
         file = place / name
         if file.is_file():

@@ -39,7 +39,7 @@ __all__ = ["filter_dask"]
 
 Array = NDArray[Any]
 Cut = tuple[int, int, int]  # along an axis: (start in the block, count, start in the chunk)
-MISSING = {"mask": None, "nan": "propagate", "fill": math.nan}
+MISSING = {"mask": None, "nan": "propagate", "fill": math.nan, "nodata": "auto"}
 
 
 def filter_dask(
@@ -57,7 +57,8 @@ def filter_dask(
     progress : callable, optional
         Not called because nothing is computed here; use ``dask.diagnostics.ProgressBar``.
     **options
-        Options of `plan`, and `mask` (also a Dask array), `nan` and `fill` as for `convolve`.
+        Options of `plan`, and `mask` (also a Dask array), `nan`, `fill` and `nodata` as for
+        `convolve`.
         `threads` is per task; by default one, because Dask runs as many tasks at a time as there
         are processors, and more only if there are fewer tasks.
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias
@@ -17,34 +17,45 @@ from numpy.typing import ArrayLike
 
 from separable.engine import METHODS
 from separable.engine.result_memory import release
-from separable.errors import ArgumentError, FileError, KernelError
+from separable.errors import ArgumentError
 from separable.factors import Factors
 from separable.files.chunked_io import Source, Target, remove
-from separable.files.format_registry import outer_file
+from separable.files.declared_nodata import obey_nodata
+from separable.files.format_registry import locate
+from separable.files.image_filter import (
+    check_percentiles,
+    opacity_note,
+    opacity_of,
+)
+from separable.files.image_info import ImageInfo
 from separable.files.opening import check_target, create_target, open_source
-from separable.filtering import missing_options
-from separable.plan import Plan, plan
+from separable.filter_bank.magnitude import Magnitude, wide_type
+from separable.filtering import NoData, missing_options
+from separable.plan import Plan
 from separable.run import run as run_method
 from separable.system import resident_memory
 from separable.volumes.checkpoint import Journal, open_journal, request_of, stage_path
 from separable.volumes.cluster import check_client, run_stage_on, schedule_for
-from separable.volumes.halo import BlockFilter, block_filter, chunkwise
-from separable.volumes.missing_samples import is_missing, masked, valid_filter
+from separable.volumes.file_checks import check_claims, chunk_sizes, refuse_same
+from separable.volumes.file_filters import file_filter
+from separable.volumes.halo import BlockFilter
+from separable.volumes.missing_samples import masked
+from separable.volumes.opacity_blocks import with_opacity
+from separable.volumes.rescaled_file import middle_path, write_rescaled
 from separable.volumes.slab_pipeline import run_stage
-from separable.volumes.slab_schedule import Schedule, amount, make_schedule, read_amount, restored
+from separable.volumes.slab_schedule import Schedule, make_schedule, read_amount, restored
+from separable.volumes.vanished_results import watched
 
 __all__ = ["Run", "filter"]
 
 PathLike: TypeAlias = str | os.PathLike[str]
-MOST_CHUNKS = 1 << 20  # largest number of chunks along an axis; planning visits all of them
-SPARSE = 1000  # how many times larger than the free disk space a result may be claimed to be
 USUAL = 2 << 30  # default memory limit in bytes, beyond the memory already in use
 
 
 def filter(
     source: PathLike,
     target: PathLike,
-    kernel: ArrayLike | Factors | Plan,
+    kernel: ArrayLike | Factors | Plan | Magnitude,
     *,
     memory: int | str | None = None,
     chunks: str | Sequence[int] = "auto",
@@ -55,6 +66,8 @@ def filter(
     mask: PathLike | ArrayLike | None = None,
     nan: str = "propagate",
     fill: complex = math.nan,
+    nodata: NoData = "auto",
+    rescale: tuple[float, float] | None = None,
     **options: Any,
 ) -> Schedule:
     """Filter a volume from file to file within a memory limit.
@@ -69,8 +82,9 @@ def filter(
         Zarr, NPY, HDF5, NIfTI, TIFF or ENVI.
     target : str or path
         Output file; the format follows from the suffix. It must not be the source.
-    kernel : array_like, Factors or Plan
-        Kernel with one axis per filtered axis. A plan contains all other options.
+    kernel : array_like, Factors, Plan or Magnitude
+        Kernel with one axis per filtered axis. A plan contains all other options; a
+        `separable.filter_bank.Magnitude` gives absolute values or the length of a gradient.
     memory : int or str, optional
         Memory limit of the whole process, for example "2GiB". Default: 2 GiB more than is already
         in use.
@@ -91,7 +105,13 @@ def filter(
     nan : str
         "ignore" treats NaN as missing; "propagate" spreads it.
     fill : number
-        Result where the kernel covers no valid sample.
+        Result where the kernel covers no valid sample. Default: the declared missing value.
+    nodata : "auto", "none", number or sequence of numbers
+        Value of samples that are missing. "auto" takes what the file declares: a data ignore
+        value, `_FillValue`, NaN in NIfTI ... The result declares the same.
+    rescale : (low, high), optional
+        Percentiles of the result that become the ends of the range of its type (0 .. 1 for floats).
+        The result is first written as floats beside the target.
     **options
         Options of `plan`: axes, mode, cval, origin, output (dtype of the result), tol, method,
         operation, threads. Methods whose results depend on how the volume is cut are not used.
@@ -121,10 +141,18 @@ def filter(
     ...     print(np.load(f"{folder}/out.npy").mean(), len(done.stages))
     1.0 1
     """
+    given = {"memory": memory, "chunks": chunks, "resume": resume, "client": client}
+    given |= {"mask": mask, "nan": nan, "fill": fill}
     with Run(
-        source, target, kernel, memory=memory, chunks=chunks, resume=resume, overwrite=overwrite,
-        client=client, mask=mask, nan=nan, fill=fill, **options,
-    ) as run:  # fmt: skip
+        source,
+        target,
+        kernel,
+        overwrite=overwrite,
+        rescale=rescale,
+        nodata=nodata,
+        **given,
+        **options,
+    ) as run:
         run(progress)
         return run.schedule
 
@@ -142,6 +170,8 @@ class Run:
     schedule : Schedule
     resumed : int
         Number of slabs that an earlier run has completed.
+    late_notes : tuple of str
+        Notes on the result, after the run.
 
     Examples
     --------
@@ -156,11 +186,15 @@ class Run:
     separable 1 0
     """
 
+    _rescale: Callable[[], Target] | None = None
+    _vanished: Callable[[], tuple[str, ...]] = staticmethod(tuple)
+    late_notes: tuple[str, ...] = ()
+
     def __init__(
         self,
         source: PathLike,
         target: PathLike,
-        kernel: ArrayLike | Factors | Plan,
+        kernel: ArrayLike | Factors | Plan | Magnitude,
         *,
         memory: int | str | None = None,
         chunks: str | Sequence[int] = "auto",
@@ -170,40 +204,103 @@ class Run:
         mask: PathLike | ArrayLike | None = None,
         nan: str = "propagate",
         fill: complex = math.nan,
+        nodata: NoData = "auto",
+        rescale: tuple[float, float] | None = None,
         **options: Any,
     ) -> None:
         self.client = client
         if client is not None:
             check_client(client)
         limit = None if memory is None else read_amount("memory", memory)
-        wanted = _chunks(chunks)
+        wanted = chunk_sizes(chunks)
         # Step 1: open the source and plan for the whole volume.
         self.source: Source = open_source(source)
         try:
             for read in (source, mask):
-                _refuse_same(read, target)
-            missing = missing_options(mask, nan, fill)
-            self.plan, volume_filter = _planned(kernel, self.source, options, missing)
+                refuse_same(read, target)
+            missing = missing_options(mask, nan, fill, nodata)
+            missing, info = self._obeyed(kernel, target, missing, options.get("output"))
+            final = Path(target).resolve()
+            if rescale is not None:  # floats beside the target first
+                check_percentiles(rescale)
+                if client is not None:
+                    raise ArgumentError(
+                        "`rescale` needs all results in one process: leave out `client`"
+                    )
+                self.out = np.dtype(options.get("output") or self.source.dtype)
+                check_target(final, self.source.shape, self.out, overwrite=overwrite)
+                options = {**options, "output": wide_type(self.source.dtype)}
+                fill = missing.get("fill", fill)
+                missing = {**missing, "fill": math.nan} if missing else missing
+                target = middle_path(final)
+            self.plan, volume_filter = file_filter(kernel, self.source, options, missing)
             if mask is not None:
                 self.source = masked(self.source, mask, self.plan.problem.axes)
+            self._obey_alpha(kernel)
             problem = volume_filter.problem
-            check_target(target, problem.shape, problem.out, overwrite=overwrite)
+            replacing = overwrite or rescale is not None
+            check_target(target, problem.shape, problem.out, overwrite=replacing)
             # Step 2: open the journal first, so that every partial file has one.
             name = Path(target).resolve()
-            request = request_of(self.source, self.plan, volume_filter.problem.out, wanted, missing)
+            combined: dict[str, Any] = {}
+            if isinstance(kernel, Magnitude):
+                combined["magnitude"] = len(kernel.kernels)
+            request = request_of(
+                self.source, self.plan, problem.out, wanted, {**missing, **combined}
+            )
             self.journal: Journal = open_journal(name, request, resume=resume, force=overwrite)
             self.name = name
             with self._undone():
                 # Step 3: open the partial file and choose the slabs.
-                _check_claims(self.source, name, problem.shape, problem.out)
+                check_claims(self.source, name, problem.shape, problem.out)
                 self.target: Target = create_target(
-                    target, problem.shape, problem.out, chunks=wanted, like=self.source,
-                    overwrite=overwrite, resume=True,
+                    target, problem.shape, problem.out, chunks=wanted, info=info, like=self.source,
+                    overwrite=replacing, resume=True,
                 )  # fmt: skip
                 self.schedule = self._schedule(volume_filter, limit)
+            if rescale is not None:
+                self._rescale = partial(
+                    write_rescaled, Path(source), final, self.out, rescale, fill=fill,
+                    opacity=self._opacity, overwrite=overwrite,
+                )  # fmt: skip
+                self.target.notes = ()
+            integers = problem.out.kind in "biu" and not isinstance(kernel, Plan)
+            if integers and client is None and not self.journal.done and self._opacity is None:
+                one = kernel.kernels[0] if isinstance(kernel, Magnitude) else kernel
+                self._vanished = watched(self.target, one, self.source.path)
         except BaseException:
             self.source.close()
             raise
+
+    def _obey_alpha(self, kernel: Any) -> None:
+        """Read each sample together with the opacity of its pixel, if the source has alpha."""
+        source = self.source
+        self._opacity = opacity = opacity_of(source.info, source.ndim, self.plan.problem.axes)
+        if opacity is None:
+            return
+        first = kernel.kernels[0] if isinstance(kernel, Magnitude) else kernel
+        note = opacity_note(opacity, first, self.plan.problem.out)
+        source.info = replace(source.info, notes=(*source.info.notes, note))
+        self.source = with_opacity(source, opacity)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes on what the source says about its numbers."""
+        return (*self.source.info.notes, *self.late_notes)
+
+    def _obeyed(
+        self, kernel: Any, target: PathLike, missing: dict[str, Any], output: Any
+    ) -> tuple[dict[str, Any], ImageInfo]:
+        """Return the options for missing samples, and the metadata of the target."""
+        source, info = self.source, self.source.info
+        if isinstance(kernel, Plan) and not any(v == v for v in info.nodata):
+            return missing, info
+        out = source.dtype if output is None else np.dtype(output)
+        path, _, format = locate(target, "write")
+        obeyed = obey_nodata(missing, info, source.path, source.dtype, out, (format, path))
+        if obeyed.note:
+            source.info = replace(info, notes=(*info.notes, obeyed.note))
+        return obeyed.missing, obeyed.info
 
     @property
     def resumed(self) -> int:
@@ -250,6 +347,9 @@ class Run:
         for number in range(len(stages)):
             remove(stage_path(self.name, number))
         self.journal.remove()
+        if self._rescale is not None:
+            self.target = self._rescale()
+        self.late_notes = self._vanished()
 
     def close(self) -> None:
         """Close the files. An incomplete partial file is kept."""
@@ -325,69 +425,11 @@ class Run:
             raise
 
 
-def _check_claims(source: Source, target: Path, shape: tuple[int, ...], out: np.dtype[Any]) -> None:
-    """Refuse a header that claims too many chunks, or a result far larger than the disk."""
-    grid = [-(-n // c) for n, c in zip(source.shape, source.chunks or source.shape, strict=True)]
-    if max(grid) > MOST_CHUNKS:
-        axis = grid.index(max(grid))
-        raise FileError(
-            f"cannot filter {source.path}: its header says {grid[axis]} chunks along axis {axis}; "
-            f"expected at most {MOST_CHUNKS}. Store it in larger chunks, or fetch it again if that "
-            "is wrong"
-        )
-    needed = math.prod(shape) * out.itemsize
-    space = shutil.disk_usage(target.parent).free
-    if needed > SPARSE * space:
-        raise FileError(
-            f"cannot filter {source.path}: its header says {'x'.join(map(str, source.shape))}, so "
-            f"the result takes {amount(needed)}, and the disk of {target} has {amount(space)} left. "
-            "Write elsewhere, or fetch it again if that is wrong"
-        )
-
-
 def _ready(volume_filter: BlockFilter) -> int:
     """Compile the filter, free unused memory, and return the memory then in use."""
     release()
     _warm_up(volume_filter)
     return resident_memory()
-
-
-def _planned(
-    kernel: Any, source: Source, options: dict[str, Any], missing: dict[str, Any]
-) -> tuple[Plan, BlockFilter]:
-    """Return the plan for the whole volume, with a method that is independent of the slabs."""
-    if isinstance(kernel, Plan) and missing:
-        raise ArgumentError(
-            f"a plan is for samples that are all valid; got {', '.join(missing)}. Give the kernel "
-            "and the options of the plan"
-        )
-    if isinstance(kernel, Plan):
-        if options:
-            raise ArgumentError(f"a plan says all options; got {', '.join(sorted(options))}")
-        problem = kernel.problem
-        if (problem.shape, problem.dtype) != (source.shape, source.dtype):
-            raise ArgumentError(
-                f"this plan is for shape {problem.shape}, {problem.dtype}; {source.path} has shape "
-                f"{source.shape}, {source.dtype}. Make a plan for it"
-            )
-        filter_plan = kernel
-    else:
-        if options.get("axes") is None:
-            options = {**options, "axes": _space(kernel, source)}
-        filter_plan = plan(kernel, source.shape, source.dtype, **options)
-    if not filter_plan.problem.size:
-        raise KernelError(f"{source.path} is empty, shape {source.shape}: there is nothing to do")
-    if is_missing(missing, source.dtype):
-        return valid_filter(filter_plan, kernel, missing)
-    filter_plan = chunkwise(filter_plan)
-    return filter_plan, block_filter(filter_plan)
-
-
-def _space(kernel: Any, source: Source) -> tuple[int, ...] | None:
-    """Return the spatial axes of the file if the kernel has as many axes."""
-    space = source.info.space(source.ndim)
-    shape = kernel.shape if isinstance(kernel, Factors) else np.shape(kernel)
-    return space if len(shape) == len(space) else None
 
 
 def _warm_up(volume_filter: BlockFilter) -> None:
@@ -397,28 +439,3 @@ def _warm_up(volume_filter: BlockFilter) -> None:
         small = replace(problem, shape=tuple(min(n, 4) for n in problem.shape), threads=1)
         form = replace(one.form)
         run_method(small, METHODS[one.method], form, np.zeros(small.shape, small.dtype))
-
-
-def _chunks(chunks: Any) -> tuple[int, ...] | None:
-    if isinstance(chunks, str):
-        if chunks == "auto":
-            return None
-        chunks = chunks.replace("x", ",").split(",")
-    try:
-        found = tuple(int(n) for n in chunks)
-    except (TypeError, ValueError):
-        found = (0,)
-    if any(n < 1 for n in found):
-        raise ArgumentError(f"`chunks` must be auto or sizes such as 64,64,64; got {chunks!r}")
-    return found
-
-
-def _refuse_same(source: Any, target: PathLike) -> None:
-    """Refuse to write into a source file."""
-    if not isinstance(source, (str, os.PathLike)):
-        return
-    one, other = (os.path.realpath(outer_file(p)) for p in (source, target))
-    if one == other or one.startswith(other + os.sep) or other.startswith(one + os.sep):
-        raise FileError(
-            f"cannot write {target}: it is the input, or lies in it. Choose another name"
-        )

@@ -21,7 +21,16 @@ from separable.engine import METHODS, work_dtype
 from separable.errors import ArgumentError, ArgumentTypeError
 from separable.files.chunked_io import Region, Source
 from separable.files.opening import open_source
-from separable.masked import Weights, check_fill, check_nan, mask_of
+from separable.masked import (
+    Weights,
+    check_fill,
+    check_nan,
+    check_nodata,
+    fill_for,
+    mask_of,
+    nodata_values,
+    valid_samples,
+)
 from separable.masked.finish import Parts
 from separable.masked.normalised import WIDE
 from separable.masked.valid_weights import is_steady
@@ -37,9 +46,11 @@ __all__ = [
     "is_missing",
     "mask_place",
     "masked",
+    "missing_values",
     "pair_dtype",
     "paired",
     "pairs_of_masked",
+    "steady_plan",
     "valid_filter",
 ]
 
@@ -60,8 +71,10 @@ class ValidFilter(BlockFilter):
     weights : Weights
     fill : number
         Result where the kernel covers no valid sample.
-    ignoring : bool
-        Whether NaN is missing.
+    nodata : tuple of numbers
+        Values of samples that are missing, NaN among them.
+    distinct : bool
+        Whether results of valid samples must differ from `fill`.
     """
 
     def __init__(
@@ -71,11 +84,13 @@ class ValidFilter(BlockFilter):
         out: np.dtype[Any],
         weights: Weights,
         fill: Any,
-        ignoring: bool,
+        nodata: tuple[Any, ...],
+        distinct: bool = False,
     ) -> None:
         first = parts[0]
         super().__init__(replace(first.problem, dtype=dtype, out=out), first.method, first.form)
-        self._parts, self.weights, self.fill, self.ignoring = parts, weights, fill, ignoring
+        self._parts, self.weights, self.fill, self.nodata = parts, weights, fill, nodata
+        self.distinct = distinct
         self._turning = tuple(sorted({axis for part in parts for axis in part._turning}))
 
     @property
@@ -92,13 +107,13 @@ class ValidFilter(BlockFilter):
     @property
     def token(self) -> tuple[Any, ...]:
         """Values that identify this filter."""
-        return (*super().token, "valid", repr(self.fill), self.ignoring)
+        return (*super().token, "valid", repr(self.fill), repr(self.nodata), self.distinct)
 
     def with_threads(self, threads: int) -> ValidFilter:
         """Return the same filter with another number of threads."""
         parts = tuple(part.with_threads(threads) for part in self._parts)
-        given = (self.problem.dtype, self.problem.out, self.weights, self.fill, self.ignoring)
-        return ValidFilter(parts, *given)
+        given = (self.problem.dtype, self.problem.out, self.weights, self.fill, self.nodata)
+        return ValidFilter(parts, *given, self.distinct)
 
     @property
     def _values(self) -> np.dtype[Any]:
@@ -127,7 +142,8 @@ class ValidFilter(BlockFilter):
 
         # Step 3: combine the results and round once.
         found = Parts(filtered, weight, mean, share, self.weights)
-        result = found.finish(self.problem.out, self.fill, None, self.problem.threads)
+        threads = self.problem.threads
+        result = found.finish(self.problem.out, self.fill, None, threads, distinct=self.distinct)
         return self._put(result, block, out)
 
     def _taken(self, samples: Array) -> tuple[Array, Array]:
@@ -135,8 +151,8 @@ class ValidFilter(BlockFilter):
         values, valid = samples, None
         if samples.dtype.names:
             values, valid = samples["value"], samples["valid"] != 0
-        if self.ignoring:
-            known = ~np.isnan(values)
+        if self.nodata:
+            known = valid_samples(values, self.nodata)
             valid = known if valid is None else known & valid
         assert valid is not None
         return values, np.ascontiguousarray(valid)
@@ -150,8 +166,24 @@ class ValidFilter(BlockFilter):
 
 def is_missing(missing: dict[str, Any], dtype: np.dtype[Any]) -> bool:
     """Return whether the options can mark samples of this dtype as missing."""
-    ignoring = check_nan(missing.get("nan", "propagate")) == "ignore"
-    return "mask" in missing or (ignoring and dtype.kind in "fc")
+    return "mask" in missing or bool(missing_values(missing, dtype))
+
+
+def missing_values(missing: dict[str, Any], dtype: np.dtype[Any]) -> tuple[Any, ...]:
+    """Return the values that mark samples of this dtype as missing, by the options `nan` and `nodata`.
+
+    Examples
+    --------
+    >>> missing_values({"nan": "ignore", "nodata": 0}, np.dtype("uint8"))
+    (0,)
+    >>> missing_values({"nan": "ignore"}, np.dtype("float32"))
+    (nan,)
+    """
+    values = check_nodata(nodata_values(missing.get("nodata", "auto")), dtype)
+    ignoring = check_nan(missing.get("nan", "propagate")) == "ignore" and dtype.kind in "fc"
+    if ignoring and not any(v != v for v in values):
+        values = (*values, math.nan)
+    return values
 
 
 def valid_filter(
@@ -167,7 +199,7 @@ def valid_filter(
     kernel : array_like or Factors
         Kernel as given.
     missing : dict
-        The options of `mask`, `nan` and `fill` that were given.
+        The options `mask`, `nan`, `fill` and `nodata` that were given.
 
     Raises
     ------
@@ -176,8 +208,9 @@ def valid_filter(
     """
     # Step 1: dtypes and border value, as in `masked.normalised`.
     problem, request = filter_plan.problem, filter_plan.request
-    ignoring = missing.get("nan", "propagate") == "ignore" and problem.dtype.kind in "fc"
-    fill = check_fill(missing.get("fill", math.nan), problem.out)
+    values = missing_values(missing, problem.dtype)
+    ignoring = any(v != v for v in values)
+    fill = check_fill(fill_for(missing.get("fill", math.nan), values), problem.out)
     weights = Weights.of(kernel)
     own = problem.dtype.newbyteorder("=")
     norm = np.full(1, weights.total / weights.scale, complex if weights.is_complex else float)
@@ -191,7 +224,7 @@ def valid_filter(
 
     # Step 2: a plan for each filter.
     def part(kernel: Any, dtype: Any, out: np.dtype[Any], cval: complex, method: str) -> Plan:
-        return _steady(
+        return steady_plan(
             plan(
                 kernel, problem.shape, dtype, output=out, operation=request.operation,
                 axes=problem.axes, mode=problem.modes, cval=cval, origin=request.origins,
@@ -207,12 +240,13 @@ def valid_filter(
         plan_dtype = work if weights.is_complex else real
         plans.append(part(weights.sizes, own, work, cval, "auto"))
         plans.append(part(weights.kernel, np.uint8, plan_dtype, float(not outside), "auto"))
+    distinct = bool(nodata_values(missing.get("nodata", "auto")))
     dtype = pair_dtype(own) if "mask" in missing else problem.dtype
     filters = tuple(block_filter(p) for p in plans)
-    return data, ValidFilter(filters, dtype, problem.out, weights, fill, ignoring)
+    return data, ValidFilter(filters, dtype, problem.out, weights, fill, values, distinct)
 
 
-def _steady(filter_plan: Plan) -> Plan:
+def steady_plan(filter_plan: Plan) -> Plan:
     """Return the plan with a method that is exact for small sums of weights and for any cut."""
     if filter_plan.request.method != "auto":
         return chunkwise(filter_plan)

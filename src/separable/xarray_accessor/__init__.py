@@ -1,6 +1,6 @@
-"""Filters of xarray's `DataArray`, with named axes and units from the coordinates.
+"""Filters of xarray's `DataArray` and `Dataset`, with named axes and units from the coordinates.
 
-``import separable.xarray_accessor`` registers ``.separable`` on every `DataArray`::
+``import separable.xarray_accessor`` registers ``.separable`` on every `DataArray` and `Dataset`::
 
     import separable.xarray_accessor
 
@@ -28,8 +28,9 @@ array([1., 1., 1.])
 import xarray as xr
 
 from separable.xarray_accessor.data_array import SeparableAccessor
-from separable.xarray_accessor.engine_hook import filter_with
+from separable.xarray_accessor.dataset import DatasetAccessor, filter_with
 
-__all__ = ["SeparableAccessor", "filter_with"]
+__all__ = ["DatasetAccessor", "SeparableAccessor", "filter_with"]
 
 xr.register_dataarray_accessor("separable")(SeparableAccessor)  # type: ignore[no-untyped-call, unused-ignore]
+xr.register_dataset_accessor("separable")(DatasetAccessor)  # type: ignore[no-untyped-call, unused-ignore]

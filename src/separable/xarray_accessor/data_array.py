@@ -16,7 +16,7 @@ from separable.factors import Factors
 from separable.kernels import gaussian1d
 from separable.kernels.kernel_arguments import mirrored
 from separable.kernels.parse import kernel_by_name, lengths_of
-from separable.xarray_accessor.engine_hook import like
+from separable.xarray_accessor.engine_hook import by_dims, like
 from separable.xarray_accessor.spacing import Step, dims_of, lengths_along, per_dim, step_of
 
 __all__ = ["SeparableAccessor"]
@@ -41,7 +41,9 @@ class SeparableAccessor:
     times) and are positive where values rise with the coordinate, in whichever order it is stored.
     Coordinates must be evenly spaced, within 1e-6 of a step or the rounding of their type.
 
-    Other keywords are those of `separable.convolve`: `mode`, `cval`, `output`, `tol`, `mask` ...
+    Other keywords are those of `separable.convolve`: `mode` (also a dict of dims), `cval`, `output`,
+    `tol`, `mask` ... Without `dims` the spatial dims are filtered, as in files: not time, band, channel
+    and spectrum. A series is filtered along its only dim.
 
     Parameters
     ----------
@@ -72,7 +74,8 @@ class SeparableAccessor:
         sigma : length, sequence or dict of dim to length
             Standard deviation, in the units of the coordinates.
         dims : str or sequence of str, optional
-            Dims to filter. Default is those that `sigma` names, else all.
+            Dims to filter. Default is those that `sigma` names, else the spatial ones: not time,
+            band, channel or spectrum.
         order : int, sequence or dict of dim to int, default 0
             Derivative along each dim; 0 for dims that a dict does not name.
         **options
@@ -133,7 +136,8 @@ class SeparableAccessor:
         sigma : length, sequence or dict of dim to length
             Standard deviation, in the units of the coordinates.
         dims : str or sequence of str, optional
-            Dims to filter. Default is those that `sigma` names, else all.
+            Dims to filter. Default is those that `sigma` names, else the spatial ones: not time,
+            band, channel or spectrum.
         units : str, default "coordinates"
             Units of lengths: "coordinates" or "samples".
         truncate : float, default 4.0
@@ -203,7 +207,7 @@ class SeparableAccessor:
             Name of the kernel: "box", "sobel", "log", "dog", "gabor", "disk" ...
         dims : str or sequence of str, optional
             Dims to filter, in the order of the kernel's axes. Default is those that a dict among
-            the parameters names, else all.
+            the parameters names, else the spatial ones.
         units : str, default "coordinates"
             Units of lengths: "coordinates" or "samples".
         **parameters
@@ -255,7 +259,8 @@ class SeparableAccessor:
         kernel : array_like or Factors
             Kernel with one axis for each of `dims`, in their order, for the samples as stored.
         dims : str or sequence of str, optional
-            Dims to filter. Default is all of them.
+            Dims to filter. Default is all of them if the kernel has as many axes, else the spatial
+            ones.
         **options
             Options of `separable.convolve`.
 
@@ -265,7 +270,7 @@ class SeparableAccessor:
         >>> xr.DataArray([0, 0, 1, 0], dims="x").separable.convolve([1, 2, 3]).values
         array([0, 1, 2, 3])
         """
-        found = dims_of(self._array, dims, ())
+        found = _dims_for(self._array, kernel, dims)
         return _filtered(self._array, kernel, found, options, operation="convolve")
 
     def correlate(
@@ -279,7 +284,13 @@ class SeparableAccessor:
         >>> xr.DataArray([0, 0, 1, 0], dims="x").separable.correlate([1, 2, 3]).values
         array([0, 3, 2, 1])
         """
-        return _filtered(self._array, kernel, dims_of(self._array, dims, ()), options)
+        return _filtered(self._array, kernel, _dims_for(self._array, kernel, dims), options)
+
+
+def _dims_for(array: xr.DataArray, kernel: Any, dims: Dims) -> tuple[Hashable, ...]:
+    """Return the dims for a kernel with a fixed number of axes."""
+    count = len(kernel.shape) if isinstance(kernel, Factors) else np.ndim(kernel)
+    return dims_of(array, array.dims if dims is None and count == array.ndim else dims, ())
 
 
 def _filtered(
@@ -305,6 +316,7 @@ def _magnitude(
     array: xr.DataArray, arguments: dict[str, Any], steps: list[Step], options: dict[str, Any]
 ) -> xr.DataArray:
     """Return the root of the sum of the squared slopes; `ndimage` computes it for arrays in memory."""
+    options = by_dims(options, tuple(step.dim for step in steps))
     where = array.get_axis_num(tuple(step.dim for step in steps))
     sizes = tuple(step.size for step in steps)
     if isinstance(array.data, np.ndarray) and set(options) <= {"mode", "cval", "output"}:

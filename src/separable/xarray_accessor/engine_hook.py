@@ -1,9 +1,11 @@
-"""`filter_with` for a `DataArray`, which `separable.convolve` and `separable.correlate` call."""
+"""`filter_array`, which `separable.convolve` and `separable.correlate` call for a `DataArray`."""
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
@@ -12,11 +14,12 @@ from separable.arrays import array_of
 from separable.errors import ArgumentError, OutputError
 from separable.factors import Factors
 from separable.request import axes_by_name
+from separable.xarray_accessor.spacing import is_spatial, per_dim
 
-__all__ = ["filter_with", "like"]
+__all__ = ["by_dims", "filter_array", "like"]
 
 
-def filter_with(
+def filter_array(
     image: Any,
     kernel: ArrayLike | Factors,
     output: Any = None,
@@ -27,15 +30,14 @@ def filter_with(
 ) -> Any:
     """Filter a `DataArray`.
 
-    The parameters are those of `separable.filtering.filter_with`; `axes` may be names of dims, and
-    `mask` a `DataArray`. A `Variable` is filtered as its array.
+    The parameters are those of `separable.filtering.filter_with`; `axes` may be names of dims,
+    `mode` and `origin` dicts of dims, and `mask` a `DataArray`. A `Variable` is filtered as its
+    array.
 
     Raises
     ------
-    ArgumentTypeError
-        If the image is a `Dataset`, which has several arrays.
     SeparableError
-        Its other subclasses, as for `separable.convolve`.
+        Its subclasses, as for `separable.convolve`.
 
     Examples
     --------
@@ -48,7 +50,9 @@ def filter_with(
     if not isinstance(image, xr.DataArray):
         array = array_of(image)
         return filtering.filter_with(array, kernel, output, axes=axes, mask=mask, **options)
-    where = None if axes is None else axes_by_name(axes, image.dims)
+    where = _default_axes(image, kernel) if axes is None else axes_by_name(axes, image.dims)
+    names = image.dims if where is None else tuple(image.dims[a] for a in where)
+    options = by_dims(options, names)
     target, given = output, {} if mask is None else {"mask": _aligned(mask, image, where)}
     if isinstance(output, xr.DataArray):
         if output.dims != image.dims:
@@ -56,6 +60,32 @@ def filter_with(
         target = output.data
     data = filtering.filter_with(image.data, kernel, target, axes=where, **given, **options)
     return output if isinstance(output, xr.DataArray) else like(image, data)
+
+
+def _default_axes(image: xr.DataArray, kernel: Any) -> tuple[int, ...] | None:
+    """Return the spatial axes if the kernel has as many, else None for all of them."""
+    count = len(kernel.shape) if isinstance(kernel, Factors) else np.ndim(kernel)
+    if count == image.ndim:
+        return None
+    space = [i for i, dim in enumerate(image.dims) if is_spatial(image, dim)]
+    return tuple(space) if len(space) == count else None
+
+
+def by_dims(options: dict[str, Any], dims: Sequence[Hashable]) -> dict[str, Any]:
+    """Return options with one value per dim in place of dicts of dims.
+
+    Examples
+    --------
+    >>> by_dims({"mode": {"x": "wrap"}}, ("y", "x"))
+    {'mode': ('reflect', 'wrap')}
+    """
+    usual = {"mode": "reflect", "origin": 0}
+    return {
+        key: per_dim(key, value, dims, usual[key])
+        if key in usual and isinstance(value, Mapping)
+        else value
+        for key, value in options.items()
+    }
 
 
 def _aligned(mask: Any, image: xr.DataArray, axes: tuple[int, ...] | None) -> Any:

@@ -12,9 +12,19 @@ import pandas as pd
 import xarray as xr
 
 from separable.errors import ArgumentError, ArgumentTypeError
+from separable.files.axis_names import letter_by_attributes, letters_of
+from separable.files.image_info import SPACE
 from separable.request import axes_by_name, per_axis
 
-__all__ = ["Step", "dims_of", "lengths_along", "per_dim", "step_of"]
+__all__ = [
+    "Step",
+    "dims_of",
+    "is_spatial",
+    "lengths_along",
+    "per_dim",
+    "spatial_dims",
+    "step_of",
+]
 
 UNEVEN = 1e-6  # relative: a coordinate whose steps differ by more is not evenly spaced
 DURATIONS = (str, np.timedelta64, datetime.timedelta)
@@ -93,16 +103,16 @@ def _even(dim: Hashable, steps: Any, rounding: float, is_time: bool) -> Step:
 
 
 def dims_of(array: xr.DataArray, dims: Any, values: Sequence[Any]) -> tuple[Hashable, ...]:
-    """Return the dims to filter: the given ones, or those that a dict names, or all.
+    """Return the dims to filter: the given ones, or those that a dict names, or the spatial ones.
 
     Raises
     ------
     ArgumentError
-        If the array has no such dim, or one is named twice.
+        If the array has no such dim, or one is named twice, or none is given and none is spatial.
     """
     if dims is None:
         named = [set(v) for v in values if isinstance(v, Mapping)]
-        chosen = set().union(*named) if named else set(array.dims)
+        chosen = set().union(*named) if named else set(spatial_dims(array))
         unknown = [d for d in chosen if d not in array.dims]
         found = (*(d for d in array.dims if d in chosen), *unknown)
     elif isinstance(dims, str) or not isinstance(dims, Sequence):
@@ -112,6 +122,46 @@ def dims_of(array: xr.DataArray, dims: Any, values: Sequence[Any]) -> tuple[Hash
     axes_by_name(found, array.dims, name="dims", numbers=False)
     if len(set(found)) != len(found):
         raise ArgumentError(f"`dims` must be different from each other; got {dims!r}")
+    return found
+
+
+def is_spatial(data: xr.DataArray | xr.Dataset, dim: Hashable) -> bool:
+    """Return whether a dim is space, by its name and the attributes of its coordinate.
+
+    Dims of unknown names are spatial, as in files.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cube = xr.DataArray(np.zeros((2, 3, 4)), dims=("time", "lat", "band"))
+    >>> [is_spatial(cube, dim) for dim in cube.dims]
+    [False, True, False]
+    """
+    letter = letters_of([str(dim)])
+    if dim in data.coords:
+        coordinate = data.coords[dim]
+        if coordinate.dtype.kind in "mM":
+            return False
+        letter = letter_by_attributes(coordinate.attrs) or letter
+    return letter in SPACE
+
+
+def spatial_dims(array: xr.DataArray) -> tuple[Hashable, ...]:
+    """Return the spatial dims of an array; the only dim of a series, whatever it is.
+
+    Raises
+    ------
+    ArgumentError
+        If none of several dims is spatial.
+    """
+    if array.ndim < 2:
+        return tuple(array.dims)
+    found = tuple(dim for dim in array.dims if is_spatial(array, dim))
+    if not found:
+        raise ArgumentError(
+            f"none of the dims {', '.join(map(str, array.dims))} is spatial: name the ones to filter, "
+            f"for instance dims={array.dims[0]!r}"
+        )
     return found
 
 

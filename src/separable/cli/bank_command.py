@@ -1,0 +1,256 @@
+"""`separable bank`: filter an image with several kernels, one file per kernel."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+
+from separable.cli.console import enough_memory, output
+from separable.cli.filter_command import Setup, applied_text, set_up
+from separable.cli.missing_options import MissingOptions, filter_valid, obey_file, read_missing
+from separable.cli.option_groups import FilterOptions, with_option_groups
+from separable.cli.options import Axes, Cval, Mode, Operation, SpacingText
+from separable.cli.volume_options import FileJob, Memory, SlabOptions, filter_in_slabs, is_for_slabs
+from separable.errors import ArgumentError, FileError
+from separable.files import ImageInfo, check_target, read_image, write_image
+from separable.files.format_registry import locate, outer_file
+from separable.files.opening import open_source
+from separable.filter_bank import bank
+from separable.plan import plan
+from separable.plan.plan_text import axes_text, duration
+from separable.request import check_dtype
+
+__all__ = ["BankOptions", "bank_command", "result_paths"]
+
+Array = NDArray[Any]
+
+KernelTexts = Annotated[
+    list[str],
+    typer.Option(
+        "--kernel",
+        "-k",
+        help="Kernel; repeat the option for more: -k log:1mm -k log:2mm.",
+        show_default=False,
+    ),
+]
+
+
+@dataclass(frozen=True)
+class BankOptions:
+    """Options of a bank, as they were typed."""
+
+    kernel: KernelTexts
+    axes: Axes = None
+    mode: Mode = "reflect"
+    cval: Cval = 0.0
+    operation: Operation = None
+    spacing: SpacingText = None
+
+    def single(self, kernel: str) -> FilterOptions:
+        """Return the options of one filter of the bank."""
+        return FilterOptions(
+            kernel, self.axes, self.mode, self.cval, operation=self.operation, spacing=self.spacing
+        )
+
+
+@with_option_groups
+def bank_command(
+    source: Annotated[
+        Path, typer.Argument(metavar="INPUT", readable=False, help="Input file, as for filter.")
+    ],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder of the results; created if needed.")
+    ],
+    options: BankOptions,
+    missing_options: MissingOptions,
+    memory: Memory = None,
+    suffix: Annotated[
+        str | None,
+        typer.Option(
+            help="Suffix of the results, for example .npy. Default: that of the input.",
+            show_default=False,
+        ),
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="Data type of the output. Default: that of the input.", show_default=False
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing results.")] = False,
+) -> None:
+    """Filter an image or volume with several kernels; passes that they share run once.
+
+    Each result is FOLDER/INPUT_KERNEL with the suffix of the input. Files larger than memory are
+    filtered in slabs, one kernel after the other.
+    """
+    console = output()
+    out_dtype = None if dtype is None else check_dtype(dtype, "--dtype")
+    targets = result_paths(source, folder, options.kernel, suffix)
+    _make_folder(folder)
+    slabs, first = SlabOptions(memory), next(iter(targets.values()))
+    if is_for_slabs(FileJob(source, first, False, force), slabs, copies=len(targets) + 1):
+        job = _SlabJob(source, targets, slabs, force)
+        _in_slabs(console, job, options, missing_options.given(), out_dtype)
+        return
+    # Step 1: read, and make the kernels.
+    missing = read_missing(missing_options.given())
+    image, info = read_image(source)
+    obeyed = obey_file(missing, image, info, (source, first), out_dtype)
+    with enough_memory(source):
+        setups = {text: set_up(options.single(text), image, info, source) for text in targets}
+        kind = image.dtype if out_dtype is None else out_dtype
+        for target in targets.values():
+            check_target(target, image.shape, kind, overwrite=force)
+        for note in (*info.notes, *filter(None, [obeyed.note])):
+            console.print(f"Note: {note}.", soft_wrap=True)
+        # Step 2: filter and write.
+        if obeyed.note or not _only_nan(obeyed.missing):
+            bands = _valid_bands(options, setups, image, obeyed.missing, out_dtype)
+        else:
+            bands = _shared_bands(console, options, setups, image, out_dtype)
+        for text, band in bands:
+            _write(console, targets[text], band, obeyed.info, setups[text], force)
+
+
+def _only_nan(missing: dict[str, Any]) -> bool:
+    """Return whether nothing but NaN can mark samples of the image as missing."""
+    return missing.keys() <= {"nodata", "fill"} and all(v != v for v in missing.get("nodata", ()))
+
+
+def result_paths(
+    source: Path, folder: Path, kernels: list[str], suffix: str | None
+) -> dict[str, Path]:
+    """Return the file of the result of each kernel.
+
+    Raises
+    ------
+    ArgumentError
+        If two kernels are equal.
+
+    Examples
+    --------
+    >>> paths = result_paths(Path("in.nii.gz"), Path("out"), ["log:1mm", "log:2mm"], None)
+    >>> [path.as_posix() for path in paths.values()]
+    ['out/in_log_1mm.nii.gz', 'out/in_log_2mm.nii.gz']
+    """
+    twice = next((k for k in kernels if kernels.count(k) > 1), None)
+    if twice is not None:
+        raise ArgumentError(f"`--kernel` must be different kernels; got {twice} twice")
+    file, _, format = locate(source, "read")
+    name = file.name
+    own = max((s for s in format.suffixes if name.lower().endswith(s)), key=len, default="")
+    stem = name[: len(name) - len(own)] if own else name
+    own = name[len(stem) :]
+    if stem.lower().endswith(".ome"):
+        stem, own = stem[:-4], stem[-4:] + own
+    able = format.write is not None or format.create is not None
+    ending = suffix or (own if able and own else ".nrrd")
+    found: dict[str, Path] = {}
+    for text in kernels:
+        base = Path(text).stem if Path(text).name != text else text
+        words = re.sub(r"[^\w.+-]+", "_", base).strip("_")
+        path = folder / f"{stem}_{words}{ending}"
+        number = 2
+        while path in found.values():
+            path = folder / f"{stem}_{words}_{number}{ending}"
+            number += 1
+        found[text] = path
+    return found
+
+
+def _make_folder(folder: Path) -> None:
+    if outer_file(folder) != folder or (folder.exists() and not folder.is_dir()):
+        raise FileError(f"cannot write into {folder}: expected a folder. Name another one")
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise FileError(f"cannot create the folder {folder}: {reason}") from None
+
+
+def _shared_bands(
+    console: Console, options: BankOptions, setups: dict[str, Setup], image: Array, out: Any
+) -> Any:
+    """Yield the results of kernels along the same axes, filtered together."""
+    groups: dict[tuple[Any, ...], list[str]] = {}
+    for text, setup in setups.items():
+        groups.setdefault((setup.axes, setup.kernel.operation), []).append(text)
+    for (axes, operation), texts in groups.items():
+        filters = bank(
+            {text: setups[text].kernel.values for text in texts}, image.shape, image.dtype,
+            axes=axes, operation=operation, output=out, mode=options.single(texts[0]).for_plan["mode"],
+            cval=options.cval,
+        )  # fmt: skip
+        start = time.perf_counter()
+        results = filters(image)
+        seconds = time.perf_counter() - start
+        console.print(
+            f"{len(texts)} kernels along {axes_text(axes)}: {filters.multiplications:g} "
+            f"multiplications per sample together, {filters.multiplications_alone:g} one by one; "
+            f"{duration(seconds)} including start-up."
+        )
+        yield from zip(texts, results, strict=True)
+
+
+def _valid_bands(
+    options: BankOptions, setups: dict[str, Setup], image: Array, missing: dict[str, Any], out: Any
+) -> Any:
+    """Yield the results for an image with missing samples, one kernel after the other."""
+    for text, setup in setups.items():
+        filter_plan = plan(
+            setup.kernel.values, image.shape, image.dtype, axes=setup.axes, output=out,
+            operation=setup.kernel.operation, **options.single(text).for_plan,
+        )  # fmt: skip
+        yield text, filter_valid(filter_plan, setup.kernel, image, missing, None)
+
+
+def _write(
+    console: Console, target: Path, band: Array, info: ImageInfo, setup: Setup, force: bool
+) -> None:
+    lost = write_image(target, np.asarray(band), info, overwrite=force)
+    for note in lost:
+        console.print(f"Note: {note}.", soft_wrap=True)
+    shape = "x".join(map(str, band.shape))
+    console.print(
+        f"{applied_text(setup.kernel)}; wrote {target}: {shape} {band.dtype}.", soft_wrap=True
+    )
+
+
+@dataclass(frozen=True)
+class _SlabJob:
+    """The files of a bank that is filtered in slabs."""
+
+    source: Path
+    targets: dict[str, Path]
+    slabs: SlabOptions
+    force: bool
+
+
+def _in_slabs(
+    console: Console, job: _SlabJob, options: BankOptions, given: dict[str, Any], out_dtype: Any
+) -> None:
+    """Filter from file to file, one kernel after the other."""
+    source = job.source
+    for text, target in job.targets.items():
+        single = options.single(text)
+        with open_source(source) as opened:
+            setup = set_up(single, opened, opened.info, source)
+        for_plan = {
+            **single.for_plan, "output": out_dtype, "axes": setup.axes,
+            "operation": setup.kernel.operation, **given,
+        }  # fmt: skip
+        files = FileJob(source, target, False, job.force)
+
+        def report(*ignored: Any, setup: Setup = setup) -> None:
+            console.print(f"{applied_text(setup.kernel)} along {axes_text(setup.axes)}.")
+
+        filter_in_slabs(console, files, job.slabs, setup.kernel.values, for_plan, report)

@@ -1,0 +1,191 @@
+"""DICOM, read with pydicom: a file, or a folder with the slices of one series."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from separable.errors import FileError
+from separable.files.anatomy import info_with_frame
+from separable.files.cf_conventions import linear
+from separable.files.chunked_io import Region, Source
+from separable.files.diagnostics import import_package, reason_of
+from separable.files.dicom_slices import (
+    FEW,
+    Slice,
+    affine_of_slices,
+    is_dicom,
+    series_in,
+    slices_of,
+    sorted_slices,
+)
+from separable.files.file_format import Format
+from separable.files.image_info import Array, ImageInfo
+from separable.files.volume_answers import DICOM_ANSWERS
+
+__all__ = ["DICOM"]
+
+GREY = ("MONOCHROME1", "MONOCHROME2")
+
+
+def _is_series(folder: Path) -> bool:
+    """Return whether one of the first files of a folder is a DICOM file."""
+    try:
+        files = sorted(p for p in folder.iterdir() if p.is_file())[:FEW]
+    except OSError:  # reported by the function that reads it
+        return False
+    return any(is_dicom(p) for p in files)
+
+
+def _open_dicom(path: Path, inside: str = "") -> Source:
+    pydicom = import_package("pydicom", path)
+    if path.is_dir():
+        headers = series_in(path, inside)
+    else:
+        headers = [pydicom.dcmread(path, stop_before_pixels=True)]
+        if "Rows" not in headers[0]:
+            raise FileError(f"cannot read {path}: it holds no image")
+    first = headers[0]
+    slices = [one for header in headers for one in slices_of(header)]
+    _check_kind(path, headers)
+    if len(slices) > 1:
+        placed = all(s.position is not None for s in slices)
+        slices = sorted_slices(path, slices) if placed or path.is_dir() else slices
+    return _source(path / inside if inside else path, first, slices)
+
+
+def _check_kind(path: Path, headers: list[Any]) -> None:
+    """Refuse files whose numbers have different meanings."""
+    kinds = {
+        (h.get("SamplesPerPixel", 1), str(h.get("PhotometricInterpretation", "")),
+         h.get("BitsAllocated"), h.get("PixelRepresentation"))
+        for h in headers
+    }  # fmt: skip
+    if len(kinds) > 1:
+        raise FileError(
+            f"cannot read {path}: its files differ in the type of their pixels: "
+            f"{', '.join(str(k) for k in sorted(kinds, key=str))}. Put one type into a folder of its own"
+        )
+    if headers[0].get("BitsAllocated") not in (8, 16, 32):
+        raise FileError(
+            f"cannot read {path}: expected 8, 16 or 32 bits per pixel; got "
+            f"{headers[0].get('BitsAllocated')}"
+        )
+
+
+def _source(name: Path, first: Any, slices: list[Slice]) -> Source:
+    colour = int(first.get("SamplesPerPixel", 1)) > 1
+    palette = str(first.get("PhotometricInterpretation", "")) == "PALETTE COLOR"
+    if palette:
+        raise FileError(
+            f"cannot read {name}: its pixels are indices into a palette. Convert it to RGB, for "
+            "instance with pydicom.pixels.apply_color_lut"
+        )
+    dtype, padding = (np.dtype(np.uint8), None) if colour else _meant_type(first, slices)
+    plane = (slices[0].rows, slices[0].columns)
+    shape: tuple[int, ...] = plane if len(slices) == 1 else (len(slices), *plane)
+    axes = "ZYX"[-len(shape) :]
+    if colour:
+        shape, axes = (*shape, int(first.SamplesPerPixel)), axes + "S"
+    info = _info(first, slices, axes, padding)
+    cache: dict[Path, Array] = {}
+
+    def fetch(region: Region) -> Array:
+        if len(slices) == 1:
+            return _plane(slices[0], dtype, padding, cache)[region]
+        chosen = range(*region[0].indices(len(slices)))
+        out = np.empty((len(chosen), *shape[1:]), dtype)[(slice(None), *region[1:])]
+        for number, at in enumerate(chosen):
+            out[number] = _plane(slices[at], dtype, padding, cache)[region[1:]]
+        return out
+
+    chunks = (1, *shape[1:]) if len(slices) > 1 else shape
+    return Source(name, shape, dtype, chunks, info, fetch)
+
+
+def _meant_type(first: Any, slices: list[Slice]) -> tuple[np.dtype[Any], Any]:
+    """Return the type of rescaled values, and the value of padding or None."""
+    bits, signed = int(first.get("BitsStored", 16)), int(first.get("PixelRepresentation", 0))
+    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+    whole = all(float(v).is_integer() for s in slices for v in (s.slope, s.intercept))
+    padding = first.get("PixelPaddingValue")
+    if not whole:
+        dtype = np.dtype(np.float32 if bits <= 16 else np.float64)
+        return dtype, None if padding is None else math.nan
+    ends = [s.slope * v + s.intercept for s in slices for v in (low, high)]
+    dtype = np.result_type(np.min_scalar_type(int(min(ends))), np.min_scalar_type(int(max(ends))))
+    if padding is None:
+        return dtype, None
+    values = {s.slope * int(padding) + s.intercept for s in slices}
+    return dtype, int(values.pop()) if len(values) == 1 else int(min(ends))
+
+
+def _plane(one: Slice, dtype: np.dtype[Any], padding: Any, cache: dict[Path, Array]) -> Array:
+    """Return the rescaled pixels of one slice; padding has one value."""
+    import pydicom  # optional
+
+    frames = cache.get(one.path)
+    if frames is None:
+        header = pydicom.dcmread(one.path)
+        try:
+            frames = np.asarray(header.pixel_array)
+        except Exception as error:
+            raise FileError(
+                f"cannot read {one.path}: its pixels cannot be decoded ({reason_of(error)}). For "
+                "JPEG install: pip install pylibjpeg[all]"
+            ) from None
+        frames = frames if int(header.get("NumberOfFrames", 1) or 1) > 1 else frames[None]
+        cache.clear()  # one file at a time
+        if len(frames) > 1:
+            cache[one.path] = frames
+        one_header = header
+    else:
+        one_header = pydicom.dcmread(one.path, stop_before_pixels=True)
+    stored = frames[one.frame]
+    if stored.ndim == 3:
+        return np.asarray(stored, dtype)
+    wide = np.float64 if dtype.kind == "f" else np.int64
+    values = (stored.astype(wide) * wide(one.slope) + wide(one.intercept)).astype(dtype)
+    if padding is not None:
+        ends = [one_header.get(k) for k in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+        known = [int(e) for e in ends if e is not None]
+        if known:
+            values[(stored >= min(known)) & (stored <= max(known))] = padding
+    return np.asarray(values)
+
+
+def _info(first: Any, slices: list[Slice], axes: str, padding: Any) -> ImageInfo:
+    thickness = first.get("SpacingBetweenSlices") or first.get("SliceThickness") or 1.0
+    affine = affine_of_slices(slices, float(thickness) or 1.0)
+    notes = []
+    if str(first.get("PhotometricInterpretation", "")) == "MONOCHROME1":
+        notes.append("small numbers are white (MONOCHROME1); other formats show them black")
+    if any((s.slope, s.intercept) != (1.0, 0.0) for s in slices):
+        same = len({(s.slope, s.intercept) for s in slices}) == 1
+        how = linear(slices[0].slope, slices[0].intercept) if same else "rescaled"
+        notes.append(f"numbers are {how}, by the rescale fields")
+    options = {"dicom": {"SeriesInstanceUID": str(first.get("SeriesInstanceUID", ""))}}
+    more: dict[str, Any] = {
+        "notes": tuple(notes), "nodata": () if padding is None else (padding,)
+    }  # fmt: skip
+    if affine is not None:
+        return info_with_frame(axes, affine, options, **more)
+    spacing = first.get("PixelSpacing") or first.get("ImagerPixelSpacing")
+    if spacing is None or len(slices) > 1:
+        return ImageInfo(axes, options, **more)
+    steps = {"Y": float(spacing[0]), "X": float(spacing[1])}
+    return ImageInfo(axes, options, spacing=tuple(steps.get(a) for a in axes), unit="mm", **more)
+
+
+DICOM = Format(
+    name="DICOM",
+    suffixes=(".dcm", ".dicom"),
+    open=_open_dicom,
+    is_series=_is_series,
+    package="pydicom",
+    options={"dicom": "the DICOM header (patient, study, series)"},
+    statements=DICOM_ANSWERS,
+)

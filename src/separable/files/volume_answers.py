@@ -1,0 +1,126 @@
+"""Answers of the formats of volumes to the statements of `separable.files.STATEMENTS`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from separable.files.statements import STATEMENTS, Answer, answers_of
+
+__all__ = [
+    "DICOM_ANSWERS",
+    "ENVI_ANSWERS",
+    "HDF5_ANSWERS",
+    "METAIMAGE_ANSWERS",
+    "NETCDF_ANSWERS",
+    "NIFTI_ANSWERS",
+    "NRRD_ANSWERS",
+    "ZARR_ANSWERS",
+]
+
+
+def _complete(**kinds: Mapping[str, str]) -> dict[str, Answer]:
+    """Return answers to all statements: those that are not named cannot occur."""
+    named = {name for table in kinds.values() for name in table}
+    others = ", ".join(name for name in STATEMENTS if name not in named)
+    return answers_of(**kinds, cannot_occur=others)
+
+
+NIFTI_ANSWERS = _complete(
+    kept={
+        "several bands": "along the fifth axis, which is not filtered",
+        "missing value": "NaN of float images is missing, and so is NaN of the result",
+        "spacing": "",
+        "position and direction": "both affines with their codes",
+        "other metadata": "intent, extensions, description, byte order",
+    },
+    converted={"scale and offset": "slope and intercept, in float32 (float64 from 32 bits on)"},
+    obeyed={
+        "contradicting spacing": "the affine decides, else the qform, else the voxel sizes; a note "
+        "says which, and the result contradicts itself no more"
+    },
+    refused={"colour samples": "RGB24 and RGBA32; save each colour as a volume"},
+)
+ENVI_ANSWERS = _complete(
+    kept={
+        "several bands": "",
+        "planar colour": "as interleave",
+        "missing value": "as data ignore value",
+        "spacing": "as map info",
+        "georeference": "map info and coordinate system string, word for word",
+        "coordinates": "wavelengths and their widths",
+        "other metadata": "every field of the header",
+    },
+    converted={"scale and offset": "where a band has an offset; gains alone stay in the header"},
+    refused={"missing value outside the type": "unless --nodata says otherwise"},
+)
+_LABELLED = {
+    "missing value": "`_FillValue` and `missing_value`",
+    "spacing": "evenly spaced coordinates in a unit of length, or attributes",
+    "axis names": "",
+    "coordinates": "all variables that the array refers to",
+    "groups": "the groups above the array, with their attributes",
+    "other metadata": "attributes",
+}
+_UNPACKED = {"scale and offset": "scale_factor and add_offset, in float32 or float64"}
+_LABELLED_REFUSED = {
+    "missing value outside the type": "unless --nodata says otherwise",
+    "several images": "if several arrays are images: name one; a note names those that are left out",
+}
+HDF5_ANSWERS = _complete(kept=_LABELLED, converted=_UNPACKED, refused=_LABELLED_REFUSED)
+NETCDF_ANSWERS = HDF5_ANSWERS
+ZARR_ANSWERS = _complete(
+    kept={
+        **_LABELLED,
+        "missing value": "`_FillValue`, and the fill value of Zarr 2 with named dimensions, as in xarray",
+        "resolution levels": "computed again from the finest level",
+    },
+    converted={
+        **_UNPACKED,
+        "spacing in several units": "to the unit of the last spatial axis of OME-Zarr",
+    },
+    refused=_LABELLED_REFUSED,
+)
+METAIMAGE_ANSWERS = _complete(
+    kept={
+        "several bands": "as channels",
+        "spacing": "",
+        "position and direction": "",
+        "other metadata": "fields that do not describe the numbers",
+    },
+    refused={
+        "contradicting spacing": "a spacing of 0, or a singular direction",
+        "several images": "slices in several files",
+    },
+)
+NRRD_ANSWERS = _complete(
+    kept={
+        "colour samples": "as kind RGB-color",
+        "several bands": "as kind list or vector",
+        "spacing": "",
+        "position and direction": "written as left-posterior-superior",
+        "axis names": "as labels",
+        "other metadata": "key/value pairs, units, measurement frame",
+    },
+    refused={
+        "contradicting spacing": "singular space directions",
+        "several images": "slices in several files",
+    },
+)
+DICOM_ANSWERS = _complete(
+    kept={
+        "colour samples": "in formats that hold colours",
+        "spacing": "in the format of the result",
+        "position and direction": "in the format of the result",
+    },
+    converted={
+        "scale and offset": "RescaleSlope and RescaleIntercept of each slice",
+        "YCbCr": "to RGB",
+    },
+    obeyed={"missing value": "PixelPaddingValue and its range"},
+    refused={
+        "palette": "convert it to RGB",
+        "several images": "if a folder holds several series: name one",
+        "incomplete series": "the message names the position",
+        "tilted slices": "the message says the angle",
+    },
+)

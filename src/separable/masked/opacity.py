@@ -1,0 +1,225 @@
+"""Alpha: filters in which a colour counts as much as its pixel is opaque.
+
+Definition, for a kernel k, colours c and their opacity a (0 .. 1)::
+
+    mean  = (|k| * (a c)) / (|k| * a)       the mean colour, weighted by |k| and by the opacity
+    c'    = k * (a c) + mean (k * (1 - a))  the filter, with that mean for what is transparent
+    a'    = (k * a) / sum(k), or a if the weights of k sum to 0
+
+where ``*`` filters. It is normalised convolution (`separable.masked`) with the opacity as certainty: for a
+kernel without negative weights ``c' = sum(k) (k * (a c)) / (k * a)``, the usual filter of premultiplied
+colours. The colour of a transparent pixel has no influence; an opaque picture is filtered as without
+alpha; derivatives see no edge where only the opacity changes. Outside the image a constant colour is
+opaque, so that borders do not fade.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from separable.errors import ArgumentError
+from separable.factors import Factors
+from separable.filtering import cached_plan
+from separable.masked.normalised import PlannedRun
+from separable.masked.valid_weights import Weights
+from separable.run import store
+
+__all__ = ["Opacity", "OpacityWeights", "filter_with_opacity"]
+
+Array = NDArray[Any]
+
+ZERO_SUM = 1e-3  # of sum|k|: kernels whose weights sum to less are derivatives, and keep alpha
+
+
+@dataclass(frozen=True)
+class Opacity:
+    """Place of the opacity among the samples of an image.
+
+    Attributes
+    ----------
+    axis : int
+        Axis of the colour samples, >= 0.
+    index : int
+        Index of the opacity along it.
+    premultiplied : bool
+        Whether colours are stored multiplied by the opacity.
+    """
+
+    axis: int
+    index: int
+    premultiplied: bool = False
+
+
+@dataclass(frozen=True)
+class OpacityWeights:
+    """A kernel, and what is computed from its filtered colours and opacities.
+
+    Attributes
+    ----------
+    weights : Weights
+    total : float
+        Sum of the weights, with their signs.
+    full : float
+        Value of an opaque pixel.
+    counts : bool
+        Whether opacities are whole numbers.
+    premultiplied : bool
+    work : dtype
+        Type of the intermediates. Results are divided by opacities as small as 1 / `full`, which float32
+        can afford for 8 bits.
+    """
+
+    weights: Weights
+    total: float
+    full: float
+    counts: bool
+    premultiplied: bool
+    work: np.dtype[Any]
+
+    @classmethod
+    def of(cls, kernel: Any, dtype: np.dtype[Any], premultiplied: bool) -> OpacityWeights:
+        """Return the weights of a kernel for samples of a type.
+
+        Raises
+        ------
+        ArgumentError
+            If kernel or image are complex.
+        """
+        weights = Weights.of(kernel)
+        if weights.is_complex or dtype.kind == "c":
+            raise ArgumentError(
+                "`kernel` and image must be real for a picture with alpha; got complex numbers"
+            )
+        dense = kernel.dense() if isinstance(kernel, Factors) else np.asarray(kernel)
+        counts = dtype.kind in "biu"
+        full = float(np.iinfo(dtype).max) if dtype.kind in "iu" else 1.0
+        total = float(np.sum(dense, dtype=np.float64))
+        work = np.dtype(np.float32 if counts and dtype.itemsize == 1 else np.float64)
+        return cls(weights, total, full, counts, premultiplied, work)
+
+    @property
+    def keeps_alpha(self) -> bool:
+        """True if the weights sum to 0, so that the opacity stays as it is."""
+        sizes = self.weights.total / self.weights.scale
+        return abs(self.total) <= ZERO_SUM * sizes
+
+    @property
+    def smallest(self) -> float:
+        """Smallest relative weight that a visible pixel may have."""
+        return self.weights.smallest / (self.full if self.counts else 1e3)
+
+    def multiplied(self, colours: Array, opacity: Array) -> Array:
+        """Return colours multiplied by their opacity (0 .. 1), in the type of the intermediates."""
+        if self.premultiplied:
+            return colours.astype(self.work)
+        product: Array = np.multiply(colours, opacity / self.work.type(self.full), dtype=self.work)
+        np.copyto(product, 0.0, where=opacity == 0)  # also where the colour is NaN
+        return product
+
+    def combined(
+        self, filtered: Array, weight: Array, mean: Array | None, share: Array | None, own: Array
+    ) -> tuple[Array, Array]:
+        """Return the colours and the opacity of the result.
+
+        Parameters
+        ----------
+        filtered : ndarray
+            Multiplied colours, filtered with the kernel.
+        weight : ndarray
+            Opacity, filtered with the absolute weights.
+        mean, share : ndarray or None
+            For a kernel of both signs: multiplied colours filtered with the absolute weights, and
+            ``full - opacity`` filtered with the kernel.
+        own : ndarray
+            Opacity of the image.
+        """
+        weights = self.weights
+        if weights.total == 0.0:
+            return np.zeros_like(filtered), own
+        nothing = weight <= (weights.half if self.counts else 0.0)
+        safe = np.where(nothing, self.work.type(1), weight)
+        if mean is None or share is None:
+            colours = filtered / safe
+            colours *= self.full * weights.total
+            opacity = weight / weights.total
+        else:
+            colours = filtered + mean / safe * share
+            opacity = self.full - share / self.total if not self.keeps_alpha else own
+        if self.keeps_alpha:
+            opacity = own
+        opacity = np.clip(opacity, 0.0, self.full)
+        np.copyto(colours, 0, where=nothing)
+        if self.premultiplied:
+            colours *= opacity / self.full
+        return colours, opacity
+
+
+def filter_with_opacity(
+    image: Array, opacity: Opacity, kernel: Any, output: Any = None, **options: Any
+) -> Array:
+    """Filter an image whose samples along one axis are colours and their opacity.
+
+    Parameters
+    ----------
+    image : ndarray
+    opacity : Opacity
+    kernel : array_like or Factors
+    output : dtype, optional
+        Data type of the result. Alpha is scaled to its range.
+    **options
+        Options of `separable.plan`; the axis of the colours must not be filtered.
+
+    Raises
+    ------
+    ArgumentError
+        If the kernel or the image is complex.
+
+    Examples
+    --------
+    A red pixel beside a transparent one: the red spreads, and nothing of the colour below.
+
+    >>> line = np.array([[[200, 255], [9, 0], [9, 0]]], "uint8")
+    >>> filter_with_opacity(line, Opacity(2, 1), [1/3, 1/3, 1/3], axes=1)[0].tolist()
+    [[200, 170], [200, 85], [0, 0]]
+    """
+    axis, index = opacity.axis, opacity.index
+    rule = OpacityWeights.of(kernel, image.dtype, opacity.premultiplied)
+    weights = rule.weights
+    alpha = np.take(image, [index], axis).astype(rule.work)
+    colours = rule.multiplied(np.delete(image, index, axis), alpha)
+    plan = cached_plan(image, kernel, output, options)
+    problem = plan.problem
+    run = PlannedRun.of(plan, options)
+    cval = problem.cval if problem.fills else 0.0
+
+    def filtered(samples: Array, kernel: Any, outside: Any, named: bool = False) -> Array:
+        return run.data(samples, kernel, rule.work, outside, rule.smallest, named=named)
+
+    result = filtered(colours, weights.kernel, cval, named=True)
+    weight = filtered(alpha, weights.sizes, rule.full) if weights.total else alpha
+    mean = share = None
+    if weights.signed:
+        mean = filtered(colours, weights.sizes, cval)
+        share = filtered(rule.work.type(rule.full) - alpha, weights.kernel, 0.0)
+    found, transparency = rule.combined(result, weight, mean, share, alpha)
+    out = np.empty(image.shape, problem.out)
+    before: tuple[slice, ...] = (slice(None),) * axis
+    parts = (
+        (slice(0, index), found[(*before, slice(0, index))]),
+        (slice(index, index + 1), scaled(transparency, rule.full, problem.out)),
+        (slice(index + 1, None), found[(*before, slice(index, None))]),
+    )
+    for place, values in parts:
+        store(values, out[(*before, place)], problem.threads)
+    return out
+
+
+def scaled(opacity: Array, full: float, out: np.dtype[Any]) -> Array:
+    """Return an opacity in the range of the data type of the result."""
+    target = float(np.iinfo(out).max) if out.kind in "iu" else full if out.kind == "f" else 1.0
+    return opacity if math.isclose(target, full) else opacity * (target / full)

@@ -1,0 +1,94 @@
+"""The filter of a file: planned for the whole, and aware of alpha, missing samples and magnitudes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from separable.errors import ArgumentError, KernelError
+from separable.factors import Factors
+from separable.files.chunked_io import Source
+from separable.files.image_filter import check_alone, opacity_of
+from separable.filter_bank.magnitude import Magnitude, wide_type
+from separable.masked import check_fill
+from separable.plan import Plan, plan
+from separable.volumes.halo import BlockFilter, block_filter, chunkwise
+from separable.volumes.magnitude_blocks import MagnitudeFilter
+from separable.volumes.missing_samples import is_missing, valid_filter
+from separable.volumes.opacity_blocks import opacity_filter
+
+__all__ = ["file_filter"]
+
+
+def file_filter(
+    kernel: Any,
+    source: Source,
+    options: dict[str, Any],
+    missing: dict[str, Any],
+) -> tuple[Plan, BlockFilter]:
+    """Return the plan for the samples of a file, and the filter that obeys its alpha.
+
+    Parameters
+    ----------
+    kernel : array_like, Factors, Plan or Magnitude
+    source : Source
+    options : dict
+        Options of `plan`.
+    missing : dict
+        Options for missing samples.
+    """
+    if isinstance(kernel, Magnitude):
+        out = source.dtype if options.get("output") is None else np.dtype(options["output"])
+        wide = {**options, "output": wide_type(source.dtype)}
+        marked = {k: v for k, v in missing.items() if k != "fill"}
+        found = [file_filter(one, source, wide, marked) for one in kernel.kernels]
+        fill = check_fill(missing.get("fill", math.nan), out) if marked else math.nan
+        first = found[0][0]
+        place = opacity_of(source.info, source.ndim, first.problem.axes)
+        return first, MagnitudeFilter(tuple(f for _, f in found), kernel, out, fill, place)
+    filter_plan, volume_filter = _planned(kernel, source, options, missing)
+    opacity = opacity_of(source.info, source.ndim, filter_plan.problem.axes)
+    if opacity is None:
+        return filter_plan, volume_filter
+    check_alone(missing)
+    return filter_plan, opacity_filter(filter_plan, kernel, source.dtype, opacity)
+
+
+def _planned(
+    kernel: Any, source: Source, options: dict[str, Any], missing: dict[str, Any]
+) -> tuple[Plan, BlockFilter]:
+    """Return the plan for the whole volume, with a method that is independent of the slabs."""
+    if isinstance(kernel, Plan) and missing:
+        raise ArgumentError(
+            f"a plan is for samples that are all valid; got {', '.join(missing)}. Give the kernel "
+            'and the options of the plan, or nodata="none" to filter all samples'
+        )
+    if isinstance(kernel, Plan):
+        if options:
+            raise ArgumentError(f"a plan says all options; got {', '.join(sorted(options))}")
+        problem = kernel.problem
+        if (problem.shape, problem.dtype) != (source.shape, source.dtype):
+            raise ArgumentError(
+                f"this plan is for shape {problem.shape}, {problem.dtype}; {source.path} has shape "
+                f"{source.shape}, {source.dtype}. Make a plan for it"
+            )
+        filter_plan = kernel
+    else:
+        if options.get("axes") is None:
+            options = {**options, "axes": _space(kernel, source)}
+        filter_plan = plan(kernel, source.shape, source.dtype, **options)
+    if not filter_plan.problem.size:
+        raise KernelError(f"{source.path} is empty, shape {source.shape}: there is nothing to do")
+    if is_missing(missing, source.dtype):
+        return valid_filter(filter_plan, kernel, missing)
+    filter_plan = chunkwise(filter_plan)
+    return filter_plan, block_filter(filter_plan)
+
+
+def _space(kernel: Any, source: Source) -> tuple[int, ...] | None:
+    """Return the spatial axes of the file if the kernel has as many axes."""
+    space = source.info.space(source.ndim)
+    shape = kernel.shape if isinstance(kernel, Factors) else np.shape(kernel)
+    return space if len(shape) == len(space) else None

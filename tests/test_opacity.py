@@ -1,0 +1,147 @@
+"""Alpha: properties of filters that weight colours by their opacity, and real pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from scipy import ndimage
+
+import separable as sep
+from separable import files, volumes
+from separable.errors import ArgumentError
+from separable.masked import Opacity, filter_with_opacity
+
+RNG = np.random.default_rng(12)
+KERNELS = {
+    "box": np.ones((3, 3)) / 9,
+    "gaussian": sep.kernels.gaussian(1.0, ndim=2),
+    "sharpen": sep.kernels.sharpen(1.0, ndim=2),
+    "sobel": sep.kernels.sobel(),
+    "sums": np.ones((3, 3)),
+    "zero": np.zeros((3, 3)),
+}
+EVERY = pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
+RGBA = Opacity(2, 3)
+PICTURES = arrays.arrays(np.uint8, (9, 8, 4))
+
+
+def filtered(
+    picture: np.ndarray, kernel: object, opacity: Opacity = RGBA, **options: object
+) -> np.ndarray:
+    return filter_with_opacity(
+        picture, opacity, kernel, operation="correlate", axes=(0, 1), **options
+    )
+
+
+def plain(picture: np.ndarray, kernel: object, **options: object) -> np.ndarray:
+    return sep.correlate(picture, kernel, axes=(0, 1), **options)
+
+
+@EVERY
+@pytest.mark.parametrize("mode", ["reflect", "constant", "wrap"])
+@settings(max_examples=8)
+@given(picture=PICTURES)
+def test_an_opaque_picture_is_filtered_as_without_alpha(
+    kernel: object, mode: str, picture: np.ndarray
+) -> None:
+    picture[..., 3] = 255
+    found = filtered(picture, kernel, mode=mode, cval=7)
+    expected = plain(picture[..., :3], kernel, mode=mode, cval=7)
+    assert np.abs(found[..., :3].astype(int) - expected).max() <= 1  # another rounding of ties
+    assert (found[..., 3] == 255).all()
+
+
+@EVERY
+@settings(max_examples=8)
+@given(picture=PICTURES, other=PICTURES)
+def test_what_is_transparent_has_no_influence(
+    kernel: object, picture: np.ndarray, other: np.ndarray
+) -> None:
+    picture[2:5, 3:7, 3] = 0
+    hidden = np.where(picture[..., 3:] == 0, other, picture)
+    hidden[..., 3] = picture[..., 3]
+    np.testing.assert_array_equal(filtered(picture, kernel), filtered(hidden, kernel))
+
+
+@given(alpha=arrays.arrays(np.uint8, (9, 8)), colour=st.integers(0, 255))
+def test_one_colour_stays_one_colour(alpha: np.ndarray, colour: int) -> None:
+    picture = np.dstack([np.full((9, 8, 3), colour, np.uint8), alpha])
+    found = filtered(picture, KERNELS["gaussian"])
+    seen = found[..., 3] > 0
+    assert (found[seen][:, :3] == colour).all()
+    edges = filtered(picture, KERNELS["sobel"])
+    assert not edges[..., :3].any()  # no edge where only the opacity changes
+    np.testing.assert_array_equal(edges[..., 3], alpha)
+
+
+@EVERY
+def test_the_definition(kernel: object) -> None:
+    """The formula of `separable.masked.opacity`, with SciPy in double precision."""
+    picture = RNG.random((20, 21, 2))
+    dense = kernel.dense() if isinstance(kernel, sep.Factors) else np.asarray(kernel)
+
+    def star(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        return ndimage.correlate(values, weights, mode="reflect")
+
+    colour, alpha = picture[..., 0], picture[..., 1]
+    mean = star(alpha * colour, abs(dense)) / np.maximum(star(alpha, abs(dense)), 1e-300)
+    expected = star(alpha * colour, dense) + mean * star(1 - alpha, dense)
+    total = dense.sum()
+    opacity = alpha if abs(total) < 1e-9 else np.clip(star(alpha, dense) / total, 0, 1)
+    found = filtered(picture, kernel, Opacity(2, 1))
+    np.testing.assert_allclose(found[..., 0], expected, atol=1e-12)
+    np.testing.assert_allclose(found[..., 1], opacity, atol=1e-12)
+    multiplied = np.dstack([colour * alpha, alpha])
+    again = filtered(multiplied, kernel, Opacity(2, 1, premultiplied=True))
+    np.testing.assert_allclose(again[..., 0], expected * opacity, atol=1e-12)
+
+
+@EVERY
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_slabs_give_the_same(
+    tmp_path: Path, kernel: object, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from separable.volumes import slab_schedule
+    from separable.volumes.slab_planner import Stage
+
+    monkeypatch.setattr(
+        slab_schedule, "best_stage",
+        lambda whole, source, target, *_: Stage(whole, 0, (6, 11, 2), source, target),
+    )  # fmt: skip
+    picture = RNG.integers(0, 256, (20, 22, 4)).astype(dtype)
+    if dtype == "float32":
+        picture /= 255
+    picture[4:9, 5:15, 3] = 0
+    info = files.ImageInfo("YXS", alpha=files.Alpha(3))
+    files.write_image(tmp_path / "in.tif", picture, info)
+    volumes.filter(tmp_path / "in.tif", tmp_path / "out.tif", kernel, operation="correlate")
+    done = files.filter_image(picture, info, kernel, operation="correlate")
+    found, read = files.read_image(tmp_path / "out.tif")
+    assert read.alpha == files.Alpha(3)
+    np.testing.assert_allclose(found, done.image, atol=1 if dtype == "uint8" else 1e-6)
+
+
+def test_a_screenshot_keeps_its_pixels_visible(tmp_path: Path) -> None:
+    """Files of scikit-image, from Python in one call."""
+    data = pytest.importorskip("skimage.data")
+    logo = data.logo()  # RGBA
+    files.write_image(tmp_path / "in.png", logo, files.ImageInfo("YXS", alpha=files.Alpha(3)))
+    for kernel in ("sobel", "gaussian"):
+        sep.correlate(tmp_path / "in.png", KERNELS[kernel], output=tmp_path / f"{kernel}.png")
+        found, info = files.read_image(tmp_path / f"{kernel}.png")
+        assert info.alpha == files.Alpha(3)
+        assert abs(found[..., 3].mean() - logo[..., 3].mean()) < 1
+
+
+def test_wrong_input() -> None:
+    picture = np.zeros((4, 5, 4), np.uint8)
+    info = files.ImageInfo("YXS", alpha=files.Alpha(3))
+    with pytest.raises(ArgumentError, match="must be real for a picture with alpha"):
+        filtered(picture, np.ones((3, 3)) * 1j)
+    with pytest.raises(ArgumentError, match="an image with alpha has its own mask; got `nan`"):
+        files.filter_image(picture, info, np.ones((3, 3)), nan="ignore")
