@@ -134,7 +134,7 @@ def _plane(one: Slice, dtype: np.dtype[Any], padding: Any, cache: dict[Path, Arr
             frames = np.asarray(header.pixel_array)
         except Exception as error:
             raise FileError(
-                f"cannot read {one.path}: its pixels cannot be decoded ({reason_of(error)}). For "
+                f"cannot read {one.path}: its region of pixels cannot be decoded ({reason_of(error)}). For "
                 "JPEG install: pip install pylibjpeg[all]"
             ) from None
         frames = frames if int(header.get("NumberOfFrames", 1) or 1) > 1 else frames[None]

@@ -189,7 +189,7 @@ def _info(h5py: Any, path: Path, dataset: Any, inside: str) -> ImageInfo:
     names = place.dims
     axes = letters_of(names) if any(names) else _axes_of_vigra(attributes.get("axistags"), ndim)
     if any(names):
-        hints = letter_hints(h5py, dataset)
+        hints = letter_hints(dataset)
         axes = "".join(hint or letter for hint, letter in zip(hints, axes, strict=True))
     layout = {k: getattr(dataset, k) for k in LAYOUT}
     layout["dataset"] = dataset.name

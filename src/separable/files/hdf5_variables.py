@@ -92,17 +92,42 @@ def flatten_attributes(item: Any) -> None:
 
 def names_of_dimensions(h5py: Any, dataset: Any) -> tuple[str, ...]:
     """Return the names of the dimensions: of their scales, else their labels; "" without any."""
-    if _is_scale(h5py, dataset) and dataset.ndim == 1:
+    if _is_scale(dataset) and dataset.ndim == 1:
         return (dataset.name.rpartition("/")[2],)
-    found = []
-    for dimension in dataset.dims:
-        scales = [s.name for s in dimension.values() if s.name]
-        found.append(scales[0].rpartition("/")[2] if scales else dimension.label)
-    return tuple(found)
+    return tuple(
+        scales[0].name.rpartition("/")[2] if scales else dimension.label
+        for scales, dimension in zip(_scales(dataset), dataset.dims, strict=True)
+    )
 
 
-def _is_scale(h5py: Any, dataset: Any) -> bool:
-    return bool(h5py.h5ds.is_scale(dataset.id))
+def _is_scale(dataset: Any) -> bool:
+    """Return whether a dataset is a dimension scale.
+
+    The attribute is read as any other: HDF5's own function ends the process if it is damaged.
+    """
+    try:
+        name = dataset.attrs.get("CLASS", b"")
+    except (OSError, TypeError, RuntimeError, ValueError):
+        return False
+    return name in (b"DIMENSION_SCALE", "DIMENSION_SCALE") if np.ndim(name) == 0 else False
+
+
+def _scales(dataset: Any) -> list[list[Any]]:
+    """Return the scales of each dimension of a dataset; those that cannot be found are left out."""
+    found: list[list[Any]] = [[] for _ in range(dataset.ndim)]
+    try:
+        lists = dataset.attrs.get("DIMENSION_LIST", ())
+    except (OSError, TypeError, RuntimeError, ValueError):
+        return found
+    for scales, references in zip(found, lists, strict=False):
+        for reference in np.ravel(references):
+            try:
+                scale = dataset.file[reference]
+            except (OSError, TypeError, RuntimeError, ValueError, KeyError):
+                continue
+            if getattr(scale, "name", None) and hasattr(scale, "dtype"):
+                scales.append(scale)
+    return found
 
 
 def _has_no_variable(dataset: Any) -> bool:
@@ -137,7 +162,7 @@ def data_names(h5py: Any, file: Any, numeric: Mapping[str, Any]) -> list[str]:
         beside.add(resolve_name(one, "any", set(known)))
     return sorted(
         name for name, item in numeric.items()
-        if not _is_scale(h5py, item) and name.strip("/") not in beside
+        if not _is_scale(item) and name.strip("/") not in beside
     ) or sorted(numeric)  # fmt: skip
 
 
@@ -162,7 +187,7 @@ def place_of(h5py: Any, path: Path, dataset: Any) -> HDF5Place:
         item = known.get(one)
         if item is None:  # the dataset itself, in unusual storage
             item = dataset
-        scales = [s.name.strip("/") for d in item.dims for s in d.values() if s.name]
+        scales = [s.name.strip("/") for found_scales in _scales(item) for s in found_scales]
         named = (resolve_name(r, one, set(known)) for r in referenced(attributes_of(item)))
         waiting += [n for n in (*scales, *named) if n and n in known and n != name]
     numeric = {n for n, item in known.items() if item.dtype.kind in "biufc" and item.shape}
@@ -177,11 +202,11 @@ def everything_beside(h5py: Any, path: Path, dataset: Any) -> HDF5Place:
     return HDF5Place(found.path, found.name, found.dims, others, found.groups)
 
 
-def letter_hints(h5py: Any, dataset: Any) -> tuple[str, ...]:
+def letter_hints(dataset: Any) -> tuple[str, ...]:
     """Return the letter of each dimension that the attributes of its coordinate say, else ""."""
     return tuple(
-        letter_by_attributes(attributes_of(next(iter(d.values())))) if len(d) else ""
-        for d in dataset.dims
+        letter_by_attributes(attributes_of(scales[0])) if scales else ""
+        for scales in _scales(dataset)
     )
 
 
@@ -189,10 +214,10 @@ def spacing_of_coordinates(dataset: Any, axes: str) -> tuple[tuple[float | None,
     """Return the spacing and its unit, from evenly spaced coordinates in a unit of length."""
     spacing: list[float | None] = [None] * dataset.ndim
     units = []
-    for i, dimension in enumerate(dataset.dims):
-        if not len(dimension) or (axes[i : i + 1] or "Q") not in SPACE:
+    for i, scales in enumerate(_scales(dataset)):
+        if not scales or (axes[i : i + 1] or "Q") not in SPACE:
             continue
-        scale = next(iter(dimension.values()))
+        scale = scales[0]
         if not _has_no_variable(scale):
             spacing[i] = even_step(np.asarray(scale[()]))
             units.append(scale.attrs.get("units", ""))
@@ -234,7 +259,7 @@ def _copy(h5py: Any, source: Any, file: Any, name: str) -> None:
         new = file.create_dataset(name, data=old[()], dtype=old.dtype)
         for key, value in attributes_of(old).items():
             new.attrs[key] = value
-        if _is_scale(h5py, old):
+        if _is_scale(old):
             new.make_scale(last)
         return
     source.copy(old, file.require_group(above or "/"), name=last)
@@ -245,10 +270,10 @@ def _copy(h5py: Any, source: Any, file: Any, name: str) -> None:
 
 def _attach_like(h5py: Any, old: Any, file: Any, new: Any) -> None:
     """Attach the scales that the old dataset has, where they were copied."""
-    if _is_scale(h5py, old):
+    if _is_scale(old):
         return
-    for before, after in zip(old.dims, new.dims, strict=True):
-        for scale in before.values():
+    for before, after in zip(_scales(old), new.dims, strict=True):
+        for scale in before:
             name = (scale.name or "").strip("/")
             if name and name in file:
                 after.attach_scale(file[name])
@@ -271,7 +296,7 @@ def _write(h5py: Any, file: Any, place: Place) -> None:
         if variable.dims == (variable.name.rpartition("/")[2],):
             made.make_scale(variable.dims[0])
     for variable in place.variables():
-        if variable.name in file and not _is_scale(h5py, file[variable.name]):
+        if variable.name in file and not _is_scale(file[variable.name]):
             name_dimensions(h5py, file, file[variable.name], variable.dims)
 
 
@@ -288,6 +313,6 @@ def name_dimensions(h5py: Any, file: Any, dataset: Any, dims: tuple[str, ...]) -
             empty = group.create_dataset(name, (size,), ">f4")
             empty.make_scale(f"{NO_VARIABLE} {size:10d}")
             found = empty.name.strip("/")
-        elif not _is_scale(h5py, file[found]):
+        elif not _is_scale(file[found]):
             file[found].make_scale(name)
         dimension.attach_scale(file[found])

@@ -6,6 +6,7 @@ The same suffixes belong to ENVI, whose header is text: the first bytes of the h
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def is_binary_header(path: Path) -> bool:
 def _other_format(path: Path) -> str:
     """Return ENVI if the header beside a data file is not binary."""
     header = header_beside(path)
-    return "ENVI" if header.is_file() and not is_binary_header(header) else ""
+    return "ENVI" if os.path.isfile(header) and not is_binary_header(header) else ""
 
 
 def _open_pair(path: Path, inside: str = "") -> Source:
