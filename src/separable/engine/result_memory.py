@@ -36,6 +36,8 @@ LARGE = 1 << 21  # bytes; smaller arrays are allocated by NumPy as usual
 LARGEST = 1 << 40
 HUGE_PAGE = 1 << 21
 KEPT_BYTES = 1 << 28  # one 256 MiB volume, or four pictures of 64 MiB
+MAPPED = 1 << 26
+"""Bytes from which on the C library maps memory for each array, and does not look for it in its heap."""
 SET_HANDLER = 304
 """Index of ``PyDataMem_SetHandler`` in NumPy's C API, the same in all versions that have it."""
 
@@ -72,6 +74,9 @@ class _Blocks(ProcessBound):
         word = types.int64
         self._first, self._limit = native.FIRST, native.LIMIT
         self._table = _immortal((ctypes.c_int64 * native.TABLE_WORDS)())
+        # NumPy's own large arrays lie at one place relative to a cache line; the memory of this one is never used.
+        self.shift = -np.empty(MAPPED, np.uint8).ctypes.data % native.MOST_SHIFT
+        self._table[native.SHIFT] = self.shift
         functions = [
             address(native.allocate, (word,) * 2, word),
             address(native.allocate_zeros, (word,) * 3, word),
@@ -197,7 +202,8 @@ def _working_blocks() -> _Blocks | None:
         get_handler_name: Any = _interface_of_numpy().get_handler_name
         blocks = _Blocks()
         tried = blocks.empty((HUGE_PAGE,), np.dtype(np.uint8), KEPT_BYTES)
-        works = get_handler_name(tried) == "separable" and tried.ctypes.data % HUGE_PAGE == 0
+        place = tried.ctypes.data + blocks.shift
+        works = get_handler_name(tried) == "separable" and place % HUGE_PAGE == 0
         works = works and get_handler_name(np.empty(1)) != "separable"
         del tried
         blocks.release()

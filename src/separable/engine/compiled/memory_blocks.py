@@ -4,9 +4,14 @@ These functions are NumPy's memory handler for results (`separable.engine.result
 a result owns its memory like any other array. NumPy calls them wherever an array is freed: they are native code
 that touches no Python object.
 
-A block is a private mapping. Its data begins at a multiple of a huge page, and a header lies before it::
+A block is a private mapping with a multiple of a huge page, the *middle*. The data begins ``SHIFT`` bytes before it, and a header
+lies before both::
 
-    start ... | start, length, capacity | data: capacity bytes, a multiple of a huge page | ...
+    start ... | start, length, capacity | SHIFT bytes | middle: capacity bytes, a multiple of a huge page | ...
+
+With the shift, results lie relative to a cache line as large arrays do that NumPy allocates itself: 16 bytes behind its
+beginning where its memory is the C library's. Otherwise vectors of the image or of the result would lie across cache lines, and a
+Gaussian along the last axis would take 42 instead of 32 cycles for 16 results.
 
 A table of words lists the waiting blocks. Each place holds 0 or one waiting block: its address, which is a
 multiple of a huge page, plus its capacity in huge pages. A block is put into a place and taken from it by one atomic
@@ -32,8 +37,10 @@ from .sweep_params import set_word, word
 from .thread_pool import atomic_add, atomic_load, atomic_swap
 
 HUGE_PAGE = 1 << 21
-LIMIT, NEXT, FIRST, PLACES = 0, 8, 16, 64
-"""Words of the table: most waiting bytes, number of the next place to use, first place; number of places."""
+LIMIT, SHIFT, NEXT, FIRST, PLACES = 0, 1, 8, 16, 64
+"""Words of the table: most waiting bytes, shift of the data, number of the next place to use, first place; number of places."""
+MOST_SHIFT = 64
+"""Bytes before the middle that are left for a shift."""
 TABLE_WORDS = FIRST + PLACES
 LARGEST = 1 << 40
 """Largest block in bytes: the number of huge pages of a larger one would not fit below its address."""
@@ -105,8 +112,8 @@ def clear_bytes(_typing: Any, target: Any, size: Any) -> Any:
 
 
 @part
-def _header(data):
-    return data - 8 * HEADER_WORDS
+def _header(middle):
+    return middle - MOST_SHIFT - 8 * HEADER_WORDS
 
 
 @part
@@ -127,7 +134,7 @@ def _waiting(table):
 
 @part
 def _take(table, capacity):
-    """Return the address of a waiting block of this capacity, or up to a quarter more; or 0."""
+    """Return the middle of a waiting block of this capacity, or up to a quarter more; or 0."""
     # Look first, exchange then: an exchange writes to a cache line that other threads read.
     for place in range(FIRST, FIRST + PLACES):
         seen = atomic_load(table, place)
@@ -145,32 +152,32 @@ def _take(table, capacity):
 
 @part
 def _allocate(table, size):
-    """Return the address of `size` bytes, 0 where the system does not give them."""
+    """Return the middle of a block of at least `size` bytes, 0 where the system does not give them."""
     if size < 0 or size > LARGEST:
         return 0
     capacity = max((size + HUGE_PAGE - 1) & -HUGE_PAGE, HUGE_PAGE)
-    data = _take(table, capacity)
-    if data != 0:
-        return data
+    middle = _take(table, capacity)
+    if middle != 0:
+        return middle
     length = capacity + HUGE_PAGE
     start = map_pages(length)
     if start == -1:
         return 0
     # The first multiple of a huge page that leaves a page for the header.
-    data = (start + _PAGE + HUGE_PAGE - 1) & -HUGE_PAGE
-    ask_huge_pages(data, capacity)
-    header = _header(data)
+    middle = (start + _PAGE + HUGE_PAGE - 1) & -HUGE_PAGE
+    ask_huge_pages(middle, capacity)
+    header = _header(middle)
     set_word(header, START, start)
     set_word(header, LENGTH, length)
     set_word(header, CAPACITY, capacity)
-    return data
+    return middle
 
 
 @part
-def _give(table, data):
+def _give(table, middle):
     """Keep a block for the next array; the oldest ones are unmapped if too many bytes wait."""
-    capacity = word(_header(data), CAPACITY)
-    block = data | capacity // HUGE_PAGE
+    capacity = word(_header(middle), CAPACITY)
+    block = middle | capacity // HUGE_PAGE
     limit = atomic_load(table, LIMIT)
     if capacity > limit:
         _unmap(block)
@@ -188,10 +195,17 @@ def _give(table, data):
             _unmap(oldest)
 
 
+@part
+def _data(table, size):
+    """Return the address of the data of a block of `size` bytes, 0 where the system does not give them."""
+    middle = _allocate(table, size)
+    return middle - word(table, SHIFT) if middle != 0 else 0
+
+
 @stage
 def allocate(table, size):
     """Return memory for an array, like ``malloc``."""
-    return _allocate(table, size)
+    return _data(table, size)
 
 
 @stage
@@ -199,7 +213,7 @@ def allocate_zeros(table, count, size):
     """Return memory of zeros, like ``calloc``."""
     if size > 0 and count > LARGEST // size:
         return 0
-    data = _allocate(table, count * size)
+    data = _data(table, count * size)
     if data != 0:
         clear_bytes(data, count * size)
     return data
@@ -209,14 +223,15 @@ def allocate_zeros(table, count, size):
 def allocate_again(table, data, size):
     """Return memory of another size with the same contents, like ``realloc``."""
     if data == 0:
-        return _allocate(table, size)
-    capacity = word(_header(data), CAPACITY)
+        return _data(table, size)
+    middle = data + word(table, SHIFT)
+    capacity = word(_header(middle), CAPACITY)
     if size <= capacity <= max(2 * size, HUGE_PAGE):
         return data
-    moved = _allocate(table, size)
+    moved = _data(table, size)
     if moved != 0:
         copy_bytes(moved, data, min(size, capacity))
-        _give(table, data)
+        _give(table, middle)
     return moved
 
 
@@ -224,7 +239,7 @@ def allocate_again(table, data, size):
 def give_back(table, data, _size):
     """Release the memory of an array, like ``free``."""
     if data != 0:
-        _give(table, data)
+        _give(table, data + word(table, SHIFT))
 
 
 @stage
