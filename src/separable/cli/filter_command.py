@@ -43,7 +43,7 @@ from separable.files import (
 )
 from separable.files.chunked_io import Source
 from separable.files.declared_nodata import obey_nodata
-from separable.files.image_filter import opacity_of, vanished
+from separable.files.image_filter import integer_notes, opacity_of
 from separable.files.opening import open_source
 from separable.filter_bank.magnitude import Magnitude, gradient_specs
 from separable.plan import Plan, plan
@@ -233,7 +233,7 @@ def _run(
                 result = filter_valid(filter_plan, setup.kernel, image, missing, step)
             else:
                 result = filter_plan(image, progress=step)
-            lost = vanished(image, setup.kernel.values, result)
+            lost = integer_notes(image, setup.kernel.values, result)
             done = FilteredImage(result, replace(info, notes=(*info.notes, *lost)))
         return done, time.perf_counter() - start
 

@@ -25,16 +25,19 @@ from separable.request import check_axes
 from separable.run import store
 
 __all__ = [
+    "SATURATED",
     "VANISHED",
     "FilteredImage",
     "check_alone",
     "check_percentiles",
     "filter_image",
     "filter_whole_file",
+    "integer_notes",
     "leaves_something",
     "opacity_note",
     "opacity_of",
     "rescaled",
+    "saturated",
     "scaled_between",
     "vanished",
 ]
@@ -42,6 +45,11 @@ __all__ = [
 VANISHED = (
     "all results were rounded to 0, because they are smaller than 0.5 and {} holds whole numbers. Keep "
     "them with --dtype float32 (output='float32'), or stretch them with --rescale"
+)
+
+SATURATED = (
+    "more than half of the results are {}, the largest value that {} holds; larger sums were cut off. Divide the kernel by the "
+    "sum of its weights, or keep the sums with --dtype float32 (output='float32')"
 )
 
 
@@ -148,7 +156,7 @@ def filter_image(
         return FilteredImage(whole, replace(done[0].info, nodata=info.nodata))
     if opacity is None:
         result = np.asarray(filter_with(image, kernel, output, **missing, **options))
-        lost = vanished(image, kernel, result)
+        lost = integer_notes(image, kernel, result)
         return FilteredImage(result, replace(info, notes=(*info.notes, *lost)))
     check_alone(missing)
     options.pop("progress", None)
@@ -195,6 +203,28 @@ def filter_whole_file(
 
 def _place(opacity: Opacity) -> tuple[slice, ...]:
     return (slice(None),) * opacity.axis + (slice(opacity.index, opacity.index + 1),)
+
+
+def integer_notes(image: Array, kernel: Any, result: Array) -> tuple[str, ...]:
+    """Return notes on integer results that lost what the exact ones hold: rounded to 0, or cut off."""
+    return vanished(image, kernel, result) + saturated(image, result)
+
+
+def saturated(image: Array, result: Array) -> tuple[str, ...]:
+    """Return a note if most results, but not most samples, are the largest value of an integer type, else nothing.
+
+    Examples
+    --------
+    >>> saturated(np.full((2, 2), 200, "uint8"), np.full((2, 2), 255, "uint8"))[0][:38]
+    'more than half of the results are 255,'
+    """
+    if result.dtype.kind not in "iu" or not result.size:
+        return ()
+    largest = np.iinfo(result.dtype).max
+    cut_off = np.count_nonzero(result == largest) > result.size / 2
+    if not cut_off or np.count_nonzero(image == largest) > image.size / 2:
+        return ()
+    return (SATURATED.format(largest, result.dtype),)
 
 
 def vanished(image: Array, kernel: Any, result: Array) -> tuple[str, ...]:
