@@ -112,6 +112,11 @@ class ConvSpec:
         return math.prod(self.weight_shape)
 
     @property
+    def is_depthwise(self) -> bool:
+        """True if each filter reads one channel, and there are several channels."""
+        return self.groups == self.in_channels > 1
+
+    @property
     def reach(self) -> tuple[int, ...]:
         """Extent of the kernel beyond one sample, per axis: ``dilation * (kernel_size - 1)``."""
         return tuple(d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True))

@@ -142,7 +142,7 @@ def _fitted(ref: LayerRef, wanted: str | Pattern) -> tuple[Scheme, ...]:
         return (scheme_of(adapted(wanted, spec.ndim), spec),)
     found = [scheme for p in candidates(spec) if (scheme := _if_it_fits(p, spec)) is not None]
     if not found:
-        raise PatternError("nothing to separate")
+        raise PatternError("depthwise already" if spec.is_depthwise else "nothing to separate")
     return tuple(found)
 
 

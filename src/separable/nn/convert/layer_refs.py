@@ -105,8 +105,6 @@ def refusal(module: nn.Module) -> str:
         return f"weights of {conv.weight.dtype}"
     if not bool(conv.weight.isfinite().all()):
         return "weights that are not finite"
-    if conv.groups == conv.in_channels > 1 and max(conv.kernel_size) > 1:
-        return "depthwise already"
     return ""
 
 
