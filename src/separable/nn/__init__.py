@@ -21,6 +21,7 @@ except ModuleNotFoundError as error:
 
 from separable.lowering.step import Step
 from separable.nn import models
+from separable.nn.audit import Audit, audit
 from separable.nn.convert import Report, blueprint, convert, merge, rebuild
 from separable.nn.depthwise import (
     DepthwiseConv1d,
@@ -40,6 +41,7 @@ from separable.nn.spatial import (
 )
 
 __all__ = [
+    "Audit",
     "DepthwiseConv1d",
     "DepthwiseConv2d",
     "DepthwiseConv3d",
@@ -55,6 +57,7 @@ __all__ = [
     "SpatiallySeparableConv2d",
     "SpatiallySeparableConv3d",
     "Step",
+    "audit",
     "blueprint",
     "convert",
     "fuse",

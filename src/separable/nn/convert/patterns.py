@@ -7,7 +7,7 @@ from separable.lowering.conv_spec import ConvSpec
 from separable.lowering.scheme import Scheme
 from separable.pattern import Pattern, parse
 
-__all__ = ["AUTO", "adapted", "candidates", "scheme_of"]
+__all__ = ["AUTO", "adapted", "candidates", "if_it_fits", "scheme_of"]
 
 AUTO = "auto"
 SPACE = "zyx"
@@ -108,6 +108,14 @@ def scheme_of(pattern: Pattern, spec: ConvSpec) -> Scheme:
     if busy < 2:
         raise PatternError("nothing to separate")
     return scheme
+
+
+def if_it_fits(pattern: Pattern, spec: ConvSpec) -> Scheme | None:
+    """Return the scheme of a pattern for a layer, or None if it does not fit."""
+    try:
+        return scheme_of(pattern, spec)
+    except PatternError:
+        return None
 
 
 def _of_outputs(pattern: Pattern) -> Pattern:
