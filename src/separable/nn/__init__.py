@@ -31,6 +31,7 @@ from separable.nn.depthwise import (
 )
 from separable.nn.depthwise_separable import SeparableConv1d, SeparableConv2d, SeparableConv3d
 from separable.nn.factored_conv import FactoredConv
+from separable.nn.factored_transpose import FactoredConvTranspose
 from separable.nn.fused import FusionReport, fuse
 from separable.nn.initialise import initialise
 from separable.nn.ledger import Ledger, ledger
@@ -46,6 +47,7 @@ __all__ = [
     "DepthwiseConv2d",
     "DepthwiseConv3d",
     "FactoredConv",
+    "FactoredConvTranspose",
     "FusionReport",
     "Ledger",
     "PointwiseConv",

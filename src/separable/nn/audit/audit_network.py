@@ -17,7 +17,6 @@ from separable.nn.audit.finding_texts import fourier_finding, layer_finding
 from separable.nn.audit.kernel_forms import POOLING, Forms, forms_of, properties
 from separable.nn.audit.observed_calls import (
     ObservedConv,
-    canonical_weight,
 )
 from separable.nn.audit.program_run import (
     arguments_of,
@@ -34,7 +33,7 @@ from separable.nn.convert.trace import trace_model
 from separable.nn.dense_weights import as_array
 from separable.nn.factored_conv import FactoredConv
 from separable.nn.fused import fuse
-from separable.nn.torch_convs import build_conv
+from separable.nn.torch_convs import build_conv, set_weights, weights_in_order
 
 __all__ = ["audit", "audit_traced"]
 
@@ -203,7 +202,7 @@ def _use_of(ref: LayerRef) -> ObservedConv:
             reason=reason or "separable already",
         )  # fmt: skip
     spec = ref.spec
-    weight = canonical_weight(as_array(conv.weight), spec)
+    weight = weights_in_order(as_array(conv.weight), spec.groups, spec.transposed)
     return ObservedConv(ref.name, "", type(conv).__name__, spec, weight, conv.weight.dtype)
 
 
@@ -294,9 +293,8 @@ def _times(use: ObservedConv, forms: Forms, form: Form, repeats: int) -> tuple[f
 def _module(spec: Any, weight: Any) -> nn.Module:
     """Return a convolution with these weights in single precision, without a bias."""
     conv: Any = build_conv(spec)
-    with torch.no_grad():
-        conv.weight.copy_(torch.from_numpy(canonical_weight(weight, spec)))
-        if conv.bias is not None:
-            conv.bias.zero_()
+    set_weights(conv, weight)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
     made: nn.Module = conv.eval()
     return made

@@ -25,6 +25,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from separable.lowering.conv_spec import ConvSpec
 from separable.nn.dense_weights import as_array
 from separable.nn.factored_conv import FactoredConv
+from separable.nn.torch_convs import weights_in_order
 
 __all__ = ["ObservedConv", "ObservedTransform", "Observer", "observed"]
 
@@ -193,7 +194,9 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return None
         for key, other in self.convolutions.items():
             if len(key) > 2 and key[:2] == own[:2] and key[3:] == own[3:] and own[1]:
-                canonical = canonical_weight(as_array(weight), other.spec)
+                canonical = weights_in_order(
+                    as_array(weight), other.spec.groups, other.spec.transposed
+                )
                 if np.array_equal(canonical, other.weight):
                     return key
         return None
@@ -215,7 +218,7 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if module is not None:
             kind = type(module).__name__
         reason = "separable already" if isinstance(module, FactoredConv) else ""
-        found = canonical_weight(as_array(weight), spec)
+        found = weights_in_order(as_array(weight), groups, transposed)
         if not reason and not np.isfinite(found).all():
             reason = "weights that are not finite"
         if isinstance(module, FactoredConv):
@@ -230,14 +233,6 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         name = self.stack[-1][0] if self.stack else ""
         count = x.numel() // int(np.prod(size))
         self.transforms.append(ObservedTransform(name, source_line(), size, count))
-
-
-def canonical_weight(weight: Array, spec: ConvSpec) -> Array:
-    """Return weights as patterns have them, ``(out, in / groups, *kernel)``."""
-    if not getattr(spec, "transposed", False):
-        return weight
-    split = weight.reshape(spec.groups, -1, *weight.shape[1:])  # (g, in / g, out / g, *kernel)
-    return np.ascontiguousarray(np.swapaxes(split, 1, 2)).reshape(spec.weight_shape)
 
 
 def _is_product(x: Tensor, axes: list[int]) -> bool:
