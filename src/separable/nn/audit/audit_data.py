@@ -110,6 +110,17 @@ class AuditedLayer:
         return self.close or self.exact
 
     @property
+    def is_convertible(self) -> bool:
+        """True if `nn.convert` can write the exact form: a pattern for a convolution module."""
+        form = self.exact
+        return (
+            form is not None
+            and not self.where
+            and "->" in form.pattern
+            and (form.groups == self.groups)
+        )
+
+    @property
     def title(self) -> str:
         """Name for messages: the path of the module, the source line, or both."""
         return " ".join(t for t in (self.name, self.where) if t) or "(model)"

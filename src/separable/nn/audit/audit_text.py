@@ -48,8 +48,12 @@ NUMBERS: tuple[Column[AuditedLayer], ...] = (
 REASON: Column[AuditedLayer] = Column("not examined because", lambda x: x.reason)
 
 
-def audit_text(found: Audit, width: int) -> str:
-    """Return the headline, the findings, the table, and layers that were not examined."""
+def audit_text(found: Audit, width: int, convert: str = "") -> str:
+    """Return the headline, the findings, the table, and layers that were not examined.
+
+    `convert` is what the user writes to convert the layers that are exactly separable; the call of
+    `nn.convert` if empty.
+    """
     rows = [x for x in found.layers if not x.reason]
     parts = [_wrap(_headline(found), width)]
     parts += [_wrap(f"{at}. {f.text}", width) for at, f in enumerate(found.findings, 1)]
@@ -59,7 +63,7 @@ def audit_text(found: Audit, width: int) -> str:
         text = sum(c in WORDS for c in columns)
         parts.append(table([c.name for c in columns], cells, text=text, width=width))
         parts.append(_wrap(legend(columns), width))
-    parts += [_wrap(n, width) for n in _notes(found)]
+    parts += [_wrap(n, width) for n in _notes(found, convert)]
     return "\n".join(parts)
 
 
@@ -124,8 +128,14 @@ def _headline(found: Audit) -> str:
     return f"{found.model}{inputs}: {said}"
 
 
-def _notes(found: Audit) -> list[str]:
+def _notes(found: Audit, convert: str = "") -> list[str]:
     notes = []
+    names = [x.name for x in found.layers if x.is_convertible]
+    if names:
+        said = convert or f'nn.convert(model, "auto", tol=1e-5, include={names})'
+        notes.append(
+            f"`{said}` writes the exact forms of {', '.join(n or '(model)' for n in names)}."
+        )
     if found.layers and not found.inputs:
         notes.append(
             "Multiplications are those of one position of each layer's output; an example of the "

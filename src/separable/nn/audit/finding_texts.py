@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 from separable.cost.cost_text import quantity, ratio
-from separable.nn.audit.audit_data import AuditedLayer, Finding, Form
+from separable.nn.audit.audit_data import AuditedLayer, Finding
 from separable.nn.audit.kernel_forms import POOLING
 from separable.nn.audit.observed_calls import ObservedTransform
+from separable.nn.convert.report_text import _duration as duration_text
 
 __all__ = ["fourier_finding", "layer_finding"]
 
@@ -31,16 +32,23 @@ def layer_finding(layer: AuditedLayer) -> Finding | None:
     before, after = quantity(layer.multiplications), quantity(form.multiplications)
     times = ratio(layer.multiplications, form.multiplications)
     text += f": {after} instead of {before} multiplications, {times} times fewer."
-    text = " ".join([text, *layer.notes, *_remedy(layer, form)])
+    text = " ".join([text, *layer.notes, *_measured(layer)])
     return Finding("layer", (layer.title,), text, layer.multiplications, form.multiplications)
 
 
-def _remedy(layer: AuditedLayer, form: Form) -> list[str]:
-    """Return how to use a form, if `convert` can write it."""
-    if layer.where or not form.pattern or form.pattern == POOLING or form.groups > layer.groups:
+def _measured(layer: AuditedLayer) -> list[str]:
+    """Return the measured times as a sentence, where the exact form is the one that was measured."""
+    if math.isnan(layer.seconds_before) or layer.close is not None:
         return []
-    what = f'{{"{layer.name}": "{form.pattern}"}}' if layer.name else f'"{form.pattern}"'
-    return [f"`nn.convert(model, {what}, tol=1e-5)` writes it so."]
+    before, after, fused = (
+        duration_text(t) for t in (layer.seconds_before, layer.seconds, layer.seconds_fused)
+    )
+    text = f"Measured {before}, then {after}"
+    if not math.isnan(layer.seconds_fused):
+        text += f" and {fused} after nn.fuse"
+    if min(t for t in (layer.seconds, layer.seconds_fused) if t == t) >= layer.seconds_before:
+        text += ": not faster on this computer"
+    return [f"{text}."]
 
 
 def fourier_finding(seen: ObservedTransform) -> Finding:

@@ -23,6 +23,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from separable.lowering.conv_spec import ConvSpec
+from separable.nn.audit.translations import Translations
 from separable.nn.dense_weights import as_array
 from separable.nn.factored_conv import FactoredConv
 from separable.nn.torch_convs import weights_in_order
@@ -107,6 +108,7 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.stack: list[tuple[str, nn.Module]] = []
         self.convolutions: dict[Any, ObservedConv] = {}
         self.transforms: list[ObservedTransform] = []
+        self.translations = Translations()
         self._kept: list[Tensor] = []  # weights, so that no other tensor gets their address
         self._numbers: Any = WeakIdKeyDictionary()
         self._known: dict[Any, int] = {}
@@ -119,8 +121,13 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._note_convolution(*args)
         if func in _TRANSFORMS:
             self._note_transform(args[0], args[1])
+        stencil = self.translations.before(func, args, kwargs, self.number)
         output = func(*args, **kwargs)
         self._number_outputs(func, args, kwargs, output)
+        if stencil is not None and isinstance(output, Tensor):
+            name = self.stack[-1][0] if self.stack else ""
+            place = (name, source_line() if len(stencil.taps) > 1 else "")
+            self.translations.after(stencil, self.number(output), place)
         return output
 
     # Numbers of values.

@@ -101,13 +101,17 @@ def _observe_stage(
             output = target(*given)
     except Exception as problem:
         raise ArgumentError(
-            f"`example` {', '.join(described(given)) or given!r:.60} does not go through "
+            f"`example` {', '.join(described(given)) or repr(given)[:60]} does not go through "
             f"{program_name(function)}: {str(problem).strip() or type(problem).__name__}"
         ) from problem
     finally:
         for handle in handles:
             handle.remove()
-    return seen, output, list(_probed(target, function, given, entries, seen))
+    probed = list(_probed(target, function, given, entries, seen))
+    names = [n for finding in probed for n in finding.names]
+    if names and not isinstance(target, nn.Module):
+        return seen, output, probed  # the whole function is the filter
+    return seen, output, [*probed, *seen.translations.findings(names)]
 
 
 def _watch_custom(model: nn.Module, entries: dict[str, Any]) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -59,6 +59,10 @@ class Source(abc.ABC):
     def calibration(self, batches: Iterable[Batch]) -> Iterable[Any]:
         """Return the batches in the form that the network takes."""
         return batches if self.batch is None else _Cut(batches, self.batch, self.title)
+
+    def convolution_inputs(self) -> dict[str, list[Hashable]] | None:
+        """Return the names of the inputs of each convolution, for a network that is not run to see them."""
+        return None
 
     def completed(self, report: Report, converted: nn.Module) -> Report:
         """Return the report with what only the file knows added."""

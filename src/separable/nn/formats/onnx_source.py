@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -128,6 +128,13 @@ class OnnxSource(Source):
             graph.initializer.append(numpy_helper.from_array(values, name))
         _drop_unused(self.model.graph, graph)
         return model
+
+    def convolution_inputs(self) -> dict[str, list[Hashable]]:
+        """Return the names of the inputs of each convolution."""
+        found: dict[str, list[Hashable]] = {}
+        for call in self.module.calls:
+            found.setdefault(call.layer, []).append(call.source)
+        return found
 
     def completed(self, report: Report, converted: nn.Module) -> Report:
         """Add the model's name, nodes without a layer, and the stored parameters to the report."""
