@@ -116,10 +116,11 @@ class EdgeDetector(nn.Module):
         super().__init__()
         kernel = torch.tensor([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]])
         self.register_buffer("across", kernel[None, None])
+        self.register_buffer("down", kernel.T.contiguous()[None, None])
 
     def forward(self, image: Tensor) -> Tensor:
         gx = functional.conv2d(image, self.across, padding=1)
-        gy = functional.conv2d(image, self.across.mT, padding=1)
+        gy = functional.conv2d(image, self.down, padding=1)
         return (gx**2 + gy**2).sqrt()
 
 

@@ -19,7 +19,8 @@ from torch.nn import functional
 from separable import nn as snn
 from separable.errors import ArgumentError, ArgumentTypeError
 from separable.nn import models
-from separable.nn.audit import Audit, audit
+from separable.nn.audit import Audit, AuditedLayer, Finding, Form, audit
+from separable.nn.audit.finding_texts import layer_finding
 
 sys.path.insert(0, str(Path(__file__).parent))
 import separable_programs as programs
@@ -329,6 +330,41 @@ def test_mistakes(
 
 
 # Forms of the report.
+
+
+def made_up() -> Audit:
+    """An audit whose numbers do not depend on any machine."""
+    one = Form("cyx -> cy,cx", 3, {"R": 1}, 1_820_000, 0.0)
+    near = Form("ocyx -> oR,RyxS,Sc", 1, {"R": 8, "S": 6}, 61_000_000, 0.034)
+    half = Form("ocyx -> oc,cyx", 1, {"R": [1, 3, 2]}, 50_000_000, 0.06)
+    layers = (
+        AuditedLayer(
+            "smooth", "", "Conv2d", (3, 1, 33, 33), 3, 1, 30_100_000, one, None, (one,), one, one,
+            0.0061, 0.0044, 0.00061,
+        ),
+        AuditedLayer(
+            "body.0", "", "Conv2d", (64, 64, 3, 3), 1, 2, 116_000_000, None, near, (half, near),
+            near, half, 0.0061, 0.0048, 0.0047,
+        ),
+        AuditedLayer(
+            "", "blur.py:31", "conv2d", (16, 1, 4, 4), 16, 1, 65_500,
+            Form("average pooling", 16, {}, 4_100, 0.0), None, at_half=None,
+        ),
+        AuditedLayer("head", "", "Conv2d", (8, 64, 1, 1), 1, 1, 9_000),
+        AuditedLayer("stem", "", "SeparableConv2d", (64, 3, 7, 7), reason="separable already"),
+    )  # fmt: skip
+    found = Finding("bank", ("a", "b"), "a and b filter the same input.", 18, 12)
+    return Audit("Net", ("1x3x96x96 float32",), 0.05, layers, (layer_finding(layers[0]), found))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("name", "width"), [("audit", 80), ("audit_wide", 140)])
+def test_printed_audit(name: str, width: int, request: pytest.FixtureRequest) -> None:
+    shown = made_up().table(width=width) + "\n"
+    kept = Path(__file__).parents[1] / "snapshot" / f"{name}.txt"
+    if request.config.getoption("--rewrite-snapshots"):
+        kept.write_text(shown)
+    assert shown == kept.read_text()
+    assert max(map(len, shown.splitlines())) <= width
 
 
 def test_the_audit_in_all_its_forms() -> None:

@@ -94,8 +94,9 @@ def audit_command(
     with quiet_torch():
         network = network_of(source, factory)
         # Step 2: examine the layers.
+        counted, note = _shapes_to_count(network, shapes)
         found = _audited(
-            network, shapes, tol=tol, repeats=repeats, include=include or None,
+            network, counted, tol=tol, repeats=repeats, include=include or None,
             exclude=exclude or (),
         )  # fmt: skip
 
@@ -108,6 +109,8 @@ def audit_command(
 
         text = audit_text(found, console.width, f"separable convert {source} --tol 1e-5 -o OUTPUT")
         console.print(text, soft_wrap=True)
+        if note:
+            console.print(f"Note: not counted for an input, because {note}.", soft_wrap=True)
     if target is not None:
         text = getattr(found, REPORTS[target.suffix.lower()])()
         _write(target, text, force)
@@ -115,10 +118,19 @@ def audit_command(
             console.print(f"Wrote {target}.", soft_wrap=True)
 
 
-def _audited(network: Source, shapes: list[tuple[int, ...]] | None, **options: Any) -> Audit:
+def _shapes_to_count(network: Source, shapes: list[tuple[int, ...]] | None) -> tuple[Any, str]:
+    """Return the input to count for, or None and the reason why there is none."""
+    try:
+        return network.shapes_to_count(shapes), ""
+    except ArgumentError as problem:
+        if shapes is not None:
+            raise
+        return None, str(problem)
+
+
+def _audited(network: Source, counted: Any, **options: Any) -> Audit:
     from separable.nn.audit import audit, audit_traced  # PyTorch is optional
 
-    counted = network.shapes_to_count(shapes)
     inputs = network.convolution_inputs()
     with progress_bar() as progress:
         options["progress"] = progress

@@ -117,11 +117,13 @@ def _columns(found: Audit) -> tuple[Column[AuditedLayer], ...]:
 def _headline(found: Audit) -> str:
     inputs = f" on {', '.join(found.inputs)}" if found.inputs else ""
     count = len(found.layers)
-    convolutions = "convolution is" if count == 1 else "convolutions are"
+    convolutions = "convolution" if count == 1 else "convolutions"
+    verb = "is" if 1 in (count, len(found.separable)) else "are"
     if not count:
-        said = f"no convolution, {len(found.findings)} other findings"
+        count = len(found.findings)
+        said = f"no convolution, {count} {'finding' if count == 1 else 'findings'}"
     else:
-        said = f"{len(found.separable)} of {count} {convolutions} exactly separable"
+        said = f"{len(found.separable)} of {count} {convolutions} {verb} exactly separable"
     close = sum(x.close is not None for x in found.layers)
     if close:
         said += f", {close} within {100 * found.tol:g} %"

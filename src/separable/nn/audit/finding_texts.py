@@ -59,8 +59,9 @@ def fourier_finding(seen: ObservedTransform) -> Finding:
     size = "x".join(map(str, seen.size))
     title = " ".join(t for t in (seen.name, seen.where) if t) or "the program"
     text = (
-        f"The Fourier transform of {size} at {title} gets a product of one factor per axis: "
-        f"{len(seen.size)} 1-D transforms and their outer product give the same, with "
+        f"The {'' if seen.forward else 'inverse '}Fourier transform of {size} at {title} is that of "
+        f"a product of one factor per axis: {len(seen.size)} 1-D transforms and their outer "
+        f"product give the same, with "
         f"{before / after:.3g} times fewer multiplications."
     )
     return Finding("fft", (title,), text, before, after)

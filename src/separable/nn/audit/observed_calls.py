@@ -34,11 +34,9 @@ Array = NDArray[Any]
 Shape = tuple[int, ...]
 
 _CONVOLUTION = torch.ops.aten.convolution.default
-_TRANSFORMS = {
-    torch.ops.aten._fft_r2c.default: "real",
-    torch.ops.aten._fft_c2c.default: "complex",
-    torch.ops.aten._fft_c2r.default: "inverse, real",
-}
+_R2C, _C2C, _C2R = (
+    getattr(torch.ops.aten, f"_fft_{name}").default for name in ("r2c", "c2c", "c2r")
+)
 _LIBRARIES = tuple(
     str(Path(file).resolve().parent) for file in (torch.__file__, __file__) if file is not None
 )
@@ -92,12 +90,15 @@ class ObservedTransform:
         Size along each transformed axis.
     count : int
         Number of transforms.
+    forward : bool
+        False for an inverse transform.
     """
 
     name: str
     where: str
     size: Shape
     count: int
+    forward: bool
 
 
 class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -119,8 +120,9 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         if func is _CONVOLUTION:
             self._note_convolution(*args)
-        if func in _TRANSFORMS:
-            self._note_transform(args[0], args[1])
+        if func in (_R2C, _C2C, _C2R):
+            forward = bool(args[3]) if func is _C2C else func is _R2C
+            self._note_transform(args[0], args[1], forward)
         stencil = self.translations.before(func, args, kwargs, self.number)
         output = func(*args, **kwargs)
         self._number_outputs(func, args, kwargs, output)
@@ -232,14 +234,14 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             spec = module.spec
         return ObservedConv(name, where, kind, spec, found, weight.dtype, reason=reason)
 
-    def _note_transform(self, x: Tensor, dims: Any) -> None:
+    def _note_transform(self, x: Tensor, dims: Any, forward: bool) -> None:
         axes = [d % x.dim() for d in dims]
         size = tuple(x.shape[d] for d in axes)
         if len(axes) < 2 or min(size) < SMALLEST or not _is_product(x, axes):
             return
         name = self.stack[-1][0] if self.stack else ""
         count = x.numel() // int(np.prod(size))
-        self.transforms.append(ObservedTransform(name, source_line(), size, count))
+        self.transforms.append(ObservedTransform(name, source_line(), size, count, forward))
 
 
 def _is_product(x: Tensor, axes: list[int]) -> bool:
