@@ -44,6 +44,24 @@ def test_banks_are_found_in_graphs(networks: Path, capsys: pytest.CaptureFixture
     assert kinds == ["layer", "layer", "bank"]
 
 
+def test_nodes_that_cannot_be_examined_are_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    values = [
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, s)
+        for n, s in (("x", [1, 2, 8, 8]), ("w", [3, 2, 3, 3]), ("y", [1, 3, 6, 6]))
+    ]
+    node = helper.make_node("Conv", ["x", "w"], ["y"], name="computed")
+    graph = helper.make_graph([node], "g", values[:2], values[2:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "net.onnx")
+    assert run(["audit", str(tmp_path / "net.onnx")]) == 0
+    assert "Not examined: computed (" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("suffix", ["md", "html", "json"])
 def test_output(networks: Path, tmp_path: Path, suffix: str) -> None:
     target = tmp_path / f"audit.{suffix}"

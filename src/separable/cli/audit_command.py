@@ -129,8 +129,17 @@ def _shapes_to_count(network: Source, shapes: list[tuple[int, ...]] | None) -> t
 
 
 def _audited(network: Source, counted: Any, **options: Any) -> Audit:
-    from separable.nn.audit import audit, audit_traced  # PyTorch is optional
+    from separable.nn.audit import Audit, AuditedLayer, audit, audit_traced  # PyTorch is optional
+    from separable.nn.convert.layer_refs import find_layers
 
+    left = tuple(
+        AuditedLayer(x.name, "", x.kind, x.weight_shape, reason=x.reason)
+        for x in network.left_out()
+    )
+    if not find_layers(network.module):
+        if not left:
+            raise ArgumentError(f"{network.title} has no convolution to examine")
+        return Audit(network.title, (), options["tol"], left)
     inputs = network.convolution_inputs()
     with progress_bar() as progress:
         options["progress"] = progress
@@ -138,7 +147,7 @@ def _audited(network: Source, counted: Any, **options: Any) -> Audit:
             found = audit(network.module, counted, **options)
         else:
             found = audit_traced(network.module, counted, inputs, **options)
-    return replace(found, model=network.title or found.model)
+    return replace(found, model=network.title or found.model, layers=(*found.layers, *left))
 
 
 def _check_target(target: Path, force: bool) -> None:

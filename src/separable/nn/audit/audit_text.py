@@ -138,7 +138,7 @@ def _notes(found: Audit, convert: str = "") -> list[str]:
         notes.append(
             f"`{said}` writes the exact forms of {', '.join(n or '(model)' for n in names)}."
         )
-    if found.layers and not found.inputs:
+    if not found.inputs and not all(x.reason for x in found.layers):
         notes.append(
             "Multiplications are those of one position of each layer's output; an example of the "
             "input would give the network's, and times."

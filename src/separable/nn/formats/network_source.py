@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from separable.errors import ArgumentError
-from separable.nn.convert import Report
+from separable.nn.convert import ConvertedLayer, Report
 
 __all__ = ["Batch", "Source"]
 
@@ -63,6 +63,10 @@ class Source(abc.ABC):
     def convolution_inputs(self) -> dict[str, list[Hashable]] | None:
         """Return the names of the inputs of each convolution, for a network that is not run to see them."""
         return None
+
+    def left_out(self) -> tuple[ConvertedLayer, ...]:
+        """Return the convolutions of the file that are not modules, with the reasons."""
+        return ()
 
     def completed(self, report: Report, converted: nn.Module) -> Report:
         """Return the report with what only the file knows added."""

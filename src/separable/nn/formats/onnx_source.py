@@ -136,6 +136,10 @@ class OnnxSource(Source):
             found.setdefault(call.layer, []).append(call.source)
         return found
 
+    def left_out(self) -> tuple[ConvertedLayer, ...]:
+        """Return the convolution nodes that are not modules, with the reasons."""
+        return tuple(self._left)
+
     def completed(self, report: Report, converted: nn.Module) -> Report:
         """Add the model's name, nodes without a layer, and the stored parameters to the report."""
         return replace(
