@@ -24,7 +24,14 @@ if TYPE_CHECKING:
     from separable.nn.convert import Report
     from separable.nn.formats import Source
 
-__all__ = ["convert_command"]
+__all__ = [
+    "convert_command",
+    "need_torch",
+    "network_of",
+    "progress_bar",
+    "quiet_torch",
+    "read_shapes",
+]
 
 Progress = Callable[[str, int, int], None]
 REPORTS = {"md": "to_markdown", "html": "to_html", "json": "to_json"}
@@ -192,11 +199,11 @@ def convert_command(
     # Step 1: check that the request can be carried out and written.
     if report not in REPORTS:
         raise ArgumentError(f"`--report` must be md, html or json; got {report!r}")
-    shapes = None if input_shape is None else _shapes(input_shape)
+    shapes = None if input_shape is None else read_shapes(input_shape)
     normalisation = _normalisation(mean, std)
-    _need_torch()
-    with _quiet():
-        network = _open(source, factory)
+    need_torch("convert")
+    with quiet_torch():
+        network = network_of(source, factory)
         outputs = _Outputs.beside(target, network.suffix, report)
         outputs.check(force)
         options = {
@@ -217,17 +224,18 @@ def convert_command(
     _say(found, outputs, network.note)
 
 
-def _need_torch() -> None:
+def need_torch(command: str) -> None:
+    """Raise an error that says how to install PyTorch, if it is missing."""
     try:
         import separable.nn  # noqa: F401
     except ModuleNotFoundError as missing:
         raise ArgumentError(
-            f"`convert` needs PyTorch, which is not installed: {install_command('convert')}"
+            f"`{command}` needs PyTorch, which is not installed: {install_command('convert')}"
         ) from missing
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_torch() -> Iterator[None]:
     """Hide the future and deprecation warnings of PyTorch."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
@@ -235,7 +243,8 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _open(source: str, factory: str | None) -> Source:
+def network_of(source: str, factory: str | None) -> Source:
+    """Read a network file, or build a network by its name."""
     from separable.nn.formats import open_network  # PyTorch is optional
 
     return open_network(source, factory)
@@ -268,7 +277,7 @@ def _convert(
             "input: say --input-shape, for instance 1x3x224x224, or give --data"
         )
     calibration = None if folder is None else network.calibration(folder)
-    with _bar() as progress:
+    with progress_bar() as progress:
         converted, report = convert(
             network.module, data=calibration, input_shape=counted, progress=progress, **options
         )
@@ -276,7 +285,7 @@ def _convert(
 
 
 @contextlib.contextmanager
-def _bar() -> Iterator[Progress | None]:
+def progress_bar() -> Iterator[Progress | None]:
     """Show the progress layer by layer on stderr if it is a terminal."""
     if not sys.stderr.isatty():
         yield None
@@ -308,7 +317,8 @@ def _say(report: Report, outputs: _Outputs, note: str) -> None:
         console.print(f"Note: {note}.", soft_wrap=True)
 
 
-def _shapes(text: str) -> list[tuple[int, ...]]:
+def read_shapes(text: str) -> list[tuple[int, ...]]:
+    """Return the shapes in the text of `--input-shape`."""
     found = [integers("--input-shape", part, "x") for part in text.split(",")]
     if any(n < 1 for shape in found for n in shape):
         raise ArgumentError(f"`--input-shape` must be sizes >= 1; got {text!r}")

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from separable.errors import ArgumentError, ArgumentTypeError, PatternError, RankError
-from separable.lowering.conv_spec import ConvSpec
 from separable.lowering.scheme import Scheme
 from separable.nn.convert.layer_refs import LayerRef, check_known, matching
-from separable.nn.convert.patterns import AUTO, adapted, candidates, scheme_of
+from separable.nn.convert.patterns import AUTO, adapted, candidates, if_it_fits, scheme_of
 from separable.pattern import Pattern, parse
 
 __all__ = ["Request", "schemes_for"]
@@ -140,17 +139,10 @@ def _fitted(ref: LayerRef, wanted: str | Pattern) -> tuple[Scheme, ...]:
     spec = ref.spec
     if wanted != AUTO:
         return (scheme_of(adapted(wanted, spec.ndim), spec),)
-    found = [scheme for p in candidates(spec) if (scheme := _if_it_fits(p, spec)) is not None]
+    found = [scheme for p in candidates(spec) if (scheme := if_it_fits(p, spec)) is not None]
     if not found:
-        raise PatternError("nothing to separate")
+        raise PatternError("depthwise already" if spec.is_depthwise else "nothing to separate")
     return tuple(found)
-
-
-def _if_it_fits(pattern: Pattern, spec: ConvSpec) -> Scheme | None:
-    try:
-        return scheme_of(pattern, spec)
-    except PatternError:
-        return None
 
 
 def _short(message: str) -> str:

@@ -89,11 +89,15 @@ def curve(scheme: Scheme, kernel: Array, cost: Costs, metric: Metric | None) -> 
 
 
 def _of_pair(scheme: Scheme, kernel: Array, cost: Costs) -> Curve:
-    """Return the curve of two factors: the largest singular values, equally many per group."""
+    """Return the curve of two factors: the largest singular values, equally many per group.
+
+    Filters with factors of their own run as depthwise steps, which may have any number of terms
+    per filter.
+    """
     pattern, bond = scheme.pattern, scheme.bonds
     batch = tuple(scheme.size(a) for a in pattern.batch)
     squares = _squares(scheme, kernel).reshape(*batch, -1)
-    groups = scheme.size("g") if "g" in pattern.batch else 1
+    groups = scheme.size("g") if "g" in pattern.batch and not _has_own_factors(scheme) else 1
     rows = squares.reshape(groups, -1)  # (groups, batch values * terms)
     order = np.argsort(-rows, axis=1, kind="stable")
     ranked = np.take_along_axis(rows, order, axis=1)
@@ -112,6 +116,11 @@ def _of_pair(scheme: Scheme, kernel: Array, cost: Costs) -> Curve:
 
     flat = np.sort(rows.ravel())[::-1] / total
     return Curve(scheme, counts * unit, errors, ranks, {bond: flat})
+
+
+def _has_own_factors(scheme: Scheme) -> bool:
+    """Return True if each filter reads one channel and has factors of its own."""
+    return all(a in scheme.pattern.batch for a in scheme.inputs + scheme.outputs)
 
 
 def _squares(scheme: Scheme, kernel: Array) -> Array:

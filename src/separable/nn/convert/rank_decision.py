@@ -14,7 +14,7 @@ from separable.lowering.scheme import Scheme
 from separable.nn.convert.conversion import Conversion
 from separable.nn.convert.factored_layers import weights_of_conv
 from separable.nn.convert.layer_refs import LayerRef, refusal
-from separable.nn.convert.patterns import AUTO
+from separable.nn.convert.patterns import AUTO, candidates
 from separable.nn.convert.rank_allocation import DENSE, hull, points_of
 from separable.nn.convert.trace import dense_multiplications
 from separable.nn.dense_weights import factor_weights
@@ -192,11 +192,14 @@ def _remedy(work: Conversion) -> str:
     request = work.request
     asked = request.pattern
     patterns = asked.values() if isinstance(asked, Mapping) else [asked]
-    free = [s for s in work.refs if not refusal(s.conv) and s.reason != "does not run"]
+    free = [
+        s for s in work.refs
+        if not refusal(s.conv) and s.reason != "does not run" and candidates(s.spec)
+    ]  # fmt: skip
     if not free:
         return "There is no convolution that could be converted: begin with a smaller network"
     if any(pattern != AUTO for pattern in patterns):
-        return 'Another `pattern` may reach further: "auto" separates layers of kernel size 1 too'
+        return 'Another `pattern` may reach further: "auto" separates pointwise and depthwise layers too'
     if any("`exclude`" in s.reason or "`include`" in s.reason for s in free):
         return "`include` and `exclude` leave layers out that could be converted"
     if request.min_saving > 1 and any(_is_dense(work, s) for s in work.open()):

@@ -18,7 +18,7 @@ from separable.nn.convert.factored_layers import measured, weight_error
 from separable.nn.convert.layer_refs import LayerRef
 from separable.nn.factored_conv import FactoredConv
 from separable.nn.ties import ties_of, untied
-from separable.nn.torch_convs import CONVS
+from separable.nn.torch_convs import CONVS, TRANSPOSED
 
 __all__ = ["build_report"]
 
@@ -97,7 +97,7 @@ def _left(work: Conversion, ref: LayerRef) -> ConvertedLayer:
     is_separable = isinstance(conv, FactoredConv)
     shape = conv.spec.weight_shape if is_separable else _shape(conv.weight)
     count = 0 if work.trace is None else work.trace.within(ref.name)
-    if work.trace is None and type(conv) in CONVS.values():
+    if work.trace is None and type(conv) in (*CONVS.values(), *TRANSPOSED.values()):
         count = ref.spec.multiplications
     return ConvertedLayer(
         ref.name, ref.aliases, type(conv).__name__, shape, reason=ref.reason,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from separable.errors import ArgumentError
-from separable.nn.convert import Report
+from separable.nn.convert import ConvertedLayer, Report
 
 __all__ = ["Batch", "Source"]
 
@@ -59,6 +59,14 @@ class Source(abc.ABC):
     def calibration(self, batches: Iterable[Batch]) -> Iterable[Any]:
         """Return the batches in the form that the network takes."""
         return batches if self.batch is None else _Cut(batches, self.batch, self.title)
+
+    def convolution_inputs(self) -> dict[str, list[Hashable]] | None:
+        """Return the names of the inputs of each convolution, for a network that is not run to see them."""
+        return None
+
+    def left_out(self) -> tuple[ConvertedLayer, ...]:
+        """Return the convolutions of the file that are not modules, with the reasons."""
+        return ()
 
     def completed(self, report: Report, converted: nn.Module) -> Report:
         """Return the report with what only the file knows added."""

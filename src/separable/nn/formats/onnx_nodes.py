@@ -81,10 +81,12 @@ class Writer:
             shape = np.array([-1, step.in_channels, *(0,) * ndim])
             value = self._add("Reshape", title, "fold", [value, self._stored(name, "fold", shape)])
         before, behind = zip(*step.padding, strict=True)
+        more = {"output_padding": list(step.output_padding)} if step.transposed else {}
         value = self._add(
-            "Conv", title, "conv", [value, *names], target if inside else None,
-            kernel_shape=list(step.kernel_size), strides=list(step.stride),
-            dilations=list(step.dilation), pads=[*before, *behind], group=step.groups,
+            "ConvTranspose" if step.transposed else "Conv", title, "conv", [value, *names],
+            target if inside else None, kernel_shape=list(step.kernel_size),
+            strides=list(step.stride), dilations=list(step.dilation), pads=[*before, *behind],
+            group=step.groups, **more,
         )  # fmt: skip
         if inside:
             return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from separable.nn.formats.onnx_reading import (
     parameters_of,
     used_names,
 )
-from separable.nn.torch_convs import CONVS
+from separable.nn.torch_convs import CONVS, TRANSPOSED
 
 __all__ = ["OnnxSource", "read_onnx"]
 
@@ -129,6 +129,17 @@ class OnnxSource(Source):
         _drop_unused(self.model.graph, graph)
         return model
 
+    def convolution_inputs(self) -> dict[str, list[Hashable]]:
+        """Return the names of the inputs of each convolution."""
+        found: dict[str, list[Hashable]] = {}
+        for call in self.module.calls:
+            found.setdefault(call.layer, []).append(call.source)
+        return found
+
+    def left_out(self) -> tuple[ConvertedLayer, ...]:
+        """Return the convolution nodes that are not modules, with the reasons."""
+        return tuple(self._left)
+
     def completed(self, report: Report, converted: nn.Module) -> Report:
         """Add the model's name, nodes without a layer, and the stored parameters to the report."""
         return replace(
@@ -153,8 +164,6 @@ def _module(node: Any, values: Mapping[str, Array]) -> Any:
     """Return the module of a Conv node, the padding that it does not apply, and its key; or a reason."""
     from onnx import helper  # optional dependency
 
-    if node.op_type == "ConvTranspose":
-        return "transposed: the patterns are of convolutions"
     bias = node.input[2] if len(node.input) > 2 and node.input[2] else None
     if node.input[1] not in values or (bias is not None and bias not in values):
         return "its weights are computed by other nodes"
@@ -168,6 +177,8 @@ def _module(node: Any, values: Mapping[str, Array]) -> Any:
         return f"auto_pad {kind.decode()}: its padding depends on the input's size"
     pads = tuple(given.get("pads", (0,) * 2 * ndim)) if kind != b"VALID" else (0,) * 2 * ndim
     even = pads[:ndim] == pads[ndim:] and min(pads) >= 0
+    if node.op_type == "ConvTranspose":
+        return _transposed_module(weights, given, pads if even else None, bias, node, values)
     stride, dilation = given.get("strides", [1] * ndim), given.get("dilations", [1] * ndim)
     groups = given.get("group", 1)
     conv: Any = CONVS[ndim](
@@ -179,6 +190,27 @@ def _module(node: Any, values: Mapping[str, Array]) -> Any:
         conv.bias = nn.Parameter(torch.from_numpy(values[bias].copy()))
     key = (node.input[1], bias, pads, tuple(stride), tuple(dilation), groups)
     return conv, None if even else pads, key
+
+
+def _transposed_module(
+    weights: Array, given: Mapping[str, Any], pads: Shape | None, bias: str | None, node: Any,
+    values: Mapping[str, Array],
+) -> Any:  # fmt: skip
+    """Return the module of a ConvTranspose node, None for the padding, and its key; or a reason."""
+    ndim = weights.ndim - 2
+    if pads is None or "output_shape" in given:
+        return "transposed with an output size of its own, or uneven padding"
+    stride, dilation = given.get("strides", [1] * ndim), given.get("dilations", [1] * ndim)
+    groups, extra = given.get("group", 1), given.get("output_padding", [0] * ndim)
+    conv: Any = TRANSPOSED[ndim](
+        weights.shape[0], weights.shape[1] * groups, weights.shape[2:], tuple(stride),
+        pads[:ndim], tuple(extra), groups, bias is not None, tuple(dilation), device="meta",
+    )  # fmt: skip
+    conv.weight = nn.Parameter(torch.from_numpy(weights.copy()))
+    if bias is not None:
+        conv.bias = nn.Parameter(torch.from_numpy(values[bias].copy()))
+    key = (node.input[1], bias, pads, tuple(stride), tuple(dilation), groups, tuple(extra))
+    return conv, None, key
 
 
 def _unique(name: str, taken: Mapping[str, Any]) -> str:

@@ -189,7 +189,7 @@ class Ledger:
     def what_if(
         self, pattern: str, *, rank: Rank = 1, sizes: Mapping[str, int] | None = None
     ) -> Ledger:
-        """Add the cost that each dense convolution would have if it were separated.
+        """Add the cost that each convolution would have if it were separated.
 
         Parameters
         ----------
@@ -381,13 +381,12 @@ def _separated(
 
 def _refusal(conv: Convolution, pattern: Pattern, sizes: Mapping[str, int] | None) -> str:
     """Return the reason why a pattern does not separate a convolution, or an empty string."""
-    if conv.transposed:
-        return "transposed"
-    if conv.groups > 1:
-        return "grouped"
     if conv.ndim + 2 != pattern.ndim:
         return f"{conv.ndim + 2} axes"
-    known = pattern.sizes((conv.filters, conv.channels, *conv.kernel), sizes)
+    if conv.transposed and any(len(axis) > 1 for axis in pattern.axes[2:]):
+        return "transposed"
+    shape = (conv.filters // conv.groups, conv.channels // conv.groups, *conv.kernel)
+    known = pattern.sizes(shape, sizes)
     busy = sum(any(known[a] > 1 for a in pattern.own(k)) for k in range(len(pattern.factors)))
     return "nothing to separate" if busy < 2 else ""
 
