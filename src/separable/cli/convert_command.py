@@ -207,11 +207,11 @@ def convert_command(
         folder = _folder(data, network, shapes, normalisation)
 
         # Step 2: convert; write all or nothing.
-        converted, found = _convert(network, shapes, folder, options)
+        converted, found, content = _convert(network, shapes, folder, options)
         from separable.nn import blueprint  # PyTorch is optional
 
         text = getattr(found, REPORTS[report])()
-        outputs.write(network.serialised(converted), blueprint(converted), text, force)
+        outputs.write(content, blueprint(converted), text, force)
 
     # Step 3: report.
     _say(found, outputs, network.note)
@@ -258,21 +258,27 @@ def _convert(
     shapes: list[tuple[int, ...]] | None,
     folder: Folder | None,
     options: dict[str, Any],
-) -> tuple[Any, Report]:
+) -> tuple[Any, Report, bytes]:
     from separable.nn import convert  # PyTorch is optional
 
-    counted = network.shapes_to_count(shapes)
+    counted = network.shapes_to_count(shapes, options["budget"] is not None and folder is None)
     if options["budget"] is not None and counted is None and folder is None:
         raise ArgumentError(
             f"`--budget` is a share of the multiplications of {network.title}, which depend on its "
             "input: say --input-shape, for instance 1x3x224x224, or give --data"
         )
     calibration = None if folder is None else network.calibration(folder)
+    repeats = options["repeats"]
+    options = options | {"repeats": repeats if network.times_layers else 0}
     with _bar() as progress:
         converted, report = convert(
             network.module, data=calibration, input_shape=counted, progress=progress, **options
         )
-    return converted, network.completed(report, converted)
+    content = network.serialised(converted)
+    found = network.timed(
+        network.completed(report, converted), content, counted, options["repeats"]
+    )
+    return converted, found, content
 
 
 @contextlib.contextmanager

@@ -140,11 +140,12 @@ class Conversion:
         def cost(found: Scheme) -> float:
             return self.cost(ref, found)
 
+        even = bool(getattr(self.reference, "even_ranks", False))
         if moments is None:
-            return curve(scheme, kernel, cost, None)
+            return curve(scheme, kernel, cost, None, even=even)
         letters = Letters(scheme)
         aim = fit_target(letters.matrix(weights), moments, self.request.ridge)
-        made = curve(scheme, kernel, cost, metric_of(letters, aim))
+        made = curve(scheme, kernel, cost, metric_of(letters, aim), even=even)
         return _measured(made.limited(limit), scheme, aim, moments)
 
     # Step 2: choice of ranks.
