@@ -129,6 +129,7 @@ class Conversion:
         layers = {s.name: self.reference.get_submodule(s.name) for s in group}
         collectors = {name: Collector(layer) for name, layer in layers.items()}
         for batch in self.calibration:
+            self.tell(f"statistics of {len(group)} layers", batch.at, self.calibration.count)
             watched_run(self.reference, batch, layers, lambda n, x, y: collectors[n].add(x, y))
         return {name: collectors.pop(name).moments() for name in list(collectors)}
 
@@ -274,6 +275,7 @@ class Conversion:
         mode = {m: m.training for m in result.modules()}
         result.eval()
         for batch in self.calibration:
+            self.tell("errors on the data", batch.at, self.calibration.count)
             kept: dict[str, list[torch.Tensor]] = {name: [] for name in names}
             wanted = watched_run(
                 self.reference, batch, {n: self.reference.get_submodule(n) for n in names},

@@ -181,8 +181,7 @@ class Report:
         found["layers"] = [x.to_dict() for x in self.layers]
         found["tradeoff"] = self.tradeoff.tolist()
         found["untied"] = [list(names) for names in self.untied]
-        if self.comparison is not None:
-            found["comparison"] = self.comparison.to_dict()
+        found["comparison"] = None if self.comparison is None else self.comparison.to_dict()
         return found
 
     def to_json(self) -> str:
