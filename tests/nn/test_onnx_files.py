@@ -197,7 +197,7 @@ def test_loops_and_other_kinds_are_named_with_their_reasons(tmp_path: Path) -> N
     found = model(nodes, {"n": [], "x": [3, 3, 5, 5]}, {"y": 4}, {"w": values(3, 3, 3, 3)})
     source = opened(tmp_path, found)
     with pytest.raises(ArgumentError) as caught:
-        source.shapes_to_count(None)
+        source.check_layers()
     for text in (
         "has no convolution that can be converted",
         "inner (Conv): inside the Loop `again`, which runs it several times",

@@ -265,11 +265,12 @@ def _convert(
 ) -> tuple[Any, Report, bytes]:
     from separable.nn import convert  # PyTorch is optional
 
+    network.check_layers()
     counted = network.shapes_to_count(shapes, options["budget"] is not None and folder is None)
     if options["budget"] is not None and counted is None and folder is None:
         raise ArgumentError(
             f"`--budget` is a share of the multiplications of {network.title}, which depend on its "
-            "input: say --input-shape, for instance 1x3x224x224, or give --data"
+            f"input: say --input-shape, {network.input_hint()}, or give --data"
         )
     calibration = None if folder is None else network.calibration(folder)
     repeats = options["repeats"]

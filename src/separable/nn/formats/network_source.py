@@ -50,6 +50,13 @@ class Source(abc.ABC):
     def input_shapes(self) -> list[tuple[int, ...]] | None:
         """Return the shapes of the inputs with their batch, if the network says."""
 
+    def input_hint(self) -> str:
+        """Return what to give as `--input-shape`, for messages."""
+        return "for instance 1x3x224x224"
+
+    def check_layers(self) -> None:  # noqa: B027
+        """Raise an error if the file says that no layer can be converted."""
+
     @abc.abstractmethod
     def serialised(self, converted: nn.Module) -> bytes:
         """Return the contents of a file with the converted network."""

@@ -37,6 +37,7 @@ class OnnxGraph(nn.Module):
     title : str
         Name of the model, for messages.
     layers : mapping of str to torch.nn.Module
+        Modules by their paths, such as ``block.conv``.
     calls : sequence of Call
 
     Attributes
@@ -53,7 +54,13 @@ class OnnxGraph(nn.Module):
     ) -> None:
         super().__init__()
         for name, layer in layers.items():
-            self.add_module(name, layer)
+            owner: nn.Module = self
+            *parts, last = name.split(".")
+            for part in parts:
+                if part not in owner._modules:
+                    owner.add_module(part, nn.Module())
+                owner = owner.get_submodule(part)
+            owner.add_module(last, layer)
         self.calls = tuple(calls)
         self.plan = _Plan(model, title, self.calls)
 
@@ -78,9 +85,12 @@ class OnnxGraph(nn.Module):
         for call, shape in sizes.calls:
             like = next(self.get_submodule(call.layer).parameters())
             outputs.append(self._convolved(call, like.new_empty(shape)))
-        if sizes.others:
-            row = inputs[0].new_empty(1, sizes.others, dtype=torch.float32)
-            row @ row.T
+        rest = sizes.others
+        for side in (1024, 32, 1):  # square products, which move few bytes
+            count, rest = divmod(rest, side * side)
+            if count:
+                block = inputs[0].new_empty(side, count, dtype=torch.float32)
+                block @ block.T
         return outputs
 
 

@@ -75,7 +75,7 @@ class OnnxSource(Source):
         self, node: Any, values: Constants, place: tuple[int | str, ...], refusal: str
     ) -> None:
         taken = {**self._layers, **{x.name: x for x in self._left}}
-        name = _unique((node.name or node.output[0]).replace(".", "_"), taken)
+        name = _module_name(node.name or node.output[0], taken)
         made = refusal or layer_of(node, values, self._shared)
         if isinstance(made, str):
             weights = weight_input(node)
@@ -109,7 +109,6 @@ class OnnxSource(Source):
         ArgumentError
             If the sizes are needed and cannot be known, or there is no convolution to convert.
         """
-        self._check_layers()
         shapes = self.input_shapes() if input_shape is None else input_shape
         if shapes is None:
             return None
@@ -132,10 +131,19 @@ class OnnxSource(Source):
 
     def calibration(self, batches: Iterable[Batch]) -> Iterable[Any]:
         """Return the batches; the first one also says what sizes within the graph depend on."""
-        self._check_layers()
         return _Remembered(super().calibration(batches), self.module)
 
-    def _check_layers(self) -> None:
+    def input_hint(self) -> str:
+        """Return the inputs that the graph declares, with ? for unknown sizes."""
+        found = [
+            f"{name} {'x'.join(str(n or '?') for n in sizes)}" if sizes else f"{name} (a number)"
+            for name, sizes in graph_inputs(self.model.graph)
+        ]
+        return (
+            f"for its input {found[0]}" if len(found) == 1 else f"for its inputs {', '.join(found)}"
+        )
+
+    def check_layers(self) -> None:
         """Raise an error that lists all convolutions with their reasons if none can be converted.
 
         Raises
@@ -296,9 +304,21 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
-def _unique(name: str, taken: Mapping[str, Any]) -> str:
-    found, at = name, 1
-    while found in taken or hasattr(nn.Module, found):
+def _module_name(name: str, taken: Mapping[str, Any]) -> str:
+    """Return a path of modules for the name of a node, whose parts slashes separate.
+
+    Examples
+    --------
+    >>> _module_name("/model.4/conv/Conv", {}), _module_name("/a/b/c", {"a.b": None})
+    ('model_4.conv.Conv', 'a_b_c')
+    """
+    parts = [part.replace(".", "_") for part in name.split("/") if part] or ["conv"]
+    parts = [f"{part}_" if hasattr(nn.Module, part) else part for part in parts]
+    found, at = ".".join(parts), 1
+    if any(found.startswith(f"{t}.") or t.startswith(f"{found}.") for t in taken):
+        parts = ["_".join(parts)]
+        found = parts[0]
+    while found in taken:
         at += 1
-        found = f"{name}_{at}"
+        found = f"{'.'.join(parts)}_{at}"
     return found
