@@ -107,7 +107,7 @@ GOOD = "w.safetensors --factory made_here:make --input-shape 1x3x8x8"
         ("w.safetensors --factory made_here:none", "AttributeError"),
         ("w.safetensors --factory made_here:linear", "not of the network"),
         ("linear.safetensors --factory made_here:linear", "no convolution to convert"),
-        ("mobilenet_v9", "Did you mean `mobilenet_v1`?"),
+        ("mobilenet_v9", "Did you mean `mobilenet_v2`?"),
         ("there_is_none.onnx", "no such file"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -340,3 +341,23 @@ def test_few_terms_are_separate_convolutions_of_whole_channel_blocks() -> None:
     assert chains == [3, 1, 1]
     plain = nn.FactoredConv("ocyx -> oc,cyx", 16, 8, 3, padding=1, rank=1)
     assert terms_of(plain, [None] * 2) is None
+
+
+def test_a_slower_file_is_the_first_thing_that_the_report_says(tmp_path: Path) -> None:
+    found = tied(node("Relu", ["b"], ["y"]), 4)
+    source = opened(tmp_path, found)
+    shapes = source.shapes_to_count(None)
+    converted, report = nn.convert(source.module, "ocyx -> oc,cyx", min_saving=0, repeats=0)
+    content = source.serialised(converted)
+    assert source.timed(report, content, shapes, 0).comparison is None
+    timed = source.timed(report, content, shapes, 1).comparison
+    assert min(timed.seconds, timed.seconds_before) > 0
+    assert timed.output_error < 1e-4  # full rank
+    for seconds, first in ((0.003, True), (0.001, False)):
+        comparison = dataclasses.replace(timed, seconds=seconds, seconds_before=0.002)
+        text = dataclasses.replace(report, comparison=comparison).table(width=400)
+        said = f"In ONNX Runtime the converted file takes {seconds * 1e3:.2f} ms per call"
+        assert text.startswith(said) == first
+        assert text.count(said) == 1
+        assert ("1.50 times SLOWER" in text) == first
+        assert ("2.00 times faster" in text) != first

@@ -95,7 +95,7 @@ def create(
     1331592
     >>> create("mobilenet_v4")
     Traceback (most recent call last):
-    separable.errors.ArgumentError: no network `mobilenet_v4`. Did you mean `mobilenet_v1`?
+    separable.errors.ArgumentError: no network `mobilenet_v4`. Did you mean `mobilenet_v2`?
     """
     if name.startswith(_TIMM):
         build = _timm(name[len(_TIMM) :])
