@@ -264,6 +264,15 @@ def test_padding_in_two_steps_of_one_axis_is_refused(tmp_path: Path) -> None:
         source.serialised(source.module)
 
 
+def test_long_chains_of_arithmetic_end(tmp_path: Path) -> None:
+    """Each node reads its input twice: without memory of failures, 2**60 evaluations."""
+    nodes = [node("Add", [f"v{k}", f"v{k}"], [f"v{k + 1}"]) for k in range(60)]
+    nodes.append(node("Conv", ["v0", "v60"], ["y"], name="c"))
+    source = opened(tmp_path, model(nodes, {"v0": [3, 3, 3, 3]}, {"y": 4}, {}))
+    with pytest.raises(ArgumentError, match="its weights are computed from"):
+        source.check_layers()
+
+
 # Ties.
 
 

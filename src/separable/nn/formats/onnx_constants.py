@@ -43,6 +43,7 @@ class Constants(Mapping[str, Array]):
         self._stored = {t.name: t for t in graph.initializer}
         self._makers: dict[str, Any] = {}
         self._values: dict[str, Array] = {}
+        self._computable: dict[str, bool] = {}  # False after a failure, which is not tried again
         for node in graph.node:
             if not standard(node) or len(node.output) != 1:
                 continue
@@ -91,7 +92,8 @@ class Constants(Mapping[str, Array]):
         found: Array | None = None
         if name in self._stored:
             found = np.asarray(numpy_helper.to_array(self._stored[name]))
-        elif name in self._makers and depth:
+        elif name in self._makers and depth and self._computable.get(name, True):
+            self._computable[name] = False  # also ends cycles
             found = self._computed(self._makers[name], depth - 1)
         elif self._outer is not None and name not in self._makers:
             return self._outer._value(name, depth)
