@@ -9,13 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from separable.cli.console import output
-from separable.cli.convert_command import (
-    need_torch,
-    network_of,
-    progress_bar,
-    quiet_torch,
-    read_shapes,
-)
+from separable.cli.convert_command import need_torch, network_of, progress_bar, quiet_torch
+from separable.cli.networks_command import input_shapes
 from separable.cli.outputs import write_together
 from separable.errors import ArgumentError, FileError
 
@@ -89,7 +84,7 @@ def audit_command(
     # Step 1: check that the request can be carried out and written.
     if target is not None:
         _check_target(target, force)
-    shapes = None if input_shape is None else read_shapes(input_shape)
+    shapes = None if input_shape is None else input_shapes(input_shape)
     need_torch("audit")
     with quiet_torch():
         network = network_of(source, factory)

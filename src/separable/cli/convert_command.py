@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,8 +15,8 @@ import typer
 from rich.console import Console
 
 from separable.cli.batches import Folder, Normalisation
-from separable.cli.console import output
-from separable.cli.options import integers
+from separable.cli.console import output, put
+from separable.cli.networks_command import input_shapes
 from separable.cli.outputs import write_together
 from separable.distribution import install_command
 from separable.errors import ArgumentError, FileError
@@ -24,17 +25,13 @@ if TYPE_CHECKING:
     from separable.nn.convert import Report
     from separable.nn.formats import Source
 
-__all__ = [
-    "convert_command",
-    "need_torch",
-    "network_of",
-    "progress_bar",
-    "quiet_torch",
-    "read_shapes",
-]
+__all__ = ["convert_command", "need_torch", "network_of", "progress_bar", "quiet_torch"]
 
 Progress = Callable[[str, int, int], None]
 REPORTS = {"md": "to_markdown", "html": "to_html", "json": "to_json"}
+EVERY = 10.0  # seconds between lines in a log
+LOSSLESS = 1e-5  # relative error of weights that are only rounded
+COLLAPSE = 0.7  # fraction of the multiplications below which accuracy is usually lost without data
 DEFAULT_PATTERN = "ocyx -> oc,cyx"
 
 
@@ -101,8 +98,8 @@ def convert_command(
         str,
         typer.Argument(
             metavar="NETWORK",
-            help="Network: an .onnx, .pt2 (torch.export) or .safetensors file, timm:NAME, or a name "
-            "such as mobilenet_v1.",
+            help="Network: an .onnx, .pt2 (torch.export) or .safetensors file, timm:NAME, "
+            "torchvision:NAME, or a name such as mobilenet_v1.",
         ),
     ],
     target: Annotated[
@@ -155,7 +152,7 @@ def convert_command(
         str | None,
         typer.Option(
             help="Input shape with the batch axis, for example 1x3x224x224; several inputs: "
-            "1x3x8,1x5.",
+            "1x3x8,1x5; for an input without axes its value: 1x512,16000.",
             show_default=False,
         ),
     ] = None,
@@ -199,7 +196,7 @@ def convert_command(
     # Step 1: check that the request can be carried out and written.
     if report not in REPORTS:
         raise ArgumentError(f"`--report` must be md, html or json; got {report!r}")
-    shapes = None if input_shape is None else read_shapes(input_shape)
+    shapes = None if input_shape is None else input_shapes(input_shape)
     normalisation = _normalisation(mean, std)
     need_torch("convert")
     with quiet_torch():
@@ -214,14 +211,14 @@ def convert_command(
         folder = _folder(data, network, shapes, normalisation)
 
         # Step 2: convert; write all or nothing.
-        converted, found = _convert(network, shapes, folder, options)
+        converted, found, content = _convert(network, shapes, folder, options)
         from separable.nn import blueprint  # PyTorch is optional
 
         text = getattr(found, REPORTS[report])()
-        outputs.write(network.serialised(converted), blueprint(converted), text, force)
+        outputs.write(content, blueprint(converted), text, force)
 
     # Step 3: report.
-    _say(found, outputs, network.note)
+    _say(found, outputs, network.note, fitted=folder is not None)
 
 
 def need_torch(command: str) -> None:
@@ -267,32 +264,39 @@ def _convert(
     shapes: list[tuple[int, ...]] | None,
     folder: Folder | None,
     options: dict[str, Any],
-) -> tuple[Any, Report]:
+) -> tuple[Any, Report, bytes]:
     from separable.nn import convert  # PyTorch is optional
 
-    counted = network.shapes_to_count(shapes)
+    network.check_layers()
+    counted = network.shapes_to_count(shapes, options["budget"] is not None and folder is None)
     if options["budget"] is not None and counted is None and folder is None:
         raise ArgumentError(
             f"`--budget` is a share of the multiplications of {network.title}, which depend on its "
-            "input: say --input-shape, for instance 1x3x224x224, or give --data"
+            f"input: say --input-shape, {network.input_hint()}, or give --data"
         )
     calibration = None if folder is None else network.calibration(folder)
+    repeats = options["repeats"]
+    options = options | {"repeats": repeats if network.times_layers else 0}
     with progress_bar() as progress:
         converted, report = convert(
             network.module, data=calibration, input_shape=counted, progress=progress, **options
         )
-    return converted, network.completed(report, converted)
+    content = network.serialised(converted)
+    found = network.timed(network.completed(report, converted), content, counted, repeats)
+    return converted, found, content
 
 
 @contextlib.contextmanager
 def progress_bar() -> Iterator[Progress | None]:
-    """Show the progress layer by layer on stderr if it is a terminal."""
+    """Show the progress layer by layer on stderr: a bar in a terminal, else a line every 10 s."""
     if not sys.stderr.isatty():
-        yield None
+        yield _logged()
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # start-up time
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+    )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("Reading", total=None)
 
@@ -304,7 +308,21 @@ def progress_bar() -> Iterator[Progress | None]:
         yield tell
 
 
-def _say(report: Report, outputs: _Outputs, note: str) -> None:
+def _logged() -> Progress:
+    """Return a function that prints the progress for a log, every 10 s after the first 10 s."""
+    begin = said = time.monotonic()
+
+    def tell(what: str, done: int, count: int) -> None:
+        nonlocal said
+        now = time.monotonic()
+        if now - said >= EVERY:
+            said = now
+            print(f"{int(now - begin)} s: {what}, {done} of {count}", file=sys.stderr, flush=True)
+
+    return tell
+
+
+def _say(report: Report, outputs: _Outputs, note: str, *, fitted: bool) -> None:
     console = output()
     console.print(report.table(width=console.width), soft_wrap=True)
     sizes = outputs.network.stat().st_size
@@ -315,14 +333,26 @@ def _say(report: Report, outputs: _Outputs, note: str) -> None:
     )
     if note:
         console.print(f"Note: {note}.", soft_wrap=True)
+    elif not fitted and _share(report) < COLLAPSE:
+        put(
+            console,
+            f"Warning: converted without data to {_share(report):.2f} of the multiplications. Below "
+            f"{COLLAPSE} the accuracy of a trained network usually collapses unless the factors are "
+            "fitted to its inputs: give a few tens of unlabelled ones with --data.",
+        )
 
 
-def read_shapes(text: str) -> list[tuple[int, ...]]:
-    """Return the shapes in the text of `--input-shape`."""
-    found = [integers("--input-shape", part, "x") for part in text.split(",")]
-    if any(n < 1 for shape in found for n in shape):
-        raise ArgumentError(f"`--input-shape` must be sizes >= 1; got {text!r}")
-    return found
+def _share(report: Report) -> float:
+    """Return the multiplications relative to those before, of the network or of its layers."""
+    now, before = report.multiplications, report.multiplications_before
+    if now is None or before is None:
+        now = sum(x.multiplications for x in report.layers)
+        before = sum(x.multiplications_before for x in report.layers)
+    return now / before if before and _lossy(report) else 1.0
+
+
+def _lossy(report: Report) -> bool:
+    return any(x.weight_error > LOSSLESS for x in report.converted)
 
 
 def _normalisation(mean: str | None, std: str | None) -> Normalisation | None:

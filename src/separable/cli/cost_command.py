@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from separable import cost
 from separable.cli.console import output, put
-from separable.cli.networks_command import network_command, network_names
+from separable.cli.networks_command import is_network_file, network_command, network_names
 from separable.cli.option_groups import with_option_groups
 from separable.cli.options import integers
 from separable.cost import Convolution, Cost
@@ -53,11 +53,12 @@ class _Costs(TyperGroup):
         if found is not None:
             return found
         known = network_names()
-        if known is not None and cmd_name not in known and not cmd_name.startswith("timm:"):
+        elsewhere = cmd_name.startswith(("timm:", "torchvision:")) or is_network_file(cmd_name)
+        if known is not None and cmd_name not in known and not elsewhere:
             layers = [name for name in self.list_commands(ctx) if name != NETWORK]
             raise ArgumentError(
                 f"no layer or network {cmd_name!r}; there are {', '.join([*layers, *known])}, "
-                "and timm:NAME where timm is installed"
+                "timm:NAME and torchvision:NAME where those are installed, and .onnx and .pt2 files"
             )
         return super().get_command(ctx, NETWORK)
 
@@ -69,7 +70,8 @@ cost_app = typer.Typer(
     add_completion=False,
     help="Compare the cost of a dense and a separable layer or network.\n\n"
     "NETWORK is mobilenet_v1, xception, efficientnet_b0 to efficientnet_b7, unet or another "
-    "network of the library (a wrong name prints the list), or timm:NAME. Counts are for one forward pass of one image; biases "
+    "network of the library (a wrong name prints the list), timm:NAME, torchvision:NAME, or an .onnx "
+    "or .pt2 file. Counts are for one forward pass of one image; biases "
     "are not multiplications.",
 )
 
@@ -209,7 +211,7 @@ def attention_command(
 
 
 cost_app.command(
-    NETWORK, short_help="Count a network and its dense twin; timm:NAME for networks of timm."
+    NETWORK, short_help="Count a network and its dense twin, or an .onnx or .pt2 file."
 )(network_command)
 
 

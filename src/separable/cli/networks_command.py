@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from separable.cli.console import output, put
+from separable.cli.options import integers
 from separable.cost.cost_text import quantity, ratio, size_text, table
 from separable.distribution import install_command
 from separable.errors import ArgumentError
@@ -16,9 +19,9 @@ if TYPE_CHECKING:
     from separable.cost import Cost
     from separable.nn.ledger import Ledger
 
-__all__ = ["network_command", "network_names"]
+__all__ = ["input_shapes", "is_network_file", "network_command", "network_names"]
 
-DEPTHWISE = "ocyx -> oc,cyx"
+DEPTHWISE = ("ocyx -> oc,cyx", "ocx -> oc,cx", "oczyx -> oc,czyx")
 LEGEND = (
     "One forward pass. Multiply-adds count convolutions and matrix products; moved: bytes read "
     "and written; ratio: the larger over the smaller count."
@@ -60,21 +63,34 @@ def network_command(
             show_default=False,
         ),
     ] = None,
+    input_shape: Annotated[
+        str | None,
+        typer.Option(
+            help="Input shape of a file with the batch axis, for example 1x3x224x224; several "
+            "inputs: 1x3x8,1x5; for an input without axes its value: 1x512,16000.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the ledger as JSON.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the ledger as CSV.")] = False,
     as_markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the ledger as Markdown.")
     ] = False,
 ) -> None:
-    """Count a network and its dense twin; for a network of timm, its separable version.
+    """Count a network and its dense twin; for a file or another library, its separable version.
 
-    Weights are neither allocated nor downloaded: only shapes are propagated.
+    Weights are neither downloaded nor run: only shapes are propagated.
     """
     name = str(context.info_name)
     options = {"width": width, "dense": dense or None}
     chosen_options = {key: value for key, value in options.items() if value is not None}
-    model = _create(name, chosen_options)
-    found = _count(model, resolution, batch, training)
+    if is_network_file(name):
+        others = {"resolution": resolution, "training": training or None, **chosen_options}
+        model, found = _count_file(name, input_shape, batch, others)
+    else:
+        _refuse_shape(name, input_shape)
+        model = _create(name, chosen_options)
+        found = _count(model, resolution, batch, training)
     if as_json or as_csv or as_markdown:
         text = json.dumps(found.to_dict()) if as_json else ""
         print(text or (found.to_csv() if as_csv else found.to_markdown()).rstrip("\n"))
@@ -90,6 +106,69 @@ def network_command(
         text = ledger_text(found, console.width, depth, option="--depth {}")
         console.print()
         console.print(text, soft_wrap=True)
+
+
+def is_network_file(name: str) -> bool:
+    """Return True for the name of a file that holds a network."""
+    return Path(name).suffix.lower() in (".onnx", ".pt2")
+
+
+def input_shapes(text: str) -> list[tuple[int, ...]]:
+    """Read shapes such as ``1x3x224x224,1x5``.
+
+    Raises
+    ------
+    ArgumentError
+        If they are not sizes of at least 1.
+    """
+    found = [integers("--input-shape", part, "x") for part in text.split(",")]
+    if any(n < 1 for shape in found for n in shape):
+        raise ArgumentError(f"`--input-shape` must be sizes >= 1; got {text!r}")
+    return found
+
+
+def _refuse_shape(name: str, input_shape: str | None) -> None:
+    if input_shape is not None:
+        raise ArgumentError(
+            f"`--input-shape` is for files; `{name}` knows its input, whose size `--resolution` "
+            "changes"
+        )
+
+
+def _count_file(
+    name: str, input_shape: str | None, batch: int, others: dict[str, Any]
+) -> tuple[Any, Ledger]:
+    """Count the network in a file.
+
+    Raises
+    ------
+    ArgumentError
+        If PyTorch is missing, the file is damaged, or its input is unknown.
+    """
+    given = next((key for key, value in others.items() if value is not None), None)
+    if given is not None:
+        raise ArgumentError(f"`{Path(name).name}` has no option `--{given}`: it is a file")
+    _need_torch(name)
+    from separable.nn.formats import open_network  # PyTorch is optional
+    from separable.nn.ledger import ledger  # PyTorch is optional
+
+    source = open_network(name)
+    given_shapes = None if input_shape is None else input_shapes(input_shape)
+    if batch > 1 and (source.batch is not None or given_shapes is not None):
+        raise ArgumentError(
+            f"`--batch` {batch}: {source.title} was exported for a fixed batch, or --input-shape "
+            "has it already. Leave --batch out"
+        )
+    if batch > 1:
+        known = source.input_shapes()
+        given_shapes = None if known is None else [(batch, *s[1:]) if s else s for s in known]
+    shapes = source.shapes_to_count(given_shapes)
+    if shapes is None:
+        raise ArgumentError(
+            f"the multiplications of {source.title} depend on the size of its input: give "
+            f"--input-shape, {source.input_hint()}"
+        )
+    return source.module, ledger(source.module, shapes, backward=False)
 
 
 def network_names() -> tuple[str, ...] | None:
@@ -109,13 +188,19 @@ def _create(name: str, options: dict[str, Any]) -> Any:
     ArgumentError
         If PyTorch is missing or there is no such network.
     """
+    _need_torch(name)
+    from separable.nn.models import create  # PyTorch is optional
+
+    return create(name, device="meta", **options)
+
+
+def _need_torch(name: str) -> None:
     try:
-        from separable.nn.models import create  # PyTorch is optional
+        import separable.nn.models  # noqa: F401
     except ModuleNotFoundError as missing:
         raise ArgumentError(
             f"`cost {name}` needs PyTorch, which is not installed: {install_command('torch')}"
         ) from missing
-    return create(name, device="meta", **options)
 
 
 def _count(model: Any, resolution: int | None, batch: int, training: bool) -> Ledger:
@@ -139,22 +224,32 @@ def _show(model: Any, network_ledger: Ledger, resolution: int | None, batch: int
         with torch.device("meta"):
             twin = model.twin()
         other = _count(twin, resolution, batch, network_ledger.training)
-        names = ("dense", "separable") if model.dense else ("separable", "dense")
+        names: tuple[str, ...] = ("dense", "separable") if model.dense else ("separable", "dense")
         other_total, other_backward = other.total, other.backward
         rows = _rows(total, other_total)
         rows.append(
             _row("training step, multiply-adds", total + backward, other_total + other_backward)
         )
     else:
+        separated = _separated(network_ledger)
         names = ("original", "separated")
-        separated = network_ledger.what_if(DEPTHWISE).separated
-        assert separated is not None
-        rows = _rows(total, separated)
+        rows = _rows(total, total if separated is None else separated)
+        if separated is None:
+            names, rows = names[:1], [row[:2] for row in rows]
     console = output()
-    console.print(table(("", *names, "ratio"), rows), soft_wrap=True)
+    heads = ("", *names, "ratio") if len(names) > 1 else ("", *names)
+    console.print(table(heads, rows), soft_wrap=True)
     put(console, LEGEND)
     if network_ledger.uncounted:
         put(console, "Not counted: " + "; ".join(map(str, network_ledger.uncounted)) + ".")
+
+
+def _separated(network_ledger: Ledger) -> Cost | None:
+    """Return the cost with depthwise separable convolutions, or None if there is none to separate."""
+    for pattern in DEPTHWISE:
+        with contextlib.suppress(ArgumentError):  # the convolutions have another number of axes
+            return network_ledger.what_if(pattern).separated
+    return None
 
 
 def _rows(first: Cost, second: Cost) -> list[tuple[str, ...]]:

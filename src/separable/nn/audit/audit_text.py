@@ -7,9 +7,8 @@ import textwrap
 
 from separable.cost.cost_text import Column, fitting, legend, quantity, ratio, table
 from separable.nn.audit.audit_data import Audit, AuditedLayer, Form
-from separable.nn.convert.report_text import _duration as duration_text
-from separable.nn.convert.report_text import _error as error_text
-from separable.nn.convert.report_text import ranks_text
+from separable.nn.convert.report_text import error_text, ranks_text
+from separable.nn.convert.runtime_comparison import duration
 from separable.pages import stand_alone, table_fragment
 
 __all__ = ["audit_fragment", "audit_html", "audit_markdown", "audit_text"]
@@ -41,9 +40,9 @@ NUMBERS: tuple[Column[AuditedLayer], ...] = (
     Column("at 1/2", lambda x: _error(x.at_half), 1,
            "smallest error of the weights with half of the multiplications"),
     Column("at 1/4", lambda x: _error(x.at_quarter), 4, "the same with a quarter"),
-    Column("time", lambda x: duration_text(x.seconds_before), 0),
-    Column("then", lambda x: duration_text(x.seconds), 0, "the column to its left in that pattern"),
-    Column("fused", lambda x: duration_text(x.seconds_fused), 3, "time after nn.fuse"),
+    Column("time", lambda x: duration(x.seconds_before), 0),
+    Column("then", lambda x: duration(x.seconds), 0, "the column to its left in that pattern"),
+    Column("fused", lambda x: duration(x.seconds_fused), 3, "time after nn.fuse"),
 )  # fmt: skip
 REASON: Column[AuditedLayer] = Column("not examined because", lambda x: x.reason)
 

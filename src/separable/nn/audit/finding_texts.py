@@ -8,7 +8,7 @@ from separable.cost.cost_text import quantity, ratio
 from separable.nn.audit.audit_data import AuditedLayer, Finding
 from separable.nn.audit.kernel_forms import POOLING
 from separable.nn.audit.observed_calls import ObservedTransform
-from separable.nn.convert.report_text import _duration as duration_text
+from separable.nn.convert.runtime_comparison import duration
 
 __all__ = ["fourier_finding", "layer_finding"]
 
@@ -41,7 +41,7 @@ def _measured(layer: AuditedLayer) -> list[str]:
     if math.isnan(layer.seconds_before) or layer.close is not None:
         return []
     before, after, fused = (
-        duration_text(t) for t in (layer.seconds_before, layer.seconds, layer.seconds_fused)
+        duration(t) for t in (layer.seconds_before, layer.seconds, layer.seconds_fused)
     )
     text = f"Measured {before}, then {after}"
     if not math.isnan(layer.seconds_fused):

@@ -129,6 +129,7 @@ class Conversion:
         layers = {s.name: self.reference.get_submodule(s.name) for s in group}
         collectors = {name: Collector(layer) for name, layer in layers.items()}
         for batch in self.calibration:
+            self.tell(f"statistics of {len(group)} layers", batch.at, self.calibration.count)
             watched_run(self.reference, batch, layers, lambda n, x, y: collectors[n].add(x, y))
         return {name: collectors.pop(name).moments() for name in list(collectors)}
 
@@ -140,11 +141,12 @@ class Conversion:
         def cost(found: Scheme) -> float:
             return self.cost(ref, found)
 
+        even = bool(getattr(self.reference, "even_ranks", False))
         if moments is None:
-            return curve(scheme, kernel, cost, None)
+            return curve(scheme, kernel, cost, None, even=even)
         letters = Letters(scheme)
         aim = fit_target(letters.matrix(weights), moments, self.request.ridge)
-        made = curve(scheme, kernel, cost, metric_of(letters, aim))
+        made = curve(scheme, kernel, cost, metric_of(letters, aim), even=even)
         return _measured(made.limited(limit), scheme, aim, moments)
 
     # Step 2: choice of ranks.
@@ -273,6 +275,7 @@ class Conversion:
         mode = {m: m.training for m in result.modules()}
         result.eval()
         for batch in self.calibration:
+            self.tell("errors on the data", batch.at, self.calibration.count)
             kept: dict[str, list[torch.Tensor]] = {name: [] for name in names}
             wanted = watched_run(
                 self.reference, batch, {n: self.reference.get_submodule(n) for n in names},

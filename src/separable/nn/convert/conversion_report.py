@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from separable.nn.convert.runtime_comparison import RuntimeComparison
+
 __all__ = ["ConvertedLayer", "Report"]
 
 Array = NDArray[Any]
@@ -116,6 +118,8 @@ class Report:
     untied : tuple of tuple of str
         Groups of parameters that the original network shared and the result does not: layers that
         are fitted to data, or get different ranks, have factors of their own.
+    comparison : RuntimeComparison or None
+        Time and outputs of the written file in the runtime that it is made for.
 
     Examples
     --------
@@ -139,6 +143,7 @@ class Report:
     plain_output_error: float = math.nan
     tradeoff: Array = field(default_factory=lambda: np.zeros((0, 2)))
     untied: tuple[tuple[str, ...], ...] = ()
+    comparison: RuntimeComparison | None = None
 
     @property
     def converted(self) -> tuple[ConvertedLayer, ...]:
@@ -176,6 +181,7 @@ class Report:
         found["layers"] = [x.to_dict() for x in self.layers]
         found["tradeoff"] = self.tradeoff.tolist()
         found["untied"] = [list(names) for names in self.untied]
+        found["comparison"] = None if self.comparison is None else self.comparison.to_dict()
         return found
 
     def to_json(self) -> str:

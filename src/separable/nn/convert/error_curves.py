@@ -60,7 +60,9 @@ class Curve:
         return replace(self, costs=self.costs[:kept], errors=self.errors[:kept])
 
 
-def curve(scheme: Scheme, kernel: Array, cost: Costs, metric: Metric | None) -> Curve:
+def curve(
+    scheme: Scheme, kernel: Array, cost: Costs, metric: Metric | None, *, even: bool = False
+) -> Curve:
     """Compute the curve of a layer.
 
     Parameters
@@ -72,6 +74,8 @@ def curve(scheme: Scheme, kernel: Array, cost: Costs, metric: Metric | None) -> 
         Function that returns the multiplications of a scheme.
     metric : Metric, optional
         Metric of errors of the weights; the Frobenius norm if not given.
+    even : bool
+        Give all batch values the same rank, for runtimes without layers of uneven ranks.
     """
     pattern = scheme.pattern
     array = kernel.astype(np.float64).reshape([scheme.size(a) for a in pattern.letters])
@@ -79,7 +83,7 @@ def curve(scheme: Scheme, kernel: Array, cost: Costs, metric: Metric | None) -> 
         array = metric.weighted(array)
     flat = array.reshape(scheme.kernel_shape)
     if pattern.has_one_bond and len(pattern.factors) == 2:
-        return _of_pair(scheme, flat, cost)
+        return _of_even_pair(scheme, flat, cost) if even else _of_pair(scheme, flat, cost)
     if pattern.has_one_bond:
         return _of_terms(scheme, flat, cost)
     chain = chain_of(scheme)
@@ -121,6 +125,20 @@ def _of_pair(scheme: Scheme, kernel: Array, cost: Costs) -> Curve:
 def _has_own_factors(scheme: Scheme) -> bool:
     """Return True if each filter reads one channel and has factors of its own."""
     return all(a in scheme.pattern.batch for a in scheme.inputs + scheme.outputs)
+
+
+def _of_even_pair(scheme: Scheme, kernel: Array, cost: Costs) -> Curve:
+    """Return the curve of two factors with the same rank for all batch values."""
+    squares = _squares(scheme, kernel)
+    left = squares.reshape(-1, squares.shape[-1]).sum(axis=0)  # (terms,)
+    total = max(float(left.sum()), np.finfo(float).tiny)
+    errors = np.append(np.cumsum(left[::-1])[::-1][1:], 0.0) / total
+    errors[errors < ROUNDING] = 0.0
+    counts = np.arange(1, len(left) + 1)
+    bond = scheme.bonds
+    flat = np.sort(squares.ravel())[::-1] / total
+    unit = cost(scheme.with_ranks(1))
+    return Curve(scheme, counts * unit, errors, lambda p: {bond: p + 1}, {bond: flat})
 
 
 def _squares(scheme: Scheme, kernel: Array) -> Array:

@@ -38,7 +38,7 @@ def decide(work: Conversion) -> dict[str, Scheme]:
         return _within_budget(work, request.budget)
     found = {}
     for ref in work.open():
-        scheme = _one(work, ref)
+        scheme = _evened(work, _one(work, ref))
         cost, dense = work.cost(ref, scheme), work.dense(ref)
         if request.min_saving * cost > dense or (request.min_saving >= 1 and cost == dense):
             rank = " ".join(f"{b}={int(np.max(r))}" for b, r in scheme.ranks.items())
@@ -56,6 +56,13 @@ def _one(work: Conversion, ref: LayerRef) -> Scheme:
     scheme = work.schemes[ref.name][0]
     rank = None if request.rank is None else _capped(scheme, request.rank)
     return factor_weights(scheme, weights_of_conv(ref.conv), rank, request.tol)[0]
+
+
+def _evened(work: Conversion, scheme: Scheme) -> Scheme:
+    """Return a scheme with the largest rank for all batch values, for networks that need that."""
+    if not getattr(work.reference, "even_ranks", False) or not scheme.pattern.has_one_bond:
+        return scheme
+    return scheme.with_ranks({b: max(1, int(r.max())) for b, r in scheme.ranks.items()})
 
 
 def _within_tolerance(work: Conversion, ref: LayerRef, tol: float) -> Scheme:

@@ -9,6 +9,7 @@ from typing import Any
 
 from separable.cost.cost_text import Column, fitting, legend, quantity, ratio, table
 from separable.nn.convert.conversion_report import ConvertedLayer, Report
+from separable.nn.convert.runtime_comparison import duration
 from separable.nn.ties import ties_text
 from separable.pages import table_fragment
 
@@ -17,6 +18,7 @@ __all__ = [
     "WORDS",
     "columns_of",
     "conclusions",
+    "error_text",
     "headline",
     "report_fragment",
     "report_markdown",
@@ -26,7 +28,6 @@ __all__ = [
 
 NARROWEST = 18
 ARROW = "->"
-UNITS = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6))
 
 
 WORDS: tuple[Column[ConvertedLayer], ...] = (
@@ -46,13 +47,15 @@ NUMBERS: tuple[Column[ConvertedLayer], ...] = (
     Column("now", lambda x: quantity(x.parameters), 4),
     Column(
         "weights",
-        lambda x: _error(x.weight_error) if x.converted else "-",
+        lambda x: error_text(x.weight_error) if x.converted else "-",
         1,
         "relative error of the weights",
     ),
-    Column("output", lambda x: _error(x.output_error), 0, "relative error of the layer's output"),
-    Column("time", lambda x: _duration(x.seconds_before), 3),
-    Column("now", lambda x: _duration(x.seconds), 3),
+    Column(
+        "output", lambda x: error_text(x.output_error), 0, "relative error of the layer's output"
+    ),
+    Column("time", lambda x: duration(x.seconds_before), 3),
+    Column("now", lambda x: duration(x.seconds), 3),
 )
 REASON: Column[ConvertedLayer] = Column("left alone because", lambda x: x.reason)
 
@@ -143,18 +146,25 @@ def _sum(values: Sequence[float]) -> float:
 
 
 def headline(report: Report) -> str:
-    """Return the first line: the network, what was requested, and how many layers were converted."""
+    """Return the first line: the network, what was requested, and how many layers were converted.
+
+    If the converted file is slower than the original, that comes first.
+    """
+    slower = report.comparison is not None and report.comparison.slower
+    first = f"{report.comparison.text()} " if slower and report.comparison else ""
     done = len(report.converted)
     count = len(report.layers)
     convolutions = "convolution" if count == 1 else "convolutions"
     inputs = f" on {', '.join(report.inputs)}" if report.inputs else ""
-    return f"{report.model}{inputs}, {report.request}: {done} of {count} {convolutions} converted"
+    return f"{first}{report.model}{inputs}, {report.request}: {done} of {count} {convolutions} converted"
 
 
 def conclusions(report: Report) -> list[str]:
     """Return sentences about the whole network: its multiplications, parameters and error."""
     now, before = report.multiplications, report.multiplications_before
     notes = []
+    if report.comparison is not None and not report.comparison.slower:
+        notes.append(report.comparison.text())
     if now is not None and before is not None:
         notes.append(
             f"The network takes {quantity(now)} of {quantity(before)} multiplications "
@@ -168,9 +178,11 @@ def conclusions(report: Report) -> list[str]:
             f"{quantity(report.parameters_before)} parameters."
         )
     if not math.isnan(report.output_error):
-        note = f"Error of the network's output on the data: {_error(report.output_error)}"
+        note = f"Error of the network's output on the data: {error_text(report.output_error)}"
         if not math.isnan(report.plain_output_error):
-            note += f"; converted without the data it would be {_error(report.plain_output_error)}"
+            note += (
+                f"; converted without the data it would be {error_text(report.plain_output_error)}"
+            )
         notes.append(f"{note}.")
     return notes + ties_text(report.untied)
 
@@ -184,7 +196,7 @@ def _left(report: Report) -> list[str]:
     return [f"Left alone: {', '.join(names)} ({reason})." for reason, names in reasons.items()]
 
 
-def _error(value: float) -> str:
+def error_text(value: float) -> str:
     """Return a relative error as a percentage with two digits, or as a power of ten if it is tiny."""
     if math.isnan(value):
         return "-"
@@ -193,15 +205,6 @@ def _error(value: float) -> str:
     if value >= 10:
         return f"{value:.2g}"
     return f"{100 * value:.0f} %" if value >= 0.995 else f"{100 * value:.2g} %"
-
-
-def _duration(seconds: float) -> str:
-    """Return a time with three digits and a unit; a dash for NaN."""
-    if math.isnan(seconds):
-        return "-"
-    unit, factor = next((u for u in UNITS if seconds >= u[1] * 0.9995), UNITS[-1])
-    value = seconds / factor
-    return f"{value:.0f} {unit}" if value >= 99.95 else f"{value:#.3g} {unit}"
 
 
 def _wrap(text: str, width: int) -> str:

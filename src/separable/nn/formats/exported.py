@@ -66,7 +66,9 @@ class ExportedSource(Source):
             return None
         return [tuple(v.shape) for v in leaves]
 
-    def shapes_to_count(self, input_shape: list[tuple[int, ...]] | None) -> Any:
+    def shapes_to_count(
+        self, input_shape: list[tuple[int, ...]] | None, needed: bool = True
+    ) -> Any:
         """Return tensors of the given shapes in the dtypes that the program takes."""
         if input_shape is None:
             return list(self._args) if self.input_shapes() is not None else None

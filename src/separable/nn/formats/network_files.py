@@ -32,7 +32,8 @@ def open_network(text: str, factory: str | None = None) -> Source:
     ----------
     text : str
         A file: ``.onnx``, ``.pt2`` (`torch.export`), ``.safetensors``, or ``.pt`` and ``.pth`` that
-        hold tensors only; or a name: ``timm:NAME``, or one of `separable.nn.models`.
+        hold tensors only; or a name: ``timm:NAME``, ``torchvision:NAME``, or one of
+        `separable.nn.models`.
     factory : str, optional
         Function that builds the network for a file of weights: ``package.module:function``, whose
         module is imported and executed, or a name. Only this argument executes code, never the

@@ -32,6 +32,8 @@ class Source(abc.ABC):
         Normalisation of input images, if the network declares it.
     batch : int or None
         Batch size of every call, if the network was exported with a fixed one.
+    times_layers : bool
+        The layers are timed in PyTorch, where the network runs; False for files of another runtime.
     note : str
         Remark for the report that does not prevent a conversion; may be empty.
     """
@@ -41,18 +43,36 @@ class Source(abc.ABC):
     module: nn.Module
     normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     batch: int | None = None
+    times_layers: bool = True
     note: str = ""
 
     @abc.abstractmethod
     def input_shapes(self) -> list[tuple[int, ...]] | None:
         """Return the shapes of the inputs with their batch, if the network says."""
 
+    def input_hint(self) -> str:
+        """Return what to give as `--input-shape`, for messages."""
+        return "for instance 1x3x224x224"
+
+    def check_layers(self) -> None:  # noqa: B027
+        """Raise an error if the file says that no layer can be converted."""
+
     @abc.abstractmethod
     def serialised(self, converted: nn.Module) -> bytes:
         """Return the contents of a file with the converted network."""
 
-    def shapes_to_count(self, input_shape: list[tuple[int, ...]] | None) -> Any:
-        """Return the argument ``input_shape`` of `convert`."""
+    def shapes_to_count(
+        self, input_shape: list[tuple[int, ...]] | None, needed: bool = True
+    ) -> Any:
+        """Return the argument ``input_shape`` of `convert`.
+
+        Parameters
+        ----------
+        input_shape : list of tuple of int or None
+            The shapes that the user gave.
+        needed : bool
+            If False, nothing depends on the counts, and None stands for sizes that are unknown.
+        """
         shapes = self.input_shapes() if input_shape is None else input_shape
         return shapes or None
 
@@ -70,6 +90,21 @@ class Source(abc.ABC):
 
     def completed(self, report: Report, converted: nn.Module) -> Report:
         """Return the report with what only the file knows added."""
+        return report
+
+    def timed(self, report: Report, content: bytes, shapes: Any, repeats: int) -> Report:
+        """Return the report with a comparison in the runtime of the file, if it has one.
+
+        Parameters
+        ----------
+        report : Report
+        content : bytes
+            The converted file.
+        shapes : list of tuple of int, or None
+            Result of `shapes_to_count`.
+        repeats : int
+            Number of timed calls; 0 measures nothing.
+        """
         return report
 
 

@@ -63,14 +63,14 @@ class WeightsSource(Source):
 
 
 def read_named(name: str) -> Source:
-    """Build a network by name: ours, or timm's with its trained weights.
+    """Build a network by name: ours, or one of timm or torchvision with its trained weights.
 
     Raises
     ------
     ArgumentError
         If there is none, or its weights cannot be had.
     """
-    is_trained = name.startswith("timm:")
+    is_trained = name.startswith(("timm:", "torchvision:"))
     options: dict[str, Any] = {"pretrained": True} if is_trained else {"seed": 0}
     note = "" if is_trained else _untrained(name)
     try:
@@ -166,7 +166,7 @@ def build(factory: str) -> nn.Module:
     ArgumentError
         If there is no such factory, or it gives no module.
     """
-    if ":" not in factory or factory.startswith("timm:"):
+    if ":" not in factory or factory.startswith(("timm:", "torchvision:")):
         return create(factory)
     place, _, name = factory.partition(":")
     try:

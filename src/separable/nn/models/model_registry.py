@@ -1,4 +1,4 @@
-"""Networks by name, our own and those of timm."""
+"""Networks by name, our own and those of timm and torchvision."""
 
 from __future__ import annotations
 
@@ -15,9 +15,14 @@ import torch
 from torch import nn
 
 from separable.errors import ArgumentError, ArgumentTypeError
+from separable.nn.models.convnext import LAYOUTS as CONVNEXTS
+from separable.nn.models.convnext import ConvNeXt
 from separable.nn.models.efficientnet import SCALINGS, EfficientNet
 from separable.nn.models.mobilenet import MobileNetV1
+from separable.nn.models.mobilenet_inverted import BLOCKS_V3, MobileNetV2, MobileNetV3
 from separable.nn.models.multimodal import MultiModalNet
+from separable.nn.models.resnet import LAYOUTS as RESNETS
+from separable.nn.models.resnet import ResNet
 from separable.nn.models.series import SeriesClassifier
 from separable.nn.models.spectral import SpatialSpectralNet
 from separable.nn.models.unet import UNet
@@ -26,10 +31,15 @@ from separable.nn.models.xception import Xception
 __all__ = ["create", "names", "sample_shape"]
 
 _TIMM = "timm:"
+_TORCHVISION = "torchvision:"
 _BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "mobilenet_v1": MobileNetV1,
+    "mobilenet_v2": MobileNetV2,
+    **{f"mobilenet_v3_{v}": functools.partial(MobileNetV3, v) for v in BLOCKS_V3},
     "xception": Xception,
     **{f"efficientnet_{b}": functools.partial(EfficientNet, b) for b in SCALINGS},
+    **{f"resnet{n}": functools.partial(ResNet, n) for n in RESNETS},
+    **{f"convnext_{v}": functools.partial(ConvNeXt, v) for v in CONVNEXTS},
     "unet": UNet,
     "unet_3d": functools.partial(UNet, 3),
     "spatial_spectral": SpatialSpectralNet,
@@ -44,7 +54,7 @@ def names() -> tuple[str, ...]:
     Examples
     --------
     >>> names()[:3]
-    ('mobilenet_v1', 'xception', 'efficientnet_b0')
+    ('mobilenet_v1', 'mobilenet_v2', 'mobilenet_v3_large')
     """
     return tuple(_BUILDERS)
 
@@ -61,20 +71,21 @@ def create(
     Parameters
     ----------
     name : str
-        One of `names`, or ``timm:NAME`` for a network of timm, if that is installed.
+        One of `names`, or ``timm:NAME`` or ``torchvision:NAME`` for a network of these libraries,
+        if they are installed.
     seed : int, optional
         The same seed gives the same initial weights on every device, and leaves PyTorch's random
         state as it was. Without it they are drawn from that state.
     device : torch.device or str, optional
         Device of the parameters; "meta" to count without memory for weights.
     **options
-        Arguments of the network's constructor, or for `timm.create_model` (``pretrained=True`` loads
-        timm's weights).
+        Arguments of the network's constructor, of `timm.create_model` or of
+        `torchvision.models.get_model`; ``pretrained=True`` loads the weights of timm or torchvision.
 
     Raises
     ------
     ArgumentError
-        If there is no such network, or timm is not installed.
+        If there is no such network, or its library is not installed.
     ArgumentTypeError
         If the network has no such option.
 
@@ -82,11 +93,16 @@ def create(
     --------
     >>> create("mobilenet_v1", width=0.5, device="meta").parameter_count()
     1331592
-    >>> create("mobilenet_v2")
+    >>> create("mobilenet_v4")
     Traceback (most recent call last):
-    separable.errors.ArgumentError: no network `mobilenet_v2`. Did you mean `mobilenet_v1`?
+    separable.errors.ArgumentError: no network `mobilenet_v4`. Did you mean `mobilenet_v2`?
     """
-    build = _timm(name[len(_TIMM) :]) if name.startswith(_TIMM) else _ours(name)
+    if name.startswith(_TIMM):
+        build = _timm(name[len(_TIMM) :])
+    elif name.startswith(_TORCHVISION):
+        build = _torchvision(name[len(_TORCHVISION) :])
+    else:
+        build = _ours(name)
     _check_options(name, build, options)
     if seed is None:
         with torch.device(device) if device is not None else contextlib.nullcontext():
@@ -141,6 +157,34 @@ def _timm(name: str) -> Callable[..., nn.Module]:
     if ":" not in name and not timm.is_model(name):
         raise ArgumentError(f"timm has no network `{name}`{_nearest(name, timm.list_models())}")
     return functools.partial(timm.create_model, name)
+
+
+def _torchvision(name: str) -> Callable[..., nn.Module]:
+    try:
+        models = importlib.import_module("torchvision.models")
+    except (ImportError, RuntimeError) as missing:  # RuntimeError: built for another PyTorch
+        raise ArgumentError(
+            f"`{_TORCHVISION}{name}` needs torchvision, which cannot be imported ({missing}). "
+            "Install the version for your PyTorch: pip install torchvision"
+        ) from missing
+    if name not in models.list_models():
+        raise ArgumentError(
+            f"torchvision has no network `{name}`{_nearest(name, models.list_models())}"
+        )
+
+    def build(*, pretrained: bool = False, **options: Any) -> nn.Module:
+        weights = models.get_model_weights(name).DEFAULT
+        model: nn.Module = models.get_model(
+            name, weights=weights if pretrained else None, **options
+        )
+        preset = weights.transforms()
+        size = getattr(preset, "crop_size", None)
+        if size:  # networks that classify images; others take images of any size
+            found = {"input_size": (3, int(size[0]), int(size[0]))}
+            model.pretrained_cfg = found | {"mean": preset.mean, "std": preset.std}  # type: ignore[assignment]
+        return model
+
+    return build
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
