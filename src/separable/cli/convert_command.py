@@ -116,9 +116,26 @@ def convert_command(
         ),
     ] = None,
     budget: Annotated[
+        str | None,
+        typer.Option(
+            help="Fraction of the multiplications to keep, for example 0.3; or of the time: "
+            "'0.5 time', '2x faster'.",
+            show_default=False,
+        ),
+    ] = None,
+    faster: Annotated[
         float | None,
         typer.Option(
-            help="Fraction of the multiplications to keep, for example 0.3.", show_default=False
+            help="Times as fast as before in --runtime; 2 is --budget '2x faster'.",
+            show_default=False,
+        ),
+    ] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            help="What will run the network: torch, fused or onnxruntime. If not given, onnxruntime "
+            "for .onnx files, else torch.",
+            show_default=False,
         ),
     ] = None,
     pattern: Annotated[
@@ -193,6 +210,7 @@ def convert_command(
     if report not in REPORTS:
         raise ArgumentError(f"`--report` must be md, html or json; got {report!r}")
     shapes = None if input_shape is None else _shapes(input_shape)
+    wanted = _budget(budget, faster)
     normalisation = _normalisation(mean, std)
     _need_torch()
     with _quiet():
@@ -200,9 +218,9 @@ def convert_command(
         outputs = _Outputs.beside(target, network.suffix, report)
         outputs.check(force)
         options = {
-            "pattern": pattern or ("auto" if budget or tol else DEFAULT_PATTERN),
-            "rank": rank, "tol": tol, "budget": budget, "repeats": repeats,
-            "include": include or None, "exclude": exclude or (),
+            "pattern": pattern or ("auto" if wanted or tol else DEFAULT_PATTERN),
+            "rank": rank, "tol": tol, "budget": wanted, "repeats": repeats,
+            "include": include or None, "exclude": exclude or (), "runtime": runtime,
         }  # fmt: skip
         folder = _folder(data, network, shapes, normalisation)
 
@@ -215,6 +233,17 @@ def convert_command(
 
     # Step 3: report.
     _say(found, outputs, network.note)
+
+
+def _budget(budget: str | None, faster: float | None) -> str | None:
+    """Return the budget that `--budget` or `--faster` asks for."""
+    if faster is None:
+        return budget
+    if budget is not None:
+        raise ArgumentError("give one of `--budget` and `--faster`; got both")
+    if not (faster > 1 and faster < float("inf")):
+        raise ArgumentError(f"`--faster` must be a factor above 1, for example 2; got {faster:g}")
+    return f"{faster!r}x faster"
 
 
 def _need_torch() -> None:
@@ -261,6 +290,8 @@ def _convert(
 ) -> tuple[Any, Report]:
     from separable.nn import convert  # PyTorch is optional
 
+    if options["runtime"] is None and network.suffix == ".onnx":
+        options["runtime"] = "onnxruntime"
     counted = network.shapes_to_count(shapes)
     if options["budget"] is not None and counted is None and folder is None:
         raise ArgumentError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +88,13 @@ class OnnxGraph(nn.Module):
         found = [_tensor(values[name]) for name in self.plan.outputs if name in values]
         return [value for value in found if isinstance(value, Tensor)]
 
+    def onnx_bytes(self) -> bytes:
+        """Return the graph as it is written to a file, with the present layers, to measure its time."""
+        writer = self.plan.writer
+        if writer is None:
+            raise ArgumentError(f"{self.plan.title} was not read from a file: it cannot be written")
+        return writer(self)
+
     def _convolved(self, call: Call, value: Tensor) -> Tensor:
         padded = value if call.pads is None else functional.pad(value, _for_torch(call.pads))
         found: Tensor = self.get_submodule(call.layer)(padded)
@@ -118,6 +125,7 @@ class _Plan:
         self.stages = self._stages()
         self.gone = self._gone()
         self._known: dict[tuple[Shape, ...], dict[str, Shape]] = {}
+        self.writer: Callable[[nn.Module], bytes] | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Plan:
         return self

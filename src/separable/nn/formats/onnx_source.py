@@ -48,6 +48,7 @@ class OnnxSource(Source):
         self.model = model
         self._left: list[ConvertedLayer] = []
         self.module: OnnxGraph = self._graph()
+        self.module.plan.writer = self.serialised
         sizes = [sizes[:1] for _, sizes in graph_inputs(model.graph)]
         if sizes and all(s == sizes[0] for s in sizes):
             self.batch = next(iter(sizes[0]), None)
