@@ -19,6 +19,7 @@ __all__ = ["NetworkDuration", "shortest_times", "timed_networks"]
 
 SECONDS = 1.0  # for a pair of networks
 WARM_RUNS = 2
+FEWEST_RUNS, MOST_RUNS = 3, 150
 LEVEL = 0.02  # relative difference of times that is not told from noise
 
 
@@ -90,13 +91,13 @@ class NetworkDuration:
 
 
 def shortest_times(runs: Sequence[Callable[[], Any]], seconds: float) -> list[float]:
-    """Return the shortest time of each function; they run in turns for some time, at least three times."""
+    """Return the shortest time of each function; they run in turns for some time, but not hundreds of times."""
     for run in runs:
         for _ in range(WARM_RUNS):
             run()
     found = [math.inf] * len(runs)
     begun, rounds = time.perf_counter(), 0
-    while rounds < 3 or time.perf_counter() - begun < seconds:
+    while rounds < FEWEST_RUNS or (rounds < MOST_RUNS and time.perf_counter() - begun < seconds):
         rounds += 1
         for at, run in enumerate(runs):
             start = time.perf_counter()

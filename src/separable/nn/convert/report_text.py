@@ -174,7 +174,7 @@ def time_line(report: Report) -> str:
     elif found.gain < 1 + LEVEL:
         said = f"As fast as the original in {found.title}: {times}"
     else:
-        said = f"{found.gain:.3g} times as fast in {found.title}: {times}"
+        said = f"{ratio(before, after)} times as fast in {found.title}: {times}"
     if not found.is_measured:
         said += f", predicted and not measured ({found.reason})"
     if found.misses_goal:

@@ -197,7 +197,7 @@ class _Search:
         outside = self.rest / self.before
         return ArgumentError(
             f"`budget` {str(self.goal)!r} cannot be met in {self.prices.runtime.title}: at most "
-            f"{gain:.3g} times as fast is possible ({_ms(fastest)} instead of "
+            f"{gain:#.3g} times as fast is possible ({_ms(fastest)} instead of "
             f"{_ms(self.before)} per call; {outside:.0%} of the time is outside the layers that can "
             f"be converted). Give a smaller factor, or `tol`, which stops at that"
         )
