@@ -1,6 +1,6 @@
 """Predicted and measured times of networks that the profile of layers never saw.
 
-    python benchmarks/layer_times.py [--runtimes torch,fused,onnxruntime] [--only NAME,...] [--output FILE]
+    python benchmarks/layer_times.py [--runtimes torch,fused,onnxruntime] [--only NAME,...] [--seconds S] [--output FILE]
 
 The profile is the one that `separable machine --layers` measured, or the shipped one. For each network and runtime the
 script prints the shortest measured time of a call and the predicted one; for PyTorch, whose layers can be timed one by
@@ -31,8 +31,8 @@ from separable.nn.runtimes.layer_profile import current_profile
 
 GOAL, WITHIN, LAYERS_GOAL = 0.12, 0.3, 0.9
 SMALL = 0.01  # of the network's time: layers below are counted apart
-SECONDS = 1.0
-RUNS = 25
+SECONDS = 1.0  # per network and runtime
+RUNS = 15  # of a network whose layers are timed one by one
 
 
 def conv(channels: int, filters: int, size: int = 3, stride: int = 1, groups: int = 1,
@@ -188,7 +188,7 @@ def layer_times(net: nn.Module, x: Tensor) -> dict[str, float]:
     return found
 
 
-def compare(name: str, runtimes: Sequence[str]) -> list[dict[str, Any]]:
+def compare(name: str, runtimes: Sequence[str], seconds: float) -> list[dict[str, Any]]:
     """Return the measured and predicted times of one network in each runtime."""
     build, shape = NETWORKS[name]
     net, x = build().eval(), torch.rand(shape)
@@ -201,7 +201,7 @@ def compare(name: str, runtimes: Sequence[str]) -> list[dict[str, Any]]:
         except Exception as problem:  # a network that cannot be exported is reported, not hidden
             print(f"{name:22} {runtime:12} not measured: {str(problem).splitlines()[0][:90]}")
             continue
-        row["measured"] = shortest_times([run], SECONDS)[0]
+        row["measured"] = shortest_times([run], seconds)[0]
         row["predicted"] = predicted.total[runtime]
         if runtime == "torch":
             taken = layer_times(net, x)
@@ -251,6 +251,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runtimes", default="torch,fused,onnxruntime")
     parser.add_argument("--only", help="names of networks that contain one of these words")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="per network and runtime")
     parser.add_argument("--output", type=Path, help="JSON file; rows of earlier runs are kept")
     args = parser.parse_args()
     runtimes = [r for r in args.runtimes.split(",") if not RUNTIMES[r].why_not()]
@@ -260,7 +261,7 @@ def main() -> None:
     warmed()
     for name in NETWORKS:
         if args.only is None or any(word in name for word in args.only.split(",")):
-            new = compare(name, runtimes)
+            new = compare(name, runtimes, args.seconds)
             keys = {(r["network"], r["runtime"]) for r in new}
             rows = [r for r in rows if (r["network"], r["runtime"]) not in keys] + new
     lines = summary(rows, runtimes)
