@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from separable.errors import ArgumentError, ArgumentTypeError
 from separable.nn import convert, ledger
-from separable.nn.convert import layer_prices
+from separable.nn.convert import layer_prices, report_builder, time_decision
 from separable.nn.convert.conversion_goal import Goal, goal_of
 from separable.nn.convert.error_curves import kernel_ranks
 from separable.nn.convert.network_times import NetworkDuration
@@ -267,3 +267,39 @@ def test_a_runtime_leaves_out_what_saves_no_time() -> None:
     for layer in report.converted:
         for ranks in layer.ranks.values():
             assert isinstance(ranks, int)
+
+
+def measured_as(monkeypatch: pytest.MonkeyPatch, share: Any) -> None:
+    """Let layers take what is predicted, and converted networks `share` of what is predicted for them."""
+
+    def timed(runtime: Any, networks: Any, inputs: Any, seconds: float = 0.0) -> list[float]:
+        macs = [ledger(n, SHAPE, backward=False).total.macs for n in networks]
+        return [1.0, share(macs[1] / macs[0]) if macs[1] != macs[0] else 1.0]
+
+    def layers(prices: Any, ref: Any, schemes: Any) -> list[float]:
+        return [prices.dense(ref) if s is None else prices.cost(ref, s) for s in schemes]
+
+    monkeypatch.setattr(time_decision, "timed_networks", timed)
+    monkeypatch.setattr(report_builder, "timed_networks", timed)
+    monkeypatch.setattr(layer_prices.LayerPrices, "measured", layers)
+
+
+@pytest.mark.usefixtures("by_multiplications")
+def test_predictions_that_promise_too_much_are_corrected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks take 1.4 times as long as predicted, so that the ranks must become smaller."""
+    measured_as(monkeypatch, lambda predicted: 1.4 * predicted)
+    _, report = convert(net(), "auto", budget="2x faster", input_shape=SHAPE, repeats=1)
+    assert report.duration is not None
+    assert not report.duration.misses_goal
+    assert report.duration.is_measured
+    assert report.duration.predicted / report.duration.predicted_before < 0.5 / 1.3
+
+
+@pytest.mark.usefixtures("by_multiplications")
+def test_a_network_that_does_not_become_faster_stays_dense(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    measured_as(monkeypatch, lambda predicted: 1.5)
+    _, report = convert(net(), "auto", budget="2x faster", input_shape=SHAPE, repeats=1)
+    assert not report.converted
+    assert time_line(report).startswith("Goal of 2x faster not met. As fast as the original")

@@ -37,6 +37,7 @@ from separable.nn.convert.rank_allocation import (
 from separable.nn.convert.trace import Trace, dense_multiplications, steps_multiplications
 from separable.nn.dense_weights import as_array
 from separable.nn.factored_conv import FactoredConv
+from separable.nn.runtimes.recorded_operation import RecordedOperation
 from separable.nn.ties import share
 from separable.nn.torch_convs import CONVS
 
@@ -170,6 +171,17 @@ class Conversion:
         if prices is None or not in_time:
             return lambda found: float(self.cost(ref, found)), float(self.dense(ref)), width
         return lambda found: prices.cost(ref, found), prices.dense(ref), width
+
+    @property
+    def timed_operations(self) -> list[RecordedOperation]:
+        """Operations of the network whose time can be predicted.
+
+        Those of a graph that is read from a file are known for its convolutions alone; what the other nodes
+        multiply is recorded as one product of the model itself.
+        """
+        known = () if self.trace is None else self.trace.operations
+        is_file = hasattr(self.reference, "onnx_bytes")
+        return [o for o in known if o.layer or not is_file]
 
     def sample_inputs(self) -> tuple[Any, ...]:
         """Return inputs for one call of the network.

@@ -85,10 +85,10 @@ def _duration(
     work: Conversion, result: nn.Module, chosen: Mapping[str, Scheme]
 ) -> NetworkDuration | None:
     """Return the time of the network before and after, measured unless that is unwanted or impossible."""
-    prices, trace, request = work.prices, work.trace, work.request
-    if prices is None or trace is None:
+    prices, request = work.prices, work.request
+    if prices is None:
         return None
-    before = prices.network(trace.operations)
+    before = prices.network(work.timed_operations)
     converted = [ref for ref in work.refs if ref.name in chosen]
     after = before + sum(prices.cost(r, chosen[r.name]) - prices.dense(r) for r in converted)
     goal = request.goal

@@ -52,12 +52,11 @@ class _Search:
 
     def __init__(self, work: Conversion, goal: Goal) -> None:
         assert work.prices is not None
-        assert work.trace is not None
         self.work, self.goal, self.prices = work, goal, work.prices
         self.refs = list(work.open())
         self.measures = work.request.repeats > 0
         self.dense = {ref.name: self.prices.dense(ref) for ref in self.refs}
-        predicted = self.prices.network(work.trace.operations)
+        predicted = self.prices.network(work.timed_operations)
         self.before, self.scale = predicted, 1.0
         self.rest = max(predicted - sum(self.dense.values()), 0.0)
         if self.measures:
@@ -95,7 +94,9 @@ class _Search:
                 break
             chosen = following
         assert best is not None
-        return best[2]
+        meets, score, schemes = best
+        # A network that is no faster than the original has nothing for the error that it makes.
+        return schemes if meets or -score < self.before else {}
 
     def _points(self, ref: LayerRef) -> list[Point]:
         """Return the points of a layer that are faster than it and within the tolerance."""
