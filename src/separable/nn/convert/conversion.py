@@ -86,6 +86,7 @@ class Conversion:
     prices: LayerPrices | None = None
     inputs: tuple[Any, ...] = ()
     curves: dict[str, list[Curve]] = field(default_factory=dict)
+    _useful_points: dict[str, list[Point]] = field(default_factory=dict)
 
     def open(self) -> Iterator[LayerRef]:
         """Yield the layers that may be converted, in the order in which they run."""
@@ -208,7 +209,10 @@ class Conversion:
             for s in self.open()
         }
         if self.request.runtime is not None and self.prices is not None:
-            useful = {s.name: self._useful(s, points[s.name]) for s in self.open()}
+            for ref in self.open():
+                if ref.name not in self._useful_points:
+                    self._useful_points[ref.name] = self._useful(ref, points[ref.name])
+            useful = {name: self._useful_points[name] for name in points}
             if sum(hull(p)[0].cost for p in useful.values()) <= allowance:
                 points = useful
         return allocate(points, allowance)
