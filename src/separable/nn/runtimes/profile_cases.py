@@ -133,7 +133,7 @@ def profile_cases(seed: int = SEED) -> list[ProfileCase]:
     --------
     >>> found = profile_cases()
     >>> len({case.work.kind for case in found})
-    20
+    22
     """
     random = np.random.default_rng(seed)
     cases = [*_convolutions(random), *_joined(random), *_products(random), *_light(random)]

@@ -92,7 +92,7 @@ def work_of(operation: RecordedOperation) -> StepWork:
     --------
     >>> found = work_of(RecordedOperation.of_convolution(Convolution.of((8, 8, 16), (1, 1), 32)))
     >>> found.kind, found.macs, found.sizes[:4]
-    ('pointwise', 32768, (6.0, 3.0, 4.0, 5.0))
+    ('pointwise', 32768.0, (6.0, 3.0, 4.0, 5.0))
     """
     if operation.convolution is not None:
         return work_of_convolution(operation.convolution)
