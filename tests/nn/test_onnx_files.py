@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from separable import nn
 from separable.errors import ArgumentError
+from separable.nn.convert.network_times import NetworkDuration
 from separable.nn.formats import open_network
 from separable.nn.formats.onnx_forms import terms_of
 from separable.nn.formats.onnx_layers import Padding
@@ -362,11 +363,18 @@ def test_a_slower_file_is_the_first_thing_that_the_report_says(tmp_path: Path) -
     timed = source.timed(report, content, shapes, 1).comparison
     assert min(timed.seconds, timed.seconds_before) > 0
     assert timed.output_error < 1e-4  # full rank
+    # With a time of the network, too, only a file that is slower comes before it.
+    duration = NetworkDuration("onnxruntime", seconds=0.001, seconds_before=0.002)
     for seconds, first in ((0.003, True), (0.001, False)):
         comparison = dataclasses.replace(timed, seconds=seconds, seconds_before=0.002)
-        text = dataclasses.replace(report, comparison=comparison).table(width=400)
+        report = dataclasses.replace(report, comparison=comparison, duration=duration)
+        text = report.table(width=400)
         said = f"In ONNX Runtime the converted file takes {seconds * 1e3:.2f} ms per call"
         assert text.startswith(said) == first
         assert text.count(said) == 1
+        assert text.count("2.00 times as fast in ONNX Runtime") == 1
+        alone = dataclasses.replace(report, duration=None).table(width=400)
+        assert alone.startswith(said)
+        assert "Time unknown" not in alone
         assert ("1.50 times SLOWER" in text) == first
         assert ("2.00 times faster" in text) != first

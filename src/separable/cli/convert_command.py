@@ -120,9 +120,26 @@ def convert_command(
         ),
     ] = None,
     budget: Annotated[
+        str | None,
+        typer.Option(
+            help="Fraction of the multiplications to keep, for example 0.3; or of the time: "
+            "'0.5 time', '2x faster'.",
+            show_default=False,
+        ),
+    ] = None,
+    faster: Annotated[
         float | None,
         typer.Option(
-            help="Fraction of the multiplications to keep, for example 0.3.", show_default=False
+            help="Times as fast as before in --runtime; 2 is --budget '2x faster'.",
+            show_default=False,
+        ),
+    ] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            help="What will run the network: torch, fused or onnxruntime. If not given, onnxruntime "
+            "for .onnx files, else torch.",
+            show_default=False,
         ),
     ] = None,
     pattern: Annotated[
@@ -197,6 +214,7 @@ def convert_command(
     if report not in REPORTS:
         raise ArgumentError(f"`--report` must be md, html or json; got {report!r}")
     shapes = None if input_shape is None else input_shapes(input_shape)
+    wanted = _budget(budget, faster)
     normalisation = _normalisation(mean, std)
     need_torch("convert")
     with quiet_torch():
@@ -204,9 +222,9 @@ def convert_command(
         outputs = _Outputs.beside(target, network.suffix, report)
         outputs.check(force)
         options = {
-            "pattern": pattern or ("auto" if budget or tol else DEFAULT_PATTERN),
-            "rank": rank, "tol": tol, "budget": budget, "repeats": repeats,
-            "include": include or None, "exclude": exclude or (),
+            "pattern": pattern or ("auto" if wanted or tol else DEFAULT_PATTERN),
+            "rank": rank, "tol": tol, "budget": wanted, "repeats": repeats,
+            "include": include or None, "exclude": exclude or (), "runtime": runtime,
         }  # fmt: skip
         folder = _folder(data, network, shapes, normalisation)
 
@@ -219,6 +237,17 @@ def convert_command(
 
     # Step 3: report.
     _say(found, outputs, network.note, fitted=folder is not None)
+
+
+def _budget(budget: str | None, faster: float | None) -> str | None:
+    """Return the budget that `--budget` or `--faster` asks for."""
+    if faster is None:
+        return budget
+    if budget is not None:
+        raise ArgumentError("give one of `--budget` and `--faster`; got both")
+    if not (faster > 1 and faster < float("inf")):
+        raise ArgumentError(f"`--faster` must be a factor above 1, for example 2; got {faster:g}")
+    return f"{faster!r}x faster"
 
 
 def need_torch(command: str) -> None:
@@ -268,6 +297,8 @@ def _convert(
     from separable.nn import convert  # PyTorch is optional
 
     network.check_layers()
+    if options["runtime"] is None and network.suffix == ".onnx":
+        options["runtime"] = "onnxruntime"
     counted = network.shapes_to_count(shapes, options["budget"] is not None and folder is None)
     if options["budget"] is not None and counted is None and folder is None:
         raise ArgumentError(
@@ -275,14 +306,14 @@ def _convert(
             f"input: say --input-shape, {network.input_hint()}, or give --data"
         )
     calibration = None if folder is None else network.calibration(folder)
-    repeats = options["repeats"]
-    options = options | {"repeats": repeats if network.times_layers else 0}
     with progress_bar() as progress:
         converted, report = convert(
             network.module, data=calibration, input_shape=counted, progress=progress, **options
         )
     content = network.serialised(converted)
-    found = network.timed(network.completed(report, converted), content, counted, repeats)
+    found = network.timed(
+        network.completed(report, converted), content, counted, options["repeats"]
+    )
     return converted, found, content
 
 

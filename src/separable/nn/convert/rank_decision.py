@@ -16,6 +16,7 @@ from separable.nn.convert.factored_layers import weights_of_conv
 from separable.nn.convert.layer_refs import LayerRef, refusal
 from separable.nn.convert.patterns import AUTO, candidates
 from separable.nn.convert.rank_allocation import DENSE, hull, points_of
+from separable.nn.convert.time_decision import decide_in_time
 from separable.nn.convert.trace import dense_multiplications
 from separable.nn.dense_weights import factor_weights
 
@@ -34,8 +35,11 @@ def decide(work: Conversion) -> dict[str, Scheme]:
         If the budget cannot be met; the message says what can.
     """
     request = work.request
-    if request.budget is not None:
-        return _within_budget(work, request.budget)
+    goal = request.goal
+    if goal is not None:
+        if goal.in_time:
+            return decide_in_time(work, goal)
+        return _within_budget(work, goal.share)
     found = {}
     for ref in work.open():
         scheme = _evened(work, _one(work, ref))

@@ -18,6 +18,7 @@ from separable.nn.convert.calibration import Calibration
 from separable.nn.convert.layer_refs import LayerRef
 from separable.nn.ledger import ledger
 from separable.nn.ledger.fake_model import fake_copy, fake_inputs, fake_keywords
+from separable.nn.runtimes.recorded_operation import RecordedOperation
 
 __all__ = [
     "Trace",
@@ -43,11 +44,14 @@ class Trace:
         Shapes of each convolution's input in all calls; convolutions in the order of first calls.
     layers : mapping of str to int
         Multiplications of each module without its children, by the ledger.
+    operations : tuple of RecordedOperation
+        Operations of the whole network in the order in which they ran.
     """
 
     inputs: tuple[str, ...]
     shapes: Mapping[str, Sequence[Shape]]
     layers: Mapping[str, int]
+    operations: tuple[RecordedOperation, ...] = ()
 
     @property
     def total(self) -> int:
@@ -96,7 +100,7 @@ def trace_model(
 
             copied.get_submodule(name).register_forward_pre_hook(note, with_kwargs=True)
         copied(*arguments, **keywords)
-    return Trace(book.inputs, shapes, layers)
+    return Trace(book.inputs, shapes, layers, book.operations)
 
 
 def traced(

@@ -32,8 +32,6 @@ class Source(abc.ABC):
         Normalisation of input images, if the network declares it.
     batch : int or None
         Batch size of every call, if the network was exported with a fixed one.
-    times_layers : bool
-        The layers are timed in PyTorch, where the network runs; False for files of another runtime.
     note : str
         Remark for the report that does not prevent a conversion; may be empty.
     """
@@ -43,7 +41,6 @@ class Source(abc.ABC):
     module: nn.Module
     normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     batch: int | None = None
-    times_layers: bool = True
     note: str = ""
 
     @abc.abstractmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,9 +45,12 @@ class OnnxGraph(nn.Module):
     even_ranks : bool
         `convert` gives all channels of a layer the same rank, because ONNX has no layer with
         different ones.
+    times_layers : bool
+        False: `convert` does not time the layers in PyTorch, because the file runs elsewhere.
     """
 
     even_ranks = True
+    times_layers = False
 
     def __init__(
         self, model: Any, title: str, layers: Mapping[str, nn.Module], calls: Sequence[Call]
@@ -71,6 +74,13 @@ class OnnxGraph(nn.Module):
         values = self.plan.stages.run(self.plan.given(inputs), self._convolved)
         found = [_tensor(values[name]) for name in self.plan.stages.outputs if name in values]
         return [value for value in found if isinstance(value, Tensor)]
+
+    def onnx_bytes(self) -> bytes:
+        """Return the graph as it is written to a file, with the present layers, to measure its time."""
+        writer = self.plan.writer
+        if writer is None:
+            raise ArgumentError(f"{self.plan.title} was not read from a file: it cannot be written")
+        return writer(self)
 
     def _convolved(self, call: Call, value: Any) -> Tensor:
         tensor = _tensor(value)
@@ -112,6 +122,7 @@ class _Plan:
         }
         self.stages = Stages(Scope(model, [model.graph]), places, opened)
         self._known: dict[tuple[Shape, ...], GraphSizes] = {}
+        self.writer: Callable[[nn.Module], bytes] | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Plan:
         return self

@@ -40,7 +40,6 @@ class OnnxSource(Source):
     """
 
     suffix = ".onnx"
-    times_layers = False
 
     def __init__(self, title: str, model: Any) -> None:
         self.title = title
@@ -53,6 +52,7 @@ class OnnxSource(Source):
         self._constants: list[Constants] = []
         self._find(model.graph, None, (), "")
         self.module: OnnxGraph = OnnxGraph(model, title, self._layers, self._calls).eval()
+        self.module.plan.writer = self.serialised
         sizes = [sizes[:1] for _, sizes in graph_inputs(model.graph)]
         if sizes and all(s == sizes[0] for s in sizes):
             self.batch = next(iter(sizes[0]), None)

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from shutil import get_terminal_size
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from separable.cost import Convolution, Cost
 from separable.cost.factored_layers_cost import Rank, separate
 from separable.errors import ArgumentError
+from separable.nn.runtimes.recorded_operation import RecordedOperation
 from separable.pattern import Pattern, parse
+
+if TYPE_CHECKING:
+    from separable.nn.ledger.layer_seconds import LayerSeconds
 
 __all__ = ["Call", "Container", "Layer", "Ledger", "Uncounted"]
 
@@ -143,6 +147,8 @@ class Ledger:
         Argument of `what_if`.
     containers : mapping of str to Container
         Every module by its name.
+    operations : tuple of RecordedOperation
+        Operations of the forward pass in the order in which they ran.
 
     Examples
     --------
@@ -162,6 +168,7 @@ class Ledger:
     uncounted: tuple[Uncounted, ...] = ()
     pattern: Pattern | None = None
     containers: Mapping[str, Container] = field(default_factory=dict)
+    operations: tuple[RecordedOperation, ...] = ()
 
     @property
     def total(self) -> Cost:
@@ -233,6 +240,39 @@ class Ledger:
             )
         layers = tuple(_separated(layer, parsed, rank, sizes) for layer in self.layers)
         return replace(self, layers=layers, pattern=parsed)
+
+    def seconds(self, *runtimes: str) -> LayerSeconds:
+        """Predict the time of each layer's forward pass on this computer, and what binds it.
+
+        The times come from a profile that ``separable machine --layers`` measures once in about a minute. Without
+        it they are those of a reference computer, adjusted to this one by a short probe.
+
+        Parameters
+        ----------
+        *runtimes : str
+            "torch" (PyTorch's operators one by one), "fused" (the programs of `separable.nn.fuse`),
+            "onnxruntime"; all that were measured if not given. The profile's number of threads holds.
+
+        Returns
+        -------
+        LayerSeconds
+
+        Raises
+        ------
+        ArgumentError
+            If there is no such runtime.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from separable.nn.ledger import ledger
+        >>> found = ledger(torch.nn.Conv2d(64, 64, 3), (1, 64, 58, 58)).seconds("torch")
+        >>> 1e-5 < found.total["torch"] < 1
+        True
+        """
+        from separable.nn.ledger.layer_seconds import predicted_seconds  # it needs PyTorch's parts
+
+        return predicted_seconds(self.model, self.inputs, self.operations, runtimes)
 
     def merged(self, depth: int) -> Ledger:
         """Return the ledger with layers deeper than `depth` added to the module that contains them.
