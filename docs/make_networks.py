@@ -79,6 +79,18 @@ def _published() -> tuple[Published, ...]:
         row(v1, "4.2 M", "418 M", resolution=192),
         row(v1, "4.2 M", "290 M", resolution=160),
         row(v1, "4.2 M", "186 M", resolution=128),
+        row("mobilenet_v2", "3.4 M", "300 M"),
+        row("mobilenet_v3_large", "5.4 M", "219 M"),
+        row("mobilenet_v3_small", "2.5 M", "56 M"),
+        row("resnet18", "11,689,512", "1.8 G"),
+        row("resnet34", "21,797,672", "3.6 G"),
+        row("resnet50", "25,557,032", "3.8 G"),
+        row("resnet101", "44,549,160", "7.6 G"),
+        row("resnet152", "60,192,808", "11.3 G"),
+        row("convnext_tiny", "29 M", "4.5 G"),
+        row("convnext_small", "50 M", "8.7 G"),
+        row("convnext_base", "89 M", "15.4 G"),
+        row("convnext_large", "198 M", "34.4 G"),
         row("xception", "22.9 M", "8.4 G"),
         row("efficientnet_b0", "5.3 M", "0.39 G"),
         row("efficientnet_b1", "7.8 M", "0.70 G"),
@@ -195,7 +207,7 @@ def twins_table() -> str:
     head = ("name", "input", "parameters", "dense", "ratio", "multiply-adds", "dense", "ratio")
     rows = []
     for name in models.names():
-        ours, dense = count(name), count(name, dense=True)
+        ours, dense = count(name, dense=False), count(name, dense=True)
         rows.append((
             f"`{name}`", ours.sample,
             f"{ours.parameters:,}", f"{dense.parameters:,}",

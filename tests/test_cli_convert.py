@@ -107,7 +107,7 @@ GOOD = "w.safetensors --factory made_here:make --input-shape 1x3x8x8"
         ("w.safetensors --factory made_here:none", "AttributeError"),
         ("w.safetensors --factory made_here:linear", "not of the network"),
         ("linear.safetensors --factory made_here:linear", "no convolution to convert"),
-        ("mobilenet_v9", "Did you mean `mobilenet_v1`?"),
+        ("mobilenet_v9", "Did you mean `mobilenet_v2`?"),
         ("there_is_none.onnx", "no such file"),
     ],
 )
@@ -153,8 +153,9 @@ def test_pictures_are_scaled_normalised_and_put_together(folder: Path) -> None:
 
 
 def test_pictures_and_their_normalisation_reach_the_fit(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("separable.cli.convert_command.EVERY", 1e9)  # the machine may be slow
     found = {}
     for said in ("", " --mean 0.5 --std 0.1", " --mean 0.5,0.4,0.3 --std 0.1,0.2,0.3"):
         assert convert(f"--rank 1 --data pictures --force{said}") == 0
@@ -278,5 +279,29 @@ def test_progress_is_shown_on_a_terminal(
     assert "Fit of" not in printed.out
     assert "Factors of" not in printed.out
     monkeypatch.setattr("sys.stderr.isatty", lambda: False)
+    monkeypatch.setattr("separable.cli.convert_command.EVERY", 1e9)
     assert convert(f"--rank 1 --force{data}") == 0
     assert capsys.readouterr().err == ""
+
+
+def test_progress_is_printed_for_a_log(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("separable.cli.convert_command.EVERY", 0.0)
+    assert convert("--rank 1 --data pictures") == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert "0 s: fit of 0, 0 of 2" in lines
+    assert any(line.endswith("s: errors on the data, 1 of 2") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "warned"),
+    [("--rank 1", True), ("--rank 1 --data pictures", False), ("", False)],
+)
+def test_a_conversion_without_data_warns_where_accuracy_is_lost(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: str, warned: bool
+) -> None:
+    assert convert(arguments) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert ("Below 0.7 the accuracy of a trained network usually collapses" in printed) == warned
+    assert ("with --data." in printed) == warned

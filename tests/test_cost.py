@@ -433,12 +433,6 @@ def test_messages_of_patterns(pattern: str, options: dict[str, object], message:
 
 
 def test_messages_of_others() -> None:
-    from separable.cost.factored_layers_cost import separate
-    from separable.pattern import parse
-
-    grouped = cost.Convolution((9, 9), 4, 8, (3, 3), groups=2)
-    with pytest.raises(errors.ArgumentError, match=r"only a dense convolution .* of 2 groups"):
-        separate(grouped, parse("ocyx -> oc,cyx"))
     with pytest.raises(errors.ArgumentError, match="`heads` must divide `channels`; got 3 and 8"):
         cost.attention(4, 8, 3)
     with pytest.raises(errors.ArgumentError, match="`positions` must be >= 1; got 0"):

@@ -336,13 +336,19 @@ class Own(nn.Conv2d):
         return super().forward(input) ** 2
 
 
+class OwnTranspose(nn.ConvTranspose2d):
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        return super().forward(input, output_size) ** 2
+
+
 def reasons() -> dict[str, tuple[nn.Module, str]]:
     hooked = nn.Conv2d(4, 4, 3)
     hooked.register_forward_hook(lambda *_: None)
     broken = nn.Conv2d(4, 4, 3)
     nn.init.constant_(broken.weight, math.nan)
     return {
-        "transposed": (nn.ConvTranspose2d(4, 4, 3), "transposed"),
+        "lazy transposed": (nn.LazyConvTranspose2d(4, 3), "no weights yet"),
+        "own transposed": (OwnTranspose(4, 4, 3), "OwnTranspose overrides the convolution"),
         "depthwise": (nn.Conv2d(4, 4, 3, groups=4), "depthwise already"),
         "pointwise": (nn.Conv2d(4, 4, 1), "nothing to separate"),
         "separable": (SeparableConv2d(4, 4, 3), "separable already"),

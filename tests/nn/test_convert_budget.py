@@ -57,7 +57,9 @@ def test_the_smallest_budget_named_is_that_of_one_sample() -> None:
 
 
 def separated() -> nn.Sequential:
-    return nn.Sequential(SeparableConv2d(4, 16, 3), nn.Conv2d(16, 16, 3, groups=16), nn.Flatten())
+    return nn.Sequential(
+        SeparableConv2d(4, 16, 3), nn.Conv2d(16, 16, (1, 3), groups=16), nn.Flatten()
+    )
 
 
 REMEDIES: dict[str, tuple[nn.Module, dict[str, Any], str]] = {

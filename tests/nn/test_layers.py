@@ -520,8 +520,12 @@ def test_the_smallest_input_is_the_one_that_torch_takes(
         (
             lambda: snn.SeparableConv2d.from_dense(nn.ConvTranspose2d(4, 6, 3)),
             ArgumentTypeError,
-            "`conv` must be a torch.nn.Conv1d, Conv2d or Conv3d; got ConvTranspose2d: a transposed "
-            "convolution or another layer has no kernel that these patterns describe",
+            "SeparableConv2d cannot replace a ConvTranspose2d: use FactoredConvTranspose",
+        ),
+        (
+            lambda: snn.SeparableConv2d.from_dense(nn.Linear(4, 6)), ArgumentTypeError,
+            "`conv` must be a torch.nn.Conv1d, Conv2d or Conv3d, or ConvTranspose1d, 2d or 3d; got "
+            "Linear, which has no kernel that these patterns describe",
         ),
         (
             lambda: snn.FactoredConv.from_dense(nn.Conv2d(4, 6, 3)), ArgumentError,

@@ -730,6 +730,27 @@ def test_what_if_is_what_the_separated_layers_cost() -> None:
     assert [x.remark for x in guessed.layers] == ["", "", ""]
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_what_if_of_groups_and_transposed_convolutions(groups: int) -> None:
+    from separable.nn import FactoredConv, FactoredConvTranspose
+
+    dense = nn.Sequential(
+        nn.Conv2d(4, 8, 3, 2, 1, groups=groups),
+        nn.ConvTranspose2d(8, 6, 3, 2, 1, 1, groups=groups, bias=False),
+    )
+    for pattern, rank in (("ocyx -> oc,cyx", 2), ("ocyx -> oc,oyx", 1), ("ocyx -> oR,RyxS,Sc", 2)):
+        apart = nn.Sequential(
+            FactoredConv.from_dense(dense[0], pattern, rank=rank),
+            FactoredConvTranspose.from_dense(dense[1], pattern, rank=rank),
+        )
+        shape = (2, 4, 9, 11)
+        guessed = ledger(dense, shape).what_if(pattern, rank=rank).separated
+        counted = ledger(apart, shape).total
+        assert guessed is not None
+        assert guessed.multiplications == counted.multiplications
+        assert guessed.parameters == counted.parameters
+
+
 def test_what_if_leaves_alone_what_it_cannot_separate() -> None:
     model = nn.Sequential(
         nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 6, 1), nn.ConvTranspose2d(6, 4, 3),
@@ -738,10 +759,10 @@ def test_what_if_leaves_alone_what_it_cannot_separate() -> None:
     found = ledger(model, (1, 4, 8, 8)).what_if("ocyx -> oc,cyx", rank=9)
     remarks = {x.name: x.remark for x in found.layers}
     assert remarks == {
-        "0": "grouped", "1": "nothing to separate", "2": "transposed", "3": "dearer",
+        "0": "nothing to separate", "1": "nothing to separate", "2": "dearer", "3": "dearer",
         "5": "3 axes",
     }  # fmt: skip
-    for name in "0125":
+    for name in "015":
         assert found[name].separated == found[name].cost
     expected = factored((8, 8, 4), (3, 3), 2, "ocyx -> oc,cyx", rank=9, bias=True)
     assert found["3"].separated == expected

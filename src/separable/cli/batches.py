@@ -101,7 +101,8 @@ class Folder:
             if array.size == 0:
                 raise ArgumentError(f"`--data` {path} is empty, shape {array.shape}. Leave it out")
             shape = self._shape(at)
-            if shape is not None and array.shape not in (shape[1:], (len(array), *shape[1:])):
+            fits = (shape or ())[1:], (*array.shape[:1], *(shape or ())[1:])
+            if shape is not None and array.shape not in (shape, *fits):
                 raise ArgumentError(
                     f"`--data` {path} has shape {array.shape}; the network expects "
                     f"(n, {', '.join(map(str, shape[1:]))}). Arrays are not resized"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import typer
 from rich.console import Console
 
 from separable.cli.batches import Folder, Normalisation
-from separable.cli.console import output
+from separable.cli.console import output, put
 from separable.cli.networks_command import input_shapes
 from separable.cli.outputs import write_together
 from separable.distribution import install_command
@@ -24,10 +25,13 @@ if TYPE_CHECKING:
     from separable.nn.convert import Report
     from separable.nn.formats import Source
 
-__all__ = ["convert_command"]
+__all__ = ["convert_command", "need_torch", "network_of", "progress_bar", "quiet_torch"]
 
 Progress = Callable[[str, int, int], None]
 REPORTS = {"md": "to_markdown", "html": "to_html", "json": "to_json"}
+EVERY = 10.0  # seconds between lines in a log
+LOSSLESS = 1e-5  # relative error of weights that are only rounded
+COLLAPSE = 0.7  # fraction of the multiplications below which accuracy is usually lost without data
 DEFAULT_PATTERN = "ocyx -> oc,cyx"
 
 
@@ -116,9 +120,26 @@ def convert_command(
         ),
     ] = None,
     budget: Annotated[
+        str | None,
+        typer.Option(
+            help="Fraction of the multiplications to keep, for example 0.3; or of the time: "
+            "'0.5 time', '2x faster'.",
+            show_default=False,
+        ),
+    ] = None,
+    faster: Annotated[
         float | None,
         typer.Option(
-            help="Fraction of the multiplications to keep, for example 0.3.", show_default=False
+            help="Times as fast as before in --runtime; 2 is --budget '2x faster'.",
+            show_default=False,
+        ),
+    ] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            help="What will run the network: torch, fused or onnxruntime. If not given, onnxruntime "
+            "for .onnx files, else torch.",
+            show_default=False,
         ),
     ] = None,
     pattern: Annotated[
@@ -193,41 +214,54 @@ def convert_command(
     if report not in REPORTS:
         raise ArgumentError(f"`--report` must be md, html or json; got {report!r}")
     shapes = None if input_shape is None else input_shapes(input_shape)
+    wanted = _budget(budget, faster)
     normalisation = _normalisation(mean, std)
-    _need_torch()
-    with _quiet():
-        network = _open(source, factory)
+    need_torch("convert")
+    with quiet_torch():
+        network = network_of(source, factory)
         outputs = _Outputs.beside(target, network.suffix, report)
         outputs.check(force)
         options = {
-            "pattern": pattern or ("auto" if budget or tol else DEFAULT_PATTERN),
-            "rank": rank, "tol": tol, "budget": budget, "repeats": repeats,
-            "include": include or None, "exclude": exclude or (),
+            "pattern": pattern or ("auto" if wanted or tol else DEFAULT_PATTERN),
+            "rank": rank, "tol": tol, "budget": wanted, "repeats": repeats,
+            "include": include or None, "exclude": exclude or (), "runtime": runtime,
         }  # fmt: skip
         folder = _folder(data, network, shapes, normalisation)
 
         # Step 2: convert; write all or nothing.
-        converted, found = _convert(network, shapes, folder, options)
+        converted, found, content = _convert(network, shapes, folder, options)
         from separable.nn import blueprint  # PyTorch is optional
 
         text = getattr(found, REPORTS[report])()
-        outputs.write(network.serialised(converted), blueprint(converted), text, force)
+        outputs.write(content, blueprint(converted), text, force)
 
     # Step 3: report.
-    _say(found, outputs, network.note)
+    _say(found, outputs, network.note, fitted=folder is not None)
 
 
-def _need_torch() -> None:
+def _budget(budget: str | None, faster: float | None) -> str | None:
+    """Return the budget that `--budget` or `--faster` asks for."""
+    if faster is None:
+        return budget
+    if budget is not None:
+        raise ArgumentError("give one of `--budget` and `--faster`; got both")
+    if not (faster > 1 and faster < float("inf")):
+        raise ArgumentError(f"`--faster` must be a factor above 1, for example 2; got {faster:g}")
+    return f"{faster!r}x faster"
+
+
+def need_torch(command: str) -> None:
+    """Raise an error that says how to install PyTorch, if it is missing."""
     try:
         import separable.nn  # noqa: F401
     except ModuleNotFoundError as missing:
         raise ArgumentError(
-            f"`convert` needs PyTorch, which is not installed: {install_command('convert')}"
+            f"`{command}` needs PyTorch, which is not installed: {install_command('convert')}"
         ) from missing
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_torch() -> Iterator[None]:
     """Hide the future and deprecation warnings of PyTorch."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
@@ -235,7 +269,8 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _open(source: str, factory: str | None) -> Source:
+def network_of(source: str, factory: str | None) -> Source:
+    """Read a network file, or build a network by its name."""
     from separable.nn.formats import open_network  # PyTorch is optional
 
     return open_network(source, factory)
@@ -258,32 +293,41 @@ def _convert(
     shapes: list[tuple[int, ...]] | None,
     folder: Folder | None,
     options: dict[str, Any],
-) -> tuple[Any, Report]:
+) -> tuple[Any, Report, bytes]:
     from separable.nn import convert  # PyTorch is optional
 
-    counted = network.shapes_to_count(shapes)
+    network.check_layers()
+    if options["runtime"] is None and network.suffix == ".onnx":
+        options["runtime"] = "onnxruntime"
+    counted = network.shapes_to_count(shapes, options["budget"] is not None and folder is None)
     if options["budget"] is not None and counted is None and folder is None:
         raise ArgumentError(
             f"`--budget` is a share of the multiplications of {network.title}, which depend on its "
-            "input: say --input-shape, for instance 1x3x224x224, or give --data"
+            f"input: say --input-shape, {network.input_hint()}, or give --data"
         )
     calibration = None if folder is None else network.calibration(folder)
-    with _bar() as progress:
+    with progress_bar() as progress:
         converted, report = convert(
             network.module, data=calibration, input_shape=counted, progress=progress, **options
         )
-    return converted, network.completed(report, converted)
+    content = network.serialised(converted)
+    found = network.timed(
+        network.completed(report, converted), content, counted, options["repeats"]
+    )
+    return converted, found, content
 
 
 @contextlib.contextmanager
-def _bar() -> Iterator[Progress | None]:
-    """Show the progress layer by layer on stderr if it is a terminal."""
+def progress_bar() -> Iterator[Progress | None]:
+    """Show the progress layer by layer on stderr: a bar in a terminal, else a line every 10 s."""
     if not sys.stderr.isatty():
-        yield None
+        yield _logged()
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # start-up time
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+    )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("Reading", total=None)
 
@@ -295,7 +339,21 @@ def _bar() -> Iterator[Progress | None]:
         yield tell
 
 
-def _say(report: Report, outputs: _Outputs, note: str) -> None:
+def _logged() -> Progress:
+    """Return a function that prints the progress for a log, every 10 s after the first 10 s."""
+    begin = said = time.monotonic()
+
+    def tell(what: str, done: int, count: int) -> None:
+        nonlocal said
+        now = time.monotonic()
+        if now - said >= EVERY:
+            said = now
+            print(f"{int(now - begin)} s: {what}, {done} of {count}", file=sys.stderr, flush=True)
+
+    return tell
+
+
+def _say(report: Report, outputs: _Outputs, note: str, *, fitted: bool) -> None:
     console = output()
     console.print(report.table(width=console.width), soft_wrap=True)
     sizes = outputs.network.stat().st_size
@@ -306,6 +364,26 @@ def _say(report: Report, outputs: _Outputs, note: str) -> None:
     )
     if note:
         console.print(f"Note: {note}.", soft_wrap=True)
+    elif not fitted and _share(report) < COLLAPSE:
+        put(
+            console,
+            f"Warning: converted without data to {_share(report):.2f} of the multiplications. Below "
+            f"{COLLAPSE} the accuracy of a trained network usually collapses unless the factors are "
+            "fitted to its inputs: give a few tens of unlabelled ones with --data.",
+        )
+
+
+def _share(report: Report) -> float:
+    """Return the multiplications relative to those before, of the network or of its layers."""
+    now, before = report.multiplications, report.multiplications_before
+    if now is None or before is None:
+        now = sum(x.multiplications for x in report.layers)
+        before = sum(x.multiplications_before for x in report.layers)
+    return now / before if before and _lossy(report) else 1.0
+
+
+def _lossy(report: Report) -> bool:
+    return any(x.weight_error > LOSSLESS for x in report.converted)
 
 
 def _normalisation(mean: str | None, std: str | None) -> Normalisation | None:

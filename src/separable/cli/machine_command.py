@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
@@ -12,9 +12,13 @@ from rich.table import Table
 
 from separable.cli.console import output, progress, put
 from separable.configuration import configuration, configuration_text
+from separable.distribution import install_command
 from separable.engine.availability import available, why_not
 from separable.errors import ArgumentError, FileError
 from separable.machine import Machine, cache_path, current, keep
+
+if TYPE_CHECKING:
+    from separable.nn.runtimes.layer_profile import LayerProfile
 
 __all__ = ["machine_command", "show_machine", "warmup_command"]
 
@@ -23,20 +27,36 @@ LEGEND = (
     "per sample and weight (folded tap: of a symmetric kernel); element log: per sample, times "
     "log2 of the transform size; tile: per FFT tile. A dot: too short to measure."
 )
-UNITS = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9))
+LAYER_LEGEND = (
+    "Average rates of the measured cases; each prediction corrects them by the sizes of the layer. "
+    "call: once per layer; MAC: per multiplication added to a sum; byte: per byte moved. "
+    "A dot: no part of the time."
+)
+UNITS = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9), ("ps", 1e-12))
 
 
 def machine_command(
     show: Annotated[
         bool, typer.Option("--show", help="Print the rates in use without measuring.")
     ] = False,
+    layers: Annotated[
+        bool,
+        typer.Option(
+            "--layers",
+            help="Measure layers of networks instead, in PyTorch, in fused programs and in ONNX Runtime.",
+        ),
+    ] = False,
 ) -> None:
     """Measure how fast this computer runs each method, and print versions and settings.
 
     This takes less than 20 seconds. The rates are kept in the user's cache folder and used for
-    every plan from then on.
+    every plan from then on. Layers of networks are measured with --layers, which takes about a
+    minute; their times are used by `separable convert --faster` and by the time columns of ledgers.
     """
     console = output()
+    if layers:
+        _measure_layers(show, console)
+        return
     if show:
         show_machine(current(), console)
         _show_configuration(console)
@@ -59,6 +79,52 @@ def machine_command(
     show_machine(current(), console)
     _show_configuration(console)
     console.print(f"Kept in {cache_path()}; every plan uses it from now on.", soft_wrap=True)
+
+
+def _measure_layers(show: bool, console: Console) -> None:
+    """Measure the steps of networks, or show what is known of them."""
+    try:
+        from separable.nn.runtimes import layer_profile  # PyTorch is optional
+        from separable.nn.runtimes.profile_measurement import measured_profile
+    except ModuleNotFoundError as missing:
+        raise ArgumentError(
+            f"`--layers` needs PyTorch, which is not installed: {install_command('torch')}"
+        ) from missing
+    if not show:
+        with progress("Measuring layers", shown=True) as step:
+            measured = measured_profile(step)
+        try:
+            layer_profile.keep_profile(measured)
+        except OSError as error:
+            raise FileError(
+                f"cannot keep the profile in {layer_profile.profile_path()}: "
+                f"{error.strerror or error}. Choose another cache folder, for instance with "
+                "XDG_CACHE_HOME"
+            ) from None
+    found = layer_profile.current_profile()
+    put(console, _layer_grid(found))
+    put(console, LAYER_LEGEND)
+    if not show:
+        console.print(
+            f"Kept in {layer_profile.profile_path()}; predictions use it from now on.",
+            soft_wrap=True,
+        )
+
+
+def _layer_grid(found: LayerProfile) -> Table:
+    """Return the rates of each kind of step: call, multiplication, byte."""
+    threads = f"{found.threads} thread{'s' if found.threads != 1 else ''}"
+    grid = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, title_justify="left",
+        title=f"Times of layers on {threads}, {found.origin}.",
+    )  # fmt: skip
+    for at, name in enumerate(("runtime", "step", "cases", "call", "MAC", "byte")):
+        grid.add_column(name, justify="left" if at < 2 else "right", no_wrap=True)
+    for runtime, kinds in found.models.items():
+        for row, (kind, model) in enumerate(kinds.items()):
+            rates = (_rate(r) if r else "." for r in model.rates)
+            grid.add_row("" if row else runtime, kind, str(len(model.points)), *rates)
+    return grid
 
 
 def warmup_command() -> None:

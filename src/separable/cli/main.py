@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from separable.cli.audit_command import audit_command
 from separable.cli.bank_command import bank_command
 from separable.cli.console import StoppedError, error, own_warnings
 from separable.cli.convert_command import convert_command
@@ -53,6 +54,7 @@ app.command("filter", short_help="Filter an image or volume file.")(filter_comma
 app.command("bank", short_help="Filter an image with several kernels.")(bank_command)
 app.add_typer(cost_app, name="cost", short_help="Count multiplications of layers and networks.")
 app.command("convert", short_help="Convert a trained network to separable layers.")(convert_command)
+app.command("audit", short_help="Find the separable layers of a network.")(audit_command)
 app.command("machine", short_help="Measure the speed of this computer.")(machine_command)
 app.command("warmup", short_help="Compile the engine in advance.")(warmup_command)
 app.command("report", short_help="Write a report on a kernel as one HTML file.")(report_command)

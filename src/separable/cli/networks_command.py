@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["input_shapes", "is_network_file", "network_command", "network_names"]
 
-DEPTHWISE = "ocyx -> oc,cyx"
+DEPTHWISE = ("ocyx -> oc,cyx", "ocx -> oc,cx", "oczyx -> oc,czyx")
 LEGEND = (
     "One forward pass. Multiply-adds count convolutions and matrix products; moved: bytes read "
     "and written; ratio: the larger over the smaller count."
@@ -153,14 +154,19 @@ def _count_file(
 
     source = open_network(name)
     given_shapes = None if input_shape is None else input_shapes(input_shape)
-    if given_shapes is None and batch > 1 and source.batch is None:
+    if batch > 1 and (source.batch is not None or given_shapes is not None):
+        raise ArgumentError(
+            f"`--batch` {batch}: {source.title} was exported for a fixed batch, or --input-shape "
+            "has it already. Leave --batch out"
+        )
+    if batch > 1:
         known = source.input_shapes()
         given_shapes = None if known is None else [(batch, *s[1:]) if s else s for s in known]
     shapes = source.shapes_to_count(given_shapes)
     if shapes is None:
         raise ArgumentError(
             f"the multiplications of {source.title} depend on the size of its input: give "
-            "--input-shape, for instance 1x3x224x224"
+            f"--input-shape, {source.input_hint()}"
         )
     return source.module, ledger(source.module, shapes, backward=False)
 
@@ -218,22 +224,32 @@ def _show(model: Any, network_ledger: Ledger, resolution: int | None, batch: int
         with torch.device("meta"):
             twin = model.twin()
         other = _count(twin, resolution, batch, network_ledger.training)
-        names = ("dense", "separable") if model.dense else ("separable", "dense")
+        names: tuple[str, ...] = ("dense", "separable") if model.dense else ("separable", "dense")
         other_total, other_backward = other.total, other.backward
         rows = _rows(total, other_total)
         rows.append(
             _row("training step, multiply-adds", total + backward, other_total + other_backward)
         )
     else:
+        separated = _separated(network_ledger)
         names = ("original", "separated")
-        separated = network_ledger.what_if(DEPTHWISE).separated
-        assert separated is not None
-        rows = _rows(total, separated)
+        rows = _rows(total, total if separated is None else separated)
+        if separated is None:
+            names, rows = names[:1], [row[:2] for row in rows]
     console = output()
-    console.print(table(("", *names, "ratio"), rows), soft_wrap=True)
+    heads = ("", *names, "ratio") if len(names) > 1 else ("", *names)
+    console.print(table(heads, rows), soft_wrap=True)
     put(console, LEGEND)
     if network_ledger.uncounted:
         put(console, "Not counted: " + "; ".join(map(str, network_ledger.uncounted)) + ".")
+
+
+def _separated(network_ledger: Ledger) -> Cost | None:
+    """Return the cost with depthwise separable convolutions, or None if there is none to separate."""
+    for pattern in DEPTHWISE:
+        with contextlib.suppress(ArgumentError):  # the convolutions have another number of axes
+            return network_ledger.what_if(pattern).separated
+    return None
 
 
 def _rows(first: Cost, second: Cost) -> list[tuple[str, ...]]:

@@ -120,14 +120,16 @@ def factor_costs(
 def separate(
     layer: Convolution, pattern: Pattern, rank: Rank = 1, sizes: Mapping[str, int] | None = None
 ) -> dict[str, Cost]:
-    """Count each factor of a dense convolution separated by a pattern, in running order.
+    """Count each factor of a convolution separated by a pattern, in running order.
+
+    A pattern describes the weights of one group of channels, those of transposed convolutions too.
 
     Raises
     ------
     PatternError
         If the pattern is not one of this convolution's weights.
     ArgumentError
-        If the convolution is grouped or transposed, or `rank` is not positive.
+        If `rank` is not positive.
 
     Examples
     --------
@@ -136,9 +138,6 @@ def separate(
     >>> [cost.multiplications for cost in separate(layer, parse("ocyx -> oc,oyx")).values()]
     [110592, 409600]
     """
-    if layer.groups > 1 or layer.transposed:
-        what = "transposed" if layer.transposed else f"of {layer.groups} groups"
-        raise ArgumentError(f"only a dense convolution can be separated; got one {what}")
     scheme = _scheme(layer, pattern, rank, sizes)
     # For `lowering`, a pattern of one factor has no bond; here its rank counts as that many kernels.
     terms = 1 if scheme.bonds else _ranks(pattern, rank)[pattern.bonds]
@@ -146,7 +145,8 @@ def separate(
     space = layer.space
     for step in step_shapes(scheme):
         outputs = tuple(_outputs(layer, step, axis, size) for axis, size in enumerate(space))
-        macs = layer.batch * math.prod(outputs) * step.multiplications * terms
+        positions = math.prod(space if layer.transposed else outputs)
+        macs = layer.batch * positions * step.multiplications * terms
         moved = math.prod(space) * step.channels_in + math.prod(outputs) * step.channels_out
         found[pattern.factors[step.factor]] = mac_cost(
             macs, step.weights * terms, layer.batch * moved, layer.itemsize
@@ -161,6 +161,10 @@ def separate(
 def _outputs(layer: Convolution, step: StepShape, axis: int, size: int) -> int:
     """Return the size of a spatial axis after a step."""
     pads = layer.padding[axis] if step.pads[axis] else (0, 0)
+    if layer.transposed and step.pads[axis]:
+        reach = step.dilation[axis] * (step.kernel_size[axis] - 1)
+        extra = layer.output_padding[axis] - sum(pads)
+        return (size - 1) * step.stride[axis] + reach + extra + 1
     return outputs_along(size, step.kernel_size[axis], step.stride[axis], step.dilation[axis], pads)
 
 
@@ -168,7 +172,7 @@ def _scheme(
     layer: Convolution, pattern: Pattern, rank: Rank, sizes: Mapping[str, int] | None
 ) -> Scheme:
     """Check a pattern of a layer's weights ``(o, c, space)`` and fit it to the layer."""
-    shape = (layer.filters, layer.channels, *layer.kernel)
+    shape = (layer.filters // layer.groups, layer.channels // layer.groups, *layer.kernel)
     if pattern.ndim != len(shape):
         raise PatternError(
             f"pattern `{pattern}` describes a kernel with {pattern.ndim} axes; the weights of a "
@@ -188,7 +192,8 @@ def _scheme(
     letters = dict(zip(pattern.letters, renamed.letters, strict=True))
     spec = ConvSpec(
         layer.channels, layer.filters, layer.kernel, layer.stride, (0,) * layer.ndim,
-        layer.dilation, 1, layer.bias, "zeros",
+        layer.dilation, layer.groups, layer.bias, "zeros", layer.transposed,
+        layer.output_padding if layer.transposed else (),
     )  # fmt: skip
     return Scheme.make(
         "layer", renamed, spec, rank=dict(zip(renamed.bonds, ranks.values(), strict=True)),

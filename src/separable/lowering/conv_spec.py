@@ -30,6 +30,10 @@ class ConvSpec:
     bias : bool
     padding_mode : 'zeros', 'reflect', 'replicate' or 'circular'
         Values of the added samples.
+    transposed : bool
+        True for a transposed convolution, whose padding is cut from the output.
+    output_padding : tuple of int
+        Samples that a transposed convolution adds at the end of each axis; empty for others.
 
     Examples
     --------
@@ -47,6 +51,8 @@ class ConvSpec:
     groups: int
     bias: bool
     padding_mode: str
+    transposed: bool = False
+    output_padding: tuple[int, ...] = ()
 
     @classmethod
     def make(
@@ -63,6 +69,8 @@ class ConvSpec:
         groups: int = 1,
         bias: bool = True,
         padding_mode: str = "zeros",
+        transposed: bool = False,
+        output_padding: int | Sequence[int] = 0,
     ) -> ConvSpec:
         """Check the arguments of a layer and repeat single numbers for every axis.
 
@@ -88,13 +96,45 @@ class ConvSpec:
             count(owner, "groups", groups),
             bool(bias),
             padding_mode,
+            transposed,
+            spread(owner, "output_padding", output_padding, ndim, 0) if transposed else (),
         )
+        if transposed:
+            spec._check_transposed(owner)
         if spec.in_channels % spec.groups or spec.out_channels % spec.groups:
             raise ArgumentError(
                 f"{owner}: `groups` must divide both numbers of channels; got groups={groups}, "
                 f"in_channels={in_channels}, out_channels={out_channels}"
             )
         return spec
+
+    def _check_transposed(self, owner: str) -> None:
+        """Raise an error for arguments that no transposed convolution has."""
+        if isinstance(self.padding, str) or self.padding_mode != "zeros":
+            raise ArgumentError(
+                f"{owner}: a transposed convolution has integers as `padding` and zeros as "
+                f"`padding_mode`; got {self.padding!r} and {self.padding_mode!r}"
+            )
+        limits = [max(s, d) for s, d in zip(self.stride, self.dilation, strict=True)]
+        if any(n >= limit for n, limit in zip(self.output_padding, limits, strict=True)):
+            raise ArgumentError(
+                f"{owner}: `output_padding` must be less than `stride` or `dilation`; got "
+                f"{self.output_padding} with stride {self.stride}, dilation {self.dilation}"
+            )
+
+    def output_size(self, size: Sequence[int]) -> tuple[int, ...]:
+        """Return the size of the output for an input of this size, one number per spatial axis."""
+        found = []
+        for j, n in enumerate(size):
+            pad = 0 if isinstance(self.padding, str) else 2 * self.padding[j]
+            if self.transposed:
+                extra = self.reach[j] + self.output_padding[j]
+                found.append((n - 1) * self.stride[j] - pad + extra + 1)
+            elif isinstance(self.padding, str):
+                found.append(-(-n // self.stride[j]))
+            else:
+                found.append((n + pad - self.reach[j] - 1) // self.stride[j] + 1)
+        return tuple(found)
 
     @property
     def ndim(self) -> int:
@@ -108,8 +148,13 @@ class ConvSpec:
 
     @property
     def multiplications(self) -> int:
-        """Multiplications per output position."""
+        """Multiplications per output position; per input position if transposed."""
         return math.prod(self.weight_shape)
+
+    @property
+    def is_depthwise(self) -> bool:
+        """True if each filter reads one channel, and there are several channels."""
+        return self.groups == self.in_channels > 1
 
     @property
     def reach(self) -> tuple[int, ...]:
@@ -119,6 +164,13 @@ class ConvSpec:
     @property
     def smallest_input(self) -> tuple[int, ...]:
         """Smallest input size along each axis that gives an output."""
+        if self.transposed:
+            assert not isinstance(self.padding, str)
+            missing = (
+                2 * p - r - e
+                for p, r, e in zip(self.padding, self.reach, self.output_padding, strict=True)
+            )
+            return tuple(1 + max(0, -(-m // s)) for m, s in zip(missing, self.stride, strict=True))
         if self.padding_mode in ("zeros", "replicate"):
             border = (1,) * self.ndim
         else:
@@ -138,6 +190,8 @@ class ConvSpec:
         if max(self.stride) > 1:
             words.append(f"stride={self.stride}")
         words.append(f"padding={self.padding!r}")
+        if any(self.output_padding):
+            words.append(f"output_padding={self.output_padding}")
         if max(self.dilation) > 1:
             words.append(f"dilation={self.dilation}")
         if self.groups > 1:

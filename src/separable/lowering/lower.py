@@ -166,6 +166,7 @@ def _convolution(scheme: Scheme, shape: StepShape, before: _Channels, after: _Ch
     else:
         raise _RaggedGroupsError(shape.grouped)
     spec = scheme.spec
+    transposed = spec.transposed and any(shape.pads)  # other steps are pointwise convolutions
     return Step(
         factor=shape.factor, in_channels=sizes[0] * sizes[2], out_channels=sizes[0] * sizes[1],
         groups=sizes[0], kernel_size=shape.kernel_size, stride=shape.stride,
@@ -174,7 +175,10 @@ def _convolution(scheme: Scheme, shape: StepShape, before: _Channels, after: _Ch
         padding_mode=spec.padding_mode, bias=False, shared=shape.blocks, gather=_as_tuple(gather),
         scatter=_as_tuple(scatter), outputs=len(after.rows),
         index=_index(scheme.channel_letters(shape.factor), inner, outer, sizes),
-        positions=shape.positions,
+        positions=shape.positions, transposed=transposed,
+        output_padding=tuple(
+            n if pads else 0 for n, pads in zip(spec.output_padding, shape.pads, strict=True)
+        ) if transposed else (),
     )  # fmt: skip
 
 

@@ -234,6 +234,11 @@ def _check_axes(owner: str, pattern: Pattern, spec: ConvSpec) -> None:
             f"{owner}: `{pattern}` has {spatial} spatial axes; the layer convolves over "
             f"{spec.ndim}, its kernel has the shape {spec.kernel_size}"
         )
+    if spec.transposed and any(len(axis) > 1 for axis in pattern.axes[-spec.ndim :]):
+        raise PatternError(
+            f"{owner}: `{pattern}` splits a spatial axis among several factors, which transposed "
+            "convolutions do not support"
+        )
     if GROUP in pattern.letters:
         raise PatternError(
             f"{owner}: `g` stands for the groups of channels, which `groups` says; got `{pattern}`"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -61,7 +62,12 @@ class Step:
     index : tuple of ndarray
         Value of each channel letter of the factor at ``weight[group, out, in]``.
     positions : int
-        Output positions of the step per output position of the layer.
+        Output positions of the step per output position of the layer; in a transposed layer, input
+        positions per input position.
+    transposed : bool
+        True for a transposed convolution.
+    output_padding : tuple of int
+        Samples that a transposed convolution adds at the end of each axis; empty for others.
 
     Examples
     --------
@@ -86,15 +92,31 @@ class Step:
     outputs: int
     index: tuple[Labels, ...] = field(repr=False, compare=False)
     positions: int = 1
+    transposed: bool = False
+    output_padding: tuple[int, ...] = ()
+
+    def output_size(self, size: Sequence[int]) -> tuple[int, ...]:
+        """Return the size of the output for an input of this size, one number per spatial axis."""
+        found = []
+        for j, n in enumerate(size):
+            pad = self.padding[j]
+            total = sum(pad.amounts(n) if isinstance(pad, SamePadding) else pad)
+            reach = self.dilation[j] * (self.kernel_size[j] - 1)
+            if self.transposed:
+                extra = self.output_padding[j] - total
+                found.append((n - 1) * self.stride[j] + reach + extra + 1)
+            else:
+                found.append((n + total - reach - 1) // self.stride[j] + 1)
+        return tuple(found)
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
-        """Shape of the convolution's weights."""
+        """Shape of the convolution's weights as patterns have them, ``(out, in / groups, *kernel)``."""
         return (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
 
     @property
     def multiplications(self) -> int:
-        """Multiplications per output position of the layer."""
+        """Multiplications per output position of the layer; per input position if transposed."""
         return math.prod(self.weight_shape) * self.shared * self.positions
 
     @property

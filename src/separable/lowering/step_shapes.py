@@ -44,7 +44,8 @@ class StepShape:
     pads : tuple of bool
         True for each axis along which this step adds the padding of the layer.
     positions : int
-        Output positions of the step per output position of the layer.
+        Output positions of the step per output position of the layer; in a transposed layer, input
+        positions per input position.
 
     Examples
     --------
@@ -116,7 +117,7 @@ def step_shapes(scheme: Scheme) -> tuple[StepShape, ...]:
         shape = _shape(scheme, order, at, letters, axes)
         letters = shape.carried + shape.grouped + shape.new
         found.append(shape)
-    return _with_positions(found)
+    return _with_positions(found, scheme.spec.transposed)
 
 
 # Step 1: the order of the factors.
@@ -237,10 +238,13 @@ class _AxisShares:
         return size, stride, dilation, is_first
 
 
-def _with_positions(shapes: list[StepShape]) -> tuple[StepShape, ...]:
-    """Fill in `positions`: each step runs before the strides of all later ones."""
+def _with_positions(shapes: list[StepShape], transposed: bool) -> tuple[StepShape, ...]:
+    """Fill in `positions`: each step runs before the strides of all later ones.
+
+    Transposed strides raise the number of positions: each step runs after those of all earlier ones.
+    """
     found, positions = [], 1
-    for shape in reversed(shapes):
+    for shape in shapes if transposed else shapes[::-1]:
         found.append(replace(shape, positions=positions))
         positions *= math.prod(shape.stride)
-    return tuple(found[::-1])
+    return tuple(found if transposed else found[::-1])

@@ -21,6 +21,7 @@ except ModuleNotFoundError as error:
 
 from separable.lowering.step import Step
 from separable.nn import models
+from separable.nn.audit import Audit, audit
 from separable.nn.convert import Report, blueprint, convert, merge, rebuild
 from separable.nn.depthwise import (
     DepthwiseConv1d,
@@ -30,6 +31,7 @@ from separable.nn.depthwise import (
 )
 from separable.nn.depthwise_separable import SeparableConv1d, SeparableConv2d, SeparableConv3d
 from separable.nn.factored_conv import FactoredConv
+from separable.nn.factored_transpose import FactoredConvTranspose
 from separable.nn.fused import FusionReport, fuse
 from separable.nn.initialise import initialise
 from separable.nn.ledger import Ledger, ledger
@@ -40,10 +42,12 @@ from separable.nn.spatial import (
 )
 
 __all__ = [
+    "Audit",
     "DepthwiseConv1d",
     "DepthwiseConv2d",
     "DepthwiseConv3d",
     "FactoredConv",
+    "FactoredConvTranspose",
     "FusionReport",
     "Ledger",
     "PointwiseConv",
@@ -55,6 +59,7 @@ __all__ = [
     "SpatiallySeparableConv2d",
     "SpatiallySeparableConv3d",
     "Step",
+    "audit",
     "blueprint",
     "convert",
     "fuse",

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from separable.errors import ArgumentError, PatternError
+from separable.errors import ArgumentError, ArgumentTypeError, PatternError
 from separable.factors import Factors
 from separable.lowering.lower import read_weights, weights_of
 from separable.lowering.scheme import GROUP, Rank, Scheme
@@ -23,7 +23,7 @@ from separable.nn.dense_weights import (
     scheme_for,
     usable_ranks,
 )
-from separable.nn.torch_convs import build_conv
+from separable.nn.torch_convs import build_conv, set_weights, spec_of, weights_in_order
 from separable.pattern import Pattern
 
 __all__ = ["WeightExchange"]
@@ -35,6 +35,7 @@ class WeightExchange(nn.Module):
     """Base of `FactoredConv` that converts between dense weights, factors and the layer."""
 
     spatial_ndim: ClassVar[int | None] = None
+    transposed: ClassVar[bool] = False
     scheme: Scheme
     steps: tuple[Step, ...]
     step_names: tuple[str, ...]
@@ -104,7 +105,8 @@ class WeightExchange(nn.Module):
                 f"{cls.__name__}.from_dense: the weights of `conv`, shape {tuple(weight.shape)}, "
                 "are on the meta device: there are no numbers to factorise"
             )
-        scheme, arrays = factor_weights(scheme, as_array(weight), rank, tol)
+        ordered = weights_in_order(as_array(weight), scheme.spec.groups, scheme.spec.transposed)
+        scheme, arrays = factor_weights(scheme, ordered, rank, tol)
         return cls._with_arrays(scheme, arrays, conv)
 
     @classmethod
@@ -152,6 +154,11 @@ class WeightExchange(nn.Module):
         cls, conv: nn.Module, pattern: str | Pattern | None, sizes: Mapping[str, int] | None
     ) -> Scheme:
         """Fit the given pattern, or the layer's own, to a convolution."""
+        if spec_of(conv).transposed != cls.transposed:
+            other = "FactoredConvTranspose" if spec_of(conv).transposed else "FactoredConv"
+            raise ArgumentTypeError(
+                f"{cls.__name__} cannot replace a {type(conv).__name__}: use {other}"
+            )
         return scheme_for(cls.__name__, cls.spatial_ndim, cls._patterns, conv, pattern, sizes)
 
     @classmethod
@@ -183,7 +190,7 @@ class WeightExchange(nn.Module):
         """Write the factors' arrays and the bias into the parameters."""
         weights = weights_of(self.scheme, self.steps, arrays)
         for module, weight in zip(self._convolutions(), weights, strict=True):
-            module.weight.copy_(torch.from_numpy(weight))
+            set_weights(module, weight)
         if bias is not None:
             self._convolutions()[-1].bias.copy_(bias)
 
@@ -204,7 +211,10 @@ class WeightExchange(nn.Module):
 
     def _arrays(self, *, double: bool = True) -> list[Any]:
         """Return the arrays of the factors, in double precision or in the closest dtype of NumPy."""
-        weights = [as_array(m.weight) for m in self._convolutions()]
+        weights = [
+            weights_in_order(as_array(m.weight), m.groups, step.transposed)
+            for m, step in zip(self._convolutions(), self.steps, strict=True)
+        ]
         if double:
             weights = [w.astype(np.result_type(w.dtype, np.float64)) for w in weights]
         return read_weights(self.scheme, self.steps, weights)
@@ -241,4 +251,6 @@ class WeightExchange(nn.Module):
             raise ArgumentError(f"{self._title()}: {error}") from None
         arrays = self._arrays()
         kernel = as_factors(self.scheme, arrays).dense() if self.scheme.bonds else arrays[0]
+        spec = self.scheme.spec
+        kernel = weights_in_order(kernel.reshape(spec.weight_shape), spec.groups, spec.transposed)
         return filled(dense, kernel, self._convolutions()).train(self.training)

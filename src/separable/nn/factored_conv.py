@@ -18,7 +18,7 @@ from separable.nn.step_modules import step_module
 from separable.nn.torch_convs import CONVS
 from separable.pattern import Pattern, parse
 
-__all__ = ["FactoredConv"]
+__all__ = ["FactoredConv", "Sizes", "spatial_axes"]
 
 Sizes = int | Sequence[int]
 
@@ -111,7 +111,7 @@ class FactoredConv(WeightExchange):
         owner = type(self).__name__
         written = parse(pattern) if isinstance(pattern, str) else pattern
         spec = ConvSpec.make(
-            owner, _space(owner, written), in_channels=in_channels, out_channels=out_channels,
+            owner, spatial_axes(owner, written), in_channels=in_channels, out_channels=out_channels,
             kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation,
             groups=groups, bias=bias, padding_mode=padding_mode,
         )  # fmt: skip
@@ -294,7 +294,7 @@ class FactoredConv(WeightExchange):
 
     @property
     def multiplications(self) -> int:
-        """Multiplications per output position."""
+        """Multiplications per output position; per input position if transposed."""
         return sum(step.multiplications for step in self.steps)
 
     def __repr__(self) -> str:
@@ -318,7 +318,7 @@ class FactoredConv(WeightExchange):
         )
 
 
-def _space(owner: str, pattern: Pattern) -> int:
+def spatial_axes(owner: str, pattern: Pattern) -> int:
     """Return the number of spatial axes of a pattern."""
     ndim = sum("o" not in axis and "c" not in axis for axis in pattern.axes)
     if ndim not in CONVS:

@@ -6,16 +6,25 @@ share weights, the module is a subclass of that convolution with the same parame
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from separable.lowering.step import SamePadding, Step
-from separable.nn.torch_convs import CONVS
+from separable.nn.torch_convs import CONVS, TRANSPOSED
 
-__all__ = ["StepConv1d", "StepConv2d", "StepConv3d", "step_module"]
+__all__ = [
+    "StepConv1d",
+    "StepConv2d",
+    "StepConv3d",
+    "StepConvTranspose1d",
+    "StepConvTranspose2d",
+    "StepConvTranspose3d",
+    "step_module",
+]
 
 
 def step_module(
@@ -45,13 +54,19 @@ def step_module(
     ndim = len(step.kernel_size)
     where = device if draw else "meta"
     module: nn.Module
-    if step.plain:
+    if step.plain and step.transposed:
+        module = TRANSPOSED[ndim](
+            step.in_channels, step.out_channels, step.kernel_size, step.stride, _even(step),
+            step.output_padding, step.groups, step.bias, step.dilation, device=where, dtype=dtype,
+        )  # fmt: skip
+    elif step.plain:
         module = CONVS[ndim](
             step.in_channels, step.out_channels, step.kernel_size, step.stride, _even(step),
             step.dilation, step.groups, step.bias, _mode(step), device=where, dtype=dtype,
         )  # fmt: skip
     else:
-        module = STEP_CONVS[ndim](step, device=where, dtype=dtype)
+        kinds = STEP_TRANSPOSED if step.transposed else STEP_CONVS
+        module = kinds[ndim](step, device=where, dtype=dtype)
     if draw:
         return module
     module.to_empty(device=device or "cpu")
@@ -83,11 +98,8 @@ class _StepConv(nn.modules.conv._ConvNd):
     def __init__(self, step: Step, device: Any = None, dtype: torch.dtype | None = None) -> None:
         self.step = step
         self._made = False
-        arguments: list[Any] = [
-            step.in_channels, step.out_channels, step.kernel_size, step.stride, _even(step),
-            step.dilation, step.groups, False, _mode(step), device, dtype,
-        ]  # fmt: skip
-        super().__init__(*arguments)
+        arguments: dict[str, Any] = {"device": device, "dtype": dtype}
+        super().__init__(*self._arguments(step), **arguments)
         self._dim = -len(step.kernel_size) - 1
         self._pads = not any(_even(step)) and any(p != (0, 0) for p in step.padding)
         self._pad_mode = "constant" if step.padding_mode == "zeros" else step.padding_mode
@@ -99,6 +111,14 @@ class _StepConv(nn.modules.conv._ConvNd):
             self.bias = nn.Parameter(torch.empty(step.outputs, device=device, dtype=dtype))
         self._made = True
         self.reset_parameters()
+
+    @staticmethod
+    def _arguments(step: Step) -> list[Any]:
+        """Return the arguments of the convolution class."""
+        return [
+            step.in_channels, step.out_channels, step.kernel_size, step.stride, _even(step),
+            step.dilation, step.groups, False, _mode(step),
+        ]  # fmt: skip
 
     def reset_parameters(self) -> None:
         """Draw the weights as `torch.nn` does, and write the indices again (after `to_empty`)."""
@@ -185,3 +205,48 @@ class StepConv3d(_StepConv, nn.Conv3d):
 
 
 STEP_CONVS: dict[int, Any] = {1: StepConv1d, 2: StepConv2d, 3: StepConv3d}
+
+
+class _StepConvTranspose(_StepConv):
+    """Common part of the three transposed step convolutions."""
+
+    output_padding: tuple[int, ...]
+    _transposed: ClassVar[Callable[..., Tensor]]
+
+    @staticmethod
+    def _arguments(step: Step) -> list[Any]:
+        return [
+            step.in_channels, step.out_channels, step.kernel_size, step.stride, _even(step),
+            step.output_padding, step.groups, False, step.dilation,
+        ]  # fmt: skip
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return type(self)._transposed(
+            input, weight, bias, self.stride, self.padding, self.output_padding, self.groups,
+            self.dilation,
+        )  # fmt: skip
+
+
+class StepConvTranspose1d(_StepConvTranspose, nn.ConvTranspose1d):  # type: ignore[misc]
+    """Step over one spatial axis that no plain `ConvTranspose1d` computes."""
+
+    _transposed = staticmethod(functional.conv_transpose1d)
+
+
+class StepConvTranspose2d(_StepConvTranspose, nn.ConvTranspose2d):  # type: ignore[misc]
+    """Step over two spatial axes that no plain `ConvTranspose2d` computes."""
+
+    _transposed = staticmethod(functional.conv_transpose2d)
+
+
+class StepConvTranspose3d(_StepConvTranspose, nn.ConvTranspose3d):  # type: ignore[misc]
+    """Step over three spatial axes that no plain `ConvTranspose3d` computes."""
+
+    _transposed = staticmethod(functional.conv_transpose3d)
+
+
+STEP_TRANSPOSED: dict[int, Any] = {
+    1: StepConvTranspose1d,
+    2: StepConvTranspose2d,
+    3: StepConvTranspose3d,
+}

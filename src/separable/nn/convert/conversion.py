@@ -13,21 +13,31 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from separable.errors import ArgumentTypeError
+from separable.errors import ArgumentError, ArgumentTypeError
 from separable.lowering.lower import lower
 from separable.lowering.scheme import Scheme
+from separable.machine import vector_bits
 from separable.nn.convert.axis_roles import Letters
 from separable.nn.convert.calibration import Calibration, run_until, watched_run
 from separable.nn.convert.convert_request import Request
 from separable.nn.convert.covariances import Collector, Moments
 from separable.nn.convert.error_curves import Curve, curve
 from separable.nn.convert.factored_layers import built, fitted, plain, weights_of_conv
+from separable.nn.convert.layer_prices import LayerPrices
 from separable.nn.convert.layer_refs import LayerRef, put
 from separable.nn.convert.least_squares import FitTarget, fit, fit_target, matrices, metric_of
-from separable.nn.convert.rank_allocation import Allocation, Point, allocate, points_of
+from separable.nn.convert.rank_allocation import (
+    DENSE,
+    Allocation,
+    Point,
+    allocate,
+    hull,
+    points_of,
+)
 from separable.nn.convert.trace import Trace, dense_multiplications, steps_multiplications
 from separable.nn.dense_weights import as_array
 from separable.nn.factored_conv import FactoredConv
+from separable.nn.runtimes.recorded_operation import RecordedOperation
 from separable.nn.ties import share
 from separable.nn.torch_convs import CONVS
 
@@ -38,6 +48,7 @@ Progress = Callable[[str, int, int], None]
 
 TOGETHER = 2**29  # bytes of moments collected in one pass
 LARGEST = 2**29  # bytes of moments of one layer; above, only its last step is fitted
+REALISED = 0.8  # of the saved multiplications' share of the time that a layer must really save
 PROBES = 5  # points per curve whose error is measured on the data
 
 
@@ -57,6 +68,10 @@ class Conversion:
     trace : Trace or None
     single : Trace or None
         Trace of one sample of the data, if that differs from `trace`.
+    prices : LayerPrices or None
+        Times of layers in the runtime; None where they are neither the goal nor asked for.
+    inputs : tuple
+        Inputs of a call of the network, to measure its time; empty if none are known.
     curves : dict of str to list of Curve
     """
 
@@ -68,7 +83,10 @@ class Conversion:
     trace: Trace | None
     progress: Progress | None
     single: Trace | None = None
+    prices: LayerPrices | None = None
+    inputs: tuple[Any, ...] = ()
     curves: dict[str, list[Curve]] = field(default_factory=dict)
+    _useful_points: dict[str, list[Point]] = field(default_factory=dict)
 
     def open(self) -> Iterator[LayerRef]:
         """Yield the layers that may be converted, in the order in which they run."""
@@ -129,33 +147,90 @@ class Conversion:
         layers = {s.name: self.reference.get_submodule(s.name) for s in group}
         collectors = {name: Collector(layer) for name, layer in layers.items()}
         for batch in self.calibration:
+            self.tell(f"statistics of {len(group)} layers", batch.at, self.calibration.count)
             watched_run(self.reference, batch, layers, lambda n, x, y: collectors[n].add(x, y))
         return {name: collectors.pop(name).moments() for name in list(collectors)}
 
     def _curve(self, ref: LayerRef, scheme: Scheme, moments: Moments | None) -> Curve:
         weights = weights_of_conv(ref.conv)
         kernel = scheme.kernel_of(weights)
-        limit = self.dense(ref)
-
-        def cost(found: Scheme) -> float:
-            return self.cost(ref, found)
-
+        price, limit, width = self._pricing(ref)
+        even = bool(getattr(self.reference, "even_ranks", False))
         if moments is None:
-            return curve(scheme, kernel, cost, None)
+            return curve(scheme, kernel, price, None, width, even=even)
         letters = Letters(scheme)
         aim = fit_target(letters.matrix(weights), moments, self.request.ridge)
-        made = curve(scheme, kernel, cost, metric_of(letters, aim))
+        made = curve(scheme, kernel, price, metric_of(letters, aim), width, even=even)
         return _measured(made.limited(limit), scheme, aim, moments)
+
+    def _pricing(self, ref: LayerRef) -> tuple[Callable[[Scheme], float], float, int]:
+        """Return the price of a scheme of a layer, the price of the dense layer, and the width of vectors.
+
+        The width is 0 where no runtime was named, so that any ranks do.
+        """
+        goal, prices = self.request.goal, self.prices
+        in_time = goal is not None and goal.in_time
+        width = vector_bits() // 32 if in_time or self.request.runtime else 0
+        if prices is None or not in_time:
+            return lambda found: float(self.cost(ref, found)), float(self.dense(ref)), width
+        return lambda found: prices.cost(ref, found), prices.dense(ref), width
+
+    @property
+    def timed_operations(self) -> list[RecordedOperation]:
+        """Operations of the network whose time can be predicted.
+
+        Those of a graph that is read from a file are known for its convolutions alone; what the other nodes
+        multiply is recorded as one product of the model itself.
+        """
+        known = () if self.trace is None else self.trace.operations
+        is_file = hasattr(self.reference, "onnx_bytes")
+        return [o for o in known if o.layer or not is_file]
+
+    def sample_inputs(self) -> tuple[Any, ...]:
+        """Return inputs for one call of the network.
+
+        Raises
+        ------
+        ArgumentError
+            If none are known.
+        """
+        if not self.inputs:
+            raise ArgumentError("no input is known: give `data` or `input_shape`")
+        return self.inputs
 
     # Step 2: choice of ranks.
 
     def allocation(self, allowance: float) -> Allocation:
-        """Choose a point for each layer within a limit on their multiplications."""
+        """Choose a point for each layer within a limit on their multiplications.
+
+        If a runtime was named, points whose saved multiplications do not save time there are left out as far as
+        the limit permits.
+        """
         points = {
             s.name: points_of(self.curves[s.name], self.dense(s), self.request.min_saving)
             for s in self.open()
         }
+        if self.request.runtime is not None and self.prices is not None:
+            for ref in self.open():
+                if ref.name not in self._useful_points:
+                    self._useful_points[ref.name] = self._useful(ref, points[ref.name])
+            useful = {name: self._useful_points[name] for name in points}
+            if sum(hull(p)[0].cost for p in useful.values()) <= allowance:
+                points = useful
         return allocate(points, allowance)
+
+    def _useful(self, ref: LayerRef, points: Sequence[Point]) -> list[Point]:
+        """Return the points that are predicted to save at least most of the time that their multiplications are of."""
+        assert self.prices is not None
+        dense, seconds = self.dense(ref), self.prices.dense(ref)
+        found = []
+        for point in points:
+            if point.curve != DENSE:
+                taken = self.prices.cost(ref, self.scheme_at(ref.name, point))
+                if seconds - taken < REALISED * (1 - point.cost / dense) * seconds:
+                    continue
+            found.append(point)
+        return found
 
     def path(self) -> tuple[tuple[float, float], ...]:
         """Return multiplications and summed errors of all layers with a curve, for every budget."""
@@ -273,6 +348,7 @@ class Conversion:
         mode = {m: m.training for m in result.modules()}
         result.eval()
         for batch in self.calibration:
+            self.tell("errors on the data", batch.at, self.calibration.count)
             kept: dict[str, list[torch.Tensor]] = {name: [] for name in names}
             wanted = watched_run(
                 self.reference, batch, {n: self.reference.get_submodule(n) for n in names},

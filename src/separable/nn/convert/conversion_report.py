@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from separable.nn.convert.network_times import NetworkDuration
+from separable.nn.convert.runtime_comparison import RuntimeComparison
+
 __all__ = ["ConvertedLayer", "Report"]
 
 Array = NDArray[Any]
@@ -45,7 +48,7 @@ class ConvertedLayer:
         Root mean square error relative to the output's deviation from its mean, measured on the
         data with inputs from the converted network; NaN without data.
     seconds, seconds_before : float
-        Median of the measured times; NaN if not measured.
+        Shortest of the measured times of the layer alone in PyTorch; NaN if not measured.
     reason : str
         Reason why the layer was left alone; empty if it was converted.
     spectrum : mapping of str to ndarray
@@ -116,6 +119,11 @@ class Report:
     untied : tuple of tuple of str
         Groups of parameters that the original network shared and the result does not: layers that
         are fitted to data, or get different ranks, have factors of their own.
+    comparison : RuntimeComparison or None
+        Time and outputs of the written file in the runtime that it is made for.
+    duration : NetworkDuration or None
+        Time of the network before and after in the runtime that will run it; None if the input shape
+        is unknown.
 
     Examples
     --------
@@ -139,6 +147,8 @@ class Report:
     plain_output_error: float = math.nan
     tradeoff: Array = field(default_factory=lambda: np.zeros((0, 2)))
     untied: tuple[tuple[str, ...], ...] = ()
+    comparison: RuntimeComparison | None = None
+    duration: NetworkDuration | None = None
 
     @property
     def converted(self) -> tuple[ConvertedLayer, ...]:
@@ -176,6 +186,8 @@ class Report:
         found["layers"] = [x.to_dict() for x in self.layers]
         found["tradeoff"] = self.tradeoff.tolist()
         found["untied"] = [list(names) for names in self.untied]
+        found["comparison"] = None if self.comparison is None else self.comparison.to_dict()
+        found["duration"] = None if self.duration is None else self.duration.to_dict()
         return found
 
     def to_json(self) -> str:

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from separable.errors import ArgumentError, ArgumentTypeError
 from separable.nn.convert.calibration import Calibration
 from separable.nn.convert.conversion import Conversion, Progress, copied, device_of
+from separable.nn.convert.conversion_goal import Budget
 from separable.nn.convert.conversion_report import Report
 from separable.nn.convert.convert_request import Patterns, Request, schemes_for
+from separable.nn.convert.layer_prices import LayerPrices
 from separable.nn.convert.layer_refs import find_layers, selected
 from separable.nn.convert.rank_decision import decide
 from separable.nn.convert.report_builder import build_report
 from separable.nn.convert.trace import traced, traced_singly
+from separable.nn.runtimes.known_runtimes import runtime_named
 
 __all__ = ["convert"]
 
@@ -26,7 +30,7 @@ def convert(
     *,
     rank: int | Mapping[str, int] | None = None,
     tol: float | None = None,
-    budget: float | None = None,
+    budget: Budget | None = None,
     data: Iterable[Any] | None = None,
     input_shape: Any = None,
     include: Iterable[str] | None = None,
@@ -35,6 +39,7 @@ def convert(
     ridge: float = 1e-3,
     sweeps: int = 2,
     repeats: int = 5,
+    runtime: str | None = None,
     progress: Progress | None = None,
 ) -> tuple[nn.Module, Report]:
     """Replace the convolutions of a trained network by separable ones.
@@ -55,9 +60,14 @@ def convert(
     tol : float, optional
         Largest relative error of each layer, which gets the fewest multiplications within it. It
         refers to the weights, or with data to the output.
-    budget : float, optional
-        Largest number of multiplications relative to the original network, as `ledger` counts
-        them. With batches of data it also holds for one sample, where operations that run once per
+    budget : float or str, optional
+        A number is the largest number of multiplications relative to the original network, as
+        `ledger` counts them; "2x faster" or "0.5 time" is a time relative to the original network
+        in `runtime`. Patterns and ranks are then chosen by the time that layers are predicted to
+        take, the best candidates of each layer and whole networks are measured, and ranks are
+        those that kernels run well: equal for all channels, multiples of the vector width. `tol`
+        may be given too: a goal that cannot be met within it is missed, and the report says how far
+        it gets. With batches of data it also holds for one sample, where operations that run once per
         call weigh more. Ranks are chosen over all layers and channels together, in the order of
         the error that each multiplication saves. Needs `data` or `input_shape`.
     data : iterable of batches, optional
@@ -80,7 +90,11 @@ def convert(
         Number of times that each channel's factors are fitted again given all others, for
         depthwise separable layers with data.
     repeats : int
-        Number of timed runs of each layer; 0 measures no times.
+        Number of timed runs of each layer, of which the shortest counts; 0 measures no times, neither of layers nor of the
+        network, so that a budget in time goes by predictions alone.
+    runtime : "torch", "fused" or "onnxruntime", optional
+        What will run the network: PyTorch's operators one by one (the default), the programs of
+        `fuse`, or ONNX Runtime. The report's first line is about its time there.
     progress : function, optional
         Function called with the current activity, the number of layers done, and their total.
 
@@ -121,7 +135,7 @@ def convert(
     >>> report.multiplications, report.multiplications_before
     (720984, 2823552)
     """
-    request = Request(pattern, rank, tol, budget, min_saving, ridge, sweeps, repeats)
+    request = Request(pattern, rank, tol, budget, min_saving, ridge, sweeps, repeats, runtime)
     result, work = _prepared(model, request, data, input_shape, include, exclude, progress)
 
     # Step 3: error curves, and a choice for each layer.
@@ -181,4 +195,26 @@ def _prepared(
         single = traced_singly(model, refs, calibration)
     reference = copied(model).eval()
     work = Conversion(request, reference, refs, schemes, calibration, trace, progress, single)
+    if trace is not None:
+        work.prices = LayerPrices(runtime_named(request.runtime or "torch"), trace.shapes)
+        work.inputs = _inputs_of_call(calibration, input_shape, model)
     return result, work
+
+
+def _inputs_of_call(
+    calibration: Calibration | None, input_shape: Any, model: nn.Module
+) -> tuple[Any, ...]:
+    """Return inputs to measure a call with: one sample of the data, or random numbers of the shape."""
+    if calibration is not None:
+        first = calibration.first
+        if first is None or first.kwargs:
+            return ()
+        return tuple(x[:1] if isinstance(x, torch.Tensor) and x.dim() else x for x in first.args)
+    like = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    shapes = input_shape if isinstance(input_shape, list) else [input_shape]
+    generator = torch.Generator().manual_seed(0)
+    return tuple(
+        shape if isinstance(shape, torch.Tensor)
+        else torch.rand(tuple(shape), generator=generator).to(like)
+        for shape in shapes
+    )  # fmt: skip

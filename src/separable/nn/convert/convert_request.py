@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from separable.errors import ArgumentError, ArgumentTypeError, PatternError, RankError
-from separable.lowering.conv_spec import ConvSpec
 from separable.lowering.scheme import Scheme
+from separable.nn.convert.conversion_goal import Budget, Goal, goal_of
 from separable.nn.convert.layer_refs import LayerRef, check_known, matching
-from separable.nn.convert.patterns import AUTO, adapted, candidates, scheme_of
+from separable.nn.convert.patterns import AUTO, adapted, candidates, if_it_fits, scheme_of
+from separable.nn.runtimes.known_runtimes import runtime_named
 from separable.pattern import Pattern, parse
 
 __all__ = ["Request", "schemes_for"]
@@ -28,7 +29,9 @@ class Request:
     ----------
     pattern : str, Pattern or mapping of layer name to those or None
     rank : int or mapping of bond to int, or None
-    tol, budget : float or None
+    tol : float or None
+    budget : float, str or None
+    runtime : str or None
     min_saving, ridge : float
     sweeps, repeats : int
     """
@@ -36,11 +39,17 @@ class Request:
     pattern: Patterns
     rank: int | Mapping[str, int] | None
     tol: float | None
-    budget: float | None
+    budget: Budget | None
     min_saving: float
     ridge: float
     sweeps: int
     repeats: int
+    runtime: str | None = None
+
+    @property
+    def goal(self) -> Goal | None:
+        """Part of the network that may be left; None without a budget."""
+        return None if self.budget is None else goal_of(self.budget)
 
     def check(self) -> None:
         """Raise an error for arguments that no conversion can satisfy.
@@ -49,22 +58,23 @@ class Request:
         ------
         ArgumentError, ArgumentTypeError, RankError, PatternError
         """
+        goal = self.goal
         given = {n: v for n in ("rank", "tol", "budget") if (v := getattr(self, n)) is not None}
-        if len(given) > 1:
+        in_time = goal is not None and goal.in_time
+        if len(given) > 1 and not (in_time and set(given) == {"tol", "budget"}):
             said = ", ".join(f"{n}={v!r}" for n, v in given.items())
-            raise ArgumentError(f"give one of `rank`, `tol` and `budget`; got {said}")
+            raise ArgumentError(
+                f"give one of `rank`, `tol` and `budget`; got {said}. A budget in time, such as "
+                "'2x faster', may have a `tol`"
+            )
+        if self.runtime is not None:
+            runtime_named(self.runtime)
         _number("min_saving", self.min_saving, 0, math.inf)
         _number("ridge", self.ridge, 0, math.inf)
         _whole("sweeps", self.sweeps, 0)
         _whole("repeats", self.repeats, 0)
         if self.tol is not None:
             _number("tol", self.tol, 0, math.inf)
-        if self.budget is not None:
-            _number("budget", self.budget, 0, 1)
-            if self.budget == 0:
-                raise ArgumentError(
-                    "`budget` is the share of the multiplications that may stay, > 0; got 0"
-                )
         if self.rank is not None:
             ranks = self.rank.values() if isinstance(self.rank, Mapping) else [self.rank]
             for rank in ranks:
@@ -140,17 +150,10 @@ def _fitted(ref: LayerRef, wanted: str | Pattern) -> tuple[Scheme, ...]:
     spec = ref.spec
     if wanted != AUTO:
         return (scheme_of(adapted(wanted, spec.ndim), spec),)
-    found = [scheme for p in candidates(spec) if (scheme := _if_it_fits(p, spec)) is not None]
+    found = [scheme for p in candidates(spec) if (scheme := if_it_fits(p, spec)) is not None]
     if not found:
-        raise PatternError("nothing to separate")
+        raise PatternError("depthwise already" if spec.is_depthwise else "nothing to separate")
     return tuple(found)
-
-
-def _if_it_fits(pattern: Pattern, spec: ConvSpec) -> Scheme | None:
-    try:
-        return scheme_of(pattern, spec)
-    except PatternError:
-        return None
 
 
 def _short(message: str) -> str:

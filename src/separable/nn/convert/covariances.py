@@ -7,6 +7,7 @@ At most `SAMPLES` positions of a call are looked at, drawn with a fixed seed.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.modules.conv import _ConvTransposeNd
 
 __all__ = ["Collector", "Moments"]
 
@@ -70,14 +72,14 @@ class Collector:
 
     Parameters
     ----------
-    conv : torch.nn.Conv1d, Conv2d or Conv3d
+    conv : torch.nn.Conv1d, Conv2d, Conv3d, or one of their transposed kind
     """
 
     def __init__(self, conv: Any) -> None:
         self.conv = conv
         self.ndim = len(conv.kernel_size)
         groups = conv.groups
-        n = conv.weight[0].numel()
+        n = _inputs(conv)
         outputs = conv.out_channels // groups
         self.device = (
             torch.device("cpu") if conv.weight.device.type == "mps" else conv.weight.device
@@ -124,12 +126,37 @@ class Collector:
     def _windows(self, inputs: Tensor) -> Tensor:
         """Return a view of the padded input as one patch per position."""
         conv = self.conv
+        if isinstance(conv, _ConvTransposeNd):
+            return self._transposed_windows(inputs)
         mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
         amounts = conv._reversed_padding_repeated_twice
         padded = functional.pad(inputs, amounts, mode=mode) if any(amounts) else inputs
+        return self._views(padded, conv.stride)
+
+    def _transposed_windows(self, inputs: Tensor) -> Tensor:
+        """Return one patch per position of the output of a transposed convolution.
+
+        It is the convolution, with the kernel reversed, of the input with ``stride - 1`` zeros between
+        samples. An output sees the samples at its taps, and zeros at the taps between them.
+        """
+        conv = self.conv
+        space = inputs.shape[2:]
+        sizes = [(n - 1) * s + 1 for n, s in zip(space, conv.stride, strict=True)]
+        spread = inputs.new_zeros(*inputs.shape[:2], *sizes)
+        places: Any = (..., *(slice(None, None, s) for s in conv.stride))
+        spread[places] = inputs
+        amounts: list[int] = []
+        for j in reversed(range(self.ndim)):
+            before = conv.dilation[j] * (conv.kernel_size[j] - 1) - conv.padding[j]
+            amounts += [before, before + conv.output_padding[j]]
+        views = self._views(functional.pad(spread, amounts), (1,) * self.ndim)
+        return views.flip(tuple(range(-self.ndim, 0)))
+
+    def _views(self, padded: Tensor, stride: Sequence[int]) -> Tensor:
+        conv = self.conv
         n, c, *space = padded.shape
         sn, sc, *strides = padded.stride()
-        axes = list(zip(space, conv.kernel_size, conv.stride, conv.dilation, strict=True))
+        axes = list(zip(space, conv.kernel_size, stride, conv.dilation, strict=True))
         positions = [(size - d * (k - 1) - 1) // s + 1 for size, k, s, d in axes]
         steps = [s * a for (_, _, s, _), a in zip(axes, strides, strict=True)]
         taps = [d * a for (_, _, _, d), a in zip(axes, strides, strict=True)]
@@ -153,5 +180,10 @@ class Collector:
     @staticmethod
     def size(conv: Any) -> int:
         """Return the number of bytes that the sums of a convolution need."""
-        n = conv.weight[0].numel()
+        n = _inputs(conv)
         return int(8 * (conv.groups * n * n + conv.weight.numel()))
+
+
+def _inputs(conv: Any) -> int:
+    """Return the number of values that one filter multiplies."""
+    return int(math.prod(conv.kernel_size) * conv.in_channels // conv.groups)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,11 +17,12 @@ from separable.lowering.scheme import Rank, Scheme
 from separable.nn.convert.decompose import chain_of
 from separable.nn.convert.least_squares import Metric
 
-__all__ = ["Curve", "curve"]
+__all__ = ["Curve", "curve", "kernel_ranks"]
 
 Array = NDArray[Any]
 Costs = Callable[[Scheme], float]
 
+NARROW = 3  # ranks up to a vector are a half, a quarter, an eighth of it; above, whole vectors
 LEVELS = 24  # points of a curve of several bonds
 ROUNDING = 1e-12  # squared error at the level of the weights' rounding
 
@@ -60,7 +63,31 @@ class Curve:
         return replace(self, costs=self.costs[:kept], errors=self.errors[:kept])
 
 
-def curve(scheme: Scheme, kernel: Array, cost: Costs, metric: Metric | None) -> Curve:
+def kernel_ranks(limit: int, width: int) -> list[int]:
+    """Return the ranks up to a limit that kernels with vectors of some width like.
+
+    Examples
+    --------
+    >>> kernel_ranks(50, 16)
+    [2, 4, 8, 16, 32, 48]
+    >>> kernel_ranks(3, 16)
+    [2, 3]
+    """
+    below = [width >> k for k in range(NARROW, 0, -1) if width >> k > 1]
+    many = max(1, limit // width // LEVELS) * width  # no more points than other curves have
+    found = [r for r in [*below, *range(width, limit + 1, many)] if r <= limit]
+    return found if limit > width and found else sorted({*found, limit})
+
+
+def curve(
+    scheme: Scheme,
+    kernel: Array,
+    cost: Costs,
+    metric: Metric | None,
+    width: int = 0,
+    *,
+    even: bool = False,
+) -> Curve:
     """Compute the curve of a layer.
 
     Parameters
@@ -72,6 +99,11 @@ def curve(scheme: Scheme, kernel: Array, cost: Costs, metric: Metric | None) -> 
         Function that returns the multiplications of a scheme.
     metric : Metric, optional
         Metric of errors of the weights; the Frobenius norm if not given.
+    width : int
+        Numbers in a vector of the processor, if ranks are to suit its kernels: equal for all
+        batch values and multiples of it. 0 allows any ranks.
+    even : bool
+        Give all batch values the same rank, for runtimes without layers of uneven ranks.
     """
     pattern = scheme.pattern
     array = kernel.astype(np.float64).reshape([scheme.size(a) for a in pattern.letters])
@@ -79,21 +111,27 @@ def curve(scheme: Scheme, kernel: Array, cost: Costs, metric: Metric | None) -> 
         array = metric.weighted(array)
     flat = array.reshape(scheme.kernel_shape)
     if pattern.has_one_bond and len(pattern.factors) == 2:
+        if even or width:
+            return _of_even_pair(scheme, flat, cost, width)
         return _of_pair(scheme, flat, cost)
     if pattern.has_one_bond:
         return _of_terms(scheme, flat, cost)
     chain = chain_of(scheme)
     if chain is not None:
-        return _of_core(scheme, flat, cost, chain)
+        return _of_core(scheme, flat, cost, chain, width)
     return _of_tree(scheme, flat, cost)
 
 
 def _of_pair(scheme: Scheme, kernel: Array, cost: Costs) -> Curve:
-    """Return the curve of two factors: the largest singular values, equally many per group."""
+    """Return the curve of two factors: the largest singular values, equally many per group.
+
+    Filters with factors of their own run as depthwise steps, which may have any number of terms
+    per filter.
+    """
     pattern, bond = scheme.pattern, scheme.bonds
     batch = tuple(scheme.size(a) for a in pattern.batch)
     squares = _squares(scheme, kernel).reshape(*batch, -1)
-    groups = scheme.size("g") if "g" in pattern.batch else 1
+    groups = scheme.size("g") if "g" in pattern.batch and not _has_own_factors(scheme) else 1
     rows = squares.reshape(groups, -1)  # (groups, batch values * terms)
     order = np.argsort(-rows, axis=1, kind="stable")
     ranked = np.take_along_axis(rows, order, axis=1)
@@ -112,6 +150,33 @@ def _of_pair(scheme: Scheme, kernel: Array, cost: Costs) -> Curve:
 
     flat = np.sort(rows.ravel())[::-1] / total
     return Curve(scheme, counts * unit, errors, ranks, {bond: flat})
+
+
+def _has_own_factors(scheme: Scheme) -> bool:
+    """Return True if each filter reads one channel and has factors of its own."""
+    return all(a in scheme.pattern.batch for a in scheme.inputs + scheme.outputs)
+
+
+def _of_even_pair(scheme: Scheme, kernel: Array, cost: Costs, width: int) -> Curve:
+    """Return the curve of two factors with one rank for all batch values.
+
+    With a width, the ranks are those that kernels with such vectors like.
+    """
+    bond = scheme.bonds
+    squares = _squares(scheme, kernel)
+    rows = squares.reshape(-1, squares.shape[-1])  # (batch values, terms)
+    total = max(float(rows.sum()), np.finfo(float).tiny)
+    terms = rows.shape[1]
+    # With batch values the channels between both factors are a multiple of theirs already.
+    kept = list(range(1, terms + 1)) if len(rows) > 1 or not width else kernel_ranks(terms, width)
+    left = np.append(np.cumsum(rows.sum(axis=0)[::-1])[::-1], 0.0) / total
+    errors = left[kept]
+    errors[errors < ROUNDING] = 0.0
+    costs = np.array([cost(scheme.with_ranks(r)) for r in kept])
+    flat = np.sort(rows.ravel())[::-1] / total
+    return Curve(
+        scheme, np.maximum.accumulate(costs), errors, lambda p: {bond: kept[p]}, {bond: flat}
+    )
 
 
 def _squares(scheme: Scheme, kernel: Array) -> Array:
@@ -147,7 +212,9 @@ def _of_terms(scheme: Scheme, kernel: Array, cost: Costs) -> Curve:
     )
 
 
-def _of_core(scheme: Scheme, kernel: Array, cost: Costs, chain: tuple[int, int, int]) -> Curve:
+def _of_core(
+    scheme: Scheme, kernel: Array, cost: Costs, chain: tuple[int, int, int], width: int
+) -> Curve:
     """Return the curve of a core between two leaves (Tucker-2), from the errors of all rank pairs.
 
     In the bases of the leaves' singular vectors the core of ranks R and S is the first R x S of
@@ -170,14 +237,21 @@ def _of_core(scheme: Scheme, kernel: Array, cost: Costs, chain: tuple[int, int, 
     total = max(float(energy.sum()), np.finfo(float).tiny)
     left = np.maximum(1 - np.cumsum(np.cumsum(energy, axis=0), axis=1) / total, 0.0)
     limits = (min(sizes[0], sizes[1] * cube.shape[3]), min(cube.shape[3], sizes[1] * sizes[0]))
-    points = _path(left[: limits[0], : limits[1]], _pair_costs(scheme, bonds, cost))
+    if width:
+        points = _path(
+            left, _direct_costs(scheme, bonds, cost), [kernel_ranks(n, width) for n in limits]
+        )
+    else:
+        steps = [max(1, n // LEVELS) for n in limits]
+        grids = [[*range(1, n, step), n] for n, step in zip(limits, steps, strict=True)]
+        points = _path(left, _pair_costs(scheme, bonds, cost), grids)
     values = {
         bonds[0]: energy.sum(axis=1) / total,
         bonds[1]: energy.sum(axis=0) / total,
     }
     return Curve(
         scheme,
-        np.array([p[2] for p in points]),
+        np.maximum.accumulate(np.array([p[2] for p in points])),
         np.array([p[3] for p in points]),
         lambda i: {bonds[0]: points[i][0], bonds[1]: points[i][1]},
         values,
@@ -212,21 +286,39 @@ def _pair_costs(scheme: Scheme, bonds: list[str], cost: Costs) -> Callable[[int,
     return lambda r, s: a * r + b * s + c * r * s + (one - a - b - c)
 
 
-def _path(left: Array, cost: Callable[[int, int], float]) -> list[tuple[int, int, float, float]]:
-    """Raise one rank or the other, whichever saves more error per multiplication."""
-    m, n = left.shape
-    steps = (max(1, m // LEVELS), max(1, n // LEVELS))
-    r = s = 1
-    points = [(1, 1, cost(1, 1), float(left[0, 0]))]
-    while (r, s) != (m, n):
+def _direct_costs(scheme: Scheme, bonds: list[str], cost: Costs) -> Callable[[int, int], float]:
+    """Return the cost of each pair of ranks, computed one by one because times are no polynomial of them."""
+
+    @cache
+    def at(r: int, s: int) -> float:
+        return cost(scheme.with_ranks({bonds[0]: r, bonds[1]: s}))
+
+    return at
+
+
+def _path(
+    left: Array, cost: Callable[[int, int], float], grids: Sequence[Sequence[int]]
+) -> list[tuple[int, int, float, float]]:
+    """Raise one rank or the other on its grid, whichever saves more error per cost."""
+    first, second = grids
+    i = j = 0
+    points = []
+    while True:
+        r, s = first[i], second[j]
         now, price = float(left[r - 1, s - 1]), cost(r, s)
-        tries = {(min(m, r + steps[0]), s), (r, min(n, s + steps[1]))} - {(r, s)}
-        tries.add((min(m, r + steps[0]), min(n, s + steps[1])))
-        r, s = max(
-            sorted(tries), key=lambda t: (now - left[t[0] - 1, t[1] - 1]) / (cost(*t) - price)
-        )
-        points.append((r, s, cost(r, s), float(left[r - 1, s - 1])))
-    return points
+        points.append((r, s, price, now))
+        up, right = min(i + 1, len(first) - 1), min(j + 1, len(second) - 1)
+        tries = {(up, j), (i, right), (up, right)} - {(i, j)}
+        if not tries:
+            return points
+
+        def rate(t: tuple[int, int], now: float = now, price: float = price) -> float:
+            a, b = first[t[0]], second[t[1]]
+            step = cost(a, b) - price
+            saved = float(now - left[a - 1, b - 1])
+            return saved / step if step > 0 else math.inf
+
+        i, j = max(sorted(tries), key=rate)
 
 
 def _of_tree(scheme: Scheme, kernel: Array, cost: Costs) -> Curve:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.nn.modules.conv import _ConvTransposeNd
 
 from separable.lowering.lower import lower
 from separable.lowering.scheme import Scheme
@@ -19,6 +19,8 @@ from separable.nn.convert.decompose import decomposed
 from separable.nn.convert.least_squares import FitTarget, fit, matrices
 from separable.nn.dense_weights import as_array
 from separable.nn.factored_conv import FactoredConv
+from separable.nn.factored_transpose import layer_class
+from separable.nn.torch_convs import weights_in_order
 
 __all__ = ["built", "fitted", "measured", "plain", "weight_error", "weights_of_conv"]
 
@@ -27,8 +29,9 @@ NOISE = 1e-7  # relative difference of errors that does not justify another fit
 
 
 def weights_of_conv(conv: Any) -> Array:
-    """Return the weights of a convolution in double precision."""
-    return as_array(conv.weight).astype(np.float64)
+    """Return the weights of a convolution as patterns have them, in double precision."""
+    weights = as_array(conv.weight).astype(np.float64)
+    return weights_in_order(weights, conv.groups, isinstance(conv, _ConvTransposeNd))
 
 
 def plain(scheme: Scheme, conv: Any) -> tuple[Scheme, list[Array]]:
@@ -62,7 +65,7 @@ def built(
 ) -> FactoredConv:
     """Create the layer, with the geometry, device, dtype and mode of a convolution."""
     own = None if bias is None else torch.from_numpy(np.ascontiguousarray(bias))
-    return FactoredConv._with_arrays(scheme, arrays, conv, own)
+    return layer_class(scheme.spec)._with_arrays(scheme, arrays, conv, own)
 
 
 def weight_error(layer: FactoredConv, conv: nn.Module) -> float:
@@ -76,7 +79,7 @@ def weight_error(layer: FactoredConv, conv: nn.Module) -> float:
 
 @torch.no_grad()
 def measured(layers: Sequence[nn.Module], shape: Sequence[int], repeats: int) -> list[float]:
-    """Return the median time in seconds of each layer for an input.
+    """Return the shortest time in seconds of each layer for an input.
 
     They run in turns, so that other load on the machine affects all of them equally.
     """
@@ -94,7 +97,7 @@ def measured(layers: Sequence[nn.Module], shape: Sequence[int], repeats: int) ->
             layer(tensor)
             _wait(like.device)
             times[at].append(time.perf_counter() - start)
-    return [statistics.median(t) for t in times]
+    return [min(t) for t in times]
 
 
 def _wait(device: torch.device) -> None:

@@ -14,7 +14,7 @@ from torch.nn.modules.conv import _ConvTransposeNd
 from separable.errors import ArgumentError, ArgumentTypeError
 from separable.lowering.conv_spec import ConvSpec
 from separable.nn.factored_conv import FactoredConv
-from separable.nn.torch_convs import CONVS, spec_of
+from separable.nn.torch_convs import CONVS, TRANSPOSED, spec_of
 
 __all__ = ["LayerRef", "find_layers", "matching", "nearest", "put", "refusal", "selected"]
 
@@ -86,15 +86,17 @@ def refusal(module: nn.Module) -> str:
     """Return the reason why no layer can replace this one, or an empty string."""
     if isinstance(module, FactoredConv):
         return "separable already"
-    if isinstance(module, _ConvTransposeNd):
-        return "transposed: the patterns are of convolutions"
     if isinstance(module, nn.modules.lazy.LazyModuleMixin):
         return "no weights yet: run the model once on an input"
     if nn.utils.parametrize.is_parametrized(module):
         return "parametrised: torch.nn.utils.parametrize.remove_parametrizations first"
-    standard = CONVS[len(module.kernel_size)]  # type: ignore[arg-type]
+    kinds = TRANSPOSED if isinstance(module, _ConvTransposeNd) else CONVS
+    standard = kinds[len(module.kernel_size)]  # type: ignore[arg-type]
     kind: Any = type(module)
-    if kind.forward is not standard.forward or kind._conv_forward is not standard._conv_forward:
+    if any(
+        getattr(kind, name, None) is not getattr(standard, name, None)
+        for name in ("forward", "_conv_forward")
+    ):
         return f"{kind.__name__} overrides the convolution"
     if _hooked(module):
         return "has hooks, which a new layer would not have"
@@ -105,8 +107,6 @@ def refusal(module: nn.Module) -> str:
         return f"weights of {conv.weight.dtype}"
     if not bool(conv.weight.isfinite().all()):
         return "weights that are not finite"
-    if conv.groups == conv.in_channels > 1 and max(conv.kernel_size) > 1:
-        return "depthwise already"
     return ""
 
 

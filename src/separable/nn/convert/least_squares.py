@@ -8,7 +8,8 @@ the trained weights W in directions that the data does not determine. Any other 
 1. A singular value decomposition weighted by a `Metric`, exact for each channel alone.
 2. The factor of the outputs is fitted to all channels together by linear least squares.
 3. In depthwise separable layers, the factors of one channel after the other are fitted given all
-   other channels, again by a weighted decomposition. Each sweep lowers the error.
+   other channels, again by a weighted decomposition. In spatially separable depthwise layers, one
+   factor of each filter after the other is fitted by least squares. Each sweep lowers the error.
 
 Step 1: if S is a (Kronecker) product of moments of the letters of each factor, the error is the
 Frobenius norm of the weights times the roots of these moments. S is such a product for depthwise
@@ -39,6 +40,7 @@ Array = NDArray[Any]
 ROUNDING = (
     1e-12  # relative to the mean square of inputs: rounding of the variance of constant inputs
 )
+UNKNOWNS = 128  # weights per filter; larger factors are fitted only if they are the smallest
 SCARCE = 4.0  # chosen by fits to 4 to 64 small images
 
 
@@ -116,6 +118,10 @@ def fit(scheme: Scheme, aim: FitTarget, sweeps: int) -> tuple[Scheme, list[Array
     if sweeps and _is_depthwise(letters):
         arrays = _swept(letters, scheme, arrays, aim, sweeps)
         arrays = _refitted(letters, scheme, arrays, aim)
+    # Step 3 for filters with factors of their own: one factor after the other.
+    order = _by_size(letters, scheme) if sweeps and _has_filters(letters) else []
+    for k in order * sweeps if len(order) > 1 else ():
+        arrays = _filter_factor(letters, scheme, arrays, aim, k)
     return scheme, arrays
 
 
@@ -148,9 +154,8 @@ def _refitted(letters: Letters, scheme: Scheme, arrays: list[Array], aim: FitTar
     ]
     if owners:
         return _output_factor(letters, scheme, arrays, aim, owners[0])
-    batch_of_outputs = letters.outputs and all(a in pattern.batch for a in letters.outputs)
-    if batch_of_outputs and len(arrays) == 2 and not letters.group:
-        return _filter_factor(letters, scheme, arrays, aim)
+    if _has_filters(letters):
+        return _filter_factor(letters, scheme, arrays, aim, _by_size(letters, scheme)[-1])
     return arrays
 
 
@@ -203,37 +208,51 @@ def _output_factor(
     return _balanced(scheme, new)
 
 
+def _has_filters(letters: Letters) -> bool:
+    """Return True if each output has factors of its own, as in a separated depthwise layer."""
+    pattern = letters.scheme.pattern
+    return pattern.has_one_bond and set(pattern.batch) == set(letters.group + letters.outputs)
+
+
+def _by_size(letters: Letters, scheme: Scheme) -> list[int]:
+    """Return the factors that may be fitted, the smallest last: it, and all of `UNKNOWNS` or fewer."""
+    counts = [
+        letters.count(scheme.pattern.own(k)) * scheme.size(scheme.bonds)
+        for k in range(len(scheme.operands))
+    ]
+    limit = max(UNKNOWNS, min(counts))
+    return sorted((k for k, n in enumerate(counts) if n <= limit), key=lambda k: (-counts[k], -k))
+
+
 def _filter_factor(
-    letters: Letters, scheme: Scheme, arrays: list[Array], aim: FitTarget
+    letters: Letters, scheme: Scheme, arrays: list[Array], aim: FitTarget, fitted: int
 ) -> list[Array]:
-    """Fit the smaller factor, output by output, where each output has factors of its own."""
-    pattern, bond = scheme.pattern, scheme.bonds
-    sizes = [letters.count("".join(a for a in pattern.own(k))) for k in range(2)]
-    fitted = int(np.argmin(sizes))
-    lead = pattern.own(fitted)
-    if not set(lead) <= set(letters.inputs):
-        return arrays
-    rest = pattern.own(1 - fitted)
-    held = np.transpose(
-        arrays[1 - fitted],
-        [scheme.operands[1 - fitted].index(a) for a in letters.outputs + bond + rest],
-    )
-    q = held.reshape(letters.count(letters.outputs), scheme.size(bond), -1)  # (o, m, M)
-    moment = letters.permuted(aim.weight, lead)[0]  # (L, M, L, M)
-    target = _input_order(letters, aim.target, lead)[0]  # (o, L * M)
-    count, tail = moment.shape[:2]
-    product = (target @ moment.reshape(count * tail, -1)).reshape(-1, count, tail)
-    found = np.zeros((len(q), count, q.shape[1]))
-    flat = np.ascontiguousarray(moment.transpose(1, 0, 2, 3)).reshape(tail, -1)
-    for o, (rows, wanted) in enumerate(zip(q, product, strict=True)):
-        kept = np.flatnonzero(np.abs(rows).sum(axis=1) > 0)
-        if not len(kept):
-            continue
-        r = rows[kept]
-        half = (r @ flat).reshape(len(kept), count, count, tail) @ r.T  # (m, L, L', m')
-        normal = half.transpose(1, 0, 2, 3).reshape(count * len(kept), -1)
-        found[o][:, kept] = _solved(normal, (wanted @ r.T).ravel()).reshape(count, -1)
-    given = letters.outputs + lead + bond
+    """Fit one factor of each output while the others stay fixed."""
+    g, outputs, bond = letters.group, letters.outputs, scheme.bonds
+    lead = scheme.pattern.own(fitted)
+    rest = "".join(a for a in letters.inputs if a not in lead)
+    others = [k for k in range(len(arrays)) if k != fitted]
+    subscripts = ",".join(scheme.operands[k] for k in others) + "->" + g + outputs + bond + rest
+    held = np.einsum(subscripts, *(arrays[k] for k in others))
+    filters = letters.count(outputs)
+    q = held.reshape(letters.count(g), filters, scheme.size(bond), -1)  # (g, o, m, M)
+    moments = letters.permuted(aim.weight, lead)  # (g, L, M, L, M)
+    targets = _input_order(letters, aim.target, lead)  # (g, o, L * M)
+    count, tail = moments.shape[1:3]
+    found = np.zeros((len(q), filters, count, q.shape[2]))
+    for group, (moment, target) in enumerate(zip(moments, targets, strict=True)):
+        product = (target @ moment.reshape(count * tail, -1)).reshape(-1, count, tail)
+        flat = np.ascontiguousarray(moment.transpose(1, 0, 2, 3)).reshape(tail, -1)
+        for o, (rows, wanted) in enumerate(zip(q[group], product, strict=True)):
+            kept = np.flatnonzero(np.abs(rows).sum(axis=1) > 0)
+            if not len(kept):
+                continue
+            r = rows[kept]
+            half = (r @ flat).reshape(len(kept), count, count, tail) @ r.T  # (m, L, L', m')
+            normal = half.transpose(1, 0, 2, 3).reshape(count * len(kept), -1)
+            solved = _solved(normal, (wanted @ r.T).ravel())
+            found[group, o][:, kept] = solved.reshape(count, -1)
+    given = g + outputs + lead + bond
     whole = found.reshape([scheme.size(a) for a in given])
     new = list(arrays)
     new[fitted] = np.transpose(whole, [given.index(a) for a in scheme.operands[fitted]])

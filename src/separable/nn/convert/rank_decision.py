@@ -14,8 +14,9 @@ from separable.lowering.scheme import Scheme
 from separable.nn.convert.conversion import Conversion
 from separable.nn.convert.factored_layers import weights_of_conv
 from separable.nn.convert.layer_refs import LayerRef, refusal
-from separable.nn.convert.patterns import AUTO
+from separable.nn.convert.patterns import AUTO, candidates
 from separable.nn.convert.rank_allocation import DENSE, hull, points_of
+from separable.nn.convert.time_decision import decide_in_time
 from separable.nn.convert.trace import dense_multiplications
 from separable.nn.dense_weights import factor_weights
 
@@ -34,11 +35,14 @@ def decide(work: Conversion) -> dict[str, Scheme]:
         If the budget cannot be met; the message says what can.
     """
     request = work.request
-    if request.budget is not None:
-        return _within_budget(work, request.budget)
+    goal = request.goal
+    if goal is not None:
+        if goal.in_time:
+            return decide_in_time(work, goal)
+        return _within_budget(work, goal.share)
     found = {}
     for ref in work.open():
-        scheme = _one(work, ref)
+        scheme = _evened(work, _one(work, ref))
         cost, dense = work.cost(ref, scheme), work.dense(ref)
         if request.min_saving * cost > dense or (request.min_saving >= 1 and cost == dense):
             rank = " ".join(f"{b}={int(np.max(r))}" for b, r in scheme.ranks.items())
@@ -56,6 +60,13 @@ def _one(work: Conversion, ref: LayerRef) -> Scheme:
     scheme = work.schemes[ref.name][0]
     rank = None if request.rank is None else _capped(scheme, request.rank)
     return factor_weights(scheme, weights_of_conv(ref.conv), rank, request.tol)[0]
+
+
+def _evened(work: Conversion, scheme: Scheme) -> Scheme:
+    """Return a scheme with the largest rank for all batch values, for networks that need that."""
+    if not getattr(work.reference, "even_ranks", False) or not scheme.pattern.has_one_bond:
+        return scheme
+    return scheme.with_ranks({b: max(1, int(r.max())) for b, r in scheme.ranks.items()})
 
 
 def _within_tolerance(work: Conversion, ref: LayerRef, tol: float) -> Scheme:
@@ -192,11 +203,14 @@ def _remedy(work: Conversion) -> str:
     request = work.request
     asked = request.pattern
     patterns = asked.values() if isinstance(asked, Mapping) else [asked]
-    free = [s for s in work.refs if not refusal(s.conv) and s.reason != "does not run"]
+    free = [
+        s for s in work.refs
+        if not refusal(s.conv) and s.reason != "does not run" and candidates(s.spec)
+    ]  # fmt: skip
     if not free:
         return "There is no convolution that could be converted: begin with a smaller network"
     if any(pattern != AUTO for pattern in patterns):
-        return 'Another `pattern` may reach further: "auto" separates layers of kernel size 1 too'
+        return 'Another `pattern` may reach further: "auto" separates pointwise and depthwise layers too'
     if any("`exclude`" in s.reason or "`include`" in s.reason for s in free):
         return "`include` and `exclude` leave layers out that could be converted"
     if request.min_saving > 1 and any(_is_dense(work, s) for s in work.open()):

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from separable.errors import ArgumentError
 from separable.lowering.scheme import Scheme
-from separable.nn.convert.conversion import Conversion
+from separable.nn.convert.conversion import Conversion, copied
 from separable.nn.convert.conversion_report import ConvertedLayer, Report
 from separable.nn.convert.factored_layers import measured, weight_error
 from separable.nn.convert.layer_refs import LayerRef
+from separable.nn.convert.network_times import NetworkDuration, timed_networks
 from separable.nn.factored_conv import FactoredConv
 from separable.nn.ties import ties_of, untied
-from separable.nn.torch_convs import CONVS
+from separable.nn.torch_convs import CONVS, TRANSPOSED
 
 __all__ = ["build_report"]
 
@@ -73,7 +77,34 @@ def build_report(
         plain_output_error=plain_error,
         tradeoff=_tradeoff(work),
         untied=untied(ties_of(model), result),
+        duration=_duration(work, result, chosen),
     )
+
+
+def _duration(
+    work: Conversion, result: nn.Module, chosen: Mapping[str, Scheme]
+) -> NetworkDuration | None:
+    """Return the time of the network before and after, measured unless that is unwanted or impossible."""
+    prices, request = work.prices, work.request
+    if prices is None:
+        return None
+    before = prices.network(work.timed_operations)
+    converted = [ref for ref in work.refs if ref.name in chosen]
+    after = before + sum(prices.cost(r, chosen[r.name]) - prices.dense(r) for r in converted)
+    goal = request.goal
+    found = NetworkDuration(
+        prices.runtime.name, torch.get_num_threads(), predicted=after, predicted_before=before,
+        goal=goal.share if goal is not None and goal.in_time else math.nan,
+    )  # fmt: skip
+    if not request.repeats:
+        return replace(found, reason="`repeats` is 0")
+    work.tell("time of the network", len(work.refs), len(work.refs))
+    try:
+        networks = [work.reference, copied(result).eval()]
+        times = timed_networks(prices.runtime, networks, work.sample_inputs())
+    except ArgumentError as problem:
+        return replace(found, reason=str(problem))
+    return replace(found, seconds_before=times[0], seconds=times[1])
 
 
 def _converted(
@@ -97,7 +128,7 @@ def _left(work: Conversion, ref: LayerRef) -> ConvertedLayer:
     is_separable = isinstance(conv, FactoredConv)
     shape = conv.spec.weight_shape if is_separable else _shape(conv.weight)
     count = 0 if work.trace is None else work.trace.within(ref.name)
-    if work.trace is None and type(conv) in CONVS.values():
+    if work.trace is None and type(conv) in (*CONVS.values(), *TRANSPOSED.values()):
         count = ref.spec.multiplications
     return ConvertedLayer(
         ref.name, ref.aliases, type(conv).__name__, shape, reason=ref.reason,
@@ -123,7 +154,8 @@ def _spectrum(work: Conversion, ref: LayerRef, pattern: str) -> Mapping[str, NDA
 
 def _times(work: Conversion, ref: LayerRef, layer: FactoredConv) -> tuple[float, float]:
     shapes = work.shapes(ref)
-    if not shapes or not work.request.repeats:
+    times_layers = getattr(work.reference, "times_layers", True)
+    if not shapes or not work.request.repeats or not times_layers:
         return math.nan, math.nan
     before, after = measured([ref.conv, layer], shapes[0], work.request.repeats)
     return before, after
@@ -138,7 +170,7 @@ def _said(work: Conversion) -> str:
     request = work.request
     pattern = request.pattern
     words = ["patterns by layer" if isinstance(pattern, Mapping) else f"{pattern}"]
-    for name in ("rank", "tol", "budget"):
+    for name in ("rank", "tol", "budget", "runtime"):
         value = getattr(request, name)
         if value is not None:
             words.append(f"{name} {value}")

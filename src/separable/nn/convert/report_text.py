@@ -9,6 +9,8 @@ from typing import Any
 
 from separable.cost.cost_text import Column, fitting, legend, quantity, ratio, table
 from separable.nn.convert.conversion_report import ConvertedLayer, Report
+from separable.nn.convert.network_times import LEVEL
+from separable.nn.convert.runtime_comparison import duration
 from separable.nn.ties import ties_text
 from separable.pages import table_fragment
 
@@ -17,16 +19,17 @@ __all__ = [
     "WORDS",
     "columns_of",
     "conclusions",
+    "error_text",
     "headline",
     "report_fragment",
     "report_markdown",
     "report_text",
+    "time_line",
     "total_row",
 ]
 
 NARROWEST = 18
 ARROW = "->"
-UNITS = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6))
 
 
 WORDS: tuple[Column[ConvertedLayer], ...] = (
@@ -35,32 +38,36 @@ WORDS: tuple[Column[ConvertedLayer], ...] = (
     Column("rank", lambda x: ranks_text(x.ranks) or "-", 2),
 )
 NUMBERS: tuple[Column[ConvertedLayer], ...] = (
-    Column("mult", lambda x: quantity(x.multiplications_before), 0, "multiplications"),
-    Column("now", lambda x: quantity(x.multiplications), 0, "the column to its left, converted"),
+    Column("mult", lambda x: quantity(x.multiplications_before), 3, "multiplications"),
+    Column("now", lambda x: quantity(x.multiplications), 3, "the column to its left, converted"),
     Column(
         "saving",
         lambda x: ratio(x.multiplications_before, x.multiplications),
-        meaning="mult divided by now",
+        meaning="multiplications before divided by after",
     ),
-    Column("params", lambda x: quantity(x.parameters_before), 4, "parameters"),
-    Column("now", lambda x: quantity(x.parameters), 4),
+    Column("params", lambda x: quantity(x.parameters_before), 5, "parameters"),
+    Column("now", lambda x: quantity(x.parameters), 5),
     Column(
         "weights",
-        lambda x: _error(x.weight_error) if x.converted else "-",
-        1,
+        lambda x: error_text(x.weight_error) if x.converted else "-",
+        4,
         "relative error of the weights",
     ),
-    Column("output", lambda x: _error(x.output_error), 0, "relative error of the layer's output"),
-    Column("time", lambda x: _duration(x.seconds_before), 3),
-    Column("now", lambda x: _duration(x.seconds), 3),
+    Column(
+        "output", lambda x: error_text(x.output_error), 0, "relative error of the layer's output"
+    ),
+    Column("time", lambda x: duration(x.seconds_before), 0, "time of the layer alone, before"),
+    Column("now", lambda x: duration(x.seconds), 0, "and after"),
 )
 REASON: Column[ConvertedLayer] = Column("left alone because", lambda x: x.reason)
 
 
 def report_text(report: Report, width: int) -> str:
-    """Return the table with a headline; below it the total in words and reasons for layers left alone."""
+    """Return the table below sentences about time and multiplications; then the reasons for layers left alone."""
     rows = [x for x in report.layers if x.converted]
-    parts = [_wrap(headline(report), width)]
+    said = conclusions(report)
+    first = _leading(report)
+    parts = [_wrap(text, width) for text in (*said[:first], headline(report))]
     if rows:
         columns = fitting(columns_of(report), [*rows, total_row(report)], width, NARROWEST)
         lines = [[c.cell(x) for c in columns] for x in rows]
@@ -68,19 +75,21 @@ def report_text(report: Report, width: int) -> str:
         text = sum(c in WORDS for c in columns)
         parts.append(table([c.name for c in columns], [*lines, (), last], text=text, width=width))
         parts.append(_wrap(legend(columns), width))
-    parts += [_wrap(n, width) for n in [*conclusions(report), *_left(report)]]
+    parts += [_wrap(n, width) for n in [*said[first:], *_left(report)]]
     return "\n".join(parts)
 
 
 def report_markdown(report: Report) -> str:
     """Return all layers and columns in Markdown, with the reasons for layers left alone."""
+    said = conclusions(report)
+    first = _leading(report)
     columns = (*columns_of(report), REASON)
     rows = [[c.cell(x) for c in columns] for x in report.layers]
     rows.append([f"**{c.cell(total_row(report))}**" if c is not REASON else "" for c in columns])
     rule = ["---" if c in (*WORDS, REASON) else "---:" for c in columns]
     lines = [[c.name for c in columns], rule, *rows]
     body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return body + "\n\n" + "\n\n".join([headline(report), *conclusions(report)]) + "\n"
+    return "\n\n".join([*said[:first], headline(report), body, *said[first:]]) + "\n"
 
 
 def report_fragment(report: Report) -> str:
@@ -143,7 +152,7 @@ def _sum(values: Sequence[float]) -> float:
 
 
 def headline(report: Report) -> str:
-    """Return the first line: the network, what was requested, and how many layers were converted."""
+    """Return the line about the network, what was requested, and how many layers were converted."""
     done = len(report.converted)
     count = len(report.layers)
     convolutions = "convolution" if count == 1 else "convolutions"
@@ -151,10 +160,52 @@ def headline(report: Report) -> str:
     return f"{report.model}{inputs}, {report.request}: {done} of {count} {convolutions} converted"
 
 
+def time_line(report: Report) -> str:
+    """Return the first line: the time of the network before and after, and the error of its output."""
+    quality = (
+        "its error is unknown without data"
+        if math.isnan(report.output_error)
+        else f"error of its output {error_text(report.output_error)}"
+    )
+    found = report.duration
+    if found is None:
+        return f"Time unknown without an input shape or data; {quality}."
+    before, after = found.best
+    if math.isnan(found.gain):
+        return f"Time in {found.title} unknown ({found.reason}); {quality}."
+    times = f"{duration(after)} instead of {duration(before)} per call"
+    if found.is_slower:
+        said = f"Slower than the original in {found.title}: {times}"
+    elif found.gain < 1 + LEVEL:
+        said = f"As fast as the original in {found.title}: {times}"
+    else:
+        said = f"{ratio(before, after)} times as fast in {found.title}: {times}"
+    if not found.is_measured:
+        said += f", predicted and not measured ({found.reason})"
+    if found.misses_goal:
+        said = f"Goal of {1 / found.goal:.4g}x faster not met. {said}"
+    return f"{said}; {quality}."
+
+
+def _times(report: Report) -> list[str]:
+    """Return the sentences about time; one that says that the written file is slower comes first."""
+    if report.comparison is None:
+        return [time_line(report)]
+    said = [report.comparison.text()]
+    if report.duration is None:
+        return said
+    return [*said, time_line(report)] if report.comparison.slower else [time_line(report), *said]
+
+
+def _leading(report: Report) -> int:
+    """Return how many conclusions stand above the table: those about time, and the multiplications."""
+    return len(_times(report)) + 1
+
+
 def conclusions(report: Report) -> list[str]:
-    """Return sentences about the whole network: its multiplications, parameters and error."""
+    """Return sentences about the whole network: its time and quality, its multiplications, its error."""
     now, before = report.multiplications, report.multiplications_before
-    notes = []
+    notes = _times(report)
     if now is not None and before is not None:
         notes.append(
             f"The network takes {quantity(now)} of {quantity(before)} multiplications "
@@ -168,9 +219,11 @@ def conclusions(report: Report) -> list[str]:
             f"{quantity(report.parameters_before)} parameters."
         )
     if not math.isnan(report.output_error):
-        note = f"Error of the network's output on the data: {_error(report.output_error)}"
+        note = f"Error of the network's output on the data: {error_text(report.output_error)}"
         if not math.isnan(report.plain_output_error):
-            note += f"; converted without the data it would be {_error(report.plain_output_error)}"
+            note += (
+                f"; converted without the data it would be {error_text(report.plain_output_error)}"
+            )
         notes.append(f"{note}.")
     return notes + ties_text(report.untied)
 
@@ -184,7 +237,7 @@ def _left(report: Report) -> list[str]:
     return [f"Left alone: {', '.join(names)} ({reason})." for reason, names in reasons.items()]
 
 
-def _error(value: float) -> str:
+def error_text(value: float) -> str:
     """Return a relative error as a percentage with two digits, or as a power of ten if it is tiny."""
     if math.isnan(value):
         return "-"
@@ -193,15 +246,6 @@ def _error(value: float) -> str:
     if value >= 10:
         return f"{value:.2g}"
     return f"{100 * value:.0f} %" if value >= 0.995 else f"{100 * value:.2g} %"
-
-
-def _duration(seconds: float) -> str:
-    """Return a time with three digits and a unit; a dash for NaN."""
-    if math.isnan(seconds):
-        return "-"
-    unit, factor = next((u for u in UNITS if seconds >= u[1] * 0.9995), UNITS[-1])
-    value = seconds / factor
-    return f"{value:.0f} {unit}" if value >= 99.95 else f"{value:#.3g} {unit}"
 
 
 def _wrap(text: str, width: int) -> str:

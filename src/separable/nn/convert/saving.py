@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -13,6 +14,7 @@ from separable.errors import ArgumentError, ArgumentTypeError
 from separable.lowering.conv_spec import ConvSpec
 from separable.nn.convert.layer_refs import LayerRef, find_layers, nearest, put
 from separable.nn.factored_conv import FactoredConv
+from separable.nn.factored_transpose import factored_layer
 from separable.nn.ties import Ties, share, tie, ties_of
 
 __all__ = ["blueprint", "merge", "rebuild"]
@@ -155,9 +157,8 @@ def _layer(ref: LayerRef, entry: Mapping[str, Any]) -> nn.Module:
             f"`plan`: layer {ref.title!r} has weights {shape}; the model's are {spec.weight_shape}"
         )
     like = next(conv.parameters())
-    return FactoredConv(
-        pattern, spec.in_channels, spec.out_channels, spec.kernel_size, spec.stride, spec.padding,
-        spec.dilation, spec.groups, bias, spec.padding_mode, rank=ranks or 1, sizes=sizes or None,
+    return factored_layer(
+        replace(spec, bias=bias), pattern, rank=ranks or 1, sizes=sizes or None,
         device=like.device, dtype=like.dtype,
     ).train(conv.training)  # fmt: skip
 

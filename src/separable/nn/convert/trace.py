@@ -13,11 +13,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from separable.errors import ArgumentError
 from separable.lowering.conv_spec import ConvSpec
-from separable.lowering.step import SamePadding, Step
+from separable.lowering.step import Step
 from separable.nn.convert.calibration import Calibration
 from separable.nn.convert.layer_refs import LayerRef
 from separable.nn.ledger import ledger
 from separable.nn.ledger.fake_model import fake_copy, fake_inputs, fake_keywords
+from separable.nn.runtimes.recorded_operation import RecordedOperation
 
 __all__ = [
     "Trace",
@@ -43,11 +44,14 @@ class Trace:
         Shapes of each convolution's input in all calls; convolutions in the order of first calls.
     layers : mapping of str to int
         Multiplications of each module without its children, by the ledger.
+    operations : tuple of RecordedOperation
+        Operations of the whole network in the order in which they ran.
     """
 
     inputs: tuple[str, ...]
     shapes: Mapping[str, Sequence[Shape]]
     layers: Mapping[str, int]
+    operations: tuple[RecordedOperation, ...] = ()
 
     @property
     def total(self) -> int:
@@ -96,7 +100,7 @@ def trace_model(
 
             copied.get_submodule(name).register_forward_pre_hook(note, with_kwargs=True)
         copied(*arguments, **keywords)
-    return Trace(book.inputs, shapes, layers)
+    return Trace(book.inputs, shapes, layers, book.operations)
 
 
 def traced(
@@ -144,7 +148,12 @@ def dense_multiplications(spec: ConvSpec, shapes: Sequence[Shape] | None) -> int
     """Return the multiplications of a convolution in all calls, or per position without shapes."""
     if shapes is None:
         return spec.multiplications
-    return sum(_images(spec, s) * spec.multiplications * _positions(spec, s) for s in shapes)
+    total = 0
+    for shape in shapes:
+        space = shape[-spec.ndim :]
+        positions = math.prod(space if spec.transposed else spec.output_size(space))
+        total += _images(spec, shape) * spec.multiplications * positions
+    return total
 
 
 def steps_multiplications(
@@ -157,28 +166,12 @@ def steps_multiplications(
     for shape in shapes:
         space = shape[-spec.ndim :]
         for step in steps:
-            space = tuple(_out(step, j, n) for j, n in enumerate(space))
+            after = step.output_size(space)
             weights = math.prod(step.weight_shape) * step.shared
-            total += _images(spec, shape) * weights * math.prod(space)
+            total += _images(spec, shape) * weights * math.prod(space if step.transposed else after)
+            space = after
     return total
 
 
 def _images(spec: ConvSpec, shape: Shape) -> int:
     return math.prod(shape[: -spec.ndim - 1])
-
-
-def _positions(spec: ConvSpec, shape: Shape) -> int:
-    found = 1
-    for j, n in enumerate(shape[-spec.ndim :]):
-        if isinstance(spec.padding, str):
-            found *= -(-n // spec.stride[j])
-        else:
-            found *= (n + 2 * spec.padding[j] - spec.reach[j] - 1) // spec.stride[j] + 1
-    return found
-
-
-def _out(step: Step, j: int, size: int) -> int:
-    pad = step.padding[j]
-    amounts = pad.amounts(size) if isinstance(pad, SamePadding) else pad
-    reach = step.dilation[j] * (step.kernel_size[j] - 1)
-    return (size + sum(amounts) - reach - 1) // step.stride[j] + 1

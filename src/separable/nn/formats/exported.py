@@ -17,7 +17,7 @@ from separable.errors import ArgumentError, FileError
 from separable.nn.formats.archives import ArchiveError
 from separable.nn.formats.network_source import Source
 from separable.nn.formats.program_archive import load_program
-from separable.nn.torch_convs import CONVS
+from separable.nn.torch_convs import CONVS, TRANSPOSED
 
 __all__ = ["ExportedSource", "read_exported", "with_modules"]
 
@@ -29,9 +29,15 @@ _CONVOLUTIONS: dict[Any, int] = {
         getattr(torch.ops.aten, name).padding,
     )
 }
+_TRANSPOSED = {
+    torch.ops.aten.conv_transpose1d.default,
+    torch.ops.aten.conv_transpose2d.input,
+    torch.ops.aten.conv_transpose3d.input,
+}
 MOST_ZEROS = 1 << 31  # largest number of values of invented inputs
 _GENERAL = torch.ops.aten.convolution.default
 _NAMES = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_TRANSPOSED_NAMES = (*_NAMES[:5], "output_padding", "groups", "dilation")
 _GENERAL_NAMES = (*_NAMES[:6], "transposed", "output_padding", "groups")
 
 
@@ -60,7 +66,9 @@ class ExportedSource(Source):
             return None
         return [tuple(v.shape) for v in leaves]
 
-    def shapes_to_count(self, input_shape: list[tuple[int, ...]] | None) -> Any:
+    def shapes_to_count(
+        self, input_shape: list[tuple[int, ...]] | None, needed: bool = True
+    ) -> Any:
         """Return tensors of the given shapes in the dtypes that the program takes."""
         if input_shape is None:
             return list(self._args) if self.input_shapes() is not None else None
@@ -143,7 +151,7 @@ def with_modules(program: torch.export.ExportedProgram) -> fx.GraphModule:
         if node.op == "call_module" and node.target == "_guards_fn":
             graph.erase_node(node)
         elif node.op == "call_function" and (
-            node.target in _CONVOLUTIONS or node.target is _GENERAL
+            node.target in _CONVOLUTIONS or node.target in _TRANSPOSED or node.target is _GENERAL
         ):
             _replace(module, node, made)
     graph.eliminate_dead_code()
@@ -161,13 +169,15 @@ def _module(program: torch.export.ExportedProgram) -> nn.Module:
 
 def _replace(module: nn.Module, node: Any, replacement: dict[Any, str]) -> None:
     """Call a module in place of a convolution whose weights are parameters."""
-    names = _GENERAL_NAMES if node.target is _GENERAL else _NAMES
+    names: tuple[str, ...] = _GENERAL_NAMES if node.target is _GENERAL else _NAMES
+    if node.target in _TRANSPOSED:
+        names = _TRANSPOSED_NAMES
     given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
     weight, bias = given["weight"], given.get("bias")
     if weight.op != "get_attr" or (bias is not None and bias.op != "get_attr"):
         return  # computed from others
-    if given.get("transposed", False):
-        return
+    if node.target in _TRANSPOSED:
+        given["transposed"] = True
     key = repr((weight.target, None if bias is None else bias.target, *list(given.items())[3:]))
     if key not in replacement:
         conv = _conv(module, given)
@@ -187,11 +197,21 @@ def _conv(module: nn.Module, arguments: dict[str, Any]) -> nn.Module:
     bias = arguments.get("bias")
     ndim = weight.dim() - 2
     groups = arguments.get("groups", 1)
-    conv: Any = CONVS[ndim](
-        weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:]),
-        _each(arguments.get("stride", 1), ndim), _each(arguments.get("padding", 0), ndim),
-        _each(arguments.get("dilation", 1), ndim), groups, bias is not None, device="meta",
-    )  # fmt: skip
+    size, stride = tuple(weight.shape[2:]), _each(arguments.get("stride", 1), ndim)
+    padding = _each(arguments.get("padding", 0), ndim)
+    dilation = _each(arguments.get("dilation", 1), ndim)
+    conv: Any
+    if arguments.get("transposed", False):
+        conv = TRANSPOSED[ndim](
+            weight.shape[0], weight.shape[1] * groups, size, stride, padding,
+            _each(arguments.get("output_padding", 0), ndim), groups, bias is not None, dilation,
+            device="meta",
+        )  # fmt: skip
+    else:
+        conv = CONVS[ndim](
+            weight.shape[1] * groups, weight.shape[0], size, stride, padding, dilation, groups,
+            bias is not None, device="meta",
+        )  # fmt: skip
     conv.weight = _parameter(weight)
     if bias is not None:
         conv.bias = _parameter(_attribute(module, bias.target))

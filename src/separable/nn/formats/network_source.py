@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from separable.errors import ArgumentError
-from separable.nn.convert import Report
+from separable.nn.convert import ConvertedLayer, Report
 
 __all__ = ["Batch", "Source"]
 
@@ -47,12 +47,29 @@ class Source(abc.ABC):
     def input_shapes(self) -> list[tuple[int, ...]] | None:
         """Return the shapes of the inputs with their batch, if the network says."""
 
+    def input_hint(self) -> str:
+        """Return what to give as `--input-shape`, for messages."""
+        return "for instance 1x3x224x224"
+
+    def check_layers(self) -> None:  # noqa: B027
+        """Raise an error if the file says that no layer can be converted."""
+
     @abc.abstractmethod
     def serialised(self, converted: nn.Module) -> bytes:
         """Return the contents of a file with the converted network."""
 
-    def shapes_to_count(self, input_shape: list[tuple[int, ...]] | None) -> Any:
-        """Return the argument ``input_shape`` of `convert`."""
+    def shapes_to_count(
+        self, input_shape: list[tuple[int, ...]] | None, needed: bool = True
+    ) -> Any:
+        """Return the argument ``input_shape`` of `convert`.
+
+        Parameters
+        ----------
+        input_shape : list of tuple of int or None
+            The shapes that the user gave.
+        needed : bool
+            If False, nothing depends on the counts, and None stands for sizes that are unknown.
+        """
         shapes = self.input_shapes() if input_shape is None else input_shape
         return shapes or None
 
@@ -60,8 +77,31 @@ class Source(abc.ABC):
         """Return the batches in the form that the network takes."""
         return batches if self.batch is None else _Cut(batches, self.batch, self.title)
 
+    def convolution_inputs(self) -> dict[str, list[Hashable]] | None:
+        """Return the names of the inputs of each convolution, for a network that is not run to see them."""
+        return None
+
+    def left_out(self) -> tuple[ConvertedLayer, ...]:
+        """Return the convolutions of the file that are not modules, with the reasons."""
+        return ()
+
     def completed(self, report: Report, converted: nn.Module) -> Report:
         """Return the report with what only the file knows added."""
+        return report
+
+    def timed(self, report: Report, content: bytes, shapes: Any, repeats: int) -> Report:
+        """Return the report with a comparison in the runtime of the file, if it has one.
+
+        Parameters
+        ----------
+        report : Report
+        content : bytes
+            The converted file.
+        shapes : list of tuple of int, or None
+            Result of `shapes_to_count`.
+        repeats : int
+            Number of timed calls; 0 measures nothing.
+        """
         return report
 
 

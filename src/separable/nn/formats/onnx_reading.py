@@ -8,17 +8,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from separable.distribution import install_command
 from separable.errors import ArgumentError, FileError
 
-__all__ = ["constants", "graph_inputs", "inferred_shapes", "load", "parameters_of", "used_names"]
+__all__ = ["graph_inputs", "inferred_shapes", "load", "opset_of", "parameters_of", "used_names"]
 
 Shape = tuple[int, ...]
 EXTERNAL = frozenset(("location", "offset", "length", "checksum"))  # keys that locate external data
 COMPILED = frozenset(("EPContext", "PyOp"))  # nodes of onnxruntime without arithmetic
+MOST_INLINED = 1_000_000  # nodes; more come from functions that are nested to fill the memory
 OLDEST = 11  # the first opset with the amounts of Pad as an input
 
 
@@ -65,13 +63,40 @@ def load(path: Path) -> Any:
             f"cannot read {path}: the data of `{left.name}` is in another file, which is read for "
             "the graph's own tensors alone. Save the model with all data in it"
         )
-    version = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
+    version = opset_of(model)
     if version < OLDEST:
         raise ArgumentError(
             f"{path.name} is of opset {version}; expected {OLDEST} or later. Convert it with "
             "onnx.version_converter.convert_version"
         )
-    return model
+    return _without_functions(path, model)
+
+
+def opset_of(model: Any) -> int:
+    """Return the version of the standard operators that a model uses; 0 if it uses none."""
+    return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
+
+
+def _without_functions(path: Path, model: Any) -> Any:
+    """Return a model with its local functions written out, so that convolutions in them are found."""
+    if not model.functions or _inlined_nodes(model) > MOST_INLINED:
+        return model
+    from onnx import inliner  # optional dependency
+
+    try:
+        return inliner.inline_local_functions(model)
+    except Exception as problem:  # the inliner raises exceptions of its own
+        raise _damaged(path, problem) from None
+
+
+def _inlined_nodes(model: Any) -> float:
+    """Return the number of nodes after inlining; infinity for functions that call themselves."""
+    bodies = {(f.domain, f.name): f.node for f in model.functions}
+    counts: dict[tuple[str, str], float] = dict.fromkeys(bodies, math.inf)
+    for _ in bodies:  # one level of nesting is resolved in each round
+        for key, nodes in bodies.items():
+            counts[key] = sum(counts.get((n.domain, n.op_type), 1) for n in nodes)
+    return sum(counts.get((n.domain, n.op_type), 1) for n in model.graph.node)
 
 
 def _damaged(path: Path, problem: Exception) -> FileError:
@@ -140,6 +165,10 @@ def graph_inputs(graph: Any) -> list[tuple[str, list[int | None]]]:
     ]
 
 
+def _described(sizes: Sequence[Any]) -> str:
+    return "x".join(map(str, sizes)) or "a single number"
+
+
 def _size(dim: Any) -> int | None:
     return int(dim.dim_value) if dim.HasField("dim_value") and dim.dim_value > 0 else None
 
@@ -165,9 +194,10 @@ def inferred_shapes(
         for (_, own), given in zip(known, shapes, strict=True)
     )
     if not fits:
-        wanted = ", ".join("x".join(str(n or "?") for n in own) for _, own in known)
-        got = ", ".join("x".join(map(str, s)) for s in shapes)
-        raise ArgumentError(f"the inputs of {title} are {wanted}; got {got}")
+        wanted = ", ".join(_described([n or "?" for n in own]) for _, own in known)
+        got = ", ".join(_described(s) for s in shapes)
+        names = f" ({', '.join(name for name, _ in known)})" if len(known) > 1 else ""
+        raise ArgumentError(f"the inputs of {title}{names} are {wanted}; got {got}")
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
     by_name = dict(zip((name for name, _ in known), shapes, strict=True))
@@ -186,17 +216,6 @@ def inferred_shapes(
             if None not in sizes:
                 found[value.name] = tuple(sizes)
     return found
-
-
-def constants(graph: Any) -> dict[str, NDArray[Any]]:
-    """Return the constants of the graph by name: initialisers and values of Constant nodes."""
-    from onnx import numpy_helper  # optional dependency
-
-    found = {t.name: t for t in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
-            found[node.output[0]] = node.attribute[0].t
-    return {name: np.asarray(numpy_helper.to_array(t)) for name, t in found.items()}
 
 
 def parameters_of(graph: Any) -> int:

@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib.util
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
-from separable.errors import FileError
+from separable.errors import ArgumentError, FileError
 from separable.nn.convert import ConvertedLayer, Report
+from separable.nn.convert.runtime_comparison import RuntimeComparison
 from separable.nn.factored_conv import FactoredConv
-from separable.nn.formats.network_source import Source
-from separable.nn.formats.onnx_graph import Call, OnnxGraph
+from separable.nn.formats.network_source import Batch, Source
+from separable.nn.formats.onnx_constants import Constants, nested_graphs
+from separable.nn.formats.onnx_graph import OnnxGraph
+from separable.nn.formats.onnx_layers import CONVOLUTIONS, Call, layer_of, weight_input
 from separable.nn.formats.onnx_nodes import Writer
-from separable.nn.formats.onnx_reading import (
-    constants,
-    graph_inputs,
-    load,
-    parameters_of,
-    used_names,
-)
-from separable.nn.torch_convs import CONVS
+from separable.nn.formats.onnx_pruning import prune
+from separable.nn.formats.onnx_reading import graph_inputs, load, opset_of, parameters_of
+from separable.nn.formats.onnx_sizes import example_inputs, nodes_with_place
+from separable.nn.formats.onnx_timing import compared
 
 __all__ = ["OnnxSource", "read_onnx"]
 
-Array = NDArray[Any]
 Shape = tuple[int, ...]
 LARGEST = 2**31 - 1  # largest protobuf file in bytes
-TYPES = ("float16", "float32", "float64")
+SHOWN = 6  # names in a message
 
 
 class OnnxSource(Source):
@@ -47,30 +45,47 @@ class OnnxSource(Source):
         self.title = title
         self.model = model
         self._left: list[ConvertedLayer] = []
-        self.module: OnnxGraph = self._graph()
+        self._layers: dict[str, nn.Module] = {}
+        self._calls: list[Call] = []
+        self._known: dict[Any, str] = {}
+        self._shared: dict[tuple[int, str], nn.Parameter] = {}
+        self._constants: list[Constants] = []
+        self._find(model.graph, None, (), "")
+        self.module: OnnxGraph = OnnxGraph(model, title, self._layers, self._calls).eval()
+        self.module.plan.writer = self.serialised
         sizes = [sizes[:1] for _, sizes in graph_inputs(model.graph)]
         if sizes and all(s == sizes[0] for s in sizes):
             self.batch = next(iter(sizes[0]), None)
 
-    def _graph(self) -> OnnxGraph:
-        values = constants(self.model.graph)
-        layers: dict[str, nn.Module] = {}
-        known: dict[Any, str] = {}
-        calls = []
-        for at, node in enumerate(self.model.graph.node):
-            if node.op_type not in ("Conv", "ConvTranspose") or node.domain not in ("", "ai.onnx"):
-                continue
-            name = _unique((node.name or node.output[0]).replace(".", "_"), layers)
-            made = _module(node, values)
-            if isinstance(made, str):
-                shape = values[node.input[1]].shape if node.input[1] in values else ()
-                self._left.append(ConvertedLayer(name, (), node.op_type, shape, reason=made))
-                continue
-            conv, pads, key = made
-            if key not in known:
-                layers[name], known[key] = conv, name
-            calls.append(Call(at, known[key], node.input[0], node.output[0], pads))
-        return OnnxGraph(self.model, self.title, layers, calls).eval()
+    def _find(
+        self, graph: Any, outer: Constants | None, place: tuple[int | str, ...], refusal: str
+    ) -> None:
+        """Make a module of every convolution of a graph, or record the reason why there is none."""
+        values = Constants(graph, opset_of(self.model), outer)
+        self._constants.append(values)  # keys of parameters hold their identity
+        for at, node in enumerate(graph.node):
+            here = (*place, at)
+            for name, inner in nested_graphs(node):
+                why = refusal or _refusal_inside(node)
+                self._find(inner, values, (*here, name), why)
+            if node.op_type in CONVOLUTIONS:
+                self._take(node, values, here, refusal)
+
+    def _take(
+        self, node: Any, values: Constants, place: tuple[int | str, ...], refusal: str
+    ) -> None:
+        taken = {**self._layers, **{x.name: x for x in self._left}}
+        name = _module_name(node.name or node.output[0], taken)
+        made = refusal or layer_of(node, values, self._shared)
+        if isinstance(made, str):
+            weights = weight_input(node)
+            shape = values[weights].shape if weights in values else ()
+            self._left.append(ConvertedLayer(name, (), node.op_type, shape, reason=made))
+            return
+        conv, padding, key = made
+        if key not in self._known:
+            self._layers[name], self._known[key] = conv, name
+        self._calls.append(Call(place, self._known[key], node.input[0], node.output[0], padding))
 
     def input_shapes(self) -> list[Shape] | None:
         """Return the shapes stored in the graph; one sample if the batch size is dynamic."""
@@ -82,13 +97,70 @@ class OnnxSource(Source):
             found.append((*first, *sizes[1:]))
         return found
 
-    def shapes_to_count(self, input_shape: list[Shape] | None) -> Any:
-        """Return the given shapes, or those of the graph, if all other shapes follow from them."""
+    def shapes_to_count(
+        self, input_shape: list[Shape] | None, needed: bool = True
+    ) -> list[Any] | None:
+        """Return the given shapes, or those of the graph, if all other sizes follow from them.
+
+        A shape of one size for an input without axes is the value of that input.
+
+        Raises
+        ------
+        ArgumentError
+            If the sizes are needed and cannot be known, or there is no convolution to convert.
+        """
         shapes = self.input_shapes() if input_shape is None else input_shape
-        if shapes is None or not self.module.calls:
+        if shapes is None:
             return None
-        self.module.plan.shapes(shapes)
-        return shapes
+        values: list[torch.Tensor | None] = [None] * len(shapes)
+        known = graph_inputs(self.model.graph)
+        if len(known) == len(shapes):
+            for at, ((_, sizes), shape) in enumerate(zip(known, shapes, strict=True)):
+                if not sizes and len(shape) == 1:
+                    values[at] = torch.tensor(shape[0])
+            self.module.plan.remember(values)
+        try:
+            self.module.plan.sizes(
+                [tuple(s) if v is None else () for s, v in zip(shapes, values, strict=True)]
+            )
+        except ArgumentError:
+            if needed or input_shape is not None:
+                raise
+            return None
+        return [s if v is None else v for s, v in zip(shapes, values, strict=True)]
+
+    def calibration(self, batches: Iterable[Batch]) -> Iterable[Any]:
+        """Return the batches; the first one also says what sizes within the graph depend on."""
+        return _Remembered(super().calibration(batches), self.module)
+
+    def input_hint(self) -> str:
+        """Return the inputs that the graph declares, with ? for unknown sizes."""
+        found = [
+            f"{name} {'x'.join(str(n or '?') for n in sizes)}" if sizes else f"{name} (a number)"
+            for name, sizes in graph_inputs(self.model.graph)
+        ]
+        return (
+            f"for its input {found[0]}" if len(found) == 1 else f"for its inputs {', '.join(found)}"
+        )
+
+    def check_layers(self) -> None:
+        """Raise an error that lists all convolutions with their reasons if none can be converted.
+
+        Raises
+        ------
+        ArgumentError
+        """
+        if self._layers:
+            return
+        if not self._left:
+            raise ArgumentError(
+                f"{self.title} has no convolution to convert: its nodes are {_kinds(self.model)}"
+            )
+        reasons: dict[str, list[str]] = {}
+        for layer in self._left:
+            reasons.setdefault(layer.reason, []).append(f"{layer.name} ({layer.kind})")
+        listed = "; ".join(f"{', '.join(names)}: {why}" for why, names in reasons.items())
+        raise ArgumentError(f"{self.title} has no convolution that can be converted. {listed}")
 
     def serialised(self, converted: nn.Module) -> bytes:
         """Write the graph with separable layers in place of their nodes, and check it."""
@@ -108,34 +180,118 @@ class OnnxSource(Source):
 
         model = ModelProto()
         model.CopyFrom(self.model)
-        graph = model.graph
-        names = [t.name for t in graph.initializer] + [v for n in graph.node for v in n.output]
-        writer = Writer([*names, *(v.name for v in graph.input)])
-        calls = {c.node: c for c in self.module.calls}
-        for at, node in enumerate(self.model.graph.node):
-            layer = converted.get_submodule(calls[at].layer) if at in calls else None
-            if isinstance(layer, FactoredConv):
-                call = calls[at]
-                writer.layer(
-                    call.layer, layer, node.input[0], node.output[0],
-                    node.name or node.output[0], call.pads,
-                )  # fmt: skip
-            else:
-                writer.nodes.append(node)
-        del graph.node[:]
-        graph.node.extend(writer.nodes)
+        names = {t.name for t in model.graph.initializer} | {v.name for v in model.graph.input}
+        for _, node in nodes_with_place(model.graph):
+            names.update(node.output)
+            for _, inner in nested_graphs(node):
+                names |= {t.name for t in inner.initializer}
+        writer = Writer(sorted(names))
+        self._rewrite(model.graph, (), converted, writer)
         for name, values in writer.weights.items():
-            graph.initializer.append(numpy_helper.from_array(values, name))
-        _drop_unused(self.model.graph, graph)
+            model.graph.initializer.append(numpy_helper.from_array(values, name))
+        prune(self.model.graph, model.graph)
         return model
 
+    def convolution_inputs(self) -> dict[str, list[Hashable]]:
+        """Return the inputs of each convolution: the graph that makes them, and their names there."""
+        made = {
+            (place[:-1], name)
+            for place, node in nodes_with_place(self.model.graph)
+            for name in node.output
+        }
+        found: dict[str, list[Hashable]] = {}
+        for call in self._calls:
+            # A graph within an If is two places deeper: the index of that, and its branch.
+            graphs = [call.place[:at] for at in range(len(call.place) - 1, -1, -2)]
+            owner = next((g for g in graphs if (g, call.source) in made), ())
+            found.setdefault(call.layer, []).append((owner, call.source))
+        return found
+
+    def left_out(self) -> tuple[ConvertedLayer, ...]:
+        """Return the convolution nodes that are not modules, with the reasons."""
+        return tuple(self._left)
+
+    def _rewrite(
+        self, graph: Any, place: tuple[int | str, ...], converted: nn.Module, writer: Writer
+    ) -> None:
+        """Replace the nodes of converted layers in a graph and in the branches within it."""
+        calls = {c.place: c for c in self._calls}
+        nodes: list[Any] = []
+        for at, node in enumerate(graph.node):
+            here = (*place, at)
+            for name, inner in nested_graphs(node):
+                self._rewrite(inner, (*here, name), converted, writer)
+            call = calls.get(here)
+            layer = None if call is None else converted.get_submodule(call.layer)
+            if call is not None and isinstance(layer, FactoredConv):
+                writer.nodes = []
+                writer.layer(
+                    call.layer, layer, call.source, call.target, node.name or call.target,
+                    call.padding,
+                )  # fmt: skip
+                nodes += writer.nodes
+            else:
+                nodes.append(node)
+        del graph.node[:]
+        graph.node.extend(nodes)
+
     def completed(self, report: Report, converted: nn.Module) -> Report:
-        """Add the model's name, nodes without a layer, and the stored parameters to the report."""
+        """Add the model's name, nodes without a layer, lost ties and the stored parameters."""
         return replace(
             report, model=self.title, layers=(*report.layers, *self._left),
             parameters=parameters_of(self._written(converted).graph),
             parameters_before=parameters_of(self.model.graph),
+            untied=(*report.untied, *self._ties_outside(converted)),
         )  # fmt: skip
+
+    def timed(self, report: Report, content: bytes, shapes: Any, repeats: int) -> Report:
+        """Add the time and outputs of the converted file in ONNX Runtime next to the original's."""
+        plan = self.module.plan
+        if shapes is None and len(plan.examples) == len(plan.inputs):
+            shapes = [plan.examples[name].shape for name in plan.inputs]
+        if not repeats or shapes is None or importlib.util.find_spec("onnxruntime") is None:
+            return report
+        sizes = [tuple(s.shape) if isinstance(s, torch.Tensor) else tuple(s) for s in shapes]
+        said = ", ".join("x".join(map(str, s)) or "a number" for s in sizes)
+        is_data = len(plan.examples) == len(plan.inputs)
+        inputs = example_inputs(self.model, sizes, plan.examples, self.title)
+        times = compared(self.model.SerializeToString(), content, inputs, repeats)
+        kind = "of data" if is_data else "of random numbers"
+        return replace(
+            report,
+            comparison=RuntimeComparison("ONNX Runtime", f"one batch {kind}, {said}", *times),
+        )
+
+    def _ties_outside(self, converted: nn.Module) -> Iterator[tuple[str, ...]]:
+        """Yield converted layers whose weights a node that is not converted reads too."""
+        nodes = dict(nodes_with_place(self.model.graph))
+        users: dict[str, list[str]] = {}
+        calls = {c.place for c in self._calls}
+        for place, node in nodes.items():
+            if place not in calls:
+                for name in node.input:
+                    users.setdefault(name, []).append(node.name or node.output[0])
+        seen = set()
+        for call in self._calls:
+            weights = nodes[call.place].input[1]
+            changed = isinstance(converted.get_submodule(call.layer), FactoredConv)
+            if changed and call.layer not in seen and weights in users:
+                seen.add(call.layer)
+                yield (f"{call.layer}.weight", *users[weights])
+
+
+class _Remembered:
+    """Batches of data, the first of which is kept for sizes that depend on values."""
+
+    def __init__(self, batches: Iterable[Any], module: OnnxGraph) -> None:
+        self._batches = batches
+        self._module = module
+
+    def __iter__(self) -> Iterator[Any]:
+        for at, batch in enumerate(self._batches):
+            if at == 0 and isinstance(batch, tuple):
+                self._module.plan.remember(batch)
+            yield batch
 
 
 def read_onnx(path: Path) -> Source:
@@ -149,58 +305,39 @@ def read_onnx(path: Path) -> Source:
     return OnnxSource(path.name, load(path))
 
 
-def _module(node: Any, values: Mapping[str, Array]) -> Any:
-    """Return the module of a Conv node, the padding that it does not apply, and its key; or a reason."""
-    from onnx import helper  # optional dependency
-
-    if node.op_type == "ConvTranspose":
-        return "transposed: the patterns are of convolutions"
-    bias = node.input[2] if len(node.input) > 2 and node.input[2] else None
-    if node.input[1] not in values or (bias is not None and bias not in values):
-        return "its weights are computed by other nodes"
-    weights = values[node.input[1]]
-    ndim = weights.ndim - 2
-    if ndim not in CONVS or weights.dtype.name not in TYPES:
-        return f"weights of shape {weights.shape}, {weights.dtype}"
-    given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    kind = given.get("auto_pad", b"NOTSET")
-    if kind not in (b"NOTSET", b"VALID", b""):
-        return f"auto_pad {kind.decode()}: its padding depends on the input's size"
-    pads = tuple(given.get("pads", (0,) * 2 * ndim)) if kind != b"VALID" else (0,) * 2 * ndim
-    even = pads[:ndim] == pads[ndim:] and min(pads) >= 0
-    stride, dilation = given.get("strides", [1] * ndim), given.get("dilations", [1] * ndim)
-    groups = given.get("group", 1)
-    conv: Any = CONVS[ndim](
-        weights.shape[1] * groups, weights.shape[0], weights.shape[2:], tuple(stride),
-        pads[:ndim] if even else 0, tuple(dilation), groups, bias is not None, device="meta",
-    )  # fmt: skip
-    conv.weight = nn.Parameter(torch.from_numpy(weights.copy()))
-    if bias is not None:
-        conv.bias = nn.Parameter(torch.from_numpy(values[bias].copy()))
-    key = (node.input[1], bias, pads, tuple(stride), tuple(dilation), groups)
-    return conv, None if even else pads, key
+def _refusal_inside(node: Any) -> str:
+    """Return the reason why convolutions in the graphs of a node are left alone."""
+    if node.op_type == "If":
+        return ""
+    return f"inside the {node.op_type} `{node.name or node.output[0]}`, which runs it several times"
 
 
-def _unique(name: str, taken: Mapping[str, Any]) -> str:
-    found, at = name, 1
-    while found in taken or hasattr(nn.Module, found):
+def _kinds(model: Any) -> str:
+    kinds = dict.fromkeys(node.op_type for _, node in nodes_with_place(model.graph))
+    return _some(list(kinds)) if kinds else "none"
+
+
+def _some(names: list[str]) -> str:
+    """Return the first names of a list, and how many there are more."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def _module_name(name: str, taken: Mapping[str, Any]) -> str:
+    """Return a path of modules for the name of a node, whose parts slashes separate.
+
+    Examples
+    --------
+    >>> _module_name("/model.4/conv/Conv", {}), _module_name("/a/b/c", {"a.b": None})
+    ('model_4.conv.Conv', 'a_b_c')
+    """
+    parts = [part.replace(".", "_") for part in name.split("/") if part] or ["conv"]
+    parts = [f"{part}_" if hasattr(nn.Module, part) else part for part in parts]
+    found, at = ".".join(parts), 1
+    if any(found.startswith(f"{t}.") or t.startswith(f"{found}.") for t in taken):
+        parts = ["_".join(parts)]
+        found = parts[0]
+    while found in taken:
         at += 1
-        found = f"{name}_{at}"
+        found = f"{'.'.join(parts)}_{at}"
     return found
-
-
-def _drop_unused(before: Any, graph: Any) -> None:
-    """Remove weights that are no longer used."""
-
-    def used(g: Any) -> set[str]:
-        return used_names(g.node) | {v.name for v in g.output}
-
-    gone = used(before) - used(graph)
-    for part in (graph.initializer, graph.input):
-        stored = {t.name for t in before.initializer}
-        kept = [t for t in part if t.name not in gone or t.name not in stored]
-        del part[:]
-        part.extend(kept)
-    nodes = [n for n in graph.node if n.op_type != "Constant" or n.output[0] not in gone]
-    del graph.node[:]
-    graph.node.extend(nodes)

@@ -26,6 +26,7 @@ Conventions
 from __future__ import annotations
 
 from separable.nn.ledger.counting import ledger
+from separable.nn.ledger.layer_seconds import LayerSeconds, TimedLayer
 from separable.nn.ledger.ledger_data import Layer, Ledger, Uncounted
 
-__all__ = ["Layer", "Ledger", "Uncounted", "ledger"]
+__all__ = ["Layer", "LayerSeconds", "Ledger", "TimedLayer", "Uncounted", "ledger"]

@@ -17,6 +17,7 @@ from separable.nn.ledger.elementwise_ops import EMPTY, UNREAD, moves
 from separable.nn.ledger.formulas import FORMULAS, Count, Operation
 from separable.nn.ledger.ledger_data import Call, Container, Layer, Uncounted
 from separable.nn.ledger.matmul_ops import convolution_of
+from separable.nn.runtimes.recorded_operation import RecordedOperation
 
 __all__ = ["ModuleTotals", "count"]
 
@@ -100,6 +101,12 @@ class ModuleTotals:
         self.used: set[int] = set()
         self.written: dict[int, tuple[str, int]] = {}  # storage -> last writer, and bytes
         self.refused: Counter[tuple[str, str, str]] = Counter()
+        self.operations: list[RecordedOperation] = []
+        self._values = 0
+        self._numbers: dict[int, int] = {}  # storage -> number of the value that it holds now
+        self._own_kernels = {
+            name for name, module in model.named_modules() if getattr(module, "_serves", False)
+        }
 
     def kind(self, name: str) -> str:
         """Return the name of a module's class."""
@@ -146,6 +153,38 @@ class ModuleTotals:
             is_first = storage in self.weights and storage not in self.used
             self.used.add(storage)
             page.convolutions.append(Call(convolution_of(op), is_first))
+        if not self.is_backward:
+            macs = 0 if isinstance(found, str) else found.macs
+            self.operations.append(self._recorded(layer, op, macs))
+
+    def _recorded(self, layer: str, op: Operation, macs: int) -> RecordedOperation:
+        """Return an operation of the forward pass with the numbers of its values."""
+        read = _read(op)
+        weights = [t for t in op.inputs if _storage(t) in self.weights]
+        held = {id(t) for t in weights}
+        reads = [t for t in op.inputs if id(t) not in held]
+        numbers = tuple(self._number(t) for t in reads)
+        for tensor in op.outputs:  # a storage that is written, again or first, holds a new value
+            self._numbers[_storage(tensor)] = -1
+        writes = tuple(self._number(t) for t in op.outputs)
+        return RecordedOperation(
+            layer, op.name, macs,
+            sum(_size(t) for t in read if id(t) not in held),
+            sum(_size(t) for t in op.outputs),
+            sum(_size(t) for t in read if id(t) in held),
+            numbers, writes,
+            tuple(tuple(t.shape) for t in op.inputs), tuple(tuple(t.shape) for t in op.outputs),
+            convolution_of(op) if op.name == "convolution" else None,
+            math.prod(op.get("kernel_size") or (1,)),
+            layer.rpartition(".")[0] in self._own_kernels,
+        )  # fmt: skip
+
+    def _number(self, tensor: Tensor) -> int:
+        storage = _storage(tensor)
+        if self._numbers.get(storage, -1) < 0:
+            self._values += 1
+            self._numbers[storage] = self._values
+        return self._numbers[storage]
 
     def _move(self, page: _Page, side: int, op: Operation) -> None:
         """Count the bytes that an operation reads and writes."""

@@ -114,6 +114,7 @@ def ledger(
             layers=recorder.book.layers(),
             uncounted=recorder.book.uncounted(),
             containers=recorder.book.containers(),
+            operations=tuple(recorder.book.operations),
         )
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from shutil import get_terminal_size
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from separable.cost import Convolution, Cost
 from separable.cost.factored_layers_cost import Rank, separate
 from separable.errors import ArgumentError
+from separable.nn.runtimes.recorded_operation import RecordedOperation
 from separable.pattern import Pattern, parse
+
+if TYPE_CHECKING:
+    from separable.nn.ledger.layer_seconds import LayerSeconds
 
 __all__ = ["Call", "Container", "Layer", "Ledger", "Uncounted"]
 
@@ -143,6 +147,8 @@ class Ledger:
         Argument of `what_if`.
     containers : mapping of str to Container
         Every module by its name.
+    operations : tuple of RecordedOperation
+        Operations of the forward pass in the order in which they ran.
 
     Examples
     --------
@@ -162,6 +168,7 @@ class Ledger:
     uncounted: tuple[Uncounted, ...] = ()
     pattern: Pattern | None = None
     containers: Mapping[str, Container] = field(default_factory=dict)
+    operations: tuple[RecordedOperation, ...] = ()
 
     @property
     def total(self) -> Cost:
@@ -189,7 +196,7 @@ class Ledger:
     def what_if(
         self, pattern: str, *, rank: Rank = 1, sizes: Mapping[str, int] | None = None
     ) -> Ledger:
-        """Add the cost that each dense convolution would have if it were separated.
+        """Add the cost that each convolution would have if it were separated.
 
         Parameters
         ----------
@@ -233,6 +240,39 @@ class Ledger:
             )
         layers = tuple(_separated(layer, parsed, rank, sizes) for layer in self.layers)
         return replace(self, layers=layers, pattern=parsed)
+
+    def seconds(self, *runtimes: str) -> LayerSeconds:
+        """Predict the time of each layer's forward pass on this computer, and what binds it.
+
+        The times come from a profile that ``separable machine --layers`` measures once in about a minute. Without
+        it they are those of a reference computer, adjusted to this one by a short probe.
+
+        Parameters
+        ----------
+        *runtimes : str
+            "torch" (PyTorch's operators one by one), "fused" (the programs of `separable.nn.fuse`),
+            "onnxruntime"; all that were measured if not given. The profile's number of threads holds.
+
+        Returns
+        -------
+        LayerSeconds
+
+        Raises
+        ------
+        ArgumentError
+            If there is no such runtime.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from separable.nn.ledger import ledger
+        >>> found = ledger(torch.nn.Conv2d(64, 64, 3), (1, 64, 58, 58)).seconds("torch")
+        >>> 1e-5 < found.total["torch"] < 1
+        True
+        """
+        from separable.nn.ledger.layer_seconds import predicted_seconds  # it needs PyTorch's parts
+
+        return predicted_seconds(self.model, self.inputs, self.operations, runtimes)
 
     def merged(self, depth: int) -> Ledger:
         """Return the ledger with layers deeper than `depth` added to the module that contains them.
@@ -381,13 +421,12 @@ def _separated(
 
 def _refusal(conv: Convolution, pattern: Pattern, sizes: Mapping[str, int] | None) -> str:
     """Return the reason why a pattern does not separate a convolution, or an empty string."""
-    if conv.transposed:
-        return "transposed"
-    if conv.groups > 1:
-        return "grouped"
     if conv.ndim + 2 != pattern.ndim:
         return f"{conv.ndim + 2} axes"
-    known = pattern.sizes((conv.filters, conv.channels, *conv.kernel), sizes)
+    if conv.transposed and any(len(axis) > 1 for axis in pattern.axes[2:]):
+        return "transposed"
+    shape = (conv.filters // conv.groups, conv.channels // conv.groups, *conv.kernel)
+    known = pattern.sizes(shape, sizes)
     busy = sum(any(known[a] > 1 for a in pattern.own(k)) for k in range(len(pattern.factors)))
     return "nothing to separate" if busy < 2 else ""
 

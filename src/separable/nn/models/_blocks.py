@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -20,10 +21,14 @@ __all__ = [
     "StridedConv2d",
     "StridedConv3d",
     "above_zero",
+    "centred_conv",
+    "centred_depthwise",
     "depthwise_or_dense",
+    "each_stage",
     "initialise_network",
     "make_norm",
     "positive",
+    "rounded_channels",
     "separable_or_dense",
     "share",
 ]
@@ -109,6 +114,46 @@ def depthwise_or_dense(
     if dense:
         return separable_or_dense(2, channels, channels, kernel_size, stride=stride, dense=True)
     return DepthwiseConv2d(channels, kernel_size, stride, bias=False)
+
+
+def centred_conv(
+    in_channels: int, out_channels: int, kernel_size: int, stride: int, *, dense: bool
+) -> nn.Module:
+    """Return a convolution with the same padding on both sides, dense or depthwise separable."""
+    kind = nn.Conv2d if dense else SeparableConv2d
+    return kind(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
+
+
+def centred_depthwise(channels: int, kernel_size: int, stride: int) -> nn.Module:
+    """Return a depthwise convolution with the same padding on both sides."""
+    return DepthwiseConv2d(channels, kernel_size, stride, kernel_size // 2, bias=False)
+
+
+def each_stage(dense: bool | Sequence[bool], count: int) -> tuple[bool, ...]:
+    """Return for each stage of a network whether it is dense.
+
+    Raises
+    ------
+    ArgumentTypeError, ArgumentError
+        If it is neither a bool nor as many bools as there are stages.
+    """
+    if isinstance(dense, bool):
+        return (dense,) * count
+    if not isinstance(dense, Sequence) or not all(isinstance(v, bool) for v in dense):
+        raise ArgumentTypeError(
+            f"`dense` must be True, False or one of them per stage; got {dense!r}"
+        )
+    if len(dense) != count:
+        raise ArgumentError(
+            f"`dense` must have one value for each of {count} stages; got {len(dense)}, {dense!r}"
+        )
+    return tuple(dense)
+
+
+def rounded_channels(wanted: float) -> int:
+    """Round channels to the nearest multiple of 8, but never down by more than a tenth."""
+    rounded = max(8, int(wanted + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * wanted else rounded
 
 
 def make_norm(name: str, ndim: int, channels: int) -> nn.Module:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -47,17 +47,21 @@ class Network(nn.Module):
 
     @property
     def dense(self) -> bool:
-        """True if the network has dense convolutions in place of the separable ones."""
-        return bool(self.options["dense"])
+        """True if the network has dense convolutions in place of all separable ones."""
+        chosen = self.options["dense"]
+        return all(chosen) if isinstance(chosen, Sequence) else bool(chosen)
 
     def twin(self) -> Network:
         """Return the same network with dense for separable convolutions or vice versa, newly initialised.
 
-        It has the same device and dtype.
+        It has the same device and dtype. Where `dense` was chosen for each stage, all stages are
+        exchanged.
         """
         like = next(self.parameters())
+        chosen = self.options["dense"]
+        other = tuple(not v for v in chosen) if isinstance(chosen, Sequence) else not chosen
         with like.device:
-            twin = type(self)(**{**self.options, "dense": not self.dense})
+            twin = type(self)(**{**self.options, "dense": other})
         return twin.to(like.dtype)
 
     def example(self, batch: int = 1, resolution: int | None = None) -> tuple[Tensor, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,8 +16,10 @@ from separable.nn.models._blocks import (
     StridedConv2d,
     above_zero,
     depthwise_or_dense,
+    each_stage,
     initialise_network,
     positive,
+    rounded_channels,
     separable_or_dense,
     share,
 )
@@ -112,10 +115,10 @@ class EfficientNet(Network):
     drop_path : float
         Probability, in training, that a sample skips the last block; earlier blocks have a share of
         it in proportion to their depth. 0.2 as in the authors' code.
-    dense : bool
+    dense : bool or sequence of bool
         Build the dense twin: a kxk convolution for each 1x1 and depthwise kxk pair, which is the
         Fused-MBConv of EfficientNetV2 (Tan and Le 2021, arXiv:2104.00298) with squeeze and
-        excitation.
+        excitation. Seven values choose for each row of the paper's table 1, the finest first.
 
     Raises
     ------
@@ -151,7 +154,7 @@ class EfficientNet(Network):
         in_channels: int = 3,
         dropout: float | None = None,
         drop_path: float = 0.2,
-        dense: bool = False,
+        dense: bool | Sequence[bool] = False,
     ) -> None:
         scale = _scaling(scaling)
         super().__init__(
@@ -162,22 +165,23 @@ class EfficientNet(Network):
         dropout = scale.dropout if dropout is None else dropout
         positive(classes=classes, in_channels=in_channels)
         share(dropout=dropout, drop_path=drop_path)
-        channels = _rounded(STEM, scale.width)
+        channels = rounded_channels(STEM * scale.width)
         self.stem = nn.Sequential(
             StridedConv2d(in_channels, channels, 3, 2, bias=False), _norm(channels), nn.SiLU()
         )
         plan = [
-            (stage, stage.stride if first else 1)
-            for stage in STAGES
+            (stage, stage.stride if first else 1, is_dense)
+            for stage, is_dense in zip(STAGES, each_stage(dense, len(STAGES)), strict=True)
             for first in [True] + [False] * (math.ceil(stage.repeats * scale.depth) - 1)
         ]
         blocks = []
-        for i, (stage, stride) in enumerate(plan):
-            after = _rounded(stage.channels, scale.width)
-            blocks.append(_MBConv(channels, after, stage, stride, drop_path * i / len(plan), dense))
+        for i, (stage, stride, is_dense) in enumerate(plan):
+            after = rounded_channels(stage.channels * scale.width)
+            rate = drop_path * i / len(plan)
+            blocks.append(_MBConv(channels, after, stage, stride, rate, is_dense))
             channels = after
         self.blocks = nn.Sequential(*blocks)
-        top = _rounded(TOP, scale.width)
+        top = rounded_channels(TOP * scale.width)
         self.top = nn.Sequential(PointwiseConv(channels, top, bias=False), _norm(top), nn.SiLU())
         self.head = Classifier(top, classes, dropout)
         initialise_network(self)
@@ -258,13 +262,6 @@ def _scaling(scaling: str | Scaling) -> Scaling:
     above_zero(**{"scaling.width": scaling.width, "scaling.depth": scaling.depth})
     positive(**{"scaling.resolution": scaling.resolution})
     return scaling
-
-
-def _rounded(channels: int, width: float) -> int:
-    """Round channels to the nearest multiple of 8, but never down by more than a tenth."""
-    wanted = channels * width
-    rounded = max(8, int(wanted + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * wanted else rounded
 
 
 def _norm(channels: int) -> nn.Module:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from separable.nn.models._blocks import (
     Classifier,
     StridedConv2d,
     above_zero,
+    each_stage,
     initialise_network,
     positive,
     separable_or_dense,
@@ -42,8 +46,9 @@ class MobileNetV1(Network):
     classes, in_channels : int
     dropout : float
         Before the last layer; 0.001 as in the authors' code.
-    dense : bool
-        Build the twin of Table 4 of the paper: a 3x3 convolution for each separable one.
+    dense : bool or sequence of bool
+        Build the twin of Table 4 of the paper: a 3x3 convolution for each separable one. Five
+        values choose for each resolution, the finest first: a block with stride 2 begins the next.
 
     Raises
     ------
@@ -78,7 +83,7 @@ class MobileNetV1(Network):
         classes: int = 1000,
         in_channels: int = 3,
         dropout: float = 0.001,
-        dense: bool = False,
+        dense: bool | Sequence[bool] = False,
     ) -> None:
         super().__init__(
             (in_channels, resolution, resolution), "images",
@@ -93,9 +98,11 @@ class MobileNetV1(Network):
             StridedConv2d(in_channels, channels, 3, 2, bias=False), *_norm(channels)
         )
         blocks: list[nn.Module] = []
-        for wide, stride in STAGES:
+        chosen = each_stage(dense, 5)
+        stages = itertools.accumulate(int(stride == 2) for _, stride in STAGES)
+        for (wide, stride), stage in zip(STAGES, stages, strict=True):
             before, channels = channels, _scaled(wide, width)
-            blocks.append(_SeparableBlock(before, channels, stride, dense))
+            blocks.append(_SeparableBlock(before, channels, stride, chosen[stage]))
         self.stages = nn.Sequential(*blocks)
         self.head = Classifier(channels, classes, dropout)
         initialise_network(self)

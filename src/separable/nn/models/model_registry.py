@@ -15,9 +15,14 @@ import torch
 from torch import nn
 
 from separable.errors import ArgumentError, ArgumentTypeError
+from separable.nn.models.convnext import LAYOUTS as CONVNEXTS
+from separable.nn.models.convnext import ConvNeXt
 from separable.nn.models.efficientnet import SCALINGS, EfficientNet
 from separable.nn.models.mobilenet import MobileNetV1
+from separable.nn.models.mobilenet_inverted import BLOCKS_V3, MobileNetV2, MobileNetV3
 from separable.nn.models.multimodal import MultiModalNet
+from separable.nn.models.resnet import LAYOUTS as RESNETS
+from separable.nn.models.resnet import ResNet
 from separable.nn.models.series import SeriesClassifier
 from separable.nn.models.spectral import SpatialSpectralNet
 from separable.nn.models.unet import UNet
@@ -29,8 +34,12 @@ _TIMM = "timm:"
 _TORCHVISION = "torchvision:"
 _BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "mobilenet_v1": MobileNetV1,
+    "mobilenet_v2": MobileNetV2,
+    **{f"mobilenet_v3_{v}": functools.partial(MobileNetV3, v) for v in BLOCKS_V3},
     "xception": Xception,
     **{f"efficientnet_{b}": functools.partial(EfficientNet, b) for b in SCALINGS},
+    **{f"resnet{n}": functools.partial(ResNet, n) for n in RESNETS},
+    **{f"convnext_{v}": functools.partial(ConvNeXt, v) for v in CONVNEXTS},
     "unet": UNet,
     "unet_3d": functools.partial(UNet, 3),
     "spatial_spectral": SpatialSpectralNet,
@@ -45,7 +54,7 @@ def names() -> tuple[str, ...]:
     Examples
     --------
     >>> names()[:3]
-    ('mobilenet_v1', 'xception', 'efficientnet_b0')
+    ('mobilenet_v1', 'mobilenet_v2', 'mobilenet_v3_large')
     """
     return tuple(_BUILDERS)
 
@@ -84,9 +93,9 @@ def create(
     --------
     >>> create("mobilenet_v1", width=0.5, device="meta").parameter_count()
     1331592
-    >>> create("mobilenet_v2")
+    >>> create("mobilenet_v4")
     Traceback (most recent call last):
-    separable.errors.ArgumentError: no network `mobilenet_v2`. Did you mean `mobilenet_v1`?
+    separable.errors.ArgumentError: no network `mobilenet_v4`. Did you mean `mobilenet_v2`?
     """
     if name.startswith(_TIMM):
         build = _timm(name[len(_TIMM) :])
