@@ -176,7 +176,7 @@ MESSAGES = [
     (lambda: volume().separable.filter("sobell"), ArgumentError,
      "unknown kernel `sobell`. Did you mean `sobel`?"),
     (lambda: volume().separable.filter("sobel", axs="y"), ArgumentTypeError,
-     "unknown parameter `axs`. Did you mean `axis`? Kernel `sobel` takes `axis`"),
+     "unknown parameter `axs`. Did you mean `axis`? Kernel `sobel` takes `axis`, `size`"),
     (lambda: volume().separable.filter("disk", ("y", "x")), ArgumentTypeError,
      "kernel `disk` needs `radius`; it takes `radius`"),
     (lambda: volume().isel(z=[0, 1, 3]).separable.gaussian(1, "z"), ArgumentError,

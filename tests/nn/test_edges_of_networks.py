@@ -36,6 +36,9 @@ LAYERS: dict[str, Callable[[], Any]] = {
     "SpatiallySeparableConv3d": lambda: layers.SpatiallySeparableConv3d(4, 8, 3, groups=2),
     "SpatialSpectralConv3d": lambda: layers.SpatialSpectralConv3d(4, 8, (5, 3, 3), padding=1),
     "FactoredConv": lambda: layers.FactoredConv("ocyx -> oR,RyxS,Sc", 4, 8, 3, rank=2),
+    "FactoredConvTranspose": lambda: layers.FactoredConvTranspose(
+        "ocyx -> oR,RyxS,Sc", 4, 8, 3, rank=2, stride=2
+    ),
 }
 every = pytest.mark.parametrize("name", LAYERS)
 

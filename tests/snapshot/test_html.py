@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -100,7 +101,10 @@ PLANNED = [  # plans and banks list the compiled methods
 
 @pytest.mark.parametrize("name", PLANNED)
 def test_printed_html(name: str, request: pytest.FixtureRequest) -> None:
-    text = VALUES[name]()._repr_html_()
+    # Predicted times depend on the computer and on its threads.
+    text = re.sub(
+        r"<p>[^<]*predicted and not measured[^<]*</p>\n", "", VALUES[name]()._repr_html_()
+    )
     path = Path(__file__).parent / f"html_{name}.html"
     if request.config.getoption("--rewrite-snapshots"):
         path.write_text(text + "\n", "utf-8")

@@ -220,7 +220,7 @@ class Run:
                 refuse_same(read, target)
             missing = missing_options(mask, nan, fill, nodata)
             missing, info = self._obeyed(kernel, target, missing, options.get("output"))
-            final = Path(target).resolve()
+            final = Path(os.path.realpath(target))  # a loop of links is refused below
             if rescale is not None:  # floats beside the target first
                 check_percentiles(rescale)
                 if client is not None:
@@ -241,7 +241,7 @@ class Run:
             replacing = overwrite or rescale is not None
             check_target(target, problem.shape, problem.out, overwrite=replacing)
             # Step 2: open the journal first, so that every partial file has one.
-            name = Path(target).resolve()
+            name = Path(os.path.realpath(target))
             combined: dict[str, Any] = {}
             if isinstance(kernel, Magnitude):
                 combined["magnitude"] = len(kernel.kernels)

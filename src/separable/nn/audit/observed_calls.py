@@ -27,6 +27,7 @@ from separable.nn.audit.translations import Translations
 from separable.nn.dense_weights import as_array
 from separable.nn.factored_conv import FactoredConv
 from separable.nn.torch_convs import weights_in_order
+from separable.process_cache import ProcessBound
 
 __all__ = ["ObservedConv", "ObservedTransform", "Observer", "observed"]
 
@@ -101,7 +102,7 @@ class ObservedTransform:
     forward: bool
 
 
-class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Observer(TorchDispatchMode, ProcessBound):  # type: ignore[no-untyped-call]
     """Recorder of the convolutions and Fourier transforms that run while it is active."""
 
     def __init__(self) -> None:
