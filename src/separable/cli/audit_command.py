@@ -11,7 +11,7 @@ import typer
 from separable.cli.console import output
 from separable.cli.convert_command import need_torch, network_of, progress_bar, quiet_torch
 from separable.cli.networks_command import input_shapes
-from separable.cli.outputs import write_together
+from separable.cli.outputs import check_output, write_together
 from separable.errors import ArgumentError, FileError
 
 if TYPE_CHECKING:
@@ -151,16 +151,7 @@ def _check_target(target: Path, force: bool) -> None:
         raise ArgumentError(
             f"`--output` must end in {', '.join(REPORTS)}; got {target}. The suffix says the format"
         )
-    try:
-        missing, taken = not target.parent.is_dir(), target.exists()
-    except OSError as problem:  # a name that is too long
-        raise FileError(f"cannot write {target}: {problem.strerror or problem}") from None
-    if missing:
-        raise FileError(f"cannot write {target}: there is no folder {target.parent}. Create it")
-    if target.is_dir() or (taken and not force):
-        raise FileError(
-            f"{target} exists already. Choose another `--output`, or overwrite with --force"
-        )
+    check_output(target, force)
 
 
 def _write(target: Path, text: str, force: bool) -> None:

@@ -17,7 +17,7 @@ from rich.console import Console
 from separable.cli.batches import Folder, Normalisation
 from separable.cli.console import output, put
 from separable.cli.networks_command import input_shapes
-from separable.cli.outputs import write_together
+from separable.cli.outputs import check_output, write_together
 from separable.distribution import install_command
 from separable.errors import ArgumentError, FileError
 
@@ -61,16 +61,7 @@ class _Outputs:
     def check(self, force: bool) -> None:
         """Refuse, before any work, what cannot be written."""
         for path in (self.network, self.blueprint, self.report):
-            try:
-                missing, taken = not path.parent.is_dir(), path.is_dir() or path.exists()
-            except OSError as problem:  # a name that is too long
-                raise FileError(f"cannot write {path}: {problem.strerror or problem}") from None
-            if missing:
-                raise FileError(f"cannot write {path}: there is no folder {path.parent}. Create it")
-            if taken and (path.is_dir() or not force):
-                raise FileError(
-                    f"{path} exists already. Choose another `--output`, or overwrite with --force"
-                )
+            check_output(path, force)
 
     def write(self, network: bytes, blueprint: str, report: str, force: bool) -> None:
         """Write all files or none; the network takes its name last."""

@@ -1,4 +1,4 @@
-"""Write several files together, all of them or none."""
+"""Check output files in advance, and write several together, all of them or none."""
 
 from __future__ import annotations
 
@@ -7,9 +7,30 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from separable.errors import FileError
 from separable.files.atomic_write import new_beside, take_name
 
-__all__ = ["write_together"]
+__all__ = ["check_output", "write_together"]
+
+
+def check_output(path: Path, force: bool) -> None:
+    """Refuse, before any work, an output file that cannot be written.
+
+    Raises
+    ------
+    FileError
+        If its folder does not exist, it is a folder, or it exists and `force` is false.
+    """
+    try:
+        missing, taken = not path.parent.is_dir(), path.is_dir() or path.exists()
+    except OSError as problem:  # a name that is too long
+        raise FileError(f"cannot write {path}: {problem.strerror or problem}") from None
+    if missing:
+        raise FileError(f"cannot write {path}: there is no folder {path.parent}. Create it")
+    if taken and (path.is_dir() or not force):
+        raise FileError(
+            f"{path} exists already. Choose another `--output`, or overwrite with --force"
+        )
 
 
 def write_together(contents: Sequence[tuple[Path, bytes]], overwrite: bool) -> None:

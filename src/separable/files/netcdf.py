@@ -103,7 +103,7 @@ def _open_classic(path: Path, inside: str) -> Source:
 
 
 def _name(path: Path, file: Any, inside: str) -> str:
-    """Return the named variable, or the only one that is no coordinate."""
+    """Return the named variable, or the only one that is not a coordinate."""
     numeric = [n for n, v in file.variables.items() if v.data.dtype.kind in "iuf" and v.dimensions]
     if inside:
         if inside in file.variables:

@@ -62,7 +62,7 @@ class ZarrPlace(Place):
 
 
 def array_metadata(folder: Path) -> tuple[dict[str, Any], tuple[str, ...]] | None:
-    """Return the attributes and dimension names of an array, or None if the folder is no array."""
+    """Return the attributes and dimension names of an array, or None if the folder is not an array."""
     new, old, attributes = (folder / n for n in ("zarr.json", ".zarray", ".zattrs"))
     if new.is_file():
         meta = json.loads(new.read_bytes())
