@@ -87,6 +87,7 @@ def test_files_that_cannot_be_counted(
 
 
 def test_a_missing_file_and_a_shape_for_a_name(call: Caller) -> None:
+    pytest.importorskip("torch")
     assert "no such file" in call("missing.onnx")[2]
     assert "`--input-shape` is for files" in call("mobilenet_v1", "--input-shape", "1x3x9x9")[2]
 

@@ -181,8 +181,9 @@ def result_attributes(
     Examples
     --------
     >>> old = {"units": "K", "scale_factor": 0.1, "missing_value": -1}
-    >>> result_attributes(old, ImageInfo(nodata=(-9,)), np.dtype("int16"))
-    {'units': 'K', 'missing_value': np.int16(-9)}
+    >>> new = result_attributes(old, ImageInfo(nodata=(-9,)), np.dtype("int16"))
+    >>> new["units"], int(new["missing_value"]), sorted(new)
+    ('K', -9, ['missing_value', 'units'])
     """
     gone = (*MISSING, *PACKED, *OLD_RANGE)
     found = {k: v for k, v in attributes.items() if k not in gone}

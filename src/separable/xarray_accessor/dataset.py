@@ -85,8 +85,9 @@ class DatasetAccessor:
         Examples
         --------
         >>> import xarray as xr, separable.xarray_accessor
-        >>> xr.Dataset({"a": ("x", [0.0, 2.0, 4.0])}).separable.derivative("x").a.values[1]
-        np.float64(2.0)
+        >>> ramp = xr.Dataset({"a": ("x", [0.0, 2.0, 4.0])})
+        >>> float(ramp.separable.derivative("x").a[1])
+        2.0
         """
         names = self._names((dim,), ())
         return _mapped(self._dataset, names, lambda a: _of(a).derivative(dim, sigma, **options))
