@@ -6,8 +6,7 @@ import contextlib
 import os
 import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +22,7 @@ from separable.cli.machine_command import machine_command, warmup_command
 from separable.cli.option_groups import list_registered
 from separable.cli.page_commands import demo_command, explore_command, report_command
 from separable.cli.plan_command import plan_command
+from separable.cli.signals import TerminatedError, ending_on_signals
 from separable.distribution import VERSION
 from separable.errors import SeparableError
 
@@ -37,10 +37,6 @@ TERMINATED = 128 + signal.SIGTERM
 UsageError: type[Exception] = next(
     c for c in typer.BadParameter.__mro__ if c.__name__ == "UsageError"
 )
-
-
-class _TerminatedError(BaseException):
-    """The process received SIGTERM."""
 
 
 app = typer.Typer(
@@ -95,14 +91,14 @@ def run(arguments: Sequence[str]) -> int:
     list_registered(command)
     _tolerate_any_encoding()
     try:
-        with _terminable(), own_warnings():
+        with ending_on_signals(), own_warnings():
             code = command.main(list(arguments), prog_name="separable", standalone_mode=False)
             sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except StoppedError as stopped:
         return error(str(stopped), INTERRUPTED)
-    except _TerminatedError:
+    except TerminatedError:
         return TERMINATED
     except BrokenPipeError:
         with open(os.devnull, "wb") as nowhere:  # so that the end of the process flushes nothing
@@ -157,20 +153,3 @@ def _tolerate_any_encoding() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Raise an exception on SIGTERM, so that temporary files are removed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, frame: object) -> None:
-        raise _TerminatedError
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
