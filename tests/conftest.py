@@ -23,6 +23,10 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 # Compiled code is kept from one run to the next, and shared by the workers: its folder is named by the sources.
 os.environ.setdefault("SEPARABLE_CACHE_DIR", str(Path(__file__).parents[1] / ".test-cache"))
 
+# So is the bytecode of the sources: the tests start hundreds of processes, and each would compile them anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # Compilers and file systems make first examples slow: no deadline on one example.
 settings.register_profile(
     "quick", deadline=None, max_examples=40, derandomize=True,

@@ -39,11 +39,9 @@ def fragments(folder: Path) -> list[tuple[str, str]]:
     return found
 
 
-FOUND = [pair for folder in CHECKED for pair in fragments(ROOT / folder)]
-
-
 def test_no_docstring_begins_with_a_fragment() -> None:
-    wrong = [f"{file}: {line}" for file, line in FOUND]
+    found = [pair for folder in CHECKED for pair in fragments(ROOT / folder)]
+    wrong = [f"{file}: {line}" for file, line in found]
     assert not wrong, "write a verb (function) or a noun phrase (class):\n" + "\n".join(wrong)
 
 

@@ -7,11 +7,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from types import FrameType
+
+from separable.system.processors import signal_main_thread
 
 __all__ = ["TerminatedError", "ending_on_signals"]
 
-LATER = 0.001  # seconds; a finalizer has ended by then
+LATER = 0.005  # seconds; most finalizers have ended by then
 
 
 class TerminatedError(BaseException):
@@ -39,39 +42,47 @@ def ending_on_signals() -> Iterator[None]:
         yield
         return
 
-    dropped: list[BaseException] = []
+    ended = threading.Event()
+    hook_before = sys.unraisablehook
 
-    def end(number: int, frame: object) -> None:
-        raise TerminatedError
-
-    def unraisable(problem: sys.UnraisableHookArgs) -> None:
+    def dropped(problem: sys.UnraisableHookArgs) -> None:
         error = problem.exc_value
-        if not isinstance(error, (TerminatedError, KeyboardInterrupt)):
+        if isinstance(error, TerminatedError):
+            _send_later(signal.SIGTERM, ended)
+        elif isinstance(error, KeyboardInterrupt):
+            _send_later(signal.SIGINT, ended)
+        else:
             hook_before(problem)
-            return
-        dropped.append(error)
-        again = signal.SIGTERM if isinstance(error, TerminatedError) else signal.SIGINT
-        threading.Thread(
-            target=_send_later, args=(again, lambda: bool(dropped)), daemon=True
-        ).start()
 
-    handler_before = signal.signal(signal.SIGTERM, end)
-    hook_before, sys.unraisablehook = sys.unraisablehook, unraisable
+    def handle(number: int, frame: FrameType | None) -> None:
+        caller = frame
+        while caller is not None:
+            if caller.f_code is dropped.__code__:  # an exception from here would be dropped too
+                _send_later(signal.Signals(number), ended)
+                return
+            caller = caller.f_back
+        raise TerminatedError if number == signal.SIGTERM else KeyboardInterrupt
+
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        numbers.append(signal.SIGINT)
+    handlers_before = {number: signal.signal(number, handle) for number in numbers}
+    sys.unraisablehook = dropped
     try:
         yield
     finally:
-        dropped.clear()  # nothing is sent again
+        ended.set()
         sys.unraisablehook = hook_before
-        signal.signal(signal.SIGTERM, handler_before)
+        for number, handler in handlers_before.items():
+            signal.signal(number, handler)
 
 
-def _send_later(number: signal.Signals, wanted: Callable[[], bool]) -> None:
-    """Send a signal to the main thread after a short time, if it is still wanted then."""
-    time.sleep(LATER)
-    if not wanted():
-        return
-    main = threading.main_thread().ident
-    if hasattr(signal, "pthread_kill") and main is not None:
-        signal.pthread_kill(main, number)  # interrupts what the main thread waits for
-    else:
-        signal.raise_signal(number)
+def _send_later(number: signal.Signals, ended: threading.Event) -> None:
+    """Send a signal to the main thread after a short time, unless the block has ended by then."""
+
+    def send() -> None:
+        time.sleep(LATER)
+        if not ended.is_set():
+            signal_main_thread(number)
+
+    threading.Thread(target=send, daemon=True).start()

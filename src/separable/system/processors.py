@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import os
 import platform
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +27,7 @@ __all__ = [
     "processor_limit",
     "processor_name",
     "processor_vendor",
+    "signal_main_thread",
     "yield_function",
 ]
 
@@ -180,6 +183,15 @@ def process_exists(number: int) -> bool:
     except PermissionError:  # process of another user
         return True
     return True
+
+
+def signal_main_thread(number: signal.Signals) -> None:
+    """Send a signal to this process; where it can be, to the main thread, so that no wait holds it up."""
+    main = threading.main_thread().ident
+    if hasattr(signal, "pthread_kill") and main is not None:
+        signal.pthread_kill(main, number)
+    else:
+        signal.raise_signal(number)
 
 
 def after_fork(function: Callable[[], None]) -> None:
