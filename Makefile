@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-widths test-widths-long test-long test-random test-oldest has-oldest lint bench bench-others bench-layers docs docs-short clean
+.PHONY: help demo test test-widths test-widths-long test-long test-random test-oldest test-docs has-oldest lint bench bench-others bench-layers docs docs-short clean
 
 help:
 	@echo "make demo         create .venv, install, run the demonstration (under a minute)"
@@ -14,6 +14,7 @@ help:
 	@echo "make test-long    run 10,000 random configurations, larger networks and files"
 	@echo "make test-random  run the tests in random order"
 	@echo "make test-oldest  run the tests that do not need PyTorch with Python 3.10 and the lowest versions"
+	@echo "make test-docs    run the lessons and the examples, and make pages with counts anew"
 	@echo "make lint         check format, style, docstrings, types and import layers"
 	@echo "make docs         build the documentation and run its lessons (docs/_build/html)"
 	@echo "make docs-short   the same with the short form of the lessons (one or two minutes)"
@@ -50,10 +51,14 @@ demo: $(READY)
 	$(BIN)/separable demo --output demo-output
 
 test: $(VENV)/.test-ready
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal --durations 10 -m "not long"
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal --durations 10 -m "not long and not docs"
 
 test-random: $(VENV)/.test-ready
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal --durations 10 -m "not long" --random-order
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal --durations 10 -m "not long and not docs" --random-order
+
+# Lessons and examples train networks: they are tested with the documentation.
+test-docs: $(VENV)/.test-ready
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal --durations 10 -m "docs and not long"
 
 # What this processor does not have is left out and named.
 test-widths: $(VENV)/.test-ready
@@ -78,7 +83,7 @@ has-oldest:
 	@test -n "$(OLDEST)"
 
 test-oldest: $(OLD)/.ready
-	$(OLD)/bin/python -m pytest -q -n 2 --dist worksteal --durations 10 -m "not long"
+	$(OLD)/bin/python -m pytest -q -n 2 --dist worksteal --durations 10 -m "not long and not docs"
 
 test-long: $(VENV)/.test-ready
 	$(BIN)/python -m pytest -q -m long --timeout 3600 --hypothesis-profile long

@@ -169,6 +169,7 @@ FACTS = {
 }  # fmt: skip
 
 
+@pytest.mark.docs
 @pytest.mark.parametrize("number", LESSONS)
 def test_runs_without_warnings_and_says_what_it_should(lesson, number):
     found = lesson(number)

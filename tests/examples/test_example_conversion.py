@@ -26,6 +26,8 @@ from torch import nn
 from separable.errors import FileError
 from separable.nn import convert, ledger
 
+pytestmark = pytest.mark.docs
+
 PAGE = Path(__file__).parents[2] / "docs" / "conversion.md"
 
 

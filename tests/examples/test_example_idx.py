@@ -17,6 +17,8 @@ from idx import read_idx, read_mnist
 
 from separable.errors import FileError
 
+pytestmark = pytest.mark.docs
+
 
 def idx(array: np.ndarray) -> bytes:
     """The bytes of an idx file, written from its description."""

@@ -21,6 +21,8 @@ import torch
 import training
 import tumours
 
+pytestmark = pytest.mark.docs
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 QUIET = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
 TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import radiomics
 
+pytestmark = pytest.mark.docs
+
 pywt = pytest.importorskip("pywt")
 sitk = pytest.importorskip("SimpleITK")
 

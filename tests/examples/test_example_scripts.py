@@ -24,6 +24,8 @@ from torch import nn
 
 from separable.nn import SeparableConv2d
 
+pytestmark = pytest.mark.docs
+
 README = (Path(__file__).parents[2] / "examples" / "README.md").read_text(encoding="utf-8")
 SCRIPTS = {
     "digits": [],

@@ -24,6 +24,8 @@ from training import Data, Example, Ranks, Run, batch_rows
 from separable.cli.console import output, put
 from separable.errors import FileError
 
+pytestmark = pytest.mark.docs
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 WITH_EXAMPLES = [p for p in sorted(EXAMPLES.glob("*.py")) if ">>>" in p.read_text()]
 

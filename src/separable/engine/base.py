@@ -429,6 +429,8 @@ def _ratio(taps: Array, first: Array) -> Any:
 
 def _trim(taps: Array, lefts: tuple[int, ...]) -> tuple[Array, tuple[int, ...]]:
     """Cut off zeros at the ends, but never the sample under the output."""
+    if taps.ndim == 1 and taps[0] != 0 and taps[-1] != 0 and 0 <= lefts[0] < len(taps):
+        return np.ascontiguousarray(taps), lefts
     starts = []
     for axis, left in enumerate(lefts):
         other = tuple(a for a in range(taps.ndim) if a != axis)

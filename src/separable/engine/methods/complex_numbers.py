@@ -106,7 +106,19 @@ def real_problems(problem: Problem) -> list[Problem]:
 def kernel_parts(
     problem: Problem, decomposition: Decomposition
 ) -> tuple[Decomposition | None, Decomposition | None]:
-    """Return the decompositions of the real and the imaginary part of a kernel; None for zeros."""
+    """Return the decompositions of the real and the imaginary part of a kernel; None for zeros.
+
+    They are built once for each decomposition: every method of a plan asks for them.
+    """
+    parts: tuple[Decomposition | None, Decomposition | None] = decomposition.cached.get_or_build(
+        ("parts", problem.lefts), lambda: _split(problem, decomposition)
+    )
+    return parts
+
+
+def _split(
+    problem: Problem, decomposition: Decomposition
+) -> tuple[Decomposition | None, Decomposition | None]:
     if decomposition.weights.dtype.kind != "c":
         empty_kernel = decomposition.separated and not decomposition.terms
         return (None if empty_kernel else decomposition), None
