@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from scipy.io import savemat
 
 import separable as sep
 from separable.cli.main import run
 from separable.errors import KernelError
 from separable.files import read_image, write_image
-from separable.kernels.matrix_text import is_matrix_text, matrix_json, matrix_text, parse_matrix
+from separable.kernels.matrix_parser import is_matrix_text, parse_matrix
+from separable.kernels.matrix_text import matrix_json, matrix_text
 
 IMAGE = np.random.default_rng(9).integers(0, 256, (20, 30), dtype=np.uint8)
 BINOMIAL = [[1, 2, 1], [2, 4, 2], [1, 2, 1]]
@@ -37,6 +39,26 @@ BINOMIAL = [[1, 2, 1], [2, 4, 2], [1, 2, 1]]
         ("1 2;3 4;;5 6;7 8", [[[1, 2], [3, 4]], [[5, 6], [7, 8]]]),
         ("1 2\n3 4\n\n5 6\n7 8\n", [[[1, 2], [3, 4]], [[5, 6], [7, 8]]]),
         ("7", [[7]]),
+        ("[1 2 1; 2 4 2; 1 2 1]", BINOMIAL),
+        ("[1 2 1\n 2 4 2\n 1 2 1]", BINOMIAL),
+        ("[1, 2, 1; ...\n 2, 4, 2; 1, 2, 1];", BINOMIAL),
+        ("[1 2 1; 2 4 2] % MATLAB", [[1, 2, 1], [2, 4, 2]]),
+        ("[1 2 1]", [[1, 2, 1]]),
+        ("[1, 2, 1]", [1, 2, 1]),
+        ("np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]])", BINOMIAL),
+        ("numpy.array([[1, 2], [2, 4]], dtype=np.uint8)", [[1, 2], [2, 4]]),
+        (
+            "array([[0.25, 0.5 , 0.25],\n       [0.5 , 1.  , 0.5 ]])",
+            [[0.25, 0.5, 0.25], [0.5, 1, 0.5]],
+        ),
+        ("[[1 2 1]\n [2 4 2]\n [1 2 1]]", BINOMIAL),
+        ("[[1 2\n  3]\n [4 5\n  6]]", [[1, 2, 3], [4, 5, 6]]),
+        ("1/16 * [1 2 1; 2 4 2; 1 2 1]", (np.array(BINOMIAL) / 16).tolist()),
+        ("(1/4)*[1 2 1]", [[0.25, 0.5, 0.25]]),
+        ("[1 2 1; 2 4 2; 1 2 1] / 16", (np.array(BINOMIAL) / 16).tolist()),
+        ("[[[1, 2], [3, 4]], [[5, 6], [7, 8]]]", [[[1, 2], [3, 4]], [[5, 6], [7, 8]]]),
+        ("((1, 2), (3, 4))", [[1, 2], [3, 4]]),
+        ("1+2j 1; 0 -1j", [[1 + 2j, 1], [0, -1j]]),
     ],
 )
 def test_numbers_are_read(text: str, expected: list[object]) -> None:
@@ -49,17 +71,27 @@ def test_numbers_are_read(text: str, expected: list[object]) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("1 2; 3", "rows and planes of one size and only numbers; got rows of 1 and 2 numbers"),
-        ("1 two 3", "got 'two'"),
+        ("1 2; 3", "of one size and only numbers; got 2 numbers in row 1 and 1 in row 2"),
+        ("1 2;3 4;;5 6", "got 2 rows in plane 1 and 1 in plane 2"),
+        ("1 2 3\n1 two 3", "got 'two' in row 2, place 2"),
+        ("[1 2; 3 x]", "got 'x' in row 2, place 2"),
+        ("0,25 0,5 0,25", "commas as decimals; write 0.25 for 0,25"),
+        ("[1 2; 3 4", "brackets of a kernel do not match"),
+        ("[1 2] 3]", "brackets of a kernel do not match"),
+        ("[[1 2] 3]", "numbers beside brackets"),
+        ("[[1, 2], []]", "empty brackets"),
+        ("[1 2] / 0", "cannot be divided by 0"),
+        ("1/0 * [1 2]", "cannot be divided by 0"),
+        ("[[1 2 ... 9]]", r"got '\.\.\.' in row 1, place 3"),
         ("1/0", "got '1/0'"),
         ("", "got none"),
         (" ; ;", "got none"),
-        ("{", "a kernel in JSON cannot be read"),
+        ('{"', "a kernel in JSON cannot be read"),
         ('{"weights": 1}', 'an object with the key "kernel"; got NoneType'),
         ('{"kernel": [["a"]]}', "only numbers"),
         ('{"kernel": [[1]], "operation": "turn"}', "must be correlate or convolve; got 'turn'"),
-        ("[[1], [2, 3]]", "rows of 1 and 2 numbers"),
-        ("[" * 3000, "cannot be read"),
+        ("[[1], [2, 3]]", "1 numbers in row 1 and 2 in row 2"),
+        ("[" * 3000, "at most 16 brackets within each other"),
     ],
 )
 def test_wrong_texts(text: str, message: str) -> None:
@@ -67,7 +99,9 @@ def test_wrong_texts(text: str, message: str) -> None:
         parse_matrix(text)
 
 
-@pytest.mark.parametrize("text", ["gaussian:2", "log:2", "psf.npy", "e", "", "box", "5x5", "nan"])
+@pytest.mark.parametrize(
+    "text", ["gaussian:2", "log:2", "psf.npy", "e", "", "box", "5x5", "nan", "5/9.png", "3 x.txt"]
+)
 def test_names_are_no_numbers(text: str) -> None:
     assert not is_matrix_text(text)
 
@@ -83,6 +117,15 @@ KERNELS = arrays.arrays(
 
 @given(KERNELS, st.sampled_from(["correlate", "convolve"]))
 def test_what_is_written_is_read(kernel: np.ndarray, operation: str) -> None:
+    """Also as MATLAB and NumPy write it."""
+    rows = [
+        "; ".join(
+            " ".join(f"{float(v)!r}" for v in row) for row in kernel.reshape(-1, kernel.shape[-1])
+        )
+    ]
+    for text in (repr(kernel.tolist()), f"np.array({kernel.tolist()!r})", f"[{rows[0]}]"):
+        values, _ = parse_matrix(text)
+        np.testing.assert_array_equal(values.reshape(kernel.shape), kernel)
     for text in (matrix_text(kernel, operation), matrix_json(kernel, "a kernel", operation)):
         values, found = parse_matrix(text)
         np.testing.assert_array_equal(values, kernel)
@@ -133,7 +176,9 @@ def test_a_plan_takes_them_too(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["kernel", "1 2; 3"], "rows of 1 and 2 numbers"),
+        (["kernel", "1 2; 3"], "got 2 numbers in row 1 and 1 in row 2"),
+        (["kernel", "1 two 3"], "got 'two' in row 1, place 2"),
+        (["kernel", "1 nan 3"], "finite; got 1 NaN"),
         (["kernel", "-"], "got none. It was read from standard input"),
         (["kernel", "missing.csv"], "missing.csv: there is no such file"),
         (["kernel", "sobel", "--text", "--json"], "give `--text` or `--json`, not both"),
@@ -149,3 +194,70 @@ def test_one_message_each(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_text_is_a_kernel_wherever_kernels_are_taken(tmp_path: Path) -> None:
+    expected = sep.convolve(IMAGE, [[1, 2, 1], [2, 4, 2]], output="int32")
+    text = "1 2 1; 2 4 2"
+    np.testing.assert_array_equal(sep.convolve(IMAGE, text, output="int32"), expected)
+    np.testing.assert_array_equal(sep.convolve(IMAGE.tolist(), text, output="int32"), expected)
+    np.testing.assert_array_equal(
+        sep.plan(text, IMAGE.shape, "uint8", output="int32")(IMAGE), expected
+    )
+    bank = sep.bank({"a": text}, IMAGE.shape, IMAGE.dtype, output="int32", operation="convolve")
+    np.testing.assert_array_equal(bank(IMAGE)[0], expected)
+    np.save(tmp_path / "in.npy", IMAGE)
+    sep.convolve(tmp_path / "in.npy", text, output=tmp_path / "out.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), sep.convolve(IMAGE, text))
+    line = sep.correlate(IMAGE, "1 2 3", axes=1, output="int32")
+    np.testing.assert_array_equal(line, sep.correlate(IMAGE, [1, 2, 3], axes=1, output="int32"))
+    volume = np.random.default_rng(0).random((6, 7, 8))
+    smooth = sep.kernels.gaussian(1, ndim=3)
+    np.testing.assert_array_equal(sep.convolve(volume, "gaussian:1"), sep.convolve(volume, smooth))
+    with pytest.raises(KernelError, match="a kernel of 3 axes is needed; got 2 axes"):
+        sep.convolve(volume, text)
+
+
+def test_a_kernel_may_be_in_a_file_of_matlab(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "k.mat"
+    savemat(path, {"k": np.array(BINOMIAL), "title": "binomial"})
+    np.testing.assert_array_equal(
+        filtered(tmp_path, str(path)), sep.convolve(IMAGE, BINOMIAL, output="int32")
+    )
+    assert run(["kernel", str(path)]) == 0
+    assert "Separable: the product of one vector per axis." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"a": np.eye(3), "b": np.eye(2)}, "must hold one matrix of numbers; it holds a, b"),
+        ({"a": "text"}, "it holds none"),
+        (b"nonsense" * 40, "no MAT-file or damaged"),
+        (b"", "no MAT-file or damaged"),
+        (None, "there is no such file"),
+        (b"MATLAB 7.3 MAT-file".ljust(116) + b"\0" * 8 + b"\0\2IM" + b"\0" * 400, "of version 7.3"),
+    ],
+)
+def test_files_of_matlab_that_hold_no_kernel(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: object, message: str
+) -> None:
+    path = tmp_path / "k.mat"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        savemat(path, content)
+    assert run(["kernel", str(path)]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_messages_lead_to_the_right_notation(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, message in (
+        ("wavelet:coif1", "Write it as wavelet:coif1,BANDS"),
+        ("wavelet:coif1", "one letter per axis, L for low-pass and H for high-pass"),
+        ("gaussian:2,order=1,0", "joined by x: order=1x0"),
+    ):
+        assert run(["kernel", name]) == 2
+        assert message in " ".join(capsys.readouterr().err.split())

@@ -16,7 +16,7 @@ from separable.errors import ArgumentError, SeparableError
 from separable.factorize import factorize, factorize_few
 from separable.factorize.nested import TooManyTermsError, decompose
 from separable.kernels.kernel_arguments import MOST_TAPS
-from separable.plan.candidates import filter_pattern
+from separable.pattern import filter_pattern
 
 RNG = np.random.default_rng(5)
 

@@ -1,7 +1,7 @@
 """separable: separable convolution for images, volumes and networks.
 
 >>> import numpy as np, separable as sep
->>> sep.factorize([[1, 2, 1], [2, 4, 2], [1, 2, 1]], "yx -> y,x")
+>>> sep.factorize([[1, 2, 1], [2, 4, 2], [1, 2, 1]])
 Factors 'yx -> y,x' of a kernel 3x3: rank 1, exact
   y  1 2 1
   x  1 2 1
@@ -18,7 +18,7 @@ from separable import cost, errors, kernels
 from separable.configuration import show_config
 from separable.distribution import VERSION
 from separable.engine import get_num_threads, set_num_threads
-from separable.factorize import Spectrum, factorize, spectrum
+from separable.factorize import Spectrum, factorize, is_separable, spectrum
 from separable.factors import Factors
 from separable.filter_bank import bank, gradient
 from separable.filtering import convolve, correlate
@@ -38,6 +38,7 @@ __all__ = [
     "factorize",
     "get_num_threads",
     "gradient",
+    "is_separable",
     "kernels",
     "ndimage",
     "nn",

@@ -19,6 +19,7 @@ from separable.borders import Modes
 from separable.engine import get_num_threads, registry
 from separable.errors import OutputError
 from separable.factors import Factors
+from separable.kernels.parse import parse
 from separable.machine import current
 from separable.plan import Plan, plan
 from separable.repeated_calls import PlannedCall, repeated
@@ -182,6 +183,10 @@ def planned(
     """Return the plan for an array; filter an image of another kind, or one with missing samples."""
     missing = missing_options(mask, nan, fill, nodata)
     other = _dispatch(image)
+    if isinstance(kernel, str) and not isinstance(image, (str, os.PathLike)):
+        axes = options.get("axes")
+        count = np.ndim(image) if axes is None else np.size(axes)
+        kernel = parse(kernel, int(count))
     if other is None:
         image = array_of(image)
         check_dtype(image.dtype, "image")

@@ -21,6 +21,7 @@ A pattern is written like an einsum: the kernel's axes in memory order, an arrow
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +29,7 @@ from functools import cached_property
 from separable.errors import ArgumentTypeError, PatternError
 from separable.value import Value
 
-__all__ = ["Pattern", "parse"]
+__all__ = ["Pattern", "filter_pattern", "parse"]
 
 ARROW = "->"
 NO_ARROW = (
@@ -413,3 +414,15 @@ def _check_bonds(source: _Source, pattern: Pattern) -> None:
             f"factor `{pattern.factors[loose]}` shares no bond with the first one",
             source.right(pattern.factors[loose][-1]),
         )
+
+
+def filter_pattern(ndim: int) -> str:
+    """Return the pattern that separates all axes of a filter kernel.
+
+    Examples
+    --------
+    >>> filter_pattern(3)
+    'zyx -> z,y,x'
+    """
+    letters = "tzyx"[-ndim:] if ndim <= 4 else string.ascii_lowercase[:ndim]
+    return f"{letters} -> {','.join(letters)}"

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 import separable as sep
 from separable.borders import registered_borders
 from separable.errors import SeparableError
-from separable.plan.candidates import filter_pattern
+from separable.pattern import filter_pattern
 
 TIMES, MORE = 64, 1 << 28
 SECONDS = 10.0  # of CPU, for one plan: some 20 times the slowest seen

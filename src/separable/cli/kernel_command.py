@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
@@ -19,12 +20,13 @@ from separable.cli.options import (
     read_kernel,
     read_spacing,
 )
+from separable.cost import KernelCount, count_kernel
 from separable.errors import ArgumentError
 from separable.factorize import Spectrum, factorize, spectrum
 from separable.factors import Factors
 from separable.kernels import parse_spec, registered_kernels
 from separable.kernels.matrix_text import matrix_json, matrix_text
-from separable.plan.candidates import filter_pattern
+from separable.pattern import filter_pattern
 
 __all__ = ["kernel_command", "kernel_of"]
 
@@ -61,6 +63,22 @@ def kernel_command(
         int | None, typer.Option(help="Number of axes, 1 to 4.", show_default=False)
     ] = None,
     spacing: SpacingText = None,
+    pattern: Annotated[
+        str | None,
+        typer.Option(
+            help="Axes and factors, for example yx->y,x or zyx->z,yx. Default: one factor per axis.",
+            show_default=False,
+        ),
+    ] = None,
+    rank: Annotated[
+        int | None, typer.Option(help="Number of terms of the factors.", show_default=False)
+    ] = None,
+    tol: Annotated[
+        float | None,
+        typer.Option(
+            help="Fewest terms within this error, relative (Frobenius norm).", show_default=False
+        ),
+    ] = None,
     as_text: Annotated[
         bool, typer.Option("--text", help="Print only the numbers, for -k - of another command.")
     ] = False,
@@ -79,9 +97,11 @@ def kernel_command(
     if as_text:
         print(matrix_text(kernel.dense, kernel.operation))
     elif as_json:
-        print(matrix_json(kernel.dense, kernel.name, kernel.operation))
+        asked = _Asked(pattern, rank, tol)
+        extra = asked.factors(kernel) if kernel.dense.ndim > 1 else None
+        print(matrix_json(kernel.dense, kernel.name, kernel.operation, extra))
     else:
-        _show(kernel, console)
+        _show(kernel, _Asked(pattern, rank, tol), console)
 
 
 def kernel_of(name: str | None, file: str | None, ndim: int | None, spacing: str | None) -> Kernel:
@@ -120,7 +140,24 @@ def _list(console: Console) -> None:
     )
 
 
-def _show(kernel: Kernel, console: Console) -> None:
+@dataclass(frozen=True)
+class _Asked:
+    """Options of the factors."""
+
+    pattern: str | None
+    rank: int | None
+    tol: float | None
+
+    def factors(self, kernel: Kernel) -> Factors:
+        """Return the factors; by default those that the catalogue gives, or exact ones."""
+        given = kernel.values
+        if self != _Asked(None, None, None) or not isinstance(given, Factors):
+            return factorize(kernel.dense, self.pattern, rank=self.rank, tol=self.tol)
+        least = spectrum(kernel.dense).rank
+        return given if given.rank <= least else factorize(kernel.dense)
+
+
+def _show(kernel: Kernel, asked: _Asked, console: Console) -> None:
     """Print the drawing, the factors, the singular values and the multiplications."""
     dense = kernel.dense
     size = "x".join(map(str, dense.shape))
@@ -128,18 +165,16 @@ def _show(kernel: Kernel, console: Console) -> None:
     console.print()
     put(console, draw(dense, console), indent=2)
     console.print()
-    if dense.ndim == 1:
+    if dense.ndim == 1 and asked.pattern is None:
         put(console, _vector(dense, VALUES), indent=2)
         console.print("\nThe kernel has one axis: a single pass, nothing to separate.")
         return
-    pattern = filter_pattern(dense.ndim)
-    values = spectrum(dense, pattern)
-    factors = kernel.values
-    if not isinstance(factors, Factors) or factors.rank > values.rank:
-        factors = factorize(dense, pattern)
+    factors = asked.factors(kernel)
+    values = spectrum(dense, factors.pattern) if factors.pattern.has_one_bond else None
     _show_factors(factors, values, console)
-    if factors.rank:
+    if factors.rank and values is not None and not factors.pattern.batch:
         _show_spectrum(values, console)
+    if factors.rank:
         _show_cost(dense, factors, console)
 
 
@@ -148,15 +183,15 @@ def _sum(dense: NDArray[Any]) -> Any:
     return 0.0 if abs(total) <= 1e-12 * np.abs(dense).sum() else total
 
 
-def _show_factors(factors: Factors, values: Spectrum, console: Console) -> None:
+def _show_factors(factors: Factors, values: Spectrum | None, console: Console) -> None:
     rank = factors.rank
     if rank == 0:
         console.print("The kernel is zero everywhere.")
         return
-    if rank == 1:
-        console.print("Separable: the product of one vector per axis.")
-    else:
-        console.print(f"Not separable: the sum of {rank} separable terms (rank {rank}).")
+    if values is None or factors.pattern.batch:
+        console.print(f"{factors!r}\n")
+        return
+    console.print(_verdict(factors, values), soft_wrap=True)
     console.print()
     letters = factors.pattern.factors
     for index, term in enumerate(factors.terms[:TERMS]):
@@ -172,6 +207,21 @@ def _show_factors(factors: Factors, values: Spectrum, console: Console) -> None:
         more = rank - TERMS
         console.print(f"  ... {more} more term{'s' if more > 1 else ''}")
     console.print()
+
+
+def _verdict(factors: Factors, values: Spectrum) -> str:
+    """Return whether the kernel separates, and what is shown of it."""
+    usual = str(factors.pattern) == filter_pattern(len(factors.shape))
+    parts = "one vector per axis" if usual else f"the factors of {factors.pattern}"
+    exact = (
+        f"Separable: the product of {parts}."
+        if values.separable
+        else f"Not separable: the sum of {values.rank} separable terms (rank {values.rank})."
+    )
+    if factors.rank == values.rank:
+        return exact
+    terms = f"{factors.rank} term{'' if factors.rank == 1 else 's'}"
+    return f"{exact}\nShown: {terms}, with an error of {factors.error:.2g}."
 
 
 def _vector(values: NDArray[Any], max_values: int) -> str:
@@ -207,13 +257,10 @@ def _show_spectrum(values: Spectrum, console: Console) -> None:
 
 
 def _show_cost(dense: NDArray[Any], factors: Factors, console: Console) -> None:
-    separate = factors.rank * sum(dense.shape)
-    ratio = dense.size / separate
-    nonzero = int(np.count_nonzero(dense))
-    passes = f"{factors.rank * dense.ndim} passes"
-    verdict = f"{ratio:.1f} times fewer" if ratio >= 1.05 else "not fewer"
-    zeros = "" if nonzero == dense.size else f" ({nonzero} of its weights are not zero)"
-    put(
-        console,
-        f"Multiplications per output: {dense.size} dense{zeros}, {separate} in {passes}: {verdict}.",
-    )
+    """Print the multiplications per output; of factors over several axes, those of their passes."""
+    count = count_kernel(dense, factors.rank)
+    if str(factors.pattern) != filter_pattern(dense.ndim):
+        parts = factors.rank * len(factors.pattern.factors)
+        count = KernelCount(count.dense, count.nonzero, factors.parameters, parts)
+    sentence = count.sentence
+    put(console, f"{sentence[:1].upper()}{sentence[1:]}.")

@@ -21,7 +21,8 @@ from separable.files.diagnostics import reason_of
 from separable.files.format_registry import locate
 from separable.files.opening import open_source
 from separable.kernels import parse_spec
-from separable.kernels.matrix_text import is_matrix_text, parse_matrix
+from separable.kernels.mat_file import read_mat
+from separable.kernels.matrix_parser import is_matrix_text, parse_matrix
 from separable.kernels.units import has_units, read_lengths, unit_of
 from separable.request import check_spacing, per_axis
 
@@ -233,7 +234,7 @@ def is_kernel_file(text: str) -> bool:
         text == STANDARD_INPUT
         or is_matrix_text(text)
         or is_image_path(text)
-        or text.lower().endswith(TEXT_FILES)
+        or text.lower().endswith((*TEXT_FILES, ".mat"))
         or os.path.basename(text) != text
     )
 
@@ -295,6 +296,8 @@ def _text_of(path: Path) -> str:
 
 
 def _from_image(text: str) -> NDArray[Any]:
+    if text.lower().endswith(".mat"):
+        return read_mat(Path(text))
     _check_size(text)
     values, _ = read_image(text)
     return values

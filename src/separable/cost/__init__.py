@@ -19,13 +19,16 @@ from separable.cost.count import Cost
 from separable.cost.factored_layers_cost import factor_costs, factored
 from separable.cost.filter_costs import dense_filter, separable_filter
 from separable.cost.geometry import Convolution
+from separable.cost.kernel_count import KernelCount, count_kernel
 from separable.cost.layer_costs import conv, separable
 
 __all__ = [
     "Convolution",
     "Cost",
+    "KernelCount",
     "attention",
     "conv",
+    "count_kernel",
     "dense_filter",
     "factor_costs",
     "factored",

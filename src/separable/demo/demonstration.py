@@ -8,7 +8,6 @@ from __future__ import annotations
 import textwrap
 import time
 from collections.abc import Callable, Iterator
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,19 +17,22 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from separable import kernels
-from separable.demo.demo_pictures import Result, draw_photo, draw_volume
+from separable.demo.demo_peers import peers
+from separable.demo.demo_pictures import DENSE, PLANNED, Result, draw_photo, draw_volume
 from separable.distribution import install_command
 from separable.errors import FileError, SeparableError
 from separable.factorize import factorize
 from separable.factors import Factors
 from separable.files import write_image
 from separable.plan import plan
-from separable.plan.candidates import filter_pattern
 from separable.plan.plan_text import duration
 
 __all__ = ["run_demo"]
 
 Array: TypeAlias = NDArray[Any]
+Own = Callable[[Array], Array]
+
+SHORT = {"Laplacian of Gaussian": "LoG"}  # in the summary
 
 NEEDED = {"skimage": "scikit-image", "nibabel": "nibabel", "matplotlib": "matplotlib"}
 PATIENCE = 0.6  # seconds after which a timing is not repeated
@@ -64,12 +66,14 @@ def run_demo(folder: Path, *, step: int = 1) -> list[Result]:
     _say(
         "Each kernel below is given as a dense array. It is factored, every method is planned, "
         "the fastest one is run, and its result is compared with the dense convolution of SciPy "
-        "(scipy.ndimage.convolve). Times are the best of up to 5 runs."
+        "(scipy.ndimage.convolve). Times are the best of up to 5 runs, without start-up. They are "
+        "compared with the calls a user would make otherwise: SciPy's own function for the kernel, "
+        "and OpenCV if it is installed."
     )
     _say(f"Photograph: an astronaut, {_described(photo)}, filtered along its first two axes.")
-    flat = [_compare(title, kernel, photo) for title, kernel in _flat_kernels()]
+    flat = [_compare(*item, photo) for item in _flat_kernels()]
     _say(f"Volume: magnetic resonance image of a head, {_described(volume)}, all three axes.")
-    solid = [_compare(title, kernel, volume) for title, kernel in _solid_kernels()]
+    solid = [_compare(*item, volume) for item in _solid_kernels()]
     _summarise([*flat, *solid])
     for name, picture in (
         ("demo.png", draw_photo(photo, flat)),
@@ -111,67 +115,70 @@ def _volume() -> Array:
     return np.ascontiguousarray(np.asanyarray(volume.dataobj)[..., 0].T, dtype=np.float32)
 
 
-def _flat_kernels() -> Iterator[tuple[str, Array]]:
-    yield "Sobel", _dense(kernels.sobel())
-    yield "Gaussian", _dense(kernels.gaussian(3))
-    yield "Laplacian of Gaussian", _dense(kernels.laplacian_of_gaussian(3.5, radius=15))
+def _flat_kernels() -> Iterator[tuple[str, Array, Own | None]]:
+    """Yield kernels for photographs, and SciPy's own functions for them."""
+    yield "Sobel", _dense(kernels.sobel()), lambda x: ndimage.sobel(x, axis=1)
+    yield (
+        "Gaussian",
+        _dense(kernels.gaussian(3)),
+        lambda x: ndimage.gaussian_filter(x, 3, axes=(0, 1)),
+    )
+    log = _dense(kernels.laplacian_of_gaussian(3.5, radius=15))
+    yield "Laplacian of Gaussian", log, lambda x: ndimage.gaussian_laplace(x, (3.5, 3.5, 0))
     disk = _dense(kernels.disk(10))
-    yield "Disk", disk / disk.sum()
+    yield "Disk", disk / disk.sum(), None
 
 
-def _solid_kernels() -> Iterator[tuple[str, Array]]:
-    yield "Gaussian", _dense(kernels.gaussian(1, ndim=3, radius=3))
-    yield "Laplacian of Gaussian", _dense(kernels.laplacian_of_gaussian(1.2, ndim=3, radius=4))
+def _solid_kernels() -> Iterator[tuple[str, Array, Own | None]]:
+    """Yield kernels for volumes, and SciPy's own functions for them."""
+    smooth = _dense(kernels.gaussian(1, ndim=3, radius=3))
+    yield "Gaussian", smooth, lambda x: ndimage.gaussian_filter(x, 1, radius=3)
+    log = _dense(kernels.laplacian_of_gaussian(1.2, ndim=3, radius=4))
+    yield "Laplacian of Gaussian", log, lambda x: ndimage.gaussian_laplace(x, 1.2)
     ball = _dense(kernels.ball(3))
-    yield "Ball", ball / ball.sum()
+    yield "Ball", ball / ball.sum(), None
 
 
 def _dense(kernel: Factors | Array) -> Array:
     return np.array(kernel.dense() if isinstance(kernel, Factors) else kernel, dtype=np.float64)
 
 
-def _compare(title: str, kernel: Array, image: Array) -> Result:
-    """Factor, plan, run and time the dense filters and the plan, and print the results."""
+def _compare(title: str, kernel: Array, own: Own | None, image: Array) -> Result:
+    """Factor, plan, run and time the kernel and its peers, and print the results."""
     # Step 1: factor and plan.
-    factors = factorize(kernel, filter_pattern(kernel.ndim))
+    factors = factorize(kernel)
     axes = tuple(range(kernel.ndim))
     filter_plan = plan(kernel, image.shape, image.dtype, axes=axes)
     direct = plan(kernel, image.shape, image.dtype, axes=axes, method="direct")
 
     # Step 2: time each; the first run of a plan includes loading and compilation.
-    image_kernel = kernel.reshape(kernel.shape + (1,) * (image.ndim - kernel.ndim))
-    dense_seconds, expected = _time(lambda: ndimage.convolve(image, image_kernel))
-    times = [f"SciPy's dense filter {duration(dense_seconds)}"]
+    times: dict[str, float] = {}
+    expected: Array | None = None
+    for name, call in peers(own, kernel, factors, image).items():
+        times[name], output = _time(call)
+        expected = output if expected is None else expected
     direct(image)
-    times.append(f"our dense filter {duration(_time(lambda: direct(image))[0])}")
-    opencv = _opencv(kernel, image)
-    if opencv is not None:
-        times.append(f"OpenCV {duration(_time(opencv)[0])}")
+    times[DENSE], _ = _time(lambda: direct(image))
     filter_plan(image)
-    seconds, output = _time(lambda: filter_plan(image))
-    times.append(f"{filter_plan.chosen.title} {duration(seconds)}")
+    times[PLANNED], output = _time(lambda: filter_plan(image))
+    assert expected is not None
     difference = float(np.max(np.abs(output - expected)))
-    result = Result(title, kernel, factors, filter_plan, output, dense_seconds, seconds, difference)
+    result = Result(title, kernel, factors, filter_plan, output, times, difference)
 
     # Step 3: print.
     print(f"--- {title}, {result.size}: {kernel.size} weights\n")
     print(f"{factors!r}\n")
     print(f"{filter_plan}\n")
-    _say("; ".join(times) + ".")
+    _say("Measured: " + "; ".join(f"{n} {duration(t)}" for n, t in times.items()) + ".")
+    _say(
+        f"Planned is {result.speedup:.1f} times as fast as the fastest other library "
+        f"({result.best_peer}). Its predicted time was {duration(filter_plan.chosen.seconds)}."
+    )
     _say(
         f"Largest difference from SciPy: {difference:.1e}; largest value of the result: "
         f"{np.max(np.abs(expected)):.3g}."
     )
     return result
-
-
-def _opencv(kernel: Array, image: Array) -> Callable[[], Array] | None:
-    """Return OpenCV's dense filter of the same image; None without OpenCV or for volumes."""
-    if kernel.ndim != 2 or find_spec("cv2") is None:
-        return None
-    cv2: Any = import_module("cv2")
-    flipped = np.ascontiguousarray(kernel[::-1, ::-1], np.float32)
-    return lambda: cv2.filter2D(image, -1, flipped, borderType=cv2.BORDER_REFLECT)
 
 
 def _time(job: Callable[[], Array]) -> tuple[float, Array]:
@@ -190,15 +197,15 @@ def _time(job: Callable[[], Array]) -> tuple[float, Array]:
 
 def _summarise(results: list[Result]) -> None:
     print("--- Summary\n")
-    heads = ("kernel", "size", "terms", "method", "dense", "planned", "faster")
+    names = ("SciPy, dense", "SciPy, own", "OpenCV", DENSE)
+    heads = ("kernel", "size", "dense", "own", "OpenCV", "here", "planned", "predicted", "faster")
     rows = [
         (
-            r.title,
+            SHORT.get(r.title, r.title),
             r.size,
-            str(r.factors.rank),
-            r.plan.chosen.name,
-            duration(r.dense_seconds),
+            *(duration(r.times[n]) if n in r.times else "-" for n in names),
             duration(r.seconds),
+            duration(r.plan.chosen.seconds),
             f"{r.speedup:.1f}x",
         )
         for r in results
@@ -206,14 +213,16 @@ def _summarise(results: list[Result]) -> None:
     widths = [max(len(row[i]) for row in (heads, *rows)) for i in range(len(heads))]
     for row in (heads, *rows):
         cells = (
-            f"{c:<{w}}" if i in (0, 1, 3) else f"{c:>{w}}"
+            f"{c:<{w}}" if i < 2 else f"{c:>{w}}"
             for i, (c, w) in enumerate(zip(row, widths, strict=True))
         )
         print("  ".join(cells).rstrip())
     print()
     _say(
-        "terms: separable terms of the exact kernel; dense: time of scipy.ndimage.convolve; "
-        "planned: time of the chosen method; faster: dense divided by planned."
+        "dense: scipy.ndimage.convolve; own: SciPy's own function for the kernel; OpenCV: "
+        "sepFilter2D for products, else filter2D; here: the dense method of this package; planned: "
+        "the chosen method, measured and predicted; faster: the fastest other library (dense, own, "
+        "OpenCV) divided by planned."
     )
 
 

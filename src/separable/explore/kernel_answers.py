@@ -8,12 +8,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from separable.cost import count_kernel
 from separable.explore.limits import InputError
 from separable.explore.uploads import check_kernel
 from separable.factorize import factorize, spectrum
 from separable.factors import Factors, kernel_errors
-from separable.kernels import parse_spec
-from separable.plan.candidates import filter_pattern
+from separable.kernels import parse
+from separable.kernels.matrix_parser import parse_matrix
+from separable.pattern import filter_pattern
 
 __all__ = ["Chosen", "choose", "describe"]
 
@@ -48,14 +50,17 @@ class SupportsGet(Protocol):
 
 
 def choose(asked: Any, store: SupportsGet) -> Chosen:
-    """Return the kernel of a request: by name, by its values, or uploaded."""
+    """Return the kernel of a request: by name, as text of numbers, by its values, or uploaded."""
     if not isinstance(asked, dict):
-        raise InputError("`kernel` must say spec, values or upload")
+        raise InputError("`kernel` must say spec, text, values or upload")
     if "spec" in asked:
         text = str(asked["spec"])[:200]
-        parsed = parse_spec(text, asked.get("ndim"))
+        parsed = parse(text, asked.get("ndim"))
         dense = parsed.dense() if isinstance(parsed, Factors) else np.asarray(parsed)
         return Chosen(text, check_kernel(dense), "correlate")
+    if "text" in asked:
+        values, operation = parse_matrix(str(asked["text"]))
+        return Chosen("pasted kernel", check_kernel(values), operation or "correlate")
     if "values" in asked:
         try:
             values = np.array(asked["values"])
@@ -68,7 +73,7 @@ def choose(asked: Any, store: SupportsGet) -> Chosen:
             store.get(str(asked["upload"])),
             "convolve",
         )
-    raise InputError("`kernel` must say spec, values or upload")
+    raise InputError("`kernel` must say spec, text, values or upload")
 
 
 def _as_integers(values: Array) -> Array:
@@ -95,7 +100,7 @@ def describe(chosen: Chosen) -> dict[str, Any]:
     if values.ndim == 1:
         verdict = "The kernel has one axis: a single pass, nothing to separate."
         return {**found, "pattern": "", "rank": 1, "verdict": verdict, "terms": [], "spectrum": [],
-                "errors": [], "bounds": [], "multiplications": {"dense": values.size, "nonzero": int(np.count_nonzero(values)), "passes": []}}  # fmt: skip
+                "errors": [], "bounds": [], "multiplications": {"dense": values.size, "nonzero": int(np.count_nonzero(values)), "passes": [], "sentence": ""}}  # fmt: skip
     pattern = filter_pattern(values.ndim)
     spectral = spectrum(values, pattern)
     factors = factorize(values, pattern)
@@ -117,6 +122,7 @@ def describe(chosen: Chosen) -> dict[str, Any]:
             "dense": int(values.size),
             "nonzero": int(np.count_nonzero(values)),
             "passes": np.cumsum(sums).astype(int).tolist(),
+            "sentence": count_kernel(values, rank).sentence,
         },
     }
 

@@ -17,7 +17,7 @@ from separable.explore.limits import InputError
 from separable.factorize import factorize
 from separable.factors import kernel_errors
 from separable.filtering import convolve, correlate
-from separable.plan.candidates import filter_pattern
+from separable.pattern import filter_pattern
 
 __all__ = ["SAMPLES", "as_png", "compare", "preview", "sample"]
 

@@ -30,7 +30,7 @@ BODY = """<h1>{name}</h1>
 <div class="columns even">
 <section class="card"><h2>Spectrum</h2><div id="spectrum" class="chart"></div>
 <p class="help">Bars: weight of each term, relative to the first (singular values). Line: error of the sum up to that term, relative to the kernel (Frobenius norm).</p></section>
-<section class="card"><h2>Multiplications per output</h2><div id="counts" class="chart"></div></section>
+<section class="card"><h2>Multiplications per output</h2><div id="counts" class="chart"></div><p id="count-text"></p></section>
 </div>
 <section class="card"><h2>Methods for {image}</h2>
 <div class="scroll" tabindex="0" role="region" aria-label="Plan"><table id="plan"></table></div>

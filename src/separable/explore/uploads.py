@@ -21,6 +21,7 @@ from separable.explore.limits import (
     STORE_BYTES,
     InputError,
 )
+from separable.kernels.matrix_parser import parse_matrix
 
 __all__ = ["Store", "check_kernel", "decode_image", "decode_kernel"]
 
@@ -103,16 +104,11 @@ def decode_kernel(content: bytes) -> Array:
             "expected a kernel as .npy or as lines of numbers; got a large file of another type"
         )
     try:
-        text = content.decode("utf-8")
-        rows = [r.replace(",", " ").replace(";", " ").split() for r in text.splitlines()]
-        values = [[float(v) for v in row] for row in rows if row]
-    except (UnicodeDecodeError, ValueError):
+        return check_kernel(parse_matrix(content.decode("utf-8"))[0])
+    except UnicodeDecodeError:
         raise InputError(
             "expected a kernel as .npy or as lines of numbers, such as 1 2 1; got something else"
         ) from None
-    if not values or len({len(r) for r in values}) != 1:
-        raise InputError("every line of a kernel must have the same number of values, at least 1")
-    return check_kernel(np.array(values))
 
 
 def check_kernel(values: Array) -> Array:

@@ -1,15 +1,18 @@
-"""Factorisation of dense kernels: `factorize`, `spectrum` and the decompositions behind them."""
+"""Factorisation of dense kernels: `factorize`, `is_separable`, `spectrum` and the decompositions behind them."""
 
 from separable.factorize.factorization import factorize
 from separable.factorize.factorize_request import as_kernel, check_tolerance
 from separable.factorize.leading import factorize_few
+from separable.factorize.separability import Separability, is_separable
 from separable.factorize.spectrum import Spectrum, spectrum
 
 __all__ = [
+    "Separability",
     "Spectrum",
     "as_kernel",
     "check_tolerance",
     "factorize",
     "factorize_few",
+    "is_separable",
     "spectrum",
 ]

@@ -41,7 +41,7 @@ Array = NDArray[Any]
 
 def factorize(
     kernel: ArrayLike,
-    pattern: str | Pattern,
+    pattern: str | Pattern | None = None,
     *,
     rank: int | Mapping[str, int] | None = None,
     tol: float | None = None,
@@ -53,8 +53,9 @@ def factorize(
     ----------
     kernel : array_like
         Kernel of any number of axes: integers, float or complex, not empty and finite.
-    pattern : str or Pattern
-        Axes of the kernel and its factors, for instance ``"yx -> y,x"`` or ``"ocyx -> oc,cyx"``.
+    pattern : str or Pattern, optional
+        Axes of the kernel and its factors, for instance ``"yx -> y,x"`` or ``"ocyx -> oc,cyx"``. By
+        default a filter's: one factor for each axis.
     rank : int or mapping of bond to int, optional
         Size of the bond: the number of terms (the depth multiplier of a depthwise separable
         layer). With several bonds an int is an upper limit for each of them.

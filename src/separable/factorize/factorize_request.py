@@ -11,8 +11,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from separable.arrays import complete_array_of
-from separable.errors import ArgumentError, ArgumentTypeError, DTypeError, KernelError, RankError
-from separable.pattern import Pattern, parse
+from separable.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    DTypeError,
+    KernelError,
+    PatternError,
+    RankError,
+)
+from separable.pattern import Pattern, filter_pattern, parse
 
 __all__ = [
     "FactorizeRequest",
@@ -106,9 +113,7 @@ def as_kernel(kernel: ArrayLike) -> Array:
     array = complete_array_of(kernel, "kernel")
     if array.dtype.kind not in "biufc":
         named = isinstance(kernel, str)
-        remedy = (
-            f". For a kernel's name use separable.kernels.parse_spec({kernel!r})" if named else ""
-        )
+        remedy = f". For a kernel as text use separable.kernels.parse({kernel!r})" if named else ""
         raise DTypeError(
             f"`kernel` must hold numbers; got dtype {array.dtype}, shape {array.shape}{remedy}"
         )
@@ -125,8 +130,15 @@ def as_kernel(kernel: ArrayLike) -> Array:
     return array
 
 
-def parse_for(pattern: str | Pattern, array: Array) -> Pattern:
-    """Return the pattern; error messages about it show the kernel's shape."""
+def parse_for(pattern: str | Pattern | None, array: Array) -> Pattern:
+    """Return the pattern, by default that of all axes; error messages show the kernel's shape."""
+    if pattern is None:
+        if array.ndim == 1:
+            raise PatternError(
+                "a kernel of one axis is a single pass: there is nothing to separate; got shape "
+                f"{array.shape}"
+            )
+        pattern = filter_pattern(array.ndim)
     return pattern if isinstance(pattern, Pattern) else parse(pattern, array.shape)
 
 

@@ -92,7 +92,7 @@ class Spectrum(Value):
 
 def spectrum(
     kernel: ArrayLike,
-    pattern: str | Pattern,
+    pattern: str | Pattern | None = None,
     *,
     bond: str | None = None,
     sizes: Mapping[str, int] | None = None,
@@ -103,7 +103,7 @@ def spectrum(
     ----------
     kernel : array_like
         Kernel of any number of axes: integers, float or complex, not empty and finite.
-    pattern : str or Pattern
+    pattern : str or Pattern, optional
         Axes of the kernel and its factors, as for `factorize`.
     bond : str, optional
         The bond to cut, for patterns with several of them. The others are not cut.

@@ -20,6 +20,7 @@ from separable.files.images import read_image, write_image
 from separable.files.opening import check_target
 from separable.filter_bank.magnitude import Magnitude, wide_type
 from separable.filtering import NoData, filter_with, missing_options
+from separable.kernels.parse import read_kernel_of
 from separable.masked import Opacity, OpacityWeights, check_fill, filter_with_opacity, valid_samples
 from separable.request import check_axes
 from separable.run import store
@@ -125,6 +126,7 @@ def filter_image(
     """
     if options.get("axes") is None:
         options["axes"] = info.space(image.ndim)
+    kernel = read_kernel_of(kernel, int(np.size(options["axes"])))
     out = image.dtype if output is None else np.dtype(output)
     missing = missing_options(mask, nan, fill, nodata)
     opacity = opacity_of(info, image.ndim, options["axes"])

@@ -20,7 +20,7 @@ from separable.factors import Factors
 from separable.filter_bank import bank_text
 from separable.filter_bank.bank_sweep import Sweep
 from separable.filter_bank.sweep_groups import Group, groups_of, seconds_alone, widest
-from separable.kernels import parse_spec
+from separable.kernels import parse
 from separable.machine import Machine, current
 from separable.plan import Plan, plan
 from separable.request.filter_parameter_docs import documented
@@ -233,7 +233,7 @@ def bank(
     Parameters
     ----------
     kernels : mapping of str to kernel, or sequence of kernels
-        Each kernel is dense, factored or a text for `kernels.parse_spec`, such as ``"log:2"``. All
+        Each kernel is dense, factored or a text for `kernels.parse`, such as ``"log:2"``. All
         have as many axes as are filtered. A mapping names the bands; in a sequence the text of a
         kernel is its name.
     shape : sequence of int
@@ -326,9 +326,9 @@ def _read(name: str, kernel: Any, ndim: int) -> Any:
     if not isinstance(kernel, str):
         return kernel
     try:
-        return parse_spec(kernel, ndim)
-    except ArgumentError as error:
-        raise ArgumentError(f"kernel {name!r} of the bank: {error}") from None
+        return parse(kernel, ndim)
+    except (ArgumentError, KernelError) as error:
+        raise type(error)(f"kernel {name!r} of the bank: {error}") from None
 
 
 def _planned(name: str, kernel: Any, shape: Any, dtype: Any, output: Any, options: Any) -> Plan:

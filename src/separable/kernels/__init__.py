@@ -55,7 +55,7 @@ from separable.kernels.kernel_registry import (
     registered_kernels,
     unregister_kernel,
 )
-from separable.kernels.parse import parse_spec
+from separable.kernels.parse import parse, parse_spec
 from separable.kernels.shapes import ball, disk, motion, pillbox
 from separable.kernels.smoothing_kernels import (
     binomial,
@@ -86,6 +86,7 @@ __all__ = [
     "laws",
     "laws_bands",
     "motion",
+    "parse",
     "parse_spec",
     "pillbox",
     "prewitt",

@@ -105,6 +105,8 @@ class CatalogueKernel:
         Parameters of which exactly one is needed, the usual one first.
     ndim_hint : str
         Sentence that names the kernel to use for another number of axes; may be empty.
+    hint : str
+        Text that follows the list of parameters where one is missing; may be empty.
     """
 
     make: Callable[..., Kernel]
@@ -114,6 +116,7 @@ class CatalogueKernel:
     aliases: tuple[str, ...] = ()
     ndim_hint: str = ""
     one_of: tuple[str, ...] = ()
+    hint: str = ""
 
     @property
     def name(self) -> str:
@@ -193,7 +196,15 @@ _BUILT_IN = (
     CatalogueKernel(derivative_kernels.scharr, {**_AXIS, "size": "integer"}),
     CatalogueKernel(bandpass.sharpen, {"sigma": "lengths", "amount": "number", **_GAUSSIAN}),
     CatalogueKernel(derivative_kernels.sobel, {**_AXIS, "size": "integer"}),
-    CatalogueKernel(wavelet_kernels.wavelet, {"name": "text", "bands": "text"}),
+    CatalogueKernel(
+        wavelet_kernels.wavelet,
+        {"name": "text", "bands": "text"},
+        hint=(
+            ". The bands are one letter per axis, L for low-pass and H for high-pass, as in "
+            "wavelet:haar,LH; wavelets are haar, db1 to db38, sym2 to sym20, coif1 to coif17 and "
+            "others of PyWavelets"
+        ),
+    ),
 )
 # By names and aliases, in the order of registration.
 _kernels: dict[str, CatalogueKernel] = {

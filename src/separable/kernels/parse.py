@@ -1,10 +1,12 @@
-"""Kernels from text, for the command line: ``gaussian:2``, ``sobel:axis=0``, ``box:5mm``."""
+"""Kernels from text: ``gaussian:2``, ``sobel:axis=0``, ``box:5mm``, ``1 2 1; 2 4 2; 1 2 1``."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from separable.errors import ArgumentError, ArgumentTypeError
+import numpy as np
+
+from separable.errors import ArgumentError, ArgumentTypeError, KernelError
 from separable.kernels.kernel_arguments import Kernel, PerAxis
 from separable.kernels.kernel_registry import (
     PARAMETER_TYPES,
@@ -13,9 +15,78 @@ from separable.kernels.kernel_registry import (
     registered_kernels,
     unknown_name,
 )
+from separable.kernels.matrix_parser import is_matrix_text, parse_matrix
 from separable.kernels.units import Lengths, has_units, measured
 
-__all__ = ["kernel_by_name", "lengths_of", "parse_spec"]
+__all__ = ["kernel_by_name", "lengths_of", "parse", "parse_spec", "read_kernel_of"]
+
+
+def parse(
+    text: str, ndim: int | None = None, *, spacing: PerAxis | None = None, unit: str = ""
+) -> Kernel:
+    """Return the kernel that a text names or holds.
+
+    Parameters
+    ----------
+    text : str
+        A name with parameters, as `parse_spec` reads it (``"gaussian:2,order=1"``), or numbers: rows
+        that end with a semicolon or a line, with or without brackets, as in MATLAB (``"[1 2 1; 2 4
+        2]"``) and NumPy (``"np.array([[1, 2, 1], [2, 4, 2]])"``), with a factor (``"[1 2 1] / 4"``)
+        and fractions (``"1/9 1/9 1/9"``).
+    ndim : int, optional
+        Number of axes. A named kernel is made for so many; one row of numbers gets or loses axes of
+        length 1 before it.
+    spacing : float or sequence of float, optional
+        Distance between samples, for lengths of named kernels; see `parse_spec`.
+    unit : str, optional
+        Unit of `spacing`.
+
+    Returns
+    -------
+    Factors or ndarray
+        A named kernel as its function returns it; numbers as an array.
+
+    Raises
+    ------
+    ArgumentError
+        If the name or a parameter is unknown, as `parse_spec` says.
+    KernelError
+        If numbers cannot be read, make no rectangle, or have another number of axes than `ndim`. The
+        message says where.
+
+    Examples
+    --------
+    >>> parse("1 2 1; 2 4 2; 1 2 1").tolist()
+    [[1, 2, 1], [2, 4, 2], [1, 2, 1]]
+    >>> parse("sobel").shape
+    (3, 3)
+    >>> parse("1 2 1; 2 x 2")
+    Traceback (most recent call last):
+        ...
+    separable.errors.KernelError: a kernel has numbers, such as 1 2 1; 2 4 2; 1 2 1; got 'x' in row 2, place 2
+    """
+    if not isinstance(text, str) or not is_matrix_text(text):
+        return parse_spec(text, ndim, spacing=spacing, unit=unit)
+    values, _ = parse_matrix(text)
+    if ndim is None or values.ndim == ndim:
+        return values
+    row = values.reshape(-1) if values.size == values.shape[-1] else None
+    if row is None or ndim < 1:
+        raise KernelError(
+            f"a kernel of {ndim} axes is needed; got {values.ndim} axes in {text[:40]!r}"
+        )
+    return row.reshape((1,) * (ndim - 1) + (-1,))
+
+
+def read_kernel_of(kernel: Any, ndim: int) -> Any:
+    """Return a kernel that may be given as text: the kernel it names for `ndim` axes, or itself.
+
+    Raises
+    ------
+    ArgumentError, KernelError
+        As `parse` does.
+    """
+    return parse(kernel, ndim) if isinstance(kernel, (str, np.str_)) else kernel
 
 
 # Step 1: read the name. Step 2: read each value. Step 3: convert lengths to the units of the spacing.
@@ -87,7 +158,8 @@ def parse_spec(
     if missing:
         raise ArgumentError(
             f"kernel `{name}` needs `{missing}`; got {text!r}. "
-            f"Write it as {name}:{missing.upper()}; it takes {_accepted(kernel)}"
+            f"Write it as {name}:{','.join([*filter(None, [values.strip()]), missing.upper()])}; "
+            f"it takes {_accepted(kernel)}{kernel.hint}"
         )
     plain, steps = measured(text.strip(), arguments, spacing, unit)
     if kernel.is_measured and steps is not None:
@@ -151,8 +223,15 @@ def _arguments(kernel: CatalogueKernel, values: str) -> dict[str, Any]:
     name = kernel.name
     found: dict[str, Any] = {}
     order = list(kernel.parameters)
+    key = equals = ""
+    texts: dict[str, str] = {}
     for position, item in enumerate(values.split(",") if values.strip() else []):
+        before, equal = key, equals
         key, equals, value = (part.strip() for part in item.partition("="))
+        if not equals and equal:
+            raise ArgumentError(
+                f"values per axis are joined by x: {before}={texts[before]}x{key}; got {values!r}"
+            )
         if not equals:
             if position >= len(order):
                 raise ArgumentError(
@@ -165,6 +244,7 @@ def _arguments(kernel: CatalogueKernel, values: str) -> dict[str, Any]:
             )
         if key in found:
             raise ArgumentError(f"kernel `{name}` got `{key}` twice; the second is {value!r}")
+        texts[key] = value
         try:
             found[key] = PARAMETER_TYPES[kernel.parameters[key]].read(value)
         except ValueError:

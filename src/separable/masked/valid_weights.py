@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from separable.engine import METHODS
 from separable.factors import Factors
+from separable.pattern import filter_pattern
 from separable.plan import Candidate, Plan
-from separable.plan.candidates import filter_pattern
 
 __all__ = ["LIMITS", "Weights", "best", "is_steady"]
 

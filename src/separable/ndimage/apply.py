@@ -22,7 +22,7 @@ from separable.filtering import filter_with, planned
 from separable.masked import Missing
 from separable.ndimage.missing_input import filtered_valid
 from separable.ndimage.scipy_arguments import Array, Target, is_lazy, target_dtype
-from separable.plan.candidates import filter_pattern
+from separable.pattern import filter_pattern
 from separable.repeated_calls import PlannedCall
 from separable.request import FilterAxes
 from separable.run import store

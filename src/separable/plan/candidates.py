@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 
 from separable.engine import METHODS, Decomposition
 from separable.engine.registry import CANDIDATES, LOW_RANK, SEPARABLE
-from separable.plan.kernel_terms import filter_pattern
 from separable.value import Value
 
-__all__ = ["STORE", "Candidate", "filter_pattern"]
+__all__ = ["STORE", "Candidate"]
 
 STORE = "store"  # in a machine profile: rounding and converting the result
 

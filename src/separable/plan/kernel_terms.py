@@ -7,7 +7,6 @@ its terms, their norms and their passes in a cache.
 from __future__ import annotations
 
 import math
-import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -20,9 +19,10 @@ from separable.engine.lazy_kernel import counted_sum, folded, is_small, row_slic
 from separable.engine.method import TermSizes
 from separable.factorize import factorize, factorize_few
 from separable.factors import Factors, kernel_errors
+from separable.pattern import filter_pattern
 from separable.process_cache import ProcessCache
 
-__all__ = ["KernelTerms", "Terms", "filter_pattern", "terms_of"]
+__all__ = ["KernelTerms", "Terms", "terms_of"]
 
 Array = NDArray[Any]
 _Found = TypeVar("_Found")
@@ -200,18 +200,6 @@ def _decomposed(weights: Kernel) -> Terms:
         groups = tuple((k,) for k in range(weights.ndim))
         return Terms((), groups, math.inf)
     return _sorted(few)
-
-
-def filter_pattern(ndim: int) -> str:
-    """Return the pattern that separates all axes of a filter kernel.
-
-    Examples
-    --------
-    >>> filter_pattern(3)
-    'zyx -> z,y,x'
-    """
-    letters = "tzyx"[-ndim:] if ndim <= 4 else string.ascii_lowercase[:ndim]
-    return f"{letters} -> {','.join(letters)}"
 
 
 def _sorted(factors: Factors) -> Terms:

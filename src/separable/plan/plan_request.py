@@ -16,6 +16,7 @@ from separable.engine.thread_count import check_threads, get_num_threads
 from separable.errors import ArgumentError, KernelError
 from separable.factorize import as_kernel, check_tolerance
 from separable.factors import Factors
+from separable.kernels.parse import read_kernel_of
 from separable.request import (
     FilterAxes,
     check_dtype,
@@ -91,6 +92,7 @@ def request(
     threads: int | None = None,
 ) -> Request:
     """Check the arguments of `plan` and bring them to the canonical form."""
+    kernel = read_kernel_of(kernel, len(shape) if axes is None else int(np.size(axes)))
     if isinstance(kernel, Factors):
         given: Array | Factors = _checked_factors(kernel)
     else:  # a copy: the caller may change their array, a plan never changes

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from separable.cost import KernelCount
 from separable.engine import METHODS
 from separable.pages import table_fragment
 
@@ -179,21 +180,12 @@ def _verdict(plan: Plan) -> list[str]:
         why = "the only one that can run this filter"
         if others:
             why = _lead(min(others), c.seconds)
-    word = "multiplication" if c.multiplications == 1 else "multiplications"
-    count = f"{count_text(c.multiplications)} {word} per output{_dense_count(plan, c)}"
-    chosen = [wrapped(f"Chosen: {c.title}, {why}; {count}.")]
+    weights = plan.request.weights
+    count = KernelCount(weights.size, weights.nonzeros, c.multiplications, c.passes)
+    chosen = [wrapped(f"Chosen: {c.title}, {why}; {count.sentence}.")]
     if c.explanation:
         chosen.append(wrapped(f"Method: {c.title} {c.explanation}."))
     return [*chosen, wrapped(f"Rates: {plan.machine}.")]
-
-
-def _dense_count(plan: Plan, c: Candidate) -> str:
-    """Return how many multiplications the dense kernel needs: one per weight that is not zero."""
-    weights = plan.request.weights
-    if weights.nonzeros == c.multiplications:
-        return ""
-    others = "" if weights.nonzeros == weights.size else f" ({weights.size} weights with zeros)"
-    return f", dense {weights.nonzeros}{others}"
 
 
 def _lead(next_best: float, seconds: float) -> str:

@@ -333,8 +333,9 @@ def plan(
 
     Parameters
     ----------
-    kernel : array_like or Factors
-        Kernel, dense (it is factored then) or already factored, with one axis per filtered axis.
+    kernel : array_like, Factors or str
+        Kernel, dense (it is factored then) or already factored, with one axis per filtered axis; or
+        a text for `separable.kernels.parse`.
     shape : sequence of int
         Shape of the image. No data is needed.
     dtype : dtype

@@ -12,7 +12,7 @@ from separable.errors import ArgumentError, KernelError
 from separable.factorize import Spectrum
 from separable.factorize import spectrum as spectrum_of
 from separable.factors import Factors
-from separable.plan.candidates import filter_pattern
+from separable.pattern import filter_pattern
 from separable.plot.style import ACCENT, INK, MAIN, MUTED, axes_of, image, tidy
 
 __all__ = ["factors", "kernel", "spectrum"]

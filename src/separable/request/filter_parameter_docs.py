@@ -11,8 +11,9 @@ _TEXTS = {
 image : array_like
     Image or volume of any number of axes: bool, integers, float16 .. float64 or complex.""",
     "kernel": """\
-kernel : array_like or Factors
-    Dense or factored kernel, with one axis for each filtered axis.""",
+kernel : array_like, Factors or str
+    Dense or factored kernel, with one axis for each filtered axis; or a text that
+    `separable.kernels.parse` reads, such as ``"gaussian:2"`` or ``"1 2 1; 2 4 2; 1 2 1"``.""",
     "axes": """\
 axes : int or sequence of int, optional
     Axes of the image to filter, one for each axis of the kernel. Default is all of them if the

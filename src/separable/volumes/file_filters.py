@@ -12,6 +12,7 @@ from separable.factors import Factors
 from separable.files.chunked_io import Source
 from separable.files.image_filter import check_alone, opacity_of
 from separable.filter_bank.magnitude import Magnitude, wide_type
+from separable.kernels.parse import read_kernel_of
 from separable.masked import check_fill
 from separable.plan import Plan, plan
 from separable.volumes.halo import BlockFilter, block_filter, chunkwise
@@ -39,6 +40,9 @@ def file_filter(
     missing : dict
         Options for missing samples.
     """
+    axes = options.get("axes")
+    count = len(source.info.space(source.ndim)) if axes is None else int(np.size(axes))
+    kernel = read_kernel_of(kernel, count)
     if isinstance(kernel, Magnitude):
         out = source.dtype if options.get("output") is None else np.dtype(options["output"])
         wide = {**options, "output": wide_type(source.dtype)}

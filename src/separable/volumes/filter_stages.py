@@ -20,7 +20,7 @@ from separable.borders import NEAREST
 from separable.engine import METHODS, Decomposition, Kernel, Problem
 from separable.engine.methods.compiled_sweeps import SWEEP_AXES, taps_per_axis
 from separable.factors import Factors
-from separable.plan.candidates import filter_pattern
+from separable.pattern import filter_pattern
 from separable.run import run
 from separable.volumes.halo import BlockFilter
 

@@ -33,7 +33,7 @@ export function start(offered) {
     event.preventDefault();
     if (source() === "named") take({ spec: $("spec").value });
     if (source() === "draw") take({ values: board.values });
-    if (source() === "paste") takeText($("paste").value);
+    if (source() === "paste") take({ text: $("paste").value });
   });
   $("kernel-file").addEventListener("change", async () => {
     const [file] = $("kernel-file").files;
@@ -58,16 +58,6 @@ export function start(offered) {
   $("spec").value = "disk:7";
   $("example").value = "disk:7";
   take({ spec: "disk:7" });
-}
-
-async function takeText(text) {
-  const rows = text.trim().split(/\n+/).map((line) => line.trim().split(/[\s,;]+/).map(Number));
-  if (rows.flat().some((v) => !Number.isFinite(v))) {
-    const file = new Blob([text], { type: "text/plain" });
-    takeFile(file, "pasted kernel"); // the server says what is wrong with it
-  } else {
-    take({ values: rows });
-  }
 }
 
 async function takeFile(file, name = file.name) {

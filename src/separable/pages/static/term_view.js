@@ -119,6 +119,8 @@ function showSpectrum(found) {
 }
 
 function showCounts(found) {
+  const sentence = found.multiplications.sentence;
+  byId("count-text").textContent = sentence ? `${sentence[0].toUpperCase()}${sentence.slice(1)}.` : "";
   const { dense, passes } = found.multiplications;
   const shown = passes.map((v, i) => ({ name: `${i + 1} term${i ? "s" : ""}`, value: v })).slice(0, 10);
   const exact = found.rank <= passes.length ? found.rank : -1;
