@@ -180,6 +180,7 @@ def test_runs_without_warnings_and_says_what_it_should(lesson, number):
     assert not absent, f"not printed: {absent}\n{found['text']}"
 
 
+@pytest.mark.docs
 @pytest.mark.parametrize("number", LESSONS)
 def test_leaves_nothing_behind(lesson, number):
     found = lesson(number)
@@ -191,12 +192,14 @@ def numbers(pattern: str, text: str) -> list[float]:
     return [float(found) for found in re.findall(pattern, text)]
 
 
+@pytest.mark.docs
 def test_errors_stay_within_their_bounds(lesson):
     rows = re.findall(r"^ +([1-7]) +\S+ +([\d.]+) +([\d.]+) +([\d.]+)$", lesson(2)["text"], re.M)
     assert [int(row[0]) for row in rows] == list(range(1, 8))
     assert all(float(typical) <= float(most) <= float(bound) for _, bound, most, typical in rows)
 
 
+@pytest.mark.docs
 def test_one_multiplier_too_few_is_a_worse_detector(lesson):
     text = lesson(8)["text"]
     (one,) = numbers(r"\n +1 +0\.577 +([\d.]+)", text)
@@ -204,6 +207,7 @@ def test_one_multiplier_too_few_is_a_worse_detector(lesson):
     assert "precision 1.000" in text  # of the single detector
 
 
+@pytest.mark.docs
 def test_attention_does_not_use_positions(lesson):
     gaps = dict(
         re.findall(r"^(.+?) +largest difference, relative: (\S+)$", lesson(13)["text"], re.M)
@@ -212,6 +216,7 @@ def test_attention_does_not_use_positions(lesson):
     assert float(gaps["three separable 3 x 3"]) > 1e-2
 
 
+@pytest.mark.docs
 def test_slabs_are_bit_identical_to_the_whole(lesson):
     text = lesson(15)["text"]
     assert text.count("the same to the last bit: True") == 2

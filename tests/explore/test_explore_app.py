@@ -22,7 +22,7 @@ from PIL import Image
 from scipy import ndimage
 from starlette.testclient import TestClient
 
-from separable.explore import create_app
+from separable.explore import bodies, create_app
 from separable.explore.limits import IMAGE_SIDE, KERNEL_ELEMENTS, STORE_BYTES, UPLOAD_BYTES
 from separable.explore.uploads import Store
 
@@ -254,7 +254,8 @@ def test_numbers_may_be_pasted_as_in_matlab_and_numpy(page: TestClient) -> None:
     assert ask(page, "kernel", {"spec": "1 2 1; 2 4 2"})["shape"] == [2, 3]
 
 
-def test_too_large_uploads_are_not_read(page: TestClient) -> None:
+def test_too_large_uploads_are_not_read(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "DRAIN_SECONDS", 0.05)
     answer = send(page, "image", b"x" * (UPLOAD_BYTES + 1))
     assert answer.status_code == 413
     assert "at most 32 MiB" in answer.json()["error"]

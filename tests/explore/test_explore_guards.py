@@ -145,8 +145,9 @@ def test_headers_forbid_frames_and_scripts_from_elsewhere(page: TestClient) -> N
 # Bodies
 
 
-def test_uploads_leave_room_for_questions() -> None:
+def test_uploads_leave_room_for_questions(monkeypatch: pytest.MonkeyPatch) -> None:
     """The account is as full as uploads can make it: a question is answered, an upload is not."""
+    monkeypatch.setattr(bodies, "DRAIN_SECONDS", 0.05)
     made = create_app()
     made.state.page.bodies.held = limits.BODIES_BYTES - limits.QUESTION_BYTES
     with TestClient(made, headers={"origin": OURS}) as page:

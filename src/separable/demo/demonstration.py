@@ -117,16 +117,21 @@ def _volume() -> Array:
 
 def _flat_kernels() -> Iterator[tuple[str, Array, Own | None]]:
     """Yield kernels for photographs, and SciPy's own functions for them."""
-    yield "Sobel", _dense(kernels.sobel()), lambda x: ndimage.sobel(x, axis=1)
+    yield "Sobel", _dense(kernels.sobel()), _each_channel(lambda x: ndimage.sobel(x, axis=1))
     yield (
         "Gaussian",
         _dense(kernels.gaussian(3)),
         lambda x: ndimage.gaussian_filter(x, 3, axes=(0, 1)),
     )
     log = _dense(kernels.laplacian_of_gaussian(3.5, radius=15))
-    yield "Laplacian of Gaussian", log, lambda x: ndimage.gaussian_laplace(x, (3.5, 3.5, 0))
+    yield "Laplacian of Gaussian", log, _each_channel(lambda x: ndimage.gaussian_laplace(x, 3.5))
     disk = _dense(kernels.disk(10))
     yield "Disk", disk / disk.sum(), None
+
+
+def _each_channel(function: Own) -> Own:
+    """Return a function that filters the planes of the last axis one by one."""
+    return lambda x: np.stack([function(plane) for plane in np.moveaxis(x, -1, 0)], axis=-1)
 
 
 def _solid_kernels() -> Iterator[tuple[str, Array, Own | None]]:
