@@ -11,6 +11,7 @@ from rich.console import Console
 from separable.cli.console import output
 from separable.cli.option_groups import FilterOptions, with_option_groups
 from separable.cli.options import (
+    Kernel,
     integers,
     is_kernel_file,
     named_kernel,
@@ -18,7 +19,9 @@ from separable.cli.options import (
     read_spacing,
 )
 from separable.errors import ArgumentError
-from separable.plan import Plan, plan
+from separable.factorize import spectrum
+from separable.factors import Factors
+from separable.plan import Plan, plan, sweep_sizes
 
 __all__ = ["plan_command", "show_plan"]
 
@@ -30,6 +33,13 @@ def plan_command(
         str, typer.Option("--shape", "-s", help="Image shape, for example 4096x4096.")
     ],
     dtype: Annotated[str, typer.Option(help="Data type of the image.")] = "float64",
+    sweep: Annotated[
+        bool,
+        typer.Option(
+            "--sweep",
+            help="Show predicted times and multiplications of kernels of the same rank and growing size.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
     """List every method for a filter with its predicted time, and mark the chosen one.
@@ -46,6 +56,9 @@ def plan_command(
         filtered = along or tuple(range(len(sizes)))
         spacing = read_spacing(options.spacing)
         chosen = named_kernel(options.kernel, filtered, len(sizes), options.operation, spacing)
+    if sweep:
+        _sweep(chosen, [sizes[a] for a in along] if along else list(sizes), dtype, as_json)
+        return
     filter_plan = plan(
         chosen.values, sizes, dtype, axes=along, operation=chosen.operation, **options.for_plan
     )
@@ -53,6 +66,14 @@ def plan_command(
         print(json.dumps(filter_plan.to_dict()))
     else:
         show_plan(filter_plan, output())
+
+
+def _sweep(kernel: Kernel, sizes: list[int], dtype: str, as_json: bool) -> None:
+    """Print the predictions for kernels of the same rank and growing size."""
+    values = kernel.values
+    rank = values.rank if isinstance(values, Factors) else spectrum(values).rank
+    found = sweep_sizes(sizes, dtype, rank=max(rank, 1))
+    print(json.dumps(found.to_dict()) if as_json else found)
 
 
 def show_plan(filter_plan: Plan, console: Console) -> None:

@@ -7,6 +7,6 @@ them it creates a new figure with Pyplot, which notebooks and ``pyplot.show()`` 
 
 from separable.plot.kernel_plots import factors, kernel, spectrum
 from separable.plot.network_plots import ledger, tradeoff
-from separable.plot.plan_plots import plan
+from separable.plot.plan_plots import crossing, plan
 
-__all__ = ["factors", "kernel", "ledger", "plan", "spectrum", "tradeoff"]
+__all__ = ["crossing", "factors", "kernel", "ledger", "plan", "spectrum", "tradeoff"]

@@ -1,15 +1,16 @@
-"""Plot of a plan: predicted and measured time of each method."""
+"""Plots of plans: time of each method, and times against kernel size."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from separable.plan import Measurement, Plan
+from separable.errors import ArgumentError
+from separable.plan import Measurement, Plan, SizeSweep
 from separable.plan.plan_text import duration
 from separable.plot.style import ACCENT, INK, MAIN, MUTED, PALE, axes_of, tidy
 
-__all__ = ["plan"]
+__all__ = ["crossing", "plan"]
 
 
 def plan(plan: Plan | Measurement, ax: Any = None) -> Any:
@@ -67,5 +68,59 @@ def plan(plan: Plan | Measurement, ax: Any = None) -> Any:
     image = "x".join(map(str, made.problem.shape))
     unit = "time (ms): bars predicted, diamonds measured" if took else "time (ms)"
     ax.set(xlabel=unit, title=f"kernel {size} on {image} {made.problem.dtype}")
+    tidy(ax)
+    return ax
+
+
+def crossing(sweep: SizeSweep, ax: Any = None, *, what: str = "seconds") -> Any:
+    """Draw predicted times or multiplications against kernel size, where dense sums, passes and FFTs cross.
+
+    Parameters
+    ----------
+    sweep : SizeSweep
+        Result of `separable.plan.sweep_sizes`.
+    ax : matplotlib.axes.Axes, optional
+    what : "seconds" or "multiplications"
+        What is drawn; the default is what a user waits for.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        One line per way, on logarithmic axes; a dotted line where the FFT overtakes the passes.
+
+    Raises
+    ------
+    ArgumentError
+        If `what` is neither of the two.
+
+    Examples
+    --------
+    >>> from separable.plan import sweep_sizes
+    >>> crossing(sweep_sizes((512, 512), sizes=(3, 31))).get_ylabel()
+    'predicted time (ms)'
+    """
+    if what not in ("seconds", "multiplications"):
+        raise ArgumentError(f'`what` must be "seconds" or "multiplications"; got {what!r}')
+    ax = axes_of(ax)
+    scale = 1e3 if what == "seconds" else 1.0
+    styles = {"dense": (MUTED, "-"), "passes": (MAIN, "-"), "FFT": (ACCENT, "-")}
+    for way, values in getattr(sweep, what).items():
+        points = [
+            (n, v * scale) for n, v in zip(sweep.sizes, values, strict=True) if math.isfinite(v)
+        ]
+        if points:
+            colour, line = styles[way]
+            ax.plot(*zip(*points, strict=True), line, color=colour, marker="o", ms=3, label=way)
+    place = sweep.crossing() if what == "seconds" else None
+    if place:
+        ax.axvline(place, color=PALE, linestyle=":")
+        ax.annotate(
+            f"FFT from {place} on", (place, ax.get_ylim()[1]), color=MUTED, size=9, va="top"
+        )
+    label = "predicted time (ms)" if what == "seconds" else "multiplications per output"
+    ax.set(xscale="log", yscale="log", xlabel="kernel size K along each axis", ylabel=label)
+    image = "x".join(map(str, sweep.shape))
+    ax.set_title(f"kernels of rank {sweep.rank} on {image} {sweep.dtype}")
+    ax.legend(frameon=False)
     tidy(ax)
     return ax
