@@ -245,6 +245,48 @@ def test_a_bad_picture_is_refused_with_its_reason(page: TestClient, name: str) -
     assert re.search(message, answer.json()["error"])
 
 
+@pytest.mark.parametrize("spec", ["sobel", "gaussian:1", "disk:2", "1 2 3 4; 2 4 6 8"])
+@pytest.mark.parametrize("mode", ["reflect", "wrap", "constant"])
+def test_a_pixel_is_the_sum_of_its_products(page: TestClient, spec: str, mode: str) -> None:
+    picture = ndimage.gaussian_filter(np.random.default_rng(0).random((20, 30)) * 255, 1)
+    upload = send(page, "image", npy(picture.astype(np.float32))).json()["upload"]
+    kernel = sep.kernels.parse(spec)
+    dense = kernel if isinstance(kernel, np.ndarray) else kernel.dense()
+    expected = ndimage.correlate(
+        picture.astype(np.float32).astype(float), dense.astype(float), mode=mode
+    )
+    for y, x in ((0, 0), (19, 29), (7, 11)):
+        question = {
+            "kernel": {"spec": spec},
+            "image": {"upload": upload},
+            "mode": mode,
+            "y": y,
+            "x": x,
+        }
+        found = ask(page, "pixel", question)
+        assert found["value"] == pytest.approx(expected[y, x], abs=1e-9)
+        total = np.sum(np.multiply(found["samples"], found["weights"]))
+        assert total == pytest.approx(expected[y, x], abs=1e-9)
+        assert ("column" in found) is (spec != "disk:2")
+        if "column" in found:
+            assert np.dot(found["first"], found["row"]) == pytest.approx(expected[y, x], abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("question", "message"),
+    [
+        ({"kernel": {"spec": "disk:9"}}, "at most 15 samples; this one is 19x19"),
+        ({"kernel": {"spec": "ball:2"}}, "kernels with two axes"),
+        ({"kernel": {"spec": "sobel"}, "y": 384}, "lies outside the picture"),
+        ({"kernel": {"spec": "sobel"}, "x": "1"}, "`x` must be a whole number"),
+    ],
+)
+def test_pixels_that_cannot_be_shown(
+    page: TestClient, question: dict[str, Any], message: str
+) -> None:
+    assert message in ask(page, "pixel", {"image": "rings", **question}, 400)["error"]
+
+
 def test_numbers_may_be_pasted_as_in_matlab_and_numpy(page: TestClient) -> None:
     for text in ("[1 2 1; 2 4 2; 1 2 1]", "np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]])"):
         found = ask(page, "kernel", {"text": text})

@@ -57,7 +57,7 @@ def page(browser: Any, address: str) -> Iterator[Any]:
     elsewhere: list[str] = []
     found.on("request", lambda r: elsewhere.append(r.url) if not _ours(r.url, address) else None)
     found.goto(address)
-    found.wait_for_selector("#plan tr.chosen", timeout=300_000)
+    found.wait_for_selector("#plan tr.chosen", timeout=120_000)
     yield found
     assert problems == []
     assert elsewhere == []
@@ -69,7 +69,12 @@ def _ours(url: str, address: str) -> bool:
 
 
 def verdict(page: Any, text: str) -> None:
-    page.wait_for_selector(f"#verdict:has-text('{text}')", timeout=300_000)
+    page.wait_for_selector(f"#verdict:has-text('{text}')", timeout=120_000)
+
+
+def choose(page: Any, spec: str) -> None:
+    page.fill("#spec", spec)
+    page.click("#kernel-form button.main:visible")
 
 
 def shade(page: Any, selector: str) -> np.ndarray:
@@ -82,19 +87,45 @@ def shade(page: Any, selector: str) -> np.ndarray:
 
 
 def test_a_kernel_of_the_catalogue_is_factorized(page: Any) -> None:
-    verdict(page, "the sum of 6 products")
-    assert shade(page, "#whole").shape[:2] == (15, 15)
-    page.fill("#spec", "sobel")
-    page.click("#kernel-form button.main:visible")
-    verdict(page, "Separable: it is exactly")
+    verdict(page, "sobel, 3 x 3. Separable: it is exactly")
     kernel = shade(page, "#whole")
-    assert kernel[1, 0, 2] > kernel[1, 0, 0]  # negative is blue
-    assert kernel[1, 2, 0] > kernel[1, 2, 2]  # positive is red
+    assert kernel.shape[:2] == (144, 144)  # with the numbers in the cells
+    assert kernel[52, 4, 2] > kernel[52, 4, 0]  # negative is blue
+    assert kernel[52, 140, 0] > kernel[52, 140, 2]  # positive is red
     assert page.is_disabled("#rank")
     assert "6 multiplications" in page.inner_text("#rank-text")
+    assert page.inner_text("#count-text").endswith("6 in 2 passes: 1.5 times fewer.")
+    choose(page, "disk:7")
+    verdict(page, "the sum of 6 products")
+    assert shade(page, "#whole").shape[:2] == (15, 15)
+
+
+def test_a_pixel_shows_its_products_step_by_step(page: Any) -> None:
+    page.wait_for_selector("#pixel-dense td", timeout=120_000)
+    page.click("#exact", position={"x": 60, "y": 90})
+    page.wait_for_selector("#pixel-dense-text:has-text('9 products add up to')", timeout=120_000)
+    assert page.locator("#pixel-dense td").count() == 9
+    assert page.inner_text("#pixel-passes-title") == "3 + 3 products"
+    total = page.inner_text("#pixel-dense-text").split("add up to ")[1].rstrip(".")
+    assert f"add up to {total}." in page.inner_text("#pixel-passes-text")
+    page.click("#pixel-play")
+    page.wait_for_selector(f"#pixel-dense-text:has-text('9 products: {total}.')", timeout=120_000)
+    assert f"6 products (second pass): {total}. Done." in page.inner_text("#pixel-passes-text")
+    before = page.inner_text("#pixel-dense-text")
+    page.focus("#exact")
+    page.keyboard.press("ArrowDown")
+    page.wait_for_function(
+        "text => document.getElementById('pixel-dense-text').textContent !== text", arg=before
+    )
+    choose(page, "disk:7")
+    page.wait_for_selector("#pixel-passes-text:has-text('not separable')", timeout=120_000)
+    choose(page, "disk:9")
+    page.wait_for_selector("#pixel", state="hidden", timeout=120_000)
 
 
 def test_the_slider_adds_terms_and_the_error_shrinks(page: Any) -> None:
+    choose(page, "disk:7")
+    verdict(page, "the sum of 6 products")
     first = page.inner_text("#rank-text")
     assert first.startswith("One term misses 32 %")
     page.focus("#rank")
@@ -105,7 +136,7 @@ def test_the_slider_adds_terms_and_the_error_shrinks(page: Any) -> None:
     assert page.inner_text("#rank-out") == "6 of 6"
     assert page.inner_text("#rank-text").startswith("6 terms are exact")
     assert missing[0] > missing[4] > np.abs(shade(page, "#rest")[..., :3].astype(int) - 250).sum()
-    page.wait_for_selector("#picture-text:has-text('largest 0,')", timeout=300_000)
+    page.wait_for_selector("#picture-text:has-text('largest 0,')", timeout=120_000)
 
 
 def test_a_kernel_is_drawn_with_the_keyboard_and_with_the_pointer(page: Any) -> None:
@@ -129,10 +160,10 @@ def test_a_kernel_is_drawn_with_the_keyboard_and_with_the_pointer(page: Any) -> 
 def test_numbers_are_pasted_and_mistakes_are_told(page: Any) -> None:
     page.check("[name=source][value=paste]")
     page.click("[data-source=paste] button.main")
-    verdict(page, "drawn kernel, 3 x 3. Separable: it is exactly")
+    verdict(page, "pasted kernel, 3 x 3. Separable: it is exactly")
     page.fill("#paste", "1 2\n3 x")
     page.click("[data-source=paste] button.main")
-    page.wait_for_selector("#kernel-problem:has-text('lines of numbers')")
+    page.wait_for_selector("#kernel-problem:has-text('in row 2, place 2')")
     page.fill("#paste", "1 2\n2 4")
     page.click("[data-source=paste] button.main")
     verdict(page, "2 x 2. Separable: it is exactly")
@@ -158,7 +189,7 @@ def test_files_are_taken_and_bad_ones_refused(page: Any, tmp_path: Path) -> None
 def test_the_plan_is_measured(page: Any) -> None:
     page.fill("#shape", "200 200")
     page.click("#measure")
-    page.wait_for_selector("#plan tr.chosen td:nth-child(6):not(:empty)", timeout=300_000)
+    page.wait_for_selector("#plan tr.chosen td:nth-child(6):not(:empty)", timeout=120_000)
     page.fill("#shape", "200")
     page.click("#plan-form button[type=submit]")
     page.wait_for_selector("#plan-problem:has-text('2 sizes')")
@@ -171,7 +202,7 @@ def test_layers_are_counted_and_networks_too(page: Any) -> None:
     page.fill("#layer-multiplier", "25")
     page.dispatch_event("#layer-form", "change")
     page.wait_for_selector("#layer-verdict:has-text('times more')")
-    page.wait_for_selector("#ledger-text:has-text('569 M multiply-adds')", timeout=300_000)
+    page.wait_for_selector("#ledger-text:has-text('569 M multiply-adds')", timeout=120_000)
     assert page.locator("#curve-kernel svg circle").count() > 10
 
 
@@ -193,7 +224,7 @@ def test_a_narrow_screen_shows_everything_in_both_schemes(
 ) -> None:
     found = browser.new_page(viewport={"width": 400, "height": 800}, color_scheme=scheme)
     found.goto(address)
-    found.wait_for_selector("#plan tr.chosen", timeout=300_000)
+    found.wait_for_selector("#plan tr.chosen", timeout=120_000)
     for tab in ("#tab-kernel", "#tab-layers", "#tab-networks"):
         found.click(tab)
         assert found.evaluate("() => document.documentElement.scrollWidth") <= 400
@@ -212,7 +243,7 @@ def test_axe_finds_nothing_serious(browser: Any, address: str, scheme: str) -> N
     context = browser.new_context(bypass_csp=True, color_scheme=scheme)  # axe is put into the page
     found = context.new_page()
     found.goto(address)
-    found.wait_for_selector("#plan tr.chosen", timeout=300_000)
+    found.wait_for_selector("#plan tr.chosen", timeout=120_000)
     for tab in ("#tab-kernel", "#tab-layers", "#tab-networks"):
         found.click(tab)
         found.wait_for_timeout(600)

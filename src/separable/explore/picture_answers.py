@@ -68,7 +68,7 @@ def compare(chosen: Chosen, image: Array, rank: int, mode: Mode) -> dict[str, An
     Returns
     -------
     dict
-        Three pictures as PNG data URLs, errors in grey levels, times in seconds.
+        Four pictures as PNG data URLs (``first`` is after the first pass of the first term), errors in grey levels, times in seconds.
     """
     if chosen.values.ndim != 2:
         raise InputError("pictures need a kernel with two axes; this one has "
@@ -91,12 +91,14 @@ def compare(chosen: Chosen, image: Array, rank: int, mode: Mode) -> dict[str, An
         start = time.perf_counter()
         part = run(source, part_of, axes=axes, mode=mode)
         part_seconds = time.perf_counter() - start
+    first = run(source, factors.terms[0][0][:, None], axes=axes, mode=mode) if kept else part
     difference = part.astype(np.float64) - exact
     weight = float(np.abs(chosen.values).sum())
     low, high = _range(exact, image)
     return {
         "rank": kept,
         "exact": as_png(_shown(exact, low, high)),
+        "first": as_png(_shown(first, *_range(first, image))),
         "approximate": as_png(_shown(part, low, high)),
         "difference": as_png(_signed(difference)),
         "worst": float(np.max(np.abs(difference), initial=0.0)),

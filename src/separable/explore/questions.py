@@ -11,7 +11,13 @@ from typing import Any
 from numpy.typing import NDArray
 
 from separable.borders import Border, Mode
-from separable.explore import kernel_answers, network_answers, picture_answers, plan_answers
+from separable.explore import (
+    kernel_answers,
+    network_answers,
+    picture_answers,
+    pixel_answers,
+    plan_answers,
+)
 from separable.explore.limits import InputError
 from separable.explore.uploads import decode_image, decode_kernel
 from separable.kernels import registered_kernels
@@ -105,16 +111,29 @@ def _kernel(asked: Answer, uploads: Uploads) -> Answer:
 
 def _filter(asked: Answer, uploads: Uploads) -> Answer:
     chosen = kernel_answers.choose(asked.get("kernel"), uploads)
+    rank = _whole(asked, "rank", 1)
+    return picture_answers.compare(chosen, _image(asked, uploads), rank, _mode(asked))
+
+
+def _pixel(asked: Answer, uploads: Uploads) -> Answer:
+    chosen = kernel_answers.choose(asked.get("kernel"), uploads)
+    at = _whole(asked, "y", 0), _whole(asked, "x", 0)
+    return pixel_answers.pixel(chosen, _image(asked, uploads), at, _mode(asked))
+
+
+def _image(asked: Answer, uploads: Uploads) -> Array:
+    """Return the picture that a question names."""
     name = asked.get("image")
-    image = (
-        uploads.get(str(name.get("upload")))
-        if isinstance(name, dict)
-        else picture_answers.sample(str(name))
-    )
-    rank = asked.get("rank", 1)
-    if not isinstance(rank, int):
-        raise InputError(f"`rank` must be a whole number; got {rank!r}")
-    return picture_answers.compare(chosen, image, rank, _mode(asked))
+    if isinstance(name, dict):
+        return uploads.get(str(name.get("upload")))
+    return picture_answers.sample(str(name))
+
+
+def _whole(asked: Answer, name: str, default: int) -> int:
+    value = asked.get(name, default)
+    if not isinstance(value, int):
+        raise InputError(f"`{name}` must be a whole number; got {value!r}")
+    return value
 
 
 def _mode(asked: Answer) -> Mode:
@@ -153,6 +172,7 @@ QUESTIONS: dict[str, Callable[[Answer, Uploads], Answer]] = {
     "start": _start,
     "kernel": _kernel,
     "filter": _filter,
+    "pixel": _pixel,
     "plan": _plan,
     "layer": partial(_without_uploads, network_answers.layer),
     "ledger": partial(_without_uploads, _network(network_answers.ledger_rows)),

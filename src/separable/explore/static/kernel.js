@@ -3,9 +3,10 @@ import { bytes, quantity, seconds, table } from "./charts.js";
 import { apart, ratesText, showTerms } from "./term_view.js";
 import { Board } from "./kernel_editor.js";
 import { ask, attempt, options, upload } from "./api.js";
+import { hidePixel, play, showPixel } from "./pixel.js";
 
 const $ = (id) => document.getElementById(id);
-const state = { question: null, found: null, image: "camera" };
+const state = { question: null, found: null, image: "camera", size: null, at: null };
 
 export function start(offered) {
   options($("example"), Object.entries(offered.examples));
@@ -55,9 +56,21 @@ export function start(offered) {
   });
   $("plan-form").addEventListener("submit", (event) => { event.preventDefault(); plan(false); });
   $("measure").addEventListener("click", () => plan(true));
-  $("spec").value = "disk:7";
-  $("example").value = "disk:7";
-  take({ spec: "disk:7" });
+  $("exact").addEventListener("click", (event) => {
+    const box = $("exact").getBoundingClientRect();
+    const place = (from, whole, size) => Math.max(0, Math.min(size - 1, Math.floor((from / whole) * size)));
+    choosePixel([place(event.clientY - box.top, box.height, state.size[0]), place(event.clientX - box.left, box.width, state.size[1])]);
+  });
+  $("exact").addEventListener("keydown", (event) => {
+    const by = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+    if (!by || !state.at) return;
+    event.preventDefault();
+    choosePixel(state.at.map((v, k) => Math.max(0, Math.min(state.size[k] - 1, v + by[k]))));
+  });
+  $("pixel-play").addEventListener("click", play);
+  $("spec").value = "sobel";
+  $("example").value = "sobel";
+  take({ spec: "sobel" });
 }
 
 async function takeFile(file, name = file.name) {
@@ -92,12 +105,20 @@ async function take(question) {
   apart(found);
   if (found.shape.length === 2) filter();
   else {
-    for (const id of ["exact", "approximate", "difference"]) $(id).hidden = true;
+    for (const id of ["exact", "first", "approximate", "difference"]) $(id).hidden = true;
+    hidePixel();
     $("picture-text").textContent = "Pictures need a kernel with two axes.";
   }
   const shape = $("shape").value.trim().split(/[\s,x]+/);
   if (shape.length !== found.shape.length) $("shape").value = { 1: "1000000", 2: "1024 1024", 3: "128 256 256" }[found.shape.length];
   plan(false);
+}
+
+function choosePixel(at) {
+  state.at = at;
+  const [height, width] = state.found.shape;
+  if (Math.max(height, width) <= 15) showPixel(state.question, state.image, $("mode").value, at);
+  else hidePixel();
 }
 
 async function filter() {
@@ -106,13 +127,19 @@ async function filter() {
   const found = await attempt("picture-problem", () => ask("filter", question), "picture-text");
   if (!found) return;
   const name = state.found.name;
-  for (const [id, text] of [["exact", `the picture filtered with ${name}`], ["approximate", `the same with ${found.rank} term${found.rank === 1 ? "" : "s"}`], ["difference", "approximate minus exact: red is positive, blue negative"]]) {
+  for (const [id, text] of [["exact", `the picture filtered with ${name}`], ["first", "the picture after the first pass, along the column"], ["approximate", `the same with ${found.rank} term${found.rank === 1 ? "" : "s"}`], ["difference", "approximate minus exact: red is positive, blue negative"]]) {
     $(id).src = found[id];
     $(id).alt = text;
     $(id).hidden = false;
   }
+  state.size = found.shape.slice(0, 2);
+  state.at = state.at && state.at.every((v, k) => v < state.size[k]) ? state.at : state.size.map((v) => Math.floor(v / 3));
+  $("exact").tabIndex = 0;
+  $("exact").classList.add("picks");
+  choosePixel(state.at);
+  $("first-caption").textContent = "after the first pass: the column of term 1";
   $("exact-caption").textContent = `exact, ${seconds(found.seconds)}`;
-  $("approximate-caption").textContent = `${found.rank} term${found.rank === 1 ? "" : "s"}`;
+  $("approximate-caption").textContent = `after both passes, ${found.rank} term${found.rank === 1 ? "" : "s"}`;
   $("difference-caption").textContent = "difference, scaled to its own range";
   const digits = (v) => (v === 0 ? "0" : v.toPrecision(3));
   $("picture-text").textContent = (state.note ? `The picture was ${state.note}. ` : "") +

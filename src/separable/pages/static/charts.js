@@ -158,19 +158,32 @@ export function colour(value, reach, signed) {
 }
 
 // Numbers as colours, one pixel each: white at zero.
-export function map(canvas, values, { label, reach = null, signed = null }) {
+const WRITTEN = 9, CELL = 48; // a matrix up to this size has its numbers in its cells, of so many pixels
+
+export function map(canvas, values, { label, reach = null, signed = null, numbers = false }) {
   const [height, width] = [values.length, values[0].length];
   const flat = values.flat();
   const most = reach === null ? Math.max(...flat.map(Math.abs)) : reach;
   const both = signed === null ? flat.some((v) => v < 0) : signed;
-  canvas.width = width;
-  canvas.height = height;
+  const written = numbers && height <= WRITTEN && width <= WRITTEN;
+  const cell = written ? CELL : 1;
+  canvas.width = width * cell;
+  canvas.height = height * cell;
   const context = canvas.getContext("2d");
-  const picture = context.createImageData(width, height);
   flat.forEach((v, i) => {
-    picture.data.set([...colour(v, most, both), 255], 4 * i);
+    const [x, y] = [(i % width) * cell, Math.floor(i / width) * cell];
+    const shade = colour(v, most, both);
+    context.fillStyle = `rgb(${shade.join(",")})`;
+    context.fillRect(x, y, cell, cell);
+    if (!written) return;
+    context.fillStyle = shade[0] * 0.3 + shade[1] * 0.59 + shade[2] * 0.11 > 140 ? "#111" : "#fff";
+    context.textAlign = "center";
+    context.textBaseline = "middle";
+    const text = short(v);
+    context.font = `${text.length > 5 ? 13 : text.length > 3 ? 16 : 20}px system-ui, sans-serif`;
+    context.fillText(text, x + cell / 2, y + cell / 2);
   });
-  context.putImageData(picture, 0, 0);
+  canvas.classList.toggle("written", written);
   if (label) canvas.setAttribute("aria-label", label);
 }
 

@@ -41,17 +41,17 @@ export function showTerms(found, fresh) {
   const kernel = sheet(found.values);
   const reach = Math.max(...kernel.flat().map(Math.abs));
   const signed = kernel.flat().some((v) => v < 0);
-  map(byId("whole"), kernel, { label: `kernel of ${found.shape.join(" by ")}`, reach, signed });
+  map(byId("whole"), kernel, { label: `kernel of ${found.shape.join(" by ")}`, reach, signed, numbers: true });
   byId("whole-caption").textContent = `kernel ${found.shape.join(" x ")}`;
   const rank = Number(byId("rank").value);
   for (const name of ["term", "sum", "rest"]) document.querySelector(`.strips .${name}`).hidden = !found.terms.length;
   byId("rank-out").textContent = found.terms.length ? `${rank} of ${found.rank}` : "";
   byId("rank-text").textContent = "";
   if (!found.terms.length) return;
-  drawStrips(found, rank, reach);
+  drawStrips(found, rank, reach, signed);
   const sum = found.terms.slice(0, rank).map(product).reduce((a, b) => combine(a, b, (u, v) => u + v));
-  map(byId("sum"), sheet(sum), { label: `sum of the first ${rank} terms`, reach });
-  map(byId("rest"), sheet(combine(found.values, sum, (u, v) => u - v)), { label: "remainder: kernel minus sum", reach, signed: true });
+  map(byId("sum"), sheet(sum), { label: `sum of the first ${rank} terms`, reach, signed, numbers: true });
+  map(byId("rest"), sheet(combine(found.values, sum, (u, v) => u - v)), { label: "remainder: kernel minus sum", reach, signed: true, numbers: true });
   byId("sum-caption").textContent = rank === 1 ? "the first term" : `the first ${rank} terms`;
   byId("rank-text").textContent = rankText(found, rank);
   if (!fresh) return;
@@ -61,18 +61,21 @@ export function showTerms(found, fresh) {
   strips.classList.add("come");
 }
 
-function drawStrips(found, rank, reach) {
+function drawStrips(found, rank, reach, kernelSigned) {
+  const signed = kernelSigned || found.terms[rank - 1].flat().some((v) => v < 0); // one scale for all
   const frame = byId("frame");
   const plane = found.shape.length === 2;
   frame.replaceChildren();
   frame.classList.toggle("stack", !plane);
+  const small = Math.max(...found.shape) <= 9; // the numbers are in the cells
+  frame.style.gridTemplateColumns = plane && small ? `1fr ${found.shape[1]}fr` : "";
   const strips = found.terms[rank - 1].map((strip, k) => {
     const canvas = document.createElement("canvas");
     canvas.setAttribute("role", "img");
     const upright = plane && k === 0;
     const numbers = strip.map((v) => +v.toPrecision(3)).slice(0, 15).join(", ");
-    map(canvas, upright ? strip.map((v) => [v]) : [strip], { label: `factor ${found.letters[k]} of term ${rank}: ${numbers}` });
-    if (!upright) canvas.style.height = plane ? "1.1rem" : "1.4rem";
+    map(canvas, upright ? strip.map((v) => [v]) : [strip], { label: `factor ${found.letters[k]} of term ${rank}: ${numbers}`, numbers: small, signed });
+    if (!upright && !small) canvas.style.height = plane ? "1.1rem" : "1.4rem";
     return canvas;
   });
   byId("term-caption").textContent = `term ${rank}: ${found.letters.join(" \u00d7 ")}`;
@@ -84,7 +87,7 @@ function drawStrips(found, rank, reach) {
   corner.className = "corner";
   const whole = document.createElement("canvas");
   whole.setAttribute("role", "img");
-  map(whole, product(found.terms[rank - 1]), { label: `term ${rank}: the column times the row`, reach });
+  map(whole, product(found.terms[rank - 1]), { label: `term ${rank}: the column times the row`, reach, signed, numbers: true });
   strips[0].className = "column";
   frame.append(corner, strips[1], strips[0], whole);
 }
