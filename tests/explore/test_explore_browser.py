@@ -77,6 +77,12 @@ def choose(page: Any, spec: str) -> None:
     page.click("#kernel-form button.main:visible")
 
 
+def changed(page: Any, name: str, before: str) -> None:
+    """Wait until an element has another text."""
+    same = "([name, text]) => document.getElementById(name).textContent !== text"
+    page.wait_for_function(same, arg=[name, before], timeout=120_000)
+
+
 def shade(page: Any, selector: str) -> np.ndarray:
     """The pixels of a canvas, without the CSS around."""
     rgba = page.eval_on_selector(
@@ -102,8 +108,10 @@ def test_a_kernel_of_the_catalogue_is_factorized(page: Any) -> None:
 
 def test_a_pixel_shows_its_products_step_by_step(page: Any) -> None:
     page.wait_for_selector("#pixel-dense td", timeout=120_000)
+    before = page.inner_text("#pixel-dense-text")
     page.click("#exact", position={"x": 60, "y": 90})
-    page.wait_for_selector("#pixel-dense-text:has-text('9 products add up to')", timeout=120_000)
+    changed(page, "pixel-dense-text", before)
+    assert "9 products add up to" in page.inner_text("#pixel-dense-text")
     assert page.locator("#pixel-dense td").count() == 9
     assert page.inner_text("#pixel-passes-title") == "3 + 3 products"
     total = page.inner_text("#pixel-dense-text").split("add up to ")[1].rstrip(".")
@@ -114,13 +122,37 @@ def test_a_pixel_shows_its_products_step_by_step(page: Any) -> None:
     before = page.inner_text("#pixel-dense-text")
     page.focus("#exact")
     page.keyboard.press("ArrowDown")
-    page.wait_for_function(
-        "text => document.getElementById('pixel-dense-text').textContent !== text", arg=before
-    )
+    changed(page, "pixel-dense-text", before)
     choose(page, "disk:7")
     page.wait_for_selector("#pixel-passes-text:has-text('not separable')", timeout=120_000)
     choose(page, "disk:9")
     page.wait_for_selector("#pixel", state="hidden", timeout=120_000)
+
+
+def test_an_address_holds_the_view(page: Any, browser: Any) -> None:
+    choose(page, "disk:7")
+    verdict(page, "the sum of 6 products")
+    page.select_option("#mode", "wrap")
+    page.select_option("#picture", "rings")
+    page.focus("#rank")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("() => location.hash.includes('rank=2')")
+    other = browser.new_page()
+    other.goto(page.url)
+    verdict(other, "the sum of 6 products")
+    assert other.input_value("#spec") == "disk:7"
+    assert other.input_value("#mode") == "wrap"
+    assert other.input_value("#picture") == "rings"
+    assert other.inner_text("#rank-out") == "2 of 6"
+    other.close()
+    page.check("[name=source][value=paste]")
+    page.fill("#paste", "1 2\n2 4")
+    page.click("[data-source=paste] button.main")
+    verdict(page, "2 x 2. Separable")
+    other = browser.new_page()
+    other.goto(page.url)
+    verdict(other, "pasted kernel, 2 x 2. Separable")
+    other.close()
 
 
 def test_the_slider_adds_terms_and_the_error_shrinks(page: Any) -> None:

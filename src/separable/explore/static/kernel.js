@@ -5,6 +5,7 @@ import { Board } from "./kernel_editor.js";
 import { ask, attempt, options, upload } from "./api.js";
 import { hidePixel, play, showPixel } from "./pixel.js";
 
+const VIEW = ["mode", "rank", "shape", "dtype", "tol"]; // inputs that the address holds
 const $ = (id) => document.getElementById(id);
 const state = { question: null, found: null, image: "camera", size: null, at: null };
 
@@ -41,9 +42,9 @@ export function start(offered) {
     if (file) takeFile(file);
   });
   $("rank").addEventListener("input", () => showTerms(state.found, false));
-  $("rank").addEventListener("change", filter);
-  $("mode").addEventListener("change", () => { filter(); plan(false); });
-  $("picture").addEventListener("change", () => { state.image = $("picture").value; filter(); });
+  $("rank").addEventListener("change", () => { filter(); remember(); });
+  $("mode").addEventListener("change", () => { filter(); plan(false); remember(); });
+  $("picture").addEventListener("change", () => { state.image = $("picture").value; filter(); remember(); });
   $("image-file").addEventListener("change", async () => {
     const [file] = $("image-file").files;
     if (!file) return;
@@ -54,7 +55,7 @@ export function start(offered) {
       filter();
     }
   });
-  $("plan-form").addEventListener("submit", (event) => { event.preventDefault(); plan(false); });
+  $("plan-form").addEventListener("submit", (event) => { event.preventDefault(); plan(false); remember(); });
   $("measure").addEventListener("click", () => plan(true));
   $("exact").addEventListener("click", (event) => {
     const box = $("exact").getBoundingClientRect();
@@ -68,9 +69,7 @@ export function start(offered) {
     choosePixel(state.at.map((v, k) => Math.max(0, Math.min(state.size[k] - 1, v + by[k]))));
   });
   $("pixel-play").addEventListener("click", play);
-  $("spec").value = "sobel";
-  $("example").value = "sobel";
-  take({ spec: "sobel" });
+  recall();
 }
 
 async function takeFile(file, name = file.name) {
@@ -96,13 +95,17 @@ async function pictureKernel(file) {
   return { values: grey.map((row) => row.map((v) => v / total)) };
 }
 
-async function take(question) {
+async function take(question, rank = 1) {
   const found = await attempt("kernel-problem", () => ask("kernel", question), "view-kernel");
   if (!found) return;
   state.question = question;
   state.found = found;
   $("verdict").textContent = `${found.name}, ${found.shape.join(" x ")}. ${found.verdict}`;
   apart(found);
+  if (rank > 1 && rank <= found.terms.length) {
+    $("rank").value = rank;
+    showTerms(found, false);
+  }
   if (found.shape.length === 2) filter();
   else {
     for (const id of ["exact", "first", "approximate", "difference"]) $(id).hidden = true;
@@ -112,6 +115,31 @@ async function take(question) {
   const shape = $("shape").value.trim().split(/[\s,x]+/);
   if (shape.length !== found.shape.length) $("shape").value = { 1: "1000000", 2: "1024 1024", 3: "128 256 256" }[found.shape.length];
   plan(false);
+  remember();
+}
+
+// The address holds what is shown, so that a view can be shared. Uploads stay out of it.
+function remember() {
+  const { spec, text, values } = state.question;
+  const numbers = text || (values && values.map((row) => row.join(" ")).join("; "));
+  const kept = new URLSearchParams();
+  if (spec) kept.set("kernel", spec);
+  else if (numbers && numbers.length <= 2000) kept.set("numbers", numbers);
+  if (typeof state.image === "string") kept.set("picture", state.image);
+  for (const id of VIEW) if ($(id).value) kept.set(id, $(id).value);
+  history.replaceState(null, "", `#${kept}`);
+}
+
+function recall() {
+  const kept = new URLSearchParams(location.hash.slice(1));
+  for (const id of VIEW) if (kept.has(id) && id !== "rank") $(id).value = kept.get(id);
+  if (kept.has("picture")) $("picture").value = state.image = kept.get("picture");
+  const numbers = kept.get("numbers");
+  if (numbers) $("paste").value = numbers.replaceAll("; ", "\n");
+  const spec = kept.get("kernel") || "sobel";
+  if (!numbers) $("spec").value = $("example").value = spec;
+  if (!numbers && !$("spec").value) $("spec").value = spec;
+  take(numbers ? { text: numbers } : { spec }, Number(kept.get("rank")) || 1);
 }
 
 function choosePixel(at) {
