@@ -94,14 +94,21 @@ print(f"   {2 * first:,} counts the second strip as if its input were still 15 w
 print(f"   13 x 13 is {13 * 13}; {15 * 15} are the pixels of the input")
 
 # %%
-# The ratio is sometimes wrong, too. For one output pixel, N input channels, M filters and kernels
-# of K x K, the dense layer needs N M K² multiplications, the separable one N (K² + M). The
-# quotient is M K² / (K² + M). In one derivation a line between two correct ones has K² M / (K² +
-# N). With numbers:
-n, m, k = 3, 256, 5
-print(f"counted          {dense.multiplications / (depthwise + pointwise):.2f}")
-print(f"M K² / (K² + M)  {m * k**2 / (k**2 + m):.2f}")
-print(f"K² M / (K² + N)  {k**2 * m / (k**2 + n):.2f}")
+# The ratio is sometimes wrong, too. One derivation of dense over separable has, in its own letters,
+# M input channels and N filters. Its first line is right: N K² M / (M (K² + N)), which is N K² /
+# (K² + N). The next one has lost a letter: K² M / (K² + N). The last one, 1/K² + 1/N, is the
+# reciprocal of the right one: separable over dense. With the numbers of above:
+m, n, k = 3, 256, 5
+print(f"counted, dense over separable    {dense.multiplications / (depthwise + pointwise):.2f}")
+print(f"N K² / (K² + N)                  {n * k**2 / (k**2 + n):.2f}")
+print(f"K² M / (K² + N), with a slip     {k**2 * m / (k**2 + n):.3f}")
+print(f"1/K² + 1/N, separable over dense {1 / k**2 + 1 / n:.4f}")
+
+# %%
+# From the last line follows in that text that dense over separable is "always much less than 1". It
+# is the other way round. And separable over dense is not always small: it is at least 1/N, so with
+# three filters it never falls below 1/3, however large the kernel is.
+print(f"3 filters, kernel 1024 x 1024: {1 / 1024**2 + 1 / 3:.4f}")
 
 # %%
 # Another mistake is not a number: the claim that both give "the same result". They give a result
