@@ -253,7 +253,8 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"kernel": [[math.nan]]}, errors.KernelError, "`kernel` must be finite; got 1 NaN or infinite"),
     ({"kernel": 3.0}, errors.KernelError, "`kernel` must have at least one element on one axis"),
     ({"kernel": [["a"]]}, errors.DTypeError, "`kernel` must hold numbers; got dtype"),
-    ({"kernel": "log:2"}, errors.DTypeError, "use separable.kernels.parse_spec('log:2')"),
+    ({"kernel": "lgo:2"}, errors.ArgumentError, "Did you mean `log`"),
+    ({"kernel": "1 2; 3"}, errors.KernelError, "2 numbers in row 1 and 1 in row 2"),
 ]  # fmt: skip
 
 

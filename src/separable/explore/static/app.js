@@ -36,6 +36,9 @@ tabs.forEach((tab, i) => {
   });
 });
 
+// Before the views have started, a form must not leave the page.
+document.addEventListener("submit", (event) => event.preventDefault());
+
 const theme = document.getElementById("theme");
 const wanted = () => document.documentElement.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
 function named() {
