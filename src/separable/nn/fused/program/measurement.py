@@ -30,8 +30,8 @@ __all__ = [
 STEADY_ROUNDS, STEADY = 4, 0.97
 """Rounds without a time below this part of the shortest before, after which times count as steady."""
 FEWEST_ROUNDS = 8
-SECONDS = 3.0
-"""Longest time that a comparison takes, but for the first round."""
+SECONDS, FEWEST_SECONDS = 3.0, 0.1
+"""Longest time that a comparison takes, but for the first round; many segments share four times as much."""
 CALLS_FROM = 2e-3
 """Seconds below which several calls are timed together."""
 
@@ -117,8 +117,15 @@ def _ms(seconds: float) -> str:
     return f"{seconds * 1e3:.3g} ms"
 
 
-def interleaved(runs: Sequence[Callable[[], Any]]) -> list[float]:
-    """Return the shortest time of each call, in turn: other work on the machine only makes times longer."""
+def interleaved(runs: Sequence[Callable[[], Any]], limit: float = SECONDS) -> list[float]:
+    """Return the shortest time of each call, in turn: other work on the machine only makes times longer.
+
+    Parameters
+    ----------
+    runs : sequence of callable
+    limit : float
+        Seconds after which no further round begins.
+    """
     for run in runs:
         run()  # plans are made, memory is taken
     # A new process is slow at first: its memory is given to it page by page.
@@ -136,7 +143,7 @@ def interleaved(runs: Sequence[Callable[[], Any]]) -> list[float]:
             if seconds < STEADY * found[i]:
                 waited = 0
             found[i] = min(found[i], seconds)
-        if time.perf_counter() - begun > SECONDS:
+        if time.perf_counter() - begun > limit:
             break
     return found
 
@@ -156,7 +163,9 @@ def segment_times(
     translated = execution.translated
     assert translated is not None
     values: dict[fx.Node, Any] = dict(zip(translated.inputs, inputs, strict=True))
-    found = []
+    found: list[SegmentTime] = []
+    count = sum(isinstance(part, RunSegment) for part in execution.parts)
+    limit = min(SECONDS, max(FEWEST_SECONDS, 4 * SECONDS / max(count, 1)))
     for part in execution.parts:
         if isinstance(part, RunSegment):
             nodes = operators_of(part, translated)
@@ -170,7 +179,7 @@ def segment_times(
                 for call in calls:
                     call.run(own)
 
-            times = interleaved([program, pytorch])
+            times = interleaved([program, pytorch], limit)
             name, kept = name_of(part.segment.operations, names), frozenset(n.name for n in nodes)
             found.append(SegmentTime(name, len(part.program.steps), times[0], times[1], kept))
         part.run(values)
