@@ -27,7 +27,7 @@ from separable.nn import ledger, models
 from separable.nn.convert.network_times import shortest_times
 from separable.nn.runtimes.eager_runtime import warmed
 from separable.nn.runtimes.known_runtimes import RUNTIMES
-from separable.nn.runtimes.layer_profile import current_profile
+from separable.nn.step_times.layer_profile import current_profile
 
 GOAL, WITHIN, LAYERS_GOAL = 0.12, 0.3, 0.9
 SMALL = 0.01  # of the network's time: layers below are counted apart

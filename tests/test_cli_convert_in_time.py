@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from separable.cli import run
-from separable.nn.runtimes import layer_profile, profile_measurement
+from separable.nn.runtimes import profile_measurement
+from separable.nn.step_times import layer_profile
 
 FACTORY = """
 from torch import nn

@@ -203,7 +203,7 @@ def test_unused_lanes_hide_no_sum(shape, axes, dense, filling, monkeypatch):
     """Blocks are wider than what is left at an edge: whatever their other lanes hold, close sums are found."""
     if dense and len(axes) == 1:
         return
-    rng, take = np.random.default_rng(12), thread_pool._take
+    rng, take = np.random.default_rng(12), thread_pool.take_scratch
     bits = {"NaN": 0xFFFFFFFF, "infinity": 0x7F800000, "one half": 0x3F000000}[filling]
 
     def take_filled(size):
@@ -212,7 +212,7 @@ def test_unused_lanes_hide_no_sum(shape, axes, dense, filling, monkeypatch):
         words[:] = bits
         return scratch
 
-    monkeypatch.setattr(thread_pool, "_take", take_filled)
+    monkeypatch.setattr(thread_pool, "take_scratch", take_filled)
     image, taps = samples(rng, shape, "uint8"), gaussian(1.1, 4)
     borders = [border(shape[a], 9, 4, "constant") for a in axes]
     lefts, out = [4] * len(axes), np.zeros_like(image)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
-import mmap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
+from guarded_memory import guarded
 from torch import Tensor
 
 AROUND = 67
@@ -74,20 +73,6 @@ def near(found: Tensor, exact: Tensor, tolerance: float = 1e-6) -> None:
         assert float(error.max()) <= tolerance
 
 
-PAGE = mmap.PAGESIZE
-_areas: list[mmap.mmap] = []
-
-
 def beside_guard_page(values: Tensor, at_end: bool) -> Tensor:
     """Return a copy of a tensor that ends (or begins) at a page of memory that cannot be touched."""
-    size = values.numel() * 4
-    pages = -(-size // PAGE)
-    area = mmap.mmap(-1, (pages + 2) * PAGE)
-    base = ctypes.addressof(ctypes.c_char.from_buffer(area))
-    library = ctypes.CDLL(None, use_errno=True)
-    for page in (0, pages + 1):
-        assert library.mprotect(ctypes.c_void_p(base + page * PAGE), PAGE, 0) == 0
-    _areas.append(area)
-    start = PAGE + (pages * PAGE - size if at_end else 0)
-    flat = torch.frombuffer(area, dtype=torch.float32, count=size // 4, offset=start)
-    return flat.view(values.shape).copy_(values)
+    return guarded(values.numel(), at_end).view(values.shape).copy_(values)

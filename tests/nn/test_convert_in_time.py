@@ -23,9 +23,9 @@ from separable.nn.convert.network_times import NetworkDuration
 from separable.nn.convert.report_text import time_line
 from separable.nn.factored_conv import FactoredConv
 from separable.nn.runtimes.known_runtimes import RUNTIMES
-from separable.nn.runtimes.layer_profile import LayerProfile
-from separable.nn.runtimes.step_work import COPY, GEOMETRIES
-from separable.nn.runtimes.time_model import TimeModel
+from separable.nn.step_times.layer_profile import LayerProfile
+from separable.nn.step_times.step_work import COPY, GEOMETRIES
+from separable.nn.step_times.time_model import TimeModel
 
 SHAPE = (1, 3, 16, 16)
 

@@ -12,7 +12,7 @@ import torch
 from guarded_memory import GuardedRun, guarded
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn import functional
+from layer_cases import dense_by_torch, drawn_size, last, normal_numbers
 
 from separable.engine.compiled import thread_pool as pool
 from separable.errors import ArgumentError
@@ -20,7 +20,6 @@ from separable.nn.fused import dense_tiling
 from separable.nn.fused.dense_layer import ConvSettings, PackedConvolution
 from separable.nn.fused.dense_tiling import Steps, panels_of
 from separable.nn.fused.layer_tiling import ACTIVATIONS
-from separable.nn.fused.operators import activate
 
 
 @pytest.fixture(autouse=True)
@@ -40,41 +39,20 @@ def cases(draw):
 
     kernel, stride, dilation = each(1, 4), each(1, 3), each(1, 2)
     padding = each(0, 3, 2 * ndim) if draw(st.booleans()) else (0,) * (2 * ndim)
-    least = [
-        max(1, d * (k - 1) + 1 - padding[2 * i] - padding[2 * i + 1])
-        for i, (k, d) in enumerate(zip(kernel, dilation, strict=True))
-    ]
-    size = [n + extra for n, extra in zip(least, each(0, 15 if ndim < 3 else 5), strict=True)]
+    size = drawn_size(draw, (kernel, padding, dilation), 15 if ndim < 3 else 5)
     groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
     channels = groups * draw(st.sampled_from([1, 2, 3, 8, 17]))
     outputs = groups * draw(st.sampled_from([1, 5, 16, 31, 64, 70]))
-    generator = torch.Generator().manual_seed(draw(st.integers(0, 999)))
-
-    def normal(*shape):
-        return torch.randn(*shape, generator=generator)
-
+    normal = normal_numbers(draw)
     x = normal(draw(st.integers(1, 3)), channels, *size)
-    if draw(st.booleans()):
-        x = x.movedim(1, -1).contiguous().movedim(-1, 1)
+    x = last(x) if draw(st.booleans()) else x
     weight = normal(outputs, channels // groups, *kernel)
     bias = normal(outputs) if draw(st.booleans()) else None
     own = ConvSettings(stride, padding, dilation, groups)
     residual = None
     if draw(st.booleans()):
-        residual = normal(*by_torch(x, weight, bias, None, own, "none").shape)
+        residual = normal(*dense_by_torch(x, weight, bias, None, own, "none").shape)
     return x, weight, bias, residual, own, draw(st.sampled_from(ACTIVATIONS))
-
-
-def by_torch(x, weight, bias, residual, own, act):
-    """Return the layer's result by PyTorch in float64."""
-    convolve = (functional.conv1d, functional.conv2d, functional.conv3d)[x.dim() - 3]
-    ends = [
-        n for axis in reversed(range(x.dim() - 2)) for n in own.padding[2 * axis : 2 * axis + 2]
-    ]
-    wide = functional.pad(x.double(), ends)
-    offset = None if bias is None else bias.double()
-    out = convolve(wide, weight.double(), offset, own.stride, 0, own.dilation, own.groups)
-    return activate(out if residual is None else out + residual.double(), act)
 
 
 def packed(weight, bias, own, act):
@@ -104,7 +82,7 @@ def test_values(limit, monkeypatch):
         for threads in (1, 2, 3, 5):
             torch.set_num_threads(threads)
             found.append(layer(x, residual))
-        near(found[0], by_torch(*case))
+        near(found[0], dense_by_torch(*case))
         assert all(torch.equal(found[0], other) for other in found[1:])
         assert found[0].movedim(1, -1).is_contiguous()
         # Both layouts of the input give the same bits.
@@ -142,7 +120,7 @@ def test_layers_of_common_sizes(case, monkeypatch):
     for threads in (1, 2, 3, 5):
         torch.set_num_threads(threads)
         found.append(layer(x))
-    near(found[0], by_torch(x, weight, bias, None, own, "relu"), 5e-6)
+    near(found[0], dense_by_torch(x, weight, bias, None, own, "relu"), 5e-6)
     assert all(torch.equal(found[0], other) for other in found[1:])
 
 

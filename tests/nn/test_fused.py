@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
+import math
 import mmap
 import threading
 
 import pytest
 import torch
+from guarded_memory import guarded
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layer_cases import drawn_layer
 from surrounded import surrounded
 from torch import nn as tnn
 
@@ -34,36 +36,13 @@ def same_threads():
 @st.composite
 def cases(draw):
     """A layer and an input: tensors, then stride, padding, dilation, activations."""
-    ndim = draw(st.integers(1, 3))
-
-    def each(low, high, count=ndim):
-        return draw(st.lists(st.integers(low, high), min_size=count, max_size=count))
-
-    kernel, stride, dilation = each(1, 5), each(1, 3), each(1, 2)
-    padding = each(0, 3, 2 * ndim)
-    least = [
-        max(1, d * (k - 1) + 1 - padding[2 * i] - padding[2 * i + 1])
-        for i, (k, d) in enumerate(zip(kernel, dilation, strict=True))
-    ]
-    size = [n + extra for n, extra in zip(least, each(0, 17 if ndim < 3 else 5), strict=True)]
-    channels, multiplier = draw(st.sampled_from([1, 2, 3, 8, 16, 17, 33])), draw(st.integers(1, 2))
-    outputs = draw(st.sampled_from([1, 5, 16, 31, 64, 70]))
-    generator = torch.Generator().manual_seed(draw(st.integers(0, 999)))
-
-    def normal(*shape):
-        return torch.randn(*shape, generator=generator)
-
-    x = normal(draw(st.integers(1, 3)), channels, *size)
-    if draw(st.booleans()):
-        x = x.movedim(1, -1).contiguous().movedim(-1, 1)
-    depth = channels * multiplier
-    tensors = [x, normal(depth, 1, *kernel), normal(depth), normal(outputs, depth, *[1] * ndim)]
-    tensors.append(normal(outputs))
+    drawn = drawn_layer(draw, images=(1, 3))
+    tensors = list(drawn[:5])
     for optional in (2, 4):
         if draw(st.booleans()):
             tensors[optional] = None
     acts = draw(st.sampled_from(ACTS)), draw(st.sampled_from(ACTS))
-    return tensors, (stride, padding, dilation, *acts)
+    return tensors, (*drawn.window, *acts)
 
 
 def wide(tensors):
@@ -164,31 +143,12 @@ def test_operators_by_the_book(acts):
         assert set(found.values()) == {"SUCCESS"}
 
 
-PAGE = mmap.PAGESIZE
-_libc = ctypes.CDLL(None, use_errno=True)
-_kept = []
-
-
-def guarded(shape, at_end):
-    """A tensor that ends or begins at a page that cannot be touched."""
-    size = torch.Size(shape).numel() * 4
-    pages = -(-size // PAGE)
-    area = mmap.mmap(-1, (pages + 2) * PAGE)
-    base = ctypes.addressof(ctypes.c_char.from_buffer(area))
-    for page in (0, pages + 1):
-        assert _libc.mprotect(ctypes.c_void_p(base + page * PAGE), PAGE, 0) == 0
-    _kept.append(area)
-    start = PAGE + (pages * PAGE - size if at_end else 0)
-    flat = torch.frombuffer(area, dtype=torch.float32, count=size // 4, offset=start)
-    return flat.view(shape)
-
-
 @pytest.mark.parametrize("at_end", [False, True])
 @pytest.mark.parametrize(("channels", "outputs", "stride"), [(3, 5, 1), (17, 33, 2), (16, 64, 1)])
 def test_guard_pages(channels, outputs, stride, at_end, monkeypatch):
     from separable.engine.compiled.thread_pool import run
 
-    x = guarded((2, 9, 8, channels), at_end).normal_().movedim(-1, 1)
+    x = guarded(2 * 9 * 8 * channels, at_end).normal_().view(2, 9, 8, channels).movedim(-1, 1)
     weight, point = torch.randn(channels, 1, 3, 3), torch.randn(outputs, channels, 1, 1)
     for pointwise in (None, point):
         layer = PackedLayer(
@@ -197,7 +157,7 @@ def test_guard_pages(channels, outputs, stride, at_end, monkeypatch):
         exact = layer(x)
         held = next(iter(layer._shapes.values()))
         shape = [held.out_shape[i] for i in (0, 2, 3, 1)]
-        out = guarded(shape, at_end).fill_(float("nan"))
+        out = guarded(math.prod(shape), at_end).view(shape)
         run(held.plan, (x.data_ptr(), *layer.addresses), out.data_ptr(), 2)
         assert torch.equal(out.movedim(-1, 1), exact)
 
@@ -223,7 +183,7 @@ def test_several_python_threads_and_no_growth():
 
 def resident():
     with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * PAGE
+        return int(file.read().split()[1]) * mmap.PAGESIZE
 
 
 @pytest.mark.skipif(not hasattr(mmap, "MAP_ANONYMOUS"), reason="needs /proc")

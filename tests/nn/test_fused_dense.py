@@ -13,6 +13,7 @@ from torch import nn as tnn
 
 from separable import nn
 from separable.nn.fused.dense_layer import PackedConvolution
+from separable.nn.fused.fuse import fuse_without_choice
 from separable.nn.fused.fused_modules import FusedConv
 from separable.nn.fused.winograd_tiling import WinogradPlan
 
@@ -162,7 +163,7 @@ def test_exact_networks_do_without_winograd() -> None:
     x = torch.randn(1, 32, 30, 30)
     found = []
     for exact in (False, True):
-        fused, _ = nn.fuse(net, x, exact=exact, measure=False)
+        fused, _ = fuse_without_choice(net, x, exact=exact)
         last = x.contiguous(memory_format=torch.channels_last)
         (program,) = fused.__dict__["forward"].execution(last).programs
         assert isinstance(program.steps[0].plan, WinogradPlan) is not exact

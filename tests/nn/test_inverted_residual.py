@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from layer_cases import drawn_size, normal_numbers
 from surrounded import Surrounded, surrounded
 
 from separable.engine.compiled import thread_pool as pool
@@ -40,16 +41,10 @@ def cases(draw):
 
     kernel, stride, dilation = pair(1, 7), pair(1, 3), pair(1, 2)
     padding = (*pair(0, 4), *pair(0, 4))
-    size = [
-        max(1, d * (k - 1) + 1 - padding[2 * i] - padding[2 * i + 1]) + extra
-        for i, (k, d, extra) in enumerate(zip(kernel, dilation, pair(0, 19), strict=True))
-    ]
+    size = drawn_size(draw, (kernel, padding, dilation), 19)
     channels, outputs = (draw(st.sampled_from([1, 5, 16, 33])) for _ in range(2))
     depth = draw(st.sampled_from([3, 16, 64, 70, 144]))
-    generator = torch.Generator().manual_seed(draw(st.integers(0, 999)))
-
-    def normal(*shape):
-        return torch.randn(*shape, generator=generator)
+    normal = normal_numbers(draw)
 
     def bias(count):
         return normal(count) if draw(st.booleans()) else None

@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from separable.cost import Convolution
 from separable.errors import ArgumentError, MachineError
 from separable.nn import ledger
-from separable.nn.runtimes import layer_profile, profile_measurement
+from separable.nn.runtimes import profile_measurement
 from separable.nn.runtimes.known_runtimes import RUNTIMES, runtime_named
-from separable.nn.runtimes.layer_profile import LayerProfile
 from separable.nn.runtimes.profile_cases import profile_cases
-from separable.nn.runtimes.recorded_operation import RecordedOperation
-from separable.nn.runtimes.step_work import COPY, StepWork, work_of
-from separable.nn.runtimes.time_model import TimeModel
+from separable.nn.step_times import layer_profile
+from separable.nn.step_times.layer_profile import LayerProfile
+from separable.nn.step_times.recorded_operation import RecordedOperation
+from separable.nn.step_times.step_work import COPY, StepWork, work_of
+from separable.nn.step_times.time_model import TimeModel
 
 SHAPE = (1, 3, 32, 32)
 

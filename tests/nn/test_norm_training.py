@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
-import mmap
+import math
 
 import pytest
 import torch
+from guarded_memory import guarded
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from layer_cases import drawn_layer
 from torch.nn import functional
 
 from separable.engine.compiled import thread_pool as pool
@@ -43,37 +44,14 @@ def _one_pass(request, monkeypatch):
 @st.composite
 def cases(draw):
     """Tensors of a layer, then stride, padding, dilation, and the activation."""
-    ndim = draw(st.integers(1, 3))
-
-    def each(low, high, count=ndim):
-        return draw(st.lists(st.integers(low, high), min_size=count, max_size=count))
-
-    kernel, stride, dilation = each(1, 5), each(1, 3), each(1, 2)
-    if draw(st.booleans()):
-        kernel = [3] * ndim
-    padding = each(0, 3, 2 * ndim)
-    least = [
-        max(2, d * (k - 1) + 1 - padding[2 * i] - padding[2 * i + 1])
-        for i, (k, d) in enumerate(zip(kernel, dilation, strict=True))
-    ]
-    size = [n + extra for n, extra in zip(least, each(0, 17 if ndim < 3 else 5), strict=True)]
-    channels, multiplier = draw(st.sampled_from([1, 2, 3, 8, 16, 17, 33])), draw(st.integers(1, 2))
-    outputs, depth = draw(st.sampled_from([1, 5, 16, 31, 64, 70])), channels * multiplier
-    generator = torch.Generator().manual_seed(draw(st.integers(0, 999)))
-
-    def normal(*shape):
-        return torch.randn(*shape, generator=generator)
-
-    x = normal(draw(st.integers(2, 9)), channels, *size)
-    if draw(st.booleans()):
-        x = x.movedim(1, -1).contiguous().movedim(-1, 1)
-    tensors = [x, normal(depth, 1, *kernel), normal(depth), normal(depth), normal(depth),
-               normal(outputs, depth, *[1] * ndim), normal(outputs)]  # fmt: skip
+    drawn = drawn_layer(draw, images=(2, 9), least=2)
+    x, depthwise, between_bias, pointwise, bias, window, normal = drawn
+    depth = depthwise.shape[0]
+    tensors = [x, depthwise, between_bias, normal(depth), normal(depth), pointwise, bias]
     for optional in (2, 3, 4, 6):
         if draw(st.integers(0, 3)) == 0:
             tensors[optional] = None
-    act = draw(st.sampled_from(ACTS))
-    return tensors, (stride, padding, dilation), act
+    return tensors, window, draw(st.sampled_from(ACTS))
 
 
 @st.composite
@@ -313,24 +291,10 @@ def test_flops_are_counted():
     assert counter.get_total_flops() == 3 * forward
 
 
-PAGE = mmap.PAGESIZE
-_kept = []
-
-
-def guarded(shape, at_end):
+def guarded_last(shape, at_end):
     """A tensor with channels last that ends or begins at a page that cannot be touched."""
-    libc = ctypes.CDLL(None, use_errno=True)
     order = [shape[0], *shape[2:], shape[1]]
-    size = torch.Size(order).numel() * 4
-    pages = -(-size // PAGE)
-    area = mmap.mmap(-1, (pages + 2) * PAGE)
-    base = ctypes.addressof(ctypes.c_char.from_buffer(area))
-    for page in (0, pages + 1):
-        assert libc.mprotect(ctypes.c_void_p(base + page * PAGE), PAGE, 0) == 0
-    _kept.append(area)
-    start = PAGE + (pages * PAGE - size if at_end else 0)
-    flat = torch.frombuffer(area, dtype=torch.float32, count=size // 4, offset=start)
-    return flat.view(order).movedim(-1, 1)
+    return guarded(math.prod(shape), at_end).view(order).movedim(-1, 1)
 
 
 @pytest.mark.usefixtures("_one_pass")
@@ -338,7 +302,7 @@ def guarded(shape, at_end):
 @pytest.mark.parametrize(("channels", "outputs", "stride"), [(3, 5, 1), (17, 33, 2), (16, 64, 1)])
 def test_guard_pages(channels, outputs, stride, at_end):
     torch.manual_seed(0)
-    x = guarded((9, channels, 9, 8), at_end).normal_()
+    x = guarded_last((9, channels, 9, 8), at_end).normal_()
     tensors = [
         x,
         torch.randn(channels, 1, 3, 3),
@@ -350,8 +314,8 @@ def test_guard_pages(channels, outputs, stride, at_end):
     ]
     rest = ([stride] * 2, [1] * 4, [1, 1], EPS, "silu", None, None, EPS, "relu6")
     out, *moments, rows = OPS.depthwise_separable_norm(*tensors, *rest)
-    back = guarded(out.shape, at_end).normal_()
-    seen = guarded(out.shape, at_end).copy_(rows)
+    back = guarded_last(out.shape, at_end).normal_()
+    seen = guarded_last(out.shape, at_end).copy_(rows)
     operator = OPS.depthwise_separable_norm_backward
     found = operator(back, *tensors, *rest, *moments, seen, True)
     free = [None if t is None else t.clone() for t in tensors]

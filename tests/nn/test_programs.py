@@ -18,6 +18,7 @@ from torch.nn import functional
 from separable import nn
 from separable.engine.compiled import thread_pool as pool
 from separable.errors import ArgumentError
+from separable.nn.fused.fuse import fuse_without_choice
 from separable.nn.fused.program import Executor
 
 pytestmark = pytest.mark.compiled
@@ -119,7 +120,7 @@ def test_random_networks(data):
         )
         for _ in range(2)
     ]
-    fused, _ = nn.fuse(net, torch.randn(*shapes[0]), measure=False)
+    fused, _ = fuse_without_choice(net, torch.randn(*shapes[0]))
     executor_of(fused)
     for shape in shapes:
         x = torch.randn(*shape)
@@ -136,7 +137,7 @@ def small() -> tnn.Module:
 def fused_small() -> tuple[tnn.Module, tnn.Module, torch.Tensor]:
     torch.manual_seed(0)
     net, x = drawn(small()), torch.randn(1, 3, 64, 64)
-    return net, nn.fuse(net, x, measure=False)[0], x
+    return net, fuse_without_choice(net, x)[0], x
 
 
 class NormFirst(tnn.Module):
@@ -183,7 +184,7 @@ def test_steps_of_every_kind(net, channels):
     torch.manual_seed(0)
     net = drawn(tnn.Sequential(tnn.Conv2d(channels, channels, 3, padding=1), net))
     x = torch.randn(2, channels, 11, 14)
-    fused, report = nn.fuse(net, x, measure=False)
+    fused, report = fuse_without_choice(net, x)
     assert not report.whole
     with torch.no_grad():
         for a, b in zip(fused(x), exact(net, x), strict=True):
@@ -311,7 +312,7 @@ def test_a_hook_that_was_there_before_divides_the_network():
     net, x = drawn(small()), torch.randn(1, 3, 64, 64)
     seen = []
     net.stages[4].register_forward_hook(lambda m, a, y: seen.append(y))
-    fused, _ = nn.fuse(net, x, measure=False)
+    fused, _ = fuse_without_choice(net, x)
     seen.clear()
     with torch.no_grad():
         found = fused(x)
@@ -353,7 +354,7 @@ class Swaps(tnn.Module):
 def test_layers_that_do_not_follow_each_other_for_another_input(by_value):
     torch.manual_seed(0)
     net, x = Swaps(by_value).eval(), torch.rand(1, 3, 9, 9)
-    fused, report = nn.fuse(net, x, measure=False)
+    fused, report = fuse_without_choice(net, x)
     other = -x if by_value else torch.rand(1, 3, 9, 10)
     with torch.no_grad():
         same(fused(x), exact(net, x))
@@ -372,7 +373,7 @@ def test_layers_that_do_not_follow_each_other_for_another_input(by_value):
 def test_flow_that_depends_on_values():
     torch.manual_seed(0)
     net, x = Branches().eval(), torch.rand(1, 3, 9, 9)
-    fused, _ = nn.fuse(net, x, measure=False)
+    fused, _ = fuse_without_choice(net, x)
     with torch.no_grad():
         for given_ in (x, -x):
             same(fused(given_), exact(net, given_))
@@ -393,7 +394,7 @@ class Counts(tnn.Module):
 
 def test_a_module_that_changes_itself_runs_itself():
     net, x = Counts().eval(), torch.rand(1, 3, 9, 9)
-    fused, _ = nn.fuse(net, x, measure=False)
+    fused, _ = fuse_without_choice(net, x)
     before = int(fused.calls)
     with torch.no_grad():
         same(fused(x), exact(net, x))
@@ -414,7 +415,7 @@ class Writes(tnn.Module):
 
 def test_a_module_that_changes_its_input_runs_itself():
     net, x = Writes().eval(), torch.rand(1, 3, 9, 9)
-    fused, _ = nn.fuse(net, x.clone(), measure=False)
+    fused, _ = fuse_without_choice(net, x.clone())
     given_ = x.clone(memory_format=torch.channels_last)
     with torch.no_grad():
         same(fused(given_), exact(net, x))
@@ -477,7 +478,7 @@ def test_compiles_and_exports():
 
 def test_many_shapes_and_calls_do_not_grow():
     net = drawn(tnn.Sequential(tnn.Conv2d(3, 8, 3), tnn.ReLU(), tnn.Conv2d(8, 4, 1)))
-    fused, _ = nn.fuse(net, torch.rand(1, 3, 9, 9), measure=False)
+    fused, _ = fuse_without_choice(net, torch.rand(1, 3, 9, 9))
     executor = executor_of(fused)
     with torch.no_grad():
         for n in range(100):
@@ -508,7 +509,7 @@ def test_segments_that_pytorch_is_faster_at_are_left_to_it(monkeypatch):
 
     torch.manual_seed(0)
     net, x = drawn(small()), torch.randn(1, 3, 64, 64)
-    monkeypatch.setattr(measurement, "interleaved", lambda runs: [2.0, 1.0, 1.0][: len(runs)])
+    monkeypatch.setattr(measurement, "interleaved", lambda runs, *_: [2.0, 1.0, 1.0][: len(runs)])
     fused, report = nn.fuse(net, x)
     assert report.segments
     assert not any(s.kept for s in report.segments)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from layer_cases import drawn_size, normal_numbers
 from surrounded import Surrounded, surrounded
 from torch import nn as tnn
 from torch.nn import functional
@@ -39,19 +40,12 @@ def cases(draw):
 
     kernel, stride, dilation = pair(1, 33), pair(1, 3), pair(1, 2)
     padding = pair(0, 17), pair(0, 17)
-    size = [
-        max(1, d * (k - 1) + 1 - sum(ends)) + extra
-        for k, d, ends, extra in zip(kernel, dilation, padding, pair(0, 40), strict=True)
-    ]
+    size = drawn_size(draw, (kernel, (*padding[0], *padding[1]), dilation), 40)
     channels = draw(st.sampled_from([1, 8, 16, 17, 40]))
     ranks = draw(st.lists(st.integers(0, 3), min_size=channels, max_size=channels))
     ranks[-1] = max(1, ranks[-1])  # at least one term
     terms = np.repeat(np.arange(channels), ranks)
-    generator = torch.Generator().manual_seed(draw(st.integers(0, 999)))
-
-    def normal(*shape):
-        return torch.randn(*shape, generator=generator)
-
+    normal = normal_numbers(draw)
     tensors = [normal(len(terms), k) / k**0.5 for k in kernel]
     tensors += [normal(n) if draw(st.booleans()) else None for n in (len(terms), channels)]
     acts = draw(st.integers(0, 4)), draw(st.integers(0, 4))

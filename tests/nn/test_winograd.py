@@ -12,14 +12,13 @@ import torch
 from guarded_memory import GuardedRun, guarded
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn import functional
+from layer_cases import dense_by_torch, drawn_size, last, normal_numbers
 
 from separable.engine.compiled import thread_pool as pool
 from separable.nn.fused import dense_layer, winograd_tiling
 from separable.nn.fused.dense_layer import ConvSettings, PackedConvolution
 from separable.nn.fused.dense_tiling import DensePlan, Steps
 from separable.nn.fused.layer_tiling import ACTIVATIONS
-from separable.nn.fused.operators import activate
 from separable.nn.fused.winograd_tiling import WinogradPlan, can_use_winograd, winograd_pays
 
 
@@ -38,20 +37,16 @@ def always(monkeypatch):
 
 
 def layer_of(weight, bias, padding, act, exact=False):
+    return PackedConvolution(weight, bias, ACTIVATIONS.index(act), settings_of(padding), exact)
+
+
+def settings_of(padding):
     ones = (1,) * (len(padding) // 2)
-    own = ConvSettings(ones, padding, ones)
-    return PackedConvolution(weight, bias, ACTIVATIONS.index(act), own, exact)
+    return ConvSettings(ones, padding, ones)
 
 
 def by_torch(x, weight, bias, residual, padding, act):
-    wide = functional.pad(x.double(), (*padding[2:], *padding[:2]))
-    convolve = functional.conv1d if x.dim() == 3 else functional.conv2d
-    out = convolve(wide, weight.double(), None if bias is None else bias.double())
-    return activate(out if residual is None else out + residual.double(), act)
-
-
-def last(x):
-    return x.movedim(1, -1).contiguous().movedim(-1, 1)
+    return dense_by_torch(x, weight, bias, residual, settings_of(padding), act)
 
 
 @st.composite
@@ -60,15 +55,10 @@ def cases(draw):
     kernel = draw(st.sampled_from([(3, 3), (3, 1), (1, 3), (3,)]))
     ends = 2 * len(kernel)
     padding = tuple(draw(st.lists(st.integers(0, 3), min_size=ends, max_size=ends)))
-    size = [max(1, k - padding[2 * i] - padding[2 * i + 1]) for i, k in enumerate(kernel)]
-    size = [n + draw(st.integers(0, 13)) for n in size]
+    size = drawn_size(draw, (kernel, padding, (1,) * len(kernel)), 13)
     channels = draw(st.sampled_from([1, 3, 8, 16, 17, 33]))
     outputs = draw(st.sampled_from([1, 5, 16, 31, 64, 70]))
-    generator = torch.Generator().manual_seed(draw(st.integers(0, 999)))
-
-    def normal(*shape):
-        return torch.randn(*shape, generator=generator)
-
+    normal = normal_numbers(draw)
     x = last(normal(draw(st.integers(1, 3)), channels, *size))
     weight = normal(outputs, channels, *kernel)
     bias = normal(outputs) if draw(st.booleans()) else None

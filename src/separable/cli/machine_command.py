@@ -18,7 +18,7 @@ from separable.errors import ArgumentError, FileError
 from separable.machine import Machine, cache_path, current, keep
 
 if TYPE_CHECKING:
-    from separable.nn.runtimes.layer_profile import LayerProfile
+    from separable.nn.step_times.layer_profile import LayerProfile
 
 __all__ = ["machine_command", "show_machine", "warmup_command"]
 
@@ -84,8 +84,8 @@ def machine_command(
 def _measure_layers(show: bool, console: Console) -> None:
     """Measure the steps of networks, or show what is known of them."""
     try:
-        from separable.nn.runtimes import layer_profile  # PyTorch is optional
         from separable.nn.runtimes.profile_measurement import measured_profile
+        from separable.nn.step_times import layer_profile  # PyTorch is optional
     except ModuleNotFoundError as missing:
         raise ArgumentError(
             f"`--layers` needs PyTorch, which is not installed: {install_command('torch')}"

@@ -26,7 +26,16 @@ from separable.engine import result_memory
 from separable.process_cache import ProcessBound
 from separable.system import after_fork, ask_huge_pages
 
-__all__ = ["array_of", "empty", "empty_strided", "kept_bytes", "like_dense", "owned", "release"]
+__all__ = [
+    "array_of",
+    "dense_strides",
+    "empty",
+    "empty_strided",
+    "kept_bytes",
+    "like_dense",
+    "owned",
+    "release",
+]
 
 
 class _BlockRef(NamedTuple):
@@ -49,11 +58,22 @@ def empty(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
     >>> empty((2, 3)).dtype
     torch.float32
     """
+    return empty_strided(shape, dense_strides(shape), dtype)
+
+
+def dense_strides(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the strides of a dense array whose last axis is innermost.
+
+    Examples
+    --------
+    >>> dense_strides((4, 2, 3))
+    (6, 3, 1)
+    """
     strides, step = [0] * len(shape), 1
     for axis in range(len(shape) - 1, -1, -1):
         strides[axis] = step
         step *= max(shape[axis], 1)
-    return empty_strided(shape, strides, dtype)
+    return tuple(strides)
 
 
 def empty_strided(shape: Sequence[int], strides: Sequence[int], dtype: torch.dtype) -> Tensor:

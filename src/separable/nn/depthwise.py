@@ -15,6 +15,7 @@ from separable.lowering.scheme import Scheme, space_letters
 from separable.lowering.step import Step
 from separable.nn.factored_conv import FactoredConv, Sizes
 from separable.nn.fused.forward import is_depthwise, run_depthwise
+from separable.nn.fused.repeated_layer import RepeatingLayer
 from separable.nn.keras import read_depthwise, write_depthwise
 from separable.nn.torch_convs import CONVS
 from separable.pattern import Pattern
@@ -24,7 +25,7 @@ __all__ = ["DepthwiseConv1d", "DepthwiseConv2d", "DepthwiseConv3d", "PointwiseCo
 Depthwise = TypeVar("Depthwise", bound="_DepthwiseConv")
 
 
-class _DepthwiseConv(FactoredConv):
+class _DepthwiseConv(RepeatingLayer, FactoredConv):
     """Convolution of each channel alone, over `spatial_ndim` axes; see `DepthwiseConv2d`."""
 
     spatial_ndim: ClassVar[int]
@@ -112,9 +113,8 @@ class _DepthwiseConv(FactoredConv):
         shape = (self.spec.in_channels, self.depth_multiplier, *self.spec.kernel_size)
         return write_depthwise(self._arrays(double=False)[0].reshape(shape), self._bias())
 
-    def _fused(self, input: Tensor) -> Tensor | None:
-        step = self.steps[0]
-        return run_depthwise(step, self._modules["depthwise"], input) if self._serves else None
+    def _by_kernels(self, input: Tensor) -> Tensor | None:
+        return run_depthwise(self.steps[0], self._modules["depthwise"], input, self)
 
     def _is_served(self) -> bool:
         return is_depthwise(self.steps[0])

@@ -16,6 +16,7 @@ from separable.lowering.scheme import Scheme, space_letters
 from separable.lowering.step import Step
 from separable.nn.factored_conv import FactoredConv, Sizes
 from separable.nn.fused.forward import is_depthwise, is_pointwise, run_separable, run_separable_norm
+from separable.nn.fused.repeated_layer import RepeatingLayer
 from separable.nn.keras import read_separable, write_separable
 
 __all__ = [
@@ -27,7 +28,7 @@ __all__ = [
 Separable = TypeVar("Separable", bound="_SeparableConv")
 
 
-class _SeparableConv(FactoredConv):
+class _SeparableConv(RepeatingLayer, FactoredConv):
     """Depthwise separable convolution over `spatial_ndim` axes; see `SeparableConv2d`."""
 
     spatial_ndim: ClassVar[int]
@@ -142,15 +143,13 @@ class _SeparableConv(FactoredConv):
         pointwise, depthwise = self._arrays(double=False)
         return write_separable(pointwise, depthwise, self._bias())
 
-    def _fused(self, input: Tensor) -> Tensor | None:
+    def _by_kernels(self, input: Tensor) -> Tensor | None:
         modules = self._modules
-        if not self._serves:
-            return None
         first, second = self.steps
         depthwise, pointwise = modules["depthwise"], modules["pointwise"]
         intermediate = modules.get("intermediate")
         if intermediate is None:
-            return run_separable((first, second), (depthwise, pointwise), input)
+            return run_separable((first, second), (depthwise, pointwise), input, self)
         if not self.training:
             return None
         return run_separable_norm((first, second), (depthwise, intermediate, pointwise), input)

@@ -152,7 +152,7 @@ def settle_stack(_typing: Any) -> Any:
 
 HEAD = 4096
 """Bytes of a job's record, with the counter of work items on their last cache line."""
-_COUNTER = HEAD - 64
+COUNTER_OFFSET = HEAD - 64
 _RECORD_BYTES = SWEEP.itemsize
 _SOURCE, _TARGET, _SCRATCH, _STREAM, _PREFIX = (
     FIELDS.index(n) for n in ("source", "target", "scratch", "stream", "unaligned_prefix")
@@ -167,7 +167,7 @@ def _begin(params_address, record, source_cell, target_cell):
     ``record`` is the address of the sweep's record, 0 if the caller has written it.  The cells are the addresses of the
     words that hold the addresses of the two arrays.
     """
-    set_word(params_address + _COUNTER, 0, 0)
+    set_word(params_address + COUNTER_OFFSET, 0, 0)
     if record == 0:
         return
     move(params_address, record, _RECORD_BYTES)
@@ -190,7 +190,7 @@ def run_alone(function, params_address, record, source_cell, target_cell):
     """Run a job on the calling thread."""
     settle_stack()
     _begin(params_address, record, source_cell, target_cell)
-    invoke(function, (params_address, params_address + _COUNTER, 0))
+    invoke(function, (params_address, params_address + COUNTER_OFFSET, 0))
 
 
 @kernel
@@ -198,7 +198,7 @@ def run_shared(function, params_address, record, source_cell, target_cell, job_s
     """Offer a job to ``open_slots`` workers, run it, and wait for the workers that took it."""
     settle_stack()
     _begin(params_address, record, source_cell, target_cell)
-    counter = params_address + _COUNTER
+    counter = params_address + COUNTER_OFFSET
     # The job is complete before OPEN_SLOTS is set: workers read it only afterwards.
     set_word(job_slot, FUNCTION, function)
     set_word(job_slot, PARAMS_ADDRESS, params_address)
@@ -333,7 +333,7 @@ poison = False
 """Fill scratch memory with NaN before each job (for tests)."""
 
 
-def _take(size: int) -> Scratch:
+def take_scratch(size: int) -> Scratch:
     """Return scratch memory of at least ``size`` bytes that no other job uses."""
     try:
         scratch = _free.pop()
@@ -346,7 +346,7 @@ def _take(size: int) -> Scratch:
     return scratch
 
 
-def _give(scratch: Scratch) -> None:
+def give_scratch(scratch: Scratch) -> None:
     """Keep scratch memory for the next job, unless enough is kept."""
     few = len(_free) < KEPT_SMALL and scratch.size <= SMALL_BYTES
     if few or sum(s.size for s in tuple(_free)) + scratch.size <= KEPT_BYTES:
@@ -360,12 +360,12 @@ def run_sweep(
     threads = min(threads, schedule.threads)
     try:
         if threads == 1 or not _pool.busy.acquire(blocking=False):
-            scratch = _take(schedule.scratch_size)
+            scratch = take_scratch(schedule.scratch_size)
             source, target = scratch.cells(image, out)
             run_alone(schedule.function, scratch.address, schedule.address, source, target)
         else:
             try:
-                scratch = _take(schedule.scratch_size * threads)
+                scratch = take_scratch(schedule.scratch_size * threads)
                 source, target = scratch.cells(image, out)
                 _pool.ready(threads - 1)
                 run_shared(
@@ -378,7 +378,7 @@ def run_sweep(
         if is_failure(error):
             raise failed(error) from error
         raise
-    _give(scratch)
+    give_scratch(scratch)
 
 
 def run(schedule: Any, source: Any, target: int, threads: int, start: int = 0) -> None:
@@ -401,7 +401,7 @@ def run(schedule: Any, source: Any, target: int, threads: int, start: int = 0) -
     shared = threads > 1 and not lent and _pool.busy.acquire(blocking=False)
     try:
         open_slots = threads - 1 if shared or lent else 0
-        scratch = _take(schedule.shared_size + schedule.scratch_size * (open_slots + 1))
+        scratch = take_scratch(schedule.shared_size + schedule.scratch_size * (open_slots + 1))
         schedule.fill(scratch.words, source, target, scratch.address + HEAD)
         if shared:
             _pool.ready(open_slots)
@@ -409,8 +409,8 @@ def run(schedule: Any, source: Any, target: int, threads: int, start: int = 0) -
                 schedule.function, scratch.address, 0, 0, 0, _pool.address, open_slots
             )  # fmt: skip
         elif lent:  # the whole team: changing its size would start new threads each time
-            scratch.words[_COUNTER // 8] = 0
-            counter = scratch.address + _COUNTER
+            scratch.words[COUNTER_OFFSET // 8] = 0
+            counter = scratch.address + COUNTER_OFFSET
             scratch.team[:5] = schedule.function, scratch.address, counter, threads, 0
             scratch.team[TEAM_TAKEN] = 0
             run_in_team(start, address(take_part, (types.int64,)), scratch.team_address, team)
@@ -423,7 +423,7 @@ def run(schedule: Any, source: Any, target: int, threads: int, start: int = 0) -
     finally:
         if shared:
             _pool.busy.release()
-    _give(scratch)
+    give_scratch(scratch)
 
 
 def _after_fork() -> None:

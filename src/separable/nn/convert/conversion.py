@@ -37,7 +37,7 @@ from separable.nn.convert.rank_allocation import (
 from separable.nn.convert.trace import Trace, dense_multiplications, steps_multiplications
 from separable.nn.dense_weights import as_array
 from separable.nn.factored_conv import FactoredConv
-from separable.nn.runtimes.recorded_operation import RecordedOperation
+from separable.nn.step_times.recorded_operation import RecordedOperation
 from separable.nn.ties import share
 from separable.nn.torch_convs import CONVS
 

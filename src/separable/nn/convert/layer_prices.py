@@ -21,9 +21,9 @@ from separable.nn.convert.factored_layers import built
 from separable.nn.convert.layer_refs import LayerRef
 from separable.nn.convert.network_times import shortest_times
 from separable.nn.factored_conv import FactoredConv
-from separable.nn.runtimes.layer_profile import LayerProfile, current_profile
-from separable.nn.runtimes.recorded_operation import RecordedOperation
 from separable.nn.runtimes.runtime import Runtime
+from separable.nn.step_times.layer_profile import LayerProfile, current_profile
+from separable.nn.step_times.recorded_operation import RecordedOperation
 from separable.nn.torch_convs import build_conv
 
 __all__ = ["LayerPrices", "structure_of"]

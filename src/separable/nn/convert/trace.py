@@ -18,7 +18,7 @@ from separable.nn.convert.calibration import Calibration
 from separable.nn.convert.layer_refs import LayerRef
 from separable.nn.ledger import ledger
 from separable.nn.ledger.fake_model import fake_copy, fake_inputs, fake_keywords
-from separable.nn.runtimes.recorded_operation import RecordedOperation
+from separable.nn.step_times.recorded_operation import RecordedOperation
 
 __all__ = [
     "Trace",

@@ -29,6 +29,7 @@ __all__ = [
     "dense_plan",
     "pack_dense",
     "pack_panels",
+    "panel_table",
     "panels_of",
 ]
 
@@ -117,6 +118,20 @@ def panels_of(outputs: int, groups: int, vectors: int, lanes: int) -> tuple[Pane
 def clamp_of(act: int) -> NDArray[np.float32]:
     """Return the bounds of an activation, infinite if it is not a clamp, and infinite bounds."""
     return np.array([*clamp_limits(act), -math.inf, math.inf], np.float32)
+
+
+def panel_table(panels: Sequence[Panel], rows: int, lanes: int) -> NDArray[np.int64]:
+    """Return a table of panels for the kernels, int64[panel][8].
+
+    Its columns are the bytes before a panel's weights, of which it has `rows` rows, and before its biases; its first
+    output, number of vectors and number of outputs; three are left to the caller.
+    """
+    lines = np.array([panel.vectors * lanes * 4 for panel in panels], np.int64)
+    before = np.cumsum(lines) - lines
+    table = np.zeros((len(panels), 8), np.int64)
+    table[:, 0], table[:, 1] = rows * before, before
+    table[:, 2:5] = [(panel.output, panel.vectors, panel.width) for panel in panels]
+    return table
 
 
 def pack_panels(across: Tensor, panels: Sequence[Panel], lanes: int) -> Tensor:
@@ -226,14 +241,9 @@ class DensePlan(KernelPlan):
         channels = np.arange(conv.inputs // conv.groups) * channel
         offsets = z[:, None, None, None] + y[:, None, None] + x[:, None] + channels
         self._set(offsets=self._add_table(offsets.astype(np.int64).ravel()))
-        table = np.zeros((len(self._panels), 8), np.int64)
-        weights = bias = 0
-        for words, panel in zip(table, self._panels, strict=True):
-            line = panel.vectors * self._lanes * 4
-            group = panel.group * (conv.inputs // conv.groups) * channel
-            words[:6] = weights, bias, panel.output, panel.vectors, panel.width, group
-            weights += conv.count * line
-            bias += line
+        table = panel_table(self._panels, conv.count, self._lanes)
+        groups = [panel.group for panel in self._panels]
+        table[:, 5] = np.array(groups) * (conv.inputs // conv.groups) * channel
         self._set(panels=len(self._panels), panel_table=self._add_table(table))
 
     def _output(self, steps: Steps) -> None:

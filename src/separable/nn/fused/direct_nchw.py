@@ -144,6 +144,10 @@ class BoxPlan(KernelPlan):
         self.threads = max(1, min(threads, items * chosen.parts))
         self.function = compiled.address("convolve_boxes")
 
+    def out_shape(self, x: Tensor, steps: Sequence[Convolution]) -> tuple[int, ...]:
+        """Return the shape of the result for an input."""
+        return (x.shape[0], steps[-1].outputs, *self.out_size[5 - x.dim() :])
+
     def _convolution(self, name: str, step: Convolution, steps: Sizes) -> None:
         channels = np.arange(step.inputs // step.groups) * steps[0]
         taps = [
@@ -264,29 +268,33 @@ class DirectConvolutions(ProcessBound):
             none = torch.zeros(weight.shape[0], dtype=torch.float32)
             self._held.append(none if bias is None else bias.detach().contiguous().clone())
         addresses = [t.data_ptr() for t in self._held]
-        self._addresses = (
+        self.addresses = (
             *addresses[-2:],
             *addresses[-2:],
         )  # a single convolution is the first and the last
         if len(addresses) == 4:
-            self._addresses = tuple(addresses)
+            self.addresses = tuple(addresses)
 
-    def __call__(self, x: Tensor, steps: tuple[Convolution, ...]) -> Tensor | None:
-        """Run on a contiguous batch; return None if no box is small enough.
+    def plan(self, x: Tensor, steps: tuple[Convolution, ...], threads: int) -> BoxPlan | None:
+        """Return the plan for a contiguous batch, or None if no box is small enough.
 
         The same steps belong to the same shape in all calls.
         """
-        fill = 5 - x.dim()
-        threads = torch.get_num_threads()
         key = (x.shape, threads)
         plan: BoxPlan | None = self._plans.get(key)
         if plan is None:
-            size: Any = (1,) * fill + tuple(x.shape[2:])
+            size: Any = (1,) * (5 - x.dim()) + tuple(x.shape[2:])
             plan = self._plans.get_or_build(key, lambda: _plan(steps, x.shape[0], size, threads))
+        return plan
+
+    def __call__(self, x: Tensor, steps: tuple[Convolution, ...]) -> Tensor | None:
+        """Run on a contiguous batch; return None if no box is small enough."""
+        threads = torch.get_num_threads()
+        plan = self.plan(x, steps, threads)
         if plan is None:
             return None
-        out = empty((x.shape[0], steps[-1].outputs, *plan.out_size[fill:]))
+        out = empty(plan.out_shape(x, steps))
         if out.numel():
-            source: Any = (x.data_ptr(), *self._addresses)
+            source: Any = (x.data_ptr(), *self.addresses)
             run(plan, source, out.data_ptr(), threads)
         return out

@@ -13,14 +13,13 @@ from torch import Tensor, nn
 from separable.engine.availability import EngineError
 from separable.lowering.step import SamePadding, Step
 from separable.nn.fused import autograd as _autograd  # noqa: F401
+from separable.nn.fused.kernel_use import HOOKS, are_observed, can_use_fused_kernel, has_no_hooks
 from separable.nn.fused.norm_operator import OPERATOR
 from separable.nn.fused.operators import out_sizes, settings_of
-from separable.nn.fused.packed_layer import cached_layer, channels_are_last, is_served
+from separable.nn.fused.packed_layer import Settings, cached_layer, channels_are_last, is_served
+from separable.nn.fused.repeated_layer import RepeatingLayer
 
 __all__ = [
-    "HOOKS",
-    "can_use_fused_kernel",
-    "has_no_hooks",
     "is_depthwise",
     "is_pointwise",
     "padding_of",
@@ -44,19 +43,6 @@ LEAST_TRAINING_WORK = {
 The key says whether there are two spatial axes (which PyTorch's own convolutions are made for), whether channels are
 last, and whether batch normalisation stands between the steps. Below, calls from Python take too large a part.
 """
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-
-
-def can_use_fused_kernel(x: Tensor) -> bool:
-    """Return True for a plain CPU tensor outside of tracing and dispatch modes."""
-    return (
-        type(x) is Tensor
-        and torch._C._len_torch_dispatch_stack() == 0
-        and not torch._C._is_torch_function_mode_enabled()
-        and torch._C._functorch.peek_interpreter_stack() is None
-        and not torch._C._is_tracing()
-        and not torch.is_autocast_enabled("cpu")
-    )
 
 
 def padding_of(step: Step, shape: Sequence[int]) -> tuple[int, ...]:
@@ -81,16 +67,9 @@ def is_pointwise(step: Step) -> bool:
     return step.plain and ones and step.groups == 1 and all(p == (0, 0) for p in step.padding)
 
 
-def has_no_hooks(module: nn.Module) -> bool:
-    """Return True if a module is an unmodified convolution without hooks."""
-    return (
-        isinstance(module, nn.modules.conv._ConvNd)
-        and "weight" in module._parameters
-        and not any(getattr(module, name) for name in HOOKS)
-    )
-
-
-def run_depthwise(step: Step, module: nn.Module | None, x: Tensor) -> Tensor | None:
+def run_depthwise(
+    step: Step, module: nn.Module | None, x: Tensor, layer: RepeatingLayer
+) -> Tensor | None:
     """Run a depthwise layer by its operator, or return None if PyTorch must run it."""
     if x.dim() != len(step.kernel_size) + 2 or module is None or not has_no_hooks(module):
         return None
@@ -104,14 +83,17 @@ def run_depthwise(step: Step, module: nn.Module | None, x: Tensor) -> Tensor | N
             return None
         found: Tensor = torch.ops.separable.depthwise(x, weight, bias, *settings, "none")
         return found
-    packed = settings_of(*settings, "none", "none")
     with suppress(EngineError):
-        return cached_layer((weight, bias, None, None), x.shape[1], packed)(x)
+        packed = settings_of(*settings, "none", "none")
+        return _packed_result((weight, bias, None, None), packed, x, layer, (module,))
     return None
 
 
 def run_separable(
-    steps: tuple[Step, Step], modules: tuple[nn.Module | None, nn.Module | None], x: Tensor
+    steps: tuple[Step, Step],
+    modules: tuple[nn.Module | None, nn.Module | None],
+    x: Tensor,
+    layer: RepeatingLayer,
 ) -> Tensor | None:
     """Run a depthwise and a pointwise step by one operator, or return None if PyTorch must run them."""
     first, second = modules
@@ -133,10 +115,24 @@ def run_separable(
         operator = torch.ops.separable.depthwise_separable
         found: Tensor = operator(x, weight, between, pointwise, bias, *settings, "none", "none")
         return found
-    packed = settings_of(*settings, "none", "none")
     with suppress(EngineError):
-        return cached_layer((weight, between, pointwise, bias), x.shape[1], packed)(x)
+        packed = settings_of(*settings, "none", "none")
+        tensors = (weight, between, pointwise, bias)
+        return _packed_result(tensors, packed, x, layer, (first, second))
     return None
+
+
+def _packed_result(
+    tensors: tuple[Tensor, Tensor | None, Tensor | None, Tensor | None],
+    settings: Settings,
+    x: Tensor,
+    layer: RepeatingLayer,
+    modules: Sequence[nn.Module],
+) -> Tensor:
+    """Return the result of a layer with packed weights; later calls like this one are repeated."""
+    packed = cached_layer(tensors, x.shape[1], settings)
+    layer._repeated.keep((layer, *modules), [t for t in tensors if t is not None], x, packed)
+    return packed(x)
 
 
 _NORMS: dict[int, Any] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
@@ -232,8 +228,9 @@ def _update_averages(norm: Any, mean: Tensor, var: Tensor, count: int) -> None:
 
 def _serves(x: Tensor, *weights: Tensor | None) -> bool:
     if torch.compiler.is_compiling():
-        return not torch.compiler.is_exporting() and channels_are_last(x) and is_served(x, *weights)
-    return is_served(x, *weights) and can_use_fused_kernel(x)
+        plain = not torch.compiler.is_exporting() and not torch.is_autocast_enabled("cpu")
+        return plain and channels_are_last(x) and is_served(x, *weights)
+    return is_served(x, *weights) and can_use_fused_kernel(x) and not are_observed()
 
 
 def _records(*tensors: Tensor | None) -> bool:

@@ -6,7 +6,6 @@ import contextlib
 import copy
 import itertools
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from typing import Any, cast
 
 import torch
@@ -19,8 +18,8 @@ from separable.errors import ArgumentError
 from separable.nn.fused.batchnorm_folding import name_of_activation
 from separable.nn.fused.chain_fusion import fuse_chain
 from separable.nn.fused.data_flow import DataFlow, cut_at_open_flow, names_of_chains
-from separable.nn.fused.forward import can_use_fused_kernel
 from separable.nn.fused.fused_modules import (
+    Fused,
     FusedDepthwise,
     FusedPointwise,
     FusedSeparable,
@@ -30,22 +29,28 @@ from separable.nn.fused.fused_split import (
     FusedSplit,
 )
 from separable.nn.fused.fusion_report import FusionReport
-from separable.nn.fused.layout_transpose import last_strides, to_last
-from separable.nn.fused.program import Compiled, attach
-from separable.nn.fused.program.measurement import (
-    NetworkTimes,
-    SegmentTime,
-    interleaved,
-    names_of,
+from separable.nn.fused.kernel_choice import (
+    Choose,
+    copied,
+    kernels_everywhere,
+    last,
+    lay_last,
+    measured,
+    predicted,
 )
+from separable.nn.fused.kernel_use import can_use_fused_kernel
+from separable.nn.fused.layout_transpose import known_last_strides, to_last
+from separable.nn.fused.program import attach
 from separable.nn.fused.spatial_pair import FusedPair
 from separable.nn.fused.tracing import Call, chains, record
 from separable.nn.ties import ties_of, untied
 
-__all__ = ["fuse"]
+__all__ = ["fuse", "fuse_without_choice"]
 
 TOLERANCE = 1e-4
 """Largest difference of outputs, relative to the largest output, that `fuse` lets pass."""
+LESS_EXACT = 2.0
+"""How many times as large as before the errors of a network in bfloat16 or float16 may be."""
 
 
 class _SameFlow:
@@ -80,19 +85,10 @@ def _input_last(x: Tensor) -> Tensor:
     """Return an input in channels-last layout, by the compiled transposition where that is possible."""
     plain = type(x) is Tensor and not torch.compiler.is_compiling()
     if not (plain and x.is_cpu and x.dim() in (4, 5) and not x.requires_grad):
-        return _last(x)
-    if x.stride() == _strides_of(x.shape):
+        return last(x)
+    if x.stride() == known_last_strides(x.shape):
         return x
-    return to_last(x) if can_use_fused_kernel(x) else _last(x)
-
-
-_strides_of = lru_cache(maxsize=64)(last_strides)
-
-
-def _last(x: Tensor) -> Tensor:
-    if x.dim() == 4:
-        return x.contiguous(memory_format=torch.channels_last)
-    return x.contiguous(memory_format=torch.channels_last_3d) if x.dim() == 5 else x
+    return to_last(x) if can_use_fused_kernel(x) else last(x)
 
 
 def fuse(
@@ -114,7 +110,8 @@ def fuse(
     measure : bool
         Whether programs are timed beside PyTorch's operators on the example, so that PyTorch runs what it is faster
         at, and the report says the gain. True, because kernels that are fastest on one processor are not on all; it
-        takes a second or a few. If False, programs run all that they have kernels for.
+        takes a second or a few. If False, the times are predicted from the profile of this computer
+        (``separable machine --layers`` measures it).
     exact : bool
         Dense convolutions of 3 x 3, 3 x 1 or 1 x 3 taps run by Winograd's minimal filtering where that is
         faster; its rounding errors in float32 are at most twice as large. True computes each output on
@@ -141,6 +138,20 @@ def fuse(
     >>> len(report.fused), report.difference < 1e-5
     (14, True)
     """
+    return _fused(model, inputs, exact, measured if measure else predicted)
+
+
+def fuse_without_choice(
+    model: nn.Module, *inputs: Any, exact: bool = False
+) -> tuple[nn.Module, FusionReport]:
+    """Return the result of `fuse` where programs run all that they have kernels for, whatever is faster."""
+    return _fused(model, inputs, exact, kernels_everywhere)
+
+
+def _fused(
+    model: nn.Module, inputs: tuple[Any, ...], exact: bool, choose: Choose
+) -> tuple[nn.Module, FusionReport]:
+    """Return a fused copy of a network, and the report; `choose` decides what PyTorch runs."""
     if any(m.training for m in model.modules()):
         raise ArgumentError("fuse: the model is in training mode; call model.eval() first")
     if not inputs:
@@ -155,7 +166,7 @@ def fuse(
     with _without_autocast(network) as is_cast:
         if is_cast is not None:
             inputs = tuple(_cast(x, is_cast) for x in inputs)
-        calls, before = record(network, _copied(inputs), _is_leaf)
+        calls, before = record(network, copied(inputs), _is_leaf)
         fused: list[tuple[str, str]] = []
         left: list[tuple[str, str]] = []
         flow = _flow_of(model, inputs, calls)
@@ -166,18 +177,17 @@ def fuse(
         if flow is not None and groups:
             network.register_forward_pre_hook(_SameFlow(flow), with_kwargs=True)
         if _wants_last(network):
-            _lay_last(network)
+            lay_last(network)
             network.register_forward_pre_hook(_ToLast())
-            inputs = tuple(_last(x) if isinstance(x, Tensor) else x for x in inputs)
-        compiled, whole = attach(network.eval(), _copied(inputs), exact=exact)
-        segments: tuple[SegmentTime, ...] = ()
-        times: NetworkTimes | None = None
-        if measure and compiled:
-            segments, times = _measured(model, network, inputs, compiled)
+            inputs = tuple(last(x) if isinstance(x, Tensor) else x for x in inputs)
+        left += _without_kernels(network)
+        compiled, whole = attach(network.eval(), copied(inputs), exact=exact)
+        choice = choose(model, network, inputs, compiled)
         with torch.no_grad():
-            after = network(*_copied(inputs))
-    difference = _difference(before, after)
-    if not difference <= TOLERANCE:
+            after = network(*copied(inputs))
+        difference = _difference(before, after)
+        allowed = TOLERANCE if difference <= TOLERANCE else _allowed(model, inputs, before, after)
+    if not difference <= allowed:
         raise ArgumentError(
             f"fuse: the outputs of the fused network differ by {difference:.1e} of the largest one; "
             "either a module behaves differently in its second call, or the model itself turns on "
@@ -185,31 +195,10 @@ def fuse(
         )
     refuse_training(network)
     report = FusionReport(
-        tuple(fused), tuple(left), difference, untied(ties, network), times, segments, tuple(whole)
-    )
+        tuple(fused), tuple(left), difference, untied(ties, network), choice.times, choice.segments,
+        tuple(whole), choice.origin,
+    )  # fmt: skip
     return network, report
-
-
-def _measured(
-    model: nn.Module, network: nn.Module, inputs: tuple[Any, ...], compiled: Sequence[Compiled]
-) -> tuple[tuple[SegmentTime, ...], NetworkTimes]:
-    """Let PyTorch run the segments that it is faster at; return the times of all, and of the network."""
-    names = names_of(network)
-    segments: list[SegmentTime] = []
-    with torch.no_grad():
-        for each in compiled:
-            found = each.times(names)
-            each.leave_to_torch(n for s in found if not s.kept for n in s.nodes)
-            segments += found
-        last = copy.deepcopy(model)
-        _lay_last(last)
-        given = tuple(_last(x) if isinstance(x, Tensor) else x for x in inputs)
-        ours, eager, eager_last = interleaved([
-            lambda: network(*_copied(inputs)),
-            lambda: model(*_copied(inputs)),
-            lambda: last(*_copied(given)),
-        ])  # fmt: skip
-    return tuple(segments), NetworkTimes(ours, eager, eager_last, torch.get_num_threads())
 
 
 @contextlib.contextmanager
@@ -226,26 +215,9 @@ def _without_autocast(network: nn.Module) -> Iterator[torch.dtype | None]:
         yield like.dtype if is_on and like is not None else None
 
 
-def _copied(inputs: Sequence[Any]) -> tuple[Any, ...]:
-    """Return inputs for one call: a model may change them."""
-    return tuple(x.clone() if isinstance(x, Tensor) else x for x in inputs)
-
-
 def _cast(x: Any, dtype: torch.dtype) -> Any:
     """Return an input in the dtype of the weights, as autocast would have done."""
     return x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
-
-
-def _lay_last(network: nn.Module) -> None:
-    """Convert all weights to channels-last layout; parameters that are shared stay shared."""
-    made: dict[int, nn.Parameter] = {}
-    for module in network.modules():
-        for name, parameter in module._parameters.items():
-            if parameter is not None and parameter.dim() in (4, 5):
-                if id(parameter) not in made:
-                    fresh = nn.Parameter(_last(parameter.data), requires_grad=False)
-                    made[id(parameter)] = made[id(fresh)] = fresh
-                module._parameters[name] = made[id(parameter)]
 
 
 def _drawn(x: Any) -> Any:
@@ -273,6 +245,39 @@ def _difference(before: Any, after: Any) -> float:
             scale = max(float(a.abs().max()), 1e-30)
             worst = max(worst, float((a - b).abs().max()) / scale)
     return worst
+
+
+def _without_kernels(network: nn.Module) -> list[tuple[str, str]]:
+    """Return the fused modules that PyTorch runs because of their dtype, and the reason."""
+    found = []
+    for name, module in network.named_modules():
+        tensors = list(module.parameters()) + list(module.buffers())
+        dtype = tensors[0].dtype if isinstance(module, Fused) and tensors else torch.float32
+        if dtype is torch.float32 or isinstance(module, FusedDepthwise | FusedSeparable):
+            continue
+        kind = str(dtype).removeprefix("torch.")
+        found.append((name, f"its weights are of {kind}, and its kernels compute in float32"))
+    return found
+
+
+def _allowed(model: nn.Module, inputs: tuple[Any, ...], before: Any, after: Any) -> float:
+    """Return the difference of outputs that rounding explains in a network of lower precision than float32.
+
+    It is allowed if the fused network is not much farther from the result in float64 than the network as it was.
+    """
+    dtypes = {t.dtype for t in itertools.chain(model.parameters(), model.buffers())}
+    if not dtypes & {torch.bfloat16, torch.float16}:
+        return TOLERANCE
+    wide = tuple(
+        x.double() if isinstance(x, Tensor) and x.is_floating_point() else x for x in inputs
+    )
+    try:
+        with torch.no_grad():
+            exact = copy.deepcopy(model).double()(*wide)
+    except Exception:  # a network that is written for its own precision
+        return TOLERANCE
+    errors = _difference(exact, before), _difference(exact, after)
+    return sum(errors) if errors[1] <= LESS_EXACT * errors[0] + TOLERANCE else TOLERANCE
 
 
 def _is_leaf(module: nn.Module) -> bool:

@@ -13,7 +13,8 @@ from separable.engine.availability import EngineError
 from separable.errors import ArgumentError
 from separable.lowering.step import Step
 from separable.nn.fused.dense_layer import ConvSettings, PackedConvolution
-from separable.nn.fused.forward import can_use_fused_kernel, has_no_hooks, padding_of
+from separable.nn.fused.forward import padding_of
+from separable.nn.fused.kernel_use import can_use_fused_kernel, has_no_hooks
 from separable.nn.fused.layer_tiling import ACTIVATIONS
 from separable.nn.fused.layout_transpose import to_first
 from separable.nn.fused.operators import (
@@ -52,6 +53,7 @@ class Fused(nn.Module):
         for name, tensor in tensors.items():
             self.register_buffer(name, tensor)
         self._cached = ProcessCache(1)  # the packed weights
+        self.left_to_torch = False  # whether PyTorch's operators run it, because they were faster
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Any:
         self._cached = ProcessCache(1)
@@ -71,11 +73,16 @@ class Fused(nn.Module):
         _check_mode(mode)
         return super().train(mode)
 
+    def runs_kernel(self, x: Tensor) -> bool:
+        """Return True if a compiled kernel runs such an input."""
+        return self._runs(x)
+
     def _runs(self, x: Tensor) -> bool:
         """Return True if the packed weights can be used for this call."""
         tensors = self._buffers.values()
         return (
-            not torch.compiler.is_compiling()
+            not self.left_to_torch
+            and not torch.compiler.is_compiling()
             and not (torch.is_grad_enabled() and x.requires_grad)
             and is_served(x, *tensors)
             and can_use_fused_kernel(x)
@@ -129,7 +136,7 @@ class FusedDepthwise(Fused):
             with suppress(EngineError):
                 made: Tensor = self._packed(settings[1], build)(x)
                 return made
-        if x.dim() != weight.dim() or not x.is_cpu:
+        if x.dim() != weight.dim() or not x.is_cpu or self.left_to_torch:
             return activate(depthwise_by_torch(x, weight, bias, *settings), self.act)
         found: Tensor = torch.ops.separable.depthwise(x, weight, bias, *settings, self.act)
         return found
@@ -167,7 +174,7 @@ class FusedSeparable(Fused):
                 made: Tensor = self._packed(settings[1], build)(x)
                 return made
         names = (self.between, self.act)
-        if x.dim() != len(step.kernel_size) + 2 or not x.is_cpu:
+        if x.dim() != len(step.kernel_size) + 2 or not x.is_cpu or self.left_to_torch:
             elsewhere: Tensor = by_torch(x, tensors, Window(*settings), *names)
             return elsewhere
         found: Tensor = torch.ops.separable.depthwise_separable(x, *tensors, *settings, *names)

@@ -31,6 +31,8 @@ class FusionReport:
         Times of the parts that run as one program each, and of PyTorch's operators in their place.
     whole : tuple of (str, str)
         The network, named by an empty string, and the reason why it is not recorded as a whole, if so.
+    origin : str
+        Whose times the predicted ones are; empty if there are none.
 
     Examples
     --------
@@ -50,9 +52,12 @@ class FusionReport:
     times: NetworkTimes | None = None
     segments: tuple[SegmentTime, ...] = ()
     whole: tuple[tuple[str, str], ...] = ()
+    origin: str = ""
 
     def __str__(self) -> str:
         lines = [] if self.times is None else [str(self.times)]
+        if self.origin:
+            lines.append(f"not measured; predicted from times of {self.origin}")
         lines += [f"  {segment}" for segment in self.segments]
         lines.append(
             f"{_counted(len(self.fused), 'chain')} fused, outputs differ by {self.difference:.1e} "

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,33 @@ from numpy.typing import NDArray
 from separable.engine.availability import compiling
 from separable.process_cache import ProcessBound
 
-__all__ = ["KernelPlan", "Kernels", "kernels"]
+__all__ = ["KernelPlan", "Kernels", "RunTemplate", "kernels"]
 
-SOURCE, TARGET = 0, 1
+SOURCE, TARGET, SCRATCH = 0, 1, 6
 RUN_FIELDS = 7
 """Fields at the start of each record that change from run to run: six arrays and the scratch memory."""
+
+
+class RunTemplate(NamedTuple):
+    """Record of a run without the addresses that change from run to run.
+
+    Attributes
+    ----------
+    words : ndarray of int64
+        The record.
+    source, target : int
+        Words that hold the addresses of the input and of the result.
+    relative : tuple of (int, int)
+        Words that hold an address in the memory of the run, and its distance from the beginning in bytes.
+    zero_bytes : int
+        Bytes at the beginning of the memory of the run that are 0 before it.
+    """
+
+    words: NDArray[np.int64]
+    source: int
+    target: int
+    relative: tuple[tuple[int, int], ...]
+    zero_bytes: int = 0
 
 
 class KernelPlan(ProcessBound):
@@ -81,6 +103,18 @@ class KernelPlan(ProcessBound):
         words[: self._words.size] = self._words
         words[:RUN_FIELDS] = (source[0], target, *source[1:], scratch)
 
+    def template(self, constants: tuple[int, ...]) -> RunTemplate:
+        """Return the record of all runs with the same weights.
+
+        Parameters
+        ----------
+        constants : tuple of int
+            Addresses of the arrays of weights, in the order of the record's fields.
+        """
+        words = self._words.copy()
+        words[:RUN_FIELDS] = (0, 0, *constants, 0)
+        return RunTemplate(words, SOURCE, TARGET, ((SCRATCH, 0),))
+
 
 @dataclass(frozen=True)
 class Kernels:
@@ -96,12 +130,15 @@ class Kernels:
         Largest number of vectors of output channels of a pointwise block.
     run : callable
         Runs a plan on the threads of the engine or of OpenMP.
+    ready : callable
+        Makes a plan with its weights ready to be run again and again, see `ReadyJob`.
     """
 
     lanes: int
     pixels: int
     vectors: int
     run: Callable[..., None]
+    ready: Callable[..., Any]
     _modules: tuple[ModuleType, ...]
     _address: Callable[[Any], int]
 
@@ -129,7 +166,7 @@ def kernels() -> Kernels:
         If Numba cannot be used.
     """
     with compiling:  # imported here for start-up time: Numba takes half a second
-        from separable.engine.compiled import jit, numba_api, thread_pool
+        from separable.engine.compiled import jit, numba_api, ready_job, thread_pool
         from separable.nn.fused.compiled import (
             copy_kernels,
             dense_conv_kernels,
@@ -163,6 +200,7 @@ def kernels() -> Kernels:
             excitation_kernels, norm_kernels, norm_rows,
         )  # fmt: skip
         return Kernels(
-            simd_ops.LANES, layer_blocks.PIXELS, layer_blocks.VECTORS, thread_pool.run, modules,
+            simd_ops.LANES, layer_blocks.PIXELS, layer_blocks.VECTORS, thread_pool.run,
+            ready_job.ReadyJob, modules,
             lambda kernel: jit.address(kernel, signature),
         )  # fmt: skip

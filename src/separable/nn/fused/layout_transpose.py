@@ -12,9 +12,9 @@ from torch import Tensor
 from separable.engine.availability import available
 from separable.engine.tensor_memory import empty, empty_strided
 from separable.nn.fused.kernel_plan import KernelPlan, kernels
-from separable.nn.fused.openmp import run
+from separable.nn.fused.openmp import Job, ready, run
 
-__all__ = ["TransposePlan", "last_strides", "to_first", "to_last"]
+__all__ = ["TransposePlan", "known_last_strides", "last_strides", "to_first", "to_last"]
 
 STRIP_VALUES = 1 << 13
 """Minimum number of values that a work item moves."""
@@ -55,9 +55,20 @@ class TransposePlan(KernelPlan):
 _transpose_plan = lru_cache(maxsize=512)(TransposePlan)
 
 
+@lru_cache(maxsize=512)
+def _transpose_job(matrices: int, rows: int, columns: int, threads: int) -> Job:
+    """Return a function that transposes matrices at one address to another address."""
+    plan, constants = _transpose_plan(matrices, rows, columns), (0, 0, 0, 0)
+
+    def by_plan(source: int, target: int) -> None:
+        run(plan, (source, *constants), target, threads)
+
+    return ready(plan, constants, threads, by_plan) or by_plan
+
+
 def _transpose(x: Tensor, out: Tensor, matrices: int, rows: int, columns: int) -> None:
-    plan = _transpose_plan(matrices, rows, columns)
-    run(plan, (x.data_ptr(), 0, 0, 0, 0), out.data_ptr(), torch.get_num_threads())
+    job = _transpose_job(matrices, rows, columns, torch.get_num_threads())
+    job(x.data_ptr(), out.data_ptr())
 
 
 def _can_transpose(x: Tensor, rows: Tensor) -> bool:
@@ -67,12 +78,14 @@ def _can_transpose(x: Tensor, rows: Tensor) -> bool:
 
 def to_last(x: Tensor) -> Tensor:
     """Return ``(n, channels, *space)`` with the channels last in memory; `x` itself if they are."""
-    if x.movedim(1, -1).is_contiguous():
+    shape = x.shape
+    strides = known_last_strides(shape)
+    if x.stride() == strides or (1 in shape and x.movedim(1, -1).is_contiguous()):
         return x
-    out = empty_strided(x.shape, last_strides(x.shape), x.dtype)
+    out = empty_strided(shape, strides, x.dtype)
     if not _can_transpose(x, x):
         return out.copy_(x)
-    _transpose(x, out, x.shape[0], x.shape[1], math.prod(x.shape[2:]))
+    _transpose(x, out, shape[0], shape[1], math.prod(shape[2:]))
     return out
 
 
@@ -83,6 +96,10 @@ def last_strides(shape: Sequence[int]) -> tuple[int, ...]:
         strides[axis] = step
         step *= max(shape[axis], 1)
     return tuple(strides)
+
+
+# The compiler of PyTorch traces `last_strides`, but not functions with a cache.
+known_last_strides = lru_cache(maxsize=512)(last_strides)
 
 
 def to_first(x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ own was measured to take as long as on one thread.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,13 @@ from typing import Any
 import torch
 
 from separable.nn.fused.kernel_plan import kernels
+from separable.process_cache import ProcessBound
 from separable.system import after_fork, loaded_libraries
 
-__all__ = ["gomp_parallel_address", "run"]
+__all__ = ["Job", "gomp_parallel_address", "ready", "run"]
+
+Job = Callable[[int, int], None]
+"""Function that runs a plan on the addresses of its input and its result."""
 
 
 @lru_cache(maxsize=1)
@@ -48,6 +53,47 @@ def run(plan: Any, source: Any, target: int, threads: int) -> None:
     A forked process uses the engine's own threads, because OpenMP's threads do not survive a fork.
     """
     kernels().run(plan, source, target, threads, 0 if _forked else gomp_parallel_address())
+
+
+def ready(plan: Any, constants: tuple[int, ...], threads: int, otherwise: Job) -> Job | None:
+    """Return a function that runs a plan with the same weights on an input and a result, given by their addresses.
+
+    Parameters
+    ----------
+    plan : KernelPlan
+    constants : tuple of int
+        Addresses of the weights.
+    threads : int
+        Largest number of threads.
+    otherwise : callable
+        The same by `run`, for processes that are forked later.
+
+    Returns
+    -------
+    callable or None
+        None where the engine's own threads run it: in forked processes, and without OpenMP.
+    """
+    start = gomp_parallel_address()
+    alone = min(threads, plan.threads) == 1
+    if not alone and (_forked or not start):
+        return None
+    job: Job = kernels().ready(plan, constants, threads, start)
+    return job if alone else _Lent(job, otherwise)
+
+
+class _Lent(ProcessBound):
+    """A ready job on the threads of PyTorch, which a forked process cannot use."""
+
+    __slots__ = ("_job", "_otherwise")
+
+    def __init__(self, job: Job, otherwise: Job) -> None:
+        self._job, self._otherwise = job, otherwise
+
+    def __call__(self, source: int, target: int) -> None:
+        if _forked:
+            self._otherwise(source, target)
+        else:
+            self._job(source, target)
 
 
 _forked = False

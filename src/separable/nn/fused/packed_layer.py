@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from separable.engine.availability import available
-from separable.engine.tensor_memory import empty_strided
+from separable.engine.tensor_memory import dense_strides, empty_strided
 from separable.errors import ArgumentError
 from separable.nn.fused.direct_nchw import Convolution, DirectConvolutions
-from separable.nn.fused.kernel_plan import kernels
+from separable.nn.fused.kernel_plan import KernelPlan, kernels
 from separable.nn.fused.layer_tiling import (
     Geometry,
     LayerPlan,
@@ -24,7 +24,7 @@ from separable.nn.fused.layer_tiling import (
     three,
 )
 from separable.nn.fused.layout_transpose import last_strides, to_first, to_last
-from separable.nn.fused.openmp import run
+from separable.nn.fused.openmp import Job, ready, run
 from separable.process_cache import ProcessBound, ProcessCache
 
 __all__ = ["PackedLayer", "PackedPointwise", "Settings", "cached_layer", "check_input", "is_served"]
@@ -171,20 +171,12 @@ class PackedLayer(ProcessBound):
         A residual is a float32 tensor of the output's shape that is added before the last activation, for
         layers with a pointwise step.
         """
-        direct = self._direct is not None and residual is None
-        if direct and x.shape[-1] >= self._least and x.is_contiguous():
-            assert self._direct is not None
-            whole = x.dtype is torch.float32 and x.shape[1] == self.channels
-            made = self._direct(x, self._steps) if whole else None
+        if self._direct is not None and residual is None and self._is_direct(x):
+            made = self._direct(x, self._steps)
             if made is not None:
                 return made
         threads = torch.get_num_threads()
-        key = (x.shape, threads, x.dtype, residual is not None)
-        found = self._shapes.get(key)
-        if found is None:
-            found = self._shapes.get_or_build(
-                key, lambda: self._for_shape(x, threads, residual is not None)
-            )
+        found = self._shape_plan(x, threads, residual is not None)
         added = checked_residual("depthwise", residual, found.out_shape)
         last = x.stride() == found.strides
         if not last:
@@ -194,6 +186,49 @@ class PackedLayer(ProcessBound):
             source: Any = (x.data_ptr(), *_with_residual(self.addresses, added))
             run(found.plan, source, out.data_ptr(), threads)
         return out if last or channels_are_last(given) else to_first(out)
+
+    def _is_direct(self, x: Tensor) -> bool:
+        """Return True if an input with its channels first is run as it lies."""
+        enough = x.shape[-1] >= self._least and x.shape[1] == self.channels
+        return enough and x.dtype is torch.float32 and x.is_contiguous()
+
+    def _shape_plan(self, x: Tensor, threads: int, residual: bool) -> _ShapePlan:
+        key = (x.shape, threads, x.dtype, residual)
+        found: _ShapePlan | None = self._shapes.get(key)
+        if found is None:
+            found = self._shapes.get_or_build(key, lambda: self._for_shape(x, threads, residual))
+        return found
+
+    def ready(self, x: Tensor) -> tuple[Job, tuple[int, ...], tuple[int, ...]] | None:
+        """Return a job for inputs of the form of `x`, and the shape and strides of its results.
+
+        The result is None if such inputs or results change their layout, are empty, or need the engine's own threads.
+        """
+        threads = torch.get_num_threads()
+        plan: KernelPlan | None = None
+        if self._direct is not None and self._is_direct(x):
+            direct = self._direct.plan(x, self._steps, threads)
+            if direct is not None:
+                shape, constants = direct.out_shape(x, self._steps), self._direct.addresses
+                strides, plan = dense_strides(shape), direct
+        if plan is None:
+            found = self._shape_plan(x, threads, residual=False)
+            if x.stride() != found.strides:
+                return None
+            shape, strides, plan, constants = (
+                found.out_shape,
+                found.out_strides,
+                found.plan,
+                self.addresses,
+            )
+        if 0 in shape:
+            return None
+
+        def otherwise(source: int, target: int) -> None:
+            run(plan, (source, *constants), target, threads)
+
+        job = ready(plan, constants, threads, otherwise)
+        return None if job is None else (job, shape, strides)
 
     def geometry(self, shape: Sequence[int], itemsize: int, residual: bool = False) -> Geometry:
         """Return the sizes of the layer for an input of a shape ``(n, channels, *space)``, with or without a residual."""

@@ -17,6 +17,7 @@ from separable.nn.fused.dense_tiling import (
     clamp_of,
     pack_dense,
     pack_panels,
+    panel_table,
     panels_of,
 )
 from separable.nn.fused.direct_nchw import Convolution
@@ -138,15 +139,11 @@ class WinogradPlan(KernelPlan):
             residual_step=steps.residual or conv.outputs * 4,
             zeros=self._add_table(np.zeros(max(conv.inputs, 4 * lanes) + lanes, np.float32)),
         )  # fmt: skip
-        table = np.zeros((len(self._panels), 8), np.int64)
-        weights = bias = 0
-        plain = self._values * conv.inputs * sum(p.vectors for p in self._panels) * lanes * 4
-        for words, panel in zip(table, self._panels, strict=True):
-            line = panel.vectors * lanes * 4
-            words[:7] = weights, bias, panel.output, panel.vectors, panel.width, 0, plain
-            weights += self._values * conv.inputs * line
-            plain += conv.count * line
-            bias += line
+        rows = self._values * conv.inputs
+        table = panel_table(self._panels, rows, lanes)
+        # The plain weights lie behind the transformed ones.
+        whole = rows * sum(p.vectors for p in self._panels) * lanes * 4
+        table[:, 6] = whole + conv.count * table[:, 1]
         self._set(panels=len(self._panels), panel_table=self._add_table(table))
         self._scratch(group)
         self.function = compiled.address("convolve_winograd")

@@ -17,7 +17,7 @@ from separable.nn.ledger.elementwise_ops import EMPTY, UNREAD, moves
 from separable.nn.ledger.formulas import FORMULAS, Count, Operation
 from separable.nn.ledger.ledger_data import Call, Container, Layer, Uncounted
 from separable.nn.ledger.matmul_ops import convolution_of
-from separable.nn.runtimes.recorded_operation import RecordedOperation
+from separable.nn.step_times.recorded_operation import RecordedOperation
 
 __all__ = ["ModuleTotals", "count"]
 

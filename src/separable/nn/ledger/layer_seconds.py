@@ -12,9 +12,9 @@ from typing import Any
 from separable.cost.cost_text import Column, fitting, table
 from separable.errors import ArgumentError
 from separable.nn.runtimes.known_runtimes import RUNTIMES
-from separable.nn.runtimes.layer_profile import LayerProfile, current_profile
-from separable.nn.runtimes.recorded_operation import RecordedOperation
-from separable.nn.runtimes.time_model import BOUNDS
+from separable.nn.step_times.layer_profile import LayerProfile, current_profile
+from separable.nn.step_times.recorded_operation import RecordedOperation
+from separable.nn.step_times.time_model import BOUNDS
 
 __all__ = ["LayerSeconds", "TimedLayer", "predicted_seconds"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from separable.cost import Convolution, Cost
 from separable.cost.factored_layers_cost import Rank, separate
 from separable.errors import ArgumentError
-from separable.nn.runtimes.recorded_operation import RecordedOperation
+from separable.nn.step_times.recorded_operation import RecordedOperation
 from separable.pattern import Pattern, parse
 
 if TYPE_CHECKING:

@@ -7,6 +7,6 @@ rates and a correction by sizes are fitted (`time_model`). `separable.nn.ledger`
 
 from __future__ import annotations
 
-from separable.nn.runtimes.recorded_operation import RecordedOperation
+from separable.nn.step_times.recorded_operation import RecordedOperation
 
 __all__ = ["RecordedOperation"]

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from separable.nn.runtimes.profile_cases import JOINED_KIND, ProfileCase
-from separable.nn.runtimes.recorded_operation import RecordedOperation
-from separable.nn.runtimes.runtime import PlacedStep, Runtime, in_turns
-from separable.nn.runtimes.step_work import work_of
+from separable.nn.runtimes.runtime import Runtime, in_turns
+from separable.nn.step_times.operation_folding import PlacedStep
+from separable.nn.step_times.recorded_operation import RecordedOperation
+from separable.nn.step_times.step_work import work_of
 
 __all__ = ["EagerRuntime", "timed_call", "warmed"]
 

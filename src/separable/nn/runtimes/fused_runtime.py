@@ -12,19 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from separable.engine.availability import why_not
-from separable.nn.fused import fuse
+from separable.nn.fused.fuse import fuse_without_choice
 from separable.nn.fused.program.executor import Executor
-from separable.nn.runtimes.operation_folding import FoldingRules, folded_steps
 from separable.nn.runtimes.profile_cases import ProfileCase
-from separable.nn.runtimes.recorded_operation import RecordedOperation
-from separable.nn.runtimes.runtime import PlacedStep, Runtime, in_turns
+from separable.nn.runtimes.runtime import Runtime, in_turns
+from separable.nn.step_times.operation_folding import PROGRAM_RULES, PlacedStep, folded_steps
+from separable.nn.step_times.recorded_operation import RecordedOperation
 
 __all__ = ["FusedRuntime"]
 
-RULES = FoldingRules(
-    frozenset({"relu", "hardtanh", "silu", "hardswish", "hardsigmoid", "sigmoid", "tanh", "gelu"}),
-    products=True, joins=True,
-)  # fmt: skip
 SMALLEST_SHARE = 0.1  # of a program's time; a difference below it is mostly noise
 
 
@@ -41,7 +37,7 @@ class FusedRuntime(Runtime):
 
     def steps(self, operations: Sequence[RecordedOperation]) -> list[PlacedStep]:
         """Return the steps of a program."""
-        return folded_steps(operations, RULES)
+        return folded_steps(operations, PROGRAM_RULES)
 
     def measure(self, cases: Sequence[ProfileCase], seconds: float) -> list[float]:
         """Return the time of each case as the last step of a program.
@@ -59,7 +55,7 @@ class FusedRuntime(Runtime):
 
     def prepared(self, network: nn.Module, inputs: Sequence[Any]) -> Callable[[], Any]:
         """Return a call of the fused network; programs run all that they have kernels for."""
-        fused, _ = fuse(network, *inputs, measure=False)
+        fused, _ = fuse_without_choice(network, *inputs)
 
         def run() -> Any:
             with torch.no_grad():
@@ -93,7 +89,7 @@ def _program(case: ProfileCase, *, alone: bool) -> Callable[[], float]:
     """Return a function that runs the program of a case once and returns the seconds."""
     last = [_last(x) for x in case.inputs()]
     module = _Second(None if alone else case.module()).eval()
-    network = fuse(module, *last, measure=False)[0] if len(last) == 1 else module
+    network = fuse_without_choice(module, *last)[0] if len(last) == 1 else module
     executor = network.__dict__.get("forward")
     if not isinstance(executor, Executor):
         executor = Executor(network)

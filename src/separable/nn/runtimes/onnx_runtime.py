@@ -23,10 +23,10 @@ from torch.utils._pytree import tree_leaves
 from separable.distribution import install_command
 from separable.errors import ArgumentError
 from separable.nn.runtimes.onnx_cases import model_of_cases
-from separable.nn.runtimes.operation_folding import FoldingRules, folded_steps
 from separable.nn.runtimes.profile_cases import ProfileCase
-from separable.nn.runtimes.recorded_operation import RecordedOperation
-from separable.nn.runtimes.runtime import GROUP, PlacedStep, Runtime
+from separable.nn.runtimes.runtime import GROUP, Runtime
+from separable.nn.step_times.operation_folding import FoldingRules, PlacedStep, folded_steps
+from separable.nn.step_times.recorded_operation import RecordedOperation
 
 __all__ = ["OnnxRuntime"]
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from separable.cost import Convolution
-from separable.nn.runtimes.recorded_operation import RecordedOperation
-from separable.nn.runtimes.step_work import StepWork, joined_work, work_of
+from separable.nn.step_times.recorded_operation import RecordedOperation
+from separable.nn.step_times.step_work import StepWork, joined_work, work_of
 
 __all__ = ["JOINED_KIND", "ProfileCase", "profile_cases"]
 

@@ -14,10 +14,10 @@ from separable.errors import MachineError
 from separable.machine import known_primitives
 from separable.nn.runtimes.eager_runtime import warmed
 from separable.nn.runtimes.known_runtimes import RUNTIMES
-from separable.nn.runtimes.layer_profile import LayerProfile
 from separable.nn.runtimes.profile_cases import ProfileCase, profile_cases
 from separable.nn.runtimes.runtime import Runtime
-from separable.nn.runtimes.time_model import TimeModel
+from separable.nn.step_times.layer_profile import LayerProfile
+from separable.nn.step_times.time_model import TimeModel
 from separable.system import processor_name
 
 __all__ = ["measured_profile"]

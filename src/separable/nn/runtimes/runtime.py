@@ -5,35 +5,16 @@ from __future__ import annotations
 import abc
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 from separable.errors import ArgumentError
 from separable.nn.runtimes.profile_cases import ProfileCase
-from separable.nn.runtimes.recorded_operation import RecordedOperation
-from separable.nn.runtimes.step_work import StepWork
+from separable.nn.step_times.operation_folding import PlacedStep
+from separable.nn.step_times.recorded_operation import RecordedOperation
 
-__all__ = ["GROUP", "PlacedStep", "Runtime", "in_turns"]
-
-
-@dataclass(frozen=True)
-class PlacedStep:
-    """One step that a runtime runs.
-
-    Attributes
-    ----------
-    layer : str
-        Path of the module that it belongs to.
-    work : StepWork
-    joined : tuple of str
-        Other modules whose operations it computes too.
-    """
-
-    layer: str
-    work: StepWork
-    joined: tuple[str, ...] = ()
+__all__ = ["GROUP", "Runtime", "in_turns"]
 
 
 class Runtime(abc.ABC):

@@ -24,7 +24,8 @@ from separable.engine.compiled.jit import inline, part, stage
 from separable.engine.compiled.simd import add, at, load_scalar, offset_pointer, prefetch
 from separable.engine.compiled.sweep_params import next_work_item, set_word, word
 
-from .layer_blocks import PIXELS, ROWS, VECTORS, add_square_gradients, add_tap_gradients
+from .gradient_blocks import add_square_gradients, add_tap_gradients
+from .layer_blocks import PIXELS, ROWS, VECTORS
 from .layer_kernels import (
     depthwise_group,
     depthwise_tile,

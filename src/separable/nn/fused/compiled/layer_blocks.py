@@ -1,4 +1,4 @@
-"""The two register blocks of a separable layer, and the block of its depthwise gradient.
+"""The two register blocks of a separable layer.
 
 Depthwise block: PIXELS neighbouring outputs of one vector of channels, one register each. The inputs are
 found through a table of addresses, int64[row of taps][column of the window]; padding is an address of zeros.
@@ -14,6 +14,7 @@ nor on threads.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -67,6 +68,31 @@ def start_block(_typing: Any, bias: Any) -> Any:
     return _BLOCK(bias), emit
 
 
+def _products(taps: int, stride: int) -> list[tuple[int, int]]:
+    """Return the pairs (output, tap) of a depthwise block in the order in which they are multiplied.
+
+    With 16 registers the products of one sample follow each other: seven sums, up to seven taps and the sample stay in
+    registers. Tap by tap, all samples would have to. Each output is summed in the order of its taps either way.
+    """
+    pairs = [(p, k) for k in range(taps) for p in range(PIXELS)]
+    if HAS_32_REGISTERS or not stride:
+        return pairs
+    return sorted(pairs, key=lambda pair: (pair[0] * stride + pair[1], pair[1]))
+
+
+def _taps(builder: Any, weights: Any) -> Callable[[int], Any]:
+    """Return a function that emits the vector of one tap, which is loaded once."""
+    loaded: dict[int, Any] = {}
+
+    def tap(k: int) -> Any:
+        if k not in loaded:
+            place = builder.gep(weights, [_I64(k * LANES)])
+            loaded[k] = emit_read(builder, FLOAT32_PTR, place)
+        return loaded[k]
+
+    return tap
+
+
 @literal_intrinsic
 def add_taps(
     _typing: Any, block: Any, like: Any, table: Any, at: Any, stride: Any,
@@ -100,10 +126,9 @@ def add_taps(
                 loaded[key] = emit_read(builder, like, where, mask)
             return loaded[key]
 
-        for k in range(count):
-            tap = emit_read(builder, FLOAT32_PTR, builder.gep(arguments[5], [_I64(k * LANES)]))
-            for p in range(PIXELS):
-                sums[p] = emit_fma(builder, SINGLE, sample(p, k), tap, sums[p])
+        taps_of = _taps(builder, arguments[5])
+        for p, k in _products(count, fixed):
+            sums[p] = emit_fma(builder, SINGLE, sample(p, k), taps_of(k), sums[p])
         return context.make_tuple(builder, _BLOCK, sums)
 
     i64 = types.int64
@@ -139,10 +164,9 @@ def add_spaced_taps(
                 loaded[key] = emit_read(builder, FLOAT32_PTR, where)
             return loaded[key]
 
-        for k in range(count):
-            tap = emit_read(builder, FLOAT32_PTR, builder.gep(arguments[2], [_I64(k * LANES)]))
-            for p in range(PIXELS):
-                sums[p] = emit_fma(builder, SINGLE, sample(p, k), tap, sums[p])
+        taps_of = _taps(builder, arguments[2])
+        for p, k in _products(count, fixed):
+            sums[p] = emit_fma(builder, SINGLE, sample(p, k), taps_of(k), sums[p])
         return context.make_tuple(builder, _BLOCK, sums)
 
     return _BLOCK(block, first, weights, taps, stride, types.int64, pitch), emit
@@ -166,11 +190,13 @@ def add_inside_taps(
         places = [arguments[1]]
         for _ in range((PIXELS - 1) * fixed + count - 1):
             places.append(_shifted(builder, places[-1], arguments[2]))
-        samples = [emit_read(builder, first, place) for place in places]
-        for k in range(count):
-            tap = emit_read(builder, FLOAT32_PTR, builder.gep(arguments[3], [_I64(k * LANES)]))
-            for p in range(PIXELS):
-                sums[p] = emit_fma(builder, SINGLE, samples[p * fixed + k], tap, sums[p])
+        samples: dict[int, Any] = {}
+        taps_of = _taps(builder, arguments[3])
+        for p, k in _products(count, fixed):
+            at = p * fixed + k
+            if at not in samples:
+                samples[at] = emit_read(builder, first, places[at])
+            sums[p] = emit_fma(builder, SINGLE, samples[at], taps_of(k), sums[p])
         return context.make_tuple(builder, _BLOCK, sums)
 
     return _BLOCK(block, first, types.int64, weights, taps, stride), emit
@@ -344,104 +370,3 @@ def multiply(
     i64, f32 = types.int64, types.float32
     given = (a, i64, weights, i64, i64, start, out, i64, f32, f32, rows, vectors, transposed)
     return types.none(*given), emit
-
-
-@literal_intrinsic
-def add_tap_gradients(
-    _typing: Any, sums: Any, like: Any, table: Any, shift: Any, stride: Any, other: Any,
-    far: Any, taps: Any, step: Any, inside: Any, part: Any,
-) -> Any:  # fmt: skip
-    """Add the gradients of neighbouring taps of one row to ``sums``, float32[tap][lane] in memory.
-
-    sums[k, lane] += sum_p x(table[p * stride + k] + shift)[lane] * g(other[p] + far)[lane],  p < PIXELS
-
-    ``table``, ``stride``, ``taps`` and ``step`` are as for :func:`add_taps`; ``other`` is the table of the addresses
-    of the gradients g, which are float32.
-    """
-    count, fixed, masked = taps.literal_value, step.literal_value, part.literal_value
-
-    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        place = builder.inttoptr(arguments[2], _I64.as_pointer())
-        across = builder.inttoptr(arguments[5], _I64.as_pointer())
-        mask = emit_mask(builder, arguments[9]) if masked else None
-        loaded: dict[int, Any] = {}
-
-        def vector(kind: Any, place_: Any, index: Any, offset: Any) -> Any:
-            address = builder.add(builder.load(builder.gep(place_, [index])), offset)
-            where = builder.inttoptr(address, context.get_value_type(kind))
-            return emit_read(builder, kind, where, mask)
-
-        def sample(p: int, k: int) -> Any:
-            key = p * fixed + k if fixed else p
-            if key not in loaded:
-                index = _I64(key) if fixed else builder.mul(arguments[4], _I64(p))
-                loaded[key] = vector(like, place, index, arguments[3])
-            return loaded[key]
-
-        # The sums of all taps stay in registers while the outputs are gone through.
-        places = [builder.gep(arguments[0], [_I64(k * LANES)]) for k in range(count)]
-        totals = [emit_read(builder, FLOAT32_PTR, p) for p in places]
-        for p in range(PIXELS):
-            gradient = vector(FLOAT32_PTR, across, _I64(p), arguments[6])
-            for k in range(count):
-                totals[k] = emit_fma(builder, SINGLE, sample(p, k), gradient, totals[k])
-        for where, total in zip(places, totals, strict=True):
-            emit_write(builder, FLOAT32_PTR, total, where)
-        return context.get_dummy_value()
-
-    i64 = types.int64
-    given = (sums, like, i64, i64, i64, i64, i64, taps, step, i64, part)
-    return types.none(*given), emit
-
-
-@literal_intrinsic
-def add_square_gradients(
-    _typing: Any, sums: Any, biases: Any, like: Any, table: Any, line: Any, shift: Any,
-    other: Any, far: Any, taps: Any, step: Any,
-) -> Any:  # fmt: skip
-    """Add the gradients of ``taps`` rows of ``taps`` neighbouring taps each, and those of the biases.
-
-    sums[i, k, lane] += sum_p x(table[i * line / 8 + p * step + k] + shift)[lane] * g(other[p] + far)[lane]
-    biases[lane] += sum_p g(other[p] + far)[lane]
-
-    Each gradient is loaded once for all taps; see :func:`add_tap_gradients`. ``line`` is in bytes.
-    """
-    count, fixed = taps.literal_value, step.literal_value
-
-    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        lines = [
-            builder.inttoptr(
-                builder.add(arguments[3], builder.mul(arguments[4], _I64(i))), _I64.as_pointer()
-            )
-            for i in range(count)
-        ]
-        across = builder.inttoptr(arguments[6], _I64.as_pointer())
-        loaded: dict[tuple[int, int], Any] = {}
-
-        def vector(kind: Any, place: Any, index: int, offset: Any) -> Any:
-            address = builder.add(builder.load(builder.gep(place, [_I64(index)])), offset)
-            where = builder.inttoptr(address, context.get_value_type(kind))
-            return emit_read(builder, kind, where)
-
-        def sample(i: int, column: int) -> Any:
-            if (i, column) not in loaded:
-                loaded[i, column] = vector(like, lines[i], column, arguments[5])
-            return loaded[i, column]
-
-        places = [builder.gep(arguments[0], [_I64(k * LANES)]) for k in range(count * count)]
-        totals = [emit_read(builder, FLOAT32_PTR, p) for p in places]
-        bias = emit_read(builder, FLOAT32_PTR, arguments[1])
-        for p in range(PIXELS):
-            gradient = vector(FLOAT32_PTR, across, p, arguments[7])
-            bias = builder.fadd(bias, gradient)
-            for i in range(count):
-                for k in range(count):
-                    x, at = sample(i, p * fixed + k), i * count + k
-                    totals[at] = emit_fma(builder, SINGLE, x, gradient, totals[at])
-        for where, total in zip(places, totals, strict=True):
-            emit_write(builder, FLOAT32_PTR, total, where)
-        emit_write(builder, FLOAT32_PTR, bias, arguments[1])
-        return context.get_dummy_value()
-
-    i64 = types.int64
-    return types.none(sums, biases, like, i64, i64, i64, i64, i64, taps, step), emit

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from separable.nn.fused.program.executor import NO_KERNEL, Executor
 from separable.nn.fused.program.measurement import SegmentTime, segment_times
+from separable.nn.fused.program.prediction import predicted_times
 from separable.nn.fused.program.whole_modules import is_kept_whole
+from separable.nn.step_times.layer_profile import LayerProfile
 
-__all__ = ["Compiled", "attach"]
+__all__ = ["Compiled", "attach", "inputs_of"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,10 @@ class Compiled:
     def times(self, names: dict[int, str]) -> list[SegmentTime]:
         """Return the times of its segments; `names` are those of layers by the addresses of their weights."""
         return segment_times(self.executor.execution(*self.inputs), self.inputs, names)
+
+    def predicted(self, names: dict[int, str], profile: LayerProfile) -> list[SegmentTime]:
+        """Return the times of its segments as a profile of this computer predicts them."""
+        return predicted_times(self.executor.execution(*self.inputs), names, profile)
 
     def leave_to_torch(self, nodes: Iterable[str]) -> None:
         """Let PyTorch run operators from now on."""
@@ -70,7 +76,7 @@ def attach(
     while waiting:
         name, module = waiting.pop()
         if name and recorded is None:
-            recorded = _inputs_of(network, inputs)
+            recorded = inputs_of(network, inputs)
         given = inputs if not name else (recorded or {}).get(module)
         reason = _compile(Executor(module, exact=exact), given, name, compiled)
         if reason:
@@ -100,7 +106,7 @@ def _compile(
     return reason
 
 
-def _inputs_of(network: nn.Module, inputs: Sequence[Any]) -> dict[nn.Module, tuple[Any, ...]]:
+def inputs_of(network: nn.Module, inputs: Sequence[Any]) -> dict[nn.Module, tuple[Any, ...]]:
     """Return the positional inputs of the first call of each module; modules called by keywords have none."""
     found: dict[nn.Module, tuple[Any, ...]] = {}
 

@@ -10,13 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
-from torch.nn.modules import module as _module
 
 from separable.engine.availability import EngineError
 from separable.engine.tensor_memory import empty_strided
-from separable.nn.fused.forward import HOOKS, can_use_fused_kernel
+from separable.nn.fused.kernel_use import HOOKS, are_observed, can_use_fused_kernel
 from separable.nn.fused.layout_transpose import to_last
-from separable.nn.fused.openmp import run
+from separable.nn.fused.openmp import Job, ready, run
 from separable.nn.fused.program.network_trace import TraceError, traced
 from separable.nn.fused.program.operations import Choices
 from separable.nn.fused.program.program import Program
@@ -32,7 +31,6 @@ __all__ = ["NO_KERNEL", "Execution", "Executor", "RunSegment"]
 
 SHAPES_KEPT = 64
 NO_KERNEL = "no operator has a kernel"
-_GLOBAL_HOOKS = tuple(getattr(_module, f"_global{name}") for name in HOOKS)
 
 
 class Executor:
@@ -97,7 +95,7 @@ class Executor:
                 return True
         if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
             return True
-        return not can_use_fused_kernel(inputs[0]) or any(_GLOBAL_HOOKS)
+        return not can_use_fused_kernel(inputs[0]) or are_observed()
 
     def _renewed(self) -> _State:
         """Forget all executions, and return the present state of the module."""
@@ -108,8 +106,13 @@ class Executor:
 
     def why_not(self, *inputs: Tensor) -> str:
         """Return why programs do not run the module on such inputs; an empty string if they do."""
+        other = {
+            str(x.dtype).removeprefix("torch.") for x in inputs if x.dtype is not torch.float32
+        }
+        if other:
+            return f"its inputs are of {', '.join(sorted(other))}, and programs compute in float32"
         if self._must_be_plain(inputs):
-            return "its inputs are not plain tensors of float32 on the CPU, or calls are recorded"
+            return "its inputs are not plain tensors on the CPU, or calls are recorded"
         state = self._kept.get("state") or self._renewed()
         if state.is_observed():
             return "a module inside has hooks"
@@ -223,9 +226,31 @@ class RunSegment(ProcessBound):
             strides = strides_in_program(node)
             final = None if like.stride() == strides or _same(like, strides) else like.stride()
             self._writes.append((node, tuple(like.shape), strides, final))
+        self._job: Job | None = None
+        if len(self._reads) == len(self._writes) == 1:
+
+            def otherwise(source: int, target: int) -> None:
+                run(program, (source, target), 0, threads)
+
+            self._job = ready(program, (), threads, otherwise)
+
+    def _run_ready(self, values: dict[fx.Node, Any]) -> None:
+        """Run the program by the ready job, from one value to another."""
+        assert self._job is not None
+        source, strides = self._reads[0]
+        node, shape, written, final = self._writes[0]
+        x = values[source]
+        if x.stride() != strides:
+            x = _in_program_layout(x, strides)
+        made = empty_strided(shape, written, torch.float32)
+        self._job(x.data_ptr(), made.data_ptr())
+        values[node] = made if final is None else _in_layout(made, final)
 
     def run(self, values: dict[fx.Node, Any]) -> None:
         """Run the program, and add its results to the values."""
+        if self._job is not None:
+            self._run_ready(values)
+            return
         held = []
         for node, strides in self._reads:
             x = values[node]
@@ -234,9 +259,14 @@ class RunSegment(ProcessBound):
             made = values[node] = empty_strided(shape, strides, torch.float32)
             held.append(made)
         run(self.program, [t.data_ptr() for t in held], 0, self._threads)
-        for node, shape, _, final in self._writes:
+        for node, _, _, final in self._writes:
             if final is not None:
-                values[node] = empty_strided(shape, final, torch.float32).copy_(values[node])
+                values[node] = _in_layout(values[node], final)
+
+
+def _in_layout(x: Tensor, strides: Sequence[int]) -> Tensor:
+    """Return a copy of a tensor with other strides."""
+    return empty_strided(x.shape, strides, torch.float32).copy_(x)
 
 
 def _same(x: Tensor, strides: Sequence[int]) -> bool:

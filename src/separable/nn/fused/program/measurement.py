@@ -17,12 +17,21 @@ from separable.nn.fused.program.operations import NetworkOperation
 from separable.nn.fused.program.translation import TorchCall, Translated
 from separable.nn.fused.program.whole_modules import module_of
 
-__all__ = ["NetworkTimes", "SegmentTime", "interleaved", "names_of", "segment_times"]
+__all__ = [
+    "NetworkTimes",
+    "SegmentTime",
+    "interleaved",
+    "name_of",
+    "names_of",
+    "operators_of",
+    "segment_times",
+]
 
 STEADY_ROUNDS, STEADY = 4, 0.97
 """Rounds without a time below this part of the shortest before, after which times count as steady."""
-SECONDS = 3.0
-"""Longest time that a comparison takes, but for the first round."""
+FEWEST_ROUNDS = 8
+SECONDS, FEWEST_SECONDS = 3.0, 0.1
+"""Longest time that a comparison takes, but for the first round; many segments share four times as much."""
 CALLS_FROM = 2e-3
 """Seconds below which several calls are timed together."""
 
@@ -41,6 +50,8 @@ class SegmentTime:
         Time of the program, and of PyTorch's operators with channels last.
     nodes : frozenset of str
         Names of its operators in the recorded graph.
+    is_predicted : bool
+        True if the times are predicted from the profile of this computer, False if they were measured.
     """
 
     name: str
@@ -48,6 +59,7 @@ class SegmentTime:
     seconds: float
     torch_seconds: float
     nodes: frozenset[str] = frozenset()
+    is_predicted: bool = False
 
     @property
     def kept(self) -> bool:
@@ -56,7 +68,8 @@ class SegmentTime:
 
     def __str__(self) -> str:
         steps = "1 step" if self.steps == 1 else f"{self.steps} steps"
-        text = f"{self.name}: {steps}, {_ms(self.seconds)} (PyTorch {_ms(self.torch_seconds)})"
+        how = " predicted" if self.is_predicted else ""
+        text = f"{self.name}: {steps}, {_ms(self.seconds)}{how} (PyTorch {_ms(self.torch_seconds)})"
         return text if self.kept else f"{text}; left to PyTorch, which is faster"
 
 
@@ -104,20 +117,25 @@ def _ms(seconds: float) -> str:
     return f"{seconds * 1e3:.3g} ms"
 
 
-def interleaved(runs: Sequence[Callable[[], Any]]) -> list[float]:
-    """Return the shortest time of each call, in turn: other work on the machine only makes times longer."""
-    counts = []
+def interleaved(runs: Sequence[Callable[[], Any]], limit: float = SECONDS) -> list[float]:
+    """Return the shortest time of each call, in turn: other work on the machine only makes times longer.
+
+    Parameters
+    ----------
+    runs : sequence of callable
+    limit : float
+        Seconds after which no further round begins.
+    """
     for run in runs:
         run()  # plans are made, memory is taken
-        begun = time.perf_counter()
-        run()
-        counts.append(max(1, int(CALLS_FROM / max(time.perf_counter() - begun, 1e-7))))
     # A new process is slow at first: its memory is given to it page by page.
     found = [math.inf for _ in runs]
-    begun, waited = time.perf_counter(), 0
-    while waited < STEADY_ROUNDS:
-        waited += 1
-        for i, (run, count) in enumerate(zip(runs, counts, strict=True)):
+    begun, rounds, waited = time.perf_counter(), 0, 0
+    while waited < STEADY_ROUNDS or rounds < FEWEST_ROUNDS:
+        waited, rounds = waited + 1, rounds + 1
+        for i, run in enumerate(runs):
+            # Counted anew in each round: the first calls wait for threads that other programs keep from running.
+            count = 1 if found[i] is math.inf else max(1, int(CALLS_FROM / max(found[i], 1e-7)))
             start = time.perf_counter()
             for _ in range(count):
                 run()
@@ -125,7 +143,7 @@ def interleaved(runs: Sequence[Callable[[], Any]]) -> list[float]:
             if seconds < STEADY * found[i]:
                 waited = 0
             found[i] = min(found[i], seconds)
-        if time.perf_counter() - begun > SECONDS:
+        if time.perf_counter() - begun > limit:
             break
     return found
 
@@ -145,10 +163,13 @@ def segment_times(
     translated = execution.translated
     assert translated is not None
     values: dict[fx.Node, Any] = dict(zip(translated.inputs, inputs, strict=True))
-    found = []
+    found: list[SegmentTime] = []
+    count = sum(isinstance(part, RunSegment) for part in execution.parts)
+    limit = min(SECONDS, max(FEWEST_SECONDS, 4 * SECONDS / max(count, 1)))
     for part in execution.parts:
         if isinstance(part, RunSegment):
-            by_hand = _calls_of(part, translated)
+            nodes = operators_of(part, translated)
+            by_hand: list[TorchCall] = [_ByTorch(n, translated.constants) for n in nodes]
 
             def program(part: RunSegment = part) -> None:
                 part.run(dict(values))
@@ -158,16 +179,15 @@ def segment_times(
                 for call in calls:
                     call.run(own)
 
-            times = interleaved([program, pytorch])
-            name = _name(part.segment.operations, names)
-            nodes = frozenset(c.node.name for c in by_hand)
-            found.append(SegmentTime(name, len(part.program.steps), times[0], times[1], nodes))
+            times = interleaved([program, pytorch], limit)
+            name, kept = name_of(part.segment.operations, names), frozenset(n.name for n in nodes)
+            found.append(SegmentTime(name, len(part.program.steps), times[0], times[1], kept))
         part.run(values)
     return found
 
 
-def _calls_of(part: RunSegment, translated: Translated) -> list[TorchCall]:
-    """Return PyTorch's operators that compute what a segment writes from what it reads."""
+def operators_of(part: RunSegment, translated: Translated) -> list[fx.Node]:
+    """Return the recorded operators that compute what a segment writes from what it reads."""
     needed: set[fx.Node] = set()
     waiting = list(part.segment.writes)
     while waiting:
@@ -177,8 +197,7 @@ def _calls_of(part: RunSegment, translated: Translated) -> list[TorchCall]:
         if node.op == "call_function":
             needed.add(node)
             waiting += node.all_input_nodes
-    ordered = [n for n in part.segment.writes[0].graph.nodes if n in needed]
-    return [_ByTorch(n, translated.constants) for n in ordered]
+    return [n for n in part.segment.writes[0].graph.nodes if n in needed]
 
 
 class _ByTorch(TorchCall):
@@ -221,7 +240,7 @@ def names_of(network: nn.Module) -> dict[int, str]:
     return found
 
 
-def _name(operations: Sequence[NetworkOperation], names: dict[int, str]) -> str:
+def name_of(operations: Sequence[NetworkOperation], names: dict[int, str]) -> str:
     """Return the first and the last layer of a segment."""
     tensors = [t for o in operations for t in o.tensors if t is not None]
     known = [name for t in tensors if (name := names.get(t.data_ptr()))]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from separable.nn.fused.kernel_plan import KernelPlan, kernels
+from separable.nn.fused.kernel_plan import KernelPlan, RunTemplate, kernels
 from separable.nn.fused.layer_tiling import up
 from separable.nn.fused.program.memory_plan import Lifetime, places
 
@@ -141,6 +141,20 @@ class Program(KernelPlan):
         self._head = np.zeros(len(same), np.int64)
         for name, value in same.items():
             self._head[self._compiled.constant(name)] = value
+
+    def template(self, constants: tuple[int, ...] = ()) -> RunTemplate:
+        """Return the head of all runs on one input and one result."""
+        at = len(self._head)
+        words = np.zeros(at + 6, np.int64)
+        words[:at] = self._head
+        inside = (
+            self._counter_bytes,
+            0,
+            self._at_values,
+            self.shared_size,
+        )  # as `fill` writes them
+        relative = tuple((at + i, n) for i, n in enumerate(inside))
+        return RunTemplate(words, at + 4, at + 5, relative, self._counter_bytes)
 
     def fill(self, words: NDArray[np.int64], source: Any, target: int, scratch: int) -> None:
         """Write the head of one run on tensors at the addresses `source`.

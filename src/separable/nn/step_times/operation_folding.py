@@ -6,11 +6,28 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from separable.nn.runtimes.recorded_operation import RecordedOperation
-from separable.nn.runtimes.runtime import PlacedStep
-from separable.nn.runtimes.step_work import KINDS, PRODUCTS, joined_work, work_of
+from separable.nn.step_times.recorded_operation import RecordedOperation
+from separable.nn.step_times.step_work import KINDS, PRODUCTS, StepWork, joined_work, work_of
 
-__all__ = ["FoldingRules", "folded_steps"]
+__all__ = ["PROGRAM_RULES", "FoldingRules", "PlacedStep", "folded_steps"]
+
+
+@dataclass(frozen=True)
+class PlacedStep:
+    """One step that a runtime runs.
+
+    Attributes
+    ----------
+    layer : str
+        Path of the module that it belongs to.
+    work : StepWork
+    joined : tuple of str
+        Other modules whose operations it computes too.
+    """
+
+    layer: str
+    work: StepWork
+    joined: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -30,6 +47,13 @@ class FoldingRules:
     activations: frozenset[str]
     products: bool = False
     joins: bool = False
+
+
+PROGRAM_RULES = FoldingRules(
+    frozenset({"relu", "hardtanh", "silu", "hardswish", "hardsigmoid", "sigmoid", "tanh", "gelu"}),
+    products=True, joins=True,
+)  # fmt: skip
+"""What the programs of fused networks fold."""
 
 
 @dataclass

@@ -15,8 +15,8 @@ from typing import Any
 from separable.errors import MachineError
 from separable.machine import Primitives, cache_path, known_primitives
 from separable.machine.machine_profile import ADJUSTED, HERE, MEASURED, ORIGINS, SHIPPED, write_json
-from separable.nn.runtimes.step_work import COPY, StepWork
-from separable.nn.runtimes.time_model import StepTime, TimeModel
+from separable.nn.step_times.step_work import COPY, StepWork
+from separable.nn.step_times.time_model import StepTime, TimeModel
 from separable.system import processor_name
 from separable.value import Value
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from separable.cost import Convolution
-from separable.nn.runtimes.recorded_operation import RecordedOperation
+from separable.nn.step_times.recorded_operation import RecordedOperation
 
 __all__ = ["COPY", "GEOMETRIES", "StepWork", "joined_work", "work_of", "work_of_convolution"]
 

@@ -19,7 +19,7 @@ import scipy.optimize
 from numpy.typing import NDArray
 
 from separable.errors import MachineError
-from separable.nn.runtimes.step_work import StepWork
+from separable.nn.step_times.step_work import StepWork
 from separable.value import Value
 
 __all__ = ["BOUNDS", "StepTime", "TimeModel"]
