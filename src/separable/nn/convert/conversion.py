@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from separable.lowering.lower import lower
 from separable.lowering.scheme import Scheme
 from separable.machine import vector_bits
 from separable.nn.convert.axis_roles import Letters
-from separable.nn.convert.calibration import Calibration, run_until, watched_run
+from separable.nn.convert.calibration import Calibration, ErrorTally, run_until, watched_run
 from separable.nn.convert.convert_request import Request
 from separable.nn.convert.covariances import Collector, Moments
 from separable.nn.convert.error_curves import Curve, curve
@@ -175,6 +175,10 @@ class Conversion:
             return lambda found: float(self.cost(ref, found)), float(self.dense(ref)), width
         return lambda found: prices.cost(ref, found), prices.dense(ref), width
 
+    def price(self, ref: LayerRef) -> float:
+        """Return what the dense layer costs: seconds for a goal in time, else multiplications."""
+        return self._pricing(ref)[1]
+
     @property
     def timed_operations(self) -> list[RecordedOperation]:
         """Operations of the network whose time can be predicted.
@@ -292,11 +296,29 @@ class Conversion:
         if Collector.size(conv) > LARGEST:
             bias = np.zeros(own.out_channels) if own.bias is None else as_array(own.bias)
             return built(*plain(scheme, conv), conv, bias)
-        moments = self._moments_between(name, conv, result)
+        return self._fitted_to(self._moments_between(name, conv, result), scheme, conv)
+
+    def _fitted_to(self, moments: Moments, scheme: Scheme, conv: nn.Module) -> FactoredConv:
         weights = Letters(scheme).matrix(weights_of_conv(conv))
         aim = fit_target(weights, moments, self.request.ridge)
         found, arrays, bias = fitted(scheme, conv, moments, aim, self.request.sweeps)
         return built(found, arrays, conv, bias)
+
+    def independent_layers(
+        self, wanted: Mapping[str, Sequence[Scheme]]
+    ) -> Iterator[tuple[str, Scheme, FactoredConv]]:
+        """Yield layers fitted to their inputs in the original network, or factorised without data."""
+        refs = [s for s in self.open() if s.name in wanted]
+        has_data = self.calibration is not None
+        small = [s for s in refs if has_data and Collector.size(s.conv) <= LARGEST]
+        for ref in refs:
+            for scheme in wanted[ref.name] if ref not in small else ():
+                yield ref.name, scheme, built(*plain(scheme, ref.conv), ref.conv)
+        for group in _batches(small):
+            convs = {s.name: s.conv for s in group}
+            for name, moments in self._moments(group).items():
+                for scheme in wanted[name]:
+                    yield name, scheme, self._fitted_to(moments, scheme, convs[name])
 
     def _fit_last_step(self, name: str, layer: FactoredConv, result: nn.Module) -> None:
         """Fit the last step, which has far fewer inputs than the layer, to what reaches it."""
@@ -344,7 +366,7 @@ class Conversion:
         network : float
         """
         assert self.calibration is not None
-        tallies = {name: _Tally() for name in [*names, None]}
+        tallies = {name: ErrorTally() for name in [*names, None]}
         mode = {m: m.training for m in result.modules()}
         result.eval()
         for batch in self.calibration:
@@ -363,36 +385,6 @@ class Conversion:
         for module, training in mode.items():
             module.training = training
         return {n: tallies[n].error for n in names}, tallies[None].error
-
-
-class _Tally:
-    """Accumulator of squared errors and of the variance of the outputs they refer to."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.wrong = self.squares = 0.0
-        self.sum: Any = None
-
-    def add(self, wanted: torch.Tensor, got: torch.Tensor) -> None:
-        if not wanted.is_floating_point() or wanted.numel() == 0:
-            return
-        wanted, got = wanted.double(), got.double()
-        axes = [i for i in range(wanted.dim()) if i != 1]
-        total = wanted.sum(dim=axes) if wanted.dim() > 1 else wanted.sum()
-        self.sum = total if self.sum is None or self.sum.shape != total.shape else self.sum + total
-        self.count += wanted.numel() // max(1, total.numel())
-        self.squares += float((wanted**2).sum())
-        self.wrong += float(((wanted - got) ** 2).sum())
-
-    @property
-    def error(self) -> float:
-        """Square root of the squared error over the squared deviation from each channel's mean."""
-        if self.sum is None:
-            return math.nan
-        spread = self.squares - float((self.sum**2).sum()) / max(self.count, 1)
-        if spread <= 1e-12 * self.squares:  # constant outputs: the error is relative to their size
-            spread = self.squares
-        return math.sqrt(self.wrong / spread) if spread else float(self.wrong > 0)
 
 
 def _batches(refs: Sequence[LayerRef]) -> Iterator[list[LayerRef]]:

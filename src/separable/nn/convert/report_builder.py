@@ -20,6 +20,7 @@ from separable.nn.convert.conversion_report import ConvertedLayer, Report
 from separable.nn.convert.factored_layers import measured, weight_error
 from separable.nn.convert.layer_refs import LayerRef
 from separable.nn.convert.network_times import NetworkDuration, timed_networks
+from separable.nn.convert.user_score import metric_name
 from separable.nn.factored_conv import FactoredConv
 from separable.nn.ties import ties_of, untied
 from separable.nn.torch_convs import CONVS, TRANSPOSED
@@ -176,6 +177,8 @@ def _said(work: Conversion) -> str:
             words.append(f"{name} {value}")
     if len(words) == 1:
         words.append("exact")
+    if request.metric is not None:
+        words.append(f"by the score {metric_name(request.metric)}")
     if work.calibration is not None:
         count = work.calibration.count
         words.append(f"fitted to {count} {'batch' if count == 1 else 'batches'} of data")

@@ -58,6 +58,12 @@ NUMBERS: tuple[Column[ConvertedLayer], ...] = (
     ),
     Column("time", lambda x: duration(x.seconds_before), 0, "time of the layer alone, before"),
     Column("now", lambda x: duration(x.seconds), 0, "and after"),
+    Column(
+        "loss",
+        lambda x: "-" if math.isnan(x.score_loss) else f"{x.score_loss:.2g}",
+        1,
+        "loss of the score with this layer alone converted",
+    ),
 )
 REASON: Column[ConvertedLayer] = Column("left alone because", lambda x: x.reason)
 
@@ -125,6 +131,8 @@ def columns_of(report: Report) -> tuple[Column[ConvertedLayer], ...]:
         unknown.add(NUMBERS[6])
     if all(math.isnan(x.seconds) for x in report.layers):
         unknown |= {NUMBERS[7], NUMBERS[8]}
+    if all(math.isnan(x.score_loss) for x in report.layers):
+        unknown.add(NUMBERS[9])
     return tuple(c for c in (*WORDS, *NUMBERS) if c not in unknown)
 
 
@@ -167,6 +175,8 @@ def time_line(report: Report) -> str:
         if math.isnan(report.output_error)
         else f"error of its output {error_text(report.output_error)}"
     )
+    if report.score is not None:
+        quality = report.score.text()
     found = report.duration
     if found is None:
         return f"Time unknown without an input shape or data; {quality}."
@@ -225,6 +235,8 @@ def conclusions(report: Report) -> list[str]:
                 f"; converted without the data it would be {error_text(report.plain_output_error)}"
             )
         notes.append(f"{note}.")
+    if report.score is not None:
+        notes.append(report.score.sentence())
     return notes + ties_text(report.untied)
 
 
