@@ -39,7 +39,7 @@ from separable.nn.dense_weights import as_array
 from separable.nn.factored_conv import FactoredConv
 from separable.nn.runtimes.recorded_operation import RecordedOperation
 from separable.nn.ties import share
-from separable.nn.torch_convs import CONVS
+from separable.nn.torch_convs import CONVS, spec_of
 
 __all__ = ["Conversion", "Progress"]
 
@@ -72,6 +72,8 @@ class Conversion:
         Times of layers in the runtime; None where they are neither the goal nor asked for.
     inputs : tuple
         Inputs of a call of the network, to measure its time; empty if none are known.
+    original : torch.nn.Module or None
+        The network as it was, to measure its time; None if that is `reference`.
     curves : dict of str to list of Curve
     """
 
@@ -85,6 +87,7 @@ class Conversion:
     single: Trace | None = None
     prices: LayerPrices | None = None
     inputs: tuple[Any, ...] = ()
+    original: nn.Module | None = None
     curves: dict[str, list[Curve]] = field(default_factory=dict)
     _useful_points: dict[str, list[Point]] = field(default_factory=dict)
 
@@ -103,6 +106,10 @@ class Conversion:
     def dense(self, ref: LayerRef) -> int:
         """Return the multiplications of the dense layer."""
         return dense_multiplications(ref.spec, self.shapes(ref))
+
+    def before(self, ref: LayerRef) -> int:
+        """Return the multiplications of the layer as the network has it."""
+        return dense_multiplications(spec_of(ref.original), self.shapes(ref))
 
     def cost(self, ref: LayerRef, scheme: Scheme) -> int:
         """Return the multiplications of a layer written as factors."""
@@ -189,6 +196,11 @@ class Conversion:
         known = () if self.trace is None else self.trace.operations
         is_file = hasattr(self.reference, "onnx_bytes")
         return [o for o in known if o.layer or not is_file]
+
+    @property
+    def timed_original(self) -> nn.Module:
+        """The original network in evaluation mode."""
+        return self.reference if self.original is None else self.original
 
     def sample_inputs(self) -> tuple[Any, ...]:
         """Return inputs for one call of the network.

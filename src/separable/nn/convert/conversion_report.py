@@ -40,6 +40,8 @@ class ConvertedLayer:
         Rank of each bond.
     terms : mapping of str to int
         Sum of the ranks of all batch values, per bond.
+    groups : int
+        Groups of channels of the converted layer; 1 if it was left alone.
     multiplications, multiplications_before : int
         Multiplications in all calls; per output position if the input shape is unknown.
     parameters, parameters_before : int
@@ -75,6 +77,7 @@ class ConvertedLayer:
     seconds: float = math.nan
     seconds_before: float = math.nan
     score_loss: float = math.nan
+    groups: int = 1
     reason: str = ""
     spectrum: Mapping[str, Array] = field(default_factory=dict, repr=False, compare=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -11,11 +12,13 @@ import torch
 from torch import nn
 
 from separable.errors import ArgumentError, ArgumentTypeError
+from separable.lowering.scheme import Scheme
 from separable.nn.convert.calibration import Calibration
+from separable.nn.convert.channel_blocks import grouped_scheme, split_refs, with_groups
 from separable.nn.convert.conversion import Conversion, Progress, copied, device_of
 from separable.nn.convert.conversion_goal import Budget
 from separable.nn.convert.conversion_report import Report
-from separable.nn.convert.convert_request import Patterns, Request, schemes_for
+from separable.nn.convert.convert_request import Patterns, Request, schemes_for, without_pattern
 from separable.nn.convert.layer_prices import LayerPrices
 from separable.nn.convert.layer_refs import find_layers, selected
 from separable.nn.convert.rank_decision import decide
@@ -60,7 +63,8 @@ def convert(
         keeps the spatial axes together. Names in a mapping are those of layers or of modules that
         contain them, ``*`` matches anything; None leaves a layer alone. "auto" chooses among
         depthwise first, pointwise first, spatial (``ox,cy``), Tucker-2 and leaving the layer
-        dense; it needs `budget` or `tol`.
+        dense; it needs `budget` or `tol`. In every layer with a pattern, channels whose weights are
+        zero between blocks become groups first, which is exact.
     rank : int or mapping of bond to int, optional
         Rank of every layer, limited to the largest rank that its weights can have.
     tol : float, optional
@@ -177,7 +181,7 @@ def convert(
     work.draw_curves()
     if metric is not None:
         return _by_score(model, result, work)
-    chosen = decide(work)
+    chosen = with_blocks(work, decide(work))
 
     # Step 4: the layers.
     without = work.convert_plain(chosen, result if data is None else copied(result))
@@ -197,10 +201,22 @@ def convert(
     return best, report
 
 
+def with_blocks(work: Conversion, chosen: dict[str, Scheme]) -> dict[str, Scheme]:
+    """Add the layers that are not factorised and get a group for each block of channels."""
+    blocks = {
+        r.name: grouped_scheme(r)
+        for r in work.refs
+        if r.whole is not None and r.name not in chosen and r.reason != "does not run"
+    }
+    work.refs = [replace(r, reason="") if r.name in blocks else r for r in work.refs]
+    order = {name: at for at, name in enumerate(r.name for r in work.open())}
+    return dict(sorted((chosen | blocks).items(), key=lambda item: order[item[0]]))
+
+
 def _by_score(model: nn.Module, result: nn.Module, work: Conversion) -> tuple[nn.Module, Report]:
     """Choose and convert the layers by the user's score; see `score_search`."""
     search = ScoreSearch(work)
-    chosen = search.chosen()
+    chosen = with_blocks(work, search.chosen())
     original = copied(result)
     convert_layers = work.convert_plain if work.calibration is None else work.convert_with_data
     best = search.better(convert_layers(chosen, result), chosen, original)
@@ -241,7 +257,9 @@ def _prepared(
     refs = find_layers(result)
     if not refs:
         raise ArgumentError(f"`model` {type(model).__name__} has no convolution to convert")
-    refs, schemes = schemes_for(selected(refs, include, exclude), request.pattern)
+    refs = split_refs(without_pattern(selected(refs, include, exclude), request.pattern))
+    result = with_groups(result, refs)
+    refs, schemes = schemes_for(refs, request.pattern)
 
     # Step 2: how often the layers run, on what shapes.
     calibration = None if data is None else Calibration(data, device_of(model))
@@ -251,8 +269,10 @@ def _prepared(
     single = None
     if needs and calibration is not None:
         single = traced_singly(model, refs, calibration)
-    reference = copied(model).eval()
+    reference = with_groups(copied(model).eval(), copy.deepcopy(refs))
     work = Conversion(request, reference, refs, schemes, calibration, trace, progress, single)
+    if any(r.whole is not None for r in refs):
+        work.original = copied(model).eval()
     if trace is not None:
         work.prices = LayerPrices(runtime_named(request.runtime or "torch"), trace.shapes)
         work.inputs = _inputs_of_call(calibration, input_shape, model)

@@ -18,7 +18,7 @@ from separable.nn.convert.user_score import Metric
 from separable.nn.runtimes.known_runtimes import runtime_named
 from separable.pattern import Pattern, parse
 
-__all__ = ["Request", "schemes_for"]
+__all__ = ["Request", "schemes_for", "without_pattern"]
 
 FEWEST = 8  # evaluations: the original twice, two layers, three choices, the result
 Patterns = str | Pattern | Mapping[str, str | Pattern | None]
@@ -155,9 +155,20 @@ def schemes_for(
                 try:
                     schemes[ref.name] = _fitted(ref, wanted)
                 except PatternError as error:
-                    ref = ref.left(_short(str(error)))
+                    if ref.whole is None:
+                        ref = ref.left(_short(str(error)))
+                    else:
+                        schemes[ref.name] = ()  # groups alone
         found.append(ref)
     return found, schemes
+
+
+def without_pattern(refs: Sequence[LayerRef], pattern: Patterns) -> list[LayerRef]:
+    """Mark the layers to which a mapping gives no pattern as left alone."""
+    return [
+        ref.left("no pattern given") if not ref.reason and _wanted(ref, pattern) is None else ref
+        for ref in refs
+    ]
 
 
 def _wanted(ref: LayerRef, pattern: Patterns) -> str | Pattern | None:

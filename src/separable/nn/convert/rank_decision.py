@@ -20,6 +20,7 @@ from separable.nn.convert.rank_allocation import DENSE, hull, points_of
 from separable.nn.convert.time_decision import decide_in_time
 from separable.nn.convert.trace import dense_multiplications
 from separable.nn.dense_weights import factor_weights
+from separable.nn.torch_convs import spec_of
 
 __all__ = ["chosen_within", "decide", "leave_dense", "smallest_share"]
 
@@ -42,7 +43,10 @@ def decide(work: Conversion) -> dict[str, Scheme]:
         leave_dense(work, chosen, "time" if goal.in_time else "multiplications")
         return chosen
     found = {}
-    for ref in work.open():
+    for ref in list(work.open()):
+        if not work.schemes[ref.name]:
+            work.leave(ref.name, "groups alone")
+            continue
         scheme = _evened(work, _one(work, ref))
         cost, dense = work.cost(ref, scheme), work.dense(ref)
         if request.min_saving * cost > dense or (request.min_saving >= 1 and cost == dense):
@@ -172,10 +176,13 @@ def _counts(work: Conversion) -> Iterator[tuple[float, float, float]]:
     """
     assert work.trace is not None
     refs = list(work.open())
-    here = sum(work.dense(s) for s in refs)
+    here = sum(work.before(s) for s in refs)
     yield work.trace.total, work.trace.total - here, 1.0
     if work.single is not None:
-        one = sum(dense_multiplications(s.spec, work.single.shapes.get(s.name, ())) for s in refs)
+        one = sum(
+            dense_multiplications(spec_of(s.original), work.single.shapes.get(s.name, ()))
+            for s in refs
+        )
         yield work.single.total, work.single.total - one, one / max(here, 1)
 
 
@@ -220,7 +227,7 @@ def _what_is_left(work: Conversion) -> str:
         if ref.reason:
             many = work.trace.within(ref.name)
             counts[ref.reason] = counts.get(ref.reason, 0) + many
-    rest = work.trace.total - sum(work.dense(s) for s in work.open())
+    rest = work.trace.total - sum(work.before(s) for s in work.open())
     counts["outside convolutions"] = rest - sum(counts.values())
     most = sorted(((n, why) for why, n in counts.items() if n > 0), reverse=True)[:SHOWN]
     return "; ".join(f"{n / work.trace.total:.1%} of the network ({why})" for n, why in most)
