@@ -363,8 +363,9 @@ def test_a_slower_file_is_the_first_thing_that_the_report_says(tmp_path: Path) -
     timed = source.timed(report, content, shapes, 1).comparison
     assert min(timed.seconds, timed.seconds_before) > 0
     assert timed.output_error < 1e-4  # full rank
-    # With a time of the network, too, only a file that is slower comes before it.
-    duration = NetworkDuration("onnxruntime", seconds=0.001, seconds_before=0.002)
+    # With a time of the network elsewhere, too, only a file that is slower comes before it.
+    duration = NetworkDuration("torch", seconds=0.001, seconds_before=0.002)
+    same = NetworkDuration("onnxruntime", seconds=0.001, seconds_before=0.002, goal=0.25)
     for seconds, first in ((0.003, True), (0.001, False)):
         comparison = dataclasses.replace(timed, seconds=seconds, seconds_before=0.002)
         report = dataclasses.replace(report, comparison=comparison, duration=duration)
@@ -372,7 +373,11 @@ def test_a_slower_file_is_the_first_thing_that_the_report_says(tmp_path: Path) -
         said = f"In ONNX Runtime the converted file takes {seconds * 1e3:.2f} ms per call"
         assert text.startswith(said) == first
         assert text.count(said) == 1
-        assert text.count("2.00 times as fast in ONNX Runtime") == 1
+        assert text.count("2.00 times as fast in PyTorch") == 1
+        # The same runtime has one time, and a goal that the file misses comes first.
+        once = dataclasses.replace(report, duration=same).table(width=400)
+        assert once.startswith(f"Goal of 4x faster not met. {said}")
+        assert "as fast in ONNX Runtime" not in once
         alone = dataclasses.replace(report, duration=None).table(width=400)
         assert alone.startswith(said)
         assert "Time unknown" not in alone

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from separable.cli.batches import Folder
 from separable.cli.console import output
 from separable.cli.convert_command import need_torch, network_of, progress_bar, quiet_torch
 from separable.cli.networks_command import input_shapes
@@ -58,6 +59,15 @@ def audit_command(
             show_default=False,
         ),
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Real input, whose outputs the errors refer to: a folder of pictures, .npy or .npz "
+            "batches, or one such file; the first batch is used.",
+            show_default=False,
+            readable=False,
+        ),
+    ] = None,
     tol: Annotated[
         float,
         typer.Option(help="Relative error of the weights up to which a form is called close."),
@@ -89,8 +99,8 @@ def audit_command(
     with quiet_torch():
         network = network_of(source, factory)
         # Step 2: examine the layers.
-        counted, note = _shapes_to_count(network, shapes)
-        found = _audited(
+        counted, note = _example(network, shapes, data)
+        found, why = _audited(
             network, counted, tol=tol, repeats=repeats, include=include or None,
             exclude=exclude or (),
         )  # fmt: skip
@@ -106,6 +116,11 @@ def audit_command(
         console.print(text, soft_wrap=True)
         if note:
             console.print(f"Note: not counted for an input, because {note}.", soft_wrap=True)
+        if why:
+            console.print(
+                f"Note: errors are those of weights, because the model was not run: {why}.",
+                soft_wrap=True,
+            )
     if target is not None:
         text = getattr(found, REPORTS[target.suffix.lower()])()
         _write(target, text, force)
@@ -113,8 +128,14 @@ def audit_command(
             console.print(f"Wrote {target}.", soft_wrap=True)
 
 
-def _shapes_to_count(network: Source, shapes: list[tuple[int, ...]] | None) -> tuple[Any, str]:
+def _example(
+    network: Source, shapes: list[tuple[int, ...]] | None, data: Path | None
+) -> tuple[Any, str]:
     """Return the input to count for, or None and the reason why there is none."""
+    if data is not None:
+        known = network.input_shapes() if shapes is None else shapes
+        batches = network.calibration(Folder(data, known, network.normalisation))
+        return list(next(iter(batches))), ""
     try:
         return network.shapes_to_count(shapes), ""
     except ArgumentError as problem:
@@ -123,7 +144,8 @@ def _shapes_to_count(network: Source, shapes: list[tuple[int, ...]] | None) -> t
         return None, str(problem)
 
 
-def _audited(network: Source, counted: Any, **options: Any) -> Audit:
+def _audited(network: Source, counted: Any, **options: Any) -> tuple[Audit, str]:
+    """Return the audit of a network, and why its layers were not run; empty if they were."""
     from separable.nn.audit import Audit, AuditedLayer, audit, audit_traced  # PyTorch is optional
     from separable.nn.convert.layer_refs import find_layers
 
@@ -134,15 +156,20 @@ def _audited(network: Source, counted: Any, **options: Any) -> Audit:
     if not find_layers(network.module):
         if not left:
             raise ArgumentError(f"{network.title} has no convolution to examine")
-        return Audit(network.title, (), options["tol"], left)
+        return Audit(network.title, (), options["tol"], left), ""
     inputs = network.convolution_inputs()
     with progress_bar() as progress:
         options["progress"] = progress
         if inputs is None and counted is not None:
             found = audit(network.module, counted, **options)
+            why = ""
         else:
-            found = audit_traced(network.module, counted, inputs, **options)
-    return replace(found, model=network.title or found.model, layers=(*found.layers, *left))
+            samples, why = ({}, "") if counted is None else network.layer_inputs(counted)
+            found = audit_traced(network.module, counted, inputs, samples, **options)
+            if samples:
+                is_data = any(hasattr(v, "numel") and v.dim() for v in counted)
+                found = replace(found, ran_on="the data" if is_data else "random numbers")
+    return replace(found, model=network.title or found.model, layers=(*found.layers, *left)), why
 
 
 def _check_target(target: Path, force: bool) -> None:

@@ -146,8 +146,21 @@ def convert_command(
     ] = None,
     tol: Annotated[
         float | None,
-        typer.Option(help="Largest relative error of each layer.", show_default=False),
+        typer.Option(
+            help="Largest relative error of each layer; with --metric the largest loss of the score.",
+            show_default=False,
+        ),
     ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help="Score that decides on layers and ranks: package.module:function, which imports "
+            "that module and runs its code. The function takes the network and returns one number, "
+            "higher is better.",
+            show_default=False,
+        ),
+    ] = None,
+    evaluations: Annotated[int, typer.Option(help="Largest number of calls of --metric.")] = 60,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -216,6 +229,7 @@ def convert_command(
             "pattern": pattern or ("auto" if wanted or tol else DEFAULT_PATTERN),
             "rank": rank, "tol": tol, "budget": wanted, "repeats": repeats,
             "include": include or None, "exclude": exclude or (), "runtime": runtime,
+            "metric": None if metric is None else _function(metric), "evaluations": evaluations,
         }  # fmt: skip
         folder = _folder(data, network, shapes, normalisation)
 
@@ -228,6 +242,13 @@ def convert_command(
 
     # Step 3: report.
     _say(found, outputs, network.note, fitted=folder is not None)
+
+
+def _function(metric: str) -> Callable[[Any], Any]:
+    """Import the function that `--metric` names."""
+    from separable.nn.formats import imported_function  # PyTorch is optional
+
+    return imported_function(metric, "--metric", "a function of the network that returns its score")
 
 
 def _budget(budget: str | None, faster: float | None) -> str | None:
@@ -290,10 +311,12 @@ def _convert(
     network.check_layers()
     if options["runtime"] is None and network.suffix == ".onnx":
         options["runtime"] = "onnxruntime"
-    counted = network.shapes_to_count(shapes, options["budget"] is not None and folder is None)
-    if options["budget"] is not None and counted is None and folder is None:
+    needs = options["budget"] is not None or options["metric"] is not None
+    counted = network.shapes_to_count(shapes, needs and folder is None)
+    if needs and counted is None and folder is None:
+        named = "--metric" if options["budget"] is None else "--budget"
         raise ArgumentError(
-            f"`--budget` is a share of the multiplications of {network.title}, which depend on its "
+            f"`{named}` needs the multiplications of {network.title}, which depend on its "
             f"input: say --input-shape, {network.input_hint()}, or give --data"
         )
     calibration = None if folder is None else network.calibration(folder)

@@ -34,6 +34,9 @@ class Form:
         Multiplications in all calls; per output position if the input shape is unknown.
     error : float
         Relative error of the weights in the Frobenius norm; 0 if the form is exact to rounding.
+    output_error : float
+        Root mean square error of the layer's output on the example, relative to the output's deviation
+        from its mean per channel, with the best bias; NaN if the layer was not run.
     """
 
     pattern: str
@@ -41,6 +44,7 @@ class Form:
     ranks: Mapping[str, Any]
     multiplications: int
     error: float
+    output_error: float = math.nan
 
     def to_dict(self) -> dict[str, Any]:
         """Return the form as plain numbers and texts."""
@@ -71,8 +75,8 @@ class AuditedLayer:
     cheapest : tuple of Form
         Form with the fewest multiplications in each pattern, in the order of their errors.
     at_half, at_quarter : Form or None
-        Form with the smallest error among those with at most a half and a quarter of the
-        multiplications.
+        Form with the smallest error, of the output if it is known, among those with at most a half
+        and a quarter of the multiplications.
     seconds_before, seconds, seconds_fused : float
         Shortest measured time of the layer, of its best form, and of that form after `nn.fuse`;
         NaN if not measured.
@@ -111,14 +115,11 @@ class AuditedLayer:
 
     @property
     def is_convertible(self) -> bool:
-        """True if `nn.convert` can write the exact form: a pattern for a convolution module."""
+        """True if `nn.convert` can write the exact form: a pattern or groups for a convolution module."""
         form = self.exact
-        return (
-            form is not None
-            and not self.where
-            and "->" in form.pattern
-            and (form.groups == self.groups)
-        )
+        if form is None or self.where:
+            return False
+        return "->" in form.pattern or form.groups > self.groups
 
     @property
     def title(self) -> str:
@@ -175,6 +176,9 @@ class Audit:
         Every convolution, in the order of the first calls.
     findings : tuple of Finding
         What separability makes cheaper without any error; empty if nothing does.
+    ran_on : str
+        Inputs on which the layers' outputs were compared, such as "random numbers"; empty if the
+        program was not run, so that errors of outputs are unknown.
 
     Examples
     --------
@@ -192,6 +196,7 @@ class Audit:
     tol: float
     layers: tuple[AuditedLayer, ...]
     findings: tuple[Finding, ...] = ()
+    ran_on: str = ""
 
     @property
     def separable(self) -> tuple[AuditedLayer, ...]:
@@ -226,6 +231,7 @@ class Audit:
             "tol": self.tol,
             "layers": [x.to_dict() for x in self.layers],
             "findings": [x.to_dict() for x in self.findings],
+            "ran_on": self.ran_on,
         }
 
     def to_json(self) -> str:

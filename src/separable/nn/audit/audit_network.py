@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from separable.errors import ArgumentError, ArgumentTypeError
 from separable.nn.audit.audit_data import Audit, AuditedLayer, Finding, Form
 from separable.nn.audit.finding_texts import fourier_finding, layer_finding
 from separable.nn.audit.kernel_forms import POOLING, Forms, forms_of, properties
+from separable.nn.audit.layer_outputs import LayerOutputs, plain_conv
 from separable.nn.audit.observed_calls import (
     ObservedConv,
 )
@@ -33,7 +35,7 @@ from separable.nn.convert.trace import trace_model
 from separable.nn.dense_weights import as_array
 from separable.nn.factored_conv import FactoredConv
 from separable.nn.fused import fuse
-from separable.nn.torch_convs import build_conv, set_weights, weights_in_order
+from separable.nn.torch_convs import weights_in_order
 
 __all__ = ["audit", "audit_traced"]
 
@@ -121,13 +123,21 @@ def audit(
     if not uses and not findings and not transforms and isinstance(model, nn.Module):
         raise ArgumentError(f"`model` {program_name(model)} runs no convolution on this example")
     found = [*bank_findings(uses), *map(fourier_finding, transforms), *findings]
-    return _audited(program_name(model), described(given), uses, found, tol, repeats, progress)
+    made = _audited(program_name(model), described(given), uses, found, tol, repeats, progress)
+    return replace(made, ran_on="the example" if _has_values(example) else "random numbers")
+
+
+def _has_values(example: Any) -> bool:
+    """Return True if an example has numbers and not shapes alone."""
+    values = example if isinstance(example, (list, tuple)) else [example]
+    return any(isinstance(v, (torch.Tensor, np.ndarray)) for v in values)
 
 
 def audit_traced(
     model: nn.Module,
     shapes: Any,
     sources: Mapping[str, Sequence[Hashable]] | None = None,
+    samples: Mapping[str, torch.Tensor] | None = None,
     *,
     tol: float = 0.05,
     repeats: int = 5,
@@ -135,7 +145,7 @@ def audit_traced(
     exclude: Iterable[str] = (),
     progress: Progress | None = None,
 ) -> Audit:
-    """Examine the convolution modules of a network, which is not run.
+    """Examine the convolution modules of a network, which is not run here.
 
     Parameters
     ----------
@@ -144,6 +154,8 @@ def audit_traced(
         Input as for `ledger`; None counts multiplications per output position.
     sources : mapping of str to sequence, optional
         For each convolution what stands for its input in each call; equal for equal inputs.
+    samples : mapping of str to tensor, optional
+        Input of each convolution in a run, for errors of outputs.
     tol, repeats, include, exclude, progress
         See `audit`.
     """
@@ -163,6 +175,7 @@ def audit_traced(
             use.shapes = [tuple(s) for s in trace.shapes.get(ref.name, ())]
             if not use.shapes and not use.reason:
                 use.reason = "does not run"
+        use.inputs = (samples or {}).get(ref.name)
         known = (sources or {}).get(ref.name, [])
         use.values = [numbers.setdefault(s, len(numbers)) for s in known]
         uses.append(use)
@@ -249,8 +262,14 @@ def _layer(use: ObservedConv, tol: float, repeats: int) -> AuditedLayer:
     if reason:
         return AuditedLayer(**common, reason=reason)
     forms = forms_of(use.spec, use.weight, use.shapes or None, use.dtype)
+    outputs = None
+    if use.inputs is not None:
+        outputs = LayerOutputs(use.spec, use.weight, use.inputs)
     exact = forms.within(0.0)
     close = forms.within(tol)
+    if outputs is not None:
+        exact = None if exact is None else forms.on_outputs(exact, outputs)
+        close = None if close is None else forms.on_outputs(close, outputs)
     if close is not None and (close.error == 0.0 or close == exact):
         close = None
     best = close or exact
@@ -259,7 +278,7 @@ def _layer(use: ObservedConv, tol: float, repeats: int) -> AuditedLayer:
         times = _times(use, forms, best, repeats)
     return AuditedLayer(
         **common, multiplications=forms.before, exact=exact, close=close,
-        cheapest=forms.cheapest(), at_half=forms.at_share(0.5), at_quarter=forms.at_share(0.25),
+        cheapest=forms.cheapest(), at_half=forms.at_share(0.5, outputs), at_quarter=forms.at_share(0.25, outputs),
         seconds_before=times[0], seconds=times[1], seconds_fused=times[2],
         notes=properties(use.weight, use.spec, use.dtype), spectrum=forms.spectrum(best),
     )  # fmt: skip
@@ -268,12 +287,12 @@ def _layer(use: ObservedConv, tol: float, repeats: int) -> AuditedLayer:
 def _times(use: ObservedConv, forms: Forms, form: Form, repeats: int) -> tuple[float, float, float]:
     """Return the shortest times of a layer, of a form of it, and of that form after `fuse`."""
     tensor = torch.rand(use.shapes[0], dtype=torch.float32)
-    dense = _module(use.spec, use.weight)
+    dense = plain_conv(use.spec, use.weight)
     if form.pattern == POOLING:
         pools = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
         layers = [dense, pools[use.spec.ndim](use.spec.kernel_size)]
     else:
-        parts = _module(forms.spec, forms.weight)
+        parts = plain_conv(forms.spec, forms.weight)
         other = built(*plain(forms.scheme(form), parts), parts) if form.pattern else parts
         layers = [dense, other]
         if form.pattern:
@@ -288,13 +307,3 @@ def _times(use: ObservedConv, forms: Forms, form: Form, repeats: int) -> tuple[f
                 layer(tensor)
                 best[at] = min(best[at], time.perf_counter() - start)
     return best[0], best[1], best[2] if len(best) > 2 else math.nan
-
-
-def _module(spec: Any, weight: Any) -> nn.Module:
-    """Return a convolution with these weights in single precision, without a bias."""
-    conv: Any = build_conv(spec)
-    set_weights(conv, weight)
-    if conv.bias is not None:
-        nn.init.zeros_(conv.bias)
-    made: nn.Module = conv.eval()
-    return made

@@ -17,7 +17,8 @@ NARROWEST = 16
 PAGE = """<h1>{title}</h1>
 {notes}
 <section class="card"><h2>Every convolution</h2><div class="scroll" tabindex="0" role="region" aria-label="Convolutions">
-{table}</div></section>"""
+{table}</div><p class="help">{legend}</p></section>"""
+EMPTY = ("", "-")
 
 
 WORDS: tuple[Column[AuditedLayer], ...] = (
@@ -44,6 +45,14 @@ NUMBERS: tuple[Column[AuditedLayer], ...] = (
     Column("then", lambda x: duration(x.seconds), 0, "the column to its left in that pattern"),
     Column("fused", lambda x: duration(x.seconds_fused), 3, "time after nn.fuse"),
 )  # fmt: skip
+# What takes the place of three of these columns where the layers were run.
+OUTPUTS: dict[Column[AuditedLayer], Column[AuditedLayer]] = {
+    NUMBERS[0]: Column("error", lambda x: _output_error(x.best), 3,
+                       "relative error of the layer's output in that pattern"),
+    NUMBERS[4]: Column("at 1/2", lambda x: _output_error(x.at_half), 1,
+                       "smallest error of the output with half of the multiplications"),
+    NUMBERS[5]: Column("at 1/4", lambda x: _output_error(x.at_quarter), 4, "the same with a quarter"),
+}  # fmt: skip
 REASON: Column[AuditedLayer] = Column("not examined because", lambda x: x.reason)
 
 
@@ -87,11 +96,17 @@ def audit_fragment(found: Audit) -> str:
 
 
 def audit_html(found: Audit) -> str:
-    """Return a stand-alone page with the findings and the table."""
-    columns = (*_columns(found), REASON)
+    """Return a stand-alone page with the findings and the table.
+
+    The columns that say what is worth converting come first; columns without any value are left out.
+    """
+    columns = [c for c in _page_columns(found) if any(c.cell(x) not in EMPTY for x in found.layers)]
 
     def row(cells: list[str], tag: str) -> str:
-        kinds = [' class="words"' if c in (*WORDS, REASON) else "" for c in columns]
+        kinds = [
+            ' class="words"' if c is REASON else ' class="words short"' if c in WORDS else ""
+            for c in columns
+        ]
         made = (f"<{tag}{k}>{html.escape(v)}</{tag}>" for k, v in zip(kinds, cells, strict=True))
         return f"<tr>{''.join(made)}</tr>"
 
@@ -102,15 +117,28 @@ def audit_html(found: Audit) -> str:
         title=html.escape(_headline(found)),
         notes=f"<ol>{notes}</ol>" if notes else "",
         table=f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>",
+        legend=html.escape(legend(columns)),
     )
     return stand_alone(_headline(found), body, {}, ())
+
+
+def _page_columns(found: Audit) -> list[Column[AuditedLayer]]:
+    """Return the columns of a page: what a layer saves and loses, then its numbers, then its forms."""
+    layer, weights, exact, pattern, rank = WORDS
+    known = _columns(found)
+    numbers = [c for c in known if c not in WORDS]
+    deciding = [c for c in numbers if c.name in ("saving", "error", "at 1/2", "at 1/4")]
+    deciding.sort(key=lambda c: c.name != "saving")
+    rest = [c for c in numbers if c not in deciding]
+    return [layer, exact, *deciding, *rest, pattern, rank, weights, REASON]
 
 
 def _columns(found: Audit) -> tuple[Column[AuditedLayer], ...]:
     """Return the columns of everything that was measured."""
     timed = any(x.seconds_before == x.seconds_before for x in found.layers)
     hidden = () if timed else NUMBERS[6:]
-    return tuple(c for c in (*WORDS, *NUMBERS) if c not in hidden)
+    shown = (c for c in (*WORDS, *NUMBERS) if c not in hidden)
+    return tuple(OUTPUTS.get(c, c) if found.ran_on else c for c in shown)
 
 
 def _headline(found: Audit) -> str:
@@ -142,6 +170,11 @@ def _notes(found: Audit, convert: str = "") -> list[str]:
             "Multiplications are those of one position of each layer's output; an example of the "
             "input would give the network's, and times."
         )
+    if found.ran_on and not all(x.reason for x in found.layers):
+        notes.append(
+            f"Errors are root mean squares of the layers' outputs on {found.ran_on}, relative to their "
+            "deviation from the mean."
+        )
     reasons: dict[str, list[str]] = {}
     for x in found.layers:
         if x.reason:
@@ -160,6 +193,10 @@ def _pattern(form: Form | None) -> str:
 
 def _error(form: Form | None) -> str:
     return "-" if form is None else error_text(form.error)
+
+
+def _output_error(form: Form | None) -> str:
+    return "-" if form is None else error_text(form.output_error)
 
 
 def _wrap(text: str, width: int) -> str:

@@ -11,10 +11,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from separable.errors import RankError
+from separable.factorize import factorize
 from separable.lowering.conv_spec import ConvSpec
 from separable.lowering.lower import lower
 from separable.lowering.scheme import Scheme
 from separable.nn.audit.audit_data import Form
+from separable.nn.audit.layer_outputs import LayerOutputs
+from separable.nn.convert.channel_blocks import blocks_of, diagonal_blocks
+from separable.nn.convert.decompose import decomposed, multiplied
 from separable.nn.convert.error_curves import Curve, curve
 from separable.nn.convert.patterns import candidates, if_it_fits
 from separable.nn.convert.trace import dense_multiplications, steps_multiplications
@@ -23,8 +28,6 @@ from separable.pattern import parse
 __all__ = [
     "POOLING",
     "Forms",
-    "blocks_of",
-    "diagonal_blocks",
     "forms_of",
     "is_pooling",
     "properties",
@@ -81,14 +84,34 @@ class Forms:
         best = min(found, key=lambda f: f.multiplications)
         return best if best.multiplications < LEAST * self.before else None
 
-    def at_share(self, share: float) -> Form | None:
-        """Return the form with the smallest error for a share of the multiplications, or None."""
+    def at_share(self, share: float, outputs: LayerOutputs | None = None) -> Form | None:
+        """Return the form with the smallest error for a share of the multiplications, or None.
+
+        With the outputs of the layer it is their error that counts.
+        """
         found = [self.whole] if self.whole.multiplications <= share * self.before else []
         for made in self.curves:
             count = int(np.searchsorted(made.costs, share * self.before, side="right"))
             if count:
                 found.append(self._form(made, count - 1))
-        return min(found, key=lambda f: (f.error, f.multiplications), default=None)
+        if outputs is None:
+            return min(found, key=lambda f: (f.error, f.multiplications), default=None)
+        measured = [self.on_outputs(f, outputs) for f in found]
+        return min(measured, key=lambda f: (f.output_error, f.multiplications), default=None)
+
+    def on_outputs(self, form: Form, outputs: LayerOutputs) -> Form:
+        """Return a form with the error of the layer's output."""
+        if form.error == 0.0 or "->" not in form.pattern:
+            return replace(form, output_error=0.0)
+        scheme = self.scheme(form)
+        kernel = scheme.kernel_of(self.weight)
+        try:
+            found = multiplied(scheme, decomposed(scheme, kernel))
+        except RankError:  # ranks of a tree that one limit for all bonds gives smaller
+            limit = max(int(r.max()) for r in scheme.ranks.values())
+            found = factorize(kernel, scheme.pattern, rank=limit, sizes=scheme.sizes).dense()
+        difference = self.weight - found.reshape(self.weight.shape)
+        return replace(form, output_error=outputs.error(self.spec, difference))
 
     def cheapest(self) -> tuple[Form, ...]:
         """Return the cheapest form of each pattern, in the order of their errors."""
@@ -173,38 +196,6 @@ def rounding(dtype: torch.dtype) -> float:
     (1e-06, 0.0039)
     """
     return max(1e-6, float(torch.finfo(dtype).eps) / 2)
-
-
-def blocks_of(weight: Array, spec: ConvSpec) -> int:
-    """Return into how many groups of channels that do not mix the weights of each group fall.
-
-    Examples
-    --------
-    >>> spec = ConvSpec.make("layer", 1, in_channels=6, out_channels=6, kernel_size=3)
-    >>> blocks_of(np.eye(6)[:, :, None] * np.ones(3), spec)
-    6
-    """
-    outputs, inputs = spec.out_channels // spec.groups, spec.in_channels // spec.groups
-    used = np.abs(weight).reshape(spec.groups, outputs, inputs, -1).max(axis=(0, 3)) > 0
-    if not used.any():
-        return 1
-    for parts in range(min(outputs, inputs), 1, -1):
-        if outputs % parts or inputs % parts:
-            continue
-        mask = np.kron(np.eye(parts), np.ones((outputs // parts, inputs // parts))) > 0
-        if not (used & ~mask).any():
-            return parts
-    return 1
-
-
-def diagonal_blocks(weight: Array, spec: ConvSpec, parts: int) -> Array:
-    """Return the weights of blocks of channels, ``(out, in / (groups * parts), *kernel)``."""
-    outputs, inputs = spec.out_channels // spec.groups, spec.in_channels // spec.groups
-    split = weight.reshape(
-        spec.groups, parts, outputs // parts, parts, inputs // parts, *spec.kernel_size
-    )
-    own = np.stack([split[:, k, :, k] for k in range(parts)], axis=1)
-    return np.ascontiguousarray(own.reshape(spec.out_channels, -1, *spec.kernel_size))
 
 
 def is_pooling(weight: Array, spec: ConvSpec, dtype: torch.dtype) -> bool:

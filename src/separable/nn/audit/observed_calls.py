@@ -23,6 +23,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from separable.lowering.conv_spec import ConvSpec
+from separable.nn.audit.layer_outputs import cropped
 from separable.nn.audit.translations import Translations
 from separable.nn.dense_weights import as_array
 from separable.nn.factored_conv import FactoredConv
@@ -61,6 +62,8 @@ class ObservedConv:
         Number of the input value in each call: equal for equal inputs.
     reason : str
         Reason why it cannot be examined.
+    inputs : Tensor or None
+        Input of the first call, cropped; None if the program is not run.
     """
 
     name: str
@@ -72,6 +75,7 @@ class ObservedConv:
     shapes: list[Shape] = field(default_factory=list)
     values: list[int] = field(default_factory=list)
     reason: str = ""
+    inputs: Tensor | None = None
 
     @property
     def title(self) -> str:
@@ -196,6 +200,9 @@ class Observer(TorchDispatchMode, ProcessBound):  # type: ignore[no-untyped-call
                 own = known
         found = self.convolutions[own]
         found.shapes.append(tuple(x.shape))
+        if found.inputs is None and not found.reason and x.is_floating_point():
+            with torch.utils._python_dispatch._disable_current_modes():
+                found.inputs = cropped(x, ndim)
         found.values.append(self.number(x))
 
     def _same_weights(self, own: Any, weight: Tensor) -> Any:

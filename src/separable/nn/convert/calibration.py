@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from separable.errors import ArgumentError, ArgumentTypeError
 
-__all__ = ["Batch", "Calibration", "outputs_of", "run_until", "watched_run"]
+__all__ = ["Batch", "Calibration", "ErrorTally", "outputs_of", "run_until", "watched_run"]
 
 
 @dataclass(frozen=True)
@@ -202,3 +203,34 @@ def outputs_of(value: Any) -> list[Tensor]:
     if isinstance(value, (tuple, list)):
         return [t for v in value for t in outputs_of(v)]
     return []
+
+
+class ErrorTally:
+    """Accumulator of squared errors and of the variance of the outputs they refer to."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.wrong = self.squares = 0.0
+        self.sum: Any = None
+
+    def add(self, wanted: Tensor, got: Tensor) -> None:
+        """Add the outputs of one call, the wanted ones first."""
+        if not wanted.is_floating_point() or wanted.numel() == 0:
+            return
+        wanted, got = wanted.double(), got.double()
+        axes = [i for i in range(wanted.dim()) if i != 1]
+        total = wanted.sum(dim=axes) if wanted.dim() > 1 else wanted.sum()
+        self.sum = total if self.sum is None or self.sum.shape != total.shape else self.sum + total
+        self.count += wanted.numel() // max(1, total.numel())
+        self.squares += float((wanted**2).sum())
+        self.wrong += float(((wanted - got) ** 2).sum())
+
+    @property
+    def error(self) -> float:
+        """Square root of the squared error over the squared deviation from each channel's mean."""
+        if self.sum is None:
+            return math.nan
+        spread = self.squares - float((self.sum**2).sum()) / max(self.count, 1)
+        if spread <= 1e-12 * self.squares:  # constant outputs: the error is relative to their size
+            spread = self.squares
+        return math.sqrt(self.wrong / spread) if spread else float(self.wrong > 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from separable.lowering.lower import lower
 from separable.lowering.scheme import Scheme
 from separable.machine import vector_bits
 from separable.nn.convert.axis_roles import Letters
-from separable.nn.convert.calibration import Calibration, run_until, watched_run
+from separable.nn.convert.calibration import Calibration, ErrorTally, run_until, watched_run
 from separable.nn.convert.convert_request import Request
 from separable.nn.convert.covariances import Collector, Moments
 from separable.nn.convert.error_curves import Curve, curve
@@ -39,7 +39,7 @@ from separable.nn.dense_weights import as_array
 from separable.nn.factored_conv import FactoredConv
 from separable.nn.step_times.recorded_operation import RecordedOperation
 from separable.nn.ties import share
-from separable.nn.torch_convs import CONVS
+from separable.nn.torch_convs import CONVS, spec_of
 
 __all__ = ["Conversion", "Progress"]
 
@@ -72,6 +72,8 @@ class Conversion:
         Times of layers in the runtime; None where they are neither the goal nor asked for.
     inputs : tuple
         Inputs of a call of the network, to measure its time; empty if none are known.
+    original : torch.nn.Module or None
+        The network as it was, to measure its time; None if that is `reference`.
     curves : dict of str to list of Curve
     """
 
@@ -85,6 +87,7 @@ class Conversion:
     single: Trace | None = None
     prices: LayerPrices | None = None
     inputs: tuple[Any, ...] = ()
+    original: nn.Module | None = None
     curves: dict[str, list[Curve]] = field(default_factory=dict)
     _useful_points: dict[str, list[Point]] = field(default_factory=dict)
 
@@ -103,6 +106,10 @@ class Conversion:
     def dense(self, ref: LayerRef) -> int:
         """Return the multiplications of the dense layer."""
         return dense_multiplications(ref.spec, self.shapes(ref))
+
+    def before(self, ref: LayerRef) -> int:
+        """Return the multiplications of the layer as the network has it."""
+        return dense_multiplications(spec_of(ref.original), self.shapes(ref))
 
     def cost(self, ref: LayerRef, scheme: Scheme) -> int:
         """Return the multiplications of a layer written as factors."""
@@ -175,6 +182,10 @@ class Conversion:
             return lambda found: float(self.cost(ref, found)), float(self.dense(ref)), width
         return lambda found: prices.cost(ref, found), prices.dense(ref), width
 
+    def price(self, ref: LayerRef) -> float:
+        """Return what the dense layer costs: seconds for a goal in time, else multiplications."""
+        return self._pricing(ref)[1]
+
     @property
     def timed_operations(self) -> list[RecordedOperation]:
         """Operations of the network whose time can be predicted.
@@ -185,6 +196,11 @@ class Conversion:
         known = () if self.trace is None else self.trace.operations
         is_file = hasattr(self.reference, "onnx_bytes")
         return [o for o in known if o.layer or not is_file]
+
+    @property
+    def timed_original(self) -> nn.Module:
+        """The original network in evaluation mode."""
+        return self.reference if self.original is None else self.original
 
     def sample_inputs(self) -> tuple[Any, ...]:
         """Return inputs for one call of the network.
@@ -292,11 +308,29 @@ class Conversion:
         if Collector.size(conv) > LARGEST:
             bias = np.zeros(own.out_channels) if own.bias is None else as_array(own.bias)
             return built(*plain(scheme, conv), conv, bias)
-        moments = self._moments_between(name, conv, result)
+        return self._fitted_to(self._moments_between(name, conv, result), scheme, conv)
+
+    def _fitted_to(self, moments: Moments, scheme: Scheme, conv: nn.Module) -> FactoredConv:
         weights = Letters(scheme).matrix(weights_of_conv(conv))
         aim = fit_target(weights, moments, self.request.ridge)
         found, arrays, bias = fitted(scheme, conv, moments, aim, self.request.sweeps)
         return built(found, arrays, conv, bias)
+
+    def independent_layers(
+        self, wanted: Mapping[str, Sequence[Scheme]]
+    ) -> Iterator[tuple[str, Scheme, FactoredConv]]:
+        """Yield layers fitted to their inputs in the original network, or factorised without data."""
+        refs = [s for s in self.open() if s.name in wanted]
+        has_data = self.calibration is not None
+        small = [s for s in refs if has_data and Collector.size(s.conv) <= LARGEST]
+        for ref in refs:
+            for scheme in wanted[ref.name] if ref not in small else ():
+                yield ref.name, scheme, built(*plain(scheme, ref.conv), ref.conv)
+        for group in _batches(small):
+            convs = {s.name: s.conv for s in group}
+            for name, moments in self._moments(group).items():
+                for scheme in wanted[name]:
+                    yield name, scheme, self._fitted_to(moments, scheme, convs[name])
 
     def _fit_last_step(self, name: str, layer: FactoredConv, result: nn.Module) -> None:
         """Fit the last step, which has far fewer inputs than the layer, to what reaches it."""
@@ -344,7 +378,7 @@ class Conversion:
         network : float
         """
         assert self.calibration is not None
-        tallies = {name: _Tally() for name in [*names, None]}
+        tallies = {name: ErrorTally() for name in [*names, None]}
         mode = {m: m.training for m in result.modules()}
         result.eval()
         for batch in self.calibration:
@@ -363,36 +397,6 @@ class Conversion:
         for module, training in mode.items():
             module.training = training
         return {n: tallies[n].error for n in names}, tallies[None].error
-
-
-class _Tally:
-    """Accumulator of squared errors and of the variance of the outputs they refer to."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.wrong = self.squares = 0.0
-        self.sum: Any = None
-
-    def add(self, wanted: torch.Tensor, got: torch.Tensor) -> None:
-        if not wanted.is_floating_point() or wanted.numel() == 0:
-            return
-        wanted, got = wanted.double(), got.double()
-        axes = [i for i in range(wanted.dim()) if i != 1]
-        total = wanted.sum(dim=axes) if wanted.dim() > 1 else wanted.sum()
-        self.sum = total if self.sum is None or self.sum.shape != total.shape else self.sum + total
-        self.count += wanted.numel() // max(1, total.numel())
-        self.squares += float((wanted**2).sum())
-        self.wrong += float(((wanted - got) ** 2).sum())
-
-    @property
-    def error(self) -> float:
-        """Square root of the squared error over the squared deviation from each channel's mean."""
-        if self.sum is None:
-            return math.nan
-        spread = self.squares - float((self.sum**2).sum()) / max(self.count, 1)
-        if spread <= 1e-12 * self.squares:  # constant outputs: the error is relative to their size
-            spread = self.squares
-        return math.sqrt(self.wrong / spread) if spread else float(self.wrong > 0)
 
 
 def _batches(refs: Sequence[LayerRef]) -> Iterator[list[LayerRef]]:

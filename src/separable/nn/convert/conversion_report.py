@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from separable.nn.convert.network_times import NetworkDuration
 from separable.nn.convert.runtime_comparison import RuntimeComparison
+from separable.nn.convert.user_score import ScoreChange
 
 __all__ = ["ConvertedLayer", "Report"]
 
@@ -39,6 +40,8 @@ class ConvertedLayer:
         Rank of each bond.
     terms : mapping of str to int
         Sum of the ranks of all batch values, per bond.
+    groups : int
+        Groups of channels of the converted layer; 1 if it was left alone.
     multiplications, multiplications_before : int
         Multiplications in all calls; per output position if the input shape is unknown.
     parameters, parameters_before : int
@@ -49,6 +52,9 @@ class ConvertedLayer:
         data with inputs from the converted network; NaN without data.
     seconds, seconds_before : float
         Shortest of the measured times of the layer alone in PyTorch; NaN if not measured.
+    score_loss : float
+        Loss of the score of the user's metric with this layer alone converted, at the larger of the
+        errors that were tried; NaN if it was not scored.
     reason : str
         Reason why the layer was left alone; empty if it was converted.
     spectrum : mapping of str to ndarray
@@ -70,6 +76,8 @@ class ConvertedLayer:
     output_error: float = math.nan
     seconds: float = math.nan
     seconds_before: float = math.nan
+    score_loss: float = math.nan
+    groups: int = 1
     reason: str = ""
     spectrum: Mapping[str, Array] = field(default_factory=dict, repr=False, compare=False)
 
@@ -124,6 +132,8 @@ class Report:
     duration : NetworkDuration or None
         Time of the network before and after in the runtime that will run it; None if the input shape
         is unknown.
+    score : ScoreChange or None
+        Score before and after by the user's metric.
 
     Examples
     --------
@@ -149,6 +159,7 @@ class Report:
     untied: tuple[tuple[str, ...], ...] = ()
     comparison: RuntimeComparison | None = None
     duration: NetworkDuration | None = None
+    score: ScoreChange | None = None
 
     @property
     def converted(self) -> tuple[ConvertedLayer, ...]:
@@ -188,6 +199,7 @@ class Report:
         found["untied"] = [list(names) for names in self.untied]
         found["comparison"] = None if self.comparison is None else self.comparison.to_dict()
         found["duration"] = None if self.duration is None else self.duration.to_dict()
+        found["score"] = None if self.score is None else self.score.to_dict()
         return found
 
     def to_json(self) -> str:

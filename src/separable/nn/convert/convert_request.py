@@ -7,17 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from torch import nn
 
 from separable.errors import ArgumentError, ArgumentTypeError, PatternError, RankError
 from separable.lowering.scheme import Scheme
 from separable.nn.convert.conversion_goal import Budget, Goal, goal_of
 from separable.nn.convert.layer_refs import LayerRef, check_known, matching
 from separable.nn.convert.patterns import AUTO, adapted, candidates, if_it_fits, scheme_of
+from separable.nn.convert.user_score import Metric
 from separable.nn.runtimes.known_runtimes import runtime_named
 from separable.pattern import Pattern, parse
 
-__all__ = ["Request", "schemes_for"]
+__all__ = ["Request", "schemes_for", "without_pattern"]
 
+FEWEST = 8  # evaluations: the original twice, two layers, three choices, the result
 Patterns = str | Pattern | Mapping[str, str | Pattern | None]
 
 
@@ -34,6 +37,8 @@ class Request:
     runtime : str or None
     min_saving, ridge : float
     sweeps, repeats : int
+    metric : function or None
+    evaluations : int
     """
 
     pattern: Patterns
@@ -45,6 +50,8 @@ class Request:
     sweeps: int
     repeats: int
     runtime: str | None = None
+    metric: Metric | None = None
+    evaluations: int = 60
 
     @property
     def goal(self) -> Goal | None:
@@ -60,12 +67,13 @@ class Request:
         """
         goal = self.goal
         given = {n: v for n in ("rank", "tol", "budget") if (v := getattr(self, n)) is not None}
-        in_time = goal is not None and goal.in_time
-        if len(given) > 1 and not (in_time and set(given) == {"tol", "budget"}):
+        self._check_metric(given)
+        both = self.metric is not None or (goal is not None and goal.in_time)
+        if len(given) > 1 and not (both and set(given) == {"tol", "budget"}):
             said = ", ".join(f"{n}={v!r}" for n, v in given.items())
             raise ArgumentError(
                 f"give one of `rank`, `tol` and `budget`; got {said}. A budget in time, such as "
-                "'2x faster', may have a `tol`"
+                "'2x faster', may have a `tol`, and so may one with a `metric`"
             )
         if self.runtime is not None:
             runtime_named(self.runtime)
@@ -87,6 +95,23 @@ class Request:
             raise ArgumentError(
                 '`pattern="auto"` compares patterns by what they cost: give `budget` (a share of '
                 f"the multiplications) or `tol`; got rank={self.rank!r}"
+            )
+
+    def _check_metric(self, given: Mapping[str, object]) -> None:
+        """Raise an error if the metric is no function, or has nothing to decide on."""
+        _whole("evaluations", self.evaluations, FEWEST)
+        if self.metric is None:
+            return
+        if isinstance(self.metric, nn.Module) or not callable(self.metric):
+            raise ArgumentTypeError(
+                "`metric` must be a function of a network that returns its score, higher is "
+                f"better; got {type(self.metric).__name__}"
+            )
+        if "rank" in given or not given:
+            got = f"rank={self.rank!r}" if given else "neither"
+            raise ArgumentError(
+                "`metric` chooses layers and ranks: give `budget`, or as `tol` the largest loss of "
+                f"the score, or both; got {got}"
             )
 
 
@@ -130,9 +155,20 @@ def schemes_for(
                 try:
                     schemes[ref.name] = _fitted(ref, wanted)
                 except PatternError as error:
-                    ref = ref.left(_short(str(error)))
+                    if ref.whole is None:
+                        ref = ref.left(_short(str(error)))
+                    else:
+                        schemes[ref.name] = ()  # groups alone
         found.append(ref)
     return found, schemes
+
+
+def without_pattern(refs: Sequence[LayerRef], pattern: Patterns) -> list[LayerRef]:
+    """Mark the layers to which a mapping gives no pattern as left alone."""
+    return [
+        ref.left("no pattern given") if not ref.reason and _wanted(ref, pattern) is None else ref
+        for ref in refs
+    ]
 
 
 def _wanted(ref: LayerRef, pattern: Patterns) -> str | Pattern | None:

@@ -37,6 +37,9 @@ def weights_of_conv(conv: Any) -> Array:
 def plain(scheme: Scheme, conv: Any) -> tuple[Scheme, list[Array]]:
     """Factorise the weights without data, at the scheme's ranks."""
     scheme, _ = lower(scheme)
+    if not scheme.bonds:  # a layer with groups, not factorised
+        sizes = [scheme.size(a) for a in scheme.operands[0]]
+        return scheme, [weights_of_conv(conv).reshape(sizes)]
     return scheme, decomposed(scheme, scheme.kernel_of(weights_of_conv(conv)))
 
 
@@ -53,8 +56,10 @@ def fitted(
     bias : ndarray, shape (out_channels,)
         The best for these factors.
     """
-    with_data = fit(scheme, aim, sweeps)
     without = plain(scheme, conv)
+    if not scheme.bonds:
+        return (*without, moments.bias(without[1][0].reshape(moments.cross.shape)))
+    with_data = fit(scheme, aim, sweeps)
     errors = [moments.error(matrices(*found)) for found in (with_data, without)]
     better = with_data if errors[0] < errors[1] * (1 - NOISE) else without
     return (*better, moments.bias(matrices(*better)))

@@ -24,7 +24,7 @@ from separable.nn.factored_conv import FactoredConv
 from separable.nn.runtimes.runtime import Runtime
 from separable.nn.step_times.layer_profile import LayerProfile, current_profile
 from separable.nn.step_times.recorded_operation import RecordedOperation
-from separable.nn.torch_convs import build_conv
+from separable.nn.torch_convs import build_conv, spec_of
 
 __all__ = ["LayerPrices", "structure_of"]
 
@@ -64,6 +64,11 @@ class LayerPrices:
     def dense(self, ref: LayerRef) -> float:
         """Return the predicted time of a layer as it is, in all calls."""
         return sum(self._dense(ref.spec, shape) for shape in self.shapes.get(ref.name, ()))
+
+    def original(self, ref: LayerRef) -> float:
+        """Return the predicted time of a layer as the network has it, in all calls."""
+        spec = spec_of(ref.original)
+        return sum(self._dense(spec, shape) for shape in self.shapes.get(ref.name, ()))
 
     def cost(self, ref: LayerRef, scheme: Scheme) -> float:
         """Return the predicted time of a layer written as factors, in all calls."""

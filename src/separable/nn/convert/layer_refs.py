@@ -32,12 +32,15 @@ class LayerRef:
     conv : torch.nn.Module
     reason : str
         Reason why it is left alone; empty if it may be converted.
+    whole : torch.nn.Module or None
+        The original convolution, if `conv` is the same with a group for each block of channels.
     """
 
     name: str
     aliases: tuple[str, ...]
     conv: nn.Module
     reason: str = ""
+    whole: nn.Module | None = None
 
     @property
     def title(self) -> str:
@@ -53,6 +56,11 @@ class LayerRef:
     def spec(self) -> ConvSpec:
         """Arguments of the convolution."""
         return spec_of(self.conv)
+
+    @property
+    def original(self) -> nn.Module:
+        """The convolution as the network has it."""
+        return self.conv if self.whole is None else self.whole
 
     def left(self, reason: str) -> LayerRef:
         """Return a copy with a reason to leave the layer alone; the first reason is kept."""

@@ -5,6 +5,9 @@ error. Only points on the lower convex hull are useful. From each of them to the
 multiplication saves a certain error, and this rate falls along the hull. Taking the steps of all
 layers in the order of their rates is optimal for every budget that is reached exactly
 (Shoham and Gersho, 1988, doi:10.1109/29.90373).
+
+Between two such budgets something is left over, and points above the hull may use it better. Dynamic
+programming over the budget in steps finds them (multiple-choice knapsack).
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +24,8 @@ from separable.nn.convert.error_curves import Curve
 __all__ = ["DENSE", "Allocation", "Point", "allocate", "hull", "points_of"]
 
 DENSE = -1
+STEPS = 2000  # of the budget in the knapsack; costs are rounded up to whole steps
+BETTER = 0.999  # the knapsack's choice replaces the other if it has at most this part of its error
 
 
 @dataclass(frozen=True)
@@ -140,4 +146,49 @@ def allocate(layers: Mapping[str, Sequence[Point]], budget: float) -> Allocation
             stuck.add(name)
         if i + 1 < len(points):
             heapq.heappush(queue, (-_rate(after, points[i + 1]), name))
+    if stuck:
+        packed = _packed({name: _front(points) for name, points in layers.items()}, budget)
+        if packed and _error(packed) <= BETTER * _error(chosen):
+            chosen = packed
     return Allocation(chosen, tuple(path))
+
+
+def _error(chosen: Mapping[str, Point]) -> float:
+    return sum(p.error for p in chosen.values())
+
+
+def _front(points: Sequence[Point]) -> list[Point]:
+    """Return the points that no cheaper or equal one improves, from the cheapest."""
+    kept: list[Point] = []
+    for p in sorted(points, key=lambda p: (p.cost, p.error)):
+        if not kept or p.error < kept[-1].error:
+            kept.append(p)
+    return kept
+
+
+def _packed(layers: Mapping[str, Sequence[Point]], budget: float) -> dict[str, Point]:
+    """Choose a point for each layer by dynamic programming; empty if rounded costs exceed the budget."""
+    least = sum(points[0].cost for points in layers.values())
+    if not budget > least:
+        return {}
+    unit = (budget - least) / STEPS  # of what is spent beyond the cheapest points
+    best = np.zeros(STEPS + 1)  # smallest error by steps spent, over the layers so far
+    taken: list[np.ndarray[Any, np.dtype[np.intp]]] = []
+    for points in layers.values():
+        found, index = np.full(STEPS + 1, np.inf), np.zeros(STEPS + 1, np.intp)
+        for at, p in enumerate(points):
+            steps = int(np.ceil((p.cost - points[0].cost) / unit * (1 - 1e-12)))
+            if steps > STEPS:
+                break
+            tried = best[: STEPS + 1 - steps] + p.error
+            better = tried < found[steps:]
+            found[steps:][better] = tried[better]
+            index[steps:][better] = at
+        best = found
+        taken.append(index)
+    spent, chosen = STEPS, dict[str, Point]()
+    for (name, points), index in zip(reversed([*layers.items()]), reversed(taken), strict=True):
+        chosen[name] = points[index[spent]]
+        cost = points[index[spent]].cost - points[0].cost
+        spent -= int(np.ceil(cost / unit * (1 - 1e-12)))
+    return {name: chosen[name] for name in layers}

@@ -12,6 +12,7 @@ from separable.errors import ArgumentError, RankError
 from separable.factorize.trees import matricise
 from separable.lowering.scheme import Scheme
 from separable.nn.convert.conversion import Conversion
+from separable.nn.convert.conversion_goal import Goal
 from separable.nn.convert.factored_layers import weights_of_conv
 from separable.nn.convert.layer_refs import LayerRef, refusal
 from separable.nn.convert.patterns import AUTO, candidates
@@ -19,8 +20,9 @@ from separable.nn.convert.rank_allocation import DENSE, hull, points_of
 from separable.nn.convert.time_decision import decide_in_time
 from separable.nn.convert.trace import dense_multiplications
 from separable.nn.dense_weights import factor_weights
+from separable.nn.torch_convs import spec_of
 
-__all__ = ["decide"]
+__all__ = ["chosen_within", "decide", "leave_dense", "smallest_share"]
 
 TRIES = 20  # attempts to meet a budget after lowering raised ranks
 SHOWN = 3  # number of reasons in a message
@@ -37,11 +39,14 @@ def decide(work: Conversion) -> dict[str, Scheme]:
     request = work.request
     goal = request.goal
     if goal is not None:
-        if goal.in_time:
-            return decide_in_time(work, goal)
-        return _within_budget(work, goal.share)
+        chosen = chosen_within(work, goal)
+        leave_dense(work, chosen, "time" if goal.in_time else "multiplications")
+        return chosen
     found = {}
-    for ref in work.open():
+    for ref in list(work.open()):
+        if not work.schemes[ref.name]:
+            work.leave(ref.name, "groups alone")
+            continue
         scheme = _evened(work, _one(work, ref))
         cost, dense = work.cost(ref, scheme), work.dense(ref)
         if request.min_saving * cost > dense or (request.min_saving >= 1 and cost == dense):
@@ -50,6 +55,36 @@ def decide(work: Conversion) -> dict[str, Scheme]:
         else:
             found[ref.name] = scheme
     return found
+
+
+def chosen_within(work: Conversion, goal: Goal) -> dict[str, Scheme]:
+    """Return the scheme of each layer to convert within a goal, by the errors of the curves.
+
+    Raises
+    ------
+    ArgumentError
+        If the goal cannot be met; the message says what can.
+    """
+    return decide_in_time(work, goal) if goal.in_time else _within_budget(work, goal.share)
+
+
+def leave_dense(work: Conversion, chosen: Mapping[str, Scheme], resource: str) -> None:
+    """Record why the layers that were not chosen stay dense."""
+    reason = f"dense: the error saved is worth its {resource}"
+    if resource == "time":
+        reason = "dense: faster, or the error saved is worth its time"
+    for ref in list(work.open()):
+        if ref.name not in chosen:
+            work.leave(ref.name, reason)
+
+
+def smallest_share(work: Conversion) -> float:
+    """Return the smallest share of the multiplications that the curves reach."""
+    least = sum(
+        hull(points_of(work.curves[r.name], work.dense(r), work.request.min_saving))[0].cost
+        for r in work.open()
+    )
+    return max((least * share + rest) / total for total, rest, share in _counts(work))
 
 
 def _one(work: Conversion, ref: LayerRef) -> Scheme:
@@ -126,9 +161,6 @@ def _within_budget(work: Conversion, budget: float) -> dict[str, Scheme]:
         limit -= spent - allowed  # lowering raised ranks to make groups even
     else:
         raise _unreachable(work, budget, spent)
-    for ref in refs:
-        if ref.name not in chosen:
-            work.leave(ref.name, "dense: the error saved is worth its multiplications")
     return chosen
 
 
@@ -144,10 +176,13 @@ def _counts(work: Conversion) -> Iterator[tuple[float, float, float]]:
     """
     assert work.trace is not None
     refs = list(work.open())
-    here = sum(work.dense(s) for s in refs)
+    here = sum(work.before(s) for s in refs)
     yield work.trace.total, work.trace.total - here, 1.0
     if work.single is not None:
-        one = sum(dense_multiplications(s.spec, work.single.shapes.get(s.name, ())) for s in refs)
+        one = sum(
+            dense_multiplications(spec_of(s.original), work.single.shapes.get(s.name, ()))
+            for s in refs
+        )
         yield work.single.total, work.single.total - one, one / max(here, 1)
 
 
@@ -192,7 +227,7 @@ def _what_is_left(work: Conversion) -> str:
         if ref.reason:
             many = work.trace.within(ref.name)
             counts[ref.reason] = counts.get(ref.reason, 0) + many
-    rest = work.trace.total - sum(work.dense(s) for s in work.open())
+    rest = work.trace.total - sum(work.before(s) for s in work.open())
     counts["outside convolutions"] = rest - sum(counts.values())
     most = sorted(((n, why) for why, n in counts.items() if n > 0), reverse=True)[:SHOWN]
     return "; ".join(f"{n / work.trace.total:.1%} of the network ({why})" for n, why in most)

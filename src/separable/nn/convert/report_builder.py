@@ -20,9 +20,10 @@ from separable.nn.convert.conversion_report import ConvertedLayer, Report
 from separable.nn.convert.factored_layers import measured, weight_error
 from separable.nn.convert.layer_refs import LayerRef
 from separable.nn.convert.network_times import NetworkDuration, timed_networks
+from separable.nn.convert.user_score import metric_name
 from separable.nn.factored_conv import FactoredConv
 from separable.nn.ties import ties_of, untied
-from separable.nn.torch_convs import CONVS, TRANSPOSED
+from separable.nn.torch_convs import CONVS, TRANSPOSED, spec_of
 
 __all__ = ["build_report"]
 
@@ -90,7 +91,7 @@ def _duration(
         return None
     before = prices.network(work.timed_operations)
     converted = [ref for ref in work.refs if ref.name in chosen]
-    after = before + sum(prices.cost(r, chosen[r.name]) - prices.dense(r) for r in converted)
+    after = before + sum(prices.cost(r, chosen[r.name]) - prices.original(r) for r in converted)
     goal = request.goal
     found = NetworkDuration(
         prices.runtime.name, torch.get_num_threads(), predicted=after, predicted_before=before,
@@ -100,7 +101,7 @@ def _duration(
         return replace(found, reason="`repeats` is 0")
     work.tell("time of the network", len(work.refs), len(work.refs))
     try:
-        networks = [work.reference, copied(result).eval()]
+        networks = [work.timed_original, copied(result).eval()]
         times = timed_networks(prices.runtime, networks, work.sample_inputs())
     except ArgumentError as problem:
         return replace(found, reason=str(problem))
@@ -113,18 +114,18 @@ def _converted(
     scheme = layer.scheme
     seconds_before, seconds = _times(work, ref, layer)
     return ConvertedLayer(
-        ref.name, ref.aliases, type(ref.conv).__name__, ref.spec.weight_shape, str(layer.pattern),
+        ref.name, ref.aliases, type(ref.conv).__name__, spec_of(ref.original).weight_shape, str(layer.pattern),
         layer.ranks, {b: int(r.sum()) for b, r in scheme.ranks.items()},
-        multiplications=work.cost(ref, scheme), multiplications_before=work.dense(ref),
-        parameters=_parameters(layer), parameters_before=_parameters(ref.conv),
-        weight_error=weight_error(layer, ref.conv),
+        multiplications=work.cost(ref, scheme), multiplications_before=work.before(ref),
+        parameters=_parameters(layer), parameters_before=_parameters(ref.original),
+        groups=layer.spec.groups, weight_error=weight_error(layer, ref.conv),
         output_error=output_error, seconds=seconds, seconds_before=seconds_before,
         spectrum=_spectrum(work, ref, str(layer.pattern)),
     )  # fmt: skip
 
 
 def _left(work: Conversion, ref: LayerRef) -> ConvertedLayer:
-    conv: Any = ref.conv
+    conv: Any = ref.original
     is_separable = isinstance(conv, FactoredConv)
     shape = conv.spec.weight_shape if is_separable else _shape(conv.weight)
     count = 0 if work.trace is None else work.trace.within(ref.name)
@@ -157,7 +158,7 @@ def _times(work: Conversion, ref: LayerRef, layer: FactoredConv) -> tuple[float,
     times_layers = getattr(work.reference, "times_layers", True)
     if not shapes or not work.request.repeats or not times_layers:
         return math.nan, math.nan
-    before, after = measured([ref.conv, layer], shapes[0], work.request.repeats)
+    before, after = measured([ref.original, layer], shapes[0], work.request.repeats)
     return before, after
 
 
@@ -176,6 +177,8 @@ def _said(work: Conversion) -> str:
             words.append(f"{name} {value}")
     if len(words) == 1:
         words.append("exact")
+    if request.metric is not None:
+        words.append(f"by the score {metric_name(request.metric)}")
     if work.calibration is not None:
         count = work.calibration.count
         words.append(f"fitted to {count} {'batch' if count == 1 else 'batches'} of data")
@@ -188,5 +191,5 @@ def _tradeoff(work: Conversion) -> NDArray[np.float64]:
         return np.zeros((0, 2))
     names = [s for s in work.refs if s.name in work.curves]
     path = np.array(work.path())
-    rest = 0 if work.trace is None else work.trace.total - sum(work.dense(s) for s in names)
+    rest = 0 if work.trace is None else work.trace.total - sum(work.before(s) for s in names)
     return np.stack([path[:, 0] + rest, np.sqrt(path[:, 1] / len(names))], axis=1)

@@ -42,7 +42,10 @@ def report_html(report: Report) -> str:
     columns = (*columns_of(report), REASON)
 
     def row(cells: Sequence[str], tag: str, attribute: str = "") -> str:
-        kinds = [' class="words"' if c in (*WORDS, REASON) else "" for c in columns]
+        kinds = [
+            ' class="words"' if c is REASON else ' class="words short"' if c in WORDS else ""
+            for c in columns
+        ]
         made = (f"<{tag}{k}>{html.escape(v)}</{tag}>" for k, v in zip(kinds, cells, strict=True))
         return f"<tr{attribute}>{''.join(made)}</tr>"
 

@@ -34,7 +34,7 @@ ARROW = "->"
 
 WORDS: tuple[Column[ConvertedLayer], ...] = (
     Column("layer", lambda x: x.name or "(model)"),
-    Column("pattern", lambda x: x.pattern.partition(ARROW)[2].strip() or "-"),
+    Column("pattern", lambda x: _pattern(x)),
     Column("rank", lambda x: ranks_text(x.ranks) or "-", 2),
 )
 NUMBERS: tuple[Column[ConvertedLayer], ...] = (
@@ -58,8 +58,22 @@ NUMBERS: tuple[Column[ConvertedLayer], ...] = (
     ),
     Column("time", lambda x: duration(x.seconds_before), 0, "time of the layer alone, before"),
     Column("now", lambda x: duration(x.seconds), 0, "and after"),
+    Column(
+        "loss",
+        lambda x: "-" if math.isnan(x.score_loss) else f"{x.score_loss:.2g}",
+        1,
+        "loss of the score with this layer alone converted",
+    ),
 )
 REASON: Column[ConvertedLayer] = Column("left alone because", lambda x: x.reason)
+
+
+def _pattern(layer: ConvertedLayer) -> str:
+    """Return the factors, or the groups of a layer that is one factor."""
+    before, _, factors = layer.pattern.partition(ARROW)
+    if factors and factors.strip() == before.strip():
+        return f"{layer.groups} groups"
+    return factors.strip() or "-"
 
 
 def report_text(report: Report, width: int) -> str:
@@ -125,6 +139,8 @@ def columns_of(report: Report) -> tuple[Column[ConvertedLayer], ...]:
         unknown.add(NUMBERS[6])
     if all(math.isnan(x.seconds) for x in report.layers):
         unknown |= {NUMBERS[7], NUMBERS[8]}
+    if all(math.isnan(x.score_loss) for x in report.layers):
+        unknown.add(NUMBERS[9])
     return tuple(c for c in (*WORDS, *NUMBERS) if c not in unknown)
 
 
@@ -167,6 +183,8 @@ def time_line(report: Report) -> str:
         if math.isnan(report.output_error)
         else f"error of its output {error_text(report.output_error)}"
     )
+    if report.score is not None:
+        quality = report.score.text()
     found = report.duration
     if found is None:
         return f"Time unknown without an input shape or data; {quality}."
@@ -188,13 +206,26 @@ def time_line(report: Report) -> str:
 
 
 def _times(report: Report) -> list[str]:
-    """Return the sentences about time; one that says that the written file is slower comes first."""
-    if report.comparison is None:
+    """Return the sentences about time; one that says that the written file is slower comes first.
+
+    The file that was written was measured as it is. The same time predicted or measured for its layers
+    before they were written would be said twice, so only a missed goal is left of it.
+    """
+    compared, found = report.comparison, report.duration
+    if compared is None:
         return [time_line(report)]
-    said = [report.comparison.text()]
-    if report.duration is None:
-        return said
-    return [*said, time_line(report)] if report.comparison.slower else [time_line(report), *said]
+    if found is None or found.runtime != compared.name:
+        said = [compared.text()]
+        if found is None:
+            return said
+        return [*said, time_line(report)] if compared.slower else [time_line(report), *said]
+    first = compared.text()
+    ratio_reached = compared.seconds_before / compared.seconds
+    if not math.isnan(found.goal) and ratio_reached * found.goal < 1 - LEVEL:
+        first = f"Goal of {1 / found.goal:.4g}x faster not met. {first}"
+    if report.score is not None:
+        first = f"{first} {report.score.text().capitalize()}."
+    return [first]
 
 
 def _leading(report: Report) -> int:
@@ -225,6 +256,8 @@ def conclusions(report: Report) -> list[str]:
                 f"; converted without the data it would be {error_text(report.plain_output_error)}"
             )
         notes.append(f"{note}.")
+    if report.score is not None:
+        notes.append(report.score.sentence())
     return notes + ties_text(report.untied)
 
 

@@ -42,6 +42,11 @@ class RuntimeComparison:
     output_error: float = math.nan
 
     @property
+    def name(self) -> str:
+        """Name of the runtime as the argument ``runtime`` has it."""
+        return self.runtime.lower().replace(" ", "")
+
+    @property
     def slower(self) -> bool:
         """True if the converted file is slower than the original by more than measurements vary."""
         return self.seconds > NOISE * self.seconds_before

@@ -16,6 +16,7 @@ from separable.nn.convert.layer_refs import LayerRef, find_layers, nearest, put
 from separable.nn.factored_conv import FactoredConv
 from separable.nn.factored_transpose import factored_layer
 from separable.nn.ties import Ties, share, tie, ties_of
+from separable.pattern import Pattern
 
 __all__ = ["blueprint", "merge", "rebuild"]
 
@@ -71,6 +72,7 @@ def _entry(layer: FactoredConv) -> dict[str, Any]:
         "ranks": layer.ranks,
         "sizes": {a: int(layer.scheme.sizes[a]) for a in sorted(letters)},
         "weight_shape": list(layer.spec.weight_shape),
+        "groups": layer.spec.groups,
         "bias": layer.spec.bias,
     }
 
@@ -152,15 +154,38 @@ def _layer(ref: LayerRef, entry: Mapping[str, Any]) -> nn.Module:
         ranks, sizes, bias = dict(entry["ranks"]), dict(entry["sizes"]), bool(entry["bias"])
     except (KeyError, TypeError) as problem:
         raise ArgumentError(f"`plan`: layer {ref.title!r} lacks {problem}") from problem
+    spec = replace(spec, groups=_groups(ref, entry, spec))
     if shape != spec.weight_shape:
         raise ArgumentError(
             f"`plan`: layer {ref.title!r} has weights {shape}; the model's are {spec.weight_shape}"
         )
     like = next(conv.parameters())
     return factored_layer(
-        replace(spec, bias=bias), pattern, rank=ranks or 1, sizes=sizes or None,
+        replace(spec, bias=bias), _pattern(pattern), rank=ranks or 1, sizes=sizes or None,
         device=like.device, dtype=like.dtype,
     ).train(conv.training)  # fmt: skip
+
+
+def _groups(ref: LayerRef, entry: Mapping[str, Any], spec: ConvSpec) -> int:
+    """Return the groups of a layer: those of the model's, or more, one for each block of its channels."""
+    found = entry.get("groups", spec.groups)
+    if (
+        not isinstance(found, int)
+        or found < 1
+        or spec.in_channels % found
+        or spec.out_channels % found
+    ):
+        raise ArgumentError(
+            f"`plan`: layer {ref.title!r} has {found!r} groups, which do not divide its "
+            f"{spec.in_channels} and {spec.out_channels} channels"
+        )
+    return found
+
+
+def _pattern(text: str) -> str | Pattern:
+    """Return a pattern; that of one factor is a layer with groups and cannot be read as a text."""
+    before, _, after = (part.strip() for part in str(text).partition("->"))
+    return Pattern(tuple(before), (after,)) if before and before == after else text
 
 
 def merge(model: nn.Module) -> nn.Module:

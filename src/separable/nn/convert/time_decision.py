@@ -39,12 +39,7 @@ def decide_in_time(work: Conversion, goal: Goal) -> dict[str, Scheme]:
     ArgumentError
         If the goal cannot be met and no `tol` was given, or the time cannot be measured.
     """
-    search = _Search(work, goal)
-    chosen = search.found()
-    for ref in list(work.open()):
-        if ref.name not in chosen:
-            work.leave(ref.name, "dense: faster, or the error saved is worth its time")
-    return chosen
+    return _Search(work, goal).found()
 
 
 class _Search:
@@ -58,7 +53,8 @@ class _Search:
         self.dense = {ref.name: self.prices.dense(ref) for ref in self.refs}
         predicted = self.prices.network(work.timed_operations)
         self.before, self.scale = predicted, 1.0
-        self.rest = max(predicted - sum(self.dense.values()), 0.0)
+        layers = sum(self.prices.original(ref) for ref in self.refs)
+        self.rest = max(predicted - layers, 0.0)
         if self.measures:
             self._measured_share({})  # raises an error before all work if that is impossible
 
@@ -148,7 +144,8 @@ class _Search:
         otherwise be attributed to the rest of the network.
         """
         layers = sum(self.dense.values())
-        self.scale = (self.before - self.rest) / layers if layers else 1.0
+        whole = sum(self.prices.dense(ref) for ref in self.refs)
+        self.scale = whole / layers if layers else 1.0
 
     def _candidates(self, ref: LayerRef, chosen: Point) -> list[Point]:
         """Return the fastest points, one per pattern, whose error is about that of the chosen one."""
@@ -173,7 +170,7 @@ class _Search:
 
         Both run in turns, so that other work on the computer affects both.
         """
-        network = copy.deepcopy(self.work.reference)
+        network = copy.deepcopy(self.work.reference)  # with groups for blocks of channels
         new: dict[int, nn.Module] = {}
         for name, scheme in schemes.items():
             conv: Any = network.get_submodule(name)
@@ -182,7 +179,7 @@ class _Search:
         self.work.tell("time of the network", 0, 1)
         try:
             before, after = timed_networks(
-                self.prices.runtime, [self.work.reference, network], self.work.sample_inputs(),
+                self.prices.runtime, [self.work.timed_original, network], self.work.sample_inputs(),
                 TRIAL_SECONDS if schemes else 0.0,
             )  # fmt: skip
         except ArgumentError as problem:

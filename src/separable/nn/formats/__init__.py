@@ -8,5 +8,6 @@ from __future__ import annotations
 
 from separable.nn.formats.network_files import SUFFIXES, open_network
 from separable.nn.formats.network_source import Source
+from separable.nn.formats.weight_files import imported_function
 
-__all__ = ["SUFFIXES", "Source", "open_network"]
+__all__ = ["SUFFIXES", "Source", "imported_function", "open_network"]

@@ -81,6 +81,16 @@ class Source(abc.ABC):
         """Return the names of the inputs of each convolution, for a network that is not run to see them."""
         return None
 
+    def layer_inputs(self, inputs: Any) -> tuple[dict[str, Tensor], str]:
+        """Return the input of each convolution in one run, and why there are none if the run fails.
+
+        Parameters
+        ----------
+        inputs : list of shape or tensor
+            Result of `shapes_to_count`; shapes stand for made-up values.
+        """
+        return {}, ""
+
     def left_out(self) -> tuple[ConvertedLayer, ...]:
         """Return the convolutions of the file that are not modules, with the reasons."""
         return ()

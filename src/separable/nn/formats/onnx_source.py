@@ -8,10 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from separable.distribution import install_command
 from separable.errors import ArgumentError, FileError
+from separable.nn.audit.layer_outputs import first_inputs
 from separable.nn.convert import ConvertedLayer, Report
 from separable.nn.convert.runtime_comparison import RuntimeComparison
 from separable.nn.factored_conv import FactoredConv
@@ -206,6 +209,22 @@ class OnnxSource(Source):
             owner = next((g for g in graphs if (g, call.source) in made), ())
             found.setdefault(call.layer, []).append((owner, call.source))
         return found
+
+    def layer_inputs(self, inputs: Any) -> tuple[dict[str, torch.Tensor], str]:
+        """Return the input of each convolution in one run, and why there are none if the run fails."""
+        if importlib.util.find_spec("onnxruntime") is None:
+            return {}, f"onnxruntime is not installed: {install_command('convert')}"
+        sizes = [tuple(s.shape) if isinstance(s, torch.Tensor) else tuple(s) for s in inputs]
+        layers = {name: self.module.get_submodule(name) for name in self._layers}
+        ndims = {name: layer.weight.dim() - 2 for name, layer in layers.items()}  # type: ignore[operator]
+        try:
+            tensors = [s if isinstance(s, torch.Tensor) and s.dim() else None for s in inputs]
+            self.module.plan.remember(tensors)
+            values = example_inputs(self.model, sizes, self.module.plan.examples, self.title)
+            given = [torch.from_numpy(np.asarray(v)) for v in values.values()]
+            return first_inputs(lambda: self.module(*given), layers, ndims), ""
+        except (ArgumentError, RuntimeError, ValueError, IndexError) as problem:
+            return {}, str(problem).strip().splitlines()[0]
 
     def left_out(self) -> tuple[ConvertedLayer, ...]:
         """Return the convolution nodes that are not modules, with the reasons."""

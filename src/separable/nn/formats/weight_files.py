@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +21,7 @@ from separable.nn.formats.network_source import Source
 from separable.nn.formats.tensors_only import load_tensors
 from separable.nn.models import create, sample_shape
 
-__all__ = ["WeightsSource", "build", "read_named", "read_weights"]
+__all__ = ["WeightsSource", "build", "imported_function", "read_named", "read_weights"]
 
 SHOWN = 4  # number of names in a message
 UNTRAINED = "random weights"
@@ -168,22 +169,53 @@ def build(factory: str) -> nn.Module:
     """
     if ":" not in factory or factory.startswith(("timm:", "torchvision:")):
         return create(factory)
-    place, _, name = factory.partition(":")
+    wanted = "a function without arguments that returns a torch.nn.Module"
+    function = imported_function(factory, "--factory", wanted)
     try:
-        function = _imported(place)
-        for part in name.split("."):
-            function = getattr(function, part)
         found = function()
-    except Exception as problem:  # a module may raise anything while it is imported or run
-        raise ArgumentError(
-            f"`--factory` {factory}: {type(problem).__name__}: {_line(problem)}. Expected "
-            "package.module:function, a function without arguments that returns a torch.nn.Module"
-        ) from problem
+    except Exception as problem:  # a function may raise anything
+        raise _not_called(factory, "--factory", wanted, problem) from problem
     if not isinstance(found, nn.Module):
         raise ArgumentError(
             f"`--factory` {factory} must return a torch.nn.Module; got {type(found).__name__}"
         )
     return found
+
+
+def imported_function(text: str, option: str, wanted: str) -> Callable[..., Any]:
+    """Import the function ``package.module:function``, which runs the module's code.
+
+    Parameters
+    ----------
+    text : str
+    option : str
+        Name of the option that the text was given for, for messages.
+    wanted : str
+        What the function does, for messages.
+
+    Raises
+    ------
+    ArgumentError
+        If the module cannot be imported or has no such function.
+    """
+    place, _, name = text.partition(":")
+    try:
+        function = _imported(place)
+        for part in name.split("."):
+            function = getattr(function, part)
+        if not callable(function):
+            raise TypeError(f"{name} is not a function but {type(function).__name__}")
+    except Exception as problem:  # a module may raise anything while it is imported
+        raise _not_called(text, option, wanted, problem) from problem
+    found: Callable[..., Any] = function
+    return found
+
+
+def _not_called(text: str, option: str, wanted: str, problem: Exception) -> ArgumentError:
+    return ArgumentError(
+        f"`{option}` {text}: {type(problem).__name__}: {_line(problem)}. Expected "
+        f"package.module:function, {wanted}"
+    )
 
 
 def _imported(place: str) -> Any:
