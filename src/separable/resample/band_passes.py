@@ -28,6 +28,9 @@ MOST_BYTES = 40 << 20
 """Intermediate results of a slab at most: with the strips of threads and tables it is less than 64 MiB."""
 CACHE_BYTES = 2 << 20
 """Intermediate results of a slab that stay in the caches."""
+LINE_BYTES = 64
+SLAB_STEP = 16
+"""Outputs of a slab are a multiple of this, unless there are fewer."""
 HALO_SHARE = 4
 """Outputs of a slab in halos, at least, where the memory allows it: what two slabs share is read twice."""
 MOST_COMPILED_TAPS = 1 << 15
@@ -190,10 +193,8 @@ def _run_in_slabs(passes: _Passes, source: Array, target: Array) -> None:
         stop = min(start + rows, count)
         place = (slice(None),) * axis + (slice(start, stop),)
         part = source if axis in passes.order else source[place]
-        bands = dict(passes.bands)
-        if axis in passes.order and rows < count:
-            bands[axis] = bands[axis].part(start, stop)
-        _run_slab(passes, bands, part, target[place], axis, schedules)
+        slab = _Slab(axis, start, stop, rows if rows < count else 0)
+        _run_slab(passes, slab, part, target[place], schedules)
 
 
 def _cut(passes: _Passes, shape: tuple[int, ...], result: tuple[int, ...]) -> tuple[int, int]:
@@ -201,7 +202,7 @@ def _cut(passes: _Passes, shape: tuple[int, ...], result: tuple[int, ...]) -> tu
     first = passes.order[0]
     if len(passes.order) == 1:
         return first, result[first]
-    unfiltered = [a for a in range(len(shape)) if a not in passes.order and result[a] > 1]
+    unfiltered = [a for a in range(min(passes.order)) if result[a] > 1]
     axis = unfiltered[0] if unfiltered else first
     # Bytes that a row of the slab needs: the largest two successive intermediate results.
     sides, needed = list(shape), []
@@ -214,15 +215,28 @@ def _cut(passes: _Passes, shape: tuple[int, ...], result: tuple[int, ...]) -> tu
         band = passes.bands[first]
         rows = max(rows, math.ceil(HALO_SHARE * (band.taps - 1) / band.positions_per_output))
     rows = max(1, min(rows, MOST_BYTES // row))
+    for step in (64, SLAB_STEP):
+        if rows >= step:  # the slabs of one schedule are whole blocks
+            rows -= rows % step
+            break
     return axis, min(rows, result[axis])
+
+
+@dataclass(frozen=True)
+class _Slab:
+    """The outputs ``start`` to ``stop - 1`` along one axis; `rows` is the size of all slabs but the last, or 0."""
+
+    axis: int
+    start: int
+    stop: int
+    rows: int
 
 
 def _run_slab(
     passes: _Passes,
-    bands: dict[int, Band],
+    slab: _Slab,
     source: Array,
     target: Array,
-    cut: int,
     schedules: dict[Any, Any],
 ) -> None:
     """Run all passes of one slab; what lies between them is of the working type."""
@@ -231,35 +245,45 @@ def _run_slab(
         if number == len(passes.order) - 1:
             result = target
         else:
-            shape = (*current.shape[:axis], bands[axis].size, *current.shape[axis + 1 :])
+            size = slab.stop - slab.start if axis == slab.axis else passes.bands[axis].size
+            shape = (*current.shape[:axis], size, *current.shape[axis + 1 :])
             result = empty(shape, passes.work)
-        _run_pass(passes, bands[axis], axis, current, result, schedules if axis != cut else {})
+        _run_pass(passes, axis, slab, (current, result), schedules)
         current = result
 
 
 def _run_pass(
     passes: _Passes,
-    band: Band,
     axis: int,
-    source: Array,
-    target: Array,
+    slab: _Slab,
+    arrays: tuple[Array, Array],
     schedules: dict[Any, Any],
 ) -> None:
-    """Run one pass by compiled code, else as a sparse matrix."""
+    """Run one pass of a slab by compiled code, else as a sparse matrix."""
+    source, target = arrays
+    band, rows = passes.bands[axis], slab.rows if axis == slab.axis else 0
+    if rows % SLAB_STEP:  # a few rows of a volume with very large planes
+        band, rows = band.part(slab.start, slab.stop), 0
     if available() and band.taps <= MOST_COMPILED_TAPS:
-        key = (axis, source.shape, source.strides, source.dtype, target.strides, target.dtype)
+        place = target.__array_interface__["data"][0] % LINE_BYTES  # decides how results are stored
+        key = (axis, rows or band, source.shape, source.strides, target.strides, place)
         try:
             with compiling:
                 from separable.resample.compiled.band_schedule import BandSchedule
             schedule = schedules.get(key)
             if schedule is None:
                 schedule = schedules[key] = BandSchedule(
-                    band, axis, source, target, passes.work, passes.cval, passes.threads
+                    band, axis, source, target, passes.work, passes.cval, passes.threads, rows
                 )
-            schedule.run(source, target)
+            if rows:
+                schedule.run_slab(source, target, slab.start, slab.stop)
+            else:
+                schedule.run(source, target)
             return
         except EngineError:  # found at a first run, with nothing lost
             pass
+    if rows:
+        band = band.part(slab.start, slab.stop)
     _run_sparse(passes, band, axis, source, target)
 
 

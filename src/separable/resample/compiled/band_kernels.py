@@ -173,6 +173,7 @@ def sum_between(params_address, strip, target, temp, base, columns, block):
     taps, stream = params.taps, params.stream
     start = block * params.block
     step = size * item_of(target)
+    base -= params.first_block * params.block * params.target_step
     for i in range(start, smaller(start + params.block, params.outputs)):
         x = offset_pointer(strip, (word(params.starts, i) - first) * row)
         weights = offset_pointer(at(strip, params.weights), i * taps)
@@ -211,7 +212,7 @@ def items_between(params_address, counter, worker):
     while item < params.items:
         # item = (batch element * blocks + block) * tiles + tile
         tile = item % params.tiles
-        block = item // params.tiles % params.blocks
+        block = item // params.tiles % params.blocks + params.first_block
         batch = item // params.tiles // params.blocks
         start = tile * params.tile_lines
         columns = smaller(params.tile_lines, params.lines - start)
@@ -340,13 +341,14 @@ def sum_along(params_address, strip, sums, target, table, rows, block):
         for c in range(channels):
             found = _weighted(offset_pointer(x, c * row), channels * row, weights, taps)
             store_block(offset_pointer(sums, ((i - start) * channels + c) * row), size, found)
-    # target[line][start * channels + f] = sums[f][line], in square blocks
+    # target[line][begin + f] = sums[f][line], in square blocks
     count = (stop - start) * channels
+    begin = (start - params.first_block * params.block) * channels
     for v in range((rows + size - 1) // size):
         lines = smaller(size, rows - v * size)
         for f in range(0, count, size):
             place = offset_pointer(sums, f * row + v * size)
-            offset = (start * channels + f) * item
+            offset = (begin + f) * item
             if lines == size and f + size <= count:
                 values = transpose(load_block(place, row))
                 if params.stream:
@@ -371,7 +373,7 @@ def items_along(params_address, counter, worker):
     item, known = next_work_item(counter), -1
     while item < params.items:
         # item = tile * blocks + block
-        block, tile = item % params.blocks, item // params.blocks
+        block, tile = item % params.blocks + params.first_block, item // params.blocks
         rows = smaller(params.tile_lines, params.lines - tile * params.tile_lines)
         if tile != known:
             for line in range(params.tile_lines):

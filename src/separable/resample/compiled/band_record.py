@@ -27,6 +27,7 @@ FIELDS = (
     "tiles",  # tiles of lines of one batch element
     "blocks",  # blocks of outputs
     "block",  # outputs of a block
+    "first_block",  # the first block of this run; the address of the result is that of its first output
     "batch_dims",  # number of batch axes
     "batch_table",  # address of int64[3][batch_dims]: sizes, source steps, target steps
     # The axis of the pass.

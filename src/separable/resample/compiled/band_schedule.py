@@ -59,6 +59,8 @@ class BandSchedule(ProcessBound):
         Value of samples outside the image.
     threads : int
         Largest number of threads.
+    slab : int
+        Outputs of a run, if not all: a multiple of 16.
     """
 
     shared_size = 0
@@ -72,6 +74,7 @@ class BandSchedule(ProcessBound):
         work: np.dtype[Any],
         outside: float,
         threads: int,
+        slab: int = 0,
     ) -> None:
         self.record = np.zeros((), BAND)
         self._tables: list[NDArray[Any]] = []
@@ -99,15 +102,25 @@ class BandSchedule(ProcessBound):
         tiles = -(-lines // tile)
         self._set(tile_lines=tile, lines=lines, channels=channels, tiles=tiles)
         self._set(row_samples=source.shape[axis] * channels)
-        self._set_blocks(tiles * (1 if self.along else batch), threads, channels)
+        self._columns = tiles * (1 if self.along else batch)
+        self._set_blocks(slab, threads, channels)
         self._set_stages(source.dtype, target.dtype)
         self._set(stream=self._can_stream(target, [*outer] if self.along else [*outer, axis]))
         self.scratch_size = int(self.record["scratch_size"])
+        self._most_threads = threads
         self.threads = max(1, min(threads, int(self.record["items"])))
 
     def run(self, source: NDArray[Any], target: NDArray[Any]) -> None:
         """Run the pass."""
         run(self, (array_address(source), array_address(target)), 0, self.threads)
+
+    def run_slab(self, source: NDArray[Any], target: NDArray[Any], start: int, stop: int) -> None:
+        """Run the pass for the outputs ``start`` to ``stop - 1``; `start` is a multiple of the slab."""
+        block = int(self.record["block"])
+        blocks = -(-(stop - start) // block)
+        self._set(first_block=start // block, blocks=blocks, items=blocks * self._columns)
+        self.threads = max(1, min(self._most_threads, blocks * self._columns))
+        self.run(source, target)
 
     def fill(self, words: NDArray[np.int64], source: Any, target: int, scratch: int) -> None:
         """Write the record of one run."""
@@ -126,7 +139,7 @@ class BandSchedule(ProcessBound):
         self._tables.append(kept)
         return kept.ctypes.data
 
-    def _set_blocks(self, columns: int, threads: int, channels: int) -> None:
+    def _set_blocks(self, slab: int, threads: int, channels: int) -> None:
         """Cut the outputs into blocks whose samples fit a strip, and at least four items for each thread."""
         size, row = (
             lanes(self.work),
@@ -134,10 +147,13 @@ class BandSchedule(ProcessBound):
         )
         rate = self.band.positions_per_output + (1.0 if self.along else 0.0)
         block = int((STRIP_BYTES / row - self.band.taps) / rate)
+        columns, outputs = self._columns, slab or self.band.size
         wanted = -(-4 * threads // max(columns, 1))
-        block = min(block, -(-self.band.size // wanted))
+        block = min(block, -(-outputs // wanted))
         block = max(block, LEAST_BLOCK)
-        block = -(-block // size) * size  # whole vectors of results along rows
+        block = -(-block // LEAST_BLOCK) * LEAST_BLOCK  # whole vectors of results along rows
+        while slab and slab % block:
+            block -= LEAST_BLOCK
         spans = self.band.spans(block)
         longest = int((spans[:, 1] - spans[:, 0]).max())
         self._set(block=block, blocks=len(spans), spans=self._add(spans))
