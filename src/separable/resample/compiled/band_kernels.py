@@ -36,6 +36,7 @@ from separable.engine.compiled.jit import (
 from separable.engine.compiled.load_store import item_of
 from separable.engine.compiled.numba_api import cgutils, types, without_literals
 from separable.engine.compiled.simd import (
+    LINE_BYTES,
     VECTOR_BYTES,
     Vec,
     at,
@@ -50,6 +51,7 @@ from separable.engine.compiled.simd import (
     mark_stream,
     native,
     offset_pointer,
+    prefetch,
     splat,
     store,
     store_scalar,
@@ -133,8 +135,12 @@ def _fill(strip, value):
 
 
 @stage
-def load_between(params_address, source, strip, base, columns, block):
-    """Load the rows that a block of outputs reads: ``columns`` samples of each from the address ``base`` on."""
+def load_between(params_address, source, strip, base, columns, block, ahead):
+    """Load the rows that a block of outputs reads: ``columns`` samples of each from the address ``base`` on.
+
+    ``ahead`` bytes to the right of them are prefetched, because the hardware does not follow rows that are left
+    after a few cache lines.
+    """
     params = band_at(params_address)
     size = lanes_of(strip)
     outside = splat(strip, load_scalar(at(strip, params.outside)))
@@ -149,6 +155,9 @@ def load_between(params_address, source, strip, base, columns, block):
             continue
         # strip[position][column] = image[sample][column]
         samples = at(source, base + sample * params.source_step)
+        right = base + sample * params.source_step + columns * params.source_item
+        for offset in range(0, ahead, LINE_BYTES):
+            prefetch(right + offset)
         if whole == TILE_VECTORS:
             for v in range(TILE_VECTORS):
                 store(
@@ -210,16 +219,20 @@ def items_between(params_address, counter, worker):
     strip, temp = scratch + params.at_strip, scratch + params.at_temp
     item = next_work_item(counter)
     while item < params.items:
-        # item = (batch element * blocks + block) * tiles + tile
-        tile = item % params.tiles
+        # item = (batch element * blocks + block) * chunks + chunk
+        chunk = item % params.tiles
         block = item // params.tiles % params.blocks + params.first_block
         batch = item // params.tiles // params.blocks
-        start = tile * params.tile_lines
-        columns = smaller(params.tile_lines, params.lines - start)
-        base = params.source + _batch_offset(params, batch, 1) + start * params.source_item
-        invoke(params.load, (params_address, 0, strip, base, columns, block))
-        base = params.target + _batch_offset(params, batch, 2) + start * params.target_item
-        invoke(params.sum, (params_address, strip, 0, temp, base, columns, block))
+        source = params.source + _batch_offset(params, batch, 1)
+        target = params.target + _batch_offset(params, batch, 2)
+        stop = smaller((chunk + 1) * params.chunk_lines, params.lines)
+        for start in range(chunk * params.chunk_lines, stop, params.tile_lines):
+            columns = smaller(params.tile_lines, stop - start)
+            ahead = smaller(params.tile_lines, stop - start - columns) * params.source_item
+            base = source + start * params.source_item
+            invoke(params.load, (params_address, 0, strip, base, columns, block, ahead))
+            base = target + start * params.target_item
+            invoke(params.sum, (params_address, strip, 0, temp, base, columns, block))
         item = next_work_item(counter)
     if params.stream:
         fence()
@@ -272,15 +285,15 @@ def load_along(params_address, source, strip, table, vectors, block):
     begin = word(span, SPAN_SAMPLE) * channels
     count = (stop - start) * channels
     inside = offset_pointer(strip, (start - first) * channels * row)
-    for f in range(0, count, size):
-        if begin + f + size <= params.row_samples:
-            for v in range(vectors):
-                values = _load_rows(source, table + v * size * 8, (begin + f) * item, strip)
-                place = offset_pointer(inside, f * row + v * size)
-                store_block(place, row, transpose(values))
-        else:
-            for k in range(f, count):
-                _gather(source, table, (begin + k) * item, offset_pointer(inside, k * row))
+    # Few rows at a time, because the processor looks ahead in few of them.
+    whole = smaller(count, (params.row_samples - begin) // size * size)
+    for v in range(vectors):
+        for f in range(0, whole, size):
+            values = _load_rows(source, table + v * size * 8, (begin + f) * item, strip)
+            place = offset_pointer(inside, f * row + v * size)
+            store_block(place, row, transpose(values))
+    for k in range((whole + size - 1) // size * size, count):
+        _gather(source, table, (begin + k) * item, offset_pointer(inside, k * row))
     # Step 2: the border. A sample that was loaded is copied. The blocks of step 1 may have written beyond `stop`.
     outside = splat(strip, load_scalar(at(strip, params.outside)))
     for position in range(first, last):

@@ -24,7 +24,7 @@ FIELDS = (
     "target",  # address of the result
     # Work items: blocks of outputs in tiles of lines.
     "items",  # number of work items
-    "tiles",  # tiles of lines of one batch element
+    "tiles",  # tiles of lines along rows, or chunks of them between rows
     "blocks",  # blocks of outputs
     "block",  # outputs of a block
     "first_block",  # the first block of this run; the address of the result is that of its first output
@@ -43,6 +43,7 @@ FIELDS = (
     # Lines: neighbours in memory of a pass between rows, or rows of a pass along rows.
     "lines",  # number of lines of one batch element, or of the whole image along rows
     "tile_lines",  # lines of a tile
+    "chunk_lines",  # lines of a work item between rows: several tiles
     "lanes",  # numbers in a vector of the working dtype
     "source_item",  # bytes of a sample of the image
     "target_item",  # bytes of a sample of the result

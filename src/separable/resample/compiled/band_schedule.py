@@ -35,6 +35,12 @@ STRIP_BYTES = 192 << 10
 """Bytes of the strip of a block: it stays in the second-level cache."""
 LEAST_BLOCK = 16
 """Outputs of a block at least, whatever the number of taps."""
+CHUNK_TILES = 8
+"""Tiles of a work item between rows, which lie side by side."""
+LEAST_SHARE = 8
+"""Outputs of a block in windows, at least: rows that two blocks share are loaded twice."""
+ROW_BLOCK = 128
+"""Outputs of a block along rows, at least: long runs of a row are read."""
 STREAM_BYTES = 24 << 20
 """Results from this size on are stored past the caches."""
 FEW_LINES = 16
@@ -99,8 +105,11 @@ class BandSchedule(ProcessBound):
         batch = math.prod(rows[0])
         tile = TILE_VECTORS * lanes(work)
         lines, channels = (batch, inner) if self.along else (inner, 1)
-        tiles = -(-lines // tile)
-        self._set(tile_lines=tile, lines=lines, channels=channels, tiles=tiles)
+        chunk = tile if self.along else min(CHUNK_TILES, -(-lines // tile)) * tile
+        tiles = -(-lines // chunk)
+        self._set(
+            tile_lines=tile, chunk_lines=chunk, lines=lines, channels=channels, tiles=tiles
+        )  # fmt: skip
         self._set(row_samples=source.shape[axis] * channels)
         self._columns = tiles * (1 if self.along else batch)
         self._set_blocks(slab, threads, channels)
@@ -147,6 +156,9 @@ class BandSchedule(ProcessBound):
         )
         rate = self.band.positions_per_output + (1.0 if self.along else 0.0)
         block = int((STRIP_BYTES / row - self.band.taps) / rate)
+        # Few taps need few rows: short strips stay in the first-level cache.
+        few = math.ceil(LEAST_SHARE * self.band.taps / self.band.positions_per_output)
+        block = min(block, max(few, ROW_BLOCK) if self.along else few)
         columns, outputs = self._columns, slab or self.band.size
         wanted = -(-4 * threads // max(columns, 1))
         block = min(block, -(-outputs // wanted))
@@ -179,7 +191,8 @@ class BandSchedule(ProcessBound):
         else:
             loads, sums, items = load_between, sum_between, items_between
             types_of_sum = (WORD, w, t, w, WORD, WORD, WORD)
-        self._set(load=address(loads, (WORD, s, w, WORD, WORD, WORD)))
+        words = (WORD,) * (3 if self.along else 4)
+        self._set(load=address(loads, (WORD, s, w, *words)))
         self._set(sum=address(sums, types_of_sum))
         self.function = address(items, (WORD,) * 3)
 
