@@ -27,7 +27,8 @@ from filters import environment
 from scipy import ndimage as scipy_ndimage
 from timing import interleaved
 
-from separable import get_num_threads, ndimage, resample, set_num_threads
+import separable
+from separable import get_num_threads, kernels, ndimage, resample, set_num_threads
 from separable.system import processor_name
 
 CHILD = "SEPARABLE_BENCHMARK_CHILD"
@@ -93,10 +94,21 @@ def rows(smaller: int) -> Iterator[Row]:
             f"means of 2x2, {edge}^2 {name}", partial(resample.downsample, image), "OpenCV", area, 3,
             error,
         )  # fmt: skip
+        if name == "float32":
+            kernel = kernels.gaussian(2)
+            yield Row(
+                f"Gaussian sigma 2, stride 2, {edge}^2 {name}",
+                partial(separable.convolve, image, kernel, stride=2), "stride 1",
+                partial(_every_second, image, kernel), 1.6,
+            )  # fmt: skip
         yield Row(
             f"Gaussian pyramid, 4 levels, {edge}^2 {name}",
             partial(_pyramid, image), "OpenCV", gaussian, 3, 4 * error,
         )  # fmt: skip
+
+
+def _every_second(image: np.ndarray, kernel: Any) -> Any:
+    return separable.convolve(image, kernel)[::2, ::2]
 
 
 def _pyramid(image: np.ndarray) -> Any:

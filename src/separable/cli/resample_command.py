@@ -11,15 +11,24 @@ import typer
 
 from separable.cli.console import enough_memory, output, progress
 from separable.cli.option_groups import with_option_groups
-from separable.cli.options import Axes, Cval, Mode, integers, modes
+from separable.cli.options import Cval, Mode, integers, modes
 from separable.errors import ArgumentError
 from separable.kernels.units import read_lengths
 from separable.plan.plan_text import duration
 from separable.request import check_dtype
+from separable.resample.interpolations import interpolation_of
 from separable.volumes.resampled_files import FileGrid, describe, resample_file
 
 __all__ = ["GridOptions", "SamplingOptions", "resample_command"]
 
+ResampledAxes = Annotated[
+    str | None,
+    typer.Option(
+        "--axes",
+        help="Image axes to resample, for example 0,1. Default: the axes of space.",
+        show_default=False,
+    ),
+]
 NewSpacing = Annotated[
     str | None,
     typer.Option(
@@ -114,7 +123,7 @@ class GridOptions:
 class SamplingOptions:
     """Options of how values between samples are computed, as they were typed."""
 
-    axes: Axes = None
+    axes: ResampledAxes = None
     interpolation: InterpolationText = "linear"
     antialias: Antialias = "gaussian"
     align: Align = "edges"
@@ -158,7 +167,7 @@ def resample_command(  # the help of its arguments: `option_groups.list_register
         console.print(f"Note: {note}.", soft_wrap=True)
     parts = f", in {done.slabs} slabs" if done.slabs > 1 else ""
     console.print(
-        f"Resampled {describe(done)}; {options.interpolation}, "
+        f"Resampled {describe(done)}; {interpolation_of(kind).name}, "
         f"{duration(time.perf_counter() - start)}{parts}.",
         soft_wrap=True,
     )
