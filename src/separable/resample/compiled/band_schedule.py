@@ -23,10 +23,12 @@ from .band_kernels import (
     TILE_VECTORS,
     items_along,
     items_between,
+    items_direct,
     load_along,
     load_between,
     sum_along,
     sum_between,
+    sum_direct,
 )
 from .band_record import BAND, FIELDS, SPAN_WORDS
 
@@ -41,6 +43,10 @@ LEAST_SHARE = 8
 """Outputs of a block in windows, at least: rows that two blocks share are loaded twice."""
 ROW_BLOCK = 128
 """Outputs of a block along rows, at least: long runs of a row are read."""
+FEW_TAPS = 8
+"""Taps up to which a pass between rows reads them where they are."""
+DIRECT_TILES = 32
+"""Tiles of a work item of such a pass."""
 STREAM_BYTES = 24 << 20
 """Results from this size on are stored past the caches."""
 FEW_LINES = 16
@@ -87,6 +93,8 @@ class BandSchedule(ProcessBound):
         self.work, self.band = work, band
         inner, middle = _neighbours(axis, source, target)
         self.along = not middle and inner < FEW_LINES and _is_row(axis, inner, source, target)
+        tile = TILE_VECTORS * lanes(work)
+        self.direct = not self.along and band.taps <= FEW_TAPS and inner >= tile
         self._set(
             outputs=band.size, taps=band.taps, lanes=lanes(work),
             source_item=source.itemsize, target_item=target.itemsize,
@@ -103,10 +111,12 @@ class BandSchedule(ProcessBound):
         ]
         self._set(batch_dims=len(outer), batch_table=self._add(np.array(rows, np.int64)))
         batch = math.prod(rows[0])
-        tile = TILE_VECTORS * lanes(work)
         lines, channels = (batch, inner) if self.along else (inner, 1)
         chunk = tile if self.along else min(CHUNK_TILES, -(-lines // tile)) * tile
         tiles = -(-lines // chunk)
+        if self.direct:
+            chunk = min(DIRECT_TILES, lines // tile) * tile
+            tiles = max(1, lines // chunk)
         self._set(
             tile_lines=tile, chunk_lines=chunk, lines=lines, channels=channels, tiles=tiles
         )  # fmt: skip
@@ -185,6 +195,10 @@ class BandSchedule(ProcessBound):
 
     def _set_stages(self, source: np.dtype[Any], target: np.dtype[Any]) -> None:
         s, t, w = (pointer(d.name) for d in (source, target, self.work))
+        if self.direct:
+            self._set(sum=address(sum_direct, (WORD, s, t, w, *(WORD,) * 4)))
+            self.function = address(items_direct, (WORD,) * 3)
+            return
         if self.along:
             loads, sums, items = load_along, sum_along, items_along
             types_of_sum = (WORD, w, w, t, WORD, WORD, WORD)
@@ -204,7 +218,8 @@ class BandSchedule(ProcessBound):
             target.nbytes >= STREAM_BYTES
             and whole
             and vector == int(self.record["lanes"]) * self.work.itemsize
-            and array_address(target) % LINE_BYTES == 0
+            and (self.direct or array_address(target) % LINE_BYTES == 0)
+            and array_address(target) % target.itemsize == 0
             and all(target.strides[a] % LINE_BYTES == 0 for a in axes)
         )
 
