@@ -97,6 +97,13 @@ SECTIONS = {
         (("masks.py",),),
         ("numpy", "scipy", "astropy", "diplib"),
     ),
+    "resampling": Section(
+        "Resampling",
+        "`zoom`, means of blocks and pyramids, compared with SciPy, PyTorch and OpenCV on the same images. "
+        "*error*: largest difference between the two results.",
+        (("resampling.py",), ("resampling.py", "--avx2")),
+        ("numpy", "scipy", "torch", "opencv-python-headless"),
+    ),
     "volumes": Section(
         "Volumes larger than memory",
         "Filtering from one chunked file to another within a memory limit, compared with copying "

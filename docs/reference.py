@@ -13,6 +13,7 @@ MODULES = {
     "separable.borders": "Border modes",
     "separable.kernels": "Kernels",
     "separable.ndimage": "Filters of scipy.ndimage",
+    "separable.resample": "Resampling",
     "separable.cost": "Counts",
     "separable.plot": "Plots",
     "separable.filter_bank": "Filter banks",

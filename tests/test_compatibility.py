@@ -23,7 +23,8 @@ GREY = RNG.integers(0, 256, (40, 50), np.uint8)
 NAMES = (
     "convolve", "convolve1d", "correlate", "correlate1d", "gaussian_filter", "gaussian_filter1d",
     "gaussian_gradient_magnitude", "gaussian_laplace", "generic_gradient_magnitude",
-    "generic_laplace", "laplace", "prewitt", "sobel", "uniform_filter", "uniform_filter1d",
+    "generic_laplace", "laplace", "prewitt", "shift", "sobel", "spline_filter", "spline_filter1d",
+    "uniform_filter", "uniform_filter1d", "zoom",
 )  # fmt: skip
 
 
@@ -434,7 +435,7 @@ def test_32_threads_and_forks():
 
 
 def test_33_linear_filters_only():
-    for name in ("median_filter", "zoom", "binary_erosion", "label"):
+    for name in ("median_filter", "rotate", "binary_erosion", "label"):
         assert hasattr(theirs, name)
         assert not hasattr(ours, name)
 
@@ -456,7 +457,7 @@ VALID = RNG.random(IMAGE.shape) > 0.3
 
 def test_35_masks_by_keyword():
     spoilt = np.where(VALID, IMAGE, np.nan)
-    for name in NAMES:
+    for name in (n for n in NAMES if "spline" not in n):
         parameters = inspect.signature(getattr(ours, name)).parameters
         assert parameters["mask"].kind is inspect.Parameter.KEYWORD_ONLY
     a = ours.gaussian_filter(IMAGE, 1, mask=VALID)
@@ -507,3 +508,58 @@ def test_39_outside():
     result = ours.gaussian_filter(masked, 1)
     assert type(result) is np.ndarray
     np.testing.assert_array_equal(result, ours.gaussian_filter(IMAGE, 1, mask=VALID))
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [
+        "reflect",
+        "mirror",
+        "nearest",
+        "wrap",
+        "constant",
+        "grid-mirror",
+        "grid-wrap",
+        "grid-constant",
+    ],
+)
+def test_40_interpolation(mode):
+    inexact = ("nearest", "grid-constant", "reflect", "grid-mirror")  # in SciPy
+    allowed = 1e-5 if mode in inexact else 1e-10
+    for order in range(6):
+        options = {"order": order, "mode": mode, "cval": 2.0}
+        for step in ((0.3, -1.7), 4.5, (-25.25, 40.4)):
+            expected = theirs.shift(IMAGE, step, **options)
+            close(ours.shift(IMAGE, step, **options), expected, np.abs(IMAGE).max(), allowed)
+            single = ours.shift(IMAGE.astype(np.float32), step, **options)
+            exact = ours.shift(IMAGE.astype(np.float32).astype(float), step, **options)
+            close(single, exact, np.abs(IMAGE).max(), 1e-6)
+        for factor in ((1.5, 0.6), 2.3):
+            expected = theirs.zoom(IMAGE, factor, **options)
+            close(ours.zoom(IMAGE, factor, **options), expected, np.abs(IMAGE).max(), allowed)
+        if order > 1:
+            expected = theirs.spline_filter(VOLUME, order, mode=mode)
+            found = ours.spline_filter(VOLUME, order, mode=mode)
+            close(found, expected, np.abs(expected).max(), max(allowed, 1e-12))
+            if mode != "grid-constant":  # the coefficients give the samples back
+                back = ours.shift(found, 0.0, order=order, mode=mode, prefilter=False)
+                close(back, VOLUME, np.abs(expected).max(), 1e-12)
+
+
+def test_41_nan_in_interpolation():
+    line = np.ones(200)
+    line[60] = np.nan
+    assert np.isnan(theirs.zoom(line, 2, mode="mirror")).sum() > 250
+    assert np.isnan(ours.zoom(line, 2, mode="mirror")).sum() < 130
+    assert not np.isnan(ours.zoom(line, 2, order=1, mode="mirror")[130:]).any()
+
+
+def test_42_coefficients_are_rounded_once():
+    once = np.rint(theirs.spline_filter(GREY, 3))
+    np.testing.assert_array_equal(ours.spline_filter(GREY, 3, output=np.int16), once)
+    assert (theirs.spline_filter(GREY, 3, output=np.int16) != once).any()
+
+
+def test_43_zoom_of_one():
+    assert (ours.zoom(np.full((3, 3), 300), 1, output=np.uint8) == 255).all()
+    np.testing.assert_array_equal(ours.zoom(IMAGE, 1), IMAGE)

@@ -437,7 +437,7 @@ def test_kernels_too_large_to_be_dense_run_axis_by_axis() -> None:
     assert np.max(np.abs(laplace)) < 1e-6
 
 
-@pytest.mark.parametrize("name", ndimage.__all__)
+@pytest.mark.parametrize("name", [n for n in ndimage.__all__ if "spline" not in n])
 def test_every_filter_takes_the_keywords(name: str) -> None:
     parameters = inspect.signature(getattr(ndimage, name)).parameters
     for keyword, default in (("mask", None), ("nan", "propagate")):

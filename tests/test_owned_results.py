@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import separable as sep
-from separable import ndimage
+from separable import ndimage, resample
 from separable.engine import METHODS, result_memory
 from separable.engine.availability import available
 from separable.filter_bank import wavelet_step
@@ -127,6 +127,13 @@ OPERATORS: dict[str, Make] = {
     "dask": dask_result,
     "dask, a block": dask_blocks,
     "xarray": data_array,
+    "resize": lambda x: resample.resize(x, (2 * x.shape[0], x.shape[1])),
+    "resize, transposed": lambda x: resample.resize(x.T, (x.shape[1], 2 * x.shape[0])),
+    "resize, missing": lambda x: resample.rescale(x, (2, 1), mask=x > 2),
+    "ndimage.zoom": lambda x: ndimage.zoom(x, (2, 1)),
+    "ndimage.shift": lambda x: ndimage.shift(x, 0.5),
+    "ndimage.spline_filter": lambda x: ndimage.spline_filter(x, output=x.dtype),
+    "ndimage.spline_filter1d": lambda x: ndimage.spline_filter1d(x, output=x.dtype),
     "ndimage.convolve": lambda x: ndimage.convolve(x, np.outer(LINE, LINE)),
     "ndimage.convolve1d": lambda x: ndimage.convolve1d(x, LINE),
     "ndimage.correlate": lambda x: ndimage.correlate(x, np.outer(LINE, LINE)),

@@ -17,7 +17,7 @@ from separable import borders
 from separable.arrays import array_of, complete_array_of, package_of
 from separable.borders import Modes
 from separable.engine import get_num_threads, registry
-from separable.errors import OutputError
+from separable.errors import ArgumentError, OutputError
 from separable.factors import Factors
 from separable.kernels.parse import parse
 from separable.machine import current
@@ -53,6 +53,7 @@ PACKAGES = {  # by the package of the image's type
 }
 FILES = "separable.volumes"  # for an image that is a path
 MASKED = "separable.masked"  # for an image with missing samples
+REGIONS = "separable.resample.region_filters"  # for a part of the result
 
 
 @documented
@@ -66,6 +67,8 @@ def convolve(
     cval: complex = 0.0,
     origin: int | Sequence[int] = 0,
     output: DTypeLike | Array | None = None,
+    output_region: str = "same",
+    stride: int | Sequence[int] = 1,
     tol: float | None = None,
     method: str = "auto",
     threads: int | None = None,
@@ -92,6 +95,13 @@ def convolve(
     >>> convolve(photo, disk / disk.sum(), axes=(0, 1), tol=0.01).dtype
     dtype('uint8')
 
+    Only where the kernel lies inside the image, and only every second output:
+
+    >>> convolve(np.arange(15.0), np.ones(3), output_region="valid").shape
+    (13,)
+    >>> convolve(photo, disk, axes=(0, 1), stride=2).shape
+    (32, 32, 3)
+
     Missing samples do not count (`separable.masked` has the definition):
 
     >>> convolve([1.0, 2.0, np.nan, 4.0, 5.0], np.ones(3) / 3, nan="ignore")
@@ -99,8 +109,8 @@ def convolve(
     """
     return planned(
         image, kernel, output, operation="convolve", axes=axes, mode=mode, cval=cval,
-        origin=origin, tol=tol, method=method, threads=threads, mask=mask, nan=nan, fill=fill,
-        nodata=nodata,
+        origin=origin, output_region=output_region, stride=stride, tol=tol, method=method,
+        threads=threads, mask=mask, nan=nan, fill=fill, nodata=nodata,
     )  # fmt: skip
 
 
@@ -115,6 +125,8 @@ def correlate(
     cval: complex = 0.0,
     origin: int | Sequence[int] = 0,
     output: DTypeLike | Array | None = None,
+    output_region: str = "same",
+    stride: int | Sequence[int] = 1,
     tol: float | None = None,
     method: str = "auto",
     threads: int | None = None,
@@ -134,8 +146,8 @@ def correlate(
     """
     return planned(
         image, kernel, output, operation="correlate", axes=axes, mode=mode, cval=cval,
-        origin=origin, tol=tol, method=method, threads=threads, mask=mask, nan=nan, fill=fill,
-        nodata=nodata,
+        origin=origin, output_region=output_region, stride=stride, tol=tol, method=method,
+        threads=threads, mask=mask, nan=nan, fill=fill, nodata=nodata,
     )  # fmt: skip
 
 
@@ -178,10 +190,14 @@ def planned(
     fill: Any = math.nan,
     nodata: Any = "auto",
     progress: Callable[[float], None] | None = None,
+    output_region: Any = "same",
+    stride: Any = 1,
     **options: Any,
 ) -> Array | PlannedCall:
     """Return the plan for an array; filter an image of another kind, or one with missing samples."""
     missing = missing_options(mask, nan, fill, nodata)
+    if output_region != "same" or not (isinstance(stride, int) and stride == 1):
+        return _in_region(image, kernel, output, missing, output_region, stride, options)
     other = _dispatch(image)
     if isinstance(kernel, str) and not isinstance(image, (str, os.PathLike)):
         axes = options.get("axes")
@@ -198,6 +214,27 @@ def planned(
         return filtered
     out, dtype = checked_output(image, output)
     return PlannedCall(cached_plan(image, kernel, dtype, options), image, out)
+
+
+def _in_region(
+    image: Any,
+    kernel: Any,
+    output: Any,
+    missing: dict[str, Any],
+    output_region: Any,
+    stride: Any,
+    options: dict[str, Any],
+) -> Array:
+    """Filter where a region and a stride say."""
+    if missing.keys() - {"fill"} or isinstance(image, np.ma.MaskedArray):
+        raise ArgumentError(
+            "`output_region` and `stride` take neither `mask` nor missing samples. Filter the whole image, and "
+            "cut the result: result[::2, ::2]"
+        )
+    found: Array = importlib.import_module(REGIONS).filter_region(
+        image, kernel, output, output_region=output_region, stride=stride, **options
+    )
+    return found
 
 
 def missing_options(mask: Any, nan: Any, fill: Any, nodata: Any = "auto") -> dict[str, Any]:

@@ -78,6 +78,7 @@ PUBLIC = [
     "separable.nn",
     "separable.nn.models",
     "separable.plot",
+    "separable.resample",
     "separable.tensors",
     "separable.volumes",
 ]

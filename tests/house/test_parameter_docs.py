@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 import separable
-from separable import filter_bank, kernels, ndimage
+from separable import filter_bank, kernels, ndimage, resample
 
 SECTION = re.compile(
     r"^Parameters\n-+\n(.*?)(?=\n\n[A-Z][\w ]*\n-+\n|\Z)", re.DOTALL | re.MULTILINE
 )
 FUNCTIONS = {
     f"{module.__name__}.{name}": getattr(module, name)
-    for module in (separable, filter_bank, kernels, ndimage)
+    for module in (separable, filter_bank, kernels, ndimage, resample)
     for name in module.__all__
     if inspect.isfunction(getattr(module, name))
 }

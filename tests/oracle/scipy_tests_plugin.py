@@ -1,6 +1,6 @@
 """A pytest plugin that runs SciPy's own tests of `scipy.ndimage` on the functions of ours.
 
-The module of tests is imported here, before pytest collects it, with a stand-in for
+The modules of tests are imported here, before pytest collects them, with a stand-in for
 `scipy.ndimage`: the functions that `separable.ndimage` has are ours, all other names are SciPy's.
 `scipy.ndimage` itself stays as it is, for methods of the engine call it. What became of each test,
 and whether it called a function of ours, is written as JSON to the file that OUTCOMES names.
@@ -22,7 +22,7 @@ import scipy.ndimage
 
 from separable import ndimage as ours
 
-TESTS = "scipy.ndimage.tests.test_filters"
+TESTS = ("scipy.ndimage.tests.test_filters", "scipy.ndimage.tests.test_interpolation")
 OUTCOMES = "SEPARABLE_SCIPY_OUTCOMES"
 
 called = False
@@ -61,7 +61,8 @@ def pytest_configure() -> None:
     theirs = scipy.ndimage
     scipy.ndimage = stand_in()
     try:
-        importlib.import_module(TESTS)
+        for name in TESTS:
+            importlib.import_module(name)
     finally:
         scipy.ndimage = theirs
 

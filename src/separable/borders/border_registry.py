@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 _BUILT_IN = (REFLECT, MIRROR, NEAREST, WRAP, CONSTANT)
+OUTPUT_REGIONS = ("same", "valid", "full")  # which other libraries call modes
 _borders: dict[str, Border] = {}  # by names and aliases, in the order of registration
 _version = 0  # the number of changes of `_borders`
 
@@ -224,6 +225,8 @@ def canonical(mode: Mode) -> Border:
         return _borders[mode]
     near = difflib.get_close_matches(str(mode), _borders, n=1)
     hint = f'. Did you mean "{near[0]}"?' if near else ""
+    if isinstance(mode, str) and mode in OUTPUT_REGIONS:
+        hint = f'. To choose the region of the result give output_region="{mode}"'
     raise ModeError(f"`mode` must be one of {', '.join(mode_names())}; got {mode!r}{hint}")
 
 

@@ -22,6 +22,7 @@ from separable.cli.machine_command import machine_command, warmup_command
 from separable.cli.option_groups import list_registered
 from separable.cli.page_commands import demo_command, explore_command, report_command
 from separable.cli.plan_command import plan_command
+from separable.cli.resample_command import resample_command
 from separable.cli.signals import TerminatedError, ending_on_signals
 from separable.distribution import VERSION
 from separable.errors import SeparableError
@@ -48,6 +49,9 @@ app.command("kernel", short_help="Show a kernel and its factors.")(kernel_comman
 app.command("plan", short_help="List the methods for a filter with predicted times.")(plan_command)
 app.command("filter", short_help="Filter an image or volume file.")(filter_command)
 app.command("bank", short_help="Filter an image with several kernels.")(bank_command)
+app.command("resample", short_help="Change the spacing, shape or scale of a file.")(
+    resample_command
+)
 app.add_typer(cost_app, name="cost", short_help="Count multiplications of layers and networks.")
 app.command("convert", short_help="Convert a trained network to separable layers.")(convert_command)
 app.command("audit", short_help="Find the separable layers of a network.")(audit_command)

@@ -16,6 +16,7 @@ from separable.files.chunked_io import Region, Source, Target, draft_of
 from separable.files.diagnostics import import_package
 from separable.files.file_format import CreateRequest, Format, metadata_kept
 from separable.files.flat_binary import Raw, raw_source, raw_target
+from separable.files.grid_options import envi_on_grid
 from separable.files.image_info import Array, ImageInfo
 from separable.files.nifti_pairs import is_binary_header
 from separable.files.volume_answers import ENVI_ANSWERS
@@ -324,5 +325,6 @@ ENVI = Format(
     keeps=metadata_kept("axes", "spacing", "nodata"),
     options={"envi": "the ENVI header"},
     other_format=_other_format,
+    on_grid=envi_on_grid,
     statements=ENVI_ANSWERS,
 )

@@ -11,6 +11,7 @@ import numpy as np
 
 from separable.errors import ArgumentError, FileError
 from separable.files.chunked_io import Source, Target, read_whole
+from separable.files.image_grids import GridChange
 from separable.files.image_info import Array, ImageInfo
 from separable.files.statements import Answer, check_answers
 
@@ -152,6 +153,9 @@ class Format:
         each with its description for users.
     selective : bool
         Whether `keeps` also names which of its own `options` are kept; otherwise all are.
+    on_grid : callable, optional
+        ``(info, change) -> (options, note)`` returns the options of an image on another grid, where they hold
+        positions or lengths in samples; `note` says what cannot be kept. None if no option does.
     statements : dict of Answer
         What it does with every statement that such a file can make about its numbers; the keys are
         those of `separable.files.STATEMENTS`. `docs/files.md` and the tests are made from it.
@@ -183,6 +187,7 @@ class Format:
     )
     options: Mapping[str, str] = field(default_factory=dict, hash=False)
     selective: bool = False
+    on_grid: Callable[[ImageInfo, GridChange], tuple[dict[str, Any], str]] | None = None
     statements: Mapping[str, Answer] = field(default_factory=dict, hash=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ from separable.files.chunked_io import Region, Source, Target, boxes, chunk_erro
 from separable.files.diagnostics import import_package
 from separable.files.file_format import CreateRequest, Format, metadata_kept
 from separable.files.flat_binary import Raw, raw_source, raw_target
+from separable.files.grid_options import variables_on_grid
 from separable.files.hdf5_variables import (
     attributes_of,
     copy_beside,
@@ -355,5 +356,6 @@ HDF5 = Format(
     package="h5py",
     keeps=metadata_kept("axes", "names", "spacing", "affine", "attributes", "nodata", "place"),
     options={"attributes": "the attributes", "place": "the coordinates and groups"},
+    on_grid=variables_on_grid,
     statements=HDF5_ANSWERS,
 )

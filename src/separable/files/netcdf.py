@@ -17,6 +17,7 @@ from separable.files.axis_names import letters_of
 from separable.files.cf_conventions import decoded, even_step, length_unit, referenced
 from separable.files.chunked_io import Region, Source, Target
 from separable.files.file_format import CreateRequest, Format
+from separable.files.grid_options import variables_on_grid
 from separable.files.hdf5 import HDF5, create_hdf5, open_hdf5
 from separable.files.image_info import SPACE, Array, ImageInfo
 from separable.files.stored_variables import Place, Variable
@@ -174,5 +175,6 @@ NETCDF = Format(
     package="h5py",
     keeps=HDF5.keeps,
     options=HDF5.options,
+    on_grid=variables_on_grid,
     statements=NETCDF_ANSWERS,
 )

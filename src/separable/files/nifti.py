@@ -19,6 +19,7 @@ from separable.files.chunked_io import Region, Source, Target
 from separable.files.diagnostics import check_memory, check_packed, import_package
 from separable.files.file_format import CreateRequest, Format, metadata_kept
 from separable.files.flat_binary import Raw, raw_source, raw_target
+from separable.files.grid_options import nifti_on_grid
 from separable.files.image_info import Array, ImageInfo
 from separable.files.nifti_geometry import geometry_of
 from separable.files.volume_answers import NIFTI_ANSWERS
@@ -293,6 +294,7 @@ NIFTI = Format(
     package="nibabel",
     keeps=KEEPS,
     options={"nifti": "the NIfTI header"},
+    on_grid=nifti_on_grid,
     statements=NIFTI_ANSWERS,
 )
 NIFTI_GZ = Format(
@@ -307,5 +309,6 @@ NIFTI_GZ = Format(
     package="nibabel",
     keeps=KEEPS,
     options={"nifti": "the NIfTI header"},
+    on_grid=nifti_on_grid,
     statements=NIFTI_ANSWERS,
 )

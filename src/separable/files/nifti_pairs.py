@@ -123,6 +123,7 @@ NIFTI_PAIR = Format(
     package="nibabel",
     keeps=NIFTI.keeps,
     options=NIFTI.options,
+    on_grid=NIFTI.on_grid,
     other_format=_other_format,
     statements=NIFTI.statements,
 )

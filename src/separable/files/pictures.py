@@ -14,6 +14,7 @@ import numpy as np
 from separable.errors import FileError
 from separable.files.diagnostics import check_memory, check_packed
 from separable.files.file_format import Format, metadata_kept
+from separable.files.grid_options import picture_on_grid
 from separable.files.image_info import Alpha, Array, ImageInfo
 from separable.files.statements import answers_of
 
@@ -258,6 +259,7 @@ PNG = Format(
     write=_writer("PNG"),
     refuse=_refuser("PNG", ("uint8", "uint16", "bool"), (2, 3, 4)),
     keeps=metadata_kept("axes", "inks", "white_is_zero"),
+    on_grid=picture_on_grid,
     statements=answers_of(
         kept={
             "colour samples": "",
@@ -285,6 +287,7 @@ JPEG = Format(
     write=_writer("JPEG", quality=JPEG_QUALITY),
     refuse=_refuser("JPEG", ("uint8",), (3,)),
     keeps=metadata_kept("axes", "inks", "white_is_zero"),
+    on_grid=picture_on_grid,
     statements=answers_of(
         kept={
             "colour samples": "",
@@ -311,6 +314,7 @@ BMP = Format(
     write=_writer("BMP"),
     refuse=_refuser("BMP", ("uint8", "bool"), (3,)),
     keeps=metadata_kept("axes", "inks", "white_is_zero"),
+    on_grid=picture_on_grid,
     statements=answers_of(
         kept={"colour samples": "", "print resolution": ""},
         converted={

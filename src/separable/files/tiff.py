@@ -16,6 +16,7 @@ from separable.files.chunked_io import Region, Source, Target, chunk_error
 from separable.files.diagnostics import check_memory, import_package
 from separable.files.file_format import CreateRequest, Format
 from separable.files.flat_binary import Raw, raw_source, raw_target
+from separable.files.grid_options import tiff_on_grid
 from separable.files.image_info import Array, ImageInfo
 from separable.files.ome_tiff import (
     check_files,
@@ -349,6 +350,7 @@ TIFF = Format(
         "white_is_zero": "that 0 is white",
     },
     selective=True,
+    on_grid=tiff_on_grid,
     statements=answers_of(
         kept={
             "colour samples": "of any type, contiguous",

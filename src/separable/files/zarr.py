@@ -16,6 +16,7 @@ from separable.files.cf_conventions import decoded
 from separable.files.chunked_io import Region, Source, Target, chunk_error
 from separable.files.diagnostics import import_package, reason_of
 from separable.files.file_format import CreateRequest, Format
+from separable.files.grid_options import zarr_on_grid
 from separable.files.image_info import Array, ImageInfo
 from separable.files.ome_zarr import (
     ome_of,
@@ -393,5 +394,6 @@ ZARR = Format(
     package="zarr",
     keeps=_keeps,
     options={"attributes": "the attributes"},
+    on_grid=zarr_on_grid,
     statements=ZARR_ANSWERS,
 )

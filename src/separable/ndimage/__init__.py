@@ -1,11 +1,11 @@
-"""The linear filters of `scipy.ndimage`, with the same names, parameters and defaults.
+"""The linear filters and grid interpolations of `scipy.ndimage`, with the same names, parameters and defaults.
 
 A program changes one import line::
 
     from separable import ndimage        # was: from scipy import ndimage
 
-Every function checks its arguments, builds one kernel (a product of vectors or a sum of such products),
-plans it, and runs the plan. The last plans are cached. So results are rounded once, at the end, and the
+Every filter checks its arguments, builds one kernel (a product of vectors or a sum of such products),
+plans it, and runs the plan. `zoom`, `shift` and the spline filters multiply by one banded matrix per axis. The last plans are cached. So results are rounded once, at the end, and the
 choice of method changes the time, not the result. ``docs/compatibility.md`` lists every intended
 difference from SciPy.
 
@@ -27,6 +27,7 @@ from separable.ndimage.derivative_filters import (
     laplace,
 )
 from separable.ndimage.generic_filters import generic_gradient_magnitude, generic_laplace
+from separable.ndimage.interpolation_filters import shift, spline_filter, spline_filter1d, zoom
 from separable.ndimage.masks import prewitt, sobel
 from separable.ndimage.smoothing_filters import (
     gaussian_filter,
@@ -48,7 +49,11 @@ __all__ = [
     "generic_laplace",
     "laplace",
     "prewitt",
+    "shift",
     "sobel",
+    "spline_filter",
+    "spline_filter1d",
     "uniform_filter",
     "uniform_filter1d",
+    "zoom",
 ]

@@ -31,6 +31,13 @@ origin : int or sequence of int
     "output": """\
 output : dtype or ndarray, optional
     Type of the result, or the array to write it into, which may be the image itself.""",
+    "region": """\
+output_region : str
+    "same" has the shape of the image; "valid" has the outputs for which the kernel lies inside the
+    image, so that no border is needed (15x15 filtered with 3x3 gives 13x13); "full" has all outputs
+    for which it overlaps the image.
+stride : int or sequence of int
+    Only every `stride`-th output of the region is computed, along all filtered axes or along each.""",
     "output_dtype": """\
 output : dtype, optional
     Type of the result. Default is that of the image. Integers are rounded half to even and
@@ -84,6 +91,7 @@ Parameters
 %(cval)s
 %(origin)s
 %(output)s
+%(region)s
 %(tol)s
 %(method)s
 %(threads)s

@@ -1,0 +1,387 @@
+"""Resample from file to file, in slabs where the formats are read and written in regions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from separable.borders import Modes, canonical_modes
+from separable.engine.result_memory import release
+from separable.errors import ArgumentError
+from separable.files.chunked_io import Source
+from separable.files.declared_nodata import obey_nodata
+from separable.files.format_registry import PathLike, in_parts, locate
+from separable.files.grid_change import info_on_grid
+from separable.files.image_filter import opacity_of
+from separable.files.image_grids import GridChange
+from separable.files.image_info import ImageInfo
+from separable.files.images import read_image, write_image
+from separable.files.opening import check_target, create_target, open_source
+from separable.kernels.units import POWERS, unit_of
+from separable.masked import MissingOptions, Opacity
+from separable.request import check_axes, check_dtype, real_per_axis, whole_per_axis
+from separable.resample.axis_grids import Grid, check_align, check_antialias, grid_of_shape
+from separable.resample.band_matrix import Band
+from separable.resample.interpolations import InterpolationName, interpolation_of
+from separable.resample.resampled_arrays import BandRequest, Sampling, bands_on, run_request
+from separable.resample.resizing import factor_grids, spacing_grids
+from separable.system import resident_memory
+from separable.volumes.file_checks import refuse_same
+from separable.volumes.slab_schedule import amount, read_amount
+
+__all__ = ["FileGrid", "FileResampling", "describe", "resample_file"]
+
+USUAL = 2 << 30  # default memory limit in bytes, beyond the memory already in use
+RESERVE = 128 << 20  # bytes for intermediate results, tables and libraries
+SLAB = 256 << 20  # bytes of a slab at most: larger ones are not faster
+
+
+@dataclass(frozen=True)
+class FileGrid:
+    """A new grid as it is asked for: one of `shape`, `spacing` and `scale`.
+
+    Attributes
+    ----------
+    shape : sequence of int, optional
+    spacing : float or sequence of float, optional
+        New distance between samples, in `unit`.
+    scale : float or sequence of float, optional
+        Factor of the number of samples.
+    unit : str
+        Unit of `spacing`; empty for that of the file.
+
+    Examples
+    --------
+    >>> FileGrid(scale=0.5).scale
+    0.5
+    """
+
+    shape: int | Sequence[int] | None = None
+    spacing: float | Sequence[float] | None = None
+    scale: float | Sequence[float] | None = None
+    unit: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse no grid, and several."""
+        given = [n for n in ("shape", "spacing", "scale") if getattr(self, n) is not None]
+        if len(given) != 1:
+            got = " and ".join(f"`{n}`" for n in given) or "none"
+            raise ArgumentError(f"give one of `shape`, `spacing` and `scale`; got {got}")
+
+    def grids(
+        self, info: ImageInfo, shape: tuple[int, ...], axes: tuple[int, ...], align: str, path: Any
+    ) -> dict[int, Grid]:
+        """Return the grid of each axis for an image of a file.
+
+        Raises
+        ------
+        ArgumentError
+            If the values do not fit the axes, or the file has no spacing in a unit that fits.
+        """
+        count = len(axes)
+        if self.shape is not None:
+            sizes = whole_per_axis("shape", self.shape, count, 1, 1 << 31)
+            return {a: grid_of_shape(shape[a], n, align) for a, n in zip(axes, sizes, strict=True)}
+        lengths = {a: shape[a] for a in axes}
+        if self.scale is not None:
+            return factor_grids(lengths, real_per_axis("scale", self.scale, count), align)
+        after = real_per_axis("spacing", self.spacing, count)
+        known = info.spacing if len(info.spacing or ()) == len(shape) else None
+        steps = [known[a] if known is not None else None for a in axes]
+        if any(s is None for s in steps):
+            without = ", ".join(str(a) for a, s in zip(axes, steps, strict=True) if s is None)
+            raise ArgumentError(
+                f"`spacing` needs the spacing of the file, and {path} has none along axis {without}. Give "
+                "`shape` or `scale`, or name other `axes`"
+            )
+        before = [float(s) * self._factor(info, path) for s in steps if s is not None]
+        return spacing_grids(lengths, before, after, align, name="spacing")
+
+    def _factor(self, info: ImageInfo, path: Any) -> float:
+        """Return the factor from the unit of a file to that of `spacing`."""
+        if not self.unit:
+            return 1.0
+        own = unit_of(info.unit)
+        if own not in POWERS or self.unit not in POWERS:
+            raise ArgumentError(
+                f"`spacing` is in {self.unit}, and the spacing of {path} has "
+                f"{'no unit of length' if own not in POWERS else f'the unit {info.unit}'}. Give it without a "
+                "unit"
+            )
+        return float(f"1e{POWERS[own] - POWERS[self.unit]}")
+
+
+@dataclass(frozen=True)
+class FileResampling:
+    """The result of `resample_file`.
+
+    Attributes
+    ----------
+    before, shape : tuple of int
+    dtype : dtype
+    info : ImageInfo
+        Metadata of the result.
+    slabs : int
+        Number of parts in which it was computed; 1 if the image was in memory as a whole.
+    notes : tuple of str
+        What was obeyed, converted and lost, in words.
+    """
+
+    before: tuple[int, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    info: ImageInfo
+    slabs: int
+    notes: tuple[str, ...]
+
+
+def resample_file(
+    source: PathLike,
+    target: PathLike,
+    grid: FileGrid,
+    *,
+    axes: int | Sequence[int] | None = None,
+    interpolation: InterpolationName = "linear",
+    antialias: bool | str = True,
+    align: str = "edges",
+    mode: Modes = "reflect",
+    cval: complex = 0.0,
+    output: Any = None,
+    memory: int | str | None = None,
+    overwrite: bool = False,
+    progress: Callable[[float], None] | None = None,
+) -> FileResampling:
+    """Resample an image or volume from file to file, with its spacing and position.
+
+    Formats that are read and written in regions are resampled in slabs within a memory limit. Samples
+    that the file declares as missing do not count, and the result declares the same value.
+
+    Parameters
+    ----------
+    source, target : str or path
+        The format follows from the suffix. They must differ.
+    grid : FileGrid
+        The new shape, spacing or scale of the resampled axes.
+    axes : int or sequence of int, optional
+        Axes to resample. Default is the axes of space.
+    interpolation, antialias, align, mode, cval
+        As for `separable.resample.resize`.
+    output : dtype, optional
+        Type of the result. Default is that of the file.
+    memory : int or str, optional
+        Memory limit of the process, for example "2GiB". Default: 2 GiB more than is in use.
+    overwrite : bool
+        Whether an existing target may be replaced.
+    progress : callable, optional
+        Called with the fraction of the work just done.
+
+    Returns
+    -------
+    FileResampling
+
+    Raises
+    ------
+    FileError
+        If a file cannot be read or written. Nothing is left behind.
+    ArgumentError
+        If the limit is too small, or the grid does not fit the file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(f"{folder}/in.npy", np.arange(8.0).reshape(2, 4))
+    ...     done = resample_file(f"{folder}/in.npy", f"{folder}/out.npy", FileGrid(scale=0.5),
+    ...                          interpolation="area")
+    ...     print(np.load(f"{folder}/out.npy"), done.shape)
+    [[2.5 4.5]] (1, 2)
+    """
+    refuse_same(source, target)
+    limit = None if memory is None else read_amount("memory", memory)
+    how = Sampling(interpolation_of(interpolation), check_antialias(antialias), (), cval)
+    job = _Job(grid, axes, how, check_align(align), mode, output, limit, overwrite, progress)
+    if in_parts(source, target):
+        with open_source(source) as opened:
+            return job.in_slabs(opened, target)
+    if limit is not None:
+        names = [locate(p, v)[2].name for p, v in ((source, "read"), (target, "write"))]
+        raise ArgumentError(
+            f"`memory` limits files that are read and written in parts; from {names[0]} to {names[1]} an "
+            "image is in memory as a whole. Convert it to .zarr or .npy, or leave out `memory`"
+        )
+    image, info = read_image(source)
+    return job.whole(image, info, source, target)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """The arguments of one run."""
+
+    grid: FileGrid
+    axes: int | Sequence[int] | None
+    how: Sampling
+    align: str
+    mode: Modes
+    output: Any
+    limit: int | None
+    overwrite: bool
+    progress: Callable[[float], None] | None
+
+    def _prepared(self, shape: Any, dtype: Any, info: ImageInfo, path: Any) -> _Prepared:
+        axes = info.space(len(shape)) if self.axes is None else check_axes(self.axes, len(shape))
+        if not axes:
+            raise ArgumentError(
+                f"{path} has no axis of space, its axes are {info.axes}: say which ones to resample with `axes`"
+            )
+        grids = self.grid.grids(info, shape, axes, self.align, path)
+        out = dtype if self.output is None else check_dtype(self.output, "output")
+        how = replace(self.how, modes=canonical_modes(self.mode, len(axes)))
+        bands = bands_on(grids, how, dtype, out)
+        obeyed = obey_nodata({}, info, "the file", dtype, out)
+        change = _change(shape, grids)
+        moved = info_on_grid(obeyed.info, change)
+        notes = tuple(filter(None, [obeyed.note]))
+        missing = MissingOptions(**obeyed.missing)
+        request = BandRequest(bands, how.cval, missing, None, how.interpolation.votes)
+        return _Prepared(request, change.shape, np.dtype(out), moved, notes)
+
+    def whole(
+        self, image: Any, info: ImageInfo, source: PathLike, target: PathLike
+    ) -> FileResampling:
+        """Resample an image in memory and write it."""
+        ready = self._prepared(image.shape, image.dtype, info, source)
+        check_target(target, ready.shape, ready.dtype, overwrite=self.overwrite)
+        opacity = opacity_of(info, image.ndim, tuple(ready.request.bands))
+        if opacity is None or ready.request.votes:
+            result = run_request(image, ready.request, ready.dtype)
+        else:
+            result = _with_opacity(image, opacity, ready)
+        lost = write_image(target, result, ready.info, overwrite=self.overwrite)
+        if self.progress:
+            self.progress(1.0)
+        notes = (*ready.info.notes, *ready.notes, *lost)
+        return FileResampling(image.shape, ready.shape, ready.dtype, ready.info, 1, notes)
+
+    def in_slabs(self, source: Source, target: PathLike) -> FileResampling:
+        """Resample a file in slabs along its slowest axis."""
+        ready = self._prepared(source.shape, source.dtype, source.info, source.path)
+        check_target(target, ready.shape, ready.dtype, overwrite=self.overwrite)
+        opacity = opacity_of(source.info, source.ndim, tuple(ready.request.bands))
+        if opacity is not None and not ready.request.votes:
+            image = source.read((slice(None),) * source.ndim)
+            return self.whole(image, source.info, source.path, target)
+        axis = source.slow
+        rows = self._rows(source, ready, axis)
+        chunks = _chunks(source, ready.shape)
+        made = create_target(
+            target, ready.shape, ready.dtype, chunks=chunks, info=ready.info,
+            like=replace(source, info=ready.info), overwrite=self.overwrite,
+        )  # fmt: skip
+        made.keep = False
+        count = ready.shape[axis]
+        try:
+            for start in range(0, count, rows):
+                stop = min(start + rows, count)
+                place = (slice(None),) * axis + (slice(start, stop),)
+                place += (slice(None),) * (len(ready.shape) - axis - 1)
+                made.write(place, _slab(source, ready, axis, start, stop))
+                if self.progress:
+                    self.progress((stop - start) / count)
+            made.finish()
+        except BaseException:
+            made.abandon(keep=False)
+            raise
+        notes = (*ready.info.notes, *ready.notes, *made.notes)
+        slabs = -(-count // rows)
+        return FileResampling(source.shape, ready.shape, ready.dtype, ready.info, slabs, notes)
+
+    def _rows(self, source: Source, ready: _Prepared, axis: int) -> int:
+        """Return the rows of a slab that fit the memory limit."""
+        release()
+        used = resident_memory() + RESERVE
+        limit = used + USUAL if self.limit is None else self.limit
+        band = ready.request.bands.get(axis)
+        row_in = math.prod(source.shape) // source.shape[axis] * source.dtype.itemsize
+        row_out = math.prod(ready.shape) // ready.shape[axis] * ready.dtype.itemsize
+        if ready.request.missing != MissingOptions():  # masks, and sums of valid samples
+            row_in, row_out = 4 * row_in, 8 * row_out
+        step, halo = (1.0, 0) if band is None else (band.positions_per_output, band.taps)
+        free = min(limit - used, SLAB) - halo * row_in
+        rows = int(free / (row_out + step * row_in))
+        if rows < 1:
+            least = used + int(halo * row_in + row_out + step * row_in) + (1 << 20)
+            raise ArgumentError(
+                f"`memory` must be at least {amount(least)} for this volume: {amount(used)} are in use or "
+                f"reserved, and one row with what it reads has to fit; got {amount(limit)}"
+            )
+        return min(rows, ready.shape[axis])
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """Bands and metadata for the image of a file."""
+
+    request: BandRequest
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    info: ImageInfo
+    notes: tuple[str, ...]
+
+
+def _slab(source: Source, ready: _Prepared, axis: int, start: int, stop: int) -> Any:
+    """Return some rows of the result."""
+    region = [slice(None)] * source.ndim
+    bands: dict[int, Band] = dict(ready.request.bands)
+    if axis in bands:
+        part = bands[axis].part(start, stop)
+        first, last = part.needs(0, part.size)
+        bands[axis] = part.of_block(first, last)
+        region[axis] = slice(first, last)
+    else:
+        region[axis] = slice(start, stop)
+    image = source.read(tuple(region))
+    return run_request(image, replace(ready.request, bands=bands), ready.dtype)
+
+
+def _change(shape: tuple[int, ...], grids: dict[int, Grid]) -> GridChange:
+    sizes = tuple(grids[a].size if a in grids else n for a, n in enumerate(shape))
+    steps = tuple(float(grids[a].step) if a in grids else 1.0 for a in range(len(shape)))
+    firsts = tuple(float(grids[a].first) if a in grids else 0.0 for a in range(len(shape)))
+    return GridChange(tuple(shape), sizes, steps, firsts)
+
+
+def _chunks(source: Source, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return the chunks of the source, as far as they fit."""
+    if source.chunks is None or len(source.chunks) != len(shape):
+        return None
+    return tuple(max(1, min(c, n)) for c, n in zip(source.chunks, shape, strict=True))
+
+
+def _with_opacity(image: Any, opacity: Opacity, ready: _Prepared) -> Any:
+    """Resample colours weighted by their opacity, and the opacity itself."""
+    work = np.float32 if image.dtype.itemsize <= 2 else np.float64
+    at = (slice(None),) * opacity.axis + (slice(opacity.index, opacity.index + 1),)
+    alpha = image[at].astype(work)
+    weighted = image.astype(work) if opacity.premultiplied else image * alpha
+    share = run_request(alpha, ready.request, np.dtype(work))
+    sums = run_request(weighted, ready.request, np.dtype(work))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        colours = sums if opacity.premultiplied else np.where(share > 0, sums / share, 0)
+    colours[at] = share
+    if ready.dtype.kind in "iu":
+        ends = np.iinfo(ready.dtype)
+        colours = np.clip(np.rint(colours), ends.min, ends.max)
+    return colours.astype(ready.dtype)
+
+
+def describe(done: FileResampling) -> str:
+    """Return the shapes and the spacing of a result in words."""
+    sizes = " -> ".join("x".join(map(str, shape)) for shape in (done.before, done.shape))
+    if done.info.spacing is None:
+        return sizes
+    steps = "x".join("?" if s is None else f"{s:.6g}" for s in done.info.spacing)
+    return f"{sizes}; spacing {steps}{done.info.unit}"
