@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -303,15 +304,42 @@ def spacing(run: Run) -> None:
 def several_images(run: Run) -> None:
     source = run.folder / "in.tif"
     with tifffile.TiffWriter(source) as file:
-        file.write(GREY)
+        file.write(GREY, metadata={"axes": "YX"})
         file.write(COLOUR, photometric="rgb")
-    np.testing.assert_array_equal(seen(run(source)), box(GREY))
-    assert "took the first of 2 images in in.tif" in run.text
-    with tifffile.TiffWriter(run.folder / "in.ome.tif", ome=True) as file:
-        file.write(GREY, metadata={"Name": "position 1"})
-        file.write(GREY + 1, metadata={"Name": "position 2"})
-    np.testing.assert_array_equal(tifffile.imread(run(run.folder / "in.ome.tif")), box(GREY))
-    assert "took the first of 2 images" in run.text
+        file.write(GREY[:9, :8], subfiletype=1)  # a thumbnail
+    result = run(source)
+    np.testing.assert_array_equal(gdal(f"GTIFF_DIR:1:{result}")[..., 0], box(GREY))
+    assert "left out 1 thumbnails, overviews or masks" in run.text
+    if run.way.parts:
+        assert "filtered image 1 of 2; choose with --image N" in run.text
+    else:
+        np.testing.assert_array_equal(gdal(f"GTIFF_DIR:2:{result}"), box(COLOUR, last=True))
+        assert "filtered all 2 images of the file" in run.text
+    np.testing.assert_array_equal(seen(run(source, image=2)), box(COLOUR, last=True))
+    assert "filtered image 2 of 2" in run.text
+
+
+@case("TIFF", "several images")
+def positions(run: Run) -> None:
+    """Positions of a microscope, each with its own name and spacing."""
+    source = run.folder / "in.ome.tif"
+    with tifffile.TiffWriter(source, ome=True) as file:
+        for number in (1, 2):
+            steps = {"PhysicalSizeX": number / 2, "PhysicalSizeY": 1.0}
+            file.write(GREY + number, metadata={"Name": f"position {number}", **steps})
+    for number in (1, 2):
+        result = run(source, image=number)
+        np.testing.assert_array_equal(seen(result), box(GREY + number))
+        assert f'Name="position {number}"' in tifffile.tiffcomment(result)
+    if run.way.parts:
+        return
+    result = run(source)
+    for number in (1, 2):
+        found = tifffile.imread(result, series=number - 1)
+        np.testing.assert_array_equal(found, box(GREY + number))
+    text = tifffile.tiffcomment(result)
+    assert re.findall(r'PhysicalSizeX="([\d.]+)"', text) == ["0.5", "1.0"]
+    assert re.findall(r'<Image [^>]*Name="([^"]+)"', text) == ["position 1", "position 2"]
 
 
 @case("TIFF", "resolution levels")
