@@ -199,10 +199,32 @@ def inks(run: Run) -> None:
     assert "NPY does not keep: the axes YXS, that the samples are inks (CMYK)" in run.text
 
 
-@case("TIFF", "CIELab", "unknown colour space")
+def srgb_of_lab(lab: np.ndarray) -> np.ndarray:
+    """Return the sRGB colours of CIELab (D50), by the formulas of CIE 15 and IEC 61966-2-1."""
+    stored = lab.astype(float)
+    lightness, a, b = stored[..., 0] * 100 / 255, *(lab[..., i].astype(np.int8) for i in (1, 2))
+    f = np.stack([(lightness + 16) / 116 + a / 500, (lightness + 16) / 116,
+                  (lightness + 16) / 116 - b / 200], -1)  # fmt: skip
+    xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * [0.9642, 1.0, 0.8249]
+    to_linear = [[3.1341, -1.6174, -0.4907], [-0.9788, 1.9161, 0.0335], [0.0719, -0.2290, 1.4052]]
+    linear = np.clip(xyz @ np.array(to_linear).T, 0, 1)
+    return 255 * np.where(linear < 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+@case("TIFF", "CIELab")
+def lightness(run: Run) -> None:
+    y, x = np.mgrid[:40, :50]
+    lab = np.stack([60 + 3 * y, (x - 25) % 256, (20 - y) % 256], -1).astype(np.uint8)
+    for options in ({}, {"compression": "zlib", "tile": (16, 16)}):
+        source = written(run, lab, photometric="cielab", **options)
+        close(seen(run(source)), box(srgb_of_lab(lab), last=True), 5)  # LittleCMS has a table
+        assert "converted from CIELab to sRGB" in run.text
+    source = written(run, lab.astype(np.uint16), photometric="cielab")
+    run.refused(source, "CIELab with 3 samples of uint16; expected 3 of uint8. Convert it to RGB")
+
+
+@case("TIFF", "unknown colour space")
 def refused_colours(run: Run) -> None:
-    source = written(run, COLOUR, photometric="cielab")
-    run.refused(source, "its colour space is CIELab, whose numbers cannot be filtered")
     for code, words in (
         (32803, "CFA, a mosaic"),
         (9, "ICCLab"),

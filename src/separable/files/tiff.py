@@ -420,6 +420,7 @@ TIFF = Format(
             "palette": "to RGB; tables of ImageJ, grey ramps and smooth tables are kept instead, and "
             "the intensities are filtered",
             "YCbCr": "to RGB; subsampling without JPEG compression is refused",
+            "CIELab": "of 8 bits to sRGB, by LittleCMS; 16 bits are refused",
             "sample depth": "2 and 4 bits become 8; 1 bit is read as bool",
             "scale and offset": "of GDAL: applied, in float32 (float64 beyond 16 bits)",
             "contradicting spacing": "OME's is taken, then that of ImageJ, then the resolution; a "
@@ -432,8 +433,7 @@ TIFF = Format(
             "missing value": "GDAL_NODATA",
         },
         refused={
-            "CIELab": "also ICCLab, ITULab, CFA, LogL, LogLuv and LinearRaw",
-            "unknown colour space": "",
+            "unknown colour space": "also ICCLab, ITULab, CFA, LogL, LogLuv and LinearRaw",
             "missing value outside the type": "unless --nodata says otherwise",
         },
         cannot_occur="transparent colour, valid range, position and direction, coordinates, groups, "
