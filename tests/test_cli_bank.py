@@ -85,7 +85,7 @@ def test_names_of_results() -> None:
         result_paths(Path("a.ome.tif"), Path("o"), ["box:3"], None)["box:3"].name
         == "a_box_3.ome.tif"
     )
-    assert result_paths(Path("a.dcm"), Path("o"), ["box:3"], None)["box:3"].name == "a_box_3.nrrd"
+    assert result_paths(Path("a.dcm"), Path("o"), ["box:3"], None)["box:3"].name == "a_box_3.dcm"
 
 
 def test_messages(

@@ -104,17 +104,18 @@ def test_from_python_the_same(tmp_path: Path, slabs: None) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.npy", "out.npy"]
 
 
+@WAYS
 def test_a_result_that_is_cut_off_is_noted(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, slabs: None, parts: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     np.save(tmp_path / "in.npy", np.full((40, 30), 100, np.uint8))
-    assert (filtered(tmp_path, False, "-k", "1 2 1; 2 4 2; 1 2 1") == 255).all()
+    assert (filtered(tmp_path, parts, "-k", "1 2 1; 2 4 2; 1 2 1") == 255).all()
     assert "Note: more than half of the results are 255, the largest value" in (
         " ".join(capsys.readouterr().out.split())
     )
-    filtered(tmp_path, False, "-k", "1 2 1; 2 4 2; 1 2 1", "--dtype", "uint16")
+    filtered(tmp_path, parts, "-k", "1 2 1; 2 4 2; 1 2 1", "--dtype", "uint16")
     np.save(tmp_path / "in.npy", np.full((40, 30), 255, np.uint8))
-    filtered(tmp_path, False, "-k", "gaussian:2")
+    filtered(tmp_path, parts, "-k", "gaussian:2")
     assert "more than half" not in capsys.readouterr().out
 
 

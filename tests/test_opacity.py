@@ -101,11 +101,7 @@ def test_the_definition(kernel: object) -> None:
     np.testing.assert_allclose(again[..., 0], expected * opacity, atol=1e-12)
 
 
-@EVERY
-@pytest.mark.parametrize("dtype", ["uint8", "float32"])
-def test_slabs_give_the_same(
-    tmp_path: Path, kernel: object, dtype: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def _cut_in_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
     from separable.volumes import slab_schedule
     from separable.volumes.slab_planner import Stage
 
@@ -113,6 +109,14 @@ def test_slabs_give_the_same(
         slab_schedule, "best_stage",
         lambda whole, source, target, *_: Stage(whole, 0, (6, 11, 2), source, target),
     )  # fmt: skip
+
+
+@EVERY
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_slabs_give_the_same(
+    tmp_path: Path, kernel: object, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _cut_in_slabs(monkeypatch)
     picture = RNG.integers(0, 256, (20, 22, 4)).astype(dtype)
     if dtype == "float32":
         picture /= 255
@@ -124,6 +128,58 @@ def test_slabs_give_the_same(
     found, read = files.read_image(tmp_path / "out.tif")
     assert read.alpha == files.Alpha(3)
     np.testing.assert_allclose(found, done.image, atol=1 if dtype == "uint8" else 1e-6)
+
+
+def over_valid(picture: np.ndarray, kernel: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """The definition of `separable.masked.opacity` with a mask, with SciPy in double precision."""
+
+    def star(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        return ndimage.correlate(values, weights, mode="reflect")
+
+    colour, alpha, total = picture[..., 0], picture[..., 1], kernel.sum()
+    own, size = alpha * valid, abs(kernel)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.nan_to_num(star(own * colour, size) / star(own, size))
+        middle = np.nan_to_num(star(own, size) / star(valid.astype(float), size))
+    result = star(own * colour, kernel) + mean * star(1 - own, kernel)
+    opacity = alpha
+    if abs(total) > 1e-9:
+        opacity = np.clip((star(own, kernel) + middle * star(1.0 - valid, kernel)) / total, 0, 1)
+    return np.dstack([np.where(star(own, size) > 1e-12, result, 0), opacity])
+
+
+@pytest.mark.parametrize("name", ["box", "sharpen", "sobel"])
+def test_alpha_and_a_mask_multiply(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole and in slabs, by a mask, by NaN and by a declared value."""
+    kernel = KERNELS[name]
+    dense = kernel.dense() if isinstance(kernel, sep.Factors) else np.asarray(kernel)
+    picture = RNG.random((20, 22, 2))
+    valid = RNG.random((20, 22)) < 0.7
+    valid[3:12, 4:15] = False  # so large that some results have no valid pixel
+    hidden = np.where(valid[..., None] | np.array([False, True]), picture, np.nan)
+    expected = over_valid(picture, dense, valid)
+    info = files.ImageInfo("YXS", alpha=files.Alpha(1))
+    options = {"operation": "correlate", "axes": (0, 1)}
+    shown = np.broadcast_to(valid[..., None], picture.shape)
+    for image, more in (
+        (picture, {"mask": valid}), (picture, {"mask": shown}), (hidden, {"nan": "ignore"}),
+        (np.where(np.isnan(hidden), -9, hidden), {"nodata": -9}),
+    ):  # fmt: skip
+        done = files.filter_image(image, info, kernel, **options, **more)
+        np.testing.assert_allclose(done.image, expected, atol=1e-12)
+        assert "missing pixels left out" in done.info.notes[0]
+    _cut_in_slabs(monkeypatch)
+    files.write_image(tmp_path / "in.tif", picture, info)
+    np.save(tmp_path / "mask.npy", valid)
+    volumes.filter(
+        tmp_path / "in.tif", tmp_path / "out.tif", kernel, mask=tmp_path / "mask.npy", **options
+    )
+    np.testing.assert_allclose(files.read_image(tmp_path / "out.tif")[0], expected, atol=1e-12)
+    files.write_image(tmp_path / "hidden.tif", hidden, info)
+    volumes.filter(tmp_path / "hidden.tif", tmp_path / "out2.tif", kernel, nan="ignore", **options)
+    np.testing.assert_allclose(files.read_image(tmp_path / "out2.tif")[0], expected, atol=1e-12)
 
 
 def test_a_screenshot_keeps_its_pixels_visible(tmp_path: Path) -> None:
@@ -143,5 +199,5 @@ def test_wrong_input() -> None:
     info = files.ImageInfo("YXS", alpha=files.Alpha(3))
     with pytest.raises(ArgumentError, match="must be real for a picture with alpha"):
         filtered(picture, np.ones((3, 3)) * 1j)
-    with pytest.raises(ArgumentError, match="an image with alpha has its own mask; got `nan`"):
-        files.filter_image(picture, info, np.ones((3, 3)), nan="ignore")
+    with pytest.raises(ArgumentError, match="`mask` must have"):
+        files.filter_image(picture, info, np.ones((3, 3)), mask=np.ones((2, 2)))

@@ -16,8 +16,10 @@ from typing import Any
 
 import h5py
 import nibabel as nib
+import nrrd
 import numpy as np
 import pytest
+import scipy.io
 import tifffile
 from pydicom.data import get_testdata_file
 
@@ -69,6 +71,45 @@ def npy_of(array: Any) -> Writer:
     return lambda path: np.save(path, array)
 
 
+def classic_netcdf(path: Path) -> None:
+    with scipy.io.netcdf_file(path, "w") as file:
+        for name, size in zip("zyx", VOLUME.shape, strict=True):
+            file.createDimension(name, size)
+            file.createVariable(name, "f4", (name,))[:] = np.arange(size)
+            file.variables[name].units = "mm"
+        made = file.createVariable("data", "i2", tuple("zyx"))
+        made[:] = VOLUME
+        made.scale_factor, made.add_offset, made.valid_max = 0.5, 1.0, np.int16(250)
+
+
+def labelled_netcdf(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        made = file.create_dataset("model/data", data=VOLUME.astype("i2"), chunks=(4, 4, 4))
+        made.attrs.update(
+            scale_factor=0.5, valid_range=np.array([0, 250], "i2"), _FillValue=np.int16(-7)
+        )
+        for axis, name in enumerate("zyx"):
+            scale = file.create_dataset(name, data=np.arange(VOLUME.shape[axis], dtype="f4"))
+            scale.make_scale(name)
+            scale.attrs["units"] = "mm"
+            made.dims[axis].attach_scale(scale)
+
+
+def nrrd_of(**fields: Any) -> Writer:
+    place = {"space": "left-posterior-superior", "space directions": np.diag([1.0, 1, 2])}
+    return lambda path: nrrd.write(str(path), VOLUME.T, {**place, **fields}, index_order="F")
+
+
+def packed_metaimage(path: Path) -> None:
+    packed = zlib.compress(VOLUME.tobytes())
+    head = (
+        "ObjectType = Image\nNDims = 3\nBinaryData = True\nCompressedData = True\n"
+        f"CompressedDataSize = {len(packed)}\nElementSpacing = 1 1 2\nDimSize = 7 6 5\n"
+        "ElementType = MET_UCHAR\nElementDataFile = LOCAL\n"
+    )
+    path.write_bytes(head.encode() + packed)
+
+
 # What the library does not write itself, or not by default. A format may have several.
 SAMPLES: dict[str, Writer] = {
     "fortran.npy": npy_of(np.asfortranarray(VOLUME.astype(">f4"))),
@@ -94,6 +135,14 @@ SAMPLES: dict[str, Writer] = {
     ),
     "three.ome.zarr": lambda path: write_image(path, VOLUME, INFO),
     "packed.nc": lambda path: write_image(path, VOLUME, ImageInfo("ZYX")),
+    "classic.nc": classic_netcdf,
+    "labelled.nc": labelled_netcdf,
+    "packed.nrrd": nrrd_of(encoding="gzip"),
+    "text.nrrd": nrrd_of(encoding="ascii"),
+    "packed.mha": packed_metaimage,
+    "pair.img": nifti_of(nib.Nifti1Pair),
+    "series.dicom": lambda path: write_image(path, VOLUME, INFO),
+    "frames.dcm": lambda path: write_image(path, VOLUME.astype(np.float32) / 3, INFO),
     "slice.dcm": lambda path: shutil.copy(get_testdata_file("MR_small.dcm", download=False), path),
     "grey.png": lambda path: write_image(path, PLANE.astype(np.uint16)),
 }
@@ -114,14 +163,8 @@ def _by_registry(suffix: str) -> Writer:
     return write
 
 
-def _slice(path: Path) -> None:
-    shutil.copy(get_testdata_file("MR_small_RLE.dcm", download=False), path)
-
-
 for _format in registered_formats():
     for _suffix in _format.suffixes:
-        if _format.write is None and _format.create is None:
-            SAMPLES.setdefault(f"usual{_suffix}", _slice)
         SAMPLES.setdefault(f"usual{_suffix}", _by_registry(_suffix))
 
 
@@ -153,27 +196,34 @@ JUNK: tuple[Any, ...] = (
 )  # fmt: skip
 
 
+STARTS = (".nii", ".tif", ".tiff", ".h5", ".bmp", ".jpg", ".nc", ".dcm", ".hdr")  # binary headers
+
+
 def damage(path: Path, seed: int) -> str:
     """Damage a file, or a file of a folder; return in words what was done."""
     draw = random.Random(seed)
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     if path.suffix in (".hdr", ".bil", ".bip", ".bsq") and draw.random() < 0.8:
         files = [path.with_suffix(".hdr")]  # most of the damage is done in the header
+    if path.suffix in (".img", ".mhd", ".nhdr") and draw.random() < 0.8:
+        files = [path.with_suffix(".hdr") if path.suffix == ".img" else path]
     file = draw.choice(files)
-    if path.is_dir() and draw.random() < 0.7:
+    if path.is_dir() and any(map(_is_json, files)) and draw.random() < 0.7:
         file = draw.choice([f for f in files if _is_json(f)])
     kinds = [_bytes] * 4 + [_place] * 1
     if _is_json(file):
         kinds = [_json] * 12 + kinds
-    elif file.suffix == ".hdr":
+    elif file.suffix in (".hdr", ".mhd", ".nhdr") and path.suffix != ".img":
         kinds = [_words] * 12 + kinds
+    elif file.suffix in (".mha", ".nrrd"):
+        kinds = [_beginning] * 12 + kinds
     elif file.suffix == ".npy":
         kinds = [_header] * 6 + kinds
     elif file.suffix == ".gz":
         kinds = [_packed] * 8 + kinds
     elif file.suffix == ".png":
         kinds = [_chunk] * 8 + kinds
-    elif file.suffix in (".nii", ".tif", ".tiff", ".h5", ".bmp", ".jpg"):
+    elif file.suffix in STARTS:
         kinds += [_start] * 8
     told = []
     for _ in range(draw.choice((1, 1, 1, 2, 5))):
@@ -300,6 +350,16 @@ def _header(file: Path, draw: random.Random) -> str:
 def _words(file: Path, draw: random.Random) -> str:
     text, told = _text(file.read_text("latin1"), draw)
     file.write_text(text, "latin1", errors="replace")
+    return told
+
+
+def _beginning(file: Path, draw: random.Random) -> str:
+    """Replace a number or a word of the text before binary data."""
+    data = file.read_bytes()
+    ends = [at + len(mark) for mark in (b"\n\n", b"LOCAL\n") if (at := data.find(mark)) >= 0]
+    end = min(ends, default=min(len(data), 300))
+    text, told = _text(data[:end].decode("latin1"), draw)
+    file.write_bytes(text.encode("latin1", "replace") + data[end:])
     return told
 
 

@@ -250,12 +250,29 @@ def sample_depth(run: Run) -> None:
 @case("PNG", "several images")
 @case("JPEG", "several images")
 def several_images(run: Run) -> None:
-    first, second = Image.fromarray(smooth_colours()), Image.fromarray(255 - smooth_colours())
-    first.save(run.folder / "in.png", save_all=True, append_images=[second], default_image=False)
-    first.save(run.folder / "in.jpg", "MPO", save_all=True, append_images=[second], quality=100)
+    frames = [smooth_colours(), 255 - smooth_colours(), smooth_colours()[::-1].copy()]
+    first, *others = map(Image.fromarray, frames)
+    first.save(
+        run.folder / "in.png", save_all=True, append_images=others, duration=[70, 80, 90], loop=3
+    )
+    first.save(run.folder / "in.jpg", "MPO", save_all=True, append_images=others, quality=100)
     for suffix in (".png", ".jpg"):
-        close(seen(run(run.folder / f"in{suffix}")), box(smooth_colours()), 4)
-        assert f"took the first of 2 pictures in in{suffix}" in run.text
+        source = run.folder / f"in{suffix}"
+        with Image.open(run(source)) as found:
+            assert getattr(found, "n_frames", 1) == 3
+            times = []
+            for number, frame in enumerate(frames):
+                found.seek(number)
+                close(np.asarray(found.convert("RGB")), box(frame), 5)
+                times.append(found.info.get("duration"))
+            if suffix == ".png":
+                assert (times, found.info["loop"]) == ([70, 80, 90], 3)
+        assert "filtered all 3 images of the file" in run.text
+        close(seen(run(source, image=2, target=".bmp")), box(frames[1]), 5)
+        assert "filtered image 2 of 3; choose with --image N" in run.text
+        close(seen(run(source, target=".bmp")), box(frames[0]), 5)
+        assert "filtered image 1 of 3" in run.text
+        run.refused(source, r"`-?-?image` must be 1 \.\. 3, all or auto, for .*; got 4", image=4)
 
 
 @case("PNG", "colour profile")

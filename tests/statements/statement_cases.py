@@ -29,6 +29,7 @@ import pytest
 from separable import files, volumes
 from separable.cli.main import run as command
 from separable.errors import SeparableError
+from separable.files.image_filter import filter_whole_file
 from separable.files.opening import open_source
 from separable.kernels import parse_spec
 
@@ -159,6 +160,8 @@ class Run:
                 return (*run.notes, *run.target.notes)
         image, info = files.read_image(source)
         weights = _kernel(kernel, info, image.ndim)
+        if files.count_images(source) > 1:
+            return filter_whole_file(source, target, weights, operation="correlate", **options)
         done = files.filter_image(image, info, weights, operation="correlate", **options)
         lost = files.write_image(target, done.image, done.info)
         return (*done.info.notes, *lost)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -198,10 +199,32 @@ def inks(run: Run) -> None:
     assert "NPY does not keep: the axes YXS, that the samples are inks (CMYK)" in run.text
 
 
-@case("TIFF", "CIELab", "unknown colour space")
+def srgb_of_lab(lab: np.ndarray) -> np.ndarray:
+    """Return the sRGB colours of CIELab (D50), by the formulas of CIE 15 and IEC 61966-2-1."""
+    stored = lab.astype(float)
+    lightness, a, b = stored[..., 0] * 100 / 255, *(lab[..., i].astype(np.int8) for i in (1, 2))
+    f = np.stack([(lightness + 16) / 116 + a / 500, (lightness + 16) / 116,
+                  (lightness + 16) / 116 - b / 200], -1)  # fmt: skip
+    xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * [0.9642, 1.0, 0.8249]
+    to_linear = [[3.1341, -1.6174, -0.4907], [-0.9788, 1.9161, 0.0335], [0.0719, -0.2290, 1.4052]]
+    linear = np.clip(xyz @ np.array(to_linear).T, 0, 1)
+    return 255 * np.where(linear < 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+@case("TIFF", "CIELab")
+def lightness(run: Run) -> None:
+    y, x = np.mgrid[:40, :50]
+    lab = np.stack([60 + 3 * y, (x - 25) % 256, (20 - y) % 256], -1).astype(np.uint8)
+    for options in ({}, {"compression": "zlib", "tile": (16, 16)}):
+        source = written(run, lab, photometric="cielab", **options)
+        close(seen(run(source)), box(srgb_of_lab(lab), last=True), 5)  # LittleCMS has a table
+        assert "converted from CIELab to sRGB" in run.text
+    source = written(run, lab.astype(np.uint16), photometric="cielab")
+    run.refused(source, "CIELab with 3 samples of uint16; expected 3 of uint8. Convert it to RGB")
+
+
+@case("TIFF", "unknown colour space")
 def refused_colours(run: Run) -> None:
-    source = written(run, COLOUR, photometric="cielab")
-    run.refused(source, "its colour space is CIELab, whose numbers cannot be filtered")
     for code, words in (
         (32803, "CFA, a mosaic"),
         (9, "ICCLab"),
@@ -303,15 +326,42 @@ def spacing(run: Run) -> None:
 def several_images(run: Run) -> None:
     source = run.folder / "in.tif"
     with tifffile.TiffWriter(source) as file:
-        file.write(GREY)
+        file.write(GREY, metadata={"axes": "YX"})
         file.write(COLOUR, photometric="rgb")
-    np.testing.assert_array_equal(seen(run(source)), box(GREY))
-    assert "took the first of 2 images in in.tif" in run.text
-    with tifffile.TiffWriter(run.folder / "in.ome.tif", ome=True) as file:
-        file.write(GREY, metadata={"Name": "position 1"})
-        file.write(GREY + 1, metadata={"Name": "position 2"})
-    np.testing.assert_array_equal(tifffile.imread(run(run.folder / "in.ome.tif")), box(GREY))
-    assert "took the first of 2 images" in run.text
+        file.write(GREY[:9, :8], subfiletype=1)  # a thumbnail
+    result = run(source)
+    np.testing.assert_array_equal(gdal(f"GTIFF_DIR:1:{result}")[..., 0], box(GREY))
+    assert "left out 1 thumbnails, overviews or masks" in run.text
+    if run.way.parts:
+        assert "filtered image 1 of 2; choose with --image N" in run.text
+    else:
+        np.testing.assert_array_equal(gdal(f"GTIFF_DIR:2:{result}"), box(COLOUR, last=True))
+        assert "filtered all 2 images of the file" in run.text
+    np.testing.assert_array_equal(seen(run(source, image=2)), box(COLOUR, last=True))
+    assert "filtered image 2 of 2" in run.text
+
+
+@case("TIFF", "several images")
+def positions(run: Run) -> None:
+    """Positions of a microscope, each with its own name and spacing."""
+    source = run.folder / "in.ome.tif"
+    with tifffile.TiffWriter(source, ome=True) as file:
+        for number in (1, 2):
+            steps = {"PhysicalSizeX": number / 2, "PhysicalSizeY": 1.0}
+            file.write(GREY + number, metadata={"Name": f"position {number}", **steps})
+    for number in (1, 2):
+        result = run(source, image=number)
+        np.testing.assert_array_equal(seen(result), box(GREY + number))
+        assert f'Name="position {number}"' in tifffile.tiffcomment(result)
+    if run.way.parts:
+        return
+    result = run(source)
+    for number in (1, 2):
+        found = tifffile.imread(result, series=number - 1)
+        np.testing.assert_array_equal(found, box(GREY + number))
+    text = tifffile.tiffcomment(result)
+    assert re.findall(r'PhysicalSizeX="([\d.]+)"', text) == ["0.5", "1.0"]
+    assert re.findall(r'<Image [^>]*Name="([^"]+)"', text) == ["position 1", "position 2"]
 
 
 @case("TIFF", "resolution levels")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -272,6 +273,41 @@ def packed(run: Run, suffix: str) -> None:
     with get(run(source)) as found:
         for at, plane in enumerate(found.temp.values):
             close(plane, valid_box(VOLUME[at] / 10, ~HOLES[at], np.nan))
+
+
+@of(LABELLED, "valid range")
+def outside_the_valid_range(run: Run, suffix: str) -> None:
+    stored = np.where(HOLES, 1000, VOLUME).astype(np.int16)
+    valid = ~HOLES
+    for attributes, dtype, mark in (
+        ({"valid_max": np.int16(900)}, "int16", 901),  # which declares no missing value
+        ({"valid_range": np.array([0, 900], "i2"), "missing_value": np.int16(-5)}, "int16", -5),
+        ({"valid_range": np.array([0, 900], "f4")}, "float32", np.nan),
+    ):
+        shutil.rmtree(run.folder / f"in{suffix}", ignore_errors=True)
+        with get(run(put(run, suffix, field(stored.astype(dtype), **attributes))),
+                 mask_and_scale=False) as found:  # fmt: skip
+            for at, plane in enumerate(found.temp.values):
+                close(plane, valid_box(VOLUME[at], valid[at], mark))
+            declared = found.temp.attrs.get("_FillValue", found.temp.attrs.get("missing_value"))
+            np.testing.assert_equal(declared, mark)
+            assert not {"valid_max", "valid_range"} & set(found.temp.attrs)
+        assert "are missing, by valid_range; the result declares no range" in run.text
+
+
+@of(LABELLED, "valid range")
+def range_of_packed_numbers(run: Run, suffix: str) -> None:
+    stored = np.where(HOLES, 1000, VOLUME).astype(np.int16)
+    packing = {"scale_factor": 0.5, "add_offset": 3.0}
+    for limits in ({"valid_max": np.int16(900)}, {"valid_max": 453.0}):  # packed, and meant
+        shutil.rmtree(run.folder / f"in{suffix}", ignore_errors=True)
+        source = put(run, suffix, field(stored, **packing, **limits))
+        with get(run(source)) as found:
+            for at, plane in enumerate(found.temp.values):
+                close(plane, valid_box(0.5 * VOLUME[at] + 3, ~HOLES[at], np.nan))
+    shutil.rmtree(run.folder / f"in{suffix}", ignore_errors=True)
+    wrong = field(stored, valid_range=np.array([9, 2], "i2"))
+    run.refused(put(run, suffix, wrong), "valid range must be two numbers, the smaller one first")
 
 
 @of(LABELLED, "missing value outside the type")

@@ -18,7 +18,14 @@ from separable.cli.filter_command import Setup, applied_text, set_up
 from separable.cli.missing_options import MissingOptions, filter_valid, obey_file, read_missing
 from separable.cli.option_groups import FilterOptions, with_option_groups
 from separable.cli.options import Axes, Cval, Mode, Operation, SpacingText
-from separable.cli.volume_options import FileJob, Memory, SlabOptions, filter_in_slabs, is_for_slabs
+from separable.cli.volume_options import (
+    FileJob,
+    Memory,
+    SlabOptions,
+    bytes_done,
+    is_for_slabs,
+    kept_partial,
+)
 from separable.errors import ArgumentError, FileError
 from separable.files import ImageInfo, check_target, read_image, write_image
 from separable.files.format_registry import locate, outer_file
@@ -27,6 +34,8 @@ from separable.filter_bank import bank
 from separable.plan import plan
 from separable.plan.plan_text import axes_text, duration
 from separable.request import check_dtype
+from separable.volumes import BankRun
+from separable.volumes.slab_schedule import amount
 
 __all__ = ["BankOptions", "bank_command", "result_paths"]
 
@@ -90,7 +99,7 @@ def bank_command(
     """Filter an image or volume with several kernels; passes that they share run once.
 
     Each result is FOLDER/INPUT_KERNEL with the suffix of the input. Files larger than memory are
-    filtered in slabs, one kernel after the other.
+    filtered in slabs, each of which is read once for all kernels.
     """
     console = output()
     out_dtype = None if dtype is None else check_dtype(dtype, "--dtype")
@@ -153,7 +162,8 @@ def result_paths(
     if stem.lower().endswith(".ome"):
         stem, own = stem[:-4], stem[-4:] + own
     able = format.write is not None or format.create is not None
-    ending = suffix or (own if able and own else ".nrrd")
+    folder_ending = next(iter(format.folders), ".nrrd")  # of the slices of a series
+    ending = suffix or (own if able and own else folder_ending)
     found: dict[str, Path] = {}
     for text in kernels:
         base = Path(text).stem if Path(text).name != text else text
@@ -238,19 +248,45 @@ class _SlabJob:
 def _in_slabs(
     console: Console, job: _SlabJob, options: BankOptions, given: dict[str, Any], out_dtype: Any
 ) -> None:
-    """Filter from file to file, one kernel after the other."""
+    """Filter from file to file; each slab is read once for all kernels."""
     source = job.source
-    for text, target in job.targets.items():
-        single = options.single(text)
-        with open_source(source) as opened:
-            setup = set_up(single, opened, opened.info, source)
+    with open_source(source) as opened:
+        setups = {t: set_up(options.single(t), opened, opened.info, source) for t in job.targets}
+    results = []
+    for text, setup in setups.items():
         for_plan = {
-            **single.for_plan, "output": out_dtype, "axes": setup.axes,
-            "operation": setup.kernel.operation, **given,
+            **options.single(text).for_plan, "output": out_dtype, "axes": setup.axes,
+            "operation": setup.kernel.operation, "overwrite": job.force, **given,
         }  # fmt: skip
-        files = FileJob(source, target, False, job.force)
+        results.append((job.targets[text], setup.kernel.values, for_plan))
+    with enough_memory(source), BankRun(source, results, memory=job.slabs.memory) as run:
+        for group, schedule in zip(run.groups, run.schedules, strict=True):
+            count = f"{len(group)} kernels, read together" if len(group) > 1 else "1 kernel"
+            console.print(f"{count}: {schedule}", soft_wrap=True)
+        _print_notes(
+            console, [note for one in run.runs for note in (*one.notes, *one.target.notes)]
+        )
+        if run.resumed:
+            slabs = sum(one.schedule.slabs for one in run.runs)
+            console.print(f"Resuming: {run.resumed} of {slabs} slabs are done.")
+        size = run.runs[0].source.nbytes
+        start = time.perf_counter()
+        with kept_partial(run.runs[0].target.draft.name), bytes_done(size * len(results)) as step:
+            run(step)
+        seconds = time.perf_counter() - start
+        _print_notes(console, [note for one in run.runs for note in one.late_notes])
+        for (text, setup), one in zip(setups.items(), run.runs, strict=True):
+            shape = "x".join(map(str, one.target.shape))
+            console.print(
+                f"{applied_text(setup.kernel)} along {axes_text(setup.axes)}; wrote "
+                f"{job.targets[text]}: {shape} {one.target.dtype}.",
+                soft_wrap=True,
+            )
+        console.print(
+            f"{amount(size)} filtered with {len(results)} kernels in {duration(seconds)}."
+        )
 
-        def report(*ignored: Any, setup: Setup = setup) -> None:
-            console.print(f"{applied_text(setup.kernel)} along {axes_text(setup.axes)}.")
 
-        filter_in_slabs(console, files, job.slabs, setup.kernel.values, for_plan, report)
+def _print_notes(console: Console, notes: list[str]) -> None:
+    for note in dict.fromkeys(notes):
+        console.print(f"Note: {note}.", soft_wrap=True)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from separable.cli.console import enough_memory, output, progress
+from separable.cli.image_options import ImageText, read_choice
 from separable.cli.missing_options import (
     MissingOptions,
     check_fill_used,
@@ -37,14 +38,17 @@ from separable.files import (
     FilteredImage,
     ImageInfo,
     check_target,
+    count_images,
     filter_image,
     read_image,
     write_image,
+    write_images,
 )
 from separable.files.chunked_io import Source
 from separable.files.declared_nodata import obey_nodata
 from separable.files.image_filter import integer_notes, opacity_of
 from separable.files.opening import open_source
+from separable.files.several_images import choice_note, chosen_images
 from separable.filter_bank.magnitude import Magnitude, gradient_specs
 from separable.plan import Plan, plan
 from separable.plan.plan_text import axes_text, duration
@@ -83,6 +87,7 @@ def filter_command(  # the help of its arguments: `option_groups.list_registered
     missing_options: MissingOptions,
     results: ResultOptions,
     slabs: SlabOptions,
+    image_text: ImageText = "auto",
     dtype: Annotated[
         str | None,
         typer.Option(
@@ -100,12 +105,14 @@ def filter_command(  # the help of its arguments: `option_groups.list_registered
     given = missing_options.given()
     job = FileJob(source, target, explain, force)
     for_plan = {**options.for_plan, "output": out_dtype}
+    choice = read_choice(image_text)
     if is_for_slabs(job, slabs):
-        with open_source(source) as opened:
+        with open_source(source, image=choice if isinstance(choice, int) else 1) as opened:
             setup = _combined(results, options, opened, opened.info, source)
             declared = obey_nodata(given, opened.info, source, opened.dtype, opened.dtype)
             check_fill_used(declared.missing)
         for_plan |= {"axes": setup.axes, "operation": setup.kernel.operation, **given}
+        for_plan["image"] = choice
         filter_in_slabs(
             console, job, slabs, setup.applied, for_plan | {"rescale": results.percentiles},
             lambda filter_plan, out: _report(console, filter_plan, setup, out, results),
@@ -113,7 +120,13 @@ def filter_command(  # the help of its arguments: `option_groups.list_registered
         return
     # Step 1: read.
     missing = read_missing(given)
-    image, info = read_image(source)
+    numbers = chosen_images(source, target, choice)
+    if len(numbers) > 1:
+        with enough_memory(source):
+            _filter_several(console, job, numbers, (options, results), for_plan | missing)
+        return
+    image, info = read_image(source, image=numbers[0])
+    chosen = choice_note(numbers, count_images(source))
     obeyed = obey_file(missing, image, info, (source, target), out_dtype)
     missing, result_info = obeyed.missing, obeyed.info
 
@@ -139,7 +152,7 @@ def filter_command(  # the help of its arguments: `option_groups.list_registered
         lost = write_image(target, result, done.info, overwrite=force)
 
     # Step 4: report.
-    for note in (*done.info.notes, *filter(None, [obeyed.note]), *lost):
+    for note in (*done.info.notes, *filter(None, [obeyed.note, chosen]), *lost):
         console.print(f"Note: {note}.", soft_wrap=True)
     if explain:
         show_plan(filter_plan, console)
@@ -147,6 +160,40 @@ def filter_command(  # the help of its arguments: `option_groups.list_registered
     _report(console, filter_plan, setup, filter_plan.problem.out, results)
     _report_time(console, filter_plan, seconds, start_up, explain)
     console.print(f"Wrote {target}: {_described(result)}.", soft_wrap=True)
+
+
+def _filter_several(
+    console: Console,
+    job: FileJob,
+    numbers: tuple[int, ...],
+    wanted: tuple[FilterOptions, ResultOptions],
+    for_plan: dict[str, Any],
+) -> None:
+    """Filter several images of a file one after the other, and write all results into one file."""
+    options, results = wanted
+    done: list[FilteredImage] = []
+    texts: list[str] = []
+    for number in numbers:
+        image, info = read_image(job.source, image=number)
+        setup = _combined(results, options, image, info, job.source)
+        check_target(
+            job.target, image.shape, for_plan["output"] or image.dtype, overwrite=job.force
+        )
+        done.append(
+            filter_image(
+                image, info, setup.applied, rescale=results.percentiles, axes=setup.axes,
+                operation=setup.kernel.operation, **for_plan,
+            )
+        )  # fmt: skip
+        texts.append(f"{applied_text(setup.kernel)} along {axes_text(setup.axes)}.")
+    lost = write_images(job.target, [(one.image, one.info) for one in done], overwrite=job.force)
+    notes = [note for one in done for note in one.info.notes]
+    for note in dict.fromkeys((*notes, choice_note(numbers, len(numbers)), *lost)):
+        console.print(f"Note: {note}.", soft_wrap=True)
+    for text in dict.fromkeys(texts):
+        console.print(text, soft_wrap=True)
+    sizes = ", ".join(dict.fromkeys(_described(one.image) for one in done))
+    console.print(f"Wrote {job.target}: {len(done)} images, {sizes}.", soft_wrap=True)
 
 
 def set_up(options: FilterOptions, image: Array | Source, info: ImageInfo, source: Path) -> Setup:

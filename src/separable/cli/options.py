@@ -305,10 +305,16 @@ def _from_image(text: str) -> NDArray[Any]:
 
 def _check_size(text: str) -> None:
     """Refuse a file with too many elements for a kernel before it is read."""
-    if locate(text, "read")[2].open is None:
+    format = locate(text, "read")[2]
+    if format.open is None:
         return
-    with open_source(text) as source:
-        count = math.prod(source.shape)
+    try:
+        with open_source(text) as source:
+            count = math.prod(source.shape)
+    except FileError:
+        if format.read is None:
+            raise
+        return  # it cannot be read by parts, because it is compressed; or the reader says what is wrong
     if count > LARGEST:
         sides = "x".join(map(str, source.shape))
         raise KernelError(

@@ -28,8 +28,10 @@ __all__ = [
     "FileJob",
     "Memory",
     "SlabOptions",
+    "bytes_done",
     "filter_in_slabs",
     "is_for_slabs",
+    "kept_partial",
 ]
 
 LARGE = 2 << 30  # bytes from which a file is filtered in slabs without being asked
@@ -143,7 +145,7 @@ def filter_in_slabs(
             )
         size = run.source.nbytes
         start = time.perf_counter()
-        with _kept(run.target.draft.name), _bytes_done(size) as step:
+        with kept_partial(run.target.draft.name), bytes_done(size) as step:
             run(step)
         seconds = time.perf_counter() - start
         if job.explain:
@@ -166,7 +168,7 @@ def _workers(client: Any) -> str:
 
 
 @contextlib.contextmanager
-def _kept(draft: str) -> Iterator[None]:
+def kept_partial(draft: str) -> Iterator[None]:
     """Report an interruption with the name of the partial file that resumes it."""
     try:
         yield
@@ -177,7 +179,7 @@ def _kept(draft: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _bytes_done(size: int) -> Iterator[Callable[[float], None] | None]:
+def bytes_done(size: int) -> Iterator[Callable[[float], None] | None]:
     """Show bytes done, rate and time left on stderr if it is a terminal."""
     if not sys.stderr.isatty():
         yield None

@@ -1,6 +1,7 @@
 """Read and write images and volumes, whole or in regions.
 
-PNG, JPEG, BMP, TIFF, OME-TIFF, NPY, NIfTI, Zarr, OME-Zarr, HDF5 and ENVI. A file is written under
+PNG, JPEG, BMP, TIFF, OME-TIFF, NPY, NIfTI, Zarr, OME-Zarr, HDF5, netCDF, ENVI, MetaImage, NRRD and
+DICOM. A file is written under
 a temporary name and takes its own once it is complete. Every failure is a `FileError` that says
 what was expected, what was got and what to do.
 
@@ -19,6 +20,7 @@ from separable.files.image_filter import FilteredImage, filter_image
 from separable.files.image_info import Alpha, ImageInfo
 from separable.files.images import read_image, write_image
 from separable.files.opening import check_target, create_target, open_source
+from separable.files.several_images import count_images, write_images
 from separable.files.statements import ANSWERS, STATEMENTS, Answer, Statement, answers_of
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "Target",
     "answers_of",
     "check_target",
+    "count_images",
     "create_target",
     "filter_image",
     "is_image_path",
@@ -45,4 +48,5 @@ __all__ = [
     "registered_formats",
     "unregister_format",
     "write_image",
+    "write_images",
 ]

@@ -21,6 +21,7 @@ from separable.files.chunked_io import Region, Source
 from separable.files.image_info import ImageInfo
 from separable.kernels.units import unit_of
 from separable.masked import valid_samples
+from separable.masked.nodata import fits_dtype
 
 __all__ = [
     "decoded",
@@ -31,13 +32,15 @@ __all__ = [
     "linear",
     "referenced",
     "result_attributes",
+    "valid_range",
 ]
 
 Array = NDArray[Any]
 
 MISSING = ("_FillValue", "missing_value")
 PACKED = ("scale_factor", "add_offset", "_Unsigned")
-OLD_RANGE = ("valid_min", "valid_max", "valid_range", "actual_range")  # of the old numbers
+VALID_RANGE = ("valid_min", "valid_max", "valid_range")
+OLD_RANGE = (*VALID_RANGE, "actual_range")  # of the old numbers
 REFERENCES = ("coordinates", "bounds", "climatology", "grid_mapping", "cell_measures",
               "ancillary_variables", "formula_terms")  # fmt: skip
 EVEN = 1e-3  # relative: coordinates are often stored as float32
@@ -47,7 +50,8 @@ def decoded(source: Source, attributes: Mapping[str, Any], fill: Any = None) -> 
     """Return a source of the meant numbers: ``scale_factor * stored + add_offset``, NaN where missing.
 
     Without a scale or an offset the numbers stay as they are, and `ImageInfo.nodata` has the values
-    that mark missing samples.
+    that mark missing samples. Samples outside `valid_range` are missing too: they become NaN, or the
+    first of these values.
 
     Parameters
     ----------
@@ -60,8 +64,16 @@ def decoded(source: Source, attributes: Mapping[str, Any], fill: Any = None) -> 
     Raises
     ------
     FileError
-        If an attribute is not what the conventions say.
+        If an attribute is not what the conventions say; the source is closed then.
     """
+    try:
+        return _decoded(source, attributes, fill)
+    except BaseException:
+        source.close()
+        raise
+
+
+def _decoded(source: Source, attributes: Mapping[str, Any], fill: Any) -> Source:
     nodata = _nodata(source, attributes, fill)
     scale, offset = (_number(source, attributes, key) for key in PACKED[:2])
     unsigned = str(_scalar(attributes.get("_Unsigned", ""))).lower() == "true"
@@ -71,24 +83,114 @@ def decoded(source: Source, attributes: Mapping[str, Any], fill: Any = None) -> 
         nodata = tuple(
             int(np.real(v)) % (1 << 8 * stored.itemsize) if v == v else v for v in nodata
         )
-    if scale is None and offset is None and stored == source.dtype:
+        source = _converted(source, stored, lambda values: values.view(stored), nodata, "")
+    if "actual_range" in attributes:
+        note = "actual_range, which describes the source, is not kept"
+        source.info = replace(source.info, notes=(*source.info.notes, note))
+    if scale is None and offset is None:
+        nodata = _within_range(source, attributes, nodata, unsigned)
         source.info = replace(source.info, nodata=nodata)
         return source
-    if scale is None and offset is None:
-        return _converted(source, stored, lambda values: values.view(stored), nodata, "")
+    meant = stored.kind in "iu" and _is_of_meant_numbers(attributes)
+    if not meant:
+        nodata = _within_range(source, attributes, nodata, unsigned)
     dtype = _wide(stored, offset)
     # An integer attribute counts like the float that it stands for.
     factor, shift = dtype.type(1.0 if scale is None else scale), dtype.type(offset or 0.0)
 
     def unpack(values: Array) -> Array:
-        values = values.view(stored)
         real = np.asarray(np.multiply(values, factor, dtype=dtype) + shift)
         if nodata:
             real[~valid_samples(values, nodata)] = np.nan
         return real
 
     note = f"numbers are {linear(factor, shift)}, by scale_factor and add_offset"
-    return _converted(source, dtype, unpack, (math.nan,) if nodata else (), note)
+    source = _converted(source, dtype, unpack, (math.nan,) if nodata else (), note)
+    if meant:
+        nodata = _within_range(source, attributes, source.info.nodata, unsigned=False)
+        source.info = replace(source.info, nodata=nodata)
+    return source
+
+
+def _is_of_meant_numbers(attributes: Mapping[str, Any]) -> bool:
+    """Return whether the valid range is that of the unpacked numbers: floats beside packed whole numbers.
+
+    The convention asks for the range of the packed numbers, in their type.
+    """
+    return any(np.asarray(attributes.get(key, 0)).dtype.kind == "f" for key in VALID_RANGE)
+
+
+def _within_range(
+    source: Source, attributes: Mapping[str, Any], nodata: tuple[Any, ...], unsigned: bool
+) -> tuple[Any, ...]:
+    """Mark samples outside the declared range as missing; return the values that mark missing samples."""
+    low, high = valid_range(source.path, attributes, unsigned, source.dtype)
+    whole = source.dtype.kind in "iu"
+    ends = (
+        (np.iinfo(source.dtype).min, np.iinfo(source.dtype).max) if whole else (-math.inf, math.inf)
+    )
+    if low <= ends[0] and high >= ends[1]:
+        return nodata
+    # A file of whole numbers that declares no missing value gets the next number outside the range.
+    other: Any = math.nan
+    if whole:
+        other = math.floor(high) + 1 if high < ends[1] else math.ceil(low) - 1
+    known = [v for v in nodata if (fits_dtype(v, source.dtype) if whole else v != v)]
+    nodata = nodata if known else (*nodata, other)
+    mark = known[0] if known else other
+
+    def mask(values: Array) -> Array:
+        wrong = (values < low) | (values > high)
+        for value in nodata:  # these are missing already, and may lie anywhere
+            wrong &= ~(values == value)
+        if wrong.any():
+            values = np.array(values)
+            values[wrong] = mark
+        return values
+
+    note = f"samples outside {low:g} .. {high:g} are missing, by valid_range; the result declares no range"
+    _converted(source, source.dtype, mask, nodata, note)
+    return nodata
+
+
+def valid_range(
+    path: Any, attributes: Mapping[str, Any], unsigned: bool, dtype: np.dtype[Any]
+) -> tuple[float, float]:
+    """Return the smallest and the largest valid stored number, as the attributes of an array say.
+
+    Raises
+    ------
+    FileError
+        If they are not numbers, or contradict each other.
+
+    Examples
+    --------
+    >>> valid_range("a.nc", {"valid_max": 100}, False, np.dtype("int16"))
+    (-inf, 100.0)
+    >>> valid_range("a.nc", {"valid_range": [0, -1]}, True, np.dtype("uint8"))
+    (0.0, 255.0)
+    """
+    pair = attributes.get("valid_range")
+    given = (attributes.get("valid_min"), attributes.get("valid_max"))
+    wrong = None
+    if pair is not None:
+        if np.size(pair) != 2 or any(v is not None for v in given):
+            wrong = "valid_range must be two numbers, without valid_min and valid_max beside it"
+        given = tuple(np.ravel(pair)) if wrong is None else (None, None)
+    found = []
+    for value, none in zip(given, (-math.inf, math.inf), strict=True):
+        try:
+            number = none if value is None else float(_scalar(value))
+        except (TypeError, ValueError):
+            number = math.nan
+        if unsigned and number < 0 and math.isfinite(number):
+            number += 1 << 8 * dtype.itemsize
+        found.append(number)
+    if wrong is None and not found[0] <= found[1]:  # or NaN
+        wrong = f"its valid range must be two numbers, the smaller one first; got {found[0]:g} and {found[1]:g}"
+    if wrong is not None:
+        raise FileError(f"cannot read {path}: {wrong}. Correct the attributes")
+    return found[0], found[1]
 
 
 def _converted(
@@ -202,7 +304,7 @@ def linear(slope: Any, intercept: Any) -> str:
     >>> linear(0.5, -3), linear(2, 0)
     ('0.5 * stored - 3', '2 * stored')
     """
-    text = f"{float(slope):g} * stored"
+    text = "stored" if slope == 1 else f"{float(slope):g} * stored"
     sign = "-" if intercept < 0 else "+"
     return f"{text} {sign} {abs(float(intercept)):g}" if intercept else text
 

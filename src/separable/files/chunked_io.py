@@ -238,7 +238,7 @@ class Target:
     release : callable
         Closes the partial file.
     complete : callable
-        Called once after the last region was flushed and the file was closed.
+        Called once after the last region was flushed and the file was closed; it may return notes.
     parts : tuple of (Path, Path)
         Partial and final names, for formats with several files.
     info : ImageInfo
@@ -248,6 +248,8 @@ class Target:
         Whether this continues the partial file of an earlier run.
     notes : tuple of str
         Metadata of the image that the file cannot keep, in words.
+    late_notes : tuple of str
+        Notes on the numbers, once the file is finished.
     keep : bool
         Whether a failure keeps the partial file and mentions it.
     slow : int
@@ -276,12 +278,13 @@ class Target:
     store: Callable[[Region, Array], None] = field(repr=False)
     flush: Callable[..., None] = field(repr=False, default=lambda since=0: None)
     release: Callable[[], None] = field(repr=False, default=lambda: None)
-    complete: Callable[[], None] = field(repr=False, default=lambda: None)
+    complete: Callable[[], Any] = field(repr=False, default=tuple)
     parts: tuple[tuple[Path, Path], ...] = field(repr=False, default=())
     info: ImageInfo = field(repr=False, default_factory=ImageInfo)
     overwrite: bool = False
     resumed: bool = False
     notes: tuple[str, ...] = ()
+    late_notes: tuple[str, ...] = ()
     keep: bool = field(repr=False, default=True)
     slow: int = 0
     reopen: Callable[..., Target] | None = field(repr=False, default=None)
@@ -317,7 +320,7 @@ class Target:
         with self._kept():
             self.flush()
             self.release()
-            self.complete()
+            self.late_notes = self.complete() or ()
             for draft, path in self.parts or ((self.draft, self.path),):
                 take_name(draft, path, self.overwrite)
 

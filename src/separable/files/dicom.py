@@ -1,4 +1,4 @@
-"""DICOM, read with pydicom: a file, or a folder with the slices of one series."""
+"""DICOM, read and written with pydicom: a file, or a folder with the slices of one series."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from separable.files.anatomy import info_with_frame
 from separable.files.cf_conventions import linear
 from separable.files.chunked_io import Region, Source
 from separable.files.diagnostics import import_package, reason_of
+from separable.files.dicom_headers import DicomHeaders
+from separable.files.dicom_results import create_dicom, dicom_keeps, refuse_dicom
 from separable.files.dicom_slices import (
     FEW,
     Slice,
@@ -77,19 +79,19 @@ def _check_kind(path: Path, headers: list[Any]) -> None:
 
 
 def _source(name: Path, first: Any, slices: list[Slice]) -> Source:
-    colour = int(first.get("SamplesPerPixel", 1)) > 1
-    palette = str(first.get("PhotometricInterpretation", "")) == "PALETTE COLOR"
+    palette = _has_palette(first)
+    colour = palette or int(first.get("SamplesPerPixel", 1)) > 1
     if palette:
-        raise FileError(
-            f"cannot read {name}: its pixels are indices into a palette. Convert it to RGB, for "
-            "instance with pydicom.pixels.apply_color_lut"
-        )
-    dtype, padding = (np.dtype(np.uint8), None) if colour else _meant_type(first, slices)
+        dtype, padding = np.dtype(np.uint8), None
+    elif colour:
+        dtype, padding = np.dtype(f"u{int(first.BitsAllocated) // 8}"), None
+    else:
+        dtype, padding = _meant_type(first, slices)
     plane = (slices[0].rows, slices[0].columns)
     shape: tuple[int, ...] = plane if len(slices) == 1 else (len(slices), *plane)
-    axes = "ZYX"[-len(shape) :]
+    axes = "YX" if len(slices) == 1 else f"{_frame_axis(first, slices)}YX"
     if colour:
-        shape, axes = (*shape, int(first.SamplesPerPixel)), axes + "S"
+        shape, axes = (*shape, 3 if palette else int(first.SamplesPerPixel)), axes + "S"
     info = _info(first, slices, axes, padding)
     cache: dict[Path, Array] = {}
 
@@ -104,6 +106,12 @@ def _source(name: Path, first: Any, slices: list[Slice]) -> Source:
 
     chunks = (1, *shape[1:]) if len(slices) > 1 else shape
     return Source(name, shape, dtype, chunks, info, fetch)
+
+
+def _frame_axis(first: Any, slices: list[Slice]) -> str:
+    """Return Z, or T for frames that lie nowhere: those of a film."""
+    in_space = slices[0].position is not None or "SpacingBetweenSlices" in first
+    return "Z" if in_space else "T"
 
 
 def _meant_type(first: Any, slices: list[Slice]) -> tuple[np.dtype[Any], Any]:
@@ -145,6 +153,8 @@ def _plane(one: Slice, dtype: np.dtype[Any], padding: Any, cache: dict[Path, Arr
     else:
         one_header = pydicom.dcmread(one.path, stop_before_pixels=True)
     stored = frames[one.frame]
+    if _has_palette(one_header):
+        return _colours(stored, one_header)
     if stored.ndim == 3:
         return np.asarray(stored, dtype)
     wide = np.float64 if dtype.kind == "f" else np.int64
@@ -157,17 +167,42 @@ def _plane(one: Slice, dtype: np.dtype[Any], padding: Any, cache: dict[Path, Arr
     return np.asarray(values)
 
 
+def _has_palette(header: Any) -> bool:
+    return str(header.get("PhotometricInterpretation", "")) == "PALETTE COLOR"
+
+
+def _colours(stored: Array, header: Any) -> Array:
+    """Return the colours of indices into a palette, in 8 bits."""
+    from pydicom.pixels import apply_color_lut  # optional
+
+    colours = np.asarray(apply_color_lut(stored, header))[..., :3]
+    bits = int(header.RedPaletteColorLookupTableDescriptor[2])
+    return np.asarray(
+        colours >> (bits - 8) if colours.dtype.itemsize > 1 and bits > 8 else colours, np.uint8
+    )
+
+
 def _info(first: Any, slices: list[Slice], axes: str, padding: Any) -> ImageInfo:
     thickness = first.get("SpacingBetweenSlices") or first.get("SliceThickness") or 1.0
     affine = affine_of_slices(slices, float(thickness) or 1.0)
     notes = []
     if str(first.get("PhotometricInterpretation", "")) == "MONOCHROME1":
         notes.append("small numbers are white (MONOCHROME1); other formats show them black")
+    if _has_palette(first):
+        notes.append("the palette was converted to colours")
+    if str(first.get("PhotometricInterpretation", "")).startswith("YBR"):
+        notes.append("the colours were converted from YCbCr to RGB")
     if any((s.slope, s.intercept) != (1.0, 0.0) for s in slices):
         same = len({(s.slope, s.intercept) for s in slices}) == 1
         how = linear(slices[0].slope, slices[0].intercept) if same else "rescaled"
         notes.append(f"numbers are {how}, by the rescale fields")
-    options = {"dicom": {"SeriesInstanceUID": str(first.get("SeriesInstanceUID", ""))}}
+    options: dict[str, Any] = {
+        "dicom": DicomHeaders(
+            str(first.get("SeriesInstanceUID", "")), tuple(one.path for one in slices)
+        )
+    }
+    if str(first.get("PhotometricInterpretation", "")) == "MONOCHROME1":
+        options["white_is_zero"] = True
     more: dict[str, Any] = {
         "notes": tuple(notes), "nodata": () if padding is None else (padding,)
     }  # fmt: skip
@@ -183,9 +218,13 @@ def _info(first: Any, slices: list[Slice], axes: str, padding: Any) -> ImageInfo
 DICOM = Format(
     name="DICOM",
     suffixes=(".dcm", ".dicom"),
+    refuse=refuse_dicom,
     open=_open_dicom,
+    create=create_dicom,
+    folders=(".dicom",),
     is_series=_is_series,
     package="pydicom",
+    keeps=dicom_keeps,
     options={"dicom": "the DICOM header (patient, study, series)"},
     statements=DICOM_ANSWERS,
 )

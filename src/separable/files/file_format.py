@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -122,6 +122,13 @@ class Format:
     write : callable, optional
         ``(file, array, info, path)`` writes to the open binary `file`, which becomes `path` once
         it is complete. It may raise any exception.
+    count : callable, optional
+        ``(path) -> int`` returns the number of images in a file, for formats that hold several.
+    read_one : callable, optional
+        ``(path, number) -> (array, info)`` reads one of several images; numbers begin with 1. `open`
+        gets the number as its second argument.
+    write_several : callable, optional
+        ``(file, [(array, info), ...], path)`` writes several images.
     refuse : callable
         ``(shape, dtype) -> str`` returns why the format cannot hold such an array, with a remedy;
         an empty string if it can.
@@ -132,6 +139,8 @@ class Format:
         `CreateRequest`.
     folder : bool
         Whether its files are folders.
+    folders : tuple of str
+        Suffixes with which a folder of files is written, for a format whose files are not folders.
     contents : tuple of str
         File names of which such a folder contains at least one, whatever its own name.
     inner : bool
@@ -172,10 +181,14 @@ class Format:
     signatures: tuple[bytes, ...] = ()
     read: Callable[[Path], tuple[Array, ImageInfo]] | None = None
     write: Callable[[BinaryIO, Array, ImageInfo, Path], None] | None = None
+    count: Callable[[Path], int] | None = None
+    read_one: Callable[[Path, int], tuple[Array, ImageInfo]] | None = None
+    write_several: Callable[[BinaryIO, Sequence[tuple[Array, ImageInfo]], Path], None] | None = None
     refuse: Callable[[tuple[int, ...], np.dtype[Any]], str] = accept_all
     open: Callable[[Path, str], Source] | None = None
     create: Callable[[CreateRequest], Target] | None = None
     folder: bool = False
+    folders: tuple[str, ...] = ()
     contents: tuple[str, ...] = ()
     inner: bool = False
     compresses: Format | None = None
@@ -201,12 +214,18 @@ class Format:
             )
         check_answers(self.name, self.statements)
 
-    def read_all(self, path: Path, inside: str = "") -> tuple[Array, ImageInfo]:
-        """Read a whole file, by `read` or else through `open`."""
+    def read_all(self, path: Path, inside: str = "", number: int = 1) -> tuple[Array, ImageInfo]:
+        """Read a whole file, or one of its images, by `read` or else through `open`."""
+        if number != 1 and self.read_one is not None:
+            return self.read_one(path, number)
         if self.read is not None:
             return self.read(path)
         assert self.open is not None  # checked above
         return read_whole(self.open(path, inside))
+
+    def writes_folder(self, path: Path) -> bool:
+        """Return whether a folder is written under this name."""
+        return self.folder or path.name.lower().endswith(self.folders or ("\0",))
 
     def begins(self, start: bytes) -> bool:
         """Return whether a file that begins with these bytes may be of this format."""

@@ -250,4 +250,8 @@ def _format_of(path: Path, verb: str) -> Format:
         raise FileError(f"cannot read {path}: it is a folder. Name a file in it")
     known = " ".join(s for f in _formats.values() for s in f.suffixes)
     got = f"got {path.suffix!r}" if path.suffix else "got a name without one"
-    raise FileError(f"cannot {verb} {path}: its suffix must be one of {known}; {got}")
+    folders = [f"{f.name} folder ends in {s}" for f in _formats.values() for s in f.folders]
+    hint = (
+        f". A {' and a '.join(folders)}" if folders and verb == "write" and not path.suffix else ""
+    )
+    raise FileError(f"cannot {verb} {path}: its suffix must be one of {known}; {got}{hint}")

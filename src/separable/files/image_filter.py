@@ -18,10 +18,26 @@ from separable.files.format_registry import PathLike
 from separable.files.image_info import Array, ImageInfo
 from separable.files.images import read_image, write_image
 from separable.files.opening import check_target
+from separable.files.several_images import (
+    ImageChoice,
+    choice_note,
+    chosen_images,
+    count_images,
+    write_images,
+)
 from separable.filter_bank.magnitude import Magnitude, wide_type
 from separable.filtering import NoData, filter_with, missing_options
 from separable.kernels.parse import read_kernel_of
-from separable.masked import Opacity, OpacityWeights, check_fill, filter_with_opacity, valid_samples
+from separable.masked import (
+    MissingOptions,
+    Opacity,
+    OpacityWeights,
+    check_fill,
+    filter_with_opacity,
+    nodata_values,
+    valid_pixels,
+    valid_samples,
+)
 from separable.request import check_axes
 from separable.run import store
 
@@ -29,7 +45,6 @@ __all__ = [
     "SATURATED",
     "VANISHED",
     "FilteredImage",
-    "check_alone",
     "check_percentiles",
     "filter_image",
     "filter_whole_file",
@@ -137,12 +152,12 @@ def filter_image(
         fill = missing.get("fill", fill)
     if isinstance(kernel, Magnitude) or rescale is not None:
         kernels = kernel.kernels if isinstance(kernel, Magnitude) else (kernel,)
-        values = missing.pop("nodata", ())
+        values = missing.pop("nodata", ()) if opacity is None else ()
         if values:  # a mask, because the intermediate results have NaN where nothing is valid
             known = valid_samples(image, values)
             missing["mask"] = known if mask is None else known & (np.asarray(mask) != 0)
         options |= {**missing, "fill": math.nan, "output": wide_type(image.dtype)}
-        options["nodata"] = "none"
+        options["nodata"] = "none" if opacity is None else nodata
         done = [filter_image(image, info, one, **options) for one in kernels]
         values = [one.image for one in done]
         result = kernel.combined(values) if isinstance(kernel, Magnitude) else values[0]
@@ -151,24 +166,38 @@ def filter_image(
         if opacity is not None:  # which is neither combined nor rescaled
             at = _place(opacity)
             result[at] = values[0][at]
-        if missing:
+        if missing and opacity is None:
             np.copyto(result, check_fill(fill, out), where=np.isnan(result))
         whole = np.empty(result.shape, out)
         store(np.ascontiguousarray(result), whole, get_num_threads())
-        return FilteredImage(whole, replace(done[0].info, nodata=info.nodata))
+        lost = (
+            ()
+            if rescale is not None or opacity is not None
+            else integer_notes(image, kernels[0], whole)
+        )
+        notes = (*done[0].info.notes, *lost)
+        return FilteredImage(whole, replace(done[0].info, notes=notes, nodata=info.nodata))
     if opacity is None:
         result = np.asarray(filter_with(image, kernel, output, **missing, **options))
         lost = integer_notes(image, kernel, result)
         return FilteredImage(result, replace(info, notes=(*info.notes, *lost)))
-    check_alone(missing)
     options.pop("progress", None)
-    result = filter_with_opacity(image, opacity, kernel, output, **options)
-    note = opacity_note(opacity, kernel, result.dtype)
-    return FilteredImage(result, replace(info, notes=(*info.notes, note)))
+    values = nodata_values(nodata, info.nodata)
+    asked = MissingOptions(mask, nan, fill, values)
+    valid = valid_pixels(image, opacity, check_axes(options["axes"], image.ndim), asked)
+    result = filter_with_opacity(image, opacity, kernel, output, valid=valid, **options)
+    note = opacity_note(opacity, kernel, result.dtype, missing=not asked.are_default)
+    return FilteredImage(result, replace(info, notes=(*info.notes, note), nodata=()))
 
 
 def filter_whole_file(
-    source: PathLike, target: PathLike, kernel: Any, *, overwrite: bool = False, **options: Any
+    source: PathLike,
+    target: PathLike,
+    kernel: Any,
+    *,
+    image: ImageChoice = "auto",
+    overwrite: bool = False,
+    **options: Any,
 ) -> tuple[str, ...]:
     """Read a file, filter it as `filter_image` does, and write the result.
 
@@ -176,6 +205,9 @@ def filter_whole_file(
     ----------
     source, target : str or path
     kernel : array_like, Factors or Magnitude
+    image : int or str
+        Which image of a file that holds several: a number from 1, "all", or "auto": all where the
+        target holds several.
     overwrite : bool
         Whether an existing target may be replaced.
     **options
@@ -193,14 +225,22 @@ def filter_whole_file(
     SeparableError
         Other subclasses, as `separable.convolve`.
     """
-    image, info = read_image(source)
+    numbers = chosen_images(source, target, image)
     if isinstance(options.get("mask"), (str, os.PathLike)):
         options["mask"] = read_image(options["mask"])[0]
-    out = image.dtype if options.get("output") is None else np.dtype(options["output"])
-    check_target(target, image.shape, out, overwrite=overwrite)
-    done = filter_image(image, info, kernel, **options)
-    lost = write_image(target, done.image, done.info, overwrite=overwrite)
-    return (*done.info.notes, *lost)
+    done = []
+    for number in numbers:
+        array, info = read_image(source, image=number)
+        out = array.dtype if options.get("output") is None else np.dtype(options["output"])
+        check_target(target, array.shape, out, overwrite=overwrite)
+        done.append(filter_image(array, info, kernel, **options))
+    if len(done) == 1:
+        lost = write_image(target, done[0].image, done[0].info, overwrite=overwrite)
+    else:
+        lost = write_images(target, [(one.image, one.info) for one in done], overwrite=overwrite)
+    notes = [note for one in done for note in one.info.notes]
+    chosen = choice_note(numbers, count_images(source))
+    return tuple(dict.fromkeys((*notes, *filter(None, [chosen]), *lost)))
 
 
 def _place(opacity: Opacity) -> tuple[slice, ...]:
@@ -334,24 +374,20 @@ def opacity_of(info: ImageInfo, ndim: int, axes: Any) -> Opacity | None:
     return Opacity(axis, info.alpha.index, info.alpha.premultiplied)
 
 
-def check_alone(missing: dict[str, Any]) -> None:
-    """Refuse options for missing samples beside alpha, which is a mask of its own.
-
-    Raises
-    ------
-    ArgumentError
-    """
-    given = {k for k, v in missing.items() if k != "fill" and (k, v) != ("nodata", "none")}
-    if given:
-        raise ArgumentError(
-            f"an image with alpha has its own mask; got `{min(given)}`. Remove the alpha, "
-            "or make what is missing transparent"
-        )
-
-
-def opacity_note(opacity: Opacity, kernel: Any, dtype: np.dtype[Any]) -> str:
-    """Return in words what a filter does with the opacity."""
+def opacity_note(
+    opacity: Opacity, kernel: Any, dtype: np.dtype[Any], *, missing: bool = False
+) -> str:
+    """Return in words what a filter does with the opacity, and with missing pixels if some may be."""
     rule = OpacityWeights.of(kernel, dtype, opacity.premultiplied)
+    weighted = "colours were weighted by alpha"
+    if missing:
+        weighted += (
+            " and missing pixels left out; where no pixel is valid the result is transparent"
+        )
     if rule.keeps_alpha:
-        return "colours were weighted by alpha; alpha is unchanged, because the kernel's weights sum to 0"
-    return "colours were weighted by alpha, and alpha was filtered too"
+        return f"{weighted}; alpha is unchanged, because the kernel's weights sum to 0"
+    return (
+        f"{weighted}; alpha was filtered too"
+        if missing
+        else f"{weighted}, and alpha was filtered too"
+    )

@@ -13,12 +13,18 @@ from separable.files.chunked_io import write_whole
 from separable.files.diagnostics import reason_of, remedy_of
 from separable.files.format_registry import PathLike, locate
 from separable.files.image_info import Array, ImageInfo
-from separable.files.opening import check_target, create_target, explain_errors, lost_metadata
+from separable.files.opening import (
+    check_number,
+    check_target,
+    create_target,
+    explain_errors,
+    lost_metadata,
+)
 
 __all__ = ["read_image", "write_image"]
 
 
-def read_image(path: PathLike) -> tuple[Array, ImageInfo]:
+def read_image(path: PathLike, *, image: int | None = None) -> tuple[Array, ImageInfo]:
     """Read an image or volume.
 
     Parameters
@@ -26,6 +32,9 @@ def read_image(path: PathLike) -> tuple[Array, ImageInfo]:
     path : str or path
         PNG, JPEG, BMP, TIFF, OME-TIFF, NPY, NIfTI, Zarr, OME-Zarr, HDF5 or ENVI, by its suffix.
         An array inside a file follows the path: ``in.zarr/labels/cells``, ``in.h5:/volume``.
+    image : int, optional
+        Number of the image in a file that holds several, from 1 to `count_images`. Default: 1, with a
+        note.
 
     Returns
     -------
@@ -36,6 +45,8 @@ def read_image(path: PathLike) -> tuple[Array, ImageInfo]:
 
     Raises
     ------
+    ArgumentError
+        If there is no image of this number.
     FileError
         If the file is missing, unreadable, truncated, of an unknown type, of another type than
         its suffix says, or larger than this computer's memory.
@@ -50,13 +61,20 @@ def read_image(path: PathLike) -> tuple[Array, ImageInfo]:
     (array([0., 1., 2., 3.]), 'NPY')
     """
     file, inside, format = locate(path, "read")
+    number = 1 if image is None else image
     with explain_errors(file, format):
-        array, info = format.read_all(file, inside)
+        count = 1 if format.count is None else format.count(file)
+        check_number(file, number, count)
+        array, info = format.read_all(file, inside, number)
     if array.dtype.kind not in "biufc":
         raise FileError(
             f"cannot read {path}: expected numbers; got {array.dtype}. Save a plain array"
         )
-    return array, replace(info, format=format.name)
+    notes = info.notes
+    if image is None and count > 1:
+        note = f"this is image 1 of {count}; read_image(..., image=N) reads another one"
+        notes = (*notes, note)
+    return array, replace(info, format=format.name, notes=notes)
 
 
 def write_image(
@@ -101,7 +119,7 @@ def write_image(
     if format.write is None:
         target = create_target(path, array.shape, array.dtype, info=info, overwrite=overwrite)
         write_whole(target, array)
-        return target.notes
+        return (*target.notes, *target.late_notes)
     try:
         with whole_or_nothing(path.resolve(), overwrite) as file:
             format.write(file, array, info or ImageInfo(), path)

@@ -61,13 +61,13 @@ def check_files(path: Path, file: Any) -> None:
             )
 
 
-def tiff_info(file: Any, axes: str) -> ImageInfo:
-    """Return the axes, the spacing and further metadata of a file."""
-    options = _options(file)
+def tiff_info(file: Any, axes: str, place: int = 0) -> ImageInfo:
+    """Return the axes, the spacing and further metadata of an image, whose series has this place."""
+    options = _options(file, place)
     steps: dict[str, float] = {}
     unit = ""
     if file.is_ome and file.ome_metadata:
-        ome = _read_ome(file.ome_metadata)
+        ome = _read_ome(file.ome_metadata, place)
         options["ome"] = ome
         unit = short_unit(ome.get("PhysicalSizeXUnit", "um"))
         for letter in "ZYX":
@@ -92,9 +92,9 @@ def tiff_info(file: Any, axes: str) -> ImageInfo:
     return ImageInfo(axes, options, spacing=tuple(steps.get(a) for a in axes), unit=unit)
 
 
-def _options(file: Any) -> dict[str, Any]:
+def _options(file: Any, place: int) -> dict[str, Any]:
     """Return the resolution, the compression, and the third axis of ImageJ."""
-    page = file.pages[0]
+    page = file.series[place].keyframe if place else file.pages[0]
     options: dict[str, Any] = {}
     if "XResolution" in page.tags and "YResolution" in page.tags:
         found = tuple(page.tags[f"{a}Resolution"].value for a in "XY")
@@ -125,12 +125,15 @@ def _positive(text: Any) -> float | None:
     return value if 0 < value < math.inf else None
 
 
-def _read_ome(text: str) -> dict[str, Any]:
-    """Return the metadata of the first image under the names that tifffile writes."""
+def _read_ome(text: str, place: int = 0) -> dict[str, Any]:
+    """Return the metadata of an image under the names that tifffile writes."""
     root = ElementTree.fromstring(text)
-    image = next((e for e in root.iter() if _tag(e) == "Image"), None)
-    pixels = next((e for e in root.iter() if _tag(e) == "Pixels"), None)
-    if image is None or pixels is None:
+    images = [e for e in root.iter() if _tag(e) == "Image"]
+    if place >= len(images):
+        return {}
+    image = images[place]
+    pixels = next((e for e in image.iter() if _tag(e) == "Pixels"), None)
+    if pixels is None:
         return {}
     kept: dict[str, Any] = {}
     if image.get("Name"):

@@ -7,13 +7,14 @@ import difflib
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from separable.errors import FileError
+from separable.errors import ArgumentError, FileError
 from separable.files.chunked_io import Source, Target, draft_of, remove
 from separable.files.diagnostics import errno_of, reason_of, remedy_of
 from separable.files.file_format import CreateRequest, Format
@@ -21,6 +22,7 @@ from separable.files.format_registry import PathLike, is_image_path, locate, reg
 from separable.files.image_info import ImageInfo
 
 __all__ = [
+    "check_number",
     "check_target",
     "create_target",
     "explain_errors",
@@ -30,7 +32,7 @@ __all__ = [
 ]
 
 
-def open_source(path: PathLike) -> Source:
+def open_source(path: PathLike, *, image: int = 1) -> Source:
     """Open a file to read regions of it.
 
     Parameters
@@ -39,6 +41,8 @@ def open_source(path: PathLike) -> Source:
         Zarr, NPY, HDF5, NIfTI, TIFF or ENVI. An array inside a file follows the path:
         ``in.zarr/labels/cells``, ``in.h5:/volume``. It may be left out where the file holds only
         one array, and in OME-Zarr, where the finest resolution level is used.
+    image : int
+        Number of the image in a file that holds several, from 1 to `count_images`.
 
     Returns
     -------
@@ -67,8 +71,22 @@ def open_source(path: PathLike) -> Source:
             f"cannot read {path} by parts: {format.name} is read whole. Convert it to .zarr or .npy"
         )
     with explain_errors(file, format):
-        source = format.open(file, inside)
-    return replace(source, info=replace(source.info, format=format.name), reopen=open_source)
+        if image != 1:
+            check_number(file, image, 1 if format.count is None else format.count(file))
+        source = format.open(file, inside if format.count is None else str(image))
+    reopen = open_source if image == 1 else partial(open_source, image=image)
+    return replace(source, info=replace(source.info, format=format.name), reopen=reopen)
+
+
+def check_number(path: Path, number: int, count: int) -> None:
+    """Refuse the number of an image that a file does not hold.
+
+    Raises
+    ------
+    ArgumentError
+    """
+    if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= count:
+        raise ArgumentError(f"`image` must be 1 .. {count} for {path}; got {number!r}")
 
 
 def create_target(
@@ -253,8 +271,14 @@ def check_target(
 def _check_place(path: Path, format: Format, overwrite: bool) -> None:
     """Refuse a path where no file of this format can be created."""
     folder = path.resolve().parent
-    if path.is_dir() and not format.folder:
+    if path.is_dir() and not format.writes_folder(path):
         raise FileError(f"cannot write {path}: it is a folder. Name a file in it")
+    if path.is_dir() and format.folders and overwrite:
+        _check_replaced(path, format)
+    if path.is_file() and format.folders and format.writes_folder(path):
+        raise FileError(
+            f"cannot write {path}: expected a folder; it is a file. Choose another name"
+        )
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise FileError(f"cannot write {path}: it is a device, not a file")
     if path.exists() and not overwrite:
@@ -265,6 +289,20 @@ def _check_place(path: Path, format: Format, overwrite: bool) -> None:
         raise FileError(f"cannot write {path}: there is no folder {folder}. Create it first")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise FileError(f"cannot write {path}: no permission to write in the folder {folder}")
+
+
+def _check_replaced(path: Path, format: Format) -> None:
+    """Refuse to replace a folder that holds other files than those of the format."""
+    for file in path.iterdir():
+        if format.is_series is None or not format.is_series(path) or not _is_one_of(file, format):
+            raise FileError(
+                f"cannot replace the folder {path}: it holds {file.name}, which is not such a result. "
+                "Choose another name"
+            )
+
+
+def _is_one_of(file: Path, format: Format) -> bool:
+    return file.is_file() and file.name.lower().endswith(format.suffixes)
 
 
 def lost_metadata(
@@ -300,7 +338,7 @@ def explain_errors(path: Path, format: Format) -> Iterator[None]:
     try:
         _check_source(path, format)
         yield
-    except FileError:
+    except (FileError, ArgumentError):
         raise
     except PermissionError:
         raise FileError(

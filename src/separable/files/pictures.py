@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,23 +29,30 @@ MODES = {
 }  # fmt: skip
 # PNG chunks that say how bright and of what colour the numbers are; Pillow does not write them.
 LIGHT_CHUNKS = (b"gAMA", b"cHRM", b"sRGB")
+ANIMATION = ("duration", "loop", "default_image")  # of frames, in milliseconds
 KEPT = ("dpi", "icc_profile", "exif", "comment", "xmp", "text", "light")  # of `ImageInfo.options`
 
 
-def _read_picture(path: Path) -> tuple[Array, ImageInfo]:
+def _count_pictures(path: Path) -> int:
+    from PIL import Image  # start-up time
+
+    with _no_pixel_limit(), Image.open(path) as picture:
+        return int(getattr(picture, "n_frames", 1))
+
+
+def _read_picture(path: Path, number: int = 1) -> tuple[Array, ImageInfo]:
     from PIL import Image  # start-up time
 
     _refuse_deep_colour(path)
     with _no_pixel_limit(), Image.open(path) as picture:
         notes: list[str] = []
+        if number > 1:
+            picture.seek(number - 1)
         # Step 1: check the claims of the header before anything is decoded.
         name, samples = MODES.get(picture.mode, ("uint8", 1 if picture.mode == "P" else 3))
         shape, dtype = (picture.height, picture.width, samples), np.dtype(name)
         check_memory(path, shape, dtype)
         check_packed(path, math.prod(shape) * dtype.itemsize)
-        frames = int(getattr(picture, "n_frames", 1))
-        if frames > 1:
-            notes.append(f"took the first of {frames} pictures in {path.name}")
         # Step 2: decode, in a mode whose numbers mean light and opacity.
         mode = _mode(picture, path, notes)
         array = np.asarray(_in_mode(picture, mode))
@@ -137,6 +144,8 @@ def _metadata(picture: Any, path: Path) -> dict[str, Any]:
     texts = {k: str(v) for k, v in getattr(picture, "text", {}).items() if "xmp" not in k.lower()}
     if texts:
         kept["text"] = texts
+    if getattr(picture, "is_animated", False):
+        kept["animation"] = {k: info[k] for k in ANIMATION if k in info}
     chunks = _light_chunks(path) if picture.format == "PNG" else ()
     if chunks:
         kept["light"] = chunks
@@ -200,25 +209,76 @@ def _writer(
     kind: str, quality: int | None = None
 ) -> Callable[[BinaryIO, Array, ImageInfo, Path], None]:
     def write(file: BinaryIO, array: Array, info: ImageInfo, path: Path) -> None:
-        from PIL import Image, PngImagePlugin  # start-up time
-
-        native = _as_light(array.astype(array.dtype.newbyteorder("="), copy=False), info)
-        options = {k: v for k, v in info.options.items() if k in KEPT}
-        texts, light = options.pop("text", {}), options.pop("light", ())
-        if kind == "PNG":
-            chunks = options["pnginfo"] = PngImagePlugin.PngInfo()
-            for name, data in light:
-                chunks.add(name, data)
-            for key, text in texts.items():
-                chunks.add_itxt(key, text)
-            options.pop("comment", None)
-        if kind == "BMP":
-            options = {k: v for k, v in options.items() if k == "dpi"}
-        if quality is not None:
-            options["quality"] = quality
-        Image.fromarray(np.ascontiguousarray(native)).save(file, kind, **options)
+        _saved_as(array, info).save(file, kind, **_save_options(kind, info, quality))
 
     return write
+
+
+def _saved_as(array: Array, info: ImageInfo) -> Any:
+    from PIL import Image  # start-up time
+
+    native = _as_light(array.astype(array.dtype.newbyteorder("="), copy=False), info)
+    return Image.fromarray(np.ascontiguousarray(native))
+
+
+def _save_options(kind: str, info: ImageInfo, quality: int | None = None) -> dict[str, Any]:
+    """Return the options of Pillow that keep the metadata of a picture."""
+    from PIL import PngImagePlugin  # start-up time
+
+    options = {k: v for k, v in info.options.items() if k in KEPT}
+    texts, light = options.pop("text", {}), options.pop("light", ())
+    if kind == "PNG":
+        chunks = options["pnginfo"] = PngImagePlugin.PngInfo()
+        for name, data in light:
+            chunks.add(name, data)
+        for key, text in texts.items():
+            chunks.add_itxt(key, text)
+        options.pop("comment", None)
+    if kind == "BMP":
+        options = {k: v for k, v in options.items() if k == "dpi"}
+    if quality is not None:
+        options["quality"] = quality
+    return options
+
+
+def _several_writer(
+    kind: str, quality: int | None = None
+) -> Callable[[BinaryIO, Sequence[tuple[Array, ImageInfo]], Path], None]:
+    """Return a function that writes the frames of an animation (PNG), or several photographs (JPEG)."""
+
+    def write(file: BinaryIO, images: Sequence[tuple[Array, ImageInfo]], path: Path) -> None:
+        pictures = [_saved_as(array, info) for array, info in images]
+        first = images[0][1]
+        if kind == "PNG":
+            sizes = {picture.size for picture in pictures}
+            if len(sizes) > 1:
+                raise FileError(
+                    f"cannot write {path}: the pictures of an animation have one size; got "
+                    f"{', '.join(f'{w}x{h}' for w, h in sorted(sizes))}. Write .tif"
+                )
+            pictures = _in_one_mode(pictures)
+        more: dict[str, Any] = {}
+        known = [info.options.get("animation", {}) for _, info in images]
+        if kind == "PNG" and len(images) > 1:
+            more = {k: v for k, v in known[0].items() if k != "duration"}
+            times = [one.get("duration", 0) for one in known]
+            more["duration"] = times[bool(more.get("default_image")) :]
+        options = {**_save_options(kind, first, quality), **more}
+        kind_of_file = "MPO" if kind == "JPEG" and len(images) > 1 else kind
+        pictures[0].save(file, kind_of_file, save_all=True, append_images=pictures[1:], **options)
+
+    return write
+
+
+def _in_one_mode(pictures: list[Any]) -> list[Any]:
+    """Return frames in one mode: with alpha or colours if one of them has."""
+    modes = {picture.mode for picture in pictures}
+    if len(modes) == 1:
+        return pictures
+    colour = any(mode.startswith("RGB") for mode in modes)
+    alpha = any(mode.endswith("A") for mode in modes)
+    common = ("RGB" if colour else "L") + ("A" if alpha else "")
+    return [picture.convert(common) for picture in pictures]
 
 
 def _refuser(
@@ -246,7 +306,7 @@ def _refuser(
 
 
 NOT_IN_PICTURES = (
-    "missing value, missing value outside the type, scale and offset, spacing, "
+    "missing value, missing value outside the type, valid range, scale and offset, spacing, "
     "spacing in several units, contradicting spacing, position and direction, georeference, "
     "axis names, coordinates, resolution levels, groups, incomplete series, tilted slices"
 )
@@ -257,6 +317,9 @@ PNG = Format(
     signatures=(b"\x89PNG",),
     read=_read_picture,
     write=_writer("PNG"),
+    count=_count_pictures,
+    read_one=_read_picture,
+    write_several=_several_writer("PNG"),
     refuse=_refuser("PNG", ("uint8", "uint16", "bool"), (2, 3, 4)),
     keeps=metadata_kept("axes", "inks", "white_is_zero"),
     on_grid=picture_on_grid,
@@ -266,13 +329,14 @@ PNG = Format(
             "colour profile": "ICC profile, gAMA, cHRM and sRGB",
             "print resolution": "",
             "other metadata": "EXIF, XMP and texts",
+            "several images": "all frames of an animation are filtered, with their durations; --image N "
+            "takes one",
         },
         converted={
             "palette": "to grey values if all its colours are grey, else to RGB",
             "transparent colour": "tRNS becomes alpha",
             "rotation": "the picture is turned upright",
             "sample depth": "2 and 4 bits become 8; 1 bit is read as bool; colours of 16 bits are refused",
-            "several images": "of an animation the first picture is taken",
         },
         obeyed={"alpha": "colours are weighted by it (normalised convolution)"},
         cannot_occur="several bands, planar colour, white is zero, CMYK, CIELab, YCbCr, "
@@ -285,6 +349,9 @@ JPEG = Format(
     signatures=(b"\xff\xd8\xff",),
     read=_read_picture,
     write=_writer("JPEG", quality=JPEG_QUALITY),
+    count=_count_pictures,
+    read_one=_read_picture,
+    write_several=_several_writer("JPEG", quality=JPEG_QUALITY),
     refuse=_refuser("JPEG", ("uint8",), (3,)),
     keeps=metadata_kept("axes", "inks", "white_is_zero"),
     on_grid=picture_on_grid,
@@ -294,12 +361,12 @@ JPEG = Format(
             "colour profile": "ICC profile, except that of inks",
             "print resolution": "",
             "other metadata": "EXIF, XMP and the comment",
+            "several images": "all pictures of an MPO file are filtered; --image N takes one",
         },
         converted={
             "CMYK": "to RGB",
             "YCbCr": "to RGB, and back when it is written",
             "rotation": "the picture is turned upright",
-            "several images": "of several pictures (MPO) the first is taken",
         },
         refused={"sample depth": "12 bits"},
         cannot_occur="several bands, planar colour, palette, white is zero, CIELab, "

@@ -111,6 +111,7 @@ STATEMENTS: dict[str, Statement] = {
     **_group("Values", {
         "missing value": "One number (nodata, fill value) means that there is no sample.",
         "missing value outside the type": "The number declared as missing is none of the data type.",
+        "valid range": "Numbers outside a range mean that there is no sample.",
         "scale and offset": "The meant values are `scale * stored + offset`.",
         "sample depth": "Fewer bits than the data type has are used, such as 1 or 12.",
     }),

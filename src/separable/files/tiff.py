@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -32,6 +32,7 @@ from separable.files.tiff_tags import band_scaling, geo_spacing, kept_tags, noda
 
 __all__ = ["TIFF"]
 
+REDUCED, MASK = 1, 4  # bits of NewSubfileType
 CLASSIC_BYTES = (1 << 32) - (1 << 25)  # TIFF has 32-bit offsets, BigTIFF 64-bit ones
 OME_TYPES = frozenset(("uint8", "int8", "uint16", "int16", "uint32", "int32",
                        "float32", "float64", "complex64", "complex128", "bool"))  # fmt: skip
@@ -39,7 +40,7 @@ OME_TYPES = frozenset(("uint8", "int8", "uint16", "int16", "uint32", "int32",
 
 @dataclass(frozen=True)
 class _Image:
-    """The first image of a file: where its samples are, and what they mean.
+    """An image of a file: where its samples are, and what they mean.
 
     Attributes
     ----------
@@ -70,9 +71,25 @@ class _Image:
         return tuple(int(self.series.shape[axis]) for axis in self.order)
 
 
-def _image(path: Path, file: Any) -> _Image:
-    """Return the first image of a file, and what it says about its numbers."""
-    series, first = file.series[0], file.pages[0]
+def _images(file: Any) -> list[int]:
+    """Return the places of the images among the series of a file, without thumbnails and masks."""
+    kinds = [int(series.keyframe.subfiletype) for series in file.series]
+    return [at for at, kind in enumerate(kinds) if not kind & (REDUCED | MASK)] or [0]
+
+
+def _count_images(path: Path) -> int:
+    import tifffile  # start-up time
+
+    with damage_raises(), tifffile.TiffFile(path) as file:
+        check_files(path, file)
+        return len(_images(file))
+
+
+def _image(path: Path, file: Any, number: int = 1) -> _Image:
+    """Return an image of a file, and what it says about its numbers."""
+    place = _images(file)[number - 1]
+    series = file.series[place]
+    first = series.keyframe if place else file.pages[0]
     stored, axes = np.dtype(series.dtype).newbyteorder("="), str(series.axes)
     if stored.kind not in "biufc":
         raise FileError(f"cannot read {path}: expected numbers; got {series.dtype}")
@@ -93,15 +110,18 @@ def _image(path: Path, file: Any) -> _Image:
     shape = tuple(int(series.shape[i]) for i in order)
     if meaning.samples and not axes.endswith("S"):  # colours of a palette
         axes, shape = axes + "S", (*shape, meaning.samples)
-    info = _info(path, file, axes, meaning, scaling)
+    info = _info(path, file, place, axes, meaning, scaling)
     converts = meaning.convert is not None or scaling is not None
     return _Image(series, order, shape, dtype, info, converts, convert)
 
 
-def _info(path: Path, file: Any, axes: str, meaning: Meaning, scaling: Any) -> ImageInfo:
-    """Return the metadata of the first image."""
-    first = file.pages[0]
-    info = tiff_info(file, axes)
+def _info(
+    path: Path, file: Any, place: int, axes: str, meaning: Meaning, scaling: Any
+) -> ImageInfo:
+    """Return the metadata of an image."""
+    series = file.series[place]
+    first = series.keyframe if place else file.pages[0]
+    info = tiff_info(file, axes, place)
     tags, lost = kept_tags(first)
     notes = [*meaning.notes, *lost]
     nodata = nodata_of(path, first, meaning.dtype)
@@ -110,11 +130,11 @@ def _info(path: Path, file: Any, axes: str, meaning: Meaning, scaling: Any) -> I
         wide = np.float64 if meaning.dtype.itemsize > 2 else np.float32
         meant = (np.array(v) * scaling[0] + scaling[1] for v in nodata)
         nodata = tuple(dict.fromkeys(float(wide(v)) for m in meant for v in np.ravel(m)))
-    if len(file.series) > 1:
-        notes.append(f"took the first of {len(file.series)} images in {path.name}")
-    levels = len(file.series[0].levels)
-    if levels > 1:
-        notes.append(f"took the finest of {levels} resolution levels")
+    left_out = len(file.series) - len(_images(file))
+    if left_out:
+        notes.append(f"left out {left_out} thumbnails, overviews or masks of {path.name}")
+    if len(series.levels) > 1:
+        notes.append(f"took the finest of {len(series.levels)} resolution levels")
     on_earth = geo_spacing(first)
     if on_earth and "X" in axes and "Y" in axes:
         steps = tuple(on_earth.get(letter) for letter in axes)
@@ -125,12 +145,12 @@ def _info(path: Path, file: Any, axes: str, meaning: Meaning, scaling: Any) -> I
     return replace(info, options=options, notes=tuple(notes), alpha=meaning.alpha, nodata=nodata)
 
 
-def _read_tiff(path: Path) -> tuple[Array, ImageInfo]:
+def _read_tiff(path: Path, number: int = 1) -> tuple[Array, ImageInfo]:
     import tifffile  # start-up time
 
     with damage_raises(), tifffile.TiffFile(path) as file:
         check_files(path, file)
-        image = _image(path, file)
+        image = _image(path, file, number)
         check_memory(path, image.shape, image.dtype)
         check_pages(path, file, image.series)
         with codec_named(path):
@@ -139,14 +159,17 @@ def _read_tiff(path: Path) -> tuple[Array, ImageInfo]:
 
 
 def _open_tiff(path: Path, inside: str = "") -> Source:
-    """Open a TIFF file: contiguous samples are read by their offset, others page by page."""
+    """Open an image of a TIFF file: contiguous samples are read by their offset, others page by page.
+
+    `inside` is the number of the image.
+    """
     import tifffile  # start-up time
 
     with contextlib.ExitStack() as open_files:
         with damage_raises():
             file = open_files.enter_context(tifffile.TiffFile(path))
             check_files(path, file)
-            image = _image(path, file)
+            image = _image(path, file, int(inside or 1))
             series = image.series
             place, dtype = series.dataoffset, np.dtype(file.byteorder + series.dtype.char)
             plain = place is not None and series.dtype.kind != "b"
@@ -294,16 +317,39 @@ def _keeps(
     return frozenset(found)
 
 
-def _write_tiff(file: BinaryIO, array: Array, info: ImageInfo, path: Path) -> None:
-    import tifffile  # start-up time
-
+def _prepared(array: Array, info: ImageInfo, path: Path) -> tuple[Array, dict[str, Any]]:
+    """Return an array with its axes in the order of TIFF, and the options of tifffile."""
     info = _described(info, array.shape)
     order = _file_order(info, array.shape)
     array, info = array.transpose(order), _in_order(info, order)
     settings = _settings(info, array.shape, array.dtype, path)
     if not settings.get("imagej") and info.options.get("compression"):
         settings["compression"] = info.options["compression"]
+    return array, settings
+
+
+def _write_tiff(file: BinaryIO, array: Array, info: ImageInfo, path: Path) -> None:
+    import tifffile  # start-up time
+
+    array, settings = _prepared(array, info, path)
     tifffile.imwrite(file, array, **settings)
+
+
+def _write_several(file: BinaryIO, images: Sequence[tuple[Array, ImageInfo]], path: Path) -> None:
+    """Write several images: OME-TIFF if all of them are, else one series of pages after the other."""
+    import tifffile  # start-up time
+
+    # ImageJ holds one image per file.
+    without = [(a, replace(i, options={k: v for k, v in i.options.items() if k != "imagej"}))
+               for a, i in images]  # fmt: skip
+    made = [_prepared(array, info, path) for array, info in without]
+    ome = all(settings.get("ome") for _, settings in made)
+    big = sum(array.nbytes for array, _ in made) > CLASSIC_BYTES
+    with tifffile.TiffWriter(file, bigtiff=big, ome=ome) as writer:
+        for array, settings in made:
+            for name in ("ome", "bigtiff", "imagej"):
+                settings.pop(name, None)
+            writer.write(array, **settings)
 
 
 def _create_tiff(request: CreateRequest) -> Target:
@@ -337,6 +383,9 @@ TIFF = Format(
     signatures=(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     read=_read_tiff,
     write=_write_tiff,
+    count=_count_images,
+    read_one=_read_tiff,
+    write_several=_write_several,
     refuse=_refuse_tiff,
     open=_open_tiff,
     create=_create_tiff,
@@ -366,16 +415,18 @@ TIFF = Format(
             "print resolution": "per inch",
             "axis names": "as letters",
             "other metadata": "description, OME channels, texts and XMP; not EXIF, and a note says so",
+            "several images": "series and positions are all filtered when the file is read whole; by parts "
+            "the first, or that of --image N; not thumbnails, overviews and masks, and a note says so",
         },
         converted={
             "palette": "to RGB; tables of ImageJ, grey ramps and smooth tables are kept instead, and "
             "the intensities are filtered",
             "YCbCr": "to RGB; subsampling without JPEG compression is refused",
+            "CIELab": "of 8 bits to sRGB, by LittleCMS; 16 bits are refused",
             "sample depth": "2 and 4 bits become 8; 1 bit is read as bool",
             "scale and offset": "of GDAL: applied, in float32 (float64 beyond 16 bits)",
             "contradicting spacing": "OME's is taken, then that of ImageJ, then the resolution; a "
             "GeoTIFF's pixel scale before these",
-            "several images": "the first image is taken, and a note says of how many",
             "resolution levels": "the finest is taken, and a note says of how many",
         },
         obeyed={
@@ -384,11 +435,10 @@ TIFF = Format(
             "missing value": "GDAL_NODATA",
         },
         refused={
-            "CIELab": "also ICCLab, ITULab, CFA, LogL, LogLuv and LinearRaw",
-            "unknown colour space": "",
+            "unknown colour space": "also ICCLab, ITULab, CFA, LogL, LogLuv and LinearRaw",
             "missing value outside the type": "unless --nodata says otherwise",
         },
-        cannot_occur="transparent colour, position and direction, coordinates, groups, "
+        cannot_occur="transparent colour, valid range, position and direction, coordinates, groups, "
         "incomplete series, tilted slices",
     ),
 )

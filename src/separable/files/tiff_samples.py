@@ -20,9 +20,18 @@ from separable.files.image_info import Alpha, Array, ImageInfo
 __all__ = ["Meaning", "layout_settings", "meaning_of", "samples_last"]
 
 WHITE, BLACK, RGB, PALETTE, MASK, INKS, YCBCR = range(7)  # photometric codes
-COLOURS = {WHITE: 1, BLACK: 1, RGB: 3, PALETTE: 1, MASK: 1, YCBCR: 3}  # samples that each needs
+CIELAB = 8
+COLOURS = {
+    WHITE: 1,
+    BLACK: 1,
+    RGB: 3,
+    PALETTE: 1,
+    MASK: 1,
+    YCBCR: 3,
+    CIELAB: 3,
+}  # samples that each needs
 REFUSED = {
-    8: "CIELab", 9: "ICCLab", 10: "ITULab", 32803: "CFA, a mosaic of a camera", 32844: "LogL",
+    9: "ICCLab", 10: "ITULab", 32803: "CFA, a mosaic of a camera", 32844: "LogL",
     32845: "LogLuv", 34892: "LinearRaw, of a camera", 51177: "a depth map", 52527: "a mask of regions",
 }  # fmt: skip
 JPEG_CODES = (6, 7, 33007, 34892)  # compressions whose decoder returns RGB for YCbCr
@@ -98,6 +107,8 @@ def meaning_of(path: Path, page: Any, dtype: np.dtype[Any], intensities: bool = 
         return _palette(path, page, dtype, intensities)
     if code == YCBCR and int(page.compression) not in JPEG_CODES:
         return _luminance(path, page, dtype)
+    if code == CIELAB:
+        return _lightness(path, page, dtype)
     options: dict[str, Any] = {}
     notes: list[str] = []
     if code == WHITE:
@@ -227,6 +238,29 @@ def _luminance(path: Path, page: Any, dtype: np.dtype[Any]) -> Meaning:
 
     options = {"samples": {"colour": True, "extra": (), "planar": int(page.planarconfig) == 2}}
     note = "the colours were converted from YCbCr to RGB"
+    return Meaning(dtype, 3, convert, options, None, (note,))
+
+
+def _lightness(path: Path, page: Any, dtype: np.dtype[Any]) -> Meaning:
+    """Return the conversion from CIELab of 8 bits to sRGB, by LittleCMS (white point D50)."""
+    if dtype != np.uint8 or int(page.samplesperpixel) != 3:
+        raise FileError(
+            f"cannot read {path}: its colour space is CIELab with {page.samplesperpixel} samples of {dtype}; "
+            "expected 3 of uint8. Convert it to RGB"
+        )
+
+    def convert(stored: Array) -> Array:
+        from PIL import Image, ImageCms  # start-up time
+
+        profiles = (ImageCms.createProfile(name) for name in ("LAB", "sRGB"))
+        transform = ImageCms.buildTransform(*profiles, "LAB", "RGB")
+        size = (stored.shape[-2], stored.size // (3 * stored.shape[-2]))
+        picture = Image.frombytes("LAB", size, np.ascontiguousarray(stored).tobytes(), "raw", "LAB")
+        found = ImageCms.applyTransform(picture, transform)
+        return np.asarray(found, np.uint8).reshape(stored.shape)
+
+    options = {"samples": {"colour": True, "extra": (), "planar": int(page.planarconfig) == 2}}
+    note = "the colours were converted from CIELab to sRGB"
     return Meaning(dtype, 3, convert, options, None, (note,))
 
 

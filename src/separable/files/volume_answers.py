@@ -66,7 +66,13 @@ _LABELLED_REFUSED = {
     "missing value outside the type": "unless --nodata says otherwise",
     "several images": "if several arrays are images: name one; a note names those that are left out",
 }
-HDF5_ANSWERS = _complete(kept=_LABELLED, converted=_UNPACKED, refused=_LABELLED_REFUSED)
+_LABELLED_OBEYED = {
+    "valid range": "valid_range, valid_min and valid_max: samples outside are missing, and a note says so; "
+    "the result declares no range, because that of the source is not true of it"
+}
+HDF5_ANSWERS = _complete(
+    kept=_LABELLED, converted=_UNPACKED, refused=_LABELLED_REFUSED, obeyed=_LABELLED_OBEYED
+)
 NETCDF_ANSWERS = HDF5_ANSWERS
 ZARR_ANSWERS = _complete(
     kept={
@@ -79,6 +85,7 @@ ZARR_ANSWERS = _complete(
         "spacing in several units": "to the unit of the last spatial axis of OME-Zarr",
     },
     refused=_LABELLED_REFUSED,
+    obeyed=_LABELLED_OBEYED,
 )
 METAIMAGE_ANSWERS = _complete(
     kept={
@@ -108,17 +115,21 @@ NRRD_ANSWERS = _complete(
 )
 DICOM_ANSWERS = _complete(
     kept={
-        "colour samples": "in formats that hold colours",
-        "spacing": "in the format of the result",
-        "position and direction": "in the format of the result",
+        "colour samples": "three of 8 bits; 16 bits are read",
+        "white is zero": "MONOCHROME1; a note says so",
+        "spacing": "",
+        "position and direction": "of each slice; slices are sorted by it",
+        "missing value": "PixelPaddingValue and its range",
+        "other metadata": "patient, study and further fields, those of a slice with their slice; "
+        "identifiers are new, the image type is DERIVED; private fields and overlays are left out",
     },
     converted={
-        "scale and offset": "RescaleSlope and RescaleIntercept of each slice",
+        "scale and offset": "RescaleSlope and RescaleIntercept of each slice; results have their own: "
+        "whole numbers in the range of 16 bits are exact, others are rounded to 65,536 steps",
         "YCbCr": "to RGB",
+        "palette": "to RGB",
     },
-    obeyed={"missing value": "PixelPaddingValue and its range"},
     refused={
-        "palette": "convert it to RGB",
         "several images": "if a folder holds several series: name one",
         "incomplete series": "the message names the position",
         "tilted slices": "the message says the angle",

@@ -26,7 +26,13 @@ from separable.masked.nodata import (
     valid_samples,
 )
 from separable.masked.normalised import AxisByAxisRun, PlannedRun, Run, filter_missing, normalise
-from separable.masked.opacity import Opacity, OpacityWeights, filter_with_opacity
+from separable.masked.opacity import (
+    Opacity,
+    OpacityWeights,
+    filter_with_opacity,
+    valid_colours,
+    valid_pixels,
+)
 from separable.masked.samples import (
     Missing,
     MissingOptions,
@@ -60,5 +66,7 @@ __all__ = [
     "missing_of",
     "nodata_values",
     "normalise",
+    "valid_colours",
+    "valid_pixels",
     "valid_samples",
 ]

@@ -16,6 +16,7 @@ opaque, so that borders do not fade.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,11 +26,14 @@ from numpy.typing import NDArray
 from separable.errors import ArgumentError
 from separable.factors import Factors
 from separable.filtering import cached_plan
+from separable.masked.nodata import check_nodata, nodata_values, valid_samples
 from separable.masked.normalised import PlannedRun
+from separable.masked.samples import MissingOptions, check_nan, mask_of
 from separable.masked.valid_weights import Weights
+from separable.request import mask_shape
 from separable.run import store
 
-__all__ = ["Opacity", "OpacityWeights", "filter_with_opacity"]
+__all__ = ["Opacity", "OpacityWeights", "filter_with_opacity", "valid_colours", "valid_pixels"]
 
 Array = NDArray[Any]
 
@@ -113,16 +117,28 @@ class OpacityWeights:
         """Smallest relative weight that a visible pixel may have."""
         return self.weights.smallest / (self.full if self.counts else 1e3)
 
-    def multiplied(self, colours: Array, opacity: Array) -> Array:
-        """Return colours multiplied by their opacity (0 .. 1), in the type of the intermediates."""
+    def multiplied(self, colours: Array, opacity: Array, valid: Array | None = None) -> Array:
+        """Return colours multiplied by their opacity (0 .. 1), in the type of the intermediates.
+
+        The opacity of missing pixels is 0.
+        """
         if self.premultiplied:
-            return colours.astype(self.work)
-        product: Array = np.multiply(colours, opacity / self.work.type(self.full), dtype=self.work)
+            product = colours.astype(self.work)
+            if valid is not None:
+                np.copyto(product, 0.0, where=~valid)
+            return product
+        product = np.multiply(colours, opacity / self.work.type(self.full), dtype=self.work)
         np.copyto(product, 0.0, where=opacity == 0)  # also where the colour is NaN
-        return product
+        return np.asarray(product)
 
     def combined(
-        self, filtered: Array, weight: Array, mean: Array | None, share: Array | None, own: Array
+        self,
+        filtered: Array,
+        weight: Array,
+        mean: Array | None,
+        share: Array | None,
+        own: Array,
+        masked: Array | None = None,
     ) -> tuple[Array, Array]:
         """Return the colours and the opacity of the result.
 
@@ -137,6 +153,8 @@ class OpacityWeights:
             ``full - opacity`` filtered with the kernel.
         own : ndarray
             Opacity of the image.
+        masked : ndarray, optional
+            Filtered opacity of the valid pixels, for an image with missing ones: `valid_opacity`.
         """
         weights = self.weights
         if weights.total == 0.0:
@@ -152,15 +170,103 @@ class OpacityWeights:
             opacity = self.full - share / self.total if not self.keeps_alpha else own
         if self.keeps_alpha:
             opacity = own
+        elif masked is not None:
+            opacity = masked
         opacity = np.clip(opacity, 0.0, self.full)
         np.copyto(colours, 0, where=nothing)
         if self.premultiplied:
             colours *= opacity / self.full
         return colours, opacity
 
+    def valid_opacity(
+        self, weight: Array, valid: Array, filtered: Array | None, absent: Array | None
+    ) -> Array:
+        """Return the filtered opacity of the valid pixels, 0 where none is valid.
+
+        Parameters
+        ----------
+        weight : ndarray
+            Opacity of the valid pixels, filtered with the absolute weights.
+        valid : ndarray
+            Mask (0 and 1), filtered with the absolute weights.
+        filtered, absent : ndarray or None
+            For a kernel of both signs: opacity of the valid pixels, and ``1 - mask``, filtered with the
+            kernel.
+        """
+        nothing = valid < self.weights.half
+        mean = weight / np.where(nothing, self.work.type(1), valid)
+        if filtered is not None and absent is not None:
+            mean = (filtered + mean * absent) / self.work.type(self.total)
+        return np.where(nothing, self.work.type(0), mean)
+
+
+def valid_pixels(
+    image: Array, opacity: Opacity, axes: Sequence[int], options: MissingOptions
+) -> Array | None:
+    """Return where the pixels of an image with alpha are valid, or None if all are.
+
+    Parameters
+    ----------
+    image : ndarray
+    opacity : Opacity
+    axes : sequence of int
+        Filtered axes.
+    options : MissingOptions
+        A mask of the image or of its filtered axes, NaN, and values that mean "no data".
+
+    Raises
+    ------
+    ArgumentError
+        If the mask does not fit.
+
+    Examples
+    --------
+    >>> pixels = np.array([[[7, 7, 255], [7, 0, 255]]], "uint8")
+    >>> valid_pixels(pixels, Opacity(2, 2), (0, 1), MissingOptions(nodata=7)).ravel()
+    array([False,  True])
+    """
+    axis = opacity.axis
+    valid = None
+    if options.mask is not None:
+        values = mask_of(options.mask)
+        valid = (values != 0) & (values == values)
+        valid = valid.reshape(mask_shape(values.shape, image.shape, axes)).all(axis, keepdims=True)
+    given = check_nodata(nodata_values(options.nodata), image.dtype)
+    ignoring = check_nan(options.nan) == "ignore"
+    found = valid_colours(image, opacity, given, ignoring=ignoring)
+    parts = [part for part in (valid, found) if part is not None]
+    if not parts or all(part.all() for part in parts):
+        return None
+    return np.asarray(parts[0] if len(parts) == 1 else parts[0] & parts[1])
+
+
+def valid_colours(
+    image: Array, opacity: Opacity, nodata: Sequence[Any], *, ignoring: bool
+) -> Array | None:
+    """Return which pixels have valid colours; None if nothing can be missing.
+
+    A pixel is missing if one of its colours is NaN, or if all of them mean "no data".
+    """
+    colours = np.delete(image, opacity.index, opacity.axis)
+    numbers = [v for v in nodata if v == v]
+    ignoring = ignoring or len(numbers) < len(nodata)
+    valid: Any = None
+    if ignoring and image.dtype.kind == "f":
+        valid = ~np.isnan(colours).any(opacity.axis, keepdims=True)
+    if numbers:
+        known = valid_samples(colours, numbers).any(opacity.axis, keepdims=True)
+        valid = known if valid is None else valid & known
+    return None if valid is None else np.asarray(valid)
+
 
 def filter_with_opacity(
-    image: Array, opacity: Opacity, kernel: Any, output: Any = None, **options: Any
+    image: Array,
+    opacity: Opacity,
+    kernel: Any,
+    output: Any = None,
+    *,
+    valid: Array | None = None,
+    **options: Any,
 ) -> Array:
     """Filter an image whose samples along one axis are colours and their opacity.
 
@@ -171,6 +277,8 @@ def filter_with_opacity(
     kernel : array_like or Factors
     output : dtype, optional
         Data type of the result. Alpha is scaled to its range.
+    valid : ndarray of bool, optional
+        Where pixels are valid; its length along the axis of the colours is 1.
     **options
         Options of `separable.plan`; the axis of the colours must not be filtered.
 
@@ -191,7 +299,8 @@ def filter_with_opacity(
     rule = OpacityWeights.of(kernel, image.dtype, opacity.premultiplied)
     weights = rule.weights
     alpha = np.take(image, [index], axis).astype(rule.work)
-    colours = rule.multiplied(np.delete(image, index, axis), alpha)
+    known = alpha if valid is None else alpha * valid
+    colours = rule.multiplied(np.delete(image, index, axis), known, valid)
     plan = cached_plan(image, kernel, output, options)
     problem = plan.problem
     run = PlannedRun.of(plan, options)
@@ -201,12 +310,21 @@ def filter_with_opacity(
         return run.data(samples, kernel, rule.work, outside, rule.smallest, named=named)
 
     result = filtered(colours, weights.kernel, cval, named=True)
-    weight = filtered(alpha, weights.sizes, rule.full) if weights.total else alpha
-    mean = share = None
+    weight = filtered(known, weights.sizes, rule.full) if weights.total else known
+    mean = share = masked = None
     if weights.signed:
         mean = filtered(colours, weights.sizes, cval)
-        share = filtered(rule.work.type(rule.full) - alpha, weights.kernel, 0.0)
-    found, transparency = rule.combined(result, weight, mean, share, alpha)
+        share = filtered(rule.work.type(rule.full) - known, weights.kernel, 0.0)
+    if valid is not None and not rule.keeps_alpha:
+        mask = np.broadcast_to(valid, alpha.shape).astype(rule.work)
+        extra: tuple[Array | None, Array | None] = (None, None)
+        if weights.signed:
+            extra = (
+                filtered(known, weights.kernel, rule.full),
+                filtered(1 - mask, weights.kernel, 0.0),
+            )
+        masked = rule.valid_opacity(weight, filtered(mask, weights.sizes, 1.0), *extra)
+    found, transparency = rule.combined(result, weight, mean, share, alpha, masked)
     out = np.empty(image.shape, problem.out)
     before: tuple[slice, ...] = (slice(None),) * axis
     parts = (

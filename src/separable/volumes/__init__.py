@@ -3,7 +3,8 @@
 Results are bit-identical to in-memory filtering, for any blocks and every border mode. The plan is
 made for the whole volume; `chunkwise` chooses a method whose results do not depend on how a volume
 is cut into blocks. `needs` returns the samples that a region of the result depends on, and
-`filter_block` computes the region from them. `filter` filters a file within a memory limit.
+`filter_block` computes the region from them. `filter` filters a file within a memory limit, `bank` filters
+it with several kernels.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any
 from separable.errors import ArgumentError, ArgumentTypeError
 from separable.files.format_registry import in_parts
 from separable.files.image_filter import filter_whole_file
+from separable.files.several_images import chosen_images
+from separable.volumes.bank_files import BankRun, bank
 from separable.volumes.filter_file import Run, filter
 from separable.volumes.halo import BlockFilter, chunkwise, filter_block, needs
 from separable.volumes.slab_schedule import Schedule
@@ -21,9 +24,11 @@ from separable.volumes.slab_schedule import Schedule
 IN_PARTS = {"memory", "chunks", "resume", "client"}  # options of files that are filtered in parts
 
 __all__ = [
+    "BankRun",
     "BlockFilter",
     "Run",
     "Schedule",
+    "bank",
     "chunkwise",
     "filter",
     "filter_block",
@@ -61,8 +66,13 @@ def filter_with(
             f"`output` must be the path of the file to write because the image is a file ({image}); got "
             f"{output!r}. To filter it in memory, read it first: separable.files.read_image"
         )
-    if in_parts(image, output) or options.keys() & IN_PARTS:
+    asked = options.keys() & IN_PARTS
+    if asked or (in_parts(image, output) and len(_chosen(image, output, options)) == 1):
         filter(image, output, kernel, progress=progress, **options)
-    else:  # pictures, which are read and written whole
+    else:  # pictures, which are read and written whole, and files with several images
         filter_whole_file(image, output, kernel, progress=progress, **options)
     return output
+
+
+def _chosen(image: Any, output: Any, options: dict[str, Any]) -> tuple[int, ...]:
+    return chosen_images(image, output, options.get("image", "auto"))

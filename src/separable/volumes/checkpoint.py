@@ -46,6 +46,8 @@ class Journal:
 
     def __init__(self, file: Handle, events: list[dict[str, Any]]) -> None:
         self.path, self._file = file.path, file
+        again = [number for number, event in enumerate(events) if event.get("again")]
+        events = events[again[-1] :] if again else events
         found = [e["schedule"] for e in events if "schedule" in e]
         self.schedule: Any = found[-1] if found else None
         self.done = {(int(e["done"][0]), int(e["done"][1])) for e in events if "done" in e}
@@ -60,6 +62,13 @@ class Journal:
             raise FileError(
                 f"cannot write {self.path}: {reason_of(error)}. Free some space and resume"
             ) from None
+
+    def restart(self, schedule: Any) -> None:
+        """Begin again with another schedule: no slab counts as written."""
+        self.write(again=True)
+        self.write(schedule=schedule)
+        self.schedule = schedule
+        self.done.clear()
 
     def record(self, stage: int, step: int) -> None:
         """Record that a slab is on the disk."""

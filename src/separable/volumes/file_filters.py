@@ -10,7 +10,7 @@ import numpy as np
 from separable.errors import ArgumentError, KernelError
 from separable.factors import Factors
 from separable.files.chunked_io import Source
-from separable.files.image_filter import check_alone, opacity_of
+from separable.files.image_filter import opacity_of
 from separable.filter_bank.magnitude import Magnitude, wide_type
 from separable.kernels.parse import read_kernel_of
 from separable.masked import check_fill
@@ -52,18 +52,19 @@ def file_filter(
         first = found[0][0]
         place = opacity_of(source.info, source.ndim, first.problem.axes)
         return first, MagnitudeFilter(tuple(f for _, f in found), kernel, out, fill, place)
-    filter_plan, volume_filter = _planned(kernel, source, options, missing)
+    filter_plan = _planned(kernel, source, options, missing)
+    some = is_missing(missing, source.dtype)
     opacity = opacity_of(source.info, source.ndim, filter_plan.problem.axes)
-    if opacity is None:
-        return filter_plan, volume_filter
-    check_alone(missing)
-    return filter_plan, opacity_filter(filter_plan, kernel, source.dtype, opacity)
+    if opacity is not None:
+        return filter_plan, opacity_filter(filter_plan, kernel, source.dtype, opacity, missing=some)
+    if some:
+        return valid_filter(filter_plan, kernel, missing)
+    filter_plan = chunkwise(filter_plan)
+    return filter_plan, block_filter(filter_plan)
 
 
-def _planned(
-    kernel: Any, source: Source, options: dict[str, Any], missing: dict[str, Any]
-) -> tuple[Plan, BlockFilter]:
-    """Return the plan for the whole volume, with a method that is independent of the slabs."""
+def _planned(kernel: Any, source: Source, options: dict[str, Any], missing: dict[str, Any]) -> Plan:
+    """Return the plan for the whole volume."""
     if isinstance(kernel, Plan) and missing:
         raise ArgumentError(
             f"a plan is for samples that are all valid; got {', '.join(missing)}. Give the kernel "
@@ -85,10 +86,7 @@ def _planned(
         filter_plan = plan(kernel, source.shape, source.dtype, **options)
     if not filter_plan.problem.size:
         raise KernelError(f"{source.path} is empty, shape {source.shape}: there is nothing to do")
-    if is_missing(missing, source.dtype):
-        return valid_filter(filter_plan, kernel, missing)
-    filter_plan = chunkwise(filter_plan)
-    return filter_plan, block_filter(filter_plan)
+    return filter_plan
 
 
 def _space(kernel: Any, source: Source) -> tuple[int, ...] | None:

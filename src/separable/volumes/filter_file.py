@@ -15,38 +15,34 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from separable.engine import METHODS
 from separable.engine.result_memory import release
 from separable.errors import ArgumentError
 from separable.factors import Factors
 from separable.files.chunked_io import Source, Target, remove
 from separable.files.declared_nodata import obey_nodata
 from separable.files.format_registry import locate
-from separable.files.image_filter import (
-    check_percentiles,
-    opacity_note,
-    opacity_of,
-)
+from separable.files.image_filter import check_percentiles, opacity_note, opacity_of
 from separable.files.image_info import ImageInfo
 from separable.files.opening import check_target, create_target, open_source
+from separable.files.several_images import ImageChoice, choice_note, count_images, one_image
 from separable.filter_bank.magnitude import Magnitude, wide_type
 from separable.filtering import NoData, missing_options
+from separable.masked import Opacity, nodata_values
 from separable.plan import Plan
-from separable.run import run as run_method
-from separable.system import resident_memory
 from separable.volumes.checkpoint import Journal, open_journal, request_of, stage_path
 from separable.volumes.cluster import check_client, run_stage_on, schedule_for
 from separable.volumes.file_checks import check_claims, chunk_sizes, refuse_same
 from separable.volumes.file_filters import file_filter
 from separable.volumes.halo import BlockFilter
-from separable.volumes.missing_samples import masked
+from separable.volumes.missing_samples import is_missing, masked
 from separable.volumes.opacity_blocks import with_opacity
 from separable.volumes.rescaled_file import middle_path, write_rescaled
-from separable.volumes.slab_pipeline import run_stage
+from separable.volumes.slab_pipeline import Band, run_stage
 from separable.volumes.slab_schedule import Schedule, make_schedule, read_amount, restored
 from separable.volumes.vanished_results import watched
+from separable.volumes.warm_up import ready_memory
 
-__all__ = ["Run", "filter"]
+__all__ = ["USUAL", "Run", "filter"]
 
 PathLike: TypeAlias = str | os.PathLike[str]
 USUAL = 2 << 30  # default memory limit in bytes, beyond the memory already in use
@@ -68,6 +64,7 @@ def filter(
     fill: complex = math.nan,
     nodata: NoData = "auto",
     rescale: tuple[float, float] | None = None,
+    image: ImageChoice = "auto",
     **options: Any,
 ) -> Schedule:
     """Filter a volume from file to file within a memory limit.
@@ -112,6 +109,8 @@ def filter(
     rescale : (low, high), optional
         Percentiles of the result that become the ends of the range of its type (0 .. 1 for floats).
         The result is first written as floats beside the target.
+    image : int or "auto"
+        Number of the image in a file that holds several, from 1; "auto" takes the first.
     **options
         Options of `plan`: axes, mode, cval, origin, output (dtype of the result), tol, method,
         operation, threads. Methods whose results depend on how the volume is cut are not used.
@@ -141,18 +140,11 @@ def filter(
     ...     print(np.load(f"{folder}/out.npy").mean(), len(done.stages))
     1.0 1
     """
-    given = {"memory": memory, "chunks": chunks, "resume": resume, "client": client}
-    given |= {"mask": mask, "nan": nan, "fill": fill}
     with Run(
-        source,
-        target,
-        kernel,
-        overwrite=overwrite,
-        rescale=rescale,
-        nodata=nodata,
-        **given,
+        source, target, kernel, memory=memory, chunks=chunks, resume=resume, overwrite=overwrite,
+        client=client, mask=mask, nan=nan, fill=fill, nodata=nodata, rescale=rescale, image=image,
         **options,
-    ) as run:
+    ) as run:  # fmt: skip
         run(progress)
         return run.schedule
 
@@ -206,6 +198,7 @@ class Run:
         fill: complex = math.nan,
         nodata: NoData = "auto",
         rescale: tuple[float, float] | None = None,
+        image: ImageChoice = "auto",
         **options: Any,
     ) -> None:
         self.client = client
@@ -214,12 +207,15 @@ class Run:
         limit = None if memory is None else read_amount("memory", memory)
         wanted = chunk_sizes(chunks)
         # Step 1: open the source and plan for the whole volume.
-        self.source: Source = open_source(source)
+        number = one_image(source, image)
+        reopened = partial(open_source, Path(source), image=number)
+        self.source: Source = reopened()
         try:
+            self._note(choice_note((number,), count_images(source)))
             for read in (source, mask):
                 refuse_same(read, target)
             missing = missing_options(mask, nan, fill, nodata)
-            missing, info = self._obeyed(kernel, target, missing, options.get("output"))
+            missing, info = self._obeyed(kernel, target, missing, options)
             final = Path(os.path.realpath(target))  # a loop of links is refused below
             if rescale is not None:  # floats beside the target first
                 check_percentiles(rescale)
@@ -234,9 +230,13 @@ class Run:
                 missing = {**missing, "fill": math.nan} if missing else missing
                 target = middle_path(final)
             self.plan, volume_filter = file_filter(kernel, self.source, options, missing)
-            if mask is not None:
-                self.source = masked(self.source, mask, self.plan.problem.axes)
-            self._obey_alpha(kernel)
+            self.volume_filter: BlockFilter = volume_filter
+            axes = self.plan.problem.axes
+            self._opacity = opacity_of(self.source.info, self.source.ndim, axes)
+            if self._opacity is not None:
+                self._obey_alpha(kernel, self._opacity, missing)
+            elif mask is not None:
+                self.source = masked(self.source, mask, axes)
             problem = volume_filter.problem
             replacing = overwrite or rescale is not None
             check_target(target, problem.shape, problem.out, overwrite=replacing)
@@ -245,6 +245,8 @@ class Run:
             combined: dict[str, Any] = {}
             if isinstance(kernel, Magnitude):
                 combined["magnitude"] = len(kernel.kernels)
+            if number > 1:
+                combined["image"] = number
             request = request_of(
                 self.source, self.plan, problem.out, wanted, {**missing, **combined}
             )
@@ -260,28 +262,27 @@ class Run:
                 self.schedule = self._schedule(volume_filter, limit)
             if rescale is not None:
                 self._rescale = partial(
-                    write_rescaled, Path(source), final, self.out, rescale, fill=fill,
-                    opacity=self._opacity, overwrite=overwrite,
-                )  # fmt: skip
+                    write_rescaled, reopened, final, self.out, rescale, fill=fill,
+                    opacity=self._opacity, overwrite=overwrite)  # fmt: skip
                 self.target.notes = ()
             integers = problem.out.kind in "biu" and not isinstance(kernel, Plan)
             if integers and client is None and not self.journal.done and self._opacity is None:
                 one = kernel.kernels[0] if isinstance(kernel, Magnitude) else kernel
-                self._vanished = watched(self.target, one, self.source.path)
+                self._vanished = watched(self.target, one, reopened)
         except BaseException:
             self.source.close()
             raise
 
-    def _obey_alpha(self, kernel: Any) -> None:
-        """Read each sample together with the opacity of its pixel, if the source has alpha."""
-        source = self.source
-        self._opacity = opacity = opacity_of(source.info, source.ndim, self.plan.problem.axes)
-        if opacity is None:
-            return
+    def _obey_alpha(self, kernel: Any, opacity: Opacity, missing: dict[str, Any]) -> None:
+        """Read each sample together with the opacity of its pixel."""
         first = kernel.kernels[0] if isinstance(kernel, Magnitude) else kernel
-        note = opacity_note(opacity, first, self.plan.problem.out)
-        source.info = replace(source.info, notes=(*source.info.notes, note))
-        self.source = with_opacity(source, opacity)
+        some = is_missing(missing, self.source.dtype)
+        self._note(opacity_note(opacity, first, self.plan.problem.out, missing=some))
+        self.source = with_opacity(self.source, opacity, missing, self.plan.problem.axes)
+
+    def _note(self, note: str) -> None:
+        if note:
+            self.source.info = replace(self.source.info, notes=(*self.source.info.notes, note))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -289,17 +290,20 @@ class Run:
         return (*self.source.info.notes, *self.late_notes)
 
     def _obeyed(
-        self, kernel: Any, target: PathLike, missing: dict[str, Any], output: Any
+        self, kernel: Any, target: PathLike, missing: dict[str, Any], options: dict[str, Any]
     ) -> tuple[dict[str, Any], ImageInfo]:
         """Return the options for missing samples, and the metadata of the target."""
         source, info = self.source, self.source.info
         if isinstance(kernel, Plan) and not any(v == v for v in info.nodata):
             return missing, info
-        out = source.dtype if output is None else np.dtype(output)
+        axes = info.space(source.ndim) if options.get("axes") is None else options["axes"]
+        if opacity_of(info, source.ndim, axes) is not None:  # it says where nothing is valid
+            values = nodata_values(missing.get("nodata", "auto"), info.nodata)
+            return {**missing, **({"nodata": values} if values else {})}, replace(info, nodata=())
+        out = np.dtype(options.get("output") or source.dtype)
         path, _, format = locate(target, "write")
         obeyed = obey_nodata(missing, info, source.path, source.dtype, out, (format, path))
-        if obeyed.note:
-            source.info = replace(info, notes=(*info.notes, obeyed.note))
+        self._note(obeyed.note)
         return obeyed.missing, obeyed.info
 
     @property
@@ -330,7 +334,7 @@ class Run:
                     )
                     break
                 if number == len(stages) - 1:
-                    run_stage(stage, number, source, self.target, self.journal, report_stage)
+                    self._run_into(self.target, number, source, report_stage)
                     break
                 file = stage_path(self.name, number)
                 if file.exists():
@@ -343,13 +347,29 @@ class Run:
                 source = open_source(file)
         finally:
             source.close()
+        self.complete()
+
+    def _run_into(
+        self, target: Target, number: int, source: Source, report: Callable[[float], None]
+    ) -> None:
+        stage = self.schedule.stages[number]
+        run_stage(stage, number, source, [Band(stage.filter, target, self.journal)], report)
+
+    def complete(self) -> None:
+        """Give the target its final name, once all slabs are written.
+
+        Raises
+        ------
+        FileError
+            If the disk is full, or a file of that name was created meanwhile.
+        """
         self.target.finish()
-        for number in range(len(stages)):
+        for number in range(len(self.schedule.stages)):
             remove(stage_path(self.name, number))
         self.journal.remove()
         if self._rescale is not None:
             self.target = self._rescale()
-        self.late_notes = self._vanished()
+        self.late_notes = (*self._vanished(), *self.target.late_notes)
 
     def close(self) -> None:
         """Close the files. An incomplete partial file is kept."""
@@ -382,7 +402,7 @@ class Run:
         if not middle.resumed:
             self.journal.done -= {(n, step) for n, step in self.journal.done if n == number}
         try:
-            run_stage(stage, number, source, middle, self.journal, report_stage)
+            self._run_into(middle, number, source, report_stage)
             middle.finish()
         except BaseException:
             middle.abandon()
@@ -391,9 +411,9 @@ class Run:
     def _schedule(self, volume_filter: BlockFilter, limit: int | None) -> Schedule:
         if not self.target.resumed:
             self.journal.done.clear()
-        base = _ready(volume_filter)
+        base = ready_memory(volume_filter)
         if self.client is not None:
-            base = max(self.client.run(_ready, volume_filter).values(), default=base)
+            base = max(self.client.run(ready_memory, volume_filter).values(), default=base)
         limit = base + USUAL if limit is None else limit
         ends = (self.source.chunks, self.target.chunks)
         if self.journal.schedule is not None and self.target.resumed:
@@ -414,28 +434,17 @@ class Run:
 
     @contextlib.contextmanager
     def _undone(self) -> Iterator[None]:
-        """Remove the partial file and the journal on failure, unless a slab was completed."""
+        """Discard the run on failure."""
         try:
             yield
         except BaseException:
-            with contextlib.ExitStack() as files:  # the journal last: it locks the partial file
-                files.callback(self.journal.close if self.journal.done else self.journal.remove)
-                if hasattr(self, "target"):
-                    self.target.abandon(keep=bool(self.journal.done))
+            self.discard()
             raise
 
-
-def _ready(volume_filter: BlockFilter) -> int:
-    """Compile the filter, free unused memory, and return the memory then in use."""
-    release()
-    _warm_up(volume_filter)
-    return resident_memory()
-
-
-def _warm_up(volume_filter: BlockFilter) -> None:
-    """Load or compile the code of the filter, so that it counts as memory in use."""
-    for one in volume_filter.filters:
-        problem = one.problem
-        small = replace(problem, shape=tuple(min(n, 4) for n in problem.shape), threads=1)
-        form = replace(one.form)
-        run_method(small, METHODS[one.method], form, np.zeros(small.shape, small.dtype))
+    def discard(self) -> None:
+        """Close the files; remove the partial file and the journal, unless a slab was completed."""
+        with contextlib.ExitStack() as files:  # the journal last: it locks the partial file
+            files.callback(self.journal.close if self.journal.done else self.journal.remove)
+            files.callback(self.source.close)
+            if hasattr(self, "target"):
+                self.target.abandon(keep=bool(self.journal.done))

@@ -33,6 +33,8 @@ from separable.run import run
 __all__ = [
     "Block",
     "BlockFilter",
+    "Index",
+    "Region",
     "block_filter",
     "chunkwise",
     "filter_block",
@@ -139,6 +141,11 @@ class BlockFilter:
     def filters(self) -> tuple[BlockFilter, ...]:
         """The filters that run on a block: this one, or those that it consists of."""
         return (self,)
+
+    @property
+    def bands(self) -> int:
+        """Number of results."""
+        return 1
 
     @property
     def own_bytes(self) -> int:

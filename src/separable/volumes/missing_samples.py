@@ -45,6 +45,7 @@ __all__ = [
     "as_valid",
     "is_missing",
     "mask_place",
+    "mask_reader",
     "masked",
     "missing_values",
     "pair_dtype",
@@ -367,30 +368,51 @@ def masked(source: Source, mask: Any, axes: Sequence[int]) -> Source:
     ArgumentError
         If it does not fit.
     """
+    read, close = mask_reader(mask, source.shape, axes)
+
+    def fetch(region: Region) -> Array:
+        return paired(source.read(region), read(region))
+
+    def release() -> None:
+        source.close()
+        close()
+
+    is_file = isinstance(mask, (str, os.PathLike))
+    return _Pairs(
+        source.path, source.shape, pair_dtype(source.dtype), source.chunks, source.info, fetch,
+        release, source.layout, source.slow, axes=tuple(axes),
+        mask=Path(mask).absolute() if is_file else mask_of(mask),
+    )  # fmt: skip
+
+
+def mask_reader(
+    mask: Any, shape: Sequence[int], axes: Sequence[int]
+) -> tuple[Callable[[Region], Array], Callable[[], None]]:
+    """Return a function that reads the mask of a region of a volume, and one that closes its file.
+
+    The mask of a region has as many axes as the volume, and length 1 along axes where it is repeated.
+
+    Raises
+    ------
+    FileError
+        If the mask cannot be read.
+    ArgumentError
+        If it does not fit.
+    """
     is_file = isinstance(mask, (str, os.PathLike))
     beside: Any = open_source(mask) if is_file else mask_of(mask)
+    close: Callable[[], None] = beside.close if is_file else lambda: None
     try:
-        place = mask_place(beside, source.shape, axes)
+        place = mask_place(beside, shape, axes)
     except BaseException:
-        if is_file:
-            beside.close()
+        close()
         raise
     read: Callable[[Region], Array] = beside.read if is_file else beside.__getitem__
-    dropped = len(beside.shape) < len(source.shape)
+    dropped = len(beside.shape) < len(shape)
 
     def fetch(region: Region) -> Array:
         own = [s if n > 1 else slice(0, 1) for s, n in zip(region, place, strict=True)]
         wanted = tuple(s for a, s in enumerate(own) if not dropped or a in axes)
-        shape = [s.stop - s.start for s in own]
-        return paired(source.read(region), np.asarray(read(wanted)).reshape(shape))
+        return np.asarray(read(wanted)).reshape([s.stop - s.start for s in own])
 
-    def release() -> None:
-        source.close()
-        if is_file:
-            beside.close()
-
-    return _Pairs(
-        source.path, source.shape, pair_dtype(source.dtype), source.chunks, source.info, fetch,
-        release, source.layout, source.slow, mask=Path(mask).absolute() if is_file else beside,
-        axes=tuple(axes),
-    )  # fmt: skip
+    return fetch, close

@@ -6,6 +6,7 @@ axis, also between the colours. The block of the opacity itself is paired with i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,18 @@ from numpy.typing import NDArray
 from separable.errors import ArgumentError
 from separable.files.chunked_io import Region, Source
 from separable.files.opening import open_source
-from separable.masked import Opacity, OpacityWeights
+from separable.masked import Opacity, OpacityWeights, valid_colours
 from separable.masked.opacity import scaled
 from separable.plan import Plan, plan
 from separable.run import store
 from separable.volumes.halo import Block, BlockFilter, block_filter
-from separable.volumes.missing_samples import steady_plan
+from separable.volumes.missing_samples import (
+    as_valid,
+    is_missing,
+    mask_reader,
+    missing_values,
+    steady_plan,
+)
 
 __all__ = ["OpacityFilter", "opacity_filter", "with_opacity"]
 
@@ -41,6 +48,8 @@ class OpacityFilter(BlockFilter):
         Data type of the samples, and of the result.
     rule : OpacityWeights
     opacity : Opacity
+    missing : bool
+        Whether pixels may be missing; samples then come with their validity.
     """
 
     def __init__(
@@ -50,11 +59,13 @@ class OpacityFilter(BlockFilter):
         out: np.dtype[Any],
         rule: OpacityWeights,
         opacity: Opacity,
+        missing: bool = False,
     ) -> None:
         first = parts[0]
-        pairs = replace(first.problem, dtype=_pair_dtype(dtype), out=out)
+        pairs = replace(first.problem, dtype=_pair_dtype(dtype, missing), out=out)
         super().__init__(pairs, first.method, first.form)
         self._parts, self.dtype, self.rule, self.opacity = parts, dtype, rule, opacity
+        self.missing = missing
         self._turning = tuple(sorted({axis for part in parts for axis in part._turning}))
 
     @property
@@ -70,34 +81,43 @@ class OpacityFilter(BlockFilter):
     @property
     def token(self) -> tuple[Any, ...]:
         """Values that identify this filter."""
-        return (*super().token, "opacity", self.opacity)
+        return (*super().token, "opacity", self.opacity, self.missing)
 
     def with_threads(self, threads: int) -> OpacityFilter:
         """Return the same filter with another number of threads."""
         parts = tuple(part.with_threads(threads) for part in self._parts)
-        return OpacityFilter(parts, self.dtype, self.problem.out, self.rule, self.opacity)
+        given = (self.dtype, self.problem.out, self.rule, self.opacity, self.missing)
+        return OpacityFilter(parts, *given)
 
     def run(self, samples: Array, block: Block, out: Array | None = None) -> Array:
         """Filter a block; parameters are those of `BlockFilter.run`."""
         rule, axis = self.rule, self.opacity.axis
         # Step 1: multiply the colours by their opacity.
         own = samples["opacity"].astype(rule.work)
-        colours = rule.multiplied(samples["value"], own)
+        valid = samples["valid"] != 0 if self.missing else None
+        known = own if valid is None else own * valid
+        colours = rule.multiplied(samples["value"], known, valid)
 
         # Step 2: run the filters.
-        data, *others = self._parts
-        filtered = np.ascontiguousarray(data.run(colours, block))
-        mean = share = None
-        weight = own[block.crop]
-        if others:
-            weight = np.ascontiguousarray(others[0].run(own, block))
-        if len(others) > 1:
-            mean = np.ascontiguousarray(others[1].run(colours, block))
-            clear = rule.work.type(rule.full) - own
-            share = np.ascontiguousarray(others[2].run(clear, block))
+        def run(number: int, values: Array) -> Array:
+            return np.ascontiguousarray(self._parts[number].run(values, block))
+
+        filtered = run(0, colours)
+        mean = share = masked = None
+        weight = run(1, known) if rule.weights.total else known[block.crop]
+        if rule.weights.signed:
+            mean = run(2, colours)
+            share = run(3, rule.work.type(rule.full) - known)
+        if valid is not None and not rule.keeps_alpha:
+            mask = valid.astype(rule.work)
+            if rule.weights.signed:
+                extra = run(5, known), run(3, 1 - mask)
+                masked = rule.valid_opacity(weight, run(4, mask), *extra)
+            else:
+                masked = rule.valid_opacity(weight, run(2, mask), None, None)
 
         # Step 3: combine them; put the opacity in its place, if it is in this block.
-        found, opacity = rule.combined(filtered, weight, mean, share, own[block.crop])
+        found, opacity = rule.combined(filtered, weight, mean, share, own[block.crop], masked)
         place = self.opacity.index - block.starts[axis]
         if 0 <= place < found.shape[axis]:
             at = (slice(None),) * axis + (slice(place, place + 1),)
@@ -111,7 +131,7 @@ class OpacityFilter(BlockFilter):
 
 
 def opacity_filter(
-    filter_plan: Plan, kernel: Any, dtype: np.dtype[Any], opacity: Opacity
+    filter_plan: Plan, kernel: Any, dtype: np.dtype[Any], opacity: Opacity, *, missing: bool = False
 ) -> OpacityFilter:
     """Return the filter of a picture with alpha, to be run on its blocks.
 
@@ -124,6 +144,8 @@ def opacity_filter(
     dtype : dtype
         Type of the samples.
     opacity : Opacity
+    missing : bool
+        Whether pixels may be missing.
 
     Raises
     ------
@@ -153,38 +175,79 @@ def opacity_filter(
         parts.append(part(weights.sizes, rule.full))
     if weights.signed:
         parts += [part(weights.sizes, cval), part(weights.kernel, 0.0)]
-    return OpacityFilter(tuple(parts), dtype, problem.out, rule, opacity)
+    if missing and not rule.keeps_alpha:
+        parts.append(part(weights.sizes, 1.0))
+        if weights.signed:
+            parts.append(part(weights.kernel, rule.full))
+    return OpacityFilter(tuple(parts), dtype, problem.out, rule, opacity, missing)
 
 
-def _pair_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    return np.dtype([("value", dtype), ("opacity", dtype)])
+def _pair_dtype(dtype: np.dtype[Any], missing: bool) -> np.dtype[Any]:
+    fields = [("value", dtype), ("opacity", dtype)]
+    return np.dtype([*fields, ("valid", "u1")] if missing else fields)
 
 
 @dataclass
 class _Pairs(Source):
-    """A source of samples with their opacity, which is pickled as its path and the opacity's place."""
+    """A source of samples with their opacity, which is pickled as what it is made of."""
 
-    opacity: Any = field(repr=False, default=None)
+    made_of: tuple[Any, ...] = field(repr=False, default=())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _opened, (self.path, self.opacity)
+        return _opened, (self.path, *self.made_of)
 
 
-def _opened(path: Path, opacity: Opacity) -> Source:
-    return with_opacity(open_source(path), opacity)
+def _opened(path: Path, opacity: Opacity, missing: dict[str, Any], axes: tuple[int, ...]) -> Source:
+    source = open_source(path)
+    try:
+        return with_opacity(source, opacity, missing, axes)
+    except BaseException:
+        source.close()
+        raise
 
 
-def with_opacity(source: Source, opacity: Opacity) -> Source:
-    """Return a source of pairs: the samples of a source, each with the opacity of its pixel.
+def with_opacity(
+    source: Source,
+    opacity: Opacity,
+    missing: dict[str, Any] | None = None,
+    axes: tuple[int, ...] = (),
+) -> Source:
+    """Return a source of samples, each with the opacity of its pixel and whether that is valid.
 
     Parameters
     ----------
     source : Source
         Source of the samples; closed together with the returned source.
     opacity : Opacity
+    missing : dict, optional
+        Options for missing samples: `mask`, `nan` and `nodata`. Without any, there is no validity.
+    axes : tuple of int
+        Filtered axes, for the mask.
+
+    Raises
+    ------
+    FileError
+        If the mask cannot be read.
+    ArgumentError
+        If it does not fit.
     """
     axis, index = opacity.axis, opacity.index
-    dtype = _pair_dtype(source.dtype)
+    missing = {k: v for k, v in (missing or {}).items() if k in ("mask", "nan", "nodata")}
+    some = is_missing(missing, source.dtype)
+    dtype = _pair_dtype(source.dtype, some)
+    values = missing_values(missing, source.dtype)
+    read: Callable[[Region], Array] | None = None
+    close = None
+    if "mask" in missing:
+        read, close = mask_reader(missing["mask"], source.shape, axes)
+
+    def validity(region: Region) -> Array:
+        whole = (*region[:axis], slice(0, source.shape[axis]), *region[axis + 1 :])
+        valid: Any = valid_colours(source.read(whole), opacity, values, ignoring=False)
+        if read is not None:
+            known = as_valid(read(whole)).all(axis, keepdims=True)
+            valid = known if valid is None else np.asarray(valid & known)
+        return np.ones(1, bool) if valid is None else valid
 
     def fetch(region: Region) -> Array:
         samples = source.read(region)
@@ -195,9 +258,16 @@ def with_opacity(source: Source, opacity: Opacity) -> Source:
             alpha = source.read((*region[:axis], slice(index, index + 1), *region[axis + 1 :]))
         pairs = np.empty(samples.shape, dtype)
         pairs["value"], pairs["opacity"] = samples, alpha
+        if some:
+            pairs["valid"] = validity(region)
         return pairs
 
+    def release() -> None:
+        source.release()
+        if close is not None:
+            close()
+
     return _Pairs(
-        source.path, source.shape, dtype, source.chunks, source.info, fetch, source.release,
-        source.layout, source.slow, opacity=opacity,
+        source.path, source.shape, dtype, source.chunks, source.info, fetch, release,
+        source.layout, source.slow, made_of=(opacity, missing, axes),
     )  # fmt: skip

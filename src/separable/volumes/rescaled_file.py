@@ -42,7 +42,7 @@ def middle_path(target: Path) -> Path:
 
 
 def write_rescaled(
-    source: Path,
+    source: Callable[[], Source],
     target: Path,
     out: np.dtype[Any],
     percentiles: tuple[float, float],
@@ -56,8 +56,8 @@ def write_rescaled(
 
     Parameters
     ----------
-    source : Path
-        File whose metadata the target has.
+    source : callable
+        Opens the file whose metadata the target has.
     target : Path
     out : dtype
         Type of the target.
@@ -83,7 +83,7 @@ def write_rescaled(
     """
     check_percentiles(percentiles)
     middle = middle_path(target)
-    with open_source(middle) as values, open_source(source) as like:
+    with open_source(middle) as values, source() as like:
         low, high = _ends(values, percentiles, opacity)
         made = create_target(
             target, values.shape, out, info=replace(like.info, notes=()), like=like,

@@ -23,10 +23,27 @@ from separable.volumes.checkpoint import Journal, bring_to_disk, now
 from separable.volumes.halo import BlockFilter
 from separable.volumes.slab_planner import PIECE, Sides, Stage, Step, working_bytes
 
-__all__ = ["run_stage"]
+__all__ = ["Band", "run_stage"]
 
 Array = NDArray[Any]
 Region = tuple[slice, ...]
+
+
+@dataclass(frozen=True)
+class Band:
+    """One of the results of a stage.
+
+    Attributes
+    ----------
+    filter : BlockFilter
+    target : Target
+    journal : Journal
+        Journal of the target.
+    """
+
+    filter: BlockFilter
+    target: Target
+    journal: Journal
 
 
 @dataclass
@@ -50,20 +67,19 @@ def run_stage(
     stage: Stage,
     number: int,
     source: Source,
-    target: Target,
-    journal: Journal,
+    bands: Sequence[Band],
     progress: Callable[[float], None],
 ) -> None:
-    """Filter the slabs that are not yet on the disk.
+    """Filter the slabs that are not yet on the disk; each is read once for all results.
 
     Parameters
     ----------
     stage : Stage
     number : int
-        Number of the stage, for the journal.
+        Number of the stage, for the journals.
     source : Source
-    target : Target
-    journal : Journal
+    bands : sequence of Band
+        The results: one, or one per filter of a `BankFilter`.
     progress : callable
         Called with the fraction of the stage just done, slabs of an earlier run included.
 
@@ -72,12 +88,12 @@ def run_stage(
     FileError
         If a region cannot be read or written; the partial file is kept.
     """
-    size = math.prod(stage.shape)
+    size = math.prod(stage.shape) * len(bands)
     steps, done = [], 0
     for index, step in enumerate(stage.steps):
-        if (number, index) in journal.done:
-            done += _samples(step.region)
-        else:
+        complete = [(number, index) in band.journal.done for band in bands]
+        done += _samples(step.region) * sum(complete)
+        if not all(complete):
             steps.append((index, step))
     if done:
         progress(done / size)
@@ -85,7 +101,7 @@ def run_stage(
         return
     release()  # the buffers of the stage before
     with ThreadPoolExecutor(1, "read") as reading, ThreadPoolExecutor(1, "write") as writing:
-        pipeline = _Pipeline(stage, number, source, target, journal)
+        pipeline = _Pipeline(stage, number, source, bands)
         try:
             for fraction in pipeline.run(steps, reading, writing):
                 progress(fraction)
@@ -99,11 +115,9 @@ def run_stage(
 class _Pipeline:
     """The buffers of a stage and the functions that fill and empty them."""
 
-    def __init__(
-        self, stage: Stage, number: int, source: Source, target: Target, journal: Journal
-    ) -> None:
+    def __init__(self, stage: Stage, number: int, source: Source, bands: Sequence[Band]) -> None:
         self.stage, self.number = stage, number
-        self.source, self.target, self.journal = source, target, journal
+        self.source, self.bands = source, bands
         self.buffers = [_Buffer.of(stage.input_bytes) for _ in range(2)]
         self.out_buffers = [_Buffer.of(stage.output_bytes) for _ in range(2)]
         copied = stage.block_samples * stage.filter.problem.dtype.itemsize
@@ -117,20 +131,24 @@ class _Pipeline:
         writing: ThreadPoolExecutor,
     ) -> Iterator[float]:
         """Run the steps; yield the fraction of the stage that each brings to the disk."""
-        size = math.prod(self.stage.shape)
+        size = math.prod(self.stage.shape) * len(self.bands)
         written: list[tuple[Future[None], Step]] = []
+        out_buffers = itertools.cycle(self.out_buffers)
         coming = reading.submit(self.read, steps[0][1], self.buffers[0], self.buffers[1])
         for turn, (index, step) in enumerate(steps):
             coming.result()
             here, other = self.buffers[turn % 2], self.buffers[1 - turn % 2]
             if turn + 1 < len(steps):
                 coming = reading.submit(self.read, steps[turn + 1][1], other, here)
-            if len(written) == 2:  # its output buffer is needed
-                future, before = written.pop(0)
-                future.result()
-                yield _samples(before.region) / size
-            result = self.filter(step, here, self.out_buffers[turn % 2])
-            written.append((writing.submit(self.write, index, step, result), step))
+            for band in self.bands:
+                if (self.number, index) in band.journal.done:
+                    continue
+                if len(written) == 2:  # its output buffer is needed
+                    future, before = written.pop(0)
+                    future.result()
+                    yield _samples(before.region) / size
+                result = self.filter(step, band.filter, here, next(out_buffers))
+                written.append((writing.submit(self.write, band, index, step, result), step))
         for future, before in written:
             future.result()
             yield _samples(before.region) / size
@@ -159,38 +177,41 @@ class _Pipeline:
             self._fetch(starts, stops, at)
         into.step = step
 
-    def filter(self, step: Step, buffer: _Buffer, out_buffer: _Buffer) -> Array:
+    def filter(
+        self, step: Step, volume_filter: BlockFilter, buffer: _Buffer, out_buffer: _Buffer
+    ) -> Array:
         """Filter a block that is in memory; return the result for its region."""
-        volume_filter: BlockFilter = self.stage.filter
         problem = volume_filter.problem
         samples = buffer.shaped(self._buffer_shape(step), problem.dtype)
-        start = step.block.starts[self.stage.along] - step.buffered[0]
-        stop = step.block.stops[self.stage.along] - step.buffered[0]
-        block = samples[self._along(start, stop)]
+        own = step.block
+        if volume_filter is not self.stage.filter:  # one of several, whose block is smaller
+            own = volume_filter.block(step.region)
+        firsts = list(step.block.starts)
+        firsts[self.stage.along] = step.buffered[0]
+        place = zip(own.starts, own.stops, firsts, strict=True)
+        block = samples[tuple(slice(a - first, b - first) for a, b, first in place)]
         if not block.flags.c_contiguous:
             flat = self.copy.shaped(block.shape, problem.dtype)
             np.copyto(flat, block)
             block = flat
-        result = volume_filter.run(
-            block, step.block, out_buffer.shaped(step.block.shape, problem.out)
-        )
-        if kept_bytes() > self.stage.block_samples * working_bytes(volume_filter):
+        result = volume_filter.run(block, own, out_buffer.shaped(own.shape, problem.out))
+        if kept_bytes() > self.stage.block_samples * working_bytes(self.stage.filter):
             release()  # memory kept for slabs of other sizes
         return result
 
-    def write(self, index: int, step: Step, result: Array) -> None:
+    def write(self, band: Band, index: int, step: Step, result: Array) -> None:
         """Write a region, flush it to the disk and record it."""
-        since = now()
-        for part in _pieces(step.region, self.target.chunks, self.target.dtype.itemsize):
+        since, target = now(), band.target
+        for part in _pieces(step.region, target.chunks, target.dtype.itemsize):
             if self.stopped:
                 return
             inner = tuple(
                 slice(p.start - r.start, p.stop - r.start)
                 for p, r in zip(part, step.region, strict=True)
             )
-            self.target.write(part, result[inner])
-        bring_to_disk(self.target, since)
-        self.journal.record(self.number, index)
+            target.write(part, result[inner])
+        bring_to_disk(target, since)
+        band.journal.record(self.number, index)
         return_free_memory()  # memory that the codecs freed
 
     def _buffer_shape(self, step: Step) -> tuple[int, ...]:

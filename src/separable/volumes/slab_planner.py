@@ -146,7 +146,7 @@ class Stage:
     @property
     def gathers(self) -> bool:
         """True if a block must be copied because it is not contiguous in the buffer."""
-        return math.prod(self.shape[: self.along]) > 1
+        return self.filter.bands > 1 or math.prod(self.shape[: self.along]) > 1
 
     @property
     def memory(self) -> int:
@@ -177,7 +177,8 @@ class Stage:
         """Predicted times to read and to write."""
         problem = self.filter.problem
         reading = self.samples_read * problem.dtype.itemsize / (CODED if self.source else RAW)
-        return reading, problem.size * problem.out.itemsize / (CODED if self.target else RAW)
+        written = self.filter.bands * problem.size * problem.out.itemsize
+        return reading, written / (CODED if self.target else RAW)
 
     def seconds(self) -> float:
         """Predict the time, only to compare schedules."""
