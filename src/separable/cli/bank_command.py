@@ -28,7 +28,7 @@ from separable.plan import plan
 from separable.plan.plan_text import axes_text, duration
 from separable.request import check_dtype
 
-__all__ = ["BankOptions", "bank_command", "result_paths"]
+__all__ = ["BankOptions", "bank_command", "make_folder", "result_paths"]
 
 Array = NDArray[Any]
 
@@ -95,7 +95,7 @@ def bank_command(
     console = output()
     out_dtype = None if dtype is None else check_dtype(dtype, "--dtype")
     targets = result_paths(source, folder, options.kernel, suffix)
-    _make_folder(folder)
+    make_folder(folder)
     slabs, first = SlabOptions(memory), next(iter(targets.values()))
     if is_for_slabs(FileJob(source, first, False, force), slabs, copies=len(targets) + 1):
         job = _SlabJob(source, targets, slabs, force)
@@ -167,7 +167,8 @@ def result_paths(
     return found
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Create the folder of the results, if it does not exist."""
     if outer_file(folder) != folder or (folder.exists() and not folder.is_dir()):
         raise FileError(f"cannot write into {folder}: expected a folder. Name another one")
     try:

@@ -27,7 +27,9 @@ from separable.volumes.slab_schedule import amount
 __all__ = [
     "FileJob",
     "Memory",
+    "PartText",
     "SlabOptions",
+    "bytes_done",
     "filter_in_slabs",
     "is_for_slabs",
 ]
@@ -60,6 +62,16 @@ Scheduler = Annotated[
         metavar="ADDRESS",
     ),
 ]
+PartText = Annotated[
+    str | None,
+    typer.Option(
+        "--part",
+        help="Compute a part of the slabs, for example 3/64: independent processes share one run, and "
+        "the last one completes the output, a Zarr store.",
+        show_default=False,
+        metavar="PART",
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -74,11 +86,12 @@ class FileJob:
 
 @dataclass(frozen=True)
 class SlabOptions:
-    """The options --memory, --chunks and --scheduler as they were typed."""
+    """The options --memory, --chunks, --scheduler and --part as they were typed."""
 
     memory: Memory = None
     chunks: Chunks = None
     scheduler: Scheduler = None
+    part: PartText = None
 
 
 def is_for_slabs(job: FileJob, slabs: SlabOptions, copies: int = 1) -> bool:
@@ -128,7 +141,7 @@ def filter_in_slabs(
         cluster as client,
         Run(
             job.source, job.target, kernel, memory=slabs.memory, chunks=slabs.chunks or "auto",
-            overwrite=job.force, client=client, **options,
+            overwrite=job.force, client=client, part=slabs.part, **options,
         ) as run,
     ):  # fmt: skip
         if scheduler is not None:
@@ -143,7 +156,7 @@ def filter_in_slabs(
             )
         size = run.source.nbytes
         start = time.perf_counter()
-        with _kept(run.target.draft.name), _bytes_done(size) as step:
+        with _kept(run.target.draft.name), bytes_done(size) as step:
             run(step)
         seconds = time.perf_counter() - start
         if job.explain:
@@ -156,6 +169,11 @@ def filter_in_slabs(
         )
         for note in run.late_notes:
             console.print(f"Note: {note}.", soft_wrap=True)
+        if not run.finished:
+            console.print(
+                f"Part {slabs.part} is done; the last part completes {job.target}.", soft_wrap=True
+            )
+            return
         shape = "x".join(map(str, run.target.shape))
         console.print(f"Wrote {job.target}: {shape} {run.target.dtype}.", soft_wrap=True)
 
@@ -177,7 +195,7 @@ def _kept(draft: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _bytes_done(size: int) -> Iterator[Callable[[float], None] | None]:
+def bytes_done(size: int) -> Iterator[Callable[[float], None] | None]:
     """Show bytes done, rate and time left on stderr if it is a terminal."""
     if not sys.stderr.isatty():
         yield None

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from separable.engine import METHODS
+from separable.engine.result_memory import release
 from separable.errors import ArgumentError, KernelError
 from separable.factors import Factors
 from separable.files.chunked_io import Source
@@ -14,12 +17,14 @@ from separable.files.image_filter import check_alone, opacity_of
 from separable.filter_bank.magnitude import Magnitude, wide_type
 from separable.masked import check_fill
 from separable.plan import Plan, plan
+from separable.run import run as run_method
+from separable.system import resident_memory
 from separable.volumes.halo import BlockFilter, block_filter, chunkwise
 from separable.volumes.magnitude_blocks import MagnitudeFilter
 from separable.volumes.missing_samples import is_missing, valid_filter
 from separable.volumes.opacity_blocks import opacity_filter
 
-__all__ = ["file_filter"]
+__all__ = ["file_filter", "ready"]
 
 
 def file_filter(
@@ -92,3 +97,19 @@ def _space(kernel: Any, source: Source) -> tuple[int, ...] | None:
     space = source.info.space(source.ndim)
     shape = kernel.shape if isinstance(kernel, Factors) else np.shape(kernel)
     return space if len(shape) == len(space) else None
+
+
+def ready(volume_filter: BlockFilter) -> int:
+    """Compile the filter, free unused memory, and return the memory then in use."""
+    release()
+    _warm_up(volume_filter)
+    return resident_memory()
+
+
+def _warm_up(volume_filter: BlockFilter) -> None:
+    """Load or compile the code of the filter, so that it counts as memory in use."""
+    for one in volume_filter.filters:
+        problem = one.problem
+        small = replace(problem, shape=tuple(min(n, 4) for n in problem.shape), threads=1)
+        form = replace(one.form)
+        run_method(small, METHODS[one.method], form, np.zeros(small.shape, small.dtype))

@@ -15,7 +15,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from separable.engine import METHODS
 from separable.engine.result_memory import release
 from separable.errors import ArgumentError
 from separable.factors import Factors
@@ -32,16 +31,21 @@ from separable.files.opening import check_target, create_target, open_source
 from separable.filter_bank.magnitude import Magnitude, wide_type
 from separable.filtering import NoData, missing_options
 from separable.plan import Plan
-from separable.run import run as run_method
-from separable.system import resident_memory
-from separable.volumes.checkpoint import Journal, open_journal, request_of, stage_path
+from separable.volumes.checkpoint import Journal, request_of, stage_path
 from separable.volumes.cluster import check_client, run_stage_on, schedule_for
 from separable.volumes.file_checks import check_claims, chunk_sizes, refuse_same
-from separable.volumes.file_filters import file_filter
+from separable.volumes.file_filters import file_filter, ready
 from separable.volumes.halo import BlockFilter
 from separable.volumes.missing_samples import masked
 from separable.volumes.opacity_blocks import with_opacity
 from separable.volumes.rescaled_file import middle_path, write_rescaled
+from separable.volumes.run_parts import (
+    check_part,
+    chunk_stage,
+    finish_part,
+    open_run_journal,
+    start_part,
+)
 from separable.volumes.slab_pipeline import run_stage
 from separable.volumes.slab_schedule import Schedule, make_schedule, read_amount, restored
 from separable.volumes.vanished_results import watched
@@ -68,6 +72,7 @@ def filter(
     fill: complex = math.nan,
     nodata: NoData = "auto",
     rescale: tuple[float, float] | None = None,
+    part: str | tuple[int, int] | None = None,
     **options: Any,
 ) -> Schedule:
     """Filter a volume from file to file within a memory limit.
@@ -112,6 +117,9 @@ def filter(
     rescale : (low, high), optional
         Percentiles of the result that become the ends of the range of its type (0 .. 1 for floats).
         The result is first written as floats beside the target.
+    part : str or (int, int), optional
+        Part of the slabs to compute, such as "3/64": independent processes share one run, each with
+        its own number, and the one that ends last completes the target, which must be a Zarr store.
     **options
         Options of `plan`: axes, mode, cval, origin, output (dtype of the result), tol, method,
         operation, threads. Methods whose results depend on how the volume is cut are not used.
@@ -142,7 +150,7 @@ def filter(
     1.0 1
     """
     given = {"memory": memory, "chunks": chunks, "resume": resume, "client": client}
-    given |= {"mask": mask, "nan": nan, "fill": fill}
+    given |= {"mask": mask, "nan": nan, "fill": fill, "part": part}
     with Run(
         source,
         target,
@@ -172,6 +180,8 @@ class Run:
         Number of slabs that an earlier run has completed.
     late_notes : tuple of str
         Notes on the result, after the run.
+    finished : bool
+        False after the run of a part if other parts are not complete yet.
 
     Examples
     --------
@@ -189,6 +199,8 @@ class Run:
     _rescale: Callable[[], Target] | None = None
     _vanished: Callable[[], tuple[str, ...]] = staticmethod(tuple)
     late_notes: tuple[str, ...] = ()
+    finished: bool = True
+    journal: Journal
 
     def __init__(
         self,
@@ -206,9 +218,11 @@ class Run:
         fill: complex = math.nan,
         nodata: NoData = "auto",
         rescale: tuple[float, float] | None = None,
+        part: str | tuple[int, int] | None = None,
         **options: Any,
     ) -> None:
         self.client = client
+        self.part = check_part(part, client=client, rescale=rescale, overwrite=overwrite)
         if client is not None:
             check_client(client)
         limit = None if memory is None else read_amount("memory", memory)
@@ -248,7 +262,7 @@ class Run:
             request = request_of(
                 self.source, self.plan, problem.out, wanted, {**missing, **combined}
             )
-            self.journal: Journal = open_journal(name, request, resume=resume, force=overwrite)
+            self.journal = open_run_journal(name, request, self.part, resume, overwrite)
             self.name = name
             with self._undone():
                 # Step 3: open the partial file and choose the slabs.
@@ -258,14 +272,17 @@ class Run:
                     overwrite=replacing, resume=True,
                 )  # fmt: skip
                 self.schedule = self._schedule(volume_filter, limit)
+                if self.part is not None:
+                    self.journal = start_part(self.journal, name, self.part, self.schedule.slabs)
             if rescale is not None:
                 self._rescale = partial(
                     write_rescaled, Path(source), final, self.out, rescale, fill=fill,
                     opacity=self._opacity, overwrite=overwrite,
                 )  # fmt: skip
                 self.target.notes = ()
+            alone = client is None and self.part is None
             integers = problem.out.kind in "biu" and not isinstance(kernel, Plan)
-            if integers and client is None and not self.journal.done and self._opacity is None:
+            if integers and alone and not self.journal.done and self._opacity is None:
                 one = kernel.kernels[0] if isinstance(kernel, Magnitude) else kernel
                 self._vanished = watched(self.target, one, self.source.path)
         except BaseException:
@@ -343,6 +360,9 @@ class Run:
                 source = open_source(file)
         finally:
             source.close()
+        if self.part is not None:
+            self.finished = finish_part(self.journal, self.target, self.name, self.part)
+            return
         self.target.finish()
         for number in range(len(stages)):
             remove(stage_path(self.name, number))
@@ -391,9 +411,9 @@ class Run:
     def _schedule(self, volume_filter: BlockFilter, limit: int | None) -> Schedule:
         if not self.target.resumed:
             self.journal.done.clear()
-        base = _ready(volume_filter)
+        base = ready(volume_filter)
         if self.client is not None:
-            base = max(self.client.run(_ready, volume_filter).values(), default=base)
+            base = max(self.client.run(ready, volume_filter).values(), default=base)
         limit = base + USUAL if limit is None else limit
         ends = (self.source.chunks, self.target.chunks)
         if self.journal.schedule is not None and self.target.resumed:
@@ -409,6 +429,8 @@ class Run:
             made = make_schedule(volume_filter, *ends, limit, base, plain.slow if plain else None)
         else:
             made = schedule_for(self.client, volume_filter, self.source, self.target, limit, base)
+        if self.part is not None:
+            made = chunk_stage(made, self.target)
         self.journal.write(schedule=made.to_list())
         return made
 
@@ -418,24 +440,9 @@ class Run:
         try:
             yield
         except BaseException:
+            keep = bool(self.journal.done) or self.part is not None  # other processes write it too
             with contextlib.ExitStack() as files:  # the journal last: it locks the partial file
-                files.callback(self.journal.close if self.journal.done else self.journal.remove)
+                files.callback(self.journal.close if keep else self.journal.remove)
                 if hasattr(self, "target"):
-                    self.target.abandon(keep=bool(self.journal.done))
+                    self.target.abandon(keep=keep)
             raise
-
-
-def _ready(volume_filter: BlockFilter) -> int:
-    """Compile the filter, free unused memory, and return the memory then in use."""
-    release()
-    _warm_up(volume_filter)
-    return resident_memory()
-
-
-def _warm_up(volume_filter: BlockFilter) -> None:
-    """Load or compile the code of the filter, so that it counts as memory in use."""
-    for one in volume_filter.filters:
-        problem = one.problem
-        small = replace(problem, shape=tuple(min(n, 4) for n in problem.shape), threads=1)
-        form = replace(one.form)
-        run_method(small, METHODS[one.method], form, np.zeros(small.shape, small.dtype))
