@@ -102,10 +102,12 @@ def least(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
 
 def peak_of(call: Callable[[], Any]) -> int:
     """Return by how many bytes the peak of resident memory grows during a call."""
+    from separable.engine.result_memory import release
     from separable.system import resident_memory
 
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")
+    release()  # memory kept for the next result
     before = resident_memory()
     call()
     with open("/proc/self/status") as file:

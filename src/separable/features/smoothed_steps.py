@@ -32,7 +32,7 @@ __all__ = ["Powers", "SmoothedStep", "SourceBlock", "source_block"]
 Array = NDArray[Any]
 Region = tuple[slice, ...]
 
-BLOCK_BYTES = 40 << 20
+BLOCK_BYTES = 48 << 20
 """Bound on the intermediate results of a block."""
 NARROW = 8  # samples: the side of a block that is not halved again
 
@@ -60,6 +60,10 @@ class SourceBlock:
     def shape(self) -> tuple[int, ...]:
         """Shape of the block."""
         return tuple(b - a for a, b in zip(self.starts, self.stops, strict=True))
+
+    def lies_within(self, shape: Sequence[int]) -> bool:
+        """Return whether all positions lie within an image of this shape."""
+        return min(self.starts) >= 0 and all(b <= n for b, n in zip(self.stops, shape, strict=True))
 
 
 def source_block(
@@ -158,7 +162,7 @@ class SmoothedStep(Value):
         if around.missing:
             self._run_region(image, out, around, tuple(slice(0, n) for n in image.shape))
             return out
-        wide = 2.5 * self.inner.outputs * self._dtype(out).itemsize
+        wide = (self.inner.outputs + 1) * self._dtype(out).itemsize
         for region in _regions(image.shape, self.smoothing_radii, BLOCK_BYTES / wide):
             self._run_region(image, out[(slice(None), *region)], around, region)
         return out
@@ -166,26 +170,23 @@ class SmoothedStep(Value):
     def _run_region(self, image: Array, out: Array, around: Surroundings, region: Region) -> None:
         """Compute the features of a region."""
         block = source_block(image.shape, around.modes, self.smoothing_radii, region)
-        dtype = self._dtype(out)
-        products = self._products(image, block, around, dtype)
+        products, crop = self._products(image, block, around, self._dtype(out))
         # Missing samples have no products; the smoothing leaves them out.
         missing: dict[str, Any] = {"nan": "ignore"} if around.missing else {}
-        smooth = padded(len(products), block.shape, dtype)
         kernel: Any = self.smoothing[0]
         if self.ndim > 1:
             kernel = Factors.from_terms(filter_pattern(self.ndim), [list(self.smoothing)])
-        for source, target, cval in zip(
-            products, smooth, self.inner.outside(around.cval), strict=True
-        ):
+        smooth = empty(products.shape[1:], products.dtype)
+        for values, cval in zip(products, self.inner.outside(around.cval), strict=True):
             correlate(
-                source, kernel, mode=block.modes, cval=cval, output=target,
+                values, kernel, mode=block.modes, cval=cval, output=smooth,
                 threads=around.threads, **missing,
             )  # fmt: skip
-        del products
-        found = empty((self.outputs, *block.shape), dtype)
-        flat = found.reshape(len(found), -1)
-        pointwise(self.work, self.numbers, smooth.reshape(len(smooth), -1), flat, around.threads)
-        out[...] = found[(slice(None), *block.crop)]
+            values[...] = smooth
+        # In place: a sample's features are stored after its products were read.
+        flat = products.reshape(len(products), -1)
+        pointwise(self.work, self.numbers, flat, flat[: self.outputs], around.threads)
+        out[...] = products[(slice(0, self.outputs), *crop)]
 
     def _dtype(self, out: Array) -> np.dtype[Any]:
         """Return the type of intermediate results; a variance is a small difference of large numbers."""
@@ -193,15 +194,33 @@ class SmoothedStep(Value):
 
     def _products(
         self, image: Array, block: SourceBlock, around: Surroundings, dtype: np.dtype[Any]
-    ) -> Array:
-        """Return the products at the positions of a block."""
-        products = empty((self.inner.outputs, *block.shape), dtype)
+    ) -> tuple[Array, Region]:
+        """Return the products at the positions of a block and some more, and the region's place among them."""
+        count = self.inner.outputs
         if around.missing:  # the mask belongs to the whole image
-            whole = self.inner.run(image, empty((len(products), *image.shape), dtype), around)
+            whole = self.inner.run(image, empty((count, *image.shape), dtype), around)
             for axis, (mode, n) in enumerate(zip(around.modes, image.shape, strict=True)):
                 at = mode.samples(n, block.starts[axis], block.stops[axis])
                 whole = np.take(whole, at, axis + 1)
-            return whole
+            products = padded(count, block.shape, dtype)
+            products[...] = whole
+            return products, block.crop
+        inside = tuple(slice(a, b) for a, b in zip(block.starts, block.stops, strict=True))
+        if block.lies_within(image.shape):
+            own = source_block(image.shape, around.modes, self.inner.radii, inside)
+            if own.lies_within(image.shape):
+                # Products that the neighbours' samples at the edges spoil are read by no output of the region.
+                samples = image[
+                    tuple(slice(a, b) for a, b in zip(own.starts, own.stops, strict=True))
+                ]
+                products = padded(count, own.shape, dtype)
+                self.inner.run(samples, products, replace(around, modes=own.modes))
+                crop = tuple(
+                    slice(c.start + o.start, c.stop + o.start)
+                    for c, o in zip(block.crop, own.crop, strict=True)
+                )
+                return products, crop
+        products = padded(count, block.shape, dtype)
         runs = [
             _runs(mode, n, a, b)
             for mode, n, a, b in zip(
@@ -221,7 +240,7 @@ class SmoothedStep(Value):
             made = empty((self.inner.outputs, *own.shape), dtype)
             self.inner.run(samples, made, replace(around, modes=own.modes))
             products[(slice(None), *place)] = made[(slice(None), *own.crop)]
-        return products
+        return products, block.crop
 
 
 def _runs(mode: Border, n: int, start: int, stop: int) -> list[tuple[int, int, int]]:
