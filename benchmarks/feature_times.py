@@ -105,9 +105,9 @@ def peak_of(call: Callable[[], Any]) -> int:
     from separable.engine.result_memory import release
     from separable.system import resident_memory
 
+    release()  # memory kept for the next result
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")
-    release()  # memory kept for the next result
     before = resident_memory()
     call()
     with open("/proc/self/status") as file:

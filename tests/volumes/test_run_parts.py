@@ -134,3 +134,45 @@ def test_parts_cover_all_slabs_once() -> None:
         assert all(len(found) == 1 for found in owners)
         assert owners == sorted(owners)
     assert repr(read_part(" 3 / 64 ")) == "Part 3/64"
+
+
+@pytest.mark.parametrize("part", [None, 2])
+def test_levels_of_a_filtered_volume(source: Path, tmp_path: Path, part: int | None) -> None:
+    target = tmp_path / "out.ome.zarr"
+    if part is None:
+        volumes.filter(source, target, KERNEL, levels=3, memory="4GiB")
+    else:
+        for number in (1, 2):
+            run_part(source, target, f"{number}/{part}", levels=3)
+    fine, info = files.read_image(target)
+    np.testing.assert_allclose(fine, sep.correlate(VOLUME, KERNEL), atol=1e-6)
+    store = zarr.open(str(target), mode="r")
+    expected = fine.astype("float64")
+    for number, shape in enumerate([(40, 30, 20), (20, 15, 10), (10, 8, 5)]):
+        level = np.asarray(store[str(number)])
+        assert level.shape == shape
+        np.testing.assert_allclose(level, expected, atol=1e-6)
+        widths = [(0, n % 2) for n in expected.shape]
+        wide = np.pad(expected, widths, mode="edge")  # the mean of one sample is that sample
+        half = [n // 2 for n in wide.shape]
+        expected = wide.reshape(half[0], 2, half[1], 2, half[2], 2).mean((1, 3, 5))
+    scales = dict(store.attrs)["ome"]["multiscales"][0]["datasets"][2]["coordinateTransformations"]
+    assert scales[0]["scale"] == [4, 4, 4]
+    assert scales[1]["translation"] == [1.5, 1.5, 1.5]
+
+
+@pytest.mark.parametrize(
+    ("name", "levels", "message"),
+    [
+        ("out.zarr", 2, "need an OME-Zarr target"),
+        ("out.npy", 2, "need an OME-Zarr target"),
+        ("out.ome.zarr", 0, "must be a number, 1 .. 7"),
+        ("out.ome.zarr", 8, "must be a number, 1 .. 7"),
+        ("out.ome.zarr", "two", "must be a number"),
+    ],
+)
+def test_bad_levels_are_explained(
+    source: Path, tmp_path: Path, name: str, levels: Any, message: str
+) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        volumes.filter(source, tmp_path / name, KERNEL, levels=levels)

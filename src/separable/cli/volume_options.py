@@ -72,6 +72,15 @@ PartText = Annotated[
         metavar="PART",
     ),
 ]
+Levels = Annotated[
+    int | None,
+    typer.Option(
+        "--levels",
+        help="Number of resolution levels of an OME-Zarr output, each half the size of the one before.",
+        show_default=False,
+        metavar="COUNT",
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -86,12 +95,13 @@ class FileJob:
 
 @dataclass(frozen=True)
 class SlabOptions:
-    """The options --memory, --chunks, --scheduler and --part as they were typed."""
+    """The options --memory, --chunks, --scheduler, --part and --levels as they were typed."""
 
     memory: Memory = None
     chunks: Chunks = None
     scheduler: Scheduler = None
     part: PartText = None
+    levels: Levels = None
 
 
 def is_for_slabs(job: FileJob, slabs: SlabOptions, copies: int = 1) -> bool:
@@ -141,7 +151,8 @@ def filter_in_slabs(
         cluster as client,
         Run(
             job.source, job.target, kernel, memory=slabs.memory, chunks=slabs.chunks or "auto",
-            overwrite=job.force, client=client, part=slabs.part, **options,
+            overwrite=job.force, client=client, part=slabs.part,
+            levels=slabs.levels, **options,
         ) as run,
     ):  # fmt: skip
         if scheduler is not None:

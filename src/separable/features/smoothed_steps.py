@@ -234,8 +234,8 @@ class SmoothedStep(Value):
             samples = image
             for axis, (mode, n) in enumerate(zip(around.modes, image.shape, strict=True)):
                 a, b = own.starts[axis], own.stops[axis]
-                inside = a >= 0 and b <= n
-                index: Any = slice(a, b) if inside else mode.samples(n, a, b)
+                known = a >= 0 and b <= n
+                index: Any = slice(a, b) if known else mode.samples(n, a, b)
                 samples = samples[(*(slice(None),) * axis, index)]
             made = empty((self.inner.outputs, *own.shape), dtype)
             self.inner.run(samples, made, replace(around, modes=own.modes))

@@ -21,13 +21,10 @@ from separable.factors import Factors
 from separable.files.chunked_io import Source, Target, remove
 from separable.files.declared_nodata import obey_nodata
 from separable.files.format_registry import locate
-from separable.files.image_filter import (
-    check_percentiles,
-    opacity_note,
-    opacity_of,
-)
+from separable.files.image_filter import check_percentiles, opacity_note, opacity_of
 from separable.files.image_info import ImageInfo
 from separable.files.opening import check_target, create_target, open_source
+from separable.files.pyramid_levels import with_new_levels
 from separable.filter_bank.magnitude import Magnitude, wide_type
 from separable.filtering import NoData, missing_options
 from separable.plan import Plan
@@ -73,6 +70,7 @@ def filter(
     nodata: NoData = "auto",
     rescale: tuple[float, float] | None = None,
     part: str | tuple[int, int] | None = None,
+    levels: int | None = None,
     **options: Any,
 ) -> Schedule:
     """Filter a volume from file to file within a memory limit.
@@ -120,6 +118,8 @@ def filter(
     part : str or (int, int), optional
         Part of the slabs to compute, such as "3/64": independent processes share one run, each with
         its own number, and the one that ends last completes the target, which must be a Zarr store.
+    levels : int, optional
+        Number of levels of an OME-Zarr target, each the block means of the one before.
     **options
         Options of `plan`: axes, mode, cval, origin, output (dtype of the result), tol, method,
         operation, threads. Methods whose results depend on how the volume is cut are not used.
@@ -150,17 +150,9 @@ def filter(
     1.0 1
     """
     given = {"memory": memory, "chunks": chunks, "resume": resume, "client": client}
-    given |= {"mask": mask, "nan": nan, "fill": fill, "part": part}
-    with Run(
-        source,
-        target,
-        kernel,
-        overwrite=overwrite,
-        rescale=rescale,
-        nodata=nodata,
-        **given,
-        **options,
-    ) as run:
+    given |= {"mask": mask, "nan": nan, "fill": fill, "part": part, "levels": levels}
+    given |= {"overwrite": overwrite, "rescale": rescale, "nodata": nodata}
+    with Run(source, target, kernel, **given, **options) as run:
         run(progress)
         return run.schedule
 
@@ -219,6 +211,7 @@ class Run:
         nodata: NoData = "auto",
         rescale: tuple[float, float] | None = None,
         part: str | tuple[int, int] | None = None,
+        levels: int | None = None,
         **options: Any,
     ) -> None:
         self.client = client
@@ -234,6 +227,8 @@ class Run:
                 refuse_same(read, target)
             missing = missing_options(mask, nan, fill, nodata)
             missing, info = self._obeyed(kernel, target, missing, options.get("output"))
+            if levels is not None:
+                info = with_new_levels(info, self.source.shape, levels, target)
             final = Path(os.path.realpath(target))  # a loop of links is refused below
             if rescale is not None:  # floats beside the target first
                 check_percentiles(rescale)
@@ -256,7 +251,7 @@ class Run:
             check_target(target, problem.shape, problem.out, overwrite=replacing)
             # Step 2: open the journal first, so that every partial file has one.
             name = Path(os.path.realpath(target))
-            combined: dict[str, Any] = {}
+            combined: dict[str, Any] = {} if levels is None else {"levels": levels}
             if isinstance(kernel, Magnitude):
                 combined["magnitude"] = len(kernel.kernels)
             request = request_of(
