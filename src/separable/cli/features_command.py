@@ -276,6 +276,8 @@ def _in_slabs(console: Console, job: _Job, paths: dict[str, Path], options: dict
     ):
         console.print(_described(job), soft_wrap=True)
         console.print(str(run.schedule), soft_wrap=True)
+        if run.filter.needs_maxima:
+            console.print("A maximum over the volume comes first, so the slabs are read twice.")
         for note in (*run.notes, *run.target.targets[0].notes):
             console.print(f"Note: {note}.", soft_wrap=True)
         if run.resumed:

@@ -15,6 +15,7 @@ from typing import Any
 
 from separable.errors import ArgumentError, ArgumentTypeError, FileError
 from separable.files.chunked_io import Target
+from separable.files.format_registry import locate
 from separable.volumes.checkpoint import Journal, journal_of, locked_journal, open_journal
 from separable.volumes.slab_planner import Sides, Stage
 from separable.volumes.slab_schedule import SCRATCH, Schedule
@@ -32,6 +33,7 @@ __all__ = [
 WAIT = 600.0  # seconds to wait for another process that creates or finishes the partial file
 LOOK = 0.2  # seconds between two looks at a lock
 MOST_PARTS = 1 << 16
+ONLY_ZARR = "cannot write {} in parts from several processes: only Zarr stores each chunk separately. Write .zarr"
 
 
 class Part:
@@ -101,6 +103,8 @@ def open_run_journal(
     """
     if part is None:
         return open_journal(target, request, resume=resume, force=force)
+    if not locate(target, "write")[2].folder:
+        raise FileError(ONLY_ZARR.format(target))
     request = {**request, "parts": str(part.count)}
     since = time.monotonic()
     while True:
@@ -187,10 +191,7 @@ def chunk_stage(schedule: Schedule, target: Any) -> Schedule:
     (stage,), limit = schedule.stages, schedule.limit
     available = limit - schedule.base - SCRATCH
     if target.chunks is None or not target.draft.is_dir():
-        raise FileError(
-            f"cannot write {target.path} in parts from several processes: only Zarr stores each chunk "
-            "separately. Write .zarr"
-        )
+        raise FileError(ONLY_ZARR.format(target.path))
     sides = _whole(stage.sides, target.chunks, stage.shape)
     whole = Stage(stage.filter, stage.along, sides, stage.source, stage.target)
     if whole.memory > max(available, stage.memory):
