@@ -17,6 +17,7 @@ MODULES = {
     "separable.cost": "Counts",
     "separable.plot": "Plots",
     "separable.filter_bank": "Filter banks",
+    "separable.features": "Features: edges, vessels, blobs, textures",
     "separable.xarray_accessor": "xarray accessor",
     "separable.files": "Files",
     "separable.volumes": "Volumes larger than memory",

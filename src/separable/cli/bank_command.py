@@ -37,7 +37,7 @@ from separable.request import check_dtype
 from separable.volumes import BankRun
 from separable.volumes.slab_schedule import amount
 
-__all__ = ["BankOptions", "bank_command", "result_paths"]
+__all__ = ["BankOptions", "bank_command", "make_folder", "result_paths"]
 
 Array = NDArray[Any]
 
@@ -104,7 +104,7 @@ def bank_command(
     console = output()
     out_dtype = None if dtype is None else check_dtype(dtype, "--dtype")
     targets = result_paths(source, folder, options.kernel, suffix)
-    _make_folder(folder)
+    make_folder(folder)
     slabs, first = SlabOptions(memory), next(iter(targets.values()))
     if is_for_slabs(FileJob(source, first, False, force), slabs, copies=len(targets) + 1):
         job = _SlabJob(source, targets, slabs, force)
@@ -177,7 +177,8 @@ def result_paths(
     return found
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Create the folder of the results, if it does not exist."""
     if outer_file(folder) != folder or (folder.exists() and not folder.is_dir()):
         raise FileError(f"cannot write into {folder}: expected a folder. Name another one")
     try:

@@ -16,6 +16,7 @@ from separable.cli.bank_command import bank_command
 from separable.cli.console import StoppedError, error, own_warnings
 from separable.cli.convert_command import convert_command
 from separable.cli.cost_command import NETWORK, cost_app
+from separable.cli.features_command import features_command
 from separable.cli.filter_command import filter_command
 from separable.cli.kernel_command import kernel_command
 from separable.cli.machine_command import machine_command, warmup_command
@@ -51,6 +52,9 @@ app.command("filter", short_help="Filter an image or volume file.")(filter_comma
 app.command("bank", short_help="Filter an image with several kernels.")(bank_command)
 app.command("resample", short_help="Change the spacing, shape or scale of a file.")(
     resample_command
+)
+app.command("features", short_help="Compute edges, vessels, blobs and textures of an image.")(
+    features_command
 )
 app.add_typer(cost_app, name="cost", short_help="Count multiplications of layers and networks.")
 app.command("convert", short_help="Convert a trained network to separable layers.")(convert_command)

@@ -121,7 +121,8 @@ def list_registered(command: Any) -> None:
         "source": _source_help,
         "target": _target_help,
     }
-    filters = [command.commands[name] for name in ("filter", "bank", "plan", "resample")]
+    names = ("filter", "bank", "features", "plan", "resample")
+    filters = [command.commands[name] for name in names]
     for parameter in (p for one in filters for p in one.params):
         if parameter.name in texts:
             parameter.help = texts[parameter.name]()

@@ -27,6 +27,7 @@ from separable.volumes.slab_schedule import amount
 __all__ = [
     "FileJob",
     "Memory",
+    "PartText",
     "SlabOptions",
     "bytes_done",
     "filter_in_slabs",
@@ -62,6 +63,25 @@ Scheduler = Annotated[
         metavar="ADDRESS",
     ),
 ]
+PartText = Annotated[
+    str | None,
+    typer.Option(
+        "--part",
+        help="Compute a part of the slabs, for example 3/64: independent processes share one run, and "
+        "the last one completes the output, a Zarr store.",
+        show_default=False,
+        metavar="PART",
+    ),
+]
+Levels = Annotated[
+    int | None,
+    typer.Option(
+        "--levels",
+        help="Number of resolution levels of an OME-Zarr output, each half the size of the one before.",
+        show_default=False,
+        metavar="COUNT",
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -76,11 +96,13 @@ class FileJob:
 
 @dataclass(frozen=True)
 class SlabOptions:
-    """The options --memory, --chunks and --scheduler as they were typed."""
+    """The options --memory, --chunks, --scheduler, --part and --levels as they were typed."""
 
     memory: Memory = None
     chunks: Chunks = None
     scheduler: Scheduler = None
+    part: PartText = None
+    levels: Levels = None
 
 
 def is_for_slabs(job: FileJob, slabs: SlabOptions, copies: int = 1) -> bool:
@@ -130,7 +152,8 @@ def filter_in_slabs(
         cluster as client,
         Run(
             job.source, job.target, kernel, memory=slabs.memory, chunks=slabs.chunks or "auto",
-            overwrite=job.force, client=client, **options,
+            overwrite=job.force, client=client, part=slabs.part,
+            levels=slabs.levels, **options,
         ) as run,
     ):  # fmt: skip
         if scheduler is not None:
@@ -158,6 +181,11 @@ def filter_in_slabs(
         )
         for note in run.late_notes:
             console.print(f"Note: {note}.", soft_wrap=True)
+        if not run.finished:
+            console.print(
+                f"Part {slabs.part} is done; the last part completes {job.target}.", soft_wrap=True
+            )
+            return
         shape = "x".join(map(str, run.target.shape))
         console.print(f"Wrote {job.target}: {shape} {run.target.dtype}.", soft_wrap=True)
 

@@ -252,8 +252,8 @@ def _lightness(path: Path, page: Any, dtype: np.dtype[Any]) -> Meaning:
     def convert(stored: Array) -> Array:
         from PIL import Image, ImageCms  # start-up time
 
-        profiles = (ImageCms.createProfile(name) for name in ("LAB", "sRGB"))
-        transform = ImageCms.buildTransform(*profiles, "LAB", "RGB")
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        transform = ImageCms.buildTransform(lab, srgb, "LAB", "RGB")
         size = (stored.shape[-2], stored.size // (3 * stored.shape[-2]))
         picture = Image.frombytes("LAB", size, np.ascontiguousarray(stored).tobytes(), "raw", "LAB")
         found = ImageCms.applyTransform(picture, transform)

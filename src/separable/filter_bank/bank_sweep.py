@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from separable.borders import Border
 from separable.engine import Problem, WorkEstimate
 from separable.engine.availability import compiling
 from separable.engine.methods.compiled_sweeps import worthwhile_threads
@@ -23,7 +24,7 @@ from separable.filter_bank.pass_graph import Graph
 from separable.machine import current
 from separable.process_cache import ProcessCache
 
-__all__ = ["MOST_AXES", "Sweep", "order_of", "work_of"]
+__all__ = ["MOST_AXES", "Sweep", "compiled_passes", "order_of", "work_of"]
 
 Array = NDArray[Any]
 
@@ -83,37 +84,59 @@ class Sweep:
         with compiling:
             # start-up: Numba is imported at the first run
             from separable.engine.compiled.shared_passes import BankCorrelation
-            from separable.engine.compiled.term_graph import Pass, TermGraph
-        p, layers = self.problem, self.graph.layers
-        passes = {}
-        for layer in layers:
-            axis, right = p.axes[layer.axis], layer.taps.shape[1] - 1 - layer.left
-            border = p.modes[layer.axis].extension(p.shape[axis], layer.left, right)
-            passes[axis] = Pass(layer.taps, layer.left, border.astype(np.int64))
-        axes = sorted(passes)
-        ring = layers[-2].sums if self._has_rings() else ()
-        network = TermGraph(
-            x_from=self._x_from(),
-            rings=ring,
-            z_from=layers[-1].sources if ring else (),
-            outputs=layers[-1].sums,
-        )
+        p = self.problem
+        axes, passes, network = compiled_passes(self.graph, p.shape, p.axes, p.modes)
         cval = float(np.real(p.cval))
-        bank = BankCorrelation([passes[a] for a in axes], network, axes, cval, p.work, p.shape)
+        bank = BankCorrelation(passes, network, axes, cval, p.work, p.shape)
         alone = FusedTerms().seconds(
             current(), replace(p, threads=1), work_of(p, self.graph).counts
         )
         bank.most_threads = worthwhile_threads(alone, p.threads)
         return bank
 
-    def _has_rings(self) -> bool:
-        """Return whether the last layer goes from plane to plane."""
-        first = [self.problem.axes[layer.axis] for layer in self.graph.layers]
-        return len(first) == 3 or first != sorted(first)
 
-    def _x_from(self) -> tuple[int, ...]:
-        """Return the sources of the terms along the rows: sums of a first layer, or the image."""
-        layers = self.graph.layers
-        if len(layers) == 1:
-            return layers[0].sources
-        return layers[1].sources if len(layers) == 3 or not self._has_rings() else ()
+def compiled_passes(
+    graph: Graph, shape: Sequence[int], axes: Sequence[int], modes: Sequence[Border]
+) -> tuple[list[int], list[Any], Any]:
+    """Return a graph as the compiled engine takes it: image axes, their passes, and what is summed.
+
+    Parameters
+    ----------
+    graph : Graph
+        The passes, with the axes in the order of `order_of`.
+    shape : sequence of int
+        Shape of the image.
+    axes : sequence of int
+        Image axis of each kernel axis.
+    modes : sequence of Border
+        Border mode of each kernel axis.
+
+    Returns
+    -------
+    list of int, list of Pass, TermGraph
+        The filtered axes, ascending, and the other two in that order.
+    """
+    with compiling:
+        from separable.engine.compiled.term_graph import Pass, TermGraph
+    layers, passes = graph.layers, {}
+    for layer in layers:
+        axis, right = axes[layer.axis], layer.taps.shape[1] - 1 - layer.left
+        border = modes[layer.axis].extension(shape[axis], layer.left, right)
+        passes[axis] = Pass(layer.taps, layer.left, border.astype(np.int64))
+    first = [axes[layer.axis] for layer in layers]
+    # Whether the last layer goes from plane to plane.
+    has_rings = len(first) == 3 or first != sorted(first)
+    ring = layers[-2].sums if has_rings else ()
+    # The terms along the rows read sums of a first layer, or the image.
+    if len(layers) == 1:
+        x_from = layers[0].sources
+    else:
+        x_from = layers[1].sources if len(layers) == 3 or not has_rings else ()
+    network = TermGraph(
+        x_from=x_from,
+        rings=ring,
+        z_from=layers[-1].sources if ring else (),
+        outputs=layers[-1].sums,
+    )
+    ascending = sorted(passes)
+    return ascending, [passes[a] for a in ascending], network

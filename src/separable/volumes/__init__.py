@@ -17,7 +17,8 @@ from separable.files.format_registry import in_parts
 from separable.files.image_filter import filter_whole_file
 from separable.files.several_images import chosen_images
 from separable.volumes.bank_files import BankRun, bank
-from separable.volumes.filter_file import Run, filter
+from separable.volumes.file_to_file import filter
+from separable.volumes.filter_file import Run
 from separable.volumes.halo import BlockFilter, chunkwise, filter_block, needs
 from separable.volumes.slab_schedule import Schedule
 

@@ -27,7 +27,16 @@ from separable.files.format_registry import outer_file
 from separable.plan import Plan
 from separable.system import NO_SUCH_LOCK, Handle
 
-__all__ = ["Journal", "bring_to_disk", "open_journal", "request_of"]
+__all__ = [
+    "Journal",
+    "bring_to_disk",
+    "journal_of",
+    "locked_journal",
+    "now",
+    "open_journal",
+    "request_of",
+    "stage_path",
+]
 
 FORMAT = 1
 
@@ -128,6 +137,24 @@ def open_journal(target: Path, request: dict[str, str], *, resume: bool, force: 
         raise FileError(f"cannot write {path}: {reason_of(error)}") from None
 
 
+def locked_journal(path: Path, target: Path) -> Journal:
+    """Open and lock a journal at a path, with the events that it holds.
+
+    Raises
+    ------
+    FileError
+        If another process has locked it.
+    """
+    file = _locked(path, target)
+    try:
+        events, end = _events(file)
+        file.truncate(end)
+    except OSError as error:
+        file.close()
+        raise FileError(f"cannot write {path}: {reason_of(error)}") from None
+    return Journal(file, events)
+
+
 def journal_of(target: Path) -> Path:
     """Return the path of the journal of a target."""
     draft = draft_of(target)
@@ -144,8 +171,9 @@ def _clear(target: Path) -> None:
     """Delete the files of an earlier run except the journal."""
     draft = draft_of(target)
     remove(draft)
-    for found in draft.parent.glob(f"{glob.escape(draft.name)}.stage*.npy*"):
-        remove(found)
+    for pattern in (".stage*.npy*", ".journal.*of*"):
+        for found in draft.parent.glob(f"{glob.escape(draft.name)}{pattern}"):
+            remove(found)
 
 
 NO_LOCKS = "the file system has no locks, so two runs could write the same file. Write elsewhere"

@@ -35,7 +35,7 @@ from separable.volumes.missing_samples import (
     valid_filter,
 )
 
-__all__ = ["filter_dask"]
+__all__ = ["check_blocks", "filter_blocks", "filter_dask", "with_mask"]
 
 Array = NDArray[Any]
 Cut = tuple[int, int, int]  # along an axis: (start in the block, count, start in the chunk)
@@ -87,7 +87,7 @@ def filter_dask(
     (True, array([1., 1.], dtype=float32))
     """
     missing = missing_options(*(options.pop(name, usual) for name, usual in MISSING.items()))
-    _check(image, output)
+    check_blocks(image, output)
     threads = options.pop("threads", None)
     if _is_dask(kernel):
         kernel = kernel.compute()  # small, and needed for the plan
@@ -99,12 +99,37 @@ def filter_dask(
     if masked or is_missing(missing, image.dtype):
         beside = {"mask": None} if masked else {}  # the chunks contain a mask, even if it is empty
         volume_filter: BlockFilter = valid_filter(made, kernel, {**beside, **missing})[1]
-        result = _beside(image, missing.get("mask"), made.problem.axes)
+        result = with_mask(image, missing.get("mask"), made.problem.axes)
     else:
         volume_filter = block_filter(chunkwise(made))
+    return filter_blocks(result, volume_filter, threads)
+
+
+def filter_blocks(
+    image: Any, volume_filter: BlockFilter, threads: int | None, bound: Any = None
+) -> Any:
+    """Return a Dask array filtered by a block filter, lazily.
+
+    Parameters
+    ----------
+    image : dask.array.Array
+        Array of the filter's shape and type.
+    volume_filter : BlockFilter
+    threads : int, optional
+        Number of threads per task.
+    bound : tuple of (callable, dask.delayed.Delayed), optional
+        The callable gets the filter and the computed value, and returns the filter to run: for
+        filters that depend on the whole volume.
+
+    Returns
+    -------
+    dask.array.Array
+        Array with the chunks of the image.
+    """
+    result = image
     for layer in schedule(volume_filter, image.chunks):
         idle = get_num_threads() // layer.grid.count
-        result = _layered(result, layer, max(1, idle) if threads is None else threads)
+        result = _layered(result, layer, max(1, idle) if threads is None else threads, bound)
     return result if result.chunks == image.chunks else result.rechunk(image.chunks)
 
 
@@ -112,7 +137,7 @@ def _is_dask(value: Any) -> bool:
     return type(value).__module__.partition(".")[0] == "dask"
 
 
-def _beside(image: Any, mask: Any, axes: tuple[int, ...]) -> Any:
+def with_mask(image: Any, mask: Any, axes: tuple[int, ...]) -> Any:
     """Return samples and mask as pairs, lazily; without a mask, the image itself."""
     masked = _is_masked(image)
     if mask is None and not masked:
@@ -146,7 +171,8 @@ def _empty(image: Any, dtype: np.dtype[Any]) -> Any:
     return array.zeros(image.shape, dtype=dtype, chunks=image.chunks)
 
 
-def _check(image: Any, output: Any) -> None:
+def check_blocks(image: Any, output: Any = None) -> None:
+    """Refuse a Dask array that does not consist of NumPy arrays of known sizes and a type that filters take."""
     meta = dask_array_of(image)._meta
     _check_chunks(image, "image")
     if not isinstance(meta, np.ndarray):
@@ -172,7 +198,7 @@ def _check_chunks(array: Any, name: str) -> None:
         )
 
 
-def _layered(image: Any, layer: Layer, threads: int) -> Any:
+def _layered(image: Any, layer: Layer, threads: int, bound: Any = None) -> Any:
     """Return the array of one layer, with one task per region of the grid."""
     # Imported here because Dask is optional.
     from dask._task_spec import DataNode, Task, TaskRef
@@ -180,10 +206,13 @@ def _layered(image: Any, layer: Layer, threads: int) -> Any:
 
     volume_filter = layer.filter.with_threads(threads)
     problem = volume_filter.problem
-    name = "separable-" + tokenize(image.name, *volume_filter.token, layer.grid.chunks)
+    after = () if bound is None else (bound[1].key,)
+    name = "separable-" + tokenize(image.name, *volume_filter.token, layer.grid.chunks, *after)
     # The filter is a separate task, so that a kernel is sent to a worker once, not with every task.
     shared = f"{name}-filter"
     tasks: dict[Any, Any] = {shared: DataNode(shared, volume_filter)}
+    if bound is not None:
+        tasks[shared] = Task(shared, bound[0], volume_filter, TaskRef(bound[1].key))
     parts = _Parts(image, name, tasks, volume_filter)
     for index, region in layer.grid.regions():
         key = (name, *index)
@@ -196,7 +225,8 @@ def _layered(image: Any, layer: Layer, threads: int) -> Any:
         refs = [TaskRef(parts.key(chunks)) for chunks in itertools.product(*cuts)]
         places = tuple(tuple(place for _, place in cut) for cut in cuts)
         tasks[key] = Task(key, _filter_region, TaskRef(shared), region, places, *refs)
-    return _collected(image, name, tasks, layer.grid.chunks, problem.out)
+    sources = [image] if bound is None else [image, bound[1]]
+    return _collected(sources, name, tasks, layer.grid.chunks, problem.out)
 
 
 class _Parts:
@@ -250,15 +280,15 @@ def _crosses_processes() -> bool:
 
 
 def _collected(
-    image: Any, name: str, tasks: dict[Any, Any], chunks: Any, dtype: np.dtype[Any]
+    sources: list[Any], name: str, tasks: dict[Any, Any], chunks: Any, dtype: np.dtype[Any]
 ) -> Any:
     """Return the Dask array of these tasks."""
     # Imported here because Dask is optional.
     from dask import array
     from dask.highlevelgraph import HighLevelGraph
 
-    meta = np.empty((0,) * image.ndim, dtype)
-    graph = HighLevelGraph.from_collections(name, tasks, dependencies=[image])
+    meta = np.empty((0,) * sources[0].ndim, dtype)
+    graph = HighLevelGraph.from_collections(name, tasks, dependencies=sources)
     make: Any = array.Array
     return make(graph, name, chunks, meta=meta)
 

@@ -1,4 +1,4 @@
-"""Filter a volume from file to file within a memory limit; interrupted runs can be resumed."""
+"""`Run`: a filter from file to file that is ready to run; interrupted runs can be resumed."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ from separable.files.format_registry import locate
 from separable.files.image_filter import check_percentiles, opacity_note, opacity_of
 from separable.files.image_info import ImageInfo
 from separable.files.opening import check_target, create_target, open_source
+from separable.files.pyramid_levels import with_new_levels
 from separable.files.several_images import ImageChoice, choice_note, count_images, one_image
 from separable.filter_bank.magnitude import Magnitude, wide_type
 from separable.filtering import NoData, missing_options
 from separable.masked import Opacity, nodata_values
 from separable.plan import Plan
-from separable.volumes.checkpoint import Journal, open_journal, request_of, stage_path
+from separable.volumes.checkpoint import Journal, request_of, stage_path
 from separable.volumes.cluster import check_client, run_stage_on, schedule_for
 from separable.volumes.file_checks import check_claims, chunk_sizes, refuse_same
 from separable.volumes.file_filters import file_filter
@@ -37,116 +38,22 @@ from separable.volumes.halo import BlockFilter
 from separable.volumes.missing_samples import is_missing, masked
 from separable.volumes.opacity_blocks import with_opacity
 from separable.volumes.rescaled_file import middle_path, write_rescaled
+from separable.volumes.run_parts import (
+    check_part,
+    chunk_stage,
+    finish_part,
+    open_run_journal,
+    start_part,
+)
 from separable.volumes.slab_pipeline import Band, run_stage
 from separable.volumes.slab_schedule import Schedule, make_schedule, read_amount, restored
 from separable.volumes.vanished_results import watched
 from separable.volumes.warm_up import ready_memory
 
-__all__ = ["USUAL", "Run", "filter"]
+__all__ = ["USUAL", "Run"]
 
 PathLike: TypeAlias = str | os.PathLike[str]
 USUAL = 2 << 30  # default memory limit in bytes, beyond the memory already in use
-
-
-def filter(
-    source: PathLike,
-    target: PathLike,
-    kernel: ArrayLike | Factors | Plan | Magnitude,
-    *,
-    memory: int | str | None = None,
-    chunks: str | Sequence[int] = "auto",
-    resume: bool = True,
-    overwrite: bool = False,
-    progress: Callable[[float], None] | None = None,
-    client: Any = None,
-    mask: PathLike | ArrayLike | None = None,
-    nan: str = "propagate",
-    fill: complex = math.nan,
-    nodata: NoData = "auto",
-    rescale: tuple[float, float] | None = None,
-    image: ImageChoice = "auto",
-    **options: Any,
-) -> Schedule:
-    """Filter a volume from file to file within a memory limit.
-
-    The result is bit-identical to in-memory filtering by the same method. It is written as
-    ``NAME.partial`` and takes its name when it is complete. If a run is interrupted, the same call
-    resumes it after the last slab that was flushed to the disk.
-
-    Parameters
-    ----------
-    source : str or path
-        Zarr, NPY, HDF5, NIfTI, TIFF or ENVI.
-    target : str or path
-        Output file; the format follows from the suffix. It must not be the source.
-    kernel : array_like, Factors, Plan or Magnitude
-        Kernel with one axis per filtered axis. A plan contains all other options; a
-        `separable.filter_bank.Magnitude` gives absolute values or the length of a gradient.
-    memory : int or str, optional
-        Memory limit of the whole process, for example "2GiB". Default: 2 GiB more than is already
-        in use.
-    chunks : "auto" or sequence of int
-        Chunk sizes of the target; "auto" uses those of the source if it has any.
-    resume : bool
-        Whether to resume the partial file of an earlier run.
-    overwrite : bool
-        Whether an existing target, or the partial file of another request, may be replaced.
-    progress : callable, optional
-        Called with the fraction of the work just done.
-    client : distributed.Client, optional
-        Client of a Dask cluster to run on. All workers must see the files under the same paths;
-        the target must be a Zarr store, and `memory` limits each worker.
-    mask : path or array_like, optional
-        File or array that is nonzero where the volume is valid; with the shape of the volume or of
-        the filtered axes. Missing samples are ignored (`separable.masked`).
-    nan : str
-        "ignore" treats NaN as missing; "propagate" spreads it.
-    fill : number
-        Result where the kernel covers no valid sample. Default: the declared missing value.
-    nodata : "auto", "none", number or sequence of numbers
-        Value of samples that are missing. "auto" takes what the file declares: a data ignore
-        value, `_FillValue`, NaN in NIfTI ... The result declares the same.
-    rescale : (low, high), optional
-        Percentiles of the result that become the ends of the range of its type (0 .. 1 for floats).
-        The result is first written as floats beside the target.
-    image : int or "auto"
-        Number of the image in a file that holds several, from 1; "auto" takes the first.
-    **options
-        Options of `plan`: axes, mode, cval, origin, output (dtype of the result), tol, method,
-        operation, threads. Methods whose results depend on how the volume is cut are not used.
-
-    Returns
-    -------
-    Schedule
-        The slabs that were used; prints as text.
-
-    Raises
-    ------
-    FileError
-        If a file cannot be read or written. The partial file is kept and can be resumed.
-    ArgumentError
-        If `memory` is too small; the message contains the smallest limit that works.
-    ClusterError
-        If the cluster has no workers, or they keep dying. The partial file is kept.
-    SeparableError
-        Other subclasses, as for `plan`.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     np.save(f"{folder}/in.npy", np.ones((30, 40, 50), "float32"))
-    ...     done = filter(f"{folder}/in.npy", f"{folder}/out.npy", np.ones((8, 8, 8)) / 512)
-    ...     print(np.load(f"{folder}/out.npy").mean(), len(done.stages))
-    1.0 1
-    """
-    with Run(
-        source, target, kernel, memory=memory, chunks=chunks, resume=resume, overwrite=overwrite,
-        client=client, mask=mask, nan=nan, fill=fill, nodata=nodata, rescale=rescale, image=image,
-        **options,
-    ) as run:  # fmt: skip
-        run(progress)
-        return run.schedule
 
 
 class Run:
@@ -164,6 +71,8 @@ class Run:
         Number of slabs that an earlier run has completed.
     late_notes : tuple of str
         Notes on the result, after the run.
+    finished : bool
+        False after the run of a part if other parts are not complete yet.
 
     Examples
     --------
@@ -181,6 +90,8 @@ class Run:
     _rescale: Callable[[], Target] | None = None
     _vanished: Callable[[], tuple[str, ...]] = staticmethod(tuple)
     late_notes: tuple[str, ...] = ()
+    finished: bool = True
+    journal: Journal
 
     def __init__(
         self,
@@ -199,9 +110,12 @@ class Run:
         nodata: NoData = "auto",
         rescale: tuple[float, float] | None = None,
         image: ImageChoice = "auto",
+        part: str | tuple[int, int] | None = None,
+        levels: int | None = None,
         **options: Any,
     ) -> None:
         self.client = client
+        self.part = check_part(part, client=client, rescale=rescale, overwrite=overwrite)
         if client is not None:
             check_client(client)
         limit = None if memory is None else read_amount("memory", memory)
@@ -216,6 +130,8 @@ class Run:
                 refuse_same(read, target)
             missing = missing_options(mask, nan, fill, nodata)
             missing, info = self._obeyed(kernel, target, missing, options)
+            if levels is not None:
+                info = with_new_levels(info, self.source.shape, levels, target)
             final = Path(os.path.realpath(target))  # a loop of links is refused below
             if rescale is not None:  # floats beside the target first
                 check_percentiles(rescale)
@@ -242,7 +158,7 @@ class Run:
             check_target(target, problem.shape, problem.out, overwrite=replacing)
             # Step 2: open the journal first, so that every partial file has one.
             name = Path(os.path.realpath(target))
-            combined: dict[str, Any] = {}
+            combined: dict[str, Any] = {} if levels is None else {"levels": levels}
             if isinstance(kernel, Magnitude):
                 combined["magnitude"] = len(kernel.kernels)
             if number > 1:
@@ -250,7 +166,7 @@ class Run:
             request = request_of(
                 self.source, self.plan, problem.out, wanted, {**missing, **combined}
             )
-            self.journal: Journal = open_journal(name, request, resume=resume, force=overwrite)
+            self.journal = open_run_journal(name, request, self.part, resume, overwrite)
             self.name = name
             with self._undone():
                 # Step 3: open the partial file and choose the slabs.
@@ -260,13 +176,16 @@ class Run:
                     overwrite=replacing, resume=True,
                 )  # fmt: skip
                 self.schedule = self._schedule(volume_filter, limit)
+                if self.part is not None:
+                    self.journal = start_part(self.journal, name, self.part, self.schedule.slabs)
             if rescale is not None:
                 self._rescale = partial(
                     write_rescaled, reopened, final, self.out, rescale, fill=fill,
                     opacity=self._opacity, overwrite=overwrite)  # fmt: skip
                 self.target.notes = ()
+            alone = client is None and self.part is None
             integers = problem.out.kind in "biu" and not isinstance(kernel, Plan)
-            if integers and client is None and not self.journal.done and self._opacity is None:
+            if integers and alone and not self.journal.done and self._opacity is None:
                 one = kernel.kernels[0] if isinstance(kernel, Magnitude) else kernel
                 self._vanished = watched(self.target, one, reopened)
         except BaseException:
@@ -363,6 +282,9 @@ class Run:
         FileError
             If the disk is full, or a file of that name was created meanwhile.
         """
+        if self.part is not None:
+            self.finished = finish_part(self.journal, self.target, self.name, self.part)
+            return
         self.target.finish()
         for number in range(len(self.schedule.stages)):
             remove(stage_path(self.name, number))
@@ -429,6 +351,8 @@ class Run:
             made = make_schedule(volume_filter, *ends, limit, base, plain.slow if plain else None)
         else:
             made = schedule_for(self.client, volume_filter, self.source, self.target, limit, base)
+        if self.part is not None:
+            made = chunk_stage(made, self.target)
         self.journal.write(schedule=made.to_list())
         return made
 
@@ -443,8 +367,9 @@ class Run:
 
     def discard(self) -> None:
         """Close the files; remove the partial file and the journal, unless a slab was completed."""
+        keep = bool(self.journal.done) or self.part is not None  # other processes write it too
         with contextlib.ExitStack() as files:  # the journal last: it locks the partial file
-            files.callback(self.journal.close if self.journal.done else self.journal.remove)
+            files.callback(self.journal.close if keep else self.journal.remove)
             files.callback(self.source.close)
             if hasattr(self, "target"):
-                self.target.abandon(keep=bool(self.journal.done))
+                self.target.abandon(keep=keep)

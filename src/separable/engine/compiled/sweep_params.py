@@ -108,6 +108,8 @@ FIELDS = (
     # Line filters.
     "y_filter_data",  # address of the numbers that `y_filter` reads
     "x_filter_data",  # address of the numbers that `x_filter` reads
+    # Features.
+    "feature_data",  # address of int64[]: a table of `separable.features.compiled.feature_rows`
     # Tiles and buffers.
     "tile",  # flat columns that are loaded and filtered along y together
     "run",  # flat columns that are filtered along x together
@@ -161,6 +163,7 @@ FIELDS = (
     "at_buffer",  # work[output][column]: rows filtered along y by few taps
     "at_line",  # work[column][lane]: a run along x, or the forward run of a recursion
     "at_ring",  # work[ring][row][vector column][slot][lane]: filtered planes
+    "at_tile",  # work[result][plane][row][column]: results that features are computed from
 )
 SWEEP = np.dtype([(name, np.int64) for name in FIELDS])
 _RECORD = numba.from_dtype(SWEEP)

@@ -345,7 +345,7 @@ def _fill_slot(params_address, scratch, source, slot, sample, low, high, top, ro
 
 @without_literals
 @part
-def _fill_ring(params_address, scratch, source, z, have, need, top, rows, start, columns):
+def fill_ring(params_address, scratch, source, z, have, need, top, rows, start, columns):
     """Fill the slots ``have`` to ``need``: planes of the volume first, then the border's, mostly copies."""
     params = params_at(params_address)
     slots = scratch + params.at_slots
@@ -377,7 +377,7 @@ def stream_planes(params_address, scratch, source, target, top, rows, start, col
     while z < params.z_size:
         # Step 1: a slab of `count` planes needs the `reach` planes around it as well.
         count = smaller(params.z_slab, params.z_size - z)
-        _fill_ring(
+        fill_ring(
             params_address, scratch, source, z, have, count + reach, top, rows, start, columns
         )
         # Step 2: filter along z; the pass drops the planes that are not needed again.

@@ -1,0 +1,74 @@
+"""Eigenvectors of symmetric matrices, one matrix per sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from separable.errors import ArgumentError
+
+__all__ = ["symmetric_eigenvectors"]
+
+Array = NDArray[Any]
+
+SAMPLES = 1 << 18  # matrices that are decomposed at a time
+
+
+def symmetric_eigenvectors(elements: Sequence[ArrayLike]) -> tuple[Array, Array]:
+    """Compute the eigenvalues and eigenvectors of symmetric matrices.
+
+    Parameters
+    ----------
+    elements : sequence of array_like
+        Upper triangle of the matrices, row by row: 3 arrays for 2x2, 6 for 3x3.
+
+    Returns
+    -------
+    eigenvalues : ndarray, shape (axes, *shape of an element)
+        Eigenvalues, the largest first.
+    eigenvectors : ndarray, shape (axes, axes, *shape of an element)
+        ``eigenvectors[k]`` is the unit vector of eigenvalue k.
+
+    Raises
+    ------
+    ArgumentError
+        If the number of elements is not that of an upper triangle.
+
+    Notes
+    -----
+    By LAPACK's method for symmetric matrices (`numpy.linalg.eigh`), so many at a time that the
+    matrices need little memory. Where an element is not finite, all results are NaN.
+
+    Examples
+    --------
+    >>> values, vectors = symmetric_eigenvectors([np.array([2.0]), np.array([1.0]), np.array([2.0])])
+    >>> values.ravel(), np.abs(vectors[0].ravel()).round(3)
+    (array([3., 1.]), array([0.707, 0.707]))
+    """
+    arrays = [np.asarray(e) for e in elements]
+    dtype = np.result_type(*arrays, np.float32)
+    size = round((np.sqrt(8 * len(arrays) + 1) - 1) / 2)
+    if size * (size + 1) // 2 != len(arrays) or not arrays:
+        raise ArgumentError(
+            f"`elements` must be an upper triangle: 1, 3, 6 ... arrays; got {len(arrays)}"
+        )
+    shape = arrays[0].shape
+    values = np.empty((size, arrays[0].size), dtype)
+    vectors = np.empty((size, size, arrays[0].size), dtype)
+    flat = [a.reshape(-1) for a in arrays]
+    rows, columns = np.triu_indices(size)
+    for start in range(0, flat[0].size, SAMPLES):
+        part = slice(start, min(start + SAMPLES, flat[0].size))
+        matrices = np.empty((part.stop - part.start, size, size), dtype)
+        for elements_of, i, j in zip(flat, rows, columns, strict=True):
+            matrices[:, i, j] = matrices[:, j, i] = elements_of[part]
+        finite = np.isfinite(matrices).all((1, 2))
+        matrices[~finite] = 0
+        own, axes = np.linalg.eigh(matrices)
+        own[~finite], axes[~finite] = np.nan, np.nan
+        values[:, part] = own[:, ::-1].T
+        vectors[:, :, part] = axes[:, :, ::-1].transpose(2, 1, 0)
+    return values.reshape(size, *shape), vectors.reshape(size, size, *shape)
