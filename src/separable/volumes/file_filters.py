@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,16 +12,52 @@ import numpy as np
 from separable.errors import ArgumentError, KernelError
 from separable.factors import Factors
 from separable.files.chunked_io import Source
+from separable.files.declared_nodata import obey_nodata
+from separable.files.format_registry import locate
 from separable.files.image_filter import opacity_of
+from separable.files.image_info import ImageInfo
 from separable.filter_bank.magnitude import Magnitude, wide_type
-from separable.masked import check_fill
+from separable.masked import check_fill, nodata_values
 from separable.plan import Plan, plan
 from separable.volumes.halo import BlockFilter, block_filter, chunkwise
 from separable.volumes.magnitude_blocks import MagnitudeFilter
 from separable.volumes.missing_samples import is_missing, valid_filter
 from separable.volumes.opacity_blocks import opacity_filter
 
-__all__ = ["file_filter"]
+__all__ = ["file_filter", "obeyed_options"]
+
+
+def obeyed_options(
+    kernel: Any,
+    source: Source,
+    target: str | os.PathLike[str],
+    missing: dict[str, Any],
+    options: dict[str, Any],
+) -> tuple[dict[str, Any], ImageInfo, str]:
+    """Return the options for missing samples, the metadata of the target, and a note.
+
+    Parameters
+    ----------
+    kernel : array_like, Factors, Plan or Magnitude
+    source : Source
+    target : path
+    missing : dict
+        Options for missing samples that were given.
+    options : dict
+        Options of `plan`.
+    """
+    info = source.info
+    if isinstance(kernel, Plan) and not any(v == v for v in info.nodata):
+        return missing, info, ""
+    axes = info.space(source.ndim) if options.get("axes") is None else options["axes"]
+    if opacity_of(info, source.ndim, axes) is not None:  # it says where nothing is valid
+        values = nodata_values(missing.get("nodata", "auto"), info.nodata)
+        more = {"nodata": values} if values else {}
+        return {**missing, **more}, replace(info, nodata=()), ""
+    out = np.dtype(options.get("output") or source.dtype)
+    path, _, format = locate(target, "write")
+    obeyed = obey_nodata(missing, info, source.path, source.dtype, out, (format, path))
+    return obeyed.missing, obeyed.info, obeyed.note
 
 
 def file_filter(
