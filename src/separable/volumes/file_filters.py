@@ -82,9 +82,11 @@ def file_filter(
         wide = {**options, "output": wide_type(source.dtype)}
         marked = {k: v for k, v in missing.items() if k != "fill"}
         found = [file_filter(one, source, wide, marked) for one in kernel.kernels]
-        fill = check_fill(missing.get("fill", math.nan), out) if marked else math.nan
         first = found[0][0]
         place = opacity_of(source.info, source.ndim, first.problem.axes)
+        fill = math.nan
+        if marked and place is None:
+            fill = check_fill(missing.get("fill", math.nan), out)
         return first, MagnitudeFilter(tuple(f for _, f in found), kernel, out, fill, place)
     filter_plan = _planned(kernel, source, options, missing)
     some = is_missing(missing, source.dtype)
