@@ -182,6 +182,26 @@ def test_alpha_and_a_mask_multiply(
     np.testing.assert_allclose(files.read_image(tmp_path / "out2.tif")[0], expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("parts", [False, True])
+def test_a_magnitude_of_masked_pixels(tmp_path: Path, parts: bool) -> None:
+    """Whole numbers need no fill: results without a valid pixel are transparent."""
+    from separable.cli import run
+
+    picture = RNG.integers(0, 256, (20, 22, 4)).astype(np.uint8)
+    valid = np.ones((20, 22), bool)
+    valid[5:15, 6:16] = False
+    files.write_image(tmp_path / "in.tif", picture, files.ImageInfo("YXS", alpha=files.Alpha(3)))
+    np.save(tmp_path / "mask.npy", valid)
+    for kernel in (["-k", "sobel", "--magnitude"], ["-k", "box:3"]):
+        words = [str(tmp_path / "in.tif"), str(tmp_path / "out.tif"), *kernel, "--force"]
+        words += ["--mask", str(tmp_path / "mask.npy"), *(["--memory", "16GiB"] if parts else [])]
+        assert run(["filter", *words]) == 0
+        found = files.read_image(tmp_path / "out.tif")[0]
+        assert not found[7:13, 8:14, :3].any()
+        kept = picture[7:13, 8:14, 3] if "sobel" in kernel else 0
+        np.testing.assert_array_equal(found[7:13, 8:14, 3], kept)
+
+
 def test_a_screenshot_keeps_its_pixels_visible(tmp_path: Path) -> None:
     """Files of scikit-image, from Python in one call."""
     data = pytest.importorskip("skimage.data")

@@ -152,6 +152,8 @@ def filter_command(  # the help of its arguments: `option_groups.list_registered
         lost = write_image(target, result, done.info, overwrite=force)
 
     # Step 4: report.
+    if opacity_of(info, image.ndim, setup.axes) is not None:  # whose note tells of missing pixels
+        obeyed = replace(obeyed, note="")
     for note in (*done.info.notes, *filter(None, [obeyed.note, chosen]), *lost):
         console.print(f"Note: {note}.", soft_wrap=True)
     if explain:

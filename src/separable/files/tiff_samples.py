@@ -252,11 +252,12 @@ def _lightness(path: Path, page: Any, dtype: np.dtype[Any]) -> Meaning:
     def convert(stored: Array) -> Array:
         from PIL import Image, ImageCms  # start-up time
 
-        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        transform = ImageCms.buildTransform(lab, srgb, "LAB", "RGB")
+        colours: Any = ImageCms
+        ends = (colours.createProfile("LAB"), colours.createProfile("sRGB"))
+        transform = colours.buildTransform(*ends, "LAB", "RGB")
         size = (stored.shape[-2], stored.size // (3 * stored.shape[-2]))
         picture = Image.frombytes("LAB", size, np.ascontiguousarray(stored).tobytes(), "raw", "LAB")
-        found = ImageCms.applyTransform(picture, transform)
+        found = colours.applyTransform(picture, transform)
         return np.asarray(found, np.uint8).reshape(stored.shape)
 
     options = {"samples": {"colour": True, "extra": (), "planar": int(page.planarconfig) == 2}}

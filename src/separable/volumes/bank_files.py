@@ -118,9 +118,11 @@ class BankRun:
             raise ArgumentError("`targets` must hold at least one kernel; got none")
         self._limit = None if memory is None else read_amount("memory", memory)
         with contextlib.ExitStack() as opened:
-            runs = []
+            runs: list[Run] = []
             for target, kernel, options in results:
-                runs.append(Run(source, target, kernel, memory=memory, **options))
+                known = next((r.without_nan for r in runs if r.without_nan is not None), None)
+                given = {**options, "memory": memory, "without_nan": known}
+                runs.append(Run(source, target, kernel, **given))
                 opened.callback(runs[-1].discard)
             self.runs = tuple(runs)
             self._plan_groups()

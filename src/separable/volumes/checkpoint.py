@@ -288,7 +288,7 @@ def _state(path: Any, layout: Any = ()) -> str:
         digest.update(repr((found.st_size, found.st_mtime_ns)).encode())
     if place.is_dir():  # the slices of a series
         for file in sorted(place.iterdir()):
-            found = file.stat()
+            found = file.stat() if file.exists() else file.lstat()  # a link to nowhere
             digest.update(repr((file.name, found.st_size, found.st_mtime_ns)).encode())
     for name in ("zarr.json", ".zarray", ".zattrs"):
         file = place / name

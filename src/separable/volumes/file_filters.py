@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,17 +12,53 @@ import numpy as np
 from separable.errors import ArgumentError, KernelError
 from separable.factors import Factors
 from separable.files.chunked_io import Source
+from separable.files.declared_nodata import obey_nodata
+from separable.files.format_registry import locate
 from separable.files.image_filter import opacity_of
+from separable.files.image_info import ImageInfo
 from separable.filter_bank.magnitude import Magnitude, wide_type
 from separable.kernels.parse import read_kernel_of
-from separable.masked import check_fill
+from separable.masked import check_fill, nodata_values
 from separable.plan import Plan, plan
 from separable.volumes.halo import BlockFilter, block_filter, chunkwise
 from separable.volumes.magnitude_blocks import MagnitudeFilter
 from separable.volumes.missing_samples import is_missing, valid_filter
 from separable.volumes.opacity_blocks import opacity_filter
 
-__all__ = ["file_filter"]
+__all__ = ["file_filter", "kernel_of", "obeyed_options"]
+
+
+def obeyed_options(
+    kernel: Any,
+    source: Source,
+    target: str | os.PathLike[str],
+    missing: dict[str, Any],
+    options: dict[str, Any],
+) -> tuple[dict[str, Any], ImageInfo, str]:
+    """Return the options for missing samples, the metadata of the target, and a note.
+
+    Parameters
+    ----------
+    kernel : array_like, Factors, Plan or Magnitude
+    source : Source
+    target : path
+    missing : dict
+        Options for missing samples that were given.
+    options : dict
+        Options of `plan`.
+    """
+    info = source.info
+    if isinstance(kernel, Plan) and not any(v == v for v in info.nodata):
+        return missing, info, ""
+    axes = info.space(source.ndim) if options.get("axes") is None else options["axes"]
+    if opacity_of(info, source.ndim, axes) is not None:  # it says where nothing is valid
+        values = nodata_values(missing.get("nodata", "auto"), info.nodata)
+        more = {"nodata": values} if values else {}
+        return {**missing, **more}, replace(info, nodata=()), ""
+    out = np.dtype(options.get("output") or source.dtype)
+    path, _, format = locate(target, "write")
+    obeyed = obey_nodata(missing, info, source.path, source.dtype, out, (format, path))
+    return obeyed.missing, obeyed.info, obeyed.note
 
 
 def file_filter(
@@ -40,17 +78,17 @@ def file_filter(
     missing : dict
         Options for missing samples.
     """
-    axes = options.get("axes")
-    count = len(source.info.space(source.ndim)) if axes is None else int(np.size(axes))
-    kernel = read_kernel_of(kernel, count)
+    kernel = kernel_of(kernel, source, options)
     if isinstance(kernel, Magnitude):
         out = source.dtype if options.get("output") is None else np.dtype(options["output"])
         wide = {**options, "output": wide_type(source.dtype)}
         marked = {k: v for k, v in missing.items() if k != "fill"}
         found = [file_filter(one, source, wide, marked) for one in kernel.kernels]
-        fill = check_fill(missing.get("fill", math.nan), out) if marked else math.nan
         first = found[0][0]
         place = opacity_of(source.info, source.ndim, first.problem.axes)
+        fill = math.nan
+        if marked and place is None:
+            fill = check_fill(missing.get("fill", math.nan), out)
         return first, MagnitudeFilter(tuple(f for _, f in found), kernel, out, fill, place)
     filter_plan = _planned(kernel, source, options, missing)
     some = is_missing(missing, source.dtype)
@@ -61,6 +99,13 @@ def file_filter(
         return valid_filter(filter_plan, kernel, missing)
     filter_plan = chunkwise(filter_plan)
     return filter_plan, block_filter(filter_plan)
+
+
+def kernel_of(kernel: Any, source: Source, options: dict[str, Any]) -> Any:
+    """Return a kernel that may be given as text, for the axes that are filtered."""
+    axes = options.get("axes")
+    count = len(source.info.space(source.ndim)) if axes is None else int(np.size(axes))
+    return read_kernel_of(kernel, count)
 
 
 def _planned(kernel: Any, source: Source, options: dict[str, Any], missing: dict[str, Any]) -> Plan:

@@ -19,21 +19,19 @@ from separable.engine.result_memory import release
 from separable.errors import ArgumentError
 from separable.factors import Factors
 from separable.files.chunked_io import Source, Target, remove
-from separable.files.declared_nodata import obey_nodata
-from separable.files.format_registry import locate
 from separable.files.image_filter import check_percentiles, opacity_note, opacity_of
-from separable.files.image_info import ImageInfo
 from separable.files.opening import check_target, create_target, open_source
 from separable.files.pyramid_levels import with_new_levels
 from separable.files.several_images import ImageChoice, choice_note, count_images, one_image
 from separable.filter_bank.magnitude import Magnitude, wide_type
 from separable.filtering import NoData, missing_options
-from separable.masked import Opacity, nodata_values
+from separable.masked import Opacity
 from separable.plan import Plan
+from separable.volumes.absent_nan import look_for_nan
 from separable.volumes.checkpoint import Journal, request_of, stage_path
 from separable.volumes.cluster import check_client, run_stage_on, schedule_for
 from separable.volumes.file_checks import check_claims, chunk_sizes, refuse_same
-from separable.volumes.file_filters import file_filter
+from separable.volumes.file_filters import file_filter, kernel_of, obeyed_options
 from separable.volumes.halo import BlockFilter
 from separable.volumes.missing_samples import is_missing, masked
 from separable.volumes.opacity_blocks import with_opacity
@@ -73,6 +71,8 @@ class Run:
         Notes on the result, after the run.
     finished : bool
         False after the run of a part if other parts are not complete yet.
+    without_nan : bool or None
+        Whether the source has no NaN; None if nobody looked. Also a parameter.
 
     Examples
     --------
@@ -112,6 +112,7 @@ class Run:
         image: ImageChoice = "auto",
         part: str | tuple[int, int] | None = None,
         levels: int | None = None,
+        without_nan: bool | None = None,
         **options: Any,
     ) -> None:
         self.client = client
@@ -129,7 +130,11 @@ class Run:
             for read in (source, mask):
                 refuse_same(read, target)
             missing = missing_options(mask, nan, fill, nodata)
-            missing, info = self._obeyed(kernel, target, missing, options)
+            kernel = kernel_of(kernel, self.source, options)
+            missing, info, note = obeyed_options(kernel, self.source, target, missing, options)
+            self._note(note)
+            self.without_nan = look_for_nan(kernel, missing, self.source, without_nan)
+            missing = {} if self.without_nan else missing
             if levels is not None:
                 info = with_new_levels(info, self.source.shape, levels, target)
             final = Path(os.path.realpath(target))  # a loop of links is refused below
@@ -207,23 +212,6 @@ class Run:
     def notes(self) -> tuple[str, ...]:
         """Notes on what the source says about its numbers."""
         return (*self.source.info.notes, *self.late_notes)
-
-    def _obeyed(
-        self, kernel: Any, target: PathLike, missing: dict[str, Any], options: dict[str, Any]
-    ) -> tuple[dict[str, Any], ImageInfo]:
-        """Return the options for missing samples, and the metadata of the target."""
-        source, info = self.source, self.source.info
-        if isinstance(kernel, Plan) and not any(v == v for v in info.nodata):
-            return missing, info
-        axes = info.space(source.ndim) if options.get("axes") is None else options["axes"]
-        if opacity_of(info, source.ndim, axes) is not None:  # it says where nothing is valid
-            values = nodata_values(missing.get("nodata", "auto"), info.nodata)
-            return {**missing, **({"nodata": values} if values else {})}, replace(info, nodata=())
-        out = np.dtype(options.get("output") or source.dtype)
-        path, _, format = locate(target, "write")
-        obeyed = obey_nodata(missing, info, source.path, source.dtype, out, (format, path))
-        self._note(obeyed.note)
-        return obeyed.missing, obeyed.info
 
     @property
     def resumed(self) -> int:
