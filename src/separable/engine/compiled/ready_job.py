@@ -18,35 +18,18 @@ from separable.engine.availability import failed, is_failure
 from separable.process_cache import ProcessBound
 
 from . import thread_pool
-from .jit import address, kernel
-from .numba_api import types
+from .jit import kernel
 from .sweep_params import invoke, move, set_word, word
-from .thread_pool import (
-    COUNTER_OFFSET,
-    HEAD,
-    TEAM_COUNTER,
-    TEAM_FUNCTION,
-    TEAM_PARAMS,
-    TEAM_SLOTS,
-    TEAM_TAKEN,
-    TEAM_WORDS,
-    settle_stack,
-    take_part,
-)
+from .thread_pool import COUNTER_OFFSET, HEAD, settle_stack
 
-# Words of a job; behind them lie pairs (word of the record, bytes), and the record.
-(
-    FUNCTION, START, TEAM, SLOTS, TAKE_PART, SOURCE_WORD, TARGET_WORD, ZERO_BYTES, RELATIVE_COUNT, RECORD,
-    RECORD_BYTES,
-) = range(11)  # fmt: skip
-JOB_WORDS = 16
-TEAM_OFFSET = COUNTER_OFFSET - 2 * TEAM_WORDS * 8
-"""Where the words of a team lie in the memory of a run: on cache lines of their own before the counter."""
+# Words of a job; behind them lie pairs (word of the record, bytes).
+FUNCTION, SOURCE_WORD, TARGET_WORD, ZERO_BYTES, RELATIVE_COUNT, RECORD, RECORD_BYTES = range(7)
+JOB_WORDS = 8
 
 
 @kernel
 def run_ready(job, memory, source, target):
-    """Run a ready job in a piece of scratch memory, on the calling thread or as a part of a team."""
+    """Run a ready job in a piece of scratch memory, on the calling thread."""
     settle_stack()
     move(memory, word(job, RECORD), word(job, RECORD_BYTES))
     set_word(memory, word(job, SOURCE_WORD), source)
@@ -60,17 +43,7 @@ def run_ready(job, memory, source, target):
         set_word(memory + HEAD, i, 0)
     counter = memory + COUNTER_OFFSET
     set_word(counter, 0, 0)
-    start = word(job, START)
-    if start == 0:
-        invoke(word(job, FUNCTION), (memory, counter, 0))
-        return
-    team = memory + TEAM_OFFSET
-    set_word(team, TEAM_FUNCTION, word(job, FUNCTION))
-    set_word(team, TEAM_PARAMS, memory)
-    set_word(team, TEAM_COUNTER, counter)
-    set_word(team, TEAM_SLOTS, word(job, SLOTS))
-    set_word(team, TEAM_TAKEN, 0)
-    invoke(start, (word(job, TAKE_PART), team, word(job, TEAM), 0))
+    invoke(word(job, FUNCTION), (memory, counter, 0))
 
 
 class ReadyJob(ProcessBound):
@@ -79,24 +52,18 @@ class ReadyJob(ProcessBound):
     Parameters
     ----------
     schedule : KernelPlan
+        Plan that the calling thread runs alone.
     constants : tuple of int
         Addresses of weights, in the order of the record's fields.
-    threads : int
-        Largest number of threads.
-    start : int
-        Address of a function like OpenMP's ``GOMP_parallel``, see `thread_pool.run`. On the engine's own threads ready
-        jobs do not run.
     """
 
     __slots__ = ("_address", "_kept", "_size")
 
-    def __init__(self, schedule: Any, constants: tuple[int, ...], threads: int, start: int) -> None:
+    def __init__(self, schedule: Any, constants: tuple[int, ...]) -> None:
         template = schedule.template(constants)
-        slots = min(threads, schedule.threads)
-        assert slots == 1 or start != 0
-        self._size = schedule.shared_size + schedule.scratch_size * slots
+        self._size = schedule.shared_size + schedule.scratch_size
         record = np.ascontiguousarray(template.words)
-        assert record.nbytes <= TEAM_OFFSET
+        assert record.nbytes <= COUNTER_OFFSET
         relative = [n for pair in template.relative for n in pair]
         job = np.zeros(JOB_WORDS + len(relative), np.int64)
         values = {
@@ -104,9 +71,6 @@ class ReadyJob(ProcessBound):
             ZERO_BYTES: template.zero_bytes, RELATIVE_COUNT: len(template.relative),
             RECORD: record.ctypes.data, RECORD_BYTES: record.nbytes,
         }  # fmt: skip
-        if slots > 1:  # the whole team: changing its size would start new threads each time
-            part = address(take_part, (types.int64,))
-            values |= {START: start, TEAM: threads, SLOTS: slots, TAKE_PART: part}
         job[list(values)] = list(values.values())
         job[JOB_WORDS:] = relative
         self._address = job.ctypes.data

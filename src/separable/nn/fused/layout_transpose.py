@@ -63,7 +63,7 @@ def _transpose_job(matrices: int, rows: int, columns: int, threads: int) -> Job:
     def by_plan(source: int, target: int) -> None:
         run(plan, (source, *constants), target, threads)
 
-    return ready(plan, constants, threads, by_plan) or by_plan
+    return ready(plan, constants, threads, by_plan)
 
 
 def _transpose(x: Tensor, out: Tensor, matrices: int, rows: int, columns: int) -> None:

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 
 from separable.nn.fused.kernel_plan import kernels
-from separable.process_cache import ProcessBound
 from separable.system import after_fork, loaded_libraries
 
 __all__ = ["Job", "gomp_parallel_address", "ready", "run"]
@@ -55,7 +54,7 @@ def run(plan: Any, source: Any, target: int, threads: int) -> None:
     kernels().run(plan, source, target, threads, 0 if _forked else gomp_parallel_address())
 
 
-def ready(plan: Any, constants: tuple[int, ...], threads: int, otherwise: Job) -> Job | None:
+def ready(plan: Any, constants: tuple[int, ...], threads: int, otherwise: Job) -> Job:
     """Return a function that runs a plan with the same weights on an input and a result, given by their addresses.
 
     Parameters
@@ -66,34 +65,12 @@ def ready(plan: Any, constants: tuple[int, ...], threads: int, otherwise: Job) -
     threads : int
         Largest number of threads.
     otherwise : callable
-        The same by `run`, for processes that are forked later.
-
-    Returns
-    -------
-    callable or None
-        None where the engine's own threads run it: in forked processes, and without OpenMP.
+        The same by `run`, which plans for several threads use.
     """
-    start = gomp_parallel_address()
-    alone = min(threads, plan.threads) == 1
-    if not alone and (_forked or not start):
-        return None
-    job: Job = kernels().ready(plan, constants, threads, start)
-    return job if alone else _Lent(job, otherwise)
-
-
-class _Lent(ProcessBound):
-    """A ready job on the threads of PyTorch, which a forked process cannot use."""
-
-    __slots__ = ("_job", "_otherwise")
-
-    def __init__(self, job: Job, otherwise: Job) -> None:
-        self._job, self._otherwise = job, otherwise
-
-    def __call__(self, source: int, target: int) -> None:
-        if _forked:
-            self._otherwise(source, target)
-        else:
-            self._job(source, target)
+    if min(threads, plan.threads) > 1:
+        return otherwise
+    job: Job = kernels().ready(plan, constants)
+    return job
 
 
 _forked = False

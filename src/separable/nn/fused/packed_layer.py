@@ -202,7 +202,7 @@ class PackedLayer(ProcessBound):
     def ready(self, x: Tensor) -> tuple[Job, tuple[int, ...], tuple[int, ...]] | None:
         """Return a job for inputs of the form of `x`, and the shape and strides of its results.
 
-        The result is None if such inputs or results change their layout, are empty, or need the engine's own threads.
+        The result is None if such inputs or results change their layout or are empty.
         """
         threads = torch.get_num_threads()
         plan: KernelPlan | None = None
@@ -227,8 +227,7 @@ class PackedLayer(ProcessBound):
         def otherwise(source: int, target: int) -> None:
             run(plan, (source, *constants), target, threads)
 
-        job = ready(plan, constants, threads, otherwise)
-        return None if job is None else (job, shape, strides)
+        return ready(plan, constants, threads, otherwise), shape, strides
 
     def geometry(self, shape: Sequence[int], itemsize: int, residual: bool = False) -> Geometry:
         """Return the sizes of the layer for an input of a shape ``(n, channels, *space)``, with or without a residual."""

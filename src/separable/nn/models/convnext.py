@@ -12,10 +12,8 @@ from separable.nn.models._blocks import (
     ChannelNorm,
     each_stage,
     initialise_network,
-    positive,
-    share,
 )
-from separable.nn.models._network import Network
+from separable.nn.models._image_classifier import ImageClassifier
 from separable.nn.models.efficientnet import drop_path as dropped
 
 __all__ = ["ConvNeXt"]
@@ -30,7 +28,7 @@ LAYOUTS = {
 SCALE = 1e-6  # initial value of the factor of each channel
 
 
-class ConvNeXt(Network):
+class ConvNeXt(ImageClassifier):
     """Image classifier of depthwise 7x7 convolutions and channel mixing by two linear layers.
 
     Parameters
@@ -85,12 +83,10 @@ class ConvNeXt(Network):
         if variant not in LAYOUTS:
             raise ArgumentError(f"`variant` must be one of {', '.join(LAYOUTS)}; got {variant!r}")
         super().__init__(
-            (in_channels, resolution, resolution), "images",
+            resolution,
             variant=variant, resolution=resolution, classes=classes, in_channels=in_channels,
             drop_path=drop_path, dense=dense,
         )  # fmt: skip
-        positive(resolution=resolution, classes=classes, in_channels=in_channels)
-        share(drop_path=drop_path)
         counts, widths = LAYOUTS[variant]
         stages: list[nn.Module] = []
         channels, done = in_channels, 0

@@ -23,7 +23,7 @@ from separable.nn.models._blocks import (
     separable_or_dense,
     share,
 )
-from separable.nn.models._network import Network
+from separable.nn.models._image_classifier import ImageClassifier
 
 __all__ = ["SCALINGS", "EfficientNet", "Scaling", "compound_scaling"]
 
@@ -102,7 +102,7 @@ def compound_scaling(phi: float, *, dropout: float = 0.2) -> Scaling:
     return Scaling(1.1**phi, 1.2**phi, round(224 * 1.15**phi), dropout)
 
 
-class EfficientNet(Network):
+class EfficientNet(ImageClassifier):
     """Image classifier of inverted bottlenecks (MBConv) with squeeze and excitation.
 
     Parameters
@@ -158,13 +158,12 @@ class EfficientNet(Network):
     ) -> None:
         scale = _scaling(scaling)
         super().__init__(
-            (in_channels, scale.resolution, scale.resolution), "images",
+            scale.resolution,
             scaling=scaling, classes=classes, in_channels=in_channels, dropout=dropout,
             drop_path=drop_path, dense=dense,
         )  # fmt: skip
         dropout = scale.dropout if dropout is None else dropout
-        positive(classes=classes, in_channels=in_channels)
-        share(dropout=dropout, drop_path=drop_path)
+        share(dropout=dropout)
         channels = rounded_channels(STEM * scale.width)
         self.stem = nn.Sequential(
             StridedConv2d(in_channels, channels, 3, 2, bias=False), _norm(channels), nn.SiLU()

@@ -13,11 +13,9 @@ from separable.nn.models._blocks import (
     above_zero,
     each_stage,
     initialise_network,
-    positive,
     separable_or_dense,
-    share,
 )
-from separable.nn.models._network import Network
+from separable.nn.models._image_classifier import ImageClassifier
 
 __all__ = ["MobileNetV1"]
 
@@ -33,7 +31,7 @@ STAGES = (
 )  # fmt: skip
 
 
-class MobileNetV1(Network):
+class MobileNetV1(ImageClassifier):
     """Image classifier of 13 depthwise separable convolutions in a chain.
 
     Parameters
@@ -86,13 +84,11 @@ class MobileNetV1(Network):
         dense: bool | Sequence[bool] = False,
     ) -> None:
         super().__init__(
-            (in_channels, resolution, resolution), "images",
+            resolution,
             width=width, resolution=resolution, classes=classes, in_channels=in_channels,
             dropout=dropout, dense=dense,
         )  # fmt: skip
         above_zero(width=width)
-        positive(resolution=resolution, classes=classes, in_channels=in_channels)
-        share(dropout=dropout)
         channels = _scaled(STEM, width)
         self.stem = nn.Sequential(
             StridedConv2d(in_channels, channels, 3, 2, bias=False), *_norm(channels)

@@ -15,11 +15,9 @@ from separable.nn.models._blocks import (
     centred_depthwise,
     each_stage,
     initialise_network,
-    positive,
     rounded_channels,
-    share,
 )
-from separable.nn.models._network import Network
+from separable.nn.models._image_classifier import ImageClassifier
 
 __all__ = ["MobileNetV2", "MobileNetV3"]
 
@@ -68,7 +66,7 @@ BLOCKS_V3 = {
 LAST_V3 = {"large": 1280, "small": 1024}
 
 
-class MobileNetV2(Network):
+class MobileNetV2(ImageClassifier):
     """Image classifier of inverted residuals with linear bottlenecks.
 
     Parameters
@@ -120,13 +118,11 @@ class MobileNetV2(Network):
         dense: bool | Sequence[bool] = False,
     ) -> None:
         super().__init__(
-            (in_channels, resolution, resolution), "images",
+            resolution,
             width=width, resolution=resolution, classes=classes, in_channels=in_channels,
             dropout=dropout, dense=dense,
         )  # fmt: skip
         above_zero(width=width)
-        positive(resolution=resolution, classes=classes, in_channels=in_channels)
-        share(dropout=dropout)
         channels = rounded_channels(32 * width)
         self.stem = nn.Sequential(
             nn.Conv2d(in_channels, channels, 3, 2, 1, bias=False), nn.BatchNorm2d(channels),
@@ -158,7 +154,7 @@ class MobileNetV2(Network):
         return logits
 
 
-class MobileNetV3(Network):
+class MobileNetV3(ImageClassifier):
     """Image classifier of inverted residuals found by search, with squeeze and excitation.
 
     Parameters
@@ -215,13 +211,11 @@ class MobileNetV3(Network):
         if variant not in BLOCKS_V3:
             raise ArgumentError(f'`variant` must be "large" or "small"; got {variant!r}')
         super().__init__(
-            (in_channels, resolution, resolution), "images",
+            resolution,
             variant=variant, width=width, resolution=resolution, classes=classes,
             in_channels=in_channels, dropout=dropout, dense=dense,
         )  # fmt: skip
         above_zero(width=width)
-        positive(resolution=resolution, classes=classes, in_channels=in_channels)
-        share(dropout=dropout)
         channels = rounded_channels(16 * width)
         self.stem = nn.Sequential(
             nn.Conv2d(in_channels, channels, 3, 2, 1, bias=False),

@@ -12,10 +12,8 @@ from separable.nn.models._blocks import (
     centred_conv,
     each_stage,
     initialise_network,
-    positive,
-    share,
 )
-from separable.nn.models._network import Network
+from separable.nn.models._image_classifier import ImageClassifier
 
 __all__ = ["ResNet"]
 
@@ -30,7 +28,7 @@ LAYOUTS = {
 }
 
 
-class ResNet(Network):
+class ResNet(ImageClassifier):
     """Image classifier of residual blocks.
 
     Parameters
@@ -90,12 +88,10 @@ class ResNet(Network):
             known = ", ".join(map(str, LAYOUTS))
             raise ArgumentError(f"`depth` must be one of {known}; got {depth!r}")
         super().__init__(
-            (in_channels, resolution, resolution), "images",
+            resolution,
             depth=depth, resolution=resolution, classes=classes, in_channels=in_channels,
             dropout=dropout, dense=dense,
         )  # fmt: skip
-        positive(resolution=resolution, classes=classes, in_channels=in_channels)
-        share(dropout=dropout)
         counts, bottleneck = LAYOUTS[depth]
         self.stem = nn.Sequential(
             nn.Conv2d(in_channels, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(),

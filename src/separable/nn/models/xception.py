@@ -8,11 +8,9 @@ from torch.nn import functional
 from separable.nn.models._blocks import (
     Classifier,
     initialise_network,
-    positive,
     separable_or_dense,
-    share,
 )
-from separable.nn.models._network import Network
+from separable.nn.models._image_classifier import ImageClassifier
 
 __all__ = ["Xception"]
 
@@ -23,7 +21,7 @@ EXIT = (728, 1024)  # halves the image
 LAST = (1536, 2048)  # without a shortcut
 
 
-class Xception(Network):
+class Xception(ImageClassifier):
     """Image classifier of 34 depthwise separable convolutions with shortcuts around them.
 
     There is no activation between the two parts of a separable convolution: the paper finds
@@ -74,12 +72,10 @@ class Xception(Network):
         dense: bool = False,
     ) -> None:
         super().__init__(
-            (in_channels, resolution, resolution), "images",
+            resolution,
             resolution=resolution, classes=classes, in_channels=in_channels,
             dropout=dropout, dense=dense,
         )  # fmt: skip
-        positive(resolution=resolution, classes=classes, in_channels=in_channels)
-        share(dropout=dropout)
         self.stem = nn.Sequential(
             nn.Conv2d(in_channels, 32, 3, 2, bias=False), _norm(32), nn.ReLU(),
             nn.Conv2d(32, 64, 3, bias=False), _norm(64), nn.ReLU(),
