@@ -24,6 +24,7 @@ __all__ = [
     "markdown",
     "printed",
     "read_json",
+    "replace_marked",
     "write_json",
     "write_markdown",
 ]
@@ -110,15 +111,25 @@ def write_markdown(path: Path, rows: Sequence[Row], titles: Mapping[str, str]) -
     FileError
         If the page has no such marks.
     """
-    page = path.read_text(encoding="utf-8") if path.exists() else f"{BEGIN}\n{END}\n"
-    if not 0 <= page.find(BEGIN) < page.find(END):
+    replace_marked(path, BEGIN, END, markdown(rows, titles))
+
+
+def replace_marked(path: Path, begin: str, end: str, text: str) -> None:
+    """Replace what stands between two marks of a page; a page that does not exist is created.
+
+    Raises
+    ------
+    FileError
+        If the page has no such marks.
+    """
+    page = path.read_text(encoding="utf-8") if path.exists() else f"{begin}\n{end}\n"
+    if not 0 <= page.find(begin) < page.find(end):
         raise FileError(
-            f"{path} has no lines `{BEGIN}` and `{END}` for the tables to stand between"
+            f"{path} has no lines `{begin}` and `{end}` for the tables to stand between"
         )
-    before, rest = page.split(BEGIN, 1)
-    after = rest.split(END, 1)[1]
-    made = f"{before}{BEGIN}\n\n{markdown(rows, titles)}\n\n{END}{after}"
-    path.write_text(made, encoding="utf-8")
+    before, rest = page.split(begin, 1)
+    after = rest.split(end, 1)[1]
+    path.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", encoding="utf-8")
 
 
 def write_json(path: Path, rows: Sequence[Row], options: Mapping[str, Any]) -> None:
