@@ -21,89 +21,17 @@ from separable.borders import CONSTANT, carried, extend
 from separable.engine import Decomposition
 from separable.engine.base import Pass, Problem
 from separable.errors import ArgumentError, ArgumentTypeError, OutputError
-from separable.filtering import correlate
+from separable.filtering import cached_plan, correlate
 from separable.plan import Plan, plan
-from separable.request import check_dtype, check_output_shape, shown, whole_per_axis
+from separable.request import check_dtype, check_output_shape
 from separable.resample.band_matrix import Band, extended_band
 from separable.resample.band_passes import empty_like_layout, run_bands
+from separable.resample.output_regions import RegionAxis, region_axes
 from separable.run import store
 
-__all__ = ["REGIONS", "RegionAxis", "RegionPlan", "filter_region", "plan_region", "region_axes"]
+__all__ = ["RegionPlan", "filter_region", "plan_region"]
 
 Array = NDArray[Any]
-REGIONS = ("same", "valid", "full")
-LARGEST_STRIDE = 1 << 31
-
-
-@dataclass(frozen=True)
-class RegionAxis:
-    """Outputs along one filtered axis: those at ``first + i * stride``.
-
-    Attributes
-    ----------
-    axis, length : int
-        Image axis, and its number of samples.
-    size, first, stride : int
-        Number of outputs, the place of the first one, and the samples from one to the next.
-
-    Examples
-    --------
-    >>> RegionAxis(0, 10, 4, 1, 2).places.tolist()
-    [1, 3, 5, 7]
-    """
-
-    axis: int
-    length: int
-    size: int
-    first: int
-    stride: int
-
-    @property
-    def places(self) -> NDArray[np.int64]:
-        """Samples of all outputs."""
-        return self.first + self.stride * np.arange(self.size)
-
-
-def region_axes(problem: Problem, region: Any, stride: Any) -> tuple[RegionAxis, ...]:
-    """Return the outputs along each filtered axis.
-
-    Parameters
-    ----------
-    problem : Problem
-        The filter of the whole image.
-    region : str
-        "same", "valid" or "full".
-    stride : int or sequence of int
-
-    Raises
-    ------
-    ArgumentError
-        If there is no such region, a stride is below 1, or the kernel is larger than the image and the region
-        is "valid".
-    """
-    if not (isinstance(region, str) and region in REGIONS):
-        raise ArgumentError(
-            '`output_region` must be "same" (as the image), "valid" (where the kernel lies inside the image) '
-            f'or "full" (where it overlaps the image); got {shown(region)}'
-        )
-    strides = whole_per_axis("stride", stride, len(problem.axes), 1, LARGEST_STRIDE)
-    found = []
-    for axis, left, taps, step in zip(
-        problem.axes, problem.lefts, problem.kernel_shape, strides, strict=True
-    ):
-        length = problem.shape[axis]
-        first, count = 0, length
-        if region == "valid":
-            first, count = left, length - taps + 1
-        elif region == "full":
-            first, count = left - taps + 1, length + taps - 1
-        if count < 1:
-            raise ArgumentError(
-                f'`output_region="valid"` needs an image as large as the kernel; along axis {axis} the image has '
-                f"{length} samples and the kernel {taps}"
-            )
-        found.append(RegionAxis(axis, length, -(-count // step), first, step))
-    return tuple(found)
 
 
 def filter_region(
@@ -147,10 +75,8 @@ def filter_region(
     values = complete_array_of(array_of(image), "image")
     check_dtype(values.dtype, "image")
     into = output if isinstance(output, np.ndarray) else None
-    planned = plan_region(
-        kernel, values.shape, values.dtype, output_region=output_region, stride=stride,
-        output=into.dtype if into is not None else output, **options,
-    )  # fmt: skip
+    made = cached_plan(values, kernel, into.dtype if into is not None else output, options)
+    planned = RegionPlan(made, region_axes(made.problem, output_region, stride), output_region)
     return planned(values, into)
 
 
@@ -235,6 +161,9 @@ class RegionPlan:
         if not out.size:
             return out
         form = self.form
+        if form is not None and _is_plain(form, problem, image, out):
+            bands = _bands_of(next(_chains(form.roots)), problem, self.axes)
+            return run_bands(image, bands, out, threads=problem.threads)
         if form is not None:
             total = _by_passes(image, problem, form, self.axes, shape)
         else:
@@ -350,13 +279,35 @@ def _by_passes(
     term: Array = empty_like_layout(image, shape, problem.work)
     for chain in _chains(form.roots):
         outside = problem.cval
-        bands = {one.axis: _strided(one, np.ones(1), 0, CONSTANT) for one in axes}
-        for p in chain:
-            k = p.axes[0]
-            bands[problem.axes[k]] = _strided(axes[k], p.taps, p.lefts[0], problem.modes[k])
+        bands = _bands_of(chain, problem, axes)
         _run_term(image, bands, term, chain, problem, outside)
         total += term
     return total
+
+
+def _is_plain(form: Decomposition, problem: Problem, image: Array, out: Array) -> bool:
+    """Return whether one product of bands is the result: floats of one type, one term, no constant outside."""
+    single = all(len(p.then) <= 1 for root in form.roots for p in root.walk())
+    return (
+        single
+        and len(form.roots) == 1
+        and problem.exponent == 0
+        and not (problem.fills and problem.cval)
+        and image.dtype == out.dtype == problem.work
+        and image.dtype.kind == "f"
+        and not np.may_share_memory(image, out)
+    )
+
+
+def _bands_of(
+    chain: Sequence[Pass], problem: Problem, axes: Sequence[RegionAxis]
+) -> dict[int, Band]:
+    """Return the band of each filtered axis for one term."""
+    bands = {one.axis: _strided(one, np.ones(1), 0, CONSTANT) for one in axes}
+    for p in chain:
+        k = p.axes[0]
+        bands[problem.axes[k]] = _strided(axes[k], p.taps, p.lefts[0], problem.modes[k])
+    return bands
 
 
 def _strided(one: RegionAxis, taps: Array, left: int, border: Any) -> Band:
