@@ -11,6 +11,7 @@ from scipy import signal
 import separable as sep
 from separable.borders import registered_borders
 from separable.errors import ArgumentError, ArgumentTypeError, ModeError, OutputError
+from separable.resample import plan_region
 
 RNG = np.random.default_rng(2)
 IMAGE = RNG.normal(size=(23, 31))
@@ -99,3 +100,16 @@ def test_other_images_and_kernels_that_are_too_large() -> None:
     torch = pytest.importorskip("torch")
     with pytest.raises(ArgumentTypeError, match="are for arrays"):
         sep.convolve(torch.zeros(5, 5), np.ones((3, 3)), stride=2)
+
+
+def test_plans_count_what_is_computed() -> None:
+    made = plan_region(np.ones((3, 5)), (20, 30), output_region="valid", stride=(2, 1))
+    assert made.shape == (9, 26)
+    # Rows first, because they shrink more: 9x30 sums of 3, then 9x26 sums of 5.
+    assert made.multiplications == 9 * 30 * 3 + 9 * 26 * 5
+    dense = plan_region(KERNELS["dense"], IMAGE.shape, stride=3)
+    assert dense.multiplications == 8 * 11 * 20
+    assert "8x11 outputs of 23x31 (same), every 3rd along axes 0 and 1" in str(dense)
+    np.testing.assert_array_equal(dense(IMAGE), sep.convolve(IMAGE, KERNELS["dense"], stride=3))
+    with pytest.raises(ArgumentError, match="this plan is for shape"):
+        dense(IMAGE[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ from separable.resample import (
 from separable.resample.axis_grids import ALIGNMENTS, ANTIALIAS, band_of, grid_of_shape
 from separable.resample.band_matrix import Band
 from separable.resample.band_passes import empty_like_layout, run_bands
+from separable.resample.interpolations import interpolation_of
 
 WEIGHTED = [one for one in registered_interpolations() if not one.votes]
 RNG = np.random.default_rng(3)
@@ -239,3 +241,33 @@ def test_spacing_is_exact_and_the_first_sample_moves_with_it() -> None:
 def test_factors_round_the_number_of_samples() -> None:
     assert rescale(np.zeros((5, 7)), (0.5, 1.5)).shape == (2, 10)
     np.testing.assert_array_equal(rescale(np.arange(6.0), 2), resize(np.arange(6.0), 12))
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("dtype", ["float32", "uint8", "float64"])
+def test_kernels_read_and_write_only_what_is_theirs(
+    monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    """Scratch memory is full of NaN, and what lies before and behind the result stays as it is."""
+    from separable.engine.compiled import thread_pool
+
+    monkeypatch.setattr(thread_pool, "poison", True)
+    for shape, size in (((37, 301), (19, 151)), ((300, 20), (450, 33)), ((9, 40, 5), (21, 20, 5))):
+        image = (RNG.random(shape) * 200).astype(dtype)
+        for kind in ("area", "linear", 3):
+            bands = {
+                a: band_of(
+                    grid_of_shape(n, m, "edges"), interpolation_of(kind), "gaussian",
+                    canonical("mirror"), np.dtype(float),
+                )
+                for a, (n, m) in enumerate(zip(shape, size, strict=True))
+            }  # fmt: skip
+            frame = np.full(math.prod(size) + 200, 77, dtype)
+            inner = frame[100:-100].reshape(size)
+            run_bands(image, bands, inner)
+            expected = by_matrices(image, bands, 0.0)
+            expected = np.clip(expected, 0, 255) if dtype == "uint8" else expected
+            allowed = 0.5001 if dtype == "uint8" else 1e-6 * 200
+            np.testing.assert_allclose(inner, expected, atol=allowed, rtol=0)
+            inner[...] = 77
+            assert (frame == 77).all()

@@ -23,14 +23,17 @@ from separable.resample.interpolations import (
     spline,
 )
 from separable.resample.pyramids import downsample, pyramid
+from separable.resample.region_filters import RegionPlan, plan_region
 from separable.resample.resizing import resample, rescale, resize
 
 __all__ = [
     "Interpolation",
+    "RegionPlan",
     "downsample",
     "interpolation_names",
     "keys_cubic",
     "lanczos",
+    "plan_region",
     "pyramid",
     "registered_interpolations",
     "resample",

@@ -26,7 +26,7 @@ Array = NDArray[Any]
 
 MOST_BYTES = 40 << 20
 """Intermediate results of a slab at most: with the strips of threads and tables it is less than 64 MiB."""
-CACHE_BYTES = 2 << 20
+CACHE_BYTES = 4 << 20
 """Intermediate results of a slab that stay in the caches."""
 LINE_BYTES = 64
 SLAB_STEP = 16

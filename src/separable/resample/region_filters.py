@@ -8,6 +8,7 @@ for each output, and none for outputs that are not wanted.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,89 +21,17 @@ from separable.borders import CONSTANT, carried, extend
 from separable.engine import Decomposition
 from separable.engine.base import Pass, Problem
 from separable.errors import ArgumentError, ArgumentTypeError, OutputError
-from separable.filtering import correlate
-from separable.plan import plan
-from separable.request import check_dtype, check_output_shape, shown, whole_per_axis
+from separable.filtering import cached_plan, correlate
+from separable.plan import Plan, plan
+from separable.request import check_dtype, check_output_shape
 from separable.resample.band_matrix import Band, extended_band
 from separable.resample.band_passes import empty_like_layout, run_bands
+from separable.resample.output_regions import RegionAxis, region_axes
 from separable.run import store
 
-__all__ = ["REGIONS", "RegionAxis", "filter_region", "region_axes"]
+__all__ = ["RegionPlan", "filter_region", "plan_region"]
 
 Array = NDArray[Any]
-REGIONS = ("same", "valid", "full")
-LARGEST_STRIDE = 1 << 31
-
-
-@dataclass(frozen=True)
-class RegionAxis:
-    """Outputs along one filtered axis: those at ``first + i * stride``.
-
-    Attributes
-    ----------
-    axis, length : int
-        Image axis, and its number of samples.
-    size, first, stride : int
-        Number of outputs, the place of the first one, and the samples from one to the next.
-
-    Examples
-    --------
-    >>> RegionAxis(0, 10, 4, 1, 2).places.tolist()
-    [1, 3, 5, 7]
-    """
-
-    axis: int
-    length: int
-    size: int
-    first: int
-    stride: int
-
-    @property
-    def places(self) -> NDArray[np.int64]:
-        """Samples of all outputs."""
-        return self.first + self.stride * np.arange(self.size)
-
-
-def region_axes(problem: Problem, region: Any, stride: Any) -> tuple[RegionAxis, ...]:
-    """Return the outputs along each filtered axis.
-
-    Parameters
-    ----------
-    problem : Problem
-        The filter of the whole image.
-    region : str
-        "same", "valid" or "full".
-    stride : int or sequence of int
-
-    Raises
-    ------
-    ArgumentError
-        If there is no such region, a stride is below 1, or the kernel is larger than the image and the region
-        is "valid".
-    """
-    if not (isinstance(region, str) and region in REGIONS):
-        raise ArgumentError(
-            '`output_region` must be "same" (as the image), "valid" (where the kernel lies inside the image) '
-            f'or "full" (where it overlaps the image); got {shown(region)}'
-        )
-    strides = whole_per_axis("stride", stride, len(problem.axes), 1, LARGEST_STRIDE)
-    found = []
-    for axis, left, taps, step in zip(
-        problem.axes, problem.lefts, problem.kernel_shape, strides, strict=True
-    ):
-        length = problem.shape[axis]
-        first, count = 0, length
-        if region == "valid":
-            first, count = left, length - taps + 1
-        elif region == "full":
-            first, count = left - taps + 1, length + taps - 1
-        if count < 1:
-            raise ArgumentError(
-                f'`output_region="valid"` needs an image as large as the kernel; along axis {axis} the image has '
-                f"{length} samples and the kernel {taps}"
-            )
-        found.append(RegionAxis(axis, length, -(-count // step), first, step))
-    return tuple(found)
 
 
 def filter_region(
@@ -146,28 +75,173 @@ def filter_region(
     values = complete_array_of(array_of(image), "image")
     check_dtype(values.dtype, "image")
     into = output if isinstance(output, np.ndarray) else None
-    made = plan(
-        kernel, values.shape, values.dtype, output=into.dtype if into is not None else output,
-        **options,
-    )  # fmt: skip
-    problem = made.problem
-    axes = region_axes(problem, output_region, stride)
-    sizes = {one.axis: one.size for one in axes}
-    shape = tuple(sizes.get(a, n) for a, n in enumerate(values.shape))
-    if into is not None:
-        check_output_shape(into, shape)
-        if not into.flags.writeable:
-            raise OutputError("`output` is read-only; give a writeable array, for instance a copy")
-    out = empty_like_layout(values, shape, problem.out) if into is None else into
-    if not out.size:
+    made = cached_plan(values, kernel, into.dtype if into is not None else output, options)
+    planned = RegionPlan(made, region_axes(made.problem, output_region, stride), output_region)
+    return planned(values, into)
+
+
+@dataclass(frozen=True, eq=False)
+class RegionPlan:
+    """A filter of the outputs in a region, at every n-th place; a value that prints its passes and runs.
+
+    Attributes
+    ----------
+    whole : Plan
+        The plan of the filter of all outputs.
+    axes : tuple of RegionAxis
+        The outputs along each filtered axis.
+    region : str
+
+    Examples
+    --------
+    >>> import separable as sep
+    >>> print(plan_region(sep.kernels.gaussian(1), (15, 15), output_region="valid", stride=2))
+    4x4 outputs of 15x15 (valid), every 2nd along axes 0 and 1
+    separable: 42.8 multiplications per output, 684 in all (4050 without region and stride)
+    """
+
+    whole: Plan
+    axes: tuple[RegionAxis, ...]
+    region: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the result."""
+        sizes = {one.axis: one.size for one in self.axes}
+        return tuple(sizes.get(a, n) for a, n in enumerate(self.whole.problem.shape))
+
+    @property
+    def form(self) -> Decomposition | None:
+        """The passes that are run; None for a dense kernel."""
+        return _separated([c.form for c in self.whole.candidates])
+
+    @property
+    def multiplications(self) -> int:
+        """Number of multiplications of all outputs, by weights that are not zero."""
+        form, outputs = self.form, math.prod(self.shape)
+        if form is None:
+            return outputs * self.whole.request.weights.nonzeros
+        total = 0
+        for chain in _chains(form.roots):
+            sizes = list(self.whole.problem.shape)
+            for p in sorted(chain, key=lambda p: self._growth(p.axes[0])):
+                one = self.axes[p.axes[0]]
+                sizes[one.axis] = one.size
+                total += math.prod(sizes) * int(np.count_nonzero(p.taps))
+        return total
+
+    def _growth(self, kernel_axis: int) -> tuple[float, int]:
+        """Return what the order of the passes depends on, as in `pass_order`."""
+        one = self.axes[kernel_axis]
+        return one.size / one.length, one.axis
+
+    def __call__(self, image: Array, out: Array | None = None) -> Array:
+        """Filter an image of the planned shape and type.
+
+        Raises
+        ------
+        ArgumentError
+            If the image is not of the planned shape and type.
+        OutputError
+            If `out` has another shape or is read-only.
+        """
+        problem, shape = self.whole.problem, self.shape
+        if image.shape != problem.shape or image.dtype != problem.dtype:
+            raise ArgumentError(
+                f"this plan is for shape {problem.shape}, {problem.dtype}; got shape {image.shape}, {image.dtype}"
+            )
+        if out is None:
+            out = empty_like_layout(image, shape, problem.out)
+        else:
+            check_output_shape(out, shape)
+            if not out.flags.writeable:
+                raise OutputError(
+                    "`output` is read-only; give a writeable array, for instance a copy"
+                )
+        if not out.size:
+            return out
+        form = self.form
+        if form is not None and _is_plain(form, problem, image, out):
+            bands = _bands_of(next(_chains(form.roots)), problem, self.axes)
+            return run_bands(image, bands, out, threads=problem.threads)
+        if form is not None:
+            total = _by_passes(image, problem, form, self.axes, shape)
+        else:
+            total = _by_phases(image, self.whole.request.weights.dense, problem, self.axes, shape)
+        store(np.atleast_1d(total), np.atleast_1d(out), problem.threads, problem.exponent)
         return out
-    form = _separated([c.form for c in made.candidates])
-    if form is not None:
-        total = _by_passes(values, problem, form, axes, shape)
-    else:
-        total = _by_phases(values, made.request.weights.dense, problem, axes, shape)
-    store(np.atleast_1d(total), np.atleast_1d(out), problem.threads, problem.exponent)
-    return out
+
+    def __str__(self) -> str:
+        problem, total = self.whole.problem, self.multiplications
+        outputs = math.prod(self.shape)
+        strides = [
+            f"every {_ordinal(a.stride)} along axis {a.axis}" for a in self.axes if a.stride > 1
+        ]
+        if len({a.stride for a in self.axes}) == 1 and strides:
+            along = " and ".join(str(a.axis) for a in self.axes)
+            plural = "axes" if len(self.axes) > 1 else "axis"
+            strides = [f"every {_ordinal(self.axes[0].stride)} along {plural} {along}"]
+        form = self.form
+        per_output = self.whole.request.weights.nonzeros if form is None else form.multiplications
+        all_outputs = math.prod(problem.shape) * per_output
+        return (
+            f"{_sides(self.shape)} outputs of {_sides(problem.shape)} ({self.region})"
+            f"{''.join(f', {s}' for s in strides)}\n"
+            f"{'dense' if form is None else 'separable'}: {total / max(outputs, 1):.1f} multiplications per "
+            f"output, {total} in all ({all_outputs:.0f} without region and stride)"
+        )
+
+
+def _ordinal(number: int) -> str:
+    return {2: "2nd", 3: "3rd"}.get(number, f"{number}th")
+
+
+def _sides(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))
+
+
+def plan_region(
+    kernel: Any,
+    shape: Sequence[int],
+    dtype: Any = np.float64,
+    *,
+    output_region: str = "same",
+    stride: int | Sequence[int] = 1,
+    **options: Any,
+) -> RegionPlan:
+    """Plan a filter of the outputs in a region, at every `stride`-th place, without data.
+
+    Parameters
+    ----------
+    kernel : array_like or Factors
+        Kernel with one axis for each filtered axis.
+    shape : sequence of int
+        Shape of the image.
+    dtype : dtype
+        Type of the image.
+    output_region : str
+        "same", "valid" or "full", as for `separable.convolve`.
+    stride : int or sequence of int
+        Samples from one output to the next, along all filtered axes or along each.
+    **options
+        Options of `separable.plan`: axes, mode, cval, origin, output, operation, threads.
+
+    Returns
+    -------
+    RegionPlan
+
+    Raises
+    ------
+    SeparableError
+        As `separable.plan`; `ArgumentError` also if a stride or the region is not possible.
+
+    Examples
+    --------
+    >>> plan_region(np.ones((3, 3)), (15, 15), output_region="valid").shape
+    (13, 13)
+    """
+    made = plan(kernel, shape, dtype, **options)
+    return RegionPlan(made, region_axes(made.problem, output_region, stride), output_region)
 
 
 def _separated(forms: Sequence[Decomposition | None]) -> Decomposition | None:
@@ -205,13 +279,35 @@ def _by_passes(
     term: Array = empty_like_layout(image, shape, problem.work)
     for chain in _chains(form.roots):
         outside = problem.cval
-        bands = {one.axis: _strided(one, np.ones(1), 0, CONSTANT) for one in axes}
-        for p in chain:
-            k = p.axes[0]
-            bands[problem.axes[k]] = _strided(axes[k], p.taps, p.lefts[0], problem.modes[k])
+        bands = _bands_of(chain, problem, axes)
         _run_term(image, bands, term, chain, problem, outside)
         total += term
     return total
+
+
+def _is_plain(form: Decomposition, problem: Problem, image: Array, out: Array) -> bool:
+    """Return whether one product of bands is the result: floats of one type, one term, no constant outside."""
+    single = all(len(p.then) <= 1 for root in form.roots for p in root.walk())
+    return (
+        single
+        and len(form.roots) == 1
+        and problem.exponent == 0
+        and not (problem.fills and problem.cval)
+        and image.dtype == out.dtype == problem.work
+        and image.dtype.kind == "f"
+        and not np.may_share_memory(image, out)
+    )
+
+
+def _bands_of(
+    chain: Sequence[Pass], problem: Problem, axes: Sequence[RegionAxis]
+) -> dict[int, Band]:
+    """Return the band of each filtered axis for one term."""
+    bands = {one.axis: _strided(one, np.ones(1), 0, CONSTANT) for one in axes}
+    for p in chain:
+        k = p.axes[0]
+        bands[problem.axes[k]] = _strided(axes[k], p.taps, p.lefts[0], problem.modes[k])
+    return bands
 
 
 def _strided(one: RegionAxis, taps: Array, left: int, border: Any) -> Band:

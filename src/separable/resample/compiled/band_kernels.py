@@ -201,7 +201,7 @@ def sum_between(params_address, strip, target, temp, base, columns, block):
 
 @without_literals
 @part
-def _batch_offset(params, batch, which):
+def batch_offset(params, batch, which):
     """Return the byte offset of a batch element in the image (``which`` 1) or in the result (2)."""
     offset = 0
     for d in range(params.batch_dims - 1, -1, -1):
@@ -223,8 +223,8 @@ def items_between(params_address, counter, worker):
         chunk = item % params.tiles
         block = item // params.tiles % params.blocks + params.first_block
         batch = item // params.tiles // params.blocks
-        source = params.source + _batch_offset(params, batch, 1)
-        target = params.target + _batch_offset(params, batch, 2)
+        source = params.source + batch_offset(params, batch, 1)
+        target = params.target + batch_offset(params, batch, 2)
         stop = smaller((chunk + 1) * params.chunk_lines, params.lines)
         for start in range(chunk * params.chunk_lines, stop, params.tile_lines):
             columns = smaller(params.tile_lines, stop - start)
@@ -233,114 +233,6 @@ def items_between(params_address, counter, worker):
             invoke(params.load, (params_address, 0, strip, base, columns, block, ahead))
             base = target + start * params.target_item
             invoke(params.sum, (params_address, strip, 0, temp, base, columns, block))
-        item = next_work_item(counter)
-    if params.stream:
-        fence()
-
-
-# --- between rows, few taps --------------------------------------------------------------------------
-
-
-@intrinsic
-def _add_samples(_typing: Any, sums: Any, source: Any, weight: Any) -> Any:
-    """Return ``sums[v] + weight * x[v]`` for the samples ``x`` at any address ``source``, converted."""
-    vector = sums.dtype
-    stored = Vec(source.dtype, vector.lanes)
-
-    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        totals = cgutils.unpack_tuple(builder, arguments[0], len(sums))
-        factor = emit_splat(builder, builder.load(arguments[2]), vector.lanes)
-        found = []
-        for v, total in enumerate(totals):
-            place = builder.gep(arguments[1], [ir.IntType(64)(v * vector.lanes)])
-            value = emit_load(context, builder, stored, place, 1)
-            value = emit_widen(context, builder, value, source.dtype, vector)
-            found.append(emit_fma(builder, vector, factor, value, total))
-        return context.make_tuple(builder, sums, found)
-
-    return sums(sums, source, weight), emit
-
-
-@intrinsic
-def _add_constant(_typing: Any, sums: Any, value: Any, weight: Any) -> Any:
-    """Return ``sums[v] + weight * value`` for the number at ``value``."""
-    vector = sums.dtype
-
-    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        totals = cgutils.unpack_tuple(builder, arguments[0], len(sums))
-        number, factor = (emit_splat(builder, builder.load(p), vector.lanes) for p in arguments[1:])
-        found = [emit_fma(builder, vector, factor, number, total) for total in totals]
-        return context.make_tuple(builder, sums, found)
-
-    return sums(sums, value, weight), emit
-
-
-@without_literals
-@inline
-def _weighted_rows(params, source, like, base, i):
-    """Return the sums of a tile of output ``i`` straight from the rows of the image; ``base`` is the address in row 0."""
-    # sums[v] = sum_j weights[i][j] * image[samples[starts[i] + j]][v]
-    positions = params.samples + word(params.starts, i) * 8
-    weights = offset_pointer(at(like, params.weights), i * params.taps)
-    outside = at(like, params.outside)
-    sums = zero_vectors(like, 8)
-    for j in range(params.taps):
-        sample = word(positions, j)
-        if sample < 0:
-            sums = _add_constant(sums, outside, offset_pointer(weights, j))
-        else:
-            row = at(source, base + sample * params.source_step)
-            sums = _add_samples(sums, row, offset_pointer(weights, j))
-    return plus(zero_vectors(like, 8), sums)
-
-
-@stage
-def sum_direct(params_address, source, target, like, base, place, columns, block):
-    """Compute ``columns`` samples (a tile or more) of a block of outputs, one output after the other.
-
-    Rows are read and written from end to end. The last tile of a row may overlap the one before it.
-    """
-    params = band_at(params_address)
-    tile = TILE_VECTORS * lanes_of(like)
-    step = lanes_of(like) * item_of(target)
-    start = block * params.block
-    for i in range(start, smaller(start + params.block, params.outputs)):
-        here = place + (i - params.first_block * params.block) * params.target_step
-        column = 0
-        if params.stream and here % LINE_BYTES != 0:
-            # Stores past the caches need whole cache lines: the first tile is stored otherwise.
-            store_rows(target, here, step, _weighted_rows(params, source, like, base, i), False)
-            column = (LINE_BYTES - here % LINE_BYTES) // item_of(target)
-        while column + tile <= columns:
-            read = base + column * item_of(source)
-            sums = _weighted_rows(params, source, like, read, i)
-            if params.stream:
-                store_rows(target, here + column * item_of(target), step, sums, True)
-            else:
-                store_rows(target, here + column * item_of(target), step, sums, False)
-            column += tile
-        if column < columns:
-            column = columns - tile
-            sums = _weighted_rows(params, source, like, base + column * item_of(source), i)
-            store_rows(target, here + column * item_of(target), step, sums, False)
-
-
-@stage
-def items_direct(params_address, counter, worker):
-    """Take chunks of a pass between rows with few taps until none is left."""
-    params = band_at(params_address)
-    item = next_work_item(counter)
-    while item < params.items:
-        # item = (batch element * blocks + block) * chunks + chunk
-        chunk = item % params.tiles
-        block = item // params.tiles % params.blocks + params.first_block
-        batch = item // params.tiles // params.blocks
-        start = chunk * params.chunk_lines
-        # The last chunk takes what is less than a tile.
-        columns = params.lines - start if chunk == params.tiles - 1 else params.chunk_lines
-        source = params.source + _batch_offset(params, batch, 1) + start * params.source_item
-        target = params.target + _batch_offset(params, batch, 2) + start * params.target_item
-        invoke(params.sum, (params_address, 0, 0, 0, source, target, columns, block))
         item = next_work_item(counter)
     if params.stream:
         fence()
@@ -500,8 +392,8 @@ def items_along(params_address, counter, worker):
             for line in range(params.tile_lines):
                 # Lines that the image lacks repeat the last one, so that every address can be read.
                 number = tile * params.tile_lines + smaller(line, rows - 1)
-                set_word(table, line, params.source + _batch_offset(params, number, 1))
-                place = params.target + _batch_offset(params, number, 2)
+                set_word(table, line, params.source + batch_offset(params, number, 1))
+                place = params.target + batch_offset(params, number, 2)
                 set_word(table, params.tile_lines + line, place)
             known = tile
         vectors = (rows + params.lanes - 1) // params.lanes

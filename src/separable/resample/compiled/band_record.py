@@ -48,6 +48,8 @@ FIELDS = (
     "source_item",  # bytes of a sample of the image
     "target_item",  # bytes of a sample of the result
     "channels",  # samples at each position along rows
+    "regular_first",  # first output along rows that has the common weights and reads neighbouring samples
+    "regular_last",  # the one after the last
     "row_samples",  # samples along rows: positions times channels
     "stream",  # 1 if stores bypass the caches
     # Addresses of the stages for the dtypes of this pass.

@@ -23,14 +23,13 @@ from .band_kernels import (
     TILE_VECTORS,
     items_along,
     items_between,
-    items_direct,
     load_along,
     load_between,
     sum_along,
     sum_between,
-    sum_direct,
 )
 from .band_record import BAND, FIELDS, SPAN_WORDS
+from .few_taps import items_direct, items_halves, sum_direct, sum_halves
 
 WORD = types.int64
 STRIP_BYTES = 192 << 10
@@ -45,6 +44,8 @@ ROW_BLOCK = 128
 """Outputs of a block along rows, at least: long runs of a row are read."""
 FEW_TAPS = 8
 """Taps up to which a pass between rows reads them where they are."""
+HALVES_ROWS = 8
+"""Rows of a work item that computes every second sample."""
 DIRECT_TILES = 32
 """Tiles of a work item of such a pass."""
 STREAM_BYTES = 24 << 20
@@ -121,6 +122,10 @@ class BandSchedule(ProcessBound):
             tile_lines=tile, chunk_lines=chunk, lines=lines, channels=channels, tiles=tiles
         )  # fmt: skip
         self._set(row_samples=source.shape[axis] * channels)
+        self.halves = self.along and channels == 1 and not slab and self._set_regular(band)
+        if self.halves:
+            tile, tiles = HALVES_ROWS, -(-lines // HALVES_ROWS)
+            self._set(tile_lines=tile)
         self._columns = tiles * (1 if self.along else batch)
         self._set_blocks(slab, threads, channels)
         self._set_stages(source.dtype, target.dtype)
@@ -173,6 +178,8 @@ class BandSchedule(ProcessBound):
         wanted = -(-4 * threads // max(columns, 1))
         block = min(block, -(-outputs // wanted))
         block = max(block, LEAST_BLOCK)
+        if self.halves:
+            block = outputs
         block = -(-block // LEAST_BLOCK) * LEAST_BLOCK  # whole vectors of results along rows
         while slab and slab % block:
             block -= LEAST_BLOCK
@@ -193,8 +200,26 @@ class BandSchedule(ProcessBound):
         # Scratch memories of threads are not a multiple of a page apart: they share no cache sets.
         self._set(scratch_size=-(-position // PAGE) * PAGE + LINE_BYTES)
 
+    def _set_regular(self, band: Band) -> bool:
+        """Note which outputs have the same weights for neighbouring samples; return whether most do, two samples apart."""
+        if band.taps > FEW_TAPS or band.size < 2:
+            return False
+        places = band.gathered
+        common = (band.weights == band.weights[band.size // 2]).all(axis=1)
+        inside = common & (places[:, 0] >= 0) & (np.diff(places, axis=1) == 1).all(axis=1)
+        found = np.flatnonzero(inside)
+        if len(found) < band.size // 2:
+            return False
+        first, last = int(found[0]), int(found[-1]) + 1
+        self._set(regular_first=first, regular_last=last)
+        return bool(inside[first:last].all() and (np.diff(places[first:last, 0]) == 2).all())
+
     def _set_stages(self, source: np.dtype[Any], target: np.dtype[Any]) -> None:
         s, t, w = (pointer(d.name) for d in (source, target, self.work))
+        if self.halves:
+            self._set(sum=address(sum_halves, (WORD, s, t, w, WORD, WORD)), stream=0)
+            self.function = address(items_halves, (WORD,) * 3)
+            return
         if self.direct:
             self._set(sum=address(sum_direct, (WORD, s, t, w, *(WORD,) * 4)))
             self.function = address(items_direct, (WORD,) * 3)
