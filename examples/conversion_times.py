@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 import training
 from cases import CASES, Case, multiplications
+from separable.nn.runtimes.layer_profile import current_profile
 from tables import replace_marked
 from torch import Tensor, nn
 from training import Data, Ranks, Run, chance
@@ -29,7 +30,6 @@ from separable.cli.console import error, output, put
 from separable.errors import SeparableError
 from separable.nn.convert.network_times import timed_networks
 from separable.nn.runtimes.known_runtimes import RUNTIMES, runtime_named
-from separable.nn.runtimes.layer_profile import current_profile
 
 __all__ = ["TIMED", "TimedNetwork", "main", "timed_case", "trained_case"]
 
