@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from separable.borders import Border, runs_of
 from separable.engine.result_memory import empty
 from separable.factors import Factors
-from separable.features.array_features import padded, pointwise
+from separable.features.array_features import padded, pointwise, pointwise_within
 from separable.features.feature_steps import Surroundings, SweepStep
 from separable.features.pointwise import outputs_of
 from separable.filtering import correlate
@@ -200,6 +200,9 @@ class SmoothedStep(Value):
                 threads=around.threads, **missing,
             )  # fmt: skip
             values[...] = smooth
+        within = products[(slice(None), *crop)]
+        if pointwise_within(self.work, self.numbers, within, out, around.threads):
+            return
         # In place: a sample's features are stored after its products were read.
         flat = products.reshape(len(products), -1)
         pointwise(self.work, self.numbers, flat, flat[: self.outputs], around.threads)
