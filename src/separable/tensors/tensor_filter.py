@@ -80,7 +80,7 @@ def filter_with(
     %(operation)s
     %(threads)s
     **missing
-        `mask`, `nan` and `nodata` are refused; `fill` is ignored.
+        `mask`, `nan`, `nodata` and `fill`, as for arrays, on the CPU and without gradients.
 
     Returns
     -------
