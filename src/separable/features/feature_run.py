@@ -102,7 +102,7 @@ def compute(feature: Feature, image: ArrayLike, options: FeatureOptions) -> Arra
 
     Returns
     -------
-    ndarray, shape (results, *image.shape)
+    ndarray, shape (results, ...)
         float32 for float32 and narrower images, float64 for wider ones.
 
     Raises
