@@ -100,27 +100,38 @@ def least(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
     return best
 
 
-def peak_of(call: Callable[[], Any]) -> int:
-    """Return by how many bytes the peak of resident memory grows during a call."""
-    from separable.engine.result_memory import release
+def memory_beside(name: str, side: int) -> int:
+    """Return the bytes beside image and result at the peak of a call, in a fresh process."""
+    words = [sys.executable, __file__, "--memory", name, "--side", str(side)]
+    return int(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+
+
+def print_memory(name: str, side: int) -> None:
+    """Print the bytes beside image and result at the peak of a call."""
     from separable.system import resident_memory
 
-    release()  # memory kept for the next result
+    volume = np.random.default_rng(0).standard_normal((side,) * 3).astype("float32")
+    call = ours()[name]
+    call(volume[:32, :32, :32])  # loads the compiled code
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")
     before = resident_memory()
-    call()
+    result = call(volume)
     with open("/proc/self/status") as file:
         peak = next(line.split()[1] for line in file if line.startswith("VmHWM"))
-    return int(peak) * 1024 - before
+    print(int(peak) * 1024 - before - result.nbytes)
 
 
-def measure(side: int, peer_side: int, rounds: int) -> None:
+def measure(side: int, peer_side: int, rounds: int, only: str) -> None:
     """Print the table."""
     rng = np.random.default_rng(0)
     for shape in ((48, 128, 128), (side,) * 3):
+        if not "six second derivatives".startswith(only):
+            continue
         volume = rng.standard_normal(shape).astype("float32")
-        found = least(derivatives(volume), rounds)
+        calls = derivatives(volume)
+        calls["bank"](), calls["six calls"]()  # load or compile
+        found = least(calls, rounds)
         bank = found["bank"]
         print(
             f"six second derivatives {'x'.join(map(str, shape))}: {bank * 1e3:.1f} ms; SciPy "
@@ -130,15 +141,16 @@ def measure(side: int, peer_side: int, rounds: int) -> None:
     part = np.ascontiguousarray(volume[:peer_side, :peer_side, :peer_side])
     ratio = volume.size / part.size
     for name, call in ours().items():
+        if not name.startswith(only):
+            continue
         theirs = peers()[name]
         call(volume)
         found = least({"ours": partial(call, volume), "theirs": partial(theirs, part)}, rounds)
-        beside = peak_of(partial(call, volume))
-        result = call(volume).nbytes
+        beside = memory_beside(name, side)
         print(
             f"{name} {side}^3: {found['ours'] * 1e3:.0f} ms; scikit-image "
             f"{found['theirs'] * ratio:.1f} s, {found['theirs'] * ratio / found['ours']:.0f}x; memory "
-            f"beside image and result {max(0, beside - result) / 2**20:.0f} MiB"
+            f"beside image and result {beside / 2**20:.0f} MiB"
         )
 
 
@@ -148,13 +160,19 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--peer-side", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default="", help="measure the features whose names begin so")
+    parser.add_argument("--memory", default="", help="print the memory of one feature only")
     parser.add_argument("--avx2", action="store_true", help="limit the compiled code to AVX2")
     options = parser.parse_args()
     if options.avx2 and os.environ.get("NUMBA_CPU_NAME") != AVX2["NUMBA_CPU_NAME"]:
         subprocess.run([sys.executable, *sys.argv], env={**os.environ, **AVX2}, check=True)
         return
+    if options.memory:
+        print_memory(options.memory, options.side)
+        return
     print("limited to AVX2" if options.avx2 else "natively")
-    measure(options.side, min(options.peer_side, options.side), options.rounds)
+    peer_side = min(options.peer_side, options.side)
+    measure(options.side, peer_side, options.rounds, options.only)
 
 
 if __name__ == "__main__":

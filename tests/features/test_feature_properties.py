@@ -105,6 +105,20 @@ def test_many_tiles_are_one_image(threads: int) -> None:
     assert np.array_equal(whole[:, 50:100, 910:1390], part[:, 10:60, 10:490])
 
 
+@pytest.mark.compiled
+@pytest.mark.parametrize("name", ["frangi", "hessian", "structure_tensor", "local_variance"])
+@pytest.mark.parametrize("shape", [(70, 83), (13, 37, 41)])
+def test_scratch_memory_has_no_influence(
+    name: str, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from separable.engine.compiled import thread_pool
+
+    image = noise(*shape, dtype="float32")
+    found = SCALARS[name](image)
+    monkeypatch.setattr(thread_pool, "poison", True)
+    assert np.array_equal(SCALARS[name](image), found)
+
+
 def test_other_axes_are_independent_images() -> None:
     image = noise(3, 20, 30, 2)
     found = features.frangi(image, [1.0], gamma=1.0, axes=(1, 2))

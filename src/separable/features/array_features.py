@@ -13,7 +13,7 @@ from separable.engine.availability import EngineError, available, compiling
 from separable.engine.result_memory import empty
 from separable.features.pointwise import WORKS
 
-__all__ = ["COUNTED", "REDUCES", "apply_work", "padded", "pointwise"]
+__all__ = ["COUNTED", "REDUCES", "apply_work", "padded", "pointwise", "pointwise_within"]
 
 Array = NDArray[Any]
 
@@ -76,6 +76,43 @@ def pointwise(
         except EngineError:
             pass
     return apply_work(work, numbers, list(arrays), out, accumulate)
+
+
+def pointwise_within(
+    work: str, numbers: tuple[float, ...], arrays: Array, out: Array, threads: int
+) -> bool:
+    """Compute features of a part of derivatives straight into a part of the result, if that is compiled.
+
+    Parameters
+    ----------
+    work, numbers, threads
+        As for `pointwise`.
+    arrays : ndarray, shape (derivatives, ...)
+        Part of memory of `padded`, of two or three axes.
+    out : ndarray, shape (features, ...)
+        Part of the result.
+
+    Returns
+    -------
+    bool
+        Whether it was computed.
+    """
+    size = {3: 2, 6: 3}.get(len(arrays), 0)
+    plain = arrays.dtype == out.dtype and arrays.dtype.name in ("float32", "float64")
+    counted = work in COUNTED
+    contiguous = arrays.strides[-1] == out.strides[-1] == arrays.itemsize
+    if not (plain and contiguous and (counted or size) and arrays.ndim in (3, 4) and out.size):
+        return False
+    if arrays.ndim == 3:
+        arrays, out = arrays[:, None], out[:, None]
+    try:
+        with compiling:
+            from separable.features.compiled.feature_tiling import FeatureWork, run_rows
+        row = f"{work}_row" + ("" if counted else f"_{size}")
+        run_rows(arrays, out, FeatureWork(row, numbers), threads)
+    except EngineError:
+        return False
+    return True
 
 
 def padded(count: int, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:

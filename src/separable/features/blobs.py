@@ -91,7 +91,7 @@ def gradient_direction(image: ArrayLike, sigma: float = 1, **options: Any) -> Ar
     -------
     ndarray
         For two axes the angle in radians, -pi .. pi: 0 points to larger indices of the second axis,
-        pi / 2 to larger indices of the first. For more axes unit vectors, shape (axes, *image.shape).
+        pi / 2 to larger indices of the first. For more axes unit vectors, shape (axes, ...).
 
     Raises
     ------
@@ -138,7 +138,7 @@ def blob_response(
 
     Returns
     -------
-    ndarray, shape (scales, *image.shape)
+    ndarray, shape (scales, ...)
         Responses: the scale-space that `skimage.feature.blob_log` and `blob_dog` search for maxima.
 
     Raises

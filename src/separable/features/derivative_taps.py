@@ -25,7 +25,7 @@ __all__ = ["COMPOSED", "DIFFERENCES", "SAMPLED", "DerivativeForm", "axis_taps"]
 
 Array = NDArray[Any]
 
-CUT = 2e-7  # of the sum of the absolute taps: the two tails that are cut off
+CUT = 1e-6  # of the sum of the absolute taps: the two tails that are cut off
 WIDE = 8.0  # sigmas from the centre to the end of taps before they are cut
 SQRT2 = math.sqrt(2.0)
 

@@ -27,9 +27,9 @@ def symmetric_eigenvectors(elements: Sequence[ArrayLike]) -> tuple[Array, Array]
 
     Returns
     -------
-    eigenvalues : ndarray, shape (axes, *shape of an element)
+    eigenvalues : ndarray, shape (axes, ...)
         Eigenvalues, the largest first.
-    eigenvectors : ndarray, shape (axes, axes, *shape of an element)
+    eigenvectors : ndarray, shape (axes, axes, ...)
         ``eigenvectors[k]`` is the unit vector of eigenvalue k.
 
     Raises

@@ -117,7 +117,7 @@ def hessian_eigenvalues(
 
     Returns
     -------
-    ndarray, shape (axes, *image.shape)
+    ndarray, shape (axes, ...)
         Eigenvalues, the largest first. No second derivative is stored.
 
     Raises
@@ -147,7 +147,7 @@ def hessian_matrix_eigvals(H_elems: Sequence[ArrayLike]) -> Array:  # noqa: N803
 
     Returns
     -------
-    ndarray, shape (axes, *shape of an element)
+    ndarray, shape (axes, ...)
         Eigenvalues, the largest first. They are exact to a few roundings of the largest one, for
         repeated eigenvalues as well.
 
@@ -222,9 +222,9 @@ def hessian_eigenvectors(
 
     Returns
     -------
-    eigenvalues : ndarray, shape (axes, *image.shape)
+    eigenvalues : ndarray, shape (axes, ...)
         Eigenvalues, the largest first.
-    eigenvectors : ndarray, shape (axes, axes, *image.shape)
+    eigenvectors : ndarray, shape (axes, axes, ...)
         ``eigenvectors[k]`` is the unit vector of eigenvalue k, its components in the order of the
         axes. Its sign has no meaning.
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from separable.borders import Border, runs_of
 from separable.engine.result_memory import empty
 from separable.factors import Factors
-from separable.features.array_features import padded, pointwise
+from separable.features.array_features import padded, pointwise, pointwise_within
 from separable.features.feature_steps import Surroundings, SweepStep
 from separable.features.pointwise import outputs_of
 from separable.filtering import correlate
@@ -34,6 +34,7 @@ Region = tuple[slice, ...]
 
 BLOCK_BYTES = 48 << 20
 """Bound on the intermediate results of a block."""
+VECTOR = 64  # bytes of the largest vectors
 NARROW = 8  # samples: the side of a block that is not halved again
 
 
@@ -163,26 +164,45 @@ class SmoothedStep(Value):
             self._run_region(image, out, around, tuple(slice(0, n) for n in image.shape))
             return out
         wide = (self.inner.outputs + 1) * self._dtype(out).itemsize
-        for region in _regions(image.shape, self.smoothing_radii, BLOCK_BYTES / wide):
-            self._run_region(image, out[(slice(None), *region)], around, region)
+        memory = _Memory()
+        regions = list(_regions(image.shape, self.radii, BLOCK_BYTES / wide))
+
+        def samples(region: Region) -> int:
+            ends = zip(region, self.radii, image.shape, strict=True)
+            return math.prod(min(s.stop + r, n) - max(s.start - r, 0) for s, r, n in ends)
+
+        # The largest block first: its memory serves the others, at the edges.
+        for region in sorted(regions, key=samples, reverse=True):
+            self._run_region(image, out[(slice(None), *region)], around, region, memory)
         return out
 
-    def _run_region(self, image: Array, out: Array, around: Surroundings, region: Region) -> None:
+    def _run_region(
+        self,
+        image: Array,
+        out: Array,
+        around: Surroundings,
+        region: Region,
+        memory: _Memory | None = None,
+    ) -> None:
         """Compute the features of a region."""
+        memory = memory or _Memory()
         block = source_block(image.shape, around.modes, self.smoothing_radii, region)
-        products, crop = self._products(image, block, around, self._dtype(out))
+        products, crop = self._products(image, block, around, memory.of(self._dtype(out)))
         # Missing samples have no products; the smoothing leaves them out.
         missing: dict[str, Any] = {"nan": "ignore"} if around.missing else {}
         kernel: Any = self.smoothing[0]
         if self.ndim > 1:
             kernel = Factors.from_terms(filter_pattern(self.ndim), [list(self.smoothing)])
-        smooth = empty(products.shape[1:], products.dtype)
+        smooth = memory.of(products.dtype).smooth(products.shape[1:])
         for values, cval in zip(products, self.inner.outside(around.cval), strict=True):
             correlate(
                 values, kernel, mode=block.modes, cval=cval, output=smooth,
                 threads=around.threads, **missing,
             )  # fmt: skip
             values[...] = smooth
+        within = products[(slice(None), *crop)]
+        if pointwise_within(self.work, self.numbers, within, out, around.threads):
+            return
         # In place: a sample's features are stored after its products were read.
         flat = products.reshape(len(products), -1)
         pointwise(self.work, self.numbers, flat, flat[: self.outputs], around.threads)
@@ -193,10 +213,10 @@ class SmoothedStep(Value):
         return np.dtype(np.float64) if self.work == "variance" else out.dtype
 
     def _products(
-        self, image: Array, block: SourceBlock, around: Surroundings, dtype: np.dtype[Any]
+        self, image: Array, block: SourceBlock, around: Surroundings, memory: _Memory
     ) -> tuple[Array, Region]:
         """Return the products at the positions of a block and some more, and the region's place among them."""
-        count = self.inner.outputs
+        count, dtype = self.inner.outputs, memory.dtype
         if around.missing:  # the mask belongs to the whole image
             whole = self.inner.run(image, empty((count, *image.shape), dtype), around)
             for axis, (mode, n) in enumerate(zip(around.modes, image.shape, strict=True)):
@@ -213,7 +233,7 @@ class SmoothedStep(Value):
                 samples = image[
                     tuple(slice(a, b) for a, b in zip(own.starts, own.stops, strict=True))
                 ]
-                products = padded(count, own.shape, dtype)
+                products = memory.products(count, own.shape)
                 self.inner.run(samples, products, replace(around, modes=own.modes))
                 crop = tuple(
                     slice(c.start + o.start, c.stop + o.start)
@@ -241,6 +261,37 @@ class SmoothedStep(Value):
             self.inner.run(samples, made, replace(around, modes=own.modes))
             products[(slice(None), *place)] = made[(slice(None), *own.crop)]
         return products, block.crop
+
+
+class _Memory:
+    """Memory for the products of one block after the other, and for one smoothed product."""
+
+    def __init__(self) -> None:
+        self.dtype = np.dtype(np.float32)
+        self._bytes: Array = np.empty(0, np.uint8)
+        self._used = 0
+
+    def of(self, dtype: np.dtype[Any]) -> _Memory:
+        """Return the memory for arrays of this type."""
+        self.dtype = dtype
+        return self
+
+    def products(self, count: int, shape: tuple[int, ...]) -> Array:
+        """Return an array (count, *shape) behind which a whole vector can be read, and one product more."""
+        size = math.prod(shape) * self.dtype.itemsize
+        self._used = -(-(count * size + VECTOR) // VECTOR) * VECTOR
+        if self._bytes.size < self._used + size:
+            self._bytes = empty((0,), np.uint8)  # free the old memory first
+            self._bytes = empty((self._used + size,), np.uint8)
+        flat = self._bytes[: count * size].view(self.dtype)
+        return flat.reshape(count, *shape)
+
+    def smooth(self, shape: tuple[int, ...]) -> Array:
+        """Return the memory of one product behind those that `products` returned, or new memory."""
+        size = math.prod(shape) * self.dtype.itemsize
+        if self._bytes.size < self._used + size or not self._used:
+            return empty(shape, self.dtype)
+        return self._bytes[self._used : self._used + size].view(self.dtype).reshape(shape)
 
 
 def _runs(mode: Border, n: int, start: int, stop: int) -> list[tuple[int, int, int]]:

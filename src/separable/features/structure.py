@@ -103,7 +103,7 @@ def structure_tensor_eigenvalues(A_elems: Sequence[ArrayLike]) -> Array:  # noqa
 
     Returns
     -------
-    ndarray, shape (axes, *shape of an element)
+    ndarray, shape (axes, ...)
         Eigenvalues, the largest first.
 
     Raises
@@ -150,7 +150,7 @@ def structure_tensor_eigvals_of(
 
     Returns
     -------
-    ndarray, shape (axes, *image.shape)
+    ndarray, shape (axes, ...)
         Eigenvalues, the largest first.
 
     Raises

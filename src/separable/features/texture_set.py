@@ -47,7 +47,7 @@ class FeatureStack:
     ----------
     names : tuple of str
         Names such as ``"hessian_1 at 1.6"``.
-    values : ndarray, shape (features, *image.shape)
+    values : ndarray, shape (features, ...)
         The features.
 
     Examples

@@ -14,6 +14,7 @@ from separable.engine.registry import CANDIDATES
 from separable.errors import ArgumentError, ArgumentTypeError, DTypeError, OutputError
 from separable.factorize import as_kernel
 from separable.factors import Factors
+from separable.masked import filter_missing
 from separable.plan import Plan, plan
 from separable.plan.plan_request import request
 from separable.request import kernel_axes
@@ -79,7 +80,7 @@ def filter_with(
     %(operation)s
     %(threads)s
     **missing
-        `mask`, `nan` and `nodata` are refused; `fill` is ignored.
+        `mask`, `nan`, `nodata` and `fill`, as for arrays, on the CPU and without gradients.
 
     Returns
     -------
@@ -102,7 +103,6 @@ def filter_with(
     """
     # Step 1: check the arguments.
     _check_image(image)
-    _check_missing(missing)
     weights = kernel if isinstance(kernel, torch.Tensor) and kernel.requires_grad else None
     array = _as_numpy(kernel)
     filtered = kernel_axes(axes, image.ndim, len(array.shape), last=True)
@@ -112,8 +112,11 @@ def filter_with(
         "operation": operation, "threads": threads,
     }  # fmt: skip
 
-    # Step 2: filter on the tensor's device.
-    if weights is None and image.device.type == "cpu":
+    # Step 2: filter on the tensor's device; missing samples by the engine of arrays.
+    if missing.keys() - {"fill"}:
+        _check_plain(image, weights)
+        result = _by_arrays(image, array, filtered, dtype, {**options, **missing}, progress)
+    elif weights is None and image.device.type == "cpu":
         result = _by_engine(image, array, filtered, dtype, options, progress)
     else:
         result = _by_torch(image, array, weights, filtered, dtype, options)
@@ -242,14 +245,34 @@ def _check_image(image: torch.Tensor) -> None:
     _numpy_dtype(image.dtype)
 
 
-def _check_missing(missing: dict[str, Any]) -> None:
-    for name in ("mask", "nan", "nodata"):
-        if name in missing:
-            raise ArgumentError(
-                f"a tensor takes no `{name}`. For a kernel without negative weights divide two "
-                "filters, convolve(image.where(valid, 0), kernel) / convolve(valid.float(), kernel) "
-                "* sum(kernel), or filter the array: image.numpy(force=True)"
-            )
+def _check_plain(image: torch.Tensor, weights: torch.Tensor | None) -> None:
+    """Refuse a tensor whose missing samples cannot be left out: with gradients, or on another device."""
+    if image.requires_grad or weights is not None or image.device.type != "cpu":
+        raise ArgumentError(
+            "missing samples of a tensor are for tensors on the CPU without gradients; got one on "
+            f"{image.device}{', with gradients' if image.requires_grad or weights is not None else ''}. "
+            "For a kernel without negative weights divide two filters, "
+            "convolve(image.where(valid, 0), kernel) / convolve(valid.float(), kernel) * sum(kernel)"
+        )
+
+
+def _by_arrays(
+    image: torch.Tensor,
+    kernel: Any,
+    axes: tuple[int, ...],
+    dtype: torch.dtype | None,
+    options: dict[str, Any],
+    progress: Any,
+) -> torch.Tensor:
+    """Filter a CPU tensor with missing samples as an array."""
+    kind = _numpy_dtype(image.dtype)
+    values = (image.float() if image.dtype == torch.bfloat16 else image).detach().numpy()
+    mask = options.get("mask")
+    if isinstance(mask, torch.Tensor):
+        options = {**options, "mask": mask.numpy(force=True)}
+    out = kind if dtype is None else _numpy_dtype(dtype)
+    found = filter_missing(values, kernel, out, axes=axes, progress=progress, **options)
+    return own(torch.from_numpy(np.ascontiguousarray(found)).to(dtype or image.dtype))
 
 
 def _numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:

@@ -22,9 +22,9 @@ from separable.engine.compiled.sweep_params import (
 )
 from separable.engine.compiled.tile_loop import fill_ring
 
-from .row_access import CHUNK_STEP, COLUMN_STEP, PLANE_STEP, ROW, ROW_STEP
+from .row_access import CHUNK_STEP, COLUMN_STEP, PLANE_STEP, ROW, ROW_STEP, ROWS
 
-__all__ = ["features_of_arrays", "features_of_band", "features_of_planes"]
+__all__ = ["features_of_arrays", "features_of_band", "features_of_planes", "features_of_rows"]
 
 
 @without_literals
@@ -96,3 +96,16 @@ def features_of_arrays(params_address, scratch, source, target, top, rows, start
     target += start * word(data, COLUMN_STEP) + start // params.x_chunk * word(data, CHUNK_STEP)
     tile = source + start * params.target_item
     invoke(word(data, ROW), (params_address, scratch, 0, tile, target, columns))
+
+
+@stage
+def features_of_rows(params_address, scratch, source, target, top, rows, start, columns):
+    """Compute features of derivatives that are arrays of planes: some of their rows."""
+    params = params_at(params_address)
+    data = params.feature_data
+    function, height = word(data, ROW), word(data, ROWS)
+    for r in range(rows):
+        plane, row = (top + r) // height, (top + r) % height
+        tile = source + plane * params.z_source + row * params.y_source
+        place = target + plane * word(data, PLANE_STEP) + row * word(data, ROW_STEP)
+        invoke(function, (params_address, scratch, 0, tile, place, columns))

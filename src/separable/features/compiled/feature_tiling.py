@@ -19,9 +19,14 @@ from separable.engine.compiled.thread_pool import run_sweep
 from separable.engine.compiled.tiling import TermSchedule
 
 from . import feature_rows, maximum_rows, row_access
-from .feature_loop import features_of_arrays, features_of_band, features_of_planes
+from .feature_loop import (
+    features_of_arrays,
+    features_of_band,
+    features_of_planes,
+    features_of_rows,
+)
 
-__all__ = ["FeatureWork", "run_features", "run_pointwise"]
+__all__ = ["FeatureWork", "run_features", "run_pointwise", "run_rows"]
 
 Array = NDArray[Any]
 CHUNK_COLUMNS = 1024
@@ -134,6 +139,50 @@ class _ArraySchedule(SweepSchedule):
         self._set(feature_data=self._add_table(table))
         self.may_stream, self.function = False, address(sweep_items, (WORD,) * 3)
         self._complete(threads)
+
+
+class _RowSchedule(SweepSchedule):
+    """The record of the features of derivatives that are arrays of planes."""
+
+    def __init__(self, arrays: Array, features: Array, work: FeatureWork, threads: int) -> None:
+        count, planes, rows, columns = arrays.shape
+        item = arrays.itemsize
+        y = Axis(planes * rows, arrays.strides[2], features.strides[2])
+        layout = Layout(None, y, Axis(columns, item, item), Axis(1, 0, 0))
+        super().__init__(layout, Dtypes(arrays.dtype, arrays.dtype, arrays.dtype))
+        bands = -(-planes * rows // BAND)
+        self._set(
+            y_band=BAND, y_bands=bands, x_chunk=columns, x_chunks=1, items=bands,
+            z_source=arrays.strides[1], item=address(features_of_rows, (WORD,) * 8),
+        )  # fmt: skip
+        self._place_buffers({"at_temp": 2 * VECTOR_BYTES})
+        table = _table(work, arrays.dtype, features, arrays.strides[0], count)
+        table[row_access.NUMBERS] = self._add_table(np.array(work.numbers, arrays.dtype))
+        table[row_access.ROWS] = rows
+        self._set(feature_data=self._add_table(table))
+        self.may_stream, self.function = False, address(sweep_items, (WORD,) * 3)
+        self._complete(threads)
+
+
+def run_rows(arrays: Array, out: Array, work: FeatureWork, threads: int) -> Array:
+    """Compute features of derivatives that are arrays of planes, of any strides but along the rows.
+
+    Parameters
+    ----------
+    arrays : ndarray, shape (derivatives, planes, rows, columns)
+        Derivatives, behind which a whole vector can be read.
+    out : ndarray, shape (features, planes, rows, columns)
+        Result, of the same dtype.
+    work : FeatureWork
+    threads : int
+
+    Returns
+    -------
+    ndarray
+        `out`.
+    """
+    run_sweep(_RowSchedule(arrays, out, work, threads), arrays, out, threads)
+    return out
 
 
 def _table(

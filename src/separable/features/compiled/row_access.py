@@ -36,6 +36,7 @@ __all__ = [
     "NUMBERS",
     "PLANE_STEP",
     "ROW",
+    "ROWS",
     "ROW_STEP",
     "TABLE_WORDS",
     "TILE_STEP",
@@ -58,6 +59,7 @@ COLUMN_STEP, CHUNK_STEP = 5, 6  # bytes per column of the result; of a maximum p
 NUMBERS = 7  # address of the numbers of the feature, in the working dtype
 ACCUMULATE = 8  # 1: the result is the larger of the feature and what is stored already
 COUNT = 9  # derivatives
+ROWS = 10  # rows of a plane, where derivatives are arrays of planes
 TABLE_WORDS = 16
 
 
