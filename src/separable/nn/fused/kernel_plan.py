@@ -76,6 +76,13 @@ class KernelPlan(ProcessBound):
         """The record as int64 words, without the addresses of a run."""
         return self._words
 
+    def words_with_stride(self, stride: int) -> NDArray[np.int64]:
+        """Return the record for scratch memory of `stride` bytes per thread, at least `scratch_size`."""
+        record = self._record.copy()
+        if "scratch_size" in (record.dtype.names or ()):
+            record["scratch_size"] = stride
+        return record.view(np.int64)
+
     def _set(self, **values: int) -> None:
         for name, value in values.items():
             self._record[name] = value

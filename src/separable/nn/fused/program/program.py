@@ -116,7 +116,9 @@ class Program(KernelPlan):
         for step in self.steps:
             size = up(step.plan.words.nbytes, RECORD_ALIGNMENT) // 8
             record = np.zeros(size, np.int64)
-            record[: step.plan.words.size] = step.plan.words
+            # The same scratch memory for a thread in all steps: one that comes late clears its own
+            # while others are steps ahead.
+            record[: step.plan.words.size] = step.plan.words_with_stride(self.scratch_size)
             for word, address in step.constants.items():
                 record[word] = address
             for word, place in (*step.reads.items(), *step.writes.items()):
