@@ -20,7 +20,6 @@ from pathlib import Path
 import torch
 import training
 from cases import CASES, Case, multiplications
-from separable.nn.runtimes.layer_profile import current_profile
 from tables import replace_marked
 from torch import Tensor, nn
 from training import Data, Ranks, Run, chance
@@ -30,6 +29,7 @@ from separable.cli.console import error, output, put
 from separable.errors import SeparableError
 from separable.nn.convert.network_times import timed_networks
 from separable.nn.runtimes.known_runtimes import RUNTIMES, runtime_named
+from separable.nn.step_times.layer_profile import current_profile
 
 __all__ = ["TIMED", "TimedNetwork", "main", "timed_case", "trained_case"]
 

@@ -323,7 +323,7 @@ def test_planes_touch_nothing_beside_their_arrays():
     exact = layer(x, steps)
     out = guarded(*exact.shape).fill_(float("nan"))
     plan = direct_nchw._plan(steps, 1, (4, 9, 37), 2)
-    run(plan, (x.data_ptr(), *layer._addresses), out.data_ptr(), 2)
+    run(plan, (x.data_ptr(), *layer.addresses), out.data_ptr(), 2)
     assert torch.equal(out, exact)
 
 

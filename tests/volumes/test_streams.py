@@ -16,7 +16,7 @@ from separable.borders import WRAP
 from separable.errors import ArgumentError, SeparableError
 from separable.volumes import chunkwise, slab_pipeline
 from separable.volumes.halo import block_filter
-from separable.volumes.slab_pipeline import run_stage
+from separable.volumes.slab_pipeline import Band, run_stage
 from separable.volumes.slab_planner import Stage
 from separable.volumes.slab_schedule import amount, make_schedule, read_amount, restored
 from toy_borders import FarEdge
@@ -92,7 +92,8 @@ def test_slabs_of_any_sides_give_the_whole(drawn: Any, data: Any) -> None:
     )
     try:
         journal = Journal((0, i) for i in done)
-        run_stage(stage, 0, source, target, journal, told.append)  # type: ignore[arg-type]
+        bands = [Band(stage.filter, target, journal)]  # type: ignore[arg-type]
+        run_stage(stage, 0, source, bands, told.append)  # type: ignore[arg-type]
     finally:
         slab_pipeline.PIECE = before
     assert target.array.tobytes() == whole.tobytes()

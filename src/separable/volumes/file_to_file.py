@@ -115,6 +115,7 @@ def filter(
     Examples
     --------
     >>> import tempfile
+    >>> import numpy as np
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     np.save(f"{folder}/in.npy", np.ones((30, 40, 50), "float32"))
     ...     done = filter(f"{folder}/in.npy", f"{folder}/out.npy", np.ones((8, 8, 8)) / 512)

@@ -24,7 +24,11 @@ __all__ = ["SeparableAccessor"]
 Dims: TypeAlias = "Hashable | Sequence[Hashable] | None"
 Lengths: TypeAlias = "float | str | np.timedelta64 | Sequence[Any] | Mapping[Hashable, Any]"
 
-OPTIONS = tuple(inspect.signature(filtering.correlate).parameters)[2:]  # axes, mode, cval ...
+OPTIONS = tuple(  # axes, mode, cval ...; results keep their shape, because they keep their coordinates
+    name
+    for name in tuple(inspect.signature(filtering.correlate).parameters)[2:]
+    if name not in ("output_region", "stride")
+)
 UNITS = ("coordinates", "samples")
 SLOPE = np.array([-0.5, 0.0, 0.5])
 
