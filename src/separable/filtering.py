@@ -19,7 +19,7 @@ from separable.borders import Modes
 from separable.engine import get_num_threads, registry
 from separable.errors import ArgumentError, OutputError
 from separable.factors import Factors
-from separable.kernels.parse import parse
+from separable.kernels.parse import read_kernel_of
 from separable.machine import current
 from separable.plan import Plan, plan
 from separable.repeated_calls import PlannedCall, repeated
@@ -199,10 +199,9 @@ def planned(
     if output_region != "same" or not (isinstance(stride, int) and stride == 1):
         return _in_region(image, kernel, output, missing, output_region, stride, options)
     other = _dispatch(image)
+    # The axes of a file are not known yet; those of other images are counted only for text.
     if isinstance(kernel, str) and not isinstance(image, (str, os.PathLike)):
-        axes = options.get("axes")
-        count = np.ndim(image) if axes is None else np.size(axes)
-        kernel = parse(kernel, int(count))
+        kernel = read_kernel_of(kernel, options.get("axes"), np.ndim(image))
     if other is None:
         image = array_of(image)
         check_dtype(image.dtype, "image")

@@ -20,7 +20,7 @@ Array = NDArray[Any]
 
 def peers(
     own: Callable[[Array], Array] | None, kernel: Array, factors: Factors, image: Array
-) -> Any:
+) -> dict[str, Callable[[], Array]]:
     """Return the calls of other libraries that filter this image, by the name that is printed.
 
     Parameters

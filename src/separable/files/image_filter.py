@@ -141,7 +141,7 @@ def filter_image(
     """
     if options.get("axes") is None:
         options["axes"] = info.space(image.ndim)
-    kernel = read_kernel_of(kernel, int(np.size(options["axes"])))
+    kernel = read_kernel_of(kernel, options["axes"], image.ndim)
     out = image.dtype if output is None else np.dtype(output)
     missing = missing_options(mask, nan, fill, nodata)
     opacity = opacity_of(info, image.ndim, options["axes"])

@@ -78,15 +78,26 @@ def parse(
     return row.reshape((1,) * (ndim - 1) + (-1,))
 
 
-def read_kernel_of(kernel: Any, ndim: int) -> Any:
-    """Return a kernel that may be given as text: the kernel it names for `ndim` axes, or itself.
+def read_kernel_of(kernel: Any, axes: Any, ndim: int) -> Any:
+    """Return a kernel that may be given as text: the kernel it names for the filtered axes, or itself.
+
+    Parameters
+    ----------
+    kernel : any
+        Kernel of any form; only text is read.
+    axes : int or sequence of int, optional
+        Axes that are filtered.
+    ndim : int
+        Number of axes that are filtered if `axes` is None.
 
     Raises
     ------
     ArgumentError, KernelError
         As `parse` does.
     """
-    return parse(kernel, ndim) if isinstance(kernel, (str, np.str_)) else kernel
+    if not isinstance(kernel, str):  # which a string of NumPy is, too
+        return kernel
+    return parse(kernel, ndim if axes is None else int(np.size(axes)))
 
 
 # Step 1: read the name. Step 2: read each value. Step 3: convert lengths to the units of the spacing.

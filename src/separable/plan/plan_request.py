@@ -92,7 +92,7 @@ def request(
     threads: int | None = None,
 ) -> Request:
     """Check the arguments of `plan` and bring them to the canonical form."""
-    kernel = read_kernel_of(kernel, len(shape) if axes is None else int(np.size(axes)))
+    kernel = read_kernel_of(kernel, axes, len(shape))
     if isinstance(kernel, Factors):
         given: Array | Factors = _checked_factors(kernel)
     else:  # a copy: the caller may change their array, a plan never changes

@@ -169,8 +169,8 @@ def sweep_sizes(
         plan(_kernel(n, len(shape), rank), shape, dtype, machine=machine, threads=threads)
         for n in used
     ]
-    seconds = {way: tuple(_best(p, names)[0] for p in plans) for way, names in WAYS.items()}
-    counts = {way: tuple(_best(p, names)[1] for p in plans) for way, names in WAYS.items()}
+    best = {way: [_best(p, names) for p in plans] for way, names in WAYS.items()}
+    seconds, counts = ({way: tuple(b[k] for b in best[way]) for way in best} for k in (0, 1))
     return SizeSweep(
         tuple(shape), np.dtype(dtype), rank, tuple(used), seconds, counts, plans[0].machine
     )

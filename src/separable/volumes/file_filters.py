@@ -78,7 +78,6 @@ def file_filter(
     missing : dict
         Options for missing samples.
     """
-    kernel = kernel_of(kernel, source, options)
     if isinstance(kernel, Magnitude):
         out = source.dtype if options.get("output") is None else np.dtype(options["output"])
         wide = {**options, "output": wide_type(source.dtype)}
@@ -103,9 +102,7 @@ def file_filter(
 
 def kernel_of(kernel: Any, source: Source, options: dict[str, Any]) -> Any:
     """Return a kernel that may be given as text, for the axes that are filtered."""
-    axes = options.get("axes")
-    count = len(source.info.space(source.ndim)) if axes is None else int(np.size(axes))
-    return read_kernel_of(kernel, count)
+    return read_kernel_of(kernel, options.get("axes"), len(source.info.space(source.ndim)))
 
 
 def _planned(kernel: Any, source: Source, options: dict[str, Any], missing: dict[str, Any]) -> Plan:

@@ -138,7 +138,6 @@ function recall() {
   if (numbers) $("paste").value = numbers.replaceAll("; ", "\n");
   const spec = kept.get("kernel") || "sobel";
   if (!numbers) $("spec").value = $("example").value = spec;
-  if (!numbers && !$("spec").value) $("spec").value = spec;
   take(numbers ? { text: numbers } : { spec }, Number(kept.get("rank")) || 1);
 }
 
