@@ -98,7 +98,7 @@ class Request:
             )
 
     def _check_metric(self, given: Mapping[str, object]) -> None:
-        """Raise an error if the metric is no function, or has nothing to decide on."""
+        """Raise an error if the metric is not a function, or if there is nothing to choose from."""
         _whole("evaluations", self.evaluations, FEWEST)
         if self.metric is None:
             return
