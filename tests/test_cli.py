@@ -132,7 +132,7 @@ def test_filter_leaves_time_alone(call: Caller, tmp_path: Path) -> None:
     assert "along axes 1, 2 (axis 0 is time)" in flat(out)
 
 
-@pytest.mark.parametrize("options", [[], ["--memory", "4GiB"]])
+@pytest.mark.parametrize("options", [[], ["--memory", "64GiB"]])
 def test_filter_names_a_file_without_axes_to_filter(
     call: Caller, tmp_path: Path, options: list[str]
 ) -> None:

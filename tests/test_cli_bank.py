@@ -32,7 +32,7 @@ def made() -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize("memory", [None, "4GiB"])
+@pytest.mark.parametrize("memory", [None, "64GiB"])
 @pytest.mark.parametrize("mode", ["reflect", "wrap"])
 def test_every_result_is_that_of_the_filter_alone(
     tmp_path: Path, memory: str | None, mode: str

@@ -32,7 +32,7 @@ def slabs(monkeypatch: pytest.MonkeyPatch) -> None:
 def filtered(tmp_path: Path, parts: bool, *options: str, name: str = "in.npy") -> np.ndarray:
     if not (tmp_path / name).exists():
         files.write_image(tmp_path / name, IMAGE)
-    memory = ["--memory", "16GiB"] if parts else []
+    memory = ["--memory", "64GiB"] if parts else []
     target = tmp_path / f"out{Path(name).suffix}"
     command = ["filter", str(tmp_path / name), str(target), "--force", *options, *memory]
     assert run(command) == 0
@@ -154,7 +154,7 @@ def test_one_message_each(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     np.save(tmp_path / "in.npy", IMAGE)
-    memory = ["--memory", "16GiB"] if parts else []
+    memory = ["--memory", "64GiB"] if parts else []
     assert (
         run(["filter", str(tmp_path / "in.npy"), str(tmp_path / "o.npy"), *options, *memory]) == 2
     )

@@ -194,7 +194,7 @@ def test_a_magnitude_of_masked_pixels(tmp_path: Path, parts: bool) -> None:
     np.save(tmp_path / "mask.npy", valid)
     for kernel in (["-k", "sobel", "--magnitude"], ["-k", "box:3"]):
         words = [str(tmp_path / "in.tif"), str(tmp_path / "out.tif"), *kernel, "--force"]
-        words += ["--mask", str(tmp_path / "mask.npy"), *(["--memory", "16GiB"] if parts else [])]
+        words += ["--mask", str(tmp_path / "mask.npy"), *(["--memory", "64GiB"] if parts else [])]
         assert run(["filter", *words]) == 0
         found = files.read_image(tmp_path / "out.tif")[0]
         assert not found[7:13, 8:14, :3].any()

@@ -192,7 +192,7 @@ def test_a_series_is_sorted_and_rescaled_as_itk_does(tmp_path: Path) -> None:
             "-k",
             "gaussian:1mm",
             "--memory",
-            "2GiB",
+            "64GiB",
         ],
     )
     assert "numbers are 2 * stored - 1024, by the rescale fields" in done.output

@@ -31,7 +31,7 @@ SECONDS, MEBIBYTES = 10, 400  # of the processor, and what the peak may grow by
 COMMANDS: dict[str, Callable[[Path, Path], tuple[Any, ...]]] = {
     "whole": lambda file, out: ("filter", file, out / "out.npy", "-k", "box:3"),
     "by parts": lambda file, out: (
-        "filter", file, out / "out.zarr", "-k", "box:3", "--memory", "4GiB"
+        "filter", file, out / "out.zarr", "-k", "box:3", "--memory", "64GiB"
     ),
     "same format": lambda file, out: (
         "filter", file, out / f"out{''.join(file.suffixes)}", "-k", "box:3"
@@ -45,7 +45,7 @@ COMMANDS: dict[str, Callable[[Path, Path], tuple[Any, ...]]] = {
     "kernel": lambda file, out: ("kernel", "--file", file),
     "plan": lambda file, out: ("plan", "-k", file, "--shape", "64x64x64"),
     "filter with it": lambda file, out: (
-        "filter", out / "valid.npy", out / "out.npy", "-k", file, "--memory", "4GiB"
+        "filter", out / "valid.npy", out / "out.npy", "-k", file, "--memory", "64GiB"
     ),
     "report": lambda file, out: ("report", file, "-o", out / "out.html"),
 }  # fmt: skip

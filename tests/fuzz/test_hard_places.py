@@ -271,7 +271,7 @@ def test_strange_names(call: Caller, name: str) -> None:
     code, said = filtered(call, "in.npy", f"none/{name}.npy")
     assert code == 2
     assert "there is no folder" in said
-    for more in ((), ("--memory", "4GiB", "--force")):
+    for more in ((), ("--memory", "64GiB", "--force")):
         assert filtered(call, "in.npy", f"{name}.npy", *more) == (0, "")
     assert filtered(call, f"{name}.npy", "out.npy") == (0, "")
     assert sorted(os.listdir()) == sorted(["in.npy", "out.npy", f"{name}.npy"])
@@ -311,7 +311,7 @@ OUTPUTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("more", [(), ("--force",), ("--force", "--memory", "4GiB")])
+@pytest.mark.parametrize("more", [(), ("--force",), ("--force", "--memory", "64GiB")])
 @pytest.mark.parametrize("source", ["in.npy", "in.zarr"])
 def test_outputs_that_cannot_be_written(
     call: Caller, places: Path, source: str, more: tuple[str, ...]
@@ -331,7 +331,7 @@ def test_outputs_that_cannot_be_written(
 def test_a_store_is_not_overwritten_by_its_own_result(
     call: Caller, places: Path, target: str
 ) -> None:
-    for more in ((), ("--force",), ("--force", "--memory", "4GiB")):
+    for more in ((), ("--force",), ("--force", "--memory", "64GiB")):
         code, said = filtered(call, "in.zarr", target, *more)
         assert (code, "it is the input, or lies in it" in said) == (2, True)
     np.testing.assert_array_equal(read_image("in.zarr")[0], VOLUME)
@@ -353,7 +353,7 @@ def test_inputs_that_cannot_be_read(call: Caller, places: Path) -> None:
     for source, reason in INPUTS.items():
         for code, said in (
             filtered(call, source, "out.npy"),
-            filtered(call, source, "out.npy", "--memory", "4GiB"),
+            filtered(call, source, "out.npy", "--memory", "64GiB"),
             call("kernel", "--file", source),
             filtered(call, "in.npy", "out.npy", "--mask", source),
         ):
@@ -411,7 +411,7 @@ def full() -> Iterator[Callable[[], None]]:
     "suffix",
     [s for f in WRITTEN for s in f.suffixes[:1]] + [".ome.tif", ".ome.zarr", ".bil"],
 )
-@pytest.mark.parametrize("more", [(), ("--memory", "4GiB")])
+@pytest.mark.parametrize("more", [(), ("--memory", "64GiB")])
 def test_a_full_disk_under_every_format(
     call: Caller, full: Callable[[], None], suffix: str, more: tuple[str, ...]
 ) -> None:

@@ -164,6 +164,18 @@ def test_files_and_functions_stay_small() -> None:
     assert not long_files
 
 
+def test_memory_limits_of_tests_leave_room_for_the_tests_before() -> None:
+    """A limit counts the memory of its process, and a process that runs all tests uses gigabytes."""
+    limit = re.compile(r"""memory["']?[,=]\s*["'](\d+)(GiB|GB|G)["']""")
+    found = [
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for path in (ROOT / "tests").rglob("*.py")
+        for match in limit.finditer(path.read_text(encoding="utf-8"))
+        if int(match[1]) < 64
+    ]
+    assert not found, "write 64GiB"
+
+
 @pytest.mark.parametrize(
     "page",
     [p for name in ("*.md", "docs/*.md", "examples/*.md") for p in sorted(ROOT.glob(name))],

@@ -155,7 +155,7 @@ def test_a_format_in_regions_is_filtered_within_a_memory_limit(
     plan = sep.plan(sep.kernels.gaussian(2.0, ndim=2), image.shape, image.dtype)
     expected = volumes.chunkwise(plan)(image)
     np.testing.assert_array_equal(files.read_image(target)[0], expected)
-    command = ["filter", str(source), str(tmp_path / "c.tiles"), "-k", "box:3", "--memory", "4GiB"]
+    command = ["filter", str(source), str(tmp_path / "c.tiles"), "-k", "box:3", "--memory", "64GiB"]
     assert run(command) == 0
     assert "c.tiles: 300x200 float64" in capsys.readouterr().out
 

@@ -270,7 +270,7 @@ def test_files_read_as_a_whole_take_no_memory_limit(
 ) -> None:
     write_image(tmp_path / "in.png", np.zeros((4, 5), np.uint8))
     names = [str(tmp_path / name) for name in ("in.png", "out.png")]
-    assert run(["resample", *names, "--scale", "2", "--memory", "1GiB"]) == 2
+    assert run(["resample", *names, "--scale", "2", "--memory", "64GiB"]) == 2
     assert "in memory as a whole" in " ".join(capsys.readouterr().err.split())
     assert run(["resample", names[0], names[0], "--scale", "2", "--force"]) == 2
     assert "it is the input" in " ".join(capsys.readouterr().err.split())

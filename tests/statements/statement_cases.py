@@ -127,7 +127,7 @@ class Run:
         for name, value in options.items():
             words += [f"--{name}", *([] if value is True else [str(value)])]
         if self.way.parts:
-            words += ["--memory", "16GiB"]
+            words += ["--memory", "64GiB"]
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             status = command(words)
@@ -154,7 +154,7 @@ class Run:
             with open_source(source) as opened:
                 weights = _kernel(kernel, opened.info, opened.ndim)
             with volumes.Run(
-                source, target, weights, operation="correlate", memory="16GiB", **options
+                source, target, weights, operation="correlate", memory="64GiB", **options
             ) as run:
                 run()
                 return (*run.notes, *run.target.notes)

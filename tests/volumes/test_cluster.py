@@ -133,7 +133,7 @@ def test_a_run_of_one_machine_resumes_on_a_cluster(client, source, tmp_path):
     limit = resident_memory() * 21 // 20 + (180 << 20)
     with pytest.raises(Halt):
         volumes.filter(path, target, KERNEL, memory=limit, progress=halt)
-    volumes.filter(path, target, KERNEL, memory="2GiB", client=client)
+    volumes.filter(path, target, KERNEL, memory="64GiB", client=client)
     np.testing.assert_array_equal(zarr.open(str(target))[:], in_memory(image))
 
 

@@ -140,7 +140,7 @@ def test_parts_cover_all_slabs_once() -> None:
 def test_levels_of_a_filtered_volume(source: Path, tmp_path: Path, part: int | None) -> None:
     target = tmp_path / "out.ome.zarr"
     if part is None:
-        volumes.filter(source, target, KERNEL, levels=3, memory="4GiB")
+        volumes.filter(source, target, KERNEL, levels=3, memory="64GiB")
     else:
         for number in (1, 2):
             run_part(source, target, f"{number}/{part}", levels=3)

@@ -247,7 +247,7 @@ sys.exit(run(sys.argv[1:]))
 def test_an_interrupted_command_says_what_is_kept_and_resumes(call: Caller, tmp_path: Path) -> None:
     source, target = tmp_path / "in.npy", tmp_path / "out.npy"
     np.save(source, VOLUME)
-    arguments = ["filter", str(source), str(target), "-k", "gaussian:2", "--memory", "1GiB"]
+    arguments = ["filter", str(source), str(target), "-k", "gaussian:2", "--memory", "1024MiB"]
     process = subprocess.Popen(
         [sys.executable, "-c", SLOWLY, *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -277,7 +277,7 @@ def test_an_interrupted_command_says_what_is_kept_and_resumes(call: Caller, tmp_
 def test_a_terminal_shows_bytes_and_the_time_left(tmp_path: Path) -> None:
     np.save(tmp_path / "in.npy", VOLUME)
     mine, theirs = pty.openpty()
-    arguments = ["filter", "in.npy", "out.npy", "-k", "gaussian:2", "--memory", "1GiB"]
+    arguments = ["filter", "in.npy", "out.npy", "-k", "gaussian:2", "--memory", "1024MiB"]
     process = subprocess.Popen(
         [sys.executable, "-c", SLOWLY, *arguments],
         cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=theirs,

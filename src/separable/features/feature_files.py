@@ -41,13 +41,18 @@ from separable.volumes.run_parts import (
 )
 from separable.volumes.slab_pipeline import Band, run_stage
 from separable.volumes.slab_planner import Stage
-from separable.volumes.slab_schedule import Schedule, make_schedule, read_amount, restored
+from separable.volumes.slab_schedule import (
+    Schedule,
+    default_limit,
+    make_schedule,
+    read_amount,
+    restored,
+)
 
 __all__ = ["FeatureRun", "write_features"]
 
 Array = NDArray[Any]
 PathLike = str | os.PathLike[str]
-USUAL = 2 << 30  # default memory limit in bytes, beyond the memory already in use
 
 
 def write_features(
@@ -251,7 +256,7 @@ class FeatureRun:
                 self.journal.done.clear()
             release()
             base = resident_memory()
-            limit = base + USUAL if limit is None else limit
+            limit = default_limit(base) if limit is None else limit
             ends = (self.source.chunks, self.target.chunks)
             known = self.filter.with_maxima(_zeros(self.filter))
             if self.journal.schedule is not None and self.target.resumed:

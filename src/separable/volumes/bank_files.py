@@ -12,9 +12,15 @@ from separable.engine.result_memory import release
 from separable.errors import ArgumentError
 from separable.system import resident_memory
 from separable.volumes.bank_blocks import BankFilter
-from separable.volumes.filter_file import USUAL, Run
+from separable.volumes.filter_file import Run
 from separable.volumes.slab_pipeline import Band, run_stage
-from separable.volumes.slab_schedule import Schedule, make_schedule, read_amount, restored
+from separable.volumes.slab_schedule import (
+    Schedule,
+    default_limit,
+    make_schedule,
+    read_amount,
+    restored,
+)
 
 __all__ = ["BankRun", "bank"]
 
@@ -156,7 +162,7 @@ class BankRun:
         ends = (first.source.chunks, first.target.chunks)
         release()
         base = resident_memory()
-        limit = base + USUAL if self._limit is None else self._limit
+        limit = default_limit(base) if self._limit is None else self._limit
         begun = next((run.schedule for run in runs if run.resumed), None)
         try:
             if begun is not None and len(begun.stages) == 1:

@@ -44,14 +44,19 @@ from separable.volumes.run_parts import (
     start_part,
 )
 from separable.volumes.slab_pipeline import Band, run_stage
-from separable.volumes.slab_schedule import Schedule, make_schedule, read_amount, restored
+from separable.volumes.slab_schedule import (
+    Schedule,
+    default_limit,
+    make_schedule,
+    read_amount,
+    restored,
+)
 from separable.volumes.vanished_results import watched
 from separable.volumes.warm_up import ready_memory
 
-__all__ = ["USUAL", "Run"]
+__all__ = ["Run"]
 
 PathLike: TypeAlias = str | os.PathLike[str]
-USUAL = 2 << 30  # default memory limit in bytes, beyond the memory already in use
 
 
 class Run:
@@ -324,7 +329,7 @@ class Run:
         base = ready_memory(volume_filter)
         if self.client is not None:
             base = max(self.client.run(ready_memory, volume_filter).values(), default=base)
-        limit = base + USUAL if limit is None else limit
+        limit = default_limit(base) if limit is None else limit
         ends = (self.source.chunks, self.target.chunks)
         if self.journal.schedule is not None and self.target.resumed:
             found = restored(volume_filter, *ends, self.journal.schedule, limit, base)

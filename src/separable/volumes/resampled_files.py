@@ -31,11 +31,10 @@ from separable.resample.resampled_arrays import BandRequest, Sampling, bands_on,
 from separable.resample.resizing import factor_grids, spacing_grids
 from separable.system import resident_memory
 from separable.volumes.file_checks import refuse_same
-from separable.volumes.slab_schedule import amount, read_amount
+from separable.volumes.slab_schedule import amount, default_limit, read_amount
 
 __all__ = ["FileGrid", "FileResampling", "describe", "resample_file"]
 
-USUAL = 2 << 30  # default memory limit in bytes, beyond the memory already in use
 RESERVE = 128 << 20  # bytes for intermediate results, tables and libraries
 SLAB = 256 << 20  # bytes of a slab at most: larger ones are not faster
 
@@ -303,7 +302,7 @@ class _Job:
         """Return the rows of a slab that fit the memory limit."""
         release()
         used = resident_memory() + RESERVE
-        limit = used + USUAL if self.limit is None else self.limit
+        limit = default_limit(used) if self.limit is None else self.limit
         band = ready.request.bands.get(axis)
         row_in = math.prod(source.shape) // source.shape[axis] * source.dtype.itemsize
         row_out = math.prod(ready.shape) // ready.shape[axis] * ready.dtype.itemsize

@@ -11,7 +11,7 @@ from separable.volumes.filter_stages import groupings
 from separable.volumes.halo import BlockFilter
 from separable.volumes.slab_planner import Sides, Stage, best_stage, smallest
 
-__all__ = ["Schedule", "amount", "make_schedule", "read_amount", "restored"]
+__all__ = ["Schedule", "amount", "default_limit", "make_schedule", "read_amount", "restored"]
 
 SCRATCH = 64 << 20  # bytes for the threads of the engine, the codecs and the interpreter
 RESERVE = 20  # one 20th of the limit stays free because memory is only predicted
@@ -223,6 +223,14 @@ def amount(size: float) -> str:
                 f"{size / step:.3g} {unit}" if size < 1000 * step else f"{size / step:.0f} {unit}"
             )
     return f"{size:.0f} bytes"
+
+
+def default_limit(base: int) -> int:
+    """Return the memory limit of a process that uses `base` bytes, where the user gave none.
+
+    2 GiB more than the process already uses: enough for slabs that the disk reads at full speed.
+    """
+    return base + (2 << 30)
 
 
 def read_amount(name: str, value: int | str) -> int:
