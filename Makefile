@@ -14,7 +14,8 @@ help:
 	@echo "make test-long    run 10,000 random configurations, larger networks and files"
 	@echo "make test-random  run the tests in random order"
 	@echo "make test-oldest  run the tests that do not need PyTorch with Python 3.10 and the lowest versions"
-	@echo "make test-docs    run the lessons and the examples, and make pages with counts anew"
+	@echo "make test-docs    run the lessons and the examples, make pages with counts anew,"
+	@echo "                  and run tests of SciPy and scikit-image on our functions"
 	@echo "make lint         check format, style, docstrings, types and import layers"
 	@echo "make docs         build the documentation and run its lessons (docs/_build/html)"
 	@echo "make docs-short   the same with the short form of the lessons (one or two minutes)"
@@ -51,14 +52,14 @@ demo: $(READY)
 	$(BIN)/separable demo --output demo-output
 
 test: $(VENV)/.test-ready
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal --durations 10 -m "not long and not docs"
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal --durations 10 -m "not long and not docs and not peers"
 
 test-random: $(VENV)/.test-ready
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal --durations 10 -m "not long and not docs" --random-order
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal --durations 10 -m "not long and not docs and not peers" --random-order
 
 # Lessons and examples train networks: they are tested with the documentation.
 test-docs: $(VENV)/.test-ready
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal --durations 10 -m "docs and not long"
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal --durations 10 -m "(docs or peers) and not long"
 
 # What this processor does not have is left out and named.
 test-widths: $(VENV)/.test-ready

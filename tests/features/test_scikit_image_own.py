@@ -17,6 +17,7 @@ import pytest
 
 skimage = pytest.importorskip("skimage")
 
+pytestmark = pytest.mark.peers
 PAGE = (Path(__file__).parents[2] / "docs" / "features.md").read_text()
 FILES = ("filters/tests/test_ridges.py", "feature/tests/test_corner.py")
 OTHERS = (

@@ -36,6 +36,7 @@ filterwarnings =
     error::UserWarning
     default::pytest.PytestWarning
 """
+pytestmark = pytest.mark.peers
 # Looked up before the session's fixtures move the cache: compiled code is taken from where it is.
 COMPILED = os.environ.get("SEPARABLE_CACHE_DIR") or platformdirs.user_cache_dir("separable")
 
