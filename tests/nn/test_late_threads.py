@@ -52,12 +52,13 @@ def test_it_leaves_the_scratch_memory_of_others_alone(name: str) -> None:
             tensors = [values[node] for node, _ in part._reads]
             tensors += [torch.empty_strided(s, t) for _, s, t, _ in part._writes]
             program.fill(head, [t.data_ptr() for t in tensors], 0, start)
+            counters = np.array([0] * 7 + [2])  # of two threads
             run = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)(program.function)
-            run(head.ctypes.data, 0, 0)  # the first thread does all the work
+            run(head.ctypes.data, counters.ctypes.data, 0)  # the first thread does all the work
             at = start - int(memory.ctypes.data) + program.shared_size
             mine = memory[at : at + stride]
             mine[:] = 0xA5
-            run(head.ctypes.data, 0, 1)  # the second thread finds none left
+            run(head.ctypes.data, counters.ctypes.data, 1)  # the second thread finds none left
             assert (mine == 0xA5).all()
             seen += len(program.steps)
     assert seen > 5

@@ -21,6 +21,7 @@ from . import thread_pool
 from .jit import kernel
 from .sweep_params import invoke, move, set_word, word
 from .thread_pool import COUNTER_OFFSET, HEAD, settle_stack
+from .work_items import start_counters
 
 # Words of a job; behind them lie pairs (word of the record, bytes).
 FUNCTION, SOURCE_WORD, TARGET_WORD, ZERO_BYTES, RELATIVE_COUNT, RECORD, RECORD_BYTES = range(7)
@@ -42,7 +43,7 @@ def run_ready(job, memory, source, target):
     for i in range(word(job, ZERO_BYTES) // 8):
         set_word(memory + HEAD, i, 0)
     counter = memory + COUNTER_OFFSET
-    set_word(counter, 0, 0)
+    start_counters(counter, 1)
     invoke(word(job, FUNCTION), (memory, counter, 0))
 
 

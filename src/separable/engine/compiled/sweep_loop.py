@@ -20,12 +20,12 @@ from .sweep_params import (
     ITEM_TOP,
     invoke,
     move,
-    next_work_item,
     params_at,
     set_word,
     smaller,
     word,
 )
+from .work_items import next_work_item
 
 
 @without_literals
@@ -105,9 +105,9 @@ def sweep_ahead(params_address, counter, worker):
     """Take and filter bands until none is left; each is taken one early, so that it can be prefetched."""
     params = params_at(params_address)
     scratch = params.scratch + worker * params.scratch_size
-    item = next_work_item(counter)
+    item = next_work_item(counter, params.items, worker)
     while item < params.items:
-        following = next_work_item(counter)
+        following = next_work_item(counter, params.items, worker)
         source, target, top, start = _locate(params, item)
         rows = smaller(params.y_band, params.y_size - top)
         columns = smaller(params.x_chunk, params.x_flat - start)
@@ -133,13 +133,13 @@ def sweep_items(params_address, counter, worker):
     """Take and filter items until none is left: bands of all planes, or of whole-line filters."""
     params = params_at(params_address)
     scratch = params.scratch + worker * params.scratch_size
-    item = next_work_item(counter)
+    item = next_work_item(counter, params.items, worker)
     while item < params.items:
         source, target, top, start = _locate(params, item)
         rows = smaller(params.y_band, params.y_size - top)
         columns = smaller(params.x_chunk, params.x_flat - start)
         _note_item(params, scratch, source, top)
         invoke(params.item, (params_address, scratch, source, target, top, rows, start, columns))
-        item = next_work_item(counter)
+        item = next_work_item(counter, params.items, worker)
     if params.stream:
         fence()

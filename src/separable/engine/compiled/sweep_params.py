@@ -257,18 +257,6 @@ def larger(_typing: Any, a: Any, b: Any) -> Any:
 
 
 @intrinsic
-def next_work_item(_typing: Any, address: Any) -> Any:
-    """Return the int64 at ``address`` and add 1 to it, atomically."""
-
-    def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        # Items are independent, so the order of other reads and writes around this does not matter.
-        place = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
-        return builder.atomic_rmw("add", place, ir.IntType(64)(1), "monotonic")
-
-    return types.int64(types.int64), emit
-
-
-@intrinsic
 def move(_typing: Any, target: Any, source: Any, size: Any) -> Any:
     """Copy ``size`` bytes between addresses whose ranges may overlap."""
 

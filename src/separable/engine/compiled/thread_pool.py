@@ -42,6 +42,7 @@ from .sweep_params import (
     set_word,
     word,
 )
+from .work_items import start_counters
 
 if TYPE_CHECKING:
     from .sweep_builder import SweepSchedule
@@ -151,7 +152,7 @@ def settle_stack(_typing: Any) -> Any:
 
 
 HEAD = 4096
-"""Bytes of a job's record, with the counter of work items on their last cache line."""
+"""Bytes of a job's record, with the counters of work items on their last cache line."""
 COUNTER_OFFSET = HEAD - 64
 _RECORD_BYTES = SWEEP.itemsize
 _SOURCE, _TARGET, _SCRATCH, _STREAM, _PREFIX = (
@@ -161,13 +162,13 @@ _SOURCE, _TARGET, _SCRATCH, _STREAM, _PREFIX = (
 
 @without_literals
 @part
-def _begin(params_address, record, source_cell, target_cell):
-    """Set the counter of work items to 0, and write the record of one run of a sweep.
+def _begin(params_address, record, source_cell, target_cell, threads):
+    """Start the counters of work items, and write the record of one run of a sweep.
 
     ``record`` is the address of the sweep's record, 0 if the caller has written it.  The cells are the addresses of the
     words that hold the addresses of the two arrays.
     """
-    set_word(params_address + COUNTER_OFFSET, 0, 0)
+    start_counters(params_address + COUNTER_OFFSET, threads)
     if record == 0:
         return
     move(params_address, record, _RECORD_BYTES)
@@ -189,7 +190,7 @@ def _begin(params_address, record, source_cell, target_cell):
 def run_alone(function, params_address, record, source_cell, target_cell):
     """Run a job on the calling thread."""
     settle_stack()
-    _begin(params_address, record, source_cell, target_cell)
+    _begin(params_address, record, source_cell, target_cell, 1)
     invoke(function, (params_address, params_address + COUNTER_OFFSET, 0))
 
 
@@ -197,7 +198,7 @@ def run_alone(function, params_address, record, source_cell, target_cell):
 def run_shared(function, params_address, record, source_cell, target_cell, job_slot, open_slots):
     """Offer a job to ``open_slots`` workers, run it, and wait for the workers that took it."""
     settle_stack()
-    _begin(params_address, record, source_cell, target_cell)
+    _begin(params_address, record, source_cell, target_cell, open_slots + 1)
     counter = params_address + COUNTER_OFFSET
     # The job is complete before OPEN_SLOTS is set: workers read it only afterwards.
     set_word(job_slot, FUNCTION, function)
@@ -234,6 +235,7 @@ def take_part(team):
 @kernel
 def run_in_team(start, part, team, threads):
     """Run a job on a team of threads started by a function like ``GOMP_parallel(function, data, threads, flags)``."""
+    start_counters(word(team, TEAM_COUNTER), word(team, TEAM_SLOTS))
     invoke(start, (part, team, threads, 0))
 
 
@@ -409,7 +411,6 @@ def run(schedule: Any, source: Any, target: int, threads: int, start: int = 0) -
                 schedule.function, scratch.address, 0, 0, 0, _pool.address, open_slots
             )  # fmt: skip
         elif lent:  # the whole team: changing its size would start new threads each time
-            scratch.words[COUNTER_OFFSET // 8] = 0
             counter = scratch.address + COUNTER_OFFSET
             scratch.team[:5] = schedule.function, scratch.address, counter, threads, 0
             scratch.team[TEAM_TAKEN] = 0

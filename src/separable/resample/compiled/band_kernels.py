@@ -58,7 +58,6 @@ from separable.engine.compiled.simd import (
 )
 from separable.engine.compiled.sweep_params import (
     invoke,
-    next_work_item,
     set_word,
     smaller,
     word,
@@ -71,6 +70,7 @@ from separable.engine.compiled.vector_blocks import (
     store_rows,
     zero_vectors,
 )
+from separable.engine.compiled.work_items import next_work_item
 
 from .band_record import (
     SPAN_FIRST,
@@ -217,7 +217,7 @@ def items_between(params_address, counter, worker):
     params = band_at(params_address)
     scratch = params.scratch + worker * params.scratch_size
     strip, temp = scratch + params.at_strip, scratch + params.at_temp
-    item = next_work_item(counter)
+    item = next_work_item(counter, params.items, worker)
     while item < params.items:
         # item = (batch element * blocks + block) * chunks + chunk
         chunk = item % params.tiles
@@ -233,7 +233,7 @@ def items_between(params_address, counter, worker):
             invoke(params.load, (params_address, 0, strip, base, columns, block, ahead))
             base = target + start * params.target_item
             invoke(params.sum, (params_address, strip, 0, temp, base, columns, block))
-        item = next_work_item(counter)
+        item = next_work_item(counter, params.items, worker)
     if params.stream:
         fence()
 
@@ -383,7 +383,7 @@ def items_along(params_address, counter, worker):
     scratch = params.scratch + worker * params.scratch_size
     strip, sums = scratch + params.at_strip, scratch + params.at_sums
     table = scratch + params.at_rows
-    item, known = next_work_item(counter), -1
+    item, known = next_work_item(counter, params.items, worker), -1
     while item < params.items:
         # item = tile * blocks + block
         block, tile = item % params.blocks + params.first_block, item // params.blocks
@@ -400,6 +400,6 @@ def items_along(params_address, counter, worker):
         invoke(params.load, (params_address, 0, strip, table, vectors, block))
         targets = table + params.tile_lines * 8
         invoke(params.sum, (params_address, strip, sums, 0, targets, rows, block))
-        item = next_work_item(counter)
+        item = next_work_item(counter, params.items, worker)
     if params.stream:
         fence()

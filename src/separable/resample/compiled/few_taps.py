@@ -40,8 +40,9 @@ from separable.engine.compiled.simd import (
     offset_pointer,
     splat,
 )
-from separable.engine.compiled.sweep_params import invoke, next_work_item, smaller, word
+from separable.engine.compiled.sweep_params import invoke, smaller, word
 from separable.engine.compiled.vector_blocks import plus, store_rows, zero_vectors
+from separable.engine.compiled.work_items import next_work_item
 
 from .band_kernels import TILE_VECTORS, batch_offset
 from .band_record import band_at
@@ -135,7 +136,7 @@ def sum_direct(params_address, source, target, like, base, place, columns, block
 def items_direct(params_address, counter, worker):
     """Take chunks of a pass between rows with few taps until none is left."""
     params = band_at(params_address)
-    item = next_work_item(counter)
+    item = next_work_item(counter, params.items, worker)
     while item < params.items:
         # item = (batch element * blocks + block) * chunks + chunk
         chunk = item % params.tiles
@@ -147,7 +148,7 @@ def items_direct(params_address, counter, worker):
         source = params.source + batch_offset(params, batch, 1) + start * params.source_item
         target = params.target + batch_offset(params, batch, 2) + start * params.target_item
         invoke(params.sum, (params_address, 0, 0, 0, source, target, columns, block))
-        item = next_work_item(counter)
+        item = next_work_item(counter, params.items, worker)
     if params.stream:
         fence()
 
@@ -242,11 +243,11 @@ def sum_halves(params_address, source, target, like, row, place):
 def items_halves(params_address, counter, worker):
     """Take groups of rows until none is left."""
     params = band_at(params_address)
-    item = next_work_item(counter)
+    item = next_work_item(counter, params.items, worker)
     while item < params.items:
         start = item * params.tile_lines
         for line in range(start, smaller(start + params.tile_lines, params.lines)):
             row = params.source + batch_offset(params, line, 1)
             place = params.target + batch_offset(params, line, 2)
             invoke(params.sum, (params_address, 0, 0, 0, row, place))
-        item = next_work_item(counter)
+        item = next_work_item(counter, params.items, worker)

@@ -18,7 +18,8 @@ import numpy as np
 from separable.engine.compiled.jit import inline, intrinsic, literal_intrinsic, stage
 from separable.engine.compiled.numba_api import numba, types
 from separable.engine.compiled.simd import emit_shuffle, load_scalar, offset_pointer, store_scalar
-from separable.engine.compiled.sweep_params import move, next_work_item, word
+from separable.engine.compiled.sweep_params import move, word
+from separable.engine.compiled.work_items import next_work_item
 
 from .layer_params import emit_pointer
 from .simd_ops import LANES, float32_ptr, read, read_part, write, write_part
@@ -128,7 +129,7 @@ def copy_float32(address, counter, thread):
     size, source_step, step = channels * 4, plan.source_step, plan.target_step
     dense = source_step == size and step == size
     fill, table = load_scalar(float32_ptr(plan.fill)), plan.offsets_c
-    item = next_work_item(counter)
+    item = next_work_item(counter, plan.items, thread)
     while item < plan.items:
         # Rows are numbered [image][z][y].
         for r in range(item * plan.group_rows, min((item + 1) * plan.group_rows, plan.rows)):
@@ -154,4 +155,4 @@ def copy_float32(address, counter, thread):
                 else:
                     for i in range(count):
                         move(out + i * step, base + offset + i * source_step, size)
-        item = next_work_item(counter)
+        item = next_work_item(counter, plan.items, thread)

@@ -21,7 +21,8 @@ from __future__ import annotations
 from separable.engine.compiled.jit import inline, part, stage
 from separable.engine.compiled.numba_api import without_literals
 from separable.engine.compiled.simd import load_scalar, offset_pointer
-from separable.engine.compiled.sweep_params import move, next_work_item, set_word, word
+from separable.engine.compiled.sweep_params import move, set_word, word
+from separable.engine.compiled.work_items import next_work_item
 
 from .activation_ops import activate
 from .dense_blocks import sum_products
@@ -230,7 +231,7 @@ def convolve_dense(address, counter, thread):
     scratch = plan.scratch + thread * plan.scratch_size
     parts, panels = plan.parts, plan.panels
     of_z, of_y, of_x = 0, 0, 0  # sizes of the box whose outputs stand in the tables
-    item = next_work_item(counter)
+    item = next_work_item(counter, plan.items, thread)
     while item < plan.items:
         # Items are numbered [image][z][y][x][part of the panels].
         share, b = item % parts, item // parts
@@ -265,4 +266,4 @@ def convolve_dense(address, counter, thread):
             if plan.act >= SILU:
                 channel, count = word(panel, PANEL_OUTPUT), word(panel, PANEL_WIDTH)
                 _activate_box(plan, target, nz, ny, nx, channel, count)
-        item = next_work_item(counter)
+        item = next_work_item(counter, plan.items, thread)

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from separable.engine.compiled.jit import inline, part, stage
 from separable.engine.compiled.simd import address_of, at, offset_pointer
-from separable.engine.compiled.sweep_params import next_work_item, word
+from separable.engine.compiled.sweep_params import word
+from separable.engine.compiled.work_items import next_work_item
 
 from .activation_ops import activate
 from .layer_blocks import PIXELS, interleave
@@ -63,7 +64,7 @@ def _depthwise_items(plan, counter, thread, like):
     blocks, multiplier, depth = plan.source_blocks, plan.multiplier, plan.depth
     act = plan.depthwise_act
     item_bytes = address_of(offset_pointer(like, 1)) - address_of(like)
-    item = next_work_item(counter)
+    item = next_work_item(counter, items, thread)
     while item < items:
         # Items are numbered [group][part of the blocks of channels].
         group, share = item // parts, item % parts
@@ -104,7 +105,7 @@ def _depthwise_items(plan, counter, thread, like):
                 count = (min(high * LANES, plan.channels) - channel) * multiplier
                 here = offset_pointer(out, channel * multiplier)
                 activate(here, wide, step // item_bytes, count, act)
-        item = next_work_item(counter)
+        item = next_work_item(counter, items, thread)
 
 
 @stage

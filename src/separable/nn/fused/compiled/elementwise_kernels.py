@@ -17,7 +17,7 @@ import numpy as np
 from separable.engine.compiled.jit import inline, intrinsic, literal_intrinsic, stage
 from separable.engine.compiled.numba_api import numba, types
 from separable.engine.compiled.simd import emit_fma, emit_splat, load_scalar, offset_pointer
-from separable.engine.compiled.sweep_params import next_work_item
+from separable.engine.compiled.work_items import next_work_item
 
 from .activation_ops import activate
 from .layer_params import SILU, emit_pointer
@@ -158,7 +158,7 @@ def elementwise_float32(address, counter, thread):
     limits = float32_ptr(plan.limits)
     lower, upper = load_scalar(limits), load_scalar(offset_pointer(limits, 1))
     operation, act, rows = plan.operation, plan.act, plan.rows
-    item = next_work_item(counter)
+    item = next_work_item(counter, plan.items, thread)
     while item < plan.items:
         # Items are numbered [image][group of rows].
         image, group = item // plan.groups, item % plan.groups
@@ -188,4 +188,4 @@ def elementwise_float32(address, counter, thread):
                 if whole < ended:  # the last row is shorter
                     place += (whole - begun) * plan.target_row
                     activate(float32_ptr(place), 1, step, plan.last_width, act)
-        item = next_work_item(counter)
+        item = next_work_item(counter, plan.items, thread)

@@ -19,7 +19,7 @@ import numpy as np
 from separable.engine.compiled.jit import inline, intrinsic, stage
 from separable.engine.compiled.numba_api import numba, types
 from separable.engine.compiled.simd import add, load_scalar
-from separable.engine.compiled.sweep_params import next_work_item
+from separable.engine.compiled.work_items import next_work_item
 
 from .layer_kernels import multiply_panels
 from .layer_params import emit_pointer
@@ -79,7 +79,7 @@ def excitation_float32(address, counter, thread):
     hidden, spill = means + plan.at_hidden, means + plan.at_spill
     channels, outputs, width = plan.channels, plan.outputs, plan.hidden
     divisor, like = load_scalar(float32_ptr(plan.divisor)), float32_ptr(plan.source)
-    image = next_work_item(counter)
+    image = next_work_item(counter, plan.items, thread)
     while image < plan.items:
         source = plan.source + image * plan.slabs * channels * 4
         _write_means(source, means, channels, plan.slabs, divisor)
@@ -93,4 +93,4 @@ def excitation_float32(address, counter, thread):
             plan.target + image * outputs * 4, outputs * 4, outputs, 1, 0, plan.second_panels,
             float32_ptr(plan.second_limits), plan.second_act, spill,
         )  # fmt: skip
-        image = next_work_item(counter)
+        image = next_work_item(counter, plan.items, thread)

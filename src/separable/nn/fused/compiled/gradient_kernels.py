@@ -22,7 +22,8 @@ from __future__ import annotations
 
 from separable.engine.compiled.jit import inline, part, stage
 from separable.engine.compiled.simd import add, at, load_scalar, offset_pointer, prefetch
-from separable.engine.compiled.sweep_params import next_work_item, set_word, word
+from separable.engine.compiled.sweep_params import set_word, word
+from separable.engine.compiled.work_items import next_work_item
 
 from .gradient_blocks import add_square_gradients, add_tap_gradients
 from .layer_blocks import PIXELS, ROWS, VECTORS
@@ -232,7 +233,7 @@ def backward_pointwise(address, counter, thread):
     scratch = plan.scratch + thread * plan.scratch_size
     like = float32_ptr(plan.source)
     slabs, tiles = plan.slabs, plan.tiles
-    slab = next_work_item(counter)
+    slab = next_work_item(counter, slabs, thread)
     while slab < slabs:
         # One work item is one slab. Its sums: float32[outputs][line] of weights, then float32[outputs].
         sums = float32_ptr(plan.sums + slab * plan.slab_step)
@@ -242,7 +243,7 @@ def backward_pointwise(address, counter, thread):
             until = min(begun + plan.group_tiles, ended)
             pointwise_group(plan, like, scratch, begun, until, plan.middle_gradient, sums)
             begun = until
-        slab = next_work_item(counter)
+        slab = next_work_item(counter, slabs, thread)
 
 
 @inline
@@ -342,7 +343,7 @@ def backward_depthwise(address, counter, thread):
     like = float32_ptr(plan.source)
     slabs, parts, tiles = plan.slabs, plan.parts, plan.tiles
     blocks = plan.source_blocks * plan.multiplier
-    item = next_work_item(counter)
+    item = next_work_item(counter, plan.items, thread)
     while item < plan.items:
         # Items are numbered [slab][part of the blocks of channels].
         slab, share = item // parts, item % parts
@@ -354,7 +355,7 @@ def backward_depthwise(address, counter, thread):
             plan, like, table, gradients, plan.middle_gradient,
             slab * tiles // slabs, (slab + 1) * tiles // slabs, sums, low, high, 1,
         )  # fmt: skip
-        item = next_work_item(counter)
+        item = next_work_item(counter, plan.items, thread)
 
 
 @part
@@ -406,7 +407,7 @@ def backward_layer(address, counter, thread):
     like = float32_ptr(plan.source)
     slabs, images, per_image = plan.slabs, plan.images, plan.tiles_of_image
     positions = plan.out_rows * plan.row_size
-    slab = next_work_item(counter)
+    slab = next_work_item(counter, slabs, thread)
     while slab < slabs:
         sums = float32_ptr(plan.sums + slab * plan.slab_step)
         write_zeros(sums, plan.slab_step // 4)
@@ -420,4 +421,4 @@ def backward_layer(address, counter, thread):
                     plan, back, like, scratch, image, begun, until, done, sums
                 )
                 begun = until
-        slab = next_work_item(counter)
+        slab = next_work_item(counter, slabs, thread)

@@ -28,7 +28,7 @@ import numpy as np
 from separable.engine.compiled.jit import inline, intrinsic, part, stage
 from separable.engine.compiled.numba_api import numba, types
 from separable.engine.compiled.simd import add, load_scalar, offset_pointer
-from separable.engine.compiled.sweep_params import next_work_item
+from separable.engine.compiled.work_items import next_work_item
 
 from .activation_ops import activate
 from .layer_blocks import PIXELS, VECTORS, add_spaced_taps, start_block, store_block
@@ -258,7 +258,7 @@ def expand_depthwise(address, counter, thread):
     shares, bands, panels, rows = plan.shares, plan.bands, plan.panels, plan.out_y
     step = plan.target_step
     _clear_padding(plan, ring)
-    item = next_work_item(counter)
+    item = next_work_item(counter, plan.items, thread)
     while item < plan.items:
         # Items are numbered [image][band][share of the panels].
         share, band, n = item % shares, item // shares % bands, item // (shares * bands)
@@ -270,7 +270,7 @@ def expand_depthwise(address, counter, thread):
             _expand_rows(
                 plan, image, panel, 0, begun, ended, ring, ring + plan.at_spill, place, step
             )
-        item = next_work_item(counter)
+        item = next_work_item(counter, plan.items, thread)
 
 
 @stage
@@ -281,7 +281,7 @@ def inverted_residual(address, counter, thread):
     middle, spill = ring + plan.at_middle, ring + plan.at_spill
     bands, rows, pitch = plan.bands, plan.out_y, plan.middle_step
     _clear_padding(plan, ring)
-    item = next_work_item(counter)
+    item = next_work_item(counter, plan.items, thread)
     while item < plan.items:
         # Items are numbered [image][band].
         band, n = item % bands, item // bands
@@ -299,4 +299,4 @@ def inverted_residual(address, counter, thread):
             start, pixels = (n * rows + row) * plan.out_x, (until - row) * plan.out_x
             _project(plan, middle, start, pixels, spill)
             row = until
-        item = next_work_item(counter)
+        item = next_work_item(counter, plan.items, thread)

@@ -14,8 +14,8 @@ from typing import Any
 from separable.engine.compiled.jit import inline, literal_intrinsic, stage
 from separable.engine.compiled.numba_api import cgutils, types
 from separable.engine.compiled.simd import emit_shuffle, offset_pointer
-from separable.engine.compiled.sweep_params import next_work_item
 from separable.engine.compiled.transpose import transpose
+from separable.engine.compiled.work_items import next_work_item
 
 from .layer_params import layer_at
 from .simd_ops import LANES, SINGLE, emit_mask, emit_read, emit_write, float32_ptr
@@ -126,7 +126,7 @@ def transpose_matrices(address, counter, thread):
     rows, columns, parts = plan.channels, plan.row_size, plan.parts
     strips, each = plan.tiles_of_image, plan.group_tiles
     blocks = (columns + LANES - 1) // LANES
-    item = next_work_item(counter)
+    item = next_work_item(counter, plan.items, thread)
     while item < plan.items:
         for s in range(item * each, min((item + 1) * each, plan.tiles)):
             # Tiles are numbered [matrix][strip of LANES rows][part of the columns].
@@ -137,4 +137,4 @@ def transpose_matrices(address, counter, thread):
             source = offset_pointer(float32_ptr(plan.source), matrix)
             target = offset_pointer(float32_ptr(plan.target), matrix)
             _strip(source, target, rows, columns, strip % strips * LANES, begun, ended)
-        item = next_work_item(counter)
+        item = next_work_item(counter, plan.items, thread)

@@ -39,7 +39,7 @@ from separable.engine.compiled.simd import (
     splat,
     sub,
 )
-from separable.engine.compiled.sweep_params import next_work_item
+from separable.engine.compiled.work_items import next_work_item
 
 from .gradient_kernels import (
     add_pointwise_gradient,
@@ -83,7 +83,7 @@ def depthwise_moments(address, counter, thread):
     scratch = plan.scratch + thread * plan.scratch_size
     middle = scratch + plan.at_middle
     like = float32_ptr(plan.source)
-    group = next_work_item(counter)
+    group = next_work_item(counter, plan.items, thread)
     while group < plan.items:
         begun = group * plan.group_tiles
         until = min(begun + plan.group_tiles, plan.tiles)
@@ -92,7 +92,7 @@ def depthwise_moments(address, counter, thread):
             float32_ptr(middle), plan.middle_step // 4, plan.depth, pixels,
             float32_ptr(plan.sums + group * plan.slab_step), plan.norm_line,
         )  # fmt: skip
-        group = next_work_item(counter)
+        group = next_work_item(counter, plan.items, thread)
 
 
 @part
@@ -150,7 +150,7 @@ def backward_norm_pointwise(address, counter, thread):
     )
     depth, outputs, step, pitch = plan.depth, plan.outputs, plan.gradient_step, plan.middle_step
     slabs, tiles, line, act = plan.slabs, plan.tiles, plan.norm_line, plan.norm_act
-    slab = next_work_item(counter)
+    slab = next_work_item(counter, slabs, thread)
     while slab < slabs:
         sums = float32_ptr(plan.sums + slab * plan.slab_step)
         write_zeros(sums, plan.slab_step // 4)
@@ -180,7 +180,7 @@ def backward_norm_pointwise(address, counter, thread):
                 offset_pointer(sums, plan.norm_sums // 4), pixels,
             )  # fmt: skip
             begun = until
-        slab = next_work_item(counter)
+        slab = next_work_item(counter, slabs, thread)
 
 
 _ROWS_AHEAD = 16
@@ -229,12 +229,12 @@ def norm_middle_gradient(address, counter, thread):
     plan = layer_at(address)
     scratch = plan.scratch + thread * plan.scratch_size
     like = float32_ptr(plan.source)
-    group = next_work_item(counter)
+    group = next_work_item(counter, plan.items, thread)
     while group < plan.items:
         begun = group * plan.group_tiles
         until = min(begun + plan.group_tiles, plan.tiles)
         _middle_gradient_of_group(plan, like, scratch, begun, until, plan.middle_gradient)
-        group = next_work_item(counter)
+        group = next_work_item(counter, plan.items, thread)
 
 
 @stage
@@ -245,7 +245,7 @@ def backward_norm_depthwise(address, counter, thread):
     like = float32_ptr(plan.source)
     slabs, images, per_image = plan.slabs, plan.images, plan.tiles_of_image
     positions = plan.out_rows * plan.row_size
-    slab = next_work_item(counter)
+    slab = next_work_item(counter, slabs, thread)
     while slab < slabs:
         sums = float32_ptr(plan.sums + slab * plan.slab_step)
         write_zeros(sums, plan.slab_step // 4)
@@ -259,4 +259,4 @@ def backward_norm_depthwise(address, counter, thread):
                     plan, back, like, scratch, image, begun, until, done, sums
                 )
                 begun = until
-        slab = next_work_item(counter)
+        slab = next_work_item(counter, slabs, thread)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from separable.engine.compiled.jit import inline, part, stage
 from separable.engine.compiled.simd import add, fma, load_scalar, mul, offset_pointer, splat, sub
-from separable.engine.compiled.sweep_params import next_work_item
+from separable.engine.compiled.work_items import next_work_item
 
 from .activation_ops import activated as applied
 from .layer_params import HARDSWISH, IDENTITY, SILU, layer_at
@@ -106,7 +106,7 @@ def rows_moments(address, counter, thread):
     """
     plan = layer_at(address)
     outputs, line = plan.outputs, plan.outer_line
-    group = next_work_item(counter)
+    group = next_work_item(counter, plan.items, thread)
     while group < plan.items:
         first, pixels = _range_of(plan, group)
         rows = float32_ptr(plan.source + first * outputs * 4)
@@ -126,7 +126,7 @@ def rows_moments(address, counter, thread):
             write(offset_pointer(out, c), mean)
             write(offset_pointer(out, line + c), differences)
             write(offset_pointer(out, 2 * line + c), squares)
-        group = next_work_item(counter)
+        group = next_work_item(counter, plan.items, thread)
 
 
 @stage
@@ -136,7 +136,7 @@ def rows_normalise(address, counter, thread):
     outputs, line, act = plan.outputs, plan.outer_line, plan.outer_act
     limits = float32_ptr(plan.outer_limits)
     lower, upper = load_scalar(limits), load_scalar(offset_pointer(limits, 1))
-    group = next_work_item(counter)
+    group = next_work_item(counter, plan.items, thread)
     while group < plan.items:
         first, pixels = _range_of(plan, group)
         rows = float32_ptr(plan.source + first * outputs * 4)
@@ -149,7 +149,7 @@ def rows_normalise(address, counter, thread):
                 h = fma(q, read(n), read(offset_pointer(n, line)))
                 z = fma(read(offset_pointer(n, 2 * line)), h, read(offset_pointer(n, 3 * line)))
                 _write_some(offset_pointer(out, at), activated(z, act, lower, upper), inside)
-        group = next_work_item(counter)
+        group = next_work_item(counter, plan.items, thread)
 
 
 @stage
@@ -159,7 +159,7 @@ def rows_sums(address, counter, thread):
     outputs, line, act = plan.outputs, plan.outer_line, plan.outer_act
     limits = float32_ptr(plan.outer_limits)
     lower, upper = load_scalar(limits), load_scalar(offset_pointer(limits, 1))
-    group = next_work_item(counter)
+    group = next_work_item(counter, plan.items, thread)
     while group < plan.items:
         first, pixels = _range_of(plan, group)
         rows = float32_ptr(plan.source + first * outputs * 4)
@@ -178,4 +178,4 @@ def rows_sums(address, counter, thread):
                 shift, slope = add(shift, value), fma(value, h, slope)
             write(offset_pointer(out, c), shift)
             write(offset_pointer(out, line + c), slope)
-        group = next_work_item(counter)
+        group = next_work_item(counter, plan.items, thread)

@@ -31,7 +31,7 @@ from separable.engine.compiled.simd import (
     offset_pointer,
     sub,
 )
-from separable.engine.compiled.sweep_params import next_work_item
+from separable.engine.compiled.work_items import next_work_item
 
 from .activation_ops import activate
 from .layer_params import SILU, emit_pointer
@@ -217,14 +217,14 @@ def layer_norm_float32(address, counter, thread):
     """Run a layer normalisation of float32."""
     plan = rows_at(address)
     numbers, step = float32_ptr(plan.numbers), plan.target_step
-    item = next_work_item(counter)
+    item = next_work_item(counter, plan.items, thread)
     while item < plan.items:
         for r in range(item * plan.group_rows, min((item + 1) * plan.group_rows, plan.rows)):
             out = plan.target + r * step
             _normalise_row(plan, plan.source + r * plan.source_step, out, numbers)
             if plan.act >= SILU:
                 activate(float32_ptr(out), 1, plan.channels, plan.channels, plan.act)
-        item = next_work_item(counter)
+        item = next_work_item(counter, plan.items, thread)
 
 
 @part
@@ -260,7 +260,7 @@ def _softmax_row(source, out, count):
 def softmax_float32(address, counter, thread):
     """Run a softmax of float32."""
     plan = rows_at(address)
-    item = next_work_item(counter)
+    item = next_work_item(counter, plan.items, thread)
     while item < plan.items:
         for r in range(item * plan.group_rows, min((item + 1) * plan.group_rows, plan.rows)):
             _softmax_row(
@@ -268,4 +268,4 @@ def softmax_float32(address, counter, thread):
                 plan.target + r * plan.target_step,
                 plan.channels,
             )
-        item = next_work_item(counter)
+        item = next_work_item(counter, plan.items, thread)

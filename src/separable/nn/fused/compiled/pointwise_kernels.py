@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from separable.engine.compiled.jit import inline, part, stage
 from separable.engine.compiled.simd import add, load_scalar, offset_pointer
-from separable.engine.compiled.sweep_params import next_work_item
+from separable.engine.compiled.work_items import next_work_item
 
 from .activation_ops import activate
 from .layer_blocks import PIXELS, VECTORS
@@ -92,7 +92,7 @@ def _layer_items(plan, counter, thread, like):
     scratch = plan.scratch + thread * plan.scratch_size
     middle, spill = scratch + plan.at_middle, scratch + plan.at_spill
     items, parts, panels = plan.items, plan.parts, plan.panels
-    item = next_work_item(counter)
+    item = next_work_item(counter, items, thread)
     while item < items:
         # Items are numbered [group][part]; every part of a group computes its middle values again.
         group, share = item // parts, item % parts
@@ -101,7 +101,7 @@ def _layer_items(plan, counter, thread, like):
         start, pixels = depthwise_group(plan, like, middle, scratch, begun, ended)
         low, high = share * panels // parts, (share + 1) * panels // parts
         _pointwise_step(plan, like, middle, plan.middle_step, start, pixels, low, high, spill)
-        item = next_work_item(counter)
+        item = next_work_item(counter, items, thread)
 
 
 @stage
@@ -128,7 +128,7 @@ def pointwise_float32(address, counter, thread):
     spill = plan.scratch + thread * plan.scratch_size + plan.at_spill
     items, parts, panels = plan.items, plan.parts, plan.panels
     pitch, size = plan.depth * 4, plan.group_tiles * PIXELS
-    item = next_work_item(counter)
+    item = next_work_item(counter, items, thread)
     while item < items:
         # Items are numbered [group of positions][part of the panels].
         start, share = item // parts * size, item % parts
@@ -137,4 +137,4 @@ def pointwise_float32(address, counter, thread):
             plan, float32_ptr(plan.source), plan.source + start * pitch, pitch, start,
             min(size, plan.row_size - start), low, high, spill,
         )  # fmt: skip
-        item = next_work_item(counter)
+        item = next_work_item(counter, items, thread)

@@ -20,7 +20,8 @@ import numpy as np
 from separable.engine.compiled.jit import inline, intrinsic, literal_intrinsic, part, stage
 from separable.engine.compiled.numba_api import numba, types
 from separable.engine.compiled.simd import add, emit_splat, load_scalar, offset_pointer, sub
-from separable.engine.compiled.sweep_params import next_work_item, word
+from separable.engine.compiled.sweep_params import word
+from separable.engine.compiled.work_items import next_work_item
 
 from .layer_params import emit_pointer
 from .simd_ops import (
@@ -234,7 +235,7 @@ def pooling_float32(address, counter, thread):
     plan = pooling_at(address)
     deep, tall, wide, operation = plan.out_z, plan.out_y, plan.out_x, plan.operation
     divisors = float32_ptr(plan.divisors)
-    item = next_work_item(counter)
+    item = next_work_item(counter, plan.items, thread)
     while item < plan.items:
         # Items are numbered [group of rows][part of the channels], rows [image][z][y].
         group, share = item // plan.parts, item % plan.parts
@@ -246,7 +247,7 @@ def pooling_float32(address, counter, thread):
                 divisor = load_scalar(offset_pointer(divisors, (z * tall + y) * wide + x))
                 out = plan.target + (r * wide + x) * plan.target_step
                 _pool_position(plan, place, z, y, x, out, divisor, low, high, operation)
-        item = next_work_item(counter)
+        item = next_work_item(counter, plan.items, thread)
 
 
 @inline
@@ -288,7 +289,7 @@ def average_float32(address, counter, thread):
     divisor = load_scalar(float32_ptr(plan.divisor))
     channels, step, slabs = plan.channels, plan.source_step, plan.slabs
     blocks = (channels + LANES - 1) // LANES
-    item = next_work_item(counter)
+    item = next_work_item(counter, plan.items, thread)
     while item < plan.items:
         # Items are numbered [image][slab][part of the channels].
         share, row = item % plan.parts, item // plan.parts
@@ -308,4 +309,4 @@ def average_float32(address, counter, thread):
             else:
                 _average_block(place, step, begun, ended, out, divisor, min(left, LANES), 1)
                 first += LANES
-        item = next_work_item(counter)
+        item = next_work_item(counter, plan.items, thread)

@@ -1,7 +1,7 @@
 """Programs: the steps of a network one after the other on the same threads, with a barrier after each step.
 
 The caller writes a *head*: addresses and sizes, its words are listed below. The memory
-of a run begins with the *counters*, two cache lines for each step: of its work items, and of the threads inside it.
+of a run begins with the *counters*, two cache lines for each step: those of its work items, and of the threads inside it.
 The first thread that comes copies the records of all steps into the memory of the run and turns offsets into addresses;
 then every thread calls every step. A step is complete when its work items are taken and no thread is inside any more,
 so a thread that comes late is never waited for.
@@ -15,6 +15,7 @@ from __future__ import annotations
 from separable.engine.compiled.jit import inline, stage
 from separable.engine.compiled.sweep_params import invoke, move, set_word, word
 from separable.engine.compiled.thread_pool import SPINS, atomic_add, atomic_load, give_way, pause
+from separable.engine.compiled.work_items import RANGES_WORD
 
 # Words of the head.
 (
@@ -59,18 +60,19 @@ def _write_records(head):
 
 @stage
 def run_program(head, counter, thread):
-    """Run all steps of a program as one thread of several; ``counter`` is not used."""
+    """Run all steps of a program as one thread of several; of ``counter`` only the number of ranges is used."""
     counters, records = word(head, COUNTERS), word(head, RECORDS)
     # The first lines of the counters belong to the records.
     if atomic_add(counters, 0, 1) == 0:
         _write_records(head)
         atomic_add(counters, INSIDE, 1)
     _wait_until(counters, INSIDE, 1)
-    steps = word(head, STEPS)
+    steps, ranges = word(head, STEPS), word(counter, RANGES_WORD)
     for s in range(word(head, STEP_COUNT)):
         function = word(steps, STEP_WORDS * s)
         record = records + word(steps, STEP_WORDS * s + 1)
         here = counters + COUNTER_BYTES * (s + 1)
+        set_word(here, RANGES_WORD, ranges)  # every thread writes the same
         atomic_add(here, INSIDE, 1)
         invoke(function, (record, here, thread))
         # This thread found no work item left. Those that it did not take are complete when their threads have gone;

@@ -31,7 +31,8 @@ from separable.engine.compiled.simd import (
     offset_pointer,
     store_scalar,
 )
-from separable.engine.compiled.sweep_params import move, next_work_item
+from separable.engine.compiled.sweep_params import move
+from separable.engine.compiled.work_items import next_work_item
 
 from .activation_ops import activate
 from .layer_blocks import ROWS, VECTORS
@@ -367,8 +368,8 @@ def convolve_boxes(address, counter, thread):
     in_size = plan.size_z * plan.size_y * plan.size_x * 4
     out_size = plan.out_z * plan.out_y * plan.out_x * 4
     outputs = plan.groups_two * plan.rows_two
-    item = next_work_item(counter)
     parts = plan.parts
+    item = next_work_item(counter, plan.items * parts, thread)
     while item < plan.items * parts:
         # Items are numbered [image][box z][box y][box x][part of the channels].
         share = item % parts
@@ -406,6 +407,6 @@ def convolve_boxes(address, counter, thread):
             _second_convolution(
                 plan, share, box_b, plan.b_slice, plan.b_row, target, oz, oy, ox, tall, deep, wide
             )  # fmt: skip
-        item = next_work_item(counter)
+        item = next_work_item(counter, plan.items * parts, thread)
     if plan.stream:
         fence()

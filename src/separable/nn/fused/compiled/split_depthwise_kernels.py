@@ -26,7 +26,8 @@ import numpy as np
 from separable.engine.compiled.jit import inline, intrinsic, part, stage
 from separable.engine.compiled.numba_api import numba, types
 from separable.engine.compiled.simd import LINE_VECTORS, load_scalar, offset_pointer
-from separable.engine.compiled.sweep_params import next_work_item, word
+from separable.engine.compiled.sweep_params import word
+from separable.engine.compiled.work_items import next_work_item
 
 from .activation_ops import activate
 from .layer_blocks import PIXELS, add_spaced_taps, start_block, store_block
@@ -234,7 +235,7 @@ def split_depthwise(address, counter, thread):
     strips = plan.scratch + thread * plan.scratch_size
     middle = strips + plan.at_middle
     lines, boxes_y, boxes_x = plan.lines, plan.boxes_y, plan.boxes_x
-    item = next_work_item(counter)
+    item = next_work_item(counter, plan.items, thread)
     while item < plan.items:
         # Items are numbered [image][box y][box x][line of channels].
         line, box_x = item % lines, item // lines % boxes_x
@@ -273,4 +274,4 @@ def split_depthwise(address, counter, thread):
                     position = (n * plan.out_y + row + p) * plan.out_x + left
                     out = plan.target + position * plan.target_step + block * LANES * 4
                     _filter_rows(plan, middle + p * plan.middle_row, block, out, x, left, right)
-        item = next_work_item(counter)
+        item = next_work_item(counter, plan.items, thread)

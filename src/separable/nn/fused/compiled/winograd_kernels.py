@@ -19,7 +19,8 @@ from __future__ import annotations
 
 from separable.engine.compiled.jit import inline, part, stage
 from separable.engine.compiled.simd import load_scalar, offset_pointer
-from separable.engine.compiled.sweep_params import move, next_work_item, set_word, word
+from separable.engine.compiled.sweep_params import move, set_word, word
+from separable.engine.compiled.work_items import next_work_item
 
 from .activation_ops import activate
 from .dense_conv_kernels import sum_chunk
@@ -169,7 +170,7 @@ def convolve_winograd(address, counter, thread):
     values, products = scratch + plan.at_values, scratch + plan.at_products
     parts, panels, channels = plan.parts, plan.panels, plan.channels
     limits = float32_ptr(plan.limits)
-    item = next_work_item(counter)
+    item = next_work_item(counter, plan.items, thread)
     while item < plan.items:
         # Items are numbered [group of tiles][part of the panels].
         share, first = item % parts, item // parts * plan.group_tiles
@@ -188,4 +189,4 @@ def convolve_winograd(address, counter, thread):
                     load_scalar(offset_pointer(limits, 3)), tiles, vectors,
                 )  # fmt: skip
             _transform_outputs(plan, scratch, panel, first, tiles)
-        item = next_work_item(counter)
+        item = next_work_item(counter, plan.items, thread)
