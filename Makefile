@@ -51,11 +51,14 @@ $(VENV)/.docs-ready: $(READY)
 demo: $(READY)
 	$(BIN)/separable demo --output demo-output
 
+# What other targets run is left out.
+USUAL := not long and not docs and not peers and not widths
+
 test: $(VENV)/.test-ready
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal --durations 10 -m "not long and not docs and not peers"
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal --durations 10 -m "$(USUAL)"
 
 test-random: $(VENV)/.test-ready
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal --durations 10 -m "not long and not docs and not peers" --random-order
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal --durations 10 -m "$(USUAL)" --random-order
 
 # Lessons and examples train networks: they are tested with the documentation.
 test-docs: $(VENV)/.test-ready
@@ -84,7 +87,7 @@ has-oldest:
 	@test -n "$(OLDEST)"
 
 test-oldest: $(OLD)/.ready
-	$(OLD)/bin/python -m pytest -q -n 2 --dist worksteal --durations 10 -m "not long and not docs"
+	$(OLD)/bin/python -m pytest -q -n 2 --dist worksteal --durations 10 -m "not long and not docs and not widths"
 
 test-long: $(VENV)/.test-ready
 	$(BIN)/python -m pytest -q -m long --timeout 3600 --hypothesis-profile long

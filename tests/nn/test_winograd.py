@@ -212,6 +212,7 @@ print(vector_bits(), float(found.double().sum()), float(found[1, 36, 3, 4]))
 """
 
 
+@pytest.mark.widths
 def test_vectors_of_128_bits_give_the_same_bits():
     texts = []
     for bits in ("", "128"):
