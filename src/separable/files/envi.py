@@ -14,11 +14,11 @@ from separable.errors import FileError
 from separable.files.axis_names import short_unit
 from separable.files.chunked_io import Region, Source, Target, draft_of
 from separable.files.diagnostics import import_package
-from separable.files.file_format import CreateRequest, Format, metadata_kept
+from separable.files.file_format import CreateRequest, Format
 from separable.files.flat_binary import Raw, raw_source, raw_target
 from separable.files.grid_options import envi_on_grid
 from separable.files.image_info import Array, ImageInfo
-from separable.files.nifti_pairs import is_binary_header
+from separable.files.nifti_pairs import NIFTI_PAIR, create_pair, is_binary_header
 from separable.files.volume_answers import ENVI_ANSWERS
 from separable.masked import valid_samples
 
@@ -62,17 +62,17 @@ def _open_envi(path: Path, inside: str = "") -> Source:
 
 
 def _calibrated(source: Source) -> Source:
-    """Return a source of ``gain * stored + offset`` if the header has offsets for its bands.
+    """Return a source of ``gain * stored + offset`` if the header has offsets or different gains.
 
-    Gains alone stay in the header: every filter of the stored numbers has the same gains. Offsets
-    are true of smoothed numbers only.
+    One gain for all bands stays in the header: every filter of the stored numbers has the same gain.
+    Offsets are true of smoothed numbers only, and different gains of bands that are not mixed.
     """
     header, bands = source.info.options["envi"], source.shape[2] if source.ndim == 3 else 1
-    offsets = _per_band(header, OFFSETS, bands)
-    if offsets is None or not offsets.any():
-        return source
-    gains = _per_band(header, GAINS, bands)
+    offsets, gains = (_per_band(header, name, bands) for name in (OFFSETS, GAINS))
+    offsets = np.zeros(bands) if offsets is None else offsets
     gains = np.ones(bands) if gains is None else gains
+    if not offsets.any() and (gains == gains[0]).all():
+        return source
     small = source.dtype.itemsize <= 2 or source.dtype == np.float32
     dtype = np.dtype(np.float32 if small else np.float64)
     info, fetch = source.info, source.fetch
@@ -199,7 +199,22 @@ def _spacing(header: dict[str, Any]) -> tuple[tuple[float | None, ...] | None, s
 # Writing
 
 
+def _is_pair(info: ImageInfo, path: Path) -> bool:
+    """Return whether a header that is named .hdr becomes one of NIfTI: where the image was read from a pair."""
+    return info.format == NIFTI_PAIR.name and path.suffix.lower() == ".hdr"
+
+
+def _keeps(
+    info: ImageInfo, shape: tuple[int, ...], dtype: np.dtype[Any], path: Path
+) -> frozenset[str]:
+    if _is_pair(info, path):
+        return NIFTI_PAIR.keeps(info, shape, dtype, path)
+    return frozenset(("axes", "spacing", "nodata"))
+
+
 def _create_envi(request: CreateRequest) -> Target:
+    if _is_pair(request.info, request.path):
+        return create_pair(request)
     kept = dict(request.info.options.get("envi", {}))
     suffix = request.path.suffix.lower()
     interleave = suffix[1:] if suffix[1:] in ORDERS else str(kept.get("interleave", "bsq"))
@@ -322,7 +337,7 @@ ENVI = Format(
     open=_open_envi,
     create=_create_envi,
     package="spectral",
-    keeps=metadata_kept("axes", "spacing", "nodata"),
+    keeps=_keeps,
     options={"envi": "the ENVI header"},
     other_format=_other_format,
     on_grid=envi_on_grid,

@@ -14,6 +14,7 @@ from separable.files.image_info import SPACE, ImageInfo, affine_of
 from separable.kernels.units import POWERS
 
 __all__ = [
+    "has_names",
     "ome_of",
     "ome_to_info",
     "own_to_info",
@@ -251,8 +252,13 @@ def to_attributes(
             attributes["unit"] = info.unit
     if info.affine is not None:
         attributes["affine"] = info.affine.tolist()
-    if zarr_format == 2:
+    if zarr_format == 2 and has_names(info, ndim):
         dims = getattr(info.options.get("place"), "dims", ())
         names = dims if dims and all(dims) else info.names
         attributes["_ARRAY_DIMENSIONS"] = list(names_of(info.axes, names, ndim))
     return attributes
+
+
+def has_names(info: ImageInfo, ndim: int) -> bool:
+    """Return whether the dimensions of an array have names, or it declares missing values and so needs them."""
+    return len(info.axes) == ndim or "place" in info.options or bool(info.nodata)
