@@ -142,6 +142,30 @@ def table_of_numbers(run: Run) -> None:
     assert "numbers are those of the table in the header" in run.text
 
 
+@case("DICOM", "several images")
+def mosaic(run: Run) -> None:
+    header = pydicom.dcmread(shipped("MR_small.dcm"))
+    header.ImageType = ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]
+    header.save_as(run.folder / "in.dcm")
+    run.refused(run.folder / "in.dcm", "it is a mosaic: the slices of a volume lie side by side")
+
+
+@case("DICOM", "scale and offset", "missing value")
+def floats(run: Run) -> None:
+    """A parametric map, whose pixels are floats."""
+    header = pydicom.dcmread(shipped("MR_small.dcm"))
+    values = (VOLUME[0] / 1000.0).astype("<f4")
+    values[:4, :4] = -1
+    for name in ("PixelData", "BitsStored", "HighBit", "PixelRepresentation"):
+        delattr(header, name)
+    header.FloatPixelData, header.BitsAllocated = values.tobytes(), 32
+    header.FloatPixelPaddingValue = -1.0
+    header.Rows, header.Columns = values.shape
+    header.save_as(run.folder / "in.dcm")
+    found = np.load(run(run.folder / "in.dcm", "box:3", ".npy"))
+    np.testing.assert_allclose(found, valid_box(values, values >= 0, np.nan), rtol=1e-5)
+
+
 @case("DICOM", "contradicting spacing")
 def thickness_and_positions(run: Run) -> None:
     def thick(one: Any, at: int) -> None:

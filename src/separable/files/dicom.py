@@ -30,6 +30,9 @@ from separable.files.volume_answers import DICOM_ANSWERS
 
 __all__ = ["DICOM"]
 
+PADDING = ("PixelPaddingValue", "PixelPaddingRangeLimit")
+FLOAT_PADDING = ("FloatPixelPaddingValue", "DoubleFloatPixelPaddingValue",
+                 "FloatPixelPaddingRangeLimit", "DoubleFloatPixelPaddingRangeLimit")  # fmt: skip
 TABLE = "ModalityLUTSequence"  # of meant numbers, in place of slope and intercept
 
 
@@ -71,7 +74,14 @@ def _check_kind(path: Path, headers: list[Any]) -> None:
             f"cannot read {path}: its files differ in the type of their pixels: "
             f"{', '.join(str(k) for k in sorted(kinds, key=str))}. Put one type into a folder of its own"
         )
-    if headers[0].get("BitsAllocated") not in (8, 16, 32):
+    if "MOSAIC" in (headers[0].get("ImageType") or ()):
+        raise FileError(
+            f"cannot read {path}: it is a mosaic: the slices of a volume lie side by side in one picture, whose "
+            "edges a filter would mix. Convert it to a volume, for instance with dcm2niix"
+        )
+    if headers[0].get("BitsAllocated") not in (
+        (32, 64) if _has_floats(headers[0]) else (8, 16, 32)
+    ):
         raise FileError(
             f"cannot read {path}: expected 8, 16 or 32 bits per pixel; got "
             f"{headers[0].get('BitsAllocated')}. Convert it to NIfTI or NRRD, for instance with dcmqi if it "
@@ -120,6 +130,9 @@ def _meant_type(first: Any, slices: list[Slice]) -> tuple[np.dtype[Any], Any]:
     bits, signed = int(first.get("BitsStored", 16)), int(first.get("PixelRepresentation", 0))
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
     padding = first.get("PixelPaddingValue")
+    if _has_floats(first):
+        dtype = np.dtype(f"f{int(first.BitsAllocated) // 8}")
+        return dtype, math.nan if any(key in first for key in FLOAT_PADDING) else None
     if TABLE in first:
         wide = int(first[TABLE][0].LUTDescriptor[2]) > 8
         if padding is not None:  # it may have the number of valid samples in the table
@@ -159,6 +172,11 @@ def _plane(one: Slice, dtype: np.dtype[Any], padding: Any, cache: dict[Path, Arr
     else:
         one_header = pydicom.dcmread(one.path, stop_before_pixels=True)
     stored = frames[one.frame]
+    if stored.dtype.kind == "f" and dtype.kind != "f":
+        raise FileError(
+            f"cannot read {one.path}: its pixels are floats, and its header describes whole numbers. Export "
+            "it again"
+        )
     if _has_palette(one_header):
         return _colours(stored, one_header)
     if stored.ndim == 3:
@@ -171,11 +189,17 @@ def _plane(one: Slice, dtype: np.dtype[Any], padding: Any, cache: dict[Path, Arr
         wide = np.float64 if dtype.kind == "f" else np.int64
         values = (stored.astype(wide) * wide(one.slope) + wide(one.intercept)).astype(dtype)
     if padding is not None:
-        ends = [one_header.get(k) for k in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
-        known = [int(e) for e in ends if e is not None]
+        floats = stored.dtype.kind == "f"
+        ends = [one_header.get(k) for k in (FLOAT_PADDING if floats else PADDING)]
+        known = [float(e) for e in ends if e is not None]
         if known:
             values[(stored >= min(known)) & (stored <= max(known))] = padding
     return np.asarray(values)
+
+
+def _has_floats(header: Any) -> bool:
+    """Return whether the pixels are floats, which have no bits stored and no sign."""
+    return "PixelRepresentation" not in header and header.get("BitsAllocated") in (32, 64)
 
 
 def _has_palette(header: Any) -> bool:

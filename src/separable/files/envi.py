@@ -28,6 +28,10 @@ ORDERS = {"bsq": (2, 0, 1), "bil": (0, 2, 1), "bip": (0, 1, 2)}  # of rows, colu
 DATA = (".img", ".dat", ".raw", ".bin", ".bsq", ".bil", ".bip", "")
 SIZES = ("samples", "lines", "bands", "header offset", "data type", "interleave", "byte order")
 GAINS, OFFSETS = "data gain values", "data offset values"
+CLASSES = (
+    "samples are numbers of classes (ENVI Classification): means of them have no meaning. To make such a map "
+    "coarser use `separable resample -i majority`"
+)
 METRES = {"m": 1.0, "km": 1e3, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "nm": 1e-9}
 CODES = {
     "uint8": 1, "int16": 2, "int32": 3, "float32": 4, "float64": 5, "complex64": 6,
@@ -166,9 +170,10 @@ def _info(header: dict[str, Any], interleave: str, ndim: int) -> ImageInfo:
     kept = {k: v for k, v in header.items() if k not in SIZES}
     kept["interleave"] = interleave
     spacing, unit = _spacing(header)
+    classes = str(header.get("file type", "")).lower() == "envi classification"
     return ImageInfo(
         "YXL"[:ndim], {"envi": kept}, spacing=spacing and spacing[:ndim], unit=unit,
-        nodata=_nodata(header),
+        nodata=_nodata(header), notes=(CLASSES,) if classes else (),
     )  # fmt: skip
 
 

@@ -50,11 +50,22 @@ def placed(image: dict[str, Any], level: str, ndim: int) -> tuple[Any, Any]:
     steps += image.get("coordinateTransformations") or ()
     scale, shift = np.ones(ndim), np.zeros(ndim)
     for step in steps:
-        if step.get("type") == "scale" and len(step.get("scale", ())) == ndim:
-            scale, shift = scale * step["scale"], shift * step["scale"]
-        elif step.get("type") == "translation" and len(step.get("translation", ())) == ndim:
-            shift = shift + step["translation"]
+        if step.get("type") == "scale" and "scale" in step:
+            factors = _numbers(step["scale"], "scale", ndim)
+            if not (factors > 0).all():
+                raise ValueError(f"its OME-Zarr scale must be > 0; got {factors.tolist()}")
+            scale, shift = scale * factors, shift * factors
+        elif step.get("type") == "translation" and "translation" in step:
+            shift = shift + _numbers(step["translation"], "translation", ndim)
     return scale, shift
+
+
+def _numbers(value: Any, name: str, ndim: int) -> Any:
+    """Return the numbers of a transformation, one per axis."""
+    numbers = np.asarray(value, np.float64)
+    if numbers.shape != (ndim,) or not np.isfinite(numbers).all():
+        raise ValueError(f"its OME-Zarr {name} must be {ndim} numbers, one per axis; got {value}")
+    return numbers
 
 
 def common_unit(units: Sequence[str], letters: str) -> tuple[str, list[float]]:

@@ -20,6 +20,7 @@ from separable.files.image_info import Array, ImageInfo
 from separable.files.ome_tiff import check_files, tiff_info
 from separable.files.statements import answers_of
 from separable.files.tiff_checks import check_pages, codec_named, damage_raises
+from separable.files.tiff_masks import MaskedImage, mask_of
 from separable.files.tiff_samples import Meaning, meaning_of, samples_last
 from separable.files.tiff_tags import band_scaling, geo_spacing, kept_tags, nodata_of
 from separable.files.tiff_writing import (
@@ -53,6 +54,8 @@ class _Image:
     convert : callable
         ``(stored, samples) -> meant``: convert an array whose axes are in order and that holds all
         samples of its pixels, and return a range of the samples.
+    mask : MaskedImage, optional
+        What becomes of the pixels that an internal mask leaves out.
     """
 
     series: Any
@@ -62,6 +65,7 @@ class _Image:
     info: ImageInfo
     converts: bool
     convert: Callable[[Array, slice], Array]
+    mask: MaskedImage | None = None
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
@@ -108,13 +112,17 @@ def _image(path: Path, file: Any, number: int = 1) -> _Image:
     shape = tuple(int(series.shape[i]) for i in order)
     if meaning.samples and not axes.endswith("S"):  # colours of a palette
         axes, shape = axes + "S", (*shape, meaning.samples)
-    info = _info(path, file, place, axes, meaning, scaling)
+    at = mask_of(file, place, axes, shape)
+    info = _info(path, file, place, axes, meaning, scaling, masked=at is not None)
     converts = meaning.convert is not None or scaling is not None
-    return _Image(series, order, shape, dtype, info, converts, convert)
+    mask = None
+    if at is not None:
+        mask = MaskedImage.of(path, at, info, dtype).placed(shape[2] if len(shape) > 2 else 1)
+    return _Image(series, order, shape, dtype, info, converts, convert, mask)
 
 
 def _info(
-    path: Path, file: Any, place: int, axes: str, meaning: Meaning, scaling: Any
+    path: Path, file: Any, place: int, axes: str, meaning: Meaning, scaling: Any, *, masked: bool
 ) -> ImageInfo:
     """Return the metadata of an image."""
     series = file.series[place]
@@ -128,7 +136,7 @@ def _info(
         wide = np.float64 if meaning.dtype.itemsize > 2 else np.float32
         meant = (np.array(v) * scaling[0] + scaling[1] for v in nodata)
         nodata = tuple(dict.fromkeys(float(wide(v)) for m in meant for v in np.ravel(m)))
-    left_out = len(file.series) - len(_images(file))
+    left_out = len(file.series) - len(_images(file)) - masked
     if left_out:
         notes.append(f"left out {left_out} thumbnails, overviews or masks of {path.name}")
     if len(series.levels) > 1:
@@ -153,7 +161,11 @@ def _read_tiff(path: Path, number: int = 1) -> tuple[Array, ImageInfo]:
         check_pages(path, file, image.series)
         with codec_named(path):
             array = np.asarray(image.series.asarray()).transpose(image.order)
-        return image.convert(array, slice(None)), image.info
+            array = image.convert(array, slice(None))
+            if image.mask is None:
+                return array, image.info
+            valid = np.asarray(file.series[image.mask.place].asarray()) != 0
+        return image.mask.applied(array, valid), image.mask.info
 
 
 def _open_tiff(path: Path, inside: str = "") -> Source:
@@ -169,7 +181,7 @@ def _open_tiff(path: Path, inside: str = "") -> Source:
             check_files(path, file)
             image = _image(path, file, int(inside or 1))
             count = len(_images(file))
-            if not inside and count > 1:
+            if not inside and count > 1:  # and so without a mask
                 notes = (*image.info.notes, first_of(count))
                 image = replace(image, info=replace(image.info, notes=notes))
             series = image.series
@@ -180,10 +192,11 @@ def _open_tiff(path: Path, inside: str = "") -> Source:
         if plain:
             slow = tuple(int(axis) for axis in np.argsort(image.order))
             raw = Raw.open(path, dtype, image.stored_shape, int(place or 0), slow)
-            return _converted(raw_source(path, "", raw, image.info), image)
-        source = _paged(path, file, image)
-        open_files.pop_all()
-        return _converted(source, image)
+            source = _converted(raw_source(path, "", raw, image.info), image)
+        else:
+            source = _converted(_paged(path, file, image), image)
+            open_files.pop_all()
+        return source if image.mask is None else image.mask.source(source)
 
 
 def _converted(source: Source, image: _Image) -> Source:
@@ -285,7 +298,8 @@ TIFF = Format(
         obeyed={
             "alpha": "colours are weighted by it",
             "premultiplied alpha": "colours and alpha are filtered alike",
-            "missing value": "GDAL_NODATA",
+            "missing value": "GDAL_NODATA, and internal masks: pixels are missing, or transparent in uint8 and "
+            "uint16 without a declared value",
         },
         refused={
             "unknown colour space": "also ICCLab, ITULab, CFA, LogL, LogLuv and LinearRaw",

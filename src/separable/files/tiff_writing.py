@@ -230,6 +230,11 @@ def create_tiff(request: CreateRequest) -> Target:
     """Create a file of one image that is written by parts, as `Format.create` does."""
     import tifffile  # start-up time
 
+    if request.dtype.kind == "b":
+        raise FileError(
+            f"cannot write {request.path} by parts: TIFF stores truth values as bits. Make them uint8 "
+            "(--dtype uint8), or write .npy"
+        )
     layout = _layout(request.shape, request.dtype, request.info, request.path)
     shape = tuple(request.shape[i] for i in layout.order)
     if not request.resume:

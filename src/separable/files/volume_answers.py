@@ -47,6 +47,7 @@ ENVI_ANSWERS = _complete(
         "missing value": "as data ignore value",
         "spacing": "as map info",
         "georeference": "map info and coordinate system string, word for word",
+        "palette": "names and colours of classes; a note says that means of their numbers have no meaning",
         "coordinates": "wavelengths and their widths",
         "other metadata": "every field of the header",
     },
@@ -100,7 +101,10 @@ ZARR_ANSWERS = _complete(
         **_UNPACKED,
         "spacing in several units": "to the unit of the last spatial axis of OME-Zarr",
     },
-    refused=_LABELLED_REFUSED,
+    refused={
+        **_LABELLED_REFUSED,
+        "contradicting spacing": "a scale of OME-Zarr that is not > 0, or has another number of axes",
+    },
     obeyed=_LABELLED_OBEYED,
 )
 METAIMAGE_ANSWERS = _complete(
@@ -159,7 +163,7 @@ DICOM_ANSWERS = _complete(
         "contradicting spacing": "positions decide, not the thickness of slices",
     },
     refused={
-        "several images": "if a folder holds several series: name one",
+        "several images": "if a folder holds several series: name one; also mosaics of slices",
         "incomplete series": "the message names the position",
         "tilted slices": "the message says the angle",
     },
