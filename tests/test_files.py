@@ -127,7 +127,7 @@ def test_several_images_in_a_file_are_reported(tmp_path: Path) -> None:
         file.write(GREY[:5])
     array, info = read_image(tmp_path / "a.tif")
     assert array.shape == GREY.shape
-    assert info.notes == ("this is image 1 of 2; read_image(..., image=N) reads another one",)
+    assert info.notes == ("this is image 1 of 2; choose with --image N (image=N)",)
 
 
 def test_space_leaves_out_colour_channels_and_time() -> None:

@@ -33,7 +33,6 @@ from separable.files import ImageInfo, check_target, filter_image, read_image, w
 from separable.files.format_registry import locate, outer_file
 from separable.files.image_filter import integer_notes, opacity_of
 from separable.files.opening import open_source
-from separable.files.several_images import choice_note, count_images
 from separable.filter_bank import bank
 from separable.plan import plan
 from separable.plan.plan_text import axes_text, duration
@@ -85,7 +84,7 @@ def bank_command(
     options: BankOptions,
     missing_options: MissingOptions,
     memory: Memory = None,
-    number: ImageNumber = 1,
+    number: ImageNumber = None,
     suffix: Annotated[
         str | None,
         typer.Option(
@@ -113,15 +112,12 @@ def bank_command(
     slabs, first = SlabOptions(memory), next(iter(targets.values()))
     if is_for_slabs(FileJob(source, first, False, force), slabs, copies=len(targets) + 1):
         job = _SlabJob(source, targets, slabs, force)
-        given = {**missing_options.given(), "image": number}
+        given = {**missing_options.given(), "image": number or 1}
         _in_slabs(console, job, options, given, out_dtype)
         return
     # Step 1: read, and make the kernels.
     missing = read_missing(missing_options.given())
     image, info = read_image(source, image=number)
-    info = replace(
-        info, notes=(*info.notes, *filter(None, [choice_note((number,), count_images(source))]))
-    )
     obeyed = obey_file(missing, image, info, (source, first), out_dtype)
     with enough_memory(source):
         setups = {text: set_up(options.single(text), image, info, source) for text in targets}

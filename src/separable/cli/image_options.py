@@ -23,9 +23,12 @@ ImageText = Annotated[
 
 
 ImageNumber = Annotated[
-    int,
+    int | None,
     typer.Option(
-        "--image", help="Which image of a file that holds several, from 1.", metavar="NUMBER"
+        "--image",
+        help="Which image of a file that holds several: a number from 1. Default: the first.",
+        show_default=False,
+        metavar="NUMBER",
     ),
 ]
 

@@ -87,9 +87,9 @@ def first_of(count: int) -> str:
     Examples
     --------
     >>> first_of(3)
-    'this is image 1 of 3; read_image(..., image=N) reads another one'
+    'this is image 1 of 3; choose with --image N (image=N)'
     """
-    return f"this is image 1 of {count}; read_image(..., image=N) reads another one"
+    return f"this is image 1 of {count}; choose with --image N (image=N)"
 
 
 def accept_all(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:

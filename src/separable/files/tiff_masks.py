@@ -155,7 +155,7 @@ class _Mask:
         with self._lock, codec_named(self._path):
             if self._opened is None:
                 self._opened = self._open()
-            return np.asarray(self._opened[0][region]) != 0
+            return np.asarray(np.not_equal(self._opened[0][region], 0))
 
     def _open(self) -> tuple[Any, Callable[[], None]]:
         import tifffile  # start-up time
