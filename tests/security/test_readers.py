@@ -315,6 +315,7 @@ def _dicom(folder: Path, evil: Evil) -> list[Case]:
 
 IMAGES: dict[str, Maker] = {
     "PNG": _pictures(".png", b"\x89PNG\r\n\x1a\n"),
+    "GIF": _pictures(".gif", b"GIF89a"),
     "JPEG": _pictures(".jpg", b"\xff\xd8\xff"),
     "BMP": _pictures(".bmp", b"BM"),
     "TIFF": _tiff,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from medical_statements import ORIGIN, SPACING, TURN, same_place
+from PIL import ImageCms
 from scipy import ndimage
 from statement_cases import Run, case
 from volume_statements import VOLUME, box, valid_box
@@ -18,6 +19,7 @@ sitk = pytest.importorskip("SimpleITK")
 pydicom = pytest.importorskip("pydicom")
 
 HU = 2.0 * VOLUME - 1024
+SQUARES = (np.arange(4096) ** 2 // 300).astype(np.uint16)
 ONCE_ROUNDED = 0.51
 
 
@@ -94,6 +96,83 @@ def palette(run: Run) -> None:
     found, _ = read_by_itk(run(source, "box:3"))
     assert np.abs(found.astype(float) - box(theirs.squeeze(), (0, 1))).max() <= ONCE_ROUNDED
     assert "the palette was converted to colours" in run.text
+
+
+@case("DICOM", "planar colour", "colour profile")
+def planes_of_colours(run: Run) -> None:
+    header = pydicom.dcmread(shipped("examples_rgb_color.dcm"))
+    pixels = header.pixel_array
+    header.PlanarConfiguration = 1
+    header.PixelData = np.ascontiguousarray(np.moveaxis(pixels, 2, 0)).tobytes()
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    header.ICCProfile = profile + b"\0" * (len(profile) % 2)
+    header.save_as(run.folder / "in.dcm")
+    result = run(run.folder / "in.dcm", "box:3")
+    found, _ = read_by_itk(result)
+    assert np.abs(found.squeeze() - box(pixels, (0, 1))).max() <= ONCE_ROUNDED
+    assert pydicom.dcmread(result).ICCProfile == header.ICCProfile
+
+
+@case("DICOM", "sample depth")
+def bits_of_overlays(run: Run) -> None:
+    def fewer(one: Any, at: int) -> None:
+        one.BitsStored, one.HighBit, one.PixelRepresentation = 12, 11, 0
+        one.PixelData = (VOLUME[at].astype("<u2") | 0xA000).tobytes()
+
+    values, _ = read_by_itk(run(series(run, VOLUME, fewer), "box:3"))
+    np.testing.assert_allclose(values, box(HU, (0, 1, 2)), atol=ONCE_ROUNDED)
+    bits = shipped("liver_1frame.dcm")
+    run.refused(bits, "expected 8, 16 or 32 bits per pixel; got 1")
+
+
+@case("DICOM", "scale and offset")
+def table_of_numbers(run: Run) -> None:
+    def with_table(one: Any, at: int) -> None:
+        one.BitsStored, one.HighBit, one.PixelRepresentation = 12, 11, 0
+        del one.RescaleSlope, one.RescaleIntercept
+        table = pydicom.Dataset()
+        table.add_new("LUTDescriptor", "US", [4096, 0, 16])
+        table.ModalityLUTType = "US"
+        table.add_new("LUTData", "US", SQUARES.tolist())
+        one.ModalityLUTSequence = [table]
+
+    result = run(series(run, VOLUME, with_table), "box:3", ".nrrd", dtype="float32")
+    found = sitk.GetArrayFromImage(sitk.ReadImage(str(result)))
+    np.testing.assert_allclose(found, box(SQUARES[VOLUME], (0, 1, 2)), rtol=1e-5, atol=0.01)
+    assert "numbers are those of the table in the header" in run.text
+
+
+@case("DICOM", "several images")
+def mosaic(run: Run) -> None:
+    header = pydicom.dcmread(shipped("MR_small.dcm"))
+    header.ImageType = ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]
+    header.save_as(run.folder / "in.dcm")
+    run.refused(run.folder / "in.dcm", "it is a mosaic: the slices of a volume lie side by side")
+
+
+@case("DICOM", "scale and offset", "missing value")
+def floats(run: Run) -> None:
+    """A parametric map, whose pixels are floats."""
+    header = pydicom.dcmread(shipped("MR_small.dcm"))
+    values = (VOLUME[0] / 1000.0).astype("<f4")
+    values[:4, :4] = -1
+    for name in ("PixelData", "BitsStored", "HighBit", "PixelRepresentation"):
+        delattr(header, name)
+    header.FloatPixelData, header.BitsAllocated = values.tobytes(), 32
+    header.FloatPixelPaddingValue = -1.0
+    header.Rows, header.Columns = values.shape
+    header.save_as(run.folder / "in.dcm")
+    found = np.load(run(run.folder / "in.dcm", "box:3", ".npy"))
+    np.testing.assert_allclose(found, valid_box(values, values >= 0, np.nan), rtol=1e-5)
+
+
+@case("DICOM", "contradicting spacing")
+def thickness_and_positions(run: Run) -> None:
+    def thick(one: Any, at: int) -> None:
+        one.SliceThickness, one.SpacingBetweenSlices = 9, 7
+
+    result = run(series(run, VOLUME, thick), "gaussian:4mm", ".nrrd", dtype="float32")
+    same_place(sitk.ReadImage(str(result)))
 
 
 @case("DICOM", "white is zero")

@@ -114,3 +114,39 @@ def scale_and_offset(run: Run) -> None:
     np.testing.assert_allclose(found[0], box(HEIGHTS * 0.5 - 10), rtol=1e-5)
     np.testing.assert_allclose(found[1], box(HEIGHTS[::-1] * 0.25 + 100), rtol=1e-5)
     assert "scale and offset of the bands were applied" in run.text
+
+
+@case("TIFF", "missing value")
+def internal_mask(run: Run) -> None:
+    """A mask beside the image becomes missing values, or the opacity of whole numbers."""
+    rasterio = pytest.importorskip("rasterio")
+    valid = np.ones(HEIGHTS.shape, bool)
+    valid[:20, 10:40] = False
+    colours = np.stack([HEIGHTS % 256] * 3).astype("u1")
+    for values, options in (
+        (HEIGHTS.astype("f4"), {}),
+        (HEIGHTS, {"nodata": -1}),
+        (colours, {}),
+        (colours, {"compress": "deflate", "tiled": True, "blockxsize": 16, "blockysize": 16}),
+        (HEIGHTS, {}),
+        (HEIGHTS.astype("u2"), {}),
+    ):
+        source = written(run, np.where(valid, values, 0).astype(values.dtype), **options)
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(source, "r+") as file:
+            file.write_mask(valid)
+        with rasterio.open(run(source)) as file:
+            found, shown = file.read(), file.dataset_mask() > 127
+            expected = values if values.ndim == 3 else values[None]
+            for band, whole in zip(found, expected, strict=False):
+                weight = box(valid)
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    wanted = box(np.where(valid, whole, 0)) / weight
+                seen = weight > 0.01
+                np.testing.assert_allclose(band[seen], wanted[seen], atol=0.51, rtol=1e-5)
+            clear = np.abs(box(valid) - 0.5) > 0.01
+            if values.dtype in ("i2", "f4"):
+                np.testing.assert_array_equal(shown, box(valid) > 0.01)
+            else:
+                assert len(found) == len(expected) + 1  # and the opacity
+                np.testing.assert_array_equal(shown[clear], (box(valid) > 0.5)[clear])
+        assert "internal mask" in run.text

@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 from statement_cases import Run, case
-from volume_statements import ITK, VOLUME, box, close, of
+from volume_statements import ITK, RNG, VOLUME, box, close, of
 
 sitk = pytest.importorskip("SimpleITK")
 nrrd = pytest.importorskip("nrrd")
@@ -62,6 +62,64 @@ def colours(run: Run) -> None:
     found, header = nrrd.read(str(run(run.folder / "in.nrrd")))
     close(found, box(values, (1, 2, 3)))
     assert (header["kinds"], header["labels"]) == (own["kinds"], own["labels"])
+
+
+@case("NRRD", "alpha", "planar colour")
+def opacity(run: Run) -> None:
+    values = np.stack([VOLUME[0] % 256] * 4)
+    values[3] = 255
+    values[3, :, 6:] = 0
+    values[:3, :, 6:] = 200  # a colour that nobody should see
+    own = {"kinds": ["RGBA-color", "domain", "domain"], "encoding": "raw"}
+    nrrd.write(str(run.folder / "in.nrrd"), values.astype("u1"), own)
+    found, header = nrrd.read(str(run(run.folder / "in.nrrd")))
+    close(found[3], box(values[3]))
+    weight = box(values[3])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        wanted = box(1.0 * values[0] * values[3]) / weight
+    close(found[0][weight > 1], wanted[weight > 1])
+    assert header["kinds"] == own["kinds"]
+    assert "colours were weighted by alpha" in run.text
+
+
+@case("NRRD", "unknown colour space")
+def hues(run: Run) -> None:
+    own = {"kinds": ["HSV-color", "domain", "domain"], "encoding": "raw"}
+    nrrd.write(str(run.folder / "in.nrrd"), RNG.random((3, 8, 9)), own)
+    run.refused(run.folder / "in.nrrd", "its colours are hues")
+
+
+@case("NRRD", "spacing in several units")
+def units_of_axes(run: Run) -> None:
+    own = {"kinds": ["domain"] * 3, "spacings": [500.0, 1.0, 0.1], "units": ["um", "mm", "cm"],
+           "encoding": "raw"}  # fmt: skip
+    nrrd.write(str(run.folder / "in.nrrd"), VOLUME.astype("f4"), own)
+    found, header = nrrd.read(str(run(run.folder / "in.nrrd", "gaussian:1mm")))
+    close(found, ndimage.gaussian_filter(VOLUME.astype(float), (2, 1, 1), truncate=4))
+    np.testing.assert_allclose(np.abs(np.diag(header["space directions"])), (0.5, 1, 1))
+    assert header["units"] == ["mm"] * 3
+    space = {"space": "right-anterior-superior", "space directions": 20 * np.eye(3), "encoding": "raw",
+             "space units": ["um"] * 3, "space origin": [30.0, 40, 50], "measurement frame": np.eye(3)}  # fmt: skip
+    nrrd.write(str(run.folder / "in.nrrd"), VOLUME.astype("f4"), space)
+    found, header = nrrd.read(str(run(run.folder / "in.nrrd", "gaussian:20um")))
+    close(found, ndimage.gaussian_filter(VOLUME.astype(float), 1, truncate=4))
+    np.testing.assert_allclose(header["space origin"], (-0.03, -0.04, 0.05))
+    assert header["space units"] == ["mm"] * 3
+    # Its vectors are in the space of the file, which is another one now.
+    np.testing.assert_array_equal(header["measurement frame"], np.diag([-1, -1, 1]))
+
+
+@case("MetaImage", "scale and offset")
+def intensity_function(run: Run) -> None:
+    image = sitk.GetImageFromArray(VOLUME)
+    sitk.WriteImage(image, str(run.folder / "in.mhd"))
+    lines = (run.folder / "in.mhd").read_text()
+    function = "ElementToIntensityFunctionSlope = 2\nElementToIntensityFunctionOffset = -5\n"
+    (run.folder / "in.mhd").write_text(lines.replace("ElementType", function + "ElementType"))
+    result = run(run.folder / "in.mhd", target=".mha")
+    close(sitk.GetArrayFromImage(sitk.ReadImage(str(result))), box(2.0 * VOLUME - 5))
+    assert b"IntensityFunction" not in result.read_bytes()[:2000]
+    assert "numbers are 2 * stored - 5" in run.text
 
 
 @case("MetaImage", "contradicting spacing", "several images")

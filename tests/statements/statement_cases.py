@@ -31,6 +31,7 @@ from separable.cli.main import run as command
 from separable.errors import SeparableError
 from separable.files.image_filter import filter_whole_file
 from separable.files.opening import open_source
+from separable.files.several_images import chosen_images
 from separable.kernels import parse_spec
 
 __all__ = ["CASES", "WAYS", "Case", "Run", "Way", "case", "cells", "sides_of"]
@@ -153,6 +154,9 @@ class Run:
         if self.way.parts:
             with open_source(source) as opened:
                 weights = _kernel(kernel, opened.info, opened.ndim)
+            numbers = chosen_images(source, target, options.get("image", "auto"), by_parts=True)
+            if len(numbers) > 1:
+                return self._joined(source, target, numbers, kernel, options)
             with volumes.Run(
                 source, target, weights, operation="correlate", memory="64GiB", **options
             ) as run:
@@ -165,6 +169,21 @@ class Run:
         done = files.filter_image(image, info, weights, operation="correlate", **options)
         lost = files.write_image(target, done.image, done.info)
         return (*done.info.notes, *lost)
+
+    def _joined(
+        self, source: Path, target: Path, numbers: tuple[int, ...], kernel: str, options: Any
+    ) -> tuple[str, ...]:
+        """Filter all images of a file by parts, each with the kernel for its own axes and spacing."""
+        with volumes.JoinedImages(source, target, numbers, {"kernel": kernel, **options}) as joined:
+            for number in joined.waiting():
+                with open_source(source, image=number) as opened:
+                    weights = _kernel(kernel, opened.info, opened.ndim)
+                given = {"operation": "correlate", "memory": "64GiB", **options}
+                with joined.run(number, weights, **given) as run:
+                    run()
+                joined.record(number, run)
+            joined.finish()
+        return tuple(joined.notes)
 
     def _cut(self) -> None:
         """Cut into several slabs, as if the memory were small."""

@@ -331,6 +331,34 @@ def two_variables(run: Run, suffix: str) -> None:
     run.refused(put(run, suffix, data), "2 (datasets|arrays): .*temp.*wind. Name one")
 
 
+@case("Zarr", "contradicting spacing")
+def wrong_scale(run: Run) -> None:
+    for scale, message in (
+        ([0, 1, 1], "its OME-Zarr scale must be > 0; got"),
+        ([1, 1], "must be 3 numbers"),
+    ):
+        path = run.folder / f"in{len(scale)}.zarr"
+        steps = [{"type": "scale", "scale": scale}]
+        image = {"axes": [{"name": n, "type": "space"} for n in "zyx"],
+                 "datasets": [{"path": "0", "coordinateTransformations": steps}]}  # fmt: skip
+        ome = {"version": "0.5", "multiscales": [image]}
+        top = zarr.create_group(str(path), attributes={"ome": ome})
+        top.create_array("0", data=VOLUME, chunks=(3, 5, 5))
+        run.refused(path, message)
+
+
+@case("ENVI", "palette")
+def classes(run: Run) -> None:
+    names = ["water", "wood", "town"]
+    envi.save_classification(
+        str(run.folder / "in.hdr"), VOLUME[0] % 3, class_names=names, class_colors=[(0, 0, 9)] * 3
+    )
+    found = envi.open(str(run(run.folder / "in.hdr")))
+    close(found.read_band(0), box(VOLUME[0] % 3))
+    assert found.metadata["class names"] == names
+    assert "means of them have no meaning" in run.text
+
+
 @case("Zarr", "resolution levels", "spacing in several units")
 def pyramid(run: Run) -> None:
     axes = [

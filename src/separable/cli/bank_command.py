@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from rich.console import Console
 
 from separable.cli.console import enough_memory, output
 from separable.cli.filter_command import Setup, applied_text, set_up
+from separable.cli.image_options import ImageNumber
 from separable.cli.missing_options import MissingOptions, filter_valid, obey_file, read_missing
 from separable.cli.option_groups import FilterOptions, with_option_groups
 from separable.cli.options import Axes, Cval, Mode, Operation, SpacingText
@@ -27,8 +29,9 @@ from separable.cli.volume_options import (
     kept_partial,
 )
 from separable.errors import ArgumentError, FileError
-from separable.files import ImageInfo, check_target, read_image, write_image
+from separable.files import ImageInfo, check_target, filter_image, read_image, write_image
 from separable.files.format_registry import locate, outer_file
+from separable.files.image_filter import integer_notes, opacity_of
 from separable.files.opening import open_source
 from separable.filter_bank import bank
 from separable.plan import plan
@@ -81,6 +84,7 @@ def bank_command(
     options: BankOptions,
     missing_options: MissingOptions,
     memory: Memory = None,
+    number: ImageNumber = None,
     suffix: Annotated[
         str | None,
         typer.Option(
@@ -108,11 +112,12 @@ def bank_command(
     slabs, first = SlabOptions(memory), next(iter(targets.values()))
     if is_for_slabs(FileJob(source, first, False, force), slabs, copies=len(targets) + 1):
         job = _SlabJob(source, targets, slabs, force)
-        _in_slabs(console, job, options, missing_options.given(), out_dtype)
+        given = {**missing_options.given(), "image": number or 1}
+        _in_slabs(console, job, options, given, out_dtype)
         return
     # Step 1: read, and make the kernels.
     missing = read_missing(missing_options.given())
-    image, info = read_image(source)
+    image, info = read_image(source, image=number)
     obeyed = obey_file(missing, image, info, (source, first), out_dtype)
     with enough_memory(source):
         setups = {text: set_up(options.single(text), image, info, source) for text in targets}
@@ -122,11 +127,14 @@ def bank_command(
         for note in (*info.notes, *filter(None, [obeyed.note])):
             console.print(f"Note: {note}.", soft_wrap=True)
         # Step 2: filter and write.
-        if obeyed.note or not _only_nan(obeyed.missing):
+        if any(opacity_of(info, image.ndim, one.axes) is not None for one in setups.values()):
+            bands = _opaque_bands(console, options, setups, (image, info), missing, out_dtype)
+        elif obeyed.note or not _only_nan(obeyed.missing):
             bands = _valid_bands(options, setups, image, obeyed.missing, out_dtype)
         else:
             bands = _shared_bands(console, options, setups, image, out_dtype)
         for text, band in bands:
+            _print_notes(console, integer_notes(image, setups[text].kernel.values, band))
             _write(console, targets[text], band, obeyed.info, setups[text], force)
 
 
@@ -179,7 +187,7 @@ def result_paths(
 
 def make_folder(folder: Path) -> None:
     """Create the folder of the results, if it does not exist."""
-    if outer_file(folder) != folder or (folder.exists() and not folder.is_dir()):
+    if outer_file(folder, "write") != folder or (folder.exists() and not folder.is_dir()):
         raise FileError(f"cannot write into {folder}: expected a folder. Name another one")
     try:
         folder.mkdir(exist_ok=True)
@@ -224,6 +232,26 @@ def _valid_bands(
         yield text, filter_valid(filter_plan, setup.kernel, image, missing, None)
 
 
+def _opaque_bands(
+    console: Console,
+    options: BankOptions,
+    setups: dict[str, Setup],
+    image: tuple[Array, ImageInfo],
+    missing: dict[str, Any],
+    out: Any,
+) -> Any:
+    """Yield the results for an image with alpha, by which the colours are weighted."""
+    shown: set[str] = set()
+    for text, setup in setups.items():
+        done = filter_image(
+            image[0], replace(image[1], notes=()), setup.kernel.values, output=out, axes=setup.axes,
+            operation=setup.kernel.operation, **missing, **options.single(text).for_plan,
+        )  # fmt: skip
+        _print_notes(console, [note for note in done.info.notes if note not in shown])
+        shown |= set(done.info.notes)
+        yield text, done.image
+
+
 def _write(
     console: Console, target: Path, band: Array, info: ImageInfo, setup: Setup, force: bool
 ) -> None:
@@ -251,7 +279,7 @@ def _in_slabs(
 ) -> None:
     """Filter from file to file; each slab is read once for all kernels."""
     source = job.source
-    with open_source(source) as opened:
+    with open_source(source, image=given["image"]) as opened:
         setups = {t: set_up(options.single(t), opened, opened.info, source) for t in job.targets}
     results = []
     for text, setup in setups.items():
@@ -288,6 +316,6 @@ def _in_slabs(
         )
 
 
-def _print_notes(console: Console, notes: list[str]) -> None:
+def _print_notes(console: Console, notes: Iterable[str]) -> None:
     for note in dict.fromkeys(notes):
         console.print(f"Note: {note}.", soft_wrap=True)

@@ -14,7 +14,13 @@ from rich.console import Console
 
 from separable.cli.bank_command import make_folder, result_paths
 from separable.cli.console import StoppedError, enough_memory, output
-from separable.cli.missing_options import MissingOptions, check_fill_used
+from separable.cli.image_options import ImageNumber
+from separable.cli.missing_options import (
+    MissingOptions,
+    check_fill_used,
+    obey_file,
+    read_missing,
+)
 from separable.cli.option_groups import with_option_groups
 from separable.cli.options import (
     Axes,
@@ -44,12 +50,18 @@ from separable.features.feature_values import (
 from separable.features.ridge_values import BlobResponse, Frangi, Meijering, Sato
 from separable.files import ImageInfo, check_target, read_image, write_image
 from separable.files.format_registry import in_parts, locate
+from separable.files.image_filter import opacity_of
 from separable.files.opening import open_source
 from separable.kernels.units import POWERS, SAMPLES, Lengths, read_lengths
 from separable.plan.plan_text import axes_text, duration
 from separable.request import check_axes
 
 __all__ = ["FeatureTexts", "features_command"]
+
+ALPHA = (
+    "Note: alpha is not taken into account: features of transparent pixels are those of their hidden colours, "
+    "and alpha itself has features too."
+)
 
 
 def _scales(help: str) -> Any:
@@ -136,6 +148,7 @@ def features_command(
     spacing: SpacingText = None,
     memory: Memory = None,
     part: PartText = None,
+    number: ImageNumber = None,
     suffix: Annotated[
         str | None,
         typer.Option(
@@ -161,19 +174,21 @@ def features_command(
     check_fill_used(given)
     image: Any = None
     if locate(source, "read")[2].open is None:
-        image, info = read_image(source)
+        image, info = read_image(source, image=number)
         ndim = image.ndim
     else:
-        with open_source(source) as opened:
+        with open_source(source, image=number) as opened:
             info, ndim = opened.info, opened.ndim
     job = _planned(info, ndim, source, asked, Words(bright, axes, spacing))
+    if opacity_of(info, ndim, job.axes) is not None:
+        console.print(ALPHA, soft_wrap=True)
     names = field_names(tuple(job.features.items()), len(job.axes))
     paths = result_paths(source, folder, list(names), suffix)
     make_folder(folder)
     options = {"mode": modes(mode), "cval": cval}
     if all(in_parts(source, path) for path in paths.values()):
         _in_slabs(console, job, paths, {
-            **options, **given, "memory": memory, "overwrite": force, "part": part
+            **options, **given, "memory": memory, "overwrite": force, "part": part, "image": number
         })  # fmt: skip
     else:
         if part is not None:
@@ -181,11 +196,17 @@ def features_command(
                 "`--part` needs files that are read and written in parts: write .zarr"
             )
         if image is None:
-            image, info = read_image(source)
+            image, info = read_image(source, image=number)
+        # What the file declares as missing is obeyed, as in slabs.
+        kind = np.result_type(image.dtype, np.float32)
+        first = next(iter(paths.values()))
+        obeyed = obey_file(read_missing(given), image, info, (source, first), kind)
         common = FeatureOptions.of(
-            options["mode"], cval, {**given, "axes": job.axes, "spacing": job.spacing}
+            options["mode"], cval, {**obeyed.missing, "axes": job.axes, "spacing": job.spacing}
         )
-        _in_memory(console, job, paths, (image, info), common, force)
+        for note in (*info.notes, *filter(None, [obeyed.note])):
+            console.print(f"Note: {note}.", soft_wrap=True)
+        _in_memory(console, job, paths, (image, obeyed.info), common, force)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,7 +33,13 @@ from separable.cli.options import (
 )
 from separable.cli.plan_command import show_plan
 from separable.cli.result_options import ResultOptions
-from separable.cli.volume_options import FileJob, SlabOptions, filter_in_slabs, is_for_slabs
+from separable.cli.volume_options import (
+    FileJob,
+    SlabOptions,
+    filter_images_in_slabs,
+    filter_in_slabs,
+    is_for_slabs,
+)
 from separable.errors import ArgumentError, KernelError
 from separable.files import (
     FilteredImage,
@@ -48,7 +55,7 @@ from separable.files.chunked_io import Source
 from separable.files.declared_nodata import obey_nodata
 from separable.files.image_filter import integer_notes, opacity_of
 from separable.files.opening import open_source
-from separable.files.several_images import choice_note, chosen_images
+from separable.files.several_images import ImageChoice, choice_note, chosen_images
 from separable.filter_bank.magnitude import Magnitude, gradient_specs
 from separable.plan import Plan, plan
 from separable.plan.plan_text import axes_text, duration
@@ -106,17 +113,8 @@ def filter_command(  # the help of its arguments: `option_groups.list_registered
     job = FileJob(source, target, explain, force)
     for_plan = {**options.for_plan, "output": out_dtype}
     choice = read_choice(image_text)
-    if is_for_slabs(job, slabs):
-        with open_source(source, image=choice if isinstance(choice, int) else 1) as opened:
-            setup = _combined(results, options, opened, opened.info, source)
-            declared = obey_nodata(given, opened.info, source, opened.dtype, opened.dtype)
-            check_fill_used(declared.missing)
-        for_plan |= {"axes": setup.axes, "operation": setup.kernel.operation, **given}
-        for_plan["image"] = choice
-        filter_in_slabs(
-            console, job, slabs, setup.applied, for_plan | {"rescale": results.percentiles},
-            lambda filter_plan, out: _report(console, filter_plan, setup, out, results),
-        )  # fmt: skip
+    if is_for_slabs(job, slabs, image=choice):
+        _in_slabs(console, job, slabs, choice, (options, results), for_plan | given)
         return
     # Step 1: read.
     missing = read_missing(given)
@@ -162,6 +160,46 @@ def filter_command(  # the help of its arguments: `option_groups.list_registered
     _report(console, filter_plan, setup, filter_plan.problem.out, results)
     _report_time(console, filter_plan, seconds, start_up, explain)
     console.print(f"Wrote {target}: {_described(result)}.", soft_wrap=True)
+
+
+def _in_slabs(
+    console: Console,
+    job: FileJob,
+    slabs: SlabOptions,
+    choice: ImageChoice,
+    wanted: tuple[FilterOptions, ResultOptions],
+    for_plan: dict[str, Any],
+) -> None:
+    """Filter one image of a file, or several one after the other, from file to file."""
+    options, results = wanted
+    given = {k: v for k, v in for_plan.items() if k in ("mask", "nan", "fill", "nodata")}
+
+    def prepare(
+        number: int,
+    ) -> tuple[Any, dict[str, Any], Callable[[Plan, np.dtype[Any]], None]]:
+        """Return the kernel of an image, its options, and what prints which kernel was applied."""
+        with open_source(job.source, image=number) as opened:
+            setup = _combined(results, options, opened, opened.info, job.source)
+            declared = obey_nodata(given, opened.info, job.source, opened.dtype, opened.dtype)
+            check_fill_used(declared.missing)
+        own = {"axes": setup.axes, "operation": setup.kernel.operation}
+        return (
+            setup.applied,
+            for_plan | own | {"rescale": results.percentiles},
+            lambda filter_plan, out: _report(console, filter_plan, setup, out, results),
+        )
+
+    numbers = chosen_images(job.source, job.target, choice, by_parts=True)
+    if len(numbers) == 1:
+        kernel, own, report = prepare(numbers[0])
+        one = {"image": choice if choice == "auto" else numbers[0]}
+        filter_in_slabs(console, job, slabs, kernel, own | one, report)
+        return
+    as_typed = {"options": options, "results": results, "chunks": slabs.chunks}
+    files_ = {"kernel": Path(options.kernel)} if is_kernel_file(options.kernel) else {}
+    filter_images_in_slabs(
+        console, job, slabs, numbers, {**as_typed, **files_, **for_plan}, prepare
+    )
 
 
 def _filter_several(

@@ -9,14 +9,25 @@ import typer
 from separable.errors import ArgumentError
 from separable.files.several_images import ImageChoice
 
-__all__ = ["ImageText", "read_choice"]
+__all__ = ["ImageNumber", "ImageText", "read_choice"]
 
 ImageText = Annotated[
     str,
     typer.Option(
         "--image",
-        help="Which image of a file that holds several (animated PNG, MPO, TIFF): a number from 1, "
+        help="Which image of a file that holds several (animated PNG or GIF, MPO, TIFF): a number from 1, "
         "all, or auto: all where the output holds several.",
+        metavar="NUMBER",
+    ),
+]
+
+
+ImageNumber = Annotated[
+    int | None,
+    typer.Option(
+        "--image",
+        help="Which image of a file that holds several: a number from 1. Default: the first.",
+        show_default=False,
         metavar="NUMBER",
     ),
 ]

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from separable.cli.console import enough_memory, output, progress
+from separable.cli.image_options import ImageNumber
 from separable.cli.option_groups import with_option_groups
 from separable.cli.options import Cval, Mode, integers, modes
 from separable.errors import ArgumentError
@@ -144,6 +145,7 @@ def resample_command(  # the help of its arguments: `option_groups.list_register
         ),
     ] = None,
     memory: MemoryLimit = None,
+    image: ImageNumber = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing output.")] = False,
 ) -> None:
     """Resample an image or volume to another spacing, shape or scale.
@@ -161,7 +163,7 @@ def resample_command(  # the help of its arguments: `option_groups.list_register
         done = resample_file(
             source, target, asked, axes=axes, interpolation=kind, antialias=options.antialias,
             align=options.align, mode=modes(options.mode), cval=options.cval, output=out_dtype,
-            memory=memory, overwrite=force, progress=step,
+            memory=memory, overwrite=force, progress=step, image=image,
         )  # fmt: skip
     for note in done.notes:
         console.print(f"Note: {note}.", soft_wrap=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,13 +15,15 @@ from rich.console import Console
 
 from separable.cli.console import StoppedError, enough_memory
 from separable.cli.plan_command import show_plan
-from separable.errors import FileError
+from separable.errors import ArgumentError, FileError
 from separable.files.format_registry import locate
-from separable.files.opening import open_source
+from separable.files.several_images import ImageChoice, chosen_images
 from separable.plan import Plan
 from separable.plan.plan_text import duration
 from separable.volumes import Run
 from separable.volumes.cluster import connected
+from separable.volumes.file_checks import are_large
+from separable.volumes.joined_images import JoinedImages
 from separable.volumes.slab_schedule import amount
 
 __all__ = [
@@ -30,12 +32,11 @@ __all__ = [
     "PartText",
     "SlabOptions",
     "bytes_done",
+    "filter_images_in_slabs",
     "filter_in_slabs",
     "is_for_slabs",
     "kept_partial",
 ]
-
-LARGE = 2 << 30  # bytes from which a file is filtered in slabs without being asked
 
 Memory = Annotated[
     str | None,
@@ -105,10 +106,10 @@ class SlabOptions:
     levels: Levels = None
 
 
-def is_for_slabs(job: FileJob, slabs: SlabOptions, copies: int = 1) -> bool:
+def is_for_slabs(job: FileJob, slabs: SlabOptions, copies: int = 1, image: ImageChoice = 1) -> bool:
     """Return whether a file is filtered in slabs: asked for, stored in chunks, or too large.
 
-    `copies` is how many arrays of its size would be in memory.
+    `copies` is how many arrays of the size of each image would be in memory.
     """
     if slabs != SlabOptions():
         return True
@@ -118,9 +119,8 @@ def is_for_slabs(job: FileJob, slabs: SlabOptions, copies: int = 1) -> bool:
             return False
         if any(f.inner for f in formats):
             return True
-        with open_source(job.source) as opened:
-            return copies * opened.nbytes > LARGE
-    except FileError:  # reported in full by what reads and writes the file whole
+        return are_large(job.source, len(chosen_images(job.source, job.target, image)), copies)
+    except (FileError, ArgumentError):  # reported in full by what reads and writes the file whole
         return False
 
 
@@ -159,28 +159,14 @@ def filter_in_slabs(
         if scheduler is not None:
             console.print(f"On {scheduler}, {_workers(client)}.")
         console.print(str(run.schedule), soft_wrap=True)
-        for note in (*run.notes, *run.target.notes):
-            console.print(f"Note: {note}.", soft_wrap=True)
-        if run.resumed:
-            console.print(
-                f"Resuming {run.target.draft.name}: {run.resumed} of {run.schedule.slabs} slabs "
-                "are done."
-            )
-        size = run.source.nbytes
-        start = time.perf_counter()
-        with kept_partial(run.target.draft.name), bytes_done(size) as step:
-            run(step)
-        seconds = time.perf_counter() - start
+        _print_notes(console, (*run.notes, *run.target.notes))
+        seconds = _timed(console, run)
         if job.explain:
             show_plan(run.plan, console)
             console.print()
         report(run.plan, run.target.dtype)
-        console.print(
-            f"Method: {run.plan.chosen.title}; {amount(size)} in {duration(seconds)}, "
-            f"{amount(size / seconds)}/s."
-        )
-        for note in run.late_notes:
-            console.print(f"Note: {note}.", soft_wrap=True)
+        console.print(_method_text(run, seconds))
+        _print_notes(console, run.late_notes)
         if not run.finished:
             console.print(
                 f"Part {slabs.part} is done; the last part completes {job.target}.", soft_wrap=True
@@ -188,6 +174,90 @@ def filter_in_slabs(
             return
         shape = "x".join(map(str, run.target.shape))
         console.print(f"Wrote {job.target}: {shape} {run.target.dtype}.", soft_wrap=True)
+
+
+def _print_notes(console: Console, notes: Iterable[str]) -> None:
+    for note in dict.fromkeys(notes):
+        console.print(f"Note: {note}.", soft_wrap=True)
+
+
+def _timed(console: Console, run: Run) -> float:
+    """Run a filter, showing what is done, and return the seconds it took."""
+    if run.resumed:
+        console.print(
+            f"Resuming {run.target.draft.name}: {run.resumed} of {run.schedule.slabs} slabs "
+            "are done."
+        )
+    start = time.perf_counter()
+    with kept_partial(run.target.draft.name), bytes_done(run.source.nbytes) as step:
+        run(step)
+    return time.perf_counter() - start
+
+
+def _method_text(run: Run, seconds: float) -> str:
+    size = run.source.nbytes
+    return (
+        f"Method: {run.plan.chosen.title}; {amount(size)} in {duration(seconds)}, "
+        f"{amount(size / seconds)}/s."
+    )
+
+
+def filter_images_in_slabs(
+    console: Console,
+    job: FileJob,
+    slabs: SlabOptions,
+    numbers: tuple[int, ...],
+    wanted: dict[str, Any],
+    prepare: Callable[[int], tuple[Any, dict[str, Any], Callable[[Plan, Any], None]]],
+) -> None:
+    """Filter several images of a file into one file within a memory limit, and print how.
+
+    Parameters
+    ----------
+    console : Console
+    job : FileJob
+    slabs : SlabOptions
+    numbers : tuple of int
+        Numbers of the images.
+    wanted : dict
+        All options as they were typed; an interrupted run is resumed by the same ones.
+    prepare : callable
+        ``prepare(number)`` returns the kernel, the options and the report of an image, as
+        `filter_in_slabs` takes them.
+    """
+    shown = ""
+    with (
+        enough_memory(job.source),
+        JoinedImages(job.source, job.target, numbers, wanted, overwrite=job.force) as joined,
+    ):
+        waiting = tuple(joined.waiting())
+        if len(waiting) < len(numbers):
+            console.print(
+                f"Resuming {job.target}: {len(numbers) - len(waiting)} of {len(numbers)} images are done."
+            )
+        for number in waiting:
+            kernel, options, report = prepare(number)
+            given = {
+                "memory": slabs.memory,
+                "chunks": slabs.chunks or "auto",
+                "levels": slabs.levels,
+            }
+            with joined.run(number, kernel, **given, **options) as run:
+                slabs_text = str(run.schedule).partition("\nMemory")[0]
+                if slabs_text != shown:
+                    shown = slabs_text
+                    console.print(str(run.schedule), soft_wrap=True)
+                seconds = _timed(console, run)
+                if number == waiting[0]:
+                    report(run.plan, run.target.dtype)
+                shape = "x".join(map(str, run.target.shape))
+                console.print(
+                    f"Image {number} of {numbers[-1]}: {shape}. {_method_text(run, seconds)}"
+                )
+            joined.record(number, run)
+        joined.finish()
+    _print_notes(console, joined.notes)
+    console.print(f"Wrote {job.target}: {len(numbers)} images.", soft_wrap=True)
 
 
 def _workers(client: Any) -> str:

@@ -132,6 +132,8 @@ class FeatureRun:
         Missing samples, as for `separable.volumes.filter`.
     part : str or (int, int), optional
         Part of the slabs to compute, as for `separable.volumes.filter`.
+    image : int, optional
+        Number of the image in a file that holds several, from 1. Default: 1, with a note.
 
     Attributes
     ----------
@@ -171,6 +173,7 @@ class FeatureRun:
         fill: Any = math.nan,
         nodata: Any = "auto",
         part: str | tuple[int, int] | None = None,
+        image: int | None = None,
         **options: Any,
     ) -> None:
         self.part = check_part(part, overwrite=overwrite)
@@ -178,7 +181,7 @@ class FeatureRun:
         limit = None if memory is None else read_amount("memory", memory)
         wanted = chunk_sizes(chunks)
         # Step 1: open the source, and make the filter for the whole volume.
-        self.source: Source = open_source(source)
+        self.source: Source = open_source(source, image=image)
         try:
             for read, target in itertools.product((source, mask), targets.values()):
                 refuse_same(read, target)
@@ -204,7 +207,8 @@ class FeatureRun:
             # Step 2: open the journal first, so that every partial file has one.
             paths = [targets[name] for name in names]
             self._first = first = Path(os.path.realpath(paths[0]))
-            request = self._request(features, names, wanted, missing)
+            chosen = {} if image is None else {"image": image}
+            request = self._request(features, names, wanted, {**missing, **chosen})
             self.journal: Journal = open_run_journal(first, request, self.part, resume, overwrite)
             # Step 3: open the partial files and choose the slabs.
             self._open_targets(paths, work, wanted, overwrite, limit)

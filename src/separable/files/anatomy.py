@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from separable.files.image_info import ImageInfo
 
-__all__ = ["Frame", "file_axes", "frame_of", "info_with_frame", "lps_affine"]
+__all__ = ["MILLIMETRES", "Frame", "file_axes", "frame_of", "info_with_frame", "lps_affine"]
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-MILLIMETRES = {"": 1.0, "mm": 1.0, "um": 1e-3, "nm": 1e-6, "cm": 10.0, "m": 1000.0, "in": 25.4}
+MILLIMETRES = {"": 1.0, "mm": 1.0, "um": 1e-3, "nm": 1e-6, "cm": 10.0, "m": 1000.0,
+               "km": 1e6, "A": 1e-7, "pm": 1e-9, "in": 25.4}  # fmt: skip
 PLACES = {"T": 0, "Z": 1, "Y": 2, "X": 3, "S": 4, "C": 4, "L": 4}  # from the slowest axis
 
 

@@ -32,6 +32,7 @@ __all__ = [
     "linear",
     "referenced",
     "result_attributes",
+    "unpacked",
     "valid_range",
 ]
 
@@ -347,6 +348,27 @@ def even_step(values: Array) -> float | None:
     if not math.isfinite(mean) or mean == 0 or np.abs(steps - mean).max() > EVEN * abs(mean):
         return None
     return abs(mean)
+
+
+def unpacked(values: Array, attributes: Mapping[str, Any]) -> Array:
+    """Return the coordinates that packed numbers mean; they stay as they are if they are not packed.
+
+    Examples
+    --------
+    >>> unpacked(np.array([1, 2], "int16"), {"scale_factor": 0.5, "add_offset": 3.0})
+    array([3.5, 4. ])
+    """
+    try:
+        scale, offset = (
+            float(_scalar(attributes.get(k, d))) for k, d in zip(PACKED, (1, 0), strict=False)
+        )
+    except (TypeError, ValueError):  # a text
+        return values
+    return (
+        values
+        if (scale, offset) == (1, 0) or values.dtype.kind not in "iuf"
+        else values * scale + offset
+    )
 
 
 def length_unit(units: Sequence[Any]) -> str:

@@ -30,7 +30,10 @@ from separable.files.volume_answers import DICOM_ANSWERS
 
 __all__ = ["DICOM"]
 
-GREY = ("MONOCHROME1", "MONOCHROME2")
+PADDING = ("PixelPaddingValue", "PixelPaddingRangeLimit")
+FLOAT_PADDING = ("FloatPixelPaddingValue", "DoubleFloatPixelPaddingValue",
+                 "FloatPixelPaddingRangeLimit", "DoubleFloatPixelPaddingRangeLimit")  # fmt: skip
+TABLE = "ModalityLUTSequence"  # of meant numbers, in place of slope and intercept
 
 
 def _is_series(folder: Path) -> bool:
@@ -63,7 +66,7 @@ def _check_kind(path: Path, headers: list[Any]) -> None:
     """Refuse files whose numbers have different meanings."""
     kinds = {
         (h.get("SamplesPerPixel", 1), str(h.get("PhotometricInterpretation", "")),
-         h.get("BitsAllocated"), h.get("PixelRepresentation"))
+         h.get("BitsAllocated"), h.get("PixelRepresentation"), TABLE in h)
         for h in headers
     }  # fmt: skip
     if len(kinds) > 1:
@@ -71,10 +74,18 @@ def _check_kind(path: Path, headers: list[Any]) -> None:
             f"cannot read {path}: its files differ in the type of their pixels: "
             f"{', '.join(str(k) for k in sorted(kinds, key=str))}. Put one type into a folder of its own"
         )
-    if headers[0].get("BitsAllocated") not in (8, 16, 32):
+    if "MOSAIC" in (headers[0].get("ImageType") or ()):
+        raise FileError(
+            f"cannot read {path}: it is a mosaic: the slices of a volume lie side by side in one picture, whose "
+            "edges a filter would mix. Convert it to a volume, for instance with dcm2niix"
+        )
+    if headers[0].get("BitsAllocated") not in (
+        (32, 64) if _has_floats(headers[0]) else (8, 16, 32)
+    ):
         raise FileError(
             f"cannot read {path}: expected 8, 16 or 32 bits per pixel; got "
-            f"{headers[0].get('BitsAllocated')}"
+            f"{headers[0].get('BitsAllocated')}. Convert it to NIfTI or NRRD, for instance with dcmqi if it "
+            "is a segmentation"
         )
 
 
@@ -118,8 +129,16 @@ def _meant_type(first: Any, slices: list[Slice]) -> tuple[np.dtype[Any], Any]:
     """Return the type of rescaled values, and the value of padding or None."""
     bits, signed = int(first.get("BitsStored", 16)), int(first.get("PixelRepresentation", 0))
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
-    whole = all(float(v).is_integer() for s in slices for v in (s.slope, s.intercept))
     padding = first.get("PixelPaddingValue")
+    if _has_floats(first):
+        dtype = np.dtype(f"f{int(first.BitsAllocated) // 8}")
+        return dtype, math.nan if any(key in first for key in FLOAT_PADDING) else None
+    if TABLE in first:
+        wide = int(first[TABLE][0].LUTDescriptor[2]) > 8
+        if padding is not None:  # it may have the number of valid samples in the table
+            return np.dtype(np.float32), math.nan
+        return np.dtype(np.uint16 if wide else np.uint8), None
+    whole = all(float(v).is_integer() for s in slices for v in (s.slope, s.intercept))
     if not whole:
         dtype = np.dtype(np.float32 if bits <= 16 else np.float64)
         return dtype, None if padding is None else math.nan
@@ -153,18 +172,34 @@ def _plane(one: Slice, dtype: np.dtype[Any], padding: Any, cache: dict[Path, Arr
     else:
         one_header = pydicom.dcmread(one.path, stop_before_pixels=True)
     stored = frames[one.frame]
+    if stored.dtype.kind == "f" and dtype.kind != "f":
+        raise FileError(
+            f"cannot read {one.path}: its pixels are floats, and its header describes whole numbers. Export "
+            "it again"
+        )
     if _has_palette(one_header):
         return _colours(stored, one_header)
     if stored.ndim == 3:
         return np.asarray(stored, dtype)
-    wide = np.float64 if dtype.kind == "f" else np.int64
-    values = (stored.astype(wide) * wide(one.slope) + wide(one.intercept)).astype(dtype)
+    if TABLE in one_header:
+        from pydicom.pixels import apply_modality_lut  # optional
+
+        values = np.asarray(apply_modality_lut(stored, one_header)).astype(dtype)
+    else:
+        wide = np.float64 if dtype.kind == "f" else np.int64
+        values = (stored.astype(wide) * wide(one.slope) + wide(one.intercept)).astype(dtype)
     if padding is not None:
-        ends = [one_header.get(k) for k in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
-        known = [int(e) for e in ends if e is not None]
+        floats = stored.dtype.kind == "f"
+        ends = [one_header.get(k) for k in (FLOAT_PADDING if floats else PADDING)]
+        known = [float(e) for e in ends if e is not None]
         if known:
             values[(stored >= min(known)) & (stored <= max(known))] = padding
     return np.asarray(values)
+
+
+def _has_floats(header: Any) -> bool:
+    """Return whether the pixels are floats, which have no bits stored and no sign."""
+    return "PixelRepresentation" not in header and header.get("BitsAllocated") in (32, 64)
 
 
 def _has_palette(header: Any) -> bool:
@@ -192,7 +227,9 @@ def _info(first: Any, slices: list[Slice], axes: str, padding: Any) -> ImageInfo
         notes.append("the palette was converted to colours")
     if str(first.get("PhotometricInterpretation", "")).startswith("YBR"):
         notes.append("the colours were converted from YCbCr to RGB")
-    if any((s.slope, s.intercept) != (1.0, 0.0) for s in slices):
+    if TABLE in first:
+        notes.append("numbers are those of the table in the header (modality LUT)")
+    elif any((s.slope, s.intercept) != (1.0, 0.0) for s in slices):
         same = len({(s.slope, s.intercept) for s in slices}) == 1
         how = linear(slices[0].slope, slices[0].intercept) if same else "rescaled"
         notes.append(f"numbers are {how}, by the rescale fields")

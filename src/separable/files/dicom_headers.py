@@ -14,8 +14,8 @@ from separable.files.diagnostics import import_package
 
 __all__ = ["DicomHeaders", "header_of_result", "new_header"]
 
-# Of the group that describes the pixels: the window, the kind of units, and whether they were ever compressed.
-KEPT_OF_PIXELS = {0x00280301, 0x00280A02, 0x00280A04, 0x00281050, 0x00281051, 0x00281054, 0x00281055,
+# Of the group that describes the pixels: the aspect ratio, the colour profile, the window, the kind of units, and whether they were ever compressed.
+KEPT_OF_PIXELS = {0x00280034, 0x00282000, 0x00282002, 0x00280301, 0x00280A02, 0x00280A04, 0x00281050, 0x00281051, 0x00281054, 0x00281055,
                   0x00281056, 0x00282110, 0x00282112, 0x00282114}  # fmt: skip
 DROPPED_GROUPS = {0x0002, 0x5200, 0x5400, 0x7FE0, 0xFFFA, 0x4FFE}
 DROPPED = {0x00880200, 0x3004000C, 0x3004000E, 0x00209221, 0x00209222, 0x00200032, 0x00200037,

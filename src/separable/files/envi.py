@@ -14,11 +14,11 @@ from separable.errors import FileError
 from separable.files.axis_names import short_unit
 from separable.files.chunked_io import Region, Source, Target, draft_of
 from separable.files.diagnostics import import_package
-from separable.files.file_format import CreateRequest, Format, metadata_kept
+from separable.files.file_format import CreateRequest, Format
 from separable.files.flat_binary import Raw, raw_source, raw_target
 from separable.files.grid_options import envi_on_grid
 from separable.files.image_info import Array, ImageInfo
-from separable.files.nifti_pairs import is_binary_header
+from separable.files.nifti_pairs import NIFTI_PAIR, create_pair, is_binary_header
 from separable.files.volume_answers import ENVI_ANSWERS
 from separable.masked import valid_samples
 
@@ -28,6 +28,10 @@ ORDERS = {"bsq": (2, 0, 1), "bil": (0, 2, 1), "bip": (0, 1, 2)}  # of rows, colu
 DATA = (".img", ".dat", ".raw", ".bin", ".bsq", ".bil", ".bip", "")
 SIZES = ("samples", "lines", "bands", "header offset", "data type", "interleave", "byte order")
 GAINS, OFFSETS = "data gain values", "data offset values"
+CLASSES = (
+    "samples are numbers of classes (ENVI Classification): means of them have no meaning. To make such a map "
+    "coarser use `separable resample -i majority`"
+)
 METRES = {"m": 1.0, "km": 1e3, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "nm": 1e-9}
 CODES = {
     "uint8": 1, "int16": 2, "int32": 3, "float32": 4, "float64": 5, "complex64": 6,
@@ -62,17 +66,17 @@ def _open_envi(path: Path, inside: str = "") -> Source:
 
 
 def _calibrated(source: Source) -> Source:
-    """Return a source of ``gain * stored + offset`` if the header has offsets for its bands.
+    """Return a source of ``gain * stored + offset`` if the header has offsets or different gains.
 
-    Gains alone stay in the header: every filter of the stored numbers has the same gains. Offsets
-    are true of smoothed numbers only.
+    One gain for all bands stays in the header: every filter of the stored numbers has the same gain.
+    Offsets are true of smoothed numbers only, and different gains of bands that are not mixed.
     """
     header, bands = source.info.options["envi"], source.shape[2] if source.ndim == 3 else 1
-    offsets = _per_band(header, OFFSETS, bands)
-    if offsets is None or not offsets.any():
-        return source
-    gains = _per_band(header, GAINS, bands)
+    offsets, gains = (_per_band(header, name, bands) for name in (OFFSETS, GAINS))
+    offsets = np.zeros(bands) if offsets is None else offsets
     gains = np.ones(bands) if gains is None else gains
+    if not offsets.any() and (gains == gains[0]).all():
+        return source
     small = source.dtype.itemsize <= 2 or source.dtype == np.float32
     dtype = np.dtype(np.float32 if small else np.float64)
     info, fetch = source.info, source.fetch
@@ -166,9 +170,10 @@ def _info(header: dict[str, Any], interleave: str, ndim: int) -> ImageInfo:
     kept = {k: v for k, v in header.items() if k not in SIZES}
     kept["interleave"] = interleave
     spacing, unit = _spacing(header)
+    classes = str(header.get("file type", "")).lower() == "envi classification"
     return ImageInfo(
         "YXL"[:ndim], {"envi": kept}, spacing=spacing and spacing[:ndim], unit=unit,
-        nodata=_nodata(header),
+        nodata=_nodata(header), notes=(CLASSES,) if classes else (),
     )  # fmt: skip
 
 
@@ -199,7 +204,22 @@ def _spacing(header: dict[str, Any]) -> tuple[tuple[float | None, ...] | None, s
 # Writing
 
 
+def _is_pair(info: ImageInfo, path: Path) -> bool:
+    """Return whether a header that is named .hdr becomes one of NIfTI: where the image was read from a pair."""
+    return info.format == NIFTI_PAIR.name and path.suffix.lower() == ".hdr"
+
+
+def _keeps(
+    info: ImageInfo, shape: tuple[int, ...], dtype: np.dtype[Any], path: Path
+) -> frozenset[str]:
+    if _is_pair(info, path):
+        return NIFTI_PAIR.keeps(info, shape, dtype, path)
+    return frozenset(("axes", "spacing", "nodata"))
+
+
 def _create_envi(request: CreateRequest) -> Target:
+    if _is_pair(request.info, request.path):
+        return create_pair(request)
     kept = dict(request.info.options.get("envi", {}))
     suffix = request.path.suffix.lower()
     interleave = suffix[1:] if suffix[1:] in ORDERS else str(kept.get("interleave", "bsq"))
@@ -322,7 +342,7 @@ ENVI = Format(
     open=_open_envi,
     create=_create_envi,
     package="spectral",
-    keeps=metadata_kept("axes", "spacing", "nodata"),
+    keeps=_keeps,
     options={"envi": "the ENVI header"},
     other_format=_other_format,
     on_grid=envi_on_grid,

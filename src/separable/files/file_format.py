@@ -15,7 +15,7 @@ from separable.files.image_grids import GridChange
 from separable.files.image_info import Array, ImageInfo
 from separable.files.statements import Answer, check_answers
 
-__all__ = ["CreateRequest", "Format", "metadata_kept"]
+__all__ = ["CreateRequest", "Format", "first_of", "metadata_kept"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,17 @@ class CreateRequest:
             )
 
 
+def first_of(count: int) -> str:
+    """Return a note on a file that holds several images, of which nobody has chosen one.
+
+    Examples
+    --------
+    >>> first_of(3)
+    'this is image 1 of 3; choose with --image N (image=N)'
+    """
+    return f"this is image 1 of {count}; choose with --image N (image=N)"
+
+
 def accept_all(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
     """Return no reason against any array."""
     return ""
@@ -121,14 +132,17 @@ class Format:
         reports it as a `FileError`.
     write : callable, optional
         ``(file, array, info, path)`` writes to the open binary `file`, which becomes `path` once
-        it is complete. It may raise any exception.
+        it is complete. It may return notes on what was lost, and raise any exception.
     count : callable, optional
         ``(path) -> int`` returns the number of images in a file, for formats that hold several.
     read_one : callable, optional
         ``(path, number) -> (array, info)`` reads one of several images; numbers begin with 1. `open`
         gets the number as its second argument.
     write_several : callable, optional
-        ``(file, [(array, info), ...], path)`` writes several images.
+        ``(file, [(array, info), ...], path)`` writes several images; it may return notes.
+    join : callable, optional
+        ``(draft, sources, path)`` writes the images of several open sources into the file `draft`, in
+        regions; `draft` becomes `path`. For formats that hold several images and are written by parts.
     refuse : callable
         ``(shape, dtype) -> str`` returns why the format cannot hold such an array, with a remedy;
         an empty string if it can.
@@ -180,10 +194,13 @@ class Format:
     suffixes: tuple[str, ...]
     signatures: tuple[bytes, ...] = ()
     read: Callable[[Path], tuple[Array, ImageInfo]] | None = None
-    write: Callable[[BinaryIO, Array, ImageInfo, Path], None] | None = None
+    write: Callable[[BinaryIO, Array, ImageInfo, Path], tuple[str, ...] | None] | None = None
     count: Callable[[Path], int] | None = None
     read_one: Callable[[Path, int], tuple[Array, ImageInfo]] | None = None
-    write_several: Callable[[BinaryIO, Sequence[tuple[Array, ImageInfo]], Path], None] | None = None
+    write_several: (
+        Callable[[BinaryIO, Sequence[tuple[Array, ImageInfo]], Path], tuple[str, ...] | None] | None
+    ) = None
+    join: Callable[[Path, Sequence[Source], Path], None] | None = None
     refuse: Callable[[tuple[int, ...], np.dtype[Any]], str] = accept_all
     open: Callable[[Path, str], Source] | None = None
     create: Callable[[CreateRequest], Target] | None = None

@@ -10,6 +10,7 @@ from separable.errors import ArgumentError, FileError
 from separable.files.dicom import DICOM
 from separable.files.envi import ENVI
 from separable.files.file_format import Format
+from separable.files.gif_pictures import GIF
 from separable.files.hdf5 import HDF5
 from separable.files.metaimage import METAIMAGE
 from separable.files.netcdf import NETCDF
@@ -38,6 +39,7 @@ _BUILT_IN = (
     PNG,
     JPEG,
     BMP,
+    GIF,
     TIFF,
     NPY,
     ZARR,
@@ -131,7 +133,7 @@ def registered_formats() -> tuple[Format, ...]:
     Examples
     --------
     >>> [format.name for format in registered_formats()][:5]
-    ['PNG', 'JPEG', 'BMP', 'TIFF', 'NPY']
+    ['PNG', 'JPEG', 'BMP', 'GIF', 'TIFF']
     """
     return tuple(_formats.values())
 
@@ -201,7 +203,7 @@ def in_parts(source: PathLike, target: PathLike) -> bool:
     )
 
 
-def outer_file(path: PathLike) -> Path:
+def outer_file(path: PathLike, verb: str = "read") -> Path:
     """Return a path without the name of an array in a file; a folder in a store stays as it is.
 
     Examples
@@ -210,7 +212,7 @@ def outer_file(path: PathLike) -> Path:
     ('scan.h5', 'scan.npy')
     """
     try:
-        file, _, format = locate(path, "read")
+        file, _, format = locate(path, verb)
     except FileError:
         return Path(path)
     return Path(path) if format.folder else file

@@ -32,6 +32,7 @@ from separable.files.hdf5_variables import (
 from separable.files.image_info import Array, ImageInfo, affine_of
 from separable.files.stored_variables import Place
 from separable.files.volume_answers import HDF5_ANSWERS
+from separable.masked.nodata import fits_dtype
 from separable.system import flush_path
 
 __all__ = ["HDF5", "create_hdf5", "open_hdf5"]
@@ -192,6 +193,10 @@ def _info(h5py: Any, path: Path, dataset: Any, inside: str) -> ImageInfo:
     if any(names):
         hints = letter_hints(dataset)
         axes = "".join(hint or letter for hint, letter in zip(hints, axes, strict=True))
+    notes = [place.note] if place.note else []
+    axes = axes or _axes_of_image(path, attributes, ndim)
+    if "PALETTE" in attributes:
+        notes.append("the colour table (PALETTE) of the image is not kept")
     layout = {k: getattr(dataset, k) for k in LAYOUT}
     layout["dataset"] = dataset.name
     if dataset.id.get_create_plist().fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED:
@@ -210,8 +215,31 @@ def _info(h5py: Any, path: Path, dataset: Any, inside: str) -> ImageInfo:
         unit=unit,
         affine=affine_of(affine),
         names=tuple(names) if any(len(n) > 1 for n in names) and all(names) else (),
-        notes=(place.note,) if place.note else (),
+        notes=tuple(notes),
     )
+
+
+def _axes_of_image(path: Path, attributes: dict[str, Any], ndim: int) -> str:
+    """Return the axis letters of an image as the HDF5 image specification defines it.
+
+    Raises
+    ------
+    FileError
+        If its samples are indices into a palette.
+    """
+    kind, order = (_text(attributes.get(key, "")) for key in ("IMAGE_SUBCLASS", "INTERLACE_MODE"))
+    if kind == "IMAGE_INDEXED":
+        raise FileError(
+            f"cannot read {path}: its samples are indices into a palette (IMAGE_INDEXED), which cannot be "
+            "averaged. Convert it to colours"
+        )
+    if kind == "IMAGE_TRUECOLOR" and ndim == 3:
+        return {"INTERLACE_PLANE": "SYX", "INTERLACE_LINE": "YSX"}.get(order, "YXS")
+    return ""
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _axes_of_vigra(text: Any, ndim: int) -> str:
@@ -262,11 +290,14 @@ def create_hdf5(request: CreateRequest, *, scales: bool) -> Target:
         layout["chunks"] = tuple(
             min(c, n) for c, n in zip(request.chunks, request.shape, strict=True)
         )
+    fill = _fill_value(request, layout)
     if not request.resume:
         with h5py.File(request.draft, "w") as file:
             early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
             early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
             early.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+            if fill is not None:
+                early.set_fill_value(fill)
             created = file.create_dataset(name, request.shape, request.dtype, dcpl=early)
             _describe(created, request.info, labels=not scales)
             if scales:
@@ -283,22 +314,36 @@ def create_hdf5(request: CreateRequest, *, scales: bool) -> Target:
 
     def pack() -> None:
         if layout.get("chunks"):
-            _pack(h5py, request.draft, name, layout)
+            _pack(h5py, request.draft, name, {**layout, "fillvalue": fill})
 
     return raw_target(request, raw, complete=pack)
+
+
+def _fill_value(request: CreateRequest, layout: dict[str, Any]) -> Any:
+    """Return the number of samples that were never written: the declared missing value, or that of the source."""
+    if request.info.nodata:
+        return np.asarray(request.info.nodata[0], request.dtype)
+    value = layout.get("fillvalue")
+    declared = "_FillValue" in request.info.options.get("attributes", {})
+    if value is None or declared or not fits_dtype(value, request.dtype):
+        return None
+    return np.asarray(value, request.dtype)
 
 
 def _describe(dataset: Any, info: ImageInfo, *, labels: bool) -> None:
     attributes = info.options.get("attributes", {})
     for name, value in result_attributes(attributes, info, dataset.dtype).items():
-        if name in ("element_size_um", "spacing", "unit", "affine"):
+        if name in ("element_size_um", "spacing", "unit", "affine", "PALETTE"):
             continue  # written below with their current values
         set_attribute(dataset, name, np.atleast_1d(value) if name == "_FillValue" else value)
-    ndim = dataset.ndim
-    if labels and len(info.axes) == ndim and "place" not in info.options:  # else scales have names
+    if "IMAGE_SUBCLASS" in attributes:
+        dataset.attrs["CLASS"] = np.bytes_("IMAGE")
+    ndim, place = dataset.ndim, info.options.get("place")
+    if (
+        labels and len(info.axes) == ndim and not getattr(place, "beside", ())
+    ):  # else scales have names
         for dimension, label in zip(dataset.dims, names_of(info.axes, info.names), strict=True):
             dimension.label = label
-    place = info.options.get("place")
     spacing = info.spacing if len(info.spacing or ()) == ndim else None
     if place is not None and place.tells_spacing(attributes):
         spacing = None
@@ -320,6 +365,8 @@ def _pack(h5py: Any, draft: Path, name: str, layout: dict[str, Any]) -> None:
     """Rewrite the partial file in chunks, with the compression of the file it is like."""
     packed = draft.with_name(draft.name + ".packed")
     options = {k: v for k, v in layout.items() if k in LAYOUT and v}
+    if layout["fillvalue"] is not None:
+        options["fillvalue"] = layout["fillvalue"]
     with h5py.File(draft, "r") as plain, h5py.File(packed, "w") as file:
         old = plain[name]
         if old.dtype.kind != "i" and old.dtype.kind != "u":

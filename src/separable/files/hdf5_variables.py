@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from separable.files.axis_names import letter_by_attributes
-from separable.files.cf_conventions import even_step, length_unit, referenced
+from separable.files.cf_conventions import even_step, length_unit, referenced, unpacked
 from separable.files.diagnostics import import_package
 from separable.files.image_info import SPACE
 from separable.files.stored_variables import Place, Variable, groups_above, resolve_name
@@ -105,11 +105,20 @@ def _is_scale(dataset: Any) -> bool:
 
     The attribute is read as any other: HDF5's own function ends the process if it is damaged.
     """
+    return _class_of(dataset) == "DIMENSION_SCALE"
+
+
+def _is_palette(dataset: Any) -> bool:
+    """Return whether a dataset is the colour table of an image."""
+    return _class_of(dataset) == "PALETTE"
+
+
+def _class_of(dataset: Any) -> str:
     try:
         name = dataset.attrs.get("CLASS", b"")
     except (OSError, TypeError, RuntimeError, ValueError):
-        return False
-    return name in (b"DIMENSION_SCALE", "DIMENSION_SCALE") if np.ndim(name) == 0 else False
+        return ""
+    return name.decode(errors="replace") if isinstance(name, bytes) else str(name)
 
 
 def _scales(dataset: Any) -> list[list[Any]]:
@@ -162,7 +171,7 @@ def data_names(h5py: Any, file: Any, numeric: Mapping[str, Any]) -> list[str]:
         beside.add(resolve_name(one, "any", set(known)))
     return sorted(
         name for name, item in numeric.items()
-        if not _is_scale(item) and name.strip("/") not in beside
+        if not (_is_scale(item) or _is_palette(item)) and name.strip("/") not in beside
     ) or sorted(numeric)  # fmt: skip
 
 
@@ -219,7 +228,7 @@ def spacing_of_coordinates(dataset: Any, axes: str) -> tuple[tuple[float | None,
             continue
         scale = scales[0]
         if not _has_no_variable(scale):
-            spacing[i] = even_step(np.asarray(scale[()]))
+            spacing[i] = even_step(unpacked(np.asarray(scale[()]), attributes_of(scale)))
             units.append(scale.attrs.get("units", ""))
     unit = length_unit(units)
     return (tuple(spacing), unit) if unit and any(spacing) else (None, "")
@@ -246,6 +255,10 @@ def copy_beside(h5py: Any, file: Any, place: Place, dataset: Any, scales: bool) 
             for name in place.beside:
                 _attach_like(h5py, source[name], file, file[name])
             _attach_like(h5py, source[place.name], file, dataset)
+            if not scales:  # which netCDF has in place of labels
+                for before, after in zip(source[place.name].dims, dataset.dims, strict=False):
+                    if before.label:
+                        after.label = before.label
     elif place.beside:
         _write(h5py, file, place)
     if scales or place.beside:

@@ -11,6 +11,7 @@ from separable.errors import FileError
 from separable.files.atomic_write import whole_or_nothing
 from separable.files.chunked_io import write_whole
 from separable.files.diagnostics import reason_of, remedy_of
+from separable.files.file_format import first_of
 from separable.files.format_registry import PathLike, locate
 from separable.files.image_info import Array, ImageInfo
 from separable.files.opening import (
@@ -30,7 +31,7 @@ def read_image(path: PathLike, *, image: int | None = None) -> tuple[Array, Imag
     Parameters
     ----------
     path : str or path
-        PNG, JPEG, BMP, TIFF, OME-TIFF, NPY, NIfTI, Zarr, OME-Zarr, HDF5 or ENVI, by its suffix.
+        PNG, JPEG, BMP, GIF, TIFF, OME-TIFF, NPY, NIfTI, Zarr, OME-Zarr, HDF5 or ENVI, by its suffix.
         An array inside a file follows the path: ``in.zarr/labels/cells``, ``in.h5:/volume``.
     image : int, optional
         Number of the image in a file that holds several, from 1 to `count_images`. Default: 1, with a
@@ -72,8 +73,7 @@ def read_image(path: PathLike, *, image: int | None = None) -> tuple[Array, Imag
         )
     notes = info.notes
     if image is None and count > 1:
-        note = f"this is image 1 of {count}; read_image(..., image=N) reads another one"
-        notes = (*notes, note)
+        notes = (*notes, first_of(count))
     return array, replace(info, format=format.name, notes=notes)
 
 
@@ -122,9 +122,10 @@ def write_image(
         return (*target.notes, *target.late_notes)
     try:
         with whole_or_nothing(path.resolve(), overwrite) as file:
-            format.write(file, array, info or ImageInfo(), path)
+            told = format.write(file, array, info or ImageInfo(), path) or ()
     except FileError:
         raise
     except Exception as error:
         raise FileError(f"cannot write {path}: {reason_of(error)}{remedy_of(error)}") from None
-    return lost_metadata(info or ImageInfo(), format, array.shape, array.dtype, path)
+    lost = lost_metadata(info or ImageInfo(), format, array.shape, array.dtype, path)
+    return (*told, *lost)

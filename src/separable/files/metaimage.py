@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from separable.errors import FileError
 from separable.files.anatomy import file_axes, frame_of, info_with_frame, lps_affine
+from separable.files.cf_conventions import linear
 from separable.files.chunked_io import Source, Target, draft_of
 from separable.files.diagnostics import check_memory, check_packed
 from separable.files.file_format import CreateRequest, Format, metadata_kept
@@ -32,7 +34,9 @@ GEOMETRY = ("Offset", "Position", "Origin", "TransformMatrix", "Rotation", "Orie
             "ElementSpacing", "ElementSize", "CenterOfRotation")  # fmt: skip
 LAYOUT = ("ObjectType", "NDims", "DimSize", "ElementType", "ElementNumberOfChannels", "BinaryData",
           "BinaryDataByteOrderMSB", "ElementByteOrderMSB", "CompressedData", "CompressedDataSize",
-          "HeaderSize", "ElementDataFile", "ElementMin", "ElementMax", "AnatomicalOrientation")  # fmt: skip
+          "HeaderSize", "ElementDataFile", "ElementMin", "ElementMax", "AnatomicalOrientation",
+          "ElementToIntensityFunctionSlope", "ElementToIntensityFunctionOffset")  # fmt: skip
+SLOPE, INTERCEPT = "ElementToIntensityFunctionSlope", "ElementToIntensityFunctionOffset"
 
 
 def _header(path: Path) -> tuple[dict[str, str], int]:
@@ -91,6 +95,29 @@ class _Described:
         self.info = self._info(axes, len(sizes))
 
     @property
+    def scaling(self) -> tuple[float, float] | None:
+        """Slope and offset from stored to meant numbers, or None if they change nothing."""
+        found = tuple(
+            float(_numbers(self.header, (key,), 1, usual)[0])
+            for key, usual in ((SLOPE, 1.0), (INTERCEPT, 0.0))
+        )
+        return None if found == (1.0, 0.0) else (found[0], found[1])
+
+    @property
+    def meant_dtype(self) -> np.dtype[Any]:
+        if self.scaling is None:
+            return self.dtype.newbyteorder("=")
+        small = self.dtype.itemsize <= 2 or self.dtype.name == "float32"
+        return np.dtype(np.float32 if small else np.float64)
+
+    def meant(self, stored: Array) -> Array:
+        """Return ``slope * stored + offset``."""
+        if self.scaling is None:
+            return stored
+        slope, offset = self.scaling
+        return np.asarray(stored * slope + offset, self.meant_dtype)
+
+    @property
     def nbytes(self) -> int:
         return math.prod(self.shape) * self.dtype.itemsize
 
@@ -134,7 +161,10 @@ class _Described:
             raise FileError(f"cannot read {self.path}: its TransformMatrix is singular. Correct it")
         affine = lps_affine(origin[:count], steps[:count], direction)
         kept = {k: v for k, v in header.items() if k not in (*GEOMETRY, *LAYOUT)}
-        return info_with_frame(axes, affine, {"metaimage": kept})
+        notes: tuple[str, ...] = ()
+        if self.scaling is not None:
+            notes = (f"numbers are {linear(*self.scaling)}, by ElementToIntensityFunction",)
+        return info_with_frame(axes, affine, {"metaimage": kept}, notes=notes)
 
 
 def _open_metaimage(path: Path, inside: str = "") -> Source:
@@ -143,9 +173,11 @@ def _open_metaimage(path: Path, inside: str = "") -> Source:
         raise FileError(
             f"cannot read {path} by parts: it is compressed. Store it without compression"
         )
-    return raw_source(
-        path, "", Raw.open(found.data, found.dtype, found.shape, found.offset), found.info
-    )
+    raw = Raw.open(found.data, found.dtype, found.shape, found.offset)
+    source = raw_source(path, "", raw, found.info)
+    return source if found.scaling is None else replace(
+        source, dtype=found.meant_dtype, fetch=lambda region: found.meant(raw.read(region))
+    )  # fmt: skip
 
 
 def _read_metaimage(path: Path) -> tuple[Array, ImageInfo]:
@@ -161,7 +193,7 @@ def _read_metaimage(path: Path) -> tuple[Array, ImageInfo]:
     if len(content) < found.nbytes:
         raise EOFError("the file ends before its data")
     array = np.frombuffer(content, found.dtype).reshape(found.shape)
-    return array.astype(found.dtype.newbyteorder("=")), found.info
+    return found.meant(array.astype(found.dtype.newbyteorder("="))), found.info
 
 
 # Writing

@@ -14,7 +14,7 @@ import numpy as np
 
 from separable.errors import FileError
 from separable.files.axis_names import letters_of
-from separable.files.cf_conventions import decoded, even_step, length_unit, referenced
+from separable.files.cf_conventions import decoded, even_step, length_unit, referenced, unpacked
 from separable.files.chunked_io import Region, Source, Target
 from separable.files.file_format import CreateRequest, Format
 from separable.files.grid_options import variables_on_grid
@@ -142,7 +142,8 @@ def _info(path: Path, file: Any, name: str, attributes: dict[str, Any]) -> Image
     units = []
     for i, dim in enumerate(dims):
         if dim in file.variables and axes[i] in SPACE:
-            steps[i] = even_step(np.array(file.variables[dim].data))
+            stored = file.variables[dim]
+            steps[i] = even_step(unpacked(np.array(stored.data), _attributes(stored)))
             units.append(_attributes(file.variables[dim]).get("units", ""))
     unit = length_unit(units)
     return ImageInfo(

@@ -15,6 +15,7 @@ import numpy as np
 
 from separable.errors import FileError
 from separable.files.axis_names import short_unit
+from separable.files.cf_conventions import linear
 from separable.files.chunked_io import Region, Source, Target
 from separable.files.diagnostics import check_memory, check_packed, import_package
 from separable.files.file_format import CreateRequest, Format, metadata_kept
@@ -159,6 +160,12 @@ def info_of(image: Any) -> ImageInfo:
     space, _ = header.get_xyzt_units()
     unit = short_unit({"unknown": "mm", "meter": "m", "micron": "um"}.get(space, space))
     geometry = geometry_of(image)
+    slope, inter = float(image.dataobj.slope), float(image.dataobj.inter)
+    notes = [geometry.note] if geometry.note else []
+    if (slope, inter) != (1.0, 0.0):
+        notes.append(
+            f"numbers are {linear(slope, inter)}, by the slope and intercept of the header"
+        )
     kept = header.copy()
     geometry.repair(kept)
     spacing = tuple(
@@ -170,7 +177,7 @@ def info_of(image: Any) -> ImageInfo:
         spacing=spacing if any(spacing) else None,
         unit=unit,
         affine=geometry.affine,
-        notes=(geometry.note,) if geometry.note else (),
+        notes=tuple(notes),
         nodata=(math.nan,) if image.dataobj.dtype.kind in "fc" else (),
     )
 
@@ -245,7 +252,7 @@ def _create_nifti(request: CreateRequest) -> Target:
         offset = int(header.get_data_offset())
     else:
         header = header_for(request.info, request.shape, request.dtype, request.path)
-        with request.draft.open("wb") as file:
+        with request.draft.open("wb") as file, quiet():
             header.write_to(file)
         offset = int(header["vox_offset"])
     dtype = request.dtype.newbyteorder(header.endianness)
@@ -255,7 +262,7 @@ def _create_nifti(request: CreateRequest) -> Target:
 
 def _draft_header(request: CreateRequest) -> Any:
     nib = import_package("nibabel", request.path)
-    with request.draft.open("rb") as file:
+    with request.draft.open("rb") as file, quiet():
         size = int.from_bytes(file.read(4), "little")
         file.seek(0)
         wide = size in (540, 0x1C020000)  # in either byte order

@@ -20,7 +20,7 @@ from separable.files.flat_binary import Raw, raw_source, raw_target
 from separable.files.image_info import ImageInfo
 from separable.files.nifti import NIFTI, axes_in_file, header_for, info_of, quiet, scaled
 
-__all__ = ["NIFTI_PAIR", "header_beside", "is_binary_header"]
+__all__ = ["NIFTI_PAIR", "create_pair", "header_beside", "is_binary_header"]
 
 SIZES = (b"\x5c\x01\0\0", b"\0\0\x01\x5c", b"\x1c\x02\0\0", b"\0\0\x02\x1c")  # 348 and 540
 
@@ -83,9 +83,17 @@ def _analyze_info(image: Any) -> ImageInfo:
     )  # fmt: skip
 
 
-def _create_pair(request: CreateRequest) -> Target:
+def create_pair(request: CreateRequest) -> Target:
+    """Create a pair of files, of which `request.path` names one, as `Format.create` does."""
     nib = import_package("nibabel", request.path)
     header_path = request.path.with_suffix(".hdr")
+    named = request.path.suffix.lower() == ".hdr"  # the header is named, and not the data
+    data = request.path.with_suffix(".img") if named else request.path
+    if named and data.exists() and not request.overwrite:
+        raise FileError(
+            f"{data} exists. Choose another name, or overwrite it (overwrite=True, --force)"
+        )
+    numbers = draft_of(data) if named else request.draft
     if header_path.exists() and not request.overwrite:
         raise FileError(
             f"{header_path} exists. Choose another name, or overwrite it (overwrite=True, --force)"
@@ -99,19 +107,19 @@ def _create_pair(request: CreateRequest) -> Target:
     header["vox_offset"] = 0
     draft = draft_of(header_path)
     if not request.resume:
-        request.draft.write_bytes(b"")
+        numbers.write_bytes(b"")
     if not draft.exists():
-        with draft.open("wb") as file:
+        with draft.open("wb") as file, quiet():
             header.write_to(file)
     order, _ = axes_in_file(request.info.axes, request.shape)
     dtype = request.dtype.newbyteorder(header.endianness)
     try:
-        raw = Raw.open(request.draft, dtype, request.shape, 0, order[::-1], write=True)
+        raw = Raw.open(numbers, dtype, request.shape, 0, order[::-1], write=True)
     except BaseException:
-        for made in () if request.resume else (request.draft, draft):
+        for made in () if request.resume else (numbers, draft):
             made.unlink(missing_ok=True)
         raise
-    return raw_target(request, raw, parts=((request.draft, request.path), (draft, header_path)))
+    return raw_target(request, raw, parts=((numbers, data), (draft, header_path)))
 
 
 NIFTI_PAIR = Format(
@@ -119,7 +127,7 @@ NIFTI_PAIR = Format(
     suffixes=(".img",),
     refuse=NIFTI.refuse,
     open=_open_pair,
-    create=_create_pair,
+    create=create_pair,
     package="nibabel",
     keeps=NIFTI.keeps,
     options=NIFTI.options,

@@ -5,19 +5,21 @@ from __future__ import annotations
 import bz2
 import math
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from separable.errors import FileError
-from separable.files.anatomy import file_axes, frame_of, info_with_frame, lps_affine
+from separable.files.anatomy import MILLIMETRES, file_axes, frame_of, info_with_frame, lps_affine
 from separable.files.chunked_io import Source, Target, draft_of
 from separable.files.diagnostics import check_memory, check_packed, import_package
 from separable.files.file_format import CreateRequest, Format, metadata_kept
 from separable.files.flat_binary import Raw, raw_source, raw_target
-from separable.files.image_info import Array, ImageInfo
+from separable.files.image_info import Alpha, Array, ImageInfo
 from separable.files.volume_answers import NRRD_ANSWERS
+from separable.kernels.units import unit_of
 
 __all__ = ["NRRD"]
 
@@ -41,11 +43,13 @@ SPACES = {
     "left-anterior-superior": (1, -1, 1), "las": (1, -1, 1),
 }  # fmt: skip
 LAYOUT = ("type", "dimension", "sizes", "encoding", "endian", "data file", "datafile", "line skip",
-          "lineskip", "byte skip", "byteskip", "min", "max", "old min", "oldmin", "old max",
-          "oldmax", "block size", "blocksize", "number", "content")  # fmt: skip
-GEOMETRY = ("space", "space dimension", "space directions", "space origin", "spacings",
-            "thicknesses", "axis mins", "axis maxs", "centerings")  # fmt: skip
-COLOURS = ("rgb-color", "rgba-color", "hsv-color", "xyz-color", "3-color", "4-color")
+          "lineskip", "byte skip", "byteskip", "min", "max", "number")  # fmt: skip
+GEOMETRY = ("space", "space dimension", "space directions", "space origin", "spacings")
+# Fields of the old numbers or of the old grid that are left out, and a note says so.
+LEFT_OUT = ("old min", "oldmin", "old max", "oldmax", "block size", "blocksize", "axis mins",
+            "axismins", "axis maxs", "axismaxs")  # fmt: skip
+COLOURS = ("rgb-color", "rgba-color", "xyz-color", "3-color", "4-color")
+PER_AXIS = ("labels", "units", "centerings", "thicknesses")
 
 
 class _Described:
@@ -123,8 +127,15 @@ class _Described:
             raise ValueError(f"its header has {len(kinds)} kinds for {ndim} axes")
         rows = [None if d is None or np.isnan(d).any() else np.asarray(d, float)
                 for d in (directions if directions is not None else [None] * ndim)]  # fmt: skip
+        if "hsv-color" in kinds:
+            raise FileError(
+                f"cannot read {self.path}: its colours are hues (kind HSV-color), whose numbers cannot be "
+                "filtered. Convert them to RGB"
+            )
         letters = _letters(kinds, rows, directions is not None)
+        alpha = Alpha(3) if "rgba-color" in kinds else None
         steps = [float(s) for s in np.ravel(header.get("spacings", [np.nan] * ndim))]
+        factors = self._factors(letters)
         vectors: list[Array] = []
         spacing: list[float] = []
         for axis, letter in enumerate(letters):
@@ -132,13 +143,30 @@ class _Described:
                 step = steps[axis] if 0 < abs(steps[axis]) < math.inf else 1.0
                 count = len(vectors)
                 row = rows[axis]
-                vectors.append(step * np.eye(3)[count] if row is None else row)
+                vector = step * np.eye(3)[count] if row is None else row
+                vectors.append(vector * factors[count])
                 spacing.append(float(np.linalg.norm(vectors[-1])))
-        kept = {k: v for k, v in header.items() if k not in (*LAYOUT, *GEOMETRY)}
+        kept = {k: v for k, v in header.items() if k not in (*LAYOUT, *GEOMETRY, *LEFT_OUT)}
+        lost = sorted(set(header) & set(LEFT_OUT))
+        notes = (f"the fields {', '.join(lost)} of the header are not kept",) if lost else ()
         axes = "".join(letters)[::-1]
         if not vectors or (directions is None and np.isnan(steps).all()):
-            return ImageInfo(axes, {"nrrd": kept})
-        return self._placed(axes, vectors, spacing, kept)
+            return ImageInfo(axes, {"nrrd": kept}, alpha=alpha, notes=notes)
+        placed = self._placed(axes, vectors, spacing, kept)
+        return replace(placed, alpha=alpha, notes=notes)
+
+    def _factors(self, letters: list[str]) -> list[float]:
+        """Return the millimetres per unit of each spatial axis; an unknown unit counts as mm, as in ITK."""
+        header = self.header
+        if header.get("space directions") is not None:
+            units = [str(u) for u in header.get("space units", ())]
+            # The units are those of the coordinates: they are one for all axes, or cannot be obeyed.
+            units = units[:1] * 3 if len(set(units)) == 1 else []
+        else:
+            named = [str(u) for u in header.get("units", ())]
+            units = [u for u, a in zip(named, letters, strict=False) if a in "XYZ"]
+        known = [unit_of(u) for u in units]
+        return [MILLIMETRES.get(u, 1.0) if u else 1.0 for u in known] + [1.0] * 16
 
     def _placed(
         self, axes: str, vectors: list[Array], spacing: list[float], kept: dict[str, Any]
@@ -157,8 +185,15 @@ class _Described:
             )
         origin = np.ravel(self.header.get("space origin", np.zeros(count))).astype(float)
         origin = np.where(np.isfinite(origin), origin, 0.0)[:count]
+        origin = origin * self._factors(list(axes[::-1]))[:count]
+        for name in ("space units", "units"):  # the result is in mm
+            if name in kept:
+                kept[name] = ["mm" if unit_of(str(u)) else u for u in kept[name]]
         affine = lps_affine(origin, lengths, matrix / lengths)
         signs = SPACES.get(str(self.header.get("space", "")).lower(), (1, 1, 1))
+        if "measurement frame" in kept:  # its vectors are in the space of the source
+            frame = np.asarray(kept["measurement frame"], float)
+            kept["measurement frame"] = frame * np.array(signs[: frame.shape[-1]])
         return info_with_frame(axes, np.diag([*signs, 1.0]) @ affine, {"nrrd": kept})
 
 
@@ -246,8 +281,9 @@ def _text(request: CreateRequest, data: str = "") -> bytes:
     usual = {"X": "domain", "Y": "domain", "Z": "domain", "T": "time", "S": "RGB-color"}
     if len(kinds) != ndim:
         kinds = [usual.get(n, "list" if n in "CL" else "???") for n in letters]
-        kinds = ["list" if k == "RGB-color" and request.shape[order[::-1][i]] != 3 else k
-                 for i, k in enumerate(kinds)]  # fmt: skip
+        sizes = [request.shape[axis] for axis in order[::-1]]
+        kinds = [_colour_kind(info, n) if k == "RGB-color" else k
+                 for k, n in zip(kinds, sizes, strict=True)]  # fmt: skip
     fields["kinds"] = " ".join(kinds)
     fields["endian"] = "little"
     fields["encoding"] = "raw"
@@ -259,18 +295,25 @@ def _text(request: CreateRequest, data: str = "") -> bytes:
     return ("\n".join(lines) + "\n\n").encode("utf-8")
 
 
+def _colour_kind(info: ImageInfo, samples: int) -> str:
+    if samples == 4 and info.alpha is not None and info.alpha.index == 3:
+        return "RGBA-color"
+    return "RGB-color" if samples == 3 else "list"
+
+
 def _kept_lines(nrrd: Any, kept: dict[str, Any], ndim: int) -> list[str]:
     """Return the lines of the other fields of the source, and of its own key/value pairs."""
     lines = []
     for key, value in kept.items():
-        if key in ("labels", "units"):
-            if len(value) == ndim:
-                lines.append(f"{key}: " + " ".join(f'"{v}"' for v in value))
+        if key in PER_AXIS:
+            texts = [f'"{v}"' if key in ("labels", "units") else str(v) for v in value]
+            if len(texts) == ndim:
+                lines.append(f"{key}: " + " ".join(texts))
         elif key == "space units":
             lines.append(f"{key}: " + " ".join(f'"{v}"' for v in value))
         elif key == "measurement frame":
             lines.append(f"{key}: {nrrd.format_optional_matrix(np.asarray(value))}")
-        elif key in ("sample units", "old content"):
+        elif key in ("sample units", "content", "old content"):
             lines.append(f"{key}: {value}")
         elif isinstance(value, str):
             lines.append(f"{key}:={value}".replace("\n", "\\n"))

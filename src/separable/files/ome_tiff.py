@@ -17,6 +17,13 @@ from separable.files.image_info import SPACE, ImageInfo
 __all__ = ["check_files", "imagej_settings", "ome_settings", "plain_resolution", "tiff_info"]
 
 IMAGEJ = ("uint8", "uint16", "float32")  # the data types that ImageJ supports
+# Entries of ImageJ's metadata that are true of the result; its display range is that of the old numbers.
+IMAGEJ_KEPT = ("spacing", "unit", "finterval", "fps", "loop", "mode", "Info", "Labels", "LUTs",
+               "ROI", "Overlays", "Properties")  # fmt: skip
+OME_LEFT_OUT = {"Plane", "Instrument", "Experimenter", "Experiment", "StructuredAnnotations", "ROI",
+                "Plate", "Screen", "Project", "Dataset", "Folder", "ObjectiveSettings", "StageLabel",
+                "ImagingEnvironment", "AcquisitionDate", "DetectorSettings", "LightSourceSettings",
+                "MicrobeamManipulation"}  # fmt: skip
 UNITS = range(1, 6)  # resolution units: none, inch, centimetre, and two that tifffile adds
 METRES = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "nm": 1e-9, "pm": 1e-12, "A": 1e-10,
           "km": 1e3, "in": 0.0254}  # fmt: skip
@@ -66,16 +73,18 @@ def tiff_info(file: Any, axes: str, place: int = 0) -> ImageInfo:
     options = _options(file, place)
     steps: dict[str, float] = {}
     unit = ""
+    notes: tuple[str, ...] = ()
     if file.is_ome and file.ome_metadata:
         ome = _read_ome(file.ome_metadata, place)
         options["ome"] = ome
+        notes = _left_out(file.ome_metadata)
         unit = short_unit(ome.get("PhysicalSizeXUnit", "um"))
         for letter in "ZYX":
             size = _positive(ome.get(f"PhysicalSize{letter}"))
             own = short_unit(ome.get(f"PhysicalSize{letter}Unit", "um"))
             factor = 1.0 if own == unit else METRES.get(own, 0.0) / METRES.get(unit, math.inf)
             if size and factor:
-                steps[letter] = size * factor
+                steps[letter] = float(f"{size * factor:.15g}")
     elif "imagej" in options:
         kept = options["imagej"]
         unit = short_unit(str(kept.get("unit", "")))
@@ -88,8 +97,9 @@ def tiff_info(file: Any, axes: str, place: int = 0) -> ImageInfo:
     elif options.get("resolutionunit") == 3:  # per centimetre; values per inch are for printers
         unit, steps = "um", _per_pixel(options, 1e4)
     if not set(steps) & set(axes):
-        return ImageInfo(axes, options)
-    return ImageInfo(axes, options, spacing=tuple(steps.get(a) for a in axes), unit=unit)
+        return ImageInfo(axes, options, notes=notes)
+    spacing = tuple(steps.get(a) for a in axes)
+    return ImageInfo(axes, options, spacing=spacing, unit=unit, notes=notes)
 
 
 def _options(file: Any, place: int) -> dict[str, Any]:
@@ -104,7 +114,7 @@ def _options(file: Any, place: int) -> dict[str, Any]:
     if int(page.compression) in (8, 32946):  # deflate, which needs no other package
         options["compression"] = "zlib"
     if file.is_imagej and file.imagej_metadata:
-        kept = {k: v for k, v in file.imagej_metadata.items() if k in ("spacing", "unit")}
+        kept = {k: v for k, v in file.imagej_metadata.items() if k in IMAGEJ_KEPT}
         options["imagej"] = kept
     return options
 
@@ -153,6 +163,16 @@ def _read_ome(text: str, place: int = 0) -> dict[str, Any]:
         if channels and all(values):
             kept.setdefault("Channel", {})[name] = values
     return kept
+
+
+def _left_out(text: str) -> tuple[str, ...]:
+    """Return a note that names the OME elements that are not written again."""
+    found = sorted({_tag(e) for e in ElementTree.fromstring(text).iter()} & OME_LEFT_OUT)
+    if not found:
+        return ()
+    return (
+        f"of the OME metadata, sizes, channels, names and times are kept, not {', '.join(found)}",
+    )
 
 
 def _tag(element: ElementTree.Element) -> str:

@@ -14,6 +14,7 @@ from separable.files.image_info import SPACE, ImageInfo, affine_of
 from separable.kernels.units import POWERS
 
 __all__ = [
+    "has_names",
     "ome_of",
     "ome_to_info",
     "own_to_info",
@@ -49,11 +50,22 @@ def placed(image: dict[str, Any], level: str, ndim: int) -> tuple[Any, Any]:
     steps += image.get("coordinateTransformations") or ()
     scale, shift = np.ones(ndim), np.zeros(ndim)
     for step in steps:
-        if step.get("type") == "scale" and len(step.get("scale", ())) == ndim:
-            scale, shift = scale * step["scale"], shift * step["scale"]
-        elif step.get("type") == "translation" and len(step.get("translation", ())) == ndim:
-            shift = shift + step["translation"]
+        if step.get("type") == "scale" and "scale" in step:
+            factors = _numbers(step["scale"], "scale", ndim)
+            if not (factors > 0).all():
+                raise ValueError(f"its OME-Zarr scale must be > 0; got {factors.tolist()}")
+            scale, shift = scale * factors, shift * factors
+        elif step.get("type") == "translation" and "translation" in step:
+            shift = shift + _numbers(step["translation"], "translation", ndim)
     return scale, shift
+
+
+def _numbers(value: Any, name: str, ndim: int) -> Any:
+    """Return the numbers of a transformation, one per axis."""
+    numbers = np.asarray(value, np.float64)
+    if numbers.shape != (ndim,) or not np.isfinite(numbers).all():
+        raise ValueError(f"its OME-Zarr {name} must be {ndim} numbers, one per axis; got {value}")
+    return numbers
 
 
 def common_unit(units: Sequence[str], letters: str) -> tuple[str, list[float]]:
@@ -251,8 +263,13 @@ def to_attributes(
             attributes["unit"] = info.unit
     if info.affine is not None:
         attributes["affine"] = info.affine.tolist()
-    if zarr_format == 2:
+    if zarr_format == 2 and has_names(info, ndim):
         dims = getattr(info.options.get("place"), "dims", ())
         names = dims if dims and all(dims) else info.names
         attributes["_ARRAY_DIMENSIONS"] = list(names_of(info.axes, names, ndim))
     return attributes
+
+
+def has_names(info: ImageInfo, ndim: int) -> bool:
+    """Return whether the dimensions of an array have names, or it declares missing values and so needs them."""
+    return len(info.axes) == ndim or "place" in info.options or bool(info.nodata)

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 
-def open_source(path: PathLike, *, image: int = 1) -> Source:
+def open_source(path: PathLike, *, image: int | None = None) -> Source:
     """Open a file to read regions of it.
 
     Parameters
@@ -41,8 +41,9 @@ def open_source(path: PathLike, *, image: int = 1) -> Source:
         Zarr, NPY, HDF5, NIfTI, TIFF or ENVI. An array inside a file follows the path:
         ``in.zarr/labels/cells``, ``in.h5:/volume``. It may be left out where the file holds only
         one array, and in OME-Zarr, where the finest resolution level is used.
-    image : int
-        Number of the image in a file that holds several, from 1 to `count_images`.
+    image : int, optional
+        Number of the image in a file that holds several, from 1 to `count_images`. Default: 1, with a
+        note.
 
     Returns
     -------
@@ -71,14 +72,14 @@ def open_source(path: PathLike, *, image: int = 1) -> Source:
             f"cannot read {path} by parts: {format.name} is read whole. Convert it to .zarr or .npy"
         )
     with explain_errors(file, format):
-        if image != 1:
+        if image not in (None, 1):
             check_number(file, image, 1 if format.count is None else format.count(file))
-        source = format.open(file, inside if format.count is None else str(image))
-    reopen = open_source if image == 1 else partial(open_source, image=image)
+        source = format.open(file, inside if format.count is None else str(image or ""))
+    reopen = open_source if image is None else partial(open_source, image=image)
     return replace(source, info=replace(source.info, format=format.name), reopen=reopen)
 
 
-def check_number(path: Path, number: int, count: int) -> None:
+def check_number(path: Path, number: Any, count: int) -> None:
     """Refuse the number of an image that a file does not hold.
 
     Raises

@@ -12,13 +12,23 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from separable.errors import FileError
-from separable.files.diagnostics import check_memory, check_packed
+from separable.files.diagnostics import DEFLATE_RATIO, check_memory, check_packed
 from separable.files.file_format import Format, metadata_kept
 from separable.files.grid_options import picture_on_grid
 from separable.files.image_info import Alpha, Array, ImageInfo
 from separable.files.statements import answers_of
 
-__all__ = ["BMP", "JPEG", "PNG"]
+__all__ = [
+    "BMP",
+    "JPEG",
+    "NOT_IN_PICTURES",
+    "PNG",
+    "as_light",
+    "count_pictures",
+    "light_notes",
+    "picture_refuser",
+    "read_picture",
+]
 
 JPEG_QUALITY = 95
 ORIENTATION = 0x0112  # EXIF tag: how a picture is to be turned
@@ -28,19 +38,23 @@ MODES = {
     "RGBA": ("uint8", 4), "I;16": ("uint16", 1), "I": ("int32", 1),
 }  # fmt: skip
 # PNG chunks that say how bright and of what colour the numbers are; Pillow does not write them.
-LIGHT_CHUNKS = (b"gAMA", b"cHRM", b"sRGB")
+LIGHT_CHUNKS = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI")
 ANIMATION = ("duration", "loop", "default_image")  # of frames, in milliseconds
 KEPT = ("dpi", "icc_profile", "exif", "comment", "xmp", "text", "light")  # of `ImageInfo.options`
 
 
-def _count_pictures(path: Path) -> int:
+def count_pictures(path: Path) -> int:
+    """Return the number of pictures or frames in a file, as `Format.count` does."""
     from PIL import Image  # start-up time
 
     with _no_pixel_limit(), Image.open(path) as picture:
         return int(getattr(picture, "n_frames", 1))
 
 
-def _read_picture(path: Path, number: int = 1) -> tuple[Array, ImageInfo]:
+def read_picture(
+    path: Path, number: int = 1, *, ratio: int = DEFLATE_RATIO
+) -> tuple[Array, ImageInfo]:
+    """Read a picture as `Format.read_one` does; `ratio` is the largest number of samples per stored byte."""
     from PIL import Image  # start-up time
 
     _refuse_deep_colour(path)
@@ -52,7 +66,7 @@ def _read_picture(path: Path, number: int = 1) -> tuple[Array, ImageInfo]:
         name, samples = MODES.get(picture.mode, ("uint8", 1 if picture.mode == "P" else 3))
         shape, dtype = (picture.height, picture.width, samples), np.dtype(name)
         check_memory(path, shape, dtype)
-        check_packed(path, math.prod(shape) * dtype.itemsize)
+        check_packed(path, math.prod(shape) * dtype.itemsize, ratio=ratio)
         # Step 2: decode, in a mode whose numbers mean light and opacity.
         mode = _mode(picture, path, notes)
         array = np.asarray(_in_mode(picture, mode))
@@ -163,7 +177,8 @@ def _light_chunks(path: Path) -> tuple[tuple[bytes, bytes], ...]:
                 break
             data = file.read(size)
             file.seek(4, 1)  # checksum
-            if name in LIGHT_CHUNKS:
+            aspect = name == b"pHYs" and data[8:] == b"\0"  # of a pixel, without a unit
+            if name in LIGHT_CHUNKS or aspect:
                 found.append((name, data))
     return tuple(found)
 
@@ -192,7 +207,19 @@ def _no_pixel_limit() -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def _as_light(array: Array, info: ImageInfo) -> Array:
+def light_notes(array: Array, info: ImageInfo) -> tuple[str, ...]:
+    """Return notes on what `as_light` converts."""
+    notes = []
+    if info.options.get("inks") and array.ndim == 3 and array.shape[2] == 4:
+        notes.append("the inks (CMYK) were converted to RGB, without their colour profile")
+    if info.options.get("white_is_zero") and array.ndim == 2:
+        notes.append("0 was white: the numbers were inverted")
+    if info.options.get("orientation", 1) in range(2, 9):
+        notes.append("the picture was turned upright, as its metadata say")
+    return tuple(notes)
+
+
+def as_light(array: Array, info: ImageInfo) -> Array:
     """Return samples as pictures have them, from those of other formats: inks, 0 as white, not upright."""
     full = 1 if array.dtype.kind == "b" else np.iinfo(array.dtype).max
     if info.options.get("inks") and array.ndim == 3 and array.shape[2] == 4:
@@ -207,9 +234,10 @@ def _as_light(array: Array, info: ImageInfo) -> Array:
 
 def _writer(
     kind: str, quality: int | None = None
-) -> Callable[[BinaryIO, Array, ImageInfo, Path], None]:
-    def write(file: BinaryIO, array: Array, info: ImageInfo, path: Path) -> None:
+) -> Callable[[BinaryIO, Array, ImageInfo, Path], tuple[str, ...]]:
+    def write(file: BinaryIO, array: Array, info: ImageInfo, path: Path) -> tuple[str, ...]:
         _saved_as(array, info).save(file, kind, **_save_options(kind, info, quality))
+        return light_notes(array, info)
 
     return write
 
@@ -217,7 +245,7 @@ def _writer(
 def _saved_as(array: Array, info: ImageInfo) -> Any:
     from PIL import Image  # start-up time
 
-    native = _as_light(array.astype(array.dtype.newbyteorder("="), copy=False), info)
+    native = as_light(array.astype(array.dtype.newbyteorder("="), copy=False), info)
     return Image.fromarray(np.ascontiguousarray(native))
 
 
@@ -243,10 +271,12 @@ def _save_options(kind: str, info: ImageInfo, quality: int | None = None) -> dic
 
 def _several_writer(
     kind: str, quality: int | None = None
-) -> Callable[[BinaryIO, Sequence[tuple[Array, ImageInfo]], Path], None]:
+) -> Callable[[BinaryIO, Sequence[tuple[Array, ImageInfo]], Path], tuple[str, ...]]:
     """Return a function that writes the frames of an animation (PNG), or several photographs (JPEG)."""
 
-    def write(file: BinaryIO, images: Sequence[tuple[Array, ImageInfo]], path: Path) -> None:
+    def write(
+        file: BinaryIO, images: Sequence[tuple[Array, ImageInfo]], path: Path
+    ) -> tuple[str, ...]:
         pictures = [_saved_as(array, info) for array, info in images]
         first = images[0][1]
         if kind == "PNG":
@@ -266,6 +296,8 @@ def _several_writer(
         options = {**_save_options(kind, first, quality), **more}
         kind_of_file = "MPO" if kind == "JPEG" and len(images) > 1 else kind
         pictures[0].save(file, kind_of_file, save_all=True, append_images=pictures[1:], **options)
+        notes = (note for array, info in images for note in light_notes(array, info))
+        return tuple(dict.fromkeys(notes))
 
     return write
 
@@ -281,9 +313,21 @@ def _in_one_mode(pictures: list[Any]) -> list[Any]:
     return [picture.convert(common) for picture in pictures]
 
 
-def _refuser(
+def picture_refuser(
     name: str, grey: tuple[str, ...], samples: tuple[int, ...]
 ) -> Callable[[tuple[int, ...], np.dtype[Any]], str]:
+    """Return the function `Format.refuse` of a picture format.
+
+    Parameters
+    ----------
+    name : str
+        Name of the format.
+    grey : tuple of str
+        Data types that it holds without colours; with colours it holds uint8.
+    samples : tuple of int
+        Numbers of samples per pixel that it holds beside one.
+    """
+
     def refuse(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
         if 0 in shape:
             return f"an empty image of shape {shape} is not a {name} picture. Write .npy"
@@ -315,12 +359,12 @@ PNG = Format(
     name="PNG",
     suffixes=(".png",),
     signatures=(b"\x89PNG",),
-    read=_read_picture,
+    read=read_picture,
     write=_writer("PNG"),
-    count=_count_pictures,
-    read_one=_read_picture,
+    count=count_pictures,
+    read_one=read_picture,
     write_several=_several_writer("PNG"),
-    refuse=_refuser("PNG", ("uint8", "uint16", "bool"), (2, 3, 4)),
+    refuse=picture_refuser("PNG", ("uint8", "uint16", "bool"), (2, 3, 4)),
     keeps=metadata_kept("axes", "inks", "white_is_zero"),
     on_grid=picture_on_grid,
     statements=answers_of(
@@ -347,12 +391,12 @@ JPEG = Format(
     name="JPEG",
     suffixes=(".jpg", ".jpeg"),
     signatures=(b"\xff\xd8\xff",),
-    read=_read_picture,
+    read=read_picture,
     write=_writer("JPEG", quality=JPEG_QUALITY),
-    count=_count_pictures,
-    read_one=_read_picture,
+    count=count_pictures,
+    read_one=read_picture,
     write_several=_several_writer("JPEG", quality=JPEG_QUALITY),
-    refuse=_refuser("JPEG", ("uint8",), (3,)),
+    refuse=picture_refuser("JPEG", ("uint8",), (3,)),
     keeps=metadata_kept("axes", "inks", "white_is_zero"),
     on_grid=picture_on_grid,
     statements=answers_of(
@@ -377,9 +421,9 @@ BMP = Format(
     name="BMP",
     suffixes=(".bmp",),
     signatures=(b"BM",),
-    read=_read_picture,
+    read=read_picture,
     write=_writer("BMP"),
-    refuse=_refuser("BMP", ("uint8", "bool"), (3,)),
+    refuse=picture_refuser("BMP", ("uint8", "bool"), (3,)),
     keeps=metadata_kept("axes", "inks", "white_is_zero"),
     on_grid=picture_on_grid,
     statements=answers_of(

@@ -50,7 +50,9 @@ def count_images(path: PathLike) -> int:
         return format.count(file)
 
 
-def chosen_images(source: PathLike, target: PathLike, image: ImageChoice) -> tuple[int, ...]:
+def chosen_images(
+    source: PathLike, target: PathLike, image: ImageChoice, *, by_parts: bool = False
+) -> tuple[int, ...]:
     """Return the numbers of the images to filter: "auto" takes all where the target holds several.
 
     Parameters
@@ -58,6 +60,8 @@ def chosen_images(source: PathLike, target: PathLike, image: ImageChoice) -> tup
     source, target : str or path
     image : int or str
         A number from 1, "all" or "auto".
+    by_parts : bool
+        Whether the target is written by parts.
 
     Raises
     ------
@@ -72,7 +76,8 @@ def chosen_images(source: PathLike, target: PathLike, image: ImageChoice) -> tup
             return (image,)
     elif image in ("all", "auto"):
         format = locate(target, "write")[2]
-        if count == 1 or format.write_several is not None:
+        holds_several = format.join if by_parts else format.write_several
+        if count == 1 or holds_several is not None:
             return tuple(range(1, count + 1))
         if image == "auto":
             return (1,)
@@ -99,8 +104,8 @@ def one_image(source: PathLike, image: ImageChoice) -> int:
     if image == "all" and count == 1:
         return 1
     raise ArgumentError(
-        f"`image` must be a number 1 .. {count}, because a file is filtered by parts one image at a time; "
-        f"got {image!r}. Filter the images one after the other, or without --memory and --chunks"
+        f"`image` must be a number 1 .. {count}, because a run filters one image; got {image!r}. Filter "
+        "all of them with `filter`"
     )
 
 
@@ -127,7 +132,7 @@ def write_images(
     Parameters
     ----------
     path : str or path
-        PNG (an animation), JPEG (as MPO) or TIFF, by its suffix.
+        PNG or GIF (an animation), JPEG (as MPO) or TIFF, by its suffix.
     images : sequence of (ndarray, ImageInfo)
     overwrite : bool
         Whether an existing file may be replaced.
@@ -163,10 +168,10 @@ def write_images(
         )
     try:
         with whole_or_nothing(path.resolve(), overwrite) as file:
-            format.write_several(file, images, path)
+            told = format.write_several(file, images, path) or ()
     except FileError:
         raise
     except Exception as error:
         raise FileError(f"cannot write {path}: {reason_of(error)}{remedy_of(error)}") from None
     lost = (lost_metadata(info, format, a.shape, a.dtype, path) for a, info in images)
-    return tuple(dict.fromkeys(note for notes in lost for note in notes))
+    return tuple(dict.fromkeys((*told, *(note for notes in lost for note in notes))))

@@ -3,39 +3,38 @@
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from separable.errors import FileError
-from separable.files.chunked_io import Region, Source, Target, chunk_error
+from separable.files.chunked_io import Region, Source, chunk_error
 from separable.files.diagnostics import check_memory, import_package
-from separable.files.file_format import CreateRequest, Format
-from separable.files.flat_binary import Raw, raw_source, raw_target
+from separable.files.file_format import Format, first_of
+from separable.files.flat_binary import Raw, raw_source
 from separable.files.grid_options import tiff_on_grid
 from separable.files.image_info import Array, ImageInfo
-from separable.files.ome_tiff import (
-    check_files,
-    imagej_settings,
-    ome_settings,
-    plain_resolution,
-    tiff_info,
-)
+from separable.files.ome_tiff import check_files, tiff_info
 from separable.files.statements import answers_of
 from separable.files.tiff_checks import check_pages, codec_named, damage_raises
-from separable.files.tiff_samples import Meaning, layout_settings, meaning_of, samples_last
-from separable.files.tiff_tags import band_scaling, geo_spacing, kept_tags, nodata_of, tag_settings
+from separable.files.tiff_masks import MaskedImage, mask_of
+from separable.files.tiff_samples import Meaning, meaning_of, samples_last
+from separable.files.tiff_tags import band_scaling, geo_spacing, kept_tags, nodata_of
+from separable.files.tiff_writing import (
+    create_tiff,
+    join_tiff,
+    kept_by_tiff,
+    refuse_tiff,
+    write_several,
+    write_tiff,
+)
 
 __all__ = ["TIFF"]
 
 REDUCED, MASK = 1, 4  # bits of NewSubfileType
-CLASSIC_BYTES = (1 << 32) - (1 << 25)  # TIFF has 32-bit offsets, BigTIFF 64-bit ones
-OME_TYPES = frozenset(("uint8", "int8", "uint16", "int16", "uint32", "int32",
-                       "float32", "float64", "complex64", "complex128", "bool"))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,8 @@ class _Image:
     convert : callable
         ``(stored, samples) -> meant``: convert an array whose axes are in order and that holds all
         samples of its pixels, and return a range of the samples.
+    mask : MaskedImage, optional
+        What becomes of the pixels that an internal mask leaves out.
     """
 
     series: Any
@@ -64,6 +65,7 @@ class _Image:
     info: ImageInfo
     converts: bool
     convert: Callable[[Array, slice], Array]
+    mask: MaskedImage | None = None
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
@@ -110,27 +112,31 @@ def _image(path: Path, file: Any, number: int = 1) -> _Image:
     shape = tuple(int(series.shape[i]) for i in order)
     if meaning.samples and not axes.endswith("S"):  # colours of a palette
         axes, shape = axes + "S", (*shape, meaning.samples)
-    info = _info(path, file, place, axes, meaning, scaling)
+    at = mask_of(file, place, axes, shape)
+    info = _info(path, file, place, axes, meaning, scaling, masked=at is not None)
     converts = meaning.convert is not None or scaling is not None
-    return _Image(series, order, shape, dtype, info, converts, convert)
+    mask = None
+    if at is not None:
+        mask = MaskedImage.of(path, at, info, dtype).placed(shape[2] if len(shape) > 2 else 1)
+    return _Image(series, order, shape, dtype, info, converts, convert, mask)
 
 
 def _info(
-    path: Path, file: Any, place: int, axes: str, meaning: Meaning, scaling: Any
+    path: Path, file: Any, place: int, axes: str, meaning: Meaning, scaling: Any, *, masked: bool
 ) -> ImageInfo:
     """Return the metadata of an image."""
     series = file.series[place]
     first = series.keyframe if place else file.pages[0]
     info = tiff_info(file, axes, place)
     tags, lost = kept_tags(first)
-    notes = [*meaning.notes, *lost]
+    notes = [*info.notes, *meaning.notes, *lost]
     nodata = nodata_of(path, first, meaning.dtype)
     if scaling is not None:
         notes.append("scale and offset of the bands were applied")
         wide = np.float64 if meaning.dtype.itemsize > 2 else np.float32
         meant = (np.array(v) * scaling[0] + scaling[1] for v in nodata)
         nodata = tuple(dict.fromkeys(float(wide(v)) for m in meant for v in np.ravel(m)))
-    left_out = len(file.series) - len(_images(file))
+    left_out = len(file.series) - len(_images(file)) - masked
     if left_out:
         notes.append(f"left out {left_out} thumbnails, overviews or masks of {path.name}")
     if len(series.levels) > 1:
@@ -155,13 +161,17 @@ def _read_tiff(path: Path, number: int = 1) -> tuple[Array, ImageInfo]:
         check_pages(path, file, image.series)
         with codec_named(path):
             array = np.asarray(image.series.asarray()).transpose(image.order)
-        return image.convert(array, slice(None)), image.info
+            array = image.convert(array, slice(None))
+            if image.mask is None:
+                return array, image.info
+            valid = np.asarray(file.series[image.mask.place].asarray()) != 0
+        return image.mask.applied(array, valid), image.mask.info
 
 
 def _open_tiff(path: Path, inside: str = "") -> Source:
     """Open an image of a TIFF file: contiguous samples are read by their offset, others page by page.
 
-    `inside` is the number of the image.
+    `inside` is the number of the image; if it is empty, a note says how many there are.
     """
     import tifffile  # start-up time
 
@@ -170,6 +180,10 @@ def _open_tiff(path: Path, inside: str = "") -> Source:
             file = open_files.enter_context(tifffile.TiffFile(path))
             check_files(path, file)
             image = _image(path, file, int(inside or 1))
+            count = len(_images(file))
+            if not inside and count > 1:  # and so without a mask
+                notes = (*image.info.notes, first_of(count))
+                image = replace(image, info=replace(image.info, notes=notes))
             series = image.series
             place, dtype = series.dataoffset, np.dtype(file.byteorder + series.dtype.char)
             plain = place is not None and series.dtype.kind != "b"
@@ -178,10 +192,11 @@ def _open_tiff(path: Path, inside: str = "") -> Source:
         if plain:
             slow = tuple(int(axis) for axis in np.argsort(image.order))
             raw = Raw.open(path, dtype, image.stored_shape, int(place or 0), slow)
-            return _converted(raw_source(path, "", raw, image.info), image)
-        source = _paged(path, file, image)
-        open_files.pop_all()
-        return _converted(source, image)
+            source = _converted(raw_source(path, "", raw, image.info), image)
+        else:
+            source = _converted(_paged(path, file, image), image)
+            open_files.pop_all()
+        return source if image.mask is None else image.mask.source(source)
 
 
 def _converted(source: Source, image: _Image) -> Source:
@@ -227,169 +242,20 @@ def _paged(path: Path, file: Any, image: _Image) -> Source:
     return Source(path, image.stored_shape, dtype, chunks, image.info, fetch, file.close)
 
 
-# Writing
-
-
-def _file_order(info: ImageInfo, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the axes in the order of TIFF: pages of rows and columns, T Z C before them, samples last.
-
-    Samples that were stored as planes lie before the rows again.
-    """
-    axes, ndim = info.axes, len(shape)
-    if len(axes) != ndim or not {"Y", "X"} <= set(axes) or len(set(axes)) != ndim:
-        return tuple(range(ndim))
-    if not axes.endswith(("YX", "YXS")) or "S" in axes[:-1]:
-        rank = {letter: i for i, letter in enumerate("TZCLYXS")}
-        order = tuple(sorted(range(ndim), key=lambda i: rank.get(axes[i], -1)))
-    else:
-        order = tuple(range(ndim))
-    if "S" in axes and info.options.get("samples", {}).get("planar") and shape[order[-1]] > 1:
-        order = (*order[:-3], order[-1], *order[-3:-1])
-    return order
-
-
-def _described(info: ImageInfo, shape: tuple[int, ...]) -> ImageInfo:
-    """Return metadata in which an array without any that looks like colours has colours."""
-    if not info.axes and len(shape) == 3 and shape[-1] in (3, 4) and min(shape[:2]) > 4:
-        return replace(info, axes="YXS")
-    return info
-
-
-def _in_order(info: ImageInfo, order: tuple[int, ...]) -> ImageInfo:
-    if len(info.axes) != len(order):
-        return info
-    spacing = info.spacing if len(info.spacing or ()) == len(order) else None
-    return replace(
-        info,
-        axes="".join(info.axes[i] for i in order),
-        spacing=tuple(spacing[i] for i in order) if spacing is not None else None,
-    )
-
-
-def _settings(
-    info: ImageInfo, shape: tuple[int, ...], dtype: np.dtype[Any], path: Path
-) -> dict[str, Any]:
-    """Return options for tifffile: OME-TIFF, ImageJ or plain TIFF, by name, origin and spacing."""
-    name = dtype.newbyteorder("=").name
-    axes = info.axes if len(info.axes) == len(shape) else ""
-    samples = shape[axes.index("S")] if "S" in axes else 0
-    settings = layout_settings(info, samples, dtype)
-    if samples == 1:  # one sample is no axis of a page
-        axes = axes.replace("S", "Q" if "C" in axes else "C")
-        info = replace(info, axes=axes)
-    settings["bigtiff"] = math.prod(shape) * dtype.itemsize > CLASSIC_BYTES
-    tags = tag_settings(info)
-    extra = {k: v for k, v in tags.items() if k == "extratags"}
-    ome = {**settings, **extra, "ome": True, "metadata": ome_settings(info, len(shape))}
-    supported = name in OME_TYPES and (not axes or set(axes) <= set("TZCYXLSQ"))
-    named = path.name.lower().endswith((".ome.tif", ".ome.tiff"))
-    if (named or info.options.get("ome") is not None) and supported:
-        return ome
-    on_earth = "geotiff" in info.options
-    imagej = None if on_earth else imagej_settings(info, shape, name)
-    if imagej is not None and not samples:
-        return {**imagej, **settings, **extra}
-    if imagej is not None:
-        return {**imagej, **extra}
-    steps = len(info.spacing or ()) == len(shape) == len(info.axes)
-    measured = steps and info.unit and "resolution" not in info.options
-    if measured and supported and not on_earth:
-        return ome
-    metadata = {"axes": axes} if axes else {}
-    return {**settings, **tags, "metadata": metadata, **plain_resolution(info)}
-
-
-def _keeps(
-    info: ImageInfo, shape: tuple[int, ...], dtype: np.dtype[Any], path: Path
-) -> frozenset[str]:
-    info = _described(info, shape)
-    order = _file_order(info, shape)
-    settings = _settings(_in_order(info, order), tuple(shape[i] for i in order), dtype, path)
-    found = {"axes", "nodata", "inks", "white_is_zero", "geotiff"}
-    if "colormap" in settings:
-        found.add("colormap")
-    if settings.get("ome"):
-        found |= {"spacing", "ome"}
-    elif settings.get("imagej"):
-        found |= {"spacing", "imagej"}
-    elif "resolution" in settings or "geotiff" in info.options:
-        found.add("spacing")
-    return frozenset(found)
-
-
-def _prepared(array: Array, info: ImageInfo, path: Path) -> tuple[Array, dict[str, Any]]:
-    """Return an array with its axes in the order of TIFF, and the options of tifffile."""
-    info = _described(info, array.shape)
-    order = _file_order(info, array.shape)
-    array, info = array.transpose(order), _in_order(info, order)
-    settings = _settings(info, array.shape, array.dtype, path)
-    if not settings.get("imagej") and info.options.get("compression"):
-        settings["compression"] = info.options["compression"]
-    return array, settings
-
-
-def _write_tiff(file: BinaryIO, array: Array, info: ImageInfo, path: Path) -> None:
-    import tifffile  # start-up time
-
-    array, settings = _prepared(array, info, path)
-    tifffile.imwrite(file, array, **settings)
-
-
-def _write_several(file: BinaryIO, images: Sequence[tuple[Array, ImageInfo]], path: Path) -> None:
-    """Write several images: OME-TIFF if all of them are, else one series of pages after the other."""
-    import tifffile  # start-up time
-
-    # ImageJ holds one image per file.
-    without = [(a, replace(i, options={k: v for k, v in i.options.items() if k != "imagej"}))
-               for a, i in images]  # fmt: skip
-    made = [_prepared(array, info, path) for array, info in without]
-    ome = all(settings.get("ome") for _, settings in made)
-    big = sum(array.nbytes for array, _ in made) > CLASSIC_BYTES
-    with tifffile.TiffWriter(file, bigtiff=big, ome=ome) as writer:
-        for array, settings in made:
-            for name in ("ome", "bigtiff", "imagej"):
-                settings.pop(name, None)
-            writer.write(array, **settings)
-
-
-def _create_tiff(request: CreateRequest) -> Target:
-    import tifffile  # start-up time
-
-    known = _described(request.info, request.shape)
-    order = _file_order(known, request.shape)
-    shape = tuple(request.shape[i] for i in order)
-    if not request.resume:
-        settings = _settings(_in_order(known, order), shape, request.dtype, request.path)
-        tifffile.memmap(request.draft, shape=shape, dtype=request.dtype, **settings)
-    with damage_raises(), tifffile.TiffFile(request.draft) as made:
-        series = made.series[0]
-        found = tuple(int(n) for n in series.shape)
-        same = [n for n in found if n > 1] == [n for n in shape if n > 1]
-        request.check_draft(request.shape if same else found, series.dtype)
-        dtype, place = np.dtype(made.byteorder + series.dtype.char), int(series.dataoffset or 0)
-    raw = Raw.open(request.draft, dtype, request.shape, place, order, write=True)
-    return raw_target(request, raw)
-
-
-def _refuse_tiff(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
-    if len(shape) < 2 or 0 in shape:
-        return f"a TIFF image has two axes or more and is not empty; got shape {shape}. Write .npy"
-    return ""
-
-
 TIFF = Format(
     name="TIFF",
     suffixes=(".tif", ".tiff"),
     signatures=(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     read=_read_tiff,
-    write=_write_tiff,
+    write=write_tiff,
     count=_count_images,
     read_one=_read_tiff,
-    write_several=_write_several,
-    refuse=_refuse_tiff,
+    write_several=write_several,
+    join=join_tiff,
+    refuse=refuse_tiff,
     open=_open_tiff,
-    create=_create_tiff,
-    keeps=_keeps,
+    create=create_tiff,
+    keeps=kept_by_tiff,
     options={
         "ome": "OME's metadata",
         "imagej": "ImageJ's metadata",
@@ -415,8 +281,8 @@ TIFF = Format(
             "print resolution": "per inch",
             "axis names": "as letters",
             "other metadata": "description, OME channels, texts and XMP; not EXIF, and a note says so",
-            "several images": "series and positions are all filtered when the file is read whole; by parts "
-            "the first, or that of --image N; not thumbnails, overviews and masks, and a note says so",
+            "several images": "series and positions are all filtered, whole and by parts; --image N takes one; not "
+            "thumbnails, overviews and masks, and a note says so",
         },
         converted={
             "palette": "to RGB; tables of ImageJ, grey ramps and smooth tables are kept instead, and "
@@ -432,7 +298,8 @@ TIFF = Format(
         obeyed={
             "alpha": "colours are weighted by it",
             "premultiplied alpha": "colours and alpha are filtered alike",
-            "missing value": "GDAL_NODATA",
+            "missing value": "GDAL_NODATA, and internal masks: pixels are missing, or transparent in uint8 and "
+            "uint16 without a declared value",
         },
         refused={
             "unknown colour space": "also ICCLab, ITULab, CFA, LogL, LogLuv and LinearRaw",

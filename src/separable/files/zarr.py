@@ -19,6 +19,7 @@ from separable.files.file_format import CreateRequest, Format
 from separable.files.grid_options import zarr_on_grid
 from separable.files.image_info import Array, ImageInfo
 from separable.files.ome_zarr import (
+    has_names,
     ome_of,
     ome_to_info,
     own_to_info,
@@ -154,6 +155,7 @@ def _info(zarr: Any, path: Path, name: str, node: Any) -> ImageInfo:
         return with_levels(info, ome, parent, last)
     names = getattr(node.metadata, "dimension_names", None)
     info = own_to_info(attributes, names, node.ndim)
+    info = replace(info, options={**info.options, "zarr_fill": node.fill_value})
     if not name:
         return info
     place = place_in(path, name, int(node.metadata.zarr_format))
@@ -299,9 +301,10 @@ def _fill_value(request: CreateRequest, like: dict[str, Any], version: int) -> A
 
     In Zarr 2 with named dimensions xarray takes it as missing, so it is the declared value or none.
     """
-    if version == 2 and not _is_ome(request):
+    named = has_names(request.info, len(request.shape))
+    if version == 2 and named and not _is_ome(request):
         return request.dtype.type(request.info.nodata[0]) if request.info.nodata else None
-    value = like.get("fill_value")
+    value = like.get("fill_value", request.info.options.get("zarr_fill"))
     plain = isinstance(value, (bool, int, float, complex, np.number, np.bool_))
     return request.dtype.type(value if plain and fits_dtype(value, request.dtype) else 0)
 

@@ -18,6 +18,7 @@ from separable.files.cf_conventions import (
     fill_number,
     length_unit,
     referenced,
+    unpacked,
 )
 from separable.files.diagnostics import import_package
 from separable.files.image_info import SPACE
@@ -165,7 +166,7 @@ def spacing_in(
         node = zarr.open(read_store(place.path), mode="r", path=found)
         attributes = dict(node.attrs)
         if node.ndim == 1 and length_unit([attributes.get("units", "")]):
-            spacing[i] = even_step(np.asarray(node[...]))
+            spacing[i] = even_step(unpacked(np.asarray(node[...]), attributes))
             units.append(attributes["units"])
     unit = length_unit(units)
     return (tuple(spacing), unit) if unit and any(spacing) else (None, "")

@@ -13,19 +13,31 @@ from separable.request import shown
 __all__ = ["SAMPLES", "Lengths", "has_units", "measured", "read_lengths", "unit_of"]
 
 SAMPLES = "px"
-POWERS = {"m": 0, "cm": -2, "mm": -3, "um": -6, "nm": -9}  # of ten, in metres
+POWERS = {
+    "km": 3,
+    "m": 0,
+    "cm": -2,
+    "mm": -3,
+    "um": -6,
+    "nm": -9,
+    "A": -10,
+    "pm": -12,
+}  # of ten, in metres
 
 # Spellings in OME, ImageJ, NIfTI and napari (pint), and those that people type.
 _SPELLINGS = {
+    "km": ("kilometer", "kilometre"),
     "m": ("meter", "metre"),
     "cm": ("centimeter", "centimetre"),
     "mm": ("millimeter", "millimetre"),
     "um": ("µm", "μm", "micron", "micrometer", "micrometre"),
     "nm": ("nanometer", "nanometre"),
+    "A": ("angstrom", "\u00c5", "\u212b"),
+    "pm": ("picometer", "picometre"),
     "px": ("pixel", "voxel", "sample"),
 }
 _NAMES = {s: unit for unit, spellings in _SPELLINGS.items() for s in (unit, *spellings)}
-_NUMBER = re.compile(r"(.*?)(px|cm|mm|um|µm|μm|nm|m)?")
+_NUMBER = re.compile(r"(.*?)(px|km|cm|mm|um|µm|μm|nm|pm|m)?")
 _BETWEEN = re.compile(r"(?<!p)x")  # the x of 2x1x1 and not that of 2px
 
 

@@ -17,9 +17,11 @@ from separable.files.format_registry import in_parts
 from separable.files.image_filter import filter_whole_file
 from separable.files.several_images import chosen_images
 from separable.volumes.bank_files import BankRun, bank
+from separable.volumes.file_checks import are_large
 from separable.volumes.file_to_file import filter
 from separable.volumes.filter_file import Run
 from separable.volumes.halo import BlockFilter, chunkwise, filter_block, needs
+from separable.volumes.joined_images import JoinedImages
 from separable.volumes.slab_schedule import Schedule
 
 IN_PARTS = {"memory", "chunks", "resume", "client"}  # options of files that are filtered in parts
@@ -27,6 +29,7 @@ IN_PARTS = {"memory", "chunks", "resume", "client"}  # options of files that are
 __all__ = [
     "BankRun",
     "BlockFilter",
+    "JoinedImages",
     "Run",
     "Schedule",
     "bank",
@@ -68,12 +71,12 @@ def filter_with(
             f"{output!r}. To filter it in memory, read it first: separable.files.read_image"
         )
     asked = options.keys() & IN_PARTS
-    if asked or (in_parts(image, output) and len(_chosen(image, output, options)) == 1):
+    by_parts = asked or in_parts(image, output)
+    if by_parts and not asked:  # several images are compressed only where they are written whole
+        count = len(chosen_images(image, output, options.get("image", "auto")))
+        by_parts = count == 1 or are_large(image, count)
+    if by_parts:
         filter(image, output, kernel, progress=progress, **options)
-    else:  # pictures, which are read and written whole, and files with several images
+    else:  # pictures, which are read and written whole, and small files with several images
         filter_whole_file(image, output, kernel, progress=progress, **options)
     return output
-
-
-def _chosen(image: Any, output: Any, options: dict[str, Any]) -> tuple[int, ...]:
-    return chosen_images(image, output, options.get("image", "auto"))

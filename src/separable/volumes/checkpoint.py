@@ -30,12 +30,15 @@ from separable.system import NO_SUCH_LOCK, Handle
 __all__ = [
     "Journal",
     "bring_to_disk",
+    "image_path",
     "journal_of",
     "locked_journal",
     "now",
     "open_journal",
     "request_of",
     "stage_path",
+    "state_of",
+    "text_of_arrays",
 ]
 
 FORMAT = 1
@@ -50,7 +53,9 @@ class Journal:
     schedule : list or None
         Schedule as `Schedule.to_list` returned it.
     done : set of (int, int)
-        Stage and slab numbers of the slabs on the disk.
+        Stage and slab numbers of the slabs on the disk; number of an image and 0, where images are joined.
+    notes : list of str
+        Notes of the images that are complete.
     """
 
     def __init__(self, file: Handle, events: list[dict[str, Any]]) -> None:
@@ -60,6 +65,7 @@ class Journal:
         found = [e["schedule"] for e in events if "schedule" in e]
         self.schedule: Any = found[-1] if found else None
         self.done = {(int(e["done"][0]), int(e["done"][1])) for e in events if "done" in e}
+        self.notes = [str(note) for event in events for note in event.get("notes", ())]
 
     def write(self, **event: Any) -> None:
         """Append an event and flush it to the disk."""
@@ -167,11 +173,24 @@ def stage_path(target: Path, number: int) -> Path:
     return draft.with_name(f"{draft.name}.stage{number}.npy")
 
 
+def image_path(target: Path, number: int) -> Path:
+    """Return the path of the result of one of several images that are joined.
+
+    Examples
+    --------
+    >>> image_path(Path("out.ome.tif"), 2).name
+    'out.ome.tif.partial.image2.ome.tif'
+    """
+    ending = "".join(target.suffixes[-2:])
+    draft = draft_of(target)
+    return draft.with_name(f"{draft.name}.image{number}{ending}")
+
+
 def _clear(target: Path) -> None:
     """Delete the files of an earlier run except the journal."""
     draft = draft_of(target)
     remove(draft)
-    for pattern in (".stage*.npy*", ".journal.*of*"):
+    for pattern in (".stage*.npy*", ".journal.*of*", ".image*"):
         for found in draft.parent.glob(f"{glob.escape(draft.name)}{pattern}"):
             remove(found)
 
@@ -244,8 +263,8 @@ def request_of(
     assert form is not None
     found = {
         "source": str(Path(source.path).resolve()),
-        "its state": _state(source.path, (source.shape, source.dtype.str, source.chunks)),
-        "kernel": _digest(*_arrays(form), np.int64(problem.exponent)),
+        "its state": state_of(source.path, (source.shape, source.dtype.str, source.chunks)),
+        "kernel": text_of_arrays(*_arrays(form), np.int64(problem.exponent)),
         "method": f"{filter_plan.chosen.name} ({filter_plan.chosen.method})",
         "axes": str(problem.axes),
         "mode": ",".join(border.name for border in problem.modes),
@@ -259,8 +278,8 @@ def request_of(
     if "mask" in missing:
         mask = missing["mask"]
         is_file = isinstance(mask, (str, os.PathLike))
-        found["mask"] = str(Path(mask).resolve()) if is_file else _digest(np.asarray(mask))
-        found["its mask's state"] = _state(mask) if is_file else ""
+        found["mask"] = str(Path(mask).resolve()) if is_file else text_of_arrays(np.asarray(mask))
+        found["its mask's state"] = state_of(mask) if is_file else ""
     return found
 
 
@@ -272,14 +291,15 @@ def _arrays(form: Decomposition) -> Iterator[Any]:
         yield from term
 
 
-def _digest(*arrays: Any) -> str:
+def text_of_arrays(*arrays: Any) -> str:
+    """Return a digest of the values, shapes and types of arrays."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(repr((array.shape, array.dtype.str)).encode() + array.tobytes())
     return digest.hexdigest()[:16]
 
 
-def _state(path: Any, layout: Any = ()) -> str:
+def state_of(path: Any, layout: Any = ()) -> str:
     """Return a digest that changes with a file: of its size and time, or a store's metadata."""
     digest = hashlib.sha256(repr(layout).encode())
     place = outer_file(path)

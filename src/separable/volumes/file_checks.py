@@ -13,12 +13,23 @@ import numpy as np
 from separable.errors import ArgumentError, FileError
 from separable.files.chunked_io import Source
 from separable.files.format_registry import PathLike, outer_file
+from separable.files.opening import open_source
 from separable.volumes.slab_schedule import amount
 
-__all__ = ["check_claims", "chunk_sizes", "refuse_same"]
+__all__ = ["are_large", "check_claims", "chunk_sizes", "refuse_same"]
 
 MOST_CHUNKS = 1 << 20  # largest number of chunks along an axis; planning visits all of them
+LARGE = 2 << 30  # bytes from which files are filtered in slabs without being asked
 SPARSE = 1000  # how many times larger than the free disk space a result may be claimed to be
+
+
+def are_large(source: PathLike, images: int = 1, copies: int = 1) -> bool:
+    """Return whether images of a file, times the copies of them in memory, take more than 2 GiB.
+
+    All images of the file are taken to be as large as the first one.
+    """
+    with open_source(source) as opened:
+        return images * copies * opened.nbytes > LARGE
 
 
 def check_claims(source: Source, target: Path, shape: tuple[int, ...], out: np.dtype[Any]) -> None:

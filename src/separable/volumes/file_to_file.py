@@ -10,11 +10,12 @@ from typing import Any, TypeAlias
 from numpy.typing import ArrayLike
 
 from separable.factors import Factors
-from separable.files.several_images import ImageChoice
+from separable.files.several_images import ImageChoice, chosen_images
 from separable.filter_bank.magnitude import Magnitude
 from separable.filtering import NoData
 from separable.plan import Plan
 from separable.volumes.filter_file import Run
+from separable.volumes.joined_images import filter_images
 from separable.volumes.slab_schedule import Schedule
 
 __all__ = ["filter"]
@@ -85,8 +86,9 @@ def filter(
     rescale : (low, high), optional
         Percentiles of the result that become the ends of the range of its type (0 .. 1 for floats).
         The result is first written as floats beside the target.
-    image : int or "auto"
-        Number of the image in a file that holds several, from 1; "auto" takes the first.
+    image : int, "all" or "auto"
+        Number of the image in a file that holds several, from 1. "auto" takes all where the target
+        holds several (TIFF), else the first. The result of each is first written beside the target.
     part : str or (int, int), optional
         Part of the slabs to compute, such as "3/64": independent processes share one run, each with
         its own number, and the one that ends last completes the target, which must be a Zarr store.
@@ -99,7 +101,7 @@ def filter(
     Returns
     -------
     Schedule
-        The slabs that were used; prints as text.
+        The slabs that were used, for the last image if there are several; prints as text.
 
     Raises
     ------
@@ -124,7 +126,11 @@ def filter(
     """
     given = {"memory": memory, "chunks": chunks, "resume": resume, "client": client}
     given |= {"mask": mask, "nan": nan, "fill": fill, "part": part, "levels": levels}
-    given |= {"overwrite": overwrite, "rescale": rescale, "nodata": nodata, "image": image}
+    given |= {"overwrite": overwrite, "rescale": rescale, "nodata": nodata}
+    numbers = chosen_images(source, target, image, by_parts=True)
+    if len(numbers) > 1:
+        return filter_images(source, target, numbers, kernel, progress=progress, **given, **options)
+    given["image"] = numbers[0]
     with Run(source, target, kernel, **given, **options) as run:
         run(progress)
         return run.schedule

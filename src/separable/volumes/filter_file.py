@@ -131,7 +131,7 @@ class Run:
         reopened = partial(open_source, Path(source), image=number)
         self.source: Source = reopened()
         try:
-            self._note(choice_note((number,), count_images(source)))
+            self._note(self._choice(source, number))
             for read in (source, mask):
                 refuse_same(read, target)
             missing = missing_options(mask, nan, fill, nodata)
@@ -208,6 +208,10 @@ class Run:
         some = is_missing(missing, self.source.dtype)
         self._note(opacity_note(opacity, first, self.plan.problem.out, missing=some))
         self.source = with_opacity(self.source, opacity, missing, self.plan.problem.axes)
+
+    def _choice(self, source: PathLike, number: int) -> str:
+        """Return in words which of several images is filtered."""
+        return choice_note((number,), count_images(source))
 
     def _note(self, note: str) -> None:
         if note:

@@ -153,6 +153,7 @@ def resample_file(
     memory: int | str | None = None,
     overwrite: bool = False,
     progress: Callable[[float], None] | None = None,
+    image: int | None = None,
 ) -> FileResampling:
     """Resample an image or volume from file to file, with its spacing and position.
 
@@ -177,6 +178,8 @@ def resample_file(
         Whether an existing target may be replaced.
     progress : callable, optional
         Called with the fraction of the work just done.
+    image : int, optional
+        Number of the image in a file that holds several, from 1. Default: 1, with a note.
 
     Returns
     -------
@@ -204,7 +207,7 @@ def resample_file(
     how = Sampling(interpolation_of(interpolation), check_antialias(antialias), (), cval)
     job = _Job(grid, axes, how, check_align(align), mode, output, limit, overwrite, progress)
     if in_parts(source, target):
-        with open_source(source) as opened:
+        with open_source(source, image=image) as opened:
             return job.in_slabs(opened, target)
     if limit is not None:
         names = [locate(p, v)[2].name for p, v in ((source, "read"), (target, "write"))]
@@ -212,8 +215,8 @@ def resample_file(
             f"`memory` limits files that are read and written in parts; from {names[0]} to {names[1]} an "
             "image is in memory as a whole. Convert it to .zarr or .npy, or leave out `memory`"
         )
-    image, info = read_image(source)
-    return job.whole(image, info, source, target)
+    array, info = read_image(source, image=image)
+    return job.whole(array, info, source, target)
 
 
 @dataclass(frozen=True)

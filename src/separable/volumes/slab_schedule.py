@@ -49,7 +49,7 @@ class Schedule:
     @property
     def memory(self) -> int:
         """Predicted peak memory of the process in bytes."""
-        return self.base + SCRATCH + max(s.memory for s in self.stages)
+        return self.base + SCRATCH + max((s.memory for s in self.stages), default=0)
 
     @property
     def slabs(self) -> int:
