@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from separable import cost
+from separable.cost import Convolution, Cost, KernelCount
+from separable.cost.factored_layers_cost import separate
 from separable.distribution import install_command
 from separable.explore.limits import InputError
+from separable.pattern import parse
 
-__all__ = ["TRADEOFFS", "layer", "ledger_rows", "network_names", "report_of", "tradeoff"]
+__all__ = [
+    "TRADEOFFS",
+    "audit_of",
+    "audited",
+    "layer",
+    "ledger_rows",
+    "network_names",
+    "report_of",
+    "tradeoff",
+]
 
+SPACE = {1: "x", 2: "yx", 3: "zyx"}  # letters of the axes
 LARGEST = 1 << 14  # largest value of any size of a layer
 KERNELS = (1, 2, 3, 4, 5, 7, 9, 11, 16, 32, 64, 128, 256, 512, 1024)
 FILTERS = (1, 2, 3, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -40,12 +53,19 @@ def layer(asked: dict[str, Any]) -> dict[str, Any]:
         raise InputError(f"`padding` must be valid or same; got {padding!r}")
     shape, window = (*space, channels), (kernel,) * len(space)
     options: dict[str, Any] = {"stride": stride, "padding": padding}
-    dense = cost.conv(shape, window, filters, **options)
-    parts = cost.separable(shape, window, filters, depth_multiplier=multiplier, **options)
+    sizes = Convolution.of(shape, window, filters, **options)
+    steps = separate(sizes, parse(f"oc{SPACE[len(space)]} -> oc,c{SPACE[len(space)]}"), multiplier)
+    depthwise, pointwise = steps.values()
+    dense, parts = sizes.cost, depthwise + pointwise
     volume = kernel ** len(space)
     return {
+        "output": list(sizes.outputs),
         "dense": _counts(dense),
+        "depthwise": _counts(depthwise),
+        "pointwise": _counts(pointwise),
         "separable": _counts(parts),
+        "spatial": _spatial(sizes) if channels == filters == 1 and sizes.ndim > 1 else None,
+        "sentence": _sentence(sizes, parts),
         "ratio": dense.multiplications / parts.multiplications,
         "break_even": filters * volume / (volume + filters),
         "exact_from": min(filters, volume),
@@ -55,6 +75,29 @@ def layer(asked: dict[str, Any]) -> dict[str, Any]:
             "multiplier": [[m, _ratio(volume, filters, m)] for m in range(1, 17)],
         },
     }
+
+
+def _sentence(sizes: Convolution, parts: Cost) -> str:
+    """Return the counts for one value of the output, in the words of filters."""
+    each = math.prod(sizes.kernel) * sizes.channels
+    values = math.prod(sizes.outputs) * sizes.filters
+    return KernelCount(each, each, parts.multiplications / values, 0).sentence
+
+
+def _spatial(sizes: Convolution) -> dict[str, Any]:
+    """Count one filter of one channel in passes along the axes; each runs on what the one before left."""
+    passes, space = [], sizes.space
+    for axis, length in enumerate(sizes.kernel):
+        along = [1] * sizes.ndim
+        along[axis] = length
+        before, after = [(0, 0)] * sizes.ndim, [1] * sizes.ndim
+        before[axis], after[axis] = sizes.padding[axis], sizes.stride[axis]
+        one = replace(
+            sizes, space=space, kernel=tuple(along), padding=tuple(before), stride=tuple(after)
+        )
+        passes.append(one.multiplications)
+        space = one.outputs
+    return {"passes": passes, "multiplications": sum(passes)}
 
 
 def _ratio(volume: int, filters: int, multiplier: int) -> float:
@@ -167,6 +210,56 @@ def _report_rows(report: dict[str, Any]) -> dict[str, Any]:
         "multiplications": None if after is None else float(after),
         "multiplications_before": None if before is None else float(before),
     }
+
+
+@lru_cache(maxsize=8)
+def audited(name: str) -> dict[str, Any]:
+    """Audit a network of the catalogue, with random weights."""
+    if name not in TRADEOFFS or name not in network_names():
+        raise InputError(_no_network(name))
+    from separable.nn import audit  # PyTorch is optional
+    from separable.nn.models.model_registry import create  # PyTorch is optional
+
+    found = audit(create(name, seed=0, dense=True, **TRADEOFFS[name]).eval(), repeats=0)
+    note = (
+        "The weights are random, so none is exactly separable, and half of the multiplications "
+        "leaves a large error. For your own network, upload its audit."
+    )
+    return {**_audit_rows(found.to_dict()), "note": note}
+
+
+def audit_of(content: bytes) -> dict[str, Any]:
+    """Read an audit: `Audit.to_dict` as JSON."""
+    try:
+        found = json.loads(content)
+        if not isinstance(found, dict):
+            raise TypeError
+        return {**_audit_rows(found), "note": ""}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise InputError(
+            "expected an audit as JSON (`separable audit NETWORK -o audit.json`); got something else"
+        ) from None
+
+
+def _audit_rows(audit: dict[str, Any]) -> dict[str, Any]:
+    rows = []
+    for x in audit["layers"][:1000]:
+        exact, half = x["exact"], x["at_half"]
+        rows.append(
+            {
+                "name": str(x["name"] or x["kind"])[:120],
+                "reason": str(x.get("reason") or "")[:200],
+                "weights": "x".join(str(int(n)) for n in x["weight_shape"]),
+                "multiplications": float(x["multiplications"]),
+                "exact": None if exact is None else {
+                    "pattern": str(exact["pattern"])[:60],
+                    "multiplications": float(exact["multiplications"]),
+                },
+                "half": None if half is None else float(half["error"]),
+            }
+        )  # fmt: skip
+    findings = [str(x["text"])[:400] for x in audit["findings"][:100]]
+    return {"model": str(audit["model"])[:120], "rows": rows, "findings": findings}
 
 
 def _no_network(name: str) -> str:

@@ -1,5 +1,6 @@
 // One pixel: the samples and weights it is made of, all at once and in two passes, step by step.
-import { ask, attempt } from "./api.js";
+import { ask } from "./api.js";
+import { attempt } from "./status.js";
 
 const $ = (id) => document.getElementById(id);
 const digits = (v) => String(+v.toPrecision(4));
