@@ -8,13 +8,18 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
+from separable import kernels
 from separable.cost import Convolution, Cost, KernelCount
 from separable.cost.factored_layers_cost import separate
 from separable.distribution import install_command
 from separable.explore.limits import InputError
+from separable.factors import Factors
 from separable.pattern import parse
 
 __all__ = [
+    "AUDITS",
     "TRADEOFFS",
     "audit_of",
     "audited",
@@ -36,6 +41,12 @@ TRADEOFFS: dict[
     "unet": {"widths": (16, 32, 64, 128)},
     "unet_3d": {"widths": (8, 16, 32)},
 }
+AUDITS = {
+    "filters": "three filters of images, as dense layers",
+    "unet": "unet, random weights",
+    "unet_3d": "unet_3d, random weights",
+}
+AUDITED_FILTERS = {"blur": "gaussian:1", "edges": "sobel", "focus": "disk:4"}
 POINTS = 200  # points of a curve
 BUDGET = 0.5  # fraction of the multiplications that the shown conversion keeps
 
@@ -214,18 +225,40 @@ def _report_rows(report: dict[str, Any]) -> dict[str, Any]:
 
 @lru_cache(maxsize=8)
 def audited(name: str) -> dict[str, Any]:
-    """Audit a network of the catalogue, with random weights."""
-    if name not in TRADEOFFS or name not in network_names():
+    """Audit a network of the catalogue, with random weights, or a few filters as layers."""
+    if name not in AUDITS or not network_names():
         raise InputError(_no_network(name))
     from separable.nn import audit  # PyTorch is optional
     from separable.nn.models.model_registry import create  # PyTorch is optional
 
-    found = audit(create(name, seed=0, dense=True, **TRADEOFFS[name]).eval(), repeats=0)
-    note = (
-        "The weights are random, so none is exactly separable, and half of the multiplications "
-        "leaves a large error. For your own network, upload its audit."
-    )
+    if name in TRADEOFFS:
+        model = create(name, seed=0, dense=True, **TRADEOFFS[name]).eval()
+        note = (
+            "The weights are random, so none is exactly separable, and half of the multiplications "
+            "leaves a large error. For your own network, upload its audit."
+        )
+    else:
+        model = _filter_layers()
+        note = "Each layer filters one channel with a dense kernel."
+    found = audit(model, repeats=0)
     return {**_audit_rows(found.to_dict()), "note": note}
+
+
+def _filter_layers() -> Any:
+    """Return a network of known filters, each a dense layer of one channel."""
+    import torch  # optional
+
+    layers = {}
+    for name, text in AUDITED_FILTERS.items():
+        parsed = kernels.parse(text)
+        dense = np.asarray(parsed.dense() if isinstance(parsed, Factors) else parsed, np.float32)
+        layer = torch.nn.Conv2d(1, 1, dense.shape, padding="same", bias=False)
+        layer.weight.data[0, 0] = torch.from_numpy(dense)
+        layers[name] = layer
+    model = torch.nn.Sequential()
+    for name, layer in layers.items():
+        model.add_module(name, layer)
+    return model.eval()
 
 
 def audit_of(content: bytes) -> dict[str, Any]:

@@ -107,7 +107,8 @@ def _start(asked: Answer, uploads: Uploads) -> Answer:
         "volumes": stack_answers.VOLUMES,
         "volume_kernels": stack_answers.VOLUME_KERNELS,
         "networks": network_answers.network_names(),
-        "tradeoffs": list(network_answers.TRADEOFFS),
+        "tradeoffs": {name: name for name in network_answers.TRADEOFFS},
+        "audits": network_answers.AUDITS,
     }
 
 

@@ -19,10 +19,10 @@ USUAL = {1: (1_000_000,), 2: (1024, 1024), 3: (128, 256, 256)}
 BODY = """<h1>{name}</h1>
 <p class="lead">{size}. {verdict}</p>
 <section class="card"><h2>Factors</h2>
-<div class="strips" id="strips"></div>
+<div class="told"><div class="strips" id="strips"></div><div class="words">
 <label class="slider" hidden>Terms <input id="rank" type="range" min="1" max="1" value="1"><output id="rank-out" for="rank">1</output></label>
 <p id="rank-text" aria-live="polite"></p>
-<p id="cell-text" class="help" hidden></p></section>
+<p id="cell-text" class="help" hidden></p></div></div></section>
 <div class="columns even">
 <section class="card"><h2>Spectrum</h2><div id="spectrum" class="chart"></div>
 <p class="help">Bars: weight of each term, relative to the first (singular values). Line: error of the sum up to that term, relative to the kernel (Frobenius norm).</p></section>

@@ -24,6 +24,7 @@ from separable.explore.picture_answers import scale_of
 from separable.factorize import is_separable
 from separable.files import open_source
 from separable.filtering import correlate
+from separable.plan import plan
 
 __all__ = ["VOLUMES", "VOLUME_KERNELS", "decode_volume", "sample_volume", "slices", "volume_times"]
 
@@ -246,13 +247,17 @@ def volume_times(chosen: Chosen, volume: Array, mode: Mode) -> dict[str, Any]:
             found = run(found, vector.reshape([-1 if k == axis else 1 for k in range(3)]))
         return found
 
-    ways: dict[str, tuple[int, Callable[[], Array]]] = {
+    planned = plan(chosen.values, volume.shape, source.dtype, mode=mode, operation="correlate")
+    ways: dict[str, tuple[float, Callable[[], Array]]] = {
         "all weights at once": (
             chosen.values.size,
             lambda: run(source, chosen.values, method="direct"),
         ),
         "three passes": (sum(map(len, vectors)), passes),
-        "as planned": (sum(map(len, vectors)), lambda: run(source, chosen.values)),
+        f"as planned: {planned.chosen.title}": (
+            planned.chosen.multiplications,
+            lambda: planned(source),
+        ),
     }
     rows = []
     for name, (each, work) in ways.items():
@@ -260,7 +265,7 @@ def volume_times(chosen: Chosen, volume: Array, mode: Mode) -> dict[str, Any]:
         start = time.perf_counter()
         work()
         rows.append(
-            {"name": name, "each": each, "total": each * volume.size,
+            {"name": name, "each": each, "total": round(each * volume.size),
              "seconds": time.perf_counter() - start}
         )  # fmt: skip
     return {"rows": rows}

@@ -22,7 +22,7 @@ export async function upload(kind, file) {
 }
 
 const ANSWERS = {
-  start: () => ({ needs: "browser", modes: MODES, examples: DATA.examples, pictures: DATA.pictures, networks: [], tradeoffs: [] }),
+  start: () => ({ needs: "browser", modes: MODES, examples: DATA.examples, pictures: DATA.pictures, networks: [] }),
   kernel: ({ ...asked }) => {
     const { values, name, operation } = chosen(asked);
     return describe(values, name, operation);

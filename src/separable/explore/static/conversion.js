@@ -6,10 +6,10 @@ import { attempt, options } from "./status.js";
 const $ = (id) => document.getElementById(id);
 
 export function start(offered) {
-  const names = offered.networks.length ? offered.tradeoffs : [];
+  const known = offered.networks.length > 0;
   for (const [kind, show, doing] of [["tradeoff", showConversion, "Converting ..."], ["audit", showAudit, "Examining every layer ..."]]) {
-    options($(`${kind}-network`), names.length ? names.map((n) => [n, n]) : [["", "needs PyTorch"]]);
-    $(`${kind}-network`).disabled = $(`${kind}-run`).disabled = !names.length;
+    options($(`${kind}-network`), known ? Object.entries(offered[`${kind}s`]) : [["", "needs PyTorch"]]);
+    $(`${kind}-network`).disabled = $(`${kind}-run`).disabled = !known;
     $(`${kind}-run`).addEventListener("click", async () => {
       const before = $(`${kind}-text`).textContent;
       $(`${kind}-text`).textContent = doing;

@@ -186,7 +186,7 @@ export function lines(holder, series, { label, xLabel, yLabel, formatX = short, 
   }
   svg.append(element("text", { x: (left + width) / 2, y: height - 4, "text-anchor": "middle" }, xLabel));
   svg.append(element("text", { x: left, y: 11 }, yLabel));
-  holder.append(key(shown));
+  holder.append(key(shown.filter((s) => !s.marks))); // points have their names beside them
 }
 
 // The names of curves beside a sample of each.

@@ -48,7 +48,7 @@ export function showTerms(found, fresh) {
   const reach = Math.max(...kernel.flat().map(Math.abs));
   const side = Math.max(kernel.length, kernel[0].length);
   const rank = Number(byId("rank").value);
-  const figures = [matrix("whole", kernel, `kernel, ${found.shape.join("\u00a0x\u00a0")}`, `kernel of ${found.shape.join(" by ")}`, reach, side)];
+  const figures = [matrix("whole", kernel, "kernel", `kernel of ${found.shape.join(" by ")}`, reach, side)];
   const below = [];
   let low = Math.min(0, ...kernel.flat());
   byId("rank-out").textContent = found.terms.length ? `${rank} of ${found.rank}` : "";
@@ -70,10 +70,12 @@ export function showTerms(found, fresh) {
   }
   const holder = byId("strips");
   holder.replaceChildren(equation(figures), ...(below.length ? [equation(below)] : []));
+  holder.classList.toggle("many", below.length > 0);
   byId("cell-text").hidden = found.rank !== 1 || found.shape.length !== 2;
   const range = document.createElement("p");
   range.className = "legend";
   legend(range, { low: low < 0 ? -reach : 0, high: reach, signed: true });
+  if (found.terms.length) range.append(found.shape.length === 2 ? "(column and row: their own scale)" : "(vectors: their own scale)");
   holder.append(range);
   if (!fresh) return;
   holder.classList.remove("come");
@@ -121,7 +123,7 @@ function strips(found, rank) {
     const name = plane ? NAMES[found.letters[k]] || found.letters[k] : `along ${found.letters[k]}`;
     const label = `factor ${found.letters[k]} of term ${rank}: ${told}`;
     const values = upright ? strip.map((v) => [v]) : [strip];
-    const figure = matrix(`factor-${found.letters[k]}`, values, `${name}, ${strip.length}\u00a0weight${strip.length === 1 ? "" : "s"}`, label, reach, Math.max(...found.shape));
+    const figure = matrix(`factor-${found.letters[k]}`, values, name, label, reach, Math.max(...found.shape));
     return k ? [sign("\u00d7"), figure] : [figure];
   });
 }
