@@ -354,3 +354,22 @@ def test_a_file_is_read_in_the_browser(page: Any, tmp_path: Path) -> None:
     page.wait_for_selector("#verdict:has-text('kernel.npy, 2 x 3. Separable')")
     page.set_input_files("#kernel-file", tmp_path / "bad.npy")
     page.wait_for_selector("#kernel-problem:has-text('.npy')")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_in_the_site(browser: Any, site: Path, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    context = browser.new_context(
+        bypass_csp=True, color_scheme=scheme, viewport={"width": 400, "height": 800}
+    )
+    found = context.new_page()
+    found.goto((site / "index.html").as_uri())
+    found.wait_for_selector("#picture-text:has-text('same result')", timeout=60_000)
+    for tab in ("#tab-kernel", "#tab-layers"):
+        found.click(tab)
+        found.wait_for_timeout(300)
+        assert found.evaluate("() => document.documentElement.scrollWidth") <= 400
+        violations = axe.run(found).response["violations"]
+        serious = [v for v in violations if v["impact"] in ("serious", "critical")]
+        assert [(v["id"], [n["html"][:120] for n in v["nodes"]]) for v in serious] == []
+    context.close()

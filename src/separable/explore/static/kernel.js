@@ -11,9 +11,10 @@ import { showRoofline, startSweep, sweep } from "./sweeps.js";
 
 const VIEW = ["mode", "rank", "shape", "dtype", "tol"]; // inputs that the address holds
 const PICTURES = ["source", "first", "approximate", "exact", "difference"];
+const RESTS = 60; // ms that the pointer rests on a pixel before its products are shown
 const PIXEL_SIDE = 15; // largest kernel whose products are shown
 const $ = (id) => document.getElementById(id);
-const state = { question: null, found: null, image: "camera", size: null, at: null };
+const state = { question: null, found: null, image: "camera", size: null, at: null, pinned: false };
 
 export function start(offered) {
   options($("example"), Object.entries(offered.examples));
@@ -81,7 +82,16 @@ function listenToPictures() {
     keepView();
   });
   for (const canvas of ["source", "approximate", "exact"].map($)) {
-    canvas.addEventListener("click", (event) => choosePixel(cellAt(canvas, event, ...state.size)));
+    canvas.addEventListener("click", (event) => {
+      state.pinned = true;
+      choosePixel(cellAt(canvas, event, ...state.size));
+    });
+    canvas.addEventListener("pointermove", (event) => {
+      if (state.pinned || event.pointerType !== "mouse" || !state.size) return;
+      clearTimeout(state.rests);
+      const at = cellAt(canvas, event, ...state.size);
+      state.rests = setTimeout(() => choosePixel(at), RESTS);
+    });
     canvas.addEventListener("keydown", (event) => {
       const by = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
       if (!by || !state.at) return;

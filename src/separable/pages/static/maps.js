@@ -40,7 +40,11 @@ export function colour(value, reach) {
   return zero.map((from, i) => Math.round(from + (to[i] - from) * Math.abs(t)));
 }
 
-export const inkOn = ([r, g, b]) => (r * 0.3 + g * 0.59 + b * 0.11 > 140 ? "#111111" : "#ffffff");
+// Black or white, whichever has the larger contrast (at least 4.5, by the relative luminance of WCAG).
+export function inkOn(shade) {
+  const [r, g, b] = shade.map((v) => (v <= 10 ? v / 3294.6 : ((v / 255 + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 ? "#000000" : "#ffffff";
+}
 
 export const short = (v) => (v !== 0 && (Math.abs(v) < 1e-3 || Math.abs(v) >= 1e5) ? v.toExponential(0) : String(+v.toPrecision(3)));
 
