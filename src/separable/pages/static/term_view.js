@@ -6,7 +6,7 @@ import { cellAt, legend, map } from "./maps.js";
 const byId = (id) => document.getElementById(id);
 const number = (v) => String(+v.toPrecision(4));
 const NAMES = { z: "along z", y: "column", x: "row" };
-const WRITTEN = 9; // samples of a side up to which cells hold their numbers
+const WRITTEN = 7, WRITTEN_SMALL = 5; // samples of a side up to which cells hold their numbers, alone and beside others
 
 // Arrange the planes of a volume side by side.
 function sheet(values) {
@@ -47,8 +47,9 @@ export function showTerms(found, fresh) {
   const kernel = sheet(found.values);
   const reach = Math.max(...kernel.flat().map(Math.abs));
   const side = Math.max(kernel.length, kernel[0].length);
+  const written = side <= (found.rank > 1 ? WRITTEN_SMALL : WRITTEN);
   const rank = Number(byId("rank").value);
-  const figures = [matrix("whole", kernel, "kernel", `kernel of ${found.shape.join(" by ")}`, reach, side)];
+  const figures = [matrix("whole", kernel, "kernel", `kernel of ${found.shape.join(" by ")}`, reach, side, written)];
   const below = [];
   let low = Math.min(0, ...kernel.flat());
   byId("rank-out").textContent = found.terms.length ? `${rank} of ${found.rank}` : "";
@@ -59,12 +60,12 @@ export function showTerms(found, fresh) {
     if (!whole) {
       const remainder = sheet(combine(found.values, sum, (u, v) => u - v));
       const caption = rank === 1 ? "the first term" : `the first ${rank} terms`;
-      figures.push(sign("="), matrix("sum", sheet(sum), caption, `sum of ${caption}`, reach, side));
-      figures.push(sign("+"), matrix("rest", remainder, "remainder", "remainder: kernel minus sum", reach, side));
-      below.push(matrix("term", sheet(product(found.terms[rank - 1])), `term ${rank}`, `term ${rank}`, reach, side));
+      figures.push(sign("="), matrix("sum", sheet(sum), caption, `sum of ${caption}`, reach, side, written));
+      figures.push(sign("+"), matrix("rest", remainder, "remainder", "remainder: kernel minus sum", reach, side, written));
+      below.push(matrix("term", sheet(product(found.terms[rank - 1])), `term ${rank}`, `term ${rank}`, reach, side, written));
       low = Math.min(low, ...remainder.flat());
     }
-    (whole ? figures : below).push(sign("="), ...strips(found, rank));
+    (whole ? figures : below).push(sign("="), ...strips(found, rank, written));
     byId("rank-text").textContent = rankText(found, rank);
     if (whole && found.shape.length === 2) explainCells(figures[0].firstChild, found);
   }
@@ -98,7 +99,7 @@ function sign(text) {
 }
 
 // One matrix of the equation. All cells have one size, that of a matrix with `side` cells along its longest axis.
-function matrix(id, values, caption, label, reach, side, marks = []) {
+function matrix(id, values, caption, label, reach, side, written) {
   const figure = document.createElement("figure");
   const canvas = document.createElement("canvas");
   const words = document.createElement("figcaption");
@@ -109,11 +110,11 @@ function matrix(id, values, caption, label, reach, side, marks = []) {
   figure.className = "matrix";
   figure.append(canvas, words);
   for (const [name, n] of [["columns", values[0].length], ["rows", values.length], ["side", side]]) figure.style.setProperty(`--${name}`, n);
-  map(canvas, values, { label, reach, numbers: true, marks });
+  map(canvas, values, { label, reach, numbers: written });
   return figure;
 }
 
-function strips(found, rank) {
+function strips(found, rank, written) {
   const term = found.terms[rank - 1];
   const plane = found.shape.length === 2;
   const reach = Math.max(...term.flat().map(Math.abs)); // one scale for all vectors of a term
@@ -123,7 +124,7 @@ function strips(found, rank) {
     const name = plane ? NAMES[found.letters[k]] || found.letters[k] : `along ${found.letters[k]}`;
     const label = `factor ${found.letters[k]} of term ${rank}: ${told}`;
     const values = upright ? strip.map((v) => [v]) : [strip];
-    const figure = matrix(`factor-${found.letters[k]}`, values, name, label, reach, Math.max(...found.shape));
+    const figure = matrix(`factor-${found.letters[k]}`, values, name, label, reach, Math.max(...found.shape), written);
     return k ? [sign("\u00d7"), figure] : [figure];
   });
 }
