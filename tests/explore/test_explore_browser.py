@@ -151,7 +151,7 @@ def test_an_address_holds_the_view(page: Any, browser: Any) -> None:
     verdict(page, "2 x 2. Separable")
     other = browser.new_page()
     other.goto(page.url)
-    verdict(other, "pasted kernel, 2 x 2. Separable")
+    verdict(other, "typed kernel, 2 x 2. Separable")
     other.close()
 
 
@@ -192,7 +192,7 @@ def test_a_kernel_is_drawn_with_the_keyboard_and_with_the_pointer(page: Any) -> 
 def test_numbers_are_pasted_and_mistakes_are_told(page: Any) -> None:
     page.check("[name=source][value=paste]")
     page.click("[data-source=paste] button.main")
-    verdict(page, "pasted kernel, 3 x 3. Separable: it is exactly")
+    verdict(page, "typed kernel, 3 x 3. Separable: it is exactly")
     page.fill("#paste", "1 2\n3 x")
     page.click("[data-source=paste] button.main")
     page.wait_for_selector("#kernel-problem:has-text('in row 2, place 2')")
@@ -302,8 +302,9 @@ def test_dark_colours_reach_the_canvases_and_every_comparison_has_a_legend(page:
 
 
 def test_a_weight_is_the_product_of_its_row_and_column(page: Any) -> None:
-    page.hover("#whole", position={"x": 5, "y": 70})
     page.wait_for_selector("#cell-text:has-text('Row 2, column 1: 2 \u00d7 -1 = -2.')")
+    page.hover("#whole", position={"x": 120, "y": 20})
+    page.wait_for_selector("#cell-text:has-text('Row 1, column 3: 1 \u00d7 1 = 1.')")
     page.focus("#whole")
     page.keyboard.press("ArrowDown")
     assert page.inner_text("#cell-text").startswith("Row 2, column 3: 2 \u00d7 1 = 2.")

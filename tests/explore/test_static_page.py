@@ -329,12 +329,12 @@ def test_kernels_and_pixels_from_disk(page: Any) -> None:
     page.check("[name=source][value=paste]")
     page.fill("#paste", "[1 2 1; 2 4 2; 1 2 1] / 16")
     page.click("[data-source=paste] button.main")
-    page.wait_for_selector("#verdict:has-text('pasted kernel, 3 x 3. Separable')")
+    page.wait_for_selector("#verdict:has-text('typed kernel, 3 x 3. Separable')")
     page.wait_for_selector("#picture-text:has-text('same result')")
     address = page.url
     page.goto("about:blank")
     page.goto(address)
-    page.wait_for_selector("#verdict:has-text('pasted kernel, 3 x 3. Separable')")
+    page.wait_for_selector("#verdict:has-text('typed kernel, 3 x 3. Separable')")
 
 
 def test_layers_from_disk(page: Any) -> None:

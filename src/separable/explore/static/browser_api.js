@@ -40,7 +40,7 @@ function chosen(asked) {
   }
   if (asked.text !== undefined) {
     const { values, operation } = parseMatrix(asked.text);
-    return { values: limited(values), name: "pasted kernel", operation: operation || "correlate" };
+    return { values: limited(values), name: "typed kernel", operation: operation || "correlate" };
   }
   if (asked.values) return { values: limited(asked.values), name: "drawn kernel", operation: "correlate" };
   return { values: limited(uploads.get(asked.upload).values), name: asked.name, operation: "convolve" };

@@ -48,7 +48,7 @@ export function inkOn(shade) {
 
 export const short = (v) => (v !== 0 && (Math.abs(v) < 1e-3 || Math.abs(v) >= 1e5) ? v.toExponential(0) : String(+v.toPrecision(3)));
 
-// A matrix, one cell for each number; `marks` are cells with a frame.
+// A matrix, one cell for each number (null stays empty); `marks` are cells with a frame.
 export function map(canvas, values, { label, reach = null, numbers = false, marks = [] }) {
   const [height, width] = [values.length, values[0].length];
   const flat = values.flat();
@@ -62,6 +62,7 @@ export function map(canvas, values, { label, reach = null, numbers = false, mark
     canvas.height = height * cell;
     const context = canvas.getContext("2d");
     flat.forEach((v, i) => {
+      if (v === null) return; // between the planes of a volume
       const [x, y] = [(i % width) * cell, Math.floor(i / width) * cell];
       const shade = colour(v, most);
       context.fillStyle = `rgb(${shade.join(",")})`;
@@ -79,7 +80,7 @@ function write(context, text, x, y, ink) {
   context.fillStyle = ink;
   context.textAlign = "center";
   context.textBaseline = "middle";
-  context.font = `${text.length > 5 ? 13 : text.length > 3 ? 16 : 20}px system-ui, sans-serif`;
+  context.font = `${text.length > 6 ? 11 : text.length > 4 ? 13 : text.length > 3 ? 16 : 20}px system-ui, sans-serif`;
   context.fillText(text, x, y);
 }
 

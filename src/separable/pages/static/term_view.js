@@ -8,16 +8,16 @@ const number = (v) => String(+v.toPrecision(4));
 const NAMES = { z: "along z", y: "column", x: "row" };
 const WRITTEN = 7, WRITTEN_SMALL = 5; // samples of a side up to which cells hold their numbers, alone and beside others
 
-// Arrange the planes of a volume side by side.
+// Arrange the planes of a volume side by side, with gaps between them.
 function sheet(values) {
   if (typeof values[0] === "number") return [values];
   if (typeof values[0][0] === "number") return values;
   const across = Math.ceil(Math.sqrt(values.length));
   const [height, width] = [values[0].length, values[0][0].length];
   const down = Math.ceil(values.length / across);
-  const out = Array.from({ length: down * height }, () => new Array(across * width).fill(0));
+  const out = Array.from({ length: down * (height + 1) - 1 }, () => new Array(across * (width + 1) - 1).fill(null));
   values.forEach((plane, i) => plane.forEach((row, y) => row.forEach((v, x) => {
-    out[Math.floor(i / across) * height + y][(i % across) * width + x] = v;
+    out[Math.floor(i / across) * (height + 1) + y][(i % across) * (width + 1) + x] = v;
   })));
   return out;
 }
@@ -136,7 +136,9 @@ function explainCells(canvas, found) {
   const small = Math.max(height, width) <= WRITTEN;
   const kernel = sheet(found.values);
   const reach = Math.max(...kernel.flat().map(Math.abs));
+  const at = [0, 0];
   const show = (y, x) => {
+    [at[0], at[1]] = [y, x];
     byId("cell-text").textContent = `Row ${y + 1}, column ${x + 1}: ${number(column[y])} \u00d7 ${number(row[x])} = ${number(found.values[y][x])}. Every weight is the number of its row times the number of its column.`;
     if (!small) return;
     const redraw = (id, values, marks, most) => byId(id) && map(byId(id), values, { reach: most, numbers: true, marks });
@@ -147,15 +149,14 @@ function explainCells(canvas, found) {
   };
   canvas.addEventListener("pointermove", (event) => show(...cellAt(canvas, event, height, width)));
   canvas.tabIndex = 0;
-  const at = [0, width - 1];
   canvas.addEventListener("keydown", (event) => {
     const by = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
     if (!by) return;
     event.preventDefault();
-    [at[0], at[1]] = [Math.max(0, Math.min(height - 1, at[0] + by[0])), Math.max(0, Math.min(width - 1, at[1] + by[1]))];
-    show(...at);
+    show(...at.map((v, k) => Math.max(0, Math.min(found.shape[k] - 1, v + by[k]))));
   });
-  queueMicrotask(() => show(...at));
+  const largest = kernel.flat().findIndex((v) => Math.abs(v) === reach);
+  queueMicrotask(() => show(Math.floor(largest / width), largest % width));
 }
 
 // Say how good the sum of the first terms is, and what it costs.
