@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +23,16 @@ pytest.importorskip("PIL")
 from separable.explore import network_answers, questions
 from separable.explore.kernel_answers import Chosen, describe
 from separable.explore.static_site import MORE, SITE_BYTES
+from separable.pages.script_bundle import bundle
 
 SCRIPTS = Path(sys.modules["separable"].__file__ or "").parent / "explore" / "static"
 NODE, CHROMIUM = shutil.which("node"), shutil.which("chromium") or shutil.which("chromium-browser")
-needs_node = pytest.mark.skipif(NODE is None, reason="node is not installed")
 
 CALLS = """
 import { describe, svd } from "./decompose.js";
 import { layer } from "./layer_counts.js";
 import { parseMatrix } from "./matrix_text.js";
 import { filterPlane, compare, pixel } from "./browser_pictures.js";
-import { readFileSync } from "node:fs";
 const told = (work) => { try { return work(); } catch (error) { return { error: error.message }; } };
 const plane = (rows) => ({ height: rows.length, width: rows[0].length, data: Float64Array.from(rows.flat()) });
 const CALLS = {
@@ -47,30 +46,66 @@ const CALLS = {
   },
   pixel: ({ image, kernel, at, operation }) => pixel({ values: kernel, operation }, { planes: [plane(image)], white: 255 }, at, "reflect"),
 };
-const asked = JSON.parse(readFileSync(0, "utf8"));
-console.log(JSON.stringify(asked.map(([name, value]) => told(() => CALLS[name](value)))));
+export const answers = (asked) => asked.map(([name, value]) => told(() => CALLS[name](value)));
 """
+MAIN = """
+import { answers } from "./calls.js";
+import { readFileSync } from "node:fs";
+console.log(JSON.stringify(answers(JSON.parse(readFileSync(0, "utf8")))));
+"""
+Call = Callable[..., list[Any]]
 
 
 @pytest.fixture(scope="module")
-def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as running:
+        opened = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module", params=["node", "chromium"])
+def call(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Call:
+    """Call functions of the scripts, all calls in one process or page."""
+    if request.param == "chromium":
+        return in_chromium(request.getfixturevalue("browser"))
+    if NODE is None:
+        pytest.skip("node is not installed")
     folder = tmp_path_factory.mktemp("scripts")
     for script in SCRIPTS.glob("*.js"):
         shutil.copy(script, folder)
     (folder / "package.json").write_text('{"type": "module"}')
     (folder / "calls.js").write_text(CALLS)
-    return folder
+    (folder / "main.js").write_text(MAIN)
+
+    def found(*calls: tuple[str, Any]) -> list[Any]:
+        done = subprocess.run(
+            [NODE, "main.js"], input=json.dumps(calls), capture_output=True, text=True, cwd=folder,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        values: list[Any] = json.loads(done.stdout)
+        return values
+
+    return found
 
 
-def node(scripts: Path, *calls: tuple[str, Any]) -> list[Any]:
-    """Call functions of the scripts in one process."""
-    assert NODE is not None
-    done = subprocess.run(
-        [NODE, "calls.js"], input=json.dumps(calls), capture_output=True, text=True, cwd=scripts,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    found: list[Any] = json.loads(done.stdout)
+def in_chromium(browser: Any) -> Call:
+    def read(name: str) -> str:
+        return CALLS if name == "calls.js" else (SCRIPTS / name).read_text()
+
+    program = bundle(["calls.js"], read)
+
+    def found(*calls: tuple[str, Any]) -> list[Any]:
+        page = browser.new_page()
+        run = f"async (asked) => {{ {program}\nreturn JSON.stringify(M['calls.js'].answers(JSON.parse(asked))); }}"
+        values: list[Any] = json.loads(page.evaluate(run, json.dumps(calls)))
+        page.close()
+        return values
+
     return found
 
 
@@ -101,10 +136,9 @@ def kernels_to_compare() -> dict[str, np.ndarray]:
     return found
 
 
-@needs_node
-def test_kernels_are_described_as_the_library_describes_them(scripts: Path) -> None:
+def test_kernels_are_described_as_the_library_describes_them(call: Call) -> None:
     kernels = kernels_to_compare()
-    answers = node(scripts, *(("describe", k.tolist()) for k in kernels.values()))
+    answers = call(*(("describe", k.tolist()) for k in kernels.values()))
     for (name, kernel), found in zip(kernels.items(), answers, strict=True):
         # Whole numbers are integers in the page, as they are for the server.
         integers = bool(np.all(kernel == np.rint(kernel)) and np.abs(kernel).max() < 2**31)
@@ -162,25 +196,21 @@ BAD_TEXTS = (
 )  # fmt: skip
 
 
-@needs_node
-def test_numbers_are_read_as_the_library_reads_them(scripts: Path) -> None:
-    for text, found in zip(TEXTS, node(scripts, *(("parse", t) for t in TEXTS)), strict=True):
+def test_numbers_are_read_as_the_library_reads_them(call: Call) -> None:
+    for text, found in zip(TEXTS, call(*(("parse", t) for t in TEXTS)), strict=True):
         values, operation = parse_matrix(text)
         assert found["operation"] == operation, text
         assert np.shape(found["values"]) == values.shape, text
         np.testing.assert_allclose(found["values"], values, rtol=1e-15)
-    for text, found in zip(
-        BAD_TEXTS, node(scripts, *(("parse", t) for t in BAD_TEXTS)), strict=True
-    ):
+    for text, found in zip(BAD_TEXTS, call(*(("parse", t) for t in BAD_TEXTS)), strict=True):
         assert re.search("kernel|row", found["error"]), text
-    answers = node(scripts, ("parse", "1 2\n3 x"), ("parse", "1 2\n3"), ("parse", "1,5 2,5"))
+    answers = call(("parse", "1 2\n3 x"), ("parse", "1 2\n3"), ("parse", "1,5 2,5"))
     assert "in row 2, place 2" in answers[0]["error"]
     assert "2 numbers in row 1 and 1 in row 2" in answers[1]["error"]
     assert "write 1.5 for 1,5" in answers[2]["error"]
 
 
-@needs_node
-def test_layers_are_counted_as_the_library_counts_them(scripts: Path) -> None:
+def test_layers_are_counted_as_the_library_counts_them(call: Call) -> None:
     rng = np.random.default_rng(0)
     layers = [
         {"input": [12, 12], "channels": 3, "filters": 256, "kernel": 5, "multiplier": 1},
@@ -202,7 +232,7 @@ def test_layers_are_counted_as_the_library_counts_them(scripts: Path) -> None:
     ]
     assert asked[0]["padding"] == "valid"
     asked[0]["stride"] = asked[2]["stride"] = 1
-    for one, found in zip(asked, node(scripts, *(("layer", a) for a in asked)), strict=True):
+    for one, found in zip(asked, call(*(("layer", a) for a in asked)), strict=True):
         if "error" in found:
             with pytest.raises(ValueError, match=re.escape(found["error"].split("(")[0])):
                 network_answers.layer(one)
@@ -212,14 +242,13 @@ def test_layers_are_counted_as_the_library_counts_them(scripts: Path) -> None:
         assert_close(found, expected)
         for name, points in curves.items():
             np.testing.assert_allclose(own[name], points, rtol=1e-12)
-    first, third = node(scripts, ("layer", asked[0]), ("layer", asked[2]))
+    first, third = call(("layer", asked[0]), ("layer", asked[2]))
     assert first["separable"]["multiplications"] == 53_952
     assert third["spatial"] == {"passes": [585, 507], "multiplications": 1_092}
 
 
-@needs_node
 @pytest.mark.parametrize("operation", ["correlate", "convolve"])
-def test_pictures_are_filtered_as_scipy_filters_them(scripts: Path, operation: str) -> None:
+def test_pictures_are_filtered_as_scipy_filters_them(call: Call, operation: str) -> None:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (13, 9)).astype(float)
     cases = [
@@ -234,22 +263,21 @@ def test_pictures_are_filtered_as_scipy_filters_them(scripts: Path, operation: s
         )
         for mode, k in cases
     ]
-    for (mode, kernel), found in zip(cases, node(scripts, *calls), strict=True):
+    for (mode, kernel), found in zip(cases, call(*calls), strict=True):
         expected = getattr(ndimage, operation)(image, kernel, mode=mode)
         np.testing.assert_allclose(np.reshape(found, image.shape), expected, atol=1e-9)
     at, kernel = (2, 8), np.outer([1, 2, 1, 3], [-1, 0, 1])
     asked = {"image": image.tolist(), "kernel": kernel.tolist(), "at": at, "operation": operation}
-    (found,) = node(scripts, ("pixel", asked))
+    (found,) = call(("pixel", asked))
     value = getattr(ndimage, operation)(image, kernel, mode="reflect")[at]
     assert found["value"] == pytest.approx(value)
     assert np.dot(found["first"], found["row"]) == pytest.approx(value)
 
 
-@needs_node
-def test_fewer_terms_have_an_error_within_the_bound(scripts: Path) -> None:
+def test_fewer_terms_have_an_error_within_the_bound(call: Call) -> None:
     image = np.random.default_rng(0).integers(0, 256, (30, 30)).astype(float)
     disk = sep.kernels.disk(3)
-    answers = node(scripts, *(
+    answers = call(*(
         ("compare", {"image": image.tolist(), "kernel": disk.tolist(), "rank": r}) for r in (1, 2, 99)
     ))  # fmt: skip
     part = sep.factorize(disk, rank=1).dense()
@@ -284,17 +312,6 @@ def test_the_site_is_small_and_asks_nobody(site: Path) -> None:
     assert set(re.findall(r"https?://[^\"'<\s`]*", text)) == {"http://www.w3.org/2000/svg"}
     assert "fetch(" not in text
     assert not re.search(r"^import ", text.partition("<script")[2], re.MULTILINE)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as running:
-        opened = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

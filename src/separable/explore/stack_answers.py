@@ -39,7 +39,7 @@ VOLUME_KERNELS = {
     "sobel": "Sobel along x, 3 x 3 x 3",
 }
 VOXELS = 1 << 22  # largest volume that is kept; larger ones are thinned out
-CLAIMED = 1 << 28  # largest volume that a file may claim to hold
+CLAIMED = 1 << 26  # largest volume that a file may claim to hold
 MOST_SLICES = 2048
 SUFFIXES = ((b"\x93NUMPY", ".npy"), (b"II*\0", ".tif"), (b"MM\0*", ".tif"), (b"II+\0", ".tif"),
             (b"MM\0+", ".tif"), (b"\x1f\x8b", ".nii.gz"))  # fmt: skip

@@ -88,8 +88,8 @@ function some(count, make) {
 const size = (...parts) => parts.join("x");
 const whole = (v) => v.toLocaleString("en");
 
-// Draw a layer with two axes in space; `sizes` is what the server or the browser counted.
-export function drawLayer(holder, { input, channels, kernel, filters, multiplier, output, counts }) {
+// Draw a layer, of volumes one plane; `place` is the number of the output whose window is framed.
+export function drawLayer(holder, { input, channels, kernel, filters, multiplier, stride, padding, output, counts }, place) {
   const [high, wide] = input.length === 1 ? [1, input[0]] : input.slice(-2);
   const [below, right] = output.length === 1 ? [1, output[0]] : output.slice(-2);
   const tall = input.length === 1 ? 1 : kernel;
@@ -97,8 +97,10 @@ export function drawLayer(holder, { input, channels, kernel, filters, multiplier
   const close = Math.min(UNIT / 3 / kernel, Math.max(scale, 5));
   const taps = size(...input.map(() => kernel));
   const [inside, between, after] = [size(...input, channels), size(...output, channels * multiplier), size(...output, filters)];
-  const window = { x: 0, y: 0, width: kernel, height: tall, through: true };
-  const pixel = { x: 0, y: 0, width: 1, height: 1, through: true };
+  const [y, x] = [Math.floor(place / right) % below, place % right]; // the output that is framed, and its window
+  const before = (size, length, outputs) => (padding === "same" ? Math.max(0, Math.floor(((outputs - 1) * stride + length - size) / 2)) : 0);
+  const window = { x: x * stride - before(wide, kernel, right), y: y * stride - before(high, tall, below), width: kernel, height: tall, through: true };
+  const pixel = { x, y, width: 1, height: 1, through: true };
   const source = () => figure([block(high, wide, channels, scale, channel, window)], "input", inside);
   const result = () => figure([block(below, right, filters, scale, mixed, { ...pixel, through: false })], "output", after);
   const many = (n, word) => `${whole(n)} ${word}${n === 1 ? "" : "s"} `;

@@ -6,12 +6,14 @@ import { attempt, options } from "./status.js";
 import { drawLayer } from "./layer_drawing.js";
 
 const $ = (id) => document.getElementById(id);
+let shown = null; // the layer of the drawing
 const FIELDS = ["input", "channels", "filters", "kernel", "multiplier", "stride", "padding"];
 
 export function start(offered) {
   for (const name of FIELDS) if (recall(`layer-${name}`)) $(`layer-${name}`).value = recall(`layer-${name}`);
   $("layer-form").addEventListener("submit", (event) => { event.preventDefault(); count(); });
   $("layer-form").addEventListener("change", count);
+  $("layer-place").addEventListener("input", draw);
   count();
   if (!$("network")) return;
   const names = offered.networks;
@@ -19,6 +21,16 @@ export function start(offered) {
   $("network").disabled = !names.length;
   $("network").addEventListener("change", network);
   if (names.length) network();
+}
+
+function draw() {
+  const plane = shown.output.slice(-2);
+  const places = plane.reduce((a, b) => a * b, 1);
+  const place = $("layer-place");
+  place.max = places - 1;
+  drawLayer($("layer-drawing"), shown, Number(place.value));
+  const right = plane[plane.length - 1];
+  $("layer-place-out").textContent = plane.length > 1 ? `row ${Math.floor(place.value / right) + 1}, column ${(place.value % right) + 1}` : `${Number(place.value) + 1} of ${places}`;
 }
 
 const whole = (v) => v.toLocaleString("en");
@@ -36,7 +48,8 @@ async function count() {
   const times = found.ratio >= 1 ? `${found.ratio.toPrecision(3)} times fewer multiplications` : `${(1 / found.ratio).toPrecision(3)} times more multiplications`;
   $("layer-verdict").textContent = `${whole(dense.multiplications)} multiplications dense, ${whole(separable.multiplications)} separable: ${times}.`;
   const counts = { dense: dense.multiplications, depthwise: depthwise.multiplications, pointwise: pointwise.multiplications, separable: separable.multiplications };
-  drawLayer($("layer-drawing"), { ...asked, output: found.output, counts });
+  shown = { ...asked, output: found.output, counts };
+  draw();
   $("layer-sentence").textContent = `${found.sentence[0].toUpperCase()}${found.sentence.slice(1)}. An output is one of the ${whole(asked.filters)} values at each place.`;
   const lines = [["multiplications", "multiplications", whole], ["parameters", "parameters", whole], ["activations moved", "activation_bytes", bytes], ["weights moved", "weight_bytes", bytes], ["multiplications per byte", "per_byte", quantity]];
   table($("layer-table"), ["~", "dense", "separable", "-depthwise", "-pointwise"], lines.map(([name, key, format]) => ({ cells: [name, ...[dense, separable, depthwise, pointwise].map((c) => format(c[key]))] })));

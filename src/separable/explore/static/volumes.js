@@ -7,6 +7,7 @@ import { attempt, choose, options } from "./status.js";
 
 const $ = (id) => document.getElementById(id);
 const state = { volume: "head", note: "" };
+const RESTS = 40; // ms
 const PICTURES = ["source", "z", "y", "x", "dense"];
 
 export function start(offered) {
@@ -22,7 +23,11 @@ export function start(offered) {
     show(null);
   });
   for (const id of ["volume-kernel", "volume-mode"]) $(id).addEventListener("change", () => show(slice()));
-  $("slice").addEventListener("input", () => show(slice()));
+  let rests = null; // a slider that moves fast asks only for the slices where it rests
+  $("slice").addEventListener("input", () => {
+    clearTimeout(rests);
+    rests = setTimeout(() => show(slice()), RESTS);
+  });
   $("volume-file").addEventListener("change", async () => {
     const [file] = $("volume-file").files;
     if (!file) return;
