@@ -119,4 +119,4 @@ bench-layers: $(VENV)/.bench-ready
 	$(BIN)/python benchmarks/page.py fused
 
 clean:
-	rm -rf docs/_build docs/api docs/lessons_built $(VENV) $(OLD) demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .test-cache
+	rm -rf docs/_build docs/api docs/lessons_built docs/page_built $(VENV) $(OLD) demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .test-cache

@@ -13,7 +13,10 @@ sys.path.insert(0, str(HERE))
 
 from reference import write_reference  # noqa: E402
 
+from separable.explore import write_static  # noqa: E402
+
 write_reference(HERE / "api")
+write_static(HERE / "page_built" / "explore", overwrite=True)
 
 project = "separable"
 author = "The separable developers"
@@ -29,7 +32,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build", "lessons/README.rst", "**/*.ipynb"]
+exclude_patterns = ["_build", "page_built", "lessons/README.rst", "**/*.ipynb"]
 nitpicky = False
 suppress_warnings = [
     "config.cache",  # sphinx-gallery's arguments are a function, which cannot be cached
@@ -51,6 +54,7 @@ numpydoc_xref_param_type = False
 html_theme = "pydata_sphinx_theme"
 templates_path = ["_templates"]
 html_static_path = ["_static"]
+html_extra_path = ["page_built"]  # the page of `separable explore --static`, which explore.md shows
 html_css_files = ["separable.css"]
 html_title = "separable"
 html_copy_source = False

@@ -108,16 +108,35 @@ def explore_command(
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")
     ] = True,
+    static: Annotated[
+        Path | None,
+        typer.Option(
+            "--static",
+            metavar="DIR",
+            readable=False,
+            show_default=False,
+            help="Write the page to this folder instead; it works without a server, also from disk.",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing page.")] = False,
 ) -> None:
-    """Serve a page to explore kernels, layers and conversions, from this computer."""
+    """Serve a page to explore kernels, layers, volumes and conversions, from this computer."""
     console = output()
     missing = [p for p in ("starlette", "uvicorn", "PIL") if importlib.util.find_spec(p) is None]
     if missing:
         raise ArgumentError(
             f"the page needs {', '.join(missing)}. Install: {install_command('explore')}"
         )
-    from separable.explore import serve  # its packages are optional
+    from separable.explore import serve, write_static  # its packages are optional
 
+    if static is not None:
+        page = write_static(static, overwrite=force)
+        console.print(
+            f"Wrote {page}: {page.stat().st_size / 1000:.0f} kB. Open it from disk, or put the folder "
+            "on any static host.",
+            soft_wrap=True,
+        )
+        return
     serve(host, port, browser=browser, say=lambda text: console.print(text, soft_wrap=True))
 
 

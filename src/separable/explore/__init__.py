@@ -8,5 +8,6 @@ accepted files and the limits.
 from separable.explore.app import create_app
 from separable.explore.report_page import kernel_report
 from separable.explore.server import serve
+from separable.explore.static_site import static_page, write_static
 
-__all__ = ["create_app", "kernel_report", "serve"]
+__all__ = ["create_app", "kernel_report", "serve", "static_page", "write_static"]

@@ -60,7 +60,7 @@ def choose(asked: Any, store: SupportsGet) -> Chosen:
         return Chosen(text, check_kernel(dense), "correlate")
     if "text" in asked:
         values, operation = parse_matrix(str(asked["text"]))
-        return Chosen("pasted kernel", check_kernel(values), operation or "correlate")
+        return Chosen("typed kernel", check_kernel(values), operation or "correlate")
     if "values" in asked:
         try:
             values = np.array(asked["values"])

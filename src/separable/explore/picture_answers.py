@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import time
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from separable.factors import kernel_errors
 from separable.filtering import convolve, correlate
 from separable.pattern import filter_pattern
 
-__all__ = ["SAMPLES", "as_png", "compare", "preview", "sample"]
+__all__ = ["SAMPLES", "Scale", "as_png", "compare", "preview", "sample", "scale_of"]
 
 Array = NDArray[Any]
 
@@ -28,6 +29,56 @@ SAMPLES = {
     "astronaut": "astronaut, in colour",
     "rings": "rings, computed",
 }
+PHOTOGRAPH = (
+    0.1  # smallest sum of the weights, relative to their magnitudes, that keeps a photograph
+)
+DENSE_PRODUCTS = 1 << 28  # largest number of products that are computed with all weights at once
+SHOWN_PERCENT = 99.7  # of the samples have colours of their own; the few largest share the last one
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Values that the ends of a scale of grey levels or colours stand for.
+
+    Attributes
+    ----------
+    low, high : float
+    signed : bool
+        True for results that are negative in places: blue below and red above zero, with ``low``
+        equal to ``-high``. False for photographs: black to white.
+    """
+
+    low: float
+    high: float
+    signed: bool
+
+    def picture(self, values: Array) -> dict[str, Any]:
+        """Return a picture for the page: PNG of the grey levels 0 .. 255, and this scale."""
+        if self.signed and values.ndim == 3:
+            values = values.mean(axis=2)
+        width = (self.high - self.low) or 1.0
+        levels = np.clip((values - self.low) * (255 / width), 0, 255)
+        return {
+            "png": as_png(np.rint(levels).astype(np.uint8)),
+            "low": self.low,
+            "high": self.high,
+            "signed": self.signed,
+        }
+
+
+def scale_of(weights: Array, image: Array, result: Array) -> Scale:
+    """Return the scale of an image that some weights have filtered.
+
+    Weights whose sum is a good part of the sum of their magnitudes keep a photograph a photograph, even
+    if the result is slightly negative by rounding or by ringing; others find differences, which have signs.
+    """
+    total, size = float(weights.sum()), float(np.abs(weights).sum())
+    if image.min() < 0 or total < PHOTOGRAPH * size or not size:
+        reach = float(np.percentile(np.abs(result), SHOWN_PERCENT)) or float(np.abs(result).max())
+        return Scale(-reach, reach, True)
+    if image.dtype == np.uint8:
+        return Scale(0.0, 255.0 * total, False)
+    return Scale(float(image.min()) * total, float(image.max()) * total, False)
 
 
 @lru_cache(maxsize=8)
@@ -68,40 +119,44 @@ def compare(chosen: Chosen, image: Array, rank: int, mode: Mode) -> dict[str, An
     Returns
     -------
     dict
-        Four pictures as PNG data URLs (``first`` is after the first pass of the first term), errors in grey levels, times in seconds.
+        Five pictures with their scales (``first`` is after the first pass of the first term; ``exact``
+        and ``approximate`` have one scale), errors in grey levels, times in seconds.
     """
     if chosen.values.ndim != 2:
         raise InputError("pictures need a kernel with two axes; this one has "
                          f"{chosen.values.ndim}")  # fmt: skip
-    run = correlate if chosen.operation == "correlate" else convolve
+    run = partial(
+        correlate if chosen.operation == "correlate" else convolve, axes=(0, 1), mode=mode
+    )
     source = image.astype(np.float32)
-    axes = (0, 1)
-    start = time.perf_counter()
-    exact = run(source, chosen.values, axes=axes, mode=mode)
-    seconds = time.perf_counter() - start
     factors = factorize(chosen.values, filter_pattern(2))
     kept = max(0, min(rank, factors.rank))
-    if kept == factors.rank or kept == 0:
-        part = exact if kept else np.zeros_like(exact)
-        bound = 0.0 if kept else 1.0
-        part_seconds = seconds
-    else:
-        part_of = _first_terms(factors.terms[:kept])
-        bound = kernel_errors(chosen.values, part_of)[1]
-        start = time.perf_counter()
-        part = run(source, part_of, axes=axes, mode=mode)
-        part_seconds = time.perf_counter() - start
-    first = run(source, factors.terms[0][0][:, None], axes=axes, mode=mode) if kept else part
-    difference = part.astype(np.float64) - exact
+    start = time.perf_counter()
+    dense = chosen.values.size * source.size <= DENSE_PRODUCTS
+    exact = run(source, chosen.values, method="direct" if dense else "auto")
+    seconds = time.perf_counter() - start
+    start = time.perf_counter()
+    part = np.zeros(source.shape, np.float64)
+    for down, across in factors.terms[:kept]:  # two passes for each term
+        part += run(run(source, down[:, None]), across[None, :])
+    part_seconds = time.perf_counter() - start
+    bound = 0.0
+    if kept < factors.rank:
+        bound = kernel_errors(chosen.values, _first_terms(chosen, factors.terms[:kept]))[1]
+    column = factors.terms[0][0] if kept else np.zeros(chosen.values.shape[0])
+    first = run(source, column[:, None])
+    difference = part - exact
+    worst = float(np.max(np.abs(difference), initial=0.0))
     weight = float(np.abs(chosen.values).sum())
-    low, high = _range(exact, image)
+    scale = scale_of(chosen.values, image, exact)
     return {
         "rank": kept,
-        "exact": as_png(_shown(exact, low, high)),
-        "first": as_png(_shown(first, *_range(first, image))),
-        "approximate": as_png(_shown(part, low, high)),
-        "difference": as_png(_signed(difference)),
-        "worst": float(np.max(np.abs(difference), initial=0.0)),
+        "source": scale_of(np.ones(1), image, image).picture(image),
+        "exact": scale.picture(exact),
+        "first": scale_of(column, image, first).picture(first),
+        "approximate": scale.picture(part),
+        "difference": Scale(-worst, worst, True).picture(difference),
+        "worst": worst,
         "rms": float(np.sqrt(np.mean(difference**2))),
         "bound": bound * weight * float(np.max(np.abs(source), initial=0.0)),
         "scale": float(np.max(np.abs(exact), initial=0.0)),
@@ -113,41 +168,16 @@ def compare(chosen: Chosen, image: Array, rank: int, mode: Mode) -> dict[str, An
 
 def preview(image: Array) -> str:
     """Return a picture as a PNG data URL, in its own range of grey levels."""
-    return as_png(_shown(image, *_range(image, image)))
+    own = scale_of(np.ones(1), image, image)
+    shown: str = Scale(own.low, own.high, own.signed).picture(image)["png"]
+    return shown
 
 
-def _first_terms(terms: tuple[tuple[Array, ...], ...]) -> Array:
-    total: Array = sum(np.multiply.outer(t[0], t[1]) for t in terms)  # type: ignore[assignment]
-    return np.asarray(total, np.float64)
-
-
-def _range(exact: Array, image: Array) -> tuple[float, float]:
-    """Return the values of black and white: 0 and 255 if they fit, else the range of the result."""
-    if image.dtype == np.uint8 and exact.min() >= 0 and exact.max() <= 255.5:
-        return 0.0, 255.0
-    return float(exact.min()), float(exact.max())
-
-
-def _shown(values: Array, low: float, high: float) -> Array:
-    if low < 0 < high:
-        return _signed(values, max(-low, high))
-    width = (high - low) or 1.0
-    scaled: Array = np.clip((values - low) * (255 / width), 0, 255).astype(np.uint8)
-    return scaled
-
-
-def _signed(values: Array, reach: float | None = None) -> Array:
-    """Colour values: white at zero, red above, blue below."""
-    plane = values.mean(axis=2) if values.ndim == 3 else values
-    if reach is None:
-        reach = float(np.percentile(np.abs(plane), 99.8))
-    t = np.clip(plane / (reach or 1.0), -1, 1)[..., None]
-    white, red, blue = (
-        np.array(c, float) for c in ((250, 250, 250), (178, 24, 43), (33, 102, 172))
-    )
-    mixed = np.where(t >= 0, white + (red - white) * t, white + (blue - white) * -t)
-    coloured: Array = np.rint(mixed).astype(np.uint8)
-    return coloured
+def _first_terms(chosen: Chosen, terms: tuple[tuple[Array, ...], ...]) -> Array:
+    total = np.zeros(chosen.values.shape)
+    for down, across in terms:
+        total += np.multiply.outer(down, across)
+    return total
 
 
 def as_png(values: Array) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from separable.borders import Mode
 from separable.errors import SeparableError
+from separable.explore.curve_answers import roof
 from separable.explore.kernel_answers import Chosen
 from separable.explore.limits import InputError
 from separable.plan import Plan, plan
@@ -41,6 +42,7 @@ def plan_rows(
         chosen.values, sizes, dtype, mode=mode, tol=allowed, operation=chosen.operation
     )
     found = _rows(filter_plan)
+    found["roof"] = roof(filter_plan.problem.threads)
     if measure:
         found["measured"], found["note"] = _measured(filter_plan)
     return found

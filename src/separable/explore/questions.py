@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from separable.borders import Border, Mode
 from separable.explore import (
+    curve_answers,
     kernel_answers,
     network_answers,
     picture_answers,
     pixel_answers,
     plan_answers,
+    stack_answers,
 )
 from separable.explore.limits import InputError
 from separable.explore.uploads import decode_image, decode_kernel
@@ -38,7 +40,9 @@ EXAMPLES = {
     "difference_of_gaussians:1,2": "Difference of Gaussians",
     "ball:3": "Ball of radius 3, three axes",
 }
-LASTING = frozenset(("start", "ledger", "tradeoff"))  # questions whose answers never change
+LASTING = frozenset(
+    ("start", "ledger", "tradeoff", "audit")
+)  # questions whose answers never change
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Uploads:
 
 def names_of_uploads(asked: Mapping[str, Any]) -> list[str]:
     """Return the names of the uploads that a question uses."""
-    parts = (asked, asked.get("kernel"), asked.get("image"))
+    parts = (asked, asked.get("kernel"), asked.get("image"), asked.get("volume"))
     return [str(p["upload"]) for p in parts if isinstance(p, dict) and "upload" in p]
 
 
@@ -100,8 +104,11 @@ def _start(asked: Answer, uploads: Uploads) -> Answer:
         "kernels": {k.name: k.description for k in registered_kernels()},
         "examples": EXAMPLES,
         "pictures": picture_answers.SAMPLES,
+        "volumes": stack_answers.VOLUMES,
+        "volume_kernels": stack_answers.VOLUME_KERNELS,
         "networks": network_answers.network_names(),
-        "tradeoffs": list(network_answers.TRADEOFFS),
+        "tradeoffs": {name: name for name in network_answers.TRADEOFFS},
+        "audits": network_answers.AUDITS,
     }
 
 
@@ -142,6 +149,24 @@ def _mode(asked: Answer) -> Mode:
     return mode if isinstance(mode, Border) else str(mode)
 
 
+def _volume(asked: Answer, uploads: Uploads) -> Answer:
+    chosen = kernel_answers.choose(asked.get("kernel"), uploads)
+    return stack_answers.slices(chosen, _stack(asked, uploads), asked.get("slice"), _mode(asked))
+
+
+def _volume_times(asked: Answer, uploads: Uploads) -> Answer:
+    chosen = kernel_answers.choose(asked.get("kernel"), uploads)
+    return stack_answers.volume_times(chosen, _stack(asked, uploads), _mode(asked))
+
+
+def _stack(asked: Answer, uploads: Uploads) -> Array:
+    """Return the volume that a question names."""
+    name = asked.get("volume")
+    if isinstance(name, dict):
+        return uploads.get(str(name.get("upload")))
+    return stack_answers.sample_volume(str(name))
+
+
 def _plan(asked: Answer, uploads: Uploads) -> Answer:
     chosen = kernel_answers.choose(asked.get("kernel"), uploads)
     return plan_answers.plan_rows(
@@ -164,6 +189,11 @@ def _take_image(content: bytes) -> Answer:
             "preview": picture_answers.preview(image)}  # fmt: skip
 
 
+def _take_volume(content: bytes) -> Answer:
+    volume, note = stack_answers.decode_volume(content)
+    return {"array": volume, "shape": list(volume.shape), "note": note}
+
+
 def _network(work: Callable[[str], Answer]) -> Callable[[Answer], Answer]:
     return lambda asked: work(str(asked.get("network")))
 
@@ -174,12 +204,18 @@ QUESTIONS: dict[str, Callable[[Answer, Uploads], Answer]] = {
     "filter": _filter,
     "pixel": _pixel,
     "plan": _plan,
+    "volume": _volume,
+    "volume_times": _volume_times,
+    "sweep": partial(_without_uploads, curve_answers.sweep),
     "layer": partial(_without_uploads, network_answers.layer),
     "ledger": partial(_without_uploads, _network(network_answers.ledger_rows)),
     "tradeoff": partial(_without_uploads, _network(network_answers.tradeoff)),
+    "audit": partial(_without_uploads, _network(network_answers.audited)),
 }
 UPLOADS: dict[str, Callable[[bytes], Answer]] = {
     "upload kernel": _take_kernel,
     "upload image": _take_image,
     "upload report": network_answers.report_of,
+    "upload audit": network_answers.audit_of,
+    "upload volume": _take_volume,
 }

@@ -19,14 +19,10 @@ USUAL = {1: (1_000_000,), 2: (1024, 1024), 3: (128, 256, 256)}
 BODY = """<h1>{name}</h1>
 <p class="lead">{size}. {verdict}</p>
 <section class="card"><h2>Factors</h2>
-<div class="strips" id="strips">
-<figure class="whole"><canvas id="whole" role="img"></canvas><figcaption id="whole-caption">kernel</figcaption></figure>
-<figure class="term"><div class="frame" id="frame"></div><figcaption id="term-caption">term</figcaption></figure>
-<figure class="sum"><canvas id="sum" role="img"></canvas><figcaption id="sum-caption">sum</figcaption></figure>
-<figure class="rest"><canvas id="rest" role="img"></canvas><figcaption>remainder</figcaption></figure>
-</div>
-<label class="slider">Terms <input id="rank" type="range" min="1" max="1" value="1"><output id="rank-out" for="rank">1</output></label>
-<p id="rank-text" aria-live="polite"></p></section>
+<div class="told"><div class="strips" id="strips"></div><div class="words">
+<label class="slider" hidden>Terms <input id="rank" type="range" min="1" max="1" value="1"><output id="rank-out" for="rank">1</output></label>
+<p id="rank-text" aria-live="polite"></p>
+<p id="cell-text" class="help" hidden></p></div></div></section>
 <div class="columns even">
 <section class="card"><h2>Spectrum</h2><div id="spectrum" class="chart"></div>
 <p class="help">Bars: weight of each term, relative to the first (singular values). Line: error of the sum up to that term, relative to the kernel (Frobenius norm).</p></section>
@@ -85,9 +81,7 @@ def kernel_report(
         numbers=html.escape(_numbers(found)),
     )
     data = {"kernel": found, "plan": planned}
-    return stand_alone(
-        f"{name}: factors and methods", body, data, ("term_view.js", "kernel_report.js")
-    )
+    return stand_alone(f"{name}: factors and methods", body, data, ("kernel_report.js",))
 
 
 def _numbers(described: dict[str, Any]) -> str:

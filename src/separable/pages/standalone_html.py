@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import html
 import json
-import re
 from importlib.resources import files
 from typing import Any
 
-__all__ = ["asset", "stand_alone"]
+from separable.pages.script_bundle import bundle
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+__all__ = ["asset", "page_in_one_file", "stand_alone"]
+
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
+)
 
 
 def asset(name: str) -> str:
@@ -20,7 +23,7 @@ def asset(name: str) -> str:
 
 
 def stand_alone(title: str, body: str, data: Any, scripts: tuple[str, ...]) -> str:
-    """Return a page that needs no other file and no network.
+    """Return a report that needs no other file and no network.
 
     Parameters
     ----------
@@ -31,11 +34,31 @@ def stand_alone(title: str, body: str, data: Any, scripts: tuple[str, ...]) -> s
     data : JSON values
         Data of the page; scripts use them as ``DATA``.
     scripts : tuple of str
-        Names of the scripts in their order; ``charts.js`` is included before them.
+        Names of the scripts in their order; what they import is included.
+    """
+    body = f"""<main id="main">
+{body}
+</main>
+<footer><p>Made by <code>separable</code>. This file contains everything it shows.</p></footer>"""
+    return page_in_one_file(title, body, data, bundle(scripts, asset))
+
+
+def page_in_one_file(title: str, body: str, data: Any, program: str) -> str:
+    """Return a page with its style, data and script.
+
+    Parameters
+    ----------
+    title : str
+        Plain text.
+    body : str
+        HTML of the whole body.
+    data : JSON values
+        Data of the page; the script uses them as ``DATA``.
+    program : str
+        Text of one module without imports.
     """
     icon = base64.b64encode(asset("icon.svg").encode()).decode()
     values = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
-    program = "\n".join(_plain(asset(name)) for name in ("charts.js", *scripts))
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -49,19 +72,11 @@ def stand_alone(title: str, body: str, data: Any, scripts: tuple[str, ...]) -> s
 {asset("page.css")}</style>
 </head>
 <body>
-<main id="main">
 {body}
-</main>
-<footer><p>Made by <code>separable</code>. This file contains everything it shows.</p></footer>
 <script type="module">
 const DATA = {values};
-{program}</script>
+{program}
+</script>
 </body>
 </html>
 """
-
-
-def _plain(script: str) -> str:
-    """Return a script without imports and exports, because all scripts are joined into one."""
-    script = re.sub(r"^import .*?;\n", "", script, flags=re.MULTILINE)
-    return re.sub(r"^export ", "", script, flags=re.MULTILINE)

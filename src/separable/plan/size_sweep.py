@@ -19,7 +19,7 @@ from separable.plan.plan_text import count_text, duration, render, wrapped
 from separable.plan.planned_filter import Plan, plan
 from separable.value import Value
 
-__all__ = ["SIZES", "WAYS", "SizeSweep", "sweep_sizes"]
+__all__ = ["SIZES", "WAYS", "SizeSweep", "kernel_of_rank", "sweep_sizes"]
 
 SIZES = (3, 5, 7, 9, 11, 15, 21, 31, 41, 51, 71, 101, 151, 201, 301)
 WAYS = {"dense": ("direct",), "passes": (SEPARABLE, LOW_RANK, "nested"), "FFT": ("fft", "overlap")}
@@ -166,7 +166,7 @@ def sweep_sizes(
         raise ArgumentError(f"`shape` must have 2 to 4 axes; got {tuple(shape)}")
     used = [n for n in sorted(set(sizes)) if n <= max(3, min(shape))]
     plans = [
-        plan(_kernel(n, len(shape), rank), shape, dtype, machine=machine, threads=threads)
+        plan(kernel_of_rank(n, len(shape), rank), shape, dtype, machine=machine, threads=threads)
         for n in used
     ]
     best = {way: [_best(p, names) for p in plans] for way, names in WAYS.items()}
@@ -176,7 +176,7 @@ def sweep_sizes(
     )
 
 
-def _kernel(size: int, ndim: int, rank: int) -> Factors:
+def kernel_of_rank(size: int, ndim: int, rank: int) -> Factors:
     """Return a kernel of random vectors, which nothing but its rank makes cheap."""
     rng = np.random.default_rng(0)
     terms = [[rng.uniform(0.5, 1.5, size) for _ in range(ndim)] for _ in range(min(rank, size))]

@@ -15,7 +15,7 @@ Array = NDArray[Any]
 
 MAIN, ACCENT = "#1f5fa8", "#c2501b"  # blue and vermilion
 INK, MUTED, PALE = "#1c1c22", "#6a6a72", "#c9ccd3"
-SIGNED, POSITIVE = "RdBu_r", "Blues"
+SIGNED = "RdBu_r"  # blue is negative, red positive, in all pictures and on the page
 
 
 def axes_of(ax: Any, width: float = 6.4, height: float = 4.4) -> Any:
@@ -44,10 +44,18 @@ def tidy(ax: Any) -> None:
     ax.tick_params(color=PALE, labelcolor=INK)
 
 
+def _positive() -> Any:
+    """Return the half of the signed colours above zero, so that a colour means the same everywhere."""
+    from matplotlib import colormaps, colors  # optional
+
+    upper = colormaps[SIGNED](np.linspace(0.5, 1, 256))
+    return colors.LinearSegmentedColormap.from_list("positive", list(upper))
+
+
 def image(ax: Any, values: Array, extent: tuple[float, float, float, float], reach: float) -> Any:
-    """Draw an array as colours: red above and blue below zero, or shades of blue."""
+    """Draw an array as colours: red above and blue below zero; only shades of red if nothing is below."""
     signed = bool(np.min(values, initial=0.0) < 0)
-    low, colours = (-reach, SIGNED) if signed else (0.0, POSITIVE)
+    low, colours = (-reach, SIGNED) if signed else (0.0, _positive())
     left, right, bottom, top = extent
     drawn = ax.imshow(
         values, cmap=colours, vmin=low, vmax=reach, extent=(left, right, bottom, top),

@@ -1,13 +1,20 @@
 // Kernel view: a kernel, its terms, a filtered picture and the plan.
 import { bytes, quantity, seconds, table } from "./charts.js";
+import { cellAt, legend, paint } from "./maps.js";
 import { apart, ratesText, showTerms } from "./term_view.js";
 import { Board } from "./kernel_editor.js";
-import { ask, attempt, options, upload } from "./api.js";
+import { ask, upload } from "./api.js";
+import { recall, remember } from "./address.js";
+import { attempt, choose, options } from "./status.js";
 import { hidePixel, play, showPixel } from "./pixel.js";
+import { showRoofline, startSweep, sweep } from "./sweeps.js";
 
 const VIEW = ["mode", "rank", "shape", "dtype", "tol"]; // inputs that the address holds
+const PICTURES = ["source", "first", "approximate", "exact", "difference"];
+const RESTS = 60; // ms that the pointer rests on a pixel before its products are shown
+const PIXEL_SIDE = 15; // largest kernel whose products are shown
 const $ = (id) => document.getElementById(id);
-const state = { question: null, found: null, image: "camera", size: null, at: null };
+const state = { question: null, found: null, image: "camera", size: null, at: null, pinned: false };
 
 export function start(offered) {
   options($("example"), Object.entries(offered.examples));
@@ -22,10 +29,7 @@ export function start(offered) {
   document.querySelectorAll('[name="source"]').forEach((radio) => radio.addEventListener("change", show));
   show();
 
-  $("example").addEventListener("change", () => {
-    $("spec").value = $("example").value;
-    take({ spec: $("spec").value });
-  });
+  $("example").addEventListener("change", () => take({ spec: $("example").value }));
   $("draw-size").addEventListener("change", () => {
     const size = Number($("draw-size").value);
     if (Number.isInteger(size) && size >= 2 && size <= 15) board.resize(size);
@@ -33,48 +37,74 @@ export function start(offered) {
   $("board-clear").addEventListener("click", () => board.clear());
   $("kernel-form").addEventListener("submit", (event) => {
     event.preventDefault();
-    if (source() === "named") take({ spec: $("spec").value });
+    if (source() === "named" && $("spec")) take({ spec: $("spec").value });
     if (source() === "draw") take({ values: board.values });
     if (source() === "paste") take({ text: $("paste").value });
   });
-  $("kernel-file").addEventListener("change", async () => {
+  $("kernel-file").addEventListener("change", () => {
     const [file] = $("kernel-file").files;
     if (file) takeFile(file);
   });
+  listenToPictures();
+  $("plan-form")?.addEventListener("submit", (event) => { event.preventDefault(); plan(false); sweep(state.found, $("shape"), $("dtype")); keepView(); });
+  $("measure")?.addEventListener("click", () => plan(true));
+  startSweep(() => sweep(state.found, $("shape"), $("dtype"), true));
+  for (const id of VIEW) if (recall(id) && id !== "rank" && $(id)) $(id).value = recall(id);
+  if (recall("picture")) $("picture").value = state.image = recall("picture");
+  const numbers = recall("numbers");
+  if (numbers) {
+    $("paste").value = numbers.replaceAll("; ", "\n");
+    document.querySelector('[name="source"][value="paste"]').checked = true;
+    show();
+  }
+  take(numbers ? { text: numbers } : { spec: recall("kernel") || "sobel" }, Number(recall("rank")) || 1);
+}
+
+function listenToPictures() {
   $("rank").addEventListener("input", () => showTerms(state.found, false));
-  $("rank").addEventListener("change", () => { filter(); remember(); });
-  $("mode").addEventListener("change", () => { filter(); plan(false); remember(); });
-  $("picture").addEventListener("change", () => { state.image = $("picture").value; filter(); remember(); });
+  $("rank").addEventListener("change", () => { filter(); keepView(); });
+  $("mode").addEventListener("change", () => { filter(); plan(false); keepView(); });
+  $("picture").addEventListener("change", () => {
+    if ($("picture").value !== state.image?.upload) [state.image, state.note] = [$("picture").value, ""];
+    choose($("picture"), $("picture").value);
+    filter();
+    keepView();
+  });
   $("image-file").addEventListener("change", async () => {
     const [file] = $("image-file").files;
     if (!file) return;
-    const found = await attempt("picture-problem", () => upload("image", file));
-    if (found) {
-      state.image = { upload: found.upload };
-      state.note = found.note;
-      filter();
-    }
+    const found = await attempt("picture-problem", () => upload("image", file), "picture-text");
+    if (!found) return;
+    state.image = { upload: found.upload };
+    state.note = found.note;
+    choose($("picture"), found.upload, file.name);
+    filter();
+    keepView();
   });
-  $("plan-form").addEventListener("submit", (event) => { event.preventDefault(); plan(false); remember(); });
-  $("measure").addEventListener("click", () => plan(true));
-  $("exact").addEventListener("click", (event) => {
-    const box = $("exact").getBoundingClientRect();
-    const place = (from, whole, size) => Math.max(0, Math.min(size - 1, Math.floor((from / whole) * size)));
-    choosePixel([place(event.clientY - box.top, box.height, state.size[0]), place(event.clientX - box.left, box.width, state.size[1])]);
-  });
-  $("exact").addEventListener("keydown", (event) => {
-    const by = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
-    if (!by || !state.at) return;
-    event.preventDefault();
-    choosePixel(state.at.map((v, k) => Math.max(0, Math.min(state.size[k] - 1, v + by[k]))));
-  });
+  for (const canvas of ["source", "approximate", "exact"].map($)) {
+    canvas.addEventListener("click", (event) => {
+      state.pinned = true;
+      choosePixel(cellAt(canvas, event, ...state.size));
+    });
+    canvas.addEventListener("pointermove", (event) => {
+      if (state.pinned || event.pointerType !== "mouse" || !state.size) return;
+      clearTimeout(state.rests);
+      const at = cellAt(canvas, event, ...state.size);
+      state.rests = setTimeout(() => choosePixel(at), RESTS);
+    });
+    canvas.addEventListener("keydown", (event) => {
+      const by = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+      if (!by || !state.at) return;
+      event.preventDefault();
+      choosePixel(state.at.map((v, k) => Math.max(0, Math.min(state.size[k] - 1, v + by[k]))));
+    });
+  }
   $("pixel-play").addEventListener("click", play);
-  recall();
 }
 
-async function takeFile(file, name = file.name) {
+async function takeFile(file) {
   const isPicture = /^image\//.test(file.type);
-  const found = await attempt("kernel-problem", () => (isPicture ? pictureKernel(file) : upload("kernel", file).then((x) => ({ ...x, name }))));
+  const found = await attempt("kernel-problem", () => (isPicture ? pictureKernel(file) : upload("kernel", file).then((x) => ({ ...x, name: file.name }))));
   if (found) take(found);
 }
 
@@ -96,10 +126,12 @@ async function pictureKernel(file) {
 }
 
 async function take(question, rank = 1) {
-  const found = await attempt("kernel-problem", () => ask("kernel", question), "view-kernel");
+  const found = await attempt("kernel-problem", () => ask("kernel", question), "strips", "rank-text");
   if (!found) return;
   state.question = question;
   state.found = found;
+  if ($("spec")) $("spec").value = question.spec ?? "";
+  choose($("example"), question.spec ?? "", question.spec ?? found.name);
   $("verdict").textContent = `${found.name}, ${found.shape.join(" x ")}. ${found.verdict}`;
   apart(found);
   if (rank > 1 && rank <= found.terms.length) {
@@ -108,82 +140,99 @@ async function take(question, rank = 1) {
   }
   if (found.shape.length === 2) filter();
   else {
-    for (const id of ["exact", "first", "approximate", "difference"]) $(id).hidden = true;
+    for (const id of PICTURES) $(id).closest("figure").hidden = true;
     hidePixel();
     $("picture-text").textContent = "Pictures need a kernel with two axes.";
   }
-  const shape = $("shape").value.trim().split(/[\s,x]+/);
-  if (shape.length !== found.shape.length) $("shape").value = { 1: "1000000", 2: "1024 1024", 3: "128 256 256" }[found.shape.length];
+  if ($("shape")) {
+    const shape = $("shape").value.trim().split(/[\s,x]+/);
+    if (shape.length !== found.shape.length) $("shape").value = { 1: "1000000", 2: "1024 1024", 3: "128 256 256" }[found.shape.length];
+  }
   plan(false);
-  remember();
+  sweep(found, $("shape"), $("dtype"));
+  keepView();
 }
 
-// The address holds what is shown, so that a view can be shared. Uploads stay out of it.
-function remember() {
+// Keep in the address what is shown. Uploads stay out of it.
+function keepView() {
+  if (!state.question) return;
   const { spec, text, values } = state.question;
-  const numbers = text || (values && values.map((row) => row.join(" ")).join("; "));
-  const kept = new URLSearchParams();
-  if (spec) kept.set("kernel", spec);
-  else if (numbers && numbers.length <= 2000) kept.set("numbers", numbers);
-  if (typeof state.image === "string") kept.set("picture", state.image);
-  for (const id of VIEW) if ($(id).value) kept.set(id, $(id).value);
-  history.replaceState(null, "", `#${kept}`);
-}
-
-function recall() {
-  const kept = new URLSearchParams(location.hash.slice(1));
-  for (const id of VIEW) if (kept.has(id) && id !== "rank") $(id).value = kept.get(id);
-  if (kept.has("picture")) $("picture").value = state.image = kept.get("picture");
-  const numbers = kept.get("numbers");
-  if (numbers) $("paste").value = numbers.replaceAll("; ", "\n");
-  const spec = kept.get("kernel") || "sobel";
-  if (!numbers) $("spec").value = $("example").value = spec;
-  take(numbers ? { text: numbers } : { spec }, Number(kept.get("rank")) || 1);
+  const numbers = text || (values && values.map((row) => row.join(" ")).join("; ")) || "";
+  remember({
+    kernel: spec, numbers: numbers.length <= 2000 ? numbers : "", picture: typeof state.image === "string" ? state.image : "",
+    ...Object.fromEntries(VIEW.map((id) => [id, $(id)?.value])),
+  });
 }
 
 function choosePixel(at) {
   state.at = at;
   const [height, width] = state.found.shape;
-  if (Math.max(height, width) <= 15) showPixel(state.question, state.image, $("mode").value, at);
+  showSpots(at, height, width);
+  if (Math.max(height, width) <= PIXEL_SIDE) showPixel(state.question, state.image, $("mode").value, at);
   else hidePixel();
+}
+
+// Frame the samples that the chosen pixel is made of: the whole window, then a row of the first result.
+function showSpots([y, x], height, width) {
+  for (const [id, rows, columns] of [["source", height, width], ["first", 1, width], ["approximate", 1, 1], ["exact", 1, 1]]) {
+    const spot = $(id).parentElement.querySelector(".spot");
+    const place = (at, whole) => `${(100 * (at + 0.5)) / whole}%`;
+    spot.style.top = place(y, state.size[0]);
+    spot.style.left = place(x, state.size[1]);
+    spot.style.height = `${(100 * rows) / state.size[0]}%`;
+    spot.style.width = `${(100 * columns) / state.size[1]}%`;
+    spot.hidden = false;
+  }
 }
 
 async function filter() {
   if (!state.found || state.found.shape.length !== 2) return;
   const question = { kernel: state.question, image: state.image, rank: Number($("rank").value), mode: $("mode").value };
-  const found = await attempt("picture-problem", () => ask("filter", question), "picture-text");
+  const found = await attempt("picture-problem", () => ask("filter", question), "picture-text", ...PICTURES);
   if (!found) return;
-  const name = state.found.name;
-  for (const [id, text] of [["exact", `the picture filtered with ${name}`], ["first", "the picture after the first pass, along the column"], ["approximate", `the same with ${found.rank} term${found.rank === 1 ? "" : "s"}`], ["difference", "approximate minus exact: red is positive, blue negative"]]) {
-    $(id).src = found[id];
-    $(id).alt = text;
-    $(id).hidden = false;
+  const [height, width] = state.found.shape;
+  const [rank, whole] = [found.rank, state.found.rank];
+  const terms = `${rank} term${rank === 1 ? "" : "s"}`;
+  const captions = {
+    source: "the picture",
+    first: `after the first pass, the column${rank > 1 ? " of term 1" : ""}: ${height} products per pixel`,
+    approximate: `after the second pass, the row${rank > 1 ? `; the sum of ${terms}` : ""}: ${rank * (height + width)} products per pixel`,
+    exact: `all weights at once: ${height * width} products per pixel`,
+    difference: "difference of the two results",
+  };
+  for (const id of PICTURES) {
+    $(id).closest("figure").hidden = id === "difference" && rank >= whole;
+    paint($(id), found[id], `${captions[id]}; kernel ${state.found.name}`);
+    $(`${id}-caption`).textContent = captions[id];
+    if ($(`${id}-legend`)) legend($(`${id}-legend`), found[id]);
   }
   state.size = found.shape.slice(0, 2);
   state.at = state.at && state.at.every((v, k) => v < state.size[k]) ? state.at : state.size.map((v) => Math.floor(v / 3));
-  $("exact").tabIndex = 0;
-  $("exact").classList.add("picks");
+  for (const id of ["source", "approximate", "exact"]) {
+    $(id).tabIndex = 0;
+    $(id).classList.add("picks");
+  }
   choosePixel(state.at);
-  $("first-caption").textContent = "after the first pass: the column of term 1";
-  $("exact-caption").textContent = `exact, ${seconds(found.seconds)}`;
-  $("approximate-caption").textContent = `after both passes, ${found.rank} term${found.rank === 1 ? "" : "s"}`;
-  $("difference-caption").textContent = "difference, scaled to its own range";
   const digits = (v) => (v === 0 ? "0" : v.toPrecision(3));
-  $("picture-text").textContent = (state.note ? `The picture was ${state.note}. ` : "") +
-    `Error in grey levels: largest ${digits(found.worst)}, root mean square ${digits(found.rms)}${found.bound <= found.scale ? `, guaranteed at most ${digits(found.bound)}` : ""}. Largest exact output: ${digits(found.scale)}.`;
+  const bound = found.bound && found.bound <= found.scale ? `, guaranteed at most ${digits(found.bound)}` : "";
+  const result = rank >= whole ? "Both ways give the same result" : `With ${terms} the result is wrong by up to ${digits(found.worst)} grey levels, ${digits(found.rms)} on average (root mean square)${bound}`;
+  $("picture-text").textContent = `${state.note ? `The picture was ${state.note}. ` : ""}${result}; the largest output is ${digits(found.scale)}.`;
 }
 
 async function plan(measure) {
-  if (!state.found) return;
+  if (!state.found || !$("plan")) return;
   const shape = $("shape").value.trim().split(/[\s,x]+/).map(Number);
   const question = { kernel: state.question, shape, dtype: $("dtype").value, mode: $("mode").value, tol: $("tol").value.trim() || null, measure };
-  const found = await attempt("plan-problem", () => ask("plan", question), "plan");
+  const found = await attempt("plan-problem", () => ask("plan", question), "plan", "roofline");
   if (!found) return;
   const measured = found.measured || {};
-  const head = ["~method", "passes", "mult/output", "moved", "predicted", "measured", "error", "~"];
-  table($("plan"), head, found.rows.map((r) => ({
-    kind: r.chosen ? "chosen" : r.refused ? "refused" : "",
-    cells: [r.title, r.refused ? "" : String(r.passes), r.refused ? "" : quantity(r.multiplications), r.refused ? "" : bytes(r.bytes), r.refused ? "" : seconds(r.seconds), measured[r.name] ? seconds(measured[r.name]) : "", r.bound === null || r.refused ? "" : r.bound.toExponential(0), r.chosen ? "chosen" : r.refused],
-  })));
+  const timed = Object.keys(measured).length > 0;
+  const head = ["~method", "mult/output", "predicted", ...(timed ? ["measured"] : []), "-passes", "-moved", "-error"];
+  table($("plan"), head, found.rows.map((r) => {
+    const method = { text: r.title, note: r.chosen ? "chosen" : r.refused };
+    if (r.refused) return { kind: "refused", cells: [method, ...head.slice(1).map(() => "")] };
+    return { kind: r.chosen ? "chosen" : "", cells: [method, quantity(r.multiplications), seconds(r.seconds), ...(timed ? [measured[r.name] ? seconds(measured[r.name]) : ""] : []), String(r.passes), bytes(r.bytes), r.bound === null ? "" : r.bound.toExponential(0)] };
+  }));
   $("plan-text").textContent = `${found.note || ""} ${ratesText(found)}`.trim();
+  showRoofline(found, shape);
 }

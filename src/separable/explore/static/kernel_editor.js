@@ -1,11 +1,12 @@
 // Grid in which a kernel is drawn: paint with the pointer, or move with the keys and type.
-import { colour } from "./charts.js";
+import { colour, inkOn, onTheme } from "./maps.js";
 
 export class Board {
   constructor(holder, brush) {
     this.holder = holder;
     this.brush = brush;
     this.painting = false;
+    onTheme(() => this.show());
     this.typed = "";
     holder.addEventListener("pointerdown", (event) => this.#paint(event, true));
     holder.addEventListener("pointermove", (event) => this.painting && this.#paint(event, false));
@@ -42,12 +43,11 @@ export class Board {
 
   show() {
     const reach = Math.max(...this.values.flat().map(Math.abs), 1e-300);
-    const signed = this.values.flat().some((v) => v < 0);
     this.cells.forEach((row, y) => row.forEach((cell, x) => {
       const value = this.values[y][x];
-      const [r, g, b] = colour(value, reach, signed);
+      const [r, g, b] = colour(value, reach);
       cell.style.background = `rgb(${r} ${g} ${b})`;
-      cell.style.color = r * 0.3 + g * 0.59 + b * 0.11 > 140 ? "#1c1c22" : "#ffffff";
+      cell.style.color = inkOn([r, g, b]);
       cell.textContent = value === 0 ? "" : +value.toPrecision(3);
       cell.setAttribute("aria-label", `row ${y + 1}, column ${x + 1}: ${value}`);
     }));

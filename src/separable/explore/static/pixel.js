@@ -1,5 +1,7 @@
 // One pixel: the samples and weights it is made of, all at once and in two passes, step by step.
-import { ask, attempt } from "./api.js";
+import { ask } from "./api.js";
+import { inkOn } from "./maps.js";
+import { attempt } from "./status.js";
 
 const $ = (id) => document.getElementById(id);
 const digits = (v) => String(+v.toPrecision(4));
@@ -30,6 +32,17 @@ function cell(text, note, kind = "td") {
   return made;
 }
 
+// The cell of a sample, with its grey level where samples are grey levels.
+function sampleCell(value, weight) {
+  const made = cell(digits(value), `\u00d7 ${digits(weight)}`);
+  const grey = Math.round(value);
+  if (grey >= 0 && grey <= 255) {
+    made.style.background = `rgb(${grey} ${grey} ${grey})`;
+    made.style.color = inkOn([grey, grey, grey]);
+  }
+  return made;
+}
+
 function line(...cells) {
   const made = document.createElement("tr");
   made.append(...cells);
@@ -40,7 +53,7 @@ function draw() {
   const { samples, weights, column, row, first, value } = shown;
   $("pixel").hidden = false;
   const count = weights.flat().length;
-  $("pixel-dense").replaceChildren(...samples.map((r, y) => line(...r.map((v, x) => cell(digits(v), `\u00d7 ${digits(weights[y][x])}`)))));
+  $("pixel-dense").replaceChildren(...samples.map((r, y) => line(...r.map((v, x) => sampleCell(v, weights[y][x])))));
   $("pixel-dense-title").textContent = `All ${count} products`;
   $("pixel-dense-text").textContent = `Pixel y ${shown.at[0]}, x ${shown.at[1]}: ${count} products add up to ${digits(value)}.`;
   $("pixel-passes-title").textContent = column ? `${column.length} + ${row.length} products` : "Two passes";
@@ -50,7 +63,7 @@ function draw() {
     return;
   }
   $("pixel-passes").replaceChildren(
-    ...samples.map((r, y) => line(...r.map((v) => cell(digits(v), `\u00d7 ${digits(column[y])}`)))),
+    ...samples.map((r, y) => line(...r.map((v) => sampleCell(v, column[y])))),
     line(...first.map((v, x) => cell(`= ${digits(v)}`, `\u00d7 ${digits(row[x])}`))),
   );
   $("pixel-passes-text").textContent = `First pass: the column, ${column.length} products for each pixel of the row; every one of these sums serves ${row.length} pixels. Second pass: the row, ${row.length} products add up to ${digits(value)}. So each pixel costs ${column.length} + ${row.length} = ${column.length + row.length} products instead of ${count}.`;

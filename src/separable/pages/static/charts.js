@@ -1,5 +1,5 @@
-// Charts in SVG and maps on canvas, with a text for readers who do not see them.
-// The static report holds this file too, so it imports nothing.
+// Charts in SVG and tables, with a text for readers who do not see them.
+import { short } from "./maps.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -58,6 +58,10 @@ function ticks(low, high, log) {
   if (log) {
     const found = [];
     const [first, last] = [Math.ceil(Math.log10(low) - 1e-9), Math.floor(Math.log10(high) + 1e-9)];
+    if (high / low < 120) { // few powers of ten: also 2 and 5
+      for (let p = Math.floor(Math.log10(low)); p <= last; p += 1) found.push(...[1, 2, 5].map((m) => m * 10 ** p).filter((t) => t >= low && t <= high * (1 + 1e-9)));
+      return found;
+    }
     const step = Math.max(1, Math.ceil((last - first) / 6));
     for (let p = first; p <= last; p += step) found.push(10 ** p);
     return found;
@@ -70,7 +74,7 @@ function ticks(low, high, log) {
   return found;
 }
 
-const short = (v) => (v !== 0 && (Math.abs(v) < 1e-3 || Math.abs(v) >= 1e5) ? v.toExponential(0) : String(+v.toPrecision(3)));
+
 
 // Bars with a line over them: one for each term.
 export function barsAndLine(holder, bars, line, { label, name }) {
@@ -149,64 +153,81 @@ export function curve(holder, points, { label, xLabel, yLabel, logX = false, mar
   svg.append(element("text", { x: left, y: 11 }, yLabel));
 }
 
-const WHITE = [250, 250, 250], RED = [178, 24, 43], BLUE = [33, 102, 172], DEEP = [8, 48, 107];
-
-export function colour(value, reach, signed) {
-  const t = Math.max(-1, Math.min(1, value / (reach || 1)));
-  const to = signed ? (t >= 0 ? RED : BLUE) : DEEP;
-  return WHITE.map((w, i) => Math.round(w + (to[i] - w) * Math.abs(t)));
+// Several curves on logarithmic axes. A series has a name, points and a look: main, accent, quiet or pale;
+// `dashed` lines are predictions beside measurements, `dots` alone are measurements.
+export function lines(holder, series, { label, xLabel, yLabel, formatX = short, formatY = short, xTicks = null, rule = null }) {
+  const shown = series.map((s) => ({ ...s, points: s.points.filter(([a, b]) => a > 0 && b > 0) })).filter((s) => s.points.length);
+  const [width, height, left, bottom, top] = [room(holder), 300, 62, 44, 24];
+  const svg = frame(holder, width, height, label);
+  if (!shown.length) return;
+  const xs = shown.flatMap((s) => s.points.map((p) => p[0]));
+  const ys = shown.flatMap((s) => s.points.map((p) => p[1]));
+  const [low, high] = [Math.min(...ys) / 1.3, Math.max(...ys) * 1.3];
+  const x = scale(Math.min(...xs), Math.max(...xs), left, width - 16, true);
+  const y = scale(low, high, height - bottom, top, true);
+  for (const t of ticks(low, high, true)) {
+    svg.append(element("line", { x1: left, x2: width, y1: y(t), y2: y(t), class: "grid" }));
+    svg.append(element("text", { x: left - 6, y: y(t) + 4, "text-anchor": "end" }, formatY(t)));
+  }
+  for (const t of xTicks || ticks(Math.min(...xs), Math.max(...xs), true)) svg.append(element("text", { x: x(t), y: height - bottom + 18, "text-anchor": "middle" }, formatX(t)));
+  if (rule) {
+    svg.append(element("line", { x1: x(rule.at), x2: x(rule.at), y1: top, y2: height - bottom, class: "rule" }));
+    svg.append(element("text", { x: x(rule.at) - 5, y: top + 10, "text-anchor": "end" }, rule.text));
+  }
+  for (const { name, points, look, dashed, dots, marks } of shown) {
+    const at = points.map(([a, b]) => [x(a), y(b)]);
+    if (!dots) svg.append(element("polyline", { points: at.map((p) => p.join(",")).join(" "), class: `line ${look}${dashed ? " dashed" : ""}` }));
+    points.forEach(([a, b], i) => {
+      const dot = element("circle", { cx: at[i][0], cy: at[i][1], r: dots ? 5 : 3, class: look });
+      dot.append(element("title", {}, `${name}, ${marks?.[i] || `${xLabel} ${formatX(a)}`}: ${formatY(b)}`));
+      svg.append(dot);
+      if (dots && marks?.[i]) svg.append(element("text", { x: at[i][0] > width / 2 ? at[i][0] - 9 : at[i][0] + 9, y: at[i][1] + 4, "text-anchor": at[i][0] > width / 2 ? "end" : "start", class: "value" }, marks[i]));
+    });
+  }
+  svg.append(element("text", { x: (left + width) / 2, y: height - 4, "text-anchor": "middle" }, xLabel));
+  svg.append(element("text", { x: left, y: 11 }, yLabel));
+  holder.append(key(shown.filter((s) => !s.marks))); // points have their names beside them
 }
 
-// Numbers as colours, one pixel each: white at zero.
-const WRITTEN = 9, CELL = 48; // a matrix up to this size has its numbers in its cells, of so many pixels
-
-export function map(canvas, values, { label, reach = null, signed = null, numbers = false }) {
-  const [height, width] = [values.length, values[0].length];
-  const flat = values.flat();
-  const most = reach === null ? Math.max(...flat.map(Math.abs)) : reach;
-  const both = signed === null ? flat.some((v) => v < 0) : signed;
-  const written = numbers && height <= WRITTEN && width <= WRITTEN;
-  const cell = written ? CELL : 1;
-  canvas.width = width * cell;
-  canvas.height = height * cell;
-  const context = canvas.getContext("2d");
-  flat.forEach((v, i) => {
-    const [x, y] = [(i % width) * cell, Math.floor(i / width) * cell];
-    const shade = colour(v, most, both);
-    context.fillStyle = `rgb(${shade.join(",")})`;
-    context.fillRect(x, y, cell, cell);
-    if (!written) return;
-    context.fillStyle = shade[0] * 0.3 + shade[1] * 0.59 + shade[2] * 0.11 > 140 ? "#111" : "#fff";
-    context.textAlign = "center";
-    context.textBaseline = "middle";
-    const text = short(v);
-    context.font = `${text.length > 5 ? 13 : text.length > 3 ? 16 : 20}px system-ui, sans-serif`;
-    context.fillText(text, x + cell / 2, y + cell / 2);
-  });
-  canvas.classList.toggle("written", written);
-  if (label) canvas.setAttribute("aria-label", label);
+// The names of curves beside a sample of each.
+function key(series) {
+  const list = document.createElement("ul");
+  list.className = "key";
+  for (const { name, look, dashed, dots } of series) {
+    const item = document.createElement("li");
+    const sample = element("svg", { viewBox: "0 0 26 10", width: 26, height: 10, "aria-hidden": "true" });
+    sample.append(dots ? element("circle", { cx: 13, cy: 5, r: 4.5, class: look }) : element("line", { x1: 0, x2: 26, y1: 5, y2: 5, class: `line ${look}${dashed ? " dashed" : ""}` }));
+    item.append(sample, name);
+    list.append(item);
+  }
+  return list;
 }
 
+// A table. A heading with ~ before it is a column of words, one with - is left out on narrow screens. A cell is
+// text, or an object with `text` and a `note` below it.
 export function table(holder, head, body) {
-  const make = (name, text, kind) => {
+  const marks = head.map((h) => h.match(/^[~-]*/)[0]);
+  const kinds = marks.map((m) => [m.includes("~") && "words", m.includes("-") && "minor"].filter(Boolean).join(" "));
+  const make = (name, content, kind) => {
     const cell = document.createElement(name);
-    cell.textContent = text;
+    cell.append(content?.text ?? content);
+    if (content?.note) cell.append(Object.assign(document.createElement("small"), { textContent: content.note }));
     if (kind) cell.className = kind;
     return cell;
   };
-  const top = document.createElement("thead");
   const line = document.createElement("tr");
-  head.forEach((h) => {
-    const cell = make("th", h.replace(/^~/, ""), h.startsWith("~") ? "words" : "");
+  head.forEach((h, i) => {
+    const cell = make("th", h.slice(marks[i].length), kinds[i]);
     cell.scope = "col";
     line.append(cell);
   });
+  const top = document.createElement("thead");
   top.append(line);
   const rest = document.createElement("tbody");
   for (const { cells, kind } of body) {
     const row = document.createElement("tr");
     if (kind) row.className = kind;
-    cells.forEach((c, i) => row.append(make("td", c, head[i].startsWith("~") ? "words" : "")));
+    cells.forEach((c, i) => row.append(make("td", c, kinds[i])));
     rest.append(row);
   }
   holder.replaceChildren(top, rest);

@@ -5,7 +5,7 @@ import { apart, ratesText, showTerms } from "./term_view.js";
 apart(DATA.kernel);
 document.getElementById("rates").textContent = ratesText(DATA.plan);
 document.getElementById("rank").addEventListener("input", () => showTerms(DATA.kernel, false));
-table(document.getElementById("plan"), ["~method", "passes", "mult/output", "moved", "predicted", "error", "~"], DATA.plan.rows.map((r) => ({
+table(document.getElementById("plan"), ["~method", "mult/output", "predicted", "-passes", "-moved", "-error"], DATA.plan.rows.map((r) => ({
   kind: r.chosen ? "chosen" : r.refused ? "refused" : "",
-  cells: r.refused ? [r.title, "", "", "", "", "", r.refused] : [r.title, String(r.passes), quantity(r.multiplications), bytes(r.bytes), seconds(r.seconds), r.bound === null ? "" : r.bound.toExponential(0), r.chosen ? "chosen" : ""],
+  cells: [{ text: r.title, note: r.chosen ? "chosen" : r.refused }, ...(r.refused ? ["", "", "", "", ""] : [quantity(r.multiplications), seconds(r.seconds), String(r.passes), bytes(r.bytes), r.bound === null ? "" : r.bound.toExponential(0)])],
 })));

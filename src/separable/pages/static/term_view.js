@@ -1,18 +1,23 @@
-// View of a kernel: one term, the sum of the first terms and the remainder, chosen by a slider.
-import { barsAndLine, map, percent, rows } from "./charts.js";
+// View of a kernel: the equation kernel = column x row with its numbers, and for kernels that are no such
+// product the sum of the first terms, the remainder, and the term that a slider chooses.
+import { barsAndLine, percent, rows } from "./charts.js";
+import { cellAt, legend, map } from "./maps.js";
 
 const byId = (id) => document.getElementById(id);
+const number = (v) => String(+v.toPrecision(4));
+const NAMES = { z: "along z", y: "column", x: "row" };
+const WRITTEN = 7, WRITTEN_SMALL = 5; // samples of a side up to which cells hold their numbers, alone and beside others
 
-// Arrange the planes of a volume side by side.
+// Arrange the planes of a volume side by side, with gaps between them.
 function sheet(values) {
   if (typeof values[0] === "number") return [values];
   if (typeof values[0][0] === "number") return values;
   const across = Math.ceil(Math.sqrt(values.length));
   const [height, width] = [values[0].length, values[0][0].length];
   const down = Math.ceil(values.length / across);
-  const out = Array.from({ length: down * height }, () => new Array(across * width).fill(0));
+  const out = Array.from({ length: down * (height + 1) - 1 }, () => new Array(across * (width + 1) - 1).fill(null));
   values.forEach((plane, i) => plane.forEach((row, y) => row.forEach((v, x) => {
-    out[Math.floor(i / across) * height + y][(i % across) * width + x] = v;
+    out[Math.floor(i / across) * (height + 1) + y][(i % across) * (width + 1) + x] = v;
   })));
   return out;
 }
@@ -32,6 +37,7 @@ export function apart(found) {
   byId("rank").max = Math.max(1, terms);
   byId("rank").value = 1;
   byId("rank").disabled = terms < 2;
+  byId("rank").closest(".slider").hidden = terms < 2;
   showTerms(found, true);
   showSpectrum(found);
   showCounts(found);
@@ -40,56 +46,117 @@ export function apart(found) {
 export function showTerms(found, fresh) {
   const kernel = sheet(found.values);
   const reach = Math.max(...kernel.flat().map(Math.abs));
-  const signed = kernel.flat().some((v) => v < 0);
-  map(byId("whole"), kernel, { label: `kernel of ${found.shape.join(" by ")}`, reach, signed, numbers: true });
-  byId("whole-caption").textContent = `kernel ${found.shape.join(" x ")}`;
+  const side = Math.max(kernel.length, kernel[0].length);
+  const written = side <= (found.rank > 1 ? WRITTEN_SMALL : WRITTEN);
   const rank = Number(byId("rank").value);
-  for (const name of ["term", "sum", "rest"]) document.querySelector(`.strips .${name}`).hidden = !found.terms.length;
+  const figures = [matrix("whole", kernel, "kernel", `kernel of ${found.shape.join(" by ")}`, reach, side, written)];
+  const below = [];
+  let low = Math.min(0, ...kernel.flat());
   byId("rank-out").textContent = found.terms.length ? `${rank} of ${found.rank}` : "";
   byId("rank-text").textContent = "";
-  if (!found.terms.length) return;
-  drawStrips(found, rank, reach, signed);
-  const sum = found.terms.slice(0, rank).map(product).reduce((a, b) => combine(a, b, (u, v) => u + v));
-  map(byId("sum"), sheet(sum), { label: `sum of the first ${rank} terms`, reach, signed, numbers: true });
-  map(byId("rest"), sheet(combine(found.values, sum, (u, v) => u - v)), { label: "remainder: kernel minus sum", reach, signed: true, numbers: true });
-  byId("sum-caption").textContent = rank === 1 ? "the first term" : `the first ${rank} terms`;
-  byId("rank-text").textContent = rankText(found, rank);
+  if (found.terms.length) {
+    const sum = found.terms.slice(0, rank).map(product).reduce((a, b) => combine(a, b, (u, v) => u + v));
+    const whole = found.rank === 1;
+    if (!whole) {
+      const remainder = sheet(combine(found.values, sum, (u, v) => u - v));
+      const caption = rank === 1 ? "the first term" : `the first ${rank} terms`;
+      figures.push(sign("="), matrix("sum", sheet(sum), caption, `sum of ${caption}`, reach, side, written));
+      figures.push(sign("+"), matrix("rest", remainder, "remainder", "remainder: kernel minus sum", reach, side, written));
+      below.push(matrix("term", sheet(product(found.terms[rank - 1])), `term ${rank}`, `term ${rank}`, reach, side, written));
+      low = Math.min(low, ...remainder.flat());
+    }
+    (whole ? figures : below).push(sign("="), ...strips(found, rank, written));
+    byId("rank-text").textContent = rankText(found, rank);
+    if (whole && found.shape.length === 2) explainCells(figures[0].firstChild, found);
+  }
+  const holder = byId("strips");
+  holder.replaceChildren(equation(figures), ...(below.length ? [equation(below)] : []));
+  holder.classList.toggle("many", below.length > 0);
+  byId("cell-text").hidden = found.rank !== 1 || found.shape.length !== 2;
+  const range = document.createElement("p");
+  range.className = "legend";
+  legend(range, { low: low < 0 ? -reach : 0, high: reach, signed: true });
+  if (found.terms.length) range.append(found.shape.length === 2 ? "(column and row: their own scale)" : "(vectors: their own scale)");
+  holder.append(range);
   if (!fresh) return;
-  const strips = byId("strips");
-  strips.classList.remove("come");
-  void strips.offsetWidth;
-  strips.classList.add("come");
+  holder.classList.remove("come");
+  void holder.offsetWidth;
+  holder.classList.add("come");
 }
 
-function drawStrips(found, rank, reach, kernelSigned) {
-  const signed = kernelSigned || found.terms[rank - 1].flat().some((v) => v < 0); // one scale for all
-  const frame = byId("frame");
+function equation(parts) {
+  const line = document.createElement("div");
+  line.className = "equation";
+  line.append(...parts);
+  return line;
+}
+
+function sign(text) {
+  const made = document.createElement("span");
+  made.className = "sign";
+  made.textContent = text;
+  return made;
+}
+
+// One matrix of the equation. All cells have one size, that of a matrix with `side` cells along its longest axis.
+function matrix(id, values, caption, label, reach, side, written) {
+  const figure = document.createElement("figure");
+  const canvas = document.createElement("canvas");
+  const words = document.createElement("figcaption");
+  canvas.id = id;
+  canvas.setAttribute("role", "img");
+  words.id = `${id}-caption`;
+  words.textContent = caption;
+  figure.className = "matrix";
+  figure.append(canvas, words);
+  for (const [name, n] of [["columns", values[0].length], ["rows", values.length], ["side", side]]) figure.style.setProperty(`--${name}`, n);
+  map(canvas, values, { label, reach, numbers: written });
+  return figure;
+}
+
+function strips(found, rank, written) {
+  const term = found.terms[rank - 1];
   const plane = found.shape.length === 2;
-  frame.replaceChildren();
-  frame.classList.toggle("stack", !plane);
-  const small = Math.max(...found.shape) <= 9; // the numbers are in the cells
-  frame.style.gridTemplateColumns = plane && small ? `1fr ${found.shape[1]}fr` : "";
-  const strips = found.terms[rank - 1].map((strip, k) => {
-    const canvas = document.createElement("canvas");
-    canvas.setAttribute("role", "img");
+  const reach = Math.max(...term.flat().map(Math.abs)); // one scale for all vectors of a term
+  return term.flatMap((strip, k) => {
     const upright = plane && k === 0;
-    const numbers = strip.map((v) => +v.toPrecision(3)).slice(0, 15).join(", ");
-    map(canvas, upright ? strip.map((v) => [v]) : [strip], { label: `factor ${found.letters[k]} of term ${rank}: ${numbers}`, numbers: small, signed });
-    if (!upright && !small) canvas.style.height = plane ? "1.1rem" : "1.4rem";
-    return canvas;
+    const told = strip.map((v) => +v.toPrecision(3)).slice(0, 15).join(", ");
+    const name = plane ? NAMES[found.letters[k]] || found.letters[k] : `along ${found.letters[k]}`;
+    const label = `factor ${found.letters[k]} of term ${rank}: ${told}`;
+    const values = upright ? strip.map((v) => [v]) : [strip];
+    const figure = matrix(`factor-${found.letters[k]}`, values, name, label, reach, Math.max(...found.shape), written);
+    return k ? [sign("\u00d7"), figure] : [figure];
   });
-  byId("term-caption").textContent = `term ${rank}: ${found.letters.join(" \u00d7 ")}`;
-  if (!plane) {
-    frame.append(...strips);
-    return;
-  }
-  const corner = document.createElement("span");
-  corner.className = "corner";
-  const whole = document.createElement("canvas");
-  whole.setAttribute("role", "img");
-  map(whole, product(found.terms[rank - 1]), { label: `term ${rank}: the column times the row`, reach, signed, numbers: true });
-  strips[0].className = "column";
-  frame.append(corner, strips[1], strips[0], whole);
+}
+
+// Say for the weight below the pointer which two numbers it is the product of.
+function explainCells(canvas, found) {
+  const [height, width] = found.shape;
+  const [column, row] = found.terms[0];
+  const small = Math.max(height, width) <= WRITTEN;
+  const kernel = sheet(found.values);
+  const reach = Math.max(...kernel.flat().map(Math.abs));
+  const at = [0, 0];
+  const show = (y, x) => {
+    [at[0], at[1]] = [y, x];
+    byId("cell-text").textContent = `Row ${y + 1}, column ${x + 1}: ${number(column[y])} \u00d7 ${number(row[x])} = ${number(found.values[y][x])}. Every weight is the number of its row times the number of its column.`;
+    if (!small) return;
+    const redraw = (id, values, marks, most) => byId(id) && map(byId(id), values, { reach: most, numbers: true, marks });
+    const most = Math.max(...column.concat(row).map(Math.abs));
+    redraw("whole", kernel, [[y, x]], reach);
+    redraw("factor-y", column.map((v) => [v]), [[y, 0]], most);
+    redraw("factor-x", [row], [[0, x]], most);
+  };
+  canvas.addEventListener("pointermove", (event) => show(...cellAt(canvas, event, height, width)));
+  canvas.tabIndex = 0;
+  canvas.addEventListener("keydown", (event) => {
+    const by = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+    if (!by) return;
+    event.preventDefault();
+    show(...at.map((v, k) => Math.max(0, Math.min(found.shape[k] - 1, v + by[k]))));
+  });
+  const largest = kernel.flat().findIndex((v) => Math.abs(v) === reach);
+  queueMicrotask(() => show(Math.floor(largest / width), largest % width));
 }
 
 // Say how good the sum of the first terms is, and what it costs.
@@ -98,7 +165,11 @@ function rankText(found, rank) {
   const sample = found.shape.length === 2 ? "pixel" : "voxel";
   const zeros = nonzero === dense ? "" : ` (${nonzero} of its weights are not zero)`;
   const count = `${passes[rank - 1]} multiplications per ${sample}; dense needs ${dense}${zeros}.`;
-  if (rank >= found.rank) return rank === 1 ? `One term is exact. ${count}` : `${rank} terms are exact. ${count}`;
+  if (found.rank === 1) {
+    const passes = found.shape.length === 2 ? "First the column, then the row" : "One pass along each axis";
+    return `${passes}: ${found.shape.join(" + ")} = ${count}`;
+  }
+  if (rank >= found.rank) return `${rank} terms are exact. ${count}`;
   const error = percent(found.errors[Math.min(rank, found.errors.length - 1)]);
   const bound = found.bounds[rank];
   const limit = bound <= 1 ? `Every output is within ${percent(bound)} of sum|kernel| x max|image|.` : "The bound says nothing here; try more terms.";
