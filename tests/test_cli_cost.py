@@ -70,7 +70,7 @@ def test_factors_one_by_one(call: Caller) -> None:
     out = call("separable", "--in", "12x12x3", "-k", "5x5", "--filters", 256)[1]
     rows = counts(out)
     assert (rows["depthwise"], rows["pointwise"]) == ("4,800", "49,152")
-    assert "Cout K^2 / (M (K^2 + Cout)) = 256 x 25 / (1 x (25 + 256))" in flat(out)
+    assert "C_out K^2 / (M (K^2 + C_out)) = 256 x 25 / (1 x (25 + 256))" in flat(out)
     out = call(
         "separable", "--in", "15x15x1", "-k", "3x3", "--filters", 1, "--pattern",
         "ocyx -> ocy,ocx",
@@ -78,7 +78,7 @@ def test_factors_one_by_one(call: Caller) -> None:
     rows = counts(out)
     assert (rows["ocy"], rows["ocx"], rows["separable"]) == ("585", "507", "1,092")
     assert "1.39 times fewer" in out
-    assert "Cout K^2" not in out
+    assert "C_out K^2" not in out
 
 
 def test_more_multipliers_cost_more(call: Caller) -> None:
@@ -124,7 +124,7 @@ def test_attention_and_where_it_crosses(call: Caller) -> None:
     out = call("attention", "--in", "14x14x64", "--kernel", "7x7", "--heads", 4)[1]
     assert f"attention, like for like {196**2 * 64 + 196 * 64**2:,}" in flat(out)
     assert f"separable 7x7 {196 * 64 * 49 + 196 * 64**2:,}" in flat(out)
-    assert "both need the same where N = k^2 = 49." in flat(out)
+    assert "both need the same where N = K^2 = 49." in flat(out)
     assert "1.00 times as many" in flat(call("attention", "--in", "3x3x64")[1])
 
 
