@@ -150,7 +150,7 @@ FACTS = {
     ],
     7: [
         "K = 32: 0.3343099", "K = 1024: 0.3333343", "64 7.89", "1024 8.92",
-        "1 / C_out = 0.3333333", "128 filters, 3 x 3: 8.41 times", "56 x 56 4.0 3.6",
+        "1 / C_out = 0.3333333", "128 filters, 3 x 3: 8.41 times", "56 x 56 3.9 6.6 0.59",
         "dense over depthwise: 128 times the multiplications, 1.2 times the bytes", "fused layers: 14, the first two: convolution, norm, relu",
     ],
     8: [

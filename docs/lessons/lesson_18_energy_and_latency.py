@@ -47,12 +47,12 @@ for (name, dense), cost in counts.items():
 # memory takes hundreds of times the energy of multiplying it.
 PICOJOULE = {  # of one operation
     "float32": {"multiply": 3.7, "add": 0.9, "bytes": 4},
-    "int8": {"multiply": 0.2, "add": 0.03, "bytes": 1},
+    "int8": {"multiply": 0.2, "add": 0.1, "bytes": 1},  # the sum has 32 bits
 }
 CACHE, MEMORY = 100 / 8, (1300 / 8, 2600 / 8)  # per byte: 1 MB cache, DRAM from .. to
 mac = PICOJOULE["float32"]["multiply"] + PICOJOULE["float32"]["add"]
 print(f"a multiply-add in float32     {mac:8.2f} pJ")
-print(f"in 8-bit integers             {0.2 + 0.03:8.2f} pJ")
+print(f"in 8-bit integers             {0.2 + 0.1:8.2f} pJ")
 print(f"a float32 from the cache      {4 * CACHE:8.0f} pJ, {4 * CACHE / mac:4.0f} multiply-adds")
 print(f"a float32 from memory   {4 * MEMORY[0]:4.0f} .. {4 * MEMORY[1]:5.0f} pJ, ", end="")
 print(f"{4 * MEMORY[0] / mac:4.0f} .. {4 * MEMORY[1] / mac:.0f} multiply-adds")
