@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cmath
 import json
 import re
 from fractions import Fraction
@@ -170,7 +171,7 @@ def _number(word: str, row: int, place: int) -> Any:
         value = complex(word) if word[-1:] in "jJ" else float(word)
     except (ValueError, ZeroDivisionError):
         raise KernelError(f"{EXAMPLE}; got {word[:SHOWN]!r} in row {row}, place {place}") from None
-    if not np.isfinite(value):
+    if not cmath.isfinite(value):
         raise KernelError(
             f"the numbers of a kernel must be finite; got {word[:SHOWN]!r} in row {row}, place {place}"
         )
