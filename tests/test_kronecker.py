@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import separable as sep
 from separable.borders import registered_borders
+from separable.cli import run
 from separable.engine import Kernel
 from separable.engine.availability import available
 from separable.engine.spread_passes import SpreadPass, chain_text, spread_chains
@@ -335,3 +336,19 @@ def test_a_dask_array_takes_factors_with_groups() -> None:
 def test_without_the_engine_other_methods_run() -> None:
     plan = sep.plan(grouped(DISK, CROSS), (40, 41), method="reference")
     assert plan.chosen.name == "reference"
+
+
+def test_the_command_takes_sizes(capsys: pytest.CaptureFixture[str]) -> None:
+    kernel, pattern = "[1 2 2 4; 3 4 6 8]", "(Yy)(Xx)->YX,yx"
+    assert run(["kernel", kernel, "--pattern", pattern, "--sizes", "y=2,x=2"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Separable: the product of the factors of (Yy)(Xx) -> YX,yx." in printed
+    assert "YX 1 2 yx 1 2 3 4" in printed
+    assert "8 dense, 6 in 2 passes" in printed
+    for sizes, message in (
+        (["--sizes", "y:2"], "`--sizes` must be letters and sizes such as y=3,x=3; got 'y:2'"),
+        (["--sizes", "y=2,x=3"], "do not divide its axis of 4"),
+        ([], "for instance --sizes y=2"),
+    ):
+        assert run(["kernel", kernel, "--pattern", pattern, *sizes]) == 2
+        assert message in " ".join(capsys.readouterr().err.split())

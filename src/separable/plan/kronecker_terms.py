@@ -27,6 +27,9 @@ Array = NDArray[Any]
 Chains = tuple[tuple[SpreadPass, ...], ...]
 
 MOST_WEIGHTS = 1 << 14  # of a dense kernel that is searched
+MOST_COMPARED = (
+    1 << 20
+)  # weights of all splits together; of larger kernels only equal blocks are tried
 MOST_AXES = 3
 MOST_TERMS = 4
 ROUNDING = 1e-13  # of the largest weight: what rounding may leave of a small rank
@@ -118,11 +121,14 @@ def _unfolded(taps: Array) -> Array:
 def _block_sizes(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
     """Return the sizes of blocks that divide the kernel, and divide some axis into several shorter parts."""
     divisors = [[d for d in range(1, n + 1) if n % d == 0] for n in shape]
-    return [
+    found = [
         sizes
         for sizes in itertools.product(*divisors)
         if any(1 < k < n for k, n in zip(sizes, shape, strict=True))
     ]
+    if len(found) * math.prod(shape) > MOST_COMPARED:  # a plan does not wait for all of them
+        found = [sizes for sizes in found if len(set(sizes)) == 1]
+    return found
 
 
 def _split(kernel: Array, sizes: tuple[int, ...]) -> KroneckerTerms | None:
