@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import separable
 
@@ -63,6 +65,7 @@ html_sidebars = {page.stem: [] for page in HERE.glob("*.md")}  # these pages hav
 html_theme_options = {
     "logo": {"text": "separable"},
     "navbar_align": "left",
+    "header_links_before_dropdown": 8,
     "navbar_end": ["theme-switcher"],
     "show_toc_level": 2,
     "footer_start": ["copyright"],
@@ -72,6 +75,26 @@ html_theme_options = {
     "pygments_light_style": "tango",
     "pygments_dark_style": "monokai",
 }
+
+
+# "1 %" is one word: no line ends before the sign.
+PERCENTAGE = re.compile(r"(\d) %")
+
+
+def _keep_percentages(_app: object, document: object, _name: str) -> None:
+    """Join numbers and percent signs by a space at which no line ends."""
+    from docutils import nodes
+
+    assert isinstance(document, nodes.document)
+    for text in list(document.findall(nodes.Text)):
+        joined = PERCENTAGE.sub("\\1\u00a0%", text)
+        if joined != text and not isinstance(text.parent, (nodes.literal, nodes.literal_block)):
+            text.parent.replace(text, nodes.Text(joined))
+
+
+def setup(app: Any) -> None:
+    """Connect the function that keeps percentages in one line."""
+    app.connect("doctree-resolved", _keep_percentages)
 
 
 # The lessons are run; with LESSONS=short in the short form.
@@ -94,6 +117,7 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "abort_on_example_error": True,
     "image_scrapers": ("matplotlib",),
+    "thumbnail_size": (640, 448),  # so that labels can be read where the browser makes them smaller
     "matplotlib_animations": False,
     "notebook_images": False,
     "run_stale_examples": True,  # otherwise pages of the short form would remain in a full build

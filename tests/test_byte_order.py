@@ -26,6 +26,7 @@ KERNELS = (  # among them one that each method takes
     DENSE,
     sep.kernels.laplacian_of_gaussian(1, ndim=3),
     sep.kernels.gaussian(2.5, ndim=3),
+    np.kron(RNG.random((2, 3)), RNG.random((3, 2))),
 )
 
 

@@ -70,7 +70,7 @@ def test_factors_one_by_one(call: Caller) -> None:
     out = call("separable", "--in", "12x12x3", "-k", "5x5", "--filters", 256)[1]
     rows = counts(out)
     assert (rows["depthwise"], rows["pointwise"]) == ("4,800", "49,152")
-    assert "Cout K^2 / (M (K^2 + Cout)) = 256 x 25 / (1 x (25 + 256))" in flat(out)
+    assert "C_out K^2 / (M (K^2 + C_out)) = 256 x 25 / (1 x (25 + 256))" in flat(out)
     out = call(
         "separable", "--in", "15x15x1", "-k", "3x3", "--filters", 1, "--pattern",
         "ocyx -> ocy,ocx",
@@ -78,7 +78,7 @@ def test_factors_one_by_one(call: Caller) -> None:
     rows = counts(out)
     assert (rows["ocy"], rows["ocx"], rows["separable"]) == ("585", "507", "1,092")
     assert "1.39 times fewer" in out
-    assert "Cout K^2" not in out
+    assert "C_out K^2" not in out
 
 
 def test_more_multipliers_cost_more(call: Caller) -> None:
@@ -124,7 +124,7 @@ def test_attention_and_where_it_crosses(call: Caller) -> None:
     out = call("attention", "--in", "14x14x64", "--kernel", "7x7", "--heads", 4)[1]
     assert f"attention, like for like {196**2 * 64 + 196 * 64**2:,}" in flat(out)
     assert f"separable 7x7 {196 * 64 * 49 + 196 * 64**2:,}" in flat(out)
-    assert "both need the same where N = k^2 = 49." in flat(out)
+    assert "both need the same where N = K^2 = 49." in flat(out)
     assert "1.00 times as many" in flat(call("attention", "--in", "3x3x64")[1])
 
 
@@ -335,3 +335,61 @@ def test_a_mistake_in_a_pattern_is_pointed_at(call: Caller) -> None:
     code, out, err = call("separable", *LAYER, "--pattern", "ocyx -> oc,cy")
     assert (code, out) == (2, "")
     assert err == "Error: axis `x` of the kernel is not in any factor\n  ocyx -> oc,cy\n     ^\n"
+
+
+# One pass per axis, and the steps of a layer
+
+
+def test_one_channel_leads_to_one_pass_per_axis(call: Caller) -> None:
+    """3x1 and then 1x3: 585 + 507, because the second pass runs on the smaller output."""
+    code, out, _ = call("conv", "--in", "15x15x1", "--kernel", "3x3", "--filters", 1)
+    assert code == 0
+    assert (
+        "One pass per axis (3x1 and then 1x3): 585 + 507 = 1,092, 1.39 times fewer "
+        "multiplications than dense. Each pass runs on the smaller output of the one before."
+    ) in flat(out)
+    assert "1.11 times more multiplications than dense" in flat(out)  # of the depthwise one
+
+
+def test_a_depthwise_layer_too(call: Caller) -> None:
+    options = ("--in", "56x56x64", "--kernel", "7x7", "--filters", 64, "--groups", 64)
+    _, out, _ = call("conv", *options, "--padding", "same")
+    found = counts(out)
+    assert found["depthwise"] == f"{56 * 56 * 64 * 49:,}"
+    assert f"= {56 * 56 * 64 * 14:,}, 3.50 times fewer multiplications than depthwise." in flat(out)
+
+
+def test_channels_that_mix_have_no_pass_per_axis(call: Caller) -> None:
+    for options in (("12x12x3", "5x5"), ("12x1", "5"), ("12x12x1", "5x1")):
+        _, out, _ = call("conv", "--in", options[0], "--kernel", options[1], "--filters", 4)
+        assert "ne pass per axis" not in out
+
+
+def test_the_steps_are_printed_with_depth(call: Caller) -> None:
+    options = ("conv", "--in", "12x12x3", "--kernel", "5x5", "--filters", 256)
+    _, out, _ = call(*options, "--depth", 2)
+    found = counts(out)
+    assert (found["depthwise"], found["pointwise"]) == ("4,800", "49,152")
+    _, short, _ = call(*options)
+    assert "depthwise" not in counts(short)
+    _, text, _ = call(*options, "--depth", 2, "--json")
+    assert json.loads(text)["pointwise"]["multiplications"] == 49152
+    code, _, err = call(*options, "--depth", 3)
+    assert code == 2
+    assert "--depth" in err
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernel", "text"),
+    [
+        ("9x64", "9", "where N = K = 9."),
+        ("7x7x64", "7x7", "where N = K^2 = 49."),
+        ("4x4x4x8", "3x3x3", "where N = K^3 = 27."),
+        ("7x7x64", "3x5", "where N = the kernel's number of weights = 15."),
+    ],
+)
+def test_attention_crosses_at_the_number_of_weights(
+    call: Caller, shape: str, kernel: str, text: str
+) -> None:
+    _, out, _ = call("attention", "--in", shape, "--kernel", kernel)
+    assert text in flat(out)

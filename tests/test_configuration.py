@@ -387,5 +387,5 @@ def test_a_profile_measured_without_the_engine_keeps_its_rates(
     made = calibrate.measure()
     assert made.rates["passes"] != shipped().rates["passes"]
     for name, method in METHODS.items():
-        if method.fallback:
+        if method.fallback and not method.rates_of:
             assert made.rates[name] == shipped().rates[name]

@@ -134,10 +134,10 @@ def test_flipped_reverses_every_axis_of_the_kernel(pattern):
     np.testing.assert_array_equal(flipped.flipped().dense(), factors.dense())
 
 
-def test_flipped_refuses_groups():
-    factors = factorize(np.eye(6), "(Yy)(Xx) -> YX,yx", sizes={"y": 2, "x": 2})
-    with pytest.raises(PatternError, match="has groups: it describes no filter to flip"):
-        factors.flipped()
+def test_flipped_reverses_every_letter_of_a_group():
+    kernel = RNG.normal(size=(6, 6))
+    factors = factorize(kernel, "(Yy)(Xx) -> YX,yx", sizes={"y": 2, "x": 3})
+    np.testing.assert_allclose(factors.flipped().dense(), kernel[::-1, ::-1], atol=1e-13)
 
 
 def test_truncated_keeps_the_first_terms():

@@ -22,7 +22,7 @@ FOLDER = Path(__file__).parents[1] / "docs" / "lessons"
 LESSONS = {int(path.name[7:9]): path for path in sorted(FOLDER.glob("lesson_*.py"))}
 
 # The lessons that run in one process.
-GROUPS = ((1, 2, 3, 4, 5, 15), (6, 7, 8, 9, 10), (11, 12, 13, 14))
+GROUPS = ((1, 2, 3, 4, 5, 15), (6, 7, 8, 9, 10), (11, 12, 13, 14), (17, 18))
 
 RUNNER = """
 import contextlib, io, json, os, runpy, sys, traceback
@@ -57,7 +57,11 @@ NETWORKS = {
 
 def needed(lesson: int) -> tuple[str, ...]:
     """The packages that a lesson imports, beside NumPy and SciPy."""
-    own = NETWORKS.get(lesson, ("torch",)) if 6 <= lesson <= 14 else FILTERING.get(lesson, ())
+    own = (
+        NETWORKS.get(lesson, ("torch",))
+        if 6 <= lesson <= 14 or lesson >= 17
+        else FILTERING.get(lesson, ())
+    )
     return ("matplotlib", *own)
 
 
@@ -105,8 +109,8 @@ def lesson(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], dict]:
     return look
 
 
-def test_there_are_fifteen_lessons_numbered_in_order():
-    assert list(LESSONS) == list(range(1, 16))
+def test_lessons_are_numbered_in_order():
+    assert set(range(1, max(LESSONS) + 1)) - set(LESSONS) <= {16}
     assert sorted(sum(GROUPS, ())) == list(LESSONS)
     for number, path in LESSONS.items():
         title, line = path.read_text(encoding="utf-8").splitlines()[1:3]
@@ -146,7 +150,8 @@ FACTS = {
     ],
     7: [
         "K = 32: 0.3343099", "K = 1024: 0.3333343", "64 7.89", "1024 8.92",
-        "dense over depthwise: 128 times the multiplications", "fused layers: 14, the first two: convolution, norm, relu",
+        "1 / C_out = 0.3333333", "128 filters, 3 x 3: 8.41 times", "56 x 56 3.9 6.6 0.59",
+        "dense over depthwise: 128 times the multiplications, 1.2 times the bytes", "fused layers: 14, the first two: convolution, norm, relu",
     ],
     8: [
         "wrong at 0 of 102,400 places", "0]] rank 2", "one detector: rank 1", "as YX,yx: rank 1, 18 numbers",
@@ -155,7 +160,7 @@ FACTS = {
     ],
     9: ["dense 612,028 multiplications 24,170", "separable 101,564 multiplications 4,122", "6.0 times fewer"],
     10: ["16 output channels: 5.8 terms", "256 output channels: 8.7 terms", "3 of 4 convolutions converted"],
-    11: ["26,793 parameters", "24,945 parameters", "4.3 times as many"],
+    11: ["26,793 parameters", "24,945 parameters", "4.3 times as many", "skips, in the dense network:"],
     12: ["686,296 multiplications", "182,488 multiplications", "4.32 times", "25.5 times"],
     13: [
         "3 x 3 9 10 places", "7 x 7 49 50 places", "the ledger 12,582,912 multiply-adds, the formula 12,582,912",
@@ -167,6 +172,8 @@ FACTS = {
         "ended with -9; in the folder: foam.npy, smooth.npy.partial,", "slabs are there already",
         "ended with 0; in the folder: foam.npy, smooth.npy",
     ],
+    17: ["image, audio, text", "without audio", "100.0%", "multiply-adds"],
+    18: ["a multiply-add in float32 4.60 pJ", "memory: at most 34.1 GB/s", "mobilenet_v1, dense", "meter of this processor:"],
 }  # fmt: skip
 
 
@@ -222,3 +229,20 @@ def test_slabs_are_bit_identical_to_the_whole(lesson):
     text = lesson(15)["text"]
     assert text.count("the same to the last bit: True") == 2
     assert numbers(r"largest difference: (\d+) of", text)[0] > 0  # without a halo
+
+
+@pytest.mark.docs
+def test_lessons_say_the_worked_figures(lesson):
+    """Lessons print the figures that `docs/figures.md` says they show."""
+    spec = importlib.util.spec_from_file_location(
+        "worked_figures", FOLDER.parent / "worked_figures.py"
+    )
+    page = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = page
+    spec.loader.exec_module(page)
+    absent = []
+    for figure in page.FIGURES:
+        if figure.says:
+            printed = re.sub(r"\s+", " ", lesson(figure.lesson)["text"])
+            absent += [figure.says] if figure.says not in printed else []
+    assert not absent

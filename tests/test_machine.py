@@ -68,7 +68,7 @@ def test_the_shipped_profiles_know_every_planned_method(number: int) -> None:
     profile = machine.shipped_profiles()[number]
     rates = profile.rates
     for method in METHODS.values():
-        if method.planned:
+        if method.planned and not method.rates_of:
             assert "float32" in rates[method.name]
             if method.name in ("fused", "dense"):
                 assert set(rates[method.name]) == set(calibrate.DTYPES), method.name
@@ -83,7 +83,8 @@ def test_measuring_fits_what_it_measured(monkeypatch: pytest.MonkeyPatch) -> Non
     some = [
         c for c in every if c.dtype == "float32" and np.prod(c.shape) <= 400 * 500
     ]  # fmt: skip
-    assert {c.method for c in some} == {m.name for m in METHODS.values() if m.planned}
+    own = {m.name for m in METHODS.values() if m.planned and not m.rates_of}
+    assert {c.method for c in some} == own
     monkeypatch.setattr(calibrate, "cases", lambda: iter(some))
     done: list[float] = []
     measured = calibrate.measure(done.append)

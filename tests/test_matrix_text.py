@@ -91,10 +91,15 @@ def test_numbers_are_read(text: str, expected: list[object]) -> None:
         ('{"kernel": [["a"]]}', "only numbers"),
         ('{"kernel": [[1]], "operation": "turn"}', "must be correlate or convolve; got 'turn'"),
         ("[[1], [2, 3]]", "1 numbers in row 1 and 2 in row 2"),
+        ("1 2; 3 inf", "must be finite; got 'inf' in row 2, place 2"),
+        ("0,5 0,25; 0,25 0,1", "row 1 seems to have commas as decimals; write 0.5 for 0,5"),
+        ("[1 2; 0,25 0,1]", "row 2 seems to have commas as decimals; write 0.25 for 0,25"),
+        ("0,5;0,25\n0,25;0,1", "row 1 seems to have commas as decimals"),
         ("[" * 3000, "at most 16 brackets within each other"),
     ],
 )
 def test_wrong_texts(text: str, message: str) -> None:
+    """Each message says where the mistake is."""
     with pytest.raises(KernelError, match=message):
         parse_matrix(text)
 
@@ -178,7 +183,10 @@ def test_a_plan_takes_them_too(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["kernel", "1 2; 3"], "got 2 numbers in row 1 and 1 in row 2"),
         (["kernel", "1 two 3"], "got 'two' in row 1, place 2"),
-        (["kernel", "1 nan 3"], "finite; got 1 NaN"),
+        (["kernel", "1 nan 3"], "must be finite; got 'nan' in row 1, place 2"),
+        (["kernel", "x 2 1; 2 4 2"], "got 'x' in row 1, place 1"),
+        (["kernel", "[]"], "got empty brackets"),
+        (["kernel", ""], "or numbers, such as 1 2 1; 2 4 2; 1 2 1; got an empty text"),
         (["kernel", "-"], "got none. It was read from standard input"),
         (["kernel", "missing.csv"], "missing.csv: there is no such file"),
         (["kernel", "sobel", "--text", "--json"], "give `--text` or `--json`, not both"),
@@ -261,3 +269,13 @@ def test_messages_lead_to_the_right_notation(capsys: pytest.CaptureFixture[str])
     ):
         assert run(["kernel", name]) == 2
         assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_million_numbers_are_read() -> None:
+    """A kernel of a million numbers is read to the last bit, and a mistake behind it is found."""
+    kernel = np.round(np.random.default_rng(0).random((1000, 1000)), 4)
+    text = "\n".join(" ".join(f"{v:g}" for v in row) for row in kernel)
+    found, _ = parse_matrix(text)
+    np.testing.assert_array_equal(found, kernel)
+    with pytest.raises(KernelError, match="in row 1001, place 1"):
+        parse_matrix(text + "\nx")

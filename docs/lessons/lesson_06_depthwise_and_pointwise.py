@@ -94,8 +94,8 @@ print(f"   {2 * first:,} counts the second strip as if its input were still 15 w
 print(f"   13 x 13 is {13 * 13}; {15 * 15} are the pixels of the input")
 
 # %%
-# The ratio is sometimes wrong, too. One derivation of dense over separable has, in its own letters,
-# M input channels and N filters. Its first line is right: N K² M / (M (K² + N)), which is N K² /
+# The ratio is sometimes wrong, too. One derivation of dense over separable has letters of its own: M
+# input channels and N filters, our C_in and C_out. Its first line is right: N K² M / (M (K² + N)), which is N K² /
 # (K² + N). The next one has lost a letter: K² M / (K² + N). The last one, 1/K² + 1/N, is the
 # reciprocal of the right one: separable over dense. With the numbers of above:
 m, n, k = 3, 256, 5
@@ -106,7 +106,7 @@ print(f"1/K² + 1/N, separable over dense {1 / k**2 + 1 / n:.4f}")
 
 # %%
 # From the last line follows in that text that dense over separable is "always much less than 1". It
-# is the other way round. And separable over dense is not always small: it is at least 1/N, so with
+# is the other way round. And separable over dense is not always small: it is at least 1/C_out, so with
 # three filters it never falls below 1/3, however large the kernel is.
 print(f"3 filters, kernel 1024 x 1024: {1 / 1024**2 + 1 / 3:.4f}")
 

@@ -159,9 +159,9 @@ for layer in report.layers:
     print(f"{layer.name:9} {100 * share:4.1f} % of the network, {why}")
 
 # %%
-# Two things decide. One is the cost. A term of a layer with C output channels costs 9 + C
-# multiplications per input channel and position, the dense layer 9 C. Up to 9 C / (9 + C) terms
-# are cheaper than the dense layer, so a layer with few output channels, usually an early one, has
+# Two things decide. One is the cost. A term of a layer with C_out output channels costs
+# 9 + C_out multiplications per input channel and position, the dense layer 9 C_out. Up to
+# 9 C_out / (9 + C_out) terms are cheaper than the dense layer, so a layer with few output channels, usually an early one, has
 # little to gain:
 for channels in (16, 32, 64, 256):
     dense, term = 9 * channels, 9 + channels

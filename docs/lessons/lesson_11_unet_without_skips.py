@@ -4,14 +4,15 @@
 
 A U-Net labels every pixel of an image. It goes down to a coarse grid, where a few pixels represent
 the whole picture, and up again. Skip connections pass the finer images before each step down to
-the corresponding step up. To see what they are for, a network with them and one without learn the
-same task.
+the corresponding step up. A question that is often asked: if the convolutions are separable, are
+the skip connections still needed, or does one replace the other? We train all four combinations,
+dense or separable, with skips or without, and look where their errors are.
 """
 
 # %%
-# Cells in noise
-# --------------
-# The images are synthetic, so the truth is known: cells with wavy outlines, in noise.
+# Tumours in noise
+# ----------------
+# The images are synthetic, so the truth is known: tumours with wavy rims, in noise.
 import sys
 
 import numpy as np
@@ -25,12 +26,12 @@ from separable.nn.models import UNet
 
 short = "--short" in sys.argv  # the form that takes seconds: less training, worse networks
 torch.set_num_threads(1)  # networks this small gain nothing from a second one
-SIZE, TRAIN, TEST, STEPS = (32, 32, 8, 12) if short else (64, 192, 32, 300)
+SIZE, TRAIN, TEST, STEPS = (32, 32, 8, 4) if short else (64, 192, 48, 160)
 SEEDS = (0, 1) if short else (0, 1, 2)
 
 
 def scene(rng):
-    """Return an image and the mask of its cells."""
+    """Return an image and the mask of its tumours."""
     y, x = np.mgrid[:SIZE, :SIZE]
     mask = np.zeros((SIZE, SIZE), bool)
     for _ in range(rng.integers(2, 5)):
@@ -47,120 +48,163 @@ images, masks = (
     for part in zip(*(scene(rng) for _ in range(TRAIN + TEST)), strict=True)
 )
 print(f"{TRAIN} images for training, {TEST} for the test, {SIZE} x {SIZE} pixels")
-print(f"{100 * masks.mean():.0f} % of the pixels are in cells")
+print(f"{100 * masks.mean():.0f} % of the pixels are in tumours")
 
 # %%
-# Two networks
-# ------------
-# Both are separable, with the same levels. Without skip connections, all information about a
-# position has to pass through the coarsest grid:
+# Four networks
+# -------------
+# All have the same levels. Without skip connections, all information about a position has to pass
+# through the coarsest grid:
 WIDTHS = (8, 16, 32, 64)
-nets = {"with skips": [], "without": []}
-for name, trained in nets.items():
-    for seed in SEEDS:
-        torch.manual_seed(seed)
-        skips = name == "with skips"
-        trained.append(UNet(2, widths=WIDTHS, classes=1, norm="group", skips=skips))
-    total = sep.nn.ledger(trained[0], (1, 1, SIZE, SIZE), backward=False).total
-    print(f"{name:10} {total.multiplications:10,} multiplications {total.parameters:7,} parameters")
+CASES = {
+    "separable, skips": {"dense": False, "skips": True},
+    "separable, none": {"dense": False, "skips": False},
+    "dense, skips": {"dense": True, "skips": True},
+    "dense, none": {"dense": True, "skips": False},
+}
+
+
+def network(case, seed):
+    """Return an untrained network."""
+    torch.manual_seed(seed)
+    return UNet(2, widths=WIDTHS, classes=1, norm="group", **CASES[case])
+
+
+totals = {}
+for case in CASES:
+    total = sep.nn.ledger(network(case, 0), (1, 1, SIZE, SIZE), backward=False).total
+    totals[case] = total.multiplications
+    print(f"{case:17}{total.multiplications:11,} multiplications {total.parameters:8,} parameters")
+fewer = totals["dense, skips"] / totals["separable, skips"]
+print(f"dense with skips: {fewer:.1f} times as many multiplications as separable")
 coarse = SIZE // 2 ** (len(WIDTHS) - 1)
 print(f"the coarsest grid has {coarse} x {coarse} places for {SIZE} x {SIZE} pixels")
 
 # %%
 # The skip connections themselves need no multiplications. The layers that receive them have more
-# input channels, which explains the difference above. A dense twin with skip connections, for
-# comparison:
-skipping = nets["with skips"][0]
-dense = sep.nn.ledger(skipping.twin(), (1, 1, SIZE, SIZE), backward=False).total
-fewer = (
-    dense.multiplications
-    / sep.nn.ledger(skipping, (1, 1, SIZE, SIZE), backward=False).total.multiplications
+# input channels, which explains the difference.
+#
+# Two losses
+# ----------
+# The usual loss, cross-entropy, counts every pixel alike. A *boundary loss* counts an error the more
+# the farther it lies from the true rim: it is the mean of the predicted probability times the signed
+# distance from the rim, negative inside (Kervadec and others, 2021, "Boundary loss for highly
+# unbalanced segmentation", doi:10.1016/j.media.2020.101851). It is added to the cross-entropy.
+inside, outside = (
+    np.stack([ndimage.distance_transform_edt(m) for m in part])
+    for part in (masks[:, 0].numpy() > 0.5, masks[:, 0].numpy() < 0.5)
 )
-print(f"dense      {dense.multiplications:10,} multiplications, {fewer:.1f} times as many")
+signed = torch.from_numpy((outside - inside).astype("float32"))[:, None] / SIZE
 
 
-# %%
-# Training
-# --------
-# The same images in the same order for both, with several seeds, because a single training is not
-# conclusive.
-def learn(net, seed):
-    """Train a network; return its losses."""
-    optimizer = torch.optim.Adam(net.parameters(), lr=4e-3)
+def learn(net, seed, boundary):
+    """Train a network; `boundary` is the weight of the boundary loss."""
+    optimizer = torch.optim.Adam(net.parameters(), lr=6e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     chance = torch.Generator().manual_seed(seed)
-    losses = []
     for _ in range(STEPS):
-        batch = torch.randint(TRAIN, (8,), generator=chance)
-        loss = nn.functional.binary_cross_entropy_with_logits(net(images[batch]), masks[batch])
+        batch = torch.randint(TRAIN, (6,), generator=chance)
+        logits = net(images[batch])
+        loss = nn.functional.binary_cross_entropy_with_logits(logits, masks[batch])
+        if boundary:
+            loss = loss + boundary * (torch.sigmoid(logits) * signed[batch]).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
-        losses.append(loss.item())
     net.eval()
-    return losses
+    with torch.no_grad():
+        return net(images[TRAIN:])[:, 0].numpy() > 0
 
-
-for name, trained in nets.items():
-    losses = np.mean([learn(net, seed) for net, seed in zip(trained, SEEDS, strict=True)], axis=0)
-    print(f"{name:10} loss {losses[0]:.3f} at first, {np.mean(losses[-10:]):.3f} at last")
 
 # %%
+# Each of the four learns with several seeds, because a single training is not conclusive; the
+# separable ones also with the boundary loss. All see the same images in the same order.
+found = {case: [learn(network(case, seed), seed, 0.0) for seed in SEEDS] for case in CASES}
+BOUNDARY = "separable, {}, boundary loss"
+for skips in ("skips", "none"):
+    case = f"separable, {skips}"
+    found[BOUNDARY.format(skips)] = [learn(network(case, seed), seed, 1.0) for seed in SEEDS]
+
+# %%
+# The answer
+# ----------
+# The Dice coefficient, twice the overlap divided by the sum of both areas, is 1 for a perfect mask.
+# Mean and standard deviation over the seeds:
+truth = masks[TRAIN:, 0].numpy() > 0.5
+
+
+def dice(mask):
+    """Return the Dice coefficient of a mask of all test images."""
+    return 2 * (mask & truth).sum() / max(1, mask.sum() + truth.sum())
+
+
+scores = {name: np.array([dice(mask) for mask in every]) for name, every in found.items()}
+for name, score in scores.items():
+    print(f"{name:32} Dice {score.mean():.3f} ± {score.std(ddof=1):.3f} ({len(SEEDS)} seeds)")
+
+
+# %%
+# What each choice is worth, for the same seed with and without it:
+def worth(better, worse):
+    """Return the difference of two scores, its mean and standard deviation over the seeds."""
+    gain = scores[better] - scores[worse]
+    return f"{100 * gain.mean():+5.1f} ± {100 * gain.std(ddof=1):.1f} points"
+
+
+print("skips, in the separable network:", worth("separable, skips", "separable, none"))
+print("skips, in the dense network:    ", worth("dense, skips", "dense, none"))
+print("dense convolutions, with skips: ", worth("dense, skips", "separable, skips"))
+print("dense convolutions, without:    ", worth("dense, none", "separable, none"))
+
+# %%
+# If the skips are worth about as much in both networks, the two choices do not replace each other:
+# a separable convolution saves multiplications, a skip connection brings back positions. The next
+# section shows where.
+#
 # Where the errors are
 # --------------------
-# The Dice coefficient, twice the overlap divided by the sum of both areas, is 1 for a perfect
-# mask:
-truth = masks[TRAIN:, 0].numpy() > 0.5
-found = {}  # of the first seed
-for name, trained in nets.items():
-    dice = []
-    for net in trained:
-        with torch.no_grad():
-            mask = net(images[TRAIN:])[:, 0].numpy() > 0
-        found.setdefault(name, mask)
-        dice.append(2 * (mask & truth).sum() / (mask.sum() + truth.sum()))
-    spread = f"{np.mean(dice):.3f} ± {np.std(dice, ddof=1):.3f}"
-    print(f"{name:10} Dice {spread} ({len(SEEDS)} seeds)")
-
-# %%
-# A single number does not show where the errors are. So we measure the distance of each pixel from
-# the outline of a cell, and count the wrong pixels at each distance, here and below for the
-# networks with the first seed:
-inside, outside = (
-    np.stack([ndimage.distance_transform_edt(m) for m in part]) for part in (truth, ~truth)
-)
-distance = np.where(truth, inside, outside)  # 1 for the pixels at the rim
+# We measure the distance of each pixel from the rim of a tumour, and count the wrong pixels at each
+# distance:
+distance = np.where(truth, inside[TRAIN:], outside[TRAIN:])  # 1 for the pixels at the rim
 BANDS = ((0, 1), (1, 2), (2, 3), (3, 5), (5, 100))
 shares = {
-    name: [(mask != truth)[(distance > a) & (distance <= b)].mean() for a, b in BANDS]
-    for name, mask in found.items()
+    name: np.array(
+        [
+            [(mask != truth)[(distance > a) & (distance <= b)].mean() for a, b in BANDS]
+            for mask in every
+        ]
+    ).mean(axis=0)
+    for name, every in found.items()
 }
 texts = [f"up to {b}" for _, b in BANDS[:-1]] + [f"beyond {BANDS[-1][0]}"]
-print("pixels from the rim:", "  ".join(f"{text:>8}" for text in texts))
+print(f"{'wrong pixels, from the rim:':32}", "  ".join(f"{text:>8}" for text in texts))
 for name, share in shares.items():
-    print(f"{name:20}", "  ".join(f"{100 * s:6.1f} %" for s in share))
-first, last = (100 * (shares["without"][at] - shares["with skips"][at]) for at in (0, -1))
-print(f"what skips save: {first:.1f} points at the rim, {round(last, 1) + 0.0:.1f} far from it")
+    print(f"{name:32}", "  ".join(f"{100 * s:6.1f} %" for s in share))
+saved = 100 * (shares["separable, none"] - shares["separable, skips"])
+print(
+    f"what skips save: {saved[0]:.1f} points at the rim, {round(saved[-1], 1) + 0.0:.1f} far from it"
+)
 
 # %%
-fig, ax = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
-for shift, (name, colour) in zip(
-    (-0.2, 0.2), (("with skips", "#1f5fa8"), ("without", "#c2501b")), strict=True
-):
-    at = np.arange(len(BANDS)) + shift
-    ax.bar(at, [100 * s for s in shares[name]], width=0.38, color=colour, label=name)
+fig, ax = plt.subplots(figsize=(7.4, 3.8), layout="constrained")
+looks = {
+    "separable, skips": ("#1f5fa8", "-", "o"), "separable, none": ("#1f5fa8", "--", "o"),
+    "dense, skips": ("#c2501b", "-", "D"), "dense, none": ("#c2501b", "--", "D"),
+}  # fmt: skip
+for name, (colour, line, mark) in looks.items():
+    ax.plot(100 * shares[name], color=colour, ls=line, marker=mark, label=name)
 ax.set_xticks(range(len(BANDS)), texts)
-ax.set(xlabel="distance from the rim (pixels)", ylabel="wrong pixels (%)")
+ax.set(xlabel="distance from the rim (pixels)", ylabel="wrong pixels (%)", ylim=(0, None))
 ax.legend(frameon=False)
+ax.spines[["top", "right"]].set_visible(False)
 
 # %%
-# Three test images. The last two columns show the cells found by each network, with the true
-# outlines:
+# Three test images, with the true rims; networks of the first seed:
 fig, axes = plt.subplots(3, 4, figsize=(8.6, 6.6), layout="constrained")
 for number, row in enumerate(axes):
     panels = {"image": images[TRAIN + number, 0].numpy(), "truth": truth[number]}
-    panels |= {name: mask[number] for name, mask in found.items()}
+    panels |= {name: found[name][0][number] for name in ("separable, skips", "separable, none")}
     for ax, (title, panel) in zip(row, panels.items(), strict=True):
         ax.imshow(panel, cmap="gray" if title == "image" else "Blues")
         if title in found:
@@ -170,18 +214,24 @@ for number, row in enumerate(axes):
         ax.set_axis_off()
 
 # %%
-# Precision of the outlines
-# -------------------------
-# The coarsest grid represents the presence of a cell; the position of its outline between two
-# points of that grid would have to be encoded in the channels and decoded again on the way up.
-# Skip connections pass on the fine grid instead. The distance of the outlines found from the true
-# ones, without the worst tenth:
-for name, mask in found.items():
-    rims = []
-    for guess, wanted in zip(mask, truth, strict=True):
-        edge = guess & ~ndimage.binary_erosion(guess)
-        true_edge = wanted & ~ndimage.binary_erosion(wanted)
-        rims.append(ndimage.distance_transform_edt(~true_edge)[edge])
+# Precision of the rims
+# ---------------------
+# The coarsest grid represents the presence of a tumour; the position of its rim between two points
+# of that grid would have to be encoded in the channels and decoded again on the way up. Skip
+# connections pass on the fine grid instead. The distance of the rims found from the true ones,
+# without the worst tenth, for all seeds together:
+true_rims = [wanted & ~ndimage.binary_erosion(wanted) for wanted in truth]
+distances = [ndimage.distance_transform_edt(~rim) for rim in true_rims]
+for name, every in found.items():
+    rims = [
+        far[guess & ~ndimage.binary_erosion(guess)]
+        for mask in every
+        for guess, far in zip(mask, distances, strict=True)
+    ]
     off = np.concatenate(rims)
     text = f"{np.quantile(off, 0.9):.1f} pixels" if off.size else "no rim found"
-    print(f"{name:10} {text}")
+    print(f"{name:32} {text}")
+
+# %%
+# What the boundary loss does is in the same tables: it is a statement about which errors matter, and
+# can only use positions that reach the last layer.

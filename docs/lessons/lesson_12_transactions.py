@@ -111,7 +111,7 @@ print("one feature depends on", nets["separable"][0].receptive_field, "steps")
 
 # %%
 # In one dimension a kernel has few positions, so less can be saved than in images: with K taps and
-# C output channels, ``C K / (K + C)``. For these layers
+# C_out output channels, ``C_out K / (K + C_out)``. For these layers
 print(f"{32 * 5 / (5 + 32):.2f} times, and in a volume with as many taps per axis"
       f" {32 * 5**3 / (5**3 + 32):.1f} times")  # fmt: skip
 

@@ -11,10 +11,10 @@ network that solves a task which neither can solve alone.
 # %%
 # Equal counts
 # ------------
-# N positions with C channels. The separable layer filters each channel with k x k weights and
-# combines the channels once: N C k² + N C². From attention we count the same: one product that
+# N positions with C channels, C = C_in = C_out. The separable layer filters each channel with K x K
+# weights and combines the channels once: N C K² + N C². From attention we count the same: one product that
 # combines the positions and one matrix that combines the channels: N² C + N C². The second term is
-# the same in both, so the costs are equal if N = k². To check this, we count for growing images
+# the same in both, so the costs are equal if N = K². To check this, we count for growing images
 # until attention costs more:
 import sys
 import time
@@ -46,7 +46,7 @@ def crossing(size, channels, counted, most=5000):
     return None
 
 
-print("kernel    k²   attention costs more from")
+print("kernel    K²   attention costs more from")
 for size in (3, 5, 7, 15):
     print(f"{size:2} x {size:<3}{size**2:5}{crossing(size, 64, 'alike'):10} places")
 

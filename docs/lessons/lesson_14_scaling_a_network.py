@@ -96,8 +96,8 @@ for name, found in {"B0": base, **{f"2 x {n}": f for n, f in doubled.items()}}.i
     print(f"{name:16}{ratios[0]:10.2f} x{ratios[1]:10.2f} x{deep / (deep + rest):22.1%}")
 
 # %%
-# The filters grow with the width, the matrices with its square. This is the N in 1 / N + 1 / K² of
-# :ref:`lesson 7 <sphx_glr_lessons_built_lesson_07_the_cost_curves.py>`: the wider the network, the
+# The filters grow with the width, the matrices with its square. This is the C_out in 1 / C_out + 1 / K²
+# of :ref:`lesson 7 <sphx_glr_lessons_built_lesson_07_the_cost_curves.py>`: the wider the network, the
 # closer separable convolution comes to its limit, K² times fewer multiplications than dense.
 #
 # The compound rule

@@ -198,9 +198,10 @@ class Factors(Value):
         return np.transpose(split, [letters.index(a) for a in self.pattern.letters])
 
     def flipped(self) -> Factors:
-        """Return the factors of the kernel reversed along all its axes."""
-        if any(len(axis) > 1 for axis in self.pattern.axes):
-            raise PatternError(f"`{self.pattern}` has groups: it describes no filter to flip")
+        """Return the factors of the kernel reversed along all its axes.
+
+        An axis that is a group is reversed by reversing each of its letters.
+        """
         arrays = tuple(
             np.flip(a, tuple(i for i, letter in enumerate(operand) if letter in self.sizes))
             for a, operand in zip(self.arrays, self.pattern.operands, strict=True)

@@ -108,6 +108,11 @@ class Pattern(Value):
         return len(self.bonds) == 1 and all(self.bonds in f for f in self.operands)
 
     @property
+    def has_groups(self) -> bool:
+        """True if some axis of the kernel is a group, as in a Kronecker product."""
+        return any(len(axis) > 1 for axis in self.axes)
+
+    @property
     def einsum(self) -> str:
         """Subscripts with which `numpy.einsum` multiplies the factors."""
         return f"{','.join(self.operands)}{ARROW}{self.letters}"

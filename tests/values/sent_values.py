@@ -64,6 +64,7 @@ def kernels(ndim: int) -> Iterator[tuple[Any, float | None]]:
     yield sep.kernels.gaussian1d(3) if ndim == 1 else sep.kernels.gaussian(3, ndim=ndim), 0.01
     if ndim > 1:
         yield sep.kernels.laplacian_of_gaussian(1.0, ndim=ndim), None
+    yield np.kron(rng.random((2,) * ndim), rng.random((3,) * ndim) - 0.3), None
 
 
 def plans(dtype: str, ndim: int) -> dict[str, Plan]:

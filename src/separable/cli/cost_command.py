@@ -28,6 +28,7 @@ __all__ = ["NETWORK", "cost_app"]
 
 NETWORK = "NETWORK"
 LIKE_FOR_LIKE = "like for like"  # in JSON: alike
+ONE_PER_AXIS = "one pass per axis"
 LEGEND = (
     "moved: bytes read and written, for inputs, outputs and weights in float32; mult/byte: "
     "multiplications per byte moved."
@@ -124,17 +125,40 @@ def conv_command(
     transposed: Annotated[
         bool, typer.Option("--transposed", help="Count the transposed layer.")
     ] = False,
+    depth: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=2,
+            help="1: the layers; 2: also their steps, such as depthwise and pointwise.",
+        ),
+    ] = 1,
     as_json: Json = False,
 ) -> None:
-    """Count a convolution layer and, if it is dense, its depthwise separable version."""
+    """Count a convolution layer and its separable versions.
+
+    A dense layer is compared with a depthwise separable one. A layer that filters each channel on its own, also one
+    of a single channel, is compared with one pass along each axis.
+    """
     with _options_named():
         layer = options.layer(groups=groups, transposed=transposed)
-        rows = {_kind(layer): layer.cost}
+        rows, parts = {_kind(layer): layer.cost}, {}
         if layer.groups == 1 and not layer.transposed:
-            rows["separable"] = sum(separate(layer, parse(_pattern(layer, None))).values(), Cost())
+            steps = separate(layer, parse(_pattern(layer, None)))
+            parts = dict(zip(("depthwise", "pointwise"), steps.values(), strict=True))
+            rows |= parts if depth > 1 else {}
+            rows["separable"] = sum(parts.values(), Cost())
+        passes = _passes(layer)
+        rows |= passes if depth > 1 else {}
+        if passes:
+            rows[ONE_PER_AXIS] = sum(passes.values(), Cost())
     _show(layer, rows, as_json)
-    if not as_json and len(rows) == 2:
+    if as_json:
+        return
+    if parts:
         _show_ratio(rows, layer, 1)
+    if passes:
+        _show_passes(layer, passes)
 
 
 @cost_app.command("separable", short_help="Count a separable layer factor by factor.")
@@ -182,7 +206,7 @@ def attention_command(
 
     For N positions and C channels, "like for like" counts one product and one projection,
     N^2 C + N C^2, because the separable layer has one depthwise and one pointwise step,
-    N C k^2 + N C^2. "exact" counts both products, all four projections and the softmax.
+    N C K^2 + N C^2 (K instead of K^2 along one axis). "exact" counts both products, all four projections and the softmax.
     """
     with _options_named():
         *space, channels = sizes = integers("--in", input_shape, "x")
@@ -203,16 +227,48 @@ def attention_command(
         return
     _, alike, beside = rows.values()
     times = ratio(alike.multiplications, beside.multiplications)
+    power = f"^{len(space)}" if len(space) > 1 else ""
+    weights = f"K{power}" if len(set(taps)) == 1 else "the kernel's number of weights"
     put(
         output(),
         f"Counted like for like, attention over N = {positions} positions needs {times} times as "
-        f"many multiplications as the separable layer; both need the same where N = k^2 = {window}.",
+        f"many multiplications as the separable layer; both need the same where N = {weights} = {window}.",
     )
 
 
 cost_app.command(
     NETWORK, short_help="Count a network and its dense twin, or an .onnx or .pt2 file."
 )(network_command)
+
+
+def _passes(layer: Convolution) -> dict[str, Cost]:
+    """Return the cost of one pass along each axis, for a layer that does not mix channels; else nothing."""
+    alone = layer.channels == layer.groups and not layer.transposed
+    if not alone or sum(k > 1 for k in layer.kernel) < 2:
+        return {}
+    space = "tzyx"[-layer.ndim :]
+    pattern = f"oc{space} -> {','.join('oc' + a for a in space)}"
+    names = {}
+    for axis, size in zip(space, layer.kernel, strict=True):
+        names[f"oc{axis}"] = "pass " + describe([size if a == axis else 1 for a in space])
+    return {names[factor]: part for factor, part in separate(layer, parse(pattern)).items()}
+
+
+def _show_passes(layer: Convolution, passes: Mapping[str, Cost]) -> None:
+    """Print the ratio of the multiplications of a layer and of one pass along each axis."""
+    counts = [part.multiplications for part in passes.values()]
+    dense, apart = layer.cost.multiplications, sum(counts)
+    times = f"{ratio(dense, apart)} times fewer"
+    if dense < apart:
+        times = f"{ratio(apart, dense)} times more"
+    steps = " and then ".join(name.removeprefix("pass ") for name in passes)
+    text = (
+        f"{ONE_PER_AXIS.capitalize()} ({steps}): {' + '.join(f'{n:,}' for n in counts)} = {apart:,}, "
+        f"{times} multiplications than {_kind(layer)}"
+    )
+    if all(pads == (0, 0) for pads in layer.padding):
+        text += ". Each pass runs on the smaller output of the one before"
+    put(output(), text + ".")
 
 
 def _one_or_each(name: str, text: str) -> int | tuple[int, ...]:
@@ -290,6 +346,6 @@ def _show_ratio(rows: Mapping[str, Cost], layer: Convolution, multiplier: int | 
     law = f"{filters} x {taps} / ({multiplier} x ({taps} + {filters}))"
     expected = filters * taps / ((multiplier or 1) * (taps + filters))
     if multiplier is not None and math.isclose(expected, times, rel_tol=1e-12):
-        text += f", Cout K^{layer.ndim} / (M (K^{layer.ndim} + Cout)) = {law}"
-        text += ". Cout: output channels; K: kernel size; M: depth multiplier"
+        text += f", C_out K^{layer.ndim} / (M (K^{layer.ndim} + C_out)) = {law}"
+        text += ". C_out: output channels; K: kernel size; M: depth multiplier"
     put(output(), text + ".")

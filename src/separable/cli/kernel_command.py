@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -21,7 +22,7 @@ from separable.cli.options import (
     read_spacing,
 )
 from separable.cost import KernelCount, count_kernel
-from separable.errors import ArgumentError
+from separable.errors import ArgumentError, PatternError
 from separable.factorize import Spectrum, factorize, spectrum
 from separable.factors import Factors
 from separable.kernels import parse_spec, registered_kernels
@@ -79,6 +80,13 @@ def kernel_command(
             help="Fewest terms within this error, relative (Frobenius norm).", show_default=False
         ),
     ] = None,
+    sizes: Annotated[
+        str | None,
+        typer.Option(
+            help="Sizes of the inner letters of groups, for example y=3,x=3 for (Yy)(Xx)->YX,yx.",
+            show_default=False,
+        ),
+    ] = None,
     as_text: Annotated[
         bool, typer.Option("--text", help="Print only the numbers, for -k - of another command.")
     ] = False,
@@ -97,11 +105,21 @@ def kernel_command(
     if as_text:
         print(matrix_text(kernel.dense, kernel.operation))
     elif as_json:
-        asked = _Asked(pattern, rank, tol)
+        asked = _Asked(pattern, rank, tol, _sizes(sizes))
         extra = asked.factors(kernel) if kernel.dense.ndim > 1 else None
         print(matrix_json(kernel.dense, kernel.name, kernel.operation, extra))
     else:
-        _show(kernel, _Asked(pattern, rank, tol), console)
+        _show(kernel, _Asked(pattern, rank, tol, _sizes(sizes)), console)
+
+
+def _sizes(text: str | None) -> dict[str, int] | None:
+    """Return the sizes of letters from text such as ``y=3,x=3``."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"\s*[A-Za-z]\s*=\s*\d+\s*(,\s*[A-Za-z]\s*=\s*\d+\s*)*", text)
+    if not found:
+        raise ArgumentError(f"`--sizes` must be letters and sizes such as y=3,x=3; got {text!r}")
+    return {a: int(n) for a, n in re.findall(r"([A-Za-z])\s*=\s*(\d+)", text)}
 
 
 def kernel_of(name: str | None, file: str | None, ndim: int | None, spacing: str | None) -> Kernel:
@@ -147,12 +165,19 @@ class _Asked:
     pattern: str | None
     rank: int | None
     tol: float | None
+    sizes: dict[str, int] | None = None
 
     def factors(self, kernel: Kernel) -> Factors:
         """Return the factors; by default those that the catalogue gives, or exact ones."""
         given = kernel.values
         if self != _Asked(None, None, None) or not isinstance(given, Factors):
-            return factorize(kernel.dense, self.pattern, rank=self.rank, tol=self.tol)
+            try:
+                return factorize(
+                    kernel.dense, self.pattern, rank=self.rank, tol=self.tol, sizes=self.sizes
+                )
+            except PatternError as mistake:
+                text = re.sub(r"sizes=\{'(\w)': (\d+)\}", r"--sizes \1=\2", str(mistake))
+                raise PatternError(text) from None
         least = spectrum(kernel.dense).rank
         return given if given.rank <= least else factorize(kernel.dense)
 
@@ -170,7 +195,9 @@ def _show(kernel: Kernel, asked: _Asked, console: Console) -> None:
         console.print("\nThe kernel has one axis: a single pass, nothing to separate.")
         return
     factors = asked.factors(kernel)
-    values = spectrum(dense, factors.pattern) if factors.pattern.has_one_bond else None
+    values = None
+    if factors.pattern.has_one_bond:
+        values = spectrum(dense, factors.pattern, sizes=asked.sizes)
     _show_factors(factors, values, console)
     if factors.rank and values is not None and not factors.pattern.batch:
         _show_spectrum(values, console)

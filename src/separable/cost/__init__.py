@@ -8,7 +8,7 @@ every library.
 Some introductions print other numbers: 12x12x3 with 5x5 to 256 channels costs 4,800 + 49,152 = 53,952
 separably (not 52,952), and its output is 8x8x256 (not 12x12x256); 3x1 and then 1x3 on 15x15 costs
 585 + 507 = 1,092 (not 1,170, because the second pass runs on the smaller result of the first). The ratio
-of dense to separable is ``Cout K^N / (M (K^N + Cout))``. Both layers have the same output shape, but not
+of dense to separable is ``C_out K^N / (M (K^N + C_out))``. Both layers have the same output shape, but not
 the same values.
 """
 

@@ -32,8 +32,8 @@ def attention(
         projections of N C^2 (queries, keys, values, output), and for each of the N^2 scores of
         each head a scaling, a comparison, a subtraction, an exponential, a sum and a division.
         "alike": ``N^2 C + N C^2``, one product and one projection, as it is set beside a depthwise
-        separable layer's ``N C k^2 + N C^2`` so that the N C^2 of both cancel: those two cross
-        where ``N = k^2``.
+        separable layer's ``N C K^2 + N C^2`` so that the N C^2 of both cancel: those two cross
+        where ``N = K^2``.
     bias : bool
         True if the four projections have biases.
     itemsize : int

@@ -84,7 +84,7 @@ def separable(
 ) -> Cost:
     """Count a depthwise separable layer: a depthwise and a pointwise convolution.
 
-    The ratio of dense to separable is ``Cout K^N / (M (K^N + Cout))``.
+    The ratio of dense to separable is ``C_out K^N / (M (K^N + C_out))``.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ from separable.engine.base import (
     work_dtype,
 )
 from separable.engine.lazy_kernel import Kernel
-from separable.engine.method import DENSE, TERMS, TREE, Method
+from separable.engine.method import DENSE, KRONECKER, TERMS, TREE, Method
 from separable.engine.registry import (
     METHODS,
     register_method,
@@ -25,6 +25,7 @@ from separable.engine.thread_count import get_num_threads, set_num_threads
 
 __all__ = [
     "DENSE",
+    "KRONECKER",
     "METHODS",
     "TERMS",
     "TREE",

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from separable.borders import Border
 from separable.engine.lazy_kernel import Kernel, to_float
 from separable.engine.pass_tree import Pass, share_passes
+from separable.engine.spread_passes import SpreadPass
 from separable.engine.symmetry import mirrored
 from separable.process_cache import ProcessCache
 from separable.value import Value
@@ -120,6 +121,9 @@ class Decomposition(Value):
         Kernel axes of each factor of the terms.
     recursions : tuple of Coefficients
         Fitted recursion of each filtered axis; empty if none was fitted.
+    spread : tuple of tuple of SpreadPass
+        Coarse and fine passes of each Kronecker term, whose sum is the kernel; empty for other
+        decompositions. Methods that do not know them run the dense kernel.
     cached : ProcessCache
         Records that methods have built for this decomposition and its problem in this process.
     """
@@ -134,6 +138,7 @@ class Decomposition(Value):
     separated: bool = False
     groups: tuple[tuple[int, ...], ...] = ()
     recursions: tuple[Any, ...] = ()
+    spread: tuple[tuple[SpreadPass, ...], ...] = ()
     cached: ProcessCache = field(
         default_factory=ProcessCache, init=False, repr=False, compare=False
     )
@@ -156,6 +161,8 @@ class Decomposition(Value):
     @property
     def multiplications(self) -> int:
         """Multiplications per output."""
+        if self.spread:
+            return sum(p.multiplications for chain in self.spread for p in chain)
         if not self.separated:
             return self.weights.nonzeros
         return sum(int(p.taps.size) for p in self.passes)

@@ -91,9 +91,18 @@ class Kernel(Value):
         return self.given.dtype
 
     @property
+    def product(self) -> Factors | None:
+        """The factors that the kernel was given as, if each has axes of its own; otherwise None.
+
+        Kronecker factors share the axes of the kernel: they are None here.
+        """
+        given = self.given
+        return given if isinstance(given, Factors) and not given.pattern.has_groups else None
+
+    @property
     def is_product(self) -> bool:
         """True for factors with too many dense weights to be multiplied out for planning."""
-        return isinstance(self.given, Factors) and self.size > SMALL
+        return self.product is not None and self.size > SMALL
 
     @property
     def array(self) -> Array:

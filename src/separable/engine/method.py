@@ -18,7 +18,7 @@ from separable.engine.base import Decomposition, Problem, WorkEstimate
 if TYPE_CHECKING:
     from separable.machine import Machine
 
-__all__ = ["DENSE", "TERMS", "TREE", "CalibrationCase", "Method", "TermSizes"]
+__all__ = ["DENSE", "KRONECKER", "TERMS", "TREE", "CalibrationCase", "Method", "TermSizes"]
 
 Array = NDArray[Any]
 Progress = Callable[[float], None]
@@ -27,6 +27,7 @@ Progress = Callable[[float], None]
 DENSE = "dense"  # the kernel itself
 TERMS = "terms"  # a sum of products; the passes of each term are run one after the other
 TREE = "tree"  # a sum of products; a pass that several terms begin with is run once
+KRONECKER = "kronecker"  # a sum of products of coarse and fine passes, whose taps lie apart
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Method:
     kernels: ClassVar[str] = ""
     """The kernels that the method is for, in words, if it is not for all."""
     runs: ClassVar[tuple[str, ...]] = (DENSE,)
-    """Decompositions of a kernel that the method runs: `DENSE`, `TERMS`, `TREE`."""
+    """Decompositions of a kernel that the method runs: `DENSE`, `TERMS`, `TREE`, `KRONECKER`."""
     own_candidate: ClassVar[bool] = True
     """Whether a plan lists the method under its own name.
 
@@ -121,6 +122,8 @@ class Method:
     """Whether the target may be the image itself."""
     fallback: ClassVar[str] = ""
     """Name of the method that runs the same decomposition without the compiled engine."""
+    rates_of: ClassVar[str] = ""
+    """Name of the method whose rates predict the time of this one; empty for rates of its own."""
     compared_as: ClassVar[str] = ""
     """Name of the method whose predicted time stands for this one where sweeps are compared."""
     scales_with: ClassVar[Mapping[str, str]] = {}

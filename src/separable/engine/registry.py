@@ -11,6 +11,7 @@ from separable.engine.methods.fft import Fft
 from separable.engine.methods.fft_overlap import FftOverlap
 from separable.engine.methods.fused_terms import FusedTerms
 from separable.engine.methods.gaussian_recursion import GaussianRecursion
+from separable.engine.methods.kronecker import Kronecker
 from separable.engine.methods.nested_terms import NestedTerms
 from separable.engine.methods.reference import Reference
 from separable.engine.methods.running_sums import RunningSums
@@ -59,6 +60,7 @@ _BUILT_IN: tuple[Method, ...] = (
     ScipyDirect(),
     Fft(),
     FftOverlap(),
+    Kronecker(),
     Reference(),
 )
 _methods: dict[str, Method] = {m.name: m for m in _BUILT_IN}

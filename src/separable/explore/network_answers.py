@@ -112,7 +112,7 @@ def _spatial(sizes: Convolution) -> dict[str, Any]:
 
 
 def _ratio(volume: int, filters: int, multiplier: int) -> float:
-    """Return separable over dense multiplications, ``M (1 / Cout + 1 / K^N)``."""
+    """Return separable over dense multiplications, ``M (1 / C_out + 1 / K^N)``."""
     return multiplier * (1 / filters + 1 / volume)
 
 

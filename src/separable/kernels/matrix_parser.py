@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cmath
 import json
 import re
 from fractions import Fraction
@@ -28,6 +29,7 @@ BEFORE = re.compile(rf"({QUOTIENT})\s*\*\s*(?=[\[({{])(.*)", re.DOTALL)
 AFTER = re.compile(rf"(.*[\])}}])\s*([*/])\s*({QUOTIENT})\s*", re.DOTALL)
 TOKEN = re.compile(r"[\[\](){},;\n]|[^\s\[\](){},;]+")
 DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
+CELL = re.compile(r"[-+]?\d+(?:,\d+)?")
 LONGEST = 1 << 26  # characters
 DEEPEST = 16  # nested brackets
 SHOWN = 40  # characters of a wrong number in a message
@@ -43,8 +45,14 @@ def is_matrix_text(text: str) -> bool:
     (True, True, False)
     >>> is_matrix_text("np.array([[1, 2], [3, 4]])"), is_matrix_text("3x3.npy")
     (True, False)
+
+    Names have neither semicolons nor brackets:
+
+    >>> is_matrix_text("one 2; 3 4"), is_matrix_text("[]")
+    (True, True)
     """
-    return BEGIN.match(text) is not None and FILE.search(text) is None
+    meant = BEGIN.match(text) is not None or ";" in text or text.lstrip().startswith("[")
+    return meant and FILE.search(text) is None
 
 
 def parse_matrix(text: str) -> tuple[Array, str]:
@@ -92,6 +100,7 @@ def parse_matrix(text: str) -> tuple[Array, str]:
     kept = "\n".join(
         re.split("[#%]", line)[0].strip() for line in text.lstrip("\ufeff").splitlines()
     )
+    _check_decimals(kept)
     scale, kept = _scale(kept.strip("\n"))
     values = _array(_bracketed(kept) if kept.lstrip()[:1] in ("[", "(", "{") else _planes(kept))
     return values if scale is None else values * scale, named[1] if named else ""
@@ -132,13 +141,23 @@ def _planes(text: str) -> list[Any]:
     return planes if planes[1:] else planes[0]
 
 
+def _check_decimals(text: str) -> None:
+    """Raise an error if commas seem to be decimals, which would make two numbers of each."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    cells = [[cell.strip() for cell in line.strip("; ").split(";")] for line in lines]
+    # As tables are written where commas are decimals: 0,5;0,25 in each line.
+    table = len(lines) > 1 and all(len(c) > 1 and all(map(CELL.fullmatch, c)) for c in cells)
+    for number, row in enumerate(re.split(r"[;\n]", re.sub(r"[\[\](){}]", " ", text)), 1):
+        words = row.split()
+        apart = len(words) > 1 and all(DECIMAL_COMMA.fullmatch(word) for word in words)
+        if apart or (table and words and DECIMAL_COMMA.fullmatch(words[0])):
+            raise KernelError(
+                f"row {number} seems to have commas as decimals; write {words[0].replace(',', '.')} for "
+                f"{words[0]}, or spaces behind commas that separate numbers"
+            )
+
+
 def _row(text: str, number: int) -> list[Any]:
-    words = text.split()
-    if words[1:] and all(DECIMAL_COMMA.fullmatch(word) for word in words):
-        raise KernelError(
-            f"row {number} seems to have commas as decimals; write {words[0].replace(',', '.')} for "
-            f"{words[0]}, or spaces behind commas that separate numbers"
-        )
     words = [word for word in re.split(r"[\s,]+", text.strip(" ,\t")) if word]
     return [_number(word, number, place) for place, word in enumerate(words, 1)]
 
@@ -149,9 +168,14 @@ def _number(word: str, row: int, place: int) -> Any:
             return float(Fraction(word))
         if re.fullmatch(r"[-+]?\d{1,18}", word):
             return int(word)
-        return complex(word) if word[-1:] in "jJ" else float(word)
+        value = complex(word) if word[-1:] in "jJ" else float(word)
     except (ValueError, ZeroDivisionError):
         raise KernelError(f"{EXAMPLE}; got {word[:SHOWN]!r} in row {row}, place {place}") from None
+    if not cmath.isfinite(value):
+        raise KernelError(
+            f"the numbers of a kernel must be finite; got {word[:SHOWN]!r} in row {row}, place {place}"
+        )
+    return value
 
 
 def _bracketed(text: str) -> list[Any]:

@@ -161,6 +161,10 @@ def parse_spec(
     """
     if not isinstance(text, str):
         raise ArgumentTypeError(f"`text` must be a string such as 'gaussian:2'; got {text!r}")
+    if not text.strip():
+        raise ArgumentError(
+            "a kernel is a name, such as gaussian:2, or numbers, such as 1 2 1; 2 4 2; 1 2 1; got an empty text"
+        )
     name, _, values = text.strip().partition(":")
     kernel = catalogue_kernel(name)
     name = kernel.name

@@ -17,6 +17,7 @@ import numpy as np
 
 from separable.engine import (
     DENSE,
+    KRONECKER,
     METHODS,
     TERMS,
     TREE,
@@ -266,7 +267,40 @@ def _entries(search: _Search) -> list[Candidate | _Entry]:
         least = method.least_seconds(machine, problem, DENSE, TermSizes())
         expand = _own(search, method, DENSE, lambda: dense, 0)
         found.append(_Entry((2, number), least, expand))
+    for number, method in enumerate(search.own_of_kind(KRONECKER)):
+        found.append(_kronecker_entry(search, method, number))
     return found
+
+
+def _kronecker_entry(search: _Search, method: Method, number: int) -> _Entry:
+    """Return the entry of a method for coarse and fine passes, which is listed where they save multiplications."""
+    request, weights = search.request, search.request.weights
+    problem = request.problem
+    # Numbers of 2 and more whose product is n add up to at least 2 log2(n).
+    fewest = 0.0 if weights.is_product else 2 * math.log2(max(2, weights.nonzeros))
+    counts = {"call": 1.0, "element": 2.0 * problem.size, "dense tap": problem.size * fewest}
+    asked = request.method == method.name
+
+    def expand() -> list[Candidate | _Entry]:
+        found = search.kernel.kronecker
+        # Exact to rounding: that of the result, or of a factorisation in double precision.
+        exact = max(float(np.finfo(problem.work).eps) / 2, 16 * float(np.finfo(np.float64).eps))
+        limit = max(request.tol or 0.0, exact)
+        if found is None or found.bound > limit:
+            return []
+        form = replace(dense_decomposition(weights), bound=found.bound, spread=found.chains)
+        missing = method.unavailable()
+        if missing:  # only a user who asks for it by name is told the reason
+            rank = len(found.chains)
+            fallback = method.fallback or method.name
+            rejected = search.rejected(method.name, rank, found.bound, missing, fallback)
+            return [rejected] if asked else []
+        own = method.decompose(problem, form, request.tol)
+        return [] if own is None else [search.estimate(method.name, method, own, len(found.chains))]
+
+    # A least time above 0 is claimed only for a method whose rates say so.
+    least = method.seconds(search.machine, problem, counts) if method.rates_of else 0.0
+    return _Entry((3, number), least, expand)
 
 
 def _least_of_direct(search: _Search, dense: Decomposition) -> float:

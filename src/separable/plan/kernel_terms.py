@@ -20,6 +20,7 @@ from separable.engine.method import TermSizes
 from separable.factorize import factorize, factorize_few
 from separable.factors import Factors, kernel_errors
 from separable.pattern import filter_pattern
+from separable.plan.kronecker_terms import KroneckerTerms, kronecker_terms
 from separable.process_cache import ProcessCache
 
 __all__ = ["KernelTerms", "Terms", "terms_of"]
@@ -98,7 +99,7 @@ class KernelTerms:
 
         The terms of a dense kernel of two axes are singular vectors, no two of them proportional.
         """
-        return self.weights.ndim > 2 or isinstance(self.weights.given, Factors)
+        return self.weights.ndim > 2 or self.weights.product is not None
 
     @property
     def every(self) -> Terms:
@@ -133,6 +134,11 @@ class KernelTerms:
     def partial(self) -> Terms | None:
         """One axis apart from the others, where that is exact; None elsewhere."""
         return self._once("partial", lambda: _partial(self.weights))
+
+    @property
+    def kronecker(self) -> KroneckerTerms | None:
+        """Coarse and fine passes with the fewest multiplications; None if none saves any."""
+        return self._once("kronecker", lambda: kronecker_terms(self.weights))
 
     def passes(self, terms: Terms, lefts: tuple[int, ...], *, shared: bool) -> Decomposition:
         """Return terms as passes; `shared` says whether passes that terms begin with are run once."""
@@ -177,8 +183,8 @@ def _all_terms(weights: Kernel) -> Terms:
 
 def _tap_factors(weights: Kernel) -> Factors | None:
     """Return the factors of the kernel to correlate with."""
-    factors = weights.given
-    if not isinstance(factors, Factors):
+    factors = weights.product
+    if factors is None:
         return None
     return factors.flipped() if weights.flip else factors
 
@@ -242,8 +248,8 @@ def _left_out(every: Terms, weights: Kernel) -> list[float]:
         norms = [math.prod(float(np.sum(np.abs(v))) for v in t) for t in every.terms]
         sums = np.cumsum(norms[::-1])[::-1]
     else:
-        assert isinstance(weights.given, Factors)
-        half, counts = folded(Factors.from_terms(weights.given.pattern, every.terms))
+        assert weights.product is not None
+        half, counts = folded(Factors.from_terms(weights.product.pattern, every.terms))
         lead = next(k for k, group in enumerate(every.groups) if group[0] == 0)
         sums = np.zeros(count)
         for rows in row_slices(half.shape):
@@ -286,7 +292,7 @@ def _least(every: Terms) -> float:
 def _within(every: Terms, weights: Kernel, tol: float) -> Terms:
     """Return the fewest terms within a tolerance, polyadic ones if they are fewer."""
     some = _truncate_terms(every, weights, tol)
-    if weights.ndim > 2 and not isinstance(weights.given, Factors):
+    if weights.ndim > 2 and weights.product is None:
         fewer = factorize(weights.array, filter_pattern(weights.ndim), tol=tol)
         if fewer.bound <= tol and fewer.rank < len(some.terms):
             return _sorted(fewer)
@@ -301,7 +307,7 @@ def _few(weights: Kernel, most: int, tol: float) -> Terms | None:
 
 def _partial(weights: Kernel) -> Terms | None:
     """Return a dense kernel of three axes and more as one axis apart from the others."""
-    if weights.ndim < 3 or isinstance(weights.given, Factors):
+    if weights.ndim < 3 or weights.product is not None:
         return None
     letters = filter_pattern(weights.ndim).split(" ")[0]
     for lead, letter in enumerate(letters):

@@ -133,10 +133,10 @@ def request(
 
 def _checked_factors(factors: Factors) -> Factors:
     pattern = factors.pattern
-    if pattern.batch or not pattern.has_one_bond or any(len(a) > 1 for a in pattern.axes):
+    if pattern.batch or not pattern.has_one_bond:
         raise KernelError(
-            f"factors of `{pattern}` describe no filter: expected one bond, no batch letters and "
-            "no groups. Give their dense() kernel"
+            f"factors of `{pattern}` describe no filter: expected one bond and no batch letters. "
+            "Give their dense() kernel"
         )
     for array in factors.arrays:
         if array.size:

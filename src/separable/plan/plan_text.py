@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from separable.cost import KernelCount
 from separable.engine import METHODS
+from separable.engine.spread_passes import chain_text
 from separable.pages import table_fragment
 
 if TYPE_CHECKING:
@@ -185,6 +186,8 @@ def _verdict(plan: Plan) -> list[str]:
     chosen = [wrapped(f"Chosen: {c.title}, {why}; {count.sentence}.")]
     if c.explanation:
         chosen.append(wrapped(f"Method: {c.title} {c.explanation}."))
+    if c.form is not None and c.form.spread:
+        chosen.append(wrapped(f"Passes: {chain_text(c.form.spread)}."))
     return [*chosen, wrapped(f"Rates: {plan.machine}.")]
 
 

@@ -8,5 +8,17 @@ them it creates a new figure with Pyplot, which notebooks and ``pyplot.show()`` 
 from separable.plot.kernel_plots import factors, kernel, spectrum
 from separable.plot.network_plots import ledger, tradeoff
 from separable.plot.plan_plots import crossing, plan
+from separable.plot.roofline_plots import Roof, roofline, roofs
 
-__all__ = ["crossing", "factors", "kernel", "ledger", "plan", "spectrum", "tradeoff"]
+__all__ = [
+    "Roof",
+    "crossing",
+    "factors",
+    "kernel",
+    "ledger",
+    "plan",
+    "roofline",
+    "roofs",
+    "spectrum",
+    "tradeoff",
+]
