@@ -31,6 +31,8 @@ from separable.cli.options import (
     read_spacing,
 )
 from separable.cli.plan_command import show_plan
+from separable.cli.region_filtering import filter_region_of_file
+from separable.cli.region_options import RegionOptions
 from separable.cli.result_options import ResultOptions
 from separable.cli.volume_options import FileJob, SlabOptions, filter_in_slabs, is_for_slabs
 from separable.errors import ArgumentError, KernelError
@@ -46,6 +48,7 @@ from separable.files import (
 )
 from separable.files.chunked_io import Source
 from separable.files.declared_nodata import obey_nodata
+from separable.files.format_registry import locate
 from separable.files.image_filter import integer_notes, opacity_of
 from separable.files.opening import open_source
 from separable.files.several_images import choice_note, chosen_images
@@ -86,6 +89,7 @@ def filter_command(  # the help of its arguments: `option_groups.list_registered
     options: FilterOptions,
     missing_options: MissingOptions,
     results: ResultOptions,
+    region: RegionOptions,
     slabs: SlabOptions,
     image_text: ImageText = "auto",
     dtype: Annotated[
@@ -106,6 +110,9 @@ def filter_command(  # the help of its arguments: `option_groups.list_registered
     job = FileJob(source, target, explain, force)
     for_plan = {**options.for_plan, "output": out_dtype}
     choice = read_choice(image_text)
+    if region.is_given:
+        _filter_region(console, job, options, for_plan | given, (region, results, slabs))
+        return
     if is_for_slabs(job, slabs):
         with open_source(source, image=choice if isinstance(choice, int) else 1) as opened:
             setup = _combined(results, options, opened, opened.info, source)
@@ -162,6 +169,28 @@ def filter_command(  # the help of its arguments: `option_groups.list_registered
     _report(console, filter_plan, setup, filter_plan.problem.out, results)
     _report_time(console, filter_plan, seconds, start_up, explain)
     console.print(f"Wrote {target}: {_described(result)}.", soft_wrap=True)
+
+
+def _filter_region(
+    console: Console,
+    job: FileJob,
+    options: FilterOptions,
+    for_plan: dict[str, Any],
+    chosen: tuple[RegionOptions, ResultOptions, SlabOptions],
+) -> None:
+    """Filter where a region and a stride say."""
+    if locate(job.source, "read")[2].open is None:
+        image, info = read_image(job.source)
+        setup = set_up(options, image, info, job.source)
+    else:
+        with open_source(job.source) as opened:
+            setup = set_up(options, opened, opened.info, job.source)
+    asked = {**for_plan, "axes": setup.axes, "operation": setup.kernel.operation}
+    done = filter_region_of_file(console, job, setup.kernel.values, asked, chosen)
+    problem = done.planned.whole.problem
+    _report(console, done.planned.whole, setup, problem.out, chosen[1])
+    sizes = "x".join(map(str, done.planned.shape))
+    console.print(f"Wrote {job.target}: {sizes} {problem.out}.", soft_wrap=True)
 
 
 def _filter_several(

@@ -10,8 +10,13 @@ from numpy.typing import ArrayLike
 
 from separable.factorize import as_kernel
 from separable.filtering import filter_with, planned
-from separable.masked import Missing, MissingOptions, blank
-from separable.ndimage.missing_input import FilterInput, filtered_valid
+from separable.masked import MissingOptions, blank
+from separable.ndimage.missing_input import (
+    AnyMissing,
+    FilterInput,
+    LazyMissing,
+    filtered_valid,
+)
 from separable.ndimage.parameter_docs import documented
 from separable.ndimage.scipy_arguments import (
     Array,
@@ -259,12 +264,13 @@ def _filtered(
     kernel: Array,
     filter_axes: FilterAxes,
     operation: str,
-    missing: Missing | None,
+    missing: AnyMissing | None,
 ) -> Array | PlannedCall:
     image, target = source.image, source.target
     if kernel.dtype.kind == "c" and operation == "correlate":
         kernel = kernel.conj()
     if not filter_axes.axes:
+        assert not isinstance(missing, LazyMissing)  # a Dask array has axes
         return blank(_times(image, kernel, target), missing)
     if missing is not None:
         return filtered_valid(image, as_kernel(kernel), filter_axes, target, missing, operation)

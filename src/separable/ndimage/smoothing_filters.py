@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike
 from separable.errors import ArgumentError
 from separable.kernels import box1d, gaussian1d
 from separable.kernels.kernel_arguments import whole_samples
-from separable.masked import MissingOptions, blank
-from separable.ndimage.apply import Kernel, copied, correlation, kernel_of
+from separable.masked import MissingOptions
+from separable.ndimage.apply import Kernel, correlation, kernel_of, unfiltered
 from separable.ndimage.missing_input import FilterInput
 from separable.ndimage.parameter_docs import documented
 from separable.ndimage.scipy_arguments import (
@@ -139,7 +139,7 @@ def gaussian_filter(
     orders = tuple(_order(n) for n in per_axis("order", order, count))
     used = [k for k in range(count) if radii[k] >= 0]
     if not used:
-        return blank(copied(image, target), missing)
+        return unfiltered(image, target, missing)
     kernel = _gaussian_kernel(
         tuple((float(sigmas[k]) / steps[k], orders[k], radii[k], steps[k]) for k in used)
     )
@@ -252,7 +252,7 @@ def uniform_filter(
     modes, origins = per_axis("mode", mode, count), per_axis("origin", origin, count)
     used = [k for k in range(count) if sizes[k] > 1]
     if not used:
-        return blank(copied(image, target), missing)
+        return unfiltered(image, target, missing)
     filter_axes = check_filter_axes(
         [filtered[k] for k in used],
         [modes[k] for k in used],
