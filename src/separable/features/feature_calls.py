@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from separable.arrays import ImageShape
+from separable.arrays import ImageShape, package_of
 from separable.borders import Border
 from separable.features.feature_base import Feature, Grid
 
-__all__ = ["FeatureCall", "recorded"]
+__all__ = ["FeatureCall", "recorded", "stacked"]
 
 Array = NDArray[Any]
 
@@ -39,3 +41,16 @@ def recorded(image: ImageShape, call: FeatureCall, dtype: np.dtype[Any]) -> Arra
     image.calls.append(call)
     count = len(call.feature.labels(call.grid.ndim))
     return np.empty((count, *(0,) * image.ndim), dtype)
+
+
+def stacked(results: Sequence[Any]) -> Any:
+    """Return results along a new first axis: an array, a Dask array or a tensor, as they are.
+
+    Examples
+    --------
+    >>> stacked([np.zeros(3), np.ones(3)]).shape
+    (2, 3)
+    """
+    if package_of(results[0]) == "torch":
+        return importlib.import_module("torch").stack(list(results))
+    return np.stack(results)

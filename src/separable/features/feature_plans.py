@@ -22,9 +22,9 @@ from separable.request import check_dtype, shown, whole_per_axis
 
 __all__ = ["FeaturePlan", "PlannedSweep", "plan_features", "plan_of_features"]
 
-COLUMNS = ("sweep", "computes", "reads", "results", "passes", "mult/sample", "alone", "dense")
+COLUMNS = ("", "computes", "reads", "results", "passes", "mult", "alone", "dense")
 LEGEND = (
-    "reads: samples along each axis; mult/sample: multiplications per sample of the image, with shared "
+    "reads: samples along each axis; mult: multiplications per sample of the image, with shared "
     "passes counted once; alone: if each derivative had passes of its own; dense: if each were one sum "
     "over its neighbourhood."
 )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from separable.arrays import ImageShape, array_of, is_dask_array
+from separable.arrays import ImageShape, array_of, is_dask_array, package_of
 from separable.engine import get_num_threads
 from separable.engine.result_memory import empty
 from separable.errors import ArgumentError, ArgumentTypeError, DTypeError
@@ -39,6 +39,7 @@ Array = NDArray[Any]
 
 NOISE = 4.0  # units in the last place of the sum of absolute weights times the largest sample
 DASK = "separable.features.dask_features"  # imported by name: it stands above this module, and Dask is optional
+TORCH = "separable.features.tensor_features"
 OPTIONS = ("axes", "spacing", "threads", "mask", "nan", "fill", "nodata")
 
 
@@ -122,6 +123,9 @@ def compute(feature: Feature, image: ArrayLike, options: FeatureOptions) -> Arra
     if is_dask_array(image):
         found: Array = importlib.import_module(DASK).compute_lazily(feature, image, options)
         return found
+    if package_of(image) == "torch":
+        computed: Array = importlib.import_module(TORCH).compute_of_tensor(feature, image, options)
+        return computed
     array: Any = image if isinstance(image, ImageShape) else array_of(image)
     check_dtype(array.dtype, "image")
     if array.dtype.kind == "c":
@@ -132,7 +136,7 @@ def compute(feature: Feature, image: ArrayLike, options: FeatureOptions) -> Arra
     check_count(feature, len(axes))
     filter_axes = FilterAxes.of(axes, options.mode, options.cval)
     grid = Grid(check_spacing(options.spacing, len(axes)))
-    dtype = _result_type(array.dtype)
+    dtype = feature_type(array.dtype)
     if isinstance(array, ImageShape):
         return recorded(array, FeatureCall(feature, grid, filter_axes.modes), dtype)
     missing = dict(options.missing or {})
@@ -159,7 +163,8 @@ def compute(feature: Feature, image: ArrayLike, options: FeatureOptions) -> Arra
     return out
 
 
-def _result_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
+def feature_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the type of features: float32 for narrow images, float64 for wider ones."""
     found = wide_type(dtype.newbyteorder("="))
     return found if found.itemsize <= 8 else np.dtype(np.float64)
 

@@ -18,6 +18,7 @@ from separable.ndimage.missing_input import (
     filtered_valid,
 )
 from separable.ndimage.parameter_docs import documented
+from separable.ndimage.region_arguments import OutputRegion
 from separable.ndimage.scipy_arguments import (
     Array,
     Output,
@@ -60,6 +61,8 @@ def correlate(
     mask: ArrayLike | None = None,
     nan: str = "propagate",
     fill: complex = math.nan,
+    output_region: str = "same",
+    stride: int | Sequence[int] = 1,
 ) -> Array | PlannedCall:
     """Correlate an image with a kernel.
 
@@ -85,9 +88,13 @@ def correlate(
     dtype('float32')
     """
     kernel = weights_of(weights)
-    source = FilterInput.of(input, output, kernel)
+    region = OutputRegion(output_region, stride)
+    source = FilterInput.of(input, region.target(output), kernel)
     filter_axes = _dense_axes(source.image, kernel, axes, mode, cval, origin)
-    missing = source.missing(filter_axes.axes, MissingOptions(mask, nan, fill), cval)
+    options = MissingOptions(mask, nan, fill)
+    if not region.is_all:
+        return region.run(source, output, kernel.conj(), filter_axes, options, "correlate")
+    missing = source.missing(filter_axes.axes, options, cval)
     return _filtered(source, kernel, filter_axes, "correlate", missing)
 
 
@@ -105,6 +112,8 @@ def convolve(
     mask: ArrayLike | None = None,
     nan: str = "propagate",
     fill: complex = math.nan,
+    output_region: str = "same",
+    stride: int | Sequence[int] = 1,
 ) -> Array | PlannedCall:
     """Convolve an image with a kernel.
 
@@ -130,9 +139,13 @@ def convolve(
            [1, 2, 1]])
     """
     kernel = weights_of(weights)
-    source = FilterInput.of(input, output, kernel)
+    region = OutputRegion(output_region, stride)
+    source = FilterInput.of(input, region.target(output), kernel)
     filter_axes = _dense_axes(source.image, kernel, axes, mode, cval, origin)
-    missing = source.missing(filter_axes.axes, MissingOptions(mask, nan, fill), cval)
+    options = MissingOptions(mask, nan, fill)
+    if not region.is_all:
+        return region.run(source, output, kernel, filter_axes, options, "convolve")
+    missing = source.missing(filter_axes.axes, options, cval)
     return _filtered(source, kernel, filter_axes, "convolve", missing)
 
 
@@ -150,6 +163,8 @@ def correlate1d(
     mask: ArrayLike | None = None,
     nan: str = "propagate",
     fill: complex = math.nan,
+    output_region: str = "same",
+    stride: int | Sequence[int] = 1,
 ) -> Array | PlannedCall:
     """Correlate an image with a vector along one axis.
 
@@ -168,9 +183,13 @@ def correlate1d(
     array([1., 0.])
     """
     kernel = weights_of(weights)
-    source = FilterInput.of(input, output, kernel)
+    region = OutputRegion(output_region, stride)
+    source = FilterInput.of(input, region.target(output), kernel)
     filter_axes = _line_axes(source.image, kernel, axis, mode, cval, origin)
-    missing = source.missing(filter_axes.axes, MissingOptions(mask, nan, fill), cval)
+    options = MissingOptions(mask, nan, fill)
+    if not region.is_all:
+        return region.run(source, output, kernel.conj(), filter_axes, options, "correlate")
+    missing = source.missing(filter_axes.axes, options, cval)
     return _filtered(source, kernel, filter_axes, "correlate", missing)
 
 
@@ -188,6 +207,8 @@ def convolve1d(
     mask: ArrayLike | None = None,
     nan: str = "propagate",
     fill: complex = math.nan,
+    output_region: str = "same",
+    stride: int | Sequence[int] = 1,
 ) -> Array | PlannedCall:
     """Convolve an image with a vector along one axis.
 
@@ -203,9 +224,13 @@ def convolve1d(
     array([0, 1, 2, 3, 0])
     """
     kernel = weights_of(weights)
-    source = FilterInput.of(input, output, kernel)
+    region = OutputRegion(output_region, stride)
+    source = FilterInput.of(input, region.target(output), kernel)
     filter_axes = _line_axes(source.image, kernel, axis, mode, cval, origin)
-    missing = source.missing(filter_axes.axes, MissingOptions(mask, nan, fill), cval)
+    options = MissingOptions(mask, nan, fill)
+    if not region.is_all:
+        return region.run(source, output, kernel, filter_axes, options, "convolve")
+    missing = source.missing(filter_axes.axes, options, cval)
     return _filtered(source, kernel, filter_axes, "convolve", missing)
 
 

@@ -56,15 +56,15 @@ def run_bank(
             f"`out` must be a tensor of shape {tuple(made.shape)}, and no gradient may be asked for; got "
             f"{getattr(out, 'shape', type(out).__name__)}"
         )
-    torch.Tensor.copy_(out, made)
-    found: torch.Tensor = out
-    return found
+    into: torch.Tensor = out.copy_(made)
+    return into
 
 
 def _band(single: Any, image: torch.Tensor, out: Any, missing: dict[str, Any]) -> torch.Tensor:
     request, p = single.request, single.problem
     kernel = request.kernel if request.factors is None else request.factors
-    return filter_with(
+    found: torch.Tensor = filter_with(
         image, kernel, torch_dtype(out), operation=request.operation, axes=p.axes, mode=p.modes,
         cval=p.cval, origin=request.origins, **missing,
     )  # fmt: skip
+    return found
