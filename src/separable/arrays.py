@@ -106,6 +106,10 @@ def array_of(value: Any, name: str = "image") -> Array:
         return value
     if isinstance(value, np.ndarray):
         return np.asarray(value)
+    if isinstance(value, ImageShape):
+        raise ArgumentTypeError(
+            f"`{name}` must have samples; got the shape of an image, which this function makes no plan for"
+        )
     package = package_of(value)
     if package in ("xarray", "dask"):
         return array_of(_held_by(value, package, name), name)

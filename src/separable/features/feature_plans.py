@@ -18,13 +18,13 @@ from separable.features.feature_steps import SweepStep
 from separable.features.smoothed_steps import SmoothedStep
 from separable.filter_bank.magnitude import wide_type
 from separable.plan.plan_text import amount, count_text, render, wrapped
-from separable.request import check_dtype, shown, whole_per_axis
+from separable.request import check_dtype, whole_per_axis
 
 __all__ = ["FeaturePlan", "PlannedSweep", "plan_features", "plan_of_features"]
 
 COLUMNS = ("", "computes", "reads", "results", "passes", "mult", "alone", "dense")
 LEGEND = (
-    "reads: samples along each axis; mult: multiplications per sample of the image, with shared "
+    "reads: samples along each axis; mult: multiplications per sample by weights that are not zero, with shared "
     "passes counted once; alone: if each derivative had passes of its own; dense: if each were one sum "
     "over its neighbourhood."
 )
@@ -201,17 +201,14 @@ def plan_features(
     >>> plan_features(features.frangi, (64, 96, 96), "float32", [1, 2]).sweeps[0].title
     'largest norm'
     """
-    if not callable(function):
-        raise ArgumentTypeError(f"`function` must be a function; got {shown(function)}")
+    name = str(getattr(function, "__name__", function))
+    if not str(getattr(function, "__module__", "")).startswith(__package__ or ""):
+        raise ArgumentTypeError(
+            f"`function` must be a function of separable.features, for instance frangi; got {name}"
+        )
     sizes = whole_per_axis("shape", tuple(shape), len(shape), 0, 1 << 62)
     image = ImageShape(sizes, check_dtype(dtype, "dtype"))
-    name = getattr(function, "__name__", "features")
-    try:
-        function(image, *arguments, **options)
-    except (AttributeError, TypeError) as error:
-        if image.calls or not isinstance(error, ArgumentTypeError):
-            raise
-        raise ArgumentTypeError(f"`function` {name} has no plan: {error}") from None
+    function(image, *arguments, **options)
     if not image.calls:
         raise ArgumentTypeError(f"`function` {name} computes no features of an image")
     return FeaturePlan(
@@ -255,9 +252,10 @@ def _sweep(step: SweepStep) -> PlannedSweep:
         sums += sum(counts)
         products += math.prod(counts)
     graph = step.graph
+    shared = sum(int(np.count_nonzero(layer.taps)) for layer in graph.layers)
     return PlannedSweep(
         _title(step.work), tuple(2 * r + 1 for r in step.radii), 0 if step.reduces else step.outputs,
-        graph.passes, graph.multiplications, sums, products,
+        graph.passes, shared, sums, products,
     )  # fmt: skip
 
 
