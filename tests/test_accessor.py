@@ -193,7 +193,7 @@ MESSAGES = [
      "`axes` must be numbers, or dims of z, y, x; got 't'"),
     (lambda: volume().separable.convolve([1, 2], "x", axes=1), ArgumentTypeError,
      "unexpected keyword argument `axes`: dims are named by `dims`, and the options are mode, "
-     "cval, origin, output, tol, method, threads, mask, nan, fill, nodata"),
+     "cval, origin, output, output_region, stride, tol, method, threads, mask, nan, fill, nodata"),
 ]  # fmt: skip
 
 

@@ -53,7 +53,7 @@ def test_01_names_and_signatures():
     for name in NAMES:
         mine, its = (inspect.signature(getattr(m, name)).parameters for m in (ours, theirs))
         more = [n for n in mine if n not in its]
-        assert set(more) <= {"spacing", "mask", "nan", "fill"}
+        assert set(more) <= {"spacing", "mask", "nan", "fill", "output_region", "stride"}
         assert all(mine[n].kind is inspect.Parameter.KEYWORD_ONLY for n in more)
         assert [(p.name, p.kind, p.default) for n, p in mine.items() if n not in more] == [
             (p.name, p.kind, p.default) for p in its.values()

@@ -8,6 +8,7 @@ that hides it, and a value that cannot be converted raises an error that says wh
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from separable.errors import ArgumentError, ArgumentTypeError, DTypeError
 
 __all__ = [
     "MASKED_REMEDY",
+    "ImageShape",
     "array_of",
     "complete_array_of",
     "dask_array_of",
@@ -29,6 +31,33 @@ Array = NDArray[Any]
 # Advice for masked samples if there already is a plan.
 MASKED_REMEDY = "Call separable.convolve or separable.correlate, which take masked arrays, "
 CPU = 1  # DLPack's number of the device "cpu"
+
+
+@dataclass(frozen=True, eq=False)
+class ImageShape:
+    """Shape and type of an image without its samples: functions that take it make plans and compute nothing.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    dtype : dtype
+    calls : list
+        What was asked for, in order, by functions that compute several results.
+
+    Examples
+    --------
+    >>> ImageShape((4, 5), np.dtype("uint8")).ndim
+    2
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    calls: list[Any] = field(default_factory=list)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
 
 
 def package_of(value: Any) -> str:
@@ -77,6 +106,10 @@ def array_of(value: Any, name: str = "image") -> Array:
         return value
     if isinstance(value, np.ndarray):
         return np.asarray(value)
+    if isinstance(value, ImageShape):
+        raise ArgumentTypeError(
+            f"`{name}` must have samples; got the shape of an image, which this function makes no plan for"
+        )
     package = package_of(value)
     if package in ("xarray", "dask"):
         return array_of(_held_by(value, package, name), name)

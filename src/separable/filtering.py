@@ -17,7 +17,7 @@ from separable import borders
 from separable.arrays import array_of, complete_array_of, package_of
 from separable.borders import Modes
 from separable.engine import get_num_threads, registry
-from separable.errors import ArgumentError, OutputError
+from separable.errors import OutputError
 from separable.factors import Factors
 from separable.kernels.parse import read_kernel_of
 from separable.machine import current
@@ -225,13 +225,10 @@ def _in_region(
     options: dict[str, Any],
 ) -> Array:
     """Filter where a region and a stride say."""
-    if missing.keys() - {"fill"} or isinstance(image, np.ma.MaskedArray):
-        raise ArgumentError(
-            "`output_region` and `stride` take neither `mask` nor missing samples. Filter the whole image, and "
-            "cut the result: result[::2, ::2]"
-        )
+    marks = missing.keys() - {"fill"} or isinstance(image, np.ma.MaskedArray)
+    asked = importlib.import_module(MASKED).MissingOptions(**missing) if marks else None
     found: Array = importlib.import_module(REGIONS).filter_region(
-        image, kernel, output, output_region=output_region, stride=stride, **options
+        image, kernel, output, output_region=output_region, stride=stride, missing=asked, **options
     )
     return found
 

@@ -62,9 +62,3 @@ IMAGE = np.zeros((6, 8))
 def test_messages(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
-
-
-def test_xarray_objects_are_refused_because_of_their_coordinates() -> None:
-    xarray = pytest.importorskip("xarray")
-    with pytest.raises(ArgumentTypeError, match="coordinates would be wrong"):
-        resize(xarray.DataArray(IMAGE), 3)

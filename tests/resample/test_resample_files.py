@@ -171,13 +171,13 @@ def test_coordinates_are_interpolated(tmp_path: Path) -> None:
 
 
 def test_slabs_give_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from separable.volumes import resampled_files
+    from separable.volumes import grid_runs
 
     np.save(tmp_path / "in.npy", VOLUME)
     grid = FileGrid(shape=(30, 11, 40))
     one = resample_file(tmp_path / "in.npy", tmp_path / "a.npy", grid, interpolation="cubic")
     assert one.slabs == 1
-    monkeypatch.setattr(resampled_files, "SLAB", 18_000)
+    monkeypatch.setattr(grid_runs, "SLAB", 18_000)
     many = resample_file(tmp_path / "in.npy", tmp_path / "b.npy", grid, interpolation="cubic")
     assert many.slabs > 3
     a, b = np.load(tmp_path / "a.npy"), np.load(tmp_path / "b.npy")

@@ -226,7 +226,7 @@ def canonical(mode: Mode) -> Border:
     near = difflib.get_close_matches(str(mode), _borders, n=1)
     hint = f'. Did you mean "{near[0]}"?' if near else ""
     if isinstance(mode, str) and mode in OUTPUT_REGIONS:
-        hint = f'. To choose the region of the result give output_region="{mode}"'
+        hint = f". To choose the region of the result give `output_region` {mode}"
     raise ModeError(f"`mode` must be one of {', '.join(mode_names())}; got {mode!r}{hint}")
 
 

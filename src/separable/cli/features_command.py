@@ -12,6 +12,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from separable.borders import canonical_modes
 from separable.cli.bank_command import make_folder, result_paths
 from separable.cli.console import StoppedError, enough_memory, output
 from separable.cli.image_options import ImageNumber
@@ -34,9 +35,10 @@ from separable.cli.options import (
 )
 from separable.cli.volume_options import Memory, PartText, bytes_done
 from separable.errors import ArgumentError, KernelError
-from separable.features.feature_base import Feature
+from separable.features.feature_base import Feature, Grid
 from separable.features.feature_blocks import field_names
 from separable.features.feature_files import FeatureRun
+from separable.features.feature_plans import plan_of_features
 from separable.features.feature_run import FeatureOptions, compute
 from separable.features.feature_values import (
     Coherence,
@@ -156,6 +158,9 @@ def features_command(
             show_default=False,
         ),
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print the sweeps and their multiplications.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite existing results.")] = False,
 ) -> None:
     """Compute edges, vessels, blobs and textures of an image or volume.
@@ -175,17 +180,23 @@ def features_command(
     image: Any = None
     if locate(source, "read")[2].open is None:
         image, info = read_image(source, image=number)
-        ndim = image.ndim
+        ndim, shape, dtype = image.ndim, image.shape, image.dtype
     else:
         with open_source(source, image=number) as opened:
             info, ndim = opened.info, opened.ndim
+            shape, dtype = opened.shape, opened.dtype
     job = _planned(info, ndim, source, asked, Words(bright, axes, spacing))
     if opacity_of(info, ndim, job.axes) is not None:
         console.print(ALPHA, soft_wrap=True)
     names = field_names(tuple(job.features.items()), len(job.axes))
     paths = result_paths(source, folder, list(names), suffix)
     make_folder(folder)
-    options = {"mode": modes(mode), "cval": cval}
+    options: dict[str, Any] = {"mode": modes(mode), "cval": cval}
+    if explain:
+        borders = canonical_modes(options["mode"], len(job.axes))
+        planned = plan_of_features(job.features, shape, dtype, Grid(job.spacing), borders)
+        console.print(str(planned), soft_wrap=True)
+        console.print()
     if all(in_parts(source, path) for path in paths.values()):
         _in_slabs(console, job, paths, {
             **options, **given, "memory": memory, "overwrite": force, "part": part, "image": number

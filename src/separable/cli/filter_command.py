@@ -32,6 +32,8 @@ from separable.cli.options import (
     read_spacing,
 )
 from separable.cli.plan_command import show_plan
+from separable.cli.region_filtering import filter_region_of_file
+from separable.cli.region_options import RegionOptions
 from separable.cli.result_options import ResultOptions
 from separable.cli.volume_options import (
     FileJob,
@@ -53,9 +55,10 @@ from separable.files import (
 )
 from separable.files.chunked_io import Source
 from separable.files.declared_nodata import obey_nodata
+from separable.files.format_registry import locate
 from separable.files.image_filter import integer_notes, opacity_of
 from separable.files.opening import open_source
-from separable.files.several_images import ImageChoice, choice_note, chosen_images
+from separable.files.several_images import ImageChoice, choice_note, chosen_images, one_image
 from separable.filter_bank.magnitude import Magnitude, gradient_specs
 from separable.plan import Plan, plan
 from separable.plan.plan_text import axes_text, duration
@@ -93,6 +96,7 @@ def filter_command(  # the help of its arguments: `option_groups.list_registered
     options: FilterOptions,
     missing_options: MissingOptions,
     results: ResultOptions,
+    region: RegionOptions,
     slabs: SlabOptions,
     image_text: ImageText = "auto",
     dtype: Annotated[
@@ -113,6 +117,12 @@ def filter_command(  # the help of its arguments: `option_groups.list_registered
     job = FileJob(source, target, explain, force)
     for_plan = {**options.for_plan, "output": out_dtype}
     choice = read_choice(image_text)
+    if region.is_given:
+        wanted = (
+            for_plan | given | {"image": None if choice == "auto" else one_image(source, choice)}
+        )
+        _filter_region(console, job, options, wanted, (region, results, slabs))
+        return
     if is_for_slabs(job, slabs, image=choice):
         _in_slabs(console, job, slabs, choice, (options, results), for_plan | given)
         return
@@ -200,6 +210,28 @@ def _in_slabs(
     filter_images_in_slabs(
         console, job, slabs, numbers, {**as_typed, **files_, **for_plan}, prepare
     )
+
+
+def _filter_region(
+    console: Console,
+    job: FileJob,
+    options: FilterOptions,
+    for_plan: dict[str, Any],
+    chosen: tuple[RegionOptions, ResultOptions, SlabOptions],
+) -> None:
+    """Filter where a region and a stride say."""
+    if locate(job.source, "read")[2].open is None:
+        image, info = read_image(job.source, image=for_plan["image"])
+        setup = set_up(options, image, info, job.source)
+    else:
+        with open_source(job.source, image=for_plan["image"]) as opened:
+            setup = set_up(options, opened, opened.info, job.source)
+    asked = {**for_plan, "axes": setup.axes, "operation": setup.kernel.operation}
+    done = filter_region_of_file(console, job, setup.kernel.values, asked, chosen)
+    problem = done.planned.whole.problem
+    _report(console, done.planned.whole, setup, problem.out, chosen[1])
+    sizes = "x".join(map(str, done.planned.shape))
+    console.print(f"Wrote {job.target}: {sizes} {problem.out}.", soft_wrap=True)
 
 
 def _filter_several(

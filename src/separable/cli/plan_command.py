@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -18,10 +18,11 @@ from separable.cli.options import (
     read_kernel,
     read_spacing,
 )
+from separable.cli.region_options import RegionOptions
 from separable.errors import ArgumentError
 from separable.factorize import spectrum
 from separable.factors import Factors
-from separable.plan import Plan, plan, sweep_sizes
+from separable.plan import plan, sweep_sizes
 
 __all__ = ["plan_command", "show_plan"]
 
@@ -29,6 +30,7 @@ __all__ = ["plan_command", "show_plan"]
 @with_option_groups
 def plan_command(
     options: FilterOptions,
+    region: RegionOptions,
     shape: Annotated[
         str, typer.Option("--shape", "-s", help="Image shape, for example 4096x4096.")
     ],
@@ -57,10 +59,20 @@ def plan_command(
         spacing = read_spacing(options.spacing)
         chosen = named_kernel(options.kernel, filtered, len(sizes), options.operation, spacing)
     if sweep:
+        if region.is_given:
+            raise ArgumentError(
+                "`--sweep` is for all outputs: leave out --output-region and --stride"
+            )
         _sweep(chosen, [sizes[a] for a in along] if along else list(sizes), dtype, as_json)
         return
     filter_plan = plan(
-        chosen.values, sizes, dtype, axes=along, operation=chosen.operation, **options.for_plan
+        chosen.values,
+        sizes,
+        dtype,
+        axes=along,
+        operation=chosen.operation,
+        **options.for_plan,
+        **region.for_plan,
     )
     if as_json:
         print(json.dumps(filter_plan.to_dict()))
@@ -76,7 +88,7 @@ def _sweep(kernel: Kernel, sizes: list[int], dtype: str, as_json: bool) -> None:
     print(json.dumps(found.to_dict()) if as_json else found)
 
 
-def show_plan(filter_plan: Plan, console: Console) -> None:
+def show_plan(filter_plan: Any, console: Console) -> None:
     """Print a plan; on a terminal the chosen method is highlighted and rejected ones are dim."""
     for number, line in enumerate(str(filter_plan).splitlines()):
         style = {"*": "bold green", "N": "dim"}.get(line[:1], "") if number else "bold"

@@ -13,7 +13,9 @@ from separable.cli.console import enough_memory, output, progress
 from separable.cli.image_options import ImageNumber
 from separable.cli.option_groups import with_option_groups
 from separable.cli.options import Cval, Mode, integers, modes
+from separable.cli.volume_options import kept_partial
 from separable.errors import ArgumentError
+from separable.files.chunked_io import draft_of
 from separable.kernels.units import read_lengths
 from separable.plan.plan_text import duration
 from separable.request import check_dtype
@@ -146,6 +148,9 @@ def resample_command(  # the help of its arguments: `option_groups.list_register
     ] = None,
     memory: MemoryLimit = None,
     image: ImageNumber = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print the passes and their multiplications.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing output.")] = False,
 ) -> None:
     """Resample an image or volume to another spacing, shape or scale.
@@ -159,7 +164,11 @@ def resample_command(  # the help of its arguments: `option_groups.list_register
     kind: str | int = options.interpolation
     kind = int(kind) if isinstance(kind, str) and kind.isdecimal() else kind
     start = time.perf_counter()
-    with enough_memory(source), progress("Resampling", shown=True) as step:
+    with (
+        enough_memory(source),
+        kept_partial(draft_of(target).name),
+        progress("Resampling", shown=True) as step,
+    ):
         done = resample_file(
             source, target, asked, axes=axes, interpolation=kind, antialias=options.antialias,
             align=options.align, mode=modes(options.mode), cval=options.cval, output=out_dtype,
@@ -167,6 +176,11 @@ def resample_command(  # the help of its arguments: `option_groups.list_register
         )  # fmt: skip
     for note in done.notes:
         console.print(f"Note: {note}.", soft_wrap=True)
+    if explain:
+        console.print(str(done.planned), soft_wrap=True)
+        console.print()
+    if done.resumed:
+        console.print(f"Resumed: {done.resumed} of {done.slabs} slabs were done.")
     parts = f", in {done.slabs} slabs" if done.slabs > 1 else ""
     console.print(
         f"Resampled {describe(done)}; {interpolation_of(kind).name}, "

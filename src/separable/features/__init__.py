@@ -18,6 +18,7 @@ from separable.features.blobs import (
     local_variance,
 )
 from separable.features.eigenvectors import symmetric_eigenvectors
+from separable.features.feature_plans import FeaturePlan, plan_features
 from separable.features.hessian import (
     hessian_eigenvalues,
     hessian_eigenvectors,
@@ -35,6 +36,7 @@ from separable.features.structure import (
 from separable.features.texture_set import FeatureStack, texture_features
 
 __all__ = [
+    "FeaturePlan",
     "FeatureStack",
     "blob_response",
     "coherence",
@@ -49,6 +51,7 @@ __all__ = [
     "local_mean",
     "local_variance",
     "meijering",
+    "plan_features",
     "sato",
     "structure_tensor",
     "structure_tensor_eigenvalues",

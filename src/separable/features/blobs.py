@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from separable.errors import ArgumentError
+from separable.features.feature_calls import stacked
 from separable.features.feature_documentation import documented
 from separable.features.feature_run import FeatureOptions, compute
 from separable.features.feature_values import (
@@ -168,7 +169,8 @@ def blob_response(
     common = FeatureOptions.of(mode, cval, options)
     scales = check_sigmas(sigmas)
     found = [compute(BlobResponse(s, method, ratio), image, common)[0] for s in scales]
-    return np.stack(found)
+    result: Array = stacked(found)
+    return result
 
 
 @documented

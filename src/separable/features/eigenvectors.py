@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from separable.arrays import package_of
 from separable.errors import ArgumentError
 
-__all__ = ["symmetric_eigenvectors"]
+__all__ = ["eigenvectors_of", "symmetric_eigenvectors"]
 
 Array = NDArray[Any]
 
@@ -72,3 +74,37 @@ def symmetric_eigenvectors(elements: Sequence[ArrayLike]) -> tuple[Array, Array]
         values[:, part] = own[:, ::-1].T
         vectors[:, :, part] = axes[:, :, ::-1].transpose(2, 1, 0)
     return values.reshape(size, *shape), vectors.reshape(size, size, *shape)
+
+
+def eigenvectors_of(elements: Sequence[Any]) -> tuple[Any, Any]:
+    """Return the eigenvalues and eigenvectors of arrays, tensors or Dask arrays, as they are.
+
+    Examples
+    --------
+    >>> values, vectors = eigenvectors_of([np.array([2.0]), np.array([1.0]), np.array([2.0])])
+    >>> values.shape, vectors.shape
+    ((2, 1), (2, 2, 1))
+    """
+    package = package_of(elements[0])
+    if package == "torch":
+        from_numpy = importlib.import_module("torch").from_numpy
+        values, vectors = (
+            from_numpy(found) for found in symmetric_eigenvectors([e.cpu() for e in elements])
+        )
+        return values.to(elements[0].device), vectors.to(elements[0].device)
+    if package != "dask":
+        return symmetric_eigenvectors(elements)
+    array = importlib.import_module("dask.array")
+    first = elements[0]
+    size = round((np.sqrt(8 * len(elements) + 1) - 1) / 2)
+    both = array.map_blocks(
+        _joined, *elements, dtype=first.dtype, new_axis=0,
+        chunks=((size * (size + 1),), *first.chunks), meta=np.empty((0,) * (first.ndim + 1), first.dtype),
+    )  # fmt: skip
+    return both[:size], both[size:].reshape(size, size, *first.shape)
+
+
+def _joined(*elements: Array) -> Array:
+    """Return eigenvalues and eigenvectors of a block one after the other."""
+    values, vectors = symmetric_eigenvectors(elements)
+    return np.concatenate([values, vectors.reshape(-1, *values.shape[1:])])

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from separable.arrays import array_of, is_dask_array
+from separable.arrays import ImageShape, array_of, is_dask_array, package_of
 from separable.engine import get_num_threads
 from separable.engine.result_memory import empty
 from separable.errors import ArgumentError, ArgumentTypeError, DTypeError
 from separable.features.feature_base import Feature, Grid
+from separable.features.feature_calls import FeatureCall, recorded
 from separable.features.feature_steps import Surroundings
 from separable.filter_bank.magnitude import wide_type
 from separable.filtering import missing_options
@@ -38,6 +39,7 @@ Array = NDArray[Any]
 
 NOISE = 4.0  # units in the last place of the sum of absolute weights times the largest sample
 DASK = "separable.features.dask_features"  # imported by name: it stands above this module, and Dask is optional
+TORCH = "separable.features.tensor_features"
 OPTIONS = ("axes", "spacing", "threads", "mask", "nan", "fill", "nodata")
 
 
@@ -121,7 +123,10 @@ def compute(feature: Feature, image: ArrayLike, options: FeatureOptions) -> Arra
     if is_dask_array(image):
         found: Array = importlib.import_module(DASK).compute_lazily(feature, image, options)
         return found
-    array = array_of(image)
+    if package_of(image) == "torch":
+        computed: Array = importlib.import_module(TORCH).compute_of_tensor(feature, image, options)
+        return computed
+    array: Any = image if isinstance(image, ImageShape) else array_of(image)
     check_dtype(array.dtype, "image")
     if array.dtype.kind == "c":
         raise DTypeError(
@@ -131,11 +136,12 @@ def compute(feature: Feature, image: ArrayLike, options: FeatureOptions) -> Arra
     check_count(feature, len(axes))
     filter_axes = FilterAxes.of(axes, options.mode, options.cval)
     grid = Grid(check_spacing(options.spacing, len(axes)))
+    dtype = feature_type(array.dtype)
+    if isinstance(array, ImageShape):
+        return recorded(array, FeatureCall(feature, grid, filter_axes.modes), dtype)
     missing = dict(options.missing or {})
     fill = missing.pop("fill", None)
     masked = isinstance(array, np.ma.MaskedArray)
-    dtype = wide_type(array.dtype.newbyteorder("="))
-    dtype = dtype if dtype.itemsize <= 8 else np.dtype(np.float64)
     if missing or masked:
         values = check_nodata(nodata_values(missing.get("nodata", "auto")), array.dtype)
         check_nan(missing.get("nan", "propagate"))
@@ -155,6 +161,12 @@ def compute(feature: Feature, image: ArrayLike, options: FeatureOptions) -> Arra
     if fill is not None and not (isinstance(fill, float) and math.isnan(fill)):
         np.copyto(out, fill, where=np.isnan(out))
     return out
+
+
+def feature_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the type of features: float32 for narrow images, float64 for wider ones."""
+    found = wide_type(dtype.newbyteorder("="))
+    return found if found.itemsize <= 8 else np.dtype(np.float64)
 
 
 def run_steps(

@@ -131,11 +131,12 @@ class SweepStep(Value):
         )
 
     @cached_property
-    def _graph(self) -> Any:
+    def graph(self) -> Any:
+        """Passes along every axis; derivatives share those that are equal."""
         terms = [
             [tuple(rows[k] for rows, k in zip(self.taps, o, strict=True))] for o in self.orders
         ]
-        order = (1, 2, 0) if self.ndim == 3 else (0, 1)
+        order = (1, 2, 0) if self.ndim == 3 else tuple(range(self.ndim))
         return graph_of(terms, [self.radii] * len(terms), order)
 
     def run(self, image: Array, out: Array | None, around: Surroundings) -> Array:
@@ -196,7 +197,7 @@ class SweepStep(Value):
         with compiling:
             from separable.features.compiled.feature_tiling import FeatureWork, run_features
         axes = tuple(range(self.ndim))
-        _, passes, network = compiled_passes(self._graph, image.shape, axes, around.modes)
+        _, passes, network = compiled_passes(self.graph, image.shape, axes, around.modes)
         network = replace(network, at=(0,) * len(network.outputs))
         row = f"{self.work}_row" + ("" if self.work in COUNTED else f"_{self.ndim}")
         work = FeatureWork(row, self.numbers, self.accumulate, self.reduces)

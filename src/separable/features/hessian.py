@@ -12,7 +12,7 @@ from separable.engine import get_num_threads
 from separable.engine.result_memory import empty
 from separable.errors import ArgumentError
 from separable.features.array_features import padded, pointwise
-from separable.features.eigenvectors import symmetric_eigenvectors
+from separable.features.eigenvectors import eigenvectors_of
 from separable.features.feature_documentation import documented
 from separable.features.feature_run import FeatureOptions, compute
 from separable.features.feature_values import (
@@ -242,7 +242,7 @@ def hessian_eigenvectors(
     >>> np.abs(vectors[1, :, 4, 4]).round(3)
     array([1., 0.])
     """
-    return symmetric_eigenvectors(
+    return eigenvectors_of(
         hessian_matrix(
             image, sigma, mode, cval, use_gaussian_derivatives=use_gaussian_derivatives, **options
         )

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from separable.errors import ArgumentError
 from separable.features.feature_base import Feature
+from separable.features.feature_calls import stacked
 from separable.features.feature_documentation import documented
 from separable.features.feature_run import FeatureOptions, compute
 from separable.features.feature_values import (
@@ -134,7 +135,7 @@ def texture_features(
                 if name in features and (label == name or label.startswith(f"{name}_")):
                     names.append(f"{label} at {_text(sigma)}")
                     values.append(one)
-    return FeatureStack(tuple(names), np.stack(values))
+    return FeatureStack(tuple(names), stacked(values))
 
 
 def _at_scale(
@@ -162,7 +163,7 @@ def _at_scale(
         narrow = np.multiply(sigma, NARROW)
         scale = tuple(narrow) if np.ndim(narrow) else float(narrow)
         values = compute(BlobResponse(scale, "dog", 1 / NARROW), image, common)[0]
-        found["difference"] = values * values.dtype.type(1 - 1 / NARROW)
+        found["difference"] = values * (1 - 1 / NARROW)
     if "structure_tensor" in wanted:
         outer = np.multiply(sigma, OUTER)
         add(StructureTensorEigenvalues(tuple(outer) if np.ndim(outer) else float(outer), sigma))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -9,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from separable.arrays import MASKED_REMEDY, complete_array_of
+from separable.arrays import array_of, package_of
 from separable.borders import Modes
 from separable.engine import Problem
 from separable.engine.availability import EngineError
@@ -20,8 +22,10 @@ from separable.factors import Factors
 from separable.filter_bank import bank_text
 from separable.filter_bank.bank_sweep import Sweep
 from separable.filter_bank.sweep_groups import Group, groups_of, seconds_alone, widest
+from separable.filtering import missing_options
 from separable.kernels import parse
 from separable.machine import Machine, current
+from separable.masked import filter_missing
 from separable.plan import Plan, plan
 from separable.request.filter_parameter_docs import documented
 from separable.run import readable, store
@@ -31,6 +35,9 @@ __all__ = ["Bank", "Group", "bank"]
 
 Array = NDArray[Any]
 KernelLike: TypeAlias = ArrayLike | Factors | str
+
+# Packages that filter images of other kinds. They stand above this one, so they are imported by name.
+PACKAGES = {"torch": "separable.tensors.tensor_banks", "dask": "separable.volumes.dask_banks"}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -106,17 +113,25 @@ class Bank(Value):
         out: Array | None = None,
         *,
         progress: Callable[[float], None] | None = None,
+        mask: ArrayLike | None = None,
+        nan: str = "propagate",
+        fill: complex = math.nan,
+        nodata: Any = "auto",
     ) -> Array:
         """Filter an image with every kernel.
 
         Parameters
         ----------
-        image : array_like
-            Image of the planned shape and type, with any strides.
+        image : array_like, tensor or Dask array
+            Image of the planned shape and type, with any strides. Bands of a Dask array are computed
+            lazily; those of a tensor have gradients if it requires one.
         out : ndarray, optional
             Array of shape (bands, ...) and of the planned output type.
         progress : callable, optional
             Function that is called with the fraction of the work just done.
+        mask, nan, fill, nodata
+            Missing samples, as for `separable.convolve`. Each band is then a filter of its own, because
+            weights of valid samples are those of one kernel.
 
         Returns
         -------
@@ -126,14 +141,21 @@ class Bank(Value):
         Raises
         ------
         ArgumentError
-            If the image is not of the planned shape and type, or has masked samples.
+            If the image is not of the planned shape and type, or the mask does not fit.
         ArgumentTypeError
             If the image or `out` is not an array.
         OutputError
             If `out` has another shape or type, or is read-only.
         """
         # Step 1: check the image and the output.
-        p, array = self.problem, complete_array_of(image, remedy=MASKED_REMEDY)
+        missing = missing_options(mask, nan, fill, nodata)
+        package = PACKAGES.get(package_of(image))
+        if package is not None:
+            found: Array = importlib.import_module(package).run_bank(
+                self, image, out, missing, progress
+            )
+            return found
+        p, array = self.problem, array_of(image)
         if array.shape != p.shape or array.dtype != p.dtype:
             raise ArgumentError(
                 f"this bank is for shape {p.shape}, {p.dtype}; got shape {array.shape}, "
@@ -147,6 +169,10 @@ class Bank(Value):
             return out
         if np.may_share_memory(array, out):
             array = array.copy()
+        if missing.keys() - {"fill"} or isinstance(array, np.ma.MaskedArray):
+            for single, band in zip(self.plans, out, strict=True):
+                _fill_valid(single, array, band, missing)
+            return out
 
         # Step 2: run each group into the output.
         total = self.seconds
@@ -297,6 +323,16 @@ def bank(
     profile = machine if machine is not None else current()
     groups = groups_of(plans, profile)
     return Bank(tuple(named), tuple(plans), groups, profile.origin)
+
+
+def _fill_valid(single: Plan, image: Array, out: Array, missing: dict[str, Any]) -> None:
+    """Filter the valid samples of an image with one kernel."""
+    request, p = single.request, single.problem
+    kernel = request.kernel if request.factors is None else request.factors
+    filter_missing(
+        image, kernel, out, operation=request.operation, axes=p.axes, mode=p.modes, cval=p.cval,
+        origin=request.origins, threads=p.threads, **missing,
+    )  # fmt: skip
 
 
 def _named(kernels: Any) -> dict[str, Any]:

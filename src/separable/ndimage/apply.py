@@ -7,8 +7,9 @@ the same intermediates.
 
 from __future__ import annotations
 
+import importlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,17 +20,29 @@ from separable.engine import work_dtype
 from separable.engine.thread_count import get_num_threads
 from separable.factors import Factors
 from separable.filtering import filter_with, planned
-from separable.masked import Missing
-from separable.ndimage.missing_input import filtered_valid
+from separable.masked import Missing, blank
+from separable.ndimage.missing_input import AnyMissing, LazyMissing, filtered_valid
 from separable.ndimage.scipy_arguments import Array, Target, is_lazy, target_dtype
+from separable.ndimage.sums_of_squares import squares_of
 from separable.pattern import filter_pattern
 from separable.repeated_calls import PlannedCall
 from separable.request import FilterAxes
 from separable.run import store
 
-__all__ = ["Kernel", "by_chunks", "copied", "correlated", "correlation", "finished", "kernel_of"]
+__all__ = [
+    "Kernel",
+    "by_chunks",
+    "copied",
+    "correlated",
+    "correlation",
+    "finished",
+    "kernel_of",
+    "magnitude_of",
+    "unfiltered",
+]
 
 LARGEST = 1 << 20  # elements; a larger kernel runs axis by axis
+DASK = "separable.volumes.dask_terms"  # imported by name: it stands above this package
 
 
 Terms = tuple[tuple[Array, ...], ...]
@@ -54,13 +67,16 @@ def correlated(
     kernel: Kernel,
     filter_axes: FilterAxes,
     target: Target,
-    missing: Missing | None = None,
+    missing: AnyMissing | None = None,
     nothing_valid: Array | None = None,
 ) -> Array:
     """Correlate an image with a kernel.
 
     `nothing_valid`, if given, is set to True where no valid sample lies below the kernel.
     """
+    if isinstance(missing, LazyMissing):
+        lazy: Array = _valid_lazily(image, (kernel,), filter_axes, target, missing)
+        return lazy
     if missing is not None:
         return _valid(image, kernel, filter_axes, target, missing, nothing_valid)
     if isinstance(kernel, tuple):
@@ -73,7 +89,7 @@ def correlation(
     kernel: Kernel,
     filter_axes: FilterAxes,
     target: Target,
-    missing: Missing | None = None,
+    missing: AnyMissing | None = None,
 ) -> Array | PlannedCall:
     """Return the plan that `correlated` runs; its result where it runs several, or none."""
     if missing is not None or isinstance(kernel, tuple):
@@ -113,6 +129,63 @@ def _valid(
     finished(total, out)
     np.copyto(out, missing.fill, where=nothing, casting="unsafe")
     return out
+
+
+def _valid_lazily(
+    image: Any,
+    kernels: Sequence[Kernel],
+    filter_axes: FilterAxes,
+    target: Target,
+    missing: LazyMissing,
+) -> Any:
+    """Correlate the valid samples of a Dask array: with one product of vectors by its own filter, else by terms."""
+    first = kernels[0]
+    single = isinstance(first, np.ndarray) or (isinstance(first, Factors) and len(first.terms) == 1)
+    if len(kernels) == 1 and single:
+        return filtered_valid(image, first, filter_axes, target, missing)
+    return importlib.import_module(DASK).filter_valid_terms(
+        image, kernels, filter_axes, target_dtype(target), missing.given
+    )
+
+
+def magnitude_of(
+    image: Array,
+    kernels: Sequence[Kernel],
+    filter_axes: FilterAxes,
+    target: Target,
+    missing: AnyMissing | None = None,
+) -> Array:
+    """Return the root of the sum of the squares of the results of several kernels.
+
+    Examples
+    --------
+    >>> from separable.borders import REFLECT
+    >>> axes = FilterAxes((0,), (REFLECT,), 0.0, (0,))
+    >>> slope = np.array([-0.5, 0.0, 0.5])
+    >>> magnitude_of(np.arange(4.0), [slope], axes, np.dtype(float))
+    array([0.5, 1. , 1. , 0.5])
+    """
+    if isinstance(missing, LazyMissing):
+        found: Array = _valid_lazily(image, kernels, filter_axes, target, missing)
+        return found
+    work = work_dtype(image.dtype, target_dtype(target), np.ones(1))
+    squares = squares_of(image)
+    nothing = None if missing is None else np.zeros(image.shape, bool)
+    silent = None if missing is None else replace(missing, fill=0)
+    for kernel in kernels:
+        squares.add(correlated(image, kernel, filter_axes, work, silent, nothing))
+    result = finished(squares.root(), target)
+    if missing is not None and nothing is not None:
+        np.copyto(result, missing.fill, where=nothing, casting="unsafe")
+    return result
+
+
+def unfiltered(image: Array, target: Target, missing: AnyMissing | None) -> Array:
+    """Return the result of a filter along no axis: a copy, with missing samples replaced."""
+    if not isinstance(missing, LazyMissing):
+        return blank(copied(image, target), missing)
+    one = FilterAxes.of((0,), ("nearest",))
+    return filtered_valid(image, np.ones(1), one, target, missing)
 
 
 def _terms(kernel: Factors | Terms) -> Terms:

@@ -10,9 +10,15 @@ from numpy.typing import ArrayLike
 
 from separable.factorize import as_kernel
 from separable.filtering import filter_with, planned
-from separable.masked import Missing, MissingOptions, blank
-from separable.ndimage.missing_input import FilterInput, filtered_valid
+from separable.masked import MissingOptions, blank
+from separable.ndimage.missing_input import (
+    AnyMissing,
+    FilterInput,
+    LazyMissing,
+    filtered_valid,
+)
 from separable.ndimage.parameter_docs import documented
+from separable.ndimage.region_arguments import OutputRegion
 from separable.ndimage.scipy_arguments import (
     Array,
     Output,
@@ -55,6 +61,8 @@ def correlate(
     mask: ArrayLike | None = None,
     nan: str = "propagate",
     fill: complex = math.nan,
+    output_region: str = "same",
+    stride: int | Sequence[int] = 1,
 ) -> Array | PlannedCall:
     """Correlate an image with a kernel.
 
@@ -80,9 +88,13 @@ def correlate(
     dtype('float32')
     """
     kernel = weights_of(weights)
-    source = FilterInput.of(input, output, kernel)
+    region = OutputRegion(output_region, stride)
+    source = FilterInput.of(input, region.target(output), kernel)
     filter_axes = _dense_axes(source.image, kernel, axes, mode, cval, origin)
-    missing = source.missing(filter_axes.axes, MissingOptions(mask, nan, fill), cval)
+    options = MissingOptions(mask, nan, fill)
+    if not region.is_all:
+        return region.run(source, output, kernel.conj(), filter_axes, options, "correlate")
+    missing = source.missing(filter_axes.axes, options, cval)
     return _filtered(source, kernel, filter_axes, "correlate", missing)
 
 
@@ -100,6 +112,8 @@ def convolve(
     mask: ArrayLike | None = None,
     nan: str = "propagate",
     fill: complex = math.nan,
+    output_region: str = "same",
+    stride: int | Sequence[int] = 1,
 ) -> Array | PlannedCall:
     """Convolve an image with a kernel.
 
@@ -125,9 +139,13 @@ def convolve(
            [1, 2, 1]])
     """
     kernel = weights_of(weights)
-    source = FilterInput.of(input, output, kernel)
+    region = OutputRegion(output_region, stride)
+    source = FilterInput.of(input, region.target(output), kernel)
     filter_axes = _dense_axes(source.image, kernel, axes, mode, cval, origin)
-    missing = source.missing(filter_axes.axes, MissingOptions(mask, nan, fill), cval)
+    options = MissingOptions(mask, nan, fill)
+    if not region.is_all:
+        return region.run(source, output, kernel, filter_axes, options, "convolve")
+    missing = source.missing(filter_axes.axes, options, cval)
     return _filtered(source, kernel, filter_axes, "convolve", missing)
 
 
@@ -145,6 +163,8 @@ def correlate1d(
     mask: ArrayLike | None = None,
     nan: str = "propagate",
     fill: complex = math.nan,
+    output_region: str = "same",
+    stride: int | Sequence[int] = 1,
 ) -> Array | PlannedCall:
     """Correlate an image with a vector along one axis.
 
@@ -163,9 +183,13 @@ def correlate1d(
     array([1., 0.])
     """
     kernel = weights_of(weights)
-    source = FilterInput.of(input, output, kernel)
+    region = OutputRegion(output_region, stride)
+    source = FilterInput.of(input, region.target(output), kernel)
     filter_axes = _line_axes(source.image, kernel, axis, mode, cval, origin)
-    missing = source.missing(filter_axes.axes, MissingOptions(mask, nan, fill), cval)
+    options = MissingOptions(mask, nan, fill)
+    if not region.is_all:
+        return region.run(source, output, kernel.conj(), filter_axes, options, "correlate")
+    missing = source.missing(filter_axes.axes, options, cval)
     return _filtered(source, kernel, filter_axes, "correlate", missing)
 
 
@@ -183,6 +207,8 @@ def convolve1d(
     mask: ArrayLike | None = None,
     nan: str = "propagate",
     fill: complex = math.nan,
+    output_region: str = "same",
+    stride: int | Sequence[int] = 1,
 ) -> Array | PlannedCall:
     """Convolve an image with a vector along one axis.
 
@@ -198,9 +224,13 @@ def convolve1d(
     array([0, 1, 2, 3, 0])
     """
     kernel = weights_of(weights)
-    source = FilterInput.of(input, output, kernel)
+    region = OutputRegion(output_region, stride)
+    source = FilterInput.of(input, region.target(output), kernel)
     filter_axes = _line_axes(source.image, kernel, axis, mode, cval, origin)
-    missing = source.missing(filter_axes.axes, MissingOptions(mask, nan, fill), cval)
+    options = MissingOptions(mask, nan, fill)
+    if not region.is_all:
+        return region.run(source, output, kernel, filter_axes, options, "convolve")
+    missing = source.missing(filter_axes.axes, options, cval)
     return _filtered(source, kernel, filter_axes, "convolve", missing)
 
 
@@ -259,12 +289,13 @@ def _filtered(
     kernel: Array,
     filter_axes: FilterAxes,
     operation: str,
-    missing: Missing | None,
+    missing: AnyMissing | None,
 ) -> Array | PlannedCall:
     image, target = source.image, source.target
     if kernel.dtype.kind == "c" and operation == "correlate":
         kernel = kernel.conj()
     if not filter_axes.axes:
+        assert not isinstance(missing, LazyMissing)  # a Dask array has axes
         return blank(_times(image, kernel, target), missing)
     if missing is not None:
         return filtered_valid(image, as_kernel(kernel), filter_axes, target, missing, operation)

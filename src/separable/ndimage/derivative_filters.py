@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -13,14 +12,14 @@ from numpy.typing import ArrayLike
 
 from separable.engine import work_dtype
 from separable.errors import ArgumentTypeError
-from separable.masked import MissingOptions, blank
+from separable.masked import MissingOptions
 from separable.ndimage.apply import (
     Kernel,
-    copied,
-    correlated,
     correlation,
     finished,
     kernel_of,
+    magnitude_of,
+    unfiltered,
 )
 from separable.ndimage.missing_input import FilterInput
 from separable.ndimage.parameter_docs import documented
@@ -101,7 +100,7 @@ def laplace(
     filtered = check_axes(axes, image.ndim)
     missing = source.missing(filtered, MissingOptions(mask, nan, fill), cval)
     if not filtered:
-        return blank(copied(image, target), missing)
+        return unfiltered(image, target, missing)
     filter_axes = check_filter_axes(
         filtered, per_axis("mode", mode, len(filtered)), check_cval(cval, image)
     )
@@ -147,7 +146,7 @@ def gaussian_laplace(
     filtered = check_axes(axes, image.ndim)
     missing = source.missing(filtered, MissingOptions(mask, nan, fill), cval)
     if not filtered:
-        return blank(copied(image, target), missing)
+        return unfiltered(image, target, missing)
     steps = steps_of(spacing, len(filtered))
     shapes = _gaussian_shapes(sigma, filtered, image.ndim, steps, **kwargs)
     filter_axes = check_filter_axes(
@@ -191,7 +190,7 @@ def gaussian_gradient_magnitude(
     filtered = check_axes(axes, image.ndim)
     missing = source.missing(filtered, MissingOptions(mask, nan, fill), cval)
     if not filtered:
-        return blank(copied(image, target), missing)
+        return unfiltered(image, target, missing)
     steps = steps_of(spacing, len(filtered))
     shapes = _gaussian_shapes(sigma, filtered, image.ndim, steps, **kwargs)
     filter_axes = check_filter_axes(
@@ -205,15 +204,7 @@ def gaussian_gradient_magnitude(
         if len(filters) == len(calls):
             out = target if isinstance(target, np.ndarray) else None
             return PlannedCall(partial(_magnitude, filters, target_dtype(target)), image, out)
-    squares = squares_of(image)
-    nothing = None if missing is None else np.zeros(image.shape, bool)
-    silent = None if missing is None else replace(missing, fill=0)
-    for kernel in kernels:
-        squares.add(correlated(image, kernel, filter_axes, work, silent, nothing))
-    result = finished(squares.root(), target)
-    if missing is not None and nothing is not None:
-        np.copyto(result, missing.fill, where=nothing, casting="unsafe")
-    return result
+    return magnitude_of(image, kernels, filter_axes, target, missing)
 
 
 def _magnitude(

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 
 from separable.arrays import array_of
 from separable.errors import ArgumentError, ArgumentTypeError, OutputError
-from separable.masked import Missing, MissingOptions, blank
-from separable.ndimage.apply import copied, finished
+from separable.masked import Missing, MissingOptions
+from separable.ndimage.apply import finished, unfiltered
 from separable.ndimage.missing_input import FilterInput, keywords_for
 from separable.ndimage.parameter_docs import documented
 from separable.ndimage.scipy_arguments import (
@@ -71,7 +71,7 @@ def generic_laplace(
     image, target = source.image, source.target
     _check_in_memory(image, "generic_laplace", "laplace or gaussian_laplace")
     filtered = check_axes(axes, image.ndim)
-    missing = source.missing(filtered, MissingOptions(mask, nan, fill), cval)
+    missing: Any = source.missing(filtered, MissingOptions(mask, nan, fill), cval)
     total: Array | None = None
     mask_keywords = keywords_for(derivative2, "derivative2", missing, nan, image.shape)
     _check_extra(extra_arguments, extra_keywords)
@@ -84,7 +84,7 @@ def generic_laplace(
             with np.errstate(over="ignore", invalid="ignore"):
                 total = total + part
     if total is None:
-        return blank(copied(image, target), missing)
+        return unfiltered(image, target, missing)
     return _finished(total, target, missing)
 
 
@@ -125,7 +125,7 @@ def generic_gradient_magnitude(
     image, target = source.image, source.target
     _check_in_memory(image, "generic_gradient_magnitude", "gaussian_gradient_magnitude")
     filtered = check_axes(axes, image.ndim)
-    missing = source.missing(filtered, MissingOptions(mask, nan, fill), cval)
+    missing: Any = source.missing(filtered, MissingOptions(mask, nan, fill), cval)
     squares: SumOfSquares | None = None
     mask_keywords = keywords_for(derivative, "derivative", missing, nan, image.shape)
     _check_extra(extra_arguments, extra_keywords)
@@ -135,7 +135,7 @@ def generic_gradient_magnitude(
         squares = squares or SumOfSquares(image.shape)
         squares.add(part)
     if squares is None:
-        return blank(copied(image, target), missing)
+        return unfiltered(image, target, missing)
     return _finished(squares.root(), target, missing)
 
 

@@ -9,9 +9,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike
 
-from separable.masked import Missing, MissingOptions
+from separable.masked import MissingOptions
 from separable.ndimage.apply import Kernel, correlation, kernel_of
-from separable.ndimage.missing_input import FilterInput
+from separable.ndimage.missing_input import AnyMissing, FilterInput
 from separable.ndimage.parameter_docs import documented
 from separable.ndimage.scipy_arguments import (
     Array,
@@ -110,7 +110,7 @@ def _mask(
     smoothing: tuple[int, int, int],
     spacing: float | Sequence[float] | None,
     filter_axes: FilterAxes,
-    missing: Missing | None,
+    missing: AnyMissing | None,
 ) -> Array | PlannedCall:
     ndim = source.image.ndim
     along = check_axis(axis, ndim)

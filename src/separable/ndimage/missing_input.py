@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from separable.engine.thread_count import get_num_threads
-from separable.errors import ArgumentError, ArgumentTypeError
+from separable.errors import ArgumentTypeError
+from separable.filtering import filter_with, missing_options
 from separable.masked import (
     AxisByAxisRun,
     Missing,
@@ -34,7 +35,23 @@ from separable.ndimage.scipy_arguments import (
 )
 from separable.request import FilterAxes
 
-__all__ = ["FilterInput", "filtered_valid", "keywords_for"]
+__all__ = ["AnyMissing", "FilterInput", "LazyMissing", "filtered_valid", "keywords_for"]
+
+
+@dataclass(frozen=True)
+class LazyMissing:
+    """Missing samples of a Dask array, which are known when it is computed."""
+
+    options: MissingOptions
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Options that differ from their defaults."""
+        mask, nan, fill, _ = self.options
+        return missing_options(mask, nan, fill)
+
+
+AnyMissing: TypeAlias = "Missing | LazyMissing"
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,16 +101,13 @@ class FilterInput:
 
     def missing(
         self, axes: tuple[int, ...], options: MissingOptions, cval: Any = 0.0
-    ) -> Missing | None:
+    ) -> AnyMissing | None:
         """Return the missing samples, or None if all samples are valid."""
         if is_lazy(self.image):
-            if not options.are_default or isinstance(self.image._meta, np.ma.MaskedArray):
-                raise ArgumentError(
-                    "a Dask array takes neither `mask` nor `nan` here, nor masked chunks; call "
-                    "separable.correlate with a kernel of separable.kernels, which takes all of "
-                    "them, or compute the array first"
-                )
-            return None
+            if options.are_default and not isinstance(self.image._meta, np.ma.MaskedArray):
+                return None
+            check_nan(options.nan)
+            return LazyMissing(options)
         if options.are_default and not isinstance(self.given, np.ma.MaskedArray):
             return None
         return missing_of(self.given, self.image, axes, options, target_dtype(self.target), cval)
@@ -104,7 +118,7 @@ def filtered_valid(
     kernel: Any,
     filter_axes: FilterAxes,
     target: Target,
-    missing: Missing,
+    missing: AnyMissing,
     operation: str = "correlate",
     nothing_valid: Array | None = None,
 ) -> Array:
@@ -112,6 +126,9 @@ def filtered_valid(
 
     `nothing_valid`, if given, is set to True where no valid sample lies below the kernel.
     """
+    if isinstance(missing, LazyMissing):
+        options = {"operation": operation, **filter_axes.options, **missing.given}
+        return filter_with(image, kernel, target, **options)
     if not image.size:
         return target if isinstance(target, np.ndarray) else np.empty(image.shape, target)
     run: Run

@@ -103,6 +103,12 @@ nan : str
     has no such keyword.
 fill : number
     Value of the result where no valid sample lies below the kernel. SciPy has no such keyword.""",
+    "region": """\
+output_region : str
+    "same" has all outputs; "valid" those for which the kernel lies inside the image, "full" all for
+    which it overlaps the image. SciPy has no such keyword.
+stride : int or sequence of int
+    Compute every `stride`-th output only. SciPy has no such keyword.""",
     "raises": """\
 ArgumentError, ArgumentTypeError, ModeError, OutputError, DTypeError
     If an argument is out of its range, or of a wrong type.""",
@@ -142,6 +148,7 @@ Parameters
 %(origin)s
 %(axes)s
 %(missing)s
+%(region)s
 
 Returns
 -------
@@ -161,6 +168,7 @@ Parameters
 %(cval)s
 %(origin_1d)s
 %(missing)s
+%(region)s
 
 Returns
 -------
@@ -252,6 +260,7 @@ Parameters
 %(radius_1d)s
 %(spacing_1d)s
 %(missing)s
+%(region)s
 
 Returns
 -------

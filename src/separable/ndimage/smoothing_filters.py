@@ -14,10 +14,11 @@ from numpy.typing import ArrayLike
 from separable.errors import ArgumentError
 from separable.kernels import box1d, gaussian1d
 from separable.kernels.kernel_arguments import whole_samples
-from separable.masked import MissingOptions, blank
-from separable.ndimage.apply import Kernel, copied, correlation, kernel_of
+from separable.masked import MissingOptions
+from separable.ndimage.apply import Kernel, correlation, kernel_of, unfiltered
 from separable.ndimage.missing_input import FilterInput
 from separable.ndimage.parameter_docs import documented
+from separable.ndimage.region_arguments import OutputRegion
 from separable.ndimage.scipy_arguments import (
     Array,
     Output,
@@ -72,6 +73,8 @@ def gaussian_filter(
     mask: ArrayLike | None = None,
     nan: str = "propagate",
     fill: complex = math.nan,
+    output_region: str = "same",
+    stride: int | Sequence[int] = 1,
 ) -> Array | PlannedCall:
     """Smooth an image with a Gaussian, or take a derivative of the smoothed image.
 
@@ -88,6 +91,7 @@ def gaussian_filter(
     %(axes)s
     %(spacing)s
     %(missing)s
+    %(region)s
 
     Returns
     -------
@@ -127,7 +131,8 @@ def gaussian_filter(
     >>> gaussian_filter([5.0, 5.0, np.nan, 5.0], 1, nan="ignore")
     array([5., 5., 5., 5.])
     """
-    source = FilterInput.of(input, output)
+    region = OutputRegion(output_region, stride)
+    source = FilterInput.of(input, region.target(output))
     image, target = source.image, source.target
     filtered = check_axes(axes, image.ndim)
     missing = source.missing(filtered, MissingOptions(mask, nan, fill), cval)
@@ -139,13 +144,15 @@ def gaussian_filter(
     orders = tuple(_order(n) for n in per_axis("order", order, count))
     used = [k for k in range(count) if radii[k] >= 0]
     if not used:
-        return blank(copied(image, target), missing)
+        return unfiltered(image, target, missing)
     kernel = _gaussian_kernel(
         tuple((float(sigmas[k]) / steps[k], orders[k], radii[k], steps[k]) for k in used)
     )
     filter_axes = check_filter_axes(
         [filtered[k] for k in used], [modes[k] for k in used], check_cval(cval, image)
     )
+    if not region.is_all:
+        return region.run(source, output, kernel, filter_axes, MissingOptions(mask, nan, fill))
     return correlation(image, kernel, filter_axes, target, missing)
 
 
@@ -166,6 +173,8 @@ def gaussian_filter1d(
     mask: ArrayLike | None = None,
     nan: str = "propagate",
     fill: complex = math.nan,
+    output_region: str = "same",
+    stride: int | Sequence[int] = 1,
 ) -> Array | PlannedCall:
     """Smooth an image with a Gaussian along one axis, or take a derivative along it.
 
@@ -178,7 +187,8 @@ def gaussian_filter1d(
     >>> gaussian_filter1d([0.0, 1.0, 2.0, 3.0, 4.0], 1, order=1, radius=1).round(4)[1:-1]
     array([0.5481, 0.5481, 0.5481])
     """
-    source = FilterInput.of(input, output)
+    region = OutputRegion(output_region, stride)
+    source = FilterInput.of(input, region.target(output))
     image, target = source.image, source.target
     along = check_axis(axis, image.ndim)
     (step,) = steps_of(spacing, 1)
@@ -189,6 +199,8 @@ def gaussian_filter1d(
     kernel = _gaussian_kernel(((width, _order(order), max(half, 0), step),))
     missing = source.missing((along,), MissingOptions(mask, nan, fill), cval)
     filter_axes = check_filter_axes((along,), (mode,), check_cval(cval, image))
+    if not region.is_all:
+        return region.run(source, output, kernel, filter_axes, MissingOptions(mask, nan, fill))
     return correlation(image, kernel, filter_axes, target, missing)
 
 
@@ -207,6 +219,8 @@ def uniform_filter(
     mask: ArrayLike | None = None,
     nan: str = "propagate",
     fill: complex = math.nan,
+    output_region: str = "same",
+    stride: int | Sequence[int] = 1,
 ) -> Array | PlannedCall:
     """Take the mean over a box around every sample.
 
@@ -224,6 +238,7 @@ def uniform_filter(
     %(axes)s
     %(spacing_of_size)s
     %(missing)s
+    %(region)s
 
     Returns
     -------
@@ -243,7 +258,8 @@ def uniform_filter(
     >>> uniform_filter(np.arange(12.0).reshape(3, 4), size=(1, 3))[0].round(2)
     array([0.33, 1.  , 2.  , 2.67])
     """
-    source = FilterInput.of(input, output)
+    region = OutputRegion(output_region, stride)
+    source = FilterInput.of(input, region.target(output))
     image, target = source.image, source.target
     filtered = check_axes(axes, image.ndim)
     missing = source.missing(filtered, MissingOptions(mask, nan, fill), cval)
@@ -252,7 +268,7 @@ def uniform_filter(
     modes, origins = per_axis("mode", mode, count), per_axis("origin", origin, count)
     used = [k for k in range(count) if sizes[k] > 1]
     if not used:
-        return blank(copied(image, target), missing)
+        return unfiltered(image, target, missing)
     filter_axes = check_filter_axes(
         [filtered[k] for k in used],
         [modes[k] for k in used],
@@ -260,6 +276,8 @@ def uniform_filter(
         check_origins([origins[k] for k in used], [sizes[k] for k in used], BOX_ORIGIN),
     )
     kernel = _box_kernel(tuple(sizes[k] for k in used))
+    if not region.is_all:
+        return region.run(source, output, kernel, filter_axes, MissingOptions(mask, nan, fill))
     return correlation(image, kernel, filter_axes, target, missing)
 
 
@@ -278,6 +296,8 @@ def uniform_filter1d(
     mask: ArrayLike | None = None,
     nan: str = "propagate",
     fill: complex = math.nan,
+    output_region: str = "same",
+    stride: int | Sequence[int] = 1,
 ) -> Array | PlannedCall:
     """Take the mean of `size` samples along one axis.
 
@@ -294,6 +314,7 @@ def uniform_filter1d(
     %(origin_1d)s
     %(spacing_of_size_1d)s
     %(missing)s
+    %(region)s
 
     Returns
     -------
@@ -311,7 +332,8 @@ def uniform_filter1d(
     >>> uniform_filter1d([2, 8, 0, 4, 1, 9, 9, 0], size=3)
     array([4, 3, 4, 2, 5, 6, 6, 3])
     """
-    source = FilterInput.of(input, output)
+    region = OutputRegion(output_region, stride)
+    source = FilterInput.of(input, region.target(output))
     image, target = source.image, source.target
     along = check_axis(axis, image.ndim)
     length = index("size", size) if spacing is None else _sizes((size,), spacing)[0]
@@ -321,7 +343,10 @@ def uniform_filter1d(
     origins = check_origins((origin,), (length,), BOX_ORIGIN)
     filter_axes = check_filter_axes((along,), (mode,), check_cval(cval, image), origins)
     missing = source.missing((along,), MissingOptions(mask, nan, fill), cval)
-    return correlation(image, _box_kernel((length,)), filter_axes, target, missing)
+    kernel = _box_kernel((length,))
+    if not region.is_all:
+        return region.run(source, output, kernel, filter_axes, MissingOptions(mask, nan, fill))
+    return correlation(image, kernel, filter_axes, target, missing)
 
 
 def gaussian_radii(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -38,6 +39,9 @@ from separable.value import Value
 __all__ = ["Measurement", "Plan", "plan"]
 
 Array = NDArray[Any]
+REGIONS = (
+    "separable.resample.region_plans"  # for a part of the outputs; it stands above this package
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -328,6 +332,8 @@ def plan(
     operation: str = "convolve",
     threads: int | None = None,
     machine: Machine | None = None,
+    output_region: str = "same",
+    stride: int | Sequence[int] = 1,
 ) -> Plan:
     """Plan a filter: list the ways to run it, predict their times and choose one.
 
@@ -365,11 +371,14 @@ def plan(
         Number of threads; by default all processors that this process may use.
     machine : Machine, optional
         Computer whose rates the predictions are made with; by default this one.
+    output_region, stride : str, int or sequence of int
+        Outputs to compute, as for `separable.convolve`.
 
     Returns
     -------
     Plan
-        A plan to call with an image, or to print: the table lists every candidate.
+        A plan to call with an image, or to print: the table lists every candidate. With a region or a
+        stride, the `separable.resample.RegionPlan` of these outputs.
 
     Raises
     ------
@@ -389,8 +398,10 @@ def plan(
     )  # fmt: skip
     profile = machine if machine is not None else current()
     listing = CandidateList(asked, profile)
-    chosen = _choose(listing, asked.method)
-    return Plan(asked, listing, chosen, profile.origin)
+    made = Plan(asked, listing, _choose(listing, asked.method), profile.origin)
+    if output_region == "same" and not np.ndim(stride) and stride == 1:
+        return made
+    return importlib.import_module(REGIONS).plan_of_region(made, output_region, stride)  # type: ignore[no-any-return]
 
 
 def _choose(listing: CandidateList, method: str) -> Candidate:
@@ -434,8 +445,6 @@ def _enough(own: list[float], fastest: float) -> bool:
 
 
 def _difference(a: Array, b: Array) -> float:
-    if a.size == 0:
-        return 0.0
     kind = np.complex128 if a.dtype.kind == "c" else np.float64
     with np.errstate(invalid="ignore"):
         return float(np.nanmax(np.abs(a.astype(kind) - b.astype(kind)), initial=0.0))

@@ -23,17 +23,33 @@ from separable.resample.interpolations import (
     spline,
 )
 from separable.resample.pyramids import downsample, pyramid
-from separable.resample.region_filters import RegionPlan, plan_region
+from separable.resample.region_plans import RegionPlan, plan_region
+from separable.resample.resampling_plans import (
+    PyramidPlan,
+    ResamplingPlan,
+    plan_downsample,
+    plan_pyramid,
+    plan_resample,
+    plan_rescale,
+    plan_resize,
+)
 from separable.resample.resizing import resample, rescale, resize
 
 __all__ = [
     "Interpolation",
+    "PyramidPlan",
     "RegionPlan",
+    "ResamplingPlan",
     "downsample",
     "interpolation_names",
     "keys_cubic",
     "lanczos",
+    "plan_downsample",
+    "plan_pyramid",
     "plan_region",
+    "plan_resample",
+    "plan_rescale",
+    "plan_resize",
     "pyramid",
     "registered_interpolations",
     "resample",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from separable.borders import OUTSIDE, Border
 from separable.engine.base import Problem
 from separable.errors import ArgumentError
 from separable.request import shown, whole_per_axis
@@ -28,6 +29,10 @@ class RegionAxis:
         Image axis, and its number of samples.
     size, first, stride : int
         Number of outputs, the place of the first one, and the samples from one to the next.
+    growth : float
+        Outputs for each sample of the whole axis, where this is a part of it; 0 for this axis itself.
+    block : ndarray of int, optional
+        Numbers of the samples that a block has of the axis, ascending; by default it has all.
 
     Examples
     --------
@@ -40,11 +45,56 @@ class RegionAxis:
     size: int
     first: int
     stride: int
+    growth: float = 0.0
+    block: NDArray[np.int64] | None = None
 
     @property
     def places(self) -> NDArray[np.int64]:
         """Samples of all outputs."""
         return self.first + self.stride * np.arange(self.size)
+
+    @property
+    def outputs_per_sample(self) -> float:
+        """Outputs for each sample of the whole axis."""
+        return self.growth or self.size / max(self.length, 1)
+
+    def samples(self, border: Border, start: int, stop: int) -> NDArray[np.int64]:
+        """Return the samples at positions of the axis, as numbers of the block if this is one."""
+        found = np.asarray(border.samples(self.length, start, stop), np.int64)
+        if self.block is None:
+            return found
+        # Positions between the outputs of a large stride are not in the block, and no weight reads them.
+        places = np.minimum(np.searchsorted(self.block, found), len(self.block) - 1)
+        return np.where(found == OUTSIDE, OUTSIDE, places)
+
+    def part(self, start: int, stop: int) -> RegionAxis:
+        """Return the outputs ``start`` to ``stop - 1``.
+
+        Examples
+        --------
+        >>> RegionAxis(0, 10, 4, 1, 2).part(2, 4).places.tolist()
+        [5, 7]
+        """
+        first = self.first + start * self.stride
+        return replace(
+            self, size=stop - start, first=first, growth=self.outputs_per_sample
+        )  # fmt: skip
+
+    def read(self, border: Border, left: int, taps: int) -> NDArray[np.int64]:
+        """Return the numbers of the samples that the outputs depend on, ascending.
+
+        Examples
+        --------
+        >>> from separable.borders import REFLECT
+        >>> RegionAxis(0, 10, 2, 0, 4).read(REFLECT, 1, 3).tolist()
+        [0, 1, 3, 4, 5]
+        """
+        start = self.first - left
+        found = border.samples(self.length, start, start + (self.size - 1) * self.stride + taps)
+        used = (np.arange(len(found)) % self.stride < taps) | (self.stride <= taps)
+        known = np.unique(np.asarray(found, np.int64)[used])
+        known = known[known != OUTSIDE]
+        return known if known.size else np.zeros(min(1, self.length), np.int64)
 
 
 def region_axes(problem: Problem, region: Any, stride: Any) -> tuple[RegionAxis, ...]:

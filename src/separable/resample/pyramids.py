@@ -76,16 +76,23 @@ def downsample(
     given, along = image_and_axes(image, axes)
     factors = whole_per_axis("factor", factor, len(along), 1, LARGEST_FACTOR)
     borders = canonical_modes(mode, len(along))
-    bands, votes = {}, False
+    bands: dict[int, Band] = {}
+    grids: dict[int, Grid] = {}
+    votes = False
     for axis, one, border in zip(along, factors, borders, strict=True):
         length = int(given.shape[axis])
         if length < 1:
             raise ArgumentError(f"`image` must not be empty along a resampled axis; axis {axis} is")
         if one > 1:
             bands[axis] = _band(length, one, method, border)
+            middle = (
+                (one - 1) / 2 if method != "gaussian" and interpolation_of(method).averages else 0
+            )
+            grids[axis] = Grid(length, bands[axis].size, float(one), float(middle))
     if method != "gaussian":
         votes = interpolation_of(method).votes
-    request = BandRequest(bands, cval, MissingOptions(), threads, votes)
+    title = f"Downsample by {shown(factor)}, {method}"
+    request = BandRequest(bands, cval, MissingOptions(), threads, votes, title, grids)
     found: Array = run_request(given, request, output)
     return found
 

@@ -1,37 +1,35 @@
-"""Filters whose result covers another region than the image, or every n-th sample of it: computed there only.
-
-A kernel that separates runs as one banded pass per axis and term. A dense kernel is cut into one part for each phase of
-the stride, ``k[a::s]``, which filters the samples of the same phase, ``x[a::s]``: as many products as there are weights
-for each output, and none for outputs that are not wanted.
-"""
+"""Filters of a region for images of every kind: dispatch by the type of the image."""
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import importlib
+import os
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from separable.arrays import array_of, complete_array_of, package_of
-from separable.borders import CONSTANT, carried, extend
-from separable.engine import Decomposition
-from separable.engine.base import Pass, Problem
-from separable.errors import ArgumentError, ArgumentTypeError, OutputError
-from separable.filtering import cached_plan, correlate
-from separable.plan import Plan, plan
-from separable.request import check_dtype, check_output_shape
-from separable.resample.band_matrix import Band, extended_band
-from separable.resample.band_passes import empty_like_layout, run_bands
-from separable.resample.output_regions import RegionAxis, region_axes
-from separable.run import store
+from separable.arrays import array_of, package_of
+from separable.errors import OutputError
+from separable.filtering import cached_plan
+from separable.kernels.parse import read_kernel_of
+from separable.masked import MissingOptions
+from separable.request import check_dtype
+from separable.resample.output_regions import region_axes
+from separable.resample.region_blocks import run_part
+from separable.resample.region_plans import RegionPlan
 
-__all__ = ["RegionPlan", "filter_region", "plan_region"]
+__all__ = ["filter_region"]
 
 Array = NDArray[Any]
+
+# Packages that filter images of other kinds. They stand above this one, so they are imported by name.
+PACKAGES = {
+    "torch": "separable.tensors.region_tensors",
+    "dask": "separable.volumes.dask_regions",
+    "xarray": "separable.xarray_accessor.region_dims",
+}
+FILES = "separable.volumes.region_files"  # for an image that is a path
 
 
 def filter_region(
@@ -41,24 +39,27 @@ def filter_region(
     *,
     output_region: Any = "same",
     stride: Any = 1,
+    missing: MissingOptions | None = None,
     **options: Any,
-) -> Array:
+) -> Any:
     """Filter an image where a region and a stride say, for `separable.convolve` and `correlate`.
 
     Parameters
     ----------
-    image : array_like
-    kernel : array_like or Factors
+    image : array_like, tensor, Dask array, xarray object or path
+    kernel : array_like, Factors or str
     output : dtype, ndarray or None
     output_region : str
     stride : int or sequence of int
+    missing : MissingOptions, optional
+        Missing samples; None if no option was given.
     **options
         Options of `separable.plan`.
 
     Raises
     ------
-    ArgumentTypeError
-        If the image is a tensor, a Dask array, an xarray object or a file.
+    OutputError
+        If the output has another shape or is read-only.
     SeparableError
         Other subclasses, as for `separable.plan`.
 
@@ -67,331 +68,20 @@ def filter_region(
     >>> filter_region(np.arange(6.0), [1, 1, 1], None, output_region="valid", stride=2)
     array([3., 9.])
     """
-    if package_of(image) in ("torch", "dask", "xarray") or isinstance(image, str):
-        raise ArgumentTypeError(
-            f"`output_region` and `stride` are for arrays; got {type(image).__name__}. Leave them out, and cut "
-            "the result"
-        )
-    values = complete_array_of(array_of(image), "image")
-    check_dtype(values.dtype, "image")
-    into = output if isinstance(output, np.ndarray) else None
-    made = cached_plan(values, kernel, into.dtype if into is not None else output, options)
-    planned = RegionPlan(made, region_axes(made.problem, output_region, stride), output_region)
-    return planned(values, into)
-
-
-@dataclass(frozen=True, eq=False)
-class RegionPlan:
-    """A filter of the outputs in a region, at every n-th place; a value that prints its passes and runs.
-
-    Attributes
-    ----------
-    whole : Plan
-        The plan of the filter of all outputs.
-    axes : tuple of RegionAxis
-        The outputs along each filtered axis.
-    region : str
-
-    Examples
-    --------
-    >>> import separable as sep
-    >>> print(plan_region(sep.kernels.gaussian(1), (15, 15), output_region="valid", stride=2))
-    4x4 outputs of 15x15 (valid), every 2nd along axes 0 and 1
-    separable: 42.8 multiplications per output, 684 in all (4050 without region and stride)
-    """
-
-    whole: Plan
-    axes: tuple[RegionAxis, ...]
-    region: str
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the result."""
-        sizes = {one.axis: one.size for one in self.axes}
-        return tuple(sizes.get(a, n) for a, n in enumerate(self.whole.problem.shape))
-
-    @property
-    def form(self) -> Decomposition | None:
-        """The passes that are run; None for a dense kernel."""
-        return _separated([c.form for c in self.whole.candidates])
-
-    @property
-    def multiplications(self) -> int:
-        """Number of multiplications of all outputs, by weights that are not zero."""
-        form, outputs = self.form, math.prod(self.shape)
-        if form is None:
-            return outputs * self.whole.request.weights.nonzeros
-        total = 0
-        for chain in _chains(form.roots):
-            sizes = list(self.whole.problem.shape)
-            for p in sorted(chain, key=lambda p: self._growth(p.axes[0])):
-                one = self.axes[p.axes[0]]
-                sizes[one.axis] = one.size
-                total += math.prod(sizes) * int(np.count_nonzero(p.taps))
-        return total
-
-    def _growth(self, kernel_axis: int) -> tuple[float, int]:
-        """Return what the order of the passes depends on, as in `pass_order`."""
-        one = self.axes[kernel_axis]
-        return one.size / one.length, one.axis
-
-    def __call__(self, image: Array, out: Array | None = None) -> Array:
-        """Filter an image of the planned shape and type.
-
-        Raises
-        ------
-        ArgumentError
-            If the image is not of the planned shape and type.
-        OutputError
-            If `out` has another shape or is read-only.
-        """
-        problem, shape = self.whole.problem, self.shape
-        if image.shape != problem.shape or image.dtype != problem.dtype:
-            raise ArgumentError(
-                f"this plan is for shape {problem.shape}, {problem.dtype}; got shape {image.shape}, {image.dtype}"
-            )
-        if out is None:
-            out = empty_like_layout(image, shape, problem.out)
-        else:
-            check_output_shape(out, shape)
-            if not out.flags.writeable:
-                raise OutputError(
-                    "`output` is read-only; give a writeable array, for instance a copy"
-                )
-        if not out.size:
-            return out
-        form = self.form
-        if form is not None and _is_plain(form, problem, image, out):
-            bands = _bands_of(next(_chains(form.roots)), problem, self.axes)
-            return run_bands(image, bands, out, threads=problem.threads)
-        if form is not None:
-            total = _by_passes(image, problem, form, self.axes, shape)
-        else:
-            total = _by_phases(image, self.whole.request.weights.dense, problem, self.axes, shape)
-        store(np.atleast_1d(total), np.atleast_1d(out), problem.threads, problem.exponent)
-        return out
-
-    def __str__(self) -> str:
-        problem, total = self.whole.problem, self.multiplications
-        outputs = math.prod(self.shape)
-        strides = [
-            f"every {_ordinal(a.stride)} along axis {a.axis}" for a in self.axes if a.stride > 1
-        ]
-        if len({a.stride for a in self.axes}) == 1 and strides:
-            along = " and ".join(str(a.axis) for a in self.axes)
-            plural = "axes" if len(self.axes) > 1 else "axis"
-            strides = [f"every {_ordinal(self.axes[0].stride)} along {plural} {along}"]
-        form = self.form
-        per_output = self.whole.request.weights.nonzeros if form is None else form.multiplications
-        all_outputs = math.prod(problem.shape) * per_output
-        return (
-            f"{_sides(self.shape)} outputs of {_sides(problem.shape)} ({self.region})"
-            f"{''.join(f', {s}' for s in strides)}\n"
-            f"{'dense' if form is None else 'separable'}: {total / max(outputs, 1):.1f} multiplications per "
-            f"output, {total} in all ({all_outputs:.0f} without region and stride)"
-        )
-
-
-def _ordinal(number: int) -> str:
-    return {2: "2nd", 3: "3rd"}.get(number, f"{number}th")
-
-
-def _sides(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape))
-
-
-def plan_region(
-    kernel: Any,
-    shape: Sequence[int],
-    dtype: Any = np.float64,
-    *,
-    output_region: str = "same",
-    stride: int | Sequence[int] = 1,
-    **options: Any,
-) -> RegionPlan:
-    """Plan a filter of the outputs in a region, at every `stride`-th place, without data.
-
-    Parameters
-    ----------
-    kernel : array_like or Factors
-        Kernel with one axis for each filtered axis.
-    shape : sequence of int
-        Shape of the image.
-    dtype : dtype
-        Type of the image.
-    output_region : str
-        "same", "valid" or "full", as for `separable.convolve`.
-    stride : int or sequence of int
-        Samples from one output to the next, along all filtered axes or along each.
-    **options
-        Options of `separable.plan`: axes, mode, cval, origin, output, operation, threads.
-
-    Returns
-    -------
-    RegionPlan
-
-    Raises
-    ------
-    SeparableError
-        As `separable.plan`; `ArgumentError` also if a stride or the region is not possible.
-
-    Examples
-    --------
-    >>> plan_region(np.ones((3, 3)), (15, 15), output_region="valid").shape
-    (13, 13)
-    """
-    made = plan(kernel, shape, dtype, **options)
-    return RegionPlan(made, region_axes(made.problem, output_region, stride), output_region)
-
-
-def _separated(forms: Sequence[Decomposition | None]) -> Decomposition | None:
-    """Return the exact form with the fewest multiplications whose passes run along one axis each, if there is one."""
-    able = [
-        form
-        for form in forms
-        if form is not None
-        and form.separated
-        and form.roots
-        and form.bound == 0
-        and all(len(p.axes) == 1 and p.taps.dtype.kind != "c" for r in form.roots for p in r.walk())
-    ]
-    return min(able, key=lambda form: form.multiplications, default=None)
-
-
-def _chains(passes: Sequence[Pass]) -> Iterator[tuple[Pass, ...]]:
-    """Yield the passes from the image to each term of the sum."""
-    for one in passes:
-        if not one.then:
-            yield (one,)
-        for rest in _chains(one.then):
-            yield (one, *rest)
-
-
-def _by_passes(
-    image: Array,
-    problem: Problem,
-    form: Decomposition,
-    axes: Sequence[RegionAxis],
-    shape: tuple[int, ...],
-) -> Array:
-    """Return the sum of the terms, each a product of bands."""
-    total: Array = np.zeros(shape, problem.work)
-    term: Array = empty_like_layout(image, shape, problem.work)
-    for chain in _chains(form.roots):
-        outside = problem.cval
-        bands = _bands_of(chain, problem, axes)
-        _run_term(image, bands, term, chain, problem, outside)
-        total += term
-    return total
-
-
-def _is_plain(form: Decomposition, problem: Problem, image: Array, out: Array) -> bool:
-    """Return whether one product of bands is the result: floats of one type, one term, no constant outside."""
-    single = all(len(p.then) <= 1 for root in form.roots for p in root.walk())
-    return (
-        single
-        and len(form.roots) == 1
-        and problem.exponent == 0
-        and not (problem.fills and problem.cval)
-        and image.dtype == out.dtype == problem.work
-        and image.dtype.kind == "f"
-        and not np.may_share_memory(image, out)
-    )
-
-
-def _bands_of(
-    chain: Sequence[Pass], problem: Problem, axes: Sequence[RegionAxis]
-) -> dict[int, Band]:
-    """Return the band of each filtered axis for one term."""
-    bands = {one.axis: _strided(one, np.ones(1), 0, CONSTANT) for one in axes}
-    for p in chain:
-        k = p.axes[0]
-        bands[problem.axes[k]] = _strided(axes[k], p.taps, p.lefts[0], problem.modes[k])
-    return bands
-
-
-def _strided(one: RegionAxis, taps: Array, left: int, border: Any) -> Band:
-    """Return the band of a correlation at the outputs of a region."""
-    firsts = one.places - left
-    weights = np.broadcast_to(taps, (one.size, len(taps)))
-    return extended_band(firsts, weights, one.length, border)
-
-
-def _run_term(
-    image: Array,
-    bands: dict[int, Band],
-    term: Array,
-    chain: Sequence[Pass],
-    problem: Problem,
-    outside: complex,
-) -> None:
-    """Run one term. Where a constant lies outside, pass by pass, because each changes what the next one finds there."""
-    if not (problem.fills and outside):
-        _run_parts(image, bands, term, 0.0, problem)
-        return
-    current = image
-    done = set()
-    for p in chain:
-        axis = problem.axes[p.axes[0]]
-        shape = [bands[axis].size if a == axis else n for a, n in enumerate(current.shape)]
-        result = empty_like_layout(current, shape, problem.work)
-        _run_parts(current, {axis: bands[axis]}, result, outside, problem)
-        outside, current = carried(outside, p.taps), result
-        done.add(axis)
-    rest = {axis: band for axis, band in bands.items() if axis not in done}
-    _run_parts(current, rest, term, outside, problem)
-
-
-def _run_parts(
-    image: Array, bands: dict[int, Band], out: Array, cval: complex, problem: Problem
-) -> None:
-    """Run bands on the real and imaginary parts of an image."""
-    native = image.astype(image.dtype.newbyteorder("="), copy=False)
-    if out.dtype.kind != "c":
-        run_bands(native, bands, out, cval=float(np.real(cval)), threads=problem.threads)
-        return
-    imaginary = native.imag if native.dtype.kind == "c" else np.zeros(native.shape, out.real.dtype)
-    for part, into, constant in (
-        (native.real, out.real, np.real(cval)), (imaginary, out.imag, np.imag(cval)),
-    ):  # fmt: skip
-        run_bands(part, bands, into, cval=float(constant), threads=problem.threads)
-
-
-def _by_phases(
-    image: Array, dense: Array, problem: Problem, axes: Sequence[RegionAxis], shape: tuple[int, ...]
-) -> Array:
-    """Return the sum over the phases of the strides, each a dense correlation of a part of the samples."""
-    # out[i] = sum_a sum_b k[b s + a] x[(i + b) s + a + first - left]
-    starts, stops = [], []
-    for one, left, taps in zip(axes, problem.lefts, problem.kernel_shape, strict=True):
-        starts.append(one.first - left)
-        stops.append(one.first - left + (one.size - 1) * one.stride + taps)
-    widths = [
-        (max(0, -a), max(0, b - one.length)) for a, b, one in zip(starts, stops, axes, strict=True)
-    ]
-    wide = extend(
-        image, problem.axes, widths, problem.modes, problem.cval,
-        np.dtype(problem.work) if problem.fills else image.dtype,
-    )  # fmt: skip
-    total: Array = np.zeros(shape, problem.work)
-    for phases in itertools.product(*(range(one.stride) for one in axes)):
-        weights = dense[
-            tuple(slice(p, None, one.stride) for p, one in zip(phases, axes, strict=True))
-        ]
-        if not weights.size:
-            continue
-        place: list[slice] = [slice(None)] * image.ndim
-        crop: list[slice] = [slice(None)] * image.ndim
-        for one, phase, start, width, count in zip(
-            axes, phases, starts, widths, weights.shape, strict=True
-        ):
-            begin = start + width[0] + phase
-            stop = begin + (one.size + count - 2) * one.stride + 1
-            place[one.axis] = slice(begin, stop, one.stride)
-            crop[one.axis] = slice(count // 2, count // 2 + one.size)
-        found = correlate(
-            wide[tuple(place)], weights, axes=problem.axes, mode="constant", output=problem.work,
-            threads=problem.threads,
+    is_path = isinstance(image, (str, os.PathLike))
+    package = FILES if is_path else PACKAGES.get(package_of(image), "")
+    if package:
+        return importlib.import_module(package).filter_region(
+            image, kernel, output, output_region=output_region, stride=stride, missing=missing,
+            **options,
         )  # fmt: skip
-        total += found[tuple(crop)]
-    return total
+    given = array_of(image)
+    plain = np.asarray(given)
+    check_dtype(plain.dtype, "image")
+    kernel = read_kernel_of(kernel, options.get("axes"), plain.ndim)
+    into = output if isinstance(output, np.ndarray) else None
+    if into is not None and not into.flags.writeable:
+        raise OutputError("`output` is read-only; give a writeable array, for instance a copy")
+    made = cached_plan(plain, kernel, into.dtype if into is not None else output, options)
+    planned = RegionPlan(made, region_axes(made.problem, output_region, stride), output_region)
+    return run_part(planned, given, into, kernel=kernel, missing=missing)

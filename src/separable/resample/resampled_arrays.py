@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -24,7 +24,15 @@ from separable.resample.interpolations import Interpolation
 from separable.resample.label_majority import majority
 from separable.run import store
 
-__all__ = ["BandRequest", "Sampling", "bands_on", "image_and_axes", "run_request", "sampled"]
+__all__ = [
+    "BandRequest",
+    "Sampling",
+    "bands_on",
+    "image_and_axes",
+    "run_request",
+    "sampled",
+    "spacing_of",
+]
 
 Array = NDArray[Any]
 
@@ -32,6 +40,8 @@ Array = NDArray[Any]
 PACKAGES = {
     "torch": "separable.tensors.tensor_resampling",
     "dask": "separable.volumes.dask_resampling",
+    "xarray": "separable.xarray_accessor.resampled_dims",
+    "separable": "separable.resample.resampling_plans",  # a shape without samples
 }
 
 
@@ -50,6 +60,8 @@ class Sampling:
         One for each resampled axis.
     cval : number
     threads : int or None
+    align : str
+        What of the first and last samples agrees, for plans.
     """
 
     interpolation: Interpolation
@@ -57,6 +69,16 @@ class Sampling:
     modes: tuple[Border, ...]
     cval: complex = 0.0
     threads: int | None = None
+    align: str = "edges"
+
+    @property
+    def title(self) -> str:
+        """Interpolation, filter against aliasing, alignment and border modes in words."""
+        modes = "/".join(dict.fromkeys(border.name for border in self.modes))
+        kind = self.interpolation
+        smooths = self.antialias != "none" and kind.smooth and not kind.averages
+        aliasing = f", {self.antialias} against aliasing" if smooths else ""
+        return f"{kind.name.capitalize()}{aliasing}, {self.align}, {modes}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +94,10 @@ class BandRequest:
     threads : int or None
     votes : bool
         Whether the result is the label with the largest weight and not the weighted sum.
+    title : str
+        What is computed, for plans.
+    grids : mapping of int to Grid
+        Places of the outputs along each resampled axis, for coordinates.
     """
 
     bands: dict[int, Band]
@@ -79,6 +105,8 @@ class BandRequest:
     missing: MissingOptions = NOTHING_MISSING
     threads: int | None = None
     votes: bool = False
+    title: str = ""
+    grids: Mapping[int, Grid] = field(default_factory=dict)
 
     def result_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape of the result for an image of this shape."""
@@ -113,9 +141,10 @@ def sampled(
             raise ArgumentError(f"`image` must not be empty along a resampled axis; axis {axis} is")
     bands = _bands(grids, sampling, "float64" if _is_double(image, output) else "float32")
     votes = sampling.interpolation.votes
-    return run_request(
-        image, BandRequest(bands, sampling.cval, missing, sampling.threads, votes), output
+    request = BandRequest(
+        bands, sampling.cval, missing, sampling.threads, votes, sampling.title, grids
     )
+    return run_request(image, request, output)
 
 
 def bands_on(
@@ -156,16 +185,34 @@ def image_and_axes(image: Any, axes: Any) -> tuple[Any, tuple[int, ...]]:
     ArgumentError, ArgumentTypeError, AxisError
         If it is a single number, or the axes do not fit it.
     """
-    if package_of(image) == "xarray":
-        raise ArgumentTypeError(
-            "`image` must be an array; got an xarray object, whose coordinates would be wrong afterwards. "
-            "Resample its values (.data) and give them new coordinates"
-        )
-    known = isinstance(image, np.ndarray) or package_of(image) in PACKAGES
+    known = isinstance(image, np.ndarray) or (
+        package_of(image) in PACKAGES and hasattr(image, "ndim")
+    )
     found = image if known else array_of(image)
     if found.ndim == 0:
         raise ArgumentError("`image` must have at least one axis; got a single number")
+    if package_of(found) == "xarray":
+        return found, importlib.import_module(PACKAGES["xarray"]).resampled_axes(found, axes)
     return found, check_axes(axes, found.ndim)
+
+
+def spacing_of(image: Any, axes: tuple[int, ...]) -> tuple[float, ...]:
+    """Return the spacing of an image that has coordinates.
+
+    Raises
+    ------
+    ArgumentError
+        If it has none.
+    """
+    if package_of(image) != "xarray":
+        raise ArgumentError(
+            "`spacing_in` must be the distance between neighbours; got None. Only an xarray DataArray has "
+            "coordinates that say it"
+        )
+    found: tuple[float, ...] = importlib.import_module(PACKAGES["xarray"]).spacing_along(
+        image, axes
+    )
+    return found
 
 
 def run_request(image: Any, request: BandRequest, output: Any) -> Any:

@@ -15,7 +15,7 @@ from separable.masked import MissingOptions
 from separable.request import real_per_axis, shown, whole_per_axis
 from separable.resample.axis_grids import Grid, check_align, check_antialias, grid_of_shape
 from separable.resample.interpolations import InterpolationName, interpolation_of
-from separable.resample.resampled_arrays import Sampling, image_and_axes, sampled
+from separable.resample.resampled_arrays import Sampling, image_and_axes, sampled, spacing_of
 from separable.resample.resampling_docs import documented
 
 __all__ = ["factor_grids", "resample", "rescale", "resize", "spacing_grids"]
@@ -84,7 +84,7 @@ def resize(
     grids = {
         a: grid_of_shape(int(given.shape[a]), n, align) for a, n in zip(along, sizes, strict=True)
     }
-    how = _sampling(interpolation, antialias, mode, len(along), cval, threads)
+    how = _sampling(interpolation, antialias, align, mode, len(along), cval, threads)
     return _array(sampled(given, grids, how, output, MissingOptions(mask, nan, fill, nodata)))
 
 
@@ -139,14 +139,14 @@ def rescale(
     factors = real_per_axis("factor", factor, len(along))
     lengths = {a: int(given.shape[a]) for a in along}
     grids = factor_grids(lengths, factors, check_align(align))
-    how = _sampling(interpolation, antialias, mode, len(along), cval, threads)
+    how = _sampling(interpolation, antialias, align, mode, len(along), cval, threads)
     return _array(sampled(given, grids, how, output, MissingOptions(mask, nan, fill, nodata)))
 
 
 @documented
 def resample(
     image: ArrayLike,
-    spacing_in: PerAxis,
+    spacing_in: PerAxis | None,
     spacing_out: PerAxis,
     *,
     axes: int | Sequence[int] | None = None,
@@ -172,7 +172,8 @@ def resample(
     ----------
     %(image)s
     spacing_in, spacing_out : float or sequence of float
-        Distance between neighbours along each resampled axis, in the same unit.
+        Distance between neighbours along each resampled axis, in the same unit. `spacing_in` may be
+        None for an xarray `DataArray`, whose coordinates have it.
     %(how)s
 
     Returns
@@ -193,13 +194,15 @@ def resample(
     (60, 32, 32)
     """
     given, along = image_and_axes(image, axes)
+    if spacing_in is None:
+        spacing_in = spacing_of(given, along)
     for name, value in (("spacing_in", spacing_in), ("spacing_out", spacing_out)):
         _check_count(name, value, along, given.ndim)
     before = real_per_axis("spacing_in", spacing_in, len(along))
     after = real_per_axis("spacing_out", spacing_out, len(along))
     lengths = {a: int(given.shape[a]) for a in along}
     grids = spacing_grids(lengths, before, after, check_align(align))
-    how = _sampling(interpolation, antialias, mode, len(along), cval, threads)
+    how = _sampling(interpolation, antialias, align, mode, len(along), cval, threads)
     return _array(sampled(given, grids, how, output, MissingOptions(mask, nan, fill, nodata)))
 
 
@@ -285,11 +288,17 @@ def _check_count(name: str, value: Any, along: tuple[int, ...], ndim: int) -> No
 
 
 def _sampling(
-    interpolation: Any, antialias: Any, mode: Any, count: int, cval: Any, threads: int | None
+    interpolation: Any,
+    antialias: Any,
+    align: str,
+    mode: Any,
+    count: int,
+    cval: Any,
+    threads: int | None,
 ) -> Sampling:
     return Sampling(
         interpolation_of(interpolation), check_antialias(antialias), canonical_modes(mode, count),
-        cval, threads,
+        cval, threads, align,
     )  # fmt: skip
 
 

@@ -21,7 +21,16 @@ from separable.engine import Decomposition, Problem
 from separable.engine.base import Pass
 from separable.errors import ArgumentError
 
-__all__ = ["correlated", "dense", "exactly", "own", "scaled_back", "stored", "torch_dtype"]
+__all__ = [
+    "MOST_AXES",
+    "correlated",
+    "dense",
+    "exactly",
+    "own",
+    "scaled_back",
+    "stored",
+    "torch_dtype",
+]
 
 MOST_AXES = 3  # of one convolution
 MOST_DOUBLINGS = 100  # every type of intermediates can represent this power of two

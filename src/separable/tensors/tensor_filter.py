@@ -14,7 +14,7 @@ from separable.engine.registry import CANDIDATES
 from separable.errors import ArgumentError, ArgumentTypeError, DTypeError, OutputError
 from separable.factorize import as_kernel
 from separable.factors import Factors
-from separable.masked import filter_missing
+from separable.masked import MissingOptions, PlannedRun, filter_missing
 from separable.plan import Plan, plan
 from separable.plan.plan_request import request
 from separable.request import kernel_axes
@@ -29,8 +29,9 @@ from separable.tensors.ops import (
     stored,
     torch_dtype,
 )
+from separable.tensors.valid_tensors import ValidRuns, filter_valid_tensor
 
-__all__ = ["filter_with"]
+__all__ = ["array_kernel", "check_tensor", "filter_with", "numpy_dtype"]
 
 MOST_DENSE = 3  # axes
 
@@ -80,7 +81,7 @@ def filter_with(
     %(operation)s
     %(threads)s
     **missing
-        `mask`, `nan`, `nodata` and `fill`, as for arrays, on the CPU and without gradients.
+        `mask`, `nan`, `nodata` and `fill`, as for arrays, also with gradients of the image.
 
     Returns
     -------
@@ -102,9 +103,9 @@ def filter_with(
     (torch.Size([2, 3, 8, 8]), True)
     """
     # Step 1: check the arguments.
-    _check_image(image)
+    check_tensor(image)
     weights = kernel if isinstance(kernel, torch.Tensor) and kernel.requires_grad else None
-    array = _as_numpy(kernel)
+    array = array_kernel(kernel)
     filtered = kernel_axes(axes, image.ndim, len(array.shape), last=True)
     dtype, into = _output(output, image)
     options = {
@@ -113,9 +114,16 @@ def filter_with(
     }  # fmt: skip
 
     # Step 2: filter on the tensor's device; missing samples by the engine of arrays.
+    if missing.keys() - {"fill"} and weights is not None:
+        raise ArgumentError(
+            "a kernel with gradients takes no missing samples: the sum of its weights would change with it. "
+            "Detach it, or divide two filters: convolve(image.where(valid, 0), kernel) / "
+            "convolve(valid.float(), kernel)"
+        )
     if missing.keys() - {"fill"}:
-        _check_plain(image, weights)
-        result = _by_arrays(image, array, filtered, dtype, {**options, **missing}, progress)
+        plain = image.device.type == "cpu" and not image.requires_grad
+        how = _by_arrays if plain else _by_parts
+        result = how(image, array, filtered, dtype, {**options, **missing}, progress)
     elif weights is None and image.device.type == "cpu":
         result = _by_engine(image, array, filtered, dtype, options, progress)
     else:
@@ -141,9 +149,9 @@ def _by_engine(
 ) -> torch.Tensor:
     """Filter a CPU tensor."""
     asked = {k: v for k, v in options.items() if k != "method"}
-    out = None if dtype is None else _numpy_dtype(dtype)
+    out = None if dtype is None else numpy_dtype(dtype)
     p = request(
-        kernel, image.shape, _numpy_dtype(image.dtype), axes=axes, output=out, **asked
+        kernel, image.shape, numpy_dtype(image.dtype), axes=axes, output=out, **asked
     ).problem
     others = {k: v for k, v in options.items() if k != "mode"}
     ends = tuple(a - image.ndim for a in p.axes)
@@ -221,12 +229,12 @@ def _plan(
     method = options["method"]
     own = {**options, "method": "auto" if method in _runnable() else method}
     return plan(
-        kernel, image.shape, _numpy_dtype(image.dtype), axes=axes,
-        output=None if dtype is None else _numpy_dtype(dtype), **own,
+        kernel, image.shape, numpy_dtype(image.dtype), axes=axes,
+        output=None if dtype is None else numpy_dtype(dtype), **own,
     )  # fmt: skip
 
 
-def _as_numpy(kernel: Any) -> Any:
+def array_kernel(kernel: Any) -> Any:
     """Return the kernel as Factors or an array."""
     if isinstance(kernel, Factors):
         return kernel
@@ -236,24 +244,47 @@ def _as_numpy(kernel: Any) -> Any:
     return as_kernel(kernel)
 
 
-def _check_image(image: torch.Tensor) -> None:
+def check_tensor(image: torch.Tensor) -> None:
+    """Refuse a tensor that is sparse, quantized or nested, or of a type that filters do not take.
+
+    Raises
+    ------
+    DTypeError
+    """
     if image.layout != torch.strided or image.is_quantized or image.is_nested:
         raise DTypeError(
             f"a tensor must be dense and unquantized to be filtered; got {image.dtype}, "
             f"{image.layout}. Convert it, for instance with image.to_dense()"
         )
-    _numpy_dtype(image.dtype)
+    numpy_dtype(image.dtype)
 
 
-def _check_plain(image: torch.Tensor, weights: torch.Tensor | None) -> None:
-    """Refuse a tensor whose missing samples cannot be left out: with gradients, or on another device."""
-    if image.requires_grad or weights is not None or image.device.type != "cpu":
-        raise ArgumentError(
-            "missing samples of a tensor are for tensors on the CPU without gradients; got one on "
-            f"{image.device}{', with gradients' if image.requires_grad or weights is not None else ''}. "
-            "For a kernel without negative weights divide two filters, "
-            "convolve(image.where(valid, 0), kernel) / convolve(valid.float(), kernel) * sum(kernel)"
-        )
+def _by_parts(
+    image: torch.Tensor,
+    kernel: Any,
+    axes: tuple[int, ...],
+    dtype: torch.dtype | None,
+    options: dict[str, Any],
+    progress: Any,
+) -> torch.Tensor:
+    """Filter a tensor with missing samples by linear filters, on its device and with gradients."""
+    missing = {k: options.pop(k) for k in tuple(options) if k in MissingOptions._fields}
+
+    def linear(values: torch.Tensor, own: Any, cval: Any) -> torch.Tensor:
+        asked = {**options, "cval": cval}
+        if values.device.type == "cpu":
+            return _by_engine(values, own, axes, None, asked, None)
+        return _by_torch(values, own, None, axes, None, asked)
+
+    def weigh(valid: Any, weights: Any, real: Any, outside: bool) -> Any:
+        asked = {k: v for k, v in options.items() if k not in ("tol", "method", "cval")}
+        asked["axes"] = axes
+        made = plan(weights.sizes, valid.shape, np.uint8, output=real, cval=float(outside), **asked)
+        return PlannedRun.of(made, asked).weigh(valid, weights, real, outside)
+
+    kind = image.dtype if dtype is None else dtype
+    runs = ValidRuns(linear, weigh)
+    return filter_valid_tensor(image, kernel, axes, kind, options["cval"], missing, runs)
 
 
 def _by_arrays(
@@ -265,17 +296,17 @@ def _by_arrays(
     progress: Any,
 ) -> torch.Tensor:
     """Filter a CPU tensor with missing samples as an array."""
-    kind = _numpy_dtype(image.dtype)
+    kind = numpy_dtype(image.dtype)
     values = (image.float() if image.dtype == torch.bfloat16 else image).detach().numpy()
     mask = options.get("mask")
     if isinstance(mask, torch.Tensor):
         options = {**options, "mask": mask.numpy(force=True)}
-    out = kind if dtype is None else _numpy_dtype(dtype)
+    out = kind if dtype is None else numpy_dtype(dtype)
     found = filter_missing(values, kernel, out, axes=axes, progress=progress, **options)
     return own(torch.from_numpy(np.ascontiguousarray(found)).to(dtype or image.dtype))
 
 
-def _numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
+def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
     """Return the NumPy type of a tensor's type; float32 for bfloat16."""
     name = str(dtype).removeprefix("torch.")
     if name == "bfloat16":

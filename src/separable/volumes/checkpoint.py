@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ __all__ = [
     "now",
     "open_journal",
     "request_of",
+    "request_of_arrays",
     "stage_path",
     "state_of",
     "text_of_arrays",
@@ -281,6 +282,25 @@ def request_of(
         found["mask"] = str(Path(mask).resolve()) if is_file else text_of_arrays(np.asarray(mask))
         found["its mask's state"] = state_of(mask) if is_file else ""
     return found
+
+
+def request_of_arrays(source: Source, arrays: Iterable[Any], **texts: Any) -> dict[str, str]:
+    """Return everything that a result depends on, as named texts: the source, arrays of weights, and texts.
+
+    Parameters
+    ----------
+    source : Source
+    arrays : iterable of ndarray
+    **texts
+        Further values by name.
+    """
+    found = {
+        "source": str(Path(source.path).resolve()),
+        "its state": _state(source.path, (source.shape, source.dtype.str, source.chunks)),
+        "weights": _digest(*arrays),
+        "version": VERSION,
+    }
+    return found | {name: str(value) for name, value in texts.items()}
 
 
 def _arrays(form: Decomposition) -> Iterator[Any]:

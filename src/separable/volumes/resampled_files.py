@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from separable.arrays import ImageShape
 from separable.borders import Modes, canonical_modes
-from separable.engine.result_memory import release
 from separable.errors import ArgumentError
 from separable.files.chunked_io import Source
 from separable.files.declared_nodata import obey_nodata
@@ -20,7 +19,7 @@ from separable.files.image_filter import opacity_of
 from separable.files.image_grids import GridChange
 from separable.files.image_info import ImageInfo
 from separable.files.images import read_image, write_image
-from separable.files.opening import check_target, create_target, open_source
+from separable.files.opening import check_target, open_source
 from separable.kernels.units import POWERS, unit_of
 from separable.masked import MissingOptions, Opacity
 from separable.request import check_axes, check_dtype, real_per_axis, whole_per_axis
@@ -28,15 +27,14 @@ from separable.resample.axis_grids import Grid, check_align, check_antialias, gr
 from separable.resample.band_matrix import Band
 from separable.resample.interpolations import InterpolationName, interpolation_of
 from separable.resample.resampled_arrays import BandRequest, Sampling, bands_on, run_request
+from separable.resample.resampling_plans import ResamplingPlan
 from separable.resample.resizing import factor_grids, spacing_grids
-from separable.system import resident_memory
+from separable.volumes.checkpoint import request_of_arrays
 from separable.volumes.file_checks import refuse_same
-from separable.volumes.slab_schedule import amount, default_limit, read_amount
+from separable.volumes.grid_runs import GridJob, SlabCosts, bytes_per_row, run_in_slabs
+from separable.volumes.slab_schedule import read_amount
 
 __all__ = ["FileGrid", "FileResampling", "describe", "resample_file"]
-
-RESERVE = 128 << 20  # bytes for intermediate results, tables and libraries
-SLAB = 256 << 20  # bytes of a slab at most: larger ones are not faster
 
 
 @dataclass(frozen=True)
@@ -128,6 +126,10 @@ class FileResampling:
         Number of parts in which it was computed; 1 if the image was in memory as a whole.
     notes : tuple of str
         What was obeyed, converted and lost, in words.
+    resumed : int
+        Number of slabs that an earlier run had completed.
+    planned : ResamplingPlan, optional
+        The passes.
     """
 
     before: tuple[int, ...]
@@ -136,6 +138,8 @@ class FileResampling:
     info: ImageInfo
     slabs: int
     notes: tuple[str, ...]
+    resumed: int = 0
+    planned: ResamplingPlan | None = None
 
 
 def resample_file(
@@ -152,6 +156,7 @@ def resample_file(
     output: Any = None,
     memory: int | str | None = None,
     overwrite: bool = False,
+    resume: bool = True,
     progress: Callable[[float], None] | None = None,
     image: int | None = None,
 ) -> FileResampling:
@@ -175,7 +180,9 @@ def resample_file(
     memory : int or str, optional
         Memory limit of the process, for example "2GiB". Default: 2 GiB more than is in use.
     overwrite : bool
-        Whether an existing target may be replaced.
+        Whether an existing target, or the partial file of another request, may be replaced.
+    resume : bool
+        Whether to resume the partial file of an interrupted run; it is kept where a slab is complete.
     progress : callable, optional
         Called with the fraction of the work just done.
     image : int, optional
@@ -188,7 +195,7 @@ def resample_file(
     Raises
     ------
     FileError
-        If a file cannot be read or written. Nothing is left behind.
+        If a file cannot be read or written, or the partial file belongs to another request.
     ArgumentError
         If the limit is too small, or the grid does not fit the file.
 
@@ -205,7 +212,9 @@ def resample_file(
     refuse_same(source, target)
     limit = None if memory is None else read_amount("memory", memory)
     how = Sampling(interpolation_of(interpolation), check_antialias(antialias), (), cval)
-    job = _Job(grid, axes, how, check_align(align), mode, output, limit, overwrite, progress)
+    job = _Job(
+        grid, axes, how, check_align(align), mode, output, limit, overwrite, resume, progress
+    )
     if in_parts(source, target):
         with open_source(source, image=image) as opened:
             return job.in_slabs(opened, target)
@@ -231,6 +240,7 @@ class _Job:
     output: Any
     limit: int | None
     overwrite: bool
+    resume: bool
     progress: Callable[[float], None] | None
 
     def _prepared(self, shape: Any, dtype: Any, info: ImageInfo, path: Any) -> _Prepared:
@@ -248,7 +258,8 @@ class _Job:
         moved = info_on_grid(obeyed.info, change)
         notes = tuple(filter(None, [obeyed.note]))
         missing = MissingOptions(**obeyed.missing)
-        request = BandRequest(bands, how.cval, missing, None, how.interpolation.votes)
+        how = replace(how, align=self.align)
+        request = BandRequest(bands, how.cval, missing, None, how.interpolation.votes, how.title)
         return _Prepared(request, change.shape, np.dtype(out), moved, notes)
 
     def whole(
@@ -257,96 +268,93 @@ class _Job:
         """Resample an image in memory and write it."""
         ready = self._prepared(image.shape, image.dtype, info, source)
         check_target(target, ready.shape, ready.dtype, overwrite=self.overwrite)
-        opacity = opacity_of(info, image.ndim, tuple(ready.request.bands))
-        if opacity is None or ready.request.votes:
-            result = run_request(image, ready.request, ready.dtype)
+        opacity = opacity_of(info, image.ndim, tuple(ready.bands.bands))
+        if opacity is None or ready.bands.votes:
+            result = run_request(image, ready.bands, ready.dtype)
         else:
             result = _with_opacity(image, opacity, ready)
         lost = write_image(target, result, ready.info, overwrite=self.overwrite)
         if self.progress:
             self.progress(1.0)
         notes = (*ready.info.notes, *ready.notes, *lost)
-        return FileResampling(image.shape, ready.shape, ready.dtype, ready.info, 1, notes)
+        return FileResampling(
+            image.shape, ready.shape, ready.dtype, ready.info, 1, notes, 0, ready.planned(image)
+        )
 
     def in_slabs(self, source: Source, target: PathLike) -> FileResampling:
         """Resample a file in slabs along its slowest axis."""
         ready = self._prepared(source.shape, source.dtype, source.info, source.path)
-        check_target(target, ready.shape, ready.dtype, overwrite=self.overwrite)
-        opacity = opacity_of(source.info, source.ndim, tuple(ready.request.bands))
-        if opacity is not None and not ready.request.votes:
+        opacity = opacity_of(source.info, source.ndim, tuple(ready.bands.bands))
+        if opacity is not None and not ready.bands.votes:
+            check_target(target, ready.shape, ready.dtype, overwrite=self.overwrite)
             image = source.read((slice(None),) * source.ndim)
             return self.whole(image, source.info, source.path, target)
-        axis = source.slow
-        rows = self._rows(source, ready, axis)
-        chunks = _chunks(source, ready.shape)
-        made = create_target(
-            target, ready.shape, ready.dtype, chunks=chunks, info=ready.info,
-            like=replace(source, info=ready.info), overwrite=self.overwrite,
-        )  # fmt: skip
-        made.keep = False
-        count = ready.shape[axis]
-        try:
-            for start in range(0, count, rows):
-                stop = min(start + rows, count)
-                place = (slice(None),) * axis + (slice(start, stop),)
-                place += (slice(None),) * (len(ready.shape) - axis - 1)
-                made.write(place, _slab(source, ready, axis, start, stop))
-                if self.progress:
-                    self.progress((stop - start) / count)
-            made.finish()
-        except BaseException:
-            made.abandon(keep=False)
-            raise
-        notes = (*ready.info.notes, *ready.notes, *made.notes)
-        slabs = -(-count // rows)
-        return FileResampling(source.shape, ready.shape, ready.dtype, ready.info, slabs, notes)
-
-    def _rows(self, source: Source, ready: _Prepared, axis: int) -> int:
-        """Return the rows of a slab that fit the memory limit."""
-        release()
-        used = resident_memory() + RESERVE
-        limit = default_limit(used) if self.limit is None else self.limit
-        band = ready.request.bands.get(axis)
-        row_in = math.prod(source.shape) // source.shape[axis] * source.dtype.itemsize
-        row_out = math.prod(ready.shape) // ready.shape[axis] * ready.dtype.itemsize
-        if ready.request.missing != MissingOptions():  # masks, and sums of valid samples
-            row_in, row_out = 4 * row_in, 8 * row_out
-        step, halo = (1.0, 0) if band is None else (band.positions_per_output, band.taps)
-        free = min(limit - used, SLAB) - halo * row_in
-        rows = int(free / (row_out + step * row_in))
-        if rows < 1:
-            least = used + int(halo * row_in + row_out + step * row_in) + (1 << 20)
-            raise ArgumentError(
-                f"`memory` must be at least {amount(least)} for this volume: {amount(used)} are in use or "
-                f"reserved, and one row with what it reads has to fit; got {amount(limit)}"
-            )
-        return min(rows, ready.shape[axis])
+        job = GridJob(target, self.limit, self.overwrite, self.resume, self.progress)
+        done = run_in_slabs(source, ready, job)
+        notes = (*ready.info.notes, *ready.notes, *done.notes)
+        return FileResampling(
+            source.shape,
+            ready.shape,
+            ready.dtype,
+            ready.info,
+            done.slabs,
+            notes,
+            done.resumed,
+            ready.planned(source),
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class _Prepared:
-    """Bands and metadata for the image of a file."""
+    """Bands and metadata for the image of a file: a `GridWork`."""
 
-    request: BandRequest
+    bands: BandRequest
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     info: ImageInfo
     notes: tuple[str, ...]
 
+    def planned(self, image: Any) -> ResamplingPlan:
+        """Return the plan for an image, or a file, of this shape and type."""
+        shape = ImageShape(tuple(image.shape), np.dtype(image.dtype))
+        return ResamplingPlan(shape, self.bands, self.dtype)
 
-def _slab(source: Source, ready: _Prepared, axis: int, start: int, stop: int) -> Any:
-    """Return some rows of the result."""
-    region = [slice(None)] * source.ndim
-    bands: dict[int, Band] = dict(ready.request.bands)
-    if axis in bands:
-        part = bands[axis].part(start, stop)
-        first, last = part.needs(0, part.size)
-        bands[axis] = part.of_block(first, last)
-        region[axis] = slice(first, last)
-    else:
-        region[axis] = slice(start, stop)
-    image = source.read(tuple(region))
-    return run_request(image, replace(ready.request, bands=bands), ready.dtype)
+    def request(self, source: Source) -> dict[str, str]:
+        """Return everything that the result depends on, as named texts."""
+        arrays = [
+            array
+            for _, band in sorted(self.bands.bands.items())
+            for array in (band.starts, band.weights, band.samples)
+        ]
+        return request_of_arrays(
+            source, arrays, axes=tuple(sorted(self.bands.bands)), shape=self.shape, type=self.dtype,
+            how=self.bands.title, cval=self.bands.cval, missing=self.bands.missing,
+        )  # fmt: skip
+
+    def costs(self, source: Source, axis: int) -> SlabCosts:
+        """Return the memory of slabs along an axis."""
+        band = self.bands.bands.get(axis)
+        row_in = bytes_per_row(source.shape, axis, source.dtype)
+        row_out = bytes_per_row(self.shape, axis, self.dtype)
+        if self.bands.missing != MissingOptions():  # masks, and sums of valid samples
+            row_in, row_out = 4 * row_in, 8 * row_out
+        if band is None:
+            return SlabCosts(row_in, row_out)
+        return SlabCosts(row_in, row_out, band.positions_per_output, band.taps)
+
+    def slab(self, source: Source, axis: int, start: int, stop: int) -> Any:
+        """Return some rows of the result."""
+        region = [slice(None)] * source.ndim
+        bands: dict[int, Band] = dict(self.bands.bands)
+        if axis in bands:
+            part = bands[axis].part(start, stop)
+            first, last = part.needs(0, part.size)
+            bands[axis] = part.of_block(first, last)
+            region[axis] = slice(first, last)
+        else:
+            region[axis] = slice(start, stop)
+        image = source.read(tuple(region))
+        return run_request(image, replace(self.bands, bands=bands), self.dtype)
 
 
 def _change(shape: tuple[int, ...], grids: dict[int, Grid]) -> GridChange:
@@ -356,21 +364,14 @@ def _change(shape: tuple[int, ...], grids: dict[int, Grid]) -> GridChange:
     return GridChange(tuple(shape), sizes, steps, firsts)
 
 
-def _chunks(source: Source, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Return the chunks of the source, as far as they fit."""
-    if source.chunks is None or len(source.chunks) != len(shape):
-        return None
-    return tuple(max(1, min(c, n)) for c, n in zip(source.chunks, shape, strict=True))
-
-
 def _with_opacity(image: Any, opacity: Opacity, ready: _Prepared) -> Any:
     """Resample colours weighted by their opacity, and the opacity itself."""
     work = np.float32 if image.dtype.itemsize <= 2 else np.float64
     at = (slice(None),) * opacity.axis + (slice(opacity.index, opacity.index + 1),)
     alpha = image[at].astype(work)
     weighted = image.astype(work) if opacity.premultiplied else image * alpha
-    share = run_request(alpha, ready.request, np.dtype(work))
-    sums = run_request(weighted, ready.request, np.dtype(work))
+    share = run_request(alpha, ready.bands, np.dtype(work))
+    sums = run_request(weighted, ready.bands, np.dtype(work))
     with np.errstate(invalid="ignore", divide="ignore"):
         colours = sums if opacity.premultiplied else np.where(share > 0, sums / share, 0)
     colours[at] = share

@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from separable import filtering, ndimage
+from separable import resample as resampling
 from separable.errors import ArgumentError, ArgumentTypeError
 from separable.factors import Factors
 from separable.kernels import gaussian1d
@@ -24,11 +25,7 @@ __all__ = ["SeparableAccessor"]
 Dims: TypeAlias = "Hashable | Sequence[Hashable] | None"
 Lengths: TypeAlias = "float | str | np.timedelta64 | Sequence[Any] | Mapping[Hashable, Any]"
 
-OPTIONS = tuple(  # axes, mode, cval ...; results keep their shape, because they keep their coordinates
-    name
-    for name in tuple(inspect.signature(filtering.correlate).parameters)[2:]
-    if name not in ("output_region", "stride")
-)
+OPTIONS = tuple(inspect.signature(filtering.correlate).parameters)[2:]  # axes, mode, cval ...
 UNITS = ("coordinates", "samples")
 SLOPE = np.array([-0.5, 0.0, 0.5])
 
@@ -253,6 +250,70 @@ class SeparableAccessor:
         made = mirrored(made, [k for k, step in enumerate(steps) if step.falls])
         return _filtered(self._array, made, found, options)
 
+    def resample(self, spacing: Lengths, dims: Dims = None, **options: Any) -> xr.DataArray:
+        """Take samples a new distance apart along dims; the coordinates are those of the new samples.
+
+        Parameters
+        ----------
+        spacing : length, sequence or dict of dim to length
+            New distance between neighbours, in the units of the coordinates; durations along times.
+        dims : str or sequence of str, optional
+            Dims to resample. Default is those that `spacing` names, else the spatial ones.
+        **options
+            Options of `separable.resample.resample`: interpolation, antialias, align, mode ...
+
+        Returns
+        -------
+        DataArray
+            Coordinates of one dim are interpolated; other coordinates along a resampled dim are left out.
+
+        Raises
+        ------
+        ArgumentError, ArgumentTypeError
+            If there is no such dim, it is not evenly spaced, or a length is wrong.
+
+        Examples
+        --------
+        >>> import separable.xarray_accessor
+        >>> line = xr.DataArray(np.arange(6.0), {"x": 2.0 * np.arange(6)}, "x")
+        >>> line.separable.resample(4.0).x.values
+        array([1., 5., 9.])
+        """
+        found = dims_of(self._array, dims, (spacing,))
+        steps = _steps(self._array, found, "coordinates")
+        lengths = per_dim("spacing", lengths_along("spacing", spacing, steps, several=True), found)
+        before = tuple(step.size for step in steps)
+        where = self._array.get_axis_num(found)
+        result: Any = resampling.resample(self._array, before, lengths, axes=where, **options)
+        return _as_array(result)
+
+    def resize(self, shape: Any, dims: Dims = None, **options: Any) -> xr.DataArray:
+        """Take another number of samples along dims, as `separable.resample.resize`.
+
+        Examples
+        --------
+        >>> import separable.xarray_accessor
+        >>> line = xr.DataArray([0.0, 4.0], {"x": [10.0, 20.0]}, "x")
+        >>> line.separable.resize({"x": 4}).x.values
+        array([ 7.5, 12.5, 17.5, 22.5])
+        """
+        found = dims_of(self._array, dims, (shape,))
+        where, sizes = self._array.get_axis_num(found), per_dim("shape", shape, found)
+        return _as_array(resampling.resize(self._array, sizes, axes=where, **options))
+
+    def rescale(self, factor: Any, dims: Dims = None, **options: Any) -> xr.DataArray:
+        """Take `factor` times as many samples along dims, as `separable.resample.rescale`.
+
+        Examples
+        --------
+        >>> import separable.xarray_accessor
+        >>> xr.DataArray(np.zeros((4, 6)), dims=("y", "x")).separable.rescale(0.5).shape
+        (2, 3)
+        """
+        found = dims_of(self._array, dims, (factor,))
+        where, factors = self._array.get_axis_num(found), per_dim("factor", factor, found)
+        return _as_array(resampling.rescale(self._array, factors, axes=where, **options))
+
     def convolve(
         self, kernel: ArrayLike | Factors, dims: Dims = None, **options: Any
     ) -> xr.DataArray:
@@ -289,6 +350,11 @@ class SeparableAccessor:
         array([0, 3, 2, 1])
         """
         return _filtered(self._array, kernel, _dims_for(self._array, kernel, dims), options)
+
+
+def _as_array(result: Any) -> xr.DataArray:
+    found: xr.DataArray = result
+    return found
 
 
 def _dims_for(array: xr.DataArray, kernel: Any, dims: Dims) -> tuple[Hashable, ...]:

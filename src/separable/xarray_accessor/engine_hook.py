@@ -16,7 +16,7 @@ from separable.factors import Factors
 from separable.request import axes_by_name
 from separable.xarray_accessor.spacing import is_spatial, per_dim
 
-__all__ = ["by_dims", "filter_array", "like"]
+__all__ = ["aligned_mask", "by_dims", "filter_array", "filtered_axes", "like"]
 
 
 def filter_array(
@@ -50,10 +50,10 @@ def filter_array(
     if not isinstance(image, xr.DataArray):
         array = array_of(image)
         return filtering.filter_with(array, kernel, output, axes=axes, mask=mask, **options)
-    where = _default_axes(image, kernel) if axes is None else axes_by_name(axes, image.dims)
+    where = filtered_axes(image, kernel, axes)
     names = image.dims if where is None else tuple(image.dims[a] for a in where)
     options = by_dims(options, names)
-    target, given = output, {} if mask is None else {"mask": _aligned(mask, image, where)}
+    target, given = output, {} if mask is None else {"mask": aligned_mask(mask, image, where)}
     if isinstance(output, xr.DataArray):
         if output.dims != image.dims:
             raise OutputError(f"`output` must have the dims {image.dims}; got {output.dims}")
@@ -62,8 +62,18 @@ def filter_array(
     return output if isinstance(output, xr.DataArray) else like(image, data)
 
 
-def _default_axes(image: xr.DataArray, kernel: Any) -> tuple[int, ...] | None:
-    """Return the spatial axes if the kernel has as many, else None for all of them."""
+def filtered_axes(image: xr.DataArray, kernel: Any, axes: Any) -> tuple[int, ...] | None:
+    """Return the axes of named dims, or the spatial axes if the kernel has as many, else None for all of them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> movie = xr.DataArray(np.ones((2, 3, 4)), dims=("time", "y", "x"))
+    >>> filtered_axes(movie, np.ones((3, 3)), None), filtered_axes(movie, np.ones(3), "x")
+    ((1, 2), (2,))
+    """
+    if axes is not None:
+        return axes_by_name(axes, image.dims)
     count = len(kernel.shape) if isinstance(kernel, Factors) else np.ndim(kernel)
     if count == image.ndim:
         return None
@@ -88,8 +98,21 @@ def by_dims(options: dict[str, Any], dims: Sequence[Hashable]) -> dict[str, Any]
     }
 
 
-def _aligned(mask: Any, image: xr.DataArray, axes: tuple[int, ...] | None) -> Any:
-    """Return the data of a mask in the image's order of dims; other masks are returned as they are."""
+def aligned_mask(mask: Any, image: xr.DataArray, axes: tuple[int, ...] | None) -> Any:
+    """Return the data of a mask in the image's order of dims; other masks are returned as they are.
+
+    Raises
+    ------
+    ArgumentError
+        If it has other coordinates or dims.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = xr.DataArray(np.ones((2, 3)), dims=("y", "x"))
+    >>> aligned_mask(image.T > 0, image, None).shape
+    (2, 3)
+    """
     if not isinstance(mask, xr.DataArray):
         return mask
     try:
