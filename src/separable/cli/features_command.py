@@ -26,7 +26,7 @@ from separable.cli.options import (
     modes,
     read_spacing,
 )
-from separable.cli.volume_options import Memory, PartText, bytes_done
+from separable.cli.volume_options import Levels, Memory, PartText, bytes_done
 from separable.errors import ArgumentError, KernelError
 from separable.features.feature_base import Feature
 from separable.features.feature_blocks import field_names
@@ -136,6 +136,7 @@ def features_command(
     spacing: SpacingText = None,
     memory: Memory = None,
     part: PartText = None,
+    levels: Levels = None,
     suffix: Annotated[
         str | None,
         typer.Option(
@@ -173,12 +174,14 @@ def features_command(
     options = {"mode": modes(mode), "cval": cval}
     if all(in_parts(source, path) for path in paths.values()):
         _in_slabs(console, job, paths, {
-            **options, **given, "memory": memory, "overwrite": force, "part": part
+            **options, **given, "memory": memory, "overwrite": force, "part": part,
+            "levels": levels,
         })  # fmt: skip
     else:
-        if part is not None:
+        asked_for = [n for n, v in (("--part", part), ("--levels", levels)) if v is not None]
+        if asked_for:
             raise ArgumentError(
-                "`--part` needs files that are read and written in parts: write .zarr"
+                f"`{asked_for[0]}` needs files that are read and written in parts: write .zarr"
             )
         if image is None:
             image, info = read_image(source)

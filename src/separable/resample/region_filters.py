@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -133,7 +133,7 @@ class RegionPlan:
     def _growth(self, kernel_axis: int) -> tuple[float, int]:
         """Return what the order of the passes depends on, as in `pass_order`."""
         one = self.axes[kernel_axis]
-        return one.size / one.length, one.axis
+        return 1 / one.stride, one.axis
 
     def __call__(self, image: Array, out: Array | None = None) -> Array:
         """Filter an image of the planned shape and type.
@@ -314,7 +314,8 @@ def _strided(one: RegionAxis, taps: Array, left: int, border: Any) -> Band:
     """Return the band of a correlation at the outputs of a region."""
     firsts = one.places - left
     weights = np.broadcast_to(taps, (one.size, len(taps)))
-    return extended_band(firsts, weights, one.length, border)
+    found = extended_band(firsts, weights, one.length, border)
+    return replace(found, growth=1 / one.stride)
 
 
 def _run_term(
