@@ -49,19 +49,19 @@ def in_passes(image: Any, bands: dict[int, Band], out: Any, cval: float) -> Any:
 @st.composite
 def problems(draw: Any) -> tuple[Any, dict[int, Band], Any, float]:
     axes = draw(st.integers(2, 3))
-    stride = draw(st.sampled_from([1, 2, 2, 3, 4, 8]))
-    channels = draw(st.integers(1, max(1, min(4, 8 // stride))))
+    stride = draw(st.sampled_from([1, 2, 2, 2, 3, 8]))
+    channels = draw(st.sampled_from([1, 1, 3])) if stride == 2 else 1
     batch = draw(st.lists(st.integers(1, 3), max_size=1))
     sides = [draw(st.integers(1, 40)) for _ in range(axes - 1)] + [draw(st.integers(1, 300))]
     trailing = [channels] if channels > 1 else []
     shape = (*batch, *sides, *trailing)
-    source = draw(st.sampled_from(["float32", "float64", "uint8", "uint16", "int16", "float32"]))
-    target = draw(st.sampled_from([source, "float32", "float64"]))
+    source = draw(st.sampled_from(["float32", "float32", "float64", "uint8"]))
+    target = draw(st.sampled_from([source, source, "float32"]))
     image = (RNG.random(shape) * 200).astype(source)
     border = st.sampled_from(list(BORDERS))
     bands = {}
     for k, side in enumerate(sides):
-        taps = draw(st.sampled_from([1, 2, 3, 5, 9, 17, 40]))
+        taps = draw(st.sampled_from([1, 2, 5, 17, 40]))
         bands[len(batch) + k] = band_of(side, stride, taps, draw(border), draw(st.integers(0, 2)))
     out = np.empty([bands[a].size if a in bands else n for a, n in enumerate(shape)], target)
     return image, bands, out, draw(st.sampled_from([0.0, 3.5]))

@@ -265,9 +265,10 @@ def _in_slabs(
             **given,
         }  # fmt: skip
         results.append((job.targets[text], setup.kernel.values, for_plan))
-    with enough_memory(source), BankRun(
-        source, results, memory=job.slabs.memory, part=job.slabs.part
-    ) as run:
+    with (
+        enough_memory(source),
+        BankRun(source, results, memory=job.slabs.memory, part=job.slabs.part) as run,
+    ):
         for group, schedule in zip(run.groups, run.schedules, strict=True):
             count = f"{len(group)} kernels, read together" if len(group) > 1 else "1 kernel"
             console.print(f"{count}: {schedule}", soft_wrap=True)

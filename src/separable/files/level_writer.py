@@ -31,7 +31,9 @@ class _Chunk:
 
     box: Region
     values: Array | None  # None: they are in the store
-    pieces: dict[Any, int] = field(default_factory=dict)  # number of samples of each region that it has
+    pieces: dict[Any, int] = field(
+        default_factory=dict
+    )  # number of samples of each region that it has
 
     @property
     def size(self) -> int:
@@ -40,7 +42,7 @@ class _Chunk:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all samples are known."""
+        """True if all samples are known."""
         return sum(self.pieces.values()) >= self.size
 
 
@@ -91,7 +93,7 @@ class LevelWriter:
     def nbytes(self) -> int:
         """Bytes of memory that incomplete chunks need at most."""
         item = self._arrays[0].dtype.itemsize
-        return min(MOST_BYTES, sum(math.prod(shape) for shape in self.shapes[1:]) * item)
+        return int(min(MOST_BYTES, sum(math.prod(shape) for shape in self.shapes[1:]) * item))
 
     def add(self, region: Region, values: Array) -> None:
         """Take samples of the finest level that have just been written.
@@ -140,7 +142,8 @@ class LevelWriter:
         """Take samples of a coarser level, and write the chunks that they complete."""
         sides, shape = self.chunks[number], self.shapes[number]
         grid = [
-            range(r.start // side, -(-r.stop // side)) for r, side in zip(region, sides, strict=True)
+            range(r.start // side, -(-r.stop // side))
+            for r, side in zip(region, sides, strict=True)
         ]
         for place in itertools.product(*grid):
             index = (number, *place)
@@ -195,7 +198,10 @@ class LevelWriter:
             chunk.values = None
 
     def _index(self, number: int, box: Region) -> Index:
-        return (number, *(s.start // side for s, side in zip(box, self.chunks[number], strict=True)))
+        return (
+            number,
+            *(s.start // side for s, side in zip(box, self.chunks[number], strict=True)),
+        )
 
     def _below(self, number: int, box: Region) -> Region:
         """Return the samples of the level before that a region reads."""

@@ -14,6 +14,7 @@ from separable.files.ome_zarr import placed
 
 __all__ = ["with_levels", "with_new_levels"]
 
+
 def with_levels(info: ImageInfo, image: dict[str, Any], group: Any, level: str) -> ImageInfo:
     """Return the metadata of the finest level with the shapes and places of all levels."""
     paths = [str(dataset["path"]) for dataset in image["datasets"]]

@@ -19,6 +19,7 @@ from separable.files.diagnostics import import_package, reason_of
 from separable.files.file_format import CreateRequest, Format
 from separable.files.grid_options import zarr_on_grid
 from separable.files.image_info import Array, ImageInfo
+from separable.files.level_writer import LevelWriter
 from separable.files.ome_zarr import (
     ome_of,
     ome_to_info,
@@ -27,7 +28,6 @@ from separable.files.ome_zarr import (
     to_attributes,
     to_ome,
 )
-from separable.files.level_writer import LevelWriter
 from separable.files.pyramid_levels import with_levels
 from separable.files.volume_answers import ZARR_ANSWERS
 from separable.files.zarr_codecs import check_codecs, check_opened

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from separable.engine.availability import EngineError, available, compiling
 from separable.engine.result_memory import empty
 from separable.engine.thread_count import get_num_threads
+from separable.process_cache import ProcessCache
 from separable.resample.band_matrix import Band
 from separable.run import store
 
@@ -39,6 +40,7 @@ MOST_SWEPT_TAPS = (128, 128, 64)
 """Weights of an output along three axes up to which one sweep is faster than passes."""
 MOST_CUT = 8
 """Largest product of stride and samples per position along rows: a sweep would need too many registers for more."""
+_schedules = ProcessCache(limit=32)
 
 
 def resampling_work(image: np.dtype[Any], out: np.dtype[Any]) -> np.dtype[Any]:
@@ -216,15 +218,26 @@ def _run_in_sweep(passes: _Passes, source: Array, target: Array) -> bool:
     """Run all passes in one sweep where the compiled engine can; return whether it did."""
     if not (available() and decimates(passes.bands, passes.order, source.shape)):
         return False
-    try:
+    used = tuple(passes.bands[axis] for axis in passes.order)
+    key = (
+        *map(id, used), tuple(passes.order), source.shape, source.dtype, target.dtype, passes.work,
+        passes.cval, passes.threads,
+    )  # fmt: skip
+
+    def build() -> tuple[Any, Any]:
         with compiling:
             from separable.resample.compiled.decimation_schedule import DecimationSchedule
-        schedule = DecimationSchedule(
-            passes.bands, passes.order, (source, target), passes.work, passes.cval, passes.threads
+        arrays = (source, target)
+        made = DecimationSchedule(
+            passes.bands, passes.order, arrays, passes.work, passes.cval, passes.threads
         )
+        return made, used  # bands that live on keep their identity
+
+    try:
+        schedule, _ = _schedules.get_or_build(key, build)
         if schedule.fits:
             schedule.run(source, target)
-        return schedule.fits
+        return bool(schedule.fits)
     except EngineError:  # found at a first run, with nothing lost
         return False
 

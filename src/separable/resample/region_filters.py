@@ -275,13 +275,14 @@ def _by_passes(
     shape: tuple[int, ...],
 ) -> Array:
     """Return the sum of the terms, each a product of bands."""
-    total: Array = np.zeros(shape, problem.work)
-    term: Array = empty_like_layout(image, shape, problem.work)
+    total: Array | None = None
     for chain in _chains(form.roots):
         outside = problem.cval
         bands = _bands_of(chain, problem, axes)
+        term = empty_like_layout(image, shape, problem.work)
         _run_term(image, bands, term, chain, problem, outside)
-        total += term
+        total = term if total is None else np.add(total, term, out=total)
+    assert total is not None  # a form has terms
     return total
 
 

@@ -51,18 +51,25 @@ FIELDS = (
     "one",  # address of the number 1
     "buffered",  # 1 if rows are converted, or summed along z, before they are summed along y
     "pitch",  # bytes between the rows of the buffer
+    "pairs",  # 1 if two outputs along y are computed together
+    "line_size",  # bytes from the line of an output to that of the next one
+    "slots",  # rows of the buffer: position p is in slot p % slots
     "stream",  # 1 if stores bypass the caches
     # Addresses of the stages for the dtypes of this sweep.
     "fill",  # image rows -> a row of the buffer
+    "fill_few",  # the same for few rows within the image; 0 if there are many
     "combine",  # rows -> the line
+    "combine_few",
+    "combine_pairs",  # rows of the buffer -> the lines of two outputs
     "extend",  # the border of the line
     "finish",  # the line -> a row of the result
     # Scratch memory: one piece per thread, with these buffers at these offsets.
     "scratch",
     "scratch_size",
-    "at_rows",  # work[position along y][pitch]
+    "at_rows",  # work[slot][pitch]
     "at_line",  # work[flat position along x]
     "at_table",  # int64[taps]: addresses of the rows of a sum, 0 for the constant value
+    "at_ahead",  # int64[MOST_AHEAD]: addresses of rows to be prefetched
     "at_temp",  # work[GROUP_VECTORS][lane]
 )
 DECIMATION = np.dtype([(name, np.int64) for name in FIELDS])

@@ -21,26 +21,20 @@ from separable.process_cache import ProcessBound
 from separable.resample.band_matrix import Band
 
 from .band_record import SPAN_WORDS
-from .decimation_kernels import (
-    GROUP_VECTORS,
-    extend_line,
-    finish_line,
-    phases_pointer,
-    sum_rows,
-)
-from .decimation_loop import items_decimated
+from .decimation_loop import MOST_AHEAD, items_decimated
 from .decimation_record import DECIMATION, FIELDS
+from .few_rows import rows_pointer, sum_few_rows
+from .line_phases import GROUP_VECTORS, extend_line, finish_line, phases_pointer
+from .row_sums import sum_row_pairs, sum_rows
 
 WORD = types.int64
 FEW_TAPS = 8
 """Weights along y up to which rows are summed where they lie in the image."""
+MOST_UNROLLED = {1: 32, 2: 32, 3: 8, 4: 8}
+"""Weights along rows up to which code is made for their number, by the product of stride and channels."""
 ROW_BYTES = 16 << 10
 """Bytes of a line at most: it stays in the first-level cache."""
-BUFFER_ROW_BYTES = 2 << 10
-"""Bytes of a row of the buffer at most: the rows that an output reads stay in the first-level cache."""
-BUFFER_BYTES = 320 << 10
-"""Bytes of the buffer: it stays in the second-level cache."""
-ROW_BLOCK = 16
+ROW_BLOCK = 32
 """Rows of a work item where rows are summed in the image."""
 PLANE_BLOCK = 8
 """Planes of a work item: those that two outputs share are read from the second-level cache."""
@@ -141,10 +135,9 @@ class DecimationSchedule(ProcessBound):
     def _set_blocks(self, z: Band | None, y: Band, x: Band, batch: int, threads: int) -> bool:
         """Choose blocks of planes, rows and columns; return False if a block reads border samples that it does not hold."""
         item = self.work.itemsize * self._channels  # bytes of a position
+        # Rows of the buffer lie an odd number of cache lines apart: many rows of an image compete for the same sets.
         buffered = z is not None or y.taps > FEW_TAPS
-        stride_x, stride_y = x.stride, y.stride
-        positions = max(1, (BUFFER_ROW_BYTES if buffered else ROW_BYTES) // item)
-        columns = min(x.size, max(1, positions // stride_x))
+        columns = min(x.size, max(1, ROW_BYTES // item // x.stride))
         spans = x.spans(columns)
         if len(spans) > 1 and not _holds_border(spans, x):
             columns, spans = x.size, x.spans(x.size)
@@ -153,9 +146,7 @@ class DecimationSchedule(ProcessBound):
         wide = int((spans[:, 1] - spans[:, 0]).max()) * self._channels
         lines = -(-wide * self.work.itemsize // LINE_BYTES)
         pitch = (lines + 1 + lines % 2) * LINE_BYTES  # an odd number of cache lines
-        rows = ROW_BLOCK
-        if buffered:
-            rows = max(4, (BUFFER_BYTES // pitch - y.taps) // stride_y)
+        rows = max(ROW_BLOCK, 4 * y.taps // y.stride)  # few rows are read by two blocks
         planes = z.size if z is not None else 1
         depth = min(planes, PLANE_BLOCK)
         others = batch * -(-planes // depth) * len(spans)
@@ -165,15 +156,18 @@ class DecimationSchedule(ProcessBound):
             z_block=depth, z_blocks=-(-planes // depth),
             y_block=rows, y_blocks=-(-y.size // rows), x_block=columns, x_blocks=len(spans),
             x_spans=self._add(spans), pitch=pitch, buffered=int(buffered),
+            pairs=int(buffered and y.taps > FEW_TAPS), slots=y.taps + y.stride,
         )  # fmt: skip
         self._set(items=others * int(self.record["y_blocks"]))
         spare = (GROUP_VECTORS * 2 + 8) * lanes(self.work) * self.work.itemsize
         taps = max(b.taps for b in (z, y, x) if b is not None)
-        held = (rows - 1) * stride_y + y.taps if buffered else 0
+        held = y.taps + y.stride if buffered else 0
+        line = pitch + 2 * spare
         sizes = {
-            "at_rows": held * pitch + spare, "at_line": pitch + 2 * spare, "at_table": 8 * taps,
-            "at_temp": spare,
+            "at_rows": held * pitch + spare, "at_line": 2 * line, "at_table": 8 * (taps + y.stride),
+            "at_ahead": 8 * MOST_AHEAD, "at_temp": spare,
         }  # fmt: skip
+        self._set(line_size=line)
         position = 0
         for name, needed in sizes.items():
             self._set(**{name: position})
@@ -184,15 +178,35 @@ class DecimationSchedule(ProcessBound):
 
     def _set_stages(self, source: np.dtype[Any], target: np.dtype[Any], stride: int) -> None:
         s, t, w = (pointer(d.name) for d in (source, target, self.work))
-        phases = phases_pointer(stride, self._channels, self.work.name)
+        taps = int(self.record["x_taps"])
+        most = MOST_UNROLLED.get(stride * self._channels, 0)
+        few = taps if taps <= most else 0
+        phases = phases_pointer(stride, self._channels, few, self.work.name)
         between = w if self.record["buffered"] else s
         self._set(
-            fill=address(sum_rows, (WORD, s, w, *(WORD,) * 4)),
-            combine=address(sum_rows, (WORD, between, w, *(WORD,) * 4)),
+            fill=address(sum_rows, (WORD, s, w, *(WORD,) * 7)),
+            combine=address(sum_rows, (WORD, between, w, *(WORD,) * 7)),
+            fill_few=self._few(s, int(self.record["z_taps"]) or 1),
+            combine_few=self._few(between, int(self.record["y_taps"])),
+            combine_pairs=self._pairs(),
             extend=address(extend_line, (WORD, w, WORD)),
             finish=address(finish_line, (WORD, w, t, phases, w, *(WORD,) * 4)),
         )
         self.function = address(items_decimated, (WORD,) * 3)
+
+    def _pairs(self) -> int:
+        """Return the address of the stage for two outputs together, or 0."""
+        if not self.record["pairs"]:
+            return 0
+        work = pointer(self.work.name)
+        return address(sum_row_pairs, (WORD, work, work, *(WORD,) * 8))
+
+    def _few(self, source: Any, taps: int) -> int:
+        """Return the address of the stage for sums of as many rows, or 0 if they are many."""
+        if taps > FEW_TAPS:
+            return 0
+        work, rows = pointer(self.work.name), rows_pointer(taps, self.work.name)
+        return address(sum_few_rows, (WORD, source, work, rows, *(WORD,) * 8))
 
 
 def _holds_border(spans: NDArray[np.int64], band: Band) -> bool:

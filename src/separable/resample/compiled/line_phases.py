@@ -24,7 +24,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from separable.engine.compiled.dtype_conversion import load_scalar_as, store_scalar_as
+from separable.engine.compiled.dtype_conversion import store_scalar_as
 from separable.engine.compiled.jit import inline, intrinsic, part, stage
 from separable.engine.compiled.load_store import item_of
 from separable.engine.compiled.numba_api import (
@@ -55,33 +55,34 @@ from separable.engine.compiled.sweep_params import (
 from separable.engine.compiled.vector_blocks import (
     plus,
     store_block,
-    store_block_any,
     store_rows,
-    zero_vectors,
     zeros_emitter,
 )
 
-from .band_kernels import STEPS, TILE_VECTORS
-from .band_record import SPAN_FIRST, SPAN_LAST, SPAN_SAMPLE, SPAN_START, SPAN_STOP, SPAN_WORDS
+from .band_kernels import STEPS
+from .band_record import SPAN_FIRST, SPAN_LAST, SPAN_SAMPLE, SPAN_START, SPAN_STOP
 from .decimation_record import decimation_at
-from .few_taps import add_constant, add_samples, fma_number
+from .few_taps import fma_number
 
 GROUP_VECTORS = 8
 """Vectors of a line that are cut into phases together."""
 
 
 class Phases(types.CPointer):
-    """A pointer whose type says how a line is cut: every how many positions, of how many channels, are kept."""
+    """A pointer whose type says how a line is cut: every how many positions, of how many channels, are kept.
 
-    def __init__(self, stride: int, channels: int, dtype: Any) -> None:
+    `taps` is the number of weights of an output where code is made for few of them, else 0.
+    """
+
+    def __init__(self, stride: int, channels: int, taps: int, dtype: Any) -> None:
         super().__init__(dtype)
-        self.stride, self.channels = stride, channels
-        self.name = f"Phases({stride}, {channels}, {dtype})"
+        self.stride, self.channels, self.taps = stride, channels, taps
+        self.name = f"Phases({stride}, {channels}, {taps}, {dtype})"
 
     @property
     def key(self) -> tuple[Any, ...]:
         """The attributes that distinguish two types."""
-        return (*super().key, self.stride, self.channels)
+        return (*super().key, self.stride, self.channels, self.taps)
 
     @property
     def groups(self) -> int:
@@ -97,92 +98,9 @@ class Phases(types.CPointer):
 register_default(Phases)(models.PointerModel)
 
 
-def phases_pointer(stride: int, channels: int, name: str) -> Phases:
-    """Return the pointer type for a stride and a number of channels, of the NumPy dtype called ``name``."""
-    return Phases(stride, channels, ELEMENTS[name])
-
-
-# --- sums of rows -----------------------------------------------------------------------------------
-
-
-@without_literals
-@inline
-def _add_row(sums, source, row, offset, weight, outside):
-    """Return ``sums[v] + weight * row[v]``, where row 0 is the constant value outside."""
-    if row == 0:
-        return add_constant(sums, outside, weight)
-    return add_samples(sums, at(source, row + offset), weight)
-
-
-@without_literals
-@inline
-def _tile_sums(source, like, table, offset, weights, taps, outside):
-    """Return a tile of the sum of rows, ``offset`` bytes from the addresses at ``table``."""
-    # total[v] = sum_j weights[j] * row_j[v], STEPS products at a time
-    total = zero_vectors(like, 8)
-    for start in range(0, taps, STEPS):
-        sums = zero_vectors(like, 8)
-        for j in range(start, smaller(start + STEPS, taps)):
-            weight = offset_pointer(weights, j)
-            sums = _add_row(sums, source, word(table, j), offset, weight, outside)
-        total = plus(total, sums)
-    return total
-
-
-@without_literals
-@inline
-def _vector_sums(source, like, table, offset, weights, taps, outside):
-    """Return one vector of the sum of rows, as a tuple."""
-    total = zero_vectors(like, 1)
-    for start in range(0, taps, STEPS):
-        sums = zero_vectors(like, 1)
-        for j in range(start, smaller(start + STEPS, taps)):
-            weight = offset_pointer(weights, j)
-            sums = _add_row(sums, source, word(table, j), offset, weight, outside)
-        total = plus(total, sums)
-    return total
-
-
-@without_literals
-@part
-def _column_sum(source, like, table, offset, weights, taps, outside):
-    """Return one number of the sum of rows."""
-    total = load_scalar(weights) * 0
-    for start in range(0, taps, STEPS):
-        sums = load_scalar(weights) * 0
-        for j in range(start, smaller(start + STEPS, taps)):
-            row = word(table, j)
-            value = load_scalar(outside)
-            if row != 0:
-                value = load_scalar_as(at(source, row + offset), like)
-            sums = fma_number(load_scalar(offset_pointer(weights, j)), value, sums)
-        total += sums
-    return total
-
-
-@stage
-def sum_rows(params_address, source, line, table, weights, taps, count):
-    """Write ``count`` numbers of the sum of the rows at ``table``; nothing beyond them is read."""
-    params = decimation_at(params_address)
-    size, item = lanes_of(line), item_of(source)
-    tile = TILE_VECTORS * size
-    numbers, outside = at(line, weights), at(line, params.outside)
-    column = 0
-    while column + tile <= count:
-        sums = _tile_sums(source, line, table, column * item, numbers, taps, outside)
-        store_block_any(offset_pointer(line, column), size, sums)
-        column += tile
-    if column < count and column + size > count and count >= size:
-        column = count - size
-    while column + size <= count:
-        sums = _vector_sums(source, line, table, column * item, numbers, taps, outside)
-        store_block_any(offset_pointer(line, column), size, sums)
-        column += size
-        if column < count and column + size > count:
-            column = count - size  # the last vector overlaps the one before it
-    for c in range(column, count):
-        value = _column_sum(source, line, table, c * item, numbers, taps, outside)
-        store_scalar(offset_pointer(line, c), value)
+def phases_pointer(stride: int, channels: int, taps: int, name: str) -> Phases:
+    """Return the pointer type for a way to cut lines, of the NumPy dtype called ``name``."""
+    return Phases(stride, channels, taps, ELEMENTS[name])
 
 
 # --- phases of a line -------------------------------------------------------------------------------
@@ -215,11 +133,13 @@ def _emit_phase(builder: Any, vectors: list[Any], places: list[int], lanes: int)
     return result
 
 
-def _emit_cut(builder: Any, vectors: list[Any], phases: Phases, lanes: int, phase: int) -> Any:
-    """Emit the vectors of one phase: flat output F = X channels + c reads flat place (X stride + phase) channels + c."""
+def _emit_cut(
+    builder: Any, vectors: list[Any], phases: Phases, lanes: int, phase: int, count: int
+) -> list[Any]:
+    """Emit vectors of one phase: flat output F = X channels + c reads flat place (X stride + phase) channels + c."""
     stride, channels = phases.stride, phases.channels
     found = []
-    for v in range(phases.vectors):
+    for v in range(count):
         flat = [divmod(v * lanes + lane, channels) for lane in range(lanes)]
         places = [(x * stride + phase) * channels + c for x, c in flat]
         found.append(_emit_phase(builder, vectors, places, lanes))
@@ -238,7 +158,7 @@ def _adder(sums: Any, x: Any, weight: Any, phases: Any, used: int) -> Any:
         for p in range(used):
             number = builder.load(builder.gep(arguments[2], [ir.IntType(64)(p)]))
             factor = emit_splat(builder, number, vector.lanes)
-            cut = _emit_cut(builder, loaded, phases, vector.lanes, p)
+            cut = _emit_cut(builder, loaded, phases, vector.lanes, p, phases.vectors)
             totals = [
                 emit_fma(builder, vector, factor, value, total)
                 for value, total in zip(cut, totals, strict=True)
@@ -258,6 +178,70 @@ def _add_all_phases(_typing: Any, sums: Any, x: Any, weight: Any, phases: Any) -
 def _add_first_phase(_typing: Any, sums: Any, x: Any, weight: Any, phases: Any) -> Any:
     """Return ``sums[v] + weight[0] * phase_0[v]``."""
     return _adder(sums, x, weight, phases, 1)
+
+
+@intrinsic
+def _group_of_few(_typing: Any, x: Any, numbers: Any, phases: Any) -> Any:
+    """Return a group of outputs with few weights, the first of which reads the line from ``x`` on.
+
+    Each vector of the line is loaded once: weight ``b stride + p`` takes phase p moved by b positions.
+    """
+    vector, stride, channels = numbers.dtype, phases.stride, phases.channels
+    block, lanes = types.UniTuple(vector, phases.vectors), vector.lanes
+    # Outputs are whole periods of all channels; moved ones need a period more.
+    moved = (len(numbers) - 1) // stride * channels
+    more = -(-moved // lanes)
+    count = phases.vectors + -(-more // channels) * channels
+
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        loaded = []
+        for v in range(stride * count):
+            place = builder.gep(arguments[0], [ir.IntType(64)(v * lanes)])
+            loaded.append(emit_load(context, builder, vector, place, vector.dtype.bitwidth // 8))
+        factors = cgutils.unpack_tuple(builder, arguments[1], len(numbers))
+        cuts = [_emit_cut(builder, loaded, phases, lanes, p, count) for p in range(stride)]
+        zero = ir.Constant(loaded[0].type, [0.0] * lanes)
+        totals: list[Any] = []
+        for start in range(0, len(numbers), STEPS):
+            sums = [zero] * phases.vectors
+            for j in range(start, min(start + STEPS, len(numbers))):
+                cut, shift = cuts[j % stride], j // stride * channels
+                for v in range(phases.vectors):
+                    places = [v * lanes + shift + lane for lane in range(lanes)]
+                    value = _emit_phase(builder, cut, places, lanes)
+                    sums[v] = emit_fma(builder, vector, factors[j], value, sums[v])
+            totals = (
+                [builder.fadd(a, b) for a, b in zip(totals, sums, strict=True)] if totals else sums
+            )
+        return context.make_tuple(builder, block, totals)
+
+    return block(x, numbers, phases), emit
+
+
+@intrinsic
+def _taps_of(_typing: Any, phases: Any) -> Any:
+    """Return the number of weights that code was made for, or 0."""
+
+    def emit(_context: Any, _builder: Any, _signature: Any, _arguments: Any) -> Any:
+        return ir.IntType(64)(phases.taps)
+
+    return types.int64(phases), emit
+
+
+@intrinsic
+def _weights_of(_typing: Any, weights: Any, phases: Any) -> Any:
+    """Return a vector of copies of each weight that code was made for; one of the first where it was made for any."""
+    vector = native(weights.dtype)
+    block = types.UniTuple(vector, max(1, phases.taps))
+
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        numbers = []
+        for j in range(len(block)):
+            number = builder.load(builder.gep(arguments[0], [ir.IntType(64)(j)]))
+            numbers.append(emit_splat(builder, number, vector.lanes))
+        return context.make_tuple(builder, block, numbers)
+
+    return block(weights, phases), emit
 
 
 @intrinsic
@@ -289,23 +273,32 @@ def _vectors_of(_typing: Any, phases: Any) -> Any:
 
 @without_literals
 @inline
-def _group(x, weights, taps, channels, phases):
-    """Return a group of outputs, the first of which reads the line from ``x`` on."""
+def _group_part(x, weights, start, stop, channels, phases):
+    """Return the sums of the products ``start`` to ``stop`` of a group of outputs."""
     stride = _stride_of(phases)
-    total = _zero_sums(x, phases)
-    for start in range(0, taps, STEPS):
-        sums = _zero_sums(x, phases)
+    sums = _zero_sums(x, phases)
+    j = start
+    while j + stride <= stop:
+        here = offset_pointer(x, j * channels)
+        sums = _add_all_phases(sums, here, offset_pointer(weights, j), phases)
+        j += stride
+    while j < stop:
+        here = offset_pointer(x, j * channels)
+        sums = _add_first_phase(sums, here, offset_pointer(weights, j), phases)
+        j += 1
+    return sums
+
+
+@without_literals
+@inline
+def _group(x, weights, numbers, taps, channels, phases):
+    """Return a group of outputs, the first of which reads the line from ``x`` on."""
+    if _taps_of(phases) > 0:
+        return _group_of_few(x, numbers, phases)
+    total = _group_part(x, weights, 0, smaller(STEPS, taps), channels, phases)
+    for start in range(STEPS, taps, STEPS):
         stop = smaller(start + STEPS, taps)
-        j = start
-        while j + stride <= stop:
-            here = offset_pointer(x, j * channels)
-            sums = _add_all_phases(sums, here, offset_pointer(weights, j), phases)
-            j += stride
-        while j < stop:
-            here = offset_pointer(x, j * channels)
-            sums = _add_first_phase(sums, here, offset_pointer(weights, j), phases)
-            j += 1
-        total = plus(total, sums)
+        total = plus(total, _group_part(x, weights, start, stop, channels, phases))
     return total
 
 
@@ -344,17 +337,18 @@ def finish_line(params_address, line, target, phases, temp, place, first, start,
     weights = offset_pointer(at(line, params.x_weights), low * taps)
     begin = (word(params.x_starts, smaller(low, params.x_outputs - 1)) - first) * channels
     wide = _vectors_of(phases) * size // channels  # outputs of a group
+    numbers = _weights_of(weights, phases)
     c = low
     while c + wide <= high:
         x = offset_pointer(line, begin + (c - low) * stride * channels)
-        sums = _group(x, weights, taps, channels, phases)
+        sums = _group(x, weights, numbers, taps, channels, phases)
         store_rows(target, place + c * channels * item, size * item, sums, False)
         c += wide
         if c < high and c + wide > high:
             c = high - wide  # the last group overlaps the one before it
     if c < high:
         x = offset_pointer(line, begin + (c - low) * stride * channels)
-        store_block(temp, size, _group(x, weights, taps, channels, phases))
+        store_block(temp, size, _group(x, weights, numbers, taps, channels, phases))
         for k in range((high - c) * channels):
             value = load_scalar(offset_pointer(temp, k))
             store_scalar_as(at(target, place + (c * channels + k) * item), value)
@@ -382,5 +376,3 @@ def extend_line(params_address, line, span):
                 value = load_scalar(offset_pointer(line, loaded * channels + c))
             store_scalar(offset_pointer(line, (position - first) * channels + c), value)
         position += 1
-
-
