@@ -12,7 +12,7 @@ import separable as sep
 from separable import volumes
 from separable.errors import FileError
 from separable.files import open_source, read_image, write_image
-from separable.files.pyramid_levels import block_means
+from separable.files.level_writer import block_means
 
 h5py = pytest.importorskip("h5py")
 xr = pytest.importorskip("xarray")

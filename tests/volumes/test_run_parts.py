@@ -126,6 +126,68 @@ def test_features_in_parts(source: Path, tmp_path: Path) -> None:
         np.testing.assert_allclose(files.read_image(targets[f"h_{k + 1}"])[0], values, atol=1e-6)
 
 
+def level_arrays(path: Path) -> list[Any]:
+    store = zarr.open(str(path), mode="r")
+    return [np.asarray(store[str(number)]) for number in range(3)]
+
+
+BANK = {"small": sep.kernels.gaussian(0.7, ndim=3), "large": sep.kernels.gaussian(1.5, ndim=3)}
+
+
+@pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2)])
+def test_a_bank_with_levels_in_parts(source: Path, tmp_path: Path, order: Any) -> None:
+    alone = {name: tmp_path / f"{name}-alone.ome.zarr" for name in BANK}
+    for name, target in alone.items():
+        volumes.filter(source, target, BANK[name], levels=3)
+    together = {tmp_path / f"{name}.ome.zarr": kernel for name, kernel in BANK.items()}
+    kinds = []
+    for number in order:
+        runs = [(target, kernel, {"levels": 3}) for target, kernel in together.items()]
+        with volumes.BankRun(source, runs, part=f"{number}/3") as run:
+            run()
+            kinds.append((len(run.groups), run.finished))
+    assert kinds == [(1, False), (1, False), (1, True)]
+    for target, other in zip(together, alone.values(), strict=True):
+        for level, wanted in zip(level_arrays(target), level_arrays(other), strict=True):
+            np.testing.assert_array_equal(level, wanted)
+    assert not list(tmp_path.glob("*.partial*"))
+
+
+def test_a_killed_part_of_a_bank_runs_again(source: Path, tmp_path: Path) -> None:
+    targets = {tmp_path / f"{name}.zarr": kernel for name, kernel in BANK.items()}
+
+    def stop(fraction: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        volumes.bank(source, targets, part="1/2", progress=stop)
+    volumes.bank(source, targets, part="2/2")
+    assert not any(target.exists() for target in targets)
+    volumes.bank(source, targets, part="1/2")
+    for target, kernel in targets.items():
+        np.testing.assert_allclose(
+            files.read_image(target)[0], sep.correlate(VOLUME, kernel), atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_features_with_levels(source: Path, tmp_path: Path, parts: int) -> None:
+    targets = {f"h_{k}": tmp_path / f"{k}.ome.zarr" for k in (1, 2, 3)}
+    for number in range(1, parts + 1):
+        part = None if parts == 1 else (number, parts)
+        with FeatureRun(
+            source, targets, {"h": HessianEigenvalues(1.0)}, part=part, levels=3
+        ) as run:
+            run()
+    values = features.hessian_eigenvalues(VOLUME, 1.0)
+    for k, target in enumerate(targets.values()):
+        fine, half, _ = level_arrays(target)
+        np.testing.assert_allclose(fine, values[k], atol=1e-6)
+        np.testing.assert_allclose(
+            half, values[k].reshape(20, 2, 15, 2, 10, 2).mean((1, 3, 5)), atol=1e-6
+        )
+
+
 def test_parts_cover_all_slabs_once() -> None:
     for count, steps in itertools.product((1, 2, 3, 7, 64), (1, 2, 5, 64, 65)):
         owners = [

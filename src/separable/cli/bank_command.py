@@ -22,7 +22,9 @@ from separable.cli.option_groups import FilterOptions, with_option_groups
 from separable.cli.options import Axes, Cval, Mode, Operation, SpacingText
 from separable.cli.volume_options import (
     FileJob,
+    Levels,
     Memory,
+    PartText,
     SlabOptions,
     bytes_done,
     is_for_slabs,
@@ -85,6 +87,8 @@ def bank_command(
     missing_options: MissingOptions,
     memory: Memory = None,
     number: ImageNumber = None,
+    part: PartText = None,
+    levels: Levels = None,
     suffix: Annotated[
         str | None,
         typer.Option(
@@ -109,7 +113,7 @@ def bank_command(
     out_dtype = None if dtype is None else check_dtype(dtype, "--dtype")
     targets = result_paths(source, folder, options.kernel, suffix)
     make_folder(folder)
-    slabs, first = SlabOptions(memory), next(iter(targets.values()))
+    slabs, first = SlabOptions(memory, part=part, levels=levels), next(iter(targets.values()))
     if is_for_slabs(FileJob(source, first, False, force), slabs, copies=len(targets) + 1):
         job = _SlabJob(source, targets, slabs, force)
         given = {**missing_options.given(), "image": number or 1}
@@ -285,10 +289,14 @@ def _in_slabs(
     for text, setup in setups.items():
         for_plan = {
             **options.single(text).for_plan, "output": out_dtype, "axes": setup.axes,
-            "operation": setup.kernel.operation, "overwrite": job.force, **given,
+            "operation": setup.kernel.operation, "overwrite": job.force, "levels": job.slabs.levels,
+            **given,
         }  # fmt: skip
         results.append((job.targets[text], setup.kernel.values, for_plan))
-    with enough_memory(source), BankRun(source, results, memory=job.slabs.memory) as run:
+    with (
+        enough_memory(source),
+        BankRun(source, results, memory=job.slabs.memory, part=job.slabs.part) as run,
+    ):
         for group, schedule in zip(run.groups, run.schedules, strict=True):
             count = f"{len(group)} kernels, read together" if len(group) > 1 else "1 kernel"
             console.print(f"{count}: {schedule}", soft_wrap=True)
@@ -303,6 +311,9 @@ def _in_slabs(
         with kept_partial(run.runs[0].target.draft.name), bytes_done(size * len(results)) as step:
             run(step)
         seconds = time.perf_counter() - start
+        if not run.finished:
+            console.print(f"Part {job.slabs.part} is done; the last part completes the files.")
+            return
         _print_notes(console, [note for one in run.runs for note in one.late_notes])
         for (text, setup), one in zip(setups.items(), run.runs, strict=True):
             shape = "x".join(map(str, one.target.shape))

@@ -33,7 +33,7 @@ from separable.cli.options import (
     modes,
     read_spacing,
 )
-from separable.cli.volume_options import Memory, PartText, bytes_done
+from separable.cli.volume_options import Levels, Memory, PartText, bytes_done
 from separable.errors import ArgumentError, KernelError
 from separable.features.feature_base import Feature, Grid
 from separable.features.feature_blocks import field_names
@@ -151,6 +151,7 @@ def features_command(
     memory: Memory = None,
     part: PartText = None,
     number: ImageNumber = None,
+    levels: Levels = None,
     suffix: Annotated[
         str | None,
         typer.Option(
@@ -199,12 +200,14 @@ def features_command(
         console.print()
     if all(in_parts(source, path) for path in paths.values()):
         _in_slabs(console, job, paths, {
-            **options, **given, "memory": memory, "overwrite": force, "part": part, "image": number
+            **options, **given, "memory": memory, "overwrite": force, "part": part, "image": number,
+            "levels": levels,
         })  # fmt: skip
     else:
-        if part is not None:
+        asked_for = [n for n, v in (("--part", part), ("--levels", levels)) if v is not None]
+        if asked_for:
             raise ArgumentError(
-                "`--part` needs files that are read and written in parts: write .zarr"
+                f"`{asked_for[0]}` needs files that are read and written in parts: write .zarr"
             )
         if image is None:
             image, info = read_image(source, image=number)

@@ -26,6 +26,7 @@ from separable.files.declared_nodata import obey_nodata
 from separable.files.format_registry import locate
 from separable.files.image_info import ImageInfo
 from separable.files.opening import check_target, create_target, open_source
+from separable.files.pyramid_levels import with_new_levels
 from separable.filtering import missing_options
 from separable.system import resident_memory
 from separable.volumes.checkpoint import Journal, request_of
@@ -134,6 +135,8 @@ class FeatureRun:
         Part of the slabs to compute, as for `separable.volumes.filter`.
     image : int, optional
         Number of the image in a file that holds several, from 1. Default: 1, with a note.
+    levels : int, optional
+        Number of levels of OME-Zarr targets, each the block means of the one before.
 
     Attributes
     ----------
@@ -174,6 +177,7 @@ class FeatureRun:
         nodata: Any = "auto",
         part: str | tuple[int, int] | None = None,
         image: int | None = None,
+        levels: int | None = None,
         **options: Any,
     ) -> None:
         self.part = check_part(part, overwrite=overwrite)
@@ -192,6 +196,8 @@ class FeatureRun:
             missing, self.info = self._obeyed(
                 missing_options(mask, nan, fill, nodata), next(iter(targets.values()))
             )
+            for target in () if levels is None else targets.values():
+                self.info = with_new_levels(self.info, self.source.shape, levels, target)
             self.filter: FeatureFilter = feature_filter(
                 tuple(features.items()), self.source.shape, self.source.dtype, along, self.spacing,
                 missing, **options,
@@ -207,8 +213,9 @@ class FeatureRun:
             # Step 2: open the journal first, so that every partial file has one.
             paths = [targets[name] for name in names]
             self._first = first = Path(os.path.realpath(paths[0]))
-            chosen = {} if image is None else {"image": image}
-            request = self._request(features, names, wanted, {**missing, **chosen})
+            more = {"image": image, "levels": levels}
+            more = {name: value for name, value in more.items() if value is not None}
+            request = self._request(features, names, wanted, {**missing, **more})
             self.journal: Journal = open_run_journal(first, request, self.part, resume, overwrite)
             # Step 3: open the partial files and choose the slabs.
             self._open_targets(paths, work, wanted, overwrite, limit)
@@ -259,7 +266,7 @@ class FeatureRun:
             if not self.target.resumed:
                 self.journal.done.clear()
             release()
-            base = resident_memory()
+            base = resident_memory() + sum(t.levels.nbytes for t in opened if t.levels is not None)
             limit = default_limit(base) if limit is None else limit
             ends = (self.source.chunks, self.target.chunks)
             known = self.filter.with_maxima(_zeros(self.filter))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,17 @@ class JoinedTargets:
         """Flush all targets to the disk."""
         for target in self.targets:
             target.flush(since)
+
+    @property
+    def complete_levels(self) -> list[list[list[int]]]:
+        """Chunks of coarser levels that this process has written, for each target."""
+        return [target.complete_levels for target in self.targets]
+
+    def know_levels(self, written: Iterable[list[list[list[int]]]]) -> None:
+        """Take chunks of coarser levels for complete that other processes have written."""
+        for part in written:
+            for chunks, target in zip(part, self.targets, strict=False):
+                target.know_levels([chunks])
 
     def finish(self) -> None:
         """Give all targets their final names; the first one last, because the journal is beside it."""

@@ -14,7 +14,7 @@ import itertools
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -254,6 +254,8 @@ class Target:
         Whether a failure keeps the partial file and mentions it.
     slow : int
         Axis with the largest stride in the file.
+    levels : LevelWriter, optional
+        Writer of the coarser levels of the image, if the file has any.
     reopen : callable, optional
         Opens the partial file in another process.
 
@@ -287,6 +289,7 @@ class Target:
     late_notes: tuple[str, ...] = ()
     keep: bool = field(repr=False, default=True)
     slow: int = 0
+    levels: Any = field(repr=False, default=None)
     reopen: Callable[..., Target] | None = field(repr=False, default=None)
 
     def write(self, region: Region, array: Array) -> None:
@@ -307,6 +310,17 @@ class Target:
             return
         with self._kept():
             self.store(tuple(slice(a, b) for a, b in bounds), array.astype(self.dtype, copy=False))
+
+    @property
+    def complete_levels(self) -> list[list[int]]:
+        """Chunks of coarser levels that this process has written: level, and index along each axis."""
+        return [] if self.levels is None else sorted(map(list, self.levels.complete))
+
+    def know_levels(self, written: Iterable[list[list[int]]]) -> None:
+        """Take chunks of coarser levels for complete that other processes have written."""
+        if self.levels is not None:
+            for chunks in written:
+                self.levels.know(chunks)
 
     def finish(self) -> None:
         """Give the complete file its final name.

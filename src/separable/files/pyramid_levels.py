@@ -1,23 +1,18 @@
-"""Coarser levels of an OME-Zarr pyramid, computed again from the finest one."""
+"""The metadata of the levels of an OME-Zarr pyramid."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from separable.errors import ArgumentError
-from separable.files.chunked_io import boxes
 from separable.files.image_info import ImageInfo
 from separable.files.ome_zarr import placed
 
-__all__ = ["block_means", "with_levels", "with_new_levels", "write_levels"]
-
-Array = NDArray[Any]
+__all__ = ["with_levels", "with_new_levels"]
 
 
 def with_levels(info: ImageInfo, image: dict[str, Any], group: Any, level: str) -> ImageInfo:
@@ -87,54 +82,3 @@ def with_new_levels(info: ImageInfo, shape: Sequence[int], count: object, path: 
                 shift[axis] += scale[axis] / 2
                 scale[axis] *= 2
     return replace(info, options={**info.options, "ome_zarr": {**kept, "levels": levels}})
-
-
-def write_levels(zarr: Any, store: Any, shapes: Sequence[tuple[int, ...]]) -> None:
-    """Fill the arrays ``1``, ``2`` ... of a store with block means of the array before each.
-
-    Only one chunk of a level and the samples below it are in memory.
-    """
-    for number, (fine, coarse) in enumerate(itertools.pairwise(shapes), start=1):
-        source = zarr.open(store, mode="r", path=str(number - 1))
-        target = zarr.open(store, mode="r+", path=str(number))
-        factors = tuple(max(1, round(a / b)) for a, b in zip(fine, coarse, strict=True))
-        for region in boxes(coarse, target.shards or target.chunks):
-            below = tuple(
-                slice(min(r.start * f, n - 1), max(min(r.stop * f, n), min(r.start * f, n - 1) + 1))
-                for r, f, n in zip(region, factors, fine, strict=True)
-            )
-            size = tuple(r.stop - r.start for r in region)
-            target[region] = block_means(np.asarray(source[below]), factors, size)
-
-
-def block_means(array: Array, factors: Sequence[int], shape: Sequence[int]) -> Array:
-    """Return the means of blocks; the last block along an axis may be smaller.
-
-    Integers are rounded half to even.
-
-    Parameters
-    ----------
-    array : ndarray
-    factors : sequence of int
-        Size of a block along each axis.
-    shape : sequence of int
-        Number of blocks along each axis. Samples beyond the last block do not count, and blocks
-        beyond the last sample repeat it.
-
-    Examples
-    --------
-    >>> block_means(np.arange(5.0), (2,), (3,))
-    array([0.5, 2.5, 4. ])
-    """
-    wide = np.complex128 if array.dtype.kind == "c" else np.float64
-    result = array.astype(wide)
-    for axis, (factor, count) in enumerate(zip(factors, shape, strict=True)):
-        starts = np.minimum(np.arange(count) * factor, result.shape[axis] - 1)
-        stops = np.clip(starts + factor, starts + 1, result.shape[axis])
-        used = np.take(result, np.arange(int(stops[-1])), axis=axis)
-        sums = np.add.reduceat(used, starts, axis=axis)
-        lengths = (stops - starts).reshape([-1 if a == axis else 1 for a in range(result.ndim)])
-        result = sums / lengths
-    if array.dtype.kind in "biu":
-        result = np.rint(result)
-    return np.asarray(result.astype(array.dtype))

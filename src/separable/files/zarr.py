@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from separable.files.diagnostics import import_package, reason_of
 from separable.files.file_format import CreateRequest, Format
 from separable.files.grid_options import zarr_on_grid
 from separable.files.image_info import Array, ImageInfo
+from separable.files.level_writer import LevelWriter
 from separable.files.ome_zarr import (
     has_names,
     ome_of,
@@ -27,7 +29,7 @@ from separable.files.ome_zarr import (
     to_attributes,
     to_ome,
 )
-from separable.files.pyramid_levels import with_levels, write_levels
+from separable.files.pyramid_levels import with_levels
 from separable.files.volume_answers import ZARR_ANSWERS
 from separable.files.zarr_codecs import check_codecs, check_opened
 from separable.files.zarr_drafts import ChunkWriter, draft_store, read_store
@@ -179,11 +181,15 @@ def _create_zarr(request: CreateRequest) -> Target:
     store_of_draft = draft_store(writer)
     node = zarr.open(store_of_draft, mode="r+", path=name or None)
 
+    levels = LevelWriter(partial(_level, zarr, store_of_draft, node), _levels(request))
+
     def store(region: Region, array: Array) -> None:
         node[region] = array
+        if not request.joins:  # what other processes write, the first one would not know
+            levels.add(region, array)
 
     def complete() -> None:
-        write_levels(zarr, store_of_draft, _levels(request))
+        levels.finish()
         writer.flush()
         writer.finish()
 
@@ -199,7 +205,13 @@ def _create_zarr(request: CreateRequest) -> Target:
         complete=complete,
         info=request.info,
         resumed=request.resume,
+        levels=levels if len(levels.shapes) > 1 else None,
     )
+
+
+def _level(zarr: Any, store: Any, finest: Any, number: int) -> Any:
+    """Return the array of a level, open for reading and writing."""
+    return zarr.open(store, mode="r+", path=str(number)) if number else finest
 
 
 def _is_ome(request: CreateRequest) -> bool:

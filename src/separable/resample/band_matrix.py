@@ -86,6 +86,37 @@ class Band:
         found: Indices = self.samples[self.starts[:, None] + np.arange(self.taps)]
         return found
 
+    @cached_property
+    def stride(self) -> int:
+        """Number of positions between the starts of neighbouring outputs; 0 if they are not equally far apart.
+
+        Examples
+        --------
+        >>> Band(np.array([0, 2, 4]), np.ones((3, 1)), np.arange(5), 5).stride
+        2
+        """
+        if self.size < 2:
+            return 1
+        steps = np.diff(self.starts)
+        step = int(steps[0])
+        return step if step > 0 and (steps == step).all() else 0
+
+    @cached_property
+    def common_outputs(self) -> tuple[int, int]:
+        """Range of outputs around the middle one that have its weights.
+
+        Examples
+        --------
+        >>> Band(np.arange(3), np.array([[1.0], [1.0], [2.0]]), np.arange(3), 3).common_outputs
+        (0, 2)
+        """
+        middle = self.size // 2
+        others = np.flatnonzero((self.weights != self.weights[middle : middle + 1]).any(axis=1))
+        place = int(np.searchsorted(others, middle))
+        first = int(others[place - 1]) + 1 if place else 0
+        last = int(others[place]) if place < len(others) else self.size
+        return first, last
+
     def matrix(self) -> Any:
         """Return the weights of samples within the image as a `scipy.sparse.csr_array`, shape (m, length)."""
         from scipy import sparse  # start-up time

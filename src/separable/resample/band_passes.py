@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from separable.engine.availability import EngineError, available, compiling
 from separable.engine.result_memory import empty
 from separable.engine.thread_count import get_num_threads
+from separable.process_cache import ProcessCache
 from separable.resample.band_matrix import Band
 from separable.run import store
 
-__all__ = ["empty_like_layout", "pass_order", "resampling_work", "run_bands"]
+__all__ = ["decimates", "empty_like_layout", "pass_order", "resampling_work", "run_bands"]
 
 Array = NDArray[Any]
 
@@ -35,6 +36,11 @@ HALO_SHARE = 4
 """Outputs of a slab in halos, at least, where the memory allows it: what two slabs share is read twice."""
 MOST_COMPILED_TAPS = 1 << 15
 """Bands with more weights per output run as sparse matrices: a strip would need too much memory."""
+MOST_SWEPT_TAPS = (128, 128, 64)
+"""Weights of an output along three axes up to which one sweep is faster than passes."""
+MOST_CUT = 8
+"""Largest product of stride and samples per position along rows: a sweep would need too many registers for more."""
+_schedules = ProcessCache(limit=32)
 
 
 def resampling_work(image: np.dtype[Any], out: np.dtype[Any]) -> np.dtype[Any]:
@@ -143,7 +149,9 @@ def run_bands(
         target = empty(target.shape, kind)
     # Step 2: the passes.
     work = resampling_work(source.dtype, target.dtype)
-    _run_in_slabs(_Passes(moved, pass_order(moved), work, cval, threads), source, target)
+    passes = _Passes(moved, pass_order(moved), work, cval, threads)
+    if not _run_in_sweep(passes, source, target):
+        _run_in_slabs(passes, source, target)
     # Step 3: results of other types or in another order.
     if truth:
         out[...] = np.minimum(target, 1).transpose(np.argsort(order))
@@ -182,6 +190,56 @@ class _Passes:
     work: np.dtype[Any]
     cval: float
     threads: int
+
+
+def decimates(bands: Mapping[int, Band], order: Sequence[int], shape: Sequence[int]) -> bool:
+    """Return whether one compiled sweep can run some passes, for a packed image of this shape.
+
+    Outputs must be equally far apart along two or three axes, which are filtered from the outermost to the innermost.
+
+    Examples
+    --------
+    >>> halves = Band(np.array([0, 2]), np.full((2, 2), 0.5), np.arange(4), 4)
+    >>> decimates({0: halves, 1: halves}, [0, 1], (4, 4)), decimates({0: halves}, [0], (4, 4))
+    (True, False)
+    """
+    if len(order) not in (2, 3) or list(order) != sorted(order):
+        return False
+    used = [bands[axis] for axis in order]
+    limits = MOST_SWEPT_TAPS[-len(order) :]
+    if any(band.taps > most or not band.stride for band, most in zip(used, limits, strict=True)):
+        return False
+    first, last = used[-1].common_outputs
+    channels = math.prod(shape[order[-1] + 1 :])
+    return used[-1].stride * channels <= MOST_CUT and 2 * (last - first) >= used[-1].size
+
+
+def _run_in_sweep(passes: _Passes, source: Array, target: Array) -> bool:
+    """Run all passes in one sweep where the compiled engine can; return whether it did."""
+    if not (available() and decimates(passes.bands, passes.order, source.shape)):
+        return False
+    used = tuple(passes.bands[axis] for axis in passes.order)
+    key = (
+        *map(id, used), tuple(passes.order), source.shape, source.dtype, target.dtype, passes.work,
+        passes.cval, passes.threads,
+    )  # fmt: skip
+
+    def build() -> tuple[Any, Any]:
+        with compiling:
+            from separable.resample.compiled.decimation_schedule import DecimationSchedule
+        arrays = (source, target)
+        made = DecimationSchedule(
+            passes.bands, passes.order, arrays, passes.work, passes.cval, passes.threads
+        )
+        return made, used  # bands that live on keep their identity
+
+    try:
+        schedule, _ = _schedules.get_or_build(key, build)
+        if schedule.fits:
+            schedule.run(source, target)
+        return bool(schedule.fits)
+    except EngineError:  # found at a first run, with nothing lost
+        return False
 
 
 def _run_in_slabs(passes: _Passes, source: Array, target: Array) -> None:

@@ -29,8 +29,6 @@ class RegionAxis:
         Image axis, and its number of samples.
     size, first, stride : int
         Number of outputs, the place of the first one, and the samples from one to the next.
-    growth : float
-        Outputs for each sample of the whole axis, where this is a part of it; 0 for this axis itself.
     block : ndarray of int, optional
         Numbers of the samples that a block has of the axis, ascending; by default it has all.
 
@@ -45,7 +43,6 @@ class RegionAxis:
     size: int
     first: int
     stride: int
-    growth: float = 0.0
     block: NDArray[np.int64] | None = None
 
     @property
@@ -55,8 +52,8 @@ class RegionAxis:
 
     @property
     def outputs_per_sample(self) -> float:
-        """Outputs for each sample of the whole axis."""
-        return self.growth or self.size / max(self.length, 1)
+        """Outputs for each sample, the same for a part of the outputs."""
+        return 1 / self.stride
 
     def samples(self, border: Border, start: int, stop: int) -> NDArray[np.int64]:
         """Return the samples at positions of the axis, as numbers of the block if this is one."""
@@ -76,9 +73,7 @@ class RegionAxis:
         [5, 7]
         """
         first = self.first + start * self.stride
-        return replace(
-            self, size=stop - start, first=first, growth=self.outputs_per_sample
-        )  # fmt: skip
+        return replace(self, size=stop - start, first=first)
 
     def read(self, border: Border, left: int, taps: int) -> NDArray[np.int64]:
         """Return the numbers of the samples that the outputs depend on, ascending.

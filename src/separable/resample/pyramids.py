@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -163,7 +164,8 @@ def _band(length: int, factor: int, method: str | int, border: Border) -> Band:
     if isinstance(method, str) and method == "gaussian":
         taps = binomial_taps(factor)
         firsts = np.arange(0, length, factor) - len(taps) // 2
-        return extended_band(firsts, np.tile(taps, (len(firsts), 1)), length, border)
+        found = extended_band(firsts, np.tile(taps, (len(firsts), 1)), length, border)
+        return replace(found, growth=1 / factor)
     kind: Interpolation = interpolation_of(method)
     if kind.averages:
         return mean_band(length, factor)
@@ -182,8 +184,10 @@ def mean_band(length: int, factor: int) -> Band:
     firsts = np.arange(0, length, factor)
     inside = np.minimum(length - firsts, factor)
     weights = np.where(np.arange(factor) < inside[:, None], 1.0 / inside[:, None], 0.0)
+    if factor == 2:  # a single last sample counts twice, so that all outputs have the same weights
+        weights[:] = 0.5
     positions = np.minimum(np.arange(int(firsts[-1]) + factor), length - 1)
-    return Band(firsts, weights, positions, length)
+    return Band(firsts, weights, positions, length, 1 / factor)
 
 
 def binomial_taps(factor: int) -> Array:

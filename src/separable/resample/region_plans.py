@@ -148,7 +148,8 @@ class RegionPlan:
         form, shape = self.form, out.shape
         if form is not None and _is_plain(form, problem, image, out):
             bands = _bands_of(next(_chains(form.roots)), problem, axes)
-            run_bands(image, bands, out, threads=problem.threads)
+            whole = out.dtype.kind in "iu"
+            run_bands(image, bands, out, threads=problem.threads, whole_sums=whole)
             return
         if form is not None:
             total = _by_passes(image, problem, form, axes, shape)
@@ -275,28 +276,37 @@ def _by_passes(
     shape: tuple[int, ...],
 ) -> Array:
     """Return the sum of the terms, each a product of bands."""
-    total: Array = np.zeros(shape, problem.work)
-    term: Array = empty_like_layout(image, shape, problem.work)
+    total: Array | None = None
     for chain in _chains(form.roots):
         outside = problem.cval
         bands = _bands_of(chain, problem, axes)
+        term = empty_like_layout(image, shape, problem.work)
         _run_term(image, bands, term, chain, problem, outside)
-        total += term
+        total = term if total is None else np.add(total, term, out=total)
+    assert total is not None  # a form has terms
     return total
 
 
 def _is_plain(form: Decomposition, problem: Problem, image: Array, out: Array) -> bool:
-    """Return whether one product of bands is the result: floats of one type, one term, no constant outside."""
+    """Return whether one product of bands is the result: numbers of one type, one term, no constant outside."""
     single = all(len(p.then) <= 1 for root in form.roots for p in root.walk())
     return (
         single
         and len(form.roots) == 1
         and problem.exponent == 0
         and not (problem.fills and problem.cval)
-        and image.dtype == out.dtype == problem.work
-        and image.dtype.kind == "f"
+        and image.dtype == out.dtype
+        and (_is_small_whole(problem) or image.dtype == problem.work)
+        and image.dtype.kind in "iuf"
+        and image.dtype.isnative
         and not np.may_share_memory(image, out)
     )
+
+
+def _is_small_whole(problem: Problem) -> bool:
+    """Return whether images and results are whole numbers of at most 16 bits, summed in float64."""
+    types = (problem.dtype, problem.out)
+    return problem.work == np.float64 and all(t.kind in "iu" and t.itemsize <= 2 for t in types)
 
 
 def _bands_of(
@@ -316,7 +326,7 @@ def _strided(one: RegionAxis, taps: Array, left: int, border: Any) -> Band:
     weights = np.broadcast_to(taps, (one.size, len(taps)))
     length = one.length if one.block is None else len(one.block)
     found = extended_band(firsts, weights, length, partial(one.samples, border))
-    return replace(found, growth=one.growth)
+    return replace(found, growth=one.outputs_per_sample)
 
 
 def _run_term(

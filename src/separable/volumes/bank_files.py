@@ -13,6 +13,7 @@ from separable.errors import ArgumentError
 from separable.system import resident_memory
 from separable.volumes.bank_blocks import BankFilter
 from separable.volumes.filter_file import Run
+from separable.volumes.run_parts import chunk_stage
 from separable.volumes.slab_pipeline import Band, run_stage
 from separable.volumes.slab_schedule import (
     Schedule,
@@ -32,6 +33,7 @@ def bank(
     targets: Mapping[PathLike, Any],
     *,
     memory: int | str | None = None,
+    part: str | tuple[int, int] | None = None,
     progress: Callable[[float], None] | None = None,
     **options: Any,
 ) -> tuple[Schedule, ...]:
@@ -49,6 +51,8 @@ def bank(
     memory : int or str, optional
         Memory limit of the process. Where it is too small for the blocks of all kernels together, the
         kernels run one after the other.
+    part : str or (int, int), optional
+        Part of the slabs to compute, such as "3/64", as for `filter`.
     progress : callable, optional
         Called with the fraction of the work just done.
     **options
@@ -75,7 +79,7 @@ def bank(
     1 1.0
     """
     made = [(target, kernel, options) for target, kernel in targets.items()]
-    with BankRun(source, made, memory=memory) as run:
+    with BankRun(source, made, memory=memory, part=part) as run:
         run(progress)
         return run.schedules
 
@@ -91,6 +95,8 @@ class BankRun:
     results : sequence of (path, kernel, dict)
         File of each result, its kernel, and its options of `filter`.
     memory : int or str, optional
+    part : str or (int, int), optional
+        Part of the slabs to compute, as for `filter`.
 
     Attributes
     ----------
@@ -119,6 +125,7 @@ class BankRun:
         results: Sequence[tuple[PathLike, Any, Mapping[str, Any]]],
         *,
         memory: int | str | None = None,
+        part: str | tuple[int, int] | None = None,
     ) -> None:
         if not results:
             raise ArgumentError("`targets` must hold at least one kernel; got none")
@@ -127,8 +134,8 @@ class BankRun:
             runs: list[Run] = []
             for target, kernel, options in results:
                 known = next((r.without_nan for r in runs if r.without_nan is not None), None)
-                given = {**options, "memory": memory, "without_nan": known}
-                runs.append(Run(source, target, kernel, **given))
+                given = {**options, "memory": memory, "without_nan": known, "part": part}
+                runs.append(Run(source, target, kernel, waits=True, **given))
                 opened.callback(runs[-1].discard)
             self.runs = tuple(runs)
             self._plan_groups()
@@ -147,12 +154,15 @@ class BankRun:
             if joint is None:
                 groups += [(run,) for run in runs]
                 schedules += [run.schedule for run in runs]
+                for run in runs:
+                    run.start()
                 continue
             groups.append(tuple(runs))
             schedules.append(joint)
             for run in runs:
                 if run.schedule.to_list() != joint.to_list():
                     run.journal.restart(joint.to_list())
+                run.start(joint)
         self.groups, self.schedules = tuple(groups), tuple(schedules)
 
     def _joint(self, runs: Sequence[Run]) -> Schedule | None:
@@ -161,16 +171,24 @@ class BankRun:
         first = runs[0]
         ends = (first.source.chunks, first.target.chunks)
         release()
-        base = resident_memory()
+        base = resident_memory() + sum(run.level_bytes for run in runs)
         limit = default_limit(base) if self._limit is None else self._limit
-        begun = next((run.schedule for run in runs if run.resumed), None)
+        begun = [run.schedule for run in runs if run.is_begun]
+        if first.part is not None and len({str(one.to_list()) for one in begun}) > 1:
+            return None  # other processes compute parts of each kernel alone
         try:
-            if begun is not None and len(begun.stages) == 1:
-                return restored(together, *ends, begun.to_list(), limit, base)
+            if begun and len(begun[0].stages) == 1:
+                return restored(together, *ends, begun[0].to_list(), limit, base)
             plain = next((f for f in (first.source, first.target) if f.chunks is None), None)
-            return make_schedule(together, *ends, limit, base, plain.slow if plain else None)
+            made = make_schedule(together, *ends, limit, base, plain.slow if plain else None)
+            return made if first.part is None else chunk_stage(made, first.target)
         except ArgumentError:  # one after the other
             return None
+
+    @property
+    def finished(self) -> bool:
+        """False after the run of a part if other parts are not complete yet."""
+        return all(run.finished for run in self.runs)
 
     @property
     def resumed(self) -> int:

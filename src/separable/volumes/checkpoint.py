@@ -296,8 +296,8 @@ def request_of_arrays(source: Source, arrays: Iterable[Any], **texts: Any) -> di
     """
     found = {
         "source": str(Path(source.path).resolve()),
-        "its state": _state(source.path, (source.shape, source.dtype.str, source.chunks)),
-        "weights": _digest(*arrays),
+        "its state": state_of(source.path, (source.shape, source.dtype.str, source.chunks)),
+        "weights": text_of_arrays(*arrays),
         "version": VERSION,
     }
     return found | {name: str(value) for name, value in texts.items()}

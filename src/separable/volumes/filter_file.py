@@ -79,6 +79,8 @@ class Run:
     without_nan : bool or None
         Whether the source has no NaN; None if nobody looked. Also a parameter.
 
+    The parameter `waits` says that `start` will be called, after a schedule for several runs was chosen.
+
     Examples
     --------
     Print how the volume will be filtered, then filter it:
@@ -118,6 +120,7 @@ class Run:
         part: str | tuple[int, int] | None = None,
         levels: int | None = None,
         without_nan: bool | None = None,
+        waits: bool = False,
         **options: Any,
     ) -> None:
         self.client = client
@@ -186,8 +189,8 @@ class Run:
                     overwrite=replacing, resume=True,
                 )  # fmt: skip
                 self.schedule = self._schedule(volume_filter, limit)
-                if self.part is not None:
-                    self.journal = start_part(self.journal, name, self.part, self.schedule.slabs)
+                if not waits:
+                    self.start()
             if rescale is not None:
                 self._rescale = partial(
                     write_rescaled, reopened, final, self.out, rescale, fill=fill,
@@ -201,6 +204,24 @@ class Run:
         except BaseException:
             self.source.close()
             raise
+
+    @property
+    def is_begun(self) -> bool:
+        """True if slabs of an earlier run, or of another process, keep their schedule."""
+        if self.part is not None:
+            return self.journal.schedule is not None and self.target.resumed
+        return bool(self.journal.done)
+
+    @property
+    def level_bytes(self) -> int:
+        """Bytes of memory for coarser levels of the target."""
+        return 0 if self.target.levels is None else int(self.target.levels.nbytes)
+
+    def start(self, schedule: Schedule | None = None) -> None:
+        """Take this part of the slabs, of its own schedule or of another one; do nothing if there are no parts."""
+        self.schedule = schedule or self.schedule
+        if self.part is not None:
+            self.journal = start_part(self.journal, self.name, self.part, self.schedule.slabs)
 
     def _obey_alpha(self, kernel: Any, opacity: Opacity, missing: dict[str, Any]) -> None:
         """Read each sample together with the opacity of its pixel."""
@@ -333,6 +354,7 @@ class Run:
         base = ready_memory(volume_filter)
         if self.client is not None:
             base = max(self.client.run(ready_memory, volume_filter).values(), default=base)
+        base += self.level_bytes
         limit = default_limit(base) if limit is None else limit
         ends = (self.source.chunks, self.target.chunks)
         if self.journal.schedule is not None and self.target.resumed:

@@ -8,6 +8,7 @@ volume, and a part that was killed is run again by itself.
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from pathlib import Path
@@ -143,6 +144,8 @@ def finish_part(own: Journal, target: Target, final: Path, part: Part) -> bool:
         Name of the complete file.
     part : Part
     """
+    target.flush()
+    own.write(levels=target.complete_levels)
     own.write(finished=True)
     own.close()
     # One process at a time looks whether it was the last one.
@@ -164,11 +167,21 @@ def finish_part(own: Journal, target: Target, final: Path, part: Part) -> bool:
         target.abandon()
         shared.close()
         return False
+    target.know_levels([_levels_of(path) for path in paths])
     target.finish()
     for path in paths:
         path.unlink(missing_ok=True)
     shared.remove()
     return True
+
+
+def _levels_of(path: Path) -> Any:
+    """Return the chunks of coarser levels that the journal of a part says are written."""
+    found: Any = []
+    for line in path.read_bytes().splitlines():
+        if line.startswith(b'{"levels":'):
+            found = json.loads(line)["levels"]
+    return found
 
 
 def _is_finished(path: Path) -> bool:

@@ -28,6 +28,8 @@ from .sweep_params import ITEM_WORDS, OUTSIDE, SWEEP
 WORD = types.int64
 SCRATCH_ALIGNMENT = 64
 """Each buffer begins on a cache line of its own."""
+NEAR_BYTES = 3 << 20
+"""Bytes of the rings of a thread, if there are several."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,17 @@ class AxisFilter(Protocol):
 def round_up(number: int, step: int) -> int:
     """Return the smallest multiple of ``step`` that is not below ``number``."""
     return -(-number // step) * step
+
+
+def near_rows(band: int, step: int, row_bytes: int, rings: int) -> int:
+    """Return the rows of a band whose rings stay near the second-level cache; one ring keeps its rows.
+
+    A bank of six derivatives has six rings of filtered planes. Larger bands load fewer rows twice, but read the rings
+    from memory that is further away.
+    """
+    while rings > 1 and band > step and band * row_bytes * rings > NEAR_BYTES:
+        band = round_up(band // 2, step)
+    return band
 
 
 class SweepSchedule(ProcessBound):

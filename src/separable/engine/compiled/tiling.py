@@ -23,7 +23,7 @@ from .microkernels import filter_columns, filter_rows, finish_columns
 from .rounding_bounds import NEVER, ExactResults, Sums
 from .short_taps import BUFFER_VECTORS, EDGE_STRIPS, band_of_short, filter_short
 from .simd import LINE_BYTES, LINE_VECTORS, VECTOR_BYTES, lanes, pointer, taps_pointer
-from .sweep_builder import WORD, Dtypes, SweepSchedule, round_up
+from .sweep_builder import WORD, Dtypes, SweepSchedule, near_rows, round_up
 from .sweep_loop import sweep_ahead, sweep_items
 from .term_graph import Pass, TermGraph, is_long_stack, kinds
 from .tile_loop import band_direct, band_of_one, band_of_two, stream_planes
@@ -293,8 +293,8 @@ class TermSchedule(SweepSchedule):
         item, size, step = self.dtypes.work.itemsize, lanes(self.dtypes.work), self._row_step
         reach, band = self._taps("z") - 1, self._get("y_band")
         slab = min(round_up(SLAB_PLANES, OUTPUTS), round_up(self._get("z_size"), OUTPUTS))
-        line = size * LINE_VECTORS
-        chunk = round_up(self._get("x_flat"), size)
+        line, chunk = size * LINE_VECTORS, round_up(self._get("x_flat"), size)
+        band = near_rows(band, step, (slab + reach) * chunk * item, self._get("rings"))
         while (slab + reach) * band * chunk * item * self._get("rings") * threads > RING_BYTES:
             if slab > max(OUTPUTS, reach // 4):
                 slab = round_up(slab // 2, OUTPUTS)

@@ -49,7 +49,7 @@ from .band_record import band_at
 
 
 @intrinsic
-def _add_samples(_typing: Any, sums: Any, source: Any, weight: Any) -> Any:
+def add_samples(_typing: Any, sums: Any, source: Any, weight: Any) -> Any:
     """Return ``sums[v] + weight * x[v]`` for the samples ``x`` at any address ``source``, converted."""
     vector = sums.dtype
     stored = Vec(source.dtype, vector.lanes)
@@ -69,7 +69,7 @@ def _add_samples(_typing: Any, sums: Any, source: Any, weight: Any) -> Any:
 
 
 @intrinsic
-def _add_constant(_typing: Any, sums: Any, value: Any, weight: Any) -> Any:
+def add_constant(_typing: Any, sums: Any, value: Any, weight: Any) -> Any:
     """Return ``sums[v] + weight * value`` for the number at ``value``."""
     vector = sums.dtype
 
@@ -94,10 +94,10 @@ def _weighted_rows(params, source, like, base, i):
     for j in range(params.taps):
         sample = word(positions, j)
         if sample < 0:
-            sums = _add_constant(sums, outside, offset_pointer(weights, j))
+            sums = add_constant(sums, outside, offset_pointer(weights, j))
         else:
             row = at(source, base + sample * params.source_step)
-            sums = _add_samples(sums, row, offset_pointer(weights, j))
+            sums = add_samples(sums, row, offset_pointer(weights, j))
     return plus(zero_vectors(like, 8), sums)
 
 
@@ -168,7 +168,7 @@ def _every_second(_typing: Any, a: Any, b: Any, odd: Any) -> Any:
 
 
 @intrinsic
-def _fma_number(_typing: Any, a: Any, _b: Any, _c: Any) -> Any:
+def fma_number(_typing: Any, a: Any, _b: Any, _c: Any) -> Any:
     """Return ``a * b + c`` for numbers, rounded as for vectors."""
 
     def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
@@ -190,7 +190,7 @@ def _one_output(params, source, target, like, rows, i):
         value = load_scalar(at(like, params.outside))
         if sample >= 0:
             value = load_scalar_as(at(source, rows[0] + sample * item_of(source)), like)
-        total = _fma_number(load_scalar(offset_pointer(weights, j)), value, total)
+        total = fma_number(load_scalar(offset_pointer(weights, j)), value, total)
     store_scalar_as(at(target, rows[1] + i * item_of(target)), total)
 
 
