@@ -163,7 +163,8 @@ class RegionPlan:
         form = self.form
         if form is not None and _is_plain(form, problem, image, out):
             bands = _bands_of(next(_chains(form.roots)), problem, self.axes)
-            return run_bands(image, bands, out, threads=problem.threads)
+            whole = out.dtype.kind in "iu"
+            return run_bands(image, bands, out, threads=problem.threads, whole_sums=whole)
         if form is not None:
             total = _by_passes(image, problem, form, self.axes, shape)
         else:
@@ -287,17 +288,25 @@ def _by_passes(
 
 
 def _is_plain(form: Decomposition, problem: Problem, image: Array, out: Array) -> bool:
-    """Return whether one product of bands is the result: floats of one type, one term, no constant outside."""
+    """Return whether one product of bands is the result: numbers of one type, one term, no constant outside."""
     single = all(len(p.then) <= 1 for root in form.roots for p in root.walk())
     return (
         single
         and len(form.roots) == 1
         and problem.exponent == 0
         and not (problem.fills and problem.cval)
-        and image.dtype == out.dtype == problem.work
-        and image.dtype.kind == "f"
+        and image.dtype == out.dtype
+        and (_is_small_whole(problem) or image.dtype == problem.work)
+        and image.dtype.kind in "iuf"
+        and image.dtype.isnative
         and not np.may_share_memory(image, out)
     )
+
+
+def _is_small_whole(problem: Problem) -> bool:
+    """Return whether images and results are whole numbers of at most 16 bits, summed in float64."""
+    types = (problem.dtype, problem.out)
+    return problem.work == np.float64 and all(t.kind in "iu" and t.itemsize <= 2 for t in types)
 
 
 def _bands_of(
