@@ -19,7 +19,7 @@ from separable.engine.result_memory import empty
 from separable.engine.thread_count import get_num_threads
 from separable.process_cache import ProcessCache
 from separable.resample.band_matrix import Band
-from separable.run import store
+from separable.run import SNAP, store
 
 __all__ = ["decimates", "empty_like_layout", "pass_order", "resampling_work", "run_bands"]
 
@@ -96,6 +96,7 @@ def run_bands(
     *,
     cval: float = 0.0,
     threads: int | None = None,
+    whole_sums: bool = False,
 ) -> Array:
     """Multiply an array by one band along each of some axes.
 
@@ -111,6 +112,9 @@ def run_bands(
     cval : float
         The constant outside the image.
     threads : int, optional
+    whole_sums : bool
+        Whether the arithmetic is float64, and whole results are rounded as those of filters: a sum that is close to
+        a half counts as that half.
 
     Returns
     -------
@@ -148,10 +152,13 @@ def run_bands(
         kind = out.dtype.newbyteorder("=") if kind != np.float32 and not truth else kind
         target = empty(target.shape, kind)
     # Step 2: the passes.
-    work = resampling_work(source.dtype, target.dtype)
-    passes = _Passes(moved, pass_order(moved), work, cval, threads)
+    work = np.dtype(np.float64) if whole_sums else resampling_work(source.dtype, target.dtype)
+    passes = _Passes(moved, pass_order(moved), work, cval, threads, SNAP if whole_sums else 0.0)
     if not _run_in_sweep(passes, source, target):
-        _run_in_slabs(passes, source, target)
+        sums = empty(target.shape, work) if whole_sums else target
+        _run_in_slabs(passes, source, sums)
+        if whole_sums:
+            store(sums, target, threads)
     # Step 3: results of other types or in another order.
     if truth:
         out[...] = np.minimum(target, 1).transpose(np.argsort(order))
@@ -190,6 +197,7 @@ class _Passes:
     work: np.dtype[Any]
     cval: float
     threads: int
+    snap: float = 0.0
 
 
 def decimates(bands: Mapping[int, Band], order: Sequence[int], shape: Sequence[int]) -> bool:
@@ -221,7 +229,7 @@ def _run_in_sweep(passes: _Passes, source: Array, target: Array) -> bool:
     used = tuple(passes.bands[axis] for axis in passes.order)
     key = (
         *map(id, used), tuple(passes.order), source.shape, source.dtype, target.dtype, passes.work,
-        passes.cval, passes.threads,
+        passes.cval, passes.threads, passes.snap,
     )  # fmt: skip
 
     def build() -> tuple[Any, Any]:
@@ -229,7 +237,13 @@ def _run_in_sweep(passes: _Passes, source: Array, target: Array) -> bool:
             from separable.resample.compiled.decimation_schedule import DecimationSchedule
         arrays = (source, target)
         made = DecimationSchedule(
-            passes.bands, passes.order, arrays, passes.work, passes.cval, passes.threads
+            passes.bands,
+            passes.order,
+            arrays,
+            passes.work,
+            passes.cval,
+            passes.threads,
+            passes.snap,
         )
         return made, used  # bands that live on keep their identity
 

@@ -49,6 +49,7 @@ FIELDS = (
     "work_item",  # bytes of a number of the working dtype
     "outside",  # address of the constant value outside
     "one",  # address of the number 1
+    "snap",  # distance from a half within which a float64 sum counts as that half: a float64 number
     "buffered",  # 1 if rows are converted, or summed along z, before they are summed along y
     "pitch",  # bytes between the rows of the buffer
     "pairs",  # 1 if two outputs along y are computed together
@@ -72,7 +73,7 @@ FIELDS = (
     "at_ahead",  # int64[MOST_AHEAD]: addresses of rows to be prefetched
     "at_temp",  # work[GROUP_VECTORS][lane]
 )
-DECIMATION = np.dtype([(name, np.int64) for name in FIELDS])
+DECIMATION = np.dtype([(name, np.float64 if name == "snap" else np.int64) for name in FIELDS])
 _RECORD = numba.from_dtype(DECIMATION)
 
 

@@ -59,6 +59,8 @@ class DecimationSchedule(ProcessBound):
         Value of samples outside the image.
     threads : int
         Largest number of threads.
+    snap : float
+        Distance from a half within which a float64 sum counts as that half.
     """
 
     shared_size = 0
@@ -71,6 +73,7 @@ class DecimationSchedule(ProcessBound):
         work: np.dtype[Any],
         outside: float,
         threads: int,
+        snap: float = 0.0,
     ) -> None:
         self.record = np.zeros((), DECIMATION)
         self._tables: list[NDArray[Any]] = []
@@ -84,6 +87,7 @@ class DecimationSchedule(ProcessBound):
             outside=self._add(np.full(1, outside).astype(work)), one=self._add(np.ones(1, work)),
             z_outputs=1, z_block=1, z_blocks=1,
         )  # fmt: skip
+        self.record["snap"] = snap
         for name, axis in zip("zyx"[-len(order) :], order, strict=True):
             self._set_axis(name, bands[axis], source.strides[axis], target.strides[axis])
         outer = [a for a in range(x) if a not in order]

@@ -25,6 +25,7 @@ from typing import Any
 from llvmlite import ir
 
 from separable.engine.compiled.dtype_conversion import store_scalar_as
+from separable.engine.compiled.exact_rounding import checks, snap_halves
 from separable.engine.compiled.jit import inline, intrinsic, part, stage
 from separable.engine.compiled.load_store import item_of
 from separable.engine.compiled.numba_api import (
@@ -37,6 +38,7 @@ from separable.engine.compiled.numba_api import (
 from separable.engine.compiled.simd import (
     ELEMENTS,
     at,
+    emit_call,
     emit_fma,
     emit_load,
     emit_shuffle,
@@ -302,6 +304,22 @@ def _group(x, weights, numbers, taps, channels, phases):
     return total
 
 
+@intrinsic
+def _snap_number(_typing: Any, target: Any, number: Any, snap: Any) -> Any:
+    """Return the half that lies within ``snap`` of a float64 number, else the number, as `snap_halves` does."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        value, limit = arguments[1:]
+        if not checks(target.dtype) or number != types.float64:
+            return value
+        whole = emit_call(builder, "llvm.rint.f64", value.type, [builder.fadd(value, value)])
+        half = builder.fmul(whole, ir.Constant(value.type, 0.5))
+        apart = emit_call(builder, "llvm.fabs.f64", value.type, [builder.fsub(value, half)])
+        return builder.select(builder.fcmp_ordered("<=", apart, limit), half, value)
+
+    return number(target, number, types.float64), emit
+
+
 @without_literals
 @part
 def _one_output(params, line, target, place, first, c):
@@ -317,7 +335,7 @@ def _one_output(params, line, target, place, first, c):
                 sums = fma_number(load_scalar(offset_pointer(weights, j)), value, sums)
             total += sums
         here = place + (c * params.channels + channel) * item_of(target)
-        store_scalar_as(at(target, here), total)
+        store_scalar_as(at(target, here), _snap_number(target, total, params.snap))
 
 
 @stage
@@ -342,13 +360,15 @@ def finish_line(params_address, line, target, phases, temp, place, first, start,
     while c + wide <= high:
         x = offset_pointer(line, begin + (c - low) * stride * channels)
         sums = _group(x, weights, numbers, taps, channels, phases)
+        sums = snap_halves(target, sums, params.snap)
         store_rows(target, place + c * channels * item, size * item, sums, False)
         c += wide
         if c < high and c + wide > high:
             c = high - wide  # the last group overlaps the one before it
     if c < high:
         x = offset_pointer(line, begin + (c - low) * stride * channels)
-        store_block(temp, size, _group(x, weights, numbers, taps, channels, phases))
+        sums = _group(x, weights, numbers, taps, channels, phases)
+        store_block(temp, size, snap_halves(target, sums, params.snap))
         for k in range((high - c) * channels):
             value = load_scalar(offset_pointer(temp, k))
             store_scalar_as(at(target, place + (c * channels + k) * item), value)
