@@ -90,6 +90,18 @@ def test_values(case):
     assert torch.equal(target.tensor, found[0])
 
 
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_boxes_that_lie_below_the_image_write_nothing_before_their_memory(threads):
+    x = torch.randn(1, 40, 13, 60)
+    terms, window = np.arange(40), ((1, 1), ((0, 9), (0, 0)), (1, 1))
+    tensors = [torch.randn(40, 1), torch.randn(40, 2), None, None]
+    layer = PackedSplit(*tensors, terms, 40, window, (0, 0))
+    exact = by_torch(x, tensors, terms, window, (0, 0))
+    torch.set_num_threads(threads)
+    for _ in range(20):
+        assert (layer(surrounded(x)) - exact).abs().max() < 1e-4
+
+
 def test_a_nan_stays_within_the_kernel():
     x = torch.zeros(1, 16, 40, 40)
     x[0, 3, 20, 21] = float("nan")

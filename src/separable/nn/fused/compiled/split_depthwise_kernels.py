@@ -139,7 +139,7 @@ def _fill_strip(plan, image, strip, y, rows, x, columns, channel):
     Rows outside the image become zeros.
     """
     inside, pitch = min(LANES, plan.channels - channel), plan.source_step
-    above, below = max(0, -y), min(rows, plan.size_y - y)
+    above, below = max(0, -y), max(0, min(rows, plan.size_y - y))  # none of a box below the image
     for i in range(columns):
         out = float32_ptr(strip + i * plan.strip_step)
         for j in range(above):
