@@ -1,4 +1,4 @@
-"""What files say is obeyed by every command, whether an image is read whole or by parts."""
+"""Every command obeys what files say, whether an image is read whole or by parts."""
 
 from __future__ import annotations
 
