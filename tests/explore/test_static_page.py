@@ -16,11 +16,12 @@ import pytest
 from scipy import ndimage
 
 import separable as sep
+from separable.errors import FileError
 from separable.kernels.matrix_parser import parse_matrix
 
 pytest.importorskip("starlette")
 pytest.importorskip("PIL")
-from separable.explore import network_answers, questions
+from separable.explore import network_answers, questions, write_static
 from separable.explore.kernel_answers import Chosen, describe
 from separable.explore.static_site import MORE, SITE_BYTES
 from separable.pages.script_bundle import bundle
@@ -302,6 +303,21 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert again.returncode == 2
     assert "exists" in again.stderr
     return folder
+
+
+def test_a_site_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "half" / "index.html").mkdir(parents=True)
+    for folder, reason in (
+        ("file", "file exists"),
+        ("file/deeper", "not a directory"),
+        ("half", "is a directory"),
+    ):
+        with pytest.raises(FileError, match=f"cannot write .*{reason}"):
+            write_static(tmp_path / folder, overwrite=True)
+    assert (tmp_path / "file").read_text() == "mine"
+    with pytest.raises(FileError, match=r"exists\. Choose another folder"):
+        write_static(tmp_path / "half")
 
 
 def test_the_site_is_small_and_asks_nobody(site: Path) -> None:

@@ -492,7 +492,8 @@ def test_an_upload_runs_nothing(tmp_path: Path, name: str) -> None:
     objects = io.BytesIO()
     np.save(objects, np.array([evil], dtype=object), allow_pickle=True)
     for content in (evil.pickled, evil.text.encode(), objects.getvalue(), b"\x93NUMPY" + b"(" * 99,
-                    json.dumps({"layers": evil.text}).encode()):  # fmt: skip
+                    json.dumps({"layers": evil.text}).encode(), b"II*\0" + evil.pickled,
+                    gzip.compress(evil.pickled), bytes(344) + b"n+1\0" + evil.pickled):  # fmt: skip
         with pytest.raises(SeparableError):
             questions.answer(name, content, {})
         assert not (tmp_path / MARKER).exists()
@@ -542,7 +543,8 @@ def test_texts_run_nothing(tmp_path: Path) -> None:
 def test_every_reader_has_a_row() -> None:
     """A format that is added needs files that carry code."""
     assert set(IMAGES) == {f.name for f in registered_formats()}
-    assert set(questions.UPLOADS) == {"upload kernel", "upload image", "upload report"}
+    uploads = ("kernel", "image", "report", "audit", "volume")
+    assert set(questions.UPLOADS) == {f"upload {kind}" for kind in uploads}
     pytest.importorskip("torch")
     from separable.nn.formats import SUFFIXES
 

@@ -2,7 +2,8 @@
 
 ``separable explore`` starts the server on this computer. Everything is served from the package;
 uploads are never executed and stay in the memory of the process. `docs/files.md` lists the
-accepted files and the limits.
+accepted files and the limits. ``separable explore --static`` writes the same page as one file whose
+scripts compute kernels and layers in the browser; `docs/explore.md` compares the two.
 """
 
 from separable.explore.app import create_app
