@@ -76,10 +76,11 @@ class Kronecker(Method):
         layout = _Layout.of(problem)
         twice = 1.0 + _overlap(problem, layout) / max(1, layout.block_rows)
         taps = float(decomposition.multiplications)
+        nonzeros = float(sum(p.nonzeros for chain in chains for p in chain))
         counts = {
             "call": 1.0 + passes,
             "element": float(problem.size * (2 + passes)),
-            "dense tap": problem.size * taps * twice,
+            "dense tap": problem.size * nonzeros * twice,
         }
         moved = problem.size * (2.0 * problem.dtype.itemsize + problem.work.itemsize)
         return WorkEstimate(passes, taps, moved, counts, _rounding(problem, decomposition))
