@@ -205,7 +205,9 @@ REFUSED = {
     "generator": Case(lambda: (x for x in [1.0]), IMAGE, "array of numbers; got generator"),
     "function": Case(lambda: slope, IMAGE, "must be an array of numbers; got function"),
     "object": Case(object, IMAGE, "must be an array of numbers; got object"),
-    "ragged list": Case(lambda: [[1.0, 2.0], [3.0]], IMAGE, "list have different lengths"),
+    "ragged list": Case(
+        lambda: [[1.0, 2.0], [3.0]], IMAGE, "2 numbers in row 1 and 1 numbers in row 2"
+    ),
     "bytes": Case(lambda: b"abc", IMAGE, NUMBERS),
     "list of text": Case(lambda: [["a", "b"]], np.zeros((1, 2)), NUMBERS + "<U1"),
     "objects": Case(lambda: IMAGE.astype(object), IMAGE, NUMBERS + r"object.*astype\('float64'\)"),

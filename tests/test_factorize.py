@@ -612,7 +612,7 @@ BAD = [
         "y,x",
         {},
         KernelError,
-        "`kernel` must be finite; got 2 NaN or infinite of 4 elements, shape (2, 2). "
+        "`kernel` must be finite; got 2 NaN or infinite of 4 elements, shape (2, 2), the first at index (0, 1). "
         "Replace them, for instance with numpy.nan_to_num",
     ),
     (

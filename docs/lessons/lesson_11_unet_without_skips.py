@@ -26,7 +26,7 @@ from separable.nn.models import UNet
 
 short = "--short" in sys.argv  # the form that takes seconds: less training, worse networks
 torch.set_num_threads(1)  # networks this small gain nothing from a second one
-SIZE, TRAIN, TEST, STEPS = (32, 32, 8, 4) if short else (64, 192, 48, 160)
+SIZE, TRAIN, TEST, STEPS = (32, 32, 8, 4) if short else (64, 192, 48, 260)
 SEEDS = (0, 1) if short else (0, 1, 2)
 
 
@@ -99,11 +99,11 @@ signed = torch.from_numpy((outside - inside).astype("float32"))[:, None] / SIZE
 
 def learn(net, seed, boundary):
     """Train a network; `boundary` is the weight of the boundary loss."""
-    optimizer = torch.optim.Adam(net.parameters(), lr=6e-3)
+    optimizer = torch.optim.Adam(net.parameters(), lr=4e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     chance = torch.Generator().manual_seed(seed)
     for _ in range(STEPS):
-        batch = torch.randint(TRAIN, (6,), generator=chance)
+        batch = torch.randint(TRAIN, (8,), generator=chance)
         logits = net(images[batch])
         loss = nn.functional.binary_cross_entropy_with_logits(logits, masks[batch])
         if boundary:

@@ -197,12 +197,22 @@ def _converted(value: Any, name: str, package: str) -> Array:
         if isinstance(value, (list, tuple)):
             raise ArgumentError(
                 f"`{name}` must be an array of numbers; the rows of this {type(value).__name__} "
-                f"have different lengths, or hold values that are not numbers ({_first_line(error)})"
+                f"have different lengths, or hold values that are not numbers ({_uneven_row(value) or _first_line(error)})"
             ) from None
         raise ArgumentTypeError(
             f"`{name}` must be an array of numbers in the computer's memory; got {_kind(value)}, "
             f"which NumPy cannot read ({_first_line(error)}). {_remedy(value, package)}"
         ) from None
+
+
+def _uneven_row(rows: Any) -> str:
+    """Say which row of nested lists is the first of another length, or return an empty string."""
+    lengths = [len(row) if isinstance(row, (list, tuple)) else -1 for row in rows]
+    for number, length in enumerate(lengths):
+        if length != lengths[0]:
+            named = (f"{n} numbers" if n >= 0 else "a number" for n in (lengths[0], length))
+            return "{} in row 1 and {} in row {}".format(*named, number + 1)
+    return ""
 
 
 def _is_hidden(value: Any) -> bool:

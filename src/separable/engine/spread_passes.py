@@ -54,7 +54,12 @@ class SpreadPass(Value):
 
     @property
     def multiplications(self) -> int:
-        """Multiplications per output: one for each tap that is not zero."""
+        """Multiplications per output: one for each tap, as of other passes."""
+        return int(self.taps.size)
+
+    @property
+    def nonzeros(self) -> int:
+        """Number of taps that are not zero; the others take no time."""
         return int(np.count_nonzero(self.taps))
 
     def __str__(self) -> str:

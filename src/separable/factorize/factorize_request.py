@@ -122,10 +122,11 @@ def as_kernel(kernel: ArrayLike) -> Array:
             f"`kernel` must have at least one element on one axis; got shape {array.shape}"
         )
     if array.dtype.kind in "fc" and not np.isfinite(array).all():
-        bad = int(np.sum(~np.isfinite(array)))
+        bad = np.argwhere(~np.isfinite(array))
+        first = tuple(map(int, bad[0]))
         raise KernelError(
-            f"`kernel` must be finite; got {bad} NaN or infinite of {array.size} elements, "
-            f"shape {array.shape}. Replace them, for instance with numpy.nan_to_num"
+            f"`kernel` must be finite; got {len(bad)} NaN or infinite of {array.size} elements, "
+            f"shape {array.shape}, the first at index {first}. Replace them, for instance with numpy.nan_to_num"
         )
     return array
 

@@ -58,7 +58,7 @@ def kronecker_terms(weights: Kernel) -> KroneckerTerms | None:
     >>> cross = np.array([[0.0, 1, 0], [1, 1, 1], [0, 1, 0]])
     >>> found = kronecker_terms(Kernel(np.kron(cross, cross)))
     >>> found.multiplications, [p.dilation for p in found.chains[0]]
-    (10, [(1, 1), (3, 3)])
+    (18, [(1, 1), (3, 3)])
     """
     given = weights.given
     if isinstance(given, Factors):
