@@ -1,7 +1,7 @@
 """Frangi's filter from file to file: time, and the memory of the whole process.
 
     python benchmarks/feature_files.py                       # 828x882x871, 4 scales, at most 4 GiB
-    python benchmarks/feature_files.py --shape 207 220 218   # a small volume
+    python benchmarks/feature_files.py --shape 414 441 436   # an eighth
     python benchmarks/feature_files.py --folder /data        # where 5 GiB are free
 
 The volume (float32) is generated slab by slab: bright tubes along three directions, and noise. The filter runs as
