@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -226,3 +227,15 @@ def test_existing_results_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "in_gradient_2.npy exists" in capsys.readouterr().err
     assert run([*words, "--force"]) == 0
     assert np.load(old).shape == SHAPE
+
+
+@pytest.mark.long
+def test_the_benchmark_of_files_prints_a_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    seconds, processors, peak = importlib.import_module("feature_files").measure(
+        (60, 50, 64), "1GiB", str(tmp_path)
+    )
+    assert min(seconds, processors, peak) > 0
+    assert peak < 1

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import separable as sep
+from separable import volumes
 from separable.cli import run
 from separable.errors import ArgumentError, ArgumentTypeError, FileError, OutputError
 from separable.files import ImageInfo, read_image, write_image
@@ -149,6 +150,26 @@ def test_xarray_has_the_coordinates_of_the_outputs() -> None:
     assert (along.name, along.shape) == ("depth", (23, 16))
     with pytest.raises(ArgumentTypeError, match="got a Dataset"):
         sep.convolve(data.to_dataset(), np.ones((3, 3)), stride=2)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("region", REGIONS)
+def test_blocks_of_a_plan(name: str, region: dict[str, Any]) -> None:
+    for border in BORDERS:
+        planned: Any = sep.plan(KERNELS[name], IMAGE.shape, **region, **border)
+        whole = planned(IMAGE)
+        rows, columns = whole.shape
+        place = (slice(rows // 3, rows), slice(0, -(-columns // 2)))
+        block = IMAGE
+        for axis, index in enumerate(volumes.needs(planned, place)):
+            block = block[(slice(None),) * axis + (index,)]
+        found = volumes.filter_block(planned, block, place)
+        np.testing.assert_allclose(found, whole[place], atol=1e-12)
+        assert block.size < IMAGE.size or border["mode"] == "wrap"
+        with pytest.raises(ArgumentError, match="`block` must have shape"):
+            volumes.filter_block(planned, IMAGE[:3], place)
+        with pytest.raises(ArgumentError, match="`region` must hold slices"):
+            volumes.needs(planned, (slice(0, rows + 1), slice(0, 1)))
 
 
 # Files

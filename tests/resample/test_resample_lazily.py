@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from separable.errors import ArgumentError, OutputError
+from separable.errors import OutputError
 from separable.resample import downsample, pyramid, resize
 
 RNG = np.random.default_rng(5)
@@ -68,10 +68,42 @@ def test_tensors_of_other_types() -> None:
     found = _selected(batch, {2: band}, 1.5)
     expected = resize(batch.numpy(), 14, axes=2, interpolation=3, mode="constant", cval=1.5)
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-12)
-    with pytest.raises(ArgumentError, match="a tensor takes neither"):
-        resize(batch, 3, nan="ignore")
+    labels = torch.from_numpy(RNG.integers(0, 5, (9, 12)))
+    expected = resize(labels.numpy(), (4, 5), interpolation="majority")
+    np.testing.assert_array_equal(
+        resize(labels, (4, 5), interpolation="majority").numpy(), expected
+    )
+    for dtype in (np.complex64, np.complex128):
+        outside = {"mode": "constant", "cval": 2.0, "axes": (1, 2)}
+        found = resize(twin.to(torch.from_numpy(np.zeros(1, dtype)).dtype), (9, 9), **outside)
+        expected = resize(twin.numpy(), (9, 9), **outside)
+        np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
     with pytest.raises(OutputError, match="must have shape"):
         resize(batch, 3, output=torch.zeros(2))
+
+
+@pytest.mark.parametrize("how", CASES)
+def test_missing_samples_of_tensors_and_their_gradients(how: Any) -> None:
+    torch = pytest.importorskip("torch")
+    image = RNG.random((15, 13))
+    valid = RNG.random(image.shape) > 0.3
+    valid[:6, :6] = False
+    for kind, dtype in ((np.float64, 1e-12), (np.complex128, 1e-12), (np.float32, 1e-6)):
+        values = image.astype(kind) * (1 + 2j if kind is np.complex128 else 1)
+        expected = resize(values, (30, 9), mask=valid, fill=-1.0, **how)
+        for mask in (valid, torch.from_numpy(valid)):
+            found = resize(torch.from_numpy(values), (30, 9), mask=mask, fill=-1.0, **how)
+            np.testing.assert_allclose(found.numpy(), expected, atol=10 * dtype)
+    bad = torch.from_numpy(np.where(valid, image, np.nan)).requires_grad_()
+    found = resize(bad, (30, 9), nan="ignore", fill=-1.0, **how)
+    np.testing.assert_allclose(
+        found.detach().numpy(), resize(image, (30, 9), mask=valid, fill=-1.0, **how), atol=1e-11
+    )
+    (gradient,) = torch.autograd.grad(found.sum(), bad)
+    assert not gradient[torch.from_numpy(~valid)].any()
+    small = torch.from_numpy(image[4:10, 4:9].copy()).requires_grad_()
+    own = {"mask": valid[4:10, 4:9], "fill": 0.0, **how}
+    assert torch.autograd.gradcheck(lambda x: resize(x, (9, 4), **own), (small,))
 
 
 @pytest.mark.parametrize("how", CASES)

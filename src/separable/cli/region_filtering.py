@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
@@ -13,6 +14,7 @@ from separable.cli.result_options import ResultOptions
 from separable.cli.volume_options import FileJob, SlabOptions, kept_partial
 from separable.errors import ArgumentError
 from separable.files.chunked_io import draft_of
+from separable.files.format_registry import in_parts
 from separable.plan.plan_text import duration
 from separable.volumes.region_files import RegionFile, filter_region_file
 
@@ -49,9 +51,11 @@ def filter_region_of_file(
             "--scheduler, --part and --levels"
         )
     start = time.perf_counter()
+    resumable = in_parts(job.source, job.target)
+    kept = kept_partial(draft_of(job.target).name) if resumable else contextlib.nullcontext()
     with (
         enough_memory(job.source),
-        kept_partial(draft_of(job.target).name),
+        kept,
         progress("Filtering", shown=True) as step,
     ):
         done = filter_region_file(

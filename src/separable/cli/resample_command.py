@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from separable.cli.options import Cval, Mode, integers, modes
 from separable.cli.volume_options import kept_partial
 from separable.errors import ArgumentError
 from separable.files.chunked_io import draft_of
+from separable.files.format_registry import in_parts
 from separable.kernels.units import read_lengths
 from separable.plan.plan_text import duration
 from separable.request import check_dtype
@@ -164,9 +166,11 @@ def resample_command(  # the help of its arguments: `option_groups.list_register
     kind: str | int = options.interpolation
     kind = int(kind) if isinstance(kind, str) and kind.isdecimal() else kind
     start = time.perf_counter()
+    resumable = in_parts(source, target)
+    kept = kept_partial(draft_of(target).name) if resumable else contextlib.nullcontext()
     with (
         enough_memory(source),
-        kept_partial(draft_of(target).name),
+        kept,
         progress("Resampling", shown=True) as step,
     ):
         done = resample_file(

@@ -167,7 +167,8 @@ class RegionPlan:
             f"every {_ordinal(a.stride)} along axis {a.axis}" for a in self.axes if a.stride > 1
         ]
         if len({a.stride for a in self.axes}) == 1 and strides:
-            along = " and ".join(str(a.axis) for a in self.axes)
+            *most, last = (str(a.axis) for a in self.axes)
+            along = f"{', '.join(most)} and {last}" if most else last
             plural = "axes" if len(self.axes) > 1 else "axis"
             strides = [f"every {_ordinal(self.axes[0].stride)} along {plural} {along}"]
         form = self.form

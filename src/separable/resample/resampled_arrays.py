@@ -287,16 +287,11 @@ def _run(plain: Array, request: BandRequest, target: Array, missing: Missing | N
         _run_real(native, request, target, missing, _real(request.cval), None)
         return
     parts = (native.real, native.imag if native.dtype.kind == "c" else np.zeros_like(native))
-    for part, into, cval in zip(
-        parts,
-        (target.real, target.imag),
-        (np.real(request.cval), np.imag(request.cval)),
-        strict=True,
-    ):
-        fill = (
-            None if missing is None else (np.real if into is target.real else np.imag)(missing.fill)
-        )
-        _run_real(part, request, into, missing, float(cval), fill)
+    for take, part, into in zip(
+        (np.real, np.imag), parts, (target.real, target.imag), strict=True
+    ):  # fmt: skip
+        fill = None if missing is None else take(missing.fill)
+        _run_real(part, request, into, missing, float(take(request.cval)), fill)
 
 
 def _real(cval: Any) -> float:

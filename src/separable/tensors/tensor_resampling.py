@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,12 @@ import torch
 
 from separable.borders import OUTSIDE
 from separable.engine.tensor_memory import array_of, empty
-from separable.errors import ArgumentError, ArgumentTypeError, DTypeError, OutputError
-from separable.masked import MissingOptions
+from separable.errors import ArgumentTypeError, DTypeError, OutputError
+from separable.masked import Missing, missing_of
 from separable.resample.band_matrix import Band
 from separable.resample.band_passes import pass_order, resampling_work, run_bands
 from separable.resample.resampled_arrays import BandRequest
+from separable.resample.resampled_arrays import run_request as run_on_array
 from separable.tensors.ops import own, stored, torch_dtype
 
 __all__ = ["run_request"]
@@ -36,36 +38,90 @@ def run_request(image: torch.Tensor, request: BandRequest, output: Any) -> torch
     tensor([2., 2.])
     """
     # Step 1: check the arguments.
-    if request.missing != MissingOptions() and not request.missing.are_default:
-        raise ArgumentError(
-            "a tensor takes neither `mask` nor `nan` nor `nodata`. Divide two results, "
-            "resize(image.where(valid, 0)) / resize(valid.float()), or resample the array: "
-            "image.numpy(force=True)"
-        )
-    if request.votes:
-        raise ArgumentError(
-            'interpolation="majority" takes arrays; give tensor.numpy(), or interpolation="nearest"'
-        )
     if image.layout != torch.strided or image.is_quantized:
         raise DTypeError(
             f"a tensor must be dense and unquantized; got {image.dtype}, {image.layout}"
         )
     dtype, into = _output(output, image, request)
-    # Step 2: resample values of a working type.
+    # Step 2: resample values of a working type; labels are counted by the engine for arrays.
     differentiable = image.dtype.is_floating_point or image.dtype.is_complex
     values = image if differentiable else image.detach()
-    if values.is_complex():
-        parts = torch.view_as_real(values)
-        found = torch.view_as_complex(_resampled(parts, request).contiguous())
+    if request.votes:
+        result = _labels(image, request)
     else:
-        found = _resampled(values, request)
-    result = own(stored(found, dtype))
+        missing = _missing_of(image, request, dtype)
+        if values.is_complex():
+            inner = replace(request, cval=0.0)  # a real constant outside has no imaginary part
+            parts = [
+                _plain_or_valid(values.real, request, missing, _fills(missing)[0]),
+                _plain_or_valid(values.imag, inner, missing, _fills(missing)[1]),
+            ]
+            found = torch.complex(*parts)
+        else:
+            found = _plain_or_valid(values, request, missing, _fills(missing)[0])
+        result = own(stored(found, dtype))
     # Step 3: write the result into `output`.
     if into is None:
         return result
     if result.requires_grad:
         raise OutputError("`output` must be a type where a gradient is asked for; got a tensor")
     return into.copy_(result)
+
+
+def _labels(image: torch.Tensor, request: BandRequest) -> torch.Tensor:
+    """Return the label that covers most of each output."""
+    found = run_on_array(array_of(image.detach().cpu()), request, None)
+    return own(torch.from_numpy(np.ascontiguousarray(found)).to(image.device))
+
+
+def _missing_of(image: torch.Tensor, request: BandRequest, dtype: torch.dtype) -> Missing | None:
+    """Return the missing samples of a tensor, or None if none is missing."""
+    options = request.missing
+    if options.are_default:
+        return None
+    if isinstance(options.mask, torch.Tensor):
+        options = options._replace(mask=options.mask.numpy(force=True))
+    plain = image.detach().cpu().resolve_conj().resolve_neg()
+    values = array_of(plain.float() if plain.dtype == torch.bfloat16 else plain)
+    out = array_of(torch.empty(0, dtype=torch.float32 if dtype == torch.bfloat16 else dtype)).dtype
+    return missing_of(values, values, tuple(request.bands), options, out, request.cval)
+
+
+def _fills(missing: Missing | None) -> tuple[float, float]:
+    """Return the real and imaginary part of the fill."""
+    fill = 0.0 if missing is None else missing.fill
+    return float(np.real(fill)), float(np.imag(fill))
+
+
+def _plain_or_valid(
+    values: torch.Tensor, request: BandRequest, missing: Missing | None, filling: float
+) -> torch.Tensor:
+    """Return weighted sums; a missing sample counts as the mean of the valid ones, as in `valid_values`."""
+    if missing is None:
+        return _resampled(values, request)
+    # k (m x) + mean (k (1 - m)) with mean = |k| (m x) / |k| m: the mask is constant, so this is linear in x.
+    valid = np.broadcast_to(missing.valid, tuple(values.shape))
+    here = torch.as_tensor(valid.copy(), device=values.device)
+    known = torch.where(here, values, torch.zeros((), dtype=values.dtype, device=values.device))
+    outside = float(missing.outside)
+    inner = replace(request, cval=request.cval if missing.outside else 0.0)
+    signed = any((band.weights < 0).any() for band in request.bands.values())
+    positive = {a: b.absolute() for a, b in request.bands.items()} if signed else request.bands
+
+    def of_mask(mask: Any, bands: Bands, constant: float) -> torch.Tensor:
+        found = np.empty(request.result_shape(mask.shape))
+        run_bands(mask.astype(np.float64), bands, found, cval=constant)
+        return torch.from_numpy(found).to(values.device)
+
+    weight = of_mask(valid, positive, outside)
+    nothing = weight <= 0
+    mean = _resampled(known, replace(inner, bands=positive))
+    mean = mean / torch.where(nothing, torch.ones_like(weight), weight).to(mean.dtype)
+    if signed:
+        share = of_mask(~valid, request.bands, 1.0 - outside)
+        mean = _resampled(known, inner) + mean * share.to(mean.dtype)
+    fill = torch.as_tensor(filling, dtype=mean.dtype, device=mean.device)
+    return torch.where(nothing, fill, mean)
 
 
 def _resampled(values: torch.Tensor, request: BandRequest) -> torch.Tensor:

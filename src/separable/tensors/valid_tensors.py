@@ -118,7 +118,7 @@ def _valid(
         given = mask.numpy(force=True) if isinstance(mask, torch.Tensor) else mask_of(mask)
         known = (given != 0) & (given == given)
         shape = mask_shape(known.shape, tuple(image.shape), axes)
-        valid = valid & torch.as_tensor(known.reshape(shape), device=image.device)
+        valid = valid & torch.as_tensor(known.reshape(shape).copy(), device=image.device)
     if ignoring and (image.is_floating_point() or image.is_complex()):
         valid = valid & ~torch.isnan(image.detach())
     for value in values:

@@ -151,8 +151,8 @@ def run_in_slabs(source: Source, work: GridWork, job: GridJob) -> GridDone:
         resumed = len(journal.done)
         slabs = _write_slabs(source, work, job, (made, journal), axis, rows)
         made.finish()
-    except BaseException:
-        keep = bool(journal.done)
+    except BaseException as error:
+        keep = bool(journal.done) or isinstance(error, KeyboardInterrupt)
         (journal.close if keep else journal.remove)()
         if made is not None:
             made.abandon(keep=keep)

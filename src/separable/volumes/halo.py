@@ -28,6 +28,8 @@ from separable.errors import ArgumentError
 from separable.plan import Plan
 from separable.plan.planned_filter import fastest
 from separable.process_cache import ProcessCache
+from separable.resample.region_blocks import region_block, run_part
+from separable.resample.region_plans import RegionPlan
 from separable.run import run
 
 __all__ = [
@@ -289,13 +291,13 @@ def block_filter(plan: Plan | BlockFilter) -> BlockFilter:
     return found
 
 
-def needs(plan: Plan | BlockFilter, region: Region) -> tuple[Index, ...]:
+def needs(plan: Plan | RegionPlan | BlockFilter, region: Region) -> tuple[Index, ...]:
     """Return the samples that a region of the result is computed from, for each axis.
 
     Parameters
     ----------
-    plan : Plan or BlockFilter
-        The filter of the whole volume.
+    plan : Plan, RegionPlan or BlockFilter
+        The filter of the whole volume; of a `separable.resample.RegionPlan` the region is one of its outputs.
     region : sequence of slice
         One slice per axis.
 
@@ -312,19 +314,23 @@ def needs(plan: Plan | BlockFilter, region: Region) -> tuple[Index, ...]:
     ((slice(9, 21, None),), (slice(0, 21, None),))
     >>> needs(sep.plan([1, 2, 1], (100,), mode="wrap"), (slice(98, 100),))
     (array([97, 98, 99,  0]),)
+    >>> needs(sep.plan([1, 2, 1], (100,), stride=4), (slice(2, 4),))
+    (array([ 7,  8,  9, 11, 12, 13]),)
     """
+    if isinstance(plan, RegionPlan):
+        return region_block(plan, _inside(plan, region)).index
     found = block_filter(plan)
     block = found.block(region)
     bounds = zip(block.starts, block.stops, strict=True)
     return tuple(found.samples(axis, a, b) for axis, (a, b) in enumerate(bounds))
 
 
-def filter_block(plan: Plan | BlockFilter, block: Array, region: Region) -> Array:
+def filter_block(plan: Plan | RegionPlan | BlockFilter, block: Array, region: Region) -> Array:
     """Return a region of the result.
 
     Parameters
     ----------
-    plan : Plan or BlockFilter
+    plan : Plan, RegionPlan or BlockFilter
         The filter of the whole volume.
     block : ndarray
         The samples that `needs` returns the indices of.
@@ -348,14 +354,31 @@ def filter_block(plan: Plan | BlockFilter, block: Array, region: Region) -> Arra
     >>> filter_block(p, image[needs(p, region)], region).tolist() == p(image)[region].tolist()
     True
     """
+    if isinstance(plan, RegionPlan):
+        part = region_block(plan, _inside(plan, region))
+        shape = tuple(len(range(*i.indices(n))) if isinstance(i, slice) else len(i)
+                      for i, n in zip(part.index, plan.whole.problem.shape, strict=True))  # fmt: skip
+        _check_block(block, shape, plan.whole.problem.dtype)
+        return run_part(plan, block, None, block=part)
     found = block_filter(plan)
     wanted = found.block(region)
-    if block.shape != wanted.shape or block.dtype != found.problem.dtype:
-        raise ArgumentError(
-            f"`block` must have shape {wanted.shape}, {found.problem.dtype}, for this region; "
-            f"got {block.shape}, {block.dtype}. Take what needs(plan, region) names"
-        )
+    _check_block(block, wanted.shape, found.problem.dtype)
     return found.run(block, wanted)
+
+
+def _check_block(block: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    if block.shape != shape or block.dtype != dtype:
+        raise ArgumentError(
+            f"`block` must have shape {shape}, {dtype}, for this region; got {block.shape}, {block.dtype}. Take "
+            "what needs(plan, region) names"
+        )
+
+
+def _inside(plan: RegionPlan, region: Region) -> list[slice]:
+    """Return the slices of a region of the outputs, with both ends."""
+    outputs = replace(plan.whole.problem, shape=plan.shape)
+    pairs = enumerate(_paired(outputs, region))
+    return [slice(*_bounds(axis, part, n)) for axis, (part, n) in pairs]
 
 
 def _paired(problem: Problem, region: Region) -> list[tuple[slice, int]]:
