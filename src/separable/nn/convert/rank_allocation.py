@@ -170,8 +170,8 @@ def allocate_in_time(
     """Choose a point for each layer within a budget of multiplications that also takes no longer than a limit.
 
     Points are chosen by multiplications and, as far as the limit requires, by a weighted sum with the
-    time (Lagrangian relaxation; the weights are a few fixed ones). If no weight meets the limit, the fastest of
-    these choices is returned.
+    time (Lagrangian relaxation; the weights are a few fixed ones). Each choice spends as much of the budget of
+    multiplications as it can. If no weight meets the limit, the fastest of these choices is returned.
 
     Parameters
     ----------
@@ -186,11 +186,13 @@ def allocate_in_time(
 
     Examples
     --------
-    >>> layers = {"a": [Point(9, 0.0), Point(3, 0.1), Point(3, 0.2, 0, 1)]}
-    >>> allocate_in_time(layers, {"a": [9.0, 8.0, 3.0]}, 5, 4).chosen["a"].error
-    0.2
-    >>> allocate_in_time(layers, {"a": [9.0, 8.0, 3.0]}, 5, 8).chosen["a"].error
-    0.1
+    The slow point of the first layer has few multiplications; a shorter limit excludes it.
+
+    >>> layers = {"a": [Point(9, 0.0), Point(2, 0.01, 0), Point(3, 0.1, 1)],
+    ...           "b": [Point(9, 0.0), Point(4, 0.1)]}
+    >>> seconds = {"a": [9.0, 12.0, 3.0], "b": [9.0, 4.0]}
+    >>> [allocate_in_time(layers, seconds, 12, limit).chosen["a"].cost for limit in (22, 13)]
+    [2, 3]
     """
     whole = sum(max(p.cost for p in points) for points in layers.values())
     time = sum(max(known) for known in seconds.values())
