@@ -32,7 +32,7 @@ from separable.nn.convert.factored_layers import built, weights_of_conv
 from separable.nn.convert.layer_refs import LayerRef, find_layers, put
 from separable.nn.convert.trace import Trace, dense_multiplications, steps_multiplications, traced
 
-__all__ = ["in_covariance_norm", "whitened"]
+__all__ = ["Compression", "in_covariance_norm", "whitened"]
 
 GRID = 10  # ranks per decomposition and layer that the relaxation chooses from
 ROUGH, FINE = 2, 10  # sweeps of alternating least squares for a curve, and for the chosen ranks
@@ -75,8 +75,8 @@ class Layer:
 # ---------------------------------------------------------------- whitening
 
 
-def whitened(model: nn.Module, batches: Iterable[Tensor], budget: float) -> nn.Module:
-    """Return a copy of a network in which layers are products of two matrices.
+def whitened(model: nn.Module, batches: Iterable[Tensor]) -> Compression:
+    """Return the compression of a network in which layers become products of two matrices.
 
     Parameters
     ----------
@@ -84,17 +84,13 @@ def whitened(model: nn.Module, batches: Iterable[Tensor], budget: float) -> nn.M
         Network in evaluation mode.
     batches : iterable of Tensor
         Calibration data without labels.
-    budget : float
-        Share of the network's multiplications that may be left.
     """
 
     def choices(layer: Layer) -> list[Scheme]:
         limit = min(layer.weights.shape)
         return [layer.scheme("ocyx -> o,cyx", r) for r in _grid(limit)]
 
-    return _compressed(
-        model, batches, budget, choices, lambda layer, scheme, _: _svd(layer, scheme)
-    )
+    return Compression(model, batches, choices, lambda layer, scheme, _: _svd(layer, scheme))
 
 
 def _svd(layer: Layer, scheme: Scheme) -> list[np.ndarray]:
@@ -110,8 +106,8 @@ def _svd(layer: Layer, scheme: Scheme) -> list[np.ndarray]:
 # ---------------------------------------------------------------- Tucker-2 and CP
 
 
-def in_covariance_norm(model: nn.Module, batches: Iterable[Tensor], budget: float) -> nn.Module:
-    """Return a copy of a network in which layers are Tucker-2 or CP decompositions.
+def in_covariance_norm(model: nn.Module, batches: Iterable[Tensor]) -> Compression:
+    """Return the compression of a network in which layers become Tucker-2 or CP decompositions.
 
     Layers of one tap are products of two matrices. The parameters are those of `whitened`.
     """
@@ -131,7 +127,7 @@ def in_covariance_norm(model: nn.Module, batches: Iterable[Tensor], budget: floa
         )
         return [*found, *(layer.scheme("ocyx -> o,c,yx", r) for r in _grid(limit))]
 
-    return _compressed(model, batches, budget, choices, _alternating)
+    return Compression(model, batches, choices, _alternating)
 
 
 def _alternating(layer: Layer, scheme: Scheme, sweeps: int) -> list[np.ndarray]:
@@ -229,48 +225,68 @@ def _grid(limit: int) -> list[int]:
     return sorted({*np.geomspace(1, limit, GRID).round().astype(int).tolist()} & {*range(1, limit)})
 
 
-def _compressed(
-    model: nn.Module,
-    batches: Iterable[Tensor],
-    budget: float,
-    choices: Callable[[Layer], list[Scheme]],
-    factors: Callable[[Layer, Scheme, int], list[np.ndarray]],
-) -> nn.Module:
-    """Choose a scheme for each layer within the budget, and replace the layers."""
-    # Step 1: second moments of what each layer sees, in the original network.
-    calibration = Calibration(list(batches), torch.device("cpu"))
-    refs = [r for r in find_layers(model) if not r.reason and r.spec.groups == 1]
-    trace = traced(model, refs, calibration, None)
-    assert trace is not None
-    refs = [r for r in refs if r.name in trace.shapes and not r.spec.transposed]
-    collectors = {r.name: Collector(r.conv) for r in refs}
-    convs = {r.name: r.conv for r in refs}
-    for batch in calibration:
-        watched_run(model, batch, convs, lambda name, x, y: collectors[name].add(x, y))
+class Compression:
+    """Choices for all layers of a network, from which it is compressed to any budget.
 
-    # Step 2: the part of the energy that each choice loses, and what it costs.
-    layers, tables = {}, {}
-    for ref in refs:
-        found = collectors.pop(ref.name).moments()
-        mean = found.patch_mean[0]
-        weights = weights_of_conv(ref.conv).reshape(ref.spec.out_channels, -1)
-        layer = Layer(ref, weights, found.patches[0] + np.outer(mean, mean))
-        layers[ref.name] = layer
-        tables[ref.name] = _table(layer, choices(layer), factors, trace)
-    fixed = trace.total - sum(t[0].cost for t in tables.values())
-    chosen = _relaxed(tables, budget * trace.total - fixed)
+    Parameters
+    ----------
+    model : torch.nn.Module
+    batches : iterable of Tensor
+    choices : callable
+        Schemes that a layer may have.
+    factors : callable
+        ``factors(layer, scheme, sweeps)``: the factors of a layer.
+    """
 
-    # Step 3: the layers.
-    result = copy.deepcopy(model)
-    new: dict[int, nn.Module] = {}
-    for name, choice in chosen.items():
-        if choice.scheme is not None:
-            conv: Any = result.get_submodule(name)
-            scheme = lower(choice.scheme)[0]
-            new[id(conv)] = built(
-                scheme, _placed(scheme, factors(layers[name], scheme, FINE)), conv
-            )
-    return put(result, new)
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: Iterable[Tensor],
+        choices: Callable[[Layer], list[Scheme]],
+        factors: Callable[[Layer, Scheme, int], list[np.ndarray]],
+    ) -> None:
+        # Step 1: second moments of what each layer sees, in the original network.
+        calibration = Calibration(list(batches), torch.device("cpu"))
+        refs = [r for r in find_layers(model) if not r.reason and r.spec.groups == 1]
+        trace = traced(model, refs, calibration, None)
+        assert trace is not None
+        refs = [r for r in refs if r.name in trace.shapes and not r.spec.transposed]
+        collectors = {r.name: Collector(r.conv) for r in refs}
+        convs = {r.name: r.conv for r in refs}
+        for batch in calibration:
+            watched_run(model, batch, convs, lambda name, x, y: collectors[name].add(x, y))
+
+        # Step 2: the part of the energy that each choice loses, and what it costs.
+        self.model, self.factors, self.total = model, factors, trace.total
+        self.layers: dict[str, Layer] = {}
+        self.tables: dict[str, list[Choice]] = {}
+        for ref in refs:
+            found = collectors.pop(ref.name).moments()
+            mean = found.patch_mean[0]
+            weights = weights_of_conv(ref.conv).reshape(ref.spec.out_channels, -1)
+            layer = Layer(ref, weights, found.patches[0] + np.outer(mean, mean))
+            self.layers[ref.name] = layer
+            self.tables[ref.name] = _table(layer, choices(layer), factors, trace)
+
+    def within(self, budget: float) -> nn.Module:
+        """Return a copy of the network with at most this share of its multiplications.
+
+        Raises
+        ------
+        ValueError
+            If the cheapest choices take more.
+        """
+        fixed = self.total - sum(t[0].cost for t in self.tables.values())
+        chosen = _relaxed(self.tables, budget * self.total - fixed)
+        result = copy.deepcopy(self.model)
+        new: dict[int, nn.Module] = {}
+        for name, choice in chosen.items():
+            if choice.scheme is not None:
+                conv: Any = result.get_submodule(name)
+                scheme = lower(choice.scheme)[0]
+                arrays = _placed(scheme, self.factors(self.layers[name], scheme, FINE))
+                new[id(conv)] = built(scheme, arrays, conv)
+        return put(result, new)
 
 
 def _table(

@@ -6,13 +6,15 @@
 Each dense network of `conversion.py` is trained with one seed, converted with unlabelled training samples for
 each budget, and run for one batch in turns with the dense one.  A budget such as ``0.5`` counts
 multiplications; ``"2x faster"`` is a time, in each runtime in turn.  With ``--checkpoint`` trained and
-converted networks are kept, so that a second run on a quiet computer measures times alone.
+converted networks are kept, so that a second run on a quiet computer measures times alone.  The line under
+the table says how busy the computer was.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,12 +33,13 @@ from separable.nn.convert.network_times import timed_networks
 from separable.nn.runtimes.known_runtimes import RUNTIMES, runtime_named
 from separable.nn.step_times.layer_profile import current_profile
 
-__all__ = ["TIMED", "TimedNetwork", "main", "timed_case", "trained_case"]
+__all__ = ["TIMED", "TimedNetwork", "conditions", "main", "timed_case", "trained_case"]
 
 TIMED = ("fused", "onnxruntime")
 BEGIN, END = "<!-- times -->", "<!-- end of times -->"
 BATCH = 16  # samples of a call
 SECONDS = 1.0  # for a pair of networks in one runtime
+REQUESTS = ("0.5", "0.25", "2x faster")
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def timed_case(
     yield _timed(name, "dense", dense, dense, inputs, quality(case, dense, data))
     for request in requests:
         for runtime in TIMED if "faster" in request else (None,):
-            asked = replace_runtime(request, runtime)
+            asked = budget_text(request, runtime)
             kept = folder and folder / f"{name}-{seed}-{asked.replace(' ', '-')}.json"
             try:
                 made = _converted(dense, request, runtime, batches, kept)
@@ -128,7 +131,7 @@ def _converted(
     return made
 
 
-def replace_runtime(request: str, runtime: str | None) -> str:
+def budget_text(request: str, runtime: str | None) -> str:
     """Return a budget as text, with the runtime that it is a time in."""
     return request if runtime is None else f"{request} in {RUNTIMES[runtime].title}"
 
@@ -177,6 +180,15 @@ def markdown(rows: Sequence[TimedNetwork]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def conditions(threads: int) -> str:
+    """Return a sentence about the profile, the threads and how busy the computer is."""
+    many = f"{threads} thread{'s' if threads != 1 else ''}"
+    return (
+        f"Times of {many}, predicted from times {current_profile().origin}. "
+        f"Average number of running programs in the last minute: {os.getloadavg()[0]:.1f}."
+    )
+
+
 def _ms(seconds: float) -> str:
     return "-" if math.isnan(seconds) else f"{1e3 * seconds:.2f} ms"
 
@@ -188,7 +200,9 @@ def main(arguments: list[str] | None = None) -> int:
         allow_abbrev=False,
     )  # fmt: skip
     read.add_argument("--case", action="append", choices=list(CASES), help="only this case (all)")
-    read.add_argument("--budget", action="append", metavar="B", help="0.5, 0.25, '2x faster'")
+    read.add_argument(
+        "--budget", action="append", metavar="B", help=f"a budget ({', '.join(REQUESTS)})"
+    )
     read.add_argument("--seed", type=int, default=3, metavar="N", help="seed of the training (3)")
     read.add_argument("--steps", type=int, metavar="N", help="steps of the training")
     read.add_argument("--threads", type=int, default=2, metavar="N", help="threads (2)")
@@ -205,14 +219,14 @@ def main(arguments: list[str] | None = None) -> int:
         for name in asked.case or list(CASES):
             if asked.steps:
                 CASES[name] = replace(CASES[name], steps=asked.steps)
-            requests = asked.budget or ["0.5", "0.25"]
-            for row in timed_case(name, asked.seed, requests, asked.checkpoint):
+            for row in timed_case(name, asked.seed, asked.budget or REQUESTS, asked.checkpoint):
                 put(output(), f"{name}, {row.request}: {row.multiplications:,}, {row.quality:.3f}")
                 rows.append(row)
+        table = f"{markdown(rows)}\n\n{conditions(asked.threads)}"
         if asked.markdown:
-            replace_marked(asked.markdown, BEGIN, END, markdown(rows))
+            replace_marked(asked.markdown, BEGIN, END, table)
         else:
-            print(markdown(rows))
+            print(table)
     except (SeparableError, OSError) as problem:
         return error(str(problem), 2)
     return 0

@@ -47,17 +47,22 @@ BEGIN, END = "<!-- published -->", "<!-- end of published -->"
 IMAGES = ("resnet-digits", "vgg-digits", "resnet-patches", "vgg-patches")
 BUDGETS = (0.5, 0.25)
 SAMPLES = 64  # lines of text to calibrate with, and as many for the test; of crops 8 times as many
-Compress = Callable[[nn.Module, Sequence[Tensor], float], nn.Module]
+Compress = Callable[[float], nn.Module]
+Prepare = Callable[[nn.Module, Sequence[Tensor]], Compress]
 
 
-def ours(model: nn.Module, batches: Sequence[Tensor], budget: float) -> nn.Module:
-    """Convert with `nn.convert`, as a user would."""
-    return separable_nn.convert(model, "auto", budget=budget, data=batches, repeats=0)[0]
+def ours(model: nn.Module, batches: Sequence[Tensor]) -> Compress:
+    """Return a function of the budget that converts with `nn.convert`, as a user would."""
+    return lambda budget: separable_nn.convert(
+        model, "auto", budget=budget, data=batches, repeats=0
+    )[0]
 
 
-METHODS: dict[str, Compress] = {
-    "nn.convert": ours, "whitening": whitened, "Tucker-2 and CP": in_covariance_norm,
-}  # fmt: skip
+METHODS: dict[str, Prepare] = {
+    "nn.convert": ours,
+    "whitening": lambda model, batches: whitened(model, batches).within,
+    "Tucker-2 and CP": lambda model, batches: in_covariance_norm(model, batches).within,
+}
 
 
 @dataclass(frozen=True)
@@ -81,10 +86,11 @@ def _tried(
     yield Outcome(network, measure, 1.0, "dense", seed, score(model), 1.0)
     shape = list(batches[0].shape)
     dense = separable_nn.ledger(model, [tuple(shape)], backward=False).total.multiplications
-    for budget in budgets:
-        for method, compress in METHODS.items():
-            begin = time.perf_counter()
-            made = compress(model, batches, budget).eval()
+    for method, prepare in METHODS.items():
+        begin = time.perf_counter()
+        compress = prepare(model, batches)
+        for budget in budgets:
+            made = compress(budget).eval()
             book = separable_nn.ledger(made, [tuple(shape)], backward=False)
             share = book.total.multiplications / dense
             found = Outcome(network, measure, budget, method, seed, score(made), share)
@@ -93,6 +99,7 @@ def _tried(
                 f"{network} {seed}, {method}, {budget}: {found.quality:.4f} with {share:.4f} "
                 f"of the multiplications, {time.perf_counter() - begin:.0f} s",
             )
+            begin = time.perf_counter()
             yield found
 
 

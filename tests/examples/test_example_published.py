@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import baselines
 import conversion_times
@@ -12,7 +14,7 @@ import numpy as np
 import published
 import pytest
 import torch
-from baselines import Choice, in_covariance_norm, whitened
+from baselines import Choice, Compression, in_covariance_norm, whitened
 from conversion_times import TimedNetwork
 from published import Outcome
 from tables import replace_marked
@@ -43,11 +45,12 @@ def error(net: nn.Module, other: nn.Module, images: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("method", [whitened, in_covariance_norm])
-def test_budgets_are_kept_and_larger_ones_are_better(method: baselines.Callable) -> None:  # type: ignore[name-defined]
+def test_budgets_are_kept_and_larger_ones_are_better(method: Callable[..., Compression]) -> None:
     net, images = network(), torch.randn(8, *SHAPE[1:])
     errors = []
+    compression = method(net, images.split(4))
     for budget in (0.25, 0.6, 1.0):
-        made = method(net, images.split(4), budget)
+        made = compression.within(budget)
         assert count(made) <= budget * count(net)
         errors.append(error(net, made, images))
     assert errors[0] > errors[1] > errors[2]
@@ -59,7 +62,7 @@ def test_whitening_attains_the_best_rank_of_the_outputs() -> None:
     torch.manual_seed(0)
     conv = nn.Conv2d(4, 8, 3, bias=False)
     images = torch.randn(4, 4, 10, 10)
-    made = whitened(nn.Sequential(conv), images.split(2), 0.6)
+    made: Any = whitened(nn.Sequential(conv), images.split(2)).within(0.6)
     rank = made[0].ranks["R"]
     with torch.no_grad():
         wanted = conv(images).movedim(1, 0).reshape(8, -1)

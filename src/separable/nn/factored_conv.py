@@ -188,6 +188,12 @@ class FactoredConv(WeightExchange):
 
     def _check(self, input: Tensor) -> None:
         """Raise an error that names the layer for inputs that the convolutions cannot take."""
+        # Attribute access on modules takes as long as a small convolution, so the dicts are read.
+        first: Any = self._modules[self.step_names[0]]
+        if (
+            type(first) is nn.Identity
+        ):  # in a fused network the layer before runs the first step too
+            return
         shape = input.shape
         at = self._at
         if not 0 <= len(shape) + at <= 1 or shape[at] != self._channels:
@@ -195,8 +201,6 @@ class FactoredConv(WeightExchange):
         for axis, smallest in self._smallest:
             if shape[axis] < smallest:
                 raise ArgumentError(self._wrong_shape(shape, "sizes"))
-        # Attribute access on modules takes as long as a small convolution, so the dicts are read.
-        first: Any = self._modules[self.step_names[0]]
         weight = first._parameters.get("weight")  # None if it is parametrised
         if weight is None or input.dtype == weight.dtype:
             return

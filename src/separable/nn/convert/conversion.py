@@ -31,7 +31,7 @@ from separable.nn.convert.rank_allocation import (
     Allocation,
     Point,
     allocate,
-    hull,
+    allocate_in_time,
     points_of,
 )
 from separable.nn.convert.trace import Trace, dense_multiplications, steps_multiplications
@@ -48,7 +48,7 @@ Progress = Callable[[str, int, int], None]
 
 TOGETHER = 2**29  # bytes of moments collected in one pass
 LARGEST = 2**29  # bytes of moments of one layer; above, only its last step is fitted
-REALISED = 0.8  # of the saved multiplications' share of the time that a layer must really save
+REALISED = 0.8  # part of the saved multiplications' time that a network is to save
 PROBES = 5  # points per curve whose error is measured on the data
 
 
@@ -89,7 +89,7 @@ class Conversion:
     inputs: tuple[Any, ...] = ()
     original: nn.Module | None = None
     curves: dict[str, list[Curve]] = field(default_factory=dict)
-    _useful_points: dict[str, list[Point]] = field(default_factory=dict)
+    _seconds: dict[str, list[float]] = field(default_factory=dict)
 
     def open(self) -> Iterator[LayerRef]:
         """Yield the layers that may be converted, in the order in which they run."""
@@ -219,34 +219,32 @@ class Conversion:
     def allocation(self, allowance: float) -> Allocation:
         """Choose a point for each layer within a limit on their multiplications.
 
-        If a runtime was named, points whose saved multiplications do not save time there are left out as far as
-        the limit permits.
+        If a runtime was named, the network is also to save most of the time that the saved multiplications
+        are of, as far as that is possible within the limit.
         """
         points = {
             s.name: points_of(self.curves[s.name], self.dense(s), self.request.min_saving)
             for s in self.open()
         }
-        if self.request.runtime is not None and self.prices is not None:
-            for ref in self.open():
-                if ref.name not in self._useful_points:
-                    self._useful_points[ref.name] = self._useful(ref, points[ref.name])
-            useful = {name: self._useful_points[name] for name in points}
-            if sum(hull(p)[0].cost for p in useful.values()) <= allowance:
-                points = useful
-        return allocate(points, allowance)
+        if self.request.runtime is None or self.prices is None or self.trace is None or not points:
+            return allocate(points, allowance)
+        for ref in self.open():
+            if ref.name not in self._seconds:
+                self._seconds[ref.name] = self._seconds_of(ref, points[ref.name])
+        dense = sum(self.dense(ref) for ref in self.open())
+        saved = max(0.0, (dense - allowance) / self.trace.total)
+        whole = self.prices.network(self.timed_operations)
+        limit = sum(self.prices.dense(ref) for ref in self.open()) - REALISED * saved * whole
+        return allocate_in_time(points, {n: self._seconds[n] for n in points}, allowance, limit)
 
-    def _useful(self, ref: LayerRef, points: Sequence[Point]) -> list[Point]:
-        """Return the points that are predicted to save at least most of the time that their multiplications are of."""
+    def _seconds_of(self, ref: LayerRef, points: Sequence[Point]) -> list[float]:
+        """Return the predicted time of each point of a layer."""
         assert self.prices is not None
-        dense, seconds = self.dense(ref), self.prices.dense(ref)
-        found = []
-        for point in points:
-            if point.curve != DENSE:
-                taken = self.prices.cost(ref, self.scheme_at(ref.name, point))
-                if seconds - taken < REALISED * (1 - point.cost / dense) * seconds:
-                    continue
-            found.append(point)
-        return found
+        return [
+            self.prices.dense(ref) if p.curve == DENSE
+            else self.prices.cost(ref, self.scheme_at(ref.name, p))
+            for p in points
+        ]  # fmt: skip
 
     def path(self) -> tuple[tuple[float, float], ...]:
         """Return multiplications and summed errors of all layers with a curve, for every budget."""

@@ -21,10 +21,18 @@ import numpy as np
 
 from separable.nn.convert.error_curves import Curve
 
-__all__ = ["DENSE", "Allocation", "Point", "allocate", "hull", "points_of"]
+__all__ = ["DENSE", "Allocation", "Point", "allocate", "allocate_in_time", "hull", "points_of"]
 
 DENSE = -1
 STEPS = 2000  # of the budget in the knapsack; costs are rounded up to whole steps
+WEIGHTS = (
+    0.0,
+    0.3,
+    1.0,
+    3.0,
+    10.0,
+)  # of a part of the time beside the same part of the multiplications
+HALVINGS = 14  # of the limit on their weighted sum
 BETTER = 0.999  # the knapsack's choice replaces the other if it has at most this part of its error
 
 
@@ -151,6 +159,85 @@ def allocate(layers: Mapping[str, Sequence[Point]], budget: float) -> Allocation
         if packed and _error(packed) <= BETTER * _error(chosen):
             chosen = packed
     return Allocation(chosen, tuple(path))
+
+
+def allocate_in_time(
+    layers: Mapping[str, Sequence[Point]],
+    seconds: Mapping[str, Sequence[float]],
+    budget: float,
+    limit: float,
+) -> Allocation:
+    """Choose a point for each layer within a budget of multiplications that also takes no longer than a limit.
+
+    Points are chosen by multiplications and, as far as the limit requires, by a weighted sum with the
+    time (Lagrangian relaxation; the weights are a few fixed ones). Each choice spends as much of the budget of
+    multiplications as it can. If no weight meets the limit, the fastest of these choices is returned.
+
+    Parameters
+    ----------
+    layers : mapping of str to sequence of Point
+        Points with their multiplications.
+    seconds : mapping of str to sequence of float
+        Time of each point.
+    budget : float
+        Multiplications for these layers; at least those of the cheapest points.
+    limit : float
+        Seconds for these layers.
+
+    Examples
+    --------
+    The slow point of the first layer has few multiplications; a shorter limit excludes it.
+
+    >>> layers = {"a": [Point(9, 0.0), Point(2, 0.01, 0), Point(3, 0.1, 1)],
+    ...           "b": [Point(9, 0.0), Point(4, 0.1)]}
+    >>> seconds = {"a": [9.0, 12.0, 3.0], "b": [9.0, 4.0]}
+    >>> [allocate_in_time(layers, seconds, 12, limit).chosen["a"].cost for limit in (22, 13)]
+    [2, 3]
+    """
+    whole = sum(max(p.cost for p in points) for points in layers.values())
+    time = sum(max(known) for known in seconds.values())
+    best: tuple[float, Allocation] | None = None
+    for weight in WEIGHTS:
+        found = allocate(layers, budget)
+        if weight:
+            mixed = {
+                name: [
+                    Point(p.cost / whole + weight * t / time, p.error, at)
+                    for at, (p, t) in enumerate(zip(points, seconds[name], strict=True))
+                ]
+                for name, points in layers.items()
+            }
+            chosen = _cheap_enough(layers, mixed, budget)
+            if chosen is None:
+                continue
+            found = Allocation(chosen, found.path)
+        taken = sum(seconds[n][layers[n].index(p)] for n, p in found.chosen.items())
+        if best is None or taken < best[0]:
+            best = taken, found
+        if taken <= limit:
+            break
+    assert best is not None
+    return best[1]
+
+
+def _cheap_enough(
+    layers: Mapping[str, Sequence[Point]], mixed: Mapping[str, Sequence[Point]], budget: float
+) -> dict[str, Point] | None:
+    """Return the choice by mixed costs that spends most of a budget; None if all of them exceed it.
+
+    The field `curve` of a mixed point is the index of its layer's point.
+    """
+    low = sum(min(p.cost for p in points) for points in mixed.values())
+    high = sum(max(p.cost for p in points) for points in mixed.values())
+    best = None
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        chosen = {n: layers[n][p.curve] for n, p in allocate(mixed, middle).chosen.items()}
+        if sum(p.cost for p in chosen.values()) <= budget:
+            best, low = chosen, middle
+        else:
+            high = middle
+    return best
 
 
 def _error(chosen: Mapping[str, Point]) -> float:

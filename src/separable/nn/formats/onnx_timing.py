@@ -48,6 +48,9 @@ def compared(
     done = 0
     while done < LEAST or (done < 20 * repeats and time.perf_counter() < end):
         for at, one in enumerate(sessions):
+            one.run(
+                None, dict(inputs)
+            )  # its weights are in the cache, as in calls one after another
             start = time.perf_counter()
             one.run(None, dict(inputs))
             best[at] = min(best[at], time.perf_counter() - start)

@@ -45,7 +45,8 @@ def splits(first: Step, second: Step) -> str | None:
             return f"padding mode {step.padding_mode!r}"
         if step.stride[-1] > 1:
             return "a stride along the last axis"
-    if first.groups == second.groups == 1 and first.in_channels > MOST_CHANNELS:
+    read = max(first.in_channels, second.in_channels)
+    if first.groups == second.groups == 1 and read > MOST_CHANNELS:
         return f"more than {MOST_CHANNELS} channels, for which PyTorch is faster with channels last"
     kernels = first.kernel_size, second.kernel_size
     if any(a > 1 and b > 1 for a, b in zip(*kernels, strict=True)):
