@@ -51,7 +51,7 @@ def test_multiplications_are_weights_times_lines(name: str) -> None:
         assert one.shape == tuple(sides)
     assert planned.multiplications == total
     assert planned.multiplications_dense == pytest.approx(dense * math.prod(planned.shape))
-    shrinking = [one.size / one.length for one in planned.passes]
+    shrinking = [planned.request.bands[one.axis].outputs_per_sample for one in planned.passes]
     assert shrinking == sorted(shrinking)  # the later passes have less to do
     assert f"{total} in all" in " ".join(str(planned).split())
 

@@ -1,4 +1,4 @@
-"""Which thread takes which item of work.
+"""Shares of the work: the thread that takes each item.
 
 Items are divided into as many *ranges* of neighbours as there are threads. A thread takes the items of its own range from
 the front; when none is left it takes those of other ranges from the back, so no thread waits for a slow one. Neighbours
