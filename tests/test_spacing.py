@@ -338,7 +338,7 @@ def test_specs_with_units(text, spacing, unit, expected):
          "spacing (3, 1) has no unit of length. Name it, as --spacing 3x1x1mm (unit=\"mm\"), or "
          "write lengths without units"),
         ("gaussian:2mm", {"spacing": 1, "unit": "furlong"},
-         "`unit` must be one of m, cm, mm, um, nm; got 'furlong'"),
+         "`unit` must be one of km, m, cm, mm, um, nm, A, pm; got 'furlong'"),
         ("gabor:8mm,sigma=3", {"spacing": 1, "unit": "mm"}, "all lengths of a kernel must have "
          "units, or none of them, or all be in px; got wavelength=8mm and sigma=3"),
         ("gaussian:2inch", {}, "`sigma` of kernel `gaussian` must be a number, or one per axis as "

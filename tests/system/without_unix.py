@@ -159,7 +159,8 @@ def main() -> None:
         elif format.open is not None:
             use(format.suffixes[0])
         else:
-            files.write_image(f"a{format.suffixes[0]}", np.zeros((5, 6, 3), np.uint8))
+            colours = np.arange(90, dtype=np.uint8).reshape(5, 6, 3)
+            files.write_image(f"a{format.suffixes[0]}", colours)
             assert files.read_image(f"a{format.suffixes[0]}")[0].shape == (5, 6, 3)
         if format.write is not None or format.create is not None:
             print(f"{format.name}: right")
