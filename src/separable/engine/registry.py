@@ -135,7 +135,7 @@ def registered_methods() -> tuple[Method, ...]:
     Examples
     --------
     >>> [method.name for method in registered_methods()][-3:]
-    ['fft', 'overlap', 'reference']
+    ['overlap', 'kronecker', 'reference']
     """
     return tuple(_methods.values())
 

@@ -223,11 +223,11 @@ def plan_resize(
     >>> print(plan_resize((32, 192, 192), (64, 96, 96), "float32"))
     Linear, gaussian against aliasing, edges, reflect: 32x192x192 -> 64x96x96
     float32
-    pass axis   samples weights    result multiplications
-    ───────────────────────────────────────────────────────
-       1    1 192 -> 96       6 32x96x192         3538944
-       2    2 192 -> 96       6  32x96x96         1769472
-       3    0  32 -> 64       2  64x96x96         1179648
+    pass  axis    samples  weights     result  multiplications
+    ──────────────────────────────────────────────────────────
+       1     1  192 -> 96        6  32x96x192          3538944
+       2     2  192 -> 96        6   32x96x96          1769472
+       3     0   32 -> 64        2   64x96x96          1179648
     Multiplications: 11 per output, 6488064 in all. As one sum over all axes: 72 per
     output.
     Memory: input 4.5 MiB, result 2.25 MiB, and at most 64 MiB.
