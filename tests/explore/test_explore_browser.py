@@ -106,11 +106,14 @@ def test_a_kernel_of_the_catalogue_is_factorized(page: Any) -> None:
     assert shade(page, "#whole").shape[:2] == (15, 15)
 
 
-SAME_TOTAL = """() => {
-  const text = (id) => document.getElementById(id).innerText;
-  const total = /add up to (\\S+)\\.$/.exec(text("pixel-dense-text"));
-  return total !== null && text("pixel-passes-text").includes(`add up to ${total[1]}.`);
-}"""
+def settled(page: Any, name: str) -> str:
+    """The text of an element once it has not changed for a second: the pointer, on its way, shows other pixels."""
+    before, since = page.inner_text(f"#{name}"), time.monotonic()
+    while time.monotonic() - since < 1:
+        page.wait_for_timeout(100)
+        if (now := page.inner_text(f"#{name}")) != before:
+            before, since = now, time.monotonic()
+    return str(before)
 
 
 def test_a_pixel_shows_its_products_step_by_step(page: Any) -> None:
@@ -121,8 +124,7 @@ def test_a_pixel_shows_its_products_step_by_step(page: Any) -> None:
     assert "9 products add up to" in page.inner_text("#pixel-dense-text")
     assert page.locator("#pixel-dense td").count() == 9
     assert page.inner_text("#pixel-passes-title") == "3 + 3 products"
-    page.wait_for_function(SAME_TOTAL)  # the pointer, on its way, has shown other pixels
-    total = page.inner_text("#pixel-dense-text").split("add up to ")[1].rstrip(".")
+    total = settled(page, "pixel-dense-text").split("add up to ")[1].rstrip(".")
     assert f"add up to {total}." in page.inner_text("#pixel-passes-text")
     page.click("#pixel-play")
     page.wait_for_selector(f"#pixel-dense-text:has-text('9 products: {total}.')", timeout=120_000)
