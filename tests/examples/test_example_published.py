@@ -23,6 +23,7 @@ from torch import nn
 from separable.errors import FileError
 from separable.nn import ledger
 
+pytestmark = pytest.mark.docs
 PAGE = Path(__file__).parents[2] / "docs" / "conversion.md"
 SHAPE = (1, 6, 10, 10)
 

@@ -19,6 +19,7 @@ from separable.nn import models
 from separable.nn.ledger import ledger
 
 DOCS = Path(__file__).parents[2] / "docs"
+pytestmark = pytest.mark.docs
 
 
 def _load() -> ModuleType:
@@ -182,7 +183,6 @@ def test_a_figure_is_as_coarse_as_it_is_printed() -> None:
     assert pages.Figure("4866 M").like(4_867_293_184) == "4,867.3 M"
 
 
-@pytest.mark.docs
 def test_the_page_is_true() -> None:
     """Made anew, its tables are what they are; if not: python docs/make_networks.py."""
     page = (DOCS / "networks.md").read_text(encoding="utf-8")
