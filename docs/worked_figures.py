@@ -363,7 +363,7 @@ def _network_rows() -> Iterator[Figure]:
             ours, lambda name=name, options=options: _network(name, **options),
             f"separable cost {name} {flags}".strip(), tuple(ours.split(", ")), "Layers",
             14 if name.startswith("eff") else 7 if not options else 0,
-            {"efficientnet_b0": "B0 386 M 5.29 M", "efficientnet_b1": "B1 240 7.79 M", "efficientnet_b7": "B7"}.get(name, ""),
+            {"efficientnet_b0": "B0 386 M 5.29 M", "efficientnet_b1": "B1 240 7.79 M"}.get(name, ""),
         )  # fmt: skip
     yield Figure(
         NETWORKS, "mobilenet_v1, first separable layer: depthwise + pointwise multiply-adds",
