@@ -5,13 +5,16 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import typer
 
 from separable import borders, engine, files
 from separable.cli import run
 from separable.cli.filter_command import filter_command
-from separable.cli.option_groups import FilterOptions
+from separable.cli.main import app
+from separable.cli.option_groups import FilterOptions, list_registered
 from separable.cli.plan_command import plan_command
 from separable.engine.registry import CANDIDATES
 from toy_borders import FarEdge
@@ -70,3 +73,16 @@ def test_filter_and_plan_have_the_same_options_of_a_filter() -> None:
     for command in (filter_command, plan_command):
         parameters = inspect.signature(command).parameters
         assert [name for name in parameters if name in shared] == shared
+
+
+def test_every_option_has_a_text() -> None:
+    """In Python 3.10 options whose default is None lost their names and texts."""
+    command: Any = typer.main.get_command(app)
+    list_registered(command)  # those of modes, methods and formats
+    bare = [
+        f"{name} {option.opts[0]}"
+        for name, one in command.commands.items()
+        for option in one.params
+        if option.opts[0].startswith("-") and not option.help
+    ]
+    assert not bare

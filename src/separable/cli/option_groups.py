@@ -73,16 +73,17 @@ def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
     >>> with_option_groups(show)(kernel="box:3", mode="wrap", twice=True)
     box:3 wrap True
     """
-    hints = typing.get_type_hints(command, include_extras=True)
-    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
+    # Not `typing.get_type_hints`: in Python 3.10 it wraps options whose default is None, and loses their names and texts.
+    given_parameters = inspect.signature(command, eval_str=True).parameters
+    groups: dict[str, Any] = {
+        name: p.annotation for name, p in given_parameters.items() if is_dataclass(p.annotation)
+    }
     parameters: list[inspect.Parameter] = []
-    for parameter in inspect.signature(command).parameters.values():
+    for parameter in given_parameters.values():
         if parameter.name in groups:
             parameters += _options_of(groups[parameter.name])
         else:
-            parameters.append(
-                parameter.replace(kind=parameter.KEYWORD_ONLY, annotation=hints[parameter.name])
-            )
+            parameters.append(parameter.replace(kind=parameter.KEYWORD_ONLY))
 
     @functools.wraps(command)
     def run(**given: Any) -> None:
