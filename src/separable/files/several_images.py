@@ -89,7 +89,7 @@ def chosen_images(
 
 
 def one_image(source: PathLike, image: ImageChoice) -> int:
-    """Return the number of the image to filter by parts: one; "auto" takes the first.
+    """Return the number of the one image that a run by parts filters; "auto" takes the first.
 
     Raises
     ------

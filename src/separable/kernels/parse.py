@@ -185,7 +185,7 @@ def parse_spec(
 
 
 def lengths_of(name: str) -> dict[str, bool]:
-    """Return the parameters of a kernel that are lengths; True if there may be one per axis.
+    """Return the parameters of a kernel that are lengths, each with whether it may be given per axis.
 
     Raises
     ------

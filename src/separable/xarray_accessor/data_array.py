@@ -251,7 +251,7 @@ class SeparableAccessor:
         return _filtered(self._array, made, found, options)
 
     def resample(self, spacing: Lengths, dims: Dims = None, **options: Any) -> xr.DataArray:
-        """Take samples a new distance apart along dims; the coordinates are those of the new samples.
+        """Resample dims to another spacing; the result has the coordinates of the new samples.
 
         Parameters
         ----------

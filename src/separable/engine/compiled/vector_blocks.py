@@ -35,6 +35,20 @@ def zeros_emitter(block: Any) -> Any:
     return emit
 
 
+def splats_emitter(block: Any) -> Any:
+    """Return the function that emits a tuple of vectors, each of copies of one of the numbers at the first argument."""
+    vector = block.dtype
+
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        values = []
+        for i in range(block.count):
+            number = builder.load(builder.gep(arguments[0], [ir.IntType(64)(i)]))
+            values.append(emit_splat(builder, number, vector.lanes))
+        return context.make_tuple(builder, block, values)
+
+    return emit
+
+
 @literal_intrinsic
 def zero_vectors(_typing: Any, like: Any, count: Any) -> Any:
     """Return ``count`` (a literal) vectors of zeros of the element type of the pointer ``like``."""
@@ -45,17 +59,8 @@ def zero_vectors(_typing: Any, like: Any, count: Any) -> Any:
 @literal_intrinsic
 def splat_numbers(_typing: Any, p: Any, count: Any) -> Any:
     """Return ``count`` (a literal) vectors, each of copies of one of the numbers at ``p``."""
-    vector = native(p.dtype)
-    block = types.UniTuple(vector, count.literal_value)
-
-    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        values = []
-        for i in range(block.count):
-            number = builder.load(builder.gep(arguments[0], [ir.IntType(64)(i)]))
-            values.append(emit_splat(builder, number, vector.lanes))
-        return context.make_tuple(builder, block, values)
-
-    return block(p, count), emit
+    block = types.UniTuple(native(p.dtype), count.literal_value)
+    return block(p, count), splats_emitter(block)
 
 
 # --- arithmetic -----------------------------------------------------------------------------------

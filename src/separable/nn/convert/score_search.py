@@ -233,7 +233,7 @@ class ScoreSearch:
         return sorted(losses, key=lambda name: -losses[name])
 
     def _cheapest(self, share: float, in_time: bool) -> dict[str, Scheme]:
-        """Return the cheapest choice whose loss is within the tolerance; none if there is no such one."""
+        """Return the cheapest choice whose loss is within the tolerance, or an empty choice if there is none."""
         low, high, best = min(share, 1.0), 1.0, dict[str, Scheme]()
         tried = low
         for _ in range(BISECTIONS):

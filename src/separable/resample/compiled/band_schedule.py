@@ -15,8 +15,6 @@ from separable.engine.compiled.jit import address
 from separable.engine.compiled.numba_api import types
 from separable.engine.compiled.simd import LINE_BYTES, lanes, pointer
 from separable.engine.compiled.sweep_params import array_address
-from separable.engine.compiled.thread_pool import run
-from separable.process_cache import ProcessBound
 from separable.resample.band_matrix import Band
 
 from .band_kernels import (
@@ -28,8 +26,9 @@ from .band_kernels import (
     sum_along,
     sum_between,
 )
-from .band_record import BAND, FIELDS, SPAN_WORDS
+from .band_record import BAND, SPAN_WORDS
 from .few_taps import items_direct, items_halves, sum_direct, sum_halves
+from .pass_schedule import PassSchedule
 
 WORD = types.int64
 STRIP_BYTES = 192 << 10
@@ -55,7 +54,7 @@ FEW_LINES = 16
 PAGE = 4096
 
 
-class BandSchedule(ProcessBound):
+class BandSchedule(PassSchedule):
     """One pass of a band along an axis, for arrays of one shape, layout and type.
 
     Parameters
@@ -76,8 +75,6 @@ class BandSchedule(ProcessBound):
         Outputs of a run, if not all: a multiple of 16.
     """
 
-    shared_size = 0
-
     def __init__(
         self,
         band: Band,
@@ -89,8 +86,7 @@ class BandSchedule(ProcessBound):
         threads: int,
         slab: int = 0,
     ) -> None:
-        self.record = np.zeros((), BAND)
-        self._tables: list[NDArray[Any]] = []
+        super().__init__(BAND)
         self.work, self.band = work, band
         inner, middle = _neighbours(axis, source, target)
         self.along = not middle and inner < FEW_LINES and _is_row(axis, inner, source, target)
@@ -134,10 +130,6 @@ class BandSchedule(ProcessBound):
         self._most_threads = threads
         self.threads = max(1, min(threads, int(self.record["items"])))
 
-    def run(self, source: NDArray[Any], target: NDArray[Any]) -> None:
-        """Run the pass."""
-        run(self, (array_address(source), array_address(target)), 0, self.threads)
-
     def run_slab(self, source: NDArray[Any], target: NDArray[Any], start: int, stop: int) -> None:
         """Run the pass for the outputs ``start`` to ``stop - 1``; `start` is a multiple of the slab."""
         block = int(self.record["block"])
@@ -145,23 +137,6 @@ class BandSchedule(ProcessBound):
         self._set(first_block=start // block, blocks=blocks, items=blocks * self._columns)
         self.threads = max(1, min(self._most_threads, blocks * self._columns))
         self.run(source, target)
-
-    def fill(self, words: NDArray[np.int64], source: Any, target: int, scratch: int) -> None:
-        """Write the record of one run."""
-        record = words[: len(FIELDS)].view(BAND)[0:1]
-        record[0] = self.record
-        record["source"], record["target"] = source
-        record["scratch"] = scratch
-
-    def _set(self, **values: int) -> None:
-        for name, value in values.items():
-            self.record[name] = value
-
-    def _add(self, table: NDArray[Any]) -> int:
-        """Keep a table alive with the record; return its address."""
-        kept = np.ascontiguousarray(table)
-        self._tables.append(kept)
-        return kept.ctypes.data
 
     def _set_blocks(self, slab: int, threads: int, channels: int) -> None:
         """Cut the outputs into blocks whose samples fit a strip, and at least four items for each thread."""

@@ -15,16 +15,14 @@ from numpy.typing import NDArray
 from separable.engine.compiled.jit import address
 from separable.engine.compiled.numba_api import types
 from separable.engine.compiled.simd import LINE_BYTES, lanes, pointer
-from separable.engine.compiled.sweep_params import array_address
-from separable.engine.compiled.thread_pool import run
-from separable.process_cache import ProcessBound
 from separable.resample.band_matrix import Band
 
 from .band_record import SPAN_WORDS
 from .decimation_loop import MOST_AHEAD, items_decimated
-from .decimation_record import DECIMATION, FIELDS
+from .decimation_record import DECIMATION
 from .few_rows import rows_pointer, sum_few_rows
 from .line_phases import GROUP_VECTORS, extend_line, finish_line, phases_pointer
+from .pass_schedule import PassSchedule
 from .row_sums import sum_row_pairs, sum_rows
 
 WORD = types.int64
@@ -42,7 +40,7 @@ ITEMS_PER_THREAD = 4
 PAGE = 4096
 
 
-class DecimationSchedule(ProcessBound):
+class DecimationSchedule(PassSchedule):
     """A sweep over two or three axes, for arrays of one shape and type.
 
     Parameters
@@ -63,8 +61,6 @@ class DecimationSchedule(ProcessBound):
         Distance from a half within which a float64 sum counts as that half.
     """
 
-    shared_size = 0
-
     def __init__(
         self,
         bands: Mapping[int, Band],
@@ -75,8 +71,7 @@ class DecimationSchedule(ProcessBound):
         threads: int,
         snap: float = 0.0,
     ) -> None:
-        self.record = np.zeros((), DECIMATION)
-        self._tables: list[NDArray[Any]] = []
+        super().__init__(DECIMATION)
         self.work = work
         source, target = arrays
         *_, y, x = order
@@ -105,27 +100,6 @@ class DecimationSchedule(ProcessBound):
             self._set_stages(source.dtype, target.dtype, bands[x].stride)
         self.scratch_size = int(self.record["scratch_size"])
         self.threads = max(1, min(threads, int(self.record["items"])))
-
-    def run(self, source: NDArray[Any], target: NDArray[Any]) -> None:
-        """Run the sweep."""
-        run(self, (array_address(source), array_address(target)), 0, self.threads)
-
-    def fill(self, words: NDArray[np.int64], source: Any, target: int, scratch: int) -> None:
-        """Write the record of one run."""
-        record = words[: len(FIELDS)].view(DECIMATION)[0:1]
-        record[0] = self.record
-        record["source"], record["target"] = source
-        record["scratch"] = scratch
-
-    def _set(self, **values: int) -> None:
-        for name, value in values.items():
-            self.record[name] = value
-
-    def _add(self, table: NDArray[Any]) -> int:
-        """Keep a table alive with the record; return its address."""
-        kept = np.ascontiguousarray(table)
-        self._tables.append(kept)
-        return kept.ctypes.data
 
     def _set_axis(self, name: str, band: Band, source_step: int, target_step: int) -> None:
         values = {

@@ -27,7 +27,6 @@ from separable.engine.compiled.simd import (
     at,
     emit_fma,
     emit_load,
-    emit_splat,
     lanes_of,
     llvm_vector,
     native,
@@ -35,7 +34,7 @@ from separable.engine.compiled.simd import (
     prefetch,
 )
 from separable.engine.compiled.sweep_params import invoke, word
-from separable.engine.compiled.vector_blocks import store_block_any
+from separable.engine.compiled.vector_blocks import splats_emitter, store_block_any
 
 from .decimation_record import decimation_at
 
@@ -91,17 +90,8 @@ def _count_of(_typing: Any, rows: Any) -> Any:
 @intrinsic
 def _numbers(_typing: Any, weights: Any, rows: Any) -> Any:
     """Return a vector of copies of each weight."""
-    vector = native(weights.dtype)
-    block = types.UniTuple(vector, rows.count)
-
-    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        values = []
-        for j in range(rows.count):
-            number = builder.load(builder.gep(arguments[0], [ir.IntType(64)(j)]))
-            values.append(emit_splat(builder, number, vector.lanes))
-        return context.make_tuple(builder, block, values)
-
-    return block(weights, rows), emit
+    block = types.UniTuple(native(weights.dtype), rows.count)
+    return block(weights, rows), splats_emitter(block)
 
 
 def _summing(source: Any, addresses: Any, numbers: Any, count: int) -> Any:

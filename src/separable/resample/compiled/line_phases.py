@@ -56,6 +56,7 @@ from separable.engine.compiled.sweep_params import (
 )
 from separable.engine.compiled.vector_blocks import (
     plus,
+    splats_emitter,
     store_block,
     store_rows,
     zeros_emitter,
@@ -233,17 +234,8 @@ def _taps_of(_typing: Any, phases: Any) -> Any:
 @intrinsic
 def _weights_of(_typing: Any, weights: Any, phases: Any) -> Any:
     """Return a vector of copies of each weight that code was made for; one of the first where it was made for any."""
-    vector = native(weights.dtype)
-    block = types.UniTuple(vector, max(1, phases.taps))
-
-    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        numbers = []
-        for j in range(len(block)):
-            number = builder.load(builder.gep(arguments[0], [ir.IntType(64)(j)]))
-            numbers.append(emit_splat(builder, number, vector.lanes))
-        return context.make_tuple(builder, block, numbers)
-
-    return block(weights, phases), emit
+    block = types.UniTuple(native(weights.dtype), max(1, phases.taps))
+    return block(weights, phases), splats_emitter(block)
 
 
 @intrinsic
