@@ -337,11 +337,15 @@ def test_selections_follow_what_is_shown(page: Any, tmp_path: Path) -> None:
 
 
 def test_the_page_says_that_it_computes(page: Any) -> None:
-    page.route("**/api/plan", lambda route: (time.sleep(0.6), route.continue_()))
+    waiting: list[Any] = []
+    page.route("**/api/plan", waiting.append)  # no answer before the page has been looked at
     page.fill("#shape", "300 300")
     page.click("#plan-form button[type=submit]")
     page.wait_for_selector("#computing:has-text('Computing')")
     assert page.get_attribute("#plan", "aria-busy") == "true"
+    page.unroute("**/api/plan")
+    for route in waiting:
+        route.continue_()
     page.wait_for_selector("#computing:empty", state="attached")
     assert page.get_attribute("#plan", "aria-busy") is None
 
