@@ -337,14 +337,18 @@ def test_selections_follow_what_is_shown(page: Any, tmp_path: Path) -> None:
 
 
 def test_the_page_says_that_it_computes(page: Any) -> None:
-    waiting: list[Any] = []
-    page.route("**/api/plan", waiting.append)  # no answer before the page has been looked at
+    """No answer leaves the server before the page has been looked at."""
+    waiting: list[Any] | None = []
+    page.route(
+        "**/api/plan",
+        lambda route: route.continue_() if waiting is None else waiting.append(route),
+    )
     page.fill("#shape", "300 300")
     page.click("#plan-form button[type=submit]")
     page.wait_for_selector("#computing:has-text('Computing')")
     assert page.get_attribute("#plan", "aria-busy") == "true"
-    page.unroute("**/api/plan")
-    for route in waiting:
+    held, waiting = waiting, None
+    for route in held:
         route.continue_()
     page.wait_for_selector("#computing:empty", state="attached")
     assert page.get_attribute("#plan", "aria-busy") is None
