@@ -250,7 +250,7 @@ def check_anything(data):
     check(image, terms, axes, lefts, modes, draw(st.sampled_from([0.0, 2.5])), work, threads, out)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_anything(data):
     check_anything(data)

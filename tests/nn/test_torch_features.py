@@ -66,6 +66,7 @@ def test_compiles_once_for_images_of_all_sizes() -> None:
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # within PyTorch
 @pytest.mark.skipif(shutil.which("g++") is None, reason="the compiler of PyTorch needs g++")
+@pytest.mark.peers
 def test_compiles_to_machine_code(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")
