@@ -18,7 +18,7 @@ import platform
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 HOME = Path(__file__).parents[1]
@@ -32,7 +32,6 @@ LAYERS = tuple(
 SHORT = ("tests/compiled/test_compiled_simd.py", "tests/compiled/test_compiled_filters.py")
 QUICK = ("-n", "2", "--dist", "worksteal", "-m", "not long")
 RANDOM = (*ENGINE, "tests/property/test_filter_properties.py")
-COMPARISONS = ("tests/nn/test_dense_conv.py", "tests/nn/test_winograd.py")
 # What is compiled, kept and shared out is the same for every width.
 INDEPENDENT = (
     "--ignore",
@@ -84,13 +83,6 @@ def runs(tests: tuple[str, ...]) -> list[Run]:
     ]
 
 
-def comparisons_of(run: Run) -> Run:
-    """Return the comparisons with other widths alone, which `make test` leaves out."""
-    return replace(
-        run, processor=f"{run.processor}, comparisons with other widths", tests=COMPARISONS
-    )
-
-
 def widest_here() -> int:
     """Return the number of bits of the vectors that the engine uses on this processor."""
     code = "from separable.engine.compiled.jit import vector_bits; print(vector_bits())"
@@ -106,7 +98,7 @@ def main() -> int:
     parser.add_argument(
         "--after-test",
         action="store_true",
-        help="leave out what `make test` has run on this processor",
+        help="of the width that `make test` has run, run only what it leaves out",
     )
     asked, more = parser.parse_known_args()
     options = [*(LONG if asked.long else QUICK), *more]
@@ -119,7 +111,7 @@ def main() -> int:
             continue
         extra: tuple[str, ...] = () if run.bits == widest else INDEPENDENT
         if asked.after_test and not asked.long and run.bits == widest and not run.variables:
-            run, extra = comparisons_of(run), ("-m", "widths and not long")
+            extra = ("-m", "widths and not long")  # what `make test` leaves out
         if run.failed([*options, *extra]):
             failed.append(run.bits)
     if failed:

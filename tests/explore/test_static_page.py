@@ -390,6 +390,7 @@ def test_a_file_is_read_in_the_browser(page: Any, tmp_path: Path) -> None:
     page.wait_for_selector("#kernel-problem:has-text('.npy')")
 
 
+@pytest.mark.docs
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious_in_the_site(browser: Any, site: Path, scheme: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()

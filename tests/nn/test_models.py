@@ -177,6 +177,7 @@ def test_compiles_as_one_graph(name: str, dense: bool) -> None:
     torch.testing.assert_close(compiled(x), net(x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.peers
 def test_a_compiled_unet_takes_other_sizes() -> None:
     """It compiles as one graph; sizes become symbols with the second one, also odd ones."""
     net = build("unet", widths=(8, 16)).eval()

@@ -193,7 +193,14 @@ def test_vmap_and_functional_call() -> None:
 @pytest.mark.filterwarnings("ignore:.*treespec.*:FutureWarning")
 @pytest.mark.parametrize(
     ("name", "sizes"),
-    [(n, "free" if n in ("plain", "same with a stride") else "fixed") for n in LAYERS],
+    [
+        pytest.param(
+            name,
+            "free" if name in ("plain", "same with a stride") else "fixed",
+            marks=[pytest.mark.peers] if name in ("uneven padding", "ragged", "between") else [],
+        )
+        for name in LAYERS
+    ],
 )
 def test_onnx_gives_the_same_output(name: str, sizes: str) -> None:
     runtime = pytest.importorskip("onnxruntime")

@@ -79,7 +79,7 @@ PACKAGES = {"loky": "joblib", "dask": "distributed", "cloudpickle": "cloudpickle
 
 @pytest.fixture(scope="module")
 def sent() -> dict[str, str]:
-    """What one process found that sent its values in all ways that there are here; it may have crashed."""
+    """Return what one process found that sent its values in all ways that there are here; it may have crashed."""
     ways = [way for way in POOLS if way in multiprocessing.get_all_start_methods()]
     ways += [way for way, name in PACKAGES.items() if importlib.util.find_spec(name)]
     done = subprocess.run(
