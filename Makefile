@@ -64,9 +64,9 @@ test-random: $(VENV)/.test-ready
 test-docs: $(VENV)/.test-ready
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal --durations 10 -m "(docs or peers) and not long"
 
-# What this processor does not have is left out and named.
+# What this processor does not have is left out and named. WIDTHS=--after-test leaves out what `make test` has run.
 test-widths: $(VENV)/.test-ready
-	$(BIN)/python tools/run_widths.py
+	$(BIN)/python tools/run_widths.py $(WIDTHS)
 
 test-widths-long: $(VENV)/.test-ready
 	$(BIN)/python tools/run_widths.py --long

@@ -102,21 +102,35 @@ def test_results_of_a_quick_run_are_refused(
         tables.load()
 
 
-def test_slow_calls_are_measured_few_times(load: Load) -> None:
-    fused = load("fused")
+class Clock:
+    """A clock that only sleeping advances."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_slow_calls_are_measured_few_times(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    fused, clock = load("fused"), Clock()
+    monkeypatch.setattr(fused, "time", clock)
     called = dict.fromkeys(("fast", "slow"), 0)
 
     def call(name: str, seconds: float) -> Callable[[], None]:
         def run() -> None:
             called[name] += 1
-            fused.time.sleep(seconds)
+            clock.sleep(seconds)
 
         return run
 
     runs = {"fast": call("fast", 0.001), "slow": call("slow", 0.02)}
-    found = fused.medians(runs, rounds=6, seconds=60, clock=fused.time.perf_counter)
+    found = fused.medians(runs, rounds=6, seconds=60, clock=clock.perf_counter)
     assert called["slow"] == 3 + 2 * fused.FEW  # to begin with; then a call before each sample
-    assert found["fast"] < found["slow"]
+    assert found == pytest.approx({"fast": 0.001, "slow": 0.02})
 
 
 @pytest.mark.compiled

@@ -97,7 +97,9 @@ def test_measuring_fits_what_it_measured(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_every_count_is_calibrated() -> None:
     """A count without a rate would be taken for free."""
     counted: dict[str, set[str]] = {}
-    for case in calibrate.cases():
+    # One size of each kind of kernel: what is counted does not depend on the size.
+    cases = {(c.method, c.dtype, c.kernel[0], c.axes): c for c in reversed(list(calibrate.cases()))}
+    for case in cases.values():
         problem, form, _ = calibrate._prepare(case)
         work = METHODS[case.method].estimate(problem, form)
         counted.setdefault(case.method, set()).update(k for k, v in work.counts.items() if v)

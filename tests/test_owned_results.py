@@ -298,7 +298,7 @@ def test_an_engine_that_compiles_nothing_leaves_arrays_to_numpy() -> None:
 def _printed(state: str, environment: dict[str, str], *options: str) -> str:
     done = subprocess.run(
         [sys.executable, *options, "-c", WITHOUT, state],
-        capture_output=True, text=True, timeout=300, check=False, env=environment,
+        capture_output=True, text=True, timeout=1000, check=False, env=environment,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.strip()
@@ -328,7 +328,11 @@ for name in [n for n in sys.modules if n.startswith(("separable", "numba"))]:
 
 def test_results_outlive_the_library_and_the_interpreter() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", AFTERWARDS], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", AFTERWARDS],
+        capture_output=True,
+        text=True,
+        timeout=1000,
+        check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -30,16 +30,15 @@ class Finalizer:
 def _waiting(number: signal.Signals) -> None:
     with ending_on_signals():
         Finalizer(number)
-        time.sleep(600)
+        while True:  # until the signal
+            time.sleep(0.05)
 
 
 @pytest.mark.parametrize(("number", "error"), ENDS)
 def test_it_ends_the_block(number: signal.Signals, error: type[BaseException]) -> None:
     before = signal.getsignal(signal.SIGTERM), sys.unraisablehook
-    started = time.monotonic()
     with pytest.raises(error):
         _waiting(number)
-    assert time.monotonic() < started + 300
     assert (signal.getsignal(signal.SIGTERM), sys.unraisablehook) == before
     time.sleep(0.05)  # nothing arrives afterwards
 
@@ -65,11 +64,10 @@ class Finalizer:
     def __del__(self):
         signal.raise_signal(number)
         time.sleep(0)
-before = Plan.__call__
 def call(self, *arguments, **options):
     Finalizer()
-    time.sleep(600)
-    return before(self, *arguments, **options)
+    while True:  # until the signal
+        time.sleep(0.05)
 Plan.__call__ = call
 from separable.__main__ import main
 main()

@@ -3,6 +3,7 @@
     python tools/run_widths.py                 # every width that this processor has (`make test-widths`)
     python tools/run_widths.py --long          # 10,000 random filters per test (`make test-widths-long`)
     python tools/run_widths.py --widths 256 -x # one width; other options go to pytest
+    python tools/run_widths.py --after-test    # without what `make test` runs: the width of this processor
 
 On x86-64, 128 bits stand for a processor with SSE4.2 (no multiply-add, no float16 instructions) and 256 bits for one
 with AVX2 (no AVX-512): the kernels are compiled for exactly these. The tests of short vectors run once
@@ -31,6 +32,13 @@ LAYERS = tuple(
 SHORT = ("tests/compiled/test_compiled_simd.py", "tests/compiled/test_compiled_filters.py")
 QUICK = ("-n", "2", "--dist", "worksteal", "-m", "not long")
 RANDOM = (*ENGINE, "tests/property/test_filter_properties.py")
+# What is compiled, kept and shared out is the same for every width.
+INDEPENDENT = (
+    "--ignore",
+    "tests/compiled/test_compiled_cache.py",
+    "--ignore",
+    "tests/compiled/test_work_items.py",
+)
 LONG = ("-m", "long", "--timeout", "7200", "--hypothesis-profile", "long")
 
 
@@ -87,6 +95,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--widths", type=int, nargs="+", default=(128, 256, 512))
     parser.add_argument("--long", action="store_true", help="10,000 random filters per test")
+    parser.add_argument(
+        "--after-test",
+        action="store_true",
+        help="of the width that `make test` has run, run only what it leaves out",
+    )
     asked, more = parser.parse_known_args()
     options = [*(LONG if asked.long else QUICK), *more]
     widest, failed = widest_here(), []
@@ -95,7 +108,11 @@ def main() -> int:
             continue
         if run.bits > widest:
             print(f"\n{run.bits} bits are left out: this processor has vectors of {widest} bits")
-        elif run.failed(options):
+            continue
+        extra: tuple[str, ...] = () if run.bits == widest else INDEPENDENT
+        if asked.after_test and not asked.long and run.bits == widest and not run.variables:
+            extra = ("-m", "widths and not long")  # what `make test` leaves out
+        if run.failed([*options, *extra]):
             failed.append(run.bits)
     if failed:
         print(f"\ntests failed with vectors of {', '.join(map(str, failed))} bits")

@@ -216,7 +216,7 @@ def test_a_file_in_the_place_of_the_folder(tmp_path: Path, caplog: Any) -> None:
 
 
 def _compile_at_once(folder: Path, start: Any, results: Any) -> None:
-    start.wait(30)
+    start.wait(600)
     results.put([Made(folder)(value) for value in (2.0, 2, 2.0 + 0j)])
 
 
@@ -229,9 +229,9 @@ def test_processes_that_compile_at_once(tmp_path: Path) -> None:
     for worker in workers:
         worker.start()
     start.set()
-    got = [results.get(timeout=120) for _ in workers]
+    got = [results.get(timeout=600) for _ in workers]
     for worker in workers:
-        worker.join(60)
+        worker.join(600)
     assert got == [[6.0, 6, 6.0 + 0j]] * 4
     assert len(entries(tmp_path)) == 3
     after = Made(tmp_path)
@@ -270,9 +270,10 @@ def test_old_versions_are_removed_but_none_that_may_be_in_use(tmp_path: Path) ->
 
 def test_a_used_version_is_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(code_cache, "_used", set())
+    begun = time.time()
     os.utime(tmp_path, (1, 1))
     code_cache.mark_used(tmp_path)
-    assert time.time() - tmp_path.stat().st_mtime < 60
+    assert tmp_path.stat().st_mtime > begun - 60  # file systems round times
 
 
 # --- real conditions, each in a process of its own -------------------------------------------------

@@ -28,7 +28,9 @@ class Guarded:
 
 
 @pytest.mark.parametrize("at_end", [True, False])
-@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
+@pytest.mark.parametrize(
+    "dtype", ["uint8", "float32", pytest.param("float64", marks=pytest.mark.widths)]
+)
 @pytest.mark.parametrize("shape", [(1, 1), (7, 9), (64, 64), (33, 130), (20, 18, 40), (17, 33, 3)])
 def test_guard_pages(shape, dtype, at_end):
     rng = np.random.default_rng(0)

@@ -50,10 +50,12 @@ def test_workers_sleep_and_wake():
     for pause in (0, 0, 0.001, 0.05, 0, 0.2):
         time.sleep(pause)
         assert np.array_equal(c(image, np.zeros_like(image), 2), expected)
-    time.sleep(0.1)
-    before = time.process_time()
-    time.sleep(0.2)
-    assert time.process_time() - before < 0.05
+    for _ in range(100):  # on a busy machine they come to rest later
+        before = time.process_time()
+        time.sleep(0.1)
+        if time.process_time() - before < 0.01:
+            return
+    pytest.fail("the threads do not sleep")
 
 
 def _child(queue):
@@ -71,7 +73,7 @@ def test_fork():
     process = context.Process(target=_child, args=(queue,))
     process.start()
     assert queue.get(timeout=600)
-    process.join(timeout=100)
+    process.join(timeout=600)
     assert process.exitcode == 0
     assert np.array_equal(c(image, np.zeros_like(image), 2), expected)
 

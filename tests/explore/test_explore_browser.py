@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from patient_pages import at_rest, new_page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 playwright = pytest.importorskip("playwright.sync_api")
@@ -24,22 +24,14 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "separable", "explore", "--no-browser", "--port", str(port)]
+    command = [sys.executable, "-m", "separable", "explore", "--no-browser", "--port", "0"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
-    said = server.stdout.readline()
-    assert said.strip() == f"Open http://127.0.0.1:{port}/"
-    for _ in range(100):
-        with socket.socket() as trial:
-            if trial.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.1)
+    said = server.stdout.readline()  # it listens by then
+    assert said.startswith("Open http://127.0.0.1:")
     yield said.split()[1]
     server.terminate()
-    server.communicate(timeout=200)
+    server.communicate(timeout=600)
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +45,14 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def page(browser: Any, address: str) -> Iterator[Any]:
     """The page with a kernel on it; nothing may have gone wrong on the way."""
-    found = browser.new_page(viewport={"width": 1280, "height": 900})
+    found = new_page(browser, viewport={"width": 1280, "height": 900})
     problems: list[str] = []
     found.on("pageerror", lambda error: problems.append(str(error)))
     found.on("requestfailed", lambda request: problems.append(request.url))
     elsewhere: list[str] = []
     found.on("request", lambda r: elsewhere.append(r.url) if not _ours(r.url, address) else None)
     found.goto(address)
-    found.wait_for_selector("#plan tr.chosen", timeout=120_000)
+    found.wait_for_selector("#plan tr.chosen")
     yield found
     assert problems == []
     assert elsewhere == []
@@ -72,7 +64,7 @@ def _ours(url: str, address: str) -> bool:
 
 
 def verdict(page: Any, text: str) -> None:
-    page.wait_for_selector(f"#verdict:has-text('{text}')", timeout=120_000)
+    page.wait_for_selector(f"#verdict:has-text('{text}')")
 
 
 def choose(page: Any, spec: str) -> None:
@@ -83,7 +75,7 @@ def choose(page: Any, spec: str) -> None:
 def changed(page: Any, name: str, before: str) -> None:
     """Wait until an element has another text."""
     same = "([name, text]) => document.getElementById(name).textContent !== text"
-    page.wait_for_function(same, arg=[name, before], timeout=120_000)
+    page.wait_for_function(same, arg=[name, before])
 
 
 def shade(page: Any, selector: str) -> np.ndarray:
@@ -109,37 +101,34 @@ def test_a_kernel_of_the_catalogue_is_factorized(page: Any) -> None:
     assert shade(page, "#whole").shape[:2] == (15, 15)
 
 
-def settled(page: Any, name: str) -> str:
-    """The text of an element once it has not changed for a second: the pointer, on its way, shows other pixels."""
-    before, since = page.inner_text(f"#{name}"), time.monotonic()
-    while time.monotonic() - since < 1:
-        page.wait_for_timeout(100)
-        if (now := page.inner_text(f"#{name}")) != before:
-            before, since = now, time.monotonic()
-    return str(before)
+ADDED = r"""() => {
+  const text = (name) => document.getElementById(name).textContent;
+  const found = /add up to (.*)\.$/.exec(text("pixel-dense-text"));
+  return found && text("pixel-passes-text").includes(`add up to ${found[1]}.`) && found[1];
+}"""
 
 
 def test_a_pixel_shows_its_products_step_by_step(page: Any) -> None:
-    page.wait_for_selector("#pixel-dense td", timeout=120_000)
+    page.wait_for_selector("#pixel-dense td")
     before = page.inner_text("#pixel-dense-text")
     page.click("#exact", position={"x": 60, "y": 90})
     changed(page, "pixel-dense-text", before)
     assert "9 products add up to" in page.inner_text("#pixel-dense-text")
     assert page.locator("#pixel-dense td").count() == 9
     assert page.inner_text("#pixel-passes-title") == "3 + 3 products"
-    total = settled(page, "pixel-dense-text").split("add up to ")[1].rstrip(".")
-    assert f"add up to {total}." in page.inner_text("#pixel-passes-text")
+    page.wait_for_function(ADDED)  # the pointer, on its way, shows other pixels
     page.click("#pixel-play")
-    page.wait_for_selector(f"#pixel-dense-text:has-text('9 products: {total}.')", timeout=120_000)
+    page.wait_for_selector("#pixel-passes-text:has-text('Done.')")
+    total = page.inner_text("#pixel-dense-text").split("9 products: ")[1].rstrip(".")
     assert f"6 products (second pass): {total}. Done." in page.inner_text("#pixel-passes-text")
     before = page.inner_text("#pixel-dense-text")
     page.focus("#exact")
     page.keyboard.press("ArrowDown")
     changed(page, "pixel-dense-text", before)
     choose(page, "disk:7")
-    page.wait_for_selector("#pixel-passes-text:has-text('not separable')", timeout=120_000)
+    page.wait_for_selector("#pixel-passes-text:has-text('not separable')")
     choose(page, "disk:9")
-    page.wait_for_selector("#pixel", state="hidden", timeout=120_000)
+    page.wait_for_selector("#pixel", state="hidden")
 
 
 def test_an_address_holds_the_view(page: Any, browser: Any) -> None:
@@ -150,7 +139,7 @@ def test_an_address_holds_the_view(page: Any, browser: Any) -> None:
     page.focus("#rank")
     page.keyboard.press("ArrowRight")
     page.wait_for_function("() => location.hash.includes('rank=2')")
-    other = browser.new_page()
+    other = new_page(browser)
     other.goto(page.url)
     verdict(other, "the sum of 6 products")
     assert other.input_value("#spec") == "disk:7"
@@ -162,7 +151,7 @@ def test_an_address_holds_the_view(page: Any, browser: Any) -> None:
     page.fill("#paste", "1 2\n2 4")
     page.click("[data-source=paste] button.main")
     verdict(page, "2 x 2. Separable")
-    other = browser.new_page()
+    other = new_page(browser)
     other.goto(page.url)
     verdict(other, "typed kernel, 2 x 2. Separable")
     other.close()
@@ -181,7 +170,7 @@ def test_the_slider_adds_terms_and_the_error_shrinks(page: Any) -> None:
     assert page.inner_text("#rank-out") == "6 of 6"
     assert page.inner_text("#rank-text").startswith("6 terms are exact")
     assert missing[0] > missing[4] > np.abs(shade(page, "#rest")[..., :3].astype(int) - 250).sum()
-    page.wait_for_selector("#picture-text:has-text('same result')", timeout=120_000)
+    page.wait_for_selector("#picture-text:has-text('same result')")
 
 
 def test_a_kernel_is_drawn_with_the_keyboard_and_with_the_pointer(page: Any) -> None:
@@ -234,7 +223,7 @@ def test_files_are_taken_and_bad_ones_refused(page: Any, tmp_path: Path) -> None
 def test_the_plan_is_measured(page: Any) -> None:
     page.fill("#shape", "200 200")
     page.click("#measure")
-    page.wait_for_selector("#plan th:has-text('measured')", timeout=120_000)
+    page.wait_for_selector("#plan th:has-text('measured')")
     page.fill("#shape", "200")
     page.click("#plan-form button[type=submit]")
     page.wait_for_selector("#plan-problem:has-text('2 sizes')")
@@ -247,7 +236,7 @@ def test_layers_are_counted_and_networks_too(page: Any) -> None:
     page.fill("#layer-multiplier", "25")
     page.dispatch_event("#layer-form", "change")
     page.wait_for_selector("#layer-verdict:has-text('times more')")
-    page.wait_for_selector("#ledger-text:has-text('569 M multiply-adds')", timeout=120_000)
+    page.wait_for_selector("#ledger-text:has-text('569 M multiply-adds')")
     assert page.locator("#curve-kernel svg circle").count() > 10
 
 
@@ -267,9 +256,9 @@ def test_tabs_follow_the_keyboard(page: Any) -> None:
 def test_a_narrow_screen_shows_everything_in_both_schemes(
     browser: Any, address: str, scheme: str
 ) -> None:
-    found = browser.new_page(viewport={"width": 400, "height": 800}, color_scheme=scheme)
+    found = new_page(browser, viewport={"width": 400, "height": 800}, color_scheme=scheme)
     found.goto(address)
-    found.wait_for_selector("#plan tr.chosen", timeout=120_000)
+    found.wait_for_selector("#plan tr.chosen")
     for tab in ("#tab-kernel", "#tab-layers", "#tab-volumes", "#tab-networks"):
         found.click(tab)
         assert found.evaluate("() => document.documentElement.scrollWidth") <= 400
@@ -286,12 +275,12 @@ def test_a_narrow_screen_shows_everything_in_both_schemes(
 def test_axe_finds_nothing_serious(browser: Any, address: str, scheme: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     context = browser.new_context(bypass_csp=True, color_scheme=scheme)  # axe is put into the page
-    found = context.new_page()
+    found = new_page(context)
     found.goto(address)
-    found.wait_for_selector("#plan tr.chosen", timeout=120_000)
+    found.wait_for_selector("#plan tr.chosen")
     for tab in ("#tab-kernel", "#tab-layers", "#tab-volumes", "#tab-networks"):
         found.click(tab)
-        found.wait_for_timeout(600)
+        at_rest(found)
         violations = axe.run(found).response["violations"]
         serious = [v for v in violations if v["impact"] in ("serious", "critical")]
         told = [(v["id"], [n["html"][:120] for n in v["nodes"]]) for v in serious]
@@ -355,7 +344,7 @@ def test_the_page_says_that_it_computes(page: Any) -> None:
 
 
 def test_larger_kernels_are_compared_and_measured(page: Any) -> None:
-    page.wait_for_selector("#sweep-text:has-text('one separable term')", timeout=120_000)
+    page.wait_for_selector("#sweep-text:has-text('one separable term')")
     assert page.locator("#sweep-counts .key li").all_inner_texts() == [
         "dense, K\u00b2",
         "passes, 2 K",
@@ -363,17 +352,15 @@ def test_larger_kernels_are_compared_and_measured(page: Any) -> None:
     ]
     page.fill("#shape", "64 64")
     page.click("#plan-form button[type=submit]")
-    page.wait_for_selector("#sweep-text:has-text('64 x 64')", timeout=120_000)
+    page.wait_for_selector("#sweep-text:has-text('64 x 64')")
     page.click("#sweep-measure")
-    page.wait_for_selector("#sweep-times .key li:has-text('passes, measured')", timeout=120_000)
+    page.wait_for_selector("#sweep-times .key li:has-text('passes, measured')")
     assert page.locator("#roofline svg text.value").count() >= 2
 
 
 def test_a_volume_is_shown_slice_by_slice(page: Any, tmp_path: Path) -> None:
     page.click("#tab-volumes")
-    page.wait_for_selector(
-        "#volume-text:has-text('359,661,568 multiplications dense, 22,020,096')", timeout=120_000
-    )
+    page.wait_for_selector("#volume-text:has-text('359,661,568 multiplications dense, 22,020,096')")
     assert "343 dense, 21 in 3 passes" in page.inner_text("#volume-verdict")
     before = shade(page, "#volume-x")
     page.focus("#slice")
@@ -383,9 +370,9 @@ def test_a_volume_is_shown_slice_by_slice(page: Any, tmp_path: Path) -> None:
     assert np.abs(shade(page, "#volume-x").astype(int) - before).max() > 20
     np.save(tmp_path / "stack.npy", np.random.default_rng(0).random((5, 20, 30)).astype("f4"))
     page.set_input_files("#volume-file", tmp_path / "stack.npy")
-    page.wait_for_selector("#volume-text:has-text('5 x 20 x 30 = 3,000 voxels')", timeout=120_000)
+    page.wait_for_selector("#volume-text:has-text('5 x 20 x 30 = 3,000 voxels')")
     page.click("#volume-measure")
-    page.wait_for_selector("#volume-table td:has-text('1,029,000')", timeout=120_000)
+    page.wait_for_selector("#volume-table td:has-text('1,029,000')")
     (tmp_path / "bad.nii").write_bytes(b"nothing")
     page.set_input_files("#volume-file", tmp_path / "bad.nii")
     page.wait_for_selector("#volume-problem:has-text('expected a volume')")
@@ -395,14 +382,14 @@ def test_an_audit_is_shown(page: Any) -> None:
     pytest.importorskip("torch")
     page.click("#tab-networks")
     page.click("#audit-run")
-    page.wait_for_selector("#audit-text:has-text('3 of 3 convolutions')", timeout=120_000)
+    page.wait_for_selector("#audit-text:has-text('3 of 3 convolutions')")
     assert page.locator("#audit-findings li").count() == 3
 
 
 def test_a_narrow_table_shows_the_time_that_decides(browser: Any, address: str) -> None:
-    found = browser.new_page(viewport={"width": 400, "height": 800})
+    found = new_page(browser, viewport={"width": 400, "height": 800})
     found.goto(address)
-    found.wait_for_selector("#plan tr.chosen", timeout=120_000)
+    found.wait_for_selector("#plan tr.chosen")
     box = found.locator("#plan tr.chosen td:nth-child(3)").bounding_box()
     assert box["x"] + box["width"] <= 400
     assert found.inner_text("#plan tr.chosen td:nth-child(3)").split()[-1] in ("s", "ms", "\u00b5s")

@@ -174,7 +174,7 @@ def test_a_body_beyond_a_limit_is_refused(
     async def receive() -> Any:
         found = next(parts, None)
         if found is None:
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()  # nothing more ever comes
         return found
 
     async def send(message: Any) -> None:
@@ -185,7 +185,7 @@ def test_a_body_beyond_a_limit_is_refused(
     scope = {"type": "http", "method": "POST", "path": "/api/upload/kernel", "headers": headers,
              "query_string": b"", "http_version": "1.1", "scheme": "http", "raw_path": b"",
              "server": ("testserver", 80), "client": ("127.0.0.1", 1), "root_path": ""}  # fmt: skip
-    asyncio.run(asyncio.wait_for(made(scope, receive, send), 20))
+    asyncio.run(asyncio.wait_for(made(scope, receive, send), 300))
     assert sent[0]["status"] == status
     assert len(json.loads(sent[1]["body"])["error"]) < 120
     assert (made.state.page.bodies.held, made.state.page.bodies.uploads) == (0, 0)
@@ -223,7 +223,7 @@ class Server:
         self.connect().close()  # it listens before it says so
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=600)
 
     def begin(self, path: str, kind: str, length: int) -> socket.socket:
         """Send the head of a POST."""
@@ -264,7 +264,7 @@ class Server:
     def stop(self) -> str:
         """End it; return what it logged."""
         self.process.terminate()
-        self.process.communicate(timeout=30)
+        self.process.communicate(timeout=600)
         return self.log.read_text()
 
 
@@ -298,23 +298,28 @@ def test_forty_slow_uploads_take_bounded_memory(server: Server) -> None:
 
 @needs_proc
 def test_work_ends_when_its_client_is_gone(server: Server) -> None:
-    """Plans that take several seconds of computing together, most of them waiting for their turn."""
+    """Thirty plans are asked for; what is left of them when their clients go is not computed."""
     values = np.random.default_rng(0).integers(0, 9, (40, 40, 40)).tolist()
     question = {"kernel": {"values": values}, "shape": [128] * 3, "dtype": "float32", "tol": 0.3}
     begun = server.seconds()
+    with server.ask("/api/plan", question) as alone:
+        assert b"200 OK" in alone.recv(1000)
+    first = server.seconds()  # with what is imported for it
+    with server.ask("/api/plan", question) as alone:
+        assert b"200 OK" in alone.recv(1000)
+    begun, each = server.seconds(), max(server.seconds() - first, 0.05)
     connections = [server.ask("/api/plan", question) for _ in range(30)]
-    for _ in range(600):
-        if server.seconds() > begun + 0.6:
-            break
-        time.sleep(0.1)
-    else:
-        pytest.fail("they are not at work")
+    while (
+        server.seconds() < begun + each
+    ):  # they are at work; the limit of the test ends this otherwise
+        time.sleep(0.02)
     for connection in connections:
         connection.close()
-    time.sleep(2)
-    at_rest = server.seconds()
-    time.sleep(2)
-    assert server.seconds() - at_rest < 0.2, "they are still at work"
+    before, now = -1.0, server.seconds()
+    while now > before + 0.02:  # until it rests, on a machine however busy
+        time.sleep(0.5)
+        before, now = now, server.seconds()
+    assert now - begun < 15 * each, "they were computed to the end"
     with server.ask("/api/kernel", {"spec": "sobel"}) as other:
         assert b"200 OK" in other.recv(1000)
     assert server.stop() == ""

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from patient_pages import at_rest, new_page
 from scipy import ndimage
 
 import separable as sep
@@ -101,7 +102,7 @@ def in_chromium(browser: Any) -> Call:
     program = bundle(["calls.js"], read)
 
     def found(*calls: tuple[str, Any]) -> list[Any]:
-        page = browser.new_page()
+        page = new_page(browser)
         run = f"async (asked) => {{ {program}\nreturn JSON.stringify(M['calls.js'].answers(JSON.parse(asked))); }}"
         values: list[Any] = json.loads(page.evaluate(run, json.dumps(calls)))
         page.close()
@@ -333,14 +334,14 @@ def test_the_site_is_small_and_asks_nobody(site: Path) -> None:
 @pytest.fixture
 def page(browser: Any, site: Path) -> Iterator[Any]:
     """The page, opened from disk; it asks for nothing else."""
-    found = browser.new_page(viewport={"width": 1280, "height": 900})
+    found = new_page(browser, viewport={"width": 1280, "height": 900})
     problems: list[str] = []
     asked: list[str] = []
     found.on("pageerror", lambda error: problems.append(str(error)))
     found.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
     found.on("request", lambda r: asked.append(r.url))
     found.goto((site / "index.html").as_uri())
-    found.wait_for_selector("#picture-text:has-text('same result')", timeout=60_000)
+    found.wait_for_selector("#picture-text:has-text('same result')")
     yield found
     assert problems == []
     elsewhere = {
@@ -389,18 +390,19 @@ def test_a_file_is_read_in_the_browser(page: Any, tmp_path: Path) -> None:
     page.wait_for_selector("#kernel-problem:has-text('.npy')")
 
 
+@pytest.mark.docs
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious_in_the_site(browser: Any, site: Path, scheme: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     context = browser.new_context(
         bypass_csp=True, color_scheme=scheme, viewport={"width": 400, "height": 800}
     )
-    found = context.new_page()
+    found = new_page(context)
     found.goto((site / "index.html").as_uri())
-    found.wait_for_selector("#picture-text:has-text('same result')", timeout=60_000)
+    found.wait_for_selector("#picture-text:has-text('same result')")
     for tab in ("#tab-kernel", "#tab-layers"):
         found.click(tab)
-        found.wait_for_timeout(300)
+        at_rest(found)
         assert found.evaluate("() => document.documentElement.scrollWidth") <= 400
         violations = axe.run(found).response["violations"]
         serious = [v for v in violations if v["impact"] in ("serious", "critical")]

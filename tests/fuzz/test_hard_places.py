@@ -209,7 +209,7 @@ def test_in_a_real_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind
     before = {p: hashlib.sha256(p.read_bytes()).digest() for p in Path().rglob("*") if p.is_file()}
     told = subprocess.run(
         [sys.executable, "-c", LIMITED, "filter", path, "out.npy", "-k", "box:3"],
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     said, peak = [line for line in told.stderr.splitlines() if line]
     assert told.returncode == 2

@@ -487,6 +487,6 @@ def test_results_are_sent_to_other_processes() -> None:
     queue.put(made)
     for _ in range(3):
         layer(x * 0)  # results after it do not get its memory
-    assert answers.get(timeout=240) == pytest.approx(expected)
-    process.join(timeout=60)
+    assert answers.get(timeout=600) == pytest.approx(expected)
+    process.join(timeout=600)
     assert process.exitcode == 0

@@ -32,7 +32,15 @@ def test_parameters_are_those_of_torchvision(name: str) -> None:
     assert sum(p.numel() for p in net.parameters()) == TORCHVISION[name]
 
 
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name, marks=[pytest.mark.long] if name in ("efficientnet_b0", "mobilenet_v2") else []
+        )
+        for name in STAGES
+    ],
+)
 def test_stages_add_up(name: str) -> None:
     """Each stage alone saves a part of what all of them save."""
     count = STAGES[name]

@@ -66,6 +66,7 @@ def test_compiles_once_for_images_of_all_sizes() -> None:
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # within PyTorch
 @pytest.mark.skipif(shutil.which("g++") is None, reason="the compiler of PyTorch needs g++")
+@pytest.mark.peers
 def test_compiles_to_machine_code(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")
@@ -192,7 +193,14 @@ def test_vmap_and_functional_call() -> None:
 @pytest.mark.filterwarnings("ignore:.*treespec.*:FutureWarning")
 @pytest.mark.parametrize(
     ("name", "sizes"),
-    [(n, "free" if n in ("plain", "same with a stride") else "fixed") for n in LAYERS],
+    [
+        pytest.param(
+            name,
+            "free" if name in ("plain", "same with a stride") else "fixed",
+            marks=[pytest.mark.peers] if name in ("uneven padding", "ragged", "between") else [],
+        )
+        for name in LAYERS
+    ],
 )
 def test_onnx_gives_the_same_output(name: str, sizes: str) -> None:
     runtime = pytest.importorskip("onnxruntime")

@@ -25,12 +25,16 @@ RNG = np.random.default_rng(7)
 PROMISE = 1e-6
 
 
-def _images(shape):
+FLAT = (0.1, 1.2567)
+MANY_FLAT = (0.1, 0.7, 0.9, 1.3, 1.2567)
+
+
+def _images(shape, flat=FLAT):
     """Images on which roundings of a sum have one sign, and on which they have not."""
     yield RNG.normal(size=shape)
     yield RNG.random(shape)
     yield np.linspace(0, 1, int(np.prod(shape))).reshape(shape)
-    for value in (0.1, 0.7, 0.9, 1.3, 1.2567):
+    for value in flat:
         yield np.full(shape, value)
 
 
@@ -61,14 +65,13 @@ LONG = {
 SHAPES = {1: (12_000,), 2: (80, 90), 3: (34, 36, 35), 4: (8, 9, 12, 15)}
 
 
-@pytest.mark.parametrize("name", LONG)
-def test_float32_results_do_not_depend_on_the_number_of_taps(name):
+def check_number_of_taps(name, flat):
     kernel = LONG[name]
     shape = SHAPES[kernel.ndim]
     plan = sep.plan(kernel, shape, "float32")
     exact = sep.plan(kernel, shape, "float64", method="fft")
     ran = set()
-    for values in _images(shape):
+    for values in _images(shape, flat):
         image = values.astype(np.float32)
         wanted = exact(image.astype(np.float64))
         largest = np.sum(np.abs(kernel)) * np.max(np.abs(image))
@@ -80,6 +83,17 @@ def test_float32_results_do_not_depend_on_the_number_of_taps(name):
             assert error <= c.bound, (c.name, c.method)
             ran.add(c.method)
     assert len(ran) >= 3
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_float32_results_do_not_depend_on_the_number_of_taps(name):
+    check_number_of_taps(name, FLAT)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", LONG)
+def test_nor_on_the_values_of_flat_images(name):
+    check_number_of_taps(name, MANY_FLAT)
 
 
 def test_every_method_has_a_long_sum():
@@ -152,7 +166,7 @@ KERNELS = {
     "complex": RNG.normal(size=(3, 4)) + 1j * RNG.normal(size=(3, 4)),
 }
 # Kernels whose weights are subnormal, too small for float32, small, large, and too large for float32.
-EXPONENTS = (-1074, -340, -60, 60, 1000)
+EXPONENTS = (-1074, -340, 60, 1000)
 ALL_EXPONENTS = (-1074, -1030, -700, -340, -140, -60, 60, 120, 340, 700, 1000)
 TYPES = ["float32", "float64", "uint8", "int16", "complex64"]
 

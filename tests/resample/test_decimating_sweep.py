@@ -67,9 +67,7 @@ def problems(draw: Any) -> tuple[Any, dict[int, Band], Any, float]:
     return image, bands, out, draw(st.sampled_from([0.0, 3.5]))
 
 
-@settings(deadline=None, max_examples=60)
-@given(problems())
-def test_a_sweep_equals_passes_and_matrices(problem: Any) -> None:
+def check_sweep(problem: Any) -> None:
     image, bands, out, cval = problem
     order = pass_order(bands)
     assert len(order) < 2 or order == sorted(order)
@@ -83,6 +81,18 @@ def test_a_sweep_equals_passes_and_matrices(problem: Any) -> None:
         limits = np.iinfo(out.dtype)
         wanted = np.clip(wanted, limits.min, limits.max)
         assert np.abs(out - wanted).max() <= 0.5 + 1e-3
+
+
+@settings(max_examples=20)
+@given(problems())
+def test_a_sweep_equals_passes_and_matrices(problem: Any) -> None:
+    check_sweep(problem)
+
+
+@pytest.mark.long
+@given(problems())
+def test_many_sweeps_equal_passes_and_matrices(problem: Any) -> None:
+    check_sweep(problem)
 
 
 def test_what_a_sweep_takes() -> None:

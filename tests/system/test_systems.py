@@ -33,7 +33,7 @@ def test_every_format_without_what_only_unix_has(tmp_path: Path) -> None:
     program = Path(__file__).with_name("without_unix.py")
     done = subprocess.run(
         [sys.executable, "-W", "error", program],
-        capture_output=True, text=True, check=False, cwd=tmp_path, timeout=200,
+        capture_output=True, text=True, check=False, cwd=tmp_path, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     told = dict(line.split(": ") for line in done.stdout.splitlines())

@@ -1,4 +1,4 @@
-"""A program that sends values which have run to other processes; started by the tests, one way at a time."""
+"""A program that sends values which have run to other processes; started by the tests."""
 
 from __future__ import annotations
 
@@ -71,17 +71,18 @@ WAYS = {
 }
 
 
-def main(way: str, path: str = "") -> None:
-    """Print the names of the values whose results differ elsewhere, or "the same"."""
+def main(*ways: str) -> None:
+    """Print, way by way, the names of the values whose results differ elsewhere, or "the same"."""
     warnings.simplefilter("ignore")
-    if way == "load":
-        wrong = sent_values.different(pickle.loads(Path(path).read_bytes()))
-    else:
-        chosen = sent_values.some()
-        results = WAYS[way](chosen)
-        pairs = zip(chosen, results, strict=True)
+    if ways[0] == "load":
+        wrong = sent_values.different(pickle.loads(Path(ways[1]).read_bytes()))
+        print(", ".join(wrong) or "the same")
+        return
+    chosen = sent_values.some()
+    for way in ways:
+        pairs = zip(chosen, WAYS[way](chosen), strict=True)
         wrong = [c.name for c, r in pairs if np.asarray(r).tobytes() != c.expected]
-    print(", ".join(wrong) or "the same")
+        print(way, ", ".join(wrong) or "the same", sep=": ", flush=True)
 
 
 if __name__ == "__main__":

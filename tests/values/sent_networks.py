@@ -55,8 +55,8 @@ class Applied(torch.utils.data.Dataset[Any]):
             return torch.as_tensor(value(x))
 
 
-def main(start: str) -> None:
-    """Print the names of the values that make something else in a worker, or "the same"."""
+def main(*starts: str) -> None:
+    """Print, for each way to start workers, the values that make something else there, or "the same"."""
     warnings.simplefilter("ignore")
     # A worker has one thread: results of PyTorch's own operators depend on the number.
     torch.set_num_threads(1)
@@ -68,16 +68,13 @@ def main(start: str) -> None:
         plan = sep.plan(np.ones((5, 5)), image.shape, image.dtype, method=method)
         values[method] = (plan, image, torch.as_tensor(plan(image)))  # type: ignore[assignment]
     data = Applied([(value, x) for value, x, _ in values.values()])
-    loader = torch.utils.data.DataLoader(
-        data, batch_size=None, num_workers=1, multiprocessing_context=start
-    )
-    pairs = zip(values.items(), loader, strict=True)
-    print(
-        ", ".join(
-            n for n, v, found in ((n, v, f) for (n, v), f in pairs) if not torch.equal(found, v[2])
+    for start in starts:
+        loader = torch.utils.data.DataLoader(
+            data, batch_size=None, num_workers=1, multiprocessing_context=start
         )
-        or "the same"
-    )
+        pairs = zip(values.items(), loader, strict=True)
+        wrong = [name for (name, value), made in pairs if not torch.equal(made, value[2])]
+        print(start, ", ".join(wrong) or "the same", sep=": ", flush=True)
 
 
 if __name__ == "__main__":

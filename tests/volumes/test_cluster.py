@@ -250,16 +250,14 @@ def test_a_client_of_another_type_is_refused(source, tmp_path):
 def test_a_cluster_that_cannot_be_reached():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
-    start = time.monotonic()
-    with (
-        pytest.raises(
-            ClusterError, match=rf"cannot reach a Dask scheduler at {address} within 1 s"
-        ),
-        cluster.connected(address, timeout=1.0),
-    ):
-        pass
-    assert time.monotonic() - start < 100
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"  # taken, and nobody listens there
+        with (
+            pytest.raises(
+                ClusterError, match=rf"cannot reach a Dask scheduler at {address} within 1 s"
+            ),
+            cluster.connected(address, timeout=1.0),
+        ):
+            pass
 
 
 def test_an_address_that_is_none():

@@ -102,7 +102,7 @@ class Workers:
             while kills and self.busy and len(done) >= int(kills[-1]):
                 time.sleep(kills.pop() % 1 * 0.008)  # so that all parts of the work are hit
                 self.kill()
-            for connection in wait(list(self.busy), timeout=60):
+            for connection in wait(list(self.busy), timeout=600):
                 try:
                     slab, error = connection.recv()
                 except (EOFError, ConnectionResetError):  # it was killed

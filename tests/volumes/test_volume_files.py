@@ -121,18 +121,23 @@ def test_stages_through_files_between(
 
 CHILD = """
 import sys, time
+from pathlib import Path
 import separable as sep
 from separable import volumes
 from separable.volumes import slab_schedule as schedule
+from separable.volumes.checkpoint import journal_of
 from separable.volumes.slab_planner import Stage
 from separable.files.chunked_io import Target
-source, target, stages, slow = sys.argv[1:]
+source, target, stages, slow, enough = sys.argv[1:]
+journal = journal_of(Path(target))
 schedule.best_stage = lambda whole, a, b, *_: Stage(whole, 0, (8, 16, 56), a, b)
 if int(stages) > 1:
     every = schedule.groupings
     schedule.groupings = lambda whole: list(every(whole))[-1:]
 write = Target.write
 def slowly(self, region, part):
+    while len(journal.read_bytes().splitlines()) >= int(enough):  # it is killed, however late that is
+        time.sleep(0.01)
     time.sleep(float(slow))
     write(self, region, part)
 Target.write = slowly
@@ -141,8 +146,8 @@ volumes.filter(source, target, sep.kernels.gaussian(1.5, ndim=3), mode="wrap")
 """
 
 
-def _child(source: Path, target: Path, stages: int, slow: float) -> subprocess.Popen[bytes]:
-    arguments = [sys.executable, "-c", CHILD, str(source), str(target), str(stages), str(slow)]
+def _child(source: Path, target: Path, *numbers: float) -> subprocess.Popen[bytes]:
+    arguments = [sys.executable, "-c", CHILD, *map(str, (source, target, *numbers))]
     return subprocess.Popen(arguments, stdout=subprocess.PIPE)
 
 
@@ -168,14 +173,14 @@ def test_a_run_killed_at_any_time_resumes_to_the_same_bytes(
     chance = random.Random(stages)
     left = []
     for _ in range(kills):
-        child = _child(source, target, stages, 0.02 if kills < 3 else 0.1)
+        lines = max(len(left[-1:] and left[-1]), 2)
+        child = _child(source, target, stages, 0.02, lines + (3 if kills < 3 else 1))
         assert child.stdout is not None
         child.stdout.readline()
         journal = checkpoint.journal_of(target)
-        lines = len(left[-1:] and left[-1])
         end = time.monotonic() + 600
         while child.poll() is None and time.monotonic() < end:
-            if journal.exists() and len(journal.read_bytes().splitlines()) > max(lines, 2):
+            if journal.exists() and len(journal.read_bytes().splitlines()) > lines:
                 break
             time.sleep(0.005)
         time.sleep(chance.random() * 0.1)
@@ -186,7 +191,7 @@ def test_a_run_killed_at_any_time_resumes_to_the_same_bytes(
         assert checkpoint.draft_of(target).exists() or stages > 1
         left.append(journal.read_bytes().splitlines())
     assert all(len(a) < len(b) for a, b in itertools.pairwise(left))  # each went on
-    child = _child(source, target, stages, 0.0)
+    child = _child(source, target, stages, 0.0, 1000)
     assert child.communicate(timeout=600)[0] == b"ready\n"
     assert child.returncode == 0
     result, _ = read_image(target)

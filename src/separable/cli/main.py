@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from functools import cache
 from typing import Annotated, Any
 
 import typer
@@ -95,8 +96,8 @@ def run(arguments: Sequence[str]) -> int:
         Exit status: 0 on success, 2 for an error (reported on stderr), 130 if interrupted, 143 if
         terminated.
     """
-    command = typer.main.get_command(app)
-    list_registered(command)
+    command = _command()
+    list_registered(command)  # anew: what is registered may have changed since the last run
     _tolerate_any_encoding()
     try:
         with ending_on_signals(), own_warnings():
@@ -125,6 +126,12 @@ def run(arguments: Sequence[str]) -> int:
     if code == INTERRUPTED:
         return error("interrupted; nothing was written", INTERRUPTED)
     return code if isinstance(code, int) else 0
+
+
+@cache
+def _command() -> Any:
+    """Return the command with its subcommands: reading their signatures takes 25 ms."""
+    return typer.main.get_command(app)
 
 
 def _with_options(message: str, command: Any, arguments: Sequence[str]) -> str:
