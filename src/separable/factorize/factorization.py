@@ -30,6 +30,7 @@ from separable.factorize.factorize_request import (
     magnitude,
     parse_for,
 )
+from separable.factorize.group_sizes import fewest_parameters
 from separable.factorize.integers import integer_factors
 from separable.factors import Factors, kernel_errors
 from separable.pattern import Pattern
@@ -64,7 +65,8 @@ def factorize(
         get the ranks they need.
     sizes : mapping of letter to int, optional
         Sizes of the letters of groups, for instance ``{"y": 3, "x": 3}`` for
-        ``"(Yy)(Xx) -> YX,yx"``.
+        ``"(Yy)(Xx) -> YX,yx"``. With `tol` they may be omitted: then those with
+        the fewest parameters within the tolerance are used (`Factors.sizes` holds them).
 
     Returns
     -------
@@ -105,6 +107,10 @@ def factorize(
     tol = check_tolerance(tol)
     if rank is not None and tol is not None:
         raise ArgumentError(f"give `rank` or `tol`, not both; got rank={rank!r}, tol={tol!r}")
+    if tol is not None and sizes is None and pattern.has_groups and array.ndim == pattern.ndim:
+        return fewest_parameters(
+            pattern, array.shape, lambda s: factorize(array, pattern, tol=tol, sizes=s)
+        )
     shape = pattern.sizes(array.shape, sizes)
     request = FactorizeRequest(array, pattern, shape, rank, tol)
 

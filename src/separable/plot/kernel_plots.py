@@ -13,7 +13,7 @@ from separable.factorize import Spectrum
 from separable.factorize import spectrum as spectrum_of
 from separable.factors import Factors
 from separable.pattern import filter_pattern
-from separable.plot.style import ACCENT, INK, MAIN, MUTED, axes_of, image, tidy
+from separable.plot.style import ACCENT, COLOURS, INK, MAIN, MUTED, axes_of, image, tidy
 
 __all__ = ["factors", "kernel", "spectrum"]
 
@@ -21,6 +21,8 @@ Array = NDArray[Any]
 
 WRITTEN = 121  # largest number of elements that are written as numbers
 TERMS = 6  # default number of terms to draw
+CELLS = 9  # largest number of values along an axis that are written into a drawing of factors
+LEGEND = f"{COLOURS}; each factor has a scale of its own"
 FLOOR = 1e-16  # relative error below which only rounding is left
 
 
@@ -167,7 +169,7 @@ def factors(factors: Factors, ax: Any = None, *, terms: int = TERMS) -> Any:
     drawn = factors.terms[:terms]
     if not drawn:
         raise KernelError("`factors` are of a kernel of zeros: there is no term to draw")
-    ax = axes_of(ax, 6.4, 1.2 + 1.4 * len(drawn))
+    ax = axes_of(ax, 6.4, 1.1 + 1.3 * len(drawn))
     reach = [max(float(np.max(np.abs(t[k]))) for t in drawn) or 1.0 for k in range(len(drawn[0]))]
     size = max(factors.shape)
     top = 0.0
@@ -181,6 +183,7 @@ def factors(factors: Factors, ax: Any = None, *, terms: int = TERMS) -> Any:
     )  # fmt: skip
     ax.set(xlim=(-1.5 * size, right + 0.2 * size), ylim=(top + 0.1 * size, 0.5 * size))
     ax.set(xticks=[], yticks=[], aspect="equal", title=f"'{factors.pattern}': {count}")
+    ax.set_xlabel(LEGEND, color=MUTED, size=8)
     ax.set_frame_on(False)
     return ax
 
@@ -197,7 +200,9 @@ def _term(
         if k:
             ax.text(left + gap / 2, middle, "\N{MULTIPLICATION SIGN}", ha="center", va="center")
             left += gap
-        image(ax, values, (left, left + width, middle - height / 2, middle + height / 2), reach[k])
+        box = (left, left + width, middle - height / 2, middle + height / 2)
+        image(ax, values, box, reach[k])
+        _write_in_box(ax, values, box, reach[k], size)
         ax.text(left + width / 2, middle + size / 2 + 0.06 * size, name, ha="center", color=MUTED)
         left += width
     if len(term) == 2 and all(s.ndim == 1 for s in term):
@@ -206,7 +211,9 @@ def _term(
         ax.text(left + gap / 2, middle, "=", ha="center", va="center", color=INK)
         left += gap
         whole = float(np.max(np.abs(product))) or 1.0
-        image(ax, product, (left, left + width, middle - height / 2, middle + height / 2), whole)
+        box = (left, left + width, middle - height / 2, middle + height / 2)
+        image(ax, product, box, whole)
+        _write_in_box(ax, product, box, whole, size)
         left += width
     return left
 
@@ -256,9 +263,27 @@ def _planes(values: Array) -> tuple[Array, int]:
 
 
 def _write_numbers(ax: Any, values: Array, reach: float) -> None:
+    """Write the weights into a picture whose cells are of size 1."""
+    small = 8 if max(values.shape) <= 7 else 6
     for (y, x), value in np.ndenumerate(values):
-        dark = abs(value) > 0.55 * reach
-        text = f"{value:.0f}" if float(value).is_integer() else f"{value:.2g}"
-        small = 8 if max(values.shape) <= 7 else 6
-        colour = "white" if dark else INK
-        ax.text(x + 0.5, y + 0.5, text, ha="center", va="center", color=colour, size=small)
+        _write(ax, (x + 0.5, y + 0.5), value, reach, small)
+
+
+def _write_in_box(
+    ax: Any, values: Array, box: tuple[float, float, float, float], reach: float, size: int
+) -> None:
+    """Write the values of a factor into its cells, if all fit."""
+    if size > CELLS:
+        return
+    left, right, bottom, top = box
+    down, across = (top - bottom) / values.shape[0], (right - left) / values.shape[1]
+    small = 9 if size <= 4 else 6
+    for (y, x), value in np.ndenumerate(values):
+        _write(ax, (left + (x + 0.5) * across, top - (y + 0.5) * down), value, reach, small)
+
+
+def _write(ax: Any, place: tuple[float, float], value: float, reach: float, size: int) -> None:
+    """Write one number, white on dark cells."""
+    text = f"{value:.0f}" if float(value).is_integer() else f"{value:.2g}"
+    colour = "white" if abs(value) > 0.55 * reach else INK
+    ax.text(*place, text, ha="center", va="center", color=colour, size=size)
