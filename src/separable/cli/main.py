@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -100,7 +101,9 @@ def run(arguments: Sequence[str]) -> int:
     _tolerate_any_encoding()
     try:
         with ending_on_signals(), own_warnings():
-            code = command.main(list(arguments), prog_name="separable", standalone_mode=False)
+            code = command.main(
+                [_no_option(a) for a in arguments], prog_name="separable", standalone_mode=False
+            )
             sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
@@ -125,6 +128,11 @@ def run(arguments: Sequence[str]) -> int:
     if code == INTERRUPTED:
         return error("interrupted; nothing was written", INTERRUPTED)
     return code if isinstance(code, int) else 0
+
+
+def _no_option(argument: str) -> str:
+    """Return an argument so that a typed matrix such as "-1 0 1; -2 0 2" is not taken for an option."""
+    return f" {argument}" if re.match(r"-[\d.][^A-Za-z]*[\s;]", argument) else argument
 
 
 def _with_options(message: str, command: Any, arguments: Sequence[str]) -> str:
@@ -153,6 +161,10 @@ def _usage(mistake: Exception) -> str:
     text = mistake.format_message().rstrip(".")  # type: ignore[attr-defined]
     context = getattr(mistake, "ctx", None)
     path = context.command_path if context is not None else "separable"
+    if re.search(
+        r"extra argument.*\((-?[\d.;\[\]]+ ?)+\)$|no such option: -\d", text, re.IGNORECASE
+    ):
+        text += '. Write a matrix in quotes, for example "1 2 1; 2 4 2; 1 2 1"'
     return f"{text[:1].lower()}{text[1:]}. See `{path} --help`"
 
 

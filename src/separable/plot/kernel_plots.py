@@ -13,7 +13,17 @@ from separable.factorize import Spectrum
 from separable.factorize import spectrum as spectrum_of
 from separable.factors import Factors
 from separable.pattern import filter_pattern
-from separable.plot.style import ACCENT, COLOURS, INK, MAIN, MUTED, axes_of, image, tidy
+from separable.plot.style import (
+    ACCENT,
+    COLOURS,
+    INK,
+    MAIN,
+    MUTED,
+    axes_of,
+    image,
+    plain_ticks,
+    tidy,
+)
 
 __all__ = ["factors", "kernel", "spectrum"]
 
@@ -123,6 +133,7 @@ def spectrum(
     ax.plot(range(len(errors)), errors, "o-", color=ACCENT, ms=4, label="error of the sum of terms")
     ax.axvline(found.rank, color=MUTED, ls="--", lw=1, label=f"rank {found.rank}: exact")
     ax.set_yscale("log")
+    plain_ticks(ax.yaxis)
     ax.set_xlim(-0.5, shown + 0.7)
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(xlabel="terms", ylabel="relative", title=f"'{found.pattern}': rank {found.rank}")
