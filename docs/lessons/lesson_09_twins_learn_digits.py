@@ -22,7 +22,7 @@ from sklearn.model_selection import train_test_split
 from torch import nn
 
 import separable as sep
-from separable.plot.style import ACCENT, MAIN
+from separable.plot.style import ACCENT, MAIN, plain_ticks
 
 short = "--short" in sys.argv  # the form that takes seconds: less training, worse networks
 torch.set_num_threads(1)  # networks this small gain nothing from a second one
@@ -107,6 +107,7 @@ for (name, found), colour in zip(runs.items(), (MAIN, ACCENT), strict=True):
         smooth = np.convolve(losses, np.ones(10) / 10, mode="valid")
         ax.plot(smooth, color=colour, alpha=0.8, label=None if number else name)
 ax.set(xlabel="step", ylabel="loss, mean of 10 steps", yscale="log", title="Both learn")
+plain_ticks(ax.yaxis)
 ax.legend(frameon=False)
 
 # %%

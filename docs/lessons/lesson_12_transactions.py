@@ -83,9 +83,10 @@ for ax, at, name in ((axes[0], 0, "stolen"), (axes[1], 0, "honest")):
     ax.set_title(f"a card that is {name}", size=10)
     if name == "stolen":
         begin = test_begins[chosen]
-        ax.axvspan(begin - 0.5, begin + 5.5, color=PALE, alpha=0.6, label="the theft")
-        ax.legend(frameon=False, ncols=3, fontsize=8, loc="lower right")
+        ax.axvspan(begin - 0.5, begin + 5.5, color=PALE, zorder=0, label="the theft")
 axes[1].set_xlabel("transaction")
+handles, names = axes[0].get_legend_handles_labels()
+legend = fig.legend(handles, names, loc="outside lower center", frameon=False, ncols=3)
 
 # %%
 # Twins

@@ -25,7 +25,7 @@ from matplotlib import pyplot as plt
 from torch import nn
 
 import separable as sep
-from separable.plot.style import ACCENT, INK, MAIN, MUTED, colour_scale
+from separable.plot.style import ACCENT, INK, MAIN, MUTED, colour_scale, plain_ticks
 
 short = "--short" in sys.argv  # the form that takes seconds: small images, little training
 torch.set_num_threads(1)  # one core for both, so that the ratios are about the layers
@@ -149,7 +149,8 @@ for ax, values, unit in ((axes[0], counts, 1e6), (axes[1], times, 1e-3)):
         line = [values[name, channels, side] / unit for side in sides]
         ax.plot(places, line, mark + "-", color=colour, label=name)
     ax.set(xscale="log", yscale="log", xlabel="places", xticks=places, xticklabels=places)
-    ax.minorticks_off()
+    ax.xaxis.minorticks_off()
+    plain_ticks(ax.yaxis)
     ax.spines[["top", "right"]].set_visible(False)
 axes[0].set(ylabel="multiply-adds (millions)", title=f"counted, {channels} channels")
 axes[1].set(ylabel="time (ms)", title="measured")

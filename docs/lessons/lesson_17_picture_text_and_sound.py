@@ -203,8 +203,8 @@ for name in NAMES:
     print(f"without {name:6}{100 * lost:6.1f} points, {100 * least:.1f} points expected")
 
 # %%
-# Sound adds most, because nothing else tells its direction. The picture adds less, because every
-# second text names the shape, too.
+# Sound and text add most, because nothing else tells the direction and the age. The picture adds half as
+# much, because every second text names the shape, too.
 figure, ax = plt.subplots(figsize=(7.2, 3.4), layout="constrained")
 labels = [" + ".join(given) for given in shares]
 ax.barh(labels, [attainable(given) for given in shares], color=PALE, label="at most")

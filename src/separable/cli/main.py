@@ -165,7 +165,8 @@ def _usage(mistake: Exception) -> str:
         r"extra argument.*\((-?[\d.;\[\]]+ ?)+\)$|no such option: -\d", text, re.IGNORECASE
     ):
         text += '. Write a matrix in quotes, for example "1 2 1; 2 4 2; 1 2 1"'
-    return f"{text[:1].lower()}{text[1:]}. See `{path} --help`"
+    stop = "" if text.endswith("?") else "."
+    return f"{text[:1].lower()}{text[1:]}{stop} See `{path} --help`"
 
 
 def _tolerate_any_encoding() -> None:

@@ -41,7 +41,7 @@ Array = NDArray[Any]
 
 
 def factorize(
-    kernel: ArrayLike,
+    kernel: ArrayLike | str,
     pattern: str | Pattern | None = None,
     *,
     rank: int | Mapping[str, int] | None = None,
@@ -52,8 +52,9 @@ def factorize(
 
     Parameters
     ----------
-    kernel : array_like
-        Kernel of any number of axes: integers, float or complex, not empty and finite.
+    kernel : array_like or str
+        Kernel of any number of axes: integers, float or complex, not empty and finite; or its text, such as
+        ``"1 2 1; 2 4 2"`` or ``"gaussian:2"``.
     pattern : str or Pattern, optional
         Axes of the kernel and its factors, for instance ``"yx -> y,x"`` or ``"ocyx -> oc,cyx"``. By
         default a filter's: one factor for each axis.
@@ -102,7 +103,7 @@ def factorize(
     ([(2, 8, 4), (2, 4, 3, 3)], 0.61)
     """
     # Step 1: check the arguments.
-    array = as_kernel(kernel)
+    array = as_kernel(kernel, pattern)
     pattern = parse_for(pattern, array)
     tol = check_tolerance(tol)
     if rank is not None and tol is not None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from separable.errors import ArgumentError, KernelError
-from separable.factorize import Spectrum
+from separable.factorize import Spectrum, as_kernel
 from separable.factorize import spectrum as spectrum_of
 from separable.factors import Factors
 from separable.pattern import filter_pattern
@@ -41,8 +41,8 @@ def kernel(kernel: ArrayLike | Factors, ax: Any = None) -> Any:
 
     Parameters
     ----------
-    kernel : array_like or Factors
-        Kernel with one to three axes. The weights of a small kernel are written into the picture.
+    kernel : array_like, Factors or str
+        Kernel with one to three axes, or its text. The weights of a small kernel are written into the picture.
     ax : matplotlib.axes.Axes, optional
         Axes to draw on; default: those of a new figure.
 
@@ -98,7 +98,7 @@ def spectrum(
 
     Parameters
     ----------
-    kernel : array_like, Factors or Spectrum
+    kernel : array_like, Factors, Spectrum or str
     pattern : str, optional
         As for `separable.spectrum`; default: one factor per axis.
     ax : matplotlib.axes.Axes, optional
@@ -245,8 +245,15 @@ def _flat(strip: Array, upright: bool) -> Array:
     return _planes(values)[0] if values.ndim == 3 else values.reshape(-1, values.shape[-1])
 
 
+def _array(kernel: ArrayLike | Factors) -> Array:
+    """Return the dense kernel of an array, factors or a text."""
+    if isinstance(kernel, Factors):
+        return kernel.dense()
+    return as_kernel(kernel) if isinstance(kernel, str) else np.asarray(kernel)
+
+
 def _dense(kernel: ArrayLike | Factors) -> Array:
-    values = kernel.dense() if isinstance(kernel, Factors) else np.asarray(kernel)
+    values = _array(kernel)
     if values.dtype.kind not in "biuf" or not 1 <= values.ndim <= 3 or values.size == 0:
         raise KernelError(
             f"`kernel` must be real, non-empty and have one to three axes; got shape "
@@ -256,7 +263,7 @@ def _dense(kernel: ArrayLike | Factors) -> Array:
 
 
 def _spectrum(kernel: ArrayLike | Factors, pattern: str | None) -> Spectrum:
-    values = kernel.dense() if isinstance(kernel, Factors) else np.asarray(kernel)
+    values = _array(kernel)
     return spectrum_of(values, pattern or filter_pattern(values.ndim))
 
 
